@@ -1,1 +1,28 @@
+//! Daemonless, rootless builder of Gentoo systems.
+//!
+//! A verified stage3 tarball becomes layer 0 of a *build state*; stage3 definitions turn that into builders and into the bases of
+//! stage4s; a stage4 is exported as a signed tarball. Every build runs the real `emerge` in user, mount and PID namespaces of our
+//! own, on overlayfs, as an ordinary user.
+//!
+//! ```text
+//! stage3.tar.xz --stage3 verifies--> archive unpacks --store commits--> profile/NAME/upstream
+//! config/ --config reads, merges--> PortageDir
+//! build: session = store's layers + upper, entered by sandbox, filled by portage::emerge, committed by store, exported by archive
+//! ```
+//!
+//! Dependencies point downwards: `bin -> build -> {portage::emerge, stage3, config, store, sandbox, archive} -> sys`.
+//!
+//! The library never prints, never exits and never reads the ambient environment: places, identity and helper program are
+//! arguments. `ARCHITECTURE.md` at the root of the repository has the code map and the invariants.
 
+pub mod archive;
+pub mod build;
+pub mod config;
+pub mod host;
+pub mod places;
+pub mod portage;
+pub mod progress;
+pub mod sandbox;
+pub mod stage3;
+pub mod store;
+pub mod sys;

@@ -1,1 +1,3 @@
-fn main(){}
+//! The `gentoomuch` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Orchestration: what each workflow does with the parts below it.

@@ -1,0 +1,1 @@
+//! What this machine allows: probes, and remedies for what it does not.

@@ -1,0 +1,60 @@
+//! The places on disk that one invocation works with.
+//!
+//! ```text
+//! config/                          the user's, under version control; only ever read, but by the commands made to write it
+//! data/store/                      layers, build states, refs, sessions (mode 0700)
+//! data/stages/                     finished artifacts
+//! data/logs/                       logs of emerge runs
+//! cache/distfiles/                 source archives
+//! cache/binpkgs/POOL/              binary packages, by pool
+//! ```
+
+use std::path::{Path, PathBuf};
+
+/// Configuration, data and cache directories, all absolute. The program resolves them from flags, `GENTOOMUCH_*` and XDG variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The configuration directory.
+    pub config: PathBuf,
+    /// What must not be lost.
+    pub data: PathBuf,
+    /// What can be made again.
+    pub cache: PathBuf,
+}
+
+impl Places {
+    /// Layers, build states, refs and sessions.
+    pub fn store(&self) -> PathBuf {
+        self.data.join("store")
+    }
+
+    /// Finished stage4 artifacts.
+    pub fn stages(&self) -> PathBuf {
+        self.data.join("stages")
+    }
+
+    /// Logs of emerge runs.
+    pub fn logs(&self) -> PathBuf {
+        self.data.join("logs")
+    }
+
+    /// Source archives, shared by all profiles.
+    pub fn distfiles(&self) -> PathBuf {
+        self.cache.join("distfiles")
+    }
+
+    /// Binary package pools.
+    pub fn binpkgs(&self) -> PathBuf {
+        self.cache.join("binpkgs")
+    }
+
+    /// Trusted keys, below the configuration directory.
+    pub fn keys(&self) -> PathBuf {
+        self.config.join("keys")
+    }
+}
+
+/// `path` itself if absolute, else below `base`.
+pub fn absolute(path: &Path, base: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_owned() } else { base.join(path) }
+}

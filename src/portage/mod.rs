@@ -1,0 +1,3 @@
+//! Portage's files and words: pure parsing and merging, and running `emerge`.
+
+pub mod emerge;

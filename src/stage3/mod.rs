@@ -1,0 +1,1 @@
+//! Stage3 tarballs: names, digests, signatures and trusted keys.

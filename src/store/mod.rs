@@ -1,0 +1,1 @@
+//! Layers, build states, refs, locks and sessions on disk.

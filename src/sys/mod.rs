@@ -1,0 +1,36 @@
+//! Thin wrappers around system calls: every `unsafe` block of the crate lies below this module.
+//!
+//! A wrapper adds two things to the call it names: owned descriptors instead of integers, and an [`Error`] that says which call
+//! failed with which arguments, so that callers read like prose and messages like `strace`.
+#![expect(unsafe_code, reason = "the one place of the crate that talks to the kernel directly")]
+
+use std::fmt::Display;
+use std::io;
+
+/// A system call that failed, with the arguments that matter.
+#[derive(Debug, thiserror::Error)]
+#[error("`{call}({args})` failed")]
+pub struct Error {
+    /// Name of the call, as in section 2 of the manual.
+    pub call: &'static str,
+    /// The arguments worth reading, formatted.
+    pub args: String,
+    /// What the kernel answered.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Error {
+    /// Wraps `source`, anything that converts into an [`io::Error`].
+    pub fn new(call: &'static str, args: impl Display, source: impl Into<io::Error>) -> Self {
+        Self { call, args: args.to_string(), source: source.into() }
+    }
+
+    /// The `errno` of the failed call, if it carried one.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+/// What a wrapper returns.
+pub type Result<T> = std::result::Result<T, Error>;
