@@ -1,3 +1,32 @@
-//! The `gentoomuch` program.
+//! The `gentoomuch` program: a thin command line over the library.
+//!
+//! `main` only finds out what is asked and turns the outcome into an exit code; each command is one file below `commands/`,
+//! `report.rs` is the one place where errors become words, kinds and hints.
 
-fn main() {}
+mod args;
+mod commands;
+mod context;
+mod progress;
+mod report;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Cli;
+use crate::context::Context;
+
+fn main() -> ExitCode {
+    report::install_panic_hook();
+    let cli = Cli::parse();
+    let outcome = Context::new(&cli.global).and_then(|context| {
+        let outcome = commands::run(cli.command, &context);
+        context.progress.clear();
+        outcome
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => report::print(&failure, cli.global.color),
+    }
+}

@@ -1,0 +1,38 @@
+//! `gentoomuch man DIR`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use super::Outcome;
+use crate::args::Cli;
+use crate::context::Context;
+use crate::report::{Failure, Kind};
+
+/// Write the man pages, one for each command, into a directory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  gentoomuch man ~/.local/share/man/man1")]
+pub(crate) struct Args {
+    /// Where to write; made if missing
+    dir: PathBuf,
+}
+
+/// Writes `gentoomuch.1`, `gentoomuch-bootstrap.1`, … and prints each path.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let dir = context.path(&args.dir);
+    let failed =
+        |error: std::io::Error| Failure::new(Kind::Other, error).about(format!("cannot write man pages to `{}`", dir.display()));
+    std::fs::create_dir_all(&dir).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command().flatten_help(false), &dir).map_err(failed)?;
+    let mut pages: Vec<String> = std::fs::read_dir(&dir)
+        .map_err(failed)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("gentoomuch") && name.ends_with(".1"))
+        .map(|name| dir.join(name).display().to_string() + "\n")
+        .collect();
+    pages.sort();
+    crate::table::print(&pages.concat())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,187 @@
+//! How progress looks: bars on a terminal, plain lines elsewhere, JSON lines when asked for.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gentoomuch::portage::emerge::EmergeStatus;
+use gentoomuch::progress::{Event, Observer};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::{Global, LogFormat};
+
+/// Without a terminal, a line for `emerge` at most this often.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Renders the library's events on standard error.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    quiet: bool,
+    json: bool,
+    terminal: bool,
+    color: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bar: Option<ProgressBar>,
+    begun: Option<(String, Instant, u64)>,
+    last_emerge: Option<(Instant, EmergeStatus)>,
+}
+
+impl Progress {
+    /// A renderer for the given options.
+    pub(crate) fn new(global: &Global) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self {
+            quiet: global.quiet,
+            json: global.log_format == LogFormat::Json,
+            terminal,
+            color: global.color.enabled(terminal),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Removes what is being drawn, so that other output has a line of its own.
+    pub(crate) fn clear(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = state.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Writes `bytes` to standard error as they are, above a bar if there is one.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody can be told that standard error is gone.
+        let write = || drop(io::stderr().lock().write_all(bytes));
+        match &state.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Whether diagnostics are coloured.
+    pub(crate) fn color(&self) -> bool {
+        self.color
+    }
+
+    fn write(&self, state: &State, kind: &str, text: &str) {
+        let line = if self.json {
+            serde_json::json!({ "kind": kind, "message": text }).to_string()
+        } else {
+            match (kind, self.color) {
+                ("step", true) => format!("\x1b[1;32m*\x1b[0m {text}"),
+                ("step", false) => format!("* {text}"),
+                ("warning", true) => format!("\x1b[1;33mwarning:\x1b[0m {text}"),
+                ("warning", false) => format!("warning: {text}"),
+                _ => format!("  {text}"),
+            }
+        };
+        let write = || {
+            // Nobody can be told that standard error is gone.
+            drop(writeln!(io::stderr().lock(), "{line}"));
+        };
+        match &state.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn emerge(&self, state: &mut State, status: &EmergeStatus) {
+        let running: Vec<String> =
+            status.running.iter().map(|task| format!("{} {} {}s", task.cpv, task.phase, task.elapsed_secs)).collect();
+        let text = format!("emerge: {} of {} packages done  {}", status.done, status.total, running.join(", "));
+        if self.terminal && !self.json {
+            let bar = state.bar.get_or_insert_with(|| bar_for_packages(status.total as u64));
+            bar.set_length(status.total as u64);
+            bar.set_position(status.done as u64);
+            bar.set_message(running.join(", "));
+            return;
+        }
+        let changed = state.last_emerge.as_ref().is_none_or(|(_, last)| last.done != status.done);
+        let due = state.last_emerge.as_ref().is_none_or(|(at, _)| at.elapsed() >= PLAIN_INTERVAL);
+        if changed || due {
+            self.write(state, "progress", text.trim_end());
+            state.last_emerge = Some((Instant::now(), status.clone()));
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: &Event<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.quiet {
+            if let Event::Warning(text) = event {
+                self.write(&state, "warning", text);
+            }
+            return;
+        }
+        match event {
+            Event::Step(text) => {
+                if let Some(bar) = state.bar.take() {
+                    bar.finish_and_clear();
+                }
+                self.write(&state, "step", text);
+            }
+            Event::Note(text) => self.write(&state, "note", text),
+            Event::Warning(text) => self.write(&state, "warning", text),
+            Event::Begin { what, total } => {
+                state.begun = Some(((*what).to_owned(), Instant::now(), 0));
+                if self.terminal && !self.json {
+                    state.bar = Some(bar_for_bytes(what, *total));
+                }
+            }
+            Event::Advance(bytes) => {
+                if let Some((_, _, done)) = &mut state.begun {
+                    *done += bytes;
+                }
+                if let Some(bar) = &state.bar {
+                    bar.inc(*bytes);
+                }
+            }
+            Event::End => {
+                if let Some(bar) = state.bar.take() {
+                    bar.finish_and_clear();
+                }
+                if let Some((what, since, bytes)) = state.begun.take() {
+                    let secs = since.elapsed().as_secs_f64();
+                    if secs >= 1.0 || self.json {
+                        let rate = crate::table::human_bytes((bytes as f64 / secs.max(0.001)) as u64);
+                        self.write(
+                            &state,
+                            "note",
+                            &format!("{what}: {} in {secs:.1} s, {rate}/s", crate::table::human_bytes(bytes)),
+                        );
+                    }
+                }
+            }
+            Event::Emerge(status) => self.emerge(&mut state, status),
+        }
+    }
+}
+
+fn bar_for_bytes(what: &str, total: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    let template = if total.is_some() {
+        "  {prefix:<12} [{bar:30}] {percent:>3}%  {bytes} of {total_bytes}  {binary_bytes_per_sec}  ETA {eta}"
+    } else {
+        "  {prefix:<12} {spinner} {bytes}  {binary_bytes_per_sec}"
+    };
+    bar.set_style(style(template));
+    bar.set_prefix(what.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn bar_for_packages(total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    bar.set_style(style("  emerge       [{bar:30}] {pos} of {len} packages  {elapsed}  {wide_msg}"));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}

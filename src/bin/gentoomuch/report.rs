@@ -1,0 +1,174 @@
+//! From errors to words: kind, exit code, causes and hints. No other file decides how an error looks.
+//!
+//! ```text
+//! error: cannot trust `stage3-….tar.xz`
+//! caused by: signed by 1A2B…, which is not a release key this configuration trusts
+//! hint: add the key with `gentoomuch keys import FILE`, or check where the file came from
+//! ```
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use crate::args::Color;
+
+/// What went wrong, as far as an exit code can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Anything without a code of its own.
+    Other,
+    /// The command line.
+    Usage,
+    /// The configuration directory.
+    Config,
+    /// A signature or digest.
+    Verification,
+    /// This host cannot sandbox.
+    Host,
+    /// `emerge` failed.
+    Emerge,
+    /// Ctrl-C, SIGTERM.
+    Interrupted,
+    /// Our own failure around a command of the user's.
+    AroundCommand,
+}
+
+impl Kind {
+    /// The exit code, as documented in `gentoomuch --help`.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::Config => 3,
+            Self::Verification => 4,
+            Self::Host => 5,
+            Self::Emerge => 6,
+            Self::AroundCommand => 125,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A failed command: what `main` prints and exits with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    about: Option<String>,
+    error: Box<dyn Error + Send + Sync>,
+    detail: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure from a library error.
+    pub(crate) fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, about: None, error: error.into(), detail: Vec::new(), hints: Vec::new() }
+    }
+
+    /// A failure that the program itself found.
+    pub(crate) fn message(kind: Kind, text: impl Into<String>) -> Self {
+        Self::new(kind, text.into())
+    }
+
+    /// Says first what could not be done.
+    pub(crate) fn about(mut self, what: impl Into<String>) -> Self {
+        self.about = Some(what.into());
+        self
+    }
+
+    /// Adds what to do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds lines that are printed between causes and hints, such as the end of a log.
+    pub(crate) fn detail(mut self, line: impl Into<String>) -> Self {
+        self.detail.push(line.into());
+        self
+    }
+
+    /// The same failure with another kind.
+    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The failure's kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn render(&self, color: bool) -> String {
+        let paint = |word: &str, code: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
+        let mut lines = Vec::new();
+        let first = self.error.to_string();
+        match &self.about {
+            Some(about) => {
+                lines.push(format!("{} {about}", paint("error:", "1;31")));
+                lines.push(format!("{} {first}", paint("caused by:", "1")));
+            }
+            // Several diagnostics in one error stand on lines of their own.
+            None => lines.push(format!("{} {first}", paint("error:", "1;31"))),
+        }
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            lines.push(format!("{} {cause}", paint("caused by:", "1")));
+            source = cause.source();
+        }
+        lines.extend(self.detail.iter().map(|line| format!("  {line}")));
+        lines.extend(self.hints.iter().map(|hint| format!("{} {hint}", paint("hint:", "1;36"))));
+        lines.join("\n") + "\n"
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Kind::Other, error)
+    }
+}
+
+/// Prints `failure` on standard error and says which code to exit with.
+pub(crate) fn print(failure: &Failure, color: Color) -> ExitCode {
+    // A closed pipe on standard output (`gentoomuch store ls | head`) is the reader's decision, not an error.
+    let closed_pipe = failure.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+    if closed_pipe {
+        return ExitCode::SUCCESS;
+    }
+    let mut err = io::stderr().lock();
+    let text = failure.render(color.enabled(io::stderr().is_terminal()));
+    // Nobody can be told that standard error is gone; the exit code still speaks.
+    drop(err.write_all(text.as_bytes()));
+    ExitCode::from(failure.kind.code())
+}
+
+/// A panic is a bug of ours: say so, and exit with 70.
+pub(crate) fn install_panic_hook() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default(info);
+        drop(writeln!(
+            io::stderr(),
+            "error: this is a bug in gentoomuch\nhint: report it with the lines above and the command you ran"
+        ));
+        exit_as_bug();
+    }));
+}
+
+#[expect(clippy::exit, reason = "a panic in any thread must end the process with the documented code")]
+fn exit_as_bug() {
+    std::process::exit(70);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_and_hints_have_lines_of_their_own() {
+        let failure =
+            Failure::message(Kind::Verification, "signed by 1A2B").about("cannot trust `x`").detail("a line").hint("do this");
+        assert_eq!(failure.render(false), "error: cannot trust `x`\ncaused by: signed by 1A2B\n  a line\nhint: do this\n");
+        assert_eq!(failure.kind().code(), 4);
+    }
+}
