@@ -1,0 +1,27 @@
+# Entry points for people. Each calls a script or cargo, which may also be called by hand.
+# As root, `demo`, `test`, `testbed` and `bench` make an ordinary user and run as it.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test testbed bench install
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+demo: ## a verified stage3 becomes a builder and then a signed stage4 (STAGE3=amd64-openrc: upstream's)
+	@scripts/demo
+
+test: ## every gate: format, lints, documentation, licences, tests
+	@scripts/test
+
+testbed: ## make the stage3-shaped release that the tests use; prints its tarball last
+	@scripts/ensure-host test
+	@scripts/as-user tests/testbed/make
+
+bench: ## functions by criterion, then whole commands beside other tools
+	@scripts/bench
+
+install: ## binary, man pages, completions, hooks and configuration, below $(DESTDIR)$(PREFIX)
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install
