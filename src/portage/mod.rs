@@ -1,3 +1,5 @@
 //! Portage's files and words: pure parsing and merging, and running `emerge`.
 
 pub mod emerge;
+pub mod session_conf;
+pub mod untrusted;

@@ -1,4 +1,29 @@
 //! Running `emerge`: its arguments, its live status, and what its logs say when it fails.
+//!
+//! ```text
+//! request        what we ask           -> argv, environment
+//! observability  /run/portage/*.json   -> EmergeStatus, where Portage publishes it
+//! progress       output, emerge.log    -> EmergeStatus, everywhere else
+//! output         the output stream     -> log file, verbatim, and what the others need, in bounded memory
+//! failure        output, build logs    -> Failure: package, phase, kind, last lines, what emerge proposes
+//! resume         mtimedb               -> whether `--resume` has something to go on with
+//! sanitize       hostile bytes         -> text that is safe to print
+//! ```
+
+pub mod failure;
+pub mod observability;
+pub mod output;
+pub mod progress;
+pub mod request;
+pub mod resume;
+pub mod sanitize;
+
+pub use failure::{Failure, FailureKind};
+pub use observability::Status;
+pub use output::EmergeLog;
+pub use request::{Existing, Goal, Mode, Request};
+pub use resume::resumable;
+pub use sanitize::sanitize;
 
 /// Where a running `emerge` stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

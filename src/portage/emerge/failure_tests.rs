@@ -1,0 +1,170 @@
+use super::*;
+
+fn failure_of(output: &str, log: Option<&str>) -> Failure {
+    let mut evidence = Evidence::new();
+    for line in output.lines() {
+        evidence.line(line.as_bytes());
+    }
+    evidence.into_failure(|_| log.map(|text| text.as_bytes().to_vec()))
+}
+
+const BROKEN: &str = "\
+>>> Verifying ebuild manifests
+>>> Emerging (1 of 1) app-misc/broken-1::testbed
+>>> Failed to emerge app-misc/broken-1, Log file:
+>>>  '/var/log/portage/app-misc:broken-1:20261122-090000.log'
+>>> Jobs: 0 of 1 complete, 1 failed                 Load avg: 0.1, 0.1, 0.1
+";
+
+#[test]
+fn a_build_that_failed() {
+    let log = "\
+>>> Compiling source in /var/tmp/portage/app-misc/broken-1/work/broken-1 ...
+cc -O2 -c broken.c
+\x1b[1mbroken.c:1:2: \x1b[31merror:\x1b[0m no luck
+make: *** [Makefile:2: broken.o] Error 1
+ \x1b[31;01m*\x1b[0m ERROR: app-misc/broken-1::testbed failed (compile phase):
+ * \x20\x20emake failed
+ * \x20
+ * Call stack:
+ * \x20\x20\x20\x20ebuild.sh, line  136:  Called src_compile
+ * The complete build log is located at '/var/log/portage/app-misc:broken-1:20261122-090000.log'.
+";
+    let failure = failure_of(BROKEN, Some(log));
+    assert_eq!(failure.kind, FailureKind::BuildFailed);
+    assert_eq!(failure.package.as_deref(), Some("app-misc/broken-1"));
+    assert_eq!(failure.build_log.as_deref(), Some(Path::new("/var/log/portage/app-misc:broken-1:20261122-090000.log")));
+    assert_eq!(failure.last_lines[2], "broken.c:1:2: error: no luck");
+    assert_eq!(failure.last_lines.last().map(String::as_str), Some(" *   emake failed"));
+
+    // What emerge shows of the log does when the log itself cannot be read.
+    let shown = failure_of(&format!("{BROKEN}{log}"), None);
+    assert_eq!(shown.phase.as_deref(), Some("compile"));
+    assert_eq!(shown.to_string(), "`app-misc/broken-1` failed in its compile phase");
+    assert_eq!(shown.last_lines.last().map(String::as_str), Some(" *   emake failed"));
+    assert!(shown.last_lines.contains(&"broken.c:1:2: error: no luck".to_owned()));
+}
+
+#[test]
+fn only_the_last_lines_are_kept() {
+    let log = (0..100).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
+    let failure = failure_of(BROKEN, Some(&log));
+    assert_eq!(failure.last_lines.len(), LAST_LINES);
+    assert_eq!(failure.last_lines[0], "line 70");
+}
+
+#[test]
+fn kinds_and_their_words() {
+    use FailureKind::{
+        BuildFailed, CircularDependencies, Conflict, FetchFailed, ManifestMismatch, Other, OutOfSpace, RequiredUse, Unsatisfied,
+    };
+    let merging = ">>> Emerging (1 of 1) a/b-1::x\n";
+    let cases = [
+        (format!("{merging} * ERROR: a/b-1::x failed (test phase):\n"), BuildFailed, "`a/b-1` failed in its test phase"),
+        (format!("{merging}>>> Failed to install a/b-1, Log file:\n"), BuildFailed, "`a/b-1` failed"),
+        (format!("{merging}!!! Couldn't download 'b-1.tar.gz'. Aborting.\n * Fetch failed for 'a/b-1', Log file:\n"), FetchFailed, "cannot fetch `b-1.tar.gz` for `a/b-1`"),
+        (format!("{merging} * Fetch failed for 'a/b-1'\n"), FetchFailed, "cannot fetch the sources of `a/b-1`"),
+        (
+            format!("{merging}!!! Fetched file: b-1.tar.gz VERIFY FAILED!\n!!! Reason: Filesize does not match recorded size\n!!! Couldn't download 'b-1.tar.gz'. Aborting.\n * Fetch failed for 'a/b-1'\n"),
+            ManifestMismatch,
+            "`b-1.tar.gz` is not the file that its Manifest describes",
+        ),
+        (
+            "\n!!! Digest verification failed:\n!!! /var/db/repos/t/a/b/b-1.ebuild\n!!! Reason: Filesize does not match recorded size\n".to_owned(),
+            ManifestMismatch,
+            "`/var/db/repos/t/a/b/b-1.ebuild` is not the file that its Manifest describes",
+        ),
+        (
+            format!("{merging}cc1: error: write: No space left on device\n * ERROR: a/b-1::x failed (compile phase):\n"),
+            OutOfSpace,
+            "no space left while `a/b-1` was built",
+        ),
+        ("emerge: there are no ebuilds to satisfy \"a/none\".\n".to_owned(), Unsatisfied, "nothing visible satisfies `a/none`"),
+        ("!!! All ebuilds that could satisfy \">=a/b-2\" have been masked.\n".to_owned(), Unsatisfied, "nothing visible satisfies `>=a/b-2`"),
+        (
+            "!!! The ebuild selected to satisfy \"a/b\" has unmet requirements.\n- a/b-1::x USE=\"x y\"\n\n  The following REQUIRED_USE flag constraints are unsatisfied:\n    exactly-one-of ( x y )\n".to_owned(),
+            RequiredUse,
+            "USE flags of `a/b` contradict its REQUIRED_USE",
+        ),
+        (
+            " * Error: The above package list contains packages which cannot be\n * installed at the same time on the same system.\n".to_owned(),
+            Conflict,
+            "packages that cannot be installed together were asked for",
+        ),
+        (
+            "!!! Multiple package instances within a single package slot have been pulled\n!!! into the dependency graph, resulting in a slot conflict:\n".to_owned(),
+            Conflict,
+            "packages that cannot be installed together were asked for",
+        ),
+        (" * Error: circular dependencies:\n".to_owned(), CircularDependencies, "packages need each other to be built first"),
+        ("something new\n".to_owned(), Other, "emerge failed"),
+    ];
+    for (output, kind, words) in cases {
+        let failure = failure_of(&output, None);
+        assert_eq!((failure.kind, failure.to_string().as_str()), (kind, words), "{output}");
+    }
+}
+
+#[test]
+fn proposals_are_typed_and_explained() {
+    let output = "\
+These are the packages that would be merged, in order:
+
+[ebuild  N     ] app-misc/needs-1::testbed
+
+The following keyword changes are necessary to proceed:
+ (see \"package.accept_keywords\" in the portage(5) man page for more details)
+# required by app-misc/needs (argument)
+=app-misc/needs-1 ~amd64
+
+The following USE changes are necessary to proceed:
+ (see \"package.use\" in the portage(5) man page for more details)
+# required by app-misc/needs-1::testbed
+# required by app-misc/needs (argument)
+>=dev-libs/libx-1.0 extra
+
+Use --autounmask-write to write changes to config files (honoring
+CONFIG_PROTECT).
+";
+    let failure = failure_of(output, None);
+    assert_eq!(failure.kind, FailureKind::Unsatisfied);
+    let proposal =
+        |file: &str, lines: &[&str]| Proposal { file: file.to_owned(), lines: lines.iter().map(|l| (*l).to_owned()).collect() };
+    assert_eq!(
+        failure.proposals,
+        [
+            proposal("package.accept_keywords", &["# required by app-misc/needs (argument)", "=app-misc/needs-1 ~amd64"]),
+            proposal(
+                "package.use",
+                &[
+                    "# required by app-misc/needs-1::testbed",
+                    "# required by app-misc/needs (argument)",
+                    ">=dev-libs/libx-1.0 extra"
+                ]
+            ),
+        ]
+    );
+    assert_eq!(failure.explanation[0], "The following keyword changes are necessary to proceed:");
+    assert!(!failure.explanation.iter().any(|line| line.starts_with("Use --autounmask-write")));
+}
+
+#[test]
+fn what_was_said_before_merging_explains_no_later_failure() {
+    let output = format!("!!! Multiple package instances within a single package slot have been pulled\n{BROKEN}");
+    let failure = failure_of(&output, None);
+    assert_eq!(failure.kind, FailureKind::BuildFailed);
+    assert!(failure.explanation.is_empty());
+}
+
+#[test]
+fn hostile_output_stays_small_and_plain() {
+    let mut evidence = Evidence::new();
+    for n in 0..10_000 {
+        evidence.line(b"The following USE changes are necessary to proceed:");
+        evidence.line(format!("\x1b]0;{n}\x07{}", "y".repeat(10_000)).as_bytes());
+    }
+    let failure = evidence.into_failure(|_| None);
+    let size: usize = failure.explanation.iter().chain(&failure.last_lines).map(String::len).sum();
+    assert!(size < 1 << 20, "{size} bytes kept");
+    assert!(failure.last_lines.iter().all(|line| !line.contains('\x1b')));
+}

@@ -1,0 +1,233 @@
+//! What we ask of `emerge`, as a value, and the arguments that say it.
+//!
+//! Every option that changes the outcome is named, so that neither `EMERGE_DEFAULT_OPTS` of a configuration nor a default that differs
+//! between versions of Portage decides for us. Only options that Portage 3.0.30 (2022) knew are used.
+
+/// The program, found in the session's `PATH`.
+pub const PROGRAM: &str = "emerge";
+
+/// What shall be there afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// Everything in `@world` built anew for the settings now in force; a binary package that fits counts as built.
+    RebuildWorld,
+    /// These atoms and sets installed.
+    Packages {
+        /// Atoms and sets (`@name`), as the user wrote them.
+        atoms: Vec<String>,
+        /// What to do about those already there.
+        existing: Existing,
+        /// Do not record them in the world file.
+        oneshot: bool,
+    },
+    /// Go on with the merge list that an interrupted or failed run left; see [`resumable`](super::resume::resumable).
+    Resume,
+    /// Remove what nothing needs.
+    Depclean,
+}
+
+/// What a request does about packages that are installed already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave them.
+    Keep,
+    /// Bring them, and what they depend on, up to date with tree and USE flags.
+    Update,
+    /// Install them again.
+    Rebuild,
+}
+
+/// How far to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Do it.
+    Run,
+    /// Only download the source archives that doing it would need.
+    Fetch,
+    /// Only say what would be done.
+    Pretend,
+}
+
+/// One run of `emerge`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// What shall be there afterwards.
+    pub goal: Goal,
+    /// How far to go.
+    pub mode: Mode,
+    /// Packages built at the same time.
+    pub jobs: u32,
+    /// Load average above which no further package is started.
+    pub load: Option<f32>,
+    /// Use binary packages of the pool.
+    pub usepkg: bool,
+    /// Keep what is built as binary packages.
+    pub buildpkg: bool,
+    /// Colours in the output, for a terminal that shows it unread by us.
+    pub color: bool,
+}
+
+/// An atom that cannot be given to `emerge`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// It would be taken for an option, or for several arguments.
+    #[error("`{atom}` is not a package atom or set")]
+    Atom {
+        /// What was given.
+        atom: String,
+    },
+    /// Nothing was asked for.
+    #[error("no packages to emerge")]
+    NoAtoms,
+}
+
+impl Request {
+    /// `goal`, with binary packages used and made, and one job.
+    pub fn new(goal: Goal, mode: Mode) -> Self {
+        Self { goal, mode, jobs: 1, load: None, usepkg: true, buildpkg: true, color: false }
+    }
+
+    /// The same request, going only as far as `mode`: fetch and build of one goal work on the same merge list.
+    #[must_use]
+    pub fn with_mode(&self, mode: Mode) -> Self {
+        Self { mode, ..self.clone() }
+    }
+
+    /// The argument vector, program first.
+    pub fn argv(&self) -> Result<Vec<String>, Error> {
+        let mut argv = vec![PROGRAM.to_owned()];
+        let yn = |on: bool| if on { "y" } else { "n" };
+        argv.push(format!("--color={}", yn(self.color)));
+        argv.extend(["--ask=n", "--nospinner"].map(str::to_owned));
+        if self.goal == Goal::Depclean {
+            argv.push("--depclean".to_owned());
+            if self.mode == Mode::Pretend {
+                argv.push("--pretend".to_owned());
+            }
+            return Ok(argv);
+        }
+        // The proposals (USE, keywords, licenses) are wanted in the output when dependencies cannot be satisfied, but emerge must neither
+        // write them nor go on as if they had been accepted. Masks are somebody's decision: not even proposed.
+        argv.extend(
+            ["--autounmask=y", "--autounmask-keep-masks=y", "--autounmask-write=n", "--autounmask-continue=n", "--keep-going=n"]
+                .map(str::to_owned),
+        );
+        argv.push("--quiet-build=y".to_owned());
+        argv.push(format!("--jobs={}", self.jobs.max(1)));
+        if let Some(load) = self.load.filter(|load| load.is_finite() && *load > 0.0) {
+            argv.push(format!("--load-average={load:.1}"));
+        }
+        argv.push(format!("--usepkg={}", yn(self.usepkg)));
+        argv.push(format!("--buildpkg={}", yn(self.buildpkg)));
+        match self.mode {
+            Mode::Run => {}
+            Mode::Fetch => argv.push("--fetchonly".to_owned()),
+            Mode::Pretend => argv.extend(["--pretend", "--verbose=y"].map(str::to_owned)),
+        }
+        self.goal_arguments(&mut argv)?;
+        Ok(argv)
+    }
+
+    fn goal_arguments(&self, argv: &mut Vec<String>) -> Result<(), Error> {
+        // Build dependencies are part of what is rebuilt and updated: a binary package must not hide that its compiler is stale.
+        let resolve = ["--with-bdeps=y", "--binpkg-respect-use=y"].map(str::to_owned);
+        match &self.goal {
+            Goal::RebuildWorld => {
+                argv.extend(resolve);
+                argv.extend(["--emptytree", "@world"].map(str::to_owned));
+            }
+            Goal::Packages { atoms, existing, oneshot } => {
+                argv.extend(resolve);
+                match existing {
+                    Existing::Keep => argv.push("--noreplace".to_owned()),
+                    Existing::Update => argv.extend(["--update", "--deep", "--newuse"].map(str::to_owned)),
+                    Existing::Rebuild => {}
+                }
+                if *oneshot {
+                    argv.push("--oneshot".to_owned());
+                }
+                if atoms.is_empty() {
+                    return Err(Error::NoAtoms);
+                }
+                for atom in atoms {
+                    argv.push(checked(atom)?.to_owned());
+                }
+            }
+            Goal::Resume => argv.push("--resume".to_owned()),
+            Goal::Depclean => {}
+        }
+        Ok(())
+    }
+}
+
+/// The environment that every run gets, besides what the sandbox sets for any program: it pins what our parser reads.
+pub fn environment() -> Vec<(String, String)> {
+    [("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("NOCOLOR", "true"), ("COLUMNS", "160")]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .to_vec()
+}
+
+fn checked(atom: &str) -> Result<&str, Error> {
+    let refused = atom.is_empty() || atom.starts_with('-') || atom.chars().any(|c| c.is_whitespace() || c.is_control());
+    if refused { Err(Error::Atom { atom: atom.to_owned() }) } else { Ok(atom) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALWAYS: &str = "emerge --color=n --ask=n --nospinner --autounmask=y --autounmask-keep-masks=y --autounmask-write=n \
+                          --autounmask-continue=n --keep-going=n --quiet-build=y";
+
+    fn packages(existing: Existing, oneshot: bool) -> Goal {
+        Goal::Packages { atoms: vec!["@system".to_owned(), ">=app-misc/hello-2.10:0[nls]".to_owned()], existing, oneshot }
+    }
+
+    #[test]
+    fn arguments() {
+        let resolve = "--with-bdeps=y --binpkg-respect-use=y";
+        let atoms = "@system >=app-misc/hello-2.10:0[nls]";
+        let cases = [
+            (Goal::RebuildWorld, Mode::Run, format!("{resolve} --emptytree @world")),
+            (Goal::RebuildWorld, Mode::Fetch, format!("--fetchonly {resolve} --emptytree @world")),
+            (packages(Existing::Keep, false), Mode::Run, format!("{resolve} --noreplace {atoms}")),
+            (
+                packages(Existing::Update, false),
+                Mode::Pretend,
+                format!("--pretend --verbose=y {resolve} --update --deep --newuse {atoms}"),
+            ),
+            (packages(Existing::Rebuild, true), Mode::Run, format!("{resolve} --oneshot {atoms}")),
+            (Goal::Resume, Mode::Run, "--resume".to_owned()),
+            (Goal::Resume, Mode::Fetch, "--fetchonly --resume".to_owned()),
+        ];
+        for (goal, mode, rest) in cases {
+            let request = Request { jobs: 3, load: Some(2.5), ..Request::new(goal.clone(), mode) };
+            let argv = request.argv().expect("valid atoms").join(" ");
+            assert_eq!(argv, format!("{ALWAYS} --jobs=3 --load-average=2.5 --usepkg=y --buildpkg=y {rest}"), "{goal:?} {mode:?}");
+        }
+    }
+
+    #[test]
+    fn depclean_takes_no_build_options() {
+        let argv = |mode| Request::new(Goal::Depclean, mode).argv().expect("no atoms").join(" ");
+        assert_eq!(argv(Mode::Run), "emerge --color=n --ask=n --nospinner --depclean");
+        assert_eq!(argv(Mode::Pretend), "emerge --color=n --ask=n --nospinner --depclean --pretend");
+    }
+
+    #[test]
+    fn fetch_and_run_share_their_goal() {
+        let run = Request::new(packages(Existing::Keep, false), Mode::Run);
+        assert_eq!(run.with_mode(Mode::Fetch).goal, run.goal);
+    }
+
+    #[test]
+    fn atoms_are_never_options() {
+        for atom in ["--unmerge", "", "a/b c/d", "a/b\n"] {
+            let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Keep, oneshot: false };
+            let error = Request::new(goal, Mode::Run).argv().expect_err(atom);
+            assert_eq!(error.to_string(), format!("`{atom}` is not a package atom or set"));
+        }
+        let none = Goal::Packages { atoms: vec![], existing: Existing::Keep, oneshot: false };
+        assert_eq!(Request::new(none, Mode::Run).argv(), Err(Error::NoAtoms));
+    }
+}
