@@ -1,0 +1,10 @@
+#include "greet.h"
+
+const char *greet_word(void)
+{
+#if UTF8
+	return "Grüß Gott";
+#else
+	return "Hello";
+#endif
+}
