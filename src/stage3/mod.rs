@@ -1,1 +1,36 @@
 //! Stage3 tarballs: names, digests, signatures and trusted keys.
+//!
+//! ```text
+//! name         what a file name says, for display
+//! armor        text armour -> packets
+//! cleartext    clear-signed document -> the text that was signed
+//! fingerprint  the one name of a key that counts
+//! certificate  public keys: merging, expiry, revocation, subkey bindings
+//! openpgp      signatures over data: who, and does it count
+//! digests      lists of digests; index: lists of the latest builds
+//! hashing      all hashes of a file in one parallel pass
+//! keys         config/keys: what is trusted
+//! verify       a tarball and the files beside it -> Verified, still open
+//! publish      the lists that we write ourselves; sign: the user's gpg
+//! ```
+//!
+//! Verification is done here, by a library, because the answer must be *which key*, compared with a pinned fingerprint; an exit code
+//! of `gpg` with a keyring of unknown content is not that. Signing is left to the user's `gpg`, which knows agents and smartcards.
+
+mod armor;
+mod certificate;
+pub mod cleartext;
+pub mod digests;
+mod fingerprint;
+mod hashing;
+pub mod index;
+pub mod keys;
+pub mod name;
+mod openpgp;
+mod verify;
+
+pub use certificate::{Certificate, CertificateError};
+pub use fingerprint::{Fingerprint, NotAFingerprint};
+pub use name::StageName;
+pub use openpgp::{Day, SignatureError, Signer};
+pub use verify::{Check, Reason, Verified, VerifyError, VerifyOptions, verify, verify_clear_signed, verify_detached};

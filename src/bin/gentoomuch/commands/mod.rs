@@ -1,7 +1,9 @@
 //! The commands, one file each: its arguments with their help, and `run`.
 
 mod completions;
+mod keys;
 mod man;
+mod stage3;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,8 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Keys(keys::Args),
+    Stage3(stage3::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -23,6 +27,8 @@ pub(crate) enum Command {
 /// Runs one command.
 pub(crate) fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Keys(args) => keys::run(&args, context),
+        Command::Stage3(args) => stage3::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),
     }

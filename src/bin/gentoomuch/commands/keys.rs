@@ -1,0 +1,181 @@
+//! `gentoomuch keys …`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use gentoomuch::stage3::keys::{self, Change, KeyInfo, PinSource};
+use gentoomuch::stage3::{Day, Fingerprint};
+
+use super::Outcome;
+use super::stage3::{keys_failure, load_keys, now_secs};
+use crate::context::Context;
+use crate::table::{self, Table};
+
+/// List and change the OpenPGP keys that are trusted
+///
+/// Keys are files in the configuration's `keys/`; those whose fingerprint is in `keys/trusted` count. Gentoo's release keys are
+/// trusted without being listed, but their public keys have to be imported.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch keys ls
+  gentoomuch keys import service-keys.gpg")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    Ls(LsArgs),
+    Import(ImportArgs),
+    Rm(RmArgs),
+    Trust(TrustArgs),
+}
+
+/// List keys: fingerprint, trust, validity, where they are from
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  gentoomuch keys ls --json")]
+struct LsArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Store the public keys in a file; a newer copy refreshes an older one
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch keys import service-keys.gpg
+  gentoomuch keys import --trust --comment 'our own builds' team.asc")]
+struct ImportArgs {
+    /// Public keys, armoured or binary
+    file: PathBuf,
+    /// Trust them, too (Gentoo's release keys need no such thing)
+    #[arg(long)]
+    trust: bool,
+    /// What the keys are for
+    #[arg(long, value_name = "TEXT", requires = "trust", default_value = "")]
+    comment: String,
+}
+
+/// Remove a public key, and trust in it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  gentoomuch keys rm D99EAC7379A850BCE47DA5F29E6438C817072058")]
+struct RmArgs {
+    /// Fingerprint of the primary key
+    fingerprint: Fingerprint,
+}
+
+/// Trust the signatures of a key, by its fingerprint
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  gentoomuch keys trust 0123456789ABCDEF0123456789ABCDEF01234567 --comment 'our own builds'")]
+struct TrustArgs {
+    /// Fingerprint of the primary key
+    fingerprint: Fingerprint,
+    /// What the key is for
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    comment: String,
+}
+
+/// Runs one subcommand.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let dir = context.places.keys();
+    match &args.command {
+        KeysCommand::Ls(args) => return list(args, context),
+        KeysCommand::Import(args) => {
+            let comment = args.trust.then_some(args.comment.as_str());
+            let changes = keys::import(&dir, &context.path(&args.file), comment).map_err(keys_failure)?;
+            let trusted = load_keys(context)?;
+            let untrusted = changes.iter().filter_map(|change| match change {
+                Change::Stored { fingerprint, .. } if !trusted.is_trusted(fingerprint) => {
+                    Some(format!("not trusted yet: `gentoomuch keys trust {fingerprint}`\n"))
+                }
+                _ => None,
+            });
+            let text: String = std::iter::once(render_changes(&changes)).chain(untrusted).collect();
+            table::print(&text)?;
+        }
+        KeysCommand::Rm(args) => {
+            let changes = keys::remove(&dir, &args.fingerprint).map_err(keys_failure)?;
+            let mut text = render_changes(&changes);
+            if load_keys(context)?.is_trusted(&args.fingerprint) {
+                text.push_str("its fingerprint is one of Gentoo's release keys and remains trusted, should it be imported again\n");
+            }
+            table::print(&text)?;
+        }
+        KeysCommand::Trust(args) => {
+            let change = keys::trust(&dir, &args.fingerprint, &args.comment).map_err(keys_failure)?;
+            let mut text = match change {
+                Some(change) => render_changes(&[change]),
+                None => format!("`{}` trusts {} already\n", dir.join("trusted").display(), args.fingerprint),
+            };
+            if load_keys(context)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
+                text.push_str("its public key is not here yet: `gentoomuch keys import FILE`\n");
+            }
+            table::print(&text)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(args: &LsArgs, context: &Context) -> Outcome {
+    let now = now_secs();
+    let list = load_keys(context)?.list(now);
+    if args.json {
+        table::print_json(&list)?;
+    } else {
+        let mut rows = Table::new(&["FINGERPRINT", "TRUST", "VALIDITY", "CREATED", "NAME"]);
+        for key in &list {
+            let created = key.created.map_or_else(|| "-".to_owned(), |day| Day(day).to_string());
+            rows.row([key.fingerprint.to_string(), trust(key), validity(key, now), created, name(key)]);
+        }
+        table::print(&rows.render())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn trust(key: &KeyInfo) -> String {
+    match &key.pin {
+        None => "no",
+        Some(pin) if pin.source == PinSource::Builtin => "builtin",
+        Some(_) => "yes",
+    }
+    .to_owned()
+}
+
+fn validity(key: &KeyInfo, now: i64) -> String {
+    match (key.files.is_empty(), key.revoked, key.expires) {
+        (true, ..) => "not imported".to_owned(),
+        (_, Some(day), _) => format!("revoked {}", Day(day)),
+        (_, _, Some(day)) if day <= now => format!("expired {}", Day(day)),
+        (_, _, Some(day)) => format!("until {}", Day(day)),
+        _ => "unlimited".to_owned(),
+    }
+}
+
+fn name(key: &KeyInfo) -> String {
+    let comment = key.pin.as_ref().map(|pin| pin.comment.as_str()).filter(|comment| !comment.is_empty());
+    match (&key.uid, comment) {
+        (Some(uid), Some(comment)) => format!("{uid} ({comment})"),
+        (Some(uid), None) => uid.clone(),
+        (None, Some(comment)) => format!("({comment})"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+fn render_changes(changes: &[Change]) -> String {
+    let line = |change: &Change| match change {
+        Change::Stored { fingerprint, path, refreshed: false } => format!("stored {fingerprint} in `{}`\n", path.display()),
+        Change::Stored { fingerprint, path, refreshed: true } => format!("refreshed {fingerprint} in `{}`\n", path.display()),
+        Change::Trusted { fingerprint, path } => format!("trusted {fingerprint} in `{}`\n", path.display()),
+        Change::Distrusted { fingerprint, path } => format!("removed {fingerprint} from `{}`\n", path.display()),
+        Change::Rewritten { fingerprint, path } => {
+            format!("removed {fingerprint} from `{}`, which holds other keys\n", path.display())
+        }
+        Change::Removed { fingerprint, path } => format!("removed {fingerprint} with `{}`\n", path.display()),
+    };
+    changes.iter().map(line).collect()
+}

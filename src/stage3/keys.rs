@@ -1,0 +1,285 @@
+//! Which keys count: pinned fingerprints and public keys.
+//!
+//! ```text
+//! config/keys/trusted        one fingerprint of a primary key a line, `#` begins a comment
+//! config/keys/*.asc, *.gpg   public keys, armoured or binary, any number in a file; being here does not make one trusted
+//! ```
+//!
+//! Gentoo's own release keys are pinned without being listed, so their public keys count as soon as they are imported. What is
+//! written here is written atomically, and each writing function returns what it wrote.
+
+mod store;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::certificate::{Certificate, CertificateError, algorithm_name};
+use super::fingerprint::{Fingerprint, NotAFingerprint};
+
+pub use store::{Change, import, remove, trust};
+
+/// Key files larger than this are refused; all of Gentoo's developers fit into a third of it.
+const MAX_KEY_FILE_BYTES: u64 = 16 << 20;
+
+/// A fingerprint that is trusted without being listed in `trusted`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuiltinKey {
+    /// The primary key's fingerprint.
+    pub fingerprint: &'static str,
+    /// The signing subkey in use, so that a signature can be attributed before the public key is imported.
+    pub subkey: Option<&'static str>,
+    /// What the key is for.
+    pub comment: &'static str,
+}
+
+/// Gentoo's release keys, as published on <https://www.gentoo.org/downloads/signatures/>.
+pub const GENTOO: &[BuiltinKey] = &[
+    BuiltinKey {
+        fingerprint: "13EBBDBEDE7A12775DFDB1BABB572E0E2D182910",
+        subkey: Some("534E4209AB49EEE1C19D96162C44695DB9F6043D"),
+        comment: "Gentoo weekly releases",
+    },
+    BuiltinKey {
+        fingerprint: "DCD05B71EAB94199527F44ACDB6B8C1F96D8BF6D",
+        subkey: Some("E1D6ABB63BFCFB4BA02FDF1CEC590EEAC9189250"),
+        comment: "Gentoo tree snapshots",
+    },
+    BuiltinKey { fingerprint: "EF9538C9E8E64311A52CDEDFA13D0EF1914E7A72", subkey: None, comment: "Gentoo git mirror" },
+    BuiltinKey {
+        fingerprint: "D99EAC7379A850BCE47DA5F29E6438C817072058",
+        subkey: None,
+        comment: "Gentoo releases, old (dsa1024: its signatures are refused as weak)",
+    },
+];
+
+/// What can go wrong with the directory of keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// Reading failed.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing failed.
+    #[error("cannot write `{path}`")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Not key material.
+    #[error("cannot use `{path}`")]
+    Material {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: CertificateError,
+    },
+    /// Too large to be key material.
+    #[error("`{path}` is larger than {limit} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A line of `trusted`.
+    #[error("{path}:{line}: not a fingerprint")]
+    Trusted {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Why.
+        #[source]
+        source: NotAFingerprint,
+    },
+    /// Nothing known of a fingerprint.
+    #[error("no key `{fingerprint}` in `{dir}`")]
+    NoSuchKey {
+        /// What was asked for.
+        fingerprint: Fingerprint,
+        /// Where was looked.
+        dir: PathBuf,
+    },
+    /// A comment that would end its line.
+    #[error("a comment must be one line without control characters")]
+    Comment,
+}
+
+/// Where a pinned fingerprint comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PinSource {
+    /// Compiled in.
+    Builtin,
+    /// A line of `trusted`.
+    Trusted {
+        /// Counted from 1.
+        line: usize,
+    },
+}
+
+/// A fingerprint that is trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pin {
+    /// Where it comes from.
+    pub source: PinSource,
+    /// What it is for; may be empty.
+    pub comment: String,
+}
+
+/// The public keys of a configuration and which of them are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedKeys {
+    certificates: Vec<Certificate>,
+    files: BTreeMap<Fingerprint, Vec<PathBuf>>,
+    pins: BTreeMap<Fingerprint, Pin>,
+    subkeys_of_pins: BTreeMap<Fingerprint, Fingerprint>,
+}
+
+/// One key, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// The primary key.
+    pub fingerprint: Fingerprint,
+    /// Its user id, if the public key is here.
+    pub uid: Option<String>,
+    /// Its algorithm and size, if the public key is here.
+    pub algorithm: Option<String>,
+    /// Seconds since 1970, if the public key is here.
+    pub created: Option<i64>,
+    /// Seconds since 1970; `None` for never, or if the public key is not here.
+    pub expires: Option<i64>,
+    /// When it was revoked, seconds since 1970.
+    pub revoked: Option<i64>,
+    /// Whether its signatures count.
+    pub trusted: bool,
+    /// Why it is trusted.
+    pub pin: Option<Pin>,
+    /// The files that hold its public key.
+    pub files: Vec<PathBuf>,
+}
+
+impl TrustedKeys {
+    /// Reads `dir` (`config/keys`); a directory that does not exist holds nothing. `builtin` is [`GENTOO`] but for tests and for
+    /// programs that trust nobody by default.
+    pub fn load(dir: &Path, builtin: &[BuiltinKey]) -> Result<Self, KeysError> {
+        let mut keys = Self::default();
+        for key in builtin {
+            let (Ok(fingerprint), pin) =
+                (key.fingerprint.parse::<Fingerprint>(), Pin { source: PinSource::Builtin, comment: key.comment.to_owned() })
+            else {
+                continue;
+            };
+            if let Some(Ok(subkey)) = key.subkey.map(str::parse) {
+                keys.subkeys_of_pins.insert(subkey, fingerprint.clone());
+            }
+            keys.pins.insert(fingerprint, pin);
+        }
+        for (line, fingerprint, comment) in store::read_trusted(dir)? {
+            let pin = Pin { source: PinSource::Trusted { line }, comment };
+            keys.pins.entry(fingerprint).or_insert(pin);
+        }
+        for path in store::key_files(dir)? {
+            for certificate in read_key_file(&path)? {
+                keys.add(certificate, Some(path.clone()));
+            }
+        }
+        tracing::debug!(dir = %dir.display(), keys = keys.certificates.len(), pins = keys.pins.len(), "keys loaded");
+        Ok(keys)
+    }
+
+    /// Adds a certificate, merging it with what is known of it.
+    pub fn add(&mut self, certificate: Certificate, file: Option<PathBuf>) {
+        self.files.entry(certificate.fingerprint().clone()).or_default().extend(file);
+        match self.certificates.iter_mut().find(|known| known.fingerprint() == certificate.fingerprint()) {
+            Some(known) => known.merge(certificate),
+            None => self.certificates.push(certificate),
+        }
+    }
+
+    /// Trusts a fingerprint for the life of this value.
+    pub fn pin(&mut self, fingerprint: Fingerprint, comment: &str) {
+        let pin = Pin { source: PinSource::Trusted { line: 0 }, comment: comment.to_owned() };
+        self.pins.entry(fingerprint).or_insert(pin);
+    }
+
+    /// Whether signatures of the primary key `fingerprint` count.
+    pub fn is_trusted(&self, fingerprint: &Fingerprint) -> bool {
+        self.pins.contains_key(fingerprint)
+    }
+
+    /// All known public keys, trusted or not.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificates.iter()
+    }
+
+    /// The trusted fingerprints with their comments.
+    pub fn pins(&self) -> impl Iterator<Item = (&Fingerprint, &str)> {
+        self.pins.iter().map(|(fingerprint, pin)| (fingerprint, pin.comment.as_str()))
+    }
+
+    /// The trusted primary key that `fingerprint`, a primary key or a subkey, is known to belong to, with its comment.
+    pub(crate) fn pinned_primary_of(&self, fingerprint: &Fingerprint) -> Option<(&Fingerprint, &str)> {
+        let primary = self.subkeys_of_pins.get(fingerprint).unwrap_or(fingerprint);
+        self.pins.get_key_value(primary).map(|(fingerprint, pin)| (fingerprint, pin.comment.as_str()))
+    }
+
+    /// Everything known, by fingerprint: public keys with or without trust, and trusted fingerprints without public key.
+    pub fn list(&self, now: i64) -> Vec<KeyInfo> {
+        let mut list: BTreeMap<&Fingerprint, KeyInfo> = BTreeMap::new();
+        for certificate in &self.certificates {
+            let fingerprint = certificate.fingerprint();
+            let standing = certificate.standing(now);
+            let info = KeyInfo {
+                fingerprint: fingerprint.clone(),
+                uid: certificate.user_id(now),
+                algorithm: Some(algorithm_name(certificate.primary())),
+                created: Some(standing.created),
+                expires: standing.expires,
+                revoked: standing.revoked.map(|revocation| revocation.at),
+                trusted: self.is_trusted(fingerprint),
+                pin: self.pins.get(fingerprint).cloned(),
+                files: self.files.get(fingerprint).cloned().unwrap_or_default(),
+            };
+            list.insert(fingerprint, info);
+        }
+        for (fingerprint, pin) in &self.pins {
+            list.entry(fingerprint).or_insert_with(|| KeyInfo {
+                fingerprint: fingerprint.clone(),
+                uid: None,
+                algorithm: None,
+                created: None,
+                expires: None,
+                revoked: None,
+                trusted: true,
+                pin: Some(pin.clone()),
+                files: Vec::new(),
+            });
+        }
+        list.into_values().collect()
+    }
+}
+
+/// Reads a file of public keys.
+pub(crate) fn read_key_file(path: &Path) -> Result<Vec<Certificate>, KeysError> {
+    let read = |source| KeysError::Read { path: path.to_owned(), source };
+    let size = fs::metadata(path).map_err(read)?.len();
+    if size > MAX_KEY_FILE_BYTES {
+        return Err(KeysError::TooLarge { path: path.to_owned(), limit: MAX_KEY_FILE_BYTES });
+    }
+    let bytes = fs::read(path).map_err(read)?;
+    Certificate::parse_all(&bytes).map_err(|source| KeysError::Material { path: path.to_owned(), source })
+}

@@ -1,0 +1,213 @@
+//! Reading and changing the files below `config/keys/`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{KeysError, read_key_file};
+use crate::stage3::certificate::Certificate;
+use crate::stage3::fingerprint::Fingerprint;
+
+/// Something that was done to the directory of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "lowercase")]
+pub enum Change {
+    /// A public key was written.
+    Stored {
+        /// The key.
+        fingerprint: Fingerprint,
+        /// Its file.
+        path: PathBuf,
+        /// Whether an older copy was there and merged with.
+        refreshed: bool,
+    },
+    /// A fingerprint was added to `trusted`.
+    Trusted {
+        /// The key.
+        fingerprint: Fingerprint,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A fingerprint was taken out of `trusted`.
+    Distrusted {
+        /// The key.
+        fingerprint: Fingerprint,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A public key was removed from a file that holds others, too.
+    Rewritten {
+        /// The key.
+        fingerprint: Fingerprint,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file was removed with the public key in it.
+    Removed {
+        /// The key.
+        fingerprint: Fingerprint,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Stores the public keys in the file `source`, one `<FINGERPRINT>.asc` each, merged with a copy that is there. With `trust`, their
+/// fingerprints are pinned, too, with that comment.
+pub fn import(dir: &Path, source: &Path, trust: Option<&str>) -> Result<Vec<Change>, KeysError> {
+    let certificates = read_key_file(source)?;
+    let mut changes = Vec::new();
+    for mut certificate in certificates {
+        let fingerprint = certificate.fingerprint().clone();
+        let path = dir.join(format!("{fingerprint}.asc"));
+        let refreshed = path.exists();
+        if refreshed {
+            for known in read_key_file(&path)? {
+                if known.fingerprint() == &fingerprint {
+                    certificate.merge(known);
+                }
+            }
+        }
+        write_atomically(&path, armored(&path, &[certificate])?.as_bytes())?;
+        tracing::debug!(%fingerprint, path = %path.display(), "key stored");
+        changes.push(Change::Stored { fingerprint: fingerprint.clone(), path, refreshed });
+        if let Some(comment) = trust {
+            changes.extend(self::trust(dir, &fingerprint, comment)?);
+        }
+    }
+    Ok(changes)
+}
+
+/// Pins `fingerprint` with a comment, which may be empty. Returns `None` if `trusted` has it already.
+pub fn trust(dir: &Path, fingerprint: &Fingerprint, comment: &str) -> Result<Option<Change>, KeysError> {
+    if comment.chars().any(char::is_control) {
+        return Err(KeysError::Comment);
+    }
+    if read_trusted(dir)?.iter().any(|(_, known, _)| known == fingerprint) {
+        return Ok(None);
+    }
+    let path = dir.join("trusted");
+    let mut text = read_optional(&path)?;
+    if text.is_empty() {
+        text.push_str("# Fingerprints of primary keys whose signatures count, one a line.\n");
+    } else if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(fingerprint.as_str());
+    if !comment.is_empty() {
+        text.push_str("  # ");
+        text.push_str(comment);
+    }
+    text.push('\n');
+    write_atomically(&path, text.as_bytes())?;
+    Ok(Some(Change::Trusted { fingerprint: fingerprint.clone(), path }))
+}
+
+/// Removes the public key with the primary key `fingerprint` from all files, and the fingerprint from `trusted`.
+pub fn remove(dir: &Path, fingerprint: &Fingerprint) -> Result<Vec<Change>, KeysError> {
+    let mut changes = Vec::new();
+    for path in key_files(dir)? {
+        let all = read_key_file(&path)?;
+        let kept: Vec<Certificate> = all.iter().filter(|certificate| certificate.fingerprint() != fingerprint).cloned().collect();
+        if kept.len() == all.len() {
+            continue;
+        }
+        let fingerprint = fingerprint.clone();
+        if kept.is_empty() {
+            fs::remove_file(&path).map_err(|source| KeysError::Write { path: path.clone(), source })?;
+            sync_directory(dir)?;
+            changes.push(Change::Removed { fingerprint, path });
+        } else {
+            write_atomically(&path, armored(&path, &kept)?.as_bytes())?;
+            changes.push(Change::Rewritten { fingerprint, path });
+        }
+    }
+    let listed: Vec<usize> =
+        read_trusted(dir)?.into_iter().filter(|(_, known, _)| known == fingerprint).map(|(line, ..)| line).collect();
+    if !listed.is_empty() {
+        let path = dir.join("trusted");
+        let text = read_optional(&path)?;
+        let kept = text.lines().zip(1..).filter(|(_, line)| !listed.contains(line));
+        let text: String = kept.flat_map(|(line, _)| [line, "\n"]).collect();
+        write_atomically(&path, text.as_bytes())?;
+        changes.push(Change::Distrusted { fingerprint: fingerprint.clone(), path });
+    }
+    if changes.is_empty() {
+        return Err(KeysError::NoSuchKey { fingerprint: fingerprint.clone(), dir: dir.to_owned() });
+    }
+    Ok(changes)
+}
+
+/// The lines of `trusted`: number, fingerprint, comment.
+pub(super) fn read_trusted(dir: &Path) -> Result<Vec<(usize, Fingerprint, String)>, KeysError> {
+    let path = dir.join("trusted");
+    let text = read_optional(&path)?;
+    let mut pins = Vec::new();
+    for (line, text) in (1..).zip(text.lines()) {
+        let (fingerprint, comment) = text.split_once('#').unwrap_or((text, ""));
+        if fingerprint.trim().is_empty() {
+            continue;
+        }
+        let fingerprint = fingerprint.trim().parse().map_err(|source| KeysError::Trusted { path: path.clone(), line, source })?;
+        pins.push((line, fingerprint, comment.trim().to_owned()));
+    }
+    Ok(pins)
+}
+
+/// The files of public keys, sorted by name.
+pub(super) fn key_files(dir: &Path) -> Result<Vec<PathBuf>, KeysError> {
+    let read = |source| KeysError::Read { path: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(read(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(read)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|ending| ending == "asc" || ending == "gpg") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_optional(path: &Path) -> Result<String, KeysError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(KeysError::Read { path: path.to_owned(), source }),
+    }
+}
+
+fn armored(path: &Path, certificates: &[Certificate]) -> Result<String, KeysError> {
+    let blocks: Result<Vec<String>, _> = certificates.iter().map(Certificate::to_armored).collect();
+    blocks.map(|blocks| blocks.concat()).map_err(|source| KeysError::Material { path: path.to_owned(), source })
+}
+
+/// Replaces `path` by a file with `bytes`: whoever reads it sees the old content or the new.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = |path: &Path, source| KeysError::Write { path: path.to_owned(), source };
+    fs::create_dir_all(dir).map_err(|source| write(dir, source))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
+    let written = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    });
+    if let Err(source) = written {
+        // The error that is reported is the first one.
+        drop(fs::remove_file(&temporary));
+        return Err(write(path, source));
+    }
+    sync_directory(dir)
+}
+
+fn sync_directory(dir: &Path) -> Result<(), KeysError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| KeysError::Write { path: dir.to_owned(), source })
+}

@@ -1,0 +1,135 @@
+//! File names of stage tarballs.
+//!
+//! ```text
+//! stage3-amd64-openrc-20260811T083102Z.tar.xz
+//! stage3-amd64-musl-hardened-20260811T083102Z.tar.xz
+//! stage4-amd64-web-20261122T120000Z.tar.zst
+//! ```
+//!
+//! A file name is data for display and for the metadata of a build state. It is never a reason to trust a file: whoever serves the
+//! file chose the name.
+
+use serde::{Deserialize, Serialize};
+
+/// How a tarball is compressed, as its name claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// `.tar.xz`
+    Xz,
+    /// `.tar.zst`
+    Zst,
+    /// `.tar.gz`
+    Gz,
+}
+
+/// The parts of a tarball's file name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageName {
+    /// The file name, without directories.
+    pub file: String,
+    /// The file name without `.tar.*`.
+    pub stem: String,
+    /// `3` of `stage3-…`, `4` of `stage4-…`; other names have none.
+    pub stage: Option<u8>,
+    /// Gentoo's name of the architecture: `amd64`, `arm64`, …
+    pub arch: Option<String>,
+    /// What is between architecture and timestamp: `openrc`, `musl-hardened`, …
+    pub variant: Option<String>,
+    /// When the build was started, as upstream writes it: `20260811T083102Z`, or `20260811` before 2018.
+    pub timestamp: Option<String>,
+    /// The compression its ending names.
+    pub compression: Compression,
+}
+
+/// A file name that no tarball has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is not the name of a tarball: it ends in none of .tar.xz, .tar.zst, .tar.gz")]
+pub struct NotATarball {
+    /// The file name.
+    pub name: String,
+}
+
+impl StageName {
+    /// Takes a file name (no directories) apart. Any `<name>.tar.{xz,zst,gz}` is accepted; what it does not say stays `None`.
+    pub fn parse(file: &str) -> Result<Self, NotATarball> {
+        let endings = [(".tar.xz", Compression::Xz), (".tar.zst", Compression::Zst), (".tar.gz", Compression::Gz)];
+        let found = endings.iter().find_map(|(ending, compression)| Some((file.strip_suffix(ending)?, *compression)));
+        let Some((stem, compression)) = found.filter(|(stem, _)| !stem.is_empty() && !file.contains('/')) else {
+            return Err(NotATarball { name: file.to_owned() });
+        };
+        let mut name = Self {
+            file: file.to_owned(),
+            stem: stem.to_owned(),
+            stage: None,
+            arch: None,
+            variant: None,
+            timestamp: None,
+            compression,
+        };
+        let Some((stage, rest)) = stem.strip_prefix("stage").and_then(|rest| rest.split_once('-')) else { return Ok(name) };
+        let Ok(stage) = stage.parse() else { return Ok(name) };
+        name.stage = Some(stage);
+        let mut parts: Vec<&str> = rest.split('-').collect();
+        if parts.len() > 1 && parts.last().is_some_and(|last| is_timestamp(last)) {
+            name.timestamp = parts.pop().map(str::to_owned);
+        }
+        name.arch = parts.first().filter(|arch| !arch.is_empty()).map(|arch| (*arch).to_owned());
+        name.variant = Some(parts.get(1..).unwrap_or_default().join("-")).filter(|variant| !variant.is_empty());
+        Ok(name)
+    }
+}
+
+/// `20260811T083102Z` or `20260811`.
+fn is_timestamp(text: &str) -> bool {
+    let digits = |part: &str, len: usize| part.len() == len && part.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once('T') {
+        Some((date, time)) => digits(date, 8) && time.strip_suffix('Z').is_some_and(|time| digits(time, 6)),
+        None => digits(text, 8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stage, architecture, variant, timestamp.
+    type Parts = (Option<u8>, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+
+    #[test]
+    fn names_are_taken_apart() {
+        let table: [(&str, Parts); 8] = [
+            ("stage3-amd64-openrc-20260811T083102Z.tar.xz", (Some(3), Some("amd64"), Some("openrc"), Some("20260811T083102Z"))),
+            (
+                "stage3-amd64-musl-hardened-20260811T083102Z.tar.xz",
+                (Some(3), Some("amd64"), Some("musl-hardened"), Some("20260811T083102Z")),
+            ),
+            ("stage3-amd64-20180102T214502Z.tar.xz", (Some(3), Some("amd64"), None, Some("20180102T214502Z"))),
+            ("stage3-i686-20160101.tar.gz", (Some(3), Some("i686"), None, Some("20160101"))),
+            ("stage4-amd64-web-20261122T120000Z.tar.zst", (Some(4), Some("amd64"), Some("web"), Some("20261122T120000Z"))),
+            ("stage4-amd64-web.tar.zst", (Some(4), Some("amd64"), Some("web"), None)),
+            ("web.tar.gz", (None, None, None, None)),
+            ("stagecoach-amd64.tar.gz", (None, None, None, None)),
+        ];
+        for (file, (stage, arch, variant, timestamp)) in table {
+            let name = StageName::parse(file).unwrap();
+            assert_eq!(
+                (name.stage, name.arch.as_deref(), name.variant.as_deref(), name.timestamp.as_deref()),
+                (stage, arch, variant, timestamp),
+                "{file}"
+            );
+            assert_eq!(name.file, file);
+        }
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for file in ["stage3-amd64.tar.bz2", "stage3-amd64.tar", ".tar.xz", "a/b.tar.xz", ""] {
+            let error = StageName::parse(file).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("`{file}` is not the name of a tarball: it ends in none of .tar.xz, .tar.zst, .tar.gz")
+            );
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Why a file cannot be trusted.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::stage3::cleartext::CleartextError;
+use crate::stage3::digests::{Algorithm, DigestsError};
+use crate::stage3::openpgp::SignatureError;
+
+/// Why a verification did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The file, or one beside it, cannot be opened.
+    #[error("cannot open `{path}`")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading stopped.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory, a pipe, …
+    #[error("`{path}` is not a regular file")]
+    NotRegular {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// A file of signatures or digests that is too large to be one.
+    #[error("`{path}` is larger than {limit} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Somebody wrote to the file meanwhile.
+    #[error("`{path}` changed while it was being verified")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file does not deserve trust.
+    #[error("cannot trust `{file}`")]
+    Rejected {
+        /// The file, without directories.
+        file: String,
+        /// Why.
+        #[source]
+        reason: Reason,
+    },
+}
+
+/// Why a file does not deserve trust.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Nothing beside it is signed.
+    #[error("no signature found beside it: neither `{name}.asc` nor a clear-signed `{name}.DIGESTS`")]
+    Unsigned {
+        /// The file.
+        name: String,
+    },
+    /// A signature that does not count.
+    #[error("the signature in `{sidecar}` does not count")]
+    Signature {
+        /// The file with the signature.
+        sidecar: String,
+        /// Why.
+        #[source]
+        source: SignatureError,
+    },
+    /// A clear-signed document that is none.
+    #[error("cannot read `{sidecar}`")]
+    Cleartext {
+        /// The document.
+        sidecar: String,
+        /// Why.
+        #[source]
+        source: CleartextError,
+    },
+    /// A list of digests that says nothing useful.
+    #[error("cannot use `{sidecar}`")]
+    List {
+        /// The list.
+        sidecar: String,
+        /// Why.
+        #[source]
+        source: DigestsError,
+    },
+    /// Other content than was listed.
+    #[error("its {algorithm} is not the one in `{sidecar}`{}", other(.name, .sidecar))]
+    Digest {
+        /// The file whose content is wrong.
+        name: String,
+        /// The first digest that differs.
+        algorithm: Algorithm,
+        /// The list.
+        sidecar: String,
+    },
+    /// An interrupted download.
+    #[error("it looks truncated: it does not end as an xz file does, and `{by}` does not match it")]
+    Truncated {
+        /// The file.
+        name: String,
+        /// The file that does not match.
+        by: String,
+    },
+}
+
+/// Names the file with the wrong content where it is not the tarball itself.
+fn other(name: &str, sidecar: &str) -> String {
+    if name.ends_with(".CONTENTS.gz") && !sidecar.starts_with(name) { format!(" (`{name}`)") } else { String::new() }
+}
+
+impl VerifyError {
+    /// What the user can do.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Rejected { reason, .. } = self else { return None };
+        Some(match reason {
+            Reason::Unsigned { name } => {
+                format!("download `{name}.asc` and `{name}.DIGESTS` from the same place into the same directory")
+            }
+            Reason::Truncated { .. } => "download it again; an interrupted download can be resumed".to_owned(),
+            Reason::Digest { .. } => "download it again, with the files beside it, from another mirror".to_owned(),
+            Reason::Cleartext { .. } | Reason::List { .. } => "download the file again, from another mirror".to_owned(),
+            Reason::Signature { source, .. } => signature_hint(source),
+        })
+    }
+}
+
+fn signature_hint(error: &SignatureError) -> String {
+    match error {
+        SignatureError::Unknown { .. } => {
+            "add the key with `gentoomuch keys import FILE`, or check where the file came from".to_owned()
+        }
+        SignatureError::Untrusted { signer, .. } => {
+            format!("if you know this key, `gentoomuch keys trust {signer}`; else check where the file came from")
+        }
+        SignatureError::NoKeyMaterial { .. } => {
+            "get the public key and `gentoomuch keys import FILE`; Gentoo publishes its release \
+             keys at https://qa-reports.gentoo.org/output/service-keys.gpg"
+                .to_owned()
+        }
+        SignatureError::KeyExpired { .. } => {
+            "get a refreshed copy of the key and `gentoomuch keys import FILE`, or accept it with `--allow-expired`".to_owned()
+        }
+        SignatureError::NoSelfSignature { .. } | SignatureError::NotBound { .. } => {
+            "get a complete copy of the key and `gentoomuch keys import FILE`".to_owned()
+        }
+        SignatureError::Future { .. } => "set this machine's clock".to_owned(),
+        SignatureError::Truncated | SignatureError::Malformed => "download the signature again".to_owned(),
+        SignatureError::Bad { .. } => "download the file and its signature again, from another mirror".to_owned(),
+        _ => "check where the file came from".to_owned(),
+    }
+}
