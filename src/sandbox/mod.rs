@@ -1,1 +1,39 @@
 //! Namespaces of our own: the plan, id maps, the helper process, PID 1 and the terminal.
+//!
+//! ```text
+//! gentoomuch                       many threads, the user's own ids, the host's namespaces
+//!  |  control socket               request, `mapped`, results; end of file on either side = the other died
+//!  |- newuidmap, newgidmap         write the map while the outer helper waits
+//!  `- outer helper                 our program from a sealed memfd; user namespace with the whole id range
+//!      |                           a task (archive, store) runs right here, inside the map
+//!      |                           a session's locks are held here until PID 1 is reaped
+//!      `- PID 1                    own PID, mount, IPC, UTS (and network) namespaces; not dumpable; executes the plan
+//!          |                       second socket to gentoomuch: signals in, `started`, `exited` and the terminal out
+//!          `- session -> command   nested user and mount namespace, fewer capabilities, no_new_privs, seccomp
+//! ```
+//!
+//! Every one of them is its own execution of this program ([`helper::enter_if_asked`]); nothing forks without executing. When any
+//! of them dies, the next one down sees the end of its socket and ends, PID 1 takes its whole PID namespace with it, and the kernel
+//! drops the mounts with the last process. The session's programs own no mount they see, since the namespace that does is the
+//! outer one: what is read-only stays so, while mounts of their own (what Portage's sandboxes do) work.
+
+mod channel;
+pub mod helper;
+pub mod idmap;
+pub mod launch;
+mod error;
+mod outer;
+mod pid1;
+pub mod plan;
+mod request;
+mod session;
+mod steps;
+mod task;
+
+pub use crate::sys::process::Exit;
+pub use crate::sys::pty::TerminalSize;
+pub use error::{Error, Result, UserNamespaceBlock};
+pub use helper::{EventSink, TaskContext, TaskFailure, TaskFn};
+pub use idmap::{IdMap, IdRange};
+pub use launch::{HelperSource, Launcher, MountCalls, Running, SessionOptions, Stdio, TaskOptions};
+pub use plan::{CommandLine, Network, Plan, Step};

@@ -4,15 +4,28 @@
 //! failed with which arguments, so that callers read like prose and messages like `strace`.
 #![expect(unsafe_code, reason = "the one place of the crate that talks to the kernel directly")]
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
+
+pub mod fd;
+pub mod inroot;
+pub mod memfd;
+pub mod mount;
+pub mod mountcompat;
+pub mod namespace;
+pub mod network;
+pub mod process;
+pub mod pty;
+pub mod signal;
+pub mod tree;
 
 /// A system call that failed, with the arguments that matter.
 #[derive(Debug, thiserror::Error)]
 #[error("`{call}({args})` failed")]
 pub struct Error {
-    /// Name of the call, as in section 2 of the manual.
-    pub call: &'static str,
+    /// Name of the call, as in section 2 of the manual. Owned when the error came from another of our processes.
+    pub call: Cow<'static, str>,
     /// The arguments worth reading, formatted.
     pub args: String,
     /// What the kernel answered.
@@ -23,7 +36,12 @@ pub struct Error {
 impl Error {
     /// Wraps `source`, anything that converts into an [`io::Error`].
     pub fn new(call: &'static str, args: impl Display, source: impl Into<io::Error>) -> Self {
-        Self { call, args: args.to_string(), source: source.into() }
+        Self { call: Cow::Borrowed(call), args: args.to_string(), source: source.into() }
+    }
+
+    /// Takes `source`, for use in `map_err`: `open(…).map_err(Error::of("open", path.display()))`.
+    pub fn of<E: Into<io::Error>>(call: &'static str, args: impl Display) -> impl FnOnce(E) -> Self {
+        move |source| Self::new(call, args, source)
     }
 
     /// The `errno` of the failed call, if it carried one.

@@ -1,0 +1,196 @@
+//! Messages between our processes, over a Unix stream socket.
+//!
+//! ```text
+//! frame = length (u32, little endian; descriptors travel with these four bytes) + JSON of that length
+//! ```
+//!
+//! The end of the stream is the other process's death, or its wish to end: both mean the same to the one who reads it.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The longest message that is accepted. The largest real ones are lists of files.
+const FRAME_LIMIT: usize = 256 << 20;
+
+/// The kernel's own limit of descriptors in one message (`SCM_MAX_FD`).
+const DESCRIPTORS_LIMIT: usize = 253;
+
+/// What went wrong between two of our processes.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The socket failed; the other side's death while we write shows as EPIPE.
+    #[error("cannot talk to the helper process")]
+    Io(#[from] io::Error),
+    /// A value that JSON cannot carry (such as a path that is not UTF-8), or that this version does not know.
+    #[error("cannot encode or decode a message of the helper process")]
+    Json(#[from] serde_json::Error),
+    /// A message beyond the limit.
+    #[error("a message of {length} bytes to or from the helper process is longer than {FRAME_LIMIT}")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// More descriptors than one message carries.
+    #[error("{count} descriptors are more than the {DESCRIPTORS_LIMIT} that one message carries")]
+    TooManyDescriptors {
+        /// How many there were.
+        count: usize,
+    },
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: UnixStream,
+}
+
+impl Channel {
+    /// A connected pair: our end, and the descriptor for the other process.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Self { socket: ours }, theirs.into()))
+    }
+
+    /// The end that another process made.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self { socket: fd.into() }
+    }
+
+    /// A second handle of the same end.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()? })
+    }
+
+    /// Tells the other side that nothing more comes; it can still answer.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Sends a message, with descriptors for the other process to own duplicates of.
+    pub(crate) fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+        let body = serde_json::to_vec(message)?;
+        if body.len() > FRAME_LIMIT {
+            return Err(ChannelError::TooLong { length: body.len() });
+        }
+        if fds.len() > DESCRIPTORS_LIMIT {
+            return Err(ChannelError::TooManyDescriptors { count: fds.len() });
+        }
+        let length = u32::try_from(body.len()).map_err(|_| ChannelError::TooLong { length: body.len() })?;
+        let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(fds).size()];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        let header = length.to_le_bytes();
+        let mut frame = Vec::with_capacity(header.len() + body.len());
+        frame.extend_from_slice(&header);
+        frame.extend_from_slice(&body);
+        let sent = retry(|| sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut ancillary, SendFlags::NOSIGNAL))?;
+        // The rest, if any, without sending the descriptors twice. `write` would raise SIGPIPE where that has its default action,
+        // which ends a helper whose parent is gone: just as well.
+        (&self.socket).write_all(&frame[sent..])?;
+        Ok(())
+    }
+
+    /// Receives a message and the descriptors that came with it; `None` at the end of the stream.
+    pub(crate) fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
+        let mut header = [0u8; 4];
+        let mut fds = Vec::new();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_LIMIT))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let got = retry(|| {
+            let mut slices = [IoSliceMut::new(&mut header)];
+            recvmsg(&self.socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        });
+        let got = match got {
+            Ok(answer) => answer.bytes,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            Err(error) => return Err(error.into()),
+        };
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                fds.extend(received);
+            }
+        }
+        if got == 0 {
+            return Ok(None);
+        }
+        (&self.socket).read_exact(&mut header[got..])?;
+        let length = u32::from_le_bytes(header) as usize;
+        if length > FRAME_LIMIT {
+            return Err(ChannelError::TooLong { length });
+        }
+        let mut body = Vec::new();
+        (&self.socket).take(length as u64).read_to_end(&mut body)?;
+        if body.len() != length {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(Some((serde_json::from_slice(&body)?, fds)))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_borders_and_descriptors() {
+        let (here, there) = Channel::pair().unwrap();
+        let there = Channel::from_fd(there);
+        let null = crate::sys::fd::null().unwrap();
+        here.send(&"first", &[null.as_fd(), null.as_fd()]).unwrap();
+        here.send(&vec![1, 2, 3], &[]).unwrap();
+        drop(here);
+        let (text, fds) = there.receive::<String>().unwrap().unwrap();
+        assert_eq!((text.as_str(), fds.len()), ("first", 2));
+        let (numbers, fds) = there.receive::<Vec<u8>>().unwrap().unwrap();
+        assert_eq!((numbers, fds.len()), (vec![1, 2, 3], 0));
+        assert!(there.receive::<String>().unwrap().is_none());
+    }
+
+    #[test]
+    fn messages_beyond_the_socket_buffer_arrive() {
+        let (here, there) = Channel::pair().unwrap();
+        let there = Channel::from_fd(there);
+        let long = "x".repeat(3 << 20);
+        let sender = std::thread::spawn({
+            let long = long.clone();
+            move || here.send(&long, &[crate::sys::fd::null().unwrap().as_fd()]).unwrap()
+        });
+        let (text, fds) = there.receive::<String>().unwrap().unwrap();
+        sender.join().unwrap();
+        assert_eq!((text, fds.len()), (long, 1));
+    }
+
+    #[test]
+    fn absurd_lengths_are_refused_before_allocation() {
+        let (mut raw, there) = UnixStream::pair().unwrap();
+        raw.write_all(&u32::MAX.to_le_bytes()).unwrap();
+        let error = Channel::from_fd(there.into()).receive::<String>().unwrap_err();
+        assert!(matches!(error, ChannelError::TooLong { .. }), "{error}");
+    }
+}

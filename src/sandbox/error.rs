@@ -1,0 +1,340 @@
+//! What can go wrong with a sandbox, by cause.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::channel::ChannelError;
+use super::helper::TaskFailure;
+use super::idmap::IdMapError;
+use super::plan::{Plan, PlanError, Step};
+use super::request::Failure;
+use crate::sys;
+use crate::sys::process::Exit;
+
+/// What the sandbox's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure of the sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The user's ids.
+    #[error(transparent)]
+    IdMap(#[from] IdMapError),
+    /// The plan makes no sense.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Our own program cannot be copied.
+    #[error("cannot copy the program `{path}` for use as helper")]
+    HelperProgram {
+        /// Where it lies.
+        path: PathBuf,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// A process cannot be started.
+    #[error("cannot start `{program}`")]
+    Spawn {
+        /// What was to be started.
+        program: String,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// This machine does not let the user make user namespaces.
+    #[error("cannot make a user namespace: {block}")]
+    UserNamespace {
+        /// The setting that forbids it.
+        block: UserNamespaceBlock,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// Namespaces inside the user namespace were refused.
+    #[error("cannot make namespaces: {block}")]
+    Namespaces {
+        /// The setting that forbids it.
+        block: UserNamespaceBlock,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// The user namespace inside the user namespace was refused.
+    #[error("cannot make the session's own user namespace")]
+    NestedNamespace {
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// `newuidmap` or `newgidmap` is not installed.
+    #[error("`{program}` is not in {searched}")]
+    MapToolMissing {
+        /// Which one.
+        program: &'static str,
+        /// Where it was looked for.
+        searched: String,
+    },
+    /// `newuidmap` or `newgidmap` lacks the file capability or set-id bit that it needs.
+    #[error("`{program}` may not write id maps: it has neither file capabilities nor the set-id bit")]
+    MapToolPowerless {
+        /// Where it lies.
+        program: PathBuf,
+        /// What it said.
+        said: String,
+    },
+    /// The range is not the user's.
+    #[error("`{program}` refuses the ids {ranges}: {said}")]
+    MapRefused {
+        /// Where it lies.
+        program: PathBuf,
+        /// The ids asked for.
+        ranges: String,
+        /// What it said.
+        said: String,
+    },
+    /// The map could not be written for another reason.
+    #[error("`{program}` failed with {exit}: {said}")]
+    MapFailed {
+        /// Where it lies.
+        program: PathBuf,
+        /// How it ended.
+        exit: Exit,
+        /// What it said.
+        said: String,
+    },
+    /// The map of a single id could not be written.
+    #[error("cannot write the id map")]
+    MapWrite {
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// The overlay was refused.
+    #[error("cannot stack layers with `{upper}` on top, which lies on {file_system}")]
+    Overlay {
+        /// The upper directory.
+        upper: PathBuf,
+        /// The type of the file system that holds it.
+        file_system: String,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// A new `/proc` was refused, as in a container with a masked one.
+    #[error("cannot mount a new proc on `{target}`")]
+    Proc {
+        /// In the session.
+        target: PathBuf,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// Any other step of the plan failed.
+    #[error("cannot {step}")]
+    Step {
+        /// As displayed.
+        step: String,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// Something besides the steps of the plan failed.
+    #[error("cannot prepare the session")]
+    Prepare {
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// The command's directory cannot be entered.
+    #[error("cannot enter `{path}` in the session")]
+    Directory {
+        /// In the session.
+        path: PathBuf,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// There is no such command (a shell's status 127).
+    #[error("no command `{command}` in the session")]
+    CommandNotFound {
+        /// As it was asked for.
+        command: String,
+    },
+    /// The command cannot be executed (a shell's status 126).
+    #[error("cannot execute `{command}` in the session")]
+    CommandNotExecutable {
+        /// As it was asked for.
+        command: String,
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// One of our processes ended without a word: it was killed, or ran out of memory.
+    #[error("{who} died unexpectedly")]
+    Died {
+        /// Which one.
+        who: String,
+    },
+    /// One of our processes has a bug.
+    #[error("a helper process panicked: {message}")]
+    Panic {
+        /// Where and why.
+        message: String,
+    },
+    /// Our processes misunderstood each other.
+    #[error("a helper process sent {what}")]
+    Protocol {
+        /// What was not expected.
+        what: String,
+    },
+    /// Talking to a helper failed.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// A task failed.
+    #[error("the task `{name}` failed")]
+    Task {
+        /// The task's name.
+        name: String,
+        /// Its own words.
+        #[source]
+        failure: TaskFailure,
+    },
+    /// The session is over, but what it left could not be removed.
+    #[error("cannot remove what the session left")]
+    Removal {
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
+    /// A system call on our own side failed.
+    #[error(transparent)]
+    Sys(#[from] sys::Error),
+}
+
+impl Error {
+    pub(crate) fn spawn(program: &str, source: io::Error) -> Self {
+        Self::Spawn { program: program.to_owned(), source }
+    }
+
+    /// The error that a helper's words mean, for the plan that it was given.
+    pub(crate) fn from_failure(failure: Failure, plan: Option<&Plan>) -> Self {
+        let command = || plan.and_then(|plan| plan.command.argv.first()).cloned().unwrap_or_default();
+        match failure {
+            Failure::UserNamespace(wire) => Self::UserNamespace { block: UserNamespaceBlock::find(), source: wire.into() },
+            Failure::Namespaces(wire) => Self::Namespaces { block: UserNamespaceBlock::find(), source: wire.into() },
+            Failure::Nested(wire) => Self::NestedNamespace { source: wire.into() },
+            Failure::Prepare(wire) => Self::Prepare { source: wire.into() },
+            Failure::Directory(wire) => {
+                Self::Directory { path: plan.map(|plan| plan.command.cwd.clone()).unwrap_or_default(), source: wire.into() }
+            }
+            Failure::CommandNotFound => Self::CommandNotFound { command: command() },
+            Failure::CommandNotExecutable(wire) => Self::CommandNotExecutable { command: command(), source: wire.into() },
+            Failure::Died { who } => Self::Died { who },
+            Failure::Panic(message) => Self::Panic { message },
+            Failure::Protocol(what) => Self::Protocol { what },
+            Failure::Step { index, error } => Self::from_step(plan.and_then(|plan| plan.steps.get(index)), error.into()),
+        }
+    }
+
+    fn from_step(step: Option<&Step>, source: sys::Error) -> Self {
+        match step {
+            Some(Step::Overlay { upper, .. }) => {
+                let file_system = sys::mount::file_system_name(upper).unwrap_or_else(|_| "an unknown file system".to_owned());
+                Self::Overlay { upper: upper.clone(), file_system, source }
+            }
+            Some(Step::Proc { target }) => Self::Proc { target: target.clone(), source },
+            Some(step) => Self::Step { step: step.to_string(), source },
+            None => Self::Prepare { source },
+        }
+    }
+}
+
+/// Why user namespaces do not work here, as far as the kernel's settings tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNamespaceBlock {
+    /// `user.max_user_namespaces` is 0.
+    MaxIsZero,
+    /// `kernel.unprivileged_userns_clone` is 0 (Debian's patch, linux-hardened).
+    CloneDisabled,
+    /// `AppArmor` takes the capabilities away again (`kernel.apparmor_restrict_unprivileged_userns`, Ubuntu since 23.10).
+    AppArmor,
+    /// None of the known settings: a container engine's seccomp filter or another security module.
+    Unknown,
+}
+
+impl UserNamespaceBlock {
+    /// Reads the settings of this machine.
+    pub fn find() -> Self {
+        Self::find_below(Path::new("/proc/sys"))
+    }
+
+    fn find_below(settings: &Path) -> Self {
+        let value = |name: &str| std::fs::read_to_string(settings.join(name)).ok().map(|text| text.trim().to_owned());
+        let is = |name: &str, wanted: &str| value(name).as_deref() == Some(wanted);
+        if is("user/max_user_namespaces", "0") {
+            Self::MaxIsZero
+        } else if is("kernel/unprivileged_userns_clone", "0") {
+            Self::CloneDisabled
+        } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+            Self::AppArmor
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+impl fmt::Display for UserNamespaceBlock {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::MaxIsZero => "`user.max_user_namespaces` is 0",
+            Self::CloneDisabled => "`kernel.unprivileged_userns_clone` is 0",
+            Self::AppArmor => "`kernel.apparmor_restrict_unprivileged_userns` is 1",
+            Self::Unknown => "no known setting of the kernel says why; a container's filter or a security module may",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_blocking_setting_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = |name: &str, value: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, value).unwrap();
+        };
+        assert_eq!(UserNamespaceBlock::find_below(dir.path()), UserNamespaceBlock::Unknown);
+        set("kernel/apparmor_restrict_unprivileged_userns", "1\n");
+        assert_eq!(UserNamespaceBlock::find_below(dir.path()), UserNamespaceBlock::AppArmor);
+        set("kernel/unprivileged_userns_clone", "0\n");
+        assert_eq!(UserNamespaceBlock::find_below(dir.path()), UserNamespaceBlock::CloneDisabled);
+        set("user/max_user_namespaces", "0\n");
+        assert_eq!(UserNamespaceBlock::find_below(dir.path()).to_string(), "`user.max_user_namespaces` is 0");
+    }
+
+    #[test]
+    fn failures_become_errors_that_name_their_object() {
+        let wire = || sys::Error::new("fsmount", "proc", io::Error::from_raw_os_error(libc::EPERM)).into();
+        let plan = Plan {
+            hostname: "x".to_owned(),
+            network: super::super::plan::Network::None,
+            steps: vec![Step::Proc { target: "/proc".into() }, Step::PivotRoot],
+            command: super::super::plan::CommandLine { argv: vec!["emerge".to_owned()], env: Vec::new(), cwd: "/x".into() },
+            terminal: false,
+        };
+        let words = |failure: Failure| Error::from_failure(failure, Some(&plan)).to_string();
+        assert_eq!(words(Failure::Step { index: 0, error: wire() }), "cannot mount a new proc on `/proc`");
+        assert_eq!(words(Failure::Step { index: 1, error: wire() }), "cannot enter the new root");
+        assert_eq!(words(Failure::CommandNotFound), "no command `emerge` in the session");
+        assert_eq!(words(Failure::CommandNotExecutable(wire())), "cannot execute `emerge` in the session");
+        assert_eq!(words(Failure::Directory(wire())), "cannot enter `/x` in the session");
+        let error = Error::from_failure(Failure::Prepare(wire()), Some(&plan));
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "`fsmount(proc)` failed");
+        assert_eq!(source.source().unwrap().to_string(), "Operation not permitted (os error 1)");
+    }
+}

@@ -1,0 +1,278 @@
+//! Which ids a user may use: `/etc/subuid` and `/etc/subgid`.
+//!
+//! ```text
+//! NAME-OR-UID:FIRST:COUNT          one range a line; several lines a user are allowed (subuid(5))
+//! ```
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A run of ids, as in `/proc/PID/uid_map`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// First id inside the namespace.
+    pub inside: u32,
+    /// The same id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// The whole map of a user namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// User ids.
+    pub uids: Vec<IdRange>,
+    /// Group ids.
+    pub gids: Vec<IdRange>,
+}
+
+/// Why there is no map.
+#[derive(Debug, thiserror::Error)]
+pub enum IdMapError {
+    /// The file cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The user has no range of his own.
+    #[error("`{user}` has no range of ids in `{path}`")]
+    NoRange {
+        /// The user's name.
+        user: String,
+        /// The file that was read.
+        path: PathBuf,
+    },
+    /// A line of the user's that makes no sense.
+    #[error("{path}:{line}: `{text}` is not `NAME:FIRST:COUNT`")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What stands there.
+        text: String,
+    },
+}
+
+/// How many ids a Gentoo system wants: `nobody` is 65534.
+pub const COMFORTABLE_COUNT: u64 = 65536;
+
+/// The kernel accepts this many lines in a map (Linux 4.15).
+const RANGES_LIMIT: usize = 340;
+
+impl IdMap {
+    /// Maps 0 to the user's own ids, and 1 upwards to the whole of the ranges that `subuid` and `subgid` give him, in their order.
+    pub fn for_user(uid: u32, gid: u32, user: &str, subuid: &Path, subgid: &Path) -> Result<Self, IdMapError> {
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|source| IdMapError::Read { path: path.to_owned(), source })
+        };
+        let uids = parse(&read(subuid)?, user, uid, subuid)?;
+        let gids = parse(&read(subgid)?, user, uid, subgid)?;
+        Ok(Self { uids: stack(uid, &uids), gids: stack(gid, &gids) })
+    }
+
+    /// Maps 0 to the user's own ids and nothing else: what every user may do without a range, `newuidmap` or an administrator.
+    pub fn single(uid: u32, gid: u32) -> Self {
+        Self { uids: stack(uid, &[]), gids: stack(gid, &[]) }
+    }
+
+    /// From ranges that another source gave, such as `getsubids`: pairs of first id and count.
+    pub fn from_ranges(uid: u32, gid: u32, uids: &[(u32, u32)], gids: &[(u32, u32)]) -> Self {
+        Self { uids: stack(uid, uids), gids: stack(gid, gids) }
+    }
+
+    /// The map of a namespace inside this one in which every id stays what it is.
+    #[must_use]
+    pub fn nested(&self) -> Self {
+        let same = |ranges: &[IdRange]| ranges.iter().map(|range| IdRange { outside: range.inside, ..*range }).collect();
+        Self { uids: same(&self.uids), gids: same(&self.gids) }
+    }
+
+    /// Whether it holds one user and one group only.
+    pub fn is_single(&self) -> bool {
+        self.count() == 1
+    }
+
+    /// How many user or group ids there are, whichever are fewer. Below [`COMFORTABLE_COUNT`] some packages cannot be installed.
+    pub fn count(&self) -> u64 {
+        let total = |ranges: &[IdRange]| ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
+        total(&self.uids).min(total(&self.gids))
+    }
+
+    /// The host's id for a user id inside.
+    pub fn outside_uid(&self, inside: u32) -> Option<u32> {
+        outside(&self.uids, inside)
+    }
+
+    /// The host's id for a group id inside.
+    pub fn outside_gid(&self, inside: u32) -> Option<u32> {
+        outside(&self.gids, inside)
+    }
+}
+
+fn outside(ranges: &[IdRange], inside: u32) -> Option<u32> {
+    ranges.iter().find_map(|range| {
+        let offset = inside.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
+        range.outside.checked_add(offset)
+    })
+}
+
+/// Puts the ranges behind one another, from 1 upwards. Overlapping ones (an administrator's mistake that the kernel refuses) are
+/// cut, and the own id is left out of a range that holds it.
+fn stack(own: u32, ranges: &[(u32, u32)]) -> Vec<IdRange> {
+    let mut taken = vec![(own, 1)];
+    let mut free = Vec::new();
+    for range in ranges {
+        let mut parts = vec![*range];
+        for used in &taken {
+            parts = parts.into_iter().flat_map(|part| subtract(part, *used)).collect();
+        }
+        taken.extend(&parts);
+        free.extend(parts);
+    }
+    let mut map = vec![IdRange { inside: 0, outside: own, count: 1 }];
+    let mut next = 1u32;
+    for (first, count) in free.into_iter().take(RANGES_LIMIT - 1) {
+        let count = count.min(u32::MAX - next);
+        if count > 0 {
+            map.push(IdRange { inside: next, outside: first, count });
+            next += count;
+        }
+    }
+    map
+}
+
+/// What is left of a range without another.
+fn subtract((first, count): (u32, u32), (used, used_count): (u32, u32)) -> Vec<(u32, u32)> {
+    let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
+    let (used, used_end) = (u64::from(used), u64::from(used) + u64::from(used_count));
+    [(first, end.min(used)), (first.max(used_end), end)]
+        .into_iter()
+        .filter_map(|(from, to)| Some((u32::try_from(from).ok()?, u32::try_from(to.checked_sub(from)?).ok()?)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// The user's ranges. Lines of other users are none of our business, however broken.
+fn parse(text: &str, user: &str, uid: u32, path: &Path) -> Result<Vec<(u32, u32)>, IdMapError> {
+    let number = uid.to_string();
+    let mut ranges = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let mut fields = line.split(':').map(str::trim);
+        let owner = fields.next().unwrap_or_default();
+        if owner.is_empty() || (owner != user && owner != number) {
+            continue;
+        }
+        let range = (|| {
+            let (first, count) = (fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<u32>().ok()?);
+            (fields.next().is_none() && first.checked_add(count).is_some()).then_some((first, count))
+        })();
+        match range {
+            Some(range) => ranges.push(range),
+            None => return Err(IdMapError::Line { path: path.to_owned(), line: index + 1, text: line.to_owned() }),
+        }
+    }
+    if ranges.iter().all(|(_, count)| *count == 0) {
+        return Err(IdMapError::NoRange { user: user.to_owned(), path: path.to_owned() });
+    }
+    Ok(ranges)
+}
+
+/// What `getsubids` prints (shadow 4.10): `0: NAME FIRST COUNT`, one range a line. It also asks the sources of `nsswitch.conf`.
+pub fn parse_getsubids(text: &str) -> Vec<(u32, u32)> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().rev();
+            let count = words.next()?.parse().ok()?;
+            Some((words.next()?.parse().ok()?, count))
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// The lines of `/proc/PID/uid_map`.
+pub(crate) fn map_file(ranges: &[IdRange]) -> String {
+    ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
+}
+
+/// The arguments of `newuidmap` after the process id.
+pub(crate) fn map_arguments(ranges: &[IdRange]) -> Vec<String> {
+    ranges.iter().flat_map(|range| [range.inside, range.outside, range.count]).map(|number| number.to_string()).collect()
+}
+
+impl fmt::Display for IdMap {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, ranges) in [("uid", &self.uids), (", gid", &self.gids)] {
+            out.write_str(name)?;
+            for IdRange { inside, outside, count } in ranges {
+                write!(out, " {inside}:{outside}+{count}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(text: &str) -> Result<Vec<(u32, u32)>, String> {
+        parse(text, "larry", 1000, Path::new("/etc/subuid")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn subid_files() {
+        for (text, wanted) in [
+            ("larry:100000:65536\n", Ok(vec![(100_000, 65536)])),
+            ("# comment\n\nroot:1:1\nlarry:100000:65536 # his\n1000:300000:10\n", Ok(vec![(100_000, 65536), (300_000, 10)])),
+            ("larry2:1:1\n10001:1:1\nbroken\n", Err("`larry` has no range of ids in `/etc/subuid`")),
+            ("", Err("`larry` has no range of ids in `/etc/subuid`")),
+            ("larry:100000:0\n", Err("`larry` has no range of ids in `/etc/subuid`")),
+            ("\nlarry:many:1\n", Err("/etc/subuid:2: `larry:many:1` is not `NAME:FIRST:COUNT`")),
+            ("larry:4294967295:2\n", Err("/etc/subuid:1: `larry:4294967295:2` is not `NAME:FIRST:COUNT`")),
+            ("larry:1:2:3\n", Err("/etc/subuid:1: `larry:1:2:3` is not `NAME:FIRST:COUNT`")),
+        ] {
+            assert_eq!(ranges(text), wanted.map_err(str::to_owned), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn maps_use_every_range_in_order() {
+        let map = IdMap::from_ranges(1000, 100, &[(100_000, 65536), (300_000, 1000)], &[(500_000, 70000)]);
+        assert_eq!(map.to_string(), "uid 0:1000+1 1:100000+65536 65537:300000+1000, gid 0:100+1 1:500000+70000");
+        assert_eq!(map.nested().to_string(), "uid 0:0+1 1:1+65536 65537:65537+1000, gid 0:0+1 1:1+70000");
+        assert_eq!(map.count(), 66537);
+        assert_eq!((map.outside_uid(0), map.outside_uid(250), map.outside_uid(65537)), (Some(1000), Some(100_249), Some(300_000)));
+        assert_eq!((map.outside_uid(66537), map.outside_gid(70001)), (None, None));
+        assert_eq!(map_file(&map.nested().gids), "0 0 1\n1 1 70000\n");
+        assert_eq!(map_arguments(&map.gids), ["0", "100", "1", "1", "500000", "70000"]);
+    }
+
+    #[test]
+    fn overlapping_ranges_are_cut() {
+        let map = IdMap::from_ranges(1000, 1000, &[(900, 200), (1000, 200)], &[(1000, 1)]);
+        assert_eq!(map.to_string(), "uid 0:1000+1 1:900+100 101:1001+99 200:1100+100, gid 0:1000+1");
+    }
+
+    #[test]
+    fn getsubids_output() {
+        assert_eq!(parse_getsubids("0: larry 100000 65536\n1: larry 300000 10\n"), [(100_000, 65536), (300_000, 10)]);
+        assert_eq!(parse_getsubids("Error fetching ranges\n"), []);
+    }
+
+    #[test]
+    fn files_are_named_when_they_cannot_be_read() {
+        let missing = Path::new("/nonexistent/subuid");
+        let error = IdMap::for_user(1000, 1000, "larry", missing, missing).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read `/nonexistent/subuid`");
+    }
+}

@@ -1,0 +1,438 @@
+//! Starting sessions and tasks, from the side of the program that wants them.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::channel::Channel;
+use super::error::{Error, Result};
+use super::idmap::{self, IdMap, IdRange};
+use super::plan::Plan;
+use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
+use crate::sys;
+use crate::sys::process::Exit;
+use crate::sys::pty::TerminalSize;
+
+/// Where the helper's program comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HelperSource {
+    /// The running program, whose `main` begins with [`super::helper::enter_if_asked`].
+    CurrentExe,
+    /// Another program whose `main` does, such as `gentoomuch` itself for an embedding program that has no such line.
+    Path(PathBuf),
+}
+
+/// Which system calls make mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum MountCalls {
+    /// The newest, and what replaces them where the kernel does not have them.
+    #[default]
+    Newest,
+    /// What Linux 5.11 has. For tests.
+    Oldest,
+}
+
+/// The command's standard descriptors, where it has no terminal of its own.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Those of this process.
+    Inherit,
+    /// `/dev/null`.
+    Null,
+    /// The command's ends of these.
+    Pipes {
+        /// It reads from here.
+        stdin: OwnedFd,
+        /// It writes there.
+        stdout: OwnedFd,
+        /// It complains there.
+        stderr: OwnedFd,
+    },
+}
+
+/// What a session is given besides its plan.
+#[derive(Debug)]
+pub struct SessionOptions {
+    /// Without effect for a plan with a terminal.
+    pub stdio: Stdio,
+    /// Lock descriptors: held by our own processes until PID 1 is reaped, never by the command.
+    pub hold: Vec<OwnedFd>,
+    /// Directory trees that are removed inside the id map once PID 1 is reaped, also when this process is gone by then.
+    pub remove_after: Vec<PathBuf>,
+    /// The first size of the terminal.
+    pub terminal_size: Option<TerminalSize>,
+    /// For tests.
+    pub mount_calls: MountCalls,
+}
+
+impl SessionOptions {
+    /// With these standard descriptors and nothing else.
+    pub fn new(stdio: Stdio) -> Self {
+        Self { stdio, hold: Vec::new(), remove_after: Vec::new(), terminal_size: None, mount_calls: MountCalls::default() }
+    }
+}
+
+/// What a task is given besides its input.
+#[derive(Debug, Default)]
+pub struct TaskOptions {
+    /// Descriptors for the task.
+    pub fds: Vec<OwnedFd>,
+    /// Whether it gets a mount namespace of its own, from which nothing propagates.
+    pub mounts: bool,
+    /// Lock descriptors that its process holds until it ends.
+    pub hold: Vec<OwnedFd>,
+}
+
+/// Starts helpers with one id map.
+#[derive(Debug)]
+pub struct Launcher {
+    source: HelperSource,
+    map: IdMap,
+    search: Vec<PathBuf>,
+    program: OnceLock<OwnedFd>,
+}
+
+/// Where `newuidmap` is looked for unless [`Launcher::search_in`] says otherwise.
+const MAP_TOOL_PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"];
+
+impl Launcher {
+    /// Nothing is started or copied yet.
+    pub fn new(source: HelperSource, map: IdMap) -> Result<Self> {
+        let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
+        Ok(Self { source, map, search, program: OnceLock::new() })
+    }
+
+    /// Looks for `newuidmap` and `newgidmap` in these directories.
+    #[must_use]
+    pub fn search_in(mut self, directories: Vec<PathBuf>) -> Self {
+        self.search = directories;
+        self
+    }
+
+    /// The map that helpers are given.
+    pub fn id_map(&self) -> &IdMap {
+        &self.map
+    }
+
+    /// Makes the session that `plan` describes and returns when its command runs.
+    pub fn session(&self, plan: &Plan, options: SessionOptions) -> Result<Running> {
+        plan.check()?;
+        for step in &plan.steps {
+            tracing::debug!("{step}");
+        }
+        let helper = self.helper()?;
+        let stdio = match options.stdio {
+            Stdio::Inherit => sys::fd::duplicate_stdio()?,
+            Stdio::Null => [sys::fd::null()?, sys::fd::null()?, sys::fd::null()?],
+            Stdio::Pipes { stdin, stdout, stderr } => [stdin, stdout, stderr],
+        };
+        let (pid1, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
+        let request = Request::Session {
+            session: SessionRequest {
+                plan: plan.clone(),
+                nested: self.map.nested(),
+                mount_calls: options.mount_calls,
+                terminal_size: options.terminal_size,
+            },
+            remove_after: options.remove_after,
+        };
+        let mut fds = vec![theirs];
+        fds.extend(stdio);
+        fds.extend(options.hold);
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        helper.control.send(&request, &borrowed)?;
+        let hold = fds.split_off(super::outer::PASSED_ON);
+        drop(fds);
+        Running::await_start(helper, pid1, plan, hold)
+    }
+
+    /// Runs the function that the helper's program knows as `name`, inside the id map, and waits for it.
+    pub fn task(
+        &self,
+        name: &str,
+        input: &impl Serialize,
+        options: TaskOptions,
+        on_event: &mut dyn FnMut(serde_json::Value),
+    ) -> Result<serde_json::Value> {
+        tracing::debug!(name, mounts = options.mounts, "task in the id map");
+        let helper = self.helper()?;
+        let input = serde_json::to_value(input).map_err(super::channel::ChannelError::from)?;
+        let TaskOptions { mut fds, mounts, hold } = options;
+        let request = Request::Task { name: name.to_owned(), input, mounts, fd_count: fds.len() };
+        fds.extend(hold);
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        helper.control.send(&request, &borrowed)?;
+        drop(fds);
+        loop {
+            match helper.receive()? {
+                FromOuter::Event(event) => on_event(event),
+                FromOuter::TaskDone(Ok(value)) => return Ok(value),
+                FromOuter::TaskDone(Err(failure)) => return Err(Error::Task { name: name.to_owned(), failure }),
+                FromOuter::Failed(failure) => return Err(Error::from_failure(failure, None)),
+                other => return Err(Error::Protocol { what: format!("{other:?} while a task runs") }),
+            }
+        }
+    }
+
+    /// An outer helper whose id map is written.
+    fn helper(&self) -> Result<Helper> {
+        let (control, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
+        let program = format!("/proc/self/fd/{}", self.program()?.as_raw_fd());
+        let child = Command::new(&program)
+            .arg0(OUTER)
+            .env_clear()
+            .stdin(theirs)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .map_err(|source| Error::spawn(OUTER, source))?;
+        let helper = Helper { child, control };
+        match helper.receive()? {
+            FromOuter::Unshared => {}
+            FromOuter::Failed(failure) => return Err(Error::from_failure(failure, None)),
+            other => return Err(Error::Protocol { what: format!("{other:?} before its id map") }),
+        }
+        self.write_map(helper.child.id())?;
+        Ok(helper)
+    }
+
+    /// The sealed copy of the helper's program, made when it is first needed.
+    fn program(&self) -> Result<BorrowedFd<'_>> {
+        if let Some(program) = self.program.get() {
+            return Ok(program.as_fd());
+        }
+        let path = match &self.source {
+            HelperSource::CurrentExe => Path::new("/proc/self/exe"),
+            HelperSource::Path(path) => path,
+        };
+        let file = File::open(path).map_err(sys::Error::of("open", path.display()));
+        let copy = file
+            .and_then(|file| sys::memfd::sealed_copy("gentoomuch", &file))
+            .map_err(|source| Error::HelperProgram { path: path.to_owned(), source })?;
+        Ok(self.program.get_or_init(|| copy).as_fd())
+    }
+
+    fn write_map(&self, pid: u32) -> Result<()> {
+        if self.map.is_single() {
+            return write_single_map(pid, &self.map);
+        }
+        let uids = self.start_map_tool("newuidmap", pid, &self.map.uids)?;
+        let gids = self.start_map_tool("newgidmap", pid, &self.map.gids)?;
+        uids.finish()?;
+        gids.finish()
+    }
+
+    fn start_map_tool(&self, name: &'static str, pid: u32, ranges: &[IdRange]) -> Result<MapTool> {
+        let program = self.search.iter().map(|directory| directory.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+            let searched: Vec<String> = self.search.iter().map(|directory| directory.display().to_string()).collect();
+            Error::MapToolMissing { program: name, searched: searched.join(":") }
+        })?;
+        let arguments = idmap::map_arguments(ranges);
+        tracing::debug!(program = %program.display(), pid, map = arguments.join(" "), "writing the id map");
+        let child = Command::new(&program)
+            .arg(pid.to_string())
+            .args(&arguments)
+            .env_clear()
+            .env("LC_ALL", "C")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .map_err(|source| Error::spawn(&program.display().to_string(), source))?;
+        Ok(MapTool { program, child, arguments })
+    }
+}
+
+/// `newuidmap` or `newgidmap` at work.
+#[derive(Debug)]
+struct MapTool {
+    program: PathBuf,
+    child: Child,
+    arguments: Vec<String>,
+}
+
+impl MapTool {
+    fn finish(mut self) -> Result<()> {
+        let mut said = String::new();
+        if let Some(mut pipe) = self.child.stderr.take() {
+            // What it says matters only if it fails.
+            let _ = pipe.read_to_string(&mut said);
+        }
+        let status = self.child.wait().map_err(|source| Error::spawn(&self.program.display().to_string(), source))?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = said.trim().to_owned();
+        let program = self.program;
+        // newuidmap: "uid range [0-1) -> [5-6) not allowed"; "write to uid_map failed: Operation not permitted";
+        // "Could not set caps" and "open of uid_map failed: Permission denied" without its set-id bit or capability.
+        Err(if said.contains("not allowed") || said.contains("is not permitted") {
+            Error::MapRefused { program, ranges: self.arguments.join(" "), said }
+        } else if said.contains("failed: Operation not permitted") || said.contains("failed: Permission denied") || said.contains("set caps") {
+            Error::MapToolPowerless { program, said }
+        } else {
+            let exit = status.code().map_or_else(
+                || Exit::Signal(std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default()),
+                Exit::Code,
+            );
+            Error::MapFailed { program, exit, said }
+        })
+    }
+}
+
+/// One id needs no privilege, but `setgroups` must be given up first (`user_namespaces(7)`).
+fn write_single_map(pid: u32, map: &IdMap) -> Result<()> {
+    let files = [("setgroups", "deny".to_owned()), ("uid_map", idmap::map_file(&map.uids)), ("gid_map", idmap::map_file(&map.gids))];
+    for (name, contents) in files {
+        let path = format!("/proc/{pid}/{name}");
+        std::fs::write(&path, contents).map_err(|source| Error::MapWrite { source: sys::Error::new("write", path, source) })?;
+    }
+    Ok(())
+}
+
+/// An outer helper. Dropping it ends it and all below it.
+#[derive(Debug)]
+struct Helper {
+    child: Child,
+    control: Channel,
+}
+
+impl Helper {
+    fn receive(&self) -> Result<FromOuter> {
+        match self.control.receive::<FromOuter>()? {
+            Some((message, _)) => Ok(message),
+            None => Err(Error::Died { who: "the outer helper".to_owned() }),
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.control.finish();
+        let _ = self.child.wait();
+    }
+}
+
+/// A session whose command runs. Dropping it kills the session and waits for its end.
+#[derive(Debug)]
+pub struct Running {
+    helper: Helper,
+    control: Channel,
+    pid1: i32,
+    terminal: Option<OwnedFd>,
+    _hold: Vec<OwnedFd>,
+    killed: bool,
+    exit: Option<Exit>,
+}
+
+impl Running {
+    fn await_start(helper: Helper, control: Channel, plan: &Plan, hold: Vec<OwnedFd>) -> Result<Self> {
+        let pid1 = match helper.receive()? {
+            FromOuter::Spawned { pid1 } => pid1,
+            FromOuter::Failed(failure) => return Err(Error::from_failure(failure, Some(plan))),
+            other => return Err(Error::Protocol { what: format!("{other:?} before its PID 1") }),
+        };
+        tracing::debug!(pid1, helper = helper.child.id(), "session");
+        let failed = match control.receive::<FromPid1>() {
+            Ok(Some((FromPid1::Started, mut fds))) => {
+                let terminal = fds.pop();
+                return Ok(Self { helper, control, pid1, terminal, _hold: hold, killed: false, exit: None });
+            }
+            Ok(Some((FromPid1::Failed(failure), _))) => Error::from_failure(failure, Some(plan)),
+            Ok(Some((FromPid1::Exited(_), _))) => Error::Protocol { what: "an end before the start".to_owned() },
+            Ok(None) => Error::Died { who: "the session's PID 1".to_owned() },
+            Err(error) => error.into(),
+        };
+        // Its last word: PID 1 is reaped, and what had to be removed is gone.
+        match helper.receive() {
+            Ok(FromOuter::Failed(failure)) => Err(Error::from_failure(failure, Some(plan))),
+            _ => Err(failed),
+        }
+    }
+
+    /// PID 1's number in the host's PID namespace.
+    pub fn pid1(&self) -> i32 {
+        self.pid1
+    }
+
+    /// The master side of the session's terminal, if it has one.
+    pub fn pty(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Becomes readable when the session is over; for poll loops. Then [`Running::wait`] returns at once.
+    pub fn finished_fd(&self) -> BorrowedFd<'_> {
+        self.helper.control.as_fd()
+    }
+
+    /// Sends a signal to the command's process group, or to the foreground process group of its terminal. A session that is over
+    /// is no error.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        match self.control.send(&ToPid1::Signal(number), &[]) {
+            Err(super::channel::ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Ends the session at once, with all its processes. [`Running::wait`] then answers signal 9.
+    pub fn kill(&mut self) -> Result<()> {
+        self.killed = true;
+        self.helper.control.finish().map_err(|error| super::channel::ChannelError::from(error).into())
+    }
+
+    /// Waits until the command has ended, every process of the session is gone, PID 1 is reaped, and what had to be removed is.
+    pub fn wait(&mut self) -> Result<Exit> {
+        loop {
+            if let Some(exit) = self.wait_timeout(Duration::MAX)? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Waits as [`Running::wait`] does, but not longer than this.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Exit>> {
+        if let Some(exit) = self.exit {
+            return Ok(Some(exit));
+        }
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left_ms = left.map(|left| u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX));
+            if sys::fd::wait_readable(&[self.helper.control.as_fd()], left_ms)? == [true] {
+                break;
+            }
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+        }
+        let exit = self.last_words()?;
+        self.exit = Some(exit);
+        Ok(Some(exit))
+    }
+
+    fn last_words(&mut self) -> Result<Exit> {
+        let removal = match self.helper.receive()? {
+            FromOuter::Done { removal, .. } => removal,
+            FromOuter::Failed(failure) => return Err(Error::from_failure(failure, None)),
+            other => return Err(Error::Protocol { what: format!("{other:?} at its end") }),
+        };
+        // PID 1 is gone, so what it said is all there.
+        let said = self.control.receive::<FromPid1>();
+        if let Some(wire) = removal {
+            return Err(Error::Removal { source: wire.into() });
+        }
+        match said {
+            Ok(Some((FromPid1::Exited(exit), _))) => Ok(exit),
+            Ok(Some((FromPid1::Failed(failure), _))) => Err(Error::from_failure(failure, None)),
+            _ if self.killed => Ok(Exit::Signal(libc::SIGKILL)),
+            _ => Err(Error::Died { who: "the session's PID 1".to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The outer helper: enters the user namespace, then supervises PID 1 or runs a task.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::channel::Channel;
+use super::helper::TaskFn;
+use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
+use super::task;
+use crate::sys::namespace::{self, Namespace};
+use crate::sys::{self, fd, process, signal};
+
+/// Runs as the outer helper; the result is the exit status, which nobody reads.
+pub(crate) fn run(control: Channel, lookup: fn(&str) -> Option<TaskFn>) -> i32 {
+    if let Ok(clone) = control.try_clone() {
+        report_panics(clone, FromOuter::Failed);
+    }
+    match begin(&control) {
+        Err(failure) => {
+            let _ = control.send(&FromOuter::Failed(failure), &[]);
+            1
+        }
+        Ok(None) => 0,
+        Ok(Some((Request::Session { session, remove_after }, fds))) => {
+            let last = match supervise(&control, &session, fds, &remove_after) {
+                Ok(done) => done,
+                Err(failure) => FromOuter::Failed(failure),
+            };
+            let _ = control.send(&last, &[]);
+            0
+        }
+        Ok(Some((Request::Task { name, input, mounts, fd_count }, fds))) => {
+            task::run(control, lookup, task::Asked { name, input, mounts, fd_count, fds });
+            0
+        }
+    }
+}
+
+/// Sends the message of a panic instead of printing it: standard error is not ours.
+pub(crate) fn report_panics<M: serde::Serialize + 'static>(channel: Channel, wrap: fn(Failure) -> M) {
+    std::panic::set_hook(Box::new(move |info| {
+        let _ = channel.send(&wrap(Failure::Panic(info.to_string())), &[]);
+        process::exit_now(70);
+    }));
+}
+
+/// Enters the user namespace and waits for its map and the request. `None`: the other side is gone.
+fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> {
+    let refused = |error: sys::Error| Failure::UserNamespace(error.into());
+    signal::reset_all().map_err(refused)?;
+    // Signals of the terminal are for the program that started us; it decides what becomes of the session.
+    process::new_session().map_err(refused)?;
+    // The files below `/proc/PID` must belong to the user while the map is written.
+    process::set_dumpable(true).map_err(refused)?;
+    namespace::unshare(&[Namespace::User]).map_err(refused)?;
+    control.send(&FromOuter::Unshared, &[]).map_err(|error| Failure::Protocol(error.to_string()))?;
+    let request = control.receive::<Request>().map_err(|error| Failure::Protocol(error.to_string()))?;
+    let prepared = namespace::become_root().and_then(|()| process::set_dumpable(false));
+    prepared.map_err(|error| Failure::Namespaces(error.into()))?;
+    Ok(request)
+}
+
+/// Starts PID 1 and stays until it is reaped. The locks among `fds` are held until this process ends.
+fn supervise(
+    control: &Channel,
+    session: &SessionRequest,
+    fds: Vec<OwnedFd>,
+    remove_after: &[PathBuf],
+) -> Result<FromOuter, Failure> {
+    namespace::unshare(&[Namespace::Pid]).map_err(|error| Failure::Namespaces(error.into()))?;
+    let protocol = |error: super::channel::ChannelError| Failure::Protocol(error.to_string());
+    let (channel, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
+    let pid1 = spawn_self(PID1, theirs).map_err(|error| Failure::Namespaces(error.into()))?;
+    control.send(&FromOuter::Spawned { pid1 }, &[]).map_err(protocol)?;
+    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    // PID 1 may be dead already; what it said to the other side matters then, and its status, not that we could not write.
+    let _ = channel.send(session, &borrowed);
+    // Keep the locks only: a pipe held open here would hide its end from whoever reads it.
+    let _locks: Vec<OwnedFd> = fds.into_iter().skip(PASSED_ON).collect();
+    let exit = wait(control, pid1).map_err(|error| Failure::Prepare(error.into()))?;
+    let removal = remove_after.iter().filter_map(|path| sys::tree::remove(path).err()).last().map(WireError::from);
+    Ok(FromOuter::Done { pid1: exit, removal })
+}
+
+/// PID 1's socket and its standard descriptors come before the locks.
+pub(crate) const PASSED_ON: usize = 4;
+
+/// Waits for the end of PID 1, and brings it about when the other side is gone.
+fn wait(control: &Channel, pid1: i32) -> sys::Result<process::Exit> {
+    let pidfd = process::open_pidfd(pid1)?;
+    let mut watched = vec![pidfd.as_fd(), control.as_fd()];
+    loop {
+        let ready = fd::wait_readable(&watched, None)?;
+        if ready.first() == Some(&true) {
+            return process::wait_for(pid1);
+        }
+        if ready.get(1) == Some(&true) {
+            // Nothing is ever sent to us now: this is the end of the stream.
+            process::kill_pidfd(&pidfd)?;
+            watched.truncate(1);
+        }
+    }
+}
+
+/// Executes our own memfd again under another name, with `socket` as its standard input. Answers the process id.
+pub(crate) fn spawn_self(name: &str, socket: OwnedFd) -> sys::Result<i32> {
+    let child = Command::new("/proc/self/exe")
+        .arg0(name)
+        .env_clear()
+        .stdin(Stdio::from(socket))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(sys::Error::of("posix_spawn", name))?;
+    i32::try_from(child.id()).map_err(|_| sys::Error::new("posix_spawn", name, rustix::io::Errno::OVERFLOW))
+}

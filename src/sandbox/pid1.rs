@@ -1,0 +1,191 @@
+//! PID 1 of a session: makes its mounts, starts its command, reaps, forwards signals, and takes everything with it when it ends.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::channel::{Channel, ChannelError};
+use super::idmap::{self, IdMap};
+use super::outer::{PASSED_ON, report_panics, spawn_self};
+use super::plan::Network;
+use super::request::{Failure, FromPid1, FromSession, SESSION, SessionRequest, ToPid1, ToSession};
+use super::steps::Building;
+use crate::sys::inroot::Root;
+use crate::sys::namespace::{self, Namespace};
+use crate::sys::process::Exit;
+use crate::sys::{self, fd, mount, network, process, pty, signal};
+
+/// Runs as PID 1. `above` is the outer helper's socket.
+pub(crate) fn run(above: Channel) -> i32 {
+    let Ok(Some((request, mut fds))) = above.receive::<SessionRequest>() else { return 1 };
+    if fds.len() < PASSED_ON {
+        return 1;
+    }
+    let locks = fds.split_off(PASSED_ON);
+    let stdio = fds.split_off(1);
+    let Some(socket) = fds.pop() else { return 1 };
+    let control = Channel::from_fd(socket);
+    if let Ok(clone) = control.try_clone() {
+        report_panics(clone, FromPid1::Failed);
+    }
+    let outcome = start(&request, &control, stdio).and_then(|session| session.serve(&control, &above));
+    // While this process still holds the locks, nothing of the session may be alive.
+    let _ = signal::kill_all_others();
+    while let Ok(Some(_)) = process::wait_any() {}
+    let last = match outcome {
+        Ok(Some(exit)) => FromPid1::Exited(exit),
+        Ok(None) => return 1,
+        Err(failure) => FromPid1::Failed(failure),
+    };
+    let _ = control.send(&last, &[]);
+    drop(locks);
+    0
+}
+
+/// The session's process and what is needed to serve it.
+#[derive(Debug)]
+struct Running {
+    command: i32,
+    terminal: Option<OwnedFd>,
+    children: SignalFd,
+}
+
+fn protocol(error: &ChannelError) -> Failure {
+    Failure::Protocol(error.to_string())
+}
+
+fn prepare(error: sys::Error) -> Failure {
+    Failure::Prepare(error.into())
+}
+
+fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>) -> Result<Running, Failure> {
+    let plan = &request.plan;
+    process::set_dumpable(false).map_err(prepare)?;
+    unshare(plan.network).map_err(|error| Failure::Namespaces(error.into()))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let children = signal::as_descriptor(&[Signal::SIGCHLD]).map_err(prepare)?;
+    // Started before the mounts are made, so that its start-up costs no time of its own.
+    let (session, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
+    let command = spawn_self(SESSION, theirs).map_err(prepare)?;
+    let mut own_proc = None;
+    let root = Building::new(plan, request.mount_calls)
+        .execute(|| {
+            own_proc = wait_until_ready(&session);
+            own_proc.as_ref().map(drop).ok_or_else(|| sys::Error::new("execve", SESSION, rustix::io::Errno::CHILD))
+        })
+        .map_err(|(index, error)| Failure::Step { index, error: error.into() })?;
+    let own_proc = own_proc.ok_or_else(|| Failure::Died { who: "the session's process".to_owned() })?;
+    namespace::set_host_name(&plan.hostname).map_err(prepare)?;
+    if plan.network == Network::None {
+        network::loopback_up().map_err(prepare)?;
+    }
+    let (master, stdio) = if plan.terminal {
+        let (master, other) = terminal(&root, request.terminal_size).map_err(prepare)?;
+        (Some(master), vec![other])
+    } else {
+        (None, stdio)
+    };
+    enter(&session, &own_proc, request, &stdio)?;
+    drop(stdio);
+    let passed: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
+    control.send(&FromPid1::Started, &passed).map_err(|error| protocol(&error))?;
+    Ok(Running { command, terminal: master, children })
+}
+
+fn unshare(wanted: Network) -> sys::Result<()> {
+    let mut namespaces = vec![Namespace::Mount, Namespace::Ipc, Namespace::Uts];
+    if wanted == Network::None {
+        namespaces.push(Namespace::Network);
+    }
+    namespace::unshare(&namespaces)?;
+    // A cgroup namespace only hides names; where it is forbidden, nothing is lost.
+    let _ = namespace::unshare(&[Namespace::Cgroup]);
+    mount::make_all_private()?;
+    rustix::process::chdir("/").map_err(sys::Error::of("chdir", "/"))
+}
+
+/// Waits for the session's process to be loaded: it must not look for its libraries while the root changes below it.
+fn wait_until_ready(session: &Channel) -> Option<OwnedFd> {
+    match session.receive::<FromSession>() {
+        Ok(Some((FromSession::Ready, mut fds))) => fds.pop(),
+        _ => None,
+    }
+}
+
+fn terminal(root: &Root, size: Option<pty::TerminalSize>) -> sys::Result<(OwnedFd, OwnedFd)> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let _ = ResolveFlags::IN_ROOT;
+    let pts = root.open(Path::new("/dev/pts"))?;
+    let master = rustix::fs::openat(&pts, "ptmx", flags, Mode::empty()).map_err(sys::Error::of("openat", "/dev/pts/ptmx"))?;
+    let other = pty::open_other_side(&master)?;
+    size.map_or(Ok(()), |size| pty::set_size(&master, size))?;
+    Ok((master, other))
+}
+
+/// Leads the session's process into its nested namespace and waits until it has become the command.
+fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio: &[OwnedFd]) -> Result<(), Failure> {
+    let died = || Failure::Died { who: "the session's process".to_owned() };
+    let borrowed: Vec<BorrowedFd<'_>> = stdio.iter().map(AsFd::as_fd).collect();
+    let message = ToSession::Enter(request.plan.command.clone(), request.plan.terminal);
+    session.send(&message, &borrowed).map_err(|error| protocol(&error))?;
+    match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
+        Some((FromSession::Unshared, _)) => {}
+        Some((FromSession::Failed(failure), _)) => return Err(failure),
+        Some((FromSession::Ready, _)) => return Err(Failure::Protocol("`ready` twice".to_owned())),
+        None => return Err(died()),
+    }
+    write_maps(own_proc, &request.nested).map_err(|error| Failure::Nested(error.into()))?;
+    session.send(&ToSession::Mapped, &[]).map_err(|error| protocol(&error))?;
+    // Its end of the socket closes when the command is executed.
+    match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
+        Some((FromSession::Failed(failure), _)) => Err(failure),
+        Some(_) => Err(Failure::Protocol("an answer out of turn".to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// `proc` is the process's directory in a `/proc` that is no longer mounted.
+fn write_maps(proc: &OwnedFd, map: &IdMap) -> sys::Result<()> {
+    for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
+        let file = rustix::fs::openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(sys::Error::of("openat", format_args!("/proc/PID/{name}")))?;
+        let lines = idmap::map_file(ranges);
+        // The kernel wants the whole map in one write.
+        rustix::io::write(&file, lines.as_bytes()).map_err(sys::Error::of("write", format_args!("/proc/PID/{name}, {lines:?}")))?;
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Reaps and forwards until the command has ended. `None`: the other side is gone.
+    fn serve(self, control: &Channel, above: &Channel) -> Result<Option<Exit>, Failure> {
+        loop {
+            let ready = fd::wait_readable(&[self.children.as_fd(), control.as_fd(), above.as_fd()], None).map_err(prepare)?;
+            if ready.first() == Some(&true) {
+                while let Ok(Some(_)) = self.children.read_signal() {}
+                while let Some((pid, exit)) = process::reap_any().map_err(prepare)? {
+                    if pid == self.command {
+                        return Ok(Some(exit));
+                    }
+                }
+            }
+            if ready.get(2) == Some(&true) {
+                return Ok(None);
+            }
+            if ready.get(1) == Some(&true) {
+                match control.receive::<ToPid1>() {
+                    Ok(Some((ToPid1::Signal(number), _))) => self.forward(number).map_err(prepare)?,
+                    Ok(None) | Err(_) => return Ok(None),
+                }
+            }
+        }
+    }
+
+    fn forward(&self, number: i32) -> sys::Result<()> {
+        let group = self.terminal.as_ref().and_then(pty::foreground_group).filter(|group| *group > 1).unwrap_or(self.command);
+        signal::send_to_group(group, number)
+    }
+}

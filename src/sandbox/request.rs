@@ -1,0 +1,144 @@
+//! What our processes say to each other. Both ends are the same program, so nothing here has versions.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::helper::TaskFailure;
+use super::idmap::IdMap;
+use super::launch::MountCalls;
+use super::plan::Plan;
+use crate::sys;
+use crate::sys::process::Exit;
+use crate::sys::pty::TerminalSize;
+
+/// The program's own name (`argv[0]`) as the outer helper.
+pub(crate) const OUTER: &str = "gentoomuch-helper";
+/// As the first process of a PID namespace.
+pub(crate) const PID1: &str = "gentoomuch-init";
+/// As the process that becomes the command.
+pub(crate) const SESSION: &str = "gentoomuch-session";
+
+/// gentoomuch to the outer helper, once the id map is written.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// With descriptors: PID 1's socket, stdin, stdout, stderr, then the locks to hold.
+    Session { session: SessionRequest, remove_after: Vec<PathBuf> },
+    /// With descriptors: those of the task, then the locks to hold.
+    Task { name: String, input: serde_json::Value, mounts: bool, fd_count: usize },
+}
+
+/// The outer helper to gentoomuch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromOuter {
+    /// It is in its user namespace and waits for the map.
+    Unshared,
+    /// PID 1 runs, under this number in the host's PID namespace.
+    Spawned { pid1: i32 },
+    /// PID 1 has ended and what had to be removed is removed; `removal` is the failure of that.
+    Done { pid1: Exit, removal: Option<WireError> },
+    /// An event of the task.
+    Event(serde_json::Value),
+    /// The task's end.
+    TaskDone(Result<serde_json::Value, TaskFailure>),
+    /// Nothing more can be done.
+    Failed(Failure),
+}
+
+/// The outer helper to PID 1, with the descriptors of [`Request::Session`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SessionRequest {
+    pub(crate) plan: Plan,
+    pub(crate) nested: IdMap,
+    pub(crate) mount_calls: MountCalls,
+    pub(crate) terminal_size: Option<TerminalSize>,
+}
+
+/// gentoomuch to PID 1.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToPid1 {
+    /// For the command's process group, or the terminal's foreground process group.
+    Signal(i32),
+}
+
+/// PID 1 to gentoomuch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromPid1 {
+    /// The command is being executed; with the master side of the terminal, if there is one.
+    Started,
+    /// The command has ended.
+    Exited(Exit),
+    /// The session could not be made.
+    Failed(Failure),
+}
+
+/// The session's process to PID 1.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromSession {
+    /// It runs; with a descriptor of its own directory in the old `/proc`.
+    Ready,
+    /// It is in its nested user namespace and waits for the map.
+    Unshared,
+    /// The command could not be executed.
+    Failed(Failure),
+}
+
+/// PID 1 to the session's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToSession {
+    /// All mounts are made: unshare. With stdin, stdout and stderr.
+    Enter(super::plan::CommandLine, bool),
+    /// The nested map is written.
+    Mapped,
+}
+
+/// A [`sys::Error`] on its way between processes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WireError {
+    call: String,
+    args: String,
+    errno: Option<i32>,
+    message: String,
+}
+
+impl From<sys::Error> for WireError {
+    fn from(error: sys::Error) -> Self {
+        let (errno, message) = (error.errno(), error.source.to_string());
+        Self { call: error.call.into_owned(), args: error.args, errno, message }
+    }
+}
+
+impl From<WireError> for sys::Error {
+    fn from(wire: WireError) -> Self {
+        let source = wire.errno.map_or_else(|| io::Error::other(wire.message), io::Error::from_raw_os_error);
+        Self { call: wire.call.into(), args: wire.args, source }
+    }
+}
+
+/// Why a helper gives up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    /// The user namespace was refused.
+    UserNamespace(WireError),
+    /// Becoming id 0 inside the map, or the other namespaces, were refused.
+    Namespaces(WireError),
+    /// A step of the plan failed.
+    Step { index: usize, error: WireError },
+    /// Something after the steps failed.
+    Prepare(WireError),
+    /// The nested namespace was refused.
+    Nested(WireError),
+    /// The command's directory cannot be entered.
+    Directory(WireError),
+    /// No such command.
+    CommandNotFound,
+    /// There is such a command but it cannot be executed.
+    CommandNotExecutable(WireError),
+    /// A process below ended without a word.
+    Died { who: String },
+    /// A programming error.
+    Panic(String),
+    /// Our own processes did not understand each other.
+    Protocol(String),
+}

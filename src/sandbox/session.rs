@@ -1,0 +1,119 @@
+//! The process that becomes the session's command: gives up what it does not need, then executes it.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::channel::Channel;
+use super::outer::report_panics;
+use super::plan::CommandLine;
+use super::request::{Failure, FromSession, ToSession};
+use crate::sys::namespace::{self, Namespace};
+use crate::sys::{self, fd, process, pty, signal};
+
+/// Where programs are looked for if the environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs as the session's process; returns only when there is nothing to execute.
+pub(crate) fn run(control: Channel) -> i32 {
+    if let Ok(clone) = control.try_clone() {
+        report_panics(clone, FromSession::Failed);
+    }
+    match become_command(&control) {
+        Ok(never) => match never {},
+        Err(failure) => {
+            let _ = control.send(&FromSession::Failed(failure), &[]);
+            1
+        }
+    }
+}
+
+fn prepare(error: sys::Error) -> Failure {
+    Failure::Prepare(error.into())
+}
+
+fn become_command(control: &Channel) -> Result<Infallible, Failure> {
+    let gone = |_| Failure::Died { who: "the session's PID 1".to_owned() };
+    let own_proc = rustix::fs::open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(sys::Error::of("open", "/proc/self"))
+        .map_err(prepare)?;
+    control.send(&FromSession::Ready, &[own_proc.as_fd()]).map_err(gone)?;
+    drop(own_proc);
+    let Ok(Some((ToSession::Enter(command, terminal), stdio))) = control.receive::<ToSession>() else {
+        return Err(Failure::Died { who: "the session's PID 1".to_owned() });
+    };
+    namespace::unshare(&[Namespace::User, Namespace::Mount]).map_err(|error| Failure::Nested(error.into()))?;
+    control.send(&FromSession::Unshared, &[]).map_err(gone)?;
+    let Ok(Some((ToSession::Mapped, _))) = control.receive::<ToSession>() else {
+        return Err(Failure::Died { who: "the session's PID 1".to_owned() });
+    };
+    namespace::become_root().map_err(|error| Failure::Nested(error.into()))?;
+    process::new_session().map_err(prepare)?;
+    standard_descriptors(&stdio, terminal).map_err(prepare)?;
+    drop(stdio);
+    rustix::process::chdir(&command.cwd)
+        .map_err(|errno| Failure::Directory(sys::Error::new("chdir", command.cwd.display(), errno).into()))?;
+    process::set_no_new_privileges().map_err(prepare)?;
+    fd::close_others_on_exec().map_err(prepare)?;
+    signal::reset_all().map_err(prepare)?;
+    execute(&command)
+}
+
+fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {
+    match given {
+        [only] if terminal => {
+            pty::take_control(only)?;
+            fd::replace_stdio([only.as_fd(); 3])
+        }
+        [stdin, stdout, stderr] => fd::replace_stdio([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
+        _ => Err(sys::Error::new("dup2", format_args!("{} descriptors", given.len()), rustix::io::Errno::BADF)),
+    }
+}
+
+/// Executes the command as a shell would find it: 127 and 126 are the caller's to answer.
+fn execute(command: &CommandLine) -> Result<Infallible, Failure> {
+    let text = |text: &str| CString::new(text).map_err(|_| Failure::Protocol("a NUL byte in an argument".to_owned()));
+    let argv: Vec<CString> = command.argv.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
+    let env: Vec<CString> = command.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
+    let program = command.argv.first().map_or("", String::as_str);
+    let path = command.env.iter().rev().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
+    let mut refused = None;
+    for candidate in candidates(program, path) {
+        let candidate = text(&candidate)?;
+        let Err(error) = process::execute(&candidate, &argv, &env);
+        match error.errno() {
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            // A script without `#!`: every shell runs it itself, and so does `execvp`.
+            Some(libc::ENOEXEC) => {
+                let mut script = vec![c"/bin/sh".to_owned(), candidate];
+                script.extend(argv.iter().skip(1).cloned());
+                let Err(error) = process::execute(&c"/bin/sh".to_owned(), &script, &env);
+                refused = Some(error);
+            }
+            _ => refused = Some(error),
+        }
+    }
+    Err(refused.map_or(Failure::CommandNotFound, |error| Failure::CommandNotExecutable(error.into())))
+}
+
+/// The paths that a name may mean, in the order in which they are tried.
+fn candidates(program: &str, path: &str) -> Vec<String> {
+    if program.contains('/') {
+        return vec![program.to_owned()];
+    }
+    path.split(':').map(|directory| if directory.is_empty() { "." } else { directory }).map(|directory| format!("{directory}/{program}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_looked_up_in_order() {
+        assert_eq!(candidates("ls", "/usr/bin::/bin"), ["/usr/bin/ls", "./ls", "/bin/ls"]);
+        assert_eq!(candidates("./ls", "/usr/bin"), ["./ls"]);
+        assert_eq!(candidates("/bin/ls", ""), ["/bin/ls"]);
+    }
+}

@@ -1,0 +1,256 @@
+//! PID 1 executing the steps of a plan.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::launch::MountCalls;
+use super::plan::{Network, Plan, Step};
+use crate::sys::inroot::{self, Root};
+use crate::sys::mount::{self, Attributes, NewFileSystem};
+use crate::sys::{Error, Result, mountcompat, tree};
+
+/// The root being made.
+#[derive(Debug)]
+pub(crate) struct Building<'plan> {
+    plan: &'plan Plan,
+    calls: MountCalls,
+    root: Option<Root>,
+    /// Copies of what will be bound, made while the host's paths still mean what the user sees.
+    sources: VecDeque<OwnedFd>,
+}
+
+impl<'plan> Building<'plan> {
+    pub(crate) fn new(plan: &'plan Plan, calls: MountCalls) -> Self {
+        Self { plan, calls, root: None, sources: VecDeque::new() }
+    }
+
+    /// Executes all steps; the index of the one that failed comes with its error. `before_pivot` runs while the old root is there.
+    pub(crate) fn execute(mut self, mut before_pivot: impl FnMut() -> Result<()>) -> std::result::Result<Root, (usize, Error)> {
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            if let Step::Bind { source, .. } | Step::BindRoot { source, .. } = step {
+                self.sources.push_back(mount::clone_tree(source).map_err(|error| (index, error))?);
+            }
+        }
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            let done = match step {
+                Step::PivotRoot => before_pivot().and_then(|()| mount::pivot_into(self.root()?.as_fd())),
+                other => self.step(other),
+            };
+            done.map_err(|error| (index, error))?;
+        }
+        let end = self.plan.steps.len();
+        self.root.ok_or_else(|| (end, Error::new("pivot_root", "no root", rustix::io::Errno::INVAL)))
+    }
+
+    fn root(&self) -> Result<&Root> {
+        self.root.as_ref().ok_or_else(|| Error::new("openat2", "no root yet", rustix::io::Errno::NOENT))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::FreshDirectory { path } => fresh_directory(path),
+            Step::Overlay { lower, upper, work, mountpoint, volatile } => {
+                let root = self.overlay(lower, upper, work, mountpoint, *volatile)?;
+                self.root = Some(Root::new(root, self.calls == MountCalls::Oldest));
+                Ok(())
+            }
+            Step::BindRoot { source, read_only } => self.bind_root(source, *read_only),
+            Step::Bind { source, target, read_only } => self.bind(source, target, *read_only),
+            Step::Tmpfs { target, size, mode } => self.tmpfs(target, *size, *mode),
+            Step::Proc { target } => {
+                let proc = NewFileSystem::open("proc")?.mount(Attributes::KERNEL)?;
+                self.attach(&proc, target)
+            }
+            Step::Sys { target } => self.sys(target),
+            Step::Dev { target } => self.dev(target),
+            Step::Directory { path, mode } => self.root()?.directory(path, *mode).map(drop),
+            Step::File { path, contents, mode } => self.root()?.write(path, contents.as_bytes(), *mode),
+            Step::Symlink { path, to } => self.root()?.symlink(path, to),
+            Step::Remove { path } => self.root()?.remove(path),
+            Step::MakeConfDirectory => self.make_conf_directory(),
+            Step::PivotRoot => Ok(()),
+        }
+    }
+
+    fn overlay(&self, lower: &[PathBuf], upper: &Path, work: &Path, mountpoint: &Path, volatile: bool) -> Result<OwnedFd> {
+        // Descriptors must live until the mount is made: long or strange paths are passed as `/proc/self/fd/N`.
+        let mut open = Vec::new();
+        let lower: Vec<String> = lower.iter().map(|path| plain_path(path, &mut open)).collect::<Result<_>>()?;
+        let (upper, work) = (plain_path(upper, &mut open)?, plain_path(work, &mut open)?);
+        if self.calls == MountCalls::Newest {
+            match overlay_by_context(&lower, &upper, &work, volatile) {
+                Ok(overlay) => {
+                    let target = open_directory(mountpoint)?;
+                    mount::attach(overlay.as_fd(), target.as_fd(), mountpoint.display())?;
+                    return Ok(overlay);
+                }
+                // `lowerdir+` came with Linux 6.5.
+                Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOSYS)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        mountcompat::mount_overlay(&lower, &upper, &work, volatile, mountpoint)?;
+        open_directory(mountpoint)
+    }
+
+    fn bind_root(&mut self, source: &Path, read_only: bool) -> Result<()> {
+        let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
+        // Over its own source: any directory would do, and this one surely exists.
+        let target = open_directory(source)?;
+        self.attach_source(&tree, target, source, read_only)?;
+        self.root = Some(Root::new(tree, self.calls == MountCalls::Oldest));
+        Ok(())
+    }
+
+    fn bind(&mut self, source: &Path, target: &Path, read_only: bool) -> Result<()> {
+        let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
+        let root = self.root()?;
+        let place =
+            if inroot::is_directory(tree.as_fd())? { root.directory(target, 0o755)? } else { root.file_target(target)? };
+        self.attach_source(&tree, place, target, read_only)
+    }
+
+    fn attach_source(&self, tree: &OwnedFd, place: OwnedFd, target: &Path, read_only: bool) -> Result<()> {
+        let shown = target.display().to_string();
+        let attributes = Attributes { read_only: true, ..Attributes::default() };
+        let mut late = read_only && self.calls == MountCalls::Oldest;
+        if read_only && !late {
+            match mount::set_attributes(tree.as_fd(), attributes, &shown) {
+                Err(error) if error.errno() == Some(libc::ENOSYS) => late = true,
+                answer => answer?,
+            }
+        }
+        mount::attach(tree.as_fd(), place.as_fd(), &shown)?;
+        if late { mountcompat::set_read_only(tree.as_fd(), &shown) } else { Ok(()) }
+    }
+
+    fn attach(&self, filesystem: &OwnedFd, target: &Path) -> Result<()> {
+        let place = self.root()?.directory(target, 0o755)?;
+        mount::attach(filesystem.as_fd(), place.as_fd(), target.display())
+    }
+
+    fn tmpfs(&self, target: &Path, size: Option<u64>, mode: u32) -> Result<()> {
+        self.attach(&tmpfs(size, mode, Attributes::TEMPORARY)?, target)
+    }
+
+    /// A fresh sysfs needs a network namespace of one's own, and a host that does not hide parts of its own.
+    fn sys(&self, target: &Path) -> Result<()> {
+        if self.plan.network == Network::None {
+            let attributes = Attributes { read_only: true, ..Attributes::KERNEL };
+            if let Ok(sysfs) = NewFileSystem::open("sysfs").and_then(|sysfs| sysfs.mount(attributes)) {
+                return self.attach(&sysfs, target);
+            }
+        }
+        let tree = mount::clone_tree(Path::new("/sys"))?;
+        let place = self.root()?.directory(target, 0o755)?;
+        self.attach_source(&tree, place, target, true)
+    }
+
+    fn dev(&self, target: &Path) -> Result<()> {
+        let no_exec = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
+        // Devices are bound from the host; `nodev` on the file system below does not matter to them.
+        self.attach(&tmpfs(None, 0o755, no_exec)?, target)?;
+        let root = self.root()?;
+        for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+            let device = mount::clone_tree(&Path::new("/dev").join(name))?;
+            let path = target.join(name);
+            mount::attach(device.as_fd(), root.file_target(&path)?.as_fd(), path.display())?;
+        }
+        self.attach(&devpts()?, &target.join("pts"))?;
+        self.attach(&tmpfs(None, 0o1777, Attributes::TEMPORARY)?, &target.join("shm"))?;
+        // Not every kernel has POSIX message queues, and nothing that builds needs them.
+        if let Ok(queues) = NewFileSystem::open("mqueue").and_then(|queues| queues.mount(Attributes::KERNEL)) {
+            self.attach(&queues, &target.join("mqueue"))?;
+        }
+        for (name, to) in [
+            ("ptmx", "pts/ptmx"),
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ] {
+            root.symlink(&target.join(name), Path::new(to))?;
+        }
+        Ok(())
+    }
+
+    fn make_conf_directory(&self) -> Result<()> {
+        let root = self.root()?;
+        let place = Path::new("/etc/portage/make.conf");
+        match root.kind(place)? {
+            Some(FileType::Directory) => Ok(()),
+            None => root.directory(place, 0o755).map(drop),
+            Some(_) => {
+                let aside = Path::new("/etc/portage/.make.conf.gentoomuch");
+                root.rename(place, aside)?;
+                root.directory(place, 0o755)?;
+                root.rename(aside, &place.join(Step::FIRST_MAKE_CONF))
+            }
+        }
+    }
+}
+
+fn fresh_directory(path: &Path) -> Result<()> {
+    tree::remove(path)?;
+    rustix::fs::mkdir(path, Mode::RWXU).map_err(Error::of("mkdir", path.display()))
+}
+
+fn overlay_by_context(lower: &[String], upper: &str, work: &str, volatile: bool) -> Result<OwnedFd> {
+    let overlay = NewFileSystem::open("overlay")?;
+    overlay.string("source", "gentoomuch")?;
+    overlay.flag("userxattr")?;
+    for layer in lower {
+        overlay.string("lowerdir+", layer)?;
+    }
+    overlay.string("upperdir", upper)?;
+    overlay.string("workdir", work)?;
+    if volatile {
+        overlay.flag("volatile")?;
+    }
+    overlay.mount(Attributes::default())
+}
+
+fn tmpfs(size: Option<u64>, mode: u32, attributes: Attributes) -> Result<OwnedFd> {
+    let tmpfs = NewFileSystem::open("tmpfs")?;
+    tmpfs.string("mode", &format!("{mode:o}"))?;
+    if let Some(bytes) = size {
+        tmpfs.string("size", &bytes.to_string())?;
+    }
+    tmpfs.mount(attributes)
+}
+
+/// Group 5 is `tty` in every Gentoo system; without subordinate ids it is not mapped and refused.
+fn devpts() -> Result<OwnedFd> {
+    let make = |gid: Option<&str>| {
+        let devpts = NewFileSystem::open("devpts")?;
+        devpts.flag("newinstance")?;
+        devpts.string("ptmxmode", "0666")?;
+        devpts.string("mode", "0620")?;
+        gid.map_or(Ok(()), |gid| devpts.string("gid", gid))?;
+        devpts.mount(Attributes { no_suid: true, no_exec: true, ..Attributes::default() })
+    };
+    match make(Some("5")) {
+        Err(error) if error.errno() == Some(libc::EINVAL) => make(None),
+        answer => answer,
+    }
+}
+
+/// `fsconfig` takes 255 bytes, and the overlay's own parser gives meaning to `\`, `:` and `,`.
+fn plain_path(path: &Path, open: &mut Vec<OwnedFd>) -> Result<String> {
+    match path.to_str() {
+        Some(text) if text.len() < 256 && !text.contains(['\\', ':', ',']) => Ok(text.to_owned()),
+        _ => {
+            let directory = open_directory(path)?;
+            let text = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            open.push(directory);
+            Ok(text)
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", path.display()))
+}

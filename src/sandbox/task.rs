@@ -1,0 +1,57 @@
+//! Tasks: functions of ours that run inside the id map, such as unpacking an archive with its owners.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+
+use super::channel::Channel;
+use super::helper::{EventSink, TaskContext, TaskFailure, TaskFn};
+use super::request::{Failure, FromOuter};
+use crate::sys::namespace::{self, Namespace};
+use crate::sys::{fd, mount, process};
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) input: serde_json::Value,
+    pub(crate) mounts: bool,
+    /// How many of `fds` are for the task; the others are locks.
+    pub(crate) fd_count: usize,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// Runs the task and sends its result.
+pub(crate) fn run(control: Channel, lookup: fn(&str) -> Option<TaskFn>, mut asked: Asked) {
+    let prepared = if asked.mounts { namespace::unshare(&[Namespace::Mount]).and_then(|()| mount::make_all_private()) } else { Ok(()) };
+    let watched = control.try_clone();
+    let events = EventSink::new(control);
+    let answer = match (prepared, watched, lookup(&asked.name)) {
+        (Err(error), _, _) => FromOuter::Failed(Failure::Namespaces(error.into())),
+        (_, Err(error), _) => FromOuter::Failed(Failure::Protocol(error.to_string())),
+        (_, _, None) => FromOuter::Failed(Failure::Protocol(format!("no word of a task `{}`", asked.name))),
+        (Ok(()), Ok(watched), Some(function)) => {
+            std::thread::spawn(move || end_with(&watched));
+            // Its locks stay open in this process until it ends.
+            let _locks = asked.fds.split_off(asked.fd_count.min(asked.fds.len()));
+            let mut context = TaskContext { name: asked.name, input: asked.input, fds: asked.fds, events: events.clone() };
+            FromOuter::TaskDone(call(function, &mut context))
+        }
+    };
+    let _ = events.send_raw(&answer);
+}
+
+/// The panic hook has ended the process by then; this is for a program that put its own hook in place.
+fn call(function: TaskFn, context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| function(context)))
+        .unwrap_or_else(|_| Err(TaskFailure { kind: "panic".to_owned(), causes: vec!["the task panicked".to_owned()] }))
+}
+
+/// Ends this process when the one that asked is gone: nobody wants the result any more.
+fn end_with(control: &Channel) {
+    loop {
+        match fd::wait_readable(&[control.as_fd()], None) {
+            Ok(ready) if ready == [false] => {}
+            _ => process::exit_now(1),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Descriptors: duplicates, the three standard ones, and the closing of all others.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
+
+use super::{Error, Result};
+
+/// A duplicate with close-on-exec set, at number 3 or above.
+pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+    let fd = fd.as_fd();
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(Error::of("fcntl", format_args!("{}, F_DUPFD_CLOEXEC", fd.as_raw_fd())))
+}
+
+/// Duplicates of descriptors 0, 1 and 2 of this process.
+pub fn duplicate_stdio() -> Result<[OwnedFd; 3]> {
+    Ok([duplicate(rustix::stdio::stdin())?, duplicate(rustix::stdio::stdout())?, duplicate(rustix::stdio::stderr())?])
+}
+
+/// `/dev/null`, for reading and writing.
+pub fn null() -> Result<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", "/dev/null"))
+}
+
+/// Makes `fds` the descriptors 0, 1 and 2 of this process.
+pub fn replace_stdio(fds: [BorrowedFd<'_>; 3]) -> Result<()> {
+    rustix::stdio::dup2_stdin(fds[0]).map_err(Error::of("dup2", "stdin"))?;
+    rustix::stdio::dup2_stdout(fds[1]).map_err(Error::of("dup2", "stdout"))?;
+    rustix::stdio::dup2_stderr(fds[2]).map_err(Error::of("dup2", "stderr"))
+}
+
+/// Takes descriptor 0 away from standard input, for a process that was given a socket there, and leaves `/dev/null` in its place.
+pub fn take_stdin() -> Result<OwnedFd> {
+    let taken = duplicate(rustix::stdio::stdin())?;
+    let null = null()?;
+    rustix::stdio::dup2_stdin(null).map_err(Error::of("dup2", "/dev/null, 0"))?;
+    Ok(taken)
+}
+
+/// Marks every descriptor from 3 upwards close-on-exec, whoever opened it (Linux 5.11).
+pub fn close_others_on_exec() -> Result<()> {
+    // SAFETY: the call takes three integers; it changes flags of descriptors and closes none.
+    let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if code == 0 { Ok(()) } else { Err(Error::new("close_range", "3, ~0, CLOSE_RANGE_CLOEXEC", std::io::Error::last_os_error())) }
+}
+
+/// Waits until one of `fds` is readable or hung up, at most `timeout_ms` milliseconds (forever if absent). The answer has one entry
+/// for each of `fds`; none is set when the time is over or a signal arrived.
+pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout_ms: Option<u64>) -> Result<Vec<bool>> {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let timeout = timeout_ms.map(|ms| Timespec {
+        tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(u32::try_from(ms % 1000).unwrap_or(0)) * 1_000_000,
+    });
+    match rustix::event::poll(&mut polled, timeout.as_ref()) {
+        Ok(_) => Ok(polled.iter().map(|entry| !entry.revents().is_empty()).collect()),
+        Err(rustix::io::Errno::INTR) => Ok(vec![false; fds.len()]),
+        Err(errno) => Err(Error::new("poll", fds.len(), errno)),
+    }
+}

@@ -1,0 +1,47 @@
+//! Pseudo-terminals from a given devpts.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+
+use super::{Error, Result};
+
+/// Size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub columns: u16,
+}
+
+/// Unlocks the master `ptmx`, just opened, and opens its other side without a path (Linux 4.13).
+pub fn open_other_side(ptmx: impl AsFd) -> Result<OwnedFd> {
+    let ptmx = ptmx.as_fd();
+    rustix::pty::unlockpt(ptmx).map_err(Error::of("ioctl", "ptmx, TIOCSPTLCK"))?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    rustix::pty::ioctl_tiocgptpeer(ptmx, flags).map_err(Error::of("ioctl", "ptmx, TIOCGPTPEER"))
+}
+
+/// The size of the terminal, if it is one.
+pub fn size(terminal: impl AsFd) -> Option<TerminalSize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(TerminalSize { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// Tells the terminal its size; the foreground process group gets SIGWINCH.
+pub fn set_size(terminal: impl AsFd, size: TerminalSize) -> Result<()> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size).map_err(Error::of("ioctl", "TIOCSWINSZ"))
+}
+
+/// Makes `terminal` the controlling terminal of this session leader.
+pub fn take_control(terminal: impl AsFd) -> Result<()> {
+    rustix::process::ioctl_tiocsctty(terminal).map_err(Error::of("ioctl", "TIOCSCTTY"))
+}
+
+/// The foreground process group of the terminal, in this process's PID namespace.
+pub fn foreground_group(terminal: impl AsFd) -> Option<i32> {
+    rustix::termios::tcgetpgrp(terminal).ok().map(rustix::process::Pid::as_raw_pid)
+}

@@ -1,0 +1,48 @@
+//! Signals: a clean slate, signals as readable descriptors, and sending them.
+
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use super::{Error, Result};
+
+/// Gives every signal its default action and unblocks all: a process started by somebody who ignores SIGCHLD could not wait for
+/// its children, and a session must not inherit that our runtime ignores SIGPIPE.
+pub fn reset_all() -> Result<()> {
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default action runs no code of ours. Handlers that the runtime installed (stack overflow) are given up.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map_err(Error::of("signal", format_args!("{signal}, SIG_DFL")))?;
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(Error::of("sigprocmask", "SIG_SETMASK, []"))
+}
+
+/// Blocks `signals` for this thread and the threads it will start, and gives a descriptor that is readable when one is pending.
+pub fn as_descriptor(signals: &[Signal]) -> Result<SignalFd> {
+    let set: SigSet = signals.iter().copied().collect();
+    set.thread_block().map_err(Error::of("pthread_sigmask", "SIG_BLOCK"))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(Error::of("signalfd", ""))
+}
+
+/// Sends `signal` to a process group. One that has ended already is no error.
+pub fn send_to_group(group: i32, signal: i32) -> Result<()> {
+    send(Pid::from_raw(-group), signal)
+}
+
+/// Sends SIGKILL to every process of this PID namespace but its first, which must be the caller.
+pub fn kill_all_others() -> Result<()> {
+    send(Pid::from_raw(-1), Signal::SIGKILL as i32)
+}
+
+fn send(target: Pid, signal: i32) -> Result<()> {
+    // SAFETY: `kill` takes two integers. The wrapper of `nix` knows no real-time signals.
+    let code = unsafe { libc::kill(target.as_raw(), signal) };
+    let error = std::io::Error::last_os_error();
+    if code == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(Error::new("kill", format_args!("{target}, {signal}"), error)) }
+}
+
+/// The descriptor of a [`SignalFd`] for polling.
+pub fn descriptor(signals: &SignalFd) -> Result<OwnedFd> {
+    super::fd::duplicate(signals)
+}
