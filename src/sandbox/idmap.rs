@@ -71,9 +71,7 @@ const RANGES_LIMIT: usize = 340;
 impl IdMap {
     /// Maps 0 to the user's own ids, and 1 upwards to the whole of the ranges that `subuid` and `subgid` give him, in their order.
     pub fn for_user(uid: u32, gid: u32, user: &str, subuid: &Path, subgid: &Path) -> Result<Self, IdMapError> {
-        let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|source| IdMapError::Read { path: path.to_owned(), source })
-        };
+        let read = |path: &Path| std::fs::read_to_string(path).map_err(|source| IdMapError::Read { path: path.to_owned(), source });
         let uids = parse(&read(subuid)?, user, uid, subuid)?;
         let gids = parse(&read(subgid)?, user, uid, subgid)?;
         Ok(Self { uids: stack(uid, &uids), gids: stack(gid, &gids) })

@@ -275,7 +275,10 @@ impl MapTool {
         // "Could not set caps" and "open of uid_map failed: Permission denied" without its set-id bit or capability.
         Err(if said.contains("not allowed") || said.contains("is not permitted") {
             Error::MapRefused { program, ranges: self.arguments.join(" "), said }
-        } else if said.contains("failed: Operation not permitted") || said.contains("failed: Permission denied") || said.contains("set caps") {
+        } else if said.contains("failed: Operation not permitted")
+            || said.contains("failed: Permission denied")
+            || said.contains("set caps")
+        {
             Error::MapToolPowerless { program, said }
         } else {
             let exit = status.code().map_or_else(
@@ -289,7 +292,8 @@ impl MapTool {
 
 /// One id needs no privilege, but `setgroups` must be given up first (`user_namespaces(7)`).
 fn write_single_map(pid: u32, map: &IdMap) -> Result<()> {
-    let files = [("setgroups", "deny".to_owned()), ("uid_map", idmap::map_file(&map.uids)), ("gid_map", idmap::map_file(&map.gids))];
+    let files =
+        [("setgroups", "deny".to_owned()), ("uid_map", idmap::map_file(&map.uids)), ("gid_map", idmap::map_file(&map.gids))];
     for (name, contents) in files {
         let path = format!("/proc/{pid}/{name}");
         std::fs::write(&path, contents).map_err(|source| Error::MapWrite { source: sys::Error::new("write", path, source) })?;

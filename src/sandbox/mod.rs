@@ -18,10 +18,10 @@
 //! outer one: what is read-only stays so, while mounts of their own (what Portage's sandboxes do) work.
 
 mod channel;
+mod error;
 pub mod helper;
 pub mod idmap;
 pub mod launch;
-mod error;
 mod outer;
 mod pid1;
 pub mod plan;

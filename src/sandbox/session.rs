@@ -103,7 +103,10 @@ fn candidates(program: &str, path: &str) -> Vec<String> {
     if program.contains('/') {
         return vec![program.to_owned()];
     }
-    path.split(':').map(|directory| if directory.is_empty() { "." } else { directory }).map(|directory| format!("{directory}/{program}")).collect()
+    path.split(':')
+        .map(|directory| if directory.is_empty() { "." } else { directory })
+        .map(|directory| format!("{directory}/{program}"))
+        .collect()
 }
 
 #[cfg(test)]

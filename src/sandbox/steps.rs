@@ -108,8 +108,7 @@ impl<'plan> Building<'plan> {
     fn bind(&mut self, source: &Path, target: &Path, read_only: bool) -> Result<()> {
         let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
         let root = self.root()?;
-        let place =
-            if inroot::is_directory(tree.as_fd())? { root.directory(target, 0o755)? } else { root.file_target(target)? };
+        let place = if inroot::is_directory(tree.as_fd())? { root.directory(target, 0o755)? } else { root.file_target(target)? };
         self.attach_source(&tree, place, target, read_only)
     }
 
@@ -252,5 +251,6 @@ fn plain_path(path: &Path, open: &mut Vec<OwnedFd>) -> Result<String> {
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", path.display()))
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::of("open", path.display()))
 }

@@ -22,7 +22,8 @@ pub(crate) struct Asked {
 
 /// Runs the task and sends its result.
 pub(crate) fn run(control: Channel, lookup: fn(&str) -> Option<TaskFn>, mut asked: Asked) {
-    let prepared = if asked.mounts { namespace::unshare(&[Namespace::Mount]).and_then(|()| mount::make_all_private()) } else { Ok(()) };
+    let prepared =
+        if asked.mounts { namespace::unshare(&[Namespace::Mount]).and_then(|()| mount::make_all_private()) } else { Ok(()) };
     let watched = control.try_clone();
     let events = EventSink::new(control);
     let answer = match (prepared, watched, lookup(&asked.name)) {

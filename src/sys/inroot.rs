@@ -50,7 +50,8 @@ impl Root {
             Ok(_) => Err(Error::new("mkdir", path.display(), rustix::io::Errno::NOTDIR)),
             Err(error) if error.errno() == Some(libc::ENOENT) => {
                 let (parent, name) = self.parent(path)?;
-                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode & 0o7777)).map_err(Error::of("mkdirat", path.display()))?;
+                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode & 0o7777))
+                    .map_err(Error::of("mkdirat", path.display()))?;
                 let made = self.open(path)?;
                 chmod(made.as_fd(), mode, path)?;
                 Ok(made)
@@ -84,7 +85,8 @@ impl Root {
     pub fn symlink(&self, path: &Path, to: &Path) -> Result<()> {
         let (parent, name) = self.parent(path)?;
         unlink(parent.as_fd(), name, path)?;
-        rustix::fs::symlinkat(to, &parent, name).map_err(Error::of("symlinkat", format_args!("{}, {}", to.display(), path.display())))
+        rustix::fs::symlinkat(to, &parent, name)
+            .map_err(Error::of("symlinkat", format_args!("{}, {}", to.display(), path.display())))
     }
 
     /// Removes what `path` names, with everything below it. Nothing there is no error.

@@ -13,9 +13,11 @@ use super::{Error, Result};
 pub fn reset_all() -> Result<()> {
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action runs no code of ours. Handlers that the runtime installed (stack overflow) are given up.
-        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.map_err(Error::of("signal", format_args!("{signal}, SIG_DFL")))?;
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }
+            .map_err(Error::of("signal", format_args!("{signal}, SIG_DFL")))?;
     }
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(Error::of("sigprocmask", "SIG_SETMASK, []"))
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(Error::of("sigprocmask", "SIG_SETMASK, []"))
 }
 
 /// Blocks `signals` for this thread and the threads it will start, and gives a descriptor that is readable when one is pending.
@@ -39,7 +41,11 @@ fn send(target: Pid, signal: i32) -> Result<()> {
     // SAFETY: `kill` takes two integers. The wrapper of `nix` knows no real-time signals.
     let code = unsafe { libc::kill(target.as_raw(), signal) };
     let error = std::io::Error::last_os_error();
-    if code == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(Error::new("kill", format_args!("{target}, {signal}"), error)) }
+    if code == 0 || error.raw_os_error() == Some(libc::ESRCH) {
+        Ok(())
+    } else {
+        Err(Error::new("kill", format_args!("{target}, {signal}"), error))
+    }
 }
 
 /// The descriptor of a [`SignalFd`] for polling.

@@ -23,7 +23,8 @@ pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, shown: &Path) -> Result<(
     }
     let top = open_directory(parent, name, shown)?;
     Remover { top: &top, shown, moved: 0 }.empty(top.as_fd(), 0)?;
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(Error::of("unlinkat", format_args!("{}, AT_REMOVEDIR", shown.display())))
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+        .map_err(Error::of("unlinkat", format_args!("{}, AT_REMOVEDIR", shown.display())))
 }
 
 /// Removes the tree at `path`.

@@ -18,6 +18,8 @@ use crate::args::Cli;
 use crate::context::Context;
 
 fn main() -> ExitCode {
+    // Before any thread exists: this may be one of our own helper processes.
+    gentoomuch::sandbox::helper::enter_if_asked(|_| None);
     report::install_panic_hook();
     let cli = Cli::parse();
     let outcome = Context::new(&cli.global).and_then(|context| {
