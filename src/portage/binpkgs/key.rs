@@ -1,0 +1,144 @@
+//! Which pool a build belongs to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Everything that decides whether a binary package of one build can be used by another, besides what Portage compares itself (version,
+/// USE flags, dependencies, user patches).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolInputs {
+    /// The target triple.
+    pub chost: String,
+    /// The Portage profile, relative to `profiles/`: `default/linux/amd64/23.0`.
+    pub portage_profile: String,
+    /// Compiler, C library and binutils with their versions, as found in the root; see [`toolchain`](crate::portage::vdb::toolchain).
+    pub toolchain: String,
+    /// Effective flags by variable: `CFLAGS`, `CXXFLAGS`, `FFLAGS`, `FCFLAGS`, `LDFLAGS`, `RUSTFLAGS`, …
+    pub flags: BTreeMap<String, String>,
+    /// Effective `CPU_FLAGS_*`, by variable.
+    pub cpu_flags: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The name of a pool's directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PoolKey(String);
+
+impl PoolKey {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Bump when the meaning of an input changes, so that no package of before is used.
+const RECIPE: &str = "pool-1";
+
+/// The pool for `inputs`: what a reader wants to see first, then a hash of all.
+pub fn pool_key(inputs: &PoolInputs) -> PoolKey {
+    let mut hash = Sha256::new();
+    let mut field = |name: &str, value: &str| {
+        // Lengths in front: no two lists of fields give the same bytes.
+        for part in [name, value] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+    };
+    field("recipe", RECIPE);
+    field("chost", inputs.chost.trim());
+    field("portage profile", inputs.portage_profile.trim_matches('/'));
+    field("toolchain", inputs.toolchain.trim());
+    for (variable, value) in &inputs.flags {
+        // The order of flags matters to the compiler, the space between them does not; an empty variable is one that is not set.
+        let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !value.is_empty() {
+            field(variable, &value);
+        }
+    }
+    for (variable, values) in &inputs.cpu_flags {
+        if !values.is_empty() {
+            field(variable, &values.iter().map(String::as_str).collect::<Vec<_>>().join(" "));
+        }
+    }
+    let digest = hex::encode(hash.finalize());
+    let profile = inputs.portage_profile.trim_matches('/');
+    let profile = profile.strip_prefix("default/linux/").unwrap_or(profile);
+    PoolKey(format!("{}-{}-{}", in_a_name(&inputs.chost), in_a_name(profile), &digest[..12]))
+}
+
+/// `text` as part of a file name: short, without separators, never starting with a dot.
+fn in_a_name(text: &str) -> String {
+    let plain: String =
+        text.trim().chars().map(|c| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '-' }).take(60).collect();
+    let plain = plain.trim_matches(['.', '-']);
+    if plain.is_empty() { "unknown".to_owned() } else { plain.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs() -> PoolInputs {
+        PoolInputs {
+            chost: "x86_64-pc-linux-gnu".to_owned(),
+            portage_profile: "default/linux/amd64/23.0".to_owned(),
+            toolchain: "sys-devel/gcc-14.3.0 sys-libs/glibc-2.41".to_owned(),
+            flags: BTreeMap::from([("CFLAGS".to_owned(), "-O2 -pipe".to_owned())]),
+            cpu_flags: BTreeMap::from([("CPU_FLAGS_X86".to_owned(), BTreeSet::from(["avx".to_owned(), "sse4_2".to_owned()]))]),
+        }
+    }
+
+    #[test]
+    fn the_name_is_readable_and_does_not_change_with_our_code() {
+        assert_eq!(pool_key(&inputs()).as_str(), "x86_64-pc-linux-gnu-amd64-23.0-d3a0102b3b23");
+    }
+
+    #[test]
+    fn each_input_counts() {
+        let base = pool_key(&inputs());
+        let changes: [fn(&mut PoolInputs); 7] = [
+            |i| i.chost = "x86_64-pc-linux-musl".to_owned(),
+            |i| i.portage_profile.push_str("/hardened"),
+            |i| i.toolchain.push('1'),
+            |i| i.flags.entry("CFLAGS".to_owned()).or_default().push_str(" -g"),
+            |i| _ = i.flags.insert("LDFLAGS".to_owned(), "-Wl,-O1".to_owned()),
+            |i| i.cpu_flags.clear(),
+            |i| {
+                let cflags = i.flags.remove("CFLAGS").unwrap_or_default();
+                i.flags.insert("CXXFLAGS".to_owned(), cflags);
+            },
+        ];
+        let mut keys = BTreeSet::from([base]);
+        for change in changes {
+            let mut other = inputs();
+            change(&mut other);
+            assert!(keys.insert(pool_key(&other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn space_and_empty_variables_do_not() {
+        let mut same = inputs();
+        same.flags.insert("CFLAGS".to_owned(), "  -O2\t -pipe\n".to_owned());
+        same.flags.insert("FFLAGS".to_owned(), " ".to_owned());
+        same.cpu_flags.insert("CPU_FLAGS_ARM".to_owned(), BTreeSet::new());
+        assert_eq!(pool_key(&same), pool_key(&inputs()));
+    }
+
+    #[test]
+    fn a_name_never_leaves_its_directory() {
+        let odd = PoolInputs { chost: "../../x".to_owned(), portage_profile: "..".to_owned(), ..PoolInputs::default() };
+        let key = pool_key(&odd);
+        assert!(key.as_str().starts_with("x-unknown-") || !key.as_str().contains('/'), "{key}");
+        assert!(!key.as_str().starts_with('.'));
+    }
+}

@@ -1,0 +1,117 @@
+//! Pools of binary packages.
+//!
+//! Portage does not compare compiler flags when it picks a binary package: what was built for another CPU or another C library would be
+//! installed. A pool therefore holds only packages whose [inputs](PoolInputs) were the same, and a session never writes into one: it has a
+//! place of its own (an overlay over the pool, or a plain directory), from where its packages are published once it has succeeded.
+//!
+//! ```text
+//! binpkgs/                            mode 0700
+//!   x86_64-pc-linux-gnu-amd64-23.0-1a2b3c4d5e6f/      one pool: CHOST, Portage profile, hash of all inputs
+//!     .lock                           held exclusively while anything is added
+//!     pool.json                       the inputs, readable
+//!     Packages                        Portage's index, rewritten by rename
+//!     app-misc/hello/hello-2.10-1.gpkg.tar
+//!   throwaway/<same name>/            what freshroot and try built: never read by a release, unless promoted
+//! ```
+
+pub mod index;
+pub mod key;
+pub mod name;
+pub mod publish;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use index::Index;
+pub use key::{PoolInputs, PoolKey, pool_key};
+pub use name::PackageFile;
+pub use publish::{Published, Reason, Skipped, promote, publish, session_index};
+
+use super::untrusted;
+use crate::progress::Observer;
+
+/// Directory below the pools' root that holds the throw-away ones.
+pub const THROWAWAY: &str = "throwaway";
+/// The index that Portage reads.
+pub const INDEX: &str = "Packages";
+const LOCK: &str = ".lock";
+const DESCRIPTION: &str = "pool.json";
+
+/// Who may read a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Builds whose artifacts are released.
+    Release,
+    /// Sessions that are thrown away.
+    Throwaway,
+}
+
+/// A pool could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A call on a file of the pool, or of the session, failed.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried: `create`, `lock`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The session's place, or the pool, cannot be read.
+    #[error("cannot list the binary packages in `{path}`")]
+    Read {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: untrusted::Error,
+    },
+    /// The description of a pool cannot be written as JSON.
+    #[error("cannot describe the pool `{path}`")]
+    Describe {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.to_owned(), source: source.into() }
+    }
+
+    fn read(path: &Path, source: untrusted::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+}
+
+/// What these functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The directory of a pool below `binpkgs`, the pools' root.
+pub fn pool_dir(binpkgs: &Path, kind: PoolKind, key: &PoolKey) -> PathBuf {
+    match kind {
+        PoolKind::Release => binpkgs.join(key.as_str()),
+        PoolKind::Throwaway => binpkgs.join(THROWAWAY).join(key.as_str()),
+    }
+}
+
+/// Makes the pool for `inputs` below `binpkgs`, if it is not there, and returns its directory.
+pub fn open_pool(binpkgs: &Path, kind: PoolKind, inputs: &PoolInputs, observer: &dyn Observer) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = pool_dir(binpkgs, kind, &pool_key(inputs));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| Error::io("create", &dir, e))?;
+    let description = dir.join(DESCRIPTION);
+    if !description.exists() {
+        let mut text =
+            serde_json::to_string_pretty(inputs).map_err(|source| Error::Describe { path: description.clone(), source })?;
+        text.push('\n');
+        publish::LockedPool::lock(&dir, observer)?.write_atomically(DESCRIPTION, text.as_bytes(), None)?;
+    }
+    Ok(dir)
+}

@@ -1,0 +1,289 @@
+//! The packages that a root has installed, from Portage's database (VDB) and world file.
+//!
+//! ```text
+//! var/db/pkg/app-misc/hello-2.10/{SLOT,repository,USE,BUILD_TIME,SIZE,BUILD_ID,BINPKGMD5,CHOST,EAPI,…}
+//! var/db/pkg/app-misc/-MERGING-hello-2.11/      a merge that was interrupted: not installed
+//! var/lib/portage/{world,world_sets}
+//! ```
+//!
+//! A root is given as one merged directory: what belongs to it cannot be told from single layers without knowing overlayfs's rules for
+//! whiteouts and opaque directories, which the kernel knows best. The files were written by a session, so they are read bounded and links
+//! cannot lead outside.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
+
+use super::emerge::sanitize::sanitize_line;
+use super::untrusted;
+
+/// The database, below the root.
+pub const VDB: &str = "var/db/pkg";
+const WORLD: &str = "var/lib/portage/world";
+const WORLD_SETS: &str = "var/lib/portage/world_sets";
+
+const MAX_VALUE_BYTES: u64 = 64 * 1024;
+const MAX_WORLD_BYTES: u64 = 1 << 20;
+const MAX_CATEGORIES: usize = 2000;
+const MAX_PER_CATEGORY: usize = 20_000;
+
+/// The database could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory of it.
+    #[error("cannot read the package database of `{root}`")]
+    Read {
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        source: untrusted::Error,
+    },
+}
+
+/// An installed package. Values are safe to print; what the database does not say is [`None`] or empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// `category/name-version`.
+    pub cpv: String,
+    /// Slot, with sub-slot where there is one: `0/2`.
+    pub slot: String,
+    /// The ebuild repository it came from.
+    pub repo: String,
+    /// USE flags that were on, sorted.
+    #[serde(rename = "use")]
+    pub use_flags: Vec<String>,
+    /// When it was built, seconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_time: Option<i64>,
+    /// Installed size, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// Which build of this version, if it was a binary package with `binpkg-multi-instance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<u64>,
+    /// MD5 of the binary package that was merged or made, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binpkg_md5: Option<String>,
+}
+
+impl Package {
+    /// `category/name`, without the version.
+    pub fn name(&self) -> &str {
+        let cut = self.cpv.match_indices('-').find(|(at, _)| {
+            let (head, tail) = (&self.cpv[..*at], &self.cpv[at + 1..]);
+            head.contains('/') && is_version(tail)
+        });
+        cut.map_or(self.cpv.as_str(), |(at, _)| &self.cpv[..at])
+    }
+}
+
+/// The whole rest is a version with an optional revision (PMS 3.2), so that `a/b-1x-2` is version 2 of `a/b-1x`.
+fn is_version(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let number = parts.next().unwrap_or_default();
+    let revision = parts.next();
+    let (digits, suffixes) = number.split_once('_').unwrap_or((number, ""));
+    let digits = digits.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(digits);
+    let numeric = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    digits.split('.').all(numeric)
+        && (suffixes.is_empty()
+            || suffixes.split('_').all(|s| ["alpha", "beta", "pre", "rc", "p"].iter().any(|k| s.starts_with(k))))
+        && revision.is_none_or(|r| r.strip_prefix('r').is_some_and(numeric))
+        && parts.next().is_none()
+}
+
+/// What is installed in the root directory `root`, sorted by `category/name-version`. A root without a database has nothing installed.
+pub fn installed(root: &Path) -> Result<Vec<Package>, Error> {
+    let failed = |source| Error::Read { root: root.to_owned(), source };
+    let dir = untrusted::open_root(root).map_err(failed)?;
+    let vdb = match untrusted::open_dir_in(dir.as_fd(), Path::new(VDB)) {
+        Err(e) if e.is_absent() => return Ok(Vec::new()),
+        vdb => vdb.map_err(failed)?,
+    };
+    let mut packages = Vec::new();
+    for (category, kind) in untrusted::entries(&vdb, Path::new(VDB), MAX_CATEGORIES).map_err(failed)? {
+        if kind != FileType::Directory || category.starts_with(['.', '-']) {
+            continue;
+        }
+        let path = Path::new(VDB).join(&category);
+        let opened = untrusted::open_dir_in(vdb.as_fd(), Path::new(&category)).map_err(failed)?;
+        for (pf, kind) in untrusted::entries(&opened, &path, MAX_PER_CATEGORY).map_err(failed)? {
+            // `-MERGING-` names, and what is no package directory at all.
+            if kind != FileType::Directory || pf.starts_with(['.', '-']) {
+                continue;
+            }
+            let entry = untrusted::open_dir_in(opened.as_fd(), Path::new(&pf)).map_err(failed)?;
+            packages.push(read_package(entry.as_fd(), &format!("{category}/{pf}")));
+        }
+    }
+    packages.sort_by(|a, b| a.cpv.cmp(&b.cpv));
+    Ok(packages)
+}
+
+fn read_package(entry: BorrowedFd<'_>, cpv: &str) -> Package {
+    let value = |name: &str| {
+        let bytes = untrusted::read_in(entry, Path::new(name), MAX_VALUE_BYTES)
+            .inspect_err(|error| {
+                if !error.is_absent() {
+                    tracing::debug!(cpv, %error, "left out of the list of packages");
+                }
+            })
+            .ok()?;
+        let text = sanitize_line(&bytes, 16 * 1024);
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    };
+    let mut use_flags: Vec<String> = value("USE").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    use_flags.sort();
+    use_flags.dedup();
+    Package {
+        cpv: sanitize_line(cpv.as_bytes(), 300),
+        slot: value("SLOT").unwrap_or_default(),
+        repo: value("repository").unwrap_or_default(),
+        use_flags,
+        build_time: value("BUILD_TIME").and_then(|v| v.parse().ok()),
+        size_bytes: value("SIZE").and_then(|v| v.parse().ok()),
+        build_id: value("BUILD_ID").and_then(|v| v.parse().ok()),
+        binpkg_md5: value("BINPKGMD5"),
+    }
+}
+
+/// What the user asked for in the root directory `root`: atoms of the world file, then sets (`@name`), each sorted.
+pub fn world(root: &Path) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::Read { root: root.to_owned(), source };
+    let dir = untrusted::open_root(root).map_err(failed)?;
+    let mut all = Vec::new();
+    for path in [WORLD, WORLD_SETS] {
+        let bytes = match untrusted::read_in(dir.as_fd(), Path::new(path), MAX_WORLD_BYTES) {
+            Err(e) if e.is_absent() => continue,
+            bytes => bytes.map_err(failed)?,
+        };
+        let text = super::emerge::sanitize(&bytes);
+        let mut lines: Vec<String> =
+            text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect();
+        lines.sort();
+        lines.dedup();
+        all.append(&mut lines);
+    }
+    Ok(all)
+}
+
+/// Compilers, C library, linker and assembler among `packages`, with their versions: the part of a pool's inputs that decides whether code
+/// built by one works with another. All slots of a compiler count, since which of them is selected is not recorded here.
+pub fn toolchain(packages: &[Package]) -> String {
+    const TOOLS: [&str; 8] = [
+        "dev-lang/rust",
+        "dev-lang/rust-bin",
+        "llvm-core/clang",
+        "llvm-core/lld",
+        "sys-devel/binutils",
+        "sys-devel/gcc",
+        "sys-libs/glibc",
+        "sys-libs/musl",
+    ];
+    let mut tools: Vec<&str> = packages.iter().filter(|p| TOOLS.contains(&p.name())).map(|p| p.cpv.as_str()).collect();
+    tools.sort_unstable();
+    tools.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn root() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let files = [
+            ("app-misc/hello-2.10/SLOT", "0\n"),
+            ("app-misc/hello-2.10/repository", "testbed\n"),
+            ("app-misc/hello-2.10/USE", "nls elibc_glibc amd64 nls\n"),
+            ("app-misc/hello-2.10/BUILD_TIME", "1700000000\n"),
+            ("app-misc/hello-2.10/SIZE", "123456\n"),
+            ("app-misc/hello-2.10/BUILD_ID", "3\n"),
+            ("app-misc/hello-2.10/BINPKGMD5", "d41d8cd98f00b204e9800998ecf8427e\n"),
+            ("app-misc/-MERGING-other-1/SLOT", "0\n"),
+            ("sys-devel/gcc-14.3.0-r1/SLOT", "14\n"),
+            ("sys-libs/glibc-2.41_p5/SIZE", "many\n"),
+        ];
+        for (path, contents) in files {
+            let path = dir.path().join(VDB).join(path);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, contents).expect("write");
+        }
+        dir
+    }
+
+    #[test]
+    fn lists_what_is_installed() {
+        let dir = root();
+        let packages = installed(dir.path()).expect("installed");
+        assert_eq!(
+            packages.iter().map(|p| p.cpv.as_str()).collect::<Vec<_>>(),
+            ["app-misc/hello-2.10", "sys-devel/gcc-14.3.0-r1", "sys-libs/glibc-2.41_p5"]
+        );
+        let hello = Package {
+            cpv: "app-misc/hello-2.10".to_owned(),
+            slot: "0".to_owned(),
+            repo: "testbed".to_owned(),
+            use_flags: ["amd64", "elibc_glibc", "nls"].map(str::to_owned).to_vec(),
+            build_time: Some(1_700_000_000),
+            size_bytes: Some(123_456),
+            build_id: Some(3),
+            binpkg_md5: Some("d41d8cd98f00b204e9800998ecf8427e".to_owned()),
+        };
+        assert_eq!(packages[0], hello);
+        assert_eq!(packages[2].size_bytes, None);
+        assert_eq!(toolchain(&packages), "sys-devel/gcc-14.3.0-r1 sys-libs/glibc-2.41_p5");
+        let json = serde_json::to_string(&packages).expect("json");
+        assert_eq!(serde_json::from_str::<Vec<Package>>(&json).expect("json"), packages);
+    }
+
+    #[test]
+    fn hostile_entries_are_tamed() {
+        let dir = root();
+        let hello = dir.path().join(VDB).join("app-misc/hello-2.10");
+        std::fs::remove_file(hello.join("SLOT")).expect("rm");
+        symlink("/etc/passwd", hello.join("SLOT")).expect("symlink");
+        std::fs::write(hello.join("repository"), "\x1b]0;owned\x07evil\n").expect("write");
+        std::fs::write(hello.join("USE"), vec![b'x'; 70 * 1024]).expect("write");
+        symlink("/", dir.path().join(VDB).join("escape")).expect("symlink");
+        let packages = installed(dir.path()).expect("installed");
+        assert_eq!((packages[0].slot.as_str(), packages[0].repo.as_str(), packages[0].use_flags.len()), ("", "evil", 0));
+        assert_eq!(packages.len(), 3);
+    }
+
+    #[test]
+    fn names_without_versions() {
+        for (cpv, name) in [
+            ("app-misc/hello-2.10", "app-misc/hello"),
+            ("dev-libs/gtk+-3.24.50-r2", "dev-libs/gtk+"),
+            ("media-fonts/font-100dpi-1.0.4", "media-fonts/font-100dpi"),
+            ("sys-libs/db-5.3.28_p1_pre2-r9", "sys-libs/db"),
+            ("app-x/y-2z-3b", "app-x/y-2z"),
+            ("virtual/odd", "virtual/odd"),
+        ] {
+            assert_eq!(Package { cpv: cpv.to_owned(), ..Package::default() }.name(), name);
+        }
+    }
+
+    #[test]
+    fn world_and_sets() {
+        let dir = root();
+        assert_eq!(world(dir.path()).expect("none yet"), Vec::<String>::new());
+        std::fs::create_dir_all(dir.path().join("var/lib/portage")).expect("mkdir");
+        std::fs::write(dir.path().join(WORLD), "sys-apps/z\napp-misc/hello\n\n# note\n").expect("write");
+        std::fs::write(dir.path().join(WORLD_SETS), "@builder\n").expect("write");
+        assert_eq!(world(dir.path()).expect("world"), ["app-misc/hello", "sys-apps/z", "@builder"]);
+    }
+
+    #[test]
+    fn a_root_without_a_database() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        assert_eq!(installed(dir.path()).expect("empty"), []);
+        let error = installed(Path::new("/nonexistent/root")).expect_err("no root");
+        assert_eq!(error.to_string(), "cannot read the package database of `/nonexistent/root`");
+    }
+}
