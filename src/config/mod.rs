@@ -1,1 +1,227 @@
 //! The configuration directory, read into typed values that know their file and line.
+//!
+//! ```text
+//! env/                    arch, jobs, sign_key, tree            [`Env`]
+//! stage3.defines/NAME/    what a base is made of                [`Stage3Definition`]
+//! stage4.defines/NAME/    what an artifact is made of           [`Stage4Definition`]
+//! cpu.defines/NAME/       ┐
+//! portage.global/         ├ fragments of a Portage directory    merged into a [`PortageDir`]
+//! portage.locals/NAME/    │
+//! user.patches/PATCH/     ┘
+//! package.sets/NAME       named lists of packages               resolved into [`Package`]s
+//! kernel.configs/NAME.kconf, user.scripts/NAME, user.removes/NAME, hooks/PHASE.d/NN-NAME.sh
+//! keys/                   trusted keys: read by `stage3::keys`
+//! ```
+//!
+//! Whatever is wrong is collected, so that one run reports all of it, sorted by file and line: [`Error::Invalid`]. Warnings and notes
+//! travel with the values.
+
+mod check;
+pub mod cpu;
+mod definition;
+mod diagnostic;
+mod env;
+mod fragment;
+pub mod hooks;
+mod merge;
+mod names;
+mod packages;
+mod patterns;
+mod portage_dir;
+mod reading;
+mod switches;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use definition::{ArtifactFormat, NetworkUse, Stage3Definition, Stage4Definition, UnknownFormat, UserScript};
+pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
+pub use env::Env;
+pub use packages::Package;
+pub use patterns::{PathPattern, PatternError};
+pub use portage_dir::{MAKE_CONF, PortageDir};
+
+use diagnostic::Findings;
+use fragment::{Copied, Fragment};
+use merge::Merge;
+use names::Shape;
+
+/// Name of the stage3 definition that `bootstrap` applies to make the builder.
+pub const BUILDER: &str = "gentoomuch/builder";
+
+/// What goes wrong with a configuration directory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is none.
+    #[error("there is no configuration directory at `{0}`")]
+    Missing(PathBuf),
+    /// Something else has its name.
+    #[error("`{0}` is not a directory")]
+    NotADirectory(PathBuf),
+    /// It cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// What could not be read.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Definitions that do not exist when asked for by name.
+    #[error("there is no {what} `{name}` in `{}`", .folder.display())]
+    Unknown {
+        /// "stage3 definition" or "stage4 definition".
+        what: &'static str,
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// The nearest spelling, if one is near.
+        nearest: Option<String>,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// It is wrong at some places.
+    #[error("{0}")]
+    Invalid(Diagnostics),
+}
+
+/// What this module returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A configuration directory. Nothing in it is read before it is asked for, and nothing is ever written.
+#[derive(Debug, Clone)]
+pub struct ConfigDir {
+    root: PathBuf,
+}
+
+impl ConfigDir {
+    /// The directory at `root`, which must exist.
+    pub fn open(root: &Path) -> Result<Self> {
+        match std::fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => Ok(Self { root: root.to_owned() }),
+            Ok(_) => Err(Error::NotADirectory(root.to_owned())),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::Missing(root.to_owned())),
+            Err(source) => Err(Error::Read { path: root.to_owned(), source }),
+        }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The settings of `env/`. `default_arch` is Gentoo's keyword for this machine.
+    pub fn env(&self, default_arch: &str) -> Result<Env> {
+        let mut findings = Findings::new(&self.root);
+        let env = env::read(&mut findings, default_arch);
+        let (mut env, notes) = findings.finish(env)?;
+        env.notes = notes;
+        Ok(env)
+    }
+
+    /// Names of all stage3 definitions, sorted.
+    pub fn stage3_names(&self) -> Vec<String> {
+        names::list(&self.root, "stage3.defines", Shape::Directory)
+    }
+
+    /// Names of all stage4 definitions, sorted.
+    pub fn stage4_names(&self) -> Vec<String> {
+        names::list(&self.root, "stage4.defines", Shape::Directory)
+    }
+
+    /// Reads the stage3 definition `name`.
+    pub fn stage3(&self, name: &str) -> Result<Stage3Definition> {
+        let dir = self.definition("stage3 definition", "stage3.defines", name, self.stage3_names())?;
+        let mut findings = Findings::new(&self.root);
+        let definition = definition::read_stage3(&mut findings, name, &dir);
+        let (mut definition, notes) = findings.finish(definition)?;
+        definition.notes = notes;
+        Ok(definition)
+    }
+
+    /// Reads the stage4 definition `name`.
+    pub fn stage4(&self, name: &str) -> Result<Stage4Definition> {
+        let dir = self.definition("stage4 definition", "stage4.defines", name, self.stage4_names())?;
+        let mut findings = Findings::new(&self.root);
+        let definition = definition::read_stage4(&mut findings, name, &dir);
+        match findings.finish(definition)? {
+            (Some(mut definition), notes) => {
+                definition.notes = notes;
+                Ok(definition)
+            }
+            // A definition that lacks what it must have has an error, and then `finish` does not return.
+            (None, notes) => Err(Error::Invalid(notes.into())),
+        }
+    }
+
+    /// Merges the fragments that a stage3 definition names.
+    pub fn portage_dir(&self, definition: &Stage3Definition) -> Result<PortageDir> {
+        let mut findings = Findings::new(&self.root);
+        let merge = self.merge(&mut findings, definition);
+        let (merge, notes) = findings.finish(merge)?;
+        Ok(PortageDir::render(merge, notes))
+    }
+
+    fn definition(&self, what: &'static str, folder: &str, name: &str, known: Vec<String>) -> Result<PathBuf> {
+        let path = Path::new(folder).join(name);
+        if names::is_name(name) && self.root.join(&path).is_dir() {
+            return Ok(path);
+        }
+        let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        Err(Error::Unknown { what, name: name.to_owned(), folder: self.root.join(folder), nearest, known })
+    }
+
+    fn merge(&self, findings: &mut Findings<'_>, definition: &Stage3Definition) -> Merge {
+        let mut dirs = Vec::new();
+        dirs.extend(definition.cpu.iter().filter_map(|cpu| {
+            names::find(findings, "cpu.defines", Shape::Directory, "CPU definition", cpu)
+        }));
+        if self.root.join("portage.global").is_dir() {
+            dirs.push(PathBuf::from("portage.global"));
+        }
+        for local in &definition.portage_locals {
+            dirs.extend(names::find(findings, "portage.locals", Shape::Directory, "Portage fragment", local));
+        }
+        let mut merge = Merge::default();
+        for dir in dirs {
+            let fragment = Fragment::read(findings, &dir);
+            merge.add(findings, fragment);
+        }
+        add_patches(findings, &mut merge);
+        merge.finish(findings);
+        merge
+    }
+}
+
+/// `user.patches/PATCH/CATEGORY/PACKAGE/x.patch` becomes `patches/CATEGORY/PACKAGE/PATCH-x.patch`, so that patches of one package
+/// from several folders neither collide nor change their order within a folder.
+fn add_patches(findings: &mut Findings<'_>, merge: &mut Merge) {
+    let folder = Path::new("user.patches");
+    if !findings.root().join(folder).is_dir() {
+        return;
+    }
+    for source in reading::files_below(findings, folder) {
+        let parts: Vec<String> =
+            source.strip_prefix(folder).unwrap_or(&source).iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let is_patch = source.extension().is_some_and(|extension| extension == "patch" || extension == "diff");
+        let place = Place::whole(&source);
+        match &parts[..] {
+            [patch, category, package, file] if is_patch => {
+                if let Some((bytes, _)) = reading::bytes(findings, &source) {
+                    let target: PathBuf = ["patches", category, package, &format!("{patch}-{file}")].iter().collect();
+                    merge.add_copied(findings, target, Copied { bytes, executable: false, source });
+                }
+            }
+            _ if is_patch => findings.error_with_hint(
+                &place,
+                "the patch does not lie where it would be found",
+                "patches lie in `user.patches/PATCH/CATEGORY/PACKAGE[-VERSION][:SLOT]/`",
+            ),
+            _ => findings.note(&place, "not read: neither `*.patch` nor `*.diff`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,12 @@
 //! Portage's files and words: pure parsing and merging, and running `emerge`.
 
+pub mod atom;
 pub mod binpkgs;
 pub mod emerge;
+pub mod make_conf;
+pub mod package_files;
+pub mod profile;
 pub mod session_conf;
 pub mod untrusted;
+pub mod use_flags;
 pub mod vdb;

@@ -1,0 +1,1 @@
+//! Whether this machine can execute what a definition compiles.

@@ -1,0 +1,187 @@
+//! Places in the configuration directory, and what is wrong there.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A value and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// File, relative to the configuration directory.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+impl<T> Located<T> {
+    /// Where it was written.
+    pub fn place(&self) -> Place {
+        Place { file: self.file.clone(), line: self.line }
+    }
+
+    /// The same place with another value.
+    pub fn with<U>(&self, value: U) -> Located<U> {
+        Located { value, file: self.file.clone(), line: self.line }
+    }
+}
+
+/// A line of a file of the configuration directory. Prints as `file:line`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    /// File, relative to the configuration directory.
+    pub file: PathBuf,
+    /// Line, from 1; 0 means the file as a whole.
+    pub line: u32,
+}
+
+impl Place {
+    /// `line` of `file`.
+    pub fn new(file: &Path, line: u32) -> Self {
+        Self { file: file.to_owned(), line }
+    }
+
+    /// `file` as a whole.
+    pub fn whole(file: &Path) -> Self {
+        Self::new(file, 0)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line == 0 { Ok(()) } else { write!(f, ":{}", self.line) }
+    }
+}
+
+/// Whether a diagnostic stops the build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing is built from this configuration.
+    Error,
+    /// Understood, but should be written otherwise.
+    Warning,
+    /// Read, and without effect.
+    Note,
+}
+
+/// One thing to say about one place.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Diagnostic {
+    /// Absolute path of the file.
+    pub file: PathBuf,
+    /// Line, from 1; 0 means the file as a whole.
+    pub line: u32,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong: lower case, no full stop, objects in backticks. Other places are relative to the configuration directory.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if self.line > 0 {
+            write!(f, "{}:", self.line)?;
+        }
+        match self.severity {
+            Severity::Error => {}
+            Severity::Warning => f.write_str(" warning:")?,
+            Severity::Note => f.write_str(" note:")?,
+        }
+        write!(f, " {}", self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Several diagnostics, sorted by file and line, one after the other when printed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Diagnostics(Vec<Diagnostic>);
+
+impl Diagnostics {
+    /// All of them, sorted by file and line.
+    pub fn as_slice(&self) -> &[Diagnostic] {
+        &self.0
+    }
+}
+
+impl From<Vec<Diagnostic>> for Diagnostics {
+    fn from(mut all: Vec<Diagnostic>) -> Self {
+        all.sort();
+        all.dedup();
+        Self(all)
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Collects what is wrong while reading goes on.
+#[derive(Debug)]
+pub(crate) struct Findings<'a> {
+    root: &'a Path,
+    all: Vec<Diagnostic>,
+}
+
+impl<'a> Findings<'a> {
+    pub(crate) fn new(root: &'a Path) -> Self {
+        Self { root, all: Vec::new() }
+    }
+
+    pub(crate) fn root(&self) -> &'a Path {
+        self.root
+    }
+
+    fn push(&mut self, severity: Severity, place: &Place, message: String, hint: Option<String>) {
+        self.all.push(Diagnostic { file: self.root.join(&place.file), line: place.line, severity, message, hint });
+    }
+
+    pub(crate) fn error(&mut self, place: &Place, message: impl Into<String>) {
+        self.push(Severity::Error, place, message.into(), None);
+    }
+
+    pub(crate) fn error_with_hint(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Severity::Error, place, message.into(), Some(hint.into()));
+    }
+
+    pub(crate) fn warning(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Severity::Warning, place, message.into(), Some(hint.into()));
+    }
+
+    pub(crate) fn note(&mut self, place: &Place, message: impl Into<String>) {
+        self.push(Severity::Note, place, message.into(), None);
+    }
+
+    /// Everything found, sorted.
+    pub(crate) fn into_all(self) -> Vec<Diagnostic> {
+        let mut all = self.all;
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// `value` with the warnings and notes, unless there is an error.
+    pub(crate) fn finish<T>(self, value: T) -> Result<(T, Vec<Diagnostic>), super::Error> {
+        let all = self.into_all();
+        if all.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+            Err(super::Error::Invalid(all.into()))
+        } else {
+            Ok((value, all))
+        }
+    }
+}

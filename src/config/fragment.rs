@@ -1,0 +1,290 @@
+//! One fragment of a Portage directory: a folder shaped like `/etc/portage`, read but not yet merged.
+//!
+//! ```text
+//! portage.locals/desktop/
+//!   make.conf             file or directory; variables, evaluated as Portage would
+//!   package.use/          file or directory; lines with atoms (also package.mask and their relatives)
+//!   env/, bashrc, sets/…  anything else: copied byte for byte
+//! ```
+//!
+//! Within a fragment, variables mean what Portage would make of the fragment alone: an assignment sees those before it. A reference
+//! to a variable that the fragment leaves alone afterwards stays a reference, so that `CFLAGS="${COMMON_FLAGS}"` follows when a later
+//! fragment extends `COMMON_FLAGS`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Findings, Place};
+use super::reading;
+use crate::portage::make_conf::{self, Assignment, Piece, Statement};
+use crate::portage::package_files::{self, Line, LineFile};
+
+/// More text than this in one variable can only come from references that multiply it.
+const VALUE_LIMIT_BYTES: usize = 1 << 20;
+/// Files that source each other deeper than this do so in a circle.
+const SOURCE_DEPTH_LIMIT: usize = 16;
+
+/// Part of a value, with the line that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Text as it stands.
+    Text(String, Place),
+    /// The merged value of another variable.
+    Reference(String, Place),
+    /// The value that earlier fragments gave to a variable which this fragment sets later, or in the same assignment.
+    Earlier(String, Place),
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text, _) | Self::Reference(text, _) | Self::Earlier(text, _) => text.len(),
+        }
+    }
+}
+
+/// What a fragment makes of one variable.
+#[derive(Debug, Clone)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) value: Vec<Part>,
+    /// The last assignment.
+    pub(crate) place: Place,
+    pub(crate) overrides: bool,
+}
+
+/// A file that is copied as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Copied {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) executable: bool,
+    /// Where it lies in the configuration directory.
+    pub(crate) source: PathBuf,
+}
+
+/// A fragment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fragment {
+    /// In order of first assignment.
+    pub(crate) variables: Vec<Variable>,
+    pub(crate) lines: BTreeMap<LineFile, Vec<(Line, PathBuf)>>,
+    /// By path below `/etc/portage`.
+    pub(crate) copied: BTreeMap<PathBuf, Copied>,
+}
+
+impl Fragment {
+    /// Reads the folder `dir`, relative to the configuration directory.
+    pub(crate) fn read(findings: &mut Findings<'_>, dir: &Path) -> Self {
+        tracing::debug!(fragment = %dir.display(), "reading");
+        let mut fragment = Self::default();
+        for entry in reading::entries_of(findings, dir) {
+            let path = dir.join(&entry.name);
+            if entry.name == "make.conf" {
+                fragment.variables = read_make_conf(findings, &path);
+            } else if let Some(kind) = LineFile::named(&entry.name) {
+                fragment.lines.insert(kind, read_lines(findings, kind, &path));
+            } else if entry.name == "make.profile" {
+                findings.error_with_hint(
+                    &Place::whole(&path),
+                    "a fragment does not select the Portage profile",
+                    "write its name into `portage.profile` of the stage3 definition",
+                );
+            } else {
+                fragment.copy(findings, dir, &path);
+            }
+        }
+        fragment
+    }
+
+    fn copy(&mut self, findings: &mut Findings<'_>, dir: &Path, path: &Path) {
+        for source in reading::files_below(findings, path) {
+            if let (Some((bytes, executable)), Ok(target)) = (reading::bytes(findings, &source), source.strip_prefix(dir)) {
+                self.copied.insert(target.to_owned(), Copied { bytes, executable, source });
+            }
+        }
+    }
+}
+
+fn read_lines(findings: &mut Findings<'_>, kind: LineFile, path: &Path) -> Vec<(Line, PathBuf)> {
+    let mut all = Vec::new();
+    for file in reading::files_below(findings, path) {
+        let Some(text) = reading::text(findings, &file) else { continue };
+        let (lines, errors) = package_files::parse(kind, &text);
+        for error in errors {
+            findings.error(&Place::new(&file, error.line), error.to_string());
+        }
+        all.extend(lines.into_iter().map(|line| (line, file.clone())));
+    }
+    all
+}
+
+fn read_make_conf(findings: &mut Findings<'_>, path: &Path) -> Vec<Variable> {
+    let mut evaluation = Evaluation::default();
+    for file in reading::files_below(findings, path) {
+        evaluation.file(findings, &file, 0);
+    }
+    evaluation.finish()
+}
+
+/// A value while the fragment is being read.
+#[derive(Debug, Clone)]
+enum Draft {
+    Part(Part),
+    /// A reference to a variable of this fragment, and what it was then.
+    Seen { name: String, version: usize, then: Vec<Draft>, place: Place },
+}
+
+impl Draft {
+    fn len(&self) -> usize {
+        match self {
+            Self::Part(part) => part.len(),
+            Self::Seen { then, .. } => length(then),
+        }
+    }
+}
+
+fn length(drafts: &[Draft]) -> usize {
+    drafts.iter().map(Draft::len).sum()
+}
+
+#[derive(Debug)]
+struct Assigned {
+    name: String,
+    value: Vec<Draft>,
+    version: usize,
+    place: Place,
+    overrides: bool,
+}
+
+#[derive(Debug, Default)]
+struct Evaluation {
+    order: Vec<Assigned>,
+    index: BTreeMap<String, usize>,
+}
+
+impl Evaluation {
+    fn file(&mut self, findings: &mut Findings<'_>, file: &Path, depth: usize) {
+        let Some(text) = reading::text(findings, file) else { return };
+        let statements = match make_conf::parse(&text) {
+            Ok(statements) => statements,
+            Err(error) => {
+                findings.error(&Place::new(file, error.line), error.to_string());
+                return;
+            }
+        };
+        for statement in statements {
+            match statement {
+                Statement::Assign(assignment) => self.assign(findings, file, assignment),
+                Statement::Source { file: pieces, line } => {
+                    let place = Place::new(file, line);
+                    if let Some(target) = source_target(findings, file, &pieces, &place, depth) {
+                        self.file(findings, &target, depth + 1);
+                    }
+                }
+            }
+        }
+    }
+
+    fn assign(&mut self, findings: &mut Findings<'_>, file: &Path, assignment: Assignment) {
+        let Assignment { name, value, line, overrides } = assignment;
+        let place = Place::new(file, line);
+        let value: Vec<Draft> = value.into_iter().flat_map(|piece| self.draft(file, &name, piece)).collect();
+        if length(&value) > VALUE_LIMIT_BYTES {
+            findings.error(&place, format!("the value of `{name}` grows beyond 1 MiB"));
+            return;
+        }
+        match self.index.get(&name) {
+            Some(&at) => {
+                let version = self.order[at].version + 1;
+                // A conflict silenced once in a fragment stays silenced when the fragment extends the value below.
+                let overrides = overrides || self.order[at].overrides;
+                self.order[at] = Assigned { name, value, version, place, overrides };
+            }
+            None => {
+                self.index.insert(name.clone(), self.order.len());
+                self.order.push(Assigned { name, value, version: 0, place, overrides });
+            }
+        }
+    }
+
+    fn draft(&self, file: &Path, own_name: &str, piece: Piece) -> Vec<Draft> {
+        match piece {
+            Piece::Text { text, line } => vec![Draft::Part(Part::Text(text, Place::new(file, line)))],
+            Piece::Reference { name, line } => {
+                let place = Place::new(file, line);
+                match self.index.get(&name).map(|&at| &self.order[at]) {
+                    Some(seen) if name == own_name => seen.value.clone(),
+                    Some(seen) => vec![Draft::Seen { name, version: seen.version, then: seen.value.clone(), place }],
+                    None => vec![Draft::Part(Part::Earlier(name, place))],
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<Variable> {
+        self.order
+            .iter()
+            .map(|assigned| Variable {
+                name: assigned.name.clone(),
+                value: self.settle(&assigned.name, &assigned.value),
+                place: assigned.place.clone(),
+                overrides: assigned.overrides,
+            })
+            .collect()
+    }
+
+    fn settle(&self, own_name: &str, drafts: &[Draft]) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for draft in drafts {
+            match draft {
+                Draft::Part(Part::Earlier(name, place)) if name != own_name && !self.index.contains_key(name) => {
+                    parts.push(Part::Reference(name.clone(), place.clone()));
+                }
+                Draft::Part(part) => parts.push(part.clone()),
+                Draft::Seen { name, version, place, .. }
+                    if name != own_name && self.index.get(name).is_some_and(|&at| self.order[at].version == *version) =>
+                {
+                    parts.push(Part::Reference(name.clone(), place.clone()));
+                }
+                Draft::Seen { then, .. } => parts.extend(self.settle(own_name, then)),
+            }
+        }
+        parts
+    }
+}
+
+/// The file that a `source` statement means, if it lies in the configuration directory.
+fn source_target(findings: &mut Findings<'_>, file: &Path, pieces: &[Piece], place: &Place, depth: usize) -> Option<PathBuf> {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text { text: part, .. } => text.push_str(part),
+            Piece::Reference { name, .. } => {
+                findings.error(place, format!("`source` cannot refer to `${{{name}}}` here"));
+                return None;
+            }
+        }
+    }
+    if depth >= SOURCE_DEPTH_LIMIT {
+        findings.error(place, format!("`source {text}` goes round in a circle"));
+        return None;
+    }
+    let mut target = PathBuf::new();
+    for component in file.parent().unwrap_or(Path::new("")).join(&text).components() {
+        use std::path::Component;
+        match component {
+            Component::Normal(part) => target.push(part),
+            Component::CurDir => {}
+            Component::ParentDir if target.pop() => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                findings.error_with_hint(
+                    place,
+                    format!("`source {text}` leads out of the configuration directory"),
+                    "copy the file into the fragment and name it relative to this one",
+                );
+                return None;
+            }
+        }
+    }
+    Some(target)
+}

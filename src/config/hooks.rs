@@ -1,0 +1,294 @@
+//! Shell hooks that run inside a root at fixed phases of a build.
+//!
+//! ```text
+//! rootfs-hooks/PHASE.d/NN-NAME.sh    shipped, and part of the program
+//! config/hooks/PHASE.d/NN-NAME.sh    the user's: added by order of name; one of the same phase and name replaces a shipped one,
+//!                                    an empty one switches it off
+//! ```
+//!
+//! A hook runs as root of the session with `/` as its working directory and, besides `PATH`, `HOME` and `LANG`, these variables:
+//! `GENTOOMUCH_PHASE`, `GENTOOMUCH_PROFILE`, `GENTOOMUCH_DEFINITION`, `GENTOOMUCH_ARCH`. A hook that fails fails the build.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+
+use super::diagnostic::{Findings, Place};
+use super::names;
+use super::reading;
+
+/// When a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The Portage profile is selected and the Portage directory in place; nothing has been fetched yet.
+    Prepare,
+    /// World has been rebuilt, the definition's packages are not installed yet.
+    AfterWorld,
+    /// A stage4 is about to install its packages.
+    Stage,
+    /// Everything is installed, scripts have run; the commit comes next.
+    Finish,
+}
+
+impl Phase {
+    /// All phases, in order.
+    pub const ALL: [Self; 4] = [Self::Prepare, Self::AfterWorld, Self::Stage, Self::Finish];
+
+    /// As in `PHASE.d` and `GENTOOMUCH_PHASE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::AfterWorld => "after-world",
+            Self::Stage => "stage",
+            Self::Finish => "finish",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A phase that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no phase; there are `prepare`, `after-world`, `stage` and `finish`")]
+pub struct UnknownPhase(String);
+
+impl FromStr for Phase {
+    type Err = UnknownPhase;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPhase> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| UnknownPhase(text.to_owned()))
+    }
+}
+
+/// One hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// When it runs.
+    pub phase: Phase,
+    /// `NN-NAME.sh`
+    pub name: String,
+    /// Where it was read; `None` for a shipped one.
+    pub path: Option<PathBuf>,
+    /// The script.
+    pub contents: String,
+}
+
+/// What goes wrong with hooks.
+#[derive(Debug, thiserror::Error)]
+pub enum HooksError {
+    /// A directory or file that cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// What could not be read.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory that is no `PHASE.d`.
+    #[error("`{path}` is no directory of hooks")]
+    Phase {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: UnknownPhase,
+    },
+    /// A file whose name does not say when it runs.
+    #[error("`{0}` is not named `NN-NAME.sh`")]
+    Name(PathBuf),
+    /// A script without its first line.
+    #[error("`{0}` does not begin with `#!`")]
+    Interpreter(PathBuf),
+}
+
+/// The hooks of a build, by phase and name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks(BTreeMap<(Phase, String), Hook>);
+
+/// The files of `rootfs-hooks/`, so that an installed program has them wherever it lies.
+const SHIPPED: [(Phase, &str, &str); 5] = [
+    (Phase::Prepare, "10-portage-dirs.sh", include_str!("../../rootfs-hooks/prepare.d/10-portage-dirs.sh")),
+    (Phase::Prepare, "20-locale.sh", include_str!("../../rootfs-hooks/prepare.d/20-locale.sh")),
+    (Phase::AfterWorld, "50-preserved-libs.sh", include_str!("../../rootfs-hooks/after-world.d/50-preserved-libs.sh")),
+    (Phase::Stage, "10-env-update.sh", include_str!("../../rootfs-hooks/stage.d/10-env-update.sh")),
+    (Phase::Finish, "90-env-update.sh", include_str!("../../rootfs-hooks/finish.d/90-env-update.sh")),
+];
+
+impl Hooks {
+    /// The shipped ones.
+    pub fn shipped() -> Self {
+        let hook = |(phase, name, contents): (Phase, &str, &str)| {
+            ((phase, name.to_owned()), Hook { phase, name: name.to_owned(), path: None, contents: contents.to_owned() })
+        };
+        Self(SHIPPED.into_iter().map(hook).collect())
+    }
+
+    /// The shipped ones and those of `hooks/` in the configuration directory `config`.
+    pub fn with_config(config: &Path) -> Result<Self, HooksError> {
+        let mut hooks = Self::shipped();
+        let dir = config.join("hooks");
+        if dir.is_dir() {
+            hooks.extend(Self::load(&dir)?);
+        }
+        Ok(hooks)
+    }
+
+    /// The hooks of a directory of `PHASE.d` directories.
+    pub fn load(dir: &Path) -> Result<Self, HooksError> {
+        let mut hooks = Self::default();
+        for entry in read_entries(dir)? {
+            let path = dir.join(&entry.name);
+            let phase: Phase = entry
+                .name
+                .strip_suffix(".d")
+                .filter(|_| entry.is_dir)
+                .unwrap_or(&entry.name)
+                .parse()
+                .map_err(|source| HooksError::Phase { path: path.clone(), source })?;
+            for file in read_entries(&path)? {
+                let path = path.join(&file.name);
+                if !is_hook_name(&file.name) || file.is_dir {
+                    return Err(HooksError::Name(path));
+                }
+                let contents = fs::read_to_string(&path).map_err(|source| HooksError::Read { path: path.clone(), source })?;
+                if !contents.is_empty() && !contents.starts_with("#!") {
+                    return Err(HooksError::Interpreter(path));
+                }
+                let hook = Hook { phase, name: file.name.clone(), path: Some(path), contents };
+                hooks.0.insert((phase, file.name), hook);
+            }
+        }
+        Ok(hooks)
+    }
+
+    /// Adds `others`; those of the same phase and name replace, empty ones switch off.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// The hooks of `phase`, in order.
+    pub fn of(&self, phase: Phase) -> impl Iterator<Item = &Hook> {
+        self.iter().filter(move |hook| hook.phase == phase)
+    }
+
+    /// All hooks, by phase and in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Hook> {
+        self.0.values().filter(|hook| !hook.contents.is_empty())
+    }
+
+    /// SHA-256 over phases, names and contents, in hexadecimal.
+    pub fn digest(&self) -> String {
+        self.digest_of(&Phase::ALL)
+    }
+
+    /// As [`Hooks::digest`], for some phases: a change to a hook of stage4s must not rebuild a base.
+    pub fn digest_of(&self, phases: &[Phase]) -> String {
+        let mut hash = Sha256::new();
+        for hook in self.iter().filter(|hook| phases.contains(&hook.phase)) {
+            for part in [hook.phase.as_str(), &hook.name, &hook.contents] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        hex::encode(hash.finalize())
+    }
+}
+
+/// Two digits, a hyphen, a name, `.sh`.
+fn is_hook_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.len() > 6
+        && bytes[..2].iter().all(u8::is_ascii_digit)
+        && bytes[2] == b'-'
+        && name.ends_with(".sh")
+        && names::is_name(name)
+}
+
+fn read_entries(dir: &Path) -> Result<Vec<reading::Entry>, HooksError> {
+    reading::entries(dir).map_err(|source| HooksError::Read { path: dir.to_owned(), source })
+}
+
+/// Reports what is wrong with `hooks/` of the configuration directory.
+pub(crate) fn check(findings: &mut Findings<'_>) {
+    let dir = findings.root().join("hooks");
+    if !dir.is_dir() {
+        return;
+    }
+    if let Err(error) = Hooks::load(&dir) {
+        let path = match &error {
+            HooksError::Read { path, .. } | HooksError::Phase { path, .. } | HooksError::Name(path) | HooksError::Interpreter(path) => path,
+        };
+        let file = path.strip_prefix(findings.root()).unwrap_or(path).to_owned();
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        findings.error(&Place::whole(&file), format!("{error}{cause}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, file: &str, contents: &str) {
+        let path = dir.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    #[test]
+    fn ships_every_file_of_the_repository() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs-hooks");
+        let on_disk = Hooks::load(&dir).unwrap();
+        let shipped = Hooks::shipped();
+        assert_eq!(on_disk.digest(), shipped.digest());
+        assert!(shipped.of(Phase::Finish).next().is_some());
+        for hook in shipped.iter() {
+            let opening: Vec<&str> = hook.contents.lines().skip(1).take_while(|line| line.starts_with('#')).collect();
+            for part in ["# Purpose:", "# When:", "# Inputs:"] {
+                assert!(opening.iter().any(|line| line.starts_with(part)), "{} lacks `{part}`", hook.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_users_add_replace_and_switch_off() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "hooks/finish.d/90-env-update.sh", "");
+        write(dir.path(), "hooks/prepare.d/20-locale.sh", "#!/bin/sh\ntrue\n");
+        write(dir.path(), "hooks/prepare.d/15-mine.sh", "#!/bin/sh\ntrue\n");
+        write(dir.path(), "hooks/README.md", "about them");
+        let hooks = Hooks::with_config(dir.path()).unwrap();
+        let names: Vec<&str> = hooks.of(Phase::Prepare).map(|hook| hook.name.as_str()).collect();
+        assert_eq!(names, ["10-portage-dirs.sh", "15-mine.sh", "20-locale.sh"]);
+        assert!(hooks.of(Phase::Prepare).nth(2).unwrap().path.is_some());
+        assert_eq!(hooks.of(Phase::Finish).count(), 0);
+        assert_ne!(hooks.digest(), Hooks::shipped().digest());
+        assert_eq!(hooks.digest_of(&[Phase::Stage]), Hooks::shipped().digest_of(&[Phase::Stage]));
+    }
+
+    #[test]
+    fn says_which_file_is_no_hook() {
+        for (file, contents, message) in [
+            ("prepar.d/10-x.sh", "#!/bin/sh\n", "prepar.d` is no directory of hooks"),
+            ("prepare.d/x.sh", "#!/bin/sh\n", "prepare.d/x.sh` is not named `NN-NAME.sh`"),
+            ("prepare.d/10-x.sh", "true\n", "prepare.d/10-x.sh` does not begin with `#!`"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), file, contents);
+            let error = Hooks::load(dir.path()).unwrap_err().to_string();
+            assert!(error.ends_with(message), "{error}");
+        }
+        let error = Hooks::load(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read `/nonexistent`");
+    }
+}

@@ -1,0 +1,139 @@
+//! Package lists: atoms and sets, the sets of `package.sets/` replaced by what is in them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use super::diagnostic::{Findings, Located, Place};
+use super::names::{self, Shape};
+use super::reading;
+use crate::portage::atom::Atom;
+
+/// Sets that Portage itself defines (`cnf/sets/portage.conf`, 3.0.83); these are for `emerge` to resolve.
+const PORTAGE_SETS: [&str; 22] = [
+    "changed-deps",
+    "changed-subslot",
+    "deprecated-live-rebuild",
+    "downgrade",
+    "golang-rebuild",
+    "installed",
+    "live-rebuild",
+    "module-rebuild",
+    "preserved-rebuild",
+    "profile",
+    "rebuilt-binaries",
+    "rust-rebuild",
+    "security",
+    "selected",
+    "selected-packages",
+    "selected-sets",
+    "system",
+    "unavailable",
+    "unavailable-binaries",
+    "world",
+    "x11-module-rebuild",
+    "depclean",
+];
+
+/// What `emerge` is told to install.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Package {
+    /// A package.
+    Atom(Atom),
+    /// A set that is Portage's or a repository's, without its `@`.
+    Set(String),
+}
+
+impl fmt::Display for Package {
+    /// As an argument of `emerge`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Atom(atom) => atom.fmt(f),
+            Self::Set(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
+/// Reads the list `file` and resolves its sets. Each package is there once, where it is named first.
+pub(crate) fn read(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<Package>> {
+    let mut resolver = Resolver { within: Vec::new(), seen: BTreeSet::new(), done: BTreeSet::new(), packages: Vec::new() };
+    for entry in reading::list(findings, file).unwrap_or_default() {
+        resolver.entry(findings, &entry);
+    }
+    resolver.packages
+}
+
+struct Resolver {
+    /// The sets that are being read, outermost first, and where each was named.
+    within: Vec<(String, Place)>,
+    seen: BTreeSet<Package>,
+    done: BTreeSet<String>,
+    packages: Vec<Located<Package>>,
+}
+
+impl Resolver {
+    fn entry(&mut self, findings: &mut Findings<'_>, entry: &Located<String>) {
+        let word = entry.value.as_str();
+        let is_set = |name: &str| names::is_name(name) && findings.root().join("package.sets").join(name).is_file();
+        if let Some(name) = word.strip_prefix('@') {
+            if is_set(name) {
+                self.set(findings, name, entry);
+            } else {
+                self.foreign_set(findings, name, entry);
+            }
+        } else if is_set(word) {
+            findings.warning(&entry.place(), format!("`{word}` is the name of a set"), format!("write `@{word}`"));
+            self.set(findings, word, entry);
+        } else {
+            match Atom::parse_target(word) {
+                Ok(atom) => self.push(entry.with(Package::Atom(atom))),
+                Err(error) => {
+                    let known = names::list(findings.root(), "package.sets", Shape::File);
+                    match names::nearest(word, known.iter().map(String::as_str)) {
+                        Some(near) => findings.error_with_hint(&entry.place(), error.to_string(), format!("did you mean the set `@{near}`?")),
+                        None => findings.error_with_hint(&entry.place(), error.to_string(), "a line holds one atom or one `@set`"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, findings: &mut Findings<'_>, name: &str, entry: &Located<String>) {
+        if let Some(at) = self.within.iter().position(|(outer, _)| outer == name) {
+            let circle: Vec<String> = self.within[at..].iter().map(|(name, _)| format!("`@{name}`")).collect();
+            findings.error(&entry.place(), format!("the set `@{name}` contains itself: {} and back", circle.join(" names ")));
+            return;
+        }
+        if !self.done.insert(name.to_owned()) {
+            return;
+        }
+        self.within.push((name.to_owned(), entry.place()));
+        for entry in reading::list(findings, &Path::new("package.sets").join(name)).unwrap_or_default() {
+            self.entry(findings, &entry);
+        }
+        self.within.pop();
+    }
+
+    fn foreign_set(&mut self, findings: &mut Findings<'_>, name: &str, entry: &Located<String>) {
+        let valid = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-+./".contains(c));
+        if !valid {
+            findings.error(&entry.place(), format!("`@{}` is no name of a set", name.escape_debug()));
+            return;
+        }
+        if !PORTAGE_SETS.contains(&name) {
+            let known = names::list(findings.root(), "package.sets", Shape::File);
+            findings.warning(
+                &entry.place(),
+                format!("the set `@{name}` is left to Portage, which does not define it by itself"),
+                names::alternatives("package.sets", name, &known),
+            );
+        }
+        self.push(entry.with(Package::Set(name.to_owned())));
+    }
+
+    fn push(&mut self, package: Located<Package>) {
+        if self.seen.insert(package.value.clone()) {
+            self.packages.push(package);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Path patterns of `user.removes` and `keep`: which paths of a root are meant.
+//!
+//! ```text
+//! /usr/share/doc            the directory and everything in it
+//! /usr/share/man/??         `*`, `?` and `[a-z]` match within one component
+//! /usr/lib/**/*.a           `**` matches any number of components
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An absolute path inside a root, with wildcards. It means what it matches and everything below.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PathPattern(Vec<String>);
+
+/// Why a text is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Not from the root.
+    #[error("`{0}` does not begin with `/`")]
+    Relative(String),
+    /// `/` itself, or a pattern such as `/**` that means as much.
+    #[error("`{0}` means the whole root")]
+    Everything(String),
+    /// `..` or `.`
+    #[error("`{0}` has a `.` or `..` in it")]
+    Dots(String),
+    /// Control characters.
+    #[error("`{}` has a control character in it", .0.escape_debug())]
+    Control(String),
+    /// `[` without `]`.
+    #[error("`{0}` has a `[` that is never closed")]
+    OpenBracket(String),
+}
+
+impl FromStr for PathPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let Some(rest) = text.strip_prefix('/') else { return Err(PatternError::Relative(text.to_owned())) };
+        if text.chars().any(char::is_control) {
+            return Err(PatternError::Control(text.to_owned()));
+        }
+        let parts: Vec<String> = rest.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        if parts.iter().any(|part| part == "." || part == "..") {
+            return Err(PatternError::Dots(text.to_owned()));
+        }
+        if parts.first().is_none_or(|part| part.bytes().all(|b| b == b'*')) && parts.iter().all(|p| p.bytes().all(|b| b == b'*')) {
+            return Err(PatternError::Everything(text.to_owned()));
+        }
+        if parts.iter().any(|part| part.rfind('[').is_some_and(|at| !part[at..].contains(']'))) {
+            return Err(PatternError::OpenBracket(text.to_owned()));
+        }
+        Ok(Self(parts))
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| write!(f, "/{part}"))
+    }
+}
+
+impl TryFrom<String> for PathPattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        text.parse()
+    }
+}
+
+impl From<PathPattern> for String {
+    fn from(pattern: PathPattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl PathPattern {
+    /// Whether the absolute path `path`, or a directory that it lies in, is meant.
+    pub fn matches(&self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        (1..=parts.len()).any(|count| components(&self.0, &parts[..count]))
+    }
+}
+
+fn components(pattern: &[String], path: &[&str]) -> bool {
+    match (pattern.split_first(), path.split_first()) {
+        (None, None) => true,
+        (Some((first, rest)), _) if first == "**" => {
+            components(rest, path) || path.split_first().is_some_and(|(_, path)| components(pattern, path))
+        }
+        (Some((first, rest)), Some((name, path))) => {
+            let (first, name): (Vec<char>, Vec<char>) = (first.chars().collect(), name.chars().collect());
+            component(&first, &name) && components(rest, path)
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+fn component(pattern: &[char], name: &[char]) -> bool {
+    let Some((&first, rest)) = pattern.split_first() else { return name.is_empty() };
+    match first {
+        '*' => (0..=name.len()).any(|skip| component(rest, &name[skip..])),
+        '?' => !name.is_empty() && component(rest, &name[1..]),
+        '[' => match (rest.iter().skip(1).position(|c| *c == ']'), name.split_first()) {
+            (Some(end), Some((c, name))) => in_brackets(&rest[..=end], *c) && component(&rest[end + 2..], name),
+            _ => false,
+        },
+        c => name.first() == Some(&c) && component(rest, &name[1..]),
+    }
+}
+
+fn in_brackets(set: &[char], c: char) -> bool {
+    let (negated, set) = match set.split_first() {
+        Some(('!' | '^', rest)) => (true, rest),
+        _ => (false, set),
+    };
+    let mut at = 0;
+    let mut found = false;
+    while at < set.len() {
+        if at + 2 < set.len() && set[at + 1] == '-' {
+            found |= (set[at]..=set[at + 2]).contains(&c);
+            at += 3;
+        } else {
+            found |= set[at] == c;
+            at += 1;
+        }
+    }
+    found != negated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_what_it_matches_and_everything_below() {
+        for (pattern, path, expected) in [
+            ("/usr/share/doc", "/usr/share/doc", true),
+            ("/usr/share/doc", "/usr/share/doc/hello/README", true),
+            ("/usr/share/doc", "/usr/share/docs", false),
+            ("/usr/share/man/??", "/usr/share/man/de/man1", true),
+            ("/usr/share/man/??", "/usr/share/man/man1", false),
+            ("/usr/lib/**/*.a", "/usr/lib/x.a", true),
+            ("/usr/lib/**/*.a", "/usr/lib/a/b/x.a", true),
+            ("/usr/lib/**/*.a", "/usr/lib/a/b/x.so", false),
+            ("/var/log/*", "/var/log", false),
+            ("/var/log/*", "/var/log/emerge.log", true),
+            ("/etc/[a-c]*", "/etc/bash", true),
+            ("/etc/[!a-c]*", "/etc/bash", false),
+            ("/etc/a b", "/etc/a b", true),
+        ] {
+            let parsed: PathPattern = pattern.parse().unwrap();
+            assert_eq!(parsed.matches(path), expected, "{pattern} {path}");
+            assert_eq!(parsed.to_string(), pattern);
+        }
+    }
+
+    #[test]
+    fn refuses_what_would_mean_too_much() {
+        for (pattern, message) in [
+            ("usr", "`usr` does not begin with `/`"),
+            ("/", "`/` means the whole root"),
+            ("/**", "`/**` means the whole root"),
+            ("/*", "`/*` means the whole root"),
+            ("/usr/../etc", "`/usr/../etc` has a `.` or `..` in it"),
+            ("/etc/\t", "`/etc/\\t` has a control character in it"),
+            ("/etc/[a", "`/etc/[a` has a `[` that is never closed"),
+        ] {
+            assert_eq!(pattern.parse::<PathPattern>().unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The merged Portage directory: what a stage gets as `/etc/portage`, and what can be asked about it.
+//!
+//! ```text
+//! make.conf/50-gentoomuch.conf               the merged variables
+//! package.use/50-gentoomuch                  the merged lines, likewise package.mask and their relatives
+//! patches/CATEGORY/PACKAGE/PATCH-NAME.patch  from user.patches/PATCH/CATEGORY/PACKAGE/NAME.patch
+//! env/, bashrc, sets/, …                     copied
+//! ```
+//!
+//! Where the root has `make.conf` or a `package.*` as a file, the file moves into the directory of that name as `10-stage3.conf` or
+//! `10-stage3` before these are written: see [`PortageDir::directories`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::diagnostic::{Diagnostic, Located, Place};
+use super::fragment::Part;
+use super::merge::{AtomLines, Merge, Merged, Value};
+use crate::portage::make_conf::{self, Piece};
+use crate::portage::package_files::LineFile;
+use crate::portage::use_flags::Switch;
+
+/// Where the merged variables lie.
+pub const MAKE_CONF: &str = "make.conf/50-gentoomuch.conf";
+
+/// The merged Portage directory of one stage3 definition.
+#[derive(Debug, Clone)]
+pub struct PortageDir {
+    /// Content by path below `/etc/portage`.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Permission bits by the same paths: 0644, or 0755 for what is executable in the configuration directory.
+    pub modes: BTreeMap<PathBuf, u32>,
+    /// Warnings and notes of the fragments.
+    pub notes: Vec<Diagnostic>,
+    variables: Vec<Merged>,
+    lines: BTreeMap<LineFile, Vec<AtomLines>>,
+}
+
+impl PortageDir {
+    pub(crate) fn render(merge: Merge, notes: Vec<Diagnostic>) -> Self {
+        let mut files = BTreeMap::new();
+        let mut modes = BTreeMap::new();
+        if !merge.variables.is_empty() {
+            files.insert(PathBuf::from(MAKE_CONF), render_make_conf(&merge.variables).into_bytes());
+        }
+        for (kind, lines) in &merge.lines {
+            if !lines.is_empty() {
+                files.insert(Path::new(kind.file_name()).join("50-gentoomuch"), render_lines(lines).into_bytes());
+            }
+        }
+        for (path, copied) in merge.copied {
+            modes.insert(path.clone(), if copied.executable { 0o755 } else { 0o644 });
+            files.insert(path, copied.bytes);
+        }
+        for path in files.keys() {
+            modes.entry(path.clone()).or_insert(0o644);
+        }
+        Self { files, modes, notes, variables: merge.variables, lines: merge.lines }
+    }
+
+    /// SHA-256 over paths, modes and contents, in hexadecimal. Equal for equal directories wherever the configuration lies.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (path, bytes) in &self.files {
+            let path_bytes = path.as_os_str().as_encoded_bytes();
+            hash.update((path_bytes.len() as u64).to_le_bytes());
+            hash.update(path_bytes);
+            hash.update(self.modes.get(path).copied().unwrap_or(0o644).to_le_bytes());
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+        hex::encode(hash.finalize())
+    }
+
+    /// The merged `make.conf`, empty if no fragment sets a variable.
+    pub fn make_conf(&self) -> &str {
+        self.files.get(Path::new(MAKE_CONF)).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    /// Directories that Portage also accepts as a file, and the name under which a file of the root moves into each.
+    pub fn directories(&self) -> Vec<(PathBuf, &'static str)> {
+        let tops: BTreeSet<PathBuf> = self
+            .files
+            .keys()
+            .filter(|path| path.components().count() == 2)
+            .filter_map(|path| path.parent().map(Path::to_owned))
+            .filter(|top| top.as_os_str() == "make.conf" || top.to_str().is_some_and(|name| LineFile::named(name).is_some()))
+            .collect();
+        let name = |top: &Path| if top.as_os_str() == "make.conf" { "10-stage3.conf" } else { "10-stage3" };
+        tops.into_iter().map(|top| (top.clone(), name(&top))).collect()
+    }
+
+    /// The value of a variable with all references replaced; what no fragment sets counts as empty within a value.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let words = self.located_words(name)?;
+        let verbatim = self.expanded(name, &mut Vec::new());
+        let text: String = verbatim.iter().map(|(text, _)| text.as_str()).collect();
+        Some(if words.is_empty() { String::new() } else { text.trim().to_owned() })
+    }
+
+    /// The words of a variable, each with its line; `None` if no fragment sets it.
+    pub fn located_words(&self, name: &str) -> Option<Vec<Located<String>>> {
+        self.variables.iter().find(|merged| merged.name == name)?;
+        let parts = self.expanded(name, &mut Vec::new());
+        let mut words: Vec<Located<String>> = Vec::new();
+        let mut within = false;
+        for (text, place) in parts {
+            for c in text.chars() {
+                match (c.is_whitespace(), words.last_mut()) {
+                    (true, _) => within = false,
+                    (false, Some(word)) if within => word.value.push(c),
+                    (false, _) => {
+                        words.push(Located { value: c.to_string(), file: place.file.clone(), line: place.line });
+                        within = true;
+                    }
+                }
+            }
+        }
+        Some(words)
+    }
+
+    fn expanded(&self, name: &str, within: &mut Vec<String>) -> Vec<(String, Place)> {
+        let Some(merged) = self.variables.iter().find(|merged| merged.name == name) else { return Vec::new() };
+        if within.iter().any(|outer| outer == name) {
+            return Vec::new();
+        }
+        within.push(name.to_owned());
+        let mut out = Vec::new();
+        match &merged.value {
+            Value::Switches(switches) => {
+                for entry in switches.0.iter().filter(|entry| !entry.switch.name().contains("${")) {
+                    let place = entry.places.last().unwrap_or(&merged.place).clone();
+                    let space = if out.is_empty() { "" } else { " " };
+                    out.push((format!("{space}{}", entry.switch), place));
+                }
+            }
+            Value::Single(parts) => {
+                for part in parts {
+                    match part {
+                        Part::Text(text, place) => out.push((text.clone(), place.clone())),
+                        Part::Reference(name, _) | Part::Earlier(name, _) => out.extend(self.expanded(name, within)),
+                    }
+                }
+            }
+        }
+        within.pop();
+        out
+    }
+
+    /// The entries of `CPU_FLAGS_X86`, `CPU_FLAGS_ARM` and their like that are switched on, as (variable, flag).
+    pub fn cpu_flags(&self) -> Vec<(String, Located<String>)> {
+        let mut flags = Vec::new();
+        for merged in self.variables.iter().filter(|merged| merged.name.starts_with("CPU_FLAGS_")) {
+            if let Value::Switches(switches) = &merged.value {
+                for entry in &switches.0 {
+                    if let (Switch::On(flag), Some(place)) = (&entry.switch, entry.places.last()) {
+                        let flag = Located { value: flag.clone(), file: place.file.clone(), line: place.line };
+                        flags.push((merged.name.clone(), flag));
+                    }
+                }
+            }
+        }
+        flags
+    }
+
+    /// All variables that some fragment sets, in the order of the merged file, with every line that contributed.
+    pub fn variables(&self) -> Vec<(String, Vec<Place>)> {
+        self.variables.iter().map(|merged| (merged.name.clone(), merged.places())).collect()
+    }
+
+    /// The lines of the configuration directory behind each atom of a `package.*` file, in the order of the merged file.
+    pub fn atoms(&self, kind: LineFile) -> Vec<(String, Vec<Place>)> {
+        self.lines.get(&kind).into_iter().flatten().map(|lines| (lines.atom.clone(), lines.places.clone())).collect()
+    }
+}
+
+const HEADER: &str = "# Merged by gentoomuch from the fragments named below; change those instead.\n";
+
+/// The fragments' files, without lines: a comment that moves a line must not rebuild a world.
+fn origin(places: &[Place]) -> String {
+    let mut files: Vec<String> = Vec::new();
+    for place in places {
+        let file = place.file.display().to_string();
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files.join(", ")
+}
+
+fn render_make_conf(variables: &[Merged]) -> String {
+    let mut out = String::from(HEADER);
+    for merged in variables {
+        let value = match &merged.value {
+            // Only words without quotes and backslashes get here; `${…}` in them is meant to be read.
+            Value::Switches(switches) => format!("\"{}\"", switches.joined()),
+            Value::Single(parts) => make_conf::quote(&parts.iter().map(piece).collect::<Vec<_>>()),
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(out, "\n# {}\n{}={value}\n", origin(&merged.places()), merged.name);
+    }
+    out
+}
+
+fn piece(part: &Part) -> Piece {
+    match part {
+        Part::Text(text, place) => Piece::Text { text: text.clone(), line: place.line },
+        Part::Reference(name, place) | Part::Earlier(name, place) => Piece::Reference { name: name.clone(), line: place.line },
+    }
+}
+
+fn render_lines(lines: &[AtomLines]) -> String {
+    let mut out = String::from(HEADER);
+    let mut last = String::new();
+    for line in lines {
+        let origin = origin(&line.places);
+        if origin != last {
+            let _ = write!(out, "\n# {origin}\n");
+            last = origin;
+        }
+        let minus = if line.negated { "-" } else { "" };
+        let words = line.switches.joined();
+        let space = if words.is_empty() { "" } else { " " };
+        let _ = writeln!(out, "{minus}{}{space}{words}", line.atom);
+    }
+    out
+}

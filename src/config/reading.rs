@@ -1,0 +1,127 @@
+//! Reading directories, text files and lists, with each line known by its number.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Findings, Located, Place};
+use crate::portage::package_files::split_comment;
+
+/// One entry of a directory; links are followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) is_dir: bool,
+}
+
+/// The entries of `dir` sorted by name, without `README.md`, hidden files and editors' `*~` backups: what Portage skips in its own
+/// directories too (`portage/util/__init__.py`, `_recursive_basename_filter`).
+pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|name| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", name.display()))
+        })?;
+        if name.starts_with('.') || name.ends_with('~') || name == "README.md" {
+            continue;
+        }
+        entries.push(Entry { is_dir: entry.path().is_dir(), name });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// As [`entries`], for `dir` relative to the configuration directory; what cannot be read is reported and counts as empty.
+pub(crate) fn entries_of(findings: &mut Findings<'_>, dir: &Path) -> Vec<Entry> {
+    match entries(&findings.root().join(dir)) {
+        Ok(entries) => entries,
+        Err(error) => {
+            findings.error(&Place::whole(dir), format!("cannot list the directory: {error}"));
+            Vec::new()
+        }
+    }
+}
+
+/// All regular files below `path` (or `path` itself) in Portage's order, relative to the configuration directory.
+pub(crate) fn files_below(findings: &mut Findings<'_>, path: &Path) -> Vec<PathBuf> {
+    if !findings.root().join(path).is_dir() {
+        return vec![path.to_owned()];
+    }
+    let mut files = Vec::new();
+    for entry in entries_of(findings, path) {
+        files.extend(files_below(findings, &path.join(&entry.name)));
+    }
+    files
+}
+
+/// The bytes of a file and whether it is executable. Refuses what is no regular file and links that lead out of the directory.
+pub(crate) fn bytes(findings: &mut Findings<'_>, file: &Path) -> Option<(Vec<u8>, bool)> {
+    match read_bytes(findings.root(), file) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            findings.error(&Place::whole(file), format!("cannot read: {error}"));
+            None
+        }
+    }
+}
+
+fn read_bytes(root: &Path, file: &Path) -> io::Result<(Vec<u8>, bool)> {
+    let full = root.join(file);
+    let real = full.canonicalize()?;
+    if !real.starts_with(root.canonicalize()?) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the link leads out of the configuration directory"));
+    }
+    let metadata = fs::metadata(&real)?;
+    if !metadata.is_file() {
+        // A fifo would be waited for, a device never end.
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a regular file"));
+    }
+    Ok((fs::read(&real)?, metadata.permissions().mode() & 0o111 != 0))
+}
+
+/// The text of a file. What is not UTF-8 is reported with its line.
+pub(crate) fn text(findings: &mut Findings<'_>, file: &Path) -> Option<String> {
+    let (bytes, _) = bytes(findings, file)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + u32::try_from(good.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX - 1);
+            findings.error(&Place::new(file, line), "this is not UTF-8");
+            None
+        }
+    }
+}
+
+/// The entries of a list: one a line, without comments, blank lines and surrounding space. `None` if there is no such file.
+pub(crate) fn list(findings: &mut Findings<'_>, file: &Path) -> Option<Vec<Located<String>>> {
+    if !findings.root().join(file).exists() {
+        return None;
+    }
+    let text = text(findings, file)?;
+    let mut entries = Vec::new();
+    for (line, raw) in (1..).zip(text.lines()) {
+        let (content, _) = split_comment(raw);
+        let value = content.trim();
+        if !value.is_empty() {
+            entries.push(Located { value: value.to_owned(), file: file.to_owned(), line });
+        }
+    }
+    Some(entries)
+}
+
+/// The only entry of a list; more than one is an error, none is as good as no file.
+pub(crate) fn single(findings: &mut Findings<'_>, file: &Path) -> Option<Located<String>> {
+    let mut entries = list(findings, file)?.into_iter();
+    let first = entries.next();
+    if let (Some(first), Some(second)) = (&first, entries.next()) {
+        findings.error_with_hint(
+            &second.place(),
+            format!("`{}` is one too many: the file holds one value", second.value),
+            format!("the first is `{}` on line {}", first.value, first.line),
+        );
+    }
+    first
+}

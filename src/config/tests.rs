@@ -1,0 +1,1 @@
+//! Whole directories, written into a temporary place and read.

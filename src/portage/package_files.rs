@@ -1,0 +1,212 @@
+//! The line files of a Portage directory: `package.use`, `package.mask` and their relatives.
+//!
+//! ```text
+//! >=media-libs/mesa-24 vulkan -X VIDEO_CARDS: amdgpu    # override
+//! └ atom               └ words                          └ comment
+//! ```
+//!
+//! Each may be a file or a directory of files (`portage/util/__init__.py`: `grabdict`, `grabfile_package`): a `#` at the beginning of
+//! a word begins a comment, and so does it after words.
+
+use crate::portage::atom::{Atom, AtomError};
+use crate::portage::make_conf::is_override;
+use crate::portage::use_flags;
+
+/// Which of the line files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LineFile {
+    /// `package.use`: flags, with the `VIDEO_CARDS: …` form.
+    Use,
+    /// `package.accept_keywords`: keywords; none means the testing keyword of the architecture.
+    AcceptKeywords,
+    /// `package.keywords`, the name that it had once.
+    Keywords,
+    /// `package.license`
+    License,
+    /// `package.properties`
+    Properties,
+    /// `package.accept_restrict`
+    AcceptRestrict,
+    /// `package.env`: files below `env/`, in order.
+    Env,
+    /// `package.mask`: atoms; `-atom` takes a mask of the Portage profile back.
+    Mask,
+    /// `package.unmask`: atoms.
+    Unmask,
+}
+
+impl LineFile {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Use,
+        Self::AcceptKeywords,
+        Self::Keywords,
+        Self::License,
+        Self::Properties,
+        Self::AcceptRestrict,
+        Self::Env,
+        Self::Mask,
+        Self::Unmask,
+    ];
+
+    /// Its name below `/etc/portage`.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Use => "package.use",
+            Self::AcceptKeywords => "package.accept_keywords",
+            Self::Keywords => "package.keywords",
+            Self::License => "package.license",
+            Self::Properties => "package.properties",
+            Self::AcceptRestrict => "package.accept_restrict",
+            Self::Env => "package.env",
+            Self::Mask => "package.mask",
+            Self::Unmask => "package.unmask",
+        }
+    }
+
+    /// The one called `name`, if it is one.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.file_name() == name)
+    }
+
+    /// Whether lines are an atom alone.
+    pub fn is_mask(self) -> bool {
+        matches!(self, Self::Mask | Self::Unmask)
+    }
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Which packages.
+    pub atom: Atom,
+    /// `-atom` in a mask file.
+    pub negated: bool,
+    /// The words after the atom; flags are written out.
+    pub words: Vec<String>,
+    /// Whether `# override` ends the line.
+    pub overrides: bool,
+    /// Line number, from 1.
+    pub line: u32,
+}
+
+/// A line that Portage would not understand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct LineError {
+    /// Line number, from 1.
+    pub line: u32,
+    /// What is wrong.
+    pub problem: LineProblem,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LineProblem {
+    /// The first word is no atom.
+    #[error(transparent)]
+    Atom(#[from] AtomError),
+    /// An atom alone in a file whose lines need more.
+    #[error("`{0}` is followed by nothing")]
+    NoWords(Atom),
+    /// Words after the atom in a mask file.
+    #[error("`{0}` is followed by `{1}`, but a line holds one atom here")]
+    Words(Atom, String),
+    /// `-atom` where nothing can be taken back.
+    #[error("`-{0}`: only `package.mask` and `package.unmask` may take an atom back")]
+    Negated(Atom),
+}
+
+/// Reads all lines, and all mistakes.
+pub fn parse(kind: LineFile, text: &str) -> (Vec<Line>, Vec<LineError>) {
+    let (mut lines, mut errors) = (Vec::new(), Vec::new());
+    for (number, raw) in (1..).zip(text.lines()) {
+        match parse_line(kind, raw, number) {
+            Ok(line) => lines.extend(line),
+            Err(problem) => errors.push(LineError { line: number, problem }),
+        }
+    }
+    (lines, errors)
+}
+
+fn parse_line(kind: LineFile, raw: &str, line: u32) -> Result<Option<Line>, LineProblem> {
+    let (content, comment) = split_comment(raw);
+    let mut words = content.split_whitespace();
+    let Some(first) = words.next() else { return Ok(None) };
+    let (negated, atom) = match first.strip_prefix('-') {
+        Some(atom) => (true, atom),
+        None => (false, first),
+    };
+    let atom: Atom = atom.parse()?;
+    let words: Vec<&str> = words.collect();
+    if negated && !kind.is_mask() {
+        return Err(LineProblem::Negated(atom));
+    }
+    if kind.is_mask() {
+        if let Some(word) = words.first() {
+            return Err(LineProblem::Words(atom, (*word).to_owned()));
+        }
+    } else if words.is_empty() && !matches!(kind, LineFile::AcceptKeywords | LineFile::Keywords) {
+        return Err(LineProblem::NoWords(atom));
+    }
+    let words = if kind == LineFile::Use {
+        use_flags::written_out(words)
+    } else {
+        words.into_iter().map(str::to_owned).collect()
+    };
+    Ok(Some(Line { atom, negated, words, overrides: comment.is_some_and(is_override), line }))
+}
+
+/// Splits a line at the first word that begins with `#`; the comment is without it.
+pub fn split_comment(line: &str) -> (&str, Option<&str>) {
+    let mut before = ' ';
+    for (at, c) in line.char_indices() {
+        if c == '#' && before.is_whitespace() {
+            return (&line[..at], Some(&line[at + 1..]));
+        }
+        before = c;
+    }
+    (line, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_lines_of_each_kind() {
+        let (lines, errors) = parse(
+            LineFile::Use,
+            "# comment\n\n*/* X -gtk VIDEO_CARDS: amdgpu -nouveau # override\r\n  >=a/b-1:0::gentoo foo#bar\t# no\n",
+        );
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(lines[0].words, ["X", "-gtk", "video_cards_amdgpu", "-video_cards_nouveau"]);
+        assert!(lines[0].overrides && !lines[1].overrides);
+        assert_eq!((lines[0].line, lines[1].line), (3, 4));
+        assert_eq!(lines[1].words, ["foo#bar"]);
+
+        let (lines, errors) = parse(LineFile::Mask, "a/b\n-c/d\n");
+        assert!(errors.is_empty());
+        assert!(!lines[0].negated && lines[1].negated);
+
+        let (lines, _) = parse(LineFile::AcceptKeywords, "a/b\nc/d ** \n");
+        assert_eq!((lines[0].words.len(), lines[1].words.len()), (0, 1));
+    }
+
+    #[test]
+    fn finds_every_mistake() {
+        let (lines, errors) = parse(LineFile::Use, "hello x\na/b\n-a/b x\na/b ok\n");
+        assert_eq!(lines.len(), 1);
+        let messages: Vec<String> = errors.iter().map(|e| format!("{}: {e}", e.line)).collect();
+        assert_eq!(
+            messages,
+            [
+                "1: `hello` has no category",
+                "2: `a/b` is followed by nothing",
+                "3: `-a/b`: only `package.mask` and `package.unmask` may take an atom back",
+            ]
+        );
+        let (_, errors) = parse(LineFile::Unmask, "a/b c/d\n");
+        assert_eq!(errors[0].to_string(), "`a/b` is followed by `c/d`, but a line holds one atom here");
+    }
+}
