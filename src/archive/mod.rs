@@ -1,1 +1,46 @@
 //! Archives in and out: unpacking with safety, packing with determinism, compression in parallel.
+//!
+//! ```text
+//! in:   file --source--> chunks --+--> sha512, blake2b          (a thread each)
+//!                                 +--> decode (liblzma threads) --buffers--> member --> unpack --> files beneath one descriptor
+//! out:  walk (sorted, reads ahead) --buffers--> tar stream --> encode (all cores) --+--> sha512, blake2b, sha256
+//!                                                       CONTENTS lines              +--> file
+//! ```
+//!
+//! * [`decode`] finds the compression by magic and decodes in threads of its own;
+//! * [`member`] reads a tar stream entry by entry with bounded memory and believes nothing it is told;
+//! * [`unpack`] creates files, never leaving the directory it was given;
+//! * [`pack`] writes a directory tree as a tar whose bytes depend on nothing but the tree;
+//! * [`list()`] looks at an archive without unpacking it.
+
+pub mod decode;
+pub mod digest;
+pub mod encode;
+pub mod exclude;
+pub mod list;
+pub mod member;
+pub mod name;
+pub mod owners;
+pub mod pack;
+pub mod unpack;
+
+mod beneath;
+mod beneath_stepwise;
+mod contents;
+mod error;
+mod pax;
+#[cfg(test)]
+mod round_trip;
+mod sparse;
+mod walk;
+mod xattr;
+
+pub use decode::Compression;
+pub use digest::Digests;
+pub use error::{Error, Refusal, Result};
+pub use exclude::Excludes;
+pub use list::{Listed, list};
+pub use name::EntryName;
+pub use owners::OwnerNames;
+pub use pack::{Format, PackOptions, Packed, pack};
+pub use unpack::{Limits, Owners, UnpackOptions, Unpacked, unpack};

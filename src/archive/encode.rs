@@ -1,0 +1,200 @@
+//! Compression by all cores, whose output does not depend on how many there are.
+//!
+//! * xz: liblzma's threaded encoder, also for one thread, with blocks of a size that follows from the level alone.
+//! * zstd: the library's own workers, at least one; its job size follows from the level alone.
+//! * gzip: members of 1 MiB each, compressed independently and written in order; every gzip reader takes several members.
+//!
+//! What is written goes through the digests on the way.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use flate2::write::GzEncoder;
+use liblzma::stream::{Action, Check, MtStreamBuilder, Status, Stream};
+
+use super::decode::CHUNK;
+use super::digest::{Algorithm, Digests, Hashing};
+use super::error::{Error, Result};
+
+/// What an archive is compressed with, and how hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// xz with a preset 0–9.
+    Xz(u32),
+    /// Zstandard with a level 1–19.
+    Zstd(i32),
+    /// gzip with a level 1–9.
+    Gzip(u32),
+}
+
+/// Compresses what `chunks` yields into `out` and returns the digests of what was written.
+///
+/// The chunks must come in the same sizes each time for the same result; `threads` does not matter to it.
+pub fn encode<W: Write + Send>(
+    chunks: impl Iterator<Item = Vec<u8>>,
+    out: W,
+    codec: Codec,
+    threads: u32,
+    algorithms: &[Algorithm],
+) -> Result<Digests> {
+    let threads = threads.max(1);
+    let mut out = Tee { out, hashing: Hashing::start(algorithms)?, held: Vec::with_capacity(CHUNK) };
+    match codec {
+        Codec::Xz(preset) => {
+            let stream = MtStreamBuilder::new()
+                .threads(threads)
+                .preset(preset.min(9))
+                .block_size(xz_block_bytes(preset.min(9)))
+                .check(Check::Crc64)
+                .encoder()
+                .map_err(|error| Error::Codec { codec: "xz", source: error.into() })?;
+            xz(chunks, stream, &mut out).map_err(Error::Write)?;
+        }
+        Codec::Zstd(level) => {
+            let start = |source| Error::Codec { codec: "zstd", source };
+            let mut encoder = zstd::stream::write::Encoder::new(&mut out, level.clamp(1, 19)).map_err(start)?;
+            encoder.multithread(threads).map_err(start)?;
+            encoder.include_checksum(true).map_err(start)?;
+            for chunk in chunks {
+                encoder.write_all(&chunk).map_err(Error::Write)?;
+            }
+            encoder.finish().map_err(Error::Write)?;
+        }
+        Codec::Gzip(level) => gzip(chunks, &mut out, flate2::Compression::new(level.clamp(1, 9)), threads)?,
+    }
+    out.finish().map_err(Error::Write)
+}
+
+/// Three dictionaries, as `xz -T` does it by itself; written down so that another liblzma does not decide otherwise.
+fn xz_block_bytes(preset: u32) -> u64 {
+    let dictionary_log = match preset {
+        0 => 18,
+        1 => 20,
+        2 => 21,
+        3 | 4 => 22,
+        5 | 6 => 23,
+        7 => 24,
+        8 => 25,
+        _ => 26,
+    };
+    (3_u64 << dictionary_log).max(1 << 20)
+}
+
+fn xz<W: Write>(chunks: impl Iterator<Item = Vec<u8>>, mut stream: Stream, out: &mut Tee<W>) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(CHUNK);
+    for chunk in chunks {
+        let mut rest = chunk.as_slice();
+        while !rest.is_empty() {
+            let before = stream.total_in();
+            stream.process_vec(rest, &mut buffer, Action::Run)?;
+            rest = &rest[usize::try_from(stream.total_in() - before).unwrap_or(0)..];
+            out.write_all(&buffer)?;
+            buffer.clear();
+        }
+    }
+    loop {
+        let status = stream.process_vec(&[], &mut buffer, Action::Finish)?;
+        out.write_all(&buffer)?;
+        buffer.clear();
+        if matches!(status, Status::StreamEnd) {
+            return Ok(());
+        }
+    }
+}
+
+/// One member to compress, and where its result is awaited.
+type Job = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
+
+fn gzip<W: Write + Send>(
+    chunks: impl Iterator<Item = Vec<u8>>,
+    out: &mut Tee<W>,
+    level: flate2::Compression,
+    threads: u32,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (jobs, queue) = channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..threads {
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new()
+                .name("gzip".into())
+                .spawn_scoped(scope, move || {
+                    while let Some((data, answer)) = next_job(&queue) {
+                        // Nobody listens after a write error.
+                        let _ = answer.send(member(&data, level));
+                    }
+                })
+                .map_err(Error::Thread)?;
+        }
+        // Bounds the members in flight, and keeps their order.
+        let depth = usize::try_from(threads).unwrap_or(1) * 2 + 2;
+        let (order, ordered) = sync_channel::<Receiver<io::Result<Vec<u8>>>>(depth);
+        let writer = std::thread::Builder::new()
+            .name("gzip out".into())
+            .spawn_scoped(scope, move || -> io::Result<()> {
+                for answer in ordered {
+                    out.write_all(&answer.recv().map_err(io::Error::other)??)?;
+                }
+                Ok(())
+            })
+            .map_err(Error::Thread)?;
+        for chunk in chunks {
+            let (answer, result) = sync_channel(1);
+            if order.send(result).is_err() || jobs.send((chunk, answer)).is_err() {
+                break;
+            }
+        }
+        drop((jobs, order));
+        writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread died"))).map_err(Error::Write)
+    })
+}
+
+fn next_job(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn member(data: &[u8], level: flate2::Compression) -> io::Result<Vec<u8>> {
+    // The header has no time, name or operating system.
+    let mut encoder = GzEncoder::new(Vec::with_capacity(data.len() / 2), level);
+    encoder.write_all(data)?;
+    encoder.finish()
+}
+
+/// Writes in large pieces and shows each to the digests.
+#[derive(Debug)]
+struct Tee<W> {
+    out: W,
+    hashing: Hashing,
+    held: Vec<u8>,
+}
+
+impl<W: Write> Tee<W> {
+    fn pass_on(&mut self) -> io::Result<()> {
+        let piece = Arc::new(std::mem::replace(&mut self.held, Vec::with_capacity(CHUNK)));
+        self.hashing.update(&piece);
+        self.out.write_all(&piece)
+    }
+
+    fn finish(mut self) -> io::Result<Digests> {
+        self.pass_on()?;
+        self.out.flush()?;
+        Ok(self.hashing.finish())
+    }
+}
+
+impl<W: Write> Write for Tee<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = bytes.len().min(CHUNK - self.held.len());
+        self.held.extend_from_slice(&bytes[..n]);
+        if self.held.len() == CHUNK {
+            self.pass_on()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,383 @@
+//! What can go wrong with an archive.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::name::EntryName;
+
+/// What this module's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an archive could not be read, unpacked or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading the stream failed, or its compression is damaged.
+    #[error("cannot read the archive at byte {offset} of its tar stream")]
+    Read {
+        /// Bytes of the uncompressed stream read before.
+        offset: u64,
+        /// What the reader said.
+        #[source]
+        source: io::Error,
+    },
+    /// The stream ends before the archive does.
+    #[error("archive is truncated: it ends at byte {offset} of its tar stream, {during}")]
+    Truncated {
+        /// Bytes of the uncompressed stream that there were.
+        offset: u64,
+        /// What was being read.
+        during: Part,
+    },
+    /// A header block that is not one.
+    #[error("header at byte {offset} of the tar stream is damaged: {what}")]
+    Header {
+        /// Where the block starts.
+        offset: u64,
+        /// What is wrong with it.
+        what: Damage,
+    },
+    /// An entry that will not be unpacked.
+    #[error("refused entry `{entry}`")]
+    Refused {
+        /// Its path, as the archive spells it.
+        entry: EntryName,
+        /// Why.
+        #[source]
+        cause: Refusal,
+    },
+    /// More entries than the limit.
+    #[error("archive has more than {limit} entries")]
+    TooManyEntries {
+        /// The limit in force.
+        limit: u64,
+    },
+    /// More bytes than the limit.
+    #[error("archive unpacks to more than {limit} bytes")]
+    TooManyBytes {
+        /// The limit in force.
+        limit: u64,
+    },
+    /// A system call on an entry failed.
+    #[error("cannot {action} `{entry}`")]
+    Entry {
+        /// What was attempted: `create`, `set the owner of`.
+        action: &'static str,
+        /// The entry's path.
+        entry: EntryName,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// An owner that does not exist in the id map.
+    #[error("cannot give `{entry}` to {uid}:{gid}, which is not in the id map")]
+    UnmappedOwner {
+        /// The entry's path.
+        entry: EntryName,
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+    /// An extended attribute could not be written or read.
+    #[error("cannot {action} the extended attribute `{attribute}` of `{entry}`")]
+    Xattr {
+        /// `set` or `read`.
+        action: &'static str,
+        /// The attribute's name.
+        attribute: EntryName,
+        /// The entry's path.
+        entry: EntryName,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes read are not those that were verified.
+    #[error("`{}` changed after it was verified: its {algorithm} is {found}, not {expected}", path.display())]
+    Changed {
+        /// The compressed archive.
+        path: PathBuf,
+        /// `SHA512` or `BLAKE2B`.
+        algorithm: &'static str,
+        /// Hex digest of what was read.
+        found: String,
+        /// Hex digest of what was verified.
+        expected: String,
+    },
+    /// The file has another size than the one that was verified.
+    #[error("`{}` changed after it was verified: it has {found} bytes, not {expected}", path.display())]
+    Resized {
+        /// The compressed archive.
+        path: PathBuf,
+        /// Bytes read.
+        found: u64,
+        /// Bytes verified.
+        expected: u64,
+    },
+    /// Something in the tree that an archive cannot hold.
+    #[error("cannot pack `{entry}`: {what}")]
+    Unpackable {
+        /// Its path below the root.
+        entry: EntryName,
+        /// What it is.
+        what: Oddity,
+    },
+    /// Writing the archive failed.
+    #[error("cannot write the archive")]
+    Write(#[source] io::Error),
+    /// A compressor or decompressor could not be started.
+    #[error("cannot start {codec}")]
+    Codec {
+        /// `xz`, `zstd`, `gzip`.
+        codec: &'static str,
+        /// What the library said.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// A pattern of an exclusion list.
+    #[error("invalid exclusion `{pattern}`: {what}")]
+    Pattern {
+        /// The pattern as given.
+        pattern: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Opening a place on disk failed.
+    #[error("cannot open `{}`", path.display())]
+    Open {
+        /// The place.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// The merged view of several layers could not be mounted.
+    #[error("cannot mount the merged view of {layers} layers")]
+    Merge {
+        /// How many there are.
+        layers: usize,
+        /// The call that failed.
+        #[source]
+        source: crate::sys::Error,
+    },
+    /// A task was called with something other than its input.
+    #[error("invalid input for the task `{task}`")]
+    Input {
+        /// The task.
+        task: &'static str,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A task was called with too few descriptors.
+    #[error("task `{task}` needs {needed} descriptors and got {got}")]
+    Descriptors {
+        /// The task.
+        task: &'static str,
+        /// How many it needs.
+        needed: usize,
+        /// How many came.
+        got: usize,
+    },
+}
+
+/// The part of an archive that was being read when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A header block.
+    Header,
+    /// An extended header, long name or sparse map.
+    Extension,
+    /// Contents of a file.
+    Data,
+    /// Between two entries: the two zero blocks that end an archive are missing.
+    End,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Header => "within a header",
+            Self::Extension => "within an extended header",
+            Self::Data => "within a file's contents",
+            Self::End => "before its end marker",
+        })
+    }
+}
+
+/// What is wrong with a header block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// The sum over the block differs.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// A numeric field that is no number.
+    #[error("its {0} is not a number")]
+    Number(&'static str),
+    /// A single zero block between entries.
+    #[error("a zero block is followed by something else")]
+    LoneZeroBlock,
+    /// Extended headers with nothing after them.
+    #[error("an extended header describes nothing")]
+    Orphan,
+    /// Two extended headers of one kind before one entry.
+    #[error("two extended headers of one kind describe one entry")]
+    Repeated,
+    /// An extended header that is larger than any real one.
+    #[error("an extended header is larger than {limit} bytes")]
+    ExtensionTooLarge {
+        /// The limit in force.
+        limit: u64,
+    },
+    /// A PAX record whose length is wrong.
+    #[error("a record of its extended header has a wrong length")]
+    PaxRecord,
+    /// A PAX value of the wrong form.
+    #[error("`{0}` of its extended header has no valid value")]
+    PaxValue(&'static str),
+    /// A global header that would change every entry after it.
+    #[error("a global extended header sets more than a comment")]
+    PaxGlobal,
+}
+
+/// Why an entry is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No name at all.
+    #[error("its path is empty")]
+    EmptyPath,
+    /// A NUL byte in the name.
+    #[error("its path has a NUL byte")]
+    NulInPath,
+    /// The path starts with a slash.
+    #[error("its path is absolute")]
+    AbsolutePath,
+    /// The path has `..` in it.
+    #[error("its path has a `..` component")]
+    ParentComponent,
+    /// A path longer than the limit.
+    #[error("its path has {bytes} bytes, more than {limit}")]
+    PathTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit in force.
+        limit: usize,
+    },
+    /// One component longer than any file system takes.
+    #[error("a component of its path has {bytes} bytes, more than {limit}")]
+    ComponentTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit in force.
+        limit: usize,
+    },
+    /// Too many directories above it.
+    #[error("it lies deeper than {limit} directories")]
+    TooDeep {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// Something that is no directory stands where one is needed.
+    #[error("`{parent}` above it is not a directory")]
+    ParentNotDirectory {
+        /// The component in the way.
+        parent: EntryName,
+    },
+    /// The archive already has an entry at this path.
+    #[error("the archive has another entry at the same path")]
+    Duplicate,
+    /// A regular file named like a directory.
+    #[error("it is a file whose name ends with a slash")]
+    FileNamedLikeDirectory,
+    /// The root of the archive is not a directory.
+    #[error("the root of the archive is not a directory")]
+    RootNotDirectory,
+    /// A hard link to a path that this archive did not create before.
+    #[error("it is a hard link to `{target}`, which the archive has not created before")]
+    LinkToUnknown {
+        /// Where it points.
+        target: EntryName,
+    },
+    /// A hard link whose target is itself unacceptable.
+    #[error("it is a hard link to `{target}`: {cause}")]
+    LinkTarget {
+        /// Where it points.
+        target: EntryName,
+        /// Why that is unacceptable as a path.
+        cause: Box<Refusal>,
+    },
+    /// A hard link to a directory.
+    #[error("it is a hard link to the directory `{target}`")]
+    LinkToDirectory {
+        /// Where it points.
+        target: EntryName,
+    },
+    /// A symbolic link to nowhere.
+    #[error("it is a symbolic link with an empty, overlong or NUL-carrying target")]
+    SymlinkTarget,
+    /// A device outside `./dev`.
+    #[error("it is a device node outside `./dev`")]
+    Device,
+    /// A 0:0 character device means "deleted" to overlayfs.
+    #[error("it is a 0:0 character device, which overlayfs takes for a deletion")]
+    Whiteout,
+    /// An entry type that no root file system has.
+    #[error("its type `{}` is not supported", char::from(*.0).escape_default())]
+    Type(u8),
+    /// Data where there can be none.
+    #[error("it carries {0} bytes of data although it is not a file")]
+    UnexpectedData(u64),
+    /// Header and extended header disagree about the size.
+    #[error("its extended header says {pax} bytes and its header {header}")]
+    SizeLie {
+        /// Size in the extended header.
+        pax: u64,
+        /// Size in the header.
+        header: u64,
+    },
+    /// A sparse map that contradicts itself or the data.
+    #[error("its sparse map is inconsistent")]
+    SparseMap,
+    /// More holes than any real file has.
+    #[error("its sparse map has more than {limit} parts")]
+    SparseMapTooLarge {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// A file larger than the limit, holes counted.
+    #[error("it claims a size of {size} bytes, more than {limit}")]
+    FileTooLarge {
+        /// Its size.
+        size: u64,
+        /// The limit in force.
+        limit: u64,
+    },
+    /// A time, owner or mode outside what the kernel can store.
+    #[error("its {0} is out of range")]
+    OutOfRange(&'static str),
+    /// Too many extended attributes, or too large.
+    #[error("its extended attributes exceed {limit} in number, or one exceeds the kernel's limits")]
+    Xattrs {
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// An ACL in text form that cannot be converted.
+    #[error("its access control list cannot be read")]
+    Acl,
+}
+
+/// What an archive cannot hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Oddity {
+    /// A device node outside `/dev`.
+    #[error("it is a device node")]
+    Device,
+    /// A whiteout: the tree is a bare layer, not a merged view.
+    #[error("it is a whiteout of an overlay; pack the merged view instead")]
+    Whiteout,
+    /// The file changed while it was read.
+    #[error("it changed while it was read")]
+    Changed,
+}

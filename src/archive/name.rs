@@ -1,0 +1,181 @@
+//! Names of archive members: made safe to resolve, and safe to print.
+//!
+//! A member's path is bytes chosen by somebody else. [`normalise`] turns it into the canonical relative form that the rest of
+//! the module uses as key (`./usr//bin/.` and `usr/bin` are one), or says why it cannot be accepted. [`EntryName`] prints it
+//! without letting it speak to the terminal.
+
+use std::fmt::{self, Write as _};
+
+use super::error::Refusal;
+
+/// Longest name of one component; `NAME_MAX` of every file system that can hold a layer.
+const COMPONENT_BYTES_MAX: usize = 255;
+/// Names longer than this are cut when printed.
+const DISPLAY_CHARS_MAX: usize = 240;
+
+/// A member's path as the archive spells it, for messages: control characters, quotes that would end ours, and bytes that are
+/// not UTF-8 are escaped; very long names are cut.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EntryName(Vec<u8>);
+
+impl EntryName {
+    /// Keeps a copy of `bytes`.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    /// The bytes as the archive has them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(&self.0))
+    }
+}
+
+impl fmt::Debug for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{self}`")
+    }
+}
+
+fn escape(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    let mut shown = 0;
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if shown == DISPLAY_CHARS_MAX {
+                out.push('…');
+                return out;
+            }
+            shown += 1;
+            if c == '`' || is_bidi_control(c) {
+                out.extend(c.escape_unicode());
+            } else if c == '\\' || c.is_control() {
+                out.extend(c.escape_default());
+            } else {
+                out.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+            shown += 1;
+        }
+    }
+    out
+}
+
+/// Characters that reorder what follows them, so that a path reads as another.
+fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Brings a member's path into its canonical form: relative, without `.` components, doubled or trailing slashes. The root of
+/// the archive (`./`) is the empty path.
+///
+/// `path_bytes_max` and `depth_max` bound the result.
+pub fn normalise(raw: &[u8], path_bytes_max: usize, depth_max: usize) -> Result<Vec<u8>, Refusal> {
+    if raw.is_empty() {
+        return Err(Refusal::EmptyPath);
+    }
+    if raw.contains(&0) {
+        return Err(Refusal::NulInPath);
+    }
+    if raw[0] == b'/' {
+        return Err(Refusal::AbsolutePath);
+    }
+    if raw.len() > path_bytes_max {
+        return Err(Refusal::PathTooLong { bytes: raw.len(), limit: path_bytes_max });
+    }
+    let mut out = Vec::with_capacity(raw.len());
+    let mut depth = 0;
+    for component in raw.split(|b| *b == b'/') {
+        match component {
+            b"" | b"." => continue,
+            b".." => return Err(Refusal::ParentComponent),
+            _ => {}
+        }
+        if component.len() > COMPONENT_BYTES_MAX {
+            return Err(Refusal::ComponentTooLong { bytes: component.len(), limit: COMPONENT_BYTES_MAX });
+        }
+        depth += 1;
+        if depth > depth_max {
+            return Err(Refusal::TooDeep { limit: depth_max });
+        }
+        if !out.is_empty() {
+            out.push(b'/');
+        }
+        out.extend_from_slice(component);
+    }
+    Ok(out)
+}
+
+/// Splits a normalised path into the directory that holds it and its last component; the root has none.
+pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    if path.is_empty() {
+        return None;
+    }
+    Some(match path.iter().rposition(|b| *b == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_path_become_one() {
+        for (raw, canonical) in [
+            (&b"./"[..], &b""[..]),
+            (b".", b""),
+            (b"./usr//bin/.", b"usr/bin"),
+            (b"usr/bin/", b"usr/bin"),
+            (b"./a/./b", b"a/b"),
+            (b"...", b"..."),
+            (b"a..b/..c", b"a..b/..c"),
+        ] {
+            assert_eq!(normalise(raw, 4096, 512).unwrap(), canonical, "{}", EntryName::new(raw));
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        let long = [b'a'; 256];
+        let deep = "a/".repeat(513);
+        let endless = [b'a', b'/'].repeat(2049);
+        for (raw, words) in [
+            (&b""[..], "its path is empty"),
+            (b"/etc/passwd", "its path is absolute"),
+            (b"//etc", "its path is absolute"),
+            (b"..", "its path has a `..` component"),
+            (b"a/../../b", "its path has a `..` component"),
+            (b"./..", "its path has a `..` component"),
+            (b"a\0b", "its path has a NUL byte"),
+            (&long, "a component of its path has 256 bytes, more than 255"),
+            (deep.as_bytes(), "it lies deeper than 512 directories"),
+            (&endless, "its path has 4098 bytes, more than 4096"),
+        ] {
+            assert_eq!(normalise(raw, 4096, 512).unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test]
+    fn names_cannot_speak_to_the_terminal() {
+        for (raw, shown) in [
+            (&b"plain name"[..], "plain name"),
+            (b"a\x1b[2Jb", "a\\u{1b}[2Jb"),
+            (b"a\nb`c", "a\\nb\\u{60}c"),
+            ("schöne\u{202e}dateien".as_bytes(), "schöne\\u{202e}dateien"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+        ] {
+            assert_eq!(EntryName::new(raw).to_string(), shown);
+        }
+        assert_eq!(EntryName::new(&[b'x'; 1000]).to_string().chars().count(), DISPLAY_CHARS_MAX + 1);
+    }
+}

@@ -1,0 +1,109 @@
+//! Names of owners, as the packed tree's own `/etc/passwd` and `/etc/group` give them.
+//!
+//! The host's names mean nothing inside, so none are taken from it. Ids without a name are written as numbers only.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+/// A larger file is no user database; what lies beyond is ignored.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// What the name fields of a tar header hold besides their NUL.
+const NAME_BYTES_MAX: usize = 31;
+
+/// Names for user and group ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnerNames {
+    users: BTreeMap<u32, String>,
+    groups: BTreeMap<u32, String>,
+}
+
+impl OwnerNames {
+    /// Reads the names below `root`. What cannot be read, or is no name, counts as absent; 0 is always `root`.
+    pub fn read(root: BorrowedFd<'_>) -> Self {
+        let mut names = Self { users: table(&inside(root, "etc/passwd")), groups: table(&inside(root, "etc/group")) };
+        names.users.insert(0, "root".into());
+        names.groups.insert(0, "root".into());
+        names
+    }
+
+    /// The user's name, or the empty string.
+    pub fn user(&self, uid: u32) -> &str {
+        self.users.get(&uid).map_or("", String::as_str)
+    }
+
+    /// The group's name, or the empty string.
+    pub fn group(&self, gid: u32) -> &str {
+        self.groups.get(&gid).map_or("", String::as_str)
+    }
+}
+
+/// Lines of `name:password:id:…`; the first name of an id counts.
+fn table(bytes: &[u8]) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    for line in String::from_utf8_lossy(bytes).lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(_), Some(id)) = (fields.next(), fields.next(), fields.next())
+            && is_name(name)
+            && let Ok(id) = id.parse()
+        {
+            names.entry(id).or_insert_with(|| name.to_owned());
+        }
+    }
+    names
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$' | b'@'))
+}
+
+/// A file's contents, its links resolved as if `root` were `/`. Only a regular file is read: what a build left there is hostile.
+fn inside(root: BorrowedFd<'_>, path: &str) -> Vec<u8> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+        .or_else(|_| rustix::fs::openat(root, path, flags | OFlags::NOFOLLOW, Mode::empty()));
+    let mut bytes = Vec::new();
+    if let Ok(fd) = opened
+        && rustix::fs::fstat(&fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+        && let Err(error) = File::from(fd).take(FILE_BYTES_MAX).read_to_end(&mut bytes)
+    {
+        tracing::debug!(%error, path, "owner names are incomplete");
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn names_come_from_inside_the_root_only() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        fs::create_dir(root.path().join("db")).unwrap();
+        fs::write(
+            root.path().join("db/passwd"),
+            "root:x:0:0::/root:/bin/sh\nportage:x:250:250::/:\nother:x:250:1::/:\nbad name:x:7:7\n# x\nx:y\nz:x:nine\n",
+        )
+        .unwrap();
+        symlink("/db/passwd", root.path().join("etc/passwd")).unwrap();
+        symlink("../../../../etc/group", root.path().join("etc/group")).unwrap();
+        let fd = fs::File::open(root.path()).unwrap();
+        let names = OwnerNames::read(fd.as_fd());
+        assert_eq!(names.user(250), "portage");
+        assert_eq!(names.user(0), "root");
+        assert_eq!(names.user(7), "");
+        assert_eq!(names.group(0), "root");
+        // The link leads to itself inside the root, not to the host's groups.
+        assert_eq!(names.groups.len(), 1);
+    }
+}

@@ -1,0 +1,406 @@
+//! Writes a directory tree as a compressed tar whose bytes follow from the tree alone.
+//!
+//! * Entries are sorted bytewise by the path written, `./` first; directories end with a slash.
+//! * Times are whole seconds; those newer than the clamp become the clamp.
+//! * Owners are numbers as this process sees them (inside the id map), with the names that the tree itself gives them.
+//! * Headers are `ustar`, with the prefix field for longer paths. A PAX header comes before only where needed: paths that do not
+//!   fit or are not ASCII (as GNU tar writes them), large ids and sizes, times before 1970, extended attributes.
+//! * The first name of an inode is the file, later ones are hard links to it.
+//! * Holes are written as zeros: where a file system keeps holes is its own affair and differs between copies of one tree.
+//! * Sockets are left out, as are device nodes below `dev/`; one elsewhere, or a whiteout, is an error.
+//!
+//! ```text
+//! walking thread: stat, read, headers --1 MiB chunks, 16 at most--> this thread: progress, compressor (its own threads) --> out
+//! ```
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use tar::Header;
+
+use super::contents::{Line, Lines};
+use super::decode::CHUNK;
+use super::digest::{Algorithm, Digests};
+use super::encode::{Codec, encode};
+use super::error::{Error, Oddity, Result};
+use super::exclude::Excludes;
+use super::member::Kind;
+use super::name::EntryName;
+use super::owners::OwnerNames;
+use super::pax::append_record;
+use super::walk::{Found, What, walk};
+
+/// Chunks that the walk may be ahead of the compressor.
+const AHEAD: usize = 16;
+const BLOCK: usize = 512;
+/// A tar ends on a multiple of this, as GNU tar's default.
+const RECORD: u64 = 20 * BLOCK as u64;
+const OCTAL_7: u64 = 0o777_7777;
+const OCTAL_11: u64 = 0o777_7777_7777;
+
+/// The archive's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Format {
+    /// tar, compressed with xz.
+    #[serde(rename = "tar.xz")]
+    TarXz,
+    /// tar, compressed with Zstandard.
+    #[serde(rename = "tar.zst")]
+    TarZst,
+    /// tar, compressed with gzip.
+    #[serde(rename = "tar.gz")]
+    TarGz,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::TarXz, Self::TarZst, Self::TarGz];
+
+    /// The end of a file's name, without leading dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::TarXz => "tar.xz",
+            Self::TarZst => "tar.zst",
+            Self::TarGz => "tar.gz",
+        }
+    }
+
+    /// The level that the format's own program uses by default.
+    pub fn default_level(self) -> u32 {
+        match self {
+            Self::TarXz | Self::TarGz => 6,
+            Self::TarZst => 3,
+        }
+    }
+}
+
+/// How to pack.
+#[derive(Debug, Clone)]
+pub struct PackOptions {
+    /// The archive's format.
+    pub format: Format,
+    /// The compressor's level; `None` means its default.
+    pub level: Option<u32>,
+    /// Threads for compression; the output does not depend on it.
+    pub threads: u32,
+    /// What is left out.
+    pub exclude: Excludes,
+    /// Seconds since 1970 that no modification time exceeds.
+    pub mtime_clamp: i64,
+    /// Names of owners.
+    pub names: OwnerNames,
+    /// Digests of the output to compute.
+    pub digests: Vec<Algorithm>,
+}
+
+/// What was packed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Entries written.
+    pub entries: u64,
+    /// Bytes of the uncompressed tar.
+    pub bytes_tar: u64,
+    /// Size and digests of the output.
+    pub digests: Digests,
+    /// The listing, one line for each entry, as `tar tvf` prints it in UTC.
+    pub contents: Vec<u8>,
+}
+
+/// Packs the tree at `root` into `out`. `on_progress` gets the number of bytes of the tar handed to the compressor since its last
+/// call.
+pub fn pack(
+    root: BorrowedFd<'_>,
+    out: impl Write + Send,
+    options: &PackOptions,
+    on_progress: &mut dyn FnMut(u64),
+) -> Result<Packed> {
+    let level = options.level.unwrap_or(options.format.default_level());
+    let codec = match options.format {
+        Format::TarXz => Codec::Xz(level),
+        Format::TarZst => Codec::Zstd(i32::try_from(level).unwrap_or(i32::MAX)),
+        Format::TarGz => Codec::Gzip(level),
+    };
+    tracing::debug!(?codec, threads = options.threads, clamp = options.mtime_clamp, "packing");
+    std::thread::scope(|scope| {
+        let (chunks, received) = sync_channel(AHEAD);
+        let walker = std::thread::Builder::new()
+            .name("walk".into())
+            .spawn_scoped(scope, move || Writer::new(options, chunks).run(root))
+            .map_err(Error::Thread)?;
+        let counted = received.into_iter().inspect(|chunk: &Vec<u8>| on_progress(chunk.len() as u64));
+        let encoded = encode(counted, out, codec, options.threads, &options.digests);
+        let walked = walker.join().unwrap_or_else(|_| Err(Error::Write(std::io::Error::other("the walking thread died"))));
+        // If the compressor failed, the walk only stopped for lack of a listener.
+        let digests = encoded?;
+        Ok(Packed { digests, ..walked? })
+    })
+}
+
+struct Writer<'a> {
+    options: &'a PackOptions,
+    chunks: SyncSender<Vec<u8>>,
+    buffer: Vec<u8>,
+    written: u64,
+    lines: Lines,
+    packed: Packed,
+    /// First path, as written, of each inode that has several.
+    first: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(options: &'a PackOptions, chunks: SyncSender<Vec<u8>>) -> Self {
+        Self {
+            options,
+            chunks,
+            buffer: Vec::with_capacity(CHUNK),
+            written: 0,
+            lines: Lines::new(),
+            packed: Packed::default(),
+            first: HashMap::new(),
+        }
+    }
+
+    fn run(mut self, root: BorrowedFd<'_>) -> Result<Packed> {
+        walk(root, &self.options.exclude, &mut |found| self.entry(found))?;
+        // Two zero blocks, then zeros to the end of the record.
+        let end = (self.written + 2 * BLOCK as u64).next_multiple_of(RECORD);
+        let padding = usize::try_from(end - self.written).unwrap_or(0);
+        self.put(&vec![0; padding])?;
+        self.packed.bytes_tar = self.written;
+        let last = std::mem::take(&mut self.buffer);
+        self.send(last)?;
+        Ok(self.packed)
+    }
+
+    fn entry(&mut self, found: Found<'_>) -> Result<()> {
+        let Found { path, stat, what, xattrs } = found;
+        let mut name = b"./".to_vec();
+        name.extend_from_slice(path);
+        let mut xattrs = xattrs;
+        let inode = (stat.st_dev, stat.st_ino);
+        let mut size = 0;
+        let mut data = None;
+        let kind = match what {
+            What::Directory => {
+                if !path.is_empty() {
+                    name.push(b'/');
+                }
+                Kind::Directory
+            }
+            _ if stat.st_nlink > 1 && self.first.contains_key(&inode) => {
+                xattrs.clear();
+                Kind::Hardlink(self.first[&inode].clone())
+            }
+            What::File(fd) => {
+                size = u64::try_from(stat.st_size).unwrap_or(0);
+                data = Some(fd);
+                Kind::File
+            }
+            What::Symlink(target) => Kind::Symlink(target),
+            What::Fifo => Kind::Fifo,
+        };
+        if stat.st_nlink > 1 && !matches!(kind, Kind::Directory | Kind::Hardlink(_)) {
+            self.first.insert(inode, name.clone());
+        }
+        let (user, group) = (self.options.names.user(stat.st_uid), self.options.names.group(stat.st_gid));
+        let line = Line {
+            kind: &kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            user: user.as_bytes(),
+            group: group.as_bytes(),
+            size,
+            mtime_secs: stat.st_mtime.min(self.options.mtime_clamp),
+            path: &name,
+        };
+        self.lines.append(&mut self.packed.contents, &line);
+        let headers = headers(&line, &xattrs);
+        self.put(&headers)?;
+        if let Some(fd) = data {
+            self.file(fd.as_fd(), size, path)?;
+        }
+        self.packed.entries += 1;
+        Ok(())
+    }
+
+    /// Copies exactly `size` bytes and pads them to a block.
+    fn file(&mut self, fd: BorrowedFd<'_>, size: u64, path: &[u8]) -> Result<()> {
+        let fail = |source: Errno| Error::Entry { action: "read", entry: EntryName::new(path), source: source.into() };
+        let mut left = size;
+        while left > 0 {
+            let room = (CHUNK - self.buffer.len()).min(usize::try_from(left).unwrap_or(usize::MAX));
+            let at = self.buffer.len();
+            self.buffer.resize(at + room, 0);
+            let n = loop {
+                match rustix::io::read(fd, &mut self.buffer[at..]) {
+                    Err(Errno::INTR) => {}
+                    result => break result.map_err(fail)?,
+                }
+            };
+            self.buffer.truncate(at + n);
+            if n == 0 {
+                return Err(Error::Unpackable { entry: EntryName::new(path), what: Oddity::Changed });
+            }
+            self.written += n as u64;
+            left -= n as u64;
+            self.send_if_full()?;
+        }
+        let padding = usize::try_from(size.wrapping_neg() % BLOCK as u64).unwrap_or(0);
+        self.put(&[0; BLOCK][..padding])
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.written += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let n = bytes.len().min(CHUNK - self.buffer.len());
+            self.buffer.extend_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            self.send_if_full()?;
+        }
+        Ok(())
+    }
+
+    fn send_if_full(&mut self) -> Result<()> {
+        if self.buffer.len() < CHUNK {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+        self.send(full)
+    }
+
+    fn send(&mut self, chunk: Vec<u8>) -> Result<()> {
+        self.chunks.send(chunk).map_err(|_| Error::Write(std::io::ErrorKind::BrokenPipe.into()))
+    }
+}
+
+/// The header of one entry, with its PAX header before it if it needs one.
+fn headers(line: &Line<'_>, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut header = Header::new_ustar();
+    let mut records = Vec::new();
+    let (typeflag, link): (u8, &[u8]) = match line.kind {
+        Kind::File => (b'0', b""),
+        Kind::Hardlink(target) => (b'1', target),
+        Kind::Symlink(target) => (b'2', target),
+        Kind::CharDevice(..) => (b'3', b""),
+        Kind::BlockDevice(..) => (b'4', b""),
+        Kind::Directory => (b'5', b""),
+        Kind::Fifo => (b'6', b""),
+    };
+    if let Some(ustar) = header.as_ustar_mut() {
+        let split = split_path(line.path);
+        // Readers disagree about the encoding of a bare name; of a PAX one they do not.
+        if split.is_none() || needs_encoding(line.path) {
+            append_record(&mut records, b"path", line.path);
+        }
+        let (prefix, name) = split.unwrap_or((b"", line.path));
+        put_text(&mut ustar.prefix, prefix);
+        put_text(&mut ustar.name, name);
+        if link.len() > ustar.linkname.len() || needs_encoding(link) {
+            append_record(&mut records, b"linkpath", link);
+        }
+        put_text(&mut ustar.linkname, link);
+        put_text(&mut ustar.uname, line.user);
+        put_text(&mut ustar.gname, line.group);
+        ustar.typeflag = [typeflag];
+        octal(&mut ustar.mode, u64::from(line.mode));
+        for (field, value, key) in [(&mut ustar.uid, line.uid, &b"uid"[..]), (&mut ustar.gid, line.gid, b"gid")] {
+            octal(field, number_or_record(u64::from(value), OCTAL_7, key, &mut records));
+        }
+        octal(&mut ustar.size, number_or_record(line.size, OCTAL_11, b"size", &mut records));
+        match u64::try_from(line.mtime_secs) {
+            Ok(secs) => octal(&mut ustar.mtime, number_or_record(secs, OCTAL_11, b"mtime", &mut records)),
+            Err(_) => {
+                append_record(&mut records, b"mtime", line.mtime_secs.to_string().as_bytes());
+                octal(&mut ustar.mtime, 0);
+            }
+        }
+        octal(&mut ustar.dev_major, 0);
+        octal(&mut ustar.dev_minor, 0);
+    }
+    header.set_cksum();
+    for (name, value) in xattrs {
+        append_record(&mut records, &[b"SCHILY.xattr.", encode_key(name).as_slice()].concat(), value);
+    }
+    let mut out = Vec::new();
+    if !records.is_empty() {
+        out.extend_from_slice(&pax_header(&header, line.path, records.len() as u64));
+        out.extend_from_slice(&records);
+        out.resize(out.len().next_multiple_of(BLOCK), 0);
+    }
+    out.extend_from_slice(header.as_bytes());
+    out
+}
+
+/// The header of the PAX header itself; its name only shows where PAX is not understood.
+fn pax_header(entry: &Header, path: &[u8], size: u64) -> [u8; BLOCK] {
+    let mut header = Header::new_ustar();
+    if let (Some(ustar), Some(of)) = (header.as_ustar_mut(), entry.as_ustar()) {
+        let base = path.strip_suffix(b"/").unwrap_or(path).rsplit(|b| *b == b'/').next().unwrap_or_default();
+        put_text(&mut ustar.name, &[b"./PaxHeaders/", base].concat());
+        ustar.typeflag = [b'x'];
+        ustar.mtime = of.mtime;
+        octal(&mut ustar.mode, 0o644);
+        octal(&mut ustar.uid, 0);
+        octal(&mut ustar.gid, 0);
+        octal(&mut ustar.size, size);
+        octal(&mut ustar.dev_major, 0);
+        octal(&mut ustar.dev_minor, 0);
+    }
+    header.set_cksum();
+    *header.as_bytes()
+}
+
+/// Prefix and name fields for a path, if it fits into them.
+fn split_path(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    if path.len() <= 100 {
+        return Some((b"", path));
+    }
+    // The slash between the two is not stored; the name must not be empty.
+    let last = path.len() - 1;
+    let slash = path[..last].iter().enumerate().filter(|(i, b)| **b == b'/' && *i <= 155).map(|(i, _)| i).next_back()?;
+    (path.len() - slash - 1 <= 100 && slash > 0).then(|| (&path[..slash], &path[slash + 1..]))
+}
+
+/// As GNU tar decides. A name that is no UTF-8 cannot be said in PAX either, and stays raw where it fits.
+fn needs_encoding(text: &[u8]) -> bool {
+    !text.is_ascii() && std::str::from_utf8(text).is_ok()
+}
+
+fn number_or_record(value: u64, max: u64, key: &[u8], records: &mut Vec<u8>) -> u64 {
+    if value <= max {
+        return value;
+    }
+    append_record(records, key, value.to_string().as_bytes());
+    0
+}
+
+/// GNU tar's own escapes for keywords.
+fn encode_key(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'%' => out.extend_from_slice(b"%25"),
+            b'=' => out.extend_from_slice(b"%3D"),
+            byte => out.push(*byte),
+        }
+    }
+    out
+}
+
+fn put_text(field: &mut [u8], text: &[u8]) {
+    let n = text.len().min(field.len());
+    field[..n].copy_from_slice(&text[..n]);
+}
+
+/// Digits to the field's width less one, and a NUL.
+fn octal(field: &mut [u8], value: u64) {
+    let digits = field.len() - 1;
+    let text = format!("{value:0digits$o}");
+    put_text(field, text.as_bytes());
+    field[digits] = 0;
+}

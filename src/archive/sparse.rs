@@ -1,0 +1,63 @@
+//! Holes: which parts of a file the archive holds, and where they belong.
+
+use super::error::Refusal;
+
+/// A run of bytes that the archive holds; everything between runs is zeros that were not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it belongs in the file, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// More runs than this in one file are refused; a 1 TiB disk image of 4 MiB islands stays below.
+pub(super) const EXTENTS_MAX: usize = 1 << 18;
+
+/// Checks a map against the size it claims and the bytes the archive holds for it.
+///
+/// Runs must be in order, without overlap, end within `size`, sum up to `stored`, and all but the last must be whole blocks,
+/// since every writer stores blocks and readers disagree about anything else.
+pub(super) fn check(extents: &[Extent], size: u64, stored: u64) -> Result<(), Refusal> {
+    if extents.len() > EXTENTS_MAX {
+        return Err(Refusal::SparseMapTooLarge { limit: EXTENTS_MAX });
+    }
+    let mut end = 0_u64;
+    let mut sum = 0_u64;
+    let mut ragged = false;
+    for extent in extents {
+        if extent.offset < end || (ragged && extent.len > 0) {
+            return Err(Refusal::SparseMap);
+        }
+        end = extent.offset.checked_add(extent.len).ok_or(Refusal::SparseMap)?;
+        sum = sum.checked_add(extent.len).ok_or(Refusal::SparseMap)?;
+        ragged |= extent.len % 512 != 0;
+    }
+    if end > size || sum != stored {
+        return Err(Refusal::SparseMap);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_checked() {
+        let e = |offset, len| Extent { offset, len };
+        for (extents, size, stored, good) in [
+            (vec![], 4 << 30, 0, true),
+            (vec![e(0, 512), e(1024, 100)], 1124, 612, true),
+            (vec![e(0, 512), e(4 << 30, 0)], 4 << 30, 512, true),
+            (vec![e(512, 512), e(0, 512)], 4096, 1024, false),
+            (vec![e(0, 1024), e(512, 512)], 4096, 1536, false),
+            (vec![e(0, 512)], 511, 512, false),
+            (vec![e(0, 512)], 4096, 1024, false),
+            (vec![e(0, 100), e(512, 512)], 4096, 612, false),
+            (vec![e(u64::MAX, 512)], u64::MAX, 512, false),
+        ] {
+            assert_eq!(check(&extents, size, stored).is_ok(), good, "{extents:?}");
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! Unpacks a tar stream beneath one directory.
+//!
+//! Every path is normalised (see [`super::name`]) and every directory on the way is one that this archive made, opened beneath
+//! the target's descriptor without following links. Files are created exclusively, written, then given owner, mode, extended
+//! attributes and time, in that order, since each step can undo a later one (`chown` clears set-id bits and capabilities).
+//! Directories get theirs at the end, deepest first.
+//!
+//! What happens when a path comes twice:
+//!
+//! | first | then | |
+//! |---|---|---|
+//! | directory, or made as somebody's parent | directory | the later owner, mode, time and attributes count |
+//! | directory | anything else | refused |
+//! | anything but a directory | anything | refused, also when it comes again unchanged |
+//! | anything but a directory | something below it | refused; a symbolic link is never followed |
+//! | skipped device | hard link to it | skipped too |
+//! | name differing in case | | another file; on a case-folding file system the second is refused (`EEXIST`) |
+//!
+//! Nothing is synced: the store does that once, when it commits.
+
+use std::collections::HashMap;
+use std::io::BufRead;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+pub use super::member::Limits;
+
+use super::beneath::{self, Directories};
+use super::error::{Error, Refusal, Result};
+use super::member::{Kind, Member, Members, Time};
+use super::name::{self, EntryName};
+use super::xattr;
+
+/// Whether owners are restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Owners {
+    /// As the archive says; needs root, or the mapped root of a user namespace. The default.
+    #[default]
+    Restore,
+    /// Everything belongs to the caller, and attributes of the `security` namespace are dropped.
+    Ignore,
+}
+
+/// How to unpack.
+#[derive(Debug, Clone, Default)]
+pub struct UnpackOptions {
+    /// Bounds on what the archive may ask for.
+    pub limits: Limits,
+    /// Whether owners are restored.
+    pub owners: Owners,
+    /// Resolve directories without `openat2`, as on old kernels; for tests.
+    pub stepwise: bool,
+}
+
+/// What was unpacked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpacked {
+    /// Regular files.
+    pub files: u64,
+    /// Directories, those made only as parents included, the root not.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Hard links.
+    pub hardlinks: u64,
+    /// Named pipes.
+    pub fifos: u64,
+    /// Device nodes below `./dev` that were skipped, and links to them.
+    pub devices_skipped: u64,
+    /// Extended attributes that were dropped.
+    pub xattrs_dropped: u64,
+    /// Bytes written to files, holes not counted.
+    pub file_bytes: u64,
+    /// Bytes of the tar stream.
+    pub stream_bytes: u64,
+    /// The newest modification time of all entries, in seconds since 1970.
+    pub newest_mtime: i64,
+}
+
+/// Unpacks the tar stream `input` into the empty directory `into`. `on_progress` gets the number of bytes of the stream
+/// that were consumed since its last call, about once a MiB.
+///
+/// On error the directory holds a part of the archive; the caller throws it away.
+pub fn unpack(
+    input: impl BufRead,
+    into: BorrowedFd<'_>,
+    options: &UnpackOptions,
+    on_progress: &mut dyn FnMut(u64),
+) -> Result<Unpacked> {
+    let mut members = Members::new(input, options.limits.clone());
+    let mut tree = Tree::new(into, options)?;
+    let mut told = 0;
+    let mut tell = |offset: u64, least: u64| {
+        if offset - told >= least.max(1) {
+            on_progress(offset - told);
+            told = offset;
+        }
+    };
+    while let Some(member) = members.next_member()? {
+        tree.add(&member, &mut members)?;
+        tell(members.offset(), 1 << 20);
+    }
+    members.drain()?;
+    tell(members.offset(), 0);
+    tree.done.stream_bytes = members.offset();
+    tree.finish()
+}
+
+/// What is known about a path that this archive created.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// A directory; index of its pending metadata.
+    Directory(usize),
+    Other,
+    /// A device that was left out.
+    Skipped,
+}
+
+/// A directory's metadata, to be applied once nothing more is created in it.
+#[derive(Debug)]
+struct Pending {
+    path: Vec<u8>,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: Time,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+struct Tree<'a> {
+    options: &'a UnpackOptions,
+    directories: Directories<'a>,
+    /// A second chain, so that a hard link's target does not close its own directory.
+    link_directories: Directories<'a>,
+    known: HashMap<Vec<u8>, Known>,
+    pending: Vec<Pending>,
+    /// Owner and group that a new file has by itself, when they can be foreseen.
+    own_ids: Option<(u32, u32)>,
+    done: Unpacked,
+}
+
+impl<'a> Tree<'a> {
+    fn new(into: BorrowedFd<'a>, options: &'a UnpackOptions) -> Result<Self> {
+        let stepwise = options.stepwise || !beneath::openat2_works(into);
+        tracing::debug!(stepwise, owners = ?options.owners, "unpacking");
+        let stat = rustix::fs::fstat(into).map_err(|errno| entry_error("inspect", b".", errno))?;
+        // In a set-group-id directory new files take its group, and so do new directories' files.
+        let plain = stat.st_mode & Mode::SGID.as_raw_mode() == 0;
+        let own_ids = plain.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+        Ok(Self {
+            options,
+            directories: Directories::new(into, stepwise),
+            link_directories: Directories::new(into, stepwise),
+            known: HashMap::new(),
+            pending: Vec::new(),
+            own_ids,
+            done: Unpacked { newest_mtime: i64::MIN, ..Unpacked::default() },
+        })
+    }
+
+    fn add<R: BufRead>(&mut self, member: &Member, members: &mut Members<R>) -> Result<()> {
+        let refused = |cause| Error::Refused { entry: EntryName::new(&member.path), cause };
+        let limits = &self.options.limits;
+        let path = name::normalise(&member.path, limits.path_bytes, limits.depth).map_err(refused)?;
+        self.done.newest_mtime = self.done.newest_mtime.max(member.mtime.secs);
+        if self.pending.is_empty() {
+            // The root's own entry usually comes first and replaces this.
+            self.pending.push(implied(Vec::new(), member.mtime));
+            self.known.insert(Vec::new(), Known::Directory(0));
+        }
+        if member.kind == Kind::Directory {
+            return self.directory(path, member).map_err(|e| e.or_refuse(member));
+        }
+        let Some((parent, base)) = name::split(&path) else { return Err(refused(Refusal::RootNotDirectory)) };
+        if self.known.contains_key(&path) {
+            return Err(refused(Refusal::Duplicate));
+        }
+        let skip = match &member.kind {
+            Kind::CharDevice(0, 0) => return Err(refused(Refusal::Whiteout)),
+            Kind::CharDevice(..) | Kind::BlockDevice(..) if path.starts_with(b"dev/") => true,
+            Kind::CharDevice(..) | Kind::BlockDevice(..) => return Err(refused(Refusal::Device)),
+            _ => false,
+        };
+        self.parents(parent, member.mtime).map_err(|e| e.or_refuse(member))?;
+        let known = if skip {
+            self.done.devices_skipped += 1;
+            Known::Skipped
+        } else {
+            self.create(member, parent, base, members)?
+        };
+        self.known.insert(path, known);
+        Ok(())
+    }
+
+    fn create<R: BufRead>(&mut self, member: &Member, parent: &[u8], base: &[u8], members: &mut Members<R>) -> Result<Known> {
+        match &member.kind {
+            Kind::File => self.file(member, parent, base, members)?,
+            Kind::Symlink(target) => self.symlink(member, target, parent, base)?,
+            Kind::Hardlink(target) => return self.hardlink(member, target, parent, base),
+            Kind::Fifo => self.fifo(member, parent, base)?,
+            Kind::Directory | Kind::CharDevice(..) | Kind::BlockDevice(..) => {}
+        }
+        Ok(Known::Other)
+    }
+
+    /// Makes sure that `path` and all above it are directories of this archive.
+    fn parents(&mut self, path: &[u8], mtime: Time) -> std::result::Result<(), Step> {
+        match self.known.get(path) {
+            Some(Known::Directory(_)) => return Ok(()),
+            Some(_) => return Err(Step::NotDirectory(path.to_vec())),
+            None => {}
+        }
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i).chain([path.len()]);
+        for end in ends {
+            let part = &path[..end];
+            match self.known.get(part) {
+                Some(Known::Directory(_)) => {}
+                Some(_) => return Err(Step::NotDirectory(part.to_vec())),
+                None => self.make_directory(implied(part.to_vec(), mtime))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, path: Vec<u8>, member: &Member) -> std::result::Result<(), Step> {
+        let mut pending = Pending {
+            path,
+            mode: member.mode,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            xattrs: member.xattrs.clone(),
+        };
+        match self.known.get(&pending.path) {
+            Some(Known::Directory(index)) => {
+                std::mem::swap(&mut self.pending[*index], &mut pending);
+                Ok(())
+            }
+            Some(_) => Err(Step::Duplicate),
+            None => {
+                if let Some((parent, _)) = name::split(&pending.path) {
+                    let parent = parent.to_vec();
+                    self.parents(&parent, member.mtime)?;
+                }
+                self.make_directory(pending)
+            }
+        }
+    }
+
+    fn make_directory(&mut self, pending: Pending) -> std::result::Result<(), Step> {
+        let Some((parent, base)) = name::split(&pending.path) else { return Ok(()) };
+        let fail = |source: std::io::Error| Step::Failed(entry_error_io("create the directory", &pending.path, source));
+        let parent = self.directories.open(parent).map_err(fail)?;
+        rustix::fs::mkdirat(parent, base, Mode::RWXU).map_err(|errno| fail(errno.into()))?;
+        self.done.directories += 1;
+        self.known.insert(pending.path.clone(), Known::Directory(self.pending.len()));
+        self.pending.push(pending);
+        Ok(())
+    }
+
+    fn file<R: BufRead>(&mut self, member: &Member, parent: &[u8], base: &[u8], members: &mut Members<R>) -> Result<()> {
+        let fail = |action, errno: Errno| entry_error(action, &member.path, errno);
+        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(directory, base, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| fail("create", errno))?;
+        let mut written = 0_u64;
+        match &member.extents {
+            None => members.copy_data(|bytes| {
+                written += bytes.len() as u64;
+                write_all(bytes, |rest| rustix::io::write(&file, rest)).map_err(|errno| fail("write", errno))
+            })?,
+            Some(extents) => {
+                let mut runs = extents.iter().filter(|extent| extent.len > 0);
+                let (mut at, mut left) = (0, 0);
+                members.copy_data(|mut bytes| {
+                    while !bytes.is_empty() {
+                        if left == 0 {
+                            // The map was checked to add up to the data.
+                            let Some(run) = runs.next() else { return Err(fail("write", Errno::INVAL)) };
+                            (at, left) = (run.offset, run.len);
+                        }
+                        let n = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                        write_all(&bytes[..n], |rest| {
+                            let n = rustix::io::pwrite(&file, rest, at)?;
+                            at += n as u64;
+                            Ok(n)
+                        })
+                        .map_err(|errno| fail("write", errno))?;
+                        left -= n as u64;
+                        written += n as u64;
+                        bytes = &bytes[n..];
+                    }
+                    Ok(())
+                })?;
+                rustix::fs::ftruncate(&file, member.size).map_err(|errno| fail("set the size of", errno))?;
+            }
+        }
+        self.done.files += 1;
+        self.done.file_bytes += written;
+        let meta = Meta { path: &member.path, mode: member.mode, uid: member.uid, gid: member.gid, mtime: member.mtime };
+        let chown = self.must_chown(meta.uid, meta.gid);
+        self.done.xattrs_dropped += meta.apply(&file, chown, &member.xattrs, self.options.owners)?;
+        Ok(())
+    }
+
+    fn symlink(&mut self, member: &Member, target: &[u8], parent: &[u8], base: &[u8]) -> Result<()> {
+        if target.is_empty() || target.contains(&0) || target.len() > self.options.limits.path_bytes {
+            return Err(Error::Refused { entry: EntryName::new(&member.path), cause: Refusal::SymlinkTarget });
+        }
+        let fail = |action, errno: Errno| entry_error(action, &member.path, errno);
+        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
+        rustix::fs::symlinkat(target, directory, base).map_err(|errno| fail("create", errno))?;
+        self.done.symlinks += 1;
+        // Nothing that travels can be set on a symbolic link.
+        self.done.xattrs_dropped += member.xattrs.len() as u64;
+        self.finish_by_name(member, parent, base, false)
+    }
+
+    fn fifo(&mut self, member: &Member, parent: &[u8], base: &[u8]) -> Result<()> {
+        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
+        rustix::fs::mknodat(directory, base, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .map_err(|errno| entry_error("create", &member.path, errno))?;
+        self.done.fifos += 1;
+        self.done.xattrs_dropped += member.xattrs.len() as u64;
+        self.finish_by_name(member, parent, base, true)
+    }
+
+    /// Owner, mode and time of something that cannot be opened; it was just created, exclusively, by this process.
+    fn finish_by_name(&mut self, member: &Member, parent: &[u8], base: &[u8], mode: bool) -> Result<()> {
+        let chown = self.must_chown(member.uid, member.gid);
+        let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
+        if chown {
+            let (uid, gid) = (Uid::from_raw(member.uid), Gid::from_raw(member.gid));
+            rustix::fs::chownat(directory, base, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| owner_error(&member.path, member.uid, member.gid, errno))?;
+        }
+        if mode {
+            rustix::fs::chmodat(directory, base, Mode::from_raw_mode(member.mode), AtFlags::empty())
+                .map_err(|errno| entry_error("set the mode of", &member.path, errno))?;
+        }
+        rustix::fs::utimensat(directory, base, &timestamps(member.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| entry_error("set the time of", &member.path, errno))
+    }
+
+    fn hardlink(&mut self, member: &Member, raw_target: &[u8], parent: &[u8], base: &[u8]) -> Result<Known> {
+        let entry = || EntryName::new(&member.path);
+        let shown = || EntryName::new(raw_target);
+        let refused = |cause| Error::Refused { entry: entry(), cause };
+        let limits = &self.options.limits;
+        let target = name::normalise(raw_target, limits.path_bytes, limits.depth)
+            .map_err(|cause| refused(Refusal::LinkTarget { target: shown(), cause: Box::new(cause) }))?;
+        match self.known.get(&target) {
+            Some(Known::Other) => {}
+            Some(Known::Directory(_)) => return Err(refused(Refusal::LinkToDirectory { target: shown() })),
+            Some(Known::Skipped) => {
+                self.done.devices_skipped += 1;
+                return Ok(Known::Skipped);
+            }
+            None => return Err(refused(Refusal::LinkToUnknown { target: shown() })),
+        }
+        let Some((from, from_base)) = name::split(&target) else {
+            return Err(refused(Refusal::LinkToDirectory { target: shown() }));
+        };
+        let open = |e| entry_error_io("open the directory of", &member.path, e);
+        let from = self.link_directories.open(from).map_err(open)?;
+        let directory = self.directories.open(parent).map_err(open)?;
+        rustix::fs::linkat(from, from_base, directory, base, AtFlags::empty())
+            .map_err(|errno| entry_error("link", &member.path, errno))?;
+        self.done.hardlinks += 1;
+        Ok(Known::Other)
+    }
+
+    fn must_chown(&self, uid: u32, gid: u32) -> bool {
+        self.options.owners == Owners::Restore && self.own_ids != Some((uid, gid))
+    }
+
+    /// Gives all directories their metadata, children before parents.
+    fn finish(mut self) -> Result<Unpacked> {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.sort_unstable_by(|a, b| b.path.cmp(&a.path));
+        for directory in &pending {
+            let shown: &[u8] = if directory.path.is_empty() { b"." } else { &directory.path };
+            let chown = self.must_chown(directory.uid, directory.gid) || directory.path.is_empty();
+            let fd = self.directories.open(&directory.path).map_err(|e| entry_error_io("open", shown, e))?;
+            let meta = Meta { path: shown, mode: directory.mode, uid: directory.uid, gid: directory.gid, mtime: directory.mtime };
+            let chown = chown && self.options.owners == Owners::Restore;
+            self.done.xattrs_dropped += meta.apply(fd, chown, &directory.xattrs, self.options.owners)?;
+        }
+        if self.done.newest_mtime == i64::MIN {
+            self.done.newest_mtime = 0;
+        }
+        Ok(self.done)
+    }
+}
+
+/// Why a directory could not be made.
+#[derive(Debug)]
+enum Step {
+    NotDirectory(Vec<u8>),
+    Duplicate,
+    Failed(Error),
+}
+
+impl Step {
+    fn or_refuse(self, member: &Member) -> Error {
+        let cause = match self {
+            Self::NotDirectory(parent) => Refusal::ParentNotDirectory { parent: EntryName::new(&parent) },
+            Self::Duplicate => Refusal::Duplicate,
+            Self::Failed(error) => return error,
+        };
+        Error::Refused { entry: EntryName::new(&member.path), cause }
+    }
+}
+
+/// A directory that no entry describes.
+fn implied(path: Vec<u8>, mtime: Time) -> Pending {
+    Pending { path, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: Vec::new() }
+}
+
+/// Metadata of something that is open.
+struct Meta<'a> {
+    path: &'a [u8],
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: Time,
+}
+
+impl Meta<'_> {
+    /// Owner, mode, attributes, time. Returns how many attributes were dropped.
+    fn apply(&self, fd: impl std::os::fd::AsFd, chown: bool, xattrs: &[(Vec<u8>, Vec<u8>)], owners: Owners) -> Result<u64> {
+        let fd = fd.as_fd();
+        if chown {
+            rustix::fs::fchown(fd, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
+                .map_err(|errno| owner_error(self.path, self.uid, self.gid, errno))?;
+        }
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode)).map_err(|errno| entry_error("set the mode of", self.path, errno))?;
+        let mut dropped = 0;
+        for (name, value) in xattrs {
+            if !xattr::travels(name) || (owners == Owners::Ignore && !name.starts_with(b"user.")) {
+                tracing::debug!(entry = %EntryName::new(self.path), attribute = %EntryName::new(name), "dropped");
+                dropped += 1;
+                continue;
+            }
+            let converted;
+            let value = if name == xattr::CAPABILITY {
+                converted = xattr::portable_capability(value);
+                &converted
+            } else {
+                value
+            };
+            rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()).map_err(|errno| Error::Xattr {
+                action: "set",
+                attribute: EntryName::new(name),
+                entry: EntryName::new(self.path),
+                source: errno.into(),
+            })?;
+        }
+        rustix::fs::futimens(fd, &timestamps(self.mtime)).map_err(|errno| entry_error("set the time of", self.path, errno))?;
+        Ok(dropped)
+    }
+}
+
+/// Modification time as given; access time the same, so that nothing depends on when this ran.
+fn timestamps(mtime: Time) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn write_all(mut bytes: &[u8], mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match write(bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn entry_error(action: &'static str, path: &[u8], errno: Errno) -> Error {
+    entry_error_io(action, path, errno.into())
+}
+
+fn entry_error_io(action: &'static str, path: &[u8], source: std::io::Error) -> Error {
+    Error::Entry { action, entry: EntryName::new(path), source }
+}
+
+/// The kernel answers EINVAL, not EPERM, to an id that the user namespace does not map.
+fn owner_error(path: &[u8], uid: u32, gid: u32, errno: Errno) -> Error {
+    if errno == Errno::INVAL {
+        Error::UnmappedOwner { entry: EntryName::new(path), uid, gid }
+    } else {
+        entry_error("set the owner of", path, errno)
+    }
+}
