@@ -72,6 +72,17 @@ pub enum Step {
         /// Makes `sync` a no-op.
         volatile: bool,
     },
+    /// Stacks layers at a place inside the new root; `sync` there is a no-op.
+    OverlayAt {
+        /// Read-only layers of the host, the topmost first.
+        lower: Vec<PathBuf>,
+        /// Where changes go, on the host.
+        upper: PathBuf,
+        /// The overlay's own directory, on the same file system as `upper`.
+        work: PathBuf,
+        /// In the new root.
+        target: PathBuf,
+    },
     /// Binds a directory of the host as the new root, without layers.
     BindRoot {
         /// On the host.
@@ -259,6 +270,7 @@ impl Step {
             Self::Overlay { lower, upper, work, mountpoint, .. } => {
                 lower.iter().chain([upper, work, mountpoint]).map(PathBuf::as_path).collect()
             }
+            Self::OverlayAt { lower, upper, work, target } => lower.iter().chain([upper, work, target]).map(PathBuf::as_path).collect(),
             Self::BindRoot { source, .. } => vec![source],
             Self::Bind { source, target, .. } => vec![source, target],
             Self::Tmpfs { target, .. } | Self::Proc { target } | Self::Sys { target } | Self::Dev { target } => vec![target],
@@ -279,6 +291,13 @@ impl fmt::Display for Step {
                 }
                 write!(out, " upper {} work {}", upper.display(), work.display())?;
                 out.write_str(if *volatile { " volatile" } else { "" })
+            }
+            Self::OverlayAt { lower, upper, work, target } => {
+                write!(out, "overlay on {}:", target.display())?;
+                for layer in lower {
+                    write!(out, " lower {}", layer.display())?;
+                }
+                write!(out, " upper {} work {} volatile", upper.display(), work.display())
             }
             Self::BindRoot { source, read_only } => write!(out, "bind {} as root{}", source.display(), access(*read_only)),
             Self::Bind { source, target, read_only } => {

@@ -10,6 +10,7 @@ use super::launch::MountCalls;
 use super::plan::{Network, Plan, Step};
 use crate::sys::inroot::{self, Root};
 use crate::sys::mount::{self, Attributes, NewFileSystem};
+use crate::sys::overlay::{Overlay, Writable, open_directory};
 use crate::sys::{Error, Result, mountcompat, tree};
 
 /// The root being made.
@@ -53,9 +54,17 @@ impl<'plan> Building<'plan> {
         match step {
             Step::FreshDirectory { path } => fresh_directory(path),
             Step::Overlay { lower, upper, work, mountpoint, volatile } => {
-                let root = self.overlay(lower, upper, work, mountpoint, *volatile)?;
+                let overlay = Overlay { lower, writable: Some(Writable { upper, work, volatile: *volatile }) };
+                let root = overlay.mount_on(mountpoint, self.calls == MountCalls::Newest)?;
                 self.root = Some(Root::new(root, self.calls == MountCalls::Oldest));
                 Ok(())
+            }
+            Step::OverlayAt { lower, upper, work, target } => {
+                let place = self.root()?.directory(target, 0o755)?;
+                // The place is given by its descriptor: its path would be looked up in the host's root.
+                let link = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
+                let overlay = Overlay { lower, writable: Some(Writable { upper, work, volatile: true }) };
+                overlay.mount_on(&link, self.calls == MountCalls::Newest).map(drop)
             }
             Step::BindRoot { source, read_only } => self.bind_root(source, *read_only),
             Step::Bind { source, target, read_only } => self.bind(source, target, *read_only),
@@ -73,27 +82,6 @@ impl<'plan> Building<'plan> {
             Step::MakeConfDirectory => self.make_conf_directory(),
             Step::PivotRoot => Ok(()),
         }
-    }
-
-    fn overlay(&self, lower: &[PathBuf], upper: &Path, work: &Path, mountpoint: &Path, volatile: bool) -> Result<OwnedFd> {
-        // Descriptors must live until the mount is made: long or strange paths are passed as `/proc/self/fd/N`.
-        let mut open = Vec::new();
-        let lower: Vec<String> = lower.iter().map(|path| plain_path(path, &mut open)).collect::<Result<_>>()?;
-        let (upper, work) = (plain_path(upper, &mut open)?, plain_path(work, &mut open)?);
-        if self.calls == MountCalls::Newest {
-            match overlay_by_context(&lower, &upper, &work, volatile) {
-                Ok(overlay) => {
-                    let target = open_directory(mountpoint)?;
-                    mount::attach(overlay.as_fd(), target.as_fd(), mountpoint.display())?;
-                    return Ok(overlay);
-                }
-                // `lowerdir+` came with Linux 6.5.
-                Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOSYS)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        mountcompat::mount_overlay(&lower, &upper, &work, volatile, mountpoint)?;
-        open_directory(mountpoint)
     }
 
     fn bind_root(&mut self, source: &Path, read_only: bool) -> Result<()> {
@@ -197,21 +185,6 @@ fn fresh_directory(path: &Path) -> Result<()> {
     rustix::fs::mkdir(path, Mode::RWXU).map_err(Error::of("mkdir", path.display()))
 }
 
-fn overlay_by_context(lower: &[String], upper: &str, work: &str, volatile: bool) -> Result<OwnedFd> {
-    let overlay = NewFileSystem::open("overlay")?;
-    overlay.string("source", "gentoomuch")?;
-    overlay.flag("userxattr")?;
-    for layer in lower {
-        overlay.string("lowerdir+", layer)?;
-    }
-    overlay.string("upperdir", upper)?;
-    overlay.string("workdir", work)?;
-    if volatile {
-        overlay.flag("volatile")?;
-    }
-    overlay.mount(Attributes::default())
-}
-
 fn tmpfs(size: Option<u64>, mode: u32, attributes: Attributes) -> Result<OwnedFd> {
     let tmpfs = NewFileSystem::open("tmpfs")?;
     tmpfs.string("mode", &format!("{mode:o}"))?;
@@ -235,22 +208,4 @@ fn devpts() -> Result<OwnedFd> {
         Err(error) if error.errno() == Some(libc::EINVAL) => make(None),
         answer => answer,
     }
-}
-
-/// `fsconfig` takes 255 bytes, and the overlay's own parser gives meaning to `\`, `:` and `,`.
-fn plain_path(path: &Path, open: &mut Vec<OwnedFd>) -> Result<String> {
-    match path.to_str() {
-        Some(text) if text.len() < 256 && !text.contains(['\\', ':', ',']) => Ok(text.to_owned()),
-        _ => {
-            let directory = open_directory(path)?;
-            let text = format!("/proc/self/fd/{}", directory.as_raw_fd());
-            open.push(directory);
-            Ok(text)
-        }
-    }
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(Error::of("open", path.display()))
 }

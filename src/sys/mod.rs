@@ -13,6 +13,7 @@ pub mod inroot;
 pub mod memfd;
 pub mod mount;
 pub mod mountcompat;
+pub mod overlay;
 pub mod namespace;
 pub mod network;
 pub mod process;

@@ -16,12 +16,15 @@ use super::{Error, Result};
 /// The option string of `mount(2)` holds one page; what is longer is refused by the kernel without words.
 const OPTIONS_LIMIT: usize = 4095;
 
-/// Mounts an overlay by the option string. Each path must be free of `:`, `,` and `\` (see [`crate::sandbox`], which passes
+/// Mounts an overlay by the option string; `writable` is upper directory, work directory, and whether `sync` is a no-op. Each path must be free of `:`, `,` and `\` (see [`super::overlay`], which passes
 /// `/proc/self/fd/N` for those).
-pub fn mount_overlay(lower: &[String], upper: &str, work: &str, volatile: bool, target: &Path) -> Result<()> {
-    let mut options = format!("userxattr,lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
-    if volatile {
-        options.push_str(",volatile");
+pub fn mount_overlay(lower: &[String], writable: Option<&(String, String, bool)>, target: &Path) -> Result<()> {
+    let mut options = format!("userxattr,lowerdir={}", lower.join(":"));
+    if let Some((upper, work, volatile)) = writable {
+        options.push_str(&format!(",upperdir={upper},workdir={work}"));
+        if *volatile {
+            options.push_str(",volatile");
+        }
     }
     let shown = format!("overlay, {}, {options}", target.display());
     if options.len() > OPTIONS_LIMIT {
@@ -160,7 +163,7 @@ mod tests {
     #[test]
     fn options_beyond_a_page_are_refused_before_the_kernel_sees_them() {
         let lower = vec!["/x".repeat(100); 40];
-        let error = mount_overlay(&lower, "/u", "/w", false, Path::new("/m")).unwrap_err();
+        let error = mount_overlay(&lower, Some(&("/u".to_owned(), "/w".to_owned(), false)), Path::new("/m")).unwrap_err();
         assert_eq!(error.errno(), Some(libc::E2BIG));
     }
 }
