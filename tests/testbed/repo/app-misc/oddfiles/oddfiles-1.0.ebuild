@@ -36,13 +36,14 @@ src_install() {
 	fperms 0755 /usr/bin/oddfiles-cap
 	setcap cap_net_raw,cap_net_bind_service+ep "${ED}/usr/bin/oddfiles-cap" || die
 
-	# directories: empty, kept, sticky, set-gid, private to another user
-	dodir "${lib}/empty"
+	# directories: kept, sticky, set-gid, private to another user (the empty one: see pkg_preinst)
 	keepdir "${lib}/kept" /var/spool/oddfiles
 	fperms 1777 /var/spool/oddfiles
 	dodir "${lib}/setgid" "${lib}/private"
 	fowners root:60 "${lib}/setgid"
 	fperms 2775 "${lib}/setgid"
+	echo shared >"${ED}${lib}/setgid/file" || die
+	chown 0:60 "${ED}${lib}/setgid/file" || die
 	fowners 1:1 "${lib}/private"
 	fperms 0700 "${lib}/private"
 
@@ -93,6 +94,11 @@ src_install() {
 	mkfifo -m 0622 "${ED}${lib}/pipe" || die
 
 	touch -d '2001-02-03 04:05:06 UTC' "${ED}${lib}/hardlink-1" || die
+}
+
+# EAPI 8 removes empty directories from the image before this.
+pkg_preinst() {
+	mkdir -m 0755 "${ED}/usr/lib/oddfiles/empty" || die
 }
 
 pkg_postinst() {
