@@ -11,7 +11,8 @@
 //! * [`member`] reads a tar stream entry by entry with bounded memory and believes nothing it is told;
 //! * [`unpack`] creates files, never leaving the directory it was given;
 //! * [`pack`] writes a directory tree as a tar whose bytes depend on nothing but the tree;
-//! * [`list()`] looks at an archive without unpacking it.
+//! * [`list()`] looks at an archive without unpacking it;
+//! * [`tasks`] holds the functions that run inside the id map.
 
 pub mod decode;
 pub mod digest;
@@ -22,12 +23,14 @@ pub mod member;
 pub mod name;
 pub mod owners;
 pub mod pack;
+pub mod tasks;
 pub mod unpack;
 
 mod beneath;
 mod beneath_stepwise;
 mod contents;
 mod error;
+mod merged;
 mod pax;
 #[cfg(test)]
 mod round_trip;

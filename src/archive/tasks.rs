@@ -1,0 +1,317 @@
+//! What runs inside the id map: importing a verified archive into a layer, exporting a build state.
+//!
+//! Each task has a function on the caller's side ([`import`], [`export`]) that starts it, turns its events into progress and gives
+//! back its typed result; [`lookup`] finds the functions on the helper's side. Nothing is synced here.
+
+use std::fs::File;
+use std::io::Seek as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::decode;
+use super::digest::{Algorithm, Digests};
+use super::encode::{Codec, encode};
+use super::error::{Error, Result};
+use super::exclude::Excludes;
+use super::merged;
+use super::owners::OwnerNames;
+use super::pack::{Format, PackOptions, pack};
+use super::unpack::{UnpackOptions, Unpacked, unpack};
+use crate::progress::{Event, Observer};
+use crate::sandbox::{self, EventSink, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions};
+
+/// Unpacks a verified archive: [`ImportInput`] and the open archive to [`Unpacked`].
+pub const IMPORT: &str = "archive.import";
+/// Packs a chain of layers: [`ExportInput`] and the output, perhaps a second one for its `CONTENTS`, to [`Exported`].
+pub const EXPORT: &str = "archive.export";
+
+/// An archive may unpack to this many times its size, or to [`SMALL_BYTES`] if that is more; stage3 files reach 5.
+const RATIO_MAX: u64 = 200;
+const SMALL_BYTES: u64 = 4 << 30;
+
+/// Input of [`IMPORT`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportInput {
+    /// Where the archive is, for messages; what is read is the descriptor.
+    pub source: PathBuf,
+    /// The empty directory to unpack into.
+    pub into: PathBuf,
+    /// The size in bytes that was verified.
+    pub size: u64,
+    /// The SHA512 that was verified, in lower-case hex.
+    pub sha512: String,
+    /// The BLAKE2B that was verified, in lower-case hex; empty if upstream gave none.
+    pub blake2b: String,
+    /// Threads for decompression.
+    pub threads: u32,
+}
+
+/// Input of [`EXPORT`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportInput {
+    /// Directories of the layers, topmost first.
+    pub layers: Vec<PathBuf>,
+    /// The archive's format.
+    pub format: Format,
+    /// The compressor's level; `None` means its default.
+    pub level: Option<u32>,
+    /// Threads for compression.
+    pub threads: u32,
+    /// Patterns for what is left out, see [`Excludes`].
+    pub exclude: Vec<String>,
+    /// Patterns for what is kept nevertheless.
+    pub keep: Vec<String>,
+    /// Seconds since 1970 that no modification time exceeds.
+    pub mtime_clamp: i64,
+}
+
+/// What was exported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// Entries in the archive.
+    pub entries: u64,
+    /// Bytes of the uncompressed tar.
+    pub bytes_tar: u64,
+    /// Size and digests (SHA512, BLAKE2B, SHA256) of the archive.
+    pub archive: Digests,
+    /// The same of `CONTENTS.gz`, if it was asked for.
+    pub contents: Option<Digests>,
+}
+
+/// So many bytes more are done.
+#[derive(Debug, Serialize, Deserialize)]
+struct Advance {
+    bytes: u64,
+}
+
+/// Finds this module's tasks by name.
+pub fn lookup(name: &str) -> Option<TaskFn> {
+    match name {
+        IMPORT => Some(run_import),
+        EXPORT => Some(run_export),
+        _ => None,
+    }
+}
+
+/// Unpacks the open, verified archive into a layer, inside the launcher's id map. Progress is in bytes of the compressed
+/// file. `hold` are lock descriptors that the task's process keeps.
+///
+/// On failure the layer holds a part of the archive and must be thrown away. A [`sandbox::Error::Task`] of kind
+/// `archive-changed` means that the file is no longer the one that was verified.
+pub fn import(
+    launcher: &Launcher,
+    input: &ImportInput,
+    archive: OwnedFd,
+    hold: Vec<OwnedFd>,
+    observer: &dyn Observer,
+) -> sandbox::Result<Unpacked> {
+    let options = TaskOptions { fds: vec![archive], mounts: false, hold };
+    call(launcher, IMPORT, input, options, observer, &Event::Begin { what: "unpacking", total: Some(input.size) })
+}
+
+/// Packs a chain of layers into `out`, inside the launcher's id map and a mount namespace of its own; a compressed listing goes to
+/// `contents`. Progress is in bytes of the uncompressed tar.
+pub fn export(
+    launcher: &Launcher,
+    input: &ExportInput,
+    out: OwnedFd,
+    contents: Option<OwnedFd>,
+    hold: Vec<OwnedFd>,
+    observer: &dyn Observer,
+) -> sandbox::Result<Exported> {
+    let options = TaskOptions { fds: std::iter::once(out).chain(contents).collect(), mounts: true, hold };
+    call(launcher, EXPORT, input, options, observer, &Event::Begin { what: "packing", total: None })
+}
+
+fn call<T: for<'a> Deserialize<'a>>(
+    launcher: &Launcher,
+    task: &'static str,
+    input: &impl Serialize,
+    options: TaskOptions,
+    observer: &dyn Observer,
+    begin: &Event<'_>,
+) -> sandbox::Result<T> {
+    observer.event(begin);
+    let answer = launcher.task(task, input, options, &mut |event| {
+        if let Ok(Advance { bytes }) = serde_json::from_value(event) {
+            observer.event(&Event::Advance(bytes));
+        }
+    });
+    observer.event(&Event::End);
+    serde_json::from_value(answer?).map_err(|error| {
+        let failure = TaskFailure::of("archive-protocol", &Error::Input { task, source: error });
+        sandbox::Error::Task { name: task.to_owned(), failure }
+    })
+}
+
+fn run_import(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
+    answer(IMPORT, do_import(context))
+}
+
+fn run_export(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
+    answer(EXPORT, do_export(context))
+}
+
+fn answer<T: Serialize>(task: &'static str, result: Result<T>) -> std::result::Result<serde_json::Value, TaskFailure> {
+    result
+        .and_then(|value| serde_json::to_value(value).map_err(|source| Error::Input { task, source }))
+        .map_err(|error| TaskFailure::of(kind(&error), &error))
+}
+
+/// The word that a caller on the other side of the process boundary matches on.
+fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::Changed { .. } | Error::Resized { .. } => "archive-changed",
+        Error::Refused { .. } | Error::TooManyEntries { .. } | Error::TooManyBytes { .. } => "archive-refused",
+        Error::Read { .. } | Error::Truncated { .. } | Error::Header { .. } => "archive-damaged",
+        Error::UnmappedOwner { .. } => "archive-unmapped-owner",
+        Error::Pattern { .. } => "archive-pattern",
+        _ => "archive-io",
+    }
+}
+
+fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
+    let input: ImportInput = parse(IMPORT, context)?;
+    let [archive] = descriptors(IMPORT, context)?;
+    let mut archive = File::from(archive);
+    let open = |source| Error::Open { path: input.source.clone(), source };
+    // The verifier read the same open file, to its end.
+    archive.rewind().map_err(open)?;
+    let into = merged::directory(&input.into)?;
+    let mut decoder = decode::open_file(archive, input.threads, &[Algorithm::Sha512, Algorithm::Blake2b])?;
+    let mut progress = Progress { events: context.events.clone(), position: decoder.position(), told: 0 };
+    let mut options = UnpackOptions::default();
+    options.limits.stream_bytes = stream_limit(input.size, options.limits.stream_bytes);
+    let unpacked = unpack(&mut decoder, into.as_fd(), &options, &mut |_| progress.tell(1 << 20));
+    progress.tell(1);
+    // Also after a failure: an exchanged file is the better explanation of whatever was wrong inside.
+    let digests = decoder.finish()?;
+    check(&input, &digests)?;
+    unpacked
+}
+
+fn stream_limit(size: u64, most: u64) -> u64 {
+    size.saturating_mul(RATIO_MAX).max(SMALL_BYTES).min(most)
+}
+
+fn check(input: &ImportInput, digests: &Digests) -> Result<()> {
+    if digests.size != input.size {
+        return Err(Error::Resized { path: input.source.clone(), found: digests.size, expected: input.size });
+    }
+    for (algorithm, expected) in [(Algorithm::Sha512, &input.sha512), (Algorithm::Blake2b, &input.blake2b)] {
+        let found = digests.get(algorithm);
+        let waived = algorithm == Algorithm::Blake2b && expected.is_empty();
+        if found != expected && !waived {
+            return Err(Error::Changed {
+                path: input.source.clone(),
+                algorithm: algorithm.name(),
+                found: found.to_owned(),
+                expected: expected.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Tells how much of the compressed file is read.
+struct Progress {
+    events: EventSink,
+    position: Arc<AtomicU64>,
+    told: u64,
+}
+
+impl Progress {
+    fn tell(&mut self, least: u64) {
+        let position = self.position.load(Ordering::Relaxed);
+        if position - self.told >= least {
+            // If nobody listens any more, this process is about to end.
+            let _ = self.events.send(&Advance { bytes: position - self.told });
+            self.told = position;
+        }
+    }
+}
+
+fn do_export(context: &mut TaskContext) -> Result<Exported> {
+    let input: ExportInput = parse(EXPORT, context)?;
+    let contents = if context.fds.len() == 2 { context.fds.pop() } else { None };
+    let [out] = descriptors(EXPORT, context)?;
+    let root = merged::open(&input.layers, false)?;
+    let digests = vec![Algorithm::Sha512, Algorithm::Blake2b, Algorithm::Sha256];
+    let options = PackOptions {
+        format: input.format,
+        level: input.level,
+        threads: input.threads,
+        exclude: Excludes::new(&input.exclude, &input.keep)?,
+        mtime_clamp: input.mtime_clamp,
+        names: OwnerNames::read(root.as_fd()),
+        digests: digests.clone(),
+    };
+    let events = context.events.clone();
+    let packed = pack(root.as_fd(), File::from(out), &options, &mut |bytes| {
+        // As above.
+        let _ = events.send(&Advance { bytes });
+    })?;
+    let contents = contents
+        .map(|out| {
+            let chunks = packed.contents.chunks(decode::CHUNK).map(<[u8]>::to_vec);
+            encode(chunks, File::from(out), Codec::Gzip(9), input.threads, &digests)
+        })
+        .transpose()?;
+    Ok(Exported { entries: packed.entries, bytes_tar: packed.bytes_tar, archive: packed.digests, contents })
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(task: &'static str, context: &mut TaskContext) -> Result<T> {
+    serde_json::from_value(context.input.take()).map_err(|source| Error::Input { task, source })
+}
+
+fn descriptors<const N: usize>(task: &'static str, context: &mut TaskContext) -> Result<[OwnedFd; N]> {
+    let fds = std::mem::take(&mut context.fds);
+    let got = fds.len();
+    fds.try_into().map_err(|_| Error::Descriptors { task, needed: N, got })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::unpack::Limits;
+    use super::*;
+
+    #[test]
+    fn a_ratio_bomb_is_bounded() {
+        let most = Limits::default().stream_bytes;
+        assert_eq!(stream_limit(1000, most), 4 << 30);
+        assert_eq!(stream_limit(100 << 20, most), 20_000 << 20);
+        assert_eq!(stream_limit(u64::MAX, most), most);
+    }
+
+    #[test]
+    fn the_verified_size_and_digests_must_come_again() {
+        let input = ImportInput {
+            source: "/s/stage3.tar.xz".into(),
+            into: "/x".into(),
+            size: 3,
+            sha512: "aa".into(),
+            blake2b: "bb".into(),
+            threads: 1,
+        };
+        let digests = |size, sha512: &str, blake2b: &str| Digests {
+            size,
+            hex: [(Algorithm::Sha512, sha512.to_owned()), (Algorithm::Blake2b, blake2b.to_owned())].into(),
+        };
+        assert!(check(&input, &digests(3, "aa", "bb")).is_ok());
+        assert!(check(&ImportInput { blake2b: String::new(), ..input.clone() }, &digests(3, "aa", "xx")).is_ok());
+        for (found, words) in [
+            (digests(4, "aa", "bb"), "`/s/stage3.tar.xz` changed after it was verified: it has 4 bytes, not 3"),
+            (digests(3, "ab", "bb"), "`/s/stage3.tar.xz` changed after it was verified: its SHA512 is ab, not aa"),
+            (digests(3, "aa", "bc"), "`/s/stage3.tar.xz` changed after it was verified: its BLAKE2B is bc, not bb"),
+            (Digests { size: 3, ..Digests::default() }, "`/s/stage3.tar.xz` changed after it was verified: its SHA512 is , not aa"),
+        ] {
+            let error = check(&input, &found).unwrap_err();
+            assert_eq!(error.to_string(), words);
+            assert_eq!(kind(&error), "archive-changed");
+        }
+    }
+}
