@@ -30,7 +30,6 @@ mod beneath;
 mod beneath_stepwise;
 mod contents;
 mod error;
-mod merged;
 mod pax;
 #[cfg(test)]
 mod round_trip;

@@ -10,19 +10,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
+use super::beneath::DIRECTORY;
 use super::decode;
 use super::digest::{Algorithm, Digests};
 use super::encode::{Codec, encode};
 use super::error::{Error, Result};
 use super::exclude::Excludes;
-use super::merged;
 use super::owners::OwnerNames;
 use super::pack::{Format, PackOptions, pack};
 use super::unpack::{UnpackOptions, Unpacked, unpack};
 use crate::progress::{Event, Observer};
 use crate::sandbox::{self, EventSink, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions};
+use crate::sys::overlay;
 
 /// Unpacks a verified archive: [`ImportInput`] and the open archive to [`Unpacked`].
 pub const IMPORT: &str = "archive.import";
@@ -181,7 +183,8 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     let open = |source| Error::Open { path: input.source.clone(), source };
     // The verifier read the same open file, to its end.
     archive.rewind().map_err(open)?;
-    let into = merged::directory(&input.into)?;
+    let into = rustix::fs::open(&input.into, DIRECTORY, Mode::empty())
+        .map_err(|errno| Error::Open { path: input.into.clone(), source: errno.into() })?;
     let mut decoder = decode::open_file(archive, input.threads, &[Algorithm::Sha512, Algorithm::Blake2b])?;
     let mut progress = Progress { events: context.events.clone(), position: decoder.position(), told: 0 };
     let mut options = UnpackOptions::default();
@@ -239,7 +242,10 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
     let input: ExportInput = parse(EXPORT, context)?;
     let contents = if context.fds.len() == 2 { context.fds.pop() } else { None };
     let [out] = descriptors(EXPORT, context)?;
-    let root = merged::open(&input.layers, false)?;
+    // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
+    let top = input.layers.first().cloned().unwrap_or_default();
+    let root =
+        overlay::mount_read_only(&input.layers, &top).map_err(|source| Error::Merge { layers: input.layers.len(), source })?;
     let digests = vec![Algorithm::Sha512, Algorithm::Blake2b, Algorithm::Sha256];
     let options = PackOptions {
         format: input.format,
