@@ -1,1 +1,395 @@
 //! Whole directories, written into a temporary place and read.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+/// A directory from `(path, content)`.
+fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, content) in files {
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let config = ConfigDir::open(dir.path()).unwrap();
+    (dir, config)
+}
+
+/// The message of an error with the temporary directory left out.
+fn message(dir: &Path, error: &Error) -> String {
+    error.to_string().replace(&format!("{}/", dir.display()), "")
+}
+
+fn merged(files: &[(&str, &str)]) -> PortageDir {
+    let (dir, config) = config(files);
+    let definition = config.stage3("base").unwrap_or_else(|error| panic!("{}", message(dir.path(), &error)));
+    config.portage_dir(&definition).unwrap_or_else(|error| panic!("{}", message(dir.path(), &error)))
+}
+
+fn merge_error(files: &[(&str, &str)]) -> String {
+    let (dir, config) = config(files);
+    let definition = config.stage3("base").unwrap_or_else(|error| panic!("{}", message(dir.path(), &error)));
+    message(dir.path(), &config.portage_dir(&definition).unwrap_err())
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = ConfigDir::open(&dir.path().join("x")).unwrap_err();
+    assert_eq!(message(dir.path(), &error), "there is no configuration directory at `x`");
+    fs::write(dir.path().join("file"), "").unwrap();
+    let error = ConfigDir::open(&dir.path().join("file")).unwrap_err();
+    assert_eq!(message(dir.path(), &error), "`file` is not a directory");
+}
+
+#[test]
+fn reads_env_with_the_old_names() {
+    let (_dir, config) = config(&[
+        ("env/arch", "# ours\narm64\n"),
+        ("env/jobs", "8\r\n"),
+        ("env/stage_key", "0xABCD\n"),
+        ("env/uid", "1000"),
+        ("env/tree", "gentoo-20260801\nguru 0123abcd\n"),
+        ("env/README.md", "x"),
+    ]);
+    let env = config.env("amd64").unwrap();
+    assert_eq!((env.arch.as_str(), env.jobs.unwrap().value), ("arm64", 8));
+    assert_eq!(env.sign_key.unwrap().value, "0xABCD");
+    assert_eq!(env.tree["gentoo"].value, "gentoo-20260801");
+    assert_eq!(env.tree["guru"].value, "0123abcd");
+    let notes: Vec<&str> = env.notes.iter().map(|note| note.message.as_str()).collect();
+    assert_eq!(
+        notes,
+        ["`stage_key` is the old name of `sign_key` and is read as such", "without effect: builds run as the user who starts them"]
+    );
+}
+
+#[test]
+fn env_defaults_to_the_callers_architecture() {
+    let (_dir, config) = config(&[]);
+    let env = config.env("riscv").unwrap();
+    assert_eq!(env.arch, "riscv");
+    assert!(env.jobs.is_none() && env.sign_key.is_none() && env.tree.is_empty() && env.notes.is_empty());
+}
+
+#[test]
+fn everything_wrong_in_env_is_said_at_once() {
+    let (dir, config) = config(&[("env/arch", "amd46"), ("env/jobs", "many"), ("env/sign_key", "A\nB\n"), ("env/sing_key", "A")]);
+    insta::assert_snapshot!(message(dir.path(), &config.env("amd64").unwrap_err()), @r"
+    env/arch:1: `amd46` is no architecture of Gentoo
+      hint: did you mean `amd64`?
+    env/jobs:1: `many` is no number of jobs
+    env/sign_key:2: `B` is one too many: the file holds one value
+      hint: the first is `A` on line 1
+    env/sing_key: warning: this setting is not known
+      hint: did you mean `sign_key`?
+    ");
+}
+
+#[test]
+fn reads_a_nested_stage3_definition() {
+    let (_dir, config) = config(&[
+        ("stage3.defines/gentoomuch/builder/cpu", "v3 # fast\n"),
+        ("stage3.defines/gentoomuch/builder/portage.local", "\n# first\ngentoomuch/builder  \r\nmusl\n"),
+        ("stage3.defines/gentoomuch/builder/packages", "@gentoomuch/builder\napp-misc/hello\n@world\n"),
+        ("stage3.defines/gentoomuch/builder/portage.profile", "default/linux/amd64/23.0/musl\n"),
+        ("stage3.defines/gentoomuch/builder/network", "=app-misc/live-9999\n"),
+        ("stage3.defines/gentoomuch/README.md", "x"),
+        ("stage3.defines/README.md", "x"),
+        ("stage3.defines/plain/packages", ""),
+        ("cpu.defines/v3/make.conf", "COMMON_FLAGS=\"-O2\"\n"),
+        ("portage.locals/gentoomuch/builder/make.conf", "USE=\"a\"\n"),
+        ("portage.locals/musl/make.conf", "USE=\"b\"\n"),
+        ("package.sets/gentoomuch/builder", "sys-apps/a\n@tools\n"),
+        ("package.sets/tools", "# t\nsys-apps/b\napp-misc/hello\n"),
+    ]);
+    assert_eq!(config.stage3_names(), ["gentoomuch/builder", "plain"]);
+    let builder = config.stage3("gentoomuch/builder").unwrap();
+    assert_eq!(builder.cpu.as_ref().unwrap().value, "v3");
+    let locals: Vec<(&str, u32)> = builder.portage_locals.iter().map(|l| (l.value.as_str(), l.line)).collect();
+    assert_eq!(locals, [("gentoomuch/builder", 3), ("musl", 4)]);
+    let packages: Vec<String> = builder.packages.iter().map(|p| format!("{} {}", p.place(), p.value)).collect();
+    assert_eq!(
+        packages,
+        [
+            "package.sets/gentoomuch/builder:1 sys-apps/a",
+            "package.sets/tools:2 sys-apps/b",
+            "package.sets/tools:3 app-misc/hello",
+            "stage3.defines/gentoomuch/builder/packages:3 @world",
+        ]
+    );
+    assert_eq!(builder.portage_profile.as_ref().unwrap().value.path, "default/linux/amd64/23.0/musl");
+    assert!(!builder.network.is_none());
+    assert!(builder.notes.is_empty(), "{:?}", builder.notes);
+    assert_eq!(config.portage_dir(&builder).unwrap().variable("USE").as_deref(), Some("a b"));
+}
+
+#[test]
+fn everything_wrong_in_a_definition_is_said_at_once() {
+    let (dir, config) = config(&[
+        ("stage3.defines/base/cpu", "generic-amd46\n"),
+        ("stage3.defines/base/portage.local", "../x\nnothing\n"),
+        ("stage3.defines/base/packages", "hello\n@loop\n@tols\ntools\n"),
+        ("stage3.defines/base/scripts", "setup\n"),
+        ("stage3.defines/base/portage.profile", "/etc\n"),
+        ("stage3.defines/base/pakages", ""),
+        ("cpu.defines/generic-amd64/make.conf", ""),
+        ("package.sets/loop", "@pool\n"),
+        ("package.sets/pool", "@loop\n"),
+        ("package.sets/tools", "app-misc/a-1\n"),
+        ("user.scripts/setup", "true\n"),
+    ]);
+    insta::assert_snapshot!(message(dir.path(), &config.stage3("base").unwrap_err()));
+}
+
+#[test]
+fn the_old_name_of_portage_local_is_read() {
+    let (_dir, config) = config(&[("stage3.defines/base/flags", "x\n"), ("portage.locals/x/make.conf", "")]);
+    let base = config.stage3("base").unwrap();
+    assert_eq!(base.portage_locals[0].value, "x");
+    assert_eq!(base.notes[0].message, "`flags` is an old name");
+}
+
+#[test]
+fn an_unknown_definition_names_its_neighbours() {
+    let (dir, config) = config(&[("stage3.defines/plain/packages", ""), ("stage3.defines/gentoomuch/builder/packages", "")]);
+    let error = config.stage3("plian").unwrap_err();
+    assert_eq!(message(dir.path(), &error), "there is no stage3 definition `plian` in `stage3.defines`");
+    let Error::Unknown { nearest, known, .. } = error else { panic!() };
+    assert_eq!((nearest.as_deref(), known.len()), (Some("plain"), 2));
+    assert!(matches!(config.stage3("../x"), Err(Error::Unknown { .. })));
+}
+
+#[test]
+fn reads_a_stage4_definition() {
+    let (_dir, config) = config(&[
+        ("stage4.defines/web/profile", "demo"),
+        ("stage4.defines/web/stage3", "plain"),
+        ("stage4.defines/web/kconf", "server\n"),
+        ("stage4.defines/web/packages", "www-servers/nginx\n"),
+        ("stage4.defines/web/scripts", "setup\n"),
+        ("stage4.defines/web/removes", "docs\n/usr/include\n"),
+        ("stage4.defines/web/keep", "/etc/machine-id\n"),
+        ("stage4.defines/web/format", "tar.zst\n"),
+        ("stage4.defines/web/network", "*\n"),
+        ("stage3.defines/plain/packages", ""),
+        ("kernel.configs/server.kconf", "CONFIG_X=y\n"),
+        ("user.scripts/setup", "#!/bin/sh\ntrue\n"),
+        ("user.removes/docs", "# documentation\n/usr/share/doc\n/usr/share/man\n"),
+    ]);
+    let web = config.stage4("web").unwrap();
+    assert_eq!((web.profile.value.as_str(), web.stage3.value.as_str()), ("demo", "plain"));
+    assert_eq!(web.kconf.unwrap().value, Path::new("kernel.configs/server.kconf"));
+    assert_eq!(web.scripts[0].contents, b"#!/bin/sh\ntrue\n");
+    assert!(web.scripts[0].path.is_absolute());
+    let removes: Vec<String> = web.removes.iter().map(|r| format!("{} {}", r.place(), r.value)).collect();
+    assert_eq!(
+        removes,
+        ["user.removes/docs:2 /usr/share/doc", "user.removes/docs:3 /usr/share/man", "stage4.defines/web/removes:2 /usr/include"]
+    );
+    assert_eq!(web.keep[0].value.to_string(), "/etc/machine-id");
+    assert_eq!(web.format.unwrap().value, ArtifactFormat::TarZst);
+    assert_eq!(web.network.everything.unwrap().to_string(), "stage4.defines/web/network:1");
+}
+
+#[test]
+fn everything_wrong_in_a_stage4_is_said_at_once() {
+    let (dir, config) = config(&[
+        ("stage4.defines/web/stage3", "plian"),
+        ("stage4.defines/web/kconf", "sever\n"),
+        ("stage4.defines/web/scripts", "/etc/passwd\n"),
+        ("stage4.defines/web/removes", "docs\n/\n"),
+        ("stage4.defines/web/keep", "etc\n"),
+        ("stage4.defines/web/format", "zip\n"),
+        ("stage3.defines/plain/packages", ""),
+        ("kernel.configs/server.kconf", ""),
+        ("user.removes/docs", "/usr/../etc\n"),
+    ]);
+    insta::assert_snapshot!(message(dir.path(), &config.stage4("web").unwrap_err()));
+}
+
+const BASE: (&str, &str) = ("stage3.defines/base/portage.local", "one\ntwo\n");
+
+#[test]
+fn merges_in_order_and_says_where_from() {
+    let files = [
+        BASE,
+        ("stage3.defines/base/cpu", "v3\n"),
+        ("cpu.defines/v3/make.conf", "COMMON_FLAGS=\"-O2 -march=x86-64-v3\"\nCFLAGS=\"${COMMON_FLAGS}\"\nCPU_FLAGS_X86=\"avx avx2\"\n"),
+        ("portage.global/make.conf", "USE=\"-X nls\"\nACCEPT_LICENSE=\"-* @FREE\"\nGENTOO_MIRRORS='http://a http://b'\n"),
+        ("portage.global/package.use/base", "dev-lang/python sqlite\n*/* VIDEO_CARDS: amdgpu\n"),
+        ("portage.global/README.md", "x"),
+        ("portage.locals/one/make.conf/10-a", "USE=\"ssl \\\n  nls\"\n"),
+        ("portage.locals/one/make.conf/20-b", "COMMON_FLAGS=\"${COMMON_FLAGS} -pipe\"\nACCEPT_LICENSE=\"linux-fw\"\n"),
+        ("portage.locals/one/package.accept_keywords", "app-misc/a\napp-misc/b ~amd64\n"),
+        ("portage.locals/one/package.mask", ">=app-misc/a-2\n"),
+        ("portage.locals/two/make.conf", "USE=\"X\" # override\nMAKEOPTS=\"-j2\"\n"),
+        ("portage.locals/two/package.use", "dev-lang/python -tk sqlite\n"),
+        ("portage.locals/two/bashrc", "echo \"$1\"\n"),
+        ("user.patches/fix/app-misc/a/0001-x.patch", "--- a\n"),
+    ];
+    let dir = merged(&files);
+    let all: Vec<String> =
+        dir.files.iter().map(|(path, bytes)| format!("==> {} <==\n{}", path.display(), String::from_utf8_lossy(bytes))).collect();
+    insta::assert_snapshot!(all.join("\n"));
+    assert_eq!(dir.variable("CFLAGS").as_deref(), Some("-O2 -march=x86-64-v3 -pipe"));
+    assert_eq!(dir.variable("FFLAGS").as_deref(), Some("-O2 -march=x86-64-v3 -pipe"));
+    assert_eq!(dir.variable("NOTHING"), None);
+    let words = dir.located_words("CFLAGS").unwrap();
+    assert_eq!(words[2].place().to_string(), "portage.locals/one/make.conf/20-b:1");
+    let flags: Vec<String> = dir.cpu_flags().iter().map(|(name, flag)| format!("{name} {}", flag.value)).collect();
+    assert_eq!(flags, ["CPU_FLAGS_X86 avx", "CPU_FLAGS_X86 avx2"]);
+    assert_eq!(dir.digest(), merged(&files).digest());
+    assert_eq!(
+        dir.directories(),
+        [
+            (PathBuf::from("make.conf"), "10-stage3.conf"),
+            (PathBuf::from("package.accept_keywords"), "10-stage3"),
+            (PathBuf::from("package.mask"), "10-stage3"),
+            (PathBuf::from("package.use"), "10-stage3"),
+        ]
+    );
+}
+
+#[test]
+fn a_comment_changes_no_digest() {
+    let before = merged(&[BASE, ("portage.locals/one/make.conf", "USE=\"a\"\n"), ("portage.locals/two/make.conf", "")]);
+    let after = merged(&[BASE, ("portage.locals/one/make.conf", "# new\n\nUSE=\"a\"\n"), ("portage.locals/two/make.conf", "")]);
+    assert_eq!(before.digest(), after.digest());
+}
+
+#[test]
+fn contradictions_name_both_places() {
+    let text = merge_error(&[
+        BASE,
+        ("portage.locals/one/make.conf", "\nUSE=\"X\n  ssl\"\nFEATURES=\"ccache\"\n"),
+        ("portage.locals/two/make.conf", "USE=\"-ssl\"\nFEATURES=\"-*\"\n"),
+        ("portage.locals/one/package.use", "a/b x\n"),
+        ("portage.locals/two/package.use", "\na/b -x\n"),
+        ("portage.locals/one/package.mask", "a/b\n=c/d-1\n"),
+        ("portage.locals/two/package.mask", "-=c/d-1\n"),
+        ("portage.locals/two/package.unmask", "a/b\n"),
+        ("portage.locals/one/package.accept_keywords", "a/b\n"),
+        ("portage.locals/two/package.accept_keywords", "a/b **\n"),
+        ("portage.locals/one/env/x", "A=1\n"),
+        ("portage.locals/two/env/x", "A=2\n"),
+        ("portage.locals/one/bashrc", "1\n"),
+        ("portage.locals/two/bashrc/x", "2\n"),
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_later_one_wins_with_override() {
+    let dir = merged(&[
+        BASE,
+        ("portage.locals/one/make.conf", "USE=\"X ssl\"\nFEATURES=\"ccache\"\n"),
+        ("portage.locals/two/make.conf", "USE=\"\n -ssl\n\" # override\nFEATURES=\"-* test\" # override: slow here\n"),
+        ("portage.locals/one/package.use", "a/b x y\n"),
+        ("portage.locals/two/package.use", "a/b -x # override\n"),
+        ("portage.locals/one/package.mask", "a/b\nc/d\n"),
+        ("portage.locals/two/package.unmask", "a/b # override\n"),
+    ]);
+    assert_eq!(dir.variable("USE").as_deref(), Some("X -ssl"));
+    assert_eq!(dir.variable("FEATURES").as_deref(), Some("-* test"));
+    let text = |name: &str| String::from_utf8(dir.files[Path::new(name)].clone()).unwrap();
+    assert!(text("package.use/50-gentoomuch").ends_with("a/b y -x\n"));
+    assert!(text("package.mask/50-gentoomuch").ends_with("\nc/d\n"));
+    assert!(text("package.unmask/50-gentoomuch").ends_with("\na/b\n"));
+}
+
+#[test]
+fn variables_mean_what_portage_makes_of_them() {
+    for (one, two, variable, expected) in [
+        // Within one fragment, the later assignment replaces.
+        ("USE=\"a\"\nUSE=\"b\"\n", "", "USE", "b"),
+        ("USE=\"a\"\nUSE=\"${USE} b\"\n", "", "USE", "a b"),
+        ("USE=\"a -a\"\n", "", "USE", "-a"),
+        // A captured value stays what it was when the fragment changes its mind.
+        ("A=\"1\"\nB=\"${A}\"\nA=\"2\"\n", "", "B", "1"),
+        ("B=\"x${A}\"\nA=\"2\"\n", "", "B", "x"),
+        // Between fragments a reference sees the merged value.
+        ("A=\"1\"\nB=\"<${A}>\"\n", "A=\"2\"\n", "B", "<2>"),
+        ("B=\"<${A}>\"\n", "A=\"2\"\n", "B", "<2>"),
+        ("A=\"1\"\n", "B=\"<${A}>\"\n", "B", "<1>"),
+        ("A=\"1\"\n", "A=\"${A} 2\"\n", "A", "1 2"),
+        ("A=\"1\"\n", "A=\"2\"\n", "A", "2"),
+        ("", "A=\"${A} 2\"\n", "A", "2"),
+        ("MY=\"a b\"\nUSE=\"${MY} c\"\n", "USE=\"${USE} d a\"\n", "USE", "a b c d"),
+        ("USE=\"-* a\"\n", "USE=\"b\"\n", "USE", "-* a b"),
+        ("PYTHON_SINGLE_TARGET=\"python3_12\"\n", "PYTHON_SINGLE_TARGET=\"python3_13\"\n", "PYTHON_SINGLE_TARGET", "python3_13"),
+        ("source more.conf\nB=\"${A}\"\n", "", "B", "sourced"),
+    ] {
+        let dir = merged(&[
+            BASE,
+            ("portage.locals/one/make.conf", one),
+            ("portage.locals/two/make.conf", two),
+            ("portage.locals/one/more.conf", "A=\"sourced\"\n"),
+        ]);
+        assert_eq!(dir.variable(variable).as_deref(), Some(expected), "{one:?} {two:?}");
+    }
+}
+
+#[test]
+fn what_the_stage3_sets_can_be_extended() {
+    let dir = merged(&[
+        BASE,
+        ("portage.locals/one/make.conf", "COMMON_FLAGS=\"${COMMON_FLAGS} -g\"\nUSE=\"${USE} x\"\n"),
+        ("portage.locals/two/make.conf", ""),
+    ]);
+    let text = dir.make_conf();
+    assert!(text.contains("\nCOMMON_FLAGS=\"${COMMON_FLAGS} -g\"\n"), "{text}");
+    assert!(text.contains("\nUSE=\"${USE} x\"\n"), "{text}");
+}
+
+#[test]
+fn what_portage_could_not_read_is_an_error() {
+    let text = merge_error(&[
+        BASE,
+        ("portage.locals/one/make.conf", "A=\"${B}\"\nMAKEOPTS=\"-j$(nproc)\"\n"),
+        ("portage.locals/one/package.use", "hello x\n"),
+        ("portage.locals/two/make.conf", "USE=\"a,b\"\nX=\"${Y}\"\nsource /etc/portage/x\n"),
+        ("portage.locals/two/make.profile/parent", "x\n"),
+        ("portage.global/make.conf", "Y=\"${X}\"\n"),
+        ("user.patches/fix/x.patch", "\n"),
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn links_do_not_lead_out() {
+    let (dir, config) = config(&[BASE, ("portage.locals/one/make.conf", ""), ("portage.locals/two/make.conf", "")]);
+    std::os::unix::fs::symlink("/etc/passwd", dir.path().join("portage.locals/two/bashrc")).unwrap();
+    let error = config.portage_dir(&config.stage3("base").unwrap()).unwrap_err();
+    assert_eq!(
+        message(dir.path(), &error),
+        "portage.locals/two/bashrc: cannot read: the link leads out of the configuration directory"
+    );
+}
+
+#[test]
+fn check_names_what_is_never_read() {
+    let (dir, config) = config(&[
+        ("kernel.defines/x/config", ""),
+        ("portage.local/x/make.conf", ""),
+        ("stage3.defines/base/cpu", "none\n"),
+        ("hooks/finish.d/x", "#!/bin/sh\n"),
+        ("README.md", ""),
+    ]);
+    let all = Error::Invalid(config.check("amd64").into());
+    insta::assert_snapshot!(message(dir.path(), &all));
+}
+
+#[test]
+fn the_shipped_configuration_is_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let config = ConfigDir::open(&root).unwrap();
+    assert_eq!(config.check("amd64"), []);
+    let builder = config.stage3(BUILDER).unwrap();
+    assert!(!config.portage_dir(&builder).unwrap().files.is_empty());
+    let hello = config.stage4("hello").unwrap();
+    assert_eq!(hello.profile.value, "demo");
+    assert!(!hello.packages.is_empty() && !hello.scripts.is_empty() && !hello.removes.is_empty());
+}
