@@ -9,6 +9,8 @@
 //! written here is written atomically, and each writing function returns what it wrote.
 
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;

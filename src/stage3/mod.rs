@@ -27,6 +27,10 @@ pub mod index;
 pub mod keys;
 pub mod name;
 mod openpgp;
+pub mod publish;
+pub mod sign;
+#[cfg(test)]
+mod test_gpg;
 mod verify;
 
 pub use certificate::{Certificate, CertificateError};

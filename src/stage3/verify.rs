@@ -14,6 +14,8 @@
 
 mod error;
 mod sidecars;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};

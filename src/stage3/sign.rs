@@ -1,0 +1,391 @@
+//! Signing with the user's `gpg`, which knows agents, smartcards and passphrases.
+//!
+//! One function starts `gpg`: locale, environment and options are pinned, standard input is never the terminal's, and the machine
+//! readable status lines share standard error with the messages (they begin with `[GNUPG:] `). A passphrase is asked for by the
+//! agent's own pinentry, which finds its terminal by `GPG_TTY` in the environment that the caller passes in.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use super::fingerprint::Fingerprint;
+
+/// How many of gpg's messages an error carries.
+const LAST_LINES: usize = 8;
+
+/// How to run `gpg`.
+#[derive(Debug, Clone)]
+pub struct Gpg {
+    /// The program, `gpg` to be looked up or a path.
+    pub program: PathBuf,
+    /// Its whole environment: `HOME`, `GNUPGHOME`, `GPG_TTY`, `PATH`, and what pinentry needs (`DISPLAY`, …).
+    pub environment: Vec<(OsString, OsString)>,
+    /// The key to sign with, as for `--local-user`; else gpg's default key.
+    pub key: Option<String>,
+}
+
+/// A secret key that can sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretKey {
+    /// The primary key.
+    pub primary: Fingerprint,
+    /// Its first user id.
+    pub uid: Option<String>,
+}
+
+/// What `gpg` made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// Armoured signature, or the clear-signed document.
+    pub bytes: Vec<u8>,
+    /// The key or subkey that signed, as gpg reports.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why there is no signature.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// gpg did not start.
+    #[error("cannot run `{program}`")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Talking to gpg failed.
+    #[error("lost the connection to `{program}`")]
+    Pipe {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No such key.
+    #[error("gpg has no secret key{}", for_key(.key.as_deref()))]
+    NoSecretKey {
+        /// What was asked for.
+        key: Option<String>,
+    },
+    /// The key is there, but expired, revoked, disabled, or its secret part is elsewhere.
+    #[error("gpg has no usable signing key{}: {reason}", for_key(.key.as_deref()))]
+    Unusable {
+        /// What was asked for.
+        key: Option<String>,
+        /// `expired`, `revoked`, …
+        reason: &'static str,
+    },
+    /// The user closed the pinentry.
+    #[error("the passphrase was not entered")]
+    Cancelled {
+        /// gpg's last messages.
+        last_lines: Vec<String>,
+    },
+    /// gpg failed.
+    #[error("`{argv}` failed with {status}")]
+    Failed {
+        /// The command line.
+        argv: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// gpg's last messages.
+        last_lines: Vec<String>,
+    },
+    /// gpg was content and made nothing.
+    #[error("`{argv}` made no signature")]
+    Nothing {
+        /// The command line.
+        argv: String,
+        /// gpg's last messages.
+        last_lines: Vec<String>,
+    },
+}
+
+fn for_key(key: Option<&str>) -> String {
+    key.map(|key| format!(" `{key}`")).unwrap_or_default()
+}
+
+impl SignError {
+    /// gpg's last messages, terminal escapes removed; empty if gpg said nothing.
+    pub fn last_lines(&self) -> &[String] {
+        match self {
+            Self::Cancelled { last_lines } | Self::Failed { last_lines, .. } | Self::Nothing { last_lines, .. } => last_lines,
+            _ => &[],
+        }
+    }
+
+    /// What the user can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Start { .. } => Some("install GnuPG, or go without a signature with `--no-sign`"),
+            Self::NoSecretKey { .. } | Self::Unusable { .. } => {
+                Some("put the fingerprint of a key that can sign into `env/sign_key`, or go without a signature with `--no-sign`")
+            }
+            Self::Cancelled { .. } => Some("run the command again; what was built so far is kept"),
+            _ => None,
+        }
+    }
+}
+
+/// What a run of gpg left behind.
+#[derive(Debug)]
+struct Run {
+    argv: String,
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    /// Status lines, without their prefix.
+    statuses: Vec<String>,
+    last_lines: Vec<String>,
+}
+
+impl Gpg {
+    /// Finds out, without asking for a passphrase, whether there is a key to sign with: to be asked before a long build.
+    ///
+    /// Without a configured key this names the first that can sign, which is gpg's default unless its `gpg.conf` says otherwise.
+    pub fn secret_key_available(&self) -> Result<SecretKey, SignError> {
+        let mut arguments = vec!["--list-secret-keys".into(), "--with-colons".into(), "--fixed-list-mode".into(), "--".into()];
+        arguments.extend(self.key.as_ref().map(OsString::from));
+        let run = self.run(&arguments, None)?;
+        if !run.status.success() && self.key.is_none() {
+            return Err(run.failed());
+        }
+        let listing = String::from_utf8_lossy(&run.stdout);
+        let mut unusable = None;
+        for key in listed_keys(&listing) {
+            match key.problem {
+                None => return Ok(SecretKey { primary: key.primary, uid: key.uid }),
+                Some(problem) => unusable = unusable.or(Some(problem)),
+            }
+        }
+        Err(match unusable {
+            Some(reason) => SignError::Unusable { key: self.key.clone(), reason },
+            None => SignError::NoSecretKey { key: self.key.clone() },
+        })
+    }
+
+    /// Makes an armoured detached signature of the file.
+    pub fn detach_sign(&self, file: &Path) -> Result<Signed, SignError> {
+        self.sign(&["--armor".as_ref(), "--detach-sign".as_ref(), "--".as_ref(), file.as_os_str()], None)
+    }
+
+    /// Makes a clear-signed document of the text.
+    pub fn clear_sign(&self, text: &str) -> Result<Signed, SignError> {
+        self.sign(&["--clearsign".as_ref()], Some(text))
+    }
+
+    fn sign(&self, action: &[&OsStr], input: Option<&str>) -> Result<Signed, SignError> {
+        let mut arguments: Vec<OsString> = vec!["--digest-algo".into(), "SHA512".into(), "--output".into(), "-".into()];
+        if let Some(key) = &self.key {
+            arguments.extend(["--local-user".into(), key.into()]);
+        }
+        arguments.extend(action.iter().map(Into::into));
+        let run = self.run(&arguments, input)?;
+        if !run.status.success() {
+            return Err(self.explain(run));
+        }
+        // SIG_CREATED <type> <algorithm> <hash> <class> <time> <fingerprint>
+        let created = run.statuses.iter().find_map(|status| status.strip_prefix("SIG_CREATED "));
+        match created.and_then(|created| created.split(' ').nth(5)).and_then(|word| word.parse().ok()) {
+            Some(fingerprint) if !run.stdout.is_empty() => Ok(Signed { bytes: run.stdout, fingerprint }),
+            _ => Err(SignError::Nothing { argv: run.argv, last_lines: run.last_lines }),
+        }
+    }
+
+    /// The only place where gpg is started.
+    fn run(&self, arguments: &[OsString], input: Option<&str>) -> Result<Run, SignError> {
+        const PINNED: [&str; 7] = ["--batch", "--no-tty", "--status-fd", "2", "--display-charset", "utf-8", "--no-greeting"];
+        let program = || self.program.clone();
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value))).env("LC_ALL", "C");
+        command.args(PINNED).args(arguments);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let argv = std::iter::once(self.program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
+        let argv = argv.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
+        tracing::debug!(argv, "running gpg");
+        let mut child = command.spawn().map_err(|source| SignError::Start { program: program(), source })?;
+        let stdin = child.stdin.take();
+        let (output, written) = std::thread::scope(|scope| {
+            // In a thread: gpg may fill its output before it has read all of its input.
+            let writer = scope.spawn(move || match (stdin, input) {
+                (Some(mut stdin), Some(text)) => stdin.write_all(text.as_bytes()),
+                _ => Ok(()),
+            });
+            let output = child.wait_with_output();
+            (output, writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let output = output.map_err(|source| SignError::Pipe { program: program(), source })?;
+        // A gpg that gave up early closes its input; what it says is worth more than that.
+        if output.status.success() {
+            written.map_err(|source| SignError::Pipe { program: program(), source })?;
+        }
+        let (statuses, last_lines) = split_stderr(&String::from_utf8_lossy(&output.stderr));
+        Ok(Run { argv, status: output.status, stdout: output.stdout, statuses, last_lines })
+    }
+
+    /// Why signing failed, as far as the status lines tell.
+    fn explain(&self, run: Run) -> SignError {
+        // The low 16 bits of an error code are libgpg-error's: 9 and 17 no key, 99 and 198 cancelled.
+        let code = run.statuses.iter().find_map(|status| status.strip_prefix("FAILURE sign ")?.trim().parse::<u32>().ok());
+        match code.map(|code| code & 0xffff) {
+            Some(99 | 198) => SignError::Cancelled { last_lines: run.last_lines },
+            Some(9 | 17) => SignError::NoSecretKey { key: self.key.clone() },
+            _ => run.failed(),
+        }
+    }
+}
+
+impl Run {
+    fn failed(self) -> SignError {
+        SignError::Failed { argv: self.argv, status: self.status, last_lines: self.last_lines }
+    }
+}
+
+/// Tells gpg's status lines from its messages.
+fn split_stderr(text: &str) -> (Vec<String>, Vec<String>) {
+    let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+    let (statuses, messages): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("[GNUPG:] "));
+    let statuses = statuses.iter().map(|line| clean(line.trim_start_matches("[GNUPG:] "))).collect();
+    let last = messages.len().saturating_sub(LAST_LINES);
+    (statuses, messages[last..].iter().map(|line| clean(line)).collect())
+}
+
+/// A key in a listing.
+#[derive(Debug, PartialEq, Eq)]
+struct ListedKey {
+    primary: Fingerprint,
+    uid: Option<String>,
+    /// Why it cannot sign, if so.
+    problem: Option<&'static str>,
+}
+
+/// Reads a listing in colon format (GnuPG's `doc/DETAILS`): field 2 validity, 10 fingerprint or user id, 12 capabilities, 15 where
+/// the secret part is (`#` for elsewhere).
+fn listed_keys(listing: &str) -> Vec<ListedKey> {
+    let mut keys: Vec<ListedKey> = Vec::new();
+    let mut primary_next = false;
+    for line in listing.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let field = |number: usize| fields.get(number - 1).copied().unwrap_or_default();
+        match field(1) {
+            "sec" => {
+                primary_next = true;
+                keys.push(ListedKey { primary: Fingerprint::from_bytes(&[0; 20]), uid: None, problem: problem(&fields) });
+            }
+            "ssb" => {
+                if let Some(key) = keys.last_mut() {
+                    // One part that can sign is enough, unless the primary key is void.
+                    let void = matches!(key.problem, Some("revoked" | "expired" | "disabled" | "invalid"));
+                    if !void && problem(&fields).is_none() {
+                        key.problem = None;
+                    }
+                }
+            }
+            "fpr" if primary_next => {
+                primary_next = false;
+                match (keys.last_mut(), field(10).parse()) {
+                    (Some(key), Ok(fingerprint)) => key.primary = fingerprint,
+                    _ => drop(keys.pop()),
+                }
+            }
+            "uid" => {
+                if let Some(key) = keys.last_mut().filter(|key| key.uid.is_none()) {
+                    key.uid = Some(field(10).chars().filter(|c| !c.is_control()).collect());
+                }
+            }
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// Why a primary key or subkey cannot sign.
+fn problem(fields: &[&str]) -> Option<&'static str> {
+    let field = |number: usize| fields.get(number - 1).copied().unwrap_or_default();
+    let capabilities = field(12);
+    match field(2).chars().next() {
+        Some('r') => Some("revoked"),
+        Some('e') => Some("expired"),
+        Some('i') => Some("invalid"),
+        Some('d') => Some("disabled"),
+        _ if capabilities.contains('D') => Some("disabled"),
+        _ if !capabilities.contains('s') => Some("not made for signing"),
+        _ if field(15) == "#" => Some("its secret part is not on this machine"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage3::test_gpg::TestGpg;
+
+    fn gpg(test: &TestGpg, key: Option<&str>) -> Gpg {
+        Gpg { program: "gpg".into(), environment: test.environment(), key: key.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_key_is_found_and_signs() {
+        let Some(test) = TestGpg::new() else { return };
+        assert_eq!(gpg(&test, None).secret_key_available().unwrap_err().to_string(), "gpg has no secret key");
+        let key = test.key("Someone <s@x>", "ed25519", "sign", "never");
+        for wanted in [None, Some(key.as_str()), Some("s@x")] {
+            let found = gpg(&test, wanted).secret_key_available().unwrap();
+            assert_eq!((found.primary.as_str(), found.uid.as_deref()), (key.as_str(), Some("Someone <s@x>")));
+        }
+        let file = test.path("a file");
+        std::fs::write(&file, "content").unwrap();
+        let signed = gpg(&test, Some(&key)).detach_sign(&file).unwrap();
+        assert!(signed.bytes.starts_with(b"-----BEGIN PGP SIGNATURE-----"));
+        assert_eq!(signed.fingerprint.as_str(), key);
+        let signed = gpg(&test, None).clear_sign("- a\nb\n").unwrap();
+        assert!(signed.bytes.starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n- - a\nb\n"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let Some(test) = TestGpg::new() else { return };
+        let error = gpg(&test, Some("nobody@x")).secret_key_available().unwrap_err();
+        assert_eq!(error.to_string(), "gpg has no secret key `nobody@x`");
+        assert!(error.hint().unwrap().contains("--no-sign"));
+        let error = gpg(&test, Some("nobody@x")).clear_sign("x").unwrap_err();
+        assert_eq!(error.to_string(), "gpg has no secret key `nobody@x`");
+
+        let old = test.key_at("20200101T000000", "Old <old@x>", "ed25519", "sign", "1y");
+        let error = gpg(&test, Some(&old)).secret_key_available().unwrap_err();
+        assert_eq!(error.to_string(), format!("gpg has no usable signing key `{old}`: expired"));
+        let error = gpg(&test, Some(&old)).clear_sign("x").unwrap_err();
+        assert!(!error.to_string().is_empty());
+
+        let certify = test.key("Certify <c@x>", "ed25519", "cert", "never");
+        let error = gpg(&test, Some(&certify)).secret_key_available().unwrap_err();
+        assert_eq!(error.to_string(), format!("gpg has no usable signing key `{certify}`: not made for signing"));
+
+        let missing = Gpg { program: "/nonexistent/gpg".into(), environment: Vec::new(), key: None };
+        assert_eq!(missing.secret_key_available().unwrap_err().to_string(), "cannot run `/nonexistent/gpg`");
+
+        let key = test.key("Someone <s@x>", "ed25519", "sign", "never");
+        let error = gpg(&test, Some(&key)).detach_sign(&test.path("missing")).unwrap_err();
+        assert!(matches!(&error, SignError::Failed { .. }), "{error:?}");
+        assert!(error.last_lines().iter().any(|line| line.contains("No such file")), "{error:?}");
+    }
+
+    #[test]
+    fn a_subkey_is_enough() {
+        let fpr = "0123456789ABCDEF0123456789ABCDEF01234567";
+        let listing = format!(
+            "sec:u:255:22:89ABCDEF01234567:1:::u:::cESC:::#:::23::0:\nfpr:::::::::{fpr}:\nuid:u::::1::H::Some One::::::::::0:\n\
+             ssb:u:255:22:89ABCDEF01234568:1::::::s:::+:::23:\nfpr:::::::::{}:\n",
+            fpr.replace('7', "8")
+        );
+        let key = ListedKey { primary: fpr.parse().unwrap(), uid: Some("Some One".to_owned()), problem: None };
+        assert_eq!(listed_keys(&listing), [key]);
+        let expired = listing.replace("sec:u", "sec:e");
+        assert_eq!(listed_keys(&expired)[0].problem, Some("expired"));
+        let offline = listing.replace(":s:::+:", ":s:::#:");
+        assert_eq!(listed_keys(&offline)[0].problem, Some("not made for signing"));
+    }
+}
