@@ -1,1 +1,331 @@
 //! Layers, build states, refs, locks and sessions on disk.
+//!
+//! ```text
+//! store/                          0700 whatever the umask: layers hold set-id files of mapped owners
+//!   store.json                    version of this layout, and the id map that everything here was made with
+//!   layers/LAYER/fs/              one immutable tree in overlayfs upper format, owners as mapped
+//!   layers/LAYER/layer.json       when and for what it was made; once sealed, its digest, counts and bytes
+//!   layers/LAYER/manifest         once sealed: one line for each file, so that `verify --deep` can name what differs
+//!   states/STATE.json             a chain of layers, bottom first, and where it came from
+//!   refs/a/b.ref                  the name `a/b`: newest value first, then previous ones (`a/b@{1}`), a line each
+//!   refs/tree/NAME.ref            the same for tree snapshots
+//!   trees/TREE/{fs/,tree.json}    a tree snapshot: one imported ebuild repository
+//!   sessions/SESSION/lock         locked as long as the session lives, by a description that PID 1 shares
+//!                    session.json purpose, base, key, boot, status, PID 1
+//!                    layer/fs/    the writable upper directory; `layer` becomes `layers/LAYER` by one rename
+//!                    work/        overlayfs' own
+//!                    root/        where the session's root is mounted, in a namespace of its own
+//!                    scratch/     `/var/tmp/portage`
+//!                    binpkgs/     what the session built, before it is published
+//!   tmp/AREA/{lock,…}             work in progress that becomes visible by rename; garbage unless locked
+//!   locks/{store,refs,structure}  the store's own locks
+//!   locks/name%NAME               callers' locks, with a line for each holder; `/` in a name is `%`
+//! ```
+//!
+//! # How nothing is ever half there
+//!
+//! A small file is written in `tmp/`, synced, and renamed over its place. A layer is filled below its session, synced with the whole
+//! file system in one call, and renamed; the state that names it is written after it, the ref that names the state after that. Whatever
+//! a killed process leaves is an unlocked session, an unlocked area of `tmp/`, or a layer without a state, and
+//! [`Store::recover`] removes all three. A power cut is the same case, since each step is synced before the next.
+//!
+//! # Order of locks
+//!
+//! All are `flock`s, which belong to the open file description: a duplicate handed to the helper and to PID 1 keeps the lock until they are
+//! gone, and the kernel drops it when the last of them dies, however it dies. Who takes several takes them in this order, and releases in any:
+//!
+//! 1. the store (shared by each command that uses it, exclusive for what deletes states and layers: [`Store::lock_shared`],
+//!    [`Store::lock_exclusive`]);
+//! 2. named locks ([`Store::lock_named`]), in the order of their names;
+//! 3. one session's lock or one temporary area's, never waited for;
+//! 4. `refs` while one ref is rewritten;
+//! 5. `structure`: shared while something becomes visible in several steps (a session or area is made, a layer is renamed
+//!    and its state written), exclusive while recovery decides what is garbage. Held for milliseconds.
+//!
+//! **Architecture invariant:** a committed layer's `fs` is never written again, and no lock of 4 or 5 is held while waiting for a lock of 1 to 3.
+
+mod durable;
+mod error;
+mod id;
+mod lock;
+mod process;
+mod recover;
+mod refs;
+mod report;
+mod session;
+mod state;
+pub mod tasks;
+mod tree;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+pub use self::error::{Error, NameProblem, Result, UpperProblem};
+pub use self::id::{LayerId, SessionId, StateId, TreeId};
+pub use self::lock::{Busy, Holder, Lock, LockMode, Wait};
+pub use self::process::ProcessStamp;
+pub use self::recover::{InMap, Recovered};
+pub use self::refs::RefEntry;
+pub use self::report::{
+    DiskUsage, LayerRow, LayerUsage, ListReport, RefRow, SealReport, SessionRow, ShowReport, StateRow, StateUsage, TreeRow,
+};
+pub use self::session::{NewState, Purpose, Session, SessionRecord, SessionStatus};
+pub use self::state::{Layer, LayerMeta, Sealed, State};
+pub use self::tree::{TempArea, Tree, TreeMeta};
+pub use self::verify::{DeepReport, Difference, Finding, LayerDifferences, Severity, VerifyReport};
+
+use crate::sandbox::idmap::{IdMap, IdRange};
+
+/// Version of the layout above; a store of another version is refused.
+const VERSION: u32 = 1;
+
+/// The directories directly below the root of a store.
+const DIRECTORIES: [&str; 7] = ["layers", "states", "refs", "trees", "sessions", "tmp", "locks"];
+
+/// The contents of `store.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StoreRecord {
+    version: u32,
+    created: String,
+    idmap: IdMap,
+}
+
+/// One store on disk. Cheap to clone; clones share the descriptor.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// The root directory itself, on the underlying file system.
+    fd: OwnedFd,
+    /// As recorded when the store was made.
+    idmap: IdMap,
+    /// As the host has it now.
+    current: IdMap,
+    boot_id: String,
+    command: String,
+    /// The mode of the root as found, when others could enter it; it has been corrected.
+    loose: Option<u32>,
+}
+
+/// How the host's id map compares with the one that the store was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdMapChange {
+    /// Each recorded id still means the same; there may be more of them now.
+    None,
+    /// Some recorded ids are no longer the user's, or mean other ids.
+    Changed,
+}
+
+impl Store {
+    /// Opens the store at `root`, an absolute path, and makes it if there is none. `current` is what the host grants now; what a store was
+    /// made with is recorded and stays ([`Store::idmap`]).
+    pub fn open(root: &Path, current: &IdMap) -> Result<Self> {
+        Self::open_as(root, current, "")
+    }
+
+    /// [`Store::open`], with the command line that other processes are told when they wait for a lock of ours.
+    pub fn open_as(root: &Path, current: &IdMap, command: &str) -> Result<Self> {
+        let loose = make_private(root)?;
+        for name in DIRECTORIES {
+            make_private(&root.join(name))?;
+        }
+        let fd = durable::open_dir(root)?;
+        let path = root.join("store.json");
+        let record = match durable::read_json::<StoreRecord>(&path)? {
+            Some(record) => record,
+            None => Self::create_record(root, &path, current)?,
+        };
+        if record.version != VERSION {
+            return Err(Error::Version { path, found: record.version, known: VERSION });
+        }
+        let boot_id = process::boot_id()?;
+        let inner =
+            Inner { root: root.to_owned(), fd, idmap: record.idmap, current: current.clone(), boot_id, command: command.to_owned(), loose };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Writes `store.json`; of two processes that do so at once, the second takes what the first has written.
+    fn create_record(root: &Path, path: &Path, current: &IdMap) -> Result<StoreRecord> {
+        let lock_path = root.join("locks").join("structure");
+        let _lock = lock::acquire(&lock_path, "structure", LockMode::Exclusive, Wait::Quietly, "")?;
+        if let Some(record) = durable::read_json(path)? {
+            return Ok(record);
+        }
+        let record = StoreRecord { version: VERSION, created: process::now(), idmap: current.clone() };
+        durable::replace_json(&root.join("tmp"), path, &record)?;
+        Ok(record)
+    }
+
+    /// Where the store lies.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// The id map that everything in this store was made with: the one to enter for working with it.
+    pub fn idmap(&self) -> &IdMap {
+        &self.inner.idmap
+    }
+
+    /// Whether the host still grants the ids that the store was made with.
+    pub fn idmap_change(&self) -> IdMapChange {
+        let same = covers(&self.inner.current.uids, &self.inner.idmap.uids) && covers(&self.inner.current.gids, &self.inner.idmap.gids);
+        if same { IdMapChange::None } else { IdMapChange::Changed }
+    }
+
+    /// Refuses to go on when the id map has changed: what is written now could not be read or removed together with the rest.
+    fn require_idmap(&self) -> Result<()> {
+        match self.idmap_change() {
+            IdMapChange::None => Ok(()),
+            IdMapChange::Changed => Err(Error::IdMapChanged {
+                root: self.inner.root.clone(),
+                recorded: describe(&self.inner.idmap),
+                current: describe(&self.inner.current),
+            }),
+        }
+    }
+
+    fn path(&self, sub: &str) -> PathBuf {
+        self.inner.root.join(sub)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+
+    /// Held by each command that uses the store, so that nothing it relies on is deleted meanwhile.
+    pub fn lock_shared(&self, wait: Wait<'_>) -> Result<Lock> {
+        self.lock("store", LockMode::Shared, wait)
+    }
+
+    /// Held by what deletes states and layers.
+    pub fn lock_exclusive(&self, wait: Wait<'_>) -> Result<Lock> {
+        self.lock("store", LockMode::Exclusive, wait)
+    }
+
+    /// An exclusive lock on something outside this module's knowledge, such as `profile/NAME`.
+    pub fn lock_named(&self, name: &str, wait: Wait<'_>) -> Result<Lock> {
+        refs::check_name(name)?;
+        // The prefix keeps a caller's names apart from `store`, `refs` and `structure`.
+        let path = self.path("locks").join(format!("name%{}", name.replace('/', "%")));
+        lock::acquire(&path, name, LockMode::Exclusive, wait, &self.inner.command)
+    }
+
+    /// One of the store's own locks.
+    fn lock(&self, name: &str, mode: LockMode, wait: Wait<'_>) -> Result<Lock> {
+        let path = self.path("locks").join(name);
+        lock::acquire(&path, name, mode, wait, &self.inner.command)
+    }
+
+    /// Held, shared, while something becomes visible in more than one step.
+    fn structure(&self, mode: LockMode) -> Result<Lock> {
+        self.lock("structure", mode, Wait::Quietly)
+    }
+
+    /// The names in one of the store's directories, sorted; what is not an id is left out (and reported by [`Store::verify`]).
+    fn ids<T: std::str::FromStr + Ord>(&self, directory: &str, suffix: &str) -> Result<Vec<T>> {
+        let path = self.path(directory);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&path).map_err(|e| Error::io("list", &path, e))? {
+            let entry = entry.map_err(|e| Error::io("list", &path, e))?;
+            let name = entry.file_name();
+            if let Some(id) = name.to_str().and_then(|n| n.strip_suffix(suffix)).and_then(|n| n.parse().ok()) {
+                found.push(id);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+/// Makes a directory that only its owner may enter, and parents as needed. An existing one is corrected; its former mode is returned.
+fn make_private(path: &Path) -> Result<Option<u32>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if !meta.is_dir() => return Err(Error::NotADirectory { path: path.to_owned() }),
+        Ok(meta) => {
+            let me = rustix::process::geteuid().as_raw();
+            if meta.uid() != me {
+                return Err(Error::NotOwner { path: path.to_owned(), owner: meta.uid(), me });
+            }
+            let mode = meta.mode() & 0o7777;
+            if mode == 0o700 {
+                return Ok(None);
+            }
+            tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "made private again");
+            set_mode(path, 0o700)?;
+            return Ok(Some(mode));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::io("examine", path, e)),
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+    }
+    make_dir(path, 0o700)?;
+    Ok(None)
+}
+
+/// Makes one directory with exactly `mode`; one that another process has just made is as good.
+fn make_dir(path: &Path, mode: u32) -> Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io("create", path, e)),
+    }
+    set_mode(path, mode)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| Error::io("change the mode of", path, e))
+}
+
+/// Opens a file below the store for `rustix` calls.
+fn open_at(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| Error::io("open", path, e.into()))
+}
+
+/// Whether each id that `old` maps is mapped to the same outside id by `new`.
+fn covers(new: &[IdRange], old: &[IdRange]) -> bool {
+    old.iter().all(|range| {
+        let (mut at, end) = (u64::from(range.inside), u64::from(range.inside) + u64::from(range.count));
+        while at < end {
+            let Some(by) = new.iter().find(|n| u64::from(n.inside) <= at && at < u64::from(n.inside) + u64::from(n.count)) else {
+                return false;
+            };
+            let wanted = u64::from(range.outside) + (at - u64::from(range.inside));
+            if u64::from(by.outside) + (at - u64::from(by.inside)) != wanted {
+                return false;
+            }
+            at = u64::from(by.inside) + u64::from(by.count);
+        }
+        true
+    })
+}
+
+/// An id map in the words of `/etc/subuid`: outside ids, first and last.
+fn describe(map: &IdMap) -> String {
+    let part = |what: &str, ranges: &[IdRange]| {
+        let ranges: Vec<String> = ranges
+            .iter()
+            .map(|r| match r.count {
+                1 => r.outside.to_string(),
+                n => format!("{}-{}", r.outside, u64::from(r.outside) + u64::from(n) - 1),
+            })
+            .collect();
+        format!("{what} {}", ranges.join(", "))
+    };
+    format!("{}; {}", part("uids", &map.uids), part("gids", &map.gids))
+}

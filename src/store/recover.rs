@@ -1,0 +1,244 @@
+//! Removing what killed processes have left.
+//!
+//! Deciding and removing are apart: under the exclusive structure lock, orphans are renamed into an area of `tmp/` that this process has locked;
+//! without that lock they are removed, by a task inside the id map, since they belong to mapped owners.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::lock::{self, Lock, LockMode};
+use super::tasks::{self, walk};
+use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem};
+
+/// How long the first process of an orphaned session may take to end. It has seen the end of file on its socket, so this is the time that the
+/// kernel needs to kill and reap what a large build was running.
+const PID1_LIMIT: Duration = Duration::from_secs(10);
+
+/// What runs a task of ours inside the id map: the sandbox's launcher, or in tests this very process.
+pub trait InMap {
+    /// Runs the task of this name, see [`tasks`].
+    fn run_task(&self, name: &'static str, input: Value) -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Removes whole trees, whoever of the map owns what is in them. Those that do not exist are no failure.
+    fn remove_trees(&self, paths: &[PathBuf]) -> Result<()> {
+        let input = tasks::RemoveInput { paths: paths.to_vec() };
+        call::<Value>(self, tasks::REMOVE_TREE, &input).map(drop)
+    }
+}
+
+/// Runs a task with typed input and output.
+pub(super) fn call<T: serde::de::DeserializeOwned>(
+    in_map: &(impl InMap + ?Sized),
+    task: &'static str,
+    input: &impl Serialize,
+) -> Result<T> {
+    let input = serde_json::to_value(input).map_err(|source| Error::Answer { task, source })?;
+    let answer = in_map.run_task(task, input).map_err(|source| Error::InMap { task, source })?;
+    serde_json::from_value(answer).map_err(|source| Error::Answer { task, source })
+}
+
+/// How much a recovery has removed; all zero when there was nothing to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Sessions whose process was killed, or that an earlier boot has left.
+    pub sessions: usize,
+    /// Layers whose commit did not come to its end.
+    pub layers: usize,
+    /// Areas and files in `tmp/`.
+    pub temporary: usize,
+}
+
+impl Recovered {
+    /// Whether there was nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What recovery found and has locked, so that nobody else touches it.
+#[derive(Debug, Default)]
+struct Orphans {
+    sessions: Vec<(SessionId, Option<Lock>)>,
+    temporary: Vec<(PathBuf, Option<Lock>)>,
+}
+
+impl Store {
+    /// Removes what killed processes have left: to be called by each command first, while it holds the store's shared lock. With nothing to do it
+    /// reads three directories and starts no process.
+    ///
+    /// Sessions that are suspended and can be resumed stay, see [`Store::session_find_suspended`].
+    pub fn recover(&self, in_map: &dyn InMap) -> Result<Recovered> {
+        let first = self.find_orphans()?;
+        if first.sessions.is_empty() && first.temporary.is_empty() {
+            return Ok(Recovered::default());
+        }
+        self.require_idmap()?;
+        for (id, _) in &first.sessions {
+            self.wait_for_pid1(id)?;
+        }
+        drop(first);
+        let grave = self.temp_area()?;
+        let mut done = Recovered::default();
+        {
+            let _structure = self.structure(LockMode::Exclusive)?;
+            // Nothing is being made just now, so what is not locked now has no owner.
+            let orphans = self.find_orphans()?;
+            if !orphans.sessions.is_empty() {
+                done.layers = self.bury_unnamed_layers(grave.path())?;
+            }
+            for (id, _lock) in &orphans.sessions {
+                // A process may still be there if the session became an orphan just now; the next recovery will have it.
+                if self.session_record(&self.session_dir(id)).and_then(|r| r.pid1).is_some_and(|p| p.is_running()) {
+                    continue;
+                }
+                rename(&self.session_dir(id), &grave.path().join(format!("session-{id}")))?;
+                done.sessions += 1;
+            }
+            for (i, (path, _lock)) in orphans.temporary.iter().enumerate() {
+                rename(path, &grave.path().join(format!("temporary-{i}")))?;
+                done.temporary += 1;
+            }
+        }
+        tracing::debug!(sessions = done.sessions, layers = done.layers, temporary = done.temporary, "removing what was left behind");
+        grave.discard(in_map)?;
+        Ok(done)
+    }
+
+    /// Unlocked sessions that cannot be resumed, and unlocked things in `tmp/`. Without the structure lock these are suspects only.
+    fn find_orphans(&self) -> Result<Orphans> {
+        let mut found = Orphans::default();
+        for entry in list(&self.path("sessions"))? {
+            let Some(id) = entry.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<SessionId>().ok()) else { continue };
+            if self.session_record(&entry).is_some_and(|r| self.is_resumable(&r)) {
+                continue;
+            }
+            let lock_path = entry.join("lock");
+            let lock = lock::try_existing(&lock_path, &self.inner.command)?;
+            // Suspended between the look at its record and at its lock?
+            let resumable = self.session_record(&entry).is_some_and(|r| self.is_resumable(&r));
+            if !resumable && (lock.is_some() || !lock_path.exists()) && entry.exists() {
+                found.sessions.push((id, lock));
+            }
+        }
+        for entry in list(&self.path("tmp"))? {
+            let lock_path = entry.join("lock");
+            let lock = match lock::try_existing(&lock_path, &self.inner.command) {
+                Ok(lock) => lock,
+                // A plain file.
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotADirectory => None,
+                Err(e) => return Err(e),
+            };
+            if lock.is_some() || !lock_path.exists() {
+                found.temporary.push((entry, lock));
+            }
+        }
+        Ok(found)
+    }
+
+    fn wait_for_pid1(&self, id: &SessionId) -> Result<()> {
+        match self.session_record(&self.session_dir(id)) {
+            Some(record) if record.boot_id == self.inner.boot_id => match record.pid1 {
+                Some(pid1) if !pid1.wait_gone(PID1_LIMIT) => Err(Error::StillRunning { session: id.clone(), pid: pid1.pid }),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves layers that no state names out of sight. Only a commit that was cut off leaves one, and it leaves its session too.
+    fn bury_unnamed_layers(&self, grave: &Path) -> Result<usize> {
+        let mut named = BTreeSet::new();
+        for id in self.ids::<StateId>("states", ".json")? {
+            // A state that cannot be read may name any layer: then none is removed, and `verify` tells of it.
+            match self.state(&id) {
+                Ok(state) => named.extend(state.layers),
+                Err(Error::Damaged { .. }) => return Ok(0),
+                Err(e) => return Err(e),
+            }
+        }
+        let mut count = 0;
+        for id in self.ids::<LayerId>("layers", "")? {
+            if !named.contains(&id) {
+                rename(&self.layer_dir(&id), &grave.join(format!("layer-{id}")))?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Removes what is left of a session or area whose contents have moved on, as far as its owner can without the id map; what remains is
+    /// garbage for the next recovery.
+    pub(super) fn sweep(&self, dir: &Path, lock: Lock) {
+        let grave = self.path("tmp").join(dir.file_name().unwrap_or_default());
+        if dir != grave && fs::rename(dir, &grave).is_err() {
+            return;
+        }
+        if let Err(error) = tasks::remove::remove_tree(&grave) {
+            tracing::debug!(path = %grave.display(), %error, "left for the next recovery");
+        }
+        drop(lock);
+    }
+
+    /// Removes a session of ours: out of sight by one rename, and then for good.
+    pub(super) fn bury(&self, dir: &Path, id: &SessionId, in_map: &dyn InMap) -> Result<()> {
+        let grave = self.path("tmp").join(id.as_str());
+        rename(dir, &grave)?;
+        in_map.remove_trees(&[grave])
+    }
+}
+
+/// The paths in a directory, sorted.
+pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(|e| Error::io("list", path, e))? {
+        found.push(entry.map_err(|e| Error::io("list", path, e))?.path());
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Renames, if there still is something to rename.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("move away", from, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an upper directory that is not plainly a directory of ours, with nothing mounted on it.
+pub(super) fn check_upper(path: &Path, store: BorrowedFd<'_>) -> Result<()> {
+    let refuse = |problem| Err(Error::Upper { path: path.to_owned(), problem });
+    let parent = super::durable::open_dir(path.parent().unwrap_or(path))?;
+    let name = path.file_name().unwrap_or_default();
+    match walk::open_child(&parent, name) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::XDEV) => return refuse(UpperProblem::Mounted),
+        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => return refuse(UpperProblem::NotADirectory),
+        // Its mode is looked at below.
+        Err(rustix::io::Errno::ACCESS) => {}
+        Err(e) => return Err(Error::io("open", path, e.into())),
+    }
+    let meta = fs::symlink_metadata(path).map_err(|e| Error::io("examine", path, e))?;
+    if !meta.is_dir() {
+        return refuse(UpperProblem::NotADirectory);
+    }
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return refuse(UpperProblem::Owner(meta.uid()));
+    }
+    if meta.mode() & 0o500 != 0o500 {
+        return refuse(UpperProblem::Mode(meta.mode() & 0o7777));
+    }
+    let here = rustix::fs::fstat(store).map_err(|e| Error::io("examine", path, e.into()))?;
+    if here.st_dev != meta.dev() {
+        return refuse(UpperProblem::Mounted);
+    }
+    Ok(())
+}

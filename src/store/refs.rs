@@ -1,0 +1,317 @@
+//! Refs: names of build states and tree snapshots, each with its history.
+//!
+//! ```text
+//! refs/profile/musl/upstream.ref
+//!     7c0f… 2026-08-11T10:00:00Z      the present value, `profile/musl/upstream`
+//!     1b22… 2026-07-01T09:30:00Z      the one before, `profile/musl/upstream@{1}`
+//! ```
+//!
+//! Value and history are one file, so that one rename moves both. The ending keeps `a` and `a/b` apart.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use super::{Error, LockMode, NameProblem, Result, StateId, Store, TreeId, durable, make_dir, process};
+
+/// How many values a ref remembers, the present one included.
+const KEPT: usize = 32;
+const ENDING: &str = ".ref";
+const TREE_PREFIX: &str = "tree/";
+
+/// One value that a ref has, or had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefEntry<T = StateId> {
+    /// What it named.
+    pub value: T,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// Refuses names that could leave the store, hide in it, or look like an option.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let problem = |problem| Error::Name { name: name.to_owned(), problem };
+    if name.len() > 200 {
+        return Err(problem(NameProblem::Long));
+    }
+    for part in name.split('/') {
+        if part.is_empty() {
+            return Err(problem(NameProblem::Empty));
+        }
+        if let Some(bad) = part.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-'))) {
+            return Err(problem(NameProblem::Character(bad)));
+        }
+        if part.contains("..") {
+            return Err(problem(NameProblem::Parent));
+        }
+        if part.starts_with(['.', '-']) {
+            return Err(problem(NameProblem::Start));
+        }
+        if part.ends_with(ENDING) {
+            return Err(problem(NameProblem::Ending));
+        }
+    }
+    Ok(())
+}
+
+/// Splits `name@{n}` into the name and `n`; a name alone means its present value.
+fn split_index(text: &str) -> (&str, usize) {
+    text.strip_suffix('}')
+        .and_then(|t| t.rsplit_once("@{"))
+        .and_then(|(name, index)| Some((name, index.parse().ok()?)))
+        .unwrap_or((text, 0))
+}
+
+impl Store {
+    /// The state that a ref names, `NAME` or `NAME@{n}` for its `n`th previous value; `None` if there is no such ref.
+    pub fn ref_get(&self, text: &str) -> Result<Option<StateId>> {
+        self.value(text, false)
+    }
+
+    /// The present and all kept previous values of a ref, newest first; empty if there is no such ref.
+    pub fn ref_history(&self, name: &str) -> Result<Vec<RefEntry>> {
+        check_kind(name, false)?;
+        read(&self.ref_path(name))
+    }
+
+    /// Moves a ref to `state`, which must exist, and creates it if needed. A ref that has this value already is left as it is.
+    pub fn ref_set(&self, name: &str, state: &StateId) -> Result<()> {
+        check_kind(name, false)?;
+        self.state(state)?;
+        self.set(name, state)
+    }
+
+    /// Removes a ref with its history; false if there was none. The state stays.
+    pub fn ref_remove(&self, name: &str) -> Result<bool> {
+        check_name(name)?;
+        self.remove_ref_file(name)
+    }
+
+    /// All refs of build states, sorted by name.
+    pub fn refs(&self) -> Result<Vec<(String, StateId)>> {
+        self.all(false)
+    }
+
+    /// The tree snapshot called `NAME` or `NAME@{n}` (the ref `tree/NAME`).
+    pub fn tree_ref_get(&self, name: &str) -> Result<Option<TreeId>> {
+        self.value(&format!("{TREE_PREFIX}{name}"), true)
+    }
+
+    /// Moves the name of a tree snapshot.
+    pub fn tree_ref_set(&self, name: &str, tree: &TreeId) -> Result<()> {
+        let name = format!("{TREE_PREFIX}{name}");
+        check_kind(&name, true)?;
+        self.tree(tree)?;
+        self.set(&name, tree)
+    }
+
+    /// All names of tree snapshots, without `tree/`, sorted.
+    pub fn tree_refs(&self) -> Result<Vec<(String, TreeId)>> {
+        Ok(self.all::<TreeId>(true)?.into_iter().map(|(name, id)| (name[TREE_PREFIX.len()..].to_owned(), id)).collect())
+    }
+
+    /// The state meant by `text`: a ref, `ref@{n}`, or an id or its beginning (at least 4 digits).
+    pub fn resolve(&self, text: &str) -> Result<StateId> {
+        if check_name(split_index(text).0).is_ok()
+            && !text.starts_with(TREE_PREFIX)
+            && let Some(id) = self.ref_get(text)?
+        {
+            return Ok(id);
+        }
+        if text.len() >= 4 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let mut fits = self.ids::<StateId>("states", ".json")?;
+            fits.retain(|id| id.as_str().starts_with(text));
+            match fits.len() {
+                0 => {}
+                1 => return Ok(fits.remove(0)),
+                count => return Err(Error::Ambiguous { text: text.to_owned(), count }),
+            }
+        }
+        Err(Error::NoSuchRef { name: text.to_owned() })
+    }
+
+    fn ref_path(&self, name: &str) -> PathBuf {
+        self.path("refs").join(format!("{name}{ENDING}"))
+    }
+
+    fn value<T: FromStr>(&self, text: &str, tree: bool) -> Result<Option<T>> {
+        let (name, index) = split_index(text);
+        check_kind(name, tree)?;
+        let mut entries = read::<T>(&self.ref_path(name))?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        if index >= entries.len() {
+            return Err(Error::NoSuchRefEntry { name: name.to_owned(), index, kept: entries.len() });
+        }
+        Ok(Some(entries.swap_remove(index).value))
+    }
+
+    fn set<T: FromStr + std::fmt::Display + PartialEq>(&self, name: &str, value: &T) -> Result<()> {
+        let _refs = self.lock("refs", LockMode::Exclusive, super::Wait::Quietly)?;
+        let path = self.ref_path(name);
+        let previous = read::<T>(&path)?;
+        if previous.first().is_some_and(|e| e.value == *value) {
+            return Ok(());
+        }
+        let mut text = format!("{value} {}\n", process::now());
+        for entry in previous.iter().take(KEPT - 1) {
+            text.push_str(&format!("{} {}\n", entry.value, entry.since));
+        }
+        self.make_ref_parents(name)?;
+        let _structure = self.structure(LockMode::Shared)?;
+        durable::replace(&self.path("tmp"), &path, text.as_bytes())
+    }
+
+    /// Makes the directories that a ref's file lies in, down to the disk.
+    fn make_ref_parents(&self, name: &str) -> Result<()> {
+        let mut directory = self.path("refs");
+        let parts: Vec<&str> = name.split('/').collect();
+        for part in &parts[..parts.len() - 1] {
+            let parent = directory.clone();
+            directory.push(part);
+            if !directory.is_dir() {
+                make_dir(&directory, 0o700)?;
+                durable::sync_dir(&parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_ref_file(&self, name: &str) -> Result<bool> {
+        let _refs = self.lock("refs", LockMode::Exclusive, super::Wait::Quietly)?;
+        let path = self.ref_path(name);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
+            Err(e) => return Err(Error::io("remove", &path, e)),
+        }
+        let top = self.path("refs");
+        let mut parent = path.parent();
+        if let Some(directory) = parent {
+            durable::sync_dir(directory)?;
+        }
+        // Directories that have become empty go too; the first that has not ends it.
+        while let Some(directory) = parent.filter(|d| *d != top) {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+            parent = directory.parent();
+        }
+        Ok(true)
+    }
+
+    fn all<T: FromStr>(&self, tree: bool) -> Result<Vec<(String, T)>> {
+        let mut found = BTreeMap::new();
+        for (name, path) in self.ref_files()? {
+            if name.starts_with(TREE_PREFIX) == tree
+                && let Some(entry) = read::<T>(&path)?.into_iter().next()
+            {
+                found.insert(name, entry.value);
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Name and path of each file that looks like a ref.
+    pub(super) fn ref_files(&self) -> Result<Vec<(String, PathBuf)>> {
+        let top = self.path("refs");
+        let mut found = Vec::new();
+        let mut waiting = vec![(String::new(), top)];
+        while let Some((prefix, directory)) = waiting.pop() {
+            let entries = match fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                // Another process may just have removed the last ref in it.
+                Err(e) if e.kind() == ErrorKind::NotFound && !prefix.is_empty() => continue,
+                Err(e) => return Err(Error::io("list", &directory, e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|e| Error::io("list", &directory, e))?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    waiting.push((format!("{prefix}{name}/"), entry.path()));
+                } else if let Some(stem) = name.strip_suffix(ENDING) {
+                    found.push((format!("{prefix}{stem}"), entry.path()));
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+fn check_kind(name: &str, tree: bool) -> Result<()> {
+    check_name(name)?;
+    if (name.starts_with(TREE_PREFIX) || name == "tree") == tree {
+        Ok(())
+    } else {
+        Err(Error::Name { name: name.to_owned(), problem: NameProblem::Kind })
+    }
+}
+
+/// The values in a ref's file, newest first; none if there is no file.
+pub(super) fn read<T: FromStr>(path: &Path) -> Result<Vec<RefEntry<T>>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("read", path, e)),
+    };
+    let damaged = |line| Error::DamagedRef { path: path.to_owned(), line };
+    let mut entries = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        let (value, since) = line.split_once(' ').ok_or_else(|| damaged(i + 1))?;
+        let value = value.parse().map_err(|_| damaged(i + 1))?;
+        entries.push(RefEntry { value, since: since.to_owned() });
+    }
+    if entries.is_empty() { Err(damaged(1)) } else { Ok(entries) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["profile/musl-hardened/upstream", "kept/a+b_c.d", "a"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        let cases = [
+            ("", "`` cannot be a name in the store: it is empty, or a part of it is"),
+            ("a//b", "`a//b` cannot be a name in the store: it is empty, or a part of it is"),
+            ("/a", "`/a` cannot be a name in the store: it is empty, or a part of it is"),
+            ("../a", "`../a` cannot be a name in the store: it contains `..`"),
+            ("a/b..c", "`a/b..c` cannot be a name in the store: it contains `..`"),
+            ("a/.git", "`a/.git` cannot be a name in the store: no part of it may begin with `.` or `-`"),
+            ("-rf", "`-rf` cannot be a name in the store: no part of it may begin with `.` or `-`"),
+            ("a b", "`a b` cannot be a name in the store: it contains ' ', and may have letters, digits and `._+-` only"),
+            ("a\u{1b}", "`a\u{1b}` cannot be a name in the store: it contains '\\u{1b}', and may have letters, digits and `._+-` only"),
+            ("a.ref/b", "`a.ref/b` cannot be a name in the store: no part of it may end with `.ref`"),
+        ];
+        for (bad, message) in cases {
+            assert_eq!(check_name(bad).unwrap_err().to_string(), message);
+        }
+        assert!(check_name(&"a".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn indices() {
+        assert_eq!(split_index("a/b@{3}"), ("a/b", 3));
+        assert_eq!(split_index("a/b"), ("a/b", 0));
+        assert_eq!(split_index("a@{x}"), ("a@{x}", 0));
+    }
+
+    #[test]
+    fn damage_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.ref");
+        fs::write(&path, format!("{} 2026-01-01T00:00:00Z\nnonsense\n", "a".repeat(32))).unwrap();
+        let error = read::<StateId>(&path).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{}` is damaged: line 2 is not an id and a time", path.display()));
+        fs::write(&path, "").unwrap();
+        assert!(read::<StateId>(&path).is_err());
+    }
+}

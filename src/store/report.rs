@@ -1,0 +1,321 @@
+//! What `store ls`, `show`, `du` and `seal` tell, as values that go into tables and into JSON alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::recover::{InMap, call};
+use super::tasks::{self, DiskUsageInput, ManifestSummary, SealInput, TreeUsage};
+use super::{
+    Layer, LayerId, LockMode, Purpose, RefEntry, Result, Sealed, SessionId, SessionStatus, State, StateId, Store, TreeId, Wait, durable,
+    process,
+};
+
+/// Everything that has a name or an id in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListReport {
+    /// By name.
+    pub refs: Vec<RefRow>,
+    /// Oldest first.
+    pub states: Vec<StateRow>,
+    /// Oldest first.
+    pub layers: Vec<LayerRow>,
+    /// Oldest first.
+    pub sessions: Vec<SessionRow>,
+    /// Oldest first.
+    pub trees: Vec<TreeRow>,
+}
+
+/// A ref.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefRow {
+    /// Its name.
+    pub name: String,
+    /// What it names.
+    pub state: StateId,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// How many previous values are kept.
+    pub previous: usize,
+}
+
+/// A build state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StateRow {
+    /// Its id.
+    pub id: StateId,
+    /// RFC 3339.
+    pub created: String,
+    /// How many layers it has.
+    pub layers: usize,
+    /// What it was built on.
+    pub parent: Option<StateId>,
+    /// Build key.
+    pub key: String,
+    /// Names it has now.
+    pub refs: Vec<String>,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerRow {
+    /// Its id.
+    pub id: LayerId,
+    /// RFC 3339.
+    pub created: String,
+    /// What it was made for.
+    pub purpose: Purpose,
+    /// Its digest, once sealed.
+    pub digest: Option<String>,
+    /// How many states have it.
+    pub states: usize,
+}
+
+/// A session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionRow {
+    /// Its id.
+    pub id: SessionId,
+    /// What for.
+    pub purpose: Purpose,
+    /// RFC 3339.
+    pub created: String,
+    /// The state below it.
+    pub base: Option<StateId>,
+    /// Active or suspended.
+    pub status: SessionStatus,
+    /// Build key.
+    pub key: String,
+}
+
+/// A tree snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TreeRow {
+    /// Its id.
+    pub id: TreeId,
+    /// RFC 3339.
+    pub created: String,
+    /// Names it has now, without `tree/`.
+    pub refs: Vec<String>,
+    /// Where it came from.
+    pub origin: serde_json::Value,
+}
+
+/// One build state in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShowReport {
+    /// The state as written.
+    #[serde(flatten)]
+    pub state: State,
+    /// Names it has now.
+    pub refs: Vec<String>,
+    /// Names it had, with the position in the ref's history.
+    pub former_refs: Vec<(String, usize)>,
+    /// Its layers, bottom first.
+    pub layer_rows: Vec<LayerRow>,
+    /// States built on it.
+    pub children: Vec<StateId>,
+}
+
+/// Who occupies how much of the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiskUsage {
+    /// Oldest first.
+    pub layers: Vec<LayerUsage>,
+    /// Oldest first.
+    pub states: Vec<StateUsage>,
+    /// Bytes of sessions, by id.
+    pub sessions: BTreeMap<String, TreeUsage>,
+    /// Bytes of tree snapshots, by id.
+    pub trees: BTreeMap<String, TreeUsage>,
+    /// Allocated for everything above, each layer once.
+    pub total_bytes: u64,
+}
+
+/// A layer's share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerUsage {
+    /// The layer.
+    pub id: LayerId,
+    /// Allocated bytes and inodes.
+    #[serde(flatten)]
+    pub usage: TreeUsage,
+    /// How many states have it: with more than one it is shared.
+    pub states: usize,
+}
+
+/// A state's share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StateUsage {
+    /// The state.
+    pub id: StateId,
+    /// Names it has now.
+    pub refs: Vec<String>,
+    /// Allocated by all its layers.
+    pub total_bytes: u64,
+    /// By layers that another state has too.
+    pub shared_bytes: u64,
+    /// By layers that go when it goes.
+    pub own_bytes: u64,
+}
+
+/// What sealing did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SealReport {
+    /// The layer.
+    pub id: LayerId,
+    /// What is recorded about it now.
+    #[serde(flatten)]
+    pub sealed: Sealed,
+    /// Whether it was sealed before, and nothing was done.
+    pub was_sealed: bool,
+}
+
+impl Store {
+    /// Lists the store.
+    pub fn list(&self) -> Result<ListReport> {
+        let states = self.states()?;
+        let names = self.names_by_state()?;
+        let uses = uses(&states);
+        let mut refs = Vec::new();
+        for (name, state) in self.refs()? {
+            let history = self.ref_history(&name)?;
+            let since = history.first().map(|e| e.since.clone()).unwrap_or_default();
+            refs.push(RefRow { name, state, since, previous: history.len().saturating_sub(1) });
+        }
+        let tree_names = self.tree_refs()?;
+        let trees = self.trees()?.into_iter().map(|tree| TreeRow {
+            refs: tree_names.iter().filter(|(_, id)| *id == tree.id).map(|(name, _)| name.clone()).collect(),
+            id: tree.id,
+            created: tree.meta.created,
+            origin: tree.meta.origin,
+        });
+        Ok(ListReport {
+            refs,
+            layers: self.layers()?.into_iter().map(|layer| layer_row(layer, &uses)).collect(),
+            sessions: self.sessions()?.into_iter().map(session_row).collect(),
+            trees: trees.collect(),
+            states: states.into_iter().map(|state| state_row(state, &names)).collect(),
+        })
+    }
+
+    /// All about the state that `text` means, see [`Store::resolve`].
+    pub fn show(&self, text: &str) -> Result<ShowReport> {
+        let state = self.state(&self.resolve(text)?)?;
+        let states = self.states()?;
+        let uses = uses(&states);
+        let mut former_refs = Vec::new();
+        let mut refs = Vec::new();
+        for (name, _) in self.refs()? {
+            let history: Vec<RefEntry> = self.ref_history(&name)?;
+            if let Some(position) = history.iter().position(|e| e.value == state.id) {
+                if position == 0 { refs.push(name) } else { former_refs.push((name, position)) }
+            }
+        }
+        let layer_rows = state.layers.iter().map(|id| Ok(layer_row(self.layer(id)?, &uses))).collect::<Result<_>>()?;
+        let children = states.into_iter().filter(|s| s.parent.as_ref() == Some(&state.id)).map(|s| s.id).collect();
+        Ok(ShowReport { refs, former_refs, layer_rows, children, state })
+    }
+
+    /// Measures layers, sessions and tree snapshots, and what each state has for itself.
+    pub fn disk_usage(&self, in_map: &dyn InMap) -> Result<DiskUsage> {
+        let (layers, states) = (self.layers()?, self.states()?);
+        let (sessions, trees) = (self.sessions()?, self.trees()?);
+        let mut paths: Vec<_> = layers.iter().map(|l| self.layer_dir(&l.id)).collect();
+        paths.extend(sessions.iter().map(|s| self.session_dir(&s.id)));
+        paths.extend(trees.iter().map(|t| self.path("trees").join(t.id.as_str())));
+        let measured: Vec<TreeUsage> = call(in_map, tasks::DISK_USAGE, &DiskUsageInput { trees: paths })?;
+        let mut measured = measured.into_iter();
+        let mut next = || measured.next().unwrap_or_default();
+        let uses = uses(&states);
+        let layers: Vec<LayerUsage> = layers
+            .into_iter()
+            .map(|l| LayerUsage { usage: next(), states: uses.get(&l.id).copied().unwrap_or(0), id: l.id })
+            .collect();
+        let sessions: BTreeMap<String, TreeUsage> = sessions.into_iter().map(|s| (s.id.to_string(), next())).collect();
+        let trees: BTreeMap<String, TreeUsage> = trees.into_iter().map(|t| (t.id.to_string(), next())).collect();
+        let by_layer: BTreeMap<&LayerId, &LayerUsage> = layers.iter().map(|l| (&l.id, l)).collect();
+        let names = self.names_by_state()?;
+        let states = states.into_iter().map(|state| state_usage(state, &by_layer, &names)).collect();
+        let others = sessions.values().chain(trees.values()).map(|u| u.bytes).sum::<u64>();
+        let total_bytes = layers.iter().map(|l| l.usage.bytes).sum::<u64>() + others;
+        Ok(DiskUsage { layers, states, sessions, trees, total_bytes })
+    }
+
+    /// Digests a layer, writes its manifest and records the digest. A sealed layer stays as it is.
+    ///
+    /// Sealing says what the layer contains from now on; it does not change the layer.
+    pub fn seal(&self, id: &LayerId, in_map: &dyn InMap) -> Result<SealReport> {
+        let _lock = self.lock_named(&format!("seal/{id}"), Wait::Quietly)?;
+        let layer = self.layer(id)?;
+        if let Some(sealed) = layer.meta.sealed {
+            return Ok(SealReport { id: id.clone(), sealed, was_sealed: true });
+        }
+        self.require_idmap()?;
+        let area = self.temp_area()?;
+        let input = SealInput { tree: layer.path.clone(), manifest: area.path().join("manifest") };
+        let result = call::<ManifestSummary>(in_map, tasks::SEAL, &input).and_then(|summary| {
+            let target = layer.manifest();
+            std::fs::rename(&input.manifest, &target).map_err(|e| super::Error::io("create", &target, e))?;
+            let ManifestSummary { digest, files, bytes } = summary;
+            let sealed = Sealed { digest, files, bytes, at: process::now() };
+            let mut meta = layer.meta;
+            meta.sealed = Some(sealed.clone());
+            self.write_json(&target.with_file_name("layer.json"), &meta)?;
+            Ok(sealed)
+        });
+        area.discard(in_map)?;
+        Ok(SealReport { id: id.clone(), sealed: result?, was_sealed: false })
+    }
+
+    fn names_by_state(&self) -> Result<BTreeMap<StateId, Vec<String>>> {
+        let mut names: BTreeMap<StateId, Vec<String>> = BTreeMap::new();
+        for (name, state) in self.refs()? {
+            names.entry(state).or_default().push(name);
+        }
+        Ok(names)
+    }
+
+    /// Writes a small file of the store and brings it to the disk.
+    fn write_json(&self, path: &std::path::Path, value: &impl Serialize) -> Result<()> {
+        let _structure = self.structure(LockMode::Shared)?;
+        durable::replace_json(&self.path("tmp"), path, value)
+    }
+}
+
+/// How many states have each layer.
+fn uses(states: &[State]) -> BTreeMap<LayerId, usize> {
+    let mut uses = BTreeMap::new();
+    for state in states {
+        // A chain names a layer once; should it not, the state still counts once.
+        for id in state.layers.iter().collect::<BTreeSet<_>>() {
+            *uses.entry(id.clone()).or_insert(0) += 1;
+        }
+    }
+    uses
+}
+
+fn layer_row(layer: Layer, uses: &BTreeMap<LayerId, usize>) -> LayerRow {
+    let Layer { id, meta, .. } = layer;
+    let states = uses.get(&id).copied().unwrap_or(0);
+    LayerRow { id, created: meta.created, purpose: meta.purpose, digest: meta.sealed.map(|s| s.digest), states }
+}
+
+fn session_row(record: super::SessionRecord) -> SessionRow {
+    let super::SessionRecord { id, purpose, created, base, status, key, .. } = record;
+    SessionRow { id, purpose, created, base, status, key }
+}
+
+fn state_row(state: State, names: &BTreeMap<StateId, Vec<String>>) -> StateRow {
+    let refs = names.get(&state.id).cloned().unwrap_or_default();
+    StateRow { id: state.id, created: state.created, layers: state.layers.len(), parent: state.parent, key: state.key, refs }
+}
+
+fn state_usage(state: State, layers: &BTreeMap<&LayerId, &LayerUsage>, names: &BTreeMap<StateId, Vec<String>>) -> StateUsage {
+    let (mut shared_bytes, mut own_bytes) = (0, 0);
+    for layer in state.layers.iter().filter_map(|id| layers.get(id)) {
+        *(if layer.states > 1 { &mut shared_bytes } else { &mut own_bytes }) += layer.usage.bytes;
+    }
+    let refs = names.get(&state.id).cloned().unwrap_or_default();
+    StateUsage { id: state.id, refs, total_bytes: shared_bytes + own_bytes, shared_bytes, own_bytes }
+}

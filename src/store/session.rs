@@ -1,0 +1,384 @@
+//! Sessions: a build state with a writable upper directory on top, locked by one process.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::durable;
+use super::lock::{self, Lock, LockMode, Wait};
+use super::process::{self, ProcessStamp};
+use super::recover::{self, InMap};
+use super::{Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, make_dir, state};
+
+/// What a session is for; decides nothing in the store, but is shown and recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Purpose {
+    /// Unpacking a stage3.
+    Import,
+    /// Building `gentoomuch/builder`.
+    Bootstrap,
+    /// Building a stage3 or stage4 definition.
+    Stage,
+    /// `freshroot`.
+    Throwaway,
+    /// Downloading, with the host's network.
+    Fetch,
+    /// Building a kernel payload.
+    Kernel,
+    /// Preparing or trying patches.
+    Patch,
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Import => "import",
+            Self::Bootstrap => "bootstrap",
+            Self::Stage => "stage",
+            Self::Throwaway => "throwaway",
+            Self::Fetch => "fetch",
+            Self::Kernel => "kernel",
+            Self::Patch => "patch",
+        })
+    }
+}
+
+/// Whether a session is being worked in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum SessionStatus {
+    /// By the holder of its lock; without one it is an orphan.
+    Active,
+    /// Kept for being resumed during the same boot.
+    Suspended {
+        /// Why, for people: `interrupted`, `emerge failed at dev-libs/foo-1`.
+        note: String,
+        /// When, RFC 3339.
+        at: String,
+    },
+}
+
+/// The contents of `session.json`.
+///
+/// Not synced: after a power cut the boot is another one, and then no session is worth keeping, whatever this file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// As in the path.
+    pub id: SessionId,
+    /// What for.
+    pub purpose: Purpose,
+    /// The state below it.
+    pub base: Option<StateId>,
+    /// Build key of the state that is being made.
+    pub key: String,
+    /// RFC 3339.
+    pub created: String,
+    /// Boot of the kernel during which it was last active.
+    pub boot_id: String,
+    /// Active or suspended.
+    pub status: SessionStatus,
+    /// First process of its PID namespace, as seen from outside, once started.
+    pub pid1: Option<ProcessStamp>,
+}
+
+/// What becomes of a session's upper directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewState {
+    /// Build key.
+    pub key: String,
+    /// See [`State::origin`].
+    pub origin: serde_json::Value,
+    /// See [`State::newest_input`]; never below the parent's.
+    pub newest_input: i64,
+    /// The state that it counts as made from, usually the session's base.
+    pub parent: Option<StateId>,
+}
+
+/// A session that this process has locked. Dropped without [`Session::commit`], [`Session::suspend`] or [`Session::discard`] it is an orphan,
+/// which the next recovery removes, exactly as if the process had been killed.
+#[derive(Debug)]
+#[must_use = "a session that is merely dropped is removed by the next recovery"]
+pub struct Session {
+    store: Store,
+    record: SessionRecord,
+    base: Option<State>,
+    dir: PathBuf,
+    lock: Lock,
+    /// On the underlying file system since before the first write, so that its `syncfs` tells of each failed write-back.
+    fs: OwnedFd,
+}
+
+/// The steps of a commit between which a crash is simulated.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    LayerMeta,
+    Sync,
+    Rename,
+    RenameSync,
+    State,
+    Sweep,
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(super) static CRASH_AFTER: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// In tests, stops as a crash would after the step named; nothing otherwise.
+macro_rules! crash_point {
+    ($step:ident) => {
+        #[cfg(test)]
+        if CRASH_AFTER.get() == Some(Fault::$step) {
+            return Err(Error::Injected);
+        }
+    };
+}
+
+impl Store {
+    /// Makes a session on `base`, or on nothing, and locks it.
+    pub fn session_create(&self, base: Option<&State>, purpose: Purpose, key: &str) -> Result<Session> {
+        self.require_idmap()?;
+        let fs = durable::open_dir(self.root())?;
+        let id = SessionId::fresh()?;
+        let dir = self.session_dir(&id);
+        let record = SessionRecord {
+            id,
+            purpose,
+            base: base.map(|b| b.id.clone()),
+            key: key.to_owned(),
+            created: process::now(),
+            boot_id: self.inner.boot_id.clone(),
+            status: SessionStatus::Active,
+            pid1: None,
+        };
+        let _structure = self.structure(LockMode::Shared)?;
+        make_dir(&dir, 0o700)?;
+        // A recovery that looks at this very moment may have the new lock for an instant; it decides nothing before we are done.
+        let lock = lock::acquire(&dir.join("lock"), "session", LockMode::Exclusive, Wait::Quietly, &self.inner.command)?;
+        for (name, mode) in
+            [("layer", 0o700), ("layer/fs", 0o755), ("work", 0o755), ("root", 0o755), ("scratch", 0o755), ("binpkgs", 0o755)]
+        {
+            make_dir(&dir.join(name), mode)?;
+        }
+        durable::write_unsynced_json(&dir.join("session.json"), &record)?;
+        tracing::debug!(session = %record.id, %purpose, key, "session made");
+        Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs })
+    }
+
+    /// The youngest suspended session for this build key that can be resumed, locked and active again.
+    ///
+    /// Its `work` directory still holds overlayfs' marks of the earlier mount and must be emptied before the next one.
+    pub fn session_find_suspended(&self, key: &str) -> Result<Option<Session>> {
+        self.require_idmap()?;
+        for record in self.sessions()?.into_iter().rev() {
+            if record.key != key || !self.is_resumable(&record) {
+                continue;
+            }
+            let dir = self.session_dir(&record.id);
+            let fs = durable::open_dir(self.root())?;
+            let Some(lock) = lock::try_existing(&dir.join("lock"), &self.inner.command)? else { continue };
+            // Only what is written under the lock counts: the session may have been resumed and committed meanwhile.
+            let Some(record) = self.session_record(&dir).filter(|r| self.is_resumable(r)) else { continue };
+            let base = record.base.as_ref().map(|id| self.state(id)).transpose()?;
+            let mut session = Session { store: self.clone(), record, base, dir, lock, fs };
+            session.record.status = SessionStatus::Active;
+            session.record.pid1 = None;
+            session.write_record()?;
+            return Ok(Some(session));
+        }
+        Ok(None)
+    }
+
+    /// What is written about each session, oldest first.
+    pub fn sessions(&self) -> Result<Vec<SessionRecord>> {
+        let ids = self.ids::<SessionId>("sessions", "")?;
+        Ok(ids.iter().filter_map(|id| self.session_record(&self.session_dir(id))).collect())
+    }
+
+    pub(super) fn session_dir(&self, id: &SessionId) -> PathBuf {
+        self.path("sessions").join(id.as_str())
+    }
+
+    /// What is written about the session in `dir`; nothing if that cannot be read, as after a power cut.
+    pub(super) fn session_record(&self, dir: &Path) -> Option<SessionRecord> {
+        durable::read_json(&dir.join("session.json")).ok().flatten()
+    }
+
+    /// Whether a suspended session can go on: same boot, and the state below it still there.
+    pub(super) fn is_resumable(&self, record: &SessionRecord) -> bool {
+        matches!(record.status, SessionStatus::Suspended { .. })
+            && self.inner.boot_id != process::UNKNOWN_BOOT
+            && record.boot_id == self.inner.boot_id
+            && record.base.as_ref().is_none_or(|id| self.state_path(id).exists())
+    }
+
+    /// Brings everything written since `fs` was opened to the disk, and reports what failed to get there.
+    pub(super) fn sync(&self, fs: &OwnedFd) -> Result<()> {
+        rustix::fs::syncfs(fs.as_fd()).map_err(|e| Error::WriteBack { path: self.root().to_owned(), source: e.into() })
+    }
+}
+
+impl Session {
+    /// Its id.
+    pub fn id(&self) -> &SessionId {
+        &self.record.id
+    }
+
+    /// What is written about it.
+    pub fn record(&self) -> &SessionRecord {
+        &self.record
+    }
+
+    /// The state below it.
+    pub fn base(&self) -> Option<&State> {
+        self.base.as_ref()
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path in its directory.
+    pub fn path(&self, sub: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(sub)
+    }
+
+    /// The writable upper directory.
+    pub fn upper(&self) -> PathBuf {
+        self.path("layer/fs")
+    }
+
+    /// For overlayfs.
+    pub fn work(&self) -> PathBuf {
+        self.path("work")
+    }
+
+    /// Where to mount the root of the session.
+    pub fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    /// For `/var/tmp/portage`.
+    pub fn scratch(&self) -> PathBuf {
+        self.path("scratch")
+    }
+
+    /// For packages that the session builds.
+    pub fn binpkgs(&self) -> PathBuf {
+        self.path("binpkgs")
+    }
+
+    /// The trees below the upper directory, topmost first.
+    pub fn lower_dirs(&self) -> Vec<PathBuf> {
+        self.base.as_ref().map(|b| self.store.lower_dirs(b)).unwrap_or_default()
+    }
+
+    /// What is of no use once the session has been committed and its packages were published. Most of it belongs to mapped owners: name
+    /// these as what the sandbox shall remove after PID 1 is gone, and the commit finds nothing left to do.
+    pub fn disposable(&self) -> Vec<PathBuf> {
+        vec![self.work(), self.scratch()]
+    }
+
+    /// A descriptor that keeps the session locked: for the helper and for PID 1, which then outlive us visibly.
+    pub fn lock_fd(&self) -> Result<OwnedFd> {
+        self.lock.duplicate()
+    }
+
+    /// Writes down who is the first process of the session, as seen from here, so that recovery can wait for its end.
+    pub fn record_pid1(&mut self, pid: i32) -> Result<()> {
+        self.record.pid1 = ProcessStamp::of(pid);
+        self.write_record()
+    }
+
+    /// Keeps the session as it is, to be resumed during this boot. PID 1 must have been reaped.
+    pub fn suspend(mut self, note: &str) -> Result<()> {
+        self.require_quiet()?;
+        // Now is the last time that this descriptor can tell of failed write-backs.
+        self.store.sync(&self.fs)?;
+        self.record.status = SessionStatus::Suspended { note: note.to_owned(), at: process::now() };
+        self.record.boot_id = self.store.inner.boot_id.clone();
+        self.write_record()?;
+        tracing::debug!(session = %self.record.id, note, "session suspended");
+        Ok(())
+    }
+
+    /// Removes the session with all that is in it. PID 1 must have been reaped.
+    pub fn discard(self, in_map: &dyn InMap) -> Result<()> {
+        self.require_quiet()?;
+        self.store.bury(&self.dir, &self.record.id, in_map)
+    }
+
+    /// Makes the upper directory a layer, and a state on top of the session's base with it.
+    ///
+    /// PID 1 must have been reaped and with it the overlay mount gone: what is written afterwards would change a committed layer. How long this
+    /// takes depends on how much is not on the disk yet, not on how many files there are.
+    pub fn commit(self, new: NewState) -> Result<State> {
+        self.require_quiet()?;
+        let layer = LayerId::fresh()?;
+        let unfinished = self.path("layer");
+        let meta = LayerMeta {
+            id: layer.clone(),
+            created: process::now(),
+            purpose: self.record.purpose,
+            base: self.record.base.clone(),
+            sealed: None,
+        };
+        durable::write_unsynced_json(&unfinished.join("layer.json"), &meta)?;
+        crash_point!(LayerMeta);
+        recover::check_upper(&self.upper(), self.store.fd())?;
+        self.store.sync(&self.fs)?;
+        crash_point!(Sync);
+        let state = self.new_state(new, layer, meta.created)?;
+        self.publish(&unfinished, &state)?;
+        tracing::debug!(session = %self.record.id, state = %state.id, "committed");
+        let Self { store, dir, lock, .. } = self;
+        store.sweep(&dir, lock);
+        crash_point!(Sweep);
+        Ok(state)
+    }
+
+    /// The two steps that must not be seen apart by recovery.
+    fn publish(&self, unfinished: &Path, state: &State) -> Result<()> {
+        let layer = state.layers.last().map_or_else(PathBuf::new, |id| self.store.layer_dir(id));
+        let _structure = self.store.structure(LockMode::Shared)?;
+        fs::rename(unfinished, &layer).map_err(|e| Error::io("create", &layer, e))?;
+        crash_point!(Rename);
+        durable::sync_dir(&self.store.path("layers"))?;
+        crash_point!(RenameSync);
+        durable::replace_json(&self.store.path("tmp"), &self.store.state_path(&state.id), state)?;
+        crash_point!(State);
+        Ok(())
+    }
+
+    fn new_state(&self, new: NewState, layer: LayerId, created: String) -> Result<State> {
+        let mut layers = self.base.as_ref().map(|b| b.layers.clone()).unwrap_or_default();
+        layers.push(layer);
+        let NewState { key, origin, newest_input, parent } = new;
+        let newest_input = self.base.as_ref().map_or(newest_input, |b| b.newest_input.max(newest_input));
+        let id = state::State::derive_id(&layers, parent.as_ref(), &key, &origin)?;
+        Ok(State { id, layers, parent, key, origin, created, newest_input })
+    }
+
+    /// Refuses to go on while the session's first process may still write.
+    fn require_quiet(&self) -> Result<()> {
+        match self.record.pid1 {
+            // A process that has been killed needs a moment to give back its mounts.
+            Some(pid1) if !pid1.wait_gone(Duration::from_secs(2)) => {
+                Err(Error::StillRunning { session: self.record.id.clone(), pid: pid1.pid })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_record(&self) -> Result<()> {
+        let _structure = self.store.structure(LockMode::Shared)?;
+        durable::replace_unsynced_json(&self.store.path("tmp"), &self.dir.join("session.json"), &self.record)
+    }
+}

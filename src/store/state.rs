@@ -1,0 +1,141 @@
+//! Build states and the layers that they are made of.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Error, LayerId, Purpose, Result, StateId, Store, durable};
+
+/// A chain of layers and where it came from. Never changes once written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Digest of `layers`, `parent`, `key` and `origin`.
+    pub id: StateId,
+    /// Bottom first.
+    pub layers: Vec<LayerId>,
+    /// The state that the topmost layer was built on.
+    pub parent: Option<StateId>,
+    /// The build key: a hash of all that went in.
+    pub key: String,
+    /// Who made it and from what: stage3 name, signer, the reason given for an unsigned one, definition, tree snapshot, packages.
+    pub origin: serde_json::Value,
+    /// When it was committed, RFC 3339, UTC.
+    pub created: String,
+    /// Time of the newest thing that went in, seconds since 1970: what exports clamp times to.
+    pub newest_input: i64,
+}
+
+impl State {
+    /// The id that a state with these properties has.
+    pub(super) fn derive_id(
+        layers: &[LayerId],
+        parent: Option<&StateId>,
+        key: &str,
+        origin: &serde_json::Value,
+    ) -> Result<StateId> {
+        let parts = (layers, parent, key, origin);
+        let path = PathBuf::from("states");
+        let bytes = serde_json::to_vec(&parts).map_err(|source| Error::Encode { path, source })?;
+        Ok(StateId::from_digest(&Sha256::digest(&bytes)))
+    }
+}
+
+/// What is written beside a layer's tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerMeta {
+    /// Its id, as in its path.
+    pub id: LayerId,
+    /// When it was committed, RFC 3339, UTC.
+    pub created: String,
+    /// What for.
+    pub purpose: Purpose,
+    /// The state below it when it was written.
+    pub base: Option<StateId>,
+    /// Present once the contents have been digested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
+}
+
+/// What a layer's contents were when it was sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// SHA-256 of the manifest, `sha256:` and 64 digits.
+    pub digest: String,
+    /// How many lines the manifest has, directories included.
+    pub files: u64,
+    /// Sum of the sizes of its regular files, hard links counted once.
+    pub bytes: u64,
+    /// When, RFC 3339, UTC.
+    pub at: String,
+}
+
+/// A layer in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Its id.
+    pub id: LayerId,
+    /// Its tree, in overlayfs upper format.
+    pub path: PathBuf,
+    /// What is known about it.
+    pub meta: LayerMeta,
+}
+
+impl Layer {
+    /// Where the list of its files is, once sealed.
+    pub fn manifest(&self) -> PathBuf {
+        self.path.with_file_name("manifest")
+    }
+}
+
+impl Store {
+    pub(super) fn state_path(&self, id: &StateId) -> PathBuf {
+        self.path("states").join(format!("{id}.json"))
+    }
+
+    pub(super) fn layer_dir(&self, id: &LayerId) -> PathBuf {
+        self.path("layers").join(id.as_str())
+    }
+
+    /// The state with this id.
+    pub fn state(&self, id: &StateId) -> Result<State> {
+        durable::read_json(&self.state_path(id))?.ok_or_else(|| Error::NoSuchState(id.clone()))
+    }
+
+    /// All states, oldest first.
+    pub fn states(&self) -> Result<Vec<State>> {
+        let mut states = Vec::new();
+        for id in self.ids::<StateId>("states", ".json")? {
+            match self.state(&id) {
+                Ok(state) => states.push(state),
+                // Deleted between listing and reading.
+                Err(Error::NoSuchState(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        states.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
+        Ok(states)
+    }
+
+    /// The youngest state with this build key.
+    pub fn state_by_key(&self, key: &str) -> Result<Option<State>> {
+        Ok(self.states()?.into_iter().rev().find(|s| s.key == key))
+    }
+
+    /// All layers, oldest first.
+    pub fn layers(&self) -> Result<Vec<Layer>> {
+        self.ids::<LayerId>("layers", "")?.iter().map(|id| self.layer(id)).collect()
+    }
+
+    /// The layer with this id.
+    pub fn layer(&self, id: &LayerId) -> Result<Layer> {
+        let dir = self.layer_dir(id);
+        let meta = durable::read_json(&dir.join("layer.json"))?.ok_or_else(|| Error::NoSuchLayer(id.clone()))?;
+        Ok(Layer { id: id.clone(), path: dir.join("fs"), meta })
+    }
+
+    /// The trees that overlayfs stacks for this state, topmost first, as it wants them.
+    pub fn lower_dirs(&self, state: &State) -> Vec<PathBuf> {
+        state.layers.iter().rev().map(|id| self.layer_dir(id).join("fs")).collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! Work on trees of mapped owners: tasks that the helper runs inside the id map, as the map's root.
+//!
+//! Each is a plain function on paths with serialisable input and output, so that tests run it as an ordinary user on trees of its own.
+
+pub(super) mod digest;
+pub(super) mod remove;
+pub(super) mod usage;
+pub(super) mod walk;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepInput};
+pub use self::remove::remove_tree;
+pub use self::usage::{DiskUsageInput, TreeUsage};
+pub use self::walk::TreeError;
+
+/// Removes trees: [`RemoveInput`] to nothing.
+pub const REMOVE_TREE: &str = "store.remove_tree";
+/// Writes a layer's manifest: [`SealInput`] to [`ManifestSummary`].
+pub const SEAL: &str = "store.seal";
+/// Compares a layer with its manifest: [`VerifyDeepInput`] to [`Compared`].
+pub const VERIFY_DEEP: &str = "store.verify_deep";
+/// Measures trees: [`DiskUsageInput`] to a list of [`TreeUsage`], in the order asked for.
+pub const DISK_USAGE: &str = "store.disk_usage";
+
+/// Input of [`REMOVE_TREE`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemoveInput {
+    /// Absolute; each is removed with all that is below it.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Why a task failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The input is not the task's.
+    #[error("the input of the task is not what it takes")]
+    Input(#[source] serde_json::Error),
+    /// The result cannot be put into JSON.
+    #[error("the answer of the task cannot be passed on")]
+    Output(#[source] serde_json::Error),
+    /// Work on a tree failed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// A task as this module knows it.
+pub type Function = fn(serde_json::Value) -> Result<serde_json::Value, TaskError>;
+
+/// The task of this name, if it is one of the store's.
+pub fn function(name: &str) -> Option<Function> {
+    Some(match name {
+        REMOVE_TREE => |input| {
+            let input: RemoveInput = serde_json::from_value(input).map_err(TaskError::Input)?;
+            input.paths.iter().try_for_each(|path| remove_tree(path))?;
+            Ok(serde_json::Value::Null)
+        },
+        SEAL => |input| run(input, digest::seal),
+        VERIFY_DEEP => |input| run(input, digest::verify),
+        DISK_USAGE => |input| run(input, usage::measure),
+        _ => return None,
+    })
+}
+
+fn run<I, O>(input: serde_json::Value, work: fn(&I) -> Result<O, TreeError>) -> Result<serde_json::Value, TaskError>
+where
+    I: serde::de::DeserializeOwned,
+    O: Serialize,
+{
+    let input = serde_json::from_value(input).map_err(TaskError::Input)?;
+    serde_json::to_value(work(&input)?).map_err(TaskError::Output)
+}

@@ -1,0 +1,587 @@
+//! The store as a whole, as an ordinary user would see it: trees of one owner, and tasks run by this very process.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::session::{CRASH_AFTER, Fault};
+use super::*;
+
+/// Runs tasks where it is.
+struct Here;
+
+impl InMap for Here {
+    fn run_task(&self, name: &'static str, input: Value) -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(tasks::function(name).expect("a task of the store")(input)?)
+    }
+}
+
+/// For what must not start a helper.
+struct Nowhere;
+
+impl InMap for Nowhere {
+    fn run_task(&self, name: &'static str, _: Value) -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        panic!("`{name}` was started although there is nothing to do")
+    }
+}
+
+fn idmap(first: u32) -> IdMap {
+    let ranges = || vec![IdRange { inside: 0, outside: 1000, count: 1 }, IdRange { inside: 1, outside: first, count: 65536 }];
+    IdMap { uids: ranges(), gids: ranges() }
+}
+
+struct Fixture {
+    _dir: tempfile::TempDir,
+    store: Store,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_as(&dir.path().join("data/store"), &idmap(100_000), "gentoomuch test").unwrap();
+        Self { _dir: dir, store }
+    }
+
+    /// The same store as another process opens it.
+    fn reopen(&self) -> Store {
+        Store::open(self.store.root(), &idmap(100_000)).unwrap()
+    }
+
+    fn commit(&self, base: Option<&State>, key: &str) -> State {
+        let session = self.store.session_create(base, Purpose::Stage, key).unwrap();
+        fs::write(session.upper().join(key), key).unwrap();
+        session.commit(new_state(base, key)).unwrap()
+    }
+
+    /// Every path below the store but locks, sorted.
+    fn listing(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut waiting = vec![self.store.root().to_owned()];
+        while let Some(dir) = waiting.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() {
+                    waiting.push(path.clone());
+                }
+                found.push(path.strip_prefix(self.store.root()).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+        found.retain(|p| !p.starts_with("locks/"));
+        found.sort();
+        found
+    }
+}
+
+fn new_state(base: Option<&State>, key: &str) -> NewState {
+    NewState { key: key.to_owned(), origin: json!({ "made": "by a test" }), newest_input: 1, parent: base.map(|b| b.id.clone()) }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn directories_are_private_and_stay_so() {
+    let fixture = Fixture::new();
+    let root = fixture.store.root();
+    assert_eq!(mode(root), 0o700);
+    for name in DIRECTORIES {
+        assert_eq!(mode(&root.join(name)), 0o700, "{name}");
+    }
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+    fixture.reopen();
+    assert_eq!(mode(root), 0o700);
+}
+
+#[test]
+fn commit_then_ref() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let base = fixture.commit(None, "key-a");
+    let top = fixture.commit(Some(&base), "key-b");
+    assert_eq!(top.layers.len(), 2);
+    assert_eq!(top.layers[0], base.layers[0]);
+    let lower = store.lower_dirs(&top);
+    assert_eq!(fs::read_to_string(lower[0].join("key-b")).unwrap(), "key-b");
+    assert_eq!(fs::read_to_string(lower[1].join("key-a")).unwrap(), "key-a");
+    assert_eq!(store.state(&top.id).unwrap(), top);
+    assert_eq!(store.state_by_key("key-a").unwrap(), Some(base.clone()));
+    assert_eq!(store.state_by_key("key-c").unwrap(), None);
+
+    assert_eq!(store.ref_get("profile/x/upstream").unwrap(), None);
+    store.ref_set("profile/x/upstream", &base.id).unwrap();
+    store.ref_set("profile/x", &base.id).unwrap();
+    store.ref_set("profile/x/upstream", &top.id).unwrap();
+    store.ref_set("profile/x/upstream", &top.id).unwrap();
+    assert_eq!(store.ref_get("profile/x/upstream").unwrap(), Some(top.id.clone()));
+    assert_eq!(store.ref_get("profile/x/upstream@{1}").unwrap(), Some(base.id.clone()));
+    let error = store.ref_get("profile/x/upstream@{2}").unwrap_err();
+    assert_eq!(error.to_string(), "`profile/x/upstream` has no value 2: 2 are kept");
+    assert_eq!(store.refs().unwrap(), [("profile/x".to_owned(), base.id.clone()), ("profile/x/upstream".to_owned(), top.id.clone())]);
+    assert_eq!(store.resolve(&top.id.as_str()[..12]).unwrap(), top.id);
+    assert_eq!(store.resolve("profile/x/upstream@{1}").unwrap(), base.id);
+    assert_eq!(store.resolve("profile/y").unwrap_err().to_string(), "no build state is called `profile/y`");
+
+    assert!(store.ref_remove("profile/x/upstream").unwrap());
+    assert!(!store.ref_remove("profile/x/upstream").unwrap());
+    assert_eq!(store.refs().unwrap().len(), 1);
+    assert!(store.recover(&Nowhere).unwrap().is_nothing());
+}
+
+#[test]
+fn refs_remember_a_bounded_number_of_values() {
+    let fixture = Fixture::new();
+    let states = [fixture.commit(None, "a"), fixture.commit(None, "b")];
+    for i in 0..40 {
+        fixture.store.ref_set("kept/x", &states[i % 2].id).unwrap();
+    }
+    let history = fixture.store.ref_history("kept/x").unwrap();
+    assert_eq!(history.len(), 32);
+    assert_eq!(history[0].value, states[1].id);
+    assert_eq!(history[1].value, states[0].id);
+}
+
+#[test]
+fn a_ref_cannot_name_what_is_not_there() {
+    let fixture = Fixture::new();
+    let id: StateId = "0".repeat(32).parse().unwrap();
+    let error = fixture.store.ref_set("kept/x", &id).unwrap_err();
+    assert_eq!(error.to_string(), format!("there is no build state `{id}`"));
+    let state = fixture.commit(None, "a");
+    let error = fixture.store.ref_set("tree/gentoo", &state.id).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`tree/gentoo` cannot be a name in the store: names of tree snapshots, and only those, begin with `tree/`"
+    );
+}
+
+#[test]
+fn a_crash_after_each_step_of_a_commit_leaves_nothing_visible() {
+    let cases = [Fault::LayerMeta, Fault::Sync, Fault::Rename, Fault::RenameSync, Fault::State, Fault::Sweep];
+    for fault in cases {
+        let fixture = Fixture::new();
+        let base = fixture.commit(None, "base");
+        let before = fixture.listing();
+        let session = fixture.store.session_create(Some(&base), Purpose::Stage, "top").unwrap();
+        fs::write(session.upper().join("file"), "content").unwrap();
+        // As overlayfs leaves it.
+        fs::create_dir(session.work().join("work")).unwrap();
+        fs::set_permissions(session.work().join("work"), fs::Permissions::from_mode(0o000)).unwrap();
+        CRASH_AFTER.set(Some(fault));
+        let result = session.commit(new_state(Some(&base), "top"));
+        CRASH_AFTER.set(None);
+        assert!(matches!(result, Err(Error::Injected)), "{fault:?}");
+
+        let store = fixture.reopen();
+        let recovered = store.recover(&Here).unwrap();
+        let committed = matches!(fault, Fault::State | Fault::Sweep);
+        assert_eq!(recovered.sessions, usize::from(fault != Fault::Sweep), "{fault:?}");
+        assert_eq!(recovered.layers, usize::from(matches!(fault, Fault::Rename | Fault::RenameSync)), "{fault:?}");
+        assert_eq!(store.state_by_key("top").unwrap().is_some(), committed, "{fault:?}");
+        if !committed {
+            assert_eq!(fixture.listing(), before, "{fault:?}");
+        }
+        assert!(store.recover(&Nowhere).unwrap().is_nothing(), "{fault:?}");
+        let top = fixture.commit(Some(&base), "top");
+        assert_eq!(store.lower_dirs(&top).len(), 2);
+    }
+}
+
+#[test]
+fn suspended_sessions_are_resumed_during_the_same_boot_only() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let session = store.session_create(None, Purpose::Bootstrap, "key").unwrap();
+    fs::write(session.upper().join("half"), "done").unwrap();
+    let id = session.id().clone();
+    assert!(store.session_find_suspended("key").unwrap().is_none());
+    session.suspend("interrupted").unwrap();
+    assert!(store.recover(&Nowhere).unwrap().is_nothing());
+    assert!(store.session_find_suspended("other").unwrap().is_none());
+    let resumed = store.session_find_suspended("key").unwrap().unwrap();
+    assert_eq!(*resumed.id(), id);
+    assert_eq!(fs::read_to_string(resumed.upper().join("half")).unwrap(), "done");
+    assert!(store.session_find_suspended("key").unwrap().is_none(), "resumed twice");
+    resumed.suspend("interrupted again").unwrap();
+
+    // After a reboot.
+    let path = store.session_dir(&id).join("session.json");
+    let mut record: SessionRecord = durable::read_json(&path).unwrap().unwrap();
+    record.boot_id = "an earlier one".to_owned();
+    fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+    assert!(store.session_find_suspended("key").unwrap().is_none());
+    assert_eq!(store.recover(&Here).unwrap().sessions, 1);
+    assert!(store.sessions().unwrap().is_empty());
+}
+
+#[test]
+fn living_sessions_are_left_alone_and_dropped_ones_are_not() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let session = store.session_create(None, Purpose::Throwaway, "").unwrap();
+    let kept_by_pid1 = session.lock_fd().unwrap();
+    assert!(fixture.reopen().recover(&Nowhere).unwrap().is_nothing());
+    drop(session);
+    assert!(store.recover(&Nowhere).unwrap().is_nothing(), "PID 1 still has the lock");
+    drop(kept_by_pid1);
+    assert_eq!(store.recover(&Here).unwrap(), Recovered { sessions: 1, layers: 0, temporary: 0 });
+    assert!(store.sessions().unwrap().is_empty());
+}
+
+#[test]
+fn a_session_without_a_readable_record_is_an_orphan() {
+    let fixture = Fixture::new();
+    let session = fixture.store.session_create(None, Purpose::Import, "").unwrap();
+    fs::write(session.path("session.json"), "").unwrap();
+    let id = session.id().clone();
+    drop(session);
+    // Killed between the first two steps of making one.
+    let bare = fixture.store.path("sessions").join(SessionId::fresh().unwrap().as_str());
+    fs::create_dir(&bare).unwrap();
+    assert_eq!(fixture.store.recover(&Here).unwrap().sessions, 2);
+    assert!(!fixture.store.session_dir(&id).exists() && !bare.exists());
+}
+
+#[test]
+fn nothing_is_committed_while_pid1_runs() {
+    let fixture = Fixture::new();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let mut session = fixture.store.session_create(None, Purpose::Stage, "").unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    session.record_pid1(pid).unwrap();
+    let id = session.id().clone();
+    let error = session.commit(new_state(None, "")).unwrap_err();
+    assert_eq!(error.to_string(), format!("process {pid} of session `{id}` is still running"));
+    // Recovery waits for it.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        assert_eq!(fixture.store.recover(&Here).unwrap().sessions, 1);
+    });
+}
+
+#[test]
+fn upper_directories_that_are_none_are_refused() {
+    type Spoil = fn(&Path);
+    let cases: [(Spoil, &str); 3] = [
+        (|upper| fs::remove_dir(upper).unwrap(), "it is not a directory"),
+        (
+            |upper| {
+                fs::remove_dir(upper).unwrap();
+                symlink("/etc", upper).unwrap();
+            },
+            "it is not a directory",
+        ),
+        (|upper| fs::set_permissions(upper, fs::Permissions::from_mode(0o070)).unwrap(), "its mode is 70, and its owner cannot read and enter it"),
+    ];
+    for (spoil, problem) in cases {
+        let fixture = Fixture::new();
+        let session = fixture.store.session_create(None, Purpose::Import, "").unwrap();
+        let upper = session.upper();
+        spoil(&upper);
+        let error = session.commit(new_state(None, "")).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{}` cannot become a layer: {problem}", upper.display()));
+        assert!(fixture.store.layers().unwrap().is_empty());
+        assert_eq!(fixture.store.recover(&Here).unwrap().sessions, 1);
+    }
+}
+
+#[test]
+fn a_changed_id_map_stops_writing_and_a_longer_one_does_not() {
+    let fixture = Fixture::new();
+    let changed = Store::open(fixture.store.root(), &idmap(200_000)).unwrap();
+    assert_eq!(changed.idmap_change(), IdMapChange::Changed);
+    assert_eq!(*changed.idmap(), idmap(100_000));
+    let error = changed.session_create(None, Purpose::Import, "").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "`{}` was made with uids 1000, 100000-165535; gids 1000, 100000-165535, and the host now grants uids 1000, 200000-265535; gids \
+             1000, 200000-265535",
+            changed.root().display()
+        )
+    );
+    let mut longer = idmap(100_000);
+    longer.uids.push(IdRange { inside: 65537, outside: 900_000, count: 10 });
+    assert_eq!(Store::open(fixture.store.root(), &longer).unwrap().idmap_change(), IdMapChange::None);
+    let mut shorter = idmap(100_000);
+    shorter.gids[1].count -= 1;
+    assert_eq!(Store::open(fixture.store.root(), &shorter).unwrap().idmap_change(), IdMapChange::Changed);
+}
+
+#[test]
+fn another_version_is_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.store.path("store.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 9");
+    fs::write(&path, text).unwrap();
+    let error = Store::open(fixture.store.root(), &idmap(100_000)).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{}` has layout version 9, and this program knows 1", path.display()));
+}
+
+#[test]
+fn tree_snapshots() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let area = store.tree_begin().unwrap();
+    fs::create_dir(area.tree().join("profiles")).unwrap();
+    fs::write(area.tree().join("profiles/repo_name"), "gentoo\n").unwrap();
+    assert!(store.recover(&Nowhere).unwrap().is_nothing());
+    let id = area.commit_tree(json!({ "file": "gentoo-20260811.tar.xz" })).unwrap();
+    store.tree_ref_set("gentoo", &id).unwrap();
+    let tree = store.tree(&store.tree_ref_get("gentoo").unwrap().unwrap()).unwrap();
+    assert_eq!(fs::read_to_string(tree.path.join("profiles/repo_name")).unwrap(), "gentoo\n");
+    assert_eq!(tree.meta.origin["file"], "gentoo-20260811.tar.xz");
+    assert_eq!(store.tree_refs().unwrap(), [("gentoo".to_owned(), id)]);
+    assert!(store.refs().unwrap().is_empty());
+    assert!(store.recover(&Nowhere).unwrap().is_nothing());
+
+    // One that is dropped half-way, a stray file, and a directory whose lock was never made.
+    drop(store.tree_begin().unwrap());
+    fs::write(store.path("tmp").join("stray"), "").unwrap();
+    fs::create_dir(store.path("tmp").join("bare")).unwrap();
+    assert_eq!(store.recover(&Here).unwrap().temporary, 3);
+    assert_eq!(fs::read_dir(store.path("tmp")).unwrap().count(), 0);
+    assert_eq!(store.trees().unwrap().len(), 1);
+}
+
+#[test]
+fn concurrent_commits_recoveries_and_ref_moves() {
+    let fixture = Fixture::new();
+    let base = fixture.commit(None, "base");
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let (store, base) = (fixture.reopen(), &base);
+            scope.spawn(move || {
+                for round in 0..6 {
+                    let key = format!("{worker}-{round}");
+                    store.recover(&Here).unwrap();
+                    let session = store.session_create(Some(base), Purpose::Stage, &key).unwrap();
+                    fs::write(session.upper().join(&key), &key).unwrap();
+                    if round % 3 == 2 {
+                        drop(session);
+                        continue;
+                    }
+                    let state = session.commit(new_state(Some(base), &key)).unwrap();
+                    store.ref_set("kept/shared", &state.id).unwrap();
+                }
+            });
+        }
+    });
+    fixture.store.recover(&Here).unwrap();
+    assert!(fixture.store.recover(&Nowhere).unwrap().is_nothing());
+    let states = fixture.store.states().unwrap();
+    assert_eq!(states.len(), 1 + 4 * 4);
+    assert_eq!(fixture.store.layers().unwrap().len(), states.len());
+    for state in states {
+        for path in fixture.store.lower_dirs(&state) {
+            assert!(path.is_dir());
+        }
+    }
+    assert_eq!(fixture.store.ref_history("kept/shared").unwrap().len(), 16);
+}
+
+#[test]
+fn named_locks() {
+    let fixture = Fixture::new();
+    let held = fixture.store.lock_named("profile/x", Wait::NoWait).unwrap();
+    let _other = fixture.store.lock_named("profile/y", Wait::NoWait).unwrap();
+    let _shared = fixture.store.lock_shared(Wait::NoWait).unwrap();
+    let error = fixture.reopen().lock_named("profile/x", Wait::NoWait).unwrap_err();
+    let pid = std::process::id();
+    assert_eq!(error.to_string(), format!("`profile/x` is in use by process {pid} (`gentoomuch test`)"));
+    assert!(matches!(fixture.store.lock_exclusive(Wait::NoWait), Err(Error::Busy(_))));
+    drop(held);
+    assert!(fixture.store.lock_named("../x", Wait::NoWait).is_err());
+    assert!(fixture.reopen().lock_named("profile/x", Wait::NoWait).is_ok());
+}
+
+#[test]
+fn a_failed_write_leaves_a_valid_store() {
+    let fixture = Fixture::new();
+    let base = fixture.commit(None, "base");
+    let session = fixture.store.session_create(Some(&base), Purpose::Stage, "top").unwrap();
+    // `layer.json` cannot be written.
+    fs::create_dir(session.path("layer/layer.json")).unwrap();
+    let path = session.path("layer/layer.json");
+    let error = session.commit(new_state(Some(&base), "top")).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
+    assert_eq!(fixture.store.recover(&Here).unwrap().sessions, 1);
+    assert_eq!(fixture.store.layers().unwrap().len(), 1);
+    assert!(fixture.store.recover(&Nowhere).unwrap().is_nothing());
+}
+
+#[test]
+fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
+    type Spoil = fn(&Store, &State);
+    let cases: [(&str, Spoil, &str, Severity); 12] = [
+        ("layer gone", |s, t| fs::remove_dir_all(s.layer_dir(&t.layers[1])).unwrap(), "needs layer", Severity::Error),
+        ("layer without tree", |s, t| fs::remove_dir_all(s.layer_dir(&t.layers[0]).join("fs")).unwrap(), "fs` is not a directory", Severity::Error),
+        ("layer.json", |s, t| fs::write(s.layer_dir(&t.layers[0]).join("layer.json"), "{").unwrap(), "is damaged: EOF", Severity::Error),
+        ("state gone", |s, t| fs::remove_file(s.state_path(&t.id)).unwrap(), "`kept/top` names build state", Severity::Error),
+        ("state damaged", |s, t| fs::write(s.state_path(&t.id), "[]").unwrap(), "cannot be read", Severity::Error),
+        (
+            "state changed",
+            |s, t| {
+                let text = fs::read_to_string(s.state_path(&t.id)).unwrap().replace("by a test", "by an intruder");
+                fs::write(s.state_path(&t.id), text).unwrap();
+            },
+            "is not what its id says",
+            Severity::Error,
+        ),
+        ("ref damaged", |s, _| fs::write(s.path("refs/kept/top.ref"), "x\n").unwrap(), "line 1 is not an id and a time", Severity::Error),
+        ("ref with a bad name", |s, _| fs::write(s.path("refs/-x.ref"), "").unwrap(), "is nothing of the store's", Severity::Note),
+        ("open directory", |s, t| set_mode(&s.layer_dir(&t.layers[0]), 0o755).unwrap(), "has mode 0755, and should have 0700", Severity::Note),
+        ("foreign file", |s, _| fs::write(s.path("layers/README"), "").unwrap(), "README` is nothing of the store's", Severity::Note),
+        ("litter", |s, _| fs::create_dir(s.path("tmp/x")).unwrap(), "was left by a process that was killed", Severity::Note),
+        (
+            "tree gone",
+            |s, _| {
+                let id = s.tree_ref_get("gentoo").unwrap().unwrap();
+                fs::remove_dir_all(s.path("trees").join(id.as_str())).unwrap();
+            },
+            "`tree/gentoo` names tree snapshot",
+            Severity::Error,
+        ),
+    ];
+    for (what, spoil, words, severity) in cases {
+        let fixture = Fixture::new();
+        let base = fixture.commit(None, "base");
+        let top = fixture.commit(Some(&base), "top");
+        fixture.store.ref_set("kept/top", &top.id).unwrap();
+        let tree = fixture.store.tree_begin().unwrap().commit_tree(Value::Null).unwrap();
+        fixture.store.tree_ref_set("gentoo", &tree).unwrap();
+        let running = fixture.store.session_create(Some(&top), Purpose::Throwaway, "").unwrap();
+        let clean = fixture.store.verify().unwrap();
+        assert!(clean.is_clean(), "{what}: {:?}", clean.findings);
+        assert_eq!((clean.refs, clean.states, clean.layers, clean.trees), (2, 2, 2, 1));
+        spoil(&fixture.store, &top);
+        let report = fixture.store.verify().unwrap();
+        let found = report.findings.iter().find(|f| f.to_string().contains(words));
+        let found = found.unwrap_or_else(|| panic!("{what}: {:?}", report.findings));
+        assert_eq!(found.severity(), severity, "{what}");
+        assert!(!found.remedy().is_empty());
+        assert_eq!(report.has_errors(), severity == Severity::Error, "{what}: {:?}", report.findings);
+        drop(running);
+    }
+}
+
+#[test]
+fn a_changed_id_map_is_found_with_its_remedy() {
+    let fixture = Fixture::new();
+    let changed = Store::open(fixture.store.root(), &idmap(200_000)).unwrap();
+    let report = changed.verify().unwrap();
+    assert_eq!(report.findings.len(), 1);
+    assert_eq!(
+        report.findings[0].to_string(),
+        "the store was made with uids 1000, 100000-165535; gids 1000, 100000-165535, and the host now grants uids 1000, 200000-265535; gids \
+         1000, 200000-265535"
+    );
+    assert!(report.findings[0].remedy().contains("/etc/subuid"));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["findings"][0]["finding"], "id-map-changed");
+}
+
+#[test]
+fn seal_and_verify_deep() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let base = fixture.commit(None, "base");
+    let top = fixture.commit(Some(&base), "top");
+    let report = store.seal(&base.layers[0], &Here).unwrap();
+    assert!(!report.was_sealed);
+    assert_eq!((report.sealed.files, report.sealed.bytes), (2, 4));
+    let again = store.seal(&base.layers[0], &Nowhere).unwrap();
+    assert!(again.was_sealed);
+    assert_eq!(again.sealed, report.sealed);
+    let deep = store.verify_deep(&Here, 10, |_| {}).unwrap();
+    assert_eq!(deep, DeepReport { good: vec![base.layers[0].clone()], different: vec![], unsealed: vec![top.layers[1].clone()] });
+    assert!(store.verify().unwrap().is_clean());
+
+    fs::write(store.layer(&base.layers[0]).unwrap().path.join("base"), "evil").unwrap();
+    let deep = store.verify_deep(&Here, 10, |_| {}).unwrap();
+    assert_eq!(deep.different.len(), 1);
+    assert_eq!(deep.different[0].first, [Difference { path: "base".into(), what: "contents differ".into() }]);
+    assert!(!deep.different[0].manifest_changed);
+    // Somebody who makes the list fit the contents is found by the digest.
+    let manifest = store.layer(&base.layers[0]).unwrap().manifest();
+    fs::remove_file(&manifest).unwrap();
+    tasks::function(tasks::SEAL).unwrap()(json!({ "tree": manifest.with_file_name("fs"), "manifest": manifest })).unwrap();
+    let deep = store.verify_deep(&Here, 10, |_| {}).unwrap();
+    assert!(deep.different[0].manifest_changed);
+    fs::remove_file(&manifest).unwrap();
+    assert_eq!(store.verify().unwrap().findings, [Finding::ManifestMissing { layer: base.layers[0].clone() }]);
+    assert!(store.recover(&Nowhere).unwrap().is_nothing());
+}
+
+#[test]
+fn a_failed_seal_leaves_the_layer_unsealed_and_no_litter() {
+    let fixture = Fixture::new();
+    let base = fixture.commit(None, "base");
+    let layer = fixture.store.layer(&base.layers[0]).unwrap();
+    fs::remove_dir_all(&layer.path).unwrap();
+    let error = fixture.store.seal(&layer.id, &Here).unwrap_err();
+    assert_eq!(error.to_string(), "`store.seal` failed inside the id map");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, format!("cannot open `{}`", layer.path.display()));
+    assert!(fixture.store.layer(&layer.id).unwrap().meta.sealed.is_none());
+    assert!(fixture.store.recover(&Nowhere).unwrap().is_nothing());
+}
+
+#[test]
+fn reports() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let base = fixture.commit(None, "base");
+    let left = fixture.commit(Some(&base), "left");
+    let right = fixture.commit(Some(&base), "right");
+    store.ref_set("kept/x", &left.id).unwrap();
+    store.ref_set("kept/x", &right.id).unwrap();
+    let session = store.session_create(Some(&right), Purpose::Stage, "k").unwrap();
+    let list = store.list().unwrap();
+    assert_eq!((list.refs.len(), list.states.len(), list.layers.len(), list.sessions.len()), (1, 3, 3, 1));
+    assert_eq!(list.refs[0].previous, 1);
+    assert_eq!(list.layers.iter().map(|l| l.states).collect::<Vec<_>>(), [3, 1, 1]);
+    assert_eq!(list.sessions[0].id, *session.id());
+    let show = store.show("kept/x@{1}").unwrap();
+    assert_eq!(show.former_refs, [("kept/x".to_owned(), 1)]);
+    assert_eq!(show.refs, [""; 0]);
+    assert_eq!(store.show(base.id.as_str()).unwrap().children, [left.id.clone(), right.id.clone()]);
+
+    let usage = store.disk_usage(&Here).unwrap();
+    let of = |state: &State| usage.states.iter().find(|s| s.id == state.id).unwrap();
+    let (b, l) = (of(&base), of(&left));
+    assert_eq!((b.own_bytes, b.total_bytes), (0, b.shared_bytes));
+    assert_eq!(l.shared_bytes, b.shared_bytes);
+    assert_eq!(l.total_bytes, l.own_bytes + l.shared_bytes);
+    assert!(l.own_bytes > 0);
+    let sum = usage.layers.iter().map(|l| l.usage.bytes).sum::<u64>() + usage.sessions.values().map(|s| s.bytes).sum::<u64>();
+    assert_eq!(usage.total_bytes, sum);
+    let json = serde_json::to_value(&usage).unwrap();
+    assert!(json["layers"][0]["bytes"].is_u64());
+}
+
+/// What each command pays when nothing was left behind.
+#[test]
+fn recovery_with_nothing_to_do_is_quick() {
+    let fixture = Fixture::new();
+    let mut base = fixture.commit(None, "base");
+    for i in 0..20 {
+        base = fixture.commit(Some(&base), &i.to_string());
+    }
+    let _suspended = fixture.store.session_create(None, Purpose::Bootstrap, "k").unwrap().suspend("test");
+    let _running = fixture.store.session_create(None, Purpose::Stage, "k").unwrap();
+    let rounds = 100;
+    let begin = std::time::Instant::now();
+    for _ in 0..rounds {
+        assert!(fixture.store.recover(&Nowhere).unwrap().is_nothing());
+    }
+    let each = begin.elapsed() / rounds;
+    assert!(each < Duration::from_millis(1), "{each:?}");
+}

@@ -1,0 +1,114 @@
+//! Temporary areas, and the tree snapshots that are made in them.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::recover::{self, InMap};
+use super::{Error, Lock, LockMode, Result, Store, TreeId, Wait, durable, id, lock, make_dir};
+
+/// A place in `tmp/` for something that is not there yet. Dropped without a commit, it is litter that recovery removes.
+#[derive(Debug)]
+#[must_use = "what is not committed is removed by the next recovery"]
+pub struct TempArea {
+    store: Store,
+    path: PathBuf,
+    lock: Lock,
+    /// On the underlying file system since before the first write, so that its `syncfs` tells of each failed write-back.
+    fs: OwnedFd,
+}
+
+/// What is written beside a tree snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeMeta {
+    /// Its id, as in its path.
+    pub id: TreeId,
+    /// When it was imported, RFC 3339, UTC.
+    pub created: String,
+    /// Where it came from: file, commit, signer, repository name.
+    pub origin: serde_json::Value,
+}
+
+/// A tree snapshot in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// Its id.
+    pub id: TreeId,
+    /// The ebuild repository.
+    pub path: PathBuf,
+    /// What is known about it.
+    pub meta: TreeMeta,
+}
+
+impl Store {
+    /// A new, empty, locked area in `tmp/`.
+    pub fn temp_area(&self) -> Result<TempArea> {
+        let fs = durable::open_dir(self.root())?;
+        let path = self.path("tmp").join(id::fresh()?);
+        let _structure = self.structure(LockMode::Shared)?;
+        make_dir(&path, 0o700)?;
+        let lock = lock::acquire(&path.join("lock"), "temporary area", LockMode::Exclusive, Wait::Quietly, &self.inner.command)?;
+        Ok(TempArea { store: self.clone(), path, lock, fs })
+    }
+
+    /// An area with an empty tree to be filled: [`TempArea::tree`].
+    pub fn tree_begin(&self) -> Result<TempArea> {
+        self.require_idmap()?;
+        let area = self.temp_area()?;
+        make_dir(&area.path.join("tree"), 0o700)?;
+        make_dir(&area.tree(), 0o755)?;
+        Ok(area)
+    }
+
+    /// The tree snapshot with this id.
+    pub fn tree(&self, id: &TreeId) -> Result<Tree> {
+        let dir = self.path("trees").join(id.as_str());
+        let meta = durable::read_json(&dir.join("tree.json"))?.ok_or_else(|| Error::NoSuchTree(id.clone()))?;
+        Ok(Tree { id: id.clone(), path: dir.join("fs"), meta })
+    }
+
+    /// All tree snapshots, oldest first.
+    pub fn trees(&self) -> Result<Vec<Tree>> {
+        self.ids::<TreeId>("trees", "")?.iter().map(|id| self.tree(id)).collect()
+    }
+}
+
+impl TempArea {
+    /// The area itself; `lock` in it is taken.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the files of a tree snapshot go, for an area from [`Store::tree_begin`].
+    pub fn tree(&self) -> PathBuf {
+        self.path.join("tree").join("fs")
+    }
+
+    /// A descriptor that keeps the area locked, for the process that fills it.
+    pub fn lock_fd(&self) -> Result<OwnedFd> {
+        self.lock.duplicate()
+    }
+
+    /// Turns the tree into a snapshot: everything on the disk, then one rename. Nothing may write to it any more.
+    pub fn commit_tree(self, origin: serde_json::Value) -> Result<TreeId> {
+        let id = TreeId::fresh()?;
+        let meta = TreeMeta { id: id.clone(), created: super::process::now(), origin };
+        let unfinished = self.path.join("tree");
+        durable::write_unsynced_json(&unfinished.join("tree.json"), &meta)?;
+        recover::check_upper(&unfinished.join("fs"), self.store.fd())?;
+        self.store.sync(&self.fs)?;
+        let target = self.store.path("trees");
+        let path = target.join(id.as_str());
+        std::fs::rename(&unfinished, &path).map_err(|e| Error::io("create", &path, e))?;
+        durable::sync_dir(&target)?;
+        let Self { store, path, lock, fs: _ } = self;
+        store.sweep(&path, lock);
+        Ok(id)
+    }
+
+    /// Removes the area with all that is in it.
+    pub fn discard(self, in_map: &dyn InMap) -> Result<()> {
+        in_map.remove_trees(std::slice::from_ref(&self.path))
+    }
+}

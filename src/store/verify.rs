@@ -1,0 +1,479 @@
+//! Is everything in the store what it should be?
+//!
+//! [`Store::verify`] looks at structure and needs no helper; [`Store::verify_deep`] reads every sealed layer inside the id map. Both collect all they
+//! find, since one damaged file says little.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::recover::{InMap, call};
+use super::tasks::{self, Compared, VerifyDeepInput};
+use super::{
+    DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, recover, refs, state,
+};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Nothing is lost; the next command sets it right, or it costs space only.
+    Note,
+    /// Something cannot be used any more.
+    Error,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "finding")]
+#[non_exhaustive]
+pub enum Finding {
+    /// The id map of the host has changed.
+    IdMapChanged {
+        /// What the store was made with.
+        recorded: String,
+        /// What the host grants now.
+        current: String,
+    },
+    /// Others could enter a directory of the store.
+    Mode {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode, octal.
+        mode: String,
+    },
+    /// Something is owned by somebody else.
+    Owner {
+        /// What.
+        path: PathBuf,
+        /// By whom.
+        owner: u32,
+    },
+    /// A file cannot be read or understood.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why, with causes.
+        why: String,
+    },
+    /// A directory that should be there is not one.
+    NotADirectory {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A ref names a state that is not there.
+    RefWithoutState {
+        /// The ref.
+        name: String,
+        /// Its value.
+        state: StateId,
+        /// Whether that is a previous value only: the present one is good.
+        former: bool,
+    },
+    /// The name of a tree snapshot names none.
+    RefWithoutTree {
+        /// The name, without `tree/`.
+        name: String,
+        /// Its value.
+        tree: TreeId,
+    },
+    /// A state names a layer that is not there.
+    StateWithoutLayer {
+        /// The state.
+        state: StateId,
+        /// The layer.
+        layer: LayerId,
+    },
+    /// A state's id is not the digest of its contents.
+    StateChanged {
+        /// The state.
+        state: StateId,
+    },
+    /// A file says it is another one.
+    WrongId {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No state names this layer, and its session is gone.
+    LayerWithoutState {
+        /// The layer.
+        layer: LayerId,
+    },
+    /// A sealed layer has lost its manifest.
+    ManifestMissing {
+        /// The layer.
+        layer: LayerId,
+    },
+    /// Nothing of ours.
+    Unknown {
+        /// What.
+        path: PathBuf,
+    },
+    /// What a killed process has left.
+    Litter {
+        /// What.
+        path: PathBuf,
+    },
+}
+
+impl Finding {
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::LayerWithoutState { .. }
+            | Self::Unknown { .. }
+            | Self::Litter { .. }
+            | Self::Mode { .. }
+            | Self::RefWithoutState { former: true, .. } => Severity::Note,
+            _ => Severity::Error,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::IdMapChanged { .. } => {
+                "ask the administrator to give the recorded ranges back in `/etc/subuid` and `/etc/subgid`, or start a new store with `--data`"
+            }
+            Self::Mode { .. } => "remove the permissions of group and others with `chmod 0700`; set-id files in layers were within their reach",
+            Self::Owner { .. } => "find out who put it there; the store's own files belong to the user who made it",
+            Self::RefWithoutState { former: true, .. } => "nothing; older values of a name may go",
+            Self::RefWithoutState { .. } | Self::RefWithoutTree { .. } => "move the name to another value, or build again",
+            Self::Unreadable { .. } | Self::NotADirectory { .. } | Self::StateWithoutLayer { .. } | Self::StateChanged { .. } | Self::WrongId { .. } => {
+                "bring it back from a backup, or remove the refs that need it and build again"
+            }
+            Self::LayerWithoutState { .. } => "nothing uses it; cleaning up removes it",
+            Self::ManifestMissing { .. } => "the digest is still there, but a difference can no longer be named",
+            Self::Unknown { .. } => "remove it if nobody needs it",
+            Self::Litter { .. } => "the next command removes it",
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IdMapChanged { recorded, current } => write!(f, "the store was made with {recorded}, and the host now grants {current}"),
+            Self::Mode { path, mode } => write!(f, "`{}` has mode {mode}, and should have 0700", path.display()),
+            Self::Owner { path, owner } => write!(f, "`{}` belongs to user {owner}", path.display()),
+            Self::Unreadable { path, why } => write!(f, "`{}` cannot be read: {why}", path.display()),
+            Self::NotADirectory { path } => write!(f, "`{}` is not a directory", path.display()),
+            Self::RefWithoutState { name, state, former: false } => write!(f, "`{name}` names build state `{state}`, which is not there"),
+            Self::RefWithoutState { name, state, former: true } => write!(f, "`{name}` once named build state `{state}`, which is not there"),
+            Self::RefWithoutTree { name, tree } => write!(f, "`tree/{name}` names tree snapshot `{tree}`, which is not there"),
+            Self::StateWithoutLayer { state, layer } => write!(f, "build state `{state}` needs layer `{layer}`, which is not there"),
+            Self::StateChanged { state } => write!(f, "build state `{state}` is not what its id says"),
+            Self::WrongId { path } => write!(f, "`{}` is about something else than its name says", path.display()),
+            Self::LayerWithoutState { layer } => write!(f, "no build state has layer `{layer}`"),
+            Self::ManifestMissing { layer } => write!(f, "the manifest of layer `{layer}` is gone"),
+            Self::Unknown { path } => write!(f, "`{}` is nothing of the store's", path.display()),
+            Self::Litter { path } => write!(f, "`{}` was left by a process that was killed", path.display()),
+        }
+    }
+}
+
+/// What `store verify` found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Worst first, then by text.
+    pub findings: Vec<Finding>,
+    /// How many refs were looked at.
+    pub refs: usize,
+    /// How many states.
+    pub states: usize,
+    /// How many layers.
+    pub layers: usize,
+    /// How many tree snapshots.
+    pub trees: usize,
+}
+
+impl VerifyReport {
+    /// Whether everything is as it should be.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Whether something cannot be used any more.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|f| f.severity() == Severity::Error)
+    }
+}
+
+/// What `store verify --deep` found in the contents of layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DeepReport {
+    /// Layers whose contents are what they were when sealed.
+    pub good: Vec<LayerId>,
+    /// Layers whose contents are not.
+    pub different: Vec<LayerDifferences>,
+    /// Layers that have no digest to compare with.
+    pub unsealed: Vec<LayerId>,
+}
+
+/// A layer that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerDifferences {
+    /// The layer.
+    pub layer: LayerId,
+    /// As recorded.
+    pub recorded_digest: String,
+    /// As found.
+    pub digest: String,
+    /// Whether the list of files itself was changed, so that the names below may mislead.
+    pub manifest_changed: bool,
+    /// The first differences.
+    pub first: Vec<Difference>,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// One name that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Relative to the layer's root; bytes outside printable ASCII are `\xNN`.
+    pub path: String,
+    /// In words.
+    pub what: String,
+}
+
+impl Store {
+    /// Looks at the structure of the whole store. Errors are of reading directories only; all else is a finding.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        if self.idmap_change() == IdMapChange::Changed {
+            let (recorded, current) = (describe(&self.inner.idmap), describe(&self.inner.current));
+            report.findings.push(Finding::IdMapChanged { recorded, current });
+        }
+        if let Some(mode) = self.inner.loose {
+            report.findings.push(Finding::Mode { path: self.root().to_owned(), mode: format!("{mode:04o}") });
+        }
+        self.verify_names(&mut report)?;
+        self.verify_layers(&mut report)?;
+        let states = self.verify_states(&mut report)?;
+        self.verify_refs(&states, &mut report)?;
+        self.verify_trees(&mut report)?;
+        self.verify_passing(&mut report)?;
+        report.findings.sort_by_cached_key(|f| (std::cmp::Reverse(f.severity()), f.to_string()));
+        Ok(report)
+    }
+
+    /// Reads every sealed layer and compares it with its manifest; names at most `limit` differences a layer.
+    pub fn verify_deep(&self, in_map: &dyn InMap, limit: usize, mut begin: impl FnMut(&LayerId)) -> Result<DeepReport> {
+        let mut report = DeepReport::default();
+        for id in self.ids::<LayerId>("layers", "")? {
+            // What cannot be read is a finding of the structure.
+            let Ok(layer) = self.layer(&id) else { continue };
+            let Some(sealed) = &layer.meta.sealed else {
+                report.unsealed.push(id);
+                continue;
+            };
+            begin(&id);
+            let input = VerifyDeepInput { tree: layer.path.clone(), manifest: layer.manifest(), limit };
+            let compared: Compared = call(in_map, tasks::VERIFY_DEEP, &input)?;
+            if compared.digest == sealed.digest {
+                report.good.push(id);
+                continue;
+            }
+            report.different.push(LayerDifferences {
+                layer: id,
+                recorded_digest: sealed.digest.clone(),
+                digest: compared.digest,
+                manifest_changed: compared.manifest_digest != sealed.digest,
+                first: compared.differences.into_iter().map(|(path, what)| Difference { path, what }).collect(),
+                count: compared.count,
+            });
+        }
+        Ok(report)
+    }
+
+    /// Modes, and names that are not ours.
+    fn verify_names(&self, report: &mut VerifyReport) -> Result<()> {
+        for path in recover::list(self.root())? {
+            let name = name_of(&path);
+            if !DIRECTORIES.contains(&name) && name != "store.json" {
+                report.findings.push(Finding::Unknown { path });
+            }
+        }
+        let known: [(&str, fn(&str) -> bool); 4] = [
+            ("layers", |n| n.parse::<LayerId>().is_ok()),
+            ("states", |n| n.strip_suffix(".json").is_some_and(|n| n.parse::<StateId>().is_ok())),
+            ("trees", |n| n.parse::<TreeId>().is_ok()),
+            ("sessions", |n| n.parse::<SessionId>().is_ok()),
+        ];
+        for (directory, is_known) in known {
+            for path in recover::list(&self.path(directory))? {
+                if !is_known(name_of(&path)) {
+                    report.findings.push(Finding::Unknown { path });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_layers(&self, report: &mut VerifyReport) -> Result<()> {
+        for id in self.ids::<LayerId>("layers", "")? {
+            report.layers += 1;
+            let dir = self.layer_dir(&id);
+            check_directory(&dir, true, &mut report.findings);
+            check_directory(&dir.join("fs"), false, &mut report.findings);
+            for path in recover::list(&dir).unwrap_or_default() {
+                if !matches!(name_of(&path), "fs" | "layer.json" | "manifest") {
+                    report.findings.push(Finding::Unknown { path });
+                }
+            }
+            let path = dir.join("layer.json");
+            match self.layer(&id) {
+                Ok(layer) if layer.meta.id != id => report.findings.push(Finding::WrongId { path }),
+                Ok(layer) if layer.meta.sealed.is_some() && !layer.manifest().exists() => {
+                    report.findings.push(Finding::ManifestMissing { layer: id });
+                }
+                Ok(_) => {}
+                Err(e) => report.findings.push(unreadable(path, &e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The states that could be read.
+    fn verify_states(&self, report: &mut VerifyReport) -> Result<Vec<State>> {
+        let mut good = Vec::new();
+        let present: BTreeSet<LayerId> = self.ids("layers", "")?.into_iter().collect();
+        let mut needed = BTreeSet::new();
+        for id in self.ids::<StateId>("states", ".json")? {
+            report.states += 1;
+            let state = match self.state(&id) {
+                Ok(state) => state,
+                Err(e) => {
+                    report.findings.push(unreadable(self.state_path(&id), &e));
+                    continue;
+                }
+            };
+            let derived = state::State::derive_id(&state.layers, state.parent.as_ref(), &state.key, &state.origin)?;
+            if state.id != id {
+                report.findings.push(Finding::WrongId { path: self.state_path(&id) });
+            } else if derived != id {
+                report.findings.push(Finding::StateChanged { state: id.clone() });
+            }
+            for layer in state.layers.iter().filter(|l| !present.contains(l)) {
+                report.findings.push(Finding::StateWithoutLayer { state: id.clone(), layer: layer.clone() });
+            }
+            needed.extend(state.layers.iter().cloned());
+            good.push(state);
+        }
+        let unnamed = present.difference(&needed).map(|layer| Finding::LayerWithoutState { layer: layer.clone() });
+        report.findings.extend(unnamed);
+        Ok(good)
+    }
+
+    fn verify_refs(&self, states: &[State], report: &mut VerifyReport) -> Result<()> {
+        let present: BTreeSet<&StateId> = states.iter().map(|s| &s.id).collect();
+        for (name, path) in self.ref_files()? {
+            report.refs += 1;
+            if refs::check_name(&name).is_err() {
+                report.findings.push(Finding::Unknown { path });
+                continue;
+            }
+            if let Some(short) = name.strip_prefix("tree/") {
+                match refs::read::<TreeId>(&path) {
+                    Ok(entries) => {
+                        // Only the present value matters: older snapshots are there as long as nobody cleans up.
+                        if let Some(entry) = entries.into_iter().next().filter(|e| self.tree(&e.value).is_err()) {
+                            report.findings.push(Finding::RefWithoutTree { name: short.to_owned(), tree: entry.value });
+                        }
+                    }
+                    Err(e) => report.findings.push(unreadable(path, &e)),
+                }
+                continue;
+            }
+            match refs::read::<StateId>(&path) {
+                Ok(entries) => {
+                    let missing = entries.into_iter().enumerate().filter(|(_, e)| !present.contains(&e.value));
+                    report.findings.extend(missing.map(|(i, e)| Finding::RefWithoutState {
+                        name: name.clone(),
+                        state: e.value,
+                        former: i > 0,
+                    }));
+                }
+                Err(e) => report.findings.push(unreadable(path, &e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_trees(&self, report: &mut VerifyReport) -> Result<()> {
+        for id in self.ids::<TreeId>("trees", "")? {
+            report.trees += 1;
+            let dir = self.path("trees").join(id.as_str());
+            check_directory(&dir, true, &mut report.findings);
+            check_directory(&dir.join("fs"), false, &mut report.findings);
+            let path = dir.join("tree.json");
+            match self.tree(&id) {
+                Ok(tree) if tree.meta.id != id => report.findings.push(Finding::WrongId { path }),
+                Ok(_) => {}
+                Err(e) => report.findings.push(unreadable(path, &e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sessions and temporary areas: those in use are fine.
+    fn verify_passing(&self, report: &mut VerifyReport) -> Result<()> {
+        // So that what is being made is locked already, and small files are in place.
+        let _structure = self.structure(LockMode::Exclusive)?;
+        for path in recover::list(&self.path("sessions"))? {
+            if self.session_record(&path).is_some_and(|r| self.is_resumable(&r)) {
+                check_directory(&path, true, &mut report.findings);
+            } else if is_free(&path)? {
+                report.findings.push(Finding::Litter { path });
+            }
+        }
+        for path in recover::list(&self.path("tmp"))? {
+            if is_free(&path)? {
+                report.findings.push(Finding::Litter { path });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody holds the lock of a session or temporary area.
+fn is_free(path: &Path) -> Result<bool> {
+    let lock_path = path.join("lock");
+    match lock::is_held(&lock_path) {
+        Ok(held) => Ok(!held && path.symlink_metadata().is_ok()),
+        // A plain file in `tmp/` that is being written at this moment, or was.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// A directory that is ours; `private` ones are closed to others, the tops of trees have the mode that the tree wants.
+fn check_directory(path: &Path, private: bool, findings: &mut Vec<Finding>) {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => meta,
+        _ => {
+            findings.push(Finding::NotADirectory { path: path.to_owned() });
+            return;
+        }
+    };
+    let mode = meta.mode() & 0o7777;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        findings.push(Finding::Owner { path: path.to_owned(), owner: meta.uid() });
+    }
+    if private && mode != 0o700 {
+        findings.push(Finding::Mode { path: path.to_owned(), mode: format!("{mode:04o}") });
+    }
+}
+
+fn unreadable(path: PathBuf, error: &dyn std::error::Error) -> Finding {
+    let causes: Vec<String> = std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect();
+    Finding::Unreadable { path, why: causes.join(": ") }
+}
+
+fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|n| n.to_str()).unwrap_or_default()
+}
