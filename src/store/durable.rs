@@ -36,7 +36,8 @@ pub(super) fn replace_unsynced_json(tmp: &Path, target: &Path, value: &impl Seri
 
 /// Writes a file that does not exist yet and brings its contents to the disk.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| Error::io("create", path, e))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| Error::io("create", path, e))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", path, e))
 }
 

@@ -122,21 +122,28 @@ pub(super) fn acquire(path: &Path, name: &str, mode: LockMode, wait: Wait<'_>, c
         LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
     };
     if !try_lock(&file, operation, path)? {
-        let never = || false;
-        let mut silence = |_: &Busy| {};
-        let (notify, cancelled): (&mut dyn FnMut(&Busy), &dyn Fn() -> bool) = match wait {
-            Wait::NoWait => return Err(Error::Busy(Busy { lock: name.to_owned(), holders: holders(path) })),
-            Wait::Block(notify) => (notify, &never),
-            Wait::BlockUnless { notify, cancelled } => (notify, cancelled),
-            Wait::Quietly => (&mut silence, &never),
-        };
+        let lock = || name.to_owned();
+        let busy = || Busy { lock: lock(), holders: holders(path) };
+        if let Wait::NoWait = wait {
+            return Err(Error::Busy(busy()));
+        }
         // What is held for milliseconds is over before anybody could read about it.
         std::thread::sleep(Duration::from_millis(1));
         if !try_lock(&file, operation, path)? {
-            notify(&Busy { lock: name.to_owned(), holders: holders(path) });
+            let cancelled = match wait {
+                Wait::Block(notify) => {
+                    notify(&busy());
+                    None
+                }
+                Wait::BlockUnless { notify, cancelled } => {
+                    notify(&busy());
+                    Some(cancelled)
+                }
+                Wait::NoWait | Wait::Quietly => None,
+            };
             while !try_lock(&file, operation, path)? {
-                if cancelled() {
-                    return Err(Error::Cancelled { lock: name.to_owned() });
+                if cancelled.is_some_and(|cancelled| cancelled()) {
+                    return Err(Error::Cancelled { lock: lock() });
                 }
                 std::thread::sleep(RETRY);
             }
@@ -301,7 +308,7 @@ mod tests {
         if let Some(path) = std::env::var_os(CHILD) {
             let _held = lock(Path::new(&path), LockMode::Exclusive, Wait::NoWait).unwrap();
             fs::write(Path::new(&path).with_extension("ready"), "").unwrap();
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(Duration::from_mins(1));
             return;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -153,8 +153,15 @@ impl Store {
             return Err(Error::Version { path, found: record.version, known: VERSION });
         }
         let boot_id = process::boot_id()?;
-        let inner =
-            Inner { root: root.to_owned(), fd, idmap: record.idmap, current: current.clone(), boot_id, command: command.to_owned(), loose };
+        let inner = Inner {
+            root: root.to_owned(),
+            fd,
+            idmap: record.idmap,
+            current: current.clone(),
+            boot_id,
+            command: command.to_owned(),
+            loose,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -182,7 +189,8 @@ impl Store {
 
     /// Whether the host still grants the ids that the store was made with.
     pub fn idmap_change(&self) -> IdMapChange {
-        let same = covers(&self.inner.current.uids, &self.inner.idmap.uids) && covers(&self.inner.current.gids, &self.inner.idmap.gids);
+        let same =
+            covers(&self.inner.current.uids, &self.inner.idmap.uids) && covers(&self.inner.current.gids, &self.inner.idmap.gids);
         if same { IdMapChange::None } else { IdMapChange::Changed }
     }
 

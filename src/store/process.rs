@@ -56,8 +56,8 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     // `state` is field 3, the start time field 22.
-    let start = fields.nth(18)?.parse().ok()?;
-    Some((state, start))
+    let ticks = fields.nth(18)?.parse().ok()?;
+    Some((state, ticks))
 }
 
 /// What a boot is called whose name the kernel does not tell; never the same as another one.

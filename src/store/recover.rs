@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::lock::{self, Lock, LockMode};
 use super::tasks::{self, walk};
-use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem};
+use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, session};
+use crate::sandbox::{Launcher, TaskOptions};
 
 /// How long the first process of an orphaned session may take to end. It has seen the end of file on its socket, so this is the time that the
 /// kernel needs to kill and reap what a large build was running.
@@ -31,6 +32,12 @@ pub trait InMap {
     fn remove_trees(&self, paths: &[PathBuf]) -> Result<()> {
         let input = tasks::RemoveInput { paths: paths.to_vec() };
         call::<Value>(self, tasks::REMOVE_TREE, &input).map(drop)
+    }
+}
+
+impl InMap for Launcher {
+    fn run_task(&self, name: &'static str, input: Value) -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.task(name, &input, TaskOptions::default(), &mut |_| {})?)
     }
 }
 
@@ -96,7 +103,7 @@ impl Store {
             }
             for (id, _lock) in &orphans.sessions {
                 // A process may still be there if the session became an orphan just now; the next recovery will have it.
-                if self.session_record(&self.session_dir(id)).and_then(|r| r.pid1).is_some_and(|p| p.is_running()) {
+                if session::read_record(&self.session_dir(id)).and_then(|r| r.pid1).is_some_and(|p| p.is_running()) {
                     continue;
                 }
                 rename(&self.session_dir(id), &grave.path().join(format!("session-{id}")))?;
@@ -107,7 +114,12 @@ impl Store {
                 done.temporary += 1;
             }
         }
-        tracing::debug!(sessions = done.sessions, layers = done.layers, temporary = done.temporary, "removing what was left behind");
+        tracing::debug!(
+            sessions = done.sessions,
+            layers = done.layers,
+            temporary = done.temporary,
+            "removing what was left behind"
+        );
         grave.discard(in_map)?;
         Ok(done)
     }
@@ -117,13 +129,13 @@ impl Store {
         let mut found = Orphans::default();
         for entry in list(&self.path("sessions"))? {
             let Some(id) = entry.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<SessionId>().ok()) else { continue };
-            if self.session_record(&entry).is_some_and(|r| self.is_resumable(&r)) {
+            if session::read_record(&entry).is_some_and(|r| self.is_resumable(&r)) {
                 continue;
             }
             let lock_path = entry.join("lock");
             let lock = lock::try_existing(&lock_path, &self.inner.command)?;
             // Suspended between the look at its record and at its lock?
-            let resumable = self.session_record(&entry).is_some_and(|r| self.is_resumable(&r));
+            let resumable = session::read_record(&entry).is_some_and(|r| self.is_resumable(&r));
             if !resumable && (lock.is_some() || !lock_path.exists()) && entry.exists() {
                 found.sessions.push((id, lock));
             }
@@ -144,7 +156,7 @@ impl Store {
     }
 
     fn wait_for_pid1(&self, id: &SessionId) -> Result<()> {
-        match self.session_record(&self.session_dir(id)) {
+        match session::read_record(&self.session_dir(id)) {
             Some(record) if record.boot_id == self.inner.boot_id => match record.pid1 {
                 Some(pid1) if !pid1.wait_gone(PID1_LIMIT) => Err(Error::StillRunning { session: id.clone(), pid: pid1.pid }),
                 _ => Ok(()),
@@ -219,11 +231,12 @@ pub(super) fn check_upper(path: &Path, store: BorrowedFd<'_>) -> Result<()> {
     let parent = super::durable::open_dir(path.parent().unwrap_or(path))?;
     let name = path.file_name().unwrap_or_default();
     match walk::open_child(&parent, name) {
-        Ok(_) => {}
+        // What may not be opened has a mode that is refused below.
+        Ok(_) | Err(rustix::io::Errno::ACCESS) => {}
         Err(rustix::io::Errno::XDEV) => return refuse(UpperProblem::Mounted),
-        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => return refuse(UpperProblem::NotADirectory),
-        // Its mode is looked at below.
-        Err(rustix::io::Errno::ACCESS) => {}
+        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => {
+            return refuse(UpperProblem::NotADirectory);
+        }
         Err(e) => return Err(Error::io("open", path, e.into())),
     }
     let meta = fs::symlink_metadata(path).map_err(|e| Error::io("examine", path, e))?;

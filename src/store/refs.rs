@@ -9,6 +9,7 @@
 //! Value and history are one file, so that one rename moves both. The ending keeps `a` and `a/b` apart.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -160,7 +161,7 @@ impl Store {
         }
         let mut text = format!("{value} {}\n", process::now());
         for entry in previous.iter().take(KEPT - 1) {
-            text.push_str(&format!("{} {}\n", entry.value, entry.since));
+            let _ = writeln!(text, "{} {}", entry.value, entry.since);
         }
         self.make_ref_parents(name)?;
         let _structure = self.structure(LockMode::Shared)?;
@@ -288,7 +289,10 @@ mod tests {
             ("a/.git", "`a/.git` cannot be a name in the store: no part of it may begin with `.` or `-`"),
             ("-rf", "`-rf` cannot be a name in the store: no part of it may begin with `.` or `-`"),
             ("a b", "`a b` cannot be a name in the store: it contains ' ', and may have letters, digits and `._+-` only"),
-            ("a\u{1b}", "`a\u{1b}` cannot be a name in the store: it contains '\\u{1b}', and may have letters, digits and `._+-` only"),
+            (
+                "a\u{1b}",
+                "`a\u{1b}` cannot be a name in the store: it contains '\\u{1b}', and may have letters, digits and `._+-` only",
+            ),
             ("a.ref/b", "`a.ref/b` cannot be a name in the store: no part of it may end with `.ref`"),
         ];
         for (bad, message) in cases {

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::recover::{InMap, call};
 use super::tasks::{self, DiskUsageInput, ManifestSummary, SealInput, TreeUsage};
 use super::{
-    Layer, LayerId, LockMode, Purpose, RefEntry, Result, Sealed, SessionId, SessionStatus, State, StateId, Store, TreeId, Wait, durable,
-    process,
+    Layer, LayerId, LockMode, Purpose, RefEntry, Result, Sealed, SessionId, SessionStatus, State, StateId, Store, TreeId, Wait,
+    durable, process,
 };
 
 /// Everything that has a name or an id in the store.
@@ -214,7 +214,7 @@ impl Store {
         }
         let layer_rows = state.layers.iter().map(|id| Ok(layer_row(self.layer(id)?, &uses))).collect::<Result<_>>()?;
         let children = states.into_iter().filter(|s| s.parent.as_ref() == Some(&state.id)).map(|s| s.id).collect();
-        Ok(ShowReport { refs, former_refs, layer_rows, children, state })
+        Ok(ShowReport { state, refs, former_refs, layer_rows, children })
     }
 
     /// Measures layers, sessions and tree snapshots, and what each state has for itself.

@@ -184,7 +184,7 @@ impl Store {
             let fs = durable::open_dir(self.root())?;
             let Some(lock) = lock::try_existing(&dir.join("lock"), &self.inner.command)? else { continue };
             // Only what is written under the lock counts: the session may have been resumed and committed meanwhile.
-            let Some(record) = self.session_record(&dir).filter(|r| self.is_resumable(r)) else { continue };
+            let Some(record) = read_record(&dir).filter(|r| self.is_resumable(r)) else { continue };
             let base = record.base.as_ref().map(|id| self.state(id)).transpose()?;
             let mut session = Session { store: self.clone(), record, base, dir, lock, fs };
             session.record.status = SessionStatus::Active;
@@ -198,16 +198,11 @@ impl Store {
     /// What is written about each session, oldest first.
     pub fn sessions(&self) -> Result<Vec<SessionRecord>> {
         let ids = self.ids::<SessionId>("sessions", "")?;
-        Ok(ids.iter().filter_map(|id| self.session_record(&self.session_dir(id))).collect())
+        Ok(ids.iter().filter_map(|id| read_record(&self.session_dir(id))).collect())
     }
 
     pub(super) fn session_dir(&self, id: &SessionId) -> PathBuf {
         self.path("sessions").join(id.as_str())
-    }
-
-    /// What is written about the session in `dir`; nothing if that cannot be read, as after a power cut.
-    pub(super) fn session_record(&self, dir: &Path) -> Option<SessionRecord> {
-        durable::read_json(&dir.join("session.json")).ok().flatten()
     }
 
     /// Whether a suspended session can go on: same boot, and the state below it still there.
@@ -222,6 +217,11 @@ impl Store {
     pub(super) fn sync(&self, fs: &OwnedFd) -> Result<()> {
         rustix::fs::syncfs(fs.as_fd()).map_err(|e| Error::WriteBack { path: self.root().to_owned(), source: e.into() })
     }
+}
+
+/// What is written about the session in `dir`; nothing if that cannot be read, as after a power cut.
+pub(super) fn read_record(dir: &Path) -> Option<SessionRecord> {
+    durable::read_json(&dir.join("session.json")).ok().flatten()
 }
 
 impl Session {

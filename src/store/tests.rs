@@ -120,7 +120,10 @@ fn commit_then_ref() {
     assert_eq!(store.ref_get("profile/x/upstream@{1}").unwrap(), Some(base.id.clone()));
     let error = store.ref_get("profile/x/upstream@{2}").unwrap_err();
     assert_eq!(error.to_string(), "`profile/x/upstream` has no value 2: 2 are kept");
-    assert_eq!(store.refs().unwrap(), [("profile/x".to_owned(), base.id.clone()), ("profile/x/upstream".to_owned(), top.id.clone())]);
+    assert_eq!(
+        store.refs().unwrap(),
+        [("profile/x".to_owned(), base.id.clone()), ("profile/x/upstream".to_owned(), top.id.clone())]
+    );
     assert_eq!(store.resolve(&top.id.as_str()[..12]).unwrap(), top.id);
     assert_eq!(store.resolve("profile/x/upstream@{1}").unwrap(), base.id);
     assert_eq!(store.resolve("profile/y").unwrap_err().to_string(), "no build state is called `profile/y`");
@@ -278,7 +281,10 @@ fn upper_directories_that_are_none_are_refused() {
             },
             "it is not a directory",
         ),
-        (|upper| fs::set_permissions(upper, fs::Permissions::from_mode(0o070)).unwrap(), "its mode is 70, and its owner cannot read and enter it"),
+        (
+            |upper| fs::set_permissions(upper, fs::Permissions::from_mode(0o070)).unwrap(),
+            "its mode is 70, and its owner cannot read and enter it",
+        ),
     ];
     for (spoil, problem) in cases {
         let fixture = Fixture::new();
@@ -422,8 +428,18 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
     type Spoil = fn(&Store, &State);
     let cases: [(&str, Spoil, &str, Severity); 12] = [
         ("layer gone", |s, t| fs::remove_dir_all(s.layer_dir(&t.layers[1])).unwrap(), "needs layer", Severity::Error),
-        ("layer without tree", |s, t| fs::remove_dir_all(s.layer_dir(&t.layers[0]).join("fs")).unwrap(), "fs` is not a directory", Severity::Error),
-        ("layer.json", |s, t| fs::write(s.layer_dir(&t.layers[0]).join("layer.json"), "{").unwrap(), "is damaged: EOF", Severity::Error),
+        (
+            "layer without tree",
+            |s, t| fs::remove_dir_all(s.layer_dir(&t.layers[0]).join("fs")).unwrap(),
+            "fs` is not a directory",
+            Severity::Error,
+        ),
+        (
+            "layer.json",
+            |s, t| fs::write(s.layer_dir(&t.layers[0]).join("layer.json"), "{").unwrap(),
+            "is damaged: EOF",
+            Severity::Error,
+        ),
         ("state gone", |s, t| fs::remove_file(s.state_path(&t.id)).unwrap(), "`kept/top` names build state", Severity::Error),
         ("state damaged", |s, t| fs::write(s.state_path(&t.id), "[]").unwrap(), "cannot be read", Severity::Error),
         (
@@ -435,10 +451,25 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
             "is not what its id says",
             Severity::Error,
         ),
-        ("ref damaged", |s, _| fs::write(s.path("refs/kept/top.ref"), "x\n").unwrap(), "line 1 is not an id and a time", Severity::Error),
+        (
+            "ref damaged",
+            |s, _| fs::write(s.path("refs/kept/top.ref"), "x\n").unwrap(),
+            "line 1 is not an id and a time",
+            Severity::Error,
+        ),
         ("ref with a bad name", |s, _| fs::write(s.path("refs/-x.ref"), "").unwrap(), "is nothing of the store's", Severity::Note),
-        ("open directory", |s, t| set_mode(&s.layer_dir(&t.layers[0]), 0o755).unwrap(), "has mode 0755, and should have 0700", Severity::Note),
-        ("foreign file", |s, _| fs::write(s.path("layers/README"), "").unwrap(), "README` is nothing of the store's", Severity::Note),
+        (
+            "open directory",
+            |s, t| set_mode(&s.layer_dir(&t.layers[0]), 0o755).unwrap(),
+            "has mode 0755, and should have 0700",
+            Severity::Note,
+        ),
+        (
+            "foreign file",
+            |s, _| fs::write(s.path("layers/README"), "").unwrap(),
+            "README` is nothing of the store's",
+            Severity::Note,
+        ),
         ("litter", |s, _| fs::create_dir(s.path("tmp/x")).unwrap(), "was left by a process that was killed", Severity::Note),
         (
             "tree gone",

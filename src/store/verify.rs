@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::recover::{InMap, call};
 use super::tasks::{self, Compared, VerifyDeepInput};
 use super::{
-    DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, recover, refs, state,
+    DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, recover,
+    refs, session, state,
 };
 
 /// How bad a finding is.
@@ -139,13 +140,17 @@ impl Finding {
             Self::IdMapChanged { .. } => {
                 "ask the administrator to give the recorded ranges back in `/etc/subuid` and `/etc/subgid`, or start a new store with `--data`"
             }
-            Self::Mode { .. } => "remove the permissions of group and others with `chmod 0700`; set-id files in layers were within their reach",
+            Self::Mode { .. } => {
+                "remove the permissions of group and others with `chmod 0700`; set-id files in layers were within their reach"
+            }
             Self::Owner { .. } => "find out who put it there; the store's own files belong to the user who made it",
             Self::RefWithoutState { former: true, .. } => "nothing; older values of a name may go",
             Self::RefWithoutState { .. } | Self::RefWithoutTree { .. } => "move the name to another value, or build again",
-            Self::Unreadable { .. } | Self::NotADirectory { .. } | Self::StateWithoutLayer { .. } | Self::StateChanged { .. } | Self::WrongId { .. } => {
-                "bring it back from a backup, or remove the refs that need it and build again"
-            }
+            Self::Unreadable { .. }
+            | Self::NotADirectory { .. }
+            | Self::StateWithoutLayer { .. }
+            | Self::StateChanged { .. }
+            | Self::WrongId { .. } => "bring it back from a backup, or remove the refs that need it and build again",
             Self::LayerWithoutState { .. } => "nothing uses it; cleaning up removes it",
             Self::ManifestMissing { .. } => "the digest is still there, but a difference can no longer be named",
             Self::Unknown { .. } => "remove it if nobody needs it",
@@ -157,15 +162,23 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::IdMapChanged { recorded, current } => write!(f, "the store was made with {recorded}, and the host now grants {current}"),
+            Self::IdMapChanged { recorded, current } => {
+                write!(f, "the store was made with {recorded}, and the host now grants {current}")
+            }
             Self::Mode { path, mode } => write!(f, "`{}` has mode {mode}, and should have 0700", path.display()),
             Self::Owner { path, owner } => write!(f, "`{}` belongs to user {owner}", path.display()),
             Self::Unreadable { path, why } => write!(f, "`{}` cannot be read: {why}", path.display()),
             Self::NotADirectory { path } => write!(f, "`{}` is not a directory", path.display()),
-            Self::RefWithoutState { name, state, former: false } => write!(f, "`{name}` names build state `{state}`, which is not there"),
-            Self::RefWithoutState { name, state, former: true } => write!(f, "`{name}` once named build state `{state}`, which is not there"),
+            Self::RefWithoutState { name, state, former: false } => {
+                write!(f, "`{name}` names build state `{state}`, which is not there")
+            }
+            Self::RefWithoutState { name, state, former: true } => {
+                write!(f, "`{name}` once named build state `{state}`, which is not there")
+            }
             Self::RefWithoutTree { name, tree } => write!(f, "`tree/{name}` names tree snapshot `{tree}`, which is not there"),
-            Self::StateWithoutLayer { state, layer } => write!(f, "build state `{state}` needs layer `{layer}`, which is not there"),
+            Self::StateWithoutLayer { state, layer } => {
+                write!(f, "build state `{state}` needs layer `{layer}`, which is not there")
+            }
             Self::StateChanged { state } => write!(f, "build state `{state}` is not what its id says"),
             Self::WrongId { path } => write!(f, "`{}` is about something else than its name says", path.display()),
             Self::LayerWithoutState { layer } => write!(f, "no build state has layer `{layer}`"),
@@ -292,13 +305,14 @@ impl Store {
 
     /// Modes, and names that are not ours.
     fn verify_names(&self, report: &mut VerifyReport) -> Result<()> {
+        type IsKnown = fn(&str) -> bool;
         for path in recover::list(self.root())? {
             let name = name_of(&path);
             if !DIRECTORIES.contains(&name) && name != "store.json" {
                 report.findings.push(Finding::Unknown { path });
             }
         }
-        let known: [(&str, fn(&str) -> bool); 4] = [
+        let known: [(&str, IsKnown); 4] = [
             ("layers", |n| n.parse::<LayerId>().is_ok()),
             ("states", |n| n.strip_suffix(".json").is_some_and(|n| n.parse::<StateId>().is_ok())),
             ("trees", |n| n.parse::<TreeId>().is_ok()),
@@ -425,7 +439,7 @@ impl Store {
         // So that what is being made is locked already, and small files are in place.
         let _structure = self.structure(LockMode::Exclusive)?;
         for path in recover::list(&self.path("sessions"))? {
-            if self.session_record(&path).is_some_and(|r| self.is_resumable(&r)) {
+            if session::read_record(&path).is_some_and(|r| self.is_resumable(&r)) {
                 check_directory(&path, true, &mut report.findings);
             } else if is_free(&path)? {
                 report.findings.push(Finding::Litter { path });

@@ -16,6 +16,7 @@
 //! a copied layer has the digest of its original.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -89,7 +90,7 @@ pub struct Compared {
 /// Writes the manifest of a tree.
 pub(super) fn seal(input: &SealInput) -> Result<ManifestSummary, TreeError> {
     let manifest = Manifest::of(&input.tree)?;
-    let failed = |e| TreeError::io("write", &input.manifest, std::io::Error::from(e));
+    let failed = |e: std::io::Error| TreeError::io("write", &input.manifest, e);
     let mut file = File::create_new(&input.manifest).map_err(failed)?;
     file.write_all(manifest.text().as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(manifest.summary())
@@ -424,7 +425,7 @@ pub(super) fn escape(bytes: &[u8]) -> String {
         if matches!(byte, 0x21..=0x7e) && byte != b'\\' {
             text.push(char::from(byte));
         } else {
-            text.push_str(&format!("\\x{byte:02x}"));
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text
@@ -486,7 +487,10 @@ mod tests {
         let sealed = seal(&seal_input).unwrap();
         assert_eq!(fs::read_to_string(&seal_input.manifest).unwrap().lines().count(), 8);
         let same = verify(&verify_input).unwrap();
-        assert_eq!((same.digest.as_str(), same.manifest_digest.as_str(), same.count), (sealed.digest.as_str(), sealed.digest.as_str(), 0));
+        assert_eq!(
+            (same.digest.as_str(), same.manifest_digest.as_str(), same.count),
+            (sealed.digest.as_str(), sealed.digest.as_str(), 0)
+        );
 
         let tree = &seal_input.tree;
         // Same size, same times.

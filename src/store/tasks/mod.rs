@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
+
 pub use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepInput};
 pub use self::remove::remove_tree;
 pub use self::usage::{DiskUsageInput, TreeUsage};
@@ -62,6 +64,32 @@ pub fn function(name: &str) -> Option<Function> {
         DISK_USAGE => |input| run(input, usage::measure),
         _ => return None,
     })
+}
+
+/// The task of this name as the helper calls it, for [`crate::sandbox::helper::enter_if_asked`].
+pub fn lookup(name: &str) -> Option<TaskFn> {
+    function(name).map(|_| in_helper as TaskFn)
+}
+
+fn in_helper(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
+    let Some(function) = function(&context.name) else {
+        // `lookup` has just found it.
+        return Err(TaskFailure { kind: "no-such-task".to_owned(), causes: vec![format!("no task `{}`", context.name)] });
+    };
+    function(context.input.take()).map_err(|error| TaskFailure::of(error.kind(), &error))
+}
+
+impl TaskError {
+    /// The word that a caller on the other side of the process boundary matches on.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Input(_) | Self::Output(_) => "protocol",
+            Self::Tree(TreeError::Io { .. }) => "io",
+            Self::Tree(TreeError::Mounted { .. }) => "mounted",
+            Self::Tree(TreeError::Moved { .. }) => "moved",
+            Self::Tree(TreeError::Manifest { .. }) => "damaged-manifest",
+        }
+    }
 }
 
 fn run<I, O>(input: serde_json::Value, work: fn(&I) -> Result<O, TreeError>) -> Result<serde_json::Value, TaskError>
