@@ -86,12 +86,11 @@ src_install() {
 	dosym no-such-file "${lib}/symlink-dangling"
 	dosym . "${lib}/symlink-loop"
 
-	# 16 MiB of hole with a word at its end; an attribute; a pipe
+	# 16 MiB of hole with a word at its end; an attribute
 	truncate -s 16M "${ED}${lib}/sparse" || die
 	printf 'end\n' | dd of="${ED}${lib}/sparse" bs=1 seek=16777212 conv=notrunc status=none || die
 	echo attribute >"${ED}${lib}/xattr" || die
 	python3 -c 'import os, sys; os.setxattr(sys.argv[1], "user.testbed", b"yes")' "${ED}${lib}/xattr" || die
-	mkfifo -m 0622 "${ED}${lib}/pipe" || die
 
 	touch -d '2001-02-03 04:05:06 UTC' "${ED}${lib}/hardlink-1" || die
 }
@@ -101,6 +100,13 @@ pkg_preinst() {
 	mkdir -m 0755 "${ED}/usr/lib/oddfiles/empty" || die
 }
 
+# Portage refuses a binary package that holds a pipe ("Device file detected"), so it is made afterwards.
 pkg_postinst() {
+	rm -f "${EROOT}/usr/lib/oddfiles/pipe" || die
+	mkfifo -m 0622 "${EROOT}/usr/lib/oddfiles/pipe" || die
 	setcap cap_net_admin+ep "${EROOT}/usr/bin/oddfiles-cap-postinst" || die
+}
+
+pkg_prerm() {
+	rm -f "${EROOT}/usr/lib/oddfiles/pipe" || die
 }
