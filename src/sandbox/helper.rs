@@ -13,6 +13,9 @@ use crate::sys;
 /// A function of ours that runs in the helper, inside the id map.
 pub type TaskFn = fn(&mut TaskContext) -> Result<serde_json::Value, TaskFailure>;
 
+/// Finds a task by its name.
+pub type Lookup = fn(&str) -> Option<TaskFn>;
+
 /// What a task is given.
 #[derive(Debug)]
 pub struct TaskContext {
@@ -74,12 +77,12 @@ impl TaskFailure {
 
 /// Call this first in `main`, before any thread exists: it returns at once unless this process was started as one of our helpers,
 /// and never returns if it was. `lookup` finds the tasks that the program offers.
-pub fn enter_if_asked(lookup: fn(&str) -> Option<TaskFn>) {
+pub fn enter_if_asked(lookup: Lookup) {
     let Some(name) = std::env::args_os().next() else { return };
-    let run: fn(Channel, fn(&str) -> Option<TaskFn>) -> i32 = match name.to_str() {
+    let run: fn(Channel, Lookup) -> i32 = match name.to_str() {
         Some(OUTER) => outer::run,
-        Some(PID1) => |channel, _| pid1::run(channel),
-        Some(SESSION) => |channel, _| session::run(channel),
+        Some(PID1) => |channel, _| pid1::run(&channel),
+        Some(SESSION) => |channel, _| session::run(&channel),
         _ => return,
     };
     let code = match sys::fd::take_stdin() {

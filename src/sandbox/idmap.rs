@@ -69,11 +69,11 @@ pub const COMFORTABLE_COUNT: u64 = 65536;
 const RANGES_LIMIT: usize = 340;
 
 impl IdMap {
-    /// Maps 0 to the user's own ids, and 1 upwards to the whole of the ranges that `subuid` and `subgid` give him, in their order.
-    pub fn for_user(uid: u32, gid: u32, user: &str, subuid: &Path, subgid: &Path) -> Result<Self, IdMapError> {
+    /// Maps 0 to the user's own ids, and 1 upwards to the whole of the ranges that the files (`/etc/subuid`, `/etc/subgid`) give him, in their order.
+    pub fn for_user(uid: u32, gid: u32, user: &str, uid_file: &Path, gid_file: &Path) -> Result<Self, IdMapError> {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(|source| IdMapError::Read { path: path.to_owned(), source });
-        let uids = parse(&read(subuid)?, user, uid, subuid)?;
-        let gids = parse(&read(subgid)?, user, uid, subgid)?;
+        let uids = parse(&read(uid_file)?, user, uid, uid_file)?;
+        let gids = parse(&read(gid_file)?, user, uid, gid_file)?;
         Ok(Self { uids: stack(uid, &uids), gids: stack(gid, &gids) })
     }
 
@@ -199,7 +199,8 @@ pub fn parse_getsubids(text: &str) -> Vec<(u32, u32)> {
 
 /// The lines of `/proc/PID/uid_map`.
 pub(crate) fn map_file(ranges: &[IdRange]) -> String {
-    ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
+    let lines: Vec<String> = ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect();
+    lines.concat()
 }
 
 /// The arguments of `newuidmap` after the process id.

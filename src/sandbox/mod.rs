@@ -17,10 +17,12 @@
 //! drops the mounts with the last process. The session's programs own no mount they see, since the namespace that does is the
 //! outer one: what is read-only stays so, while mounts of their own (what Portage's sandboxes do) work.
 
+pub mod capabilities;
 mod channel;
 mod error;
 pub mod helper;
 pub mod idmap;
+pub mod interrupt;
 pub mod launch;
 mod outer;
 mod pid1;
@@ -29,11 +31,13 @@ mod request;
 mod session;
 mod steps;
 mod task;
+pub mod terminal;
 
 pub use crate::sys::process::Exit;
 pub use crate::sys::pty::TerminalSize;
 pub use error::{Error, Result, UserNamespaceBlock};
 pub use helper::{EventSink, TaskContext, TaskFailure, TaskFn};
-pub use idmap::{IdMap, IdRange};
+pub use idmap::{IdMap, IdMapError, IdRange};
+pub use interrupt::{Interrupt, Told};
 pub use launch::{HelperSource, Launcher, MountCalls, Running, SessionOptions, Stdio, TaskOptions};
 pub use plan::{CommandLine, Network, Plan, Step};

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::channel::Channel;
-use super::helper::TaskFn;
+use super::helper::Lookup;
 use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
 use super::task;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::{self, fd, process, signal};
 
 /// Runs as the outer helper; the result is the exit status, which nobody reads.
-pub(crate) fn run(control: Channel, lookup: fn(&str) -> Option<TaskFn>) -> i32 {
+pub(crate) fn run(control: Channel, lookup: Lookup) -> i32 {
     if let Ok(clone) = control.try_clone() {
         report_panics(clone, FromOuter::Failed);
     }
@@ -80,7 +80,10 @@ fn supervise(
     // Keep the locks only: a pipe held open here would hide its end from whoever reads it.
     let _locks: Vec<OwnedFd> = fds.into_iter().skip(PASSED_ON).collect();
     let exit = wait(control, pid1).map_err(|error| Failure::Prepare(error.into()))?;
-    let removal = remove_after.iter().filter_map(|path| sys::tree::remove(path).err()).last().map(WireError::from);
+    let mut removal = None;
+    for path in remove_after {
+        removal = sys::tree::remove(path).err().map(WireError::from).or(removal);
+    }
     Ok(FromOuter::Done { pid1: exit, removal })
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::channel::{Channel, ChannelError};
 use super::idmap::{self, IdMap};
@@ -19,7 +19,7 @@ use crate::sys::process::Exit;
 use crate::sys::{self, fd, mount, network, process, pty, signal};
 
 /// Runs as PID 1. `above` is the outer helper's socket.
-pub(crate) fn run(above: Channel) -> i32 {
+pub(crate) fn run(above: &Channel) -> i32 {
     let Ok(Some((request, mut fds))) = above.receive::<SessionRequest>() else { return 1 };
     if fds.len() < PASSED_ON {
         return 1;
@@ -31,7 +31,7 @@ pub(crate) fn run(above: Channel) -> i32 {
     if let Ok(clone) = control.try_clone() {
         report_panics(clone, FromPid1::Failed);
     }
-    let outcome = start(&request, &control, stdio).and_then(|session| session.serve(&control, &above));
+    let outcome = start(&request, &control, stdio).and_then(|session| session.serve(&control, above));
     // While this process still holds the locks, nothing of the session may be alive.
     let _ = signal::kill_all_others();
     while let Ok(Some(_)) = process::wait_any() {}
@@ -117,7 +117,6 @@ fn wait_until_ready(session: &Channel) -> Option<OwnedFd> {
 
 fn terminal(root: &Root, size: Option<pty::TerminalSize>) -> sys::Result<(OwnedFd, OwnedFd)> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let _ = ResolveFlags::IN_ROOT;
     let pts = root.open(Path::new("/dev/pts"))?;
     let master = rustix::fs::openat(&pts, "ptmx", flags, Mode::empty()).map_err(sys::Error::of("openat", "/dev/pts/ptmx"))?;
     let other = pty::open_other_side(&master)?;

@@ -6,22 +6,24 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::capabilities;
 use super::channel::Channel;
 use super::outer::report_panics;
 use super::plan::CommandLine;
 use super::request::{Failure, FromSession, ToSession};
 use crate::sys::namespace::{self, Namespace};
+use crate::sys::seccomp::Filter;
 use crate::sys::{self, fd, process, pty, signal};
 
 /// Where programs are looked for if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs as the session's process; returns only when there is nothing to execute.
-pub(crate) fn run(control: Channel) -> i32 {
+pub(crate) fn run(control: &Channel) -> i32 {
     if let Ok(clone) = control.try_clone() {
         report_panics(clone, FromSession::Failed);
     }
-    match become_command(&control) {
+    match become_command(control) {
         Ok(never) => match never {},
         Err(failure) => {
             let _ = control.send(&FromSession::Failed(failure), &[]);
@@ -55,9 +57,13 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     drop(stdio);
     rustix::process::chdir(&command.cwd)
         .map_err(|errno| Failure::Directory(sys::Error::new("chdir", command.cwd.display(), errno).into()))?;
+    capabilities::reduce().map_err(prepare)?;
     process::set_no_new_privileges().map_err(prepare)?;
     fd::close_others_on_exec().map_err(prepare)?;
     signal::reset_all().map_err(prepare)?;
+    let filter =
+        Filter::for_this_machine().ok_or_else(|| sys::Error::new("seccomp", std::env::consts::ARCH, rustix::io::Errno::NOSYS));
+    filter.and_then(|filter| filter.install()).map_err(prepare)?;
     execute(&command)
 }
 

@@ -88,7 +88,7 @@ impl<'plan> Building<'plan> {
         let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
         // Over its own source: any directory would do, and this one surely exists.
         let target = open_directory(source)?;
-        self.attach_source(&tree, target, source, read_only)?;
+        self.attach_source(&tree, &target, source, read_only)?;
         self.root = Some(Root::new(tree, self.calls == MountCalls::Oldest));
         Ok(())
     }
@@ -97,10 +97,10 @@ impl<'plan> Building<'plan> {
         let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
         let root = self.root()?;
         let place = if inroot::is_directory(tree.as_fd())? { root.directory(target, 0o755)? } else { root.file_target(target)? };
-        self.attach_source(&tree, place, target, read_only)
+        self.attach_source(&tree, &place, target, read_only)
     }
 
-    fn attach_source(&self, tree: &OwnedFd, place: OwnedFd, target: &Path, read_only: bool) -> Result<()> {
+    fn attach_source(&self, tree: &OwnedFd, place: &OwnedFd, target: &Path, read_only: bool) -> Result<()> {
         let shown = target.display().to_string();
         let attributes = Attributes { read_only: true, ..Attributes::default() };
         let mut late = read_only && self.calls == MountCalls::Oldest;
@@ -133,7 +133,7 @@ impl<'plan> Building<'plan> {
         }
         let tree = mount::clone_tree(Path::new("/sys"))?;
         let place = self.root()?.directory(target, 0o755)?;
-        self.attach_source(&tree, place, target, true)
+        self.attach_source(&tree, &place, target, true)
     }
 
     fn dev(&self, target: &Path) -> Result<()> {

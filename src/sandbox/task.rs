@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 
 use super::channel::Channel;
-use super::helper::{EventSink, TaskContext, TaskFailure, TaskFn};
+use super::helper::{EventSink, Lookup, TaskContext, TaskFailure, TaskFn};
 use super::request::{Failure, FromOuter};
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::{fd, mount, process};
@@ -21,7 +21,7 @@ pub(crate) struct Asked {
 }
 
 /// Runs the task and sends its result.
-pub(crate) fn run(control: Channel, lookup: fn(&str) -> Option<TaskFn>, mut asked: Asked) {
+pub(crate) fn run(control: Channel, lookup: Lookup, mut asked: Asked) {
     let prepared =
         if asked.mounts { namespace::unshare(&[Namespace::Mount]).and_then(|()| mount::make_all_private()) } else { Ok(()) };
     let watched = control.try_clone();

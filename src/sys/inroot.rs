@@ -52,9 +52,9 @@ impl Root {
                 let (parent, name) = self.parent(path)?;
                 rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode & 0o7777))
                     .map_err(Error::of("mkdirat", path.display()))?;
-                let made = self.open(path)?;
-                chmod(made.as_fd(), mode, path)?;
-                Ok(made)
+                let new = self.open(path)?;
+                chmod(new.as_fd(), mode, path)?;
+                Ok(new)
             }
             Err(error) => Err(error),
         }

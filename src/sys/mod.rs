@@ -18,8 +18,11 @@ pub mod namespace;
 pub mod network;
 pub mod process;
 pub mod pty;
+pub mod seccomp;
+mod seccomp_tables;
 pub mod signal;
 pub mod tree;
+pub mod watch;
 
 /// A system call that failed, with the arguments that matter.
 #[derive(Debug, thiserror::Error)]

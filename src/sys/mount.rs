@@ -12,6 +12,7 @@ use super::{Error, Result};
 
 /// Attributes of one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "the kernel's independent flags")]
 pub struct Attributes {
     /// Nothing below can be written.
     pub read_only: bool,

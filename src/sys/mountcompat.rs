@@ -74,15 +74,12 @@ fn unescape(field: &[u8]) -> PathBuf {
     while let Some((&byte, tail)) = rest.split_first() {
         let octal =
             tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|text| u8::from_str_radix(text, 8).ok());
-        match (byte, octal) {
-            (b'\\', Some(value)) => {
-                plain.push(value);
-                rest = &tail[3..];
-            }
-            _ => {
-                plain.push(byte);
-                rest = tail;
-            }
+        if let (b'\\', Some(value)) = (byte, octal) {
+            plain.push(value);
+            rest = &tail[3..];
+        } else {
+            plain.push(byte);
+            rest = tail;
         }
     }
     PathBuf::from(OsString::from_vec(plain))

@@ -116,3 +116,22 @@ pub fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` takes an integer and does not return.
     unsafe { libc::_exit(code) }
 }
+
+/// Removes from the bounding set every capability that `kept` does not name, known to us or not: the kernel says where they end.
+pub fn limit_bounding_set(kept: u64) -> Result<()> {
+    for number in 0..64u32 {
+        if kept >> number & 1 == 1 {
+            continue;
+        }
+        // SAFETY: the call takes integers.
+        let code = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
+        if code != 0 {
+            let error = std::io::Error::last_os_error();
+            if error.raw_os_error() == Some(libc::EINVAL) {
+                return Ok(());
+            }
+            return Err(Error::new("prctl", format_args!("PR_CAPBSET_DROP, {number}"), error));
+        }
+    }
+    Ok(())
+}

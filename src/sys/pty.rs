@@ -45,3 +45,32 @@ pub fn take_control(terminal: impl AsFd) -> Result<()> {
 pub fn foreground_group(terminal: impl AsFd) -> Option<i32> {
     rustix::termios::tcgetpgrp(terminal).ok().map(rustix::process::Pid::as_raw_pid)
 }
+
+/// A terminal in raw mode: every key goes through as bytes. Dropping it restores the mode, as unwinding from a panic does; nothing
+/// can after SIGKILL (`stty sane` does).
+#[derive(Debug)]
+pub struct RawMode {
+    terminal: OwnedFd,
+    earlier: rustix::termios::Termios,
+}
+
+impl RawMode {
+    /// Enters raw mode.
+    pub fn enter(terminal: impl AsFd) -> Result<Self> {
+        let terminal = super::fd::duplicate(terminal)?;
+        let earlier = rustix::termios::tcgetattr(&terminal).map_err(Error::of("tcgetattr", ""))?;
+        let mut raw = earlier.clone();
+        raw.make_raw();
+        // Restores what is set in between even if this fails half-way.
+        let guard = Self { terminal, earlier };
+        rustix::termios::tcsetattr(&guard.terminal, rustix::termios::OptionalActions::Drain, &raw)
+            .map_err(Error::of("tcsetattr", "raw"))?;
+        Ok(guard)
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(&self.terminal, rustix::termios::OptionalActions::Drain, &self.earlier);
+    }
+}

@@ -1,0 +1,64 @@
+//! The capabilities of a session, in its nested user namespace.
+//!
+//! | kept | because |
+//! |---|---|
+//! | `CHOWN`, `FOWNER`, `FSETID` | `src_install` and merging set owners, modes and set-id bits |
+//! | `DAC_OVERRIDE`, `DAC_READ_SEARCH` | root writes into directories of `portage` and reads what packages close |
+//! | `SETUID`, `SETGID`, `KILL` | Portage drops to `portage:portage` and ends what it started there |
+//! | `SETPCAP`, `SETFCAP` | `setcap` in `fcaps.eclass`; programs that lower their own bounds |
+//! | `SYS_CHROOT` | `chroot` in tests, `mkinitramfs`, package managers for `ROOT=` |
+//! | `SYS_ADMIN` | `unshare` and `mount` of Portage's pid-, ipc-, mount- and network-sandbox |
+//! | `NET_ADMIN` | loopback up in Portage's network-sandbox, which has a network namespace of its own |
+//! | `NET_BIND_SERVICE` | test suites that listen below port 1024 |
+//! | `SYS_PTRACE` | `sys-apps/sandbox` traces set-id and static programs |
+//!
+//! Dropped, among others: `MKNOD` (refused in a user namespace anyway; whiteouts need none), `NET_RAW`, `AUDIT_*`, `SYS_MODULE`,
+//! `SYS_RAWIO`, `SYS_BOOT`, `SYS_TIME`, `SYS_RESOURCE`, `SYS_NICE`, `IPC_*`, `MAC_*`, `SYSLOG`, `BPF`, `PERFMON`,
+//! `CHECKPOINT_RESTORE`, `LINUX_IMMUTABLE`, and whatever a newer kernel adds.
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+use crate::sys::{self, process};
+
+/// What a session keeps in its bounding, permitted and effective sets; the inheritable and ambient ones are empty.
+pub const KEPT: [Capability; 15] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_KILL,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_SYS_CHROOT,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_SYS_PTRACE,
+];
+
+/// The kept ones as in `/proc/PID/status`.
+pub fn kept_mask() -> u64 {
+    KEPT.iter().map(Capability::bitmask).sum()
+}
+
+/// Reduces this process's sets for good.
+pub(crate) fn reduce() -> sys::Result<()> {
+    process::limit_bounding_set(kept_mask())?;
+    let kept: CapsHashSet = KEPT.into_iter().collect();
+    let failed = |call| move |error: caps::errors::CapsError| sys::Error::new(call, "reduced set", std::io::Error::other(error));
+    caps::clear(None, CapSet::Ambient).map_err(failed("prctl"))?;
+    caps::set(None, CapSet::Effective, &kept).map_err(failed("capset"))?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(failed("capset"))?;
+    caps::clear(None, CapSet::Inheritable).map_err(failed("capset"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_mask_is_what_proc_shows() {
+        assert_eq!(format!("{:016x}", super::kept_mask()), "00000000802c15ff");
+    }
+}

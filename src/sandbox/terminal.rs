@@ -1,0 +1,196 @@
+//! Between the user's terminal and the session's.
+//!
+//! ```text
+//! user's terminal (raw) --keys--> master of the session's pty --> command
+//!                       <--all that it prints--
+//! SIGWINCH -> size of the session's terminal;  SIGTERM, SIGHUP -> Interrupt
+//! ```
+//!
+//! In raw mode Ctrl-C is a byte like any other: the session's own terminal turns it into SIGINT for its foreground process group.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use super::error::{Error, Result};
+use super::interrupt::{Interrupt, Told};
+use super::launch::Running;
+use crate::sys;
+use crate::sys::process::Exit;
+use crate::sys::pty::{self, RawMode};
+use crate::sys::watch::Watch;
+
+/// Bytes moved at a time.
+const CHUNK: usize = 16 * 1024;
+
+/// Joins `input` and `output`, both of the user's terminal, with the session's terminal until the session is over, and prints what
+/// is left then. The terminal's mode is restored on every way out.
+pub fn proxy(running: &mut Running, interrupt: &Interrupt, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Exit> {
+    let Some(master) = running.pty() else {
+        return interrupt.wait(running);
+    };
+    let master = sys::fd::duplicate(master)?;
+    let resized = Watch::new(&[Signal::SIGWINCH])?;
+    let raw = RawMode::enter(input)?;
+    // The window may have changed between the plan and the watch.
+    resize(input, master.as_fd())?;
+    let mut pump = Pump { input, output, master: master.as_fd(), to_session: Vec::new(), input_open: true, master_open: true };
+    let mut told = Told::Nothing;
+    loop {
+        let ready = pump.wait(&[running.finished_fd(), resized.fd(), interrupt.fd()])?;
+        if ready.interrupted {
+            told = interrupt.pass_on(running, told)?;
+        }
+        if ready.resized {
+            resized.drain();
+            resize(input, master.as_fd())?;
+        }
+        if ready.input && !pump.read_input()? {
+            // The user's terminal is gone.
+            running.signal(Signal::SIGHUP as i32)?;
+        }
+        if ready.master {
+            pump.print()?;
+        }
+        pump.feed()?;
+        if ready.finished {
+            break;
+        }
+    }
+    pump.print_rest()?;
+    drop(raw);
+    running.wait()
+}
+
+fn resize(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    match pty::size(from) {
+        // A serial line does not know its size.
+        Some(size) if size.rows > 0 && size.columns > 0 => Ok(pty::set_size(to, size)?),
+        _ => Ok(()),
+    }
+}
+
+/// What can be done without waiting.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each descriptor polled, all independent")]
+struct Ready {
+    finished: bool,
+    resized: bool,
+    interrupted: bool,
+    input: bool,
+    master: bool,
+}
+
+struct Pump<'fd> {
+    input: BorrowedFd<'fd>,
+    output: BorrowedFd<'fd>,
+    master: BorrowedFd<'fd>,
+    /// Typed, but not taken by the session yet: a program that does not read must not stop what it prints.
+    to_session: Vec<u8>,
+    input_open: bool,
+    master_open: bool,
+}
+
+impl Pump<'_> {
+    /// `others`: the end of the session, the window's size, the user's wish to stop.
+    fn wait(&self, others: &[BorrowedFd<'_>; 3]) -> Result<Ready> {
+        let mut polled: Vec<PollFd<'_>> = others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        // Reading stops while much is waiting, and what is closed is not asked again.
+        let input = if self.input_open && self.to_session.len() < CHUNK { PollFlags::IN } else { PollFlags::empty() };
+        let mut master = if self.master_open { PollFlags::IN } else { PollFlags::empty() };
+        master.set(PollFlags::OUT, self.master_open && !self.to_session.is_empty());
+        let (input_at, master_at) = (polled.len(), polled.len() + usize::from(!input.is_empty()));
+        if !input.is_empty() {
+            polled.push(PollFd::from_borrowed_fd(self.input, input));
+        }
+        if !master.is_empty() {
+            polled.push(PollFd::from_borrowed_fd(self.master, master));
+        }
+        match rustix::event::poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(errno) => return Err(sys::Error::new("poll", polled.len(), errno).into()),
+        }
+        let set = |index: usize| polled.get(index).is_some_and(|entry| !entry.revents().is_empty());
+        Ok(Ready {
+            finished: set(0),
+            resized: set(1),
+            interrupted: set(2),
+            input: !input.is_empty() && set(input_at),
+            master: !master.is_empty() && polled.get(master_at).is_some_and(|entry| entry.revents().intersects(!PollFlags::OUT)),
+        })
+    }
+
+    /// Takes what was typed; false at its end.
+    fn read_input(&mut self) -> Result<bool> {
+        let mut chunk = [0u8; CHUNK];
+        match rustix::io::read(self.input, &mut chunk) {
+            Ok(0) | Err(Errno::IO) => self.input_open = false,
+            Ok(length) => self.to_session.extend_from_slice(&chunk[..length]),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => return Err(sys::Error::new("read", "terminal", errno).into()),
+        }
+        Ok(self.input_open)
+    }
+
+    /// Gives the session what it takes without making us wait.
+    fn feed(&mut self) -> Result<()> {
+        while !self.to_session.is_empty() && self.master_open && writable(self.master)? {
+            // A terminal in line mode takes 4095 bytes at most; small writes never block once it is writable.
+            let wish = self.to_session.len().min(256);
+            match rustix::io::write(self.master, &self.to_session[..wish]) {
+                Ok(length) => drop(self.to_session.drain(..length)),
+                Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
+                Err(Errno::IO) => self.master_open = false,
+                Err(errno) => return Err(sys::Error::new("write", "session's terminal", errno).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints one chunk; false when there is no more and never will be.
+    fn print(&mut self) -> Result<bool> {
+        let mut chunk = [0u8; CHUNK];
+        match rustix::io::read(self.master, &mut chunk) {
+            // The last process that had the terminal open is gone.
+            Ok(0) | Err(Errno::IO) => self.master_open = false,
+            Ok(length) => write_all(self.output, &chunk[..length])?,
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(errno) => return Err(sys::Error::new("read", "session's terminal", errno).into()),
+        }
+        Ok(self.master_open)
+    }
+
+    /// Prints what the session left behind. All its processes are gone, so this ends.
+    fn print_rest(&mut self) -> Result<()> {
+        while self.master_open && sys::fd::wait_readable(&[self.master], Some(0))? == [true] {
+            self.print()?;
+        }
+        Ok(())
+    }
+}
+
+fn writable(fd: BorrowedFd<'_>) -> Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    let zero = rustix::event::Timespec::default();
+    match rustix::event::poll(&mut polled, Some(&zero)) {
+        Ok(_) => Ok(polled[0].revents().contains(PollFlags::OUT)),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(sys::Error::new("poll", "session's terminal", errno).into()),
+    }
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(Errno::INTR) => {}
+            // Somebody made the terminal non-blocking.
+            Err(Errno::AGAIN) => drop(rustix::event::poll(&mut [PollFd::new(&fd.as_fd(), PollFlags::OUT)], None)),
+            Err(errno) => return Err(Error::Sys(sys::Error::new("write", "terminal", errno))),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! What the filter refuses, by architecture.
+//!
+//! A build needs none of these. Most are refused by the kernel anyway for want of a capability in the first user namespace; the
+//! filter keeps the code behind them out of reach. Calls that programs try in order to find out whether they exist answer `ENOSYS`,
+//! so that they take their other way; calls that set something answer `EPERM`. Reading the clock's state with `adjtimex` stays
+//! allowed: the filter cannot see whether a call writes, and the kernel refuses writes.
+//!
+//! Numbers: `asm/unistd_64.h`, `asm/unistd_32.h`, `asm/unistd_x32.h`, `asm-generic/unistd.h`, and `arm` in the kernel's
+//! `arch/arm/tools/syscall.tbl`.
+
+/// A refused call: its name for messages, its number, and the answer.
+pub(super) type Refused = (&'static str, u32, i32);
+
+/// One architecture of system calls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table {
+    /// `AUDIT_ARCH_*`.
+    pub(super) audit_arch: u32,
+    /// Whether calls of x32 share the architecture and are told by a bit of their number.
+    pub(super) has_x32: bool,
+    /// The numbers of `ioctl`.
+    pub(super) ioctl: &'static [u32],
+    /// Everything refused whatever its arguments.
+    pub(super) refused: &'static [Refused],
+}
+
+const EPERM: i32 = libc::EPERM;
+const ENOSYS: i32 = libc::ENOSYS;
+const EACCES: i32 = libc::EACCES;
+
+/// Requests of `ioctl` that put characters into a terminal's input: a way out of the session for who shares our terminal.
+pub(super) const REFUSED_IOCTLS: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
+
+/// The bit of a call's number that says x32.
+pub(super) const X32_BIT: u32 = 0x4000_0000;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) const TABLES: &[Table] = &[X86_64, I386];
+#[cfg(target_arch = "aarch64")]
+pub(super) const TABLES: &[Table] = &[AARCH64, ARM];
+#[cfg(target_arch = "riscv64")]
+pub(super) const TABLES: &[Table] = &[RISCV64];
+#[cfg(target_arch = "loongarch64")]
+pub(super) const TABLES: &[Table] = &[LOONGARCH64];
+/// No filter is better than a wrong one, but no session is better than none: see `Filter::for_this_machine`.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64", target_arch = "loongarch64")))]
+pub(super) const TABLES: &[Table] = &[];
+
+#[cfg(any(target_arch = "x86_64", test))]
+pub(super) const X86_64: Table = Table {
+    audit_arch: 0xc000_003e,
+    has_x32: true,
+    ioctl: &[16, 514],
+    refused: &[
+        ("add_key", 248, ENOSYS),
+        ("request_key", 249, ENOSYS),
+        ("keyctl", 250, ENOSYS),
+        ("io_uring_setup", 425, ENOSYS),
+        ("io_uring_enter", 426, ENOSYS),
+        ("io_uring_register", 427, ENOSYS),
+        ("userfaultfd", 323, ENOSYS),
+        ("perf_event_open", 298, EACCES),
+        ("bpf", 321, EPERM),
+        ("kexec_load", 246, EPERM),
+        ("kexec_load (x32)", 528, EPERM),
+        ("kexec_file_load", 320, EPERM),
+        ("create_module", 174, EPERM),
+        ("init_module", 175, EPERM),
+        ("finit_module", 313, EPERM),
+        ("delete_module", 176, EPERM),
+        ("get_kernel_syms", 177, EPERM),
+        ("query_module", 178, EPERM),
+        ("reboot", 169, EPERM),
+        ("swapon", 167, EPERM),
+        ("swapoff", 168, EPERM),
+        ("clock_settime", 227, EPERM),
+        ("settimeofday", 164, EPERM),
+        ("ioperm", 173, EPERM),
+        ("iopl", 172, EPERM),
+        ("open_by_handle_at", 304, EPERM),
+        ("quotactl", 179, EPERM),
+        ("quotactl_fd", 443, EPERM),
+        ("acct", 163, EPERM),
+        ("nfsservctl", 180, ENOSYS),
+        ("lookup_dcookie", 212, EPERM),
+        ("syslog", 103, EPERM),
+        ("fanotify_init", 300, EPERM),
+        ("vhangup", 153, EPERM),
+        ("uselib", 134, ENOSYS),
+        ("_sysctl", 156, ENOSYS),
+    ],
+};
+
+#[cfg(any(target_arch = "x86_64", test))]
+pub(super) const I386: Table = Table {
+    audit_arch: 0x4000_0003,
+    has_x32: false,
+    ioctl: &[54],
+    refused: &[
+        ("add_key", 286, ENOSYS),
+        ("request_key", 287, ENOSYS),
+        ("keyctl", 288, ENOSYS),
+        ("io_uring_setup", 425, ENOSYS),
+        ("io_uring_enter", 426, ENOSYS),
+        ("io_uring_register", 427, ENOSYS),
+        ("userfaultfd", 374, ENOSYS),
+        ("perf_event_open", 336, EACCES),
+        ("bpf", 357, EPERM),
+        ("kexec_load", 283, EPERM),
+        ("create_module", 127, EPERM),
+        ("init_module", 128, EPERM),
+        ("finit_module", 350, EPERM),
+        ("delete_module", 129, EPERM),
+        ("get_kernel_syms", 130, EPERM),
+        ("query_module", 167, EPERM),
+        ("reboot", 88, EPERM),
+        ("swapon", 87, EPERM),
+        ("swapoff", 115, EPERM),
+        ("clock_settime", 264, EPERM),
+        ("clock_settime64", 404, EPERM),
+        ("settimeofday", 79, EPERM),
+        ("stime", 25, EPERM),
+        ("ioperm", 101, EPERM),
+        ("iopl", 110, EPERM),
+        ("vm86", 166, EPERM),
+        ("vm86old", 113, EPERM),
+        ("open_by_handle_at", 342, EPERM),
+        ("quotactl", 131, EPERM),
+        ("quotactl_fd", 443, EPERM),
+        ("acct", 51, EPERM),
+        ("nfsservctl", 169, ENOSYS),
+        ("lookup_dcookie", 253, EPERM),
+        ("syslog", 103, EPERM),
+        ("fanotify_init", 338, EPERM),
+        ("vhangup", 111, EPERM),
+        ("uselib", 86, ENOSYS),
+        ("_sysctl", 149, ENOSYS),
+    ],
+};
+
+/// The numbers that new architectures share.
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "loongarch64", test))]
+const GENERIC: Table = Table {
+    audit_arch: 0,
+    has_x32: false,
+    ioctl: &[29],
+    refused: &[
+        ("add_key", 217, ENOSYS),
+        ("request_key", 218, ENOSYS),
+        ("keyctl", 219, ENOSYS),
+        ("io_uring_setup", 425, ENOSYS),
+        ("io_uring_enter", 426, ENOSYS),
+        ("io_uring_register", 427, ENOSYS),
+        ("userfaultfd", 282, ENOSYS),
+        ("perf_event_open", 241, EACCES),
+        ("bpf", 280, EPERM),
+        ("kexec_load", 104, EPERM),
+        ("kexec_file_load", 294, EPERM),
+        ("init_module", 105, EPERM),
+        ("finit_module", 273, EPERM),
+        ("delete_module", 106, EPERM),
+        ("reboot", 142, EPERM),
+        ("swapon", 224, EPERM),
+        ("swapoff", 225, EPERM),
+        ("clock_settime", 112, EPERM),
+        ("settimeofday", 170, EPERM),
+        ("open_by_handle_at", 265, EPERM),
+        ("quotactl", 60, EPERM),
+        ("quotactl_fd", 443, EPERM),
+        ("acct", 89, EPERM),
+        ("nfsservctl", 42, ENOSYS),
+        ("lookup_dcookie", 18, EPERM),
+        ("syslog", 116, EPERM),
+        ("fanotify_init", 262, EPERM),
+        ("vhangup", 58, EPERM),
+    ],
+};
+
+#[cfg(any(target_arch = "aarch64", test))]
+pub(super) const AARCH64: Table = Table { audit_arch: 0xc000_00b7, ..GENERIC };
+#[cfg(target_arch = "riscv64")]
+const RISCV64: Table = Table { audit_arch: 0xc000_00f3, ..GENERIC };
+#[cfg(target_arch = "loongarch64")]
+const LOONGARCH64: Table = Table { audit_arch: 0xc000_0102, ..GENERIC };
+
+#[cfg(any(target_arch = "aarch64", test))]
+pub(super) const ARM: Table = Table {
+    audit_arch: 0x4000_0028,
+    has_x32: false,
+    ioctl: &[54],
+    refused: &[
+        ("add_key", 309, ENOSYS),
+        ("request_key", 310, ENOSYS),
+        ("keyctl", 311, ENOSYS),
+        ("io_uring_setup", 425, ENOSYS),
+        ("io_uring_enter", 426, ENOSYS),
+        ("io_uring_register", 427, ENOSYS),
+        ("userfaultfd", 388, ENOSYS),
+        ("perf_event_open", 364, EACCES),
+        ("bpf", 386, EPERM),
+        ("kexec_load", 347, EPERM),
+        ("kexec_file_load", 401, EPERM),
+        ("init_module", 128, EPERM),
+        ("finit_module", 379, EPERM),
+        ("delete_module", 129, EPERM),
+        ("reboot", 88, EPERM),
+        ("swapon", 87, EPERM),
+        ("swapoff", 115, EPERM),
+        ("clock_settime", 262, EPERM),
+        ("clock_settime64", 404, EPERM),
+        ("settimeofday", 79, EPERM),
+        ("open_by_handle_at", 371, EPERM),
+        ("quotactl", 131, EPERM),
+        ("quotactl_fd", 443, EPERM),
+        ("acct", 51, EPERM),
+        ("nfsservctl", 169, ENOSYS),
+        ("lookup_dcookie", 249, EPERM),
+        ("syslog", 103, EPERM),
+        ("fanotify_init", 367, EPERM),
+        ("vhangup", 111, EPERM),
+        ("uselib", 86, ENOSYS),
+        ("_sysctl", 149, ENOSYS),
+    ],
+};

@@ -1,0 +1,164 @@
+//! SIGKILL for each of our processes: the kernel must leave nothing of the session.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use gentoomuch::sandbox::{Error, MountCalls};
+
+use crate::fixture::{fixture, id_map, launcher, options, place_in, plan};
+
+/// A process like the command line program, with a session, its lock, and what names its processes.
+struct Victim {
+    child: Child,
+    pid1: i32,
+    outer: i32,
+    place: PathBuf,
+    lock: PathBuf,
+    marker: String,
+}
+
+/// What the other process does: it is this test program, started with this test alone.
+#[test]
+#[ignore = "run by the tests of this file, in a process of its own"]
+fn as_the_command_line_program() {
+    let Some(dir) = std::env::var_os("GENTOOMUCH_VICTIM").map(PathBuf::from) else { return };
+    let place = place_in(&dir, "run");
+    let lock = std::fs::File::create(dir.join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let marker = std::fs::read_to_string(dir.join("marker")).unwrap();
+    let plan = plan(&place, &["sh", "-c", &format!("sleep {marker} & unshare --pid --fork --mount-proc sleep {marker}")]);
+    let (_reader, mut options) = options(place, MountCalls::Newest);
+    options.hold = vec![lock.try_clone().unwrap().into()];
+    let mut running = launcher(id_map().unwrap()).session(&plan, options).unwrap();
+    drop(lock);
+    std::fs::write(dir.join("pids.new"), running.pid1().to_string()).unwrap();
+    std::fs::rename(dir.join("pids.new"), dir.join("pids")).unwrap();
+    running.wait().unwrap();
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{what} after 20 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn victim(dir: &Path, number: u32) -> Victim {
+    let dir = dir.join(format!("victim-{number}"));
+    std::fs::create_dir(&dir).unwrap();
+    let marker = format!("{}.{}{number}", 7_000_000, std::process::id());
+    std::fs::write(dir.join("marker"), &marker).unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "deaths::as_the_command_line_program", "--ignored", "--nocapture"])
+        .env("GENTOOMUCH_VICTIM", &dir)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("no session", || dir.join("pids").exists());
+    let pid1: i32 = std::fs::read_to_string(dir.join("pids")).unwrap().parse().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid1}/status")).unwrap();
+    let outer = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    // Both of the session's sleepers: one with a PID namespace of its own.
+    until("no sleepers", || count(&marker) >= 2);
+    let lock = dir.join("lock");
+    assert!(!is_free(&lock), "the lock is held while the session lives");
+    Victim { child, pid1, outer, place: dir.join("run"), lock, marker }
+}
+
+/// Processes with the marker among their arguments.
+fn count(marker: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| is_sleeper(&line, marker))).count()
+}
+
+fn is_sleeper(line: &[u8], marker: &str) -> bool {
+    line.starts_with(b"sleep\0") && line.windows(marker.len()).any(|part| part == marker.as_bytes())
+}
+
+fn mounted(place: &Path) -> bool {
+    let name = place.to_str().unwrap();
+    let tables = std::fs::read_dir("/proc").unwrap().flatten();
+    tables.flat_map(|entry| std::fs::read_to_string(entry.path().join("mountinfo"))).any(|table| table.contains(name))
+}
+
+fn is_free(lock: &Path) -> bool {
+    let file = std::fs::File::open(lock).unwrap();
+    rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+fn exists(pid: i32) -> bool {
+    // A zombie whose parent has not looked yet does not count.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn kill(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+fn nothing_is_left(victim: &Victim, who: &str) {
+    until(&format!("a process of the session lives on after the death of {who}"), || count(&victim.marker) == 0);
+    until(&format!("PID 1 outlives {who}"), || !exists(victim.pid1));
+    until(&format!("the outer helper outlives {who}"), || !exists(victim.outer));
+    until(&format!("a mount outlives {who}"), || !mounted(&victim.place));
+    until(&format!("the lock is held after the death of {who}"), || is_free(&victim.lock));
+}
+
+#[test]
+fn killing_the_program_leaves_nothing() {
+    let Some(fixture) = fixture() else { return };
+    for number in 0..3 {
+        let mut victim = victim(fixture.dir.path(), number);
+        victim.child.kill().unwrap();
+        victim.child.wait().unwrap();
+        nothing_is_left(&victim, "the program");
+        assert!(!victim.place.exists(), "what had to be removed is removed all the same");
+    }
+}
+
+#[test]
+fn killing_the_outer_helper_leaves_nothing() {
+    let Some(fixture) = fixture() else { return };
+    for number in 0..3 {
+        let mut victim = victim(fixture.dir.path(), number);
+        kill(victim.outer);
+        let status = victim.child.wait().unwrap();
+        assert!(status.signal().is_none() && !status.success(), "the program is told: {status}");
+        nothing_is_left(&victim, "the outer helper");
+        remove_in_map(&fixture, &victim.place);
+    }
+}
+
+#[test]
+fn killing_pid_1_leaves_nothing() {
+    let Some(fixture) = fixture() else { return };
+    for number in 0..3 {
+        let mut victim = victim(fixture.dir.path(), number);
+        kill(victim.pid1);
+        let status = victim.child.wait().unwrap();
+        assert!(!status.success(), "the program is told: {status}");
+        nothing_is_left(&victim, "PID 1");
+        assert!(!victim.place.exists());
+    }
+}
+
+#[test]
+fn a_dead_helper_is_an_error_of_its_own() {
+    let Some(fixture) = fixture() else { return };
+    let (plan, place) = fixture.plan(&["sleep", "1000"]);
+    let (mut running, _reader) = fixture.start(&plan, place, MountCalls::Newest).unwrap();
+    kill(running.pid1());
+    let error = running.wait().unwrap_err();
+    assert!(matches!(error, Error::Died { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the session's PID 1 died unexpectedly");
+}
+
+/// What nobody was left to remove, so that the temporary directory can go.
+fn remove_in_map(fixture: &crate::fixture::Fixture, place: &Path) {
+    let own = fixture.place();
+    let (_reader, mut options) = options(own.clone(), MountCalls::Newest);
+    options.remove_after.push(place.to_owned());
+    fixture.launcher.session(&plan(&own, &["true"]), options).unwrap().wait().unwrap();
+}

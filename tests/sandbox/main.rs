@@ -1,0 +1,12 @@
+//! The sandbox in real namespaces, as an ordinary user with subordinate ids.
+//!
+//! The root of these sessions is the host's own `/usr`, read-only, in an otherwise empty overlay: any host will do. What a host cannot
+//! do is skipped with its reason on standard error; `GENTOOMUCH_TEST_STRICT=1` makes that a failure.
+#![expect(clippy::print_stderr, reason = "skipped tests say so")]
+
+mod deaths;
+mod fixture;
+mod isolation;
+mod mounts;
+mod sessions;
+mod terminal;
