@@ -108,13 +108,10 @@ impl Check<'_> {
         for word in words {
             let text = word.value.as_str();
             if let Some(name) = target_name(variable, text) {
-                by_march = match requirements(name) {
-                    Some(needed) => Some((word, needed)),
-                    None => {
-                        self.push(false, variable, word, Vec::new());
-                        None
-                    }
-                };
+                by_march = requirements(name).map(|needed| (word, needed));
+                if by_march.is_none() {
+                    self.push(false, variable, word, Vec::new());
+                }
             } else if let Some(name) = text.strip_prefix("-mno-") {
                 if let Some(flag) = instruction_set(name) {
                     by_flag.remove(flag);

@@ -193,17 +193,14 @@ impl Evaluation {
             findings.error(&place, format!("the value of `{name}` grows beyond 1 MiB"));
             return;
         }
-        match self.index.get(&name) {
-            Some(&at) => {
-                let version = self.order[at].version + 1;
-                // A conflict silenced once in a fragment stays silenced when the fragment extends the value below.
-                let overrides = overrides || self.order[at].overrides;
-                self.order[at] = Assigned { name, value, version, place, overrides };
-            }
-            None => {
-                self.index.insert(name.clone(), self.order.len());
-                self.order.push(Assigned { name, value, version: 0, place, overrides });
-            }
+        if let Some(&at) = self.index.get(&name) {
+            let version = self.order[at].version + 1;
+            // A conflict silenced once in a fragment stays silenced when the fragment extends the value below.
+            let overrides = overrides || self.order[at].overrides;
+            self.order[at] = Assigned { name, value, version, place, overrides };
+        } else {
+            self.index.insert(name.clone(), self.order.len());
+            self.order.push(Assigned { name, value, version: 0, place, overrides });
         }
     }
 

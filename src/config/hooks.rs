@@ -207,12 +207,9 @@ impl Hooks {
 
 /// Two digits, a hyphen, a name, `.sh`.
 fn is_hook_name(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    bytes.len() > 6
-        && bytes[..2].iter().all(u8::is_ascii_digit)
-        && bytes[2] == b'-'
-        && name.ends_with(".sh")
-        && names::is_name(name)
+    let Some((number, rest)) = name.split_once('-') else { return false };
+    let two_digits = number.len() == 2 && number.bytes().all(|digit| digit.is_ascii_digit());
+    two_digits && rest.strip_suffix(".sh").is_some_and(|rest| !rest.is_empty()) && names::is_name(name)
 }
 
 fn read_entries(dir: &Path) -> Result<Vec<reading::Entry>, HooksError> {

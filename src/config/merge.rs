@@ -76,6 +76,8 @@ pub(crate) struct AtomLines {
     pub(crate) switches: Switches,
     pub(crate) places: Vec<Place>,
     fragment: usize,
+    /// A later fragment took the line back with `# override`.
+    dropped: bool,
 }
 
 /// All fragments together.
@@ -85,6 +87,8 @@ pub(crate) struct Merge {
     pub(crate) variables: Vec<Merged>,
     pub(crate) lines: BTreeMap<LineFile, Vec<AtomLines>>,
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
+    /// Where the lines of an atom are in `lines`.
+    line_index: BTreeMap<(LineFile, String), usize>,
     fragments: usize,
 }
 
@@ -102,7 +106,7 @@ impl Merge {
         }
         for (kind, lines) in fragment.lines {
             for (line, file) in lines {
-                self.add_line(findings, number, kind, line, &file);
+                self.add_line(findings, number, kind, &line, &file);
             }
         }
         for (target, copied) in fragment.copied {
@@ -182,18 +186,19 @@ impl Merge {
         }
     }
 
-    fn add_line(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: Line, file: &Path) {
+    fn add_line(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: &Line, file: &Path) {
         let place = Place::new(file, line.line);
         let text = line.atom.to_string();
         if kind.is_mask() {
-            self.check_mask(findings, fragment, kind, &line, &text, &place);
+            self.check_mask(findings, fragment, kind, line, &text, &place);
         }
         let list = self.lines.entry(kind).or_default();
-        let at = list.iter().position(|lines| lines.atom == text);
-        let Some(at) = at else {
+        let key = (kind, text.clone());
+        let Some(&at) = self.line_index.get(&key) else {
+            self.line_index.insert(key, list.len());
             let mut switches = Switches::default();
-            switches.unite(findings, fragment, words(kind, &line, &place), "");
-            list.push(AtomLines { atom: text, negated: line.negated, switches, places: vec![place], fragment });
+            switches.unite(findings, fragment, words(kind, line, &place), "");
+            list.push(AtomLines { atom: text, negated: line.negated, switches, places: vec![place], fragment, dropped: false });
             return;
         };
         let known = &mut list[at];
@@ -213,7 +218,7 @@ impl Merge {
         }
         known.negated = line.negated;
         known.fragment = fragment;
-        let words = words(kind, &line, &place);
+        let words = words(kind, line, &place);
         known.places.push(place);
         known.switches.unite(findings, fragment, words, &format!("`{name}` for `{text}`"));
     }
@@ -224,10 +229,12 @@ impl Merge {
             return;
         }
         let other_kind = if kind == LineFile::Mask { LineFile::Unmask } else { LineFile::Mask };
+        let key = (other_kind, text.to_owned());
         let Some(list) = self.lines.get_mut(&other_kind) else { return };
-        let Some(at) = list.iter().position(|lines| lines.atom == text && !lines.negated && lines.fragment != fragment) else { return };
+        let Some(at) = self.line_index.get(&key).copied().filter(|&at| !list[at].negated && list[at].fragment != fragment) else { return };
         if line.overrides {
-            list.remove(at);
+            list[at].dropped = true;
+            self.line_index.remove(&key);
             return;
         }
         let other = list[at].places.last().map(ToString::to_string).unwrap_or_default();
@@ -251,8 +258,12 @@ impl Merge {
 
     /// Restates what hangs on `COMMON_FLAGS`, sorts the variables by their references and looks for what cannot be.
     pub(crate) fn finish(&mut self, findings: &mut Findings<'_>) {
+        for lines in self.lines.values_mut() {
+            lines.retain(|line| !line.dropped);
+        }
         self.restate_common_flags();
         self.sort_by_references(findings);
+        self.check_spelling(findings);
         let mut files: Vec<(PathBuf, PathBuf)> =
             self.copied.iter().map(|(target, copied)| (target.clone(), copied.source.clone())).collect();
         files.sort();
@@ -262,6 +273,29 @@ impl Merge {
                     &Place::whole(&pair[1].1),
                     format!("needs a directory `{}`, but `{}` makes it a file", pair[0].0.display(), pair[0].1.display()),
                 );
+            }
+        }
+    }
+
+    /// An apostrophe or a backslash before a reference would keep Portage from replacing it, where two fragments meet so.
+    fn check_spelling(&self, findings: &mut Findings<'_>) {
+        for merged in &self.variables {
+            let Value::Single(parts) = &merged.value else { continue };
+            let mut before = "";
+            for part in parts {
+                match part {
+                    Part::Text(text, _) if text.contains('\'') => before = "an apostrophe",
+                    Part::Text(text, _) if text.ends_with('\\') => before = "a backslash",
+                    Part::Text(..) if before == "a backslash" => before = "",
+                    Part::Reference(name, place) | Part::Earlier(name, place) if !before.is_empty() => {
+                        findings.error_with_hint(
+                            place,
+                            format!("`${{{name}}}` in `{}` comes after {before}, where Portage does not replace it", merged.name),
+                            "write the value out",
+                        );
+                    }
+                    Part::Text(..) | Part::Reference(..) | Part::Earlier(..) => {}
+                }
             }
         }
     }

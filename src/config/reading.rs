@@ -88,7 +88,7 @@ pub(crate) fn text(findings: &mut Findings<'_>, file: &Path) -> Option<String> {
         Ok(text) => Some(text),
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + u32::try_from(good.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX - 1);
+            let line = u32::try_from(good.split(|byte| *byte == b'\n').count()).unwrap_or(u32::MAX);
             findings.error(&Place::new(file, line), "this is not UTF-8");
             None
         }

@@ -350,9 +350,9 @@ fn what_portage_could_not_read_is_an_error() {
         BASE,
         ("portage.locals/one/make.conf", "A=\"${B}\"\nMAKEOPTS=\"-j$(nproc)\"\n"),
         ("portage.locals/one/package.use", "hello x\n"),
-        ("portage.locals/two/make.conf", "USE=\"a,b\"\nX=\"${Y}\"\nsource /etc/portage/x\n"),
+        ("portage.locals/two/make.conf", "USE=\"a,b\"\nX=\"${Y}\"\nGREETING=\"${GREETING} ${WHO}\"\nsource /etc/portage/x\n"),
         ("portage.locals/two/make.profile/parent", "x\n"),
-        ("portage.global/make.conf", "Y=\"${X}\"\n"),
+        ("portage.global/make.conf", "Y=\"${X}\"\nGREETING=\"it's me\"\n"),
         ("user.patches/fix/x.patch", "\n"),
     ]);
     insta::assert_snapshot!(text);

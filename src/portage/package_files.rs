@@ -108,13 +108,13 @@ pub enum LineProblem {
     Atom(#[from] AtomError),
     /// An atom alone in a file whose lines need more.
     #[error("`{0}` is followed by nothing")]
-    NoWords(Atom),
+    NoWords(String),
     /// Words after the atom in a mask file.
     #[error("`{0}` is followed by `{1}`, but a line holds one atom here")]
-    Words(Atom, String),
+    Words(String, String),
     /// `-atom` where nothing can be taken back.
     #[error("`-{0}`: only `package.mask` and `package.unmask` may take an atom back")]
-    Negated(Atom),
+    Negated(String),
 }
 
 /// Reads all lines, and all mistakes.
@@ -140,14 +140,14 @@ fn parse_line(kind: LineFile, raw: &str, line: u32) -> Result<Option<Line>, Line
     let atom: Atom = atom.parse()?;
     let words: Vec<&str> = words.collect();
     if negated && !kind.is_mask() {
-        return Err(LineProblem::Negated(atom));
+        return Err(LineProblem::Negated(atom.to_string()));
     }
     if kind.is_mask() {
         if let Some(word) = words.first() {
-            return Err(LineProblem::Words(atom, (*word).to_owned()));
+            return Err(LineProblem::Words(atom.to_string(), (*word).to_owned()));
         }
     } else if words.is_empty() && !matches!(kind, LineFile::AcceptKeywords | LineFile::Keywords) {
-        return Err(LineProblem::NoWords(atom));
+        return Err(LineProblem::NoWords(atom.to_string()));
     }
     let words = if kind == LineFile::Use {
         use_flags::written_out(words)
