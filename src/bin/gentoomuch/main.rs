@@ -19,7 +19,9 @@ use crate::context::Context;
 
 fn main() -> ExitCode {
     // Before any thread exists: this may be one of our own helper processes.
-    gentoomuch::sandbox::helper::enter_if_asked(gentoomuch::archive::tasks::lookup);
+    gentoomuch::sandbox::helper::enter_if_asked(|name| {
+        gentoomuch::archive::tasks::lookup(name).or_else(|| gentoomuch::store::tasks::lookup(name))
+    });
     report::install_panic_hook();
     let cli = Cli::parse();
     let outcome = Context::new(&cli.global).and_then(|context| {
