@@ -131,7 +131,12 @@ fn read_make_conf(findings: &mut Findings<'_>, path: &Path) -> Vec<Variable> {
 enum Draft {
     Part(Part),
     /// A reference to a variable of this fragment, and what it was then.
-    Seen { name: String, version: usize, then: Vec<Draft>, place: Place },
+    Seen {
+        name: String,
+        version: usize,
+        then: Vec<Draft>,
+        place: Place,
+    },
 }
 
 impl Draft {

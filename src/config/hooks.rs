@@ -224,7 +224,10 @@ pub(crate) fn check(findings: &mut Findings<'_>) {
     }
     if let Err(error) = Hooks::load(&dir) {
         let path = match &error {
-            HooksError::Read { path, .. } | HooksError::Phase { path, .. } | HooksError::Name(path) | HooksError::Interpreter(path) => path,
+            HooksError::Read { path, .. }
+            | HooksError::Phase { path, .. }
+            | HooksError::Name(path)
+            | HooksError::Interpreter(path) => path,
         };
         let file = path.strip_prefix(findings.root()).unwrap_or(path).to_owned();
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();

@@ -126,7 +126,9 @@ impl Merge {
                     Some((Value::Single(parts), _)) => value.extend(parts.iter().cloned()),
                     Some((Value::Switches(switches), place)) => value.push(Part::Text(switches.joined(), place.clone())),
                     // The stage3's own `make.conf` is read before ours and may have a value.
-                    None if *name == variable.name || !own.contains(name) => value.push(Part::Reference(name.clone(), place.clone())),
+                    None if *name == variable.name || !own.contains(name) => {
+                        value.push(Part::Reference(name.clone(), place.clone()));
+                    }
                     None => {}
                 },
                 Part::Text(..) | Part::Reference(..) => value.push(part.clone()),
@@ -174,7 +176,8 @@ impl Merge {
                 // The list itself: what is there already is united anyway.
                 Part::Earlier(name, _) if name == list && self.get(name).is_some() => {}
                 Part::Reference(name, place) | Part::Earlier(name, place) => {
-                    let here = matches!(part, Part::Reference(..)).then(|| own.iter().find(|variable| variable.name == *name)).flatten();
+                    let here =
+                        matches!(part, Part::Reference(..)).then(|| own.iter().find(|variable| variable.name == *name)).flatten();
                     match (here, self.get(name).map(|merged| &merged.value)) {
                         (Some(variable), _) if depth < 16 => self.flatten(list, own, &variable.value, depth + 1, out),
                         (None, Some(Value::Single(parts))) if depth < 16 => self.flatten(list, own, parts, depth + 1, out),
@@ -231,7 +234,9 @@ impl Merge {
         let other_kind = if kind == LineFile::Mask { LineFile::Unmask } else { LineFile::Mask };
         let key = (other_kind, text.to_owned());
         let Some(list) = self.lines.get_mut(&other_kind) else { return };
-        let Some(at) = self.line_index.get(&key).copied().filter(|&at| !list[at].negated && list[at].fragment != fragment) else { return };
+        let Some(at) = self.line_index.get(&key).copied().filter(|&at| !list[at].negated && list[at].fragment != fragment) else {
+            return;
+        };
         if line.overrides {
             list[at].dropped = true;
             self.line_index.remove(&key);

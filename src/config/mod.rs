@@ -174,9 +174,9 @@ impl ConfigDir {
 
     fn merge(&self, findings: &mut Findings<'_>, definition: &Stage3Definition) -> Merge {
         let mut dirs = Vec::new();
-        dirs.extend(definition.cpu.iter().filter_map(|cpu| {
-            names::find(findings, "cpu.defines", Shape::Directory, "CPU definition", cpu)
-        }));
+        dirs.extend(
+            definition.cpu.iter().filter_map(|cpu| names::find(findings, "cpu.defines", Shape::Directory, "CPU definition", cpu)),
+        );
         if self.root.join("portage.global").is_dir() {
             dirs.push(PathBuf::from("portage.global"));
         }

@@ -90,7 +90,9 @@ impl Resolver {
                 Err(error) => {
                     let known = names::list(findings.root(), "package.sets", Shape::File);
                     match names::nearest(word, known.iter().map(String::as_str)) {
-                        Some(near) => findings.error_with_hint(&entry.place(), error.to_string(), format!("did you mean the set `@{near}`?")),
+                        Some(near) => {
+                            findings.error_with_hint(&entry.place(), error.to_string(), format!("did you mean the set `@{near}`?"));
+                        }
                         None => findings.error_with_hint(&entry.place(), error.to_string(), "a line holds one atom or one `@set`"),
                     }
                 }

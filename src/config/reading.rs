@@ -21,9 +21,10 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.file_name().into_string().map_err(|name| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", name.display()))
-        })?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|name| io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", name.display())))?;
         if name.starts_with('.') || name.ends_with('~') || name == "README.md" {
             continue;
         }

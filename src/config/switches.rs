@@ -69,13 +69,17 @@ impl Switches {
 
     fn clear(&mut self, findings: &mut Findings<'_>, fragment: usize, word: &Word, prefix: &str, subject: &str) {
         let contradicted = self.0.iter().find(|entry| {
-            entry.fragment != fragment && matches!(&entry.switch, Switch::On(name) if name.starts_with(prefix) && !name.starts_with("${"))
+            entry.fragment != fragment
+                && matches!(&entry.switch, Switch::On(name) if name.starts_with(prefix) && !name.starts_with("${"))
         });
         if let Some(entry) = contradicted.filter(|_| !word.overrides) {
             let other = entry.places.last().map(ToString::to_string).unwrap_or_default();
             findings.error_with_hint(
                 &word.place,
-                format!("{subject} clears everything before with `-{prefix}*`, but `{other}` switches `{}` on", entry.switch.name()),
+                format!(
+                    "{subject} clears everything before with `-{prefix}*`, but `{other}` switches `{}` on",
+                    entry.switch.name()
+                ),
                 WAYS_OUT,
             );
         }

@@ -217,7 +217,10 @@ fn merges_in_order_and_says_where_from() {
     let files = [
         BASE,
         ("stage3.defines/base/cpu", "v3\n"),
-        ("cpu.defines/v3/make.conf", "COMMON_FLAGS=\"-O2 -march=x86-64-v3\"\nCFLAGS=\"${COMMON_FLAGS}\"\nCPU_FLAGS_X86=\"avx avx2\"\n"),
+        (
+            "cpu.defines/v3/make.conf",
+            "COMMON_FLAGS=\"-O2 -march=x86-64-v3\"\nCFLAGS=\"${COMMON_FLAGS}\"\nCPU_FLAGS_X86=\"avx avx2\"\n",
+        ),
         ("portage.global/make.conf", "USE=\"-X nls\"\nACCEPT_LICENSE=\"-* @FREE\"\nGENTOO_MIRRORS='http://a http://b'\n"),
         ("portage.global/package.use/base", "dev-lang/python sqlite\n*/* VIDEO_CARDS: amdgpu\n"),
         ("portage.global/README.md", "x"),

@@ -141,7 +141,11 @@ fn assignment(lexer: &mut Lexer<'_>, key: &Token) -> Result<Assignment, SyntaxEr
 
 /// Whether a comment (without its `#`) says that the line wins over earlier ones.
 pub fn is_override(comment: &str) -> bool {
-    comment.trim_start_matches('#').split_whitespace().next().is_some_and(|word| word.trim_end_matches([':', ',', ';']) == "override")
+    comment
+        .trim_start_matches('#')
+        .split_whitespace()
+        .next()
+        .is_some_and(|word| word.trim_end_matches([':', ',', ';']) == "override")
 }
 
 /// Writes `value` so that [`parse`] and Portage read the same from `NAME=` in front of it.
@@ -488,8 +492,13 @@ mod tests {
         let statements = parse("\n# c\nUSE=\"a\n  b\n  ${C}\"\nD=1").unwrap();
         let Statement::Assign(first) = &statements[0] else { panic!() };
         assert_eq!(first.line, 3);
-        let lines: Vec<u32> =
-            first.value.iter().map(|p| match p { Piece::Text { line, .. } | Piece::Reference { line, .. } => *line }).collect();
+        let lines: Vec<u32> = first
+            .value
+            .iter()
+            .map(|p| match p {
+                Piece::Text { line, .. } | Piece::Reference { line, .. } => *line,
+            })
+            .collect();
         assert_eq!(lines, [3, 4, 5, 5]);
         let Statement::Assign(second) = &statements[1] else { panic!() };
         assert_eq!(second.line, 6);
@@ -506,7 +515,11 @@ mod tests {
             ("1A=x", 1, "`1A` is no name of a variable"),
             ("A-B=x", 1, "`A-B` is no name of a variable"),
             ("A=\"${B\"", 1, "the reference `${B` is never closed"),
-            ("A=1\nM=\"-j$(nproc)\"", 2, "`$` is followed by no variable; Portage runs no commands here, and a dollar sign is written `\\$`"),
+            (
+                "A=1\nM=\"-j$(nproc)\"",
+                2,
+                "`$` is followed by no variable; Portage runs no commands here, and a dollar sign is written `\\$`",
+            ),
             ("A=x\\", 1, "the file ends after a backslash"),
             ("source\nA=1", 1, "`source` names no file"),
         ] {

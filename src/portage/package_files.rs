@@ -149,11 +149,7 @@ fn parse_line(kind: LineFile, raw: &str, line: u32) -> Result<Option<Line>, Line
     } else if words.is_empty() && !matches!(kind, LineFile::AcceptKeywords | LineFile::Keywords) {
         return Err(LineProblem::NoWords(atom.to_string()));
     }
-    let words = if kind == LineFile::Use {
-        use_flags::written_out(words)
-    } else {
-        words.into_iter().map(str::to_owned).collect()
-    };
+    let words = if kind == LineFile::Use { use_flags::written_out(words) } else { words.into_iter().map(str::to_owned).collect() };
     Ok(Some(Line { atom, negated, words, overrides: comment.is_some_and(is_override), line }))
 }
 
