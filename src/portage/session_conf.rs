@@ -101,6 +101,7 @@ impl SessionConf {
             "usersync",
             "compress-build-logs",
             "clean-logs",
+            "compress-index",
         ]);
         if self.observability {
             on.insert("observability");
@@ -126,6 +127,7 @@ impl SessionConf {
         }
         conf.comment("-binpkg-signing, -binpkg-request-signature: our own packages come from our own pool; nothing is downloaded unverified.");
         conf.comment("-pkgdir-index-trusted: a package deleted from the pool by hand must not be believed to exist.");
+        conf.comment("-compress-index: Packages.gz is for those who download from a pool.");
         conf.comment("-merge-sync: the session is synced once, when it is committed.");
         conf.comment("-userfetch, -usersync: distfiles stay the invoking user's, who must be able to delete them.");
         conf.comment("-compress-build-logs, -clean-logs: the log of a failure is shown.");
@@ -164,7 +166,8 @@ impl SessionConf {
     fn behaviour(conf: &mut Conf) {
         conf.blank();
         conf.comment("Nobody is there to merge ._cfg files, and --emptytree would leave them all over the image.");
-        conf.assign("CONFIG_PROTECT", "-*");
+        conf.comment("The null device stands for an empty list, of which emerge would warn at each start.");
+        conf.assign("CONFIG_PROTECT", "-* /dev/null");
         conf.comment("Speed over size: a pool is read far more often than it is carried around.");
         conf.assign("BINPKG_FORMAT", "gpkg");
         conf.assign("BINPKG_COMPRESS", "zstd");

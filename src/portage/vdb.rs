@@ -98,24 +98,28 @@ fn is_version(text: &str) -> bool {
 /// What is installed in the root directory `root`, sorted by `category/name-version`. A root without a database has nothing installed.
 pub fn installed(root: &Path) -> Result<Vec<Package>, Error> {
     let failed = |source| Error::Read { root: root.to_owned(), source };
-    let dir = untrusted::open_root(root).map_err(failed)?;
-    let vdb = match untrusted::open_dir_in(dir.as_fd(), Path::new(VDB)) {
+    installed_in(untrusted::open_root(root).map_err(failed)?.as_fd()).map_err(failed)
+}
+
+/// As [`installed`], of a root that is open already, such as a detached mount.
+pub fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
+    let vdb = match untrusted::open_dir_in(root, Path::new(VDB)) {
         Err(e) if e.is_absent() => return Ok(Vec::new()),
-        vdb => vdb.map_err(failed)?,
+        vdb => vdb?,
     };
     let mut packages = Vec::new();
-    for (category, kind) in untrusted::entries(&vdb, Path::new(VDB), MAX_CATEGORIES).map_err(failed)? {
+    for (category, kind) in untrusted::entries(&vdb, Path::new(VDB), MAX_CATEGORIES)? {
         if kind != FileType::Directory || category.starts_with(['.', '-']) {
             continue;
         }
         let path = Path::new(VDB).join(&category);
-        let opened = untrusted::open_dir_in(vdb.as_fd(), Path::new(&category)).map_err(failed)?;
-        for (pf, kind) in untrusted::entries(&opened, &path, MAX_PER_CATEGORY).map_err(failed)? {
+        let opened = untrusted::open_dir_in(vdb.as_fd(), Path::new(&category))?;
+        for (pf, kind) in untrusted::entries(&opened, &path, MAX_PER_CATEGORY)? {
             // `-MERGING-` names, and what is no package directory at all.
             if kind != FileType::Directory || pf.starts_with(['.', '-']) {
                 continue;
             }
-            let entry = untrusted::open_dir_in(opened.as_fd(), Path::new(&pf)).map_err(failed)?;
+            let entry = untrusted::open_dir_in(opened.as_fd(), Path::new(&pf))?;
             packages.push(read_package(entry.as_fd(), &format!("{category}/{pf}")));
         }
     }
@@ -154,12 +158,16 @@ fn read_package(entry: BorrowedFd<'_>, cpv: &str) -> Package {
 /// What the user asked for in the root directory `root`: atoms of the world file, then sets (`@name`), each sorted.
 pub fn world(root: &Path) -> Result<Vec<String>, Error> {
     let failed = |source| Error::Read { root: root.to_owned(), source };
-    let dir = untrusted::open_root(root).map_err(failed)?;
+    world_in(untrusted::open_root(root).map_err(failed)?.as_fd()).map_err(failed)
+}
+
+/// As [`world`], of a root that is open already.
+pub fn world_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<String>> {
     let mut all = Vec::new();
     for path in [WORLD, WORLD_SETS] {
-        let bytes = match untrusted::read_in(dir.as_fd(), Path::new(path), MAX_WORLD_BYTES) {
+        let bytes = match untrusted::read_in(root, Path::new(path), MAX_WORLD_BYTES) {
             Err(e) if e.is_absent() => continue,
-            bytes => bytes.map_err(failed)?,
+            bytes => bytes?,
         };
         let text = super::emerge::sanitize(&bytes);
         let mut lines: Vec<String> =

@@ -85,6 +85,10 @@ impl fmt::Display for Failure {
                 Some(file) => write!(f, "cannot fetch `{file}` for `{package}`"),
                 None => write!(f, "cannot fetch the sources of `{package}`"),
             },
+            FailureKind::Unsatisfied if !self.proposals.is_empty() => {
+                let files: Vec<String> = self.proposals.iter().map(|proposal| format!("`{}`", proposal.file)).collect();
+                write!(f, "the configuration has to change first: {}", files.join(", "))
+            }
             FailureKind::Unsatisfied => write!(f, "nothing visible satisfies `{package}`"),
             FailureKind::Conflict => f.write_str("packages that cannot be installed together were asked for"),
             FailureKind::CircularDependencies => f.write_str("packages need each other to be built first"),
@@ -123,6 +127,7 @@ pub struct Evidence {
     resolution: Option<FailureKind>,
     subject: Option<String>,
     explanation: Vec<String>,
+    in_advice: bool,
     proposals: Vec<Proposal>,
     proposal_open: bool,
 }
@@ -162,6 +167,9 @@ impl Evidence {
     }
 
     fn remember(&mut self, line: &str) {
+        if line.starts_with(">>> Jobs: ") {
+            return;
+        }
         if self.tail.len() == LAST_LINES {
             self.tail.pop_front();
         }
@@ -196,12 +204,15 @@ impl Evidence {
     }
 
     fn failed_package(&mut self, line: &str) {
-        if std::mem::take(&mut self.expect_log_path)
-            && let Some(path) = line.trim_start_matches([' ', '>', '*']).strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''))
-        {
-            self.build_log.get_or_insert_with(|| PathBuf::from(path));
+        let told = progress::read_line(line);
+        // Between the two lines of the message there may be one with emerge's count.
+        if self.expect_log_path && !matches!(told, Some(Told::Jobs { .. })) {
+            self.expect_log_path = false;
+            if let Some(path) = line.strip_prefix(">>>").and_then(|rest| rest.trim().strip_prefix('\'')?.strip_suffix('\'')) {
+                self.build_log.get_or_insert_with(|| PathBuf::from(path));
+            }
         }
-        match progress::read_line(line) {
+        match told {
             Some(Told::Failed { cpv }) => {
                 self.expect_log_path = self.failed.is_none();
                 self.failed.get_or_insert(cpv);
@@ -222,7 +233,10 @@ impl Evidence {
     fn fetch(&mut self, line: &str) {
         if let Some(package) = line.split_once("Fetch failed for '").and_then(|(_, rest)| rest.split('\'').next()) {
             self.fetch_package.get_or_insert_with(|| sanitize_line(package.as_bytes(), 200));
-        } else if let Some(file) = line.strip_prefix("!!! Couldn't download '").and_then(|rest| rest.split('\'').next()) {
+        } else if let Some(file) = line.strip_prefix("!!! Couldn't download '").and_then(|rest| rest.split('\'').next())
+            // The layout of a mirror, which need not have one.
+            && !file.starts_with(".layout.conf.")
+        {
             self.fetch_file.get_or_insert_with(|| sanitize_line(file.as_bytes(), 200));
         }
     }
@@ -233,6 +247,11 @@ impl Evidence {
         };
         if let Some(file) = line.strip_prefix("!!! Fetched file: ").and_then(|rest| rest.strip_suffix(" VERIFY FAILED!")) {
             name(file);
+        } else if let Some((path, _)) =
+            line.split_once("File renamed to '").and_then(|(_, rest)| rest.split_once("._checksum_failure_."))
+        {
+            // It was there, wrong, and is downloaded again.
+            name(path.rsplit('/').next().unwrap_or(path));
         } else if let Some(file) = line.strip_prefix("!!! A file listed in the Manifest could not be found: ") {
             name(file);
         } else if let Some(file) = line.strip_prefix("!!! A file is not listed in the Manifest: ") {
@@ -284,10 +303,9 @@ impl Evidence {
             }
         }
         let advice = ["Use --autounmask-write to write", "NOTE: The --autounmask-keep-masks", "For more information, see"];
-        if self.resolution.is_some()
-            && self.explanation.len() < MAX_EXPLANATION_LINES
-            && !advice.iter().any(|words| line.starts_with(words))
-        {
+        // Advice is a paragraph.
+        self.in_advice = !line.is_empty() && (self.in_advice || advice.iter().any(|words| line.starts_with(words)));
+        if self.resolution.is_some() && self.explanation.len() < MAX_EXPLANATION_LINES && !self.in_advice {
             self.explanation.push(line.to_owned());
         }
     }

@@ -6,10 +6,12 @@
 //! progress       output, emerge.log    -> EmergeStatus, everywhere else
 //! output         the output stream     -> log file, verbatim, and what the others need, in bounded memory
 //! failure        output, build logs    -> Failure: package, phase, kind, last lines, what emerge proposes
+//! build_logs     Portage's own logs     -> the user's to read and to delete
 //! resume         mtimedb               -> whether `--resume` has something to go on with
 //! sanitize       hostile bytes         -> text that is safe to print
 //! ```
 
+pub mod build_logs;
 pub mod failure;
 pub mod observability;
 pub mod output;

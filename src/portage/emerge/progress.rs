@@ -177,7 +177,9 @@ impl Progress {
             }
             Told::Failed { cpv } => self.running.retain(|(task, _)| task.cpv != cpv),
             Told::Jobs { done, total } => {
-                (self.done, self.total) = (done, total);
+                // Printed with every change, so also with a count from before the line above it.
+                self.done = if total == self.total { self.done.max(done) } else { done };
+                self.total = total;
                 if done == total {
                     self.running.clear();
                 }

@@ -130,14 +130,16 @@ impl Request {
 
     fn goal_arguments(&self, argv: &mut Vec<String>) -> Result<(), Error> {
         // Build dependencies are part of what is rebuilt and updated: a binary package must not hide that its compiler is stale.
-        let resolve = ["--with-bdeps=y", "--binpkg-respect-use=y"].map(str::to_owned);
+        // `--binpkg-respect-use` stays unnamed: its default respects USE flags as `y` does, but `y` also takes the proposals of USE changes
+        // away (`create_depgraph_params.py`).
+        let resolve = "--with-bdeps=y".to_owned();
         match &self.goal {
             Goal::RebuildWorld => {
-                argv.extend(resolve);
+                argv.push(resolve);
                 argv.extend(["--emptytree", "@world"].map(str::to_owned));
             }
             Goal::Packages { atoms, existing, oneshot } => {
-                argv.extend(resolve);
+                argv.push(resolve);
                 match existing {
                     Existing::Keep => argv.push("--noreplace".to_owned()),
                     Existing::Update => argv.extend(["--update", "--deep", "--newuse"].map(str::to_owned)),
@@ -185,7 +187,7 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let resolve = "--with-bdeps=y --binpkg-respect-use=y";
+        let resolve = "--with-bdeps=y";
         let atoms = "@system >=app-misc/hello-2.10:0[nls]";
         let cases = [
             (Goal::RebuildWorld, Mode::Run, format!("{resolve} --emptytree @world")),
