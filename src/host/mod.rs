@@ -1,1 +1,21 @@
-//! What this machine allows: probes, and remedies for what it does not.
+//! What this machine allows, found by trying: `doctor`, and the cheap part of it that every command runs first.
+//!
+//! ```text
+//! facts   read from /proc, /sys and /etc: pure functions over their text, with the remedy for each
+//! probe   the sandbox really entered: id map, mounts, a new proc, overlayfs in the data directory, seccomp
+//! report  the checks in order, and the isolation rung that results
+//! ```
+//!
+//! There is one rung so far, [`RUNG`]: anything less is refused with the exact thing to do, never entered silently.
+
+mod facts;
+mod probe;
+mod report;
+
+pub use facts::{Facts, HostProblem, precheck};
+pub use probe::{TASK_OVERLAY, lookup};
+pub use report::{Check, Report, Status, Subject, examine};
+
+/// The isolation that every session has: two user namespaces with the user's subordinate ids, own mount, PID, IPC, UTS and (unless
+/// the network was asked for) network namespace, reduced capabilities, `no_new_privs`, a seccomp filter, and kernel overlayfs.
+pub const RUNG: &str = "subordinate-ids+nested-userns+seccomp+overlayfs";

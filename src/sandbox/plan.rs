@@ -270,7 +270,9 @@ impl Step {
             Self::Overlay { lower, upper, work, mountpoint, .. } => {
                 lower.iter().chain([upper, work, mountpoint]).map(PathBuf::as_path).collect()
             }
-            Self::OverlayAt { lower, upper, work, target } => lower.iter().chain([upper, work, target]).map(PathBuf::as_path).collect(),
+            Self::OverlayAt { lower, upper, work, target } => {
+                lower.iter().chain([upper, work, target]).map(PathBuf::as_path).collect()
+            }
             Self::BindRoot { source, .. } => vec![source],
             Self::Bind { source, target, .. } => vec![source, target],
             Self::Tmpfs { target, .. } | Self::Proc { target } | Self::Sys { target } | Self::Dev { target } => vec![target],

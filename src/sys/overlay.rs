@@ -35,7 +35,9 @@ impl Overlay<'_> {
         let mut open = Vec::new();
         let lower: Vec<String> = self.lower.iter().map(|path| plain_path(path, &mut open)).collect::<Result<_>>()?;
         let writable = match self.writable {
-            Some(Writable { upper, work, volatile }) => Some((plain_path(upper, &mut open)?, plain_path(work, &mut open)?, volatile)),
+            Some(Writable { upper, work, volatile }) => {
+                Some((plain_path(upper, &mut open)?, plain_path(work, &mut open)?, volatile))
+            }
             None => None,
         };
         if newest {
@@ -62,7 +64,9 @@ pub fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
         let place = open_directory(target)?;
         mount::attach(tree.as_fd(), place.as_fd(), target.display())?;
         match mount::set_attributes(tree.as_fd(), Attributes { read_only: true, ..Attributes::default() }, target.display()) {
-            Err(error) if error.errno() == Some(libc::ENOSYS) => mountcompat::set_read_only(tree.as_fd(), &target.display().to_string())?,
+            Err(error) if error.errno() == Some(libc::ENOSYS) => {
+                mountcompat::set_read_only(tree.as_fd(), &target.display().to_string())?
+            }
             answer => answer?,
         }
         return Ok(tree);
@@ -102,5 +106,6 @@ fn plain_path(path: &Path, open: &mut Vec<OwnedFd>) -> Result<String> {
 
 /// A descriptor that names a directory.
 pub fn open_directory(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", path.display()))
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::of("open", path.display()))
 }

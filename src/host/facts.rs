@@ -1,0 +1,255 @@
+//! Facts about the host that can be read without trying anything, and what is wrong with them.
+//!
+//! Everything is read from a root directory, `/` in earnest, so that tests can describe any machine as a few files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Oldest kernel that lets an ordinary user mount overlayfs with its attributes (`userxattr`): Linux 5.11.
+const KERNEL_FLOOR: (u32, u32) = (5, 11);
+
+/// Why the main job cannot run on this host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostProblem {
+    /// Before `userxattr`.
+    #[error("kernel {release} is too old for overlayfs without root, which came with 5.11")]
+    OldKernel {
+        /// As `uname -r` prints it.
+        release: String,
+    },
+    /// `user.max_user_namespaces` is 0.
+    #[error("user namespaces are switched off: `user.max_user_namespaces` is 0")]
+    NamespacesOff,
+    /// Debian's former switch.
+    #[error("user namespaces are switched off for ordinary users: `kernel.unprivileged_userns_clone` is 0")]
+    NamespacesRootOnly,
+    /// Ubuntu 24.04 and later.
+    #[error("AppArmor denies what follows user namespaces: `kernel.apparmor_restrict_unprivileged_userns` is 1")]
+    AppArmor,
+    /// `newuidmap` cannot gain its privilege below `no_new_privs`.
+    #[error("this process runs with `no_new_privs`, so `newuidmap` cannot set an id map")]
+    NoNewPrivs,
+    /// `newuidmap` or `newgidmap` is not installed.
+    #[error("`{program}` is not installed")]
+    MissingProgram {
+        /// Its name.
+        program: &'static str,
+    },
+    /// The program lost its set-id bit and its capability.
+    #[error("`{}` has neither its set-id bit nor its file capability", path.display())]
+    PowerlessProgram {
+        /// Where it was found.
+        path: PathBuf,
+    },
+}
+
+impl HostProblem {
+    /// The exact thing to do, a command for the administrator where one is needed.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::OldKernel { .. } => "boot Linux 5.11 or later".to_owned(),
+            Self::NamespacesOff => {
+                "as the administrator: `sysctl -w user.max_user_namespaces=65536`, and keep it in `/etc/sysctl.d/`".to_owned()
+            }
+            Self::NamespacesRootOnly => {
+                "as the administrator: `sysctl -w kernel.unprivileged_userns_clone=1`, and keep it in `/etc/sysctl.d/`".to_owned()
+            }
+            Self::AppArmor => {
+                "as the administrator: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or an AppArmor profile that \
+                allows `userns` for this program"
+                    .to_owned()
+            }
+            Self::NoNewPrivs => {
+                "start it outside of the wrapper or container that sets `no_new_privs` (systemd: `NoNewPrivileges=no`, \
+                docker: without `--security-opt no-new-privileges`)"
+                    .to_owned()
+            }
+            Self::MissingProgram { .. } => {
+                "as the administrator: install `uidmap` (Debian, Ubuntu), `shadow-utils` (Fedora), `shadow` (openSUSE, \
+                Arch) or `sys-apps/shadow` (Gentoo)"
+                    .to_owned()
+            }
+            Self::PowerlessProgram { path } => format!("as the administrator: `chmod u+s {}`", path.display()),
+        }
+    }
+}
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `user.max_user_namespaces`; `None` when the kernel does not say.
+    pub max_user_namespaces: Option<u64>,
+    /// `kernel.unprivileged_userns_clone`, on kernels that have it.
+    pub unprivileged_userns_clone: Option<u64>,
+    /// `kernel.apparmor_restrict_unprivileged_userns`, on kernels that have it.
+    pub apparmor_restrict: Option<u64>,
+    /// `kernel.yama.ptrace_scope`, with Yama.
+    pub ptrace_scope: Option<u64>,
+    /// `NoNewPrivs` of this process.
+    pub no_new_privs: bool,
+    /// `Seccomp` of this process: 0 none, 1 strict, 2 filter.
+    pub seccomp: u32,
+    /// Whether something is mounted below `/proc`, as in most containers: then a new proc cannot be mounted.
+    pub proc_masked: bool,
+}
+
+impl Facts {
+    /// Reads them below `root`.
+    pub fn read(root: &Path) -> Self {
+        let text = |path: &str| fs::read_to_string(root.join(path)).ok();
+        let number = |path: &str| text(path).and_then(|value| value.trim().parse().ok());
+        let status = text("proc/self/status").unwrap_or_default();
+        let field = |name: &str| -> u32 {
+            status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok()).unwrap_or(0)
+        };
+        Self {
+            kernel: text("proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            max_user_namespaces: number("proc/sys/user/max_user_namespaces"),
+            unprivileged_userns_clone: number("proc/sys/kernel/unprivileged_userns_clone"),
+            apparmor_restrict: number("proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+            ptrace_scope: number("proc/sys/kernel/yama/ptrace_scope"),
+            no_new_privs: field("NoNewPrivs") != 0,
+            seccomp: field("Seccomp"),
+            proc_masked: proc_is_masked(&text("proc/self/mountinfo").unwrap_or_default()),
+        }
+    }
+
+    /// The problems that these facts alone prove.
+    pub fn problems(&self) -> Vec<HostProblem> {
+        let mut problems = Vec::new();
+        if kernel_version(&self.kernel).is_some_and(|version| version < KERNEL_FLOOR) {
+            problems.push(HostProblem::OldKernel { release: self.kernel.clone() });
+        }
+        if self.max_user_namespaces == Some(0) {
+            problems.push(HostProblem::NamespacesOff);
+        }
+        if self.unprivileged_userns_clone == Some(0) {
+            problems.push(HostProblem::NamespacesRootOnly);
+        }
+        if self.no_new_privs {
+            problems.push(HostProblem::NoNewPrivs);
+        }
+        problems
+    }
+}
+
+/// Major and minor number of a release such as `6.18.44-gentoo`.
+pub(super) fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Whether a mount hides part of `/proc`. Mounts on `/proc/sys/fs/binfmt_misc` lie on an empty directory and hide nothing.
+fn proc_is_masked(mountinfo: &str) -> bool {
+    mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .any(|point| point.starts_with("/proc/") && point != "/proc/sys/fs/binfmt_misc")
+}
+
+/// Where `name` lies in the directories of `path`.
+pub(super) fn find_program(name: &'static str, path: &[PathBuf]) -> Result<PathBuf, HostProblem> {
+    path.iter().map(|dir| dir.join(name)).find(|candidate| candidate.is_file()).ok_or(HostProblem::MissingProgram { program: name })
+}
+
+/// Whether `program` can set id maps: set-id root, or with a file capability.
+fn has_power(program: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let set_id = fs::metadata(program).is_ok_and(|meta| meta.mode() & 0o4000 != 0 && meta.uid() == 0);
+    let mut value = [0u8; 24];
+    set_id || rustix::fs::getxattr(program, c"security.capability", &mut value).is_ok()
+}
+
+/// The part of `doctor` that costs nothing: what makes every attempt to build fail.
+///
+/// `path` lists directories to look for `newuidmap` in; `root` is `/`, but for tests. Whether the user has subordinate ids is the
+/// business of [`crate::sandbox::IdMap::for_user`].
+pub fn precheck(root: &Path, path: &[PathBuf]) -> Result<Facts, HostProblem> {
+    let facts = Facts::read(root);
+    if let Some(problem) = facts.problems().into_iter().next() {
+        return Err(problem);
+    }
+    for name in ["newuidmap", "newgidmap"] {
+        map_program(name, path)?;
+    }
+    Ok(facts)
+}
+
+/// Where `newuidmap` or `newgidmap` lies, if it can do its work.
+pub(super) fn map_program(name: &'static str, path: &[PathBuf]) -> Result<PathBuf, HostProblem> {
+    let program = find_program(name, path)?;
+    if has_power(&program) { Ok(program) } else { Err(HostProblem::PowerlessProgram { path: program }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        for (release, version) in
+            [("6.18.44-fc", Some((6, 18))), ("5.4.0-150-generic", Some((5, 4))), ("5.10-rc3", Some((5, 10))), ("", None)]
+        {
+            assert_eq!(kernel_version(release), version, "{release}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_is_named_by_its_cause() {
+        let cases: [(&[(&str, &str)], Option<&str>); 6] = [
+            (
+                &[("proc/sys/kernel/osrelease", "5.4.0-150-generic\n")],
+                Some("kernel 5.4.0-150-generic is too old for overlayfs without root, which came with 5.11"),
+            ),
+            (
+                &[("proc/sys/user/max_user_namespaces", "0\n")],
+                Some("user namespaces are switched off: `user.max_user_namespaces` is 0"),
+            ),
+            (
+                &[("proc/sys/kernel/unprivileged_userns_clone", "0\n")],
+                Some("user namespaces are switched off for ordinary users: `kernel.unprivileged_userns_clone` is 0"),
+            ),
+            (
+                &[("proc/self/status", "Name:\tx\nNoNewPrivs:\t1\nSeccomp:\t2\n")],
+                Some("this process runs with `no_new_privs`, so `newuidmap` cannot set an id map"),
+            ),
+            (&[("proc/sys/kernel/osrelease", "6.1.0\n"), ("proc/sys/user/max_user_namespaces", "100\n")], None),
+            (&[], None),
+        ];
+        for (files, message) in cases {
+            let dir = machine(files);
+            let first = Facts::read(dir.path()).problems().into_iter().next().map(|problem| problem.to_string());
+            assert_eq!(first.as_deref(), message);
+        }
+    }
+
+    #[test]
+    fn missing_and_powerless_programs_are_told_apart() {
+        let dir = machine(&[("bin/newuidmap", ""), ("empty/x", "")]);
+        let path = |name: &str| [dir.path().join(name)];
+        let missing = precheck(dir.path(), &path("empty")).unwrap_err();
+        assert_eq!(missing.to_string(), "`newuidmap` is not installed");
+        assert!(missing.remedy().contains("uidmap"));
+        let powerless = precheck(dir.path(), &path("bin")).unwrap_err();
+        assert!(powerless.to_string().ends_with("has neither its set-id bit nor its file capability"), "{powerless}");
+        assert!(powerless.remedy().contains("chmod u+s"));
+    }
+
+    #[test]
+    fn a_masked_proc_is_seen() {
+        assert!(proc_is_masked("1 2 0:3 / /proc rw - proc proc rw\n4 1 0:5 / /proc/kcore ro - tmpfs tmpfs rw\n"));
+        assert!(!proc_is_masked("1 2 0:3 / /proc rw - proc proc rw\n4 1 0:5 / /proc/sys/fs/binfmt_misc rw - autofs x rw\n"));
+    }
+}

@@ -1,0 +1,130 @@
+//! What can only be found out by trying: overlayfs in the data directory, and a whole session.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
+use crate::sandbox::{Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFailure, TaskFn, TaskOptions};
+use crate::sys;
+use crate::sys::overlay::{Overlay, Writable};
+
+/// Mounts an overlay in an empty directory and tries what layers need: [`OverlayInput`] in, nothing out.
+pub const TASK_OVERLAY: &str = "host.overlay";
+
+/// The tasks of this module.
+pub fn lookup(name: &str) -> Option<TaskFn> {
+    (name == TASK_OVERLAY).then_some(overlay_task as TaskFn)
+}
+
+/// Where to try.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct OverlayInput {
+    /// An empty directory of the user's, on the file system in question.
+    dir: PathBuf,
+}
+
+/// What did not work, and what the system said.
+#[derive(Debug, thiserror::Error)]
+enum OverlayError {
+    #[error("cannot {action} in an overlay")]
+    Io {
+        action: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot mount an overlay")]
+    Mount(#[source] sys::Error),
+    #[error("removing a file left no whiteout in the upper directory")]
+    NoWhiteout,
+}
+
+fn overlay_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
+    let input: OverlayInput = context.input_as()?;
+    try_overlay(&input.dir).map_err(|error| TaskFailure::of("overlay", &error))?;
+    Ok(serde_json::Value::Null)
+}
+
+fn try_overlay(dir: &Path) -> Result<(), OverlayError> {
+    let failed = |action| move |source| OverlayError::Io { action, source };
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| dir.join(name));
+    for path in [&lower, &upper, &work, &merged] {
+        fs::create_dir(path).map_err(failed("make a directory"))?;
+    }
+    for name in ["gone", "renamed", "owned"] {
+        fs::write(lower.join(name), name).map_err(failed("write a file"))?;
+    }
+    mount(&lower, &upper, &work, &merged).map_err(OverlayError::Mount)?;
+    fs::remove_file(merged.join("gone")).map_err(failed("remove a file"))?;
+    let whiteout = fs::symlink_metadata(upper.join("gone")).map_err(failed("look for a whiteout"))?;
+    if !whiteout.file_type().is_char_device() {
+        return Err(OverlayError::NoWhiteout);
+    }
+    fs::rename(merged.join("renamed"), merged.join("other")).map_err(failed("rename a file"))?;
+    std::os::unix::fs::chown(merged.join("owned"), Some(250), Some(250)).map_err(failed("give a file to another user"))?;
+    let value = b"value";
+    rustix::fs::setxattr(merged.join("owned"), c"user.gentoomuch", value, rustix::fs::XattrFlags::empty())
+        .map_err(|errno| OverlayError::Io { action: "set an extended attribute", source: errno.into() })?;
+    fs::create_dir_all(merged.join("deep/er")).map_err(failed("make a directory"))?;
+    fs::rename(merged.join("deep"), merged.join("deeper")).map_err(failed("rename a directory"))?;
+    Ok(())
+}
+
+fn mount(lower: &Path, upper: &Path, work: &Path, merged: &Path) -> Result<(), sys::Error> {
+    let overlay = Overlay { lower: &[lower.to_owned()], writable: Some(Writable { upper, work, volatile: true }) };
+    overlay.mount_on(merged, true).map(drop)
+}
+
+/// Tries overlayfs in `dir`, which exists; the words of the failure, outermost first.
+pub(super) fn overlay(launcher: &Launcher, dir: &Path) -> Result<(), Vec<String>> {
+    let area = dir.join(format!(".gentoomuch-doctor-{}", std::process::id()));
+    fs::create_dir(&area).map_err(|error| vec![format!("cannot create `{}`", area.display()), error.to_string()])?;
+    let options = TaskOptions { mounts: true, ..TaskOptions::default() };
+    let result = launcher
+        .task(TASK_OVERLAY, &OverlayInput { dir: area.clone() }, options, &mut |_| {})
+        .map(|_| ())
+        .map_err(|error| words(&error));
+    let removed = launcher.task(
+        crate::store::tasks::REMOVE_TREE,
+        &crate::store::tasks::RemoveInput { paths: vec![area] },
+        TaskOptions::default(),
+        &mut |_| {},
+    );
+    result.and(removed.map(|_| ()).map_err(|error| words(&error)))
+}
+
+/// Starts a real session on the host's own root, read-only, that runs `true`.
+pub(super) fn session(launcher: &Launcher) -> Result<(), Vec<String>> {
+    let mut steps = vec![Step::BindRoot { source: "/".into(), read_only: true }];
+    steps.extend(Step::standard());
+    steps.push(Step::PivotRoot);
+    let plan = Plan {
+        hostname: "doctor".to_owned(),
+        network: Network::None,
+        steps,
+        command: CommandLine {
+            argv: vec!["true".to_owned()],
+            env: vec![("PATH".to_owned(), "/usr/bin:/bin:/run/current-system/sw/bin".to_owned())],
+            cwd: "/".into(),
+        },
+        terminal: false,
+    };
+    let exit = launcher
+        .session(&plan, SessionOptions::new(Stdio::Null))
+        .and_then(|mut running| running.wait())
+        .map_err(|error| words(&error))?;
+    if exit == Exit::Code(0) { Ok(()) } else { Err(vec![format!("`true` ended with {exit}")]) }
+}
+
+fn words(error: &dyn std::error::Error) -> Vec<String> {
+    let mut words = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words.push(cause.to_string());
+        source = cause.source();
+    }
+    words
+}
