@@ -1,1 +1,39 @@
-//! Orchestration: what each workflow does with the parts below it.
+//! Orchestration: what each workflow does with the parts below it. Every workflow is a method of [`Engine`], in a file of its own.
+//!
+//! ```text
+//! bootstrap    stage3 -> profile/NAME/upstream -> definition
+//! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
+//! stage4       a stage4 definition on such a state -> artifact
+//! freshroot    a throw-away session on the builder
+//! tree         an ebuild tree into the store
+//! engine       how commands and emerge are run in a session; work: what a session's root looks like
+//! ```
+
+mod artifact;
+mod bootstrap;
+mod definition;
+mod engine;
+mod error;
+pub mod exclusions;
+mod freshroot;
+mod inspect;
+pub mod key;
+mod profile;
+mod script;
+pub mod session;
+mod stage4;
+pub mod tasks;
+mod tidy;
+mod tree;
+mod work;
+
+pub use artifact::Artifact;
+pub use bootstrap::{BootstrapOptions, Bootstrapped};
+pub use definition::{BUILDER, Built};
+pub use engine::{Engine, Settings};
+pub use error::{Error, Result};
+pub use freshroot::{Ended, FreshrootOptions};
+pub use profile::ProfileRow;
+pub use session::UserBind;
+pub use stage4::{StageBuilt, StageOptions};
+pub use tree::{SyncOptions, Synced};

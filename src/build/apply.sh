@@ -1,0 +1,20 @@
+#!/bin/sh
+# Purpose: puts the merged configuration into /etc/portage.
+# When:    first, in a session that applies a stage3 definition.
+# Inputs:  $1 where the merged configuration is; then pairs of a directory that it brings and the name under which a plain file that
+#          is there instead moves into it.
+set -eu
+
+merged=$1
+shift
+while [ $# -ge 2 ]; do
+    place=/etc/portage/$1
+    if [ -f "$place" ] && [ ! -L "$place" ]; then
+        mv -- "$place" "$place.gentoomuch"
+        mkdir -- "$place"
+        mv -- "$place.gentoomuch" "$place/$2"
+    fi
+    shift 2
+done
+mkdir -p /etc/portage
+cp -R --no-preserve=ownership -- "$merged/." /etc/portage/

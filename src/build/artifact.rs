@@ -1,0 +1,232 @@
+//! Exports a build state as an artifact, with everything beside it that upstream puts beside a stage3.
+//!
+//! ```text
+//! stages/NAME/stage4-ARCH-NAME-TIME.tar.xz       the archive; TIME is that of the newest input, so equal inputs give equal names
+//!             ….tar.xz.asc                       detached signature
+//!             ….tar.xz.CONTENTS.gz               what is in it
+//!             ….tar.xz.DIGESTS                   clear-signed: BLAKE2B and SHA512 of archive and CONTENTS
+//!             ….tar.xz.sha256                    clear-signed
+//!             ….tar.xz.json                      inputs, versions, isolation, packages
+//! ```
+//!
+//! All of it is made in a hidden directory beside its place and appears by renames, the archive last but for its metadata.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::engine::Engine;
+use super::error::{Error, Result};
+use super::exclusions;
+use super::tasks::{INVENTORY, InventoryInput};
+use crate::archive::Format;
+use crate::archive::digest::{Algorithm, Digests};
+use crate::archive::tasks::{self as archive_tasks, ExportInput, Exported};
+use crate::sandbox::TaskOptions;
+use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
+use crate::stage3::sign::{Gpg, SecretKey};
+use crate::store::State;
+
+/// How to export.
+#[derive(Debug)]
+pub(super) struct ExportOptions<'a> {
+    pub(super) format: Format,
+    /// What is brought back of what is left out by default.
+    pub(super) keep: Vec<String>,
+    pub(super) signer: Option<(&'a Gpg, SecretKey)>,
+    pub(super) arch: String,
+}
+
+/// The files of an artifact.
+#[derive(Debug, Clone, Serialize)]
+pub struct Artifact {
+    /// The archive.
+    pub path: PathBuf,
+    /// Its size, bytes.
+    pub size_bytes: u64,
+    /// Its SHA-512, hexadecimal.
+    pub sha512: String,
+    /// Entries in it.
+    pub entries: u64,
+    /// Fingerprint of the signing key.
+    pub signed_by: Option<String>,
+    /// Whether it was there already, and nothing was done.
+    pub reused: bool,
+}
+
+impl Engine<'_> {
+    /// Makes the artifact of `state`, unless it is there.
+    pub(super) fn export(&self, name: &str, state: &State, options: &ExportOptions<'_>) -> Result<Artifact> {
+        let clamp = self.settings.source_date_epoch.unwrap_or(state.newest_input);
+        let stamp =
+            jiff::Timestamp::from_second(clamp).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y%m%dT%H%M%SZ").to_string();
+        let flat = name.replace('/', "-");
+        let file_name = format!("stage4-{}-{flat}-{stamp}.{}", options.arch, options.format.extension());
+        let dir = self.places.stages().join(name);
+        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        let path = dir.join(&file_name);
+        let signed_by = options.signer.as_ref().map(|(_, key)| key.primary.to_string());
+        if let Some(artifact) = existing(&path, state, options, signed_by.as_deref()) {
+            return Ok(artifact);
+        }
+        self.step(&format!("exporting {file_name}"));
+        // Left by a run that was killed; the lock on the stage4 is ours.
+        let staging = dir.join(format!(".{file_name}.new"));
+        match fs::remove_dir_all(&staging) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Io { action: "remove", path: staging, source: error });
+            }
+            _ => {}
+        }
+        fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
+        let made = self.export_into(&staging, &file_name, state, options, clamp, signed_by);
+        match made {
+            Ok((mut artifact, files)) => {
+                for file in files {
+                    let (from, to) = (staging.join(&file), dir.join(&file));
+                    fs::rename(&from, &to).map_err(Error::io("rename", &from))?;
+                }
+                fs::remove_dir(&staging).map_err(Error::io("remove", &staging))?;
+                artifact.path = path;
+                Ok(artifact)
+            }
+            Err(error) => {
+                if let Err(left) = fs::remove_dir_all(&staging) {
+                    tracing::warn!("cannot remove `{}`: {left}", staging.display());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes all files into `staging`; returns their names, the metadata last.
+    fn export_into(
+        &self,
+        staging: &Path,
+        file_name: &str,
+        state: &State,
+        options: &ExportOptions<'_>,
+        clamp: i64,
+        signed_by: Option<String>,
+    ) -> Result<(Artifact, Vec<String>)> {
+        let archive = staging.join(file_name);
+        let contents_name = format!("{file_name}.CONTENTS.gz");
+        let packed = self.pack(&archive, &staging.join(&contents_name), state, options, clamp)?;
+        let inventory = self.inventory(state)?;
+        let mut listed = vec![file_digests(file_name, &packed.archive)];
+        listed.extend(packed.contents.as_ref().map(|digests| file_digests(&contents_name, digests)));
+        let mut files = vec![contents_name, file_name.to_owned()];
+        for (suffix, text) in [("DIGESTS", digests_body(&listed)), ("sha256", sha256_body(&listed[0]))] {
+            let bytes = match &options.signer {
+                Some((gpg, _)) => gpg.clear_sign(&text).map_err(Error::Sign)?.bytes,
+                None => text.into_bytes(),
+            };
+            write_synced(&staging.join(format!("{file_name}.{suffix}")), &bytes)?;
+            files.push(format!("{file_name}.{suffix}"));
+        }
+        if let Some((gpg, _)) = &options.signer {
+            let signed = gpg.detach_sign(&archive).map_err(Error::Sign)?;
+            write_synced(&staging.join(format!("{file_name}.asc")), &signed.bytes)?;
+            files.push(format!("{file_name}.asc"));
+        }
+        let metadata = serde_json::json!({
+            "format": 1,
+            "name": file_name,
+            "state": state.id,
+            "key": state.key,
+            "source_date_epoch": clamp,
+            "gentoomuch": env!("CARGO_PKG_VERSION"),
+            "isolation": crate::host::RUNG,
+            "keep": options.keep,
+            "signed_by": signed_by,
+            "entries": packed.entries,
+            "bytes_tar": packed.bytes_tar,
+            "size": packed.archive.size,
+            "digests": packed.archive.hex,
+            "origin": state.origin,
+            "packages": inventory,
+        });
+        let mut text = serde_json::to_vec_pretty(&metadata).unwrap_or_default();
+        text.push(b'\n');
+        write_synced(&staging.join(format!("{file_name}.json")), &text)?;
+        files.push(format!("{file_name}.json"));
+        let artifact = Artifact {
+            path: archive,
+            size_bytes: packed.archive.size,
+            sha512: packed.archive.get(Algorithm::Sha512).to_owned(),
+            entries: packed.entries,
+            signed_by,
+            reused: false,
+        };
+        Ok((artifact, files))
+    }
+
+    fn pack(&self, archive: &Path, contents: &Path, state: &State, options: &ExportOptions<'_>, clamp: i64) -> Result<Exported> {
+        let create = |path: &Path| File::create_new(path).map_err(Error::io("create", path));
+        let (archive_file, contents_file) = (create(archive)?, create(contents)?);
+        let input = ExportInput {
+            layers: self.store.lower_dirs(state),
+            format: options.format,
+            level: None,
+            threads: self.settings.processors,
+            exclude: exclusions::DEFAULT.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            keep: options.keep.clone(),
+            mtime_clamp: clamp,
+        };
+        let open = |file: &File, path: &Path| file.try_clone().map(OwnedFd::from).map_err(Error::io("open", path));
+        let (out, listing) = (open(&archive_file, archive)?, open(&contents_file, contents)?);
+        let exported = archive_tasks::export(self.launcher, &input, out, Some(listing), Vec::new(), self.observer);
+        self.not_interrupted()?;
+        let exported = exported?;
+        for (file, path) in [(archive_file, archive), (contents_file, contents)] {
+            file.sync_all().map_err(Error::io("sync", path))?;
+        }
+        Ok(exported)
+    }
+
+    /// The packages in a state, as its VDB has them.
+    fn inventory(&self, state: &State) -> Result<serde_json::Value> {
+        let input = InventoryInput { lower: self.store.lower_dirs(state) };
+        self.task(INVENTORY, &input, TaskOptions { mounts: true, ..TaskOptions::default() }, &mut |_| {})
+    }
+}
+
+fn file_digests(name: &str, digests: &Digests) -> FileDigests {
+    let hex = |algorithm| digests.get(algorithm).to_owned();
+    FileDigests {
+        name: name.to_owned(),
+        size: digests.size,
+        blake2b: hex(Algorithm::Blake2b),
+        sha512: hex(Algorithm::Sha512),
+        sha256: hex(Algorithm::Sha256),
+    }
+}
+
+/// The artifact that is at `path` already, if it is of this state, complete, and signed as asked for.
+fn existing(path: &Path, state: &State, options: &ExportOptions<'_>, signed_by: Option<&str>) -> Option<Artifact> {
+    let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
+    let metadata: serde_json::Value = serde_json::from_slice(&fs::read(beside("json")).ok()?).ok()?;
+    let size_bytes = fs::metadata(path).ok()?.len();
+    let same = metadata["state"] == state.id.to_string().as_str()
+        && metadata["signed_by"].as_str() == signed_by
+        && metadata["keep"] == serde_json::json!(options.keep)
+        && metadata["size"] == size_bytes
+        && ["CONTENTS.gz", "DIGESTS", "sha256"].iter().all(|suffix| beside(suffix).is_file())
+        && (signed_by.is_none() || beside("asc").is_file());
+    same.then(|| Artifact {
+        path: path.to_owned(),
+        size_bytes,
+        sha512: metadata["digests"]["sha512"].as_str().unwrap_or_default().to_owned(),
+        entries: metadata["entries"].as_u64().unwrap_or_default(),
+        signed_by: signed_by.map(str::to_owned),
+        reused: true,
+    })
+}
+
+fn write_synced(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut file = File::create(path).map_err(Error::io("create", path))?;
+    file.write_all(contents).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+}

@@ -1,0 +1,164 @@
+//! `bootstrap`: a verified stage3 becomes a profile: its upstream state, and the builder on it.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::definition::{BUILDER, Built, ref_name};
+use super::engine::Engine;
+use super::error::{Error, Result};
+use super::key::Inputs;
+use crate::archive::Unpacked;
+use crate::archive::tasks::{self, ImportInput};
+use crate::config::ConfigDir;
+use crate::progress::Event;
+use crate::stage3::keys::TrustedKeys;
+use crate::stage3::{self, Verified, VerifyOptions};
+use crate::store::{NewState, Purpose};
+
+/// What to bootstrap from, and how far.
+#[derive(Debug, Clone)]
+pub struct BootstrapOptions {
+    /// The profile to make or renew.
+    pub profile: String,
+    /// The stage3 tarball; its signature and digests lie beside it.
+    pub stage3: PathBuf,
+    /// How strict to be.
+    pub verify: VerifyOptions,
+    /// Stop after the import.
+    pub no_rebuild: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Bootstrapped {
+    /// The profile.
+    pub profile: String,
+    /// State of the imported stage3.
+    pub upstream: String,
+    /// Whether the import was there already.
+    pub upstream_reused: bool,
+    /// State of the builder, unless the rebuild was left out.
+    pub builder: Option<String>,
+    /// Whether the builder was there already.
+    pub builder_reused: bool,
+}
+
+impl Engine<'_> {
+    /// Verifies, imports, and builds the builder.
+    pub fn bootstrap(&self, config: &ConfigDir, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Bootstrapped> {
+        let profile = &options.profile;
+        check_profile_name(profile)?;
+        let _shared = self.share_store()?;
+        let _lock = self.lock(&format!("profile/{profile}"))?;
+        if !options.no_rebuild {
+            // What is wrong with the configuration should not come out after an hour of unpacking and building.
+            config.portage_dir(&config.stage3(BUILDER)?)?;
+            self.trees()?;
+        }
+        let upstream = self.import(keys, options)?;
+        self.store.ref_set(&ref_name(profile, "upstream"), &upstream.state.id)?;
+        if self.default_profile()?.is_none() {
+            self.set_default_profile(profile)?;
+        }
+        let builder = if options.no_rebuild { None } else { Some(self.definition(config, profile, BUILDER)?) };
+        Ok(Bootstrapped {
+            profile: profile.clone(),
+            upstream: upstream.state.id.to_string(),
+            upstream_reused: upstream.reused,
+            builder_reused: builder.as_ref().is_some_and(|built| built.reused),
+            builder: builder.map(|built| built.state.id.to_string()),
+        })
+    }
+
+    /// The state of a stage3, imported unless it was before. It is verified either way.
+    fn import(&self, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Built> {
+        let path = &options.stage3;
+        self.step(&format!("verifying {}", path.display()));
+        let verified = stage3::verify(path, keys, &options.verify, self.observer)?;
+        match (&verified.signer, &verified.allow_unsigned) {
+            (Some(signer), _) => self.note(&format!("signed by {}", signer.primary)),
+            (None, Some(reason)) => {
+                self.observer.event(&Event::Warning(&format!("nobody vouches for it; taken because: {reason}")))
+            }
+            (None, None) => {}
+        }
+        for note in &verified.notes {
+            self.note(note);
+        }
+        // What nobody signed is another thing than the same bytes with a signature: its mark must not get lost by reuse.
+        let inputs = Inputs::new("import")
+            .with("sha512", &verified.sha512)
+            .with("unsigned", verified.allow_unsigned.clone().unwrap_or_default());
+        let key = inputs.key();
+        if let Some(state) = self.store.state_by_key(&key)? {
+            return Ok(Built { state, reused: true });
+        }
+        self.step("unpacking");
+        let session = self.store.session_create(None, Purpose::Import, &key)?;
+        match self.unpack(&session, &verified, path) {
+            Ok(unpacked) => {
+                let origin = serde_json::json!({
+                    "kind": "stage3",
+                    "inputs": inputs,
+                    "name": verified.name,
+                    "size": verified.size,
+                    "sha512": verified.sha512,
+                    "blake2b": verified.blake2b,
+                    "signer": verified.signer,
+                    "allow_unsigned": verified.allow_unsigned,
+                    "checks": verified.checks,
+                    "files": unpacked.files,
+                });
+                // A file of the future would make every artifact one of the future.
+                let newest_input = unpacked.newest_mtime.min(jiff::Timestamp::now().as_second());
+                let state = session.commit(NewState { key, origin, newest_input, parent: None })?;
+                Ok(Built { state, reused: false })
+            }
+            Err(error) => {
+                session.discard(self.launcher)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn unpack(&self, session: &crate::store::Session, verified: &Verified, path: &std::path::Path) -> Result<Unpacked> {
+        let input = ImportInput {
+            source: path.to_owned(),
+            into: session.upper(),
+            size: verified.size,
+            sha512: verified.sha512.clone(),
+            blake2b: verified.blake2b.clone(),
+            threads: self.settings.processors,
+        };
+        let file = verified.file.try_clone().map_err(Error::io("open", path))?;
+        let result = tasks::import(self.launcher, &input, OwnedFd::from(file), vec![session.lock_fd()?], self.observer);
+        self.not_interrupted()?;
+        Ok(result?)
+    }
+}
+
+/// A profile's name is one component of a ref.
+fn check_profile_name(name: &str) -> Result<()> {
+    let usable = !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with(['.', '-'])
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
+    if usable { Ok(()) } else { Err(Error::Name { name: name.to_owned(), what: "a profile" }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profile_names_are_one_component() {
+        for name in ["musl-hardened", "demo", "a.b+c_d"] {
+            assert!(check_profile_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "..", "a/b", "-x", "ä", "a b"] {
+            assert!(check_profile_name(name).is_err(), "{name}");
+        }
+    }
+}

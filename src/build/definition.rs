@@ -1,0 +1,360 @@
+//! Applies a stage3 definition to a profile's upstream state: one build state for each (profile, definition), shared by every
+//! stage4 that names it. The builder is one of them.
+
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
+
+use super::engine::{Engine, Work};
+use super::error::{Error, Result};
+use super::key::Inputs;
+use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
+use super::tree::PinnedTree;
+use super::work::{StepsDone, Subject};
+pub use crate::config::BUILDER;
+use crate::config::cpu::{self, CpuInfo};
+use crate::config::hooks::{Hooks, Phase};
+use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, UserScript};
+use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::emerge::resume;
+use crate::portage::profile::PortageProfile;
+use crate::sandbox::plan::Network;
+use crate::store::{NewState, Purpose, Session, State};
+
+/// A state that was asked for.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The state.
+    pub state: State,
+    /// Whether it was there already.
+    pub reused: bool,
+}
+
+/// Name of the ref of a profile's state.
+pub(super) fn ref_name(profile: &str, definition: &str) -> String {
+    format!("profile/{profile}/{definition}")
+}
+
+/// The script that puts the merged configuration into the root; written beside the hooks of every session.
+pub(super) const APPLY: &str = include_str!("apply.sh");
+/// Its name there.
+pub(super) const APPLY_NAME: &str = "apply.sh";
+
+/// All that decides what a definition becomes.
+struct Recipe {
+    definition: Stage3Definition,
+    portage: PortageDir,
+    packages: Vec<String>,
+    hooks: Hooks,
+    trees: Vec<PinnedTree>,
+    portage_profile: String,
+}
+
+impl Engine<'_> {
+    /// A profile's imported stage3.
+    pub(super) fn upstream(&self, profile: &str) -> Result<State> {
+        match self.store.ref_get(&ref_name(profile, "upstream"))? {
+            Some(id) => Ok(self.store.state(&id)?),
+            None => Err(Error::NoProfile { profile: profile.to_owned(), known: self.profiles()? }),
+        }
+    }
+
+    /// The state of `definition` on `profile`: reused when nothing that goes in has changed, else built. The caller holds the
+    /// profile's lock.
+    pub(super) fn definition(&self, config: &ConfigDir, profile: &str, definition: &str) -> Result<Built> {
+        let upstream = self.upstream(profile)?;
+        let recipe = self.recipe(config, definition, &upstream)?;
+        let inputs = recipe.inputs(&upstream, definition);
+        let key = inputs.key();
+        let name = ref_name(profile, definition);
+        if let Some(state) = self.store.state_by_key(&key)? {
+            if self.store.ref_get(&name)?.as_ref() != Some(&state.id) {
+                self.store.ref_set(&name, &state.id)?;
+            }
+            return Ok(Built { state, reused: true });
+        }
+        self.check_cpu(definition, &recipe)?;
+        let (mut session, resumed) =
+            self.open_session(&upstream, if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage }, &key)?;
+        if resumed {
+            self.step(&format!("resuming {definition} on {profile}"));
+        } else {
+            self.step(&format!("building {definition} on {profile}"));
+        }
+        let subject =
+            Subject { log_name: format!("{profile}-{definition}"), profile: profile.to_owned(), definition: definition.to_owned() };
+        let filled = self.fill(&mut session, &upstream, &recipe, &subject);
+        let pool = self.settle(filled, session, |session, pool: Filled| {
+            let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([upstream.newest_input]).max().unwrap_or(0);
+            let origin = serde_json::json!({
+                "kind": "stage3 definition",
+                "profile": profile,
+                "definition": definition,
+                "portage_profile": recipe.portage_profile,
+                "inputs": inputs,
+                "pool": pool.inputs,
+                "stage3": upstream.origin,
+                "trees": recipe.trees.iter().map(|tree| serde_json::json!({ "name": tree.name, "digest": tree.digest })).collect::<Vec<_>>(),
+                "isolation": crate::host::RUNG,
+                "network": network_record(&recipe.definition.network),
+            });
+            Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
+        })?;
+        self.store.ref_set(&name, &pool.id)?;
+        Ok(Built { state: pool, reused: false })
+    }
+
+    fn recipe(&self, config: &ConfigDir, name: &str, upstream: &State) -> Result<Recipe> {
+        let definition = config.stage3(name)?;
+        let portage = config.portage_dir(&definition)?;
+        let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
+        let trees = self.trees()?;
+        let portage_profile = match &definition.portage_profile {
+            Some(profile) => {
+                let PortageProfile { repository, path } = &profile.value;
+                let tree = trees.iter().find(|tree| tree.name == *repository);
+                if !tree.is_some_and(|tree| tree.path.join("profiles").join(path).is_dir()) {
+                    return Err(Error::NoPortageProfile {
+                        profile: path.clone(),
+                        tree: repository.clone(),
+                        place: profile.place(),
+                    });
+                }
+                format!("{repository}:{path}")
+            }
+            // The stage3 comes with a profile set; which, only its own link knows.
+            None => stage3_profile(&self.store.lower_dirs(upstream)),
+        };
+        Ok(Recipe { definition, portage, packages, hooks: Hooks::with_config(config.root())?, trees, portage_profile })
+    }
+
+    fn check_cpu(&self, definition: &str, recipe: &Recipe) -> Result<()> {
+        match cpu::host_can_run(&recipe.portage, &CpuInfo::parse(&self.settings.cpuinfo)) {
+            Ok(unknown) => {
+                for reason in unknown {
+                    self.note(&reason.to_string());
+                }
+                Ok(())
+            }
+            Err(reasons) => Err(Error::Cpu { definition: definition.to_owned(), reasons }),
+        }
+    }
+
+    /// A suspended session with this key, or a new one.
+    pub(super) fn open_session(&self, base: &State, purpose: Purpose, key: &str) -> Result<(Session, bool)> {
+        if let Some(session) = self.store.session_find_suspended(key)? {
+            return Ok((session, true));
+        }
+        Ok((self.store.session_create(Some(base), purpose, key)?, false))
+    }
+
+    /// Ends a session: commits what was done, keeps it for resuming when the build failed or was interrupted, else removes it.
+    pub(super) fn settle<T, R>(
+        &self,
+        outcome: Result<T>,
+        session: Session,
+        commit: impl FnOnce(Session, T) -> Result<R>,
+    ) -> Result<R> {
+        match outcome {
+            Ok(value) => commit(session, value),
+            Err(Error::Interrupted { .. }) => {
+                session.suspend("interrupted")?;
+                Err(Error::Interrupted { resumable: true })
+            }
+            Err(Error::Emerge { failure, log, .. }) => {
+                session.suspend("emerge failed")?;
+                Err(Error::Emerge { failure, log, resumable: true })
+            }
+            Err(error @ Error::Command { .. }) => {
+                session.suspend("a command failed")?;
+                Err(error)
+            }
+            Err(error) => {
+                session.discard(self.launcher)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&self, session: &mut Session, upstream: &State, recipe: &Recipe, subject: &Subject) -> Result<Filled> {
+        let mut steps = StepsDone::of(session)?;
+        let mut work = self.work(session, upstream, subject, &recipe.hooks, Some(&recipe.portage), Vec::new())?;
+        let resumed = steps.any();
+        steps.once("apply", || self.apply(&work, recipe))?;
+        steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
+        let inputs = self.choose_pool(&mut work, &recipe.portage_profile)?;
+        let network = recipe.definition.network.everything.is_some();
+        let live: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
+        if !live.is_empty() {
+            // They alone see the network; what comes after finds them as binary packages.
+            let goal = Goal::Packages { atoms: live, existing: Existing::Keep, oneshot: true };
+            self.emerge_goal(&work, &mut steps, "packages with network", goal, resumed, true)?;
+        }
+        let mut goals = vec![("world", Goal::RebuildWorld)];
+        if !recipe.packages.is_empty() {
+            goals.push(("packages", Goal::Packages { atoms: recipe.packages.clone(), existing: Existing::Update, oneshot: false }));
+        }
+        for (name, goal) in goals {
+            self.emerge_goal(&work, &mut steps, name, goal, resumed, network)?;
+        }
+        steps.once("hooks:after-world", || self.hooks(&work, &recipe.hooks, Phase::AfterWorld))?;
+        for script in &recipe.definition.scripts {
+            steps.once(&format!("script:{}", script.name.value), || self.script(&work, script, network))?;
+        }
+        steps.once("hooks:finish", || self.hooks(&work, &recipe.hooks, Phase::Finish))?;
+        self.publish(&work, &inputs)?;
+        self.tidy(&work)?;
+        Ok(Filled { inputs })
+    }
+
+    /// Copies the merged configuration into the root and points at the Portage profile.
+    fn apply(&self, work: &Work<'_>, recipe: &Recipe) -> Result<()> {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{APPLY_NAME}"), PORTAGE_DIR]);
+        for (dir, name) in recipe.portage.directories() {
+            argv.extend([dir.display().to_string(), name.to_owned()]);
+        }
+        self.command(work, argv, Network::None)?;
+        if let Some(profile) = &recipe.definition.portage_profile {
+            let target = profile.value.link_target();
+            self.command(work, words(&["ln", "-sfn", &target.display().to_string(), "/etc/portage/make.profile"]), Network::None)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches with the network, then builds without it.
+    pub(super) fn emerge_goal(
+        &self,
+        work: &Work<'_>,
+        steps: &mut StepsDone,
+        name: &str,
+        goal: Goal,
+        resumed: bool,
+        network: bool,
+    ) -> Result<()> {
+        let mut request = Request::new(goal, Mode::Run);
+        request.jobs = self.settings.jobs;
+        request.load = Some(self.settings.jobs as f32);
+        let fetch = request.with_mode(Mode::Fetch);
+        steps.once(&format!("fetch:{name}"), || {
+            self.step(&format!("fetching sources for {name}"));
+            self.emerge(work, &fetch)
+        })?;
+        let network = if network { Network::Host } else { Network::None };
+        steps.once(&format!("emerge:{name}"), || {
+            self.step(&format!("emerging {name}"));
+            let log = work.log_dir.join("emerge.log");
+            if resumed && can_resume(&work.root.upper) {
+                let mut again = Request::new(Goal::Resume, Mode::Run);
+                again.jobs = request.jobs;
+                again.load = request.load;
+                match self.emerge_with(work, &again, network, &log) {
+                    Err(Error::Emerge { .. }) => {}
+                    other => return other,
+                }
+                // The list that was left may not fit any more; packages built so far are binary packages by now.
+                self.note("cannot go on with the list that was left: starting over with the packages built so far");
+            }
+            self.emerge_with(work, &request, network, &log)
+        })
+    }
+
+    /// Runs the hooks of a phase, in order of their names.
+    pub(super) fn hooks(&self, work: &Work<'_>, hooks: &Hooks, phase: Phase) -> Result<()> {
+        for hook in hooks.of(phase) {
+            let mut argv = vec!["/usr/bin/env".to_owned(), format!("GENTOOMUCH_PHASE={phase}")];
+            argv.push(format!("{HOOKS_DIR}/{phase}.d/{}", hook.name));
+            self.command(work, argv, Network::None)?;
+        }
+        Ok(())
+    }
+
+    /// Finds out which pool fits the root, and attaches it.
+    pub(super) fn choose_pool(&self, work: &mut Work<'_>, portage_profile: &str) -> Result<PoolInputs> {
+        let facts = self.inspect(work)?;
+        let inputs = facts.pool_inputs(portage_profile);
+        work.root.session_conf = self.session_conf(facts.has_observability());
+        let pool = binpkgs::open_pool(&self.places.binpkgs(), PoolKind::Release, &inputs, self.observer)?;
+        self.attach_pool(work, vec![pool])?;
+        Ok(inputs)
+    }
+
+    /// Publishes what the session built into the release pool.
+    pub(super) fn publish(&self, work: &Work<'_>, inputs: &PoolInputs) -> Result<()> {
+        self.publish_into(work, PoolKind::Release, inputs).map(drop)
+    }
+
+    /// Publishes what the session built; says how many packages that were.
+    pub(super) fn publish_into(&self, work: &Work<'_>, kind: PoolKind, inputs: &PoolInputs) -> Result<usize> {
+        let Some(packages) = &work.root.packages else { return Ok(0) };
+        let pool = binpkgs::open_pool(&self.places.binpkgs(), kind, inputs, self.observer)?;
+        let published = binpkgs::publish(&packages.own, &pool, jiff::Timestamp::now().as_second(), self.observer)?;
+        let count = published.added.len() + published.replaced.len();
+        if count > 0 {
+            self.note(&format!("{count} binary packages published in {}", binpkgs::pool_key(inputs)));
+        }
+        Ok(count)
+    }
+
+    /// Removes what only the session needed.
+    pub(super) fn tidy(&self, work: &Work<'_>) -> Result<()> {
+        let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
+        self.launcher.task(super::tasks::TIDY, &work.root.litter(), options, &mut |_| {})?;
+        Ok(())
+    }
+}
+
+/// What filling a session leaves to be recorded.
+struct Filled {
+    inputs: PoolInputs,
+}
+
+/// What a definition's `network` file allows, for the record.
+pub(super) fn network_record(network: &NetworkUse) -> serde_json::Value {
+    if network.everything.is_some() {
+        return serde_json::json!("everything");
+    }
+    serde_json::json!(network.atoms.iter().map(|atom| atom.value.to_string()).collect::<Vec<_>>())
+}
+
+/// Digests of scripts, by name.
+pub(super) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
+    scripts.iter().map(|script| format!("{}={}", script.name.value, hex::encode(Sha256::digest(&script.contents)))).collect()
+}
+
+impl Recipe {
+    fn inputs(&self, upstream: &State, definition: &str) -> Inputs {
+        Inputs::new("stage3")
+            .with("parent", &upstream.key)
+            .with("definition", definition)
+            .with("configuration", self.portage.digest())
+            .with("portage profile", &self.portage_profile)
+            .with_list("packages", &self.packages)
+            .with_list("scripts", script_digests(&self.definition.scripts))
+            .with("hooks", self.hooks.digest_of(&[Phase::Prepare, Phase::AfterWorld, Phase::Finish]))
+            .with_list("trees", self.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
+            .with("network", network_record(&self.definition.network).to_string())
+    }
+}
+
+/// Whether emerge left a list to go on with. The file is hostile: it is only looked at, bounded, and links are not followed.
+fn can_resume(upper: &std::path::Path) -> bool {
+    use std::os::fd::AsFd as _;
+    let read = || {
+        let root = crate::portage::untrusted::open_root(upper).ok()?;
+        crate::portage::untrusted::read_in(root.as_fd(), std::path::Path::new(resume::MTIMEDB), 16 << 20).ok()
+    };
+    read().is_some_and(|bytes| resume::resumable(&bytes))
+}
+
+/// Which Portage profile a stage3 comes with, read from its link: `../../var/db/repos/gentoo/profiles/default/…`.
+fn stage3_profile(lower: &[PathBuf]) -> String {
+    let link = lower.iter().find_map(|layer| std::fs::read_link(layer.join("etc/portage/make.profile")).ok());
+    let link = link.map(|link| link.display().to_string()).unwrap_or_default();
+    let below_repos = link.split_once(&format!("{REPOS_DIR}/")).map(|(_, rest)| rest);
+    match below_repos.and_then(|rest| rest.split_once("/profiles/")) {
+        Some((repository, path)) => format!("{repository}:{path}"),
+        None => link,
+    }
+}

@@ -1,0 +1,327 @@
+//! What every workflow works with, and the one way in which commands are run in a session.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs;
+use std::io::{PipeReader, PipeWriter};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::error::{Error, Result};
+use super::session::{LOG_DIR, Root, Run};
+use crate::places::Places;
+use crate::portage::emerge::observability::Status;
+use crate::portage::emerge::output::EmergeLog;
+use crate::portage::emerge::request::{Mode, Request};
+use crate::portage::emerge::sanitize::sanitize;
+use crate::portage::untrusted;
+use crate::progress::{Event, Observer};
+use crate::sandbox;
+use crate::sandbox::plan::Network;
+use crate::sandbox::{Exit, Interrupt, Launcher, Running, SessionOptions, Stdio};
+use crate::store::{Busy, Lock, Store, Wait};
+
+/// How often a running session is looked after.
+const TICK: Duration = Duration::from_millis(200);
+/// Of a failed command's output so many lines are shown.
+const LAST_LINES: usize = 30;
+/// Of the log of one package so much is read for that.
+const LOG_TAIL_BYTES: u64 = 256 * 1024;
+
+/// What the program finds out about its surroundings and the library does not.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Packages and make jobs at the same time.
+    pub jobs: u32,
+    /// Threads for decompression and compression.
+    pub processors: u32,
+    /// Gentoo's keyword for this machine: `amd64`.
+    pub arch: String,
+    /// Fail instead of waiting for locks.
+    pub no_wait: bool,
+    /// Text of the host's `/etc/resolv.conf`.
+    pub resolv_conf: Option<String>,
+    /// Text of `/proc/cpuinfo`.
+    pub cpuinfo: String,
+    /// Seconds since 1970 that override the newest input as upper bound of times in archives (`SOURCE_DATE_EPOCH`).
+    pub source_date_epoch: Option<i64>,
+    /// The caller's terminal type, for sessions with a terminal.
+    pub term: Option<String>,
+}
+
+/// One invocation's tools. Every workflow is a method, in a file of its own.
+pub struct Engine<'a> {
+    /// Directories.
+    pub places: &'a Places,
+    /// The open store.
+    pub store: &'a Store,
+    /// Starts sandboxes.
+    pub launcher: &'a Launcher,
+    /// Is told what happens.
+    pub observer: &'a (dyn Observer + 'a),
+    /// Counts Ctrl-C.
+    pub interrupt: &'a Interrupt,
+    /// The rest.
+    pub settings: Settings,
+}
+
+impl fmt::Debug for Engine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("places", self.places).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A session being worked in: its root, and where its output goes.
+#[derive(Debug)]
+pub(super) struct Work<'a> {
+    pub(super) root: Root,
+    /// Mutable, since each run records who its first process is.
+    pub(super) session: RefCell<&'a mut crate::store::Session>,
+    /// `emerge.log` and the logs of single packages go below.
+    pub(super) log_dir: PathBuf,
+    /// Name of the host inside, and the variables that hooks and scripts get.
+    pub(super) hostname: String,
+    pub(super) env: Vec<(String, String)>,
+}
+
+impl Engine<'_> {
+    /// Tells what is done next.
+    pub(super) fn step(&self, text: &str) {
+        self.observer.event(&Event::Step(text));
+    }
+
+    /// Tells something worth knowing.
+    pub(super) fn note(&self, text: &str) {
+        self.observer.event(&Event::Note(text));
+    }
+
+    /// An exclusive lock, waited for with a message, or not at all.
+    pub(super) fn lock(&self, name: &str) -> Result<Lock> {
+        if self.settings.no_wait {
+            return Ok(self.store.lock_named(name, Wait::NoWait)?);
+        }
+        let mut notify = |busy: &Busy| self.note(&format!("waiting: {busy}"));
+        let cancelled = || self.interrupt.count() > 0;
+        match self.store.lock_named(name, Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled }) {
+            Err(crate::store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
+            other => Ok(other?),
+        }
+    }
+
+    /// A new directory for logs: `logs/WHAT-20261122T083102Z`, with a number where that is taken.
+    pub(super) fn log_dir(&self, what: &str) -> Result<PathBuf> {
+        let logs = self.places.logs();
+        fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let name = format!("{}-{stamp}", what.replace('/', "-"));
+        for number in 0.. {
+            let dir = logs.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
+            match fs::create_dir(&dir) {
+                Ok(()) => {
+                    let packages = dir.join("packages");
+                    fs::create_dir(&packages).map_err(Error::io("create", &packages))?;
+                    return Ok(dir);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(Error::Io { action: "create", path: dir, source }),
+            }
+        }
+        unreachable!("one of all numbers is free")
+    }
+
+    /// Starts `run` with its output in a pipe that is returned.
+    fn start(&self, work: &Work<'_>, run: &Run) -> Result<(Running, PipeReader)> {
+        let pipe = || -> std::io::Result<(PipeReader, PipeWriter, PipeWriter)> {
+            let (reader, writer) = std::io::pipe()?;
+            let second = writer.try_clone()?;
+            Ok((reader, writer, second))
+        };
+        let (reader, stdout, stderr) = pipe().map_err(Error::io("create a pipe for", &work.log_dir))?;
+        let options = SessionOptions {
+            hold: vec![work.session.borrow().lock_fd()?],
+            ..SessionOptions::new(Stdio::Pipes {
+                stdin: crate::sys::fd::null().map_err(sandbox::Error::from)?,
+                stdout: stdout.into(),
+                stderr: stderr.into(),
+            })
+        };
+        let running = self.launcher.session(&work.root.plan(run), options)?;
+        work.session.borrow_mut().record_pid1(running.pid1())?;
+        Ok((running, reader))
+    }
+
+    /// Waits for the end of a session; passes Ctrl-C on: once politely, twice at once.
+    pub(super) fn supervise(&self, running: &mut Running, mut tick: impl FnMut()) -> Result<Exit> {
+        let mut told = 0;
+        loop {
+            if let Some(exit) = running.wait_timeout(TICK)? {
+                return Ok(exit);
+            }
+            let count = self.interrupt.count();
+            if count > told {
+                if told == 0 {
+                    self.note("interrupted: waiting for the build to stop (once more to stop it at once)");
+                    running.signal(libc::SIGINT)?;
+                }
+                if count > 1 {
+                    running.kill()?;
+                }
+                told = count;
+            }
+            tick();
+        }
+    }
+
+    fn run_of(work: &Work<'_>, argv: Vec<String>, network: Network) -> Run {
+        Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone() }
+    }
+
+    /// Runs a command of ours: its output goes to the log, and is only shown when it fails.
+    pub(super) fn command(&self, work: &Work<'_>, argv: Vec<String>, network: Network) -> Result<()> {
+        let log = work.log_dir.join("commands.log");
+        let command = argv.join(" ");
+        let (mut running, output) = self.start(work, &Self::run_of(work, argv, network))?;
+        let (exit, last) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| append_log(&log, &command, output));
+            let exit = self.supervise(&mut running, || {});
+            (exit, reader.join())
+        });
+        let (exit, last) = (exit?, last.unwrap_or_else(|_| Ok(Vec::new())).map_err(Error::io("write", &log))?);
+        self.not_interrupted()?;
+        if exit == Exit::Code(0) {
+            return Ok(());
+        }
+        Err(Error::Command { command, exit, log, last_lines: last })
+    }
+
+    /// Runs a command and returns the beginning of its output, which is hostile.
+    pub(super) fn output_of(&self, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<String> {
+        let command = argv.join(" ");
+        let (mut running, output) = self.start(work, &Self::run_of(work, argv, Network::None))?;
+        let (exit, text) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| read_bounded(output, limit_bytes));
+            (self.supervise(&mut running, || {}), reader.join())
+        });
+        let exit = exit?;
+        self.not_interrupted()?;
+        let text = text.unwrap_or_else(|_| Ok(Vec::new())).map_err(Error::io("read the output in", &work.log_dir))?;
+        let text = sanitize(&text);
+        if exit == Exit::Code(0) {
+            return Ok(text);
+        }
+        let log = work.log_dir.join("commands.log");
+        let lines: Vec<&str> = text.lines().collect();
+        let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect();
+        Err(Error::Command { command, exit, log, last_lines })
+    }
+
+    /// Runs `emerge`, showing how far it is.
+    pub(super) fn emerge(&self, work: &Work<'_>, request: &Request) -> Result<()> {
+        let path = work.log_dir.join("emerge.log");
+        // Only downloads see the network; live ebuilds and their like are the exception that a definition names.
+        let network = if request.mode == Mode::Fetch { Network::Host } else { Network::None };
+        self.emerge_with(work, request, network, &path)
+    }
+
+    pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+        let mut log = EmergeLog::create(path)?;
+        let (mut running, output) = self.start(work, &Self::run_of(work, request.argv()?, network))?;
+        // A Portage that does not publish its status leaves the directory empty; then the output has to do.
+        let status = Status::open(&work.root.status).ok();
+        let shown = std::sync::atomic::AtomicBool::new(false);
+        let (exit, tee) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                log.tee(output, &mut |now| {
+                    if !shown.load(std::sync::atomic::Ordering::Relaxed) {
+                        self.observer.event(&Event::Emerge(now));
+                    }
+                })
+            });
+            let exit = self.supervise(&mut running, || {
+                if let Some(now) = status.as_ref().and_then(Status::poll) {
+                    shown.store(true, std::sync::atomic::Ordering::Relaxed);
+                    self.observer.event(&Event::Emerge(&now));
+                }
+            });
+            (exit, reader.join())
+        });
+        self.observer.event(&Event::End);
+        let exit = exit?;
+        self.not_interrupted()?;
+        if exit == Exit::Code(0) {
+            if let Ok(result) = tee {
+                result?;
+            }
+            return Ok(log.finish()?);
+        }
+        let logs = work.root.logs.clone();
+        let failure = log.into_failure(|inside| read_package_log(&logs, inside));
+        Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
+    }
+
+    /// Runs a task inside the id map; Ctrl-C while it ran makes it an interruption.
+    pub(super) fn task(
+        &self,
+        name: &str,
+        input: &impl serde::Serialize,
+        options: crate::sandbox::TaskOptions,
+        on_event: &mut dyn FnMut(serde_json::Value),
+    ) -> Result<serde_json::Value> {
+        let result = self.launcher.task(name, input, options, on_event);
+        self.not_interrupted()?;
+        Ok(result?)
+    }
+
+    pub(super) fn not_interrupted(&self) -> Result<()> {
+        if self.interrupt.count() > 0 { Err(Error::Interrupted { resumable: false }) } else { Ok(()) }
+    }
+}
+
+/// Appends a command and its output to a log; returns the last lines, safe to print.
+fn append_log(path: &Path, command: &str, mut output: PipeReader) -> std::io::Result<Vec<String>> {
+    use std::io::{Read as _, Write as _};
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+    writeln!(file, "$ {command}")?;
+    let mut tail = std::collections::VecDeque::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let since = Instant::now();
+    loop {
+        let count = match output.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        file.write_all(&buffer[..count])?;
+        tail.extend(buffer[..count].iter().copied());
+        while tail.len() > 64 * 1024 {
+            tail.pop_front();
+        }
+    }
+    writeln!(file, "# {:.1} s", since.elapsed().as_secs_f64())?;
+    let text = sanitize(tail.make_contiguous());
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+/// Reads all of `output`, keeping only the first bytes.
+fn read_bounded(mut output: PipeReader, limit_bytes: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut kept = Vec::new();
+    std::io::Read::by_ref(&mut output).take(limit_bytes).read_to_end(&mut kept)?;
+    std::io::copy(&mut output, &mut std::io::sink())?;
+    Ok(kept)
+}
+
+/// The end of a package's log, given by its path inside the session. Both path and file are hostile.
+fn read_package_log(logs: &Path, inside: &Path) -> Option<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    use std::os::fd::AsFd as _;
+    let relative = inside.strip_prefix(LOG_DIR).ok()?;
+    let root = untrusted::open_root(logs).ok()?;
+    let (mut file, size_bytes) = untrusted::open_file_in(root.as_fd(), relative).ok()?;
+    file.seek(SeekFrom::Start(size_bytes.saturating_sub(LOG_TAIL_BYTES))).ok()?;
+    let mut tail = Vec::new();
+    file.take(LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
+    Some(tail)
+}

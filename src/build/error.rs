@@ -1,0 +1,168 @@
+//! What can go wrong while building, each with what was being done.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::portage::emerge::Failure;
+use crate::{archive, config, sandbox, stage3, store};
+
+/// A build that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Namespaces, mounts, the helper.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// A stage3 or a tree snapshot that cannot be trusted.
+    #[error(transparent)]
+    Untrusted(#[from] stage3::VerifyError),
+    /// Hooks of the configuration.
+    #[error(transparent)]
+    Hooks(#[from] config::hooks::HooksError),
+    /// A tarball that cannot be unpacked.
+    #[error("cannot unpack `{}`", path.display())]
+    Unpack {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: archive::Error,
+    },
+    /// Files of ours, outside of the store.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// `create`, `read`, `write`, …
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Binary packages.
+    #[error(transparent)]
+    Binpkgs(#[from] crate::portage::binpkgs::Error),
+    /// A request to emerge that cannot be made.
+    #[error(transparent)]
+    Request(#[from] crate::portage::emerge::request::Error),
+    /// emerge's output could not be kept.
+    #[error(transparent)]
+    Output(#[from] crate::portage::emerge::output::Error),
+    /// emerge failed.
+    #[error("emerge failed{}", package_and_phase(failure))]
+    Emerge {
+        /// What its output says.
+        failure: Box<Failure>,
+        /// Its whole output, on the host.
+        log: PathBuf,
+        /// The session that was kept, so that the command can be repeated to go on.
+        resumable: bool,
+    },
+    /// A command of ours in a session failed.
+    #[error("`{command}` failed in the session: {exit}")]
+    Command {
+        /// Program and arguments.
+        command: String,
+        /// How it ended.
+        exit: sandbox::Exit,
+        /// Its whole output, on the host.
+        log: PathBuf,
+        /// The last lines of it, safe to print.
+        last_lines: Vec<String>,
+    },
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted")]
+    Interrupted {
+        /// Whether repeating the command goes on from here.
+        resumable: bool,
+    },
+    /// A profile that was never bootstrapped.
+    #[error("profile `{profile}` is not bootstrapped")]
+    NoProfile {
+        /// Its name.
+        profile: String,
+        /// Those that are.
+        known: Vec<String>,
+    },
+    /// No profile was named, and none is set.
+    #[error("no profile given, and none is set")]
+    NoDefaultProfile,
+    /// No tree snapshot.
+    #[error("no ebuild tree in the store")]
+    NoTree,
+    /// A Portage profile that the tree does not have.
+    #[error("{place}: `{profile}` is not a Portage profile of the tree `{tree}`")]
+    NoPortageProfile {
+        /// Where it is asked for.
+        place: config::Place,
+        /// As in `portage.profile`.
+        profile: String,
+        /// Name of the repository.
+        tree: String,
+    },
+    /// A directory or archive that is not an ebuild repository.
+    #[error("`{}` is not an ebuild repository: {problem}", path.display())]
+    NotATree {
+        /// What was given.
+        path: PathBuf,
+        /// What is missing.
+        problem: &'static str,
+    },
+    /// Settings that this processor cannot execute.
+    #[error("this processor cannot run what `{definition}` would build")]
+    Cpu {
+        /// The stage3 definition.
+        definition: String,
+        /// Each reason, with its place.
+        reasons: Vec<config::cpu::Reason>,
+    },
+    /// No secret key for signing.
+    #[error("cannot sign artifacts")]
+    Sign(#[source] stage3::sign::SignError),
+    /// A name that cannot be used.
+    #[error("`{name}` cannot be used as a name for {what}")]
+    Name {
+        /// What was given.
+        name: String,
+        /// What for.
+        what: &'static str,
+    },
+    /// A kept session's name is taken.
+    #[error("`{name}` is already kept")]
+    KeptExists {
+        /// The name.
+        name: String,
+    },
+    /// No such kept state.
+    #[error("nothing is kept as `{name}`")]
+    NoKept {
+        /// The name.
+        name: String,
+        /// What is.
+        known: Vec<String>,
+    },
+}
+
+/// What this module returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Wraps an I/O error with the file it is about.
+    pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+fn package_and_phase(failure: &Failure) -> String {
+    match (&failure.package, &failure.phase) {
+        (Some(package), Some(phase)) => format!(": `{package}`, {phase} phase"),
+        (Some(package), None) => format!(": `{package}`"),
+        _ => String::new(),
+    }
+}

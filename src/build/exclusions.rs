@@ -1,0 +1,75 @@
+//! What a stage4 leaves out unless its definition's `keep` file brings it back: what identifies one machine, and what can be made
+//! again. A directory named with `/*` stays, empty.
+
+/// Patterns in the words of [`crate::archive::exclude`].
+pub const DEFAULT: &[&str] = &[
+    // Identity: two machines made from one stage4 must not share it.
+    "/etc/machine-id",
+    "/var/lib/dbus/machine-id",
+    "/etc/ssh/ssh_host_*",
+    "/var/lib/systemd/random-seed",
+    "/var/lib/misc/random-seed",
+    "/var/lib/seedrng/*",
+    "/etc/hostid",
+    // What happened while building.
+    "/var/log/**",
+    "/root/.bash_history",
+    "/root/.python_history",
+    "/root/.lesshst",
+    "/root/.viminfo",
+    "/home/*/.bash_history",
+    // Caches and scratch.
+    "/var/cache/**",
+    "/var/tmp/*",
+    "/tmp/*",
+    "/run/*",
+    "/root/.cache",
+    "/home/*/.cache",
+    // Trees and sources.
+    "/var/db/repos/*",
+    "/usr/src/*",
+    // Kernel file systems and devices are the running system's.
+    "/dev/*",
+    "/proc/*",
+    "/sys/*",
+    "/lost+found",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Excludes;
+
+    #[test]
+    fn identity_and_scratch_stay_out_and_the_system_comes_along() {
+        let excludes = Excludes::new(DEFAULT, [] as [&str; 0]).unwrap();
+        for out in [
+            "/etc/machine-id",
+            "/etc/ssh/ssh_host_ed25519_key",
+            "/var/tmp/portage/x",
+            "/usr/src/linux",
+            "/var/db/repos/gentoo/profiles",
+            "/var/log/emerge.log",
+        ] {
+            assert!(excludes.matches(out), "{out}");
+        }
+        for stays in [
+            "/etc/passwd",
+            "/etc/ssh/sshd_config",
+            "/var/tmp",
+            "/usr/src",
+            "/var/db/pkg/app-misc/hello-2.10",
+            "/var/lib/portage/world",
+            "/etc/portage/make.conf",
+        ] {
+            assert!(!excludes.matches(stays), "{stays}");
+        }
+    }
+
+    #[test]
+    fn keep_brings_back() {
+        let excludes = Excludes::new(DEFAULT, ["/var/log/wtmp"]).unwrap();
+        assert!(!excludes.matches("/var/log/wtmp"));
+        assert!(excludes.matches("/var/log/lastlog"));
+    }
+}

@@ -1,0 +1,214 @@
+//! `freshroot`: a throw-away session on the builder.
+//!
+//! It starts in a fraction of a second, sees the binary packages of the release pool and of a pool for throw-away sessions, and
+//! what is built in it lands in the latter, which releases never read unless the user promotes it.
+
+use std::fs;
+
+use super::definition::{BUILDER, ref_name};
+use super::engine::{Engine, Work};
+use super::error::{Error, Result};
+use super::session::{Run, UserBind};
+use super::work::Subject;
+use crate::config::hooks::Hooks;
+use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
+use crate::sandbox::plan::{Network, Plan};
+use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
+use crate::store::{NewState, Purpose, Session, State};
+
+/// What to run and where.
+#[derive(Debug, Clone)]
+pub struct FreshrootOptions {
+    /// The profile; `None` for the default one.
+    pub profile: Option<String>,
+    /// Start from this kept state instead of the builder.
+    pub from: Option<String>,
+    /// Keep the result under this name.
+    pub keep: Option<String>,
+    /// Directories of the host's to show.
+    pub binds: Vec<UserBind>,
+    /// Whether it has the host's network.
+    pub network: Network,
+    /// Publish what was built into the release pool.
+    pub promote: bool,
+    /// The command; a login shell if empty.
+    pub command: Vec<String>,
+    /// Whether standard input and output are a terminal.
+    pub terminal: bool,
+}
+
+/// How it ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// As the command did.
+    pub exit: Exit,
+    /// The state that was kept.
+    pub kept: Option<State>,
+    /// Binary packages that were published.
+    pub published: usize,
+}
+
+impl Engine<'_> {
+    /// The plan that [`Engine::freshroot`] would execute, without doing anything but making an empty session for a moment.
+    pub fn freshroot_plan(&self, options: &FreshrootOptions) -> Result<Plan> {
+        let _shared = self.share_store()?;
+        let (profile, base) = self.freshroot_base(options)?;
+        let mut session = self.store.session_create(Some(&base), Purpose::Throwaway, "")?;
+        let plan = self.freshroot_work(&mut session, &profile, &base, options).map(|work| {
+            remove_if_empty(&work.log_dir);
+            work.root.plan(&self.freshroot_run(&work, options))
+        });
+        session.discard(self.launcher)?;
+        plan
+    }
+
+    /// Runs a command, or a shell, in a throw-away session.
+    pub fn freshroot(&self, options: &FreshrootOptions) -> Result<Ended> {
+        let _shared = self.share_store()?;
+        if let Some(name) = &options.keep
+            && self.store.ref_get(&kept_ref(name))?.is_some()
+        {
+            return Err(Error::KeptExists { name: name.clone() });
+        }
+        let (profile, base) = self.freshroot_base(options)?;
+        let mut session = self.store.session_create(Some(&base), Purpose::Throwaway, "")?;
+        let outcome = self.freshroot_in(&mut session, &profile, &base, options);
+        match (outcome, &options.keep) {
+            (Ok((exit, published)), Some(name)) => {
+                let origin = serde_json::json!({
+                    "kind": "kept session",
+                    "name": name,
+                    "profile": profile,
+                    "command": options.command,
+                    "parent": base.origin,
+                    "isolation": crate::host::RUNG,
+                    "network": options.network.to_string(),
+                });
+                // A kept session is no function of its inputs: its key is its own.
+                let key = format!("kept:{}", session.id());
+                let newest_input = base.newest_input;
+                let state = session.commit(NewState { key, origin, newest_input, parent: Some(base.id.clone()) })?;
+                self.store.ref_set(&kept_ref(name), &state.id)?;
+                Ok(Ended { exit, kept: Some(state), published })
+            }
+            (Ok((exit, published)), None) => {
+                session.discard(self.launcher)?;
+                Ok(Ended { exit, kept: None, published })
+            }
+            (Err(error), _) => {
+                session.discard(self.launcher)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn freshroot_base(&self, options: &FreshrootOptions) -> Result<(String, State)> {
+        if let Some(name) = &options.from {
+            let Some(id) = self.store.ref_get(&kept_ref(name))? else {
+                let refs = self.store.refs()?;
+                let known = refs.iter().filter_map(|(name, _)| name.strip_prefix("kept/").map(str::to_owned)).collect();
+                return Err(Error::NoKept { name: name.clone(), known });
+            };
+            let state = self.store.state(&id)?;
+            let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
+            return Ok((profile, state));
+        }
+        let profile = self.profile_or_default(options.profile.as_deref())?;
+        if let Some(id) = self.store.ref_get(&ref_name(&profile, BUILDER))? {
+            return Ok((profile, self.store.state(&id)?));
+        }
+        self.note(&format!("profile `{profile}` has no builder yet: starting from its stage3"));
+        let state = self.upstream(&profile)?;
+        Ok((profile, state))
+    }
+
+    fn freshroot_work<'s>(
+        &self,
+        session: &'s mut Session,
+        profile: &str,
+        base: &State,
+        options: &FreshrootOptions,
+    ) -> Result<Work<'s>> {
+        let subject = Subject { log_name: format!("freshroot-{profile}"), profile: profile.to_owned(), definition: String::new() };
+        let mut work = self.work(session, base, &subject, &Hooks::default(), None, options.binds.clone())?;
+        if let Some(inputs) = pool_of(base) {
+            let binpkgs = self.places.binpkgs();
+            let open = |kind| binpkgs::open_pool(&binpkgs, kind, &inputs, self.observer);
+            self.attach_pool(&mut work, vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])?;
+        }
+        Ok(work)
+    }
+
+    fn freshroot_run(&self, work: &Work<'_>, options: &FreshrootOptions) -> Run {
+        let argv = if options.command.is_empty() { vec!["/bin/bash".to_owned(), "-l".to_owned()] } else { options.command.clone() };
+        let mut env = work.env.clone();
+        if let (true, Some(term)) = (options.terminal, &self.settings.term) {
+            env.push(("TERM".to_owned(), term.clone()));
+        }
+        Run { argv, env, network: options.network, terminal: options.terminal, hostname: work.hostname.clone() }
+    }
+
+    fn freshroot_in(
+        &self,
+        session: &mut Session,
+        profile: &str,
+        base: &State,
+        options: &FreshrootOptions,
+    ) -> Result<(Exit, usize)> {
+        let work = self.freshroot_work(session, profile, base, options)?;
+        let run = self.freshroot_run(&work, options);
+        let session_options = SessionOptions {
+            hold: vec![work.session.borrow().lock_fd()?],
+            terminal_size: if options.terminal { crate::sys::pty::size(std::io::stdin()) } else { None },
+            ..SessionOptions::new(Stdio::Inherit)
+        };
+        let mut running = self.launcher.session(&work.root.plan(&run), session_options)?;
+        work.session.borrow_mut().record_pid1(running.pid1())?;
+        let exit = if options.terminal {
+            use std::os::fd::AsFd as _;
+            terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?
+        } else {
+            self.interrupt.wait(&mut running)?
+        };
+        remove_if_empty(&work.log_dir);
+        if self.interrupt.count() > 0 && options.keep.is_none() && !options.terminal {
+            return Err(Error::Interrupted { resumable: false });
+        }
+        let published = self.publish_throwaway(&work, base, options)?;
+        if options.keep.is_some() {
+            self.tidy(&work)?;
+        }
+        Ok((exit, published))
+    }
+
+    fn publish_throwaway(&self, work: &Work<'_>, base: &State, options: &FreshrootOptions) -> Result<usize> {
+        let (Some(packages), Some(inputs)) = (&work.root.packages, pool_of(base)) else { return Ok(0) };
+        let built = fs::read_dir(&packages.own).map_err(Error::io("list", &packages.own))?;
+        if built.flatten().all(|entry| entry.file_name() == binpkgs::INDEX) {
+            return Ok(0);
+        }
+        self.publish_into(work, if options.promote { PoolKind::Release } else { PoolKind::Throwaway }, &inputs)
+    }
+}
+
+/// What the pool of a state, or of the state that a kept one was made from, is keyed by. An imported stage3 has none yet.
+fn pool_of(state: &State) -> Option<PoolInputs> {
+    let mut origin = &state.origin;
+    while origin["kind"] == "kept session" {
+        origin = &origin["parent"];
+    }
+    serde_json::from_value(origin["pool"].clone()).ok()
+}
+
+fn kept_ref(name: &str) -> String {
+    format!("kept/{name}")
+}
+
+/// A freshroot that ran no emerge leaves no logs.
+fn remove_if_empty(log_dir: &std::path::Path) {
+    // Logs that are there make both fail, as they should.
+    let removed = fs::remove_dir(log_dir.join("packages")).and_then(|()| fs::remove_dir(log_dir));
+    if let Err(error) = removed {
+        tracing::debug!("kept logs in {}: {error}", log_dir.display());
+    }
+}

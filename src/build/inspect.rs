@@ -1,0 +1,107 @@
+//! What a binary package pool depends on, asked of the root itself.
+
+use std::collections::BTreeMap;
+
+use super::engine::{Engine, Work};
+use super::error::Result;
+use super::session::HOOKS_DIR;
+use crate::portage::binpkgs::PoolInputs;
+
+/// The script that asks; written beside the hooks of every session.
+pub(super) const SCRIPT: &str = include_str!("inspect.sh");
+/// Its name there.
+pub(super) const SCRIPT_NAME: &str = "inspect.sh";
+
+const OUTPUT_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// Answers of the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts(BTreeMap<String, String>);
+
+impl Facts {
+    /// Reads `NAME=VALUE` lines; values may be in Portage's quotes.
+    pub(super) fn parse(text: &str) -> Self {
+        let unquote = |value: &str| {
+            let value = value.trim();
+            let inner = value.strip_prefix(['"', '\'']).and_then(|value| value.strip_suffix(['"', '\'']));
+            inner.unwrap_or(value).trim().to_owned()
+        };
+        Self(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), unquote(value))).collect())
+    }
+
+    /// One answer, empty if there was none.
+    pub(super) fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn with_prefix(&self, prefix: &str) -> BTreeMap<String, String> {
+        self.0
+            .iter()
+            .filter(|(name, value)| name.starts_with(prefix) && !value.is_empty())
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect()
+    }
+
+    /// Whether this Portage publishes its status: since 3.0.83.
+    pub(super) fn has_observability(&self) -> bool {
+        let numbers: Vec<u32> = self.get("VERSION_PORTAGE").split(['.', '_', '-']).map_while(|part| part.parse().ok()).collect();
+        numbers >= vec![3, 0, 83]
+    }
+
+    /// What the pool is keyed by.
+    pub(super) fn pool_inputs(&self, portage_profile: &str) -> PoolInputs {
+        let flags = |name: &str| self.get(name).to_owned();
+        PoolInputs {
+            chost: flags("CHOST"),
+            portage_profile: portage_profile.to_owned(),
+            toolchain: self
+                .with_prefix("VERSION_")
+                .into_iter()
+                .filter(|(name, _)| name != "VERSION_PORTAGE")
+                .map(|(n, v)| format!("{n}={v}"))
+                .collect::<Vec<_>>()
+                .join("; "),
+            flags: ["CFLAGS", "CXXFLAGS", "CPPFLAGS", "FCFLAGS", "FFLAGS", "LDFLAGS", "RUSTFLAGS", "GOFLAGS"]
+                .into_iter()
+                .map(|name| (name.to_owned(), flags(name)))
+                .collect(),
+            cpu_flags: self
+                .with_prefix("CPU_FLAGS_")
+                .into_iter()
+                .map(|(name, value)| (name, value.split_whitespace().map(str::to_owned).collect()))
+                .collect(),
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Asks the root.
+    pub(super) fn inspect(&self, work: &Work<'_>) -> Result<Facts> {
+        let argv = vec!["/bin/sh".to_owned(), format!("{HOOKS_DIR}/{SCRIPT_NAME}")];
+        Ok(Facts::parse(&self.output_of(work, argv, OUTPUT_LIMIT_BYTES)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_as_portageq_quotes_them() {
+        let facts =
+            Facts::parse("CHOST='x86_64-pc-linux-gnu'\nCFLAGS=\"-O2 -pipe\"\nVERSION_CC=12.2.0\nnoise\nVERSION_PORTAGE=3.0.83\n");
+        assert_eq!(facts.get("CHOST"), "x86_64-pc-linux-gnu");
+        assert_eq!(facts.get("CFLAGS"), "-O2 -pipe");
+        assert_eq!(facts.get("VERSION_CC"), "12.2.0");
+        assert_eq!(facts.get("NONE"), "");
+    }
+
+    #[test]
+    fn only_new_enough_portages_publish_their_status() {
+        for (version, has) in
+            [("3.0.83", true), ("3.0.84_p1", true), ("3.1", true), ("3.0.9", false), ("2.3.103", false), ("", false)]
+        {
+            assert_eq!(Facts::parse(&format!("VERSION_PORTAGE={version}")).has_observability(), has, "{version}");
+        }
+    }
+}

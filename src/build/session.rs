@@ -1,0 +1,297 @@
+//! From a session of the store to a plan of the sandbox: which mounts a root gets, and what is taken away again before commit.
+//!
+//! ```text
+//! /                      overlay: the state's layers, the session's upper on top
+//! /proc /sys /dev        new, never the host's
+//! /run /tmp              tmpfs
+//! /run/portage           the session's `status/`: where emerge tells how far it is
+//! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), logs/ (rw)
+//! /var/db/repos/NAME     tree snapshots (ro)
+//! /var/cache/distfiles   the user's (rw)
+//! /var/cache/binpkgs     overlay: the pool, the session's own packages on top
+//! /var/tmp/portage       the session's `scratch/`
+//! ```
+//!
+//! Nothing of this ends up in a layer: mount points that had to be made, and files that only a session needs, are removed by
+//! [`Litter`] before commit.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::portage::session_conf::SessionConf;
+use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
+
+/// Where the session's settings lie inside the root; the last file of the directory, so that it wins.
+pub const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
+/// The resolver's configuration, there while a run has the network.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where emerge puts source archives.
+pub const DISTDIR: &str = "/var/cache/distfiles";
+/// Where emerge finds and puts binary packages.
+pub const PKGDIR: &str = "/var/cache/binpkgs";
+/// Where emerge compiles.
+pub const BUILD_DIR: &str = "/var/tmp/portage";
+/// Where hooks are seen.
+pub const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
+/// Where the merged configuration is seen before it is copied.
+pub const PORTAGE_DIR: &str = "/run/gentoomuch/portage";
+/// Where emerge writes the logs of single packages.
+pub const LOG_DIR: &str = "/run/gentoomuch/logs";
+/// Where emerge publishes its status (`FEATURES=observability`).
+pub const STATUS_DIR: &str = "/run/portage";
+/// Where ebuild trees are mounted.
+pub const REPOS_DIR: &str = "/var/db/repos";
+
+/// A directory of the host's, seen in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserBind {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the session.
+    pub target: PathBuf,
+    /// Whether the session may not write to it.
+    pub read_only: bool,
+}
+
+/// The binary packages that a session sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packages {
+    /// Pools, the first wins; none is written to.
+    pub pools: Vec<PathBuf>,
+    /// Where new packages land.
+    pub own: PathBuf,
+    /// overlayfs's work directory for `own`.
+    pub work: PathBuf,
+}
+
+/// A session's root: what its plans have in common.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Layers, top first.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// overlayfs's work directory.
+    pub work: PathBuf,
+    /// Where the root is mounted while it is put together.
+    pub mountpoint: PathBuf,
+    /// Tree snapshots: name of the repository, directory.
+    pub trees: Vec<(String, PathBuf)>,
+    /// The user's distfiles.
+    pub distfiles: PathBuf,
+    /// Binary packages, once the pool is known.
+    pub packages: Option<Packages>,
+    /// `hooks/`, `portage/`, `status/`, `logs/` and `scratch/` of the session.
+    pub hooks: PathBuf,
+    /// The merged configuration.
+    pub portage: PathBuf,
+    /// Where emerge tells how far it is.
+    pub status: PathBuf,
+    /// Logs of single packages.
+    pub logs: PathBuf,
+    /// Where packages are compiled.
+    pub scratch: PathBuf,
+    /// The session's settings.
+    pub session_conf: SessionConf,
+    /// Text of `/etc/resolv.conf` for runs with the network.
+    pub resolv_conf: Option<String>,
+    /// Directories that the user asked for.
+    pub binds: Vec<UserBind>,
+}
+
+/// One command in a session.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables besides the standard ones.
+    pub env: Vec<(String, String)>,
+    /// Whether it has the host's network.
+    pub network: Network,
+    /// Whether it gets a terminal of its own.
+    pub terminal: bool,
+    /// Host name in the session.
+    pub hostname: String,
+}
+
+impl Root {
+    /// The plan that runs `run` in this root.
+    pub fn plan(&self, run: &Run) -> Plan {
+        let mut steps = vec![
+            Step::FreshDirectory { path: self.work.clone() },
+            Step::Overlay {
+                lower: self.lower.clone(),
+                upper: self.upper.clone(),
+                work: self.work.clone(),
+                mountpoint: self.mountpoint.clone(),
+                volatile: true,
+            },
+            Step::Proc { target: "/proc".into() },
+            Step::Sys { target: "/sys".into() },
+            Step::Dev { target: "/dev".into() },
+            Step::Tmpfs { target: "/run".into(), size: None, mode: 0o755 },
+            Step::Tmpfs { target: "/tmp".into(), size: None, mode: 0o1777 },
+        ];
+        let bind =
+            |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
+        for (name, dir) in &self.trees {
+            steps.push(bind(dir, &format!("{REPOS_DIR}/{name}"), true));
+        }
+        steps.push(bind(&self.distfiles, DISTDIR, false));
+        if let Some(packages) = &self.packages {
+            steps.push(Step::FreshDirectory { path: packages.work.clone() });
+            steps.push(Step::OverlayAt {
+                lower: packages.pools.clone(),
+                upper: packages.own.clone(),
+                work: packages.work.clone(),
+                target: PKGDIR.into(),
+            });
+        }
+        steps.push(bind(&self.scratch, BUILD_DIR, false));
+        steps.push(bind(&self.hooks, HOOKS_DIR, true));
+        steps.push(bind(&self.portage, PORTAGE_DIR, true));
+        steps.push(bind(&self.logs, LOG_DIR, false));
+        steps.push(bind(&self.status, STATUS_DIR, false));
+        for user in &self.binds {
+            steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
+        }
+        steps.push(Step::MakeConfDirectory);
+        steps.push(Step::File { path: SESSION_CONF.into(), contents: self.settings(run.network), mode: 0o644 });
+        if let (Network::Host, Some(text)) = (run.network, &self.resolv_conf) {
+            steps.push(Step::File { path: RESOLV_CONF.into(), contents: text.clone(), mode: 0o644 });
+        }
+        steps.push(Step::PivotRoot);
+        Plan {
+            hostname: run.hostname.clone(),
+            network: run.network,
+            steps,
+            command: CommandLine { argv: run.argv.clone(), env: environment(run), cwd: "/root".into() },
+            terminal: run.terminal,
+        }
+    }
+
+    fn settings(&self, network: Network) -> String {
+        SessionConf { network: network == Network::Host, ..self.session_conf.clone() }.render()
+    }
+
+    /// What has to go before the upper directory becomes a layer.
+    pub fn litter(&self) -> Litter {
+        let mut directories: Vec<String> = self.trees.iter().map(|(name, _)| format!("{REPOS_DIR}/{name}")).collect();
+        directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
+        directories.extend(self.binds.iter().map(|bind| bind.target.display().to_string()));
+        Litter {
+            upper: self.upper.clone(),
+            lower: self.lower.clone(),
+            files: vec![
+                LitterFile { path: SESSION_CONF.to_owned(), only_if: None },
+                LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
+            ],
+            directories,
+        }
+    }
+}
+
+/// The environment of a session: built from nothing.
+fn environment(run: &Run) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = [
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+        ("LOGNAME", "root"),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin"),
+        ("SHELL", "/bin/bash"),
+        ("USER", "root"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    for (name, value) in &run.env {
+        env.retain(|(known, _)| known != name);
+        env.push((name.clone(), value.clone()));
+    }
+    env
+}
+
+/// Files and directories that a session left in the upper directory and that are not part of its work.
+///
+/// A directory goes when it is empty and no layer below has one of that name (its parents likewise). A file that goes brings back
+/// the one of the layers below, if any.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Litter {
+    /// The upper directory; its overlay must be gone.
+    pub upper: PathBuf,
+    /// The layers below, top first.
+    pub lower: Vec<PathBuf>,
+    /// Files to remove.
+    pub files: Vec<LitterFile>,
+    /// Absolute paths inside the root.
+    pub directories: Vec<String>,
+}
+
+/// A file that only a session needed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LitterFile {
+    /// Absolute path inside the root.
+    pub path: String,
+    /// The file stays when it holds anything else: then it is the session's own work.
+    pub only_if: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> Root {
+        Root {
+            lower: vec!["/s/layers/b/fs".into(), "/s/layers/a/fs".into()],
+            upper: "/s/sessions/x/layer/fs".into(),
+            work: "/s/sessions/x/work".into(),
+            mountpoint: "/s/sessions/x/root".into(),
+            trees: vec![("gentoo".into(), "/s/trees/t/fs".into())],
+            distfiles: "/c/distfiles".into(),
+            packages: Some(Packages {
+                pools: vec!["/c/binpkgs/p".into()],
+                own: "/s/sessions/x/binpkgs".into(),
+                work: "/s/sessions/x/binpkgs.work".into(),
+            }),
+            hooks: "/s/sessions/x/hooks".into(),
+            portage: "/s/sessions/x/portage".into(),
+            status: "/s/sessions/x/status".into(),
+            logs: "/d/logs/1".into(),
+            scratch: "/s/sessions/x/scratch".into(),
+            session_conf: SessionConf::new(2, false),
+            resolv_conf: Some("nameserver 192.0.2.1\n".into()),
+            binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
+        }
+    }
+
+    fn run(network: Network) -> Run {
+        Run {
+            argv: vec!["emerge".into(), "--info".into()],
+            env: vec![("LANG".into(), "C".into())],
+            network,
+            terminal: false,
+            hostname: "gentoomuch".into(),
+        }
+    }
+
+    #[test]
+    fn the_plan_of_a_build_reads_like_prose() {
+        insta::assert_snapshot!(root().plan(&run(Network::None)).to_string());
+    }
+
+    #[test]
+    fn only_runs_with_the_network_get_its_resolver() {
+        let has_resolver = |network| {
+            let plan = root().plan(&run(network));
+            plan.steps.iter().any(|step| matches!(step, Step::File { path, .. } if path == Path::new(RESOLV_CONF)))
+        };
+        assert!(has_resolver(Network::Host));
+        assert!(!has_resolver(Network::None));
+    }
+
+    #[test]
+    fn a_variable_given_for_a_run_replaces_the_standard_one() {
+        let env = root().plan(&run(Network::None)).command.env;
+        assert_eq!(env.iter().filter(|(name, _)| name == "LANG").map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["C"]);
+    }
+}

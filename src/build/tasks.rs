@@ -1,0 +1,47 @@
+//! The functions that run inside the id map, by name, and those of this module: [`TIDY`] and [`INVENTORY`].
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::session::Litter;
+use super::tidy;
+use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
+use crate::sys::overlay;
+use crate::{archive, host, store};
+
+/// Takes a [`Litter`] out of an upper directory.
+pub const TIDY: &str = "build.tidy";
+/// Lists the packages of a build state: [`InventoryInput`] in, [`Vec`] of [`crate::portage::vdb::Package`] out.
+pub const INVENTORY: &str = "build.inventory";
+
+/// What [`INVENTORY`] looks at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InventoryInput {
+    /// Layers, top first.
+    pub lower: Vec<PathBuf>,
+}
+
+/// Every task that this program's helper offers.
+pub fn lookup(name: &str) -> Option<TaskFn> {
+    match name {
+        TIDY => Some(tidy_task),
+        INVENTORY => Some(inventory_task),
+        _ => archive::tasks::lookup(name).or_else(|| store::tasks::lookup(name)).or_else(|| host::lookup(name)),
+    }
+}
+
+fn tidy_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
+    let litter: Litter = context.input_as()?;
+    tidy::tidy(&litter).map_err(|error| TaskFailure::of("tidy", &error))?;
+    Ok(serde_json::Value::Null)
+}
+
+fn inventory_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
+    let input: InventoryInput = context.input_as()?;
+    // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
+    let Some(top) = input.lower.first() else { return Ok(serde_json::json!([])) };
+    let _root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let installed = crate::portage::vdb::installed(top).map_err(|error| TaskFailure::of("vdb", &error))?;
+    serde_json::to_value(installed).map_err(|error| TaskFailure::of("vdb", &error))
+}

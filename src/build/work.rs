@@ -1,0 +1,211 @@
+//! Opens a session for work: its directories on the host, its root, and which steps of a longer job are done already.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::{Engine, Work};
+use super::error::{Error, Result};
+use super::session::{Packages, Root, UserBind};
+use super::{definition, inspect};
+use crate::config::PortageDir;
+use crate::config::hooks::Hooks;
+use crate::portage::binpkgs;
+use crate::portage::session_conf::SessionConf;
+use crate::store::{Session, State};
+
+/// What a session's work is about: names for logs, hooks and scripts.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    /// `bootstrap-demo`, `stage-web`: name of the log directory.
+    pub(super) log_name: String,
+    /// The profile.
+    pub(super) profile: String,
+    /// The stage3 or stage4 definition, empty for a freshroot.
+    pub(super) definition: String,
+}
+
+impl Engine<'_> {
+    /// Makes the session's directories and describes its root. Nothing is mounted yet.
+    pub(super) fn work<'s>(
+        &self,
+        session: &'s mut Session,
+        base: &State,
+        subject: &Subject,
+        hooks: &Hooks,
+        portage: Option<&PortageDir>,
+        binds: Vec<UserBind>,
+    ) -> Result<Work<'s>> {
+        let log_dir = self.log_dir(&subject.log_name)?;
+        let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
+        let dir = |name: &str| -> Result<PathBuf> {
+            let path = session.path(name);
+            fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+            // Inside, users other than root must be able to pass; outside, the store is closed to others.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &path))?;
+            Ok(path)
+        };
+        let hooks_dir = dir("hooks")?;
+        for hook in hooks.iter() {
+            let phase = hooks_dir.join(format!("{}.d", hook.phase));
+            fs::create_dir_all(&phase).map_err(Error::io("create", &phase))?;
+            fs::set_permissions(&phase, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &phase))?;
+            write_public(&phase.join(&hook.name), hook.contents.as_bytes(), 0o755)?;
+        }
+        write_public(&hooks_dir.join(definition::APPLY_NAME), definition::APPLY.as_bytes(), 0o755)?;
+        write_public(&hooks_dir.join(inspect::SCRIPT_NAME), inspect::SCRIPT.as_bytes(), 0o755)?;
+        let portage_dir = dir("portage")?;
+        if let Some(portage) = portage {
+            for (path, contents) in &portage.files {
+                let path = portage_dir.join(path);
+                for dir in path.ancestors().skip(1).take_while(|dir| *dir != portage_dir).collect::<Vec<_>>().into_iter().rev() {
+                    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+                    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", dir))?;
+                }
+                let mode = portage.modes.get(path.strip_prefix(&portage_dir).unwrap_or(&path)).copied().unwrap_or(0o644);
+                write_public(&path, contents, mode)?;
+            }
+        }
+        let distfiles = self.places.distfiles();
+        fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
+        let logs = log_dir.join("packages");
+        let (status, scratch) = (dir("status")?, dir("scratch")?);
+        Ok(Work {
+            root: Root {
+                lower: self.store.lower_dirs(base),
+                upper,
+                work: overlay_work,
+                mountpoint,
+                trees: self.trees()?.into_iter().map(|tree| (tree.name, tree.path)).collect(),
+                distfiles,
+                packages: None,
+                hooks: hooks_dir,
+                portage: portage_dir,
+                status,
+                logs,
+                scratch,
+                session_conf: self.session_conf(false),
+                resolv_conf: self.settings.resolv_conf.clone(),
+                binds,
+            },
+            session: RefCell::new(session),
+            log_dir,
+            hostname: "gentoomuch".to_owned(),
+            env: vec![
+                ("GENTOOMUCH_PROFILE".to_owned(), subject.profile.clone()),
+                ("GENTOOMUCH_DEFINITION".to_owned(), subject.definition.clone()),
+                ("GENTOOMUCH_ARCH".to_owned(), self.settings.arch.clone()),
+            ],
+        })
+    }
+
+    /// Settings that hold for every session; the network is decided for each run.
+    pub(super) fn session_conf(&self, observability: bool) -> SessionConf {
+        let mut conf = SessionConf::new(self.settings.jobs, false);
+        conf.logdir = super::session::LOG_DIR.to_owned();
+        conf.observability = observability;
+        conf
+    }
+
+    /// Shows the binary packages of `pool` to the session, with a place of its own on top.
+    pub(super) fn attach_pool(&self, work: &mut Work<'_>, pools: Vec<PathBuf>) -> Result<()> {
+        for pool in &pools {
+            fs::create_dir_all(pool).map_err(Error::io("create", pool))?;
+        }
+        let own = work.session.borrow().binpkgs();
+        fs::create_dir_all(&own).map_err(Error::io("create", &own))?;
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &own))?;
+        if pools.len() > 1 {
+            // Of the stacked indexes Portage would see only the topmost.
+            let all: Vec<&Path> = pools.iter().map(PathBuf::as_path).collect();
+            if let Some(index) = binpkgs::session_index(&all, jiff::Timestamp::now().as_second())? {
+                write_public(&own.join(binpkgs::INDEX), index.as_bytes(), 0o644)?;
+            }
+        }
+        work.root.packages = Some(Packages { pools, own, work: work.session.borrow().path("binpkgs.work") });
+        Ok(())
+    }
+}
+
+/// Writes a file that everybody inside may read.
+pub(super) fn write_public(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+    fs::write(path, contents).map_err(Error::io("write", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
+}
+
+/// Which steps of a job are done, kept in the session's directory, so that a resumed session does not repeat them.
+#[derive(Debug)]
+pub(super) struct StepsDone {
+    path: PathBuf,
+    done: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    done: Vec<String>,
+}
+
+impl StepsDone {
+    /// Reads what an earlier run of the same session recorded.
+    pub(super) fn of(session: &Session) -> Result<Self> {
+        Self::at(session.path("steps.json"))
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
+        let done = match fs::read(&path) {
+            // Half a record can only come from a crash of the machine; then every step is done again.
+            Ok(bytes) => serde_json::from_slice::<Recorded>(&bytes).map(|recorded| recorded.done).unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(Error::Io { action: "read", path, source }),
+        };
+        Ok(Self { path, done })
+    }
+
+    /// Runs `step` unless it is done, and records it.
+    pub(super) fn once(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.done.iter().any(|done| done == name) {
+            return Ok(());
+        }
+        step()?;
+        self.done.push(name.to_owned());
+        let text = serde_json::json!({ "done": self.done }).to_string();
+        let new = self.path.with_extension("new");
+        fs::write(&new, text).map_err(Error::io("write", &new))?;
+        fs::rename(&new, &self.path).map_err(Error::io("rename", &new))
+    }
+
+    /// Whether an earlier run got anywhere.
+    pub(super) fn any(&self) -> bool {
+        !self.done.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_done_once_and_a_failed_one_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("steps.json");
+        let mut count = 0;
+        let mut steps = StepsDone::at(path.clone()).unwrap();
+        assert!(!steps.any());
+        let failed = steps.once("a", || Err(Error::NoTree));
+        assert!(failed.is_err());
+        for _ in 0..2 {
+            let mut steps = StepsDone::at(path.clone()).unwrap();
+            steps
+                .once("a", || {
+                    count += 1;
+                    Ok(())
+                })
+                .unwrap();
+            assert!(steps.any());
+        }
+        assert_eq!(count, 1);
+    }
+}
