@@ -52,7 +52,8 @@ fn a_script_without_interpreter_runs_in_the_shell() {
     let (mut plan, place) = fixture.plan(&["gentoomuch-test", "word"]);
     std::fs::create_dir(place.join("lower/opt")).unwrap();
     let last = plan.steps.len() - 1;
-    let step = gentoomuch::sandbox::Step::File { path: "/opt/gentoomuch-test".into(), contents: "echo ran $1\n".to_owned(), mode: 0o755 };
+    let step =
+        gentoomuch::sandbox::Step::File { path: "/opt/gentoomuch-test".into(), contents: "echo ran $1\n".to_owned(), mode: 0o755 };
     plan.steps.insert(last, step);
     plan.command.env[0].1.push_str(":/opt");
     assert_eq!(fixture.run_plan(&plan, place, MountCalls::Newest).unwrap().text, "ran word\n");

@@ -5,7 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gentoomuch::config::ConfigDir;
 use gentoomuch::places::{Places, absolute};
+use gentoomuch::stage3::VerifyOptions;
+use gentoomuch::stage3::keys::TrustedKeys;
+use gentoomuch::stage3::sign::Gpg;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -22,6 +26,14 @@ pub(crate) struct Context {
     pub(crate) progress: Arc<Progress>,
     /// The directory the program was started in.
     pub(crate) cwd: PathBuf,
+}
+
+/// A user of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) name: String,
 }
 
 impl Context {
@@ -53,6 +65,59 @@ impl Context {
             cache: place(&global.cache, "XDG_CACHE_HOME", ".cache")?,
         };
         Ok(Self { global: global.clone(), places, progress, cwd })
+    }
+
+    /// Who runs this.
+    pub(crate) fn user(&self) -> Result<User, Failure> {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let known = nix::unistd::User::from_uid(uid).ok().flatten();
+        // Without an entry in the user database the number is the name that `/etc/subuid` may use.
+        Ok(User { uid: uid.as_raw(), gid: gid.as_raw(), name: known.map_or_else(|| uid.to_string(), |user| user.name) })
+    }
+
+    /// Where programs are looked for: `PATH`, then the usual places, which it may lack in a service.
+    pub(crate) fn search_path(&self) -> Vec<PathBuf> {
+        let mut dirs: Vec<PathBuf> =
+            env::var_os("PATH").map(|path| env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()).unwrap_or_default();
+        for usual in ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"] {
+            if !dirs.iter().any(|dir| dir == Path::new(usual)) {
+                dirs.push(usual.into());
+            }
+        }
+        dirs
+    }
+
+    /// The configuration directory, which must exist.
+    pub(crate) fn config(&self) -> Result<ConfigDir, Failure> {
+        Ok(ConfigDir::open(&self.places.config)?)
+    }
+
+    /// The keys that this configuration trusts.
+    pub(crate) fn trusted_keys(&self) -> Result<TrustedKeys, Failure> {
+        crate::commands::load_keys(self)
+    }
+
+    /// How to verify, with the present time.
+    pub(crate) fn verify_options(&self, allow_unsigned: Option<&String>, accept_expired: bool) -> Result<VerifyOptions, Failure> {
+        if allow_unsigned.is_some_and(|reason| reason.trim().is_empty()) {
+            return Err(Failure::message(Kind::Usage, "`--allow-unsigned` needs a reason")
+                .hint("it is recorded in everything that is built from this"));
+        }
+        Ok(VerifyOptions { now: crate::commands::now_secs(), allow_unsigned: allow_unsigned.cloned(), accept_expired })
+    }
+
+    /// The user's own `gpg`, with the environment that agents, smartcards and pinentry need.
+    pub(crate) fn gpg(&self) -> Gpg {
+        Gpg { program: "gpg".into(), environment: env::vars_os().collect(), key: None }
+    }
+
+    /// How much to do at the same time: as asked for, else as configured, else one for each processor.
+    pub(crate) fn jobs(&self, asked: Option<u32>, config: &ConfigDir) -> Result<Option<u32>, Failure> {
+        if asked == Some(0) {
+            return Err(Failure::message(Kind::Usage, "`--jobs` must be at least 1"));
+        }
+        let configured = config.env(crate::shop::host_arch())?.jobs.map(|jobs| jobs.value);
+        Ok(asked.or(configured))
     }
 
     /// A path the user gave, made absolute.

@@ -6,8 +6,10 @@
 mod args;
 mod commands;
 mod context;
+mod failures;
 mod progress;
 mod report;
+mod shop;
 mod table;
 
 use std::process::ExitCode;
@@ -18,10 +20,8 @@ use crate::args::Cli;
 use crate::context::Context;
 
 fn main() -> ExitCode {
-    // Before any thread exists: this may be one of our own helper processes.
-    gentoomuch::sandbox::helper::enter_if_asked(|name| {
-        gentoomuch::archive::tasks::lookup(name).or_else(|| gentoomuch::store::tasks::lookup(name))
-    });
+    // Before any thread exists: a copy of this very program, started by itself, is the sandbox's helper: that path never returns.
+    gentoomuch::sandbox::helper::enter_if_asked(gentoomuch::build::tasks::lookup);
     report::install_panic_hook();
     let cli = Cli::parse();
     let outcome = Context::new(&cli.global).and_then(|context| {

@@ -88,15 +88,27 @@ impl Failure {
         self
     }
 
-    /// The same failure with another kind.
-    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
-        self.kind = kind;
+    /// Our own failure around a command of the user's, whose exit codes must not be mistaken for it.
+    pub(crate) fn around_command(mut self) -> Self {
+        if self.kind != Kind::Interrupted {
+            self.kind = Kind::AroundCommand;
+        }
         self
     }
 
-    /// The failure's kind.
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
+    /// Adds what to do about a full disk, if that is at the bottom of it.
+    pub(crate) fn space_hint(self) -> Self {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
+        while let Some(error) = cause {
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+            {
+                return self.hint("free some space, and repeat the command: nothing half-made is left");
+            }
+            cause = error.source();
+        }
+        self
     }
 
     fn render(&self, color: bool) -> String {
@@ -169,6 +181,7 @@ mod tests {
         let failure =
             Failure::message(Kind::Verification, "signed by 1A2B").about("cannot trust `x`").detail("a line").hint("do this");
         assert_eq!(failure.render(false), "error: cannot trust `x`\ncaused by: signed by 1A2B\n  a line\nhint: do this\n");
-        assert_eq!(failure.kind().code(), 4);
+        assert_eq!(failure.kind.code(), 4);
+        assert_eq!(failure.around_command().kind.code(), 125);
     }
 }

@@ -1,14 +1,22 @@
 //! The commands, one file each: its arguments with their help, and `run`.
 
+mod bootstrap;
 mod completions;
+mod doctor;
+mod freshroot;
 mod keys;
 mod man;
+mod profile;
+mod stage;
 mod stage3;
+mod store;
+mod sync;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) use self::stage3::{load_keys, now_secs, verify_failure};
 use crate::context::Context;
 use crate::report::Failure;
 
@@ -18,8 +26,15 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Doctor(doctor::Args),
     Keys(keys::Args),
+    Sync(sync::Args),
     Stage3(stage3::Args),
+    Bootstrap(bootstrap::Args),
+    Profile(profile::Args),
+    Freshroot(freshroot::Args),
+    Stage(stage::Args),
+    Store(store::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -27,8 +42,15 @@ pub(crate) enum Command {
 /// Runs one command.
 pub(crate) fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::Keys(args) => keys::run(&args, context),
+        Command::Sync(args) => sync::run(&args, context),
         Command::Stage3(args) => stage3::run(&args, context),
+        Command::Bootstrap(args) => bootstrap::run(&args, context),
+        Command::Profile(args) => profile::run(&args, context),
+        Command::Freshroot(args) => freshroot::run(&args, context),
+        Command::Stage(args) => stage::run(&args, context),
+        Command::Store(args) => store::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),
     }

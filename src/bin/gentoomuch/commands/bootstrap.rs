@@ -1,0 +1,66 @@
+//! `gentoomuch bootstrap PROFILE STAGE3`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gentoomuch::build::BootstrapOptions;
+
+use super::Outcome;
+use crate::context::Context;
+use crate::shop::Shop;
+
+/// Make a profile from a stage3 tarball: verify, import, and rebuild it as the builder
+///
+/// The stage3 definition `gentoomuch/builder` of the configuration decides what the builder becomes. Interrupted or failed, the same
+/// command goes on at the package where it stopped.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
+  gentoomuch bootstrap --no-rebuild musl ./stage3-amd64-musl-hardened-20260811T083102Z.tar.xz")]
+pub(crate) struct Args {
+    /// Name of the profile to make or renew
+    profile: String,
+    /// The tarball; its `.asc`, `.DIGESTS` and `.sha256` lie beside it
+    stage3: PathBuf,
+    /// Stop after the import: no builder
+    #[arg(long)]
+    no_rebuild: bool,
+    /// Take a tarball without a trusted signature; the reason is recorded for ever
+    #[arg(long, value_name = "REASON")]
+    allow_unsigned: Option<String>,
+    /// Accept a good signature by a key that has expired since
+    #[arg(long)]
+    allow_expired: bool,
+    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<u32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let config = context.config()?;
+    let keys = context.trusted_keys()?;
+    let shop = Shop::open(context)?;
+    let options = BootstrapOptions {
+        profile: args.profile.clone(),
+        stage3: context.path(&args.stage3),
+        verify: context.verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
+        no_rebuild: args.no_rebuild,
+    };
+    let done = shop.engine(context.jobs(args.jobs, &config)?).bootstrap(&config, &keys, &options)?;
+    context.progress.clear();
+    if args.json {
+        crate::table::print_json(&done)?;
+    } else {
+        let reused = |yes| if yes { "  (unchanged)" } else { "" };
+        let mut text = format!("profile   {}\nupstream  {}{}\n", done.profile, done.upstream, reused(done.upstream_reused));
+        if let Some(builder) = &done.builder {
+            text.push_str(&format!("builder   {builder}{}\n", reused(done.builder_reused)));
+        }
+        crate::table::print(&text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

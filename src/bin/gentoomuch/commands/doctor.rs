@@ -1,0 +1,79 @@
+//! `gentoomuch doctor`
+
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use gentoomuch::host::{self, Status, Subject};
+use gentoomuch::sandbox::{HelperSource, IdMap, Launcher};
+
+use super::Outcome;
+use crate::context::Context;
+use crate::failures::id_map_hint;
+use crate::report::{Failure, Kind};
+use crate::table::{Table, print, print_json};
+
+/// Check whether this host can build, by trying
+///
+/// Exits with 0 only when the main job can run; each failure comes with the exact thing to do.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch doctor
+  gentoomuch doctor --json --data /scratch/me/gentoomuch")]
+pub(crate) struct Args {
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let user = context.user()?;
+    let data = &context.places.data;
+    std::fs::create_dir_all(data).map_err(|error| {
+        Failure::new(Kind::Other, error)
+            .about(format!("cannot create `{}`", data.display()))
+            .hint("choose another place with `--data`")
+    })?;
+    let ids = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
+    let launcher = match &ids {
+        Ok(map) => Some(Launcher::new(HelperSource::CurrentExe, map.clone())?.search_in(context.search_path())),
+        Err(_) => None,
+    };
+    let subject = Subject {
+        id_map: ids.as_ref().map_err(|error| (error.to_string(), id_map_hint(error).replace("USER", &user.name))),
+        launcher: launcher.as_ref(),
+        search_path: &context.search_path(),
+        data,
+    };
+    let report = host::examine(&subject);
+    if args.json {
+        print_json(&report)?;
+    } else {
+        let color = context.global.color.enabled(io::stdout().is_terminal());
+        let mut table = Table::new(&["CHECK", "STATUS", "FOUND"]);
+        for check in &report.checks {
+            table.row([check.name.to_owned(), word(check.status).to_owned(), check.found.clone()]);
+        }
+        let mut text = table.render();
+        if color {
+            text = text.replace("  failed   ", "  \x1b[31mfailed\x1b[0m   ").replace("  warning  ", "  \x1b[33mwarning\x1b[0m  ");
+        }
+        for check in &report.checks {
+            if let Some(remedy) = &check.remedy {
+                text.push_str(&format!("\n{}: {remedy}\n", check.name));
+            }
+        }
+        text.push_str(if report.ready { "\nready: yes\n" } else { "\nready: no\n" });
+        print(&text)?;
+    }
+    Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::Host.code()) })
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Warning => "warning",
+        Status::Failed => "failed",
+    }
+}

@@ -1,0 +1,119 @@
+//! `gentoomuch freshroot [-- COMMAND]`
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use gentoomuch::build::{FreshrootOptions, UserBind};
+use gentoomuch::sandbox::Exit;
+use gentoomuch::sandbox::plan::Network;
+
+use super::Outcome;
+use crate::context::Context;
+use crate::report::{Failure, Kind};
+use crate::shop::Shop;
+
+/// Open a throw-away session on the builder: a shell, or one command
+///
+/// Everything but binary packages built in it is gone afterwards, unless it is kept. The exit code is the command's own; 125 says
+/// that gentoomuch itself failed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch freshroot
+  gentoomuch freshroot -- emerge app-misc/hello
+  gentoomuch freshroot --keep with-hello -- emerge app-misc/hello
+  gentoomuch freshroot --from with-hello --network none -- hello
+  gentoomuch freshroot --bind ~/src:/mnt/src:ro -- make -C /mnt/src check")]
+pub(crate) struct Args {
+    /// The profile [default: the one set with `gentoomuch profile set`]
+    #[arg(long)]
+    profile: Option<String>,
+    /// Start from what was kept under this name
+    #[arg(long, value_name = "NAME", conflicts_with = "profile")]
+    from: Option<String>,
+    /// Keep the result under this name
+    #[arg(long, value_name = "NAME")]
+    keep: Option<String>,
+    /// Show a directory of the host in the session; may be given several times
+    #[arg(long, value_name = "SRC:DST[:ro]")]
+    bind: Vec<String>,
+    /// Which network the session sees
+    #[arg(long, value_enum, default_value_t = NetworkArg::Host)]
+    network: NetworkArg,
+    /// Publish packages built in it into the release pool
+    #[arg(long)]
+    promote: bool,
+    /// Print each step that would make the session, and stop
+    #[arg(long)]
+    print_plan: bool,
+    /// The command and its arguments [default: a login shell]
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Which network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NetworkArg {
+    /// The host's
+    Host,
+    /// Its own, with nothing but loopback
+    None,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let options = FreshrootOptions {
+        profile: args.profile.clone(),
+        from: args.from.clone(),
+        keep: args.keep.clone(),
+        binds: args.bind.iter().map(|text| parse_bind(text, context)).collect::<Result<_, _>>()?,
+        network: match args.network {
+            NetworkArg::Host => Network::Host,
+            NetworkArg::None => Network::None,
+        },
+        promote: args.promote,
+        command: args.command.clone(),
+        terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+    };
+    around(args, context, &options).map_err(|failure| if args.print_plan { failure } else { failure.around_command() })
+}
+
+fn around(args: &Args, context: &Context, options: &FreshrootOptions) -> Outcome {
+    let shop = Shop::open(context)?;
+    let engine = shop.engine(None);
+    if args.print_plan {
+        let plan = engine.freshroot_plan(options)?;
+        crate::table::print(&format!("{plan}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ended = engine.freshroot(options)?;
+    Ok(match ended.exit {
+        Exit::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
+        Exit::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(255)),
+    })
+}
+
+/// Reads `SRC:DST[:ro]`.
+fn parse_bind(text: &str, context: &Context) -> Result<UserBind, Failure> {
+    let wrong = |why: &str| {
+        Failure::message(Kind::Usage, format!("`--bind {text}`: {why}"))
+            .hint("write `SRC:DST` or `SRC:DST:ro`, DST an absolute path in the session")
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, read_only) = match parts.as_slice() {
+        [source, target] => (source, target, false),
+        [source, target, "ro"] => (source, target, true),
+        [source, target, "rw"] => (source, target, false),
+        _ => return Err(wrong("not of the form `SRC:DST[:ro]`")),
+    };
+    let target = PathBuf::from(target);
+    if !target.is_absolute() || target.components().any(|part| part.as_os_str() == "..") || target == Path::new("/") {
+        return Err(wrong("the place in the session must be an absolute path below `/`"));
+    }
+    let source = context.path(Path::new(source));
+    if !source.exists() {
+        return Err(wrong("the source does not exist"));
+    }
+    Ok(UserBind { source, target, read_only })
+}

@@ -1,0 +1,99 @@
+//! `gentoomuch stage build NAME`
+
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use gentoomuch::archive::Format;
+use gentoomuch::build::StageOptions;
+
+use super::Outcome;
+use crate::context::Context;
+use crate::shop::Shop;
+use crate::table::human_bytes;
+
+/// Build stage4s
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(Build),
+}
+
+/// Build a stage4 and export it as a signed tarball
+///
+/// The stage3 definition it names is built on the profile's stage3 first, and shared with every other stage4 that names it. What has
+/// not changed since the last build is reused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch stage build web
+  gentoomuch stage build --format tar.zst --no-sign web")]
+struct Build {
+    /// The stage4 definition
+    name: String,
+    /// Form of the archive [default: `format` of the definition, or tar.xz]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// Do not sign the artifact
+    #[arg(long)]
+    no_sign: bool,
+    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<u32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Form of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// Smallest
+    #[value(name = "tar.xz")]
+    TarXz,
+    /// Quickest
+    #[value(name = "tar.zst")]
+    TarZst,
+    /// Most widely read
+    #[value(name = "tar.gz")]
+    TarGz,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let Command::Build(args) = &args.command;
+    let config = context.config()?;
+    let shop = Shop::open(context)?;
+    let options = StageOptions {
+        name: args.name.clone(),
+        format: args.format.map(|format| match format {
+            FormatArg::TarXz => Format::TarXz,
+            FormatArg::TarZst => Format::TarZst,
+            FormatArg::TarGz => Format::TarGz,
+        }),
+        gpg: if args.no_sign { None } else { Some(context.gpg()) },
+    };
+    let built = shop.engine(context.jobs(args.jobs, &config)?).stage_build(&config, &options)?;
+    context.progress.clear();
+    if args.json {
+        crate::table::print_json(&built)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reused = |yes| if yes { "  (unchanged)" } else { "" };
+    let artifact = &built.artifact;
+    crate::table::print(&format!(
+        "stage4    {}\nstate     {}{}\nartifact  {}{}\nsize      {}, {} entries\nsigned    {}\n",
+        built.name,
+        built.state,
+        reused(built.state_reused),
+        artifact.path.display(),
+        reused(artifact.reused),
+        human_bytes(artifact.size_bytes),
+        artifact.entries,
+        artifact.signed_by.as_deref().unwrap_or("no"),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

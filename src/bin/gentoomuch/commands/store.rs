@@ -1,0 +1,242 @@
+//! `gentoomuch store ls|show|du|seal|verify`
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use gentoomuch::store::{DeepReport, ListReport, SessionStatus, Severity, ShowReport};
+
+use super::Outcome;
+use crate::context::Context;
+use crate::report::{Failure, Kind};
+use crate::shop::Shop;
+use crate::table::{Table, human_bytes, print, print_json};
+
+/// Look at the store: layers, build states, names, sizes; seal and verify it
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List names, build states, tree snapshots and sessions
+    #[command(after_help = "Example:\n  gentoomuch store ls --json")]
+    Ls {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one build state: where it came from, its layers
+    #[command(
+        after_help = "Examples:\n  gentoomuch store show profile/server/gentoomuch/builder\n  gentoomuch store show 'stage4/web@{1}'"
+    )]
+    Show {
+        /// A name, `NAME@{N}`, or the beginning of an id
+        state: String,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what takes how much of the disk: shared and own bytes
+    #[command(after_help = "Example:\n  gentoomuch store du")]
+    Du {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Record digests of layers, so that `verify --deep` can tell whether they changed
+    #[command(after_help = "Examples:\n  gentoomuch store seal\n  gentoomuch store seal profile/server/upstream")]
+    Seal {
+        /// Names or ids of build states [default: all layers]
+        states: Vec<String>,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that everything in the store fits together
+    #[command(after_help = "Example:\n  gentoomuch store verify --deep")]
+    Verify {
+        /// Read every file of sealed layers and compare
+        #[arg(long)]
+        deep: bool,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let shop = Shop::open(context)?;
+    match &args.command {
+        Command::Ls { json } => {
+            let list = shop.store.list()?;
+            if *json { print_json(&list)? } else { print(&render_list(&list))? }
+        }
+        Command::Show { state, json } => {
+            let report = shop.store.show(state)?;
+            if *json { print_json(&report)? } else { print(&render_show(&report))? }
+        }
+        Command::Du { json } => disk_usage(&shop, *json)?,
+        Command::Seal { states, json } => seal(&shop, states, *json)?,
+        Command::Verify { deep, json } => return verify(&shop, *deep, *json),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn or_dash(words: &[String]) -> String {
+    if words.is_empty() { "-".to_owned() } else { words.join(" ") }
+}
+
+fn render_list(list: &ListReport) -> String {
+    if list.refs.is_empty() && list.states.is_empty() && list.trees.is_empty() {
+        return "the store is empty\n".to_owned();
+    }
+    let mut sections = Vec::new();
+    let mut table = Table::new(&["STATE", "CREATED", ">LAYERS", "NAMES"]);
+    for state in &list.states {
+        table.row([state.id.to_string(), state.created.clone(), state.layers.to_string(), or_dash(&state.refs)]);
+    }
+    if !list.states.is_empty() {
+        sections.push(table.render());
+    }
+    let mut table = Table::new(&["TREE", "CREATED", "NAMES"]);
+    for tree in &list.trees {
+        table.row([tree.id.to_string(), tree.created.clone(), or_dash(&tree.refs)]);
+    }
+    if !list.trees.is_empty() {
+        sections.push(table.render());
+    }
+    let mut table = Table::new(&["SESSION", "CREATED", "PURPOSE", "STATUS"]);
+    for session in &list.sessions {
+        table.row([session.id.to_string(), session.created.clone(), session.purpose.to_string(), status(&session.status)]);
+    }
+    if !list.sessions.is_empty() {
+        sections.push(table.render());
+    }
+    sections.join("\n")
+}
+
+fn render_show(report: &ShowReport) -> String {
+    let state = &report.state;
+    let mut text = format!(
+        "state    {}\nnames    {}\ncreated  {}\nparent   {}\nkey      {}\n",
+        state.id,
+        or_dash(&report.refs),
+        state.created,
+        state.parent.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        state.key
+    );
+    for layer in &report.layer_rows {
+        let sealed = layer.digest.as_deref().unwrap_or("unsealed");
+        text.push_str(&format!("layer    {}  {}  {sealed}\n", layer.id, layer.purpose));
+    }
+    for child in &report.children {
+        text.push_str(&format!("child    {child}\n"));
+    }
+    let origin = serde_json::to_string_pretty(&state.origin).unwrap_or_default();
+    text.push_str(&format!("origin   {}\n", origin.replace('\n', "\n         ")));
+    text
+}
+
+fn disk_usage(shop: &Shop<'_>, json: bool) -> Result<(), Failure> {
+    let usage = shop.store.disk_usage(&shop.launcher)?;
+    if json {
+        return Ok(print_json(&usage)?);
+    }
+    let mut table = Table::new(&["STATE", ">TOTAL", ">SHARED", ">OWN", "NAMES"]);
+    for state in &usage.states {
+        table.row([
+            state.id.to_string(),
+            human_bytes(state.total_bytes),
+            human_bytes(state.shared_bytes),
+            human_bytes(state.own_bytes),
+            or_dash(&state.refs),
+        ]);
+    }
+    let sessions: u64 = usage.sessions.values().map(|tree| tree.bytes).sum();
+    let trees: u64 = usage.trees.values().map(|tree| tree.bytes).sum();
+    let mut text = if usage.states.is_empty() { String::new() } else { table.render() + "\n" };
+    text.push_str(&format!(
+        "trees     {}\nsessions  {}\ntotal     {}\n",
+        human_bytes(trees),
+        human_bytes(sessions),
+        human_bytes(usage.total_bytes)
+    ));
+    Ok(print(&text)?)
+}
+
+fn seal(shop: &Shop<'_>, states: &[String], json: bool) -> Result<(), Failure> {
+    let mut layers = Vec::new();
+    if states.is_empty() {
+        layers.extend(shop.store.layers()?.into_iter().map(|layer| layer.id));
+    }
+    for text in states {
+        layers.extend(shop.store.show(text)?.state.layers);
+    }
+    layers.sort();
+    layers.dedup();
+    let mut reports = Vec::new();
+    for layer in &layers {
+        reports.push(shop.store.seal(layer, &shop.launcher)?);
+    }
+    if json {
+        return Ok(print_json(&reports)?);
+    }
+    let mut table = Table::new(&["LAYER", ">FILES", ">SIZE", "DIGEST"]);
+    for report in &reports {
+        let sealed = &report.sealed;
+        table.row([report.id.to_string(), sealed.files.to_string(), human_bytes(sealed.bytes), sealed.digest.clone()]);
+    }
+    Ok(print(&if reports.is_empty() { "nothing to seal\n".to_owned() } else { table.render() })?)
+}
+
+fn status(status: &SessionStatus) -> String {
+    match status {
+        SessionStatus::Active => "active".to_owned(),
+        SessionStatus::Suspended { note, .. } => format!("suspended: {note}"),
+    }
+}
+
+fn render_deep(contents: &DeepReport) -> String {
+    let mut text = format!("contents  {} layers as sealed, {} different\n", contents.good.len(), contents.different.len());
+    for layer in &contents.different {
+        text.push_str(&format!("error     layer {} has {} differences\n", layer.layer, layer.count));
+        for difference in &layer.first {
+            text.push_str(&format!("          {}: {}\n", difference.path, difference.what));
+        }
+    }
+    for layer in &contents.unsealed {
+        text.push_str(&format!("unsealed  {layer}\n"));
+    }
+    text
+}
+
+fn verify(shop: &Shop<'_>, deep: bool, json: bool) -> Outcome {
+    let report = shop.store.verify()?;
+    let contents = if deep { Some(shop.store.verify_deep(&shop.launcher, 20, |_| {})?) } else { None };
+    let clean = report.is_clean() && contents.as_ref().is_none_or(|contents| contents.different.is_empty());
+    if json {
+        print_json(&serde_json::json!({ "clean": clean, "structure": report, "contents": contents }))?;
+    } else {
+        let mut text = format!(
+            "checked   {} names, {} states, {} layers, {} trees\n",
+            report.refs, report.states, report.layers, report.trees
+        );
+        for finding in &report.findings {
+            let severity = if finding.severity() == Severity::Error { "error" } else { "note" };
+            text.push_str(&format!("{severity:<9} {finding}\n          {}\n", finding.remedy()));
+        }
+        if let Some(contents) = &contents {
+            text.push_str(&render_deep(contents));
+        }
+        text.push_str(if clean { "clean     yes\n" } else { "clean     no\n" });
+        print(&text)?;
+    }
+    if clean {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(Failure::message(Kind::Verification, "the store is not as it should be").hint("each finding above says what to do"))
+    }
+}

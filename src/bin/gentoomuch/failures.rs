@@ -1,0 +1,218 @@
+//! Each library error's kind and hints: the table behind `report.rs`.
+
+use std::error::Error as StdError;
+
+use gentoomuch::portage::emerge::Failure as EmergeFailure;
+use gentoomuch::sandbox::UserNamespaceBlock;
+use gentoomuch::sandbox::idmap::IdMapError;
+use gentoomuch::{archive, build, config, sandbox, store};
+
+use crate::report::{Failure, Kind};
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        let hint = match &error {
+            config::Error::Missing(_) => Some("choose one with `--config DIR`, or start from the shipped `config/`".to_owned()),
+            config::Error::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            config::Error::Unknown { known, .. } if known.is_empty() => Some("there are none".to_owned()),
+            config::Error::Unknown { known, .. } => Some(format!("there are: {}", known.join(", "))),
+            _ => None,
+        };
+        let failure = Self::new(Kind::Config, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        use store::Error as E;
+        if matches!(error, E::InMap { .. })
+            && let Some(sandbox) = StdError::source(&error).and_then(|source| source.downcast_ref::<sandbox::Error>())
+        {
+            let (kind, hints) = sandbox_words(sandbox);
+            return hints.into_iter().fold(Self::new(kind, error), Self::hint);
+        }
+        let (kind, hint) = match &error {
+            E::NoSuchRef { .. }
+            | E::NoSuchRefEntry { .. }
+            | E::NoSuchState(_)
+            | E::NoSuchLayer(_)
+            | E::NoSuchTree(_)
+            | E::Ambiguous { .. } => (Kind::Usage, Some("`gentoomuch store ls` shows what there is")),
+            E::Name { .. } | E::Id { .. } => (Kind::Usage, None),
+            E::Busy(_) => (Kind::Other, Some("leave out `--no-wait` to wait for it")),
+            E::Cancelled { .. } => (Kind::Interrupted, None),
+            E::IdMapChanged { .. } => (
+                Kind::Host,
+                Some(
+                    "ask the administrator to restore the range in `/etc/subuid` and `/etc/subgid`, or use another `--data` directory",
+                ),
+            ),
+            E::NotOwner { .. } => (Kind::Other, Some("choose a directory of your own with `--data`")),
+            E::WriteBack { .. } => (Kind::Other, Some("free some space, check the disk, and repeat the command")),
+            E::Damaged { .. } | E::DamagedRef { .. } => (Kind::Other, Some("`gentoomuch store verify` tells what is affected")),
+            E::Version { .. } => (Kind::Other, Some("use the program that made it, or another `--data` directory")),
+            _ => (Kind::Other, None),
+        };
+        let failure = Self::new(kind, error).space_hint();
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// Kind and hints of a sandbox that could not be made.
+fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
+    use sandbox::Error as E;
+    let one = |hint: &str| vec![hint.to_owned()];
+    match error {
+        E::IdMap(error) => (Kind::Host, one(id_map_hint(error))),
+        E::UserNamespace { block, .. } | E::Namespaces { block, .. } => (Kind::Host, vec![block_hint(*block), doctor_hint()]),
+        E::MapToolMissing { .. } => (
+            Kind::Host,
+            one(
+                "as the administrator: install `uidmap` (Debian, Ubuntu), `shadow-utils` (Fedora), `shadow` (openSUSE, Arch) or `sys-apps/shadow` (Gentoo)",
+            ),
+        ),
+        E::MapToolPowerless { program, .. } => {
+            (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.display())])
+        }
+        E::MapRefused { .. } => (Kind::Host, one("compare the range with your lines in `/etc/subuid` and `/etc/subgid`")),
+        E::Overlay { .. } => (
+            Kind::Host,
+            vec![
+                "put the data directory on ext4, xfs, btrfs or tmpfs with `--data` or `GENTOOMUCH_DATA`".to_owned(),
+                doctor_hint(),
+            ],
+        ),
+        E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } | E::MapWrite { .. } => (Kind::Host, vec![doctor_hint()]),
+        E::CommandNotFound { .. } | E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
+        E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory; repeat the command")),
+        E::Task { failure, .. } => match failure.kind.as_str() {
+            "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
+            "archive-damaged" => (Kind::Verification, one("fetch the file again")),
+            "archive-unmapped-owner" => (Kind::Host, one("ask the administrator for 65536 subordinate ids")),
+            _ => (Kind::Other, Vec::new()),
+        },
+        _ => (Kind::Other, Vec::new()),
+    }
+}
+
+fn doctor_hint() -> String {
+    "`gentoomuch doctor` checks everything".to_owned()
+}
+
+fn block_hint(block: UserNamespaceBlock) -> String {
+    match block {
+        UserNamespaceBlock::MaxIsZero => "as the administrator: `sysctl -w user.max_user_namespaces=65536`",
+        UserNamespaceBlock::CloneDisabled => "as the administrator: `sysctl -w kernel.unprivileged_userns_clone=1`",
+        UserNamespaceBlock::AppArmor => {
+            "as the administrator: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or an AppArmor profile with `userns`"
+        }
+        UserNamespaceBlock::Unknown => "in a container: start it with `--security-opt seccomp=unconfined`",
+    }
+    .to_owned()
+}
+
+/// What to do about missing subordinate ids.
+pub(crate) fn id_map_hint(error: &IdMapError) -> &'static str {
+    match error {
+        IdMapError::NoRange { .. } | IdMapError::Read { .. } => {
+            "as the administrator: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (any free range will do)"
+        }
+        _ => "as the administrator: correct that line; see subuid(5)",
+    }
+}
+
+impl From<IdMapError> for Failure {
+    fn from(error: IdMapError) -> Self {
+        let hint = id_map_hint(&error);
+        Self::new(Kind::Host, error).about("this host cannot sandbox").hint(hint).hint(doctor_hint())
+    }
+}
+
+impl From<sandbox::Error> for Failure {
+    fn from(error: sandbox::Error) -> Self {
+        let (kind, hints) = sandbox_words(&error);
+        hints.into_iter().fold(Self::new(kind, error).space_hint(), Self::hint)
+    }
+}
+
+impl From<archive::Error> for Failure {
+    fn from(error: archive::Error) -> Self {
+        Self::new(Kind::Other, error).space_hint()
+    }
+}
+
+impl From<build::Error> for Failure {
+    fn from(error: build::Error) -> Self {
+        use build::Error as E;
+        match error {
+            E::Config(error) => error.into(),
+            E::Store(error) => error.into(),
+            E::Sandbox(error) => error.into(),
+            E::Untrusted(error) => crate::commands::verify_failure(error),
+            E::Emerge { failure, log, resumable } => emerge(&failure, &log.display().to_string(), resumable),
+            E::Command { ref log, ref last_lines, .. } => {
+                let (log, last_lines) = (log.display().to_string(), last_lines.clone());
+                let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
+                failure.hint(format!("the whole output is in {log}")).hint("correct the cause and repeat the command to go on")
+            }
+            E::Interrupted { resumable } => {
+                let failure = Self::new(Kind::Interrupted, error);
+                if resumable { failure.hint("repeat the command to go on where it stopped") } else { failure }
+            }
+            E::NoProfile { ref known, .. } => {
+                let known = known.join(", ");
+                let failure = Self::new(Kind::Usage, error).hint("make it with `gentoomuch bootstrap PROFILE STAGE3`");
+                if known.is_empty() { failure } else { failure.hint(format!("there are: {known}")) }
+            }
+            E::NoDefaultProfile => Self::new(Kind::Usage, error)
+                .hint("name one with `--profile`, or make one with `gentoomuch bootstrap PROFILE STAGE3`"),
+            E::NoTree => Self::new(Kind::Usage, error).hint("import one with `gentoomuch sync --from FILE|DIR`"),
+            E::NoPortageProfile { .. } => Self::new(Kind::Config, error).hint("`profiles/profiles.desc` of the tree lists them"),
+            E::NotATree { .. } => Self::new(Kind::Usage, error),
+            E::Cpu { ref reasons, .. } => {
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                let failure = reasons.into_iter().fold(Self::new(Kind::Config, error), Self::detail);
+                failure.hint("build it on a machine that has them, or choose another `cpu` for the definition")
+            }
+            E::Sign(ref sign) => {
+                let (hint, lines) = (sign.hint(), sign.last_lines().to_vec());
+                let failure = lines.into_iter().fold(Self::new(Kind::Usage, error), Self::detail);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            E::NoKept { ref known, .. } => {
+                let known = known.join(", ");
+                let failure = Self::new(Kind::Usage, error).hint("keep a session with `gentoomuch freshroot --keep NAME`");
+                if known.is_empty() { failure } else { failure.hint(format!("there are: {known}")) }
+            }
+            E::KeptExists { .. } => Self::new(Kind::Usage, error).hint("choose another name"),
+            E::Name { .. } => Self::new(Kind::Usage, error).hint("letters, digits and `._+-`, not beginning with `.` or `-`"),
+            E::Hooks(_) => Self::new(Kind::Config, error),
+            other => Self::new(Kind::Other, other).space_hint(),
+        }
+    }
+}
+
+fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {
+    let mut shown = Failure::new(Kind::Emerge, failure.to_string());
+    for line in failure.explanation.iter().chain(&failure.last_lines) {
+        shown = shown.detail(line.clone());
+    }
+    for proposal in &failure.proposals {
+        shown = shown.detail(format!("proposed for `{}`:", proposal.file));
+        for line in &proposal.lines {
+            shown = shown.detail(format!("  {line}"));
+        }
+    }
+    shown = shown.hint(format!("the whole output is in {log}"));
+    if resumable { shown.hint("correct the cause and repeat the command to go on where it stopped") } else { shown }
+}

@@ -1,0 +1,87 @@
+//! Opens what commands that build or look at the store need: the id map, the store, the sandbox's launcher, Ctrl-C.
+
+use std::fs;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use gentoomuch::build::{Engine, Settings};
+use gentoomuch::host;
+use gentoomuch::sandbox::{HelperSource, IdMap, Interrupt, Launcher};
+use gentoomuch::store::Store;
+
+use crate::context::Context;
+use crate::report::{Failure, Kind};
+
+/// An open store and what is needed to work with it.
+#[derive(Debug)]
+pub(crate) struct Shop<'a> {
+    context: &'a Context,
+    pub(crate) store: Store,
+    pub(crate) launcher: Launcher,
+    pub(crate) interrupt: Interrupt,
+}
+
+impl<'a> Shop<'a> {
+    /// Checks the host cheaply, opens the store (making it if need be) and removes what killed runs left.
+    pub(crate) fn open(context: &'a Context) -> Result<Self, Failure> {
+        let idmap = id_map(context)?;
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        let store = Store::open_as(&context.places.store(), &idmap, &command)?;
+        let launcher = Launcher::new(HelperSource::CurrentExe, store.idmap().clone())?.search_in(context.search_path());
+        let interrupt = Interrupt::install()?;
+        let recovered = store.recover(&launcher)?;
+        if !recovered.is_nothing() {
+            tracing::info!(?recovered, "removed what killed runs have left");
+        }
+        Ok(Self { context, store, launcher, interrupt })
+    }
+
+    /// The workflows.
+    pub(crate) fn engine(&self, jobs: Option<u32>) -> Engine<'_> {
+        Engine {
+            places: &self.context.places,
+            store: &self.store,
+            launcher: &self.launcher,
+            observer: self.context.progress.as_ref(),
+            interrupt: &self.interrupt,
+            settings: Settings {
+                jobs: jobs.unwrap_or_else(processors),
+                processors: processors(),
+                arch: host_arch().to_owned(),
+                no_wait: self.context.global.no_wait,
+                resolv_conf: fs::read_to_string("/etc/resolv.conf").ok(),
+                cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
+                source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
+                term: std::env::var("TERM").ok(),
+            },
+        }
+    }
+}
+
+fn processors() -> u32 {
+    available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+}
+
+/// Gentoo's keyword for this machine.
+pub(crate) fn host_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64",
+        "riscv64" => "riscv",
+        "loongarch64" => "loong",
+        "s390x" => "s390",
+        other => other,
+    }
+}
+
+/// The user's id map, after the cheap part of `doctor`.
+pub(crate) fn id_map(context: &Context) -> Result<IdMap, Failure> {
+    let user = context.user()?;
+    let ids = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
+    host::precheck(Path::new("/"), &context.search_path()).map_err(|problem| {
+        let hint = problem.remedy();
+        Failure::new(Kind::Host, problem).about("this host cannot sandbox").hint(hint).hint("`gentoomuch doctor` checks everything")
+    })?;
+    ids.map_err(Failure::from)
+}
