@@ -90,11 +90,10 @@ impl SessionConf {
     }
 
     fn features(&self, conf: &mut Conf) {
-        let mut on = BTreeSet::from(["buildpkg", "binpkg-multi-instance", "xattr", "notitles"]);
+        let mut on = BTreeSet::from(["buildpkg", "binpkg-multi-instance", "pkgdir-index-trusted", "xattr", "notitles"]);
         let mut off = BTreeSet::from([
             "binpkg-signing",
             "binpkg-request-signature",
-            "pkgdir-index-trusted",
             "merge-sync",
             "news",
             "userfetch",
@@ -120,13 +119,13 @@ impl SessionConf {
         }
         conf.comment("buildpkg: what is compiled here is never compiled twice; also for an emerge typed by hand.");
         conf.comment("binpkg-multi-instance: builds with other USE flags live side by side in a pool.");
+        conf.comment("pkgdir-index-trusted: without it Portage 3.0.83 opens every package of the pool at each start; the index is ours, and right.");
         conf.comment("xattr: file capabilities must survive the way from the image to the root.");
         conf.comment("notitles, -news: for terminals with somebody in front of them.");
         if self.observability {
             conf.comment("observability: live status below /run/portage.");
         }
         conf.comment("-binpkg-signing, -binpkg-request-signature: our own packages come from our own pool; nothing is downloaded unverified.");
-        conf.comment("-pkgdir-index-trusted: a package deleted from the pool by hand must not be believed to exist.");
         conf.comment("-compress-index: Packages.gz is for those who download from a pool.");
         conf.comment("-merge-sync: the session is synced once, when it is committed.");
         conf.comment("-userfetch, -usersync: distfiles stay the invoking user's, who must be able to delete them.");

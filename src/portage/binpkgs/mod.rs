@@ -14,6 +14,7 @@
 //!   throwaway/<same name>/            what freshroot and try built: never read by a release, unless promoted
 //! ```
 
+mod contents;
 pub mod index;
 pub mod key;
 pub mod name;

@@ -10,7 +10,9 @@
 //! that agree with a file in size and time. What a package *contains* is as trustworthy as the session that built it, which is why
 //! throw-away sessions have pools of their own.
 //!
-//! A package without a stanza is no error: Portage opens it and learns what it needs, since sessions do not trust the index blindly.
+//! Sessions trust the index, because Portage 3.0.83 otherwise opens every package at each start (it misses `USER_PATCHES` in the stanzas that
+//! it wrote itself). A package without a stanza is therefore not used, which is safe; a stanza without its package would be an error, which
+//! is why [`session_index`] leaves those out that somebody deleted by hand.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 
+use super::contents::{self, Contents};
 use super::{Error, INDEX, Index, LOCK, PackageFile, Result};
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
@@ -67,6 +70,10 @@ pub enum Reason {
     BadName,
     /// Owned by another id, and not readable.
     Unreadable,
+    /// It holds a device or a FIFO, which Portage packs but refuses to unpack.
+    HoldsDevices,
+    /// It is cut off, or no package at all.
+    Broken,
 }
 
 /// Moves what a session built into its pool. The session's processes must be gone. `now_secs` (since the epoch) becomes the index's time.
@@ -100,8 +107,8 @@ pub fn promote(
     LockedPool::lock(to, observer)?.take(source.dir.as_fd(), from, &found, Transfer::Link, now_secs)
 }
 
-/// The index for a session that sees several pools stacked, topmost first: of the stacked `Packages` files only the topmost would be seen.
-/// [`None`] when no pool has one.
+/// The index for a session that sees one pool, or several stacked, topmost first: of stacked `Packages` files only the topmost would be
+/// seen. Belongs into the session's own place before it starts. Only packages that are there are listed. [`None`] when no pool has any.
 pub fn session_index(pools: &[&Path], now_secs: i64) -> Result<Option<String>> {
     let mut merged: Option<Index> = None;
     for pool in pools {
@@ -109,7 +116,10 @@ pub fn session_index(pools: &[&Path], now_secs: i64) -> Result<Option<String>> {
             Err(e) if e.is_absent() => continue,
             dir => dir.map_err(|e| Error::read(pool, e))?,
         };
-        let index = read_index(dir.as_fd(), pool)?;
+        let mut index = read_index(dir.as_fd(), pool)?;
+        index.packages.retain(|path, stanza| {
+            rustix::fs::statat(&dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| describes(stanza, &stat))
+        });
         match &mut merged {
             None if index == Index::default() => {}
             None => merged = Some(index),
@@ -255,6 +265,11 @@ impl LockedPool {
             if (there.st_mtime, there.st_mtime_nsec) > (stat.st_mtime, stat.st_mtime_nsec) {
                 return Ok(Placed::Skipped(Reason::Older));
             }
+        }
+        match contents::examine(&file, &package.path).map_err(|e| Error::io("examine", &from, e))? {
+            Contents::Fine => {}
+            Contents::Devices => return Ok(Placed::Skipped(Reason::HoldsDevices)),
+            Contents::Broken => return Ok(Placed::Skipped(Reason::Broken)),
         }
         let parent = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(self.path.join(parent)).map_err(|e| Error::io("create", &self.path.join(parent), e))?;

@@ -1,3 +1,4 @@
+use super::super::contents::tests::package;
 use super::super::{PoolInputs, PoolKind, open_pool};
 use super::*;
 use crate::progress::Silent;
@@ -21,14 +22,18 @@ fn place() -> Place {
     Place { session, pool, _tmp: tmp }
 }
 
+/// Writes `contents`; below a package's name, a package that holds them.
 fn write(dir: &Path, path: &str, contents: &str, mtime: i64) {
+    let bytes = if path.ends_with(".gpkg.tar") && !contents.is_empty() { package(contents) } else { contents.as_bytes().to_vec() };
     let path = dir.join(path);
     std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
-    std::fs::write(&path, contents).expect("write");
+    std::fs::write(&path, bytes).expect("write");
     set_mtime(&File::options().write(true).open(&path).expect("open"), mtime, 0).expect("utimens");
 }
 
-fn stanza(path: &str, cpv: &str, size: usize, mtime: i64) -> String {
+/// `grown`: by how much the stanza lies about the size.
+fn stanza(path: &str, cpv: &str, grown: usize, mtime: i64) -> String {
+    let size = package("12345").len() + grown;
     format!("CPV: {cpv}\nMTIME: {mtime}\nPATH: {path}\nSIZE: {size}\n\n")
 }
 
@@ -44,7 +49,7 @@ const HEADER: &str = "ARCH: amd64\nVERSION: 0\n\n";
 fn packages_and_index_arrive() {
     let p = place();
     write(&p.session, HELLO, "hello", 100);
-    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(HELLO, "app-misc/hello-2.10", 5, 100)), 1);
+    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(HELLO, "app-misc/hello-2.10", 0, 100)), 1);
     let published = publish(&p.session, &p.pool, NOW, &Silent).expect("publish");
     assert_eq!(published, Published { added: vec![HELLO.to_owned()], ..Published::default() });
     assert!(!p.session.join(HELLO).exists(), "moved, not copied");
@@ -52,14 +57,14 @@ fn packages_and_index_arrive() {
     let text = std::fs::read_to_string(p.pool.join(INDEX)).expect("index");
     assert_eq!(
         text,
-        format!("ARCH: amd64\nPACKAGES: 1\nTIMESTAMP: {NOW}\nVERSION: 0\n\n{}", stanza(HELLO, "app-misc/hello-2.10", 5, 100))
+        format!("ARCH: amd64\nPACKAGES: 1\nTIMESTAMP: {NOW}\nVERSION: 0\n\n{}", stanza(HELLO, "app-misc/hello-2.10", 0, 100))
     );
     assert_eq!(std::fs::metadata(p.pool.join(INDEX)).expect("stat").mtime(), NOW);
     assert!(!p.pool.join(INCOMING).exists());
 
     // A second session adds; what the first brought stays, although its index does not name it.
     write(&p.session, LIBX, "libx!", 200);
-    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(LIBX, "dev-libs/libx-1.0", 5, 200)), 1);
+    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(LIBX, "dev-libs/libx-1.0", 0, 200)), 1);
     publish(&p.session, &p.pool, NOW + 1, &Silent).expect("publish");
     assert_eq!(index_of(&p.pool).packages.keys().collect::<Vec<_>>(), [HELLO, LIBX]);
 
@@ -81,8 +86,8 @@ fn newer_replaces_older_and_equal_is_left() {
     assert_eq!(published.replaced, [HELLO]);
     let skipped = |path: &str, reason| Skipped { path: path.to_owned(), reason };
     assert_eq!(published.skipped, [skipped("a/b/b-1-1.gpkg.tar", Reason::Older), skipped(LIBX, Reason::AlreadyThere)]);
-    let read = |path: &str| std::fs::read_to_string(p.pool.join(path)).expect("read");
-    assert_eq!((read(HELLO).as_str(), read("a/b/b-1-1.gpkg.tar").as_str()), ("new build", "newer"));
+    let read = |path: &str| std::fs::read(p.pool.join(path)).expect("read");
+    assert_eq!((read(HELLO), read("a/b/b-1-1.gpkg.tar")), (package("new build"), package("newer")));
 }
 
 #[test]
@@ -100,11 +105,13 @@ fn hostile_files_stay_where_they_are() {
     write(&p.session, "a/b/.hidden.gpkg.tar", "x", 1);
     write(&p.session, "a/reserved/reserved-1-1.gpkg.tar", "", 1);
     write(&p.session, "a/deep/er/still-1-1.gpkg.tar", "too deep", 1);
+    std::fs::write(p.session.join("a/b/b-2-1.gpkg.tar"), "no package").expect("write");
     File::create(p.session.join("a/huge-1.tbz2")).expect("create").set_len(MAX_PACKAGE_BYTES + 1).expect("sparse");
     let published = publish(&p.session, &p.pool, NOW, &Silent).expect("publish");
     let told: Vec<(String, Reason)> = published.skipped.into_iter().map(|s| (s.path, s.reason)).collect();
     let want = [
         ("a/b/.hidden.gpkg.tar", Reason::BadName),
+        ("a/b/b-2-1.gpkg.tar", Reason::Broken),
         ("a/b/c-1-1.gpkg.tar", Reason::BadName),
         ("a/fifo-1.tbz2", Reason::NotAFile),
         ("a/huge-1.tbz2", Reason::TooBig),
@@ -121,19 +128,19 @@ fn an_index_that_lies_is_not_believed() {
     let p = place();
     write(&p.session, HELLO, "hello", 100);
     let lies = [
-        stanza(HELLO, "app-misc/hello-2.10", 6, 100),
-        stanza(LIBX, "dev-libs/libx-1.0", 5, 100),
-        stanza("../../../etc/passwd", "a/b-1", 5, 100),
+        stanza(HELLO, "app-misc/hello-2.10", 1, 100),
+        stanza(LIBX, "dev-libs/libx-1.0", 0, 100),
+        stanza("../../../etc/passwd", "a/b-1", 0, 100),
     ];
     write(&p.session, INDEX, &format!("{HEADER}{}", lies.concat()), 1);
     publish(&p.session, &p.pool, NOW, &Silent).expect("publish");
     assert_eq!(index_of(&p.pool).packages.len(), 0);
     // Another package's name on a file that is there.
-    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(HELLO, "sys-devel/gcc-14", 5, 100)), 1);
+    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(HELLO, "sys-devel/gcc-14", 0, 100)), 1);
     publish(&p.session, &p.pool, NOW, &Silent).expect("publish");
     assert_eq!(index_of(&p.pool).packages.len(), 0);
     // The truth, learned by a later session that opened the package.
-    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(HELLO, "app-misc/hello-2.10", 5, 100)), 1);
+    write(&p.session, INDEX, &format!("{HEADER}{}", stanza(HELLO, "app-misc/hello-2.10", 0, 100)), 1);
     publish(&p.session, &p.pool, NOW, &Silent).expect("publish");
     assert_eq!(index_of(&p.pool).packages.len(), 1);
 }
@@ -143,7 +150,7 @@ fn a_package_deleted_by_hand_leaves_the_index() {
     let p = place();
     for (path, cpv) in [(HELLO, "app-misc/hello-2.10"), (LIBX, "dev-libs/libx-1.0")] {
         write(&p.session, path, "12345", 100);
-        write(&p.session, INDEX, &format!("{HEADER}{}", stanza(path, cpv, 5, 100)), 1);
+        write(&p.session, INDEX, &format!("{HEADER}{}", stanza(path, cpv, 0, 100)), 1);
         publish(&p.session, &p.pool, NOW, &Silent).expect("publish");
     }
     std::fs::remove_file(p.pool.join(HELLO)).expect("rm");
@@ -159,7 +166,7 @@ fn promotion_copies_what_is_chosen() {
     assert!(throwaway.parent().expect("parent").ends_with(super::super::THROWAWAY));
     write(&p.session, HELLO, "hello", 100);
     write(&p.session, LIBX, "libx!", 200);
-    let stanzas = stanza(HELLO, "app-misc/hello-2.10", 5, 100) + &stanza(LIBX, "dev-libs/libx-1.0", 5, 200);
+    let stanzas = stanza(HELLO, "app-misc/hello-2.10", 0, 100) + &stanza(LIBX, "dev-libs/libx-1.0", 0, 200);
     write(&p.session, INDEX, &format!("{HEADER}{stanzas}"), 1);
     publish(&p.session, &throwaway, NOW, &Silent).expect("publish");
     let published =
@@ -169,6 +176,9 @@ fn promotion_copies_what_is_chosen() {
     assert_eq!(index_of(&p.pool).packages.keys().collect::<Vec<_>>(), [LIBX]);
     let stacked = session_index(&[&throwaway, &p.pool, Path::new("/nonexistent/pool")], NOW).expect("index").expect("some");
     assert_eq!(Index::parse(&stacked).packages.keys().collect::<Vec<_>>(), [HELLO, LIBX]);
+    std::fs::remove_file(throwaway.join(HELLO)).expect("rm");
+    let stacked = session_index(&[&throwaway, &p.pool], NOW).expect("index").expect("some");
+    assert_eq!(Index::parse(&stacked).packages.keys().collect::<Vec<_>>(), [LIBX], "what was deleted by hand is not promised");
 }
 
 #[test]
@@ -190,7 +200,7 @@ fn a_copy_is_whole_and_keeps_its_time() {
     let pool = LockedPool::lock(&p.pool, &Silent).expect("lock");
     std::fs::create_dir_all(p.pool.join("app-misc/hello")).expect("mkdir");
     pool.copy(file, &stat, Path::new(HELLO)).expect("copy");
-    assert_eq!(std::fs::read_to_string(p.pool.join(HELLO)).expect("read"), "hello");
+    assert_eq!(std::fs::read(p.pool.join(HELLO)).expect("read"), package("hello"));
     assert_eq!(std::fs::metadata(p.pool.join(HELLO)).expect("stat").mtime(), 100);
     assert!(p.session.join(HELLO).exists());
 }

@@ -37,6 +37,8 @@ pub enum FailureKind {
     RequiredUse,
     /// A file differs from what the Manifest (or the pool's index) says.
     ManifestMismatch,
+    /// A binary package that Portage refuses to install; without it the package is built.
+    BinpkgUnusable,
     /// The file system, or a quota, is full.
     OutOfSpace,
     /// None of these; the last lines must do.
@@ -97,6 +99,10 @@ impl fmt::Display for Failure {
                 Some(file) => write!(f, "`{file}` is not the file that its Manifest describes"),
                 None => write!(f, "a file of `{package}` is not the one that its Manifest describes"),
             },
+            FailureKind::BinpkgUnusable => match &self.file {
+                Some(file) => write!(f, "the binary package `{file}` cannot be installed"),
+                None => write!(f, "the binary package of `{package}` cannot be installed"),
+            },
             FailureKind::OutOfSpace => match &self.package {
                 Some(package) => write!(f, "no space left while `{package}` was built"),
                 None => f.write_str("no space left"),
@@ -122,6 +128,7 @@ pub struct Evidence {
     fetch_file: Option<String>,
     mismatch: Option<String>,
     expect_mismatch_file: bool,
+    unusable_binpkg: Option<String>,
     no_space: bool,
     merging: bool,
     resolution: Option<FailureKind>,
@@ -242,6 +249,9 @@ impl Evidence {
     }
 
     fn manifest(&mut self, line: &str) {
+        if let Some((path, _)) = line.strip_prefix("!!! Error extracting '").and_then(|rest| rest.split_once('\'')) {
+            self.unusable_binpkg.get_or_insert_with(|| sanitize_line(path.as_bytes(), 400));
+        }
         let mut name = |file: &str| {
             self.mismatch.get_or_insert_with(|| sanitize_line(file.as_bytes(), 400));
         };
@@ -336,6 +346,7 @@ impl Evidence {
         let file = match kind {
             FailureKind::ManifestMismatch => self.mismatch,
             FailureKind::FetchFailed => self.fetch_file,
+            FailureKind::BinpkgUnusable => self.unusable_binpkg,
             _ => None,
         };
         let mut explanation = if by_dependencies { self.explanation } else { Vec::new() };
@@ -352,6 +363,8 @@ impl Evidence {
             FailureKind::OutOfSpace
         } else if self.death.is_some() {
             FailureKind::BuildFailed
+        } else if self.unusable_binpkg.is_some() {
+            FailureKind::BinpkgUnusable
         } else if self.mismatch.is_some() {
             FailureKind::ManifestMismatch
         } else if self.fetch_package.is_some() || self.fetch_file.is_some() {

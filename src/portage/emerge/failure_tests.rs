@@ -8,6 +8,58 @@ fn failure_of(output: &str, log: Option<&str>) -> Failure {
     evidence.into_failure(|_| log.map(|text| text.as_bytes().to_vec()))
 }
 
+/// Each real transcript, what it must be understood as, and in which words.
+#[test]
+fn real_transcripts() {
+    use FailureKind::{BinpkgUnusable, BuildFailed, FetchFailed, ManifestMismatch, OutOfSpace, RequiredUse, Unsatisfied};
+    let cases = [
+        (include_str!("transcripts/build-failed.txt"), BuildFailed, "`app-misc/broken-1.0` failed in its compile phase"),
+        (include_str!("transcripts/fetch-failed.txt"), FetchFailed, "cannot fetch `tree-2.1.0.tar.gz` for `app-text/tree-2.1.0`"),
+        (
+            include_str!("transcripts/wrong-distfile.txt"),
+            ManifestMismatch,
+            "`tree-2.1.0.tar.gz` is not the file that its Manifest describes",
+        ),
+        (include_str!("transcripts/no-space.txt"), OutOfSpace, "no space left while `app-arch/lz4-1.9.4` was built"),
+        (
+            include_str!("transcripts/binpkg-refused.txt"),
+            BinpkgUnusable,
+            "the binary package `/var/cache/binpkgs/app-misc/oddfiles/oddfiles-1.0-1.gpkg.tar` cannot be installed",
+        ),
+        (include_str!("transcripts/no-such-package.txt"), Unsatisfied, "nothing visible satisfies `app-misc/none-at-all`"),
+        (
+            include_str!("transcripts/keyword-change.txt"),
+            Unsatisfied,
+            "the configuration has to change first: `package.accept_keywords`",
+        ),
+        (include_str!("transcripts/use-change.txt"), Unsatisfied, "the configuration has to change first: `package.use`"),
+        (include_str!("transcripts/required-use.txt"), RequiredUse, "USE flags of `app-misc/greeter` contradict its REQUIRED_USE"),
+    ];
+    for (output, kind, words) in cases {
+        let failure = failure_of(output, None);
+        assert_eq!((failure.kind, failure.to_string().as_str()), (kind, words));
+    }
+}
+
+#[test]
+fn a_real_failure_shows_the_compiler_and_names_its_log() {
+    let failure = failure_of(include_str!("transcripts/build-failed.txt"), None);
+    assert_eq!(failure.build_log.as_deref(), Some(Path::new("/var/log/portage/app-misc:broken-1.0:20261122-090852.log")));
+    assert!(failure.last_lines.iter().any(|line| line.starts_with("broken.c:5:24: error:")), "{:#?}", failure.last_lines);
+    assert_eq!(failure.last_lines.last().map(String::as_str), Some(" *   emake failed"));
+    assert!(failure.last_lines.len() <= LAST_LINES && !failure.last_lines.iter().any(|line| line.starts_with(">>> Jobs:")));
+}
+
+#[test]
+fn a_real_proposal() {
+    let failure = failure_of(include_str!("transcripts/use-change.txt"), None);
+    assert_eq!(failure.proposals.len(), 1);
+    assert_eq!(failure.proposals[0].lines.last().map(String::as_str), Some(">=dev-libs/greet-1.0 static-libs"));
+    assert!(!failure.explanation.iter().any(|line| line.contains("autounmask-write") || line.contains("experimental")));
+    let log = failure_of(include_str!("transcripts/wrong-distfile.txt"), None).build_log;
+    assert!(log.is_some(), "named although a count stands between the two lines that name it");
+}
+
 const BROKEN: &str = "\
 >>> Verifying ebuild manifests
 >>> Emerging (1 of 1) app-misc/broken-1::testbed

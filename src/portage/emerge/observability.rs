@@ -157,6 +157,15 @@ mod tests {
     }
 
     #[test]
+    fn reads_a_real_snapshot() {
+        let (_dir, status) = status_with(&[("emerge-1.json", include_str!("transcripts/snapshot.json"))]);
+        let got = status.poll().expect("a snapshot");
+        let running: Vec<String> = got.running.iter().map(|t| format!("{} {} {}", t.cpv, t.phase, t.elapsed_secs)).collect();
+        assert_eq!((got.done, got.total), (0, 2));
+        assert_eq!(running, ["app-misc/slow-1.0 configure 5", "app-text/tree-2.1.0 unpack 2"]);
+    }
+
+    #[test]
     fn what_is_not_a_snapshot_is_ignored() {
         let other = snapshot(5.0, 1, "").replace("\"snapshot\"", "\"something new\"");
         let (dir, status) = status_with(&[

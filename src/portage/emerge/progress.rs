@@ -260,6 +260,27 @@ mod tests {
         }
     }
 
+    /// A whole run: never backwards, everything done, nothing left running.
+    #[test]
+    fn real_transcripts() {
+        for (output, total) in
+            [(include_str!("transcripts/world-from-source.txt"), 6), (include_str!("transcripts/resumed.txt"), 2)]
+        {
+            let (mut progress, now) = (Progress::new(), Instant::now());
+            let (mut seen, mut most_running) = (Vec::new(), 0);
+            for line in output.lines() {
+                if progress.line(line, now) {
+                    let status = progress.status(now);
+                    seen.push(status.done);
+                    most_running = most_running.max(status.running.len());
+                    assert_eq!(status.total, total);
+                }
+            }
+            assert!(seen.is_sorted() && most_running > 0, "{seen:?}");
+            assert_eq!(short(&progress.status(now)), format!("{total}/{total} []"));
+        }
+    }
+
     #[test]
     fn a_fetch_run_advances_with_its_successor() {
         let (mut progress, now) = (Progress::new(), Instant::now());

@@ -61,6 +61,8 @@ pub struct Request {
     pub load: Option<f32>,
     /// Use binary packages of the pool.
     pub usepkg: bool,
+    /// But not of these (`category/name`): built whatever the pool has.
+    pub usepkg_exclude: Vec<String>,
     /// Keep what is built as binary packages.
     pub buildpkg: bool,
     /// Colours in the output, for a terminal that shows it unread by us.
@@ -84,7 +86,7 @@ pub enum Error {
 impl Request {
     /// `goal`, with binary packages used and made, and one job.
     pub fn new(goal: Goal, mode: Mode) -> Self {
-        Self { goal, mode, jobs: 1, load: None, usepkg: true, buildpkg: true, color: false }
+        Self { goal, mode, jobs: 1, load: None, usepkg: true, usepkg_exclude: Vec::new(), buildpkg: true, color: false }
     }
 
     /// The same request, going only as far as `mode`: fetch and build of one goal work on the same merge list.
@@ -118,6 +120,9 @@ impl Request {
             argv.push(format!("--load-average={load:.1}"));
         }
         argv.push(format!("--usepkg={}", yn(self.usepkg)));
+        for atom in &self.usepkg_exclude {
+            argv.push(format!("--usepkg-exclude={}", checked(atom)?));
+        }
         argv.push(format!("--buildpkg={}", yn(self.buildpkg)));
         match self.mode {
             Mode::Run => {}
@@ -214,6 +219,13 @@ mod tests {
         let argv = |mode| Request::new(Goal::Depclean, mode).argv().expect("no atoms").join(" ");
         assert_eq!(argv(Mode::Run), "emerge --color=n --ask=n --nospinner --depclean");
         assert_eq!(argv(Mode::Pretend), "emerge --color=n --ask=n --nospinner --depclean --pretend");
+    }
+
+    #[test]
+    fn packages_that_are_built_whatever_the_pool_has() {
+        let request =
+            Request { usepkg_exclude: vec!["a/b".to_owned(), "c/d".to_owned()], ..Request::new(Goal::RebuildWorld, Mode::Run) };
+        assert!(request.argv().expect("valid").join(" ").contains(" --usepkg-exclude=a/b --usepkg-exclude=c/d "));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod tests {
     fn only_a_complete_entry_counts() {
         let whole = r#"{"ldpath": {}, "resume": {"favorites": ["@world"], "mergelist": [["ebuild", "/", "app-misc/hello-2.10", "merge"]], "myopts": {"--jobs": 2}}}"#;
         assert!(resumable(whole.as_bytes()));
+        assert!(resumable(include_bytes!("transcripts/mtimedb.json")), "of a run that was killed");
         let cases = [
             ("", "empty file"),
             ("{", "truncated"),

@@ -1,0 +1,157 @@
+//! What is in a binary package, as far as it decides whether Portage will install it again.
+//!
+//! ```text
+//! NAME.gpkg.tar       a tar of:
+//!   PF/gpkg-1
+//!   PF/metadata.tar.zst
+//!   PF/image.tar.zst      the installed files
+//!   PF/Manifest
+//! ```
+//!
+//! Portage packs devices and FIFOs and refuses to unpack them (`portage/gpkg.py`, `_check_member`): such a package in a pool would fail every
+//! later build that uses it, so it must not get there. Without it the package is built again, which works.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+
+use tar::{Archive, EntryType};
+
+/// Packages unpack to far less; a bomb does not.
+const MAX_UNPACKED_BYTES: u64 = 64 << 30;
+/// The largest window that zstd knows; `BINPKG_COMPRESS_FLAGS=--long=31` makes such.
+const MAX_WINDOW_LOG: u32 = 31;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// Nothing that speaks against it (or a format that is not looked into).
+    Fine,
+    /// A device or FIFO among the files.
+    Devices,
+    /// Not what its name says, or cut off.
+    Broken,
+}
+
+/// Looks into the package `file`, named `path`. Leaves its offset at the start.
+pub(super) fn examine(file: &File, path: &str) -> io::Result<Contents> {
+    if !path.ends_with(".gpkg.tar") {
+        return Ok(Contents::Fine);
+    }
+    let found = examine_gpkg(file);
+    let mut file = file;
+    file.rewind()?;
+    match found {
+        Ok(found) => Ok(found),
+        // A read error has an errno; what a decoder or the tar reader complains about is the package.
+        Err(e) if e.raw_os_error().is_some() => Err(e),
+        Err(error) => {
+            tracing::debug!(path, %error, "not a binary package that could be read");
+            Ok(Contents::Broken)
+        }
+    }
+}
+
+fn examine_gpkg(file: &File) -> io::Result<Contents> {
+    let mut outer = Archive::new(file);
+    // Raw: a hostile extended header must not be collected in memory.
+    for entry in outer.entries()?.raw(true) {
+        let entry = entry?;
+        let name = entry.path_bytes().into_owned();
+        let Some(at) = name.windows(10).position(|w| w == b"/image.tar") else { continue };
+        return match &name[at + 10..] {
+            b"" => examine_image(entry),
+            b".zst" => {
+                let mut decoder = zstd::stream::read::Decoder::new(entry)?;
+                decoder.window_log_max(MAX_WINDOW_LOG)?;
+                examine_image(decoder)
+            }
+            b".gz" => examine_image(flate2::read::MultiGzDecoder::new(entry)),
+            b".xz" => examine_image(liblzma::read::XzDecoder::new_multi_decoder(entry)),
+            // bzip2, lz4, lzip, lzop: not what our sessions write.
+            _ => Ok(Contents::Fine),
+        };
+    }
+    Ok(Contents::Broken)
+}
+
+fn examine_image(image: impl Read) -> io::Result<Contents> {
+    let mut archive = Archive::new(image.take(MAX_UNPACKED_BYTES));
+    for entry in archive.entries()?.raw(true) {
+        if matches!(entry?.header().entry_type(), EntryType::Char | EntryType::Block | EntryType::Fifo) {
+            return Ok(Contents::Devices);
+        }
+    }
+    Ok(Contents::Fine)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn image(kinds: &[EntryType]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (n, kind) in kinds.iter().enumerate() {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(*kind);
+            header.set_size(0);
+            tar.append_data(&mut header, format!("image/{n}"), io::empty()).expect("append");
+        }
+        tar.into_inner().expect("tar")
+    }
+
+    fn gpkg_with(name: &str, image: &[u8]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, data) in [("gpkg-1", &b""[..]), ("metadata.tar.zst", b"x"), (name, image), ("Manifest", b"")] {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(data.len() as u64);
+            tar.append_data(&mut header, format!("hello-2.10/{name}"), data).expect("append");
+        }
+        tar.into_inner().expect("tar")
+    }
+
+    /// A package that Portage would install, told apart by `mark`.
+    pub(in super::super) fn package(mark: &str) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(mark.len() as u64);
+        tar.append_data(&mut header, "image/mark", mark.as_bytes()).expect("append");
+        gpkg_with("image.tar", &tar.into_inner().expect("tar"))
+    }
+
+    fn found(bytes: &[u8]) -> Contents {
+        let mut file = tempfile::tempfile().expect("tempfile");
+        file.write_all(bytes).expect("write");
+        file.rewind().expect("rewind");
+        let found = examine(&file, "app-misc/hello/hello-2.10-1.gpkg.tar").expect("readable");
+        assert_eq!(file.stream_position().expect("position"), 0);
+        found
+    }
+
+    #[test]
+    fn devices_are_found_whatever_the_compression() {
+        let plain = image(&[EntryType::Directory, EntryType::Regular, EntryType::Link]);
+        for kind in [EntryType::Fifo, EntryType::Char, EntryType::Block] {
+            let devices = image(&[EntryType::Regular, kind]);
+            for (bytes, want) in [(&plain, Contents::Fine), (&devices, Contents::Devices)] {
+                assert_eq!(found(&gpkg_with("image.tar", bytes)), want);
+                assert_eq!(found(&gpkg_with("image.tar.zst", &zstd::encode_all(&bytes[..], 1).expect("zstd"))), want);
+                let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                gz.write_all(bytes).expect("gzip");
+                assert_eq!(found(&gpkg_with("image.tar.gz", &gz.finish().expect("gzip"))), want);
+                let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+                xz.write_all(bytes).expect("xz");
+                assert_eq!(found(&gpkg_with("image.tar.xz", &xz.finish().expect("xz"))), want);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_package_is_broken() {
+        let whole = zstd::encode_all(&image(&[EntryType::Regular; 40])[..], 1).expect("zstd");
+        assert_eq!(found(b"no tar at all"), Contents::Broken);
+        assert_eq!(found(&gpkg_with("other", b"")), Contents::Broken);
+        assert_eq!(found(&gpkg_with("image.tar.zst", b"no zstd")), Contents::Broken);
+        assert_eq!(found(&gpkg_with("image.tar.zst", &whole[..whole.len() / 2])), Contents::Broken);
+    }
+}
