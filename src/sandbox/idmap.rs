@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,9 @@ pub enum IdMapError {
 /// How many ids a Gentoo system wants: `nobody` is 65534.
 pub const COMFORTABLE_COUNT: u64 = 65536;
 
+/// Fixed ids (`acct-user/portage`, `nobody` of `sys-apps/baselayout`).
+const NEEDED: [(&str, u32); 2] = [("portage", 250), ("nobody", 65534)];
+
 /// The kernel accepts this many lines in a map (Linux 4.15).
 const RANGES_LIMIT: usize = 340;
 
@@ -75,6 +79,19 @@ impl IdMap {
         let uids = parse(&read(uid_file)?, user, uid, uid_file)?;
         let gids = parse(&read(gid_file)?, user, uid, gid_file)?;
         Ok(Self { uids: stack(uid, &uids), gids: stack(gid, &gids) })
+    }
+
+    /// As [`IdMap::for_user`], but asks `tool`, the path of `getsubids`, which also knows the ranges of a directory service (LDAP
+    /// through SSSD; shadow 4.10). No answer is no range.
+    pub fn from_getsubids(uid: u32, gid: u32, user: &str, tool: &Path) -> Result<Self, IdMapError> {
+        let ask = |arguments: &[&str]| {
+            let output = Command::new(tool).args(arguments).arg(user).env_clear().env("LC_ALL", "C").stdin(Stdio::null()).output();
+            let output = output.map_err(|source| IdMapError::Read { path: tool.to_owned(), source })?;
+            let ranges = parse_getsubids(&String::from_utf8_lossy(&output.stdout));
+            let none = || IdMapError::NoRange { user: user.to_owned(), path: tool.to_owned() };
+            (output.status.success() && !ranges.is_empty()).then_some(ranges).ok_or_else(none)
+        };
+        Ok(Self { uids: stack(uid, &ask(&[])?), gids: stack(gid, &ask(&["-g"])?) })
     }
 
     /// Maps 0 to the user's own ids and nothing else: what every user may do without a range, `newuidmap` or an administrator.
@@ -103,6 +120,12 @@ impl IdMap {
     pub fn count(&self) -> u64 {
         let total = |ranges: &[IdRange]| ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
         total(&self.uids).min(total(&self.gids))
+    }
+
+    /// Ids that a Gentoo system cannot do without and that this map does not hold: the name of their owner, and the id.
+    pub fn missing(&self) -> Vec<(&'static str, u32)> {
+        let here = |id: u32| outside(&self.uids, id).is_some() && outside(&self.gids, id).is_some();
+        NEEDED.into_iter().filter(|(_, id)| !here(*id)).collect()
     }
 
     /// The host's id for a user id inside.
@@ -186,7 +209,7 @@ fn parse(text: &str, user: &str, uid: u32, path: &Path) -> Result<Vec<(u32, u32)
 }
 
 /// What `getsubids` prints (shadow 4.10): `0: NAME FIRST COUNT`, one range a line. It also asks the sources of `nsswitch.conf`.
-pub fn parse_getsubids(text: &str) -> Vec<(u32, u32)> {
+fn parse_getsubids(text: &str) -> Vec<(u32, u32)> {
     text.lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace().rev();
@@ -251,6 +274,9 @@ mod tests {
         assert_eq!(map.nested().to_string(), "uid 0:0+1 1:1+65536 65537:65537+1000, gid 0:0+1 1:1+70000");
         assert_eq!(map.count(), 66537);
         assert_eq!((map.outside_uid(0), map.outside_uid(250), map.outside_uid(65537)), (Some(1000), Some(100_249), Some(300_000)));
+        assert_eq!(map.missing(), []);
+        assert_eq!(IdMap::from_ranges(1, 1, &[(100, 65533)], &[(100, 65536)]).missing(), [("nobody", 65534)]);
+        assert_eq!(IdMap::single(1, 1).missing(), [("portage", 250), ("nobody", 65534)]);
         assert_eq!((map.outside_uid(66537), map.outside_gid(70001)), (None, None));
         assert_eq!(map_file(&map.nested().gids), "0 0 1\n1 1 70000\n");
         assert_eq!(map_arguments(&map.gids), ["0", "100", "1", "1", "500000", "70000"]);
@@ -266,6 +292,19 @@ mod tests {
     fn getsubids_output() {
         assert_eq!(parse_getsubids("0: larry 100000 65536\n1: larry 300000 10\n"), [(100_000, 65536), (300_000, 10)]);
         assert_eq!(parse_getsubids("Error fetching ranges\n"), []);
+    }
+
+    #[test]
+    fn getsubids_is_asked_for_both_kinds() {
+        let dir = tempfile::tempdir().unwrap();
+        let tool = dir.path().join("getsubids");
+        let script = "#!/bin/sh\n[ \"$*\" = larry ] && echo '0: larry 100000 65536'\n[ \"$*\" = '-g larry' ] && echo '0: larry 200000 70000'\ntrue\n";
+        std::fs::write(&tool, script).unwrap();
+        std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let map = IdMap::from_getsubids(1000, 100, "larry", &tool).unwrap();
+        assert_eq!(map.to_string(), "uid 0:1000+1 1:100000+65536, gid 0:100+1 1:200000+70000");
+        let error = IdMap::from_getsubids(1001, 100, "curly", &tool).unwrap_err().to_string();
+        assert_eq!(error, format!("`curly` has no range of ids in `{}`", tool.display()));
     }
 
     #[test]

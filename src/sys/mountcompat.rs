@@ -16,15 +16,13 @@ use super::{Error, Result};
 /// The option string of `mount(2)` holds one page; what is longer is refused by the kernel without words.
 const OPTIONS_LIMIT: usize = 4095;
 
-/// Mounts an overlay by the option string; `writable` is upper directory, work directory, and whether `sync` is a no-op. Each path must be free of `:`, `,` and `\` (see [`super::overlay`], which passes
-/// `/proc/self/fd/N` for those).
+/// Mounts an overlay by the option string; `writable` is upper directory, work directory, and whether `sync` is a no-op. Each path
+/// must be free of `:`, `,` and `\` (see [`super::overlay`], which passes `/proc/self/fd/N` for those).
 pub fn mount_overlay(lower: &[String], writable: Option<&(String, String, bool)>, target: &Path) -> Result<()> {
     let mut options = format!("userxattr,lowerdir={}", lower.join(":"));
     if let Some((upper, work, volatile)) = writable {
-        options.push_str(&format!(",upperdir={upper},workdir={work}"));
-        if *volatile {
-            options.push_str(",volatile");
-        }
+        let volatile = if *volatile { ",volatile" } else { "" };
+        options = format!("{options},upperdir={upper},workdir={work}{volatile}");
     }
     let shown = format!("overlay, {}, {options}", target.display());
     if options.len() > OPTIONS_LIMIT {

@@ -40,20 +40,24 @@ impl Overlay<'_> {
             }
             None => None,
         };
-        if newest {
-            match by_context(&lower, writable.as_ref()) {
-                Ok(overlay) => {
-                    let place = open_directory(target)?;
-                    mount::attach(overlay.as_fd(), place.as_fd(), target.display())?;
-                    return Ok(overlay);
-                }
-                // `lowerdir+` came with Linux 6.5.
-                Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOSYS)) => {}
-                Err(error) => return Err(error),
-            }
+        if !newest {
+            mountcompat::mount_overlay(&lower, writable.as_ref(), target)?;
+            return open_directory(target);
         }
-        mountcompat::mount_overlay(&lower, writable.as_ref(), target)?;
-        open_directory(target)
+        match by_context(&lower, writable.as_ref()) {
+            Ok(overlay) => {
+                let place = open_directory(target)?;
+                mount::attach(overlay.as_fd(), place.as_fd(), target.display())?;
+                Ok(overlay)
+            }
+            // `lowerdir+` came with Linux 6.5. If the older call fails alike, the newer one's words say more.
+            Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOSYS)) => {
+                mountcompat::mount_overlay(&lower, writable.as_ref(), target)
+                    .map_err(|older| if older.errno() == error.errno() { error } else { older })?;
+                open_directory(target)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -65,7 +69,7 @@ pub fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
         mount::attach(tree.as_fd(), place.as_fd(), target.display())?;
         match mount::set_attributes(tree.as_fd(), Attributes { read_only: true, ..Attributes::default() }, target.display()) {
             Err(error) if error.errno() == Some(libc::ENOSYS) => {
-                mountcompat::set_read_only(tree.as_fd(), &target.display().to_string())?
+                mountcompat::set_read_only(tree.as_fd(), &target.display().to_string())?;
             }
             answer => answer?,
         }

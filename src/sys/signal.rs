@@ -1,7 +1,5 @@
 //! Signals: a clean slate, signals as readable descriptors, and sending them.
 
-use std::os::fd::OwnedFd;
-
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -46,9 +44,4 @@ fn send(target: Pid, signal: i32) -> Result<()> {
     } else {
         Err(Error::new("kill", format_args!("{target}, {signal}"), error))
     }
-}
-
-/// The descriptor of a [`SignalFd`] for polling.
-pub fn descriptor(signals: &SignalFd) -> Result<OwnedFd> {
-    super::fd::duplicate(signals)
 }

@@ -127,7 +127,7 @@ fn killing_the_outer_helper_leaves_nothing() {
         let status = victim.child.wait().unwrap();
         assert!(status.signal().is_none() && !status.success(), "the program is told: {status}");
         nothing_is_left(&victim, "the outer helper");
-        remove_in_map(&fixture, &victim.place);
+        fixture.remove(&victim.place);
     }
 }
 
@@ -148,17 +148,9 @@ fn killing_pid_1_leaves_nothing() {
 fn a_dead_helper_is_an_error_of_its_own() {
     let Some(fixture) = fixture() else { return };
     let (plan, place) = fixture.plan(&["sleep", "1000"]);
-    let (mut running, _reader) = fixture.start(&plan, place, MountCalls::Newest).unwrap();
+    let (mut running, _reader) = fixture.start(&plan, &place, MountCalls::Newest).unwrap();
     kill(running.pid1());
     let error = running.wait().unwrap_err();
     assert!(matches!(error, Error::Died { .. }), "{error:?}");
     assert_eq!(error.to_string(), "the session's PID 1 died unexpectedly");
-}
-
-/// What nobody was left to remove, so that the temporary directory can go.
-fn remove_in_map(fixture: &crate::fixture::Fixture, place: &Path) {
-    let own = fixture.place();
-    let (_reader, mut options) = options(own.clone(), MountCalls::Newest);
-    options.remove_after.push(place.to_owned());
-    fixture.launcher.session(&plan(&own, &["true"]), options).unwrap().wait().unwrap();
 }

@@ -75,13 +75,21 @@ impl Fixture {
     }
 
     /// Starts a session that writes into a pipe.
-    pub(crate) fn start(&self, plan: &Plan, place: PathBuf, calls: MountCalls) -> Result<(Running, std::io::PipeReader), Error> {
-        let (reader, options) = options(place, calls);
+    pub(crate) fn start(&self, plan: &Plan, place: &Path, calls: MountCalls) -> Result<(Running, std::io::PipeReader), Error> {
+        let (reader, options) = options(place.to_owned(), calls);
         Ok((self.launcher.session(plan, options)?, reader))
     }
 
-    pub(crate) fn run_plan(&self, plan: &Plan, place: PathBuf, calls: MountCalls) -> Result<Output, Error> {
-        let (mut running, mut reader) = self.start(plan, place.clone(), calls)?;
+    /// Removes what belongs to ids of the map and was left by a session that could or should not do it itself.
+    pub(crate) fn remove(&self, place: &Path) {
+        let own = self.place();
+        let (_reader, mut options) = options(own.clone(), MountCalls::Newest);
+        options.remove_after.push(place.to_owned());
+        self.launcher.session(&plan(&own, &["true"]), options).unwrap().wait().unwrap();
+    }
+
+    pub(crate) fn run_plan(&self, plan: &Plan, place: &Path, calls: MountCalls) -> Result<Output, Error> {
+        let (mut running, mut reader) = self.start(plan, place, calls)?;
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         let exit = running.wait()?;
@@ -91,7 +99,7 @@ impl Fixture {
 
     pub(crate) fn run(&self, argv: &[&str]) -> Output {
         let (plan, place) = self.plan(argv);
-        self.run_plan(&plan, place, MountCalls::Newest).unwrap_or_else(|error| panic!("{}", chain(&error)))
+        self.run_plan(&plan, &place, MountCalls::Newest).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
     pub(crate) fn sh(&self, script: &str) -> Output {
@@ -115,7 +123,7 @@ impl Fixture {
         let last = plan.steps.len() - 1;
         plan.steps.insert(last, Step::Bind { source: program, target: "/probe".into(), read_only: true });
         edit(&mut plan);
-        Some(self.run_plan(&plan, place, MountCalls::Newest).unwrap_or_else(|error| panic!("{}", chain(&error))))
+        Some(self.run_plan(&plan, &place, MountCalls::Newest).unwrap_or_else(|error| panic!("{}", chain(&error))))
     }
 }
 

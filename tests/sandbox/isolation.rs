@@ -94,7 +94,7 @@ fn the_hosts_network_is_there_when_asked_for() {
         let place = if calls == MountCalls::Newest { place.clone() } else { fixture.plan(&[]).1 };
         let mut plan = crate::fixture::plan(&place, &["sh", "-c", &plan.command.argv[2]]);
         plan.network = Network::Host;
-        let output = fixture.run_plan(&plan, place, calls).unwrap();
+        let output = fixture.run_plan(&plan, &place, calls).unwrap();
         let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
         assert_eq!(output.text.lines().next(), ours.to_str());
         // All of `/sys` is read-only, also what is mounted below it.
@@ -190,7 +190,7 @@ fn a_bound_file_keeps_its_hosts_owner_away() {
         fixture.plan(&["sh", "-c", "cat /deep/er/file; echo session > /deep/er/file; echo new > /deep/rw; cat /deep/rw"]);
     let last = plan.steps.len() - 1;
     plan.steps.insert(last, Step::Bind { source: file.clone(), target: "/deep/er/file".into(), read_only: true });
-    let output = fixture.run_plan(&plan, place, MountCalls::Newest).unwrap();
+    let output = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap();
     assert!(output.text.starts_with("host") && output.text.contains("Read-only file system"), "{output:?}");
     assert!(output.text.ends_with("new\n"), "{output:?}");
     assert_eq!(std::fs::read_to_string(file).unwrap(), "host");

@@ -15,7 +15,7 @@ fn the_session_cannot_undo_a_mount() {
     let Some(fixture) = fixture() else { return };
     for calls in [MountCalls::Newest, MountCalls::Oldest] {
         let (plan, place) = fixture.plan(&["sh", "-c", ATTACK]);
-        let output = fixture.run_plan(&plan, place, calls).unwrap();
+        let output = fixture.run_plan(&plan, &place, calls).unwrap();
         assert!(output.text.ends_with("end\n"), "{output:?}");
         assert!(!output.text.lines().any(|line| ["/usr/x", "/usr/y", "/usr/z"].contains(&line)), "{output:?}");
         assert!(!PathBuf::from("/usr/x").exists());
@@ -47,8 +47,7 @@ fn layers_stack_top_first_and_upper_takes_the_changes() {
         assert_eq!(std::fs::read_to_string(upper.join("a")).unwrap(), "changed\n");
         let whiteout = std::fs::symlink_metadata(upper.join("b")).unwrap();
         assert!(std::os::unix::fs::FileTypeExt::is_char_device(&whiteout.file_type()));
-        std::fs::remove_dir_all(&place)
-            .unwrap_or_else(|_| drop(fixture.run_plan(&crate::fixture::plan(&fixture.place(), &["true"]), place, calls)));
+        fixture.remove(&place);
     }
 }
 
@@ -66,7 +65,7 @@ fn paths_longer_than_the_kernel_takes_are_no_trouble() {
             std::fs::write(layer.join("f"), format!("{index}\n")).unwrap();
             lower.push(layer);
         }
-        let output = fixture.run_plan(&plan, place, calls).unwrap_or_else(|error| panic!("{calls:?}: {}", chain(&error)));
+        let output = fixture.run_plan(&plan, &place, calls).unwrap_or_else(|error| panic!("{calls:?}: {}", chain(&error)));
         assert_eq!(output.text, "0\nhi\n");
     }
 }
@@ -100,7 +99,7 @@ fn files_links_and_directories_are_made_inside_the_root() {
         ];
         let last = plan.steps.len() - 1;
         plan.steps.splice(last..last, steps);
-        let output = fixture.run_plan(&plan, place, calls).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let output = fixture.run_plan(&plan, &place, calls).unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert!(output.text.starts_with("text\nfirst\nlast\n1770 0\n640 0\nanywhere\n"), "{calls:?} {output:?}");
         assert!(output.text.contains("/etc/gone") && output.text.ends_with("caught\n/var/tmp/t\n"), "{output:?}");
         assert!(!PathBuf::from("/tmp/inside").exists() && !PathBuf::from(marker).exists());
@@ -119,7 +118,7 @@ fn a_directory_can_be_the_root_by_itself() {
         std::fs::write(tree.join("etc").join(name), "").unwrap();
     }
     plan.steps[0] = Step::BindRoot { source: tree.clone(), read_only: false };
-    let output = fixture.run_plan(&plan, place, MountCalls::Newest).unwrap();
+    let output = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap();
     assert!(output.text.contains("\nx\n"), "{output:?}");
     assert!(!output.text.contains("overlay"), "{output:?}");
 }
@@ -130,7 +129,7 @@ fn a_step_that_fails_names_itself_and_its_call() {
     let (mut plan, place) = fixture.plan(&["true"]);
     let last = plan.steps.len() - 1;
     plan.steps.insert(last, Step::Bind { source: "/nonexistent/source".into(), target: "/x".into(), read_only: true });
-    let error = fixture.run_plan(&plan, place.clone(), MountCalls::Newest).unwrap_err();
+    let error = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap_err();
     assert_eq!(
         chain(&error),
         "cannot bind /nonexistent/source on /x read-only\n\
@@ -146,7 +145,7 @@ fn an_overlay_that_the_kernel_refuses_names_the_file_system() {
     let (mut plan, place) = fixture.plan(&["true"]);
     let Step::Overlay { upper, .. } = &mut plan.steps[0] else { panic!("the first step is the overlay") };
     *upper = "/proc/self".into();
-    let error = fixture.run_plan(&plan, place, MountCalls::Newest).unwrap_err();
+    let error = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap_err();
     assert!(matches!(error, Error::Overlay { .. }), "{error:?}");
     assert!(chain(&error).starts_with("cannot stack layers with `/proc/self` on top, which lies on "), "{}", chain(&error));
 }

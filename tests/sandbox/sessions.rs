@@ -31,7 +31,7 @@ fn commands_that_cannot_run_say_why() {
     let failure = |argv: &[&str], cwd: &str| {
         let (mut plan, place) = fixture.plan(argv);
         plan.command.cwd = PathBuf::from(cwd);
-        fixture.run_plan(&plan, place, MountCalls::Newest).unwrap_err()
+        fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap_err()
     };
     let error = failure(&["no-such-command"], "/");
     assert!(matches!(error, Error::CommandNotFound { .. }));
@@ -56,7 +56,7 @@ fn a_script_without_interpreter_runs_in_the_shell() {
         gentoomuch::sandbox::Step::File { path: "/opt/gentoomuch-test".into(), contents: "echo ran $1\n".to_owned(), mode: 0o755 };
     plan.steps.insert(last, step);
     plan.command.env[0].1.push_str(":/opt");
-    assert_eq!(fixture.run_plan(&plan, place, MountCalls::Newest).unwrap().text, "ran word\n");
+    assert_eq!(fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap().text, "ran word\n");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn signals_reach_the_commands_group() {
     let Some(fixture) = fixture() else { return };
     let script = "trap 'echo told; exit 5' TERM; echo ready; while :; do sleep 0.05; done";
     let (plan, place) = fixture.plan(&["sh", "-c", script]);
-    let (mut running, mut reader) = fixture.start(&plan, place, MountCalls::Newest).unwrap();
+    let (mut running, mut reader) = fixture.start(&plan, &place, MountCalls::Newest).unwrap();
     let mut ready = [0u8; 6];
     reader.read_exact(&mut ready).unwrap();
     assert_eq!(running.wait_timeout(Duration::from_millis(20)).unwrap(), None);
@@ -81,7 +81,7 @@ fn signals_reach_the_commands_group() {
 fn a_killed_session_is_gone_at_once() {
     let Some(fixture) = fixture() else { return };
     let (plan, place) = fixture.plan(&["sh", "-c", "trap '' TERM INT HUP; echo ready; sleep 1000"]);
-    let (mut running, mut reader) = fixture.start(&plan, place.clone(), MountCalls::Newest).unwrap();
+    let (mut running, mut reader) = fixture.start(&plan, &place, MountCalls::Newest).unwrap();
     reader.read_exact(&mut [0u8; 6]).unwrap();
     let pid1 = running.pid1();
     let begin = Instant::now();
@@ -96,7 +96,7 @@ fn a_killed_session_is_gone_at_once() {
 fn a_dropped_session_is_gone_too() {
     let Some(fixture) = fixture() else { return };
     let (plan, place) = fixture.plan(&["sleep", "1000"]);
-    let (running, _reader) = fixture.start(&plan, place.clone(), MountCalls::Newest).unwrap();
+    let (running, _reader) = fixture.start(&plan, &place, MountCalls::Newest).unwrap();
     let pid1 = running.pid1();
     drop(running);
     assert!(!PathBuf::from(format!("/proc/{pid1}")).exists());
@@ -107,14 +107,14 @@ fn a_dropped_session_is_gone_too() {
 fn pipes_go_straight_through() {
     let Some(fixture) = fixture() else { return };
     let (plan, place) = fixture.plan(&["sh", "-c", "wc -c; echo complaint >&2"]);
-    let (stdin, mut to) = std::io::pipe().unwrap();
+    let (stdin, mut typed) = std::io::pipe().unwrap();
     let (mut from, stdout) = std::io::pipe().unwrap();
     let (mut complaints, stderr) = std::io::pipe().unwrap();
     let stdio = Stdio::Pipes { stdin: stdin.into(), stdout: OwnedFd::from(stdout), stderr: OwnedFd::from(stderr) };
     let mut options = SessionOptions::new(stdio);
     options.remove_after = vec![place];
     let mut running = fixture.launcher.session(&plan, options).unwrap();
-    let writer = std::thread::spawn(move || to.write_all(&vec![b'x'; 1_000_000]).unwrap());
+    let writer = std::thread::spawn(move || typed.write_all(&vec![b'x'; 1_000_000]).unwrap());
     let mut text = String::new();
     from.read_to_string(&mut text).unwrap();
     writer.join().unwrap();

@@ -165,7 +165,7 @@ fn once_is_told_and_twice_is_killed() {
     let interrupt = Interrupt::install().unwrap();
     let raise = || nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
     let (plan, place) = fixture.plan(&["sh", "-c", "trap 'echo told; exit 9' INT; echo ready; while :; do sleep 0.05; done"]);
-    let (mut running, mut reader) = fixture.start(&plan, place, gentoomuch::sandbox::MountCalls::Newest).unwrap();
+    let (mut running, mut reader) = fixture.start(&plan, &place, gentoomuch::sandbox::MountCalls::Newest).unwrap();
     reader.read_exact(&mut [0u8; 6]).unwrap();
     raise();
     assert_eq!(interrupt.wait(&mut running).unwrap(), Exit::Code(9));
@@ -174,7 +174,7 @@ fn once_is_told_and_twice_is_killed() {
 
     let interrupt = Interrupt::install().unwrap();
     let (plan, place) = fixture.plan(&["sh", "-c", "trap '' INT; echo ready; sleep 1000"]);
-    let (mut running, mut reader) = fixture.start(&plan, place, gentoomuch::sandbox::MountCalls::Newest).unwrap();
+    let (mut running, mut reader) = fixture.start(&plan, &place, gentoomuch::sandbox::MountCalls::Newest).unwrap();
     reader.read_exact(&mut [0u8; 6]).unwrap();
     raise();
     std::thread::scope(|scope| {
