@@ -115,10 +115,7 @@ fn owners_modes_and_capabilities_survive_import_and_export() {
         assert_eq!(exported, again);
         let sum = Command::new("sha512sum").arg(&out).output().unwrap().stdout;
         assert!(String::from_utf8_lossy(&sum).starts_with(exported.archive.get(Algorithm::Sha512)));
-        inside(
-            &format!("rm -rf back; mkdir back; tar --xattrs --xattrs-include='*' -xpf {} -C back", out.display()),
-            place.path(),
-        );
+        inside(&format!("rm -rf back; mkdir back; tar --xattrs --xattrs-include='*' -xpf {} -C back", out.display()), place.path());
         inside("rm -f tree/etc/machine-id; touch -d @1600000000 tree/etc", place.path());
         assert_eq!(inside(LISTING, &at("back")), inside(LISTING, &at("tree")), "{format:?}");
         let listed = inside(&format!("TZ=UTC LC_ALL=C.UTF-8 tar -tvf {}", out.display()), place.path());

@@ -6,6 +6,7 @@
 //!
 //! What is written goes through the digests on the way.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -17,6 +18,9 @@ use liblzma::stream::{Action, Check, MtStreamBuilder, Status, Stream};
 use super::decode::CHUNK;
 use super::digest::{Algorithm, Digests, Hashing};
 use super::error::{Error, Result};
+
+/// Compressed pieces that may wait for the disk.
+const QUEUE: usize = 16;
 
 /// What an archive is compressed with, and how hard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +38,32 @@ pub enum Codec {
 /// The chunks must come in the same sizes each time for the same result; `threads` does not matter to it.
 pub fn encode<W: Write + Send>(
     chunks: impl Iterator<Item = Vec<u8>>,
-    out: W,
+    mut out: W,
     codec: Codec,
     threads: u32,
     algorithms: &[Algorithm],
 ) -> Result<Digests> {
-    let threads = threads.max(1);
-    let mut out = Tee { out, hashing: Hashing::start(algorithms)?, held: Vec::with_capacity(CHUNK) };
+    let hashing = Hashing::start(algorithms)?;
+    std::thread::scope(|scope| {
+        let (sender, pieces) = sync_channel::<Arc<Vec<u8>>>(QUEUE);
+        // On its own, so that a full disk queue holds up nothing but itself.
+        let writer = std::thread::Builder::new()
+            .name("write".into())
+            .spawn_scoped(scope, move || {
+                pieces.iter().try_for_each(|piece| out.write_all(&piece))?;
+                out.flush()
+            })
+            .map_err(Error::Thread)?;
+        let tee = Tee { sender, hashing, held: Vec::with_capacity(CHUNK) };
+        let encoded = compress(chunks, tee, codec, threads.max(1));
+        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread died")));
+        // If the disk is full, the compressor only knows that nobody takes its output.
+        written.map_err(Error::Write)?;
+        encoded
+    })
+}
+
+fn compress(chunks: impl Iterator<Item = Vec<u8>>, mut out: Tee, codec: Codec, threads: u32) -> Result<Digests> {
     match codec {
         Codec::Xz(preset) => {
             let stream = MtStreamBuilder::new()
@@ -82,7 +105,7 @@ fn xz_block_bytes(preset: u32) -> u64 {
     (3_u64 << dictionary_log).max(1 << 20)
 }
 
-fn xz<W: Write>(chunks: impl Iterator<Item = Vec<u8>>, mut stream: Stream, out: &mut Tee<W>) -> io::Result<()> {
+fn xz(chunks: impl Iterator<Item = Vec<u8>>, mut stream: Stream, out: &mut Tee) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(CHUNK);
     for chunk in chunks {
         let mut rest = chunk.as_slice();
@@ -107,12 +130,7 @@ fn xz<W: Write>(chunks: impl Iterator<Item = Vec<u8>>, mut stream: Stream, out: 
 /// One member to compress, and where its result is awaited.
 type Job = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
 
-fn gzip<W: Write + Send>(
-    chunks: impl Iterator<Item = Vec<u8>>,
-    out: &mut Tee<W>,
-    level: flate2::Compression,
-    threads: u32,
-) -> Result<()> {
+fn gzip(chunks: impl Iterator<Item = Vec<u8>>, out: &mut Tee, level: flate2::Compression, threads: u32) -> Result<()> {
     std::thread::scope(|scope| {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
@@ -130,24 +148,19 @@ fn gzip<W: Write + Send>(
         }
         // Bounds the members in flight, and keeps their order.
         let depth = usize::try_from(threads).unwrap_or(1) * 2 + 2;
-        let (order, ordered) = sync_channel::<Receiver<io::Result<Vec<u8>>>>(depth);
-        let writer = std::thread::Builder::new()
-            .name("gzip out".into())
-            .spawn_scoped(scope, move || -> io::Result<()> {
-                for answer in ordered {
-                    out.write_all(&answer.recv().map_err(io::Error::other)??)?;
-                }
-                Ok(())
-            })
-            .map_err(Error::Thread)?;
+        let mut awaited: VecDeque<Receiver<io::Result<Vec<u8>>>> = VecDeque::new();
+        let mut take = |answer: Receiver<io::Result<Vec<u8>>>| out.write_all(&answer.recv().map_err(io::Error::other)??);
         for chunk in chunks {
             let (answer, result) = sync_channel(1);
-            if order.send(result).is_err() || jobs.send((chunk, answer)).is_err() {
-                break;
+            jobs.send((chunk, answer)).map_err(|_| Error::Write(io::ErrorKind::BrokenPipe.into()))?;
+            awaited.push_back(result);
+            if awaited.len() > depth
+                && let Some(first) = awaited.pop_front()
+            {
+                take(first).map_err(Error::Write)?;
             }
         }
-        drop((jobs, order));
-        writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread died"))).map_err(Error::Write)
+        awaited.into_iter().try_for_each(take).map_err(Error::Write)
     })
 }
 
@@ -162,29 +175,28 @@ fn member(data: &[u8], level: flate2::Compression) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// Writes in large pieces and shows each to the digests.
+/// Gathers large pieces and hands each to the digests and to the thread that writes.
 #[derive(Debug)]
-struct Tee<W> {
-    out: W,
+struct Tee {
+    sender: SyncSender<Arc<Vec<u8>>>,
     hashing: Hashing,
     held: Vec<u8>,
 }
 
-impl<W: Write> Tee<W> {
+impl Tee {
     fn pass_on(&mut self) -> io::Result<()> {
         let piece = Arc::new(std::mem::replace(&mut self.held, Vec::with_capacity(CHUNK)));
         self.hashing.update(&piece);
-        self.out.write_all(&piece)
+        self.sender.send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     fn finish(mut self) -> io::Result<Digests> {
         self.pass_on()?;
-        self.out.flush()?;
         Ok(self.hashing.finish())
     }
 }
 
-impl<W: Write> Write for Tee<W> {
+impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = bytes.len().min(CHUNK - self.held.len());
         self.held.extend_from_slice(&bytes[..n]);
@@ -196,5 +208,46 @@ impl<W: Write> Write for Tee<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that is full after so many bytes.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let n = bytes.len().min(self.0);
+            self.0 -= n;
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_nothing_hangs() {
+        for codec in [Codec::Xz(0), Codec::Zstd(1), Codec::Gzip(1)] {
+            let mut state = 1_u32;
+            let noise = (0..40).map(|_| {
+                (0..CHUNK)
+                    .map(|_| {
+                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        state.to_be_bytes()[0]
+                    })
+                    .collect()
+            });
+            let error = encode(noise, Full(100_000), codec, 2, &[Algorithm::Sha256]).unwrap_err();
+            let Error::Write(source) = error else { panic!("{error}") };
+            assert_eq!(source.kind(), io::ErrorKind::StorageFull, "{codec:?}");
+        }
     }
 }
