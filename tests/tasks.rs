@@ -143,7 +143,10 @@ fn descriptors(launcher: &Launcher) {
 
 fn failures(launcher: &Launcher) {
     let error = launcher.task("fail", &Value::Null, TaskOptions::default(), &mut quiet).unwrap_err();
-    let Error::Task { name, failure } = error else { panic!("{error:?}") };
+    let causes: Vec<String> =
+        std::iter::successors(std::error::Error::source(&error), |error| error.source()).map(ToString::to_string).collect();
+    assert_eq!(causes, ["cannot do what was asked", "No such file or directory (os error 2)"]);
+    let Error::Task { name, failure, .. } = error else { panic!("{error:?}") };
     assert_eq!((name.as_str(), failure.kind.as_str()), ("fail", "test"));
     assert_eq!(failure.causes, ["cannot do what was asked", "No such file or directory (os error 2)"]);
     let error = launcher.task("unknown", &Value::Null, TaskOptions::default(), &mut quiet).unwrap_err();

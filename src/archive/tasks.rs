@@ -146,7 +146,7 @@ fn call<T: for<'a> Deserialize<'a>>(
     observer.event(&Event::End);
     serde_json::from_value(answer?).map_err(|error| {
         let failure = TaskFailure::of("archive-protocol", &Error::Input { task, source: error });
-        sandbox::Error::Task { name: task.to_owned(), failure }
+        sandbox::Error::task(task, failure)
     })
 }
 

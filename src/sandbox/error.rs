@@ -196,9 +196,11 @@ pub enum Error {
     Task {
         /// The task's name.
         name: String,
-        /// Its own words.
-        #[source]
+        /// What it sent, to match on its kind.
         failure: TaskFailure,
+        /// The same as a chain of errors, to report.
+        #[source]
+        cause: Option<Box<TaskCause>>,
     },
     /// The session is over, but what it left could not be removed.
     #[error("cannot remove what the session left")]
@@ -213,6 +215,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// The failure of the task `name`.
+    pub fn task(name: impl Into<String>, failure: TaskFailure) -> Self {
+        let chain =
+            failure.causes.iter().rev().fold(None, |source, words| Some(Box::new(TaskCause { words: words.clone(), source })));
+        Self::Task { name: name.into(), failure, cause: chain }
+    }
+
     pub(crate) fn spawn(program: &str, source: io::Error) -> Self {
         Self::Spawn { program: program.to_owned(), source }
     }
@@ -248,6 +257,14 @@ impl Error {
             None => Self::Prepare { source },
         }
     }
+}
+
+/// One error of the chain that a task met with, in another process.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct TaskCause {
+    words: String,
+    source: Option<Box<TaskCause>>,
 }
 
 /// Why user namespaces do not work here, as far as the kernel's settings tell.

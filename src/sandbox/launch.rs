@@ -116,6 +116,12 @@ impl Launcher {
         self
     }
 
+    /// Copies the helper's program now (some milliseconds), so that the first session need not: for a thread of its own, while
+    /// the program still reads its configuration.
+    pub fn prepare(&self) -> Result<()> {
+        self.program().map(drop)
+    }
+
     /// The map that helpers are given.
     pub fn id_map(&self) -> &IdMap {
         &self.map
@@ -174,7 +180,7 @@ impl Launcher {
             match helper.receive()? {
                 FromOuter::Event(event) => on_event(event),
                 FromOuter::TaskDone(Ok(value)) => return Ok(value),
-                FromOuter::TaskDone(Err(failure)) => return Err(Error::Task { name: name.to_owned(), failure }),
+                FromOuter::TaskDone(Err(failure)) => return Err(Error::task(name, failure)),
                 FromOuter::Failed(failure) => return Err(Error::from_failure(failure, None)),
                 other => return Err(Error::Protocol { what: format!("{other:?} while a task runs") }),
             }
@@ -224,9 +230,11 @@ impl Launcher {
             return write_single_map(pid, &self.map);
         }
         let uids = self.start_map_tool("newuidmap", pid, &self.map.uids)?;
-        let gids = self.start_map_tool("newgidmap", pid, &self.map.gids)?;
-        uids.finish()?;
-        gids.finish()
+        let gids = self.start_map_tool("newgidmap", pid, &self.map.gids);
+        // Both are waited for, whatever becomes of either.
+        let uids = uids.finish();
+        let gids = gids.and_then(MapTool::finish);
+        uids.and(gids)
     }
 
     fn start_map_tool(&self, name: &'static str, pid: u32, ranges: &[IdRange]) -> Result<MapTool> {

@@ -35,7 +35,7 @@ pub mod terminal;
 
 pub use crate::sys::process::Exit;
 pub use crate::sys::pty::TerminalSize;
-pub use error::{Error, Result, UserNamespaceBlock};
+pub use error::{Error, Result, TaskCause, UserNamespaceBlock};
 pub use helper::{EventSink, TaskContext, TaskFailure, TaskFn};
 pub use idmap::{IdMap, IdMapError, IdRange};
 pub use interrupt::{Interrupt, Told};
