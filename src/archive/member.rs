@@ -304,7 +304,7 @@ impl<R: BufRead> Members<R> {
         if size > self.limits.file_bytes {
             return Err(refused(Refusal::FileTooLarge { size, limit: self.limits.file_bytes }));
         }
-        Ok(Member { kind, mode, uid, gid, user, group, mtime, size, extents, xattrs, path })
+        Ok(Member { path, kind, mode, uid, gid, user, group, mtime, size, extents, xattrs })
     }
 
     /// Apparent size and map of a file with holes; of any other file its stored size.

@@ -44,7 +44,7 @@ fn listing(root: &Path) -> String {
 /// Shows only the lines that differ.
 fn assert_same(a: &str, b: &str, what: &str) {
     let (a, b): (Vec<_>, Vec<_>) = (a.lines().collect(), b.lines().collect());
-    let only = |x: &[&str], y: &[&str]| x.iter().filter(|line| !y.contains(line)).map(|l| format!("{l}\n")).collect::<String>();
+    let only = |x: &[&str], y: &[&str]| x.iter().filter(|line| !y.contains(line)).copied().collect::<Vec<_>>().join("\n");
     assert!(a == b, "{what}:\n{}\nagainst\n{}", only(&a, &b), only(&b, &a));
 }
 
@@ -141,7 +141,8 @@ fn gnu_tars_archives_unpack_as_gnu_tar_unpacks_them() {
             let name = archive.to_str().unwrap();
             let holes = sparse.map_or(String::new(), |v| format!("-S --sparse-version={v}"));
             run("sh", &["-c", &format!("tar -c --format={format} {holes} . | {compress} > {name}")], &tree);
-            for stepwise in [sparse.is_none()] {
+            {
+                let stepwise = sparse.is_none();
                 let (ours, theirs) = (place.path().join("ours"), place.path().join("theirs"));
                 let unpacked = unpack_file(&archive, &ours, stepwise).unwrap();
                 fs::create_dir(&theirs).unwrap();
@@ -212,7 +213,8 @@ fn two_archives_of_one_tree_are_identical() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let mut file = File::create(&path).unwrap();
             // More than one xz block and one zstd job at these levels.
-            let noise: String = (0..60_000_u32).map(|i| format!("{name} {} ", i.wrapping_mul(2_654_435_761))).collect();
+            let noise: Vec<String> = (0..60_000_u32).map(|i| format!("{name} {} ", i.wrapping_mul(2_654_435_761))).collect();
+            let noise = noise.concat();
             file.write_all(noise.as_bytes()).unwrap();
         }
         run("chmod", &["-R", "u=rwX,go=rX", "."], &tree);

@@ -80,7 +80,7 @@ impl Engine<'_> {
         match (&verified.signer, &verified.allow_unsigned) {
             (Some(signer), _) => self.note(&format!("signed by {}", signer.primary)),
             (None, Some(reason)) => {
-                self.observer.event(&Event::Warning(&format!("nobody vouches for it; taken because: {reason}")))
+                self.observer.event(&Event::Warning(&format!("nobody vouches for it; taken because: {reason}")));
             }
             (None, None) => {}
         }

@@ -16,6 +16,7 @@ use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, UserScript};
 use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
+use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resume;
 use crate::portage::profile::PortageProfile;
@@ -256,7 +257,16 @@ impl Engine<'_> {
                 // The list that was left may not fit any more; packages built so far are binary packages by now.
                 self.note("cannot go on with the list that was left: starting over with the packages built so far");
             }
-            self.emerge_with(work, &request, network, &log)
+            match self.emerge_with(work, &request, network, &log) {
+                Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
+                    // What this very session built, or an old pool holds, and Portage will not install: build it again.
+                    let package = failure.package.as_deref().map(package_name).unwrap_or_default();
+                    self.note(&format!("{failure}: building {package} from source"));
+                    let from_source = Request { usepkg_exclude: vec![package.to_owned()], ..request.clone() };
+                    self.emerge_with(work, &from_source, network, &log)
+                }
+                other => other,
+            }
         })
     }
 
@@ -276,7 +286,7 @@ impl Engine<'_> {
         let inputs = facts.pool_inputs(portage_profile);
         work.root.session_conf = self.session_conf(facts.has_observability());
         let pool = binpkgs::open_pool(&self.places.binpkgs(), PoolKind::Release, &inputs, self.observer)?;
-        self.attach_pool(work, vec![pool])?;
+        work.attach_pools(vec![pool])?;
         Ok(inputs)
     }
 
@@ -338,6 +348,12 @@ impl Recipe {
     }
 }
 
+/// `category/name` of `category/name-version`.
+fn package_name(cpv: &str) -> &str {
+    let version = cpv.match_indices('-').find(|(at, _)| cpv[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+    version.map_or(cpv, |(at, _)| &cpv[..at])
+}
+
 /// Whether emerge left a list to go on with. The file is hostile: it is only looked at, bounded, and links are not followed.
 fn can_resume(upper: &std::path::Path) -> bool {
     use std::os::fd::AsFd as _;
@@ -356,5 +372,30 @@ fn stage3_profile(lower: &[PathBuf]) -> String {
     match below_repos.and_then(|rest| rest.split_once("/profiles/")) {
         Some((repository, path)) => format!("{repository}:{path}"),
         None => link,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_told_from_its_version() {
+        for (cpv, name) in
+            [("app-misc/hello-2.10", "app-misc/hello"), ("dev-libs/libfoo-bar-1.2_rc3-r1", "dev-libs/libfoo-bar"), ("a/b", "a/b")]
+        {
+            assert_eq!(package_name(cpv), name);
+        }
+    }
+
+    #[test]
+    fn the_portage_profile_of_a_stage3_is_read_from_its_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let portage = dir.path().join("etc/portage");
+        std::fs::create_dir_all(&portage).unwrap();
+        std::os::unix::fs::symlink("../../var/db/repos/gentoo/profiles/default/linux/amd64/23.0", portage.join("make.profile"))
+            .unwrap();
+        assert_eq!(stage3_profile(&[dir.path().to_owned()]), "gentoo:default/linux/amd64/23.0");
+        assert_eq!(stage3_profile(&[]), "");
     }
 }

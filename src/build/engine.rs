@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::error::{Error, Result};
 use super::session::{LOG_DIR, Root, Run};
 use crate::places::Places;
+use crate::portage::emerge::build_logs;
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::EmergeLog;
 use crate::portage::emerge::request::{Mode, Request};
@@ -247,6 +248,7 @@ impl Engine<'_> {
         });
         self.observer.event(&Event::End);
         let exit = exit?;
+        self.adopt_logs(work)?;
         self.not_interrupted()?;
         if exit == Exit::Code(0) {
             if let Ok(result) = tee {
@@ -259,12 +261,20 @@ impl Engine<'_> {
         Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
     }
 
+    /// Portage's logs belong to the `portage` user; makes them the user's, who wants to read them.
+    fn adopt_logs(&self, work: &Work<'_>) -> Result<()> {
+        let input = build_logs::AdoptInput { dir: work.root.logs.clone() };
+        let options = sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
+        self.launcher.task(build_logs::ADOPT, &input, options, &mut |_| {})?;
+        Ok(())
+    }
+
     /// Runs a task inside the id map; Ctrl-C while it ran makes it an interruption.
     pub(super) fn task(
         &self,
         name: &str,
         input: &impl serde::Serialize,
-        options: crate::sandbox::TaskOptions,
+        options: sandbox::TaskOptions,
         on_event: &mut dyn FnMut(serde_json::Value),
     ) -> Result<serde_json::Value> {
         let result = self.launcher.task(name, input, options, on_event);

@@ -134,7 +134,7 @@ impl Engine<'_> {
         if let Some(inputs) = pool_of(base) {
             let binpkgs = self.places.binpkgs();
             let open = |kind| binpkgs::open_pool(&binpkgs, kind, &inputs, self.observer);
-            self.attach_pool(&mut work, vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])?;
+            work.attach_pools(vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])?;
         }
         Ok(work)
     }

@@ -188,6 +188,11 @@ impl Root {
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
+            outside: [&self.work, &self.scratch, &self.status]
+                .into_iter()
+                .chain(self.packages.as_ref().map(|packages| &packages.work))
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -225,6 +230,8 @@ pub struct Litter {
     pub files: Vec<LitterFile>,
     /// Absolute paths inside the root.
     pub directories: Vec<String>,
+    /// Trees of the session's outside its upper directory, whose files may belong to others: gone before the session is.
+    pub outside: Vec<PathBuf>,
 }
 
 /// A file that only a session needed.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::session::Litter;
 use super::tidy;
+use crate::portage::emerge::build_logs;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 use crate::sys::overlay;
 use crate::{archive, host, store};
@@ -27,13 +28,19 @@ pub fn lookup(name: &str) -> Option<TaskFn> {
     match name {
         TIDY => Some(tidy_task),
         INVENTORY => Some(inventory_task),
-        _ => archive::tasks::lookup(name).or_else(|| store::tasks::lookup(name)).or_else(|| host::lookup(name)),
+        _ => archive::tasks::lookup(name)
+            .or_else(|| store::tasks::lookup(name))
+            .or_else(|| host::lookup(name))
+            .or_else(|| build_logs::lookup(name)),
     }
 }
 
 fn tidy_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     let litter: Litter = context.input_as()?;
     tidy::tidy(&litter).map_err(|error| TaskFailure::of("tidy", &error))?;
+    for tree in &litter.outside {
+        store::tasks::remove_tree(tree).map_err(|error| TaskFailure::of("tidy", &error))?;
+    }
     Ok(serde_json::Value::Null)
 }
 

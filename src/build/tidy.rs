@@ -125,7 +125,14 @@ mod tests {
         for (contents, stays) in [("ours\n", false), ("ours\nand more\n", true), ("theirs\n", true), ("", true)] {
             fs::write(dir.path().join("resolv.conf"), contents).unwrap();
             let resolver = LitterFile { path: "/resolv.conf".into(), only_if: Some("ours\n".into()) };
-            tidy(&Litter { upper: dir.path().to_owned(), lower: vec![], files: vec![resolver], directories: vec![] }).unwrap();
+            tidy(&Litter {
+                upper: dir.path().to_owned(),
+                lower: vec![],
+                files: vec![resolver],
+                directories: vec![],
+                outside: vec![],
+            })
+            .unwrap();
             assert_eq!(dir.path().join("resolv.conf").exists(), stays, "{contents:?}");
         }
     }
@@ -151,6 +158,7 @@ mod tests {
             lower: vec![lower],
             files: vec![file("/etc/portage/make.conf/99-session.conf"), file("/etc/resolv.conf"), file("/none/such")],
             directories: vec!["/var/db/repos/gentoo".into(), "/var/cache/distfiles".into(), "/var/tmp/portage".into()],
+            outside: vec![],
         };
         tidy(&litter).unwrap();
         assert!(!upper.join("var/db").exists(), "mount points and their parents go");
@@ -176,6 +184,7 @@ mod tests {
             lower: vec![],
             files: vec![file("/etc/portage/make.conf/99-session.conf")],
             directories: vec!["/etc/portage/make.conf".into()],
+            outside: vec![],
         };
         tidy(&litter).unwrap();
         assert!(outside.join("make.conf/99-session.conf").exists());

@@ -104,18 +104,15 @@ impl Engine<'_> {
 
     /// Settings that hold for every session; the network is decided for each run.
     pub(super) fn session_conf(&self, observability: bool) -> SessionConf {
-        let mut conf = SessionConf::new(self.settings.jobs, false);
-        conf.logdir = super::session::LOG_DIR.to_owned();
-        conf.observability = observability;
-        conf
+        let logdir = super::session::LOG_DIR.to_owned();
+        SessionConf { logdir, observability, ..SessionConf::new(self.settings.jobs, false) }
     }
+}
 
-    /// Shows the binary packages of `pool` to the session, with a place of its own on top.
-    pub(super) fn attach_pool(&self, work: &mut Work<'_>, pools: Vec<PathBuf>) -> Result<()> {
-        for pool in &pools {
-            fs::create_dir_all(pool).map_err(Error::io("create", pool))?;
-        }
-        let own = work.session.borrow().binpkgs();
+impl Work<'_> {
+    /// Shows the binary packages of `pools` to the session, the first wins, with a place of its own on top.
+    pub(super) fn attach_pools(&mut self, pools: Vec<PathBuf>) -> Result<()> {
+        let own = self.session.borrow().binpkgs();
         fs::create_dir_all(&own).map_err(Error::io("create", &own))?;
         fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &own))?;
         if pools.len() > 1 {
@@ -125,7 +122,8 @@ impl Engine<'_> {
                 write_public(&own.join(binpkgs::INDEX), index.as_bytes(), 0o644)?;
             }
         }
-        work.root.packages = Some(Packages { pools, own, work: work.session.borrow().path("binpkgs.work") });
+        let work = self.session.borrow().path("binpkgs.work");
+        self.root.packages = Some(Packages { pools, own, work });
         Ok(())
     }
 }

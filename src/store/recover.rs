@@ -203,6 +203,10 @@ impl Store {
     pub(super) fn bury(&self, dir: &Path, id: &SessionId, in_map: &dyn InMap) -> Result<()> {
         let grave = self.path("tmp").join(id.as_str());
         rename(dir, &grave)?;
+        // A session in which nothing ran as another user needs no helper.
+        if tasks::remove::remove_tree(&grave).is_ok() {
+            return Ok(());
+        }
         in_map.remove_trees(&[grave])
     }
 }

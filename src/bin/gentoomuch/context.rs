@@ -68,15 +68,15 @@ impl Context {
     }
 
     /// Who runs this.
-    pub(crate) fn user(&self) -> Result<User, Failure> {
+    pub(crate) fn user() -> User {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         let known = nix::unistd::User::from_uid(uid).ok().flatten();
         // Without an entry in the user database the number is the name that `/etc/subuid` may use.
-        Ok(User { uid: uid.as_raw(), gid: gid.as_raw(), name: known.map_or_else(|| uid.to_string(), |user| user.name) })
+        User { uid: uid.as_raw(), gid: gid.as_raw(), name: known.map_or_else(|| uid.to_string(), |user| user.name) }
     }
 
     /// Where programs are looked for: `PATH`, then the usual places, which it may lack in a service.
-    pub(crate) fn search_path(&self) -> Vec<PathBuf> {
+    pub(crate) fn search_path() -> Vec<PathBuf> {
         let mut dirs: Vec<PathBuf> =
             env::var_os("PATH").map(|path| env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()).unwrap_or_default();
         for usual in ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"] {
@@ -98,7 +98,7 @@ impl Context {
     }
 
     /// How to verify, with the present time.
-    pub(crate) fn verify_options(&self, allow_unsigned: Option<&String>, accept_expired: bool) -> Result<VerifyOptions, Failure> {
+    pub(crate) fn verify_options(allow_unsigned: Option<&String>, accept_expired: bool) -> Result<VerifyOptions, Failure> {
         if allow_unsigned.is_some_and(|reason| reason.trim().is_empty()) {
             return Err(Failure::message(Kind::Usage, "`--allow-unsigned` needs a reason")
                 .hint("it is recorded in everything that is built from this"));
@@ -107,12 +107,12 @@ impl Context {
     }
 
     /// The user's own `gpg`, with the environment that agents, smartcards and pinentry need.
-    pub(crate) fn gpg(&self) -> Gpg {
+    pub(crate) fn gpg() -> Gpg {
         Gpg { program: "gpg".into(), environment: env::vars_os().collect(), key: None }
     }
 
     /// How much to do at the same time: as asked for, else as configured, else one for each processor.
-    pub(crate) fn jobs(&self, asked: Option<u32>, config: &ConfigDir) -> Result<Option<u32>, Failure> {
+    pub(crate) fn jobs(asked: Option<u32>, config: &ConfigDir) -> Result<Option<u32>, Failure> {
         if asked == Some(0) {
             return Err(Failure::message(Kind::Usage, "`--jobs` must be at least 1"));
         }

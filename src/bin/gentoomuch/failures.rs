@@ -124,7 +124,7 @@ pub(crate) fn id_map_hint(error: &IdMapError) -> &'static str {
         IdMapError::NoRange { .. } | IdMapError::Read { .. } => {
             "as the administrator: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (any free range will do)"
         }
-        _ => "as the administrator: correct that line; see subuid(5)",
+        IdMapError::Line { .. } => "as the administrator: correct that line; see subuid(5)",
     }
 }
 

@@ -15,6 +15,7 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Renders the library's events on standard error.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts about one stream, none of which follows from the others")]
 pub(crate) struct Progress {
     quiet: bool,
     json: bool,
@@ -148,7 +149,8 @@ impl Observer for Progress {
                 if let Some((what, since, bytes)) = state.begun.take() {
                     let secs = since.elapsed().as_secs_f64();
                     if secs >= 1.0 || self.json {
-                        let rate = crate::table::human_bytes((bytes as f64 / secs.max(0.001)) as u64);
+                        let millis = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+                        let rate = crate::table::human_bytes(bytes.saturating_mul(1000) / millis);
                         self.write(
                             &state,
                             "note",

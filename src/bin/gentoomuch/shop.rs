@@ -24,10 +24,10 @@ pub(crate) struct Shop<'a> {
 impl<'a> Shop<'a> {
     /// Checks the host cheaply, opens the store (making it if need be) and removes what killed runs left.
     pub(crate) fn open(context: &'a Context) -> Result<Self, Failure> {
-        let idmap = id_map(context)?;
+        let idmap = id_map()?;
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let store = Store::open_as(&context.places.store(), &idmap, &command)?;
-        let launcher = Launcher::new(HelperSource::CurrentExe, store.idmap().clone())?.search_in(context.search_path());
+        let launcher = Launcher::new(HelperSource::CurrentExe, store.idmap().clone())?.search_in(Context::search_path());
         let interrupt = Interrupt::install()?;
         let recovered = store.recover(&launcher)?;
         if !recovered.is_nothing() {
@@ -76,10 +76,10 @@ pub(crate) fn host_arch() -> &'static str {
 }
 
 /// The user's id map, after the cheap part of `doctor`.
-pub(crate) fn id_map(context: &Context) -> Result<IdMap, Failure> {
-    let user = context.user()?;
+pub(crate) fn id_map() -> Result<IdMap, Failure> {
+    let user = Context::user();
     let ids = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
-    host::precheck(Path::new("/"), &context.search_path()).map_err(|problem| {
+    host::precheck(Path::new("/"), &Context::search_path()).map_err(|problem| {
         let hint = problem.remedy();
         Failure::new(Kind::Host, problem).about("this host cannot sandbox").hint(hint).hint("`gentoomuch doctor` checks everything")
     })?;

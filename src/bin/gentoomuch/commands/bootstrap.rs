@@ -47,10 +47,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let options = BootstrapOptions {
         profile: args.profile.clone(),
         stage3: context.path(&args.stage3),
-        verify: context.verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
+        verify: Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
         no_rebuild: args.no_rebuild,
     };
-    let done = shop.engine(context.jobs(args.jobs, &config)?).bootstrap(&config, &keys, &options)?;
+    let done = shop.engine(Context::jobs(args.jobs, &config)?).bootstrap(&config, &keys, &options)?;
     context.progress.clear();
     if args.json {
         crate::table::print_json(&done)?;

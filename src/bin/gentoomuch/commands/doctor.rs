@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let user = context.user()?;
+    let user = Context::user();
     let data = &context.places.data;
     std::fs::create_dir_all(data).map_err(|error| {
         Failure::new(Kind::Other, error)
@@ -37,13 +37,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     })?;
     let ids = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
     let launcher = match &ids {
-        Ok(map) => Some(Launcher::new(HelperSource::CurrentExe, map.clone())?.search_in(context.search_path())),
+        Ok(map) => Some(Launcher::new(HelperSource::CurrentExe, map.clone())?.search_in(Context::search_path())),
         Err(_) => None,
     };
     let subject = Subject {
         id_map: ids.as_ref().map_err(|error| (error.to_string(), id_map_hint(error).replace("USER", &user.name))),
         launcher: launcher.as_ref(),
-        search_path: &context.search_path(),
+        search_path: &Context::search_path(),
         data,
     };
     let report = host::examine(&subject);

@@ -102,9 +102,8 @@ fn parse_bind(text: &str, context: &Context) -> Result<UserBind, Failure> {
     };
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, read_only) = match parts.as_slice() {
-        [source, target] => (source, target, false),
+        [source, target] | [source, target, "rw"] => (source, target, false),
         [source, target, "ro"] => (source, target, true),
-        [source, target, "rw"] => (source, target, false),
         _ => return Err(wrong("not of the form `SRC:DST[:ro]`")),
     };
     let target = PathBuf::from(target);

@@ -50,6 +50,7 @@ struct Build {
 
 /// Form of the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "every format is a tar; later ones will not be")]
 enum FormatArg {
     /// Smallest
     #[value(name = "tar.xz")]
@@ -74,9 +75,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             FormatArg::TarZst => Format::TarZst,
             FormatArg::TarGz => Format::TarGz,
         }),
-        gpg: if args.no_sign { None } else { Some(context.gpg()) },
+        gpg: if args.no_sign { None } else { Some(Context::gpg()) },
     };
-    let built = shop.engine(context.jobs(args.jobs, &config)?).stage_build(&config, &options)?;
+    let built = shop.engine(Context::jobs(args.jobs, &config)?).stage_build(&config, &options)?;
     context.progress.clear();
     if args.json {
         crate::table::print_json(&built)?;

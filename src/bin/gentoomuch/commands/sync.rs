@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let options = SyncOptions {
         from: context.path(&args.from),
         name: args.name.clone(),
-        verify: context.verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
+        verify: Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
     };
     let synced = shop.engine(None).sync(&options, &keys)?;
     context.progress.clear();
