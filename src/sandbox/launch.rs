@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,7 @@ pub struct Launcher {
     map: IdMap,
     search: Vec<PathBuf>,
     program: OnceLock<OwnedFd>,
+    copying: Mutex<Option<JoinHandle<sys::Result<OwnedFd>>>>,
 }
 
 /// Where `newuidmap` is looked for unless [`Launcher::search_in`] says otherwise.
@@ -106,7 +108,7 @@ impl Launcher {
     /// Nothing is started or copied yet.
     pub fn new(source: HelperSource, map: IdMap) -> Result<Self> {
         let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
-        Ok(Self { source, map, search, program: OnceLock::new() })
+        Ok(Self { source, map, search, program: OnceLock::new(), copying: Mutex::new(None) })
     }
 
     /// Looks for `newuidmap` and `newgidmap` in these directories.
@@ -116,10 +118,14 @@ impl Launcher {
         self
     }
 
-    /// Copies the helper's program now (some milliseconds), so that the first session need not: for a thread of its own, while
-    /// the program still reads its configuration.
-    pub fn prepare(&self) -> Result<()> {
-        self.program().map(drop)
+    /// Begins to copy the helper's program (some milliseconds) in a thread, while the caller still reads its configuration. The
+    /// first session waits for it, and is told what went wrong.
+    pub fn prepare(&self) {
+        let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.program.get().is_none() && copying.is_none() {
+            let path = self.program_path().to_owned();
+            *copying = Some(std::thread::spawn(move || copy_program(&path)));
+        }
     }
 
     /// The map that helpers are given.
@@ -214,15 +220,21 @@ impl Launcher {
         if let Some(program) = self.program.get() {
             return Ok(program.as_fd());
         }
-        let path = match &self.source {
+        let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        let copy = match copying.take() {
+            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            None => copy_program(self.program_path()),
+        };
+        let copy = copy.map_err(|source| Error::HelperProgram { path: self.program_path().to_owned(), source })?;
+        // Another thread may have been here first; then this copy is one too many.
+        Ok(self.program.get_or_init(|| copy).as_fd())
+    }
+
+    fn program_path(&self) -> &Path {
+        match &self.source {
             HelperSource::CurrentExe => Path::new("/proc/self/exe"),
             HelperSource::Path(path) => path,
-        };
-        let file = File::open(path).map_err(sys::Error::of("open", path.display()));
-        let copy = file
-            .and_then(|file| sys::memfd::sealed_copy("gentoomuch", &file))
-            .map_err(|source| Error::HelperProgram { path: path.to_owned(), source })?;
-        Ok(self.program.get_or_init(|| copy).as_fd())
+        }
     }
 
     fn write_map(&self, pid: u32) -> Result<()> {
@@ -256,6 +268,11 @@ impl Launcher {
             .map_err(|source| Error::spawn(&program.display().to_string(), source))?;
         Ok(MapTool { program, child, arguments })
     }
+}
+
+fn copy_program(path: &Path) -> sys::Result<OwnedFd> {
+    let file = File::open(path).map_err(sys::Error::of("open", path.display()))?;
+    sys::memfd::sealed_copy("gentoomuch", &file)
 }
 
 /// `newuidmap` or `newgidmap` at work.

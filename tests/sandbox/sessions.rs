@@ -110,8 +110,8 @@ fn pipes_go_straight_through() {
     let (stdin, mut typed) = std::io::pipe().unwrap();
     let (mut from, stdout) = std::io::pipe().unwrap();
     let (mut complaints, stderr) = std::io::pipe().unwrap();
-    let stdio = Stdio::Pipes { stdin: stdin.into(), stdout: OwnedFd::from(stdout), stderr: OwnedFd::from(stderr) };
-    let mut options = SessionOptions::new(stdio);
+    let ends = Stdio::Pipes { stdin: stdin.into(), stdout: OwnedFd::from(stdout), stderr: OwnedFd::from(stderr) };
+    let mut options = SessionOptions::new(ends);
     options.remove_after = vec![place];
     let mut running = fixture.launcher.session(&plan, options).unwrap();
     let writer = std::thread::spawn(move || typed.write_all(&vec![b'x'; 1_000_000]).unwrap());
@@ -153,6 +153,27 @@ fn one_id_needs_no_range() {
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(running.wait().unwrap(), Exit::Code(0));
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "0", "0", "1", "/dev/pts"]);
+}
+
+#[test]
+fn a_program_that_cannot_be_copied_is_named() {
+    let Some(fixture) = fixture() else { return };
+    let (plan, place) = fixture.plan(&["true"]);
+    for early in [false, true] {
+        let missing = Launcher::new(HelperSource::Path("/nonexistent/helper".into()), fixture.launcher.id_map().clone()).unwrap();
+        if early {
+            missing.prepare();
+        }
+        assert_eq!(
+            chain(&missing.session(&plan, SessionOptions::new(Stdio::Null)).unwrap_err()),
+            "cannot copy the program `/nonexistent/helper` for use as helper\n\
+             caused by: `open(/nonexistent/helper)` failed\n\
+             caused by: No such file or directory (os error 2)"
+        );
+    }
+    std::fs::remove_dir_all(place).unwrap();
+    fixture.launcher.prepare();
+    assert_eq!(fixture.sh("exit 2").exit, Exit::Code(2));
 }
 
 #[test]

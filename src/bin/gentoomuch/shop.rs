@@ -28,6 +28,7 @@ impl<'a> Shop<'a> {
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let store = Store::open_as(&context.places.store(), &idmap, &command)?;
         let launcher = Launcher::new(HelperSource::CurrentExe, store.idmap().clone())?.search_in(Context::search_path());
+        launcher.prepare();
         let interrupt = Interrupt::install()?;
         let recovered = store.recover(&launcher)?;
         if !recovered.is_nothing() {
