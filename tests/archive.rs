@@ -56,7 +56,7 @@ fn import(launcher: &Launcher, archive: &Path, into: &Path) -> sandbox::Result<g
         blake2b: digests.get(Algorithm::Blake2b).to_owned(),
         threads: 2,
     };
-    tasks::import(launcher, &input, OwnedFd::from(File::open(archive).unwrap()), Vec::new(), &Silent)
+    tasks::import(launcher, &input, OwnedFd::from(File::open(archive).unwrap()), Vec::new(), None, &Silent)
 }
 
 fn export(launcher: &Launcher, layers: &[PathBuf], out: &Path, format: Format) -> sandbox::Result<tasks::Exported> {
@@ -70,7 +70,7 @@ fn export(launcher: &Launcher, layers: &[PathBuf], out: &Path, format: Format) -
         mtime_clamp: 1_700_000_000,
     };
     let contents = OwnedFd::from(File::create(out.with_extension("contents.gz")).unwrap());
-    tasks::export(launcher, &input, OwnedFd::from(File::create(out).unwrap()), Some(contents), Vec::new(), &Silent)
+    tasks::export(launcher, &input, OwnedFd::from(File::create(out).unwrap()), Some(contents), Vec::new(), None, &Silent)
 }
 
 const LISTING: &str = "find . -printf '%y %m %U:%G %n %T@ %p %l\\n' | sed '/^d/s/^\\(d [0-9]* [0-9:]*\\) [0-9]*/\\1 -/' | LC_ALL=C sort; \
@@ -199,7 +199,7 @@ fn a_file_exchanged_after_its_verification_is_named() {
             threads: 1,
         };
         let fd = OwnedFd::from(File::open(&archive).unwrap());
-        let error = tasks::import(&launcher, &input, fd, Vec::new(), &Silent).unwrap_err();
+        let error = tasks::import(&launcher, &input, fd, Vec::new(), None, &Silent).unwrap_err();
         let sandbox::Error::Task { failure, .. } = error else { panic!("{error}") };
         assert_eq!(failure.kind, "archive-changed");
         assert!(failure.causes[0].contains(words), "{:?}", failure.causes);

@@ -134,7 +134,8 @@ fn descriptors(launcher: &Launcher) {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let lock = tempfile::tempfile().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
-    let options = TaskOptions { fds: vec![null.into(), OwnedFd::from(writer)], hold: vec![lock.into()], mounts: false };
+    let options =
+        TaskOptions { fds: vec![null.into(), OwnedFd::from(writer)], hold: vec![lock.into()], mounts: false, cancel: None };
     assert_eq!(launcher.task("descriptors", &Value::Null, options, &mut quiet).unwrap(), json!(2));
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();

@@ -109,9 +109,10 @@ pub fn import(
     input: &ImportInput,
     archive: OwnedFd,
     hold: Vec<OwnedFd>,
+    cancel: Option<OwnedFd>,
     observer: &dyn Observer,
 ) -> sandbox::Result<Unpacked> {
-    let options = TaskOptions { fds: vec![archive], mounts: false, hold };
+    let options = TaskOptions { fds: vec![archive], mounts: false, hold, cancel };
     call(launcher, IMPORT, input, options, observer, &Event::Begin { what: "unpacking", total: Some(input.size) })
 }
 
@@ -123,9 +124,10 @@ pub fn export(
     out: OwnedFd,
     contents: Option<OwnedFd>,
     hold: Vec<OwnedFd>,
+    cancel: Option<OwnedFd>,
     observer: &dyn Observer,
 ) -> sandbox::Result<Exported> {
-    let options = TaskOptions { fds: std::iter::once(out).chain(contents).collect(), mounts: true, hold };
+    let options = TaskOptions { fds: std::iter::once(out).chain(contents).collect(), mounts: true, hold, cancel };
     call(launcher, EXPORT, input, options, observer, &Event::Begin { what: "packing", total: None })
 }
 

@@ -178,8 +178,10 @@ impl Engine<'_> {
         };
         let open = |file: &File, path: &Path| file.try_clone().map(OwnedFd::from).map_err(Error::io("open", path));
         let (out, listing) = (open(&archive_file, archive)?, open(&contents_file, contents)?);
-        let exported = archive_tasks::export(self.launcher, &input, out, Some(listing), Vec::new(), self.observer);
-        self.not_interrupted()?;
+        let exported =
+            archive_tasks::export(self.launcher, &input, out, Some(listing), Vec::new(), Some(self.cancel()?), self.observer);
+        // The state is there: the next run has only this to do.
+        self.not_interrupted().map_err(|_| Error::Interrupted { resumable: true })?;
         let exported = exported?;
         for (file, path) in [(archive_file, archive), (contents_file, contents)] {
             file.sync_all().map_err(Error::io("sync", path))?;

@@ -133,7 +133,14 @@ impl Engine<'_> {
             threads: self.settings.processors,
         };
         let file = verified.file.try_clone().map_err(Error::io("open", path))?;
-        let result = tasks::import(self.launcher, &input, OwnedFd::from(file), vec![session.lock_fd()?], self.observer);
+        let result = tasks::import(
+            self.launcher,
+            &input,
+            OwnedFd::from(file),
+            vec![session.lock_fd()?],
+            Some(self.cancel()?),
+            self.observer,
+        );
         self.not_interrupted()?;
         Ok(result?)
     }

@@ -282,6 +282,11 @@ impl Engine<'_> {
         Ok(result?)
     }
 
+    /// Readable once the user has asked to stop: ends a long task at once.
+    pub(super) fn cancel(&self) -> Result<std::os::fd::OwnedFd> {
+        self.interrupt.fd().try_clone_to_owned().map_err(Error::io("duplicate a descriptor for", self.store.root()))
+    }
+
     pub(super) fn not_interrupted(&self) -> Result<()> {
         if self.interrupt.count() > 0 { Err(Error::Interrupted { resumable: false }) } else { Ok(()) }
     }

@@ -202,6 +202,12 @@ pub enum Error {
         #[source]
         cause: Option<Box<TaskCause>>,
     },
+    /// The user had enough of waiting for a task.
+    #[error("the task `{name}` was cancelled")]
+    Cancelled {
+        /// The task's name.
+        name: String,
+    },
     /// The session is over, but what it left could not be removed.
     #[error("cannot remove what the session left")]
     Removal {

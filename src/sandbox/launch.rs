@@ -89,6 +89,8 @@ pub struct TaskOptions {
     pub mounts: bool,
     /// Lock descriptors that its process holds until it ends.
     pub hold: Vec<OwnedFd>,
+    /// Ends the task as soon as this is readable: [`Error::Cancelled`]. Without it a task is waited for whatever the user asks.
+    pub cancel: Option<OwnedFd>,
 }
 
 /// Starts helpers with one id map.
@@ -176,13 +178,18 @@ impl Launcher {
         tracing::debug!(name, mounts = options.mounts, "task in the id map");
         let helper = self.helper()?;
         let input = serde_json::to_value(input).map_err(super::channel::ChannelError::from)?;
-        let TaskOptions { mut fds, mounts, hold } = options;
+        let TaskOptions { mut fds, mounts, hold, cancel } = options;
         let request = Request::Task { name: name.to_owned(), input, mounts, fd_count: fds.len() };
         fds.extend(hold);
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         helper.control.send(&request, &borrowed)?;
         drop(fds);
         loop {
+            if let Some(cancel) = &cancel
+                && !helper.receives_before(cancel)?
+            {
+                return Err(Error::Cancelled { name: name.to_owned() });
+            }
             match helper.receive()? {
                 FromOuter::Event(event) => on_event(event),
                 FromOuter::TaskDone(Ok(value)) => return Ok(value),
@@ -334,6 +341,19 @@ struct Helper {
 }
 
 impl Helper {
+    /// Waits for a message; `false` if `cancel` becomes readable first.
+    fn receives_before(&self, cancel: &OwnedFd) -> Result<bool> {
+        loop {
+            let readable = sys::fd::wait_readable(&[self.control.as_fd(), cancel.as_fd()], None)?;
+            if readable[1] {
+                return Ok(false);
+            }
+            if readable[0] {
+                return Ok(true);
+            }
+        }
+    }
+
     fn receive(&self) -> Result<FromOuter> {
         match self.control.receive::<FromOuter>()? {
             Some((message, _)) => Ok(message),
