@@ -320,6 +320,7 @@ impl Session {
     /// PID 1 must have been reaped and with it the overlay mount gone: what is written afterwards would change a committed layer. How long this
     /// takes depends on how much is not on the disk yet, not on how many files there are.
     pub fn commit(self, new: NewState) -> Result<State> {
+        let begun = std::time::Instant::now();
         self.require_quiet()?;
         let layer = LayerId::fresh()?;
         let unfinished = self.path("layer");
@@ -333,11 +334,14 @@ impl Session {
         durable::write_unsynced_json(&unfinished.join("layer.json"), &meta)?;
         crash_point!(LayerMeta);
         recover::check_upper(&self.upper(), self.store.fd())?;
+        let before_sync = begun.elapsed();
         self.store.sync(&self.fs)?;
+        let sync_millis = (begun.elapsed() - before_sync).as_millis();
         crash_point!(Sync);
         let state = self.new_state(new, layer, meta.created)?;
         self.publish(&unfinished, &state)?;
-        tracing::debug!(session = %self.record.id, state = %state.id, "committed");
+        let millis = begun.elapsed().as_millis();
+        tracing::debug!(session = %self.record.id, state = %state.id, %millis, %sync_millis, "committed");
         let Self { store, dir, lock, .. } = self;
         store.sweep(&dir, lock);
         crash_point!(Sweep);
