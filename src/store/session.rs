@@ -334,9 +334,9 @@ impl Session {
         durable::write_unsynced_json(&unfinished.join("layer.json"), &meta)?;
         crash_point!(LayerMeta);
         recover::check_upper(&self.upper(), self.store.fd())?;
-        let before_sync = begun.elapsed();
+        let sync_begun = std::time::Instant::now();
         self.store.sync(&self.fs)?;
-        let sync_millis = (begun.elapsed() - before_sync).as_millis();
+        let sync_millis = sync_begun.elapsed().as_millis();
         crash_point!(Sync);
         let state = self.new_state(new, layer, meta.created)?;
         self.publish(&unfinished, &state)?;
