@@ -128,6 +128,29 @@ fn owners_modes_and_capabilities_survive_import_and_export() {
 }
 
 #[test]
+fn access_control_lists_survive() {
+    let Some(launcher) = launcher() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let list = "find . | LC_ALL=C sort | getfacl -n -";
+    // GNU tar writes them as text; ours are attributes.
+    inside(
+        "mkdir -p tree/d; echo x > tree/f
+         setfacl -m u:61234:r-x,g:61235:rw- tree/f; setfacl -m u:61234:rwx tree/d; setfacl -d -m g:61235:r-x tree/d
+         tar --acls --format=posix -C tree -cf tree.tar .",
+        place.path(),
+    );
+    import(&launcher, &at("tree.tar"), &at("layer")).unwrap();
+    let expected = inside(list, &at("tree"));
+    assert!(expected.contains("user:61234:r-x") && expected.contains("default:group:61235:r-x"), "{expected}");
+    assert_eq!(inside(list, &at("layer")), expected);
+    export(&launcher, &[at("layer")], &at("out.tar.zst"), Format::TarZst).unwrap();
+    import(&launcher, &at("out.tar.zst"), &at("again")).unwrap();
+    assert_eq!(inside(list, &at("again")), expected);
+    inside("rm -rf tree layer again", place.path());
+}
+
+#[test]
 fn whiteouts_and_opaque_directories_are_resolved() {
     let Some(launcher) = launcher() else { return };
     let place = tempfile::tempdir().unwrap();
