@@ -63,7 +63,7 @@ impl Engine<'_> {
             for (definition, id) in refs.iter().filter_map(|(name, id)| Some((name.strip_prefix(&prefix)?, id))) {
                 let state = self.store.state(id)?;
                 match definition {
-                    "upstream" => row.stage3 = state.origin["verified"]["name"].as_str().map(str::to_owned),
+                    "upstream" => row.stage3 = state.origin["name"].as_str().map(str::to_owned),
                     BUILDER => row.builder = Some(state.created),
                     other => row.definitions.push(other.to_owned()),
                 }

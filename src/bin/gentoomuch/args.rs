@@ -8,15 +8,18 @@ use crate::commands::Command;
 
 /// Daemonless, rootless builder of Gentoo systems: verified stage3 in, signed stage4 out.
 #[derive(Debug, Parser)]
-#[command(name = "gentoomuch", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "gentoomuch", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   gentoomuch doctor
+  gentoomuch keys import service-keys.gpg
+  gentoomuch sync --from gentoo-20260811.tar.xz
   gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
   gentoomuch freshroot -- emerge app-misc/hello
   gentoomuch stage build web
 
-Exit codes: 1 other failure, 2 usage, 3 configuration, 4 verification, 5 this host cannot sandbox,
-6 emerge failed, 70 bug, 125 our own failure around a command of yours, 130 interrupted.")]
+Exit codes: 0 done, 1 other failure, 2 command line, 3 configuration, 4 verification,
+5 this host cannot sandbox, 6 emerge failed, 70 bug, 125 our own failure around a
+command of yours, 130 interrupted.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -43,10 +46,10 @@ pub(crate) struct Global {
     /// Say nothing but results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Form of the diagnostics on standard error
+    /// Form of what is said on standard error: lines for people, or a JSON object a line
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
-    /// Colour in what is printed
+    /// Colour in what is printed; `auto`: on a terminal, unless `NO_COLOR` is set
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
     /// Fail at once, instead of waiting, when another command holds what this one needs
@@ -54,23 +57,18 @@ pub(crate) struct Global {
     pub(crate) no_wait: bool,
 }
 
-/// Form of the diagnostics on standard error.
+/// Form of the diagnostics on standard error. (Comments on the values would make clap spread every help text.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Lines for people
     Text,
-    /// One JSON object a line
     Json,
 }
 
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless `NO_COLOR` is set
     Auto,
-    /// Always
     Always,
-    /// Never
     Never,
 }
 

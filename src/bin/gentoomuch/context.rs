@@ -120,6 +120,14 @@ impl Context {
         Ok(asked.or(configured))
     }
 
+    /// Complains about a file that was named and is not there, before anything is done.
+    pub(crate) fn given_file(path: &Path) -> Result<(), Failure> {
+        match std::fs::metadata(path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::new(Kind::Usage, error).about(format!("cannot open `{}`", path.display()))),
+        }
+    }
+
     /// A path the user gave, made absolute.
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
         absolute(path, &self.cwd)

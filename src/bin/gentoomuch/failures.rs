@@ -167,9 +167,8 @@ impl From<build::Error> for Failure {
                 if resumable { failure.hint("repeat the command to go on where it stopped") } else { failure }
             }
             E::NoProfile { ref known, .. } => {
-                let known = known.join(", ");
-                let failure = Self::new(Kind::Usage, error).hint("make it with `gentoomuch bootstrap PROFILE STAGE3`");
-                if known.is_empty() { failure } else { failure.hint(format!("there are: {known}")) }
+                let hint = there_are(known);
+                Self::new(Kind::Usage, error).hints(hint).hint("make it with `gentoomuch bootstrap PROFILE STAGE3`")
             }
             E::NoDefaultProfile => Self::new(Kind::Usage, error)
                 .hint("name one with `--profile`, or make one with `gentoomuch bootstrap PROFILE STAGE3`"),
@@ -190,9 +189,8 @@ impl From<build::Error> for Failure {
                 }
             }
             E::NoKept { ref known, .. } => {
-                let known = known.join(", ");
-                let failure = Self::new(Kind::Usage, error).hint("keep a session with `gentoomuch freshroot --keep NAME`");
-                if known.is_empty() { failure } else { failure.hint(format!("there are: {known}")) }
+                let hint = there_are(known);
+                Self::new(Kind::Usage, error).hints(hint).hint("keep a session with `gentoomuch freshroot --keep NAME`")
             }
             E::KeptExists { .. } => Self::new(Kind::Usage, error).hint("choose another name"),
             E::Name { .. } => Self::new(Kind::Usage, error).hint("letters, digits and `._+-`, not beginning with `.` or `-`"),
@@ -200,6 +198,11 @@ impl From<build::Error> for Failure {
             other => Self::new(Kind::Other, other).space_hint(),
         }
     }
+}
+
+/// What could have been meant.
+fn there_are(known: &[String]) -> Option<String> {
+    (!known.is_empty()).then(|| format!("there are: {}", known.join(", ")))
 }
 
 fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {

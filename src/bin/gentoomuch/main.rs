@@ -10,6 +10,8 @@ mod failures;
 mod progress;
 mod report;
 mod shop;
+#[cfg(test)]
+mod shown;
 mod table;
 
 use std::process::ExitCode;
@@ -31,6 +33,6 @@ fn main() -> ExitCode {
     });
     match outcome {
         Ok(code) => code,
-        Err(failure) => report::print(&failure, cli.global.color),
+        Err(failure) => report::print(&failure, &cli.global),
     }
 }

@@ -101,6 +101,10 @@ impl Progress {
             bar.set_message(running.join(", "));
             return;
         }
+        if running.is_empty() && (status.done < status.total || status.total == 0) {
+            // Nothing to do, or between two packages: the line of the next one says how many are done.
+            return;
+        }
         let changed = state.last_emerge.as_ref().is_none_or(|(_, last)| last.done != status.done);
         let due = state.last_emerge.as_ref().is_none_or(|(at, _)| at.elapsed() >= PLAIN_INTERVAL);
         if changed || due {

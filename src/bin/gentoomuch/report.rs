@@ -10,7 +10,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use crate::args::Color;
+use crate::args::{Global, LogFormat};
 
 /// What went wrong, as far as an exit code can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,12 @@ impl Failure {
         self
     }
 
+    /// Adds what there is to do, if anything.
+    pub(crate) fn hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
+        self.hints.extend(hints);
+        self
+    }
+
     /// Adds lines that are printed between causes and hints, such as the end of a log.
     pub(crate) fn detail(mut self, line: impl Into<String>) -> Self {
         self.detail.push(line.into());
@@ -111,26 +117,41 @@ impl Failure {
         self
     }
 
+    /// What could not be done, then each cause.
+    fn causes(&self) -> Vec<String> {
+        let mut words: Vec<String> = self.about.iter().cloned().collect();
+        let mut next: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
+        while let Some(error) = next {
+            words.push(error.to_string());
+            next = error.source();
+        }
+        words
+    }
+
     fn render(&self, color: bool) -> String {
         let paint = |word: &str, code: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
         let mut lines = Vec::new();
-        let first = self.error.to_string();
-        match &self.about {
-            Some(about) => {
-                lines.push(format!("{} {about}", paint("error:", "1;31")));
-                lines.push(format!("{} {first}", paint("caused by:", "1")));
-            }
-            // Several diagnostics in one error stand on lines of their own.
-            None => lines.push(format!("{} {first}", paint("error:", "1;31"))),
-        }
-        let mut source = self.error.source();
-        while let Some(cause) = source {
-            lines.push(format!("{} {cause}", paint("caused by:", "1")));
-            source = cause.source();
+        for (index, words) in self.causes().into_iter().enumerate() {
+            let label = if index == 0 { paint("error:", "1;31") } else { paint("caused by:", "1") };
+            lines.push(format!("{label} {words}"));
         }
         lines.extend(self.detail.iter().map(|line| format!("  {line}")));
         lines.extend(self.hints.iter().map(|hint| format!("{} {hint}", paint("hint:", "1;36"))));
         lines.join("\n") + "\n"
+    }
+
+    /// One line for programs, beside those of the diagnostics.
+    fn render_json(&self) -> String {
+        let mut causes = self.causes().into_iter();
+        let line = serde_json::json!({
+            "kind": "error",
+            "message": causes.next(),
+            "causes": causes.collect::<Vec<_>>(),
+            "detail": self.detail,
+            "hints": self.hints,
+            "exit_code": self.kind.code(),
+        });
+        format!("{line}\n")
     }
 }
 
@@ -141,14 +162,17 @@ impl From<io::Error> for Failure {
 }
 
 /// Prints `failure` on standard error and says which code to exit with.
-pub(crate) fn print(failure: &Failure, color: Color) -> ExitCode {
+pub(crate) fn print(failure: &Failure, global: &Global) -> ExitCode {
     // A closed pipe on standard output (`gentoomuch store ls | head`) is the reader's decision, not an error.
     let closed_pipe = failure.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     if closed_pipe {
         return ExitCode::SUCCESS;
     }
     let mut err = io::stderr().lock();
-    let text = failure.render(color.enabled(io::stderr().is_terminal()));
+    let text = match global.log_format {
+        LogFormat::Text => failure.render(global.color.enabled(io::stderr().is_terminal())),
+        LogFormat::Json => failure.render_json(),
+    };
     // Nobody can be told that standard error is gone; the exit code still speaks.
     drop(err.write_all(text.as_bytes()));
     ExitCode::from(failure.kind.code())
@@ -181,6 +205,14 @@ mod tests {
         let failure =
             Failure::message(Kind::Verification, "signed by 1A2B").about("cannot trust `x`").detail("a line").hint("do this");
         assert_eq!(failure.render(false), "error: cannot trust `x`\ncaused by: signed by 1A2B\n  a line\nhint: do this\n");
+        let json: serde_json::Value = serde_json::from_str(&failure.render_json()).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "kind": "error", "message": "cannot trust `x`", "causes": ["signed by 1A2B"], "detail": ["a line"],
+                "hints": ["do this"], "exit_code": 4,
+            })
+        );
         assert_eq!(failure.kind.code(), 4);
         assert_eq!(failure.around_command().kind.code(), 125);
     }

@@ -69,6 +69,22 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     print(&text)
 }
 
+/// `1 layer`, `2 layers`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// Time of day in UTC without fractions of a second, from RFC 3339.
+pub(crate) fn short_time(rfc3339: &str) -> String {
+    let seconds = rfc3339.split_once('.').map_or_else(|| rfc3339.trim_end_matches('Z'), |(seconds, _)| seconds);
+    seconds.replacen('T', " ", 1)
+}
+
+/// As much of a state's id as tells it from others; every command takes it.
+pub(crate) fn short_id(id: &impl ToString) -> String {
+    id.to_string().chars().take(12).collect()
+}
+
 /// `bytes` for people: `0 B`, `512 B`, `1.5 MiB`.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -91,6 +107,15 @@ mod tests {
         table.row(["a", "10 B", "x"]);
         table.row(["longer", "9 B", ""]);
         assert_eq!(table.render(), "NAME    SIZE  NOTE\na       10 B  x\nlonger   9 B\n");
+    }
+
+    #[test]
+    fn words_for_people() {
+        assert_eq!((count(1, "tree"), count(0, "tree")), ("1 tree".to_owned(), "0 trees".to_owned()));
+        for time in ["2026-11-22T09:39:42.78Z", "2026-11-22T09:39:42Z"] {
+            assert_eq!(short_time(time), "2026-11-22 09:39:42");
+        }
+        assert_eq!(short_id(&"28c4490114768c079ad4bc66ef930186"), "28c449011476");
     }
 
     #[test]

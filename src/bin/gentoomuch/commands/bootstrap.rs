@@ -9,7 +9,7 @@ use super::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
 
-/// Make a profile from a stage3 tarball: verify, import, and rebuild it as the builder
+/// Verify and import a stage3, and rebuild it as a profile's builder
 ///
 /// The stage3 definition `gentoomuch/builder` of the configuration decides what the builder becomes. Interrupted or failed, the same
 /// command goes on at the package where it stopped.
@@ -43,14 +43,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let config = context.config()?;
     let keys = context.trusted_keys()?;
-    let shop = Shop::open(context)?;
+    let jobs = Context::jobs(args.jobs, &config)?;
     let options = BootstrapOptions {
         profile: args.profile.clone(),
         stage3: context.path(&args.stage3),
         verify: Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
         no_rebuild: args.no_rebuild,
     };
-    let done = shop.engine(Context::jobs(args.jobs, &config)?).bootstrap(&config, &keys, &options)?;
+    Context::given_file(&options.stage3)?;
+    let shop = Shop::open(context)?;
+    let done = shop.engine(jobs).bootstrap(&config, &keys, &options)?;
     context.progress.clear();
     if args.json {
         crate::table::print_json(&done)?;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gentoomuch::build::{FreshrootOptions, UserBind};
+use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::sandbox::Exit;
 use gentoomuch::sandbox::plan::Network;
 
@@ -13,6 +14,7 @@ use super::Outcome;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
 use crate::shop::Shop;
+use crate::table;
 
 /// Open a throw-away session on the builder: a shell, or one command
 ///
@@ -84,10 +86,19 @@ fn around(args: &Args, context: &Context, options: &FreshrootOptions) -> Outcome
     let engine = shop.engine(None);
     if args.print_plan {
         let plan = engine.freshroot_plan(options)?;
-        crate::table::print(&format!("{plan}\n"))?;
+        table::print(&format!("{plan}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let ended = engine.freshroot(options)?;
+    context.progress.clear();
+    let note = |text: String| context.progress.event(&Event::Note(&text));
+    if ended.published > 0 {
+        let pool = if options.promote { "release pool" } else { "pool of throw-away sessions" };
+        note(format!("{} now in the {pool}", table::count(ended.published as u64, "binary package")));
+    }
+    if let (Some(state), Some(name)) = (&ended.kept, &options.keep) {
+        note(format!("kept as `{name}`, state {}: `gentoomuch freshroot --from {name}` starts from it", state.id));
+    }
     Ok(match ended.exit {
         Exit::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
         Exit::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(255)),

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gentoomuch::stage3::keys::{self, Change, KeyInfo, PinSource};
+use gentoomuch::stage3::keys::{self, Change, KeyInfo, KeysError, PinSource};
 use gentoomuch::stage3::{Day, Fingerprint};
 
 use super::Outcome;
 use super::stage3::{keys_failure, load_keys, now_secs};
 use crate::context::Context;
+use crate::report::{Failure, Kind};
 use crate::table::{self, Table};
 
 /// List and change the OpenPGP keys that are trusted
@@ -17,6 +18,7 @@ use crate::table::{self, Table};
 /// Keys are files in the configuration's `keys/`; those whose fingerprint is in `keys/trusted` count. Gentoo's release keys are
 /// trusted without being listed, but their public keys have to be imported.
 #[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
 #[command(after_help = "Examples:
   gentoomuch keys ls
   gentoomuch keys import service-keys.gpg")]
@@ -38,7 +40,7 @@ enum KeysCommand {
 #[command(after_help = "Example:
   gentoomuch keys ls --json")]
 struct LsArgs {
-    /// Print JSON
+    /// Print the list as JSON
     #[arg(long)]
     json: bool,
 }
@@ -55,8 +57,11 @@ struct ImportArgs {
     #[arg(long)]
     trust: bool,
     /// What the keys are for
-    #[arg(long, value_name = "TEXT", requires = "trust", default_value = "")]
+    #[arg(long, value_name = "TEXT", requires = "trust", default_value = "", hide_default_value = true)]
     comment: String,
+    /// Print what was changed as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Remove a public key, and trust in it
@@ -66,6 +71,9 @@ struct ImportArgs {
 struct RmArgs {
     /// Fingerprint of the primary key
     fingerprint: Fingerprint,
+    /// Print what was changed as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Trust the signatures of a key, by its fingerprint
@@ -76,8 +84,11 @@ struct TrustArgs {
     /// Fingerprint of the primary key
     fingerprint: Fingerprint,
     /// What the key is for
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     comment: String,
+    /// Print what was changed as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs one subcommand.
@@ -87,7 +98,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         KeysCommand::Ls(args) => return list(args, context),
         KeysCommand::Import(args) => {
             let comment = args.trust.then_some(args.comment.as_str());
-            let changes = keys::import(&dir, &context.path(&args.file), comment).map_err(keys_failure)?;
+            let file = context.path(&args.file);
+            Context::given_file(&file)?;
+            let changes = keys::import(&dir, &file, comment).map_err(|error| {
+                let given = matches!(&error, KeysError::Read { path, .. } | KeysError::Material { path, .. } | KeysError::TooLarge { path, .. } if *path == file);
+                if given { Failure::new(Kind::Usage, error) } else { keys_failure(error) }
+            })?;
+            if args.json {
+                table::print_json(&changes)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let trusted = load_keys(context)?;
             let untrusted = changes.iter().filter_map(|change| match change {
                 Change::Stored { fingerprint, .. } if !trusted.is_trusted(fingerprint) => {
@@ -100,6 +120,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         }
         KeysCommand::Rm(args) => {
             let changes = keys::remove(&dir, &args.fingerprint).map_err(keys_failure)?;
+            if args.json {
+                table::print_json(&changes)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let mut text = render_changes(&changes);
             if load_keys(context)?.is_trusted(&args.fingerprint) {
                 text.push_str("its fingerprint is one of Gentoo's release keys and remains trusted, should it be imported again\n");
@@ -108,6 +132,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         }
         KeysCommand::Trust(args) => {
             let change = keys::trust(&dir, &args.fingerprint, &args.comment).map_err(keys_failure)?;
+            if args.json {
+                table::print_json(&change.into_iter().collect::<Vec<_>>())?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let mut text = match change {
                 Some(change) => render_changes(&[change]),
                 None => format!("`{}` trusts {} already\n", dir.join("trusted").display(), args.fingerprint),
@@ -127,10 +155,9 @@ fn list(args: &LsArgs, context: &Context) -> Outcome {
     if args.json {
         table::print_json(&list)?;
     } else {
-        let mut rows = Table::new(&["FINGERPRINT", "TRUST", "VALIDITY", "CREATED", "NAME"]);
+        let mut rows = Table::new(&["FINGERPRINT", "TRUST", "VALIDITY", "NAME"]);
         for key in &list {
-            let created = key.created.map_or_else(|| "-".to_owned(), |day| Day(day).to_string());
-            rows.row([key.fingerprint.to_string(), trust(key), validity(key, now), created, name(key)]);
+            rows.row([key.fingerprint.to_string(), trust(key), validity(key, now), name(key)]);
         }
         table::print(&rows.render())?;
     }
@@ -161,7 +188,7 @@ fn name(key: &KeyInfo) -> String {
     match (&key.uid, comment) {
         (Some(uid), Some(comment)) => format!("{uid} ({comment})"),
         (Some(uid), None) => uid.clone(),
-        (None, Some(comment)) => format!("({comment})"),
+        (None, Some(comment)) => comment.to_owned(),
         (None, None) => "-".to_owned(),
     }
 }

@@ -11,6 +11,8 @@ use crate::table::Table;
 
 /// Show bootstrapped profiles and choose the default one
 #[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+#[command(after_help = "Examples:\n  gentoomuch profile ls\n  gentoomuch profile set musl-hardened")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                     row.name,
                     if row.default { "yes".to_owned() } else { String::new() },
                     row.stage3.unwrap_or_else(|| "-".to_owned()),
-                    row.builder.unwrap_or_else(|| "-".to_owned()),
+                    row.builder.as_deref().map_or_else(|| "-".to_owned(), crate::table::short_time),
                     if row.definitions.is_empty() { "-".to_owned() } else { row.definitions.join(" ") },
                 ]);
             }

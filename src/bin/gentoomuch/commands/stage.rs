@@ -13,6 +13,8 @@ use crate::table::human_bytes;
 
 /// Build stage4s
 #[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+#[command(after_help = "Example:\n  gentoomuch stage build web")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -67,6 +69,9 @@ enum FormatArg {
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let Command::Build(args) = &args.command;
     let config = context.config()?;
+    // What is wrong with the words given needs no sandbox to be found out.
+    config.stage4(&args.name)?;
+    let jobs = Context::jobs(args.jobs, &config)?;
     let shop = Shop::open(context)?;
     let options = StageOptions {
         name: args.name.clone(),
@@ -77,7 +82,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         }),
         gpg: if args.no_sign { None } else { Some(Context::gpg()) },
     };
-    let built = shop.engine(Context::jobs(args.jobs, &config)?).stage_build(&config, &options)?;
+    let built = shop.engine(jobs).stage_build(&config, &options)?;
     context.progress.clear();
     if args.json {
         crate::table::print_json(&built)?;

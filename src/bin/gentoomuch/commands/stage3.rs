@@ -14,8 +14,9 @@ use crate::context::Context;
 use crate::report::{Failure, Kind};
 use crate::table;
 
-/// Work with stage3 tarballs and our own stage4 tarballs
+/// Verify stage3 tarballs, and our own stage4 tarballs
 #[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
 #[command(after_help = "Example:
   gentoomuch stage3 verify stage3-amd64-openrc-20260811T083102Z.tar.xz")]
 pub(crate) struct Args {
@@ -40,7 +41,7 @@ struct VerifyArgs {
     /// Tarballs
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Print JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
     /// Accept signatures of trusted keys that have expired

@@ -9,10 +9,12 @@ use super::Outcome;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
 use crate::shop::Shop;
-use crate::table::{Table, human_bytes, print, print_json};
+use crate::table::{Table, count, human_bytes, print, print_json, short_id, short_time};
 
-/// Look at the store: layers, build states, names, sizes; seal and verify it
+/// Look at layers, build states and names; seal and verify them
 #[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+#[command(after_help = "Examples:\n  gentoomuch store ls\n  gentoomuch store du\n  gentoomuch store verify --deep")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -45,7 +47,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Record digests of layers, so that `verify --deep` can tell whether they changed
+    /// Record digests of layers, which `verify --deep` compares
     #[command(after_help = "Examples:\n  gentoomuch store seal\n  gentoomuch store seal profile/server/upstream")]
     Seal {
         /// Names or ids of build states [default: all layers]
@@ -96,21 +98,21 @@ fn render_list(list: &ListReport) -> String {
     let mut sections = Vec::new();
     let mut table = Table::new(&["STATE", "CREATED", ">LAYERS", "NAMES"]);
     for state in &list.states {
-        table.row([state.id.to_string(), state.created.clone(), state.layers.to_string(), or_dash(&state.refs)]);
+        table.row([short_id(&state.id), short_time(&state.created), state.layers.to_string(), or_dash(&state.refs)]);
     }
     if !list.states.is_empty() {
         sections.push(table.render());
     }
     let mut table = Table::new(&["TREE", "CREATED", "NAMES"]);
     for tree in &list.trees {
-        table.row([tree.id.to_string(), tree.created.clone(), or_dash(&tree.refs)]);
+        table.row([tree.id.to_string(), short_time(&tree.created), or_dash(&tree.refs)]);
     }
     if !list.trees.is_empty() {
         sections.push(table.render());
     }
     let mut table = Table::new(&["SESSION", "CREATED", "PURPOSE", "STATUS"]);
     for session in &list.sessions {
-        table.row([session.id.to_string(), session.created.clone(), session.purpose.to_string(), status(&session.status)]);
+        table.row([session.id.to_string(), short_time(&session.created), session.purpose.to_string(), status(&session.status)]);
     }
     if !list.sessions.is_empty() {
         sections.push(table.render());
@@ -148,7 +150,7 @@ fn disk_usage(shop: &Shop<'_>, json: bool) -> Result<(), Failure> {
     let mut table = Table::new(&["STATE", ">TOTAL", ">SHARED", ">OWN", "NAMES"]);
     for state in &usage.states {
         table.row([
-            state.id.to_string(),
+            short_id(&state.id),
             human_bytes(state.total_bytes),
             human_bytes(state.shared_bytes),
             human_bytes(state.own_bytes),
@@ -200,9 +202,10 @@ fn status(status: &SessionStatus) -> String {
 }
 
 fn render_deep(contents: &DeepReport) -> String {
-    let mut text = format!("contents  {} layers as sealed, {} different\n", contents.good.len(), contents.different.len());
+    let mut text =
+        format!("contents  {} as sealed, {} different\n", count(contents.good.len() as u64, "layer"), contents.different.len());
     for layer in &contents.different {
-        text.push_str(&format!("error     layer {} has {} differences\n", layer.layer, layer.count));
+        text.push_str(&format!("error     layer {} has {}\n", layer.layer, count(layer.count, "difference")));
         for difference in &layer.first {
             text.push_str(&format!("          {}: {}\n", difference.path, difference.what));
         }
@@ -221,8 +224,11 @@ fn verify(shop: &Shop<'_>, deep: bool, json: bool) -> Outcome {
         print_json(&serde_json::json!({ "clean": clean, "structure": report, "contents": contents }))?;
     } else {
         let mut text = format!(
-            "checked   {} names, {} states, {} layers, {} trees\n",
-            report.refs, report.states, report.layers, report.trees
+            "checked   {}, {}, {}, {}\n",
+            count(report.refs as u64, "name"),
+            count(report.states as u64, "state"),
+            count(report.layers as u64, "layer"),
+            count(report.trees as u64, "tree")
         );
         for finding in &report.findings {
             let severity = if finding.severity() == Severity::Error { "error" } else { "note" };

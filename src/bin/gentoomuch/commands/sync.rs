@@ -38,12 +38,13 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let keys = context.trusted_keys()?;
-    let shop = Shop::open(context)?;
     let options = SyncOptions {
         from: context.path(&args.from),
         name: args.name.clone(),
         verify: Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
     };
+    Context::given_file(&options.from)?;
+    let shop = Shop::open(context)?;
     let synced = shop.engine(None).sync(&options, &keys)?;
     context.progress.clear();
     if args.json {

@@ -1,0 +1,118 @@
+//! What is said when a command line, a file or the configuration is wrong, and with which exit code.
+
+use std::fs;
+
+use crate::program::Home;
+
+/// Compares without noting the expression, which only repeats the transcript.
+macro_rules! assert_transcript {
+    ($text:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($text) })
+    };
+}
+
+#[test]
+fn wrong_words() {
+    assert_transcript!(Home::empty().transcripts(&[
+        "frehsroot",
+        "doctor --jsno",
+        "stage build",
+        "stage build --format tar.bz2 web",
+        "completions tcsh",
+        "keys rm 1A2B",
+        "freshroot emerge app-misc/hello",
+        "--quiet --verbose doctor",
+    ]));
+}
+
+#[test]
+fn no_configuration() {
+    assert_transcript!(Home::empty().transcripts(&[
+        "stage build web",
+        "bootstrap server stage3.tar.xz",
+        "stage build web --config nowhere"
+    ]));
+}
+
+#[test]
+fn files_that_are_not_there() {
+    assert_transcript!(Home::with_shipped_config().transcripts(&[
+        "stage3 verify stage3.tar.xz",
+        "bootstrap server stage3.tar.xz",
+        "sync --from gentoo.tar.xz",
+        "keys import keys.asc",
+    ]));
+}
+
+#[test]
+fn values_that_cannot_be() {
+    assert_transcript!(Home::with_shipped_config().transcripts(&[
+        "stage build --jobs 0 hello",
+        "stage build --jobs many hello",
+        "stage build helo",
+        "freshroot --bind /usr -- true",
+        "freshroot --bind /usr:mnt -- true",
+        "freshroot --bind /usr:/../mnt -- true",
+        "freshroot --bind /nowhere:/mnt -- true",
+        "freshroot --network some -- true",
+        "keys rm 0123456789ABCDEF0123456789ABCDEF01234567",
+    ]));
+}
+
+#[test]
+fn a_reason_must_be_given() {
+    let home = Home::with_shipped_config();
+    let output = home.run(&["sync", "--from", ".", "--allow-unsigned", " "]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("error: `--allow-unsigned` needs a reason\nhint: "), "{text}");
+}
+
+#[test]
+fn broken_configuration() {
+    let home = Home::with_config(&[
+        ("stage3.defines/plain/cpu", "generic-amd64\n"),
+        ("stage3.defines/plain/portage.local", "desktop\nserver\n"),
+        ("stage4.defines/web/profile", "server\n"),
+        ("stage4.defines/web/stage3", "plian\n"),
+        ("stage4.defines/web/packages", "# the server\nwww-servers/nginx\n>=dev-lang/python\n@no-such-set/at all\n"),
+        ("stage4.defines/web/format", "tar.bz2\n"),
+    ]);
+    assert_transcript!(home.transcripts(&["stage build web"]));
+}
+
+#[test]
+fn keys_that_are_none() {
+    let home = Home::with_config(&[("keys/trusted", "13EBBDBEDE7A12775DFDB1BABB572E0E2D182910\nabc\n")]);
+    fs::write(home.path().join("keys.asc"), "no key\n").unwrap();
+    assert_transcript!(home.transcripts(&["keys ls", "keys import keys.asc"]));
+}
+
+#[test]
+fn files_that_nobody_signed() {
+    let home = Home::with_shipped_config();
+    fs::write(home.path().join("stage3.tar.xz"), "not even an archive").unwrap();
+    fs::create_dir(home.path().join("directory")).unwrap();
+    assert_transcript!(home.transcripts(&["stage3 verify stage3.tar.xz", "stage3 verify directory"]));
+}
+
+#[test]
+fn no_home() {
+    let home = Home::empty();
+    let output = home.program().env_remove("HOME").args(["keys", "ls"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_transcript!(String::from_utf8(output.stderr).unwrap());
+    // With every place named nothing is missing.
+    let named = ["--config", "/c", "--data", "/d", "--cache", "/e", "keys", "ls"];
+    assert!(home.program().env_remove("HOME").args(named).output().unwrap().status.success());
+    // A relative one counts as none, by the XDG specification.
+    let relative = home.program().env("XDG_CONFIG_HOME", "relative").args(["stage", "build", "web"]).output().unwrap();
+    assert!(String::from_utf8(relative.stderr).unwrap().contains("/.config/gentoomuch"));
+}
+
+#[test]
+fn a_name_below_a_file() {
+    let home = Home::empty();
+    fs::write(home.path().join("file"), "").unwrap();
+    assert_transcript!(home.transcripts(&["man file/below", "doctor --data file/below"]));
+}

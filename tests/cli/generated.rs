@@ -1,0 +1,83 @@
+//! Completions and man pages.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::help::COMMANDS;
+use crate::program::Home;
+
+/// Runs a checker; `None`, said aloud, where it is not installed.
+#[expect(clippy::print_stderr, reason = "a skipped check says so")]
+fn checker(program: &str, args: &[&str]) -> Option<Output> {
+    match Command::new(program).args(args).env("LC_ALL", "C.UTF-8").output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("skipped: {program}: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn completions_parse() {
+    let home = Home::empty();
+    // Where a shell is missing, its script is still made. bash is there wherever our scripts run.
+    for (shell, check) in [
+        ("bash", Some(("bash", "-n"))),
+        ("zsh", Some(("zsh", "-n"))),
+        ("fish", Some(("fish", "--no-execute"))),
+        ("elvish", None),
+        ("powershell", None),
+    ] {
+        let output = home.run(&["completions", shell]);
+        assert!(output.status.success(), "{shell}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        for word in ["freshroot", "print-plan", "no-rebuild"] {
+            assert!(script.contains(word), "{shell} has no {word}");
+        }
+        let path = home.path().join(shell);
+        fs::write(&path, script).unwrap();
+        if let Some((program, flag)) = check
+            && let Some(checked) = checker(program, &[flag, path.to_str().unwrap()])
+        {
+            assert!(checked.status.success(), "{shell}: {}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
+}
+
+#[test]
+fn completions_complete() {
+    let home = Home::empty();
+    let script = home.path().join("completions");
+    fs::write(&script, home.run(&["completions", "bash"]).stdout).unwrap();
+    let ask = format!(
+        "source {}; COMP_WORDS=(gentoomuch stage bu); COMP_CWORD=2; _gentoomuch gentoomuch bu stage; echo \"${{COMPREPLY[@]}}\"",
+        script.display()
+    );
+    let reply = Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
+    assert_eq!(String::from_utf8(reply.stdout).unwrap().trim(), "build", "{}", String::from_utf8_lossy(&reply.stderr));
+}
+
+#[test]
+fn man_pages_are_complete_and_clean() {
+    let home = Home::empty();
+    let output = home.run(&["man", "pages"]);
+    assert!(output.status.success(), "{output:?}");
+    let written: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    for command in COMMANDS {
+        let name = format!("gentoomuch {command}").trim_end().replace(' ', "-");
+        let page = home.path().join("pages").join(format!("{name}.1"));
+        assert!(written.contains(&page.display().to_string()), "{name} is not in {written:?}");
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.contains("Example"), "{name} has no example");
+        let path = page.to_str().unwrap();
+        if let Some(checked) = checker("man", &["--warnings", "-E", "UTF-8", "-l", path]) {
+            assert!(checked.stderr.is_empty(), "{name}: {}", String::from_utf8_lossy(&checked.stderr));
+        }
+        if let Some(checked) = checker("mandoc", &["-Tlint", "-Werror", path]) {
+            assert!(checked.status.success(), "{name}: {}", String::from_utf8_lossy(&checked.stdout));
+        }
+    }
+    // Twice is as good as once.
+    assert!(home.run(&["man", "pages"]).status.success());
+}
