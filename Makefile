@@ -1,11 +1,11 @@
 # Entry points for people. Each calls a script or cargo, which may also be called by hand.
-# As root, `demo`, `test`, `testbed` and `bench` make an ordinary user and run as it.
+# As root, `demo`, `test`, `kills`, `testbed` and `bench` make an ordinary user and run as it.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test testbed bench install
+.PHONY: help demo test kills testbed bench install
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -15,6 +15,9 @@ demo: ## a verified stage3 becomes a builder and then a signed stage4 (STAGE3=am
 
 test: ## every gate: format, lints, documentation, licences, tests
 	@scripts/test
+
+kills: ## 50 times SIGKILL in each of import, emerge, commit and export (KILLS=50), with tables
+	@scripts/kills
 
 testbed: ## make the stage3-shaped release that the tests use; prints its tarball last
 	@scripts/ensure-host test

@@ -30,6 +30,9 @@ use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::State;
 
+/// Ending of the hidden directory in which an artifact is made.
+const UNFINISHED: &str = ".new";
+
 /// How to export.
 #[derive(Debug)]
 pub(super) struct ExportOptions<'a> {
@@ -67,20 +70,14 @@ impl Engine<'_> {
         let file_name = format!("stage4-{}-{flat}-{stamp}.{}", options.arch, options.format.extension());
         let dir = self.places.stages().join(name);
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        remove_unfinished(&dir)?;
         let path = dir.join(&file_name);
         let signed_by = options.signer.as_ref().map(|(_, key)| key.primary.to_string());
         if let Some(artifact) = existing(&path, state, options, signed_by.as_deref()) {
             return Ok(artifact);
         }
         self.step(&format!("exporting {file_name}"));
-        // Left by a run that was killed; the lock on the stage4 is ours.
-        let staging = dir.join(format!(".{file_name}.new"));
-        match fs::remove_dir_all(&staging) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::Io { action: "remove", path: staging, source: error });
-            }
-            _ => {}
-        }
+        let staging = dir.join(format!(".{file_name}{UNFINISHED}"));
         fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
         let made = self.export_into(&staging, &file_name, state, options, clamp, signed_by);
         match made {
@@ -228,7 +225,41 @@ fn existing(path: &Path, state: &State, options: &ExportOptions<'_>, signed_by: 
     })
 }
 
+/// Removes what runs that were killed have left, of this artifact or of one with another name; the lock on the stage4 is the caller's.
+fn remove_unfinished(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(".stage4-") && name.ends_with(UNFINISHED) {
+            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 fn write_synced(path: &Path, contents: &[u8]) -> Result<()> {
     let mut file = File::create(path).map_err(Error::io("create", path))?;
     file.write_all(contents).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_killed_runs_left_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let unfinished = [".stage4-amd64-web-1.tar.xz.new", ".stage4-amd64-web-2.tar.zst.new"];
+        for name in unfinished {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("part"), "x").unwrap();
+        }
+        let others = ["stage4-amd64-web-1.tar.xz", "stage4-amd64-web-1.tar.xz.new", ".mine.new"];
+        for name in others {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        remove_unfinished(dir.path()).unwrap();
+        assert!(unfinished.iter().all(|name| !dir.path().join(name).exists()));
+        assert!(others.iter().all(|name| dir.path().join(name).exists()));
+    }
 }

@@ -322,6 +322,7 @@ impl Session {
     pub fn commit(self, new: NewState) -> Result<State> {
         let begun = std::time::Instant::now();
         self.require_quiet()?;
+        tracing::debug!(session = %self.record.id, "committing");
         let layer = LayerId::fresh()?;
         let unfinished = self.path("layer");
         let meta = LayerMeta {
@@ -337,6 +338,7 @@ impl Session {
         let sync_begun = std::time::Instant::now();
         self.store.sync(&self.fs)?;
         let sync_millis = sync_begun.elapsed().as_millis();
+        tracing::debug!(session = %self.record.id, "synced");
         crash_point!(Sync);
         let state = self.new_state(new, layer, meta.created)?;
         self.publish(&unfinished, &state)?;

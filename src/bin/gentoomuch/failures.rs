@@ -57,7 +57,7 @@ impl From<store::Error> for Failure {
             E::Version { .. } => (Kind::Other, Some("use the program that made it, or another `--data` directory")),
             _ => (Kind::Other, None),
         };
-        let failure = Self::new(kind, error).space_hint();
+        let failure = Self::new(kind, error);
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -138,13 +138,13 @@ impl From<IdMapError> for Failure {
 impl From<sandbox::Error> for Failure {
     fn from(error: sandbox::Error) -> Self {
         let (kind, hints) = sandbox_words(&error);
-        hints.into_iter().fold(Self::new(kind, error).space_hint(), Self::hint)
+        hints.into_iter().fold(Self::new(kind, error), Self::hint)
     }
 }
 
 impl From<archive::Error> for Failure {
     fn from(error: archive::Error) -> Self {
-        Self::new(Kind::Other, error).space_hint()
+        Self::new(Kind::Other, error)
     }
 }
 
@@ -195,7 +195,7 @@ impl From<build::Error> for Failure {
             E::KeptExists { .. } => Self::new(Kind::Usage, error).hint("choose another name"),
             E::Name { .. } => Self::new(Kind::Usage, error).hint("letters, digits and `._+-`, not beginning with `.` or `-`"),
             E::Hooks(_) => Self::new(Kind::Config, error),
-            other => Self::new(Kind::Other, other).space_hint(),
+            other => Self::new(Kind::Other, other),
         }
     }
 }

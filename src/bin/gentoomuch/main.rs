@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let outcome = Context::new(&cli.global).and_then(|context| {
         let outcome = commands::run(cli.command, &context);
         context.progress.clear();
-        outcome
+        outcome.map_err(|failure| failure.space_hint(&context.places.data))
     });
     match outcome {
         Ok(code) => code,

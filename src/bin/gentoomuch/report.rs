@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::{Global, LogFormat};
@@ -102,15 +103,15 @@ impl Failure {
         self
     }
 
-    /// Adds what to do about a full disk, if that is at the bottom of it.
-    pub(crate) fn space_hint(self) -> Self {
+    /// Adds what to do about a full disk, if that is at the bottom of it; `data` is where we keep things.
+    pub(crate) fn space_hint(self, data: &Path) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
         while let Some(error) = cause {
-            if error
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-            {
-                return self.hint("free some space, and repeat the command: nothing half-made is left");
+            if is_full(error) {
+                return self.hint(format!(
+                    "free some space on the file system of `{}` (`gentoomuch doctor` shows how much is left), and repeat the command: nothing half-made is left",
+                    data.display()
+                ));
             }
             cause = error.source();
         }
@@ -152,6 +153,15 @@ impl Failure {
             "exit_code": self.kind.code(),
         });
         format!("{line}\n")
+    }
+}
+
+/// Whether this very error says that there is no room: of what came from a helper process only the words are left, which end as those
+/// of each [`io::Error`] do.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
+        None => [libc::ENOSPC, libc::EDQUOT].iter().any(|code| error.to_string().ends_with(&format!("(os error {code})"))),
     }
 }
 
@@ -215,5 +225,23 @@ mod tests {
         );
         assert_eq!(failure.kind.code(), 4);
         assert_eq!(failure.around_command().kind.code(), 125);
+    }
+
+    #[test]
+    fn a_full_disk_is_recognised_here_and_in_a_task() {
+        let hint = "hint: free some space on the file system of `/d` (`gentoomuch doctor` shows how much is left), and repeat the command: nothing half-made is left\n";
+        let task = || {
+            let causes = vec!["cannot write `./a`".to_owned(), io::Error::from_raw_os_error(libc::ENOSPC).to_string()];
+            gentoomuch::sandbox::Error::task(
+                "archive.import",
+                gentoomuch::sandbox::TaskFailure { kind: "archive-io".to_owned(), causes },
+            )
+        };
+        for error in [Failure::from(io::Error::from_raw_os_error(libc::EDQUOT)), Failure::from(task())] {
+            let text = error.space_hint(Path::new("/d")).render(false);
+            assert!(text.ends_with(hint), "{text}");
+        }
+        let other = Failure::from(io::Error::from_raw_os_error(libc::EIO)).space_hint(Path::new("/d")).render(false);
+        assert!(!other.contains("hint:"), "{other}");
     }
 }
