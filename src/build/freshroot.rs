@@ -145,6 +145,10 @@ impl Engine<'_> {
         if let (true, Some(term)) = (options.terminal, &self.settings.term) {
             env.push(("TERM".to_owned(), term.clone()));
         }
+        if !options.terminal {
+            // Portage colours what its build helpers print, also into a pipe.
+            env.push(("NO_COLOR".to_owned(), "1".to_owned()));
+        }
         Run { argv, env, network: options.network, terminal: options.terminal, hostname: work.hostname.clone() }
     }
 

@@ -171,9 +171,9 @@ impl Observer for Progress {
 fn bar_for_bytes(what: &str, total: Option<u64>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     let template = if total.is_some() {
-        "  {prefix:<12} [{bar:30}] {percent:>3}%  {bytes} of {total_bytes}  {binary_bytes_per_sec}  ETA {eta}"
+        "  {prefix:<10} [{wide_bar}] {percent:>3}%  {bytes} of {total_bytes}  {binary_bytes_per_sec}  ETA {eta}"
     } else {
-        "  {prefix:<12} {spinner} {bytes}  {binary_bytes_per_sec}"
+        "  {prefix:<10} {spinner} {bytes}  {binary_bytes_per_sec}"
     };
     bar.set_style(style(template));
     bar.set_prefix(what.to_owned());
@@ -183,7 +183,7 @@ fn bar_for_bytes(what: &str, total: Option<u64>) -> ProgressBar {
 
 fn bar_for_packages(total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    bar.set_style(style("  emerge       [{bar:30}] {pos} of {len} packages  {elapsed}  {wide_msg}"));
+    bar.set_style(style("  emerge     [{bar:12}] {pos} of {len}  {elapsed}  {wide_msg}"));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }

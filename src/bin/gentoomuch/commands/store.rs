@@ -137,8 +137,33 @@ fn render_show(report: &ShowReport) -> String {
     for child in &report.children {
         text.push_str(&format!("child    {child}\n"));
     }
-    let origin = serde_json::to_string_pretty(&state.origin).unwrap_or_default();
-    text.push_str(&format!("origin   {}\n", origin.replace('\n', "\n         ")));
+    text + &render_origin(&state.origin) + "all of its origin: `--json`\n"
+}
+
+/// Where a state came from, as far as it fits: what it is, then what that was made from.
+fn render_origin(origin: &serde_json::Value) -> String {
+    let mut text = String::new();
+    let mut next = Some(origin);
+    while let Some(origin) = next {
+        let word = |name: &str| origin[name].as_str().filter(|word| !word.is_empty());
+        text.push_str(&format!("origin   {}", word("kind").unwrap_or("unknown")));
+        let named = ["name", "definition", "profile"];
+        text.extend(named.iter().filter_map(|name| word(name).map(|word| format!(", {name} {word}"))));
+        text.push('\n');
+        for (label, value) in [
+            ("signer", origin["signer"]["primary"].as_str()),
+            ("unsigned", word("allow_unsigned")),
+            ("portage profile", word("portage_profile")),
+            ("isolation", word("isolation")),
+        ] {
+            text.extend(value.map(|value| format!("         {label} {value}\n")));
+        }
+        for tree in origin["trees"].as_array().into_iter().flatten() {
+            let field = |name: &str| tree[name].as_str().unwrap_or("-");
+            text.push_str(&format!("         tree {} {}\n", field("name"), field("digest")));
+        }
+        next = ["base", "stage3", "parent"].iter().map(|name| &origin[*name]).find(|below| below.is_object());
+    }
     text
 }
 
@@ -244,5 +269,28 @@ fn verify(shop: &Shop<'_>, deep: bool, json: bool) -> Outcome {
         Ok(ExitCode::SUCCESS)
     } else {
         Err(Failure::message(Kind::Verification, "the store is not as it should be").hint("each finding above says what to do"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_told_from_the_top_to_the_stage3() {
+        let origin = serde_json::json!({
+            "kind": "stage4 definition", "definition": "web", "profile": "server", "isolation": "all",
+            "base": {
+                "kind": "stage3 definition", "definition": "plain", "profile": "server", "portage_profile": "gentoo:default",
+                "trees": [{ "name": "gentoo", "digest": "9136" }],
+                "stage3": { "kind": "stage3", "name": "stage3.tar.xz", "signer": { "primary": "13EB" }, "allow_unsigned": null },
+            },
+        });
+        assert_eq!(
+            render_origin(&origin),
+            "origin   stage4 definition, definition web, profile server\n         isolation all\n\
+             origin   stage3 definition, definition plain, profile server\n         portage profile gentoo:default\n         tree gentoo 9136\n\
+             origin   stage3, name stage3.tar.xz\n         signer 13EB\n"
+        );
     }
 }
