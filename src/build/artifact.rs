@@ -218,7 +218,7 @@ fn existing(path: &Path, state: &State, options: &ExportOptions<'_>, signed_by: 
     same.then(|| Artifact {
         path: path.to_owned(),
         size_bytes,
-        sha512: metadata["digests"]["sha512"].as_str().unwrap_or_default().to_owned(),
+        sha512: metadata["digests"][Algorithm::Sha512.name()].as_str().unwrap_or_default().to_owned(),
         entries: metadata["entries"].as_u64().unwrap_or_default(),
         signed_by: signed_by.map(str::to_owned),
         reused: true,

@@ -7,6 +7,7 @@
 //! ```text
 //! GENTOOMUCH_KILLS=50           kills in each phase (4); `make kills` sets it
 //! GENTOOMUCH_KILLS_SEED=N       repeats the moments of an earlier run, as far as the machine does
+//! GENTOOMUCH_KILLS_ONLY=export,commit,signals,emerge     some of what works on the testbed (all)
 //! GENTOOMUCH_TESTBED=DIR        the release that emerge, commit and export work on (tests/testbed/README.md)
 //! cargo test --test kills -- --nocapture     prints the tables
 //! ```
@@ -78,8 +79,12 @@ fn emerge_commit_and_export_survive_sigkill_and_signals() {
         return;
     }
     let Some(testbed) = testbed::Testbed::new() else { return };
-    phases::export(&testbed);
-    phases::commit(&testbed);
-    ending::signals(&testbed);
-    phases::emerge(&testbed);
+    let only = std::env::var("GENTOOMUCH_KILLS_ONLY").ok();
+    let parts: [(&str, fn(&testbed::Testbed)); 4] =
+        [("export", phases::export), ("commit", phases::commit), ("signals", ending::signals), ("emerge", phases::emerge)];
+    for (name, part) in parts {
+        if only.as_ref().is_none_or(|only| only.split(',').any(|wanted| wanted == name)) {
+            part(&testbed);
+        }
+    }
 }

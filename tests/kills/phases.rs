@@ -64,6 +64,13 @@ fn kill(
         let begin = Instant::now();
         recover(number, &struck);
         tally.recovered(begin.elapsed());
+        println!(
+            "{} {number}: {:?} {}, recovered in {:.1} s",
+            phase.name,
+            struck.hit,
+            struck.mark.unwrap_or_default(),
+            begin.elapsed().as_secs_f64()
+        );
         place.nothing_lives();
         place.all_is_clean();
     }
