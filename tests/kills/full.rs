@@ -3,14 +3,16 @@
 //! The small file system is a tmpfs in a user and mount namespace of our own, where the program runs as that namespace's root with
 //! the rest of the user's ids: `/etc/subuid` says so there, and the map tools are copies that belong to that root.
 
-use crate::place::{Place, both, expect_success};
+use std::path::Path;
+
+use crate::place::{Place, both};
 use crate::release::Release;
 
-/// What the shell in that namespace does: `$1` data, `$2` program, `$3` tarball, `$4` scratch.
+/// What the shell in that namespace does: `$1` data, `$2` program, `$3` tarball, `$4` scratch, `$5` how small.
 const SCRIPT: &str = r#"
 set -eu
-data=$1 program=$2 tarball=$3 scratch=$4
-mount -t tmpfs -o size=8m,mode=0700 tmpfs "$data"
+data=$1 program=$2 tarball=$3 scratch=$4 small=$5
+mount -t tmpfs -o "$small,mode=0700" tmpfs "$data"
 echo root:1:65535 >"$scratch/subid"
 mount --bind "$scratch/subid" /etc/subuid
 mount --bind "$scratch/subid" /etc/subgid
@@ -22,7 +24,7 @@ status=0
 echo "status $status"
 "$program" store verify --json
 find "$data/store/layers" "$data/store/states" "$data/store/sessions" "$data/store/tmp" "$data/store/refs" -mindepth 1
-mount -o remount,size=200m "$data"
+mount -o remount,size=200m,nr_inodes=100000 "$data"
 "$program" bootstrap --no-rebuild kills "$tarball"
 "$program" store verify --json
 echo done
@@ -33,10 +35,16 @@ pub(crate) fn import() {
     let release = Release::new(&place);
     let scratch = place.path("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    expect_success(place.command("sh").args(["-c", "command -v newuidmap"]));
+    // No room for bytes, and none for names.
+    for small in ["size=8m", "size=100m,nr_inodes=1000"] {
+        with(&place, &release, &scratch, small);
+    }
+}
+
+fn with(place: &Place, release: &Release, scratch: &Path, small: &str) {
     let mut command = place.command("unshare");
     command.args(["--map-auto", "--map-root-user", "--mount", "--", "sh", "-c", SCRIPT, "sh"]);
-    command.arg(place.data()).arg(env!("CARGO_BIN_EXE_gentoomuch")).arg(&release.tarball).arg(&scratch);
+    command.arg(place.data()).arg(env!("CARGO_BIN_EXE_gentoomuch")).arg(&release.tarball).arg(scratch).arg(small);
     let output = command.output().unwrap();
     let all = both(&output);
     assert!(output.status.success(), "{all}");
