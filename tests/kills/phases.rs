@@ -52,7 +52,7 @@ fn kill(
     let length = trial::measure(next(0), phase);
     place.all_is_clean();
     let mut tally = Tally::new(phase.name, length);
-    while tally.hits() < wanted() && tally.attempts() < tally.limit() {
+    while tally.hits() < wanted() && tally.attempts() < Tally::limit() {
         let number = tally.attempts() + 1;
         let victim = victims[number % victims.len()];
         let struck = trial::strike(next(number), phase, moments.within(length), victim);

@@ -24,7 +24,7 @@ impl Moments {
     /// Prints the seed, with which the same moments come again.
     pub(crate) fn new(phase: &str) -> Self {
         let given = std::env::var("GENTOOMUCH_KILLS_SEED").ok().and_then(|text| text.parse().ok());
-        let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let clock = || u64::from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos());
         let seed = given.unwrap_or_else(clock);
         println!("{phase}: GENTOOMUCH_KILLS_SEED={seed}");
         Self { state: seed }
@@ -97,7 +97,7 @@ impl Tally {
     }
 
     /// More attempts than this mean that the phase cannot be hit.
-    pub(crate) fn limit(&self) -> usize {
+    pub(crate) fn limit() -> usize {
         wanted() * 4 + 12
     }
 

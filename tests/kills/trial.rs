@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::processes::{self, Victim};
 
 /// Longer than any of the commands takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// What tells of a phase in the log: substrings of one line, all of them.
 pub(crate) type Sign = &'static [&'static str];
@@ -111,7 +111,7 @@ impl Started {
 }
 
 fn text(lines: &[(Instant, String)]) -> String {
-    lines.iter().map(|(_, line)| format!("{line}\n")).collect()
+    lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// Lets the command run and answers how long the phase took.
@@ -163,6 +163,6 @@ pub(crate) fn signal(
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(started.child.id().cast_signed()), *signal).unwrap();
     }
     let begin = Instant::now();
-    let (status, lines) = started.end(Duration::from_secs(60));
+    let (status, lines) = started.end(Duration::from_mins(1));
     (status, begin.elapsed(), text(&lines))
 }
