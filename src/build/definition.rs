@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::key::Inputs;
+use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
 use super::tree::PinnedTree;
 use super::work::{StepsDone, Subject};
@@ -205,6 +206,7 @@ impl Engine<'_> {
         }
         steps.once("hooks:finish", || self.hooks(&work, &recipe.hooks, Phase::Finish))?;
         self.publish(&work, &inputs)?;
+        self.relink(&work)?;
         self.tidy(&work)?;
         Ok(Filled { inputs })
     }
@@ -305,6 +307,15 @@ impl Engine<'_> {
             self.note(&format!("{count} binary packages published in {}", binpkgs::pool_key(inputs)));
         }
         Ok(count)
+    }
+
+    /// Puts hard links together that emerge, merging the same files again, has made overlayfs take apart.
+    pub(super) fn relink(&self, work: &Work<'_>) -> Result<()> {
+        let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
+        let input = RelinkInput { upper: work.root.upper.clone(), lower: work.root.lower.clone() };
+        let linked = self.task(super::tasks::RELINK, &input, options, &mut |_| {})?;
+        tracing::debug!(%linked, "hard links restored");
+        Ok(())
     }
 
     /// Removes what only the session needed.

@@ -19,6 +19,7 @@ mod freshroot;
 mod inspect;
 pub mod key;
 mod profile;
+mod relink;
 mod script;
 pub mod session;
 mod stage4;

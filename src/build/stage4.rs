@@ -144,6 +144,7 @@ impl Engine<'_> {
         steps.once("removes", || self.remove(&work, removes))?;
         steps.once("hooks:finish", || self.hooks(&work, hooks, Phase::Finish))?;
         self.publish(&work, &pool)?;
+        self.relink(&work)?;
         self.tidy(&work)
     }
 }

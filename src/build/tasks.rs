@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::relink::{self, RelinkInput};
 use super::session::Litter;
 use super::tidy;
 use crate::portage::emerge::build_logs;
@@ -13,6 +14,8 @@ use crate::{archive, host, store};
 
 /// Takes a [`Litter`] out of an upper directory.
 pub const TIDY: &str = "build.tidy";
+/// Restores hard links that overlayfs has taken apart; returns how many.
+pub const RELINK: &str = "build.relink";
 /// Lists the packages of a build state: [`InventoryInput`] in, [`Vec`] of [`crate::portage::vdb::Package`] out.
 pub const INVENTORY: &str = "build.inventory";
 
@@ -27,6 +30,7 @@ pub struct InventoryInput {
 pub fn lookup(name: &str) -> Option<TaskFn> {
     match name {
         TIDY => Some(tidy_task),
+        RELINK => Some(relink_task),
         INVENTORY => Some(inventory_task),
         _ => archive::tasks::lookup(name)
             .or_else(|| store::tasks::lookup(name))
@@ -42,6 +46,12 @@ fn tidy_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure
         store::tasks::remove_tree(tree).map_err(|error| TaskFailure::of("tidy", &error))?;
     }
     Ok(serde_json::Value::Null)
+}
+
+fn relink_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
+    let input: RelinkInput = context.input_as()?;
+    let linked = relink::relink(&input).map_err(|error| TaskFailure::of("relink", &error))?;
+    Ok(serde_json::json!(linked))
 }
 
 fn inventory_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {

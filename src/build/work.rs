@@ -43,16 +43,13 @@ impl Engine<'_> {
         let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
         let dir = |name: &str| -> Result<PathBuf> {
             let path = session.path(name);
-            fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-            // Inside, users other than root must be able to pass; outside, the store is closed to others.
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &path))?;
+            create_open(&path)?;
             Ok(path)
         };
         let hooks_dir = dir("hooks")?;
         for hook in hooks.iter() {
             let phase = hooks_dir.join(format!("{}.d", hook.phase));
-            fs::create_dir_all(&phase).map_err(Error::io("create", &phase))?;
-            fs::set_permissions(&phase, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &phase))?;
+            create_open(&phase)?;
             write_public(&phase.join(&hook.name), hook.contents.as_bytes(), 0o755)?;
         }
         write_public(&hooks_dir.join(definition::APPLY_NAME), definition::APPLY.as_bytes(), 0o755)?;
@@ -62,8 +59,7 @@ impl Engine<'_> {
             for (path, contents) in &portage.files {
                 let path = portage_dir.join(path);
                 for dir in path.ancestors().skip(1).take_while(|dir| *dir != portage_dir).collect::<Vec<_>>().into_iter().rev() {
-                    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-                    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", dir))?;
+                    create_open(dir)?;
                 }
                 let mode = portage.modes.get(path.strip_prefix(&portage_dir).unwrap_or(&path)).copied().unwrap_or(0o644);
                 write_public(&path, contents, mode)?;
@@ -113,8 +109,7 @@ impl Work<'_> {
     /// Shows the binary packages of `pools` to the session, the first wins, with a place of its own on top.
     pub(super) fn attach_pools(&mut self, pools: Vec<PathBuf>) -> Result<()> {
         let own = self.session.borrow().binpkgs();
-        fs::create_dir_all(&own).map_err(Error::io("create", &own))?;
-        fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &own))?;
+        create_open(&own)?;
         if pools.len() > 1 {
             // Of the stacked indexes Portage would see only the topmost.
             let all: Vec<&Path> = pools.iter().map(PathBuf::as_path).collect();
@@ -125,6 +120,19 @@ impl Work<'_> {
         let work = self.session.borrow().path("binpkgs.work");
         self.root.packages = Some(Packages { pools, own, work });
         Ok(())
+    }
+}
+
+/// Makes a directory that users inside other than root can pass as well; outside, the store is closed to others.
+///
+/// One that is there stays as it is: a resumed session's may belong to another user by now, as Portage's own directories do.
+fn create_open(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(Error::Io { action: "create", path: path.to_owned(), source }),
     }
 }
 
@@ -184,6 +192,19 @@ impl StepsDone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_of_a_resumed_session_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scratch");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        create_open(&path).unwrap();
+        assert_eq!(mode(), 0o755);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        create_open(&path).unwrap();
+        assert_eq!(mode(), 0o700);
+        assert!(create_open(&path.join("none/such")).is_err());
+    }
 
     #[test]
     fn a_step_is_done_once_and_a_failed_one_again() {

@@ -125,6 +125,7 @@ impl SignError {
                 Some("put the fingerprint of a key that can sign into `env/sign_key`, or go without a signature with `--no-sign`")
             }
             Self::Cancelled { .. } => Some("run the command again; what was built so far is kept"),
+            Self::Failed { .. } => Some("correct what gpg complains about, or go without a signature with `--no-sign`"),
             _ => None,
         }
     }

@@ -1,1 +1,29 @@
-//! End-to-end tests: the real binary in real namespaces.
+//! End-to-end tests: the real binary in real namespaces, on the testbed's release and on small stage3s of their own.
+//!
+//! ```text
+//! host.rs      what this host can do; what it cannot is skipped aloud, or fails with GENTOOMUCH_TEST_STRICT=1
+//! child.rs     every process of these tests, so that one left by the program is told from one of ours
+//! place.rs     a user's directories in a scrubbed environment, removed in the end, with nothing left running
+//! shared.rs    one bootstrapped place for all tests that need Portage
+//! gpg.rs       keys; tiny.rs: signed stage3s of a few kilobytes
+//! ```
+//!
+//! `GENTOOMUCH_TESTBED` names the release that `tests/testbed/make` made. `GENTOOMUCH_TEST_PLACE` keeps the shared place there for the
+//! next run, which then begins with everything built: for working on the tests themselves.
+
+mod child;
+mod gpg;
+mod host;
+mod place;
+mod shared;
+mod tiny;
+
+mod concurrency;
+mod failures;
+mod freshroot;
+mod interruption;
+mod main_job;
+mod refusals;
+mod terminal;
+mod unpacked;
+mod words;

@@ -32,6 +32,10 @@ pub(crate) enum Kind {
     Interrupted,
     /// Our own failure around a command of the user's.
     AroundCommand,
+    /// A command of the user's that cannot be executed in the session.
+    NotExecutable,
+    /// A command of the user's that the session does not have.
+    NoCommand,
 }
 
 impl Kind {
@@ -45,6 +49,9 @@ impl Kind {
             Self::Host => 5,
             Self::Emerge => 6,
             Self::AroundCommand => 125,
+            // As env(1), chroot(1) and every shell have it.
+            Self::NotExecutable => 126,
+            Self::NoCommand => 127,
             Self::Interrupted => 130,
         }
     }
@@ -69,6 +76,12 @@ impl Failure {
     /// A failure that the program itself found.
     pub(crate) fn message(kind: Kind, text: impl Into<String>) -> Self {
         Self::new(kind, text.into())
+    }
+
+    /// The same failure with another exit code.
+    pub(crate) fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// Says first what could not be done.
@@ -97,7 +110,7 @@ impl Failure {
 
     /// Our own failure around a command of the user's, whose exit codes must not be mistaken for it.
     pub(crate) fn around_command(mut self) -> Self {
-        if self.kind != Kind::Interrupted {
+        if !matches!(self.kind, Kind::Interrupted | Kind::NotExecutable | Kind::NoCommand) {
             self.kind = Kind::AroundCommand;
         }
         self

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::build::{FreshrootOptions, UserBind};
+use gentoomuch::build::{self, FreshrootOptions, UserBind};
 use gentoomuch::progress::{Event, Observer as _};
-use gentoomuch::sandbox::Exit;
 use gentoomuch::sandbox::plan::Network;
+use gentoomuch::sandbox::{self, Exit};
 
 use super::Outcome;
 use crate::context::Context;
@@ -19,7 +19,7 @@ use crate::table;
 /// Open a throw-away session on the builder: a shell, or one command
 ///
 /// Everything but binary packages built in it is gone afterwards, unless it is kept. The exit code is the command's own; 125 says
-/// that gentoomuch itself failed.
+/// that gentoomuch itself failed, 126 that the command cannot be executed, 127 that there is no such command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch freshroot
@@ -65,7 +65,11 @@ enum NetworkArg {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let options = FreshrootOptions {
+    around(args, context).map_err(|failure| if args.print_plan { failure } else { failure.around_command() })
+}
+
+fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> {
+    Ok(FreshrootOptions {
         profile: args.profile.clone(),
         from: args.from.clone(),
         keep: args.keep.clone(),
@@ -77,11 +81,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         promote: args.promote,
         command: args.command.clone(),
         terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
-    };
-    around(args, context, &options).map_err(|failure| if args.print_plan { failure } else { failure.around_command() })
+    })
 }
 
-fn around(args: &Args, context: &Context, options: &FreshrootOptions) -> Outcome {
+fn around(args: &Args, context: &Context) -> Outcome {
+    let options = &options(args, context)?;
     let shop = Shop::open(context)?;
     let engine = shop.engine(None);
     if args.print_plan {
@@ -89,7 +93,7 @@ fn around(args: &Args, context: &Context, options: &FreshrootOptions) -> Outcome
         table::print(&format!("{plan}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let ended = engine.freshroot(options)?;
+    let ended = engine.freshroot(options).map_err(failed)?;
     context.progress.clear();
     let note = |text: String| context.progress.event(&Event::Note(&text));
     if ended.published > 0 {
@@ -103,6 +107,20 @@ fn around(args: &Args, context: &Context, options: &FreshrootOptions) -> Outcome
         Exit::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
         Exit::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(255)),
     })
+}
+
+/// A command that cannot be started is the user's affair, and told from a sandbox that cannot.
+fn failed(error: build::Error) -> Failure {
+    let kind = match &error {
+        build::Error::Sandbox(sandbox::Error::CommandNotFound { .. }) => Some(Kind::NoCommand),
+        build::Error::Sandbox(sandbox::Error::CommandNotExecutable { .. }) => Some(Kind::NotExecutable),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match kind {
+        Some(kind) => failure.of_kind(kind),
+        None => failure,
+    }
 }
 
 /// Reads `SRC:DST[:ro]`.

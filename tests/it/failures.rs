@@ -1,0 +1,78 @@
+//! Packages that do not build: what is said, and that correcting the cause is enough.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::place::{Place, Ran};
+use crate::shared::shared;
+
+fn define(place: &Place, name: &str, stage3: &str, packages: &str) {
+    let dir = place.config.join("stage4.defines").join(name);
+    fs::create_dir_all(&dir).unwrap();
+    for (file, text) in [("profile", "demo"), ("stage3", stage3), ("packages", packages)] {
+        fs::write(dir.join(file), format!("{text}\n")).unwrap();
+    }
+}
+
+fn build(place: &Place, name: &str) -> Ran {
+    place.run(&["stage", "build", name, "--no-sign", "--format", "tar.zst"])
+}
+
+/// The log that a failure names.
+fn named_log(ran: &Ran) -> PathBuf {
+    let line = ran.stderr.lines().find_map(|line| line.strip_prefix("hint: the whole output is in "));
+    PathBuf::from(line.unwrap_or_else(|| panic!("no log in {ran}")))
+}
+
+#[test]
+fn a_package_that_does_not_compile_is_named_with_its_phase_and_last_words() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("broken"));
+    define(&place, "broken", "plain", "app-misc/broken");
+    let ran = build(&place, "broken").fails(6);
+    let ran =
+        ran.says("app-misc/broken-1.0").says("compile").says("broken.c:5").says("undeclared").says("repeat the command to go on");
+    let log = named_log(&ran);
+    assert!(fs::read_to_string(&log).unwrap().contains("app-misc/broken"), "{}", log.display());
+    assert!(!ran.stderr.contains('\x1b'), "{ran}");
+    assert!(!Path::new(&place.path("data/stages/broken")).exists(), "no artifact");
+}
+
+#[test]
+fn a_change_that_emerge_asks_for_is_shown_and_is_enough() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("proposed"));
+    define(&place, "newcomer", "plain", "app-misc/newcomer");
+    let ran = build(&place, "newcomer").fails(6);
+    ran.says("=app-misc/newcomer-0.1 ~amd64").says("package.accept_keywords").says("hint: ");
+    define(&place, "picky", "plain", "app-misc/picky");
+    let ran = build(&place, "picky").fails(6);
+    ran.says("dev-libs/greet").says("static-libs").says("package.use").says("hint: ");
+
+    // As it was proposed.
+    let fragment = place.config.join("portage.locals/proposed");
+    fs::create_dir_all(&fragment).unwrap();
+    fs::write(fragment.join("package.accept_keywords"), "app-misc/newcomer ~amd64\n").unwrap();
+    fs::write(fragment.join("package.use"), "dev-libs/greet static-libs\n").unwrap();
+    let stage3 = place.config.join("stage3.defines/proposed");
+    fs::create_dir_all(&stage3).unwrap();
+    fs::write(stage3.join("cpu"), "generic-amd64\n").unwrap();
+    fs::write(stage3.join("portage.local"), "proposed\n").unwrap();
+    define(&place, "both", "proposed", "app-misc/newcomer\napp-misc/picky");
+    let built = build(&place, "both").ok();
+    let metadata = fs::read_to_string(format!("{}.json", built.value("artifact"))).unwrap();
+    assert!(metadata.contains("newcomer") && metadata.contains("picky"), "both are in it");
+}
+
+#[test]
+fn a_script_that_fails_is_shown_with_its_output() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("script"));
+    define(&place, "script", "plain", "");
+    fs::write(place.config.join("stage4.defines/script/scripts"), "bad\n").unwrap();
+    fs::write(place.config.join("user.scripts/bad"), "#!/bin/sh\necho first; echo then this >&2; exit 4\n").unwrap();
+    let ran = build(&place, "script").fails(1);
+    ran.says("then this").says("hint: correct the cause");
+    fs::write(place.config.join("user.scripts/bad"), "#!/bin/sh\n").unwrap();
+    build(&place, "script").ok();
+}

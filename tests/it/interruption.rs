@@ -1,0 +1,179 @@
+//! Ctrl-C while a package compiles: the session is kept, and repeating the command goes on where it stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::child::{self, Known};
+use crate::place::{Place, command_line, finish};
+use crate::shared::{User, shared};
+
+/// The shared place with a configuration of its own, in which app-misc/slow takes `secs`.
+fn slow(name: &str, secs: u32) -> Option<(User, Place)> {
+    let shared = shared()?;
+    let config = shared.config(name);
+    let settings = format!("\nSLOW_UNITS=\"2\"\nSLOW_SECONDS=\"{secs}\"\nMANY_FILES=\"3\"\n");
+    let conf = config.join("portage.locals/slow/make.conf");
+    fs::create_dir_all(conf.parent().unwrap()).unwrap();
+    fs::write(conf, settings).unwrap();
+    let place = shared.place.with_config(config);
+    Some((shared, place))
+}
+
+/// Log directories whose names begin with `what`.
+fn logs(place: &Place, what: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(place.path("data/logs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(what))
+        .collect();
+    found.sort_by_key(|path| fs::metadata(path).unwrap().created().unwrap());
+    found
+}
+
+/// All that emerge said in the logs of one run.
+fn emerge_log(dir: &Path) -> String {
+    fs::read_to_string(dir.join("emerge.log")).unwrap_or_default()
+}
+
+/// Waits until the newest of the logs that were not there `before` says `words`.
+fn wait_for(place: &Place, what: &str, before: &[PathBuf], words: &str, running: &mut Known) -> PathBuf {
+    let since = Instant::now();
+    loop {
+        if let Some(log) = logs(place, what).into_iter().rfind(|log| !before.contains(log))
+            && emerge_log(&log).contains(words)
+        {
+            return log;
+        }
+        let ended = running.child().try_wait().unwrap();
+        assert!(ended.is_none() && since.elapsed() < Duration::from_secs(240), "{words:?} never came; ended: {ended:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn interrupt(running: &Known) {
+    kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), Signal::SIGINT).unwrap();
+}
+
+fn suspended(place: &Place, purpose: &str) -> usize {
+    let is = |session: &&serde_json::Value| session["purpose"] == purpose && session["status"]["is"] == "suspended";
+    place.sessions().iter().filter(is).count()
+}
+
+const SLOW_STARTED: &str = "app-misc/slow-1.0::gentoo";
+
+#[test]
+fn an_interrupted_stage_build_goes_on_where_it_stopped() {
+    let Some((_shared, place)) = slow("slow stage", 6) else { return };
+    let name = format!("slow{}", std::process::id());
+    let definition = format!("stage4.defines/{name}");
+    fs::create_dir_all(place.config.join(&definition)).unwrap();
+    for (file, text) in [("profile", "demo"), ("stage3", "slow"), ("packages", "app-misc/manyfiles\napp-misc/slow")] {
+        fs::write(place.config.join(&definition).join(file), format!("{text}\n")).unwrap();
+    }
+    let stage3 = place.config.join("stage3.defines/slow");
+    fs::create_dir_all(&stage3).unwrap();
+    fs::write(stage3.join("cpu"), "generic-amd64\n").unwrap();
+    fs::write(stage3.join("portage.local"), "slow\n").unwrap();
+
+    let log_name = format!("stage-{name}-");
+    let args = ["stage", "build", &name, "--no-sign", "--format", "tar.zst", "--jobs", "1"];
+    let before = suspended(&place, "stage");
+    let mut command = place.command(&args);
+    let mut running = child::spawn(&mut command);
+    let emerging = format!(">>> Emerging (2 of 2) {SLOW_STARTED}");
+    let first = wait_for(&place, &log_name, &[], &emerging, &mut running);
+    std::thread::sleep(Duration::from_secs(1));
+    interrupt(&running);
+    let asked = Instant::now();
+    let ran =
+        finish(command_line(&command), running).fails(130).says("error: interrupted\n").says("hint: repeat the command to go on");
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?} to stop", asked.elapsed());
+    assert!(ran.stderr.contains("interrupted: waiting for the build to stop"), "{ran}");
+    assert_eq!(suspended(&place, "stage"), before + 1);
+    child::assert_no_strangers();
+
+    let again = place.run(&args).ok().says("* resuming stage4");
+    let second = logs(&place, &log_name).into_iter().find(|log| *log != first).unwrap();
+    let (first, second) = (emerge_log(&first), emerge_log(&second));
+    assert!(first.contains("Emerging (1 of 2) app-misc/manyfiles") && second.contains("app-misc/slow"), "{second}");
+    assert!(!second.contains(") app-misc/manyfiles"), "built twice: {second}");
+    assert_eq!(suspended(&place, "stage"), before, "{again}");
+    let metadata = fs::read_to_string(format!("{}.json", again.value("artifact"))).unwrap();
+    assert!(metadata.contains("manyfiles") && metadata.contains("slow"), "both are in it");
+}
+
+#[test]
+fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
+    let Some((shared, place)) = slow("slow builder", 8) else { return };
+    fs::write(place.config.join("package.sets/gentoomuch/builder"), "app-misc/slow\n").unwrap();
+    fs::write(place.config.join("stage3.defines/gentoomuch/builder/portage.local"), "gentoomuch/builder\nslow\n").unwrap();
+    let profile = format!("slow{}", std::process::id());
+    let args = ["bootstrap", &profile, shared.testbed.stage3.to_str().unwrap()];
+    let mut command = place.command(&args);
+    let mut running = child::spawn(&mut command);
+    let log_name = format!("{profile}-gentoomuch-builder");
+    wait_for(&place, &log_name, &[], &format!("(1 of 1) {SLOW_STARTED}"), &mut running);
+
+    // A second one says who holds the profile, and waits or does not.
+    let begin = Instant::now();
+    let refused = place.run(&[&args[..], &["--no-wait"]].concat()).fails(1);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let pid = running.id().to_string();
+    assert!(refused.stderr.contains(&pid) && refused.stderr.contains("leave out `--no-wait`"), "{pid} is not named in {refused}");
+    let mut waiting = place.command(&args);
+    let mut second = child::spawn(&mut waiting);
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(second.child().stderr.take().unwrap());
+    while !said.contains("waiting: ") {
+        assert_ne!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap(), 0, "{said}");
+    }
+    assert!(said.contains(&pid), "{said}");
+    interrupt(&second);
+    finish(command_line(&waiting), second).fails(130);
+
+    interrupt(&running);
+    finish(command_line(&command), running).fails(130).says("hint: repeat the command to go on where it stopped");
+    assert_eq!(suspended(&place, "bootstrap"), 1);
+    // A store with a suspended session is in order.
+    place.run(&["store", "verify"]).ok();
+    let ls = place.run(&["store", "ls"]).ok().text();
+    assert!(ls.contains("suspended: interrupted"), "{ls}");
+
+    let before = logs(&place, &log_name);
+    place.run(&args).ok().says("* resuming gentoomuch/builder");
+    let resumed = logs(&place, &log_name).into_iter().find(|log| !before.contains(log)).unwrap();
+    let resumed = emerge_log(&resumed);
+    assert!(resumed.contains(SLOW_STARTED) && !resumed.contains("app-misc/hello"), "world was built twice: {resumed}");
+    assert_eq!(suspended(&place, "bootstrap"), 0);
+    let hello = place.run(&["freshroot", "--profile", &profile, "--network", "none", "--", "slow"]);
+    assert_ne!(hello.status.code(), Some(127), "{hello}");
+}
+
+#[test]
+fn ctrl_c_twice_ends_at_once_what_does_not_listen() {
+    let Some(shared) = shared() else { return };
+    let script = "trap '' INT; echo up; sleep 1000";
+    let mut command = shared.place.command(&["freshroot", "--network", "none", "--", "sh", "-c", script]);
+    let mut running = child::spawn(&mut command);
+    let mut stdout = running.child().stdout.take().unwrap();
+    std::io::Read::read_exact(&mut stdout, &mut [0; 3]).unwrap();
+    interrupt(&running);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(running.child().try_wait().unwrap().is_none(), "once is not enough");
+    interrupt(&running);
+    finish(command_line(&command), running).fails(130).says("error: interrupted\n");
+    child::assert_no_strangers();
+    assert_eq!(
+        shared
+            .place
+            .sessions()
+            .iter()
+            .filter(|session| session["purpose"] == "throwaway" && session["status"]["is"] == "suspended")
+            .count(),
+        0
+    );
+}

@@ -1,0 +1,245 @@
+//! A user's directories, and the program run in them with an environment of nothing else.
+//!
+//! ```text
+//! ~/.cache/gentoomuch-it/PID-N a place/    a space, since paths have some
+//!   home/ config/ data/ cache/
+//!   gnupg -> /tmp/gmXXXXXX                 its sockets need a short path
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::child::{self, Known};
+use crate::host;
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    /// Which of the directory's configurations is used.
+    pub(crate) config: PathBuf,
+    /// Holds the pipe whose end tells the sweeper that this process is gone; `None` for a place that stays.
+    sweeper: Option<Known>,
+}
+
+/// What a run of the program came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    what: String,
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    /// A new place, unless this host has no ids to work with.
+    pub(crate) fn new() -> Option<Self> {
+        if !host::has_ids() {
+            return None;
+        }
+        let name = format!("{}-{} a place", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut place = Self::at(host::cache().join("gentoomuch-it").join(name));
+        // It removes the directory even when this process is killed, since a test that fails must not fill the disk.
+        let remove = "cat >/dev/null; exec unshare --map-auto --map-root-user -- rm -rf -- \"$1\"";
+        let mut sweeper = Command::new("setsid");
+        sweeper.args(["sh", "-c", remove, "sh"]).arg(&place.dir).stdin(Stdio::piped());
+        let sweeper = child::start(sweeper.stdout(Stdio::null()).stderr(Stdio::null()));
+        place.sweeper = Some(sweeper);
+        Some(place)
+    }
+
+    /// A place that stays, in `dir`.
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        for name in ["home", "data", "cache", "xdg"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        Self { config: dir.join("config"), dir, sweeper: None }
+    }
+
+    /// The same place with another configuration.
+    pub(crate) fn with_config(&self, config: PathBuf) -> Self {
+        Self { config, dir: self.dir.clone(), sweeper: None }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("data/store")
+    }
+
+    /// Writes a file below the place, with its directories.
+    pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    /// The program with `args`, in the scrubbed environment.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        self.wrapped(Command::new(env!("CARGO_BIN_EXE_gentoomuch")), args)
+    }
+
+    /// The same with files made with another umask.
+    pub(crate) fn command_with_umask<S: AsRef<OsStr>>(&self, umask: &str, args: &[S]) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "umask \"$1\" && shift && exec \"$@\"", "sh", umask, env!("CARGO_BIN_EXE_gentoomuch")]);
+        self.wrapped(shell, args)
+    }
+
+    fn wrapped<S: AsRef<OsStr>>(&self, mut command: Command, args: &[S]) -> Command {
+        command.args(args).env_clear().envs(self.environment()).current_dir(&self.dir).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut environment: Vec<(OsString, OsString)> = [
+            ("HOME", self.path("home")),
+            ("XDG_CONFIG_HOME", self.path("xdg")),
+            ("GENTOOMUCH_CONFIG", self.config.clone()),
+            ("GENTOOMUCH_DATA", self.path("data")),
+            ("GENTOOMUCH_CACHE", self.path("cache")),
+            ("GNUPGHOME", self.path("gnupg")),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into();
+        environment.push(("PATH".into(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into()));
+        if let Ok(target) = fs::read_link(self.path("gnupg")) {
+            environment.retain(|(name, _)| name != "GNUPGHOME");
+            environment.push(("GNUPGHOME".into(), target.into()));
+        }
+        environment
+    }
+
+    /// Runs the program with `args`.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
+        run(&mut self.command(args))
+    }
+
+    /// Everything that the store lists, as text.
+    pub(crate) fn listing(&self) -> String {
+        self.run(&["store", "ls", "--json"]).ok().text()
+    }
+
+    /// The same as a value.
+    pub(crate) fn list(&self) -> serde_json::Value {
+        serde_json::from_str(&self.listing()).unwrap()
+    }
+
+    /// The sessions in the store: purpose and what is with them.
+    pub(crate) fn sessions(&self) -> Vec<serde_json::Value> {
+        self.list()["sessions"].as_array().unwrap().clone()
+    }
+
+    /// Fails unless nothing runs any more, and nothing half-made is in the store.
+    pub(crate) fn assert_tidy(&self) {
+        child::assert_no_strangers();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let dir = self.dir.display().to_string().replace(' ', "\\040");
+        assert!(!mounts.contains(&dir), "mounts are left:\n{mounts}");
+        for name in ["tmp", "sessions"] {
+            let Ok(entries) = fs::read_dir(self.store().join(name)) else { continue };
+            for entry in entries.flatten() {
+                let record = fs::read_to_string(entry.path().join("session.json")).unwrap_or_default();
+                assert!(record.contains("suspended"), "left in the store: {} {record}", entry.path().display());
+            }
+        }
+        let verified = self.run(&["store", "verify"]);
+        assert!(verified.status.success(), "{verified:?}");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(sweeper) = self.sweeper.take() else { return };
+        let failed = std::thread::panicking();
+        if !failed && self.store().exists() {
+            self.assert_tidy();
+        }
+        let mut sweeper = sweeper;
+        drop(sweeper.child().stdin.take());
+        sweeper.output();
+        // Everything in it can be removed by its user without root.
+        assert!(failed || !self.dir.exists(), "{} cannot be removed", self.dir.display());
+    }
+}
+
+impl Ran {
+    fn of(what: String, output: Output) -> Self {
+        Self { what, status: output.status, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    }
+
+    /// Fails unless it succeeded.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert!(self.status.success(), "{self}");
+        self
+    }
+
+    /// Fails unless it ended with `code`.
+    #[track_caller]
+    pub(crate) fn fails(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self}");
+        self
+    }
+
+    /// Fails unless its diagnostics contain `words`.
+    #[track_caller]
+    pub(crate) fn says(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "{words:?} is not in\n{self}");
+        self
+    }
+
+    /// What it printed.
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).unwrap_or_else(|error| panic!("{error} in {self}"))
+    }
+
+    /// The value in the line of its output that begins with `label`.
+    #[track_caller]
+    pub(crate) fn value(&self, label: &str) -> String {
+        let text = self.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("no {label:?} in {self}"));
+        line.trim().to_owned()
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (out, status) = (String::from_utf8_lossy(&self.stdout), self.status);
+        write!(f, "$ {}\n{out}{}# {status}, signal {:?}", self.what, self.stderr, status.signal())
+    }
+}
+
+/// Runs `command` to its end.
+pub(crate) fn run(command: &mut Command) -> Ran {
+    finish(command_line(command), child::spawn(command))
+}
+
+/// Waits for the end of what `what` started.
+pub(crate) fn finish(what: String, running: Known) -> Ran {
+    Ran::of(what, running.output())
+}
+
+pub(crate) fn command_line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+/// Copies a directory with everything in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    child::check(Command::new("cp").arg("-R").arg(from).arg(to));
+}
+
+/// The configuration directory that is shipped.
+pub(crate) fn shipped_config() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}

@@ -1,0 +1,78 @@
+//! Stage3s of a few kilobytes, for everything that needs no Portage.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::child;
+use crate::gpg::{Gpg, beside};
+use crate::place::{Place, copy, shipped_config};
+
+/// A place with a signed stage3 and the key that signed it.
+#[derive(Debug)]
+pub(crate) struct Tiny {
+    pub(crate) place: Place,
+    pub(crate) gpg: Gpg,
+    pub(crate) key: String,
+    pub(crate) stage3: PathBuf,
+}
+
+/// A place whose configuration is the shipped one and trusts the key of its stage3.
+pub(crate) fn tiny() -> Option<Tiny> {
+    let place = Place::new()?;
+    if !crate::host::has("gpg") {
+        return None;
+    }
+    copy(&shipped_config(), &place.config);
+    let gpg = Gpg::new();
+    let key = gpg.key("Tiny <tiny@example.org>", "never");
+    let stage3 = place.path("release/stage3-amd64-tiny-20260811T083102Z.tar.xz");
+    let root = place.path("tiny");
+    for dir in ["etc/portage", "usr/bin", "var/empty dir"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    fs::write(root.join("usr/bin/tool"), "#!/bin/sh\n".repeat(4000)).unwrap();
+    fs::create_dir_all(stage3.parent().unwrap()).unwrap();
+    child::check(Command::new("tar").arg("-C").arg(&root).args(["--owner=0", "--group=0", "-cJf"]).arg(&stage3).arg("."));
+    let tiny = Tiny { place, gpg, key, stage3 };
+    tiny.sign(&tiny.key, None);
+    tiny.gpg.export(&tiny.key, &tiny.place.path("tiny.asc"));
+    tiny.place.run(&["keys", "import", "--trust", "tiny.asc"]).ok();
+    Some(tiny)
+}
+
+impl Tiny {
+    /// Signs the stage3 as upstream does, by `key`.
+    pub(crate) fn sign(&self, key: &str, time: Option<&str>) {
+        let name = self.stage3.file_name().unwrap().to_str().unwrap();
+        let contents = beside(&self.stage3, "CONTENTS.gz");
+        if !contents.exists() {
+            let list = child::check(Command::new("tar").arg("-tvf").arg(&self.stage3));
+            fs::write(self.place.path("CONTENTS"), list).unwrap();
+            let zipped = child::check(Command::new("gzip").args(["-n", "-c"]).arg(self.place.path("CONTENTS")));
+            fs::write(&contents, zipped).unwrap();
+        }
+        let mut digests = String::new();
+        for file in [&self.stage3, &contents] {
+            for (title, program) in [("BLAKE2B", "b2sum"), ("SHA512", "sha512sum")] {
+                digests.push_str(&format!("# {title} HASH\n{}", sum(program, file)));
+            }
+        }
+        self.gpg.detach(key, &self.stage3, time);
+        self.gpg.clear_sign(key, &digests, &beside(&self.stage3, "DIGESTS"), time);
+        self.gpg.clear_sign(
+            key,
+            &format!("# SHA256 HASH\n{}", sum("sha256sum", &self.stage3)),
+            &beside(&self.stage3, "sha256"),
+            time,
+        );
+        assert!(digests.contains(name));
+    }
+}
+
+/// What a digest program prints, with the name of the file alone.
+pub(crate) fn sum(program: &str, file: &Path) -> String {
+    let (dir, name) = (file.parent().unwrap(), file.file_name().unwrap());
+    String::from_utf8(child::check(Command::new(program).arg(name).current_dir(dir))).unwrap()
+}
