@@ -128,9 +128,7 @@ impl Work<'_> {
 /// One that is there stays as it is: a resumed session's may belong to another user by now, as Portage's own directories do.
 fn create_open(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
-        Ok(()) => {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path))
-        }
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(source) => Err(Error::Io { action: "create", path: path.to_owned(), source }),
     }
