@@ -52,14 +52,22 @@ fn kill(
     let length = trial::measure(next(0), phase);
     place.all_is_clean();
     let mut tally = Tally::new(phase.name, length);
+    // How long the phase seems to take now: other work on the machine comes and goes.
+    let mut span = length;
     while tally.hits() < wanted() && tally.attempts() < Tally::limit() {
         let number = tally.attempts() + 1;
         let victim = victims[number % victims.len()];
-        let struck = trial::strike(next(number), phase, moments.within(length), victim);
+        let struck = trial::strike(next(number), phase, moments.within(span), victim);
         place.nothing_lives();
         match struck.hit {
-            Some((who, at)) => tally.hit(who, at, struck.mark),
-            None => tally.missed(),
+            Some((who, at)) => {
+                tally.hit(who, at, span, struck.mark);
+                span = span * 21 / 20;
+            }
+            None => {
+                tally.missed();
+                span = span * 4 / 5;
+            }
         }
         let begin = Instant::now();
         recover(number, &struck);

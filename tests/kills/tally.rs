@@ -77,9 +77,9 @@ impl Tally {
         self.victims.values().sum()
     }
 
-    pub(crate) fn hit(&mut self, victim: Victim, at: Duration, mark: Option<&'static str>) {
+    pub(crate) fn hit(&mut self, victim: Victim, at: Duration, span: Duration, mark: Option<&'static str>) {
         *self.victims.entry(victim).or_default() += 1;
-        let part = at.as_nanos() * PARTS as u128 / self.length.as_nanos().max(1);
+        let part = at.as_nanos() * PARTS as u128 / span.as_nanos().max(1);
         self.parts[usize::try_from(part).unwrap_or(PARTS).min(PARTS - 1)] += 1;
         if let Some(mark) = mark {
             *self.marks.entry(mark).or_default() += 1;
