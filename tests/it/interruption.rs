@@ -49,7 +49,7 @@ fn wait_for(place: &Place, what: &str, before: &[PathBuf], words: &str, running:
             return log;
         }
         let ended = running.child().try_wait().unwrap();
-        assert!(ended.is_none() && since.elapsed() < Duration::from_secs(240), "{words:?} never came; ended: {ended:?}");
+        assert!(ended.is_none() && since.elapsed() < Duration::from_mins(4), "{words:?} never came; ended: {ended:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

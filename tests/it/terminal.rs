@@ -58,7 +58,7 @@ impl Terminal {
                 let length = screen.read(&mut chunk).unwrap();
                 self.seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
             }
-            assert!(since.elapsed() < Duration::from_secs(60), "no {wanted:?} in {:?}", self.seen);
+            assert!(since.elapsed() < Duration::from_mins(1), "no {wanted:?} in {:?}", self.seen);
         }
     }
 
