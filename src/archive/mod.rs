@@ -9,8 +9,8 @@
 //!
 //! * [`decode`] finds the compression by magic and decodes in threads of its own;
 //! * [`member`] reads a tar stream entry by entry with bounded memory and believes nothing it is told;
-//! * [`unpack`] creates files, never leaving the directory it was given;
-//! * [`pack`] writes a directory tree as a tar whose bytes depend on nothing but the tree;
+//! * [`mod@unpack`] creates files, never leaving the directory it was given;
+//! * [`mod@pack`] writes a directory tree as a tar whose bytes depend on nothing but the tree;
 //! * [`list()`] looks at an archive without unpacking it;
 //! * [`tasks`] holds the functions that run inside the id map.
 

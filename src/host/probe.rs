@@ -12,7 +12,7 @@ use crate::sandbox::{Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFai
 use crate::sys;
 use crate::sys::overlay::{Overlay, Writable};
 
-/// Mounts an overlay in an empty directory and tries what layers need: [`OverlayInput`] in, nothing out.
+/// Mounts an overlay in an empty directory and tries what layers need: where to try in, nothing out.
 pub const TASK_OVERLAY: &str = "host.overlay";
 
 /// The tasks of this module.

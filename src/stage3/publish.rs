@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The bodies are unsigned text; [`super::sign`] signs them. Left unsigned (`--no-sign`) they are still compared by
-//! [`super::verify`], but prove nothing.
+//! [`super::verify()`], but prove nothing.
 
 use std::io::{self, Read};
 

@@ -1,6 +1,6 @@
 //! Removal of whole directory trees that somebody else filled.
 //!
-//! Symbolic links are never followed, and depth costs neither stack nor descriptors: what lies deeper than [`DEPTH_LIMIT`] is first
+//! Symbolic links are never followed, and depth costs neither stack nor descriptors: what lies deeper than `DEPTH_LIMIT` is first
 //! renamed up to the top, where it is removed in its turn.
 
 use std::ffi::{CString, OsStr};
