@@ -101,7 +101,7 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
     let again = place.run(&args).ok().says("* resuming stage4");
     let second = logs(&place, &log_name).into_iter().find(|log| *log != first).unwrap();
     let (first, second) = (emerge_log(&first), emerge_log(&second));
-    assert!(first.contains("Emerging (1 of 2) app-misc/manyfiles") && second.contains("app-misc/slow"), "{second}");
+    assert!(first.contains("(1 of 2) app-misc/manyfiles") && second.contains("app-misc/slow"), "{second}");
     assert!(!second.contains(") app-misc/manyfiles"), "built twice: {second}");
     assert_eq!(suspended(&place, "stage"), before, "{again}");
     let metadata = fs::read_to_string(format!("{}.json", again.value("artifact"))).unwrap();

@@ -110,7 +110,9 @@ fn nothing_is_done_again_and_that_is_quick() {
     let Some(shared) = shared() else { return };
     let begin = Instant::now();
     let again = shared.place.run(&["stage", "build", "hello", "--format", "tar.zst"]).ok();
-    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    // Unless another test was building on the same profile.
+    let quick = begin.elapsed().as_secs() < 10 || again.stderr.contains("waiting: ");
+    assert!(quick, "{:?}: {again}", begin.elapsed());
     assert_eq!(again.text().matches("(unchanged)").count(), 2, "{again}");
     let again = shared.place.run(&["bootstrap", "demo", shared.testbed.stage3.to_str().unwrap()]).ok();
     assert_eq!(again.text().matches("(unchanged)").count(), 2, "{again}");

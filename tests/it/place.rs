@@ -45,7 +45,10 @@ impl Place {
         let name = format!("{}-{} a place", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut place = Self::at(host::cache().join("gentoomuch-it").join(name));
         // It removes the directory even when this process is killed, since a test that fails must not fill the disk.
-        let remove = "cat >/dev/null; exec unshare --map-auto --map-root-user -- rm -rf -- \"$1\"";
+        // A shared place's keyring, too, whose agent would stay.
+        let remove = "cat >/dev/null
+            keys=$(readlink \"$1/gnupg\") && { gpgconf --homedir \"$keys\" --kill all; rm -rf -- \"$keys\"; }
+            exec unshare --map-auto --map-root-user -- rm -rf -- \"$1\"";
         let mut sweeper = Command::new("setsid");
         sweeper.args(["sh", "-c", remove, "sh"]).arg(&place.dir).stdin(Stdio::piped());
         let sweeper = child::start(sweeper.stdout(Stdio::null()).stderr(Stdio::null()));
