@@ -34,9 +34,9 @@ pub(crate) fn signals(testbed: &Testbed) {
 
     for (what, number, signals) in [
         ("SIGINT", 1001, vec![(SOON, Signal::SIGINT)]),
-        // Late enough for Portage to have made the directory that it compiles in its own.
-        ("SIGTERM", 1002, vec![(Duration::from_secs(4), Signal::SIGTERM)]),
-        ("SIGINT twice", 1003, vec![(Duration::from_secs(4), Signal::SIGINT), (Duration::from_millis(50), Signal::SIGINT)]),
+        // Late enough for Portage to compile on most machines, early enough for it not to be done on a quick one.
+        ("SIGTERM", 1002, vec![(Duration::from_millis(1500), Signal::SIGTERM)]),
+        ("SIGINT twice", 1003, vec![(Duration::from_millis(1500), Signal::SIGINT), (Duration::from_millis(50), Signal::SIGINT)]),
     ] {
         testbed.change(number);
         let build = || place.traced(&["stage", "build", "emerged", "--format", "tar.zst", "--no-sign"]);
