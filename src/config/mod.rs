@@ -29,6 +29,7 @@ mod packages;
 mod patterns;
 mod portage_dir;
 mod reading;
+mod stage;
 mod switches;
 
 use std::io;
@@ -40,6 +41,7 @@ pub use env::Env;
 pub use packages::Package;
 pub use patterns::{PathPattern, PatternError};
 pub use portage_dir::{MAKE_CONF, PortageDir};
+pub use stage::Stage;
 
 use diagnostic::Findings;
 use fragment::{Copied, Fragment};

@@ -163,6 +163,32 @@ fn an_unknown_definition_names_its_neighbours() {
 }
 
 #[test]
+fn a_stage_is_a_stage4_before_it_is_a_stage3() {
+    let (dir, config) = config(&[
+        ("stage3.defines/web/packages", ""),
+        ("stage3.defines/base/packages", ""),
+        ("stage4.defines/web/profile", "demo\n"),
+        ("stage4.defines/web/stage3", "base\n"),
+    ]);
+    assert_eq!(config.stage_names(), ["web", "base", "stage3:web"]);
+    for (name, stage4, stage3, profile) in [
+        ("web", true, "base", Some("demo")),
+        ("stage4:web", true, "base", Some("demo")),
+        ("stage3:web", false, "web", None),
+        ("base", false, "base", None),
+    ] {
+        let stage = config.stage(name).unwrap();
+        assert_eq!((stage.stage4.is_some(), stage.stage3.name.as_str(), stage.profile()), (stage4, stage3, profile), "{name}");
+        assert_eq!(Some(stage.name()), name.split(':').next_back());
+    }
+    let error = config.stage("bse").unwrap_err();
+    let text = error.to_string().replace(&dir.path().display().to_string(), "DIR");
+    assert_eq!(text, "there is no stage4 or stage3 definition `bse` in `DIR`");
+    let Error::Unknown { nearest, known, .. } = error else { panic!() };
+    assert_eq!((nearest.as_deref(), known), (Some("base"), vec!["base".to_owned(), "web".to_owned()]));
+}
+
+#[test]
 fn reads_a_stage4_definition() {
     let (_dir, config) = config(&[
         ("stage4.defines/web/profile", "demo"),

@@ -1,0 +1,71 @@
+//! What a user calls a stage on the command line: a stage4 definition with the stage3 definition below it, or one of the latter alone.
+//!
+//! ```text
+//! web              the stage4 definition `web`; without one, the stage3 definition
+//! stage3:web       the stage3 definition, even where both exist
+//! stage4:web       the stage4 definition
+//! ```
+
+use super::{ConfigDir, Error, Result, Stage3Definition, Stage4Definition, names};
+
+/// A stage, read.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// The stage4 definition, unless only a stage3 definition was asked for.
+    pub stage4: Option<Stage4Definition>,
+    /// The stage3 definition: the one asked for, or the stage4's.
+    pub stage3: Stage3Definition,
+}
+
+impl Stage {
+    /// Its name without a prefix.
+    pub fn name(&self) -> &str {
+        self.stage4.as_ref().map_or(&self.stage3.name, |stage4| &stage4.name)
+    }
+
+    /// The profile that its stage4 definition names.
+    pub fn profile(&self) -> Option<&str> {
+        self.stage4.as_ref().map(|stage4| stage4.profile.value.as_str())
+    }
+}
+
+impl ConfigDir {
+    /// The stage called `name`, which may begin with `stage3:` or `stage4:`.
+    pub fn stage(&self, name: &str) -> Result<Stage> {
+        if let Some(name) = name.strip_prefix("stage3:") {
+            return Ok(Stage { stage4: None, stage3: self.stage3(name)? });
+        }
+        let (forced, name) = name.strip_prefix("stage4:").map_or((false, name), |name| (true, name));
+        let stage4s = self.stage4_names();
+        if forced || stage4s.iter().any(|known| known == name) {
+            let stage4 = self.stage4(name)?;
+            let stage3 = self.stage3(&stage4.stage3.value)?;
+            return Ok(Stage { stage4: Some(stage4), stage3 });
+        }
+        let mut known = stage4s;
+        known.extend(self.stage3_names());
+        known.sort();
+        known.dedup();
+        if known.iter().any(|known| known == name) {
+            return Ok(Stage { stage4: None, stage3: self.stage3(name)? });
+        }
+        let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        Err(Error::Unknown {
+            what: "stage4 or stage3 definition",
+            name: name.to_owned(),
+            folder: self.root().to_owned(),
+            nearest,
+            known,
+        })
+    }
+
+    /// Every stage, stage4 definitions first; the name of a stage3 definition gets its prefix where a stage4 has the same.
+    pub fn stage_names(&self) -> Vec<String> {
+        let mut all = self.stage4_names();
+        let stage3s = self.stage3_names();
+        let prefixed = stage3s.into_iter().map(|name| if all.contains(&name) { format!("stage3:{name}") } else { name });
+        let prefixed: Vec<String> = prefixed.collect();
+        all.extend(prefixed);
+        all
+    }
+}
