@@ -11,7 +11,10 @@ use crate::child::{self, Known};
 use crate::place::{Place, command_line, finish};
 use crate::shared::{User, shared};
 
-/// The shared place with a configuration of its own, in which app-misc/slow takes `secs`.
+/// Portage takes user patches into account when it picks binary packages: with one of its own, no test installs what another has built.
+const PATCH: &str = "--- /dev/null\n+++ b/NAME\n@@ -0,0 +1 @@\n+built for one test\n";
+
+/// The shared place with a configuration of its own, in which app-misc/slow takes `secs` and is not yet built.
 fn slow(name: &str, secs: u32) -> Option<(User, Place)> {
     let shared = shared()?;
     let config = shared.config(name);
@@ -19,6 +22,10 @@ fn slow(name: &str, secs: u32) -> Option<(User, Place)> {
     let conf = config.join("portage.locals/slow/make.conf");
     fs::create_dir_all(conf.parent().unwrap()).unwrap();
     fs::write(conf, settings).unwrap();
+    let patches = config.join("user.patches/own/app-misc/slow");
+    fs::create_dir_all(&patches).unwrap();
+    let patch_name = name.replace(' ', "-");
+    fs::write(patches.join(format!("{patch_name}.patch")), PATCH.replace("NAME", &patch_name)).unwrap();
     let place = shared.place.with_config(config);
     Some((shared, place))
 }
