@@ -44,13 +44,13 @@ pub(super) const APPLY: &str = include_str!("apply.sh");
 pub(super) const APPLY_NAME: &str = "apply.sh";
 
 /// All that decides what a definition becomes.
-struct Recipe {
-    definition: Stage3Definition,
-    portage: PortageDir,
-    packages: Vec<String>,
-    hooks: Hooks,
-    trees: Vec<PinnedTree>,
-    portage_profile: String,
+pub(super) struct Recipe {
+    pub(super) definition: Stage3Definition,
+    pub(super) portage: PortageDir,
+    pub(super) packages: Vec<String>,
+    pub(super) hooks: Hooks,
+    pub(super) trees: Vec<PinnedTree>,
+    pub(super) portage_profile: String,
 }
 
 impl Engine<'_> {
@@ -107,7 +107,7 @@ impl Engine<'_> {
         Ok(Built { state: pool, reused: false })
     }
 
-    fn recipe(&self, config: &ConfigDir, name: &str, upstream: &State) -> Result<Recipe> {
+    pub(super) fn recipe(&self, config: &ConfigDir, name: &str, upstream: &State) -> Result<Recipe> {
         let definition = config.stage3(name)?;
         let portage = config.portage_dir(&definition)?;
         let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
@@ -212,7 +212,7 @@ impl Engine<'_> {
     }
 
     /// Copies the merged configuration into the root and points at the Portage profile.
-    fn apply(&self, work: &Work<'_>, recipe: &Recipe) -> Result<()> {
+    pub(super) fn apply(&self, work: &Work<'_>, recipe: &Recipe) -> Result<()> {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{APPLY_NAME}"), PORTAGE_DIR]);
         for (dir, name) in recipe.portage.directories() {
@@ -345,7 +345,7 @@ pub(super) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 }
 
 impl Recipe {
-    fn inputs(&self, upstream: &State, definition: &str) -> Inputs {
+    pub(super) fn inputs(&self, upstream: &State, definition: &str) -> Inputs {
         Inputs::new("stage3")
             .with("parent", &upstream.key)
             .with("definition", definition)

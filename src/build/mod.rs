@@ -5,12 +5,14 @@
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
 //! freshroot    a throw-away session on the builder
+//! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! tree         an ebuild tree into the store
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
 mod artifact;
 mod bootstrap;
+mod configured;
 mod definition;
 mod engine;
 mod error;

@@ -1,0 +1,110 @@
+//! A throw-away session in which a stage's configuration is in place: for questions to Portage itself.
+//!
+//! ```text
+//! the definition's state is up to date       that state as it is
+//! it is not, or was never built              the profile's upstream state, the configuration applied, prepare hooks run
+//! ```
+//!
+//! Binary package pools are attached as for builds. Whatever happens in the session, nothing of it stays: it is always discarded.
+
+use super::definition::Recipe;
+use super::engine::{Engine, Work};
+use super::error::Result;
+use super::work::Subject;
+use crate::config::hooks::Phase;
+use crate::config::{ConfigDir, PortageDir, Stage};
+use crate::store::{Purpose, Session, State};
+
+/// A root whose `/etc/portage` is what a stage3 definition makes of it.
+#[derive(Debug)]
+pub(super) struct Configured<'s> {
+    /// The session.
+    pub(super) work: Work<'s>,
+    /// The merged configuration.
+    pub(super) portage: PortageDir,
+    /// `REPOSITORY:PATH` of the Portage profile.
+    pub(super) portage_profile: String,
+    /// The profile.
+    pub(super) profile: String,
+    /// What the session is based on: the definition's state, or the profile's upstream state.
+    pub(super) base: State,
+    /// Whether `base` is the definition's state, so that what it builds is installed.
+    pub(super) is_built: bool,
+}
+
+impl Engine<'_> {
+    /// Runs `ask` in a throw-away session with the configuration of `stage`. `purpose` is a word for the directory of logs, which goes
+    /// again unless something fails.
+    ///
+    /// The profile is `profile`, else the one that the stage4 definition names, else the default one.
+    pub(super) fn with_configuration<R>(
+        &self,
+        config: &ConfigDir,
+        stage: &Stage,
+        profile: Option<&str>,
+        purpose: &str,
+        ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let _shared = self.share_store()?;
+        let profile = self.profile_or_default(profile.or_else(|| stage.profile()))?;
+        let upstream = self.upstream(&profile)?;
+        let definition = &stage.stage3.name;
+        let recipe = self.recipe(config, definition, &upstream)?;
+        let built = self.store.state_by_key(&recipe.inputs(&upstream, definition).key())?;
+        let is_built = built.is_some();
+        let base = built.unwrap_or(upstream);
+        let subject =
+            Subject { log_name: format!("{purpose}-{profile}-{}", stage.name()), profile, definition: definition.clone() };
+        let mut session = self.store.session_create(Some(&base), Purpose::Throwaway, "")?;
+        let outcome = self.ask_configured(&mut session, base, is_built, recipe, &subject, ask);
+        session.discard(self.launcher)?;
+        outcome
+    }
+
+    fn ask_configured<R>(
+        &self,
+        session: &mut Session,
+        base: State,
+        is_built: bool,
+        recipe: Recipe,
+        subject: &Subject,
+        ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let mut work = self.work(session, &base, subject, &recipe.hooks, Some(&recipe.portage), Vec::new())?;
+        if !is_built {
+            self.apply(&work, &recipe)?;
+            self.hooks(&work, &recipe.hooks, Phase::Prepare)?;
+        }
+        self.choose_pool(&mut work, &recipe.portage_profile)?;
+        let Recipe { portage, portage_profile, .. } = recipe;
+        let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
+        tracing::debug!(
+            profile = configured.profile,
+            base = %configured.base.id,
+            built = configured.is_built,
+            portage_profile = configured.portage_profile,
+            files = configured.portage.files.len(),
+            "the configuration is in place"
+        );
+        let answer = ask(&mut configured)?;
+        // Logs are for what went wrong.
+        let logs = &configured.work.log_dir;
+        if let Err(error) = std::fs::remove_dir_all(logs) {
+            tracing::debug!("kept logs in {}: {error}", logs.display());
+        }
+        Ok(answer)
+    }
+
+    /// Runs a command with the configuration of `stage`, without network, and returns the beginning of its output (both streams), which
+    /// is safe to print.
+    pub fn output_with_configuration(
+        &self,
+        config: &ConfigDir,
+        stage: &Stage,
+        profile: Option<&str>,
+        argv: Vec<String>,
+        limit_bytes: u64,
+    ) -> Result<String> {
+        self.with_configuration(config, stage, profile, "ask", |configured| self.output_of(&configured.work, argv, limit_bytes))
+    }
+}
