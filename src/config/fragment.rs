@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Findings, Place};
+use super::history::written;
 use super::reading;
 use crate::portage::make_conf::{self, Assignment, Piece, Statement};
 use crate::portage::package_files::{self, Line, LineFile};
@@ -51,6 +52,8 @@ pub(crate) struct Variable {
     /// The last assignment.
     pub(crate) place: Place,
     pub(crate) overrides: bool,
+    /// Earlier assignments of the fragment that this one does not extend, as written.
+    pub(crate) replaced: Vec<(Place, Box<str>)>,
 }
 
 /// A file that is copied as it is.
@@ -60,11 +63,15 @@ pub(crate) struct Copied {
     pub(crate) executable: bool,
     /// Where it lies in the configuration directory.
     pub(crate) source: PathBuf,
+    /// Where later fragments have the very same.
+    pub(crate) same: Vec<PathBuf>,
 }
 
 /// A fragment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fragment {
+    /// Where it lies, relative to the configuration directory.
+    pub(crate) dir: PathBuf,
     /// In order of first assignment.
     pub(crate) variables: Vec<Variable>,
     pub(crate) lines: BTreeMap<LineFile, Vec<(Line, PathBuf)>>,
@@ -76,7 +83,7 @@ impl Fragment {
     /// Reads the folder `dir`, relative to the configuration directory.
     pub(crate) fn read(findings: &mut Findings<'_>, dir: &Path) -> Self {
         tracing::debug!(fragment = %dir.display(), "reading");
-        let mut fragment = Self::default();
+        let mut fragment = Self { dir: dir.to_owned(), ..Self::default() };
         for entry in reading::entries_of(findings, dir) {
             let path = dir.join(&entry.name);
             if entry.name == "make.conf" {
@@ -99,7 +106,7 @@ impl Fragment {
     fn copy(&mut self, findings: &mut Findings<'_>, dir: &Path, path: &Path) {
         for source in reading::files_below(findings, path) {
             if let (Some((bytes, executable)), Ok(target)) = (reading::bytes(findings, &source), source.strip_prefix(dir)) {
-                self.copied.insert(target.to_owned(), Copied { bytes, executable, source });
+                self.copied.insert(target.to_owned(), Copied { bytes, executable, source, same: Vec::new() });
             }
         }
     }
@@ -159,6 +166,7 @@ struct Assigned {
     version: usize,
     place: Place,
     overrides: bool,
+    replaced: Vec<(Place, Box<str>)>,
 }
 
 #[derive(Debug, Default)]
@@ -193,6 +201,7 @@ impl Evaluation {
     fn assign(&mut self, findings: &mut Findings<'_>, file: &Path, assignment: Assignment) {
         let Assignment { name, value, line, overrides } = assignment;
         let place = Place::new(file, line);
+        let extends = value.iter().any(|piece| matches!(piece, Piece::Reference { name: other, .. } if *other == name));
         let value: Vec<Draft> = value.into_iter().flat_map(|piece| self.draft(file, &name, piece)).collect();
         if length(&value) > VALUE_LIMIT_BYTES {
             findings.error(&place, format!("the value of `{name}` grows beyond 1 MiB"));
@@ -202,10 +211,15 @@ impl Evaluation {
             let version = self.order[at].version + 1;
             // A conflict silenced once in a fragment stays silenced when the fragment extends the value below.
             let overrides = overrides || self.order[at].overrides;
-            self.order[at] = Assigned { name, value, version, place, overrides };
+            let mut replaced = std::mem::take(&mut self.order[at].replaced);
+            if !extends {
+                let before = &self.order[at];
+                replaced.push((before.place.clone(), written(&self.settle(&name, &before.value))));
+            }
+            self.order[at] = Assigned { name, value, version, place, overrides, replaced };
         } else {
             self.index.insert(name.clone(), self.order.len());
-            self.order.push(Assigned { name, value, version: 0, place, overrides });
+            self.order.push(Assigned { name, value, version: 0, place, overrides, replaced: Vec::new() });
         }
     }
 
@@ -223,14 +237,17 @@ impl Evaluation {
         }
     }
 
-    fn finish(self) -> Vec<Variable> {
+    fn finish(mut self) -> Vec<Variable> {
+        let replaced: Vec<_> = self.order.iter_mut().map(|assigned| std::mem::take(&mut assigned.replaced)).collect();
         self.order
             .iter()
-            .map(|assigned| Variable {
+            .zip(replaced)
+            .map(|(assigned, replaced)| Variable {
                 name: assigned.name.clone(),
                 value: self.settle(&assigned.name, &assigned.value),
                 place: assigned.place.clone(),
                 overrides: assigned.overrides,
+                replaced,
             })
             .collect()
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Findings, Place};
 use super::fragment::{Copied, Fragment, Part, Variable};
+use super::history::{Fragments, Said, Touch, written};
 use super::switches::{Switches, WAYS_OUT, Word};
 use crate::portage::atom::is_flag;
 use crate::portage::package_files::{Line, LineFile};
@@ -34,6 +35,8 @@ pub(crate) struct Merged {
     pub(crate) value: Value,
     /// The assignment that decided a single value, or the first of a list.
     pub(crate) place: Place,
+    /// Everything that was said about it.
+    pub(crate) history: Vec<Touch>,
 }
 
 impl Merged {
@@ -75,6 +78,8 @@ pub(crate) struct AtomLines {
     pub(crate) negated: bool,
     pub(crate) switches: Switches,
     pub(crate) places: Vec<Place>,
+    /// Everything that was said about it.
+    pub(crate) history: Vec<Touch>,
     fragment: usize,
     /// A later fragment took the line back with `# override`.
     dropped: bool,
@@ -86,22 +91,23 @@ pub(crate) struct Merge {
     /// In order of first assignment until [`Merge::finish`], then each after those it refers to.
     pub(crate) variables: Vec<Merged>,
     pub(crate) lines: BTreeMap<LineFile, Vec<AtomLines>>,
+    /// Lines that a later fragment took back.
+    pub(crate) dropped: BTreeMap<LineFile, Vec<AtomLines>>,
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
     /// Where the lines of an atom are in `lines`.
     line_index: BTreeMap<(LineFile, String), usize>,
-    fragments: usize,
+    pub(crate) fragments: Fragments,
 }
 
 impl Merge {
     /// Adds the next fragment.
     pub(crate) fn add(&mut self, findings: &mut Findings<'_>, fragment: Fragment) {
-        let number = self.fragments;
-        self.fragments += 1;
+        let number = self.fragments.push(fragment.dir);
         let own: BTreeSet<String> = fragment.variables.iter().map(|variable| variable.name.clone()).collect();
         for variable in &fragment.variables {
             match use_flags::kind(&variable.name) {
                 Kind::Switches => self.add_switches(findings, number, &fragment.variables, variable),
-                Kind::Single => self.add_single(&own, variable),
+                Kind::Single => self.add_single(number, &own, variable),
             }
         }
         for (kind, lines) in fragment.lines {
@@ -118,7 +124,7 @@ impl Merge {
         self.variables.iter().find(|merged| merged.name == name)
     }
 
-    fn add_single(&mut self, own: &BTreeSet<String>, variable: &Variable) {
+    fn add_single(&mut self, fragment: usize, own: &BTreeSet<String>, variable: &Variable) {
         let mut value = Vec::new();
         for part in &variable.value {
             match part {
@@ -136,9 +142,19 @@ impl Merge {
         }
         let value = Value::Single(value);
         let place = variable.place.clone();
+        let mut history = replaced(fragment, variable);
+        history.push(Touch {
+            fragment,
+            place: place.clone(),
+            said: Said::Value(written(&variable.value)),
+            overrides: variable.overrides,
+        });
         match self.variables.iter_mut().find(|merged| merged.name == variable.name) {
-            Some(merged) => (merged.value, merged.place) = (value, place),
-            None => self.variables.push(Merged { name: variable.name.clone(), value, place }),
+            Some(merged) => {
+                (merged.value, merged.place) = (value, place);
+                merged.history.append(&mut history);
+            }
+            None => self.variables.push(Merged { name: variable.name.clone(), value, place, history }),
         }
     }
 
@@ -160,9 +176,13 @@ impl Merge {
         }
         let at = self.variables.iter().position(|merged| merged.name == variable.name).unwrap_or_else(|| {
             let value = Value::Switches(Switches::default());
-            self.variables.push(Merged { name: variable.name.clone(), value, place: variable.place.clone() });
+            let (name, place) = (variable.name.clone(), variable.place.clone());
+            self.variables.push(Merged { name, value, place, history: Vec::new() });
             self.variables.len() - 1
         });
+        let history = &mut self.variables[at].history;
+        history.extend(replaced(fragment, variable));
+        history.extend(words.iter().map(|word| word.touch(fragment)));
         if let Value::Switches(switches) = &mut self.variables[at].value {
             switches.unite(findings, fragment, words, &format!("`{}`", variable.name));
         }
@@ -199,12 +219,15 @@ impl Merge {
         let key = (kind, text.clone());
         let Some(&at) = self.line_index.get(&key) else {
             self.line_index.insert(key, list.len());
+            let history = touches(kind, line, fragment, &place);
             let mut switches = Switches::default();
             switches.unite(findings, fragment, words(kind, line, &place), "");
-            list.push(AtomLines { atom: text, negated: line.negated, switches, places: vec![place], fragment, dropped: false });
+            let (negated, places) = (line.negated, vec![place]);
+            list.push(AtomLines { atom: text, negated, switches, places, history, fragment, dropped: false });
             return;
         };
         let known = &mut list[at];
+        known.history.extend(touches(kind, line, fragment, &place));
         let name = kind.file_name();
         let other = known.places.last().map(ToString::to_string).unwrap_or_default();
         if known.negated != line.negated && known.fragment != fragment && !line.overrides {
@@ -248,7 +271,7 @@ impl Merge {
     }
 
     pub(crate) fn add_copied(&mut self, findings: &mut Findings<'_>, target: PathBuf, copied: Copied) {
-        if let Some(known) = self.copied.get(&target) {
+        if let Some(known) = self.copied.get_mut(&target) {
             if known.bytes != copied.bytes {
                 findings.error_with_hint(
                     &Place::whole(&copied.source),
@@ -256,6 +279,7 @@ impl Merge {
                     "drop one of the two, or give them different names",
                 );
             }
+            known.same.push(copied.source);
             return;
         }
         self.copied.insert(target, copied);
@@ -263,8 +287,11 @@ impl Merge {
 
     /// Restates what hangs on `COMMON_FLAGS`, sorts the variables by their references and looks for what cannot be.
     pub(crate) fn finish(&mut self, findings: &mut Findings<'_>) {
-        for lines in self.lines.values_mut() {
-            lines.retain(|line| !line.dropped);
+        for (kind, lines) in &mut self.lines {
+            let dropped: Vec<AtomLines> = lines.extract_if(.., |line| line.dropped).collect();
+            if !dropped.is_empty() {
+                self.dropped.insert(*kind, dropped);
+            }
         }
         self.restate_common_flags();
         self.sort_by_references(findings);
@@ -310,7 +337,7 @@ impl Merge {
         for name in FROM_COMMON_FLAGS {
             if self.get(name).is_none() {
                 let value = Value::Single(vec![Part::Reference("COMMON_FLAGS".to_owned(), place.clone())]);
-                self.variables.push(Merged { name: name.to_owned(), value, place: place.clone() });
+                self.variables.push(Merged { name: name.to_owned(), value, place: place.clone(), history: Vec::new() });
             }
         }
     }
@@ -352,6 +379,25 @@ impl Merge {
             sorted.push(variable.clone());
         }
     }
+}
+
+/// Earlier assignments of the same fragment, which are of no effect any more.
+fn replaced(fragment: usize, variable: &Variable) -> Vec<Touch> {
+    let touch = |(place, text): &(Place, Box<str>)| Touch {
+        fragment,
+        place: place.clone(),
+        said: Said::Replaced(text.clone()),
+        overrides: false,
+    };
+    variable.replaced.iter().map(touch).collect()
+}
+
+fn touches(kind: LineFile, line: &Line, fragment: usize, place: &Place) -> Vec<Touch> {
+    if !line.words.is_empty() {
+        return words(kind, line, place).iter().map(|word| word.touch(fragment)).collect();
+    }
+    let said = if line.negated { Said::TakenBack } else { Said::Listed };
+    vec![Touch { fragment, place: place.clone(), said, overrides: line.overrides }]
 }
 
 fn words(kind: LineFile, line: &Line, place: &Place) -> Vec<Word> {

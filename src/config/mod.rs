@@ -22,6 +22,7 @@ mod definition;
 mod diagnostic;
 mod env;
 mod fragment;
+mod history;
 pub mod hooks;
 mod merge;
 mod names;
@@ -38,9 +39,10 @@ use std::path::{Path, PathBuf};
 pub use definition::{ArtifactFormat, NetworkUse, Stage3Definition, Stage4Definition, UnknownFormat, UserScript};
 pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
 pub use env::Env;
+pub use history::{Said, Touch};
 pub use packages::Package;
 pub use patterns::{PathPattern, PatternError};
-pub use portage_dir::{MAKE_CONF, PortageDir};
+pub use portage_dir::{AtomEntry, ListEntry, MAKE_CONF, PortageDir};
 pub use stage::Stage;
 
 use diagnostic::Findings;
@@ -212,7 +214,7 @@ fn add_patches(findings: &mut Findings<'_>, merge: &mut Merge) {
             [patch, category, package, file] if is_patch => {
                 if let Some((bytes, _)) = reading::bytes(findings, &source) {
                     let target: PathBuf = ["patches", category, package, &format!("{patch}-{file}")].iter().collect();
-                    merge.add_copied(findings, target, Copied { bytes, executable: false, source });
+                    merge.add_copied(findings, target, Copied { bytes, executable: false, source, same: Vec::new() });
                 }
             }
             _ if is_patch => findings.error_with_hint(

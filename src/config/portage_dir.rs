@@ -18,7 +18,9 @@ use sha2::{Digest, Sha256};
 
 use super::diagnostic::{Diagnostic, Located, Place};
 use super::fragment::Part;
+use super::history::{self, Fragments, Touch};
 use super::merge::{AtomLines, Merge, Merged, Value};
+use super::switches::Switches;
 use crate::portage::make_conf::{self, Piece};
 use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::Switch;
@@ -37,6 +39,49 @@ pub struct PortageDir {
     pub notes: Vec<Diagnostic>,
     variables: Vec<Merged>,
     lines: BTreeMap<LineFile, Vec<AtomLines>>,
+    dropped: BTreeMap<LineFile, Vec<AtomLines>>,
+    sources: BTreeMap<PathBuf, Vec<PathBuf>>,
+    fragments: Fragments,
+}
+
+/// The effective line of a `package.*` file for one atom.
+#[derive(Debug, Clone, Copy)]
+pub struct AtomEntry<'a> {
+    /// As written.
+    pub atom: &'a str,
+    /// `-atom` in `package.mask` and `package.unmask`.
+    pub negated: bool,
+    /// Every line of the configuration directory that contributed.
+    pub places: &'a [Place],
+    /// Everything that was said about it, in order.
+    pub history: &'a [Touch],
+    switches: &'a Switches,
+}
+
+impl<'a> AtomEntry<'a> {
+    fn new(lines: &'a AtomLines) -> Self {
+        Self {
+            atom: &lines.atom,
+            negated: lines.negated,
+            places: &lines.places,
+            history: &lines.history,
+            switches: &lines.switches,
+        }
+    }
+
+    /// Flags, keywords, licences, files of `env/`: in the order in which Portage reads them.
+    pub fn words(&self) -> impl Iterator<Item = ListEntry<'a>> + use<'a> {
+        self.switches.0.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places })
+    }
+}
+
+/// A word of a merged list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListEntry<'a> {
+    /// On, off or clear.
+    pub switch: &'a Switch,
+    /// Every line that says so.
+    pub places: &'a [Place],
 }
 
 impl PortageDir {
@@ -51,14 +96,17 @@ impl PortageDir {
                 files.insert(Path::new(kind.file_name()).join("50-gentoomuch"), render_lines(lines).into_bytes());
             }
         }
+        let mut sources = BTreeMap::new();
         for (path, copied) in merge.copied {
+            sources.insert(path.clone(), std::iter::once(copied.source).chain(copied.same).collect());
             modes.insert(path.clone(), if copied.executable { 0o755 } else { 0o644 });
             files.insert(path, copied.bytes);
         }
         for path in files.keys() {
             modes.entry(path.clone()).or_insert(0o644);
         }
-        Self { files, modes, notes, variables: merge.variables, lines: merge.lines }
+        let Merge { variables, lines, dropped, fragments, .. } = merge;
+        Self { files, modes, notes, variables, lines, dropped, sources, fragments }
     }
 
     /// SHA-256 over paths, modes and contents, in hexadecimal. Equal for equal directories wherever the configuration lies.
@@ -174,6 +222,56 @@ impl PortageDir {
     /// The lines of the configuration directory behind each atom of a `package.*` file, in the order of the merged file.
     pub fn atoms(&self, kind: LineFile) -> Vec<(String, Vec<Place>)> {
         self.lines.get(&kind).into_iter().flatten().map(|lines| (lines.atom.clone(), lines.places.clone())).collect()
+    }
+
+    /// The effective lines of a `package.*` file, in order.
+    pub fn entries(&self, kind: LineFile) -> impl Iterator<Item = AtomEntry<'_>> {
+        self.lines.get(&kind).into_iter().flatten().map(AtomEntry::new)
+    }
+
+    /// Lines of `package.mask` and `package.unmask` that a later fragment undid with `# override`.
+    pub fn undone_entries(&self, kind: LineFile) -> impl Iterator<Item = AtomEntry<'_>> {
+        self.dropped.get(&kind).into_iter().flatten().map(AtomEntry::new)
+    }
+
+    /// The words of a variable that is a list, in the order in which Portage reads them; `None` if it is none, or not set.
+    pub fn list(&self, name: &str) -> Option<Vec<ListEntry<'_>>> {
+        match &self.variables.iter().find(|merged| merged.name == name)?.value {
+            Value::Switches(switches) => {
+                Some(switches.0.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places }).collect())
+            }
+            Value::Single(_) => None,
+        }
+    }
+
+    /// The value of a variable as it is written into the merged `make.conf`, references as `${NAME}`.
+    pub fn written(&self, name: &str) -> Option<String> {
+        let merged = self.variables.iter().find(|merged| merged.name == name)?;
+        Some(match &merged.value {
+            Value::Switches(switches) => switches.joined(),
+            Value::Single(parts) => history::written(parts).into(),
+        })
+    }
+
+    /// Everything that was said about a variable, in order. Empty if no fragment sets it, or only by way of `COMMON_FLAGS`.
+    pub fn touches(&self, name: &str) -> &[Touch] {
+        self.variables.iter().find(|merged| merged.name == name).map_or(&[], |merged| &merged.history)
+    }
+
+    /// The folder of the fragment that said something, relative to the configuration directory.
+    pub fn fragment_of(&self, touch: &Touch) -> &Path {
+        self.fragments.of(touch)
+    }
+
+    /// The folders of all fragments in the order in which they were merged, relative to the configuration directory.
+    pub fn fragments(&self) -> &[PathBuf] {
+        self.fragments.as_slice()
+    }
+
+    /// Where the copied file `path` comes from, relative to the configuration directory: once for each fragment that has it. Empty
+    /// for the files that were merged.
+    pub fn sources(&self, path: &Path) -> &[PathBuf] {
+        self.sources.get(path).map_or(&[], Vec::as_slice)
     }
 }
 

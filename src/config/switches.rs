@@ -1,6 +1,7 @@
 //! Uniting lists of switches from several fragments, and finding where they contradict each other.
 
 use super::diagnostic::{Findings, Place};
+use super::history::{Said, Touch};
 use crate::portage::use_flags::Switch;
 
 /// What to do about a conflict.
@@ -22,6 +23,13 @@ pub(crate) struct Word {
     pub(crate) switch: Switch,
     pub(crate) place: Place,
     pub(crate) overrides: bool,
+}
+
+impl Word {
+    /// The same as a part of the history.
+    pub(crate) fn touch(&self, fragment: usize) -> Touch {
+        Touch { fragment, place: self.place.clone(), said: Said::Switch(self.switch.clone()), overrides: self.overrides }
+    }
 }
 
 /// A list of switches in the order of reading.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 
 /// A directory from `(path, content)`.
-fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
+pub(super) fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
     let dir = tempfile::tempdir().unwrap();
     for (file, content) in files {
         let path = dir.path().join(file);
@@ -22,7 +22,7 @@ fn message(dir: &Path, error: &Error) -> String {
     error.to_string().replace(&format!("{}/", dir.display()), "")
 }
 
-fn merged(files: &[(&str, &str)]) -> PortageDir {
+pub(super) fn merged(files: &[(&str, &str)]) -> PortageDir {
     let (dir, config) = config(files);
     let definition = config.stage3("base").unwrap_or_else(|error| panic!("{}", message(dir.path(), &error)));
     config.portage_dir(&definition).unwrap_or_else(|error| panic!("{}", message(dir.path(), &error)))
