@@ -1,0 +1,12 @@
+# Copyright 2026 The gentoomuch authors
+# Distributed under the terms of the GNU General Public License v2
+
+EAPI=8
+
+DESCRIPTION="The newer of two versions in one slot"
+HOMEPAGE="https://distfiles.example/"
+S="${WORKDIR}"
+
+LICENSE="GPL-2"
+SLOT="0"
+KEYWORDS="amd64"
