@@ -8,6 +8,7 @@
 //!
 //! Merging keeps the outcome; this keeps the way there, for those who ask why.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Place;
@@ -27,6 +28,18 @@ pub enum Said {
     Listed,
     /// `-atom` in `package.mask` and `package.unmask`.
     TakenBack,
+}
+
+impl fmt::Display for Said {
+    /// As written; `listed` where a line has nothing but its atom.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch(switch) => switch.fmt(f),
+            Self::Value(text) | Self::Replaced(text) => f.write_str(text),
+            Self::Listed => f.write_str("listed"),
+            Self::TakenBack => f.write_str("taken back"),
+        }
+    }
 }
 
 /// One thing that was said, and where.
@@ -104,11 +117,9 @@ mod tests {
             .iter()
             .map(|touch| {
                 let said = match &touch.said {
-                    Said::Switch(switch) => switch.to_string(),
                     Said::Value(text) => format!("= {text}"),
                     Said::Replaced(text) => format!("(replaced) {text}"),
-                    Said::Listed => "listed".to_owned(),
-                    Said::TakenBack => "taken back".to_owned(),
+                    said => said.to_string(),
                 };
                 let mark = if touch.overrides { " !" } else { "" };
                 format!("{} {} {said}{mark}", dir.fragment_of(touch).display(), touch.place)

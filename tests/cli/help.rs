@@ -6,6 +6,8 @@ use crate::program::Home;
 pub(crate) const COMMANDS: &[&str] = &[
     "",
     "doctor",
+    "config",
+    "config show",
     "keys",
     "keys ls",
     "keys import",

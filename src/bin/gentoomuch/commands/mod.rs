@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod completions;
+mod config;
 mod doctor;
 mod freshroot;
 mod keys;
@@ -27,6 +28,7 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Doctor(doctor::Args),
+    Config(config::Args),
     Keys(keys::Args),
     Sync(sync::Args),
     Stage3(stage3::Args),
@@ -43,6 +45,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Doctor(args) => doctor::run(&args, context),
+        Command::Config(args) => config::run(&args, context),
         Command::Keys(args) => keys::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
         Command::Stage3(args) => stage3::run(&args, context),

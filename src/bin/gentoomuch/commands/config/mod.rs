@@ -1,0 +1,38 @@
+//! `gentoomuch config …`: what the configuration directory says, without building anything.
+
+mod show;
+
+use clap::Subcommand;
+use gentoomuch::config::{ConfigDir, PortageDir, Stage};
+
+use super::Outcome;
+use crate::context::Context;
+use crate::report::Failure;
+
+/// Look into the configuration directory
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+#[command(after_help = "Example:\n  gentoomuch config show web")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Show(show::Args),
+}
+
+/// Runs one subcommand.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    match &args.command {
+        Command::Show(args) => show::run(args, context),
+    }
+}
+
+/// The stage `name` and its merged Portage directory.
+fn read(config: &ConfigDir, name: &str) -> Result<(Stage, PortageDir), Failure> {
+    let stage = config.stage(name)?;
+    let portage = config.portage_dir(&stage.stage3)?;
+    Ok((stage, portage))
+}

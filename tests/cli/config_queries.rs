@@ -1,0 +1,89 @@
+//! `config show`, `explain`, `diff` and `graph`: what they say about a small fleet, and about what is not there.
+
+use crate::program::Home;
+
+/// Compares without noting the expression, which only repeats the transcript.
+macro_rules! assert_transcript {
+    ($text:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($text) })
+    };
+}
+
+/// Two stage4s that share a stage3 definition, one of their own, and things that nobody uses.
+pub(crate) const FLEET: &[(&str, &str)] = &[
+    ("cpu.defines/generic-amd64/make.conf", "COMMON_FLAGS=\"-O2 -pipe\"\nCPU_FLAGS_X86=\"sse2\"\n"),
+    ("cpu.defines/znver4/make.conf", "COMMON_FLAGS=\"-O2 -march=znver4\"\n"),
+    (
+        "portage.global/make.conf",
+        "USE=\"X nls ssl\"\nACCEPT_LICENSE=\"-* @FREE\"\nFEATURES=\"parallel-fetch\"\n# for all\nMAKEOPTS=\"-j2\"\n",
+    ),
+    ("portage.global/package.use/base", "dev-lang/python sqlite\n*/* VIDEO_CARDS: amdgpu\napp-misc/hello nls\n"),
+    ("portage.global/package.accept_keywords", "app-misc/newcomer\n"),
+    ("portage.global/env/no-lto", "CFLAGS=\"-O1\"\n"),
+    ("portage.global/package.env", "app-misc/hello no-lto\n"),
+    ("portage.locals/server/make.conf", "USE=\"-X\n  ldap\" # override: the server has no screen\n"),
+    ("portage.locals/server/package.use", "dev-lang/python -tk\n=app-misc/hello-2* -nls # override\n"),
+    ("portage.locals/server/package.mask", ">=dev-libs/greet-1.1\n"),
+    ("portage.locals/desktop/make.conf", "USE=\"wayland\"\nCFLAGS=\"${COMMON_FLAGS} -ggdb\"\nMAKEOPTS=\"-j8\"\n"),
+    ("portage.locals/desktop/package.license", "media-fonts/* free-noncomm\n"),
+    ("portage.locals/desktop/savedconfig/sys-apps/busybox", "CONFIG_X=y\n"),
+    ("portage.locals/old/make.conf", "USE=\"qt4\"\n"),
+    ("package.sets/base", "app-misc/hello\n@tools\n"),
+    ("package.sets/tools", "app-text/tree\n"),
+    ("package.sets/forgotten", "app-misc/slow\n"),
+    ("stage3.defines/server/cpu", "generic-amd64\n"),
+    ("stage3.defines/server/portage.local", "server\n"),
+    ("stage3.defines/server/packages", "@base\n"),
+    ("stage3.defines/desktop/cpu", "znver4\n"),
+    ("stage3.defines/desktop/portage.local", "# everything\ndesktop\n"),
+    ("stage3.defines/desktop/packages", "@base\n@world\napp-arch/lz4\n"),
+    ("stage3.defines/desktop/portage.profile", "default/linux/amd64/testbed\n"),
+    ("stage4.defines/web/profile", "demo\n"),
+    ("stage4.defines/web/stage3", "server\n"),
+    ("stage4.defines/web/packages", "www-servers/nginx\n"),
+    ("stage4.defines/web/scripts", "enable-sshd\n"),
+    ("stage4.defines/web/removes", "docs\n/usr/include\n"),
+    ("stage4.defines/web/kconf", "server\n"),
+    ("stage4.defines/mail/profile", "demo\n"),
+    ("stage4.defines/mail/stage3", "server\n"),
+    ("stage4.defines/mail/packages", "mail-mta/postfix\n@tools\n"),
+    ("stage4.defines/office/profile", "demo\n"),
+    ("stage4.defines/office/stage3", "desktop\n"),
+    ("kernel.configs/server.kconf", "CONFIG_X=y\n"),
+    ("kernel.configs/laptop.kconf", "CONFIG_Y=y\n"),
+    ("user.scripts/enable-sshd", "#!/bin/sh\ntrue\n"),
+    ("user.scripts/old", "#!/bin/sh\ntrue\n"),
+    ("user.removes/docs", "/usr/share/doc\n/usr/share/man\n"),
+    ("user.removes/headers", "/usr/include\n"),
+    ("user.patches/quiet/app-misc/hello/quiet.patch", "--- a\n+++ b\n"),
+    ("hooks/finish.d/50-motd.sh", "#!/bin/sh\ntrue\n"),
+];
+
+#[test]
+fn show() {
+    let home = Home::with_config(FLEET);
+    assert_transcript!(home.transcripts(&["config show web", "config show desktop --tree"]));
+    let shown: serde_json::Value = serde_json::from_slice(&home.run(&["config", "show", "web", "--json"]).stdout).unwrap();
+    assert_eq!((&shown["stage"], &shown["stage3"]), (&"web".into(), &"server".into()));
+    let variable = shown["variables"].as_array().unwrap().iter().find(|variable| variable["name"] == "USE").unwrap();
+    assert_transcript!(serde_json::to_string_pretty(variable).unwrap());
+    let file = shown["files"].as_array().unwrap().iter().find(|file| file["path"] == "env/no-lto").unwrap();
+    assert_transcript!(serde_json::to_string_pretty(file).unwrap());
+}
+
+#[test]
+fn show_what_is_not_there() {
+    let home = Home::with_config(&[("stage3.defines/bare/packages", ""), ("stage3.defines/logo/portage.local", "logo\n")]);
+    std::fs::create_dir_all(home.config().join("portage.locals/logo/logos")).unwrap();
+    std::fs::write(home.config().join("portage.locals/logo/logos/x.png"), b"\x89PNG\n\x1a\n").unwrap();
+    assert_transcript!(home.transcripts(&[
+        "config show bare",
+        "config show bare --tree",
+        "config show logo",
+        "config show bear",
+        "config show stage3:bear",
+        "config show bare --tree --json",
+    ]));
+    assert_transcript!(Home::with_config(&[("stage3.defines/bare/portage.local", "nothing\n")]).transcript("config show bare"));
+    assert_transcript!(Home::empty().transcript("config show bare"));
+}
