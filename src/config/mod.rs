@@ -24,6 +24,7 @@ mod effective;
 mod env;
 mod fate;
 mod fragment;
+mod graph;
 mod history;
 pub mod hooks;
 mod merge;
@@ -43,6 +44,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
 pub use effective::{Effective, EffectiveEntry, EffectiveFile, EffectiveLine, EffectiveTouch, EffectiveVariable};
 pub use env::Env;
 pub use fate::{Fate, fates};
+pub use graph::{Graph, Node, NodeKind, Unused};
 pub use history::{Said, Touch};
 pub use packages::Package;
 pub use patterns::{PathPattern, PatternError};
@@ -140,7 +142,7 @@ impl ConfigDir {
 
     /// Reads the stage3 definition `name`.
     pub fn stage3(&self, name: &str) -> Result<Stage3Definition> {
-        let dir = self.definition("stage3 definition", "stage3.defines", name, self.stage3_names())?;
+        let dir = Path::new("stage3.defines").join(self.known_stage3(name)?);
         let mut findings = Findings::new(&self.root);
         let definition = definition::read_stage3(&mut findings, name, &dir);
         let (mut definition, notes) = findings.finish(definition)?;
@@ -150,7 +152,7 @@ impl ConfigDir {
 
     /// Reads the stage4 definition `name`.
     pub fn stage4(&self, name: &str) -> Result<Stage4Definition> {
-        let dir = self.definition("stage4 definition", "stage4.defines", name, self.stage4_names())?;
+        let dir = Path::new("stage4.defines").join(self.known_stage4(name)?);
         let mut findings = Findings::new(&self.root);
         let definition = definition::read_stage4(&mut findings, name, &dir);
         match findings.finish(definition)? {
@@ -171,11 +173,19 @@ impl ConfigDir {
         Ok(PortageDir::render(merge, notes))
     }
 
-    fn definition(&self, what: &'static str, folder: &str, name: &str, known: Vec<String>) -> Result<PathBuf> {
-        let path = Path::new(folder).join(name);
-        if names::is_name(name) && self.root.join(&path).is_dir() {
-            return Ok(path);
+    fn known_stage3(&self, name: &str) -> Result<String> {
+        self.known("stage3 definition", "stage3.defines", name, || self.stage3_names())
+    }
+
+    fn known_stage4(&self, name: &str) -> Result<String> {
+        self.known("stage4 definition", "stage4.defines", name, || self.stage4_names())
+    }
+
+    fn known(&self, what: &'static str, folder: &str, name: &str, known: impl FnOnce() -> Vec<String>) -> Result<String> {
+        if names::is_name(name) && self.root.join(folder).join(name).is_dir() {
+            return Ok(name.to_owned());
         }
+        let known = known();
         let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         Err(Error::Unknown { what, name: name.to_owned(), folder: self.root.join(folder), nearest, known })
     }

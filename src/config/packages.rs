@@ -35,6 +35,11 @@ const PORTAGE_SETS: [&str; 22] = [
     "depclean",
 ];
 
+/// Whether Portage itself defines the set `name`.
+pub(crate) fn is_portage_set(name: &str) -> bool {
+    PORTAGE_SETS.contains(&name)
+}
+
 /// What `emerge` is told to install.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Package {

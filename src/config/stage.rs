@@ -8,6 +8,13 @@
 
 use super::{ConfigDir, Error, Result, Stage3Definition, Stage4Definition, names};
 
+/// Which definition a name means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    Stage3(String),
+    Stage4(String),
+}
+
 /// A stage, read.
 #[derive(Debug, Clone)]
 pub struct Stage {
@@ -32,22 +39,34 @@ impl Stage {
 impl ConfigDir {
     /// The stage called `name`, which may begin with `stage3:` or `stage4:`.
     pub fn stage(&self, name: &str) -> Result<Stage> {
-        if let Some(name) = name.strip_prefix("stage3:") {
-            return Ok(Stage { stage4: None, stage3: self.stage3(name)? });
+        match self.find_stage(name)? {
+            Found::Stage3(name) => Ok(Stage { stage4: None, stage3: self.stage3(&name)? }),
+            Found::Stage4(name) => {
+                let stage4 = self.stage4(&name)?;
+                let stage3 = self.stage3(&stage4.stage3.value)?;
+                Ok(Stage { stage4: Some(stage4), stage3 })
+            }
         }
-        let (forced, name) = name.strip_prefix("stage4:").map_or((false, name), |name| (true, name));
+    }
+
+    /// Which definition `name` means. It exists, and is not read.
+    pub(super) fn find_stage(&self, name: &str) -> Result<Found> {
+        if let Some(name) = name.strip_prefix("stage3:") {
+            return Ok(Found::Stage3(self.known_stage3(name)?));
+        }
+        if let Some(name) = name.strip_prefix("stage4:") {
+            return Ok(Found::Stage4(self.known_stage4(name)?));
+        }
         let stage4s = self.stage4_names();
-        if forced || stage4s.iter().any(|known| known == name) {
-            let stage4 = self.stage4(name)?;
-            let stage3 = self.stage3(&stage4.stage3.value)?;
-            return Ok(Stage { stage4: Some(stage4), stage3 });
+        if stage4s.iter().any(|known| known == name) {
+            return Ok(Found::Stage4(name.to_owned()));
         }
         let mut known = stage4s;
         known.extend(self.stage3_names());
         known.sort();
         known.dedup();
         if known.iter().any(|known| known == name) {
-            return Ok(Stage { stage4: None, stage3: self.stage3(name)? });
+            return Ok(Found::Stage3(name.to_owned()));
         }
         let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
         Err(Error::Unknown {

@@ -87,3 +87,27 @@ fn show_what_is_not_there() {
     assert_transcript!(Home::with_config(&[("stage3.defines/bare/portage.local", "nothing\n")]).transcript("config show bare"));
     assert_transcript!(Home::empty().transcript("config show bare"));
 }
+
+#[test]
+fn graph() {
+    let home = Home::with_config(FLEET);
+    assert_transcript!(home.transcripts(&["config graph web", "config graph", "config graph server --dot"]));
+    let graph: serde_json::Value = serde_json::from_slice(&home.run(&["config", "graph", "web", "--json"]).stdout).unwrap();
+    assert_eq!(graph["roots"][0]["uses"][1]["named_at"]["file"], "stage4.defines/web/stage3");
+    assert!(graph["unused"].as_array().unwrap().iter().any(|unused| unused["path"] == "portage.locals/old"), "{graph}");
+}
+
+#[test]
+fn graph_of_what_is_wrong() {
+    let home = Home::with_config(&[
+        ("stage4.defines/web/stage3", "srever\n"),
+        ("stage4.defines/web/scripts", "../x\nnothing\n"),
+        ("stage4.defines/\"quoted\"/stage3", "server\n"),
+        ("stage3.defines/server/packages", "@loop\n@tols\nword\n"),
+        ("package.sets/loop", "@pool\n"),
+        ("package.sets/pool", "@loop\n"),
+        ("portage.locals/only/directories/package.use/x", "a/b c\n"),
+    ]);
+    assert_transcript!(home.transcripts(&["config graph", "config graph --dot", "config graph wbe", "config graph stage4:server"]));
+    assert_transcript!(Home::with_config(&[("env/jobs", "2")]).transcript("config graph"));
+}

@@ -8,6 +8,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "doctor",
     "config",
     "config show",
+    "config graph",
     "keys",
     "keys ls",
     "keys import",

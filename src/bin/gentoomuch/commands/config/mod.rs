@@ -1,5 +1,6 @@
 //! `gentoomuch config …`: what the configuration directory says, without building anything.
 
+mod graph;
 mod show;
 
 use clap::Subcommand;
@@ -21,12 +22,14 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Show(show::Args),
+    Graph(graph::Args),
 }
 
 /// Runs one subcommand.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     match &args.command {
         Command::Show(args) => show::run(args, context),
+        Command::Graph(args) => graph::run(args, context),
     }
 }
 
