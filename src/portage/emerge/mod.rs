@@ -6,6 +6,7 @@
 //! progress       output, emerge.log    -> EmergeStatus, everywhere else
 //! output         the output stream     -> log file, verbatim, and what the others need, in bounded memory
 //! failure        output, build logs    -> Failure: package, phase, kind, last lines, what emerge proposes
+//! resolution     output of --pretend    -> Resolution: proposed changes and conflicts, typed; REQUIRED_USE solved
 //! build_logs     Portage's own logs     -> the user's to read and to delete
 //! resume         mtimedb               -> whether `--resume` has something to go on with
 //! sanitize       hostile bytes         -> text that is safe to print
@@ -17,6 +18,7 @@ pub mod observability;
 pub mod output;
 pub mod progress;
 pub mod request;
+pub mod resolution;
 pub mod resume;
 pub mod sanitize;
 
