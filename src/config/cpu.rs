@@ -9,46 +9,13 @@
 //! neither a compiler nor a program emits for having been compiled so (`xsave*`, `clwb`, `pku`, `fsgsbase`, …): virtual machines often
 //! hide those.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::diagnostic::{Located, Place};
 use super::portage_dir::PortageDir;
-
-/// What `/proc/cpuinfo` says.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CpuInfo {
-    /// Name of the model, for messages.
-    pub model: String,
-    /// Flags that every processor of the machine has.
-    pub flags: BTreeSet<String>,
-}
-
-impl CpuInfo {
-    /// Reads the text of `/proc/cpuinfo`.
-    pub fn parse(text: &str) -> Self {
-        let mut info = Self::default();
-        let mut first = true;
-        for line in text.lines() {
-            let Some((key, value)) = line.split_once(':') else { continue };
-            match key.trim() {
-                "model name" | "Processor" if info.model.is_empty() => value.trim().clone_into(&mut info.model),
-                // x86 has `flags`, arm64 `Features`, once for each processor; big and little ones may differ.
-                "flags" | "Features" => {
-                    let flags: BTreeSet<String> = value.split_whitespace().map(str::to_owned).collect();
-                    if first {
-                        info.flags = flags;
-                        first = false;
-                    } else {
-                        info.flags.retain(|flag| flags.contains(flag));
-                    }
-                }
-                _ => {}
-            }
-        }
-        info
-    }
-}
+pub use crate::host::cpu_flags::CpuInfo;
+use crate::host::cpu_flags::{arm64_needs, x86_needs};
 
 /// A flag of the configuration that this machine cannot execute, or that nothing is known about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +53,7 @@ pub fn host_can_run(dir: &PortageDir, cpu: &CpuInfo) -> Result<Vec<Reason>, Vec<
     for (variable, flag) in dir.cpu_flags() {
         let needed = match variable.as_str() {
             "CPU_FLAGS_X86" => x86_use_flag(&flag.value),
-            "CPU_FLAGS_ARM" => arm_use_flag(&flag.value),
+            "CPU_FLAGS_ARM" => arm64_needs(&flag.value).unwrap_or(""),
             _ => "",
         };
         check.require(&variable, &flag, needed.split_whitespace());
@@ -132,8 +99,7 @@ impl Check<'_> {
     }
 
     fn require<'f>(&mut self, variable: &str, word: &Located<String>, needed: impl Iterator<Item = &'f str>) {
-        let missing: Vec<String> =
-            needed.filter(|flag| !flag.split('|').any(|flag| self.cpu.flags.contains(flag))).map(str::to_owned).collect();
+        let missing: Vec<String> = needed.filter(|flag| !self.cpu.has(flag)).map(str::to_owned).collect();
         if !missing.is_empty() {
             self.push(true, variable, word, missing);
         }
@@ -240,6 +206,29 @@ const ARM64: [(&str, &str, &str); 17] = [
     ("neoverse-n2", "armv9-a", "i8mm bf16"),
     ("neoverse-v2", "armv9-a", "i8mm bf16"),
 ];
+
+/// What to give `-march=` for a machine of this architecture (Gentoo's keyword) that is known by its flags alone: on amd64 the highest level
+/// of the psABI, on arm64 the latest version of the architecture that the table has, with the optional cryptography and CRC instructions.
+///
+/// Not the compiler's name of the model, although it would allow more: that depends on the compiler (a stage3's need not know `znver5`) and
+/// stands for all that the model has, while a virtual machine may hide some of it.
+pub fn best_march(arch: &str, cpu: &CpuInfo) -> Option<String> {
+    let runs = |name: &str| requirements(name).is_some_and(|needed| needed.iter().all(|flag| cpu.has(flag)));
+    match arch {
+        "amd64" => ["x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64"].into_iter().find(|name| runs(name)).map(str::to_owned),
+        "arm64" => {
+            let versions = ["armv9-a", "armv8.4-a", "armv8.3-a", "armv8.2-a", "armv8.1-a", "armv8-a"];
+            let version = versions.into_iter().find(|name| runs(name))?;
+            let extensions: String = [("+crc", version == "armv8-a"), ("+crypto", true)]
+                .into_iter()
+                .filter(|(extension, wanted)| *wanted && runs(&format!("{version}{extension}")))
+                .map(|(extension, _)| extension)
+                .collect();
+            Some(format!("{version}{extensions}"))
+        }
+        _ => None,
+    }
+}
 
 /// What a `-march=` needs; `None` for a name that is not in the tables.
 fn requirements(name: &str) -> Option<Vec<&'static str>> {
@@ -352,53 +341,15 @@ fn instruction_set(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What a member of `CPU_FLAGS_X86` needs (`profiles/desc/cpu_flags_x86.desc`, and cpuid2cpuflags for `mmxext`). Unknown ones need nothing.
+/// What a member of `CPU_FLAGS_X86` needs: those that cpuid2cpuflags knows, and names of instruction sets. Unknown ones need nothing.
 fn x86_use_flag(name: &str) -> &'static str {
-    match name {
-        "sse3" => "pni",
-        "fma3" => "fma",
-        "pclmul" => "pclmulqdq",
-        "sha" => "sha_ni",
-        "mmxext" => "mmxext|sse",
-        "3dnowext" => "3dnowext",
-        "bmi1" => "bmi1",
-        "sse4_1" => "sse4_1",
-        "sse4_2" => "sse4_2",
-        "rdrand" => "rdrand",
-        "padlock" => "phe",
-        "xop" => "xop",
-        "avx_vnni" => "avx_vnni",
-        "avx512_bf16" => "avx512_bf16",
-        "avx512_fp16" => "avx512_fp16",
-        "avx512_vnni" => "avx512_vnni",
-        "avx512_vbmi2" => "avx512_vbmi2",
-        "avx512_bitalg" => "avx512_bitalg",
-        "avx512_vpopcntdq" => "avx512_vpopcntdq",
-        "avx512_vp2intersect" => "avx512_vp2intersect",
+    let further = || match name {
         "amx_tile" => "amx_tile",
         "amx_int8" => "amx_int8",
         "amx_bf16" => "amx_bf16",
         name => instruction_set(name).unwrap_or(""),
-    }
-}
-
-/// What a member of `CPU_FLAGS_ARM` needs on arm64, where `v4` to `v8`, `thumb`, `edsp` and the older floating point are always there.
-fn arm_use_flag(name: &str) -> &'static str {
-    match name {
-        "neon" => "asimd|neon",
-        "aes" => "aes",
-        "sha1" => "sha1",
-        "sha2" => "sha2",
-        "crc32" => "crc32",
-        "asimddp" => "asimddp",
-        "asimdfhm" => "asimdfhm",
-        "asimdhp" => "asimdhp",
-        "bf16" => "bf16",
-        "i8mm" => "i8mm",
-        "sve" => "sve",
-        "sve2" => "sve2",
-        _ => "",
-    }
+    };
+    x86_needs(name).unwrap_or_else(further)
 }
 
 #[cfg(test)]
@@ -491,8 +442,19 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_those_that_all_processors_share() {
-        let info = CpuInfo::parse("processor : 0\nFeatures : fp asimd sve\n\nprocessor : 1\nFeatures : fp asimd\n");
-        assert_eq!(info.flags.iter().map(String::as_str).collect::<Vec<_>>(), ["asimd", "fp"]);
+    fn the_best_that_a_processor_runs() {
+        let bare = "flags : lm cmov cx8 fpu fxsr mmx sse sse2\n";
+        let pi = "Features : fp asimd evtstrm crc32 cpuid\n";
+        for (arch, cpu, march) in [
+            ("amd64", EPYC, Some("x86-64-v4")),
+            ("amd64", HASWELL, Some("x86-64-v3")),
+            ("amd64", bare, Some("x86-64")),
+            ("amd64", "", None),
+            ("arm64", GRAVITON2, Some("armv8.2-a+crypto")),
+            ("arm64", pi, Some("armv8-a+crc")),
+            ("riscv", "", None),
+        ] {
+            assert_eq!(best_march(arch, &CpuInfo::parse(cpu)).as_deref(), march, "{arch} {cpu}");
+        }
     }
 }

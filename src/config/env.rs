@@ -8,7 +8,7 @@ use super::names;
 use super::reading;
 
 /// Architectures by the keyword that Gentoo uses (`profiles/arch.list`).
-const ARCHITECTURES: [&str; 14] =
+pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
 const FILES: [&str; 7] = ["arch", "jobs", "sign_key", "stage_key", "tree", "uid", "gid"];

@@ -27,6 +27,7 @@ mod fragment;
 mod graph;
 mod history;
 pub mod hooks;
+pub mod init;
 mod merge;
 mod names;
 mod packages;

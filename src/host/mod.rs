@@ -1,13 +1,15 @@
 //! What this machine allows, found by trying: `doctor`, and the cheap part of it that every command runs first.
 //!
 //! ```text
-//! facts   read from /proc, /sys and /etc: pure functions over their text, with the remedy for each
-//! probe   the sandbox really entered: id map, mounts, a new proc, overlayfs in the data directory, seccomp
-//! report  the checks in order, and the isolation rung that results
+//! cpu_flags  /proc/cpuinfo, and the CPU_FLAGS_* that it stands for: shared with the check of the configuration
+//! facts      read from /proc, /sys and /etc: pure functions over their text, with the remedy for each
+//! probe      the sandbox really entered: id map, mounts, a new proc, overlayfs in the data directory, seccomp
+//! report     the checks in order, and the isolation rung that results
 //! ```
 //!
 //! There is one rung so far, [`RUNG`]: anything less is refused with the exact thing to do, never entered silently.
 
+pub mod cpu_flags;
 mod facts;
 mod probe;
 mod report;

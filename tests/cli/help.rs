@@ -6,6 +6,7 @@ use crate::program::Home;
 pub(crate) const COMMANDS: &[&str] = &[
     "",
     "doctor",
+    "init",
     "config",
     "config show",
     "config graph",

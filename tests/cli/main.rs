@@ -10,5 +10,6 @@ mod documents;
 mod errors;
 mod generated;
 mod help;
+mod init;
 mod program;
 mod streams;

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use gentoomuch::config::init::InitError;
 use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
@@ -12,7 +13,7 @@ use crate::report::{Failure, Kind};
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
         let hint = match &error {
-            config::Error::Missing(_) => Some("choose one with `--config DIR`, or start from the shipped `config/`".to_owned()),
+            config::Error::Missing(_) => Some("choose one with `--config DIR`, or make one with `gentoomuch init`".to_owned()),
             config::Error::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
             config::Error::Unknown { known, .. } if known.is_empty() => Some("there are none".to_owned()),
             config::Error::Unknown { known, .. } => Some(format!("there are: {}", known.join(", "))),
@@ -23,6 +24,22 @@ impl From<config::Error> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+impl From<InitError> for Failure {
+    fn from(error: InitError) -> Self {
+        let hint = match &error {
+            InitError::NotADirectory(_) => "name another directory, or move the file away",
+            InitError::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    "name a directory that you may write: `gentoomuch init DIR`"
+                }
+                std::io::ErrorKind::NotADirectory => "a file has the name of a directory: move it away, or name another directory",
+                _ => "correct the cause and repeat the command: what is there by now stays",
+            },
+        };
+        Self::new(Kind::Other, error).hint(hint)
     }
 }
 

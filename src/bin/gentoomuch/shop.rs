@@ -59,7 +59,8 @@ impl<'a> Shop<'a> {
     }
 }
 
-fn processors() -> u32 {
+/// Processors that this process may use.
+pub(crate) fn processors() -> u32 {
     available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
 }
 

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod doctor;
 mod freshroot;
+mod init;
 mod keys;
 mod man;
 mod profile;
@@ -28,6 +29,7 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Doctor(doctor::Args),
+    Init(init::Args),
     Config(config::Args),
     Keys(keys::Args),
     Sync(sync::Args),
@@ -45,6 +47,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Doctor(args) => doctor::run(&args, context),
+        Command::Init(args) => init::run(&args, context),
         Command::Config(args) => config::run(&args, context),
         Command::Keys(args) => keys::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),

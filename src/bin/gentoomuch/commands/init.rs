@@ -1,0 +1,108 @@
+//! `gentoomuch init [DIR]`
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gentoomuch::config::init::{self, Initialised, Machine, Status, THIS_HOST};
+
+use super::Outcome;
+use crate::context::Context;
+use crate::shop::{host_arch, processors};
+use crate::table::{count, human_bytes, print, print_json};
+
+/// Make a documented configuration directory for this machine
+///
+/// It gets the shipped definitions and examples, each folder and file explained in its README.md, and in `cpu.defines/this-host` and `env` what
+/// this machine is: architecture, CPU flags, number of jobs. Nothing is asked, and nothing that is there is overwritten: a directory that
+/// lacks something is completed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch init
+  gentoomuch init ~/fleet
+  gentoomuch --config ~/fleet doctor")]
+pub(crate) struct Args {
+    /// Where to make it [default: the configuration directory in use]
+    dir: Option<PathBuf>,
+    /// Print what was found out and written as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let dir = args.dir.as_ref().map_or_else(|| context.places.config.clone(), |dir| context.path(dir));
+    // A system without /proc has nothing to say; what is not known is left out, and said.
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let machine = Machine::of(host_arch(), &read("/proc/cpuinfo"), &read("/proc/meminfo"), processors());
+    let done = init::init(&dir, &machine)?;
+    if args.json {
+        print_json(&done)?;
+    } else {
+        let in_use = done.dir == context.places.config;
+        let complete = done.items.iter().all(|item| item.status != Status::Written);
+        let last = if complete { "complete already: nothing was written\n".to_owned() } else { next_steps(&done, in_use) };
+        print(&format!("{}{last}", render(&done)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(done: &Initialised) -> String {
+    let Machine { arch, model, march, cpu_flags, jobs, memory_bytes, .. } = &done.machine;
+    let mut facts = vec![arch.clone()];
+    facts.extend((!model.is_empty()).then(|| model.clone()));
+    facts.push(march.as_ref().map_or_else(|| "unknown processor".to_owned(), |march| format!("-march={march}")));
+    facts.push(if cpu_flags.is_empty() { "no CPU flags known".to_owned() } else { count(cpu_flags.len() as u64, "CPU flag") });
+    let memory = memory_bytes.map_or_else(String::new, |bytes| format!(" ({} of memory)", human_bytes(bytes)));
+    facts.push(format!("{}{memory}", count(u64::from(*jobs), "job")));
+    let mut text = format!("configuration  {}\nthis machine   {}\n", done.dir.display(), facts.join(", "));
+    for (status, label) in [(Status::Written, "written"), (Status::Kept, "kept as it is")] {
+        for (number, line) in by_folder(done, status).into_iter().enumerate() {
+            let _ = writeln!(text, "{:<13}  {line}", if number == 0 { label } else { "" });
+        }
+    }
+    text
+}
+
+/// A line for each folder with what is in it, files of the directory itself first.
+fn by_folder(done: &Initialised, status: Status) -> Vec<String> {
+    let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for item in done.items.iter().filter(|item| item.status == status) {
+        let mut parts = item.path.iter();
+        let first = parts.next().unwrap_or_default().to_string_lossy().into_owned();
+        let rest = parts.as_path().display().to_string();
+        if rest.is_empty() {
+            folders.entry(String::new()).or_default().push(first);
+        } else {
+            folders.entry(first).or_default().push(rest);
+        }
+    }
+    let line = |(folder, names): (String, Vec<String>)| {
+        if folder.is_empty() { names.join(" ") } else { format!("{folder}: {}", names.join(" ")) }
+    };
+    folders.into_iter().map(line).collect()
+}
+
+fn next_steps(done: &Initialised, in_use: bool) -> String {
+    let dir = done.dir.display();
+    let mut text = String::from("\nnext:\n");
+    if !in_use {
+        let _ = writeln!(text, "  export GENTOOMUCH_CONFIG='{dir}'");
+    }
+    text.push_str(
+        "  gentoomuch doctor                             can this machine build?
+  gentoomuch keys import service-keys.gpg       Gentoo's release keys, from https://qa-reports.gentoo.org/output/
+  gentoomuch sync --from gentoo-latest.tar.xz   the ebuild tree, from a mirror's snapshots/
+  gentoomuch bootstrap NAME stage3-….tar.xz     a stage3, from a mirror's releases/
+  gentoomuch stage build STAGE                  one of stage4.defines; its file `profile` holds that NAME
+",
+    );
+    let _ = writeln!(text, "To build for this machine's own CPU, write `{THIS_HOST}` into stage3.defines/gentoomuch/builder/cpu.");
+    if !done.machine.known_arch {
+        let _ = writeln!(text, "Gentoo has no architecture `{}`: write what it is into env/arch.", done.machine.arch);
+    }
+    let _ = writeln!(text, "README.md in it explains every folder and file.");
+    text
+}

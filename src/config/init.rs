@@ -1,0 +1,242 @@
+//! Makes a configuration directory: the shipped `config/`, which is part of the program, and what this machine is.
+//!
+//! ```text
+//! DIR/…                              as shipped; a definition or fragment is put in place as a whole, or not at all
+//! DIR/cpu.defines/this-host/         -march and CPU_FLAGS_* of this machine
+//! DIR/env/arch, DIR/env/jobs         of this machine
+//! DIR/.gentoomuch-init/              what is being made; becomes visible by renames that never replace anything
+//! ```
+//!
+//! What is there stays as it is. A folder that is a unit, such as `portage.locals/NAME`, counts as there whatever is in it: half a fragment
+//! added to the user's own would change what it means. Killed at any instant, it leaves whole units and the hidden directory, which the next
+//! run removes.
+
+mod machine;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use serde::Serialize;
+
+pub use machine::{Machine, THIS_HOST};
+
+/// The files of `config/`: path, whether it is executable, contents. Made by `build.rs`.
+const SHIPPED: &[(&str, bool, &[u8])] = include!(concat!(env!("OUT_DIR"), "/shipped_config.rs"));
+
+/// Folders whose entries are definitions or fragments, put in place as a whole.
+const OF_UNITS: [&str; 4] = ["cpu.defines", "portage.locals", "stage3.defines", "stage4.defines"];
+/// A folder that is one itself.
+const UNIT: &str = "portage.global";
+/// Where things are made.
+const STAGING: &str = ".gentoomuch-init";
+
+/// Why a configuration directory cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// Something else has its name.
+    #[error("`{}` is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// A file or directory of it.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// `create`, `write`, …
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What became of a file, or of a folder that is put in place as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// Below the configuration directory.
+    pub path: PathBuf,
+    /// What became of it.
+    pub status: Status,
+}
+
+/// What became of an [`Item`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It was not there, and is now.
+    Written,
+    /// It was there, with the same contents.
+    Same,
+    /// It was there, with other contents, which stay.
+    Kept,
+}
+
+/// What [`init`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Initialised {
+    /// The configuration directory.
+    pub dir: PathBuf,
+    /// What was found out about the machine.
+    pub machine: Machine,
+    /// Sorted by path.
+    pub items: Vec<Item>,
+}
+
+/// A file to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Planned {
+    executable: bool,
+    contents: Vec<u8>,
+}
+
+/// Items by path: the files in each by their path in it, or one without a path where the item is a file.
+type Plan = BTreeMap<PathBuf, BTreeMap<PathBuf, Planned>>;
+
+/// Makes `dir` a configuration directory, or completes it. Overwrites nothing.
+pub fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitError> {
+    match fs::metadata(dir) {
+        Ok(meta) if !meta.is_dir() => return Err(InitError::NotADirectory(dir.to_owned())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(dir).map_err(failed("create", dir))?,
+        Err(source) => return Err(InitError::Io { action: "examine", path: dir.to_owned(), source }),
+    }
+    // Two at the same time would clear away what the other one is making.
+    let lock = File::open(dir).map_err(failed("open", dir))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("lock", dir)(error.into()))?;
+    let mut items = Vec::new();
+    let mut missing = Vec::new();
+    for (path, files) in plan(machine) {
+        match fs::symlink_metadata(dir.join(&path)) {
+            Ok(_) => {
+                let status = if is_same(&dir.join(&path), &files) { Status::Same } else { Status::Kept };
+                items.push(Item { path, status });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push((path, files)),
+            Err(source) => return Err(InitError::Io { action: "examine", path: dir.join(&path), source }),
+        }
+    }
+    if !missing.is_empty() || dir.join(STAGING).exists() {
+        items.extend(write(dir, &missing)?);
+    }
+    items.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Initialised { dir: dir.to_owned(), machine: machine.clone(), items })
+}
+
+/// What a directory for `machine` has.
+fn plan(machine: &Machine) -> Plan {
+    let mut plan = Plan::new();
+    let mut add = |path: &Path, executable: bool, contents: Vec<u8>| {
+        let unit = unit_of(path);
+        let inside = path.strip_prefix(&unit).unwrap_or(Path::new("")).to_owned();
+        plan.entry(unit).or_default().insert(inside, Planned { executable, contents });
+    };
+    for (path, executable, contents) in SHIPPED {
+        add(Path::new(path), *executable, machine.adapt(Path::new(path), contents));
+    }
+    for (path, text) in machine.files() {
+        add(&path, false, text.into_bytes());
+    }
+    plan
+}
+
+/// The file itself, or the folder that is put in place with it: the shortest one that has files of its own.
+fn unit_of(path: &Path) -> PathBuf {
+    let parts: Vec<&str> =
+        path.components().filter_map(|part| if let Component::Normal(name) = part { name.to_str() } else { None }).collect();
+    match parts.as_slice() {
+        [top, _, ..] if *top == UNIT => PathBuf::from(top),
+        [top, rest @ ..] if OF_UNITS.contains(top) && rest.len() > 1 => {
+            let has_files = |dir: &Path| SHIPPED.iter().any(|(file, ..)| Path::new(file).parent() == Some(dir));
+            let all = (1..rest.len()).map(|length| Path::new(top).join(rest[..length].iter().collect::<PathBuf>()));
+            let parent = path.parent().unwrap_or(path).to_owned();
+            all.into_iter().find(|dir| has_files(dir)).unwrap_or(parent)
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// Whether what is at `path` is what would be written.
+fn is_same(path: &Path, files: &BTreeMap<PathBuf, Planned>) -> bool {
+    files.iter().all(|(inside, planned)| {
+        let file = if inside.as_os_str().is_empty() { path.to_owned() } else { path.join(inside) };
+        fs::read(file).is_ok_and(|bytes| bytes == planned.contents)
+    })
+}
+
+/// Makes each item out of sight, and renames it into place.
+fn write(dir: &Path, items: &[(PathBuf, BTreeMap<PathBuf, Planned>)]) -> Result<Vec<Item>, InitError> {
+    let staging = dir.join(STAGING);
+    remove(&staging)?;
+    let mut done = Vec::new();
+    if !items.is_empty() {
+        fs::create_dir(&staging).map_err(failed("create", &staging))?;
+        let result = items.iter().enumerate().try_for_each(|(number, (path, files))| {
+            let status = place(dir, &staging.join(number.to_string()), path, files)?;
+            done.push(Item { path: path.clone(), status });
+            Ok(())
+        });
+        // What could not be put in place is of no use; the first error is the one to tell.
+        let removed = remove(&staging);
+        result.and(removed)?;
+        sync(dir)?;
+    }
+    Ok(done)
+}
+
+fn place(dir: &Path, new: &Path, path: &Path, files: &BTreeMap<PathBuf, Planned>) -> Result<Status, InitError> {
+    for (inside, planned) in files {
+        let file = if inside.as_os_str().is_empty() { new.to_owned() } else { new.join(inside) };
+        if let Some(parent) = file.parent() {
+            fs::create_dir_all(parent).map_err(failed("create", parent))?;
+        }
+        write_file(&file, planned)?;
+    }
+    let target = dir.join(path);
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(failed("create", parent))?;
+    }
+    let renamed = match rustix::fs::renameat_with(CWD, new, CWD, &target, RenameFlags::NOREPLACE) {
+        // A file system without that flag, or a kernel: somebody else's file would have to appear within this very instant.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if fs::symlink_metadata(&target).is_err() => {
+            fs::rename(new, &target)
+        }
+        other => other.map_err(io::Error::from),
+    };
+    match renamed {
+        Ok(()) => {
+            sync(target.parent().unwrap_or(dir))?;
+            Ok(Status::Written)
+        }
+        // It has appeared since we looked.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Status::Kept),
+        Err(source) => Err(InitError::Io { action: "create", path: target, source }),
+    }
+}
+
+fn write_file(path: &Path, planned: &Planned) -> Result<(), InitError> {
+    let mode = if planned.executable { 0o777 } else { 0o666 };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed("create", path))?;
+    file.write_all(&planned.contents).and_then(|()| file.sync_all()).map_err(failed("write", path))
+}
+
+fn remove(path: &Path) -> Result<(), InitError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync(dir: &Path) -> Result<(), InitError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitError {
+    let path = path.to_owned();
+    move |source| InitError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests;
