@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
+use super::kernel;
 use super::names::{self, Shape};
 use super::packages::{self, Package};
 use super::patterns::PathPattern;
@@ -57,6 +58,8 @@ pub struct Stage4Definition {
     pub stage3: Located<String>,
     /// Kernel configuration, relative to the configuration directory.
     pub kconf: Option<Located<PathBuf>>,
+    /// The kernel sources that `kernel.defines` of an older layout pins for it.
+    pub kernel_sources: Option<Located<Atom>>,
     /// What is installed; sets of `package.sets` are resolved.
     pub packages: Vec<Located<Package>>,
     /// What is run after the packages are installed, in order.
@@ -139,13 +142,19 @@ impl FromStr for ArtifactFormat {
 }
 
 const STAGE3_FILES: [&str; 7] = ["cpu", "portage.local", "flags", "packages", "portage.profile", "scripts", "network"];
+/// Files of older layouts, and what replaces them.
+const OLD_FILES: [(&str, &str); 3] = [
+    ("hooks", "list scripts in `scripts`; what every stage is to run lies in `hooks/PHASE.d/NN-NAME.sh`"),
+    ("kernel_src", "list the kernel sources in `packages`"),
+    ("kernel", "name the kernel configuration in `kconf` of a stage4 definition"),
+];
 const STAGE4_FILES: [&str; 9] = ["profile", "stage3", "kconf", "packages", "scripts", "removes", "keep", "format", "network"];
 
 pub(crate) fn read_stage3(findings: &mut Findings<'_>, name: &str, dir: &Path) -> Stage3Definition {
     check_files(findings, dir, &STAGE3_FILES);
     let cpu = reading::single(findings, &dir.join("cpu"));
     if let Some(cpu) = &cpu {
-        names::find(findings, "cpu.defines", Shape::Directory, "CPU definition", cpu);
+        names::find(findings, "cpu.defines", Shape::Fragment, "CPU definition", cpu);
     }
     Stage3Definition {
         name: name.to_owned(),
@@ -162,14 +171,19 @@ pub(crate) fn read_stage3(findings: &mut Findings<'_>, name: &str, dir: &Path) -
 pub(crate) fn read_stage4(findings: &mut Findings<'_>, name: &str, dir: &Path) -> Option<Stage4Definition> {
     check_files(findings, dir, &STAGE4_FILES);
     let profile = required(findings, dir, "profile", "the bootstrapped profile to start from, for example `demo`");
-    if let Some(profile) = profile.as_ref().filter(|profile| !names::is_name(&profile.value)) {
-        findings.error(&profile.place(), format!("`{}` is no name of a profile", profile.value.escape_debug()));
+    if let Some(profile) = profile.as_ref().filter(|profile| !names::is_profile_name(&profile.value)) {
+        findings.error_with_hint(
+            &profile.place(),
+            format!("`{}` is no name of a profile", profile.value.escape_debug()),
+            "the name given to `gentoomuch bootstrap`: letters, digits and `._+-`, not beginning with `.` or `-`",
+        );
     }
     let stage3 = required(findings, dir, "stage3", "the stage3 definition to apply first");
     if let Some(stage3) = &stage3 {
         names::find(findings, "stage3.defines", Shape::Directory, "stage3 definition", stage3);
     }
-    let kconf = reading::single(findings, &dir.join("kconf")).and_then(|kconf| read_kconf(findings, &kconf));
+    let kernel = reading::single(findings, &dir.join("kconf")).and_then(|kconf| kernel::find(findings, &kconf));
+    let (kconf, kernel_sources) = kernel.map_or((None, None), |kernel| (Some(kernel.path), kernel.sources));
     let packages = packages::read(findings, &dir.join("packages"));
     let scripts = read_scripts(findings, dir);
     let removes = read_removes(findings, dir);
@@ -182,6 +196,7 @@ pub(crate) fn read_stage4(findings: &mut Findings<'_>, name: &str, dir: &Path) -
         profile: profile?,
         stage3: stage3?,
         kconf,
+        kernel_sources,
         packages,
         scripts,
         removes,
@@ -198,11 +213,16 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path, known: &[&str]) {
         if entry.is_dir || known.contains(&entry.name.as_str()) {
             continue;
         }
+        let place = Place::whole(&dir.join(&entry.name));
+        if let Some((_, replacement)) = OLD_FILES.iter().find(|(name, _)| *name == entry.name) {
+            findings.warning(&place, "this file of an older layout is not read", *replacement);
+            continue;
+        }
         let hint = match names::nearest(&entry.name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("a definition has {}", known.join(", ")),
         };
-        findings.warning(&Place::whole(&dir.join(&entry.name)), "this file of the definition is not read", hint);
+        findings.warning(&place, "this file of the definition is not read", hint);
     }
 }
 
@@ -235,7 +255,7 @@ fn read_portage_locals(findings: &mut Findings<'_>, dir: &Path) -> Vec<Located<S
     }
     let entries = entries.unwrap_or_default();
     for entry in &entries {
-        names::find(findings, "portage.locals", Shape::Directory, "Portage fragment", entry);
+        names::find(findings, "portage.locals", Shape::Fragment, "Portage fragment", entry);
     }
     entries
 }
@@ -244,17 +264,32 @@ fn read_scripts(findings: &mut Findings<'_>, dir: &Path) -> Vec<UserScript> {
     let mut scripts = Vec::new();
     for name in reading::list(findings, &dir.join("scripts")).unwrap_or_default() {
         let Some(path) = names::find(findings, "user.scripts", Shape::File, "script", &name) else { continue };
-        let Some((contents, _)) = reading::bytes(findings, &path) else { continue };
-        if !contents.starts_with(b"#!") {
-            findings.error_with_hint(
-                &Place::new(&path, 1),
-                "the script does not say what runs it",
-                "begin it with `#!/bin/bash` or another interpreter that the root has",
-            );
-        }
+        let Some(contents) = read_script(findings, &path) else { continue };
         scripts.push(UserScript { name, path: findings.root().join(path), contents });
     }
     scripts
+}
+
+/// A script of `user.scripts`; the executable bit does not matter, since not every checkout keeps it.
+pub(crate) fn read_script(findings: &mut Findings<'_>, path: &Path) -> Option<Vec<u8>> {
+    let (contents, _) = reading::bytes(findings, path)?;
+    if contents.iter().all(u8::is_ascii_whitespace) {
+        findings.error_with_hint(&Place::whole(path), "the script is empty", "fill it, or remove it and the lines that name it");
+    } else if contents.starts_with(b"#!") && contents.split(|byte| *byte == b'\n').next().is_some_and(|line| line.ends_with(b"\r"))
+    {
+        findings.error_with_hint(
+            &Place::new(path, 1),
+            "the line ends of the script are those of another system, with which no interpreter is found",
+            "save it with line ends of Unix: `sed -i 's/\\r$//'`",
+        );
+    } else if !contents.starts_with(b"#!") {
+        findings.warning(
+            &Place::new(path, 1),
+            "the script does not say what runs it; `/bin/sh` will",
+            "begin it with `#!/bin/bash` or another interpreter that the root has",
+        );
+    }
+    Some(contents)
 }
 
 fn read_removes(findings: &mut Findings<'_>, dir: &Path) -> Vec<Located<PathPattern>> {
@@ -263,9 +298,20 @@ fn read_removes(findings: &mut Findings<'_>, dir: &Path) -> Vec<Located<PathPatt
         if entry.value.starts_with('/') {
             patterns.extend(parsed(findings, &entry));
         } else if let Some(path) = names::find(findings, "user.removes", Shape::File, "list of removals", &entry) {
-            let lines = reading::list(findings, &path).unwrap_or_default();
-            patterns.extend(lines.iter().filter_map(|line| parsed(findings, line)));
+            patterns.extend(read_removal(findings, &path));
         }
+    }
+    patterns
+}
+
+/// A list of `user.removes`. Paths in it are from the root also without a `/` before them, as the old tool had them.
+pub(crate) fn read_removal(findings: &mut Findings<'_>, path: &Path) -> Vec<Located<PathPattern>> {
+    let mut patterns = Vec::new();
+    for mut line in reading::list(findings, path).unwrap_or_default() {
+        if !line.value.starts_with('/') {
+            line.value.insert(0, '/');
+        }
+        patterns.extend(parsed(findings, &line));
     }
     patterns
 }
@@ -280,12 +326,6 @@ fn read_network(findings: &mut Findings<'_>, dir: &Path) -> NetworkUse {
         }
     }
     network
-}
-
-fn read_kconf(findings: &mut Findings<'_>, kconf: &Located<String>) -> Option<Located<PathBuf>> {
-    let name = kconf.with(format!("{}.kconf", kconf.value.strip_suffix(".kconf").unwrap_or(&kconf.value)));
-    let path = names::find(findings, "kernel.configs", Shape::File, "kernel configuration", &name)?;
-    Some(kconf.with(path))
 }
 
 fn read_parsed<T>(findings: &mut Findings<'_>, file: &Path) -> Option<Located<T>>

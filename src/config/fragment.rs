@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Findings, Place};
 use super::history::written;
-use super::reading;
+use super::{names, reading};
 use crate::portage::make_conf::{self, Assignment, Piece, Statement};
 use crate::portage::package_files::{self, Line, LineFile};
 
@@ -96,6 +96,12 @@ impl Fragment {
                     "a fragment does not select the Portage profile",
                     "write its name into `portage.profile` of the stage3 definition",
                 );
+            } else if entry.is_dir
+                && !names::PORTAGE_NAMES.contains(&entry.name.as_str())
+                && names::is_fragment(&findings.root().join(&path))
+            {
+                // A fragment of its own with a nested name: `cpu.defines/amd/znver4` beside `cpu.defines/amd/make.conf`.
+                tracing::debug!(fragment = %path.display(), "is another one");
             } else {
                 fragment.copy(findings, dir, &path);
             }

@@ -216,22 +216,52 @@ fn read_entries(dir: &Path) -> Result<Vec<reading::Entry>, HooksError> {
     reading::entries(dir).map_err(|source| HooksError::Read { path: dir.to_owned(), source })
 }
 
-/// Reports what is wrong with `hooks/` of the configuration directory.
+/// Reports everything that is wrong with `hooks/` of the configuration directory.
 pub(crate) fn check(findings: &mut Findings<'_>) {
-    let dir = findings.root().join("hooks");
-    if !dir.is_dir() {
+    let dir = Path::new("hooks");
+    if !findings.root().join(dir).is_dir() {
         return;
     }
-    if let Err(error) = Hooks::load(&dir) {
-        let path = match &error {
-            HooksError::Read { path, .. }
-            | HooksError::Phase { path, .. }
-            | HooksError::Name(path)
-            | HooksError::Interpreter(path) => path,
-        };
-        let file = path.strip_prefix(findings.root()).unwrap_or(path).to_owned();
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        findings.error(&Place::whole(&file), format!("{error}{cause}"));
+    for entry in reading::entries_of(findings, dir) {
+        let path = dir.join(&entry.name);
+        let phase = entry.name.strip_suffix(".d").filter(|_| entry.is_dir).unwrap_or(&entry.name);
+        if let Err(error) = phase.parse::<Phase>() {
+            let near = names::nearest(phase, Phase::ALL.map(Phase::as_str));
+            let hint = near.map_or_else(|| "hooks lie in `hooks/PHASE.d/`".to_owned(), |near| format!("did you mean `{near}.d`?"));
+            findings.error_with_hint(&Place::whole(&path), error.to_string(), hint);
+            continue;
+        }
+        if !entry.is_dir {
+            findings.error_with_hint(
+                &Place::whole(&path),
+                "this is no directory of hooks",
+                format!("hooks lie in `hooks/{phase}.d/`"),
+            );
+            continue;
+        }
+        for file in reading::entries_of(findings, &path) {
+            check_hook(findings, &path.join(&file.name), &file);
+        }
+    }
+}
+
+fn check_hook(findings: &mut Findings<'_>, path: &Path, file: &reading::Entry) {
+    if file.is_dir || !is_hook_name(&file.name) {
+        findings.error_with_hint(
+            &Place::whole(path),
+            "the hook is not named `NN-NAME.sh`",
+            "two digits say when it runs among those of its phase",
+        );
+        return;
+    }
+    let Some(text) = reading::text(findings, path) else { return };
+    // An empty one switches a shipped one off.
+    if !text.is_empty() && !text.starts_with("#!") {
+        findings.error_with_hint(
+            &Place::new(path, 1),
+            "the hook does not begin with `#!`",
+            "begin it with `#!/bin/sh` or `#!/bin/bash`",
+        );
     }
 }
 

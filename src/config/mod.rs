@@ -28,6 +28,7 @@ mod graph;
 mod history;
 pub mod hooks;
 pub mod init;
+mod kernel;
 mod merge;
 mod names;
 mod packages;
@@ -194,13 +195,13 @@ impl ConfigDir {
     fn merge(&self, findings: &mut Findings<'_>, definition: &Stage3Definition) -> Merge {
         let mut dirs = Vec::new();
         dirs.extend(
-            definition.cpu.iter().filter_map(|cpu| names::find(findings, "cpu.defines", Shape::Directory, "CPU definition", cpu)),
+            definition.cpu.iter().filter_map(|cpu| names::find(findings, "cpu.defines", Shape::Fragment, "CPU definition", cpu)),
         );
         if self.root.join("portage.global").is_dir() {
             dirs.push(PathBuf::from("portage.global"));
         }
         for local in &definition.portage_locals {
-            dirs.extend(names::find(findings, "portage.locals", Shape::Directory, "Portage fragment", local));
+            dirs.extend(names::find(findings, "portage.locals", Shape::Fragment, "Portage fragment", local));
         }
         let mut merge = Merge::default();
         for dir in dirs {

@@ -27,40 +27,112 @@ pub(crate) fn is_name(name: &str) -> bool {
     fault(name).is_none()
 }
 
+/// Why a build state cannot be called by the name of a definition: the store's names have fewer characters than files'.
+pub(crate) fn definition_fault(name: &str) -> Option<&'static str> {
+    let usable = |c: char| c.is_ascii_alphanumeric() || "._+-/".contains(c);
+    if !name.chars().all(usable) {
+        Some("has a character that is none of letters, digits and `._+-`")
+    } else if name.split('/').any(|part| part.starts_with('-') || part.contains("..")) {
+        Some("has a part that begins with `-` or contains `..`")
+    } else if name.split('/').any(|part| part.ends_with(".ref")) {
+        Some("ends in `.ref`")
+    } else if name.len() > 150 {
+        Some("is longer than 150 characters")
+    } else {
+        None
+    }
+}
+
+/// Whether a profile can be bootstrapped under this name.
+pub(crate) fn is_profile_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with(['.', '-'])
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
+        && !name.contains("..")
+}
+
 /// What a name of a folder stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// A directory with files of its own in it, not only further directories.
     Directory,
+    /// A directory shaped like `/etc/portage`. Directories within that Portage knows are parts of it, others are fragments of their own.
+    Fragment,
     /// A regular file.
     File,
+}
+
+/// What Portage reads below `/etc/portage` (portage(5) and `USER_CONFIG_PATH` in its sources, 3.0.83).
+pub(crate) const PORTAGE_NAMES: [&str; 32] = [
+    "bashrc",
+    "bin",
+    "binrepos.conf",
+    "categories",
+    "color.map",
+    "env",
+    "gnupg",
+    "license_groups",
+    "make.conf",
+    "make.profile",
+    "mirrors",
+    "modules",
+    "package.accept_keywords",
+    "package.accept_restrict",
+    "package.bashrc",
+    "package.env",
+    "package.keywords",
+    "package.license",
+    "package.mask",
+    "package.properties",
+    "package.unmask",
+    "package.use",
+    "patches",
+    "postsync.d",
+    "profile",
+    "repo.postsync.d",
+    "repos.conf",
+    "savedconfig",
+    "sets",
+    "sets.conf",
+    "sync",
+    "virtuals",
+];
+
+/// Whether the directory `dir` holds anything that Portage would read.
+pub(crate) fn is_fragment(dir: &Path) -> bool {
+    reading::entries(dir).is_ok_and(|entries| entries.iter().any(|entry| PORTAGE_NAMES.contains(&entry.name.as_str())))
 }
 
 /// Everything of one shape below `folder`, nested names with `/`, sorted. `README.md` and hidden files do not count.
 pub(crate) fn list(root: &Path, folder: &str, shape: Shape) -> Vec<String> {
     let mut names = Vec::new();
-    collect(&root.join(folder), "", shape, &mut names);
+    collect(&root.join(folder), "", shape, false, &mut names);
     names.sort();
     names
 }
 
-fn collect(dir: &Path, prefix: &str, shape: Shape, names: &mut Vec<String>) {
+/// `within`: below a directory that is a fragment, where a directory of files need not be another.
+fn collect(dir: &Path, prefix: &str, shape: Shape, within: bool, names: &mut Vec<String>) {
     // A folder that is missing or unreadable holds no names; whoever needs one of them says where it looked.
     let Ok(entries) = reading::entries(dir) else { return };
-    let mut has_files = false;
+    let is_known = |entry: &reading::Entry| PORTAGE_NAMES.contains(&entry.name.as_str());
+    let counts = match shape {
+        _ if prefix.is_empty() => false,
+        Shape::File => false,
+        Shape::Directory => entries.iter().any(|entry| !entry.is_dir),
+        Shape::Fragment => entries.iter().any(|entry| is_known(entry) || (!within && !entry.is_dir)),
+    };
+    if counts {
+        names.push(prefix.to_owned());
+    }
     for entry in entries {
         let name = if prefix.is_empty() { entry.name.clone() } else { format!("{prefix}/{}", entry.name) };
-        if entry.is_dir {
-            collect(&dir.join(&entry.name), &name, shape, names);
-        } else {
-            has_files = true;
-            if shape == Shape::File {
-                names.push(name);
-            }
+        if !entry.is_dir {
+            names.extend((shape == Shape::File).then_some(name));
+        } else if shape != Shape::Fragment || prefix.is_empty() || !is_known(&entry) {
+            collect(&dir.join(&entry.name), &name, shape, within || counts, names);
         }
-    }
-    if shape == Shape::Directory && has_files && !prefix.is_empty() {
-        names.push(prefix.to_owned());
     }
 }
 
@@ -85,15 +157,31 @@ pub(crate) fn find_at(
     let path = Path::new(folder).join(name);
     let full = findings.root().join(&path);
     let there = match shape {
-        Shape::Directory => full.is_dir(),
+        Shape::Directory | Shape::Fragment => full.is_dir(),
         Shape::File => full.is_file(),
     };
-    if there {
+    if there && (shape != Shape::Fragment || is_fragment(&full)) {
         return Some(path);
     }
     let known = list(findings.root(), folder, shape);
-    findings.error_with_hint(place, format!("there is no {what} `{name}`"), alternatives(folder, name, &known));
+    // One that holds nothing but further ones is none; an empty one is.
+    let only_outer = there && !known.iter().any(|other| other == name) && known.iter().any(|other| is_below(other, name));
+    if there && !only_outer {
+        return Some(path);
+    }
+    let message = if only_outer {
+        format!("`{name}` is no {what}, but a folder of several")
+    } else if full.exists() {
+        format!("`{}` is no {what}: it is {}", path.display(), if full.is_dir() { "a directory" } else { "a file" })
+    } else {
+        format!("there is no {what} `{name}`")
+    };
+    findings.error_with_hint(place, message, alternatives(folder, name, &known));
     None
+}
+
+fn is_below(name: &str, outer: &str) -> bool {
+    name.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// "did you mean …", or what there is.
@@ -162,6 +250,41 @@ mod tests {
         ] {
             assert_eq!(is_name(name), ok, "{name:?}");
         }
+    }
+
+    #[test]
+    fn names_of_profiles_and_of_what_the_store_will_hold() {
+        for (name, fault) in [
+            ("web", None),
+            ("gentoomuch/builder", None),
+            ("my web", Some("has a character that is none of letters, digits and `._+-`")),
+            ("a/-b", Some("has a part that begins with `-` or contains `..`")),
+            ("web.ref", Some("ends in `.ref`")),
+        ] {
+            assert_eq!(definition_fault(name), fault, "{name}");
+        }
+        assert_eq!(definition_fault(&"a".repeat(151)), Some("is longer than 150 characters"));
+        for (name, ok) in [("musl-hardened", true), ("a/b", false), ("", false), ("-x", false), ("a b", false), ("a..b", false)] {
+            assert_eq!(is_profile_name(name), ok, "{name}");
+        }
+    }
+
+    #[test]
+    fn nested_fragments_are_told_from_parts_of_one() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in [
+            "desktop/package.use/x",
+            "desktop/env/gcc",
+            "desktop/kde/make.conf",
+            "desktop/bashrc.d/x",
+            "amd/znver4/make.conf",
+            "use/package.use/a",
+        ] {
+            let path = dir.path().join("portage.locals").join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        assert_eq!(list(dir.path(), "portage.locals", Shape::Fragment), ["amd/znver4", "desktop", "desktop/kde", "use"]);
     }
 
     #[test]

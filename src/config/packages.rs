@@ -10,7 +10,7 @@ use super::reading;
 use crate::portage::atom::Atom;
 
 /// Sets that Portage itself defines (`cnf/sets/portage.conf`, 3.0.83); these are for `emerge` to resolve.
-const PORTAGE_SETS: [&str; 22] = [
+pub(crate) const PORTAGE_SETS: [&str; 22] = [
     "changed-deps",
     "changed-subslot",
     "deprecated-live-rebuild",
@@ -62,10 +62,16 @@ impl fmt::Display for Package {
 /// Reads the list `file` and resolves its sets. Each package is there once, where it is named first.
 pub(crate) fn read(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<Package>> {
     let mut resolver = Resolver { within: Vec::new(), seen: BTreeSet::new(), done: BTreeSet::new(), packages: Vec::new() };
-    for entry in reading::list(findings, file).unwrap_or_default() {
+    for entry in entries(findings, file) {
         resolver.entry(findings, &entry);
     }
     resolver.packages
+}
+
+/// The words of a list: neither an atom nor the name of a set has a blank in it, and the old tool handed whole lines to emerge.
+fn entries(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<String>> {
+    let lines = reading::list(findings, file).unwrap_or_default();
+    lines.iter().flat_map(|line| line.value.split_whitespace().map(|word| line.with(word.to_owned()))).collect()
 }
 
 struct Resolver {
@@ -115,7 +121,7 @@ impl Resolver {
             return;
         }
         self.within.push((name.to_owned(), entry.place()));
-        for entry in reading::list(findings, &Path::new("package.sets").join(name)).unwrap_or_default() {
+        for entry in entries(findings, &Path::new("package.sets").join(name)) {
             self.entry(findings, &entry);
         }
         self.within.pop();

@@ -1,0 +1,116 @@
+//! Folders of older layouts: read where their meaning is clear, else named with what replaces them, never ignored silently.
+//!
+//! ```text
+//! kernel.defines/NAME/{config,sources}   read, where a stage4's `kconf` names NAME
+//! patch.profiles/PROFILE                 a list of patches for one profile: now every patch applies to every stage
+//! build.hooks/KIND/NAME                  scripts, rm, empty, unmerge, services, and tuple.defines that put them together
+//! stage.defines/, packages.sets/, …      renamed since
+//! build.list                             the stages to build
+//! ```
+//!
+//! A folder that holds nothing but a `README.md` says nothing, and nothing is said about it.
+
+use std::path::Path;
+
+use super::super::diagnostic::{Findings, Place};
+use super::super::kernel;
+use super::super::names::{self, Shape};
+use super::super::reading;
+
+/// Folders that have another name now.
+const RENAMED: [(&str, &str); 4] = [
+    ("packages.flags", "portage.locals"),
+    ("packages.sets", "package.sets"),
+    ("stage.defines", "stage3.defines"),
+    ("patches", "user.patches"),
+];
+
+/// Below `build.hooks`, and what replaces each.
+const BUILD_HOOKS: [(&str, &str); 6] = [
+    ("scripts", "put the script into `user.scripts` and name it in `scripts` of the definition"),
+    ("rm", "list the paths in a file of `user.removes` and name it in `removes` of a stage4 definition"),
+    ("empty", "list the paths in a file of `user.removes` and name it in `removes` of a stage4 definition"),
+    ("unmerge", "write a script in `user.scripts` that calls `emerge --unmerge`, and name it in `scripts` of the definition"),
+    (
+        "services",
+        "write a script in `user.scripts` that calls `rc-update add` or `systemctl enable`, and name it in `scripts` of the definition",
+    ),
+    ("tuple.defines", "name scripts in `scripts` and removals in `removes` of each definition"),
+];
+
+/// Whether a folder called `name` is one of an older layout.
+pub(super) fn is_folder(name: &str) -> bool {
+    [kernel::DEFINES, "patch.profiles", "build.hooks"].contains(&name) || RENAMED.iter().any(|(old, _)| *old == name)
+}
+
+/// Reports what older layouts have and this one has not.
+pub(super) fn check(findings: &mut Findings<'_>) {
+    check_kernels(findings);
+    for name in files(findings, "patch.profiles") {
+        findings.warning(
+            &Place::whole(&Path::new("patch.profiles").join(name)),
+            "this list of an older layout is not read: every patch of `user.patches` applies to every stage",
+            "keep in `user.patches` what is to apply, and remove the list",
+        );
+    }
+    for name in files(findings, "build.hooks") {
+        let kind = name.split('/').next().unwrap_or_default();
+        let replacement =
+            BUILD_HOOKS.iter().find(|(known, _)| *known == kind).map_or("hooks lie in `hooks/PHASE.d/NN-NAME.sh`", |k| k.1);
+        findings.warning(
+            &Place::whole(&Path::new("build.hooks").join(&name)),
+            "this hook of an older layout is not read",
+            replacement,
+        );
+    }
+    for (old, new) in RENAMED {
+        if !files(findings, old).is_empty() {
+            findings.warning(
+                &Place::whole(Path::new(old)),
+                "this folder of an older layout is not read",
+                format!("it is called `{new}` now: move what is in it there"),
+            );
+        }
+    }
+    if findings.root().join("build.list").is_file() {
+        findings.warning(
+            &Place::whole(Path::new("build.list")),
+            "this list of an older layout is not read",
+            "build each of the stages with `gentoomuch stage build NAME`",
+        );
+    }
+}
+
+fn files(findings: &Findings<'_>, folder: &str) -> Vec<String> {
+    let mut names = names::list(findings.root(), folder, Shape::File);
+    names.retain(|name| !name.ends_with("PLACEHOLDER"));
+    names
+}
+
+fn check_kernels(findings: &mut Findings<'_>) {
+    for name in names::list(findings.root(), kernel::DEFINES, Shape::Directory) {
+        let dir = Path::new(kernel::DEFINES).join(&name);
+        for entry in reading::entries_of(findings, &dir) {
+            if !entry.is_dir && entry.name != "config" && entry.name != "sources" {
+                findings.warning(
+                    &Place::whole(&dir.join(&entry.name)),
+                    "this file of a kernel definition is not read",
+                    "it has `config` and `sources`",
+                );
+            }
+        }
+        let (config, sources) = (dir.join("config"), dir.join("sources"));
+        if findings.root().join(&config).exists() {
+            if kernel::read_define(findings, &dir).is_some() {
+                findings.note(&Place::whole(&config), format!("of an older layout: read where `kconf` of a stage4 names `{name}`"));
+            }
+        } else if findings.root().join(&sources).exists() {
+            // The old tool's builder had one such: the sources that it installed.
+            findings.warning(
+                &Place::whole(&sources),
+                "not read: without `config` beside it there is no kernel to build",
+                "to have the sources installed, list them in `packages` of the definition",
+            );
+        }
+    }
+}

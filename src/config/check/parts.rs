@@ -1,0 +1,162 @@
+//! Everything that definitions may name, each by itself: also what no definition names yet.
+
+use std::path::Path;
+
+use super::super::diagnostic::{Findings, Place};
+use super::super::fragment::Fragment;
+use super::super::merge::Merge;
+use super::super::names::{self, Shape};
+use super::super::{add_patches, definition, kernel, packages, reading};
+use crate::portage::atom::Atom;
+use crate::portage::package_files::LineFile;
+
+/// What Portage reads in Portage profiles, and so below `profile/` of `/etc/portage`, but not beside it (portage(5), 3.0.83).
+const PROFILE_NAMES: [&str; 16] = [
+    "make.defaults",
+    "package.provided",
+    "package.use.force",
+    "package.use.mask",
+    "package.use.stable",
+    "package.use.stable.force",
+    "package.use.stable.mask",
+    "packages",
+    "packages.build",
+    "parent",
+    "soname.provided",
+    "use.force",
+    "use.mask",
+    "use.stable",
+    "use.stable.force",
+    "use.stable.mask",
+];
+
+pub(super) fn check(findings: &mut Findings<'_>) {
+    check_sets(findings);
+    check_fragments(findings);
+    check_kernels(findings);
+    for name in names::list(findings.root(), "user.scripts", Shape::File) {
+        definition::read_script(findings, &Path::new("user.scripts").join(name));
+    }
+    for name in names::list(findings.root(), "user.removes", Shape::File) {
+        definition::read_removal(findings, &Path::new("user.removes").join(name));
+    }
+    add_patches(findings, &mut Merge::default());
+    check_patches(findings);
+}
+
+fn check_sets(findings: &mut Findings<'_>) {
+    for name in names::list(findings.root(), "package.sets", Shape::File) {
+        let file = Path::new("package.sets").join(&name);
+        if packages::PORTAGE_SETS.contains(&name.as_str()) {
+            findings.error_with_hint(
+                &Place::whole(&file),
+                format!("this set would hide Portage's own `@{name}`"),
+                "give it another name",
+            );
+        }
+        packages::read(findings, &file);
+    }
+}
+
+fn check_fragments(findings: &mut Findings<'_>) {
+    let mut dirs = Vec::new();
+    for folder in ["cpu.defines", "portage.locals"] {
+        dirs.extend(names::list(findings.root(), folder, Shape::Fragment).iter().map(|name| Path::new(folder).join(name)));
+    }
+    if findings.root().join("portage.global").is_dir() {
+        dirs.push("portage.global".into());
+    }
+    for dir in dirs {
+        check_file_names(findings, &dir);
+        let fragment = Fragment::read(findings, &dir);
+        let mut merge = Merge::default();
+        merge.add(findings, fragment);
+        merge.finish(findings);
+    }
+}
+
+/// Files that Portage does not look at are copied all the same; a slip of the pen among them has no effect.
+fn check_file_names(findings: &mut Findings<'_>, dir: &Path) {
+    for entry in reading::entries_of(findings, dir) {
+        let name = entry.name.as_str();
+        let place = Place::whole(&dir.join(name));
+        if names::PORTAGE_NAMES.contains(&name) {
+            continue;
+        }
+        if PROFILE_NAMES.contains(&name) {
+            let hint = format!("move it to `{}`", dir.join("profile").join(name).display());
+            findings.warning(&place, format!("Portage reads `{name}` only below `profile/`"), hint);
+        } else if let Some(near) = names::nearest(name, names::PORTAGE_NAMES).filter(|near| near.len() > 4) {
+            findings.warning(&place, format!("Portage does not read `{name}`"), format!("did you mean `{near}`?"));
+        } else if name.starts_with("package.") || name.starts_with("make.") {
+            let known = names::PORTAGE_NAMES.iter().filter(|known| known.starts_with("package."));
+            let known: Vec<String> = known.map(|known| format!("`{known}`")).collect();
+            findings.warning(&place, format!("Portage does not read `{name}`"), format!("there are {}", known.join(", ")));
+        }
+    }
+}
+
+/// What only the fragments of one definition together can lack.
+pub(super) fn check_merged(findings: &mut Findings<'_>, definition: &str, merge: &Merge) {
+    let env: Vec<&str> = merge.copied.keys().filter_map(|path| path.strip_prefix("env").ok()?.to_str()).collect();
+    for line in merge.lines.get(&LineFile::Env).into_iter().flatten() {
+        for entry in &line.switches.0 {
+            let name = entry.switch.name();
+            if env.contains(&name) {
+                continue;
+            }
+            let hint = match (names::nearest(name, env.iter().copied()), env.is_empty()) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, true) => "nothing is in `env/` of any of them".to_owned(),
+                (None, false) => format!("there are {}", env.join(", ")),
+            };
+            for place in &entry.places {
+                findings.warning(place, format!("no fragment of `{definition}` brings `env/{name}`"), hint.clone());
+            }
+        }
+    }
+}
+
+fn check_kernels(findings: &mut Findings<'_>) {
+    for name in names::list(findings.root(), kernel::CONFIGS, Shape::File) {
+        let file = Path::new(kernel::CONFIGS).join(&name);
+        if name.ends_with(".kconf") {
+            kernel::check_text(findings, &file);
+        } else if !name.ends_with("PLACEHOLDER") {
+            let hint = format!("kernel configurations are called `NAME.kconf`: rename it `{name}.kconf`");
+            findings.warning(&Place::whole(&file), "this file is not read", hint);
+        }
+    }
+}
+
+/// That a patch lies where it would be found is said where patches are read; this looks at whom it is for, and what is in it.
+fn check_patches(findings: &mut Findings<'_>) {
+    for name in names::list(findings.root(), "user.patches", Shape::File) {
+        let parts: Vec<&str> = name.split('/').collect();
+        let [_, category, package, file] = parts[..] else { continue };
+        if !Path::new(file).extension().is_some_and(|extension| extension == "patch" || extension == "diff") {
+            continue;
+        }
+        let path = Path::new("user.patches").join(&name);
+        // With a version or without one, as in `/etc/portage/patches`.
+        let atom = format!("{category}/{package}");
+        if Atom::parse_target(&atom).is_err() && Atom::parse_target(&format!("={atom}")).is_err() {
+            findings.error_with_hint(
+                &Place::whole(&path),
+                format!("`{atom}` is no package"),
+                "the directories are `CATEGORY/PACKAGE[-VERSION][:SLOT]`",
+            );
+        }
+        let Some((bytes, _)) = reading::bytes(findings, &path) else { continue };
+        let is_patch = bytes.split(|byte| *byte == b'\n').any(|line| {
+            [b"--- ".as_slice(), b"diff ", b"Index: ", b"*** ", b"GIT binary patch"].iter().any(|start| line.starts_with(start))
+        });
+        if !is_patch {
+            findings.error_with_hint(
+                &Place::whole(&path),
+                if bytes.is_empty() { "the patch is empty" } else { "this does not look like a patch" },
+                "`git diff` or `diff -u` make one; without a `--- ` line nothing would be changed",
+            );
+        }
+    }
+}
