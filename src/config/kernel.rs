@@ -203,12 +203,13 @@ mod tests {
                 vec![("kernel.configs/server.kconf", KCONF)],
                 "sever",
                 "stage4.defines/web/kconf:1: there is no kernel configuration `sever.kconf`\n  hint: did you mean `server.kconf`? looked \
-                 for `kernel.configs/sever.kconf`; there are `server.kconf`",
+                 for `kernel.configs/sever.kconf`; there is `server.kconf`",
             ),
             (
                 vec![],
                 "../x",
-                "stage4.defines/web/kconf:1: the name of a kernel configuration leads out of its folder with `..`: `../x.kconf`",
+                "stage4.defines/web/kconf:1: the name of a kernel configuration leads out of its folder with `..`: `../x.kconf`\n  hint: \
+                 write what comes after `kernel.configs/`",
             ),
             (
                 vec![("kernel.defines/x/sources", "gentoo-sources")],

@@ -99,41 +99,67 @@ pub(crate) const PORTAGE_NAMES: [&str; 32] = [
     "virtuals",
 ];
 
-/// Whether the directory `dir` holds anything that Portage would read.
+/// Whether anything that Portage would read lies in the directory `dir`, or in one below.
 pub(crate) fn is_fragment(dir: &Path) -> bool {
-    reading::entries(dir).is_ok_and(|entries| entries.iter().any(|entry| PORTAGE_NAMES.contains(&entry.name.as_str())))
+    reading::entries(dir).is_ok_and(|entries| {
+        entries.iter().any(|entry| is_portage_name(&entry.name))
+            || entries.iter().any(|entry| entry.is_dir && is_fragment(&dir.join(&entry.name)))
+    })
+}
+
+fn is_portage_name(name: &str) -> bool {
+    PORTAGE_NAMES.contains(&name)
 }
 
 /// Everything of one shape below `folder`, nested names with `/`, sorted. `README.md` and hidden files do not count.
 pub(crate) fn list(root: &Path, folder: &str, shape: Shape) -> Vec<String> {
     let mut names = Vec::new();
-    collect(&root.join(folder), "", shape, false, &mut names);
+    if shape == Shape::Fragment {
+        collect_fragments(&root.join(folder), "", &mut names);
+    } else {
+        collect(&root.join(folder), "", shape, &mut names);
+    }
     names.sort();
     names
 }
 
-/// `within`: below a directory that is a fragment, where a directory of files need not be another.
-fn collect(dir: &Path, prefix: &str, shape: Shape, within: bool, names: &mut Vec<String>) {
+fn collect(dir: &Path, prefix: &str, shape: Shape, names: &mut Vec<String>) {
     // A folder that is missing or unreadable holds no names; whoever needs one of them says where it looked.
     let Ok(entries) = reading::entries(dir) else { return };
-    let is_known = |entry: &reading::Entry| PORTAGE_NAMES.contains(&entry.name.as_str());
-    let counts = match shape {
-        _ if prefix.is_empty() => false,
-        Shape::File => false,
-        Shape::Directory => entries.iter().any(|entry| !entry.is_dir),
-        Shape::Fragment => entries.iter().any(|entry| is_known(entry) || (!within && !entry.is_dir)),
-    };
-    if counts {
+    if shape == Shape::Directory && !prefix.is_empty() && entries.iter().any(|entry| !entry.is_dir) {
         names.push(prefix.to_owned());
     }
     for entry in entries {
-        let name = if prefix.is_empty() { entry.name.clone() } else { format!("{prefix}/{}", entry.name) };
-        if !entry.is_dir {
-            names.extend((shape == Shape::File).then_some(name));
-        } else if shape != Shape::Fragment || prefix.is_empty() || !is_known(&entry) {
-            collect(&dir.join(&entry.name), &name, shape, within || counts, names);
+        let name = below(prefix, &entry.name);
+        if entry.is_dir {
+            collect(&dir.join(&entry.name), &name, shape, names);
+        } else if shape == Shape::File {
+            names.push(name);
         }
     }
+}
+
+/// Returns whether anything was found.
+fn collect_fragments(dir: &Path, prefix: &str, names: &mut Vec<String>) -> bool {
+    let Ok(entries) = reading::entries(dir) else { return false };
+    let known = !prefix.is_empty() && entries.iter().any(|entry| is_portage_name(&entry.name));
+    if known {
+        names.push(prefix.to_owned());
+    }
+    let mut found = known;
+    for entry in entries.iter().filter(|entry| entry.is_dir && (prefix.is_empty() || !is_portage_name(&entry.name))) {
+        found |= collect_fragments(&dir.join(&entry.name), &below(prefix, &entry.name), names);
+    }
+    // One without anything that Portage knows, but with something: then all of it is one.
+    if !found && !prefix.is_empty() && !prefix.contains('/') && !entries.is_empty() {
+        names.push(prefix.to_owned());
+        found = true;
+    }
+    found
+}
+
+fn below(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") }
 }
 
 /// Finds `name` in `folder`, or says what is there instead. `what` is the kind of thing, as in "cpu definition".
@@ -151,7 +177,11 @@ pub(crate) fn find_at(
     place: &Place,
 ) -> Option<PathBuf> {
     if let Some(fault) = fault(name) {
-        findings.error(place, format!("the name of a {what} {fault}: `{}`", name.escape_debug()));
+        findings.error_with_hint(
+            place,
+            format!("the name of a {what} {fault}: `{}`", name.escape_debug()),
+            format!("write what comes after `{folder}/`"),
+        );
         return None;
     }
     let path = Path::new(folder).join(name);
@@ -160,15 +190,13 @@ pub(crate) fn find_at(
         Shape::Directory | Shape::Fragment => full.is_dir(),
         Shape::File => full.is_file(),
     };
-    if there && (shape != Shape::Fragment || is_fragment(&full)) {
-        return Some(path);
-    }
-    let known = list(findings.root(), folder, shape);
     // One that holds nothing but further ones is none; an empty one is.
-    let only_outer = there && !known.iter().any(|other| other == name) && known.iter().any(|other| is_below(other, name));
+    let is_one = |entries: Vec<reading::Entry>| entries.iter().any(|entry| is_portage_name(&entry.name));
+    let only_outer = there && shape == Shape::Fragment && !reading::entries(&full).is_ok_and(is_one) && is_fragment(&full);
     if there && !only_outer {
         return Some(path);
     }
+    let known = list(findings.root(), folder, shape);
     let message = if only_outer {
         format!("`{name}` is no {what}, but a folder of several")
     } else if full.exists() {
@@ -180,10 +208,6 @@ pub(crate) fn find_at(
     None
 }
 
-fn is_below(name: &str, outer: &str) -> bool {
-    name.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
-}
-
 /// "did you mean …", or what there is.
 pub(crate) fn alternatives(folder: &str, name: &str, known: &[String]) -> String {
     let looked = format!("looked for `{folder}/{name}`");
@@ -193,9 +217,10 @@ pub(crate) fn alternatives(folder: &str, name: &str, known: &[String]) -> String
     let nearest = nearest(name, known.iter().map(String::as_str));
     let all: Vec<String> = known.iter().take(12).map(|name| format!("`{name}`")).collect();
     let more = if known.len() > 12 { format!(" and {} more", known.len() - 12) } else { String::new() };
+    let there = if known.len() == 1 { "there is" } else { "there are" };
     match nearest {
-        Some(near) => format!("did you mean `{near}`? {looked}; there are {}{more}", all.join(", ")),
-        None => format!("{looked}; there are {}{more}", all.join(", ")),
+        Some(near) => format!("did you mean `{near}`? {looked}; {there} {}{more}", all.join(", ")),
+        None => format!("{looked}; {there} {}{more}", all.join(", ")),
     }
 }
 
@@ -279,12 +304,13 @@ mod tests {
             "desktop/bashrc.d/x",
             "amd/znver4/make.conf",
             "use/package.use/a",
+            "logo/x/logo.png",
         ] {
             let path = dir.path().join("portage.locals").join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        assert_eq!(list(dir.path(), "portage.locals", Shape::Fragment), ["amd/znver4", "desktop", "desktop/kde", "use"]);
+        assert_eq!(list(dir.path(), "portage.locals", Shape::Fragment), ["amd/znver4", "desktop", "desktop/kde", "logo", "use"]);
     }
 
     #[test]

@@ -15,8 +15,8 @@ pub(crate) struct Entry {
     pub(crate) is_dir: bool,
 }
 
-/// The entries of `dir` sorted by name, without `README.md`, hidden files and editors' `*~` backups: what Portage skips in its own
-/// directories too (`portage/util/__init__.py`, `_recursive_basename_filter`).
+/// The entries of `dir` sorted by name, without `README.md`, the `PLACEHOLDER` with which older layouts kept empty folders, hidden files
+/// and editors' `*~` backups: the last two are what Portage skips in its own directories too (`portage/util/__init__.py`, `_recursive_basename_filter`).
 pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -25,7 +25,7 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
             .file_name()
             .into_string()
             .map_err(|name| io::Error::new(io::ErrorKind::InvalidData, format!("the name `{}` is not UTF-8", name.display())))?;
-        if name.starts_with('.') || name.ends_with('~') || name == "README.md" {
+        if name.starts_with('.') || name.ends_with('~') || name == "README.md" || name == "PLACEHOLDER" {
             continue;
         }
         entries.push(Entry { is_dir: entry.path().is_dir(), name });

@@ -8,6 +8,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "doctor",
     "init",
     "config",
+    "config check",
     "config show",
     "config graph",
     "keys",

@@ -13,8 +13,10 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use self::parts::MissingEnv;
 use super::diagnostic::{Diagnostic, Findings, Place};
 use super::names::{self, Shape};
 use super::{ConfigDir, Error, Result, definition, env, hooks, reading};
@@ -58,9 +60,11 @@ impl ConfigDir {
         env::read(&mut findings, default_arch);
         parts::check(&mut findings);
         hooks::check(&mut findings);
+        let mut missing = MissingEnv::default();
         for name in self.stage3_names() {
-            self.check_stage3(&mut findings, &name);
+            self.check_stage3(&mut findings, &mut missing, &name);
         }
+        missing.report(&mut findings);
         for name in self.stage4_names() {
             check_definition_name(&mut findings, "stage4.defines", &name);
             definition::read_stage4(&mut findings, &name, &Path::new("stage4.defines").join(&name));
@@ -77,6 +81,8 @@ impl ConfigDir {
         let mut findings = Findings::new(self.root());
         env::read(&mut findings, default_arch);
         hooks::check(&mut findings);
+        let mut missing = MissingEnv::default();
+        let mut stage3s = BTreeSet::new();
         for name in names {
             match self.stage_kind(name)? {
                 (true, name) => {
@@ -84,22 +90,25 @@ impl ConfigDir {
                     let dir = Path::new("stage4.defines").join(&name);
                     let stage4 = definition::read_stage4(&mut findings, &name, &dir);
                     // One that is not there is said already.
-                    let stage3 = stage4.map(|stage4| stage4.stage3.value).filter(|name| self.stage3_names().contains(name));
-                    if let Some(stage3) = stage3 {
-                        self.check_stage3(&mut findings, &stage3);
-                    }
+                    stage3s.extend(stage4.map(|stage4| stage4.stage3.value).filter(|name| self.stage3_names().contains(name)));
                 }
-                (false, name) => self.check_stage3(&mut findings, &name),
+                (false, name) => {
+                    stage3s.insert(name);
+                }
             }
         }
+        for name in stage3s {
+            self.check_stage3(&mut findings, &mut missing, &name);
+        }
+        missing.report(&mut findings);
         Ok(findings.into_all())
     }
 
-    fn check_stage3(&self, findings: &mut Findings<'_>, name: &str) {
+    fn check_stage3(&self, findings: &mut Findings<'_>, missing: &mut MissingEnv, name: &str) {
         check_definition_name(findings, "stage3.defines", name);
         let definition = definition::read_stage3(findings, name, &Path::new("stage3.defines").join(name));
         let merge = self.merge(findings, &definition);
-        parts::check_merged(findings, name, &merge);
+        missing.look(name, &merge);
     }
 
     /// Whether `name` means a stage4 definition, and its name without a prefix.
@@ -156,8 +165,7 @@ fn check_names(findings: &mut Findings<'_>) {
             continue;
         }
         for entry in reading::entries_of(findings, Path::new(folder)) {
-            // Left in older layouts, so that git keeps an empty folder.
-            if !entry.is_dir && entry.name != "PLACEHOLDER" {
+            if !entry.is_dir {
                 let what = if shape == Shape::Fragment { "a fragment" } else { "a definition" };
                 findings.warning(
                     &Place::whole(&Path::new(folder).join(&entry.name)),

@@ -82,9 +82,7 @@ pub(super) fn check(findings: &mut Findings<'_>) {
 }
 
 fn files(findings: &Findings<'_>, folder: &str) -> Vec<String> {
-    let mut names = names::list(findings.root(), folder, Shape::File);
-    names.retain(|name| !name.ends_with("PLACEHOLDER"));
-    names
+    names::list(findings.root(), folder, Shape::File)
 }
 
 fn check_kernels(findings: &mut Findings<'_>) {

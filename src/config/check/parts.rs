@@ -1,5 +1,6 @@
 //! Everything that definitions may name, each by itself: also what no definition names yet.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::diagnostic::{Findings, Place};
@@ -96,23 +97,32 @@ fn check_file_names(findings: &mut Findings<'_>, dir: &Path) {
     }
 }
 
-/// What only the fragments of one definition together can lack.
-pub(super) fn check_merged(findings: &mut Findings<'_>, definition: &str, merge: &Merge) {
-    let env: Vec<&str> = merge.copied.keys().filter_map(|path| path.strip_prefix("env").ok()?.to_str()).collect();
-    for line in merge.lines.get(&LineFile::Env).into_iter().flatten() {
-        for entry in &line.switches.0 {
+/// Files of `env/` that `package.env` asks for and no fragment brings: by line and name, the definitions that lack them and what to do.
+#[derive(Debug, Default)]
+pub(super) struct MissingEnv(BTreeMap<(Place, String), (Vec<String>, String)>);
+
+impl MissingEnv {
+    /// Looks through the fragments of one definition, which only together can lack something.
+    pub(super) fn look(&mut self, definition: &str, merge: &Merge) {
+        let env: Vec<&str> = merge.copied.keys().filter_map(|path| path.strip_prefix("env").ok()?.to_str()).collect();
+        let entries = merge.lines.get(&LineFile::Env).into_iter().flatten().flat_map(|line| &line.switches.0);
+        for entry in entries.filter(|entry| !env.contains(&entry.switch.name())) {
             let name = entry.switch.name();
-            if env.contains(&name) {
-                continue;
-            }
             let hint = match (names::nearest(name, env.iter().copied()), env.is_empty()) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, true) => "nothing is in `env/` of any of them".to_owned(),
                 (None, false) => format!("there are {}", env.join(", ")),
             };
             for place in &entry.places {
-                findings.warning(place, format!("no fragment of `{definition}` brings `env/{name}`"), hint.clone());
+                let lacking = self.0.entry((place.clone(), name.to_owned())).or_insert_with(|| (Vec::new(), hint.clone()));
+                lacking.0.push(format!("`{definition}`"));
             }
+        }
+    }
+
+    pub(super) fn report(self, findings: &mut Findings<'_>) {
+        for ((place, name), (definitions, hint)) in self.0 {
+            findings.warning(&place, format!("no fragment of {} brings `env/{name}`", definitions.join(", ")), hint);
         }
     }
 }
@@ -122,7 +132,7 @@ fn check_kernels(findings: &mut Findings<'_>) {
         let file = Path::new(kernel::CONFIGS).join(&name);
         if name.ends_with(".kconf") {
             kernel::check_text(findings, &file);
-        } else if !name.ends_with("PLACEHOLDER") {
+        } else {
             let hint = format!("kernel configurations are called `NAME.kconf`: rename it `{name}.kconf`");
             findings.warning(&Place::whole(&file), "this file is not read", hint);
         }

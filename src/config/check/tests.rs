@@ -1,1 +1,201 @@
+//! Directories of older layouts, and what no stage uses, as the check sees them.
 
+use std::fs;
+
+use super::super::ConfigDir;
+
+/// Everything said about a directory made of `files`, a line each, paths relative to it.
+fn said(files: &[(&str, &str)]) -> Vec<String> {
+    let (dir, config) = config(files);
+    shown(&dir, config.check("amd64"))
+}
+
+fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, content) in files {
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let config = ConfigDir::open(dir.path()).unwrap();
+    (dir, config)
+}
+
+fn shown(dir: &tempfile::TempDir, all: Vec<super::Diagnostic>) -> Vec<String> {
+    let root = format!("{}/", dir.path().display());
+    all.iter().map(|diagnostic| diagnostic.to_string().replace(&root, "").replace("\n  hint: ", " | ")).collect()
+}
+
+const KCONF: &str = "CONFIG_64BIT=y\n";
+
+#[test]
+fn nothing_is_said_about_folders_that_hold_nothing() {
+    let files = [
+        ("README.md", "about it"),
+        ("build.hooks/README.md", "about hooks"),
+        ("patch.profiles/README.md", "about patches"),
+        ("stage.defines/PLACEHOLDER", ""),
+        ("stage3.defines/README.md", "about definitions"),
+        ("stage3.defines/PLACEHOLDER", ""),
+        ("user.patches/README.md", "about patches"),
+        ("kernel.defines/gentoomuch/README.md", "about kernels"),
+    ];
+    assert_eq!(said(&files), Vec::<String>::new());
+}
+
+#[test]
+fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
+    for (files, expected) in [
+        (
+            vec![("kernel.defines/desktop/config", "amd"), ("kernel.configs/amd.kconf", KCONF)],
+            "kernel.defines/desktop/config: note: of an older layout: read where `kconf` of a stage4 names `desktop`",
+        ),
+        (
+            vec![("kernel.defines/gentoomuch/builder/sources", "sys-kernel/gentoo-sources-6.12.4")],
+            "kernel.defines/gentoomuch/builder/sources: warning: not read: without `config` beside it there is no kernel to build | to \
+             have the sources installed, list them in `packages` of the definition",
+        ),
+        (
+            vec![("kernel.defines/x/config", KCONF), ("kernel.defines/x/source", "gentoo-sources")],
+            "kernel.defines/x/source: warning: this file of a kernel definition is not read | it has `config` and `sources`",
+        ),
+        (
+            vec![("patch.profiles/musl", "fix-x\n")],
+            "patch.profiles/musl: warning: this list of an older layout is not read: every patch of `user.patches` applies to every \
+             stage | keep in `user.patches` what is to apply, and remove the list",
+        ),
+        (
+            vec![("build.hooks/rm/docs", "usr/share/doc\n")],
+            "build.hooks/rm/docs: warning: this hook of an older layout is not read | list the paths in a file of `user.removes` and \
+             name it in `removes` of a stage4 definition",
+        ),
+        (
+            vec![("build.hooks/tuple.defines/desktop/rm", "docs\n")],
+            "build.hooks/tuple.defines/desktop/rm: warning: this hook of an older layout is not read | name scripts in `scripts` and \
+             removals in `removes` of each definition",
+        ),
+        (
+            vec![("build.hooks/x", "")],
+            "build.hooks/x: warning: this hook of an older layout is not read | hooks lie in `hooks/PHASE.d/NN-NAME.sh`",
+        ),
+        (
+            vec![("stage.defines/gentoomuch/desktop/packages", "app-misc/a app-misc/b\n")],
+            "stage.defines: warning: this folder of an older layout is not read | it is called `stage3.defines` now: move what is in \
+             it there",
+        ),
+        (
+            vec![("build.list", "desktop\n")],
+            "build.list: warning: this list of an older layout is not read | build each of the stages with `gentoomuch stage build \
+             NAME`",
+        ),
+        (
+            vec![("stage3.defines/x/hooks", "desktop\n")],
+            "stage3.defines/x/hooks: warning: this file of an older layout is not read | list scripts in `scripts`; what every stage \
+             is to run lies in `hooks/PHASE.d/NN-NAME.sh`",
+        ),
+        (
+            vec![("stage3.defines/x/kernel_src", "gentoo-sources\n")],
+            "stage3.defines/x/kernel_src: warning: this file of an older layout is not read | list the kernel sources in `packages`",
+        ),
+    ] {
+        let said = said(&files);
+        assert!(said.contains(&expected.to_owned()), "{expected}\nis not in\n{}", said.join("\n"));
+        assert!(!said.iter().any(|line| !line.contains("warning:") && !line.contains("note:")), "{said:?}");
+    }
+}
+
+#[test]
+fn directories_of_the_old_tool_are_read_as_they_are() {
+    let (_dir, config) = config(&[
+        ("stage3.defines/desktop/cpu", "amd/znver4"),
+        ("stage3.defines/desktop/portage.local", "desktop\ndesktop/kde\n"),
+        ("stage3.defines/desktop/packages", "@gentoomuch/desktop app-misc/a\tapp-misc/b\n"),
+        ("package.sets/gentoomuch/desktop", "x11-wm/i3 x11-terms/xterm"),
+        ("cpu.defines/amd/make.conf", "A=\"amd\"\n"),
+        ("cpu.defines/amd/znver4/make.conf", "B=\"znver4\"\n"),
+        ("portage.locals/desktop/make.conf", "USE=\"X\"\n"),
+        ("portage.locals/desktop/kde/package.use", "a/b qt\n"),
+        ("portage.locals/desktop/bashrc.d/x.sh", "true\n"),
+        ("stage4.defines/desktop/profile", "demo"),
+        ("stage4.defines/desktop/stage3", "desktop"),
+        ("stage4.defines/desktop/kconf", "desktop"),
+        ("stage4.defines/desktop/removes", "docs\n"),
+        ("kernel.defines/desktop/config", "amd"),
+        ("kernel.defines/desktop/sources", "gentoo-sources-6.12.4-r1"),
+        ("kernel.configs/amd.kconf", KCONF),
+        ("user.removes/docs", "usr/share/doc\n/usr/share/man\n"),
+    ]);
+    let desktop = config.stage4("desktop").unwrap();
+    assert_eq!(desktop.kconf.unwrap().value, std::path::Path::new("kernel.configs/amd.kconf"));
+    assert_eq!(desktop.kernel_sources.unwrap().value.to_string(), "=sys-kernel/gentoo-sources-6.12.4-r1");
+    let removes: Vec<String> = desktop.removes.iter().map(|pattern| pattern.value.to_string()).collect();
+    assert_eq!(removes, ["/usr/share/doc", "/usr/share/man"]);
+    let base = config.stage3("desktop").unwrap();
+    let packages: Vec<String> = base.packages.iter().map(|package| package.value.to_string()).collect();
+    assert_eq!(packages, ["x11-wm/i3", "x11-terms/xterm", "app-misc/a", "app-misc/b"]);
+    let portage = config.portage_dir(&base).unwrap();
+    assert_eq!((portage.variable("A"), portage.variable("B").as_deref()), (None, Some("znver4")));
+    let files: Vec<String> = portage.files.keys().map(|path| path.display().to_string()).collect();
+    assert_eq!(files, ["bashrc.d/x.sh", "make.conf/50-gentoomuch.conf", "package.use/50-gentoomuch"]);
+}
+
+#[test]
+fn a_folder_of_several_is_none_of_them() {
+    let said =
+        said(&[("stage3.defines/x/cpu", "amd\n"), ("cpu.defines/amd/znver4/make.conf", ""), ("cpu.defines/amd/k8/make.conf", "")]);
+    assert_eq!(
+        said,
+        ["stage3.defines/x/cpu:1: `amd` is no CPU definition, but a folder of several | looked for `cpu.defines/amd`; there are \
+          `amd/k8`, `amd/znver4`"]
+    );
+}
+
+#[test]
+fn a_mistake_that_stages_share_is_said_once() {
+    let said = said(&[
+        ("portage.locals/x/make.conf", "USE=\"a,b\"\n"),
+        ("stage3.defines/one/portage.local", "x\n"),
+        ("stage3.defines/two/portage.local", "x\n"),
+        ("stage3.defines/three/portage.local", "x\n"),
+    ]);
+    assert_eq!(said, ["portage.locals/x/make.conf:1: `a,b` is no USE flag | flags are separated by spaces"]);
+}
+
+#[test]
+fn named_stages_are_checked_with_what_they_use_and_nothing_else() {
+    let (dir, config) = config(&[
+        ("stage4.defines/web/profile", "demo"),
+        ("stage4.defines/web/stage3", "base"),
+        ("stage4.defines/web/scripts", "none"),
+        ("stage3.defines/base/portage.local", "x\n"),
+        ("stage3.defines/other/portage.local", "y\n"),
+        ("portage.locals/x/make.conf", "USE=\"a,b\"\n"),
+        ("portage.locals/y/make.conf", "USE=\"c,d\"\n"),
+        ("stage4.defines/lost/profile", "demo"),
+        ("stage4.defines/lost/stage3", "bse"),
+    ]);
+    let check = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        config.check_stages(&names, "amd64").map(|all| shown(&dir, all))
+    };
+    let x = "portage.locals/x/make.conf:1: `a,b` is no USE flag | flags are separated by spaces";
+    let y = "portage.locals/y/make.conf:1: `c,d` is no USE flag | flags are separated by spaces";
+    let script = "stage4.defines/web/scripts:1: there is no script `none` | looked for `user.scripts/none`; nothing is there yet";
+    assert_eq!(check(&["web"]).unwrap(), [x, script]);
+    assert_eq!(check(&["stage3:base"]).unwrap(), [x]);
+    assert_eq!(check(&["web", "other", "base"]).unwrap(), [x, y, script]);
+    assert_eq!(
+        check(&["lost"]).unwrap(),
+        [
+            "stage4.defines/lost/stage3:1: there is no stage3 definition `bse` | did you mean `base`? looked for `stage3.defines/bse`; \
+          there are `base`, `other`"
+        ]
+    );
+    for (name, what) in [
+        ("wbe", "stage4 or stage3 definition `wbe`"),
+        ("stage3:web", "stage3 definition `web`"),
+        ("stage4:base", "stage4 definition `base`"),
+    ] {
+        assert!(check(&[name]).unwrap_err().to_string().starts_with(&format!("there is no {what} in ")));
+    }
+}

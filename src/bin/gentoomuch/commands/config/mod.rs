@@ -1,5 +1,7 @@
 //! `gentoomuch config …`: what the configuration directory says, without building anything.
 
+mod check;
+mod findings;
 mod graph;
 mod show;
 
@@ -21,6 +23,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
     Show(show::Args),
     Graph(graph::Args),
 }
@@ -28,6 +31,7 @@ enum Command {
 /// Runs one subcommand.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     match &args.command {
+        Command::Check(args) => check::run(args, context),
         Command::Show(args) => show::run(args, context),
         Command::Graph(args) => graph::run(args, context),
     }

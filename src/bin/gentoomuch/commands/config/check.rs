@@ -1,0 +1,95 @@
+//! `gentoomuch config check [NAME…]`
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use gentoomuch::config::{Diagnostic, Diagnostics, Severity};
+use gentoomuch::stage3::keys::{GENTOO, KeysError, TrustedKeys};
+
+use super::super::Outcome;
+use super::findings::{self, Report};
+use crate::context::Context;
+use crate::report::Kind;
+use crate::shop::host_arch;
+use crate::table;
+
+/// Say everything that is wrong with the configuration directory
+///
+/// All of it is read, also what no stage uses, and everything is said in one run, sorted by file and line: errors, then warnings, then
+/// notes. Names limit it to those stages and what they use. The exit code is 3 when an error is among it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch config check
+  gentoomuch config check web stage3:gentoomuch/builder
+  gentoomuch config check --strict --format github")]
+pub(crate) struct Args {
+    /// Stage4 or stage3 definitions [default: the whole directory]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Let warnings count as errors for the exit code
+    #[arg(long)]
+    strict: bool,
+    /// Read the directory alone, without asking Portage about it
+    #[arg(long)]
+    no_portage: bool,
+    /// Print the result as JSON, as `--format json` does
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Form of the result; `github`: annotations of a workflow run
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Form of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Github,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let config = context.config()?;
+    let all = if args.names.is_empty() {
+        let mut all = config.check(host_arch());
+        all.extend(TrustedKeys::load(&context.places.keys(), GENTOO).err().map(|error| of_keys(&error)));
+        all
+    } else {
+        config.check_stages(&args.names, host_arch())?
+    };
+    let all = Diagnostics::from(all);
+    let report = Report::new(config.root(), all.as_slice());
+    context.progress.clear();
+    match if args.json { Format::Json } else { args.format } {
+        Format::Text => {
+            let color = context.global.color.enabled(io::stdout().is_terminal());
+            table::print(&findings::text(&report, &context.cwd, color))?;
+        }
+        Format::Json => table::print_json(&report)?,
+        Format::Github => table::print(&findings::github(&report))?,
+    }
+    let counts = report.errors > 0 || (args.strict && report.warnings > 0);
+    Ok(if counts { ExitCode::from(Kind::Config.code()) } else { ExitCode::SUCCESS })
+}
+
+/// What is wrong with `keys/`, which only those read who verify.
+fn of_keys(error: &KeysError) -> Diagnostic {
+    let (file, line) = match error {
+        KeysError::Read { path, .. }
+        | KeysError::Write { path, .. }
+        | KeysError::Material { path, .. }
+        | KeysError::TooLarge { path, .. } => (path.clone(), 0),
+        KeysError::Trusted { path, line, .. } => (path.clone(), u32::try_from(*line).unwrap_or(u32::MAX)),
+        KeysError::NoSuchKey { dir, .. } => (dir.clone(), 0),
+        KeysError::Comment => (std::path::PathBuf::new(), 0),
+    };
+    let words = match (error, std::error::Error::source(error)) {
+        (KeysError::Trusted { .. }, Some(source)) => source.to_string(),
+        (_, Some(source)) => format!("{error}: {source}"),
+        (_, None) => error.to_string(),
+    };
+    let hint = "`gentoomuch keys import` and `gentoomuch keys trust` write what belongs there";
+    Diagnostic { file, line, severity: Severity::Error, message: words, hint: Some(hint.to_owned()) }
+}
