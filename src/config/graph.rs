@@ -18,8 +18,7 @@ use serde::Serialize;
 use super::diagnostic::{Findings, Located, Place};
 use super::hooks::Hooks;
 use super::names::{self, Shape};
-use super::{ConfigDir, Result, packages, reading, stage};
-use crate::portage::package_files::LineFile;
+use super::{ConfigDir, Result, kernel, packages, reading, stage};
 
 /// What a [`Node`] stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -155,8 +154,8 @@ impl ConfigDir {
 
     fn unused(&self, used: &BTreeSet<PathBuf>) -> Vec<Unused> {
         let folders = [
-            (NodeKind::Cpu, "cpu.defines", Shape::Directory),
-            (NodeKind::Fragment, "portage.locals", Shape::Directory),
+            (NodeKind::Cpu, "cpu.defines", Shape::Fragment),
+            (NodeKind::Fragment, "portage.locals", Shape::Fragment),
             (NodeKind::Set, "package.sets", Shape::File),
             (NodeKind::Script, "user.scripts", Shape::File),
             (NodeKind::Removes, "user.removes", Shape::File),
@@ -164,9 +163,7 @@ impl ConfigDir {
         ];
         let mut unused = Vec::new();
         for (kind, folder, shape) in folders {
-            let mut known: Vec<String> = names::list(self.root(), folder, shape).iter().map(|name| owner(shape, name)).collect();
-            known.dedup();
-            for name in known {
+            for name in names::list(self.root(), folder, shape) {
                 let path = Path::new(folder).join(&name);
                 if !used.contains(&path) {
                     unused.push(Unused { kind, name, path });
@@ -174,17 +171,6 @@ impl ConfigDir {
             }
         }
         unused
-    }
-}
-
-/// The fragment that a directory with files belongs to: one may hold nothing but directories itself.
-fn owner(shape: Shape, name: &str) -> String {
-    const WITHIN: [&str; 9] =
-        ["make.conf", "env", "patches", "savedconfig", "sets", "profile", "repos.conf", "binrepos.conf", "mirrors"];
-    let within = |part: &&str| !WITHIN.contains(part) && LineFile::named(part).is_none();
-    match shape {
-        Shape::Directory => name.split('/').take_while(within).collect::<Vec<_>>().join("/"),
-        Shape::File => name.to_owned(),
     }
 }
 
@@ -218,7 +204,7 @@ impl<'a> Reader<'a> {
     fn named(&self, kind: NodeKind, folder: &str, shape: Shape, name: &Located<String>) -> Node {
         let path = Path::new(folder).join(&name.value);
         let full = self.findings.root().join(&path);
-        let there = names::is_name(&name.value) && if shape == Shape::Directory { full.is_dir() } else { full.is_file() };
+        let there = names::is_name(&name.value) && if shape == Shape::File { full.is_file() } else { full.is_dir() };
         let mut node = node(kind, &name.value, Some(name.place()), there.then_some(path));
         node.missing = !there;
         node
@@ -239,8 +225,10 @@ impl<'a> Reader<'a> {
             root.uses.push(removes);
         }
         for kconf in self.list(&dir.join("kconf")) {
-            let file = kconf.with(format!("{}.kconf", kconf.value.strip_suffix(".kconf").unwrap_or(&kconf.value)));
-            root.uses.push(self.named(NodeKind::Kernel, "kernel.configs", Shape::File, &file));
+            let name = kconf.value.strip_suffix(".kconf").unwrap_or(&kconf.value);
+            let new = self.named(NodeKind::Kernel, kernel::CONFIGS, Shape::File, &kconf.with(format!("{name}.kconf")));
+            let old = self.named(NodeKind::Kernel, kernel::DEFINES, Shape::Directory, &kconf.with(name.to_owned()));
+            root.uses.push(if new.missing && !old.missing { old } else { new });
         }
         root
     }
@@ -259,7 +247,7 @@ impl<'a> Reader<'a> {
             root.uses.push(node(NodeKind::PortageProfile, &profile.value, Some(profile.place()), None));
         }
         for cpu in self.list(&dir.join("cpu")) {
-            root.uses.push(self.named(NodeKind::Cpu, "cpu.defines", Shape::Directory, &cpu));
+            root.uses.push(self.named(NodeKind::Cpu, "cpu.defines", Shape::Fragment, &cpu));
         }
         let global = PathBuf::from("portage.global");
         if self.findings.root().join(&global).is_dir() {
@@ -267,7 +255,7 @@ impl<'a> Reader<'a> {
         }
         for file in ["portage.local", "flags"] {
             for local in self.list(&dir.join(file)) {
-                root.uses.push(self.named(NodeKind::Fragment, "portage.locals", Shape::Directory, &local));
+                root.uses.push(self.named(NodeKind::Fragment, "portage.locals", Shape::Fragment, &local));
             }
         }
         self.common(&dir, &mut root);
@@ -287,7 +275,7 @@ impl<'a> Reader<'a> {
     /// The sets that a list of packages names, and how many packages it names by itself.
     fn sets(&mut self, file: &Path, within: &mut Vec<String>) -> (Vec<Node>, usize) {
         let (mut sets, mut atoms) = (Vec::new(), 0);
-        for entry in self.list(file) {
+        for entry in packages::entries(&mut self.findings, file) {
             let name = entry.value.strip_prefix('@');
             let named = entry.with(name.unwrap_or(&entry.value).to_owned());
             let mut set = self.named(NodeKind::Set, "package.sets", Shape::File, &named);

@@ -34,7 +34,7 @@ pub(crate) fn definition_fault(name: &str) -> Option<&'static str> {
         Some("has a character that is none of letters, digits and `._+-`")
     } else if name.split('/').any(|part| part.starts_with('-') || part.contains("..")) {
         Some("has a part that begins with `-` or contains `..`")
-    } else if name.split('/').any(|part| part.ends_with(".ref")) {
+    } else if name.split('/').any(|part| Path::new(part).extension().is_some_and(|extension| extension == "ref")) {
         Some("ends in `.ref`")
     } else if name.len() > 150 {
         Some("is longer than 150 characters")

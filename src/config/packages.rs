@@ -10,7 +10,7 @@ use super::reading;
 use crate::portage::atom::Atom;
 
 /// Sets that Portage itself defines (`cnf/sets/portage.conf`, 3.0.83); these are for `emerge` to resolve.
-pub(crate) const PORTAGE_SETS: [&str; 22] = [
+const PORTAGE_SETS: [&str; 22] = [
     "changed-deps",
     "changed-subslot",
     "deprecated-live-rebuild",
@@ -69,7 +69,7 @@ pub(crate) fn read(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<Pack
 }
 
 /// The words of a list: neither an atom nor the name of a set has a blank in it, and the old tool handed whole lines to emerge.
-fn entries(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<String>> {
+pub(crate) fn entries(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<String>> {
     let lines = reading::list(findings, file).unwrap_or_default();
     lines.iter().flat_map(|line| line.value.split_whitespace().map(|word| line.with(word.to_owned()))).collect()
 }

@@ -94,10 +94,10 @@ fn findings_are_sorted_by_file_and_line() {
     assert_eq!(report["directory"], home.config().to_str().unwrap());
     let findings = report["findings"].as_array().unwrap();
     assert!(findings.len() > 60, "{}", findings.len());
-    let mut keys: Vec<(u8, String, u64)> = Vec::new();
+    let mut keys: Vec<(usize, String, u64)> = Vec::new();
     for finding in findings {
         let severity = ["error", "warning", "note"].iter().position(|word| finding["severity"] == *word).unwrap();
-        keys.push((severity as u8, finding["file"].as_str().unwrap().to_owned(), finding["line"].as_u64().unwrap_or(0)));
+        keys.push((severity, finding["file"].as_str().unwrap().to_owned(), finding["line"].as_u64().unwrap_or(0)));
         let message = finding["message"].as_str().unwrap();
         assert!(!message.ends_with('.') && !message.starts_with(char::is_uppercase) || message.starts_with("Portage"), "{message}");
     }

@@ -48,7 +48,7 @@ pub(super) fn check(findings: &mut Findings<'_>) {
 fn check_sets(findings: &mut Findings<'_>) {
     for name in names::list(findings.root(), "package.sets", Shape::File) {
         let file = Path::new("package.sets").join(&name);
-        if packages::PORTAGE_SETS.contains(&name.as_str()) {
+        if packages::is_portage_set(&name) {
             findings.error_with_hint(
                 &Place::whole(&file),
                 format!("this set would hide Portage's own `@{name}`"),
@@ -130,7 +130,7 @@ impl MissingEnv {
 fn check_kernels(findings: &mut Findings<'_>) {
     for name in names::list(findings.root(), kernel::CONFIGS, Shape::File) {
         let file = Path::new(kernel::CONFIGS).join(&name);
-        if name.ends_with(".kconf") {
+        if file.extension().is_some_and(|extension| extension == "kconf") {
             kernel::check_text(findings, &file);
         } else {
             let hint = format!("kernel configurations are called `NAME.kconf`: rename it `{name}.kconf`");

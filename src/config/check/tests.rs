@@ -7,7 +7,7 @@ use super::super::ConfigDir;
 /// Everything said about a directory made of `files`, a line each, paths relative to it.
 fn said(files: &[(&str, &str)]) -> Vec<String> {
     let (dir, config) = config(files);
-    shown(&dir, config.check("amd64"))
+    shown(&dir, &config.check("amd64"))
 }
 
 fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
@@ -21,7 +21,7 @@ fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
     (dir, config)
 }
 
-fn shown(dir: &tempfile::TempDir, all: Vec<super::Diagnostic>) -> Vec<String> {
+fn shown(dir: &tempfile::TempDir, all: &[super::Diagnostic]) -> Vec<String> {
     let root = format!("{}/", dir.path().display());
     all.iter().map(|diagnostic| diagnostic.to_string().replace(&root, "").replace("\n  hint: ", " | ")).collect()
 }
@@ -176,7 +176,7 @@ fn named_stages_are_checked_with_what_they_use_and_nothing_else() {
     ]);
     let check = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        config.check_stages(&names, "amd64").map(|all| shown(&dir, all))
+        config.check_stages(&names, "amd64").map(|all| shown(&dir, &all))
     };
     let x = "portage.locals/x/make.conf:1: `a,b` is no USE flag | flags are separated by spaces";
     let y = "portage.locals/y/make.conf:1: `c,d` is no USE flag | flags are separated by spaces";
