@@ -18,6 +18,7 @@
 pub mod archive;
 pub mod build;
 pub mod config;
+pub mod git;
 pub mod host;
 pub mod places;
 pub mod portage;

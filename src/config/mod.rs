@@ -37,6 +37,7 @@ mod portage_dir;
 mod reading;
 mod stage;
 mod switches;
+mod terms;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,9 @@ pub use packages::Package;
 pub use patterns::{PathPattern, PatternError};
 pub use portage_dir::{AtomEntry, ListEntry, MAKE_CONF, PortageDir};
 pub use stage::Stage;
+pub use terms::{Difference, Term, Terms, Topic, differences};
+
+pub(crate) use names::nearest;
 
 use diagnostic::Findings;
 use fragment::{Copied, Fragment};

@@ -111,3 +111,80 @@ fn graph_of_what_is_wrong() {
     assert_transcript!(home.transcripts(&["config graph", "config graph --dot", "config graph wbe", "config graph stage4:server"]));
     assert_transcript!(Home::with_config(&[("env/jobs", "2")]).transcript("config graph"));
 }
+
+#[test]
+fn diff() {
+    let home = Home::with_config(FLEET);
+    assert_transcript!(home.transcripts(&[
+        "config diff web mail",
+        "config diff web office",
+        "config diff web web --exit-code",
+        "config diff web wbe",
+        "config diff web",
+    ]));
+    assert_eq!(home.run(&["config", "diff", "web", "mail", "--exit-code"]).status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&home.run(&["config", "diff", "web", "mail", "--json"]).stdout).unwrap();
+    assert_transcript!(serde_json::to_string_pretty(&told["differences"][1]).unwrap());
+    assert_eq!((&told["from"]["stage"], &told["to"]["stage"]), (&"web".into(), &"mail".into()));
+    let coloured = home.run(&["--color", "always", "config", "diff", "web", "mail"]);
+    assert!(String::from_utf8(coloured.stdout).unwrap().contains("\x1b[32m  + mail-mta/postfix"));
+}
+
+/// A commit of everything in `dir`.
+fn commit(dir: &std::path::Path, message: &str) {
+    for words in [&["init", "-q"][..], &["add", "-A", "."], &["commit", "-q", "-m", message]] {
+        let status = std::process::Command::new("git")
+            .args(["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"])
+            .args(words)
+            .current_dir(dir)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .status()
+            .unwrap();
+        assert!(status.success(), "{words:?}");
+    }
+}
+
+#[test]
+fn diff_with_a_commit() {
+    let home = Home::with_config(FLEET);
+    std::fs::remove_file(home.config().join("portage.global/env/no-lto")).unwrap();
+    // The directory is a part of the repository, which is the whole home here.
+    commit(home.path(), "first");
+    home.write(
+        "portage.global/make.conf",
+        "USE=\"X nls ssl pam\"\nACCEPT_LICENSE=\"-* @FREE\"\n# one line more\n\nMAKEOPTS=\"-j2\"\n",
+    );
+    home.write("portage.global/env/no-lto", "CFLAGS=\"-O1\"\n");
+    home.write("kernel.configs/server.kconf", "CONFIG_X=m\n# CONFIG_Z is not set\n");
+    home.write("hooks/finish.d/50-motd.sh", "#!/bin/sh\nfalse\n");
+    home.write("stage4.defines/new/profile", "demo\n");
+    home.write("stage4.defines/new/stage3", "server\n");
+    home.write("stage4.defines/mail/stage3", "sever\n");
+    commit(home.path(), "second");
+    home.write("stage4.defines/mail/stage3", "server\n");
+    assert_transcript!(home.transcripts(&[
+        "config diff --rev HEAD~1 web",
+        "config diff --rev main web",
+        "config diff --rev HEAD~1 new",
+        "config diff --rev HEAD mail",
+        "config diff --rev mian web",
+        "config diff --rev nothing web",
+        "config diff --rev HEAD web mail",
+    ]));
+}
+
+#[test]
+fn diff_with_a_commit_that_cannot_be() {
+    let home = Home::with_config(FLEET);
+    assert_transcript!(home.transcripts(&["config diff --rev HEAD web"]));
+    std::fs::write(home.path().join("file"), "").unwrap();
+    std::fs::write(home.path().join(".gitignore"), ".config\n").unwrap();
+    commit(home.path(), "without the configuration");
+    assert_transcript!(home.transcripts(&["config diff --rev HEAD web"]));
+    let program = |name: &str, value: &std::path::Path| {
+        let output = home.program().env(name, value).args(["config", "diff", "--rev", "HEAD", "web"]).output().unwrap();
+        String::from_utf8(output.stderr).unwrap().replace(&std::process::id().to_string(), "PID")
+    };
+    assert_transcript!(program("PATH", std::path::Path::new("/nonexistent")));
+}

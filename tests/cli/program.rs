@@ -19,9 +19,7 @@ impl Home {
     pub(crate) fn with_config(files: &[(&str, &str)]) -> Self {
         let home = Self::empty();
         for (path, text) in files {
-            let path = home.config().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            home.write(path, text);
         }
         home
     }
@@ -31,6 +29,13 @@ impl Home {
         let home = Self::empty();
         copy(&repository().join("config"), &home.config());
         home
+    }
+
+    /// Writes a file of the configuration.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.config().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gentoomuch::config::ConfigDir;
+use gentoomuch::git::Git;
 use gentoomuch::places::{Places, absolute};
 use gentoomuch::stage3::VerifyOptions;
 use gentoomuch::stage3::keys::TrustedKeys;
@@ -109,6 +110,11 @@ impl Context {
     /// The user's own `gpg`, with the environment that agents, smartcards and pinentry need.
     pub(crate) fn gpg() -> Gpg {
         Gpg { program: "gpg".into(), environment: env::vars_os().collect(), key: None }
+    }
+
+    /// The user's own `git`, with the environment that its filters need.
+    pub(crate) fn git() -> Git {
+        Git { program: "git".into(), environment: env::vars_os().collect(), scratch: env::temp_dir() }
     }
 
     /// How much to do at the same time: as asked for, else as configured, else one for each processor.

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 
 use gentoomuch::config::init::InitError;
+use gentoomuch::git::GitError;
 use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
@@ -214,6 +215,33 @@ impl From<build::Error> for Failure {
             E::Hooks(_) => Self::new(Kind::Config, error),
             other => Self::new(Kind::Other, other),
         }
+    }
+}
+
+impl From<GitError> for Failure {
+    fn from(error: GitError) -> Self {
+        use GitError as E;
+        let (kind, hint, lines) = match &error {
+            E::NotInstalled { .. } => (Kind::Other, Some("install git, or compare two stages instead".to_owned()), &[][..]),
+            E::NotARepository(_) => {
+                (Kind::Usage, Some("put the configuration directory under version control with `git init`".to_owned()), &[][..])
+            }
+            E::UnknownRevision { nearest: Some(nearest), .. } => (Kind::Usage, Some(format!("did you mean `{nearest}`?")), &[][..]),
+            E::UnknownRevision { known, .. } => {
+                let known: Vec<&str> = known.iter().take(12).map(String::as_str).collect();
+                (Kind::Usage, Some(format!("branches and tags: {}; `git log` lists commits", known.join(", "))), &[][..])
+            }
+            E::NoSuchDirectory { .. } => {
+                (Kind::Usage, Some("`git log -- .` in the directory lists the commits that have it".to_owned()), &[][..])
+            }
+            E::Failed { last_lines, .. } => {
+                (Kind::Other, Some("correct what git complains about".to_owned()), last_lines.as_slice())
+            }
+            E::Scratch { .. } => (Kind::Other, Some("name a directory that can be written to in `TMPDIR`".to_owned()), &[][..]),
+            E::Run { .. } => (Kind::Other, Some("`git --version` in a shell tells whether git works".to_owned()), &[][..]),
+        };
+        let lines = lines.to_vec();
+        lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `gentoomuch config …`: what the configuration directory says, without building anything.
 
 mod check;
+mod diff;
 mod findings;
 mod graph;
 mod show;
@@ -25,6 +26,7 @@ pub(crate) struct Args {
 enum Command {
     Check(check::Args),
     Show(show::Args),
+    Diff(diff::Args),
     Graph(graph::Args),
 }
 
@@ -33,6 +35,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     match &args.command {
         Command::Check(args) => check::run(args, context),
         Command::Show(args) => show::run(args, context),
+        Command::Diff(args) => diff::run(args, context),
         Command::Graph(args) => graph::run(args, context),
     }
 }

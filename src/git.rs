@@ -1,0 +1,371 @@
+//! The configuration directory as it was at a commit, by the user's own `git`.
+//!
+//! One function starts `git`: locale and options are pinned, standard input is never the terminal's, and variables that would point to
+//! another repository than the directory's own are taken out of the environment. Neither work tree, index nor refs are touched: the commit
+//! is read into an index of ours, and from there into a directory of ours, with the filters that a checkout would apply.
+//!
+//! ```text
+//! SCRATCH/gentoomuch-PID-N/      0700, removed when the value is dropped
+//!   index                        of the whole commit, so that attributes above the directory count
+//!   tree/PATH/IN/REPOSITORY/     the configuration directory
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::config::nearest;
+use crate::portage::emerge::sanitize::sanitize_line;
+
+/// How many of git's messages an error carries.
+const LAST_LINES: usize = 8;
+
+/// How to run `git`.
+#[derive(Debug, Clone)]
+pub struct Git {
+    /// The program, `git` to be looked up or a path.
+    pub program: PathBuf,
+    /// Its environment: `HOME`, `PATH`, and what its filters need. Variables that name a repository are left out.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where temporary directories are made.
+    pub scratch: PathBuf,
+}
+
+/// A directory as it was at a commit. Its files are removed when this is dropped.
+#[derive(Debug)]
+pub struct Checkout {
+    scratch: Scratch,
+    prefix: PathBuf,
+    /// The whole name of the commit.
+    pub commit: String,
+}
+
+/// Why there is no such directory.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// There is no git.
+    #[error("cannot find `{program}`")]
+    NotInstalled {
+        /// The program.
+        program: PathBuf,
+    },
+    /// git did not start, or the connection was lost.
+    #[error("cannot run `{argv}`")]
+    Run {
+        /// The command line.
+        argv: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory is under no version control.
+    #[error("`{0}` is in no git repository")]
+    NotARepository(PathBuf),
+    /// No commit has this name.
+    #[error("there is no revision `{revision}` in the repository `{repository}`")]
+    UnknownRevision {
+        /// As asked for.
+        revision: String,
+        /// Top of the work tree.
+        repository: PathBuf,
+        /// The branch or tag with the nearest spelling.
+        nearest: Option<String>,
+        /// Branches and tags.
+        known: Vec<String>,
+    },
+    /// The commit is there, the directory is not in it.
+    #[error("`{path}` is not there at revision `{revision}`")]
+    NoSuchDirectory {
+        /// The directory below the top of the work tree.
+        path: PathBuf,
+        /// As asked for.
+        revision: String,
+    },
+    /// git failed.
+    #[error("`{argv}` failed with {status}")]
+    Failed {
+        /// The command line.
+        argv: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// git's last messages, safe to print.
+        last_lines: Vec<String>,
+    },
+    /// The temporary directory cannot be made.
+    #[error("cannot create `{path}`")]
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What this module returns.
+pub type Result<T> = std::result::Result<T, GitError>;
+
+/// A directory of our own.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!("cannot remove `{}`: {error}", self.0.display());
+        }
+    }
+}
+
+impl Scratch {
+    fn new(within: &Path) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = within.join(format!("gentoomuch-{}-{number}", std::process::id()));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left by another process that had this number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(GitError::Scratch { path, source }),
+            }
+        }
+    }
+}
+
+impl Checkout {
+    /// Where the directory is.
+    pub fn path(&self) -> PathBuf {
+        self.scratch.0.join("tree").join(&self.prefix)
+    }
+}
+
+/// What a run of git came to.
+struct Ran {
+    argv: String,
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Ran {
+    fn ok(self) -> Result<Vec<u8>> {
+        if self.status.success() {
+            return Ok(self.stdout);
+        }
+        let lines: Vec<String> = self.stderr.lines().map(printable).collect();
+        let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].to_vec();
+        Err(GitError::Failed { argv: self.argv, status: self.status, last_lines })
+    }
+
+    fn first_line(&self) -> &[u8] {
+        self.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default()
+    }
+}
+
+impl Git {
+    /// The directory `dir` of a work tree as it was at `revision`: a branch, a tag, a commit, `HEAD~3`, `main@{yesterday}`.
+    pub fn checkout(&self, dir: &Path, revision: &str) -> Result<Checkout> {
+        let asked = self.run(dir, &["rev-parse", "--show-toplevel"], &[], b"")?;
+        if !asked.status.success() && asked.stderr.contains("not a git repository") {
+            return Err(GitError::NotARepository(dir.to_owned()));
+        }
+        let asked = Ran { stdout: asked.first_line().to_vec(), ..asked };
+        let top = PathBuf::from(OsStr::from_bytes(&asked.ok()?));
+        let prefix = self.run(dir, &["rev-parse", "--show-prefix"], &[], b"")?;
+        let prefix: PathBuf = Path::new(OsStr::from_bytes(prefix.first_line())).components().collect();
+        let commit = self.commit(&top, revision)?;
+        let listed = self.run(&top, &["ls-tree", "-r", "-z", "--name-only", "--full-tree", &commit], &[], b"")?.ok()?;
+        let within: Vec<u8> = listed
+            .split_inclusive(|byte| *byte == 0)
+            .filter(|name| Path::new(OsStr::from_bytes(&name[..name.len() - 1])).starts_with(&prefix))
+            .flatten()
+            .copied()
+            .collect();
+        if within.is_empty() {
+            return Err(GitError::NoSuchDirectory { path: prefix, revision: revision.to_owned() });
+        }
+        let scratch = Scratch::new(&self.scratch)?;
+        let index = scratch.0.join("index");
+        let index = [(OsStr::new("GIT_INDEX_FILE"), index.as_os_str())];
+        let mut target = OsString::from("--prefix=");
+        target.push(scratch.0.join("tree/"));
+        self.run(&top, &["read-tree", &commit], &index, b"")?.ok()?;
+        let arguments = [OsStr::new("checkout-index"), &target, OsStr::new("-z"), OsStr::new("--stdin")];
+        self.run(&top, &arguments, &index, &within)?.ok()?;
+        Ok(Checkout { scratch, prefix, commit })
+    }
+
+    fn commit(&self, top: &Path, revision: &str) -> Result<String> {
+        let name = format!("{revision}^{{commit}}");
+        let found = self.run(top, &["rev-parse", "--verify", "--quiet", "--end-of-options", &name], &[], b"")?;
+        let commit = String::from_utf8_lossy(found.first_line()).into_owned();
+        if found.status.success() && !commit.is_empty() {
+            return Ok(commit);
+        }
+        let refs = ["for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags"];
+        let known = self.run(top, &refs, &[], b"")?.ok()?;
+        let known: Vec<String> = String::from_utf8_lossy(&known).lines().map(printable).collect();
+        let nearest = nearest(revision, known.iter().map(String::as_str)).map(str::to_owned);
+        Err(GitError::UnknownRevision { revision: revision.to_owned(), repository: top.to_owned(), nearest, known })
+    }
+
+    /// Starts git in `dir`, gives it `input` and waits for it.
+    fn run<S: AsRef<OsStr>>(&self, dir: &Path, arguments: &[S], variables: &[(&OsStr, &OsStr)], input: &[u8]) -> Result<Ran> {
+        let mut command = Command::new(&self.program);
+        command.args(["-c", "core.fsmonitor=false", "-c", "core.sparseCheckout=false", "-c", "advice.detachedHead=false", "-C"]);
+        command.arg(dir).args(arguments).env_clear();
+        command.envs(self.environment.iter().filter(|(name, _)| !names_a_repository(name)).map(|(name, value)| (name, value)));
+        command.envs([("LC_ALL", "C"), ("LANGUAGE", ""), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]);
+        command.envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let words = arguments.iter().map(|word| word.as_ref().to_string_lossy().into_owned());
+        let argv = std::iter::once("git".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+        tracing::debug!(argv, dir = %dir.display(), "git");
+        let failed = |source: io::Error| GitError::Run { argv: argv.clone(), source };
+        let mut child = command.spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => GitError::NotInstalled { program: self.program.clone() },
+            _ => failed(source),
+        })?;
+        let stdin = child.stdin.take();
+        // git may well answer before it has read everything.
+        let output = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if let Some(mut stdin) = stdin
+                    && let Err(error) = stdin.write_all(input)
+                {
+                    // It has read enough, or failed and says so.
+                    tracing::debug!("git reads no more: {error}");
+                }
+            });
+            child.wait_with_output()
+        });
+        let output = output.map_err(failed)?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(Ran { argv, status: output.status, stdout: output.stdout, stderr })
+    }
+}
+
+fn printable(line: &str) -> String {
+    sanitize_line(line.as_bytes(), 400)
+}
+
+/// Variables that hooks of git's are started with and that would lead us to their repository (`git rev-parse --local-env-vars`).
+fn names_a_repository(name: &OsStr) -> bool {
+    const HARMLESS: [&str; 3] = ["GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_SSH"];
+    name.to_str().is_some_and(|name| name.starts_with("GIT_") && !name.starts_with("GIT_CONFIG_") && !HARMLESS.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git() -> Git {
+        let path = std::env::var_os("PATH").unwrap();
+        Git {
+            program: "git".into(),
+            environment: vec![("PATH".into(), path), ("GIT_DIR".into(), "/nonexistent".into())],
+            scratch: std::env::temp_dir(),
+        }
+    }
+
+    /// Runs git as a user would.
+    fn by_hand(dir: &Path, words: &[&str]) {
+        let status = Command::new("git")
+            .args(["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main", "-C"])
+            .arg(dir)
+            .args(words)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{words:?}");
+    }
+
+    fn repository() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        fs::create_dir_all(top.join("a fleet/env")).unwrap();
+        fs::write(top.join("a fleet/env/jobs"), "1\n").unwrap();
+        fs::write(top.join("a fleet/hidden"), "x\n").unwrap();
+        // An archive would leave it out.
+        fs::write(top.join(".gitattributes"), "hidden export-ignore\n*.crlf text eol=crlf\n").unwrap();
+        fs::write(top.join("a fleet/lines.crlf"), "a\nb\n").unwrap();
+        by_hand(top, &["init", "-q"]);
+        by_hand(top, &["add", "."]);
+        by_hand(top, &["commit", "-qm", "first"]);
+        by_hand(top, &["tag", "v1"]);
+        fs::write(top.join("a fleet/env/jobs"), "2\n").unwrap();
+        fs::create_dir(top.join("later")).unwrap();
+        fs::write(top.join("later/x"), "").unwrap();
+        by_hand(top, &["add", "."]);
+        by_hand(top, &["commit", "-qm", "second"]);
+        fs::write(top.join("a fleet/env/jobs"), "3\n").unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_directory_comes_as_it_was() {
+        let dir = repository();
+        let config = dir.path().join("a fleet");
+        for (revision, jobs) in [("HEAD", "2\n"), ("HEAD~1", "1\n"), ("v1", "1\n"), ("main", "2\n")] {
+            let checkout = git().checkout(&config, revision).unwrap();
+            assert_eq!(fs::read_to_string(checkout.path().join("env/jobs")).unwrap(), jobs, "{revision}");
+            assert!(checkout.path().join("hidden").exists());
+            assert_eq!(fs::read(checkout.path().join("lines.crlf")).unwrap(), b"a\r\nb\r\n");
+            assert_eq!(checkout.commit.len(), 40);
+            let scratch = checkout.scratch.0.clone();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&scratch).unwrap().permissions()) & 0o777, 0o700);
+            assert!(!scratch.join("tree/later").exists());
+            drop(checkout);
+            assert!(!scratch.exists());
+        }
+        assert_eq!(fs::read_to_string(config.join("env/jobs")).unwrap(), "3\n", "the work tree is left alone");
+    }
+
+    #[test]
+    fn a_work_tree_of_its_own_and_the_top_of_one_will_do() {
+        let dir = repository();
+        let other = tempfile::tempdir().unwrap();
+        let tree = other.path().join("work tree");
+        by_hand(dir.path(), &["worktree", "add", "-q", "--detach", tree.to_str().unwrap(), "v1"]);
+        assert!(tree.join(".git").is_file());
+        let checkout = git().checkout(&tree.join("a fleet"), "main").unwrap();
+        assert_eq!(fs::read_to_string(checkout.path().join("env/jobs")).unwrap(), "2\n");
+        let checkout = git().checkout(&tree, "HEAD").unwrap();
+        assert!(checkout.path().join("a fleet/env/jobs").exists());
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let dir = repository();
+        let config = dir.path().join("a fleet");
+        let message = |error: GitError| error.to_string().replace(&dir.path().display().to_string(), "DIR");
+        let error = git().checkout(&config, "mian").unwrap_err();
+        let GitError::UnknownRevision { nearest, known, .. } = &error else { panic!("{error}") };
+        assert_eq!((nearest.as_deref(), known.as_slice()), (Some("main"), &["main".to_owned(), "v1".to_owned()][..]));
+        assert_eq!(message(error), "there is no revision `mian` in the repository `DIR`");
+        for revision in ["--all", "", "v1:a fleet"] {
+            assert!(matches!(git().checkout(&config, revision), Err(GitError::UnknownRevision { .. })), "{revision:?}");
+        }
+        let error = git().checkout(&dir.path().join("later"), "v1").unwrap_err();
+        assert_eq!(message(error), "`later` is not there at revision `v1`");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let error = git().checkout(elsewhere.path(), "HEAD").unwrap_err();
+        assert_eq!(error.to_string(), format!("`{}` is in no git repository", elsewhere.path().display()));
+        let none = Git { program: "git-of-nowhere".into(), ..git() };
+        assert_eq!(none.checkout(&config, "HEAD").unwrap_err().to_string(), "cannot find `git-of-nowhere`");
+        let full = Git { scratch: "/nonexistent".into(), ..git() };
+        assert!(full.checkout(&config, "HEAD").unwrap_err().to_string().starts_with("cannot create `/nonexistent/gentoomuch-"));
+        let error = git().checkout(&dir.path().join(".git"), "HEAD").unwrap_err();
+        assert_eq!(error.to_string(), "`git rev-parse --show-toplevel` failed with exit status: 128");
+        let GitError::Failed { last_lines, .. } = error else { panic!() };
+        assert_eq!(last_lines, ["fatal: this operation must be run in a work tree"]);
+    }
+}
