@@ -34,6 +34,7 @@ mod names;
 mod packages;
 mod patterns;
 mod portage_dir;
+pub mod proposal;
 mod reading;
 mod stage;
 mod switches;
