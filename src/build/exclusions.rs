@@ -7,6 +7,7 @@ pub const DEFAULT: &[&str] = &[
     "/etc/machine-id",
     "/var/lib/dbus/machine-id",
     "/etc/ssh/ssh_host_*",
+    "/etc/dropbear/dropbear_*_host_key",
     "/var/lib/systemd/random-seed",
     "/var/lib/misc/random-seed",
     "/var/lib/seedrng/*",
@@ -46,6 +47,7 @@ mod tests {
         for out in [
             "/etc/machine-id",
             "/etc/ssh/ssh_host_ed25519_key",
+            "/etc/dropbear/dropbear_rsa_host_key",
             "/var/tmp/portage/x",
             "/usr/src/linux",
             "/var/db/repos/gentoo/profiles",

@@ -7,11 +7,19 @@ use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::session::HOOKS_DIR;
 use super::work::write_public;
-use crate::config::UserScript;
+use crate::config::{PathPattern, UserScript};
 use crate::sandbox::plan::Network;
 
-/// Removes what matches the patterns it is given: globs are expanded, words are not split.
-const REMOVE: &str = "IFS=; for pattern do rm -rf -- $pattern || exit 1; done";
+/// Removes what matches its arguments, pairs of [`PathPattern::search`]. A shell's own globs know no `**`, or let it through links.
+pub(super) const REMOVE: &str = r#"set -e
+while [ $# -gt 0 ]; do
+    if [ -z "$2" ]; then
+        rm -rf -- "$1"
+    elif [ -e "$1" ]; then
+        find -H "$1" -xdev -regextype posix-extended -regex "$2" -prune -exec rm -rf -- {} +
+    fi
+    shift 2
+done"#;
 
 impl Engine<'_> {
     /// Runs one of `user.scripts/` as root of the session.
@@ -29,13 +37,67 @@ impl Engine<'_> {
         self.command(work, argv, if network { Network::Host } else { Network::None })
     }
 
-    /// Removes what matches `patterns`, absolute paths with globs.
-    pub(super) fn remove(&self, work: &Work<'_>, patterns: &[String]) -> Result<()> {
+    /// Removes what `patterns` mean.
+    pub(super) fn remove(&self, work: &Work<'_>, patterns: &[PathPattern]) -> Result<()> {
         if patterns.is_empty() {
             return Ok(());
         }
         let mut argv: Vec<String> = ["/bin/sh", "-c", REMOVE, "sh"].map(str::to_owned).into();
-        argv.extend(patterns.iter().cloned());
+        argv.extend(patterns.iter().flat_map(|pattern| {
+            let (begin, expression) = pattern.search();
+            [begin, expression.unwrap_or_default()]
+        }));
         self.command(work, argv, Network::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn what_patterns_mean_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("{}/{name}", dir.path().display());
+        let files = [
+            "lib/a.a",
+            "lib/b c/a.a",
+            "lib/b c/d/e.a",
+            "lib/x.so",
+            "lib/xxa",
+            "lib/.h/f.a",
+            "else/g.a",
+            "doc/.dot",
+            "doc/all",
+            "n1",
+            "n2",
+        ];
+        for file in files {
+            fs::create_dir_all(std::path::Path::new(&at(file)).parent().unwrap()).unwrap();
+            fs::write(at(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink("../else", at("lib/link")).unwrap();
+        std::os::unix::fs::symlink("lib", at("lib64")).unwrap();
+        let mut remove = Command::new("/bin/sh");
+        remove.args(["-c", REMOVE, "sh"]);
+        for pattern in ["lib64/**/*.a", "doc/*", "n[!2]", "none/*", "none", "**/all"] {
+            let (begin, expression) = at(pattern).parse::<PathPattern>().unwrap().search();
+            remove.args([begin, expression.unwrap_or_default()]);
+        }
+        assert!(remove.status().unwrap().success());
+        let mut left: Vec<String> = Vec::new();
+        let mut dirs = vec![dir.path().to_owned()];
+        while let Some(next) = dirs.pop() {
+            for entry in fs::read_dir(next).unwrap().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    dirs.push(entry.path());
+                } else {
+                    left.push(entry.path().strip_prefix(dir.path()).unwrap().display().to_string());
+                }
+            }
+        }
+        left.sort();
+        assert_eq!(left, ["else/g.a", "lib/link", "lib/x.so", "lib/xxa", "lib64", "n2"]);
     }
 }

@@ -7,10 +7,11 @@ use super::definition::{Built, network_record, script_digests};
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::key::Inputs;
+use super::script::REMOVE;
 use super::work::{StepsDone, Subject};
 use crate::archive::Format;
 use crate::config::hooks::{Hooks, Phase};
-use crate::config::{ArtifactFormat, ConfigDir, Stage4Definition};
+use crate::config::{ArtifactFormat, ConfigDir, PathPattern, Stage4Definition};
 use crate::portage::emerge::request::{Existing, Goal};
 use crate::stage3::sign::Gpg;
 use crate::store::{NewState, Purpose, Session, State};
@@ -74,7 +75,7 @@ impl Engine<'_> {
     fn stage4(&self, config: &ConfigDir, definition: &Stage4Definition, profile: &str, base: &State) -> Result<Built> {
         let name = &definition.name;
         let packages: Vec<String> = definition.packages.iter().map(|package| package.value.to_string()).collect();
-        let removes: Vec<String> = definition.removes.iter().map(|pattern| pattern.value.to_string()).collect();
+        let removes: Vec<PathPattern> = definition.removes.iter().map(|pattern| pattern.value.clone()).collect();
         let hooks = Hooks::with_config(config.root())?;
         let trees = self.trees()?;
         let inputs = Inputs::new("stage4")
@@ -82,7 +83,8 @@ impl Engine<'_> {
             .with("definition", name.as_str())
             .with_list("packages", &packages)
             .with_list("scripts", script_digests(&definition.scripts))
-            .with_list("removes", &removes)
+            .with_list("removes", removes.iter().map(ToString::to_string))
+            .with("remover", REMOVE)
             .with("hooks", hooks.digest_of(&[Phase::Stage, Phase::Finish]))
             .with_list("trees", trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
             .with("network", network_record(&definition.network).to_string());
@@ -118,7 +120,7 @@ impl Engine<'_> {
         base: &State,
         definition: &Stage4Definition,
         packages: &[String],
-        removes: &[String],
+        removes: &[PathPattern],
         hooks: &Hooks,
         profile: &str,
     ) -> Result<()> {

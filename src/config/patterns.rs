@@ -82,6 +82,50 @@ impl PathPattern {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         (1..=parts.len()).any(|count| components(&self.0, &parts[..count]))
     }
+
+    /// The same for `find -regextype posix-extended -regex`: where to begin, and the expression for whole paths; none where the pattern
+    /// is a plain path.
+    pub fn search(&self) -> (String, Option<String>) {
+        let plain = self.0.iter().take_while(|part| !part.contains(['*', '?', '['])).count();
+        let begin = format!("/{}", self.0[..plain].join("/"));
+        if plain == self.0.len() {
+            return (begin, None);
+        }
+        let mut expression = String::new();
+        for part in &self.0 {
+            if part == "**" {
+                expression.push_str("(/[^/]+)*");
+            } else {
+                expression.push('/');
+                component_expression(part, &mut expression);
+            }
+        }
+        (begin, Some(expression))
+    }
+}
+
+fn component_expression(part: &str, expression: &mut String) {
+    let mut rest = part;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '*' => expression.push_str("[^/]*"),
+            '?' => expression.push_str("[^/]"),
+            '[' => {
+                let negated = rest.starts_with(['!', '^']);
+                let set = if negated { &rest[1..] } else { rest };
+                // A `]` that comes first is a member.
+                let first = set.chars().next().map_or(0, char::len_utf8);
+                let end = set[first..].find(']').map_or(set.len(), |at| first + at);
+                expression.push_str(if negated { "[^" } else { "[" });
+                expression.push_str(&set[..end]);
+                expression.push_str(if negated { "/]" } else { "]" });
+                rest = set.get(end + 1..).unwrap_or("");
+            }
+            '.' | '+' | '(' | ')' | '{' | '}' | '^' | '$' | '|' | '\\' => expression.extend(['\\', c]),
+            c => expression.push(c),
+        }
+    }
 }
 
 fn components(pattern: &[String], path: &[&str]) -> bool {
@@ -154,6 +198,19 @@ mod tests {
             let parsed: PathPattern = pattern.parse().unwrap();
             assert_eq!(parsed.matches(path), expected, "{pattern} {path}");
             assert_eq!(parsed.to_string(), pattern);
+        }
+    }
+
+    #[test]
+    fn find_looks_for_the_same() {
+        for (pattern, begin, expression) in [
+            ("/usr/share/doc", "/usr/share/doc", None),
+            ("/usr/lib/**/*.a", "/usr/lib", Some("/usr/lib(/[^/]+)*/[^/]*\\.a")),
+            ("/**/g++", "/", Some("(/[^/]+)*/g\\+\\+")),
+            ("/etc/[!a-c]?[]x]", "/etc", Some("/etc/[^a-c/][^/][]x]")),
+        ] {
+            let parsed: PathPattern = pattern.parse().unwrap();
+            assert_eq!(parsed.search(), (begin.to_owned(), expression.map(str::to_owned)), "{pattern}");
         }
     }
 

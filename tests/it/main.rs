@@ -20,6 +20,7 @@ mod shared;
 mod tiny;
 
 mod concurrency;
+mod examples;
 mod failures;
 mod freshroot;
 mod interruption;
