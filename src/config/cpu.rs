@@ -457,4 +457,25 @@ mod tests {
             assert_eq!(best_march(arch, &CpuInfo::parse(cpu)).as_deref(), march, "{arch} {cpu}");
         }
     }
+
+    #[test]
+    fn the_flags_of_every_shipped_processor_are_those_of_what_is_compiled_for() {
+        let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/cpu.defines");
+        let mut seen = 0;
+        for entry in fs::read_dir(shipped).unwrap().flatten() {
+            let (name, text) = (entry.file_name(), fs::read_to_string(entry.path().join("make.conf")).unwrap());
+            let march = text.split(['"', ' ']).find_map(|word| target_name("CFLAGS", word)).unwrap();
+            let needed = requirements(march).unwrap_or_else(|| panic!("{march} is not known"));
+            // A machine that has just that.
+            let flags = needed.join(" ");
+            let cpu = CpuInfo { model: String::new(), flags: flags.split_whitespace().map(str::to_owned).collect() };
+            let arch = if text.contains("CPU_FLAGS_ARM=") { "arm64" } else { "amd64" };
+            let (variable, detected) = crate::host::cpu_flags::detect(arch, &cpu).unwrap();
+            let shipped: Vec<&str> = text.split_once(variable).unwrap().1.split('"').nth(1).unwrap().split_whitespace().collect();
+            assert_eq!(shipped, detected, "{}", name.display());
+            assert_eq!(check(&text, &format!("flags : {flags}\n")), Ok(Vec::new()), "{}", name.display());
+            seen += 1;
+        }
+        assert!(seen >= 15, "{seen}");
+    }
 }
