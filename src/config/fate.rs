@@ -58,6 +58,8 @@ impl<'a> Later<'a> {
         match said {
             Said::Switch(Switch::Clear(prefix)) => {
                 let repeated = self.cleared.iter().any(|later| prefix.starts_with(later));
+                // What was said of these before has nothing to do with what was said after.
+                self.entries.retain(|name, _| !name.starts_with(prefix.as_str()));
                 self.cleared.push(prefix);
                 if repeated { Fate::Repeated } else { Fate::Wins }
             }

@@ -37,6 +37,14 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    /// The same as a piece of a `make.conf`.
+    pub(crate) fn piece(&self) -> Piece {
+        match self {
+            Self::Text(text, place) => Piece::Text { text: text.clone(), line: place.line },
+            Self::Reference(name, place) | Self::Earlier(name, place) => Piece::Reference { name: name.clone(), line: place.line },
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Text(text, _) | Self::Reference(text, _) | Self::Earlier(text, _) => text.len(),
@@ -165,6 +173,16 @@ fn length(drafts: &[Draft]) -> usize {
     drafts.iter().map(Draft::len).sum()
 }
 
+/// The text of a value that no other fragment has a part in.
+fn plain(drafts: &[Draft]) -> Option<String> {
+    let part = |draft: &Draft| match draft {
+        Draft::Part(Part::Text(text, _)) => Some(text.clone()),
+        Draft::Part(_) => None,
+        Draft::Seen { then, .. } => plain(then),
+    };
+    drafts.iter().map(part).collect()
+}
+
 #[derive(Debug)]
 struct Assigned {
     name: String,
@@ -196,7 +214,8 @@ impl Evaluation {
                 Statement::Assign(assignment) => self.assign(findings, file, assignment),
                 Statement::Source { file: pieces, line } => {
                     let place = Place::new(file, line);
-                    if let Some(target) = source_target(findings, file, &pieces, &place, depth) {
+                    let Some(text) = self.sourced(findings, &pieces, &place) else { continue };
+                    if let Some(target) = source_target(findings, file, &text, &place, depth) {
                         self.file(findings, &target, depth + 1);
                     }
                 }
@@ -227,6 +246,24 @@ impl Evaluation {
             self.index.insert(name.clone(), self.order.len());
             self.order.push(Assigned { name, value, version: 0, place, overrides, replaced: Vec::new() });
         }
+    }
+
+    /// The name of the file after `source`: references are to what the fragment has set so far.
+    fn sourced(&self, findings: &mut Findings<'_>, pieces: &[Piece], place: &Place) -> Option<String> {
+        let mut text = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text { text: part, .. } => text.push_str(part),
+                Piece::Reference { name, .. } => match self.index.get(name).and_then(|&at| plain(&self.order[at].value)) {
+                    Some(part) => text.push_str(&part),
+                    None => {
+                        findings.error(place, format!("`source` refers to `${{{name}}}`, which this fragment has not set before"));
+                        return None;
+                    }
+                },
+            }
+        }
+        Some(text)
     }
 
     fn draft(&self, file: &Path, own_name: &str, piece: Piece) -> Vec<Draft> {
@@ -279,23 +316,13 @@ impl Evaluation {
 }
 
 /// The file that a `source` statement means, if it lies in the configuration directory.
-fn source_target(findings: &mut Findings<'_>, file: &Path, pieces: &[Piece], place: &Place, depth: usize) -> Option<PathBuf> {
-    let mut text = String::new();
-    for piece in pieces {
-        match piece {
-            Piece::Text { text: part, .. } => text.push_str(part),
-            Piece::Reference { name, .. } => {
-                findings.error(place, format!("`source` cannot refer to `${{{name}}}` here"));
-                return None;
-            }
-        }
-    }
+fn source_target(findings: &mut Findings<'_>, file: &Path, text: &str, place: &Place, depth: usize) -> Option<PathBuf> {
     if depth >= SOURCE_DEPTH_LIMIT {
         findings.error(place, format!("`source {text}` goes round in a circle"));
         return None;
     }
     let mut target = PathBuf::new();
-    for component in file.parent().unwrap_or(Path::new("")).join(&text).components() {
+    for component in file.parent().unwrap_or(Path::new("")).join(text).components() {
         use std::path::Component;
         match component {
             Component::Normal(part) => target.push(part),
@@ -310,6 +337,10 @@ fn source_target(findings: &mut Findings<'_>, file: &Path, pieces: &[Piece], pla
                 return None;
             }
         }
+    }
+    if !findings.root().join(&target).exists() {
+        findings.error(place, format!("`source {text}`: there is no `{}`", target.display()));
+        return None;
     }
     Some(target)
 }

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Findings, Place};
 use super::fragment::{Copied, Fragment, Part, Variable};
 use super::history::{Fragments, Said, Touch, written};
+use super::names;
+use super::reading;
 use super::switches::{Switches, WAYS_OUT, Word};
-use crate::portage::atom::is_flag;
+use crate::portage::make_conf::{self, Piece};
 use crate::portage::package_files::{Line, LineFile};
 use crate::portage::use_flags::{self, Kind, Switch};
 
@@ -94,6 +96,8 @@ pub(crate) struct Merge {
     /// Lines that a later fragment took back.
     pub(crate) dropped: BTreeMap<LineFile, Vec<AtomLines>>,
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
+    /// Where each variable is in `variables`.
+    index: BTreeMap<String, usize>,
     /// Where the lines of an atom are in `lines`.
     line_index: BTreeMap<(LineFile, String), usize>,
     pub(crate) fragments: Fragments,
@@ -103,10 +107,10 @@ impl Merge {
     /// Adds the next fragment.
     pub(crate) fn add(&mut self, findings: &mut Findings<'_>, fragment: Fragment) {
         let number = self.fragments.push(fragment.dir);
-        let own: BTreeSet<String> = fragment.variables.iter().map(|variable| variable.name.clone()).collect();
+        let own = Own::new(self, &fragment.variables);
         for variable in &fragment.variables {
             match use_flags::kind(&variable.name) {
-                Kind::Switches => self.add_switches(findings, number, &fragment.variables, variable),
+                Kind::Switches => self.add_switches(findings, number, &own, variable),
                 Kind::Single => self.add_single(number, &own, variable),
             }
         }
@@ -121,18 +125,23 @@ impl Merge {
     }
 
     fn get(&self, name: &str) -> Option<&Merged> {
-        self.variables.iter().find(|merged| merged.name == name)
+        self.index.get(name).map(|&at| &self.variables[at])
     }
 
-    fn add_single(&mut self, fragment: usize, own: &BTreeSet<String>, variable: &Variable) {
+    fn push(&mut self, merged: Merged) {
+        self.index.insert(merged.name.clone(), self.variables.len());
+        self.variables.push(merged);
+    }
+
+    fn add_single(&mut self, fragment: usize, own: &Own<'_>, variable: &Variable) {
         let mut value = Vec::new();
         for part in &variable.value {
             match part {
-                Part::Earlier(name, place) => match self.get(name).map(|merged| (&merged.value, &merged.place)) {
+                Part::Earlier(name, place) => match own.earlier(self, &variable.name, name) {
                     Some((Value::Single(parts), _)) => value.extend(parts.iter().cloned()),
                     Some((Value::Switches(switches), place)) => value.push(Part::Text(switches.joined(), place.clone())),
                     // The stage3's own `make.conf` is read before ours and may have a value.
-                    None if *name == variable.name || !own.contains(name) => {
+                    None if *name == variable.name || !own.sets(name) => {
                         value.push(Part::Reference(name.clone(), place.clone()));
                     }
                     None => {}
@@ -149,60 +158,67 @@ impl Merge {
             said: Said::Value(written(&variable.value)),
             overrides: variable.overrides,
         });
-        match self.variables.iter_mut().find(|merged| merged.name == variable.name) {
+        match self.index.get(&variable.name).map(|&at| &mut self.variables[at]) {
             Some(merged) => {
                 (merged.value, merged.place) = (value, place);
                 merged.history.append(&mut history);
             }
-            None => self.variables.push(Merged { name: variable.name.clone(), value, place, history }),
+            None => self.push(Merged { name: variable.name.clone(), value, place, history }),
         }
     }
 
-    fn add_switches(&mut self, findings: &mut Findings<'_>, fragment: usize, own: &[Variable], variable: &Variable) {
+    fn add_switches(&mut self, findings: &mut Findings<'_>, fragment: usize, own: &Own<'_>, variable: &Variable) {
+        let name = &variable.name;
         let mut text = Vec::new();
-        self.flatten(&variable.name, own, &variable.value, 0, &mut text);
+        self.flatten(name, own, &variable.value, 0, &mut text);
         let mut words = Vec::new();
         for (word, place) in split_words(&text) {
-            if word.contains(['"', '\'', '\\', '`']) {
-                findings.error(&place, format!("`{}` has a word with quotes or backslashes: `{word}`", variable.name));
+            if word.text.contains(['"', '\'', '\\', '`']) || word.dollar {
+                let word = &word.text;
+                findings.error(&place, format!("`{name}` has a word with quotes, dollar signs or backslashes: `{word}`"));
                 continue;
             }
-            let switch = Switch::parse(&word);
-            if variable.name == "USE" && !word.contains("${") && !matches!(switch, Switch::Clear(_)) && !is_flag(switch.name()) {
-                findings.error_with_hint(&place, format!("`{word}` is no USE flag"), "flags are separated by spaces");
+            let switch = Switch::parse(&word.text);
+            if name == "USE" && !word.reference && !switch.is_flag() {
+                findings.error_with_hint(&place, format!("`{}` is no USE flag", word.text), "flags are separated by spaces");
                 continue;
             }
             words.push(Word { switch, place, overrides: variable.overrides });
         }
-        let at = self.variables.iter().position(|merged| merged.name == variable.name).unwrap_or_else(|| {
+        let at = self.index.get(name).copied().unwrap_or_else(|| {
             let value = Value::Switches(Switches::default());
-            let (name, place) = (variable.name.clone(), variable.place.clone());
-            self.variables.push(Merged { name, value, place, history: Vec::new() });
+            self.push(Merged { name: name.clone(), value, place: variable.place.clone(), history: Vec::new() });
             self.variables.len() - 1
         });
         let history = &mut self.variables[at].history;
         history.extend(replaced(fragment, variable));
         history.extend(words.iter().map(|word| word.touch(fragment)));
         if let Value::Switches(switches) = &mut self.variables[at].value {
-            switches.unite(findings, fragment, words, &format!("`{}`", variable.name));
+            switches.unite(findings, fragment, words, &format!("`{name}`"));
         }
     }
 
     /// Replaces references as far as anything is known about them; `${NAME}` stays where nothing is.
-    fn flatten(&self, list: &str, own: &[Variable], parts: &[Part], depth: usize, out: &mut Vec<(String, Place)>) {
+    fn flatten(&self, list: &str, own: &Own<'_>, parts: &[Part], depth: usize, out: &mut Vec<(Flat, Place)>) {
         for part in parts {
             match part {
-                Part::Text(text, place) => out.push((text.clone(), place.clone())),
+                Part::Text(text, place) => out.push((Flat::Text(text.clone()), place.clone())),
                 // The list itself: what is there already is united anyway.
                 Part::Earlier(name, _) if name == list && self.get(name).is_some() => {}
                 Part::Reference(name, place) | Part::Earlier(name, place) => {
-                    let here =
-                        matches!(part, Part::Reference(..)).then(|| own.iter().find(|variable| variable.name == *name)).flatten();
-                    match (here, self.get(name).map(|merged| &merged.value)) {
+                    let is_earlier = matches!(part, Part::Earlier(..));
+                    let here = if is_earlier { None } else { own.variable(name) };
+                    let known = if is_earlier {
+                        own.earlier(self, list, name).map(|(value, _)| value)
+                    } else {
+                        self.get(name).map(|merged| &merged.value)
+                    };
+                    match (here, known) {
                         (Some(variable), _) if depth < 16 => self.flatten(list, own, &variable.value, depth + 1, out),
                         (None, Some(Value::Single(parts))) if depth < 16 => self.flatten(list, own, parts, depth + 1, out),
-                        (None, Some(Value::Switches(switches))) => out.push((switches.joined(), place.clone())),
-                        _ => out.push((format!("${{{name}}}"), place.clone())),
+                        (None, Some(Value::Switches(switches))) => out.push((Flat::Text(switches.joined()), place.clone())),
+                        (None, None) if is_earlier && name != list && own.sets(name) => {}
+                        _ => out.push((Flat::Reference(format!("${{{name}}}")), place.clone())),
                     }
                 }
             }
@@ -221,7 +237,7 @@ impl Merge {
             self.line_index.insert(key, list.len());
             let history = touches(kind, line, fragment, &place);
             let mut switches = Switches::default();
-            switches.unite(findings, fragment, words(kind, line, &place), "");
+            add_words(&mut switches, findings, fragment, kind, words(kind, line, &place), &text);
             let (negated, places) = (line.negated, vec![place]);
             list.push(AtomLines { atom: text, negated, switches, places, history, fragment, dropped: false });
             return;
@@ -234,7 +250,7 @@ impl Merge {
             let (now, before) = if line.negated { ("takes back", "names") } else { ("names", "takes back") };
             findings.error_with_hint(&place, format!("`{name}` {now} `{text}`, but `{other}` {before} it"), WAYS_OUT);
         }
-        if !kind.is_mask() && line.words.is_empty() != known.switches.0.is_empty() && known.fragment != fragment {
+        if !kind.is_mask() && line.words.is_empty() != known.switches.entries.is_empty() && known.fragment != fragment {
             // Portage would silently take the words alone.
             findings.error_with_hint(
                 &place,
@@ -246,7 +262,7 @@ impl Merge {
         known.fragment = fragment;
         let words = words(kind, line, &place);
         known.places.push(place);
-        known.switches.unite(findings, fragment, words, &format!("`{name}` for `{text}`"));
+        add_words(&mut known.switches, findings, fragment, kind, words, &text);
     }
 
     /// The same atom masked by one fragment and unmasked by another.
@@ -294,8 +310,10 @@ impl Merge {
             }
         }
         self.restate_common_flags();
+        self.drop_off_switches(findings);
         self.sort_by_references(findings);
         self.check_spelling(findings);
+        self.check_env_files(findings);
         let mut files: Vec<(PathBuf, PathBuf)> =
             self.copied.iter().map(|(target, copied)| (target.clone(), copied.source.clone())).collect();
         files.sort();
@@ -309,25 +327,57 @@ impl Merge {
         }
     }
 
+    /// A variable of `USE_EXPAND` in `make.conf` replaces what the Portage profile has, and knows no `-`: Portage would complain about
+    /// each, and leave it out. Here it has done its work already, between the fragments.
+    fn drop_off_switches(&mut self, findings: &mut Findings<'_>) {
+        for merged in self.variables.iter_mut().filter(|merged| use_flags::is_use_expand(&merged.name)) {
+            let Value::Switches(switches) = &mut merged.value else { continue };
+            for entry in &switches.entries {
+                let Switch::Off(flag) = &entry.switch else { continue };
+                // One with `# override` is meant for another fragment.
+                let means_another = |touch: &Touch| match &touch.said {
+                    Said::Switch(Switch::On(name)) => name == flag,
+                    Said::Switch(Switch::Off(name)) => name == flag && touch.overrides,
+                    _ => false,
+                };
+                if let Some(place) = entry.places.last().filter(|_| !merged.history.iter().any(means_another)) {
+                    findings.warning(
+                        place,
+                        format!("`-{flag}` has no effect: `{}` replaces what the Portage profile has", merged.name),
+                        format!("to switch only this one off, write `*/* {}: -{flag}` into `package.use`", merged.name),
+                    );
+                }
+            }
+            switches.retain(|entry| matches!(entry.switch, Switch::On(_)));
+        }
+    }
+
     /// An apostrophe or a backslash before a reference would keep Portage from replacing it, where two fragments meet so.
     fn check_spelling(&self, findings: &mut Findings<'_>) {
         for merged in &self.variables {
             let Value::Single(parts) = &merged.value else { continue };
-            let mut before = "";
-            for part in parts {
-                match part {
-                    Part::Text(text, _) if text.contains('\'') => before = "an apostrophe",
-                    Part::Text(text, _) if text.ends_with('\\') => before = "a backslash",
-                    Part::Text(..) if before == "a backslash" => before = "",
-                    Part::Reference(name, place) | Part::Earlier(name, place) if !before.is_empty() => {
-                        findings.error_with_hint(
-                            place,
-                            format!("`${{{name}}}` in `{}` comes after {before}, where Portage does not replace it", merged.name),
-                            "write the value out",
-                        );
-                    }
-                    Part::Text(..) | Part::Reference(..) | Part::Earlier(..) => {}
-                }
+            let pieces: Vec<Piece> = parts.iter().map(Part::piece).collect();
+            let Some((at, before)) = make_conf::unread_reference(&pieces) else { continue };
+            if let Some(Part::Reference(name, place) | Part::Earlier(name, place)) = parts.get(at) {
+                findings.error_with_hint(
+                    place,
+                    format!("`${{{name}}}` in `{}` comes after {before}, where Portage does not replace it", merged.name),
+                    "write the value out",
+                );
+            }
+        }
+    }
+
+    /// Each name in `package.env` is a file below `env/`, which Portage reads as it reads `make.conf`. Whether it is there can only be
+    /// said of a whole definition: see `check`.
+    fn check_env_files(&self, findings: &mut Findings<'_>) {
+        let mut read = BTreeSet::new();
+        for entry in self.lines.get(&LineFile::Env).into_iter().flatten().flat_map(|line| &line.switches.entries) {
+            let (name, Some(place)) = (entry.switch.name(), entry.places.last()) else { continue };
+            if let Some(fault) = names::fault(name) {
+                findings.error(place, format!("the name of a file of `env/` {fault}: `{}`", name.escape_debug()));
+            } else if let Some(copied) = self.copied.get(&Path::new("env").join(name)).filter(|_| read.insert(name)) {
+                check_env_file(findings, copied);
             }
         }
     }
@@ -337,7 +387,7 @@ impl Merge {
         for name in FROM_COMMON_FLAGS {
             if self.get(name).is_none() {
                 let value = Value::Single(vec![Part::Reference("COMMON_FLAGS".to_owned(), place.clone())]);
-                self.variables.push(Merged { name: name.to_owned(), value, place: place.clone(), history: Vec::new() });
+                self.push(Merged { name: name.to_owned(), value, place: place.clone(), history: Vec::new() });
             }
         }
     }
@@ -345,39 +395,109 @@ impl Merge {
     fn sort_by_references(&mut self, findings: &mut Findings<'_>) {
         let mut sorted = Vec::new();
         let mut done = BTreeSet::new();
-        for variable in &self.variables {
-            let mut path = Vec::new();
-            self.visit(findings, &variable.name, &mut path, &mut done, &mut sorted);
+        for at in 0..self.variables.len() {
+            self.visit(findings, at, &mut Vec::new(), &mut done, &mut sorted);
         }
-        self.variables = sorted;
+        let mut variables: Vec<Option<Merged>> = std::mem::take(&mut self.variables).into_iter().map(Some).collect();
+        self.index.clear();
+        for merged in sorted.into_iter().filter_map(|at: usize| variables[at].take()) {
+            self.push(merged);
+        }
     }
 
     fn visit(
         &self,
         findings: &mut Findings<'_>,
-        name: &str,
-        path: &mut Vec<String>,
-        done: &mut BTreeSet<String>,
-        sorted: &mut Vec<Merged>,
+        at: usize,
+        path: &mut Vec<usize>,
+        done: &mut BTreeSet<usize>,
+        sorted: &mut Vec<usize>,
     ) {
-        let Some(variable) = self.get(name) else { return };
-        if done.contains(name) {
+        if done.contains(&at) {
             return;
         }
-        if let Some(at) = path.iter().position(|earlier| earlier == name) {
-            let circle: Vec<String> = path[at..].iter().map(|name| format!("`{name}`")).collect();
+        let variable = &self.variables[at];
+        if let Some(first) = path.iter().position(|earlier| *earlier == at) {
+            let circle: Vec<String> = path[first..].iter().map(|at| format!("`{}`", self.variables[*at].name)).collect();
             findings.error(&variable.place, format!("{} refer to each other in a circle", circle.join(" and ")));
             return;
         }
-        path.push(name.to_owned());
+        path.push(at);
         // A reference to itself means the value of the stage3's own `make.conf`.
-        for reference in variable.references().into_iter().filter(|reference| *reference != name) {
-            self.visit(findings, reference, path, done, sorted);
+        for reference in variable.references().into_iter().filter(|reference| *reference != variable.name) {
+            if let Some(&other) = self.index.get(reference) {
+                self.visit(findings, other, path, done, sorted);
+            }
         }
         path.pop();
-        if done.insert(name.to_owned()) {
-            sorted.push(variable.clone());
+        if done.insert(at) {
+            sorted.push(at);
         }
+    }
+}
+
+/// The variables of the fragment that is being added.
+struct Own<'a> {
+    variables: BTreeMap<&'a str, &'a Variable>,
+    /// What earlier fragments gave to those that another one of the fragment wants to know.
+    before: BTreeMap<&'a str, (Value, Place)>,
+}
+
+impl<'a> Own<'a> {
+    fn new(merge: &Merge, list: &'a [Variable]) -> Self {
+        let variables: BTreeMap<&str, &Variable> = list.iter().map(|variable| (variable.name.as_str(), variable)).collect();
+        let mut before = BTreeMap::new();
+        for variable in list {
+            for part in &variable.value {
+                if let Part::Earlier(name, _) = part
+                    && let Some(merged) = merge.get(name).filter(|_| variables.contains_key(name.as_str()))
+                {
+                    before.entry(name.as_str()).or_insert_with(|| (merged.value.clone(), merged.place.clone()));
+                }
+            }
+        }
+        Self { variables, before }
+    }
+
+    fn sets(&self, name: &str) -> bool {
+        self.variables.contains_key(name)
+    }
+
+    fn variable(&self, name: &str) -> Option<&'a Variable> {
+        self.variables.get(name).copied()
+    }
+
+    /// The value that earlier fragments gave to `name`, asked for by the variable `by`.
+    fn earlier<'b>(&'b self, merge: &'b Merge, by: &str, name: &str) -> Option<(&'b Value, &'b Place)> {
+        if by != name && self.sets(name) {
+            return self.before.get(name).map(|(value, place)| (value, place));
+        }
+        merge.get(name).map(|merged| (&merged.value, &merged.place))
+    }
+}
+
+fn check_env_file(findings: &mut Findings<'_>, copied: &Copied) {
+    match std::str::from_utf8(&copied.bytes) {
+        Ok(text) => {
+            if let Err(error) = make_conf::parse(text) {
+                findings.error(&Place::new(&copied.source, error.line), error.to_string());
+            }
+        }
+        Err(error) => {
+            let line = reading::line_of(&copied.bytes[..error.valid_up_to()]);
+            findings.error(&Place::new(&copied.source, line), "this is not UTF-8");
+        }
+    }
+}
+
+fn add_words(switches: &mut Switches, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, words: Vec<Word>, atom: &str) {
+    if kind == LineFile::Env {
+        // Variables of the later file win.
+        switches.follow(fragment, words);
+    } else if switches.entries.is_empty() {
+        switches.unite(findings, fragment, words, "");
+    } else {
+        switches.unite(findings, fragment, words, &format!("`{}` for `{atom}`", kind.file_name()));
     }
 }
 
@@ -411,23 +531,44 @@ fn words(kind: LineFile, line: &Line, place: &Place) -> Vec<Word> {
         .collect()
 }
 
+/// A piece of a list with references replaced as far as possible.
+enum Flat {
+    Text(String),
+    /// `${NAME}`
+    Reference(String),
+}
+
+#[derive(Default)]
+struct FlatWord {
+    text: String,
+    /// A dollar sign that is none of a reference.
+    dollar: bool,
+    reference: bool,
+}
+
 /// Splits joined parts at white space; a word belongs to the line where it begins.
-fn split_words(parts: &[(String, Place)]) -> Vec<(String, Place)> {
-    let mut words: Vec<(String, Place)> = Vec::new();
+fn split_words(parts: &[(Flat, Place)]) -> Vec<(FlatWord, Place)> {
+    let mut words: Vec<(FlatWord, Place)> = Vec::new();
     let mut within = false;
-    for (text, place) in parts {
-        for c in text.chars() {
-            if c.is_whitespace() {
-                within = false;
-            } else if within {
-                if let Some((word, _)) = words.last_mut() {
-                    word.push(c);
-                }
-            } else {
-                words.push((c.to_string(), place.clone()));
-                within = true;
+    for (flat, place) in parts {
+        let (Flat::Text(text) | Flat::Reference(text)) = flat;
+        let is_reference = matches!(flat, Flat::Reference(_));
+        let mut rest = text.as_str();
+        while let Some(start) = rest.find(|c: char| !c.is_whitespace()) {
+            within &= start == 0;
+            let end = rest[start..].find(char::is_whitespace).map_or(rest.len(), |length| start + length);
+            if !within {
+                words.push((FlatWord::default(), place.clone()));
             }
+            if let Some((word, _)) = words.last_mut() {
+                word.text.push_str(&rest[start..end]);
+                word.reference |= is_reference;
+                word.dollar |= !is_reference && rest[start..end].contains('$');
+            }
+            within = end == rest.len();
+            rest = &rest[end..];
         }
+        within &= rest.is_empty();
     }
     words
 }

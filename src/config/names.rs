@@ -6,7 +6,7 @@ use super::diagnostic::{Findings, Located, Place};
 use super::reading;
 
 /// Why a word is no name.
-fn fault(name: &str) -> Option<&'static str> {
+pub(crate) fn fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("is empty")
     } else if name.chars().any(char::is_control) {

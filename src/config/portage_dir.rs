@@ -21,7 +21,7 @@ use super::fragment::Part;
 use super::history::{self, Fragments, Touch};
 use super::merge::{AtomLines, Merge, Merged, Value};
 use super::switches::Switches;
-use crate::portage::make_conf::{self, Piece};
+use crate::portage::make_conf;
 use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::Switch;
 
@@ -71,7 +71,7 @@ impl<'a> AtomEntry<'a> {
 
     /// Flags, keywords, licences, files of `env/`: in the order in which Portage reads them.
     pub fn words(&self) -> impl Iterator<Item = ListEntry<'a>> + use<'a> {
-        self.switches.0.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places })
+        self.switches.entries.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places })
     }
 }
 
@@ -179,7 +179,7 @@ impl PortageDir {
         let mut out = Vec::new();
         match &merged.value {
             Value::Switches(switches) => {
-                for entry in switches.0.iter().filter(|entry| !entry.switch.name().contains("${")) {
+                for entry in switches.entries.iter().filter(|entry| !entry.switch.name().contains("${")) {
                     let place = entry.places.last().unwrap_or(&merged.place).clone();
                     let space = if out.is_empty() { "" } else { " " };
                     out.push((format!("{space}{}", entry.switch), place));
@@ -203,7 +203,7 @@ impl PortageDir {
         let mut flags = Vec::new();
         for merged in self.variables.iter().filter(|merged| merged.name.starts_with("CPU_FLAGS_")) {
             if let Value::Switches(switches) = &merged.value {
-                for entry in &switches.0 {
+                for entry in &switches.entries {
                     if let (Switch::On(flag), Some(place)) = (&entry.switch, entry.places.last()) {
                         let flag = Located { value: flag.clone(), file: place.file.clone(), line: place.line };
                         flags.push((merged.name.clone(), flag));
@@ -238,7 +238,7 @@ impl PortageDir {
     pub fn list(&self, name: &str) -> Option<Vec<ListEntry<'_>>> {
         match &self.variables.iter().find(|merged| merged.name == name)?.value {
             Value::Switches(switches) => {
-                Some(switches.0.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places }).collect())
+                Some(switches.entries.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places }).collect())
             }
             Value::Single(_) => None,
         }
@@ -279,13 +279,9 @@ const HEADER: &str = "# Merged by gentoomuch from the fragments named below; cha
 
 /// The fragments' files, without lines: a comment that moves a line must not rebuild a world.
 fn origin(places: &[Place]) -> String {
-    let mut files: Vec<String> = Vec::new();
-    for place in places {
-        let file = place.file.display().to_string();
-        if !files.contains(&file) {
-            files.push(file);
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let files: Vec<String> =
+        places.iter().filter(|place| seen.insert(&place.file)).map(|place| place.file.display().to_string()).collect();
     files.join(", ")
 }
 
@@ -293,21 +289,18 @@ fn render_make_conf(variables: &[Merged]) -> String {
     let mut out = String::from(HEADER);
     for merged in variables {
         let value = match &merged.value {
-            // Only words without quotes and backslashes get here; `${…}` in them is meant to be read.
-            Value::Switches(switches) => format!("\"{}\"", switches.joined()),
-            Value::Single(parts) => make_conf::quote(&parts.iter().map(piece).collect::<Vec<_>>()),
+            // Only words without quotes, dollar signs and backslashes get here; `${…}` in them is meant to be read.
+            Value::Switches(switches) => match switches.joined() {
+                // Portage would take the word alone for a statement.
+                joined if joined == "source" => "\" source\"".to_owned(),
+                joined => format!("\"{joined}\""),
+            },
+            Value::Single(parts) => make_conf::quote(&parts.iter().map(Part::piece).collect::<Vec<_>>()),
         };
         // Writing to a string cannot fail.
         let _ = write!(out, "\n# {}\n{}={value}\n", origin(&merged.places()), merged.name);
     }
     out
-}
-
-fn piece(part: &Part) -> Piece {
-    match part {
-        Part::Text(text, place) => Piece::Text { text: text.clone(), line: place.line },
-        Part::Reference(name, place) | Part::Earlier(name, place) => Piece::Reference { name: name.clone(), line: place.line },
-    }
 }
 
 fn render_lines(lines: &[AtomLines]) -> String {

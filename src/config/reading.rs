@@ -15,8 +15,12 @@ pub(crate) struct Entry {
     pub(crate) is_dir: bool,
 }
 
-/// The entries of `dir` sorted by name, without `README.md`, the `PLACEHOLDER` with which older layouts kept empty folders, hidden files
-/// and editors' `*~` backups: the last two are what Portage skips in its own directories too (`portage/util/__init__.py`, `_recursive_basename_filter`).
+/// Directories of old version control systems (`portage/const.py`, `VCS_DIRS`); the newer ones' are hidden.
+const VERSION_CONTROL: [&str; 3] = ["CVS", "RCS", "SCCS"];
+
+/// The entries of `dir` sorted by name, without `README.md`, the `PLACEHOLDER` with which older layouts kept empty folders, hidden
+/// files, editors' `*~` backups and directories of version control systems: but for the first two, what Portage skips in its own
+/// directories (`portage/util/__init__.py`, `_recursive_file_list`).
 pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -28,7 +32,14 @@ pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
         if name.starts_with('.') || name.ends_with('~') || name == "README.md" || name == "PLACEHOLDER" {
             continue;
         }
-        entries.push(Entry { is_dir: entry.path().is_dir(), name });
+        let is_dir = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => entry.path().is_dir(),
+        };
+        if is_dir && VERSION_CONTROL.contains(&name.as_str()) {
+            continue;
+        }
+        entries.push(Entry { name, is_dir });
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
@@ -88,12 +99,16 @@ pub(crate) fn text(findings: &mut Findings<'_>, file: &Path) -> Option<String> {
     match String::from_utf8(bytes) {
         Ok(text) => Some(text),
         Err(error) => {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = u32::try_from(good.split(|byte| *byte == b'\n').count()).unwrap_or(u32::MAX);
+            let line = line_of(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
             findings.error(&Place::new(file, line), "this is not UTF-8");
             None
         }
     }
+}
+
+/// The line on which what comes after `before` stands.
+pub(crate) fn line_of(before: &[u8]) -> u32 {
+    u32::try_from(before.split(|byte| *byte == b'\n').count()).unwrap_or(u32::MAX)
 }
 
 /// The entries of a list: one a line, without comments, blank lines and surrounding space. `None` if there is no such file.

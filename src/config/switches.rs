@@ -1,5 +1,7 @@
 //! Uniting lists of switches from several fragments, and finding where they contradict each other.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::diagnostic::{Findings, Place};
 use super::history::{Said, Touch};
 use crate::portage::use_flags::Switch;
@@ -33,8 +35,23 @@ impl Word {
 }
 
 /// A list of switches in the order of reading.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Switches(pub(crate) Vec<Entry>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Switches {
+    pub(crate) entries: Vec<Entry>,
+    /// Where each name is, but for those that clear. Only kept for long lists.
+    index: BTreeMap<String, usize>,
+}
+
+/// Shorter lists are searched from the front.
+const INDEXED_FROM: usize = 24;
+
+impl PartialEq for Switches {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Eq for Switches {}
 
 impl Switches {
     /// Adds what fragment number `fragment` says. `subject` begins the message of a conflict: "`USE`", "`package.use` for `a/b`".
@@ -47,16 +64,70 @@ impl Switches {
         }
     }
 
+    /// Adds names of which the last one counts most, so that one named again moves to the end.
+    pub(crate) fn follow(&mut self, fragment: usize, words: Vec<Word>) {
+        for word in words {
+            let mut places = match self.position(word.switch.name()) {
+                Some(at) => self.remove(at).places,
+                None => Vec::new(),
+            };
+            places.push(word.place);
+            self.push(Entry { switch: word.switch, places, fragment });
+        }
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        if self.entries.len() < INDEXED_FROM {
+            let same = |entry: &Entry| !matches!(entry.switch, Switch::Clear(_)) && entry.switch.name() == name;
+            return self.entries.iter().position(same);
+        }
+        self.index.get(name).copied()
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        match self.entries.len() {
+            short if short < INDEXED_FROM => {}
+            INDEXED_FROM => self.reindex(),
+            long => self.note(long - 1),
+        }
+    }
+
+    fn note(&mut self, at: usize) {
+        if !matches!(self.entries[at].switch, Switch::Clear(_)) {
+            self.index.insert(self.entries[at].switch.name().to_owned(), at);
+        }
+    }
+
+    fn reindex(&mut self) {
+        self.index.clear();
+        if self.entries.len() >= INDEXED_FROM {
+            (0..self.entries.len()).for_each(|at| self.note(at));
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Entry {
+        let entry = self.entries.remove(at);
+        self.reindex();
+        entry
+    }
+
+    /// Keeps what `keep` says.
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(keep);
+        self.reindex();
+    }
+
     fn switch(&mut self, findings: &mut Findings<'_>, fragment: usize, word: Word, subject: &str) {
-        let same_name = |entry: &Entry| !matches!(entry.switch, Switch::Clear(_)) && entry.switch.name() == word.switch.name();
-        let Some(at) = self.0.iter().position(same_name) else {
-            self.0.push(Entry { switch: word.switch, places: vec![word.place], fragment });
+        let Some(at) = self.position(word.switch.name()) else {
+            self.push(Entry { switch: word.switch, places: vec![word.place], fragment });
             return;
         };
-        let entry = &mut self.0[at];
+        let entry = &mut self.entries[at];
         if entry.switch == word.switch {
             entry.fragment = fragment;
-            if !entry.places.contains(&word.place) {
+            // Reading goes forward: what was there before is there last.
+            if entry.places.last() != Some(&word.place) {
                 entry.places.push(word.place);
             }
             return;
@@ -71,12 +142,12 @@ impl Switches {
             );
         }
         // The later one stands at its own place in the order: `-* a` before it must not clear it.
-        self.0.remove(at);
-        self.0.push(Entry { switch: word.switch, places: vec![word.place], fragment });
+        self.remove(at);
+        self.push(Entry { switch: word.switch, places: vec![word.place], fragment });
     }
 
     fn clear(&mut self, findings: &mut Findings<'_>, fragment: usize, word: &Word, prefix: &str, subject: &str) {
-        let contradicted = self.0.iter().find(|entry| {
+        let contradicted = self.entries.iter().find(|entry| {
             entry.fragment != fragment
                 && matches!(&entry.switch, Switch::On(name) if name.starts_with(prefix) && !name.starts_with("${"))
         });
@@ -91,21 +162,19 @@ impl Switches {
                 WAYS_OUT,
             );
         }
-        self.0.retain(|entry| !entry.switch.name().starts_with(prefix));
-        self.0.push(Entry { switch: word.switch.clone(), places: vec![word.place.clone()], fragment });
+        self.retain(|entry| !entry.switch.name().starts_with(prefix));
+        self.push(Entry { switch: word.switch.clone(), places: vec![word.place.clone()], fragment });
     }
 
     /// The words, separated by spaces.
     pub(crate) fn joined(&self) -> String {
-        let words: Vec<String> = self.0.iter().map(|entry| entry.switch.to_string()).collect();
+        let words: Vec<String> = self.entries.iter().map(|entry| entry.switch.to_string()).collect();
         words.join(" ")
     }
 
     /// Every line that contributed, in order, each once.
     pub(crate) fn places(&self) -> Vec<Place> {
-        let mut places: Vec<Place> = self.0.iter().flat_map(|entry| entry.places.iter().cloned()).collect();
-        let mut seen = std::collections::BTreeSet::new();
-        places.retain(|place| seen.insert(place.clone()));
-        places
+        let mut seen = BTreeSet::new();
+        self.entries.iter().flat_map(|entry| &entry.places).filter(|place| seen.insert(*place)).cloned().collect()
     }
 }

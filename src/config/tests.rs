@@ -388,6 +388,81 @@ fn what_portage_could_not_read_is_an_error() {
 }
 
 #[test]
+fn files_of_env_are_read_as_portage_reads_them() {
+    let text = merge_error(&[
+        BASE,
+        ("portage.locals/one/package.env", "a/b good bad ../x\nc/d bad\n"),
+        ("portage.locals/one/env/good", "CFLAGS=\"-O1\"\n"),
+        ("portage.locals/one/env/bad", "# Bash only\nif [ -n \"$X\" ]; then\n"),
+        // Sourced by bash for one category, whatever Portage would make of it.
+        ("portage.locals/one/env/dev-qt/qtbase", "if true; then :; fi\n"),
+        ("portage.locals/two/make.conf", "source more\n"),
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn expanded_variables_know_no_minus_in_make_conf() {
+    let dir = merged(&[
+        BASE,
+        ("portage.locals/one/make.conf", "VIDEO_CARDS=\"amdgpu nouveau\"\nL10N=\"-de\"\n"),
+        (
+            "portage.locals/two/make.conf",
+            "VIDEO_CARDS=\"-nouveau\" # override\nPYTHON_TARGETS=\"-*\"\nINPUT_DEVICES=\"-x\" # override\n",
+        ),
+    ]);
+    for (name, value) in [("VIDEO_CARDS", "amdgpu"), ("L10N", ""), ("PYTHON_TARGETS", ""), ("INPUT_DEVICES", "")] {
+        assert_eq!(dir.variable(name).as_deref(), Some(value));
+        assert!(dir.make_conf().contains(&format!("\n{name}=\"{value}\"\n")), "{}", dir.make_conf());
+    }
+    let notes: Vec<&str> = dir.notes.iter().map(|note| note.message.as_str()).collect();
+    assert_eq!(notes, ["`-de` has no effect: `L10N` replaces what the Portage profile has"]);
+}
+
+#[test]
+fn a_value_of_an_earlier_fragment_is_not_that_of_this_one() {
+    let dir = merged(&[
+        BASE,
+        ("portage.locals/one/make.conf", "A=\"1\"\nLIST=\"x\"\n"),
+        ("portage.locals/two/make.conf", "B=\"<${A}>\"\nA=\"2\"\nUSE=\"${MINE} y\"\nMINE=\"z\"\n"),
+    ]);
+    assert_eq!((dir.variable("B").as_deref(), dir.variable("A").as_deref()), (Some("<1>"), Some("2")));
+    assert_eq!(dir.variable("USE").as_deref(), Some("y"));
+}
+
+#[test]
+fn of_files_for_a_package_the_last_one_named_wins() {
+    let dir = merged(&[
+        BASE,
+        ("portage.locals/one/package.env", "a/b one two\n"),
+        ("portage.locals/two/package.env", "a/b one\n"),
+        ("portage.locals/two/env/one", ""),
+        ("portage.locals/two/env/two", ""),
+    ]);
+    let text = String::from_utf8(dir.files[Path::new("package.env/50-gentoomuch")].clone()).unwrap();
+    assert!(text.ends_with("a/b two one\n"), "{text}");
+}
+
+#[test]
+fn long_lists_are_united_as_short_ones() {
+    let flags = |range: std::ops::Range<u32>| range.map(|n| format!("flag{n}")).collect::<Vec<_>>().join(" ");
+    let dir = merged(&[
+        BASE,
+        ("portage.locals/one/make.conf", &format!("USE=\"{}\"\n", flags(0..100))),
+        ("portage.locals/two/make.conf", &format!("USE=\"{} -flag7 flag0\" # override\n", flags(50..150))),
+    ]);
+    let value = dir.variable("USE").unwrap();
+    assert_eq!(value.split(' ').count(), 150);
+    assert!(value.starts_with("flag0 flag1 ") && value.contains("flag6 flag8 ") && value.ends_with(" flag149 -flag7"), "{value}");
+    let cleared = merged(&[
+        BASE,
+        ("portage.locals/one/make.conf", &format!("USE=\"{}\"\n", flags(0..100))),
+        ("portage.locals/two/make.conf", "USE=\"-* flag3\" # override\n"),
+    ]);
+    assert_eq!(cleared.variable("USE").as_deref(), Some("-* flag3"));
+}
+
+#[test]
 fn links_do_not_lead_out() {
     let (dir, config) = config(&[BASE, ("portage.locals/one/make.conf", ""), ("portage.locals/two/make.conf", "")]);
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("portage.locals/two/bashrc")).unwrap();

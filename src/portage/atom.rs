@@ -1,18 +1,20 @@
 //! Package atoms, as Portage reads them in its configuration files and on its command line.
 //!
 //! ```text
-//! >=dev-libs/openssl-3.0:0/3=::gentoo[-bindist,static-libs]
-//! │ │        │       │   │ │  │        └ USE dependencies
-//! │ │        │       │   │ │  └ repository
-//! │ │        │       │   └─┴ slot, sub-slot, slot operator
+//! >=dev-libs/openssl-3.0-2:0/3=::gentoo[-bindist,static-libs]
+//! │ │        │       │   │ │ │  │        └ USE dependencies
+//! │ │        │       │   │ │ │  └ repository
+//! │ │        │       │   │ └─┴ slot, sub-slot, slot operator
+//! │ │        │       │   └ number of one build, of a binary package
 //! │ │        │       └ version
 //! │ └ category/package; `*` stands for any run of characters in configuration files
 //! └ operator
 //! ```
 //!
-//! The grammar is that of the Package Manager Specification, chapters 3 and 8, with the wildcards that Portage adds in
-//! `package.*` files (`portage/dep/__init__.py`, `_get_atom_wildcard_re`).
+//! The grammar is that of the Package Manager Specification, chapters 3 and 8, with the wildcards and build numbers that Portage adds
+//! in `package.*` files (`portage/dep/__init__.py`: `Atom`, `_get_atom_wildcard_re`). `tests/portage` compares it with Portage's.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -68,6 +70,8 @@ pub struct Atom {
     pub package: String,
     /// Version with revision; a trailing `*` is part of it.
     pub version: Option<String>,
+    /// Number of one build of that version, as in `=cat/pkg-1.0-3`: binary packages have them.
+    pub build_id: Option<u64>,
     /// Slot, sub-slot and slot operator as written after the colon.
     pub slot: Option<String>,
     /// Repository name.
@@ -100,12 +104,21 @@ pub enum AtomError {
     /// `~` with a revision, `*` after something else than `=`.
     #[error("`{0}` is no version for the operator `{1}`")]
     Version(String, &'static str),
+    /// `=cat/pkg-1-2` where no binary package can be meant.
+    #[error("`{0}` names one build of a binary package, which only `package.*` files may")]
+    OneBuild(String),
+    /// Two versions, of which the second is no number of a build.
+    #[error("`{0}` has two versions, and the second is no number of a build")]
+    BuildId(String),
     /// A slot with characters that slots do not have.
     #[error("`{0}` is no slot")]
     Slot(String),
     /// A repository name with characters that those do not have.
     #[error("`{0}` is no repository name")]
     Repository(String),
+    /// A wildcard together with something that only one package can have.
+    #[error("`{0}` has a wildcard, and so can have no {1}")]
+    WildcardWith(String, &'static str),
     /// Brackets not closed, or empty, or with a strange flag.
     #[error("`{0}` are no USE dependencies")]
     UseDependencies(String),
@@ -130,9 +143,26 @@ impl Atom {
             || self.version.as_deref().is_some_and(|version| version.starts_with('*'))
     }
 
-    /// Reads an atom that names something to install: no wildcard in category or package.
+    fn check_wildcard(&self, text: &str) -> Result<(), AtomError> {
+        let name_has_one = self.category.contains('*') || self.package.contains('*');
+        let middle_of_version = self.version.as_deref().is_some_and(|version| version.starts_with('*'));
+        if self.category.contains("**") || self.package.contains("**") {
+            Err(AtomError::WildcardWith(text.to_owned(), "second one beside it"))
+        } else if name_has_one && self.operator.is_some() && !middle_of_version {
+            Err(AtomError::WildcardWith(text.to_owned(), "operator with a version"))
+        } else if (name_has_one || middle_of_version) && !self.use_dependencies.is_empty() {
+            Err(AtomError::WildcardWith(text.to_owned(), "USE dependencies"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Reads an atom that names something to install: no wildcard in category or package, and no build of a binary package.
     pub fn parse_target(text: &str) -> Result<Self, AtomError> {
         let atom: Self = text.parse()?;
+        if atom.build_id.is_some() {
+            return Err(AtomError::OneBuild(text.to_owned()));
+        }
         if atom.is_wildcard() { Err(AtomError::Wildcard(text.to_owned())) } else { Ok(atom) }
     }
 }
@@ -169,12 +199,19 @@ impl FromStr for Atom {
         let (package, version) = match operator {
             Some(operator) => split_version(rest, text, operator)?,
             None if split_at_version(rest).is_some() => return Err(AtomError::NoOperator(text.to_owned())),
-            None => (rest.to_owned(), None),
+            None => (rest, None),
         };
-        if !is_package(&package) {
-            return Err(AtomError::Package(package));
+        let (package, version, build_id) = match version {
+            Some(version) => split_build_id(package, version, text)?,
+            None => (package, None, None),
+        };
+        if !is_package(package) {
+            return Err(AtomError::Package(package.to_owned()));
         }
-        Ok(Self { operator, category: category.to_owned(), package, version, slot, repository, use_dependencies })
+        let (category, package) = (category.to_owned(), package.to_owned());
+        let atom = Self { operator, category, package, version, build_id, slot, repository, use_dependencies };
+        atom.check_wildcard(text)?;
+        Ok(atom)
     }
 }
 
@@ -186,6 +223,9 @@ impl fmt::Display for Atom {
         write!(f, "{}/{}", self.category, self.package)?;
         if let Some(version) = &self.version {
             write!(f, "-{version}")?;
+        }
+        if let Some(build_id) = self.build_id {
+            write!(f, "-{build_id}")?;
         }
         if let Some(slot) = &self.slot {
             write!(f, ":{slot}")?;
@@ -202,15 +242,31 @@ fn split_use_dependencies(text: &str) -> Result<(&str, Vec<String>), AtomError> 
     let wrong = || AtomError::UseDependencies(format!("[{brackets}"));
     let inner = brackets.strip_suffix(']').ok_or_else(wrong)?;
     let flags: Vec<String> = inner.split(',').map(str::to_owned).collect();
-    if flags.iter().all(|flag| is_use_dependency(flag)) { Ok((rest, flags)) } else { Err(wrong()) }
+    let mut defaults = BTreeMap::new();
+    for flag in &flags {
+        let (name, default) = use_dependency(flag).ok_or_else(wrong)?;
+        // What holds where a package lacks the flag cannot be said in two ways.
+        if *defaults.entry(name).or_insert(default) != default {
+            return Err(wrong());
+        }
+    }
+    Ok((rest, flags))
 }
 
-/// `flag`, `-flag`, `flag=`, `!flag=`, `flag?`, `!flag?`, each with an optional `(+)` or `(-)` after the flag.
-fn is_use_dependency(text: &str) -> bool {
-    let text = text.strip_suffix(['=', '?']).unwrap_or(text);
-    let text = text.strip_prefix(['-', '!']).unwrap_or(text);
-    let flag = text.strip_suffix("(+)").or_else(|| text.strip_suffix("(-)")).unwrap_or(text);
-    is_flag(flag)
+/// `flag`, `-flag`, `flag=`, `!flag=`, `flag?`, `!flag?`, each with an optional `(+)` or `(-)` after the flag: the flag and that default.
+fn use_dependency(text: &str) -> Option<(&str, Option<&str>)> {
+    let rest = text.strip_suffix(['=', '?']);
+    let flag = match text.chars().next()? {
+        '!' => &rest?[1..],
+        '-' if rest.is_some() => return None,
+        '-' => &text[1..],
+        _ => rest.unwrap_or(text),
+    };
+    let (name, default) = match flag.find('(') {
+        Some(at) => (&flag[..at], Some(&flag[at..])),
+        None => (flag, None),
+    };
+    (is_flag(name) && matches!(default, None | Some("(+)" | "(-)"))).then_some((name, default))
 }
 
 /// Whether `text` can be the name of a USE flag (PMS 3.1.4).
@@ -250,14 +306,14 @@ fn is_slot(text: &str) -> bool {
     }
 }
 
-fn split_version(rest: &str, text: &str, operator: Operator) -> Result<(String, Option<String>), AtomError> {
+fn split_version<'a>(rest: &'a str, text: &str, operator: Operator) -> Result<(&'a str, Option<&'a str>), AtomError> {
     if operator == Operator::Equal {
         // Portage's `=cat/pkg-*9999*`, any version that contains the middle.
-        if let Some((package, version)) = rest.rsplit_once("-*").filter(|(_, version)| version.ends_with('*')) {
-            return Ok((package.to_owned(), Some(format!("*{version}"))));
+        if let Some(at) = rest.rfind("-*").filter(|at| is_middle(&rest[at + 1..])) {
+            return Ok((&rest[..at], Some(&rest[at + 1..])));
         }
         if let Some((package, version)) = rest.strip_suffix('*').and_then(split_at_version) {
-            return Ok((package.to_owned(), Some(format!("{version}*"))));
+            return Ok((package, Some(&rest[package.len() + 1..=package.len() + 1 + version.len()])));
         }
     }
     let (package, version) = match split_at_version(rest) {
@@ -270,7 +326,23 @@ fn split_version(rest: &str, text: &str, operator: Operator) -> Result<(String, 
     if operator == Operator::AnyRevision && split_revision(version).1.is_some() {
         return Err(AtomError::Version(version.to_owned(), operator.as_str()));
     }
-    Ok((package.to_owned(), Some(version.to_owned())))
+    Ok((package, Some(version)))
+}
+
+/// `*9999*`
+fn is_middle(version: &str) -> bool {
+    let middle = version.strip_prefix('*').and_then(|rest| rest.strip_suffix('*'));
+    middle.is_some_and(|middle| !middle.is_empty() && middle.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+}
+
+/// Where the package ends in a version, what looked like the version is the number of a build.
+fn split_build_id<'a>(package: &'a str, version: &str, text: &str) -> Result<(&'a str, Option<String>, Option<u64>), AtomError> {
+    let Some((name, real)) = split_at_version(package) else { return Ok((package, Some(version.to_owned()), None)) };
+    let plain = version.bytes().all(|b| b.is_ascii_digit()) && (version.len() == 1 || !version.starts_with('0'));
+    match version.parse() {
+        Ok(build_id) if plain => Ok((name, Some(real.to_owned()), Some(build_id))),
+        _ => Err(AtomError::BuildId(text.to_owned())),
+    }
 }
 
 /// Splits `name-1.2-r3` into name and version, if it ends in a version.
@@ -325,6 +397,7 @@ mod tests {
             "*/*::guru",
             "=dev-python/*-*9999*",
             "=media-libs/libpng-1.2.59_rc1_p2-r3",
+            "=media-libs/libpng-1.2.59-r3-12:0",
             "dev-libs/libfoo:=",
             "dev-libs/libfoo[bar(+)?,!baz=]",
             "virtual/jre-bin",
@@ -358,6 +431,11 @@ mod tests {
             ("app-misc/hello::", "`` is no repository name"),
             ("app-misc/hello[", "`[` are no USE dependencies"),
             ("app-misc/hello[a,]", "`[a,]` are no USE dependencies"),
+            ("app-misc/hello[a(+),a]", "`[a(+),a]` are no USE dependencies"),
+            ("=app-misc/hello-1-02", "`=app-misc/hello-1-02` has two versions, and the second is no number of a build"),
+            (">=*/hello-1", "`>=*/hello-1` has a wildcard, and so can have no operator with a version"),
+            ("*/*[x]", "`*/*[x]` has a wildcard, and so can have no USE dependencies"),
+            ("app-**/*", "`app-**/*` has a wildcard, and so can have no second one beside it"),
             ("!app-misc/hello", "`!app-misc/hello` is a blocker, which only ebuilds may write"),
         ] {
             assert_eq!(text.parse::<Atom>().unwrap_err().to_string(), message, "{text}");
@@ -365,6 +443,10 @@ mod tests {
         assert_eq!(
             Atom::parse_target("app-misc/*").unwrap_err().to_string(),
             "`app-misc/*` has a wildcard, which only `package.*` files may have"
+        );
+        assert_eq!(
+            Atom::parse_target("=app-misc/hello-2-1").unwrap_err().to_string(),
+            "`=app-misc/hello-2-1` names one build of a binary package, which only `package.*` files may"
         );
     }
 }

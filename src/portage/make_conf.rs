@@ -8,8 +8,13 @@
 //! - quotes are gone before variables are expanded, so `'${X}'` is expanded too;
 //! - within a value, an apostrophe (as in `"it's ${X}"`) switches expansion off until the next one;
 //! - a newline within a value is a space, a backslash before a newline joins the lines;
-//! - commands such as `$(nproc)` do not exist.
+//! - commands such as `$(nproc)` do not exist;
+//! - the word `source` is the statement wherever it stands, even as a value;
+//! - the file is opened as Python opens text: `\r\n` and `\r` end lines too.
+//!
+//! `tests/portage` compares all this with Portage.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// What a `make.conf` says at one place.
@@ -78,16 +83,16 @@ pub enum SyntaxProblem {
     #[error("the file ends after a backslash")]
     Backslash,
     /// A name with nothing after it.
-    #[error("`{0}` is not followed by `=`")]
+    #[error("`{}` is not followed by `=`", .0.escape_debug())]
     NoEquals(String),
     /// `NAME=` with nothing after it: Portage would take the next line's first word.
     #[error("`{0}=` has no value; an empty one is written `{0}=\"\"`")]
     NoValue(String),
     /// A name with characters that names do not have.
-    #[error("`{0}` is no name of a variable")]
+    #[error("`{}` is no name of a variable", .0.escape_debug())]
     Name(String),
     /// `${NAME` without `}`.
-    #[error("the reference `${{{0}` is never closed")]
+    #[error("the reference `${{{0}` is not closed by `}}`, and Portage knows no other form than `${{NAME}}`")]
     OpenReference(String),
     /// `$(`, `${}` and the like.
     #[error("`$` is followed by no variable; Portage runs no commands here, and a dollar sign is written `\\$`")]
@@ -95,11 +100,28 @@ pub enum SyntaxProblem {
     /// `source` with no file.
     #[error("`source` names no file")]
     NoSource,
+    /// `A="source"`, which Portage takes for the statement.
+    #[error("Portage takes the value `source` for the statement of that name; write `{0}=\" source\"`")]
+    SourceValue(String),
+    /// A character that no value can have.
+    #[error("the value of `{name}` has the control character `{}`", .character.escape_default())]
+    Control {
+        /// Name of the variable.
+        name: String,
+        /// The character.
+        character: char,
+    },
+}
+
+/// The text as Python's text files give it: every line ends with `\n`.
+pub(crate) fn unix_newlines(text: &str) -> Cow<'_, str> {
+    if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { Cow::Borrowed(text) }
 }
 
 /// Reads a whole file. The first mistake ends it, as in Portage.
 pub fn parse(text: &str) -> Result<Vec<Statement>, SyntaxError> {
-    let mut lexer = Lexer::new(text);
+    let text = unix_newlines(text);
+    let mut lexer = Lexer::new(&text);
     let mut statements = Vec::new();
     while let Some(mut key) = lexer.token()? {
         if key.text() == "export" {
@@ -135,6 +157,12 @@ fn assignment(lexer: &mut Lexer<'_>, key: &Token) -> Result<Assignment, SyntaxEr
     if !valid || name.is_empty() {
         return fail(SyntaxProblem::Name(name));
     }
+    if value.text() == "source" {
+        return fail(SyntaxProblem::SourceValue(name));
+    }
+    if let Some(&(c, line)) = value.chars.iter().find(|(c, _)| c.is_control() && !c.is_whitespace()) {
+        return Err(SyntaxError { line, problem: SyntaxProblem::Control { name, character: c } });
+    }
     let overrides = lexer.trailing_comment().is_some_and(|comment| is_override(&comment));
     Ok(Assignment { name, value: expand(&value.chars)?, line: key.line, overrides })
 }
@@ -148,31 +176,77 @@ pub fn is_override(comment: &str) -> bool {
         .is_some_and(|word| word.trim_end_matches([':', ',', ';']) == "override")
 }
 
-/// Writes `value` so that [`parse`] and Portage read the same from `NAME=` in front of it.
+/// Writes `value` so that [`parse`] and Portage read the same from `NAME=` in front of it, unless [`unread_reference`] finds one.
 pub fn quote(value: &[Piece]) -> String {
-    let mut out = String::from("\"");
+    let text = |piece: &Piece| match piece {
+        Piece::Text { text, .. } => text.clone(),
+        Piece::Reference { .. } => " ".to_owned(),
+    };
+    let is_source = value.iter().map(text).collect::<String>() == "source";
+    let mut out = String::from(if is_source { "\" " } else { "\"" });
+    let mut reader = Expansion::default();
     for piece in value {
         match piece {
             Piece::Text { text, .. } => {
                 for c in text.chars() {
                     match c {
                         '"' => out.push_str("\\\""),
+                        // Within apostrophes the quotes take one off, and the expansion none.
+                        '$' if reader.single => out.push('$'),
+                        '\\' if reader.single => out.push_str("\\\\"),
                         '$' => out.push_str("\\$"),
                         // Halved once by the quotes and once by the expansion.
                         '\\' => out.push_str("\\\\\\\\"),
                         c => out.push(c),
                     }
+                    reader.step(c);
                 }
             }
             Piece::Reference { name, .. } => {
                 out.push_str("${");
                 out.push_str(name);
                 out.push('}');
+                reader.backslash = false;
             }
         }
     }
     out.push('"');
     out
+}
+
+/// The first reference that could not be written so that Portage replaces it, and what it comes after.
+pub fn unread_reference(value: &[Piece]) -> Option<(usize, &'static str)> {
+    let mut reader = Expansion::default();
+    for (at, piece) in value.iter().enumerate() {
+        match piece {
+            Piece::Text { text, .. } => text.chars().for_each(|c| reader.step(c)),
+            Piece::Reference { .. } if reader.single => return Some((at, "an apostrophe")),
+            Piece::Reference { .. } if reader.backslash => return Some((at, "a backslash")),
+            Piece::Reference { .. } => {}
+        }
+    }
+    None
+}
+
+/// Where `varexpand` is while it reads a value that [`quote`] wrote.
+#[derive(Default)]
+struct Expansion {
+    /// Between apostrophes, where it expands nothing.
+    single: bool,
+    double: bool,
+    /// After a backslash of the value: quotes and dollar signs are taken as they are.
+    backslash: bool,
+}
+
+impl Expansion {
+    fn step(&mut self, c: char) {
+        match c {
+            '\'' if !self.backslash => self.single ^= !self.double,
+            '"' if !self.backslash => self.double ^= !self.single,
+            _ => {}
+        }
+        self.backslash = c == '\\' && !self.single;
+    }
 }
 
 type Char = (char, u32);
@@ -219,7 +293,7 @@ fn is_word(c: char) -> bool {
 }
 
 fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n')
+    matches!(c, ' ' | '\t' | '\n')
 }
 
 impl<'a> Lexer<'a> {
@@ -257,7 +331,7 @@ impl<'a> Lexer<'a> {
             End::Comment(text) => Some(text),
             End::Newline => None,
             End::SameLine => {
-                while self.pushed_back.is_empty() && self.input.peek().is_some_and(|c| matches!(c, ' ' | '\t' | '\r')) {
+                while self.pushed_back.is_empty() && self.input.peek().is_some_and(|c| matches!(c, ' ' | '\t')) {
                     self.input.next();
                 }
                 if self.pushed_back.is_empty() && self.input.peek() == Some(&'#') { Some(self.comment()) } else { None }
@@ -477,6 +551,7 @@ mod tests {
             ("source ../x.conf\nA=1", &["source ../x.conf", "A=1"]),
             ("A=\"x\"\r\nB=\"y\"\r\n", &["A=x", "B=y"]),
             ("A=\"x\" # override\r\n", &["A=x !"]),
+            ("A=\"x \\\r\n y\r\n z\"\rB=1", &["A=x  y  z", "B=1"]),
             ("# only a comment", &[]),
             ("A=$", &["A=$"]),
         ] {
@@ -514,7 +589,7 @@ mod tests {
             ("A=", 1, "`A=` has no value; an empty one is written `A=\"\"`"),
             ("1A=x", 1, "`1A` is no name of a variable"),
             ("A-B=x", 1, "`A-B` is no name of a variable"),
-            ("A=\"${B\"", 1, "the reference `${B` is never closed"),
+            ("A=\"${B\"", 1, "the reference `${B` is not closed by `}`, and Portage knows no other form than `${NAME}`"),
             (
                 "A=1\nM=\"-j$(nproc)\"",
                 2,
@@ -522,6 +597,8 @@ mod tests {
             ),
             ("A=x\\", 1, "the file ends after a backslash"),
             ("source\nA=1", 1, "`source` names no file"),
+            ("\nUSE=\"source\"", 2, "Portage takes the value `source` for the statement of that name; write `USE=\" source\"`"),
+            ("A=\"x\ny\u{7}\"", 2, "the value of `A` has the control character `\\u{7}`"),
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!((error.line, error.to_string().as_str()), (line, message), "{text:?}");
@@ -530,7 +607,10 @@ mod tests {
 
     #[test]
     fn quoting_is_undone_by_reading() {
-        for text in ["plain", "a \"b\" c", "$HOME", "back\\slash", "a\\", "\\$x", "tab\there"] {
+        let source = Piece::Text { text: "source".to_owned(), line: 1 };
+        assert_eq!(quote(&[source]), "\" source\"");
+        let hard = ["it's a\\b", "it's $x", "\\'", "\\\" '", "\"'\"", "'\"'", "\\\\'$x\\"];
+        for text in ["plain", "a \"b\" c", "$HOME", "back\\slash", "a\\", "\\$x", "tab\there"].into_iter().chain(hard) {
             // The other way round, Portage's "bug-for-bug" reading of `\\\\$` leaves no way to write a backslash before a reference.
             let value = vec![Piece::Reference { name: "X".to_owned(), line: 1 }, Piece::Text { text: text.to_owned(), line: 1 }];
             let written = format!("A={}", quote(&value));

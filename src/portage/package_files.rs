@@ -6,11 +6,11 @@
 //! ```
 //!
 //! Each may be a file or a directory of files (`portage/util/__init__.py`: `grabdict`, `grabfile_package`): a `#` at the beginning of
-//! a word begins a comment, and so does it after words.
+//! a word begins a comment, and so does it after words. `tests/portage` compares all this with Portage.
 
 use crate::portage::atom::{Atom, AtomError};
-use crate::portage::make_conf::is_override;
-use crate::portage::use_flags;
+use crate::portage::make_conf::{is_override, unix_newlines};
+use crate::portage::use_flags::{self, Switch};
 
 /// Which of the line files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +69,11 @@ impl LineFile {
         Self::ALL.into_iter().find(|file| file.file_name() == name)
     }
 
+    /// Whether the atoms of its lines may say `[flag]`.
+    fn takes_use_dependencies(self) -> bool {
+        !matches!(self, Self::Use | Self::AcceptKeywords | Self::Keywords)
+    }
+
     /// Whether lines are an atom alone.
     pub fn is_mask(self) -> bool {
         matches!(self, Self::Mask | Self::Unmask)
@@ -112,6 +117,18 @@ pub enum LineProblem {
     /// Words after the atom in a mask file.
     #[error("`{0}` is followed by `{1}`, but a line holds one atom here")]
     Words(String, String),
+    /// `a/b[flag]` where Portage does not look at it.
+    #[error("`{0}`: the atoms of `{1}` have no USE dependencies")]
+    UseDependencies(String, &'static str),
+    /// `=a/b-1-2` in `package.license`.
+    #[error("`{0}`: the atoms of `{1}` have no number of a build")]
+    BuildId(String, &'static str),
+    /// `+flag`, `a,b` and the like.
+    #[error("`{0}` is no USE flag")]
+    Flag(String),
+    /// What cannot be seen.
+    #[error("the line has the control character `{}`", .0.escape_default())]
+    Control(char),
     /// `-atom` where nothing can be taken back.
     #[error("`-{0}`: only `package.mask` and `package.unmask` may take an atom back")]
     Negated(String),
@@ -120,7 +137,7 @@ pub enum LineProblem {
 /// Reads all lines, and all mistakes.
 pub fn parse(kind: LineFile, text: &str) -> (Vec<Line>, Vec<LineError>) {
     let (mut lines, mut errors) = (Vec::new(), Vec::new());
-    for (number, raw) in (1..).zip(text.lines()) {
+    for (number, raw) in (1..).zip(unix_newlines(text).lines()) {
         match parse_line(kind, raw, number) {
             Ok(line) => lines.extend(line),
             Err(problem) => errors.push(LineError { line: number, problem }),
@@ -131,25 +148,39 @@ pub fn parse(kind: LineFile, text: &str) -> (Vec<Line>, Vec<LineError>) {
 
 fn parse_line(kind: LineFile, raw: &str, line: u32) -> Result<Option<Line>, LineProblem> {
     let (content, comment) = split_comment(raw);
+    if let Some(c) = content.chars().find(|c| c.is_control() && !c.is_whitespace()) {
+        return Err(LineProblem::Control(c));
+    }
     let mut words = content.split_whitespace();
     let Some(first) = words.next() else { return Ok(None) };
-    let (negated, atom) = match first.strip_prefix('-') {
+    let (negated, text) = match first.strip_prefix('-') {
         Some(atom) => (true, atom),
         None => (false, first),
     };
-    let atom: Atom = atom.parse()?;
-    let words: Vec<&str> = words.collect();
+    let atom: Atom = text.parse()?;
+    let text = || text.to_owned();
     if negated && !kind.is_mask() {
-        return Err(LineProblem::Negated(atom.to_string()));
+        return Err(LineProblem::Negated(text()));
     }
+    if !atom.use_dependencies.is_empty() && !kind.takes_use_dependencies() {
+        return Err(LineProblem::UseDependencies(text(), kind.file_name()));
+    }
+    if atom.build_id.is_some() && kind == LineFile::License {
+        return Err(LineProblem::BuildId(text(), kind.file_name()));
+    }
+    let words: Vec<String> = if kind == LineFile::Use { use_flags::written_out(words) } else { words.map(str::to_owned).collect() };
     if kind.is_mask() {
         if let Some(word) = words.first() {
-            return Err(LineProblem::Words(atom.to_string(), (*word).to_owned()));
+            return Err(LineProblem::Words(text(), word.clone()));
         }
     } else if words.is_empty() && !matches!(kind, LineFile::AcceptKeywords | LineFile::Keywords) {
-        return Err(LineProblem::NoWords(atom.to_string()));
+        return Err(LineProblem::NoWords(text()));
     }
-    let words = if kind == LineFile::Use { use_flags::written_out(words) } else { words.into_iter().map(str::to_owned).collect() };
+    if kind == LineFile::Use
+        && let Some(word) = words.iter().find(|word| !Switch::parse(word).is_flag())
+    {
+        return Err(LineProblem::Flag(word.clone()));
+    }
     Ok(Some(Line { atom, negated, words, overrides: comment.is_some_and(is_override), line }))
 }
 
@@ -173,13 +204,13 @@ mod tests {
     fn reads_lines_of_each_kind() {
         let (lines, errors) = parse(
             LineFile::Use,
-            "# comment\n\n*/* X -gtk VIDEO_CARDS: amdgpu -nouveau # override\r\n  >=a/b-1:0::gentoo foo#bar\t# no\n",
+            "# comment\n\n*/* X -gtk VIDEO_CARDS: amdgpu -nouveau # override\r\n  >=a/b-1:0::gentoo foo@bar\t# no\n",
         );
         assert!(errors.is_empty(), "{errors:?}");
         assert_eq!(lines[0].words, ["X", "-gtk", "video_cards_amdgpu", "-video_cards_nouveau"]);
         assert!(lines[0].overrides && !lines[1].overrides);
         assert_eq!((lines[0].line, lines[1].line), (3, 4));
-        assert_eq!(lines[1].words, ["foo#bar"]);
+        assert_eq!(lines[1].words, ["foo@bar"]);
 
         let (lines, errors) = parse(LineFile::Mask, "a/b\n-c/d\n");
         assert!(errors.is_empty());
@@ -202,7 +233,16 @@ mod tests {
                 "3: `-a/b`: only `package.mask` and `package.unmask` may take an atom back",
             ]
         );
-        let (_, errors) = parse(LineFile::Unmask, "a/b c/d\n");
-        assert_eq!(errors[0].to_string(), "`a/b` is followed by `c/d`, but a line holds one atom here");
+        for (kind, line, message) in [
+            (LineFile::Unmask, "a/b c/d", "`a/b` is followed by `c/d`, but a line holds one atom here"),
+            (LineFile::Use, "a/b VIDEO_CARDS:", "`a/b` is followed by nothing"),
+            (LineFile::Use, "a/b +x", "`+x` is no USE flag"),
+            (LineFile::Use, "a/b x \\", "`\\` is no USE flag"),
+            (LineFile::Use, "a/b[x] y", "`a/b[x]`: the atoms of `package.use` have no USE dependencies"),
+            (LineFile::License, "=a/b-1-2 MIT", "`=a/b-1-2`: the atoms of `package.license` have no number of a build"),
+            (LineFile::Env, "a/b x\u{1b}[0m", "the line has the control character `\\u{1b}`"),
+        ] {
+            assert_eq!(parse(kind, line).1[0].to_string(), message);
+        }
     }
 }

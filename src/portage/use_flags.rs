@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::portage::atom::is_flag;
+
 /// One entry of a list of switches.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Switch {
@@ -13,19 +15,28 @@ pub enum Switch {
     On(String),
     /// `-foo`
     Off(String),
-    /// `-*`, or `-video_cards_*` for the flags with that prefix
+    /// `-*`, or `-video_cards_*` for the flags with that prefix, which ends in `_`
     Clear(String),
 }
 
 impl Switch {
-    /// Reads one word.
+    /// Reads one word. `-~*` and `-**` are keywords to switch off; they clear nothing.
     pub fn parse(word: &str) -> Self {
         match word.strip_prefix('-') {
             Some(name) => match name.strip_suffix('*') {
-                Some(prefix) => Self::Clear(prefix.to_owned()),
-                None => Self::Off(name.to_owned()),
+                Some(prefix) if prefix.is_empty() || prefix.ends_with('_') => Self::Clear(prefix.to_owned()),
+                _ => Self::Off(name.to_owned()),
             },
             None => Self::On(word.to_owned()),
+        }
+    }
+
+    /// Whether it is one that `USE` may have: a flag, or `linguas_*` for all flags with that prefix.
+    pub fn is_flag(&self) -> bool {
+        match self {
+            Self::On(name) => is_flag(name.strip_suffix("_*").unwrap_or(name)),
+            Self::Off(name) => is_flag(name),
+            Self::Clear(prefix) => prefix.is_empty() || is_flag(prefix),
         }
     }
 
@@ -57,7 +68,7 @@ pub enum Kind {
 }
 
 /// `INCREMENTALS` and the `ACCEPT_*` lists.
-const INCREMENTAL: [&str; 15] = [
+pub const INCREMENTAL: [&str; 15] = [
     "ACCEPT_KEYWORDS",
     "ACCEPT_LICENSE",
     "ACCEPT_PROPERTIES",
@@ -75,20 +86,25 @@ const INCREMENTAL: [&str; 15] = [
     "USE_EXPAND_UNPREFIXED",
 ];
 
-/// Members of `USE_EXPAND` that hold several values. Those with one (`*_SINGLE_TARGET`, `ELIBC`, `CURL_SSL`, …) are left out: the last wins.
-const MULTI_VALUED: [&str; 45] = [
+/// Members of `USE_EXPAND` that hold several values, now or once.
+const MULTI_VALUED: [&str; 52] = [
     "ABI_MIPS",
+    "ABI_PPC",
     "ABI_S390",
     "ABI_X86",
     "ALSA_CARDS",
     "AMDGPU_TARGETS",
     "APACHE2_MODULES",
+    "CALLIGRA_EXPERIMENTAL_FEATURES",
     "CALLIGRA_FEATURES",
     "CAMERAS",
     "COLLECTD_PLUGINS",
     "CPU_FLAGS_ARM",
+    "CPU_FLAGS_LOONG",
     "CPU_FLAGS_PPC",
+    "CPU_FLAGS_RISCV",
     "CPU_FLAGS_X86",
+    "ENLIGHTENMENT_MODULES",
     "FFTOOLS",
     "GPSD_PROTOCOLS",
     "GRUB_PLATFORMS",
@@ -98,9 +114,11 @@ const MULTI_VALUED: [&str; 45] = [
     "LCD_DEVICES",
     "LIBREOFFICE_EXTENSIONS",
     "LINGUAS",
+    "LIRC_DEVICES",
     "LLVM_TARGETS",
     "LUA_TARGETS",
     "MONKEYD_PLUGINS",
+    "NETBEANS_MODULES",
     "NGINX_MODULES_HTTP",
     "NGINX_MODULES_MAIL",
     "NGINX_MODULES_STREAM",
@@ -119,18 +137,29 @@ const MULTI_VALUED: [&str; 45] = [
     "SANE_BACKENDS",
     "UWSGI_PLUGINS",
     "VIDEO_CARDS",
+    "VOICEMAIL_STORAGE",
     "XFCE_PLUGINS",
     "XTABLES_ADDONS",
-    "NETBEANS_MODULES",
 ];
+
+/// Members of `USE_EXPAND` with one value at a time: what their flags choose excludes each other.
+const SINGLE_VALUED: [&str; 9] =
+    ["ADA_TARGET", "APACHE2_MPMS", "ARCH", "CURL_QUIC", "CURL_SSL", "ELIBC", "KERNEL", "OFFICE_IMPLEMENTATION", "USERLAND"];
+
+/// Whether the variable is one of `USE_EXPAND` with one value at a time, by name or by the ending that these have.
+pub fn is_single_valued(name: &str) -> bool {
+    SINGLE_VALUED.contains(&name) || name.ends_with("_SINGLE_TARGET") || name.ends_with("_SLOT")
+}
+
+/// Whether the variable is one of `USE_EXPAND` with several values. In `make.conf` it replaces that of the Portage profile, and knows
+/// no `-` (`portage/package/ebuild/config.py`, `regenerate`).
+pub fn is_use_expand(name: &str) -> bool {
+    MULTI_VALUED.contains(&name) || name.starts_with("CPU_FLAGS_")
+}
 
 /// How values of the variable `name` come together.
 pub fn kind(name: &str) -> Kind {
-    if INCREMENTAL.contains(&name) || MULTI_VALUED.contains(&name) || name.starts_with("CPU_FLAGS_") {
-        Kind::Switches
-    } else {
-        Kind::Single
-    }
+    if INCREMENTAL.contains(&name) || is_use_expand(name) { Kind::Switches } else { Kind::Single }
 }
 
 /// The words of a `package.use` line after the atom, with `VIDEO_CARDS: amdgpu -nouveau` written out as `video_cards_amdgpu
@@ -159,8 +188,26 @@ mod tests {
         for name in ["USE", "FEATURES", "ACCEPT_LICENSE", "VIDEO_CARDS", "CPU_FLAGS_ARM", "PYTHON_TARGETS", "L10N"] {
             assert_eq!(kind(name), Kind::Switches, "{name}");
         }
+        assert!(!MULTI_VALUED.iter().any(|name| is_single_valued(name)));
         for name in ["CFLAGS", "PYTHON_SINGLE_TARGET", "ELIBC", "MAKEOPTS", "GENTOO_MIRRORS", "EMERGE_DEFAULT_OPTS"] {
             assert_eq!(kind(name), Kind::Single, "{name}");
+        }
+    }
+
+    #[test]
+    fn tells_what_clears_from_what_only_looks_so() {
+        for (word, clears, flag) in [
+            ("-*", true, true),
+            ("-video_cards_*", true, true),
+            ("-**", false, false),
+            ("-~*", false, false),
+            ("linguas_*", false, true),
+            ("+x", false, false),
+            ("-x*", false, false),
+        ] {
+            let switch = Switch::parse(word);
+            assert_eq!((matches!(switch, Switch::Clear(_)), switch.is_flag()), (clears, flag), "{word}");
+            assert_eq!(switch.to_string(), word);
         }
     }
 

@@ -25,6 +25,7 @@ mod failures;
 mod freshroot;
 mod interruption;
 mod main_job;
+mod portage;
 mod refusals;
 mod terminal;
 mod unpacked;

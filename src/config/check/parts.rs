@@ -105,7 +105,7 @@ impl MissingEnv {
     /// Looks through the fragments of one definition, which only together can lack something.
     pub(super) fn look(&mut self, definition: &str, merge: &Merge) {
         let env: Vec<&str> = merge.copied.keys().filter_map(|path| path.strip_prefix("env").ok()?.to_str()).collect();
-        let entries = merge.lines.get(&LineFile::Env).into_iter().flatten().flat_map(|line| &line.switches.0);
+        let entries = merge.lines.get(&LineFile::Env).into_iter().flatten().flat_map(|line| &line.switches.entries);
         for entry in entries.filter(|entry| !env.contains(&entry.switch.name())) {
             let name = entry.switch.name();
             let hint = match (names::nearest(name, env.iter().copied()), env.is_empty()) {
