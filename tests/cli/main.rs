@@ -9,6 +9,7 @@ mod config_check;
 mod config_queries;
 mod documents;
 mod errors;
+mod examples;
 mod generated;
 mod help;
 mod init;
