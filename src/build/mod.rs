@@ -13,6 +13,7 @@
 mod artifact;
 mod bootstrap;
 mod configured;
+mod consult;
 mod definition;
 mod engine;
 mod error;

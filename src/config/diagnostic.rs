@@ -167,6 +167,10 @@ impl<'a> Findings<'a> {
         self.push(Severity::Note, place, message.into(), None);
     }
 
+    pub(crate) fn note_with_hint(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Severity::Note, place, message.into(), Some(hint.into()));
+    }
+
     /// Everything found, sorted.
     pub(crate) fn into_all(self) -> Vec<Diagnostic> {
         let mut all = self.all;

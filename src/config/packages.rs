@@ -135,11 +135,14 @@ impl Resolver {
         }
         if !PORTAGE_SETS.contains(&name) {
             let known = names::list(findings.root(), "package.sets", Shape::File);
-            findings.warning(
-                &entry.place(),
-                format!("the set `@{name}` is left to Portage, which does not define it by itself"),
-                names::alternatives("package.sets", name, &known),
-            );
+            let message = format!("the set `@{name}` is left to Portage, which does not define it by itself");
+            let hint = names::alternatives("package.sets", name, &known);
+            // A repository may define it, unless it is a slip of the pen.
+            if names::nearest(name, known.iter().map(String::as_str)).is_some() {
+                findings.warning(&entry.place(), message, hint);
+            } else {
+                findings.note_with_hint(&entry.place(), message, hint);
+            }
         }
         self.push(entry.with(Package::Set(name.to_owned())));
     }

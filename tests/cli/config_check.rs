@@ -140,6 +140,14 @@ fn one_stage_and_one_that_is_not_there() {
 }
 
 #[test]
+fn portage_is_not_asked_where_no_profile_is_bootstrapped() {
+    let home = Home::with_config(&[("stage3.defines/base/packages", "app-misc/hello\n")]);
+    assert_transcript!(home.transcripts(&["config check", "config check base --json", "config check --strict --format github"]));
+    // Nothing was made for it.
+    assert!(!home.path().join(".local").exists());
+}
+
+#[test]
 fn the_shipped_directory_has_nothing_wrong() {
     assert_transcript!(Home::with_shipped_config().transcript("config check --no-portage --strict"));
 }

@@ -84,6 +84,16 @@ impl Failure {
         self
     }
 
+    /// Whether it is of this kind.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
+    /// What could not be done, in one line.
+    pub(crate) fn first_words(&self) -> String {
+        self.causes().into_iter().next().unwrap_or_default()
+    }
+
     /// Says first what could not be done.
     pub(crate) fn about(mut self, what: impl Into<String>) -> Self {
         self.about = Some(what.into());

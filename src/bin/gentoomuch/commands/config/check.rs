@@ -4,20 +4,23 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::config::{Diagnostic, Diagnostics, Severity};
+use gentoomuch::config::{ConfigDir, Diagnostic, Diagnostics, Severity};
 use gentoomuch::stage3::keys::{GENTOO, KeysError, TrustedKeys};
 
 use super::super::Outcome;
 use super::findings::{self, Report};
 use crate::context::Context;
-use crate::report::Kind;
-use crate::shop::host_arch;
+use crate::report::{Failure, Kind};
+use crate::shop::{Shop, host_arch};
 use crate::table;
 
 /// Say everything that is wrong with the configuration directory
 ///
 /// All of it is read, also what no stage uses, and everything is said in one run, sorted by file and line: errors, then warnings, then
 /// notes. Names limit it to those stages and what they use. The exit code is 3 when an error is among it.
+///
+/// Where a profile is bootstrapped, Portage is asked in throw-away sessions, too, whether there are such packages, flags, licences,
+/// keywords and sets, and whether packages to install are masked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch config check
@@ -41,6 +44,9 @@ pub(crate) struct Args {
     format: Format,
 }
 
+/// As the library says it of a store without profiles.
+const NOT_BOOTSTRAPPED: &str = "`gentoomuch bootstrap PROFILE STAGE3` makes one; `--no-portage` leaves the question out";
+
 /// Form of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -52,13 +58,16 @@ enum Format {
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let config = context.config()?;
-    let all = if args.names.is_empty() {
+    let mut all = if args.names.is_empty() {
         let mut all = config.check(host_arch());
         all.extend(TrustedKeys::load(&context.places.keys(), GENTOO).err().map(|error| of_keys(&error)));
         all
     } else {
         config.check_stages(&args.names, host_arch())?
     };
+    if !args.no_portage {
+        all.extend(ask_portage(args, context, &config)?);
+    }
     let all = Diagnostics::from(all);
     let report = Report::new(config.root(), all.as_slice());
     context.progress.clear();
@@ -72,6 +81,29 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     }
     let counts = report.errors > 0 || (args.strict && report.warnings > 0);
     Ok(if counts { ExitCode::from(Kind::Config.code()) } else { ExitCode::SUCCESS })
+}
+
+/// What Portage has to say, or why it was not asked.
+fn ask_portage(args: &Args, context: &Context, config: &ConfigDir) -> Result<Vec<Diagnostic>, Failure> {
+    let note = |why: String, hint: &str| {
+        let (file, message) =
+            (config.root().to_owned(), format!("Portage was not asked whether it knows what is named here: {why}"));
+        vec![Diagnostic { file, line: 0, severity: Severity::Note, message, hint: Some(hint.to_owned()) }]
+    };
+    // A checkout on a machine that builds nothing needs neither a store nor a sandbox.
+    if !context.places.store().exists() {
+        return Ok(note("no profile is bootstrapped".to_owned(), NOT_BOOTSTRAPPED));
+    }
+    let shop = match Shop::open(context) {
+        Err(failure) if failure.is(Kind::Host) => {
+            return Ok(note(
+                failure.first_words(),
+                "`gentoomuch doctor` checks everything; `--no-portage` leaves the question out",
+            ));
+        }
+        other => other?,
+    };
+    Ok(shop.engine(None).consult(config, &args.names)?)
 }
 
 /// What is wrong with `keys/`, which only those read who verify.

@@ -23,7 +23,7 @@ pub(crate) struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     severity: Severity,
-    /// Relative to the configuration directory.
+    /// Relative to the configuration directory; `.` for all of it.
     file: PathBuf,
     /// From 1; none for the file as a whole.
     line: Option<u32>,
@@ -37,7 +37,7 @@ impl Report {
         let of = |severity: Severity| {
             all.iter().filter(move |diagnostic| diagnostic.severity == severity).map(move |diagnostic| Finding {
                 severity,
-                file: diagnostic.file.strip_prefix(directory).unwrap_or(&diagnostic.file).to_owned(),
+                file: relative(&diagnostic.file, directory),
                 line: (diagnostic.line > 0).then_some(diagnostic.line),
                 message: diagnostic.message.clone(),
                 hint: diagnostic.hint.clone(),
@@ -52,6 +52,10 @@ impl Report {
         let words = [(self.errors, "error"), (self.warnings, "warning"), (self.notes, "note")];
         words.map(|(number, what)| count(number as u64, what)).join(", ")
     }
+}
+
+fn relative(file: &Path, directory: &Path) -> PathBuf {
+    if file == directory { PathBuf::from(".") } else { file.strip_prefix(directory).unwrap_or(file).to_owned() }
 }
 
 fn label(severity: Severity) -> (&'static str, &'static str) {
@@ -72,7 +76,8 @@ pub(crate) fn text(report: &Report, cwd: &Path, color: bool) -> String {
             out.push('\n');
         }
         before = Some(finding.severity);
-        let path = report.directory.join(&finding.file);
+        // Without the `.` that stands for the directory itself.
+        let path: PathBuf = report.directory.join(&finding.file).components().collect();
         let path = path.strip_prefix(cwd).ok().filter(|path| !path.as_os_str().is_empty()).unwrap_or(&path);
         let (word, code) = label(finding.severity);
         let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
@@ -96,7 +101,7 @@ pub(crate) fn github(report: &Report) -> String {
     let top = top_of_work_tree(&report.directory);
     let mut out = String::new();
     for finding in &report.findings {
-        let file = top.join(&finding.file);
+        let file: PathBuf = top.join(&finding.file).components().collect();
         let command = match finding.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
@@ -106,8 +111,13 @@ pub(crate) fn github(report: &Report) -> String {
         let hint = finding.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         let _ = writeln!(
             out,
-            "::{command} file={}{line}::{}",
-            escaped_property(&file.display().to_string()),
+            "::{command}{}{line}::{}",
+            // What is about the whole directory has no file to be shown at.
+            if finding.file == Path::new(".") {
+                String::new()
+            } else {
+                format!(" file={}", escaped_property(&file.display().to_string()))
+            },
             escaped(&format!("{}{hint}", finding.message))
         );
     }

@@ -1,0 +1,290 @@
+# Purpose: says what Portage does not know of the things that a configuration names: packages, flags, licences, keywords, sets.
+# When:    in a throw-away session in which the configuration of a stage is in place.
+# Inputs:  argv[1], a JSON file {"questions": [{"kind": …, …}, …]}.
+# Output:  a line "@gentoomuch {JSON}" for each question with a problem, then "@gentoomuch-done COUNT" with the number of questions.
+
+import difflib
+import json
+import os
+import sys
+
+import portage
+from portage.dep import Atom, extended_cp_match, match_from_list
+from portage.exception import PortageException
+
+settings = portage.settings
+root = settings["EROOT"] if settings["EROOT"] in portage.db else portage.root
+ports = portage.db[root]["porttree"].dbapi
+installed = portage.db[root]["vartree"].dbapi
+trees = list(ports.porttrees)
+
+
+def lines_of(*path):
+    """The lines of a file of each tree, without comments and blank lines."""
+    for tree in trees:
+        try:
+            with open(os.path.join(tree, *path), encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    line = line.strip()
+                    if line and not line.startswith("#"):
+                        yield line
+        except OSError:
+            pass
+
+
+class Once:
+    """What takes a while to find out, and is asked for only where something is in doubt."""
+
+    def __init__(self, find):
+        self.find, self.found = find, None
+
+    def __call__(self):
+        if self.found is None:
+            self.found = self.find()
+        return self.found
+
+
+def find_described():
+    flags = {line.split(" - ")[0].strip() for line in lines_of("profiles", "use.desc")}
+    for line in lines_of("profiles", "use.local.desc"):
+        flags.add(line.split(" - ")[0].strip().rpartition(":")[2])
+    for tree in trees:
+        try:
+            names = os.listdir(os.path.join(tree, "profiles", "desc"))
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(".desc"):
+                for line in lines_of("profiles", "desc", name):
+                    flags.add(name[: -len(".desc")].lower() + "_" + line.split(" - ")[0].strip())
+    return flags
+
+
+def find_implicit():
+    flags = set(settings.get("IUSE_IMPLICIT", "").split())
+    unprefixed = settings.get("USE_EXPAND_UNPREFIXED", "").split()
+    for variable in settings.get("USE_EXPAND_IMPLICIT", "").split():
+        prefix = "" if variable in unprefixed else variable.lower() + "_"
+        flags.update(prefix + value for value in settings.get("USE_EXPAND_VALUES_" + variable, "").split())
+    flags.update(arches())
+    return flags
+
+
+def find_all_iuse():
+    flags = set()
+    for cp in ports.cp_all():
+        for cpv in ports.cp_list(cp):
+            flags |= iuse(ports, cpv)
+    return flags
+
+
+def iuse(dbapi, cpv):
+    try:
+        return {flag.lstrip("+-") for flag in dbapi.aux_get(cpv, ["IUSE"])[0].split()}
+    except KeyError:
+        # An ebuild that cannot be read is the tree's mistake.
+        return set()
+
+
+def find_licences():
+    names = set()
+    for tree in trees:
+        try:
+            names.update(os.listdir(os.path.join(tree, "licenses")))
+        except OSError:
+            pass
+    return names
+
+
+def find_groups():
+    groups = {line.split()[0] for line in lines_of("profiles", "license_groups")}
+    try:
+        with open(os.path.join(settings["PORTAGE_CONFIGROOT"], "etc/portage/license_groups"), encoding="utf-8") as file:
+            groups.update(line.split()[0] for line in file if line.split() and not line.startswith("#"))
+    except OSError:
+        pass
+    return groups
+
+
+def find_sets():
+    from portage._sets import load_default_config
+
+    return set(load_default_config(settings, portage.db[root]).getSets())
+
+
+arches = Once(lambda: set(lines_of("profiles", "arch.list")))
+described = Once(find_described)
+implicit = Once(find_implicit)
+all_iuse = Once(find_all_iuse)
+licences = Once(find_licences)
+groups = Once(find_groups)
+sets = Once(find_sets)
+expand = Once(lambda: set(settings.get("USE_EXPAND", "").split()))
+names = Once(lambda: sorted(ports.cp_all()))
+
+
+def near(name, known):
+    return difflib.get_close_matches(name, sorted(known), 3, 0.7)
+
+
+def is_known_flag(flag):
+    return flag in described() or flag in implicit() or flag in all_iuse()
+
+
+def near_package(cp):
+    category, _, package = cp.partition("/")
+    packages = {}
+    for other in names():
+        packages.setdefault(other.partition("/")[2], []).append(other)
+    close = [package] if package in packages else difflib.get_close_matches(package, sorted(packages), 3, 0.75)
+    found = [other for name in close for other in packages[name]]
+    return sorted(found, key=lambda other: other.partition("/")[0] != category)[:3]
+
+
+def matches(dbapi, atom):
+    if not atom.extended_syntax:
+        return dbapi.xmatch("match-all", atom) if dbapi is ports else dbapi.match(atom)
+    found = []
+    for cp in dbapi.cp_all():
+        if extended_cp_match(atom.cp, cp):
+            found.extend(dbapi.cp_list(cp))
+    return match_from_list(atom, found) if atom.operator or atom.slot or atom.repo else found
+
+
+def missing(question, atom):
+    """Why no version matches; None if one does."""
+    if atom.repo and atom.repo not in settings.repositories.prepos:
+        known = sorted(settings.repositories.prepos_order)
+        return {"problem": "no-repository", "near": near(atom.repo, known), "details": known}
+    if matches(ports, atom) or matches(installed, atom) or is_provided(atom):
+        return None
+    versions = [] if atom.extended_syntax else ports.cp_list(atom.cp)
+    if not versions:
+        return {"problem": "no-package", "near": [] if atom.extended_syntax else near_package(atom.cp)}
+    if question.get("future") and (atom.operator or "").startswith(">"):
+        # Masked before it is there.
+        return None
+    shown = []
+    for cpv in versions[-8:]:
+        slot, repo = ports.aux_get(cpv, ["SLOT", "repository"], myrepo=getattr(cpv, "repo", None))
+        shown.append(cpv.version + (":" + slot if atom.slot else "") + ("::" + repo if atom.repo else ""))
+    return {"problem": "no-version", "details": shown}
+
+
+def is_provided(atom):
+    return bool(match_from_list(atom, settings.pprovideddict.get(atom.cp, [])))
+
+
+def parsed(text):
+    return Atom(text, allow_wildcard=True, allow_repo=True)
+
+
+def ask_atom(question):
+    return missing(question, parsed(question["atom"]))
+
+
+def ask_target(question):
+    atom = parsed(question["atom"])
+    problem = missing(question, atom)
+    if problem or ports.xmatch("bestmatch-visible", atom):
+        return problem
+    found = ports.xmatch("match-all", atom)
+    if not found:
+        # Installed, and gone from the tree.
+        return None
+    best = found[-1]
+    reasons = portage.getmaskingstatus(best, settings=settings, portdb=ports, myrepo=getattr(best, "repo", None))
+    return {"problem": "masked", "details": [str(best)] + reasons} if reasons else None
+
+
+def ask_flag(question):
+    atom, flag = parsed(question["atom"]), question["flag"]
+    if flag in implicit():
+        return None
+    if atom.extended_syntax and atom.cp == "*/*" and is_known_flag(flag):
+        return None
+    known = set()
+    for dbapi in (ports, installed):
+        for cpv in matches(dbapi, atom):
+            known |= iuse(dbapi, cpv)
+            if flag in known:
+                return None
+    if not matches(ports, atom):
+        # An answer to another question.
+        return None
+    return {"problem": "no-flag", "near": near(flag, known), "details": [] if atom.extended_syntax else sorted(known)}
+
+
+def ask_global_flag(question):
+    flag = question["flag"]
+    return None if is_known_flag(flag) else {"problem": "unknown-flag", "near": near(flag, described() | all_iuse())}
+
+
+def ask_value(question):
+    variable, value = question["variable"], question["value"]
+    unprefixed = settings.get("USE_EXPAND_UNPREFIXED", "").split()
+    if variable not in expand() or variable in unprefixed or variable == "LINGUAS":
+        return None
+    prefix = variable.lower() + "_"
+    if is_known_flag(prefix + value):
+        return None
+    known = {flag[len(prefix) :] for flag in described() | all_iuse() if flag.startswith(prefix)}
+    return {"problem": "unknown-value", "near": near(value, known)}
+
+
+def ask_licence(question):
+    name = question["name"]
+    if name == "*" or name in licences() or (name.startswith("@") and name[1:] in groups()):
+        return None
+    if name.startswith("@"):
+        return {"problem": "no-licence", "near": ["@" + group for group in near(name[1:], groups())]}
+    return {"problem": "no-licence", "near": near(name, licences())}
+
+
+def ask_keyword(question):
+    name = question["name"]
+    if name in ("*", "**", "~*") or name.lstrip("~") in arches():
+        return None
+    return {"problem": "no-keyword", "near": near(name, arches() | {"~" + arch for arch in arches()})}
+
+
+def ask_feature(question):
+    known = portage.const.SUPPORTED_FEATURES
+    return None if question["name"] in known else {"problem": "no-feature", "near": near(question["name"], known)}
+
+
+def ask_set(question):
+    name = question["name"]
+    return None if name in sets() else {"problem": "no-set", "near": near(name, sets())}
+
+
+ASK = {
+    "atom": ask_atom,
+    "target": ask_target,
+    "flag": ask_flag,
+    "global-flag": ask_global_flag,
+    "value": ask_value,
+    "licence": ask_licence,
+    "keyword": ask_keyword,
+    "feature": ask_feature,
+    "set": ask_set,
+}
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        questions = json.load(file)["questions"]
+    for number, question in enumerate(questions):
+        try:
+            answer = ASK[question["kind"]](question)
+        except PortageException as error:
+            answer = {"problem": "refused", "details": [str(error)]}
+        if answer:
+            # A line must not get longer than what is read of one.
+            for field in ("near", "details"):
+                answer[field] = [text[:100] for text in answer.get(field, [])[:8]]
+            print("@gentoomuch " + json.dumps({"question": number, **answer}), flush=True)
+    print("@gentoomuch-done", len(questions), flush=True)
+
+
+main()

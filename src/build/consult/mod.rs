@@ -1,0 +1,221 @@
+//! Asks Portage itself whether it knows what a configuration names: packages, flags, licences, keywords, sets, Portage profiles.
+//!
+//! ```text
+//! questions.rs    (question, lines that raise it) … ── JSON ──▶ consult.py, in a throw-away session with the configuration in place
+//! answers.rs      problems at file and line         ◀── lines ──
+//! ```
+//!
+//! There is one session for each profile and stage3 definition, whatever number of stage4s share them. Nothing of it stays.
+
+mod answers;
+mod questions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use self::answers::AnswerError;
+use self::questions::Questions;
+use super::configured::Configured;
+use super::engine::Engine;
+use super::error::{Error, Result};
+use super::session::HOOKS_DIR;
+use super::work::write_public;
+use crate::config::{self, ConfigDir, Diagnostic, Place, Severity, Stage, Stage4Definition};
+
+const SCRIPT: &str = include_str!("consult.py");
+const SCRIPT_NAME: &str = "consult.py";
+const REQUEST_NAME: &str = "consult.json";
+const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
+
+/// What is asked together.
+struct Group {
+    stage: Stage,
+    stage4s: Vec<Stage4Definition>,
+}
+
+impl Engine<'_> {
+    /// Everything that Portage does not know of what the stages `names` (all, if none is given) name, sorted by file and line; where it
+    /// could not be asked, a note says why.
+    ///
+    /// Stages with errors of their own are left out: [`ConfigDir::check`] finds those.
+    ///
+    /// # Errors
+    ///
+    /// A store or a sandbox that fails, a name that no stage has, and Ctrl-C. That a question could not be put is no error.
+    pub fn consult(&self, config: &ConfigDir, names: &[String]) -> Result<Vec<Diagnostic>> {
+        let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
+        if self.profiles()?.is_empty() {
+            said.note(
+                &Place::whole(Path::new("")),
+                "Portage was not asked whether it knows what is named here: no profile is bootstrapped",
+                Some("`gentoomuch bootstrap PROFILE STAGE3` makes one; `--no-portage` leaves the question out".to_owned()),
+            );
+            return Ok(said.findings);
+        }
+        for ((profile, _), group) in self.groups(config, names, &mut said)? {
+            self.consult_group(config, &profile, &group, &mut said)?;
+        }
+        said.findings.sort();
+        said.findings.dedup();
+        Ok(said.findings)
+    }
+
+    /// Which stages are asked about together, by profile and stage3 definition.
+    fn groups(&self, config: &ConfigDir, names: &[String], said: &mut Said) -> Result<BTreeMap<(String, String), Group>> {
+        let profiles = self.profiles()?;
+        let default = self.default_profile()?.or_else(|| (profiles.len() == 1).then(|| profiles[0].clone()));
+        let all = config.stage_names();
+        let (mut groups, mut alone) = (BTreeMap::<(String, String), Group>::new(), Vec::new());
+        for name in if names.is_empty() { &all } else { names } {
+            let stage = match config.stage(name).and_then(|stage| config.portage_dir(&stage.stage3).map(|_| stage)) {
+                Ok(stage) => stage,
+                Err(config::Error::Invalid(_)) => {
+                    said.left_out(name, config);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let Some(stage4) = stage.stage4.clone() else {
+                alone.push(stage);
+                continue;
+            };
+            let profile = stage4.profile.clone();
+            if profiles.contains(&profile.value) {
+                let key = (profile.value, stage.stage3.name.clone());
+                let group =
+                    groups.entry(key).or_insert_with(|| Group { stage: Stage { stage4: None, ..stage }, stage4s: Vec::new() });
+                group.stage4s.push(stage4);
+            } else {
+                said.note(
+                    &profile.place(),
+                    format!("Portage was not asked about it: profile `{}` is not bootstrapped", profile.value),
+                    Some(format!("`gentoomuch bootstrap {} STAGE3` makes it; there are: {}", profile.value, profiles.join(", "))),
+                );
+            }
+        }
+        let asked: BTreeSet<String> = groups.keys().map(|(_, definition)| definition.clone()).collect();
+        for stage in alone.into_iter().filter(|stage| !asked.contains(&stage.stage3.name)) {
+            let name = stage.stage3.name.clone();
+            match &default {
+                Some(profile) if profiles.contains(profile) => {
+                    groups.insert((profile.clone(), name), Group { stage, stage4s: Vec::new() });
+                }
+                _ => said.note(
+                    &Place::whole(&Path::new("stage3.defines").join(name)),
+                    "Portage was not asked about it: no stage4 names it, and no profile is set",
+                    Some("`gentoomuch profile set PROFILE` says with which profile to ask".to_owned()),
+                ),
+            }
+        }
+        Ok(groups)
+    }
+
+    fn consult_group(&self, config: &ConfigDir, profile: &str, group: &Group, said: &mut Said) -> Result<()> {
+        let definition = &group.stage.stage3.name;
+        self.step(&format!("asking Portage about {definition} on {profile}"));
+        let mut questions = Questions::default();
+        questions.of_packages(&group.stage.stage3.packages);
+        questions.of_atoms(&group.stage.stage3.network.atoms);
+        for stage4 in &group.stage4s {
+            questions.of_packages(&stage4.packages);
+            questions.of_atoms(&stage4.network.atoms);
+        }
+        let outcome = self.with_configuration(config, &group.stage, Some(profile), "check", |configured| {
+            questions.of_configuration(&configured.portage);
+            self.ask(configured, &questions)
+        });
+        let place = Place::whole(&Path::new("stage3.defines").join(definition));
+        match outcome {
+            Ok(Ok(answers)) => said.findings.extend(answers::findings(config, &questions, &answers)),
+            Ok(Err(error)) => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                said.warning(&place, format!("Portage could not be asked about it: {error}{cause}"), None);
+            }
+            Err(Error::NoPortageProfile { place, profile, tree }) => self.no_portage_profile(said, &place, &profile, &tree)?,
+            Err(Error::NoTree) => said.note(
+                &Place::whole(Path::new("")),
+                "Portage was not asked: there is no ebuild tree in the store",
+                Some("import one with `gentoomuch sync --from FILE|DIR`".to_owned()),
+            ),
+            Err(Error::Command { command, exit, log, last_lines }) => {
+                let last = last_lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {line}"));
+                said.warning(
+                    &place,
+                    format!(
+                        "Portage could not be asked about it: `{command}` failed in the session, {exit}{}",
+                        last.unwrap_or_default()
+                    ),
+                    log.exists().then(|| format!("the whole output is in {}", log.display())),
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &self,
+        configured: &Configured<'_>,
+        questions: &Questions,
+    ) -> Result<std::result::Result<Vec<answers::Answer>, AnswerError>> {
+        let hooks = &configured.work.root.hooks;
+        write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
+        write_public(&hooks.join(REQUEST_NAME), questions.request().to_string().as_bytes(), 0o644)?;
+        let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
+        let text = self.output_of(&configured.work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
+        Ok(answers::parse(&text, questions.len()))
+    }
+
+    fn no_portage_profile(&self, said: &mut Said, place: &Place, profile: &str, tree: &str) -> Result<()> {
+        let trees = self.trees()?;
+        let Some(tree) = trees.iter().find(|known| known.name == tree) else {
+            let known: Vec<String> = trees.iter().map(|known| format!("`{}`", known.name)).collect();
+            let are = if known.len() == 1 { "is" } else { "are" };
+            let hint = format!("there {are} {}; `gentoomuch sync` imports others", known.join(", "));
+            said.error(place, format!("there is no ebuild repository `{tree}` in the store"), Some(hint));
+            return Ok(());
+        };
+        // The tree was imported by the user, and is not what a session wrote.
+        let described = std::fs::read_to_string(tree.path.join("profiles/profiles.desc")).unwrap_or_default();
+        let known: Vec<&str> = described.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let hint = config::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
+        let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
+        said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
+        Ok(())
+    }
+}
+
+/// What was found, and what could not be.
+struct Said {
+    root: PathBuf,
+    findings: Vec<Diagnostic>,
+}
+
+impl Said {
+    fn push(&mut self, severity: Severity, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        let file = if place.file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(&place.file) };
+        self.findings.push(Diagnostic { file, line: place.line, severity, message: message.into(), hint });
+    }
+
+    fn error(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        self.push(Severity::Error, place, message, hint);
+    }
+
+    fn warning(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        self.push(Severity::Warning, place, message, hint);
+    }
+
+    fn note(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        self.push(Severity::Note, place, message, hint);
+    }
+
+    /// A stage with errors of its own.
+    fn left_out(&mut self, name: &str, config: &ConfigDir) {
+        let (prefix, bare) = name.split_once(':').unwrap_or(("", name));
+        let is_stage4 = prefix != "stage3" && config.stage4_names().iter().any(|known| known == bare);
+        let folder = if is_stage4 { "stage4.defines" } else { "stage3.defines" };
+        self.note(&Place::whole(&Path::new(folder).join(bare)), "Portage is asked about it once its errors are gone", None);
+    }
+}
