@@ -14,6 +14,7 @@
 
 mod child;
 mod gpg;
+mod hooks;
 mod host;
 mod place;
 mod shared;
