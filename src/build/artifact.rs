@@ -187,8 +187,13 @@ impl Engine<'_> {
     }
 
     /// The packages in a state, as its VDB has them.
-    fn inventory(&self, state: &State) -> Result<serde_json::Value> {
-        let input = InventoryInput { lower: self.store.lower_dirs(state) };
+    pub(super) fn inventory(&self, state: &State) -> Result<serde_json::Value> {
+        self.inventory_of(self.store.lower_dirs(state))
+    }
+
+    /// The same of any stack of trees, topmost first.
+    pub(super) fn inventory_of(&self, lower: Vec<std::path::PathBuf>) -> Result<serde_json::Value> {
+        let input = InventoryInput { lower };
         self.task(INVENTORY, &input, TaskOptions { mounts: true, ..TaskOptions::default() }, &mut |_| {})
     }
 }

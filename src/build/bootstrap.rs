@@ -9,6 +9,7 @@ use super::definition::{BUILDER, Built, ref_name};
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::key::Inputs;
+use super::profile::check_profile_name;
 use crate::archive::Unpacked;
 use crate::archive::tasks::{self, ImportInput};
 use crate::config::ConfigDir;
@@ -143,29 +144,5 @@ impl Engine<'_> {
         );
         self.not_interrupted()?;
         Ok(result?)
-    }
-}
-
-/// A profile's name is one component of a ref.
-fn check_profile_name(name: &str) -> Result<()> {
-    let usable = !name.is_empty()
-        && name.len() <= 64
-        && !name.starts_with(['.', '-'])
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
-    if usable { Ok(()) } else { Err(Error::Name { name: name.to_owned(), what: "a profile" }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn profile_names_are_one_component() {
-        for name in ["musl-hardened", "demo", "a.b+c_d"] {
-            assert!(check_profile_name(name).is_ok(), "{name}");
-        }
-        for name in ["", "..", "a/b", "-x", "ä", "a b"] {
-            assert!(check_profile_name(name).is_err(), "{name}");
-        }
     }
 }

@@ -71,7 +71,12 @@ impl Engine<'_> {
         let key = inputs.key();
         let name = ref_name(profile, definition);
         if let Some(state) = self.store.state_by_key(&key)? {
-            if self.store.ref_get(&name)?.as_ref() != Some(&state.id) {
+            let before = self.store.ref_get(&name)?;
+            if before.as_ref() != Some(&state.id) {
+                if let Some(before) = before {
+                    // Nothing is built, so that nothing else would tell; after a rollback this goes forward again.
+                    self.note(&format!("{definition} on {profile} is {}, as the configuration says (it was {before})", state.id));
+                }
                 self.store.ref_set(&name, &state.id)?;
             }
             return Ok(Built { state, reused: true });
@@ -88,19 +93,8 @@ impl Engine<'_> {
             Subject { log_name: format!("{profile}-{definition}"), profile: profile.to_owned(), definition: definition.to_owned() };
         let filled = self.fill(&mut session, &upstream, &recipe, &subject);
         let pool = self.settle(filled, session, |session, pool: Filled| {
-            let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([upstream.newest_input]).max().unwrap_or(0);
-            let origin = serde_json::json!({
-                "kind": "stage3 definition",
-                "profile": profile,
-                "definition": definition,
-                "portage_profile": recipe.portage_profile,
-                "inputs": inputs,
-                "pool": pool.inputs,
-                "stage3": upstream.origin,
-                "trees": recipe.trees.iter().map(|tree| serde_json::json!({ "name": tree.name, "digest": tree.digest })).collect::<Vec<_>>(),
-                "isolation": crate::host::RUNG,
-                "network": network_record(&recipe.definition.network),
-            });
+            let newest_input = recipe.newest_input(&upstream);
+            let origin = recipe.origin(profile, &inputs, &pool.inputs, &upstream);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
         })?;
         self.store.ref_set(&name, &pool.id)?;
@@ -131,7 +125,7 @@ impl Engine<'_> {
         Ok(Recipe { definition, portage, packages, hooks: Hooks::with_config(config.root())?, trees, portage_profile })
     }
 
-    fn check_cpu(&self, definition: &str, recipe: &Recipe) -> Result<()> {
+    pub(super) fn check_cpu(&self, definition: &str, recipe: &Recipe) -> Result<()> {
         match cpu::host_can_run(&recipe.portage, &CpuInfo::parse(&self.settings.cpuinfo)) {
             Ok(unknown) => {
                 for reason in unknown {
@@ -236,7 +230,19 @@ impl Engine<'_> {
         resumed: bool,
         network: bool,
     ) -> Result<()> {
-        let mut request = Request::new(goal, Mode::Run);
+        self.emerge_request(work, steps, name, Request::new(goal, Mode::Run), resumed, network)
+    }
+
+    /// As [`Engine::emerge_goal`], for a request that is more than its goal.
+    pub(super) fn emerge_request(
+        &self,
+        work: &Work<'_>,
+        steps: &mut StepsDone,
+        name: &str,
+        mut request: Request,
+        resumed: bool,
+        network: bool,
+    ) -> Result<()> {
         request.jobs = self.settings.jobs;
         request.load = Some(self.settings.jobs as f32);
         let fetch = request.with_mode(Mode::Fetch);
@@ -327,8 +333,8 @@ impl Engine<'_> {
 }
 
 /// What filling a session leaves to be recorded.
-struct Filled {
-    inputs: PoolInputs,
+pub(super) struct Filled {
+    pub(super) inputs: PoolInputs,
 }
 
 /// What a definition's `network` file allows, for the record.
@@ -345,6 +351,30 @@ pub(super) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 }
 
 impl Recipe {
+    /// What a state of this recipe says about itself.
+    pub(super) fn origin(&self, profile: &str, inputs: &Inputs, pool: &PoolInputs, upstream: &State) -> serde_json::Value {
+        let trees = self.trees.iter().map(|tree| serde_json::json!({ "name": tree.name, "digest": tree.digest }));
+        serde_json::json!({
+            "kind": "stage3 definition",
+            "profile": profile,
+            "definition": self.definition.name,
+            "portage_profile": self.portage_profile,
+            // What an update has to take away when the configuration does not bring it any more.
+            "portage_files": self.portage.files.keys().collect::<Vec<_>>(),
+            "inputs": inputs,
+            "pool": pool,
+            "stage3": upstream.origin,
+            "trees": trees.collect::<Vec<_>>(),
+            "isolation": crate::host::RUNG,
+            "network": network_record(&self.definition.network),
+        })
+    }
+
+    /// See [`State::newest_input`].
+    pub(super) fn newest_input(&self, upstream: &State) -> i64 {
+        self.trees.iter().map(|tree| tree.newest).chain([upstream.newest_input]).max().unwrap_or(0)
+    }
+
     pub(super) fn inputs(&self, upstream: &State, definition: &str) -> Inputs {
         Inputs::new("stage3")
             .with("parent", &upstream.key)

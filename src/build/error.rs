@@ -89,6 +89,53 @@ pub enum Error {
         /// Those that are.
         known: Vec<String>,
     },
+    /// A position in a profile's history that it does not have.
+    #[error("profile `{profile}` has no state {index}")]
+    NoProfileState {
+        /// The profile.
+        profile: String,
+        /// As asked for; 0 is the present state.
+        index: usize,
+        /// How many there are, the present one included.
+        kept: usize,
+    },
+    /// A state of a profile of which something was removed from the store.
+    #[error("the state `{name}` is not in the store any more")]
+    StateGone {
+        /// `PROFILE@{N}`.
+        name: String,
+        /// What is missing: the state itself, or a layer of it.
+        #[source]
+        source: store::Error,
+    },
+    /// A profile whose builder was never built.
+    #[error("profile `{profile}` has no builder")]
+    NoBuilder {
+        /// The profile.
+        profile: String,
+    },
+    /// Its stage3 has been replaced, so that the builder is not one of it any more.
+    #[error("the builder of profile `{profile}` was built from another stage3 than the profile has now")]
+    OtherStage3 {
+        /// The profile.
+        profile: String,
+    },
+    /// A profile that is not removed, since something depends on it.
+    #[error("profile `{profile}` is in use")]
+    ProfileInUse {
+        /// The profile.
+        profile: String,
+        /// What uses it, in words.
+        by: Vec<String>,
+        /// Whether the user may remove it nevertheless.
+        may_force: bool,
+    },
+    /// A new name that is taken.
+    #[error("there is a profile `{profile}` already")]
+    ProfileExists {
+        /// The name.
+        profile: String,
+    },
     /// No profile was named, and none is set.
     #[error("no profile given, and none is set")]
     NoDefaultProfile,

@@ -19,7 +19,7 @@ use crate::store::{NewState, Purpose, Session, State};
 /// What to run and where.
 #[derive(Debug, Clone)]
 pub struct FreshrootOptions {
-    /// The profile; `None` for the default one.
+    /// The profile, or an earlier state of it, `NAME@{N}`; `None` for the default one.
     pub profile: Option<String>,
     /// Start from this kept state instead of the builder.
     pub from: Option<String>,
@@ -113,12 +113,11 @@ impl Engine<'_> {
             let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
             return Ok((profile, state));
         }
-        let profile = self.profile_or_default(options.profile.as_deref())?;
-        if let Some(id) = self.store.ref_get(&ref_name(&profile, BUILDER))? {
-            return Ok((profile, self.store.state(&id)?));
+        let (profile, index) = self.profile_and_index(options.profile.as_deref())?;
+        if self.store.ref_get(&ref_name(&profile, BUILDER))?.is_none() {
+            self.note(&format!("profile `{profile}` has no builder yet: starting from its stage3"));
         }
-        self.note(&format!("profile `{profile}` has no builder yet: starting from its stage3"));
-        let state = self.upstream(&profile)?;
+        let state = self.profile_state(&profile, index)?;
         Ok((profile, state))
     }
 

@@ -4,6 +4,7 @@
 //! bootstrap    stage3 -> profile/NAME/upstream -> definition
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
+//! profile      a profile as a whole: shown, updated, taken back, renamed, removed
 //! freshroot    a throw-away session on the builder
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! tree         an ebuild tree into the store
@@ -37,7 +38,10 @@ pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
 pub use freshroot::{Ended, FreshrootOptions};
-pub use profile::ProfileRow;
+pub use profile::{
+    BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,
+    RenamedProfile, RolledBack, Stage3Shown, TreeShown, UpdateOptions, UpdatedProfile,
+};
 pub use session::UserBind;
 pub use stage4::{StageBuilt, StageOptions};
 pub use tree::{SyncOptions, Synced};

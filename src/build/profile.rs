@@ -1,4 +1,16 @@
-//! Profiles: which are bootstrapped, and which one commands use by default.
+//! Profiles: which are bootstrapped, which one commands use by default, and what can be done to one as a whole.
+//!
+//! ```text
+//! profile/NAME/upstream               the imported stage3
+//! profile/NAME/gentoomuch/builder     the builder: its values, newest first, are `NAME`, `NAME@{1}`, `NAME@{2}`, …
+//! profile/NAME/DEFINITION             other stage3 definitions that were built on it
+//! data/default-profile                the name that commands use; while a profile is being renamed, its old and its new name
+//! ```
+
+mod history;
+mod names;
+mod show;
+mod update;
 
 use std::fs;
 
@@ -9,6 +21,11 @@ use super::engine::Engine;
 use super::error::{Error, Result};
 use crate::store::{Lock, Wait};
 
+pub use history::{Moved, RolledBack};
+pub use names::{RemovedProfile, RenamedProfile};
+pub use show::{BuilderShown, DefinitionShown, HistoryShown, ProfileShown, Stage3Shown, TreeShown};
+pub use update::{Change, PackageChange, UpdateOptions, UpdatedProfile};
+
 /// One row of `profile ls`.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProfileRow {
@@ -18,8 +35,14 @@ pub struct ProfileRow {
     pub default: bool,
     /// The stage3 it was made from.
     pub stage3: Option<String>,
+    /// Why it was taken although nobody had signed it.
+    pub allow_unsigned: Option<String>,
     /// When its builder was committed, RFC 3339.
     pub builder: Option<String>,
+    /// How many states its builder had before that can be gone back to.
+    pub previous: usize,
+    /// The tree snapshots that the builder was built with, by their ids where the store still has them.
+    pub trees: Vec<TreeShown>,
     /// The other stage3 definitions that were built on it.
     pub definitions: Vec<String>,
 }
@@ -56,15 +79,24 @@ impl Engine<'_> {
             let mut row = ProfileRow {
                 default: default.as_deref() == Some(&name),
                 stage3: None,
+                allow_unsigned: None,
                 builder: None,
+                previous: self.store.ref_history(&ref_name(&name, BUILDER))?.len().saturating_sub(1),
+                trees: Vec::new(),
                 definitions: Vec::new(),
                 name,
             };
             for (definition, id) in refs.iter().filter_map(|(name, id)| Some((name.strip_prefix(&prefix)?, id))) {
                 let state = self.store.state(id)?;
                 match definition {
-                    "upstream" => row.stage3 = state.origin["name"].as_str().map(str::to_owned),
-                    BUILDER => row.builder = Some(state.created),
+                    "upstream" => {
+                        row.stage3 = state.origin["name"].as_str().map(str::to_owned);
+                        row.allow_unsigned = state.origin["allow_unsigned"].as_str().map(str::to_owned);
+                    }
+                    BUILDER => {
+                        row.trees = self.trees_of(&state.origin)?;
+                        row.builder = Some(state.created);
+                    }
                     other => row.definitions.push(other.to_owned()),
                 }
             }
@@ -76,11 +108,19 @@ impl Engine<'_> {
     /// The profile that commands use when none is named.
     pub fn default_profile(&self) -> Result<Option<String>> {
         let path = self.places.data.join("default-profile");
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.split_whitespace().next().map(str::to_owned)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { action: "read", path, source }),
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Io { action: "read", path, source }),
+        };
+        let names: Vec<&str> = text.split_whitespace().collect();
+        if names.len() < 2 {
+            return Ok(names.first().map(|name| (*name).to_owned()));
         }
+        // A renaming was cut off: it has either happened or not.
+        let known = self.profiles()?;
+        let name = names.iter().find(|name| known.iter().any(|known| known == *name)).or(names.first());
+        Ok(name.map(|name| (*name).to_owned()))
     }
 
     /// Sets it; the profile must be bootstrapped.
@@ -89,9 +129,14 @@ impl Engine<'_> {
         if !known.iter().any(|profile| profile == name) {
             return Err(Error::NoProfile { profile: name.to_owned(), known });
         }
+        self.write_default_profile(&[name])
+    }
+
+    /// Writes the name, or the names of which the first that is bootstrapped counts.
+    fn write_default_profile(&self, names: &[&str]) -> Result<()> {
         let path = self.places.data.join("default-profile");
         let new = self.places.data.join("default-profile.new");
-        fs::write(&new, format!("{name}\n")).map_err(Error::io("write", &new))?;
+        fs::write(&new, format!("{}\n", names.join(" "))).map_err(Error::io("write", &new))?;
         fs::rename(&new, &path).map_err(Error::io("rename", &new))
     }
 
@@ -101,9 +146,35 @@ impl Engine<'_> {
             Some(name) => name.to_owned(),
             None => self.default_profile()?.ok_or(Error::NoDefaultProfile)?,
         };
-        if self.store.ref_get(&ref_name(&name, "upstream"))?.is_none() {
+        // What cannot be a name is none that is bootstrapped.
+        if check_profile_name(&name).is_err() || self.store.ref_get(&ref_name(&name, "upstream"))?.is_none() {
             return Err(Error::NoProfile { profile: name, known: self.profiles()? });
         }
         Ok(name)
+    }
+}
+
+/// A profile's name is one component of a ref.
+pub(super) fn check_profile_name(name: &str) -> Result<()> {
+    let usable = !name.is_empty()
+        && name.len() <= 64
+        && !name.starts_with(['.', '-'])
+        && !name.contains("..")
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
+    if usable { Ok(()) } else { Err(Error::Name { name: name.to_owned(), what: "a profile" }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profile_names_are_one_component() {
+        for name in ["musl-hardened", "demo", "a.b+c_d"] {
+            assert!(check_profile_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "..", "a/b", "-x", "ä", "a b", "a..b", "demo@{1}"] {
+            assert!(check_profile_name(name).is_err(), "{name}");
+        }
     }
 }

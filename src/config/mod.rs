@@ -172,6 +172,12 @@ impl ConfigDir {
         }
     }
 
+    /// Where stage4 definitions name the profile `name`. Definitions with errors are left out: those say so when they are used.
+    pub fn stage4s_on(&self, name: &str) -> Vec<Place> {
+        let definitions = self.stage4_names().into_iter().filter_map(|stage4| self.stage4(&stage4).ok());
+        definitions.filter(|definition| definition.profile.value == name).map(|definition| definition.profile.place()).collect()
+    }
+
     /// Merges the fragments that a stage3 definition names.
     pub fn portage_dir(&self, definition: &Stage3Definition) -> Result<PortageDir> {
         let mut findings = Findings::new(&self.root);

@@ -92,6 +92,23 @@ impl Store {
         self.remove_ref_file(name)
     }
 
+    /// Renames `old/…` to `new/…`: every ref below, with its history, by one rename. There must be nothing below `new`.
+    pub fn refs_rename(&self, old: &str, new: &str) -> Result<()> {
+        check_kind(old, false)?;
+        check_kind(new, false)?;
+        let _refs = self.lock("refs", LockMode::Exclusive, super::Wait::Quietly)?;
+        let (from, to) = (self.path("refs").join(old), self.path("refs").join(new));
+        self.make_ref_parents(new)?;
+        // Removing the last ref below a name removes the directory as well; one that is there for another reason is empty.
+        if to.is_dir() && fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_none()) {
+            fs::remove_dir(&to).map_err(|e| Error::io("remove", &to, e))?;
+        }
+        rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &to, rustix::fs::RenameFlags::NOREPLACE)
+            .map_err(|e| Error::io("rename", &from, e.into()))?;
+        let parents = [from.parent(), to.parent()];
+        parents.into_iter().flatten().try_for_each(durable::sync_dir)
+    }
+
     /// All refs of build states, sorted by name.
     pub fn refs(&self) -> Result<Vec<(String, StateId)>> {
         self.all(false)

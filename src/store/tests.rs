@@ -616,3 +616,23 @@ fn recovery_with_nothing_to_do_is_quick() {
     let each = begin.elapsed() / rounds;
     assert!(each < Duration::from_millis(1), "{each:?}");
 }
+
+#[test]
+fn refs_below_a_name_move_together_with_their_histories() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let (first, second) = (fixture.commit(None, "a"), fixture.commit(None, "b"));
+    for name in ["profile/old/upstream", "profile/old/gentoomuch/builder", "profile/older/upstream"] {
+        store.ref_set(name, &first.id).unwrap();
+        store.ref_set(name, &second.id).unwrap();
+    }
+    store.refs_rename("profile/old", "profile/new").unwrap();
+    let names: Vec<String> = store.refs().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["profile/new/gentoomuch/builder", "profile/new/upstream", "profile/older/upstream"]);
+    assert_eq!(store.ref_get("profile/new/upstream@{1}").unwrap(), Some(first.id.clone()));
+    let taken = store.refs_rename("profile/new", "profile/older").unwrap_err().to_string();
+    assert_eq!(taken, format!("cannot rename `{}`", store.root().join("refs/profile/new").display()));
+    let none = store.refs_rename("profile/none", "profile/other").unwrap_err().to_string();
+    assert_eq!(none, format!("cannot rename `{}`", store.root().join("refs/profile/none").display()));
+    assert!(store.refs_rename("profile/../x", "profile/y").is_err());
+}

@@ -27,6 +27,7 @@ mod freshroot;
 mod interruption;
 mod main_job;
 mod portage;
+mod profiles;
 mod refusals;
 mod terminal;
 mod unpacked;

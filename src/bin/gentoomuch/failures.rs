@@ -188,6 +188,27 @@ impl From<build::Error> for Failure {
                 let hint = there_are(known);
                 Self::new(Kind::Usage, error).hints(hint).hint("make it with `gentoomuch bootstrap PROFILE STAGE3`")
             }
+            E::NoProfileState { kept, ref profile, .. } => {
+                let hint = format!("{kept} are kept, the present one included: `gentoomuch profile show {profile}` lists them");
+                Self::new(Kind::Usage, error).hint(hint)
+            }
+            E::StateGone { .. } => Self::new(Kind::Usage, error)
+                .hint("`gentoomuch profile show` lists the states that can be gone back to")
+                .hint("if nobody has removed it on purpose: `gentoomuch store verify`"),
+            E::NoBuilder { ref profile } | E::OtherStage3 { ref profile } => {
+                let hint = format!("build it from the profile's stage3: `gentoomuch bootstrap {profile} STAGE3`");
+                Self::new(Kind::Usage, error).hint(hint)
+            }
+            E::ProfileInUse { ref by, may_force, .. } => {
+                let by = by.clone();
+                let failure = by.into_iter().fold(Self::new(Kind::Usage, error), Self::detail);
+                if may_force {
+                    failure.hint("`--force` removes its names nevertheless; what was built on it stays")
+                } else {
+                    failure.hint("end it first")
+                }
+            }
+            E::ProfileExists { .. } => Self::new(Kind::Usage, error).hint("choose another name, or remove that one first"),
             E::NoDefaultProfile => Self::new(Kind::Usage, error)
                 .hint("name one with `--profile`, or make one with `gentoomuch bootstrap PROFILE STAGE3`"),
             E::NoTree => Self::new(Kind::Usage, error).hint("import one with `gentoomuch sync --from FILE|DIR`"),

@@ -28,8 +28,8 @@ use crate::table;
   gentoomuch freshroot --from with-hello --network none -- hello
   gentoomuch freshroot --bind ~/src:/mnt/src:ro -- make -C /mnt/src check")]
 pub(crate) struct Args {
-    /// The profile [default: the one set with `gentoomuch profile set`]
-    #[arg(long)]
+    /// The profile, or an earlier state of it [default: the one set with `gentoomuch profile set`]
+    #[arg(long, value_name = "NAME[@{N}]")]
     profile: Option<String>,
     /// Start from what was kept under this name
     #[arg(long, value_name = "NAME", conflicts_with = "profile")]

@@ -1,18 +1,29 @@
-//! `gentoomuch profile ls|set`
+//! `gentoomuch profile ls|set|show|update|rollback|rename|rm`
+
+mod words;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gentoomuch::build::UpdateOptions;
+use gentoomuch::config::ConfigDir;
 
 use super::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
-use crate::table::Table;
+use crate::table::{print, print_json};
 
-/// Show bootstrapped profiles and choose the default one
+/// Show, update, take back, rename and remove profiles
+///
+/// A profile is what `gentoomuch bootstrap` made of one stage3. The states that its builder had are kept: `NAME` is the present one,
+/// `NAME@{1}` the one before, as `gentoomuch profile show` lists them.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-#[command(after_help = "Examples:\n  gentoomuch profile ls\n  gentoomuch profile set musl-hardened")]
+#[command(after_help = "Examples:
+  gentoomuch profile ls
+  gentoomuch profile set musl-hardened
+  gentoomuch profile update
+  gentoomuch profile rollback")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -33,36 +44,125 @@ enum Command {
         /// A bootstrapped profile
         name: String,
     },
+    /// Show what a profile was made from, when, and its earlier states
+    #[command(after_help = "Examples:\n  gentoomuch profile show\n  gentoomuch profile show --packages 'musl-hardened@{1}'")]
+    Show {
+        /// A profile, or an earlier state of it: `NAME@{N}` [default: the default one]
+        #[arg(value_name = "NAME[@{N}]")]
+        name: Option<String>,
+        /// List the installed packages, too
+        #[arg(long)]
+        packages: bool,
+        /// Print as JSON, with the packages
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the builder up to date with configuration and ebuild tree
+    ///
+    /// Goes on from the builder as it is, where `gentoomuch bootstrap` would build everything again from the stage3: packages that are new in the
+    /// tree, and those that changed USE flags reach, are built; changed compiler flags have everything built. The result counts as the builder
+    /// that this configuration makes. The profile has it when that has succeeded, and what it had before is `NAME@{1}`. Interrupted or failed, the
+    /// same command goes on.
+    #[command(after_help = "Examples:\n  gentoomuch profile update\n  gentoomuch profile update --depclean musl-hardened")]
+    Update {
+        /// A bootstrapped profile [default: the default one]
+        name: Option<String>,
+        /// Remove packages that nothing needs any more
+        #[arg(long)]
+        depclean: bool,
+        /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+        #[arg(short, long, value_name = "N")]
+        jobs: Option<u32>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to a state that a profile had before
+    ///
+    /// Going back is a step as any other: once more, and the profile is what it was. Configuration and tree stay as they are, so what is
+    /// built by them next may go forward again; whether it will is said.
+    #[command(after_help = "Examples:\n  gentoomuch profile rollback\n  gentoomuch profile rollback --to 3 musl-hardened")]
+    Rollback {
+        /// A bootstrapped profile [default: the default one]
+        name: Option<String>,
+        /// How many steps back, as `profile show` counts them [default: 1]
+        #[arg(long, value_name = "N")]
+        to: Option<usize>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a profile another name
+    ///
+    /// All its states come along. Stage4 definitions that name it by its former name are listed, not changed.
+    #[command(after_help = "Example:\n  gentoomuch profile rename musl musl-hardened")]
+    Rename {
+        /// A bootstrapped profile
+        old: String,
+        /// Its new name
+        new: String,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a profile's names
+    ///
+    /// Refused while something uses it or was built on it. Its states stay in the store, and are used again when the same is bootstrapped
+    /// again.
+    #[command(after_help = "Examples:\n  gentoomuch profile rm musl\n  gentoomuch profile rm --force musl")]
+    Rm {
+        /// A bootstrapped profile
+        name: String,
+        /// Although stages were built on it, or a session on it is suspended
+        #[arg(long)]
+        force: bool,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    if let Command::Update { name, depclean, jobs, json } = &args.command {
+        let config = context.config()?;
+        let jobs = Context::jobs(*jobs, &config)?;
+        let options = UpdateOptions { profile: name.clone(), depclean: *depclean };
+        let shop = Shop::open(context)?;
+        let done = shop.engine(jobs).profile_update(&config, &options)?;
+        context.progress.clear();
+        return printed(*json, &done, words::updated);
+    }
     let shop = Shop::open(context)?;
     let engine = shop.engine(None);
+    // Of use, but no need: what it is compared with works without.
+    let config = || ConfigDir::open(&context.places.config).ok();
     match &args.command {
+        Command::Ls { json } => printed(*json, &engine.profile_rows()?, |rows| words::rows(rows)),
         Command::Set { name } => {
             engine.set_default_profile(name)?;
-            crate::table::print(&format!("default profile  {name}\n"))?;
+            print(&format!("default profile  {name}\n"))?;
+            Ok(ExitCode::SUCCESS)
         }
-        Command::Ls { json: true } => crate::table::print_json(&engine.profile_rows()?)?,
-        Command::Ls { json: false } => {
-            let rows = engine.profile_rows()?;
-            if rows.is_empty() {
-                crate::table::print("no profile is bootstrapped; make one with `gentoomuch bootstrap PROFILE STAGE3`\n")?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            let mut table = Table::new(&["PROFILE", "DEFAULT", "STAGE3", "BUILDER", "DEFINITIONS"]);
-            for row in rows {
-                table.row([
-                    row.name,
-                    if row.default { "yes".to_owned() } else { String::new() },
-                    row.stage3.unwrap_or_else(|| "-".to_owned()),
-                    row.builder.as_deref().map_or_else(|| "-".to_owned(), crate::table::short_time),
-                    if row.definitions.is_empty() { "-".to_owned() } else { row.definitions.join(" ") },
-                ]);
-            }
-            crate::table::print(&table.render())?;
+        Command::Show { name, packages, json } => {
+            let shown = engine.profile_show(name.as_deref(), config().as_ref())?;
+            printed(*json, &shown, |shown| words::shown(shown, *packages))
         }
+        Command::Rollback { name, to, json } => {
+            let done = engine.profile_rollback(name.as_deref(), *to, config().as_ref())?;
+            printed(*json, &done, words::rolled_back)
+        }
+        Command::Rename { old, new, json } => printed(*json, &engine.profile_rename(old, new, config().as_ref())?, words::renamed),
+        Command::Rm { name, force, json } => printed(*json, &engine.profile_remove(name, *force)?, words::removed),
+        Command::Update { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn printed<T: serde::Serialize>(json: bool, value: &T, words: impl Fn(&T) -> String) -> Outcome {
+    if json {
+        print_json(value)?;
+    } else {
+        print(&words(value))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,160 @@
+//! The states that a profile had: `NAME@{N}`, and going back to one.
+
+use serde::Serialize;
+
+use super::super::definition::{BUILDER, ref_name};
+use super::super::engine::Engine;
+use super::super::error::{Error, Result};
+use super::super::key::Inputs;
+use super::check_profile_name;
+use crate::config::ConfigDir;
+use crate::store::{self, State, StateId};
+
+/// A name that has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// The name in the store.
+    pub name: String,
+    /// What it named.
+    pub from: Option<StateId>,
+    /// What it names now.
+    pub to: StateId,
+}
+
+/// What [`Engine::profile_rollback`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RolledBack {
+    /// The profile.
+    pub profile: String,
+    /// The names that have moved; none where each named the right state already.
+    pub moved: Vec<Moved>,
+    /// When the state that it has now was made, RFC 3339.
+    pub created: String,
+    /// The inputs in which the configuration now in force differs from the state's: the next command that builds by it goes forward again.
+    pub differs: Vec<String>,
+}
+
+/// Splits `NAME@{N}`; a name alone means its present state, and what is after `@` but not of this form belongs to the name.
+pub(super) fn split(text: &str) -> (&str, usize) {
+    let parts = text.strip_suffix('}').and_then(|text| text.split_once("@{"));
+    parts.and_then(|(name, index)| Some((name, index.parse().ok()?))).unwrap_or((text, 0))
+}
+
+/// `NAME`, or `NAME@{N}`.
+pub(super) fn joined(name: &str, index: usize) -> String {
+    if index == 0 { name.to_owned() } else { format!("{name}@{{{index}}}") }
+}
+
+impl Engine<'_> {
+    /// The profile meant by `NAME` or `NAME@{N}` (the default one if `None`), and which of its states.
+    pub(in super::super) fn profile_and_index(&self, named: Option<&str>) -> Result<(String, usize)> {
+        let (name, index) = named.map_or((None, 0), |text| {
+            let (name, index) = split(text);
+            (Some(name), index)
+        });
+        let name = self.profile_or_default(name)?;
+        let kept = self.store.ref_history(&self.profile_ref(&name)?)?.len();
+        if index >= kept {
+            return Err(Error::NoProfileState { profile: name, index, kept });
+        }
+        Ok((name, index))
+    }
+
+    /// The ref whose history is the profile's: its builder's, or that of its stage3 as long as there is no builder.
+    pub(super) fn profile_ref(&self, profile: &str) -> Result<String> {
+        let builder = ref_name(profile, BUILDER);
+        Ok(if self.store.ref_get(&builder)?.is_some() { builder } else { ref_name(profile, "upstream") })
+    }
+
+    /// A state of a profile, complete: neither it nor a layer of it was removed.
+    pub(in super::super) fn profile_state(&self, profile: &str, index: usize) -> Result<State> {
+        let name = self.profile_ref(profile)?;
+        let id = match self.store.ref_get(&joined(&name, index)) {
+            Ok(Some(id)) => id,
+            Ok(None) => return Err(Error::NoProfile { profile: profile.to_owned(), known: self.profiles()? }),
+            Err(store::Error::NoSuchRefEntry { kept, .. }) => {
+                return Err(Error::NoProfileState { profile: profile.to_owned(), index, kept });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.complete_state(&id).map_err(|source| match source {
+            store::Error::NoSuchState(_) | store::Error::NoSuchLayer(_) => {
+                Error::StateGone { name: joined(profile, index), source }
+            }
+            other => other.into(),
+        })
+    }
+
+    /// A state with all its layers there.
+    pub(super) fn complete_state(&self, id: &StateId) -> store::Result<State> {
+        let state = self.store.state(id)?;
+        for layer in &state.layers {
+            self.store.layer(layer)?;
+        }
+        Ok(state)
+    }
+
+    /// The stage3 that a state was made from.
+    pub(super) fn root_of(&self, state: &State) -> Result<State> {
+        let mut at = state.clone();
+        while let Some(parent) = &at.parent {
+            at = self.store.state(parent)?;
+        }
+        Ok(at)
+    }
+
+    /// Goes back to a state that the profile had: its previous one, or the `to`th before. Going back is a step as any other: doing it twice is
+    /// as not doing it. With the stage3 of a state comes the name of it.
+    pub fn profile_rollback(&self, named: Option<&str>, to: Option<usize>, config: Option<&ConfigDir>) -> Result<RolledBack> {
+        let _shared = self.share_store()?;
+        if let Some(name) = named {
+            check_profile_name(name)?;
+        }
+        let profile = self.profile_or_default(named)?;
+        let _lock = self.lock(&format!("profile/{profile}"))?;
+        let main = self.profile_ref(&profile)?;
+        let state = self.profile_state(&profile, to.unwrap_or(1))?;
+        let stage3 = self.root_of(&state)?;
+        let mut moved = Vec::new();
+        let upstream = ref_name(&profile, "upstream");
+        // The stage3 first: a builder without its stage3 is refused by an update, the other way round nothing is amiss.
+        for (name, target) in [(&upstream, &stage3.id), (&main, &state.id)] {
+            let from = self.store.ref_get(name)?;
+            if from.as_ref() != Some(target) && !moved.iter().any(|known: &Moved| known.name == *name) {
+                self.store.ref_set(name, target)?;
+                moved.push(Moved { name: name.clone(), from, to: target.clone() });
+            }
+        }
+        let differs = config.and_then(|config| self.differs_from(config, &state, &stage3)).unwrap_or_default();
+        Ok(RolledBack { profile, moved, created: state.created, differs })
+    }
+
+    /// In which inputs the configuration differs from what a builder was built with; `None` where that cannot be told.
+    pub(super) fn differs_from(&self, config: &ConfigDir, state: &State, stage3: &State) -> Option<Vec<String>> {
+        let definition = state.origin["definition"].as_str()?;
+        let before: Inputs = serde_json::from_value(state.origin["inputs"].clone()).ok()?;
+        // A configuration that is broken now says so when it is used.
+        let recipe = self.recipe(config, definition, stage3).inspect_err(|error| tracing::debug!(%error, "not compared")).ok()?;
+        Some(recipe.inputs(stage3, definition).changed_since(&before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_in_the_history() {
+        for (text, parts) in [
+            ("demo", ("demo", 0)),
+            ("demo@{1}", ("demo", 1)),
+            ("demo@{12}", ("demo", 12)),
+            ("demo@{x}", ("demo@{x}", 0)),
+            ("demo@1", ("demo@1", 0)),
+            ("@{1}", ("", 1)),
+        ] {
+            assert_eq!(split(text), parts, "{text}");
+        }
+        assert_eq!((joined("a", 0).as_str(), joined("a", 3).as_str()), ("a", "a@{3}"));
+    }
+}

@@ -1,0 +1,195 @@
+//! Removing and renaming profiles. Neither touches a state: names of states is all that changes.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde::Serialize;
+
+use super::super::engine::Engine;
+use super::super::error::{Error, Result};
+use super::check_profile_name;
+use crate::config::ConfigDir;
+use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
+use crate::store::{LayerId, SessionStatus, State, StateId};
+
+/// What [`Engine::profile_remove`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemovedProfile {
+    /// The profile.
+    pub profile: String,
+    /// The names that are gone, each with its history.
+    pub refs: Vec<String>,
+    /// Whether it was the default profile; there is none now.
+    pub was_default: bool,
+    /// What was built on it and stays: `stage4 web`, `kept with-hello`.
+    pub left: Vec<String>,
+    /// States that no name leads to any more. They stay in the store, and are used again when the same is built again.
+    pub unnamed_states: usize,
+    /// What the layers that only those have take on the disk, bytes.
+    pub unnamed_bytes: u64,
+}
+
+/// What [`Engine::profile_rename`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RenamedProfile {
+    /// Its former name.
+    pub from: String,
+    /// Its name.
+    pub to: String,
+    /// The names that it has in the store now.
+    pub refs: Vec<String>,
+    /// Whether it is the default profile.
+    pub is_default: bool,
+    /// Where stage4 definitions name it by its former name: `stage4.defines/web/profile:1`.
+    pub named_at: Vec<String>,
+}
+
+impl Engine<'_> {
+    /// Removes a profile's names. What uses it, or was built on it, is a reason not to, unless `force`.
+    pub fn profile_remove(&self, profile: &str, force: bool) -> Result<RemovedProfile> {
+        let _shared = self.share_store()?;
+        let profile = self.profile_or_default(Some(profile))?;
+        let _lock = self.lock(&format!("profile/{profile}"))?;
+        let prefix = format!("profile/{profile}/");
+        let mine = self.states_of_its_own(&prefix)?;
+        let running = self.sessions_on(&mine, true)?;
+        if !running.is_empty() {
+            return Err(Error::ProfileInUse { profile, by: running, may_force: false });
+        }
+        let left = self.built_on(&mine)?;
+        let by: Vec<String> = self.sessions_on(&mine, false)?.into_iter().chain(left.clone()).collect();
+        if !by.is_empty() && !force {
+            return Err(Error::ProfileInUse { profile, by, may_force: true });
+        }
+        let was_default = self.default_profile()?.as_deref() == Some(&profile);
+        if was_default {
+            let path = self.places.data.join("default-profile");
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+        let before = self.reachable()?;
+        let mut refs: Vec<String> =
+            self.store.refs()?.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&prefix)).collect();
+        // Its stage3 last: as long as that is there the profile is, and a run that was cut off can be repeated.
+        refs.sort_by_key(|name| (*name == format!("{prefix}upstream"), name.clone()));
+        for name in &refs {
+            self.store.ref_remove(name)?;
+        }
+        let after = self.reachable()?;
+        let unnamed: Vec<State> = before.into_iter().filter(|state| !after.iter().any(|kept| kept.id == state.id)).collect();
+        let unnamed_bytes = self.bytes_of(&unnamed, &after)?;
+        Ok(RemovedProfile { profile, refs, was_default, left, unnamed_states: unnamed.len(), unnamed_bytes })
+    }
+
+    /// Gives a profile another name, with all that is below it, by one rename. What the configuration says is only reported.
+    pub fn profile_rename(&self, old: &str, new: &str, config: Option<&ConfigDir>) -> Result<RenamedProfile> {
+        let _shared = self.share_store()?;
+        check_profile_name(new)?;
+        let profile = self.profile_or_default(Some(old))?;
+        // In the order of their names, as all locks are taken.
+        let mut both = [profile.as_str(), new];
+        both.sort_unstable();
+        let _first = self.lock(&format!("profile/{}", both[0]))?;
+        let _second = if both[0] == both[1] { None } else { Some(self.lock(&format!("profile/{}", both[1]))?) };
+        if self.profiles()?.iter().any(|known| known == new) {
+            return Err(Error::ProfileExists { profile: new.to_owned() });
+        }
+        let is_default = self.default_profile()?.as_deref() == Some(old);
+        if is_default {
+            // Whichever of the two there is counts, so that this may be cut off anywhere.
+            self.write_default_profile(&[old, new])?;
+        }
+        self.store.refs_rename(&format!("profile/{old}"), &format!("profile/{new}"))?;
+        if is_default {
+            self.write_default_profile(&[new])?;
+        }
+        let prefix = format!("profile/{new}/");
+        let refs = self.store.refs()?.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&prefix)).collect();
+        let named_at = config.map(|config| config.stage4s_on(old)).unwrap_or_default();
+        let named_at = named_at.into_iter().map(|place| place.to_string()).collect();
+        Ok(RenamedProfile { from: old.to_owned(), to: new.to_owned(), refs, is_default, named_at })
+    }
+
+    /// The states that names below `prefix` have or had, and no other profile's: two that were made from one stage3 share theirs.
+    fn states_of_its_own(&self, prefix: &str) -> Result<BTreeSet<StateId>> {
+        let (mut mine, mut others) = (BTreeSet::new(), BTreeSet::new());
+        for (name, _) in self.store.refs()? {
+            let values = self.store.ref_history(&name)?.into_iter().map(|entry| entry.value);
+            if name.starts_with(prefix) {
+                mine.extend(values);
+            } else if name.starts_with("profile/") {
+                others.extend(values);
+            }
+        }
+        Ok(mine.difference(&others).cloned().collect())
+    }
+
+    /// Sessions on one of `states`, in words: those being worked in, or those that are suspended.
+    fn sessions_on(&self, states: &BTreeSet<StateId>, active: bool) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for session in self.store.sessions()? {
+            if session.base.as_ref().is_some_and(|base| states.contains(base)) {
+                match &session.status {
+                    SessionStatus::Active if active => found.push(format!("a {} session is running in it", session.purpose)),
+                    SessionStatus::Suspended { note, .. } if !active => {
+                        found.push(format!("a {} session on it is suspended: {note}", session.purpose));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What was built on one of `states`, in words.
+    fn built_on(&self, states: &BTreeSet<StateId>) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (name, id) in self.store.refs()? {
+            let Some((kind, rest)) = name.split_once('/').filter(|(kind, _)| ["stage4", "kept"].contains(kind)) else { continue };
+            let parent = self.store.state(&id)?.parent;
+            if parent.is_some_and(|parent| states.contains(&parent)) {
+                found.push(format!("{kind} `{rest}` was built on it"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every state that a name leads to, now or in its history, with those below it, and those below sessions.
+    fn reachable(&self) -> Result<Vec<State>> {
+        let mut waiting: Vec<StateId> = Vec::new();
+        for (name, _) in self.store.refs()? {
+            waiting.extend(self.store.ref_history(&name)?.into_iter().map(|entry| entry.value));
+        }
+        waiting.extend(self.store.sessions()?.into_iter().filter_map(|session| session.base));
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        while let Some(id) = waiting.pop() {
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            // A name may outlive the state that it once had.
+            let Ok(state) = self.store.state(&id) else { continue };
+            waiting.extend(state.parent.clone());
+            found.push(state);
+        }
+        Ok(found)
+    }
+
+    /// What the layers of `states` occupy that none of `kept` has, bytes.
+    pub(super) fn bytes_of(&self, states: &[State], kept: &[State]) -> Result<u64> {
+        let kept: BTreeSet<&LayerId> = kept.iter().flat_map(|state| &state.layers).collect();
+        let layers: BTreeSet<&LayerId> =
+            states.iter().flat_map(|state| &state.layers).filter(|layer| !kept.contains(layer)).collect();
+        let mut trees = Vec::new();
+        for layer in layers {
+            // A layer that is gone occupies nothing.
+            trees.extend(self.store.layer(layer).ok().map(|layer| layer.path));
+        }
+        if trees.is_empty() {
+            return Ok(0);
+        }
+        let answer = self.task(DISK_USAGE, &DiskUsageInput { trees }, crate::sandbox::TaskOptions::default(), &mut |_| {})?;
+        let usage: Vec<TreeUsage> =
+            serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: DISK_USAGE, source })?;
+        Ok(usage.iter().map(|usage| usage.bytes).sum())
+    }
+}

@@ -1,0 +1,256 @@
+//! What is known about a profile, put together from the origins of its states.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::definition::BUILDER;
+use super::super::engine::Engine;
+use super::super::error::{Error, Result};
+use super::history::{joined, split};
+use crate::config::ConfigDir;
+use crate::portage::vdb::Package;
+use crate::store::{State, StateId, TreeId};
+
+/// Everything that `profile show` shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProfileShown {
+    /// `NAME`, or `NAME@{N}` for an earlier state.
+    pub name: String,
+    /// Whether commands use it when none is named.
+    pub default: bool,
+    /// The stage3 below it.
+    pub stage3: Stage3Shown,
+    /// The builder, once it is built.
+    pub builder: Option<BuilderShown>,
+    /// Layers, bottom first.
+    pub layers: usize,
+    /// What they occupy, bytes.
+    pub total_bytes: u64,
+    /// What those of them occupy that no other profile has, bytes.
+    pub own_bytes: u64,
+    /// How many packages are installed.
+    pub package_count: usize,
+    /// The packages, by name.
+    pub packages: Vec<Package>,
+    /// Other stage3 definitions built on the profile.
+    pub definitions: Vec<DefinitionShown>,
+    /// Stage4s whose present state was built on it.
+    pub stages: Vec<String>,
+    /// The states that it has and had, newest first.
+    pub history: Vec<HistoryShown>,
+}
+
+/// The stage3 of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stage3Shown {
+    /// The state that it was imported as.
+    pub state: StateId,
+    /// Name of its file.
+    pub name: String,
+    /// SHA-512, hexadecimal.
+    pub sha512: String,
+    /// Fingerprint of the primary key that signed it.
+    pub signer: Option<String>,
+    /// Whose key that is.
+    pub signer_name: Option<String>,
+    /// Why it was taken although nobody had signed it.
+    pub allow_unsigned: Option<String>,
+    /// When it was imported, RFC 3339.
+    pub imported: String,
+}
+
+/// The builder of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BuilderShown {
+    /// Its state.
+    pub state: StateId,
+    /// When that was committed, RFC 3339.
+    pub created: String,
+    /// When it was built from the stage3, RFC 3339: the same unless it was updated since.
+    pub bootstrapped: String,
+    /// How many updates came after that.
+    pub updates: usize,
+    /// The Portage profile.
+    pub portage_profile: String,
+    /// What ebuilds came from.
+    pub trees: Vec<TreeShown>,
+    /// The isolation in which it was built.
+    pub isolation: String,
+    /// In which inputs the configuration and trees of now differ; `None` where that cannot be told.
+    pub differs: Option<Vec<String>>,
+}
+
+/// An ebuild tree that something was built with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TreeShown {
+    /// Name of the repository.
+    pub name: String,
+    /// The tree snapshot, if the store has it still.
+    pub id: Option<TreeId>,
+    /// Digest of its contents.
+    pub digest: String,
+    /// When it was imported, RFC 3339.
+    pub imported: Option<String>,
+}
+
+/// A stage3 definition on a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DefinitionShown {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: StateId,
+    /// When that was committed, RFC 3339.
+    pub created: String,
+}
+
+/// A state that a profile has or had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HistoryShown {
+    /// `NAME@{N}`, or `NAME` for the present one.
+    pub name: String,
+    /// The state.
+    pub state: StateId,
+    /// Since when the profile had it, RFC 3339.
+    pub since: String,
+    /// When it was committed, RFC 3339; `None` when it is not in the store any more.
+    pub created: Option<String>,
+    /// The stage3 below it.
+    pub stage3: Option<String>,
+    /// Whether it can be gone back to: it is there with all its layers.
+    pub complete: bool,
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+impl Engine<'_> {
+    /// Everything about a profile, or an earlier state of it (`NAME@{N}`); about the default one if `None`.
+    pub fn profile_show(&self, named: Option<&str>, config: Option<&ConfigDir>) -> Result<ProfileShown> {
+        let _shared = self.share_store()?;
+        let (profile, index) = self.profile_and_index(named)?;
+        let state = self.profile_state(&profile, index)?;
+        let stage3 = self.root_of(&state)?;
+        let packages: Vec<Package> = serde_json::from_value(self.inventory(&state)?)
+            .map_err(|source| crate::store::Error::Answer { task: super::super::tasks::INVENTORY, source })?;
+        let others = self.states_of_other_profiles(&profile)?;
+        let prefix = format!("profile/{profile}/");
+        let mut definitions = Vec::new();
+        let mut mine = BTreeSet::new();
+        for (name, id) in self.store.refs()? {
+            let Some(name) = name.strip_prefix(&prefix) else { continue };
+            mine.insert(id.clone());
+            if ![BUILDER, "upstream"].contains(&name) {
+                let created = self.store.state(&id)?.created;
+                definitions.push(DefinitionShown { name: name.to_owned(), state: id, created });
+            }
+        }
+        let mut stages = Vec::new();
+        for (name, id) in self.store.refs()? {
+            if let Some(stage) = name.strip_prefix("stage4/")
+                && self.store.state(&id)?.parent.is_some_and(|parent| mine.contains(&parent))
+            {
+                stages.push(stage.to_owned());
+            }
+        }
+        let is_builder = state.parent.is_some();
+        Ok(ProfileShown {
+            default: self.default_profile()?.as_deref() == Some(&profile),
+            builder: if is_builder { Some(self.builder_shown(&state, &stage3, config)?) } else { None },
+            layers: state.layers.len(),
+            total_bytes: self.bytes_of(std::slice::from_ref(&state), &[])?,
+            own_bytes: self.bytes_of(std::slice::from_ref(&state), &others)?,
+            package_count: packages.len(),
+            packages,
+            definitions,
+            stages,
+            history: self.history_shown(&profile)?,
+            stage3: stage3_shown(&stage3),
+            name: joined(&profile, index),
+        })
+    }
+
+    fn builder_shown(&self, state: &State, stage3: &State, config: Option<&ConfigDir>) -> Result<BuilderShown> {
+        let (mut first, mut updates) = (state.clone(), 0);
+        while let Some(parent) = first.parent.as_ref().filter(|parent| **parent != stage3.id) {
+            first = self.store.state(parent)?;
+            updates += 1;
+        }
+        Ok(BuilderShown {
+            state: state.id.clone(),
+            created: state.created.clone(),
+            bootstrapped: first.created,
+            updates,
+            portage_profile: text(&state.origin["portage_profile"]).unwrap_or_default(),
+            trees: self.trees_of(&state.origin)?,
+            isolation: text(&state.origin["isolation"]).unwrap_or_default(),
+            differs: config.and_then(|config| self.differs_from(config, state, stage3)),
+        })
+    }
+
+    fn states_of_other_profiles(&self, profile: &str) -> Result<Vec<State>> {
+        let mine = format!("profile/{profile}/");
+        let refs = self.store.refs()?.into_iter();
+        let others = refs.filter(|(name, _)| name.starts_with("profile/") && !name.starts_with(&mine));
+        others.map(|(_, id)| Ok(self.store.state(&id)?)).collect()
+    }
+
+    fn history_shown(&self, profile: &str) -> Result<Vec<HistoryShown>> {
+        let history = self.store.ref_history(&self.profile_ref(profile)?)?;
+        let shown = history.into_iter().enumerate().map(|(index, entry)| {
+            let state = self.store.state(&entry.value).ok();
+            let stage3 =
+                state.as_ref().and_then(|state| text(&state.origin["stage3"]["name"]).or_else(|| text(&state.origin["name"])));
+            HistoryShown {
+                name: joined(profile, index),
+                since: entry.since,
+                created: state.map(|state| state.created),
+                stage3,
+                complete: self.complete_state(&entry.value).is_ok(),
+                state: entry.value,
+            }
+        });
+        Ok(shown.collect())
+    }
+
+    /// The trees that a state was built with.
+    pub(super) fn trees_of(&self, origin: &Value) -> Result<Vec<TreeShown>> {
+        let known = self.store.trees()?;
+        let used = origin["trees"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let shown = used.iter().map(|tree| {
+            let digest = text(&tree["digest"]).unwrap_or_default();
+            let found = known.iter().find(|known| known.meta.origin["digest"] == digest.as_str());
+            TreeShown {
+                name: text(&tree["name"]).unwrap_or_default(),
+                id: found.map(|tree| tree.id.clone()),
+                imported: found.map(|tree| tree.meta.created.clone()),
+                digest,
+            }
+        });
+        Ok(shown.collect())
+    }
+
+    /// Whether `named` asks for an earlier state, which a command that changes a profile cannot take.
+    pub(super) fn present_only(named: Option<&str>) -> Result<()> {
+        match named.map(split) {
+            Some((name, index)) if index > 0 => Err(Error::Name { name: joined(name, index), what: "a profile" }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn stage3_shown(state: &State) -> Stage3Shown {
+    let origin = &state.origin;
+    Stage3Shown {
+        state: state.id.clone(),
+        name: text(&origin["name"]).unwrap_or_default(),
+        sha512: text(&origin["sha512"]).unwrap_or_default(),
+        signer: text(&origin["signer"]["primary"]),
+        signer_name: text(&origin["signer"]["uid"]),
+        allow_unsigned: text(&origin["allow_unsigned"]),
+        imported: state.created.clone(),
+    }
+}

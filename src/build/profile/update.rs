@@ -1,0 +1,439 @@
+//! `profile update`: the builder as it is, brought up to what configuration and trees ask for now.
+//!
+//! ```text
+//! bootstrap    stage3 ---------------- emerge --emptytree @world, packages ------------> builder    key K(stage3, configuration, trees, …)
+//! update       builder as it is ------ emerge --update --deep --newuse @world, packages -> builder    the same key
+//! ```
+//!
+//! **The key is that of a bootstrap** from the same stage3 with the same inputs: an updated builder *is* the builder of those inputs. So
+//! whatever asks for one (`freshroot` by name; `stage build`, `bootstrap` and questions to Portage by key) finds it, and a repeated
+//! `bootstrap` does not put an older or a second one in its place. What a bootstrap would do otherwise, an update has to do as well:
+//!
+//! - what the configuration brought and does not bring any more is taken out of `/etc/portage`, the stage3's own file comes back;
+//! - packages that the definition does not list any more leave the world file (and the root, with `--depclean`);
+//! - compiler flags, which Portage does not compare, have everything rebuilt when they have changed;
+//! - hooks and scripts run again, since a rebuilt package may have replaced what they had changed: they have to stand that.
+//!
+//! The updated state lies on top of the one before, which stays as `NAME@{1}`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::super::definition::{BUILDER, Filled, Recipe, ref_name};
+use super::super::engine::{Engine, Work};
+use super::super::error::{Error, Result};
+use super::super::key::Inputs;
+use super::super::work::{StepsDone, Subject};
+use crate::config::hooks::Phase;
+use crate::config::{ConfigDir, MAKE_CONF, PortageDir};
+use crate::portage::binpkgs::PoolInputs;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::package_files::LineFile;
+use crate::portage::untrusted;
+use crate::portage::vdb::Package;
+use crate::sandbox::plan::Network;
+use crate::store::{NewState, Purpose, Session, State, StateId};
+
+/// Portage's record of libraries that it keeps for programs that were not rebuilt.
+const PRESERVED_LIBS: &str = "/var/lib/portage/preserved_libs_registry";
+/// Of that so much is read.
+const PRESERVED_LIMIT_BYTES: u64 = 4 << 20;
+/// Of a file of the stage3's `/etc/portage` so much is brought back.
+const CONF_LIMIT_BYTES: u64 = 1 << 20;
+
+/// What to update.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateOptions {
+    /// The profile; `None` for the default one.
+    pub profile: Option<String>,
+    /// Remove packages that nothing needs.
+    pub depclean: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpdatedProfile {
+    /// The profile.
+    pub profile: String,
+    /// The builder's state.
+    pub state: StateId,
+    /// The one before; `None` when nothing has changed.
+    pub previous: Option<StateId>,
+    /// Whether the state was there already, and nothing was built.
+    pub reused: bool,
+    /// What has changed in the list of packages, by name.
+    pub packages: Vec<PackageChange>,
+}
+
+/// A package that is another one now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PackageChange {
+    /// `category/name-version`, as it is now, or was before it was removed.
+    pub package: String,
+    /// What became of it.
+    pub change: Change,
+    /// The version before, where that was another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+/// What became of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It was not there.
+    Added,
+    /// It has another version.
+    Updated,
+    /// It was built anew, or with other USE flags.
+    Rebuilt,
+    /// It is gone.
+    Removed,
+}
+
+/// What an update does besides applying the definition.
+struct Update<'a> {
+    base: &'a State,
+    upstream: &'a State,
+    /// Below `/etc/portage`: what an earlier configuration brought, and nobody brings now.
+    retired: Vec<PathBuf>,
+    /// Packages that were the definition's.
+    dropped: Vec<String>,
+    depclean: bool,
+}
+
+impl Engine<'_> {
+    /// Brings a profile's builder up to date. Its name moves only when that has succeeded.
+    pub fn profile_update(&self, config: &ConfigDir, options: &UpdateOptions) -> Result<UpdatedProfile> {
+        let _shared = self.share_store()?;
+        Self::present_only(options.profile.as_deref())?;
+        let profile = self.profile_or_default(options.profile.as_deref())?;
+        let _lock = self.lock(&format!("profile/{profile}"))?;
+        let name = ref_name(&profile, BUILDER);
+        if self.store.ref_get(&name)?.is_none() {
+            return Err(Error::NoBuilder { profile });
+        }
+        let base = self.profile_state(&profile, 0)?;
+        let upstream = self.upstream(&profile)?;
+        if self.root_of(&base)?.id != upstream.id {
+            return Err(Error::OtherStage3 { profile });
+        }
+        let recipe = self.recipe(config, BUILDER, &upstream)?;
+        let inputs = recipe.inputs(&upstream, BUILDER);
+        let key = inputs.key();
+        let reused = |state: &State, packages| UpdatedProfile {
+            profile: profile.clone(),
+            state: state.id.clone(),
+            previous: (state.id != base.id).then(|| base.id.clone()),
+            reused: true,
+            packages,
+        };
+        if !options.depclean {
+            if key == base.key {
+                return Ok(reused(&base, Vec::new()));
+            }
+            if let Some(state) = self.store.state_by_key(&key)? {
+                let packages = changes(&self.packages_of(&base)?, &self.packages_of(&state)?);
+                self.store.ref_set(&name, &state.id)?;
+                return Ok(reused(&state, packages));
+            }
+        }
+        self.check_cpu(BUILDER, &recipe)?;
+        let state = self.update(&profile, &recipe, &inputs, &base, &upstream, options.depclean)?;
+        let Some((state, packages)) = state else { return Ok(reused(&base, Vec::new())) };
+        self.store.ref_set(&name, &state.id)?;
+        Ok(UpdatedProfile { profile, state: state.id, previous: Some(base.id), reused: false, packages })
+    }
+
+    /// The updated state, and what has changed in it; `None` when nothing has.
+    fn update(
+        &self,
+        profile: &str,
+        recipe: &Recipe,
+        inputs: &Inputs,
+        base: &State,
+        upstream: &State,
+        depclean: bool,
+    ) -> Result<Option<(State, Vec<PackageChange>)>> {
+        let key = inputs.key();
+        // A session of a bootstrap to the same key stands on the stage3, and is not to be mistaken for one of ours.
+        let session_key =
+            Inputs::new("update").with("key", &key).with("base", base.id.as_str()).with("depclean", depclean.to_string()).key();
+        let before = self.packages_of(base)?;
+        let (mut session, resumed) = self.open_session(base, Purpose::Bootstrap, &session_key)?;
+        self.step(&format!("{} {BUILDER} on {profile}", if resumed { "resuming the update of" } else { "updating" }));
+        let subject =
+            Subject { log_name: format!("{profile}-update"), profile: profile.to_owned(), definition: BUILDER.to_owned() };
+        let update = Update { base, upstream, retired: retired(base, recipe), dropped: dropped(base, recipe), depclean };
+        let newest_input = recipe.newest_input(upstream);
+        let filled = self.fill_update(&mut session, recipe, &update, &subject).and_then(|filled| {
+            let lower = [vec![session.upper()], self.store.lower_dirs(base)].concat();
+            Ok((filled, self.packages_in(lower)?))
+        });
+        if filled.as_ref().is_ok_and(|(_, after)| key == base.key && *after == before) {
+            session.discard(self.launcher)?;
+            return Ok(None);
+        }
+        let (state, after) = self.settle(filled, session, |session, (filled, after)| {
+            let mut origin = recipe.origin(profile, inputs, &filled.inputs, upstream);
+            origin["updated_from"] = serde_json::json!(base.id);
+            let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?;
+            Ok((state, after))
+        })?;
+        Ok(Some((state, changes(&before, &after))))
+    }
+
+    fn fill_update(&self, session: &mut Session, recipe: &Recipe, update: &Update<'_>, subject: &Subject) -> Result<Filled> {
+        let (portage, retired) = self.bring_back(recipe, update);
+        let mut steps = StepsDone::of(session)?;
+        let mut work = self.work(session, update.base, subject, &recipe.hooks, Some(&portage), Vec::new())?;
+        let resumed = steps.any();
+        steps.once("retire", || self.retire(&work, &retired))?;
+        steps.once("apply", || self.apply(&work, recipe))?;
+        steps.once("portage profile", || self.select_profile(&work, recipe, update))?;
+        steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
+        let inputs = self.choose_pool(&mut work, &recipe.portage_profile)?;
+        let network = recipe.definition.network.everything.is_some();
+        if !update.dropped.is_empty() {
+            let words = ["emerge", "--color=n", "--ask=n", "--deselect=y"].map(str::to_owned).into_iter();
+            let argv = words.chain(update.dropped.iter().cloned()).collect();
+            steps.once("deselect", || self.command(&work, argv, Network::None))?;
+        }
+        let live: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
+        if !live.is_empty() {
+            let goal = Goal::Packages { atoms: live, existing: Existing::Keep, oneshot: true };
+            self.emerge_goal(&work, &mut steps, "packages with network", goal, resumed, true)?;
+        }
+        if compiles_otherwise(update.base, &inputs) {
+            self.note("compiler flags have changed, which Portage does not compare: everything is built with the new ones");
+            self.emerge_goal(&work, &mut steps, "world anew", Goal::RebuildWorld, resumed, network)?;
+        }
+        let atoms = std::iter::once("@world".to_owned()).chain(recipe.packages.iter().cloned()).collect();
+        let goal = Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
+        self.emerge_goal(&work, &mut steps, "world", goal, resumed, network)?;
+        if self.preserves_libraries(&work)? {
+            let goal = Goal::Packages { atoms: vec!["@preserved-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
+            // A binary package may have been built against the very library that is to go.
+            let request = Request { usepkg: false, ..Request::new(goal, Mode::Run) };
+            self.emerge_request(&work, &mut steps, "what uses preserved libraries", request, resumed, network)?;
+        }
+        if update.depclean {
+            steps.once("depclean", || {
+                self.step("removing what nothing needs");
+                self.emerge(&work, &Request::new(Goal::Depclean, Mode::Run))
+            })?;
+        }
+        steps.once("hooks:after-world", || self.hooks(&work, &recipe.hooks, Phase::AfterWorld))?;
+        for script in &recipe.definition.scripts {
+            steps.once(&format!("script:{}", script.name.value), || self.script(&work, script, network))?;
+        }
+        steps.once("hooks:finish", || self.hooks(&work, &recipe.hooks, Phase::Finish))?;
+        self.publish(&work, &inputs)?;
+        self.relink(&work)?;
+        self.tidy(&work)?;
+        Ok(Filled { inputs })
+    }
+
+    /// What is applied: the configuration, with the stage3's own files in place of retired ones; and those that nothing replaces.
+    fn bring_back(&self, recipe: &Recipe, update: &Update<'_>) -> (PortageDir, Vec<PathBuf>) {
+        let layers = self.store.lower_dirs(update.upstream);
+        let (mut portage, mut gone) = (recipe.portage.clone(), Vec::new());
+        for path in &update.retired {
+            match original(&layers, path) {
+                Some(bytes) => {
+                    portage.files.insert(path.clone(), bytes);
+                    portage.modes.insert(path.clone(), 0o644);
+                }
+                None => gone.push(path.clone()),
+            }
+        }
+        (portage, gone)
+    }
+
+    /// Takes files out of `/etc/portage`.
+    fn retire(&self, work: &Work<'_>, paths: &[PathBuf]) -> Result<()> {
+        // As many at a time as an argument list surely takes.
+        for paths in paths.chunks(500) {
+            let words = ["rm", "-f", "--"].map(str::to_owned).into_iter();
+            let argv = words.chain(paths.iter().map(|path| format!("/etc/portage/{}", path.display()))).collect();
+            self.command(work, argv, Network::None)?;
+        }
+        Ok(())
+    }
+
+    /// Points at the stage3's own Portage profile again, where the definition does not name one any more. (Applying it has set the link
+    /// otherwise.)
+    fn select_profile(&self, work: &Work<'_>, recipe: &Recipe, update: &Update<'_>) -> Result<()> {
+        if recipe.definition.portage_profile.is_some() || update.base.origin["portage_profile"] == recipe.portage_profile.as_str() {
+            return Ok(());
+        }
+        let layers = self.store.lower_dirs(update.upstream);
+        let link = layers.iter().find_map(|layer| std::fs::read_link(layer.join("etc/portage/make.profile")).ok());
+        let Some(link) = link else { return Ok(()) };
+        let words = ["ln", "-sfn", "--"].map(str::to_owned).into_iter();
+        let argv = words.chain([link.display().to_string(), "/etc/portage/make.profile".to_owned()]).collect();
+        self.command(work, argv, Network::None)
+    }
+
+    fn preserves_libraries(&self, work: &Work<'_>) -> Result<bool> {
+        let script = format!("[ ! -f {PRESERVED_LIBS} ] || cat {PRESERVED_LIBS}");
+        let argv = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        Ok(has_preserved(&self.output_of(work, argv, PRESERVED_LIMIT_BYTES)?))
+    }
+
+    fn packages_of(&self, state: &State) -> Result<Vec<Package>> {
+        self.packages_in(self.store.lower_dirs(state))
+    }
+
+    fn packages_in(&self, lower: Vec<PathBuf>) -> Result<Vec<Package>> {
+        let answer = self.inventory_of(lower)?;
+        let task = super::super::tasks::INVENTORY;
+        Ok(serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task, source })?)
+    }
+}
+
+/// What the configuration of `base` brought and this one does not.
+fn retired(base: &State, recipe: &Recipe) -> Vec<PathBuf> {
+    let recorded =
+        base.origin["portage_files"].as_array().map(|paths| paths.iter().filter_map(|path| path.as_str()).map(PathBuf::from));
+    let before: Vec<PathBuf> = match recorded {
+        Some(recorded) => recorded.filter(|path| is_plain(path)).collect(),
+        // A state of an earlier version: what we write ourselves has known names.
+        None => LineFile::ALL
+            .iter()
+            .map(|kind| Path::new(kind.file_name()).join("50-gentoomuch"))
+            .chain([PathBuf::from(MAKE_CONF)])
+            .collect(),
+    };
+    before.into_iter().filter(|path| !recipe.portage.files.contains_key(path)).collect()
+}
+
+/// Neither absolute nor with `..`: the record is ours, but what it says ends in an `rm`.
+fn is_plain(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, std::path::Component::Normal(_))) && path.as_os_str() != OsStr::new("")
+}
+
+/// What the definition listed when `base` was built, and does not list now.
+fn dropped(base: &State, recipe: &Recipe) -> Vec<String> {
+    let before = base.origin["inputs"]["packages"].as_str().and_then(|list| serde_json::from_str::<Vec<String>>(list).ok());
+    before
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|package| !recipe.packages.contains(package) && !package.starts_with('-'))
+        .collect()
+}
+
+/// Whether the compiler is told other things now: what Portage takes for no reason to build a package again.
+fn compiles_otherwise(base: &State, now: &PoolInputs) -> bool {
+    serde_json::from_value::<PoolInputs>(base.origin["pool"].clone())
+        .is_ok_and(|before| before.chost != now.chost || before.flags != now.flags)
+}
+
+/// A regular file of the stage3's `/etc/portage`; the layers are those of a state, topmost first, and hostile.
+fn original(layers: &[PathBuf], path: &Path) -> Option<Vec<u8>> {
+    let path = Path::new("etc/portage").join(path);
+    layers.iter().find_map(|layer| untrusted::read_in(untrusted::open_root(layer).ok()?.as_fd(), &path, CONF_LIMIT_BYTES).ok())
+}
+
+/// Whether Portage's registry, JSON, names any library.
+fn has_preserved(registry: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(registry).is_ok_and(|libraries| !libraries.is_empty())
+}
+
+/// What differs between two lists of packages: by name and slot, each of which there is at most one of.
+fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
+    fn by_slot(packages: &[Package]) -> BTreeMap<(&str, &str), &Package> {
+        packages.iter().map(|package| ((package.name(), package.slot.split('/').next().unwrap_or_default()), package)).collect()
+    }
+    let (before, after) = (by_slot(before), by_slot(after));
+    let mut changes = Vec::new();
+    for (slot, package) in &after {
+        let (change, old) = match before.get(slot) {
+            None => (Change::Added, None),
+            Some(old) if old.cpv != package.cpv => (Change::Updated, Some(old.cpv.clone())),
+            Some(old) if old != package => (Change::Rebuilt, None),
+            Some(_) => continue,
+        };
+        changes.push(PackageChange { package: package.cpv.clone(), change, before: old });
+    }
+    let removed = before.iter().filter(|(slot, _)| !after.contains_key(*slot));
+    changes.extend(removed.map(|(_, old)| PackageChange { package: old.cpv.clone(), change: Change::Removed, before: None }));
+    changes.sort_by(|a, b| a.package.cmp(&b.package));
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(cpv: &str, slot: &str, build_time: i64) -> Package {
+        Package { cpv: cpv.to_owned(), slot: slot.to_owned(), build_time: Some(build_time), ..Package::default() }
+    }
+
+    #[test]
+    fn packages_are_compared_by_slot() {
+        let before = [
+            package("a/kept-1", "0", 1),
+            package("a/updated-1", "0/1", 1),
+            package("a/rebuilt-1", "0", 1),
+            package("a/removed-1", "0", 1),
+            package("dev-lang/python-3.12", "3.12", 1),
+        ];
+        let after = [
+            package("a/kept-1", "0", 1),
+            package("a/updated-2", "0/2", 2),
+            package("a/rebuilt-1", "0", 2),
+            package("a/added-1", "0", 2),
+            package("dev-lang/python-3.12", "3.12", 1),
+            package("dev-lang/python-3.13", "3.13", 2),
+        ];
+        let words: Vec<String> =
+            changes(&before, &after).iter().map(|c| format!("{} {:?} {:?}", c.package, c.change, c.before)).collect();
+        assert_eq!(
+            words,
+            [
+                "a/added-1 Added None",
+                "a/rebuilt-1 Rebuilt None",
+                "a/removed-1 Removed None",
+                "a/updated-2 Updated Some(\"a/updated-1\")",
+                "dev-lang/python-3.13 Added None",
+            ]
+        );
+        assert_eq!(changes(&before, &before), []);
+    }
+
+    #[test]
+    fn preserved_libraries() {
+        assert!(has_preserved(r#"{"app-arch/lz4:0": ["app-arch/lz4-1.9", "7", ["/usr/lib64/liblz4.so.1"]]}"#));
+        for none in ["", "{}", "\n", "[]", "half {"] {
+            assert!(!has_preserved(none), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_cannot_lead_out_of_the_directory() {
+        for (path, plain) in
+            [("make.conf/50", true), ("../passwd", false), ("/etc/passwd", false), ("", false), ("a/../../b", false)]
+        {
+            assert_eq!(is_plain(Path::new(path)), plain, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_stage3_is_found_in_its_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, bottom) = (dir.path().join("top"), dir.path().join("bottom"));
+        std::fs::create_dir_all(top.join("etc/portage")).unwrap();
+        std::fs::create_dir_all(bottom.join("etc/portage/repos.conf")).unwrap();
+        std::fs::write(bottom.join("etc/portage/repos.conf/gentoo.conf"), "[gentoo]\n").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", bottom.join("etc/portage/bashrc")).unwrap();
+        let layers = [top, bottom];
+        assert_eq!(original(&layers, Path::new("repos.conf/gentoo.conf")).as_deref(), Some(&b"[gentoo]\n"[..]));
+        assert_eq!(original(&layers, Path::new("bashrc")), None);
+        assert_eq!(original(&layers, Path::new("none")), None);
+    }
+}
