@@ -63,7 +63,7 @@ impl Engine<'_> {
         if self.default_profile()?.is_none() {
             self.set_default_profile(profile)?;
         }
-        let builder = if options.no_rebuild { None } else { Some(self.definition(config, profile, BUILDER)?) };
+        let builder = if options.no_rebuild { None } else { Some(self.builder(config, profile)?) };
         Ok(Bootstrapped {
             profile: profile.clone(),
             upstream: upstream.state.id.to_string(),
@@ -71,6 +71,10 @@ impl Engine<'_> {
             builder_reused: builder.as_ref().is_some_and(|built| built.reused),
             builder: builder.map(|built| built.state.id.to_string()),
         })
+    }
+
+    fn builder(&self, config: &ConfigDir, profile: &str) -> Result<Built> {
+        self.definition(config, profile, BUILDER).map_err(|error| self.with_proposal(config, BUILDER, profile, error))
     }
 
     /// The state of a stage3, imported unless it was before. It is verified either way.

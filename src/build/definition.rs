@@ -83,7 +83,7 @@ impl Engine<'_> {
         }
         self.check_cpu(definition, &recipe)?;
         let (mut session, resumed) =
-            self.open_session(&upstream, if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage }, &key)?;
+            self.open_session(&upstream, if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage }, &key, &name)?;
         if resumed {
             self.step(&format!("resuming {definition} on {profile}"));
         } else {
@@ -137,12 +137,17 @@ impl Engine<'_> {
         }
     }
 
-    /// A suspended session with this key, or a new one.
-    pub(super) fn open_session(&self, base: &State, purpose: Purpose, key: &str) -> Result<(Session, bool)> {
+    /// A suspended session with this key, or a new one. One that was suspended while `subject` was made from something else, such as a
+    /// configuration that has been corrected since, is of no use any more.
+    pub(super) fn open_session(&self, base: &State, purpose: Purpose, key: &str, subject: &str) -> Result<(Session, bool)> {
+        let superseded = self.store.session_discard_superseded(subject, key, self.launcher)?;
+        if superseded > 0 {
+            self.note(&format!("what was left of an earlier attempt at {subject} does not fit any more: removed"));
+        }
         if let Some(session) = self.store.session_find_suspended(key)? {
             return Ok((session, true));
         }
-        Ok((self.store.session_create(Some(base), purpose, key)?, false))
+        Ok((self.store.session_create_for(Some(base), purpose, key, Some(subject))?, false))
     }
 
     /// Ends a session: commits what was done, keeps it for resuming when the build failed or was interrupted, else removes it.

@@ -195,9 +195,8 @@ impl Engine<'_> {
         Err(Error::Command { command, exit, log, last_lines: last })
     }
 
-    /// Runs a command and returns the beginning of its output, which is hostile.
-    pub(super) fn output_of(&self, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<String> {
-        let command = argv.join(" ");
+    /// Runs a command without network; how it ended, and the beginning of its output, which is hostile.
+    pub(super) fn exit_and_output(&self, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<(Exit, Vec<u8>)> {
         let (mut running, output) = self.start(work, &Self::run_of(work, argv, Network::None))?;
         let (exit, text) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| read_bounded(output, limit_bytes));
@@ -206,6 +205,13 @@ impl Engine<'_> {
         let exit = exit?;
         self.not_interrupted()?;
         let text = text.unwrap_or_else(|_| Ok(Vec::new())).map_err(Error::io("read the output in", &work.log_dir))?;
+        Ok((exit, text))
+    }
+
+    /// Runs a command and returns the beginning of its output, safe to print.
+    pub(super) fn output_of(&self, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<String> {
+        let command = argv.join(" ");
+        let (exit, text) = self.exit_and_output(work, argv, limit_bytes)?;
         let text = sanitize(&text);
         if exit == Exit::Code(0) {
             return Ok(text);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::portage::emerge::Failure;
+use crate::portage::emerge::resolution::Problem;
 use crate::{archive, config, sandbox, stage3, store};
 
 /// A build that did not come to its end.
@@ -63,6 +64,35 @@ pub enum Error {
         /// The session that was kept, so that the command can be repeated to go on.
         resumable: bool,
     },
+    /// The configuration lacks something, and it is known what.
+    #[error("the configuration of `{stage}` has to change first")]
+    Unconfigured {
+        /// The stage.
+        stage: String,
+        /// How `resolve` is told of it.
+        arguments: String,
+        /// What has to change.
+        resolved: Box<super::Resolved>,
+        /// emerge's whole output, on the host.
+        log: PathBuf,
+    },
+    /// No change of the configuration would help.
+    #[error("Portage cannot resolve `{target}`")]
+    Unresolvable {
+        /// A stage, or atoms.
+        target: String,
+        /// What is in the way.
+        problems: Vec<Problem>,
+        /// What was needed at the same time and cannot be.
+        contradiction: Option<String>,
+        /// The end of emerge's output, safe to print.
+        last_lines: Vec<String>,
+        /// emerge's whole output, on the host.
+        log: PathBuf,
+    },
+    /// A needed change that cannot be placed.
+    #[error(transparent)]
+    Proposal(#[from] config::proposal::Error),
     /// A command of ours in a session failed.
     #[error("`{command}` failed in the session: {exit}")]
     Command {

@@ -7,6 +7,7 @@
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
 //! freshroot    a throw-away session on the builder
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
+//! resolve      what the configuration lacks, asked of Portage round by round
 //! tree         an ebuild tree into the store
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
@@ -24,6 +25,7 @@ mod inspect;
 pub mod key;
 mod profile;
 mod relink;
+mod resolve;
 mod script;
 pub mod session;
 mod stage4;
@@ -42,6 +44,7 @@ pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,
     RenamedProfile, RolledBack, Stage3Shown, TreeShown, UpdateOptions, UpdatedProfile,
 };
+pub use resolve::{PackageCount, ResolveOptions, Resolved};
 pub use session::UserBind;
 pub use stage4::{StageBuilt, StageOptions};
 pub use tree::{SyncOptions, Synced};

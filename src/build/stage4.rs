@@ -55,8 +55,9 @@ impl Engine<'_> {
         };
         let _profile = self.lock(&format!("profile/{profile}"))?;
         let _stage = self.lock(&format!("stage4/{}", options.name))?;
-        let base = self.definition(config, &profile, &definition.stage3.value)?;
-        let built = self.stage4(config, &definition, &profile, &base.state)?;
+        let base = self.definition(config, &profile, &definition.stage3.value);
+        let built = base.and_then(|base| self.stage4(config, &definition, &profile, &base.state));
+        let built = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
         self.store.ref_set(&format!("stage4/{}", options.name), &built.state.id)?;
         let export = ExportOptions {
             format: options.format.unwrap_or(match definition.format.as_ref().map(|format| format.value) {
@@ -92,7 +93,7 @@ impl Engine<'_> {
         if let Some(state) = self.store.state_by_key(&key)? {
             return Ok(Built { state, reused: true });
         }
-        let (mut session, resumed) = self.open_session(base, Purpose::Stage, &key)?;
+        let (mut session, resumed) = self.open_session(base, Purpose::Stage, &key, &format!("stage4/{name}"))?;
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
         let filled = self.fill_stage4(&mut session, base, definition, &packages, &removes, &hooks, profile);
         let newest_input = trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);

@@ -178,6 +178,17 @@ impl ConfigDir {
         definitions.filter(|definition| definition.profile.value == name).map(|definition| definition.profile.place()).collect()
     }
 
+    /// What is in the set `package.sets/NAME`, sets in it resolved; `None` if there is no such set.
+    pub fn set(&self, name: &str) -> Result<Option<Vec<Located<Package>>>> {
+        let file = Path::new("package.sets").join(name);
+        if !names::is_name(name) || !self.root.join(&file).is_file() {
+            return Ok(None);
+        }
+        let mut findings = Findings::new(&self.root);
+        let packages = packages::read(&mut findings, &file);
+        Ok(Some(findings.finish(packages)?.0))
+    }
+
     /// Merges the fragments that a stage3 definition names.
     pub fn portage_dir(&self, definition: &Stage3Definition) -> Result<PortageDir> {
         let mut findings = Findings::new(&self.root);

@@ -76,6 +76,9 @@ pub struct SessionRecord {
     pub base: Option<StateId>,
     /// Build key of the state that is being made.
     pub key: String,
+    /// What is being made, whatever goes in: `stage4/web`. A suspended session with another key is superseded by the next one for the same.
+    #[serde(default)]
+    pub subject: Option<String>,
     /// RFC 3339.
     pub created: String,
     /// Boot of the kernel during which it was last active.
@@ -143,6 +146,11 @@ macro_rules! crash_point {
 impl Store {
     /// Makes a session on `base`, or on nothing, and locks it.
     pub fn session_create(&self, base: Option<&State>, purpose: Purpose, key: &str) -> Result<Session> {
+        self.session_create_for(base, purpose, key, None)
+    }
+
+    /// Makes a session in which `subject` is made, if that has a name.
+    pub fn session_create_for(&self, base: Option<&State>, purpose: Purpose, key: &str, subject: Option<&str>) -> Result<Session> {
         self.require_idmap()?;
         let fs = durable::open_dir(self.root())?;
         let id = SessionId::fresh()?;
@@ -152,6 +160,7 @@ impl Store {
             purpose,
             base: base.map(|b| b.id.clone()),
             key: key.to_owned(),
+            subject: subject.map(str::to_owned),
             created: process::now(),
             boot_id: self.inner.boot_id.clone(),
             status: SessionStatus::Active,
@@ -193,6 +202,27 @@ impl Store {
             return Ok(Some(session));
         }
         Ok(None)
+    }
+
+    /// Removes suspended sessions that made `subject` from other inputs than `key` stands for; says how many.
+    pub fn session_discard_superseded(&self, subject: &str, key: &str, in_map: &dyn InMap) -> Result<usize> {
+        self.require_idmap()?;
+        let is_superseded = |record: &SessionRecord| {
+            record.subject.as_deref() == Some(subject)
+                && record.key != key
+                && matches!(record.status, SessionStatus::Suspended { .. })
+        };
+        let mut count = 0;
+        for record in self.sessions()?.into_iter().filter(is_superseded) {
+            let dir = self.session_dir(&record.id);
+            // Whoever holds the lock is at work in it again.
+            let Some(_lock) = lock::try_existing(&dir.join("lock"), &self.inner.command)? else { continue };
+            if read_record(&dir).is_some_and(|record| is_superseded(&record)) {
+                self.bury(&dir, &record.id, in_map)?;
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// What is written about each session, oldest first.

@@ -29,6 +29,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "profile rollback",
     "profile rename",
     "profile rm",
+    "resolve",
     "freshroot",
     "stage",
     "stage build",

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use gentoomuch::config::init::InitError;
 use gentoomuch::git::GitError;
 use gentoomuch::portage::emerge::Failure as EmergeFailure;
+use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
 use gentoomuch::{archive, build, config, sandbox, store};
@@ -175,6 +176,25 @@ impl From<build::Error> for Failure {
             E::Sandbox(error) => error.into(),
             E::Untrusted(error) => crate::commands::verify_failure(error),
             E::Emerge { failure, log, resumable } => emerge(&failure, &log.display().to_string(), resumable),
+            E::Unconfigured { stage: _, ref arguments, ref resolved, ref log } => {
+                let log = log.display().to_string();
+                let diff: Vec<String> = config::proposal::unified(&resolved.edits).lines().map(str::to_owned).collect();
+                let resolve = format!("`gentoomuch resolve {arguments} --write FRAGMENT` writes it; then repeat the command");
+                let failure = diff.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail);
+                failure.hint(resolve).hint(format!("the whole output is in {log}"))
+            }
+            E::Unresolvable { ref problems, ref contradiction, ref last_lines, ref log, .. } => {
+                let mut lines: Vec<String> = contradiction.iter().cloned().collect();
+                lines.extend(problems.iter().flat_map(Problem::explained));
+                if lines.is_empty() {
+                    lines.clone_from(last_lines);
+                }
+                let mut hints: Vec<String> = problems.iter().filter_map(Problem::way_out).collect();
+                hints.dedup();
+                let log = format!("the whole output is in {}", log.display());
+                lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hints(hints).hint(log)
+            }
+            E::Proposal(error) => proposal(error),
             E::Command { ref log, ref last_lines, .. } => {
                 let (log, last_lines) = (log.display().to_string(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
@@ -266,6 +286,34 @@ impl From<GitError> for Failure {
     }
 }
 
+fn proposal(error: config::proposal::Error) -> Failure {
+    use config::proposal::Error as E;
+    match error {
+        E::Contradiction(ref contradiction) => {
+            let wanted = contradiction.wanted.clone();
+            let reasons = contradiction.because.clone();
+            let may_override = contradiction.may_override;
+            let failure = reasons.into_iter().fold(Failure::new(Kind::Config, error), Failure::detail);
+            let failure = failure.hint("drop that line, or what needs the other");
+            if may_override {
+                failure
+                    .hint(format!("or write `{wanted} # override` in a fragment that is merged later"))
+                    .hint("or move both to one fragment")
+            } else {
+                failure
+            }
+        }
+        E::Foreign { ref known, .. } => {
+            let known = there_are(known);
+            Failure::new(Kind::Usage, error).hints(known)
+        }
+        E::Name(_) => Failure::new(Kind::Usage, error).hint("a fragment is a folder of `portage.locals`, such as `web`"),
+        E::Changed(_) => Failure::new(Kind::Other, error).hint("repeat the command"),
+        E::Outside(_) => Failure::new(Kind::Config, error).hint("write to another fragment, or make it a file of its own"),
+        E::Io { .. } => Failure::new(Kind::Other, error),
+    }
+}
+
 /// What could have been meant.
 fn there_are(known: &[String]) -> Option<String> {
     (!known.is_empty()).then(|| format!("there are: {}", known.join(", ")))
@@ -273,14 +321,10 @@ fn there_are(known: &[String]) -> Option<String> {
 
 fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {
     let mut shown = Failure::new(Kind::Emerge, failure.to_string());
-    for line in failure.explanation.iter().chain(&failure.last_lines) {
+    // What emerge says about dependencies is the end of its output, too, and holds its proposals.
+    let lines = if failure.explanation.is_empty() { &failure.last_lines } else { &failure.explanation };
+    for line in lines {
         shown = shown.detail(line.clone());
-    }
-    for proposal in &failure.proposals {
-        shown = shown.detail(format!("proposed for `{}`:", proposal.file));
-        for line in &proposal.lines {
-            shown = shown.detail(format!("  {line}"));
-        }
     }
     shown = shown.hint(format!("the whole output is in {log}"));
     if resumable { shown.hint("correct the cause and repeat the command to go on where it stopped") } else { shown }

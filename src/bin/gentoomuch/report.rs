@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Host,
     /// `emerge` failed.
     Emerge,
+    /// `--check` found that the configuration has to change.
+    ChangeNeeded,
     /// Ctrl-C, SIGTERM.
     Interrupted,
     /// Our own failure around a command of the user's.
@@ -48,6 +50,7 @@ impl Kind {
             Self::Verification => 4,
             Self::Host => 5,
             Self::Emerge => 6,
+            Self::ChangeNeeded => 10,
             Self::AroundCommand => 125,
             // As env(1), chroot(1) and every shell have it.
             Self::NotExecutable => 126,

@@ -143,7 +143,8 @@ impl Engine<'_> {
             }
         }
         self.check_cpu(BUILDER, &recipe)?;
-        let state = self.update(&profile, &recipe, &inputs, &base, &upstream, options.depclean)?;
+        let state = self.update(&profile, &recipe, &inputs, &base, &upstream, options.depclean);
+        let state = state.map_err(|error| self.with_proposal(config, BUILDER, &profile, error))?;
         let Some((state, packages)) = state else { return Ok(reused(&base, Vec::new())) };
         self.store.ref_set(&name, &state.id)?;
         Ok(UpdatedProfile { profile, state: state.id, previous: Some(base.id), reused: false, packages })
@@ -164,7 +165,8 @@ impl Engine<'_> {
         let session_key =
             Inputs::new("update").with("key", &key).with("base", base.id.as_str()).with("depclean", depclean.to_string()).key();
         let before = self.packages_of(base)?;
-        let (mut session, resumed) = self.open_session(base, Purpose::Bootstrap, &session_key)?;
+        let (mut session, resumed) =
+            self.open_session(base, Purpose::Bootstrap, &session_key, &format!("the update of {profile}"))?;
         self.step(&format!("{} {BUILDER} on {profile}", if resumed { "resuming the update of" } else { "updating" }));
         let subject =
             Subject { log_name: format!("{profile}-update"), profile: profile.to_owned(), definition: BUILDER.to_owned() };

@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Findings;
-use super::names::{self, Shape};
+use super::names;
 use super::{ConfigDir, Place, Stage3Definition, definition, reading};
 use crate::portage::atom::Atom;
 use crate::portage::package_files::LineFile;
@@ -75,6 +75,8 @@ pub struct FragmentFiles {
 /// What placing works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragments {
+    /// The configuration directory, for messages.
+    pub root: PathBuf,
     /// Name of the stage3 definition.
     pub definition: String,
     /// In the order of merging.
@@ -134,8 +136,10 @@ pub enum Error {
 
 /// A line that is there, and one that is needed, which say the opposite.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{there}: `{line}` contradicts what is needed: `{wanted}` in `{}`", place.file.display())]
+#[error("{}/{there}: `{line}` contradicts what is needed: `{wanted}` in `{}`", .root.display(), place.file.display())]
 pub struct Contradiction {
+    /// The configuration directory.
+    pub root: PathBuf,
     /// Where it is.
     pub there: Place,
     /// That line.
@@ -188,7 +192,7 @@ impl ConfigDir {
             None => Path::new("stage3.defines").join(&stage3.name).join("portage.local"),
         };
         let text = self.text_of(&list)?;
-        Ok(Fragments { definition: stage3.name.clone(), all, list: (list, text) })
+        Ok(Fragments { root: self.root().to_owned(), definition: stage3.name.clone(), all, list: (list, text) })
     }
 
     fn text_of(&self, path: &Path) -> Result<Option<String>, Error> {
@@ -230,11 +234,6 @@ impl ConfigDir {
             }
         }
         Ok(fragment)
-    }
-
-    /// Names of the fragments that a `portage.local` may list.
-    pub fn fragment_names(&self) -> Vec<String> {
-        names::list(self.root(), "portage.locals", Shape::Directory)
     }
 }
 

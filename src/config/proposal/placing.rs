@@ -283,6 +283,7 @@ fn contradiction(fragments: &Fragments, wanted: &WantedLine, fragment: &Fragment
     let raw = text.lines().nth(line.line.saturating_sub(1) as usize).unwrap_or_default();
     let lines = fragment.texts.get(file).map_or(0, |text| text.lines().count());
     Err(Error::Contradiction(Box::new(Contradiction {
+        root: fragments.root.clone(),
         there: Place::new(&path, line.line),
         line: split_comment(raw).0.trim().to_owned(),
         wanted: shown(wanted),

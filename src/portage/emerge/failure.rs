@@ -45,6 +45,13 @@ pub enum FailureKind {
     Other,
 }
 
+impl FailureKind {
+    /// Whether dependencies are the reason, so that a change of the configuration may help.
+    pub fn is_about_dependencies(self) -> bool {
+        matches!(self, Self::Unsatisfied | Self::Conflict | Self::CircularDependencies | Self::RequiredUse)
+    }
+}
+
 /// One change to the configuration that emerge proposes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
@@ -329,10 +336,7 @@ impl Evidence {
     /// contents ([`LOG_TAIL_BYTES`] will do), or [`None`] if it cannot be read.
     pub fn into_failure(self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
         let kind = self.kind();
-        let by_dependencies = matches!(
-            kind,
-            FailureKind::Unsatisfied | FailureKind::Conflict | FailureKind::CircularDependencies | FailureKind::RequiredUse
-        );
+        let by_dependencies = kind.is_about_dependencies();
         let from_log =
             self.build_log.as_deref().and_then(read_log).map(|bytes| last_lines_of_log(&bytes)).filter(|lines| !lines.is_empty());
         let (death_package, phase, death_lines) = match self.death {

@@ -50,6 +50,7 @@ pub enum Mode {
 
 /// One run of `emerge`.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "options of emerge that have nothing to do with each other")]
 pub struct Request {
     /// What shall be there afterwards.
     pub goal: Goal,
@@ -67,6 +68,8 @@ pub struct Request {
     pub buildpkg: bool,
     /// Colours in the output, for a terminal that shows it unread by us.
     pub color: bool,
+    /// Propose to unmask what is masked. Masks are somebody's decision: only who asks for proposals gets these.
+    pub propose_unmask: bool,
 }
 
 /// An atom that cannot be given to `emerge`.
@@ -86,7 +89,17 @@ pub enum Error {
 impl Request {
     /// `goal`, with binary packages used and made, and one job.
     pub fn new(goal: Goal, mode: Mode) -> Self {
-        Self { goal, mode, jobs: 1, load: None, usepkg: true, usepkg_exclude: Vec::new(), buildpkg: true, color: false }
+        Self {
+            goal,
+            mode,
+            jobs: 1,
+            load: None,
+            usepkg: true,
+            usepkg_exclude: Vec::new(),
+            buildpkg: true,
+            color: false,
+            propose_unmask: false,
+        }
     }
 
     /// The same request, going only as far as `mode`: fetch and build of one goal work on the same merge list.
@@ -109,11 +122,10 @@ impl Request {
             return Ok(argv);
         }
         // The proposals (USE, keywords, licenses) are wanted in the output when dependencies cannot be satisfied, but emerge must neither
-        // write them nor go on as if they had been accepted. Masks are somebody's decision: not even proposed.
-        argv.extend(
-            ["--autounmask=y", "--autounmask-keep-masks=y", "--autounmask-write=n", "--autounmask-continue=n", "--keep-going=n"]
-                .map(str::to_owned),
-        );
+        // write them nor go on as if they had been accepted.
+        argv.push("--autounmask=y".to_owned());
+        argv.push(format!("--autounmask-keep-masks={}", yn(!self.propose_unmask)));
+        argv.extend(["--autounmask-write=n", "--autounmask-continue=n", "--keep-going=n"].map(str::to_owned));
         argv.push("--quiet-build=y".to_owned());
         argv.push(format!("--jobs={}", self.jobs.max(1)));
         if let Some(load) = self.load.filter(|load| load.is_finite() && *load > 0.0) {
@@ -226,6 +238,12 @@ mod tests {
         let request =
             Request { usepkg_exclude: vec!["a/b".to_owned(), "c/d".to_owned()], ..Request::new(Goal::RebuildWorld, Mode::Run) };
         assert!(request.argv().expect("valid").join(" ").contains(" --usepkg-exclude=a/b --usepkg-exclude=c/d "));
+    }
+
+    #[test]
+    fn masks_are_lifted_in_proposals_only_when_asked_for() {
+        let request = Request { propose_unmask: true, ..Request::new(Goal::RebuildWorld, Mode::Pretend) };
+        assert!(request.argv().expect("valid").contains(&"--autounmask-keep-masks=n".to_owned()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod init;
 mod keys;
 mod man;
 mod profile;
+mod resolve;
 mod stage;
 mod stage3;
 mod store;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Stage3(stage3::Args),
     Bootstrap(bootstrap::Args),
     Profile(profile::Args),
+    Resolve(resolve::Args),
     Freshroot(freshroot::Args),
     Stage(stage::Args),
     Store(store::Args),
@@ -54,6 +56,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Stage3(args) => stage3::run(&args, context),
         Command::Bootstrap(args) => bootstrap::run(&args, context),
         Command::Profile(args) => profile::run(&args, context),
+        Command::Resolve(args) => resolve::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
         Command::Store(args) => store::run(&args, context),

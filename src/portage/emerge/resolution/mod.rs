@@ -15,9 +15,12 @@
 //! that is kept of it is bounded.
 
 mod conflicts;
+mod explained;
 mod problems;
 mod proposals;
 pub mod required_use;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -52,6 +55,8 @@ pub struct Change {
     pub required_by: Vec<String>,
     /// What the tree says about a mask.
     pub comments: Vec<String>,
+    /// The file with the mask, inside the root.
+    pub masked_in: Option<String>,
 }
 
 /// A package in emerge's words.
@@ -120,10 +125,8 @@ pub enum Problem {
 /// What a run of `emerge --pretend` tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolution {
-    /// Packages that would be built.
-    pub ebuilds: usize,
-    /// Packages that would be taken from binary packages.
-    pub binaries: usize,
+    /// What would be merged: `category/name-version`, and whether a binary package would be taken.
+    pub merges: BTreeMap<String, bool>,
     /// What emerge proposes.
     pub changes: Vec<Change>,
     /// What is in the way.
@@ -142,12 +145,21 @@ impl Resolution {
     pub fn parse(output: &[u8]) -> Self {
         let text = sanitize(output);
         let lines: Vec<&str> = text.lines().map(str::trim_end).take(MAX_LINES).collect();
-        let count = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
         let mut problems = problems::read(&lines);
         problems.extend(conflicts::read(&lines));
         problems.truncate(MAX_KEPT);
-        Self { ebuilds: count("[ebuild "), binaries: count("[binary "), changes: proposals::read(&lines), problems }
+        Self { merges: merges(&lines), changes: proposals::read(&lines), problems }
     }
+}
+
+/// `[ebuild  N     ] app-misc/slow-1.0::gentoo  0 KiB`
+fn merges(lines: &[&str]) -> BTreeMap<String, bool> {
+    let merge = |line: &&str| {
+        let binary = line.starts_with("[binary ");
+        let rest = (binary || line.starts_with("[ebuild ")).then(|| line.split_once("] "))??.1;
+        rest.split_whitespace().next().map(|package| (cpv(package), binary))
+    };
+    lines.iter().filter_map(merge).collect()
 }
 
 /// `category/name-version` without what emerge appends: `:slot/sub-slot::repository`, the build number of an installed binary package.

@@ -18,26 +18,26 @@ fn kind(line: &str) -> Option<ChangeKind> {
 pub(super) fn read(lines: &[&str]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     let mut open = None;
-    let (mut required_by, mut comments) = (Vec::new(), Vec::new());
+    let mut about = About::default();
     for line in lines {
         if let Some(kind) = kind(line) {
             open = Some(kind);
-            (required_by, comments) = (Vec::new(), Vec::new());
+            about = About::default();
             continue;
         }
         let Some(kind) = open else { continue };
         if line.is_empty() {
             open = None;
         } else if let Some(who) = line.strip_prefix("# required by ") {
-            // The next line's reasons begin with it.
-            required_by.push(cpv_or_atom(who.trim_end_matches(" (argument)")));
+            about.required_by.push(cpv_or_atom(who.trim_end_matches(" (argument)")));
         } else if let Some(comment) = line.strip_prefix('#') {
             let comment = comment.trim();
-            if !comment.starts_with('/') {
-                comments.push(comment.to_owned());
+            match comment.strip_suffix(':').filter(|path| path.starts_with('/')) {
+                Some(path) => about.masked_in = Some(path.to_owned()),
+                None => about.comments.push(comment.to_owned()),
             }
         } else if !line.starts_with(' ')
-            && let Some(change) = change(kind, line, &mut required_by, &mut comments)
+            && let Some(change) = change(kind, line, std::mem::take(&mut about))
             && changes.len() < MAX_KEPT
             && !changes.iter().any(|known| (known.kind, &known.atom, &known.words) == (change.kind, &change.atom, &change.words))
         {
@@ -47,8 +47,16 @@ pub(super) fn read(lines: &[&str]) -> Vec<Change> {
     changes
 }
 
-fn change(kind: ChangeKind, line: &str, required_by: &mut Vec<String>, comments: &mut Vec<String>) -> Option<Change> {
-    let (required_by, comments) = (std::mem::take(required_by), std::mem::take(comments));
+/// What the comments above a line say.
+#[derive(Default)]
+struct About {
+    required_by: Vec<String>,
+    comments: Vec<String>,
+    masked_in: Option<String>,
+}
+
+fn change(kind: ChangeKind, line: &str, about: About) -> Option<Change> {
+    let About { required_by, comments, masked_in } = about;
     let mut words = line.split_whitespace();
     let atom: Atom = words.next()?.parse().ok()?;
     let words: Vec<String> = words.map(str::to_owned).collect();
@@ -56,7 +64,7 @@ fn change(kind: ChangeKind, line: &str, required_by: &mut Vec<String>, comments:
         && atom.use_dependencies.is_empty()
         && (words.is_empty() == (kind == ChangeKind::Unmask))
         && words.iter().all(|word| is_word(kind, word));
-    plausible.then_some(Change { kind, atom, words, required_by, comments })
+    plausible.then_some(Change { kind, atom, words, required_by, comments, masked_in })
 }
 
 /// Whether a word can stand in that file. What emerge printed ends up in the configuration: nothing else may.

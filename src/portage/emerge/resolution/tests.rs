@@ -145,11 +145,12 @@ fn real_transcripts() {
 #[test]
 fn packages_of_a_graph_that_resolves_are_counted() {
     let resolution = Resolution::parse(include_bytes!("transcripts/ok.txt"));
-    assert_eq!((resolution.ebuilds, resolution.binaries), (2, 0));
+    let merges = |resolution: &Resolution| resolution.merges.clone().into_iter().collect::<Vec<_>>();
+    assert_eq!(merges(&resolution), [("app-arch/lz4-1.9.4".to_owned(), false), ("app-misc/slow-1.0".to_owned(), false)]);
     assert!(resolution.changes.is_empty() && resolution.problems.is_empty());
     let output = b"[ebuild  N     ] a/b-1::x\n[binary   R    ] c/d-1::x\n[blocks b      ] <a/b-1\n[nomerge       ] e/f-1\n";
     let resolution = Resolution::parse(output);
-    assert_eq!((resolution.ebuilds, resolution.binaries), (1, 1));
+    assert_eq!(merges(&resolution), [("a/b-1".to_owned(), false), ("c/d-1".to_owned(), true)]);
 }
 
 #[test]
