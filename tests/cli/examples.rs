@@ -1,4 +1,4 @@
-//! The examples of config/README.md, run as they stand there.
+//! The examples of README.md and config/README.md, run as they stand there.
 //!
 //! ````text
 //! ```example                          begins with an empty configuration directory
@@ -19,8 +19,6 @@ use std::fs;
 
 use crate::program::{Home, repository};
 
-const DOCUMENT: &str = "config/README.md";
-
 enum Part {
     File { path: String, text: String },
     Run { args: String, output: String },
@@ -37,7 +35,7 @@ fn parts(lines: &[&str]) -> Vec<Part> {
             parts.push(Part::Run { args: args.to_owned(), output: String::new() });
         } else {
             let (Part::File { text, .. } | Part::Run { output: text, .. }) =
-                parts.last_mut().unwrap_or_else(|| panic!("an example of {DOCUMENT} begins with {line:?}"));
+                parts.last_mut().unwrap_or_else(|| panic!("an example begins with {line:?}"));
             text.push_str(line);
             text.push('\n');
         }
@@ -80,7 +78,17 @@ fn run(home: &Home, parts: &[Part]) -> String {
 
 #[test]
 fn every_example_of_the_configuration_s_documentation_is_true() {
-    let path = repository().join(DOCUMENT);
+    assert!(check("config/README.md") >= 15);
+}
+
+#[test]
+fn every_example_of_the_readme_is_true() {
+    assert!(check("README.md") >= 1);
+}
+
+/// Runs the examples of a document; how many there are.
+fn check(name: &str) -> usize {
+    let path = repository().join(name);
     let document = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = document.lines().collect();
     let mut now = String::new();
@@ -94,7 +102,7 @@ fn every_example_of_the_configuration_s_documentation_is_true() {
         let end = at + lines[at..].iter().position(|line| *line == "```").expect("closed");
         let parts = parts(&lines[at..end]);
         if kind != ", continued" {
-            assert_eq!(kind, "", "{DOCUMENT}:{at}");
+            assert_eq!(kind, "", "{name}:{at}");
             home = Home::empty();
         }
         examples += 1;
@@ -102,13 +110,14 @@ fn every_example_of_the_configuration_s_documentation_is_true() {
         now.push_str(&run(&home, &parts));
         at = end;
     }
-    assert!(examples >= 12 && commands >= examples, "{examples} examples with {commands} commands");
+    assert!(commands >= examples, "{name}: {examples} examples with {commands} commands");
     if now != document && std::env::var_os("INSTA_UPDATE").is_some_and(|value| value == "always") {
         fs::write(&path, &now).unwrap();
-        return;
+        return examples;
     }
     for (number, (is, was)) in now.lines().zip(document.lines()).enumerate() {
-        assert_eq!(was, is, "{DOCUMENT}:{}: left is what the document says, right what is true", number + 1);
+        assert_eq!(was, is, "{name}:{}: left is what the document says, right what is true", number + 1);
     }
-    assert_eq!(now.lines().count(), document.lines().count(), "{DOCUMENT}");
+    assert_eq!(now.lines().count(), document.lines().count(), "{name}");
+    examples
 }
