@@ -1,0 +1,255 @@
+//! Which atoms of `package.*` files mean a package, and in which order they count.
+//!
+//! Portage lets more specific atoms override less specific ones, wherever they stand in the files
+//! (`portage/package/ebuild/_config/helper.py`, `ordered_by_atom_specificity`; `portage/dep/__init__.py`, `match_from_list` and
+//! `best_match_to_list`, 3.0.83).
+
+use std::cmp::Ordering;
+
+use super::atom::{Atom, Operator};
+use super::version::compare;
+
+/// A version of a package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Version {
+    /// Category.
+    pub category: String,
+    /// Name.
+    pub package: String,
+    /// Version with revision.
+    pub version: String,
+    /// Slot, with the sub-slot after a slash if there is one; none if that is not known.
+    pub slot: Option<String>,
+    /// Repository that has it; none if that is not known.
+    pub repository: Option<String>,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}-{}", self.category, self.package, self.version)
+    }
+}
+
+impl Atom {
+    /// Whether the atom means `version`.
+    pub fn matches(&self, version: &Version) -> bool {
+        glob(&self.category, &version.category)
+            && glob(&self.package, &version.package)
+            && self.matches_version(&version.version)
+            && self.matches_slot(version.slot.as_deref())
+            && (self.repository.is_none() || version.repository.is_none() || self.repository == version.repository)
+    }
+
+    /// Whether the atom can mean a version of `category/package`.
+    pub fn can_mean(&self, category: &str, package: &str) -> bool {
+        glob(&self.category, category) && glob(&self.package, package)
+    }
+
+    fn matches_version(&self, other: &str) -> bool {
+        let (Some(operator), Some(version)) = (self.operator, self.version.as_deref()) else { return true };
+        match operator {
+            Operator::Equal => match version.strip_suffix('*') {
+                Some(middle) if middle.starts_with('*') => other.contains(&middle[1..]),
+                Some(beginning) => begins(beginning, other),
+                None => compare(other, version) == Ordering::Equal,
+            },
+            Operator::AnyRevision => without_revision(other) == without_revision(version),
+            Operator::Less => compare(other, version) == Ordering::Less,
+            Operator::LessOrEqual => compare(other, version) != Ordering::Greater,
+            Operator::Greater => compare(other, version) == Ordering::Greater,
+            Operator::GreaterOrEqual => compare(other, version) != Ordering::Less,
+        }
+    }
+
+    fn matches_slot(&self, other: Option<&str>) -> bool {
+        let (Some(slot), Some(other)) = (self.slot.as_deref(), other) else { return true };
+        let slot = slot.trim_end_matches(['=', '*']);
+        let (main, sub) = slot.split_once('/').map_or((slot, None), |(main, sub)| (main, Some(sub)));
+        let (other, other_sub) = other.split_once('/').map_or((other, other), |(main, sub)| (main, sub));
+        main.is_empty() || (main == other && sub.is_none_or(|sub| sub == other_sub))
+    }
+
+    /// Portage's measure; the greater, the more specific.
+    fn specificity(&self) -> [i32; 2] {
+        if self.is_wildcard() {
+            let value = match (self.operator, &self.slot) {
+                (Some(_), _) => 0,
+                (None, Some(_)) => -1,
+                (None, None) => -2,
+            };
+            return [value, value];
+        }
+        let operator = match (self.operator, self.version.as_deref()) {
+            (Some(Operator::Equal), Some(version)) if version.ends_with('*') => 4,
+            (Some(Operator::Equal), _) => 6,
+            (Some(Operator::AnyRevision), _) => 5,
+            (Some(_), _) => 2,
+            (None, _) => 1,
+        };
+        [if self.slot.is_some() { 3 } else { -99 }, operator]
+    }
+}
+
+/// `*` stands for any run of characters.
+fn glob(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut left) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.len() >= last.len() && left.ends_with(last)
+}
+
+/// `=cat/pkg-1.2*`: the beginning of the text, but only where a part of the version ends: `1*` means `1.5` and not `10`.
+fn begins(beginning: &str, version: &str) -> bool {
+    let plain = |text: &str| {
+        let stripped = text.trim_start_matches('0');
+        if stripped.starts_with(|c: char| c.is_ascii_digit()) { stripped.to_owned() } else { format!("0{stripped}") }
+    };
+    let (beginning, version) = (plain(beginning), plain(version));
+    let Some(rest) = version.strip_prefix(&beginning) else { return false };
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    match rest.chars().next() {
+        None | Some('.' | '_' | '-') => true,
+        next => digit(beginning.chars().next_back()) != digit(next),
+    }
+}
+
+fn without_revision(version: &str) -> &str {
+    match version.rsplit_once("-r") {
+        Some((rest, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        _ => version,
+    }
+}
+
+/// Those of `atoms` that mean `version`, by their number, the least specific first: the last word counts.
+pub fn by_specificity(atoms: &[&Atom], version: &Version) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..atoms.len()).filter(|index| atoms[*index].matches(version)).collect();
+    // Portage looks at atoms with a wildcard after the others.
+    left.sort_by_key(|index| atoms[*index].category.contains('*') || atoms[*index].package.contains('*'));
+    let mut order = Vec::new();
+    while let Some(best) = best(atoms, &left, version) {
+        left.retain(|index| *index != best);
+        order.push(best);
+    }
+    order.reverse();
+    order
+}
+
+fn best(atoms: &[&Atom], among: &[usize], version: &Version) -> Option<usize> {
+    let (mut highest, mut best) = (-99, None::<usize>);
+    for &index in among {
+        let atom = atoms[index];
+        for value in atom.specificity() {
+            if value > highest {
+                (highest, best) = (value, Some(index));
+            } else if value == 2 && highest == 2 && best.is_some_and(|best| closer(atom, atoms[best], version)) {
+                best = Some(index);
+            }
+        }
+    }
+    best
+}
+
+/// Whether the version in `atom` lies between that in `other` and `version`.
+fn closer(atom: &Atom, other: &Atom, version: &Version) -> bool {
+    let (Some(own), Some(other)) = (atom.version.as_deref(), other.version.as_deref()) else { return false };
+    let (to_own, to_other) = (compare(own, &version.version), compare(other, &version.version));
+    if to_other == Ordering::Equal || compare(own, other) == Ordering::Equal {
+        return false;
+    }
+    to_own == Ordering::Equal || (to_own == to_other && compare(own, other) == to_own.reverse())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(version: &str) -> Version {
+        Version {
+            category: "app-misc".to_owned(),
+            package: "hello".to_owned(),
+            version: version.to_owned(),
+            slot: Some("0/2".to_owned()),
+            repository: Some("gentoo".to_owned()),
+        }
+    }
+
+    #[test]
+    fn tells_which_atoms_mean_a_version() {
+        for (atom, yes, no) in [
+            ("app-misc/hello", "1", ""),
+            ("=app-misc/hello-2.10", "2.10 2.10-r0", "2.10-r1 2.1"),
+            ("~app-misc/hello-2.10", "2.10 2.10-r3", "2.10.1"),
+            ("=app-misc/hello-2*", "2 2.10 2-r1 2_p1 2b", "20 1.2"),
+            ("=app-misc/hello-2.1*", "2.1 2.1.5", "2.10"),
+            (">=app-misc/hello-2.1", "2.1 2.10", "2.0.9"),
+            ("<app-misc/hello-2.1", "2.0", "2.1 2.1-r1"),
+            ("<=app-misc/hello-2.1", "2.1", "2.1-r1"),
+            (">app-misc/hello-2.1", "2.1-r1", "2.1"),
+            ("app-misc/hello:0", "1", ""),
+            ("app-misc/hello:0/2", "1", ""),
+            ("app-misc/hello:1", "", "1"),
+            ("app-misc/hello:0/3", "", "1"),
+            ("app-misc/hello::gentoo", "1", ""),
+            ("app-misc/hello::guru", "", "1"),
+            ("*/*", "1", ""),
+            ("app-*/h*o", "1", ""),
+            ("app-misc/*x*", "", "1"),
+            ("=app-misc/*-*99*", "9999 1.99", "1"),
+        ] {
+            let atom: Atom = atom.parse().unwrap();
+            for text in yes.split_whitespace() {
+                assert!(atom.matches(&version(text)), "{atom} means {text}");
+            }
+            for text in no.split_whitespace() {
+                assert!(!atom.matches(&version(text)), "{atom} does not mean {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_specific_comes_last() {
+        let atoms: Vec<Atom> = [
+            "=app-misc/hello-2.10",
+            "app-misc/hello:0",
+            ">=app-misc/hello-2",
+            ">=app-misc/hello-2.5",
+            "<app-misc/hello-3",
+            "app-misc/hello",
+            "*/*:0",
+            "app-misc/*",
+            "=app-misc/*-*10*",
+            "~app-misc/hello-2.10",
+            "=app-misc/hello-2*",
+            "other/thing",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+        let atoms: Vec<&Atom> = atoms.iter().collect();
+        let order = by_specificity(&atoms, &version("2.10"));
+        let order: Vec<String> = order.into_iter().map(|index| atoms[index].to_string()).collect();
+        assert_eq!(
+            order,
+            [
+                "app-misc/*",
+                "*/*:0",
+                "=app-misc/*-*10*",
+                "app-misc/hello",
+                "<app-misc/hello-3",
+                ">=app-misc/hello-2",
+                ">=app-misc/hello-2.5",
+                "app-misc/hello:0",
+                "=app-misc/hello-2*",
+                "~app-misc/hello-2.10",
+                "=app-misc/hello-2.10",
+            ]
+        );
+    }
+}

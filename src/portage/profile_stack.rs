@@ -1,0 +1,471 @@
+//! A Portage profile with all that it inherits, as Portage stacks it.
+//!
+//! ```text
+//! /etc/portage/profile             the user's, last
+//! default/linux/amd64/testbed      parent -> ..
+//! default/linux/amd64              parent -> gentoo:arch/amd64, ..
+//! base                             first
+//! ```
+//!
+//! Each node is a directory of optional files: `make.defaults`, `use.mask`, `package.use`, …. The order, and what may be a directory or
+//! name another repository, is that of `portage/package/ebuild/_config/LocationsManager.py` (3.0.83).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::atom::Atom;
+use super::make_conf::{self, Piece, Statement};
+use super::package_files::split_comment;
+use super::repository::{Repository, RepositoryError, Result, eapi_at_least, read_optional};
+use super::use_flags;
+
+/// Profiles that inherit deeper than this do so in a circle.
+const DEPTH_LIMIT: usize = 64;
+
+/// A line of a file of a profile. Prints as `REPOSITORY:FILE:LINE`, files being below `profiles/`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Source {
+    /// The repository; none for the user's own profile.
+    pub repository: Option<String>,
+    /// The file, below `profiles/` of the repository.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(repository) = &self.repository {
+            write!(f, "{repository}:")?;
+        }
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// A file that is not on the disk: of the user's own profile, as merging makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LooseFile {
+    /// Path below the profile.
+    pub path: PathBuf,
+    /// What to call it.
+    pub told_as: PathBuf,
+    /// Its content.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Directory { repository: String, profiles: PathBuf, dir: PathBuf },
+    Loose(Vec<LooseFile>),
+}
+
+/// One directory of the stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    place: Place,
+    eapi: Option<String>,
+    directories: bool,
+}
+
+/// A line about packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageLine {
+    /// Where it stands.
+    pub source: Source,
+    /// `-atom` takes an earlier one back.
+    pub negated: bool,
+    /// Which packages.
+    pub atom: Atom,
+    /// What follows.
+    pub words: Vec<String>,
+}
+
+/// A variable of a `make.defaults`, references replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Default {
+    /// Its name.
+    pub name: String,
+    /// Its words, each with its line.
+    pub words: Vec<(String, Source)>,
+    /// The whole value.
+    pub value: String,
+    /// The assignment.
+    pub source: Source,
+}
+
+/// Values that a `${NAME}` may refer to.
+pub type Known = BTreeMap<String, String>;
+
+/// A profile and all that it inherits, what counts least first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileStack {
+    /// The directories.
+    pub nodes: Vec<Node>,
+}
+
+impl ProfileStack {
+    /// The profile at `path` below `profiles/` of the repository called `repository`.
+    pub fn read(repositories: &[Repository], repository: &str, path: &str) -> Result<Self> {
+        let name = format!("{repository}:{path}");
+        let missing = || RepositoryError::NoProfile { profile: name.clone(), named_in: None };
+        let repository = repositories.iter().find(|known| known.name == repository).ok_or_else(missing)?;
+        let dir = repository.path.join("profiles").join(path);
+        if !dir.is_dir() {
+            return Err(missing());
+        }
+        let mut stack = Self { nodes: Vec::new() };
+        stack.add(repositories, &dir, 0)?;
+        Ok(stack)
+    }
+
+    /// Adds the user's own profile, `/etc/portage/profile`.
+    pub fn push_user(&mut self, files: Vec<LooseFile>) {
+        let eapi = files.iter().find(|file| file.path == Path::new("eapi")).map(|file| file.text.trim().to_owned());
+        if !files.is_empty() {
+            self.nodes.push(Node { place: Place::Loose(files), eapi, directories: true });
+        }
+    }
+
+    fn add(&mut self, repositories: &[Repository], dir: &Path, depth: usize) -> Result<()> {
+        if depth > DEPTH_LIMIT {
+            return Err(RepositoryError::Circle(dir.to_owned()));
+        }
+        let repository = repositories
+            .iter()
+            .filter(|repository| dir.starts_with(&repository.path))
+            .max_by_key(|repository| repository.path.as_os_str().len())
+            .ok_or_else(|| RepositoryError::NoProfile { profile: dir.display().to_string(), named_in: None })?;
+        let parents = dir.join("parent");
+        for line in read_optional(&parents)?.unwrap_or_default().lines() {
+            let name = split_comment(line).0.trim();
+            if name.is_empty() {
+                continue;
+            }
+            let missing = || RepositoryError::NoProfile { profile: name.to_owned(), named_in: Some(parents.clone()) };
+            let parent = match name.split_once(':').filter(|_| repository.allows_colon()) {
+                Some(("", path)) => repository.path.join("profiles").join(path),
+                Some((other, path)) => {
+                    let other = repositories.iter().find(|known| known.name == other).ok_or_else(missing)?;
+                    other.path.join("profiles").join(path)
+                }
+                None => normalized(&dir.join(name)),
+            };
+            if !parent.is_dir() {
+                return Err(missing());
+            }
+            self.add(repositories, &parent, depth + 1)?;
+        }
+        self.nodes.push(Node::of(repository, dir)?);
+        Ok(())
+    }
+}
+
+impl Node {
+    fn of(repository: &Repository, dir: &Path) -> Result<Self> {
+        let eapi = read_optional(&dir.join("eapi"))?.map_or_else(|| repository.eapi.clone(), |text| text.trim().to_owned());
+        let profiles = repository.path.join("profiles");
+        Ok(Self {
+            directories: repository.allows_directories(&eapi),
+            place: Place::Directory { repository: repository.name.clone(), profiles, dir: dir.to_owned() },
+            eapi: Some(eapi),
+        })
+    }
+
+    /// What a repository says for all profiles: the files in `profiles/` itself.
+    pub fn of_repository(repository: &Repository) -> Result<Self> {
+        Self::of(repository, &repository.path.join("profiles"))
+    }
+
+    /// Its name, as a Portage profile is called.
+    pub fn name(&self) -> String {
+        match &self.place {
+            Place::Directory { repository, profiles, dir } => {
+                format!("{repository}:{}", dir.strip_prefix(profiles).unwrap_or(dir).display())
+            }
+            Place::Loose(_) => "/etc/portage/profile".to_owned(),
+        }
+    }
+
+    /// Whether its EAPI has what that of this number brought.
+    pub fn eapi_at_least(&self, number: u32) -> bool {
+        self.eapi.as_deref().is_none_or(|eapi| eapi_at_least(eapi, number))
+    }
+
+    /// The texts of a file, several where it is a directory.
+    fn texts(&self, name: &str) -> Result<Vec<(Source, String)>> {
+        match &self.place {
+            Place::Directory { repository, profiles, dir } => {
+                let mut files = Vec::new();
+                files_below(&dir.join(name), self.directories, &mut files)?;
+                let read = files.into_iter().map(|path| {
+                    let text = read_optional(&path)?.unwrap_or_default();
+                    let file = path.strip_prefix(profiles).unwrap_or(&path).to_owned();
+                    Ok((Source { repository: Some(repository.clone()), file, line: 0 }, text))
+                });
+                read.collect()
+            }
+            Place::Loose(files) => {
+                let of = files.iter().filter(|file| file.path.starts_with(name));
+                let source = |file: &LooseFile| Source { repository: None, file: file.told_as.clone(), line: 0 };
+                Ok(of.map(|file| (source(file), file.text.clone())).collect())
+            }
+        }
+    }
+
+    /// The words of a file, each with its line.
+    fn lines(&self, name: &str) -> Result<Vec<(Source, Vec<String>)>> {
+        let mut lines = Vec::new();
+        for (source, text) in self.texts(name)? {
+            for (number, line) in (1..).zip(text.lines()) {
+                let words: Vec<String> = split_comment(line).0.split_whitespace().map(str::to_owned).collect();
+                if !words.is_empty() {
+                    lines.push((Source { line: number, ..source.clone() }, words));
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The flags of `use.mask`, `use.force` and their relatives, which have one a line.
+    pub fn flags(&self, name: &str) -> Result<Vec<(String, Source)>> {
+        let lines = self.lines(name)?.into_iter();
+        Ok(lines.filter_map(|(source, words)| words.into_iter().next().map(|word| (word, source))).collect())
+    }
+
+    /// The lines of `package.use`, `package.mask` and their relatives. What is no atom is left out, as Portage does after a warning.
+    pub fn packages(&self, name: &str) -> Result<Vec<PackageLine>> {
+        let is_user = matches!(self.place, Place::Loose(_));
+        let mut lines = Vec::new();
+        for (source, words) in self.lines(name)? {
+            let (negated, atom) = match words[0].strip_prefix('-') {
+                Some(atom) => (true, atom),
+                // `packages` marks what belongs to the system.
+                None => (false, words[0].trim_start_matches('*')),
+            };
+            // A wildcard begins with a star, too.
+            let atom = if is_user && words[0].starts_with("*/") { words[0].as_str() } else { atom };
+            let Ok(atom) = atom.parse::<Atom>() else { continue };
+            let rest = words[1..].iter().map(String::as_str);
+            let words = if is_user { use_flags::written_out(rest) } else { rest.map(str::to_owned).collect() };
+            lines.push(PackageLine { source, negated, atom, words });
+        }
+        Ok(lines)
+    }
+
+    /// The variables of `make.defaults`, in order of name. `known` gives the values of references, and learns those of this file.
+    pub fn make_defaults(&self, known: &mut Known) -> Result<Vec<Default>> {
+        // So that `USE="${USE} …"` does not repeat what its parents say (`portage/package/ebuild/config.py`).
+        known.remove("USE");
+        let mut found = BTreeMap::new();
+        for (source, text) in self.texts("make.defaults")? {
+            let path = source.file.clone();
+            let wrong =
+                |error: make_conf::SyntaxError| RepositoryError::Syntax { path: path.clone(), line: error.line, source: error };
+            for default in evaluate(&text, &source, known).map_err(wrong)? {
+                found.insert(default.name.clone(), default);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+/// The assignments of a text, references replaced by what `known` has, which learns them. `source` statements are left out.
+pub fn evaluate(text: &str, source: &Source, known: &mut Known) -> std::result::Result<Vec<Default>, make_conf::SyntaxError> {
+    let mut all = Vec::new();
+    for statement in make_conf::parse(text)? {
+        let Statement::Assign(assignment) = statement else { continue };
+        let mut parts = Vec::new();
+        for piece in &assignment.value {
+            let (text, line) = match piece {
+                Piece::Text { text, line } => (text.as_str(), *line),
+                Piece::Reference { name, line } => (known.get(name).map_or("", String::as_str), *line),
+            };
+            parts.push((text.to_owned(), line));
+        }
+        let value: String = parts.iter().map(|(text, _)| text.as_str()).collect();
+        known.insert(assignment.name.clone(), value.clone());
+        let at = |line| Source { line, ..source.clone() };
+        let words = words(&parts).into_iter().map(|(word, line)| (word, at(line))).collect();
+        all.push(Default { name: assignment.name, words, value, source: at(assignment.line) });
+    }
+    Ok(all)
+}
+
+/// Words of joined texts, each with the line where it begins.
+fn words(parts: &[(String, u32)]) -> Vec<(String, u32)> {
+    let mut words: Vec<(String, u32)> = Vec::new();
+    let mut within = false;
+    for (text, line) in parts {
+        for c in text.chars() {
+            match words.last_mut() {
+                _ if c.is_whitespace() => within = false,
+                Some((word, _)) if within => word.push(c),
+                _ => {
+                    words.push((c.to_string(), *line));
+                    within = true;
+                }
+            }
+        }
+    }
+    words
+}
+
+/// The file, or all files of the directory in Portage's order.
+fn files_below(path: &Path, directories: bool, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        if path.is_file() {
+            files.push(path.to_owned());
+        }
+        return Ok(());
+    }
+    if !directories {
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(RepositoryError::read(path))? {
+        names.extend(entry.map_err(RepositoryError::read(path))?.file_name().into_string().ok());
+    }
+    names.retain(|name| !name.starts_with('.') && !name.ends_with('~') && name != "CVS");
+    names.sort();
+    for name in names {
+        files_below(&path.join(name), directories, files)?;
+    }
+    Ok(())
+}
+
+/// Without `..`, by the words alone.
+fn normalized(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Vec<Repository>) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let read = |name: &str| Repository::read(name, &dir.path().join(name)).unwrap();
+        let repositories = vec![read("gentoo"), read("over")];
+        (dir, repositories)
+    }
+
+    const TREE: &[(&str, &str)] = &[
+        ("gentoo/metadata/layout.conf", "masters =\nprofile-formats = portage-2\n"),
+        ("gentoo/profiles/base/make.defaults", "USE=\"a b\"\nCFLAGS=\"-O2\"\n"),
+        ("gentoo/profiles/base/use.mask", "# no\nx # really\n-y\n"),
+        ("gentoo/profiles/base/eapi", "8\n"),
+        ("gentoo/profiles/arch/make.defaults", "ARCH=\"amd64\"\nCFLAGS=\"${CFLAGS} -m64\"\nUSE=\"${USE} c\n d\"\n"),
+        ("gentoo/profiles/arch/parent", "../base\n"),
+        ("gentoo/profiles/default/linux/parent", "# both\ngentoo:arch\n:features\n"),
+        ("gentoo/profiles/features/package.use/one", "a/b x -y\nnonsense\n"),
+        ("gentoo/profiles/features/package.use/two~", "a/b z\n"),
+        ("gentoo/profiles/features/package.mask", "-a/b\n>=c/d-2\n"),
+        ("over/profiles/child/parent", "../../../gentoo/profiles/default/linux\n"),
+        ("over/profiles/child/package.use.mask/x", "a/b q\n"),
+        ("gentoo/metadata/md5-cache/a/b-1.2-r1", "EAPI=8\nIUSE=+x y -z\nSLOT=0/2\n"),
+        ("gentoo/metadata/md5-cache/a/b-1.10", "EAPI=8\nIUSE=x\n"),
+        ("gentoo/metadata/md5-cache/a/b-c-1", "EAPI=8\n"),
+        ("gentoo/profiles/categories", "a\n"),
+        ("gentoo/a/b/b-9999.ebuild", ""),
+        ("over/profiles/lost/parent", "../nowhere\n"),
+        ("over/profiles/round/parent", "../round\n"),
+    ];
+
+    #[test]
+    fn parents_come_first_across_repositories() {
+        let (_dir, repositories) = tree(TREE);
+        let mut stack = ProfileStack::read(&repositories, "over", "child").unwrap();
+        stack.push_user(vec![LooseFile {
+            path: "package.use".into(),
+            told_as: "portage.global/profile/package.use".into(),
+            text: "*/* VIDEO_CARDS: amdgpu -x\n".to_owned(),
+        }]);
+        let names: Vec<String> = stack.nodes.iter().map(Node::name).collect();
+        assert_eq!(
+            names,
+            ["gentoo:base", "gentoo:arch", "gentoo:features", "gentoo:default/linux", "over:child", "/etc/portage/profile"]
+        );
+        let mut known = Known::new();
+        let defaults: Vec<String> = stack
+            .nodes
+            .iter()
+            .flat_map(|node| node.make_defaults(&mut known).unwrap())
+            .map(|default| format!("{} {}={}", default.source, default.name, default.value))
+            .collect();
+        assert_eq!(
+            defaults,
+            [
+                "gentoo:base/make.defaults:2 CFLAGS=-O2",
+                "gentoo:base/make.defaults:1 USE=a b",
+                "gentoo:arch/make.defaults:1 ARCH=amd64",
+                "gentoo:arch/make.defaults:2 CFLAGS=-O2 -m64",
+                "gentoo:arch/make.defaults:3 USE= c  d",
+            ]
+        );
+        let flags = stack.nodes[0].flags("use.mask").unwrap();
+        let flags: Vec<String> = flags.iter().map(|(flag, source)| format!("{source} {flag}")).collect();
+        assert_eq!(flags, ["gentoo:base/use.mask:2 x", "gentoo:base/use.mask:3 -y"]);
+        let told = |node: &Node, file: &str| -> Vec<String> {
+            let lines = node.packages(file).unwrap();
+            lines.iter().map(|line| format!("{} {} {} {:?}", line.source, line.negated, line.atom, line.words)).collect()
+        };
+        assert_eq!(told(&stack.nodes[2], "package.use"), [r#"gentoo:features/package.use/one:1 false a/b ["x", "-y"]"#]);
+        assert_eq!(
+            told(&stack.nodes[2], "package.mask"),
+            ["gentoo:features/package.mask:1 true a/b []", "gentoo:features/package.mask:2 false >=c/d-2 []"]
+        );
+        assert_eq!(told(&stack.nodes[4], "package.use.mask"), [r#"over:child/package.use.mask/x:1 false a/b ["q"]"#]);
+        assert_eq!(
+            told(&stack.nodes[5], "package.use"),
+            [r#"portage.global/profile/package.use:1 false */* ["video_cards_amdgpu", "-video_cards_x"]"#]
+        );
+    }
+
+    #[test]
+    fn versions_are_known_with_what_the_cache_says() {
+        let (_dir, repositories) = tree(TREE);
+        let ebuilds = repositories[0].ebuilds("a", "b").unwrap();
+        let versions: Vec<&str> = ebuilds.iter().map(|ebuild| ebuild.version.version.as_str()).collect();
+        assert_eq!(versions, ["1.2-r1", "1.10", "9999"]);
+        assert_eq!(ebuilds[0].flags().collect::<Vec<_>>(), ["x", "y", "z"]);
+        assert_eq!(ebuilds[0].version.slot.as_deref(), Some("0/2"));
+        assert!(ebuilds[2].metadata.is_empty());
+        assert_eq!(repositories[0].packages().unwrap(), ["a/b"]);
+        assert!(repositories[1].ebuilds("no", "thing").unwrap().is_empty());
+    }
+
+    #[test]
+    fn says_which_profile_is_missing() {
+        let (dir, repositories) = tree(TREE);
+        for (repository, path, message) in [
+            ("gentoo", "nowhere", "there is no Portage profile `gentoo:nowhere`"),
+            ("guru", "x", "there is no Portage profile `guru:x`"),
+            ("over", "lost", "there is no Portage profile `../nowhere`, which `DIR/over/profiles/lost/parent` names"),
+            ("over", "round", "the Portage profile `DIR/over/profiles/round` inherits from itself"),
+        ] {
+            let error = ProfileStack::read(&repositories, repository, path).unwrap_err();
+            assert_eq!(error.to_string().replace(&dir.path().display().to_string(), "DIR"), message);
+        }
+        fs::write(dir.path().join("gentoo/profiles/base/make.defaults"), "A=\"\n").unwrap();
+        let stack = ProfileStack::read(&repositories, "gentoo", "base").unwrap();
+        let error = stack.nodes[0].make_defaults(&mut Known::new()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read line 1 of `base/make.defaults`");
+    }
+}
