@@ -411,7 +411,7 @@ fn can_resume(upper: &std::path::Path) -> bool {
 }
 
 /// Which Portage profile a stage3 comes with, read from its link: `../../var/db/repos/gentoo/profiles/default/…`.
-fn stage3_profile(lower: &[PathBuf]) -> String {
+pub(super) fn stage3_profile(lower: &[PathBuf]) -> String {
     let link = lower.iter().find_map(|layer| std::fs::read_link(layer.join("etc/portage/make.profile")).ok());
     let link = link.map(|link| link.display().to_string()).unwrap_or_default();
     let below_repos = link.split_once(&format!("{REPOS_DIR}/")).map(|(_, rest)| rest);

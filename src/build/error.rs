@@ -198,6 +198,12 @@ pub enum Error {
         /// Each reason, with its place.
         reasons: Vec<config::cpu::Reason>,
     },
+    /// An ebuild repository of the store, or a Portage profile in it.
+    #[error(transparent)]
+    Repository(#[from] crate::portage::repository::RepositoryError),
+    /// A file of a root.
+    #[error(transparent)]
+    RootFile(#[from] crate::portage::untrusted::Error),
     /// No secret key for signing.
     #[error("cannot sign artifacts")]
     Sign(#[source] stage3::sign::SignError),

@@ -8,6 +8,7 @@
 //! freshroot    a throw-away session on the builder
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! resolve      what the configuration lacks, asked of Portage round by round
+//! explain      what is around a stage's configuration, for `config explain`
 //! tree         an ebuild tree into the store
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
@@ -20,6 +21,7 @@ mod definition;
 mod engine;
 mod error;
 pub mod exclusions;
+mod explain;
 mod freshroot;
 mod inspect;
 pub mod key;
@@ -39,6 +41,7 @@ pub use bootstrap::{BootstrapOptions, Bootstrapped};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
+pub use explain::Around;
 pub use freshroot::{Ended, FreshrootOptions};
 pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,

@@ -22,6 +22,7 @@ mod definition;
 mod diagnostic;
 mod effective;
 mod env;
+pub mod explain;
 mod fate;
 mod fragment;
 mod graph;

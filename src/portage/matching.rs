@@ -16,7 +16,7 @@ pub struct Version {
     pub category: String,
     /// Name.
     pub package: String,
-    /// Version with revision.
+    /// Version with revision; empty where any may be meant.
     pub version: String,
     /// Slot, with the sub-slot after a slash if there is one; none if that is not known.
     pub slot: Option<String>,
@@ -26,7 +26,8 @@ pub struct Version {
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}-{}", self.category, self.package, self.version)
+        write!(f, "{}/{}", self.category, self.package)?;
+        if self.version.is_empty() { Ok(()) } else { write!(f, "-{}", self.version) }
     }
 }
 
@@ -47,6 +48,9 @@ impl Atom {
 
     fn matches_version(&self, other: &str) -> bool {
         let (Some(operator), Some(version)) = (self.operator, self.version.as_deref()) else { return true };
+        if other.is_empty() {
+            return true;
+        }
         match operator {
             Operator::Equal => match version.strip_suffix('*') {
                 Some(middle) if middle.starts_with('*') => other.contains(&middle[1..]),
@@ -130,8 +134,12 @@ fn without_revision(version: &str) -> &str {
 /// Those of `atoms` that mean `version`, by their number, the least specific first: the last word counts.
 pub fn by_specificity(atoms: &[&Atom], version: &Version) -> Vec<usize> {
     let mut left: Vec<usize> = (0..atoms.len()).filter(|index| atoms[*index].matches(version)).collect();
-    // Portage looks at atoms with a wildcard after the others.
-    left.sort_by_key(|index| atoms[*index].category.contains('*') || atoms[*index].package.contains('*'));
+    // Portage looks at atoms with a wildcard after the others, those of one name together.
+    let name = |index: usize| (&atoms[index].category, &atoms[index].package);
+    left.sort_by_key(|index| {
+        let wild = atoms[*index].category.contains('*') || atoms[*index].package.contains('*');
+        if wild { (0..atoms.len()).position(|other| name(other) == name(*index)).map(|first| first + 1) } else { None }
+    });
     let mut order = Vec::new();
     while let Some(best) = best(atoms, &left, version) {
         left.retain(|index| *index != best);

@@ -102,8 +102,8 @@ impl Repository {
         let file = path.join("metadata/layout.conf");
         let text = read_optional(&file)?.unwrap_or_default();
         let value = |key: &str| {
-            let lines = text.lines().filter_map(|line| line.split_once('='));
-            lines.filter(|(name, _)| name.trim() == key).last().map(|(_, value)| value.trim().to_owned())
+            let mut lines = text.lines().rev().filter_map(|line| line.split_once('='));
+            lines.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned())
         };
         let words = |key: &str| value(key).map(|value| value.split_whitespace().map(str::to_owned).collect());
         let eapi = match value("profile_eapi_when_unspecified") {

@@ -142,6 +142,11 @@ const MULTI_VALUED: [&str; 52] = [
     "XTABLES_ADDONS",
 ];
 
+/// Whether Portage stacks the values that a variable has in `make.defaults` and `make.conf`, instead of taking the last.
+pub fn is_incremental(name: &str) -> bool {
+    INCREMENTAL.contains(&name)
+}
+
 /// Members of `USE_EXPAND` with one value at a time: what their flags choose excludes each other.
 const SINGLE_VALUED: [&str; 9] =
     ["ADA_TARGET", "APACHE2_MPMS", "ARCH", "CURL_QUIC", "CURL_SSL", "ELIBC", "KERNEL", "OFFICE_IMPLEMENTATION", "USERLAND"];

@@ -188,3 +188,37 @@ fn diff_with_a_commit_that_cannot_be() {
     };
     assert_transcript!(program("PATH", std::path::Path::new("/nonexistent")));
 }
+
+#[test]
+fn explain_without_a_store() {
+    let home = Home::with_config(FLEET);
+    assert_transcript!(home.transcripts(&[
+        "config explain web USE:X",
+        "config explain web USE",
+        "config explain web CFLAGS",
+        "config explain desktop CFLAGS",
+        "config explain web MAKEOPTS",
+        "config explain web VIDEO_CARDS:amdgpu",
+        "config explain web FEATURES:parallel-fetch",
+        "config explain web app-misc/hello",
+        "config explain web app-misc/hello:nls",
+        "config explain web dev-lang/python:3.12",
+        "config explain web dev-lang/python:3.12:tk",
+    ]));
+    assert!(!home.path().join(".local").exists(), "a question makes no store");
+}
+
+#[test]
+fn explain_what_is_not_there() {
+    let home = Home::with_config(FLEET);
+    assert_transcript!(home.transcripts(&[
+        "config explain wbe USE",
+        "config explain web MAKEOTPS",
+        "config explain web USE:lpda",
+        "config explain web FEATURES:parallel-fecth",
+        "config explain web hello",
+        "config explain web app-misc/hello-2.10",
+        "config explain web */*",
+        "config explain web",
+    ]));
+}

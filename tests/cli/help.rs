@@ -10,6 +10,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "config",
     "config check",
     "config show",
+    "config explain",
     "config diff",
     "config graph",
     "keys",

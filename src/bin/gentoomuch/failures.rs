@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use gentoomuch::config::explain::ExplainError;
 use gentoomuch::config::init::InitError;
 use gentoomuch::git::GitError;
 use gentoomuch::portage::emerge::Failure as EmergeFailure;
@@ -254,8 +255,32 @@ impl From<build::Error> for Failure {
             E::KeptExists { .. } => Self::new(Kind::Usage, error).hint("choose another name"),
             E::Name { .. } => Self::new(Kind::Usage, error).hint("letters, digits and `._+-`, not beginning with `.` or `-`"),
             E::Hooks(_) => Self::new(Kind::Config, error),
+            E::Repository(_) => Self::new(Kind::Other, error).hint("import the tree again with `gentoomuch sync`"),
+            E::RootFile(_) => Self::new(Kind::Other, error).hint("`gentoomuch store verify` tells whether the store is damaged"),
             other => Self::new(Kind::Other, other),
         }
+    }
+}
+
+impl From<ExplainError> for Failure {
+    fn from(error: ExplainError) -> Self {
+        use ExplainError as E;
+        let nearest_or = |nearest: &Option<String>, otherwise: Option<String>| match nearest {
+            Some(nearest) => Some(format!("did you mean `{nearest}`?")),
+            None => otherwise,
+        };
+        let hint = match &error {
+            E::Subject { packages, .. } if !packages.is_empty() => Some(format!("did you mean {}?", packages.join(" or "))),
+            E::Subject { word, .. } => Some(format!("a flag for all packages is `USE:{word}`, a package has a category before it")),
+            E::Atom { .. } => Some("for example `app-misc/hello`, `app-misc/hello:nls` or `=app-misc/hello-2.10`".to_owned()),
+            E::NoVariable { nearest, known, .. } | E::NoEntry { nearest, known, .. } | E::NoFlag { nearest, known, .. } => {
+                nearest_or(nearest, there_are(known))
+            }
+            E::NoPackage { nearest, .. } => nearest_or(nearest, Some("`gentoomuch sync` imports a newer tree".to_owned())),
+            E::NoVersion { known, .. } => there_are(known),
+            E::Repository(_) => Some("import the tree again with `gentoomuch sync`".to_owned()),
+        };
+        Self::new(Kind::Usage, error).hints(hint)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod explain;
 mod findings;
 mod graph;
 mod show;
@@ -26,6 +27,7 @@ pub(crate) struct Args {
 enum Command {
     Check(check::Args),
     Show(show::Args),
+    Explain(explain::Args),
     Diff(diff::Args),
     Graph(graph::Args),
 }
@@ -35,6 +37,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     match &args.command {
         Command::Check(args) => check::run(args, context),
         Command::Show(args) => show::run(args, context),
+        Command::Explain(args) => explain::run(args, context),
         Command::Diff(args) => diff::run(args, context),
         Command::Graph(args) => graph::run(args, context),
     }
