@@ -21,11 +21,13 @@ mod shared;
 mod tiny;
 
 mod concurrency;
+mod config_check;
 mod examples;
 mod failures;
 mod freshroot;
 mod interruption;
 mod main_job;
+mod original;
 mod portage;
 mod profiles;
 mod refusals;

@@ -130,8 +130,18 @@ impl Engine<'_> {
         match outcome {
             Ok(Ok(answers)) => said.findings.extend(answers::findings(config, &questions, &answers)),
             Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                said.warning(&place, format!("Portage could not be asked about it: {error}{cause}"), None);
+                said.warning(
+                    &place,
+                    format!("Portage could not be asked about it: {}", with_causes(&error)),
+                    Some(try_it(profile)),
+                );
+            }
+            Err(Error::Sandbox(error)) => {
+                said.warning(
+                    &place,
+                    format!("Portage could not be asked about it: {}", with_causes(&error)),
+                    Some(try_it(profile)),
+                );
             }
             Err(Error::NoPortageProfile { place, profile, tree }) => self.no_portage_profile(said, &place, &profile, &tree)?,
             Err(Error::NoTree) => said.note(
@@ -185,6 +195,20 @@ impl Engine<'_> {
         said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
         Ok(())
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        words = format!("{words}: {cause}");
+        next = cause.source();
+    }
+    words
+}
+
+fn try_it(profile: &str) -> String {
+    format!("see whether `gentoomuch freshroot --profile {profile} -- emerge --info` works")
 }
 
 /// What was found, and what could not be.

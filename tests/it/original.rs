@@ -1,0 +1,82 @@
+//! A directory laid out as the original tool's own example was (tests/it/original/): it passes the check as it is, and builds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::child;
+use crate::place::{Place, copy};
+use crate::shared::{Shared, shared};
+
+/// The directory in a place of its own configuration, with the key that signs named as the old tool had it.
+fn original(shared: &Shared) -> Place {
+    let config = shared.place.path("configs/original");
+    if config.exists() {
+        fs::remove_dir_all(&config).unwrap();
+    }
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/original"), &config);
+    fs::write(config.join("env/stage_key"), &shared.key).unwrap();
+    let place = shared.place.with_config(config);
+    place.run(&["keys", "import", "--trust", "--comment", "testbed", shared.testbed.key.to_str().unwrap()]).ok();
+    place
+}
+
+fn artifact(built: &str) -> PathBuf {
+    let line = built.lines().find_map(|line| line.strip_prefix("artifact")).unwrap();
+    line.trim().trim_end_matches("  (unchanged)").into()
+}
+
+fn tar(args: &[&str], artifact: &Path) -> String {
+    let mut command = Command::new("tar");
+    command.args(["--zstd", "-f"]).arg(artifact).args(args);
+    String::from_utf8(child::check(&mut command)).unwrap()
+}
+
+#[test]
+fn a_directory_of_the_original_tool_is_right_as_it_is_and_builds() {
+    let Some(shared) = shared() else { return };
+    let place = original(&shared);
+
+    // Nothing is wrong; what is of an older layout is named.
+    let check = |args: &[&str]| place.run(&[&["config", "check"], args].concat()).ok().text();
+    let before = check(&["--no-portage"]);
+    insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(before) });
+
+    let stage3 = shared.testbed.stage3.to_str().unwrap();
+    place.run(&["bootstrap", "original", stage3, "--no-rebuild"]).ok();
+    // Portage, too, has nothing to say about it.
+    assert_eq!(check(&[]), before);
+
+    let first = place.run(&["stage", "build", "example-desktop", "--format", "tar.zst"]).ok();
+    let second = place.run(&["stage", "build", "example-desktop-amd", "--format", "tar.zst"]).ok();
+    // Both are on the base that the first one built.
+    let again = first.text().contains("(unchanged)");
+    assert!(again || first.stderr.contains("* building example-desktop on original\n"), "{first}");
+    assert!(!second.stderr.contains("building example-desktop on"), "{second}");
+    let parent = |stage4: &str| {
+        let show = place.run(&["store", "show", &format!("stage4/{stage4}"), "--json"]).ok().text();
+        serde_json::from_str::<serde_json::Value>(&show).unwrap()["parent"].clone()
+    };
+    assert!(parent("example-desktop").is_string());
+    assert_eq!(parent("example-desktop"), parent("example-desktop-amd"));
+
+    for (built, lz4) in [(first.text(), false), (second.text(), true)] {
+        assert!(built.contains(&format!("signed    {}\n", shared.key)), "{built}");
+        let artifact = artifact(&built);
+        let stamp = tar(&["-xO", "./etc/stamp"], &artifact);
+        // The patch was applied, the script has run, nested fragments and sets were read.
+        assert!(stamp.starts_with("< ") && stamp.contains("\nhello\n") && stamp.contains("\ntree\n"), "{stamp}");
+        assert_eq!(stamp.contains("\nlz4\n"), lz4, "{stamp}");
+        let entries = tar(&["-t"], &artifact);
+        for (path, there) in [
+            ("./etc/portage/make.conf/50-gentoomuch.conf\n", true),
+            ("./etc/portage/env/one-job.conf\n", true),
+            ("./etc/portage/bashrc\n", true),
+            ("./etc/portage/lite/", false),
+            ("./usr/share/doc/", false),
+            ("./usr/share/man/", false),
+        ] {
+            assert_eq!(entries.contains(path), there, "{path}");
+        }
+    }
+}
