@@ -30,7 +30,8 @@ fn no_configuration() {
     assert_transcript!(Home::empty().transcripts(&[
         "stage build web",
         "bootstrap server stage3.tar.xz",
-        "stage build web --config nowhere"
+        "stage build web --config nowhere",
+        "profile update",
     ]));
 }
 
@@ -49,6 +50,9 @@ fn values_that_cannot_be() {
     assert_transcript!(Home::with_shipped_config().transcripts(&[
         "stage build --jobs 0 hello",
         "stage build --jobs many hello",
+        "profile update --jobs 0",
+        "profile rollback --to last",
+        "profile rename server",
         "stage build helo",
         "freshroot --bind /usr -- true",
         "freshroot --bind /usr:mnt -- true",

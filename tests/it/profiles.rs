@@ -131,6 +131,29 @@ fn a_failed_update_leaves_the_profile_as_it_was() {
     let nothing = json(&place, &["profile", "update", "--depclean", &profile]);
     assert_eq!((&nothing["previous"], &nothing["state"]), (&Value::Null, &cleaned["state"]));
 
+    // Another stage3, and one that nobody has signed: that is said wherever the profile is shown.
+    let root = place.path(&format!("{profile}-root"));
+    fs::create_dir_all(root.join("etc")).unwrap();
+    let unsigned = place.path(&format!("{profile}/stage3-amd64-unsigned-20260811T083102Z.tar.xz"));
+    fs::create_dir_all(unsigned.parent().unwrap()).unwrap();
+    child::check(
+        std::process::Command::new("tar").arg("-C").arg(&root).args(["--owner=0", "--group=0", "-cJf"]).arg(&unsigned).arg("."),
+    );
+    let unsigned = unsigned.to_str().unwrap();
+    place.run(&["bootstrap", "--no-rebuild", "--allow-unsigned", "made here", &profile, unsigned]).ok();
+    let other = place.run(&["profile", "update", &profile]).fails(2).says("was built from another stage3 than the profile has now");
+    other.says(&format!("hint: build it from the profile's stage3: `gentoomuch bootstrap {profile} STAGE3`"));
+    assert!(place.run(&["profile", "ls"]).ok().text().contains("20260811T083102Z.tar.xz (UNSIGNED)"));
+    let bare = format!("{profile}-bare");
+    place.run(&["bootstrap", "--no-rebuild", "--allow-unsigned", "made here", &bare, unsigned]).ok();
+    let shown = place.run(&["profile", "show", &bare]).ok();
+    assert!(shown.text().contains("NOT SIGNED      nobody vouches for it; taken because: made here"), "{shown}");
+    place.run(&["profile", "rm", &bare]).ok();
+    // The state it is in has a stage3, and that comes back with it.
+    let back = json(&place, &["profile", "rollback", "--to", "0", &profile]);
+    assert_eq!(back["moved"].as_array().unwrap().len(), 1, "{back}");
+    assert_eq!(json(&place, &["profile", "update", "--depclean", &profile])["previous"], Value::Null);
+
     // In use: by a session that runs; then by nobody.
     let mut command = place.command(&["freshroot", "--profile", &profile, "--network", "none", "--", "sh", "-c", "echo up; cat"]);
     let mut running = child::spawn(command.stdin(std::process::Stdio::piped()));

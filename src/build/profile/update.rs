@@ -371,6 +371,7 @@ fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn package(cpv: &str, slot: &str, build_time: i64) -> Package {
         Package { cpv: cpv.to_owned(), slot: slot.to_owned(), build_time: Some(build_time), ..Package::default() }
@@ -406,6 +407,33 @@ mod tests {
             ]
         );
         assert_eq!(changes(&before, &before), []);
+    }
+
+    #[test]
+    fn only_what_the_compiler_is_told_has_everything_built_anew() {
+        let pool = |cflags: &str, toolchain: &str, profile: &str| PoolInputs {
+            chost: "x86_64-pc-linux-gnu".to_owned(),
+            portage_profile: profile.to_owned(),
+            toolchain: toolchain.to_owned(),
+            flags: [("CFLAGS".to_owned(), cflags.to_owned())].into(),
+            cpu_flags: BTreeMap::new(),
+        };
+        let before = pool("-O2", "gcc-14", "gentoo:a");
+        let base = |origin| State {
+            id: "0".repeat(32).parse().unwrap(),
+            layers: Vec::new(),
+            parent: None,
+            key: String::new(),
+            origin,
+            created: String::new(),
+            newest_input: 0,
+        };
+        let recorded = base(serde_json::json!({ "pool": before }));
+        assert!(compiles_otherwise(&recorded, &pool("-O3", "gcc-14", "gentoo:a")));
+        assert!(!compiles_otherwise(&recorded, &before));
+        // These Portage does compare, as packages and USE flags.
+        assert!(!compiles_otherwise(&recorded, &pool("-O2", "gcc-15", "gentoo:b")));
+        assert!(!compiles_otherwise(&base(Value::Null), &before), "nothing is known");
     }
 
     #[test]

@@ -58,7 +58,10 @@ fn the_whole_directory_is_made_once() {
 
 #[test]
 fn it_is_in_order_and_this_machine_can_run_what_it_asks_for() {
-    for (arch, cpuinfo) in [("amd64", HASWELL), ("arm64", PI)] {
+    // The very machine of this test as well, if it is of a kind that is detected.
+    let here = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let here_arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    for (arch, cpuinfo) in [("amd64", HASWELL), ("arm64", PI), (here_arch, here.as_str())] {
         let dir = tempfile::tempdir().unwrap();
         init(dir.path(), &Machine::of(arch, cpuinfo, EIGHT_GIB, 4)).unwrap();
         for name in [THIS_HOST, "generic"] {
