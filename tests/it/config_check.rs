@@ -26,7 +26,8 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "portage.locals/slips/package.use/10-more",
         "app-misc/hello nlss\napp-misc/helo nls\n>=app-misc/hello-99 nls\napp-misc/*::guru nls\ndev-libs/greet:3 utf8\n\
-         */* L10N: xx\ndev-libs/gr* utf9 utf8\napp-misc/hello -static-libs -nls prefix\n",
+         */* L10N: xx\ndev-libs/gr* utf9 utf8\napp-misc/hello -static-libs -nls prefix\n\
+         */*::gentoo nls\ndev-libs/*:0 utf8\ndev-libs/*:9 utf8\n=dev-libs/*-*9999* utf8\n=app-misc/hello-2* nls\n",
     ),
     ("portage.locals/slips/package.mask", ">=app-misc/hello-99\napp-misc/nothing\n"),
     ("portage.locals/slips/package.license", "app-misc/hello GPL-44 @NONE\n"),
@@ -116,7 +117,11 @@ fn what_cannot_be_asked_is_a_note_and_what_fails_a_warning() {
     let ran = check(&tiny.place, &["stage3:plain"]).ok();
     assert!(ran.text().contains("stage3.defines/plain: warning: Portage could not be asked about it: "), "{ran}");
     check(&tiny.place, &["stage3:plain", "--strict"]).fails(3);
-    // A definition with mistakes is not put to Portage.
+    // A definition with mistakes is not put to Portage, nor one with hooks that have some.
+    tiny.place.write("config/hooks/finish.d/x", "");
+    let ran = check(&tiny.place, &["stage3:plain"]).fails(3);
+    assert!(ran.text().contains("stage3.defines/plain: note: Portage is asked about it once its errors are gone\n"), "{ran}");
+    fs::remove_dir_all(tiny.place.path("config/hooks")).unwrap();
     tiny.place.write("config/stage3.defines/plain/portage.local", "nothing\n");
     let ran = check(&tiny.place, &["stage3:plain"]).fails(3);
     assert!(ran.text().contains("stage3.defines/plain: note: Portage is asked about it once its errors are gone\n"), "{ran}");

@@ -82,7 +82,6 @@ def iuse(dbapi, cpv):
     try:
         return {flag.lstrip("+-") for flag in dbapi.aux_get(cpv, ["IUSE"])[0].split()}
     except KeyError:
-        # An ebuild that cannot be read is the tree's mistake.
         return set()
 
 
@@ -141,13 +140,27 @@ def near_package(cp):
     return sorted(found, key=lambda other: other.partition("/")[0] != category)[:3]
 
 
+matched = {}
+
+
 def matches(dbapi, atom):
+    """The versions that match; a whole tree, where an atom of wildcards means that, is only gone through once."""
+    key = (dbapi is ports, str(atom))
+    if key not in matched:
+        matched[key] = find_matches(dbapi, atom)
+    return matched[key]
+
+
+def find_matches(dbapi, atom):
     if not atom.extended_syntax:
         return dbapi.xmatch("match-all", atom) if dbapi is ports else dbapi.match(atom)
     found = []
-    for cp in dbapi.cp_all():
+    for cp in names() if dbapi is ports else dbapi.cp_all():
         if extended_cp_match(atom.cp, cp):
             found.extend(dbapi.cp_list(cp))
+    if atom.slot:
+        # Listed without their slots.
+        found = [dbapi._pkg_str(cpv, getattr(cpv, "repo", None)) for cpv in found]
     return match_from_list(atom, found) if atom.operator or atom.slot or atom.repo else found
 
 
@@ -156,6 +169,9 @@ def missing(question, atom):
     if atom.repo and atom.repo not in settings.repositories.prepos:
         known = sorted(settings.repositories.prepos_order)
         return {"problem": "no-repository", "near": near(atom.repo, known), "details": known}
+    plain_wildcard = atom.extended_syntax and not (atom.operator or atom.slot or atom.repo)
+    if plain_wildcard and any(extended_cp_match(atom.cp, cp) for cp in names()):
+        return None
     if matches(ports, atom) or matches(installed, atom) or is_provided(atom):
         return None
     versions = [] if atom.extended_syntax else ports.cp_list(atom.cp)
@@ -201,7 +217,7 @@ def ask_flag(question):
     atom, flag = parsed(question["atom"]), question["flag"]
     if flag in implicit():
         return None
-    if atom.extended_syntax and atom.cp == "*/*" and is_known_flag(flag):
+    if atom.cp == "*/*" and is_known_flag(flag):
         return None
     known = set()
     for dbapi in (ports, installed):
@@ -279,6 +295,9 @@ def main():
             answer = ASK[question["kind"]](question)
         except PortageException as error:
             answer = {"problem": "refused", "details": [str(error)]}
+        except KeyError:
+            # An ebuild that cannot be read is the tree's mistake.
+            answer = None
         if answer:
             # A line must not get longer than what is read of one.
             for field in ("near", "details"):

@@ -27,6 +27,7 @@ use crate::config::{self, ConfigDir, Diagnostic, Place, Severity, Stage, Stage4D
 const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";
 const REQUEST_NAME: &str = "consult.json";
+const AFTER_ERRORS: &str = "Portage is asked about it once its errors are gone";
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
 
 /// What is asked together.
@@ -143,6 +144,8 @@ impl Engine<'_> {
                     Some(try_it(profile)),
                 );
             }
+            // What is wrong with hooks is found without Portage, too.
+            Err(Error::Hooks(_) | Error::Config(config::Error::Invalid(_))) => said.note(&place, AFTER_ERRORS, None),
             Err(Error::NoPortageProfile { place, profile, tree }) => self.no_portage_profile(said, &place, &profile, &tree)?,
             Err(Error::NoTree) => said.note(
                 &Place::whole(Path::new("")),
@@ -240,6 +243,6 @@ impl Said {
         let (prefix, bare) = name.split_once(':').unwrap_or(("", name));
         let is_stage4 = prefix != "stage3" && config.stage4_names().iter().any(|known| known == bare);
         let folder = if is_stage4 { "stage4.defines" } else { "stage3.defines" };
-        self.note(&Place::whole(&Path::new(folder).join(bare)), "Portage is asked about it once its errors are gone", None);
+        self.note(&Place::whole(&Path::new(folder).join(bare)), AFTER_ERRORS, None);
     }
 }

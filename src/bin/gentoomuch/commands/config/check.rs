@@ -65,22 +65,33 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     } else {
         config.check_stages(&args.names, host_arch())?
     };
-    if !args.no_portage {
-        all.extend(ask_portage(args, context, &config)?);
-    }
+    let asked = if args.no_portage { Ok(Vec::new()) } else { ask_portage(args, context, &config) };
+    let (said, failed) = match asked {
+        Ok(said) => (said, None),
+        // What was found without Portage is said in any case.
+        Err(failure) => (Vec::new(), Some(failure)),
+    };
+    all.extend(said);
     let all = Diagnostics::from(all);
     let report = Report::new(config.root(), all.as_slice());
     context.progress.clear();
-    match if args.json { Format::Json } else { args.format } {
-        Format::Text => {
-            let color = context.global.color.enabled(io::stdout().is_terminal());
-            table::print(&findings::text(&report, &context.cwd, color))?;
-        }
-        Format::Json => table::print_json(&report)?,
-        Format::Github => table::print(&findings::github(&report))?,
+    print(args, context, &report)?;
+    if let Some(failure) = failed {
+        return Err(failure);
     }
     let counts = report.errors > 0 || (args.strict && report.warnings > 0);
     Ok(if counts { ExitCode::from(Kind::Config.code()) } else { ExitCode::SUCCESS })
+}
+
+fn print(args: &Args, context: &Context, report: &Report) -> io::Result<()> {
+    match if args.json { Format::Json } else { args.format } {
+        Format::Text => {
+            let color = context.global.color.enabled(io::stdout().is_terminal());
+            table::print(&findings::text(report, &context.cwd, color))
+        }
+        Format::Json => table::print_json(report),
+        Format::Github => table::print(&findings::github(report)),
+    }
 }
 
 /// What Portage has to say, or why it was not asked.
