@@ -82,8 +82,12 @@ impl Engine<'_> {
             return Ok(Built { state, reused: true });
         }
         self.check_cpu(definition, &recipe)?;
-        let (mut session, resumed) =
-            self.open_session(&upstream, if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage }, &key, &name)?;
+        let (mut session, resumed) = self.open_session(
+            &upstream,
+            if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage },
+            &key,
+            &subject_of(config, &name),
+        )?;
         if resumed {
             self.step(&format!("resuming {definition} on {profile}"));
         } else {
@@ -335,6 +339,11 @@ impl Engine<'_> {
         self.launcher.task(super::tasks::TIDY, &work.root.litter(), options, &mut |_| {})?;
         Ok(())
     }
+}
+
+/// What a session makes, for the store: another configuration directory's attempt at the same is another matter.
+pub(super) fn subject_of(config: &ConfigDir, name: &str) -> String {
+    format!("{name} of {}", config.root().display())
 }
 
 /// What filling a session leaves to be recorded.

@@ -131,7 +131,14 @@ impl Engine<'_> {
             stuck.output = told.output;
             match news {
                 Ok(true) => {}
-                Ok(false) => return Err(self.unresolvable(stuck)?),
+                Ok(false) => {
+                    if let (true, Some(change)) = (stuck.problems.is_empty(), changes.first()) {
+                        let atom = &change.atom;
+                        stuck.contradiction =
+                            Some(format!("it asks for a change of `{atom}` that was made: something else takes it back"));
+                    }
+                    return Err(self.unresolvable(stuck)?);
+                }
                 Err(contradiction) => {
                     stuck.contradiction = Some(contradiction);
                     return Err(self.unresolvable(stuck)?);

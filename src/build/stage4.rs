@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::artifact::{Artifact, ExportOptions};
-use super::definition::{Built, network_record, script_digests};
+use super::definition::{Built, network_record, script_digests, subject_of};
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::key::Inputs;
@@ -93,7 +93,8 @@ impl Engine<'_> {
         if let Some(state) = self.store.state_by_key(&key)? {
             return Ok(Built { state, reused: true });
         }
-        let (mut session, resumed) = self.open_session(base, Purpose::Stage, &key, &format!("stage4/{name}"))?;
+        let (mut session, resumed) =
+            self.open_session(base, Purpose::Stage, &key, &subject_of(config, &format!("stage4/{name}")))?;
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
         let filled = self.fill_stage4(&mut session, base, definition, &packages, &removes, &hooks, profile);
         let newest_input = trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);

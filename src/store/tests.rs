@@ -221,6 +221,24 @@ fn suspended_sessions_are_resumed_during_the_same_boot_only() {
 }
 
 #[test]
+fn what_was_suspended_with_other_inputs_is_superseded() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let begin = |subject, key| store.session_create_for(None, Purpose::Stage, key, Some(subject)).unwrap();
+    begin("stage4/web", "old").suspend("emerge failed").unwrap();
+    begin("stage4/web", "older").suspend("emerge failed").unwrap();
+    begin("stage4/web", "new").suspend("interrupted").unwrap();
+    begin("stage4/mail", "old").suspend("emerge failed").unwrap();
+    store.session_create(None, Purpose::Stage, "old").unwrap().suspend("nameless").unwrap();
+    let living = begin("stage4/web", "at work");
+    assert_eq!(store.session_discard_superseded("stage4/web", "new", &Here).unwrap(), 2);
+    assert_eq!(store.session_discard_superseded("stage4/web", "new", &Nowhere).unwrap(), 0);
+    let left: Vec<String> = store.sessions().unwrap().into_iter().map(|record| record.key).collect();
+    assert_eq!(left, ["new", "old", "old", "at work"]);
+    living.discard(&Here).unwrap();
+}
+
+#[test]
 fn living_sessions_are_left_alone_and_dropped_ones_are_not() {
     let fixture = Fixture::new();
     let store = &fixture.store;

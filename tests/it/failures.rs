@@ -39,29 +39,30 @@ fn a_package_that_does_not_compile_is_named_with_its_phase_and_last_words() {
 }
 
 #[test]
-fn a_change_that_emerge_asks_for_is_shown_and_is_enough() {
+fn a_change_that_is_needed_is_shown_once_and_is_enough_once_written() {
     let Some(shared) = shared() else { return };
     let place = shared.place.with_config(shared.config("proposed"));
-    define(&place, "newcomer", "plain", "app-misc/newcomer");
-    let ran = build(&place, "newcomer").fails(6);
-    ran.says("=app-misc/newcomer-0.1 ~amd64").says("package.accept_keywords").says("hint: ");
-    define(&place, "picky", "plain", "app-misc/picky");
-    let ran = build(&place, "picky").fails(6);
-    ran.says("dev-libs/greet").says("static-libs").says("package.use").says("hint: ");
+    define(&place, "both", "plain", "app-misc/newcomer\napp-misc/picky");
+    let ran = build(&place, "both").fails(6);
+    let ran = ran.says("the configuration of `both` has to change first").says("+++ b/portage.global/package.accept_keywords");
+    for line in ["+=app-misc/newcomer-0.1 ~amd64", "+dev-libs/greet static-libs"] {
+        assert_eq!(ran.stderr.matches(line).count(), 1, "{line}: {ran}");
+    }
+    ran.says("hint: `gentoomuch resolve both --write FRAGMENT` writes it");
 
-    // As it was proposed.
-    let fragment = place.config.join("portage.locals/proposed");
-    fs::create_dir_all(&fragment).unwrap();
-    fs::write(fragment.join("package.accept_keywords"), "app-misc/newcomer ~amd64\n").unwrap();
-    fs::write(fragment.join("package.use"), "dev-libs/greet static-libs\n").unwrap();
-    let stage3 = place.config.join("stage3.defines/proposed");
-    fs::create_dir_all(&stage3).unwrap();
-    fs::write(stage3.join("cpu"), "generic-amd64\n").unwrap();
-    fs::write(stage3.join("portage.local"), "proposed\n").unwrap();
-    define(&place, "both", "proposed", "app-misc/newcomer\napp-misc/picky");
+    let ran = place.run(&["resolve", "both", "--write", "both"]).ok();
+    for file in
+        ["portage.locals/both/package.accept_keywords", "portage.locals/both/package.use", "stage3.defines/plain/portage.local"]
+    {
+        assert!(ran.text().contains(&format!("wrote {file}\n")), "{ran}");
+    }
     let built = build(&place, "both").ok();
     let metadata = fs::read_to_string(format!("{}.json", built.value("artifact"))).unwrap();
     assert!(metadata.contains("newcomer") && metadata.contains("picky"), "both are in it");
+    // The attempt with the other configuration was kept to go on with, which nobody can now.
+    built.says("what was left of an earlier attempt at stage4/both");
+    let again = place.run(&["resolve", "both", "--write", "both"]).ok();
+    assert!(again.text().starts_with("both resolves: 0 packages to build"), "{again}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod original;
 mod portage;
 mod profiles;
 mod refusals;
+mod resolve;
 mod terminal;
 mod unpacked;
 mod words;

@@ -177,7 +177,10 @@ impl ConfigDir {
             let name = name.strip_prefix("portage.locals/").unwrap_or(name);
             let dir = Path::new("portage.locals").join(name);
             if !known && !all.iter().any(|fragment| fragment.dir == dir) {
-                if name.starts_with("cpu.defines/") {
+                // The name of another folder was hardly meant as one of a fragment.
+                let folders =
+                    ["cpu.defines", "package.sets", "portage.global", "portage.locals", "stage3.defines", "stage4.defines"];
+                if folders.iter().any(|folder| Path::new(name).starts_with(folder)) {
                     let known = all.iter().map(|fragment| fragment.dir.display().to_string()).collect();
                     return Err(Error::Foreign { fragment: name.to_owned(), definition: stage3.name.clone(), known });
                 }

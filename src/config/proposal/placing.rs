@@ -170,11 +170,9 @@ fn file_for(fragment: &FragmentFiles, line: &WantedLine, texts: &BTreeMap<PathBu
     let by_habit = !fragment.directories.is_empty()
         && fragment.texts.keys().all(|path| path.parent().is_some_and(|parent| parent != fragment.dir));
     if is_directory || by_habit {
-        let files: Vec<&PathBuf> = files_of(fragment, line.file, texts).map(|(path, _)| path).collect();
-        return match files.as_slice() {
-            [only] => (*only).clone(),
-            _ => top.join(&line.atom.package),
-        };
+        // A file with the fragment's name is for all of it; others are about what their names say.
+        let whole = fragment.dir.file_name().map(|name| top.join(name)).filter(|path| texts.contains_key(path));
+        return whole.unwrap_or_else(|| top.join(&line.atom.package));
     }
     top
 }

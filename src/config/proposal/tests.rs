@@ -148,7 +148,8 @@ fn a_text_without_a_last_newline_gets_one() {
 #[test]
 fn each_directory_has_its_habits() {
     for (files, path) in [
-        (vec![("portage.locals/own/package.use/10-all", "a/b x\n")], "portage.locals/own/package.use/10-all"),
+        (vec![("portage.locals/own/package.use/b", "a/b x\n")], "portage.locals/own/package.use/greet"),
+        (vec![("portage.locals/own/package.use/own", "a/b x\n")], "portage.locals/own/package.use/own"),
         (
             vec![("portage.locals/own/package.use/b", "a/b x\n"), ("portage.locals/own/package.use/c", "a/c x\n")],
             "portage.locals/own/package.use/greet",
@@ -231,6 +232,8 @@ fn a_fragment_that_nobody_lists_is_made_and_listed() {
         ("../up", "`../up` cannot be the name of a fragment"),
         ("/etc", "`/etc` cannot be the name of a fragment"),
         ("cpu.defines/x", "`cpu.defines/x` is no fragment of `web`"),
+        ("stage3.defines/web", "`stage3.defines/web` is no fragment of `web`"),
+        ("portage.locals", "`portage.locals` is no fragment of `web`"),
     ] {
         assert_eq!(proposed(&config, &[use_line("a/b x")], Some(into)).unwrap_err().to_string(), message);
     }
