@@ -26,6 +26,9 @@ pub use names::{RemovedProfile, RenamedProfile};
 pub use show::{BuilderShown, DefinitionShown, HistoryShown, ProfileShown, Stage3Shown, TreeShown};
 pub use update::{Change, PackageChange, UpdateOptions, UpdatedProfile};
 
+/// Held while it is decided which profile is the default one. Taken after that of a profile, and so named to follow it.
+const DEFAULT_LOCK: &str = "profiles";
+
 /// One row of `profile ls`.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProfileRow {
@@ -129,6 +132,7 @@ impl Engine<'_> {
         if !known.iter().any(|profile| profile == name) {
             return Err(Error::NoProfile { profile: name.to_owned(), known });
         }
+        let _default = self.lock(DEFAULT_LOCK)?;
         self.write_default_profile(&[name])
     }
 

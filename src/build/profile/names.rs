@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
-use super::check_profile_name;
+use super::{DEFAULT_LOCK, check_profile_name};
 use crate::config::ConfigDir;
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{LayerId, SessionStatus, State, StateId};
@@ -61,6 +61,7 @@ impl Engine<'_> {
         if !by.is_empty() && !force {
             return Err(Error::ProfileInUse { profile, by, may_force: true });
         }
+        let _default = self.lock(DEFAULT_LOCK)?;
         let was_default = self.default_profile()?.as_deref() == Some(&profile);
         if was_default {
             let path = self.places.data.join("default-profile");
@@ -93,6 +94,7 @@ impl Engine<'_> {
         if self.profiles()?.iter().any(|known| known == new) {
             return Err(Error::ProfileExists { profile: new.to_owned() });
         }
+        let _default = self.lock(DEFAULT_LOCK)?;
         let is_default = self.default_profile()?.as_deref() == Some(old);
         if is_default {
             // Whichever of the two there is counts, so that this may be cut off anywhere.

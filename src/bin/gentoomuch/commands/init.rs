@@ -106,3 +106,20 @@ fn next_steps(done: &Initialised, in_use: bool) -> String {
     let _ = writeln!(text, "README.md in it explains every folder and file.");
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_little_is_known_about() {
+        let machine = Machine::of("sparc64", "cpu : TI UltraSparc\n", "", 2);
+        let done = Initialised { dir: "/home/user/fleet".into(), machine, items: Vec::new() };
+        assert_eq!(
+            render(&done),
+            "configuration  /home/user/fleet\nthis machine   sparc64, unknown processor, no CPU flags known, 2 jobs\n"
+        );
+        let next = next_steps(&done, true);
+        assert!(next.contains("Gentoo has no architecture `sparc64`: write what it is into env/arch.\n"), "{next}");
+    }
+}

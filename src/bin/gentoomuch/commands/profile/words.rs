@@ -205,10 +205,86 @@ pub(super) fn removed(done: &RemovedProfile) -> String {
     if done.unnamed_states > 0 {
         let _ = writeln!(
             text,
-            "{} without a name now: {} of the store's space. Bootstrapping the same again uses them again.",
+            "{} without a name now: {} of the store's space. Bootstrapping the same again uses {} again.",
             count(done.unnamed_states as u64, "state"),
-            human_bytes(done.unnamed_bytes)
+            human_bytes(done.unnamed_bytes),
+            if done.unnamed_states == 1 { "it" } else { "them" }
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gentoomuch::build::{Moved, PackageChange};
+
+    const OLD: &str = "c2c6b3278ad9cfa061f566104843cff5";
+    const NEW: &str = "407a5c90314cded027f4a1c99334f7fd";
+
+    #[test]
+    fn an_update_in_words() {
+        let change = |package: &str, change, before: Option<&str>| PackageChange {
+            package: package.to_owned(),
+            change,
+            before: before.map(str::to_owned),
+        };
+        let mut done = UpdatedProfile {
+            profile: "demo".to_owned(),
+            state: NEW.parse().unwrap(),
+            previous: Some(OLD.parse().unwrap()),
+            reused: false,
+            packages: vec![
+                change("app-arch/lz4-1.9.4", Change::Added, None),
+                change("dev-libs/greet-1.1", Change::Updated, Some("dev-libs/greet-1.0")),
+            ],
+        };
+        let text = format!(
+            "added    app-arch/lz4-1.9.4\nupdated  dev-libs/greet-1.1  (was dev-libs/greet-1.0)\nprofile  demo\nbuilder  {NEW}\n\
+             before   {OLD}  (demo@{{1}})\n"
+        );
+        assert_eq!(updated(&done), text);
+        (done.previous, done.packages) = (None, Vec::new());
+        assert_eq!(updated(&done), format!("profile  demo\nbuilder  {NEW}  (unchanged)\n"));
+    }
+
+    #[test]
+    fn going_back_in_words() {
+        let mut done = RolledBack {
+            profile: "demo".to_owned(),
+            moved: vec![Moved {
+                name: "profile/demo/gentoomuch/builder".to_owned(),
+                from: Some(NEW.parse().unwrap()),
+                to: OLD.parse().unwrap(),
+            }],
+            created: "2026-11-22T12:15:52.1Z".to_owned(),
+            differs: Vec::new(),
+        };
+        assert_eq!(
+            rolled_back(&done),
+            "profile  demo, as of 2026-11-22 12:15:52\nmoved    profile/demo/gentoomuch/builder: 407a5c90314c -> c2c6b3278ad9\n"
+        );
+        done.differs = vec!["configuration".to_owned(), "trees".to_owned()];
+        assert!(rolled_back(&done).contains("The configuration is another one now (configuration, trees): "));
+        done.moved.clear();
+        assert!(rolled_back(&done).contains("nothing has moved"));
+    }
+
+    #[test]
+    fn a_removed_profile_in_words() {
+        let done = RemovedProfile {
+            profile: "demo".to_owned(),
+            refs: vec!["profile/demo/upstream".to_owned()],
+            was_default: true,
+            left: vec!["stage4 `web` was built on it".to_owned()],
+            unnamed_states: 1,
+            unnamed_bytes: 3 << 20,
+        };
+        assert_eq!(
+            removed(&done),
+            "removed  profile/demo/upstream\nThere is no default profile now: choose one with `gentoomuch profile set NAME`.\n\
+             left     stage4 `web` was built on it\n\
+             1 state without a name now: 3.0 MiB of the store's space. Bootstrapping the same again uses it again.\n"
+        );
+    }
 }
