@@ -79,10 +79,25 @@ fn by_folder(done: &Initialised, status: Status) -> Vec<String> {
             folders.entry(first).or_default().push(rest);
         }
     }
-    let line = |(folder, names): (String, Vec<String>)| {
-        if folder.is_empty() { names.join(" ") } else { format!("{folder}: {}", names.join(" ")) }
-    };
-    folders.into_iter().map(line).collect()
+    folders.into_iter().flat_map(|(folder, names)| wrapped(&folder, &names)).collect()
+}
+
+/// The names of one folder, in lines that fit beside their label.
+fn wrapped(folder: &str, names: &[String]) -> Vec<String> {
+    const WIDTH: usize = 84;
+    let mut lines = Vec::new();
+    let mut line = if folder.is_empty() { String::new() } else { format!("{folder}:") };
+    for name in names {
+        if !line.is_empty() && line.len() + 1 + name.len() > WIDTH {
+            lines.push(std::mem::replace(&mut line, " ".to_owned()));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(name);
+    }
+    lines.push(line);
+    lines
 }
 
 fn next_steps(done: &Initialised, in_use: bool) -> String {
