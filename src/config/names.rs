@@ -314,6 +314,98 @@ mod tests {
     }
 
     #[test]
+    fn says_what_is_wrong_with_a_name_or_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["user.scripts/setup", "user.scripts/nested/clean", "cpu.defines/amd/k8/make.conf", "stage3.defines/base/cpu"] {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let write = |folder: &str| format!("write what comes after `{folder}/`");
+        for (folder, shape, what, name, message, hint) in [
+            ("user.scripts", Shape::File, "script", "", "the name of a script is empty: ``", write("user.scripts")),
+            (
+                "user.scripts",
+                Shape::File,
+                "script",
+                "a\u{1}",
+                "the name of a script has a control character: `a\\u{1}`",
+                write("user.scripts"),
+            ),
+            (
+                "user.scripts",
+                Shape::File,
+                "script",
+                "/etc/x",
+                "the name of a script is an absolute path: `/etc/x`",
+                write("user.scripts"),
+            ),
+            (
+                "user.scripts",
+                Shape::File,
+                "script",
+                "a/../../x",
+                "the name of a script leads out of its folder with `..`: `a/../../x`",
+                write("user.scripts"),
+            ),
+            (
+                "user.scripts",
+                Shape::File,
+                "script",
+                "a//x",
+                "the name of a script has an empty or hidden component: `a//x`",
+                write("user.scripts"),
+            ),
+            (
+                "user.scripts",
+                Shape::File,
+                "script",
+                "stup",
+                "there is no script `stup`",
+                "did you mean `setup`? looked for `user.scripts/stup`; there are `nested/clean`, `setup`".to_owned(),
+            ),
+            (
+                "user.scripts",
+                Shape::File,
+                "script",
+                "nested",
+                "`user.scripts/nested` is no script: it is a directory",
+                "looked for `user.scripts/nested`; there are `nested/clean`, `setup`".to_owned(),
+            ),
+            (
+                "cpu.defines",
+                Shape::Fragment,
+                "CPU definition",
+                "amd",
+                "`amd` is no CPU definition, but a folder of several",
+                "looked for `cpu.defines/amd`; there is `amd/k8`".to_owned(),
+            ),
+            (
+                "stage3.defines",
+                Shape::Directory,
+                "stage3 definition",
+                "base/cpu",
+                "`stage3.defines/base/cpu` is no stage3 definition: it is a file",
+                "looked for `stage3.defines/base/cpu`; there is `base`".to_owned(),
+            ),
+            (
+                "user.removes",
+                Shape::File,
+                "list of removals",
+                "docs",
+                "there is no list of removals `docs`",
+                "looked for `user.removes/docs`; nothing is there yet".to_owned(),
+            ),
+        ] {
+            let mut findings = Findings::new(dir.path());
+            let place = Place::new(Path::new("x"), 1);
+            assert_eq!(find_at(&mut findings, folder, shape, what, name, &place), None, "{name}");
+            let said = findings.into_all();
+            assert_eq!((said[0].message.as_str(), said[0].hint.as_deref()), (message, Some(hint.as_str())), "{name}");
+        }
+    }
+
+    #[test]
     fn finds_the_spelling_that_was_meant() {
         let known = ["generic-amd64", "x86-64-v3", "gentoomuch/builder"];
         for (name, expected) in [

@@ -100,8 +100,9 @@ pub(super) fn parse(text: &str, count: usize) -> Result<Vec<Answer>, AnswerError
 /// What there is to say about the answers, at each line that raised the question.
 pub(super) fn findings(config: &ConfigDir, questions: &Questions, answers: &[Answer]) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
+    let questions = questions.numbered();
     for answer in answers {
-        let Some((question, places)) = questions.get(answer.question) else { continue };
+        let Some(&(question, places)) = questions.get(answer.question) else { continue };
         let (message, hint) = words(question, answer);
         // A stage cannot be built without its packages; anything else is without effect.
         let wanted = matches!(question, Question::Target { .. } | Question::Set { .. });

@@ -113,9 +113,9 @@ impl Questions {
         self.0.len()
     }
 
-    /// Question number `index`, and the lines that raise it.
-    pub(super) fn get(&self, index: usize) -> Option<(&Question, &[Place])> {
-        self.0.iter().nth(index).map(|(question, places)| (question, places.as_slice()))
+    /// The questions by their numbers, and the lines that raise each.
+    pub(super) fn numbered(&self) -> Vec<(&Question, &[Place])> {
+        self.0.iter().map(|(question, places)| (question, places.as_slice())).collect()
     }
 
     /// What the script reads.

@@ -47,9 +47,10 @@ fn questions(config: &ConfigDir) -> Questions {
 fn each_thing_is_asked_once_with_every_line_that_names_it() {
     let (_dir, config) = config(FILES);
     let questions = questions(&config);
-    let asked: Vec<String> = (0..questions.len())
-        .map(|index| {
-            let (question, places) = questions.get(index).unwrap();
+    let asked: Vec<String> = questions
+        .numbered()
+        .into_iter()
+        .map(|(question, places)| {
             let question = serde_json::to_string(question).unwrap().replace('"', "");
             let places: Vec<String> = places.iter().map(ToString::to_string).collect();
             format!("{question} {}", places.join(" "))
