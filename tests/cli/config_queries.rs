@@ -192,6 +192,9 @@ fn diff_with_a_commit_that_cannot_be() {
 #[test]
 fn explain_without_a_store() {
     let home = Home::with_config(FLEET);
+    home.write("portage.locals/german/make.conf", "L10N=\"de en\"\n");
+    home.write("portage.locals/french/make.conf", "L10N=\"fr en\"\n");
+    home.write("stage3.defines/both/portage.local", "german\nfrench\n");
     assert_transcript!(home.transcripts(&[
         "config explain web USE:X",
         "config explain web USE",
@@ -199,6 +202,8 @@ fn explain_without_a_store() {
         "config explain desktop CFLAGS",
         "config explain web MAKEOPTS",
         "config explain web VIDEO_CARDS:amdgpu",
+        "config explain both L10N",
+        "config explain both L10N:de",
         "config explain web FEATURES:parallel-fetch",
         "config explain web app-misc/hello",
         "config explain web app-misc/hello:nls",

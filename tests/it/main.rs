@@ -23,6 +23,7 @@ mod tiny;
 mod concurrency;
 mod config_check;
 mod examples;
+mod explain;
 mod failures;
 mod freshroot;
 mod interruption;

@@ -174,8 +174,15 @@ impl Explainer<'_> {
         steps.extend(stage3.iter().map(|default| step(default, in_stage3(&default.source))));
         let before = steps.len();
         let touches = self.portage.touches(name);
+        // Fragments unite the values of `VIDEO_CARDS` and its like, all of which replace what came before.
+        let is_united = self.portage.list(name).is_some();
         for (touch, fate) in touches.iter().zip(fates(name, touches)) {
-            let outcome = if fate == Fate::Extended { Outcome::Agrees } else { Outcome::Overridden };
+            let outcome = match fate {
+                Fate::Wins if is_united => Outcome::Decides,
+                Fate::Repeated if is_united => Outcome::Agrees,
+                Fate::Extended => Outcome::Agrees,
+                _ => Outcome::Overridden,
+            };
             let said = touch.said.to_string();
             steps.push(Step { origin: self.fragment(touch), about: name.to_owned(), said, outcome });
         }
@@ -195,7 +202,7 @@ impl Explainer<'_> {
         if before > 0 && written.as_ref().is_some_and(|value| value.contains(&format!("${{{name}}}"))) {
             steps[before - 1].outcome = Outcome::Agrees;
         }
-        if let Some(last) = steps.last_mut() {
+        if let Some(last) = steps.last_mut().filter(|_| !is_united) {
             last.outcome = Outcome::Decides;
         }
         Ok((self.value(name)?, steps))

@@ -22,6 +22,7 @@ impl Explainer<'_> {
     pub(super) fn global_words(&self) -> Result<Words> {
         let mut words = Words::new();
         let expand = self.stacked("USE_EXPAND")?;
+        self.features(&mut words)?;
         let mut known = Known::new();
         for node in self.nodes() {
             self.defaults(&node.make_defaults(&mut known)?, &expand, Layer::Profile, &mut words)?;
@@ -48,10 +49,7 @@ impl Explainer<'_> {
             self.defaults(&node.make_defaults(&mut Known::new())?, &expand, Layer::Repository, &mut words)?;
             packages(node, Layer::Repository, "package.use", ebuild, &mut words)?;
         }
-        if let Some(features) = self.entry_steps("FEATURES", "test")?.into_iter().next_back().filter(|step| step.said == "test") {
-            let origin = Heard { origin: features.origin, about: "FEATURES".to_owned(), said: "test".to_owned() };
-            words.push(Word { layer: Layer::Features, action: Action::Switch(Switch::On("test".to_owned())), origin });
-        }
+        self.features(&mut words)?;
         for flag in ebuild.words("IUSE").filter(|flag| flag.starts_with(['+', '-'])) {
             let origin = Origin::Ebuild { version: ebuild.version.to_string() };
             push(&mut words, Layer::Ebuild, flag.trim_start_matches('+'), origin, "IUSE");
@@ -78,6 +76,14 @@ impl Explainer<'_> {
             }
         }
         Ok(words)
+    }
+
+    /// `FEATURES="test"` switches the flag of that name on, as far as nothing else says anything about it.
+    fn features(&self, words: &mut Words) -> Result<()> {
+        if let Some(step) = self.entry_steps("FEATURES", "test")?.into_iter().next_back().filter(|step| step.said == "test") {
+            push(words, Layer::Features, "test", step.origin, "FEATURES");
+        }
+        Ok(())
     }
 
     /// The repository of a package after those that it builds upon: the part in `profiles/` that counts for all profiles.
@@ -138,7 +144,9 @@ impl Explainer<'_> {
         } else {
             expand
         };
-        for name in expand {
+        // What the profile keeps for itself is taken out of `make.conf`.
+        let profile_only = self.stacked("PROFILE_ONLY_VARIABLES")?;
+        for name in expand.iter().filter(|name| !profile_only.contains(name)) {
             let theirs = stage3.iter().rev().find(|default| default.name == *name);
             let Some(value) = self.portage.variable(name) else {
                 if let Some(default) = theirs {
@@ -148,6 +156,17 @@ impl Explainer<'_> {
             };
             if let Some(last) = self.portage.touches(name).last() {
                 words.push(replacing(name, &value, self.fragment(last)));
+                // A list is united from several: each value has its own line.
+                let prefix = format!("{}_", name.to_lowercase());
+                for (touch, switch) in switches(self.portage.touches(name)) {
+                    let own = match switch {
+                        Switch::On(value) => Switch::On(format!("{prefix}{value}")),
+                        Switch::Off(value) => Switch::Off(format!("{prefix}{value}")),
+                        Switch::Clear(_) => continue,
+                    };
+                    let origin = Heard { origin: self.fragment(touch), about: name.clone(), said: switch.to_string() };
+                    words.push(Word { layer: Layer::MakeConf, action: Action::Switch(own), origin });
+                }
             }
         }
         Ok(())
