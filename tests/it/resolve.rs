@@ -134,7 +134,10 @@ fn a_line_that_says_the_opposite_is_for_the_user_to_decide() {
     assert_eq!(report["changes"][0]["line"], "app-misc/greeter json -color");
     let diff = report["diff"].as_str().unwrap();
     assert!(diff.contains("\n+app-misc/greeter ascii json -color\n"), "{diff}");
-    ran.says("`portage.global` has a line for `app-misc/greeter`: it goes there, which is for every stage");
+    assert_eq!(
+        report["changes"][0]["chosen"],
+        "`portage.global` has a line for `app-misc/greeter`: it goes there, which is for every stage"
+    );
 }
 
 #[test]

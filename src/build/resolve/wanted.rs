@@ -32,8 +32,11 @@ impl Wanted {
         let mut news = false;
         for problem in problems {
             match problem {
-                Problem::RequiredUse { package, flags, expression, .. } => {
-                    if let Some((line, alternatives)) = self.satisfy(package, flags, expression, fragments) {
+                Problem::RequiredUse { package, flags, unsatisfied, expression, .. } => {
+                    let parsed = Expression::parse(unsatisfied).and_then(|part| Ok((part, Expression::parse(expression)?)));
+                    let Ok((part, whole)) = parsed else { continue };
+                    let needed = part.with_known(whole, flags);
+                    if let Some((line, alternatives)) = self.satisfy(package, flags, (expression, &needed), fragments) {
                         news |= self.add(line)?;
                         self.alternatives.extend(alternatives);
                     }
@@ -79,12 +82,11 @@ impl Wanted {
         &self,
         package: &str,
         flags: &Flags,
-        expression: &str,
+        (expression, needed): (&str, &Expression),
         fragments: &Fragments,
     ) -> Option<(WantedLine, Option<String>)> {
         let versioned: Atom = format!("={package}").parse().ok()?;
         let atom = Atom { operator: None, version: None, ..versioned };
-        let parsed = Expression::parse(expression).ok()?;
         let mut flags = flags.clone();
         let wanted = self.lines.iter().filter(|line| line.file == LineFile::Use && line.atom.name() == atom.name());
         for word in wanted.flat_map(|line| &line.words) {
@@ -94,9 +96,9 @@ impl Wanted {
         for word in words_about(fragments, &atom) {
             decide(&mut decided, &word, false);
         }
-        let mut solutions = parsed.solutions(&decided);
+        let mut solutions = needed.solutions(&decided);
         if solutions.is_empty() {
-            solutions = parsed.solutions(&flags);
+            solutions = needed.solutions(&flags);
         }
         let first = solutions.first().filter(|first| !first.is_empty())?;
         let alternatives = (solutions.len() > 1).then(|| {

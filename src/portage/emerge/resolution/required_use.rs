@@ -111,6 +111,30 @@ impl Expression {
         self.holds(flags) != Some(false)
     }
 
+    /// Both expressions, the second without the parts that name a flag which `flags` does not have: emerge hides some (`elibc_musl`), and
+    /// what it does not complain about holds.
+    #[must_use]
+    pub fn with_known(self, other: Self, flags: &Flags) -> Self {
+        let parts = |expression| match expression {
+            Self::All(parts) => parts,
+            single => vec![single],
+        };
+        let known = parts(other).into_iter().filter(|part| part.is_known(flags));
+        let mut all = parts(self);
+        all.extend(known);
+        Self::All(all)
+    }
+
+    fn is_known(&self, flags: &Flags) -> bool {
+        match self {
+            Self::Flag { name, .. } => flags.contains_key(name),
+            Self::If { name, then, .. } => flags.contains_key(name) && then.iter().all(|part| part.is_known(flags)),
+            Self::All(parts) | Self::Any(parts) | Self::ExactlyOne(parts) | Self::AtMostOne(parts) => {
+                parts.iter().all(|part| part.is_known(flags))
+            }
+        }
+    }
+
     /// The first part of the whole that does not hold.
     fn violated<'a>(&'a self, flags: &Flags) -> Option<&'a Self> {
         match self {
@@ -423,6 +447,15 @@ mod tests {
             let found = parsed.solutions(&all);
             assert_eq!(found.first().map(|first| (first.len(), found.len())), best, "{text} with {all:?}");
         }
+    }
+
+    #[test]
+    fn flags_that_emerge_hides_do_not_matter() {
+        let state = flags("-a -b c");
+        let complete = Expression::parse("|| ( kernel_linux d ) || ( a b ) b? ( !c )").unwrap();
+        let all = Expression::parse("|| ( a b )").unwrap().with_known(complete, &state);
+        assert_eq!(all.solutions(&state), [vec![("a".to_owned(), true)]]);
+        assert!(all.is_satisfied(&flags("a -b c")) && !all.is_satisfied(&flags("-a b c")));
     }
 
     #[test]
