@@ -269,4 +269,6 @@ fn add_patches(findings: &mut Findings<'_>, merge: &mut Merge) {
 #[cfg(test)]
 mod corpus_tests;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

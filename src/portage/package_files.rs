@@ -8,6 +8,8 @@
 //! Each may be a file or a directory of files (`portage/util/__init__.py`: `grabdict`, `grabfile_package`): a `#` at the beginning of
 //! a word begins a comment, and so does it after words. `tests/portage` compares all this with Portage.
 
+use std::fmt;
+
 use crate::portage::atom::{Atom, AtomError};
 use crate::portage::make_conf::{is_override, unix_newlines};
 use crate::portage::use_flags::{self, Switch};
@@ -93,6 +95,17 @@ pub struct Line {
     pub overrides: bool,
     /// Line number, from 1.
     pub line: u32,
+}
+
+impl fmt::Display for Line {
+    /// As it may stand in the file; flags are written out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.negated { "-" } else { "" }, self.atom)?;
+        for word in &self.words {
+            write!(f, " {word}")?;
+        }
+        f.write_str(if self.overrides { " # override" } else { "" })
+    }
 }
 
 /// A line that Portage would not understand.
