@@ -1,7 +1,11 @@
 //! Places in the configuration directory, and what is wrong there.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -135,12 +139,40 @@ impl fmt::Display for Diagnostics {
 #[derive(Debug)]
 pub(crate) struct Findings<'a> {
     root: &'a Path,
+    /// The same without links, once somebody has asked.
+    real_root: OnceLock<PathBuf>,
     all: Vec<Diagnostic>,
 }
 
 impl<'a> Findings<'a> {
     pub(crate) fn new(root: &'a Path) -> Self {
-        Self { root, all: Vec::new() }
+        Self { root, real_root: OnceLock::new(), all: Vec::new() }
+    }
+
+    /// The configuration directory without links on the way to it.
+    pub(crate) fn real_root(&self) -> io::Result<&Path> {
+        if let Some(real) = self.real_root.get() {
+            return Ok(real);
+        }
+        let real = self.root.canonicalize()?;
+        Ok(self.real_root.get_or_init(|| real))
+    }
+
+    /// Does something with each of `items`, in parallel. What is found stays in the order of the items.
+    pub(crate) fn each<T: Send, R: Send>(&mut self, items: Vec<T>, work: impl Fn(&mut Findings<'_>, T) -> R + Sync) -> Vec<R> {
+        let (root, real_root) = (self.root, &self.real_root);
+        let with_own = |item| {
+            let mut own = Findings { root, real_root: real_root.clone(), all: Vec::new() };
+            let result = work(&mut own, item);
+            (result, own.all)
+        };
+        let done: Vec<(R, Vec<Diagnostic>)> = items.into_par_iter().map(with_own).collect();
+        done.into_iter()
+            .map(|(result, mut found)| {
+                self.all.append(&mut found);
+                result
+            })
+            .collect()
     }
 
     pub(crate) fn root(&self) -> &'a Path {

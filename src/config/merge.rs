@@ -138,7 +138,11 @@ impl Merge {
         for part in &variable.value {
             match part {
                 Part::Earlier(name, place) => match own.earlier(self, &variable.name, name) {
-                    Some((Value::Single(parts), _)) => value.extend(parts.iter().cloned()),
+                    Some((Value::Single(parts), _)) => {
+                        // In another variable the stage3's own value could no longer be told from the merged one.
+                        let is_stage3s = |part: &&Part| matches!(part, Part::Reference(other, _) if other == name);
+                        value.extend(parts.iter().filter(|part| *name == variable.name || !is_stage3s(part)).cloned());
+                    }
                     Some((Value::Switches(switches), place)) => value.push(Part::Text(switches.joined(), place.clone())),
                     // The stage3's own `make.conf` is read before ours and may have a value.
                     None if *name == variable.name || !own.sets(name) => {

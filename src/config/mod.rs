@@ -227,8 +227,7 @@ impl ConfigDir {
             dirs.extend(names::find(findings, "portage.locals", Shape::Fragment, "Portage fragment", local));
         }
         let mut merge = Merge::default();
-        for dir in dirs {
-            let fragment = Fragment::read(findings, &dir);
+        for fragment in findings.each(dirs, |findings, dir| Fragment::read(findings, &dir)) {
             merge.add(findings, fragment);
         }
         add_patches(findings, &mut merge);

@@ -70,7 +70,7 @@ pub(crate) fn files_below(findings: &mut Findings<'_>, path: &Path) -> Vec<PathB
 
 /// The bytes of a file and whether it is executable. Refuses what is no regular file and links that lead out of the directory.
 pub(crate) fn bytes(findings: &mut Findings<'_>, file: &Path) -> Option<(Vec<u8>, bool)> {
-    match read_bytes(findings.root(), file) {
+    match read_bytes(findings, file) {
         Ok(read) => Some(read),
         Err(error) => {
             findings.error(&Place::whole(file), format!("cannot read: {error}"));
@@ -79,10 +79,9 @@ pub(crate) fn bytes(findings: &mut Findings<'_>, file: &Path) -> Option<(Vec<u8>
     }
 }
 
-fn read_bytes(root: &Path, file: &Path) -> io::Result<(Vec<u8>, bool)> {
-    let full = root.join(file);
-    let real = full.canonicalize()?;
-    if !real.starts_with(root.canonicalize()?) {
+fn read_bytes(findings: &Findings<'_>, file: &Path) -> io::Result<(Vec<u8>, bool)> {
+    let real = findings.root().join(file).canonicalize()?;
+    if !real.starts_with(findings.real_root()?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the link leads out of the configuration directory"));
     }
     let metadata = fs::metadata(&real)?;

@@ -1,7 +1,7 @@
 //! Everything that definitions may name, each by itself: also what no definition names yet.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::diagnostic::{Findings, Place};
 use super::super::fragment::Fragment;
@@ -67,13 +67,13 @@ fn check_fragments(findings: &mut Findings<'_>) {
     if findings.root().join("portage.global").is_dir() {
         dirs.push("portage.global".into());
     }
-    for dir in dirs {
+    findings.each(dirs, |findings, dir: PathBuf| {
         check_file_names(findings, &dir);
         let fragment = Fragment::read(findings, &dir);
         let mut merge = Merge::default();
         merge.add(findings, fragment);
         merge.finish(findings);
-    }
+    });
 }
 
 /// Files that Portage does not look at are copied all the same; a slip of the pen among them has no effect.
