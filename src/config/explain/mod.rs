@@ -414,3 +414,6 @@ fn user_profile(portage: &PortageDir) -> Vec<LooseFile> {
     }
     files
 }
+
+#[cfg(test)]
+mod tests;
