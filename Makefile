@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills testbed bench install
+.PHONY: help demo test fuzz kills testbed bench install
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -15,6 +15,10 @@ demo: ## a verified stage3 becomes a builder and then a signed stage4 (STAGE3=am
 
 test: ## every gate: format, lints, documentation, licences, tests
 	@scripts/test
+
+fuzz: ## everything that is read, fuzzed, FUZZ_SECS (60) seconds each
+	@scripts/ensure-host test
+	@scripts/fuzz
 
 kills: ## 50 times SIGKILL in each of import, emerge, commit and export (KILLS=50), with tables
 	@scripts/kills

@@ -1,0 +1,212 @@
+//! Everything that gentoomuch reads, given what a fuzzer makes up: nothing may panic or hang, and what is read is printed as it was.
+//!
+//! One program for all targets, so that it is linked once; `FUZZ_TARGET` says which. `scripts/fuzz` builds and runs it.
+#![no_main]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use gentoomuch::config::{ConfigDir, PathPattern};
+use gentoomuch::portage::atom::Atom;
+use gentoomuch::portage::emerge::failure;
+use gentoomuch::portage::emerge::resolution::Resolution;
+use gentoomuch::portage::emerge::resolution::required_use::{Expression, Flags};
+use gentoomuch::portage::emerge::sanitize;
+use gentoomuch::portage::make_conf::{self, Piece, Statement};
+use gentoomuch::portage::package_files::{self, LineFile};
+use gentoomuch::portage::profile::PortageProfile;
+use gentoomuch::portage::use_flags::{self, Switch};
+use libfuzzer_sys::fuzz_target;
+
+const TARGETS: [(&str, fn(&str)); 11] = [
+    ("atom", atom),
+    ("directory", directory),
+    ("emerge-output", emerge_output),
+    ("make-conf", make_conf_file),
+    ("package-files", package_file),
+    ("path-pattern", path_pattern),
+    ("portage-profile", portage_profile),
+    ("required-use", required_use),
+    ("resolution", resolution),
+    ("sanitize", sanitized),
+    ("use-flags", use_flags_words),
+];
+
+static TARGET: OnceLock<fn(&str)> = OnceLock::new();
+
+fuzz_target!(
+    init: {
+        let asked = std::env::var("FUZZ_TARGET").unwrap_or_default();
+        match TARGETS.iter().find(|(name, _)| *name == asked) {
+            Some((_, target)) => drop(TARGET.set(*target)),
+            None => {
+                let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+                eprintln!("FUZZ_TARGET is one of: {}", names.join(" "));
+                std::process::exit(2);
+            }
+        }
+    },
+    |data: &[u8]| {
+        let text = String::from_utf8_lossy(data);
+        TARGET.get().expect("it was set in the beginning")(&text);
+    }
+);
+
+fn atom(text: &str) {
+    if let Ok(atom) = text.parse::<Atom>() {
+        assert_eq!(atom.to_string(), text);
+        assert!(!text.contains(char::is_whitespace));
+    }
+    let _ = Atom::parse_target(text);
+}
+
+fn flat(statements: &[Statement]) -> Vec<(&str, String)> {
+    let text = |pieces: &[Piece]| {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text { text, .. } => text.clone(),
+            Piece::Reference { name, .. } => format!("\u{1}{name}\u{2}"),
+        };
+        pieces.iter().map(piece).collect()
+    };
+    let one = |statement| match statement {
+        &Statement::Assign(ref assignment) => (assignment.name.as_str(), text(&assignment.value)),
+        Statement::Source { file, .. } => ("source", text(file)),
+    };
+    statements.iter().map(one).collect()
+}
+
+/// Also what Portage reads in files of `env/`.
+fn make_conf_file(text: &str) {
+    let Ok(statements) = make_conf::parse(text) else { return };
+    let mut written = String::new();
+    for statement in &statements {
+        match statement {
+            Statement::Assign(assignment) if make_conf::unread_reference(&assignment.value).is_none() => {
+                written.push_str(&format!("{}={}\n", assignment.name, make_conf::quote(&assignment.value)));
+            }
+            _ => return,
+        }
+    }
+    let again = make_conf::parse(&written).unwrap_or_else(|error| panic!("{error} in {written:?}"));
+    assert_eq!(flat(&again), flat(&statements), "{written:?}");
+}
+
+fn package_file(text: &str) {
+    for kind in LineFile::ALL {
+        let (lines, _) = package_files::parse(kind, text);
+        let written: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let (again, errors) = package_files::parse(kind, &written);
+        assert!(errors.is_empty(), "{errors:?} in {written:?}");
+        let printed: String = again.iter().map(|line| format!("{line}\n")).collect();
+        assert_eq!(printed, written);
+    }
+}
+
+fn path_pattern(text: &str) {
+    let (pattern, path) = text.split_once('\n').unwrap_or((text, "/usr/share/doc/x"));
+    if let Ok(parsed) = pattern.parse::<PathPattern>() {
+        parsed.matches(path);
+        parsed.search();
+        let again: PathPattern = parsed.to_string().parse().expect("it was just printed");
+        assert_eq!(again.to_string(), parsed.to_string());
+    }
+}
+
+fn portage_profile(text: &str) {
+    if let Ok(profile) = text.parse::<PortageProfile>() {
+        assert_eq!(profile.to_string().parse(), Ok(profile.clone()));
+        assert!(profile.link_target().components().skip(2).all(|part| part.as_os_str() != ".."));
+    }
+}
+
+fn resolution(text: &str) {
+    Resolution::parse(text.as_bytes());
+}
+
+fn required_use(text: &str) {
+    if let Ok(expression) = Expression::parse(text) {
+        let flags = Flags::default();
+        expression.is_satisfied(&flags);
+        expression.solutions(&flags);
+    }
+}
+
+fn emerge_output(text: &str) {
+    let mut parser = failure::Evidence::new();
+    for line in text.as_bytes().split(|byte| *byte == b'\n') {
+        parser.line(line);
+    }
+    parser.into_failure(|_| None);
+}
+
+fn sanitized(text: &str) {
+    let plain = sanitize(text.as_bytes());
+    assert!(!plain.contains('\u{1b}'));
+    assert_eq!(sanitize(plain.as_bytes()), plain);
+}
+
+fn use_flags_words(text: &str) {
+    for word in text.split_whitespace() {
+        assert_eq!(Switch::parse(word).to_string(), word);
+    }
+    use_flags::written_out(text.split_whitespace());
+}
+
+/// Files of a whole directory, one after the other, each after a line with a number that names it.
+fn directory(text: &str) {
+    const FILES: [&str; 24] = [
+        "env/arch",
+        "env/jobs",
+        "env/tree",
+        "stage3.defines/base/cpu",
+        "stage3.defines/base/portage.local",
+        "stage3.defines/base/packages",
+        "stage3.defines/base/portage.profile",
+        "stage3.defines/base/network",
+        "stage3.defines/base/scripts",
+        "stage4.defines/web/stage3",
+        "stage4.defines/web/profile",
+        "stage4.defines/web/removes",
+        "stage4.defines/web/keep",
+        "stage4.defines/web/kconf",
+        "kernel.configs/web.kconf",
+        "package.sets/web",
+        "package.sets/base",
+        "user.removes/docs",
+        "portage.global/make.conf",
+        "portage.global/package.use",
+        "portage.locals/one/make.conf",
+        "portage.locals/one/package.mask",
+        "portage.locals/one/package.env",
+        "portage.locals/one/env/x",
+    ];
+    static ROOT: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let memory = Path::new("/dev/shm");
+    let root = ROOT.get_or_init(|| {
+        if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("there is room for it")
+    });
+    let root = root.path();
+    let mut written = BTreeSet::new();
+    for part in text.split('\u{1}') {
+        let mut chars = part.chars();
+        let Some(first) = chars.next() else { continue };
+        let file = FILES[first as usize % FILES.len()];
+        if written.insert(file) {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("the directory can be written");
+            fs::write(path, chars.as_str()).expect("the directory can be written");
+        }
+    }
+    let config = ConfigDir::open(root).expect("it is there");
+    config.check("amd64");
+    if let Ok(definition) = config.stage3("base") {
+        if let Ok(merged) = config.portage_dir(&definition) {
+            make_conf::parse(merged.make_conf()).unwrap_or_else(|error| panic!("{error} in {}", merged.make_conf()));
+        }
+    }
+    for file in written {
+        fs::remove_file(root.join(file)).expect("the directory can be written");
+    }
+}
