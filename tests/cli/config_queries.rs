@@ -224,6 +224,8 @@ fn explain_what_is_not_there() {
         "config explain web hello",
         "config explain web app-misc/hello-2.10",
         "config explain web */*",
+        "config explain web USE --profile nowhere",
         "config explain web",
     ]));
+    assert!(!home.path().join(".local").exists(), "a question makes no store");
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::build::Around;
+use gentoomuch::build::{self, Around};
 use gentoomuch::config::explain::{
     Explainer, FlagExplained, Origin, PackageExplained, PackageNote, Step, Subject, VariableExplained, VersionExplained,
 };
@@ -92,7 +92,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Ended {
 
 /// What the store knows. Without one, or on a host where it cannot be opened, nothing: asking a question makes no store.
 fn around(args: &Args, context: &Context, stage: &Stage) -> Result<Around, Failure> {
-    if !context.places.store().is_dir() && args.profile.is_none() {
+    if !context.places.store().is_dir() {
+        if let Some(profile) = &args.profile {
+            return Err(build::Error::NoProfile { profile: profile.clone(), known: Vec::new() }.into());
+        }
         let missing = vec!["nothing is imported or bootstrapped: told from the configuration alone".to_owned()];
         return Ok(Around { missing, ..Around::default() });
     }
