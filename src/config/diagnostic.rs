@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -12,8 +12,8 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 pub struct Located<T> {
     /// The value.
     pub value: T,
-    /// File, relative to the configuration directory.
-    pub file: PathBuf,
+    /// File, relative to the configuration directory. Shared by all that is said in it.
+    pub file: Arc<Path>,
     /// Line, from 1.
     pub line: u32,
 }
@@ -33,8 +33,8 @@ impl<T> Located<T> {
 /// A line of a file of the configuration directory. Prints as `file:line`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Place {
-    /// File, relative to the configuration directory.
-    pub file: PathBuf,
+    /// File, relative to the configuration directory. Shared by all that is said in it.
+    pub file: Arc<Path>,
     /// Line, from 1; 0 means the file as a whole.
     pub line: u32,
 }
@@ -42,7 +42,12 @@ pub struct Place {
 impl Place {
     /// `line` of `file`.
     pub fn new(file: &Path, line: u32) -> Self {
-        Self { file: file.to_owned(), line }
+        Self { file: file.into(), line }
+    }
+
+    /// `line` of `file`, whose path is shared.
+    pub(crate) fn of(file: &Arc<Path>, line: u32) -> Self {
+        Self { file: Arc::clone(file), line }
     }
 
     /// `file` as a whole.

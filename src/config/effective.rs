@@ -167,8 +167,8 @@ impl PortageDir {
         };
         let mut files: Vec<PathBuf> = Vec::new();
         for place in places {
-            if !files.contains(&place.file) {
-                files.push(place.file);
+            if !files.iter().any(|file| **file == *place.file) {
+                files.push(place.file.to_path_buf());
             }
         }
         files

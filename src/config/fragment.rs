@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::diagnostic::{Findings, Place};
 use super::history::written;
@@ -82,7 +83,7 @@ pub(crate) struct Fragment {
     pub(crate) dir: PathBuf,
     /// In order of first assignment.
     pub(crate) variables: Vec<Variable>,
-    pub(crate) lines: BTreeMap<LineFile, Vec<(Line, PathBuf)>>,
+    pub(crate) lines: BTreeMap<LineFile, Vec<(Line, Arc<Path>)>>,
     /// By path below `/etc/portage`.
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
 }
@@ -126,15 +127,16 @@ impl Fragment {
     }
 }
 
-fn read_lines(findings: &mut Findings<'_>, kind: LineFile, path: &Path) -> Vec<(Line, PathBuf)> {
+fn read_lines(findings: &mut Findings<'_>, kind: LineFile, path: &Path) -> Vec<(Line, Arc<Path>)> {
     let mut all = Vec::new();
     for file in reading::files_below(findings, path) {
         let Some(text) = reading::text(findings, &file) else { continue };
         let (lines, errors) = package_files::parse(kind, &text);
+        let file: Arc<Path> = file.into();
         for error in errors {
-            findings.error(&Place::new(&file, error.line), error.to_string());
+            findings.error(&Place::of(&file, error.line), error.to_string());
         }
-        all.extend(lines.into_iter().map(|line| (line, file.clone())));
+        all.extend(lines.into_iter().map(|line| (line, Arc::clone(&file))));
     }
     all
 }
@@ -142,7 +144,7 @@ fn read_lines(findings: &mut Findings<'_>, kind: LineFile, path: &Path) -> Vec<(
 fn read_make_conf(findings: &mut Findings<'_>, path: &Path) -> Vec<Variable> {
     let mut evaluation = Evaluation::default();
     for file in reading::files_below(findings, path) {
-        evaluation.file(findings, &file, 0);
+        evaluation.file(findings, &file.into(), 0);
     }
     evaluation.finish()
 }
@@ -200,12 +202,12 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    fn file(&mut self, findings: &mut Findings<'_>, file: &Path, depth: usize) {
+    fn file(&mut self, findings: &mut Findings<'_>, file: &Arc<Path>, depth: usize) {
         let Some(text) = reading::text(findings, file) else { return };
         let statements = match make_conf::parse(&text) {
             Ok(statements) => statements,
             Err(error) => {
-                findings.error(&Place::new(file, error.line), error.to_string());
+                findings.error(&Place::of(file, error.line), error.to_string());
                 return;
             }
         };
@@ -213,19 +215,19 @@ impl Evaluation {
             match statement {
                 Statement::Assign(assignment) => self.assign(findings, file, assignment),
                 Statement::Source { file: pieces, line } => {
-                    let place = Place::new(file, line);
+                    let place = Place::of(file, line);
                     let Some(text) = self.sourced(findings, &pieces, &place) else { continue };
                     if let Some(target) = source_target(findings, file, &text, &place, depth) {
-                        self.file(findings, &target, depth + 1);
+                        self.file(findings, &target.into(), depth + 1);
                     }
                 }
             }
         }
     }
 
-    fn assign(&mut self, findings: &mut Findings<'_>, file: &Path, assignment: Assignment) {
+    fn assign(&mut self, findings: &mut Findings<'_>, file: &Arc<Path>, assignment: Assignment) {
         let Assignment { name, value, line, overrides } = assignment;
-        let place = Place::new(file, line);
+        let place = Place::of(file, line);
         let extends = value.iter().any(|piece| matches!(piece, Piece::Reference { name: other, .. } if *other == name));
         let value: Vec<Draft> = value.into_iter().flat_map(|piece| self.draft(file, &name, piece)).collect();
         if length(&value) > VALUE_LIMIT_BYTES {
@@ -266,11 +268,11 @@ impl Evaluation {
         Some(text)
     }
 
-    fn draft(&self, file: &Path, own_name: &str, piece: Piece) -> Vec<Draft> {
+    fn draft(&self, file: &Arc<Path>, own_name: &str, piece: Piece) -> Vec<Draft> {
         match piece {
-            Piece::Text { text, line } => vec![Draft::Part(Part::Text(text, Place::new(file, line)))],
+            Piece::Text { text, line } => vec![Draft::Part(Part::Text(text, Place::of(file, line)))],
             Piece::Reference { name, line } => {
-                let place = Place::new(file, line);
+                let place = Place::of(file, line);
                 match self.index.get(&name).map(|&at| &self.order[at]) {
                     Some(seen) if name == own_name => seen.value.clone(),
                     Some(seen) => vec![Draft::Seen { name, version: seen.version, then: seen.value.clone(), place }],

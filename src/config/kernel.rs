@@ -151,7 +151,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let mut findings = Findings::new(dir.path());
-        let name = Located { value: kconf.to_owned(), file: PathBuf::from("stage4.defines/web/kconf"), line: 1 };
+        let name = Located { value: kconf.to_owned(), file: Path::new("stage4.defines/web/kconf").into(), line: 1 };
         let kernel = find(&mut findings, &name).map(|kernel| {
             let sources = kernel.sources.map_or_else(|| "-".to_owned(), |atom| atom.value.to_string());
             format!("{} {sources}", kernel.path.value.display())

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::diagnostic::{Findings, Place};
 use super::fragment::{Copied, Fragment, Part, Variable};
@@ -229,8 +230,8 @@ impl Merge {
         }
     }
 
-    fn add_line(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: &Line, file: &Path) {
-        let place = Place::new(file, line.line);
+    fn add_line(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: &Line, file: &Arc<Path>) {
+        let place = Place::of(file, line.line);
         let text = line.atom.to_string();
         if kind.is_mask() {
             self.check_mask(findings, fragment, kind, line, &text, &place);

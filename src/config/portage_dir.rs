@@ -281,7 +281,7 @@ const HEADER: &str = "# Merged by gentoomuch from the fragments named below; cha
 fn origin(places: &[Place]) -> String {
     let mut seen = BTreeSet::new();
     let files: Vec<String> =
-        places.iter().filter(|place| seen.insert(&place.file)).map(|place| place.file.display().to_string()).collect();
+        places.iter().filter(|place| seen.insert(place.file.as_os_str())).map(|place| place.file.display().to_string()).collect();
     files.join(", ")
 }
 

@@ -1,9 +1,12 @@
 //! Reading directories, text files and lists, with each line known by its number.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::diagnostic::{Findings, Located, Place};
 use crate::portage::package_files::split_comment;
@@ -80,16 +83,31 @@ pub(crate) fn bytes(findings: &mut Findings<'_>, file: &Path) -> Option<(Vec<u8>
 }
 
 fn read_bytes(findings: &Findings<'_>, file: &Path) -> io::Result<(Vec<u8>, bool)> {
-    let real = findings.root().join(file).canonicalize()?;
-    if !real.starts_with(findings.real_root()?) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the link leads out of the configuration directory"));
-    }
-    let metadata = fs::metadata(&real)?;
+    let mut opened = open(findings, file)?;
+    let metadata = opened.metadata()?;
     if !metadata.is_file() {
-        // A fifo would be waited for, a device never end.
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a regular file"));
     }
-    Ok((fs::read(&real)?, metadata.permissions().mode() & 0o111 != 0))
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    opened.read_to_end(&mut bytes)?;
+    Ok((bytes, metadata.permissions().mode() & 0o111 != 0))
+}
+
+/// Opens a file that lies in the configuration directory, be it by links. A fifo is not waited for.
+fn open(findings: &Findings<'_>, file: &Path) -> io::Result<fs::File> {
+    let root = findings.real_root()?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let path = root.join(file);
+    // Most have no link on their way, which one call can tell; whatever it says else, the careful way says again.
+    let is_below = file.components().all(|component| matches!(component, Component::Normal(_)));
+    if is_below && let Ok(opened) = rustix::fs::openat2(rustix::fs::CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        return Ok(opened.into());
+    }
+    let real = path.canonicalize()?;
+    if !real.starts_with(root) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the link leads out of the configuration directory"));
+    }
+    Ok(rustix::fs::open(&real, flags | OFlags::NOFOLLOW, Mode::empty())?.into())
 }
 
 /// The text of a file. What is not UTF-8 is reported with its line.
@@ -117,11 +135,12 @@ pub(crate) fn list(findings: &mut Findings<'_>, file: &Path) -> Option<Vec<Locat
     }
     let text = text(findings, file)?;
     let mut entries = Vec::new();
+    let file: Arc<Path> = file.into();
     for (line, raw) in (1..).zip(text.lines()) {
         let (content, _) = split_comment(raw);
         let value = content.trim();
         if !value.is_empty() {
-            entries.push(Located { value: value.to_owned(), file: file.to_owned(), line });
+            entries.push(Located { value: value.to_owned(), file: Arc::clone(&file), line });
         }
     }
     Some(entries)

@@ -191,7 +191,7 @@ impl ConfigDir {
             }
         }
         let list = match stage3.portage_locals.first() {
-            Some(first) => first.file.clone(),
+            Some(first) => first.file.to_path_buf(),
             None => Path::new("stage3.defines").join(&stage3.name).join("portage.local"),
         };
         let text = self.text_of(&list)?;
