@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::{Findings, Place};
-use super::history::written;
+use super::history::{Said, Touch, written};
+use super::switches::Word;
 use super::{names, reading};
 use crate::portage::make_conf::{self, Assignment, Piece, Statement};
 use crate::portage::package_files::{self, Line, LineFile};
+use crate::portage::use_flags::Switch;
 
 /// More text than this in one variable can only come from references that multiply it.
 const VALUE_LIMIT_BYTES: usize = 1 << 20;
@@ -65,6 +67,38 @@ pub(crate) struct Variable {
     pub(crate) replaced: Vec<(Place, Box<str>)>,
 }
 
+/// What a line of a `package.*` file says about one atom, ready to be merged: most of the work is here, where fragments are read in
+/// parallel.
+#[derive(Debug, Clone)]
+pub(crate) struct AtomLine {
+    pub(crate) atom: String,
+    /// `-atom` in `package.mask` and `package.unmask`.
+    pub(crate) negated: bool,
+    pub(crate) overrides: bool,
+    pub(crate) place: Place,
+    pub(crate) words: Vec<Word>,
+    /// The same for the history; the number of the fragment is not known yet.
+    pub(crate) touches: Vec<Touch>,
+}
+
+impl AtomLine {
+    fn new(kind: LineFile, line: &Line, file: &Arc<Path>) -> Self {
+        let place = Place::of(file, line.line);
+        let word = |word: &String| {
+            // Names of files below `env/` know no minus.
+            let switch = if kind == LineFile::Env { Switch::On(word.clone()) } else { Switch::parse(word) };
+            Word { switch, place: place.clone(), overrides: line.overrides }
+        };
+        let words: Vec<Word> = line.words.iter().map(word).collect();
+        let mut touches: Vec<Touch> = words.iter().map(|word| word.touch(0)).collect();
+        if touches.is_empty() {
+            let said = if line.negated { Said::TakenBack } else { Said::Listed };
+            touches.push(Touch { fragment: 0, place: place.clone(), said, overrides: line.overrides });
+        }
+        Self { atom: line.atom.to_string(), negated: line.negated, overrides: line.overrides, place, words, touches }
+    }
+}
+
 /// A file that is copied as it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Copied {
@@ -83,7 +117,7 @@ pub(crate) struct Fragment {
     pub(crate) dir: PathBuf,
     /// In order of first assignment.
     pub(crate) variables: Vec<Variable>,
-    pub(crate) lines: BTreeMap<LineFile, Vec<(Line, Arc<Path>)>>,
+    pub(crate) lines: BTreeMap<LineFile, Vec<AtomLine>>,
     /// By path below `/etc/portage`.
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
 }
@@ -127,7 +161,7 @@ impl Fragment {
     }
 }
 
-fn read_lines(findings: &mut Findings<'_>, kind: LineFile, path: &Path) -> Vec<(Line, Arc<Path>)> {
+fn read_lines(findings: &mut Findings<'_>, kind: LineFile, path: &Path) -> Vec<AtomLine> {
     let mut all = Vec::new();
     for file in reading::files_below(findings, path) {
         let Some(text) = reading::text(findings, &file) else { continue };
@@ -136,7 +170,7 @@ fn read_lines(findings: &mut Findings<'_>, kind: LineFile, path: &Path) -> Vec<(
         for error in errors {
             findings.error(&Place::of(&file, error.line), error.to_string());
         }
-        all.extend(lines.into_iter().map(|line| (line, Arc::clone(&file))));
+        all.extend(lines.iter().map(|line| AtomLine::new(kind, line, &file)));
     }
     all
 }

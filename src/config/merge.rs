@@ -7,18 +7,17 @@
 //! - Lines of `package.*` files are united per atom.
 //! - Everything else is copied; the same file with different bytes is a conflict, as is a switch that is on here and off there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::diagnostic::{Findings, Place};
-use super::fragment::{Copied, Fragment, Part, Variable};
+use super::fragment::{AtomLine, Copied, Fragment, Part, Variable};
 use super::history::{Fragments, Said, Touch, written};
 use super::names;
 use super::reading;
 use super::switches::{Switches, WAYS_OUT, Word};
 use crate::portage::make_conf::{self, Piece};
-use crate::portage::package_files::{Line, LineFile};
+use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::{self, Kind, Switch};
 
 /// What the stage3's own `make.conf` derives from `COMMON_FLAGS`. It has done so before ours is read, so ours must do it again.
@@ -100,7 +99,7 @@ pub(crate) struct Merge {
     /// Where each variable is in `variables`.
     index: BTreeMap<String, usize>,
     /// Where the lines of an atom are in `lines`.
-    line_index: BTreeMap<(LineFile, String), usize>,
+    line_index: BTreeMap<LineFile, HashMap<String, usize>>,
     pub(crate) fragments: Fragments,
 }
 
@@ -116,8 +115,8 @@ impl Merge {
             }
         }
         for (kind, lines) in fragment.lines {
-            for (line, file) in lines {
-                self.add_line(findings, number, kind, &line, &file);
+            for line in lines {
+                self.add_line(findings, number, kind, line);
             }
         }
         for (target, copied) in fragment.copied {
@@ -230,65 +229,66 @@ impl Merge {
         }
     }
 
-    fn add_line(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: &Line, file: &Arc<Path>) {
-        let place = Place::of(file, line.line);
-        let text = line.atom.to_string();
+    fn add_line(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: AtomLine) {
         if kind.is_mask() {
-            self.check_mask(findings, fragment, kind, line, &text, &place);
+            self.check_mask(findings, fragment, kind, &line);
+        }
+        let AtomLine { atom, negated, overrides, place, words, mut touches } = line;
+        for touch in &mut touches {
+            touch.fragment = fragment;
         }
         let list = self.lines.entry(kind).or_default();
-        let key = (kind, text.clone());
-        let Some(&at) = self.line_index.get(&key) else {
-            self.line_index.insert(key, list.len());
-            let history = touches(kind, line, fragment, &place);
+        let index = self.line_index.entry(kind).or_default();
+        let Some(&at) = index.get(&atom) else {
+            index.insert(atom.clone(), list.len());
             let mut switches = Switches::default();
-            add_words(&mut switches, findings, fragment, kind, words(kind, line, &place), &text);
-            let (negated, places) = (line.negated, vec![place]);
-            list.push(AtomLines { atom: text, negated, switches, places, history, fragment, dropped: false });
+            add_words(&mut switches, findings, fragment, kind, words, &atom);
+            list.push(AtomLines { atom, negated, switches, places: vec![place], history: touches, fragment, dropped: false });
             return;
         };
         let known = &mut list[at];
-        known.history.extend(touches(kind, line, fragment, &place));
+        known.history.append(&mut touches);
         let name = kind.file_name();
-        let other = known.places.last().map(ToString::to_string).unwrap_or_default();
-        if known.negated != line.negated && known.fragment != fragment && !line.overrides {
-            let (now, before) = if line.negated { ("takes back", "names") } else { ("names", "takes back") };
-            findings.error_with_hint(&place, format!("`{name}` {now} `{text}`, but `{other}` {before} it"), WAYS_OUT);
+        let other = |known: &AtomLines| known.places.last().map(ToString::to_string).unwrap_or_default();
+        if known.negated != negated && known.fragment != fragment && !overrides {
+            let (now, before) = if negated { ("takes back", "names") } else { ("names", "takes back") };
+            let message = format!("`{name}` {now} `{atom}`, but `{}` {before} it", other(known));
+            findings.error_with_hint(&place, message, WAYS_OUT);
         }
-        if !kind.is_mask() && line.words.is_empty() != known.switches.entries.is_empty() && known.fragment != fragment {
+        if !kind.is_mask() && words.is_empty() != known.switches.entries.is_empty() && known.fragment != fragment {
             // Portage would silently take the words alone.
             findings.error_with_hint(
                 &place,
-                format!("`{name}` has `{text}` with keywords and without, the other time in `{other}`"),
+                format!("`{name}` has `{atom}` with keywords and without, the other time in `{}`", other(known)),
                 "write the testing keyword out in both, for example `~amd64`",
             );
         }
-        known.negated = line.negated;
+        known.negated = negated;
         known.fragment = fragment;
-        let words = words(kind, line, &place);
         known.places.push(place);
-        add_words(&mut known.switches, findings, fragment, kind, words, &text);
+        add_words(&mut known.switches, findings, fragment, kind, words, &atom);
     }
 
     /// The same atom masked by one fragment and unmasked by another.
-    fn check_mask(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: &Line, text: &str, place: &Place) {
+    fn check_mask(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: &AtomLine) {
         if line.negated {
             return;
         }
+        let text = &line.atom;
         let other_kind = if kind == LineFile::Mask { LineFile::Unmask } else { LineFile::Mask };
-        let key = (other_kind, text.to_owned());
-        let Some(list) = self.lines.get_mut(&other_kind) else { return };
-        let Some(at) = self.line_index.get(&key).copied().filter(|&at| !list[at].negated && list[at].fragment != fragment) else {
+        let (Some(list), Some(index)) = (self.lines.get_mut(&other_kind), self.line_index.get_mut(&other_kind)) else { return };
+        let Some(at) = index.get(text).copied().filter(|&at| !list[at].negated && list[at].fragment != fragment) else {
             return;
         };
         if line.overrides {
             list[at].dropped = true;
-            self.line_index.remove(&key);
+            index.remove(text);
             return;
         }
         let other = list[at].places.last().map(ToString::to_string).unwrap_or_default();
         let (now, before) = if kind == LineFile::Mask { ("masks", "unmasks") } else { ("unmasks", "masks") };
-        findings.error_with_hint(place, format!("`{}` {now} `{text}`, but `{other}` {before} it", kind.file_name()), WAYS_OUT);
+        let message = format!("`{}` {now} `{text}`, but `{other}` {before} it", kind.file_name());
+        findings.error_with_hint(&line.place, message, WAYS_OUT);
     }
 
     pub(crate) fn add_copied(&mut self, findings: &mut Findings<'_>, target: PathBuf, copied: Copied) {
@@ -515,25 +515,6 @@ fn replaced(fragment: usize, variable: &Variable) -> Vec<Touch> {
         overrides: false,
     };
     variable.replaced.iter().map(touch).collect()
-}
-
-fn touches(kind: LineFile, line: &Line, fragment: usize, place: &Place) -> Vec<Touch> {
-    if !line.words.is_empty() {
-        return words(kind, line, place).iter().map(|word| word.touch(fragment)).collect();
-    }
-    let said = if line.negated { Said::TakenBack } else { Said::Listed };
-    vec![Touch { fragment, place: place.clone(), said, overrides: line.overrides }]
-}
-
-fn words(kind: LineFile, line: &Line, place: &Place) -> Vec<Word> {
-    line.words
-        .iter()
-        .map(|word| {
-            // Names of files below `env/` know no minus.
-            let switch = if kind == LineFile::Env { Switch::On(word.clone()) } else { Switch::parse(word) };
-            Word { switch, place: place.clone(), overrides: line.overrides }
-        })
-        .collect()
 }
 
 /// A piece of a list with references replaced as far as possible.

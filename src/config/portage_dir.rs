@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use sha2::{Digest, Sha256};
 
 use super::diagnostic::{Diagnostic, Located, Place};
@@ -88,14 +89,16 @@ impl PortageDir {
     pub(crate) fn render(merge: Merge, notes: Vec<Diagnostic>) -> Self {
         let mut files = BTreeMap::new();
         let mut modes = BTreeMap::new();
+        let lines: Vec<_> = merge.lines.iter().filter(|(_, lines)| !lines.is_empty()).collect();
+        let render_all = || -> Vec<_> {
+            let file = |(kind, lines): &(&LineFile, &Vec<AtomLines>)| (kind.file_name(), render_lines(lines).into_bytes());
+            lines.par_iter().map(file).collect()
+        };
+        let (make_conf, lines) = rayon::join(|| render_make_conf(&merge.variables), render_all);
         if !merge.variables.is_empty() {
-            files.insert(PathBuf::from(MAKE_CONF), render_make_conf(&merge.variables).into_bytes());
+            files.insert(PathBuf::from(MAKE_CONF), make_conf.into_bytes());
         }
-        for (kind, lines) in &merge.lines {
-            if !lines.is_empty() {
-                files.insert(Path::new(kind.file_name()).join("50-gentoomuch"), render_lines(lines).into_bytes());
-            }
-        }
+        files.extend(lines.into_iter().map(|(name, bytes)| (Path::new(name).join("50-gentoomuch"), bytes)));
         let mut sources = BTreeMap::new();
         for (path, copied) in merge.copied {
             sources.insert(path.clone(), std::iter::once(copied.source).chain(copied.same).collect());
@@ -279,6 +282,9 @@ const HEADER: &str = "# Merged by gentoomuch from the fragments named below; cha
 
 /// The fragments' files, without lines: a comment that moves a line must not rebuild a world.
 fn origin(places: &[Place]) -> String {
+    if let [place] = places {
+        return place.file.display().to_string();
+    }
     let mut seen = BTreeSet::new();
     let files: Vec<String> =
         places.iter().filter(|place| seen.insert(place.file.as_os_str())).map(|place| place.file.display().to_string()).collect();
