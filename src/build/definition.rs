@@ -190,12 +190,7 @@ impl Engine<'_> {
         steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
         let inputs = self.choose_pool(&mut work, &recipe.portage_profile)?;
         let network = recipe.definition.network.everything.is_some();
-        let live: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
-        if !live.is_empty() {
-            // They alone see the network; what comes after finds them as binary packages.
-            let goal = Goal::Packages { atoms: live, existing: Existing::Keep, oneshot: true };
-            self.emerge_goal(&work, &mut steps, "packages with network", goal, resumed, true)?;
-        }
+        self.emerge_live(&work, &mut steps, recipe, resumed)?;
         let mut goals = vec![("world", Goal::RebuildWorld)];
         if !recipe.packages.is_empty() {
             goals.push(("packages", Goal::Packages { atoms: recipe.packages.clone(), existing: Existing::Update, oneshot: false }));
@@ -203,14 +198,37 @@ impl Engine<'_> {
         for (name, goal) in goals {
             self.emerge_goal(&work, &mut steps, name, goal, resumed, network)?;
         }
-        steps.once("hooks:after-world", || self.hooks(&work, &recipe.hooks, Phase::AfterWorld))?;
-        for script in &recipe.definition.scripts {
-            steps.once(&format!("script:{}", script.name.value), || self.script(&work, script, network))?;
+        self.finish_definition(&work, &mut steps, recipe, inputs)
+    }
+
+    /// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
+    /// packages.
+    pub(super) fn emerge_live(&self, work: &Work<'_>, steps: &mut StepsDone, recipe: &Recipe, resumed: bool) -> Result<()> {
+        let live: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
+        if live.is_empty() {
+            return Ok(());
         }
-        steps.once("hooks:finish", || self.hooks(&work, &recipe.hooks, Phase::Finish))?;
-        self.publish(&work, &inputs)?;
-        self.relink(&work)?;
-        self.tidy(&work)?;
+        let goal = Goal::Packages { atoms: live, existing: Existing::Keep, oneshot: true };
+        self.emerge_goal(work, steps, "packages with network", goal, resumed, true)
+    }
+
+    /// What comes once all packages of a definition are installed: hooks, scripts, publishing, and making the session fit to be a layer.
+    pub(super) fn finish_definition(
+        &self,
+        work: &Work<'_>,
+        steps: &mut StepsDone,
+        recipe: &Recipe,
+        inputs: PoolInputs,
+    ) -> Result<Filled> {
+        let network = recipe.definition.network.everything.is_some();
+        steps.once("hooks:after-world", || self.hooks(work, &recipe.hooks, Phase::AfterWorld))?;
+        for script in &recipe.definition.scripts {
+            steps.once(&format!("script:{}", script.name.value), || self.script(work, script, network))?;
+        }
+        steps.once("hooks:finish", || self.hooks(work, &recipe.hooks, Phase::Finish))?;
+        self.publish(work, &inputs)?;
+        self.relink(work)?;
+        self.tidy(work)?;
         Ok(Filled { inputs })
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::*;
 
 /// A directory from `(path, content)`.
-pub(super) fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
+pub(crate) fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
     let dir = tempfile::tempdir().unwrap();
     for (file, content) in files {
         let path = dir.path().join(file);

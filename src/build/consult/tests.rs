@@ -1,21 +1,9 @@
 //! What is asked about a configuration, and what is made of answers: those of Portage, and those of somebody who means harm.
 
-use std::fs;
-
 use super::answers::{self, Answer};
 use super::questions::Questions;
 use crate::config::ConfigDir;
-
-fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
-    let dir = tempfile::tempdir().unwrap();
-    for (file, content) in files {
-        let path = dir.path().join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    let config = ConfigDir::open(dir.path()).unwrap();
-    (dir, config)
-}
+use crate::config::tests::config;
 
 const FILES: &[(&str, &str)] = &[
     ("stage3.defines/base/portage.local", "one\ntwo\n"),

@@ -205,11 +205,7 @@ impl Engine<'_> {
             let argv = words.chain(update.dropped.iter().cloned()).collect();
             steps.once("deselect", || self.command(&work, argv, Network::None))?;
         }
-        let live: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
-        if !live.is_empty() {
-            let goal = Goal::Packages { atoms: live, existing: Existing::Keep, oneshot: true };
-            self.emerge_goal(&work, &mut steps, "packages with network", goal, resumed, true)?;
-        }
+        self.emerge_live(&work, &mut steps, recipe, resumed)?;
         if compiles_otherwise(update.base, &inputs) {
             self.note("compiler flags have changed, which Portage does not compare: everything is built with the new ones");
             self.emerge_goal(&work, &mut steps, "world anew", Goal::RebuildWorld, resumed, network)?;
@@ -229,15 +225,7 @@ impl Engine<'_> {
                 self.emerge(&work, &Request::new(Goal::Depclean, Mode::Run))
             })?;
         }
-        steps.once("hooks:after-world", || self.hooks(&work, &recipe.hooks, Phase::AfterWorld))?;
-        for script in &recipe.definition.scripts {
-            steps.once(&format!("script:{}", script.name.value), || self.script(&work, script, network))?;
-        }
-        steps.once("hooks:finish", || self.hooks(&work, &recipe.hooks, Phase::Finish))?;
-        self.publish(&work, &inputs)?;
-        self.relink(&work)?;
-        self.tidy(&work)?;
-        Ok(Filled { inputs })
+        self.finish_definition(&work, &mut steps, recipe, inputs)
     }
 
     /// What is applied: the configuration, with the stage3's own files in place of retired ones; and those that nothing replaces.

@@ -1,24 +1,11 @@
 //! Directories of older layouts, and what no stage uses, as the check sees them.
 
-use std::fs;
-
-use super::super::ConfigDir;
+use crate::config::tests::config;
 
 /// Everything said about a directory made of `files`, a line each, paths relative to it.
 fn said(files: &[(&str, &str)]) -> Vec<String> {
     let (dir, config) = config(files);
     shown(&dir, &config.check("amd64"))
-}
-
-fn config(files: &[(&str, &str)]) -> (tempfile::TempDir, ConfigDir) {
-    let dir = tempfile::tempdir().unwrap();
-    for (file, content) in files {
-        let path = dir.path().join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    let config = ConfigDir::open(dir.path()).unwrap();
-    (dir, config)
 }
 
 fn shown(dir: &tempfile::TempDir, all: &[super::Diagnostic]) -> Vec<String> {
