@@ -93,6 +93,9 @@ pub enum Error {
     /// A name of a build state that there is none of.
     #[error(transparent)]
     Naming(#[from] super::NamingError),
+    /// An experiment that cannot begin.
+    #[error(transparent)]
+    Experiment(#[from] super::ExperimentError),
     /// Files that cannot be copied out of a build state.
     #[error(transparent)]
     Copy(#[from] super::CopyError),

@@ -141,12 +141,16 @@ impl Engine<'_> {
         let log_name = if options.state.is_some() { "shell".to_owned() } else { format!("freshroot-{profile}") };
         let subject = Subject { log_name, profile: profile.to_owned(), definition: String::new() };
         let mut work = self.work(session, base, &subject, &Hooks::default(), None, options.binds.clone())?;
-        if let Some(inputs) = pool_of(base) {
-            let binpkgs = self.places.binpkgs();
-            let open = |kind| binpkgs::open_pool(&binpkgs, kind, &inputs, self.observer);
-            work.attach_pools(vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])?;
-        }
+        self.attach_throwaway_pools(&mut work, base)?;
         Ok(work)
+    }
+
+    /// Shows a session the binary packages that fit its base: those of throw-away sessions, and those that were released.
+    pub(super) fn attach_throwaway_pools(&self, work: &mut Work<'_>, base: &State) -> Result<()> {
+        let Some(inputs) = pool_of(base) else { return Ok(()) };
+        let binpkgs = self.places.binpkgs();
+        let open = |kind| binpkgs::open_pool(&binpkgs, kind, &inputs, self.observer);
+        work.attach_pools(vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])
     }
 
     fn freshroot_run(&self, work: &Work<'_>, options: &FreshrootOptions) -> Run {
@@ -193,20 +197,22 @@ impl Engine<'_> {
         if self.interrupt.count() > 0 && options.keep.is_none() && !options.terminal {
             return Err(Error::Interrupted { resumable: false });
         }
-        let published = self.publish_throwaway(&work, base, options)?;
+        let kind = if options.promote { PoolKind::Release } else { PoolKind::Throwaway };
+        let published = self.publish_throwaway(&work, base, kind)?;
         if options.keep.is_some() {
             self.tidy(&work)?;
         }
         Ok((exit, published))
     }
 
-    fn publish_throwaway(&self, work: &Work<'_>, base: &State, options: &FreshrootOptions) -> Result<usize> {
+    /// Publishes what a throw-away session built, if it built anything; says how many packages that were.
+    pub(super) fn publish_throwaway(&self, work: &Work<'_>, base: &State, kind: PoolKind) -> Result<usize> {
         let (Some(packages), Some(inputs)) = (&work.root.packages, pool_of(base)) else { return Ok(0) };
         let built = fs::read_dir(&packages.own).map_err(Error::io("list", &packages.own))?;
         if built.flatten().all(|entry| entry.file_name() == binpkgs::INDEX) {
             return Ok(0);
         }
-        self.publish_into(work, if options.promote { PoolKind::Release } else { PoolKind::Throwaway }, &inputs)
+        self.publish_into(work, kind, &inputs)
     }
 }
 

@@ -11,6 +11,7 @@
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
 //! tree         an ebuild tree into the store
+//! experiment   packages with other settings, in throw-away sessions (`try`)
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
@@ -24,6 +25,7 @@ mod definition;
 mod engine;
 mod error;
 pub mod exclusions;
+mod experiment;
 mod explain;
 mod freshroot;
 mod inspect;
@@ -46,6 +48,10 @@ pub use copy_out::{Copied, CopiedOut, CopyError, CopyOptions, CopyTo, Skipped};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
+pub use experiment::{
+    BuiltCombination, Differences, Experiment, ExperimentError, FailedCombination, Keep, Outcome, Tried, TryOptions, Variable,
+    Watcher,
+};
 pub use explain::Around;
 pub use freshroot::{Ended, FreshrootOptions};
 pub use naming::{Named, NamingError, RefAt, TAGS};

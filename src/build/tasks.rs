@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::copy_out;
+use super::experiment;
 use super::relink::{self, RelinkInput};
 use super::session::Litter;
 use super::tidy;
@@ -36,6 +37,7 @@ pub fn lookup(name: &str) -> Option<TaskFn> {
         _ => archive::tasks::lookup(name)
             .or_else(|| store::tasks::lookup(name))
             .or_else(|| copy_out::lookup(name))
+            .or_else(|| experiment::lookup(name))
             .or_else(|| host::lookup(name))
             .or_else(|| build_logs::lookup(name)),
     }

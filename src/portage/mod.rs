@@ -4,6 +4,7 @@ pub mod atom;
 pub mod binpkgs;
 pub mod effective_use;
 pub mod emerge;
+pub mod installed;
 pub mod make_conf;
 pub mod matching;
 pub mod package_files;

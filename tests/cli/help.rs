@@ -31,6 +31,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "profile rename",
     "profile rm",
     "resolve",
+    "try",
     "freshroot",
     "shell",
     "cp",

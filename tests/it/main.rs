@@ -23,6 +23,7 @@ mod tiny;
 mod concurrency;
 mod config_check;
 mod examples;
+mod experiments;
 mod explain;
 mod failures;
 mod freshroot;

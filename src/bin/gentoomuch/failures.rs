@@ -198,6 +198,7 @@ impl From<build::Error> for Failure {
             E::Proposal(error) => proposal(error),
             E::Naming(error) => naming(error),
             E::Copy(error) => copy(error),
+            E::Experiment(error) => experiment(error),
             E::Command { ref log, ref last_lines, .. } => {
                 let (log, last_lines) = (log.display().to_string(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
@@ -330,6 +331,39 @@ fn naming(error: build::NamingError) -> Failure {
         E::Gone { .. } => Some("`gentoomuch store verify` tells what is missing".to_owned()),
     };
     Failure::new(Kind::Usage, error).hints(hint)
+}
+
+fn experiment(error: build::ExperimentError) -> Failure {
+    use build::ExperimentError as E;
+    let did_you_mean = |near: &[String]| (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
+    let (mut details, mut kind) = (Vec::new(), Kind::Usage);
+    let hints: Vec<String> = match &error {
+        E::Word { .. } => vec!["for example `--matrix \"ipv6 ssl dev-libs/openssl:ktls\"`".to_owned()],
+        E::Cflags(_) => vec![
+            "write them as a compiler takes them, without quotes; one that begins with `+` is added to those configured".to_owned(),
+        ],
+        E::NoPackage { near, .. } => {
+            did_you_mean(near).into_iter().chain(["`gentoomuch sync` imports a newer tree".to_owned()]).collect()
+        }
+        E::Masked { reasons, .. } if reasons.iter().any(|reason| reason.contains("keyword")) => {
+            let word = reasons.iter().find_map(|reason| reason.strip_suffix(" keyword")).unwrap_or("**");
+            vec![format!("`--keyword {word}` accepts it for this experiment")]
+        }
+        E::Masked { atom, .. } => vec![format!("`gentoomuch resolve {atom}` shows what the configuration would have to say")],
+        E::NoFlag { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
+        E::NoFlag { known, packages, .. } if known.is_empty() => vec![format!("{} has no flags", packages.join(", "))],
+        E::NoFlag { known, .. } => there_are(known).into_iter().collect(),
+        E::TooMany { .. } => vec!["each flag doubles them: try fewer at a time".to_owned()],
+        E::AllLeftOut { reasons, ways } => {
+            details.clone_from(reasons);
+            ways.iter().map(|way| format!("`--use \"{way}\"` satisfies it")).collect()
+        }
+        E::Answer(_) => {
+            kind = Kind::Other;
+            vec!["see whether `gentoomuch freshroot -- emerge --info` works".to_owned()]
+        }
+    };
+    details.into_iter().fold(Failure::new(kind, error), Failure::detail).hints(hints)
 }
 
 fn copy(error: build::CopyError) -> Failure {

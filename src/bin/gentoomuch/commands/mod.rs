@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod cp;
 mod doctor;
+mod experiment;
 mod freshroot;
 mod init;
 mod keys;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Bootstrap(bootstrap::Args),
     Profile(profile::Args),
     Resolve(resolve::Args),
+    Try(experiment::Args),
     Freshroot(freshroot::Args),
     Shell(shell::Args),
     Cp(cp::Args),
@@ -61,6 +63,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Bootstrap(args) => bootstrap::run(&args, context),
         Command::Profile(args) => profile::run(&args, context),
         Command::Resolve(args) => resolve::run(&args, context),
+        Command::Try(args) => experiment::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Shell(args) => shell::run(&args, context),
         Command::Cp(args) => cp::run(&args, context),
