@@ -86,7 +86,10 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     fs::write(lost.join("layer.json"), r#"{"id":"0123456789abcdef0123","created":"","purpose":"import","base":null}"#).unwrap();
     place.run(&["store", "verify"]).fails(4);
     let shown = place.run(&["clean", "-n"]).ok().text();
-    assert!(shown.contains("layers") && shown.contains("no build state has it") && shown.contains("no name leads to it"), "{shown}");
+    assert!(
+        shown.contains("layers") && shown.contains("no build state has it") && shown.contains("no name leads to it"),
+        "{shown}"
+    );
     let freed = place.run(&["clean", "--yes"]).ok().text();
     assert!(freed.contains("freed  ") && freed.ends_with("in 2 items\n"), "{freed}");
     place.run(&["store", "verify"]).ok();
@@ -101,13 +104,17 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     assert_eq!(items(&json(place, &["clean", "-n"])), [""; 0], "without a tree nobody knows");
     tree(place, "hello-1.tar.xz");
     tree(place, "hello-2.tar.xz");
-    for name in ["hello-2.tar.xz", "hello-2.tar.xz.__download__", "x._checksum_failure_.ab12", "layout.conf", ".locks/x", "git3-src/y"] {
+    for name in
+        ["hello-2.tar.xz", "hello-2.tar.xz.__download__", "x._checksum_failure_.ab12", "layout.conf", ".locks/x", "git3-src/y"]
+    {
         place.write(&format!("cache/distfiles/{name}"), "x");
     }
     place.write("data/logs/old-1/emerge.log", "x");
     place.write("data/logs/new-1/emerge.log", "x");
     child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(place.path("data/logs/old-1")));
-    for (time, name) in [("1", "stage4-amd64-web-1.tar.xz"), ("2", "stage4-amd64-web-2.tar.xz"), ("3", "stage4-amd64-web-3.tar.zst")] {
+    for (time, name) in
+        [("1", "stage4-amd64-web-1.tar.xz"), ("2", "stage4-amd64-web-2.tar.xz"), ("3", "stage4-amd64-web-3.tar.zst")]
+    {
         for suffix in ["", ".json", ".CONTENTS.gz"] {
             let path = format!("data/stages/web/{name}{suffix}");
             place.write(&path, "x");
@@ -120,7 +127,10 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     let plan = json(place, &["clean", "-n", "--keep", "1"]);
     let all = items(&plan);
     assert_eq!(all.len(), 6, "{all:?}");
-    assert!(all[0].starts_with("trees ") && all[0].ends_with("no name leads to it, and no kept state was built with it"), "{all:?}");
+    assert!(
+        all[0].starts_with("trees ") && all[0].ends_with("no name leads to it, and no kept state was built with it"),
+        "{all:?}"
+    );
     assert!(all.contains(&"distfiles hello-1.tar.xz: no Manifest of a tree that stays names it".to_owned()), "{all:?}");
     assert!(all.contains(&"artifacts stage4-amd64-web-1.tar.xz: 2 newer ones are there".to_owned()), "{all:?}");
     let done = place.run(&["clean", "--yes", "--keep", "1"]).ok();
@@ -132,7 +142,10 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
         names
     };
     assert_eq!(left("cache/distfiles"), [".locks", "git3-src", "hello-2.tar.xz", "hello-2.tar.xz.__download__", "layout.conf"]);
-    assert_eq!((left("data/logs"), left("data/stages/web").len(), left("data/store/trees").len()), (vec!["new-1".to_owned()], 3, 1));
+    assert_eq!(
+        (left("data/logs"), left("data/stages/web").len(), left("data/store/trees").len()),
+        (vec!["new-1".to_owned()], 3, 1)
+    );
     assert!(place.run(&["clean", "--keep", "1"]).ok().text().contains("nothing to clean"));
 
     // Until it fits: what was used last stays longest, and what is in use always.
@@ -140,7 +153,9 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     let shrunk = json(place, &["clean", "--yes", "--max-size", "1M"]);
     assert!(items(&shrunk).iter().any(|item| item.starts_with("distfiles hello-2.tar.xz: not used since 20")), "{shrunk}");
     let small = json(place, &["clean", "-n", "--max-size", "1K"]);
-    assert!(small["notes"].to_string().contains("more than the 1024 asked for"), "{small}");
+    assert_eq!(small["max_size_bytes"], 1024, "{small}");
+    let words = place.run(&["clean", "-n", "--max-size", "1K"]).ok().text();
+    assert!(words.contains("note     more than the 1.0 KiB asked for: the rest is in use\n"), "{words}");
     place.run(&["clean", "--max-size", "big"]).fails(2).says("a size is a number with K, M, G or T");
     place.run(&["clean", "--everything", "--keep", "2"]).fails(2);
 }
@@ -168,7 +183,8 @@ fn packages_go_by_ecleans_rules_and_a_running_build_is_waited_for() {
     // A pool of flags that nobody builds with any more, and in a pool that is used: a younger build of what is installed, one of what is in no
     // tree any more, and one that is installed.
     let pools = place.path("cache/binpkgs");
-    let mut names: Vec<_> = fs::read_dir(&pools).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.join("Packages").exists()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(&pools).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.join("Packages").exists()).collect();
     names.sort();
     let pool = names.iter().find(|pool| pool.join("dev-libs/greet").exists()).expect("a pool with packages").clone();
     let before = fs::read_to_string(pool.join("Packages")).unwrap();
@@ -179,13 +195,20 @@ fn packages_go_by_ecleans_rules_and_a_running_build_is_waited_for() {
     let plan = json(place, &["clean", "-n", "binpkgs"]);
     let all = items(&plan);
     assert!(all.iter().any(|item| item.starts_with("binpkgs old-pool, 1 package: no build state is of this pool")), "{all:?}");
-    assert!(all.iter().any(|item| item.starts_with("binpkgs app-misc/gone/gone-1.0-1.gpkg.tar in") && item.contains("not in the tree")), "{all:?}");
+    assert!(
+        all.iter().any(|item| item.starts_with("binpkgs app-misc/gone/gone-1.0-1.gpkg.tar in") && item.contains("not in the tree")),
+        "{all:?}"
+    );
     assert!(!all.iter().any(|item| item.contains("greet-1")), "installed in the builder: {all:?}");
 
     let mut command = place.command(&["freshroot", "--network", "none", "--", "sh", "-c", "echo up; cat"]);
     let mut running = child::spawn(command.stdin(std::process::Stdio::piped()));
     std::io::Read::read_exact(running.child().stdout.as_mut().unwrap(), &mut [0; 3]).unwrap();
-    place.run(&["--no-wait", "clean", "--yes", "binpkgs"]).fails(1).says("`store` is in use by process").says("freshroot --network none");
+    place
+        .run(&["--no-wait", "clean", "--yes", "binpkgs"])
+        .fails(1)
+        .says("`store` is in use by process")
+        .says("freshroot --network none");
     drop(running.child().stdin.take());
     finish(command_line(&command), running).ok();
 

@@ -84,7 +84,7 @@ impl Engine<'_> {
             }
             let thing = Thing::Build { pool: pool.path.clone(), path: build.package.path.clone(), file };
             let path = pool.path.join(&build.package.path);
-            let name = format!("{} in {}{}", build.package.path, if pool.throwaway { "throwaway/" } else { "" }, pool.key);
+            let name = build_name(&pool, &build);
             items.push(CleanItem { kind: CleanKind::Binpkgs, name, path, bytes: 0, why: why.to_owned(), thing });
         }
         Ok(items)
@@ -180,6 +180,12 @@ fn pool_item(pool: &PoolDir, builds: &[(Build, FileUse)]) -> CleanItem {
         why: "no build state is of this pool".to_owned(),
         thing: Thing::Pool(builds.iter().map(|(_, file)| *file).collect()),
     }
+}
+
+/// A package, and as much of its pool's name as tells that from others.
+pub(super) fn build_name(pool: &PoolDir, build: &Build) -> String {
+    let end = pool.key.rsplit('-').next().unwrap_or(&pool.key);
+    format!("{} in {}…{end}", build.package.path, if pool.throwaway { "throwaway/" } else { "" })
 }
 
 /// Keys of the pools that states which stay were built with.

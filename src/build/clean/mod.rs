@@ -192,6 +192,8 @@ pub struct CleanPlan {
     pub bytes: u64,
     /// What everything takes that could be cleaned, bytes; known if that was limited.
     pub total_bytes: Option<u64>,
+    /// To how much that was to be limited, bytes.
+    pub max_size_bytes: Option<u64>,
     /// What else there is to know.
     pub notes: Vec<String>,
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::super::engine::Engine;
 use super::super::error::Result;
-use super::cache::{files_of, list_distfiles};
+use super::cache::{build_name, files_of, list_distfiles};
 use super::files::{artifact_item, list, log_item};
 use super::survey::{Found, Positions, Survey};
 use super::words::day;
@@ -49,7 +49,7 @@ impl Engine<'_> {
         }
         for pool in unused::pools(&self.places.binpkgs())? {
             for (build, file) in files_of(&pool.path)? {
-                let name = format!("{} in {}", build.package.path, pool.key);
+                let name = build_name(&pool, &build);
                 let path = pool.path.join(&build.package.path);
                 let thing = Thing::Build { pool: pool.path.clone(), path: build.package.path, file };
                 let item = CleanItem { kind: CleanKind::Binpkgs, name, path, bytes: file.bytes, why: String::new(), thing };
@@ -72,14 +72,11 @@ impl Engine<'_> {
         }
         let total = sizes.values().sum::<u64>() + once(&files);
         plan.total_bytes = Some(total);
+        plan.max_size_bytes = Some(max);
         candidates.sort_by_key(|(used, candidate)| (*used, std::cmp::Reverse(matches!(candidate, Candidate::Item(_)))));
         let positions: Positions =
             plan.forgotten.iter().map(|forgotten| (forgotten.name.clone(), forgotten.positions.clone())).collect();
         self.take(options, survey, plan, candidates, positions, max, &sizes);
-        let left = total.saturating_sub(plan.bytes);
-        if left > max {
-            plan.notes.push(format!("{left} bytes remain, more than the {max} asked for: all of it is in use"));
-        }
         Ok(())
     }
 

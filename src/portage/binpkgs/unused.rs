@@ -14,12 +14,12 @@ use crate::progress::Observer;
 /// A pool that is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PoolDir {
+    /// Whether it is one that releases do not read.
+    pub throwaway: bool,
     /// The name of its directory, which is its key.
     pub key: String,
     /// Its directory.
     pub path: PathBuf,
-    /// Whether releases read it.
-    pub throwaway: bool,
 }
 
 /// A binary package in a pool.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -108,7 +109,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if !args.json {
         print(&render(&plan, context.global.verbose > 0))?;
     }
-    if !args.yes && !agreed(&plan)? {
+    if !args.yes && !agreed(&plan, &shop)? {
         return if io::stdin().is_terminal() {
             print("nothing was removed\n")?;
             Ok(ExitCode::SUCCESS)
@@ -155,7 +156,7 @@ fn shown(args: &Args, plan: &CleanPlan, removed: bool, all: bool) -> Outcome {
 }
 
 /// Asks on the terminal; without one nobody has agreed.
-fn agreed(plan: &CleanPlan) -> io::Result<bool> {
+fn agreed(plan: &CleanPlan, shop: &Shop<'_>) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(false);
     }
@@ -163,8 +164,16 @@ fn agreed(plan: &CleanPlan) -> io::Result<bool> {
     let mut err = io::stderr().lock();
     write!(err, "remove {what}, {}? [y/N] ", human_bytes(plan.bytes))?;
     err.flush()?;
+    let stdin = io::stdin();
+    // Ctrl-C only counts up while the program runs: here it has to end the question.
+    gentoomuch::sys::fd::wait_readable(&[stdin.as_fd(), shop.interrupt.fd()], None)
+        .map_err(|error| Failure::new(Kind::Other, error))?;
+    if shop.interrupt.count() > 0 {
+        writeln!(err)?;
+        return Err(Failure::message(Kind::Interrupted, "interrupted: nothing was removed"));
+    }
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    stdin.lock().read_line(&mut answer)?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
@@ -201,7 +210,11 @@ fn render(plan: &CleanPlan, all: bool) -> String {
         text.push_str(&format!("forgets  {values} of `{}`\n", forgotten.name));
     }
     if let Some(total) = plan.total_bytes {
-        text.push_str(&format!("takes    {} now, {} then\n", human_bytes(total), human_bytes(total.saturating_sub(plan.bytes))));
+        let left = total.saturating_sub(plan.bytes);
+        text.push_str(&format!("takes    {} now, {} then\n", human_bytes(total), human_bytes(left)));
+        if let Some(max) = plan.max_size_bytes.filter(|max| left > *max) {
+            text.push_str(&format!("note     more than the {} asked for: the rest is in use\n", human_bytes(max)));
+        }
     }
     for note in &plan.notes {
         text.push_str(&format!("note     {note}\n"));
@@ -255,9 +268,7 @@ mod tests {
 
     #[test]
     fn sizes_and_durations() {
-        for (text, bytes) in
-            [("0", 0), ("10", 10), ("1k", 1024), ("2MiB", 2 << 20), ("20G", 20 << 30), ("1TB", 1 << 40)]
-        {
+        for (text, bytes) in [("0", 0), ("10", 10), ("1k", 1024), ("2MiB", 2 << 20), ("20G", 20 << 30), ("1TB", 1 << 40)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "G", "x", "1X", "-1G", "1.5G", "99999999999T"] {
