@@ -13,7 +13,7 @@ use crate::places::Places;
 use crate::portage::emerge::build_logs;
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::EmergeLog;
-use crate::portage::emerge::request::{Mode, Request};
+use crate::portage::emerge::request::{Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
@@ -231,8 +231,13 @@ impl Engine<'_> {
     }
 
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+        let mut argv = request.argv()?;
+        if work.root.binhost.is_some() && request.goal != Goal::Depclean {
+            self.make_keyring(work)?;
+            argv.insert(1, "--getbinpkg=y".to_owned());
+        }
         let mut log = EmergeLog::create(path)?;
-        let (mut running, output) = self.start(work, &Self::run_of(work, request.argv()?, network))?;
+        let (mut running, output) = self.start(work, &Self::run_of(work, argv, network))?;
         // A Portage that does not publish its status leaves the directory empty; then the output has to do.
         let status = Status::open(&work.root.status).ok();
         let shown = std::sync::atomic::AtomicBool::new(false);

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::binhost::{self, Client};
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
 
@@ -96,6 +97,8 @@ pub struct Root {
     pub session_conf: SessionConf,
     /// Text of `/etc/resolv.conf` for runs with the network.
     pub resolv_conf: Option<String>,
+    /// Binary package hosts, if the configuration names any.
+    pub binhost: Option<Client>,
     /// Directories that the user asked for.
     pub binds: Vec<UserBind>,
 }
@@ -153,6 +156,7 @@ impl Root {
         steps.push(bind(&self.portage, PORTAGE_DIR, true));
         steps.push(bind(&self.logs, LOG_DIR, false));
         steps.push(bind(&self.status, STATUS_DIR, false));
+        steps.extend(self.binhost.iter().flat_map(|binhost| binhost.steps(run.network)));
         for user in &self.binds {
             steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
         }
@@ -172,19 +176,24 @@ impl Root {
     }
 
     fn settings(&self, network: Network) -> String {
-        SessionConf { network: network == Network::Host, ..self.session_conf.clone() }.render()
+        let text = SessionConf { network: network == Network::Host, ..self.session_conf.clone() }.render();
+        if self.binhost.is_some() { text + &binhost::settings() } else { text }
     }
 
     /// What has to go before the upper directory becomes a layer.
     pub fn litter(&self) -> Litter {
         let mut directories: Vec<String> = self.trees.iter().map(|(name, _)| format!("{REPOS_DIR}/{name}")).collect();
         directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
+        if self.binhost.is_some() {
+            directories.extend([binhost::PACKAGES, binhost::INDEX].map(str::to_owned));
+        }
         directories.extend(self.binds.iter().map(|bind| bind.target.display().to_string()));
         Litter {
             upper: self.upper.clone(),
             lower: self.lower.clone(),
             files: vec![
                 LitterFile { path: SESSION_CONF.to_owned(), only_if: None },
+                LitterFile { path: binhost::SESSION_FILE.to_owned(), only_if: None },
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
@@ -267,6 +276,7 @@ mod tests {
             scratch: "/s/sessions/x/scratch".into(),
             session_conf: SessionConf::new(2, false),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
+            binhost: None,
             binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
         }
     }

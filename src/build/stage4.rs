@@ -109,6 +109,7 @@ impl Engine<'_> {
                 "base": base.origin,
                 "isolation": crate::host::RUNG,
                 "network": network_record(&definition.network),
+                "binhost_packages": super::binhost::record(&session),
             });
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?)
         })?;

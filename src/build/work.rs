@@ -69,6 +69,7 @@ impl Engine<'_> {
         fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
         let logs = log_dir.join("packages");
         let (status, scratch) = (dir("status")?, dir("scratch")?);
+        let binhost = self.binhost_client(session, portage, base)?;
         Ok(Work {
             root: Root {
                 lower: self.store.lower_dirs(base),
@@ -85,6 +86,7 @@ impl Engine<'_> {
                 scratch,
                 session_conf: self.session_conf(false),
                 resolv_conf: self.settings.resolv_conf.clone(),
+                binhost,
                 binds,
             },
             session: RefCell::new(session),
@@ -126,7 +128,7 @@ impl Work<'_> {
 /// Makes a directory that users inside other than root can pass as well; outside, the store is closed to others.
 ///
 /// One that is there stays as it is: a resumed session's may belong to another user by now, as Portage's own directories do.
-fn create_open(path: &Path) -> Result<()> {
+pub(super) fn create_open(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

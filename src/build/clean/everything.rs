@@ -35,8 +35,9 @@ impl Engine<'_> {
         Ok(plan)
     }
 
-    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 4] {
+    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 5] {
         [
+            (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),
             (CleanKind::Distfiles, "all distfiles", self.places.distfiles()),
             (CleanKind::Artifacts, "all artifacts", self.places.stages()),

@@ -360,7 +360,7 @@ impl Engine<'_> {
     }
 }
 
-fn remove_file(path: &Path) -> Result<()> {
+pub(super) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
