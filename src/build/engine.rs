@@ -7,6 +7,7 @@ use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::binhost::BinhostError;
 use super::error::{Error, Result};
 use super::session::{LOG_DIR, Root, Run};
 use crate::places::Places;
@@ -269,6 +270,12 @@ impl Engine<'_> {
         }
         let logs = work.root.logs.clone();
         let failure = log.into_failure(|inside| read_package_log(&logs, inside));
+        if let Some(why) = failure.distrust {
+            // Nothing to go on with: the package would be found again, as it is.
+            let package = failure.file.unwrap_or_default();
+            let package = package.strip_prefix(super::binhost::PACKAGES).unwrap_or(&package).trim_start_matches('/').to_owned();
+            return Err(BinhostError::Untrusted { package, why, log: path.to_owned() }.into());
+        }
         Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
     }
 

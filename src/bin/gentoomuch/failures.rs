@@ -267,6 +267,7 @@ impl From<build::Error> for Failure {
 fn binhost(error: build::BinhostError) -> Failure {
     use build::BinhostError as E;
     use gentoomuch::portage::binpkgs::gpkg;
+    use gentoomuch::portage::emerge::Distrust;
     let (kind, hint) = match &error {
         E::NoPool { profile } => {
             (Kind::Usage, Some(format!("build its builder with `gentoomuch bootstrap {profile} STAGE3`, which fills a pool")))
@@ -282,6 +283,15 @@ fn binhost(error: build::BinhostError) -> Failure {
             Kind::Config,
             Some("take the line out, and import the host's key with `gentoomuch keys import --trust FILE`".to_owned()),
         ),
+        E::Untrusted { log, why, .. } => {
+            let log = format!("the whole output is in {}", log.display());
+            let hint = match why {
+                Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --trust FILE`",
+                Distrust::Expired => "import a newer copy of the key with `gentoomuch keys import FILE`",
+                _ => "nothing of it was installed; ask whoever runs the binhost, or take it out of `binrepos.conf`",
+            };
+            return Failure::new(Kind::Verification, error).hint(hint).hint(log);
+        }
         E::NoKeys => (Kind::Config, Some("import the host's key with `gentoomuch keys import --trust FILE`".to_owned())),
         E::Keys(_) => (Kind::Config, None),
         E::Keyring(_) => (Kind::Other, Some("the stage3 needs `app-crypt/gnupg` to verify what a binhost has".to_owned())),

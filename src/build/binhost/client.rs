@@ -143,7 +143,7 @@ fn names_a_host(portage: &PortageDir) -> Result<bool> {
     let mut named = false;
     for (path, contents) in portage.files.iter().filter(|(path, _)| path.starts_with(CONF)) {
         let text = String::from_utf8_lossy(contents);
-        for (number, line) in text.lines().enumerate() {
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with(['#', ';'])) {
             let Some((key, value)) = line.split_once(['=', ':']) else { continue };
             let (key, value) = (key.trim().to_lowercase(), value.trim().to_lowercase());
             named |= key == "sync-uri";
@@ -174,4 +174,40 @@ pub(in super::super) fn record(session: &Session) -> serde_json::Value {
     }
     found.sort();
     serde_json::json!(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigDir;
+
+    fn merged(binrepos: &str) -> Result<bool> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("portage.global/binrepos.conf", binrepos), ("stage3.defines/x/portage.local", "")] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let config = ConfigDir::open(dir.path()).unwrap();
+        let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
+        assert!(portage.files.contains_key(Path::new("binrepos.conf/50-gentoomuch.conf")));
+        names_a_host(&portage)
+    }
+
+    #[test]
+    fn a_host_is_named_and_always_verified() {
+        assert!(merged("[own]\nsync-uri = http://h\nverify-signature = yes\n").unwrap());
+        assert!(!merged("# sync-uri = http://h\n").unwrap());
+        let refused = merged("[own]\nsync-uri: http://h\nverify-signature: no\n").unwrap_err().to_string();
+        assert!(refused.ends_with("portage.global/binrepos.conf:3: signatures of a binhost are always verified here"), "{refused}");
+    }
+
+    #[test]
+    fn without_a_network_the_copies_of_indexes_count() {
+        let client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into() };
+        let file = |network| client.steps(network).last().map(ToString::to_string).unwrap_or_default();
+        assert_ne!(file(Network::None), file(Network::Host));
+        let Some(Step::File { contents, .. }) = client.steps(Network::None).pop() else { panic!("no file") };
+        assert!(contents.ends_with("[DEFAULT]\nverify-signature = true\nfrozen = true\n"), "{contents}");
+    }
 }

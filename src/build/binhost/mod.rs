@@ -63,6 +63,17 @@ pub enum BinhostError {
         /// `FILE:LINE`.
         place: String,
     },
+    /// A package that Portage refused.
+    #[error("cannot trust `{package}`")]
+    Untrusted {
+        /// The host's name, and the package's path there.
+        package: String,
+        /// Why.
+        #[source]
+        why: crate::portage::emerge::Distrust,
+        /// Portage's whole output.
+        log: PathBuf,
+    },
     /// No key to verify with.
     #[error("`binrepos.conf` names a binhost, and no key is trusted that could have signed its packages")]
     NoKeys,
