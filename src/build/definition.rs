@@ -99,7 +99,7 @@ impl Engine<'_> {
         let pool = self.settle(filled, session, |session, pool: Filled| {
             let newest_input = recipe.newest_input(&upstream);
             let mut origin = recipe.origin(profile, &inputs, &pool.inputs, &upstream);
-            origin["binhost_packages"] = super::binhost::record(&session);
+            super::binhost::note_packages(&mut origin, &session);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
         })?;
         self.store.ref_set(&name, &pool.id)?;

@@ -54,15 +54,22 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether the keyring is there.
+    fn is_made(&self) -> bool {
+        self.keyring.join("made").exists()
+    }
+
     /// The mounts, and what holds for all hosts in a run with this network.
     pub(in super::super) fn steps(&self, network: Network) -> Vec<Step> {
-        let bind = |source: &Path, target: &str| Step::Bind { source: source.to_owned(), target: target.into(), read_only: false };
+        let bind =
+            |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
         let frozen = if network == Network::None { "frozen = true\n" } else { "" };
         let contents = format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n{frozen}");
         vec![
-            bind(&self.packages, PACKAGES),
-            bind(&self.index, INDEX),
-            bind(&self.keyring, KEYRING),
+            bind(&self.packages, PACKAGES, false),
+            bind(&self.index, INDEX, false),
+            // Once it is made, nothing that is built can add a key.
+            bind(&self.keyring, KEYRING, self.is_made()),
             Step::File { path: SESSION_FILE.into(), contents, mode: 0o644 },
         ]
     }
@@ -127,7 +134,7 @@ impl Engine<'_> {
     /// Makes the keyring, in the session and by its own gpg, unless it is there.
     pub(in super::super) fn make_keyring(&self, work: &Work<'_>) -> Result<()> {
         let Some(client) = &work.root.binhost else { return Ok(()) };
-        if client.keyring.join("made").exists() {
+        if client.is_made() {
             return Ok(());
         }
         let argv = ["/bin/sh", "-ec", MAKE_KEYRING, "sh", KEYRING].map(str::to_owned).to_vec();
@@ -156,15 +163,11 @@ fn names_a_host(portage: &PortageDir) -> Result<bool> {
     Ok(named)
 }
 
-/// For the origin of a state: what the session has downloaded from binhosts; `null` if it used none. Names are hostile and only noted if they
-/// are those of packages.
-pub(in super::super) fn record(session: &Session) -> serde_json::Value {
-    let top = session.path("binhost/packages");
-    if !top.is_dir() {
-        return serde_json::Value::Null;
-    }
+/// Notes in the origin of a state what the session has downloaded from binhosts, if it used any. Names are hostile, and only those of packages
+/// are noted.
+pub(in super::super) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
+    let Ok(hosts) = fs::read_dir(session.path("binhost/packages")) else { return };
     let mut found = Vec::new();
-    let Ok(hosts) = fs::read_dir(&top) else { return serde_json::Value::Null };
     for host in hosts.flatten().filter(|host| host.file_type().is_ok_and(|kind| kind.is_dir())) {
         let name: String = host.file_name().to_string_lossy().chars().filter(|c| !c.is_control()).take(100).collect();
         match crate::portage::binpkgs::unused::builds(&host.path()) {
@@ -173,7 +176,7 @@ pub(in super::super) fn record(session: &Session) -> serde_json::Value {
         }
     }
     found.sort();
-    serde_json::json!(found)
+    origin["binhost_packages"] = serde_json::json!(found);
 }
 
 #[cfg(test)]

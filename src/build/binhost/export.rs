@@ -13,7 +13,7 @@
 //! A package appears by a rename, the index after all of them; packages that are gone from the pool go after the index. A signature holds the
 //! time at which it was made, so a package that was signed once stays as it is: repeating an export changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -29,6 +29,7 @@ use super::super::error::{Error, Result};
 use super::BinhostError;
 use crate::portage::binpkgs::gpkg::{self, Signer};
 use crate::portage::binpkgs::index::Stanza;
+use crate::portage::binpkgs::unused;
 use crate::portage::binpkgs::{INDEX, Index, PoolInputs, PoolKind, pool_dir, pool_key};
 use crate::stage3::sign::{Gpg, SignError};
 
@@ -170,7 +171,7 @@ impl Engine<'_> {
         let name = conf_name(&done.profile);
         write(dir, CLIENT_CONF, client_conf(&name, options.uri.as_deref()).as_bytes())?;
         write(dir, README, readme(&name, &done).as_bytes())?;
-        done.removed = remove_others(dir, before.keys().filter(|path| !record.packages.contains_key(*path)))?;
+        done.removed = remove_others(dir, &record)?;
         let incoming = dir.join(INCOMING);
         fs::remove_dir_all(&incoming).map_err(Error::io("remove", &incoming))?;
         Ok(done)
@@ -358,9 +359,10 @@ fn digest(path: &Path) -> Result<(String, String, u64)> {
     }
 }
 
-/// Removes packages that were exported before and are not any more.
-fn remove_others<'p>(dir: &Path, gone: impl Iterator<Item = &'p String>) -> Result<usize> {
-    let gone: BTreeSet<&String> = gone.collect();
+/// Removes packages that are not exported any more, or that a run that was killed has signed and not noted.
+fn remove_others(dir: &Path, record: &Record) -> Result<usize> {
+    let there = unused::builds(dir)?.into_iter().map(|build| build.package.path);
+    let gone: Vec<String> = there.filter(|path| !record.packages.contains_key(path)).collect();
     for path in &gone {
         super::super::clean::remove_file(&dir.join(path))?;
         for parent in Path::new(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {

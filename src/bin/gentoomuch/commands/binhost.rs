@@ -1,11 +1,12 @@
 //! `gentoomuch binhost export|serve`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use gentoomuch::build::binhost::{Answered, Server};
 use gentoomuch::build::{BinhostOptions, Exported};
+use gentoomuch::sandbox::Interrupt;
 use gentoomuch::stage3::sign::Gpg;
 
 use super::Outcome;
@@ -94,27 +95,30 @@ fn export(
 
 fn serve(context: &Context, dir: Option<&PathBuf>, profile: Option<&str>, address: &str, port: u16) -> Result<(), Failure> {
     let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let address = format!("{host}:{port}");
+    // What was exported before needs neither store nor sandbox.
+    if let Some(dir) = dir {
+        return hand_out(context, &context.path(dir), &address, &Interrupt::install()?);
+    }
     let shop = Shop::open(context)?;
-    let dir = match dir {
-        Some(dir) => context.path(dir),
-        None => {
-            let name = match profile {
-                Some(profile) => profile.to_owned(),
-                None => shop.engine(None).default_profile()?.ok_or(gentoomuch::build::Error::NoDefaultProfile)?,
-            };
-            let exported = export(context, &shop, Some(&name), context.places.binhosts().join(&name), None)?;
-            print(&words(&exported))?;
-            exported.dir
-        }
+    let name = match profile {
+        Some(profile) => profile.to_owned(),
+        None => shop.engine(None).default_profile()?.ok_or(gentoomuch::build::Error::NoDefaultProfile)?,
     };
-    let server = Server::bind(&dir, &format!("{host}:{port}")).map_err(gentoomuch::build::Error::from)?;
+    let exported = export(context, &shop, Some(&name), context.places.binhosts().join(&name), None)?;
+    print(&words(&exported))?;
+    hand_out(context, &exported.dir, &address, &shop.interrupt)
+}
+
+fn hand_out(context: &Context, dir: &Path, address: &str, interrupt: &Interrupt) -> Result<(), Failure> {
+    let server = Server::bind(dir, address).map_err(gentoomuch::build::Error::from)?;
     print(&format!("serving   http://{}  (Ctrl-C ends it)\n", server.address()))?;
     let told = |answered: &Answered| {
         let Answered { client, request, status, bytes } = answered;
         context.progress.raw(format!("  {status} {request}, {} to {client}\n", human_bytes(*bytes)).as_bytes());
     };
     let quiet = |_: &Answered| {};
-    Ok(server.run(shop.interrupt.fd(), if context.global.quiet { &quiet } else { &told })?)
+    Ok(server.run(interrupt.fd(), if context.global.quiet { &quiet } else { &told })?)
 }
 
 fn words(done: &Exported) -> String {
