@@ -279,10 +279,6 @@ fn binhost(error: build::BinhostError) -> Failure {
             std::io::ErrorKind::PermissionDenied => (Kind::Usage, Some("ports below 1024 are the administrator's".to_owned())),
             _ => (Kind::Usage, None),
         },
-        E::Unverified { .. } => (
-            Kind::Config,
-            Some("take the line out, and import the host's key with `gentoomuch keys import --trust FILE`".to_owned()),
-        ),
         E::Untrusted { log, why, .. } => {
             let log = format!("the whole output is in {}", log.display());
             let hint = match why {

@@ -18,6 +18,7 @@ use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::BinhostError;
 use crate::config::PortageDir;
+use crate::portage::binrepos;
 use crate::sandbox::plan::{Network, Step};
 use crate::stage3::keys::{GENTOO, TrustedKeys};
 use crate::store::{Session, State};
@@ -92,7 +93,7 @@ impl Engine<'_> {
         base: &State,
     ) -> Result<Option<Client>> {
         let named = match portage {
-            Some(portage) => names_a_host(portage)?,
+            Some(portage) => names_a_host(portage),
             None => base.origin["portage_files"]
                 .as_array()
                 .is_some_and(|files| files.iter().filter_map(|file| file.as_str()).any(|file| Path::new(file).starts_with(CONF))),
@@ -145,22 +146,10 @@ impl Engine<'_> {
     }
 }
 
-/// Whether a merged configuration names a host. One that would not be verified is an error.
-fn names_a_host(portage: &PortageDir) -> Result<bool> {
-    let mut named = false;
-    for (path, contents) in portage.files.iter().filter(|(path, _)| path.starts_with(CONF)) {
-        let text = String::from_utf8_lossy(contents);
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with(['#', ';'])) {
-            let Some((key, value)) = line.split_once(['=', ':']) else { continue };
-            let (key, value) = (key.trim().to_lowercase(), value.trim().to_lowercase());
-            named |= key == "sync-uri";
-            if key == "verify-signature" && !matches!(value.as_str(), "true" | "yes") {
-                let source = portage.sources(path).first().map_or(path.as_path(), PathBuf::as_path);
-                return Err(BinhostError::Unverified { place: format!("{}:{}", source.display(), number + 1) }.into());
-            }
-        }
-    }
-    Ok(named)
+/// Whether a merged configuration names a host.
+fn names_a_host(portage: &PortageDir) -> bool {
+    let files = portage.files.iter().filter(|(path, _)| path.starts_with(CONF));
+    files.into_iter().any(|(_, contents)| binrepos::names_a_host(&String::from_utf8_lossy(contents)))
 }
 
 /// Notes in the origin of a state what the session has downloaded from binhosts, if it used any. Names are hostile, and only those of packages
@@ -184,9 +173,12 @@ mod tests {
     use super::*;
     use crate::config::ConfigDir;
 
-    fn merged(binrepos: &str) -> Result<bool> {
+    #[test]
+    fn a_file_of_hosts_joins_the_directory_of_the_stage3() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("portage.global/binrepos.conf", binrepos), ("stage3.defines/x/portage.local", "")] {
+        for (name, text) in
+            [("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\n"), ("stage3.defines/x/portage.local", "")]
+        {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
@@ -194,15 +186,7 @@ mod tests {
         let config = ConfigDir::open(dir.path()).unwrap();
         let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
         assert!(portage.files.contains_key(Path::new("binrepos.conf/50-gentoomuch.conf")));
-        names_a_host(&portage)
-    }
-
-    #[test]
-    fn a_host_is_named_and_always_verified() {
-        assert!(merged("[own]\nsync-uri = http://h\nverify-signature = yes\n").unwrap());
-        assert!(!merged("# sync-uri = http://h\n").unwrap());
-        let refused = merged("[own]\nsync-uri: http://h\nverify-signature: no\n").unwrap_err().to_string();
-        assert!(refused.ends_with("portage.global/binrepos.conf:3: signatures of a binhost are always verified here"), "{refused}");
+        assert!(names_a_host(&portage));
     }
 
     #[test]

@@ -57,12 +57,6 @@ pub enum BinhostError {
         #[source]
         source: io::Error,
     },
-    /// A configuration that would not verify.
-    #[error("{place}: signatures of a binhost are always verified here")]
-    Unverified {
-        /// `FILE:LINE`.
-        place: String,
-    },
     /// A package that Portage refused.
     #[error("cannot trust `{package}`")]
     Untrusted {
