@@ -220,6 +220,6 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     let conf = place.config.join("portage.global/binrepos.conf");
     fs::write(&conf, "[own]\nsync-uri = http://127.0.0.1:9\nverify-signature = false\n").unwrap();
     let refused = bootstrap(&shared, &place, "binhost-c").fails(3);
-    refused.says("portage.global/binrepos.conf:3: error: signatures of a binary package host are always verified");
+    refused.says("portage.global/binrepos.conf:3: signatures of a binary package host are always verified");
     shared.place.run(&["profile", "rm", "binhost-c"]).ok();
 }

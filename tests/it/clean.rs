@@ -133,6 +133,11 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     );
     assert!(all.contains(&"distfiles hello-1.tar.xz: no Manifest of a tree that stays names it".to_owned()), "{all:?}");
     assert!(all.contains(&"artifacts stage4-amd64-web-1.tar.xz: 2 newer ones are there".to_owned()), "{all:?}");
+    let old = place.list()["trees"][0]["origin"]["digest"].as_str().unwrap().to_owned();
+    place.write("config/env/tree", format!("gentoo sha256:{old}\n"));
+    let pinned = items(&json(place, &["clean", "-n", "--keep", "1"]));
+    assert!(pinned.iter().all(|item| !item.starts_with("trees ") && !item.contains("hello-1.tar.xz")), "{pinned:?}");
+    fs::remove_file(place.config.join("env/tree")).unwrap();
     let done = place.run(&["clean", "--yes", "--keep", "1"]).ok();
     assert!(done.text().contains("in 6 items"), "{done}");
     let left = |dir: &str| {

@@ -46,7 +46,7 @@ impl Engine<'_> {
     }
 
     fn plan_everything(&self) -> Result<CleanPlan> {
-        let survey = Survey::read(self.store, &CleanOptions::default())?;
+        let survey = Survey::read(self.store, &CleanOptions::default(), String::new())?;
         let (states, layers, trees, sessions) = survey.counts();
         let root = self.store.root();
         let mut parts = vec![

@@ -263,7 +263,9 @@ impl Engine<'_> {
     }
 
     fn plan_cleaning(&self, options: &CleanOptions) -> Result<CleanPlan> {
-        let survey = Survey::read(self.store, options)?;
+        // Missing or unreadable, it pins nothing that could be built from either.
+        let pins = fs::read_to_string(self.places.config.join("env/tree")).unwrap_or_default();
+        let survey = Survey::read(self.store, options, pins)?;
         let mut plan = CleanPlan::default();
         let mut found = survey.unused(options, &survey.beyond(options));
         let mut paths = found.paths(self.store.root());

@@ -25,6 +25,8 @@ pub(super) struct Survey {
     /// Suspended ones that go.
     leaving: Vec<SessionRecord>,
     used: BTreeMap<StateId, i64>,
+    /// Text of the configuration's `env/tree`.
+    pins: String,
 }
 
 /// Positions in the histories of names that are forgotten, by name.
@@ -46,7 +48,8 @@ pub(super) struct Found {
 }
 
 impl Survey {
-    pub(super) fn read(store: &Store, options: &CleanOptions) -> Result<Self> {
+    /// Reads it; `pins` is the text of the configuration's `env/tree`.
+    pub(super) fn read(store: &Store, options: &CleanOptions, pins: String) -> Result<Self> {
         let states: BTreeMap<StateId, State> = store.states()?.into_iter().map(|state| (state.id.clone(), state)).collect();
         let (mut staying, mut leaving) = (Vec::new(), Vec::new());
         for record in store.sessions()? {
@@ -68,6 +71,7 @@ impl Survey {
             trees: store.trees()?,
             staying,
             leaving,
+            pins,
         })
     }
 
@@ -146,7 +150,7 @@ impl Survey {
                 });
                 // However an origin is laid out, the digest of the tree is in it.
                 let digest = tree.meta.origin["digest"].as_str().unwrap_or(tree.id.as_str());
-                if !named && !origins.iter().any(|origin| origin.contains(digest)) {
+                if !named && !self.is_pinned(tree) && !origins.iter().any(|origin| origin.contains(digest)) {
                     found.trees.push(tree.id.clone());
                 }
             }
@@ -175,6 +179,14 @@ impl Survey {
             }
         }
         reached
+    }
+
+    /// Whether the configuration asks for this very tree, by its digest or the revision that it is of.
+    fn is_pinned(&self, tree: &Tree) -> bool {
+        ["digest", "rev"].iter().filter_map(|field| tree.meta.origin[*field].as_str()).any(|text| {
+            let text = text.rsplit(':').next().unwrap_or(text);
+            text.len() >= 8 && self.pins.contains(text)
+        })
     }
 
     /// The trees that stay.
