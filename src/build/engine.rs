@@ -266,6 +266,10 @@ impl Engine<'_> {
             if let Ok(result) = tee {
                 result?;
             }
+            if network == Network::Host && work.root.binhost.as_ref().is_some_and(|binhost| !binhost.has_index()) {
+                let words = format!("no binary package host could be asked: building from source (see {})", path.display());
+                self.observer.event(&Event::Warning(&words));
+            }
             return Ok(log.finish()?);
         }
         let logs = work.root.logs.clone();

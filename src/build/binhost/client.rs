@@ -55,6 +55,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether a host has told what it has.
+    pub(in super::super) fn has_index(&self) -> bool {
+        fs::read_dir(&self.index).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Whether the keyring is there.
     fn is_made(&self) -> bool {
         self.keyring.join("made").exists()

@@ -35,8 +35,9 @@ impl Engine<'_> {
         Ok(plan)
     }
 
-    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 5] {
+    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 6] {
         [
+            (CleanKind::Trees, "copies of repositories that trees come from", self.places.cache.join("repos")),
             (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),
             (CleanKind::Distfiles, "all distfiles", self.places.distfiles()),
