@@ -68,6 +68,12 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     assert_eq!(items(&json(place, &["clean", "--keep", "1", "--older-than", "1d", "--dry-run"])), [""; 0], "they are new");
     assert_eq!(items(&json(place, &["clean", "--keep", "1", "--dry-run", "trees", "layers"])), [""; 0]);
 
+    // To fit, earlier states go before the present one, which stays.
+    let fit = json(place, &["clean", "-n", "--max-size", "1K"]);
+    let earlier = items(&fit).into_iter().filter(|item| item.contains(": earlier state `profile/demo/upstream@{")).count();
+    assert_eq!((earlier, fit["forgotten"][0]["positions"].clone()), (2, serde_json::json!([1, 2])), "{fit}");
+    assert!(fit["total_bytes"].as_u64().unwrap() > fit["bytes"].as_u64().unwrap());
+
     let before = du(&place.store());
     let done = json(place, &["clean", "--keep", "2", "--yes"]);
     assert_eq!((items(&done).len(), &done["removed"]), (1, &Value::Bool(true)), "{done}");
@@ -226,4 +232,32 @@ fn packages_go_by_ecleans_rules_and_nothing_goes_while_somebody_builds() {
     fs::remove_dir_all(place.path("data/logs/old-busy")).unwrap();
     drop(running.child().stdin.take());
     finish(command_line(&command), running).ok();
+}
+
+#[test]
+fn a_suspended_session_goes_only_when_asked_for() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let now = jiff::Timestamp::now();
+    let record = serde_json::json!({
+        "id": "0123456789abcdef0123", "purpose": "stage", "base": null, "key": "k", "subject": "stage4/web of here",
+        "created": now.to_string(), "boot_id": boot.trim(), "pid1": null,
+        "status": { "is": "suspended", "note": "emerge failed", "at": now.to_string() },
+    });
+    let session = "data/store/sessions/0123456789abcdef0123";
+    place.write(&format!("{session}/session.json"), record.to_string());
+    place.write(&format!("{session}/lock"), "");
+    place.write(&format!("{session}/layer/fs/file"), "x");
+    place.write("cache/binpkgs/pool/pool.json", "{}");
+    let words = place.run(&["clean"]).ok().text();
+    assert!(words.contains("note     1 suspended session that can go on stays; `--sessions` takes it too"), "{words}");
+    assert!(words.contains("packages without a build state stay as long as a session is suspended"), "{words}");
+    assert_eq!(items(&json(place, &["clean", "-n", "sessions", "--older-than", "1d"])), [""; 0]);
+    let done = json(place, &["clean", "--yes", "--sessions"]);
+    let pool = "binpkgs pool, 0 packages: no build state is of this pool";
+    let session = "sessions 0123456789abcdef0123 stage4/web of here: suspended: emerge failed";
+    assert_eq!(items(&done), [session, pool]);
+    assert!(!place.store().join("sessions/0123456789abcdef0123").exists() && !place.path("cache/binpkgs/pool").exists());
 }
