@@ -40,10 +40,10 @@ mod tidy;
 mod tree;
 mod work;
 
+pub use self::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
 pub use artifact::Artifact;
 pub use binhost::{BinhostError, BinhostOptions, Exported};
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
-pub use clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::binhost::{self, Client};
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
 
@@ -83,6 +82,8 @@ pub struct Root {
     pub distfiles: PathBuf,
     /// Binary packages, once the pool is known.
     pub packages: Option<Packages>,
+    /// Binary package hosts, if the configuration names any.
+    pub binhost: Option<super::binhost::Client>,
     /// `hooks/`, `portage/`, `status/`, `logs/` and `scratch/` of the session.
     pub hooks: PathBuf,
     /// The merged configuration.
@@ -97,8 +98,6 @@ pub struct Root {
     pub session_conf: SessionConf,
     /// Text of `/etc/resolv.conf` for runs with the network.
     pub resolv_conf: Option<String>,
-    /// Binary package hosts, if the configuration names any.
-    pub binhost: Option<Client>,
     /// Directories that the user asked for.
     pub binds: Vec<UserBind>,
 }
@@ -151,12 +150,12 @@ impl Root {
                 target: PKGDIR.into(),
             });
         }
+        steps.extend(self.binhost.iter().flat_map(|binhost| binhost.steps(run.network)));
         steps.push(bind(&self.scratch, BUILD_DIR, false));
         steps.push(bind(&self.hooks, HOOKS_DIR, true));
         steps.push(bind(&self.portage, PORTAGE_DIR, true));
         steps.push(bind(&self.logs, LOG_DIR, false));
         steps.push(bind(&self.status, STATUS_DIR, false));
-        steps.extend(self.binhost.iter().flat_map(|binhost| binhost.steps(run.network)));
         for user in &self.binds {
             steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
         }
@@ -177,7 +176,7 @@ impl Root {
 
     fn settings(&self, network: Network) -> String {
         let text = SessionConf { network: network == Network::Host, ..self.session_conf.clone() }.render();
-        if self.binhost.is_some() { text + &binhost::settings() } else { text }
+        if self.binhost.is_some() { text + &super::binhost::settings() } else { text }
     }
 
     /// What has to go before the upper directory becomes a layer.
@@ -185,7 +184,7 @@ impl Root {
         let mut directories: Vec<String> = self.trees.iter().map(|(name, _)| format!("{REPOS_DIR}/{name}")).collect();
         directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
         if self.binhost.is_some() {
-            directories.extend([binhost::PACKAGES, binhost::INDEX].map(str::to_owned));
+            directories.extend([super::binhost::PACKAGES, super::binhost::INDEX].map(str::to_owned));
         }
         directories.extend(self.binds.iter().map(|bind| bind.target.display().to_string()));
         Litter {
@@ -193,7 +192,7 @@ impl Root {
             lower: self.lower.clone(),
             files: vec![
                 LitterFile { path: SESSION_CONF.to_owned(), only_if: None },
-                LitterFile { path: binhost::SESSION_FILE.to_owned(), only_if: None },
+                LitterFile { path: super::binhost::SESSION_FILE.to_owned(), only_if: None },
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
@@ -269,6 +268,7 @@ mod tests {
                 own: "/s/sessions/x/binpkgs".into(),
                 work: "/s/sessions/x/binpkgs.work".into(),
             }),
+            binhost: None,
             hooks: "/s/sessions/x/hooks".into(),
             portage: "/s/sessions/x/portage".into(),
             status: "/s/sessions/x/status".into(),
@@ -276,7 +276,6 @@ mod tests {
             scratch: "/s/sessions/x/scratch".into(),
             session_conf: SessionConf::new(2, false),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
-            binhost: None,
             binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
         }
     }
