@@ -232,6 +232,7 @@ impl Engine<'_> {
     /// What nothing needs, and why. Nothing is changed.
     pub fn clean_plan(&self, options: &CleanOptions) -> Result<CleanPlan> {
         let _shared = self.share_store()?;
+        self.step("looking for what nothing needs");
         self.plan_cleaning(options)
     }
 

@@ -108,7 +108,7 @@ impl Survey {
         if options.kinds.contains(&CleanKind::States) {
             for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
                 for (at, entry) in history.iter().enumerate().skip(1) {
-                    found.push((self.used.get(&entry.value).copied().unwrap_or(0), name.clone(), at));
+                    found.push((self.last_used(&entry.value), name.clone(), at));
                 }
             }
         }
@@ -222,12 +222,17 @@ impl Survey {
         (self.states.len(), self.layers.len(), self.trees.len(), self.staying.len() + self.leaving.len())
     }
 
+    /// When a state was last used, seconds since 1970.
+    pub(super) fn last_used(&self, id: &StateId) -> i64 {
+        self.used.get(id).copied().unwrap_or(0)
+    }
+
     /// Why a state is not needed.
     fn why(&self, id: &StateId, forgotten: &[Forgotten]) -> String {
         let was = forgotten.iter().find_map(|Forgotten { name, positions }| {
             let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
             let at = history.iter().enumerate().find(|(at, entry)| positions.contains(at) && entry.value == *id)?.0;
-            Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.used.get(id).copied().unwrap_or(0))))
+            Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.last_used(id))))
         });
         was.unwrap_or_else(|| "no name leads to it".to_owned())
     }
