@@ -35,9 +35,13 @@ impl Engine<'_> {
         Ok(plan)
     }
 
-    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 6] {
+    /// What there may be besides the store. Only names of ours: the cache directory may be one that others use, too.
+    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 8] {
+        let cached = |name: &str| self.places.cache.join(name);
         [
-            (CleanKind::Trees, "copies of repositories that trees come from", self.places.cache.join("repos")),
+            (CleanKind::Trees, "copies of repositories that trees come from", cached("repos")),
+            (CleanKind::Distfiles, "all fetched stage3s", cached("stage3")),
+            (CleanKind::Artifacts, "packed layers of images", cached("oci-layers")),
             (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),
             (CleanKind::Distfiles, "all distfiles", self.places.distfiles()),
