@@ -10,6 +10,8 @@
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
+//! binhost      a pool as a signed binary package host, and sessions that install from others
+//! clean        what nothing needs any more, found, shown and removed
 //! tree         an ebuild tree into the store
 //! experiment   packages with other settings, in throw-away sessions (`try`)
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
@@ -17,7 +19,9 @@
 //! ```
 
 mod artifact;
+pub mod binhost;
 mod bootstrap;
+mod clean;
 mod configured;
 mod consult;
 mod copy_out;
@@ -42,7 +46,9 @@ mod tidy;
 mod tree;
 mod work;
 
+pub use self::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
 pub use artifact::Artifact;
+pub use binhost::{BinhostError, BinhostOptions, Exported};
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
 pub use copy_out::{Copied, CopiedOut, CopyError, CopyOptions, CopyTo, Skipped};
 pub use definition::{BUILDER, Built};

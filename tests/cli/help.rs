@@ -43,6 +43,10 @@ pub(crate) const COMMANDS: &[&str] = &[
     "store du",
     "store seal",
     "store verify",
+    "binhost",
+    "binhost export",
+    "binhost serve",
+    "clean",
     "completions",
     "man",
 ];

@@ -20,6 +20,8 @@ mod place;
 mod shared;
 mod tiny;
 
+mod binhost;
+mod clean;
 mod concurrency;
 mod config_check;
 mod examples;

@@ -1,6 +1,8 @@
 //! The commands, one file each: its arguments with their help, and `run`.
 
+mod binhost;
 mod bootstrap;
+mod clean;
 mod completions;
 mod config;
 mod cp;
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     Cp(cp::Args),
     Stage(stage::Args),
     Store(store::Args),
+    Binhost(binhost::Args),
+    Clean(clean::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -69,6 +73,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Cp(args) => cp::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
         Command::Store(args) => store::run(&args, context),
+        Command::Binhost(args) => binhost::run(&args, context),
+        Command::Clean(args) => clean::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),
     }
