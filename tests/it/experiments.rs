@@ -132,6 +132,7 @@ fn files_are_copied_out_of_a_state_and_links_lead_nowhere() {
     place.run(&["cp", &format!("kept/{kept}:/srv/out"), into]).fails(2).says("is there already\nhint: move it away");
     root("/srv/none").fails(2).says("/srv/none");
     place.run(&["cp", "kept", "."]).fails(2).says("hint: write `STATE:PATH`");
-    let reader = place.command(&["cp", &format!("kept/{kept}:/srv/out"), "-"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    let reader =
+        place.command(&["cp", &format!("kept/{kept}:/srv/out"), "-"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert!(!reader.success(), "a directory is no stream");
 }

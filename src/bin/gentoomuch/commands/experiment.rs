@@ -16,7 +16,7 @@ use crate::report::{Failure, Kind};
 use crate::shop::{Shop, processors};
 use crate::table::{print, print_json};
 
-/// Build packages with other settings in throw-away sessions, and compare
+/// Build packages with other settings in throw-away sessions
 ///
 /// Every combination of the flags in `--matrix`, each on and off, is really built in a session of its own on the builder, several at
 /// the same time, and nothing of it stays but binary packages of dependencies, in the pool of throw-away sessions. Combinations that

@@ -9,7 +9,7 @@ use super::freshroot::{NetworkArg, parse_bind, run_with};
 use crate::context::Context;
 use crate::report::Failure;
 
-/// Open a throw-away session on any build state: a shell, or one command
+/// Open a throw-away session on any build state
 ///
 /// A state is called by its name (`stage4/web`, `kept/with-hello`, `profile/server/gentoomuch/builder`, or `profile/server` for short),
 /// by `NAME@{N}` for what that name stood for before, by a tag, or by its id or the beginning of it; `gentoomuch store ls` lists
