@@ -18,6 +18,7 @@
 pub mod archive;
 pub mod build;
 pub mod config;
+pub mod download;
 pub mod git;
 pub mod host;
 pub mod places;

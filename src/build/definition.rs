@@ -171,6 +171,10 @@ impl Engine<'_> {
                 session.suspend("emerge failed")?;
                 Err(Error::Emerge { failure, log, resumable: true })
             }
+            Err(error @ Error::Missing { .. }) => {
+                session.suspend("sources are missing")?;
+                Err(error)
+            }
             Err(error @ Error::Command { .. }) => {
                 session.suspend("a command failed")?;
                 Err(error)

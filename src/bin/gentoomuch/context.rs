@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gentoomuch::config::ConfigDir;
+use gentoomuch::download::{self, Proxies};
 use gentoomuch::git::Git;
 use gentoomuch::places::{Places, absolute};
 use gentoomuch::stage3::VerifyOptions;
@@ -18,6 +19,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::args::{Global, LogFormat};
 use crate::progress::Progress;
 use crate::report::{Failure, Kind};
+
+/// Where distributions keep the authorities whose certificates count: Debian and Gentoo, Fedora, openSUSE, Alpine.
+const AUTHORITIES: [&str; 4] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
 
 /// Everything a command gets besides its own arguments.
 #[derive(Debug)]
@@ -105,6 +110,24 @@ impl Context {
                 .hint("it is recorded in everything that is built from this"));
         }
         Ok(VerifyOptions { now: crate::commands::now_secs(), allow_unsigned: allow_unsigned.cloned(), accept_expired })
+    }
+
+    /// How to download: `--offline`, and the variables that curl and wget read, too. (`HTTP_PROXY` in capitals is not among them: a
+    /// CGI program's caller can set it.)
+    pub(crate) fn download_settings(&self) -> download::Settings {
+        let variable = |names: &[&str]| {
+            names.iter().find_map(|name| env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()))
+        };
+        let proxies = Proxies {
+            http: variable(&["http_proxy", "all_proxy", "ALL_PROXY"]),
+            https: variable(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+            none: variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
+        };
+        let authorities = match variable(&["SSL_CERT_FILE"]) {
+            Some(file) => vec![self.path(Path::new(&file))],
+            None => AUTHORITIES.iter().map(PathBuf::from).filter(|path| path.is_file()).take(1).collect(),
+        };
+        download::Settings { offline: self.global.offline, proxies, authorities, ..download::Settings::default() }
     }
 
     /// The user's own `gpg`, with the environment that agents, smartcards and pinentry need.

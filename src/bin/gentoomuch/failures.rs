@@ -9,7 +9,7 @@ use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
-use gentoomuch::{archive, build, config, sandbox, store};
+use gentoomuch::{archive, build, config, download, sandbox, store};
 
 use crate::report::{Failure, Kind};
 
@@ -168,6 +168,20 @@ impl From<archive::Error> for Failure {
     }
 }
 
+impl From<download::Error> for Failure {
+    fn from(error: download::Error) -> Self {
+        use download::Error as E;
+        let (kind, lines) = match &error {
+            E::Interrupted => (Kind::Interrupted, Vec::new()),
+            E::Url(_) | E::NoUrls { .. } => (Kind::Usage, Vec::new()),
+            E::Failed { tried, .. } => (Kind::Other, tried.iter().map(|tried| format!("{}: {}", tried.url, tried.cause)).collect()),
+            E::Offline { .. } | E::Io { .. } | E::Busy { .. } => (Kind::Other, Vec::new()),
+        };
+        let hint = error.hint();
+        lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
+    }
+}
+
 impl From<build::Error> for Failure {
     fn from(error: build::Error) -> Self {
         use build::Error as E;
@@ -176,6 +190,11 @@ impl From<build::Error> for Failure {
             E::Store(error) => error.into(),
             E::Sandbox(error) => error.into(),
             E::Untrusted(error) => crate::commands::verify_failure(error),
+            E::Download(error) => error.into(),
+            E::Missing { ref log, .. } => {
+                let log = format!("the whole output is in {}", log.display());
+                Self::new(Kind::Emerge, error).hint("repeat the command without `--offline`").hint(log)
+            }
             E::Emerge { failure, log, resumable } => emerge(&failure, &log.display().to_string(), resumable),
             E::Unconfigured { stage: _, ref arguments, ref resolved, ref log } => {
                 let log = log.display().to_string();
