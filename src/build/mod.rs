@@ -9,12 +9,14 @@
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
+//! clean        what nothing needs any more, found, shown and removed
 //! tree         an ebuild tree into the store
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
 mod artifact;
 mod bootstrap;
+mod clean;
 mod configured;
 mod consult;
 mod definition;
@@ -38,6 +40,7 @@ mod work;
 
 pub use artifact::Artifact;
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
+pub use clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};

@@ -83,6 +83,7 @@ impl Store {
     pub fn ref_set(&self, name: &str, state: &StateId) -> Result<()> {
         check_kind(name, false)?;
         self.state(state)?;
+        self.note_use(state);
         self.set(name, state)
     }
 
@@ -152,7 +153,7 @@ impl Store {
         Err(Error::NoSuchRef { name: text.to_owned() })
     }
 
-    fn ref_path(&self, name: &str) -> PathBuf {
+    pub(super) fn ref_path(&self, name: &str) -> PathBuf {
         self.path("refs").join(format!("{name}{ENDING}"))
     }
 

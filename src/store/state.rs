@@ -124,7 +124,9 @@ impl Store {
 
     /// All layers, oldest first.
     pub fn layers(&self) -> Result<Vec<Layer>> {
-        self.ids::<LayerId>("layers", "")?.iter().map(|id| self.layer(id)).collect()
+        let layers = self.ids::<LayerId>("layers", "")?.into_iter().map(|id| self.layer(&id));
+        // One may be deleted between listing and reading.
+        layers.filter(|layer| !matches!(layer, Err(Error::NoSuchLayer(id)) if !self.layer_dir(id).exists())).collect()
     }
 
     /// The layer with this id.

@@ -40,6 +40,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "store du",
     "store seal",
     "store verify",
+    "clean",
     "completions",
     "man",
 ];

@@ -20,6 +20,7 @@ mod place;
 mod shared;
 mod tiny;
 
+mod clean;
 mod concurrency;
 mod config_check;
 mod examples;

@@ -131,3 +131,21 @@ fn a_killed_program_leaves_nothing_running() {
     assert!(!output.status.success());
     child::assert_no_strangers();
 }
+
+#[test]
+fn clean_asks_before_it_removes_anything() {
+    let Some(shared) = shared() else { return };
+    let log = shared.place.path("data/logs/old-terminal");
+    std::fs::create_dir_all(&log).unwrap();
+    child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(&log));
+    for (types, code, says, stays) in
+        [("n\r", 0, "nothing was removed", true), ("\x03", 130, "interrupted: nothing", true), ("y\r", 0, "freed  ", false)]
+    {
+        let Some(mut terminal) = Terminal::start(&shared, &["clean", "logs"]) else { return };
+        terminal.sees("remove 1 item, 4.0 KiB? [y/N] ");
+        terminal.types(types);
+        terminal.sees(says);
+        assert_eq!(terminal.end().0, Some(code), "{types:?}");
+        assert_eq!(log.exists(), stays, "{types:?}");
+    }
+}

@@ -19,6 +19,7 @@ pub mod index;
 pub mod key;
 pub mod name;
 pub mod publish;
+pub mod unused;
 
 use std::io;
 use std::path::{Path, PathBuf};

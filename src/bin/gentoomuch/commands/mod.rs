@@ -1,6 +1,7 @@
 //! The commands, one file each: its arguments with their help, and `run`.
 
 mod bootstrap;
+mod clean;
 mod completions;
 mod config;
 mod doctor;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Freshroot(freshroot::Args),
     Stage(stage::Args),
     Store(store::Args),
+    Clean(clean::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -60,6 +62,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
         Command::Store(args) => store::run(&args, context),
+        Command::Clean(args) => clean::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),
     }
