@@ -7,6 +7,7 @@
 //! data/logs/                       logs of emerge runs
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
+//! cache/repos/NAME.git             git objects of ebuild trees
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,11 @@ impl Places {
     /// Binary package pools.
     pub fn binpkgs(&self) -> PathBuf {
         self.cache.join("binpkgs")
+    }
+
+    /// Bare git repositories that ebuild trees are fetched into.
+    pub fn repos(&self) -> PathBuf {
+        self.cache.join("repos")
     }
 
     /// Trusted keys, below the configuration directory.

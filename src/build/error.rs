@@ -180,6 +180,9 @@ pub enum Error {
     /// No profile was named, and none is set.
     #[error("no profile given, and none is set")]
     NoDefaultProfile,
+    /// Ebuild trees.
+    #[error(transparent)]
+    Tree(#[from] super::tree::TreeError),
     /// No tree snapshot.
     #[error("no ebuild tree in the store")]
     NoTree,

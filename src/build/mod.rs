@@ -10,7 +10,7 @@
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
 //! clean        what nothing needs any more, found, shown and removed
-//! tree         an ebuild tree into the store
+//! tree         ebuild trees into the store, and which of them a session mounts
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
@@ -53,4 +53,4 @@ pub use profile::{
 pub use resolve::{PackageCount, ResolveOptions, Resolved};
 pub use session::UserBind;
 pub use stage4::{StageBuilt, StageOptions};
-pub use tree::{SyncOptions, Synced};
+pub use tree::{Programs, RemovedTree, SyncFrom, SyncOptions, Synced, TreeChange, TreeDifference, TreeError, TreeListRow};

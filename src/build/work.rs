@@ -65,6 +65,10 @@ impl Engine<'_> {
                 write_public(&path, contents, mode)?;
             }
         }
+        let trees = match portage {
+            Some(portage) => self.trees_for(portage)?,
+            None => self.trees_of_state(base)?,
+        };
         let distfiles = self.places.distfiles();
         fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
         let logs = log_dir.join("packages");
@@ -75,7 +79,7 @@ impl Engine<'_> {
                 upper,
                 work: overlay_work,
                 mountpoint,
-                trees: self.trees()?.into_iter().map(|tree| (tree.name, tree.path)).collect(),
+                trees: trees.into_iter().map(|tree| (tree.location, tree.path)).collect(),
                 distfiles,
                 packages: None,
                 hooks: hooks_dir,

@@ -5,6 +5,7 @@ pub mod binpkgs;
 pub mod effective_use;
 pub mod emerge;
 pub mod make_conf;
+pub mod manifest;
 pub mod matching;
 pub mod package_files;
 pub mod profile;

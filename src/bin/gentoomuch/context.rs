@@ -5,10 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gentoomuch::build::Programs;
 use gentoomuch::config::ConfigDir;
 use gentoomuch::download::{self, Proxies};
 use gentoomuch::git::Git;
 use gentoomuch::places::{Places, absolute};
+use gentoomuch::rsync::Rsync;
 use gentoomuch::stage3::VerifyOptions;
 use gentoomuch::stage3::keys::TrustedKeys;
 use gentoomuch::stage3::sign::Gpg;
@@ -138,6 +140,11 @@ impl Context {
     /// The user's own `git`, with the environment that its filters need.
     pub(crate) fn git() -> Git {
         Git { program: "git".into(), environment: env::vars_os().collect(), scratch: env::temp_dir() }
+    }
+
+    /// The programs that bring trees.
+    pub(crate) fn programs() -> Programs {
+        Programs { git: Self::git(), rsync: Rsync { program: "rsync".into(), environment: env::vars_os().collect() } }
     }
 
     /// How much to do at the same time: as asked for, else as configured, else one for each processor.
