@@ -205,14 +205,26 @@ impl Git {
         input: &[u8],
     ) -> Result<program::Ended> {
         let mut command = Command::new(&self.program);
-        command.args(["-c", "core.fsmonitor=false", "-c", "core.sparseCheckout=false", "-c", "advice.detachedHead=false", "-C"]);
-        command.arg(dir).args(arguments).env_clear();
+        command.args(arguments).current_dir(dir).env_clear();
         command.envs(self.environment.iter().filter(|(name, _)| !names_a_repository(name)).map(|(name, value)| (name, value)));
         command.envs([("LC_ALL", "C"), ("LANGUAGE", ""), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]);
-        command.envs(variables.iter().copied());
-        let attendance = Attendance { heard: Heard::Stderr, line: &mut |_| {}, cancelled: &|| false };
+        let asked = self.environment.iter().find(|(name, _)| name == "GIT_CONFIG_COUNT");
+        let before = asked.and_then(|(_, count)| count.to_str()?.parse().ok()).unwrap_or(0);
+        let quiet = ["core.fsmonitor", "core.sparseCheckout", "advice.detachedHead"].map(|name| (name.to_owned(), "false"));
+        command.envs(settings(before, &quiet)).envs(variables.iter().copied());
+        let attendance = Attendance { heard: Heard::Stderr, line: &mut |_| {}, cancelled: &|| false, reaches_out: false };
         Ok(program::run(command, input, attendance)?)
     }
+}
+
+/// The variables that tell git its settings, after `before` others: so its command line stays one that can be read.
+fn settings(before: usize, settings: &[(String, &str)]) -> Vec<(String, String)> {
+    let mut variables = vec![("GIT_CONFIG_COUNT".to_owned(), (before + settings.len()).to_string())];
+    for (number, (name, value)) in (before..).zip(settings) {
+        variables.push((format!("GIT_CONFIG_KEY_{number}"), name.clone()));
+        variables.push((format!("GIT_CONFIG_VALUE_{number}"), (*value).to_owned()));
+    }
+    variables
 }
 
 fn first_line(bytes: &[u8]) -> &[u8] {
@@ -332,7 +344,7 @@ mod tests {
         let full = Git { scratch: "/nonexistent".into(), ..git() };
         assert!(full.checkout(&config, "HEAD").unwrap_err().to_string().starts_with("cannot create `/nonexistent/gentoomuch-"));
         let error = git().checkout(&dir.path().join(".git"), "HEAD").unwrap_err();
-        assert!(error.to_string().ends_with(" rev-parse --show-toplevel` failed with exit status: 128"), "{error}");
+        assert_eq!(error.to_string(), "`git rev-parse --show-toplevel` failed with exit status: 128");
         let GitError::Program(program::Error::Failed { last_lines, .. }) = error else { panic!() };
         assert_eq!(last_lines, ["fatal: this operation must be run in a work tree"]);
     }

@@ -1,15 +1,23 @@
 //! Programs of the host that work for us: `git` and `rsync`.
 //!
 //! One function starts them, with their whole environment given, no terminal, and a process group of their own. It waits for them, hands
-//! out what they say line by line, and ends them when the user wants to stop. Should this process be killed, the kernel ends them
-//! ([`crate::sys::process::end_with_this_thread`]): they know nothing of our sockets, whose end tells our own processes.
+//! out what they say line by line, and ends them when the user wants to stop.
+//!
+//! ```text
+//! gentoomuch
+//!  |- git fetch           its own process group
+//!  |   `- git-remote-https
+//!  `- sh                  waits for a line on a pipe of ours; at its end, which is ours, kills that group
+//! ```
+//!
+//! The programs themselves know nothing of our pipes, and a server that says nothing would keep them alive for long.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,6 +50,8 @@ pub struct Attendance<'a> {
     pub line: &'a mut (dyn FnMut(&str) + Send),
     /// Asked several times a second.
     pub cancelled: &'a dyn Fn() -> bool,
+    /// Whether it talks to others, and so may take any time: then it ends with this process.
+    pub reaches_out: bool,
 }
 
 impl fmt::Debug for Attendance<'_> {
@@ -120,14 +130,20 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
     let argv = command_line(&command);
     tracing::debug!(argv, "starting");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    sys::process::end_with_this_thread(&mut command);
     let failed = |source: io::Error| Error::Run { argv: argv.clone(), source };
     let mut child = command.spawn().map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => Error::NotInstalled { program: command.get_program().into() },
+        // The directory to start it in may be what is missing.
+        io::ErrorKind::NotFound if command.get_current_dir().is_none_or(Path::is_dir) => {
+            Error::NotInstalled { program: command.get_program().into() }
+        }
         _ => failed(source),
     })?;
+    let watchdog = match attendance.reaches_out {
+        true => Some(Watchdog::over(&mut child).map_err(failed)?),
+        false => None,
+    };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let Attendance { heard, line, cancelled } = attendance;
+    let Attendance { heard, line, cancelled, reaches_out: _ } = attendance;
     let (mut to_out, mut to_err): (Option<&mut (dyn FnMut(&str) + Send)>, _) = match heard {
         Heard::Stdout => (Some(line), None),
         Heard::Stderr => (None, Some(line)),
@@ -143,12 +159,36 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
         });
         let out = scope.spawn(move || stdout.map(|stdout| read(stdout, &mut to_out)).unwrap_or_default());
         let err = scope.spawn(move || stderr.map(|stderr| read(stderr, &mut to_err)).unwrap_or_default());
-        // Waited for in the thread that has started it: with that one it would end.
         let outcome = attend(&mut child, cancelled);
         (out.join().unwrap_or_default(), err.join().unwrap_or_default(), outcome)
     });
+    drop(watchdog);
     let status = outcome.map_err(failed)?.ok_or(Error::Interrupted)?;
     Ok(Ended { argv, status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
+}
+
+/// Ends a program's group should this process be killed.
+struct Watchdog(Child);
+
+impl Watchdog {
+    fn over(child: &mut Child) -> io::Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read -r end || kill -s KILL -- \"-$1\"", "sh", &child.id().to_string()]).env_clear().process_group(0);
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        started.map(Self).inspect_err(|_| {
+            // Unwatched it shall not run.
+            drop(child.kill());
+            drop(child.wait());
+        })
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        let told = self.0.stdin.take().map(|mut stdin| stdin.write_all(b"\n"));
+        let ended = self.0.wait();
+        tracing::trace!(?told, ?ended, "nothing to watch any more");
+    }
 }
 
 /// Waits for the end of `child`; `None` when it was ended because the user wants to stop.
@@ -232,7 +272,7 @@ mod tests {
     fn lines_are_heard_while_it_runs_and_the_last_ones_kept() {
         let mut heard = Vec::new();
         let mut line = |line: &str| heard.push(line.to_owned());
-        let attendance = Attendance { heard: Heard::Stderr, line: &mut line, cancelled: &|| false };
+        let attendance = Attendance { heard: Heard::Stderr, line: &mut line, cancelled: &|| false, reaches_out: false };
         let ended = run(shell("cat; printf '10%%\\r20%%\\rdone\\n\\033[31mred\\n' >&2; exit 3"), b"in", attendance).unwrap();
         assert_eq!((ended.stdout.as_slice(), ended.status.code()), (&b"in"[..], Some(3)));
         assert_eq!(ended.last_lines()[0], "done");
@@ -244,7 +284,12 @@ mod tests {
     #[test]
     fn whoever_wants_to_stop_does_not_wait_for_what_it_has_started() {
         let since = Instant::now();
-        let attendance = Attendance { heard: Heard::Stdout, line: &mut |_| {}, cancelled: &|| since.elapsed().as_millis() > 300 };
+        let attendance = Attendance {
+            heard: Heard::Stdout,
+            line: &mut |_| {},
+            cancelled: &|| since.elapsed().as_millis() > 300,
+            reaches_out: true,
+        };
         let outcome = run(shell("sleep 50 & sleep 60"), b"", attendance);
         assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
         assert!(since.elapsed() < Duration::from_secs(10));
@@ -252,7 +297,7 @@ mod tests {
 
     #[test]
     fn one_that_is_not_there_is_named() {
-        let attendance = Attendance { heard: Heard::Stdout, line: &mut |_| {}, cancelled: &|| false };
+        let attendance = Attendance { heard: Heard::Stdout, line: &mut |_| {}, cancelled: &|| false, reaches_out: false };
         let error = run(Command::new("/nonexistent/rsync"), b"", attendance).unwrap_err();
         assert_eq!(error.to_string(), "cannot find `/nonexistent/rsync`");
     }

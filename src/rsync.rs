@@ -68,7 +68,7 @@ impl Rsync {
             }
         };
         observer.event(&Event::Begin { what: "receiving", total: None });
-        let ended = program::run(command, b"", Attendance { heard: Heard::Stdout, line: &mut line, cancelled });
+        let ended = program::run(command, b"", Attendance { heard: Heard::Stdout, line: &mut line, cancelled, reaches_out: true });
         observer.event(&Event::End);
         ended?.ok().map(drop)
     }

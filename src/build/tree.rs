@@ -37,12 +37,12 @@ use crate::progress::Event;
 use crate::rsync::Rsync;
 use crate::stage3::VerifyOptions;
 use crate::stage3::keys::TrustedKeys;
-use crate::store::{InMap as _, TempArea, TreeId};
+use crate::store::{InMap as _, TempArea, Tree, TreeId};
 
 use bring::{Brought, Vouched};
 pub(super) use choose::PinnedTree;
 pub use compare::{TreeChange, TreeDifference};
-use contents::{Contents, digest_tree, repo_name};
+use contents::{Contents, copy_tree, digest_tree, repo_name};
 pub use error::TreeError;
 pub use rows::{RemovedTree, TreeListRow};
 
@@ -196,7 +196,7 @@ impl Engine<'_> {
 
     fn sync_into(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Found> {
         let mut brought = self.bring(area, options, keys)?;
-        let tree = area.tree();
+        let tree = brought.here.as_ref().map_or_else(|| area.tree(), |tree| tree.path.clone());
         let from = brought.from.clone();
         let own = repo_name(&tree);
         let name = match (&options.name, own) {
@@ -210,8 +210,13 @@ impl Engine<'_> {
                 return Err(Error::NotATree { path: PathBuf::from(from), problem: "it has no `profiles/repo_name`" });
             }
         };
-        self.step(&format!("computing the digest of {name}"));
-        let contents = digest_tree(&tree)?;
+        let contents = match brought.here.as_ref().and_then(Contents::recorded) {
+            Some(contents) => contents,
+            None => {
+                self.step(&format!("computing the digest of {name}"));
+                digest_tree(&tree)?
+            }
+        };
         if let Some(Revision::Digest(wanted)) = &options.rev {
             if *wanted != contents.digest {
                 let found = format!("sha256:{}", contents.digest);
@@ -225,7 +230,17 @@ impl Engine<'_> {
             let what = format!("`{from}`");
             return Err(TreeError::Unsigned { what, why: brought.why, digest: Some(contents.digest) }.into());
         }
-        let known = self.store.trees()?.into_iter().find(|tree| tree.meta.origin["digest"] == contents.digest.as_str());
+        // One that nobody has signed does not stand for one that somebody has.
+        let fits = |tree: &Tree| {
+            let origin = &tree.meta.origin;
+            origin["digest"] == contents.digest.as_str() && (origin["signer"].is_string() || brought.signer.is_none())
+        };
+        let known = self.store.trees()?.into_iter().find(fits);
+        if known.is_none()
+            && let Some(here) = &brought.here
+        {
+            copy_tree(&here.path, &area.tree())?;
+        }
         Ok(Found { name, from, contents, brought, known: known.map(|tree| tree.id) })
     }
 
@@ -248,6 +263,8 @@ impl Engine<'_> {
                 "rev": rev.to_string(),
                 "digest": contents.digest,
                 "files": contents.files,
+                "ebuilds": contents.ebuilds,
+                "cached": contents.cached,
                 "bytes": contents.bytes,
                 "newest": contents.newest,
                 "signer": brought.signer,

@@ -157,7 +157,7 @@ fn pin(source: Option<(&str, &str)>, rev: &str) -> Result<TreePin, PinError> {
 enum PinError {
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("`{0}` may mean another tree tomorrow: a pin is a whole commit, a day (`20260811`) or `sha256:`")]
+    #[error("`{0}` may mean another tree tomorrow: a pin is a whole commit, a day (`20260811`) or `sha256:DIGEST`")]
     Moving(String),
 }
 

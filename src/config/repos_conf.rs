@@ -111,6 +111,8 @@ fn read_file(findings: &mut Findings<'_>, sections: &mut Sections, file: &Path, 
     // The option that an indented line goes on with, and how far that is indented.
     let mut option: Option<(String, usize)> = None;
     let mut here: Vec<(usize, String)> = Vec::new();
+    // What follows a section without a name is not complained about line by line.
+    let mut nameless = false;
     for (line, raw) in (1..).zip(text.lines()) {
         let located = |value: &str| Located { value: value.to_owned(), file: Arc::clone(&file), line };
         let place = Place::of(&file, line);
@@ -130,14 +132,16 @@ fn read_file(findings: &mut Findings<'_>, sections: &mut Sections, file: &Path, 
         if let Some(name) = value.strip_prefix('[') {
             let Some((name, _)) = name.split_once(']').filter(|(name, _)| !name.is_empty()) else {
                 findings.error(&place, "a section is `[NAME]`");
-                section = None;
+                (section, nameless) = (None, true);
                 continue;
             };
             section = Some(sections.open(located(name)));
             continue;
         }
         let Some(at) = section else {
-            findings.error(&place, "this stands before the first section");
+            if !nameless {
+                findings.error(&place, "this stands before the first section");
+            }
             continue;
         };
         let Some((name, rest)) = value.split_once(['=', ':']) else {

@@ -44,6 +44,26 @@ const VARIABLES: [&str; 17] = [
     "GIT_EXEC_PATH",
 ];
 
+/// What git is told before it does anything; nothing else tells it.
+const SETTINGS: [(&str, &str); 16] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.autocrlf", "false"),
+    ("core.symlinks", "true"),
+    ("core.askPass", ""),
+    ("credential.helper", ""),
+    ("protocol.allow", "never"),
+    ("fetch.fsckObjects", "true"),
+    ("transfer.fsckObjects", "true"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("submodule.recurse", "false"),
+    ("http.lowSpeedLimit", "100"),
+    ("http.lowSpeedTime", "60"),
+    ("init.defaultBranch", "main"),
+];
+
 /// The bare repository of one ebuild repository.
 pub struct Mirror<'a> {
     git: &'a Git,
@@ -201,34 +221,12 @@ impl<'a> Mirror<'a> {
         arguments: &[S],
         variables: &[(&OsStr, &OsStr)],
     ) -> Result<program::Ended> {
+        let mut settings: Vec<(String, &str)> = SETTINGS.map(|(name, value)| (name.to_owned(), value)).into();
+        if let Some((scheme, _)) = uri.and_then(|uri| uri.split_once("://")) {
+            settings.push((format!("protocol.{scheme}.allow"), "always"));
+        }
         let mut command = Command::new(&self.git.program);
-        let mut set = |setting: &str| {
-            command.args(["-c", setting]);
-        };
-        for setting in [
-            "core.hooksPath=/dev/null",
-            "core.fsmonitor=false",
-            "core.attributesFile=/dev/null",
-            "core.autocrlf=false",
-            "core.symlinks=true",
-            "core.askPass=",
-            "credential.helper=",
-            "protocol.allow=never",
-            "fetch.fsckObjects=true",
-            "transfer.fsckObjects=true",
-            "gc.auto=0",
-            "maintenance.auto=false",
-            "submodule.recurse=false",
-            "http.lowSpeedLimit=100",
-            "http.lowSpeedTime=60",
-            "init.defaultBranch=main",
-        ] {
-            set(setting);
-        }
-        if let Some(scheme) = uri.and_then(|uri| uri.split_once("://")).map(|(scheme, _)| scheme) {
-            set(&format!("protocol.{scheme}.allow=always"));
-        }
-        command.arg("--git-dir").arg(&self.dir).args(arguments).current_dir(&self.dir).env_clear();
+        command.args(arguments).current_dir(&self.dir).env_clear();
         let passed = |name: &OsString| name.to_str().is_some_and(|name| VARIABLES.contains(&name));
         command.envs(self.git.environment.iter().filter(|(name, _)| passed(name)).map(|(name, value)| (name, value)));
         command.envs([
@@ -240,10 +238,14 @@ impl<'a> Mirror<'a> {
             ("GIT_ATTR_NOSYSTEM", "1"),
             ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
         ]);
-        command.envs(variables.iter().copied());
+        command.env("GIT_DIR", &self.dir).envs(super::settings(0, &settings)).envs(variables.iter().copied());
         let mut received = Received { observer: self.observer, bytes: 0 };
         let mut line = |line: &str| received.line(line);
-        Ok(program::run(command, b"", Attendance { heard: Heard::Stderr, line: &mut line, cancelled: self.cancelled })?)
+        Ok(program::run(
+            command,
+            b"",
+            Attendance { heard: Heard::Stderr, line: &mut line, cancelled: self.cancelled, reaches_out: uri.is_some() },
+        )?)
     }
 }
 

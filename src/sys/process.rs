@@ -136,19 +136,6 @@ pub fn limit_bounding_set(kept: u64) -> Result<()> {
     Ok(())
 }
 
-/// Makes the program that `command` starts get SIGTERM when the calling thread ends, however it ends; so that thread has to wait for it.
-pub fn end_with_this_thread(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt as _;
-    let parent = nix::unistd::getpid();
-    let set = move || {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
-        // Whoever started it may be gone already.
-        if nix::unistd::getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
-    };
-    // SAFETY: between fork and exec it makes two system calls, which are async-signal-safe, and allocates nothing.
-    unsafe { command.pre_exec(set) };
-}
-
 /// Sends a signal to all processes of a group. One that has ended already is no error.
 pub fn signal_group(group: i32, signal: nix::sys::signal::Signal) {
     if let Err(errno) = nix::sys::signal::killpg(Pid::from_raw(group), signal) {

@@ -20,7 +20,7 @@ use crate::git::Mirror;
 use crate::progress::Event;
 use crate::stage3::keys::TrustedKeys;
 use crate::stage3::{self, Reason, SignatureError, Signer, Verified, VerifyError, VerifyOptions};
-use crate::store::TempArea;
+use crate::store::{TempArea, Tree};
 
 /// A published snapshot is some 50 MB.
 const TARBALL_LIMIT_BYTES: u64 = 4 << 30;
@@ -64,6 +64,8 @@ pub(super) struct Brought {
     pub(super) allow_unsigned: Option<String>,
     /// Why nobody vouches for it.
     pub(super) why: &'static str,
+    /// A snapshot that has just this, so that nothing was written into the area.
+    pub(super) here: Option<Tree>,
 }
 
 impl Engine<'_> {
@@ -90,7 +92,15 @@ impl Engine<'_> {
         if fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
             self.step(&format!("copying {from}"));
             copy_tree(path, &area.tree())?;
-            return Ok(Brought { from, rev: None, signer: None, vouched: Vouched::User, allow_unsigned: None, why: "" });
+            return Ok(Brought {
+                from,
+                rev: None,
+                signer: None,
+                vouched: Vouched::User,
+                allow_unsigned: None,
+                why: "",
+                here: None,
+            });
         }
         let (verified, rev) = self.unpack_snapshot(area, path, &options.verify, keys)?;
         Ok(Brought { from, rev, ..signed_or_not(verified.signer.as_ref()) })
@@ -115,12 +125,16 @@ impl Engine<'_> {
             named || matches!(options.rev, Some(Revision::Digest(_))),
             &options.verify,
         )?;
-        self.step(&format!("checking out {short}"));
-        let index = area.path().join("index");
-        mirror.checkout(&commit, &area.tree(), &index).map_err(TreeError::from)?;
-        fs::remove_file(&index).map_err(Error::io("remove", &index))?;
-        make_plain(&area.tree(), Some(commit.committed))?;
-        let mut brought = Brought { rev: Some(Revision::Commit(commit.id)), ..signed_or_not(signer.as_ref()) };
+        // A commit is always the same files, wherever it comes from.
+        let here = self.store.trees()?.into_iter().rev().find(|tree| tree.meta.origin["rev"] == commit.id.as_str());
+        if here.is_none() {
+            self.step(&format!("checking out {short}"));
+            let index = area.path().join("index");
+            mirror.checkout(&commit, &area.tree(), &index).map_err(TreeError::from)?;
+            fs::remove_file(&index).map_err(Error::io("remove", &index))?;
+            make_plain(&area.tree(), Some(commit.committed))?;
+        }
+        let mut brought = Brought { rev: Some(Revision::Commit(commit.id)), here, ..signed_or_not(signer.as_ref()) };
         brought.from = source.to_string();
         brought.why = "its commit has no signature of a trusted key";
         if named && brought.vouched == Vouched::Nobody {
@@ -242,15 +256,17 @@ impl Engine<'_> {
         verify: &VerifyOptions,
         keys: &TrustedKeys,
     ) -> Result<(Verified, Option<Revision>)> {
-        self.step(&format!("verifying {}", from.display()));
+        // What was downloaded lies where nobody will look for it.
+        let name = from.file_name().filter(|_| from.starts_with(area.path())).map_or(from, Path::new);
+        self.step(&format!("verifying {}", name.display()));
         let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", from.display()));
         let signature = ["gpgsig", "asc", "sig"].map(beside).into_iter().find(|path| path.exists());
         let mut verified = match signature {
             Some(signature) => stage3::verify_detached(from, &signature, keys, verify, self.observer)?,
             None => stage3::verify(from, keys, verify, self.observer)?,
         };
-        self.step(&format!("unpacking {}", from.display()));
-        let unpacked = |source| Error::Unpack { path: from.to_owned(), source };
+        self.step(&format!("unpacking {}", name.display()));
+        let unpacked = |source| Error::Unpack { path: name.to_owned(), source };
         let staging = area.path().join("unpacked");
         fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
         let into = File::open(&staging).map_err(Error::io("open", &staging))?;
@@ -306,6 +322,7 @@ fn signed_or_not(signer: Option<&Signer>) -> Brought {
         vouched: if signer.is_some() { Vouched::Signature } else { Vouched::Nobody },
         allow_unsigned: None,
         why: "no signature of a trusted key covers it",
+        here: None,
     }
 }
 

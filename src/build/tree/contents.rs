@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::build::error::{Error, Result};
 use crate::config::is_repository_name;
 use crate::portage::untrusted;
+use crate::store::Tree;
 
 /// What a tree holds.
 #[derive(Debug, Clone)]
@@ -24,6 +25,22 @@ pub(super) struct Contents {
     pub(super) newest: i64,
     /// Whether there is a cache of what its ebuilds say.
     pub(super) cached: bool,
+}
+
+impl Contents {
+    /// What is recorded of a snapshot.
+    pub(super) fn recorded(tree: &Tree) -> Option<Self> {
+        let origin = &tree.meta.origin;
+        let number = |field: &str| origin[field].as_u64();
+        Some(Self {
+            digest: origin["digest"].as_str()?.to_owned(),
+            files: number("files")?,
+            bytes: number("bytes")?,
+            ebuilds: number("ebuilds")?,
+            newest: origin["newest"].as_i64()?,
+            cached: origin["cached"].as_bool()?,
+        })
+    }
 }
 
 /// First word of `profiles/repo_name`, if it is a name. No link of the tree's is followed.
