@@ -223,6 +223,11 @@ impl Section<'_, '_> {
             }
             (None, None) => return None,
         };
+        if method.value == "tar" {
+            let hint = format!("a tarball is a line of `env/tree`: `{} tar URI sha256:DIGEST`", self.name.value);
+            self.findings.error_with_hint(&method.place(), "Portage knows no `sync-type` `tar`", hint);
+            return None;
+        }
         // Other methods of Portage's are no fault of the file's; only `sync` cannot use them.
         let source = method.value.parse::<Method>().and_then(|method| TreeSource::new(method, &uri.value));
         if let Err(error) = source.as_ref()
@@ -357,7 +362,8 @@ mod tests {
         let (_, said) = read_text(
             "stray = 1\n[a b]\n[one]\nlocation = var/x\n[two]\npriority = high\nsync-type = git\nsync-uri = ext::sh\npriority = 2\n\
              [three]\nlocation = %(nothing)s\nnot a line\n[four\nsync-type = git\n[five]\nsync-type = rsync\n[six]\nlocation = /etc/x\n\
-             [seven]\nlocation = /var/db/repos/two\nsync-type = svn\nsync-uri = svn://example.org\n",
+             [seven]\nlocation = /var/db/repos/two\nsync-type = svn\nsync-uri = svn://example.org\n\
+             [eight]\nsync-type = tar\nsync-uri = https://example.org/x.tar\n",
         );
         insta::assert_snapshot!(said.join("\n"));
     }

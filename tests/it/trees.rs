@@ -438,7 +438,8 @@ fn an_overlay_is_brought_mounted_at_its_place_and_stays_at_its_pin() {
     let out = check().ok().text();
     assert!(out.contains("0 errors, 0 warnings"), "{out}");
     write("stage3.defines/overlaid/packages", "=app-overlaid/thing-2\n");
-    check().fails(3).says("");
+    let out = check().fails(3).text();
+    assert!(out.contains("no version matches `=app-overlaid/thing-2`") && out.contains("there is `1`"), "{out}");
     fs::remove_file(config.join("env/tree")).unwrap();
     check().ok();
     write("env/tree", "tiny-overlay 0123456789012345678901234567890123456789\n");

@@ -322,9 +322,17 @@ impl From<GitError> for Failure {
     fn from(error: GitError) -> Self {
         use GitError as E;
         let (kind, hint) = match &error {
-            E::Program(_) => {
-                let E::Program(error) = error else { unreachable!("just matched") };
-                return error.into();
+            E::Program(program::Error::NotInstalled { .. }) => {
+                (Kind::Other, "install git, or compare two stages instead".to_owned())
+            }
+            E::Program(program::Error::Failed { last_lines, .. }) => {
+                let lines = last_lines.clone();
+                let failure = Self::new(Kind::Other, error).hint("correct what git complains about");
+                return lines.into_iter().fold(failure, Self::detail);
+            }
+            E::Program(program::Error::Interrupted) => return Self::new(Kind::Interrupted, error),
+            E::Program(program::Error::Run { .. }) => {
+                (Kind::Other, "`git --version` in a shell tells whether git works".to_owned())
             }
             E::NotARepository(_) => {
                 (Kind::Usage, "put the configuration directory under version control with `git init`".to_owned())
@@ -350,8 +358,8 @@ fn tree(error: build::TreeError) -> Failure {
     use build::TreeError as E;
     let again = |name: &str| format!("`gentoomuch sync {name}` brings it");
     match error {
+        E::Git(GitError::Program(error)) | E::Program(error) => error.into(),
         E::Git(error) => error.into(),
-        E::Program(error) => error.into(),
         E::Untrusted(error) => crate::commands::verify_failure(error),
         E::Pin(error) => proposal(error),
         E::Offline { .. } => Failure::new(Kind::Other, error).hint("repeat the command without `--offline`"),

@@ -35,10 +35,11 @@ impl Engine<'_> {
         Ok(plan)
     }
 
-    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 4] {
+    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 5] {
         [
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),
             (CleanKind::Distfiles, "all distfiles", self.places.distfiles()),
+            (CleanKind::Trees, "git objects of ebuild trees", self.places.repos()),
             (CleanKind::Artifacts, "all artifacts", self.places.stages()),
             (CleanKind::Logs, "all logs", self.places.logs()),
         ]

@@ -23,14 +23,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the snapshots: where each comes from, who vouches for it, what was built with it
+    /// List the snapshots: whence, who vouches for each, what was built with it
     #[command(after_help = "Example:\n  gentoomuch tree ls --json")]
     Ls {
         /// Print as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show what the second snapshot has that the first has not, in packages, profiles, masks and news
+    /// Show in packages, masks, profiles and news how two snapshots differ
     #[command(after_help = "A snapshot is named by NAME, NAME@{N}, NAME/REV or the beginning of its id or revision.
 
 Example:
