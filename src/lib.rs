@@ -24,6 +24,7 @@ pub mod host;
 pub mod places;
 pub mod portage;
 pub mod progress;
+pub mod release;
 pub mod sandbox;
 pub mod stage3;
 pub mod store;

@@ -7,6 +7,7 @@
 //! data/logs/                       logs of emerge runs
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
+//! cache/stage3/                    fetched stage3s with the files beside them
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,11 @@ impl Places {
     /// Binary package pools.
     pub fn binpkgs(&self) -> PathBuf {
         self.cache.join("binpkgs")
+    }
+
+    /// Fetched stage3s.
+    pub fn stage3(&self) -> PathBuf {
+        self.cache.join("stage3")
     }
 
     /// Trusted keys, below the configuration directory.
