@@ -25,6 +25,7 @@ pub mod places;
 pub mod portage;
 pub mod program;
 pub mod progress;
+pub mod release;
 pub mod rsync;
 pub mod sandbox;
 pub mod stage3;

@@ -8,6 +8,7 @@
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/repos/NAME.git             git objects of ebuild trees
+//! cache/stage3/                    fetched stage3s with the files beside them
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,11 @@ impl Places {
     /// Bare git repositories that ebuild trees are fetched into.
     pub fn repos(&self) -> PathBuf {
         self.cache.join("repos")
+    }
+
+    /// Fetched stage3s.
+    pub fn stage3(&self) -> PathBuf {
+        self.cache.join("stage3")
     }
 
     /// Trusted keys, below the configuration directory.

@@ -67,6 +67,8 @@ use fragment::{Copied, Fragment};
 use merge::Merge;
 use names::Shape;
 
+use crate::portage::make_conf::Piece;
+
 /// Name of the stage3 definition that `bootstrap` applies to make the builder.
 pub const BUILDER: &str = "gentoomuch/builder";
 
@@ -199,6 +201,25 @@ impl ConfigDir {
         let merge = self.merge(&mut findings, definition);
         let (merge, notes) = findings.finish(merge)?;
         Ok(PortageDir::render(merge, notes))
+    }
+
+    /// What `portage.global/make.conf`, which every stage gets, sets a variable to; references to other variables are left out.
+    pub fn global_variable(&self, name: &str) -> Result<Option<Located<String>>> {
+        let dir = Path::new("portage.global");
+        if !self.root.join(dir).is_dir() {
+            return Ok(None);
+        }
+        let mut findings = Findings::new(&self.root);
+        let fragment = Fragment::read(&mut findings, dir);
+        let (fragment, _) = findings.finish(fragment)?;
+        let variable = fragment.variables.into_iter().find(|variable| variable.name == name);
+        Ok(variable.map(|variable| {
+            let text = variable.value.iter().map(|part| match part.piece() {
+                Piece::Text { text, .. } => text,
+                Piece::Reference { .. } => String::new(),
+            });
+            Located { value: text.collect(), file: variable.place.file.clone(), line: variable.place.line }
+        }))
     }
 
     fn known_stage3(&self, name: &str) -> Result<String> {

@@ -25,6 +25,12 @@ pub enum Error {
         /// Where it would have come from.
         url: Url,
     },
+    /// Downloads are switched off, and nothing of the kind was downloaded earlier.
+    #[error("no `{name}` is here, and downloads are switched off")]
+    NothingHere {
+        /// What was looked for.
+        name: String,
+    },
     /// Nobody who was asked has it.
     #[error("cannot download `{name}`")]
     Failed {
@@ -206,8 +212,9 @@ impl Error {
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Offline { .. } => Some("repeat the command without `--offline`".to_owned()),
+            Self::Offline { .. } | Self::NothingHere { .. } => Some("repeat the command without `--offline`".to_owned()),
             Self::Busy { .. } => Some("wait for it, or leave out `--no-wait`".to_owned()),
+            Self::Interrupted => Some("repeat the command to go on where it stopped".to_owned()),
             Self::Failed { tried, .. } => tried.last().and_then(|tried| tried.cause.hint()),
             _ => None,
         }

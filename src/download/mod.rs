@@ -105,9 +105,10 @@ pub struct Downloaded {
 }
 
 /// Asks servers for files.
+#[derive(Clone)]
 pub struct Downloader {
     settings: Settings,
-    wires: Wires,
+    wires: Arc<Wires>,
     cancelled: Cancelled,
 }
 
@@ -124,8 +125,15 @@ impl Downloader {
     /// `cancelled` is asked several times a second; once it says yes, what is going on ends with [`Error::Interrupted`]. Nothing is
     /// opened before it is needed.
     pub fn new(settings: Settings, cancelled: Cancelled) -> Self {
-        let wires = Wires::new(&settings, &cancelled);
+        let wires = Arc::new(Wires::new(&settings, &cancelled));
         Self { settings, wires, cancelled }
+    }
+
+    /// The same, with at most two attempts at an address: for callers that have others to ask.
+    #[must_use]
+    pub fn hasty(&self) -> Self {
+        let settings = Settings { attempts: self.settings.attempts.min(retry::HASTY_ATTEMPTS), ..self.settings.clone() };
+        Self { settings, wires: Arc::clone(&self.wires), cancelled: Cancelled::clone(&self.cancelled) }
     }
 
     /// How it downloads.
@@ -142,9 +150,13 @@ impl Downloader {
             return Ok(Downloaded { url: request.urls[0].clone(), bytes, resumed: 0 });
         }
         let resumed = partial.len();
-        let url = self.over_mirrors(&name, request.urls, observer, |url, progress| {
+        let outcome = self.over_mirrors(&name, request.urls, observer, |url, progress| {
             exchange::into_file(&self.wires, url, request, &mut partial, observer, progress)
-        })?;
+        });
+        if outcome.is_err() && partial.len() == 0 {
+            partial.discard();
+        }
+        let url = outcome?;
         let bytes = partial.finish(request.target)?;
         Ok(Downloaded { url, bytes, resumed })
     }

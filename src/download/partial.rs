@@ -164,7 +164,7 @@ impl Partial {
     }
 
     /// Removes it.
-    fn discard(&self) {
+    pub(super) fn discard(&self) {
         // Whoever comes next overwrites what cannot be removed.
         drop(fs::remove_file(&self.path));
         self.forget_origin();

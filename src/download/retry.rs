@@ -7,6 +7,8 @@ use super::url::Url;
 use super::{Cancelled, Downloader};
 use crate::progress::{Event, Observer};
 
+/// With others to ask there is no need for much patience.
+pub(super) const HASTY_ATTEMPTS: u32 = 2;
 /// Pauses grow up to here.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often a transfer may break off, however much it brings each time.
@@ -29,12 +31,14 @@ impl Downloader {
     ) -> Result<Url, Error> {
         let mut tried = Vec::new();
         for (index, url) in urls.iter().enumerate() {
-            match self.with_patience(url, observer, &mut attempt) {
+            let others = index + 1 < urls.len();
+            let attempts = if others { self.settings.attempts.min(HASTY_ATTEMPTS) } else { self.settings.attempts };
+            match self.with_patience(url, attempts, observer, &mut attempt) {
                 Ok(()) => return Ok(url.clone()),
                 Err(Cause::Interrupted) => return Err(Error::Interrupted),
                 Err(Cause::Disk { path, source }) => return Err(Error::Io { action: "write", path, source }),
                 Err(cause) => {
-                    if index + 1 < urls.len() {
+                    if others {
                         observer.event(&Event::Note(&format!("`{url}`: {cause}; asking the next mirror")));
                     }
                     tried.push(Tried { url: url.clone(), cause });
@@ -48,6 +52,7 @@ impl Downloader {
     fn with_patience(
         &self,
         url: &Url,
+        attempts: u32,
         observer: &dyn Observer,
         attempt: &mut impl FnMut(&Url, &mut Progress) -> Result<(), Cause>,
     ) -> Result<(), Cause> {
@@ -60,7 +65,7 @@ impl Downloader {
             };
             tracing::debug!(%url, %cause, got = progress.0, "attempt failed");
             failed = if progress.0 > 0 { 1 } else { failed + 1 };
-            if !cause.is_transient() || failed >= self.settings.attempts {
+            if !cause.is_transient() || failed >= attempts {
                 return Err(cause);
             }
             let pause = self.pause(failed, &cause);

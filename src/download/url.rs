@@ -10,7 +10,7 @@ use ureq::http::Uri;
 /// An absolute `http` or `https` address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Url(Uri);
+pub struct Url(Box<Uri>);
 
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,11 @@ impl Url {
         self.0.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 
+    /// Whether the port is said.
+    pub fn has_port(&self) -> bool {
+        self.0.port_u16().is_some()
+    }
+
     /// Whether it is `https`.
     pub fn is_https(&self) -> bool {
         self.0.scheme_str() == Some("https")
@@ -102,7 +107,7 @@ impl FromStr for Url {
             return Err(NotAUrl::Credentials { host: authority.host().to_owned() });
         }
         match uri.scheme_str() {
-            Some("http" | "https") => Ok(Self(uri)),
+            Some("http" | "https") => Ok(Self(Box::new(uri))),
             Some(_) => Err(NotAUrl::Scheme { url: uri.to_string() }),
             None => Err(form()),
         }

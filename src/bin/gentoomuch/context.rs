@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use gentoomuch::build::Programs;
 use gentoomuch::config::ConfigDir;
-use gentoomuch::download::{self, Proxies};
+use gentoomuch::download::{self, Downloader, Proxies, Url};
 use gentoomuch::git::Git;
 use gentoomuch::places::{Places, absolute};
+use gentoomuch::progress::{Event, Observer as _};
+use gentoomuch::release;
 use gentoomuch::rsync::Rsync;
+use gentoomuch::sandbox::Interrupt;
 use gentoomuch::stage3::VerifyOptions;
 use gentoomuch::stage3::keys::TrustedKeys;
 use gentoomuch::stage3::sign::Gpg;
@@ -130,6 +133,36 @@ impl Context {
             None => AUTHORITIES.iter().map(PathBuf::from).filter(|path| path.is_file()).take(1).collect(),
         };
         download::Settings { offline: self.global.offline, proxies, authorities, ..download::Settings::default() }
+    }
+
+    /// Asks servers; ends when the user wants to stop, if an [`Interrupt`] counts.
+    pub(crate) fn downloader(&self) -> Downloader {
+        Downloader::new(self.download_settings(), Arc::new(Interrupt::asked))
+    }
+
+    /// The mirrors to ask: those given, else the configuration's, else Gentoo's.
+    pub(crate) fn mirrors(&self, given: &[Url]) -> Result<Vec<Url>, Failure> {
+        if !given.is_empty() {
+            return Ok(given.to_vec());
+        }
+        let official = || release::OFFICIAL.parse().map(|url| vec![url]).map_err(|error| download::Error::Url(error).into());
+        // Fetching needs no configuration directory, but one that is there has to be right.
+        let configured = match ConfigDir::open(&self.places.config) {
+            Ok(config) => config.global_variable("GENTOO_MIRRORS")?,
+            Err(gentoomuch::config::Error::Missing(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(configured) = configured else { return official() };
+        let (mirrors, others) = release::mirrors_of(&configured.value);
+        if mirrors.is_empty() && !others.is_empty() {
+            let text = format!(
+                "{}: none of GENTOO_MIRRORS is an `http` or `https` address: asking {}",
+                configured.place(),
+                release::OFFICIAL
+            );
+            self.progress.event(&Event::Warning(&text));
+        }
+        if mirrors.is_empty() { official() } else { Ok(mirrors) }
     }
 
     /// The user's own `gpg`, with the environment that agents, smartcards and pinentry need.

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use self::stage3::{load_keys, now_secs, verify_failure};
+pub(crate) use self::stage3::{keys_failure, load_keys, now_secs, verify_failure};
 use crate::context::Context;
 use crate::report::Failure;
 
