@@ -138,10 +138,7 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
         }
         _ => failed(source),
     })?;
-    let watchdog = match attendance.reaches_out {
-        true => Some(Watchdog::over(&mut child).map_err(failed)?),
-        false => None,
-    };
+    let watchdog = if attendance.reaches_out { Some(Watchdog::over(&mut child).map_err(failed)?) } else { None };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let Attendance { heard, line, cancelled, reaches_out: _ } = attendance;
     let (mut to_out, mut to_err): (Option<&mut (dyn FnMut(&str) + Send)>, _) = match heard {

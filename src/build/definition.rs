@@ -98,7 +98,8 @@ impl Engine<'_> {
         let filled = self.fill(&mut session, &upstream, &recipe, &subject);
         let pool = self.settle(filled, session, |session, pool: Filled| {
             let newest_input = recipe.newest_input(&upstream);
-            let origin = recipe.origin(profile, &inputs, &pool.inputs, &upstream);
+            let mut origin = recipe.origin(profile, &inputs, &pool.inputs, &upstream);
+            super::binhost::note_packages(&mut origin, &session);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
         })?;
         self.store.ref_set(&name, &pool.id)?;

@@ -51,6 +51,9 @@ pub enum Error {
     /// Binary packages.
     #[error(transparent)]
     Binpkgs(#[from] crate::portage::binpkgs::Error),
+    /// A binary package host, ours or another's.
+    #[error(transparent)]
+    Binhost(#[from] super::binhost::BinhostError),
     /// A request to emerge that cannot be made.
     #[error(transparent)]
     Request(#[from] crate::portage::emerge::request::Error),

@@ -159,6 +159,11 @@ impl Engine<'_> {
         options: &FreshrootOptions,
     ) -> Result<(Exit, usize)> {
         let work = self.freshroot_work(session, profile, base, options)?;
+        if options.network == Network::Host && work.root.binhost.is_some() {
+            self.make_keyring(&work)?;
+            let log = work.log_dir.join("commands.log");
+            fs::remove_file(&log).map_err(Error::io("remove", &log))?;
+        }
         let run = self.freshroot_run(&work, options);
         let session_options = SessionOptions {
             hold: vec![work.session.borrow().lock_fd()?],

@@ -9,12 +9,14 @@
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
+//! binhost      a pool as a signed binary package host, and sessions that install from others
 //! clean        what nothing needs any more, found, shown and removed
 //! tree         ebuild trees into the store, and which of them a session mounts
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
 mod artifact;
+pub mod binhost;
 mod bootstrap;
 mod clean;
 mod configured;
@@ -38,9 +40,10 @@ mod tidy;
 mod tree;
 mod work;
 
+pub use self::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
 pub use artifact::Artifact;
+pub use binhost::{BinhostError, BinhostOptions, Exported};
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
-pub use clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};

@@ -213,10 +213,9 @@ impl Revision {
     pub fn parse(text: &str) -> Result<Self, SourceError> {
         let hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if let Some(digest) = text.strip_prefix("sha256:") {
-            return match digest.len() == 64 && hexadecimal(digest) {
-                true => Ok(Self::Digest(digest.to_ascii_lowercase())),
-                false => Err(SourceError::NoRevision(text.escape_debug().to_string())),
-            };
+            let whole = digest.len() == 64 && hexadecimal(digest);
+            let none = || SourceError::NoRevision(text.escape_debug().to_string());
+            return whole.then(|| Self::Digest(digest.to_ascii_lowercase())).ok_or_else(none);
         }
         if matches!(text.len(), 40 | 64) && hexadecimal(text) {
             return Ok(Self::Commit(text.to_ascii_lowercase()));

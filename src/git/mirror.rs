@@ -278,8 +278,8 @@ impl Received<'_> {
 
 /// The time in a commit's `committer` line.
 fn committed(raw: &[u8]) -> i64 {
-    let headers = raw.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
-    let committer = headers.filter_map(|line| line.strip_prefix(b"committer ")).next().unwrap_or_default();
+    let mut headers = raw.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let committer = headers.find_map(|line| line.strip_prefix(b"committer ")).unwrap_or_default();
     let text = String::from_utf8_lossy(committer);
     let time = text.rsplit_once('>').and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
     time.unwrap_or(0)

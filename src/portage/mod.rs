@@ -2,6 +2,7 @@
 
 pub mod atom;
 pub mod binpkgs;
+pub mod binrepos;
 pub mod effective_use;
 pub mod emerge;
 pub mod make_conf;

@@ -68,6 +68,12 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     assert_eq!(items(&json(place, &["clean", "--keep", "1", "--older-than", "1d", "--dry-run"])), [""; 0], "they are new");
     assert_eq!(items(&json(place, &["clean", "--keep", "1", "--dry-run", "trees", "layers"])), [""; 0]);
 
+    // To fit, earlier states go before the present one, which stays.
+    let fit = json(place, &["clean", "-n", "--max-size", "1K"]);
+    let earlier = items(&fit).into_iter().filter(|item| item.contains(": earlier state `profile/demo/upstream@{")).count();
+    assert_eq!((earlier, fit["forgotten"][0]["positions"].clone()), (2, serde_json::json!([1, 2])), "{fit}");
+    assert!(fit["total_bytes"].as_u64().unwrap() > fit["bytes"].as_u64().unwrap());
+
     let before = du(&place.store());
     let done = json(place, &["clean", "--keep", "2", "--yes"]);
     assert_eq!((items(&done).len(), &done["removed"]), (1, &Value::Bool(true)), "{done}");
@@ -133,6 +139,11 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     );
     assert!(all.contains(&"distfiles hello-1.tar.xz: no Manifest of a tree that stays names it".to_owned()), "{all:?}");
     assert!(all.contains(&"artifacts stage4-amd64-web-1.tar.xz: 2 newer ones are there".to_owned()), "{all:?}");
+    let old = place.list()["trees"][0]["origin"]["digest"].as_str().unwrap().to_owned();
+    place.write("config/env/tree", format!("gentoo sha256:{old}\n"));
+    let pinned = items(&json(place, &["clean", "-n", "--keep", "1"]));
+    assert!(pinned.iter().all(|item| !item.starts_with("trees ") && !item.contains("hello-1.tar.xz")), "{pinned:?}");
+    fs::remove_file(place.config.join("env/tree")).unwrap();
     let done = place.run(&["clean", "--yes", "--keep", "1"]).ok();
     assert!(done.text().contains("in 6 items"), "{done}");
     let left = |dir: &str| {
@@ -177,44 +188,76 @@ fn everything_goes_without_root() {
 }
 
 #[test]
-fn packages_go_by_ecleans_rules_and_a_running_build_is_waited_for() {
+fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    for name in ["old-pool/pool.json", "old-pool/a/b/b-1-1.gpkg.tar", "throwaway/old-pool/pool.json", "mine/a/b/b-1-1.gpkg.tar"] {
+        place.write(&format!("cache/binpkgs/{name}"), "x");
+    }
+    let done = json(place, &["clean", "--yes", "binpkgs"]);
+    let why = "no build state is of this pool";
+    let expected = [format!("binpkgs old-pool, 1 package: {why}"), format!("binpkgs throwaway/old-pool, 0 packages: {why}")];
+    assert_eq!(items(&done), expected);
+    let left: Vec<_> = fs::read_dir(place.path("cache/binpkgs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(!place.path("cache/binpkgs/throwaway/old-pool").exists() && place.path("cache/binpkgs/mine/a/b").exists());
+}
+
+/// Looked at only: other tests work in this place.
+#[test]
+fn packages_go_by_ecleans_rules_and_nothing_goes_while_somebody_builds() {
     let Some(shared) = shared() else { return };
     let place = &shared.place;
-    // A pool of flags that nobody builds with any more, and in a pool that is used: a younger build of what is installed, one of what is in no
-    // tree any more, and one that is installed.
+    let state = json(place, &["store", "show", "profile/demo/gentoomuch/builder"]);
     let pools = place.path("cache/binpkgs");
-    let mut names: Vec<_> =
-        fs::read_dir(&pools).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.join("Packages").exists()).collect();
-    names.sort();
-    let pool = names.iter().find(|pool| pool.join("dev-libs/greet").exists()).expect("a pool with packages").clone();
-    let before = fs::read_to_string(pool.join("Packages")).unwrap();
-    place.write("cache/binpkgs/old-pool/pool.json", "{}\n");
-    place.write("cache/binpkgs/old-pool/a/b/b-1-1.gpkg.tar", "x".repeat(10_000));
+    let mut found = fs::read_dir(&pools).unwrap().map(|entry| entry.unwrap().path());
+    let pool = found.find(|pool| pool.join("dev-libs/greet/greet-1.0-1.gpkg.tar").exists()).expect("a pool with packages");
+    assert!(state["origin"]["pool"].is_object(), "{state}");
     fs::create_dir_all(pool.join("app-misc/gone")).unwrap();
     fs::write(pool.join("app-misc/gone/gone-1.0-1.gpkg.tar"), "x").unwrap();
-    let plan = json(place, &["clean", "-n", "binpkgs"]);
-    let all = items(&plan);
-    assert!(all.iter().any(|item| item.starts_with("binpkgs old-pool, 1 package: no build state is of this pool")), "{all:?}");
-    assert!(
-        all.iter().any(|item| item.starts_with("binpkgs app-misc/gone/gone-1.0-1.gpkg.tar in") && item.contains("not in the tree")),
-        "{all:?}"
-    );
-    assert!(!all.iter().any(|item| item.contains("greet-1")), "installed in the builder: {all:?}");
+    let all = items(&json(place, &["clean", "-n", "binpkgs"]));
+    fs::remove_dir_all(pool.join("app-misc/gone")).unwrap();
+    let gone = all.iter().find(|item| item.starts_with("binpkgs app-misc/gone/gone-1.0-1.gpkg.tar in"));
+    assert!(gone.is_some_and(|item| item.ends_with("not in the tree any more, and installed in no state")), "{all:?}");
+    assert!(!all.iter().any(|item| item.contains("hello-2.10-1")), "installed in the builder: {all:?}");
 
     let mut command = place.command(&["freshroot", "--network", "none", "--", "sh", "-c", "echo up; cat"]);
     let mut running = child::spawn(command.stdin(std::process::Stdio::piped()));
     std::io::Read::read_exact(running.child().stdout.as_mut().unwrap(), &mut [0; 3]).unwrap();
-    place
-        .run(&["--no-wait", "clean", "--yes", "binpkgs"])
-        .fails(1)
-        .says("`store` is in use by process")
-        .says("freshroot --network none");
+    place.write("data/logs/old-busy/emerge.log", "x");
+    child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(place.path("data/logs/old-busy")));
+    let busy = place.run(&["--no-wait", "clean", "--yes", "logs"]).fails(1);
+    busy.says("`store` is in use by process").says("freshroot --network none");
+    assert!(place.path("data/logs/old-busy").exists());
+    fs::remove_dir_all(place.path("data/logs/old-busy")).unwrap();
     drop(running.child().stdin.take());
     finish(command_line(&command), running).ok();
+}
 
-    place.run(&["clean", "--yes", "binpkgs"]).ok();
-    assert!(!pools.join("old-pool").exists() && !pool.join("app-misc/gone").exists());
-    assert_eq!(fs::read_to_string(pool.join("Packages")).unwrap(), before, "what is used is as it was");
-    let again = place.run(&["stage", "build", "hello", "--format", "tar.zst"]).ok();
-    assert!(!again.stderr.contains("emerging"), "{again}");
+#[test]
+fn a_suspended_session_goes_only_when_asked_for() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let now = jiff::Timestamp::now();
+    let record = serde_json::json!({
+        "id": "0123456789abcdef0123", "purpose": "stage", "base": null, "key": "k", "subject": "stage4/web of here",
+        "created": now.to_string(), "boot_id": boot.trim(), "pid1": null,
+        "status": { "is": "suspended", "note": "emerge failed", "at": now.to_string() },
+    });
+    let session = "data/store/sessions/0123456789abcdef0123";
+    place.write(&format!("{session}/session.json"), record.to_string());
+    place.write(&format!("{session}/lock"), "");
+    place.write(&format!("{session}/layer/fs/file"), "x");
+    place.write("cache/binpkgs/pool/pool.json", "{}");
+    let words = place.run(&["clean"]).ok().text();
+    assert!(words.contains("note     1 suspended session that can go on stays; `--sessions` takes it too"), "{words}");
+    assert!(words.contains("packages without a build state stay as long as a session is suspended"), "{words}");
+    assert_eq!(items(&json(place, &["clean", "-n", "sessions", "--older-than", "1d"])), [""; 0]);
+    let done = json(place, &["clean", "--yes", "--sessions"]);
+    let pool = "binpkgs pool, 0 packages: no build state is of this pool";
+    let session = "sessions 0123456789abcdef0123 stage4/web of here: suspended: emerge failed";
+    assert_eq!(items(&done), [session, pool]);
+    assert!(!place.store().join("sessions/0123456789abcdef0123").exists() && !place.path("cache/binpkgs/pool").exists());
 }

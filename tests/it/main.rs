@@ -22,6 +22,7 @@ mod serve;
 mod shared;
 mod tiny;
 
+mod binhost;
 mod clean;
 mod concurrency;
 mod config_check;

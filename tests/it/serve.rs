@@ -77,7 +77,7 @@ fn answer(stream: TcpStream, dir: &Path) -> std::io::Result<()> {
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let mut stream = stream;
     if path.starts_with("/git/slow/") {
-        std::thread::sleep(Duration::from_secs(60));
+        std::thread::sleep(Duration::from_mins(1));
     }
     if !path.starts_with("/git/") {
         return match std::fs::read(dir.join(path.trim_start_matches('/'))) {

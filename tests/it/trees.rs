@@ -238,8 +238,8 @@ fn an_interrupted_or_killed_sync_leaves_nothing_and_the_next_one_works() {
     }
     // What a git that was killed would have left.
     world.sync(&["--from", &world.from()]).ok();
-    let mirror = fs::read_dir(world.place.path("cache/repos")).unwrap().flatten().map(|entry| entry.path());
-    let mirror = mirror.filter(|path| path.join("shallow").is_file()).next().unwrap();
+    let mut mirrors = fs::read_dir(world.place.path("cache/repos")).unwrap().flatten().map(|entry| entry.path());
+    let mirror = mirrors.find(|path| path.join("shallow").is_file()).unwrap();
     fs::write(mirror.join("shallow.lock"), "").unwrap();
     fs::write(mirror.join("objects/pack/tmp_pack_x"), "x").unwrap();
     world.write("more", "x");

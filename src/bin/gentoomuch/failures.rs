@@ -310,6 +310,7 @@ impl From<build::Error> for Failure {
                 let failure = reasons.into_iter().fold(Self::new(Kind::Config, error), Self::detail);
                 failure.hint("build it on a machine that has them, or choose another `cpu` for the definition")
             }
+            E::Binhost(error) => binhost(error),
             E::Sign(ref sign) => {
                 let (hint, lines) = (sign.hint(), sign.last_lines().to_vec());
                 let failure = lines.into_iter().fold(Self::new(Kind::Usage, error), Self::detail);
@@ -330,6 +331,43 @@ impl From<build::Error> for Failure {
             other => Self::new(Kind::Other, other),
         }
     }
+}
+
+/// A binary package host, ours or another's.
+fn binhost(error: build::BinhostError) -> Failure {
+    use build::BinhostError as E;
+    use gentoomuch::portage::binpkgs::gpkg;
+    use gentoomuch::portage::emerge::Distrust;
+    let (kind, hint) = match &error {
+        E::NoPool { profile } => {
+            (Kind::Usage, Some(format!("build its builder with `gentoomuch bootstrap {profile} STAGE3`, which fills a pool")))
+        }
+        E::NotOurs(_) => (Kind::Usage, Some("name a new directory, or one that was exported before".to_owned())),
+        E::NotExported(_) => (Kind::Usage, Some("make it with `gentoomuch binhost export DIR`".to_owned())),
+        E::Listen { source, .. } => match source.kind() {
+            std::io::ErrorKind::AddrInUse => (Kind::Usage, Some("choose another one with `--port`; 0 takes any".to_owned())),
+            std::io::ErrorKind::PermissionDenied => (Kind::Usage, Some("ports below 1024 are the administrator's".to_owned())),
+            _ => (Kind::Usage, None),
+        },
+        E::Untrusted { log, why, .. } => {
+            let log = format!("the whole output is in {}", log.display());
+            let hint = match why {
+                Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --trust FILE`",
+                Distrust::Expired => "import a newer copy of the key with `gentoomuch keys import FILE`",
+                _ => "nothing of it was installed; ask whoever runs the binhost, or take it out of `binrepos.conf`",
+            };
+            return Failure::new(Kind::Verification, error).hint(hint).hint(log);
+        }
+        E::NoKeys => (Kind::Config, Some("import the host's key with `gentoomuch keys import --trust FILE`".to_owned())),
+        E::Keys(_) => (Kind::Config, None),
+        E::Keyring(_) => (Kind::Other, Some("the stage3 needs `app-crypt/gnupg` to verify what a binhost has".to_owned())),
+        E::Sign(sign) | E::Package(gpkg::Error::Sign { source: sign, .. }) => {
+            let (lines, hint) = (sign.last_lines().to_vec(), "put the fingerprint of a key that can sign into `env/sign_key`");
+            return lines.into_iter().fold(Failure::new(Kind::Usage, error), Failure::detail).hint(hint);
+        }
+        _ => (Kind::Other, None),
+    };
+    Failure::new(kind, error).hints(hint)
 }
 
 impl From<ExplainError> for Failure {

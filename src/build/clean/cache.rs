@@ -79,7 +79,7 @@ impl Engine<'_> {
         }
         let installed = self.installed(survey, found)?;
         for (pool, build, file, why) in suspects {
-            if installed.has(&build) {
+            if installed.last_use(&build).is_some() {
                 continue;
             }
             let thing = Thing::Build { pool: pool.path.clone(), path: build.package.path.clone(), file };
@@ -90,8 +90,8 @@ impl Engine<'_> {
         Ok(items)
     }
 
-    /// Which builds are installed in a state that stays.
-    fn installed(&self, survey: &Survey, found: &Found) -> Result<Installed> {
+    /// Which builds are installed in a state that stays, and when such a state was last used.
+    pub(super) fn installed(&self, survey: &Survey, found: &Found) -> Result<Installed> {
         let mut all = Installed::default();
         for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
             self.not_interrupted()?;
@@ -99,11 +99,7 @@ impl Engine<'_> {
             let packages: Vec<Package> = serde_json::from_value(inventory)
                 .map_err(|source| crate::store::Error::Answer { task: super::super::tasks::INVENTORY, source })?;
             for package in packages {
-                all.md5.extend(package.binpkg_md5);
-                all.builds.insert((package.cpv.clone(), package.build_id));
-                if package.build_id.is_none() {
-                    all.any.insert(package.cpv);
-                }
+                all.note(package, survey.last_used(&state.id));
             }
         }
         Ok(all)
@@ -154,19 +150,28 @@ pub(super) fn list_distfiles(dir: &Path) -> Result<Vec<(String, std::path::PathB
     Ok(found)
 }
 
+/// Builds that are installed somewhere, each with the time at which that was last used, seconds since 1970.
 #[derive(Debug, Default)]
-struct Installed {
-    md5: BTreeSet<String>,
-    builds: BTreeSet<(String, Option<u64>)>,
-    /// Versions of which it is not known which build is installed.
-    any: BTreeSet<String>,
+pub(super) struct Installed {
+    by_md5: BTreeMap<String, i64>,
+    /// Without a number it is not known which build of that version it is.
+    by_number: BTreeMap<(String, Option<u64>), i64>,
 }
 
 impl Installed {
-    fn has(&self, build: &Build) -> bool {
-        build.md5.as_ref().is_some_and(|md5| self.md5.contains(md5))
-            || self.builds.contains(&(build.package.cpv.clone(), build.package.build_id))
-            || self.any.contains(&build.package.cpv)
+    fn note(&mut self, package: Package, used: i64) {
+        let later = |entry: &mut i64| *entry = (*entry).max(used);
+        if let Some(md5) = package.binpkg_md5 {
+            later(self.by_md5.entry(md5).or_default());
+        }
+        later(self.by_number.entry((package.cpv, package.build_id)).or_default());
+    }
+
+    /// When a state that has the build was last used; `None` if none has it.
+    pub(super) fn last_use(&self, build: &Build) -> Option<i64> {
+        let numbered = |number| self.by_number.get(&(build.package.cpv.clone(), number));
+        let md5 = build.md5.as_ref().and_then(|md5| self.by_md5.get(md5));
+        md5.into_iter().chain(numbered(build.package.build_id)).chain(numbered(None)).max().copied()
     }
 }
 
@@ -288,15 +293,22 @@ mod tests {
 
     #[test]
     fn what_is_installed_is_known_by_any_of_three() {
-        let installed = Installed {
-            md5: BTreeSet::from(["ab".to_owned()]),
-            builds: BTreeSet::from([("a/b-1".to_owned(), Some(2))]),
-            any: BTreeSet::from(["a/c-1".to_owned()]),
+        let mut installed = Installed::default();
+        let package = |cpv: &str, build_id, md5: Option<&str>| Package {
+            cpv: cpv.to_owned(),
+            build_id,
+            binpkg_md5: md5.map(str::to_owned),
+            ..Package::default()
         };
+        installed.note(package("x/z-1", Some(7), Some("ab")), 1);
+        installed.note(package("a/b-1", Some(2), None), 2);
+        installed.note(package("a/b-1", Some(2), None), 1);
+        installed.note(package("a/c-1", None, None), 3);
         let with_md5 = |md5: &str| Build { md5: Some(md5.to_owned()), ..build("x/y/y-1-1.gpkg.tar", None, 1).0 };
-        assert!(installed.has(&with_md5("ab")) && !installed.has(&with_md5("cd")));
-        assert!(installed.has(&build("a/b/b-1-2.gpkg.tar", None, 1).0) && !installed.has(&build("a/b/b-1-3.gpkg.tar", None, 1).0));
-        assert!(installed.has(&build("a/c/c-1-9.gpkg.tar", None, 1).0));
+        let use_of = |path: &str| installed.last_use(&build(path, None, 1).0);
+        assert_eq!((installed.last_use(&with_md5("ab")), installed.last_use(&with_md5("cd"))), (Some(1), None));
+        assert_eq!((use_of("a/b/b-1-2.gpkg.tar"), use_of("a/b/b-1-3.gpkg.tar")), (Some(2), None));
+        assert_eq!(use_of("a/c/c-1-9.gpkg.tar"), Some(3));
     }
 
     #[test]

@@ -35,18 +35,19 @@ impl Engine<'_> {
         Ok(plan)
     }
 
-    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 5] {
+    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 6] {
         [
+            (CleanKind::Trees, "copies of repositories that trees come from", self.places.repos()),
+            (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),
             (CleanKind::Distfiles, "all distfiles", self.places.distfiles()),
-            (CleanKind::Trees, "git objects of ebuild trees", self.places.repos()),
             (CleanKind::Artifacts, "all artifacts", self.places.stages()),
             (CleanKind::Logs, "all logs", self.places.logs()),
         ]
     }
 
     fn plan_everything(&self) -> Result<CleanPlan> {
-        let survey = Survey::read(self.store, &CleanOptions::default())?;
+        let survey = Survey::read(self.store, &CleanOptions::default(), String::new())?;
         let (states, layers, trees, sessions) = survey.counts();
         let root = self.store.root();
         let mut parts = vec![

@@ -232,6 +232,7 @@ impl Engine<'_> {
     /// What nothing needs, and why. Nothing is changed.
     pub fn clean_plan(&self, options: &CleanOptions) -> Result<CleanPlan> {
         let _shared = self.share_store()?;
+        self.step("looking for what nothing needs");
         self.plan_cleaning(options)
     }
 
@@ -263,7 +264,9 @@ impl Engine<'_> {
     }
 
     fn plan_cleaning(&self, options: &CleanOptions) -> Result<CleanPlan> {
-        let survey = Survey::read(self.store, options)?;
+        // Missing or unreadable, it pins nothing that could be built from either.
+        let pins = fs::read_to_string(self.places.config.join("env/tree")).unwrap_or_default();
+        let survey = Survey::read(self.store, options, pins)?;
         let mut plan = CleanPlan::default();
         let mut found = survey.unused(options, &survey.beyond(options));
         let mut paths = found.paths(self.store.root());
@@ -360,7 +363,7 @@ impl Engine<'_> {
     }
 }
 
-fn remove_file(path: &Path) -> Result<()> {
+pub(super) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::Io { action: "remove", path: path.to_owned(), source: error })

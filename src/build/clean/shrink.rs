@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::super::engine::Engine;
 use super::super::error::Result;
-use super::cache::{build_name, files_of, list_distfiles};
+use super::cache::{Installed, build_name, files_of, list_distfiles};
 use super::files::{artifact_item, list, log_item};
 use super::survey::{Found, Positions, Survey};
 use super::words::day;
@@ -47,13 +47,21 @@ impl Engine<'_> {
             let item = CleanItem { bytes: sizes.get(&path).copied().unwrap_or(0), ..log_item(path, String::new()) };
             add(used, wants(CleanKind::Logs), item, Vec::new());
         }
+        // Overlays do not note when a package was read; the states in which it is installed know better.
+        let positions = positions_of(plan);
+        let installed = if wants(CleanKind::Binpkgs) {
+            self.installed(survey, &survey.unused(options, &positions))?
+        } else {
+            Installed::default()
+        };
         for pool in unused::pools(&self.places.binpkgs())? {
             for (build, file) in files_of(&pool.path)? {
                 let name = build_name(&pool, &build);
+                let used = installed.last_use(&build).map_or(file.used, |used| used.max(file.used));
                 let path = pool.path.join(&build.package.path);
                 let thing = Thing::Build { pool: pool.path.clone(), path: build.package.path, file };
                 let item = CleanItem { kind: CleanKind::Binpkgs, name, path, bytes: file.bytes, why: String::new(), thing };
-                add(file.used, wants(CleanKind::Binpkgs), item, vec![file]);
+                add(used, wants(CleanKind::Binpkgs), item, vec![file]);
             }
         }
         for (name, path, file) in list_distfiles(&self.places.distfiles())? {
@@ -74,8 +82,6 @@ impl Engine<'_> {
         plan.total_bytes = Some(total);
         plan.max_size_bytes = Some(max);
         candidates.sort_by_key(|(used, candidate)| (*used, std::cmp::Reverse(matches!(candidate, Candidate::Item(_)))));
-        let positions: Positions =
-            plan.forgotten.iter().map(|forgotten| (forgotten.name.clone(), forgotten.positions.clone())).collect();
         self.take(options, survey, plan, candidates, positions, max, &sizes);
         Ok(())
     }
@@ -127,6 +133,11 @@ impl Engine<'_> {
         }
         plan.count();
     }
+}
+
+/// What names forget already.
+fn positions_of(plan: &CleanPlan) -> Positions {
+    plan.forgotten.iter().map(|forgotten| (forgotten.name.clone(), forgotten.positions.clone())).collect()
 }
 
 fn of_the_store(kind: CleanKind) -> bool {

@@ -25,6 +25,8 @@ pub(super) struct Survey {
     /// Suspended ones that go.
     leaving: Vec<SessionRecord>,
     used: BTreeMap<StateId, i64>,
+    /// Text of the configuration's `env/tree`.
+    pins: String,
 }
 
 /// Positions in the histories of names that are forgotten, by name.
@@ -46,7 +48,8 @@ pub(super) struct Found {
 }
 
 impl Survey {
-    pub(super) fn read(store: &Store, options: &CleanOptions) -> Result<Self> {
+    /// Reads it; `pins` is the text of the configuration's `env/tree`.
+    pub(super) fn read(store: &Store, options: &CleanOptions, pins: String) -> Result<Self> {
         let states: BTreeMap<StateId, State> = store.states()?.into_iter().map(|state| (state.id.clone(), state)).collect();
         let (mut staying, mut leaving) = (Vec::new(), Vec::new());
         for record in store.sessions()? {
@@ -68,6 +71,7 @@ impl Survey {
             trees: store.trees()?,
             staying,
             leaving,
+            pins,
         })
     }
 
@@ -104,7 +108,7 @@ impl Survey {
         if options.kinds.contains(&CleanKind::States) {
             for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
                 for (at, entry) in history.iter().enumerate().skip(1) {
-                    found.push((self.used.get(&entry.value).copied().unwrap_or(0), name.clone(), at));
+                    found.push((self.last_used(&entry.value), name.clone(), at));
                 }
             }
         }
@@ -146,7 +150,7 @@ impl Survey {
                 });
                 // However an origin is laid out, the digest of the tree is in it.
                 let digest = tree.meta.origin["digest"].as_str().unwrap_or(tree.id.as_str());
-                if !named && !origins.iter().any(|origin| origin.contains(digest)) {
+                if !named && !self.is_pinned(tree) && !origins.iter().any(|origin| origin.contains(digest)) {
                     found.trees.push(tree.id.clone());
                 }
             }
@@ -175,6 +179,14 @@ impl Survey {
             }
         }
         reached
+    }
+
+    /// Whether the configuration asks for this very tree, by its digest or the revision that it is of.
+    fn is_pinned(&self, tree: &Tree) -> bool {
+        ["digest", "rev"].iter().filter_map(|field| tree.meta.origin[*field].as_str()).any(|text| {
+            let text = text.rsplit(':').next().unwrap_or(text);
+            text.len() >= 8 && self.pins.contains(text)
+        })
     }
 
     /// The trees that stay.
@@ -210,12 +222,17 @@ impl Survey {
         (self.states.len(), self.layers.len(), self.trees.len(), self.staying.len() + self.leaving.len())
     }
 
+    /// When a state was last used, seconds since 1970.
+    pub(super) fn last_used(&self, id: &StateId) -> i64 {
+        self.used.get(id).copied().unwrap_or(0)
+    }
+
     /// Why a state is not needed.
     fn why(&self, id: &StateId, forgotten: &[Forgotten]) -> String {
         let was = forgotten.iter().find_map(|Forgotten { name, positions }| {
             let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
             let at = history.iter().enumerate().find(|(at, entry)| positions.contains(at) && entry.value == *id)?.0;
-            Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.used.get(id).copied().unwrap_or(0))))
+            Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.last_used(id))))
         });
         was.unwrap_or_else(|| "no name leads to it".to_owned())
     }

@@ -72,7 +72,7 @@ impl Engine<'_> {
     /// Fills the area's tree.
     pub(super) fn bring(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
         let mut brought = match &options.from {
-            SyncFrom::Local(path) => self.from_here(area, path, options, keys)?,
+            SyncFrom::Local(path) => self.by_hand(area, path, options, keys)?,
             SyncFrom::Remote(source) => match source.method {
                 Method::Git => self.by_git(area, source, options, keys)?,
                 Method::Rsync => self.by_rsync(area, source, options, keys)?,
@@ -87,7 +87,7 @@ impl Engine<'_> {
         Ok(brought)
     }
 
-    fn from_here(&self, area: &TempArea, path: &Path, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+    fn by_hand(&self, area: &TempArea, path: &Path, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
         let from = path.display().to_string();
         if fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
             self.step(&format!("copying {from}"));

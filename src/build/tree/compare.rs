@@ -106,10 +106,9 @@ fn compare(from: &Path, to: &Path) -> Result<TreeDifference> {
                     difference.news.push(item.to_owned());
                 }
             }
-            // What is derived from the rest.
-            ["metadata", ..] | ["Manifest", ..] | ["Manifest.files.gz"] => {}
+            // What is derived from the rest, and masks, which are compared line by line.
+            ["metadata" | "Manifest", ..] | ["Manifest.files.gz"] | ["profiles", "package.mask", ..] => {}
             ["eclass", file] => difference.eclasses.push(file.trim_end_matches(".eclass").to_owned()),
-            ["profiles", "package.mask", ..] => {}
             ["profiles", ref within @ .., _] => {
                 profiles.insert(if within.is_empty() { ".".to_owned() } else { within.join("/") });
             }

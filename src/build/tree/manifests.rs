@@ -116,7 +116,9 @@ fn check(path: &Path, expected: &Expected, reader: impl std::io::Read) -> Result
     let size = if expected.size < 4 << 20 {
         let mut bytes = Vec::new();
         reader.take(expected.size + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-        hashers.iter_mut().for_each(|(hasher, _)| hasher.update(&bytes));
+        for (hasher, _) in &mut hashers {
+            hasher.update(&bytes);
+        }
         bytes.len() as u64
     } else {
         let (values, running): (Vec<&String>, Vec<Hasher>) = hashers.into_iter().map(|(hasher, value)| (value, hasher)).unzip();

@@ -15,6 +15,7 @@
 //! ```
 
 mod contents;
+pub mod gpkg;
 pub mod index;
 pub mod key;
 pub mod name;

@@ -1,5 +1,6 @@
 //! The commands, one file each: its arguments with their help, and `run`.
 
+mod binhost;
 mod bootstrap;
 mod clean;
 mod completions;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Freshroot(freshroot::Args),
     Stage(stage::Args),
     Store(store::Args),
+    Binhost(binhost::Args),
     Clean(clean::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -65,6 +67,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
         Command::Store(args) => store::run(&args, context),
+        Command::Binhost(args) => binhost::run(&args, context),
         Command::Clean(args) => clean::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),

@@ -114,9 +114,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     }
     context.progress.clear();
     if args.json {
-        print_json(&synced)?
+        print_json(&synced)?;
     } else {
-        print(&render(&synced))?
+        print(&render(&synced))?;
     }
     Ok(ExitCode::SUCCESS)
 }

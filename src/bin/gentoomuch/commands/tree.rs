@@ -148,7 +148,9 @@ fn render_difference(difference: &TreeDifference) -> String {
     let mut section = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
             text.push_str(&format!("{title}\n"));
-            lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+            for line in lines {
+                text.push_str(&format!("  {line}\n"));
+            }
         }
     };
     let width = difference.packages.iter().map(|change| change.package.len()).max().unwrap_or(0);
