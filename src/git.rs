@@ -9,21 +9,25 @@
 //!   index                        of the whole commit, so that attributes above the directory count
 //!   tree/PATH/IN/REPOSITORY/     the configuration directory
 //! ```
+//!
+//! [`Mirror`] is the other use of git: other people's repositories, fetched into one of ours.
+
+mod mirror;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::config::nearest;
 use crate::portage::emerge::sanitize::sanitize_line;
+use crate::program::{self, Attendance, Heard};
 
-/// How many of git's messages an error carries.
-const LAST_LINES: usize = 8;
+pub use mirror::{Commit, Mirror};
 
 /// How to run `git`.
 #[derive(Debug, Clone)]
@@ -48,21 +52,9 @@ pub struct Checkout {
 /// Why there is no such directory.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// There is no git.
-    #[error("cannot find `{program}`")]
-    NotInstalled {
-        /// The program.
-        program: PathBuf,
-    },
-    /// git did not start, or the connection was lost.
-    #[error("cannot run `{argv}`")]
-    Run {
-        /// The command line.
-        argv: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// git is missing, failed or was ended.
+    #[error(transparent)]
+    Program(#[from] program::Error),
     /// The directory is under no version control.
     #[error("`{0}` is in no git repository")]
     NotARepository(PathBuf),
@@ -86,15 +78,28 @@ pub enum GitError {
         /// As asked for.
         revision: String,
     },
-    /// git failed.
-    #[error("`{argv}` failed with {status}")]
-    Failed {
-        /// The command line.
-        argv: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// git's last messages, safe to print.
-        last_lines: Vec<String>,
+    /// The server has no such commit, or gives out only what a branch or tag names.
+    #[error("`{uri}` does not give out the commit {commit}")]
+    NotGiven {
+        /// The commit.
+        commit: String,
+        /// The repository.
+        uri: String,
+    },
+    /// Downloads are switched off.
+    #[error("`{uri}` would have to be asked, and downloads are switched off")]
+    Offline {
+        /// The repository.
+        uri: String,
+    },
+    /// The bare repository cannot be made.
+    #[error("cannot use `{path}`")]
+    Mirror {
+        /// The repository.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The temporary directory cannot be made.
     #[error("cannot create `{path}`")]
@@ -145,29 +150,6 @@ impl Checkout {
     }
 }
 
-/// What a run of git came to.
-struct Ran {
-    argv: String,
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-impl Ran {
-    fn ok(self) -> Result<Vec<u8>> {
-        if self.status.success() {
-            return Ok(self.stdout);
-        }
-        let lines: Vec<String> = self.stderr.lines().map(printable).collect();
-        let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].to_vec();
-        Err(GitError::Failed { argv: self.argv, status: self.status, last_lines })
-    }
-
-    fn first_line(&self) -> &[u8] {
-        self.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default()
-    }
-}
-
 impl Git {
     /// The directory `dir` of a work tree as it was at `revision`: a branch, a tag, a commit, `HEAD~3`, `main@{yesterday}`.
     pub fn checkout(&self, dir: &Path, revision: &str) -> Result<Checkout> {
@@ -175,10 +157,9 @@ impl Git {
         if !asked.status.success() && asked.stderr.contains("not a git repository") {
             return Err(GitError::NotARepository(dir.to_owned()));
         }
-        let asked = Ran { stdout: asked.first_line().to_vec(), ..asked };
-        let top = PathBuf::from(OsStr::from_bytes(&asked.ok()?));
+        let top = PathBuf::from(OsStr::from_bytes(first_line(&asked.ok()?)));
         let prefix = self.run(dir, &["rev-parse", "--show-prefix"], &[], b"")?;
-        let prefix: PathBuf = Path::new(OsStr::from_bytes(prefix.first_line())).components().collect();
+        let prefix: PathBuf = Path::new(OsStr::from_bytes(first_line(&prefix.stdout))).components().collect();
         let commit = self.commit(&top, revision)?;
         let listed = self.run(&top, &["ls-tree", "-r", "-z", "--name-only", "--full-tree", &commit], &[], b"")?.ok()?;
         let within: Vec<u8> = listed
@@ -204,7 +185,7 @@ impl Git {
     fn commit(&self, top: &Path, revision: &str) -> Result<String> {
         let name = format!("{revision}^{{commit}}");
         let found = self.run(top, &["rev-parse", "--verify", "--quiet", "--end-of-options", &name], &[], b"")?;
-        let commit = String::from_utf8_lossy(found.first_line()).into_owned();
+        let commit = String::from_utf8_lossy(first_line(&found.stdout)).into_owned();
         if found.status.success() && !commit.is_empty() {
             return Ok(commit);
         }
@@ -216,39 +197,38 @@ impl Git {
     }
 
     /// Starts git in `dir`, gives it `input` and waits for it.
-    fn run<S: AsRef<OsStr>>(&self, dir: &Path, arguments: &[S], variables: &[(&OsStr, &OsStr)], input: &[u8]) -> Result<Ran> {
+    fn run<S: AsRef<OsStr>>(
+        &self,
+        dir: &Path,
+        arguments: &[S],
+        variables: &[(&OsStr, &OsStr)],
+        input: &[u8],
+    ) -> Result<program::Ended> {
         let mut command = Command::new(&self.program);
-        command.args(["-c", "core.fsmonitor=false", "-c", "core.sparseCheckout=false", "-c", "advice.detachedHead=false", "-C"]);
-        command.arg(dir).args(arguments).env_clear();
+        command.args(arguments).current_dir(dir).env_clear();
         command.envs(self.environment.iter().filter(|(name, _)| !names_a_repository(name)).map(|(name, value)| (name, value)));
         command.envs([("LC_ALL", "C"), ("LANGUAGE", ""), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]);
-        command.envs(variables.iter().copied());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let words = arguments.iter().map(|word| word.as_ref().to_string_lossy().into_owned());
-        let argv = std::iter::once("git".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-        tracing::debug!(argv, dir = %dir.display(), "git");
-        let failed = |source: io::Error| GitError::Run { argv: argv.clone(), source };
-        let mut child = command.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => GitError::NotInstalled { program: self.program.clone() },
-            _ => failed(source),
-        })?;
-        let stdin = child.stdin.take();
-        // git may well answer before it has read everything.
-        let output = std::thread::scope(|scope| {
-            scope.spawn(move || {
-                if let Some(mut stdin) = stdin
-                    && let Err(error) = stdin.write_all(input)
-                {
-                    // It has read enough, or failed and says so.
-                    tracing::debug!("git reads no more: {error}");
-                }
-            });
-            child.wait_with_output()
-        });
-        let output = output.map_err(failed)?;
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok(Ran { argv, status: output.status, stdout: output.stdout, stderr })
+        let asked = self.environment.iter().find(|(name, _)| name == "GIT_CONFIG_COUNT");
+        let before = asked.and_then(|(_, count)| count.to_str()?.parse().ok()).unwrap_or(0);
+        let quiet = ["core.fsmonitor", "core.sparseCheckout", "advice.detachedHead"].map(|name| (name.to_owned(), "false"));
+        command.envs(settings(before, &quiet)).envs(variables.iter().copied());
+        let attendance = Attendance { heard: Heard::Stderr, line: &mut |_| {}, cancelled: &|| false, reaches_out: false };
+        Ok(program::run(command, input, attendance)?)
     }
+}
+
+/// The variables that tell git its settings, after `before` others: so its command line stays one that can be read.
+fn settings(before: usize, settings: &[(String, &str)]) -> Vec<(String, String)> {
+    let mut variables = vec![("GIT_CONFIG_COUNT".to_owned(), (before + settings.len()).to_string())];
+    for (number, (name, value)) in (before..).zip(settings) {
+        variables.push((format!("GIT_CONFIG_KEY_{number}"), name.clone()));
+        variables.push((format!("GIT_CONFIG_VALUE_{number}"), (*value).to_owned()));
+    }
+    variables
+}
+
+fn first_line(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == b'\n').next().unwrap_or_default()
 }
 
 fn printable(line: &str) -> String {
@@ -282,7 +262,7 @@ mod tests {
             .args(words)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
-            .stdout(Stdio::null())
+            .stdout(std::process::Stdio::null())
             .status()
             .unwrap();
         assert!(status.success(), "{words:?}");
@@ -365,7 +345,7 @@ mod tests {
         assert!(full.checkout(&config, "HEAD").unwrap_err().to_string().starts_with("cannot create `/nonexistent/gentoomuch-"));
         let error = git().checkout(&dir.path().join(".git"), "HEAD").unwrap_err();
         assert_eq!(error.to_string(), "`git rev-parse --show-toplevel` failed with exit status: 128");
-        let GitError::Failed { last_lines, .. } = error else { panic!() };
+        let GitError::Program(program::Error::Failed { last_lines, .. }) = error else { panic!() };
         assert_eq!(last_lines, ["fatal: this operation must be run in a work tree"]);
     }
 }

@@ -18,11 +18,15 @@
 pub mod archive;
 pub mod build;
 pub mod config;
+pub mod download;
 pub mod git;
 pub mod host;
 pub mod places;
 pub mod portage;
+pub mod program;
 pub mod progress;
+pub mod release;
+pub mod rsync;
 pub mod sandbox;
 pub mod stage3;
 pub mod store;

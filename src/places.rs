@@ -8,6 +8,8 @@
 //! data/binhost/PROFILE/            exported binary packages
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
+//! cache/repos/NAME.git             git objects of ebuild trees
+//! cache/stage3/                    fetched stage3s with the files beside them
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -52,6 +54,16 @@ impl Places {
     /// Binary package pools.
     pub fn binpkgs(&self) -> PathBuf {
         self.cache.join("binpkgs")
+    }
+
+    /// Bare git repositories that ebuild trees are fetched into.
+    pub fn repos(&self) -> PathBuf {
+        self.cache.join("repos")
+    }
+
+    /// Fetched stage3s.
+    pub fn stage3(&self) -> PathBuf {
+        self.cache.join("stage3")
     }
 
     /// Trusted keys, below the configuration directory.

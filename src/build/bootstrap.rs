@@ -55,8 +55,7 @@ impl Engine<'_> {
         let _lock = self.lock(&format!("profile/{profile}"))?;
         if !options.no_rebuild {
             // What is wrong with the configuration should not come out after an hour of unpacking and building.
-            config.portage_dir(&config.stage3(BUILDER)?)?;
-            self.trees()?;
+            self.trees_for(&config.portage_dir(&config.stage3(BUILDER)?)?)?;
         }
         let upstream = self.import(keys, options)?;
         self.store.ref_set(&ref_name(profile, "upstream"), &upstream.state.id)?;

@@ -110,7 +110,7 @@ impl Engine<'_> {
         let definition = config.stage3(name)?;
         let portage = config.portage_dir(&definition)?;
         let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
-        let trees = self.trees()?;
+        let trees = self.trees_for(&portage)?;
         let portage_profile = match &definition.portage_profile {
             Some(profile) => {
                 let PortageProfile { repository, path } = &profile.value;
@@ -171,6 +171,10 @@ impl Engine<'_> {
             Err(Error::Emerge { failure, log, .. }) => {
                 session.suspend("emerge failed")?;
                 Err(Error::Emerge { failure, log, resumable: true })
+            }
+            Err(error @ Error::Missing { .. }) => {
+                session.suspend("sources are missing")?;
+                Err(error)
             }
             Err(error @ Error::Command { .. }) => {
                 session.suspend("a command failed")?;
@@ -392,7 +396,10 @@ pub(super) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 impl Recipe {
     /// What a state of this recipe says about itself.
     pub(super) fn origin(&self, profile: &str, inputs: &Inputs, pool: &PoolInputs, upstream: &State) -> serde_json::Value {
-        let trees = self.trees.iter().map(|tree| serde_json::json!({ "name": tree.name, "digest": tree.digest }));
+        let trees = self
+            .trees
+            .iter()
+            .map(|tree| serde_json::json!({ "name": tree.name, "digest": tree.digest, "location": tree.location }));
         serde_json::json!({
             "kind": "stage3 definition",
             "profile": profile,

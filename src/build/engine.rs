@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use super::binhost::BinhostError;
 use super::error::{Error, Result};
 use super::session::{LOG_DIR, Root, Run};
+use crate::download::{self, Downloader};
 use crate::places::Places;
-use crate::portage::emerge::build_logs;
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::EmergeLog;
 use crate::portage::emerge::request::{Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
+use crate::portage::emerge::{FailureKind, build_logs};
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 use crate::sandbox;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub source_date_epoch: Option<i64>,
     /// The caller's terminal type, for sessions with a terminal.
     pub term: Option<String>,
+    /// How to download; proxies and `offline` hold for emerge, too.
+    pub download: download::Settings,
 }
 
 /// One invocation's tools. Every workflow is a method, in a file of its own.
@@ -95,6 +98,11 @@ impl Engine<'_> {
     /// Tells something worth knowing.
     pub(super) fn note(&self, text: &str) {
         self.observer.event(&Event::Note(text));
+    }
+
+    /// Asks servers, until the user wants to stop.
+    pub fn downloader(&self) -> Downloader {
+        Downloader::new(self.settings.download.clone(), std::sync::Arc::new(Interrupt::asked))
     }
 
     /// An exclusive lock, waited for with a message, or not at all.
@@ -228,7 +236,33 @@ impl Engine<'_> {
         let path = work.log_dir.join("emerge.log");
         // Only downloads see the network; live ebuilds and their like are the exception that a definition names.
         let network = if request.mode == Mode::Fetch { Network::Host } else { Network::None };
-        self.emerge_with(work, request, network, &path)
+        match self.emerge_with(work, request, network, &path) {
+            Err(Error::Emerge { failure, log, .. })
+                if self.settings.download.offline && failure.kind == FailureKind::FetchFailed =>
+            {
+                Err(Error::Missing { failure, log })
+            }
+            other => other,
+        }
+    }
+
+    /// Which network a run of emerge gets that is to have `network`, and what else it has to know of it.
+    fn connect(&self, mode: Mode, network: Network, env: &mut Vec<(String, String)>) -> Network {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        match (&self.settings.download, network) {
+            // Fetching then only looks whether all is there: what is missing it would ask this command for.
+            (download, _) if download.offline => {
+                if mode == Mode::Fetch {
+                    env.extend([pair("FETCHCOMMAND", "/bin/false"), pair("RESUMECOMMAND", "/bin/false")]);
+                }
+                Network::None
+            }
+            (download, Network::Host) => {
+                env.extend(download.proxies.variables());
+                network
+            }
+            _ => network,
+        }
     }
 
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
@@ -238,7 +272,9 @@ impl Engine<'_> {
             argv.insert(1, "--getbinpkg=y".to_owned());
         }
         let mut log = EmergeLog::create(path)?;
-        let (mut running, output) = self.start(work, &Self::run_of(work, argv, network))?;
+        let mut run = Self::run_of(work, argv, network);
+        run.network = self.connect(request.mode, network, &mut run.env);
+        let (mut running, output) = self.start(work, &run)?;
         // A Portage that does not publish its status leaves the directory empty; then the output has to do.
         let status = Status::open(&work.root.status).ok();
         let shown = std::sync::atomic::AtomicBool::new(false);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::resolution::Problem;
-use crate::{archive, config, sandbox, stage3, store};
+use crate::{archive, config, download, sandbox, stage3, store};
 
 /// A build that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum Error {
     /// A stage3 or a tree snapshot that cannot be trusted.
     #[error(transparent)]
     Untrusted(#[from] stage3::VerifyError),
+    /// A download.
+    #[error(transparent)]
+    Download(#[from] download::Error),
     /// Hooks of the configuration.
     #[error(transparent)]
     Hooks(#[from] config::hooks::HooksError),
@@ -66,6 +69,14 @@ pub enum Error {
         log: PathBuf,
         /// The session that was kept, so that the command can be repeated to go on.
         resumable: bool,
+    },
+    /// Downloads are switched off, and something is not here.
+    #[error("{failure}, and downloads are switched off")]
+    Missing {
+        /// What its output says.
+        failure: Box<Failure>,
+        /// Its whole output, on the host.
+        log: PathBuf,
     },
     /// The configuration lacks something, and it is known what.
     #[error("the configuration of `{stage}` has to change first")]
@@ -181,6 +192,9 @@ pub enum Error {
     /// No profile was named, and none is set.
     #[error("no profile given, and none is set")]
     NoDefaultProfile,
+    /// Ebuild trees.
+    #[error(transparent)]
+    Tree(#[from] super::tree::TreeError),
     /// No tree snapshot.
     #[error("no ebuild tree in the store")]
     NoTree,

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use super::definition::stage3_profile;
 use super::engine::Engine;
 use super::error::{Error, Result};
-use crate::config::Stage;
+use super::tree::TreeError;
 use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
+use crate::config::{ConfigDir, Stage};
 use crate::portage::profile::PortageProfile;
 use crate::portage::profile_stack::ProfileStack;
 use crate::portage::repository::Repository;
@@ -35,7 +36,9 @@ impl Engine<'_> {
     pub fn surroundings(&self, stage: &Stage, profile: Option<&str>) -> Result<Around> {
         let _shared = self.share_store()?;
         let mut around = Around::default();
-        match self.trees() {
+        // Of another commit's configuration less may be known; then all trees there are will do.
+        let portage = ConfigDir::open(&self.places.config).and_then(|config| config.portage_dir(&stage.stage3)).ok();
+        match portage.map_or_else(|| self.trees(), |portage| self.trees_for(&portage)) {
             Ok(trees) => {
                 for tree in trees {
                     around.surroundings.repositories.push(Repository::read(&tree.name, &tree.path)?);
@@ -43,6 +46,9 @@ impl Engine<'_> {
             }
             Err(Error::NoTree) => {
                 around.missing.push("no ebuild tree is imported: told without versions and Portage profile".to_owned());
+            }
+            Err(Error::Tree(error @ (TreeError::NotHere { .. } | TreeError::PinNotHere { .. }))) => {
+                around.missing.push(format!("{error}: told without versions and Portage profile"));
             }
             Err(error) => return Err(error),
         }

@@ -12,9 +12,9 @@
 //! explain      what is around a stage's configuration, for `config explain`
 //! binhost      a pool as a signed binary package host, and sessions that install from others
 //! clean        what nothing needs any more, found, shown and removed
-//! tree         an ebuild tree into the store
 //! experiment   packages with other settings, in throw-away sessions (`try`)
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
+//! tree         ebuild trees into the store, and which of them a session mounts
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
@@ -68,4 +68,4 @@ pub use profile::{
 pub use resolve::{PackageCount, ResolveOptions, Resolved};
 pub use session::UserBind;
 pub use stage4::{StageBuilt, StageOptions};
-pub use tree::{SyncOptions, Synced};
+pub use tree::{Programs, RemovedTree, SyncFrom, SyncOptions, Synced, TreeChange, TreeDifference, TreeError, TreeListRow};

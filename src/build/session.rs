@@ -76,8 +76,8 @@ pub struct Root {
     pub work: PathBuf,
     /// Where the root is mounted while it is put together.
     pub mountpoint: PathBuf,
-    /// Tree snapshots: name of the repository, directory.
-    pub trees: Vec<(String, PathBuf)>,
+    /// Tree snapshots: where the session sees it, directory.
+    pub trees: Vec<(PathBuf, PathBuf)>,
     /// The user's distfiles.
     pub distfiles: PathBuf,
     /// Binary packages, once the pool is known.
@@ -137,8 +137,8 @@ impl Root {
         ];
         let bind =
             |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
-        for (name, dir) in &self.trees {
-            steps.push(bind(dir, &format!("{REPOS_DIR}/{name}"), true));
+        for (location, dir) in &self.trees {
+            steps.push(Step::Bind { source: dir.clone(), target: location.clone(), read_only: true });
         }
         steps.push(bind(&self.distfiles, DISTDIR, false));
         if let Some(packages) = &self.packages {
@@ -181,7 +181,7 @@ impl Root {
 
     /// What has to go before the upper directory becomes a layer.
     pub fn litter(&self) -> Litter {
-        let mut directories: Vec<String> = self.trees.iter().map(|(name, _)| format!("{REPOS_DIR}/{name}")).collect();
+        let mut directories: Vec<String> = self.trees.iter().map(|(location, _)| location.display().to_string()).collect();
         directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
         if self.binhost.is_some() {
             directories.extend([super::binhost::PACKAGES, super::binhost::INDEX].map(str::to_owned));
@@ -261,7 +261,7 @@ mod tests {
             upper: "/s/sessions/x/layer/fs".into(),
             work: "/s/sessions/x/work".into(),
             mountpoint: "/s/sessions/x/root".into(),
-            trees: vec![("gentoo".into(), "/s/trees/t/fs".into())],
+            trees: vec![("/var/db/repos/gentoo".into(), "/s/trees/t/fs".into())],
             distfiles: "/c/distfiles".into(),
             packages: Some(Packages {
                 pools: vec!["/c/binpkgs/p".into()],

@@ -78,7 +78,7 @@ impl Engine<'_> {
         let packages: Vec<String> = definition.packages.iter().map(|package| package.value.to_string()).collect();
         let removes: Vec<PathPattern> = definition.removes.iter().map(|pattern| pattern.value.clone()).collect();
         let hooks = Hooks::with_config(config.root())?;
-        let trees = self.trees()?;
+        let trees = self.trees_of_state(base)?;
         let inputs = Inputs::new("stage4")
             .with("parent", &base.key)
             .with("definition", name.as_str())

@@ -1,36 +1,84 @@
-//! `sync`: an ebuild tree becomes a pinned tree snapshot in the store.
+//! Ebuild trees: brought, verified, kept as immutable snapshots, and chosen for a build.
 //!
-//! A published snapshot (`gentoo-20260811.tar.xz`) must carry a trusted signature beside it (`.gpgsig`, `.asc` or `.sig`); a
-//! directory of the user's is taken as it is. Either way the snapshot is named by the digest of its contents, so the same tree is
-//! the same input whichever way it came.
+//! ```text
+//! bring      by git, rsync, webrsync, as a tarball or from a directory, into an area of the store
+//! manifests  what came by rsync against its signed Manifests
+//! contents   the digest that names a snapshot by what it holds
+//! choose     which snapshots a session mounts: the configuration's repositories, at their pins
+//! rows       `tree ls` and `tree rm`; compare: `tree diff`
+//! ```
+//!
+//! ```text
+//! refs/tree/NAME.ref        the latest snapshot, moved by each `sync` that follows no pin
+//! refs/tree/NAME/REV.ref    one that a pin asks for, so that `clean` leaves it
+//! ```
+//!
+//! Whichever way a tree came, it is named by the digest of its contents, so the same tree is the same input. Somebody has to vouch for it:
+//! a trusted signature, a pin that says what it must be, the user with a reason, or, for a directory, the user who names it.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+mod bring;
+mod choose;
+mod compare;
+mod contents;
+mod error;
+mod manifests;
+mod rows;
 
-use rayon::prelude::*;
+use std::path::PathBuf;
+
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::engine::Engine;
 use super::error::{Error, Result};
-use crate::archive;
+use crate::config::source::{Method, Revision, TreeSource};
+use crate::config::{self, ConfigDir, Place, TreePin};
+use crate::git::Git;
 use crate::progress::Event;
+use crate::rsync::Rsync;
+use crate::stage3::VerifyOptions;
 use crate::stage3::keys::TrustedKeys;
-use crate::stage3::{self, VerifyOptions};
-use crate::store::{InMap as _, TempArea, TreeId};
+use crate::store::{InMap as _, TempArea, Tree, TreeId};
+
+use bring::{Brought, Vouched};
+pub(super) use choose::PinnedTree;
+pub use compare::{TreeChange, TreeDifference};
+use contents::{Contents, copy_tree, digest_tree, repo_name};
+pub use error::TreeError;
+pub use rows::{RemovedTree, TreeListRow};
+
+/// Programs of the host.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// Commits.
+    pub git: Git,
+    /// rsync modules.
+    pub rsync: Rsync,
+}
+
+/// Where a tree comes from.
+#[derive(Debug, Clone)]
+pub enum SyncFrom {
+    /// A published snapshot, or a directory.
+    Local(PathBuf),
+    /// Another machine.
+    Remote(TreeSource),
+}
 
 /// What to import.
 #[derive(Debug, Clone)]
 pub struct SyncOptions {
-    /// A published snapshot, or a directory.
-    pub from: PathBuf,
+    /// From where.
+    pub from: SyncFrom,
+    /// Which state of it; the latest if not said.
+    pub rev: Option<Revision>,
     /// Name of the repository, if not the one in its `profiles/repo_name`.
     pub name: Option<String>,
-    /// How strict to be with the signature of a published snapshot.
+    /// Whether a pin asks for it: then it does not become the latest one.
+    pub pinned: bool,
+    /// How strict to be with signatures.
     pub verify: VerifyOptions,
+    /// What brings it.
+    pub programs: Programs,
 }
 
 /// What was imported.
@@ -40,294 +88,241 @@ pub struct Synced {
     pub name: String,
     /// The snapshot.
     pub id: TreeId,
+    /// Commit, day or digest: what a pin would say.
+    pub rev: String,
     /// SHA-256 of its contents.
     pub digest: String,
     /// Files in it.
     pub files: u64,
     /// Who signed it: fingerprint of the primary key.
     pub signer: Option<String>,
+    /// Who vouches for it: `signature`, `pin`, `user` or `nobody`.
+    pub vouched: String,
     /// Whether the store had it already.
     pub unchanged: bool,
+    /// The line that pins it, if one does.
+    pub pin: Option<String>,
 }
 
-/// A tree snapshot as sessions see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PinnedTree {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-    pub(super) digest: String,
-    pub(super) newest: i64,
+/// A tree in a temporary area, looked at.
+struct Found {
+    name: String,
+    from: String,
+    contents: Contents,
+    brought: Brought,
+    known: Option<TreeId>,
 }
 
 impl Engine<'_> {
     /// Imports a tree and points `tree/NAME` at it.
     pub fn sync(&self, options: &SyncOptions, keys: &TrustedKeys) -> Result<Synced> {
         let _shared = self.share_store()?;
+        if let (Some(name), Some(rev)) = (&options.name, options.rev.as_ref().filter(|rev| rev.is_fixed()))
+            && matches!(options.from, SyncFrom::Remote(_))
+            && let Some(tree) = self.find_revision(name, rev)?
+        {
+            return self.point_at(options, name, tree.id, Some(rev));
+        }
         let area = self.store.tree_begin()?;
         let result = self.sync_into(&area, options, keys);
         match result {
             Ok(found) if found.known.is_some() => {
                 self.launcher.remove_trees(&[area.path().to_owned()])?;
-                self.finish_sync(found, None)
+                self.finish_sync(options, found, None)
             }
-            Ok(found) => self.finish_sync(found, Some(area)),
+            Ok(found) => self.finish_sync(options, found, Some(area)),
             Err(error) => {
                 self.launcher.remove_trees(&[area.path().to_owned()])?;
+                self.not_interrupted()?;
                 Err(error)
             }
         }
     }
 
-    fn sync_into(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Found> {
-        let from = &options.from;
-        let meta = fs::metadata(from).map_err(Error::io("read", from))?;
-        let signer = if meta.is_dir() {
-            self.step(&format!("copying {}", from.display()));
-            copy_tree(from, &area.tree())?;
-            None
-        } else {
-            self.unpack_snapshot(area, options, keys)?
-        };
-        let name = match &options.name {
-            Some(name) => name.clone(),
-            None => {
-                repo_name(&area.tree()).ok_or(Error::NotATree { path: from.clone(), problem: "it has no `profiles/repo_name`" })?
+    /// Brings the repositories that a configuration names, each at its pin; all of them if `names` is empty.
+    pub fn sync_configured(
+        &self,
+        config: &ConfigDir,
+        names: &[String],
+        options: impl Fn(TreeSource, Option<Revision>, String, bool) -> SyncOptions,
+        keys: &TrustedKeys,
+        pin: Option<&str>,
+    ) -> Result<Vec<Synced>> {
+        let configured = self.configured_repositories(config)?;
+        let names: Vec<&String> = if names.is_empty() { configured.keys().collect() } else { names.iter().collect() };
+        let mut wanted = Vec::new();
+        for name in &names {
+            let Some(repository) = configured.get(*name) else {
+                let known = configured.keys().cloned().collect();
+                return Err(TreeError::NotConfigured { name: (*name).clone(), known }.into());
+            };
+            wanted.push(repository);
+        }
+        let mut done = Vec::new();
+        for repository in wanted {
+            let Some(source) = repository.source.clone() else {
+                if names.len() > 1 && self.store.tree_ref_get(&repository.name)?.is_some() {
+                    self.note(&format!("nothing says where `{}` comes from: it stays as it was imported", repository.name));
+                    continue;
+                }
+                return Err(TreeError::NoSource { name: repository.name.clone() }.into());
+            };
+            let fixed = match pin {
+                Some("latest") => None,
+                Some(rev) => Some(source.revision(rev).map_err(TreeError::from)?),
+                None => repository.rev.as_ref().map(|rev| rev.value.clone()),
+            };
+            let pinned = fixed.as_ref().is_some_and(Revision::is_fixed);
+            let rev = fixed.or_else(|| repository.branch.clone());
+            let mut synced = self.sync(&options(source.clone(), rev, repository.name.clone(), pinned), keys)?;
+            if pin.is_some() {
+                let source = repository.say_source.then_some(source);
+                synced.pin = Some(self.pin(config, &synced, source)?);
+            } else if let Some(rev) = &repository.rev {
+                synced.pin = Some(rev.place().to_string());
             }
-        };
-        let contents = digest_tree(&area.tree())?;
-        let known =
-            self.store.trees()?.into_iter().find(|tree| tree.meta.origin["digest"] == contents.digest.as_str()).map(|tree| tree.id);
-        Ok(Found { name, from: from.clone(), contents, signer, known, allow_unsigned: options.verify.allow_unsigned.clone() })
+            done.push(synced);
+        }
+        Ok(done)
     }
 
-    fn finish_sync(&self, found: Found, area: Option<TempArea>) -> Result<Synced> {
-        let unchanged = found.known.is_some();
-        let id = match (found.known, area) {
+    /// Pins what was brought in `env/tree`; the line.
+    pub fn pin(&self, config: &ConfigDir, synced: &Synced, source: Option<TreeSource>) -> Result<String> {
+        let rev = Revision::parse(&synced.rev).map_err(TreeError::from)?;
+        self.store.tree_ref_set(&choose::pin_ref(&synced.name, &rev), &synced.id)?;
+        let place: Place = config::write_pin(config.root(), &synced.name, &TreePin { source, rev }).map_err(TreeError::from)?;
+        Ok(place.to_string())
+    }
+
+    fn sync_into(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Found> {
+        let mut brought = self.bring(area, options, keys)?;
+        let tree = brought.here.as_ref().map_or_else(|| area.tree(), |tree| tree.path.clone());
+        let from = brought.from.clone();
+        let own = repo_name(&tree);
+        let name = match (&options.name, own) {
+            // Given by hand, it may be another one, as it always could.
+            (Some(name), Some(own)) if *name != own && options.pinned => {
+                return Err(TreeError::OtherName { uri: from, name: name.clone(), found: own }.into());
+            }
+            (Some(name), _) => name.clone(),
+            (None, Some(own)) => own,
+            (None, None) => {
+                return Err(Error::NotATree { path: PathBuf::from(from), problem: "it has no `profiles/repo_name`" });
+            }
+        };
+        let contents = match brought.here.as_ref().and_then(Contents::recorded) {
+            Some(contents) => contents,
+            None => {
+                self.step(&format!("computing the digest of {name}"));
+                digest_tree(&tree)?
+            }
+        };
+        if let Some(Revision::Digest(wanted)) = &options.rev {
+            if *wanted != contents.digest {
+                let found = format!("sha256:{}", contents.digest);
+                return Err(TreeError::OtherContents { uri: from, wanted: format!("sha256:{wanted}"), found }.into());
+            }
+            if brought.vouched == Vouched::Nobody {
+                brought.vouched = Vouched::Pin;
+            }
+        }
+        if brought.vouched == Vouched::Nobody && options.verify.allow_unsigned.is_none() {
+            let what = format!("`{from}`");
+            return Err(TreeError::Unsigned { what, why: brought.why, digest: Some(contents.digest) }.into());
+        }
+        // One that nobody has signed does not stand for one that somebody has.
+        let fits = |tree: &Tree| {
+            let origin = &tree.meta.origin;
+            origin["digest"] == contents.digest.as_str() && (origin["signer"].is_string() || brought.signer.is_none())
+        };
+        let known = self.store.trees()?.into_iter().find(fits);
+        if known.is_none()
+            && let Some(here) = &brought.here
+        {
+            copy_tree(&here.path, &area.tree())?;
+        }
+        Ok(Found { name, from, contents, brought, known: known.map(|tree| tree.id) })
+    }
+
+    fn finish_sync(&self, options: &SyncOptions, found: Found, area: Option<TempArea>) -> Result<Synced> {
+        let Found { name, from, contents, brought, known } = found;
+        let unchanged = known.is_some();
+        let rev = brought.rev.clone().unwrap_or_else(|| Revision::Digest(contents.digest.clone()));
+        self.say_what_is_odd(&name, &contents, &brought)?;
+        let (method, uri) = match &options.from {
+            SyncFrom::Local(_) => (None, None),
+            SyncFrom::Remote(source) => (Some(source.method), Some(source.uri.clone())),
+        };
+        let id = match (known, area) {
             (Some(id), _) => id,
             (None, Some(area)) => area.commit_tree(serde_json::json!({
-                "name": found.name,
-                "from": found.from.display().to_string(),
-                "digest": found.contents.digest,
-                "files": found.contents.files,
-                "newest": found.contents.newest,
-                "signer": found.signer,
-                "allow_unsigned": found.allow_unsigned,
+                "name": name,
+                "from": from,
+                "method": method,
+                "uri": uri,
+                "rev": rev.to_string(),
+                "digest": contents.digest,
+                "files": contents.files,
+                "ebuilds": contents.ebuilds,
+                "cached": contents.cached,
+                "bytes": contents.bytes,
+                "newest": contents.newest,
+                "signer": brought.signer,
+                "vouched": brought.vouched.word(),
+                "allow_unsigned": brought.allow_unsigned,
             }))?,
             (None, None) => unreachable!("an area is only given up for a tree that is known"),
         };
-        self.store.tree_ref_set(&found.name, &id)?;
+        let mut synced = self.point_at(options, &name, id, Some(&rev))?;
+        synced.signer = brought.signer;
+        brought.vouched.word().clone_into(&mut synced.vouched);
+        synced.unchanged = unchanged;
+        Ok(synced)
+    }
+
+    /// Moves the name of what was brought.
+    fn point_at(&self, options: &SyncOptions, name: &str, id: TreeId, rev: Option<&Revision>) -> Result<Synced> {
+        let asked = options.rev.as_ref().filter(|rev| options.pinned && rev.is_fixed());
+        if let Some(rev) = asked {
+            self.store.tree_ref_set(&choose::pin_ref(name, rev), &id)?;
+        }
+        if asked.is_none() || self.store.tree_ref_get(name)?.is_none() {
+            self.store.tree_ref_set(name, &id)?;
+        }
+        let origin = self.store.tree(&id)?.meta.origin;
+        let text = |field: &str| origin[field].as_str().unwrap_or_default().to_owned();
         Ok(Synced {
-            name: found.name,
+            name: name.to_owned(),
             id,
-            digest: found.contents.digest,
-            files: found.contents.files,
-            signer: found.signer,
-            unchanged,
+            rev: rev.map_or_else(|| text("rev"), ToString::to_string),
+            digest: text("digest"),
+            files: origin["files"].as_u64().unwrap_or_default(),
+            signer: origin["signer"].as_str().map(str::to_owned),
+            vouched: text("vouched"),
+            unchanged: true,
+            pin: None,
         })
     }
 
-    /// Verifies a published snapshot and unpacks the very file that was verified.
-    fn unpack_snapshot(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Option<String>> {
-        let from = &options.from;
-        self.step(&format!("verifying {}", from.display()));
-        let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", from.display()));
-        let signature = ["gpgsig", "asc", "sig"].map(beside).into_iter().find(|path| path.exists());
-        let verified = match signature {
-            Some(signature) => stage3::verify_detached(from, &signature, keys, &options.verify, self.observer)?,
-            None => stage3::verify(from, keys, &options.verify, self.observer)?,
-        };
-        if let Some(signer) = &verified.signer {
-            self.note(&format!("signed by {}", signer.primary));
+    fn say_what_is_odd(&self, name: &str, contents: &Contents, brought: &Brought) -> Result<()> {
+        if let Some(reason) = &brought.allow_unsigned {
+            self.observer.event(&Event::Warning(&format!("nobody vouches for it; taken because: {reason}")));
         }
-        self.step(&format!("unpacking {}", from.display()));
-        let unpacked = |source| Error::Unpack { path: from.clone(), source };
-        let staging = area.path().join("unpacked");
-        fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
-        let into = File::open(&staging).map_err(Error::io("open", &staging))?;
-        self.observer.event(&Event::Begin { what: "unpacking", total: None });
-        let reader = archive::decode::open_file(verified.file, self.settings.processors, &[]).map_err(unpacked)?;
-        let mut progress = |bytes| self.observer.event(&Event::Advance(bytes));
-        let unpack = archive::UnpackOptions { owners: archive::Owners::Ignore, ..Default::default() };
-        // As root of the session sees it: everything is the user's own, whatever the umask.
-        let result = archive::unpack(reader, into.as_fd(), &unpack, &mut progress);
-        self.observer.event(&Event::End);
-        result.map_err(unpacked)?;
-        // Published snapshots hold one directory, `gentoo-20260811/`; a plain tarball of a tree may have none.
-        let top = single_directory(&staging)?.unwrap_or(staging);
-        fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &top))?;
-        fs::rename(&top, area.tree()).map_err(Error::io("rename", &top))?;
-        Ok(verified.signer.map(|signer| signer.primary.to_string()))
-    }
-
-    /// The trees that sessions mount, by name; `gentoo` or whichever is alone comes first.
-    pub(super) fn trees(&self) -> Result<Vec<PinnedTree>> {
-        let mut trees = Vec::new();
-        for (name, id) in self.store.tree_refs()? {
-            let tree = self.store.tree(&id)?;
-            let origin = &tree.meta.origin;
-            trees.push(PinnedTree {
-                name,
-                path: tree.path,
-                digest: origin["digest"].as_str().unwrap_or_default().to_owned(),
-                newest: origin["newest"].as_i64().unwrap_or_default(),
-            });
+        if !contents.cached && contents.ebuilds > 0 {
+            let ebuilds = if contents.ebuilds == 1 { "its ebuild".to_owned() } else { format!("its {} ebuilds", contents.ebuilds) };
+            let mirror = if contents.ebuilds > 1000 { "; mirrors such as github.com/gentoo-mirror have one" } else { "" };
+            self.note(&format!("`{name}` has no metadata/md5-cache: Portage will run {ebuilds} to know what they say{mirror}"));
         }
-        if trees.is_empty() {
-            return Err(Error::NoTree);
+        if let Some(id) = self.store.tree_ref_get(name)?
+            && self.store.tree(&id)?.meta.origin["newest"].as_i64().is_some_and(|newest| newest > contents.newest)
+        {
+            self.note(&format!("this `{name}` is older than the one before, {id}"));
         }
-        trees.sort_by(|a, b| (a.name != "gentoo", &a.name).cmp(&(b.name != "gentoo", &b.name)));
-        Ok(trees)
+        Ok(())
     }
 }
 
-/// A tree in a temporary area, looked at.
-struct Found {
-    name: String,
-    from: PathBuf,
-    contents: Contents,
-    signer: Option<String>,
-    known: Option<TreeId>,
-    allow_unsigned: Option<String>,
-}
-
-/// What a tree holds.
-struct Contents {
-    digest: String,
-    files: u64,
-    newest: i64,
-}
-
-/// First word of `profiles/repo_name`, if it is a name.
-fn repo_name(tree: &Path) -> Option<String> {
-    let text = fs::read_to_string(tree.join("profiles/repo_name")).ok()?;
-    let name = text.split_whitespace().next()?;
-    let usable = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) && !name.starts_with('-');
-    usable.then(|| name.to_owned())
-}
-
-fn single_directory(dir: &Path) -> Result<Option<PathBuf>> {
-    let failed = || Error::io("list", dir);
-    let entries: Vec<_> = fs::read_dir(dir).map_err(failed())?.collect::<io::Result<_>>().map_err(failed())?;
-    match entries.as_slice() {
-        [only] if only.file_type().map_err(failed())?.is_dir() => Ok(Some(only.path())),
-        _ => Ok(None),
-    }
-}
-
-/// All paths below `root`, relative, sorted; version control's own directories are no part of a tree.
-fn list(root: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
-    let mut found = Vec::new();
-    let mut pending = vec![PathBuf::new()];
-    while let Some(dir) = pending.pop() {
-        let full = root.join(&dir);
-        for entry in fs::read_dir(&full).map_err(Error::io("list", &full))? {
-            let entry = entry.map_err(Error::io("list", &full))?;
-            let path = dir.join(entry.file_name());
-            if dir.as_os_str().is_empty() && (entry.file_name() == ".git" || entry.file_name() == ".svn") {
-                continue;
-            }
-            let meta = entry.metadata().map_err(Error::io("read", root.join(&path)))?;
-            if meta.is_dir() {
-                pending.push(path.clone());
-            }
-            found.push((path, meta));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    for (path, meta) in list(from)? {
-        let (source, target) = (from.join(&path), to.join(&path));
-        if meta.is_dir() {
-            fs::create_dir(&target).map_err(Error::io("create", &target))?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &target))?;
-        } else if meta.is_symlink() {
-            let link = fs::read_link(&source).map_err(Error::io("read", &source))?;
-            std::os::unix::fs::symlink(link, &target).map_err(Error::io("create", &target))?;
-        } else if meta.is_file() {
-            fs::copy(&source, &target).map_err(Error::io("copy", &source))?;
-            // Whatever the user's umask: the `portage` user inside must be able to read it.
-            let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", &target))?;
-            let modified = meta.modified().map_err(Error::io("read", &source))?;
-            // Portage compares the times of ebuilds with its metadata cache.
-            File::options()
-                .write(true)
-                .open(&target)
-                .and_then(|file| file.set_modified(modified))
-                .map_err(Error::io("change the time of", &target))?;
-        }
-    }
-    Ok(())
-}
-
-/// Digest over names, kinds, executable bits and contents: not over times and owners, which differ between the ways to sync.
-fn digest_tree(root: &Path) -> Result<Contents> {
-    use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::fs::MetadataExt as _;
-    let entries = list(root)?;
-    let parts: Vec<[u8; 32]> = entries
-        .par_iter()
-        .map(|(path, meta)| {
-            let full = root.join(path);
-            let mut hash = Sha256::new();
-            hash.update(path.as_os_str().as_bytes());
-            hash.update([0]);
-            if meta.is_symlink() {
-                hash.update(b"l");
-                hash.update(fs::read_link(&full).map_err(Error::io("read", &full))?.as_os_str().as_bytes());
-            } else if meta.is_file() {
-                hash.update(if meta.mode() & 0o100 == 0 { b"f" } else { b"x" });
-                let mut file = File::open(&full).map_err(Error::io("open", &full))?;
-                io::copy(&mut file, &mut hash).map_err(Error::io("read", &full))?;
-            } else {
-                hash.update(b"d");
-            }
-            Ok(hash.finalize().into())
-        })
-        .collect::<Result<_>>()?;
-    let mut hash = Sha256::new();
-    for part in &parts {
-        hash.update(part);
-    }
-    let files = entries.iter().filter(|(_, meta)| !meta.is_dir()).count() as u64;
-    // A directory's time is when it was copied; only files tell how old a tree is.
-    let newest = entries.iter().filter(|(_, meta)| meta.is_file()).map(|(_, meta)| meta.mtime()).max().unwrap_or(0);
-    Ok(Contents { digest: hex::encode(hash.finalize()), files, newest })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(dir: &Path) {
-        fs::create_dir_all(dir.join("profiles")).unwrap();
-        fs::create_dir_all(dir.join(".git")).unwrap();
-        fs::write(dir.join(".git/HEAD"), "x").unwrap();
-        fs::write(dir.join("profiles/repo_name"), "gentoo\n").unwrap();
-        fs::write(dir.join("a b"), "text").unwrap();
-        std::os::unix::fs::symlink("a b", dir.join("link")).unwrap();
-    }
-
-    #[test]
-    fn a_copy_has_the_same_digest_and_no_version_control() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        tree(one.path());
-        copy_tree(one.path(), two.path()).unwrap();
-        assert!(!two.path().join(".git").exists());
-        assert_eq!(digest_tree(one.path()).unwrap().digest, digest_tree(two.path()).unwrap().digest);
-        fs::write(two.path().join("a b"), "other").unwrap();
-        assert_ne!(digest_tree(one.path()).unwrap().digest, digest_tree(two.path()).unwrap().digest);
-    }
-
-    #[test]
-    fn the_repository_names_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        tree(dir.path());
-        assert_eq!(repo_name(dir.path()).as_deref(), Some("gentoo"));
-        fs::write(dir.path().join("profiles/repo_name"), "../up\n").unwrap();
-        assert_eq!(repo_name(dir.path()), None);
-    }
+/// The word for a method that is not, for files of the user's.
+fn method_word(method: Option<Method>) -> String {
+    method.map_or_else(|| "file".to_owned(), |method| method.to_string())
 }

@@ -66,6 +66,14 @@ impl Engine<'_> {
                 write_public(&path, contents, mode)?;
             }
         }
+        let trees = match portage {
+            Some(portage) => self.trees_for(portage)?,
+            None => match self.trees_of_state(base) {
+                // Whoever builds has asked for them before.
+                Err(Error::NoTree) => Vec::new(),
+                trees => trees?,
+            },
+        };
         let distfiles = self.places.distfiles();
         fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
         let logs = log_dir.join("packages");
@@ -81,11 +89,7 @@ impl Engine<'_> {
                 upper,
                 work: overlay_work,
                 mountpoint,
-                trees: match self.trees() {
-                    // Whoever builds has asked for them before.
-                    Err(Error::NoTree) => Vec::new(),
-                    trees => trees?.into_iter().map(|tree| (tree.name, tree.path)).collect(),
-                },
+                trees: trees.into_iter().map(|tree| (tree.location, tree.path)).collect(),
                 distfiles,
                 packages: None,
                 binhost,

@@ -6,6 +6,9 @@ use std::path::Path;
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
 use super::names;
 use super::reading;
+use super::repos_conf::is_repository_name;
+use super::source::{Revision, SourceError, TreeSource};
+use crate::portage::package_files::split_comment;
 
 /// Architectures by the keyword that Gentoo uses (`profiles/arch.list`).
 pub(crate) const ARCHITECTURES: [&str; 14] =
@@ -22,10 +25,19 @@ pub struct Env {
     pub jobs: Option<Located<u32>>,
     /// Key that signs artifacts, as `gpg --local-user` takes it.
     pub sign_key: Option<Located<String>>,
-    /// Pinned tree snapshot or commit by ebuild repository.
-    pub tree: BTreeMap<String, Located<String>>,
+    /// What each pinned ebuild repository is pinned to.
+    pub tree: BTreeMap<String, Located<TreePin>>,
     /// Warnings and notes.
     pub notes: Vec<Diagnostic>,
+}
+
+/// The state of an ebuild repository that a configuration is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreePin {
+    /// Where it comes from; otherwise `repos.conf` says.
+    pub source: Option<TreeSource>,
+    /// Which one.
+    pub rev: Revision,
 }
 
 /// Reads `env/`; `default_arch` is used where `arch` is missing.
@@ -97,22 +109,96 @@ fn read_sign_key(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<Stri
     Some(key)
 }
 
-/// `REPOSITORY PIN`, or a pin alone for `gentoo`.
-fn read_tree(findings: &mut Findings<'_>, dir: &Path) -> BTreeMap<String, Located<String>> {
-    let mut pins: BTreeMap<String, Located<String>> = BTreeMap::new();
+/// `REPOSITORY METHOD URI REV`; `REPOSITORY REV` where `repos.conf` says where it comes from; `REV` alone for `gentoo`.
+fn read_tree(findings: &mut Findings<'_>, dir: &Path) -> BTreeMap<String, Located<TreePin>> {
+    let mut pins: BTreeMap<String, Located<TreePin>> = BTreeMap::new();
     for entry in reading::list(findings, &dir.join("tree")).unwrap_or_default() {
         let words: Vec<&str> = entry.value.split_whitespace().collect();
-        let (repository, pin) = match words[..] {
-            [pin] => ("gentoo", pin),
-            [repository, pin] => (repository, pin),
+        let (repository, source, rev) = match words[..] {
+            [rev] => ("gentoo", None, rev),
+            [repository, rev] => (repository, None, rev),
+            [repository, method, uri, rev] => (repository, Some((method, uri)), rev),
             _ => {
-                findings.error(&entry.place(), "a line is a repository and its commit or snapshot");
+                let hint = "for example `gentoo git https://github.com/gentoo-mirror/gentoo.git COMMIT`";
+                findings.error_with_hint(&entry.place(), "a line is `REPOSITORY METHOD URI REVISION`", hint);
                 continue;
             }
         };
-        if let Some(known) = pins.insert(repository.to_owned(), entry.with(pin.to_owned())) {
-            findings.error(&entry.place(), format!("`{repository}` is pinned on line {} already", known.line));
+        if !is_repository_name(repository) {
+            findings.error(&entry.place(), format!("`{}` cannot be the name of a repository", repository.escape_debug()));
+            continue;
+        }
+        match pin(source, rev) {
+            Ok(pin) => {
+                if let Some(known) = pins.insert(repository.to_owned(), entry.with(pin)) {
+                    findings.error(&entry.place(), format!("`{repository}` is pinned on line {} already", known.line));
+                }
+            }
+            Err(error) => findings.error(&entry.place(), error.to_string()),
         }
     }
     pins
+}
+
+fn pin(source: Option<(&str, &str)>, rev: &str) -> Result<TreePin, PinError> {
+    let source = match source {
+        Some((method, uri)) => Some(TreeSource::new(method.parse()?, uri)?),
+        None => None,
+    };
+    let rev = match &source {
+        Some(source) => source.revision(rev)?,
+        None => Revision::parse(rev)?,
+    };
+    if rev.is_fixed() { Ok(TreePin { source, rev }) } else { Err(PinError::Moving(rev.to_string())) }
+}
+
+/// Why a line of `env/tree` pins nothing.
+#[derive(Debug, thiserror::Error)]
+enum PinError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("`{0}` may mean another tree tomorrow: a pin is a whole commit, a day (`20260811`) or `sha256:DIGEST`")]
+    Moving(String),
+}
+
+/// The line of `env/tree` that pins `repository`.
+pub fn pin_line(repository: &str, pin: &TreePin) -> String {
+    match &pin.source {
+        Some(TreeSource { method, uri }) => format!("{repository} {method} {uri} {}", pin.rev),
+        None => format!("{repository} {}", pin.rev),
+    }
+}
+
+/// Pins `repository` in `env/tree` below `root`: its line is replaced, or added. Everything else stays. Returns file and line.
+pub fn write_pin(root: &Path, repository: &str, pin: &TreePin) -> Result<Place, super::proposal::Error> {
+    let file = Path::new("env/tree");
+    let path = root.join(file);
+    let before = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(super::proposal::Error::Io { action: "read", path, source }),
+    };
+    let new = pin_line(repository, pin);
+    let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
+    let names = |line: &String| {
+        let words: Vec<&str> = split_comment(line).0.split_whitespace().collect();
+        match words[..] {
+            [_] => repository == "gentoo",
+            [name, ..] => name == repository,
+            [] => false,
+        }
+    };
+    let at = match lines.iter().position(names) {
+        Some(at) => {
+            let comment = lines[at].find('#').map(|from| format!("  {}", &lines[at][from..])).unwrap_or_default();
+            lines[at] = new + &comment;
+            at
+        }
+        None => {
+            lines.push(new);
+            lines.len() - 1
+        }
+    };
+    super::proposal::replace(&path, &(lines.join("\n") + "\n"))?;
+    Ok(Place::new(file, u32::try_from(at + 1).unwrap_or(u32::MAX)))
 }

@@ -15,6 +15,7 @@ use super::fragment::{AtomLine, Copied, Fragment, Part, Variable};
 use super::history::{Fragments, Said, Touch, written};
 use super::names;
 use super::reading;
+use super::repos_conf::{self, Repositories};
 use super::switches::{Switches, WAYS_OUT, Word};
 use crate::portage::make_conf::{self, Piece};
 use crate::portage::package_files::LineFile;
@@ -96,6 +97,8 @@ pub(crate) struct Merge {
     /// Lines that a later fragment took back.
     pub(crate) dropped: BTreeMap<LineFile, Vec<AtomLines>>,
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
+    /// What `repos.conf` among them says.
+    pub(crate) repositories: Repositories,
     /// Where each variable is in `variables`.
     index: BTreeMap<String, usize>,
     /// Where the lines of an atom are in `lines`.
@@ -308,6 +311,7 @@ impl Merge {
 
     /// Restates what hangs on `COMMON_FLAGS`, sorts the variables by their references and looks for what cannot be.
     pub(crate) fn finish(&mut self, findings: &mut Findings<'_>) {
+        self.repositories = repos_conf::read(findings, &self.copied);
         for (kind, lines) in &mut self.lines {
             let dropped: Vec<AtomLines> = lines.extract_if(.., |line| line.dropped).collect();
             if !dropped.is_empty() {

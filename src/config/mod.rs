@@ -37,6 +37,8 @@ mod patterns;
 mod portage_dir;
 pub mod proposal;
 mod reading;
+mod repos_conf;
+pub mod source;
 mod stage;
 mod switches;
 mod terms;
@@ -47,13 +49,14 @@ use std::path::{Path, PathBuf};
 pub use definition::{ArtifactFormat, NetworkUse, Stage3Definition, Stage4Definition, UnknownFormat, UserScript};
 pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
 pub use effective::{Effective, EffectiveEntry, EffectiveFile, EffectiveLine, EffectiveTouch, EffectiveVariable};
-pub use env::Env;
+pub use env::{Env, TreePin, pin_line, write_pin};
 pub use fate::{Fate, fates};
 pub use graph::{Graph, Node, NodeKind, Unused};
 pub use history::{Said, Touch};
 pub use packages::Package;
 pub use patterns::{PathPattern, PatternError};
 pub use portage_dir::{AtomEntry, ListEntry, MAKE_CONF, PortageDir};
+pub use repos_conf::{REPOS_DIR, Repositories, RepositoryEntry, is_repository_name};
 pub use stage::Stage;
 pub use terms::{Difference, Term, Terms, Topic, differences};
 
@@ -63,6 +66,8 @@ use diagnostic::Findings;
 use fragment::{Copied, Fragment};
 use merge::Merge;
 use names::Shape;
+
+use crate::portage::make_conf::Piece;
 
 /// Name of the stage3 definition that `bootstrap` applies to make the builder.
 pub const BUILDER: &str = "gentoomuch/builder";
@@ -196,6 +201,25 @@ impl ConfigDir {
         let merge = self.merge(&mut findings, definition);
         let (merge, notes) = findings.finish(merge)?;
         Ok(PortageDir::render(merge, notes))
+    }
+
+    /// What `portage.global/make.conf`, which every stage gets, sets a variable to; references to other variables are left out.
+    pub fn global_variable(&self, name: &str) -> Result<Option<Located<String>>> {
+        let dir = Path::new("portage.global");
+        if !self.root.join(dir).is_dir() {
+            return Ok(None);
+        }
+        let mut findings = Findings::new(&self.root);
+        let fragment = Fragment::read(&mut findings, dir);
+        let (fragment, _) = findings.finish(fragment)?;
+        let variable = fragment.variables.into_iter().find(|variable| variable.name == name);
+        Ok(variable.map(|variable| {
+            let text = variable.value.iter().map(|part| match part.piece() {
+                Piece::Text { text, .. } => text,
+                Piece::Reference { .. } => String::new(),
+            });
+            Located { value: text.collect(), file: variable.place.file.clone(), line: variable.place.line }
+        }))
     }
 
     fn known_stage3(&self, name: &str) -> Result<String> {

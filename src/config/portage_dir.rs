@@ -22,6 +22,7 @@ use super::diagnostic::{Diagnostic, Located, Place};
 use super::fragment::Part;
 use super::history::{self, Fragments, Touch};
 use super::merge::{AtomLines, Merge, Merged, Value};
+use super::repos_conf::Repositories;
 use super::switches::Switches;
 use crate::portage::make_conf;
 use crate::portage::package_files::LineFile;
@@ -39,6 +40,8 @@ pub struct PortageDir {
     pub modes: BTreeMap<PathBuf, u32>,
     /// Warnings and notes of the fragments.
     pub notes: Vec<Diagnostic>,
+    /// What its `repos.conf` says.
+    pub repositories: Repositories,
     variables: Vec<Merged>,
     lines: BTreeMap<LineFile, Vec<AtomLines>>,
     dropped: BTreeMap<LineFile, Vec<AtomLines>>,
@@ -113,8 +116,8 @@ impl PortageDir {
         for path in files.keys() {
             modes.entry(path.clone()).or_insert(0o644);
         }
-        let Merge { variables, lines, dropped, fragments, .. } = merge;
-        Self { files, modes, notes, variables, lines, dropped, sources, fragments }
+        let Merge { variables, lines, dropped, fragments, repositories, .. } = merge;
+        Self { files, modes, notes, repositories, variables, lines, dropped, sources, fragments }
     }
 
     /// SHA-256 over paths, modes and contents, in hexadecimal. Equal for equal directories wherever the configuration lies.

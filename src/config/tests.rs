@@ -51,14 +51,15 @@ fn reads_env_with_the_old_names() {
         ("env/jobs", "8\r\n"),
         ("env/stage_key", "0xABCD\n"),
         ("env/uid", "1000"),
-        ("env/tree", "gentoo-20260801\nguru 0123abcd\n"),
+        ("env/tree", "gentoo-20260801\nguru git https://example.org/guru.git 0123456789012345678901234567890123456789\n"),
         ("env/README.md", "x"),
     ]);
     let env = config.env("amd64").unwrap();
     assert_eq!((env.arch.as_str(), env.jobs.unwrap().value), ("arm64", 8));
     assert_eq!(env.sign_key.unwrap().value, "0xABCD");
-    assert_eq!(env.tree["gentoo"].value, "gentoo-20260801");
-    assert_eq!(env.tree["guru"].value, "0123abcd");
+    assert_eq!(pin_line("gentoo", &env.tree["gentoo"].value), "gentoo 20260801");
+    let guru = "guru git https://example.org/guru.git 0123456789012345678901234567890123456789";
+    assert_eq!(pin_line("guru", &env.tree["guru"].value), guru);
     let notes: Vec<&str> = env.notes.iter().map(|note| note.message.as_str()).collect();
     assert_eq!(
         notes,
@@ -496,4 +497,24 @@ fn the_shipped_configuration_is_right() {
     let hello = config.stage4("hello").unwrap();
     assert_eq!(hello.profile.value, "demo");
     assert!(!hello.packages.is_empty() && !hello.scripts.is_empty() && !hello.removes.is_empty());
+}
+
+#[test]
+fn pins_that_are_none_are_said_with_their_lines() {
+    let lines = "guru main\nguru git https://example.org/o stable\na b c\nguru hg https://x y\n../x 20260811\n\
+                 gentoo rsync rsync://example.org/x 20260811\ngentoo 20260811\n20260812\n0123abcd\n";
+    let (dir, config) = config(&[("env/tree", lines)]);
+    insta::assert_snapshot!(message(dir.path(), &config.env("amd64").unwrap_err()));
+}
+
+#[test]
+fn a_pin_is_written_where_the_old_one_was() {
+    let (dir, config) = config(&[("env/tree", "# ours\n20260811 # tested\nguru 20260101\n")]);
+    let new = |rev: &str| TreePin { source: None, rev: source::Revision::parse(rev).unwrap() };
+    let place = write_pin(dir.path(), "gentoo", &new("20261101")).unwrap();
+    assert_eq!(place.to_string(), "env/tree:2");
+    assert_eq!(write_pin(dir.path(), "other", &new("20261102")).unwrap().to_string(), "env/tree:4");
+    let text = fs::read_to_string(dir.path().join("env/tree")).unwrap();
+    assert_eq!(text, "# ours\ngentoo 20261101  # tested\nguru 20260101\nother 20261102\n");
+    assert_eq!(config.env("amd64").unwrap().tree.len(), 3);
 }

@@ -7,6 +7,7 @@ pub mod effective_use;
 pub mod emerge;
 pub mod installed;
 pub mod make_conf;
+pub mod manifest;
 pub mod matching;
 pub mod package_files;
 pub mod profile;

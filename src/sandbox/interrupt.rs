@@ -42,6 +42,12 @@ impl Interrupt {
         SIGNALS.iter().map(|signal| self.watch.count(*signal)).sum()
     }
 
+    /// Whether the user has asked to stop, for threads and connections that may outlive the borrow. Without an [`Interrupt`] in place
+    /// it says what the last one has counted.
+    pub fn asked() -> bool {
+        SIGNALS.iter().any(|signal| Watch::count_of(*signal) > 0)
+    }
+
     /// The signal that was first among equals: what the session is told.
     pub fn signal(&self) -> Option<i32> {
         SIGNALS.iter().find(|signal| self.watch.count(**signal) > 0).map(|signal| *signal as i32)

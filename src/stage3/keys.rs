@@ -22,6 +22,7 @@ use serde::Serialize;
 use super::certificate::{Certificate, CertificateError, algorithm_name};
 use super::fingerprint::{Fingerprint, NotAFingerprint};
 
+pub(crate) use store::store_certificates;
 pub use store::{Change, import, remove, trust};
 
 /// Key files larger than this are refused; all of Gentoo's developers fit into a third of it.
@@ -34,6 +35,8 @@ pub struct BuiltinKey {
     pub fingerprint: &'static str,
     /// The signing subkey in use, so that a signature can be attributed before the public key is imported.
     pub subkey: Option<&'static str>,
+    /// The address whose web key directory has the public key; `None` if the key is not in use any more.
+    pub address: Option<&'static str>,
     /// What the key is for.
     pub comment: &'static str,
 }
@@ -43,17 +46,25 @@ pub const GENTOO: &[BuiltinKey] = &[
     BuiltinKey {
         fingerprint: "13EBBDBEDE7A12775DFDB1BABB572E0E2D182910",
         subkey: Some("534E4209AB49EEE1C19D96162C44695DB9F6043D"),
+        address: Some("releng@gentoo.org"),
         comment: "Gentoo weekly releases",
     },
     BuiltinKey {
         fingerprint: "DCD05B71EAB94199527F44ACDB6B8C1F96D8BF6D",
         subkey: Some("E1D6ABB63BFCFB4BA02FDF1CEC590EEAC9189250"),
+        address: Some("infrastructure@gentoo.org"),
         comment: "Gentoo tree snapshots",
     },
-    BuiltinKey { fingerprint: "EF9538C9E8E64311A52CDEDFA13D0EF1914E7A72", subkey: None, comment: "Gentoo git mirror" },
+    BuiltinKey {
+        fingerprint: "EF9538C9E8E64311A52CDEDFA13D0EF1914E7A72",
+        subkey: None,
+        address: Some("repomirrorci@gentoo.org"),
+        comment: "Gentoo git mirror",
+    },
     BuiltinKey {
         fingerprint: "D99EAC7379A850BCE47DA5F29E6438C817072058",
         subkey: None,
+        address: None,
         comment: "Gentoo releases, old (dsa1024: its signatures are refused as weak)",
     },
 ];

@@ -10,6 +10,7 @@
 //! digests      lists of digests; index: lists of the latest builds
 //! hashing      all hashes of a file in one parallel pass
 //! keys         config/keys: what is trusted
+//! commit       a git commit that its maker has signed
 //! verify       a tarball and the files beside it -> Verified, still open
 //! publish      the lists that we write ourselves; sign: the user's gpg
 //! ```
@@ -20,9 +21,10 @@
 mod armor;
 mod certificate;
 pub mod cleartext;
+mod commit;
 pub mod digests;
 mod fingerprint;
-mod hashing;
+pub(crate) mod hashing;
 pub mod index;
 pub mod keys;
 pub mod name;
@@ -34,6 +36,7 @@ mod test_gpg;
 mod verify;
 
 pub use certificate::{Certificate, CertificateError};
+pub use commit::verify_commit;
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use name::StageName;
 pub use openpgp::{Day, SignatureError, Signer};

@@ -47,7 +47,7 @@ pub struct VerifyOptions {
 }
 
 impl VerifyOptions {
-    fn policy(&self) -> Policy {
+    pub(super) fn policy(&self) -> Policy {
         Policy { now: self.now, accept_expired: self.accept_expired }
     }
 }

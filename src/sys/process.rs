@@ -135,3 +135,10 @@ pub fn limit_bounding_set(kept: u64) -> Result<()> {
     }
     Ok(())
 }
+
+/// Sends a signal to all processes of a group. One that has ended already is no error.
+pub fn signal_group(group: i32, signal: nix::sys::signal::Signal) {
+    if let Err(errno) = nix::sys::signal::killpg(Pid::from_raw(group), signal) {
+        tracing::debug!(group, %signal, %errno, "nobody to tell");
+    }
+}

@@ -53,6 +53,11 @@ impl Watch {
         COUNTS[signal as usize].load(Ordering::SeqCst)
     }
 
+    /// As [`Watch::count`], for those who cannot hold on to the watch.
+    pub fn count_of(signal: Signal) -> u32 {
+        COUNTS[signal as usize].load(Ordering::SeqCst)
+    }
+
     /// Readable once a signal has come, until [`Watch::drain`].
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()

@@ -41,6 +41,14 @@ fn files_that_are_not_there() {
         "stage3 verify stage3.tar.xz",
         "bootstrap server stage3.tar.xz",
         "sync --from gentoo.tar.xz",
+        "sync --from git+ext::sh",
+        "sync --from https://example.org/overlay",
+        "sync --from rsync://example.org/x#main",
+        "sync --from . --name ../x",
+        "sync --pin stable gentoo",
+        "sync --pin 20260811",
+        "sync gentoo --from .",
+        "tree rm",
         "keys import keys.asc",
     ]));
 }

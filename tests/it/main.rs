@@ -5,6 +5,7 @@
 //! child.rs     every process of these tests, so that one left by the program is told from one of ours
 //! place.rs     a user's directories in a scrubbed environment, removed in the end, with nothing left running
 //! shared.rs    one bootstrapped place for all tests that need Portage
+//! serve.rs     servers on loopback: git, files, rsync
 //! gpg.rs       keys; tiny.rs: signed stage3s of a few kilobytes
 //! ```
 //!
@@ -17,6 +18,7 @@ mod gpg;
 mod hooks;
 mod host;
 mod place;
+mod serve;
 mod shared;
 mod tiny;
 
@@ -37,5 +39,6 @@ mod profiles;
 mod refusals;
 mod resolve;
 mod terminal;
+mod trees;
 mod unpacked;
 mod words;

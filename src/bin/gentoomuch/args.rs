@@ -55,6 +55,9 @@ pub(crate) struct Global {
     /// Fail at once, instead of waiting, when another command holds what this one needs
     #[arg(long, global = true)]
     pub(crate) no_wait: bool,
+    /// Download nothing, not even sources for emerge: what is missing is an error
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
 }
 
 /// Form of the diagnostics on standard error. (Comments on the values would make clap spread every help text.)

@@ -5,9 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gentoomuch::build::Programs;
 use gentoomuch::config::ConfigDir;
+use gentoomuch::download::{self, Downloader, Proxies, Url};
 use gentoomuch::git::Git;
 use gentoomuch::places::{Places, absolute};
+use gentoomuch::progress::{Event, Observer as _};
+use gentoomuch::release;
+use gentoomuch::rsync::Rsync;
+use gentoomuch::sandbox::Interrupt;
 use gentoomuch::stage3::VerifyOptions;
 use gentoomuch::stage3::keys::TrustedKeys;
 use gentoomuch::stage3::sign::Gpg;
@@ -18,6 +24,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::args::{Global, LogFormat};
 use crate::progress::Progress;
 use crate::report::{Failure, Kind};
+
+/// Where distributions keep the authorities whose certificates count: Debian and Gentoo, Fedora, openSUSE, Alpine.
+const AUTHORITIES: [&str; 4] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
 
 /// Everything a command gets besides its own arguments.
 #[derive(Debug)]
@@ -107,6 +117,54 @@ impl Context {
         Ok(VerifyOptions { now: crate::commands::now_secs(), allow_unsigned: allow_unsigned.cloned(), accept_expired })
     }
 
+    /// How to download: `--offline`, and the variables that curl and wget read, too. (`HTTP_PROXY` in capitals is not among them: a
+    /// CGI program's caller can set it.)
+    pub(crate) fn download_settings(&self) -> download::Settings {
+        let variable = |names: &[&str]| {
+            names.iter().find_map(|name| env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()))
+        };
+        let proxies = Proxies {
+            http: variable(&["http_proxy", "all_proxy", "ALL_PROXY"]),
+            https: variable(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+            none: variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
+        };
+        let authorities = match variable(&["SSL_CERT_FILE"]) {
+            Some(file) => vec![self.path(Path::new(&file))],
+            None => AUTHORITIES.iter().map(PathBuf::from).filter(|path| path.is_file()).take(1).collect(),
+        };
+        download::Settings { offline: self.global.offline, proxies, authorities, ..download::Settings::default() }
+    }
+
+    /// Asks servers; ends when the user wants to stop, if an [`Interrupt`] counts.
+    pub(crate) fn downloader(&self) -> Downloader {
+        Downloader::new(self.download_settings(), Arc::new(Interrupt::asked))
+    }
+
+    /// The mirrors to ask: those given, else the configuration's, else Gentoo's.
+    pub(crate) fn mirrors(&self, given: &[Url]) -> Result<Vec<Url>, Failure> {
+        if !given.is_empty() {
+            return Ok(given.to_vec());
+        }
+        let official = || release::OFFICIAL.parse().map(|url| vec![url]).map_err(|error| download::Error::Url(error).into());
+        // Fetching needs no configuration directory, but one that is there has to be right.
+        let configured = match ConfigDir::open(&self.places.config) {
+            Ok(config) => config.global_variable("GENTOO_MIRRORS")?,
+            Err(gentoomuch::config::Error::Missing(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(configured) = configured else { return official() };
+        let (mirrors, others) = release::mirrors_of(&configured.value);
+        if mirrors.is_empty() && !others.is_empty() {
+            let text = format!(
+                "{}: none of GENTOO_MIRRORS is an `http` or `https` address: asking {}",
+                configured.place(),
+                release::OFFICIAL
+            );
+            self.progress.event(&Event::Warning(&text));
+        }
+        if mirrors.is_empty() { official() } else { Ok(mirrors) }
+    }
+
     /// The user's own `gpg`, with the environment that agents, smartcards and pinentry need.
     pub(crate) fn gpg() -> Gpg {
         Gpg { program: "gpg".into(), environment: env::vars_os().collect(), key: None }
@@ -115,6 +173,11 @@ impl Context {
     /// The user's own `git`, with the environment that its filters need.
     pub(crate) fn git() -> Git {
         Git { program: "git".into(), environment: env::vars_os().collect(), scratch: env::temp_dir() }
+    }
+
+    /// The programs that bring trees.
+    pub(crate) fn programs() -> Programs {
+        Programs { git: Self::git(), rsync: Rsync { program: "rsync".into(), environment: env::vars_os().collect() } }
     }
 
     /// How much to do at the same time: as asked for, else as configured, else one for each processor.

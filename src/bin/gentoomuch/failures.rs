@@ -9,7 +9,7 @@ use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
-use gentoomuch::{archive, build, config, sandbox, store};
+use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
 
 use crate::report::{Failure, Kind};
 
@@ -168,6 +168,69 @@ impl From<archive::Error> for Failure {
     }
 }
 
+impl From<download::Error> for Failure {
+    fn from(error: download::Error) -> Self {
+        use download::Error as E;
+        let (kind, lines) = match &error {
+            E::Interrupted => (Kind::Interrupted, Vec::new()),
+            E::Url(_) | E::NoUrls { .. } => (Kind::Usage, Vec::new()),
+            E::Failed { tried, .. } => (Kind::Other, tried.iter().map(|tried| format!("{}: {}", tried.url, tried.cause)).collect()),
+            E::Offline { .. } | E::NothingHere { .. } | E::Io { .. } | E::Busy { .. } => (Kind::Other, Vec::new()),
+        };
+        let hint = error.hint();
+        lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
+    }
+}
+
+impl From<release::Error> for Failure {
+    fn from(error: release::Error) -> Self {
+        use release::Error as E;
+        let (kind, hint) = match &error {
+            E::Untrusted { reason, .. } => (Kind::Verification, Some(reason.hint())),
+            E::Index { .. } => (Kind::Other, Some("name another mirror with `--mirror`".to_owned())),
+            E::Unsigned { .. } => (Kind::Verification, Some("name another mirror with `--mirror`".to_owned())),
+            E::Replayed { .. } => (
+                Kind::Verification,
+                Some(
+                    "somebody may wish to hide newer builds: name another mirror with `--mirror`, or a build with `--date`"
+                        .to_owned(),
+                ),
+            ),
+            E::NoSuchVariant { known, .. } => (Kind::Usage, there_are(known)),
+            E::Variant { .. } => (Kind::Usage, Some("`gentoomuch stage3 ls` shows what there is".to_owned())),
+            E::Arch { .. } => (Kind::Usage, Some("such as amd64, arm64, riscv, x86".to_owned())),
+            E::Date { .. } => (Kind::Usage, Some("it is in the file's name, such as 20260811T083102Z".to_owned())),
+            E::Download(_) | E::Verify(_) | E::Io { .. } => (Kind::Other, None),
+        };
+        match error {
+            E::Download(error) => error.into(),
+            E::Verify(error) => crate::commands::verify_failure(error),
+            error => Self::new(kind, error).hints(hint),
+        }
+    }
+}
+
+impl From<release::keys::Error> for Failure {
+    fn from(error: release::keys::Error) -> Self {
+        use release::keys::Error as E;
+        match error {
+            E::Download(error) => error.into(),
+            E::Keys(error) => crate::commands::keys_failure(error),
+            E::NotPinned(ref fingerprint) => {
+                let hint = format!("if you know that it is the right one: `gentoomuch keys trust {fingerprint}`");
+                Self::new(Kind::Verification, error).hint(hint)
+            }
+            E::Nowhere { ref tried, .. } => {
+                let lines: Vec<String> = tried.iter().map(|(url, unusable)| format!("{url}: {unusable}")).collect();
+                let failure = lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
+                failure.hint(
+                    "name where it is with `--wkd ADDRESS` or `--hkps SERVER`, or get its file and `gentoomuch keys import FILE`",
+                )
+            }
+        }
+    }
+}
+
 impl From<build::Error> for Failure {
     fn from(error: build::Error) -> Self {
         use build::Error as E;
@@ -176,6 +239,11 @@ impl From<build::Error> for Failure {
             E::Store(error) => error.into(),
             E::Sandbox(error) => error.into(),
             E::Untrusted(error) => crate::commands::verify_failure(error),
+            E::Download(error) => error.into(),
+            E::Missing { ref log, .. } => {
+                let log = format!("the whole output is in {}", log.display());
+                Self::new(Kind::Emerge, error).hint("repeat the command without `--offline`").hint(log)
+            }
             E::Emerge { failure, log, resumable } => emerge(&failure, &log.display().to_string(), resumable),
             E::Unconfigured { stage: _, ref arguments, ref resolved, ref log } => {
                 let log = log.display().to_string();
@@ -235,7 +303,9 @@ impl From<build::Error> for Failure {
             E::ProfileExists { .. } => Self::new(Kind::Usage, error).hint("choose another name, or remove that one first"),
             E::NoDefaultProfile => Self::new(Kind::Usage, error)
                 .hint("name one with `--profile`, or make one with `gentoomuch bootstrap PROFILE STAGE3`"),
-            E::NoTree => Self::new(Kind::Usage, error).hint("import one with `gentoomuch sync --from FILE|DIR`"),
+            E::Tree(error) => tree(error),
+            E::NoTree => Self::new(Kind::Usage, error)
+                .hint("`gentoomuch sync` brings what the configuration names, `gentoomuch sync --from SOURCE` any other"),
             E::NoPortageProfile { .. } => Self::new(Kind::Config, error).hint("`profiles/profiles.desc` of the tree lists them"),
             E::NotATree { .. } => Self::new(Kind::Usage, error),
             E::Cpu { ref reasons, .. } => {
@@ -325,30 +395,117 @@ impl From<ExplainError> for Failure {
     }
 }
 
+impl From<program::Error> for Failure {
+    fn from(error: program::Error) -> Self {
+        use program::Error as E;
+        let (kind, hint, lines) = match &error {
+            E::NotInstalled { program } => (Kind::Other, Some(format!("install {}", program.display())), Vec::new()),
+            E::Failed { last_lines, .. } => (Kind::Other, None, last_lines.clone()),
+            E::Run { .. } => (Kind::Other, Some("try it in a shell with `--version`".to_owned()), Vec::new()),
+            E::Interrupted => (Kind::Interrupted, None, Vec::new()),
+        };
+        lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
+    }
+}
+
 impl From<GitError> for Failure {
     fn from(error: GitError) -> Self {
         use GitError as E;
-        let (kind, hint, lines) = match &error {
-            E::NotInstalled { .. } => (Kind::Other, Some("install git, or compare two stages instead".to_owned()), &[][..]),
-            E::NotARepository(_) => {
-                (Kind::Usage, Some("put the configuration directory under version control with `git init`".to_owned()), &[][..])
+        let (kind, hint) = match &error {
+            E::Program(program::Error::NotInstalled { .. }) => {
+                (Kind::Other, "install git, or compare two stages instead".to_owned())
             }
-            E::UnknownRevision { nearest: Some(nearest), .. } => (Kind::Usage, Some(format!("did you mean `{nearest}`?")), &[][..]),
+            E::Program(program::Error::Failed { last_lines, .. }) => {
+                let lines = last_lines.clone();
+                let failure = Self::new(Kind::Other, error).hint("correct what git complains about");
+                return lines.into_iter().fold(failure, Self::detail);
+            }
+            E::Program(program::Error::Interrupted) => return Self::new(Kind::Interrupted, error),
+            E::Program(program::Error::Run { .. }) => {
+                (Kind::Other, "`git --version` in a shell tells whether git works".to_owned())
+            }
+            E::NotARepository(_) => {
+                (Kind::Usage, "put the configuration directory under version control with `git init`".to_owned())
+            }
+            E::UnknownRevision { nearest: Some(nearest), .. } => (Kind::Usage, format!("did you mean `{nearest}`?")),
             E::UnknownRevision { known, .. } => {
                 let known: Vec<&str> = known.iter().take(12).map(String::as_str).collect();
-                (Kind::Usage, Some(format!("branches and tags: {}; `git log` lists commits", known.join(", "))), &[][..])
+                (Kind::Usage, format!("branches and tags: {}; `git log` lists commits", known.join(", ")))
             }
-            E::NoSuchDirectory { .. } => {
-                (Kind::Usage, Some("`git log -- .` in the directory lists the commits that have it".to_owned()), &[][..])
+            E::NoSuchDirectory { .. } => (Kind::Usage, "`git log -- .` in the directory lists the commits that have it".to_owned()),
+            E::NotGiven { .. } => {
+                (Kind::Other, "it may have been removed there; another repository with the same commit will do".to_owned())
             }
-            E::Failed { last_lines, .. } => {
-                (Kind::Other, Some("correct what git complains about".to_owned()), last_lines.as_slice())
-            }
-            E::Scratch { .. } => (Kind::Other, Some("name a directory that can be written to in `TMPDIR`".to_owned()), &[][..]),
-            E::Run { .. } => (Kind::Other, Some("`git --version` in a shell tells whether git works".to_owned()), &[][..]),
+            E::Offline { .. } => (Kind::Other, "repeat the command without `--offline`".to_owned()),
+            E::Mirror { .. } => (Kind::Other, "it is a cache: it can be removed".to_owned()),
+            E::Scratch { .. } => (Kind::Other, "name a directory that can be written to in `TMPDIR`".to_owned()),
         };
-        let lines = lines.to_vec();
-        lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
+        Self::new(kind, error).hint(hint)
+    }
+}
+
+fn tree(error: build::TreeError) -> Failure {
+    use build::TreeError as E;
+    let again = |name: &str| format!("`gentoomuch sync {name}` brings it");
+    match error {
+        E::Git(GitError::Program(error)) | E::Program(error) => error.into(),
+        E::Git(error) => error.into(),
+        E::Untrusted(error) => crate::commands::verify_failure(error),
+        E::Pin(error) => proposal(error),
+        E::Offline { .. } => Failure::new(Kind::Other, error).hint("repeat the command without `--offline`"),
+        E::Source(_) => Failure::new(Kind::Usage, error)
+            .hint("for example `git+https://github.com/gentoo-mirror/gentoo.git`; `gentoomuch sync --help` has more"),
+        E::BadSource { .. } | E::TwoSources { .. } => Failure::new(Kind::Config, error),
+        E::Unsigned { ref digest, .. } => {
+            let pin = digest
+                .as_ref()
+                .map(|digest| format!("or pin what it is, if you know from elsewhere that this is right: `--pin sha256:{digest}`"));
+            Failure::new(Kind::Verification, error)
+                .hint("import the key that signs it with `gentoomuch keys import FILE`, if there is one")
+                .hint("take it all the same with `--allow-unsigned REASON`")
+                .hints(pin)
+        }
+        E::Manifest { .. } | E::NotAsSigned { .. } => Failure::new(Kind::Verification, error)
+            .hint("the server may be in the middle of an update: try again, or another mirror"),
+        E::OtherContents { ref found, .. } => {
+            let found = format!("it has {found}");
+            Failure::new(Kind::Verification, error)
+                .detail(found)
+                .hint("if the repository has moved on: `--pin latest` pins what it has now")
+        }
+        E::NotConfigured { ref known, .. } => {
+            let hint = there_are(known);
+            Failure::new(Kind::Usage, error).hints(hint).hint("a section of `repos.conf` or a line of `env/tree` names others")
+        }
+        E::NoSource { ref name } => {
+            let hint = format!(
+                "`sync-type` and `sync-uri` in its section of `repos.conf` do, or `gentoomuch sync --name {name} --from SOURCE`"
+            );
+            Failure::new(Kind::Config, error).hint(hint)
+        }
+        E::NotHere { ref name, .. } | E::PinNotHere { ref name, .. } => {
+            let hint = again(name);
+            Failure::new(Kind::Config, error).hint(hint)
+        }
+        E::OtherName { .. } => {
+            Failure::new(Kind::Config, error).hint("a section of `repos.conf` has the name that the repository gives itself")
+        }
+        E::InUse { ref by, ref name, .. } => {
+            let (by, name) = (by.clone(), name.clone());
+            let hint = match name {
+                Some(name) if name.contains('/') => format!("`gentoomuch tree rm {name}` removes the pinned name and the tree"),
+                Some(name) => {
+                    format!("it is the latest of `{name}`: bring a newer one, or `gentoomuch tree rm {name}` removes the name, too")
+                }
+                None => "`gentoomuch clean` removes states that nothing needs, and then their trees".to_owned(),
+            };
+            by.into_iter().fold(Failure::new(Kind::Usage, error), Failure::detail).hint(hint)
+        }
+        E::Unknown { ref known, .. } => {
+            let hint = there_are(known);
+            Failure::new(Kind::Usage, error).hints(hint).hint("`gentoomuch tree ls` shows their ids")
+        }
+        E::Lock { .. } => Failure::new(Kind::Other, error).hint("leave out `--no-wait` to wait for another command that fetches"),
     }
 }
 

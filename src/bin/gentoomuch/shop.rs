@@ -54,6 +54,7 @@ impl<'a> Shop<'a> {
                 cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
                 source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
                 term: std::env::var("TERM").ok(),
+                download: self.context.download_settings(),
             },
         }
     }

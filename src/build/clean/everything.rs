@@ -39,9 +39,9 @@ impl Engine<'_> {
     fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 8] {
         let cached = |name: &str| self.places.cache.join(name);
         [
-            (CleanKind::Trees, "copies of repositories that trees come from", cached("repos")),
             (CleanKind::Distfiles, "all fetched stage3s", cached("stage3")),
             (CleanKind::Artifacts, "packed layers of images", cached("oci-layers")),
+            (CleanKind::Trees, "copies of repositories that trees come from", self.places.repos()),
             (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),
             (CleanKind::Distfiles, "all distfiles", self.places.distfiles()),

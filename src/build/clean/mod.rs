@@ -252,7 +252,7 @@ impl Engine<'_> {
     }
 
     /// The store for this process alone: waited for with a message, or not at all.
-    fn lock_store(&self) -> Result<Lock> {
+    pub(in crate::build) fn lock_store(&self) -> Result<Lock> {
         let cancelled = || self.interrupt.count() > 0;
         let mut notify = |busy: &Busy| self.note(&format!("waiting: {busy}"));
         let wait =

@@ -42,7 +42,8 @@ fn unchanged(root: &Path, edit: &Edit) -> Result<PathBuf, Error> {
     if now == edit.before { Ok(target) } else { Err(Error::Changed(target)) }
 }
 
-fn replace(target: &Path, text: &str) -> Result<(), Error> {
+/// Writes a file by a rename over what is there.
+pub(crate) fn replace(target: &Path, text: &str) -> Result<(), Error> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io { action, path, source }

@@ -57,6 +57,18 @@ pub enum Change {
 /// fingerprints are pinned, too, with that comment.
 pub fn import(dir: &Path, source: &Path, trust: Option<&str>) -> Result<Vec<Change>, KeysError> {
     let certificates = read_key_file(source)?;
+    let fingerprints: Vec<Fingerprint> = certificates.iter().map(|certificate| certificate.fingerprint().clone()).collect();
+    let mut changes = store_certificates(dir, certificates)?;
+    if let Some(comment) = trust {
+        for fingerprint in fingerprints {
+            changes.extend(self::trust(dir, &fingerprint, comment)?);
+        }
+    }
+    Ok(changes)
+}
+
+/// Stores public keys, one `<FINGERPRINT>.asc` each, merged with a copy that is there.
+pub(crate) fn store_certificates(dir: &Path, certificates: Vec<Certificate>) -> Result<Vec<Change>, KeysError> {
     let mut changes = Vec::new();
     for mut certificate in certificates {
         let fingerprint = certificate.fingerprint().clone();
@@ -71,10 +83,7 @@ pub fn import(dir: &Path, source: &Path, trust: Option<&str>) -> Result<Vec<Chan
         }
         write_atomically(&path, armored(&path, &[certificate])?.as_bytes())?;
         tracing::debug!(%fingerprint, path = %path.display(), "key stored");
-        changes.push(Change::Stored { fingerprint: fingerprint.clone(), path, refreshed });
-        if let Some(comment) = trust {
-            changes.extend(self::trust(dir, &fingerprint, comment)?);
-        }
+        changes.push(Change::Stored { fingerprint, path, refreshed });
     }
     Ok(changes)
 }

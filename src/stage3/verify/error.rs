@@ -124,7 +124,14 @@ impl VerifyError {
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         let Self::Rejected { reason, .. } = self else { return None };
-        Some(match reason {
+        Some(reason.hint())
+    }
+}
+
+impl Reason {
+    /// What the user can do.
+    pub fn hint(&self) -> String {
+        match self {
             Reason::Unsigned { name } => {
                 format!("download `{name}.asc` and `{name}.DIGESTS` from the same place into the same directory")
             }
@@ -132,7 +139,7 @@ impl VerifyError {
             Reason::Digest { .. } => "download it again, with the files beside it, from another mirror".to_owned(),
             Reason::Cleartext { .. } | Reason::List { .. } => "download the file again, from another mirror".to_owned(),
             Reason::Signature { source, .. } => signature_hint(source),
-        })
+        }
     }
 }
 
@@ -144,13 +151,11 @@ fn signature_hint(error: &SignatureError) -> String {
         SignatureError::Untrusted { signer, .. } => {
             format!("if you know this key, `gentoomuch keys trust {signer}`; else check where the file came from")
         }
-        SignatureError::NoKeyMaterial { .. } => {
-            "get the public key and `gentoomuch keys import FILE`; Gentoo publishes its release \
-             keys at https://qa-reports.gentoo.org/output/service-keys.gpg"
-                .to_owned()
+        SignatureError::NoKeyMaterial { signer, .. } => {
+            format!("`gentoomuch keys fetch {signer}` gets the public key; or `gentoomuch keys import FILE`")
         }
         SignatureError::KeyExpired { .. } => {
-            "get a refreshed copy of the key and `gentoomuch keys import FILE`, or accept it with `--allow-expired`".to_owned()
+            "`gentoomuch keys fetch` gets a refreshed copy of the key; or accept it with `--allow-expired`".to_owned()
         }
         SignatureError::NoSelfSignature { .. } | SignatureError::NotBound { .. } => {
             "get a complete copy of the key and `gentoomuch keys import FILE`".to_owned()

@@ -4,23 +4,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gentoomuch::build::BootstrapOptions;
+use gentoomuch::release::Which;
 
 use super::Outcome;
 use crate::context::Context;
+use crate::report::Failure;
 use crate::shop::Shop;
 
 /// Verify and import a stage3, and rebuild it as a profile's builder
 ///
 /// The stage3 definition `gentoomuch/builder` of the configuration decides what the builder becomes. Interrupted or failed, the same
-/// command goes on at the package where it stopped.
+/// command goes on at the package where it stopped. Given the name of a variant instead of a file, the latest is fetched first (as by
+/// `gentoomuch stage3 fetch`).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
+  gentoomuch bootstrap server amd64-openrc
   gentoomuch bootstrap --no-rebuild musl ./stage3-amd64-musl-hardened-20260811T083102Z.tar.xz")]
 pub(crate) struct Args {
     /// Name of the profile to make or renew
     profile: String,
-    /// The tarball; its `.asc`, `.DIGESTS` and `.sha256` lie beside it
+    /// The tarball, with its `.asc`, `.DIGESTS` and `.sha256` beside it; or a variant to fetch, such as amd64-openrc
     stage3: PathBuf,
     /// Stop after the import: no builder
     #[arg(long)]
@@ -46,7 +50,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let jobs = Context::jobs(args.jobs, &config)?;
     let options = BootstrapOptions {
         profile: args.profile.clone(),
-        stage3: context.path(&args.stage3),
+        stage3: stage3(args, context)?,
         verify: Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
         no_rebuild: args.no_rebuild,
     };
@@ -65,4 +69,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         crate::table::print(&text)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file that was named, or one that is fetched.
+fn stage3(args: &Args, context: &Context) -> Result<PathBuf, Failure> {
+    let file = context.path(&args.stage3);
+    let variant = args.stage3.to_str().filter(|text| !text.contains('/') && !text.contains(".tar"));
+    match variant {
+        Some(variant) if !file.exists() => {
+            let fetched = super::stage3::fetch(context, variant, &Which::Latest, &[], args.allow_expired)?;
+            Ok(fetched.path)
+        }
+        _ => Ok(file),
+    }
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gentoomuch::release;
+use gentoomuch::release::keys::{Address, Keyserver, Source};
+use gentoomuch::sandbox::Interrupt;
 use gentoomuch::stage3::keys::{self, Change, KeyInfo, KeysError, PinSource};
 use gentoomuch::stage3::{Day, Fingerprint};
 
@@ -16,11 +19,12 @@ use crate::table::{self, Table};
 /// List and change the OpenPGP keys that are trusted
 ///
 /// Keys are files in the configuration's `keys/`; those whose fingerprint is in `keys/trusted` count. Gentoo's release keys are
-/// trusted without being listed, but their public keys have to be imported.
+/// trusted without being listed, but their public keys have to be fetched or imported.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Examples:
   gentoomuch keys ls
+  gentoomuch keys fetch --gentoo
   gentoomuch keys import service-keys.gpg")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -30,6 +34,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
     Ls(LsArgs),
+    Fetch(FetchArgs),
     Import(ImportArgs),
     Rm(RmArgs),
     Trust(TrustArgs),
@@ -41,6 +46,33 @@ enum KeysCommand {
   gentoomuch keys ls --json")]
 struct LsArgs {
     /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Get public keys from web key directories and keyservers
+///
+/// Only keys whose fingerprint is trusted are taken: Gentoo's, and those in `keys/trusted`. A copy that is here is refreshed: the
+/// newest that the key says of itself counts, so an expired copy becomes valid again. Unless it is said where, the key's mail address
+/// is asked for its directory, then keys.gentoo.org and keys.openpgp.org.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch keys fetch --gentoo
+  gentoomuch keys fetch --hkps keys.example.org 0123456789ABCDEF0123456789ABCDEF01234567")]
+struct FetchArgs {
+    /// Fingerprints of primary keys
+    #[arg(required_unless_present = "gentoo")]
+    fingerprint: Vec<Fingerprint>,
+    /// Gentoo's release keys
+    #[arg(long, conflicts_with = "fingerprint")]
+    gentoo: bool,
+    /// Ask the web key directory of this mail address
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "gentoo")]
+    wkd: Option<Address>,
+    /// Ask this keyserver: `HOST`, `hkps://HOST:PORT`, or `hkp://HOST` without TLS
+    #[arg(long, value_name = "SERVER")]
+    hkps: Option<Keyserver>,
+    /// Print what was changed as JSON
     #[arg(long)]
     json: bool,
 }
@@ -96,6 +128,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let dir = context.places.keys();
     match &args.command {
         KeysCommand::Ls(args) => return list(args, context),
+        KeysCommand::Fetch(args) => return fetch(args, context),
         KeysCommand::Import(args) => {
             let comment = args.trust.then_some(args.comment.as_str());
             let file = context.path(&args.file);
@@ -141,12 +174,57 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                 None => format!("`{}` trusts {} already\n", dir.join("trusted").display(), args.fingerprint),
             };
             if load_keys(context)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
-                text.push_str("its public key is not here yet: `gentoomuch keys import FILE`\n");
+                text.push_str("its public key is not here yet: `gentoomuch keys fetch` or `keys import FILE`\n");
             }
             table::print(&text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Gets as many as there are; the first failure is told at the end.
+fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
+    let dir = context.places.keys();
+    let trusted = load_keys(context)?;
+    let _interrupt = Interrupt::install()?;
+    let downloader = context.downloader();
+    let wanted = if args.gentoo { release::keys::gentoo() } else { args.fingerprint.clone() };
+    let mut changes = Vec::new();
+    let mut failure = None;
+    for fingerprint in &wanted {
+        let said = args.wkd.iter().cloned().map(Source::Wkd).chain(args.hkps.iter().cloned().map(Source::Keyserver));
+        let mut sources: Vec<Source> = said.collect();
+        if sources.is_empty() {
+            sources = release::keys::usual_sources(fingerprint, &trusted, now_secs());
+        }
+        match release::keys::fetch(&downloader, fingerprint, &sources, &trusted, &dir, context.progress.as_ref()) {
+            Ok(more) => changes.extend(more),
+            Err(error @ (release::keys::Error::Nowhere { .. } | release::keys::Error::NotPinned(_))) => {
+                failure.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    context.progress.clear();
+    if args.json {
+        table::print_json(&changes)?;
+    } else {
+        let now = now_secs();
+        let known = load_keys(context)?.list(now);
+        let mut text = render_changes(&changes);
+        for key in known.iter().filter(|key| changes.iter().any(|change| stores(change, &key.fingerprint))) {
+            text.push_str(&format!("{}  {}  {}\n", key.fingerprint, validity(key, now), name(key)));
+        }
+        table::print(&text)?;
+    }
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn stores(change: &Change, key: &Fingerprint) -> bool {
+    matches!(change, Change::Stored { fingerprint, .. } if fingerprint == key)
 }
 
 fn list(args: &LsArgs, context: &Context) -> Outcome {

@@ -19,12 +19,13 @@ mod stage;
 mod stage3;
 mod store;
 mod sync;
+mod tree;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use self::stage3::{load_keys, now_secs, verify_failure};
+pub(crate) use self::stage3::{keys_failure, load_keys, now_secs, verify_failure};
 use crate::context::Context;
 use crate::report::Failure;
 
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Config(config::Args),
     Keys(keys::Args),
     Sync(sync::Args),
+    Tree(tree::Args),
     Stage3(stage3::Args),
     Bootstrap(bootstrap::Args),
     Profile(profile::Args),
@@ -63,6 +65,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Config(args) => config::run(&args, context),
         Command::Keys(args) => keys::run(&args, context),
         Command::Sync(args) => sync::run(&args, context),
+        Command::Tree(args) => tree::run(&args, context),
         Command::Stage3(args) => stage3::run(&args, context),
         Command::Bootstrap(args) => bootstrap::run(&args, context),
         Command::Profile(args) => profile::run(&args, context),

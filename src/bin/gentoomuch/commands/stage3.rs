@@ -1,10 +1,16 @@
 //! `gentoomuch stage3 …`
 
+mod fetch;
+mod ls;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Subcommand;
+use gentoomuch::download::{Downloader, Url};
+use gentoomuch::release::Releases;
+use gentoomuch::sandbox::Interrupt;
 use gentoomuch::stage3::keys::{GENTOO, KeysError, TrustedKeys};
 use gentoomuch::stage3::{Day, Signer, Verified, VerifyError, VerifyOptions, verify};
 use serde::Serialize;
@@ -14,10 +20,14 @@ use crate::context::Context;
 use crate::report::{Failure, Kind};
 use crate::table;
 
-/// Verify stage3 tarballs, and our own stage4 tarballs
+pub(crate) use fetch::fetch;
+
+/// List, fetch and verify stage3 tarballs
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
+  gentoomuch stage3 ls
+  gentoomuch stage3 fetch amd64-openrc
   gentoomuch stage3 verify stage3-amd64-openrc-20260811T083102Z.tar.xz")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -26,6 +36,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Stage3Command {
+    Ls(ls::Args),
+    Fetch(fetch::Args),
     Verify(VerifyArgs),
 }
 
@@ -68,7 +80,46 @@ struct Report<'a> {
 /// Runs one subcommand.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     match &args.command {
+        Stage3Command::Ls(args) => ls::run(args, context),
+        Stage3Command::Fetch(args) => fetch::run(args, context),
         Stage3Command::Verify(args) => run_verify(args, context),
+    }
+}
+
+/// What getting something from mirrors needs.
+#[derive(Debug)]
+struct Online {
+    mirrors: Vec<Url>,
+    dir: PathBuf,
+    downloader: Downloader,
+    trusted: TrustedKeys,
+    options: VerifyOptions,
+    /// Held, so that Ctrl-C is counted and a download ends tidily.
+    _interrupt: Interrupt,
+}
+
+impl Online {
+    fn new(context: &Context, mirrors: &[Url], allow_expired: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            mirrors: context.mirrors(mirrors)?,
+            dir: context.places.stage3(),
+            downloader: context.downloader(),
+            trusted: context.trusted_keys()?,
+            options: Context::verify_options(None, allow_expired)?,
+            _interrupt: Interrupt::install()?,
+        })
+    }
+
+    fn releases<'a>(&'a self, context: &'a Context) -> Releases<'a> {
+        Releases {
+            mirrors: &self.mirrors,
+            dir: &self.dir,
+            downloader: &self.downloader,
+            trusted: &self.trusted,
+            verify: &self.options,
+            no_wait: context.global.no_wait,
+            observer: context.progress.as_ref(),
+        }
     }
 }
 

@@ -1,30 +1,51 @@
-//! `gentoomuch sync --from FILE|DIR`
+//! `gentoomuch sync [NAME…]`, `gentoomuch sync --from SOURCE`
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
-use gentoomuch::build::SyncOptions;
+use gentoomuch::build::{SyncFrom, SyncOptions, Synced, TreeError};
+use gentoomuch::config::is_repository_name;
+use gentoomuch::config::source::{Revision, TreeSource};
 
 use super::Outcome;
 use crate::context::Context;
+use crate::report::{Failure, Kind};
 use crate::shop::Shop;
+use crate::table::{print, print_json};
 
-/// Import an ebuild tree as a pinned tree snapshot
+/// Bring ebuild trees to the state that the configuration asks for
 ///
-/// A published snapshot must carry a trusted signature beside it (`.gpgsig`, `.asc` or `.sig`). Sessions see the tree, read-only,
-/// at `/var/db/repos/NAME`.
+/// Without `--from`: the repositories of `repos.conf` and `env/tree`, each at its pin if it has one, and `gentoo` in any case. Each becomes
+/// an immutable snapshot, which sessions see read-only. Somebody has to vouch for it: a trusted signature (of the commit, the
+/// top-level Manifest, the archive), or a pin that is a commit or a digest.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Sources:
+  git+https://HOST/PATH[#BRANCH|TAG|COMMIT]   also git+ssh, git+http, git+file and git://
+  rsync://HOST/MODULE                         with the host's rsync
+  webrsync+https://MIRROR[#YYYYMMDD]          the signed snapshots of a mirror
+  https://HOST/NAME.tar.xz                    a signed tarball
+  FILE or DIR                                 a published snapshot, or a directory that holds a tree
+
+Examples:
+  gentoomuch sync
+  gentoomuch sync --pin latest gentoo
+  gentoomuch sync --from git+https://github.com/gentoo-mirror/gentoo.git#stable
   gentoomuch sync --from gentoo-20260811.tar.xz
   gentoomuch sync --from ~/src/my-overlay --name my-overlay")]
 pub(crate) struct Args {
-    /// A published snapshot, or a directory that holds a tree
-    #[arg(long, value_name = "FILE|DIR")]
-    from: PathBuf,
+    /// Repositories of the configuration [default: all]
+    #[arg(value_name = "NAME", conflicts_with_all = ["from", "name"])]
+    names: Vec<String>,
+    /// Import from here, whatever the configuration says
+    #[arg(long, value_name = "SOURCE")]
+    from: Option<String>,
     /// Name of the repository [default: the one in its `profiles/repo_name`]
-    #[arg(long)]
+    #[arg(long, requires = "from")]
     name: Option<String>,
-    /// Take a snapshot without a trusted signature; the reason is recorded for ever
+    /// Bring this state, and write it to `env/tree`: a commit, a day, `sha256:DIGEST`, or `latest` for what there is now
+    #[arg(long, value_name = "REV")]
+    pin: Option<String>,
+    /// Take a tree without a trusted signature; the reason is recorded for ever
     #[arg(long, value_name = "REASON")]
     allow_unsigned: Option<String>,
     /// Accept a good signature by a key that has expired since
@@ -37,24 +58,107 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    if let Some(pin) = args.pin.as_deref().filter(|pin| *pin != "latest") {
+        check_pin(pin)?;
+    }
     let keys = context.trusted_keys()?;
-    let options = SyncOptions {
-        from: context.path(&args.from),
-        name: args.name.clone(),
-        verify: Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
+    let verify = Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?;
+    let programs = Context::programs();
+    let Some(from) = &args.from else {
+        let config = context.config()?;
+        if args.pin.is_some() && args.names.len() != 1 && args.pin.as_deref() != Some("latest") {
+            return Err(
+                Failure::message(Kind::Usage, "a pin is for one repository").hint("name it: `gentoomuch sync --pin REV NAME`")
+            );
+        }
+        let shop = Shop::open(context)?;
+        let options = |source, rev, name, pinned| SyncOptions {
+            from: SyncFrom::Remote(source),
+            rev,
+            name: Some(name),
+            pinned,
+            verify: verify.clone(),
+            programs: programs.clone(),
+        };
+        let synced = shop.engine(None).sync_configured(&config, &args.names, options, &keys, args.pin.as_deref())?;
+        context.progress.clear();
+        if args.json {
+            print_json(&synced)?;
+        } else {
+            print(&synced.iter().map(render).collect::<Vec<_>>().join("\n"))?;
+        }
+        return Ok(ExitCode::SUCCESS);
     };
-    Context::given_file(&options.from)?;
+    if let Some(name) = args.name.as_ref().filter(|name| !is_repository_name(name)) {
+        return Err(Failure::message(Kind::Usage, format!("`{}` cannot be the name of a repository", name.escape_debug()))
+            .hint("letters, digits and `_-`, not beginning with `-`"));
+    }
+    let (from, mut rev) = source(from, context)?;
+    if let Some(pin) = args.pin.as_deref().filter(|pin| *pin != "latest") {
+        rev = Some(match &from {
+            SyncFrom::Remote(source) => source.revision(pin).map_err(usage)?,
+            SyncFrom::Local(_) => Revision::parse(pin).map_err(usage)?,
+        });
+    }
+    let remote = match &from {
+        SyncFrom::Remote(source) => Some(source.clone()),
+        SyncFrom::Local(_) => None,
+    };
+    let config = if args.pin.is_some() { Some(context.config()?) } else { None };
+    let options = SyncOptions { from, rev, name: args.name.clone(), pinned: false, verify, programs };
     let shop = Shop::open(context)?;
-    let synced = shop.engine(None).sync(&options, &keys)?;
+    let engine = shop.engine(None);
+    let mut synced = engine.sync(&options, &keys)?;
+    if let Some(config) = config {
+        synced.pin = Some(engine.pin(&config, &synced, remote)?);
+    }
     context.progress.clear();
     if args.json {
-        crate::table::print_json(&synced)?;
+        print_json(&synced)?;
     } else {
-        let unchanged = if synced.unchanged { "  (unchanged)" } else { "" };
-        let signer = synced.signer.as_deref().unwrap_or("nobody");
-        let text =
-            format!("tree    {}\nid      {}{unchanged}\nfiles   {}\nsigner  {signer}\n", synced.name, synced.id, synced.files);
-        crate::table::print(&text)?;
+        print(&render(&synced))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn usage(error: gentoomuch::config::source::SourceError) -> Failure {
+    gentoomuch::build::Error::from(TreeError::from(error)).into()
+}
+
+fn check_pin(pin: &str) -> Result<(), Failure> {
+    match Revision::parse(pin) {
+        Ok(rev) if rev.is_fixed() => Ok(()),
+        Ok(rev) => Err(Failure::message(Kind::Usage, format!("`{rev}` may mean another tree tomorrow"))
+            .hint("a pin is a whole commit, a day (`20260811`), `sha256:DIGEST`, or `latest` for what there is now")),
+        Err(error) => Err(usage(error)),
+    }
+}
+
+/// What exists here is a file or directory; everything else is an address.
+fn source(text: &str, context: &Context) -> Result<(SyncFrom, Option<Revision>), Failure> {
+    let path = context.path(Path::new(text));
+    if path.exists() {
+        return Ok((SyncFrom::Local(path), None));
+    }
+    match TreeSource::parse(text) {
+        Ok((source, rev)) => Ok((SyncFrom::Remote(source), rev)),
+        // It looks like a path.
+        Err(_) if !text.contains("://") && !text.contains('+') => {
+            Context::given_file(&path)?;
+            Ok((SyncFrom::Local(path), None))
+        }
+        Err(error) => Err(usage(error)),
+    }
+}
+
+fn render(synced: &Synced) -> String {
+    let unchanged = if synced.unchanged { "  (unchanged)" } else { "" };
+    let signer = match (synced.signer.as_deref(), synced.vouched.as_str()) {
+        (Some(signer), _) => signer,
+        (None, "pin") => "nobody; it is what the pin says",
+        (None, _) => "nobody",
+    };
+    let Synced { name, id, rev, files, .. } = synced;
+    let pin = synced.pin.as_ref().map(|pin| format!("pin     {pin}\n")).unwrap_or_default();
+    format!("tree    {name}\nid      {id}{unchanged}\nrev     {rev}\nfiles   {files}\nsigner  {signer}\n{pin}")
 }

@@ -1,0 +1,343 @@
+//! A tree into an area of the store, by each of the methods.
+
+use std::fs::{self, File, TryLockError};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::contents::{copy_tree, make_plain, single_directory};
+use super::error::TreeError;
+use super::{SyncFrom, SyncOptions, manifests};
+use crate::archive;
+use crate::build::engine::Engine;
+use crate::build::error::{Error, Result};
+use crate::config::source::{Method, Revision, TreeSource};
+use crate::download::{self, Url};
+use crate::git::Mirror;
+use crate::progress::Event;
+use crate::stage3::keys::TrustedKeys;
+use crate::stage3::{self, Reason, SignatureError, Signer, Verified, VerifyError, VerifyOptions};
+use crate::store::{TempArea, Tree};
+
+/// A published snapshot is some 50 MB.
+const TARBALL_LIMIT_BYTES: u64 = 4 << 30;
+const SIGNATURE_LIMIT_BYTES: u64 = 256 << 10;
+
+/// Who says that a tree is what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vouched {
+    /// A trusted key.
+    Signature,
+    /// The pin, which names a commit or the contents.
+    Pin,
+    /// The user, with a directory of their own.
+    User,
+    /// Nobody so far.
+    Nobody,
+}
+
+impl Vouched {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::Pin => "pin",
+            Self::User => "user",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+/// What has come.
+#[derive(Debug)]
+pub(super) struct Brought {
+    /// The address, or the path.
+    pub(super) from: String,
+    /// What the method calls this state, if it has a name for it.
+    pub(super) rev: Option<Revision>,
+    /// Fingerprint of the primary key.
+    pub(super) signer: Option<String>,
+    pub(super) vouched: Vouched,
+    /// Why it was taken unsigned.
+    pub(super) allow_unsigned: Option<String>,
+    /// Why nobody vouches for it.
+    pub(super) why: &'static str,
+    /// A snapshot that has just this, so that nothing was written into the area.
+    pub(super) here: Option<Tree>,
+}
+
+impl Engine<'_> {
+    /// Fills the area's tree.
+    pub(super) fn bring(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+        let mut brought = match &options.from {
+            SyncFrom::Local(path) => self.by_hand(area, path, options, keys)?,
+            SyncFrom::Remote(source) => match source.method {
+                Method::Git => self.by_git(area, source, options, keys)?,
+                Method::Rsync => self.by_rsync(area, source, options, keys)?,
+                Method::Webrsync | Method::Tar => self.by_download(area, source, options, keys)?,
+            },
+        };
+        if let Some(signer) = &brought.signer {
+            self.note(&format!("signed by {signer}"));
+        }
+        let unvouched = brought.vouched == Vouched::Nobody;
+        brought.allow_unsigned = options.verify.allow_unsigned.clone().filter(|_| unvouched);
+        Ok(brought)
+    }
+
+    fn by_hand(&self, area: &TempArea, path: &Path, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+        let from = path.display().to_string();
+        if fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
+            self.step(&format!("copying {from}"));
+            copy_tree(path, &area.tree())?;
+            return Ok(Brought {
+                from,
+                rev: None,
+                signer: None,
+                vouched: Vouched::User,
+                allow_unsigned: None,
+                why: "",
+                here: None,
+            });
+        }
+        let (verified, rev) = self.unpack_snapshot(area, path, &options.verify, keys)?;
+        Ok(Brought { from, rev, ..signed_or_not(verified.signer.as_ref()) })
+    }
+
+    fn by_git(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+        let cache = self.places.repos();
+        let dir = cache.join(format!("{}.git", cache_name(options.name.as_deref(), source)));
+        fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
+        let _lock = self.lock_file(&dir.with_extension("git.lock"))?;
+        self.step(&format!("fetching {source}"));
+        let cancelled = || self.interrupt.count() > 0;
+        let mirror = Mirror::open(&options.programs.git, &dir, self.observer, &cancelled).map_err(TreeError::from)?;
+        self.observer.event(&Event::Begin { what: "receiving", total: None });
+        let commit = mirror.fetch(&source.uri, options.rev.as_ref(), self.settings.download.offline);
+        self.observer.event(&Event::End);
+        let commit = commit.map_err(TreeError::from)?;
+        let named = matches!(options.rev, Some(Revision::Commit(_)));
+        let short: String = commit.id.chars().take(12).collect();
+        let signer = self.unless_pinned(
+            stage3::verify_commit(&commit.id, &commit.raw, keys, &options.verify),
+            named || matches!(options.rev, Some(Revision::Digest(_))),
+            &options.verify,
+        )?;
+        // A commit is always the same files, wherever it comes from.
+        let here = self.store.trees()?.into_iter().rev().find(|tree| tree.meta.origin["rev"] == commit.id.as_str());
+        if here.is_none() {
+            self.step(&format!("checking out {short}"));
+            let index = area.path().join("index");
+            mirror.checkout(&commit, &area.tree(), &index).map_err(TreeError::from)?;
+            fs::remove_file(&index).map_err(Error::io("remove", &index))?;
+            make_plain(&area.tree(), Some(commit.committed))?;
+        }
+        let mut brought = Brought { rev: Some(Revision::Commit(commit.id)), here, ..signed_or_not(signer.as_ref()) };
+        brought.from = source.to_string();
+        brought.why = "its commit has no signature of a trusted key";
+        if named && brought.vouched == Vouched::Nobody {
+            brought.vouched = Vouched::Pin;
+        }
+        Ok(brought)
+    }
+
+    fn by_rsync(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+        if self.settings.download.offline {
+            return Err(TreeError::Offline { uri: source.to_string() }.into());
+        }
+        self.step(&format!("fetching {source}"));
+        let like = match &options.name {
+            Some(name) => self.store.tree_ref_get(name)?.and_then(|id| self.store.tree(&id).ok()).map(|tree| tree.path),
+            None => None,
+        };
+        let cancelled = || self.interrupt.count() > 0;
+        let rsync = &options.programs.rsync;
+        rsync.fetch(&source.uri, &area.tree(), like.as_deref(), self.observer, &cancelled).map_err(TreeError::from)?;
+        make_plain(&area.tree(), None)?;
+        self.step("comparing the tree with its Manifests");
+        let pinned = matches!(options.rev, Some(Revision::Digest(_)));
+        let verified = match manifests::verify(&area.tree(), keys, &options.verify) {
+            Err(Error::Untrusted(error)) => self.unless_pinned(Err(error), pinned, &options.verify)?,
+            other => other?,
+        };
+        let why = "it has no signed Manifest at its top";
+        Ok(Brought { from: source.to_string(), why, ..signed_or_not(verified.as_ref()) })
+    }
+
+    fn by_download(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+        let asked = match &options.rev {
+            Some(Revision::Date(date)) if source.method == Method::Webrsync => Some(date),
+            _ => None,
+        };
+        let url = match source.method {
+            Method::Webrsync => {
+                let name = asked.map_or("latest", String::as_str);
+                format!("{}/snapshots/gentoo-{name}.tar.xz", source.uri.trim_end_matches('/'))
+            }
+            _ => source.uri.clone(),
+        };
+        let url: Url = url.parse().map_err(download::Error::from)?;
+        self.step(&format!("fetching {url}"));
+        let target = area.path().join(safe_name(&url.name()));
+        let downloader = self.downloader();
+        let request = download::Request {
+            urls: std::slice::from_ref(&url),
+            target: &target,
+            size: None,
+            limit: TARBALL_LIMIT_BYTES,
+            afresh: false,
+            no_wait: self.settings.no_wait,
+        };
+        downloader.file(&request, self.observer)?;
+        for suffix in ["gpgsig", "asc", "sig"] {
+            let signature = url.with_suffix(&format!(".{suffix}")).map_err(download::Error::from)?;
+            match downloader.bytes(&[signature], SIGNATURE_LIMIT_BYTES, self.observer) {
+                Ok((_, bytes)) => {
+                    let path = PathBuf::from(format!("{}.{suffix}", target.display()));
+                    fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+                    break;
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut verify = options.verify.clone();
+        if matches!(options.rev, Some(Revision::Digest(_))) && verify.allow_unsigned.is_none() {
+            verify.allow_unsigned = Some("pinned by its contents".to_owned());
+        }
+        let (verified, rev) = self.unpack_snapshot(area, &target, &verify, keys)?;
+        // An old snapshot is signed just as well: a server must not pass one off as another day's.
+        if let (Some(asked), Some(Revision::Date(found))) = (asked, &rev)
+            && asked != found
+        {
+            let (wanted, found) = (format!("gentoo-{asked}"), format!("gentoo-{found}"));
+            return Err(TreeError::OtherContents { uri: url.to_string(), wanted, found }.into());
+        }
+        let rev = rev.filter(|_| source.method == Method::Webrsync);
+        Ok(Brought {
+            from: source.to_string(),
+            rev,
+            why: "there is no signature beside it",
+            ..signed_or_not(verified.signer.as_ref())
+        })
+    }
+
+    /// What became of a signature; one that does not count is no obstacle to what is pinned or taken on the user's word, a bad one always is.
+    fn unless_pinned(
+        &self,
+        outcome: std::result::Result<Option<Signer>, VerifyError>,
+        pinned: bool,
+        verify: &VerifyOptions,
+    ) -> Result<Option<Signer>> {
+        match outcome {
+            Ok(signer) => Ok(signer),
+            Err(error) => {
+                let bad = matches!(
+                    &error,
+                    VerifyError::Rejected { reason: Reason::Signature { source: SignatureError::Bad { .. }, .. }, .. }
+                );
+                if bad || !(pinned || verify.allow_unsigned.is_some()) {
+                    return Err(error.into());
+                }
+                let cause = std::error::Error::source(&error).and_then(std::error::Error::source).map(ToString::to_string);
+                self.note(&format!("its signature does not count: {}", cause.unwrap_or_else(|| error.to_string())));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Verifies a published snapshot and unpacks the very file that was verified; the day that its directory is named after.
+    fn unpack_snapshot(
+        &self,
+        area: &TempArea,
+        from: &Path,
+        verify: &VerifyOptions,
+        keys: &TrustedKeys,
+    ) -> Result<(Verified, Option<Revision>)> {
+        // What was downloaded lies where nobody will look for it.
+        let name = from.file_name().filter(|_| from.starts_with(area.path())).map_or(from, Path::new);
+        self.step(&format!("verifying {}", name.display()));
+        let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", from.display()));
+        let signature = ["gpgsig", "asc", "sig"].map(beside).into_iter().find(|path| path.exists());
+        let mut verified = match signature {
+            Some(signature) => stage3::verify_detached(from, &signature, keys, verify, self.observer)?,
+            None => stage3::verify(from, keys, verify, self.observer)?,
+        };
+        self.step(&format!("unpacking {}", name.display()));
+        let unpacked = |source| Error::Unpack { path: name.to_owned(), source };
+        let staging = area.path().join("unpacked");
+        fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
+        let into = File::open(&staging).map_err(Error::io("open", &staging))?;
+        let file = verified.file.try_clone().map_err(Error::io("open", from))?;
+        self.observer.event(&Event::Begin { what: "unpacking", total: None });
+        let reader = archive::decode::open_file(file, self.settings.processors, &[]).map_err(unpacked)?;
+        let mut progress = |bytes| self.observer.event(&Event::Advance(bytes));
+        let unpack = archive::UnpackOptions { owners: archive::Owners::Ignore, ..Default::default() };
+        // As root of the session sees it: everything is the user's own, whatever the umask.
+        let result = archive::unpack(reader, into.as_fd(), &unpack, &mut progress);
+        self.observer.event(&Event::End);
+        result.map_err(unpacked)?;
+        // Published snapshots hold one directory, `gentoo-20260811/`; a plain tarball of a tree may have none.
+        let top = single_directory(&staging)?.unwrap_or(staging);
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &top))?;
+        let day = top.file_name().and_then(|name| Revision::parse(name.to_str()?).ok());
+        let day = day.filter(|day| matches!(day, Revision::Date(_)));
+        fs::rename(&top, area.tree()).map_err(Error::io("rename", &top))?;
+        verified.notes.clear();
+        Ok((verified, day))
+    }
+
+    /// A lock on a file of the cache, which several stores may share.
+    fn lock_file(&self, path: &Path) -> Result<File> {
+        let failed = |source| Error::from(TreeError::Lock { path: path.to_owned(), source });
+        let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if self.settings.no_wait => {
+                    return Err(failed(std::io::Error::from(std::io::ErrorKind::WouldBlock)));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    if !told {
+                        self.note(&format!("waiting: another command is fetching into {}", path.with_extension("").display()));
+                        told = true;
+                    }
+                    self.not_interrupted()?;
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+    }
+}
+
+fn signed_or_not(signer: Option<&Signer>) -> Brought {
+    Brought {
+        from: String::new(),
+        rev: None,
+        signer: signer.map(|signer| signer.primary.to_string()),
+        vouched: if signer.is_some() { Vouched::Signature } else { Vouched::Nobody },
+        allow_unsigned: None,
+        why: "no signature of a trusted key covers it",
+        here: None,
+    }
+}
+
+/// The name of the bare repository: the ebuild repository's, or what its address ends with and a digest of the address.
+fn cache_name(name: Option<&str>, source: &TreeSource) -> String {
+    if let Some(name) = name {
+        return name.to_owned();
+    }
+    let digest = hex::encode(Sha256::digest(source.uri.as_bytes()));
+    let last = source.uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    format!("{}-{}", safe_name(last.trim_end_matches(".git")), &digest[..12])
+}
+
+/// A file name made of an address.
+fn safe_name(text: &str) -> String {
+    let name: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || "._-+".contains(*c)).take(100).collect();
+    format!("{}{name}", if name.starts_with('.') || name.is_empty() { "tree" } else { "" })
+}

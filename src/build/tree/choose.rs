@@ -1,0 +1,206 @@
+//! Which snapshots a session mounts: the main repository and those that the stage's `repos.conf` names, each at the pin of `env/tree` or
+//! at its latest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::error::TreeError;
+use crate::build::engine::Engine;
+use crate::build::error::{Error, Result};
+use crate::build::session::REPOS_DIR;
+use crate::config::source::{Method, Revision, TreeSource};
+use crate::config::{self, ConfigDir, Located, PortageDir, TreePin};
+use crate::store::{State, Tree};
+
+/// The main repository where nothing else is said.
+const MAIN: &str = "gentoo";
+/// Where it comes from then: verified, and without another program.
+const MAIN_URI: &str = "https://distfiles.gentoo.org";
+
+/// A tree snapshot as sessions see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::build) struct PinnedTree {
+    pub(in crate::build) name: String,
+    pub(in crate::build) path: PathBuf,
+    /// Where sessions see it.
+    pub(in crate::build) location: PathBuf,
+    pub(in crate::build) digest: String,
+    pub(in crate::build) newest: i64,
+}
+
+/// A repository that a configuration names.
+#[derive(Debug, Clone)]
+pub(super) struct Configured {
+    pub(super) name: String,
+    pub(super) source: Option<TreeSource>,
+    /// The pin.
+    pub(super) rev: Option<Located<Revision>>,
+    /// What is followed without a pin.
+    pub(super) branch: Option<Revision>,
+    /// Whether a pin has to say the source, too: nothing else in the configuration does.
+    pub(super) say_source: bool,
+}
+
+/// The name, without `tree/`, of the snapshot that a pin asks for.
+pub(super) fn pin_ref(name: &str, rev: &Revision) -> String {
+    format!("{name}/{}", rev.as_name())
+}
+
+type Pins = BTreeMap<String, Located<TreePin>>;
+
+impl Engine<'_> {
+    /// All repositories of the store at the configuration's pins; `gentoo` or whichever is alone comes first.
+    pub(in crate::build) fn trees(&self) -> Result<Vec<PinnedTree>> {
+        let pins = self.pins()?;
+        let names = self.names_of_trees()?;
+        self.chosen(names.iter().map(|name| (name.as_str(), None)), &pins)
+    }
+
+    /// The repositories of a merged configuration: the main one and those of its `repos.conf`.
+    pub(in crate::build) fn trees_for(&self, portage: &PortageDir) -> Result<Vec<PinnedTree>> {
+        let pins = self.pins()?;
+        let repositories = &portage.repositories;
+        let known = self.names_of_trees()?;
+        let main = match &repositories.main {
+            Some(main) => Some(main.value.clone()),
+            None if known.iter().any(|name| name == MAIN) || pins.contains_key(MAIN) => Some(MAIN.to_owned()),
+            None if known.len() == 1 => known.first().cloned(),
+            None => None,
+        };
+        let mut wanted: Vec<(&str, Option<&Path>)> = Vec::new();
+        for entry in &repositories.entries {
+            let name = entry.name.value.as_str();
+            if !known.iter().any(|known| known == name) && !pins.contains_key(name) {
+                // Without any tree the first thing to do is another.
+                let error = if known.is_empty() { Error::NoTree } else { not_here(&entry.name) };
+                return Err(error);
+            }
+            wanted.push((name, Some(&entry.location)));
+        }
+        if let Some(main) = main.as_deref().filter(|main| repositories.get(main).is_none()) {
+            wanted.push((main, None));
+        }
+        self.chosen(wanted.into_iter(), &pins)
+    }
+
+    /// The repositories that a state was made with, as they are now; all if nothing is known of that.
+    pub(in crate::build) fn trees_of_state(&self, state: &State) -> Result<Vec<PinnedTree>> {
+        let origin = if state.origin["trees"].is_array() { &state.origin } else { &state.origin["base"] };
+        let Some(trees) = origin["trees"].as_array().filter(|trees| !trees.is_empty()) else { return self.trees() };
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let named: Vec<(String, Option<PathBuf>)> =
+            trees.iter().filter_map(|tree| Some((text(&tree["name"])?, text(&tree["location"]).map(PathBuf::from)))).collect();
+        self.chosen(named.iter().map(|(name, location)| (name.as_str(), location.as_deref())), &self.pins()?)
+    }
+
+    /// The pins of the configuration directory, if there is one.
+    fn pins(&self) -> Result<Pins> {
+        match ConfigDir::open(&self.places.config) {
+            Ok(config) => Ok(config.env(&self.settings.arch)?.tree),
+            Err(config::Error::Missing(_) | config::Error::NotADirectory(_)) => Ok(Pins::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Names of repositories in the store, pins aside.
+    pub(super) fn names_of_trees(&self) -> Result<Vec<String>> {
+        Ok(self.store.tree_refs()?.into_iter().map(|(name, _)| name).filter(|name| !name.contains('/')).collect())
+    }
+
+    fn chosen<'n>(&self, wanted: impl Iterator<Item = (&'n str, Option<&'n Path>)>, pins: &Pins) -> Result<Vec<PinnedTree>> {
+        let mut trees = Vec::new();
+        for (name, location) in wanted {
+            let tree = match pins.get(name) {
+                Some(pin) => self.find_revision(name, &pin.value.rev)?.ok_or_else(|| TreeError::PinNotHere {
+                    place: pin.place(),
+                    name: name.to_owned(),
+                    rev: pin.value.rev.to_string(),
+                })?,
+                None => match self.store.tree_ref_get(name)? {
+                    Some(id) => self.store.tree(&id)?,
+                    None => return Err(Error::NoTree),
+                },
+            };
+            let origin = &tree.meta.origin;
+            trees.push(PinnedTree {
+                name: name.to_owned(),
+                location: location.map_or_else(|| Path::new(REPOS_DIR).join(name), Path::to_owned),
+                digest: origin["digest"].as_str().unwrap_or_default().to_owned(),
+                newest: origin["newest"].as_i64().unwrap_or_default(),
+                path: tree.path,
+            });
+        }
+        if trees.is_empty() {
+            return Err(Error::NoTree);
+        }
+        trees.sort_by(|a, b| (a.name != MAIN, &a.name).cmp(&(b.name != MAIN, &b.name)));
+        Ok(trees)
+    }
+
+    /// The snapshot of `name` at a revision that always means the same.
+    pub(super) fn find_revision(&self, name: &str, rev: &Revision) -> Result<Option<Tree>> {
+        if let Some(id) = self.store.tree_ref_get(&pin_ref(name, rev))?
+            && let Ok(tree) = self.store.tree(&id)
+        {
+            return Ok(Some(tree));
+        }
+        let fits = |tree: &Tree| {
+            let origin = &tree.meta.origin;
+            let same = match rev {
+                Revision::Digest(digest) => origin["digest"] == digest.as_str(),
+                Revision::Commit(_) | Revision::Date(_) => origin["rev"] == rev.to_string(),
+                Revision::Moving(_) => false,
+            };
+            same && origin["name"] == name
+        };
+        Ok(self.store.trees()?.into_iter().rev().find(fits))
+    }
+
+    /// The repositories that a configuration names, in any of its stage3 definitions or in `env/tree`, and the main one.
+    pub(super) fn configured_repositories(&self, config: &ConfigDir) -> Result<BTreeMap<String, Configured>> {
+        let mut found: BTreeMap<String, Configured> = BTreeMap::new();
+        let mut sources: BTreeMap<String, Located<TreeSource>> = BTreeMap::new();
+        let mut main = MAIN.to_owned();
+        let fresh = |name: &str| Configured { name: name.to_owned(), source: None, rev: None, branch: None, say_source: true };
+        for name in config.stage3_names() {
+            let repositories = config.portage_dir(&config.stage3(&name)?)?.repositories;
+            if let Some(named) = repositories.main {
+                main = named.value;
+            }
+            for entry in repositories.entries {
+                let name = entry.name.value;
+                let configured = found.entry(name.clone()).or_insert_with(|| fresh(&name));
+                configured.branch = configured.branch.take().or(entry.branch);
+                let Some(source) = entry.source else { continue };
+                let place = source.place();
+                let uri = source.value.clone().map_err(|source| TreeError::BadSource { place: place.clone(), source })?;
+                let known = sources.entry(name.clone()).or_insert_with(|| source.with(uri.clone()));
+                if known.value != uri {
+                    let (other_place, other) = (known.place(), known.value.to_string());
+                    return Err(TreeError::TwoSources { name, place, uri: uri.to_string(), other_place, other }.into());
+                }
+                configured.source = Some(uri);
+                configured.say_source = false;
+            }
+        }
+        found.entry(main.clone()).or_insert_with(|| fresh(&main));
+        for (name, pin) in config.env(&self.settings.arch)?.tree {
+            let configured = found.entry(name.clone()).or_insert_with(|| fresh(&name));
+            configured.rev = Some(pin.with(pin.value.rev.clone()));
+            if let Some(source) = pin.value.source {
+                configured.source = Some(source);
+                configured.say_source = true;
+            }
+        }
+        if let Some(gentoo) = found.get_mut(MAIN).filter(|gentoo| gentoo.source.is_none()) {
+            gentoo.source = Some(TreeSource { method: Method::Webrsync, uri: MAIN_URI.to_owned() });
+        }
+        Ok(found)
+    }
+}
+
+fn not_here(name: &Located<String>) -> Error {
+    TreeError::NotHere { place: name.place(), name: name.value.clone() }.into()
+}

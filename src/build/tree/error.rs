@@ -1,0 +1,164 @@
+//! What can go wrong with ebuild trees.
+
+use std::path::PathBuf;
+
+use crate::config::{Place, source};
+use crate::git::GitError;
+use crate::portage::manifest::ManifestError;
+use crate::program;
+use crate::stage3::VerifyError;
+use crate::store::TreeId;
+
+/// A tree that was not brought, found or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// git.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// rsync.
+    #[error(transparent)]
+    Program(#[from] program::Error),
+    /// An address, a method or a revision.
+    #[error(transparent)]
+    Source(#[from] source::SourceError),
+    /// Downloads are switched off.
+    #[error("`{uri}` would have to be asked, and downloads are switched off")]
+    Offline {
+        /// The address.
+        uri: String,
+    },
+    /// Nobody vouches for what has come.
+    #[error("cannot trust {what}: {why}")]
+    Unsigned {
+        /// `commit …`, an address.
+        what: String,
+        /// What is missing.
+        why: &'static str,
+        /// What its contents are, for a pin; unknown before they are looked at.
+        digest: Option<String>,
+    },
+    /// A Manifest that makes no sense.
+    #[error("cannot use `{manifest}` of the tree")]
+    Manifest {
+        /// Its path in the tree.
+        manifest: PathBuf,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// A file that is not as its Manifest says.
+    #[error("the tree is not what its Manifests say: `{file}` {problem}")]
+    NotAsSigned {
+        /// Its path in the tree.
+        file: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Another tree than was pinned.
+    #[error("`{uri}` has another tree than `{wanted}`")]
+    OtherContents {
+        /// Where it came from.
+        uri: String,
+        /// What was asked for.
+        wanted: String,
+        /// What came.
+        found: String,
+    },
+    /// Where a repository comes from is said twice, differently.
+    #[error("{place}: `{name}` comes from `{uri}`, but from `{other}` in {other_place}")]
+    TwoSources {
+        /// The repository.
+        name: String,
+        /// Where it is said.
+        place: Place,
+        /// What is said there.
+        uri: String,
+        /// Where else.
+        other_place: Place,
+        /// What is said there.
+        other: String,
+    },
+    /// Where a repository comes from makes no sense.
+    #[error("{place}: {source}")]
+    BadSource {
+        /// The line.
+        place: Place,
+        /// Why.
+        source: source::SourceError,
+    },
+    /// A repository that the configuration does not name.
+    #[error("the configuration names no repository `{name}`")]
+    NotConfigured {
+        /// The name.
+        name: String,
+        /// What it names.
+        known: Vec<String>,
+    },
+    /// A repository without source.
+    #[error("nothing says where the repository `{name}` comes from")]
+    NoSource {
+        /// The name.
+        name: String,
+    },
+    /// A repository of the configuration that was never brought.
+    #[error("{place}: the repository `{name}` is not in the store")]
+    NotHere {
+        /// The line that names it.
+        place: Place,
+        /// The name.
+        name: String,
+    },
+    /// A pinned state that was never brought.
+    #[error("{place}: `{name}` at {rev} is not in the store")]
+    PinNotHere {
+        /// The line of the pin.
+        place: Place,
+        /// The repository.
+        name: String,
+        /// The revision.
+        rev: String,
+    },
+    /// A snapshot with another repository in it than asked for.
+    #[error("`{uri}` holds the repository `{found}`, not `{name}`")]
+    OtherName {
+        /// Where it came from.
+        uri: String,
+        /// What was asked for.
+        name: String,
+        /// What its `profiles/repo_name` says.
+        found: String,
+    },
+    /// Something needs a snapshot.
+    #[error("the tree `{id}` is in use")]
+    InUse {
+        /// The snapshot.
+        id: TreeId,
+        /// By what, in words.
+        by: Vec<String>,
+        /// A name that leads to it, which can be removed with it.
+        name: Option<String>,
+    },
+    /// Nothing is called so.
+    #[error("there is no tree `{text}`")]
+    Unknown {
+        /// What was given.
+        text: String,
+        /// Names there are.
+        known: Vec<String>,
+    },
+    /// The bare repository is being used, or cannot be locked.
+    #[error("cannot lock `{}`", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What a signature says.
+    #[error(transparent)]
+    Untrusted(#[from] VerifyError),
+    /// The pin cannot be written.
+    #[error(transparent)]
+    Pin(#[from] crate::config::proposal::Error),
+}

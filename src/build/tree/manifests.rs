@@ -1,0 +1,208 @@
+//! A tree held against its Manifests, from the signed one at its top down to every file.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::contents::list;
+use super::error::TreeError;
+use crate::build::error::{Error, Result};
+use crate::portage::manifest::{Expected, Manifest};
+use crate::portage::untrusted;
+use crate::stage3::hashing::{Hasher, hash_all};
+use crate::stage3::keys::TrustedKeys;
+use crate::stage3::{self, Signer, VerifyOptions};
+
+const TOP: &str = "Manifest";
+/// A Manifest larger than this is refused, packed or not.
+const LIMIT_BYTES: u64 = 64 << 20;
+
+/// Who signed the tree at `root`; `None` if it has no Manifest at its top. Hidden files that no Manifest names are removed, as Portage's
+/// own verifier passes over them.
+pub(super) fn verify(root: &Path, keys: &TrustedKeys, options: &VerifyOptions) -> Result<Option<Signer>> {
+    let dir = untrusted::open_root(root)?;
+    let top = match untrusted::read_in(dir.as_fd(), Path::new(TOP), LIMIT_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if !stage3::cleartext::is_clear_signed(&top) {
+        return Ok(None);
+    }
+    let (text, signer) = stage3::verify_clear_signed(TOP, &top, keys, options)?;
+    let listed = read_all(root, &text)?;
+    compare(root, &listed)?;
+    Ok(Some(signer))
+}
+
+/// All Manifests that the one at the top leads to, each compared before it is read.
+fn read_all(root: &Path, top: &str) -> Result<Manifest> {
+    let parse = |path: &Path, text: &str| {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        Manifest::parse(dir, text).map_err(|source| TreeError::Manifest { manifest: path.to_owned(), source })
+    };
+    let dir = untrusted::open_root(root)?;
+    let mut all = parse(Path::new(TOP), top)?;
+    let mut pending: Vec<(PathBuf, Expected)> = std::mem::take(&mut all.manifests).into_iter().collect();
+    while let Some((path, expected)) = pending.pop() {
+        if all.files.insert(path.clone(), expected.clone()).is_some() {
+            continue;
+        }
+        let bytes = untrusted::read_in(dir.as_fd(), &path, LIMIT_BYTES).map_err(|_| wrong(&path, "cannot be read"))?;
+        check(&path, &expected, &bytes[..])?;
+        let text = unpacked(&path, &bytes).ok_or_else(|| wrong(&path, "cannot be unpacked"))?;
+        let manifest = parse(&path, &text)?;
+        pending.extend(manifest.manifests);
+        all.ignored.extend(manifest.ignored);
+        for (file, expected) in manifest.files {
+            if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
+                return Err(wrong(&file, "is listed twice and differently").into());
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn unpacked(path: &Path, bytes: &[u8]) -> Option<String> {
+    let mut out = Vec::new();
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("gz") => flate2::read::MultiGzDecoder::new(bytes).take(LIMIT_BYTES).read_to_end(&mut out).ok()?,
+        Some("xz") => liblzma::read::XzDecoder::new(bytes).take(LIMIT_BYTES).read_to_end(&mut out).ok()?,
+        Some("bz2" | "lzma") => return None,
+        _ => return String::from_utf8(bytes.to_vec()).ok(),
+    };
+    String::from_utf8(out).ok()
+}
+
+fn compare(root: &Path, listed: &Manifest) -> Result<()> {
+    let mut found: BTreeMap<PathBuf, fs::Metadata> = BTreeMap::new();
+    for (path, meta) in list(root)? {
+        let known = listed.files.contains_key(&path) || path == Path::new(TOP);
+        if meta.is_dir() || listed.ignores(&path) && !known {
+            continue;
+        }
+        let hidden = path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
+        match (known, hidden) {
+            (true, _) => drop(found.insert(path, meta)),
+            (false, true) => {
+                let full = root.join(&path);
+                fs::remove_file(&full).map_err(Error::io("remove", &full))?;
+            }
+            (false, false) => return Err(wrong(&path, "is in no Manifest").into()),
+        }
+    }
+    listed.files.par_iter().try_for_each(|(path, expected)| {
+        let meta = found.get(path).ok_or_else(|| wrong(path, "is missing"))?;
+        if !meta.is_file() {
+            return Err(wrong(path, "is no regular file").into());
+        }
+        let full = root.join(path);
+        check(path, expected, File::open(&full).map_err(Error::io("open", &full))?)
+    })
+}
+
+fn check(path: &Path, expected: &Expected, reader: impl std::io::Read) -> Result<()> {
+    let hasher = |name: &str| match name {
+        "BLAKE2B" => Hasher::blake2b(),
+        "SHA512" => Hasher::sha512(),
+        _ => Hasher::sha256(),
+    };
+    // Small files: threads of their own for each hash would cost more than they bring.
+    let mut hashers: Vec<(Hasher, &String)> = expected.hashes.iter().map(|(name, value)| (hasher(name), value)).collect();
+    let size = if expected.size < 4 << 20 {
+        let mut bytes = Vec::new();
+        reader.take(expected.size + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        for (hasher, _) in &mut hashers {
+            hasher.update(&bytes);
+        }
+        bytes.len() as u64
+    } else {
+        let (values, running): (Vec<&String>, Vec<Hasher>) = hashers.into_iter().map(|(hasher, value)| (value, hasher)).unzip();
+        let (running, size) = hash_all(reader, running, |_| {}).map_err(Error::io("read", path))?;
+        hashers = running.into_iter().zip(values).collect();
+        size
+    };
+    if size != expected.size {
+        return Err(wrong(path, "has another size").into());
+    }
+    if hashers.iter().any(|(hasher, value)| hasher.hex() != **value) {
+        return Err(wrong(path, "has other contents").into());
+    }
+    Ok(())
+}
+
+fn wrong(path: &Path, problem: &'static str) -> TreeError {
+    TreeError::NotAsSigned { file: path.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(kind: &str, name: &str, contents: &[u8]) -> String {
+        let mut hasher = Hasher::sha512();
+        hasher.update(contents);
+        format!("{kind} {name} {} SHA512 {}\n", contents.len(), hasher.hex())
+    }
+
+    /// A tree with a packed Manifest, and the text of the one at its top.
+    fn tree() -> (tempfile::TempDir, String) {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b/files")).unwrap();
+        fs::write(dir.path().join("a/b/b-1.ebuild"), "x").unwrap();
+        fs::write(dir.path().join("a/b/files/p"), "patch").unwrap();
+        fs::write(dir.path().join("a/.hidden"), "h").unwrap();
+        fs::write(dir.path().join("a/local"), "anything").unwrap();
+        fs::write(dir.path().join(TOP), "").unwrap();
+        let text = line("EBUILD", "b/b-1.ebuild", b"x") + &line("DATA", "b/files/p", b"patch") + "IGNORE local\n";
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(text.as_bytes()).unwrap();
+        let packed = gz.finish().unwrap();
+        fs::write(dir.path().join("a/Manifest.gz"), &packed).unwrap();
+        let top = line("MANIFEST", "a/Manifest.gz", &packed);
+        (dir, top)
+    }
+
+    fn verdict(dir: &Path, top: &str) -> String {
+        match read_all(dir, top).and_then(|all| compare(dir, &all)) {
+            Ok(()) => "good".to_owned(),
+            Err(error) => error.to_string().replace("the tree is not what its Manifests say: ", ""),
+        }
+    }
+
+    #[test]
+    fn every_file_is_held_against_the_manifests() {
+        let (dir, top) = tree();
+        assert_eq!(verdict(dir.path(), &top), "good");
+        assert!(!dir.path().join("a/.hidden").exists());
+        let cases: [(&str, Option<&str>, &str); 6] = [
+            ("a/b/files/p", Some("patCh"), "`a/b/files/p` has other contents"),
+            ("a/b/files/p", Some("patch!"), "`a/b/files/p` has another size"),
+            ("a/b/files/p", None, "`a/b/files/p` is missing"),
+            ("a/b/stray", Some("x"), "`a/b/stray` is in no Manifest"),
+            ("a/Manifest.gz", Some("x"), "`a/Manifest.gz` has another size"),
+            ("a/Manifest.gz", None, "`a/Manifest.gz` cannot be read"),
+        ];
+        for (path, contents, expected) in cases {
+            let (dir, top) = tree();
+            match contents {
+                Some(contents) => fs::write(dir.path().join(path), contents).unwrap(),
+                None => fs::remove_file(dir.path().join(path)).unwrap(),
+            }
+            assert_eq!(verdict(dir.path(), &top), expected);
+        }
+    }
+
+    #[test]
+    fn a_link_is_no_file_and_leads_nowhere() {
+        let (dir, top) = tree();
+        fs::remove_file(dir.path().join("a/b/files/p")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("a/b/files/p")).unwrap();
+        assert_eq!(verdict(dir.path(), &top), "`a/b/files/p` is no regular file");
+    }
+}

@@ -1,0 +1,325 @@
+//! Connections, by `ureq`: one agent for each way in which servers are reached.
+//!
+//! ```text
+//! direct     us ── server
+//! forward    us ── proxy ── server      http: the proxy gets requests with the whole address (RFC 9112, section 3.2.2), since many
+//!                                       refuse CONNECT to other ports than 443, which is all that `ureq` would do
+//! tunnel     us ══ proxy ══ server      https: CONNECT
+//! ```
+//!
+//! Below TLS lies a layer of our own ([`Watched`]): it waits in short slices, so that a server's silence and the user's Ctrl-C are
+//! noticed while a read blocks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+};
+use ureq::{Agent, Error, Proxy, ProxyProtocol, Timeout};
+
+use super::error::Cause;
+use super::url::Url;
+use super::{Cancelled, Settings};
+
+/// How often a wait is looked after.
+const SLICE: Duration = Duration::from_millis(100);
+/// The head of an answer has to be complete after so many stall times.
+const HEAD_STALLS: u32 = 2;
+
+/// A way to servers. The text is the proxy's address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Route {
+    Direct { tls: bool },
+    Forward(String),
+    Tunnel(String),
+}
+
+/// Agents, made when they are first needed.
+pub(super) struct Wires {
+    settings: Settings,
+    cancelled: Cancelled,
+    agents: Mutex<BTreeMap<Route, Agent>>,
+    roots: OnceLock<RootCerts>,
+}
+
+impl fmt::Debug for Wires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wires").finish_non_exhaustive()
+    }
+}
+
+impl Wires {
+    pub(super) fn new(settings: &Settings, cancelled: &Cancelled) -> Self {
+        Self {
+            settings: settings.clone(),
+            cancelled: Cancelled::clone(cancelled),
+            agents: Mutex::default(),
+            roots: OnceLock::new(),
+        }
+    }
+
+    /// The longest silence.
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.settings.stall_timeout
+    }
+
+    /// Whether the user wants to stop.
+    pub(super) fn cancelled(&self) -> bool {
+        (self.cancelled)()
+    }
+
+    /// Who asks at `url`.
+    pub(super) fn agent(&self, url: &Url) -> Result<Agent, Cause> {
+        let route = match self.settings.proxies.of(url) {
+            None => Route::Direct { tls: url.is_https() },
+            Some(proxy) if url.is_https() => Route::Tunnel(proxy.to_owned()),
+            Some(proxy) => Route::Forward(proxy.to_owned()),
+        };
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&route) {
+            return Ok(agent.clone());
+        }
+        let agent = self.make(&route)?;
+        agents.insert(route, agent.clone());
+        Ok(agent)
+    }
+
+    fn make(&self, route: &Route) -> Result<Agent, Cause> {
+        let settings = &self.settings;
+        let tls = !matches!(route, Route::Direct { tls: false } | Route::Forward(_));
+        let proxy = match route {
+            Route::Direct { .. } => None,
+            Route::Forward(text) | Route::Tunnel(text) => Some(proxy(text)?),
+        };
+        let mut config = Config::builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("gentoomuch/", env!("CARGO_PKG_VERSION")))
+            // A file's bytes as they are: digests are of those.
+            .accept_encoding("identity")
+            .timeout_resolve(Some(settings.connect_timeout))
+            .timeout_connect(Some(settings.connect_timeout))
+            .timeout_recv_response(Some(settings.stall_timeout * HEAD_STALLS))
+            .proxy(None);
+        if tls {
+            config = config.tls_config(TlsConfig::builder().root_certs(self.roots()?).build());
+        }
+        let mut watch = Watch { stall: settings.stall_timeout, cancelled: Cancelled::clone(&self.cancelled), forward: None };
+        let mut resolver = ProxyResolver(None);
+        match (route, proxy) {
+            (Route::Tunnel(_), proxy) => config = config.proxy(proxy),
+            (Route::Forward(_), Some(proxy)) => {
+                if proxy.protocol() != ProxyProtocol::Http {
+                    let reason = "for `http` addresses only an `http://` proxy is supported".to_owned();
+                    return Err(Cause::Proxy { proxy: shown(&proxy), reason });
+                }
+                watch.forward = Some(authorization(&proxy));
+                resolver.0 = Some(proxy.uri().clone());
+            }
+            _ => {}
+        }
+        let chain =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(watch)
+                .chain(RustlsConnector::default());
+        Ok(Agent::with_parts(config.build(), chain, resolver))
+    }
+
+    /// The authorities, read when the first `https` address is asked.
+    fn roots(&self) -> Result<RootCerts, Cause> {
+        if let Some(roots) = self.roots.get() {
+            return Ok(roots.clone());
+        }
+        let mut certificates: Vec<Certificate<'static>> = Vec::new();
+        for path in &self.settings.authorities {
+            let unreadable = |reason: String| Cause::Authorities { path: path.clone(), reason };
+            let pem = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+            let before = certificates.len();
+            for item in parse_pem(&pem) {
+                if let PemItem::Certificate(certificate) = item.map_err(|error| unreadable(error.to_string()))? {
+                    certificates.push(certificate);
+                }
+            }
+            if certificates.len() == before {
+                return Err(unreadable("no certificate in it".to_owned()));
+            }
+        }
+        if certificates.is_empty() {
+            return Err(Cause::NoAuthorities);
+        }
+        Ok(self.roots.get_or_init(|| RootCerts::from(certificates)).clone())
+    }
+
+    /// What an error of `ureq` means.
+    pub(super) fn cause(&self, url: &Url, error: Error, got: u64, total: Option<u64>) -> Cause {
+        use std::io::ErrorKind;
+        if self.cancelled() {
+            return Cause::Interrupted;
+        }
+        match error {
+            Error::HostNotFound => Cause::Unknown,
+            Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
+                Cause::ConnectTimeout { secs: self.settings.connect_timeout.as_secs() }
+            }
+            Error::Timeout(_) => Cause::Stalled { secs: self.settings.stall_timeout.as_secs(), got },
+            // `std` tells a name that does not exist from a server for names that is out of reach in words only.
+            Error::Io(error) if error.to_string().contains("Name or service not known") => Cause::Unknown,
+            Error::Io(error) if error.kind() == ErrorKind::InvalidData && url.is_https() => Cause::Tls(error.to_string()),
+            Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => match total {
+                Some(total) => Cause::Cut { got, total },
+                None => Cause::Connection(error),
+            },
+            Error::Io(error) => Cause::Connection(error),
+            Error::Rustls(error) => Cause::Tls(error.to_string()),
+            Error::Tls(text) => Cause::Tls(text.to_owned()),
+            Error::ConnectProxyFailed(reason) => {
+                let proxy = self.settings.proxies.of(url).and_then(|text| proxy(text).ok());
+                Cause::Proxy { proxy: proxy.as_ref().map(shown).unwrap_or_default(), reason }
+            }
+            other => Cause::Protocol(other.to_string()),
+        }
+    }
+}
+
+fn proxy(text: &str) -> Result<Proxy, Cause> {
+    // What stands in front of an `@` may be a password.
+    let without = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
+    Proxy::new(text).map_err(|_| Cause::Proxy { proxy: without, reason: "not the address of one".to_owned() })
+}
+
+/// The proxy's address, without password.
+fn shown(proxy: &Proxy) -> String {
+    format!("{}:{}", proxy.host(), proxy.port())
+}
+
+/// The line that tells a proxy who asks; empty if it need not know.
+fn authorization(proxy: &Proxy) -> String {
+    match proxy.username() {
+        None => String::new(),
+        Some(user) => {
+            let pair = format!("{user}:{}", proxy.password().unwrap_or_default());
+            format!("Proxy-Authorization: Basic {}\r\n", BASE64_STANDARD.encode(pair))
+        }
+    }
+}
+
+/// Looks up the forwarding proxy, if there is one, instead of the server, whose name may be unknown here.
+#[derive(Debug)]
+struct ProxyResolver(Option<Uri>);
+
+impl Resolver for ProxyResolver {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        DefaultResolver::default().resolve(self.0.as_ref().unwrap_or(uri), config, timeout)
+    }
+}
+
+/// Puts a [`Watched`] around each connection.
+struct Watch {
+    stall: Duration,
+    cancelled: Cancelled,
+    /// For a forwarding proxy: the line with the password.
+    forward: Option<String>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("stall", &self.stall).finish_non_exhaustive()
+    }
+}
+
+impl<In: Transport> Connector<In> for Watch {
+    type Out = Watched<In>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Watched<In>>, Error> {
+        let forward = self.forward.as_ref().map(|authorization| {
+            let origin = details.uri.authority().map(|authority| format!("http://{authority}")).unwrap_or_default();
+            Forward { origin, authorization: authorization.clone() }
+        });
+        Ok(chained.map(|inner| Watched { inner, stall: self.stall, cancelled: Cancelled::clone(&self.cancelled), forward }))
+    }
+}
+
+/// What a forwarding proxy has to be told.
+#[derive(Debug)]
+struct Forward {
+    origin: String,
+    authorization: String,
+}
+
+/// A connection that does not wait for ever.
+struct Watched<T> {
+    inner: T,
+    stall: Duration,
+    cancelled: Cancelled,
+    forward: Option<Forward>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Watched<T> {
+    /// Rewrites the head of a request, which `ureq` writes in one piece, for a proxy.
+    fn for_proxy(&mut self, amount: usize) -> usize {
+        let Some(forward) = &self.forward else { return amount };
+        let output = self.inner.buffers().output();
+        let Some(rest) = output[..amount].strip_prefix(b"GET /") else { return amount };
+        let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else { return amount };
+        let (line, headers) = rest.split_at(end + 2);
+        let head = [b"GET ", forward.origin.as_bytes(), b"/", line, forward.authorization.as_bytes(), headers].concat();
+        if head.len() > output.len() {
+            return amount;
+        }
+        output[..head.len()].copy_from_slice(&head);
+        head.len()
+    }
+}
+
+impl<T: Transport> Transport for Watched<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, mut timeout: NextTimeout) -> Result<(), Error> {
+        let amount = self.for_proxy(amount);
+        timeout.per_write = Some(self.stall.into());
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let since = Instant::now();
+        loop {
+            if (self.cancelled)() {
+                return Err(Error::Io(std::io::Error::other("interrupted")));
+            }
+            let mut slice = timeout;
+            slice.after = (*timeout.after).min(SLICE).into();
+            match self.inner.await_input(slice) {
+                Err(Error::Timeout(_)) if since.elapsed() >= *timeout.after => return Err(Error::Timeout(timeout.reason)),
+                Err(Error::Timeout(_)) if since.elapsed() >= self.stall => return Err(Error::Timeout(Timeout::PerRead)),
+                Err(Error::Timeout(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}

@@ -1,0 +1,298 @@
+//! Commits of other people's repositories, fetched into a bare repository of our own.
+//!
+//! ```text
+//! cache/repos/NAME.git/       bare and shallow; whatever was fetched before makes the next time short
+//! cache/repos/NAME.git.lock   held by the one command that works with it
+//! ```
+//!
+//! What is fetched is hostile. git is started without any configuration but that of the bare repository, which is ours: no hooks, no filters,
+//! no templates, no other protocol than the address has, nothing that asks on a terminal. Objects are checked as they come (`fsckObjects`),
+//! which also refuses paths that lead out of a work tree. Locks and half-received packs of an earlier git that was killed are removed first.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Git, GitError, Result, printable};
+use crate::config::nearest;
+use crate::config::source::Revision;
+use crate::program::{self, Attendance, Heard};
+use crate::progress::{Event, Observer};
+
+/// Where the wanted commit is remembered.
+const REF: &str = "refs/gentoomuch/wanted";
+/// Variables of the caller's that git gets to see: how to reach others, and where things are.
+const VARIABLES: [&str; 17] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "USER",
+    "LOGNAME",
+    "SSH_AUTH_SOCK",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "GIT_EXEC_PATH",
+];
+
+/// What git is told before it does anything; nothing else tells it.
+const SETTINGS: [(&str, &str); 16] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.autocrlf", "false"),
+    ("core.symlinks", "true"),
+    ("core.askPass", ""),
+    ("credential.helper", ""),
+    ("protocol.allow", "never"),
+    ("fetch.fsckObjects", "true"),
+    ("transfer.fsckObjects", "true"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("submodule.recurse", "false"),
+    ("http.lowSpeedLimit", "100"),
+    ("http.lowSpeedTime", "60"),
+    ("init.defaultBranch", "main"),
+];
+
+/// The bare repository of one ebuild repository.
+pub struct Mirror<'a> {
+    git: &'a Git,
+    dir: PathBuf,
+    observer: &'a dyn Observer,
+    cancelled: &'a dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for Mirror<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mirror").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// A commit that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its whole name.
+    pub id: String,
+    /// The object as git hashes it, without the header: what a signature is over.
+    pub raw: Vec<u8>,
+    /// When it was committed, seconds since 1970.
+    pub committed: i64,
+}
+
+impl<'a> Mirror<'a> {
+    /// The repository at `dir`, made if it is not there. The caller holds its lock.
+    pub fn open(git: &'a Git, dir: &Path, observer: &'a dyn Observer, cancelled: &'a dyn Fn() -> bool) -> Result<Self> {
+        let mirror = Self { git, dir: dir.to_owned(), observer, cancelled };
+        if dir.join("HEAD").is_file() {
+            mirror.remove_litter().map_err(mirror.io())?;
+            if mirror.run(None, &["rev-parse", "--is-bare-repository"])?.status.success() {
+                return Ok(mirror);
+            }
+            // A cache is made again rather than mended.
+        }
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(mirror.io())?;
+        }
+        fs::create_dir_all(dir).map_err(mirror.io())?;
+        mirror.run(None, &["init", "--quiet", "--bare", "--template="])?.ok()?;
+        Ok(mirror)
+    }
+
+    fn io(&self) -> impl Fn(io::Error) -> GitError + use<> {
+        let path = self.dir.clone();
+        move |source| GitError::Mirror { path: path.clone(), source }
+    }
+
+    /// Removes what a git that was killed has left; nobody else works here.
+    fn remove_litter(&self) -> io::Result<()> {
+        let mut pending = vec![self.dir.clone(), self.dir.join("objects/pack"), self.dir.join("refs/gentoomuch")];
+        while let Some(dir) = pending.pop() {
+            let Ok(entries) = fs::read_dir(&dir) else { continue };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with("tmp_") || (Path::new(&name).extension().is_some_and(|e| e == "lock") && entry.path().is_file())
+                {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The commit `rev` of the repository at `uri`, or what its `HEAD` names; brought if it is not here.
+    pub fn fetch(&self, uri: &str, rev: Option<&Revision>, offline: bool) -> Result<Commit> {
+        let wanted = match rev {
+            Some(Revision::Commit(id)) => {
+                if let Some(commit) = self.whole(id)? {
+                    return Ok(commit);
+                }
+                id.clone()
+            }
+            Some(Revision::Moving(_) | Revision::Date(_) | Revision::Digest(_)) | None if offline => String::new(),
+            Some(Revision::Moving(name) | Revision::Date(name)) => self.named(uri, name)?,
+            Some(Revision::Digest(_)) | None => "HEAD".to_owned(),
+        };
+        if offline {
+            return Err(GitError::Offline { uri: uri.to_owned() });
+        }
+        let refspec = format!("+{wanted}:{REF}");
+        let options = ["--depth=1", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--update-shallow"];
+        let mut arguments = vec!["fetch", "--progress", "--force"];
+        arguments.extend(options);
+        arguments.extend(["--", uri, &refspec]);
+        let ended = self.run(Some(uri), &arguments)?;
+        if !ended.status.success() {
+            let refused = ["not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref"];
+            if matches!(rev, Some(Revision::Commit(_))) && refused.iter().any(|words| ended.stderr.contains(words)) {
+                return Err(GitError::NotGiven { commit: wanted, uri: uri.to_owned() });
+            }
+            ended.ok()?;
+        }
+        let id = self.run(None, &["rev-parse", "--verify", &format!("{REF}^{{commit}}")])?.ok()?;
+        let id = String::from_utf8_lossy(&id).trim().to_owned();
+        self.run(
+            None,
+            &["-c", "gc.autoDetach=false", "-c", "gc.pruneExpire=now", "-c", "gc.auto=6700", "gc", "--auto", "--quiet"],
+        )?;
+        self.whole(&id)?.ok_or_else(|| GitError::NotGiven { commit: id, uri: uri.to_owned() })
+    }
+
+    /// The whole name of the branch or tag.
+    fn named(&self, uri: &str, name: &str) -> Result<String> {
+        let listed = self.run(Some(uri), &["ls-remote", "--refs", "--", uri])?.ok()?;
+        let listed = String::from_utf8_lossy(&listed);
+        let refs: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        for prefix in ["refs/heads/", "refs/tags/"] {
+            let whole = format!("{prefix}{name}");
+            if refs.contains(&whole.as_str()) {
+                return Ok(whole);
+            }
+        }
+        let short = |name: &&str| name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/tags/")).map(printable);
+        let known: Vec<String> = refs.iter().filter_map(short).collect();
+        let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        Err(GitError::UnknownRevision { revision: name.to_owned(), repository: uri.into(), nearest, known })
+    }
+
+    /// The commit `id`, if it and all its files are here.
+    fn whole(&self, id: &str) -> Result<Option<Commit>> {
+        let raw = self.run(None, &["cat-file", "commit", id])?;
+        if !raw.status.success() {
+            return Ok(None);
+        }
+        // Lists every tree, so that one which is missing shows; what was fetched came with all its files.
+        if !self.run(None, &["ls-tree", "-r", "--name-only", "-z", id])?.status.success() {
+            return Ok(None);
+        }
+        let committed = committed(&raw.stdout);
+        Ok(Some(Commit { id: id.to_owned(), raw: raw.stdout, committed }))
+    }
+
+    /// Writes the files of a commit into `target`, an empty directory. `index` is a file of git's, to be removed by the caller.
+    pub fn checkout(&self, commit: &Commit, target: &Path, index: &Path) -> Result<()> {
+        let variables = [(OsStr::new("GIT_INDEX_FILE"), index.as_os_str()), (OsStr::new("GIT_WORK_TREE"), target.as_os_str())];
+        self.run_with(None, &["read-tree", &commit.id], &variables)?.ok()?;
+        let mut prefix = OsString::from("--prefix=");
+        prefix.push(target);
+        prefix.push("/");
+        self.run_with(None, &[OsStr::new("checkout-index"), OsStr::new("--all"), OsStr::new("--quiet"), &prefix], &variables)?
+            .ok()?;
+        Ok(())
+    }
+
+    fn run<S: AsRef<OsStr>>(&self, uri: Option<&str>, arguments: &[S]) -> Result<program::Ended> {
+        self.run_with(uri, arguments, &[])
+    }
+
+    fn run_with<S: AsRef<OsStr>>(
+        &self,
+        uri: Option<&str>,
+        arguments: &[S],
+        variables: &[(&OsStr, &OsStr)],
+    ) -> Result<program::Ended> {
+        let mut settings: Vec<(String, &str)> = SETTINGS.map(|(name, value)| (name.to_owned(), value)).into();
+        if let Some((scheme, _)) = uri.and_then(|uri| uri.split_once("://")) {
+            settings.push((format!("protocol.{scheme}.allow"), "always"));
+        }
+        let mut command = Command::new(&self.git.program);
+        command.args(arguments).current_dir(&self.dir).env_clear();
+        let passed = |name: &OsString| name.to_str().is_some_and(|name| VARIABLES.contains(&name));
+        command.envs(self.git.environment.iter().filter(|(name, _)| passed(name)).map(|(name, value)| (name, value)));
+        command.envs([
+            ("LC_ALL", "C"),
+            ("LANGUAGE", ""),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
+        ]);
+        command.env("GIT_DIR", &self.dir).envs(super::settings(0, &settings)).envs(variables.iter().copied());
+        let mut received = Received { observer: self.observer, bytes: 0 };
+        let mut line = |line: &str| received.line(line);
+        Ok(program::run(
+            command,
+            b"",
+            Attendance { heard: Heard::Stderr, line: &mut line, cancelled: self.cancelled, reaches_out: uri.is_some() },
+        )?)
+    }
+}
+
+/// Turns git's words on how far it is into progress.
+struct Received<'a> {
+    observer: &'a dyn Observer,
+    bytes: u64,
+}
+
+impl Received<'_> {
+    fn line(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("Receiving objects:") else { return };
+        // `Receiving objects:  42% (12/29), 1.20 MiB | 3.00 MiB/s`
+        let mut words = rest.split(", ").nth(1).unwrap_or_default().split_whitespace();
+        let number: f64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
+        let unit = match words.next() {
+            Some("KiB") => 1024.0,
+            Some("MiB") => 1024.0 * 1024.0,
+            Some("GiB") => 1024.0 * 1024.0 * 1024.0,
+            _ => 1.0,
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for display; negative numbers do not parse")]
+        let bytes = (number.max(0.0) * unit) as u64;
+        if bytes > self.bytes {
+            self.observer.event(&Event::Advance(bytes - self.bytes));
+            self.bytes = bytes;
+        }
+    }
+}
+
+/// The time in a commit's `committer` line.
+fn committed(raw: &[u8]) -> i64 {
+    let mut headers = raw.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let committer = headers.find_map(|line| line.strip_prefix(b"committer ")).unwrap_or_default();
+    let text = String::from_utf8_lossy(committer);
+    let time = text.rsplit_once('>').and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+    time.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_tells_when_it_was_made() {
+        let raw = b"tree 1\nauthor A <a> 1 +0000\ncommitter B > <b@x> 1760000000 +0200\n\ncommitter C <c> 5 +0000\n";
+        assert_eq!(committed(raw), 1_760_000_000);
+        assert_eq!(committed(b"tree 1\n\nx"), 0);
+    }
+}

@@ -1,0 +1,164 @@
+//! Manifests of whole ebuild repositories (GLEP 74): what must be in a tree, by size and hashes.
+//!
+//! ```text
+//! Manifest                      clear-signed; names the Manifests of directories, which name others, which name files
+//!   MANIFEST app-misc/Manifest.gz 1234 BLAKE2B … SHA512 …
+//! app-misc/hello/Manifest
+//!   EBUILD hello-2.10.ebuild 567 …       AUX x.patch is files/x.patch
+//!   DIST hello-2.10.tar.gz 725946 …      a source archive, which is in no tree
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+/// The hashes that count, as Manifests call them. One of them has to be there.
+pub const HASHES: [&str; 3] = ["BLAKE2B", "SHA512", "SHA256"];
+
+/// What a file must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Hash and value in lower-case hexadecimal; only those of [`HASHES`].
+    pub hashes: BTreeMap<&'static str, String>,
+}
+
+/// One Manifest, its paths relative to the top of the repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// Other Manifests.
+    pub manifests: BTreeMap<PathBuf, Expected>,
+    /// Files.
+    pub files: BTreeMap<PathBuf, Expected>,
+    /// Files and directories that nothing is said about.
+    pub ignored: Vec<PathBuf>,
+    /// When it was made, as written.
+    pub timestamp: Option<String>,
+}
+
+/// A line that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Words are missing.
+    #[error("line {line}: `{kind}` lacks words")]
+    Words {
+        /// Counted from 1.
+        line: usize,
+        /// The first word.
+        kind: String,
+    },
+    /// A path that leads elsewhere.
+    #[error("line {line}: `{path}` is no path below its directory")]
+    Path {
+        /// Counted from 1.
+        line: usize,
+        /// As written.
+        path: String,
+    },
+    /// None of the hashes that count.
+    #[error("line {line}: `{path}` has none of the hashes BLAKE2B, SHA512 and SHA256")]
+    Hashes {
+        /// Counted from 1.
+        line: usize,
+        /// As written.
+        path: String,
+    },
+    /// The same file twice, differently.
+    #[error("line {line}: `{path}` is listed twice and differently")]
+    Twice {
+        /// Counted from 1.
+        line: usize,
+        /// As written.
+        path: String,
+    },
+    /// A kind of line that is not known.
+    #[error("line {line}: `{kind}` is not known")]
+    Kind {
+        /// Counted from 1.
+        line: usize,
+        /// The first word.
+        kind: String,
+    },
+}
+
+impl Manifest {
+    /// Reads the Manifest that lies in `dir`, relative to the top.
+    pub fn parse(dir: &Path, text: &str) -> Result<Self, ManifestError> {
+        let mut manifest = Self::default();
+        for (line, content) in (1..).zip(text.lines()) {
+            let words: Vec<&str> = content.split_whitespace().collect();
+            let Some((&kind, rest)) = words.split_first() else { continue };
+            let lacking = || ManifestError::Words { line, kind: kind.escape_debug().to_string() };
+            let Some((&name, rest)) = rest.split_first() else { return Err(lacking()) };
+            let below =
+                |name: &str| below(dir, name).ok_or_else(|| ManifestError::Path { line, path: name.escape_debug().to_string() });
+            match kind {
+                "TIMESTAMP" => manifest.timestamp = Some(name.to_owned()),
+                "DIST" => {}
+                "IGNORE" => manifest.ignored.push(below(name)?),
+                "MANIFEST" | "DATA" | "EBUILD" | "MISC" | "AUX" | "OPTIONAL" => {
+                    let path = if kind == "AUX" { below(&format!("files/{name}"))? } else { below(name)? };
+                    let size = rest.first().and_then(|size| size.parse().ok()).ok_or_else(lacking)?;
+                    let hashes: BTreeMap<&str, String> = rest[1..]
+                        .chunks_exact(2)
+                        .filter_map(|pair| Some((*HASHES.iter().find(|hash| **hash == pair[0])?, pair[1].to_ascii_lowercase())))
+                        .collect();
+                    if hashes.is_empty() {
+                        return Err(ManifestError::Hashes { line, path: name.escape_debug().to_string() });
+                    }
+                    let expected = Expected { size, hashes };
+                    let list = if kind == "MANIFEST" { &mut manifest.manifests } else { &mut manifest.files };
+                    if list.insert(path, expected.clone()).is_some_and(|before| before != expected) {
+                        return Err(ManifestError::Twice { line, path: name.escape_debug().to_string() });
+                    }
+                }
+                _ => return Err(ManifestError::Kind { line, kind: kind.escape_debug().to_string() }),
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Whether nothing is said about `path`.
+    pub fn ignores(&self, path: &Path) -> bool {
+        self.ignored.iter().any(|ignored| path.starts_with(ignored))
+    }
+}
+
+fn below(dir: &Path, name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    let plain = !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)));
+    plain.then(|| dir.join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_below_the_directory_and_source_archives_are_none() {
+        let text = "TIMESTAMP 2026-08-11T00:00:00Z\nIGNORE local\nMANIFEST app/Manifest.gz 3 MD5 x SHA512 AB\nAUX x.patch 1 BLAKE2B 0f\n\
+                    DIST x.tar 1 SHA512 00\nEBUILD x-1.ebuild 2 SHA256 11 BLAKE2B 22\n";
+        let manifest = Manifest::parse(Path::new("dir"), text).unwrap();
+        let paths: Vec<&Path> = manifest.files.keys().map(PathBuf::as_path).collect();
+        assert_eq!(paths, [Path::new("dir/files/x.patch"), Path::new("dir/x-1.ebuild")]);
+        assert_eq!(manifest.manifests[Path::new("dir/app/Manifest.gz")].hashes["SHA512"], "ab");
+        assert!(manifest.ignores(Path::new("dir/local/x")) && !manifest.ignores(Path::new("dir/locality")));
+        assert_eq!(manifest.timestamp.as_deref(), Some("2026-08-11T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_line() {
+        let wrong = |text: &str| Manifest::parse(Path::new(""), text).unwrap_err().to_string();
+        for (text, message) in [
+            ("DATA", "line 1: `DATA` lacks words"),
+            ("\nDATA x many SHA512 0", "line 2: `DATA` lacks words"),
+            ("DATA ../x 1 SHA512 0", "line 1: `../x` is no path below its directory"),
+            ("DATA /x 1 SHA512 0", "line 1: `/x` is no path below its directory"),
+            ("DATA x 1 MD5 0 SHA1 0", "line 1: `x` has none of the hashes BLAKE2B, SHA512 and SHA256"),
+            ("DATA x 1 SHA512 0\nDATA x 2 SHA512 0", "line 2: `x` is listed twice and differently"),
+            ("DAT x 1 SHA512 0", "line 1: `DAT` is not known"),
+        ] {
+            assert_eq!(wrong(text), message);
+        }
+    }
+}

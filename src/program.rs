@@ -1,0 +1,301 @@
+//! Programs of the host that work for us: `git` and `rsync`.
+//!
+//! One function starts them, with their whole environment given, no terminal, and a process group of their own. It waits for them, hands
+//! out what they say line by line, and ends them when the user wants to stop.
+//!
+//! ```text
+//! gentoomuch
+//!  |- git fetch           its own process group
+//!  |   `- git-remote-https
+//!  `- sh                  waits for a line on a pipe of ours; at its end, which is ours, kills that group
+//! ```
+//!
+//! The programs themselves know nothing of our pipes, and a server that says nothing would keep them alive for long.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, Read, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::portage::emerge::sanitize::sanitize_line;
+use crate::sys;
+
+/// How many of a program's last messages an error carries.
+const LAST_LINES: usize = 8;
+/// More output than this is not kept.
+const OUTPUT_LIMIT_BYTES: usize = 256 << 20;
+/// How soon the wish to stop is noticed.
+const TICK_MS: u64 = 100;
+/// How long a program that was asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which of a program's outputs is handed out line by line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Who wants to know of a running program, and may end it.
+pub struct Attendance<'a> {
+    /// Which output.
+    pub heard: Heard,
+    /// Gets each piece of it that a line feed or carriage return ends; hostile.
+    pub line: &'a mut (dyn FnMut(&str) + Send),
+    /// Asked several times a second.
+    pub cancelled: &'a dyn Fn() -> bool,
+    /// Whether it talks to others, and so may take any time: then it ends with this process.
+    pub reaches_out: bool,
+}
+
+impl fmt::Debug for Attendance<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attendance").field("heard", &self.heard).finish_non_exhaustive()
+    }
+}
+
+/// What a program came to.
+#[derive(Debug)]
+pub struct Ended {
+    /// The command line.
+    pub argv: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its output.
+    pub stdout: Vec<u8>,
+    /// What it complained about; hostile.
+    pub stderr: String,
+}
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is none of this name.
+    #[error("cannot find `{}`", program.display())]
+    NotInstalled {
+        /// The program.
+        program: PathBuf,
+    },
+    /// It did not start, or the connection was lost.
+    #[error("cannot run `{argv}`")]
+    Run {
+        /// The command line.
+        argv: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("`{argv}` failed with {status}")]
+    Failed {
+        /// The command line.
+        argv: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last messages, safe to print.
+        last_lines: Vec<String>,
+    },
+    /// The user wanted to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Ended {
+    /// Its output, if it succeeded.
+    pub fn ok(self) -> Result<Vec<u8>, Error> {
+        if self.status.success() {
+            return Ok(self.stdout);
+        }
+        let last_lines = self.last_lines();
+        Err(Error::Failed { argv: self.argv, status: self.status, last_lines })
+    }
+
+    /// Its last messages, safe to print. Of lines that were written over each other the last one counts.
+    pub fn last_lines(&self) -> Vec<String> {
+        let lines = self.stderr.lines().map(|line| line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default());
+        let lines: Vec<String> =
+            lines.map(|line| sanitize_line(line.as_bytes(), 400)).filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].to_vec()
+    }
+}
+
+/// Starts `command`, gives it `input` and waits for its end.
+pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Result<Ended, Error> {
+    let argv = command_line(&command);
+    tracing::debug!(argv, "starting");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let failed = |source: io::Error| Error::Run { argv: argv.clone(), source };
+    let mut child = command.spawn().map_err(|source| match source.kind() {
+        // The directory to start it in may be what is missing.
+        io::ErrorKind::NotFound if command.get_current_dir().is_none_or(Path::is_dir) => {
+            Error::NotInstalled { program: command.get_program().into() }
+        }
+        _ => failed(source),
+    })?;
+    let watchdog = if attendance.reaches_out { Some(Watchdog::over(&mut child).map_err(failed)?) } else { None };
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let Attendance { heard, line, cancelled, reaches_out: _ } = attendance;
+    let (mut to_out, mut to_err): (Option<&mut (dyn FnMut(&str) + Send)>, _) = match heard {
+        Heard::Stdout => (Some(line), None),
+        Heard::Stderr => (None, Some(line)),
+    };
+    let (stdout, stderr, outcome) = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Some(mut stdin) = stdin
+                && let Err(error) = stdin.write_all(input)
+            {
+                // It has read enough, or failed and says so.
+                tracing::debug!("it reads no more: {error}");
+            }
+        });
+        let out = scope.spawn(move || stdout.map(|stdout| read(stdout, &mut to_out)).unwrap_or_default());
+        let err = scope.spawn(move || stderr.map(|stderr| read(stderr, &mut to_err)).unwrap_or_default());
+        let outcome = attend(&mut child, cancelled);
+        (out.join().unwrap_or_default(), err.join().unwrap_or_default(), outcome)
+    });
+    drop(watchdog);
+    let status = outcome.map_err(failed)?.ok_or(Error::Interrupted)?;
+    Ok(Ended { argv, status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
+}
+
+/// Ends a program's group should this process be killed.
+struct Watchdog(Child);
+
+impl Watchdog {
+    fn over(child: &mut Child) -> io::Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read -r end || kill -s KILL -- \"-$1\"", "sh", &child.id().to_string()]).env_clear().process_group(0);
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        started.map(Self).inspect_err(|_| {
+            // Unwatched it shall not run.
+            drop(child.kill());
+            drop(child.wait());
+        })
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        let told = self.0.stdin.take().map(|mut stdin| stdin.write_all(b"\n"));
+        let ended = self.0.wait();
+        tracing::trace!(?told, ?ended, "nothing to watch any more");
+    }
+}
+
+/// Waits for the end of `child`; `None` when it was ended because the user wants to stop.
+fn attend(child: &mut Child, cancelled: &dyn Fn() -> bool) -> io::Result<Option<ExitStatus>> {
+    let group = i32::try_from(child.id()).map_err(io::Error::other)?;
+    let pidfd = sys::process::open_pidfd(group).map_err(|error| error.source)?;
+    let mut asked: Option<Instant> = None;
+    loop {
+        sys::fd::wait_readable(&[pidfd.as_fd()], Some(TICK_MS)).map_err(|error| error.source)?;
+        if let Some(status) = child.try_wait()? {
+            if asked.is_some() {
+                // What it has started itself may be busy still.
+                sys::process::signal_group(group, nix::sys::signal::Signal::SIGKILL);
+                return Ok(None);
+            }
+            return Ok(Some(status));
+        }
+        match asked {
+            None if cancelled() => {
+                asked = Some(Instant::now());
+                sys::process::signal_group(group, nix::sys::signal::Signal::SIGTERM);
+            }
+            Some(since) if since.elapsed() > PATIENCE => {
+                sys::process::signal_group(group, nix::sys::signal::Signal::SIGKILL);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reads to the end, keeping what fits.
+fn read(mut from: impl Read, heard: &mut Option<&mut (dyn FnMut(&str) + Send)>) -> Vec<u8> {
+    let (mut all, mut line) = (Vec::new(), Vec::new());
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                tracing::debug!("its output cannot be read: {error}");
+                break;
+            }
+        };
+        let bytes = &buffer[..count];
+        all.extend_from_slice(&bytes[..count.min(OUTPUT_LIMIT_BYTES - all.len())]);
+        if let Some(heard) = heard.as_mut() {
+            for &byte in bytes {
+                if matches!(byte, b'\n' | b'\r') {
+                    heard(&String::from_utf8_lossy(&line));
+                    line.clear();
+                } else if line.len() < 4096 {
+                    line.push(byte);
+                }
+            }
+        }
+    }
+    all
+}
+
+fn command_line(command: &Command) -> String {
+    let words: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .map(|word| sanitize_line(word.as_bytes(), 400))
+        .collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).env_clear().env("PATH", "/usr/bin:/bin");
+        command
+    }
+
+    #[test]
+    fn lines_are_heard_while_it_runs_and_the_last_ones_kept() {
+        let mut heard = Vec::new();
+        let mut line = |line: &str| heard.push(line.to_owned());
+        let attendance = Attendance { heard: Heard::Stderr, line: &mut line, cancelled: &|| false, reaches_out: false };
+        let ended = run(shell("cat; printf '10%%\\r20%%\\rdone\\n\\033[31mred\\n' >&2; exit 3"), b"in", attendance).unwrap();
+        assert_eq!((ended.stdout.as_slice(), ended.status.code()), (&b"in"[..], Some(3)));
+        assert_eq!(ended.last_lines()[0], "done");
+        assert!(!ended.last_lines()[1].contains('\u{1b}'));
+        assert!(matches!(ended.ok(), Err(Error::Failed { .. })));
+        assert_eq!(heard[..3], ["10%", "20%", "done"]);
+    }
+
+    #[test]
+    fn whoever_wants_to_stop_does_not_wait_for_what_it_has_started() {
+        let since = Instant::now();
+        let attendance = Attendance {
+            heard: Heard::Stdout,
+            line: &mut |_| {},
+            cancelled: &|| since.elapsed().as_millis() > 300,
+            reaches_out: true,
+        };
+        let outcome = run(shell("sleep 50 & sleep 60"), b"", attendance);
+        assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
+        assert!(since.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn one_that_is_not_there_is_named() {
+        let attendance = Attendance { heard: Heard::Stdout, line: &mut |_| {}, cancelled: &|| false, reaches_out: false };
+        let error = run(Command::new("/nonexistent/rsync"), b"", attendance).unwrap_err();
+        assert_eq!(error.to_string(), "cannot find `/nonexistent/rsync`");
+    }
+}

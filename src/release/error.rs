@@ -1,0 +1,107 @@
+//! Why a release cannot be had.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::download::{self, Url};
+use crate::stage3::index::IndexError;
+use crate::stage3::{Day, Reason, VerifyError};
+
+/// What can go wrong with releases.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A download.
+    #[error(transparent)]
+    Download(#[from] download::Error),
+    /// What was downloaded cannot be trusted.
+    #[error("cannot trust `{url}`")]
+    Untrusted {
+        /// Where it is from.
+        url: Url,
+        /// Why not.
+        #[source]
+        reason: Reason,
+    },
+    /// What was downloaded could not be verified for another reason.
+    #[error(transparent)]
+    Verify(VerifyError),
+    /// A list that is signed and makes no sense.
+    #[error("cannot read the list `{url}`")]
+    Index {
+        /// Where it is from.
+        url: Url,
+        /// Why not.
+        #[source]
+        source: IndexError,
+    },
+    /// A list that is older than one seen before, by more than a mirror may lag.
+    #[error("the list `{url}` is of {}, older than one of {} seen before", Day(*made), Day(*seen))]
+    Replayed {
+        /// Where it is from.
+        url: Url,
+        /// When it was made, seconds since 1970.
+        made: i64,
+        /// When the newest one that was seen was made.
+        seen: i64,
+    },
+    /// A name that no variant can have.
+    #[error("`{text}` is not the name of a stage3's variant")]
+    Variant {
+        /// What was given.
+        text: String,
+    },
+    /// An architecture that upstream has not.
+    #[error("`{text}` is not the name of an architecture")]
+    Arch {
+        /// What was given.
+        text: String,
+    },
+    /// Not in the list.
+    #[error("there is no stage3 `{variant}` in the list of {arch}")]
+    NoSuchVariant {
+        /// What was asked for.
+        variant: String,
+        /// The list's architecture.
+        arch: String,
+        /// What is there.
+        known: Vec<String>,
+    },
+    /// A time that is none.
+    #[error("`{text}` is not a build's time")]
+    Date {
+        /// What was given.
+        text: String,
+    },
+    /// A build without a signature beside it.
+    #[error("`{url}` has no signature beside it")]
+    Unsigned {
+        /// The tarball.
+        url: Url,
+    },
+    /// Files of ours.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// `create`, `read`, `write`, …
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What came of verifying what is from `url`.
+    pub(super) fn verifying(url: &Url, error: VerifyError) -> Self {
+        match error {
+            VerifyError::Rejected { reason, .. } => Self::Untrusted { url: url.clone(), reason },
+            other => Self::Verify(other),
+        }
+    }
+
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}

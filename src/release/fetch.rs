@@ -1,0 +1,215 @@
+//! One stage3 with the files beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::listing::words;
+use super::{Error, Releases, Result, Variant};
+use crate::download::{self, Downloader, Request, Url};
+use crate::stage3::{self, StageName, Verified, VerifyError, verify_clear_signed};
+
+/// Signatures and digests take a few kilobytes.
+const MAX_SIDECAR_BYTES: u64 = 1 << 20;
+/// Listings take a few megabytes.
+const MAX_CONTENTS_BYTES: u64 = 64 << 20;
+/// The largest stage3 has under a gigabyte; a build that is named by its time has no known size.
+const MAX_TARBALL_BYTES: u64 = 8 << 30;
+
+/// The files beside a tarball that can prove what it is.
+const PROOFS: [&str; 3] = [".DIGESTS", ".asc", ".sha256"];
+const CONTENTS: &str = ".CONTENTS.gz";
+
+/// Which build of a variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The latest, by the signed list.
+    Latest,
+    /// The one that was started then: `20260811T083102Z`.
+    Of(String),
+}
+
+/// A stage3 that is here.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Where.
+    pub path: PathBuf,
+    /// Where from; `None` if it was here already.
+    pub url: Option<Url>,
+    /// How many bytes of it an interrupted attempt had brought.
+    pub resumed: u64,
+    /// What verifying it has shown; holds the open file.
+    pub verified: Verified,
+}
+
+/// A build, by its place on mirrors.
+struct Place {
+    /// Below a mirror.
+    path: String,
+    name: String,
+    size: Option<u64>,
+}
+
+impl Releases<'_> {
+    /// Fetches a build and verifies it.
+    pub fn fetch(&self, variant: &Variant, which: &Which) -> Result<Fetched> {
+        let place = self.place(variant, which)?;
+        self.create_dir()?;
+        let target = self.path(&place.name);
+        if target.is_file() {
+            match self.verify(&target) {
+                Ok(verified) => return Ok(Fetched { path: target, url: None, resumed: 0, verified }),
+                Err(error @ VerifyError::Rejected { .. }) => {
+                    self.warning(&format!("{}; fetching it again", words(&error)));
+                    remove(&target)?;
+                }
+                Err(error) => return Err(Error::Verify(error)),
+            }
+        }
+        self.step(&format!("fetching {}", place.name));
+        self.sidecars(&place)?;
+        self.tarball(&place, &target)
+    }
+
+    fn place(&self, variant: &Variant, which: &Which) -> Result<Place> {
+        let dir = format!("releases/{}/autobuilds", variant.arch);
+        match which {
+            Which::Of(time) => {
+                let name = format!("stage3-{variant}-{time}.tar.xz");
+                let said = StageName::parse(&name).ok().and_then(|name| name.timestamp);
+                if said.as_deref() != Some(time) {
+                    return Err(Error::Date { text: time.escape_debug().to_string() });
+                }
+                Ok(Place { path: format!("{dir}/{time}/{name}"), name, size: None })
+            }
+            Which::Latest if self.downloader.settings().offline => self.newest_here(variant),
+            Which::Latest => {
+                let listing = self.listing(&variant.arch)?;
+                // The list may hold several builds of one variant; the last is the latest.
+                let Some(build) = listing.builds.iter().rev().find(|build| build.variant == variant.name) else {
+                    let mut known: Vec<String> = listing.builds.into_iter().map(|build| build.variant).collect();
+                    known.dedup();
+                    return Err(Error::NoSuchVariant { variant: variant.name.clone(), arch: variant.arch.clone(), known });
+                };
+                let name = build.path.rsplit('/').next().unwrap_or_default().to_owned();
+                Ok(Place { path: format!("{dir}/{}", build.path), name, size: build.size })
+            }
+        }
+    }
+
+    /// Without a list: the newest that is here.
+    fn newest_here(&self, variant: &Variant) -> Result<Place> {
+        let entries = fs::read_dir(self.dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| StageName::parse(entry.file_name().to_str()?).ok());
+        let names = names.filter(|name| {
+            let parts: Vec<&str> = name.arch.iter().chain(&name.variant).map(String::as_str).collect();
+            name.stage == Some(3) && parts.join("-") == variant.name
+        });
+        let newest = names.max_by(|a, b| a.timestamp.cmp(&b.timestamp));
+        let newest = newest.ok_or_else(|| download::Error::NothingHere { name: format!("stage3-{variant}") })?;
+        self.note(&format!("without the list of builds: {} is the newest that is here", newest.file));
+        Ok(Place { path: String::new(), name: newest.file, size: None })
+    }
+
+    /// Fetches the small files, from the first mirror whose digests are signed by a trusted key: before the large one, so that nobody
+    /// waits for what cannot be verified.
+    fn sidecars(&self, place: &Place) -> Result<()> {
+        let mut tried = Vec::new();
+        let mut untrusted = None;
+        for (index, mirror) in self.mirrors.iter().enumerate() {
+            let last = index + 1 == self.mirrors.len();
+            let patient = if last { self.downloader.clone() } else { self.downloader.hasty() };
+            match self.sidecars_of(&patient, mirror, place) {
+                Ok(()) => return Ok(()),
+                Err(Error::Download(download::Error::Failed { tried: more, .. })) => tried.extend(more),
+                Err(error @ (Error::Untrusted { .. } | Error::Unsigned { .. })) => {
+                    if !last {
+                        self.warning(&format!("{}; asking the next mirror", words(&error)));
+                    }
+                    untrusted = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(untrusted.unwrap_or_else(|| download::Error::Failed { name: place.name.clone(), tried }.into()))
+    }
+
+    fn sidecars_of(&self, downloader: &Downloader, mirror: &Url, place: &Place) -> Result<()> {
+        let tarball = mirror.below(&place.path).map_err(download::Error::from)?;
+        let mut found = false;
+        for suffix in PROOFS.into_iter().chain([CONTENTS]) {
+            let target = self.path(&format!("{}{suffix}", place.name));
+            let url = tarball.with_suffix(suffix).map_err(download::Error::from)?;
+            let request = Request {
+                urls: std::slice::from_ref(&url),
+                target: &target,
+                size: None,
+                limit: if suffix == CONTENTS { MAX_CONTENTS_BYTES } else { MAX_SIDECAR_BYTES },
+                afresh: true,
+                no_wait: self.no_wait,
+            };
+            match downloader.file(&request, self.observer) {
+                Ok(_) => {}
+                // What an earlier attempt has left would be of another build, or mirror.
+                Err(error) if error.is_not_found() && suffix != PROOFS[0] => {
+                    remove(&target)?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if suffix == PROOFS[0] {
+                let document = fs::read(&target).map_err(Error::io("read", &target))?;
+                let checked = verify_clear_signed(&url.name(), &document, self.trusted, self.verify);
+                if let Err(error) = checked {
+                    remove(&target)?;
+                    return Err(Error::verifying(&url, error));
+                }
+                found = true;
+            }
+        }
+        if found { Ok(()) } else { Err(Error::Unsigned { url: tarball }) }
+    }
+
+    /// Fetches the tarball. One that does not verify is fetched again: from its beginning if it was put together from parts, else from
+    /// another mirror.
+    fn tarball(&self, place: &Place, target: &Path) -> Result<Fetched> {
+        let urls: std::result::Result<Vec<Url>, _> = self.mirrors.iter().map(|mirror| mirror.below(&place.path)).collect();
+        let mut urls = urls.map_err(download::Error::from)?;
+        let mut afresh = false;
+        loop {
+            let request =
+                Request { urls: &urls, target, size: place.size, limit: MAX_TARBALL_BYTES, afresh, no_wait: self.no_wait };
+            let done = self.downloader.file(&request, self.observer)?;
+            let error = match self.verify(target) {
+                Ok(verified) => {
+                    return Ok(Fetched { path: target.to_owned(), url: Some(done.url), resumed: done.resumed, verified });
+                }
+                Err(error @ VerifyError::Rejected { .. }) => error,
+                Err(error) => return Err(Error::Verify(error)),
+            };
+            // It must not be found by somebody who does not verify.
+            remove(target)?;
+            if done.resumed > 0 {
+                self.warning(&format!("{}; its parts may not belong together: once more from the beginning", words(&error)));
+            } else {
+                urls.retain(|url| *url != done.url);
+                if urls.is_empty() {
+                    return Err(Error::verifying(&done.url, error));
+                }
+                self.warning(&format!("{}; asking the next mirror", words(&error)));
+            }
+            afresh = true;
+        }
+    }
+
+    fn verify(&self, target: &Path) -> std::result::Result<Verified, VerifyError> {
+        self.note("verifying");
+        stage3::verify(target, self.trusted, self.verify, self.observer)
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,137 @@
+//! The latest builds of an architecture.
+
+use serde::Serialize;
+
+use super::seen::Seen;
+use super::{Error, Releases, Result};
+use crate::download::{self, Downloader, Url};
+use crate::stage3::index::ReleaseIndex;
+use crate::stage3::{Day, Signer, StageName, verify_clear_signed};
+
+/// Upstream's lists have some 30 lines.
+const MAX_LIST_BYTES: u64 = 1 << 20;
+const DAY_SECS: i64 = 24 * 60 * 60;
+/// Builds are weekly: an older list is worth a warning.
+const OLD_SECS: i64 = 28 * DAY_SECS;
+/// So much may a mirror lag behind another one.
+const LAG_SECS: i64 = 7 * DAY_SECS;
+
+/// What a mirror says are the latest builds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listing {
+    /// The mirror that was believed.
+    pub mirror: Url,
+    /// The directory: `amd64`.
+    pub arch: String,
+    /// When the list was made, seconds since 1970, if it says so.
+    pub made: Option<i64>,
+    /// Who signed it.
+    pub signer: Signer,
+    /// In order of their names.
+    pub builds: Vec<Build>,
+}
+
+/// A build that can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Build {
+    /// `amd64-openrc`
+    pub variant: String,
+    /// When it was started: `20260811T083102Z`.
+    pub timestamp: String,
+    /// In bytes, if the list says so.
+    pub size: Option<u64>,
+    /// Below `releases/ARCH/autobuilds/`.
+    pub path: String,
+    /// Whether it is here.
+    pub fetched: bool,
+}
+
+impl Releases<'_> {
+    /// The latest builds of `arch`, by the first mirror that can be believed.
+    pub fn listing(&self, arch: &str) -> Result<Listing> {
+        self.step(&format!("reading the list of {arch}"));
+        let mut tried = Vec::new();
+        let mut untrusted = None;
+        for (index, mirror) in self.mirrors.iter().enumerate() {
+            let last = index + 1 == self.mirrors.len();
+            let patient = if last { self.downloader.clone() } else { self.downloader.hasty() };
+            match self.listing_of(&patient, mirror, arch) {
+                Ok(listing) => return Ok(listing),
+                Err(Error::Download(download::Error::Failed { tried: more, .. })) => tried.extend(more),
+                Err(error @ (Error::Untrusted { .. } | Error::Index { .. } | Error::Replayed { .. })) => {
+                    if !last {
+                        self.warning(&format!("{}; asking the next mirror", words(&error)));
+                    }
+                    untrusted = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match untrusted {
+            Some(error) => Err(error),
+            None if tried.is_empty() => Err(download::Error::NoUrls { name: "latest-stage3.txt".to_owned() }.into()),
+            None => Err(download::Error::Failed { name: "latest-stage3.txt".to_owned(), tried }.into()),
+        }
+    }
+
+    fn listing_of(&self, downloader: &Downloader, mirror: &Url, arch: &str) -> Result<Listing> {
+        let url = mirror.below(&format!("releases/{arch}/autobuilds/latest-stage3.txt")).map_err(download::Error::from)?;
+        let (url, document) = downloader.bytes(&[url], MAX_LIST_BYTES, self.observer)?;
+        let name = url.name();
+        let (text, signer) =
+            verify_clear_signed(&name, &document, self.trusted, self.verify).map_err(|error| Error::verifying(&url, error))?;
+        let index = ReleaseIndex::parse(&text).map_err(|source| Error::Index { url: url.clone(), source })?;
+        self.fresh(&url, arch, index.timestamp)?;
+        let mut builds: Vec<Build> = index
+            .entries
+            .into_iter()
+            .filter_map(|entry| {
+                let file = entry.path.rsplit('/').next().unwrap_or_default();
+                let name = StageName::parse(file).ok().filter(|name| name.stage == Some(3))?;
+                let parts = [name.arch, name.variant].into_iter().flatten().collect::<Vec<_>>();
+                let fetched = self.path(file).is_file();
+                Some(Build { variant: parts.join("-"), timestamp: name.timestamp?, size: entry.size, path: entry.path, fetched })
+            })
+            .collect();
+        builds.sort_by(|a, b| (&a.variant, &a.timestamp).cmp(&(&b.variant, &b.timestamp)));
+        Ok(Listing { mirror: mirror.clone(), arch: arch.to_owned(), made: index.timestamp, signer, builds })
+    }
+
+    /// Whether a list may be believed as far as its age goes; remembers it.
+    fn fresh(&self, url: &Url, arch: &str, made: Option<i64>) -> Result<()> {
+        let Some(made) = made else {
+            self.warning(&format!("the list `{url}` does not say when it was made: it may be old"));
+            return Ok(());
+        };
+        let seen = Seen::read(self.dir);
+        match seen.newest(arch) {
+            Some(newest) if newest - made > LAG_SECS => {
+                return Err(Error::Replayed { url: url.clone(), made, seen: newest });
+            }
+            Some(newest) if newest > made => {
+                let (made, newest) = (Day(made), Day(newest));
+                self.warning(&format!("the list `{url}` is of {made}, older than one of {newest} seen before: that mirror lags"));
+            }
+            _ if self.verify.now - made > OLD_SECS => {
+                let weeks = (self.verify.now - made) / (7 * DAY_SECS);
+                self.warning(&format!(
+                    "the list `{url}` is {weeks} weeks old: a mirror that is out of order, or somebody who hides newer builds"
+                ));
+            }
+            _ => {}
+        }
+        self.create_dir()?;
+        seen.remember(self.dir, arch, made)
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}

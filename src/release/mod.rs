@@ -1,0 +1,101 @@
+//! Upstream's releases: what mirrors have, and getting it here.
+//!
+//! ```text
+//! MIRROR/releases/ARCH/autobuilds/latest-stage3.txt              clear-signed list of the latest builds
+//! MIRROR/releases/ARCH/autobuilds/TS/stage3-VARIANT-TS.tar.xz    with .asc, .DIGESTS, .sha256, .CONTENTS.gz
+//!
+//! cache/stage3/stage3-VARIANT-TS.tar.xz                          fetched and verified, with the same files beside it
+//! cache/stage3/lists.json                                        the newest list that was seen of each architecture
+//! ```
+//!
+//! The list says which builds are the latest and how large they are; it counts once its signature is verified. Since an old list is
+//! signed, too, one that is older than another one seen before is only believed if it lags a little, as mirrors do. The tarball comes
+//! last, after the small files beside it, and is only left in its place if it is what these say.
+//!
+//! `keys` gets the public keys for it, from web key directories and keyservers.
+
+mod error;
+mod fetch;
+pub mod keys;
+mod listing;
+mod seen;
+mod variant;
+
+use std::path::PathBuf;
+
+use crate::download::{Downloader, Url};
+use crate::progress::{Event, Observer};
+use crate::stage3::VerifyOptions;
+use crate::stage3::keys::TrustedKeys;
+
+pub use error::Error;
+pub use fetch::{Fetched, Which};
+pub use listing::{Build, Listing};
+pub use variant::Variant;
+
+/// What this module returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Gentoo's own address for its mirrors.
+pub const OFFICIAL: &str = "https://distfiles.gentoo.org";
+
+/// Mirrors, and all that is needed to get something from them.
+#[derive(Clone, Copy)]
+pub struct Releases<'a> {
+    /// Asked in this order.
+    pub mirrors: &'a [Url],
+    /// Where stage3s are kept; made when there is something to keep.
+    pub dir: &'a std::path::Path,
+    /// Asks them.
+    pub downloader: &'a Downloader,
+    /// Whose signatures count.
+    pub trusted: &'a TrustedKeys,
+    /// How to verify.
+    pub verify: &'a VerifyOptions,
+    /// Fail instead of waiting while another process fetches the same.
+    pub no_wait: bool,
+    /// Is told what happens.
+    pub observer: &'a (dyn Observer + 'a),
+}
+
+impl std::fmt::Debug for Releases<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Releases").field("mirrors", &self.mirrors).field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Releases<'_> {
+    fn step(&self, text: &str) {
+        self.observer.event(&Event::Step(text));
+    }
+
+    fn note(&self, text: &str) {
+        self.observer.event(&Event::Note(text));
+    }
+
+    fn warning(&self, text: &str) {
+        self.observer.event(&Event::Warning(text));
+    }
+
+    fn create_dir(&self) -> Result<()> {
+        std::fs::create_dir_all(self.dir).map_err(Error::io("create", self.dir))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// The mirrors of a `GENTOO_MIRRORS`: those that can be asked over HTTP. What else may stand there (`rsync:`, `ftp:`, directories)
+/// comes back as the second part.
+pub fn mirrors_of(gentoo_mirrors: &str) -> (Vec<Url>, Vec<String>) {
+    let mut others = Vec::new();
+    let urls = gentoo_mirrors.split_whitespace().filter_map(|word| match word.parse() {
+        Ok(url) => Some(url),
+        Err(_) => {
+            others.push(word.to_owned());
+            None
+        }
+    });
+    (urls.collect(), others)
+}

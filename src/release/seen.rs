@@ -1,0 +1,43 @@
+//! Which lists were seen: an old one is signed as well as a new one, and whoever serves it may wish that a hole stays open.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Result};
+
+const NAME: &str = "lists.json";
+/// A few lines for each architecture.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// By architecture: when the newest list of its builds was made, seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen(BTreeMap<String, i64>);
+
+impl Seen {
+    /// What is known; nothing if the file is damaged, since it lies in the cache.
+    pub(super) fn read(dir: &Path) -> Self {
+        let path = dir.join(NAME);
+        let small = fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_BYTES);
+        small.then(|| fs::read(&path).ok()).flatten().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn newest(&self, arch: &str) -> Option<i64> {
+        self.0.get(arch).copied()
+    }
+
+    /// Remembers a list. Of two processes at the same time one may be forgotten, until the next list.
+    pub(super) fn remember(mut self, dir: &Path, arch: &str, made: i64) -> Result<()> {
+        if self.newest(arch).is_some_and(|newest| newest >= made) {
+            return Ok(());
+        }
+        self.0.insert(arch.to_owned(), made);
+        let path = dir.join(NAME);
+        let json = serde_json::to_vec_pretty(&self).map_err(std::io::Error::other);
+        let temporary = dir.join(format!(".{NAME}.{}", std::process::id()));
+        let written = json.and_then(|json| fs::write(&temporary, json)).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(Error::io("write", &path))
+    }
+}
