@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! gentoomuch
-//!  |- git fetch           its own process group
-//!  |   `- git-remote-https
-//!  `- sh                  waits for a line on a pipe of ours; at its end, which is ours, kills that group
+//!  |- sh                  leads a process group; waits for a line on a pipe of ours; at its end, which is ours, kills the group
+//!  `- git fetch           joins it
+//!      `- git-remote-https
 //! ```
 //!
 //! The programs themselves know nothing of our pipes, and a server that says nothing would keep them alive for long.
@@ -129,8 +129,10 @@ impl Ended {
 pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Result<Ended, Error> {
     let argv = command_line(&command);
     tracing::debug!(argv, "starting");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let failed = |source: io::Error| Error::Run { argv: argv.clone(), source };
+    let watchdog = if attendance.reaches_out { Some(Watchdog::start().map_err(failed)?) } else { None };
+    command.process_group(watchdog.as_ref().map_or(0, Watchdog::group));
     let mut child = command.spawn().map_err(|source| match source.kind() {
         // The directory to start it in may be what is missing.
         io::ErrorKind::NotFound if command.get_current_dir().is_none_or(Path::is_dir) => {
@@ -138,7 +140,6 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
         }
         _ => failed(source),
     })?;
-    let watchdog = if attendance.reaches_out { Some(Watchdog::over(&mut child).map_err(failed)?) } else { None };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let Attendance { heard, line, cancelled, reaches_out: _ } = attendance;
     let (mut to_out, mut to_err): (Option<&mut (dyn FnMut(&str) + Send)>, _) = match heard {
@@ -156,7 +157,8 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
         });
         let out = scope.spawn(move || stdout.map(|stdout| read(stdout, &mut to_out)).unwrap_or_default());
         let err = scope.spawn(move || stderr.map(|stderr| read(stderr, &mut to_err)).unwrap_or_default());
-        let outcome = attend(&mut child, cancelled);
+        let group = watchdog.as_ref().map(Watchdog::group);
+        let outcome = attend(&mut child, group, cancelled);
         (out.join().unwrap_or_default(), err.join().unwrap_or_default(), outcome)
     });
     drop(watchdog);
@@ -164,19 +166,18 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
     Ok(Ended { argv, status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
 }
 
-/// Ends a program's group should this process be killed.
+/// Ends its process group should this process be killed. It is there before the program is, which joins its group.
 struct Watchdog(Child);
 
 impl Watchdog {
-    fn over(child: &mut Child) -> io::Result<Self> {
+    fn start() -> io::Result<Self> {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "read -r end || kill -s KILL -- \"-$1\"", "sh", &child.id().to_string()]).env_clear().process_group(0);
-        let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        started.map(Self).inspect_err(|_| {
-            // Unwatched it shall not run.
-            drop(child.kill());
-            drop(child.wait());
-        })
+        command.args(["-c", "read -r end || kill -s KILL 0"]).env_clear().process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Self)
+    }
+
+    fn group(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap_or(0)
     }
 }
 
@@ -189,9 +190,10 @@ impl Drop for Watchdog {
 }
 
 /// Waits for the end of `child`; `None` when it was ended because the user wants to stop.
-fn attend(child: &mut Child, cancelled: &dyn Fn() -> bool) -> io::Result<Option<ExitStatus>> {
-    let group = i32::try_from(child.id()).map_err(io::Error::other)?;
-    let pidfd = sys::process::open_pidfd(group).map_err(|error| error.source)?;
+fn attend(child: &mut Child, group: Option<i32>, cancelled: &dyn Fn() -> bool) -> io::Result<Option<ExitStatus>> {
+    let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+    let group = group.unwrap_or(pid);
+    let pidfd = sys::process::open_pidfd(pid).map_err(|error| error.source)?;
     let mut asked: Option<Instant> = None;
     loop {
         sys::fd::wait_readable(&[pidfd.as_fd()], Some(TICK_MS)).map_err(|error| error.source)?;

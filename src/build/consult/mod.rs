@@ -21,6 +21,7 @@ use super::configured::Configured;
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::session::HOOKS_DIR;
+use super::tree::{PinnedTree, TreeError};
 use super::work::write_public;
 use crate::config::{self, ConfigDir, Diagnostic, Place, Severity, Stage, Stage4Definition};
 
@@ -146,11 +147,22 @@ impl Engine<'_> {
             }
             // What is wrong with hooks is found without Portage, too.
             Err(Error::Hooks(_) | Error::Config(config::Error::Invalid(_))) => said.note(&place, AFTER_ERRORS, None),
-            Err(Error::NoPortageProfile { place, profile, tree }) => self.no_portage_profile(said, &place, &profile, &tree)?,
+            Err(Error::NoPortageProfile { place, profile, tree }) => {
+                let trees = self.trees_for(&config.portage_dir(&group.stage.stage3)?)?;
+                no_portage_profile(said, &trees, &place, &profile, &tree);
+            }
+            Err(Error::Tree(TreeError::NotHere { place, name })) => {
+                let hint = format!("`gentoomuch sync {name}` brings it");
+                said.error(&place, format!("the repository `{name}` is not in the store"), Some(hint));
+            }
+            Err(Error::Tree(TreeError::PinNotHere { place, name, rev })) => {
+                let hint = format!("`gentoomuch sync {name}` brings it");
+                said.error(&place, format!("`{name}` at {rev} is not in the store"), Some(hint));
+            }
             Err(Error::NoTree) => said.note(
                 &Place::whole(Path::new("")),
                 "Portage was not asked: there is no ebuild tree in the store",
-                Some("import one with `gentoomuch sync --from FILE|DIR`".to_owned()),
+                Some("`gentoomuch sync` brings one".to_owned()),
             ),
             Err(Error::Command { command, exit, log, last_lines }) => {
                 let last = last_lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {line}"));
@@ -180,24 +192,23 @@ impl Engine<'_> {
         let text = self.output_of(&configured.work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
         Ok(answers::parse(&text, questions.len()))
     }
+}
 
-    fn no_portage_profile(&self, said: &mut Said, place: &Place, profile: &str, tree: &str) -> Result<()> {
-        let trees = self.trees()?;
-        let Some(tree) = trees.iter().find(|known| known.name == tree) else {
-            let known: Vec<String> = trees.iter().map(|known| format!("`{}`", known.name)).collect();
-            let are = if known.len() == 1 { "is" } else { "are" };
-            let hint = format!("there {are} {}; `gentoomuch sync` imports others", known.join(", "));
-            said.error(place, format!("there is no ebuild repository `{tree}` in the store"), Some(hint));
-            return Ok(());
-        };
-        // The tree was imported by the user, and is not what a session wrote.
-        let described = std::fs::read_to_string(tree.path.join("profiles/profiles.desc")).unwrap_or_default();
-        let known: Vec<&str> = described.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-        let hint = config::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
-        let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
-        said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
-        Ok(())
-    }
+fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, profile: &str, tree: &str) {
+    let Some(tree) = trees.iter().find(|known| known.name == tree) else {
+        let known: Vec<String> = trees.iter().map(|known| format!("`{}`", known.name)).collect();
+        let are = if known.len() == 1 { "is" } else { "are" };
+        let hint =
+            format!("there {are} {}; a section of `repos.conf` names others, and `gentoomuch sync` brings them", known.join(", "));
+        said.error(place, format!("the stage sees no ebuild repository `{tree}`"), Some(hint));
+        return;
+    };
+    // The tree was imported by the user, and is not what a session wrote.
+    let described = std::fs::read_to_string(tree.path.join("profiles/profiles.desc")).unwrap_or_default();
+    let known: Vec<&str> = described.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let hint = config::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
+    let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
+    said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
