@@ -22,6 +22,7 @@ mod tiny;
 
 mod concurrency;
 mod config_check;
+mod downloads;
 mod examples;
 mod explain;
 mod failures;
