@@ -86,7 +86,7 @@ pub(super) fn into_file(
             return Err(Cause::TooLarge { limit: request.limit });
         }
         partial.write(chunk)?;
-        progress.0 += chunk.len() as u64;
+        progress.0 = partial.len();
         observer.event(&Event::Advance(chunk.len() as u64));
         Ok(())
     });

@@ -16,7 +16,7 @@ const MOST_ATTEMPTS: u32 = 100;
 /// How often a pause looks whether the user wants to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Whether an attempt has brought something.
+/// How much of the file there is after an attempt.
 #[derive(Debug, Default)]
 pub(super) struct Progress(pub(super) u64);
 
@@ -48,7 +48,7 @@ impl Downloader {
         Err(Error::Failed { name: name.to_owned(), tried })
     }
 
-    /// Makes attempts at one address. One that has brought something does not count.
+    /// Makes attempts at one address. One that has come further than all before it does not count.
     fn with_patience(
         &self,
         url: &Url,
@@ -57,6 +57,7 @@ impl Downloader {
         attempt: &mut impl FnMut(&Url, &mut Progress) -> Result<(), Cause>,
     ) -> Result<(), Cause> {
         let mut failed = 0;
+        let mut furthest = 0;
         for _ in 0..MOST_ATTEMPTS {
             let mut progress = Progress::default();
             let cause = match attempt(url, &mut progress) {
@@ -64,7 +65,8 @@ impl Downloader {
                 Err(cause) => cause,
             };
             tracing::debug!(%url, %cause, got = progress.0, "attempt failed");
-            failed = if progress.0 > 0 { 1 } else { failed + 1 };
+            failed = if progress.0 > furthest { 1 } else { failed + 1 };
+            furthest = furthest.max(progress.0);
             if !cause.is_transient() || failed >= attempts {
                 return Err(cause);
             }

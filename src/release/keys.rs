@@ -133,6 +133,9 @@ pub fn fetch(
                     Err(unusable) => unusable,
                 },
                 Err(error @ download::Error::Failed { .. }) => Unusable::Download(error),
+                Err(download::Error::Offline { url, .. }) => {
+                    return Err(download::Error::Offline { name: format!("key {fingerprint}"), url }.into());
+                }
                 Err(error) => return Err(error.into()),
             };
             tracing::debug!(%url, %unusable, "no key");

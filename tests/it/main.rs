@@ -26,6 +26,7 @@ mod binhost;
 mod clean;
 mod concurrency;
 mod config_check;
+mod downloads;
 mod examples;
 mod experiments;
 mod explain;

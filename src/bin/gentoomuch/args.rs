@@ -11,9 +11,9 @@ use crate::commands::Command;
 #[command(name = "gentoomuch", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   gentoomuch doctor
-  gentoomuch keys import service-keys.gpg
+  gentoomuch keys fetch --gentoo
   gentoomuch sync --from gentoo-20260811.tar.xz
-  gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
+  gentoomuch bootstrap server amd64-openrc
   gentoomuch freshroot -- emerge app-misc/hello
   gentoomuch stage build web
 
@@ -55,7 +55,7 @@ pub(crate) struct Global {
     /// Fail at once, instead of waiting, when another command holds what this one needs
     #[arg(long, global = true)]
     pub(crate) no_wait: bool,
-    /// Download nothing, not even sources for emerge: what is missing is an error
+    /// Download nothing, nor let emerge: what is missing is an error
     #[arg(long, global = true)]
     pub(crate) offline: bool,
 }

@@ -174,7 +174,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                 None => format!("`{}` trusts {} already\n", dir.join("trusted").display(), args.fingerprint),
             };
             if load_keys(context)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
-                text.push_str("its public key is not here yet: `gentoomuch keys fetch` or `keys import FILE`\n");
+                let fingerprint = &args.fingerprint;
+                text.push_str(&format!(
+                    "its public key is not here yet: `gentoomuch keys fetch {fingerprint}` or `gentoomuch keys import FILE`\n"
+                ));
             }
             table::print(&text)?;
         }

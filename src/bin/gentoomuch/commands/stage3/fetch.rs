@@ -21,7 +21,8 @@ use crate::table;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage3 fetch amd64-openrc
-  gentoomuch stage3 fetch amd64-musl-hardened --date 20260811T083102Z --mirror https://mirror.example/gentoo")]
+  gentoomuch stage3 fetch amd64-openrc --mirror https://mirror.example/gentoo
+  gentoomuch stage3 fetch amd64-musl-hardened --date 20260811T083102Z")]
 pub(super) struct Args {
     /// Variant, as `gentoomuch stage3 ls` shows it; without an architecture it is one of this machine's
     variant: String,

@@ -1,0 +1,18 @@
+//! Downloads from real servers on loopback, which do all that servers should not; releases, keys, proxies and TLS.
+//!
+//! ```text
+//! server.rs     a server that answers as a test says
+//! files.rs      the library: ranges, cuts, stalls, lies, redirects, mirrors, proxies
+//! release.rs    a signed release of a few megabytes; gpg makes key and signatures
+//! stage3s.rs    `stage3 ls` and `stage3 fetch`
+//! keys.rs       `keys fetch`, by WKD through TLS (tls.py) and by HKP
+//! ```
+//!
+//! Nothing here needs namespaces, subordinate ids or a network.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "failing tests may panic, and skipped ones say so")]
+
+mod files;
+mod keys;
+mod release;
+mod server;
+mod stage3s;
