@@ -107,7 +107,8 @@ fn what_cannot_be_asked_is_a_note_and_what_fails_a_warning() {
     tiny.place.run(&["bootstrap", "demo", tiny.stage3.to_str().unwrap(), "--no-rebuild"]).ok();
     let ran = check(&tiny.place, &[]).ok();
     assert!(
-        ran.text().contains("note: Portage was not asked: there is no ebuild tree in the store\n  hint: import one with"),
+        ran.text()
+            .contains("note: Portage was not asked: there is no ebuild tree in the store\n  hint: `gentoomuch sync` brings one"),
         "{ran}"
     );
     let tree = tiny.place.path("tree/profiles");

@@ -37,10 +37,14 @@ fn offline_a_build_says_which_source_is_missing() {
     let place = shared.place.with_config(shared.config("offline"));
     let dir = place.config.join("stage4.defines/offline");
     fs::create_dir_all(&dir).unwrap();
-    for (file, text) in [("profile", "demo\n"), ("stage3", "plain\n"), ("packages", "app-misc/broken\n")] {
+    let files = [("profile", "demo\n"), ("stage3", "plain\n"), ("packages", "app-misc/broken\n"), ("scripts", "offline\n")];
+    for (file, text) in files {
         fs::write(dir.join(file), text).unwrap();
     }
+    // In a place that stays, the last run's session would go on behind the fetching.
+    fs::write(place.config.join("user.scripts/offline"), format!("#!/bin/sh\n# {}\n", std::process::id())).unwrap();
     let cache = place.path("offline");
+    drop(fs::remove_file(cache.join("distfiles/broken-1.0.tar.xz")));
     let build = || -> Ran {
         let args = ["stage", "build", "offline", "--no-sign", "--offline", "--cache", cache.to_str().unwrap()];
         place.run(&args).fails(6)
