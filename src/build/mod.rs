@@ -10,6 +10,7 @@
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
 //! tree         an ebuild tree into the store
+//! jobserver    one budget of make jobs for several sessions
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
@@ -24,6 +25,7 @@ pub mod exclusions;
 mod explain;
 mod freshroot;
 mod inspect;
+mod jobserver;
 pub mod key;
 mod profile;
 mod relink;
@@ -43,6 +45,7 @@ pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
 pub use explain::Around;
 pub use freshroot::{Ended, FreshrootOptions};
+pub use jobserver::JobServer;
 pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,
     RenamedProfile, RolledBack, Stage3Shown, TreeShown, UpdateOptions, UpdatedProfile,

@@ -45,6 +45,7 @@ impl<'a> Shop<'a> {
             launcher: &self.launcher,
             observer: self.context.progress.as_ref(),
             interrupt: &self.interrupt,
+            jobserver: None,
             settings: Settings {
                 jobs: jobs.unwrap_or_else(processors),
                 processors: processors(),
