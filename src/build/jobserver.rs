@@ -216,7 +216,9 @@ impl Purse {
 impl Taker {
     /// Tokens in the pipe that nobody has taken.
     fn idle(&self) -> usize {
-        rustix::io::ioctl_fionread(self.pipe.as_fd()).map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)).min(self.given)
+        rustix::io::ioctl_fionread(self.pipe.as_fd())
+            .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+            .min(self.given)
     }
 
     fn learn(&mut self, idle: usize) {
@@ -302,7 +304,9 @@ impl Engine<'_> {
 /// A named pipe that every user of a session may open; the store keeps others out. One of an earlier run of the session goes.
 fn make_pipe(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::Io { action: "remove", path: path.to_owned(), source: error }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::Io { action: "remove", path: path.to_owned(), source: error });
+        }
         _ => {}
     }
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
