@@ -4,6 +4,7 @@
 //! bootstrap    stage3 -> profile/NAME/upstream -> definition
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
+//! pipeline     all stage4s with what they need, as a graph, side by side
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
 //! freshroot    a throw-away session on the builder
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
@@ -27,6 +28,7 @@ mod freshroot;
 mod inspect;
 mod jobserver;
 pub mod key;
+mod pipeline;
 mod profile;
 mod relink;
 mod resolve;
@@ -46,6 +48,10 @@ pub use error::{Error, Result};
 pub use explain::Around;
 pub use freshroot::{Ended, FreshrootOptions};
 pub use jobserver::JobServer;
+pub use pipeline::{
+    Drawing, Node, NodeKind, NodeReport, Outcome, Pipeline, PipelineError, PipelineOptions, Reason, Report as PipelineReport,
+    Watcher,
+};
 pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,
     RenamedProfile, RolledBack, Stage3Shown, TreeShown, UpdateOptions, UpdatedProfile,

@@ -8,6 +8,7 @@ mod freshroot;
 mod init;
 mod keys;
 mod man;
+mod pipeline;
 mod profile;
 mod resolve;
 mod stage;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Resolve(resolve::Args),
     Freshroot(freshroot::Args),
     Stage(stage::Args),
+    Pipeline(pipeline::Args),
     Store(store::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -59,6 +61,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Resolve(args) => resolve::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
+        Command::Pipeline(args) => pipeline::run(&args, context),
         Command::Store(args) => store::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),

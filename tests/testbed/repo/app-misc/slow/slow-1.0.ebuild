@@ -3,7 +3,7 @@
 
 EAPI=8
 
-DESCRIPTION="Takes its time: SLOW_UNITS C files (300), SLOW_SECONDS of sleep (0), for interruptions"
+DESCRIPTION="Takes its time: SLOW_UNITS C files (300), SLOW_SECONDS of sleep (0), SLOW_TIMED, for interruptions"
 HOMEPAGE="https://distfiles.example/"
 SRC_URI="https://distfiles.example/${P}.tar.xz"
 
@@ -17,7 +17,7 @@ src_configure() {
 
 src_compile() {
 	sleep "${SLOW_SECONDS:-0}" || die
-	emake CC="${CHOST}-gcc"
+	emake CC="${CHOST}-gcc" TIMED="${SLOW_TIMED:+./timed}"
 }
 
 src_install() {
