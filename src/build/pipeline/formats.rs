@@ -32,18 +32,18 @@ impl<'n> Drawing<'n> {
         text
     }
 
-    /// A makefile with a target for each node, all of them phony: gentoomuch itself knows what is there. `jobs` is the budget of all.
-    pub fn make(&self, jobs: u32) -> String {
+    /// A makefile with a target for each node, all of them phony: gentoomuch itself knows what is there. Each node gets `flags`.
+    pub fn make(&self, flags: &str) -> String {
         let ids = |nodes: &mut dyn Iterator<Item = &&Node>| nodes.map(|node| node.id.clone()).collect::<Vec<_>>().join(" ");
         let all = ids(&mut self.nodes.iter());
         let ends = ids(&mut self.nodes.iter().filter(|node| node.kind == NodeKind::Artifact));
         let mut text = String::from("# The pipeline as a makefile: `make -k -j2 -f FILE`, or one node: `make -f FILE NODE`.\n");
-        let _ = writeln!(text, "GENTOOMUCH ?= gentoomuch");
-        let _ = writeln!(text, "# Jobs of each node; with -jN, N times as many run at most.\nJOBS ?= {}\n", jobs.max(1));
+        text.push_str("GENTOOMUCH ?= gentoomuch\n");
+        let _ = writeln!(text, "# For each node; with -jN, N times as many jobs run at most.\nFLAGS ?= {flags}\n");
         let _ = writeln!(text, "all: {ends}\n.PHONY: all {all}");
         for node in &self.nodes {
             let rule = std::iter::once(format!("{}:", node.id)).chain(node.needs.iter().cloned()).collect::<Vec<_>>().join(" ");
-            let _ = writeln!(text, "\n{rule}\n\t$(GENTOOMUCH) pipeline node --jobs $(JOBS) {}", node.id);
+            let _ = writeln!(text, "\n{rule}\n\t$(GENTOOMUCH) pipeline node $(FLAGS) {}", node.id);
         }
         text
     }
@@ -94,11 +94,8 @@ mod tests {
 
     #[test]
     fn for_make() {
-        let text = Drawing::new(nodes().iter()).make(2);
+        let text = Drawing::new(nodes().iter()).make("--jobs 2");
         assert!(text.contains("\nall: artifact/web\n"), "{text}");
-        assert!(
-            text.contains("\n\nstage4/web: stage3/demo/plain\n\t$(GENTOOMUCH) pipeline node --jobs $(JOBS) stage4/web\n"),
-            "{text}"
-        );
+        assert!(text.contains("\n\nstage4/web: stage3/demo/plain\n\t$(GENTOOMUCH) pipeline node $(FLAGS) stage4/web\n"), "{text}");
     }
 }

@@ -127,6 +127,7 @@ pub struct Pipeline<'e, 'a> {
     options: PipelineOptions,
     env: Env,
     parts: Vec<Part>,
+    begun: std::time::Instant,
     _locks: Vec<Lock>,
 }
 

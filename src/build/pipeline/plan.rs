@@ -1,6 +1,7 @@
 //! From the configuration to nodes: what there is to build, under which keys, and what of it is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -61,6 +62,7 @@ type OnProfile = (String, String);
 
 impl<'a> Engine<'a> {
     pub(super) fn plan_pipeline<'e>(&'e self, config: &'e ConfigDir, options: PipelineOptions) -> Result<Pipeline<'e, 'a>> {
+        let begun = Instant::now();
         let names = if options.names.is_empty() { config.stage4_names() } else { options.names.clone() };
         let names: BTreeSet<String> = names.into_iter().collect();
         let mut locks = vec![self.share_store()?];
@@ -83,7 +85,7 @@ impl<'a> Engine<'a> {
         let trees = if definitions.is_empty() { Vec::new() } else { self.trees()? };
         let planner = Planner { engine: self, config, hooks: Hooks::with_config(config.root())?, trees };
         let parts = planner.parts(definitions, &upstreams, &env, &options)?;
-        Ok(Pipeline { engine: self, config, options, env, parts, _locks: locks })
+        Ok(Pipeline { engine: self, config, options, env, parts, begun, _locks: locks })
     }
 }
 
@@ -123,7 +125,7 @@ impl Planner<'_, '_> {
             .map(|(recipe, at, wanted)| {
                 let (format, keep, name) =
                     (options.format.unwrap_or(recipe.format()), recipe.keep(), recipe.definition.name.clone());
-                let stage = self.stage4_part(&at, recipe, &wanted, &here)?;
+                let stage = self.stage4_part(&at, &bases[&at].key, recipe, &wanted, &here)?;
                 let artifact = self.artifact_part(&name, &stage, format, keep, env, options);
                 Ok([stage, artifact])
             })
@@ -175,12 +177,13 @@ impl Planner<'_, '_> {
         Ok(Part { node: Node { why, ..node }, what, made })
     }
 
-    fn stage4_part(&self, at: &OnProfile, recipe: Stage4Recipe, wanted: &Wanted, here: &Here) -> Result<Part> {
+    fn stage4_part(&self, at: &OnProfile, base_key: &str, recipe: Stage4Recipe, wanted: &Wanted, here: &Here) -> Result<Part> {
         let name = recipe.definition.name.clone();
         let base = format!("stage3/{}/{}", at.0, at.1);
+        let base_is_built = !here.found.contains_key(base_key);
         let node = here.node(NodeKind::Stage4, format!("stage4/{name}"), &at.0, &name, vec![base.clone()], wanted);
         let why = if node.build {
-            why::of_state(self.engine, &stage4_ref(&name), &wanted.inputs, Some(&base), None)?
+            why::of_state(self.engine, &stage4_ref(&name), &wanted.inputs, Some((&base, base_is_built)), None)?
         } else {
             Vec::new()
         };

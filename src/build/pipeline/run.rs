@@ -85,7 +85,7 @@ pub struct NodeReport {
 pub struct Report {
     /// All nodes, each after those that it needs.
     pub nodes: Vec<NodeReport>,
-    /// How long it took.
+    /// How long it took, planning included.
     pub seconds: f64,
     /// The budget of jobs.
     pub jobs: u32,
@@ -145,7 +145,6 @@ struct Run<'r> {
 impl Pipeline<'_, '_> {
     /// Builds what is not there. Errors are those before the first node; what goes wrong in nodes is in the report.
     pub fn run(&self, keep_going: bool, watcher: &dyn Watcher) -> Result<Report> {
-        let begun = Instant::now();
         let jobs = self.engine.settings.jobs.max(1);
         let todo = self.nodes().filter(|node| node.build).count();
         self.name_what_is_there()?;
@@ -162,7 +161,7 @@ impl Pipeline<'_, '_> {
             });
             run.finish()
         };
-        Ok(Report { nodes, seconds: begun.elapsed().as_secs_f64(), jobs })
+        Ok(Report { nodes, seconds: self.begun.elapsed().as_secs_f64(), jobs })
     }
 
     fn tell(&self, watcher: &dyn Watcher, report: &NodeReport) {

@@ -39,13 +39,13 @@ impl Reason {
     }
 }
 
-/// Why the state called `name` is not the one that `inputs` make. `base` is the node that it is built on, `recipe` what a definition
-/// is made of.
+/// Why the state called `name` is not the one that `inputs` make. `base` is the node that it is built on and whether that is built anew,
+/// `recipe` what a definition is made of.
 pub(super) fn of_state(
     engine: &Engine<'_>,
     name: &str,
     inputs: &Inputs,
-    base: Option<&str>,
+    base: Option<(&str, bool)>,
     recipe: Option<&Recipe>,
 ) -> Result<Vec<Reason>> {
     let Some(id) = engine.store.ref_get(name)? else { return Ok(vec![Reason::new("never built")]) };
@@ -69,14 +69,15 @@ fn reason(
     input: String,
     new: &Inputs,
     old: &Inputs,
-    base: Option<&str>,
+    base: Option<(&str, bool)>,
     recipe: Option<&Recipe>,
     before: &State,
 ) -> Reason {
     let (was, is) = (old.get(&input).unwrap_or_default(), new.get(&input).unwrap_or_default());
     let (words, detail) = match (input.as_str(), base) {
-        ("parent", Some(base)) => (format!("{base} is another"), Vec::new()),
-        ("parent", None) => ("the profile's stage3 is another".to_owned(), Vec::new()),
+        ("parent", Some((base, true))) => (format!("{base} is built anew"), Vec::new()),
+        ("parent", Some((base, false))) => (format!("{base} is another state now"), Vec::new()),
+        ("parent", None) => ("the profile has another stage3 now".to_owned(), Vec::new()),
         ("recipe", _) => ("gentoomuch builds it otherwise now".to_owned(), Vec::new()),
         ("configuration", _) => {
             ("changed: configuration".to_owned(), recipe.map(|recipe| configuration(engine, before, recipe)).unwrap_or_default())

@@ -124,7 +124,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> CommandOutcome {
             match format {
                 PlanFormat::Json => print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?,
                 PlanFormat::Dot => print(&drawing().dot())?,
-                PlanFormat::Make => print(&drawing().make(engine.settings.jobs))?,
+                PlanFormat::Make => {
+                    let sign = if *no_sign { " --no-sign" } else { "" };
+                    print(&drawing().make(&format!("--jobs {}{sign}", engine.settings.jobs)))?;
+                }
             }
             Ok(ExitCode::SUCCESS)
         }
