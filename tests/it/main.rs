@@ -19,6 +19,7 @@ mod host;
 mod place;
 mod shared;
 mod tiny;
+mod traced;
 
 mod concurrency;
 mod config_check;
@@ -29,6 +30,7 @@ mod freshroot;
 mod interruption;
 mod main_job;
 mod original;
+mod pipeline;
 mod portage;
 mod profiles;
 mod refusals;

@@ -124,6 +124,8 @@ struct Board {
     made: Vec<Option<Made>>,
     reports: Vec<Option<NodeReport>>,
     running: usize,
+    /// An archive is being made, which takes all processors by itself.
+    packing: bool,
     /// Nothing more is begun.
     stop: bool,
 }
@@ -137,8 +139,6 @@ struct Run<'r> {
     signer: Option<(Gpg, SecretKey)>,
     board: Mutex<Board>,
     changed: Condvar,
-    /// Held while an archive is made, which takes all processors by itself.
-    packing: Mutex<()>,
     places: BTreeMap<&'r str, usize>,
 }
 
@@ -236,8 +236,15 @@ impl<'r> Run<'r> {
     fn new(pipeline: &'r Pipeline<'r, 'r>, keep_going: bool, watcher: &'r dyn Watcher, server: JobServer) -> Result<Self> {
         let parts = &pipeline.parts;
         let places: BTreeMap<&str, usize> = parts.iter().enumerate().map(|(at, part)| (part.node.id.as_str(), at)).collect();
-        let mut board =
-            Board { ready: BTreeSet::new(), open: Vec::new(), made: Vec::new(), reports: Vec::new(), running: 0, stop: false };
+        let mut board = Board {
+            ready: BTreeSet::new(),
+            open: Vec::new(),
+            made: Vec::new(),
+            reports: Vec::new(),
+            running: 0,
+            packing: false,
+            stop: false,
+        };
         for (at, part) in parts.iter().enumerate() {
             let open = part.node.needs.iter().filter(|id| places.get(id.as_str()).is_some_and(|at| parts[*at].node.build)).count();
             board.open.push(open);
@@ -252,17 +259,7 @@ impl<'r> Run<'r> {
             board.reports.push(done);
         }
         let signer = pipeline.signer()?;
-        Ok(Self {
-            pipeline,
-            watcher,
-            keep_going,
-            server,
-            signer,
-            board: Mutex::new(board),
-            changed: Condvar::new(),
-            packing: Mutex::new(()),
-            places,
-        })
+        Ok(Self { pipeline, watcher, keep_going, server, signer, board: Mutex::new(board), changed: Condvar::new(), places })
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -291,8 +288,12 @@ impl<'r> Run<'r> {
             if board.stop {
                 return None;
             }
-            if let Some(at) = board.ready.pop_first() {
+            let packs = |at: usize| self.pipeline.parts[at].node.kind == NodeKind::Artifact;
+            let next = board.ready.iter().copied().find(|at| !board.packing || !packs(*at));
+            if let Some(at) = next {
+                board.ready.remove(&at);
                 board.running += 1;
+                board.packing |= packs(at);
                 return Some(at);
             }
             if board.running == 0 {
@@ -320,8 +321,6 @@ impl<'r> Run<'r> {
             What::Artifact { of, format, keep } => {
                 let state = self.state_of(of)?;
                 let _lock = engine.lock(&stage4_lock(&part.node.name))?;
-                let _packing = self.packing.lock().unwrap_or_else(PoisonError::into_inner);
-                engine.not_interrupted()?;
                 let options = ExportOptions {
                     format: *format,
                     keep: keep.clone(),
@@ -352,6 +351,7 @@ impl<'r> Run<'r> {
         let seconds = took.as_secs_f64();
         let mut board = self.board();
         board.running -= 1;
+        board.packing &= part.node.kind != NodeKind::Artifact;
         let mut told = vec![at];
         match built {
             Ok((made, outcome, size_bytes)) => {

@@ -10,6 +10,8 @@ SRC_URI="https://distfiles.example/${P}.tar.xz"
 LICENSE="GPL-2"
 SLOT="0"
 KEYWORDS="amd64"
+# Changes nothing: to have it built again.
+IUSE="again"
 
 src_configure() {
 	sh ./generate "${SLOW_UNITS:-300}" || die
