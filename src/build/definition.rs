@@ -129,21 +129,15 @@ impl Engine<'_> {
     }
 
     pub(super) fn recipe(&self, config: &ConfigDir, name: &str, upstream: &State) -> Result<Recipe> {
-        self.recipe_with(config, name, upstream, Hooks::with_config(config.root())?, self.trees()?)
+        self.recipe_with(config, name, upstream, Hooks::with_config(config.root())?)
     }
 
-    /// As [`Engine::recipe`], with what all definitions have in common.
-    pub(super) fn recipe_with(
-        &self,
-        config: &ConfigDir,
-        name: &str,
-        upstream: &State,
-        hooks: Hooks,
-        trees: Vec<PinnedTree>,
-    ) -> Result<Recipe> {
+    /// As [`Engine::recipe`], with the hooks that all definitions have in common.
+    pub(super) fn recipe_with(&self, config: &ConfigDir, name: &str, upstream: &State, hooks: Hooks) -> Result<Recipe> {
         let definition = config.stage3(name)?;
         let portage = config.portage_dir(&definition)?;
         let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
+        let trees = self.trees()?;
         let portage_profile = match &definition.portage_profile {
             Some(profile) => {
                 let PortageProfile { repository, path } = &profile.value;

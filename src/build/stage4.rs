@@ -110,9 +110,8 @@ impl Engine<'_> {
             None => None,
         };
         let _profile = self.lock_shared(&profile_lock(&profile))?;
-        let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, self.trees()?);
-        let built = self.stage_states(config, &recipe, &profile);
-        let built = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
+        let built = self.stage_states(config, definition, &profile);
+        let (recipe, built) = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
         let export =
             ExportOptions { format: options.format.unwrap_or(recipe.format()), keep: recipe.keep(), signer, arch: env.arch };
         let _stage = self.lock(&stage4_lock(&options.name))?;
@@ -120,14 +119,16 @@ impl Engine<'_> {
         Ok(StageBuilt { name: options.name.clone(), state: built.state.id.to_string(), state_reused: built.reused, artifact })
     }
 
-    fn stage_states(&self, config: &ConfigDir, recipe: &Stage4Recipe, profile: &str) -> Result<Built> {
-        let stage3 = &recipe.definition.stage3.value;
+    fn stage_states(&self, config: &ConfigDir, definition: Stage4Definition, profile: &str) -> Result<(Stage4Recipe, Built)> {
+        let stage3 = definition.stage3.value.clone();
         let base = {
-            let _definition = self.lock(&definition_lock(profile, stage3))?;
-            self.definition(config, profile, stage3)?
+            let _definition = self.lock(&definition_lock(profile, &stage3))?;
+            self.definition(config, profile, &stage3)?
         };
-        let _stage = self.lock(&stage4_lock(&recipe.definition.name))?;
-        self.stage4(config, recipe, profile, &base.state)
+        let _stage = self.lock(&stage4_lock(&definition.name))?;
+        let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, self.trees()?);
+        let built = self.stage4(config, &recipe, profile, &base.state)?;
+        Ok((recipe, built))
     }
 
     /// The state of a stage4 on `base`: reused when nothing that goes in has changed, else built; its name is moved there. The caller holds

@@ -11,7 +11,6 @@ use super::super::engine::Engine;
 use super::super::error::{Error, Result};
 use super::super::key::Inputs;
 use super::super::stage4::{Stage4Recipe, stage4_ref};
-use super::super::tree::PinnedTree;
 use super::why::{self, Reason};
 use super::{Made, Node, NodeKind, Pipeline, PipelineOptions};
 use crate::archive::Format;
@@ -42,7 +41,6 @@ struct Planner<'p, 'a> {
     engine: &'p Engine<'a>,
     config: &'p ConfigDir,
     hooks: Hooks,
-    trees: Vec<PinnedTree>,
 }
 
 /// A state that is wanted.
@@ -82,8 +80,7 @@ impl<'a> Engine<'a> {
             *upstream = Some(self.upstream(&profile)?);
         }
         let upstreams = upstreams.into_iter().filter_map(|(profile, state)| Some((profile, state?))).collect();
-        let trees = if definitions.is_empty() { Vec::new() } else { self.trees()? };
-        let planner = Planner { engine: self, config, hooks: Hooks::with_config(config.root())?, trees };
+        let planner = Planner { engine: self, config, hooks: Hooks::with_config(config.root())? };
         let parts = planner.parts(definitions, &upstreams, &env, &options)?;
         Ok(Pipeline { engine: self, config, options, env, parts, begun, _locks: locks })
     }
@@ -104,7 +101,7 @@ impl Planner<'_, '_> {
             .into_par_iter()
             .map(|definition| {
                 let at = (definition.profile.value.clone(), definition.stage3.value.clone());
-                let recipe = Stage4Recipe::new(definition, self.hooks.clone(), self.trees.clone());
+                let recipe = Stage4Recipe::new(definition, self.hooks.clone(), recipes[&at].0.trees.clone());
                 let wanted = Wanted::new(recipe.inputs(&bases[&at].key));
                 (recipe, at, wanted)
             })
@@ -150,7 +147,7 @@ impl Planner<'_, '_> {
         let wanted: Vec<(OnProfile, String)> = wanted.into_iter().collect();
         let read = wanted.into_par_iter().map(|(at, asked_for)| {
             let upstream = &upstreams[&at.0];
-            let recipe = self.engine.recipe_with(self.config, &at.1, upstream, self.hooks.clone(), self.trees.clone())?;
+            let recipe = self.engine.recipe_with(self.config, &at.1, upstream, self.hooks.clone())?;
             Ok((at, (recipe, asked_for)))
         });
         Ok(all(read.collect())?.into_iter().collect())

@@ -212,7 +212,9 @@ impl Watcher for View<'_> {
         }
         let mut state = self.state();
         state.done += 1;
-        let running = state.running.remove(&node.id).unwrap_or_default();
+        let begun = state.running.remove(&node.id);
+        let was_begun = begun.is_some();
+        let running = begun.unwrap_or_default();
         if let Some(bar) = &running.bar {
             bar.finish_and_clear();
         }
@@ -231,6 +233,8 @@ impl Watcher for View<'_> {
                 String::new()
             };
             self.progress.say_of(&node.id, kind, &format!("{words}{count}"));
+        } else if !was_begun {
+            self.progress.raw(format!("{}: {words}\n", node.id).as_bytes());
         } else {
             self.group(&running, &node.id, &format!("{} {words}", node.id));
             if report.outcome == Outcome::Failed && self.groups == Groups::GitHub {
