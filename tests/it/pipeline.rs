@@ -25,7 +25,10 @@ fn fleet(test: &str) -> Option<(User, Place, Names)> {
     }
     let place = shared.place.with_config(config);
     let (fleet, one, two, three) = (&names.fleet, &names.one, &names.two, &names.three);
-    set(&place, &format!("portage.locals/{fleet}/make.conf"), "SLOW_UNITS=\"24\"\nSLOW_TIMED=\"1\"\nMANY_FILES=\"3\"");
+    set(&place, &format!("portage.locals/{fleet}/make.conf"), "SLOW_UNITS=\"16\"\nSLOW_TIMED=\"1\"\nMANY_FILES=\"3\"");
+    // Portage takes patches into account when it picks binary packages: with one of its own, no run installs what another has built.
+    let patch = format!("--- /dev/null\n+++ b/{fleet}\n@@ -0,0 +1 @@\n+built for one test");
+    set(&place, &format!("portage.locals/{fleet}/patches/app-misc/slow/{fleet}.patch"), &patch);
     set(&place, &format!("stage3.defines/{fleet}/cpu"), "generic-amd64");
     set(&place, &format!("stage3.defines/{fleet}/portage.local"), fleet);
     set(&place, &format!("stage3.defines/{fleet}/packages"), "dev-build/gnumake");
@@ -232,7 +235,7 @@ fn compilers(place: &Place, stages: &[&String]) -> i32 {
             }
         }
     }
-    assert!(events.len() >= 2 * 2 * 24, "both were compiled: {}", events.len());
+    assert!(events.len() >= 2 * 2 * 16, "both were compiled: {}", events.len());
     events.sort();
     let running = events.iter().scan(0, |running, (_, step)| {
         *running += step;
