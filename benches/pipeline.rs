@@ -7,10 +7,10 @@ use std::fs;
 use std::path::Path;
 
 use criterion::Criterion;
-use gentoomuch::build::{Engine, Event, Node, NodeKind, NodeReport, PipelineOptions, Settings, Watcher};
+use gentoomuch::build::{Engine, Node, NodeKind, NodeReport, PipelineOptions, Settings, Watcher};
 use gentoomuch::config::ConfigDir;
 use gentoomuch::places::Places;
-use gentoomuch::progress::Silent;
+use gentoomuch::progress::{Event, Silent};
 use gentoomuch::sandbox::{HelperSource, IdMap, Interrupt, Launcher};
 use gentoomuch::store::{NewState, Purpose, State, Store};
 
@@ -36,16 +36,16 @@ fn write(root: &Path, path: &str, text: &str) {
 fn configure(root: &Path) {
     write(root, "portage.global/make.conf", "COMMON_FLAGS=\"-O2 -pipe\"\nUSE=\"nls -X\"\n");
     for base in 0..BASES {
-        let flags: String = (0..100).map(|n| format!("cat-{n}/package-{base} flag{n} -other\n")).collect();
-        write(root, &format!("portage.locals/local{base}/package.use"), &flags);
+        let flags: Vec<String> = (0..100).map(|n| format!("cat-{n}/lib{base}x flag{n} -other\n")).collect();
+        write(root, &format!("portage.locals/local{base}/package.use"), &flags.concat());
         write(root, &format!("stage3.defines/base{base}/portage.local"), &format!("local{base}\n"));
     }
     for stage in 0..STAGES {
         let at = format!("stage4.defines/stage{stage:02}");
         write(root, &format!("{at}/profile"), "demo\n");
         write(root, &format!("{at}/stage3"), &format!("base{}\n", stage % BASES));
-        let packages: String = (0..30).map(|n| format!("cat-{n}/package-{stage}\n")).collect();
-        write(root, &format!("{at}/packages"), &packages);
+        let packages: Vec<String> = (0..30).map(|n| format!("cat-{n}/lib{stage}x\n")).collect();
+        write(root, &format!("{at}/packages"), &packages.concat());
     }
 }
 
@@ -60,7 +60,7 @@ fn commit(store: &Store, key: &str, base: Option<&State>) -> State {
 /// The files that `stages/NAME/` has of a state; as many packages in its inventory as a small server has.
 fn export(places: &Places, name: &str, state: &State) {
     let packages: Vec<_> =
-        (0..400).map(|n| serde_json::json!({ "package": format!("cat/p-{n}"), "use": ["a", "b", "c"] })).collect();
+        (0..400).map(|n| serde_json::json!({ "package": format!("cat/p{n}"), "use": ["a", "b", "c"] })).collect();
     let metadata = serde_json::json!({
         "state": state.id, "signed_by": null, "sign_key": null, "keep": [], "size": 1, "entries": 1,
         "digests": { "SHA512": "0" }, "packages": packages,
