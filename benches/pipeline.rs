@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use criterion::Criterion;
-use gentoomuch::build::{Engine, Node, NodeKind, NodeReport, PipelineOptions, Settings, Watcher};
+use gentoomuch::build::{Engine, Node, NodeKind, NodeReport, PipelineOptions, PipelineWatcher as Watcher, Settings};
 use gentoomuch::config::ConfigDir;
 use gentoomuch::places::Places;
 use gentoomuch::progress::{Event, Silent};

@@ -7,6 +7,7 @@ use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::binhost::BinhostError;
 use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
 use super::session::{LOG_DIR, Root, Run};
@@ -14,7 +15,7 @@ use crate::places::Places;
 use crate::portage::emerge::build_logs;
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::EmergeLog;
-use crate::portage::emerge::request::{Mode, Request};
+use crate::portage::emerge::request::{Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
@@ -245,10 +246,15 @@ impl Engine<'_> {
     }
 
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+        let mut argv = request.argv()?;
+        if work.root.binhost.is_some() && request.goal != Goal::Depclean {
+            self.make_keyring(work)?;
+            argv.insert(1, "--getbinpkg=y".to_owned());
+        }
         let mut log = EmergeLog::create(path)?;
         // Held until all of the run is gone, whatever it held itself.
         let _turn = work.jobs.turn()?;
-        let (mut running, output) = self.start(work, &Self::run_of(work, request.argv()?, network))?;
+        let (mut running, output) = self.start(work, &Self::run_of(work, argv, network))?;
         // A Portage that does not publish its status leaves the directory empty; then the output has to do.
         let status = Status::open(&work.root.status).ok();
         let shown = std::sync::atomic::AtomicBool::new(false);
@@ -276,10 +282,20 @@ impl Engine<'_> {
             if let Ok(result) = tee {
                 result?;
             }
+            if network == Network::Host && work.root.binhost.as_ref().is_some_and(|binhost| !binhost.has_index()) {
+                let words = format!("no binary package host could be asked: building from source (see {})", path.display());
+                self.observer.event(&Event::Warning(&words));
+            }
             return Ok(log.finish()?);
         }
         let logs = work.root.logs.clone();
         let failure = log.into_failure(|inside| read_package_log(&logs, inside));
+        if let Some(why) = failure.distrust {
+            // Nothing to go on with: the package would be found again, as it is.
+            let package = failure.file.unwrap_or_default();
+            let package = package.strip_prefix(super::binhost::PACKAGES).unwrap_or(&package).trim_start_matches('/').to_owned();
+            return Err(BinhostError::Untrusted { package, why, log: path.to_owned() }.into());
+        }
         Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
     }
 

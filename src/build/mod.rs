@@ -6,28 +6,38 @@
 //! stage4       a stage4 definition on such a state -> artifact
 //! pipeline     all stage4s with what they need, as a graph, side by side
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
-//! freshroot    a throw-away session on the builder
+//! freshroot    a throw-away session on the builder, or on any build state (`shell`)
+//! copy_out     files out of a build state (`cp`)
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
+//! binhost      a pool as a signed binary package host, and sessions that install from others
+//! clean        what nothing needs any more, found, shown and removed
 //! tree         an ebuild tree into the store
 //! jobserver    one budget of make jobs for several sessions
+//! experiment   packages with other settings, in throw-away sessions (`try`)
+//! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
 mod artifact;
+pub mod binhost;
 mod bootstrap;
+mod clean;
 mod configured;
 mod consult;
+mod copy_out;
 mod definition;
 mod engine;
 mod error;
 pub mod exclusions;
+mod experiment;
 mod explain;
 mod freshroot;
 mod inspect;
 mod jobserver;
 pub mod key;
+mod naming;
 mod pipeline;
 mod profile;
 mod relink;
@@ -40,17 +50,25 @@ mod tidy;
 mod tree;
 mod work;
 
+pub use self::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
 pub use artifact::Artifact;
+pub use binhost::{BinhostError, BinhostOptions, Exported};
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
+pub use copy_out::{Copied, CopiedOut, CopyError, CopyOptions, CopyTo, Skipped};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
+pub use experiment::{
+    BuiltCombination, Differences, Experiment, ExperimentError, FailedCombination, Keep, Outcome, Tried, TryOptions, Variable,
+    Watcher,
+};
 pub use explain::Around;
 pub use freshroot::{Ended, FreshrootOptions};
 pub use jobserver::JobServer;
+pub use naming::{Named, NamingError, RefAt, TAGS};
 pub use pipeline::{
-    Drawing, Node, NodeKind, NodeReport, Outcome, Pipeline, PipelineError, PipelineOptions, Reason, Report as PipelineReport,
-    Watcher,
+    Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,
+    Report as PipelineReport, Watcher as PipelineWatcher,
 };
 pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,

@@ -21,9 +21,12 @@ mod shared;
 mod tiny;
 mod traced;
 
+mod binhost;
+mod clean;
 mod concurrency;
 mod config_check;
 mod examples;
+mod experiments;
 mod explain;
 mod failures;
 mod freshroot;

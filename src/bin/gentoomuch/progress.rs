@@ -67,11 +67,6 @@ impl Progress {
         self.quiet
     }
 
-    /// Whether bars can be drawn.
-    pub(crate) fn draws(&self) -> bool {
-        self.terminal && !self.json && !self.quiet
-    }
-
     /// Whether what is said is for programs.
     pub(crate) fn is_json(&self) -> bool {
         self.json
@@ -109,6 +104,11 @@ impl Progress {
             (Some(node), false) => format!("[{node}] {line}"),
             (None, _) => line,
         }
+    }
+
+    /// Whether bars are drawn.
+    pub(crate) fn draws(&self) -> bool {
+        self.terminal && !self.json && !self.quiet
     }
 
     /// Whether diagnostics are coloured.

@@ -174,6 +174,7 @@ impl Pipeline<'_, '_> {
     fn name_what_is_there(&self) -> Result<()> {
         for part in &self.parts {
             let Some(state) = part.made.state.as_ref().filter(|_| !part.node.build) else { continue };
+            self.engine.store.note_use(&state.id);
             match &part.what {
                 What::Definition { recipe, .. } => {
                     self.engine.name_definition(&part.node.profile, &recipe.definition.name, state)?;

@@ -6,7 +6,7 @@ mod words;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use gentoomuch::build::{Drawing, Outcome, Pipeline, PipelineOptions, PipelineReport};
+use gentoomuch::build::{Drawing, NodeOutcome as Outcome, Pipeline, PipelineOptions, PipelineReport};
 
 use self::view::View;
 use super::Outcome as CommandOutcome;

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gentoomuch::build::{Node, NodeReport, Outcome, Watcher};
+use gentoomuch::build::{Node, NodeOutcome as Outcome, NodeReport, PipelineWatcher as Watcher};
 use gentoomuch::portage::emerge::EmergeStatus;
 use gentoomuch::progress::Event;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};

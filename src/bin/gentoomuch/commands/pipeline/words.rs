@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gentoomuch::build::{Node, NodeKind, NodeReport, Outcome, PipelineReport};
+use gentoomuch::build::{Node, NodeKind, NodeOutcome as Outcome, NodeReport, PipelineReport};
 
 use crate::table::{Table, count, human_bytes};
 
