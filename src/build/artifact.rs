@@ -11,12 +11,13 @@
 //!
 //! All of it is made in a hidden directory beside its place and appears by renames, the archive last but for its metadata.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
 use super::error::{Error, Result};
@@ -63,17 +64,15 @@ pub struct Artifact {
 impl Engine<'_> {
     /// Makes the artifact of `state`, unless it is there.
     pub(super) fn export(&self, name: &str, state: &State, options: &ExportOptions<'_>) -> Result<Artifact> {
-        let clamp = self.settings.source_date_epoch.unwrap_or(state.newest_input);
-        let stamp =
-            jiff::Timestamp::from_second(clamp).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y%m%dT%H%M%SZ").to_string();
-        let flat = name.replace('/', "-");
-        let file_name = format!("stage4-{}-{flat}-{stamp}.{}", options.arch, options.format.extension());
+        let clamp = self.clamp(state);
+        let path = self.artifact_path(name, state, options.format, &options.arch);
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let dir = self.places.stages().join(name);
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
         remove_unfinished(&dir)?;
-        let path = dir.join(&file_name);
         let signed_by = options.signer.as_ref().map(|(_, key)| key.primary.to_string());
-        if let Some(artifact) = existing(&path, state, options, signed_by.as_deref()) {
+        let by = signed_by.as_ref().map_or(Signature::None, |fingerprint| Signature::By(fingerprint));
+        if let Ok(artifact) = existing(&path, state, &options.keep, by) {
             return Ok(artifact);
         }
         self.step(&format!("exporting {file_name}"));
@@ -97,6 +96,31 @@ impl Engine<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// The artifact of `state` if it is there as asked for, else why it has to be made. Nothing is written, and nobody asked for keys.
+    pub(super) fn artifact_standing(
+        &self,
+        name: &str,
+        state: &State,
+        format: Format,
+        arch: &str,
+        keep: &[String],
+        signature: Signature<'_>,
+    ) -> std::result::Result<Artifact, Lacking> {
+        existing(&self.artifact_path(name, state, format, arch), state, keep, signature)
+    }
+
+    /// The latest time that a file in an archive has.
+    fn clamp(&self, state: &State) -> i64 {
+        self.settings.source_date_epoch.unwrap_or(state.newest_input)
+    }
+
+    fn artifact_path(&self, name: &str, state: &State, format: Format, arch: &str) -> PathBuf {
+        let time = jiff::Timestamp::from_second(self.clamp(state)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let stamp = time.strftime("%Y%m%dT%H%M%SZ");
+        let flat = name.replace('/', "-");
+        self.places.stages().join(name).join(format!("stage4-{arch}-{flat}-{stamp}.{}", format.extension()))
     }
 
     /// Writes all files into `staging`; returns their names, the metadata last.
@@ -139,6 +163,8 @@ impl Engine<'_> {
             "isolation": crate::host::RUNG,
             "keep": options.keep,
             "signed_by": signed_by,
+            // By which words it was found, so that it can be told without asking gpg whether it still is the right one.
+            "sign_key": options.signer.as_ref().and_then(|(gpg, _)| gpg.key.as_deref()),
             "entries": packed.entries,
             "bytes_tar": packed.bytes_tar,
             "size": packed.archive.size,
@@ -209,23 +235,93 @@ fn file_digests(name: &str, digests: &Digests) -> FileDigests {
     }
 }
 
+/// Whose signature an artifact shall have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Signature<'a> {
+    /// Nobody's.
+    None,
+    /// That of the key with this primary fingerprint.
+    By(&'a str),
+    /// That of the key found by these words, as gpg takes them; of gpg's default key if there are none.
+    Of(Option<&'a str>),
+}
+
+/// Why an artifact has to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// There is none of this name, or not all of its files.
+    Absent,
+    /// It is that of another state.
+    OtherState,
+    /// Other things were kept in it.
+    OtherKeep,
+    /// It is signed by another key, or not, or should not be.
+    OtherSignature,
+}
+
+/// What an artifact's metadata say, as far as it decides whether it is the right one.
+#[derive(Deserialize)]
+struct Made {
+    state: String,
+    signed_by: Option<String>,
+    #[serde(default = "unknown")]
+    sign_key: serde_json::Value,
+    keep: Vec<String>,
+    size: u64,
+    entries: u64,
+    digests: BTreeMap<String, String>,
+}
+
+/// Of artifacts of earlier versions it is not known by which words their key was found.
+fn unknown() -> serde_json::Value {
+    false.into()
+}
+
+impl Signature<'_> {
+    fn fits(self, made: &Made) -> bool {
+        match (self, &made.signed_by) {
+            (Self::None, None) => true,
+            (Self::By(fingerprint), Some(by)) => by == fingerprint,
+            (Self::Of(words), Some(by)) => made.sign_key == serde_json::json!(words) || words.is_some_and(|words| means(words, by)),
+            _ => false,
+        }
+    }
+}
+
+/// Whether `words` are the fingerprint or the long key id of a key.
+fn means(words: &str, fingerprint: &str) -> bool {
+    let digits: String = words.trim_start_matches("0x").chars().filter(|c| !c.is_whitespace()).collect();
+    digits.len() >= 16 && digits.chars().all(|c| c.is_ascii_hexdigit()) && fingerprint.ends_with(&digits.to_ascii_uppercase())
+}
+
 /// The artifact that is at `path` already, if it is of this state, complete, and signed as asked for.
-fn existing(path: &Path, state: &State, options: &ExportOptions<'_>, signed_by: Option<&str>) -> Option<Artifact> {
+fn existing(path: &Path, state: &State, keep: &[String], signature: Signature<'_>) -> std::result::Result<Artifact, Lacking> {
     let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
-    let metadata: serde_json::Value = serde_json::from_slice(&fs::read(beside("json")).ok()?).ok()?;
-    let size_bytes = fs::metadata(path).ok()?.len();
-    let same = metadata["state"] == state.id.to_string().as_str()
-        && metadata["signed_by"].as_str() == signed_by
-        && metadata["keep"] == serde_json::json!(options.keep)
-        && metadata["size"] == size_bytes
+    let read = || Some((fs::read(beside("json")).ok()?, fs::metadata(path).ok()?.len()));
+    let (metadata, size_bytes) = read().ok_or(Lacking::Absent)?;
+    let made: Made = serde_json::from_slice(&metadata).map_err(|_| Lacking::Absent)?;
+    let signed = made.signed_by.is_some();
+    let complete = made.size == size_bytes
         && ["CONTENTS.gz", "DIGESTS", "sha256"].iter().all(|suffix| beside(suffix).is_file())
-        && (signed_by.is_none() || beside("asc").is_file());
-    same.then(|| Artifact {
+        && (!signed || beside("asc").is_file());
+    if !complete {
+        return Err(Lacking::Absent);
+    }
+    if made.state != state.id.as_str() {
+        return Err(Lacking::OtherState);
+    }
+    if made.keep != keep {
+        return Err(Lacking::OtherKeep);
+    }
+    if !signature.fits(&made) {
+        return Err(Lacking::OtherSignature);
+    }
+    Ok(Artifact {
         path: path.to_owned(),
         size_bytes,
-        sha512: metadata["digests"][Algorithm::Sha512.name()].as_str().unwrap_or_default().to_owned(),
-        entries: metadata["entries"].as_u64().unwrap_or_default(),
-        signed_by: signed_by.map(str::to_owned),
+        sha512: made.digests.get(Algorithm::Sha512.name()).cloned().unwrap_or_default(),
+        entries: made.entries,
+        signed_by: made.signed_by,
         reused: true,
     })
 }
@@ -250,6 +346,33 @@ fn write_synced(path: &Path, contents: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_told_by_fingerprint_long_id_or_the_words_it_was_found_by() {
+        const BY: &str = "32A28C91034C80B37486745F00AE59BC68EB1A4D";
+        let made = |sign_key: serde_json::Value, signed_by: Option<&str>| Made {
+            state: String::new(),
+            signed_by: signed_by.map(str::to_owned),
+            sign_key,
+            keep: Vec::new(),
+            size: 0,
+            entries: 0,
+            digests: BTreeMap::new(),
+        };
+        let old = made(unknown(), Some(BY));
+        assert!(Signature::By(BY).fits(&old) && Signature::Of(Some(BY)).fits(&old));
+        assert!(Signature::Of(Some("0x00ae59bc68eb1a4d")).fits(&old));
+        for not in
+            [Signature::None, Signature::By("32"), Signature::Of(Some("68EB1A4D")), Signature::Of(Some("me")), Signature::Of(None)]
+        {
+            assert!(!not.fits(&old), "{not:?}");
+        }
+        assert!(Signature::Of(Some("me")).fits(&made("me".into(), Some(BY))));
+        assert!(!Signature::Of(Some("you")).fits(&made("me".into(), Some(BY))));
+        assert!(Signature::Of(None).fits(&made(serde_json::Value::Null, Some(BY))));
+        let unsigned = made(serde_json::Value::Null, None);
+        assert!(Signature::None.fits(&unsigned) && !Signature::Of(None).fits(&unsigned));
+    }
 
     #[test]
     fn what_killed_runs_left_goes_and_nothing_else() {

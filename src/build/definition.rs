@@ -33,6 +33,16 @@ pub struct Built {
     pub reused: bool,
 }
 
+/// The lock on a profile as a whole: shared by what builds on it, exclusive for what changes which stage3 or builder it has.
+pub(super) fn profile_lock(profile: &str) -> String {
+    format!("profile/{profile}")
+}
+
+/// The lock on one definition on a profile; taken after that on the profile, and so named to follow it.
+pub(super) fn definition_lock(profile: &str, definition: &str) -> String {
+    format!("stage3/{profile}/{definition}")
+}
+
 /// Name of the ref of a profile's state.
 pub(super) fn ref_name(profile: &str, definition: &str) -> String {
     format!("profile/{profile}/{definition}")
@@ -63,27 +73,26 @@ impl Engine<'_> {
     }
 
     /// The state of `definition` on `profile`: reused when nothing that goes in has changed, else built. The caller holds the
-    /// profile's lock.
+    /// profile's lock, exclusively or together with that of the definition.
     pub(super) fn definition(&self, config: &ConfigDir, profile: &str, definition: &str) -> Result<Built> {
         let upstream = self.upstream(profile)?;
         let recipe = self.recipe(config, definition, &upstream)?;
-        let inputs = recipe.inputs(&upstream, definition);
+        self.definition_by(config, profile, &upstream, &recipe)
+    }
+
+    /// As [`Engine::definition`], by a recipe that was read already.
+    pub(super) fn definition_by(&self, config: &ConfigDir, profile: &str, upstream: &State, recipe: &Recipe) -> Result<Built> {
+        let definition = recipe.definition.name.as_str();
+        let inputs = recipe.inputs(upstream, definition);
         let key = inputs.key();
         let name = ref_name(profile, definition);
         if let Some(state) = self.store.state_by_key(&key)? {
-            let before = self.store.ref_get(&name)?;
-            if before.as_ref() != Some(&state.id) {
-                if let Some(before) = before {
-                    // Nothing is built, so that nothing else would tell; after a rollback this goes forward again.
-                    self.note(&format!("{definition} on {profile} is {}, as the configuration says (it was {before})", state.id));
-                }
-                self.store.ref_set(&name, &state.id)?;
-            }
+            self.name_definition(profile, definition, &state)?;
             return Ok(Built { state, reused: true });
         }
-        self.check_cpu(definition, &recipe)?;
+        self.check_cpu(definition, recipe)?;
         let (mut session, resumed) = self.open_session(
-            &upstream,
+            upstream,
             if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage },
             &key,
             &subject_of(config, &name),
@@ -95,10 +104,10 @@ impl Engine<'_> {
         }
         let subject =
             Subject { log_name: format!("{profile}-{definition}"), profile: profile.to_owned(), definition: definition.to_owned() };
-        let filled = self.fill(&mut session, &upstream, &recipe, &subject);
+        let filled = self.fill(&mut session, upstream, recipe, &subject);
         let pool = self.settle(filled, session, |session, pool: Filled| {
-            let newest_input = recipe.newest_input(&upstream);
-            let mut origin = recipe.origin(profile, &inputs, &pool.inputs, &upstream);
+            let newest_input = recipe.newest_input(upstream);
+            let mut origin = recipe.origin(profile, &inputs, &pool.inputs, upstream);
             super::binhost::note_packages(&mut origin, &session);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
         })?;
@@ -106,7 +115,26 @@ impl Engine<'_> {
         Ok(Built { state: pool, reused: false })
     }
 
+    /// Points the name of a definition at a state that was there already.
+    pub(super) fn name_definition(&self, profile: &str, definition: &str, state: &State) -> Result<()> {
+        let name = ref_name(profile, definition);
+        let before = self.store.ref_get(&name)?;
+        if before.as_ref() == Some(&state.id) {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            // Nothing is built, so that nothing else would tell; after a rollback this goes forward again.
+            self.note(&format!("{definition} on {profile} is {}, as the configuration says (it was {before})", state.id));
+        }
+        Ok(self.store.ref_set(&name, &state.id)?)
+    }
+
     pub(super) fn recipe(&self, config: &ConfigDir, name: &str, upstream: &State) -> Result<Recipe> {
+        self.recipe_with(config, name, upstream, Hooks::with_config(config.root())?)
+    }
+
+    /// As [`Engine::recipe`], with the hooks that all definitions have in common.
+    pub(super) fn recipe_with(&self, config: &ConfigDir, name: &str, upstream: &State, hooks: Hooks) -> Result<Recipe> {
         let definition = config.stage3(name)?;
         let portage = config.portage_dir(&definition)?;
         let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
@@ -127,7 +155,7 @@ impl Engine<'_> {
             // The stage3 comes with a profile set; which, only its own link knows.
             None => stage3_profile(&self.store.lower_dirs(upstream)),
         };
-        Ok(Recipe { definition, portage, packages, hooks: Hooks::with_config(config.root())?, trees, portage_profile })
+        Ok(Recipe { definition, portage, packages, hooks, trees, portage_profile })
     }
 
     pub(super) fn check_cpu(&self, definition: &str, recipe: &Recipe) -> Result<()> {
@@ -275,7 +303,7 @@ impl Engine<'_> {
         resumed: bool,
         network: bool,
     ) -> Result<()> {
-        request.jobs = self.settings.jobs;
+        request.jobs = work.root.session_conf.jobs;
         request.load = Some(self.settings.jobs as f32);
         let fetch = request.with_mode(Mode::Fetch);
         steps.once(&format!("fetch:{name}"), || {
@@ -331,6 +359,7 @@ impl Engine<'_> {
         let facts = self.inspect(work)?;
         let inputs = facts.pool_inputs(portage_profile);
         work.root.session_conf = self.session_conf(facts.has_observability());
+        self.share_jobs(work, &facts)?;
         let pool = binpkgs::open_pool(&self.places.binpkgs(), PoolKind::Release, &inputs, self.observer)?;
         work.attach_pools(vec![pool])?;
         Ok(inputs)

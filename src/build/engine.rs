@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::binhost::BinhostError;
 use super::error::{Error, Result};
+use super::jobserver::{JobServer, Share};
 use super::session::{LOG_DIR, Root, Run};
 use crate::download::{self, Downloader};
 use crate::places::Places;
@@ -66,6 +67,8 @@ pub struct Engine<'a> {
     pub observer: &'a (dyn Observer + 'a),
     /// Counts Ctrl-C.
     pub interrupt: &'a Interrupt,
+    /// The budget of make jobs that this and other engines share; `None`: each session has all of `settings.jobs` for itself.
+    pub jobserver: Option<&'a JobServer>,
     /// The rest.
     pub settings: Settings,
 }
@@ -87,6 +90,8 @@ pub(super) struct Work<'a> {
     /// Name of the host inside, and the variables that hooks and scripts get.
     pub(super) hostname: String,
     pub(super) env: Vec<(String, String)>,
+    /// What it has of a shared budget of make jobs.
+    pub(super) jobs: Share,
 }
 
 impl Engine<'_> {
@@ -107,12 +112,21 @@ impl Engine<'_> {
 
     /// An exclusive lock, waited for with a message, or not at all.
     pub(super) fn lock(&self, name: &str) -> Result<Lock> {
+        self.lock_by(|wait| self.store.lock_named(name, wait))
+    }
+
+    /// The same lock, held together with others that share it.
+    pub(super) fn lock_shared(&self, name: &str) -> Result<Lock> {
+        self.lock_by(|wait| self.store.lock_named_shared(name, wait))
+    }
+
+    fn lock_by(&self, take: impl FnOnce(Wait<'_>) -> crate::store::Result<Lock>) -> Result<Lock> {
         if self.settings.no_wait {
-            return Ok(self.store.lock_named(name, Wait::NoWait)?);
+            return Ok(take(Wait::NoWait)?);
         }
         let mut notify = |busy: &Busy| self.note(&format!("waiting: {busy}"));
         let cancelled = || self.interrupt.count() > 0;
-        match self.store.lock_named(name, Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled }) {
+        match take(Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled }) {
             Err(crate::store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
             other => Ok(other?),
         }
@@ -272,6 +286,8 @@ impl Engine<'_> {
             argv.insert(1, "--getbinpkg=y".to_owned());
         }
         let mut log = EmergeLog::create(path)?;
+        // Held until all of the run is gone, whatever it held itself.
+        let _turn = work.jobs.turn()?;
         let mut run = Self::run_of(work, argv, network);
         run.network = self.connect(request.mode, network, &mut run.env);
         let (mut running, output) = self.start(work, &run)?;

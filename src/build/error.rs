@@ -241,6 +241,9 @@ pub enum Error {
         /// What for.
         what: &'static str,
     },
+    /// A graph of stages.
+    #[error(transparent)]
+    Pipeline(#[from] super::PipelineError),
     /// A kept session's name is taken.
     #[error("`{name}` is already kept")]
     KeptExists {

@@ -44,8 +44,14 @@ impl Facts {
 
     /// Whether this Portage publishes its status: since 3.0.83.
     pub(super) fn has_observability(&self) -> bool {
-        let numbers: Vec<u32> = self.get("VERSION_PORTAGE").split(['.', '_', '-']).map_while(|part| part.parse().ok()).collect();
-        numbers >= vec![3, 0, 83]
+        numbers(self.get("VERSION_PORTAGE")) >= vec![3, 0, 83]
+    }
+
+    /// Whether emerge and the makes that it starts can share one budget of jobs through a named pipe: emerge takes a token for each package
+    /// since Portage 3.0.76, and make knows named pipes since 4.4.
+    pub(super) fn has_jobserver(&self) -> bool {
+        let make = self.get("MAKE_IS").strip_prefix("GNU Make ").unwrap_or_default();
+        numbers(self.get("VERSION_PORTAGE")) >= vec![3, 0, 76] && numbers(make) >= vec![4, 4]
     }
 
     /// What the pool is keyed by.
@@ -74,6 +80,11 @@ impl Facts {
     }
 }
 
+/// The numbers that a version begins with.
+fn numbers(version: &str) -> Vec<u32> {
+    version.split(['.', '_', '-']).map_while(|part| part.parse().ok()).collect()
+}
+
 impl Engine<'_> {
     /// Asks the root.
     pub(super) fn inspect(&self, work: &Work<'_>) -> Result<Facts> {
@@ -94,6 +105,21 @@ mod tests {
         assert_eq!(facts.get("CFLAGS"), "-O2 -pipe");
         assert_eq!(facts.get("VERSION_CC"), "12.2.0");
         assert_eq!(facts.get("NONE"), "");
+    }
+
+    #[test]
+    fn make_and_portage_have_to_know_named_pipes() {
+        for (portage, make, has) in [
+            ("3.0.83", "GNU Make 4.4.1", true),
+            ("3.0.76", "GNU Make 4.4", true),
+            ("3.0.75", "GNU Make 4.4.1", false),
+            ("3.0.83", "GNU Make 4.3", false),
+            ("3.0.83", "bmake", false),
+            ("3.0.83", "", false),
+        ] {
+            let facts = Facts::parse(&format!("VERSION_PORTAGE={portage}\nMAKE_IS={make}\n"));
+            assert_eq!(facts.has_jobserver(), has, "{portage} {make}");
+        }
     }
 
     #[test]

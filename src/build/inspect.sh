@@ -16,3 +16,5 @@ printf 'VERSION_CC=%s\n' "$(first_line cc -dumpfullversion)"
 printf 'VERSION_LD=%s\n' "$(first_line ld --version)"
 printf 'VERSION_LIBC=%s\n' "$(first_line ldd --version)"
 printf 'VERSION_RUSTC=%s\n' "$(first_line rustc --version)"
+# No part of the pool's key: what make is called by decides nothing about a package.
+printf 'MAKE_IS=%s\n' "$(first_line make --version)"

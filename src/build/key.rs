@@ -48,6 +48,11 @@ impl Inputs {
         hex::encode(hash.finalize())
     }
 
+    /// One of them.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// Names of the inputs that differ from `other`, in order.
     pub fn changed_since(&self, other: &Self) -> Vec<String> {
         let names: std::collections::BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();

@@ -4,6 +4,7 @@
 //! bootstrap    stage3 -> profile/NAME/upstream -> definition
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
+//! pipeline     all stage4s with what they need, as a graph, side by side
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
 //! freshroot    a throw-away session on the builder, or on any build state (`shell`)
 //! copy_out     files out of a build state (`cp`)
@@ -12,6 +13,7 @@
 //! explain      what is around a stage's configuration, for `config explain`
 //! binhost      a pool as a signed binary package host, and sessions that install from others
 //! clean        what nothing needs any more, found, shown and removed
+//! jobserver    one budget of make jobs for several sessions
 //! experiment   packages with other settings, in throw-away sessions (`try`)
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! tree         ebuild trees into the store, and which of them a session mounts
@@ -33,8 +35,10 @@ mod experiment;
 mod explain;
 mod freshroot;
 mod inspect;
+mod jobserver;
 pub mod key;
 mod naming;
+mod pipeline;
 mod profile;
 mod relink;
 mod resolve;
@@ -60,7 +64,12 @@ pub use experiment::{
 };
 pub use explain::Around;
 pub use freshroot::{Ended, FreshrootOptions};
+pub use jobserver::JobServer;
 pub use naming::{Named, NamingError, RefAt, TAGS};
+pub use pipeline::{
+    Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,
+    Report as PipelineReport, Watcher as PipelineWatcher,
+};
 pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,
     RenamedProfile, RolledBack, Stage3Shown, TreeShown, UpdateOptions, UpdatedProfile,

@@ -3,6 +3,7 @@
 //! ```text
 //! /                      overlay: the state's layers, the session's upper on top
 //! /proc /sys /dev        new, never the host's
+//! /dev/shm/gentoomuch-jobserver   where a session that shares a budget of make jobs takes them from (jobserver.rs)
 //! /run /tmp              tmpfs
 //! /run/portage           the session's `status/`: where emerge tells how far it is
 //! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), logs/ (rw)
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::jobserver::PIPE_INSIDE;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
 
@@ -98,6 +100,8 @@ pub struct Root {
     pub session_conf: SessionConf,
     /// Text of `/etc/resolv.conf` for runs with the network.
     pub resolv_conf: Option<String>,
+    /// The pipe of make's job server, if the session shares one.
+    pub jobserver: Option<PathBuf>,
     /// Directories that the user asked for.
     pub binds: Vec<UserBind>,
 }
@@ -156,6 +160,9 @@ impl Root {
         steps.push(bind(&self.portage, PORTAGE_DIR, true));
         steps.push(bind(&self.logs, LOG_DIR, false));
         steps.push(bind(&self.status, STATUS_DIR, false));
+        if let Some(pipe) = &self.jobserver {
+            steps.push(bind(pipe, PIPE_INSIDE, false));
+        }
         for user in &self.binds {
             steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
         }
@@ -276,6 +283,7 @@ mod tests {
             scratch: "/s/sessions/x/scratch".into(),
             session_conf: SessionConf::new(2, false),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
+            jobserver: Some("/s/sessions/x/jobserver".into()),
             binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
         }
     }

@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use super::artifact::{Artifact, ExportOptions};
-use super::definition::{Built, network_record, script_digests, subject_of};
+use super::definition::{Built, definition_lock, network_record, profile_lock, script_digests, subject_of};
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::key::Inputs;
 use super::script::REMOVE;
+use super::tree::PinnedTree;
 use super::work::{StepsDone, Subject};
 use crate::archive::Format;
 use crate::config::hooks::{Hooks, Phase};
@@ -40,6 +41,61 @@ pub struct StageBuilt {
     pub artifact: Artifact,
 }
 
+/// All that decides what a stage4 becomes on a base.
+pub(super) struct Stage4Recipe {
+    pub(super) definition: Stage4Definition,
+    pub(super) packages: Vec<String>,
+    pub(super) removes: Vec<PathPattern>,
+    pub(super) hooks: Hooks,
+    pub(super) trees: Vec<PinnedTree>,
+}
+
+impl Stage4Recipe {
+    pub(super) fn new(definition: Stage4Definition, hooks: Hooks, trees: Vec<PinnedTree>) -> Self {
+        let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
+        let removes = definition.removes.iter().map(|pattern| pattern.value.clone()).collect();
+        Self { definition, packages, removes, hooks, trees }
+    }
+
+    /// What goes in, on a base with this build key.
+    pub(super) fn inputs(&self, base_key: &str) -> Inputs {
+        Inputs::new("stage4")
+            .with("parent", base_key)
+            .with("definition", self.definition.name.as_str())
+            .with_list("packages", &self.packages)
+            .with_list("scripts", script_digests(&self.definition.scripts))
+            .with_list("removes", self.removes.iter().map(ToString::to_string))
+            .with("remover", REMOVE)
+            .with("hooks", self.hooks.digest_of(&[Phase::Stage, Phase::Finish]))
+            .with_list("trees", self.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
+            .with("network", network_record(&self.definition.network).to_string())
+    }
+
+    /// The format that the definition asks for.
+    pub(super) fn format(&self) -> Format {
+        match self.definition.format.as_ref().map(|format| format.value) {
+            None | Some(ArtifactFormat::TarXz) => Format::TarXz,
+            Some(ArtifactFormat::TarZst) => Format::TarZst,
+            Some(ArtifactFormat::TarGz) => Format::TarGz,
+        }
+    }
+
+    /// What its artifact keeps of the things that are left out by default.
+    pub(super) fn keep(&self) -> Vec<String> {
+        self.definition.keep.iter().map(|pattern| pattern.value.to_string()).collect()
+    }
+}
+
+/// The lock on a stage4's name and artifacts; taken after those on the profile and the definition, and so named to follow them.
+pub(super) fn stage4_lock(name: &str) -> String {
+    format!("stage4/{name}")
+}
+
+/// Name of the ref of a stage4's state.
+pub(super) fn stage4_ref(name: &str) -> String {
+    format!("stage4/{name}")
+}
+
 impl Engine<'_> {
     /// Builds the stage3 definition it names, the stage4 on that, and exports it.
     pub fn stage_build(&self, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
@@ -53,51 +109,42 @@ impl Engine<'_> {
             Some(gpg) => Some((gpg, gpg.secret_key_available().map_err(Error::Sign)?)),
             None => None,
         };
-        let _profile = self.lock(&format!("profile/{profile}"))?;
-        let _stage = self.lock(&format!("stage4/{}", options.name))?;
-        let base = self.definition(config, &profile, &definition.stage3.value);
-        let built = base.and_then(|base| self.stage4(config, &definition, &profile, &base.state));
-        let built = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
-        self.store.ref_set(&format!("stage4/{}", options.name), &built.state.id)?;
-        let export = ExportOptions {
-            format: options.format.unwrap_or(match definition.format.as_ref().map(|format| format.value) {
-                None | Some(ArtifactFormat::TarXz) => Format::TarXz,
-                Some(ArtifactFormat::TarZst) => Format::TarZst,
-                Some(ArtifactFormat::TarGz) => Format::TarGz,
-            }),
-            keep: definition.keep.iter().map(|pattern| pattern.value.to_string()).collect(),
-            signer,
-            arch: env.arch,
-        };
+        let _profile = self.lock_shared(&profile_lock(&profile))?;
+        let built = self.stage_states(config, definition, &profile);
+        let (recipe, built) = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
+        let export =
+            ExportOptions { format: options.format.unwrap_or(recipe.format()), keep: recipe.keep(), signer, arch: env.arch };
+        let _stage = self.lock(&stage4_lock(&options.name))?;
         let artifact = self.export(&options.name, &built.state, &export)?;
         Ok(StageBuilt { name: options.name.clone(), state: built.state.id.to_string(), state_reused: built.reused, artifact })
     }
 
-    fn stage4(&self, config: &ConfigDir, definition: &Stage4Definition, profile: &str, base: &State) -> Result<Built> {
-        let name = &definition.name;
-        let packages: Vec<String> = definition.packages.iter().map(|package| package.value.to_string()).collect();
-        let removes: Vec<PathPattern> = definition.removes.iter().map(|pattern| pattern.value.clone()).collect();
-        let hooks = Hooks::with_config(config.root())?;
-        let trees = self.trees_of_state(base)?;
-        let inputs = Inputs::new("stage4")
-            .with("parent", &base.key)
-            .with("definition", name.as_str())
-            .with_list("packages", &packages)
-            .with_list("scripts", script_digests(&definition.scripts))
-            .with_list("removes", removes.iter().map(ToString::to_string))
-            .with("remover", REMOVE)
-            .with("hooks", hooks.digest_of(&[Phase::Stage, Phase::Finish]))
-            .with_list("trees", trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
-            .with("network", network_record(&definition.network).to_string());
+    fn stage_states(&self, config: &ConfigDir, definition: Stage4Definition, profile: &str) -> Result<(Stage4Recipe, Built)> {
+        let stage3 = definition.stage3.value.clone();
+        let base = {
+            let _definition = self.lock(&definition_lock(profile, &stage3))?;
+            self.definition(config, profile, &stage3)?
+        };
+        let _stage = self.lock(&stage4_lock(&definition.name))?;
+        let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, self.trees_of_state(&base.state)?);
+        let built = self.stage4(config, &recipe, profile, &base.state)?;
+        Ok((recipe, built))
+    }
+
+    /// The state of a stage4 on `base`: reused when nothing that goes in has changed, else built; its name is moved there. The caller holds
+    /// the lock on the profile, shared, and that on the stage4.
+    pub(super) fn stage4(&self, config: &ConfigDir, recipe: &Stage4Recipe, profile: &str, base: &State) -> Result<Built> {
+        let name = &recipe.definition.name;
+        let inputs = recipe.inputs(&base.key);
         let key = inputs.key();
         if let Some(state) = self.store.state_by_key(&key)? {
+            self.store.ref_set(&stage4_ref(name), &state.id)?;
             return Ok(Built { state, reused: true });
         }
-        let (mut session, resumed) =
-            self.open_session(base, Purpose::Stage, &key, &subject_of(config, &format!("stage4/{name}")))?;
+        let (mut session, resumed) = self.open_session(base, Purpose::Stage, &key, &subject_of(config, &stage4_ref(name)))?;
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
-        let filled = self.fill_stage4(&mut session, base, definition, &packages, &removes, &hooks, profile);
-        let newest_input = trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
+        let filled = self.fill_stage4(&mut session, base, recipe, profile);
+        let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
         let state = self.settle(filled, session, |session, ()| {
             let mut origin = serde_json::json!({
                 "kind": "stage4 definition",
@@ -108,25 +155,17 @@ impl Engine<'_> {
                 "portage_profile": base.origin["portage_profile"],
                 "base": base.origin,
                 "isolation": crate::host::RUNG,
-                "network": network_record(&definition.network),
+                "network": network_record(&recipe.definition.network),
             });
             super::binhost::note_packages(&mut origin, &session);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?)
         })?;
+        self.store.ref_set(&stage4_ref(name), &state.id)?;
         Ok(Built { state, reused: false })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one recipe, each used once")]
-    fn fill_stage4(
-        &self,
-        session: &mut Session,
-        base: &State,
-        definition: &Stage4Definition,
-        packages: &[String],
-        removes: &[PathPattern],
-        hooks: &Hooks,
-        profile: &str,
-    ) -> Result<()> {
+    fn fill_stage4(&self, session: &mut Session, base: &State, recipe: &Stage4Recipe, profile: &str) -> Result<()> {
+        let Stage4Recipe { definition, packages, removes, hooks, .. } = recipe;
         let subject = Subject {
             log_name: format!("stage-{}", definition.name),
             profile: profile.to_owned(),
@@ -140,7 +179,7 @@ impl Engine<'_> {
         let portage_profile = base.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
         let pool = self.choose_pool(&mut work, &portage_profile)?;
         if !packages.is_empty() {
-            let goal = Goal::Packages { atoms: packages.to_vec(), existing: Existing::Update, oneshot: false };
+            let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };
             self.emerge_goal(&work, &mut steps, "packages", goal, resumed, network)?;
         }
         for script in &definition.scripts {

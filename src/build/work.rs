@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::binhost::BinhostError;
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
+use super::jobserver::Share;
 use super::session::{Packages, Root, UserBind};
 use super::{definition, inspect};
 use crate::config::PortageDir;
@@ -100,6 +101,7 @@ impl Engine<'_> {
                 scratch,
                 session_conf: self.session_conf(false),
                 resolv_conf: self.settings.resolv_conf.clone(),
+                jobserver: None,
                 binds,
             },
             session: RefCell::new(session),
@@ -110,6 +112,7 @@ impl Engine<'_> {
                 ("GENTOOMUCH_DEFINITION".to_owned(), subject.definition.clone()),
                 ("GENTOOMUCH_ARCH".to_owned(), self.settings.arch.clone()),
             ],
+            jobs: Share::default(),
         })
     }
 

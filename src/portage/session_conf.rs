@@ -28,6 +28,8 @@ pub struct SessionConf {
     pub make_jobs: u32,
     /// Load average above which neither emerge nor make start more.
     pub load: Option<f32>,
+    /// The pipe of a job server that emerge and its makes take their jobs from, besides what is said above.
+    pub jobserver: Option<String>,
     /// Binary packages, the session's own place.
     pub pkgdir: String,
     /// Source archives.
@@ -67,6 +69,7 @@ impl SessionConf {
             jobs,
             make_jobs: jobs,
             load: None,
+            jobserver: None,
             pkgdir: "/var/cache/binpkgs".to_owned(),
             distdir: "/var/cache/distfiles".to_owned(),
             portage_tmpdir: "/var/tmp".to_owned(),
@@ -104,6 +107,9 @@ impl SessionConf {
         ]);
         if self.observability {
             on.insert("observability");
+        }
+        if self.jobserver.is_some() {
+            on.insert("jobserver-token");
         }
         if !self.network {
             off.extend(["parallel-fetch", "getbinpkg"]);
@@ -189,6 +195,11 @@ impl SessionConf {
         }
         conf.extend("EMERGE_DEFAULT_OPTS", &opts);
         conf.assign("MAKEOPTS", &make);
+        if let Some(pipe) = &self.jobserver {
+            conf.comment("jobserver-token: one budget of jobs for each emerge and make of several sessions. MAKEOPTS is then for what is no make.");
+            conf.assign("MAKEFLAGS", &format!("--jobserver-auth=fifo:{pipe}"));
+            conf.raw("SANDBOX_WRITE", &format!("${{SANDBOX_WRITE}}:{}", quoted(pipe)));
+        }
     }
 }
 
@@ -251,6 +262,16 @@ mod tests {
         let mut conf = SessionConf::new(4, false);
         conf.load = Some(4.0);
         insta::assert_snapshot!(conf.render());
+    }
+
+    #[test]
+    fn a_job_server_is_for_emerge_and_for_make() {
+        let conf = SessionConf { jobserver: Some("/dev/shm/j".to_owned()), ..SessionConf::new(4, false) };
+        let text = conf.render();
+        assert_eq!(line(&text, "MAKEFLAGS"), "MAKEFLAGS=\"--jobserver-auth=fifo:/dev/shm/j\"");
+        assert_eq!(line(&text, "SANDBOX_WRITE"), "SANDBOX_WRITE=\"${SANDBOX_WRITE}:/dev/shm/j\"");
+        assert!(line(&text, "FEATURES").contains(" jobserver-token "), "{text}");
+        assert!(!SessionConf::new(4, false).render().contains("jobserver"));
     }
 
     #[test]

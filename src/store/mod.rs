@@ -37,7 +37,7 @@
 //!
 //! 1. the store (shared by each command that uses it, exclusive for what deletes states and layers: [`Store::lock_shared`],
 //!    [`Store::lock_exclusive`]);
-//! 2. named locks ([`Store::lock_named`]), in the order of their names;
+//! 2. named locks ([`Store::lock_named`], [`Store::lock_named_shared`]), in the order of their names;
 //! 3. one session's lock or one temporary area's, never waited for;
 //! 4. `refs` while one ref is rewritten;
 //! 5. `structure`: shared while something becomes visible in several steps (a session or area is made, a layer is renamed
@@ -229,10 +229,19 @@ impl Store {
 
     /// An exclusive lock on something outside this module's knowledge, such as `profile/NAME`.
     pub fn lock_named(&self, name: &str, wait: Wait<'_>) -> Result<Lock> {
+        self.named(name, LockMode::Exclusive, wait)
+    }
+
+    /// The same lock, shared: held together with other shared holders, and not while somebody has it exclusively.
+    pub fn lock_named_shared(&self, name: &str, wait: Wait<'_>) -> Result<Lock> {
+        self.named(name, LockMode::Shared, wait)
+    }
+
+    fn named(&self, name: &str, mode: LockMode, wait: Wait<'_>) -> Result<Lock> {
         refs::check_name(name)?;
         // The prefix keeps a caller's names apart from `store`, `refs` and `structure`.
         let path = self.path("locks").join(format!("name%{}", name.replace('/', "%")));
-        lock::acquire(&path, name, LockMode::Exclusive, wait, &self.inner.command)
+        lock::acquire(&path, name, mode, wait, &self.inner.command)
     }
 
     /// One of the store's own locks.

@@ -207,6 +207,12 @@ impl Store {
         Ok(None)
     }
 
+    /// Whether a session was suspended that could go on with one of these build keys: those that could.
+    pub fn sessions_suspended(&self, keys: &[&str]) -> Result<Vec<String>> {
+        let fits = |record: &SessionRecord| keys.contains(&record.key.as_str()) && self.is_resumable(record);
+        Ok(self.sessions()?.into_iter().filter(fits).map(|record| record.key).collect())
+    }
+
     /// Removes suspended sessions that made `subject` from other inputs than `key` stands for; says how many.
     pub fn session_discard_superseded(&self, subject: &str, key: &str, in_map: &dyn InMap) -> Result<usize> {
         self.require_idmap()?;

@@ -425,6 +425,13 @@ fn named_locks() {
     drop(held);
     assert!(fixture.store.lock_named("../x", Wait::NoWait).is_err());
     assert!(fixture.reopen().lock_named("profile/x", Wait::NoWait).is_ok());
+    // Shared by several, and then by nobody who wants it alone.
+    let one = fixture.store.lock_named_shared("profile/x", Wait::NoWait).unwrap();
+    let two = fixture.store.lock_named_shared("profile/x", Wait::NoWait).unwrap();
+    drop(one);
+    assert!(matches!(fixture.reopen().lock_named("profile/x", Wait::NoWait), Err(Error::Busy(_))));
+    drop(two);
+    assert!(fixture.reopen().lock_named("profile/x", Wait::NoWait).is_ok());
 }
 
 #[test]

@@ -48,10 +48,12 @@ fn the_main_job_in_the_readme_is_what_the_demo_runs() {
     let demo = read("scripts/demo");
     let run: BTreeSet<String> = demo
         .lines()
-        .filter_map(|line| line.strip_prefix("run gentoomuch ").or_else(|| line.strip_prefix("build=(gentoomuch ")))
+        .filter_map(|line| {
+            ["run gentoomuch ", "build=(gentoomuch ", "pipeline=(gentoomuch "].iter().find_map(|begin| line.strip_prefix(begin))
+        })
         .map(command)
         .collect();
-    assert!(demo.contains("run \"${build[@]}\""));
+    assert!(demo.contains("run \"${build[@]}\"") && demo.contains("run \"${pipeline[@]}\"\nrun \"${pipeline[@]}\"\n"));
     for command in shown {
         assert!(run.contains(&command), "`{command}` is in README.md and not in scripts/demo");
     }

@@ -44,6 +44,9 @@ pub(crate) const COMMANDS: &[&str] = &[
     "cp",
     "stage",
     "stage build",
+    "pipeline",
+    "pipeline plan",
+    "pipeline node",
     "store",
     "store ls",
     "store show",
@@ -119,7 +122,8 @@ fn short_and_long_help_and_none_at_all() {
     let home = Home::empty();
     let short = home.run(&["stage", "build", "-h"]);
     assert!(short.status.success() && short.stdout.len() < help("stage build").len());
-    for command in COMMANDS.iter().filter(|command| !listed(&help(command)).is_empty()) {
+    // `pipeline` alone is a command, too.
+    for command in COMMANDS.iter().filter(|command| **command != "pipeline" && !listed(&help(command)).is_empty()) {
         let output = home.run(&command.split_whitespace().collect::<Vec<_>>());
         assert_eq!(output.status.code(), Some(2), "{command}");
         let text = String::from_utf8(output.stderr).unwrap();

@@ -21,6 +21,7 @@ mod place;
 mod serve;
 mod shared;
 mod tiny;
+mod traced;
 
 mod binhost;
 mod clean;
@@ -35,6 +36,7 @@ mod freshroot;
 mod interruption;
 mod main_job;
 mod original;
+mod pipeline;
 mod portage;
 mod profiles;
 mod refusals;

@@ -189,6 +189,18 @@ impl Context {
         Ok(asked.or(configured))
     }
 
+    /// Whether a variable says `true`, as a runner's do that tell programs where they run.
+    pub(crate) fn is_true(name: &str) -> bool {
+        env::var(name).is_ok_and(|value| value == "true")
+    }
+
+    /// Prints several failures, before the command fails because of them.
+    pub(crate) fn say_all(&self, failures: &[Failure]) {
+        for failure in failures {
+            self.progress.raw(crate::report::rendered(failure, &self.global).as_bytes());
+        }
+    }
+
     /// Complains about a file that was named and is not there, before anything is done.
     pub(crate) fn given_file(path: &Path) -> Result<(), Failure> {
         match std::fs::metadata(path) {

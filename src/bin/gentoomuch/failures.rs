@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use gentoomuch::build::PipelineError;
 use gentoomuch::config::explain::ExplainError;
 use gentoomuch::config::init::InitError;
 use gentoomuch::git::GitError;
@@ -325,6 +326,14 @@ impl From<build::Error> for Failure {
             E::NoKept { ref known, .. } => {
                 let hint = there_are(known);
                 Self::new(Kind::Usage, error).hints(hint).hint("keep a session with `gentoomuch freshroot --keep NAME`")
+            }
+            E::Pipeline(PipelineError::UnknownNode { ref known, .. }) => {
+                let hint = there_are(known);
+                Self::new(Kind::Usage, error).hints(hint)
+            }
+            E::Pipeline(PipelineError::Unbuilt { ref needs, .. }) => {
+                let needs: Vec<String> = needs.iter().map(|id| format!("`gentoomuch pipeline node {id}` first")).collect();
+                Self::new(Kind::Usage, error).hints(needs)
             }
             E::KeptExists { .. } => Self::new(Kind::Usage, error).hint("choose another name"),
             E::Name { .. } => Self::new(Kind::Usage, error).hint("letters, digits and `._+-`, not beginning with `.` or `-`"),

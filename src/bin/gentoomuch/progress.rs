@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gentoomuch::portage::emerge::EmergeStatus;
 use gentoomuch::progress::{Event, Observer};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Global, LogFormat};
 
@@ -27,6 +27,8 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct State {
     bar: Option<ProgressBar>,
+    /// Several bars that somebody else draws.
+    bars: Option<MultiProgress>,
     begun: Option<(String, Instant, u64)>,
     last_emerge: Option<(Instant, EmergeStatus)>,
 }
@@ -57,9 +59,50 @@ impl Progress {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody can be told that standard error is gone.
         let write = || drop(io::stderr().lock().write_all(bytes));
-        match &state.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
+        state.suspend(write);
+    }
+
+    /// Whether nothing but results and errors is wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether what is said is for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Lines that are written from now on go above these bars; `None`: there are no more.
+    pub(crate) fn above(&self, bars: Option<MultiProgress>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).bars = bars;
+    }
+
+    /// Says something about one of several things that go on at the same time.
+    pub(crate) fn say_of(&self, node: &str, kind: &str, text: &str) {
+        let line = self.line(kind, Some(node), text);
+        self.raw(format!("{line}\n").as_bytes());
+    }
+
+    /// A line as it is written.
+    pub(crate) fn line(&self, kind: &str, node: Option<&str>, text: &str) -> String {
+        if self.json {
+            let mut line = serde_json::json!({ "kind": kind, "message": text });
+            if let Some(node) = node {
+                line["node"] = node.into();
+            }
+            return line.to_string();
+        }
+        let line = match (kind, self.color) {
+            ("step", true) => format!("\x1b[1;32m*\x1b[0m {text}"),
+            ("step", false) => format!("* {text}"),
+            ("warning", true) => format!("\x1b[1;33mwarning:\x1b[0m {text}"),
+            ("warning", false) => format!("warning: {text}"),
+            _ => format!("  {text}"),
+        };
+        match (node, self.color) {
+            (Some(node), true) => format!("\x1b[2m[{node}]\x1b[0m {line}"),
+            (Some(node), false) => format!("[{node}] {line}"),
+            (None, _) => line,
         }
     }
 
@@ -74,31 +117,13 @@ impl Progress {
     }
 
     fn write(&self, state: &State, kind: &str, text: &str) {
-        let line = if self.json {
-            serde_json::json!({ "kind": kind, "message": text }).to_string()
-        } else {
-            match (kind, self.color) {
-                ("step", true) => format!("\x1b[1;32m*\x1b[0m {text}"),
-                ("step", false) => format!("* {text}"),
-                ("warning", true) => format!("\x1b[1;33mwarning:\x1b[0m {text}"),
-                ("warning", false) => format!("warning: {text}"),
-                _ => format!("  {text}"),
-            }
-        };
-        let write = || {
-            // Nobody can be told that standard error is gone.
-            drop(writeln!(io::stderr().lock(), "{line}"));
-        };
-        match &state.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        let line = self.line(kind, None, text);
+        // Nobody can be told that standard error is gone.
+        state.suspend(|| drop(writeln!(io::stderr().lock(), "{line}")));
     }
 
     fn emerge(&self, state: &mut State, status: &EmergeStatus) {
-        let running: Vec<String> =
-            status.running.iter().map(|task| format!("{} {} {}s", task.cpv, task.phase, task.elapsed_secs)).collect();
-        let text = format!("emerge: {} of {} packages done  {}", status.done, status.total, running.join(", "));
+        let (running, text) = emerge_words(status);
         if self.terminal && !self.json {
             let bar = state.bar.get_or_insert_with(|| bar_for_packages(status.total as u64));
             bar.set_length(status.total as u64);
@@ -106,17 +131,43 @@ impl Progress {
             bar.set_message(running.join(", "));
             return;
         }
-        if running.is_empty() && (status.done < status.total || status.total == 0) {
-            // Nothing to do, or between two packages: the line of the next one says how many are done.
-            return;
-        }
-        let changed = state.last_emerge.as_ref().is_none_or(|(_, last)| last.done != status.done);
-        let due = state.last_emerge.as_ref().is_none_or(|(at, _)| at.elapsed() >= PLAIN_INTERVAL);
-        if changed || due {
+        if is_worth_a_line(&mut state.last_emerge, status) {
             self.write(state, "progress", text.trim_end());
-            state.last_emerge = Some((Instant::now(), status.clone()));
         }
     }
+}
+
+impl State {
+    /// Writes above what is being drawn.
+    fn suspend(&self, write: impl FnOnce()) {
+        match (&self.bar, &self.bars) {
+            (Some(bar), _) => bar.suspend(write),
+            (None, Some(bars)) => bars.suspend(write),
+            (None, None) => write(),
+        }
+    }
+}
+
+/// What is being worked on, and the whole line.
+pub(crate) fn emerge_words(status: &EmergeStatus) -> (Vec<String>, String) {
+    let running: Vec<String> =
+        status.running.iter().map(|task| format!("{} {} {}s", task.cpv, task.phase, task.elapsed_secs)).collect();
+    let text = format!("emerge: {} of {} packages done  {}", status.done, status.total, running.join(", "));
+    (running, text)
+}
+
+/// Whether a line says something that `last`, which was written before, did not; it becomes the last one then.
+pub(crate) fn is_worth_a_line(last: &mut Option<(Instant, EmergeStatus)>, status: &EmergeStatus) -> bool {
+    if status.running.is_empty() && (status.done < status.total || status.total == 0) {
+        // Nothing to do, or between two packages: the line of the next one says how many are done.
+        return false;
+    }
+    let changed = last.as_ref().is_none_or(|(_, last)| last.done != status.done);
+    let due = last.as_ref().is_none_or(|(at, _)| at.elapsed() >= PLAIN_INTERVAL);
+    if changed || due {
+        *last = Some((Instant::now(), status.clone()));
+    }
+    changed || due
 }
 
 impl Observer for Progress {

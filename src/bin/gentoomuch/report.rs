@@ -92,6 +92,11 @@ impl Failure {
         self.kind == kind
     }
 
+    /// Of which kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// What could not be done, in one line.
     pub(crate) fn first_words(&self) -> String {
         self.causes().into_iter().next().unwrap_or_default()
@@ -197,6 +202,14 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// `failure` in the form that is asked for: for one of several, before the command itself fails.
+pub(crate) fn rendered(failure: &Failure, global: &Global) -> String {
+    match global.log_format {
+        LogFormat::Text => failure.render(global.color.enabled(io::stderr().is_terminal())),
+        LogFormat::Json => failure.render_json(),
+    }
+}
+
 /// Prints `failure` on standard error and says which code to exit with.
 pub(crate) fn print(failure: &Failure, global: &Global) -> ExitCode {
     // A closed pipe on standard output (`gentoomuch store ls | head`) is the reader's decision, not an error.
@@ -205,10 +218,7 @@ pub(crate) fn print(failure: &Failure, global: &Global) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut err = io::stderr().lock();
-    let text = match global.log_format {
-        LogFormat::Text => failure.render(global.color.enabled(io::stderr().is_terminal())),
-        LogFormat::Json => failure.render_json(),
-    };
+    let text = rendered(failure, global);
     // Nobody can be told that standard error is gone; the exit code still speaks.
     drop(err.write_all(text.as_bytes()));
     ExitCode::from(failure.kind.code())

@@ -24,11 +24,22 @@ pub(crate) struct Shop<'a> {
 impl<'a> Shop<'a> {
     /// Checks the host cheaply, opens the store (making it if need be) and removes what killed runs left.
     pub(crate) fn open(context: &'a Context) -> Result<Self, Failure> {
+        Self::open_for(context, true)
+    }
+
+    /// The same for what may turn out to have nothing to do: the program of the helpers is not copied yet.
+    pub(crate) fn open_idle(context: &'a Context) -> Result<Self, Failure> {
+        Self::open_for(context, false)
+    }
+
+    fn open_for(context: &'a Context, prepare: bool) -> Result<Self, Failure> {
         let idmap = id_map()?;
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         let store = Store::open_as(&context.places.store(), &idmap, &command)?;
         let launcher = Launcher::new(HelperSource::CurrentExe, store.idmap().clone())?.search_in(Context::search_path());
-        launcher.prepare();
+        if prepare {
+            launcher.prepare();
+        }
         let interrupt = Interrupt::install()?;
         let recovered = store.recover(&launcher)?;
         if !recovered.is_nothing() {
@@ -45,6 +56,7 @@ impl<'a> Shop<'a> {
             launcher: &self.launcher,
             observer: self.context.progress.as_ref(),
             interrupt: &self.interrupt,
+            jobserver: None,
             settings: Settings {
                 jobs: jobs.unwrap_or_else(processors),
                 processors: processors(),

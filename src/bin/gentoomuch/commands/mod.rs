@@ -12,6 +12,7 @@ mod freshroot;
 mod init;
 mod keys;
 mod man;
+mod pipeline;
 mod profile;
 mod resolve;
 mod shell;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Shell(shell::Args),
     Cp(cp::Args),
     Stage(stage::Args),
+    Pipeline(pipeline::Args),
     Store(store::Args),
     Binhost(binhost::Args),
     Clean(clean::Args),
@@ -75,6 +77,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Shell(args) => shell::run(&args, context),
         Command::Cp(args) => cp::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
+        Command::Pipeline(args) => pipeline::run(&args, context),
         Command::Store(args) => store::run(&args, context),
         Command::Binhost(args) => binhost::run(&args, context),
         Command::Clean(args) => clean::run(&args, context),

@@ -53,7 +53,7 @@ struct Build {
 /// Form of the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[expect(clippy::enum_variant_names, reason = "every format is a tar; later ones will not be")]
-enum FormatArg {
+pub(super) enum FormatArg {
     /// Smallest
     #[value(name = "tar.xz")]
     TarXz,
@@ -63,6 +63,17 @@ enum FormatArg {
     /// Most widely read
     #[value(name = "tar.gz")]
     TarGz,
+}
+
+impl FormatArg {
+    /// The library's word for it.
+    pub(super) fn format(self) -> Format {
+        match self {
+            Self::TarXz => Format::TarXz,
+            Self::TarZst => Format::TarZst,
+            Self::TarGz => Format::TarGz,
+        }
+    }
 }
 
 /// Runs it.
@@ -75,11 +86,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let options = StageOptions {
         name: args.name.clone(),
-        format: args.format.map(|format| match format {
-            FormatArg::TarXz => Format::TarXz,
-            FormatArg::TarZst => Format::TarZst,
-            FormatArg::TarGz => Format::TarGz,
-        }),
+        format: args.format.map(FormatArg::format),
         gpg: if args.no_sign { None } else { Some(Context::gpg()) },
     };
     let built = shop.engine(jobs).stage_build(&config, &options)?;

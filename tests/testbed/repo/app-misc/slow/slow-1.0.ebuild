@@ -3,13 +3,15 @@
 
 EAPI=8
 
-DESCRIPTION="Takes its time: SLOW_UNITS C files (300), SLOW_SECONDS of sleep (0), for interruptions"
+DESCRIPTION="Takes its time: SLOW_UNITS C files (300), SLOW_SECONDS of sleep (0), SLOW_TIMED, for interruptions"
 HOMEPAGE="https://distfiles.example/"
 SRC_URI="https://distfiles.example/${P}.tar.xz"
 
 LICENSE="GPL-2"
 SLOT="0"
 KEYWORDS="amd64"
+# Changes nothing: to have it built again.
+IUSE="again"
 
 src_configure() {
 	sh ./generate "${SLOW_UNITS:-300}" || die
@@ -17,7 +19,7 @@ src_configure() {
 
 src_compile() {
 	sleep "${SLOW_SECONDS:-0}" || die
-	emake CC="${CHOST}-gcc"
+	emake CC="${CHOST}-gcc" TIMED="${SLOW_TIMED:+./timed}"
 }
 
 src_install() {

@@ -1,0 +1,304 @@
+//! From the configuration to nodes: what there is to build, under which keys, and what of it is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::super::artifact::{Artifact, Lacking, Signature};
+use super::super::definition::{Recipe, profile_lock, ref_name};
+use super::super::engine::Engine;
+use super::super::error::{Error, Result};
+use super::super::key::Inputs;
+use super::super::stage4::{Stage4Recipe, stage4_ref};
+use super::why::{self, Reason};
+use super::{Made, Node, NodeKind, Pipeline, PipelineOptions};
+use crate::archive::Format;
+use crate::config::hooks::Hooks;
+use crate::config::{self, ConfigDir, Diagnostic, Env, Stage4Definition};
+use crate::store::State;
+
+/// A node with what is needed to build it.
+pub(super) struct Part {
+    pub(super) node: Node,
+    pub(super) what: What,
+    /// What of it is there.
+    pub(super) made: Made,
+}
+
+/// How a node is built. The next kind is one more variant here, one more arm in `run.rs`, and its nodes in [`Planner::parts`].
+pub(super) enum What {
+    /// Applied to its profile's stage3; the stage4 that it is built for gives its name to proposals.
+    Definition { recipe: Box<Recipe>, upstream: State, asked_for: String },
+    /// Built on the state of the node with this id.
+    Stage4 { recipe: Box<Stage4Recipe>, base: String },
+    /// Made of the state of the node with this id.
+    Artifact { of: String, format: Format, keep: Vec<String> },
+}
+
+/// What is read before there are nodes.
+struct Planner<'p, 'a> {
+    engine: &'p Engine<'a>,
+    config: &'p ConfigDir,
+    hooks: Hooks,
+}
+
+/// A state that is wanted.
+struct Wanted {
+    inputs: Inputs,
+    key: String,
+}
+
+impl Wanted {
+    fn new(inputs: Inputs) -> Self {
+        let key = inputs.key();
+        Self { inputs, key }
+    }
+}
+
+type OnProfile = (String, String);
+
+impl<'a> Engine<'a> {
+    pub(super) fn plan_pipeline<'e>(&'e self, config: &'e ConfigDir, options: PipelineOptions) -> Result<Pipeline<'e, 'a>> {
+        let begun = Instant::now();
+        let names = if options.names.is_empty() { config.stage4_names() } else { options.names.clone() };
+        let names: BTreeSet<String> = names.into_iter().collect();
+        let mut locks = vec![self.share_store()?];
+        let env = config.env(&self.settings.arch)?;
+        let definitions = all(names.par_iter().map(|name| Ok(config.stage4(name)?)).collect())?;
+        let mut upstreams = BTreeMap::new();
+        for definition in &definitions {
+            let profile = definition.profile.value.as_str();
+            if !upstreams.contains_key(profile) {
+                upstreams.insert(profile.to_owned(), None);
+            }
+        }
+        // In the order of their names, as all locks are taken.
+        for (profile, upstream) in &mut upstreams {
+            let profile = self.profile_or_default(Some(profile))?;
+            locks.push(self.lock_shared(&profile_lock(&profile))?);
+            *upstream = Some(self.upstream(&profile)?);
+        }
+        let upstreams = upstreams.into_iter().filter_map(|(profile, state)| Some((profile, state?))).collect();
+        let planner = Planner { engine: self, config, hooks: Hooks::with_config(config.root())? };
+        let parts = planner.parts(definitions, &upstreams, &env, &options)?;
+        Ok(Pipeline { engine: self, config, options, env, parts, begun, _locks: locks })
+    }
+}
+
+impl Planner<'_, '_> {
+    fn parts(
+        &self,
+        definitions: Vec<Stage4Definition>,
+        upstreams: &BTreeMap<String, State>,
+        env: &Env,
+        options: &PipelineOptions,
+    ) -> Result<Vec<Part>> {
+        let recipes = self.recipes(&definitions, upstreams)?;
+        let bases: BTreeMap<OnProfile, Wanted> =
+            recipes.iter().map(|(at, (recipe, _))| (at.clone(), Wanted::new(recipe.inputs(&upstreams[&at.0], &at.1)))).collect();
+        let stages: Vec<(Stage4Recipe, OnProfile, Wanted)> = definitions
+            .into_par_iter()
+            .map(|definition| {
+                let at = (definition.profile.value.clone(), definition.stage3.value.clone());
+                let recipe = Stage4Recipe::new(definition, self.hooks.clone(), recipes[&at].0.trees.clone());
+                let wanted = Wanted::new(recipe.inputs(&bases[&at].key));
+                (recipe, at, wanted)
+            })
+            .collect();
+        let keys: Vec<&str> =
+            bases.values().map(|base| base.key.as_str()).chain(stages.iter().map(|(_, _, wanted)| wanted.key.as_str())).collect();
+        let found = self.engine.store.states_by_key(&keys)?;
+        let missing: Vec<&str> = keys.into_iter().filter(|key| !found.contains_key(*key)).collect();
+        let suspended = if missing.is_empty() { Vec::new() } else { self.engine.store.sessions_suspended(&missing)? };
+        let here = Here { found, suspended };
+
+        let mut parts = Vec::new();
+        for (at, (recipe, asked_for)) in recipes {
+            parts.push(self.definition_part(&at, recipe, asked_for, &upstreams[&at.0], &bases[&at], &here)?);
+        }
+        let made: Vec<[Part; 2]> = stages
+            .into_par_iter()
+            .map(|(recipe, at, wanted)| {
+                let (format, keep, name) =
+                    (options.format.unwrap_or(recipe.format()), recipe.keep(), recipe.definition.name.clone());
+                let stage = self.stage4_part(&at, &bases[&at].key, recipe, &wanted, &here)?;
+                let artifact = self.artifact_part(&name, &stage, format, keep, env, options);
+                Ok([stage, artifact])
+            })
+            .collect::<Result<_>>()?;
+        let (stages, artifacts): (Vec<Part>, Vec<Part>) = made.into_iter().map(|[stage, artifact]| (stage, artifact)).unzip();
+        parts.extend(stages);
+        parts.extend(artifacts);
+        Ok(parts)
+    }
+
+    /// Each stage3 definition on each profile that a stage4 stands on, read and merged once; with the first of those stage4s.
+    fn recipes(
+        &self,
+        definitions: &[Stage4Definition],
+        upstreams: &BTreeMap<String, State>,
+    ) -> Result<BTreeMap<OnProfile, (Recipe, String)>> {
+        let mut wanted: BTreeMap<OnProfile, String> = BTreeMap::new();
+        for definition in definitions {
+            let at = (definition.profile.value.clone(), definition.stage3.value.clone());
+            wanted.entry(at).or_insert_with(|| definition.name.clone());
+        }
+        let wanted: Vec<(OnProfile, String)> = wanted.into_iter().collect();
+        let read = wanted.into_par_iter().map(|(at, asked_for)| {
+            let upstream = &upstreams[&at.0];
+            let recipe = self.engine.recipe_with(self.config, &at.1, upstream, self.hooks.clone())?;
+            Ok((at, (recipe, asked_for)))
+        });
+        Ok(all(read.collect())?.into_iter().collect())
+    }
+
+    fn definition_part(
+        &self,
+        at: &OnProfile,
+        recipe: Recipe,
+        asked_for: String,
+        upstream: &State,
+        wanted: &Wanted,
+        here: &Here,
+    ) -> Result<Part> {
+        let (profile, name) = at;
+        let node = here.node(NodeKind::Stage3, format!("stage3/{profile}/{name}"), profile, name, Vec::new(), wanted);
+        let why = if node.build {
+            why::of_state(self.engine, &ref_name(profile, name), &wanted.inputs, None, Some(&recipe))?
+        } else {
+            Vec::new()
+        };
+        let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
+        let what = What::Definition { recipe: Box::new(recipe), upstream: upstream.clone(), asked_for };
+        Ok(Part { node: Node { why, ..node }, what, made })
+    }
+
+    fn stage4_part(&self, at: &OnProfile, base_key: &str, recipe: Stage4Recipe, wanted: &Wanted, here: &Here) -> Result<Part> {
+        let name = recipe.definition.name.clone();
+        let base = format!("stage3/{}/{}", at.0, at.1);
+        let base_is_built = !here.found.contains_key(base_key);
+        let node = here.node(NodeKind::Stage4, format!("stage4/{name}"), &at.0, &name, vec![base.clone()], wanted);
+        let why = if node.build {
+            why::of_state(self.engine, &stage4_ref(&name), &wanted.inputs, Some((&base, base_is_built)), None)?
+        } else {
+            Vec::new()
+        };
+        let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
+        Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base }, made })
+    }
+
+    fn artifact_part(
+        &self,
+        name: &str,
+        stage: &Part,
+        format: Format,
+        keep: Vec<String>,
+        env: &Env,
+        options: &PipelineOptions,
+    ) -> Part {
+        let of = stage.node.id.clone();
+        let words = options.gpg.as_ref().map(|gpg| env.sign_key.as_ref().map(|key| key.value.as_str()).or(gpg.key.as_deref()));
+        let signature = words.map_or(Signature::None, Signature::Of);
+        let standing: std::result::Result<Artifact, Vec<Reason>> = match &stage.made.state {
+            None => Err(vec![Reason::new(format!("{of} is built"))]),
+            Some(state) => self
+                .engine
+                .artifact_standing(name, state, format, &env.arch, &keep, signature)
+                .map_err(|lacking| vec![Reason::new(words_for(lacking))]),
+        };
+        let (artifact, why) = match standing {
+            Ok(artifact) => (Some(artifact), Vec::new()),
+            Err(why) => (None, why),
+        };
+        let node = Node {
+            id: format!("artifact/{name}"),
+            kind: NodeKind::Artifact,
+            profile: stage.node.profile.clone(),
+            name: name.to_owned(),
+            needs: vec![of.clone()],
+            key: None,
+            build: artifact.is_none(),
+            resumes: false,
+            why,
+            state: stage.node.state.clone(),
+            artifact: artifact.clone(),
+        };
+        Part { node, what: What::Artifact { of, format, keep }, made: Made { state: stage.made.state.clone(), artifact } }
+    }
+}
+
+/// What the store has.
+struct Here {
+    found: BTreeMap<String, State>,
+    suspended: Vec<String>,
+}
+
+impl Here {
+    fn node(&self, kind: NodeKind, id: String, profile: &str, name: &str, needs: Vec<String>, wanted: &Wanted) -> Node {
+        let state = self.found.get(&wanted.key).map(|state| state.id.clone());
+        Node {
+            id,
+            kind,
+            profile: profile.to_owned(),
+            name: name.to_owned(),
+            needs,
+            key: Some(wanted.key.clone()),
+            build: state.is_none(),
+            resumes: self.suspended.contains(&wanted.key),
+            why: Vec::new(),
+            state,
+            artifact: None,
+        }
+    }
+}
+
+fn words_for(lacking: Lacking) -> &'static str {
+    match lacking {
+        Lacking::Absent => "its files are not there",
+        Lacking::OtherState => "its files are those of another state",
+        Lacking::OtherKeep => "changed: keep",
+        Lacking::OtherSignature => "its files are signed by another key, or by none",
+    }
+}
+
+/// All values, or all that is wrong with the configuration, each mistake once however many stages have it; else the first error.
+fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
+    let mut wrong: BTreeSet<Diagnostic> = BTreeSet::new();
+    let mut first = None;
+    let mut values = Vec::new();
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(Error::Config(config::Error::Invalid(diagnostics))) => wrong.extend(diagnostics.as_slice().iter().cloned()),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(config::Error::Invalid(wrong.into_iter().collect::<Vec<_>>().into()).into());
+    }
+    first.map_or(Ok(values), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_that_several_stages_have_is_said_once() {
+        let diagnostic = |line| Diagnostic {
+            file: "portage.global/package.use".into(),
+            line,
+            severity: config::Severity::Error,
+            message: "wrong".to_owned(),
+            hint: None,
+        };
+        let invalid = |lines: &[u32]| -> Result<u32> {
+            Err(config::Error::Invalid(lines.iter().copied().map(diagnostic).collect::<Vec<_>>().into()).into())
+        };
+        let error = all(vec![Ok(1), invalid(&[7, 3]), Err(Error::NoTree), invalid(&[3])]).unwrap_err();
+        assert_eq!(error.to_string(), "portage.global/package.use:3: wrong\nportage.global/package.use:7: wrong");
+        assert!(matches!(all(vec![Ok(1), Err(Error::NoTree)]), Err(Error::NoTree)));
+        assert_eq!(all(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
+    }
+}

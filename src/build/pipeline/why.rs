@@ -1,0 +1,204 @@
+//! Why a state has to be built: which inputs differ from those of the state that its name stands for, and in what.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::super::definition::Recipe;
+use super::super::engine::Engine;
+use super::super::error::Result;
+use super::super::key::Inputs;
+use crate::portage::untrusted;
+use crate::store::{self, State};
+
+/// Of what has changed in one input, so much is told.
+const MOST_DETAILS: usize = 12;
+/// A line or value longer than this is cut short.
+const LONGEST: usize = 100;
+/// Of a file of a state's `/etc/portage` so much is compared.
+const LIMIT_BYTES: u64 = 1 << 20;
+
+/// One reason why a node has to be built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// In words: `never built`, `changed: packages`.
+    pub words: String,
+    /// The input that has changed: `packages`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// In what, a line each: `+ app-misc/hello`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detail: Vec<String>,
+}
+
+impl Reason {
+    pub(super) fn new(words: impl Into<String>) -> Self {
+        Self { words: words.into(), input: None, detail: Vec::new() }
+    }
+}
+
+/// Why the state called `name` is not the one that `inputs` make. `base` is the node that it is built on and whether that is built anew,
+/// `recipe` what a definition is made of.
+pub(super) fn of_state(
+    engine: &Engine<'_>,
+    name: &str,
+    inputs: &Inputs,
+    base: Option<(&str, bool)>,
+    recipe: Option<&Recipe>,
+) -> Result<Vec<Reason>> {
+    let Some(id) = engine.store.ref_get(name)? else { return Ok(vec![Reason::new("never built")]) };
+    let before = match engine.store.state(&id) {
+        Ok(state) => state,
+        Err(store::Error::NoSuchState(_)) => return Ok(vec![Reason::new("its state was removed")]),
+        Err(error) => return Err(error.into()),
+    };
+    let Ok(old) = serde_json::from_value::<Inputs>(before.origin["inputs"].clone()) else {
+        return Ok(vec![Reason::new("it is not known what it was built from")]);
+    };
+    let changed = inputs.changed_since(&old);
+    if changed.is_empty() {
+        return Ok(vec![Reason::new("its state was removed")]);
+    }
+    Ok(changed.into_iter().map(|input| reason(engine, input, inputs, &old, base, recipe, &before)).collect())
+}
+
+fn reason(
+    engine: &Engine<'_>,
+    input: String,
+    new: &Inputs,
+    old: &Inputs,
+    base: Option<(&str, bool)>,
+    recipe: Option<&Recipe>,
+    before: &State,
+) -> Reason {
+    let (was, is) = (old.get(&input).unwrap_or_default(), new.get(&input).unwrap_or_default());
+    let (words, detail) = match (input.as_str(), base) {
+        ("parent", Some((base, true))) => (format!("{base} is built anew"), Vec::new()),
+        ("parent", Some((base, false))) => (format!("{base} is another state now"), Vec::new()),
+        ("parent", None) => ("the profile has another stage3 now".to_owned(), Vec::new()),
+        ("recipe", _) => ("gentoomuch builds it otherwise now".to_owned(), Vec::new()),
+        ("configuration", _) => {
+            ("changed: configuration".to_owned(), recipe.map(|recipe| configuration(engine, before, recipe)).unwrap_or_default())
+        }
+        _ => (format!("changed: {input}"), difference(was, is)),
+    };
+    Reason { words, input: Some(input), detail: shortened(detail) }
+}
+
+/// In what two values differ: lists element by element, a digest by the name before it, short texts as they are.
+fn difference(was: &str, is: &str) -> Vec<String> {
+    let list = |text: &str| serde_json::from_str::<Vec<String>>(text).ok();
+    match (list(was), list(is)) {
+        (Some(was), Some(is)) => {
+            // `NAME=DIGEST`: that the digest is another says nothing more to anybody.
+            let name =
+                |text: &String| text.split_once('=').filter(|(_, digest)| digest.len() == 64).map(|(name, _)| name.to_owned());
+            let (before, after): (BTreeSet<&String>, BTreeSet<&String>) = (was.iter().collect(), is.iter().collect());
+            let names: BTreeSet<String> = was.iter().filter_map(name).collect();
+            let mut lines: Vec<String> = was
+                .iter()
+                .filter(|one| !after.contains(one) && !is.iter().any(|other| name(other).is_some() && name(other) == name(one)))
+                .map(|one| format!("- {}", name(one).unwrap_or_else(|| one.clone())))
+                .collect();
+            lines.extend(is.iter().filter(|one| !before.contains(one)).map(|one| match name(one) {
+                Some(name) if names.contains(&name) => format!("~ {name}"),
+                Some(name) => format!("+ {name}"),
+                None => format!("+ {one}"),
+            }));
+            if lines.is_empty() { vec!["in another order".to_owned()] } else { lines }
+        }
+        // A single digest, or a program.
+        _ if [was, is].iter().any(|text| text.len() > LONGEST || text.len() == 64) => Vec::new(),
+        _ if was.is_empty() => vec![format!("+ {is}")],
+        _ => vec![format!("{was} -> {is}")],
+    }
+}
+
+/// In which lines of which files the merged configuration differs from the one that a state was built with, as its layers have it.
+fn configuration(engine: &Engine<'_>, before: &State, recipe: &Recipe) -> Vec<String> {
+    let layers = engine.store.lower_dirs(before);
+    let recorded = before.origin["portage_files"].as_array().cloned().unwrap_or_default();
+    let recorded: BTreeSet<PathBuf> = recorded.iter().filter_map(|path| path.as_str()).map(PathBuf::from).collect();
+    let mut lines = Vec::new();
+    for path in recorded.union(&recipe.portage.files.keys().cloned().collect()) {
+        let was = if recorded.contains(path) { read(&layers, path) } else { Some(Vec::new()) };
+        // What cannot be read is not compared; the digest has told that something differs.
+        let Some(was) = was else { continue };
+        let is = recipe.portage.files.get(path).cloned().unwrap_or_default();
+        let (was, is) = (String::from_utf8_lossy(&was), String::from_utf8_lossy(&is));
+        let changes: Vec<String> = changed_lines(&was, &is);
+        lines.extend(changes.into_iter().map(|line| format!("{}: {line}", path.display())));
+    }
+    lines
+}
+
+/// Lines that only one of two texts has; comments and blank lines say nothing.
+fn changed_lines(was: &str, is: &str) -> Vec<String> {
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let (was, is) = (lines(was), lines(is));
+    let gone = was.iter().filter(|line| !is.contains(line)).map(|line| format!("- {line}"));
+    gone.chain(is.iter().filter(|line| !was.contains(line)).map(|line| format!("+ {line}"))).collect()
+}
+
+/// A file of a state's `/etc/portage`, hostile, from its topmost layer.
+fn read(layers: &[PathBuf], path: &Path) -> Option<Vec<u8>> {
+    let path = Path::new("etc/portage").join(path);
+    layers.iter().find_map(|layer| untrusted::read_in(untrusted::open_root(layer).ok()?.as_fd(), &path, LIMIT_BYTES).ok())
+}
+
+fn shortened(mut lines: Vec<String>) -> Vec<String> {
+    for line in &mut lines {
+        let safe: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        *line = match safe.char_indices().nth(LONGEST) {
+            Some((at, _)) => format!("{}…", &safe[..at]),
+            None => safe,
+        };
+    }
+    if lines.len() > MOST_DETAILS {
+        let more = lines.len() - (MOST_DETAILS - 1);
+        lines.truncate(MOST_DETAILS - 1);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named() {
+        let digest = |c: char| c.to_string().repeat(64);
+        let lists = |values: &[&str]| serde_json::json!(values).to_string();
+        let cases = [
+            (lists(&["a/b", "c/d"]), lists(&["c/d", "e/f"]), vec!["- a/b", "+ e/f"]),
+            (lists(&["a", "b"]), lists(&["b", "a"]), vec!["in another order"]),
+            (
+                lists(&[&format!("gentoo={}", digest('1')), &format!("gone={}", digest('1'))]),
+                lists(&[&format!("gentoo={}", digest('2')), &format!("new={}", digest('3'))]),
+                vec!["- gone", "~ gentoo", "+ new"],
+            ),
+            ("gentoo:default/a".to_owned(), "gentoo:default/b".to_owned(), vec!["gentoo:default/a -> gentoo:default/b"]),
+            (digest('a'), digest('b'), vec![]),
+            (String::new(), "new".to_owned(), vec!["+ new"]),
+        ];
+        for (was, is, expected) in cases {
+            assert_eq!(difference(&was, &is), expected, "{was} {is}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_configuration() {
+        let was = "# comment\nUSE=\"a b\"\n\napp-misc/hello nls\n";
+        let is = "# another\nUSE=\"a b\"\napp-misc/hello -nls\n";
+        assert_eq!(changed_lines(was, is), ["- app-misc/hello nls", "+ app-misc/hello -nls"]);
+        let many: Vec<String> = (0..20).map(|n| format!("line {n}")).collect();
+        let short = shortened(many);
+        assert_eq!((short.len(), short[11].as_str()), (12, "and 9 more"));
+        assert_eq!(shortened(vec!["\u{1b}[31m".repeat(40)])[0].chars().count(), LONGEST + 1);
+    }
+}

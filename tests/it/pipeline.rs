@@ -1,0 +1,368 @@
+//! `pipeline`: a graph of stage4s, built side by side, killed and interrupted at each step, resumed, and left alone when nothing has changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::child;
+use crate::place::{Place, Ran, command_line, run};
+use crate::shared::{User, shared};
+use crate::traced;
+
+/// Three stage4s of the test's own, of which two share a stage3 definition that is theirs alone, with a make that knows named pipes.
+fn fleet(test: &str) -> Option<(User, Place, Names)> {
+    let shared = shared()?;
+    let config = shared.config(&format!("pipeline {test}"));
+    let names = Names::new(test);
+    for example in ["hello", "server", "container"] {
+        fs::remove_dir_all(config.join("stage4.defines").join(example)).unwrap();
+    }
+    let place = shared.place.with_config(config);
+    let (fleet, one, two, three) = (&names.fleet, &names.one, &names.two, &names.three);
+    set(&place, &format!("portage.locals/{fleet}/make.conf"), "SLOW_UNITS=\"16\"\nSLOW_TIMED=\"1\"\nMANY_FILES=\"3\"");
+    // Portage takes patches into account when it picks binary packages: with one of its own, no run installs what another has built.
+    let patch = format!("--- /dev/null\n+++ b/{fleet}\n@@ -0,0 +1 @@\n+built for one test");
+    set(&place, &format!("portage.locals/{fleet}/patches/app-misc/slow/{fleet}.patch"), &patch);
+    set(&place, &format!("stage3.defines/{fleet}/cpu"), "generic-amd64");
+    set(&place, &format!("stage3.defines/{fleet}/portage.local"), fleet);
+    set(&place, &format!("stage3.defines/{fleet}/packages"), "dev-build/gnumake");
+    stage4(&place, one, fleet, "app-misc/slow");
+    stage4(&place, two, fleet, "app-misc/slow\napp-misc/manyfiles");
+    stage4(&place, three, "plain", "app-text/tree");
+    Some((shared, place, names))
+}
+
+/// What the test's definitions are called: states of earlier runs in a kept place must not be reused.
+struct Names {
+    fleet: String,
+    one: String,
+    two: String,
+    three: String,
+}
+
+impl Names {
+    fn new(test: &str) -> Self {
+        let name = |what: &str| format!("{test}-{what}-{}", std::process::id());
+        Self { fleet: name("fleet"), one: name("one"), two: name("two"), three: name("three") }
+    }
+
+    fn base(&self) -> String {
+        format!("stage3/demo/{}", self.fleet)
+    }
+}
+
+fn set(place: &Place, file: &str, text: &str) {
+    let path = place.config.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("{text}\n")).unwrap();
+}
+
+fn stage4(place: &Place, name: &str, stage3: &str, packages: &str) {
+    // tar.zst is the quickest to write.
+    for (file, text) in [("profile", "demo"), ("stage3", stage3), ("packages", packages), ("format", "tar.zst")] {
+        set(place, &format!("stage4.defines/{name}/{file}"), text);
+    }
+}
+
+const RUN: [&str; 2] = ["pipeline", "--no-sign"];
+
+fn pipeline(place: &Place, more: &[&str]) -> Ran {
+    place.run(&[&RUN[..], more].concat())
+}
+
+/// The results of a run, by node.
+fn results(ran: &Ran) -> BTreeMap<String, String> {
+    let report: serde_json::Value = serde_json::from_str(&ran.text()).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    let nodes = report["nodes"].as_array().unwrap();
+    nodes.iter().map(|node| (node["id"].as_str().unwrap().to_owned(), node["result"].as_str().unwrap().to_owned())).collect()
+}
+
+/// Starts a run and sends `signal` as soon as it says one of `words`.
+fn stop_at(place: &Place, words: &[&str], signal: Signal) -> (Option<i32>, String) {
+    let mut command = place.command(&RUN);
+    let mut running = child::spawn(&mut command);
+    let stderr = running.child().stderr.take().unwrap();
+    let pid = Pid::from_raw(i32::try_from(running.id()).unwrap());
+    let mut said = String::new();
+    let mut sent = false;
+    for line in BufReader::new(stderr).lines() {
+        let line = line.unwrap();
+        said.push_str(&line);
+        said.push('\n');
+        if !sent && words.iter().any(|words| line.contains(words)) {
+            kill(pid, signal).unwrap();
+            sent = true;
+        }
+    }
+    assert!(sent, "{words:?} never came: {said}");
+    let what = command_line(&command);
+    let ended = crate::place::finish(what, running);
+    child::assert_no_strangers();
+    (ended.status.code(), said)
+}
+
+#[test]
+fn a_fleet_is_killed_and_interrupted_at_each_step_and_then_left_alone() {
+    let Some((_shared, place, names)) = fleet("fleet") else { return };
+    let Names { one, two, three, .. } = &names;
+    let base = names.base();
+
+    let dry = pipeline(&place, &["--dry-run"]).ok().text();
+    for (id, plan) in [(base.as_str(), "build"), ("stage3/demo/plain", "reuse"), (&format!("stage4/{two}"), "build")] {
+        assert!(dry.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().starts_with(&[id, plan])), "{id} {plan}: {dry}");
+    }
+    assert!(dry.contains("never built") && dry.ends_with("7 of 8 nodes to build\n"), "{dry}");
+
+    // At each step: what was killed begins anew, what was interrupted goes on.
+    let of_one = format!("[stage4/{one}] * emerging packages");
+    let of_two = format!("[stage4/{two}] * emerging packages");
+    for (at, signal) in [
+        (vec![format!("[{base}] * emerging world")], Signal::SIGKILL),
+        (vec![format!("[{base}] * emerging world")], Signal::SIGINT),
+        (vec![of_one.clone(), of_two.clone()], Signal::SIGKILL),
+        (vec![of_one, of_two], Signal::SIGTERM),
+        (vec!["* exporting".to_owned()], Signal::SIGKILL),
+        (vec!["* exporting".to_owned()], Signal::SIGINT),
+    ] {
+        let words: Vec<&str> = at.iter().map(String::as_str).collect();
+        let (code, said) = stop_at(&place, &words, signal);
+        let killed = signal == Signal::SIGKILL;
+        assert_eq!(code, (!killed).then_some(130), "{words:?} {signal}: {said}");
+        if !killed {
+            assert!(said.contains("error: interrupted\nhint: repeat the command to go on"), "{said}");
+        }
+        let verified = place.run(&["store", "verify"]);
+        assert!(verified.status.success() || killed, "{verified}");
+    }
+    let last = pipeline(&place, &["--json"]).ok();
+    let results = results(&last);
+    assert_eq!(results[&base], "reused", "{last}");
+    assert_eq!(results.len(), 8, "{last}");
+    place.assert_tidy();
+
+    // What two share is there once.
+    let layers = |name: &str| {
+        let show: serde_json::Value =
+            serde_json::from_str(&place.run(&["store", "show", &format!("stage4/{name}"), "--json"]).ok().text()).unwrap();
+        show["layers"].as_array().unwrap().clone()
+    };
+    assert_eq!(layers(one)[..2], layers(two)[..2]);
+    assert_ne!(layers(one)[..2], layers(three)[..2]);
+    unchanged(&place);
+    one_flag(&place, &names);
+    by_make(&place, &names);
+}
+
+/// Nothing is started, nothing is written.
+fn unchanged(place: &Place) {
+    let before = place.listing();
+    let logs = || fs::read_dir(place.path("data/logs")).unwrap().count();
+    let logs_before = logs();
+    let begun = Instant::now();
+    let (ran, started) = traced::run(&mut place.command(&RUN));
+    let ran = ran.ok();
+    assert_eq!(started, 0, "an unchanged pipeline has started processes: {ran}");
+    assert!(ran.text().contains("8 nodes, nothing to do, in 0.") && ran.stderr.is_empty(), "{ran}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!((place.listing(), logs()), (before, logs_before));
+    let dry = pipeline(place, &["--dry-run"]).ok().text();
+    assert!(dry.ends_with("\nnothing to do\n") && !dry.contains("build"), "{dry}");
+}
+
+/// One USE flag of one definition rebuilds what stands on that and nothing else, with no more compilers at once than there are jobs.
+fn one_flag(place: &Place, names: &Names) {
+    let Names { fleet, one, two, three, .. } = names;
+    set(place, &format!("portage.locals/{fleet}/package.use"), "app-misc/slow again");
+    let dry = pipeline(place, &["--dry-run"]).ok().text();
+    let said: Vec<String> = dry.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        format!("{} build changed: configuration", names.base()),
+        "package.use/50-gentoomuch: + app-misc/slow again".to_owned(),
+        "stage3/demo/plain reuse".to_owned(),
+        format!("stage4/{one} build {} is built anew", names.base()),
+        format!("stage4/{three} reuse"),
+        format!("artifact/{three} reuse"),
+        "5 of 8 nodes to build".to_owned(),
+    ] {
+        assert!(said.contains(&line), "{line:?} is not in\n{dry}");
+    }
+    let ran = pipeline(place, &["--json", "--jobs", "3"]).ok();
+    let results = results(&ran);
+    for (id, result) in [
+        (names.base(), "built"),
+        (format!("stage4/{one}"), "built"),
+        (format!("stage4/{two}"), "built"),
+        (format!("stage4/{three}"), "reused"),
+        (format!("artifact/{two}"), "built"),
+        (format!("artifact/{three}"), "reused"),
+        ("stage3/demo/plain".to_owned(), "reused"),
+    ] {
+        assert_eq!(results[&id], result, "{id}: {ran}");
+    }
+    let report: serde_json::Value = serde_json::from_str(&ran.text()).unwrap();
+    assert_eq!(report["jobs"], 3);
+    let node = report["nodes"].as_array().unwrap().iter().find(|node| node["id"] == names.base().as_str()).unwrap();
+    assert_eq!(node["why"][0]["input"], "configuration", "{node}");
+    assert!(node["size_bytes"].as_u64().unwrap() > 0 && node["seconds"].as_f64().unwrap() > 0.0, "{node}");
+
+    let most = compilers(place, &[one, two]);
+    assert!((2..=3).contains(&most), "{most} compilers ran at the same time, with 3 jobs for both stages");
+}
+
+/// How many compilers ran at the same time at most in the newest builds of these stage4s, by what their logs say.
+fn compilers(place: &Place, stages: &[&String]) -> i32 {
+    let mut events: Vec<(String, i32)> = Vec::new();
+    for stage in stages {
+        let mut logs: Vec<PathBuf> = fs::read_dir(place.path("data/logs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("stage-{stage}-")))
+            .collect();
+        logs.sort_by_key(|path| fs::metadata(path).unwrap().created().unwrap());
+        let packages = logs.last().unwrap().join("packages");
+        for log in fs::read_dir(&packages).unwrap().flatten().filter(|log| log.file_name().to_str().unwrap().contains("slow")) {
+            let text = fs::read_to_string(log.path()).unwrap();
+            assert!(!text.contains("jobserver unavailable"), "{text}");
+            for line in text.lines() {
+                events.extend(line.strip_prefix("compiler ends ").map(|at| (at.to_owned(), -1)));
+                events.extend(line.strip_prefix("compiler begins ").map(|at| (at.to_owned(), 1)));
+            }
+        }
+    }
+    assert!(events.len() >= 2 * 2 * 16, "both were compiled: {}", events.len());
+    events.sort();
+    let running = events.iter().scan(0, |running, (_, step)| {
+        *running += step;
+        Some(*running)
+    });
+    running.max().unwrap()
+}
+
+/// The graph in each form; make runs it, two nodes at a time.
+fn by_make(place: &Place, names: &Names) {
+    let Names { one, three, .. } = names;
+    stage4(place, three, "plain", "app-text/tree\napp-misc/hello");
+    set(place, &format!("stage4.defines/{one}/removes"), "/usr/share/doc/none");
+    let plan = |format: &str| place.run(&["pipeline", "plan", "--no-sign", "--format", format]).ok().text();
+    let json: serde_json::Value = serde_json::from_str(&plan("json")).unwrap();
+    let nodes = json["nodes"].as_array().unwrap();
+    let node = nodes.iter().find(|node| node["id"] == format!("stage4/{three}").as_str()).unwrap();
+    assert_eq!((&node["build"], &node["needs"]), (&true.into(), &serde_json::json!(["stage3/demo/plain"])), "{node}");
+    assert_eq!(node["why"][0]["detail"], serde_json::json!(["+ app-misc/hello"]), "{node}");
+    let dot = plan("dot");
+    assert!(dot.contains(&format!("\"stage4/{three}\" [style=filled];")), "{dot}");
+    assert!(dot.contains(&format!("\"{}\" -> \"stage4/{one}\";", names.base())), "{dot}");
+
+    let id = format!("artifact/{three}");
+    place
+        .run(&["pipeline", "node", "--no-sign", &id])
+        .fails(2)
+        .says(&format!("hint: `gentoomuch pipeline node stage4/{three}` first"));
+    place.run(&["pipeline", "node", "stage4/nobody"]).fails(2).says("error: there is no node `stage4/nobody`\nhint: there are: ");
+
+    fs::write(place.path("pipeline.mk"), plan("make")).unwrap();
+    let program = format!("GENTOOMUCH={}", env!("CARGO_BIN_EXE_gentoomuch"));
+    let mut make = Command::new("make");
+    make.args(["-j2", "-f", "pipeline.mk", &program])
+        .env_clear()
+        .envs(place.environment())
+        .current_dir(&place.dir)
+        .stdin(Stdio::null());
+    let made = run(&mut make).ok();
+    assert!(made.text().contains(&format!("pipeline node --jobs 2 --no-sign artifact/{one}")), "{made}");
+    let all = place.run(&["pipeline", "--no-sign", "--json"]).ok();
+    assert!(results(&all).values().all(|result| result == "reused"), "{all}");
+}
+
+#[test]
+fn after_a_failure_the_rest_is_built_or_not_begun() {
+    let Some(shared) = shared() else { return };
+    let config = shared.config("pipeline failing");
+    let place = shared.place.with_config(config);
+    for example in ["hello", "server", "container"] {
+        fs::remove_dir_all(place.config.join("stage4.defines").join(example)).unwrap();
+    }
+    let name = |what: &str| format!("{what}-{}", std::process::id());
+    let (bad, good) = (name("bad"), name("good"));
+    stage4(&place, &bad, "plain", "app-misc/broken");
+    stage4(&place, &good, "plain", "app-text/tree");
+
+    let at_once = |more: &[&str], runner: Option<&str>| {
+        let mut command = place.command(&[&RUN[..], &["--jobs", "1"], more].concat());
+        run(command.envs(runner.map(|name| (name, "true"))))
+    };
+    let ran = at_once(&[], Some("GITLAB_CI")).fails(6);
+    assert_eq!(result_of(&ran, &format!("stage4/{good}")), "not begun", "{ran}");
+    assert_eq!(result_of(&ran, &format!("artifact/{bad}")), "skipped", "{ran}");
+    let section = format!("stage4_{}", bad.replace('-', "_"));
+    for words in [
+        format!("error: cannot build `stage4/{bad}`\ncaused by: `app-misc/broken-1.0` failed in its compile phase\n"),
+        "hint: `--keep-going` builds what does not need what failed\n".to_owned(),
+        "[0Ksection_start:".to_owned(),
+        format!(":{section}[collapsed=true]\r\x1b[0Kstage4/{bad} failed after "),
+        format!(":{section}\r\x1b[0K\n"),
+    ] {
+        assert!(ran.stderr.contains(&words), "{words:?} is not in {ran}");
+    }
+
+    let ran = at_once(&["--keep-going"], Some("GITHUB_ACTIONS")).fails(6);
+    assert_eq!(result_of(&ran, &format!("stage4/{good}")), "built", "{ran}");
+    assert_eq!(result_of(&ran, &format!("artifact/{good}")), "built", "{ran}");
+    for words in [
+        format!("stage4/{bad}: begun\n"),
+        format!("::group::stage4/{bad} failed after "),
+        format!("::error title=stage4/{bad}::failed after "),
+        format!("::group::stage4/{good} built in "),
+        "* building stage4 ".to_owned(),
+        "::endgroup::\n".to_owned(),
+        "error: 1 of 5 nodes failed, 1 that need them skipped\n".to_owned(),
+    ] {
+        assert!(ran.stderr.contains(&words), "{words:?} is not in {ran}");
+    }
+    assert_eq!(ran.stderr.matches("::group::").count(), ran.stderr.matches("::endgroup::").count());
+
+    // As JSON, and with nothing but results and errors.
+    let ran = at_once(&["--keep-going", "--json", "--quiet"], None).fails(6);
+    let results = results(&ran);
+    assert_eq!((results[&format!("stage4/{bad}")].as_str(), results[&format!("stage4/{good}")].as_str()), ("failed", "reused"));
+    assert!(ran.stderr.starts_with("error: "), "{ran}");
+    let ran = at_once(&["--keep-going", "--log-format", "json"], None).fails(6);
+    let lines: Vec<serde_json::Value> = ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["node"] == format!("stage4/{bad}").as_str() && line["kind"] == "step"), "{ran}");
+    assert_eq!(lines.last().unwrap()["exit_code"], 6, "{ran}");
+}
+
+/// What the table says about a node.
+fn result_of(ran: &Ran, id: &str) -> String {
+    let text = ran.text();
+    let line = text.lines().find(|line| line.split_whitespace().next() == Some(id)).unwrap_or_else(|| panic!("no {id} in {ran}"));
+    let rest = line[id.len()..].trim_start();
+    if rest.starts_with("not begun") { "not begun".to_owned() } else { rest.split_whitespace().next().unwrap().to_owned() }
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_built() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("pipeline wrong"));
+    pipeline(&place, &["nobody"]).fails(3).says("error: there is no stage4 definition `nobody`");
+    // Of all stages at once.
+    set(&place, "stage4.defines/hello/format", "zip");
+    set(&place, "stage4.defines/server/format", "rar");
+    let ran = pipeline(&place, &[]).fails(3).says("stage4.defines/hello/format:1: ").says("stage4.defines/server/format:1: ");
+    assert!(!ran.stderr.contains("building"), "{ran}");
+    for example in ["hello", "server"] {
+        fs::remove_file(place.config.join(format!("stage4.defines/{example}/format"))).unwrap();
+    }
+    set(&place, "stage4.defines/hello/profile", "elsewhere");
+    pipeline(&place, &[]).fails(2).says("error: profile `elsewhere` is not bootstrapped");
+    for dir in fs::read_dir(place.config.join("stage4.defines")).unwrap().flatten() {
+        fs::remove_dir_all(dir.path()).unwrap();
+    }
+    assert_eq!(pipeline(&place, &[]).ok().text(), "no stage4 definitions: nothing to do\n");
+}
