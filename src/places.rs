@@ -5,6 +5,7 @@
 //! data/store/                      layers, build states, refs, sessions (mode 0700)
 //! data/stages/                     finished artifacts
 //! data/logs/                       logs of emerge runs
+//! data/binhost/PROFILE/            exported binary packages
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/stage3/                    fetched stage3s with the files beside them
@@ -37,6 +38,11 @@ impl Places {
     /// Logs of emerge runs.
     pub fn logs(&self) -> PathBuf {
         self.data.join("logs")
+    }
+
+    /// Exported binary packages, by profile.
+    pub fn binhosts(&self) -> PathBuf {
+        self.data.join("binhost")
     }
 
     /// Source archives, shared by all profiles.

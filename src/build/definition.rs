@@ -1,7 +1,7 @@
 //! Applies a stage3 definition to a profile's upstream state: one build state for each (profile, definition), shared by every
 //! stage4 that names it. The builder is one of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -98,7 +98,8 @@ impl Engine<'_> {
         let filled = self.fill(&mut session, &upstream, &recipe, &subject);
         let pool = self.settle(filled, session, |session, pool: Filled| {
             let newest_input = recipe.newest_input(&upstream);
-            let origin = recipe.origin(profile, &inputs, &pool.inputs, &upstream);
+            let mut origin = recipe.origin(profile, &inputs, &pool.inputs, &upstream);
+            super::binhost::note_packages(&mut origin, &session);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
         })?;
         self.store.ref_set(&name, &pool.id)?;
@@ -296,17 +297,23 @@ impl Engine<'_> {
                 // The list that was left may not fit any more; packages built so far are binary packages by now.
                 self.note("cannot go on with the list that was left: starting over with the packages built so far");
             }
-            match self.emerge_with(work, &request, network, &log) {
-                Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
-                    // What this very session built, or an old pool holds, and Portage will not install: build it again.
-                    let package = failure.package.as_deref().map(package_name).unwrap_or_default();
-                    self.note(&format!("{failure}: building {package} from source"));
-                    let from_source = Request { usepkg_exclude: vec![package.to_owned()], ..request.clone() };
-                    self.emerge_with(work, &from_source, network, &log)
-                }
-                other => other,
-            }
+            self.emerge_or_from_source(work, &request, network, &log)
         })
+    }
+
+    /// Runs `emerge`; a binary package that it will not install is built from source in a second run.
+    pub(super) fn emerge_or_from_source(&self, work: &Work<'_>, request: &Request, network: Network, log: &Path) -> Result<()> {
+        match self.emerge_with(work, request, network, log) {
+            Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
+                // What this very session built, or an old pool holds, and Portage will not install: build it again.
+                let package = failure.package.as_deref().map(package_name).unwrap_or_default();
+                self.note(&format!("{failure}: building {package} from source"));
+                let mut from_source = request.clone();
+                from_source.usepkg_exclude.push(package.to_owned());
+                self.emerge_with(work, &from_source, network, log)
+            }
+            other => other,
+        }
     }
 
     /// Runs the hooks of a phase, in order of their names.

@@ -7,13 +7,14 @@ use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::binhost::BinhostError;
 use super::error::{Error, Result};
 use super::session::{LOG_DIR, Root, Run};
 use crate::download::{self, Downloader};
 use crate::places::Places;
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::EmergeLog;
-use crate::portage::emerge::request::{Mode, Request};
+use crate::portage::emerge::request::{Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
 use crate::portage::emerge::{FailureKind, build_logs};
 use crate::portage::untrusted;
@@ -189,7 +190,9 @@ impl Engine<'_> {
     pub(super) fn command(&self, work: &Work<'_>, argv: Vec<String>, network: Network) -> Result<()> {
         let log = work.log_dir.join("commands.log");
         let command = argv.join(" ");
-        let (mut running, output) = self.start(work, &Self::run_of(work, argv, network))?;
+        let mut run = Self::run_of(work, argv, network);
+        run.network = self.connect(Mode::Run, network, &mut run.env);
+        let (mut running, output) = self.start(work, &run)?;
         let (exit, last) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| append_log(&log, &command, output));
             let exit = self.supervise(&mut running, || {});
@@ -265,8 +268,13 @@ impl Engine<'_> {
     }
 
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+        let mut argv = request.argv()?;
+        if work.root.binhost.is_some() && request.goal != Goal::Depclean && !self.settings.download.offline {
+            self.make_keyring(work)?;
+            argv.insert(1, "--getbinpkg=y".to_owned());
+        }
         let mut log = EmergeLog::create(path)?;
-        let mut run = Self::run_of(work, request.argv()?, network);
+        let mut run = Self::run_of(work, argv, network);
         run.network = self.connect(request.mode, network, &mut run.env);
         let (mut running, output) = self.start(work, &run)?;
         // A Portage that does not publish its status leaves the directory empty; then the output has to do.
@@ -296,10 +304,20 @@ impl Engine<'_> {
             if let Ok(result) = tee {
                 result?;
             }
+            if network == Network::Host && work.root.binhost.as_ref().is_some_and(|binhost| !binhost.has_index()) {
+                let words = format!("no binary package host could be asked: building from source (see {})", path.display());
+                self.observer.event(&Event::Warning(&words));
+            }
             return Ok(log.finish()?);
         }
         let logs = work.root.logs.clone();
         let failure = log.into_failure(|inside| read_package_log(&logs, inside));
+        if let Some(why) = failure.distrust {
+            // Nothing to go on with: the package would be found again, as it is.
+            let package = failure.file.unwrap_or_default();
+            let package = package.strip_prefix(super::binhost::PACKAGES).unwrap_or(&package).trim_start_matches('/').to_owned();
+            return Err(BinhostError::Untrusted { package, why, log: path.to_owned() }.into());
+        }
         Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
     }
 

@@ -51,6 +51,9 @@ pub enum Error {
     /// Binary packages.
     #[error(transparent)]
     Binpkgs(#[from] crate::portage::binpkgs::Error),
+    /// A binary package host, ours or another's.
+    #[error(transparent)]
+    Binhost(#[from] super::binhost::BinhostError),
     /// A request to emerge that cannot be made.
     #[error(transparent)]
     Request(#[from] crate::portage::emerge::request::Error),
@@ -101,6 +104,15 @@ pub enum Error {
         /// emerge's whole output, on the host.
         log: PathBuf,
     },
+    /// A name of a build state that there is none of.
+    #[error(transparent)]
+    Naming(#[from] super::NamingError),
+    /// An experiment that cannot begin.
+    #[error(transparent)]
+    Experiment(#[from] super::ExperimentError),
+    /// Files that cannot be copied out of a build state.
+    #[error(transparent)]
+    Copy(#[from] super::CopyError),
     /// A needed change that cannot be placed.
     #[error(transparent)]
     Proposal(#[from] config::proposal::Error),

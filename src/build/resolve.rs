@@ -29,8 +29,6 @@ use crate::portage::emerge::sanitize::sanitize;
 use crate::sandbox::Exit;
 use wanted::Wanted;
 
-/// More rounds than this are not made: nobody would read the result.
-const MAX_ROUNDS: usize = 12;
 /// Of emerge's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
 /// Of an output that is not understood so many lines are shown.
@@ -47,6 +45,18 @@ pub struct ResolveOptions {
     pub profile: Option<String>,
     /// The fragment to write to; `None`: where it belongs.
     pub into: Option<String>,
+    /// Portage is asked so often at most.
+    pub max_rounds: usize,
+}
+
+impl ResolveOptions {
+    /// More rounds than this are not made unless asked for: nobody would read the result.
+    pub const MAX_ROUNDS: usize = 12;
+
+    /// What `stage`'s build needs, or `atoms` if there are any, on the profile that it names.
+    pub fn new(stage: impl Into<String>, atoms: Vec<String>) -> Self {
+        Self { stage: stage.into(), atoms, profile: None, into: None, max_rounds: Self::MAX_ROUNDS }
+    }
 }
 
 /// What came of it.
@@ -109,7 +119,7 @@ impl Engine<'_> {
         copy::copy(config.root(), dir)?;
         let mut wanted = Wanted::default();
         let mut stuck = Stuck::new(options);
-        for round in 1..=MAX_ROUNDS {
+        for round in 1..=options.max_rounds {
             let (edits, placed) = proposal::propose(fragments, &wanted.lines, options.into.as_deref())?;
             copy::apply(dir, &edits)?;
             let told = self.ask_portage(dir, config, stage, options)?;
@@ -146,7 +156,8 @@ impl Engine<'_> {
             }
             self.note(&format!("round {round}: {} needed so far", lines(wanted.lines.len())));
         }
-        stuck.contradiction = Some(format!("Portage wanted yet another change after {MAX_ROUNDS} rounds"));
+        let rounds = if options.max_rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", options.max_rounds) };
+        stuck.contradiction = Some(format!("Portage wanted yet another change after {rounds}; `--rounds` allows more"));
         Err(self.unresolvable(stuck)?)
     }
 
@@ -188,7 +199,7 @@ impl Engine<'_> {
             return Error::Emerge { failure, log, resumable };
         }
         self.step("looking for what the configuration lacks");
-        let options = ResolveOptions { stage: stage.to_owned(), atoms: Vec::new(), profile: Some(profile.to_owned()), into: None };
+        let options = ResolveOptions { profile: Some(profile.to_owned()), ..ResolveOptions::new(stage, Vec::new()) };
         match self.resolve(config, &options) {
             Ok(resolved) if !resolved.edits.is_empty() => {
                 // A stage4 definition names its profile.

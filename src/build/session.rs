@@ -82,6 +82,8 @@ pub struct Root {
     pub distfiles: PathBuf,
     /// Binary packages, once the pool is known.
     pub packages: Option<Packages>,
+    /// Binary package hosts, if the configuration names any.
+    pub binhost: Option<super::binhost::Client>,
     /// `hooks/`, `portage/`, `status/`, `logs/` and `scratch/` of the session.
     pub hooks: PathBuf,
     /// The merged configuration.
@@ -148,6 +150,7 @@ impl Root {
                 target: PKGDIR.into(),
             });
         }
+        steps.extend(self.binhost.iter().flat_map(|binhost| binhost.steps(run.network)));
         steps.push(bind(&self.scratch, BUILD_DIR, false));
         steps.push(bind(&self.hooks, HOOKS_DIR, true));
         steps.push(bind(&self.portage, PORTAGE_DIR, true));
@@ -172,19 +175,24 @@ impl Root {
     }
 
     fn settings(&self, network: Network) -> String {
-        SessionConf { network: network == Network::Host, ..self.session_conf.clone() }.render()
+        let text = SessionConf { network: network == Network::Host, ..self.session_conf.clone() }.render();
+        if self.binhost.is_some() { text + &super::binhost::settings() } else { text }
     }
 
     /// What has to go before the upper directory becomes a layer.
     pub fn litter(&self) -> Litter {
         let mut directories: Vec<String> = self.trees.iter().map(|(name, _)| format!("{REPOS_DIR}/{name}")).collect();
         directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
+        if self.binhost.is_some() {
+            directories.extend([super::binhost::PACKAGES, super::binhost::INDEX].map(str::to_owned));
+        }
         directories.extend(self.binds.iter().map(|bind| bind.target.display().to_string()));
         Litter {
             upper: self.upper.clone(),
             lower: self.lower.clone(),
             files: vec![
                 LitterFile { path: SESSION_CONF.to_owned(), only_if: None },
+                LitterFile { path: super::binhost::SESSION_FILE.to_owned(), only_if: None },
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
@@ -260,6 +268,7 @@ mod tests {
                 own: "/s/sessions/x/binpkgs".into(),
                 work: "/s/sessions/x/binpkgs.work".into(),
             }),
+            binhost: None,
             hooks: "/s/sessions/x/hooks".into(),
             portage: "/s/sessions/x/portage".into(),
             status: "/s/sessions/x/status".into(),

@@ -99,7 +99,7 @@ impl Engine<'_> {
         let filled = self.fill_stage4(&mut session, base, definition, &packages, &removes, &hooks, profile);
         let newest_input = trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
         let state = self.settle(filled, session, |session, ()| {
-            let origin = serde_json::json!({
+            let mut origin = serde_json::json!({
                 "kind": "stage4 definition",
                 "profile": profile,
                 "definition": name,
@@ -110,6 +110,7 @@ impl Engine<'_> {
                 "isolation": crate::host::RUNG,
                 "network": network_record(&definition.network),
             });
+            super::binhost::note_packages(&mut origin, &session);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?)
         })?;
         Ok(Built { state, reused: false })

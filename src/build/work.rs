@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::binhost::BinhostError;
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::session::{Packages, Root, UserBind};
@@ -69,15 +70,25 @@ impl Engine<'_> {
         fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
         let logs = log_dir.join("packages");
         let (status, scratch) = (dir("status")?, dir("scratch")?);
+        let binhost = match self.binhost_client(session, portage, base) {
+            // Whoever only looks around needs none.
+            Err(Error::Binhost(BinhostError::NoKeys)) if subject.definition.is_empty() => None,
+            client => client?,
+        };
         Ok(Work {
             root: Root {
                 lower: self.store.lower_dirs(base),
                 upper,
                 work: overlay_work,
                 mountpoint,
-                trees: self.trees()?.into_iter().map(|tree| (tree.name, tree.path)).collect(),
+                trees: match self.trees() {
+                    // Whoever builds has asked for them before.
+                    Err(Error::NoTree) => Vec::new(),
+                    trees => trees?.into_iter().map(|tree| (tree.name, tree.path)).collect(),
+                },
                 distfiles,
                 packages: None,
+                binhost,
                 hooks: hooks_dir,
                 portage: portage_dir,
                 status,
@@ -126,7 +137,7 @@ impl Work<'_> {
 /// Makes a directory that users inside other than root can pass as well; outside, the store is closed to others.
 ///
 /// One that is there stays as it is: a resumed session's may belong to another user by now, as Portage's own directories do.
-fn create_open(path: &Path) -> Result<()> {
+pub(super) fn create_open(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

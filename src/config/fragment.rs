@@ -19,6 +19,7 @@ use super::diagnostic::{Findings, Place};
 use super::history::{Said, Touch, written};
 use super::switches::Word;
 use super::{names, reading};
+use crate::portage::binrepos;
 use crate::portage::make_conf::{self, Assignment, Piece, Statement};
 use crate::portage::package_files::{self, Line, LineFile};
 use crate::portage::use_flags::Switch;
@@ -155,9 +156,23 @@ impl Fragment {
     fn copy(&mut self, findings: &mut Findings<'_>, dir: &Path, path: &Path) {
         for source in reading::files_below(findings, path) {
             if let (Some((bytes, executable)), Ok(target)) = (reading::bytes(findings, &source), source.strip_prefix(dir)) {
+                if target.starts_with("binrepos.conf") {
+                    check_hosts(findings, &source, &bytes);
+                }
                 self.copied.insert(target.to_owned(), Copied { bytes, executable, source, same: Vec::new() });
             }
         }
+    }
+}
+
+/// What a binary package host has is installed on the word of whoever signed it, or not at all.
+fn check_hosts(findings: &mut Findings<'_>, file: &Path, bytes: &[u8]) {
+    for line in binrepos::unverified(&String::from_utf8_lossy(bytes)) {
+        findings.error_with_hint(
+            &Place::new(file, line),
+            "signatures of a binary package host are always verified",
+            "take the line out, and import the host's key with `gentoomuch keys import --trust FILE`",
+        );
     }
 }
 

@@ -4,6 +4,7 @@
 //! make.conf/50-gentoomuch.conf               the merged variables
 //! package.use/50-gentoomuch                  the merged lines, likewise package.mask and their relatives
 //! patches/CATEGORY/PACKAGE/PATCH-NAME.patch  from user.patches/PATCH/CATEGORY/PACKAGE/NAME.patch
+//! binrepos.conf/50-gentoomuch.conf           a binrepos.conf that is a file
 //! env/, bashrc, sets/, …                     copied
 //! ```
 //!
@@ -100,7 +101,11 @@ impl PortageDir {
         }
         files.extend(lines.into_iter().map(|(name, bytes)| (Path::new(name).join("50-gentoomuch"), bytes)));
         let mut sources = BTreeMap::new();
-        for (path, copied) in merge.copied {
+        for (mut path, copied) in merge.copied {
+            if path == Path::new("binrepos.conf") {
+                // Stage3s come with a directory of that name.
+                path.push("50-gentoomuch.conf");
+            }
             sources.insert(path.clone(), std::iter::once(copied.source).chain(copied.same).collect());
             modes.insert(path.clone(), if copied.executable { 0o755 } else { 0o644 });
             files.insert(path, copied.bytes);

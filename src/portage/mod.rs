@@ -2,8 +2,10 @@
 
 pub mod atom;
 pub mod binpkgs;
+pub mod binrepos;
 pub mod effective_use;
 pub mod emerge;
+pub mod installed;
 pub mod make_conf;
 pub mod matching;
 pub mod package_files;

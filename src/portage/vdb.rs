@@ -127,6 +127,27 @@ pub fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
     Ok(packages)
 }
 
+/// Shows `visit` each installed version of the packages `names` (`category/name`), with its open directory in the database.
+pub fn visit_in(root: BorrowedFd<'_>, names: &[String], visit: &mut dyn FnMut(Package, BorrowedFd<'_>)) -> untrusted::Result<()> {
+    for name in names {
+        let Some((category, _)) = name.split_once('/') else { continue };
+        let path = Path::new(VDB).join(category);
+        let opened = match untrusted::open_dir_in(root, &path) {
+            Err(error) if error.is_absent() => continue,
+            opened => opened?,
+        };
+        for (pf, kind) in untrusted::entries(&opened, &path, MAX_PER_CATEGORY)? {
+            let named = Package { cpv: format!("{category}/{pf}"), ..Package::default() };
+            if kind != FileType::Directory || pf.starts_with(['.', '-']) || named.name() != name {
+                continue;
+            }
+            let entry = untrusted::open_dir_in(opened.as_fd(), Path::new(&pf))?;
+            visit(read_package(entry.as_fd(), &named.cpv), entry.as_fd());
+        }
+    }
+    Ok(())
+}
+
 fn read_package(entry: BorrowedFd<'_>, cpv: &str) -> Package {
     let value = |name: &str| {
         let bytes = untrusted::read_in(entry, Path::new(name), MAX_VALUE_BYTES)
@@ -247,6 +268,20 @@ mod tests {
         assert_eq!(toolchain(&packages), "sys-devel/gcc-14.3.0-r1 sys-libs/glibc-2.41_p5");
         let json = serde_json::to_string(&packages).expect("json");
         assert_eq!(serde_json::from_str::<Vec<Package>>(&json).expect("json"), packages);
+    }
+
+    #[test]
+    fn packages_are_found_by_their_names() {
+        let dir = root();
+        let opened = untrusted::open_root(dir.path()).expect("open");
+        let names = ["app-misc/hello", "app-misc/hell", "no-such/category", "nonsense"].map(str::to_owned);
+        let mut found = Vec::new();
+        visit_in(opened.as_fd(), &names, &mut |package, entry| {
+            let slot = untrusted::read_in(entry, Path::new("SLOT"), 10).expect("slot");
+            found.push((package.cpv, slot));
+        })
+        .expect("visit");
+        assert_eq!(found, [("app-misc/hello-2.10".to_owned(), b"0\n".to_vec())]);
     }
 
     #[test]

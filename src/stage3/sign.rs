@@ -177,6 +177,17 @@ impl Gpg {
         self.sign(&["--clearsign".as_ref()], Some(text))
     }
 
+    /// The armoured public key, for those who verify.
+    pub fn public_key(&self, primary: &Fingerprint) -> Result<Vec<u8>, SignError> {
+        let arguments = ["--armor", "--export-options", "export-minimal", "--export", "--"].map(OsString::from);
+        let run = self.run(&[&arguments[..], &[format!("{primary}").into()]].concat(), None)?;
+        match (run.status.success(), run.stdout.is_empty()) {
+            (true, false) => Ok(run.stdout),
+            (true, true) => Err(SignError::NoSecretKey { key: Some(primary.to_string()) }),
+            (false, _) => Err(run.failed()),
+        }
+    }
+
     fn sign(&self, action: &[&OsStr], input: Option<&str>) -> Result<Signed, SignError> {
         let mut arguments: Vec<OsString> = vec!["--digest-algo".into(), "SHA512".into(), "--output".into(), "-".into()];
         if let Some(key) = &self.key {

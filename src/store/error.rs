@@ -160,6 +160,9 @@ pub enum Error {
         /// Its PID 1, as seen from here.
         pid: i32,
     },
+    /// The whole store was to be removed, and somebody works in it.
+    #[error("somebody still works in session `{0}`")]
+    SessionBusy(SessionId),
     /// An upper directory that must not become a layer.
     #[error("`{}` cannot become a layer: {problem}", path.display())]
     Upper {

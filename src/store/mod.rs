@@ -27,7 +27,8 @@
 //! A small file is written in `tmp/`, synced, and renamed over its place. A layer is filled below its session, synced with the whole
 //! file system in one call, and renamed; the state that names it is written after it, the ref that names the state after that. Whatever
 //! a killed process leaves is an unlocked session, an unlocked area of `tmp/`, or a layer without a state, and
-//! [`Store::recover`] removes all three. A power cut is the same case, since each step is synced before the next.
+//! [`Store::recover`] removes all three. A power cut is the same case, since each step is synced before the next. A removal is the same backwards:
+//! names forget, states go, then layers, each by a rename into an area of `tmp/` (`clean.rs`).
 //!
 //! # Order of locks
 //!
@@ -44,6 +45,7 @@
 //!
 //! **Architecture invariant:** a committed layer's `fs` is never written again, and no lock of 4 or 5 is held while waiting for a lock of 1 to 3.
 
+mod clean;
 mod durable;
 mod error;
 mod id;
@@ -70,12 +72,13 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub use self::clean::Unused;
 pub use self::error::{Error, NameProblem, Result, UpperProblem};
 pub use self::id::{LayerId, SessionId, StateId, TreeId};
 pub use self::lock::{Busy, Holder, Lock, LockMode, Wait};
 pub use self::process::ProcessStamp;
 pub use self::recover::{InMap, Recovered};
-pub use self::refs::RefEntry;
+pub use self::refs::{RefEntry, split_index};
 pub use self::report::{
     DiskUsage, LayerRow, LayerUsage, ListReport, RefRow, SealReport, SessionRow, ShowReport, StateRow, StateUsage, TreeRow,
 };

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::lock::{self, Lock, LockMode};
 use super::tasks::{self, walk};
-use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, session};
+use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, clean, session};
 use crate::sandbox::{Launcher, TaskOptions};
 
 /// How long the first process of an orphaned session may take to end. It has seen the end of file on its socket, so this is the time that the
@@ -57,7 +57,7 @@ pub(super) fn call<T: serde::de::DeserializeOwned>(
 pub struct Recovered {
     /// Sessions whose process was killed, or that an earlier boot has left.
     pub sessions: usize,
-    /// Layers whose commit did not come to its end.
+    /// Layers whose commit, or whose removal, did not come to its end.
     pub layers: usize,
     /// Areas and files in `tmp/`.
     pub temporary: usize,
@@ -98,7 +98,9 @@ impl Store {
             let _structure = self.structure(LockMode::Exclusive)?;
             // Nothing is being made just now, so what is not locked now has no owner.
             let orphans = self.find_orphans()?;
-            if !orphans.sessions.is_empty() {
+            // A cleaning that was cut off has taken states away before their layers.
+            let cleaning = orphans.temporary.iter().any(|(path, _)| path.join(clean::MARK).exists());
+            if cleaning || !orphans.sessions.is_empty() {
                 done.layers = self.bury_unnamed_layers(grave.path())?;
             }
             for (id, _lock) in &orphans.sessions {
@@ -165,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Moves layers that no state names out of sight. Only a commit that was cut off leaves one, and it leaves its session too.
+    /// Moves layers that no state names out of sight. Only a commit or a cleaning that was cut off leaves one, and it leaves its session or area too.
     fn bury_unnamed_layers(&self, grave: &Path) -> Result<usize> {
         let mut named = BTreeSet::new();
         for id in self.ids::<StateId>("states", ".json")? {
@@ -222,7 +224,7 @@ pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Renames, if there still is something to rename.
-fn rename(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     match fs::rename(from, to) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("move away", from, e)),
         _ => Ok(()),

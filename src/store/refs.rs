@@ -60,7 +60,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 }
 
 /// Splits `name@{n}` into the name and `n`; a name alone means its present value.
-fn split_index(text: &str) -> (&str, usize) {
+pub fn split_index(text: &str) -> (&str, usize) {
     text.strip_suffix('}')
         .and_then(|t| t.rsplit_once("@{"))
         .and_then(|(name, index)| Some((name, index.parse().ok()?)))
@@ -83,6 +83,7 @@ impl Store {
     pub fn ref_set(&self, name: &str, state: &StateId) -> Result<()> {
         check_kind(name, false)?;
         self.state(state)?;
+        self.note_use(state);
         self.set(name, state)
     }
 
@@ -152,7 +153,7 @@ impl Store {
         Err(Error::NoSuchRef { name: text.to_owned() })
     }
 
-    fn ref_path(&self, name: &str) -> PathBuf {
+    pub(super) fn ref_path(&self, name: &str) -> PathBuf {
         self.path("refs").join(format!("{name}{ENDING}"))
     }
 

@@ -153,6 +153,9 @@ impl Store {
     pub fn session_create_for(&self, base: Option<&State>, purpose: Purpose, key: &str, subject: Option<&str>) -> Result<Session> {
         self.require_idmap()?;
         let fs = durable::open_dir(self.root())?;
+        if let Some(base) = base {
+            self.note_use(&base.id);
+        }
         let id = SessionId::fresh()?;
         let dir = self.session_dir(&id);
         let record = SessionRecord {

@@ -102,6 +102,11 @@ impl Store {
         durable::read_json(&self.state_path(id))?.ok_or_else(|| Error::NoSuchState(id.clone()))
     }
 
+    /// The ids of all states, sorted.
+    pub fn state_ids(&self) -> Result<Vec<StateId>> {
+        self.ids("states", ".json")
+    }
+
     /// All states, oldest first.
     pub fn states(&self) -> Result<Vec<State>> {
         let mut states = Vec::new();
@@ -124,7 +129,9 @@ impl Store {
 
     /// All layers, oldest first.
     pub fn layers(&self) -> Result<Vec<Layer>> {
-        self.ids::<LayerId>("layers", "")?.iter().map(|id| self.layer(id)).collect()
+        let layers = self.ids::<LayerId>("layers", "")?.into_iter().map(|id| self.layer(&id));
+        // One may be deleted between listing and reading.
+        layers.filter(|layer| !matches!(layer, Err(Error::NoSuchLayer(id)) if !self.layer_dir(id).exists())).collect()
     }
 
     /// The layer with this id.

@@ -70,7 +70,9 @@ impl Store {
 
     /// All tree snapshots, oldest first.
     pub fn trees(&self) -> Result<Vec<Tree>> {
-        self.ids::<TreeId>("trees", "")?.iter().map(|id| self.tree(id)).collect()
+        let trees = self.ids::<TreeId>("trees", "")?.into_iter().map(|id| self.tree(&id));
+        // One may be deleted between listing and reading.
+        trees.filter(|tree| !matches!(tree, Err(Error::NoSuchTree(id)) if !self.path("trees").join(id.as_str()).exists())).collect()
     }
 }
 

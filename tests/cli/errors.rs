@@ -60,6 +60,13 @@ fn values_that_cannot_be() {
         "freshroot --bind /nowhere:/mnt -- true",
         "freshroot --network some -- true",
         "keys rm 0123456789ABCDEF0123456789ABCDEF01234567",
+        "clean everything",
+        "clean --keep 0",
+        "clean --older-than 30",
+        "clean --max-size 1.5G",
+        "clean --everything --keep 2",
+        "binhost serve --port 70000",
+        "binhost serve --profile demo exported",
     ]));
 }
 

@@ -163,6 +163,35 @@ fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
 }
 
 #[test]
+fn an_interrupted_profile_update_moves_nothing_and_goes_on() {
+    let Some((shared, place)) = slow("slow update", 6) else { return };
+    let profile = format!("slow-update{}", std::process::id());
+    place.run(&["bootstrap", &profile, shared.testbed.stage3.to_str().unwrap()]).ok();
+    let builder = || {
+        let shown = place.run(&["profile", "show", "--json", &profile]).ok().text();
+        serde_json::from_str::<serde_json::Value>(&shown).unwrap()["history"].clone()
+    };
+    let before = builder();
+    fs::write(place.config.join("stage3.defines/gentoomuch/builder/portage.local"), "gentoomuch/builder\nslow\n").unwrap();
+    fs::write(place.config.join("package.sets/gentoomuch/builder"), "app-misc/manyfiles\napp-misc/slow\n").unwrap();
+    let args = ["profile", "update", &profile, "--jobs", "1"];
+    let mut command = place.command(&args);
+    let mut running = child::spawn(&mut command);
+    let log_name = format!("{profile}-update");
+    let first = wait_for(&place, &log_name, &[], &format!("(2 of 2) {SLOW_STARTED}"), &mut running);
+    interrupt(&running);
+    finish(command_line(&command), running).fails(130).says("hint: repeat the command to go on where it stopped");
+    assert_eq!(builder(), before);
+    child::assert_no_strangers();
+
+    place.run(&args).ok().says("* resuming the update of gentoomuch/builder");
+    let second = logs(&place, &log_name).into_iter().rfind(|log| *log != first).unwrap();
+    assert!(!emerge_log(&second).contains(") app-misc/manyfiles"), "built twice: {}", emerge_log(&second));
+    assert_eq!(builder().as_array().unwrap().len(), before.as_array().unwrap().len() + 1);
+    place.run(&["freshroot", "--profile", &profile, "--network", "none", "--", "slow"]).ok();
+}
+
+#[test]
 fn ctrl_c_twice_ends_at_once_what_does_not_listen() {
     let Some(shared) = shared() else { return };
     let script = "trap '' INT; echo up; sleep 1000";

@@ -20,10 +20,13 @@ mod place;
 mod shared;
 mod tiny;
 
+mod binhost;
+mod clean;
 mod concurrency;
 mod config_check;
 mod downloads;
 mod examples;
+mod experiments;
 mod explain;
 mod failures;
 mod freshroot;

@@ -74,6 +74,14 @@ fn a_stage_with_every_kind_of_need_gets_one_diff_that_is_enough() {
 }
 
 #[test]
+fn rounds_are_bounded() {
+    let Some(shared) = shared() else { return };
+    let ran = resolve(&shared.place, &["--rounds", "1", "app-resolve/chain"]).fails(6);
+    ran.says("round 1: ").says("Portage wanted yet another change after 1 round; `--rounds` allows more");
+    resolve(&shared.place, &["--rounds", "0", "app-resolve/chain"]).fails(2).says("0 is not in 1..=1000");
+}
+
+#[test]
 fn what_no_change_can_mend_is_explained_in_a_few_lines() {
     let Some(shared) = shared() else { return };
     let place = &shared.place;

@@ -11,7 +11,9 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr};
 
 use crate::child::{self, Known};
 use crate::host;
-use crate::shared::{Shared, shared};
+use crate::place::Place;
+use crate::shared::shared;
+use crate::tiny::tiny;
 
 /// What a user types into and looks at.
 struct Terminal {
@@ -24,7 +26,7 @@ struct Terminal {
 
 impl Terminal {
     /// Starts the program with a terminal that is its controlling one.
-    fn start(shared: &Shared, args: &[&str]) -> Option<Self> {
+    fn start(place: &Place, args: &[&str]) -> Option<Self> {
         if !host::has("setsid") {
             return None;
         }
@@ -36,7 +38,7 @@ impl Terminal {
         rustix::termios::tcsetwinsize(&user, Winsize { ws_row: 31, ws_col: 97, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_gentoomuch")]).args(args);
-        command.env_clear().envs(shared.place.environment()).env("TERM", "xterm");
+        command.env_clear().envs(place.environment()).env("TERM", "xterm");
         command.stdin(program.try_clone().unwrap()).stdout(program.try_clone().unwrap()).stderr(program.try_clone().unwrap());
         let running = child::start(&mut command);
         Some(Self { user, program, seen: String::new(), running: Some(running) })
@@ -85,7 +87,9 @@ impl Terminal {
 fn a_command_has_a_terminal_of_its_size() {
     let Some(shared) = shared() else { return };
     let script = "test -t 0 && test -t 1 && test -t 2 && tty && stty size && echo $TERM; exit 9";
-    let Some(terminal) = Terminal::start(&shared, &["freshroot", "--network", "none", "--", "sh", "-c", script]) else { return };
+    let Some(terminal) = Terminal::start(&shared.place, &["freshroot", "--network", "none", "--", "sh", "-c", script]) else {
+        return;
+    };
     let (code, seen) = terminal.end();
     assert_eq!(code, Some(9), "{seen}");
     assert!(seen.ends_with("/dev/pts/0\r\n31 97\r\nxterm\r\n"), "{seen:?}");
@@ -94,7 +98,8 @@ fn a_command_has_a_terminal_of_its_size() {
 #[test]
 fn a_shell_gets_ctrl_c_follows_the_window_and_leaves_the_terminal_as_it_was() {
     let Some(shared) = shared() else { return };
-    let Some(mut terminal) = Terminal::start(&shared, &["freshroot", "--network", "none", "--", "bash", "--norc", "-i"]) else {
+    let Some(mut terminal) = Terminal::start(&shared.place, &["freshroot", "--network", "none", "--", "bash", "--norc", "-i"])
+    else {
         return;
     };
     terminal.types("PS1='$((6*7))> '\r");
@@ -119,7 +124,7 @@ fn a_shell_gets_ctrl_c_follows_the_window_and_leaves_the_terminal_as_it_was() {
 fn a_killed_program_leaves_nothing_running() {
     let Some(shared) = shared() else { return };
     let Some(mut terminal) =
-        Terminal::start(&shared, &["freshroot", "--network", "none", "--", "sh", "-c", "echo up $((1+1)); sleep 1000"])
+        Terminal::start(&shared.place, &["freshroot", "--network", "none", "--", "sh", "-c", "echo up $((1+1)); sleep 1000"])
     else {
         return;
     };
@@ -130,4 +135,22 @@ fn a_killed_program_leaves_nothing_running() {
     let output = running.unwrap().output();
     assert!(!output.status.success());
     child::assert_no_strangers();
+}
+
+#[test]
+fn clean_asks_before_it_removes_anything() {
+    let Some(tiny) = tiny() else { return };
+    let log = tiny.place.path("data/logs/old-terminal");
+    std::fs::create_dir_all(&log).unwrap();
+    child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(&log));
+    for (types, code, says, stays) in
+        [("n\r", 0, "nothing was removed", true), ("\x03", 130, "interrupted: nothing", true), ("y\r", 0, "freed  ", false)]
+    {
+        let Some(mut terminal) = Terminal::start(&tiny.place, &["clean", "logs"]) else { return };
+        terminal.sees("remove 1 item, 4.0 KiB? [y/N] ");
+        terminal.types(types);
+        terminal.sees(says);
+        assert_eq!(terminal.end().0, Some(code), "{types:?}");
+        assert_eq!(log.exists(), stays, "{types:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The real program killed at random moments, and everything that must hold afterwards.
 //!
 //! An ordinary user, an environment built from nothing, and SIGKILL for the program, its helper, PID 1 of the session or all of
-//! them, while it imports, emerges, commits and exports. Each kill is followed by: no process, no mount and no lock left; a normal
+//! them, while it imports, emerges, commits, exports and cleans. Each kill is followed by: no process, no mount and no lock left; a normal
 //! run that succeeds; a store that verifies without any remark; nothing half-made anywhere.
 //!
 //! ```text
@@ -60,6 +60,14 @@ fn import_survives_sigkill() {
     let _turn = turn();
     if able() {
         phases::import();
+    }
+}
+
+#[test]
+fn clean_survives_sigkill() {
+    let _turn = turn();
+    if able() {
+        phases::clean();
     }
 }
 

@@ -33,6 +33,12 @@ const COMMIT: Phase = Phase {
         ("before or at the name", &[r#""message":"committed""#]),
     ],
 };
+const CLEAN: Phase = Phase {
+    name: "clean",
+    begin: &[r#""kind":"step""#, r#""message":"removing""#],
+    end: None,
+    marks: &[("while states or layers go", &["states are gone"]), ("while removing", &["removing from the disk"])],
+};
 const EXPORT: Phase = Phase {
     name: "export",
     begin: &[r#""kind":"step""#, r#""message":"exporting "#],
@@ -103,6 +109,25 @@ pub(crate) fn import() {
         }
     };
     kill(&IMPORT, &place, &[Victim::Program, Victim::Helper, Victim::All], next, recover);
+}
+
+pub(crate) fn clean() {
+    let place = Place::new();
+    let release = Release::new(&place);
+    let tarball = release.tarball.to_str().unwrap();
+    let next = |_| {
+        place.run(&["bootstrap", "--no-rebuild", "kills", tarball]);
+        release.must_be_in(&place);
+        place.run(&["profile", "rm", "kills"]);
+        place.traced(&["clean", "--yes"])
+    };
+    let recover = |_: usize, _: &Struck| {
+        // Whatever was cut off, the next command has the store whole again, and the next cleaning has the rest.
+        place.run(&["store", "verify"]);
+        place.run(&["clean", "--yes"]);
+        assert_eq!(place.run(&["store", "ls"]), "the store is empty\n");
+    };
+    kill(&CLEAN, &place, &[Victim::Program, Victim::Helper, Victim::All], next, recover);
 }
 
 /// How many files the session makes, and how many bytes in one more.

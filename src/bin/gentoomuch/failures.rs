@@ -264,6 +264,9 @@ impl From<build::Error> for Failure {
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hints(hints).hint(log)
             }
             E::Proposal(error) => proposal(error),
+            E::Naming(error) => naming(error),
+            E::Copy(error) => copy(error),
+            E::Experiment(error) => experiment(error),
             E::Command { ref log, ref last_lines, .. } => {
                 let (log, last_lines) = (log.display().to_string(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
@@ -308,6 +311,7 @@ impl From<build::Error> for Failure {
                 let failure = reasons.into_iter().fold(Self::new(Kind::Config, error), Self::detail);
                 failure.hint("build it on a machine that has them, or choose another `cpu` for the definition")
             }
+            E::Binhost(error) => binhost(error),
             E::Sign(ref sign) => {
                 let (hint, lines) = (sign.hint(), sign.last_lines().to_vec());
                 let failure = lines.into_iter().fold(Self::new(Kind::Usage, error), Self::detail);
@@ -328,6 +332,43 @@ impl From<build::Error> for Failure {
             other => Self::new(Kind::Other, other),
         }
     }
+}
+
+/// A binary package host, ours or another's.
+fn binhost(error: build::BinhostError) -> Failure {
+    use build::BinhostError as E;
+    use gentoomuch::portage::binpkgs::gpkg;
+    use gentoomuch::portage::emerge::Distrust;
+    let (kind, hint) = match &error {
+        E::NoPool { profile } => {
+            (Kind::Usage, Some(format!("build its builder with `gentoomuch bootstrap {profile} STAGE3`, which fills a pool")))
+        }
+        E::NotOurs(_) => (Kind::Usage, Some("name a new directory, or one that was exported before".to_owned())),
+        E::NotExported(_) => (Kind::Usage, Some("make it with `gentoomuch binhost export DIR`".to_owned())),
+        E::Listen { source, .. } => match source.kind() {
+            std::io::ErrorKind::AddrInUse => (Kind::Usage, Some("choose another one with `--port`; 0 takes any".to_owned())),
+            std::io::ErrorKind::PermissionDenied => (Kind::Usage, Some("ports below 1024 are the administrator's".to_owned())),
+            _ => (Kind::Usage, None),
+        },
+        E::Untrusted { log, why, .. } => {
+            let log = format!("the whole output is in {}", log.display());
+            let hint = match why {
+                Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --trust FILE`",
+                Distrust::Expired => "import a newer copy of the key with `gentoomuch keys import FILE`",
+                _ => "nothing of it was installed; ask whoever runs the binhost, or take it out of `binrepos.conf`",
+            };
+            return Failure::new(Kind::Verification, error).hint(hint).hint(log);
+        }
+        E::NoKeys => (Kind::Config, Some("import the host's key with `gentoomuch keys import --trust FILE`".to_owned())),
+        E::Keys(_) => (Kind::Config, None),
+        E::Keyring(_) => (Kind::Other, Some("the stage3 needs `app-crypt/gnupg` to verify what a binhost has".to_owned())),
+        E::Sign(sign) | E::Package(gpkg::Error::Sign { source: sign, .. }) => {
+            let (lines, hint) = (sign.last_lines().to_vec(), "put the fingerprint of a key that can sign into `env/sign_key`");
+            return lines.into_iter().fold(Failure::new(Kind::Usage, error), Failure::detail).hint(hint);
+        }
+        _ => (Kind::Other, None),
+    };
+    Failure::new(kind, error).hints(hint)
 }
 
 impl From<ExplainError> for Failure {
@@ -377,6 +418,71 @@ impl From<GitError> for Failure {
         let lines = lines.to_vec();
         lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
     }
+}
+
+fn naming(error: build::NamingError) -> Failure {
+    use build::NamingError as E;
+    let hint = match &error {
+        E::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+        E::Unknown { known, .. } if known.is_empty() => Some("nothing has been built yet".to_owned()),
+        E::Unknown { known, .. } => there_are(known),
+        E::NoEntry { name, kept: 1, .. } => Some(format!("`{name}` has its present value only, `{name}@{{0}}`")),
+        E::NoEntry { name, kept, .. } => Some(format!("`{name}@{{0}}`, the present one, to `{name}@{{{}}}` are kept", kept - 1)),
+        E::Ambiguous { fits, .. } => {
+            let fits: Vec<String> = fits.iter().take(8).map(|id| id.as_str().chars().take(12).collect()).collect();
+            Some(format!("give more digits: {}", fits.join(", ")))
+        }
+        E::NotAName { names, .. } if names.is_empty() => Some("no name leads to it; `gentoomuch store ls` lists names".to_owned()),
+        E::NotAName { names, .. } => Some(format!("it is called {}", names.join(", "))),
+        E::Gone { .. } => Some("`gentoomuch store verify` tells what is missing".to_owned()),
+    };
+    Failure::new(Kind::Usage, error).hints(hint)
+}
+
+fn experiment(error: build::ExperimentError) -> Failure {
+    use build::ExperimentError as E;
+    let did_you_mean = |near: &[String]| (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
+    let (mut details, mut kind) = (Vec::new(), Kind::Usage);
+    let hints: Vec<String> = match &error {
+        E::Word { .. } => vec!["for example `--matrix \"ipv6 ssl dev-libs/openssl:ktls\"`".to_owned()],
+        E::Cflags(_) => vec![
+            "write them as a compiler takes them, without quotes; one that begins with `+` is added to those configured".to_owned(),
+        ],
+        E::NoPackage { near, .. } => {
+            did_you_mean(near).into_iter().chain(["`gentoomuch sync` imports a newer tree".to_owned()]).collect()
+        }
+        E::Masked { reasons, .. } if reasons.iter().any(|reason| reason.contains("keyword")) => {
+            let word = reasons.iter().find_map(|reason| reason.strip_suffix(" keyword")).unwrap_or("**");
+            vec![format!("`--keyword {word}` accepts it for this experiment")]
+        }
+        E::Masked { atom, .. } => vec![format!("`gentoomuch resolve {atom}` shows what the configuration would have to say")],
+        E::NoFlag { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
+        E::NoFlag { known, packages, .. } if known.is_empty() => vec![format!("{} has no flags", packages.join(", "))],
+        E::NoFlag { known, .. } => there_are(known).into_iter().collect(),
+        E::TooMany { .. } => vec!["each flag doubles them: try fewer at a time".to_owned()],
+        E::AllLeftOut { reasons, ways } => {
+            details.clone_from(reasons);
+            ways.iter().map(|way| format!("`--use \"{way}\"` satisfies it")).collect()
+        }
+        E::Answer(_) => {
+            kind = Kind::Other;
+            vec!["see whether `gentoomuch freshroot -- emerge --info` works".to_owned()]
+        }
+    };
+    details.into_iter().fold(Failure::new(kind, error), Failure::detail).hints(hints)
+}
+
+fn copy(error: build::CopyError) -> Failure {
+    use build::CopyError as E;
+    let hint = match &error {
+        E::Missing { state, .. } => Some(format!("`gentoomuch shell {state}` looks around in it")),
+        E::Special { .. } => None,
+        E::Directory { .. } => Some("name a directory to copy it to".to_owned()),
+        E::NoName { .. } => Some("name a path that is not there yet, which becomes the copy".to_owned()),
+        E::Exists(_) => Some("move it away, or name another directory".to_owned()),
+        E::NoDirectory(_) => Some("make it first".to_owned()),
+    };
+    Failure::new(Kind::Usage, error).hints(hint)
 }
 
 fn proposal(error: config::proposal::Error) -> Failure {

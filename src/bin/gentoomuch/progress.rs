@@ -63,6 +63,11 @@ impl Progress {
         }
     }
 
+    /// Whether bars are drawn.
+    pub(crate) fn draws(&self) -> bool {
+        self.terminal && !self.json && !self.quiet
+    }
+
     /// Whether diagnostics are coloured.
     pub(crate) fn color(&self) -> bool {
         self.color

@@ -183,6 +183,7 @@ impl Engine<'_> {
         let (state, after) = self.settle(filled, session, |session, (filled, after)| {
             let mut origin = recipe.origin(profile, inputs, &filled.inputs, upstream);
             origin["updated_from"] = serde_json::json!(base.id);
+            super::super::binhost::note_packages(&mut origin, &session);
             let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?;
             Ok((state, after))
         })?;

@@ -15,10 +15,12 @@
 //! ```
 
 mod contents;
+pub mod gpkg;
 pub mod index;
 pub mod key;
 pub mod name;
 pub mod publish;
+pub mod unused;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -134,7 +134,7 @@ pub fn session_index(pools: &[&Path], now_secs: i64) -> Result<Option<String>> {
 }
 
 /// The packages in `dir`, two levels deep at most, and what was passed over and may surprise somebody.
-fn packages_in(dir: BorrowedFd<'_>, path: &Path) -> Result<(Vec<PackageFile>, Vec<Skipped>)> {
+pub(super) fn packages_in(dir: BorrowedFd<'_>, path: &Path) -> Result<(Vec<PackageFile>, Vec<Skipped>)> {
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     let mut todo = vec![PathBuf::new()];
     while let Some(at) = todo.pop() {
@@ -167,7 +167,7 @@ fn packages_in(dir: BorrowedFd<'_>, path: &Path) -> Result<(Vec<PackageFile>, Ve
     Ok((found, skipped))
 }
 
-fn read_index(dir: BorrowedFd<'_>, path: &Path) -> Result<Index> {
+pub(super) fn read_index(dir: BorrowedFd<'_>, path: &Path) -> Result<Index> {
     match untrusted::read_in(dir, Path::new(INDEX), MAX_INDEX_BYTES) {
         Ok(bytes) => Ok(Index::parse(&String::from_utf8_lossy(&bytes))),
         Err(e) if e.is_absent() => Ok(Index::default()),
@@ -204,6 +204,11 @@ impl LockedPool {
         let pool = Self { path: path.to_owned(), dir, _lock: lock };
         pool.clear_incoming()?;
         Ok(pool)
+    }
+
+    /// Its directory.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// What a killed run left half copied.

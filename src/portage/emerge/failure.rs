@@ -52,6 +52,29 @@ impl FailureKind {
     }
 }
 
+/// Why a package of a binary package host was not installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// No signature at all.
+    #[error("it is not signed")]
+    Unsigned,
+    /// A signature by somebody.
+    #[error("it is signed by a key that this configuration does not trust")]
+    UnknownKey,
+    /// A signature by a key that has expired.
+    #[error("it is signed by a key that has expired")]
+    Expired,
+    /// The signature is of something else.
+    #[error("it is not what was signed")]
+    Changed,
+    /// Portage says no more.
+    #[error("Portage could not verify it")]
+    Unverified,
+}
+
+/// Where packages of binary package hosts lie inside a root.
+const BINHOST_DIR: &str = "/var/cache/binhost/";
+
 /// One change to the configuration that emerge proposes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
@@ -80,6 +103,8 @@ pub struct Failure {
     pub explanation: Vec<String>,
     /// What emerge proposes to change.
     pub proposals: Vec<Proposal>,
+    /// Why a package of a binary package host, the file, cannot be trusted, if that is the reason.
+    pub distrust: Option<Distrust>,
 }
 
 impl fmt::Display for Failure {
@@ -103,6 +128,10 @@ impl fmt::Display for Failure {
             FailureKind::CircularDependencies => f.write_str("packages need each other to be built first"),
             FailureKind::RequiredUse => write!(f, "USE flags of `{package}` contradict its REQUIRED_USE"),
             FailureKind::ManifestMismatch => match &self.file {
+                Some(file) if file.starts_with(BINHOST_DIR) => {
+                    let file = file[BINHOST_DIR.len()..].trim_end_matches(".partial");
+                    write!(f, "`{file}` is not the file that the index of its binhost describes")
+                }
                 Some(file) => write!(f, "`{file}` is not the file that its Manifest describes"),
                 None => write!(f, "a file of `{package}` is not the one that its Manifest describes"),
             },
@@ -136,6 +165,8 @@ pub struct Evidence {
     mismatch: Option<String>,
     expect_mismatch_file: bool,
     unusable_binpkg: Option<String>,
+    unverified: bool,
+    distrust: Option<Distrust>,
     no_space: bool,
     merging: bool,
     resolution: Option<FailureKind>,
@@ -256,7 +287,11 @@ impl Evidence {
     }
 
     fn manifest(&mut self, line: &str) {
-        if let Some((path, _)) = line.strip_prefix("!!! Error extracting '").and_then(|rest| rest.split_once('\'')) {
+        self.signature(line);
+        if let Some((path, why)) = line.strip_prefix("!!! Error extracting '").and_then(|rest| rest.split_once('\'')) {
+            let words =
+                ["verification failed", "signature not found", "Manifest not found", "checksum", "mismatched", "Unknown files"];
+            self.unverified |= path.starts_with(BINHOST_DIR) && words.iter().any(|words| why.contains(words));
             self.unusable_binpkg.get_or_insert_with(|| sanitize_line(path.as_bytes(), 400));
         }
         let mut name = |file: &str| {
@@ -281,6 +316,20 @@ impl Evidence {
             }
         } else {
             self.expect_mismatch_file = line == "!!! Digest verification failed:";
+        }
+    }
+
+    /// What gpg and Portage say of the signature of a binary package: the first says most.
+    fn signature(&mut self, line: &str) {
+        let signs = [
+            ("binpkg appears unsigned", Distrust::Unsigned),
+            ("binpkg signed with at least one unknown key", Distrust::UnknownKey),
+            ("binpkg signed with a known key of undefined trust", Distrust::UnknownKey),
+            ("[GNUPG:] EXPKEYSIG ", Distrust::Expired),
+            ("[GNUPG:] BADSIG ", Distrust::Changed),
+        ];
+        if let Some((_, distrust)) = signs.into_iter().find(|(words, _)| line.contains(words)) {
+            self.distrust.get_or_insert(distrust);
         }
     }
 
@@ -336,6 +385,8 @@ impl Evidence {
     /// contents ([`LOG_TAIL_BYTES`] will do), or [`None`] if it cannot be read.
     pub fn into_failure(self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
         let kind = self.kind();
+        let distrusted = kind == FailureKind::BinpkgUnusable && self.unverified;
+        let distrust = distrusted.then(|| self.distrust.unwrap_or(Distrust::Unverified));
         let by_dependencies = kind.is_about_dependencies();
         let from_log =
             self.build_log.as_deref().and_then(read_log).map(|bytes| last_lines_of_log(&bytes)).filter(|lines| !lines.is_empty());
@@ -359,7 +410,7 @@ impl Evidence {
         }
         let mut proposals = if by_dependencies { self.proposals } else { Vec::new() };
         proposals.retain(|proposal| !proposal.lines.is_empty());
-        Failure { kind, package, phase, file, build_log: self.build_log, last_lines, explanation, proposals }
+        Failure { kind, package, phase, file, build_log: self.build_log, last_lines, explanation, proposals, distrust }
     }
 
     fn kind(&self) -> FailureKind {

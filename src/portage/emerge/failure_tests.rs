@@ -220,3 +220,45 @@ fn hostile_output_stays_small_and_plain() {
     assert!(size < 1 << 20, "{size} bytes kept");
     assert!(failure.last_lines.iter().all(|line| !line.contains('\x1b')));
 }
+
+/// As Portage 3.0.83 says it, of packages from a binary package host.
+#[test]
+fn a_package_that_cannot_be_verified_is_told_from_one_that_cannot_be_installed() {
+    let unsigned = "\
+ * Binary package is not usable (verification failed):
+ *  Summary:
+ * \tbinpkg appears unsigned (missing any signature)
+ *  Raw GnuPG output:
+ * \t[GNUPG:] NODATA 1
+>>> Failed to emerge app-misc/greeter-1.0, Log file:
+!!! Error extracting '/var/cache/binhost/own/app-misc/greeter/greeter-1.0-1.gpkg.tar', GnuPG verification failed
+";
+    let tampered = "\
+ * \t[GNUPG:] BADSIG 9FD44A5F442A4D9E Shared <shared@example.org>
+ * \tgpg: BAD signature from \"Shared <shared@example.org>\" [ultimate]
+!!! Error extracting '/var/cache/binhost/own/app-misc/greeter/greeter-1.0-1.gpkg.tar', GnuPG verification failed
+";
+    let unknown = "\
+ * \tbinpkg signed with at least one unknown key.
+!!! Error extracting '/var/cache/binhost/own/a/b/b-1-1.gpkg.tar', GnuPG verification failed
+";
+    let digest = "!!! Error extracting '/var/cache/binhost/own/a/b/b-1-1.gpkg.tar', b/image.tar checksum mismatched in x\n";
+    let odd = "!!! Error extracting '/var/cache/binhost/own/a/b/b-1-1.gpkg.tar', Unsupported file type\n";
+    let ours = "!!! Error extracting '/var/cache/binpkgs/a/b/b-1-1.gpkg.tar', GnuPG verification failed\n";
+    for (output, distrust) in [
+        (unsigned, Some(Distrust::Unsigned)),
+        (tampered, Some(Distrust::Changed)),
+        (unknown, Some(Distrust::UnknownKey)),
+        (digest, Some(Distrust::Unverified)),
+        (odd, None),
+        (ours, None),
+    ] {
+        let failure = failure_of(output, None);
+        assert_eq!((failure.kind, failure.distrust), (FailureKind::BinpkgUnusable, distrust), "{output}");
+    }
+    let fetched = failure_of(
+        "!!! Digest verification failed:\n!!! /var/cache/binhost/own/a/b/b-1-1.gpkg.tar.partial\n!!! Reason: Failed on SHA1 verification\n",
+        None,
+    );
+    assert_eq!(fetched.to_string(), "`own/a/b/b-1-1.gpkg.tar` is not the file that the index of its binhost describes");
+}

@@ -22,7 +22,7 @@ pub mod resolution;
 pub mod resume;
 pub mod sanitize;
 
-pub use failure::{Failure, FailureKind};
+pub use failure::{Distrust, Failure, FailureKind};
 pub use observability::Status;
 pub use output::EmergeLog;
 pub use request::{Existing, Goal, Mode, Request};

@@ -66,6 +66,8 @@ pub struct Request {
     pub usepkg_exclude: Vec<String>,
     /// Keep what is built as binary packages.
     pub buildpkg: bool,
+    /// But not these (`category/name`).
+    pub buildpkg_exclude: Vec<String>,
     /// Colours in the output, for a terminal that shows it unread by us.
     pub color: bool,
     /// Propose to unmask what is masked. Masks are somebody's decision: only who asks for proposals gets these.
@@ -97,6 +99,7 @@ impl Request {
             usepkg: true,
             usepkg_exclude: Vec::new(),
             buildpkg: true,
+            buildpkg_exclude: Vec::new(),
             color: false,
             propose_unmask: false,
         }
@@ -136,6 +139,9 @@ impl Request {
             argv.push(format!("--usepkg-exclude={}", checked(atom)?));
         }
         argv.push(format!("--buildpkg={}", yn(self.buildpkg)));
+        for atom in &self.buildpkg_exclude {
+            argv.push(format!("--buildpkg-exclude={}", checked(atom)?));
+        }
         match self.mode {
             Mode::Run => {}
             Mode::Fetch => argv.push("--fetchonly".to_owned()),
@@ -238,6 +244,8 @@ mod tests {
         let request =
             Request { usepkg_exclude: vec!["a/b".to_owned(), "c/d".to_owned()], ..Request::new(Goal::RebuildWorld, Mode::Run) };
         assert!(request.argv().expect("valid").join(" ").contains(" --usepkg-exclude=a/b --usepkg-exclude=c/d "));
+        let request = Request { buildpkg_exclude: vec!["a/b".to_owned()], ..Request::new(Goal::RebuildWorld, Mode::Run) };
+        assert!(request.argv().expect("valid").join(" ").contains(" --buildpkg=y --buildpkg-exclude=a/b "));
     }
 
     #[test]

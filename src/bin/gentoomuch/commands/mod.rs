@@ -1,15 +1,20 @@
 //! The commands, one file each: its arguments with their help, and `run`.
 
+mod binhost;
 mod bootstrap;
+mod clean;
 mod completions;
 mod config;
+mod cp;
 mod doctor;
+mod experiment;
 mod freshroot;
 mod init;
 mod keys;
 mod man;
 mod profile;
 mod resolve;
+mod shell;
 mod stage;
 mod stage3;
 mod store;
@@ -38,9 +43,14 @@ pub(crate) enum Command {
     Bootstrap(bootstrap::Args),
     Profile(profile::Args),
     Resolve(resolve::Args),
+    Try(experiment::Args),
     Freshroot(freshroot::Args),
+    Shell(shell::Args),
+    Cp(cp::Args),
     Stage(stage::Args),
     Store(store::Args),
+    Binhost(binhost::Args),
+    Clean(clean::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -57,9 +67,14 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Bootstrap(args) => bootstrap::run(&args, context),
         Command::Profile(args) => profile::run(&args, context),
         Command::Resolve(args) => resolve::run(&args, context),
+        Command::Try(args) => experiment::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
+        Command::Shell(args) => shell::run(&args, context),
+        Command::Cp(args) => cp::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
         Command::Store(args) => store::run(&args, context),
+        Command::Binhost(args) => binhost::run(&args, context),
+        Command::Clean(args) => clean::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),
     }

@@ -49,6 +49,10 @@ pub(crate) struct Args {
     /// Write nothing; exit with 10 when a change is needed
     #[arg(long)]
     check: bool,
+    /// Ask Portage so often at most; a change can uncover the need for another
+    #[arg(long, value_name = "N", default_value_t = ResolveOptions::MAX_ROUNDS as u64,
+        value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: u64,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -73,6 +77,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let config = context.config()?;
     let mut options = options(args, &config)?;
     options.into.clone_from(&args.write);
+    options.max_rounds = usize::try_from(args.rounds).unwrap_or(usize::MAX);
     let shop = Shop::open(context)?;
     let resolved = shop.engine(None).resolve(&config, &options);
     context.progress.clear();
@@ -147,7 +152,7 @@ fn colored(diff: &str, color: bool) -> String {
 
 /// A stage by itself, or atoms on a stage's configuration.
 fn options(args: &Args, config: &ConfigDir) -> Result<ResolveOptions, Failure> {
-    let options = |stage: &str, atoms| ResolveOptions { stage: stage.to_owned(), atoms, profile: args.profile.clone(), into: None };
+    let options = |stage: &str, atoms| ResolveOptions { profile: args.profile.clone(), ..ResolveOptions::new(stage, atoms) };
     if let (None, [only]) = (&args.stage, args.targets.as_slice()) {
         match config.stage(only) {
             Ok(_) => return Ok(options(only, Vec::new())),

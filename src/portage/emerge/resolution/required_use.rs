@@ -8,6 +8,7 @@
 //! What an expression means is `check_required_use` of `portage/dep/__init__.py` (3.0.83), with empty groups as since EAPI 7.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// More words than this in one expression are nobody's (the longest of the Gentoo repository has some 600).
 const MAX_WORDS: usize = 4096;
@@ -136,7 +137,7 @@ impl Expression {
     }
 
     /// The first part of the whole that does not hold.
-    fn violated<'a>(&'a self, flags: &Flags) -> Option<&'a Self> {
+    pub fn violated<'a>(&'a self, flags: &Flags) -> Option<&'a Self> {
         match self {
             Self::All(parts) => parts.iter().find(|part| part.holds(flags) == Some(false)),
             other => (other.holds(flags) == Some(false)).then_some(other),
@@ -196,6 +197,26 @@ impl Expression {
             }
         }
         Vec::new()
+    }
+}
+
+impl fmt::Display for Expression {
+    /// As ebuilds write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = |on: &bool| if *on { "" } else { "!" };
+        let (before, parts) = match self {
+            Self::Flag { name, on } => return write!(f, "{}{name}", not(on)),
+            Self::All(parts) => (String::new(), parts),
+            Self::Any(parts) => ("|| ".to_owned(), parts),
+            Self::ExactlyOne(parts) => ("^^ ".to_owned(), parts),
+            Self::AtMostOne(parts) => ("?? ".to_owned(), parts),
+            Self::If { name, on, then } => (format!("{}{name}? ", not(on)), then),
+        };
+        write!(f, "{before}(")?;
+        for part in parts {
+            write!(f, " {part}")?;
+        }
+        f.write_str(" )")
     }
 }
 
@@ -447,6 +468,16 @@ mod tests {
             let found = parsed.solutions(&all);
             assert_eq!(found.first().map(|first| (first.len(), found.len())), best, "{text} with {all:?}");
         }
+    }
+
+    #[test]
+    fn an_expression_is_printed_as_it_is_read() {
+        for text in ["( a !b )", "( || ( a ( b c ) ) ^^ ( d ) ?? ( ) !e? ( f? ( !g ) ) )"] {
+            let Expression::All(parts) = Expression::parse(text).unwrap() else { panic!() };
+            assert_eq!(parts[0].to_string(), text);
+        }
+        let whole = Expression::parse("|| ( a b ) json? ( !color )").unwrap();
+        assert_eq!(whole.violated(&flags("a json color")).unwrap().to_string(), "json? ( !color )");
     }
 
     #[test]

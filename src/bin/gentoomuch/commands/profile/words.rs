@@ -205,7 +205,7 @@ pub(super) fn removed(done: &RemovedProfile) -> String {
     if done.unnamed_states > 0 {
         let _ = writeln!(
             text,
-            "{} without a name now: {} of the store's space. Bootstrapping the same again uses {} again.",
+            "{} without a name now: {} of the store's space. `gentoomuch clean` frees it; until then bootstrapping the same uses {} again.",
             count(done.unnamed_states as u64, "state"),
             human_bytes(done.unnamed_bytes),
             if done.unnamed_states == 1 { "it" } else { "them" }
@@ -284,7 +284,7 @@ mod tests {
             removed(&done),
             "removed  profile/demo/upstream\nThere is no default profile now: choose one with `gentoomuch profile set NAME`.\n\
              left     stage4 `web` was built on it\n\
-             1 state without a name now: 3.0 MiB of the store's space. Bootstrapping the same again uses it again.\n"
+             1 state without a name now: 3.0 MiB of the store's space. `gentoomuch clean` frees it; until then bootstrapping the same uses it again.\n"
         );
     }
 }

@@ -1,0 +1,146 @@
+//! The result of an experiment as text.
+
+use gentoomuch::build::{Differences, Experiment, Outcome, Tried};
+
+use crate::table::{Table, count, human_bytes};
+
+/// Of the files that differ so many are named for each combination.
+const NAMED: usize = 10;
+/// Longer lists of libraries than this are counted.
+const LIBRARIES: usize = 6;
+
+/// An outcome in a few words.
+pub(super) fn in_short(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Built(built) => format!("built in {:.1} s, {}", built.seconds, human_bytes(built.size_bytes)),
+        Outcome::Failed(failed) => failed.reason.clone(),
+        Outcome::LeftOut { reason } => format!("left out: {reason}"),
+    }
+}
+
+/// The whole result.
+pub(super) fn render(experiment: &Experiment, color: bool) -> String {
+    let mut table = Table::new(&["COMBINATION", "RESULT", ">TIME", ">SIZE", "LIBRARIES", "FILES"]);
+    for tried in &experiment.combinations {
+        table.row(cells(tried));
+    }
+    let mut text =
+        format!("{} on {}\n\n{}", experiment.packages.join(", "), experiment.profile, painted(&table.render(), experiment, color));
+    for tried in &experiment.combinations {
+        let about = about(tried);
+        if !about.is_empty() {
+            text.push_str(&format!("\n{}\n{about}", tried.name));
+        }
+    }
+    text + &keep(experiment)
+}
+
+fn cells(tried: &Tried) -> [String; 6] {
+    let name = tried.name.clone();
+    let rest = match &tried.outcome {
+        Outcome::Built(built) => {
+            let libraries = match &built.differences {
+                Some(differences) => signed(&differences.libraries_added, &differences.libraries_removed),
+                None => listed(built.libraries.iter()),
+            };
+            let files = match &built.differences {
+                Some(differences) => numbers(differences),
+                None => "compared with".to_owned(),
+            };
+            ["built".to_owned(), format!("{:.1} s", built.seconds), human_bytes(built.size_bytes), libraries, files]
+        }
+        Outcome::Failed(failed) => {
+            let phase = failed.phase.as_ref().map_or_else(|| "failed".to_owned(), |phase| format!("failed: {phase}"));
+            [phase, "-".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()]
+        }
+        Outcome::LeftOut { .. } => ["left out".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()],
+    };
+    let [result, time, size, libraries, files] = rest;
+    [name, result, time, size, libraries, files]
+}
+
+fn listed<'a>(libraries: impl ExactSizeIterator<Item = &'a String>) -> String {
+    match libraries.len() {
+        0 => "none".to_owned(),
+        some if some > LIBRARIES => count(some as u64, "library").replace("librarys", "libraries"),
+        _ => libraries.cloned().collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn signed(added: &[String], removed: &[String]) -> String {
+    let words: Vec<String> =
+        added.iter().map(|name| format!("+{name}")).chain(removed.iter().map(|name| format!("-{name}"))).collect();
+    match words.len() {
+        0 => "same".to_owned(),
+        some if some > LIBRARIES => format!("+{} -{}", added.len(), removed.len()),
+        _ => words.join(" "),
+    }
+}
+
+fn numbers(differences: &Differences) -> String {
+    let Differences { added, removed, changed, .. } = differences;
+    let parts = [('+', added.len()), ('-', removed.len()), ('~', changed.len())];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(_, number)| *number > 0).map(|(sign, number)| format!("{sign}{number}")).collect();
+    if parts.is_empty() { "same".to_owned() } else { parts.join(" ") }
+}
+
+/// What does not fit into a row.
+fn about(tried: &Tried) -> String {
+    let mut lines = Vec::new();
+    match &tried.outcome {
+        Outcome::Built(built) => {
+            if !built.not_applied.is_empty() {
+                lines.push(format!("without effect: {}", built.not_applied.join(" ")));
+            }
+            if let Some(differences) = &built.differences {
+                let all = [('+', &differences.added), ('-', &differences.removed), ('~', &differences.changed)];
+                let all: Vec<String> =
+                    all.into_iter().flat_map(|(sign, paths)| paths.iter().map(move |path| format!("{sign} {path}"))).collect();
+                lines.extend(all.iter().take(NAMED).cloned());
+                if all.len() > NAMED {
+                    lines.push(format!("and {} more: `--json` has all", all.len() - NAMED));
+                }
+            }
+        }
+        Outcome::Failed(failed) => {
+            lines.push(failed.reason.clone());
+            lines.extend(failed.proposals.iter().map(|line| format!("needs {line}")));
+            lines.push(format!("log: {}", failed.log.display()));
+        }
+        Outcome::LeftOut { reason } => lines.push(reason.clone()),
+    }
+    lines.iter().fold(String::new(), |text, line| text + "  " + line + "\n")
+}
+
+/// How to make what was tried permanent.
+fn keep(experiment: &Experiment) -> String {
+    let mut text = String::new();
+    for tried in experiment.combinations.iter().filter(|tried| !tried.keep.is_empty()) {
+        for keep in &tried.keep {
+            text.push_str(&format!("  {}: {}\n", keep.file.display(), keep.line));
+            if let Some(against) = &keep.against {
+                text.push_str(&format!("    instead of {against}\n"));
+            }
+        }
+    }
+    if text.is_empty() { text } else { format!("\nto keep one, in the configuration:\n{text}") }
+}
+
+/// The table with results in colour.
+fn painted(table: &str, experiment: &Experiment, color: bool) -> String {
+    if !color {
+        return table.to_owned();
+    }
+    let mut lines = table.lines();
+    let mut text = lines.next().map(|heading| format!("\x1b[1m{heading}\x1b[0m\n")).unwrap_or_default();
+    for (line, tried) in lines.zip(&experiment.combinations) {
+        let code = match tried.outcome {
+            Outcome::Built(_) => "32",
+            Outcome::Failed(_) => "31",
+            Outcome::LeftOut { .. } => "2",
+        };
+        text.push_str(&format!("\x1b[{code}m{line}\x1b[0m\n"));
+    }
+    text
+}

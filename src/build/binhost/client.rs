@@ -1,0 +1,205 @@
+//! Sessions that install from the binhosts that their configuration names.
+//!
+//! ```text
+//! sessions/SESSION/binhost/packages    /var/cache/binhost           what was downloaded, apart from the pools
+//!                  binhost/index       /var/cache/edb/binhost       copies of the hosts' indexes
+//!                  keyring             /run/gentoomuch/gnupg        keys that the configuration trusts, and nobody else's
+//! ```
+//!
+//! A fetch session downloads indexes and packages. What comes after has no network: the copies count as they are (`frozen`). Portage verifies each
+//! package before it unpacks anything of it; that it may not be told otherwise is seen to here. Nothing of a binhost gets into a pool: its
+//! compiler and flags are not known. Our own packages stay unsigned, since they never leave this user's directories.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::super::engine::{Engine, Work};
+use super::super::error::{Error, Result};
+use super::BinhostError;
+use crate::config::PortageDir;
+use crate::portage::binrepos;
+use crate::sandbox::plan::{Network, Step};
+use crate::stage3::keys::{GENTOO, TrustedKeys};
+use crate::store::{Session, State};
+
+/// Configuration of hosts, below `/etc/portage`.
+const CONF: &str = "binrepos.conf";
+/// Where the keyring is seen.
+const KEYRING: &str = "/run/gentoomuch/gnupg";
+/// The last file of the directory: what it says of all hosts counts.
+pub(in super::super) const SESSION_FILE: &str = "/etc/portage/binrepos.conf/zz-gentoomuch-session.conf";
+/// Where Portage puts what it downloads from a host with a name.
+pub(in super::super) const PACKAGES: &str = "/var/cache/binhost";
+/// Where it keeps their indexes.
+pub(in super::super) const INDEX: &str = "/var/cache/edb/binhost";
+
+/// Makes the keyring. What gpg says goes to the log. Ownertrust is what getuto gives, too: Portage refuses keys that are merely there.
+const MAKE_KEYRING: &str = "cd \"$1\"
+gpg --homedir . --batch --no-autostart --import keys.asc
+gpg --homedir . --batch --no-autostart --import-ownertrust ownertrust
+gpg --homedir . --batch --no-autostart --check-trustdb
+chmod 0755 .
+chmod 0644 pubring.kbx trustdb.gpg
+: >made";
+
+/// The directories of a session that uses binhosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// What is downloaded.
+    pub packages: PathBuf,
+    /// Indexes.
+    pub index: PathBuf,
+    /// Keys.
+    pub keyring: PathBuf,
+}
+
+impl Client {
+    /// Whether a host has told what it has.
+    pub(in super::super) fn has_index(&self) -> bool {
+        fs::read_dir(&self.index).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Whether the keyring is there.
+    fn is_made(&self) -> bool {
+        self.keyring.join("made").exists()
+    }
+
+    /// The mounts, and what holds for all hosts in a run with this network.
+    pub(in super::super) fn steps(&self, network: Network) -> Vec<Step> {
+        let bind =
+            |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
+        let frozen = if network == Network::None { "frozen = true\n" } else { "" };
+        let contents = format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n{frozen}");
+        vec![
+            bind(&self.packages, PACKAGES, false),
+            bind(&self.index, INDEX, false),
+            // Once it is made, nothing that is built can add a key.
+            bind(&self.keyring, KEYRING, self.is_made()),
+            Step::File { path: SESSION_FILE.into(), contents, mode: 0o644 },
+        ]
+    }
+}
+
+/// What the session's settings say besides.
+pub fn settings() -> String {
+    format!(
+        "\n# Binhosts: verified with the keys that the configuration trusts. PORTAGE_TRUST_HELPER would fetch others.\n\
+         BINPKG_GPG_VERIFY_GPG_HOME=\"{KEYRING}\"\nPORTAGE_TRUST_HELPER=\"\"\nFEATURES=\"${{FEATURES}} -binpkg-ignore-signature\"\n"
+    )
+}
+
+impl Engine<'_> {
+    /// The directories for binhosts, if the configuration (or, where that is in the root already, what the root was made with) names any.
+    pub(in super::super) fn binhost_client(
+        &self,
+        session: &Session,
+        portage: Option<&PortageDir>,
+        base: &State,
+    ) -> Result<Option<Client>> {
+        let named = match portage {
+            Some(portage) => names_a_host(portage),
+            None => base.origin["portage_files"]
+                .as_array()
+                .is_some_and(|files| files.iter().filter_map(|file| file.as_str()).any(|file| Path::new(file).starts_with(CONF))),
+        };
+        if !named {
+            return Ok(None);
+        }
+        let keys = TrustedKeys::load(&self.places.keys(), GENTOO).map_err(BinhostError::Keys)?;
+        let trusted: Vec<_> = keys.certificates().filter(|key| keys.is_trusted(key.fingerprint())).collect();
+        if trusted.is_empty() {
+            return Err(BinhostError::NoKeys.into());
+        }
+        let dir = |name: &str| -> Result<PathBuf> {
+            let path = session.path(name);
+            super::super::work::create_open(&path)?;
+            Ok(path)
+        };
+        dir("binhost")?;
+        let client = Client { packages: dir("binhost/packages")?, index: dir("binhost/index")?, keyring: dir("keyring")? };
+        let (mut armored, mut ownertrust) = (String::new(), String::new());
+        for key in trusted {
+            let text = key.to_armored().map_err(|source| {
+                BinhostError::Keys(crate::stage3::keys::KeysError::Material { path: self.places.keys(), source })
+            })?;
+            armored.push_str(&text);
+            ownertrust.push_str(&format!("{}:6:\n", key.fingerprint()));
+        }
+        for (name, text) in [("keys.asc", armored), ("ownertrust", ownertrust)] {
+            let path = client.keyring.join(name);
+            // Of a resumed session's keyring the files may be another's by now, and are the same.
+            if !path.exists() {
+                fs::write(&path, text).map_err(Error::io("write", &path))?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(Error::io("change the mode of", &path))?;
+            }
+        }
+        Ok(Some(client))
+    }
+
+    /// Makes the keyring, in the session and by its own gpg, unless it is there.
+    pub(in super::super) fn make_keyring(&self, work: &Work<'_>) -> Result<()> {
+        let Some(client) = &work.root.binhost else { return Ok(()) };
+        if client.is_made() {
+            return Ok(());
+        }
+        let argv = ["/bin/sh", "-ec", MAKE_KEYRING, "sh", KEYRING].map(str::to_owned).to_vec();
+        self.command(work, argv, Network::None).map_err(|error| match error {
+            error @ Error::Command { .. } => BinhostError::Keyring(Box::new(error)).into(),
+            other => other,
+        })
+    }
+}
+
+/// Whether a merged configuration names a host.
+fn names_a_host(portage: &PortageDir) -> bool {
+    let files = portage.files.iter().filter(|(path, _)| path.starts_with(CONF));
+    files.into_iter().any(|(_, contents)| binrepos::names_a_host(&String::from_utf8_lossy(contents)))
+}
+
+/// Notes in the origin of a state what the session has downloaded from binhosts, if it used any. Names are hostile, and only those of packages
+/// are noted.
+pub(in super::super) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
+    let Ok(hosts) = fs::read_dir(session.path("binhost/packages")) else { return };
+    let mut found = Vec::new();
+    for host in hosts.flatten().filter(|host| host.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let name: String = host.file_name().to_string_lossy().chars().filter(|c| !c.is_control()).take(100).collect();
+        match crate::portage::binpkgs::unused::builds(&host.path()) {
+            Ok(builds) => found.extend(builds.into_iter().map(|build| format!("{name}/{}", build.package.path))),
+            Err(error) => tracing::debug!(%error, "not recorded"),
+        }
+    }
+    found.sort();
+    origin["binhost_packages"] = serde_json::json!(found);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigDir;
+
+    #[test]
+    fn a_file_of_hosts_joins_the_directory_of_the_stage3() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in
+            [("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\n"), ("stage3.defines/x/portage.local", "")]
+        {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let config = ConfigDir::open(dir.path()).unwrap();
+        let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
+        assert!(portage.files.contains_key(Path::new("binrepos.conf/50-gentoomuch.conf")));
+        assert!(names_a_host(&portage));
+    }
+
+    #[test]
+    fn without_a_network_the_copies_of_indexes_count() {
+        let client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into() };
+        let file = |network| client.steps(network).last().map(ToString::to_string).unwrap_or_default();
+        assert_ne!(file(Network::None), file(Network::Host));
+        let Some(Step::File { contents, .. }) = client.steps(Network::None).pop() else { panic!("no file") };
+        assert!(contents.ends_with("[DEFAULT]\nverify-signature = true\nfrozen = true\n"), "{contents}");
+    }
+}

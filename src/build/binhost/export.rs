@@ -1,0 +1,407 @@
+//! A pool as a signed binhost.
+//!
+//! ```text
+//! DIR/Packages, Packages.gz                    Portage's index, of the signed files
+//!     app-misc/hello/hello-2.10-1.gpkg.tar     signed
+//!     gentoomuch.asc                           the public key
+//!     binrepos.conf                            for /etc/portage/binrepos.conf/ of a client
+//!     README                                   what a client has to do
+//!     .gentoomuch-binhost.json                 what was exported, so that the next time only what is new is signed
+//!     .incoming/                               what is being made
+//! ```
+//!
+//! A package appears by a rename, the index after all of them; packages that are gone from the pool go after the index. A signature holds the
+//! time at which it was made, so a package that was signed once stays as it is: repeating an export changes nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use md5::Md5;
+use serde::{Deserialize, Serialize};
+use sha1::{Digest as _, Sha1};
+
+use super::super::definition::{BUILDER, ref_name};
+use super::super::engine::Engine;
+use super::super::error::{Error, Result};
+use super::BinhostError;
+use crate::portage::binpkgs::gpkg::{self, Signer};
+use crate::portage::binpkgs::index::Stanza;
+use crate::portage::binpkgs::unused;
+use crate::portage::binpkgs::{INDEX, Index, PoolInputs, PoolKind, pool_dir, pool_key};
+use crate::stage3::sign::{Gpg, SignError};
+
+const RECORD: &str = ".gentoomuch-binhost.json";
+const INCOMING: &str = ".incoming";
+const PUBLIC_KEY: &str = "gentoomuch.asc";
+const CLIENT_CONF: &str = "binrepos.conf";
+const README: &str = "README";
+/// Where a client would reach it, if nobody says otherwise.
+const SOMEWHERE: &str = "http://HOST:8080";
+
+/// What to export.
+#[derive(Debug, Clone)]
+pub struct BinhostOptions {
+    /// The profile; the default one if `None`.
+    pub profile: Option<String>,
+    /// The directory.
+    pub dir: PathBuf,
+    /// Signs.
+    pub gpg: Gpg,
+    /// Where clients will find it, for what is written for them.
+    pub uri: Option<String>,
+}
+
+/// A package that was not exported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Its path in the pool.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What was exported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// The profile.
+    pub profile: String,
+    /// The pool.
+    pub pool: String,
+    /// The directory.
+    pub dir: PathBuf,
+    /// Packages in it.
+    pub packages: usize,
+    /// Signed just now; the others were there.
+    pub signed: usize,
+    /// Removed, since the pool has them no more.
+    pub removed: usize,
+    /// Not exported.
+    pub left_out: Vec<LeftOut>,
+    /// Fingerprint of the key.
+    pub signed_by: String,
+    /// What all packages take, bytes.
+    pub bytes: u64,
+}
+
+/// What was exported before, by path.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Record {
+    /// The primary key that signed all of it.
+    key: String,
+    packages: BTreeMap<String, Done>,
+}
+
+/// A package of the pool as it was, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Done {
+    source_bytes: u64,
+    source_mtime: i64,
+    source_md5: String,
+    bytes: u64,
+    md5: String,
+    sha1: String,
+}
+
+struct GpgSigner<'a>(&'a Gpg);
+
+impl Signer for GpgSigner<'_> {
+    fn detached(&self, file: &Path) -> std::result::Result<Vec<u8>, SignError> {
+        Ok(self.0.detach_sign(file)?.bytes)
+    }
+
+    fn clear(&self, text: &str) -> std::result::Result<Vec<u8>, SignError> {
+        Ok(self.0.clear_sign(text)?.bytes)
+    }
+}
+
+impl Engine<'_> {
+    /// Exports the packages that releases on a profile are built from.
+    pub fn binhost_export(&self, options: &BinhostOptions) -> Result<Exported> {
+        let _shared = self.share_store()?;
+        let profile = self.profile_or_default(options.profile.as_deref())?;
+        let inputs = self.pool_of_profile(&profile)?;
+        let key = options.gpg.secret_key_available().map_err(BinhostError::Sign)?.primary;
+        let pool = pool_dir(&self.places.binpkgs(), PoolKind::Release, &pool_key(&inputs));
+        let _lock = self.lock(&format!("binhost/{profile}"))?;
+        let dir = &options.dir;
+        let mut record = open_dir(dir)?;
+        if record.key != key.to_string() {
+            record = Record { key: key.to_string(), packages: BTreeMap::new() };
+        }
+        let index = read_index(&pool)?;
+        let mut out = Index { header: header(&index.header), packages: BTreeMap::new() };
+        let mut done = Exported {
+            pool: pool_key(&inputs).to_string(),
+            dir: dir.clone(),
+            packages: 0,
+            signed: 0,
+            removed: 0,
+            left_out: Vec::new(),
+            signed_by: key.to_string(),
+            bytes: 0,
+            profile,
+        };
+        let before = std::mem::take(&mut record.packages);
+        for (path, stanza) in index.packages {
+            self.not_interrupted()?;
+            match self.export_package(&pool, dir, &path, &stanza, before.get(&path), &options.gpg) {
+                Ok((entry, new)) => {
+                    done.signed += usize::from(new);
+                    done.bytes += entry.bytes;
+                    out.packages.insert(path.clone(), stanza_of(stanza, &entry));
+                    record.packages.insert(path, entry);
+                }
+                Err(Error::Binhost(BinhostError::Package(gpkg::Error::Refused { problem, .. }))) => {
+                    done.left_out.push(LeftOut { path, why: problem.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+            // So that what was signed once needs not be again after an interruption.
+            if done.signed % 50 == 49 {
+                write_record(dir, &record)?;
+            }
+        }
+        done.packages = record.packages.len();
+        write_record(dir, &record)?;
+        write_index(dir, &out)?;
+        write(dir, PUBLIC_KEY, &options.gpg.public_key(&key).map_err(BinhostError::Sign)?)?;
+        let name = conf_name(&done.profile);
+        write(dir, CLIENT_CONF, client_conf(&name, options.uri.as_deref()).as_bytes())?;
+        write(dir, README, readme(&name, &done).as_bytes())?;
+        done.removed = remove_others(dir, &record)?;
+        let incoming = dir.join(INCOMING);
+        fs::remove_dir_all(&incoming).map_err(Error::io("remove", &incoming))?;
+        Ok(done)
+    }
+
+    /// What the pool of a profile's builder is keyed by.
+    fn pool_of_profile(&self, profile: &str) -> Result<PoolInputs> {
+        let none = || BinhostError::NoPool { profile: profile.to_owned() };
+        let id = self.store.ref_get(&ref_name(profile, BUILDER))?.ok_or_else(none)?;
+        let origin = self.store.state(&id)?.origin;
+        Ok(serde_json::from_value(origin["pool"].clone()).map_err(|_| none())?)
+    }
+
+    /// Signs one package, unless the signed one is there.
+    fn export_package(
+        &self,
+        pool: &Path,
+        dir: &Path,
+        path: &str,
+        stanza: &Stanza,
+        before: Option<&Done>,
+        gpg: &Gpg,
+    ) -> Result<(Done, bool)> {
+        let refused = |problem| {
+            let error = gpkg::Error::Refused { path: pool.join(path), problem };
+            Error::Binhost(BinhostError::Package(error))
+        };
+        let source = pool.join(path);
+        let meta = match fs::symlink_metadata(&source) {
+            Ok(meta) if meta.is_file() && path.ends_with(".gpkg.tar") => meta,
+            _ => return Err(refused(gpkg::Problem::Member(path.to_owned()))),
+        };
+        let target = dir.join(path);
+        let source_md5 = stanza.get("MD5").cloned().unwrap_or_default();
+        let fits = |done: &&Done| {
+            (done.source_bytes, done.source_mtime, &done.source_md5) == (meta.len(), meta.mtime(), &source_md5)
+                && fs::symlink_metadata(&target).is_ok_and(|there| there.is_file() && there.len() == done.bytes)
+        };
+        if let Some(done) = before.filter(fits) {
+            return Ok((done.clone(), false));
+        }
+        self.step(&format!("signing {path}"));
+        let incoming = dir.join(INCOMING);
+        let temporary = incoming.join("package");
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&temporary)
+            .map_err(Error::io("create", &temporary))?;
+        gpkg::sign(&source, &mut file, &incoming, &GpgSigner(gpg)).map_err(BinhostError::Package)?;
+        let digests = digest(&temporary)?;
+        let time = meta.modified().map_err(Error::io("read", &source))?;
+        file.set_modified(time).and_then(|()| file.sync_all()).map_err(Error::io("write", &temporary))?;
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).map_err(Error::io("change the mode of", &temporary))?;
+        let parent = target.parent().unwrap_or(dir);
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        fs::rename(&temporary, &target).map_err(Error::io("rename", &temporary))?;
+        let (md5, sha1, bytes) = digests;
+        Ok((Done { source_bytes: meta.len(), source_mtime: meta.mtime(), source_md5, bytes, md5, sha1 }, true))
+    }
+}
+
+/// Takes an empty directory, or one that was exported before; makes it if there is none.
+fn open_dir(dir: &Path) -> Result<Record> {
+    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    let path = dir.join(RECORD);
+    let record = match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| BinhostError::Damaged { path, source })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if fs::read_dir(dir).map_err(Error::io("list", dir))?.next().is_some() {
+                return Err(BinhostError::NotOurs(dir.to_owned()).into());
+            }
+            // The mark first: a directory with half a binhost in it is ours to go on with.
+            let record = Record::default();
+            write_record_in(dir, &record)?;
+            record
+        }
+        Err(source) => return Err(Error::Io { action: "read", path, source }),
+    };
+    let incoming = dir.join(INCOMING);
+    if incoming.exists() {
+        fs::remove_dir_all(&incoming).map_err(Error::io("remove", &incoming))?;
+    }
+    fs::create_dir(&incoming).map_err(Error::io("create", &incoming))?;
+    Ok(record)
+}
+
+/// Whether a directory was exported by us.
+pub(super) fn is_exported(dir: &Path) -> bool {
+    dir.join(RECORD).is_file() && dir.join(INDEX).is_file()
+}
+
+fn write_record_in(dir: &Path, record: &Record) -> Result<()> {
+    let path = dir.join(RECORD);
+    let mut text = serde_json::to_vec_pretty(record).map_err(|source| BinhostError::Damaged { path: path.clone(), source })?;
+    text.push(b'\n');
+    fs::write(&path, text).map_err(Error::io("write", &path))
+}
+
+fn write_record(dir: &Path, record: &Record) -> Result<()> {
+    let path = dir.join(RECORD);
+    let mut text = serde_json::to_vec_pretty(record).map_err(|source| BinhostError::Damaged { path, source })?;
+    text.push(b'\n');
+    write(dir, RECORD, &text)
+}
+
+/// Replaces a file at the top, unless it is as it should be.
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.join(name);
+    if fs::read(&path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let temporary = dir.join(INCOMING).join(name);
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&temporary, &path)).map_err(Error::io("write", &path))
+}
+
+fn read_index(pool: &Path) -> Result<Index> {
+    let path = pool.join(INDEX);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Index::parse(&String::from_utf8_lossy(&bytes))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Index::default()),
+        Err(source) => Err(Error::Io { action: "read", path, source }),
+    }
+}
+
+/// The pool's header without what concerns only the sessions that wrote it.
+fn header(pool: &Stanza) -> Stanza {
+    let session = ["FEATURES", "GENTOO_MIRRORS", "CONFIG_PROTECT", "CONFIG_PROTECT_MASK"];
+    pool.iter().filter(|(key, _)| !session.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn stanza_of(mut stanza: Stanza, done: &Done) -> Stanza {
+    for (key, value) in [
+        ("SIZE", done.bytes.to_string()),
+        ("MTIME", done.source_mtime.to_string()),
+        ("MD5", done.md5.clone()),
+        ("SHA1", done.sha1.clone()),
+    ] {
+        stanza.insert(key.to_owned(), value);
+    }
+    stanza
+}
+
+/// Writes the index and its compressed copy, unless they say the same already: clients go by their time.
+fn write_index(dir: &Path, index: &Index) -> Result<()> {
+    let path = dir.join(INDEX);
+    let old = fs::read(&path).map(|bytes| Index::parse(&String::from_utf8_lossy(&bytes))).unwrap_or_default();
+    if old == Index::parse(&index.render(0)) && dir.join("Packages.gz").is_file() {
+        return Ok(());
+    }
+    let now = std::time::SystemTime::now();
+    let secs = jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH).as_second();
+    let text = index.render(secs);
+    let mut zipped = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::best());
+    let zipped = zipped.write_all(text.as_bytes()).and_then(|()| zipped.finish()).map_err(Error::io("compress", &path))?;
+    write(dir, "Packages.gz", &zipped)?;
+    write(dir, INDEX, text.as_bytes())?;
+    for name in ["Packages.gz", INDEX] {
+        let path = dir.join(name);
+        File::options().write(true).open(&path).and_then(|file| file.set_modified(now)).map_err(Error::io("write", &path))?;
+    }
+    Ok(())
+}
+
+/// MD5, SHA-1 and size: what Portage's index has; what is trusted is the signature.
+fn digest(path: &Path) -> Result<(String, String, u64)> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let (mut md5, mut sha1, mut size) = (Md5::new(), Sha1::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = file.read(&mut buffer).map_err(Error::io("read", path))?;
+        if count == 0 {
+            return Ok((hex::encode(md5.finalize()), hex::encode(sha1.finalize()), size));
+        }
+        md5.update(&buffer[..count]);
+        sha1.update(&buffer[..count]);
+        size += count as u64;
+    }
+}
+
+/// Removes packages that are not exported any more, or that a run that was killed has signed and not noted.
+fn remove_others(dir: &Path, record: &Record) -> Result<usize> {
+    let there = unused::builds(dir)?.into_iter().map(|build| build.package.path);
+    let gone: Vec<String> = there.filter(|path| !record.packages.contains_key(path)).collect();
+    for path in &gone {
+        super::super::clean::remove_file(&dir.join(path))?;
+        for parent in Path::new(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            if fs::remove_dir(dir.join(parent)).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(gone.len())
+}
+
+/// A profile's name as the name of a section.
+fn conf_name(profile: &str) -> String {
+    format!("gentoomuch-{profile}")
+}
+
+fn client_conf(name: &str, uri: Option<&str>) -> String {
+    format!(
+        "# /etc/portage/binrepos.conf/{name}.conf of a client\n[{name}]\nsync-uri = {}\npriority = 10\nverify-signature = true\n",
+        uri.unwrap_or(SOMEWHERE)
+    )
+}
+
+fn readme(name: &str, done: &Exported) -> String {
+    let key = &done.signed_by;
+    format!(
+        "Binary packages for Gentoo, built by gentoomuch and signed by\n{key}.\n\n\
+         Built with: {pool}\n\
+         Portage compares neither compiler nor compiler flags: install them only where those are right.\n\n\
+         On a client, as root, once (`getuto` only where app-portage/getuto is installed):\n\n\
+         \x20   getuto\n\
+         \x20   mkdir -p -m 0755 /etc/portage/gnupg /etc/portage/binrepos.conf\n\
+         \x20   gpg --homedir /etc/portage/gnupg --batch --import {PUBLIC_KEY}\n\
+         \x20   echo {key}:6: | gpg --homedir /etc/portage/gnupg --batch --import-ownertrust\n\
+         \x20   gpg --homedir /etc/portage/gnupg --batch --check-trustdb\n\
+         \x20   chmod a+rX /etc/portage/gnupg /etc/portage/gnupg/pubring.kbx /etc/portage/gnupg/trustdb.gpg\n\
+         \x20   cp {CLIENT_CONF} /etc/portage/binrepos.conf/{name}.conf    # sync-uri in it is where the client finds this directory\n\n\
+         Compare the fingerprint with what the owner of this binhost tells you by another way. Then:\n\n\
+         \x20   emerge --getbinpkg --usepkg PACKAGE\n",
+        pool = done.pool,
+    )
+}

@@ -1,0 +1,319 @@
+//! Binary packages and source archives that nothing reaches: eclean's rules, for many roots.
+//!
+//! eclean-pkg keeps what is in the tree or installed, eclean-dist what an ebuild of the tree names. Here the tree is every tree snapshot that
+//! stays, and the root every build state that stays, earlier ones included. A binary package goes when no such state has it installed, and
+//!
+//! - its pool belongs to no such state: CHOST, toolchain or flags have changed; or
+//! - no such tree has its version any more; or
+//! - a younger build of the same version with the same USE flags is in its pool.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::super::engine::Engine;
+use super::super::error::{Error, Result};
+use super::survey::{Found, Survey};
+use super::{CleanItem, CleanKind, FileUse, Thing};
+use crate::portage::atom::split_at_version;
+use crate::portage::binpkgs::unused::{self, Build, PoolDir};
+use crate::portage::binpkgs::{PoolInputs, pool_key};
+use crate::portage::vdb::Package;
+use crate::store::Tree;
+
+/// Of a mirror's directory that somebody uses as it is.
+const NOT_A_DISTFILE: &str = "layout.conf";
+
+/// A file of a pool, with its size.
+pub(super) fn files_of(pool: &Path) -> Result<Vec<(Build, FileUse)>> {
+    let mut found = Vec::new();
+    for build in unused::builds(pool)? {
+        // Gone meanwhile is as good as never seen.
+        if let Ok(meta) = fs::symlink_metadata(pool.join(&build.package.path)) {
+            found.push((build, FileUse::of(&meta)));
+        }
+    }
+    Ok(found)
+}
+
+impl Engine<'_> {
+    pub(super) fn unused_binpkgs(&self, survey: &Survey, found: &Found, notes: &mut Vec<String>) -> Result<Vec<CleanItem>> {
+        let trees = survey.kept_trees(found);
+        let reached = reached_pools(survey, found);
+        let waits = survey.is_something_suspended();
+        let mut items = Vec::new();
+        let mut suspects = Vec::new();
+        let mut spared = 0;
+        for pool in unused::pools(&self.places.binpkgs())? {
+            let builds = files_of(&pool.path)?;
+            if !reached.contains(&pool.key) {
+                if waits {
+                    spared += 1;
+                } else {
+                    items.push(pool_item(&pool, &builds));
+                }
+                continue;
+            }
+            let superseded = superseded(&builds);
+            for (at, (build, file)) in builds.into_iter().enumerate() {
+                let why = if !trees.is_empty() && !trees.iter().any(|tree| is_in(tree, &build.package.cpv)) {
+                    "not in the tree any more, and installed in no state"
+                } else if superseded.contains(&at) {
+                    "a younger build with the same USE is there, and this is installed in no state"
+                } else {
+                    continue;
+                };
+                suspects.push((pool.clone(), build, file, why));
+            }
+        }
+        if spared > 0 {
+            notes.push(
+                "packages without a build state stay as long as a session is suspended, which may be what needs them".to_owned(),
+            );
+        }
+        if suspects.is_empty() {
+            return Ok(items);
+        }
+        let installed = self.installed(survey, found)?;
+        for (pool, build, file, why) in suspects {
+            if installed.last_use(&build).is_some() {
+                continue;
+            }
+            let thing = Thing::Build { pool: pool.path.clone(), path: build.package.path.clone(), file };
+            let path = pool.path.join(&build.package.path);
+            let name = build_name(&pool, &build);
+            items.push(CleanItem { kind: CleanKind::Binpkgs, name, path, bytes: 0, why: why.to_owned(), thing });
+        }
+        Ok(items)
+    }
+
+    /// Which builds are installed in a state that stays, and when such a state was last used.
+    pub(super) fn installed(&self, survey: &Survey, found: &Found) -> Result<Installed> {
+        let mut all = Installed::default();
+        for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
+            self.not_interrupted()?;
+            let inventory = self.inventory(state)?;
+            let packages: Vec<Package> = serde_json::from_value(inventory)
+                .map_err(|source| crate::store::Error::Answer { task: super::super::tasks::INVENTORY, source })?;
+            for package in packages {
+                all.note(package, survey.last_used(&state.id));
+            }
+        }
+        Ok(all)
+    }
+
+    pub(super) fn unused_distfiles(&self, survey: &Survey, found: &Found, notes: &mut Vec<String>) -> Result<Vec<CleanItem>> {
+        let trees = survey.kept_trees(found);
+        if trees.is_empty() {
+            notes.push("without a tree snapshot nobody knows which distfiles are needed: all stay".to_owned());
+            return Ok(Vec::new());
+        }
+        let mut named = BTreeSet::new();
+        for tree in trees {
+            named.extend(distfiles_of(&tree.path)?);
+        }
+        let mut items = Vec::new();
+        for (name, path, file) in list_distfiles(&self.places.distfiles())? {
+            let why = if name.contains("._checksum_failure_.") {
+                "a download that was not what the Manifest says"
+            } else if !named.contains(name.strip_suffix(".__download__").unwrap_or(&name)) {
+                "no Manifest of a tree that stays names it"
+            } else {
+                continue;
+            };
+            let thing = Thing::Files(vec![(path.clone(), file)]);
+            items.push(CleanItem { kind: CleanKind::Distfiles, name, path, bytes: 0, why: why.to_owned(), thing });
+        }
+        Ok(items)
+    }
+}
+
+/// The plain files in the directory of distfiles: what ebuilds keep below it (`git3-src/`) and locks are not ours to judge.
+pub(super) fn list_distfiles(dir: &Path) -> Result<Vec<(String, std::path::PathBuf, FileUse)>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(Error::Io { action: "list", path: dir.to_owned(), source }),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
+        if meta.is_file() && !name.starts_with('.') && name != NOT_A_DISTFILE && !name.ends_with(".portage_lockfile") {
+            found.push((name, entry.path(), FileUse::of(&meta)));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// Builds that are installed somewhere, each with the time at which that was last used, seconds since 1970.
+#[derive(Debug, Default)]
+pub(super) struct Installed {
+    by_md5: BTreeMap<String, i64>,
+    /// Without a number it is not known which build of that version it is.
+    by_number: BTreeMap<(String, Option<u64>), i64>,
+}
+
+impl Installed {
+    fn note(&mut self, package: Package, used: i64) {
+        let later = |entry: &mut i64| *entry = (*entry).max(used);
+        if let Some(md5) = package.binpkg_md5 {
+            later(self.by_md5.entry(md5).or_default());
+        }
+        later(self.by_number.entry((package.cpv, package.build_id)).or_default());
+    }
+
+    /// When a state that has the build was last used; `None` if none has it.
+    pub(super) fn last_use(&self, build: &Build) -> Option<i64> {
+        let numbered = |number| self.by_number.get(&(build.package.cpv.clone(), number));
+        let md5 = build.md5.as_ref().and_then(|md5| self.by_md5.get(md5));
+        md5.into_iter().chain(numbered(build.package.build_id)).chain(numbered(None)).max().copied()
+    }
+}
+
+fn pool_item(pool: &PoolDir, builds: &[(Build, FileUse)]) -> CleanItem {
+    let packages = if builds.len() == 1 { "1 package".to_owned() } else { format!("{} packages", builds.len()) };
+    CleanItem {
+        kind: CleanKind::Binpkgs,
+        name: format!("{}{}, {packages}", if pool.throwaway { "throwaway/" } else { "" }, pool.key),
+        path: pool.path.clone(),
+        bytes: 0,
+        why: "no build state is of this pool".to_owned(),
+        thing: Thing::Pool(builds.iter().map(|(_, file)| *file).collect()),
+    }
+}
+
+/// A package, and as much of its pool's name as tells that from others.
+pub(super) fn build_name(pool: &PoolDir, build: &Build) -> String {
+    let end = pool.key.rsplit('-').next().unwrap_or(&pool.key);
+    format!("{} in {}…{end}", build.package.path, if pool.throwaway { "throwaway/" } else { "" })
+}
+
+/// Keys of the pools that states which stay were built with.
+fn reached_pools(survey: &Survey, found: &Found) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
+        // A kept session's is in its parent's origin, a stage4's also in its base's.
+        let mut waiting = vec![&state.origin];
+        while let Some(value) = waiting.pop() {
+            if let Some(object) = value.as_object() {
+                if let Some(inputs) = object.get("pool").and_then(|pool| serde_json::from_value::<PoolInputs>(pool.clone()).ok()) {
+                    keys.insert(pool_key(&inputs).to_string());
+                }
+                waiting.extend(object.values().filter(|value| value.is_object()));
+            }
+        }
+    }
+    keys
+}
+
+/// Positions of builds beside which there is a younger one of the same version, slot and USE flags.
+fn superseded(builds: &[(Build, FileUse)]) -> BTreeSet<usize> {
+    let mut newest: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    let mut found = BTreeSet::new();
+    for (at, (build, _)) in builds.iter().enumerate() {
+        let (Some(flags), Some(slot)) = (&build.use_flags, &build.slot) else { continue };
+        let age = |at: usize| (builds[at].0.built, builds[at].0.package.build_id);
+        match newest.entry((&build.package.cpv, slot, flags)) {
+            std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(at)),
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                let (old, new) = if age(*entry.get()) < age(at) { (*entry.get(), at) } else { (at, *entry.get()) };
+                entry.insert(new);
+                found.insert(old);
+            }
+        }
+    }
+    found
+}
+
+/// Whether a tree has this version.
+fn is_in(tree: &Tree, cpv: &str) -> bool {
+    let Some((category, pf)) = cpv.split_once('/') else { return true };
+    let Some((name, _)) = split_at_version(pf) else { return true };
+    tree.path.join(category).join(name).join(format!("{pf}.ebuild")).exists()
+        || tree.path.join("metadata/md5-cache").join(category).join(pf).exists()
+}
+
+/// The source archives that the Manifests of a tree name.
+fn distfiles_of(tree: &Path) -> Result<BTreeSet<String>> {
+    let subdirectories = |dir: &Path| -> Result<Vec<std::path::PathBuf>> {
+        let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+        Ok(paths.map_err(Error::io("list", dir))?.into_iter().filter(|path| path.is_dir()).collect())
+    };
+    let categories = subdirectories(tree)?;
+    let read = |category: &std::path::PathBuf| -> Result<BTreeSet<String>> {
+        let mut named = BTreeSet::new();
+        for package in subdirectories(category)? {
+            let manifest = package.join("Manifest");
+            let text = match fs::read(&manifest) {
+                Ok(text) => text,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+                Err(source) => return Err(Error::Io { action: "read", path: manifest, source }),
+            };
+            named.extend(manifest_names(&String::from_utf8_lossy(&text)));
+        }
+        Ok(named)
+    };
+    let all: Vec<BTreeSet<String>> = categories.par_iter().map(read).collect::<Result<_>>()?;
+    Ok(all.into_iter().flatten().collect())
+}
+
+fn manifest_names(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.lines().filter_map(|line| line.strip_prefix("DIST ")?.split_whitespace().next().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portage::binpkgs::PackageFile;
+
+    fn build(path: &str, flags: Option<&str>, built: i64) -> (Build, FileUse) {
+        let package = PackageFile::parse(path).unwrap();
+        let slot = flags.map(|_| "0".to_owned());
+        (Build { package, use_flags: flags.map(str::to_owned), slot, md5: None, built }, FileUse::default())
+    }
+
+    #[test]
+    fn only_a_younger_build_with_the_same_flags_takes_another_ones_place() {
+        let builds = [
+            build("a/b/b-1-1.gpkg.tar", Some("x"), 1),
+            build("a/b/b-1-2.gpkg.tar", Some("x"), 2),
+            build("a/b/b-1-3.gpkg.tar", Some("x y"), 3),
+            build("a/b/b-1-4.gpkg.tar", None, 4),
+            build("a/b/b-2-1.gpkg.tar", Some("x"), 5),
+            build("a/b/b-1-5.gpkg.tar", Some("x"), 1),
+        ];
+        assert_eq!(superseded(&builds), BTreeSet::from([0, 5]));
+    }
+
+    #[test]
+    fn what_is_installed_is_known_by_any_of_three() {
+        let mut installed = Installed::default();
+        let package = |cpv: &str, build_id, md5: Option<&str>| Package {
+            cpv: cpv.to_owned(),
+            build_id,
+            binpkg_md5: md5.map(str::to_owned),
+            ..Package::default()
+        };
+        installed.note(package("x/z-1", Some(7), Some("ab")), 1);
+        installed.note(package("a/b-1", Some(2), None), 2);
+        installed.note(package("a/b-1", Some(2), None), 1);
+        installed.note(package("a/c-1", None, None), 3);
+        let with_md5 = |md5: &str| Build { md5: Some(md5.to_owned()), ..build("x/y/y-1-1.gpkg.tar", None, 1).0 };
+        let use_of = |path: &str| installed.last_use(&build(path, None, 1).0);
+        assert_eq!((installed.last_use(&with_md5("ab")), installed.last_use(&with_md5("cd"))), (Some(1), None));
+        assert_eq!((use_of("a/b/b-1-2.gpkg.tar"), use_of("a/b/b-1-3.gpkg.tar")), (Some(2), None));
+        assert_eq!(use_of("a/c/c-1-9.gpkg.tar"), Some(3));
+    }
+
+    #[test]
+    fn manifests_name_distfiles() {
+        let text = "AUX x.patch 1 SHA512 ab\nDIST a-1.tar.xz 12 BLAKE2B ab SHA512 cd\nDIST b%20c.zip 3\n-----BEGIN PGP\n";
+        assert_eq!(manifest_names(text).collect::<Vec<_>>(), ["a-1.tar.xz", "b%20c.zip"]);
+    }
+}

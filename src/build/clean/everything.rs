@@ -1,0 +1,86 @@
+//! All that was ever made here: what `rm -r` would do if it could.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::engine::Engine;
+use super::super::error::{Error, Result};
+use super::survey::Survey;
+use super::{CleanItem, CleanKind, CleanOptions, CleanPlan, Thing};
+use crate::store::InMap as _;
+
+impl Engine<'_> {
+    /// Everything but the configuration and patches in work, with what it takes.
+    pub fn clean_everything_plan(&self) -> Result<CleanPlan> {
+        let _shared = self.share_store()?;
+        self.plan_everything()
+    }
+
+    /// Removes the store, artifacts, logs, distfiles and binary packages. The store cannot be used afterwards.
+    pub fn clean_everything(&self) -> Result<CleanPlan> {
+        let exclusive = self.lock_store()?;
+        let plan = self.plan_everything()?;
+        self.step("removing everything");
+        let default = self.places.data.join("default-profile");
+        super::remove_file(&default)?;
+        self.store.clone().remove_everything(exclusive, self.launcher)?;
+        let rest: Vec<PathBuf> = self.outside().into_iter().map(|(_, _, path)| path).collect();
+        self.launcher.remove_trees(&rest)?;
+        for dir in [&self.places.data, &self.places.cache] {
+            // Somebody else's files in it stay, and then so does it.
+            if let Err(error) = fs::remove_dir(dir) {
+                tracing::debug!(path = %dir.display(), %error, "left");
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What there may be besides the store. Only names of ours: the cache directory may be one that others use, too.
+    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 8] {
+        let cached = |name: &str| self.places.cache.join(name);
+        [
+            (CleanKind::Trees, "copies of repositories that trees come from", cached("repos")),
+            (CleanKind::Distfiles, "all fetched stage3s", cached("stage3")),
+            (CleanKind::Artifacts, "packed layers of images", cached("oci-layers")),
+            (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
+            (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),
+            (CleanKind::Distfiles, "all distfiles", self.places.distfiles()),
+            (CleanKind::Artifacts, "all artifacts", self.places.stages()),
+            (CleanKind::Logs, "all logs", self.places.logs()),
+        ]
+    }
+
+    fn plan_everything(&self) -> Result<CleanPlan> {
+        let survey = Survey::read(self.store, &CleanOptions::default(), String::new())?;
+        let (states, layers, trees, sessions) = survey.counts();
+        let root = self.store.root();
+        let mut parts = vec![
+            (CleanKind::States, format!("all build states ({states}), the names of profiles with them"), root.join("states")),
+            (CleanKind::Layers, format!("all layers ({layers})"), root.join("layers")),
+            (CleanKind::Trees, format!("all tree snapshots ({trees})"), root.join("trees")),
+            (CleanKind::Sessions, format!("all sessions ({sessions})"), root.join("sessions")),
+        ];
+        parts.extend(self.outside().map(|(kind, name, path)| (kind, name.to_owned(), path)));
+        let there = |path: &Path| fs::symlink_metadata(path).map(|_| ()).map_err(Error::io("examine", path));
+        parts.retain(|(_, _, path)| there(path).is_ok());
+        let sizes = self.sizes_of(parts.iter().map(|(_, _, path)| path.clone()).collect())?;
+        let mut plan = CleanPlan::default();
+        for (kind, name, path) in parts {
+            let bytes = sizes.get(&path).copied().unwrap_or(0);
+            plan.items.push(CleanItem {
+                kind,
+                name,
+                bytes,
+                path,
+                why: "everything was asked for".to_owned(),
+                thing: Thing::Directory,
+            });
+        }
+        plan.count();
+        let patches = self.places.data.join("patches");
+        if patches.exists() {
+            plan.notes.push(format!("`{}` stays: your own work is in it", patches.display()));
+        }
+        Ok(plan)
+    }
+}

@@ -1,0 +1,286 @@
+//! What the store holds, and what leads to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::words::{self, day, seconds};
+use super::{CleanItem, CleanKind, CleanOptions, Forgotten, Thing};
+use crate::store::{LayerId, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId};
+
+/// Names whose earlier values are never cleaned away: who made them wanted to keep something.
+const KEEPING: [&str; 2] = ["kept/", "tag/"];
+const TREE: &str = "tree/";
+
+/// Everything in the store, read once.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// Oldest first.
+    pub(super) states: BTreeMap<StateId, State>,
+    histories: Vec<(String, Vec<RefEntry>)>,
+    tree_histories: Vec<(String, Vec<RefEntry<TreeId>>)>,
+    layers: BTreeSet<LayerId>,
+    trees: Vec<Tree>,
+    /// Sessions that stay.
+    staying: Vec<SessionRecord>,
+    /// Suspended ones that go.
+    leaving: Vec<SessionRecord>,
+    used: BTreeMap<StateId, i64>,
+    /// Text of the configuration's `env/tree`.
+    pins: String,
+}
+
+/// Positions in the histories of names that are forgotten, by name.
+pub(super) type Positions = BTreeMap<String, BTreeSet<usize>>;
+
+/// What is not needed once names have forgotten what they should.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) states: Vec<StateId>,
+    /// States that stay.
+    pub(super) kept: BTreeSet<StateId>,
+    /// Layers that go with a state: with the first that has them.
+    with_state: BTreeMap<StateId, BTreeSet<LayerId>>,
+    /// Layers that no state has.
+    layers: BTreeSet<LayerId>,
+    trees: Vec<TreeId>,
+    sessions: Vec<SessionId>,
+    pub(super) forgotten: Vec<Forgotten>,
+}
+
+impl Survey {
+    /// Reads it; `pins` is the text of the configuration's `env/tree`.
+    pub(super) fn read(store: &Store, options: &CleanOptions, pins: String) -> Result<Self> {
+        let states: BTreeMap<StateId, State> = store.states()?.into_iter().map(|state| (state.id.clone(), state)).collect();
+        let (mut staying, mut leaving) = (Vec::new(), Vec::new());
+        for record in store.sessions()? {
+            let goes = match &record.status {
+                SessionStatus::Suspended { at, .. } => {
+                    let old = options.older_than_secs.is_none_or(|secs| seconds(at) < options.now_secs - secs);
+                    options.suspended && old && !store.session_is_busy(&record.id)?
+                }
+                SessionStatus::Active => false,
+            };
+            if goes { leaving.push(record) } else { staying.push(record) }
+        }
+        Ok(Self {
+            used: states.keys().map(|id| (id.clone(), store.last_used(id))).collect(),
+            states,
+            histories: store.histories()?,
+            tree_histories: store.tree_histories()?,
+            layers: store.layers()?.into_iter().map(|layer| layer.id).collect(),
+            trees: store.trees()?,
+            staying,
+            leaving,
+            pins,
+        })
+    }
+
+    /// What names forget by the limits of `options`, and because it is not there any more.
+    pub(super) fn beyond(&self, options: &CleanOptions) -> Positions {
+        let mut positions = Positions::new();
+        if options.kinds.contains(&CleanKind::States) {
+            for (name, history) in &self.histories {
+                let keeps = KEEPING.iter().any(|prefix| name.starts_with(prefix));
+                for (at, pair) in history.windows(2).enumerate() {
+                    let gone = !self.states.contains_key(&pair[1].value);
+                    if gone || (!keeps && options.beyond(at + 1, seconds(&pair[0].since))) {
+                        positions.entry(name.clone()).or_default().insert(at + 1);
+                    }
+                }
+            }
+        }
+        if options.kinds.contains(&CleanKind::Trees) {
+            for (name, history) in &self.tree_histories {
+                for (at, pair) in history.windows(2).enumerate() {
+                    let gone = !self.trees.iter().any(|tree| tree.id == pair[1].value);
+                    if gone || options.beyond(at + 1, seconds(&pair[0].since)) {
+                        positions.entry(format!("{TREE}{name}")).or_default().insert(at + 1);
+                    }
+                }
+            }
+        }
+        positions
+    }
+
+    /// The earlier values that could be forgotten besides: when the state was last used, or the tree was replaced; name, position.
+    pub(super) fn forgettable(&self, options: &CleanOptions) -> Vec<(i64, String, usize)> {
+        let mut found = Vec::new();
+        if options.kinds.contains(&CleanKind::States) {
+            for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
+                for (at, entry) in history.iter().enumerate().skip(1) {
+                    found.push((self.last_used(&entry.value), name.clone(), at));
+                }
+            }
+        }
+        if options.kinds.contains(&CleanKind::Trees) {
+            for (name, history) in &self.tree_histories {
+                found.extend(
+                    history.windows(2).enumerate().map(|(at, pair)| (seconds(&pair[0].since), format!("{TREE}{name}"), at + 1)),
+                );
+            }
+        }
+        found
+    }
+
+    /// What nothing needs once names have forgotten `positions`.
+    pub(super) fn unused(&self, options: &CleanOptions, positions: &Positions) -> Found {
+        let wants = |kind| options.kinds.contains(&kind);
+        let kept = if wants(CleanKind::States) { self.reached(positions) } else { self.states.keys().cloned().collect() };
+        let mut found = Found { sessions: self.leaving.iter().map(|record| record.id.clone()).collect(), ..Found::default() };
+        let mut gone: Vec<&State> = self.states.values().filter(|state| !kept.contains(&state.id)).collect();
+        gone.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
+        let needed: BTreeSet<&LayerId> =
+            self.states.values().filter(|state| kept.contains(&state.id)).flat_map(|state| &state.layers).collect();
+        let mut taken: BTreeSet<&LayerId> = BTreeSet::new();
+        for state in gone {
+            let own = state.layers.iter().filter(|layer| !needed.contains(layer) && taken.insert(layer)).cloned().collect();
+            found.with_state.insert(state.id.clone(), own);
+            found.states.push(state.id.clone());
+        }
+        if wants(CleanKind::Layers) {
+            let named: BTreeSet<&LayerId> = self.states.values().flat_map(|state| &state.layers).collect();
+            found.layers = self.layers.iter().filter(|layer| !named.contains(layer)).cloned().collect();
+        }
+        if wants(CleanKind::Trees) {
+            let origins: Vec<String> = kept.iter().filter_map(|id| self.states.get(id)).map(|s| s.origin.to_string()).collect();
+            for tree in &self.trees {
+                let named = self.tree_histories.iter().any(|(name, history)| {
+                    let forgotten = positions.get(&format!("{TREE}{name}"));
+                    history.iter().enumerate().any(|(at, e)| e.value == tree.id && forgotten.is_none_or(|all| !all.contains(&at)))
+                });
+                // However an origin is laid out, the digest of the tree is in it.
+                let digest = tree.meta.origin["digest"].as_str().unwrap_or(tree.id.as_str());
+                if !named && !self.is_pinned(tree) && !origins.iter().any(|origin| origin.contains(digest)) {
+                    found.trees.push(tree.id.clone());
+                }
+            }
+        }
+        found.kept = kept;
+        found.forgotten =
+            positions.iter().map(|(name, positions)| Forgotten { name: name.clone(), positions: positions.clone() }).collect();
+        found
+    }
+
+    /// The states that a name leads to, or a session stands on, with all that they were made from.
+    fn reached(&self, positions: &Positions) -> BTreeSet<StateId> {
+        let mut waiting: Vec<&StateId> = self.staying.iter().filter_map(|record| record.base.as_ref()).collect();
+        for (name, history) in &self.histories {
+            let forgotten = positions.get(name);
+            waiting.extend(
+                history.iter().enumerate().filter(|(at, _)| forgotten.is_none_or(|all| !all.contains(at))).map(|(_, e)| &e.value),
+            );
+        }
+        let mut reached = BTreeSet::new();
+        while let Some(id) = waiting.pop() {
+            if let Some(state) = self.states.get(id)
+                && reached.insert(id.clone())
+            {
+                waiting.extend(&state.parent);
+            }
+        }
+        reached
+    }
+
+    /// Whether the configuration asks for this very tree, by its digest or the revision that it is of.
+    fn is_pinned(&self, tree: &Tree) -> bool {
+        ["digest", "rev"].iter().filter_map(|field| tree.meta.origin[*field].as_str()).any(|text| {
+            let text = text.rsplit(':').next().unwrap_or(text);
+            text.len() >= 8 && self.pins.contains(text)
+        })
+    }
+
+    /// The trees that stay.
+    pub(super) fn kept_trees(&self, found: &Found) -> Vec<&Tree> {
+        self.trees.iter().filter(|tree| !found.trees.contains(&tree.id)).collect()
+    }
+
+    /// Whether a suspended session stays, whose packages have no state yet.
+    pub(super) fn is_something_suspended(&self) -> bool {
+        self.staying.iter().any(|record| matches!(record.status, SessionStatus::Suspended { .. }))
+    }
+
+    pub(super) fn suspended_note(&self) -> Option<String> {
+        let count = self.staying.iter().filter(|record| matches!(record.status, SessionStatus::Suspended { .. })).count();
+        let sessions =
+            if count == 1 { "1 suspended session that can go on stays" } else { "suspended sessions that can go on stay" };
+        match count {
+            0 => None,
+            1 => Some(format!("{sessions}; `--sessions` takes it too")),
+            _ => Some(format!("{count} {sessions}; `--sessions` takes them too")),
+        }
+    }
+
+    /// All directories that take space, for measuring the whole.
+    pub(super) fn all_paths(&self, root: &Path) -> Vec<PathBuf> {
+        let layers = self.layers.iter().map(|id| root.join("layers").join(id.as_str()));
+        let trees = self.trees.iter().map(|tree| root.join("trees").join(tree.id.as_str()));
+        let sessions = self.staying.iter().chain(&self.leaving).map(|record| root.join("sessions").join(record.id.as_str()));
+        layers.chain(trees).chain(sessions).chain([root.join("states")]).collect()
+    }
+
+    pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
+        (self.states.len(), self.layers.len(), self.trees.len(), self.staying.len() + self.leaving.len())
+    }
+
+    /// When a state was last used, seconds since 1970.
+    pub(super) fn last_used(&self, id: &StateId) -> i64 {
+        self.used.get(id).copied().unwrap_or(0)
+    }
+
+    /// Why a state is not needed.
+    fn why(&self, id: &StateId, forgotten: &[Forgotten]) -> String {
+        let was = forgotten.iter().find_map(|Forgotten { name, positions }| {
+            let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
+            let at = history.iter().enumerate().find(|(at, entry)| positions.contains(at) && entry.value == *id)?.0;
+            Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.last_used(id))))
+        });
+        was.unwrap_or_else(|| "no name leads to it".to_owned())
+    }
+}
+
+impl Found {
+    /// The directories that go, to be measured.
+    pub(super) fn paths(&self, root: &Path) -> Vec<PathBuf> {
+        let layers = self.with_state.values().flatten().chain(&self.layers).map(|id| root.join("layers").join(id.as_str()));
+        let trees = self.trees.iter().map(|id| root.join("trees").join(id.as_str()));
+        let sessions = self.sessions.iter().map(|id| root.join("sessions").join(id.as_str()));
+        layers.chain(trees).chain(sessions).collect()
+    }
+
+    /// Everything that goes, in words; `sizes` has what [`Found::paths`] take.
+    pub(super) fn items(&self, survey: &Survey, sizes: &BTreeMap<PathBuf, u64>, root: &Path) -> Vec<CleanItem> {
+        let mut items = Vec::new();
+        let size = |path: &Path| sizes.get(path).copied().unwrap_or(0);
+        for id in &self.states {
+            let layers = self.with_state.get(id).cloned().unwrap_or_default();
+            let path = root.join("states").join(format!("{id}.json"));
+            let own = words::allocated(&path) + layers.iter().map(|id| size(&root.join("layers").join(id.as_str()))).sum::<u64>();
+            let name = survey.states.get(id).map_or_else(|| id.to_string(), words::state);
+            let why = survey.why(id, &self.forgotten);
+            items.push(CleanItem { kind: CleanKind::States, name, path, bytes: own, why, thing: Thing::State(id.clone(), layers) });
+        }
+        let mut directory = |kind, sub: &str, id: &str, name: String, why: String, thing| {
+            let path = root.join(sub).join(id);
+            items.push(CleanItem { kind, name, bytes: size(&path), path, why, thing });
+        };
+        for id in &self.layers {
+            let why = "no build state has it".to_owned();
+            directory(CleanKind::Layers, "layers", id.as_str(), id.to_string(), why, Thing::Layer(id.clone()));
+        }
+        for tree in survey.trees.iter().filter(|tree| self.trees.contains(&tree.id)) {
+            let name = format!("{} {}", tree.id, tree.meta.origin["name"].as_str().unwrap_or_default());
+            let why = "no name leads to it, and no kept state was built with it".to_owned();
+            directory(CleanKind::Trees, "trees", tree.id.as_str(), name.trim().to_owned(), why, Thing::Tree(tree.id.clone()));
+        }
+        for record in survey.leaving.iter().filter(|record| self.sessions.contains(&record.id)) {
+            let what = record.subject.clone().unwrap_or_else(|| record.purpose.to_string());
+            let why = match &record.status {
+                SessionStatus::Suspended { note, .. } => format!("suspended: {note}"),
+                SessionStatus::Active => "nobody works in it".to_owned(),
+            };
+            let name = format!("{} {what}", record.id);
+            directory(CleanKind::Sessions, "sessions", record.id.as_str(), name, why, Thing::Session(record.id.clone()));
+        }
+        items
+    }
+}

@@ -1,0 +1,141 @@
+//! What lies in the pools, and taking single packages out again: under the pool's lock, the index first.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::publish::{self, LockedPool};
+use super::{DESCRIPTION, Error, INDEX, PackageFile, PoolKind, Result, THROWAWAY};
+use crate::portage::untrusted;
+use crate::progress::Observer;
+
+/// A pool that is there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PoolDir {
+    /// Whether it is one that releases do not read.
+    pub throwaway: bool,
+    /// The name of its directory, which is its key.
+    pub key: String,
+    /// Its directory.
+    pub path: PathBuf,
+}
+
+/// A binary package in a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Its name.
+    pub package: PackageFile,
+    /// USE flags that it was built with, as the index has them; `None` if the index does not know it.
+    pub use_flags: Option<String>,
+    /// Slot, likewise.
+    pub slot: Option<String>,
+    /// MD5 of the file, hexadecimal, as the index has it.
+    pub md5: Option<String>,
+    /// When it was built, seconds since the epoch; when the file was made, if the index does not tell.
+    pub built: i64,
+}
+
+/// The pools below `binpkgs`, sorted; none if there is no such directory.
+pub fn pools(binpkgs: &Path) -> Result<Vec<PoolDir>> {
+    let mut found = Vec::new();
+    for kind in [PoolKind::Release, PoolKind::Throwaway] {
+        let throwaway = kind == PoolKind::Throwaway;
+        let dir = if throwaway { binpkgs.join(THROWAWAY) } else { binpkgs.to_owned() };
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io("list", &dir, error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(|e| Error::io("list", &dir, e))?.path();
+            let Some(key) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            // Anything else in the cache directory is not ours.
+            if path.join(DESCRIPTION).is_file() {
+                found.push(PoolDir { key: key.to_owned(), path: path.clone(), throwaway });
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The packages in a pool, by path.
+pub fn builds(pool: &Path) -> Result<Vec<Build>> {
+    let dir = untrusted::open_root(pool).map_err(|e| Error::read(pool, e))?;
+    let (packages, _) = publish::packages_in(dir.as_fd(), pool)?;
+    let index = publish::read_index(dir.as_fd(), pool)?;
+    let mut found = Vec::new();
+    for package in packages {
+        let path = pool.join(&package.path);
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        let stanza = index.packages.get(&package.path);
+        let value = |key: &str| stanza.and_then(|stanza| stanza.get(key)).cloned();
+        found.push(Build {
+            use_flags: stanza.map(|stanza| stanza.get("USE").cloned().unwrap_or_default()),
+            slot: stanza.map(|stanza| stanza.get("SLOT").cloned().unwrap_or_else(|| "0".to_owned())),
+            md5: value("MD5"),
+            built: value("BUILD_TIME").and_then(|time| time.parse().ok()).unwrap_or_else(|| meta.mtime()),
+            package,
+        });
+    }
+    Ok(found)
+}
+
+/// Takes packages out of a pool. Killed in between, packages are there that the index does not name, which nobody uses.
+pub fn remove(pool: &Path, paths: &BTreeSet<String>, now_secs: i64, observer: &dyn Observer) -> Result<()> {
+    let locked = LockedPool::lock(pool, observer)?;
+    let mut index = publish::read_index(locked.as_fd(), pool)?;
+    let before = index.packages.len();
+    index.packages.retain(|path, _| !paths.contains(path));
+    if index.packages.len() != before {
+        locked.write_atomically(INDEX, index.render(now_secs).as_bytes(), Some(now_secs))?;
+    }
+    for path in paths {
+        let full = pool.join(path);
+        match std::fs::remove_file(&full) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &full, error)),
+            _ => {}
+        }
+        // Directories that have become empty go too.
+        for dir in Path::new(path).ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
+            if std::fs::remove_dir(pool.join(dir)).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PoolInputs, open_pool};
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn packages_go_with_their_stanzas() {
+        let tmp = tempfile::tempdir().expect("tempdir");
+        let pool = open_pool(tmp.path(), PoolKind::Release, &PoolInputs::default(), &Silent).expect("pool");
+        open_pool(tmp.path(), PoolKind::Throwaway, &PoolInputs::default(), &Silent).expect("pool");
+        std::fs::create_dir(tmp.path().join("mine")).expect("mkdir");
+        for path in ["a/b/b-1-1.gpkg.tar", "a/b/b-1-2.gpkg.tar", "c/d/d-2-1.gpkg.tar"] {
+            std::fs::create_dir_all(pool.join(path).parent().expect("parent")).expect("mkdir");
+            std::fs::write(pool.join(path), path).expect("write");
+        }
+        let stanza = "CPV: a/b-1\nPATH: a/b/b-1-1.gpkg.tar\nUSE: x y\nSLOT: 2\nMD5: ab\nBUILD_TIME: 7\n\n";
+        std::fs::write(pool.join(INDEX), format!("VERSION: 0\n\n{stanza}")).expect("write");
+        let found = pools(tmp.path()).expect("pools");
+        assert_eq!(found.iter().map(|pool| pool.throwaway).collect::<Vec<_>>(), [false, true]);
+        let all = builds(&pool).expect("builds");
+        assert_eq!((all.len(), all[0].use_flags.as_deref(), all[0].slot.as_deref(), all[0].built), (3, Some("x y"), Some("2"), 7));
+        assert_eq!((all[1].use_flags.as_deref(), all[1].built > 7), (None, true));
+        let gone = BTreeSet::from(["a/b/b-1-1.gpkg.tar".to_owned(), "c/d/d-2-1.gpkg.tar".to_owned(), "no/such-1.tbz2".to_owned()]);
+        remove(&pool, &gone, 9, &Silent).expect("remove");
+        assert_eq!(builds(&pool).expect("builds").len(), 1);
+        assert!(!pool.join("c").exists() && pool.join("a/b").exists());
+        assert!(!std::fs::read_to_string(pool.join(INDEX)).expect("index").contains("CPV"));
+        assert_eq!(pools(Path::new("/nonexistent")).expect("none"), []);
+    }
+}

@@ -1,0 +1,182 @@
+//! Removing what nothing leads to any more.
+//!
+//! Who cleans holds the store's exclusive lock, so that no session runs and nothing is being committed. The order of a removal is that of a
+//! commit backwards: names forget, then states go, then layers. Everything goes by a rename into an area of `tmp/` that is marked
+//! [`MARK`], and is removed from there by a task inside the id map. Killed at any instant,
+//!
+//! - a name may have forgotten a state that is still there: the next cleaning finds it;
+//! - states may be gone whose layers are still there: [`Store::recover`] sees the mark, and removes layers that no state names;
+//! - the area may be there: it is unlocked, and so garbage for [`Store::recover`] as any other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use super::recover::{InMap, list, rename};
+use super::{Error, LayerId, Lock, LockMode, RefEntry, Result, SessionId, State, StateId, Store, TreeId, durable, lock, refs};
+
+/// In an area of `tmp/` that takes what is cleaned away: layers without a state are of the same cleaning.
+pub(super) const MARK: &str = "cleaning";
+
+/// What is to be removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unused {
+    /// Build states; those that something still leads to are left.
+    pub states: BTreeSet<StateId>,
+    /// Layers; those that a state which stays has are left.
+    pub layers: BTreeSet<LayerId>,
+    /// Tree snapshots; those that a name still leads to are left.
+    pub trees: BTreeSet<TreeId>,
+    /// Sessions; those that somebody works in are left.
+    pub sessions: BTreeSet<SessionId>,
+}
+
+impl Store {
+    /// Notes that a state is being used: its file's time of modification tells when that was last. Costs one system call; that it cannot be
+    /// noted is no reason to stop.
+    pub fn note_use(&self, id: &StateId) {
+        let now = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        };
+        let path = self.state_path(id);
+        if let Err(error) = rustix::fs::utimensat(CWD, &path, &now, AtFlags::SYMLINK_NOFOLLOW) {
+            tracing::debug!(path = %path.display(), %error, "use not noted");
+        }
+    }
+
+    /// When a state was last used, seconds since 1970; 0 if that cannot be told.
+    pub fn last_used(&self, id: &StateId) -> i64 {
+        let modified = fs::metadata(self.state_path(id)).and_then(|meta| meta.modified()).ok();
+        let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+    }
+
+    /// The present and previous values of each name of a build state.
+    pub fn histories(&self) -> Result<Vec<(String, Vec<RefEntry>)>> {
+        self.refs()?.into_iter().map(|(name, _)| Ok((name.clone(), self.ref_history(&name)?))).collect()
+    }
+
+    /// The present and previous values of each name of a tree snapshot, without `tree/`.
+    pub fn tree_histories(&self) -> Result<Vec<(String, Vec<RefEntry<TreeId>>)>> {
+        self.tree_refs()?
+            .into_iter()
+            .map(|(name, _)| Ok((name.clone(), refs::read(&self.ref_path(&format!("tree/{name}")))?)))
+            .collect()
+    }
+
+    /// The states below `ids`: they themselves and what each was made from, as far as it is there.
+    pub fn with_ancestors(&self, ids: impl IntoIterator<Item = StateId>) -> Result<BTreeSet<StateId>> {
+        let mut waiting: Vec<StateId> = ids.into_iter().collect();
+        let mut found = BTreeSet::new();
+        while let Some(id) = waiting.pop() {
+            if found.contains(&id) {
+                continue;
+            }
+            match self.state(&id) {
+                Ok(State { parent, .. }) => waiting.extend(parent),
+                Err(Error::NoSuchState(_)) => continue,
+                Err(error) => return Err(error),
+            }
+            found.insert(id);
+        }
+        Ok(found)
+    }
+
+    /// Whether somebody works in a session just now.
+    pub fn session_is_busy(&self, id: &SessionId) -> Result<bool> {
+        lock::is_held(&self.session_dir(id).join("lock"))
+    }
+
+    /// Removes previous values of a name, by their positions, those of tree snapshots included; the present one, 0, stays.
+    pub fn ref_forget(&self, _exclusive: &Lock, name: &str, positions: &BTreeSet<usize>) -> Result<()> {
+        let path = self.ref_path(name);
+        let _refs = self.lock("refs", LockMode::Exclusive, super::Wait::Quietly)?;
+        let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let kept = text.lines().enumerate().filter(|(at, _)| *at == 0 || !positions.contains(at));
+        let kept: String = kept.flat_map(|(_, line)| [line, "\n"]).collect();
+        let _structure = self.structure(LockMode::Shared)?;
+        durable::replace(&self.path("tmp"), &path, kept.as_bytes())
+    }
+
+    /// Removes what is unused. What something leads to is left, whatever is asked for.
+    pub fn remove_unused(&self, exclusive: &Lock, unused: &Unused, in_map: &dyn InMap) -> Result<()> {
+        self.require_idmap()?;
+        let area = self.temp_area()?;
+        durable::write_unsynced_json(&area.path().join(MARK), &())?;
+        durable::sync_dir(area.path())?;
+        for id in &unused.sessions {
+            self.bury_session(id, area.path())?;
+        }
+        let states = self.bury_states(exclusive, &unused.states, area.path())?;
+        tracing::debug!(states, "states are gone");
+        self.bury_layers(&unused.layers, area.path())?;
+        let named: BTreeSet<TreeId> = self.tree_histories()?.into_iter().flat_map(|(_, values)| values).map(|e| e.value).collect();
+        for id in unused.trees.difference(&named) {
+            rename(&self.path("trees").join(id.as_str()), &area.path().join(format!("tree-{id}")))?;
+        }
+        durable::sync_dir(&self.path("trees"))?;
+        tracing::debug!("removing from the disk");
+        area.discard(in_map)
+    }
+
+    fn bury_session(&self, id: &SessionId, grave: &Path) -> Result<()> {
+        let dir = self.session_dir(id);
+        let path = dir.join("lock");
+        let lock = lock::try_existing(&path, &self.inner.command)?;
+        if lock.is_none() && path.exists() {
+            return Ok(());
+        }
+        rename(&dir, &grave.join(format!("session-{id}")))
+    }
+
+    /// Moves states away that no name and no session leads to; says how many.
+    fn bury_states(&self, _exclusive: &Lock, ids: &BTreeSet<StateId>, grave: &Path) -> Result<usize> {
+        let named = self.histories()?.into_iter().flat_map(|(_, values)| values).map(|entry| entry.value);
+        let below = self.sessions()?.into_iter().filter_map(|record| record.base);
+        let reached = self.with_ancestors(named.chain(below))?;
+        let mut count = 0;
+        for id in ids.difference(&reached) {
+            rename(&self.state_path(id), &grave.join(format!("state-{id}")))?;
+            count += 1;
+        }
+        // On the disk before the first layer goes, or a power cut could leave a state without it.
+        durable::sync_dir(&self.path("states"))?;
+        Ok(count)
+    }
+
+    fn bury_layers(&self, ids: &BTreeSet<LayerId>, grave: &Path) -> Result<()> {
+        let named: BTreeSet<LayerId> = self.states()?.into_iter().flat_map(|state| state.layers).collect();
+        for id in ids.difference(&named) {
+            rename(&self.layer_dir(id), &grave.join(format!("layer-{id}")))?;
+        }
+        durable::sync_dir(&self.path("layers"))
+    }
+
+    /// Removes the whole store. Nothing of it can be opened afterwards; killed meanwhile, it has less in it, and is whole.
+    pub fn remove_everything(self, _exclusive: Lock, in_map: &dyn InMap) -> Result<()> {
+        self.require_idmap()?;
+        for record in self.sessions()? {
+            if self.session_is_busy(&record.id)? {
+                return Err(Error::SessionBusy(record.id));
+            }
+        }
+        let area = self.temp_area()?;
+        durable::write_unsynced_json(&area.path().join(MARK), &())?;
+        for name in ["refs", "sessions", "states", "layers", "trees"] {
+            let dir = self.path(name);
+            for path in list(&dir)? {
+                let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
+                rename(&path, &area.path().join(format!("{name}-{file}")))?;
+            }
+            durable::sync_dir(&dir)?;
+        }
+        area.discard(in_map)?;
+        // What is left is the user's own: empty directories, locks, `store.json`.
+        let root = self.root().to_owned();
+        fs::remove_dir_all(&root).map_err(|e| Error::io("remove", &root, e))
+    }
+}

@@ -1,0 +1,225 @@
+//! Binary package hosts: ours, as others' roots see it, and others', as our sessions use them.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::child::{self, Known};
+use crate::place::{Place, copy};
+use crate::shared::{Shared, shared};
+
+const GREETER: &str = "app-misc/greeter/greeter-1.0-1.gpkg.tar";
+
+/// A running `binhost serve`.
+struct Host {
+    running: Option<Known>,
+    address: String,
+}
+
+impl Host {
+    fn of(place: &Place, dir: &Path) -> Self {
+        let mut command = place.command(&["--quiet", "binhost", "serve", "--port", "0", dir.to_str().unwrap()]);
+        let mut running = child::spawn(&mut command);
+        let mut line = String::new();
+        BufReader::new(running.child().stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().nth(1).unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
+        Self { running: Some(running), address }
+    }
+
+    /// Ends it as a user would.
+    fn end(mut self) {
+        let running = self.running.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(running.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let output = running.output();
+        assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+fn export(place: &Place, dir: &Path) -> Value {
+    let ran = place.run(&["binhost", "export", "--profile", "demo", "--json", dir.to_str().unwrap()]).ok();
+    serde_json::from_str(&ran.text()).unwrap()
+}
+
+fn fresh(place: &Place, name: &str) -> PathBuf {
+    let dir = place.path(name);
+    if dir.exists() {
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    dir
+}
+
+fn sum(program: &str, file: &Path) -> String {
+    let text = String::from_utf8(child::check(Command::new(program).arg(file))).unwrap();
+    text.split(' ').next().unwrap().to_owned()
+}
+
+/// Has the index say what the package is now: who can change a package can change the index, too.
+fn fix_index(dir: &Path) {
+    let package = dir.join(GREETER);
+    let text = fs::read_to_string(dir.join("Packages")).unwrap();
+    let stanzas: Vec<String> = text
+        .split("\n\n")
+        .map(|stanza| {
+            if !stanza.contains(&format!("PATH: {GREETER}")) {
+                return stanza.to_owned();
+            }
+            let lines = stanza.lines().map(|line| match line.split_once(": ") {
+                Some(("SIZE", _)) => format!("SIZE: {}", fs::metadata(&package).unwrap().len()),
+                Some(("MD5", _)) => format!("MD5: {}", sum("md5sum", &package)),
+                Some(("SHA1", _)) => format!("SHA1: {}", sum("sha1sum", &package)),
+                _ => line.to_owned(),
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    fs::write(dir.join("Packages"), stanzas.join("\n\n") + "\n").unwrap();
+    fs::remove_file(dir.join("Packages.gz")).unwrap();
+}
+
+#[test]
+fn a_root_of_its_own_installs_what_was_exported_and_signed() {
+    let Some(shared) = shared() else { return };
+    let place = &shared.place;
+    let dir = fresh(place, "binhost-a");
+    let first = export(place, &dir);
+    assert_eq!((&first["signed_by"], &first["left_out"]), (&Value::from(shared.key.as_str()), &Value::from(Vec::<Value>::new())));
+    let packages = first["packages"].as_u64().unwrap();
+    assert!(packages >= 6 && first["signed"] == packages, "{first}");
+    let index = fs::read(dir.join("Packages.gz")).unwrap();
+    let again = export(place, &dir);
+    assert_eq!((&again["signed"], &again["removed"]), (&Value::from(0), &Value::from(0)));
+    assert_eq!(fs::read(dir.join("Packages.gz")).unwrap(), index, "nothing has changed");
+    // What is missing is signed again.
+    fs::remove_file(dir.join(GREETER)).unwrap();
+    assert_eq!(export(place, &dir)["signed"], 1);
+
+    place.write("binhost-other/file", "mine");
+    place
+        .run(&["binhost", "export", "binhost-other"])
+        .fails(2)
+        .says("is neither empty nor an exported binhost")
+        .says("hint: name a new");
+    place.run(&["binhost", "serve", "binhost-other"]).fails(2).says("is not an exported binhost").says("hint: make it with");
+    place
+        .run(&["binhost", "serve", "--address", "nowhere.invalid", "binhost-a"])
+        .fails(2)
+        .says("cannot listen on `nowhere.invalid:8080`");
+
+    // By the instructions for clients, in a root that nothing of ours was applied to.
+    let host = Host::of(place, &dir);
+    let bare = "binhost-bare";
+    place.run(&["bootstrap", "--no-rebuild", bare, shared.testbed.stage3.to_str().unwrap()]).ok();
+    let readme = fs::read_to_string(dir.join("README")).unwrap();
+    let steps: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| *line != "getuto").collect();
+    let (emerge, setup) = steps.split_last().unwrap();
+    let script = format!(
+        "set -e; cd /mnt/host\n{}\nsed -i 's,http://HOST:8080,{},' /etc/portage/binrepos.conf/*\n{} --getbinpkgonly --oneshot app-misc/hello\nhello",
+        setup.join("\n"),
+        host.address,
+        emerge.trim_end_matches(" PACKAGE")
+    );
+    let bind = format!("{}:/mnt/host:ro", dir.display());
+    let client =
+        |script: &str| place.run(&["freshroot", "--profile", bare, "--network", "host", "--bind", &bind, "--", "sh", "-c", script]);
+    let ran = client(&script).ok();
+    assert!(ran.text().contains("Emerging binary") && ran.text().ends_with("Hello, world!\n"), "{ran}");
+    // A key that is merely there is not enough for Portage.
+    let keyless: String =
+        script.lines().filter(|line| !line.contains("ownertrust") && *line != "hello").flat_map(|l| [l, "\n"]).collect();
+    let refused = client(&keyless.replace("set -e;", "")).fails(1);
+    assert!((refused.text() + &refused.stderr).contains("GnuPG verification failed"), "{refused}");
+    host.end();
+    place.run(&["profile", "rm", bare]).ok();
+}
+
+/// A configuration whose builder has flags that no pool was built with, and a binhost at `address`.
+fn client(shared: &Shared, name: &str, address: &str, trust: bool) -> Place {
+    let config = shared.config(name);
+    let place = shared.place.with_config(config.clone());
+    let conf = config.join("portage.locals/gentoomuch/builder/make.conf");
+    let text = fs::read_to_string(&conf).unwrap_or_default();
+    fs::write(&conf, format!("{text}\nCOMMON_FLAGS=\"${{COMMON_FLAGS}} -fno-{name}\"\n").replace("-fno-binhost-", "-DBINHOST_"))
+        .unwrap();
+    fs::create_dir_all(config.join("portage.global")).unwrap();
+    fs::write(config.join("portage.global/binrepos.conf"), format!("[own]\nsync-uri = {address}\n")).unwrap();
+    if trust {
+        // Exported by the keyring's owner, as any binhost publishes its key.
+        place.run(&["keys", "import", "--trust", "--comment", "binhost", shared.place.path("sign_key.asc").to_str().unwrap()]).ok();
+    }
+    place
+}
+
+fn bootstrap(shared: &Shared, place: &Place, profile: &str) -> crate::place::Ran {
+    place.run(&["bootstrap", profile, shared.testbed.stage3.to_str().unwrap()])
+}
+
+#[test]
+fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
+    let Some(shared) = shared() else { return };
+    let dir = fresh(&shared.place, "binhost-b");
+    // Of a run that failed, in a place that is kept.
+    shared.place.run(&["profile", "rm", "--force", "binhost-c"]);
+    export(&shared.place, &dir);
+    let good = fresh(&shared.place, "binhost-good");
+    copy(&dir, &good);
+    let host = Host::of(&shared.place, &dir);
+
+    // Nobody knows the key.
+    let stranger = client(&shared, "binhost-stranger", &host.address, false);
+    let refused = bootstrap(&shared, &stranger, "binhost-c").fails(4).says("error: cannot trust `own/");
+    refused.says("caused by: it is signed by a key that this configuration does not trust").says("hint: if that key is right");
+
+    // Not signed, and changed.
+    let place = client(&shared, "binhost-client", &host.address, true);
+    let index = |dir: &Path| fs::read_to_string(dir.join("Packages")).unwrap();
+    let pool: Value =
+        serde_json::from_str(&shared.place.run(&["binhost", "export", "--json", dir.to_str().unwrap()]).ok().text()).unwrap();
+    let unsigned = shared.place.path(&format!("cache/binpkgs/{}/{GREETER}", pool["pool"].as_str().unwrap()));
+    fs::copy(&unsigned, dir.join(GREETER)).unwrap();
+    fix_index(&dir);
+    bootstrap(&shared, &place, "binhost-c")
+        .fails(4)
+        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: it is not signed\n"));
+    let mut bytes = fs::read(good.join(GREETER)).unwrap();
+    let header = bytes.windows(9).position(|name| name == b"image.tar").unwrap() / 512 * 512;
+    bytes[header + 512 + 40] ^= 0xff;
+    fs::write(dir.join(GREETER), bytes).unwrap();
+    fs::write(dir.join("Packages"), index(&good)).unwrap();
+    fs::copy(good.join("Packages.gz"), dir.join("Packages.gz")).unwrap();
+    fix_index(&dir);
+    let changed = bootstrap(&shared, &place, "binhost-c").fails(4);
+    changed
+        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: it is not what was signed\n"))
+        .says("nothing of it was installed");
+    assert!(!shared.place.listing().contains("profile/binhost-c/gentoomuch"), "nothing was built");
+
+    // As it should be.
+    for name in [GREETER, "Packages", "Packages.gz"] {
+        fs::copy(good.join(name), dir.join(name)).unwrap();
+    }
+    let built = bootstrap(&shared, &place, "binhost-c").ok();
+    assert!(!built.stderr.contains("published"), "nothing of a binhost gets into a pool: {built}");
+    let shown = place.run(&["store", "show", "--json", "profile/binhost-c/gentoomuch/builder"]).ok();
+    let shown: Value = serde_json::from_str(&shown.text()).unwrap();
+    let used: Vec<&str> = shown["origin"]["binhost_packages"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
+    assert!(used.len() >= 6 && used.contains(&format!("own/{GREETER}").as_str()), "{used:?}");
+    let layer = shared.place.store().join("layers").join(shown["layers"].as_array().unwrap().last().unwrap().as_str().unwrap());
+    let names: Vec<_> = fs::read_dir(layer.join("fs/etc/portage/binrepos.conf")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["50-gentoomuch.conf"]);
+    assert!(!layer.join("fs/var/cache/binhost").exists() && !layer.join("fs/var/cache/edb/binhost").exists());
+    // By hand, it is as in a build.
+    let emerge = ["freshroot", "--profile", "binhost-c", "--", "emerge", "--getbinpkgonly", "--oneshot", "app-misc/hello"];
+    assert!(place.run(&emerge).ok().text().contains("Emerging binary (1 of 1) app-misc/hello-2.10"));
+    host.end();
+
+    // Not to be verified: that cannot be had.
+    let conf = place.config.join("portage.global/binrepos.conf");
+    fs::write(&conf, "[own]\nsync-uri = http://127.0.0.1:9\nverify-signature = false\n").unwrap();
+    let refused = bootstrap(&shared, &place, "binhost-c").fails(3);
+    refused.says("portage.global/binrepos.conf:3: signatures of a binary package host are always verified");
+    shared.place.run(&["profile", "rm", "binhost-c"]).ok();
+}

@@ -1,0 +1,263 @@
+//! `clean`: what goes, what stays, and that the store is whole afterwards.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::child;
+use crate::place::{Place, command_line, finish};
+use crate::shared::shared;
+use crate::tiny::{Tiny, tiny};
+
+fn json(place: &Place, args: &[&str]) -> Value {
+    let ran = place.run(&[args, &["--json"]].concat()).ok();
+    serde_json::from_str(&ran.text()).unwrap_or_else(|error| panic!("{error} in {ran}"))
+}
+
+/// Kind and name of each item, with why it goes.
+fn items(plan: &Value) -> Vec<String> {
+    let word = |item: &Value, name: &str| item[name].as_str().unwrap().to_owned();
+    plan["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| format!("{} {}: {}", word(item, "kind"), word(item, "name"), word(item, "why")))
+        .collect()
+}
+
+/// What is allocated below `path`, whoever owns it.
+fn du(path: &Path) -> u64 {
+    let script = "du -s -B 1 -- \"$1\" | cut -f 1";
+    String::from_utf8(child::in_ids(script, &[path])).unwrap().trim().parse().unwrap()
+}
+
+/// Replaces the stage3 by another one and bootstraps it as `profile`.
+fn another(tiny: &Tiny, profile: &str, mark: &str) {
+    let stage3 = tiny.stage3.to_str().unwrap();
+    fs::write(tiny.place.path("tiny/etc/mark"), mark.repeat(100_000)).unwrap();
+    child::check(Command::new("tar").arg("-C").arg(tiny.place.path("tiny")).args(["--owner=0", "--group=0", "-cJf", stage3, "."]));
+    tiny.sign(&tiny.key, None);
+    tiny.place.run(&["bootstrap", "--no-rebuild", profile, stage3]).ok();
+}
+
+fn tree(place: &Place, text: &str) {
+    place.write("tree/profiles/repo_name", "gentoo\n");
+    place.write("tree/app-misc/hello/Manifest", format!("DIST {text} 5 BLAKE2B ab SHA512 cd\n"));
+    place.run(&["sync", "--from", "tree"]).ok();
+}
+
+#[test]
+fn what_no_name_leads_to_goes_and_the_rest_stays() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    assert!(place.run(&["clean"]).ok().text().contains("nothing to clean"));
+    for mark in ["a", "b", "c"] {
+        another(&tiny, "demo", mark);
+    }
+    another(&tiny, "other", "d");
+    assert!(place.run(&["clean"]).ok().text().contains("nothing to clean"), "every state has a name, or had one");
+
+    // Without a terminal only `--yes` removes anything.
+    let refused = place.run(&["clean", "--keep", "1"]).fails(2);
+    assert!(refused.text().contains("earlier state `profile/demo/upstream@{2}`"), "{refused}");
+    refused.says("error: nothing was removed: there is no terminal to ask on\n").says("hint: `--yes` removes what is shown");
+    let plan = json(place, &["clean", "--keep", "1", "--dry-run"]);
+    assert_eq!((plan["items"].as_array().unwrap().len(), &plan["removed"]), (2, &Value::Bool(false)), "{plan}");
+    assert_eq!(items(&json(place, &["clean", "--keep", "1", "--older-than", "1d", "--dry-run"])), [""; 0], "they are new");
+    assert_eq!(items(&json(place, &["clean", "--keep", "1", "--dry-run", "trees", "layers"])), [""; 0]);
+
+    // To fit, earlier states go before the present one, which stays.
+    let fit = json(place, &["clean", "-n", "--max-size", "1K"]);
+    let earlier = items(&fit).into_iter().filter(|item| item.contains(": earlier state `profile/demo/upstream@{")).count();
+    assert_eq!((earlier, fit["forgotten"][0]["positions"].clone()), (2, serde_json::json!([1, 2])), "{fit}");
+    assert!(fit["total_bytes"].as_u64().unwrap() > fit["bytes"].as_u64().unwrap());
+
+    let before = du(&place.store());
+    let done = json(place, &["clean", "--keep", "2", "--yes"]);
+    assert_eq!((items(&done).len(), &done["removed"]), (1, &Value::Bool(true)), "{done}");
+    let freed = before - du(&place.store());
+    let said = done["bytes"].as_u64().unwrap();
+    assert!(said > 100_000 && freed.abs_diff(said) <= 8192, "said {said}, and it was {freed}");
+    assert_eq!(json(place, &["profile", "show", "demo"])["history"].as_array().unwrap().len(), 2);
+    place.run(&["profile", "rollback", "demo"]).ok();
+    place.run(&["store", "verify"]).ok();
+
+    // A removed profile's states, and what a removal by hand has left.
+    let removed = place.run(&["profile", "rm", "other"]).ok();
+    assert!(removed.text().contains("`gentoomuch clean` frees it"), "{removed}");
+    let lost = place.store().join("layers/0123456789abcdef0123");
+    fs::create_dir_all(lost.join("fs")).unwrap();
+    fs::write(lost.join("layer.json"), r#"{"id":"0123456789abcdef0123","created":"","purpose":"import","base":null}"#).unwrap();
+    place.run(&["store", "verify"]).fails(4);
+    let shown = place.run(&["clean", "-n"]).ok().text();
+    assert!(
+        shown.contains("layers") && shown.contains("no build state has it") && shown.contains("no name leads to it"),
+        "{shown}"
+    );
+    let freed = place.run(&["clean", "--yes"]).ok().text();
+    assert!(freed.contains("freed  ") && freed.ends_with("in 2 items\n"), "{freed}");
+    place.run(&["store", "verify"]).ok();
+    assert_eq!(place.list()["layers"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    place.write("cache/distfiles/hello-1.tar.xz", "hello");
+    assert_eq!(items(&json(place, &["clean", "-n"])), [""; 0], "without a tree nobody knows");
+    tree(place, "hello-1.tar.xz");
+    tree(place, "hello-2.tar.xz");
+    for name in
+        ["hello-2.tar.xz", "hello-2.tar.xz.__download__", "x._checksum_failure_.ab12", "layout.conf", ".locks/x", "git3-src/y"]
+    {
+        place.write(&format!("cache/distfiles/{name}"), "x");
+    }
+    place.write("data/logs/old-1/emerge.log", "x");
+    place.write("data/logs/new-1/emerge.log", "x");
+    child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(place.path("data/logs/old-1")));
+    for (time, name) in
+        [("1", "stage4-amd64-web-1.tar.xz"), ("2", "stage4-amd64-web-2.tar.xz"), ("3", "stage4-amd64-web-3.tar.zst")]
+    {
+        for suffix in ["", ".json", ".CONTENTS.gz"] {
+            let path = format!("data/stages/web/{name}{suffix}");
+            place.write(&path, "x");
+            child::check(Command::new("touch").args(["-d", &format!("2026-01-0{time}")]).arg(place.path(&path)));
+        }
+    }
+    let plan = json(place, &["clean", "-n"]);
+    let failed = "distfiles x._checksum_failure_.ab12: a download that was not what the Manifest says";
+    assert_eq!(items(&plan), [failed, "logs old-1: older than 30 days"], "the tree of before has a name");
+    let plan = json(place, &["clean", "-n", "--keep", "1"]);
+    let all = items(&plan);
+    assert_eq!(all.len(), 6, "{all:?}");
+    assert!(
+        all[0].starts_with("trees ") && all[0].ends_with("no name leads to it, and no kept state was built with it"),
+        "{all:?}"
+    );
+    assert!(all.contains(&"distfiles hello-1.tar.xz: no Manifest of a tree that stays names it".to_owned()), "{all:?}");
+    assert!(all.contains(&"artifacts stage4-amd64-web-1.tar.xz: 2 newer ones are there".to_owned()), "{all:?}");
+    let old = place.list()["trees"][0]["origin"]["digest"].as_str().unwrap().to_owned();
+    place.write("config/env/tree", format!("gentoo sha256:{old}\n"));
+    let pinned = items(&json(place, &["clean", "-n", "--keep", "1"]));
+    assert!(pinned.iter().all(|item| !item.starts_with("trees ") && !item.contains("hello-1.tar.xz")), "{pinned:?}");
+    fs::remove_file(place.config.join("env/tree")).unwrap();
+    let done = place.run(&["clean", "--yes", "--keep", "1"]).ok();
+    assert!(done.text().contains("in 6 items"), "{done}");
+    let left = |dir: &str| {
+        let mut names: Vec<_> =
+            fs::read_dir(place.path(dir)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(left("cache/distfiles"), [".locks", "git3-src", "hello-2.tar.xz", "hello-2.tar.xz.__download__", "layout.conf"]);
+    assert_eq!(
+        (left("data/logs"), left("data/stages/web").len(), left("data/store/trees").len()),
+        (vec!["new-1".to_owned()], 3, 1)
+    );
+    assert!(place.run(&["clean", "--keep", "1"]).ok().text().contains("nothing to clean"));
+
+    // Until it fits: what was used last stays longest, and what is in use always.
+    place.write("cache/distfiles/hello-2.tar.xz", "y".repeat(3_000_000));
+    let shrunk = json(place, &["clean", "--yes", "--max-size", "1M"]);
+    assert!(items(&shrunk).iter().any(|item| item.starts_with("distfiles hello-2.tar.xz: not used since 20")), "{shrunk}");
+    let small = json(place, &["clean", "-n", "--max-size", "1K"]);
+    assert_eq!(small["max_size_bytes"], 1024, "{small}");
+    let words = place.run(&["clean", "-n", "--max-size", "1K"]).ok().text();
+    assert!(words.contains("note     more than the 1.0 KiB asked for: the rest is in use\n"), "{words}");
+    place.run(&["clean", "--max-size", "big"]).fails(2).says("a size is a number with K, M, G or T");
+    place.run(&["clean", "--everything", "--keep", "2"]).fails(2);
+}
+
+#[test]
+fn everything_goes_without_root() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    place.write("data/patches/work/file", "mine");
+    place.write("cache/distfiles/x", "x");
+    let plan = place.run(&["clean", "-n", "--everything"]).ok().text();
+    assert!(plan.contains("all layers (1)") && plan.contains("patches` stays: your own work is in it"), "{plan}");
+    place.run(&["clean", "--everything"]).fails(2).says("no terminal to ask on");
+    assert!(place.store().exists());
+    place.run(&["clean", "--everything", "--yes"]).ok();
+    assert!(!place.store().exists() && !place.path("cache/distfiles").exists() && place.path("data/patches/work/file").exists());
+    assert!(place.run(&["store", "ls"]).ok().text().contains("the store is empty"));
+}
+
+#[test]
+fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    for name in ["old-pool/pool.json", "old-pool/a/b/b-1-1.gpkg.tar", "throwaway/old-pool/pool.json", "mine/a/b/b-1-1.gpkg.tar"] {
+        place.write(&format!("cache/binpkgs/{name}"), "x");
+    }
+    let done = json(place, &["clean", "--yes", "binpkgs"]);
+    let why = "no build state is of this pool";
+    let expected = [format!("binpkgs old-pool, 1 package: {why}"), format!("binpkgs throwaway/old-pool, 0 packages: {why}")];
+    assert_eq!(items(&done), expected);
+    let left: Vec<_> = fs::read_dir(place.path("cache/binpkgs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(!place.path("cache/binpkgs/throwaway/old-pool").exists() && place.path("cache/binpkgs/mine/a/b").exists());
+}
+
+/// Looked at only: other tests work in this place.
+#[test]
+fn packages_go_by_ecleans_rules_and_nothing_goes_while_somebody_builds() {
+    let Some(shared) = shared() else { return };
+    let place = &shared.place;
+    let state = json(place, &["store", "show", "profile/demo/gentoomuch/builder"]);
+    let pools = place.path("cache/binpkgs");
+    let mut found = fs::read_dir(&pools).unwrap().map(|entry| entry.unwrap().path());
+    let pool = found.find(|pool| pool.join("dev-libs/greet/greet-1.0-1.gpkg.tar").exists()).expect("a pool with packages");
+    assert!(state["origin"]["pool"].is_object(), "{state}");
+    fs::create_dir_all(pool.join("app-misc/gone")).unwrap();
+    fs::write(pool.join("app-misc/gone/gone-1.0-1.gpkg.tar"), "x").unwrap();
+    let all = items(&json(place, &["clean", "-n", "binpkgs"]));
+    fs::remove_dir_all(pool.join("app-misc/gone")).unwrap();
+    let gone = all.iter().find(|item| item.starts_with("binpkgs app-misc/gone/gone-1.0-1.gpkg.tar in"));
+    assert!(gone.is_some_and(|item| item.ends_with("not in the tree any more, and installed in no state")), "{all:?}");
+    assert!(!all.iter().any(|item| item.contains("hello-2.10-1")), "installed in the builder: {all:?}");
+
+    let mut command = place.command(&["freshroot", "--network", "none", "--", "sh", "-c", "echo up; cat"]);
+    let mut running = child::spawn(command.stdin(std::process::Stdio::piped()));
+    std::io::Read::read_exact(running.child().stdout.as_mut().unwrap(), &mut [0; 3]).unwrap();
+    place.write("data/logs/old-busy/emerge.log", "x");
+    child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(place.path("data/logs/old-busy")));
+    let busy = place.run(&["--no-wait", "clean", "--yes", "logs"]).fails(1);
+    busy.says("`store` is in use by process").says("freshroot --network none");
+    assert!(place.path("data/logs/old-busy").exists());
+    fs::remove_dir_all(place.path("data/logs/old-busy")).unwrap();
+    drop(running.child().stdin.take());
+    finish(command_line(&command), running).ok();
+}
+
+#[test]
+fn a_suspended_session_goes_only_when_asked_for() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let now = jiff::Timestamp::now();
+    let record = serde_json::json!({
+        "id": "0123456789abcdef0123", "purpose": "stage", "base": null, "key": "k", "subject": "stage4/web of here",
+        "created": now.to_string(), "boot_id": boot.trim(), "pid1": null,
+        "status": { "is": "suspended", "note": "emerge failed", "at": now.to_string() },
+    });
+    let session = "data/store/sessions/0123456789abcdef0123";
+    place.write(&format!("{session}/session.json"), record.to_string());
+    place.write(&format!("{session}/lock"), "");
+    place.write(&format!("{session}/layer/fs/file"), "x");
+    place.write("cache/binpkgs/pool/pool.json", "{}");
+    let words = place.run(&["clean"]).ok().text();
+    assert!(words.contains("note     1 suspended session that can go on stays; `--sessions` takes it too"), "{words}");
+    assert!(words.contains("packages without a build state stay as long as a session is suspended"), "{words}");
+    assert_eq!(items(&json(place, &["clean", "-n", "sessions", "--older-than", "1d"])), [""; 0]);
+    let done = json(place, &["clean", "--yes", "--sessions"]);
+    let pool = "binpkgs pool, 0 packages: no build state is of this pool";
+    let session = "sessions 0123456789abcdef0123 stage4/web of here: suspended: emerge failed";
+    assert_eq!(items(&done), [session, pool]);
+    assert!(!place.store().join("sessions/0123456789abcdef0123").exists() && !place.path("cache/binpkgs/pool").exists());
+}
