@@ -204,7 +204,9 @@ impl Engine<'_> {
     pub(super) fn command(&self, work: &Work<'_>, argv: Vec<String>, network: Network) -> Result<()> {
         let log = work.log_dir.join("commands.log");
         let command = argv.join(" ");
-        let (mut running, output) = self.start(work, &Self::run_of(work, argv, network))?;
+        let mut run = Self::run_of(work, argv, network);
+        run.network = self.connect(Mode::Run, network, &mut run.env);
+        let (mut running, output) = self.start(work, &run)?;
         let (exit, last) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| append_log(&log, &command, output));
             let exit = self.supervise(&mut running, || {});
@@ -281,7 +283,7 @@ impl Engine<'_> {
 
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
         let mut argv = request.argv()?;
-        if work.root.binhost.is_some() && request.goal != Goal::Depclean {
+        if work.root.binhost.is_some() && request.goal != Goal::Depclean && !self.settings.download.offline {
             self.make_keyring(work)?;
             argv.insert(1, "--getbinpkg=y".to_owned());
         }
