@@ -90,6 +90,12 @@ pub enum Error {
         /// emerge's whole output, on the host.
         log: PathBuf,
     },
+    /// A name of a build state that there is none of.
+    #[error(transparent)]
+    Naming(#[from] super::NamingError),
+    /// Files that cannot be copied out of a build state.
+    #[error(transparent)]
+    Copy(#[from] super::CopyError),
     /// A needed change that cannot be placed.
     #[error(transparent)]
     Proposal(#[from] config::proposal::Error),

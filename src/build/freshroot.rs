@@ -1,4 +1,4 @@
-//! `freshroot`: a throw-away session on the builder.
+//! `freshroot`: a throw-away session on the builder, and `shell`: one on any build state.
 //!
 //! It starts in a fraction of a second, sees the binary packages of the release pool and of a pool for throw-away sessions, and
 //! what is built in it lands in the latter, which releases never read unless the user promotes it.
@@ -16,6 +16,9 @@ use crate::sandbox::plan::{Network, Plan};
 use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
 use crate::store::{NewState, Purpose, Session, State};
 
+/// The best login shell that a root has.
+const ANY_SHELL: &str = "command -v bash >/dev/null && exec bash -l; exec sh -l";
+
 /// What to run and where.
 #[derive(Debug, Clone)]
 pub struct FreshrootOptions {
@@ -23,6 +26,8 @@ pub struct FreshrootOptions {
     pub profile: Option<String>,
     /// Start from this kept state instead of the builder.
     pub from: Option<String>,
+    /// Start from this build state instead, whatever [`Engine::named`] knows it by.
+    pub state: Option<String>,
     /// Keep the result under this name.
     pub keep: Option<String>,
     /// Directories of the host's to show.
@@ -103,6 +108,11 @@ impl Engine<'_> {
     }
 
     fn freshroot_base(&self, options: &FreshrootOptions) -> Result<(String, State)> {
+        if let Some(text) = &options.state {
+            let state = self.named(text)?.state;
+            let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
+            return Ok((profile, state));
+        }
         if let Some(name) = &options.from {
             let Some(id) = self.store.ref_get(&kept_ref(name))? else {
                 let refs = self.store.refs()?;
@@ -128,7 +138,8 @@ impl Engine<'_> {
         base: &State,
         options: &FreshrootOptions,
     ) -> Result<Work<'s>> {
-        let subject = Subject { log_name: format!("freshroot-{profile}"), profile: profile.to_owned(), definition: String::new() };
+        let log_name = if options.state.is_some() { "shell".to_owned() } else { format!("freshroot-{profile}") };
+        let subject = Subject { log_name, profile: profile.to_owned(), definition: String::new() };
         let mut work = self.work(session, base, &subject, &Hooks::default(), None, options.binds.clone())?;
         if let Some(inputs) = pool_of(base) {
             let binpkgs = self.places.binpkgs();
@@ -139,7 +150,12 @@ impl Engine<'_> {
     }
 
     fn freshroot_run(&self, work: &Work<'_>, options: &FreshrootOptions) -> Run {
-        let argv = if options.command.is_empty() { vec!["/bin/bash".to_owned(), "-l".to_owned()] } else { options.command.clone() };
+        let argv: Vec<String> = match (options.command.as_slice(), &options.state) {
+            ([], None) => ["/bin/bash", "-l"].map(str::to_owned).into(),
+            // A finished image need not have bash.
+            ([], Some(_)) => ["/bin/sh", "-c", ANY_SHELL].map(str::to_owned).into(),
+            (command, _) => command.to_vec(),
+        };
         let mut env = work.env.clone();
         if let (true, Some(term)) = (options.terminal, &self.settings.term) {
             env.push(("TERM".to_owned(), term.clone()));

@@ -5,11 +5,13 @@
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
-//! freshroot    a throw-away session on the builder
+//! freshroot    a throw-away session on the builder, or on any build state (`shell`)
+//! copy_out     files out of a build state (`cp`)
 //! configured   a throw-away session with a stage's configuration in place, to ask Portage
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
 //! tree         an ebuild tree into the store
+//! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
@@ -17,6 +19,7 @@ mod artifact;
 mod bootstrap;
 mod configured;
 mod consult;
+mod copy_out;
 mod definition;
 mod engine;
 mod error;
@@ -25,6 +28,7 @@ mod explain;
 mod freshroot;
 mod inspect;
 pub mod key;
+mod naming;
 mod profile;
 mod relink;
 mod resolve;
@@ -38,11 +42,13 @@ mod work;
 
 pub use artifact::Artifact;
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
+pub use copy_out::{Copied, CopiedOut, CopyError, CopyOptions, CopyTo, Skipped};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
 pub use explain::Around;
 pub use freshroot::{Ended, FreshrootOptions};
+pub use naming::{Named, NamingError, RefAt, TAGS};
 pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,
     RenamedProfile, RolledBack, Stage3Shown, TreeShown, UpdateOptions, UpdatedProfile,

@@ -75,7 +75,11 @@ impl Engine<'_> {
                 upper,
                 work: overlay_work,
                 mountpoint,
-                trees: self.trees()?.into_iter().map(|tree| (tree.name, tree.path)).collect(),
+                trees: match self.trees() {
+                    // Whoever builds has asked for them before.
+                    Err(Error::NoTree) => Vec::new(),
+                    trees => trees?.into_iter().map(|tree| (tree.name, tree.path)).collect(),
+                },
                 distfiles,
                 packages: None,
                 hooks: hooks_dir,

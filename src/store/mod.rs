@@ -75,7 +75,7 @@ pub use self::id::{LayerId, SessionId, StateId, TreeId};
 pub use self::lock::{Busy, Holder, Lock, LockMode, Wait};
 pub use self::process::ProcessStamp;
 pub use self::recover::{InMap, Recovered};
-pub use self::refs::RefEntry;
+pub use self::refs::{RefEntry, split_index};
 pub use self::report::{
     DiskUsage, LayerRow, LayerUsage, ListReport, RefRow, SealReport, SessionRow, ShowReport, StateRow, StateUsage, TreeRow,
 };

@@ -102,6 +102,11 @@ impl Store {
         durable::read_json(&self.state_path(id))?.ok_or_else(|| Error::NoSuchState(id.clone()))
     }
 
+    /// The ids of all states, sorted.
+    pub fn state_ids(&self) -> Result<Vec<StateId>> {
+        self.ids("states", ".json")
+    }
+
     /// All states, oldest first.
     pub fn states(&self) -> Result<Vec<State>> {
         let mut states = Vec::new();

@@ -32,6 +32,8 @@ pub(crate) const COMMANDS: &[&str] = &[
     "profile rm",
     "resolve",
     "freshroot",
+    "shell",
+    "cp",
     "stage",
     "stage build",
     "store",

@@ -196,6 +196,8 @@ impl From<build::Error> for Failure {
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hints(hints).hint(log)
             }
             E::Proposal(error) => proposal(error),
+            E::Naming(error) => naming(error),
+            E::Copy(error) => copy(error),
             E::Command { ref log, ref last_lines, .. } => {
                 let (log, last_lines) = (log.display().to_string(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
@@ -309,6 +311,38 @@ impl From<GitError> for Failure {
         let lines = lines.to_vec();
         lines.into_iter().fold(Self::new(kind, error), Self::detail).hints(hint)
     }
+}
+
+fn naming(error: build::NamingError) -> Failure {
+    use build::NamingError as E;
+    let hint = match &error {
+        E::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+        E::Unknown { known, .. } if known.is_empty() => Some("nothing has been built yet".to_owned()),
+        E::Unknown { known, .. } => there_are(known),
+        E::NoEntry { name, kept: 1, .. } => Some(format!("`{name}` has its present value only, `{name}@{{0}}`")),
+        E::NoEntry { name, kept, .. } => Some(format!("`{name}@{{0}}`, the present one, to `{name}@{{{}}}` are kept", kept - 1)),
+        E::Ambiguous { fits, .. } => {
+            let fits: Vec<String> = fits.iter().take(8).map(|id| id.as_str().chars().take(12).collect()).collect();
+            Some(format!("give more digits: {}", fits.join(", ")))
+        }
+        E::NotAName { names, .. } if names.is_empty() => Some("no name leads to it; `gentoomuch store ls` lists names".to_owned()),
+        E::NotAName { names, .. } => Some(format!("it is called {}", names.join(", "))),
+        E::Gone { .. } => Some("`gentoomuch store verify` tells what is missing".to_owned()),
+    };
+    Failure::new(Kind::Usage, error).hints(hint)
+}
+
+fn copy(error: build::CopyError) -> Failure {
+    use build::CopyError as E;
+    let hint = match &error {
+        E::Missing { state, .. } => Some(format!("`gentoomuch shell {state}` looks around in it")),
+        E::Special { .. } => None,
+        E::Directory { .. } => Some("name a directory to copy it to".to_owned()),
+        E::NoName { .. } => Some("name a path that is not there yet, which becomes the copy".to_owned()),
+        E::Exists(_) => Some("move it away, or name another directory".to_owned()),
+        E::NoDirectory(_) => Some("make it first".to_owned()),
+    };
+    Failure::new(Kind::Usage, error).hints(hint)
 }
 
 fn proposal(error: config::proposal::Error) -> Failure {

@@ -86,7 +86,7 @@ impl Engine<'_> {
     }
 
     /// A state with all its layers there.
-    pub(super) fn complete_state(&self, id: &StateId) -> store::Result<State> {
+    pub(in super::super) fn complete_state(&self, id: &StateId) -> store::Result<State> {
         let state = self.store.state(id)?;
         for layer in &state.layers {
             self.store.layer(layer)?;

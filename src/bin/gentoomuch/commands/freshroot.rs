@@ -56,11 +56,20 @@ pub(crate) struct Args {
 
 /// Which network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum NetworkArg {
+pub(super) enum NetworkArg {
     /// The host's
     Host,
     /// Its own, with nothing but loopback
     None,
+}
+
+impl From<NetworkArg> for Network {
+    fn from(arg: NetworkArg) -> Self {
+        match arg {
+            NetworkArg::Host => Self::Host,
+            NetworkArg::None => Self::None,
+        }
+    }
 }
 
 /// Runs it.
@@ -72,12 +81,10 @@ fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> 
     Ok(FreshrootOptions {
         profile: args.profile.clone(),
         from: args.from.clone(),
+        state: None,
         keep: args.keep.clone(),
         binds: args.bind.iter().map(|text| parse_bind(text, context)).collect::<Result<_, _>>()?,
-        network: match args.network {
-            NetworkArg::Host => Network::Host,
-            NetworkArg::None => Network::None,
-        },
+        network: args.network.into(),
         promote: args.promote,
         command: args.command.clone(),
         terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
@@ -86,9 +93,14 @@ fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> 
 
 fn around(args: &Args, context: &Context) -> Outcome {
     let options = &options(args, context)?;
+    run_with(options, args.print_plan, context)
+}
+
+/// Runs a throw-away session, or prints the plan of it.
+pub(super) fn run_with(options: &FreshrootOptions, print_plan: bool, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let engine = shop.engine(None);
-    if args.print_plan {
+    if print_plan {
         let plan = engine.freshroot_plan(options)?;
         table::print(&format!("{plan}\n"))?;
         return Ok(ExitCode::SUCCESS);
@@ -124,7 +136,7 @@ fn failed(error: build::Error) -> Failure {
 }
 
 /// Reads `SRC:DST[:ro]`.
-fn parse_bind(text: &str, context: &Context) -> Result<UserBind, Failure> {
+pub(super) fn parse_bind(text: &str, context: &Context) -> Result<UserBind, Failure> {
     let wrong = |why: &str| {
         Failure::message(Kind::Usage, format!("`--bind {text}`: {why}"))
             .hint("write `SRC:DST` or `SRC:DST:ro`, DST an absolute path in the session")

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod completions;
 mod config;
+mod cp;
 mod doctor;
 mod freshroot;
 mod init;
@@ -10,6 +11,7 @@ mod keys;
 mod man;
 mod profile;
 mod resolve;
+mod shell;
 mod stage;
 mod stage3;
 mod store;
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Profile(profile::Args),
     Resolve(resolve::Args),
     Freshroot(freshroot::Args),
+    Shell(shell::Args),
+    Cp(cp::Args),
     Stage(stage::Args),
     Store(store::Args),
     Completions(completions::Args),
@@ -58,6 +62,8 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Profile(args) => profile::run(&args, context),
         Command::Resolve(args) => resolve::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
+        Command::Shell(args) => shell::run(&args, context),
+        Command::Cp(args) => cp::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
         Command::Store(args) => store::run(&args, context),
         Command::Completions(args) => completions::run(&args),

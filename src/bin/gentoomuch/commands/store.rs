@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             if *json { print_json(&list)? } else { print(&render_list(&list))? }
         }
         Command::Show { state, json } => {
-            let report = shop.store.show(state)?;
+            let report = shop.store.show(shop.engine(None).named_id(state)?.as_str())?;
             if *json { print_json(&report)? } else { print(&render_show(&report))? }
         }
         Command::Du { json } => disk_usage(&shop, *json)?,
@@ -200,7 +200,7 @@ fn seal(shop: &Shop<'_>, states: &[String], json: bool) -> Result<(), Failure> {
         layers.extend(shop.store.layers()?.into_iter().map(|layer| layer.id));
     }
     for text in states {
-        layers.extend(shop.store.show(text)?.state.layers);
+        layers.extend(shop.engine(None).named(text)?.state.layers);
     }
     layers.sort();
     layers.dedup();

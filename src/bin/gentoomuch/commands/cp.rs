@@ -1,0 +1,119 @@
+//! `gentoomuch cp STATE:PATH DIR`
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use gentoomuch::build::{Copied, CopyOptions, CopyTo};
+use gentoomuch::progress::{Event, Observer as _};
+
+use super::Outcome;
+use crate::context::Context;
+use crate::report::{Failure, Kind};
+use crate::shop::Shop;
+use crate::table::{count, human_bytes, print, print_json};
+
+/// Of what was left out, and of links that lead elsewhere, so many are named.
+const NAMED: usize = 5;
+
+/// Copy files or directories out of a build state
+///
+/// The copy belongs to you. Modes and times stay as they are, but for set-id bits; owners, extended attributes, devices, pipes and
+/// sockets stay behind. A link that PATH leads through is followed within the state, links below it are copied as links. Nothing is
+/// overwritten.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch cp stage4/web:/etc/nginx .
+  gentoomuch cp profile/server:/etc/portage ./portage-of-server
+  gentoomuch cp 'kept/with-hello@{1}:/usr/bin/hello' /tmp
+  gentoomuch cp stage4/web:/etc/os-release -")]
+pub(crate) struct Args {
+    /// A build state as for `gentoomuch shell`, and an absolute path in it
+    #[arg(value_name = "STATE:PATH")]
+    from: String,
+    /// The directory to copy into; if there is none, what the copy is called; `-` for the contents of a file on standard output
+    #[arg(value_name = "DIR")]
+    to: PathBuf,
+    /// Print what was copied as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let (state, path) = split(&args.from)?;
+    let stream = args.to == Path::new("-");
+    if stream && args.json {
+        return Err(
+            Failure::message(Kind::Usage, "`--json` and `-` both want standard output").hint("name a directory instead of `-`")
+        );
+    }
+    let to = if stream { CopyTo::Stream(io::stdout().as_fd().try_clone_to_owned()?) } else { CopyTo::Path(context.path(&args.to)) };
+    let shop = Shop::open(context)?;
+    let options = CopyOptions { state: state.to_owned(), path: path.to_owned(), to };
+    let result = shop.engine(None).copy_out(options);
+    context.progress.clear();
+    let result = result?;
+    told(&result.copied, context);
+    if args.json {
+        print_json(&result)?;
+    } else if let Some(to) = &result.to {
+        print(&format!("{}\n", summary(&result.copied, to)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `STATE:PATH`; no name of a state has a colon.
+fn split(text: &str) -> Result<(&str, &str), Failure> {
+    let wrong = |why: &str| {
+        Failure::message(Kind::Usage, format!("`{text}`: {why}")).hint("write `STATE:PATH`, for example `stage4/web:/etc/nginx`")
+    };
+    match text.split_once(':') {
+        Some(("", _)) => Err(wrong("no build state is named")),
+        Some((_, path)) if !path.starts_with('/') => Err(wrong("the path in the state must be absolute")),
+        Some(parts) => Ok(parts),
+        None => Err(wrong("not of the form `STATE:PATH`")),
+    }
+}
+
+fn summary(copied: &Copied, to: &Path) -> String {
+    let parts =
+        [(copied.files, "file", "files"), (copied.directories, "directory", "directories"), (copied.links, "link", "links")];
+    let some = parts.into_iter().filter(|(number, ..)| *number > 0);
+    let parts: Vec<String> = some.map(|(number, one, many)| format!("{number} {}", if number == 1 { one } else { many })).collect();
+    format!("{}: {}, {}", to.display(), parts.join(", "), human_bytes(copied.bytes))
+}
+
+fn told(copied: &Copied, context: &Context) {
+    let note = |text: &str| context.progress.event(&Event::Note(text));
+    for skipped in copied.skipped.iter().take(NAMED) {
+        note(&format!("left out: {} is {}", skipped.path, skipped.what));
+    }
+    more(copied.skipped_count, "left out", &note);
+    if copied.set_id > 0 {
+        note(&format!("without set-id bits, which the state has: {}", count(copied.set_id, "file")));
+    }
+    for link in copied.outward.iter().take(NAMED) {
+        note(&format!("leads out of the copy: {link}"));
+    }
+    more(copied.outward_count, "lead out of the copy", &note);
+}
+
+fn more(all: u64, what: &str, note: &dyn Fn(&str)) {
+    let more = all.saturating_sub(NAMED as u64);
+    if more > 0 {
+        note(&format!("{more} more {what}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_in_one_line() {
+        let copied = Copied { files: 1, directories: 2, bytes: 2048, ..Copied::default() };
+        assert_eq!(summary(&copied, Path::new("/d/etc")), "/d/etc: 1 file, 2 directories, 2.0 KiB");
+    }
+}

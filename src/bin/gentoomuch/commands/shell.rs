@@ -1,0 +1,61 @@
+//! `gentoomuch shell STATE [-- COMMAND]`
+
+use std::io::{self, IsTerminal as _};
+
+use gentoomuch::build::FreshrootOptions;
+
+use super::Outcome;
+use super::freshroot::{NetworkArg, parse_bind, run_with};
+use crate::context::Context;
+use crate::report::Failure;
+
+/// Open a throw-away session on any build state: a shell, or one command
+///
+/// A state is called by its name (`stage4/web`, `kept/with-hello`, `profile/server/gentoomuch/builder`, or `profile/server` for short),
+/// by `NAME@{N}` for what that name stood for before, by a tag, or by its id or the beginning of it; `gentoomuch store ls` lists
+/// them. The state itself never changes. Exit codes are those of `gentoomuch freshroot`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch shell stage4/web
+  gentoomuch shell 'stage4/web@{1}' -- cat /etc/os-release
+  gentoomuch shell kept/with-hello --network none -- hello
+  gentoomuch shell 41aa1be94f4f")]
+pub(crate) struct Args {
+    /// A name, `NAME@{N}`, a tag, or the beginning of an id
+    state: String,
+    /// Keep the result under this name
+    #[arg(long, value_name = "NAME")]
+    keep: Option<String>,
+    /// Show a directory of the host in the session; may be given several times
+    #[arg(long, value_name = "SRC:DST[:ro]")]
+    bind: Vec<String>,
+    /// Which network the session sees
+    #[arg(long, value_enum, default_value_t = NetworkArg::Host)]
+    network: NetworkArg,
+    /// Print each step that would make the session, and stop
+    #[arg(long)]
+    print_plan: bool,
+    /// The command and its arguments [default: a login shell]
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let outcome = options(args, context).and_then(|options| run_with(&options, args.print_plan, context));
+    outcome.map_err(|failure| if args.print_plan { failure } else { failure.around_command() })
+}
+
+fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> {
+    Ok(FreshrootOptions {
+        profile: None,
+        from: None,
+        state: Some(args.state.clone()),
+        keep: args.keep.clone(),
+        binds: args.bind.iter().map(|text| parse_bind(text, context)).collect::<Result<_, _>>()?,
+        network: args.network.into(),
+        promote: false,
+        command: args.command.clone(),
+        terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+    })
+}

@@ -1,0 +1,380 @@
+//! The copying itself: from one open file or directory to a new name below another directory, never through a link.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::portage::emerge::sanitize::sanitize_line;
+
+/// Of what was skipped, and of links, so many are named.
+const MAX_NAMED: usize = 100;
+/// Bytes that are moved at once.
+const CHUNK: usize = 1 << 20;
+/// No set-id and no sticky bit: they meant something for owners that the copy does not have.
+const MODE: u32 = 0o777;
+/// A path for people is cut after so many bytes.
+const MAX_PATH: usize = 4096;
+
+/// What was copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub links: u64,
+    /// Bytes of the files; holes count.
+    pub bytes: u64,
+    /// Files that were set-id and are not any more.
+    pub set_id: u64,
+    /// Symbolic links that lead out of what was copied; the first of them.
+    pub outward: Vec<String>,
+    /// How many there are.
+    pub outward_count: u64,
+    /// What was left out; the first of it.
+    pub skipped: Vec<Skipped>,
+    /// How many there are.
+    pub skipped_count: u64,
+}
+
+/// Something that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Below what was copied; safe to print.
+    pub path: String,
+    /// `a device`
+    pub what: String,
+}
+
+/// A file that could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{path}`")]
+pub(super) struct TreeError {
+    action: &'static str,
+    /// Safe to print.
+    path: String,
+    #[source]
+    source: io::Error,
+}
+
+/// What an open file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Directory,
+    Special(&'static str),
+}
+
+/// Says what kind of file is open.
+pub(super) fn kind(file: BorrowedFd<'_>) -> Result<Kind, TreeError> {
+    let stat = rustix::fs::fstat(file).map_err(|errno| failure("inspect", Path::new(""), errno))?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        other => Kind::Special(special(other)),
+    })
+}
+
+fn special(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    }
+}
+
+/// Copies what is open as `from` to the new entry `name` of `to`. `tell` gets bytes as they are done.
+pub(super) fn copy(from: OwnedFd, to: BorrowedFd<'_>, name: &[u8], tell: &mut dyn FnMut(u64)) -> Result<Copied, TreeError> {
+    let mut copier = Copier { copied: Copied::default(), path: PathBuf::new(), tell };
+    let stat = rustix::fs::fstat(&from).map_err(|errno| copier.failure("inspect", errno))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => copier.directory(&from, &stat, to, name)?,
+        FileType::RegularFile => copier.file(from, &stat, to, name)?,
+        other => copier.skip(special(other)),
+    }
+    Ok(copier.copied)
+}
+
+/// Writes the contents of an open file to a stream.
+pub(super) fn stream(from: OwnedFd, to: OwnedFd, tell: &mut dyn FnMut(u64)) -> Result<Copied, TreeError> {
+    let (from, mut to) = (File::from(from), File::from(to));
+    let io = |action| move |source| TreeError { action, path: "the file".to_owned(), source };
+    let mut copied = Copied { files: 1, ..Copied::default() };
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = from.read_at(&mut buffer, copied.bytes).map_err(io("read"))?;
+        if count == 0 {
+            return Ok(copied);
+        }
+        match to.write_all(&buffer[..count]) {
+            Ok(()) => {}
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(copied),
+            Err(error) => return Err(io("pass on")(error)),
+        }
+        copied.bytes += count as u64;
+        tell(count as u64);
+    }
+}
+
+fn failure(action: &'static str, path: &Path, errno: Errno) -> TreeError {
+    let path = if path.as_os_str().is_empty() { "what was asked for".to_owned() } else { printable(path) };
+    TreeError { action, path, source: errno.into() }
+}
+
+fn printable(path: &Path) -> String {
+    sanitize_line(path.as_os_str().as_encoded_bytes(), MAX_PATH)
+}
+
+struct Copier<'a> {
+    copied: Copied,
+    /// Below what is copied.
+    path: PathBuf,
+    tell: &'a mut dyn FnMut(u64),
+}
+
+impl Copier<'_> {
+    fn failure(&self, action: &'static str, errno: Errno) -> TreeError {
+        failure(action, &self.path, errno)
+    }
+
+    fn skip(&mut self, what: &str) {
+        self.copied.skipped_count += 1;
+        if self.copied.skipped.len() < MAX_NAMED {
+            self.copied.skipped.push(Skipped { path: printable(&self.path), what: what.to_owned() });
+        }
+    }
+
+    fn directory(&mut self, from: &OwnedFd, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+        rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(|errno| self.failure("create", errno))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(to, name, flags, Mode::empty()).map_err(|errno| self.failure("open", errno))?;
+        self.copied.directories += 1;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(from).map_err(|errno| self.failure("list", errno))? {
+            let entry = entry.map_err(|errno| self.failure("list", errno))?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(name.to_vec());
+            }
+        }
+        names.sort_unstable();
+        for name in names {
+            self.path.push(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
+            self.entry(from.as_fd(), &name, made.as_fd())?;
+            self.path.pop();
+        }
+        self.finish(made.as_fd(), stat)
+    }
+
+    fn entry(&mut self, from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>) -> Result<(), TreeError> {
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| self.failure("inspect", errno))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match FileType::from_raw_mode(stat.st_mode) {
+            kind @ (FileType::Directory | FileType::RegularFile) => {
+                let opened = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(|errno| self.failure("open", errno))?;
+                if kind == FileType::Directory {
+                    self.directory(&opened, &stat, to, name)
+                } else {
+                    self.file(opened, &stat, to, name)
+                }
+            }
+            FileType::Symlink => self.link(from, &stat, to, name),
+            other => {
+                self.skip(special(other));
+                Ok(())
+            }
+        }
+    }
+
+    fn link(&mut self, from: BorrowedFd<'_>, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+        let target = rustix::fs::readlinkat(from, name, Vec::new()).map_err(|errno| self.failure("read the link", errno))?;
+        rustix::fs::symlinkat(&target, to, name).map_err(|errno| self.failure("create", errno))?;
+        rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.failure("set the time of", errno))?;
+        self.copied.links += 1;
+        let target = Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(target.as_bytes()));
+        if leads_out(&self.path, target) {
+            self.copied.outward_count += 1;
+            if self.copied.outward.len() < MAX_NAMED {
+                self.copied.outward.push(format!("{} -> {}", printable(&self.path), printable(target)));
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, from: OwnedFd, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failure("create", errno))?;
+        let (from, made) = (File::from(from), File::from(made));
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        self.contents(&from, &made, size).map_err(|source| TreeError { action: "copy", path: printable(&self.path), source })?;
+        self.copied.files += 1;
+        self.copied.bytes += size;
+        self.copied.set_id += u64::from(stat.st_mode & 0o6000 != 0);
+        self.finish(made.as_fd(), stat)
+    }
+
+    /// Copies what is not a hole.
+    fn contents(&mut self, from: &File, to: &File, size: u64) -> io::Result<()> {
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK)).max(1)];
+        let mut at = 0;
+        while at < size {
+            at = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+                Ok(data) => data,
+                Err(Errno::NXIO) => break,
+                // A file system that knows of no holes.
+                Err(_) => at,
+            };
+            let end = rustix::fs::seek(from, SeekFrom::Hole(at)).map_or(size, |hole| hole.clamp(at, size));
+            // At least one read, so that a file system that answers nonsense ends as well.
+            loop {
+                let wanted = usize::try_from(end.saturating_sub(at)).unwrap_or(CHUNK).clamp(1, buffer.len());
+                let count = from.read_at(&mut buffer[..wanted], at)?;
+                if count == 0 {
+                    return to.set_len(size);
+                }
+                to.write_all_at(&buffer[..count], at)?;
+                at += count as u64;
+                (self.tell)(count as u64);
+                if at >= end {
+                    break;
+                }
+            }
+        }
+        to.set_len(size)
+    }
+
+    /// Mode and times, once nothing is written any more.
+    fn finish(&self, made: BorrowedFd<'_>, stat: &Stat) -> Result<(), TreeError> {
+        rustix::fs::fchmod(made, Mode::from_raw_mode(stat.st_mode & MODE))
+            .map_err(|errno| self.failure("change the mode of", errno))?;
+        rustix::fs::futimens(made, &times(stat)).map_err(|errno| self.failure("set the time of", errno))
+    }
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let changed = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or(0) };
+    Timestamps { last_access: changed, last_modification: changed }
+}
+
+/// Whether a link at `path`, below what is copied, leads above that.
+fn leads_out(path: &Path, target: &Path) -> bool {
+    if target.is_absolute() {
+        return true;
+    }
+    let mut depth = path.components().count().saturating_sub(1);
+    for part in target.components() {
+        match part {
+            Component::ParentDir if depth == 0 => return true,
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn copied(from: &Path, to: &Path) -> Result<Copied, TreeError> {
+        let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
+        copy(open(from), open(to).as_fd(), b"copy", &mut |_| {})
+    }
+
+    #[test]
+    fn a_tree_becomes_a_plain_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("sub/closed")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("sub/tool"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(from.join("sub/tool"), fs::Permissions::from_mode(0o4755)).unwrap();
+        fs::write(from.join("sub/closed/f"), "x").unwrap();
+        fs::set_permissions(from.join("sub/closed"), fs::Permissions::from_mode(0o555)).unwrap();
+        symlink("tool", from.join("sub/inward")).unwrap();
+        symlink("../../etc/passwd", from.join("sub/outward")).unwrap();
+        symlink("/etc/passwd", from.join("absolute")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, from.join("pipe"), Mode::RWXU).unwrap();
+        let sparse = File::create(from.join("sparse")).unwrap();
+        sparse.write_all_at(b"end", 8 << 20).unwrap();
+        sparse.set_len((8 << 20) + 4096).unwrap();
+        let old = Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+        rustix::fs::utimensat(
+            rustix::fs::CWD,
+            from.join("sub"),
+            &Timestamps { last_access: old, last_modification: old },
+            AtFlags::empty(),
+        )
+        .unwrap();
+
+        let report = copied(&from, &to).unwrap();
+        let copy = to.join("copy");
+        assert_eq!((report.files, report.directories, report.links, report.set_id), (3, 3, 3, 1));
+        assert_eq!(report.skipped, [Skipped { path: "pipe".to_owned(), what: "a pipe".to_owned() }]);
+        assert_eq!(report.outward, ["absolute -> /etc/passwd", "sub/outward -> ../../etc/passwd"]);
+        assert_eq!((report.outward_count, report.skipped_count), (2, 1));
+        let mode = |name: &str| fs::metadata(copy.join(name)).unwrap().mode() & 0o7777;
+        assert_eq!((mode("sub/tool"), mode("sub/closed")), (0o755, 0o555));
+        assert_eq!(fs::metadata(copy.join("sub")).unwrap().mtime(), 1_000_000_000);
+        assert_eq!(fs::read(copy.join("sparse")).unwrap(), fs::read(from.join("sparse")).unwrap());
+        assert!(fs::metadata(copy.join("sparse")).unwrap().blocks() < 8 << 10, "the hole was filled");
+        assert_eq!(fs::read_link(copy.join("absolute")).unwrap(), Path::new("/etc/passwd"));
+        // The tempdir has to be removable.
+        for dir in [from, copy] {
+            fs::set_permissions(dir.join("sub/closed"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_through_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to, outside) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("outside"));
+        for path in [&from, &to, &outside] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::write(from.join("f"), "theirs").unwrap();
+        symlink(&outside, to.join("copy")).unwrap();
+        let error = copied(&from, &to).unwrap_err();
+        assert_eq!(error.to_string(), "cannot create `what was asked for`");
+        let file = copied(&from.join("f"), &to).unwrap_err();
+        assert_eq!(file.to_string(), "cannot create `what was asked for`");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_that_lead_out_are_told_from_those_that_do_not() {
+        for (path, target, out) in [
+            ("a", "b", false),
+            ("a", "../b", true),
+            ("d/a", "../b", false),
+            ("d/a", "../../b", true),
+            ("d/a", "x/../../y", false),
+            ("d/a", "./../b/../../c", true),
+            ("a", "/b", true),
+        ] {
+            assert_eq!(leads_out(Path::new(path), Path::new(target)), out, "{path} -> {target}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "contents").unwrap();
+        let (from, to) = (File::open(dir.path().join("f")).unwrap(), File::create(dir.path().join("t")).unwrap());
+        assert_eq!(stream(from.into(), to.into(), &mut |_| {}).unwrap().bytes, 8);
+        assert_eq!(fs::read(dir.path().join("t")).unwrap(), b"contents");
+    }
+}
