@@ -7,6 +7,7 @@
 //! data/logs/                       logs of emerge runs
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
+//! cache/oci-layers/                layers of OCI images, as they were packed
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,11 @@ impl Places {
     /// Binary package pools.
     pub fn binpkgs(&self) -> PathBuf {
         self.cache.join("binpkgs")
+    }
+
+    /// Layers of OCI images that were packed before.
+    pub fn oci_layers(&self) -> PathBuf {
+        self.cache.join("oci-layers")
     }
 
     /// Trusted keys, below the configuration directory.

@@ -11,12 +11,16 @@
 //! resolve      what the configuration lacks, asked of Portage round by round
 //! explain      what is around a stage's configuration, for `config explain`
 //! tree         an ebuild tree into the store
+//! export       any build state as an artifact; artifact: its files; oci, squashfs: their forms
+//! log          histories of names, going back in them, tags
+//! compare      what two build states have differently (`diff`)
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
 mod artifact;
 mod bootstrap;
+mod compare;
 mod configured;
 mod consult;
 mod copy_out;
@@ -25,29 +29,36 @@ mod engine;
 mod error;
 pub mod exclusions;
 mod explain;
+mod export;
 mod freshroot;
 mod inspect;
 pub mod key;
+mod log;
 mod naming;
+mod oci;
 mod profile;
 mod relink;
 mod resolve;
 mod script;
 pub mod session;
+mod squashfs;
 mod stage4;
 pub mod tasks;
 mod tidy;
 mod tree;
 mod work;
 
-pub use artifact::Artifact;
+pub use artifact::{Artifact, ImageLayers};
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
+pub use compare::{DiffOptions, FileChange, Node, PackageDiff, StateDiff};
 pub use copy_out::{Copied, CopiedOut, CopyError, CopyOptions, CopyTo, Skipped};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
 pub use error::{Error, Result};
 pub use explain::Around;
+pub use export::{ExportRequest, ExportedState};
 pub use freshroot::{Ended, FreshrootOptions};
+pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
 pub use profile::{
     BuilderShown, Change, DefinitionShown, HistoryShown, Moved, PackageChange, ProfileRow, ProfileShown, RemovedProfile,
@@ -55,5 +66,6 @@ pub use profile::{
 };
 pub use resolve::{PackageCount, ResolveOptions, Resolved};
 pub use session::UserBind;
+pub use squashfs::SquashfsError;
 pub use stage4::{StageBuilt, StageOptions};
 pub use tree::{SyncOptions, Synced};

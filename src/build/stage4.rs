@@ -9,7 +9,6 @@ use super::error::{Error, Result};
 use super::key::Inputs;
 use super::script::REMOVE;
 use super::work::{StepsDone, Subject};
-use crate::archive::Format;
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::{ArtifactFormat, ConfigDir, PathPattern, Stage4Definition};
 use crate::portage::emerge::request::{Existing, Goal};
@@ -22,7 +21,7 @@ pub struct StageOptions {
     /// The stage4 definition.
     pub name: String,
     /// Form and compression; the definition's if `None`.
-    pub format: Option<Format>,
+    pub format: Option<ArtifactFormat>,
     /// The `gpg` to sign with; `None` leaves the artifact unsigned.
     pub gpg: Option<Gpg>,
 }
@@ -60,16 +59,14 @@ impl Engine<'_> {
         let built = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
         self.store.ref_set(&format!("stage4/{}", options.name), &built.state.id)?;
         let export = ExportOptions {
-            format: options.format.unwrap_or(match definition.format.as_ref().map(|format| format.value) {
-                None | Some(ArtifactFormat::TarXz) => Format::TarXz,
-                Some(ArtifactFormat::TarZst) => Format::TarZst,
-                Some(ArtifactFormat::TarGz) => Format::TarGz,
-            }),
+            format: options.format.or(definition.format.as_ref().map(|format| format.value)).unwrap_or(ArtifactFormat::TarXz),
+            oci: definition.oci.clone().unwrap_or_default(),
             keep: definition.keep.iter().map(|pattern| pattern.value.to_string()).collect(),
             signer,
             arch: env.arch,
         };
-        let artifact = self.export(&options.name, &built.state, &export)?;
+        let target = self.target(&options.name, "stage4", &built.state, &export);
+        let artifact = self.export(&options.name, &target, &built.state, &export)?;
         Ok(StageBuilt { name: options.name.clone(), state: built.state.id.to_string(), state_reused: built.reused, artifact })
     }
 

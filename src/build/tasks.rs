@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::compare;
 use super::copy_out;
 use super::relink::{self, RelinkInput};
 use super::session::Litter;
@@ -36,6 +37,7 @@ pub fn lookup(name: &str) -> Option<TaskFn> {
         _ => archive::tasks::lookup(name)
             .or_else(|| store::tasks::lookup(name))
             .or_else(|| copy_out::lookup(name))
+            .or_else(|| compare::lookup(name))
             .or_else(|| host::lookup(name))
             .or_else(|| build_logs::lookup(name)),
     }

@@ -4,18 +4,23 @@ mod bootstrap;
 mod completions;
 mod config;
 mod cp;
+mod diff;
 mod doctor;
+mod export;
 mod freshroot;
 mod init;
 mod keys;
+mod log;
 mod man;
 mod profile;
 mod resolve;
+mod rollback;
 mod shell;
 mod stage;
 mod stage3;
 mod store;
 mod sync;
+mod tag;
 
 use std::process::ExitCode;
 
@@ -44,6 +49,11 @@ pub(crate) enum Command {
     Shell(shell::Args),
     Cp(cp::Args),
     Stage(stage::Args),
+    Export(export::Args),
+    Log(log::Args),
+    Diff(diff::Args),
+    Rollback(rollback::Args),
+    Tag(tag::Args),
     Store(store::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -65,6 +75,11 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Shell(args) => shell::run(&args, context),
         Command::Cp(args) => cp::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
+        Command::Log(args) => log::run(&args, context),
+        Command::Diff(args) => diff::run(&args, context),
+        Command::Rollback(args) => rollback::run(&args, context),
+        Command::Tag(args) => tag::run(&args, context),
         Command::Store(args) => store::run(&args, context),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, context),
