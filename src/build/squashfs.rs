@@ -52,11 +52,12 @@ impl Engine<'_> {
     ) -> Result<Exported> {
         let mut child = Command::new(PROGRAM)
             .env_clear()
-            .envs([("PATH", SEARCH_PATH), ("LC_ALL", "C")])
+            // Bounds the root's time too, which it would take from the clock, since it passes over the archive's `./`; `-mkfs-time` does not.
+            .envs([("PATH", SEARCH_PATH), ("LC_ALL", "C"), ("SOURCE_DATE_EPOCH", &clamp.max(0).to_string())])
             .arg("-")
             .arg(image)
             .args(["-tar", "-noappend", "-no-progress", "-quiet", "-exit-on-error", "-xattrs", "-comp", "zstd"])
-            .args(["-mkfs-time", &clamp.max(0).to_string()])
+            .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
             .args(["-processors", &self.settings.processors.max(1).to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

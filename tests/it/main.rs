@@ -26,6 +26,7 @@ mod examples;
 mod explain;
 mod failures;
 mod freshroot;
+mod history;
 mod interruption;
 mod main_job;
 mod original;
