@@ -87,10 +87,10 @@ fn layers_become_layers_of_an_image_and_differences_are_told() {
 
     // The same two states, three ways: told, in history, as an image.
     let told = place.run(&["diff", &below, &above, "--files", "/srv", "--exit-code"]).fails(1).text();
-    assert_eq!(told, format!("{DIFFERENCE}10 paths: 3 added, 3 changed, 4 removed, -4 B\n"));
+    assert_eq!(told, format!("{DIFFERENCE}10 paths: 3 added, 3 changed, 4 removed, -8 B\n"));
     assert_eq!(place.run(&["diff", &below, &above, "--packages", "--exit-code"]).ok().text(), "no difference\n");
     assert_eq!(place.run(&["diff", &above, &above, "--exit-code"]).ok().text(), "no difference\n");
-    let packages = place.run(&["diff", "profile/demo", "stage4/hello"]).ok().text();
+    let packages = place.run(&["diff", "profile/demo/upstream", "stage4/hello"]).ok().text();
     assert!(packages.contains("app-misc/greeter") && packages.contains(" removed, "), "{packages}");
     let log = place.run(&["log", &above]).ok().text();
     assert!(log.contains(&format!("  {below}  ")), "{log}");
