@@ -161,7 +161,7 @@ pub fn pack(
         // If the compressor failed, the walk only stopped for lack of a listener.
         let digests = encoded?;
         let tar_sha256 = tar_sha256.map(|hash| hex::encode(hash.finalize())).unwrap_or_default();
-        Ok(Packed { digests, tar_sha256, ..walked? })
+        Ok(Packed { tar_sha256, digests, ..walked? })
     })
 }
 

@@ -105,7 +105,11 @@ impl Engine<'_> {
 fn format_of(path: &Path) -> Option<ArtifactFormat> {
     let name = path.file_name()?.to_str()?;
     let format = ArtifactFormat::ALL.into_iter().find(|format| name.ends_with(&format!(".{format}")));
-    format.or(name.ends_with(".tar").then_some(ArtifactFormat::Oci)).or(name.ends_with(".sqfs").then_some(ArtifactFormat::Squashfs))
+    format.or_else(|| match path.extension()?.to_str()? {
+        "tar" => Some(ArtifactFormat::Oci),
+        "sqfs" => Some(ArtifactFormat::Squashfs),
+        _ => None,
+    })
 }
 
 /// The place that the user has chosen.

@@ -45,7 +45,7 @@ fn package_words(packages: &[PackageDiff]) -> String {
         let disabled = package.use_disabled.iter().map(|flag| format!("-{flag}"));
         let mut flags = enabled.chain(disabled).collect::<Vec<_>>().join(" ");
         if package.change == Change::Rebuilt && flags.is_empty() {
-            flags = "(built anew)".to_owned();
+            flags.push_str("(built anew)");
         }
         table.row([package.name.clone(), slot, or_dash(&package.before), or_dash(&package.after), flags]);
     }
