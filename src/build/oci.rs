@@ -39,6 +39,8 @@ use crate::store::{LayerId, State};
 
 /// Raised whenever the same layer is packed to other bytes.
 const PACKER: &str = "1";
+/// No layer takes so long to pack.
+const STALE: std::time::Duration = std::time::Duration::from_hours(24);
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_CMD: &str = "/bin/sh";
 
@@ -189,6 +191,7 @@ impl Engine<'_> {
             .key();
         let cache = self.places.oci_layers();
         fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
+        remove_unfinished(&cache);
         let (blob, meta) = (cache.join(&key), cache.join(format!("{key}.json")));
         let (packed, reused) = match remembered(&blob, &meta) {
             Some(packed) => (packed, true),
@@ -267,6 +270,21 @@ impl Image {
         super::artifact::write_synced(&blobs.join(&digest), &bytes)?;
         self.blobs.push((digest.clone(), bytes.len() as u64));
         descriptor(media, bytes.len() as u64, &digest)
+    }
+}
+
+/// Removes what runs that were killed have left, long enough ago that no other run still writes it.
+fn remove_unfinished(cache: &Path) {
+    let old =
+        |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "new")
+            && old(&path)
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::debug!("cannot remove `{}`: {error}", path.display());
+        }
     }
 }
 
