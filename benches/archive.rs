@@ -23,6 +23,7 @@ fn make_tree(root: &Path) {
 
 fn options(format: Format) -> PackOptions {
     PackOptions {
+        view: gentoomuch::archive::View::Merged,
         format,
         level: None,
         threads: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),

@@ -10,6 +10,7 @@
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/repos/NAME.git             git objects of ebuild trees
 //! cache/stage3/                    fetched stage3s with the files beside them
+//! cache/oci-layers/                layers of OCI images, as they were packed
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -64,6 +65,11 @@ impl Places {
     /// Fetched stage3s.
     pub fn stage3(&self) -> PathBuf {
         self.cache.join("stage3")
+    }
+
+    /// Layers of OCI images that were packed before.
+    pub fn oci_layers(&self) -> PathBuf {
+        self.cache.join("oci-layers")
     }
 
     /// Trusted keys, below the configuration directory.

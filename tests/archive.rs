@@ -61,6 +61,7 @@ fn import(launcher: &Launcher, archive: &Path, into: &Path) -> sandbox::Result<g
 
 fn export(launcher: &Launcher, layers: &[PathBuf], out: &Path, format: Format) -> sandbox::Result<tasks::Exported> {
     let input = ExportInput {
+        as_layer: false,
         layers: layers.to_vec(),
         format,
         level: Some(1),

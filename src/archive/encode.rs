@@ -31,6 +31,8 @@ pub enum Codec {
     Zstd(i32),
     /// gzip with a level 1–9.
     Gzip(u32),
+    /// Nothing.
+    None,
 }
 
 /// Compresses what `chunks` yields into `out` and returns the digests of what was written.
@@ -84,6 +86,11 @@ fn compress(chunks: impl Iterator<Item = Vec<u8>>, mut out: Tee, codec: Codec, t
                 encoder.write_all(&chunk).map_err(Error::Write)?;
             }
             encoder.finish().map_err(Error::Write)?;
+        }
+        Codec::None => {
+            for chunk in chunks {
+                out.write_all(&chunk).map_err(Error::Write)?;
+            }
         }
         Codec::Gzip(level) => gzip(chunks, &mut out, flate2::Compression::new(level.clamp(1, 9)), threads)?,
     }

@@ -380,4 +380,7 @@ pub enum Oddity {
     /// The file changed while it was read.
     #[error("it changed while it was read")]
     Changed,
+    /// A file of a layer whose name means something else in an OCI image.
+    #[error("its name begins with `.wh.`, which marks a removal in OCI images")]
+    RemovalMark,
 }

@@ -44,5 +44,5 @@ pub use exclude::Excludes;
 pub use list::{Listed, list};
 pub use name::EntryName;
 pub use owners::OwnerNames;
-pub use pack::{Format, PackOptions, Packed, pack};
+pub use pack::{Format, PackOptions, Packed, View, pack};
 pub use unpack::{Limits, Owners, UnpackOptions, Unpacked, unpack};

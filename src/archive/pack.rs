@@ -7,6 +7,8 @@
 //!   fit or are not ASCII (as GNU tar writes them), large ids and sizes, times before 1970, extended attributes.
 //! * The first name of an inode is the file, later ones are hard links to it.
 //! * Holes are written as zeros: where a file system keeps holes is its own affair and differs between copies of one tree.
+//! * Of a bare layer ([`View::Layer`]) a whiteout becomes an empty file `.wh.NAME`, and an opaque directory has `.wh..wh..opq` in it
+//!   (OCI image specification, `layer.md`); a name that would be taken for one of these is an error.
 //! * Sockets are left out, as are device nodes below `dev/`; one elsewhere, or a whiteout, is an error.
 //!
 //! ```text
@@ -18,8 +20,10 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use rustix::fs::Stat;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tar::Header;
 
 use super::contents::{Line, Lines};
@@ -32,6 +36,7 @@ use super::member::Kind;
 use super::name::EntryName;
 use super::owners::OwnerNames;
 use super::pax::append_record;
+pub use super::walk::View;
 use super::walk::{Found, What, walk};
 
 /// Chunks that the walk may be ahead of the compressor.
@@ -39,6 +44,9 @@ const AHEAD: usize = 16;
 const BLOCK: usize = 512;
 /// A tar ends on a multiple of this, as GNU tar's default.
 const RECORD: u64 = 20 * BLOCK as u64;
+/// Before the name of what a layer hides, and, below a directory, for all that is in it (OCI image specification, `layer.md`).
+const HIDDEN: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
 const OCTAL_7: u64 = 0o777_7777;
 const OCTAL_11: u64 = 0o777_7777_7777;
 
@@ -54,10 +62,13 @@ pub enum Format {
     /// tar, compressed with gzip.
     #[serde(rename = "tar.gz")]
     TarGz,
+    /// tar as it is, for what reads it right away.
+    #[serde(rename = "tar")]
+    Tar,
 }
 
 impl Format {
-    /// All of them.
+    /// All that are kept as files.
     pub const ALL: [Self; 3] = [Self::TarXz, Self::TarZst, Self::TarGz];
 
     /// The end of a file's name, without leading dot.
@@ -66,6 +77,7 @@ impl Format {
             Self::TarXz => "tar.xz",
             Self::TarZst => "tar.zst",
             Self::TarGz => "tar.gz",
+            Self::Tar => "tar",
         }
     }
 
@@ -74,6 +86,7 @@ impl Format {
         match self {
             Self::TarXz | Self::TarGz => 6,
             Self::TarZst => 3,
+            Self::Tar => 0,
         }
     }
 }
@@ -81,6 +94,8 @@ impl Format {
 /// How to pack.
 #[derive(Debug, Clone)]
 pub struct PackOptions {
+    /// Whether the tree is a merged one or a layer.
+    pub view: View,
     /// The archive's format.
     pub format: Format,
     /// The compressor's level; `None` means its default.
@@ -104,6 +119,8 @@ pub struct Packed {
     pub entries: u64,
     /// Bytes of the uncompressed tar.
     pub bytes_tar: u64,
+    /// SHA-256 of the uncompressed tar, hexadecimal, if it is of a layer: what an image calls it.
+    pub tar_sha256: String,
     /// Size and digests of the output.
     pub digests: Digests,
     /// The listing, one line for each entry, as `tar tvf` prints it in UTC.
@@ -123,6 +140,7 @@ pub fn pack(
         Format::TarXz => Codec::Xz(level),
         Format::TarZst => Codec::Zstd(i32::try_from(level).unwrap_or(i32::MAX)),
         Format::TarGz => Codec::Gzip(level),
+        Format::Tar => Codec::None,
     };
     tracing::debug!(?codec, threads = options.threads, clamp = options.mtime_clamp, "packing");
     std::thread::scope(|scope| {
@@ -131,12 +149,19 @@ pub fn pack(
             .name("walk".into())
             .spawn_scoped(scope, move || Writer::new(options, chunks).run(root))
             .map_err(Error::Thread)?;
-        let counted = received.into_iter().inspect(|chunk: &Vec<u8>| on_progress(chunk.len() as u64));
+        let mut tar_sha256 = (options.view == View::Layer).then(Sha256::new);
+        let counted = received.into_iter().inspect(|chunk: &Vec<u8>| {
+            if let Some(hash) = &mut tar_sha256 {
+                hash.update(chunk);
+            }
+            on_progress(chunk.len() as u64);
+        });
         let encoded = encode(counted, out, codec, options.threads, &options.digests);
         let walked = walker.join().unwrap_or_else(|_| Err(Error::Write(std::io::Error::other("the walking thread died"))));
         // If the compressor failed, the walk only stopped for lack of a listener.
         let digests = encoded?;
-        Ok(Packed { digests, ..walked? })
+        let tar_sha256 = tar_sha256.map(|hash| hex::encode(hash.finalize())).unwrap_or_default();
+        Ok(Packed { tar_sha256, digests, ..walked? })
     })
 }
 
@@ -165,7 +190,7 @@ impl<'a> Writer<'a> {
     }
 
     fn run(mut self, root: BorrowedFd<'_>) -> Result<Packed> {
-        walk(root, &self.options.exclude, &mut |found| self.entry(found))?;
+        walk(root, self.options.view, &self.options.exclude, &mut |found| self.entry(found))?;
         // Two zero blocks, then zeros to the end of the record.
         let end = (self.written + 2 * BLOCK as u64).next_multiple_of(RECORD);
         let padding = usize::try_from(end - self.written).unwrap_or(0);
@@ -180,6 +205,12 @@ impl<'a> Writer<'a> {
         let Found { path, stat, what, xattrs } = found;
         let mut name = b"./".to_vec();
         name.extend_from_slice(path);
+        if self.options.view == View::Layer && path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(HIDDEN)) {
+            return Err(Error::Unpackable { entry: EntryName::new(path), what: Oddity::RemovalMark });
+        }
+        if matches!(what, What::Whiteout | What::Opaque) {
+            return self.hidden(path, &what, &stat);
+        }
         let mut xattrs = xattrs;
         let inode = (stat.st_dev, stat.st_ino);
         let mut size = 0;
@@ -202,6 +233,8 @@ impl<'a> Writer<'a> {
             }
             What::Symlink(target) => Kind::Symlink(target),
             What::Fifo => Kind::Fifo,
+            // Written above.
+            What::Whiteout | What::Opaque => return Ok(()),
         };
         if stat.st_nlink > 1 && !matches!(kind, Kind::Directory | Kind::Hardlink(_)) {
             self.first.insert(inode, name.clone());
@@ -224,6 +257,31 @@ impl<'a> Writer<'a> {
         if let Some(fd) = data {
             self.file(fd.as_fd(), size, path)?;
         }
+        self.packed.entries += 1;
+        Ok(())
+    }
+
+    /// Writes what a layer hides, by the same bytes whoever removed it.
+    fn hidden(&mut self, path: &[u8], what: &What, stat: &Stat) -> Result<()> {
+        let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+        let name = match what {
+            What::Opaque if path.is_empty() => [b"./", OPAQUE].concat(),
+            What::Opaque => [b"./", path, b"/", OPAQUE].concat(),
+            _ => [b"./", &path[..cut], HIDDEN, &path[cut..]].concat(),
+        };
+        let line = Line {
+            kind: &Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            user: b"",
+            group: b"",
+            size: 0,
+            mtime_secs: stat.st_mtime.min(self.options.mtime_clamp),
+            path: &name,
+        };
+        self.lines.append(&mut self.packed.contents, &line);
+        self.put(&headers(&line, &[]))?;
         self.packed.entries += 1;
         Ok(())
     }

@@ -106,6 +106,7 @@ fn unpack_file(archive: &Path, into: &Path, stepwise: bool) -> Result<Unpacked> 
 
 fn options(format: Format) -> PackOptions {
     PackOptions {
+        view: super::pack::View::Merged,
         format,
         level: Some(1),
         threads: 2,

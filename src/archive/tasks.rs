@@ -20,7 +20,7 @@ use super::encode::{Codec, encode};
 use super::error::{Error, Result};
 use super::exclude::Excludes;
 use super::owners::OwnerNames;
-use super::pack::{Format, PackOptions, pack};
+use super::pack::{Format, PackOptions, Packed, View, pack};
 use super::unpack::{UnpackOptions, Unpacked, unpack};
 use crate::progress::{Event, Observer};
 use crate::sandbox::{self, EventSink, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions};
@@ -57,6 +57,9 @@ pub struct ImportInput {
 pub struct ExportInput {
     /// Directories of the layers, topmost first.
     pub layers: Vec<PathBuf>,
+    /// Whether they are packed as one layer of an OCI image: there is one only, and what it hides is written as such.
+    #[serde(default)]
+    pub as_layer: bool,
     /// The archive's format.
     pub format: Format,
     /// The compressor's level; `None` means its default.
@@ -78,6 +81,9 @@ pub struct Exported {
     pub entries: u64,
     /// Bytes of the uncompressed tar.
     pub bytes_tar: u64,
+    /// SHA-256 of the uncompressed tar, if it is of a layer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tar_sha256: String,
     /// Size and digests (SHA512, BLAKE2B, SHA256) of the archive.
     pub archive: Digests,
     /// The same of `CONTENTS.gz`, if it was asked for.
@@ -246,16 +252,21 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
     let [out] = descriptors(EXPORT, context)?;
     // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
     let top = input.layers.first().cloned().unwrap_or_default();
-    let root =
-        overlay::mount_read_only(&input.layers, &top).map_err(|source| Error::Merge { layers: input.layers.len(), source })?;
+    let root = if input.as_layer {
+        rustix::fs::open(&top, DIRECTORY, Mode::empty()).map_err(|errno| Error::Open { path: top, source: errno.into() })?
+    } else {
+        overlay::mount_read_only(&input.layers, &top).map_err(|source| Error::Merge { layers: input.layers.len(), source })?
+    };
     let digests = vec![Algorithm::Sha512, Algorithm::Blake2b, Algorithm::Sha256];
     let options = PackOptions {
+        view: if input.as_layer { View::Layer } else { View::Merged },
         format: input.format,
         level: input.level,
         threads: input.threads,
         exclude: Excludes::new(&input.exclude, &input.keep)?,
         mtime_clamp: input.mtime_clamp,
-        names: OwnerNames::read(root.as_fd()),
+        // Those of another layer may be other ones, and the layer's digest must not depend on that.
+        names: if input.as_layer { OwnerNames::default() } else { OwnerNames::read(root.as_fd()) },
         digests: digests.clone(),
     };
     let events = context.events.clone();
@@ -269,7 +280,8 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
             encode(chunks, File::from(out), Codec::Gzip(9), input.threads, &digests)
         })
         .transpose()?;
-    Ok(Exported { entries: packed.entries, bytes_tar: packed.bytes_tar, archive: packed.digests, contents })
+    let Packed { entries, bytes_tar, tar_sha256, digests: archive, .. } = packed;
+    Ok(Exported { entries, bytes_tar, tar_sha256, archive, contents })
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(task: &'static str, context: &mut TaskContext) -> Result<T> {

@@ -2,6 +2,9 @@
 //!
 //! Since a directory's entries all start with its path and slash, sorting each directory by name, directories taken as
 //! `name/`, gives that order over the whole tree without ever holding it in memory.
+//!
+//! A bare layer can be walked as well: what it hides of the layers below is then found too. In each directory that comes first,
+//! as the OCI image format wishes, since some readers extract as they read.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,23 +35,48 @@ pub(super) enum What {
     File(OwnedFd),
     Symlink(Vec<u8>),
     Fifo,
+    /// Of a bare layer: the path is not in the layers below any more.
+    Whiteout,
+    /// Of a bare layer: nothing below the path, a directory, is in the layers below any more.
+    Opaque,
+}
+
+/// What is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// A merged tree; a whiteout is an error.
+    Merged,
+    /// A layer in overlayfs upper format.
+    Layer,
 }
 
 #[derive(Debug)]
 struct Frame {
     fd: OwnedFd,
     /// Sorted descending: the next one is the last.
-    names: Vec<(Vec<u8>, bool)>,
+    names: Vec<(Vec<u8>, Entry)>,
     path_len: usize,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    Directory,
+    Whiteout,
+    Other,
+}
+
 /// Calls `visit` for the root and everything below, parents first.
-pub(super) fn walk(root: BorrowedFd<'_>, excludes: &Excludes, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
+pub(super) fn walk(
+    root: BorrowedFd<'_>,
+    view: View,
+    excludes: &Excludes,
+    visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
+) -> Result<()> {
     let mut path = Vec::new();
-    let mut stack = vec![enter(root, b".", &path, visit)?];
+    let mut stack = vec![enter(root, b".", &path, view, visit)?];
     while let Some(frame) = stack.last_mut() {
         path.truncate(frame.path_len);
-        let Some((name, is_directory)) = frame.names.pop() else {
+        let Some((name, entry)) = frame.names.pop() else {
             stack.pop();
             continue;
         };
@@ -58,25 +86,34 @@ pub(super) fn walk(root: BorrowedFd<'_>, excludes: &Excludes, visit: &mut dyn Fn
         path.extend_from_slice(&name);
         match excludes.verdict(&path) {
             Verdict::Leave => continue,
-            Verdict::Lead if !is_directory => continue,
+            Verdict::Lead if entry != Entry::Directory => continue,
             Verdict::Take | Verdict::Lead => {}
         }
-        if is_directory {
-            let next = enter(frame.fd.as_fd(), &name, &path, visit)?;
+        if entry == Entry::Directory {
+            let next = enter(frame.fd.as_fd(), &name, &path, view, visit)?;
             stack.push(next);
         } else {
-            leaf(frame.fd.as_fd(), &name, &path, visit)?;
+            leaf(frame.fd.as_fd(), &name, &path, view, visit)?;
         }
     }
     Ok(())
 }
 
 /// Opens a directory, shows it, and reads its names.
-fn enter(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<Frame> {
+fn enter(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    path: &[u8],
+    view: View,
+    visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
+) -> Result<Frame> {
     let fail = |action| move |errno: Errno| entry_error(action, path, errno);
     let fd = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()).map_err(fail("open"))?;
     let stat = rustix::fs::fstat(&fd).map_err(fail("inspect"))?;
     visit(Found { path, stat, what: What::Directory, xattrs: attributes(fd.as_fd(), path)? })?;
+    if view == View::Layer && is_opaque(fd.as_fd(), path)? {
+        visit(Found { path, stat, what: What::Opaque, xattrs: Vec::new() })?;
+    }
     let mut names = Vec::new();
     for entry in Dir::read_from(&fd).map_err(fail("read the directory"))? {
         let entry = entry.map_err(fail("read the directory"))?;
@@ -84,27 +121,42 @@ fn enter(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], visit: &mut dyn FnMut
         if matches!(name, b"." | b"..") {
             continue;
         }
-        let is_directory = match entry.file_type() {
-            FileType::Unknown => {
+        let found = match entry.file_type() {
+            FileType::Directory => Entry::Directory,
+            FileType::Unknown | FileType::CharacterDevice => {
                 let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail("inspect an entry of"))?;
-                FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => Entry::Directory,
+                    FileType::CharacterDevice if stat.st_rdev == 0 && view == View::Layer => Entry::Whiteout,
+                    _ => Entry::Other,
+                }
             }
-            known => known == FileType::Directory,
+            _ => Entry::Other,
         };
-        names.push((name.to_vec(), is_directory));
+        names.push((name.to_vec(), found));
     }
-    names.sort_unstable_by(|(a, a_dir), (b, b_dir)| {
-        let written = |name: &[u8], dir: bool| -> Vec<u8> { [name, if dir { &b"/"[..] } else { b"" }].concat() };
+    names.sort_unstable_by(|(a, a_kind), (b, b_kind)| {
+        let (a_hides, b_hides) = (*a_kind == Entry::Whiteout, *b_kind == Entry::Whiteout);
+        if a_hides != b_hides {
+            return a_hides.cmp(&b_hides);
+        }
+        let written = |name: &[u8], kind| -> Vec<u8> { [name, if kind == Entry::Directory { &b"/"[..] } else { b"" }].concat() };
         // Only names that are a prefix of the other need the slash to be compared.
         match (b.starts_with(a), a.starts_with(b)) {
             (false, false) => b.cmp(a),
-            _ => written(b, *b_dir).cmp(&written(a, *a_dir)),
+            _ => written(b, *b_kind).cmp(&written(a, *a_kind)),
         }
     });
     Ok(Frame { fd, names, path_len: path.len() })
 }
 
-fn leaf(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
+fn leaf(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    path: &[u8],
+    view: View,
+    visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
+) -> Result<()> {
     let fail = |action| move |errno: Errno| entry_error(action, path, errno);
     let odd = |what| Err(Error::Unpackable { entry: EntryName::new(path), what });
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail("inspect"))?;
@@ -126,12 +178,25 @@ fn leaf(parent: BorrowedFd<'_>, name: &[u8], path: &[u8], visit: &mut dyn FnMut(
         FileType::Fifo => visit(Found { path, stat, what: What::Fifo, xattrs: Vec::new() }),
         // A socket is an open program's; nothing can be restored of it.
         FileType::Socket => Ok(()),
+        FileType::CharacterDevice if stat.st_rdev == 0 && view == View::Layer => {
+            visit(Found { path, stat, what: What::Whiteout, xattrs: Vec::new() })
+        }
         FileType::CharacterDevice if stat.st_rdev == 0 => odd(Oddity::Whiteout),
         // Only real root can have made one, and every boot makes them anew.
         FileType::CharacterDevice | FileType::BlockDevice if path.starts_with(b"dev/") => Ok(()),
         FileType::CharacterDevice | FileType::BlockDevice => odd(Oddity::Device),
         // Changed between the listing and now.
         FileType::Directory | FileType::Unknown => odd(Oddity::Changed),
+    }
+}
+
+/// Whether a directory of a layer hides all that layers below have in it. Ours are mounted with `userxattr`.
+fn is_opaque(fd: BorrowedFd<'_>, path: &[u8]) -> Result<bool> {
+    let mut value = [0; 1];
+    match rustix::fs::fgetxattr(fd, xattr::OPAQUE, value.as_mut_slice()) {
+        Ok(len) => Ok(len == 1 && value == *b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(errno) => Err(entry_error("inspect", path, errno)),
     }
 }
 

@@ -17,6 +17,8 @@ use super::pax::Pax;
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+/// On a directory of a layer, with the value `y`: layers below are not seen through it (fs/overlayfs, `userxattr`).
+pub(super) const OPAQUE: &[u8] = b"user.overlay.opaque";
 
 /// `XATTR_NAME_MAX` and `XATTR_SIZE_MAX` of linux/limits.h.
 const NAME_BYTES_MAX: usize = 255;

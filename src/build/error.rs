@@ -113,6 +113,21 @@ pub enum Error {
     /// Files that cannot be copied out of a build state.
     #[error(transparent)]
     Copy(#[from] super::CopyError),
+    /// A squashfs image that `mksquashfs` did not make.
+    #[error(transparent)]
+    Squashfs(#[from] super::SquashfsError),
+    /// A document of an OCI image that lacks something.
+    #[error("cannot describe the image")]
+    Oci(#[from] oci_spec::OciSpecError),
+    /// What is not done with a name.
+    #[error(transparent)]
+    History(#[from] super::HistoryError),
+    /// An artifact would overwrite something.
+    #[error("`{}` is there already", path.display())]
+    ArtifactExists {
+        /// What is in the way.
+        path: PathBuf,
+    },
     /// A needed change that cannot be placed.
     #[error(transparent)]
     Proposal(#[from] config::proposal::Error),

@@ -15,6 +15,9 @@
 //! clean        what nothing needs any more, found, shown and removed
 //! jobserver    one budget of make jobs for several sessions
 //! experiment   packages with other settings, in throw-away sessions (`try`)
+//! export       any build state as an artifact; artifact: its files; oci, squashfs: their forms
+//! log          histories of names, going back in them, tags
+//! compare      what two build states have differently (`diff`)
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! tree         ebuild trees into the store, and which of them a session mounts
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
@@ -24,6 +27,7 @@ mod artifact;
 pub mod binhost;
 mod bootstrap;
 mod clean;
+mod compare;
 mod configured;
 mod consult;
 mod copy_out;
@@ -33,17 +37,21 @@ mod error;
 pub mod exclusions;
 mod experiment;
 mod explain;
+mod export;
 mod freshroot;
 mod inspect;
 mod jobserver;
 pub mod key;
+mod log;
 mod naming;
+mod oci;
 mod pipeline;
 mod profile;
 mod relink;
 mod resolve;
 mod script;
 pub mod session;
+mod squashfs;
 mod stage4;
 pub mod tasks;
 mod tidy;
@@ -51,9 +59,10 @@ mod tree;
 mod work;
 
 pub use self::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
-pub use artifact::Artifact;
+pub use artifact::{Artifact, ImageLayers};
 pub use binhost::{BinhostError, BinhostOptions, Exported};
 pub use bootstrap::{BootstrapOptions, Bootstrapped};
+pub use compare::{DiffOptions, FileChange, FileNode, PackageDiff, StateDiff};
 pub use copy_out::{Copied, CopiedOut, CopyError, CopyOptions, CopyTo, Skipped};
 pub use definition::{BUILDER, Built};
 pub use engine::{Engine, Settings};
@@ -63,8 +72,10 @@ pub use experiment::{
     Watcher,
 };
 pub use explain::Around;
+pub use export::{ExportRequest, ExportedState};
 pub use freshroot::{Ended, FreshrootOptions};
 pub use jobserver::JobServer;
+pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
 pub use pipeline::{
     Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,
@@ -76,5 +87,6 @@ pub use profile::{
 };
 pub use resolve::{PackageCount, ResolveOptions, Resolved};
 pub use session::UserBind;
+pub use squashfs::SquashfsError;
 pub use stage4::{StageBuilt, StageOptions};
 pub use tree::{Programs, RemovedTree, SyncFrom, SyncOptions, Synced, TreeChange, TreeDifference, TreeError, TreeListRow};

@@ -21,6 +21,7 @@ use super::engine::Engine;
 use super::error::{Error, Result};
 use crate::store::{Lock, Wait};
 
+pub(super) use history::joined;
 pub use history::{Moved, RolledBack};
 pub use names::{RemovedProfile, RenamedProfile};
 pub use show::{BuilderShown, DefinitionShown, HistoryShown, ProfileShown, Stage3Shown, TreeShown};

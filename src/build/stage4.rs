@@ -10,7 +10,6 @@ use super::key::Inputs;
 use super::script::REMOVE;
 use super::tree::PinnedTree;
 use super::work::{StepsDone, Subject};
-use crate::archive::Format;
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::{ArtifactFormat, ConfigDir, PathPattern, Stage4Definition};
 use crate::portage::emerge::request::{Existing, Goal};
@@ -23,7 +22,7 @@ pub struct StageOptions {
     /// The stage4 definition.
     pub name: String,
     /// Form and compression; the definition's if `None`.
-    pub format: Option<Format>,
+    pub format: Option<ArtifactFormat>,
     /// The `gpg` to sign with; `None` leaves the artifact unsigned.
     pub gpg: Option<Gpg>,
 }
@@ -71,18 +70,16 @@ impl Stage4Recipe {
             .with("network", network_record(&self.definition.network).to_string())
     }
 
-    /// The format that the definition asks for.
-    pub(super) fn format(&self) -> Format {
-        match self.definition.format.as_ref().map(|format| format.value) {
-            None | Some(ArtifactFormat::TarXz) => Format::TarXz,
-            Some(ArtifactFormat::TarZst) => Format::TarZst,
-            Some(ArtifactFormat::TarGz) => Format::TarGz,
+    /// How its artifact is made, unsigned: as the definition says, unless `format` says otherwise.
+    pub(super) fn export_options(&self, format: Option<ArtifactFormat>, arch: &str) -> ExportOptions<'static> {
+        let own = self.definition.format.as_ref().map(|format| format.value);
+        ExportOptions {
+            format: format.or(own).unwrap_or(ArtifactFormat::TarXz),
+            oci: self.definition.oci.clone().unwrap_or_default(),
+            keep: self.definition.keep.iter().map(|pattern| pattern.value.to_string()).collect(),
+            signer: None,
+            arch: arch.to_owned(),
         }
-    }
-
-    /// What its artifact keeps of the things that are left out by default.
-    pub(super) fn keep(&self) -> Vec<String> {
-        self.definition.keep.iter().map(|pattern| pattern.value.to_string()).collect()
     }
 }
 
@@ -112,10 +109,10 @@ impl Engine<'_> {
         let _profile = self.lock_shared(&profile_lock(&profile))?;
         let built = self.stage_states(config, definition, &profile);
         let (recipe, built) = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
-        let export =
-            ExportOptions { format: options.format.unwrap_or(recipe.format()), keep: recipe.keep(), signer, arch: env.arch };
+        let export = ExportOptions { signer, ..recipe.export_options(options.format, &env.arch) };
         let _stage = self.lock(&stage4_lock(&options.name))?;
-        let artifact = self.export(&options.name, &built.state, &export)?;
+        let target = self.target(&options.name, "stage4", &built.state, &export);
+        let artifact = self.export(&options.name, &target, &built.state, &export)?;
         Ok(StageBuilt { name: options.name.clone(), state: built.state.id.to_string(), state_reused: built.reused, artifact })
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::compare;
 use super::copy_out;
 use super::experiment;
 use super::relink::{self, RelinkInput};
@@ -38,6 +39,7 @@ pub fn lookup(name: &str) -> Option<TaskFn> {
             .or_else(|| store::tasks::lookup(name))
             .or_else(|| copy_out::lookup(name))
             .or_else(|| experiment::lookup(name))
+            .or_else(|| compare::lookup(name))
             .or_else(|| host::lookup(name))
             .or_else(|| build_logs::lookup(name)),
     }

@@ -8,7 +8,8 @@
 //!   portage.profile  Portage profile           kconf      one of kernel.configs
 //!   scripts          some of user.scripts      removes    some of user.removes, or paths
 //!   network          who may use it            keep       paths that are otherwise left out
-//!                                              format     tar.xz, tar.zst or tar.gz
+//!                                              format     tar.xz, tar.zst, tar.gz, oci or squashfs
+//!                                              oci        how a container runs it
 //! ```
 //!
 //! Every file is optional but `profile` and `stage3`.
@@ -20,6 +21,7 @@ use std::str::FromStr;
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
 use super::kernel;
 use super::names::{self, Shape};
+use super::oci::{self, OciConfig};
 use super::packages::{self, Package};
 use super::patterns::PathPattern;
 use super::reading;
@@ -70,6 +72,8 @@ pub struct Stage4Definition {
     pub keep: Vec<Located<PathPattern>>,
     /// Format of the artifact, if it names one.
     pub format: Option<Located<ArtifactFormat>>,
+    /// How a container runs that is made from its image.
+    pub oci: Option<OciConfig>,
     /// Who may use the network while building.
     pub network: NetworkUse,
     /// Warnings and notes.
@@ -112,10 +116,15 @@ pub enum ArtifactFormat {
     TarZst,
     /// `tar.gz`
     TarGz,
+    /// `oci`: an OCI image layout.
+    Oci,
+    /// `squashfs`
+    Squashfs,
 }
 
 impl ArtifactFormat {
-    const ALL: [Self; 3] = [Self::TarXz, Self::TarZst, Self::TarGz];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::TarXz, Self::TarZst, Self::TarGz, Self::Oci, Self::Squashfs];
 }
 
 impl fmt::Display for ArtifactFormat {
@@ -124,13 +133,15 @@ impl fmt::Display for ArtifactFormat {
             Self::TarXz => "tar.xz",
             Self::TarZst => "tar.zst",
             Self::TarGz => "tar.gz",
+            Self::Oci => "oci",
+            Self::Squashfs => "squashfs",
         })
     }
 }
 
 /// A format that no artifact has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no format; there are `tar.xz`, `tar.zst` and `tar.gz`")]
+#[error("`{0}` is no format; there are `tar.xz`, `tar.zst`, `tar.gz`, `oci` and `squashfs`")]
 pub struct UnknownFormat(String);
 
 impl FromStr for ArtifactFormat {
@@ -148,7 +159,8 @@ const OLD_FILES: [(&str, &str); 3] = [
     ("kernel_src", "list the kernel sources in `packages`"),
     ("kernel", "name the kernel configuration in `kconf` of a stage4 definition"),
 ];
-const STAGE4_FILES: [&str; 9] = ["profile", "stage3", "kconf", "packages", "scripts", "removes", "keep", "format", "network"];
+const STAGE4_FILES: [&str; 10] =
+    ["profile", "stage3", "kconf", "packages", "scripts", "removes", "keep", "format", "oci", "network"];
 
 pub(crate) fn read_stage3(findings: &mut Findings<'_>, name: &str, dir: &Path) -> Stage3Definition {
     check_files(findings, dir, &STAGE3_FILES);
@@ -190,6 +202,7 @@ pub(crate) fn read_stage4(findings: &mut Findings<'_>, name: &str, dir: &Path) -
     let keep = reading::list(findings, &dir.join("keep")).unwrap_or_default();
     let keep = keep.iter().filter_map(|entry| parsed(findings, entry)).collect();
     let format = read_parsed(findings, &dir.join("format"));
+    let oci = oci::read(findings, &dir.join("oci"));
     let network = read_network(findings, dir);
     Some(Stage4Definition {
         name: name.to_owned(),
@@ -202,6 +215,7 @@ pub(crate) fn read_stage4(findings: &mut Findings<'_>, name: &str, dir: &Path) -
         removes,
         keep,
         format,
+        oci,
         network,
         notes: Vec::new(),
     })

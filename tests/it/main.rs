@@ -33,6 +33,7 @@ mod experiments;
 mod explain;
 mod failures;
 mod freshroot;
+mod history;
 mod interruption;
 mod main_job;
 mod original;

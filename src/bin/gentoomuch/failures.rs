@@ -266,6 +266,20 @@ impl From<build::Error> for Failure {
             }
             E::Proposal(error) => proposal(error),
             E::Naming(error) => naming(error),
+            E::History(error) => history(error),
+            E::Squashfs(ref squashfs) => {
+                let (lines, hint) = match squashfs {
+                    build::SquashfsError::NotInstalled => {
+                        (Vec::new(), "install squashfs-tools (`sys-fs/squashfs-tools` on Gentoo), or choose another `--format`")
+                    }
+                    build::SquashfsError::Start(_) => (Vec::new(), "`mksquashfs -version` in a shell tells whether it works"),
+                    build::SquashfsError::Failed { last_lines, .. } => {
+                        (last_lines.clone(), "squashfs-tools 4.5 or later with zstd is needed: `mksquashfs -version`")
+                    }
+                };
+                lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail).hint(hint)
+            }
+            E::ArtifactExists { .. } => Self::new(Kind::Usage, error).hint("move it away, or choose another name with `-o`"),
             E::Copy(error) => copy(error),
             E::Experiment(error) => experiment(error),
             E::Command { ref log, ref last_lines, .. } => {
@@ -568,6 +582,22 @@ fn experiment(error: build::ExperimentError) -> Failure {
         }
     };
     details.into_iter().fold(Failure::new(kind, error), Failure::detail).hints(hints)
+}
+
+fn history(error: build::HistoryError) -> Failure {
+    use build::HistoryError as E;
+    let hint = match &error {
+        E::NoValue { kept: 1, .. } => "it has its present value only".to_owned(),
+        E::NoValue { name, kept, .. } => {
+            format!("`gentoomuch log {name}` lists what there is: 1, the one before, to {}", kept - 1)
+        }
+        E::TwoPositions(_) => "leave one of them out".to_owned(),
+        E::Upstream { profile, .. } => format!("`gentoomuch rollback profile/{profile}` takes both back"),
+        E::Tagged { .. } => "`--force` moves it; `gentoomuch log` remembers what it was".to_owned(),
+        E::NoTag { known, .. } => there_are(known).unwrap_or_else(|| "there are none".to_owned()),
+        E::TagName { .. } => "letters, digits and `._+-`, with `/` between parts".to_owned(),
+    };
+    Failure::new(Kind::Usage, error).hint(hint)
 }
 
 fn copy(error: build::CopyError) -> Failure {

@@ -37,10 +37,9 @@ impl Engine<'_> {
 
     /// What there may be besides the store. Only names of ours: the cache directory may be one that others use, too.
     fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 8] {
-        let cached = |name: &str| self.places.cache.join(name);
         [
-            (CleanKind::Distfiles, "all fetched stage3s", cached("stage3")),
-            (CleanKind::Artifacts, "packed layers of images", cached("oci-layers")),
+            (CleanKind::Distfiles, "all fetched stage3s", self.places.stage3()),
+            (CleanKind::Artifacts, "packed layers of images", self.places.oci_layers()),
             (CleanKind::Trees, "copies of repositories that trees come from", self.places.repos()),
             (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),

@@ -43,8 +43,7 @@ pub use why::Reason;
 use super::artifact::Artifact;
 use super::engine::Engine;
 use super::error::{Error, Result};
-use crate::archive::Format;
-use crate::config::{ConfigDir, Env};
+use crate::config::{ArtifactFormat, ConfigDir, Env};
 use crate::stage3::sign::Gpg;
 use crate::store::{Lock, State, StateId};
 use plan::Part;
@@ -55,7 +54,7 @@ pub struct PipelineOptions {
     /// Names of stage4 definitions; all if empty.
     pub names: Vec<String>,
     /// Form and compression of the artifacts; each definition's if `None`.
-    pub format: Option<Format>,
+    pub format: Option<ArtifactFormat>,
     /// The `gpg` to sign with; `None` leaves artifacts unsigned.
     pub gpg: Option<Gpg>,
 }

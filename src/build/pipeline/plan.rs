@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::super::artifact::{Artifact, Lacking, Signature};
+use super::super::artifact::{Artifact, ExportOptions, Lacking, Signature};
 use super::super::definition::{Recipe, profile_lock, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
@@ -13,7 +13,6 @@ use super::super::key::Inputs;
 use super::super::stage4::{Stage4Recipe, stage4_ref};
 use super::why::{self, Reason};
 use super::{Made, Node, NodeKind, Pipeline, PipelineOptions};
-use crate::archive::Format;
 use crate::config::hooks::Hooks;
 use crate::config::{self, ConfigDir, Diagnostic, Env, Stage4Definition};
 use crate::store::State;
@@ -33,7 +32,7 @@ pub(super) enum What {
     /// Built on the state of the node with this id.
     Stage4 { recipe: Box<Stage4Recipe>, base: String },
     /// Made of the state of the node with this id.
-    Artifact { of: String, format: Format, keep: Vec<String> },
+    Artifact { of: String, options: Box<ExportOptions<'static>> },
 }
 
 /// What is read before there are nodes.
@@ -120,10 +119,9 @@ impl Planner<'_, '_> {
         let made: Vec<[Part; 2]> = stages
             .into_par_iter()
             .map(|(recipe, at, wanted)| {
-                let (format, keep, name) =
-                    (options.format.unwrap_or(recipe.format()), recipe.keep(), recipe.definition.name.clone());
+                let (form, name) = (recipe.export_options(options.format, &env.arch), recipe.definition.name.clone());
                 let stage = self.stage4_part(&at, &bases[&at].key, recipe, &wanted, &here)?;
-                let artifact = self.artifact_part(&name, &stage, format, keep, env, options);
+                let artifact = self.artifact_part(&name, &stage, form, env, options);
                 Ok([stage, artifact])
             })
             .collect::<Result<_>>()?;
@@ -188,15 +186,7 @@ impl Planner<'_, '_> {
         Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base }, made })
     }
 
-    fn artifact_part(
-        &self,
-        name: &str,
-        stage: &Part,
-        format: Format,
-        keep: Vec<String>,
-        env: &Env,
-        options: &PipelineOptions,
-    ) -> Part {
+    fn artifact_part(&self, name: &str, stage: &Part, form: ExportOptions<'static>, env: &Env, options: &PipelineOptions) -> Part {
         let of = stage.node.id.clone();
         let words = options.gpg.as_ref().map(|gpg| env.sign_key.as_ref().map(|key| key.value.as_str()).or(gpg.key.as_deref()));
         let signature = words.map_or(Signature::None, Signature::Of);
@@ -204,7 +194,7 @@ impl Planner<'_, '_> {
             None => Err(vec![Reason::new(format!("{of} is built"))]),
             Some(state) => self
                 .engine
-                .artifact_standing(name, state, format, &env.arch, &keep, signature)
+                .artifact_standing(name, state, &form, signature)
                 .map_err(|lacking| vec![Reason::new(words_for(lacking))]),
         };
         let (artifact, why) = match standing {
@@ -224,7 +214,11 @@ impl Planner<'_, '_> {
             state: stage.node.state.clone(),
             artifact: artifact.clone(),
         };
-        Part { node, what: What::Artifact { of, format, keep }, made: Made { state: stage.made.state.clone(), artifact } }
+        Part {
+            node,
+            what: What::Artifact { of, options: Box::new(form) },
+            made: Made { state: stage.made.state.clone(), artifact },
+        }
     }
 }
 
@@ -258,6 +252,7 @@ fn words_for(lacking: Lacking) -> &'static str {
         Lacking::Absent => "its files are not there",
         Lacking::OtherState => "its files are those of another state",
         Lacking::OtherKeep => "changed: keep",
+        Lacking::OtherImage => "changed: oci",
         Lacking::OtherSignature => "its files are signed by another key, or by none",
     }
 }

@@ -319,16 +319,13 @@ impl<'r> Run<'r> {
                 let _lock = engine.lock(&stage4_lock(&part.node.name))?;
                 (base.and_then(|base| engine.stage4(config, recipe, profile, &base)), part.node.name.as_str())
             }
-            What::Artifact { of, format, keep } => {
+            What::Artifact { of, options } => {
                 let state = self.state_of(of)?;
                 let _lock = engine.lock(&stage4_lock(&part.node.name))?;
-                let options = ExportOptions {
-                    format: *format,
-                    keep: keep.clone(),
-                    signer: self.signer.as_ref().map(|(gpg, key)| (gpg, key.clone())),
-                    arch: self.pipeline.env.arch.clone(),
-                };
-                let artifact = engine.export(&part.node.name, &state, &options)?;
+                let signer = self.signer.as_ref().map(|(gpg, key)| (gpg, key.clone()));
+                let options = ExportOptions { signer, ..options.as_ref().clone() };
+                let target = engine.target(&part.node.name, "stage4", &state, &options);
+                let artifact = engine.export(&part.node.name, &target, &state, &options)?;
                 let outcome = if artifact.reused { Outcome::Reused } else { Outcome::Built };
                 let size_bytes = Some(artifact.size_bytes);
                 return Ok((Made { state: Some(state), artifact: Some(artifact) }, outcome, size_bytes));

@@ -41,7 +41,7 @@ pub(super) fn split(text: &str) -> (&str, usize) {
 }
 
 /// `NAME`, or `NAME@{N}`.
-pub(super) fn joined(name: &str, index: usize) -> String {
+pub(in super::super) fn joined(name: &str, index: usize) -> String {
     if index == 0 { name.to_owned() } else { format!("{name}@{{{index}}}") }
 }
 
@@ -61,7 +61,7 @@ impl Engine<'_> {
     }
 
     /// The ref whose history is the profile's: its builder's, or that of its stage3 as long as there is no builder.
-    pub(super) fn profile_ref(&self, profile: &str) -> Result<String> {
+    pub(in super::super) fn profile_ref(&self, profile: &str) -> Result<String> {
         let builder = ref_name(profile, BUILDER);
         Ok(if self.store.ref_get(&builder)?.is_some() { builder } else { ref_name(profile, "upstream") })
     }
@@ -115,16 +115,9 @@ impl Engine<'_> {
         let main = self.profile_ref(&profile)?;
         let state = self.profile_state(&profile, to.unwrap_or(1))?;
         let stage3 = self.root_of(&state)?;
-        let mut moved = Vec::new();
         let upstream = ref_name(&profile, "upstream");
         // The stage3 first: a builder without its stage3 is refused by an update, the other way round nothing is amiss.
-        for (name, target) in [(&upstream, &stage3.id), (&main, &state.id)] {
-            let from = self.store.ref_get(name)?;
-            if from.as_ref() != Some(target) && !moved.iter().any(|known: &Moved| known.name == *name) {
-                self.store.ref_set(name, target)?;
-                moved.push(Moved { name: name.clone(), from, to: target.clone() });
-            }
-        }
+        let moved = self.move_names(&[(&upstream, &stage3.id), (&main, &state.id)])?;
         let differs = config.and_then(|config| self.differs_from(config, &state, &stage3)).unwrap_or_default();
         Ok(RolledBack { profile, moved, created: state.created, differs })
     }

@@ -6,20 +6,25 @@ mod clean;
 mod completions;
 mod config;
 mod cp;
+mod diff;
 mod doctor;
 mod experiment;
+mod export;
 mod freshroot;
 mod init;
 mod keys;
+mod log;
 mod man;
 mod pipeline;
 mod profile;
 mod resolve;
+mod rollback;
 mod shell;
 mod stage;
 mod stage3;
 mod store;
 mod sync;
+mod tag;
 mod tree;
 
 use std::process::ExitCode;
@@ -52,6 +57,11 @@ pub(crate) enum Command {
     Cp(cp::Args),
     Stage(stage::Args),
     Pipeline(pipeline::Args),
+    Export(export::Args),
+    Log(log::Args),
+    Diff(diff::Args),
+    Rollback(rollback::Args),
+    Tag(tag::Args),
     Store(store::Args),
     Binhost(binhost::Args),
     Clean(clean::Args),
@@ -78,6 +88,11 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Cp(args) => cp::run(&args, context),
         Command::Stage(args) => stage::run(&args, context),
         Command::Pipeline(args) => pipeline::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
+        Command::Log(args) => log::run(&args, context),
+        Command::Diff(args) => diff::run(&args, context),
+        Command::Rollback(args) => rollback::run(&args, context),
+        Command::Tag(args) => tag::run(&args, context),
         Command::Store(args) => store::run(&args, context),
         Command::Binhost(args) => binhost::run(&args, context),
         Command::Clean(args) => clean::run(&args, context),

@@ -159,7 +159,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CommandOutcome {
 fn options(names: &[String], format: Option<FormatArg>, no_sign: bool) -> PipelineOptions {
     PipelineOptions {
         names: names.to_vec(),
-        format: format.map(FormatArg::format),
+        format: format.map(Into::into),
         gpg: if no_sign { None } else { Some(Context::gpg()) },
     }
 }

@@ -4,6 +4,7 @@ mod words;
 
 use std::process::ExitCode;
 
+pub(super) use self::words::rolled_back;
 use clap::Subcommand;
 use gentoomuch::build::UpdateOptions;
 use gentoomuch::config::ConfigDir;

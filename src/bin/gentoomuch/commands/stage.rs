@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use gentoomuch::archive::Format;
-use gentoomuch::build::StageOptions;
+use gentoomuch::build::{Artifact, StageOptions};
+use gentoomuch::config::ArtifactFormat;
 
 use super::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
-use crate::table::human_bytes;
+use crate::table::{count, human_bytes};
 
 /// Build stage4s
 #[derive(Debug, clap::Args)]
@@ -25,18 +25,19 @@ enum Command {
     Build(Build),
 }
 
-/// Build a stage4 and export it as a signed tarball
+/// Build a stage4 and export it, signed, as a tarball or an image
 ///
 /// The stage3 definition it names is built on the profile's stage3 first, and shared with every other stage4 that names it. What has
 /// not changed since the last build is reused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage build web
-  gentoomuch stage build --format tar.zst --no-sign web")]
+  gentoomuch stage build --format tar.zst --no-sign web
+  gentoomuch stage build --format oci web")]
 struct Build {
     /// The stage4 definition
     name: String,
-    /// Form of the archive [default: `format` of the definition, or tar.xz]
+    /// Form of the artifact [default: `format` of the definition, or tar.xz]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
     /// Do not sign the artifact
@@ -50,9 +51,8 @@ struct Build {
     json: bool,
 }
 
-/// Form of the archive.
+/// Form of an artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(clippy::enum_variant_names, reason = "every format is a tar; later ones will not be")]
 pub(super) enum FormatArg {
     /// Smallest
     #[value(name = "tar.xz")]
@@ -63,17 +63,31 @@ pub(super) enum FormatArg {
     /// Most widely read
     #[value(name = "tar.gz")]
     TarGz,
+    /// An image for container engines, in the OCI image layout
+    Oci,
+    /// A file system image, made by the host's mksquashfs
+    Squashfs,
 }
 
-impl FormatArg {
-    /// The library's word for it.
-    pub(super) fn format(self) -> Format {
-        match self {
-            Self::TarXz => Format::TarXz,
-            Self::TarZst => Format::TarZst,
-            Self::TarGz => Format::TarGz,
+impl From<FormatArg> for ArtifactFormat {
+    fn from(arg: FormatArg) -> Self {
+        match arg {
+            FormatArg::TarXz => Self::TarXz,
+            FormatArg::TarZst => Self::TarZst,
+            FormatArg::TarGz => Self::TarGz,
+            FormatArg::Oci => Self::Oci,
+            FormatArg::Squashfs => Self::Squashfs,
         }
     }
+}
+
+/// `size` and what is in it, in words.
+pub(super) fn extent(artifact: &Artifact) -> String {
+    let layers = artifact.layers.map_or_else(String::new, |layers| {
+        let reused = if layers.reused > 0 { format!(" ({} packed before)", layers.reused) } else { String::new() };
+        format!(" in {}{reused}", count(layers.count as u64, "layer"))
+    });
+    format!("{}, {} entries{layers}", human_bytes(artifact.size_bytes), artifact.entries)
 }
 
 /// Runs it.
@@ -86,7 +100,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let options = StageOptions {
         name: args.name.clone(),
-        format: args.format.map(FormatArg::format),
+        format: args.format.map(Into::into),
         gpg: if args.no_sign { None } else { Some(Context::gpg()) },
     };
     let built = shop.engine(jobs).stage_build(&config, &options)?;
@@ -98,14 +112,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let reused = |yes| if yes { "  (unchanged)" } else { "" };
     let artifact = &built.artifact;
     crate::table::print(&format!(
-        "stage4    {}\nstate     {}{}\nartifact  {}{}\nsize      {}, {} entries\nsigned    {}\n",
+        "stage4    {}\nstate     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
         built.name,
         built.state,
         reused(built.state_reused),
         artifact.path.display(),
         reused(artifact.reused),
-        human_bytes(artifact.size_bytes),
-        artifact.entries,
+        extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),
     ))?;
     Ok(ExitCode::SUCCESS)

@@ -160,7 +160,7 @@ pub(super) fn updated(done: &UpdatedProfile) -> String {
     text
 }
 
-pub(super) fn rolled_back(done: &RolledBack) -> String {
+pub(in crate::commands) fn rolled_back(done: &RolledBack) -> String {
     let mut text = format!("profile  {}, as of {}\n", done.profile, short_time(&done.created));
     if done.moved.is_empty() {
         text.push_str("nothing has moved: it is in that state\n");

@@ -1,0 +1,88 @@
+//! `gentoomuch export STATE`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use gentoomuch::build::ExportRequest;
+use gentoomuch::config::{ConfigDir, LayerCompression};
+
+use super::Outcome;
+use super::stage::{FormatArg, extent};
+use crate::context::Context;
+use crate::shop::Shop;
+use crate::table::{print, print_json, short_id};
+
+/// Export any build state as tarball, OCI image or squashfs
+///
+/// What a stage4 leaves out is left out here too: host keys, logs, caches. A state of a stage4 is exported as its definition has it
+/// (`format`, `keep`, `oci`). The artifact is signed and gets its digests and metadata beside it. Of an OCI image layout, `index.json` is what
+/// is signed: everything else in it is found by digest.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch export stage4/web
+  gentoomuch export --format oci -o web.tar stage4/web
+  gentoomuch export kept/with-hello --format tar.zst --no-sign -o /tmp
+  gentoomuch export 'stage4/web@{1}' -o before.squashfs")]
+pub(crate) struct Args {
+    /// A name, `NAME@{N}`, a tag, or the beginning of an id
+    state: String,
+    /// Form of the artifact [default: by the ending of PATH, or as the stage4 is, or tar.xz]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// Compression of the layers of an OCI image [default: `compression` in `oci`, or gzip]
+    #[arg(long, value_enum)]
+    compression: Option<CompressionArg>,
+    /// Where to: a directory that is there, or a name that is not; an OCI image called `….tar` is one file [default: below `stages` in the data directory]
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Do not sign the artifact
+    #[arg(long)]
+    no_sign: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompressionArg {
+    /// Read by everything
+    Gzip,
+    /// Smaller and quicker
+    Zstd,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    // States can be exported without a configuration; one that is there must be right.
+    let config = if context.places.config.exists() { Some(ConfigDir::open(&context.places.config)?) } else { None };
+    let shop = Shop::open(context)?;
+    let request = ExportRequest {
+        state: args.state.clone(),
+        format: args.format.map(Into::into),
+        compression: args.compression.map(|compression| match compression {
+            CompressionArg::Gzip => LayerCompression::Gzip,
+            CompressionArg::Zstd => LayerCompression::Zstd,
+        }),
+        to: args.output.as_deref().map(|path| context.path(path)),
+        gpg: if args.no_sign { None } else { Some(Context::gpg()) },
+    };
+    let done = shop.engine(None).export_state(config.as_ref(), &request)?;
+    context.progress.clear();
+    if args.json {
+        print_json(&done)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let artifact = &done.artifact;
+    print(&format!(
+        "state     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
+        short_id(&done.state),
+        done.name.as_ref().map_or_else(String::new, |name| format!("  ({name})")),
+        artifact.path.display(),
+        if artifact.reused { "  (unchanged)" } else { "" },
+        extent(artifact),
+        artifact.signed_by.as_deref().unwrap_or("no"),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,63 @@
+//! `gentoomuch rollback REF [N]`
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use gentoomuch::build::{Rollback, WentBack};
+use gentoomuch::config::ConfigDir;
+
+use super::Outcome;
+use super::profile::rolled_back;
+use crate::context::Context;
+use crate::shop::Shop;
+use crate::table::{print, print_json, short_id, short_time};
+
+/// Make a name stand for what it stood for before
+///
+/// Going back is a step as any other: once more, and it is what it was. A profile's builder takes its stage3 along. Configuration and
+/// trees stay as they are: what is built by them next goes forward again. Artifacts stay; `export` makes that of the state anew.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch rollback stage4/web
+  gentoomuch rollback stage4/web 3
+  gentoomuch rollback profile/server")]
+pub(crate) struct Args {
+    /// A name as `gentoomuch log` lists them
+    #[arg(value_name = "REF")]
+    name: String,
+    /// How many steps back, as `log` counts them [default: 1]
+    #[arg(value_name = "N")]
+    to: Option<usize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    let shop = Shop::open(context)?;
+    // A configuration that cannot be read is no reason not to go back.
+    let config = ConfigDir::open(&context.places.config).ok();
+    let done = shop.engine(None).rollback(&args.name, args.to, config.as_ref())?;
+    if args.json {
+        print_json(&done)?;
+    } else {
+        print(&match &done {
+            Rollback::Profile(done) => rolled_back(done),
+            Rollback::Name(done) => words(done),
+        })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn words(done: &WentBack) -> String {
+    let mut text = format!("name     {}, as of {}\n", done.name, short_time(&done.created));
+    if done.moved.is_empty() {
+        text.push_str("nothing has moved: it stands for that\n");
+    }
+    for moved in &done.moved {
+        let from = moved.from.as_ref().map_or_else(|| "nothing".to_owned(), short_id);
+        let _ = writeln!(text, "moved    {from} -> {}", short_id(&moved.to));
+    }
+    text
+}

@@ -1,0 +1,230 @@
+//! Histories of names, differences of states, and states exported as images: read by skopeo, umoci and squashfs-tools, which know nothing
+//! of overlays.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::child::{check, in_ids};
+use crate::host;
+use crate::place::Place;
+use crate::shared::shared;
+use crate::tiny::tiny;
+
+/// What makes every kind of thing that a layer can say about those below it.
+const FIRST: &str = "mkdir -p /srv/d/sub /srv/e; echo one >/srv/d/one; echo two >/srv/d/sub/two; echo keep >/srv/e/keep
+    ln /srv/e/keep /srv/e/link; echo x >/srv/plain; chown 250:250 /srv/plain; cp /bin/true /srv/cap; setcap cap_net_raw+ep /srv/cap
+    echo built >/var/log/built.log; echo odd >'/srv/with space'";
+const SECOND: &str =
+    "rm -r /srv/d; mkdir /srv/d; echo new >/srv/d/new; rm /srv/e/keep; chmod 700 /srv/e; rm /srv/plain; mkdir /srv/plain
+    echo in >/srv/plain/in; chmod 4755 /srv/cap; ln -s one '/srv/a link'";
+const DIFFERENCE: &str = "\
+A /srv/a link     link 0777 root:root -> one
+M /srv/cap        mode 0755 -> 4755
+A /srv/d/new      file 0644 root:root 4 B
+D /srv/d/one      file 0644 root:root 4 B
+D /srv/d/sub      directory 0755 root:root
+D /srv/d/sub/two  file 0644 root:root 4 B
+M /srv/e          mode 0755 -> 0700
+D /srv/e/keep     file 0644 root:root 5 B
+M /srv/plain      directory 0755 root:root, was file 0644 portage:portage 2 B
+A /srv/plain/in   file 0644 root:root 3 B
+";
+/// What the topmost layer says, as OCI readers expect it.
+const LAYER: &str = "\
+./srv/
+./srv/a link
+./srv/cap
+./srv/d/
+./srv/d/.wh..wh..opq
+./srv/d/new
+./srv/e/
+./srv/e/.wh.keep
+./srv/plain/
+./srv/plain/.wh..wh..opq
+./srv/plain/in
+";
+
+/// Two states on the stage4, and their names.
+fn chain(place: &Place) -> [String; 2] {
+    let names = ["below", "above"].map(|name| format!("{name}-{}", std::process::id()));
+    if !place.listing().contains(&names[1]) {
+        place.run(&["shell", "stage4/hello", "--keep", &names[0], "--", "sh", "-ec", FIRST]).ok();
+        place.run(&["shell", &format!("kept/{}", names[0]), "--keep", &names[1], "--", "sh", "-ec", SECOND]).ok();
+    }
+    names.map(|name| format!("kept/{name}"))
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn blob(image: &Path, descriptor: &Value) -> PathBuf {
+    image.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
+}
+
+fn manifest(image: &Path) -> Value {
+    json(&blob(image, &json(&image.join("index.json"))["manifests"][0]))
+}
+
+fn fresh(place: &Place, name: &str) -> PathBuf {
+    let dir = place.path(&format!("{name} {}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+#[test]
+fn layers_become_layers_of_an_image_and_differences_are_told() {
+    let Some(shared) = shared() else { return };
+    if !host::has("skopeo") || !host::has("umoci") {
+        return;
+    }
+    let place = &shared.place;
+    let [below, above] = chain(place);
+
+    // The same two states, three ways: told, in history, as an image.
+    let told = place.run(&["diff", &below, &above, "--files", "/srv", "--exit-code"]).fails(1).text();
+    assert_eq!(told, format!("{DIFFERENCE}10 paths: 3 added, 3 changed, 4 removed, -8 B\n"));
+    assert_eq!(place.run(&["diff", &below, &above, "--packages", "--exit-code"]).ok().text(), "no difference\n");
+    assert_eq!(place.run(&["diff", &above, &above, "--exit-code"]).ok().text(), "no difference\n");
+    let packages = place.run(&["diff", "profile/demo/upstream", "stage4/hello"]).ok().text();
+    assert!(packages.contains("app-misc/greeter") && packages.contains(" removed, "), "{packages}");
+    let log = place.run(&["log", &above]).ok().text();
+    assert!(log.contains(&format!("  {below}  ")), "{log}");
+
+    let tag = format!("release-{}", std::process::id());
+    place.run(&["tag", &below, &tag]).ok();
+    place.run(&["tag", &above, &tag]).fails(2).says("stands for").says("--force");
+    place.run(&["tag", &above, &tag, "--force"]).ok();
+    assert_eq!(place.run(&["log", &tag]).ok().text().lines().count(), 3);
+    for stands_for in [&below, &above] {
+        place.run(&["rollback", &tag]).ok();
+        place.run(&["diff", &tag, stands_for, "--exit-code"]).ok();
+    }
+    place.run(&["tag", "rm", &tag]).ok();
+
+    let dir = fresh(place, "images");
+    let config = shared.config("oci");
+    let oci = "entrypoint /usr/bin/hello\ncmd --greeting \"Hello, container!\"\nenv LANG=C.UTF-8\nlabel org.example.role=demo\n\
+               user nobody\nworkdir /tmp\nexpose 80\nvolume /data\n";
+    fs::write(config.join("stage4.defines/hello/oci"), oci).unwrap();
+    let configured = place.with_config(config);
+    let (image, again, stage) = (dir.join("above.oci"), dir.join("again.oci"), dir.join("hello.oci"));
+    for (state, to) in [(above.as_str(), &image), (&above, &again), ("stage4/hello", &stage)] {
+        configured.run(&["export", state, "--format", "oci", "-o", to.to_str().unwrap()]).ok();
+    }
+    check(Command::new("diff").arg("-r").args([&image, &again]));
+
+    // What is shared below has the same digests, and the stage4 says how it is started.
+    let (top, hello) = (manifest(&image), manifest(&stage));
+    let layers = |manifest: &Value| manifest["layers"].as_array().unwrap().clone();
+    let (all, fewer) = (layers(&top), layers(&hello));
+    assert_eq!((all.len(), &all[..fewer.len()]), (fewer.len() + 2, &fewer[..]));
+    let started = &json(&blob(&stage, &hello["config"]));
+    assert_eq!(started["config"]["Entrypoint"], serde_json::json!(["/usr/bin/hello"]));
+    assert_eq!(started["config"]["Cmd"], serde_json::json!(["--greeting", "Hello, container!"]));
+    assert_eq!(started["config"]["User"], "nobody");
+    assert_eq!(started["config"]["Labels"]["org.example.role"], "demo");
+    assert_eq!(started["history"].as_array().unwrap().len(), fewer.len());
+    let created = started["created"].as_str().unwrap().to_owned();
+    assert_eq!(hello["annotations"]["org.opencontainers.image.created"], created.as_str());
+    let listing = check(Command::new("tar").arg("-tzf").arg(blob(&image, all.last().unwrap())));
+    let listing = String::from_utf8(listing).unwrap();
+    // Besides, the directories of a session's mounts.
+    let ours: String = listing.split_inclusive('\n').filter(|line| line.starts_with("./srv")).collect();
+    assert_eq!(ours, LAYER);
+
+    // Signed: index.json leads to everything else by digests.
+    let mut verify = Command::new("gpg");
+    verify.env_clear().envs(place.environment()).arg("--verify").arg(dir.join("hello.oci.asc")).arg(stage.join("index.json"));
+    check(&mut verify);
+    let digests = fs::read_to_string(dir.join("hello.oci.DIGESTS")).unwrap();
+    assert!(digests.contains("hello.oci/index.json") && digests.contains("BEGIN PGP SIGNATURE"), "{digests}");
+
+    let skopeo = |args: &[&str], from: String| check(Command::new("skopeo").args(args).arg(from));
+    let inspected = skopeo(&["inspect"], format!("oci:{}", stage.display()));
+    assert!(String::from_utf8_lossy(&inspected).contains("\"Created\""));
+    let copied = dir.join("copied");
+    check(
+        Command::new("skopeo")
+            .args(["copy", "-q"])
+            .arg(format!("oci:{}", stage.display()))
+            .arg(format!("dir:{}", copied.display())),
+    );
+    let tar = dir.join("hello.tar");
+    configured.run(&["export", "stage4/hello", "-o", tar.to_str().unwrap(), "--no-sign", "--json"]).ok();
+    skopeo(&["inspect"], format!("oci-archive:{}", tar.display()));
+
+    // Whoever applies the layers gets the tree that the tarball has, and its program starts.
+    let tarball = dir.join("above.tar.zst");
+    configured.run(&["export", &above, "--no-sign", "-o", tarball.to_str().unwrap()]).ok();
+    let name = json(&image.join("index.json"))["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"].clone();
+    let script = r#"cd "$1"; umoci unpack --image "above.oci:$2" bundle >/dev/null 2>&1
+        mkdir tree; tar --zstd -C tree --xattrs --xattrs-include='*' --numeric-owner -xpf above.tar.zst
+        listed() { (
+            cd "$1"; find . -type d -printf '%P %y %m %U %G %T@\n' -o -printf '%P %y %m %U %G %n %T@ %l\n' | sort; getcap -r . | sort
+        ); }
+        listed bundle/rootfs >one; listed tree >other; diff one other >&2; diff -r --exclude=pipe --no-dereference bundle/rootfs tree >&2
+        grep -q 'srv/cap .*cap_net_raw' one
+        exec chroot bundle/rootfs /usr/bin/hello"#;
+    let said = in_ids(&format!("set -e; {script}"), &[&dir, Path::new(name.as_str().unwrap())]);
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.ends_with("Hello, world!\n"), "{said}");
+    in_ids("rm -rf \"$1\"", &[&dir]);
+}
+
+#[test]
+fn names_go_back_and_tags_stay() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    assert_eq!(place.run(&["log"]).ok().text(), "nothing has been built yet\n");
+    assert_eq!(place.run(&["tag", "ls"]).ok().text(), "there are no tags; make one with `gentoomuch tag STATE NAME`\n");
+    place.run(&["bootstrap", "--no-rebuild", "small", tiny.stage3.to_str().unwrap()]).ok();
+    let upstream = "profile/small/upstream";
+    assert!(place.run(&["log", "profile/small"]).ok().text().contains("stage3-amd64-tiny-20260811T083102Z.tar.xz"));
+
+    place.run(&["tag", upstream, "first"]).ok();
+    place.run(&["tag", upstream, "first"]).ok();
+    assert!(place.run(&["tag", "ls"]).ok().text().contains("first  "), "listed");
+    assert!(place.run(&["log", upstream]).ok().text().contains(" (first)  "));
+    place.run(&["tag", upstream, "no/../tag"]).fails(2).says("is no name for a tag");
+    place.run(&["tag", "none", "second"]).fails(2).says("no build state is called `none`");
+    place.run(&["rollback", "first"]).fails(2).says("`tag/first` has no value 1 to go back to").says("its present value only");
+    place.run(&["rollback", "first@{0}", "1"]).fails(2).says("both say where to go back to");
+    place.run(&["rollback", "profile/small", "3"]).fails(2).says("has no value 3");
+    place.run(&["diff", "first", upstream, "--files", "etc"]).fails(2).says("is no absolute path");
+
+    // Every form, of a system of a few kilobytes.
+    for format in ["tar.zst", "tar.gz", "oci", "squashfs"] {
+        if format == "squashfs" && !host::has("mksquashfs") {
+            continue;
+        }
+        let (one, other) = (format!("one.{format}"), format!("other.{format}"));
+        for to in [&one, &other] {
+            place.run(&["export", "first", "--no-sign", "-o", to]).ok();
+        }
+        check(Command::new("diff").arg("-r").args([place.path(&one), place.path(&other)]));
+        assert!(place.run(&["export", "first", "--no-sign", "-o", &one]).ok().text().contains("(unchanged)"), "{format}");
+    }
+    if place.path("one.squashfs").exists() {
+        let listed = check(Command::new("unsquashfs").args(["-lln", "-d", ""]).arg(place.path("one.squashfs")));
+        let listed = String::from_utf8(listed).unwrap();
+        assert!(listed.contains("0/0") && listed.contains("/var/empty dir") && listed.contains("2026-"), "{listed}");
+    }
+    fs::write(place.path("taken.tar.gz"), "mine").unwrap();
+    place.run(&["export", "first", "--no-sign", "-o", "taken.tar.gz"]).fails(2).says("`").says("is there already");
+    assert_eq!(fs::read(place.path("taken.tar.gz")).unwrap(), b"mine");
+    // In its own place, and again with layers of another compression, which replace the image.
+    let usual = place.run(&["export", "first", "--no-sign", "--format", "oci"]).ok().value("artifact");
+    let gzip = manifest(Path::new(&usual));
+    place.run(&["export", "first", "--no-sign", "--format", "oci", "--compression", "zstd"]).ok();
+    let zstd = manifest(Path::new(&usual));
+    assert!(gzip["layers"][0]["mediaType"].as_str().unwrap().ends_with("tar+gzip"));
+    assert!(zstd["layers"][0]["mediaType"].as_str().unwrap().ends_with("tar+zstd"));
+
+    place.run(&["tag", "rm", "none"]).fails(2).says("there are: first");
+    place.run(&["tag", "rm", "first"]).ok();
+    place.run(&["export", "first"]).fails(2).says("no build state is called `first`");
+}
