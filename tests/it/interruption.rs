@@ -178,7 +178,7 @@ fn an_interrupted_profile_update_moves_nothing_and_goes_on() {
     let mut command = place.command(&args);
     let mut running = child::spawn(&mut command);
     let log_name = format!("{profile}-update");
-    let first = wait_for(&place, &log_name, &[], &format!("(2 of 2) {SLOW_STARTED}"), &mut running);
+    let first = wait_for(&place, &log_name, &[], &format!(">>> Emerging (2 of 2) {SLOW_STARTED}"), &mut running);
     interrupt(&running);
     finish(command_line(&command), running).fails(130).says("hint: repeat the command to go on where it stopped");
     assert_eq!(builder(), before);
