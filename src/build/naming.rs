@@ -103,7 +103,7 @@ pub enum NamingError {
 }
 
 impl Engine<'_> {
-    /// The state that `text` names, complete. The caller holds [`Engine::share_store`]'s lock if it is going to use it.
+    /// The state that `text` names, complete. The caller holds `share_store`'s lock if it is going to use it.
     pub fn named(&self, text: &str) -> Result<Named> {
         let (at, id) = match self.ref_at(text)? {
             Some(at) => (Some(at.clone()), at.value),
