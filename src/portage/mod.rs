@@ -6,6 +6,7 @@ pub mod binrepos;
 pub mod effective_use;
 pub mod emerge;
 pub mod installed;
+pub mod licence;
 pub mod make_conf;
 pub mod manifest;
 pub mod matching;

@@ -27,13 +27,15 @@ portdb = portage.portdbapi(mysettings=settings)
 packages = {}
 for cp in portdb.cp_all():
     for cpv in portdb.cp_list(cp):
-        keys = ["IUSE", "SLOT", "KEYWORDS", "repository", "EAPI"]
+        keys = ["IUSE", "SLOT", "KEYWORDS", "LICENSE", "repository", "EAPI"]
         metadata = dict(zip(keys, portdb.aux_get(cpv, keys)))
         one = portage.config(clone=settings)
         one.setcpv(cpv, mydb=portdb)
         iuse = {flag.lstrip("+-") for flag in metadata["IUSE"].split()}
+        metadata["USE"] = one["PORTAGE_USE"]
         packages[str(cpv)] = {
             "use": sorted(iuse & set(one["PORTAGE_USE"].split())),
+            "licences": sorted(set(settings._getMissingLicenses(cpv, metadata))),
             "keywords": bool(settings._getMissingKeywords(cpv, metadata)),
             "mask": settings._getMaskAtom(cpv, metadata) is not None,
         }
@@ -67,11 +69,19 @@ const FRAGMENTS: &[(&str, &str)] = &[
         "portage.locals/one/package.accept_keywords",
         "=dev-libs/greet-1.1 -~amd64\napp-misc/newcomer -*\napp-misc/slow ~arm64 -amd64\n",
     ),
+    (
+        "portage.locals/one/package.license",
+        "app-resolve/eula testbed-EULA\ndev-libs/* -MIT\n*/greeter -@OURS\napp-misc/hello -GPL-3+ @THEIRS\n",
+    ),
+    ("portage.locals/one/license_groups", "OURS GPL-2 @THEIRS\nTHEIRS GPL-3+\n"),
     ("portage.locals/one/package.mask", ">=dev-libs/greet-1.1\napp-misc/h*\napp-misc/broken\napp-misc/slow:1\n"),
     ("portage.locals/two/package.unmask", "=app-misc/hello-2*\n"),
     ("portage.locals/two/package.mask", "-app-misc/broken # override\n"),
     ("portage.locals/two/package.use/late", "app-misc/greeter -json # override\n*/* -video_cards_intel\n"),
-    ("portage.locals/two/make.conf", "COMMON_FLAGS=\"-O3\"\nLDFLAGS=\"${LDFLAGS} -Wl,-z,now\"\n"),
+    (
+        "portage.locals/two/make.conf",
+        "COMMON_FLAGS=\"-O3\"\nLDFLAGS=\"${LDFLAGS} -Wl,-z,now\"\nACCEPT_LICENSE=\"* -BSD-2 -GPL-3\"\n",
+    ),
     ("portage.locals/two/profile/use.mask", "static-libs\n"),
     ("portage.locals/two/profile/use.force", "# forced\nutf8\n"),
     ("portage.locals/two/profile/package.use.mask", "app-arch/lz4 -static-libs\n=app-misc/greeter-1* ascii\n"),
@@ -139,6 +149,9 @@ fn explanations_are_what_portage_makes_of_it() {
             assert_eq!(enabled, theirs["use"], "{stage} {cpv}: {own:#}");
             let version = &own["versions"][0];
             assert_eq!(version["missing_keywords"].is_array(), theirs["keywords"] == true, "{stage} {cpv}: {version:#}");
+            let lacking: BTreeSet<&str> =
+                version["missing_licences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            assert_eq!(serde_json::json!(lacking), theirs["licences"], "{stage} {cpv}: {version:#}");
             assert_eq!(version["masked_by"].is_object(), theirs["mask"] == true, "{stage} {cpv}: {version:#}");
             compared += 1 + own["flags"].as_array().unwrap().len();
         }

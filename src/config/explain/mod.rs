@@ -3,6 +3,7 @@
 //! The merged Portage directory is half of the answer. The other half is around it: the Portage profile, the ebuild repositories, and
 //! the stage3's own `make.conf`. As far as they are known ([`Surroundings`]), the answer is the one that Portage itself would give.
 
+mod licence;
 mod package;
 mod variable;
 mod words;

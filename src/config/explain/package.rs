@@ -38,6 +38,8 @@ pub struct VersionExplained {
     pub version: Version,
     /// Its `KEYWORDS`, if none of them is accepted.
     pub missing_keywords: Option<Vec<String>>,
+    /// Its licences that are not accepted, if there are any.
+    pub missing_licences: Option<Vec<String>>,
     /// What masks it, and nothing unmasks it.
     pub masked_by: Option<Mask>,
     /// What would mask it, if it were not unmasked.
@@ -45,9 +47,9 @@ pub struct VersionExplained {
 }
 
 impl VersionExplained {
-    /// Whether neither keywords nor masks are in the way.
+    /// Whether neither keywords nor licences nor masks are in the way.
     pub fn is_visible(&self) -> bool {
-        self.missing_keywords.is_none() && self.masked_by.is_none()
+        self.missing_keywords.is_none() && self.missing_licences.is_none() && self.masked_by.is_none()
     }
 }
 
@@ -226,7 +228,13 @@ impl Explainer<'_> {
             Some((_, Some(unmask))) => (None, Some(unmask)),
             None => (None, None),
         };
-        Ok(VersionExplained { version: ebuild.version.clone(), missing_keywords: missing.then_some(keywords), masked_by, unmasked })
+        Ok(VersionExplained {
+            version: ebuild.version.clone(),
+            missing_keywords: missing.then_some(keywords),
+            missing_licences: self.missing_licences(ebuild)?,
+            masked_by,
+            unmasked,
+        })
     }
 
     /// The keywords that are accepted for a version (`_config/KeywordsManager.py`).

@@ -20,6 +20,8 @@ const TREE: &[(&str, &str)] = &[
     ("gentoo/metadata/md5-cache/app/tool-2", "EAPI=8\nSLOT=0\nKEYWORDS=~amd64\nIUSE=+a profiled young\n"),
     ("gentoo/metadata/md5-cache/app/tool-9", "EAPI=8\nSLOT=9\nKEYWORDS=amd64\nIUSE=\n"),
     ("gentoo/metadata/md5-cache/app/live-9999", "EAPI=8\nSLOT=stable\nKEYWORDS=\nIUSE=\n"),
+    ("gentoo/metadata/md5-cache/app/shop-1", "EAPI=8\nSLOT=0\nKEYWORDS=amd64\nIUSE=+pay\nLICENSE=MIT pay? ( Shop-EULA )\n"),
+    ("gentoo/profiles/license_groups", "EULA Shop-EULA # and no more\n"),
     ("gentoo/metadata/md5-cache/app/masked-1", "EAPI=8\nSLOT=0\nKEYWORDS=amd64\nIUSE=\n"),
     ("over/metadata/layout.conf", "masters = gentoo\n"),
     ("over/profiles/package.mask", "-app/masked\n"),
@@ -87,6 +89,34 @@ fn all_layers_are_heard_in_order() {
         assert_eq!(explainer.package_flag(&atom, "seeded").unwrap().exists, Some(false));
         assert_eq!(explainer.package_flag(&"app/masked".parse().unwrap(), "over").unwrap().steps.len(), 1);
     });
+}
+
+#[test]
+fn licences_are_accepted_or_not() {
+    for (fragments, missing) in [
+        // Portage's default is `* -@EULA`.
+        (&[][..], Some("Shop-EULA")),
+        (&[("portage.locals/one/package.license", "app/shop Shop-EULA\n")], None),
+        (&[("portage.locals/one/package.license", "app/shop Shop-EULA\n=app/shop-1 -*\n")], Some("MIT Shop-EULA")),
+        (&[("portage.locals/one/package.use", "app/shop -pay\n")], None),
+        (&[("portage.locals/one/make.conf", "ACCEPT_LICENSE=\"-* Shop-EULA\"\n")], Some("MIT")),
+        (
+            &[
+                ("portage.locals/one/make.conf", "ACCEPT_LICENSE=\"-* @OURS\"\n"),
+                ("portage.locals/one/license_groups", "OURS MIT @EULA\n"),
+            ],
+            None,
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let all = [&[("stage3.defines/base/portage.local", "one\n"), ("portage.locals/one/make.conf", "")], fragments].concat();
+        let (around, portage) = (around(dir.path()), merged(&all));
+        let explainer = Explainer::new(&portage, &around);
+        let shop = explainer.package(&"app/shop".parse().unwrap()).unwrap();
+        let lacking = shop.versions[0].missing_licences.as_ref().map(|all| all.join(" "));
+        assert_eq!(lacking.as_deref(), missing, "{fragments:?}");
+        assert_eq!(shop.versions[0].is_visible(), missing.is_none());
+    }
 }
 
 #[test]

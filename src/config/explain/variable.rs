@@ -110,6 +110,11 @@ impl Explainer<'_> {
         Ok(outcomes(name, &heard))
     }
 
+    /// The words of a list that no assignment has replaced, in Portage's order.
+    pub(super) fn words_in_force(&self, name: &str) -> Result<Vec<String>> {
+        Ok(self.heard(name)?.into_iter().filter(|heard| !heard.replaced).map(|heard| heard.word).collect())
+    }
+
     /// Every word of a list, in Portage's order.
     fn heard(&self, name: &str) -> Result<Vec<ListWord>> {
         let mut heard = Vec::new();

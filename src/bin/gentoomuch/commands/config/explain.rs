@@ -209,6 +209,9 @@ fn visibility(version: &VersionExplained) -> String {
         let keywords = if keywords.is_empty() { "it has no keywords".to_owned() } else { format!("only {}", keywords.join(" ")) };
         reasons.push(format!("keywords not accepted: {keywords}"));
     }
+    if let Some(licences) = &version.missing_licences {
+        reasons.push(format!("licences not accepted: {}", licences.join(" ")));
+    }
     if let Some(unmasked) = &version.unmasked {
         reasons.push(format!("unmasked by {} in {}", unmasked.atom, origin(&unmasked.origin)));
     }
