@@ -17,6 +17,7 @@
 
 pub mod archive;
 pub mod build;
+mod causes;
 pub mod config;
 pub mod download;
 pub mod git;

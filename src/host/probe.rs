@@ -86,14 +86,14 @@ pub(super) fn overlay(launcher: &Launcher, dir: &Path) -> Result<(), Vec<String>
     let result = launcher
         .task(TASK_OVERLAY, &OverlayInput { dir: area.clone() }, options, &mut |_| {})
         .map(|_| ())
-        .map_err(|error| words(&error));
+        .map_err(|error| crate::causes::all(&error));
     let removed = launcher.task(
         crate::store::tasks::REMOVE_TREE,
         &crate::store::tasks::RemoveInput { paths: vec![area] },
         TaskOptions::default(),
         &mut |_| {},
     );
-    result.and(removed.map(|_| ()).map_err(|error| words(&error)))
+    result.and(removed.map(|_| ()).map_err(|error| crate::causes::all(&error)))
 }
 
 /// Starts a real session on the host's own root, read-only, that runs `true`.
@@ -115,16 +115,6 @@ pub(super) fn session(launcher: &Launcher) -> Result<(), Vec<String>> {
     let exit = launcher
         .session(&plan, SessionOptions::new(Stdio::Null))
         .and_then(|mut running| running.wait())
-        .map_err(|error| words(&error))?;
+        .map_err(|error| crate::causes::all(&error))?;
     if exit == Exit::Code(0) { Ok(()) } else { Err(vec![format!("`true` ended with {exit}")]) }
-}
-
-fn words(error: &dyn std::error::Error) -> Vec<String> {
-    let mut words = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words.push(cause.to_string());
-        source = cause.source();
-    }
-    words
 }

@@ -72,12 +72,6 @@ pub enum Error {
         /// What was given.
         text: String,
     },
-    /// A build without a signature beside it.
-    #[error("`{url}` has no signature beside it")]
-    Unsigned {
-        /// The tarball.
-        url: Url,
-    },
     /// Files of ours.
     #[error("cannot {action} `{}`", path.display())]
     Io {

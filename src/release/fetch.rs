@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::listing::words;
 use super::{Error, Releases, Result, Variant};
+use crate::causes::in_one_line;
 use crate::download::{self, Downloader, Request, Url};
 use crate::stage3::{self, StageName, Verified, VerifyError, verify_clear_signed};
 
@@ -58,8 +58,9 @@ impl Releases<'_> {
         if target.is_file() {
             match self.verify(&target) {
                 Ok(verified) => return Ok(Fetched { path: target, url: None, resumed: 0, verified }),
-                Err(error @ VerifyError::Rejected { .. }) => {
-                    self.warning(&format!("{}; fetching it again", words(&error)));
+                Err(VerifyError::Rejected { file, reason }) if reason.is_damage() => {
+                    let error = VerifyError::Rejected { file, reason };
+                    self.warning(&format!("{}; fetching it again", in_one_line(&error)));
                     remove(&target)?;
                 }
                 Err(error) => return Err(Error::Verify(error)),
@@ -113,29 +114,11 @@ impl Releases<'_> {
     /// Fetches the small files, from the first mirror whose digests are signed by a trusted key: before the large one, so that nobody
     /// waits for what cannot be verified.
     fn sidecars(&self, place: &Place) -> Result<()> {
-        let mut tried = Vec::new();
-        let mut untrusted = None;
-        for (index, mirror) in self.mirrors.iter().enumerate() {
-            let last = index + 1 == self.mirrors.len();
-            let patient = if last { self.downloader.clone() } else { self.downloader.hasty() };
-            match self.sidecars_of(&patient, mirror, place) {
-                Ok(()) => return Ok(()),
-                Err(Error::Download(download::Error::Failed { tried: more, .. })) => tried.extend(more),
-                Err(error @ (Error::Untrusted { .. } | Error::Unsigned { .. })) => {
-                    if !last {
-                        self.warning(&format!("{}; asking the next mirror", words(&error)));
-                    }
-                    untrusted = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(untrusted.unwrap_or_else(|| download::Error::Failed { name: place.name.clone(), tried }.into()))
+        self.over_mirrors(&place.name, |downloader, mirror| self.sidecars_of(downloader, mirror, place))
     }
 
     fn sidecars_of(&self, downloader: &Downloader, mirror: &Url, place: &Place) -> Result<()> {
         let tarball = mirror.below(&place.path).map_err(download::Error::from)?;
-        let mut found = false;
         for suffix in PROOFS.into_iter().chain([CONTENTS]) {
             let target = self.path(&format!("{}{suffix}", place.name));
             let url = tarball.with_suffix(suffix).map_err(download::Error::from)?;
@@ -163,10 +146,9 @@ impl Releases<'_> {
                     remove(&target)?;
                     return Err(Error::verifying(&url, error));
                 }
-                found = true;
             }
         }
-        if found { Ok(()) } else { Err(Error::Unsigned { url: tarball }) }
+        Ok(())
     }
 
     /// Fetches the tarball. One that does not verify is fetched again: from its beginning if it was put together from parts, else from
@@ -189,13 +171,13 @@ impl Releases<'_> {
             // It must not be found by somebody who does not verify.
             remove(target)?;
             if done.resumed > 0 {
-                self.warning(&format!("{}; its parts may not belong together: once more from the beginning", words(&error)));
+                self.warning(&format!("{}; its parts may not belong together: once more from the beginning", in_one_line(&error)));
             } else {
                 urls.retain(|url| *url != done.url);
                 if urls.is_empty() {
                     return Err(Error::verifying(&done.url, error));
                 }
-                self.warning(&format!("{}; asking the next mirror", words(&error)));
+                self.warning(&format!("{}; asking the next mirror", in_one_line(&error)));
             }
             afresh = true;
         }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::seen::Seen;
 use super::{Error, Releases, Result};
+use crate::causes::in_one_line;
 use crate::download::{self, Downloader, Url};
 use crate::stage3::index::ReleaseIndex;
 use crate::stage3::{Day, Signer, StageName, verify_clear_signed};
@@ -50,17 +51,22 @@ impl Releases<'_> {
     /// The latest builds of `arch`, by the first mirror that can be believed.
     pub fn listing(&self, arch: &str) -> Result<Listing> {
         self.step(&format!("reading the list of {arch}"));
+        self.over_mirrors("latest-stage3.txt", |downloader, mirror| self.listing_of(downloader, mirror, arch))
+    }
+
+    /// What the first mirror has that can be reached and believed; `name` is what is asked for.
+    pub(super) fn over_mirrors<T>(&self, name: &str, ask: impl Fn(&Downloader, &Url) -> Result<T>) -> Result<T> {
         let mut tried = Vec::new();
         let mut untrusted = None;
         for (index, mirror) in self.mirrors.iter().enumerate() {
             let last = index + 1 == self.mirrors.len();
             let patient = if last { self.downloader.clone() } else { self.downloader.hasty() };
-            match self.listing_of(&patient, mirror, arch) {
-                Ok(listing) => return Ok(listing),
+            match ask(&patient, mirror) {
+                Ok(answer) => return Ok(answer),
                 Err(Error::Download(download::Error::Failed { tried: more, .. })) => tried.extend(more),
                 Err(error @ (Error::Untrusted { .. } | Error::Index { .. } | Error::Replayed { .. })) => {
                     if !last {
-                        self.warning(&format!("{}; asking the next mirror", words(&error)));
+                        self.warning(&format!("{}; asking the next mirror", in_one_line(&error)));
                     }
                     untrusted = Some(error);
                 }
@@ -69,8 +75,8 @@ impl Releases<'_> {
         }
         match untrusted {
             Some(error) => Err(error),
-            None if tried.is_empty() => Err(download::Error::NoUrls { name: "latest-stage3.txt".to_owned() }.into()),
-            None => Err(download::Error::Failed { name: "latest-stage3.txt".to_owned(), tried }.into()),
+            None if tried.is_empty() => Err(download::Error::NoUrls { name: name.to_owned() }.into()),
+            None => Err(download::Error::Failed { name: name.to_owned(), tried }.into()),
         }
     }
 
@@ -123,15 +129,4 @@ impl Releases<'_> {
         self.create_dir()?;
         seen.remember(self.dir, arch, made)
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
 }

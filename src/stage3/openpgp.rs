@@ -213,6 +213,13 @@ pub enum SignatureError {
     Malformed,
 }
 
+impl SignatureError {
+    /// Whether the file or its signature is not what was published: no wish to do without a signature excuses that.
+    pub fn is_tampering(&self) -> bool {
+        matches!(self, Self::Bad { .. } | Self::Truncated | Self::Malformed)
+    }
+}
+
 /// What kind of data a signature is to be over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {

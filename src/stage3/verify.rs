@@ -294,8 +294,7 @@ impl<'a> Verification<'a> {
                 Ok(())
             }
             Err(source) => {
-                let tampered = matches!(source, SignatureError::Bad { .. } | SignatureError::Truncated | SignatureError::Malformed);
-                if self.options.allow_unsigned.is_none() || tampered {
+                if self.options.allow_unsigned.is_none() || source.is_tampering() {
                     return Err(self.rejected(Reason::Signature { sidecar: sidecar.to_owned(), source }));
                 }
                 self.notes.push(format!("the signature in `{sidecar}` does not count: {source}"));

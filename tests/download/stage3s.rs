@@ -60,6 +60,27 @@ fn listed_fetched_and_kept() {
 }
 
 #[test]
+fn a_key_that_is_gone_costs_no_stage3() {
+    let Some(release) = Release::new() else { return };
+    let root = release.path("");
+    let server = Server::new(move |asked| Release::serve(&root, asked));
+    let home = Home::of(&release);
+    home.says(&["stage3", "fetch", "amd64-tiny", "--mirror", &server.url("/")], 0);
+    let kept = home.kept(NAME);
+    fs::remove_dir_all(home.path(".config/gentoomuch/keys")).unwrap();
+    let words = home.says(&["stage3", "fetch", "amd64-tiny", "--offline"], 4);
+    assert!(words.contains(&format!("error: cannot trust `{NAME}`\n")), "{words}");
+    assert!(kept.is_file(), "the file is as good as it was");
+    // One that is damaged is of no use to anybody.
+    let key = release.path("key.asc");
+    home.says(&["keys", "import", "--trust", key.to_str().unwrap()], 0);
+    let mut bytes = fs::read(&kept).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&kept, bytes).unwrap();
+    home.says(&["stage3", "fetch", "amd64-tiny", "--mirror", &server.url("/")], 0);
+}
+
+#[test]
 fn killed_and_resumed() {
     let Some(release) = Release::new() else { return };
     let root = release.path("");

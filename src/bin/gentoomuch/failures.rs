@@ -189,7 +189,6 @@ impl From<release::Error> for Failure {
         let (kind, hint) = match &error {
             E::Untrusted { reason, .. } => (Kind::Verification, Some(reason.hint())),
             E::Index { .. } => (Kind::Other, Some("name another mirror with `--mirror`".to_owned())),
-            E::Unsigned { .. } => (Kind::Verification, Some("name another mirror with `--mirror`".to_owned())),
             E::Replayed { .. } => (
                 Kind::Verification,
                 Some(

@@ -134,14 +134,14 @@ impl Engine<'_> {
             Ok(Err(error)) => {
                 said.warning(
                     &place,
-                    format!("Portage could not be asked about it: {}", with_causes(&error)),
+                    format!("Portage could not be asked about it: {}", crate::causes::in_one_line(&error)),
                     Some(try_it(profile)),
                 );
             }
             Err(Error::Sandbox(error)) => {
                 said.warning(
                     &place,
-                    format!("Portage could not be asked about it: {}", with_causes(&error)),
+                    format!("Portage could not be asked about it: {}", crate::causes::in_one_line(&error)),
                     Some(try_it(profile)),
                 );
             }
@@ -209,16 +209,6 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
     let hint = config::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
     let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
     said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        words = format!("{words}: {cause}");
-        next = cause.source();
-    }
-    words
 }
 
 fn try_it(profile: &str) -> String {

@@ -129,6 +129,15 @@ impl VerifyError {
 }
 
 impl Reason {
+    /// Whether the files are not what was published, so that fetching them again may help; else the key is at fault, or its owner.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Digest { .. } | Self::Truncated { .. } | Self::Cleartext { .. } | Self::List { .. } => true,
+            Self::Signature { source, .. } => source.is_tampering(),
+            Self::Unsigned { .. } => false,
+        }
+    }
+
     /// What the user can do.
     pub fn hint(&self) -> String {
         match self {

@@ -185,7 +185,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Gets as many as there are; the first failure is told at the end.
+/// Gets as many as there are; failures are told at the end.
 fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
     let dir = context.places.keys();
     let trusted = load_keys(context)?;
@@ -193,7 +193,7 @@ fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
     let downloader = context.downloader();
     let wanted = if args.gentoo { release::keys::gentoo() } else { args.fingerprint.clone() };
     let mut changes = Vec::new();
-    let mut failure = None;
+    let mut failures: Vec<Failure> = Vec::new();
     for fingerprint in &wanted {
         let said = args.wkd.iter().cloned().map(Source::Wkd).chain(args.hkps.iter().cloned().map(Source::Keyserver));
         let mut sources: Vec<Source> = said.collect();
@@ -203,7 +203,7 @@ fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
         match release::keys::fetch(&downloader, fingerprint, &sources, &trusted, &dir, context.progress.as_ref()) {
             Ok(more) => changes.extend(more),
             Err(error @ (release::keys::Error::Nowhere { .. } | release::keys::Error::NotPinned(_))) => {
-                failure.get_or_insert(error);
+                failures.push(error.into());
             }
             Err(error) => return Err(error.into()),
         }
@@ -220,10 +220,9 @@ fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
         }
         table::print(&text)?;
     }
-    match failure {
-        Some(error) => Err(error.into()),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    let last = failures.pop();
+    context.say_all(&failures);
+    last.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 fn stores(change: &Change, key: &Fingerprint) -> bool {
