@@ -217,6 +217,13 @@ impl Engine<'_> {
                 digest_tree(&tree)?
             }
         };
+        // The other methods bring what they are asked for, or say so.
+        if let (SyncFrom::Local(_), Some(wanted @ (Revision::Date(_) | Revision::Commit(_)))) = (&options.from, &options.rev)
+            && brought.rev.as_ref() != Some(wanted)
+        {
+            let found = brought.rev.as_ref().map_or_else(|| format!("sha256:{}", contents.digest), ToString::to_string);
+            return Err(TreeError::OtherContents { uri: from, wanted: wanted.to_string(), found }.into());
+        }
         if let Some(Revision::Digest(wanted)) = &options.rev {
             if *wanted != contents.digest {
                 let found = format!("sha256:{}", contents.digest);

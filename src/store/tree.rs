@@ -41,6 +41,13 @@ pub struct Tree {
     pub meta: TreeMeta,
 }
 
+impl Tree {
+    /// Whether a state with this `origin`, as text, was made with it. However an origin is laid out, the digest of each tree is in it.
+    pub fn went_into(&self, origin: &str) -> bool {
+        origin.contains(self.meta.origin["digest"].as_str().filter(|digest| !digest.is_empty()).unwrap_or(self.id.as_str()))
+    }
+}
+
 impl Store {
     /// A new, empty, locked area in `tmp/`.
     pub fn temp_area(&self) -> Result<TempArea> {

@@ -372,12 +372,56 @@ fn snapshots_of_a_mirror_are_verified_and_a_day_is_that_day() {
         .says("another tree than `gentoo-20260812`")
         .says("it has gentoo-20260811");
     world.sync(&["--from", &format!("{from}#20260813")]).fails(1).says("404");
+    // One that does not say which day it is of: signed just as well.
+    let nameless = world.place.path("portage/profiles");
+    fs::create_dir_all(&nameless).unwrap();
+    fs::write(nameless.join("repo_name"), "gentoo\n").unwrap();
+    let other = snapshots.join("gentoo-20260814.tar.xz");
+    child::check(Command::new("tar").arg("-C").arg(&world.place.dir).arg("-cJf").arg(&other).arg("portage"));
+    world.gpg.detach(&world.key, &other, None);
+    world
+        .sync(&["--from", &format!("{from}#20260814")])
+        .fails(4)
+        .says("another tree than `gentoo-20260814`")
+        .says("it has a directory that is named after no day");
+    // A file that is not what it shall be pinned as.
+    world
+        .sync(&["--from", archive.to_str().unwrap(), "--pin", "20260701"])
+        .fails(4)
+        .says("another tree than `20260701`")
+        .says("it has 20260811");
+    world.sync(&["--from", archive.to_str().unwrap(), "--pin", "20260811"]).ok();
     let tarball = world.http.url("snapshots/gentoo-latest.tar.xz");
     assert!(world.sync(&["--from", &tarball]).ok().text().contains("(unchanged)"));
     let mut bytes = fs::read(&archive).unwrap();
     bytes[100] ^= 1;
     fs::write(&archive, bytes).unwrap();
     world.sync(&["--from", &tarball]).fails(4).says("bad signature");
+}
+
+#[test]
+fn names_of_one_tree_are_removed_together() {
+    let Some(world) = world() else { return };
+    world.sync(&["--from", &world.from(), "--pin", "latest"]).ok();
+    let commit = world.git(&["rev-parse", "HEAD"]);
+    let pin = format!("gentoo/{commit}");
+    world.place.run(&["tree", "rm", "gentoo"]).fails(2).says(&format!("the name {pin}"));
+    world.place.run(&["tree", "rm", "gentoo", &pin]).ok();
+    let rows = world.place.run(&["tree", "ls", "--json"]).ok().text();
+    assert_eq!(rows.trim(), "[]");
+}
+
+#[test]
+fn each_definition_has_its_own_main_repository() {
+    let Some(world) = world() else { return };
+    let fragment = "[DEFAULT]\nmain-repo = mine\n[mine]\nlocation = /var/db/repos/mine\nsync-type = git\nsync-uri = https://example.org/mine\n";
+    for (path, text) in [("portage.locals/mine/repos.conf", fragment), ("stage3.defines/zz-last/portage.local", "mine\n")] {
+        let path = world.place.config.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    // What the others stand on is still asked for.
+    world.sync(&["nowhere"]).fails(2).says("there are: gentoo, mine");
 }
 
 #[test]

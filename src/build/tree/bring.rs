@@ -19,7 +19,7 @@ use crate::download::{self, Url};
 use crate::git::Mirror;
 use crate::progress::Event;
 use crate::stage3::keys::TrustedKeys;
-use crate::stage3::{self, Reason, SignatureError, Signer, Verified, VerifyError, VerifyOptions};
+use crate::stage3::{self, Reason, Signer, Verified, VerifyError, VerifyOptions};
 use crate::store::{TempArea, Tree};
 
 /// A published snapshot is some 50 MB.
@@ -209,10 +209,14 @@ impl Engine<'_> {
         }
         let (verified, rev) = self.unpack_snapshot(area, &target, &verify, keys)?;
         // An old snapshot is signed just as well: a server must not pass one off as another day's.
-        if let (Some(asked), Some(Revision::Date(found))) = (asked, &rev)
-            && asked != found
+        if let Some(asked) = asked
+            && !matches!(&rev, Some(Revision::Date(found)) if found == asked)
         {
-            let (wanted, found) = (format!("gentoo-{asked}"), format!("gentoo-{found}"));
+            let found = match &rev {
+                Some(found) => format!("gentoo-{found}"),
+                None => "a directory that is named after no day".to_owned(),
+            };
+            let wanted = format!("gentoo-{asked}");
             return Err(TreeError::OtherContents { uri: url.to_string(), wanted, found }.into());
         }
         let rev = rev.filter(|_| source.method == Method::Webrsync);
@@ -236,7 +240,7 @@ impl Engine<'_> {
             Err(error) => {
                 let bad = matches!(
                     &error,
-                    VerifyError::Rejected { reason: Reason::Signature { source: SignatureError::Bad { .. }, .. }, .. }
+                    VerifyError::Rejected { reason: Reason::Signature { source, .. }, .. } if source.is_tampering()
                 );
                 if bad || !(pinned || verify.allow_unsigned.is_some()) {
                     return Err(error.into());

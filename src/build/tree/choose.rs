@@ -12,12 +12,11 @@ use crate::build::error::{Error, Result};
 use crate::build::session::REPOS_DIR;
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{self, ConfigDir, Located, PortageDir, TreePin};
+use crate::release::OFFICIAL;
 use crate::store::{State, Tree};
 
 /// The main repository where nothing else is said.
 const MAIN: &str = "gentoo";
-/// Where it comes from then: verified, and without another program.
-const MAIN_URI: &str = "https://distfiles.gentoo.org";
 
 /// A tree snapshot as sessions see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,13 +161,11 @@ impl Engine<'_> {
     pub(super) fn configured_repositories(&self, config: &ConfigDir) -> Result<BTreeMap<String, Configured>> {
         let mut found: BTreeMap<String, Configured> = BTreeMap::new();
         let mut sources: BTreeMap<String, Located<TreeSource>> = BTreeMap::new();
-        let mut main = MAIN.to_owned();
         let fresh = |name: &str| Configured { name: name.to_owned(), source: None, rev: None, branch: None, say_source: true };
         for name in config.stage3_names() {
             let repositories = config.portage_dir(&config.stage3(&name)?)?.repositories;
-            if let Some(named) = repositories.main {
-                main = named.value;
-            }
+            let main = repositories.main.map_or_else(|| MAIN.to_owned(), |main| main.value);
+            found.entry(main.clone()).or_insert_with(|| fresh(&main));
             for entry in repositories.entries {
                 let name = entry.name.value;
                 let configured = found.entry(name.clone()).or_insert_with(|| fresh(&name));
@@ -185,7 +182,9 @@ impl Engine<'_> {
                 configured.say_source = false;
             }
         }
-        found.entry(main.clone()).or_insert_with(|| fresh(&main));
+        if found.is_empty() {
+            found.insert(MAIN.to_owned(), fresh(MAIN));
+        }
         for (name, pin) in config.env(&self.settings.arch)?.tree {
             let configured = found.entry(name.clone()).or_insert_with(|| fresh(&name));
             configured.rev = Some(pin.with(pin.value.rev.clone()));
@@ -195,7 +194,8 @@ impl Engine<'_> {
             }
         }
         if let Some(gentoo) = found.get_mut(MAIN).filter(|gentoo| gentoo.source.is_none()) {
-            gentoo.source = Some(TreeSource { method: Method::Webrsync, uri: MAIN_URI.to_owned() });
+            // Verified, and without another program.
+            gentoo.source = Some(TreeSource { method: Method::Webrsync, uri: OFFICIAL.to_owned() });
         }
         Ok(found)
     }

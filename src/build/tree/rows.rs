@@ -81,7 +81,7 @@ impl Engine<'_> {
                 vouched,
                 files: origin["files"].as_u64().unwrap_or_default(),
                 bytes: origin["bytes"].as_u64(),
-                used_by: users.iter().filter(|(origin, _)| origin.contains(&digest)).map(|(_, name)| name.clone()).collect(),
+                used_by: users.iter().filter(|(origin, _)| tree.went_into(origin)).map(|(_, name)| name.clone()).collect(),
                 id: tree.id,
             });
         }
@@ -132,12 +132,11 @@ impl Engine<'_> {
         let mut removed: Vec<(RemovedTree, Option<String>)> = Vec::new();
         for text in texts {
             let (tree, name) = self.tree_named(text)?;
-            let digest = tree.meta.origin["digest"].as_str().unwrap_or(tree.id.as_str()).to_owned();
             let others: Vec<String> = self
                 .store
                 .tree_refs()?
                 .into_iter()
-                .filter(|(other, id)| *id == tree.id && Some(other) != name.as_ref())
+                .filter(|(other, id)| *id == tree.id && Some(other) != name.as_ref() && !texts.contains(other))
                 .map(|(other, _)| other)
                 .collect();
             // A pin's own name may go while the tree stays for others.
@@ -145,7 +144,7 @@ impl Engine<'_> {
             if !stays {
                 let mut by: Vec<String> = users
                     .iter()
-                    .filter(|(origin, _)| origin.contains(&digest))
+                    .filter(|(origin, _)| tree.went_into(origin))
                     .map(|(_, name)| format!("build state {name}"))
                     .collect();
                 by.extend(others.iter().map(|other| format!("the name {other}")));
