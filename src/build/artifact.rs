@@ -31,7 +31,7 @@ use super::tasks::{INVENTORY, InventoryInput};
 use crate::archive::Format;
 use crate::archive::digest::{Algorithm, Digests};
 use crate::archive::tasks::{self as archive_tasks, ExportInput, Exported};
-use crate::config::{ArtifactFormat, OciConfig};
+use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
 use crate::sandbox::TaskOptions;
 use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
 use crate::stage3::sign::{Gpg, SecretKey};
@@ -42,14 +42,28 @@ const UNFINISHED: &str = ".new";
 
 /// How to export.
 #[derive(Debug, Clone)]
-pub(super) struct ExportOptions<'a> {
+pub(super) struct ExportOptions {
     pub(super) format: ArtifactFormat,
     /// What an image says of itself.
     pub(super) oci: OciConfig,
     /// What is brought back of what is left out by default.
     pub(super) keep: Vec<String>,
-    pub(super) signer: Option<(&'a Gpg, SecretKey)>,
+    pub(super) signer: Option<(Gpg, SecretKey)>,
     pub(super) arch: String,
+}
+
+impl ExportOptions {
+    /// What a stage4's artifact is like, unsigned: as its definition says, if there is one, unless `format` says otherwise.
+    pub(super) fn of(definition: Option<&Stage4Definition>, format: Option<ArtifactFormat>, arch: &str) -> Self {
+        let own = definition.and_then(|definition| definition.format.as_ref()).map(|format| format.value);
+        Self {
+            format: format.or(own).unwrap_or(ArtifactFormat::TarXz),
+            oci: definition.and_then(|definition| definition.oci.clone()).unwrap_or_default(),
+            keep: definition.iter().flat_map(|definition| &definition.keep).map(|pattern| pattern.value.to_string()).collect(),
+            signer: None,
+            arch: arch.to_owned(),
+        }
+    }
 }
 
 /// Where an artifact goes, and what it is called.
@@ -105,15 +119,29 @@ pub struct Artifact {
 }
 
 impl Engine<'_> {
+    /// Who signs: the key that `env/sign_key` names, else the one that `gpg` was given, else its default one. Nobody without `gpg`.
+    pub(super) fn signer(&self, sign_key: Option<String>, gpg: Option<&Gpg>) -> Result<Option<(Gpg, SecretKey)>> {
+        let Some(gpg) = gpg else { return Ok(None) };
+        let gpg = Gpg { key: sign_key.or_else(|| gpg.key.clone()), ..gpg.clone() };
+        // Ctrl-C ends gpg, too.
+        let key = gpg.secret_key_available().map_err(|error| self.interrupted_or(Error::Sign(error)))?;
+        Ok(Some((gpg, key)))
+    }
+
+    /// What a failure was if the user has asked to stop: what did not fail by itself.
+    fn interrupted_or(&self, error: Error) -> Error {
+        if self.interrupt.count() > 0 { Error::Interrupted { resumable: true } } else { error }
+    }
+
     /// Where the artifact of `state` goes if the user has no other wish. `name` is the stage4's, or the state's.
-    pub(super) fn target(&self, name: &str, kind: &str, state: &State, options: &ExportOptions<'_>) -> Target {
+    pub(super) fn target(&self, name: &str, kind: &str, state: &State, options: &ExportOptions) -> Target {
         let flat = name.replace('/', "-");
         let file_name = format!("{kind}-{}-{flat}-{}.{}", options.arch, stamp(self.clamp(state)), options.format);
         Target { dir: self.places.stages().join(name), file_name, one_file: false, ours: true }
     }
 
     /// Makes the artifact of `state`, unless it is there.
-    pub(super) fn export(&self, name: &str, target: &Target, state: &State, options: &ExportOptions<'_>) -> Result<Artifact> {
+    pub(super) fn export(&self, name: &str, target: &Target, state: &State, options: &ExportOptions) -> Result<Artifact> {
         let Target { dir, file_name, .. } = target;
         if target.ours {
             fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
@@ -122,10 +150,14 @@ impl Engine<'_> {
         let path = dir.join(file_name);
         let signed_by = options.signer.as_ref().map(|(_, key)| key.primary.to_string());
         let by = signed_by.as_ref().map_or(Signature::None, |fingerprint| Signature::By(fingerprint));
-        if let Ok(artifact) = existing(&path, state, options, by) {
+        if let Ok(artifact) = existing(&path, state, options, self.clamp(state), by) {
+            note_sign_key(&path, options)?;
             return Ok(artifact);
         }
-        if !target.ours && fs::symlink_metadata(&path).is_ok() {
+        if !target.ours
+            && let Some(path) = all_files(&path).find(|path| fs::symlink_metadata(path).is_ok())
+        {
+            // Whatever it is, it is the user's.
             return Err(Error::ArtifactExists { path });
         }
         self.step(&format!("exporting {file_name}"));
@@ -148,7 +180,7 @@ impl Engine<'_> {
         {
             tracing::warn!("cannot remove `{}`: {left}", staging.display());
         }
-        made
+        made.map_err(|error| self.interrupted_or(error))
     }
 
     /// The artifact of the stage4 `name` if it is there as asked for, else why it has to be made. Nothing is written, and nobody asked for
@@ -157,11 +189,11 @@ impl Engine<'_> {
         &self,
         name: &str,
         state: &State,
-        options: &ExportOptions<'_>,
+        options: &ExportOptions,
         signature: Signature<'_>,
     ) -> std::result::Result<Artifact, Lacking> {
         let Target { dir, file_name, .. } = self.target(name, "stage4", state, options);
-        existing(&dir.join(file_name), state, options, signature)
+        existing(&dir.join(file_name), state, options, self.clamp(state), signature)
     }
 
     /// Writes all files into `staging`; returns their names, the metadata last.
@@ -171,7 +203,7 @@ impl Engine<'_> {
         name: &str,
         target: &Target,
         state: &State,
-        options: &ExportOptions<'_>,
+        options: &ExportOptions,
         signed_by: Option<String>,
     ) -> Result<(Artifact, Vec<String>)> {
         let file_name = &target.file_name;
@@ -209,6 +241,7 @@ impl Engine<'_> {
             "isolation": crate::host::RUNG,
             "keep": options.keep,
             "signed_by": signed_by,
+            "form": options.format.to_string(),
             // By which words it was found, so that it can be told without asking gpg whether it still is the right one.
             "sign_key": options.signer.as_ref().and_then(|(gpg, _)| gpg.key.as_deref()),
             "entries": made.entries,
@@ -220,9 +253,7 @@ impl Engine<'_> {
             "origin": state.origin,
             "packages": inventory,
         });
-        let mut text = serde_json::to_vec_pretty(&metadata).unwrap_or_default();
-        text.push(b'\n');
-        write_synced(&staging.join(format!("{file_name}.json")), &text)?;
+        write_synced(&staging.join(format!("{file_name}.json")), &with_newline(&metadata))?;
         files.push(format!("{file_name}.json"));
         let artifact = Artifact {
             path: archive,
@@ -236,7 +267,7 @@ impl Engine<'_> {
         Ok((artifact, files))
     }
 
-    fn make_archive(&self, archive: &Path, file_name: &str, state: &State, options: &ExportOptions<'_>) -> Result<Made> {
+    fn make_archive(&self, archive: &Path, file_name: &str, state: &State, options: &ExportOptions) -> Result<Made> {
         let contents_name = format!("{file_name}.CONTENTS.gz");
         let contents = archive.with_file_name(&contents_name);
         let clamp = self.clamp(state);
@@ -272,7 +303,7 @@ impl Engine<'_> {
         })
     }
 
-    fn pack(&self, out: OwnedFd, listing: OwnedFd, format: Format, state: &State, options: &ExportOptions<'_>) -> Result<Exported> {
+    fn pack(&self, out: OwnedFd, listing: OwnedFd, format: Format, state: &State, options: &ExportOptions) -> Result<Exported> {
         let input = ExportInput {
             layers: self.store.lower_dirs(state),
             as_layer: false,
@@ -290,7 +321,7 @@ impl Engine<'_> {
         Ok(exported?)
     }
 
-    fn make_image(&self, archive: &Path, name: &str, target: &Target, state: &State, options: &ExportOptions<'_>) -> Result<Made> {
+    fn make_image(&self, archive: &Path, name: &str, target: &Target, state: &State, options: &ExportOptions) -> Result<Made> {
         let file_name = &target.file_name;
         let clamp = self.clamp(state);
         let layout = if target.one_file { archive.with_file_name("layout") } else { archive.to_owned() };
@@ -356,6 +387,8 @@ pub(super) enum Signature<'a> {
 pub(super) enum Lacking {
     /// There is none of this name, or not all of its files.
     Absent,
+    /// It is a file of another form, or with other times in it.
+    OtherForm,
     /// It is that of another state.
     OtherState,
     /// Other things were kept in it.
@@ -370,6 +403,9 @@ pub(super) enum Lacking {
 #[derive(Deserialize)]
 struct Recorded {
     state: String,
+    /// What kind of file it is; of artifacts of earlier versions their names tell.
+    form: Option<String>,
+    source_date_epoch: i64,
     signed_by: Option<String>,
     #[serde(default = "unknown")]
     sign_key: serde_json::Value,
@@ -417,7 +453,7 @@ fn stamp(seconds: i64) -> String {
 }
 
 /// What decides an image beside the state.
-fn image_inputs(options: &ExportOptions<'_>) -> serde_json::Value {
+fn image_inputs(options: &ExportOptions) -> serde_json::Value {
     serde_json::json!({ "config": options.oci, "arch": options.arch })
 }
 
@@ -434,11 +470,40 @@ fn put(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(Error::io("rename", from))
 }
 
+/// Notes by which words the key of the artifact at `path` is found now, so that the next look needs no gpg.
+fn note_sign_key(path: &Path, options: &ExportOptions) -> Result<()> {
+    let Some((gpg, _)) = &options.signer else { return Ok(()) };
+    let file = PathBuf::from(format!("{}.json", path.display()));
+    let bytes = fs::read(&file).map_err(Error::io("read", &file))?;
+    let Ok(mut metadata) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(()) };
+    let words = serde_json::json!(gpg.key);
+    if metadata["sign_key"] == words {
+        return Ok(());
+    }
+    metadata["sign_key"] = words;
+    let new = PathBuf::from(format!("{}{UNFINISHED}", file.display()));
+    write_synced(&new, &with_newline(&metadata))?;
+    fs::rename(&new, &file).map_err(Error::io("rename", &new))
+}
+
+fn with_newline(metadata: &serde_json::Value) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(metadata).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// The files of the artifact at `path`.
+fn all_files(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let suffixes = ["", ".CONTENTS.gz", ".DIGESTS", ".sha256", ".asc", ".json"];
+    suffixes.into_iter().map(move |suffix| PathBuf::from(format!("{}{suffix}", path.display())))
+}
+
 /// The artifact that is at `path` already, if it is of this state, complete, and signed as asked for.
 fn existing(
     path: &Path,
     state: &State,
-    options: &ExportOptions<'_>,
+    options: &ExportOptions,
+    clamp: i64,
     signature: Signature<'_>,
 ) -> std::result::Result<Artifact, Lacking> {
     let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
@@ -454,6 +519,9 @@ fn existing(
         && (!signed || beside("asc").is_file());
     if !complete {
         return Err(Lacking::Absent);
+    }
+    if made.form.as_ref().is_some_and(|form| *form != options.format.to_string()) || made.source_date_epoch != clamp {
+        return Err(Lacking::OtherForm);
     }
     if made.state != state.id.as_str() {
         return Err(Lacking::OtherState);
@@ -513,6 +581,8 @@ mod tests {
         const BY: &str = "32A28C91034C80B37486745F00AE59BC68EB1A4D";
         let made = |sign_key: serde_json::Value, signed_by: Option<&str>| Recorded {
             state: String::new(),
+            form: None,
+            source_date_epoch: 0,
             signed_by: signed_by.map(str::to_owned),
             sign_key,
             keep: Vec::new(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::definition::{BUILDER, Built, ref_name};
+use super::definition::{BUILDER, Built, profile_lock, ref_name};
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::key::Inputs;
@@ -52,7 +52,7 @@ impl Engine<'_> {
         let profile = &options.profile;
         check_profile_name(profile)?;
         let _shared = self.share_store()?;
-        let _lock = self.lock(&format!("profile/{profile}"))?;
+        let _lock = self.lock(&profile_lock(profile))?;
         if !options.no_rebuild {
             // What is wrong with the configuration should not come out after an hour of unpacking and building.
             self.trees_for(&config.portage_dir(&config.stage3(BUILDER)?)?)?;

@@ -70,7 +70,7 @@ impl Engine<'_> {
         subject: &Subject,
         ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
     ) -> Result<R> {
-        let mut work = self.work(session, &base, subject, &recipe.hooks, Some(&recipe.portage), Vec::new())?;
+        let mut work = self.work(session, &base, subject, recipe.given())?;
         if !is_built {
             self.apply(&work, &recipe)?;
             self.hooks(&work, &recipe.hooks, Phase::Prepare)?;

@@ -11,7 +11,7 @@ use super::key::Inputs;
 use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
 use super::tree::PinnedTree;
-use super::work::{StepsDone, Subject};
+use super::work::{Given, StepsDone, Subject};
 pub use crate::config::BUILDER;
 use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
@@ -90,7 +90,9 @@ impl Engine<'_> {
             self.name_definition(profile, definition, &state)?;
             return Ok(Built { state, reused: true });
         }
-        self.check_cpu(definition, recipe)?;
+        for unknown in self.check_cpu(definition, recipe)? {
+            self.note(&unknown.to_string());
+        }
         let (mut session, resumed) = self.open_session(
             upstream,
             if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage },
@@ -118,11 +120,7 @@ impl Engine<'_> {
     /// Points the name of a definition at a state that was there already.
     pub(super) fn name_definition(&self, profile: &str, definition: &str, state: &State) -> Result<()> {
         let name = ref_name(profile, definition);
-        let before = self.store.ref_get(&name)?;
-        if before.as_ref() == Some(&state.id) {
-            return Ok(());
-        }
-        if let Some(before) = before {
+        if let Some(before) = self.store.ref_get(&name)?.filter(|before| *before != state.id) {
             // Nothing is built, so that nothing else would tell; after a rollback this goes forward again.
             self.note(&format!("{definition} on {profile} is {}, as the configuration says (it was {before})", state.id));
         }
@@ -158,16 +156,10 @@ impl Engine<'_> {
         Ok(Recipe { definition, portage, packages, hooks, trees, portage_profile })
     }
 
-    pub(super) fn check_cpu(&self, definition: &str, recipe: &Recipe) -> Result<()> {
-        match cpu::host_can_run(&recipe.portage, &CpuInfo::parse(&self.settings.cpuinfo)) {
-            Ok(unknown) => {
-                for reason in unknown {
-                    self.note(&reason.to_string());
-                }
-                Ok(())
-            }
-            Err(reasons) => Err(Error::Cpu { definition: definition.to_owned(), reasons }),
-        }
+    /// Refuses what this machine cannot execute; what it may not be able to, nobody knows.
+    pub(super) fn check_cpu(&self, definition: &str, recipe: &Recipe) -> Result<Vec<cpu::Reason>> {
+        cpu::host_can_run(&recipe.portage, &CpuInfo::parse(&self.settings.cpuinfo))
+            .map_err(|reasons| Error::Cpu { definition: definition.to_owned(), reasons })
     }
 
     /// A suspended session with this key, or a new one. One that was suspended while `subject` was made from something else, such as a
@@ -217,7 +209,7 @@ impl Engine<'_> {
 
     fn fill(&self, session: &mut Session, upstream: &State, recipe: &Recipe, subject: &Subject) -> Result<Filled> {
         let mut steps = StepsDone::of(session)?;
-        let mut work = self.work(session, upstream, subject, &recipe.hooks, Some(&recipe.portage), Vec::new())?;
+        let mut work = self.work(session, upstream, subject, recipe.given())?;
         let resumed = steps.any();
         steps.once("apply", || self.apply(&work, recipe))?;
         steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
@@ -423,6 +415,11 @@ pub(super) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 }
 
 impl Recipe {
+    /// What a session of it is given.
+    pub(super) fn given(&self) -> Given<'_> {
+        Given { hooks: Some(&self.hooks), portage: Some(&self.portage), trees: Some(&self.trees), binds: Vec::new() }
+    }
+
     /// What a state of this recipe says about itself.
     pub(super) fn origin(&self, profile: &str, inputs: &Inputs, pool: &PoolInputs, upstream: &State) -> serde_json::Value {
         let trees = self
@@ -436,6 +433,8 @@ impl Recipe {
             "portage_profile": self.portage_profile,
             // What an update has to take away when the configuration does not bring it any more.
             "portage_files": self.portage.files.keys().collect::<Vec<_>>(),
+            // Whether those who build on it ask binary package hosts, too.
+            "names_binhost": super::binhost::names_a_host(&self.portage),
             "inputs": inputs,
             "pool": pool,
             "stage3": upstream.origin,

@@ -8,6 +8,7 @@ use super::artifact::{Artifact, ExportOptions, Target};
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::naming::Named;
+use super::stage4::stage4_lock;
 use crate::config::{ArtifactFormat, ConfigDir, LayerCompression, Stage4Definition};
 use crate::stage3::sign::Gpg;
 use crate::store::StateId;
@@ -49,23 +50,11 @@ impl Engine<'_> {
         let definition = self.stage4_definition(config, &state.origin)?;
         let env = config.map(|config| config.env(&self.settings.arch)).transpose()?;
         let (arch, sign_key) = env.map_or((self.settings.arch.clone(), None), |env| (env.arch, env.sign_key));
-        let gpg = request.gpg.clone().map(|gpg| Gpg { key: sign_key.map(|key| key.value).or(gpg.key), ..gpg });
-        let signer = match &gpg {
-            Some(gpg) => Some((gpg, gpg.secret_key_available().map_err(Error::Sign)?)),
-            None => None,
-        };
+        let signer = self.signer(sign_key.map(|key| key.value), request.gpg.as_ref())?;
         let definition = definition.as_ref();
         let by_name = request.to.as_deref().and_then(format_of);
-        let by_definition = definition.and_then(|definition| definition.format.as_ref()).map(|format| format.value);
-        let mut oci = definition.and_then(|definition| definition.oci.clone()).unwrap_or_default();
-        oci.compression = request.compression.or(oci.compression);
-        let options = ExportOptions {
-            format: request.format.or(by_name).or(by_definition).unwrap_or(ArtifactFormat::TarXz),
-            oci,
-            keep: definition.iter().flat_map(|definition| &definition.keep).map(|pattern| pattern.value.to_string()).collect(),
-            signer,
-            arch,
-        };
+        let mut options = ExportOptions { signer, ..ExportOptions::of(definition, request.format.or(by_name), &arch) };
+        options.oci.compression = request.compression.or(options.oci.compression);
         // Only the present value of a name may take the place that goes by it.
         let present = at.as_ref().filter(|at| at.index == 0).map(|at| at.name.as_str());
         let short: String = state.id.as_str().chars().take(SHORT_ID).collect();
@@ -74,7 +63,7 @@ impl Engine<'_> {
             Some((name, None)) => (name.to_owned(), "state"),
             None => (format!("state/{short}"), "state"),
         };
-        let _lock = self.lock(&if kind == "stage4" { format!("stage4/{name}") } else { "export".to_owned() })?;
+        let _lock = self.lock(&if kind == "stage4" { stage4_lock(&name) } else { "export".to_owned() })?;
         let mut target = self.target(&name, kind, &state, &options);
         if let Some(to) = &request.to {
             target = chosen(to, target, options.format)?;

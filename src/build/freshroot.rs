@@ -9,8 +9,7 @@ use super::definition::{BUILDER, ref_name};
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::session::{Run, UserBind};
-use super::work::Subject;
-use crate::config::hooks::Hooks;
+use super::work::{Given, Subject};
 use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
 use crate::sandbox::plan::{Network, Plan};
 use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
@@ -140,7 +139,7 @@ impl Engine<'_> {
     ) -> Result<Work<'s>> {
         let log_name = if options.state.is_some() { "shell".to_owned() } else { format!("freshroot-{profile}") };
         let subject = Subject { log_name, profile: profile.to_owned(), definition: String::new() };
-        let mut work = self.work(session, base, &subject, &Hooks::default(), None, options.binds.clone())?;
+        let mut work = self.work(session, base, &subject, Given { binds: options.binds.clone(), ..Given::default() })?;
         self.attach_throwaway_pools(&mut work, base)?;
         Ok(work)
     }

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::definition::profile_lock;
 use super::engine::Engine;
 use super::error::Result;
 use super::key::Inputs;
@@ -206,7 +207,7 @@ impl Engine<'_> {
             }
         }
         let _shared = self.share_store()?;
-        let profile = name.strip_prefix("profile/").and_then(|rest| rest.split('/').next()).map(|name| format!("profile/{name}"));
+        let profile = name.strip_prefix("profile/").and_then(|rest| rest.split('/').next()).map(profile_lock);
         let _lock = self.lock(profile.as_deref().unwrap_or(&name))?;
         let target = self.named(&format!("{name}@{{{index}}}"))?.state;
         let moved = self.move_names(&[(&name, &target.id)])?;

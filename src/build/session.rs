@@ -43,7 +43,7 @@ pub const LOG_DIR: &str = "/run/gentoomuch/logs";
 /// Where emerge publishes its status (`FEATURES=observability`).
 pub const STATUS_DIR: &str = "/run/portage";
 /// Where ebuild trees are mounted.
-pub const REPOS_DIR: &str = "/var/db/repos";
+pub use crate::config::REPOS_DIR;
 
 /// A directory of the host's, seen in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,13 +5,14 @@ use serde::Serialize;
 use super::artifact::{Artifact, ExportOptions};
 use super::definition::{Built, definition_lock, network_record, profile_lock, script_digests, subject_of};
 use super::engine::Engine;
-use super::error::{Error, Result};
+use super::error::Result;
 use super::key::Inputs;
 use super::script::REMOVE;
 use super::tree::PinnedTree;
-use super::work::{StepsDone, Subject};
+use super::work::{Given, StepsDone, Subject};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::{ArtifactFormat, ConfigDir, PathPattern, Stage4Definition};
+use crate::portage::binpkgs::PoolInputs;
 use crate::portage::emerge::request::{Existing, Goal};
 use crate::stage3::sign::Gpg;
 use crate::store::{NewState, Purpose, Session, State};
@@ -69,18 +70,6 @@ impl Stage4Recipe {
             .with_list("trees", self.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
             .with("network", network_record(&self.definition.network).to_string())
     }
-
-    /// How its artifact is made, unsigned: as the definition says, unless `format` says otherwise.
-    pub(super) fn export_options(&self, format: Option<ArtifactFormat>, arch: &str) -> ExportOptions<'static> {
-        let own = self.definition.format.as_ref().map(|format| format.value);
-        ExportOptions {
-            format: format.or(own).unwrap_or(ArtifactFormat::TarXz),
-            oci: self.definition.oci.clone().unwrap_or_default(),
-            keep: self.definition.keep.iter().map(|pattern| pattern.value.to_string()).collect(),
-            signer: None,
-            arch: arch.to_owned(),
-        }
-    }
 }
 
 /// The lock on a stage4's name and artifacts; taken after those on the profile and the definition, and so named to follow them.
@@ -100,16 +89,12 @@ impl Engine<'_> {
         let _shared = self.share_store()?;
         let profile = self.profile_or_default(Some(&definition.profile.value))?;
         let env = config.env(&self.settings.arch)?;
-        let gpg = options.gpg.clone().map(|gpg| Gpg { key: env.sign_key.map(|key| key.value).or(gpg.key), ..gpg });
-        let signer = match &gpg {
-            // An hour of building must not end with "no secret key".
-            Some(gpg) => Some((gpg, gpg.secret_key_available().map_err(Error::Sign)?)),
-            None => None,
-        };
+        // An hour of building must not end with "no secret key".
+        let signer = self.signer(env.sign_key.map(|key| key.value), options.gpg.as_ref())?;
         let _profile = self.lock_shared(&profile_lock(&profile))?;
         let built = self.stage_states(config, definition, &profile);
         let (recipe, built) = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
-        let export = ExportOptions { signer, ..recipe.export_options(options.format, &env.arch) };
+        let export = ExportOptions { signer, ..ExportOptions::of(Some(&recipe.definition), options.format, &env.arch) };
         let _stage = self.lock(&stage4_lock(&options.name))?;
         let target = self.target(&options.name, "stage4", &built.state, &export);
         let artifact = self.export(&options.name, &target, &built.state, &export)?;
@@ -142,13 +127,14 @@ impl Engine<'_> {
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
         let filled = self.fill_stage4(&mut session, base, recipe, profile);
         let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
-        let state = self.settle(filled, session, |session, ()| {
+        let state = self.settle(filled, session, |session, pool: PoolInputs| {
             let mut origin = serde_json::json!({
                 "kind": "stage4 definition",
                 "profile": profile,
                 "definition": name,
                 "inputs": inputs,
-                "pool": base.origin["pool"],
+                // Not the base's: what its world brought, such as a newer compiler, counts for what is built on it.
+                "pool": pool,
                 "portage_profile": base.origin["portage_profile"],
                 "base": base.origin,
                 "isolation": crate::host::RUNG,
@@ -161,7 +147,7 @@ impl Engine<'_> {
         Ok(Built { state, reused: false })
     }
 
-    fn fill_stage4(&self, session: &mut Session, base: &State, recipe: &Stage4Recipe, profile: &str) -> Result<()> {
+    fn fill_stage4(&self, session: &mut Session, base: &State, recipe: &Stage4Recipe, profile: &str) -> Result<PoolInputs> {
         let Stage4Recipe { definition, packages, removes, hooks, .. } = recipe;
         let subject = Subject {
             log_name: format!("stage-{}", definition.name),
@@ -169,7 +155,8 @@ impl Engine<'_> {
             definition: definition.name.clone(),
         };
         let mut steps = StepsDone::of(session)?;
-        let mut work = self.work(session, base, &subject, hooks, None, Vec::new())?;
+        let mut work =
+            self.work(session, base, &subject, Given { hooks: Some(hooks), trees: Some(&recipe.trees), ..Given::default() })?;
         let resumed = steps.any();
         let network = definition.network.everything.is_some();
         steps.once("hooks:stage", || self.hooks(&work, hooks, Phase::Stage))?;
@@ -186,6 +173,7 @@ impl Engine<'_> {
         steps.once("hooks:finish", || self.hooks(&work, hooks, Phase::Finish))?;
         self.publish(&work, &pool)?;
         self.relink(&work)?;
-        self.tidy(&work)
+        self.tidy(&work)?;
+        Ok(pool)
     }
 }

@@ -12,6 +12,7 @@ use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::jobserver::Share;
 use super::session::{Packages, Root, UserBind};
+use super::tree::PinnedTree;
 use super::{definition, inspect};
 use crate::config::PortageDir;
 use crate::config::hooks::Hooks;
@@ -30,17 +31,24 @@ pub(super) struct Subject {
     pub(super) definition: String,
 }
 
+/// What a session is given besides the layers that it stands on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Given<'a> {
+    /// Hooks, for whoever runs some.
+    pub(super) hooks: Option<&'a Hooks>,
+    /// The merged configuration, if it is still to be put in place.
+    pub(super) portage: Option<&'a PortageDir>,
+    /// The tree snapshots that went into the build key, so that no others are mounted, whatever was brought meanwhile; `None`: those that
+    /// the base was made with, as they are now.
+    pub(super) trees: Option<&'a [PinnedTree]>,
+    /// Directories of the host.
+    pub(super) binds: Vec<UserBind>,
+}
+
 impl Engine<'_> {
     /// Makes the session's directories and describes its root. Nothing is mounted yet.
-    pub(super) fn work<'s>(
-        &self,
-        session: &'s mut Session,
-        base: &State,
-        subject: &Subject,
-        hooks: &Hooks,
-        portage: Option<&PortageDir>,
-        binds: Vec<UserBind>,
-    ) -> Result<Work<'s>> {
+    pub(super) fn work<'s>(&self, session: &'s mut Session, base: &State, subject: &Subject, given: Given<'_>) -> Result<Work<'s>> {
+        let Given { hooks, portage, trees, binds } = given;
         let log_dir = self.log_dir(&subject.log_name)?;
         let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
         let dir = |name: &str| -> Result<PathBuf> {
@@ -49,7 +57,7 @@ impl Engine<'_> {
             Ok(path)
         };
         let hooks_dir = dir("hooks")?;
-        for hook in hooks.iter() {
+        for hook in hooks.iter().flat_map(|hooks| hooks.iter()) {
             let phase = hooks_dir.join(format!("{}.d", hook.phase));
             create_open(&phase)?;
             write_public(&phase.join(&hook.name), hook.contents.as_bytes(), 0o755)?;
@@ -67,8 +75,8 @@ impl Engine<'_> {
                 write_public(&path, contents, mode)?;
             }
         }
-        let trees = match portage {
-            Some(portage) => self.trees_for(portage)?,
+        let trees = match trees {
+            Some(trees) => trees.to_vec(),
             None => match self.trees_of_state(base) {
                 // Whoever builds has asked for them before.
                 Err(Error::NoTree) => Vec::new(),

@@ -228,3 +228,24 @@ fn names_go_back_and_tags_stay() {
     place.run(&["tag", "rm", "first"]).ok();
     place.run(&["export", "first"]).fails(2).says("no build state is called `first`");
 }
+
+#[test]
+fn an_export_to_a_place_of_the_users_replaces_nothing() {
+    let Some(shared) = shared() else { return };
+    let place = &shared.place;
+    let dir = place.path(&format!("exported-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("report.json"), "mine").unwrap();
+    let export = |name: &str, format: &str| {
+        let to = dir.join(name);
+        place.run(&["export", "stage4/hello", "--no-sign", "--format", format, "-o", to.to_str().unwrap()])
+    };
+    export("report", "tar.zst").fails(2).says("report.json` is there already").says("hint: move it away");
+    assert_eq!(fs::read_to_string(dir.join("report.json")).unwrap(), "mine");
+    assert!(!dir.join("report").exists());
+    export("out", "tar.zst").ok();
+    assert!(export("out", "tar.zst").ok().text().contains("(unchanged)"));
+    let bytes = fs::read(dir.join("out")).unwrap();
+    export("out", "tar.gz").fails(2).says("out` is there already");
+    assert_eq!(fs::read(dir.join("out")).unwrap(), bytes);
+}

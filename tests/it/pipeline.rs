@@ -372,3 +372,61 @@ fn what_is_wrong_is_said_before_anything_is_built() {
     }
     assert_eq!(pipeline(&place, &[]).ok().text(), "no stage4 definitions: nothing to do\n");
 }
+
+#[test]
+fn a_tree_that_comes_meanwhile_is_for_the_next_run() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("pipeline seam"));
+    let (stage3, name) = (format!("seam-base-{}", std::process::id()), format!("seam-{}", std::process::id()));
+    let overlay = place.path("seam-overlay");
+    let bring = |marker: &str| {
+        for (file, text) in [("profiles/repo_name", "seam"), ("metadata/layout.conf", "masters = gentoo"), ("marker", marker)] {
+            let path = overlay.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{text}\n")).unwrap();
+        }
+        place.run(&["sync", "--from", overlay.to_str().unwrap()]).ok();
+    };
+    bring("one");
+    set(&place, "portage.locals/seam/repos.conf", "[seam]\nlocation = /var/db/repos/seam");
+    set(&place, "user.scripts/seam", "#!/bin/sh\ncp /var/db/repos/seam/marker /etc/seam");
+    for (file, text) in [("cpu", "generic-amd64"), ("portage.local", "seam"), ("scripts", "seam")] {
+        set(&place, &format!("stage3.defines/{stage3}/{file}"), text);
+    }
+    stage4(&place, &name, &stage3, "");
+    set(&place, &format!("stage4.defines/{name}/scripts"), "seam");
+
+    let mut command = place.command(&[&RUN[..], &[&name]].concat());
+    let mut running = child::spawn(&mut command);
+    let mut said = String::new();
+    let mut stderr = BufReader::new(running.child().stderr.take().unwrap());
+    while !said.contains("* emerging world") {
+        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    bring("two");
+    std::io::copy(&mut stderr, &mut std::io::sink()).unwrap();
+    crate::place::finish(command_line(&command), running).ok();
+    // Its build key says that it was made with the first.
+    assert_eq!(place.run(&["cp", &format!("stage4/{name}:/etc/seam"), "-"]).ok().text(), "one\n");
+    let dry = pipeline(&place, &["--dry-run", &name]).ok().text();
+    assert!(dry.contains("changed: trees"), "{dry}");
+    pipeline(&place, &[&name]).ok();
+    assert_eq!(place.run(&["cp", &format!("stage4/{name}:/etc/seam"), "-"]).ok().text(), "two\n");
+}
+
+#[test]
+fn other_words_for_the_same_key_are_learnt_once() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("pipeline words"));
+    let args = ["pipeline", "hello", "--format", "tar.zst"];
+    let dry = || place.run(&[&args[..], &["--dry-run"]].concat()).ok().text();
+    assert!(dry().ends_with("0 of 3 nodes to build\n") || dry().contains("nothing to do"), "{}", dry());
+    fs::write(place.config.join("env/sign_key"), "shared@example.org\n").unwrap();
+    // Only gpg knows that it is the same key.
+    assert!(dry().contains("signed by another key"), "{}", dry());
+    let ran = place.run(&args).ok();
+    assert!(!ran.stderr.contains("exporting"), "{ran}");
+    assert!(!dry().contains("signed by another key"), "{}", dry());
+    fs::write(place.config.join("env/sign_key"), format!("{}\n", shared.key)).unwrap();
+    assert!(!dry().contains("signed by another key"), "a fingerprint needs nobody: {}", dry());
+}

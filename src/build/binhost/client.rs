@@ -99,9 +99,7 @@ impl Engine<'_> {
     ) -> Result<Option<Client>> {
         let named = match portage {
             Some(portage) => names_a_host(portage),
-            None => base.origin["portage_files"]
-                .as_array()
-                .is_some_and(|files| files.iter().filter_map(|file| file.as_str()).any(|file| Path::new(file).starts_with(CONF))),
+            None => base.origin["names_binhost"].as_bool().unwrap_or(false),
         };
         if !named {
             return Ok(None);
@@ -152,7 +150,7 @@ impl Engine<'_> {
 }
 
 /// Whether a merged configuration names a host.
-fn names_a_host(portage: &PortageDir) -> bool {
+pub(in super::super) fn names_a_host(portage: &PortageDir) -> bool {
     let files = portage.files.iter().filter(|(path, _)| path.starts_with(CONF));
     files.into_iter().any(|(_, contents)| binrepos::names_a_host(&String::from_utf8_lossy(contents)))
 }

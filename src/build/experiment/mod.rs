@@ -31,9 +31,8 @@ use serde::Serialize;
 use super::engine::{Engine, Settings, Work};
 use super::error::{Error, Result};
 use super::session::{HOOKS_DIR, LOG_DIR, PORTAGE_DIR};
-use super::work::{Subject as WorkSubject, write_public};
+use super::work::{Given, Subject as WorkSubject, write_public};
 use crate::config::ConfigDir;
-use crate::config::hooks::Hooks;
 use crate::portage::atom::Atom;
 use crate::portage::binpkgs::PoolKind;
 use crate::portage::emerge::Failure;
@@ -280,7 +279,7 @@ impl Engine<'_> {
     fn try_work<'s>(&self, session: &'s mut Session, base: &State, profile: &str) -> Result<Work<'s>> {
         let log_name = if profile.is_empty() { "try".to_owned() } else { format!("try-{profile}") };
         let subject = WorkSubject { log_name, profile: profile.to_owned(), definition: String::new() };
-        let work = self.work(session, base, &subject, &Hooks::default(), None, Vec::new())?;
+        let work = self.work(session, base, &subject, Given::default())?;
         write_public(&work.root.hooks.join(APPLY_NAME), APPLY.as_bytes(), 0o755)?;
         Ok(work)
     }

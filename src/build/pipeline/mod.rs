@@ -17,11 +17,12 @@
 //! it, all is done that does not need what failed. An interruption goes to all sessions at once, each of which is suspended.
 //!
 //! **Locks.** A run holds the store's lock and, shared, the lock of each profile, all of it from planning to end: what was planned is what
-//! is built, and `bootstrap`, `profile update`, `rollback`, `rename` and `rm`, which take a profile's lock exclusively, wait for its end (or it
+//! is built, and `bootstrap` and `profile update`, `rollback`, `rename` and `rm`, which take a profile's lock exclusively, wait for its end (or it
 //! for theirs). Two builds on one profile exclude each other in nothing but the node that both want: a definition on a profile
 //! (`stage3/PROFILE/DEFINITION`) or a stage4 (`stage4/NAME`) is locked exclusively while it is looked for once more, built and named, so that
 //! whoever comes second finds it done. That is sound, since a definition reads the profile's stage3, which the shared lock keeps in place, and
 //! writes a layer nobody sees before it is committed, and one name of its own; binary packages are published under the pool's own lock.
+//! Trees may come meanwhile: a node mounts those that its build key was made with. `rollback` of a stage4's name waits for its node only.
 //! It cannot deadlock: locks of profiles are taken in the order of their names, before any of a node; each thread holds that of one node
 //! at a time, and waits for no other lock while it does, but for those that are held for moments.
 //!

@@ -32,7 +32,7 @@ pub(super) enum What {
     /// Built on the state of the node with this id.
     Stage4 { recipe: Box<Stage4Recipe>, base: String },
     /// Made of the state of the node with this id.
-    Artifact { of: String, options: Box<ExportOptions<'static>> },
+    Artifact { of: String, options: Box<ExportOptions> },
 }
 
 /// What is read before there are nodes.
@@ -119,7 +119,8 @@ impl Planner<'_, '_> {
         let made: Vec<[Part; 2]> = stages
             .into_par_iter()
             .map(|(recipe, at, wanted)| {
-                let (form, name) = (recipe.export_options(options.format, &env.arch), recipe.definition.name.clone());
+                let (form, name) =
+                    (ExportOptions::of(Some(&recipe.definition), options.format, &env.arch), recipe.definition.name.clone());
                 let stage = self.stage4_part(&at, &bases[&at].key, recipe, &wanted, &here)?;
                 let artifact = self.artifact_part(&name, &stage, form, env, options);
                 Ok([stage, artifact])
@@ -186,7 +187,7 @@ impl Planner<'_, '_> {
         Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base }, made })
     }
 
-    fn artifact_part(&self, name: &str, stage: &Part, form: ExportOptions<'static>, env: &Env, options: &PipelineOptions) -> Part {
+    fn artifact_part(&self, name: &str, stage: &Part, form: ExportOptions, env: &Env, options: &PipelineOptions) -> Part {
         let of = stage.node.id.clone();
         let words = options.gpg.as_ref().map(|gpg| env.sign_key.as_ref().map(|key| key.value.as_str()).or(gpg.key.as_deref()));
         let signature = words.map_or(Signature::None, Signature::Of);
@@ -250,6 +251,7 @@ impl Here {
 fn words_for(lacking: Lacking) -> &'static str {
     match lacking {
         Lacking::Absent => "its files are not there",
+        Lacking::OtherForm => "its files have another form",
         Lacking::OtherState => "its files are those of another state",
         Lacking::OtherKeep => "changed: keep",
         Lacking::OtherImage => "changed: oci",

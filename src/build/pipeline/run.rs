@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::super::artifact::{Artifact, ExportOptions};
-use super::super::definition::definition_lock;
+use super::super::definition::{definition_lock, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
 use super::super::jobserver::JobServer;
@@ -170,22 +170,25 @@ impl Pipeline<'_, '_> {
         }
     }
 
-    /// Points names at states that are there already, as after a rollback.
+    /// Points names at states that are there already, as after a rollback, and notes that they were of use.
     fn name_what_is_there(&self) -> Result<()> {
         for part in &self.parts {
             let Some(state) = part.made.state.as_ref().filter(|_| !part.node.build) else { continue };
-            self.engine.store.note_use(&state.id);
-            match &part.what {
+            let profile = part.node.profile.as_str();
+            let (name, lock) = match &part.what {
                 What::Definition { recipe, .. } => {
-                    self.engine.name_definition(&part.node.profile, &recipe.definition.name, state)?;
+                    let definition = &recipe.definition.name;
+                    (ref_name(profile, definition), definition_lock(profile, definition))
                 }
-                What::Stage4 { .. } => {
-                    let name = stage4_ref(&part.node.name);
-                    if self.engine.store.ref_get(&name)?.as_ref() != Some(&state.id) {
-                        self.engine.store.ref_set(&name, &state.id)?;
-                    }
-                }
-                What::Artifact { .. } => {}
+                What::Stage4 { .. } => (stage4_ref(&part.node.name), stage4_lock(&part.node.name)),
+                What::Artifact { .. } => continue,
+            };
+            // Where nothing has to move, nobody who builds just that has to be waited for.
+            let moves = self.engine.store.ref_get(&name)?.as_ref() != Some(&state.id);
+            let _lock = if moves { Some(self.engine.lock(&lock)?) } else { None };
+            match &part.what {
+                What::Definition { recipe, .. } => self.engine.name_definition(profile, &recipe.definition.name, state)?,
+                _ => self.engine.store.ref_set(&name, &state.id)?,
             }
         }
         Ok(())
@@ -207,10 +210,7 @@ impl Pipeline<'_, '_> {
         if !self.nodes().any(|node| node.build && node.kind == NodeKind::Artifact) {
             return Ok(None);
         }
-        let key = self.env.sign_key.as_ref().map(|key| key.value.clone()).or_else(|| gpg.key.clone());
-        let gpg = Gpg { key, ..gpg.clone() };
-        let key = gpg.secret_key_available().map_err(Error::Sign)?;
-        Ok(Some((gpg, key)))
+        self.engine.signer(self.env.sign_key.as_ref().map(|key| key.value.clone()), Some(gpg))
     }
 }
 
@@ -322,8 +322,7 @@ impl<'r> Run<'r> {
             What::Artifact { of, options } => {
                 let state = self.state_of(of)?;
                 let _lock = engine.lock(&stage4_lock(&part.node.name))?;
-                let signer = self.signer.as_ref().map(|(gpg, key)| (gpg, key.clone()));
-                let options = ExportOptions { signer, ..options.as_ref().clone() };
+                let options = ExportOptions { signer: self.signer.clone(), ..options.as_ref().clone() };
                 let target = engine.target(&part.node.name, "stage4", &state, &options);
                 let artifact = engine.export(&part.node.name, &target, &state, &options)?;
                 let outcome = if artifact.reused { Outcome::Reused } else { Outcome::Built };

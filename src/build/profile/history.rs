@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::super::definition::{BUILDER, ref_name};
+use super::super::definition::{BUILDER, profile_lock, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
 use super::super::key::Inputs;
@@ -111,7 +111,7 @@ impl Engine<'_> {
             check_profile_name(name)?;
         }
         let profile = self.profile_or_default(named)?;
-        let _lock = self.lock(&format!("profile/{profile}"))?;
+        let _lock = self.lock(&profile_lock(&profile))?;
         let main = self.profile_ref(&profile)?;
         let state = self.profile_state(&profile, to.unwrap_or(1))?;
         let stage3 = self.root_of(&state)?;

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde::Serialize;
 
+use super::super::definition::profile_lock;
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
 use super::{DEFAULT_LOCK, check_profile_name};
@@ -49,7 +50,7 @@ impl Engine<'_> {
     pub fn profile_remove(&self, profile: &str, force: bool) -> Result<RemovedProfile> {
         let _shared = self.share_store()?;
         let profile = self.profile_or_default(Some(profile))?;
-        let _lock = self.lock(&format!("profile/{profile}"))?;
+        let _lock = self.lock(&profile_lock(&profile))?;
         let prefix = format!("profile/{profile}/");
         let mine = self.states_of_its_own(&prefix)?;
         let running = self.sessions_on(&mine, true)?;
@@ -89,8 +90,8 @@ impl Engine<'_> {
         // In the order of their names, as all locks are taken.
         let mut both = [profile.as_str(), new];
         both.sort_unstable();
-        let _first = self.lock(&format!("profile/{}", both[0]))?;
-        let _second = if both[0] == both[1] { None } else { Some(self.lock(&format!("profile/{}", both[1]))?) };
+        let _first = self.lock(&profile_lock(both[0]))?;
+        let _second = if both[0] == both[1] { None } else { Some(self.lock(&profile_lock(both[1]))?) };
         if self.profiles()?.iter().any(|known| known == new) {
             return Err(Error::ProfileExists { profile: new.to_owned() });
         }

@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::definition::{BUILDER, Filled, Recipe, ref_name};
+use super::super::definition::{BUILDER, Filled, Recipe, profile_lock, ref_name};
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::key::Inputs;
-use super::super::work::{StepsDone, Subject};
+use super::super::work::{Given, StepsDone, Subject};
 use crate::config::hooks::Phase;
 use crate::config::{ConfigDir, MAKE_CONF, PortageDir};
 use crate::portage::binpkgs::PoolInputs;
@@ -112,7 +112,7 @@ impl Engine<'_> {
         let _shared = self.share_store()?;
         Self::present_only(options.profile.as_deref())?;
         let profile = self.profile_or_default(options.profile.as_deref())?;
-        let _lock = self.lock(&format!("profile/{profile}"))?;
+        let _lock = self.lock(&profile_lock(&profile))?;
         let name = ref_name(&profile, BUILDER);
         if self.store.ref_get(&name)?.is_none() {
             return Err(Error::NoBuilder { profile });
@@ -142,7 +142,9 @@ impl Engine<'_> {
                 return Ok(reused(&state, packages));
             }
         }
-        self.check_cpu(BUILDER, &recipe)?;
+        for unknown in self.check_cpu(BUILDER, &recipe)? {
+            self.note(&unknown.to_string());
+        }
         let state = self.update(&profile, &recipe, &inputs, &base, &upstream, options.depclean);
         let state = state.map_err(|error| self.with_proposal(config, BUILDER, &profile, error))?;
         let Some((state, packages)) = state else { return Ok(reused(&base, Vec::new())) };
@@ -193,7 +195,7 @@ impl Engine<'_> {
     fn fill_update(&self, session: &mut Session, recipe: &Recipe, update: &Update<'_>, subject: &Subject) -> Result<Filled> {
         let (portage, retired) = self.bring_back(recipe, update);
         let mut steps = StepsDone::of(session)?;
-        let mut work = self.work(session, update.base, subject, &recipe.hooks, Some(&portage), Vec::new())?;
+        let mut work = self.work(session, update.base, subject, Given { portage: Some(&portage), ..recipe.given() })?;
         let resumed = steps.any();
         steps.once("retire", || self.retire(&work, &retired))?;
         steps.once("apply", || self.apply(&work, recipe))?;
