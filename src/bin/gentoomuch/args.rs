@@ -12,7 +12,7 @@ use crate::commands::Command;
 #[command(after_help = "Examples:
   gentoomuch doctor
   gentoomuch keys fetch --gentoo
-  gentoomuch sync --from gentoo-20260811.tar.xz
+  gentoomuch sync
   gentoomuch bootstrap server amd64-openrc
   gentoomuch freshroot -- emerge app-misc/hello
   gentoomuch stage build web

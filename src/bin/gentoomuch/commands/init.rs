@@ -107,11 +107,12 @@ fn next_steps(done: &Initialised, in_use: bool) -> String {
         let _ = writeln!(text, "  export GENTOOMUCH_CONFIG='{dir}'");
     }
     text.push_str(
-        "  gentoomuch doctor                             can this machine build?
-  gentoomuch keys import service-keys.gpg       Gentoo's release keys, from https://qa-reports.gentoo.org/output/
-  gentoomuch sync --from gentoo-latest.tar.xz   the ebuild tree, from a mirror's snapshots/
-  gentoomuch bootstrap NAME stage3-….tar.xz     a stage3, from a mirror's releases/
-  gentoomuch stage build STAGE                  one of stage4.defines; its file `profile` holds that NAME
+        "  gentoomuch doctor                   can this machine build?
+  gentoomuch keys fetch --gentoo      Gentoo's release keys
+  gentoomuch sync                     the ebuild tree, its signed snapshot
+  gentoomuch stage3 ls                which stage3s there are
+  gentoomuch bootstrap NAME VARIANT   one of them becomes the profile NAME; or a file of yours
+  gentoomuch stage build STAGE        one of stage4.defines; its file `profile` holds that NAME
 ",
     );
     let _ = writeln!(text, "To build for this machine's own CPU, write `{THIS_HOST}` into stage3.defines/gentoomuch/builder/cpu.");
