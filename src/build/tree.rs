@@ -273,7 +273,8 @@ impl Engine<'_> {
                 "ebuilds": contents.ebuilds,
                 "cached": contents.cached,
                 "bytes": contents.bytes,
-                "newest": contents.newest,
+                "newest": contents.newest.min(jiff::Timestamp::now().as_second()),
+                "made": brought.made,
                 "signer": brought.signer,
                 "vouched": brought.vouched.word(),
                 "allow_unsigned": brought.allow_unsigned,
@@ -320,9 +321,13 @@ impl Engine<'_> {
             let mirror = if contents.ebuilds > 1000 { "; mirrors such as github.com/gentoo-mirror have one" } else { "" };
             self.note(&format!("`{name}` has no metadata/md5-cache: Portage will run {ebuilds} to know what they say{mirror}"));
         }
-        if let Some(id) = self.store.tree_ref_get(name)?
-            && self.store.tree(&id)?.meta.origin["newest"].as_i64().is_some_and(|newest| newest > contents.newest)
-        {
+        let Some(id) = self.store.tree_ref_get(name)? else { return Ok(()) };
+        let before = self.store.tree(&id)?.meta.origin;
+        let (before, now) = match (before["made"].as_i64(), brought.made) {
+            (Some(before), Some(now)) => (Some(before), now),
+            _ => (before["newest"].as_i64(), contents.newest),
+        };
+        if before.is_some_and(|before| before > now) {
             self.note(&format!("this `{name}` is older than the one before, {id}"));
         }
         Ok(())

@@ -280,8 +280,8 @@ fn programs_that_are_missing_are_named() {
 }
 
 /// A Manifest of every file, signed.
-fn sign_tree(world: &World, tree: &Path) {
-    let mut text = String::from("TIMESTAMP 2026-08-11T00:00:00Z\nIGNORE local\n");
+fn sign_tree(world: &World, tree: &Path, day: &str) {
+    let mut text = format!("TIMESTAMP {day}T00:00:00Z\nIGNORE local\n");
     let list = String::from_utf8(child::check(Command::new("find").arg(tree).args(["-type", "f", "-printf", "%P %s\\n"]))).unwrap();
     for line in list.lines().filter(|line| !line.starts_with("Manifest ") && !line.starts_with("local")) {
         let (name, size) = line.rsplit_once(' ').unwrap();
@@ -305,7 +305,7 @@ fn what_comes_by_rsync_is_held_against_its_manifests() {
     let server = rsyncd(&world.place.dir, &[("gentoo", tree.clone())]);
     let from = server.url("gentoo");
     world.sync(&["--from", &from]).fails(4).says("it has no signed Manifest at its top");
-    sign_tree(&world, &tree);
+    sign_tree(&world, &tree, "2026-08-11");
     let ran = world.sync(&["--from", &from]).ok();
     assert_eq!(ran.value("signer"), world.key);
     let digest = ran.value("rev");
@@ -330,11 +330,15 @@ fn what_comes_by_rsync_is_held_against_its_manifests() {
     world.place.run(&["tree", "rm", "gentoo"]).ok();
     world.sync(&["gentoo"]).ok();
     fs::write(tree.join("app-misc/a/a-1.ebuild"), "EAPI=8\n# moved on\n").unwrap();
-    sign_tree(&world, &tree);
+    sign_tree(&world, &tree, "2026-08-11");
     world.sync(&["gentoo"]).ok();
     world.place.run(&["tree", "rm", &format!("gentoo/{}", digest.replace(':', "-"))]).fails(0);
     world.place.run(&["tree", "rm", "gentoo"]).ok();
     world.sync(&["gentoo"]).fails(4).says(&format!("has another tree than `{digest}`")).says("`--pin latest`");
+    // An older one, whatever the times of its files say.
+    world.sync(&["--from", &from]).ok();
+    sign_tree(&world, &tree, "2026-08-10");
+    world.sync(&["--from", &from]).ok().says("this `gentoo` is older than the one before");
     let mut dead = world.place.command(&["sync", "--from", "rsync://127.0.0.1:9/x"]);
     crate::place::run(&mut dead).fails(1).says("`rsync ").says("onnection refused");
 }

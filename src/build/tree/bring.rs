@@ -59,6 +59,8 @@ pub(super) struct Brought {
     pub(super) rev: Option<Revision>,
     /// Fingerprint of the primary key.
     pub(super) signer: Option<String>,
+    /// When it was made, seconds since 1970, as its signer says. Times of files are whatever a server makes them.
+    pub(super) made: Option<i64>,
     pub(super) vouched: Vouched,
     /// Why it was taken unsigned.
     pub(super) allow_unsigned: Option<String>,
@@ -96,6 +98,7 @@ impl Engine<'_> {
                 from,
                 rev: None,
                 signer: None,
+                made: None,
                 vouched: Vouched::User,
                 allow_unsigned: None,
                 why: "",
@@ -158,12 +161,12 @@ impl Engine<'_> {
         make_plain(&area.tree(), None)?;
         self.step("comparing the tree with its Manifests");
         let pinned = matches!(options.rev, Some(Revision::Digest(_)));
-        let verified = match manifests::verify(&area.tree(), keys, &options.verify) {
-            Err(Error::Untrusted(error)) => self.unless_pinned(Err(error), pinned, &options.verify)?,
-            other => other?,
+        let (signer, made) = match manifests::verify(&area.tree(), keys, &options.verify) {
+            Err(Error::Untrusted(error)) => (self.unless_pinned(Err(error), pinned, &options.verify)?, None),
+            other => other?.map_or((None, None), |(signer, made)| (Some(signer), made)),
         };
         let why = "it has no signed Manifest at its top";
-        Ok(Brought { from: source.to_string(), why, ..signed_or_not(verified.as_ref()) })
+        Ok(Brought { from: source.to_string(), why, made, ..signed_or_not(signer.as_ref()) })
     }
 
     fn by_download(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
@@ -323,6 +326,7 @@ fn signed_or_not(signer: Option<&Signer>) -> Brought {
         from: String::new(),
         rev: None,
         signer: signer.map(|signer| signer.primary.to_string()),
+        made: None,
         vouched: if signer.is_some() { Vouched::Signature } else { Vouched::Nobody },
         allow_unsigned: None,
         why: "no signature of a trusted key covers it",

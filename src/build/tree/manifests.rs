@@ -21,9 +21,9 @@ const TOP: &str = "Manifest";
 /// A Manifest larger than this is refused, packed or not.
 const LIMIT_BYTES: u64 = 64 << 20;
 
-/// Who signed the tree at `root`; `None` if it has no Manifest at its top. Hidden files that no Manifest names are removed, as Portage's
+/// Who signed the tree at `root`, and when it was made, in seconds since 1970, if the Manifest at its top says so; `None` without one. Hidden files that no Manifest names are removed, as Portage's
 /// own verifier passes over them.
-pub(super) fn verify(root: &Path, keys: &TrustedKeys, options: &VerifyOptions) -> Result<Option<Signer>> {
+pub(super) fn verify(root: &Path, keys: &TrustedKeys, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
     let dir = untrusted::open_root(root)?;
     let top = match untrusted::read_in(dir.as_fd(), Path::new(TOP), LIMIT_BYTES) {
         Ok(bytes) => bytes,
@@ -36,7 +36,8 @@ pub(super) fn verify(root: &Path, keys: &TrustedKeys, options: &VerifyOptions) -
     let (text, signer) = stage3::verify_clear_signed(TOP, &top, keys, options)?;
     let listed = read_all(root, &text)?;
     compare(root, &listed)?;
-    Ok(Some(signer))
+    let made = listed.timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    Ok(Some((signer, made.map(jiff::Timestamp::as_second))))
 }
 
 /// All Manifests that the one at the top leads to, each compared before it is read.
