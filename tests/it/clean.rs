@@ -188,6 +188,22 @@ fn everything_goes_without_root() {
 }
 
 #[test]
+fn everything_goes_although_something_is_damaged() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    place.write("data/default-profile", "demo\n");
+    let state = json(place, &["profile", "show", "demo"])["history"][0]["state"].as_str().unwrap().to_owned();
+    let damaged = format!("data/store/states/{state}.json");
+    fs::remove_file(place.path(&damaged)).unwrap();
+    place.write(&damaged, "{");
+    let plan = place.run(&["clean", "-n", "--everything"]).ok().text();
+    assert!(plan.contains("all build states (1), the names of profiles with them"), "{plan}");
+    place.run(&["clean", "--everything", "--yes"]).ok();
+    assert!(!place.store().exists() && !place.path("data/default-profile").exists());
+}
+
+#[test]
 fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;

@@ -218,10 +218,6 @@ impl Survey {
         layers.chain(trees).chain(sessions).chain([root.join("states")]).collect()
     }
 
-    pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
-        (self.states.len(), self.layers.len(), self.trees.len(), self.staying.len() + self.leaving.len())
-    }
-
     /// When a state was last used, seconds since 1970.
     pub(super) fn last_used(&self, id: &StateId) -> i64 {
         self.used.get(id).copied().unwrap_or(0)
