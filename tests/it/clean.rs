@@ -219,6 +219,26 @@ fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
     assert!(!place.path("cache/binpkgs/throwaway/old-pool").exists() && place.path("cache/binpkgs/mine/a/b").exists());
 }
 
+#[test]
+fn of_a_pool_that_no_state_is_of_what_is_installed_stays() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    place.write("tiny/var/db/pkg/dev-libs/used-1.0/BUILD_ID", "2\n");
+    another(&tiny, "demo", "a");
+    for name in ["pool.json", "dev-libs/used/used-1.0-1.gpkg.tar", "dev-libs/used/used-1.0-2.gpkg.tar"] {
+        place.write(&format!("cache/binpkgs/old-1-pool/{name}"), "x");
+    }
+    let done = json(place, &["clean", "--yes", "binpkgs"]);
+    let why = "no build state is of its pool, and it is installed in no state";
+    assert_eq!(items(&done), [format!("binpkgs dev-libs/used/used-1.0-1.gpkg.tar in …pool: {why}")]);
+    assert!(place.path("cache/binpkgs/old-1-pool/dev-libs/used/used-1.0-2.gpkg.tar").exists());
+    // Without the state nobody has it.
+    place.run(&["profile", "rm", "demo"]).ok();
+    let whole = items(&json(place, &["clean", "--yes"]));
+    assert!(whole.contains(&"binpkgs old-1-pool, 1 package: no build state is of this pool".to_owned()), "{whole:?}");
+    assert!(!place.path("cache/binpkgs/old-1-pool").exists());
+}
+
 /// Looked at only: other tests work in this place.
 #[test]
 fn packages_go_by_ecleans_rules_and_nothing_goes_while_somebody_builds() {

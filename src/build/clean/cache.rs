@@ -3,7 +3,8 @@
 //! eclean-pkg keeps what is in the tree or installed, eclean-dist what an ebuild of the tree names. Here the tree is every tree snapshot that
 //! stays, and the root every build state that stays, earlier ones included. A binary package goes when no such state has it installed, and
 //!
-//! - its pool belongs to no such state: CHOST, toolchain or flags have changed; or
+//! - its pool belongs to no such state: CHOST, toolchain or flags have changed (if none at all of the pool is installed, the pool goes as a
+//!   whole); or
 //! - no such tree has its version any more; or
 //! - a younger build of the same version with the same USE flags is in its pool.
 
@@ -46,6 +47,7 @@ impl Engine<'_> {
         let waits = survey.is_something_suspended();
         let mut items = Vec::new();
         let mut suspects = Vec::new();
+        let mut unreached = Vec::new();
         let mut spared = 0;
         for pool in unused::pools(&self.places.binpkgs())? {
             let builds = files_of(&pool.path)?;
@@ -53,7 +55,7 @@ impl Engine<'_> {
                 if waits {
                     spared += 1;
                 } else {
-                    items.push(pool_item(&pool, &builds));
+                    unreached.push((pool, builds));
                 }
                 continue;
             }
@@ -74,10 +76,16 @@ impl Engine<'_> {
                 "packages without a build state stay as long as a session is suspended, which may be what needs them".to_owned(),
             );
         }
-        if suspects.is_empty() {
-            return Ok(items);
+        let asks = !suspects.is_empty() || unreached.iter().any(|(_, builds)| !builds.is_empty());
+        let installed = if asks { self.installed(survey, found)? } else { Installed::default() };
+        for (pool, builds) in unreached {
+            if builds.iter().any(|(build, _)| installed.last_use(build).is_some()) {
+                let why = "no build state is of its pool, and it is installed in no state";
+                suspects.extend(builds.into_iter().map(|(build, file)| (pool.clone(), build, file, why)));
+            } else {
+                items.push(pool_item(&pool, &builds));
+            }
         }
-        let installed = self.installed(survey, found)?;
         for (pool, build, file, why) in suspects {
             if installed.last_use(&build).is_some() {
                 continue;
