@@ -102,6 +102,44 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     assert_eq!(place.list()["layers"].as_array().unwrap().len(), 2);
 }
 
+/// The store is in use while the name moves: what was shown goes, and nothing else.
+#[test]
+fn a_name_that_moves_before_the_removal_forgets_only_what_was_shown() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    for mark in ["a", "b", "c"] {
+        another(&tiny, "demo", mark);
+    }
+    let history = || -> Vec<String> {
+        let shown = json(place, &["profile", "show", "demo"]);
+        shown["history"].as_array().unwrap().iter().map(|entry| entry["state"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = history();
+    let mut holder = Command::new("flock");
+    holder.arg("-s").arg(place.store().join("locks/store")).args(["sh", "-c", "echo held; cat"]);
+    let mut holding = child::spawn(holder.stdin(std::process::Stdio::piped()));
+    std::io::Read::read_exact(holding.child().stdout.as_mut().unwrap(), &mut [0; 5]).unwrap();
+    let mut command = place.command(&["clean", "--keep", "1", "--yes", "--json"]);
+    let mut cleaning = child::spawn(&mut command);
+    let mut said = std::io::BufReader::new(cleaning.child().stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("waiting: `store` is in use by") {
+        line.clear();
+        assert_ne!(std::io::BufRead::read_line(&mut said, &mut line).unwrap(), 0, "it did not wait");
+    }
+    place.run(&["profile", "rollback", "demo"]).ok();
+    drop(holding.child().stdin.take());
+    holding.output();
+    std::io::Read::read_to_string(&mut said, &mut line).unwrap();
+    let done: Value = serde_json::from_str(&finish(command_line(&command), cleaning).ok().text()).unwrap();
+    assert_eq!(history(), [&before[1..2], &before[..1]].concat(), "{done}");
+    assert_eq!(done["forgotten"][0]["values"], serde_json::json!(before[1..]), "{done}");
+    // The other value that was shown is what the name stands for now.
+    assert_eq!((items(&done).len(), place.list()["states"].as_array().unwrap().len()), (1, 2), "{done}");
+    assert!(!place.store().join(format!("states/{}.json", before[2])).exists());
+    place.run(&["store", "verify"]).ok();
+}
+
 #[test]
 fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     let Some(tiny) = tiny() else { return };
