@@ -102,6 +102,99 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     assert_eq!(place.list()["layers"].as_array().unwrap().len(), 2);
 }
 
+/// An artifact of `state` with the files beside it; an image shares its blob with what was packed.
+fn artifact(place: &Place, day: u32, path: &str, state: &str) {
+    let main = format!("data/stages/{path}");
+    let is_image = Path::new(path).extension().is_some_and(|ending| ending == "oci");
+    let files = if is_image {
+        vec![format!("{main}/index.json"), format!("{main}/oci-layout"), format!("{main}/blobs/sha256/{day}")]
+    } else {
+        vec![main.clone()]
+    };
+    let beside = [".DIGESTS", ".sha256"].map(|suffix| format!("{main}{suffix}"));
+    place.write(&format!("{main}.json"), serde_json::json!({ "state": state }).to_string());
+    for path in files.iter().chain(&beside) {
+        place.write(path, "x");
+    }
+    if is_image {
+        let (blob, packed) = (place.path(files.last().unwrap()), place.path(&format!("cache/oci-layers/{day}")));
+        fs::create_dir_all(packed.parent().unwrap()).unwrap();
+        fs::write(&blob, "y".repeat(1_000_000)).unwrap();
+        fs::hard_link(&blob, packed).unwrap();
+    }
+    let touched = [format!("{main}.json"), main].into_iter().chain(files).chain(beside);
+    let paths: Vec<_> = touched.map(|path| place.path(&path)).collect();
+    child::check(Command::new("touch").args(["-d", &format!("2026-01-0{day}")]).args(paths));
+}
+
+fn listed(place: &Place, dir: &str) -> Vec<String> {
+    let entries = fs::read_dir(place.path(dir)).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    for day in [1, 2, 3] {
+        artifact(place, day, &format!("web/stage4-amd64-web-{day}.oci"), "none");
+        artifact(place, day, &format!("kept/x/state-amd64-kept-x-{day}.squashfs"), "none");
+    }
+    artifact(place, 1, "web/stage4-amd64-web-1.tar.xz", "none");
+    let done = json(place, &["clean", "--yes", "--keep", "1"]);
+    let expected = [
+        "artifacts stage4-amd64-web-1.oci: 2 newer ones are there",
+        "artifacts state-amd64-kept-x-1.squashfs: 2 newer ones are there",
+        "artifacts stage4-amd64-web-2.oci: a newer one stays",
+        "artifacts state-amd64-kept-x-2.squashfs: a newer one stays",
+    ];
+    assert_eq!(items(&done), expected);
+    assert!(done["bytes"].as_u64().unwrap() < 500_000, "the blobs stay, as packed layers: {done}");
+    let of = |name: &str| ["", ".DIGESTS", ".json", ".sha256"].map(|suffix| format!("{name}{suffix}"));
+    assert_eq!(listed(place, "data/stages/web"), [of("stage4-amd64-web-1.tar.xz"), of("stage4-amd64-web-3.oci")].concat());
+    assert_eq!(listed(place, "data/stages/kept/x"), of("state-amd64-kept-x-3.squashfs"));
+    assert!(place.path("cache/oci-layers/1").exists());
+
+    // What an interrupted removal has left goes before what is whole, however new it is.
+    for suffix in [".json", ".DIGESTS"] {
+        fs::remove_file(place.path(&format!("data/stages/web/stage4-amd64-web-3.oci{suffix}"))).unwrap();
+    }
+    artifact(place, 4, "web/stage4-amd64-web-2.oci", "none");
+    child::check(Command::new("touch").args(["-d", "2026-01-09"]).arg(place.path("data/stages/web/stage4-amd64-web-3.oci")));
+    let all = items(&json(place, &["clean", "--yes", "--keep", "1"]));
+    assert_eq!(all, ["artifacts stage4-amd64-web-3.oci: it is not whole, and one that is stays"]);
+}
+
+#[test]
+fn the_artifact_of_the_present_state_stays_after_a_rollback() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    another(&tiny, "demo", "b");
+    let shown = json(place, &["profile", "show", "demo"]);
+    let [second, first] = [0, 1].map(|at| shown["history"][at]["state"].as_str().unwrap().to_owned());
+    // As `stage build` and `stage rollback` would have it.
+    let name = |values: [&str; 2]| {
+        let lines: Vec<String> =
+            values.iter().zip(["3", "2"]).map(|(value, day)| format!("{value} 2026-01-0{day}T00:00:00Z\n")).collect();
+        fs::create_dir_all(place.store().join("refs/stage4")).unwrap();
+        fs::write(place.store().join("refs/stage4/web.ref"), lines.concat()).unwrap();
+    };
+    name([&first, &second]);
+    for (day, state) in [(1, &first), (2, &second), (3, &second)] {
+        artifact(place, day, &format!("web/stage4-amd64-web-{day}.oci"), state);
+        artifact(place, day, &format!("profile/demo/upstream/state-amd64-demo-{day}.squashfs"), state);
+    }
+    for limit in [["--keep", "1"], ["--max-size", "1K"]] {
+        let all = items(&json(place, &[&["clean", "-n", "artifacts"][..], &limit].concat()));
+        let mut gone: Vec<&str> = all.iter().map(|item| item.split([' ', ':']).nth(1).unwrap()).collect();
+        gone.sort_unstable();
+        assert_eq!(gone, ["stage4-amd64-web-2.oci", "state-amd64-demo-1.squashfs"], "{limit:?}: {all:?}");
+    }
+}
+
 /// The store is in use while the name moves: what was shown goes, and nothing else.
 #[test]
 fn a_name_that_moves_before_the_removal_forgets_only_what_was_shown() {
@@ -156,8 +249,7 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     place.write("data/logs/old-1/emerge.log", "x");
     place.write("data/logs/new-1/emerge.log", "x");
     child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(place.path("data/logs/old-1")));
-    for (time, name) in
-        [("1", "stage4-amd64-web-1.tar.xz"), ("2", "stage4-amd64-web-2.tar.xz"), ("3", "stage4-amd64-web-3.tar.zst")]
+    for (time, name) in [("1", "stage4-amd64-web-1.tar.xz"), ("2", "stage4-amd64-web-2.tar.xz"), ("3", "stage4-amd64-web-3.tar.xz")]
     {
         for suffix in ["", ".json", ".CONTENTS.gz"] {
             let path = format!("data/stages/web/{name}{suffix}");

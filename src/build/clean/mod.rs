@@ -141,7 +141,7 @@ enum Thing {
         path: String,
         file: FileUse,
     },
-    /// In this order.
+    /// In this order; then the directory, if they are in one of their own.
     Files(Vec<(PathBuf, FileUse)>),
     /// A directory with files that may belong to mapped ids.
     Directory,
@@ -302,7 +302,7 @@ impl Engine<'_> {
             plan.items.extend(self.unused_distfiles(&survey, &found, &mut plan.notes)?);
         }
         if options.kinds.contains(&CleanKind::Artifacts) {
-            plan.items.extend(self.surplus_artifacts(options)?);
+            plan.items.extend(self.surplus_artifacts(options, &survey)?);
         }
         plan.count();
         if let Some(max) = options.max_size_bytes {
@@ -365,6 +365,9 @@ impl Engine<'_> {
                 Thing::Files(files) => {
                     for (path, _) in files {
                         remove_file(path)?;
+                    }
+                    if fs::symlink_metadata(&item.path).is_ok_and(|meta| meta.is_dir()) {
+                        fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
                     }
                     files::remove_empty(item.path.parent(), &self.places.stages());
                 }

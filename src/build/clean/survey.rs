@@ -246,6 +246,12 @@ impl Survey {
         self.used.get(id).copied().unwrap_or(0)
     }
 
+    /// What a name stands for now.
+    pub(super) fn present(&self, name: &str) -> Option<&StateId> {
+        let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
+        history.first().map(|entry| &entry.value)
+    }
+
     /// Why a state is not needed.
     fn why(&self, id: &StateId, forgotten: &[Forgotten]) -> String {
         let was = forgotten.iter().find_map(|Forgotten { name, positions, .. }| {
