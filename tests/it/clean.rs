@@ -334,6 +334,21 @@ fn everything_goes_although_something_is_damaged() {
 }
 
 #[test]
+fn pins_that_cannot_be_read_are_no_leave_to_remove_trees() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    tree(place, "hello-1.tar.xz");
+    tree(place, "hello-2.tar.xz");
+    let pins = place.config.join("env/tree");
+    fs::write(&pins, [0xff, b'\n']).unwrap();
+    let refused = place.run(&["clean", "--yes", "--keep", "1", "trees"]).fails(1);
+    refused.says(&format!("cannot read `{}`", pins.display()));
+    assert_eq!(place.list()["trees"].as_array().unwrap().len(), 2);
+    fs::remove_file(pins).unwrap();
+    assert_eq!(items(&json(place, &["clean", "--yes", "--keep", "1", "trees"])).len(), 1);
+}
+
+#[test]
 fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;

@@ -283,8 +283,7 @@ impl Engine<'_> {
 
     /// Names forget nothing but what is in `shown`, if there is such.
     fn plan_cleaning(&self, options: &CleanOptions, shown: Option<Forgettable>) -> Result<CleanPlan> {
-        // Missing or unreadable, it pins nothing that could be built from either.
-        let pins = fs::read_to_string(self.places.config.join("env/tree")).unwrap_or_default();
+        let pins = self.pins_text()?;
         let survey = Survey::read(self.store, options, pins, shown)?;
         let mut plan = CleanPlan::default();
         let mut found = survey.unused(options, &survey.beyond(options));
@@ -312,6 +311,15 @@ impl Engine<'_> {
             plan.notes.extend(survey.suspended_note());
         }
         Ok(plan)
+    }
+
+    /// The text that says which trees the configuration asks for. If it is not there it asks for none.
+    fn pins_text(&self) -> Result<String> {
+        let path = self.places.config.join("env/tree");
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            other => other.map_err(Error::io("read", &path)),
+        }
     }
 
     /// What trees take on the disk, also those of mapped owners, bytes.
