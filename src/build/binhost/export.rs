@@ -414,11 +414,7 @@ fn remove_others(dir: &Path, record: &Record) -> Result<usize> {
     let gone: Vec<String> = there.filter(|path| !record.packages.contains_key(path)).collect();
     for path in &gone {
         super::super::clean::remove_file(&dir.join(path))?;
-        for parent in Path::new(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
-            if fs::remove_dir(dir.join(parent)).is_err() {
-                break;
-            }
-        }
+        unused::remove_empty(dir.join(path).parent(), dir);
     }
     Ok(gone.len())
 }

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
+use super::files::list;
 use super::survey::{Found, Survey};
 use super::{CleanItem, CleanKind, FileUse, Thing};
 use crate::portage::atom::split_at_version;
@@ -141,21 +142,12 @@ impl Engine<'_> {
 
 /// The plain files in the directory of distfiles: what ebuilds keep below it (`git3-src/`) and locks are not ours to judge.
 pub(super) fn list_distfiles(dir: &Path) -> Result<Vec<(String, std::path::PathBuf, FileUse)>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::Io { action: "list", path: dir.to_owned(), source }),
+    let is_ours = |name: &str| !name.starts_with('.') && name != NOT_A_DISTFILE && !name.ends_with(".portage_lockfile");
+    let named = |path: std::path::PathBuf, meta: &fs::Metadata| {
+        let name = path.file_name()?.to_str().filter(|name| meta.is_file() && is_ours(name))?.to_owned();
+        Some((name, path, FileUse::of(meta)))
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(Error::io("list", dir))?;
-        let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
-        if meta.is_file() && !name.starts_with('.') && name != NOT_A_DISTFILE && !name.ends_with(".portage_lockfile") {
-            found.push((name, entry.path(), FileUse::of(&meta)));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+    Ok(list(dir)?.into_iter().filter_map(|(path, meta)| named(path, &meta)).collect())
 }
 
 /// Builds that are installed somewhere, each with the time at which that was last used, seconds since 1970.

@@ -209,12 +209,3 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
 }
-
-/// Removes directories below `top` that have become empty, from `dir` upwards.
-pub(super) fn remove_empty(dir: Option<&Path>, top: &Path) {
-    for dir in dir.into_iter().flat_map(Path::ancestors).take_while(|dir| *dir != top && dir.starts_with(top)) {
-        if fs::remove_dir(dir).is_err() {
-            break;
-        }
-    }
-}

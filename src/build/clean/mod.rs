@@ -61,11 +61,10 @@ impl CleanKind {
     /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 8] =
         [Self::Sessions, Self::States, Self::Layers, Self::Trees, Self::Binpkgs, Self::Distfiles, Self::Artifacts, Self::Logs];
-}
 
-impl fmt::Display for CleanKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Sessions => "sessions",
             Self::States => "states",
             Self::Layers => "layers",
@@ -74,7 +73,13 @@ impl fmt::Display for CleanKind {
             Self::Distfiles => "distfiles",
             Self::Artifacts => "artifacts",
             Self::Logs => "logs",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CleanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -377,7 +382,7 @@ impl Engine<'_> {
                     if fs::symlink_metadata(&item.path).is_ok_and(|meta| meta.is_dir()) {
                         fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
                     }
-                    files::remove_empty(item.path.parent(), &self.places.stages());
+                    pools::remove_empty(item.path.parent(), &self.places.stages());
                 }
                 Thing::Directory => directories.push(item.path.clone()),
                 _ => {}
