@@ -195,7 +195,16 @@ fn read_make_conf(findings: &mut Findings<'_>, path: &Path) -> Vec<Variable> {
     for file in reading::files_below(findings, path) {
         evaluation.file(findings, &file.into(), 0);
     }
-    evaluation.finish()
+    let variables = evaluation.finish();
+    check_implicit_hosts(findings, &variables);
+    variables
+}
+
+/// Of a host that is named in `make.conf` Portage would take what nobody has signed: sessions empty the variable.
+fn check_implicit_hosts(findings: &mut Findings<'_>, variables: &[Variable]) {
+    for variable in variables.iter().filter(|variable| variable.name == "PORTAGE_BINHOST" && !variable.value.is_empty()) {
+        findings.warning(&variable.place, "`PORTAGE_BINHOST` has no effect", "name hosts in `binrepos.conf`");
+    }
 }
 
 /// A value while the fragment is being read.

@@ -104,6 +104,7 @@ impl SessionConf {
             "compress-build-logs",
             "clean-logs",
             "compress-index",
+            "getbinpkg",
         ]);
         if self.observability {
             on.insert("observability");
@@ -112,7 +113,7 @@ impl SessionConf {
             on.insert("jobserver-token");
         }
         if !self.network {
-            off.extend(["parallel-fetch", "getbinpkg"]);
+            off.insert("parallel-fetch");
         }
         if self.limits.single_id {
             off.extend(["userpriv", "usersandbox"]);
@@ -136,8 +137,9 @@ impl SessionConf {
         conf.comment("-merge-sync: the session is synced once, when it is committed.");
         conf.comment("-userfetch, -usersync: distfiles stay the invoking user's, who must be able to delete them.");
         conf.comment("-compress-build-logs, -clean-logs: the log of a failure is shown.");
+        conf.comment("-getbinpkg: our own runs ask for binary packages of hosts themselves, which wins over this.");
         if !self.network {
-            conf.comment("-parallel-fetch, -getbinpkg: everything was fetched before; here is no network.");
+            conf.comment("-parallel-fetch: everything was fetched before; here is no network.");
         }
         if self.limits != Limits::default() {
             conf.comment("-userpriv, -usersandbox, -pid-sandbox, -network-sandbox: what of these is named, this host cannot do.");
@@ -157,6 +159,8 @@ impl SessionConf {
 
     fn places(&self, conf: &mut Conf) {
         conf.blank();
+        conf.comment("Hosts are those of binrepos.conf: of one that is named here Portage would take what nobody has signed.");
+        conf.assign("PORTAGE_BINHOST", "");
         conf.assign("PKGDIR", &self.pkgdir);
         conf.assign("DISTDIR", &self.distdir);
         conf.assign("PORTAGE_TMPDIR", &self.portage_tmpdir);
@@ -275,10 +279,19 @@ mod tests {
     }
 
     #[test]
-    fn network_keeps_the_users_choice_of_downloads() {
+    fn a_network_leaves_parallel_downloads_to_the_user() {
         let features = line(&SessionConf::new(1, true).render(), "FEATURES").to_owned();
-        assert!(!features.contains("getbinpkg"), "{features}");
+        assert!(!features.contains("parallel-fetch"), "{features}");
         assert!(features.starts_with("FEATURES=\"${FEATURES} "), "{features}");
+    }
+
+    #[test]
+    fn no_host_is_asked_that_binrepos_conf_does_not_name() {
+        for network in [true, false] {
+            let text = SessionConf::new(1, network).render();
+            assert_eq!(line(&text, "PORTAGE_BINHOST"), "PORTAGE_BINHOST=\"\"", "network: {network}");
+            assert!(line(&text, "FEATURES").contains(" -getbinpkg "), "network: {network}: {text}");
+        }
     }
 
     #[test]

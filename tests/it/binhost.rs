@@ -97,6 +97,19 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
     fs::remove_file(dir.join(GREETER)).unwrap();
     assert_eq!(export(place, &dir)["signed"], 1);
 
+    // Another profile's packages would take the place of these.
+    let record = dir.join(".gentoomuch-binhost.json");
+    let of_demo = fs::read_to_string(&record).unwrap();
+    fs::write(&record, of_demo.replace("\"profile\": \"demo\"", "\"profile\": \"server\"")).unwrap();
+    place
+        .run(&["binhost", "export", "--profile", "demo", "binhost-a"])
+        .fails(2)
+        .says("/binhost-a` has the binary packages of profile `server`\n")
+        .says("hint: name another directory, or export `server` with `--profile server`");
+    assert!(dir.join(GREETER).exists());
+    fs::write(&record, of_demo).unwrap();
+    assert_eq!(export(place, &dir)["signed"], 0);
+
     place.write("binhost-other/file", "mine");
     place
         .run(&["binhost", "export", "binhost-other"])

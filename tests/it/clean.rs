@@ -102,6 +102,137 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     assert_eq!(place.list()["layers"].as_array().unwrap().len(), 2);
 }
 
+/// An artifact of `state` with the files beside it; an image shares its blob with what was packed.
+fn artifact(place: &Place, day: u32, path: &str, state: &str) {
+    let main = format!("data/stages/{path}");
+    let is_image = Path::new(path).extension().is_some_and(|ending| ending == "oci");
+    let files = if is_image {
+        vec![format!("{main}/index.json"), format!("{main}/oci-layout"), format!("{main}/blobs/sha256/{day}")]
+    } else {
+        vec![main.clone()]
+    };
+    let beside = [".DIGESTS", ".sha256"].map(|suffix| format!("{main}{suffix}"));
+    place.write(&format!("{main}.json"), serde_json::json!({ "state": state }).to_string());
+    for path in files.iter().chain(&beside) {
+        place.write(path, "x");
+    }
+    if is_image {
+        let (blob, packed) = (place.path(files.last().unwrap()), place.path(&format!("cache/oci-layers/{day}")));
+        fs::create_dir_all(packed.parent().unwrap()).unwrap();
+        fs::write(&blob, "y".repeat(1_000_000)).unwrap();
+        fs::hard_link(&blob, packed).unwrap();
+    }
+    let touched = [format!("{main}.json"), main].into_iter().chain(files).chain(beside);
+    let paths: Vec<_> = touched.map(|path| place.path(&path)).collect();
+    child::check(Command::new("touch").args(["-d", &format!("2026-01-0{day}")]).args(paths));
+}
+
+fn listed(place: &Place, dir: &str) -> Vec<String> {
+    let entries = fs::read_dir(place.path(dir)).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    for day in [1, 2, 3] {
+        artifact(place, day, &format!("web/stage4-amd64-web-{day}.oci"), "none");
+        artifact(place, day, &format!("kept/x/state-amd64-kept-x-{day}.squashfs"), "none");
+    }
+    artifact(place, 1, "web/stage4-amd64-web-1.tar.xz", "none");
+    let done = json(place, &["clean", "--yes", "--keep", "1"]);
+    let expected = [
+        "artifacts stage4-amd64-web-1.oci: 2 newer ones are there",
+        "artifacts state-amd64-kept-x-1.squashfs: 2 newer ones are there",
+        "artifacts stage4-amd64-web-2.oci: a newer one stays",
+        "artifacts state-amd64-kept-x-2.squashfs: a newer one stays",
+    ];
+    assert_eq!(items(&done), expected);
+    assert!(done["bytes"].as_u64().unwrap() < 500_000, "the blobs stay, as packed layers: {done}");
+    let of = |name: &str| ["", ".DIGESTS", ".json", ".sha256"].map(|suffix| format!("{name}{suffix}"));
+    assert_eq!(listed(place, "data/stages/web"), [of("stage4-amd64-web-1.tar.xz"), of("stage4-amd64-web-3.oci")].concat());
+    assert_eq!(listed(place, "data/stages/kept/x"), of("state-amd64-kept-x-3.squashfs"));
+    assert!(place.path("cache/oci-layers/1").exists());
+
+    // What an interrupted removal has left goes before what is whole, however new it is.
+    for suffix in [".json", ".DIGESTS"] {
+        fs::remove_file(place.path(&format!("data/stages/web/stage4-amd64-web-3.oci{suffix}"))).unwrap();
+    }
+    artifact(place, 4, "web/stage4-amd64-web-2.oci", "none");
+    child::check(Command::new("touch").args(["-d", "2026-01-09"]).arg(place.path("data/stages/web/stage4-amd64-web-3.oci")));
+    let all = items(&json(place, &["clean", "--yes", "--keep", "1"]));
+    assert_eq!(all, ["artifacts stage4-amd64-web-3.oci: it is not whole, and one that is stays"]);
+}
+
+#[test]
+fn the_artifact_of_the_present_state_stays_after_a_rollback() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    another(&tiny, "demo", "b");
+    let shown = json(place, &["profile", "show", "demo"]);
+    let [second, first] = [0, 1].map(|at| shown["history"][at]["state"].as_str().unwrap().to_owned());
+    // As `stage build` and `stage rollback` would have it.
+    let name = |values: [&str; 2]| {
+        let lines: Vec<String> =
+            values.iter().zip(["3", "2"]).map(|(value, day)| format!("{value} 2026-01-0{day}T00:00:00Z\n")).collect();
+        fs::create_dir_all(place.store().join("refs/stage4")).unwrap();
+        fs::write(place.store().join("refs/stage4/web.ref"), lines.concat()).unwrap();
+    };
+    name([&first, &second]);
+    for (day, state) in [(1, &first), (2, &second), (3, &second)] {
+        artifact(place, day, &format!("web/stage4-amd64-web-{day}.oci"), state);
+        artifact(place, day, &format!("profile/demo/upstream/state-amd64-demo-{day}.squashfs"), state);
+    }
+    for limit in [["--keep", "1"], ["--max-size", "1K"]] {
+        let all = items(&json(place, &[&["clean", "-n", "artifacts"][..], &limit].concat()));
+        let mut gone: Vec<&str> = all.iter().map(|item| item.split([' ', ':']).nth(1).unwrap()).collect();
+        gone.sort_unstable();
+        assert_eq!(gone, ["stage4-amd64-web-2.oci", "state-amd64-demo-1.squashfs"], "{limit:?}: {all:?}");
+    }
+}
+
+/// The store is in use while the name moves: what was shown goes, and nothing else.
+#[test]
+fn a_name_that_moves_before_the_removal_forgets_only_what_was_shown() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    for mark in ["a", "b", "c"] {
+        another(&tiny, "demo", mark);
+    }
+    let history = || -> Vec<String> {
+        let shown = json(place, &["profile", "show", "demo"]);
+        shown["history"].as_array().unwrap().iter().map(|entry| entry["state"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = history();
+    let mut holder = Command::new("flock");
+    holder.arg("-s").arg(place.store().join("locks/store")).args(["sh", "-c", "echo held; cat"]);
+    let mut holding = child::spawn(holder.stdin(std::process::Stdio::piped()));
+    std::io::Read::read_exact(holding.child().stdout.as_mut().unwrap(), &mut [0; 5]).unwrap();
+    let mut command = place.command(&["clean", "--keep", "1", "--yes", "--json"]);
+    let mut cleaning = child::spawn(&mut command);
+    let mut said = std::io::BufReader::new(cleaning.child().stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("waiting: `store` is in use by") {
+        line.clear();
+        assert_ne!(std::io::BufRead::read_line(&mut said, &mut line).unwrap(), 0, "it did not wait");
+    }
+    place.run(&["profile", "rollback", "demo"]).ok();
+    drop(holding.child().stdin.take());
+    holding.output();
+    std::io::Read::read_to_string(&mut said, &mut line).unwrap();
+    let done: Value = serde_json::from_str(&finish(command_line(&command), cleaning).ok().text()).unwrap();
+    assert_eq!(history(), [&before[1..2], &before[..1]].concat(), "{done}");
+    assert_eq!(done["forgotten"][0]["values"], serde_json::json!(before[1..]), "{done}");
+    // The other value that was shown is what the name stands for now.
+    assert_eq!((items(&done).len(), place.list()["states"].as_array().unwrap().len()), (1, 2), "{done}");
+    assert!(!place.store().join(format!("states/{}.json", before[2])).exists());
+    place.run(&["store", "verify"]).ok();
+}
+
 #[test]
 fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     let Some(tiny) = tiny() else { return };
@@ -118,8 +249,7 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
     place.write("data/logs/old-1/emerge.log", "x");
     place.write("data/logs/new-1/emerge.log", "x");
     child::check(Command::new("touch").args(["-d", "40 days ago"]).arg(place.path("data/logs/old-1")));
-    for (time, name) in
-        [("1", "stage4-amd64-web-1.tar.xz"), ("2", "stage4-amd64-web-2.tar.xz"), ("3", "stage4-amd64-web-3.tar.zst")]
+    for (time, name) in [("1", "stage4-amd64-web-1.tar.xz"), ("2", "stage4-amd64-web-2.tar.xz"), ("3", "stage4-amd64-web-3.tar.xz")]
     {
         for suffix in ["", ".json", ".CONTENTS.gz"] {
             let path = format!("data/stages/web/{name}{suffix}");
@@ -188,6 +318,37 @@ fn everything_goes_without_root() {
 }
 
 #[test]
+fn everything_goes_although_something_is_damaged() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    another(&tiny, "demo", "a");
+    place.write("data/default-profile", "demo\n");
+    let state = json(place, &["profile", "show", "demo"])["history"][0]["state"].as_str().unwrap().to_owned();
+    let damaged = format!("data/store/states/{state}.json");
+    fs::remove_file(place.path(&damaged)).unwrap();
+    place.write(&damaged, "{");
+    let plan = place.run(&["clean", "-n", "--everything"]).ok().text();
+    assert!(plan.contains("all build states (1), the names of profiles with them"), "{plan}");
+    place.run(&["clean", "--everything", "--yes"]).ok();
+    assert!(!place.store().exists() && !place.path("data/default-profile").exists());
+}
+
+#[test]
+fn pins_that_cannot_be_read_are_no_leave_to_remove_trees() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    tree(place, "hello-1.tar.xz");
+    tree(place, "hello-2.tar.xz");
+    let pins = place.config.join("env/tree");
+    fs::write(&pins, [0xff, b'\n']).unwrap();
+    let refused = place.run(&["clean", "--yes", "--keep", "1", "trees"]).fails(1);
+    refused.says(&format!("cannot read `{}`", pins.display()));
+    assert_eq!(place.list()["trees"].as_array().unwrap().len(), 2);
+    fs::remove_file(pins).unwrap();
+    assert_eq!(items(&json(place, &["clean", "--yes", "--keep", "1", "trees"])).len(), 1);
+}
+
+#[test]
 fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;
@@ -201,6 +362,26 @@ fn a_pool_that_no_state_is_of_goes_and_what_is_not_a_pool_stays() {
     let left: Vec<_> = fs::read_dir(place.path("cache/binpkgs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(!place.path("cache/binpkgs/throwaway/old-pool").exists() && place.path("cache/binpkgs/mine/a/b").exists());
+}
+
+#[test]
+fn of_a_pool_that_no_state_is_of_what_is_installed_stays() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    place.write("tiny/var/db/pkg/dev-libs/used-1.0/BUILD_ID", "2\n");
+    another(&tiny, "demo", "a");
+    for name in ["pool.json", "dev-libs/used/used-1.0-1.gpkg.tar", "dev-libs/used/used-1.0-2.gpkg.tar"] {
+        place.write(&format!("cache/binpkgs/old-1-pool/{name}"), "x");
+    }
+    let done = json(place, &["clean", "--yes", "binpkgs"]);
+    let why = "no build state is of its pool, and it is installed in no state";
+    assert_eq!(items(&done), [format!("binpkgs dev-libs/used/used-1.0-1.gpkg.tar in …pool: {why}")]);
+    assert!(place.path("cache/binpkgs/old-1-pool/dev-libs/used/used-1.0-2.gpkg.tar").exists());
+    // Without the state nobody has it.
+    place.run(&["profile", "rm", "demo"]).ok();
+    let whole = items(&json(place, &["clean", "--yes"]));
+    assert!(whole.contains(&"binpkgs old-1-pool, 1 package: no build state is of this pool".to_owned()), "{whole:?}");
+    assert!(!place.path("cache/binpkgs/old-1-pool").exists());
 }
 
 /// Looked at only: other tests work in this place.

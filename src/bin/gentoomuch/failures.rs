@@ -368,6 +368,9 @@ fn binhost(error: build::BinhostError) -> Failure {
             (Kind::Usage, Some(format!("build its builder with `gentoomuch bootstrap {profile} STAGE3`, which fills a pool")))
         }
         E::NotOurs(_) => (Kind::Usage, Some("name a new directory, or one that was exported before".to_owned())),
+        E::OtherProfile { profile, .. } => {
+            (Kind::Usage, Some(format!("name another directory, or export `{profile}` with `--profile {profile}`")))
+        }
         E::NotExported(_) => (Kind::Usage, Some("make it with `gentoomuch binhost export DIR`".to_owned())),
         E::Listen { source, .. } => match source.kind() {
             std::io::ErrorKind::AddrInUse => (Kind::Usage, Some("choose another one with `--port`; 0 takes any".to_owned())),

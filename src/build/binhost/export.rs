@@ -13,7 +13,7 @@
 //! A package appears by a rename, the index after all of them; packages that are gone from the pool go after the index. A signature holds the
 //! time at which it was made, so a package that was signed once stays as it is: repeating an export changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -38,6 +38,8 @@ const INCOMING: &str = ".incoming";
 const PUBLIC_KEY: &str = "gentoomuch.asc";
 const CLIENT_CONF: &str = "binrepos.conf";
 const README: &str = "README";
+/// After so many new signatures they are noted.
+const NOTED_EVERY: usize = 50;
 /// Where a client would reach it, if nobody says otherwise.
 const SOMEWHERE: &str = "http://HOST:8080";
 
@@ -87,8 +89,11 @@ pub struct Exported {
 }
 
 /// What was exported before, by path.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
+    /// The profile; the first export of it that knows of profiles takes a directory of before.
+    #[serde(default)]
+    profile: Option<String>,
     /// The primary key that signed all of it.
     key: String,
     packages: BTreeMap<String, Done>,
@@ -125,11 +130,12 @@ impl Engine<'_> {
         let inputs = self.pool_of_profile(&profile)?;
         let key = options.gpg.secret_key_available().map_err(BinhostError::Sign)?.primary;
         let pool = pool_dir(&self.places.binpkgs(), PoolKind::Release, &pool_key(&inputs));
-        let _lock = self.lock(&format!("binhost/{profile}"))?;
         let dir = &options.dir;
-        let mut record = open_dir(dir)?;
+        let _lock = self.lock(&lock_name(dir)?)?;
+        let mut record = open_dir(dir, &profile)?;
         if record.key != key.to_string() {
-            record = Record { key: key.to_string(), packages: BTreeMap::new() };
+            record.key = key.to_string();
+            record.packages.clear();
         }
         let index = read_index(&pool)?;
         let mut out = Index { header: header(&index.header), packages: BTreeMap::new() };
@@ -144,26 +150,25 @@ impl Engine<'_> {
             bytes: 0,
             profile,
         };
-        let before = std::mem::take(&mut record.packages);
-        for (path, stanza) in index.packages {
+        let paths = index.packages.keys().cloned().collect();
+        let export = |path: &str, before: Option<&Done>| {
             self.not_interrupted()?;
-            match self.export_package(&pool, dir, &path, &stanza, before.get(&path), &options.gpg) {
+            let stanza = index.packages.get(path).cloned().unwrap_or_default();
+            match self.export_package(&pool, dir, path, &stanza, before, &options.gpg) {
                 Ok((entry, new)) => {
                     done.signed += usize::from(new);
                     done.bytes += entry.bytes;
-                    out.packages.insert(path.clone(), stanza_of(stanza, &entry));
-                    record.packages.insert(path, entry);
+                    out.packages.insert(path.to_owned(), stanza_of(stanza, &entry));
+                    Ok(Some((entry, new)))
                 }
                 Err(Error::Binhost(BinhostError::Package(gpkg::Error::Refused { problem, .. }))) => {
-                    done.left_out.push(LeftOut { path, why: problem.to_string() });
+                    done.left_out.push(LeftOut { path: path.to_owned(), why: problem.to_string() });
+                    Ok(None)
                 }
-                Err(error) => return Err(error),
+                Err(error) => Err(error),
             }
-            // So that what was signed once needs not be again after an interruption.
-            if done.signed % 50 == 49 {
-                write_record(dir, &record)?;
-            }
-        }
+        };
+        export_all(&mut record, paths, export, |record| write_record(dir, record))?;
         done.packages = record.packages.len();
         write_record(dir, &record)?;
         write_index(dir, &out)?;
@@ -236,23 +241,67 @@ impl Engine<'_> {
     }
 }
 
-/// Takes an empty directory, or one that was exported before; makes it if there is none.
-fn open_dir(dir: &Path) -> Result<Record> {
+/// Has each of `paths` exported, and `record` be of them. What was signed is noted now and then and, if the export ends early, at its end, beside
+/// what was known before: it needs not be signed again.
+fn export_all(
+    record: &mut Record,
+    paths: BTreeSet<String>,
+    mut export: impl FnMut(&str, Option<&Done>) -> Result<Option<(Done, bool)>>,
+    mut note: impl FnMut(&Record) -> Result<()>,
+) -> Result<()> {
+    let mut exported = BTreeSet::new();
+    let mut signed = 0;
+    for path in paths {
+        match export(&path, record.packages.get(&path)) {
+            Ok(Some((entry, new))) => {
+                record.packages.insert(path.clone(), entry);
+                exported.insert(path);
+                signed += usize::from(new);
+                if new && signed % NOTED_EVERY == 0 {
+                    note(record)?;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                if let Err(unnoted) = note(record) {
+                    tracing::debug!(%unnoted, "what was signed is not noted");
+                }
+                return Err(error);
+            }
+        }
+    }
+    record.packages.retain(|path, _| exported.contains(path));
+    Ok(())
+}
+
+/// The name of the lock on a directory, which is made if there is none: two profiles may not be exported into one at the same time.
+fn lock_name(dir: &Path) -> Result<String> {
     fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    let path = fs::canonicalize(dir).map_err(Error::io("resolve", dir))?;
+    let digest = hex::encode(Sha1::digest(path.as_os_str().as_encoded_bytes()));
+    Ok(format!("binhost/{digest}"))
+}
+
+/// Takes an empty directory, or one that `profile` was exported into before.
+fn open_dir(dir: &Path, profile: &str) -> Result<Record> {
     let path = dir.join(RECORD);
-    let record = match fs::read(&path) {
+    let mut record: Record = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| BinhostError::Damaged { path, source })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if fs::read_dir(dir).map_err(Error::io("list", dir))?.next().is_some() {
                 return Err(BinhostError::NotOurs(dir.to_owned()).into());
             }
             // The mark first: a directory with half a binhost in it is ours to go on with.
-            let record = Record::default();
+            let record = Record { profile: Some(profile.to_owned()), ..Record::default() };
             write_record_in(dir, &record)?;
             record
         }
         Err(source) => return Err(Error::Io { action: "read", path, source }),
     };
+    if let Some(other) = record.profile.filter(|other| other != profile) {
+        return Err(BinhostError::OtherProfile { dir: dir.to_owned(), profile: other }.into());
+    }
+    record.profile = Some(profile.to_owned());
     let incoming = dir.join(INCOMING);
     if incoming.exists() {
         fs::remove_dir_all(&incoming).map_err(Error::io("remove", &incoming))?;
@@ -365,11 +414,7 @@ fn remove_others(dir: &Path, record: &Record) -> Result<usize> {
     let gone: Vec<String> = there.filter(|path| !record.packages.contains_key(path)).collect();
     for path in &gone {
         super::super::clean::remove_file(&dir.join(path))?;
-        for parent in Path::new(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
-            if fs::remove_dir(dir.join(parent)).is_err() {
-                break;
-            }
-        }
+        unused::remove_empty(dir.join(path).parent(), dir);
     }
     Ok(gone.len())
 }
@@ -404,4 +449,66 @@ fn readme(name: &str, done: &Exported) -> String {
          \x20   emerge --getbinpkg --usepkg PACKAGE\n",
         pool = done.pool,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(md5: &str) -> Done {
+        let text = || md5.to_owned();
+        Done { source_bytes: 1, source_mtime: 1, source_md5: text(), bytes: 1, md5: text(), sha1: text() }
+    }
+
+    #[test]
+    fn an_interruption_forgets_nothing_that_was_signed() {
+        let name = |at: usize| format!("p{at:03}");
+        let known: BTreeMap<String, Done> = (0..200).map(|at| (name(at), entry("old"))).collect();
+        let paths: BTreeSet<String> = (0..180).map(name).collect();
+        let mut record = Record { packages: known, ..Record::default() };
+        let noted = std::cell::RefCell::new(Vec::new());
+        let note = |record: &Record| {
+            noted.borrow_mut().push(record.clone());
+            Ok(())
+        };
+        // Each second one has to be signed, until Ctrl-C.
+        let sign = |end: usize| {
+            move |path: &str, before: Option<&Done>| {
+                let at: usize = path[1..].parse().unwrap();
+                assert!(before.is_some(), "{path} was known");
+                if at == end {
+                    return Err(Error::Interrupted { resumable: false });
+                }
+                let new = at.is_multiple_of(2);
+                Ok(Some((if new { entry("new") } else { before.unwrap().clone() }, new)))
+            }
+        };
+        export_all(&mut record, paths.clone(), sign(150), note).unwrap_err();
+        let new_in = |record: &Record| record.packages.values().filter(|done| done.md5 == "new").count();
+        let seen: Vec<_> = noted.borrow().iter().map(|record| (record.packages.len(), new_in(record))).collect();
+        assert_eq!(seen, [(200, 50), (200, 75)], "by fifty new ones, and at the end");
+        export_all(&mut record, paths.clone(), sign(1000), note).unwrap();
+        assert!(record.packages.keys().eq(&paths), "what the pool has no more is forgotten at the end");
+        export_all(&mut record, paths, |_, _| Ok(None), note).unwrap();
+        assert!(record.packages.is_empty(), "what is left out is not in it");
+    }
+
+    #[test]
+    fn a_directory_is_of_one_profile() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("host");
+        let name = lock_name(&below).unwrap();
+        assert_eq!(name, lock_name(&dir.path().join("host/../host")).unwrap());
+        assert_ne!(name, lock_name(dir.path()).unwrap());
+        assert_eq!(open_dir(&below, "a/b").unwrap().profile.as_deref(), Some("a/b"));
+        let refused = open_dir(&below, "c").unwrap_err().to_string();
+        assert_eq!(refused, format!("`{}` has the binary packages of profile `a/b`", below.display()));
+        assert_eq!(open_dir(&below, "a/b").unwrap().profile.as_deref(), Some("a/b"));
+        // Of an export that did not know of profiles.
+        fs::write(below.join(RECORD), r#"{"key":"K","packages":{}}"#).unwrap();
+        assert_eq!(
+            open_dir(&below, "c").unwrap(),
+            Record { profile: Some("c".to_owned()), key: "K".to_owned(), ..Record::default() }
+        );
+    }
 }

@@ -30,6 +30,14 @@ pub enum BinhostError {
     /// A directory with something else in it.
     #[error("`{}` is neither empty nor an exported binhost", .0.display())]
     NotOurs(PathBuf),
+    /// A directory with another profile's packages in it, which would go.
+    #[error("`{}` has the binary packages of profile `{profile}`", dir.display())]
+    OtherProfile {
+        /// The directory.
+        dir: PathBuf,
+        /// The profile.
+        profile: String,
+    },
     /// Not a directory that was exported.
     #[error("`{}` is not an exported binhost", .0.display())]
     NotExported(PathBuf),

@@ -3,7 +3,8 @@
 //! eclean-pkg keeps what is in the tree or installed, eclean-dist what an ebuild of the tree names. Here the tree is every tree snapshot that
 //! stays, and the root every build state that stays, earlier ones included. A binary package goes when no such state has it installed, and
 //!
-//! - its pool belongs to no such state: CHOST, toolchain or flags have changed; or
+//! - its pool belongs to no such state: CHOST, toolchain or flags have changed (if none at all of the pool is installed, the pool goes as a
+//!   whole); or
 //! - no such tree has its version any more; or
 //! - a younger build of the same version with the same USE flags is in its pool.
 
@@ -16,6 +17,7 @@ use rayon::prelude::*;
 
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
+use super::files::list;
 use super::survey::{Found, Survey};
 use super::{CleanItem, CleanKind, FileUse, Thing};
 use crate::portage::atom::split_at_version;
@@ -46,6 +48,7 @@ impl Engine<'_> {
         let waits = survey.is_something_suspended();
         let mut items = Vec::new();
         let mut suspects = Vec::new();
+        let mut unreached = Vec::new();
         let mut spared = 0;
         for pool in unused::pools(&self.places.binpkgs())? {
             let builds = files_of(&pool.path)?;
@@ -53,7 +56,7 @@ impl Engine<'_> {
                 if waits {
                     spared += 1;
                 } else {
-                    items.push(pool_item(&pool, &builds));
+                    unreached.push((pool, builds));
                 }
                 continue;
             }
@@ -74,10 +77,16 @@ impl Engine<'_> {
                 "packages without a build state stay as long as a session is suspended, which may be what needs them".to_owned(),
             );
         }
-        if suspects.is_empty() {
-            return Ok(items);
+        let asks = !suspects.is_empty() || unreached.iter().any(|(_, builds)| !builds.is_empty());
+        let installed = if asks { self.installed(survey, found)? } else { Installed::default() };
+        for (pool, builds) in unreached {
+            if builds.iter().any(|(build, _)| installed.last_use(build).is_some()) {
+                let why = "no build state is of its pool, and it is installed in no state";
+                suspects.extend(builds.into_iter().map(|(build, file)| (pool.clone(), build, file, why)));
+            } else {
+                items.push(pool_item(&pool, &builds));
+            }
         }
-        let installed = self.installed(survey, found)?;
         for (pool, build, file, why) in suspects {
             if installed.last_use(&build).is_some() {
                 continue;
@@ -133,21 +142,12 @@ impl Engine<'_> {
 
 /// The plain files in the directory of distfiles: what ebuilds keep below it (`git3-src/`) and locks are not ours to judge.
 pub(super) fn list_distfiles(dir: &Path) -> Result<Vec<(String, std::path::PathBuf, FileUse)>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::Io { action: "list", path: dir.to_owned(), source }),
+    let is_ours = |name: &str| !name.starts_with('.') && name != NOT_A_DISTFILE && !name.ends_with(".portage_lockfile");
+    let named = |path: std::path::PathBuf, meta: &fs::Metadata| {
+        let name = path.file_name()?.to_str().filter(|name| meta.is_file() && is_ours(name))?.to_owned();
+        Some((name, path, FileUse::of(meta)))
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(Error::io("list", dir))?;
-        let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
-        if meta.is_file() && !name.starts_with('.') && name != NOT_A_DISTFILE && !name.ends_with(".portage_lockfile") {
-            found.push((name, entry.path(), FileUse::of(&meta)));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+    Ok(list(dir)?.into_iter().filter_map(|(path, meta)| named(path, &meta)).collect())
 }
 
 /// Builds that are installed somewhere, each with the time at which that was last used, seconds since 1970.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
-use super::survey::Survey;
-use super::{CleanItem, CleanKind, CleanOptions, CleanPlan, Thing};
+use super::files::list;
+use super::{CleanItem, CleanKind, CleanPlan, Thing};
 use crate::store::InMap as _;
 
 impl Engine<'_> {
@@ -21,9 +21,8 @@ impl Engine<'_> {
         let exclusive = self.lock_store()?;
         let plan = self.plan_everything()?;
         self.step("removing everything");
-        let default = self.places.data.join("default-profile");
-        super::remove_file(&default)?;
         self.store.clone().remove_everything(exclusive, self.launcher)?;
+        super::remove_file(&self.places.data.join("default-profile"))?;
         let rest: Vec<PathBuf> = self.outside().into_iter().map(|(_, _, path)| path).collect();
         self.launcher.remove_trees(&rest)?;
         for dir in [&self.places.data, &self.places.cache] {
@@ -50,15 +49,20 @@ impl Engine<'_> {
     }
 
     fn plan_everything(&self) -> Result<CleanPlan> {
-        let survey = Survey::read(self.store, &CleanOptions::default(), String::new())?;
-        let (states, layers, trees, sessions) = survey.counts();
         let root = self.store.root();
-        let mut parts = vec![
-            (CleanKind::States, format!("all build states ({states}), the names of profiles with them"), root.join("states")),
-            (CleanKind::Layers, format!("all layers ({layers})"), root.join("layers")),
-            (CleanKind::Trees, format!("all tree snapshots ({trees})"), root.join("trees")),
-            (CleanKind::Sessions, format!("all sessions ({sessions})"), root.join("sessions")),
-        ];
+        // Only counted: that something in it is damaged may be why all of it is to go.
+        let part = |kind, what: &str, then: &str, name: &str| {
+            let path = root.join(name);
+            Ok((kind, format!("all {what} ({}){then}", list(&path)?.len()), path))
+        };
+        let mut parts = [
+            part(CleanKind::States, "build states", ", the names of profiles with them", "states"),
+            part(CleanKind::Layers, "layers", "", "layers"),
+            part(CleanKind::Trees, "tree snapshots", "", "trees"),
+            part(CleanKind::Sessions, "sessions", "", "sessions"),
+        ]
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
         parts.extend(self.outside().map(|(kind, name, path)| (kind, name.to_owned(), path)));
         let there = |path: &Path| fs::symlink_metadata(path).map(|_| ()).map_err(Error::io("examine", path));
         parts.retain(|(_, _, path)| there(path).is_ok());

@@ -1,4 +1,7 @@
 //! Artifacts and logs.
+//!
+//! An artifact is an archive, or a directory `….oci`, with the files beside it (see `build/artifact.rs`). Those of a stage4, or of another
+//! name, are told apart by their form: who makes an image and an archive wants both.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
+use super::survey::Survey;
 use super::{CleanItem, CleanKind, CleanOptions, FileUse, Thing};
+use crate::config::ArtifactFormat;
 
 /// Logs are of use for so long, unless told otherwise.
 const LOG_DAYS: i64 = 30;
@@ -16,12 +21,44 @@ const DAY_SECS: i64 = 24 * 60 * 60;
 /// What lies beside an archive, in the order in which it is removed: first what says that the artifact is complete.
 const BESIDE: [&str; 5] = [".json", ".asc", ".DIGESTS", ".sha256", ".CONTENTS.gz"];
 
+/// How an artifact's name begins: of a stage4, or of another name or state.
+const KINDS: [&str; 2] = ["stage4-", "state-"];
+/// What tells an image from a directory of artifacts; the last files of it that go.
+const OF_AN_IMAGE: [&str; 2] = ["index.json", "oci-layout"];
+
 /// The files of one artifact.
 #[derive(Debug, Clone)]
 pub(super) struct ArtifactFiles {
+    /// The archive, or the directory.
     pub(super) path: PathBuf,
+    /// In the order in which they are removed.
     pub(super) files: Vec<(PathBuf, FileUse)>,
     pub(super) made: i64,
+    /// Whether it is of the state that its name stands for now.
+    pub(super) is_present: bool,
+}
+
+impl ArtifactFiles {
+    fn metadata(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(BESIDE[0]);
+        path.into()
+    }
+
+    /// Without its metadata it is what an interrupted removal has left.
+    fn is_complete(&self) -> bool {
+        self.files.iter().any(|(path, _)| *path == self.metadata())
+    }
+
+    /// The state that it was made from.
+    fn state(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Metadata {
+            state: String,
+        }
+        let bytes = fs::read(self.metadata()).ok()?;
+        Some(serde_json::from_slice::<Metadata>(&bytes).ok()?.state)
+    }
 }
 
 impl Engine<'_> {
@@ -43,14 +80,17 @@ impl Engine<'_> {
         Ok(items)
     }
 
-    /// Artifacts beyond the limits; of each stage4 the newest always stays.
-    pub(super) fn surplus_artifacts(&self, options: &CleanOptions) -> Result<Vec<CleanItem>> {
+    /// Artifacts beyond the limits; of each stage4 and form the newest always stays, and that of the present state.
+    pub(super) fn surplus_artifacts(&self, options: &CleanOptions, survey: &Survey) -> Result<Vec<CleanItem>> {
         let mut items = Vec::new();
-        for artifacts in self.artifacts()? {
+        for artifacts in self.artifacts(survey)? {
             for (position, artifact) in artifacts.into_iter().enumerate() {
-                if position > 0 && options.beyond(position, artifact.made) {
-                    let why =
-                        if position == 1 { "a newer one stays".to_owned() } else { format!("{position} newer ones are there") };
+                if position > 0 && !artifact.is_present && options.beyond(position, artifact.made) {
+                    let why = match position {
+                        _ if !artifact.is_complete() => "it is not whole, and one that is stays".to_owned(),
+                        1 => "a newer one stays".to_owned(),
+                        _ => format!("{position} newer ones are there"),
+                    };
                     items.push(artifact_item(artifact, why));
                 }
             }
@@ -58,36 +98,87 @@ impl Engine<'_> {
         Ok(items)
     }
 
-    /// The artifacts of each stage4, newest first.
-    pub(super) fn artifacts(&self) -> Result<Vec<Vec<ArtifactFiles>>> {
+    /// The artifacts of each stage4 and form, newest first.
+    pub(super) fn artifacts(&self, survey: &Survey) -> Result<Vec<Vec<ArtifactFiles>>> {
+        let top = self.places.stages();
         let mut found = Vec::new();
-        let mut waiting = vec![self.places.stages()];
+        let mut waiting = vec![top.clone()];
         while let Some(dir) = waiting.pop() {
-            let mut groups: BTreeMap<String, ArtifactFiles> = BTreeMap::new();
+            let mut artifacts: BTreeMap<String, ArtifactFiles> = BTreeMap::new();
             for (path, meta) in list(&dir)? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                if meta.is_dir() && !name.starts_with('.') {
-                    waiting.push(path);
-                } else if meta.is_file() && name.starts_with("stage4-") {
-                    let main = BESIDE.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
-                    let empty = || ArtifactFiles { path: dir.join(main), files: Vec::new(), made: 0 };
-                    let group = groups.entry(main.to_owned()).or_insert_with(empty);
-                    group.made = group.made.max(meta.mtime());
-                    group.files.push((path, FileUse::of(&meta)));
+                let is_ours = KINDS.iter().any(|kind| name.starts_with(kind));
+                let is_image = meta.is_dir() && is_ours && is_image(&path);
+                if meta.is_dir() && !is_image {
+                    if !name.starts_with('.') {
+                        waiting.push(path);
+                    }
+                } else if is_ours && (is_image || meta.is_file()) {
+                    let main = BESIDE.iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|_| !is_image).unwrap_or(name);
+                    let empty = || ArtifactFiles { path: dir.join(main), files: Vec::new(), made: 0, is_present: false };
+                    let artifact = artifacts.entry(main.to_owned()).or_insert_with(empty);
+                    artifact.made = artifact.made.max(meta.mtime());
+                    if is_image {
+                        artifact.files.extend(files_below(&path)?);
+                    } else {
+                        artifact.files.push((path, FileUse::of(&meta)));
+                    }
                 }
             }
-            let mut artifacts: Vec<ArtifactFiles> = groups.into_values().collect();
-            artifacts.sort_by(|a, b| (b.made, &b.path).cmp(&(a.made, &a.path)));
-            for artifact in &mut artifacts {
-                let rank = |path: &Path| BESIDE.iter().position(|s| path.to_string_lossy().ends_with(s)).unwrap_or(BESIDE.len());
-                artifact.files.sort_by_key(|(path, _)| rank(path));
+            let mut groups: BTreeMap<(&str, String), Vec<ArtifactFiles>> = BTreeMap::new();
+            for (name, mut artifact) in artifacts {
+                artifact.files.sort_by_key(|(path, _)| rank(path, &artifact.path));
+                let kind = KINDS.into_iter().find(|kind| name.starts_with(kind)).unwrap_or_default();
+                artifact.is_present = is_present(&artifact, kind, dir.strip_prefix(&top).unwrap_or(&dir), survey);
+                groups.entry((kind, form(&name))).or_default().push(artifact);
             }
-            if !artifacts.is_empty() {
-                found.push(artifacts);
+            for mut group in groups.into_values() {
+                group.sort_by(|a, b| (b.is_complete(), b.made, &b.path).cmp(&(a.is_complete(), a.made, &a.path)));
+                found.push(group);
             }
         }
         Ok(found)
     }
+}
+
+/// Whether an artifact in `dir`, relative to all of them, is of what its name stands for now.
+fn is_present(artifact: &ArtifactFiles, kind: &str, dir: &Path, survey: &Survey) -> bool {
+    let Some(dir) = dir.to_str() else { return false };
+    let name = if kind == KINDS[0] { format!("stage4/{dir}") } else { dir.to_owned() };
+    survey.present(&name).is_some_and(|present| artifact.state().is_some_and(|state| state == present.as_str()))
+}
+
+/// The ending of an artifact's name.
+fn form(name: &str) -> String {
+    let known = ArtifactFormat::ALL.map(|format| format!(".{format}")).into_iter().find(|ending| name.ends_with(ending));
+    known.unwrap_or_else(|| name.rsplit('.').next().unwrap_or_default().to_owned())
+}
+
+/// Which of an artifact's files go first: metadata, what else is beside it, and then the thing itself.
+fn rank(path: &Path, main: &Path) -> usize {
+    if path.starts_with(main) {
+        let last = OF_AN_IMAGE.iter().position(|name| path == main.join(name));
+        return BESIDE.len() + last.map_or(0, |at| at + 1);
+    }
+    BESIDE.iter().position(|suffix| path.to_string_lossy().ends_with(suffix)).unwrap_or(BESIDE.len())
+}
+
+fn is_image(path: &Path) -> bool {
+    let ending = ArtifactFormat::Oci.to_string();
+    path.extension().is_some_and(|extension| extension == ending.as_str())
+        && OF_AN_IMAGE.iter().any(|name| path.join(name).is_file())
+}
+
+/// All files below a directory.
+fn files_below(top: &Path) -> Result<Vec<(PathBuf, FileUse)>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![top.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for (path, meta) in list(&dir)? {
+            if meta.is_dir() { waiting.push(path) } else { found.push((path, FileUse::of(&meta))) }
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn artifact_item(artifact: ArtifactFiles, why: String) -> CleanItem {
@@ -117,13 +208,4 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
-}
-
-/// Removes directories below `top` that have become empty, from `dir` upwards.
-pub(super) fn remove_empty(dir: Option<&Path>, top: &Path) {
-    for dir in dir.into_iter().flat_map(Path::ancestors).take_while(|dir| *dir != top && dir.starts_with(top)) {
-        if fs::remove_dir(dir).is_err() {
-            break;
-        }
-    }
 }

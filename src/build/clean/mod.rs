@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A plan is made while others work, and shown. Then the store is locked for this process alone and the plan is made again: what is in both
-//! is removed. So nothing goes that was not shown, and nothing that somebody has begun to use in between.
+//! is removed. So nothing goes that was not shown, and nothing that somebody has begun to use in between. A name that has moved meanwhile
+//! forgets the values that were shown, wherever in its history they are by then, and no others; what may go with them is found after that.
 
 mod cache;
 mod everything;
@@ -60,11 +61,10 @@ impl CleanKind {
     /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 8] =
         [Self::Sessions, Self::States, Self::Layers, Self::Trees, Self::Binpkgs, Self::Distfiles, Self::Artifacts, Self::Logs];
-}
 
-impl fmt::Display for CleanKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Sessions => "sessions",
             Self::States => "states",
             Self::Layers => "layers",
@@ -73,7 +73,13 @@ impl fmt::Display for CleanKind {
             Self::Distfiles => "distfiles",
             Self::Artifacts => "artifacts",
             Self::Logs => "logs",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CleanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 
@@ -140,7 +146,7 @@ enum Thing {
         path: String,
         file: FileUse,
     },
-    /// In this order.
+    /// In this order; then the directory, if they are in one of their own.
     Files(Vec<(PathBuf, FileUse)>),
     /// A directory with files that may belong to mapped ids.
     Directory,
@@ -179,7 +185,15 @@ pub struct Forgotten {
     pub name: String,
     /// Positions, as in `NAME@{2}`.
     pub positions: BTreeSet<usize>,
+    /// What was there: ids of states or trees, in the order of their positions.
+    pub values: Vec<String>,
+    /// Since when the name stood for each of them, RFC 3339: tells a value from the same one at another time.
+    #[serde(skip)]
+    since: Vec<String>,
 }
+
+/// Values that names may forget, each with the time since when the name stood for it.
+type Forgettable = BTreeSet<(String, String, String)>;
 
 /// What is to be removed, or was.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -199,6 +213,16 @@ pub struct CleanPlan {
 }
 
 impl CleanPlan {
+    /// What names forget by it.
+    fn forgettable(&self) -> Forgettable {
+        let of = |forgotten: &Forgotten| {
+            let name = forgotten.name.clone();
+            let pairs: Vec<_> = forgotten.values.iter().cloned().zip(forgotten.since.iter().cloned()).collect();
+            pairs.into_iter().map(move |(value, since)| (name.clone(), value, since))
+        };
+        self.forgotten.iter().flat_map(of).collect()
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.forgotten.is_empty()
@@ -233,16 +257,15 @@ impl Engine<'_> {
     pub fn clean_plan(&self, options: &CleanOptions) -> Result<CleanPlan> {
         let _shared = self.share_store()?;
         self.step("looking for what nothing needs");
-        self.plan_cleaning(options)
+        self.plan_cleaning(options, None)
     }
 
     /// Removes what is in `shown` and, looked at again, still not needed.
     pub fn clean(&self, options: &CleanOptions, shown: &CleanPlan) -> Result<CleanPlan> {
         let exclusive = self.lock_store()?;
-        let mut plan = self.plan_cleaning(options)?;
+        let mut plan = self.plan_cleaning(options, Some(shown.forgettable()))?;
         let known: BTreeSet<(CleanKind, &Path)> = shown.items.iter().map(|item| (item.kind, item.path.as_path())).collect();
         plan.items.retain(|item| known.contains(&(item.kind, item.path.as_path())));
-        plan.forgotten.retain(|forgotten| shown.forgotten.contains(forgotten));
         plan.count();
         self.not_interrupted()?;
         self.step("removing");
@@ -263,10 +286,10 @@ impl Engine<'_> {
         }
     }
 
-    fn plan_cleaning(&self, options: &CleanOptions) -> Result<CleanPlan> {
-        // Missing or unreadable, it pins nothing that could be built from either.
-        let pins = fs::read_to_string(self.places.config.join("env/tree")).unwrap_or_default();
-        let survey = Survey::read(self.store, options, pins)?;
+    /// Names forget nothing but what is in `shown`, if there is such.
+    fn plan_cleaning(&self, options: &CleanOptions, shown: Option<Forgettable>) -> Result<CleanPlan> {
+        let pins = self.pins_text()?;
+        let survey = Survey::read(self.store, options, pins, shown)?;
         let mut plan = CleanPlan::default();
         let mut found = survey.unused(options, &survey.beyond(options));
         let mut paths = found.paths(self.store.root());
@@ -283,7 +306,7 @@ impl Engine<'_> {
             plan.items.extend(self.unused_distfiles(&survey, &found, &mut plan.notes)?);
         }
         if options.kinds.contains(&CleanKind::Artifacts) {
-            plan.items.extend(self.surplus_artifacts(options)?);
+            plan.items.extend(self.surplus_artifacts(options, &survey)?);
         }
         plan.count();
         if let Some(max) = options.max_size_bytes {
@@ -293,6 +316,15 @@ impl Engine<'_> {
             plan.notes.extend(survey.suspended_note());
         }
         Ok(plan)
+    }
+
+    /// The text that says which trees the configuration asks for. If it is not there it asks for none.
+    fn pins_text(&self) -> Result<String> {
+        let path = self.places.config.join("env/tree");
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            other => other.map_err(Error::io("read", &path)),
+        }
     }
 
     /// What trees take on the disk, also those of mapped owners, bytes.
@@ -309,7 +341,7 @@ impl Engine<'_> {
 
     /// Names forget, then states go, then layers.
     fn clean_store(&self, exclusive: &Lock, plan: &CleanPlan) -> Result<()> {
-        for Forgotten { name, positions } in &plan.forgotten {
+        for Forgotten { name, positions, .. } in &plan.forgotten {
             self.store.ref_forget(exclusive, name, positions)?;
         }
         let mut unused = Unused::default();
@@ -347,7 +379,10 @@ impl Engine<'_> {
                     for (path, _) in files {
                         remove_file(path)?;
                     }
-                    files::remove_empty(item.path.parent(), &self.places.stages());
+                    if fs::symlink_metadata(&item.path).is_ok_and(|meta| meta.is_dir()) {
+                        fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
+                    }
+                    pools::remove_empty(item.path.parent(), &self.places.stages());
                 }
                 Thing::Directory => directories.push(item.path.clone()),
                 _ => {}

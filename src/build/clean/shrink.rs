@@ -1,6 +1,7 @@
 //! Until the rest fits: the least recently used first.
 //!
-//! What may go: earlier states and trees of names, binary packages, source archives, logs, and of each stage4 all artifacts but the newest.
+//! What may go: earlier states and trees of names, binary packages, source archives, logs, and of each stage4 and form all artifacts but the
+//! newest and that of the present state.
 //! What a name leads to now, what was kept or tagged, and sessions stay, however little that leaves room for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,13 +70,15 @@ impl Engine<'_> {
             let item = CleanItem { kind: CleanKind::Distfiles, name, path, bytes: file.bytes, why: String::new(), thing };
             add(file.used, wants(CleanKind::Distfiles), item, vec![file]);
         }
-        for artifacts in self.artifacts()? {
+        for artifacts in self.artifacts(survey)? {
             for (position, artifact) in artifacts.into_iter().enumerate() {
                 let all: Vec<FileUse> = artifact.files.iter().map(|(_, file)| *file).collect();
                 let used = all.iter().map(|file| file.used).max().unwrap_or(artifact.made);
-                let bytes = all.iter().map(|file| file.bytes).sum();
+                // What an image shares with packed layers that are kept does not become free.
+                let bytes = all.iter().filter(|file| file.links <= 1).map(|file| file.bytes).sum();
+                let may_go = position > 0 && !artifact.is_present;
                 let item = CleanItem { bytes, ..artifact_item(artifact, String::new()) };
-                add(used, position > 0 && wants(CleanKind::Artifacts), item, all);
+                add(used, may_go && wants(CleanKind::Artifacts), item, all);
             }
         }
         let total = sizes.values().sum::<u64>() + once(&files);

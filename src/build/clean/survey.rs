@@ -1,10 +1,11 @@
 //! What the store holds, and what leads to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::words::{self, day, seconds};
-use super::{CleanItem, CleanKind, CleanOptions, Forgotten, Thing};
+use super::{CleanItem, CleanKind, CleanOptions, Forgettable, Forgotten, Thing};
 use crate::store::{LayerId, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId};
 
 /// Names whose earlier values are never cleaned away: who made them wanted to keep something.
@@ -27,6 +28,8 @@ pub(super) struct Survey {
     used: BTreeMap<StateId, i64>,
     /// Text of the configuration's `env/tree`.
     pins: String,
+    /// Nothing but this may be forgotten, if it is known.
+    shown: Option<Forgettable>,
 }
 
 /// Positions in the histories of names that are forgotten, by name.
@@ -48,8 +51,8 @@ pub(super) struct Found {
 }
 
 impl Survey {
-    /// Reads it; `pins` is the text of the configuration's `env/tree`.
-    pub(super) fn read(store: &Store, options: &CleanOptions, pins: String) -> Result<Self> {
+    /// Reads it; `pins` is the text of the configuration's `env/tree`, `shown` all that may be forgotten.
+    pub(super) fn read(store: &Store, options: &CleanOptions, pins: String, shown: Option<Forgettable>) -> Result<Self> {
         let states: BTreeMap<StateId, State> = store.states()?.into_iter().map(|state| (state.id.clone(), state)).collect();
         let (mut staying, mut leaving) = (Vec::new(), Vec::new());
         for record in store.sessions()? {
@@ -72,6 +75,7 @@ impl Survey {
             staying,
             leaving,
             pins,
+            shown,
         })
     }
 
@@ -83,7 +87,7 @@ impl Survey {
                 let keeps = KEEPING.iter().any(|prefix| name.starts_with(prefix));
                 for (at, pair) in history.windows(2).enumerate() {
                     let gone = !self.states.contains_key(&pair[1].value);
-                    if gone || (!keeps && options.beyond(at + 1, seconds(&pair[0].since))) {
+                    if (gone || (!keeps && options.beyond(at + 1, seconds(&pair[0].since)))) && self.was_shown(name, &pair[1]) {
                         positions.entry(name.clone()).or_default().insert(at + 1);
                     }
                 }
@@ -92,9 +96,10 @@ impl Survey {
         if options.kinds.contains(&CleanKind::Trees) {
             for (name, history) in &self.tree_histories {
                 for (at, pair) in history.windows(2).enumerate() {
+                    let name = format!("{TREE}{name}");
                     let gone = !self.trees.iter().any(|tree| tree.id == pair[1].value);
-                    if gone || options.beyond(at + 1, seconds(&pair[0].since)) {
-                        positions.entry(format!("{TREE}{name}")).or_default().insert(at + 1);
+                    if (gone || options.beyond(at + 1, seconds(&pair[0].since))) && self.was_shown(&name, &pair[1]) {
+                        positions.entry(name).or_default().insert(at + 1);
                     }
                 }
             }
@@ -102,21 +107,27 @@ impl Survey {
         positions
     }
 
+    /// Whether a value may be forgotten, for all that was shown.
+    fn was_shown<T: Display>(&self, name: &str, entry: &RefEntry<T>) -> bool {
+        let known = |shown: &Forgettable| shown.contains(&(name.to_owned(), entry.value.to_string(), entry.since.clone()));
+        self.shown.as_ref().is_none_or(known)
+    }
+
     /// The earlier values that could be forgotten besides: when the state was last used, or the tree was replaced; name, position.
     pub(super) fn forgettable(&self, options: &CleanOptions) -> Vec<(i64, String, usize)> {
         let mut found = Vec::new();
         if options.kinds.contains(&CleanKind::States) {
             for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
-                for (at, entry) in history.iter().enumerate().skip(1) {
+                for (at, entry) in history.iter().enumerate().skip(1).filter(|(_, entry)| self.was_shown(name, entry)) {
                     found.push((self.last_used(&entry.value), name.clone(), at));
                 }
             }
         }
         if options.kinds.contains(&CleanKind::Trees) {
             for (name, history) in &self.tree_histories {
-                found.extend(
-                    history.windows(2).enumerate().map(|(at, pair)| (seconds(&pair[0].since), format!("{TREE}{name}"), at + 1)),
-                );
+                let name = format!("{TREE}{name}");
+                let pairs = history.windows(2).enumerate().filter(|(_, pair)| self.was_shown(&name, &pair[1]));
+                found.extend(pairs.map(|(at, pair)| (seconds(&pair[0].since), name.clone(), at + 1)));
             }
         }
         found
@@ -156,9 +167,21 @@ impl Survey {
             }
         }
         found.kept = kept;
-        found.forgotten =
-            positions.iter().map(|(name, positions)| Forgotten { name: name.clone(), positions: positions.clone() }).collect();
+        found.forgotten = positions.iter().map(|(name, positions)| self.forgotten(name, positions)).collect();
         found
+    }
+
+    /// What is at `positions` of a name.
+    fn forgotten(&self, name: &str, positions: &BTreeSet<usize>) -> Forgotten {
+        fn at<T: Display>(history: &[RefEntry<T>], positions: &BTreeSet<usize>) -> (Vec<String>, Vec<String>) {
+            let entries = positions.iter().filter_map(|at| history.get(*at));
+            entries.map(|entry| (entry.value.to_string(), entry.since.clone())).unzip()
+        }
+        let tree = name.strip_prefix(TREE);
+        let of_state = || self.histories.iter().find(|(known, _)| known == name).map(|(_, history)| at(history, positions));
+        let of_tree = |name| self.tree_histories.iter().find(|(known, _)| known == name).map(|(_, history)| at(history, positions));
+        let (values, since) = tree.map_or_else(of_state, of_tree).unwrap_or_default();
+        Forgotten { name: name.to_owned(), positions: positions.clone(), values, since }
     }
 
     /// The states that a name leads to, or a session stands on, with all that they were made from.
@@ -218,18 +241,20 @@ impl Survey {
         layers.chain(trees).chain(sessions).chain([root.join("states")]).collect()
     }
 
-    pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
-        (self.states.len(), self.layers.len(), self.trees.len(), self.staying.len() + self.leaving.len())
-    }
-
     /// When a state was last used, seconds since 1970.
     pub(super) fn last_used(&self, id: &StateId) -> i64 {
         self.used.get(id).copied().unwrap_or(0)
     }
 
+    /// What a name stands for now.
+    pub(super) fn present(&self, name: &str) -> Option<&StateId> {
+        let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
+        history.first().map(|entry| &entry.value)
+    }
+
     /// Why a state is not needed.
     fn why(&self, id: &StateId, forgotten: &[Forgotten]) -> String {
-        let was = forgotten.iter().find_map(|Forgotten { name, positions }| {
+        let was = forgotten.iter().find_map(|Forgotten { name, positions, .. }| {
             let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
             let at = history.iter().enumerate().find(|(at, entry)| positions.contains(at) && entry.value == *id)?.0;
             Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.last_used(id))))

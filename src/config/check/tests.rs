@@ -31,6 +31,18 @@ fn nothing_is_said_about_folders_that_hold_nothing() {
 }
 
 #[test]
+fn a_host_in_make_conf_has_no_effect() {
+    let stage = [("stage3.defines/base/portage.local", "web\n"), ("portage.locals/web/package.use", "a/b c\n")];
+    let with = |file, text| said(&[&stage[..], &[(file, text)]].concat());
+    let hosts = "USE=\"nls\"\nPORTAGE_BINHOST=\"http://h/x\"\n";
+    let warning = "portage.global/make.conf/50-hosts:2: warning: `PORTAGE_BINHOST` has no effect | name hosts in `binrepos.conf`";
+    assert_eq!(with("portage.global/make.conf/50-hosts", hosts), [warning]);
+    assert_eq!(with("portage.global/make.conf", "PORTAGE_BINHOST=\"\"\n"), Vec::<String>::new(), "names none");
+    let continued = with("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\nverify-signature = true\n  always\n");
+    assert!(continued[0].starts_with("portage.global/binrepos.conf:3: signatures of a binary"), "{continued:?}");
+}
+
+#[test]
 fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
     for (files, expected) in [
         (

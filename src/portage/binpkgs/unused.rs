@@ -98,14 +98,18 @@ pub fn remove(pool: &Path, paths: &BTreeSet<String>, now_secs: i64, observer: &d
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &full, error)),
             _ => {}
         }
-        // Directories that have become empty go too.
-        for dir in Path::new(path).ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()) {
-            if std::fs::remove_dir(pool.join(dir)).is_err() {
-                break;
-            }
-        }
+        remove_empty(full.parent(), pool);
     }
     Ok(())
+}
+
+/// Removes directories below `top` that have become empty, from `dir` upwards.
+pub(crate) fn remove_empty(dir: Option<&Path>, top: &Path) {
+    for dir in dir.into_iter().flat_map(Path::ancestors).take_while(|dir| *dir != top && dir.starts_with(top)) {
+        if std::fs::remove_dir(dir).is_err() {
+            break;
+        }
+    }
 }
 
 #[cfg(test)]

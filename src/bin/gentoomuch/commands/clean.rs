@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gentoomuch::build::{CleanItem, CleanKind, CleanOptions, CleanPlan};
 
 use super::Outcome;
@@ -38,7 +38,7 @@ Without a terminal nothing is removed unless `--yes` is given.")]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
 pub(crate) struct Args {
     /// Only these [default: all]
-    #[arg(value_enum, value_name = "WHAT")]
+    #[arg(value_parser = what(), value_name = "WHAT")]
     what: Vec<What>,
     /// Only show what would go
     #[arg(short = 'n', long, visible_alias = "plan")]
@@ -66,34 +66,22 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What to clean. (Comments on the values would make clap spread the help text.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum What {
-    All,
-    Sessions,
-    States,
-    Layers,
-    Trees,
-    Binpkgs,
-    Distfiles,
-    Artifacts,
-    Logs,
-}
+/// What to clean: one kind, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct What(Option<CleanKind>);
 
 impl What {
+    const ALL: &'static str = "all";
+
     fn kinds(self) -> Vec<CleanKind> {
-        match self {
-            Self::All => CleanKind::ALL.to_vec(),
-            Self::Sessions => vec![CleanKind::Sessions],
-            Self::States => vec![CleanKind::States],
-            Self::Layers => vec![CleanKind::Layers],
-            Self::Trees => vec![CleanKind::Trees],
-            Self::Binpkgs => vec![CleanKind::Binpkgs],
-            Self::Distfiles => vec![CleanKind::Distfiles],
-            Self::Artifacts => vec![CleanKind::Artifacts],
-            Self::Logs => vec![CleanKind::Logs],
-        }
+        self.0.map_or_else(|| CleanKind::ALL.to_vec(), |kind| vec![kind])
     }
+}
+
+/// Reads the name of a kind, and tells which there are.
+fn what() -> impl TypedValueParser<Value = What> {
+    let names = std::iter::once(What::ALL).chain(CleanKind::ALL.map(CleanKind::name));
+    PossibleValuesParser::new(names).map(|name| What(CleanKind::ALL.into_iter().find(|kind| kind.name() == name)))
 }
 
 /// Runs it.
@@ -128,9 +116,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 fn options(args: &Args) -> CleanOptions {
-    let what = if args.what.is_empty() { vec![What::All] } else { args.what.clone() };
+    let what = if args.what.is_empty() { vec![What(None)] } else { args.what.clone() };
     let mut kinds: BTreeSet<CleanKind> = what.iter().flat_map(|what| what.kinds()).collect();
-    let suspended = args.sessions || args.what.contains(&What::Sessions);
+    let suspended = args.sessions || args.what.contains(&What(Some(CleanKind::Sessions)));
     if suspended {
         kinds.insert(CleanKind::Sessions);
     }
