@@ -416,9 +416,9 @@ impl Engine<'_> {
 
     fn examine(&self, work: &Work<'_>, setup: &Setup<'_>) -> Result<Examined> {
         let lower = std::iter::once(work.root.upper.clone()).chain(work.root.lower.iter().cloned()).collect();
-        let names = setup.subjects.iter().map(|one| one.name.clone()).collect();
+        let versions = setup.subjects.iter().map(|one| one.cpv.clone()).collect();
         let options = TaskOptions { mounts: true, hold: vec![work.session.borrow().lock_fd()?], ..TaskOptions::default() };
-        let answer = self.task(EXAMINE, &ExamineInput { lower, names }, options, &mut |_| {})?;
+        let answer = self.task(EXAMINE, &ExamineInput { lower, versions }, options, &mut |_| {})?;
         let installed = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: EXAMINE, source })?;
         Ok(Examined { installed })
     }
