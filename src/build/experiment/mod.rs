@@ -28,9 +28,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::engine::{Engine, Settings, Work};
+use super::engine::{Engine, Settings, Work, package_log};
 use super::error::{Error, Result};
-use super::session::{HOOKS_DIR, LOG_DIR, PORTAGE_DIR};
+use super::session::{HOOKS_DIR, PORTAGE_DIR};
 use super::work::{Subject as WorkSubject, write_public};
 use crate::config::ConfigDir;
 use crate::config::hooks::Hooks;
@@ -467,8 +467,7 @@ fn forget_logs(work: &Work<'_>) {
 
 fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination {
     // The log of the package itself says most.
-    let of_package = failure.build_log.as_ref().and_then(|inside| inside.strip_prefix(LOG_DIR).ok());
-    let of_package = of_package.map(|inside| work.root.logs.join(inside));
+    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
     let proposals = failure.proposals.iter().flat_map(|proposal| {
         let lines = proposal.lines.iter().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
         lines.map(|line| format!("{}: {line}", proposal.file))
@@ -476,7 +475,7 @@ fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination 
     FailedCombination {
         reason: failure.to_string(),
         proposals: proposals.collect(),
-        log: of_package.filter(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())).unwrap_or(log),
+        log: of_package.unwrap_or(log),
         package: failure.package,
         phase: failure.phase,
     }
