@@ -44,6 +44,19 @@ fn every_combination_that_may_be_is_built_and_compared() {
 }
 
 #[test]
+fn a_flag_of_the_matrix_may_name_the_package_that_is_tried() {
+    let Some(shared) = shared() else { return };
+    let args = ["=app-misc/greeter-1.0", "--use", "json -color", "--matrix", "app-misc/greeter:ascii"];
+    let done = tried(&shared.place, &args, 0);
+    assert_eq!(done["packages"], serde_json::json!(["app-misc/greeter-1.0"]), "{done}");
+    let all = done["combinations"].as_array().unwrap();
+    let built: Vec<&Value> = all.iter().filter(|one| one["result"] == "built").collect();
+    assert_eq!((all.len(), built.len()), (2, 1), "REQUIRED_USE wants one of them: {done}");
+    assert_eq!(built[0]["use"], serde_json::json!({ "app-misc/greeter": ["json", "-color", "ascii"] }), "{done}");
+    assert_eq!(built[0]["packages"].as_array().unwrap().len(), 1, "{done}");
+}
+
+#[test]
 fn a_combination_that_does_not_build_is_told_with_phase_and_log() {
     let Some(shared) = shared() else { return };
     let place = &shared.place;

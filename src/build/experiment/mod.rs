@@ -18,7 +18,7 @@ mod combinations;
 mod keeping;
 mod outcome;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -245,12 +245,7 @@ impl Engine<'_> {
     /// Asks Portage which versions would be built, in a session of its own.
     fn ask_about<'o>(&self, options: &'o TryOptions, profile: String, base: State) -> Result<Setup<'o>> {
         self.step(&format!("asking Portage about {}", options.atoms.join(" ")));
-        let mut atoms = options.atoms.clone();
-        for package in options.matrix.iter().filter_map(|variable| variable.package.clone()) {
-            if !atoms.contains(&package) {
-                atoms.push(package);
-            }
-        }
+        let atoms = atoms_of(options);
         let mut session = self.store.session_create(Some(&base), Purpose::Throwaway, "")?;
         let outcome = self.ask_in(&mut session, &base, options, &atoms);
         session.discard(self.launcher)?;
@@ -424,6 +419,14 @@ impl Engine<'_> {
     }
 }
 
+/// What Portage is asked about: the packages that are tried, then those that only the matrix names.
+fn atoms_of(options: &TryOptions) -> Vec<String> {
+    let mut named: BTreeSet<String> =
+        options.atoms.iter().filter_map(|atom| atom.parse::<Atom>().ok()).map(|atom| atom.name()).collect();
+    let others = options.matrix.iter().filter_map(|variable| variable.package.clone());
+    options.atoms.iter().cloned().chain(others.filter(|package| named.insert(package.clone()))).collect()
+}
+
 /// What goes into `/etc/portage` for a combination.
 fn settings_of(setup: &Setup<'_>, combination: &Combination) -> [(&'static str, Vec<String>); 4] {
     let (mut uses, mut keywords, mut envs) = (Vec::new(), Vec::new(), Vec::new());
@@ -545,18 +548,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_script_is_told_by_files() {
-        let options = TryOptions {
-            atoms: vec![">=a/b-1".to_owned()],
+    fn options(atoms: &[&str], matrix: &[&str]) -> TryOptions {
+        TryOptions {
+            atoms: atoms.iter().map(|atom| (*atom).to_owned()).collect(),
             uses: Vec::new(),
-            matrix: Vec::new(),
+            matrix: matrix.iter().map(|word| word.parse().unwrap()).collect(),
             keywords: vec!["~amd64".to_owned()],
             cflags: vec!["+-flto".to_owned()],
             profile: None,
             usepkg: false,
             fail_fast: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_package_that_is_tried_is_no_dependency_as_well() {
+        for (atoms, matrix, asked) in [
+            (&["=a/b-1"][..], &["a/b:y", "x"][..], &["=a/b-1"][..]),
+            (&["a/b:2"], &["l/c:s", "l/c:t", "a/b:y"], &["a/b:2", "l/c"]),
+            (&["a/b", ">=a/d-1::over"], &["a/d:x", "a/bb:x"], &["a/b", ">=a/d-1::over", "a/bb"]),
+        ] {
+            assert_eq!(atoms_of(&options(atoms, matrix)), asked, "{atoms:?} {matrix:?}");
+        }
+    }
+
+    #[test]
+    fn the_script_is_told_by_files() {
+        let options = options(&[">=a/b-1"], &[]);
         let base = State {
             id: "a".repeat(32).parse().unwrap(),
             layers: Vec::new(),
