@@ -31,8 +31,10 @@ use crate::sys::overlay;
 pub(super) const COMPARE: &str = "build.compare";
 /// Changes told at once.
 const BATCH: usize = 512;
-/// Deeper trees are no system's.
+/// Deeper trees are no system's. Each level holds a descriptor of either view, and a process has no more than 1024 by default.
 const DEPTH_MAX: usize = 400;
+/// So many directories of layers are held open at the same time. Where there would be more, the views are looked at in full.
+const LAYERS_MAX: usize = 128;
 const BLOCK_BYTES: usize = 128 * 1024;
 
 /// What to compare of two states.
@@ -246,8 +248,13 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     let above = |layers: &[PathBuf]| -> std::result::Result<Vec<OwnedFd>, CompareError> {
         layers[..layers.len().saturating_sub(input.shared)].iter().map(|path| open_dir(rustix::fs::CWD, path.as_os_str())).collect()
     };
-    let mut touched = above(&input.before).map_err(|error| failed(&error))?;
-    touched.extend(above(&input.after).map_err(|error| failed(&error))?);
+    let differing: usize = [&input.before, &input.after].map(|layers| layers.len().saturating_sub(input.shared)).iter().sum();
+    let by_layers = input.shared > 0 && differing <= LAYERS_MAX;
+    let mut touched = Vec::new();
+    if by_layers {
+        touched = above(&input.before).map_err(|error| failed(&error))?;
+        touched.extend(above(&input.after).map_err(|error| failed(&error))?);
+    }
     let mount =
         |layers: &[PathBuf]| overlay::mount_read_only(layers, &input.mount_on).map_err(|error| TaskFailure::of("mount", &error));
     let (before, after) = (mount(&input.before)?, mount(&input.after)?);
@@ -257,10 +264,11 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
         only: only.map(|part| part.as_bytes().to_vec()).collect(),
         path: Vec::new(),
         depth: 0,
+        held: touched.len(),
         found: Vec::new(),
         events: context.events.clone(),
     };
-    let layers = (input.shared > 0).then_some(touched.as_slice());
+    let layers = by_layers.then_some(touched.as_slice());
     comparison.directory(Some(&before), Some(&after), layers).map_err(|error| failed(&error))?;
     comparison.tell();
     Ok(serde_json::Value::Null)
@@ -286,6 +294,8 @@ struct Comparison {
     only: Vec<Vec<u8>>,
     path: Vec<u8>,
     depth: usize,
+    /// Directories of layers that are open.
+    held: usize,
     found: Vec<FileChange>,
     events: crate::sandbox::EventSink,
 }
@@ -371,10 +381,14 @@ impl Comparison {
             Some(layers) => self.below(layers, name)?,
             None => None,
         };
-        self.directory(old.as_ref(), new.as_ref(), below.as_deref())
+        let held = below.as_ref().map_or(0, Vec::len);
+        self.held += held;
+        self.directory(old.as_ref(), new.as_ref(), below.as_deref())?;
+        self.held -= held;
+        Ok(())
     }
 
-    /// The directory `name` in those layers that have it; `None` if one of them hides what is below it.
+    /// The directory `name` in those layers that have it; `None` if one of them hides what is below it, or too many are open.
     fn below(&self, layers: &[OwnedFd], name: &[u8]) -> Compared<Option<Vec<OwnedFd>>> {
         let mut below = Vec::new();
         for layer in layers {
@@ -387,6 +401,9 @@ impl Comparison {
                         return Ok(None);
                     }
                     below.push(directory);
+                    if self.held + below.len() > LAYERS_MAX {
+                        return Ok(None);
+                    }
                 }
                 Some(_) => return Ok(None),
             }
