@@ -194,46 +194,63 @@ impl Engine<'_> {
     }
 }
 
-fn package_diff(before: &[Package], after: &[Package]) -> Vec<PackageDiff> {
-    fn slot_of(package: &Package) -> (&str, &str) {
-        package.slot.split_once('/').unwrap_or((&package.slot, ""))
-    }
+/// A slot of a package in which not the same is installed: what became of it, and both packages, at least one of which there is.
+pub(super) struct SlotChange<'a> {
+    pub(super) change: Change,
+    pub(super) before: Option<&'a Package>,
+    pub(super) after: Option<&'a Package>,
+}
+
+/// What differs between two lists of packages: by name and slot, each of which there is at most one of.
+pub(super) fn slot_changes<'a>(before: &'a [Package], after: &'a [Package]) -> Vec<SlotChange<'a>> {
     fn by_slot(packages: &[Package]) -> BTreeMap<(&str, &str), &Package> {
         packages.iter().map(|package| ((package.name(), slot_of(package).0), package)).collect()
     }
-    let version = |package: &Package| package.cpv[package.name().len()..].trim_start_matches('-').to_owned();
-    let flags = |package: Option<&&Package>| -> BTreeSet<String> {
-        package.map(|package| package.use_flags.iter().cloned().collect()).unwrap_or_default()
-    };
     let (before, after) = (by_slot(before), by_slot(after));
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
-    let mut changes = Vec::new();
-    for key in keys {
-        let (old, new) = (before.get(&key), after.get(&key));
-        let change = match (old, new) {
+    let of = |key| {
+        let (before, after) = (before.get(&key).copied(), after.get(&key).copied());
+        let change = match (before, after) {
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
-            (Some(old), Some(new)) if old.cpv != new.cpv => Change::Updated,
-            (Some(old), Some(new)) if old != new => Change::Rebuilt,
-            _ => continue,
+            (Some(before), Some(after)) if before.cpv != after.cpv => Change::Updated,
+            (Some(before), Some(after)) if before != after => Change::Rebuilt,
+            _ => return None,
         };
+        Some(SlotChange { change, before, after })
+    };
+    keys.into_iter().filter_map(of).collect()
+}
+
+/// Slot and sub-slot.
+fn slot_of(package: &Package) -> (&str, &str) {
+    package.slot.split_once('/').unwrap_or((&package.slot, ""))
+}
+
+fn package_diff(before: &[Package], after: &[Package]) -> Vec<PackageDiff> {
+    let version = |package: &Package| package.cpv[package.name().len()..].trim_start_matches('-').to_owned();
+    let flags = |package: Option<&Package>| -> BTreeSet<String> {
+        package.map(|package| package.use_flags.iter().cloned().collect()).unwrap_or_default()
+    };
+    let diff = |SlotChange { change, before: old, after: new }: SlotChange<'_>| {
+        let package = new.or(old)?;
         let (on_before, on_after) = (flags(old), flags(new));
         let subslot = match (old.map(|old| slot_of(old).1), new.map(|new| slot_of(new).1)) {
             (Some(old), Some(new)) if old != new => Some((old.to_owned(), new.to_owned())),
             _ => None,
         };
-        changes.push(PackageDiff {
-            name: key.0.to_owned(),
-            slot: key.1.to_owned(),
+        Some(PackageDiff {
+            name: package.name().to_owned(),
+            slot: slot_of(package).0.to_owned(),
             change,
-            before: old.map(|old| version(old)),
-            after: new.map(|new| version(new)),
+            before: old.map(version),
+            after: new.map(version),
             use_enabled: on_after.difference(&on_before).cloned().collect(),
             use_disabled: if new.is_some() { on_before.difference(&on_after).cloned().collect() } else { Vec::new() },
             subslot,
-        });
-    }
-    changes
+        })
+    };
+    slot_changes(before, after).into_iter().filter_map(diff).collect()
 }
 
 /// Finds this module's task by name.
