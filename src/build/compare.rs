@@ -31,8 +31,10 @@ use crate::sys::overlay;
 pub(super) const COMPARE: &str = "build.compare";
 /// Changes told at once.
 const BATCH: usize = 512;
-/// Deeper trees are no system's.
+/// Deeper trees are no system's. Each level holds a descriptor of either view, and a process has no more than 1024 by default.
 const DEPTH_MAX: usize = 400;
+/// So many directories of layers are held open at the same time. Where there would be more, the views are looked at in full.
+const LAYERS_MAX: usize = 128;
 const BLOCK_BYTES: usize = 128 * 1024;
 
 /// What to compare of two states.
@@ -192,46 +194,63 @@ impl Engine<'_> {
     }
 }
 
-fn package_diff(before: &[Package], after: &[Package]) -> Vec<PackageDiff> {
-    fn slot_of(package: &Package) -> (&str, &str) {
-        package.slot.split_once('/').unwrap_or((&package.slot, ""))
-    }
+/// A slot of a package in which not the same is installed: what became of it, and both packages, at least one of which there is.
+pub(super) struct SlotChange<'a> {
+    pub(super) change: Change,
+    pub(super) before: Option<&'a Package>,
+    pub(super) after: Option<&'a Package>,
+}
+
+/// What differs between two lists of packages: by name and slot, each of which there is at most one of.
+pub(super) fn slot_changes<'a>(before: &'a [Package], after: &'a [Package]) -> Vec<SlotChange<'a>> {
     fn by_slot(packages: &[Package]) -> BTreeMap<(&str, &str), &Package> {
         packages.iter().map(|package| ((package.name(), slot_of(package).0), package)).collect()
     }
-    let version = |package: &Package| package.cpv[package.name().len()..].trim_start_matches('-').to_owned();
-    let flags = |package: Option<&&Package>| -> BTreeSet<String> {
-        package.map(|package| package.use_flags.iter().cloned().collect()).unwrap_or_default()
-    };
     let (before, after) = (by_slot(before), by_slot(after));
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
-    let mut changes = Vec::new();
-    for key in keys {
-        let (old, new) = (before.get(&key), after.get(&key));
-        let change = match (old, new) {
+    let of = |key| {
+        let (before, after) = (before.get(&key).copied(), after.get(&key).copied());
+        let change = match (before, after) {
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
-            (Some(old), Some(new)) if old.cpv != new.cpv => Change::Updated,
-            (Some(old), Some(new)) if old != new => Change::Rebuilt,
-            _ => continue,
+            (Some(before), Some(after)) if before.cpv != after.cpv => Change::Updated,
+            (Some(before), Some(after)) if before != after => Change::Rebuilt,
+            _ => return None,
         };
+        Some(SlotChange { change, before, after })
+    };
+    keys.into_iter().filter_map(of).collect()
+}
+
+/// Slot and sub-slot.
+fn slot_of(package: &Package) -> (&str, &str) {
+    package.slot.split_once('/').unwrap_or((&package.slot, ""))
+}
+
+fn package_diff(before: &[Package], after: &[Package]) -> Vec<PackageDiff> {
+    let version = |package: &Package| package.cpv[package.name().len()..].trim_start_matches('-').to_owned();
+    let flags = |package: Option<&Package>| -> BTreeSet<String> {
+        package.map(|package| package.use_flags.iter().cloned().collect()).unwrap_or_default()
+    };
+    let diff = |SlotChange { change, before: old, after: new }: SlotChange<'_>| {
+        let package = new.or(old)?;
         let (on_before, on_after) = (flags(old), flags(new));
         let subslot = match (old.map(|old| slot_of(old).1), new.map(|new| slot_of(new).1)) {
             (Some(old), Some(new)) if old != new => Some((old.to_owned(), new.to_owned())),
             _ => None,
         };
-        changes.push(PackageDiff {
-            name: key.0.to_owned(),
-            slot: key.1.to_owned(),
+        Some(PackageDiff {
+            name: package.name().to_owned(),
+            slot: slot_of(package).0.to_owned(),
             change,
-            before: old.map(|old| version(old)),
-            after: new.map(|new| version(new)),
+            before: old.map(version),
+            after: new.map(version),
             use_enabled: on_after.difference(&on_before).cloned().collect(),
             use_disabled: if new.is_some() { on_before.difference(&on_after).cloned().collect() } else { Vec::new() },
             subslot,
-        });
-    }
-    changes
+        })
+    };
+    slot_changes(before, after).into_iter().filter_map(diff).collect()
 }
 
 /// Finds this module's task by name.
@@ -246,8 +265,13 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     let above = |layers: &[PathBuf]| -> std::result::Result<Vec<OwnedFd>, CompareError> {
         layers[..layers.len().saturating_sub(input.shared)].iter().map(|path| open_dir(rustix::fs::CWD, path.as_os_str())).collect()
     };
-    let mut touched = above(&input.before).map_err(|error| failed(&error))?;
-    touched.extend(above(&input.after).map_err(|error| failed(&error))?);
+    let differing: usize = [&input.before, &input.after].map(|layers| layers.len().saturating_sub(input.shared)).iter().sum();
+    let by_layers = input.shared > 0 && differing <= LAYERS_MAX;
+    let mut touched = Vec::new();
+    if by_layers {
+        touched = above(&input.before).map_err(|error| failed(&error))?;
+        touched.extend(above(&input.after).map_err(|error| failed(&error))?);
+    }
     let mount =
         |layers: &[PathBuf]| overlay::mount_read_only(layers, &input.mount_on).map_err(|error| TaskFailure::of("mount", &error));
     let (before, after) = (mount(&input.before)?, mount(&input.after)?);
@@ -257,10 +281,11 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
         only: only.map(|part| part.as_bytes().to_vec()).collect(),
         path: Vec::new(),
         depth: 0,
+        held: touched.len(),
         found: Vec::new(),
         events: context.events.clone(),
     };
-    let layers = (input.shared > 0).then_some(touched.as_slice());
+    let layers = by_layers.then_some(touched.as_slice());
     comparison.directory(Some(&before), Some(&after), layers).map_err(|error| failed(&error))?;
     comparison.tell();
     Ok(serde_json::Value::Null)
@@ -286,6 +311,8 @@ struct Comparison {
     only: Vec<Vec<u8>>,
     path: Vec<u8>,
     depth: usize,
+    /// Directories of layers that are open.
+    held: usize,
     found: Vec<FileChange>,
     events: crate::sandbox::EventSink,
 }
@@ -371,10 +398,14 @@ impl Comparison {
             Some(layers) => self.below(layers, name)?,
             None => None,
         };
-        self.directory(old.as_ref(), new.as_ref(), below.as_deref())
+        let held = below.as_ref().map_or(0, Vec::len);
+        self.held += held;
+        self.directory(old.as_ref(), new.as_ref(), below.as_deref())?;
+        self.held -= held;
+        Ok(())
     }
 
-    /// The directory `name` in those layers that have it; `None` if one of them hides what is below it.
+    /// The directory `name` in those layers that have it; `None` if one of them hides what is below it, or too many are open.
     fn below(&self, layers: &[OwnedFd], name: &[u8]) -> Compared<Option<Vec<OwnedFd>>> {
         let mut below = Vec::new();
         for layer in layers {
@@ -387,6 +418,9 @@ impl Comparison {
                         return Ok(None);
                     }
                     below.push(directory);
+                    if self.held + below.len() > LAYERS_MAX {
+                        return Ok(None);
+                    }
                 }
                 Some(_) => return Ok(None),
             }

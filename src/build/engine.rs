@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::io::{PipeReader, PipeWriter};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -404,15 +405,61 @@ fn read_bounded(mut output: PipeReader, limit_bytes: u64) -> std::io::Result<Vec
     Ok(kept)
 }
 
-/// The end of a package's log, given by its path inside the session. Both path and file are hostile.
-fn read_package_log(logs: &Path, inside: &Path) -> Option<Vec<u8>> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    use std::os::fd::AsFd as _;
+/// A package's log, given by its path inside the session, and its size. Both path and file are hostile.
+fn open_package_log(logs: &Path, inside: &Path) -> Option<(fs::File, u64)> {
     let relative = inside.strip_prefix(LOG_DIR).ok()?;
     let root = untrusted::open_root(logs).ok()?;
-    let (mut file, size_bytes) = untrusted::open_file_in(root.as_fd(), relative).ok()?;
+    untrusted::open_file_in(root.as_fd(), relative).ok()
+}
+
+/// Where a package's log is on the host, if that is what whoever opens it there will see: nothing on the way leads elsewhere.
+pub(super) fn package_log(logs: &Path, inside: &Path) -> Option<PathBuf> {
+    let relative = inside.strip_prefix(LOG_DIR).ok()?;
+    let (file, _) = open_package_log(logs, inside)?;
+    // Neither `..` nor a link: where the file really is has the same parts.
+    let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    (fs::canonicalize(logs).ok()?.join(relative) == opened).then(|| logs.join(relative))
+}
+
+/// The end of a package's log.
+fn read_package_log(logs: &Path, inside: &Path) -> Option<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let (mut file, size_bytes) = open_package_log(logs, inside)?;
     file.seek(SeekFrom::Start(size_bytes.saturating_sub(LOG_TAIL_BYTES))).ok()?;
     let mut tail = Vec::new();
     file.take(LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
     Some(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_named_only_if_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        fs::create_dir_all(logs.join("build/a")).unwrap();
+        fs::create_dir_all(logs.join("tmp")).unwrap();
+        for path in ["secret", "logs/build/a/x.log", "logs/secret", "logs/tmp/x.log"] {
+            fs::write(dir.path().join(path), "text").unwrap();
+        }
+        // Within the logs it leads to `logs/tmp`, on the host to another directory.
+        symlink("/tmp", logs.join("elsewhere")).unwrap();
+        symlink("../secret", logs.join("link.log")).unwrap();
+        for (inside, named) in [
+            ("/run/gentoomuch/logs/build/a/x.log", Some("build/a/x.log")),
+            ("/run/gentoomuch/logs/../secret", None),
+            ("/run/gentoomuch/logs/build/../build/a/x.log", None),
+            ("/run/gentoomuch/logs/elsewhere/x.log", None),
+            ("/run/gentoomuch/logs/link.log", None),
+            ("/run/gentoomuch/logs/build", None),
+            ("/run/gentoomuch/logs/none.log", None),
+            ("/etc/passwd", None),
+        ] {
+            assert_eq!(package_log(&logs, Path::new(inside)), named.map(|name| logs.join(name)), "{inside}");
+        }
+    }
 }

@@ -36,10 +36,7 @@ pub struct RefAt {
 
 impl std::fmt::Display for RefAt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.index {
-            0 => f.pad(&self.name),
-            index => f.pad(&format!("{}@{{{index}}}", self.name)),
-        }
+        f.pad(&super::profile::joined(&self.name, self.index))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::atom::is_flag;
+
 /// Deeper brackets than this are no `LICENSE` of anybody's.
 const MAX_DEPTH: usize = 64;
 
@@ -54,31 +56,45 @@ impl LicenceGroups {
     }
 }
 
+/// What Portage puts in place of `|| ( )`, which nothing satisfies.
+const EMPTY_ANY_OF: &str = "__const__/empty-any-of";
+const ANY_OF: &str = "||";
+
+/// A `LICENSE` without conditions, as `use_reduce(…, opconvert=True)` of `portage/dep/__init__.py` leaves it: a list whose first word is
+/// `||` is satisfied by one of the others, every other one by all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Licence(String),
-    All(Vec<Part>),
-    Any(Vec<Part>),
-    If { flag: String, on: bool, parts: Vec<Part> },
+enum Part<'a> {
+    Word(&'a str),
+    List(Vec<Part<'a>>),
+}
+
+impl Part<'_> {
+    fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Word(own) if *own == word)
+    }
+}
+
+fn is_any_of(parts: &[Part<'_>]) -> bool {
+    parts.first().is_some_and(|part| part.is(ANY_OF))
 }
 
 /// The licences of `text`, a `LICENSE`, that `accepted` lacks: expanded words, the last one about a licence counts. `is_on` says
 /// whether a USE flag is. `None` where the text is not understood.
 pub fn missing(text: &str, accepted: &[String], is_on: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
-    let parts = parse(text)?;
-    let mut all = BTreeSet::new();
-    names(&parts, &mut all);
+    let parts = reduced(text, is_on)?;
+    // Those of all conditions, whether they hold or not.
+    let all = text.split_whitespace().filter(|word| !matches!(*word, "(" | ")" | ANY_OF) && !word.ends_with('?'));
     let mut acceptable: BTreeSet<&str> = BTreeSet::new();
     for word in accepted {
         match word.strip_prefix('-') {
             Some("*") => acceptable.clear(),
             Some(name) => drop(acceptable.remove(name)),
-            None if word == "*" => acceptable.extend(&all),
+            None if word == "*" => acceptable.extend(all.clone()),
             None => drop(acceptable.insert(word)),
         }
     }
     let mut lacking = Vec::new();
-    for name in refused(&reduced(&parts, is_on), &acceptable) {
+    for name in refused(&parts, &acceptable) {
         if !lacking.contains(&name) {
             lacking.push(name);
         }
@@ -86,80 +102,127 @@ pub fn missing(text: &str, accepted: &[String], is_on: &dyn Fn(&str) -> bool) ->
     Some(lacking)
 }
 
-fn parse(text: &str) -> Option<Vec<Part>> {
-    /// What a bracket that is open will be.
-    enum Open {
-        All,
-        Any,
-        If { flag: String, on: bool },
-    }
-    let mut stack: Vec<(Open, Vec<Part>)> = vec![(Open::All, Vec::new())];
-    let mut next: Option<Open> = None;
-    for word in text.split_whitespace() {
+/// Resolves the conditions, bracket by bracket; the shape of what remains is Portage's, since it decides what is named as missing.
+fn reduced<'a>(text: &'a str, is_on: &dyn Fn(&str) -> bool) -> Option<Vec<Part<'a>>> {
+    let mut stack: Vec<Vec<Part<'a>>> = vec![Vec::new()];
+    let mut needs_bracket = false;
+    let mut words = text.split_whitespace().peekable();
+    while let Some(word) = words.next() {
         match word {
-            "(" => stack.push((next.take().unwrap_or(Open::All), Vec::new())),
-            ")" => {
-                let (open, parts) = stack.pop().filter(|_| !stack.is_empty() && next.is_none())?;
-                stack.last_mut()?.1.push(match open {
-                    Open::All => Part::All(parts),
-                    Open::Any => Part::Any(parts),
-                    Open::If { flag, on } => Part::If { flag, on, parts },
-                });
+            "(" if words.peek() == Some(&")") => return None,
+            "(" => {
+                needs_bracket = false;
+                stack.push(Vec::new());
             }
-            _ if next.is_some() => return None,
-            "||" => next = Some(Open::Any),
-            word => match word.strip_suffix('?') {
-                Some(flag) => {
-                    let (flag, on) = flag.strip_prefix('!').map_or((flag, true), |flag| (flag, false));
-                    next = Some(Open::If { flag: flag.to_owned(), on });
-                }
-                None => stack.last_mut()?.1.push(Part::Licence(word.to_owned())),
-            },
+            _ if needs_bracket => return None,
+            ")" => {
+                let group = stack.pop().filter(|_| !stack.is_empty())?;
+                close(&mut stack, group, is_on)?;
+            }
+            "->" => return None,
+            word => {
+                needs_bracket = word == ANY_OF || word.ends_with('?');
+                stack.last_mut()?.push(Part::Word(word));
+            }
         }
         if stack.len() > MAX_DEPTH {
             return None;
         }
     }
-    let (_, parts) = stack.pop().filter(|_| stack.is_empty() && next.is_none())?;
-    Some(parts)
+    stack.pop().filter(|_| stack.is_empty() && !needs_bracket)
 }
 
-fn names<'a>(parts: &'a [Part], into: &mut BTreeSet<&'a str>) {
-    for part in parts {
-        match part {
-            Part::Licence(name) => drop(into.insert(name)),
-            Part::All(parts) | Part::Any(parts) | Part::If { parts, .. } => names(parts, into),
+/// Puts a bracket that ends into the one around it, the last of `stack`.
+fn close<'a>(stack: &mut [Vec<Part<'a>>], mut group: Vec<Part<'a>>, is_on: &dyn Fn(&str) -> bool) -> Option<()> {
+    let (outer, around) = stack.split_last_mut()?;
+    let is_single = group.len() == 1 || is_any_of(&group);
+    match outer.last() {
+        Some(Part::Word(ANY_OF)) if group.is_empty() => {
+            group.push(Part::Word(EMPTY_ANY_OF));
+            outer.pop();
         }
+        Some(Part::Word(word)) if word.ends_with('?') => {
+            let flag = word.strip_suffix('?')?;
+            let (flag, wanted) = flag.strip_prefix('!').map_or((flag, true), |flag| (flag, false));
+            if !is_flag(flag) {
+                return None;
+            }
+            outer.pop();
+            if is_on(flag) != wanted {
+                return Some(());
+            }
+        }
+        _ => {}
+    }
+    if group.is_empty() {
+        return Some(());
+    }
+    let ends_in_any_of = |parts: &[Part<'_>]| parts.last().is_some_and(|part| part.is(ANY_OF));
+    let chooses = ends_in_any_of(outer);
+    let chooses_around = around.last().is_some_and(|parts| ends_in_any_of(parts));
+    match (chooses, chooses_around) {
+        (false, false) => outer.extend(group),
+        (false, true) => append(outer, around, group, is_single),
+        (true, _) if is_single => {
+            outer.pop();
+            append(outer, around, group, true);
+        }
+        (true, true) => {
+            outer.pop();
+            outer.extend(group);
+        }
+        (true, false) => {
+            outer.pop();
+            group.insert(0, Part::Word(ANY_OF));
+            outer.push(Part::List(group));
+        }
+    }
+    Some(())
+}
+
+/// Without brackets that mean nothing, where one of several is enough (`special_append`).
+fn append<'a>(outer: &mut Vec<Part<'a>>, around: &[Vec<Part<'a>>], mut group: Vec<Part<'a>>, is_single: bool) {
+    if !is_single {
+        outer.push(Part::List(group));
+    } else if is_any_of(&group) && around.last().and_then(|parts| parts.last()).is_some_and(|part| part.is(ANY_OF)) {
+        outer.extend(group.into_iter().skip(1));
+    } else if let [Part::List(only)] = group.as_mut_slice() {
+        let only = std::mem::take(only);
+        match (is_any_of(&only), among_choices(around)) {
+            (true, true) => outer.extend(only.into_iter().skip(1)),
+            (false, false) => outer.extend(only),
+            _ => outer.push(Part::List(only)),
+        }
+    } else {
+        outer.extend(group);
     }
 }
 
-/// Without conditions: what holds takes its place among its neighbours.
-fn reduced(parts: &[Part], is_on: &dyn Fn(&str) -> bool) -> Vec<Part> {
-    let mut all = Vec::new();
-    for part in parts {
-        match part {
-            Part::Licence(_) => all.push(part.clone()),
-            Part::All(parts) => all.push(Part::All(reduced(parts, is_on))),
-            Part::Any(parts) => all.push(Part::Any(reduced(parts, is_on))),
-            Part::If { flag, on, parts } if is_on(flag) == *on => all.extend(reduced(parts, is_on)),
-            Part::If { .. } => {}
+/// Whether the next bracket outwards that has anything in front of the open one is an `||`, conditions apart.
+fn among_choices(around: &[Vec<Part<'_>>]) -> bool {
+    for parts in around.iter().rev() {
+        match parts.last() {
+            Some(Part::Word(ANY_OF)) => return true,
+            Some(Part::Word(word)) if !word.ends_with('?') => return false,
+            _ => {}
         }
     }
-    all
+    false
 }
 
-fn refused(parts: &[Part], acceptable: &BTreeSet<&str>) -> Vec<String> {
-    let one = |part: &Part| match part {
-        Part::Licence(name) if acceptable.contains(name.as_str()) => Vec::new(),
-        Part::Licence(name) => vec![name.clone()],
-        Part::All(parts) | Part::If { parts, .. } => refused(parts, acceptable),
-        // All of them are named, since nobody knows which one the user would take.
-        Part::Any(choices) => {
-            let each: Vec<Vec<String>> = choices.iter().map(|choice| refused(std::slice::from_ref(choice), acceptable)).collect();
-            if each.iter().any(Vec::is_empty) { Vec::new() } else { each.concat() }
-        }
+/// `LicenseManager._getMaskedLicenses`.
+fn refused(parts: &[Part<'_>], acceptable: &BTreeSet<&str>) -> Vec<String> {
+    let one = |part: &Part<'_>| match part {
+        Part::Word(name) if acceptable.contains(name) => Vec::new(),
+        Part::Word(name) => vec![(*name).to_owned()],
+        Part::List(parts) => refused(parts, acceptable),
     };
-    parts.iter().flat_map(one).collect()
+    if !is_any_of(parts) {
+        return parts.iter().flat_map(one).collect();
+    }
+    // All of them are named, since nobody knows which one the user would take.
+    let each: Vec<Vec<String>> = parts.iter().skip(1).map(one).collect();
+    if each.iter().any(Vec::is_empty) { Vec::new() } else { each.concat() }
 }
 
 #[cfg(test)]
@@ -196,7 +259,7 @@ mod tests {
             ("|| ( EULA MIT )", "@FREE", Some("")),
             ("|| ( EULA ( MIT OTHER ) )", "@FREE", Some("EULA OTHER")),
             ("on? ( EULA ) off? ( OTHER ) !off? ( MIT )", "-*", Some("EULA MIT")),
-            ("|| ( off? ( EULA ) )", "-*", Some("")),
+            ("|| ( off? ( EULA ) )", "-*", Some("__const__/empty-any-of")),
             ("( EULA EULA )", "-*", Some("EULA")),
             ("", "-*", Some("")),
             ("( EULA", "*", None),
@@ -210,5 +273,51 @@ mod tests {
         }
         let deep = format!("{}EULA{}", "( ".repeat(100_000), " )".repeat(100_000));
         assert_eq!(super::missing(&deep, &[], &|_| true), None);
+    }
+
+    /// What `LicenseManager.getMissingLicenses` of Portage 3.0.83 answers.
+    #[test]
+    fn brackets_count_as_portage_counts_them() {
+        for (licence, accepted, missing) in [
+            ("|| ( on? ( A B ) C )", "A", Some("B C")),
+            ("|| ( on? ( A B ) C )", "C", Some("")),
+            ("|| ( on? ( A B ) C )", "A B", Some("")),
+            ("|| ( off? ( A B ) C )", "A", Some("C")),
+            ("|| ( off? ( EULA ) off? ( B ) )", "-*", Some("__const__/empty-any-of")),
+            ("|| ( off? ( EULA ) ) A", "-*", Some("__const__/empty-any-of A")),
+            ("|| ( A off? ( B ) )", "-*", Some("A")),
+            ("|| ( ( off? ( A ) ) C )", "-*", Some("C")),
+            ("|| ( ( off? ( A ) ) C )", "C", Some("")),
+            ("( off? ( A ) ) C", "-*", Some("C")),
+            ("on? ( A B ) C", "A", Some("B C")),
+            ("on? ( || ( A B ) ) C", "B", Some("C")),
+            ("|| ( on? ( A ) C )", "A", Some("")),
+            ("|| ( on? ( on? ( A B ) ) C )", "A", Some("B C")),
+            ("|| ( || ( A B ) C )", "B", Some("")),
+            ("|| ( ( || ( A B ) D ) C )", "B", Some("D C")),
+            ("|| ( ( || ( A B ) ) C )", "B", Some("")),
+            ("|| ( on? ( || ( A B ) ) C )", "B", Some("")),
+            ("|| ( on? ( || ( A B ) D ) C )", "B", Some("D C")),
+            ("|| ( ( A B ) )", "A", Some("B")),
+            ("|| ( ( ( A B ) ) C )", "A", Some("B C")),
+            ("|| ( on? ( A B ) )", "A", Some("B")),
+            ("|| ( || ( off? ( A ) ) C )", "-*", Some("__const__/empty-any-of C")),
+            ("|| ( || ( off? ( A ) ) C )", "C", Some("")),
+            ("|| ( || ( on? ( A B ) ) C )", "A", Some("B C")),
+            ("|| ( ( A || ( B D ) ) C )", "A", Some("B D C")),
+            ("|| ( A ( B on? ( D ) ) )", "B", Some("A D")),
+            ("on? ( || ( off? ( A ) B ) )", "-*", Some("B")),
+            ("on? ( || ( off? ( A ) ) )", "-*", Some("__const__/empty-any-of")),
+            ("( A ( B ) )", "-*", Some("A B")),
+            ("|| ( ( ) C )", "*", None),
+            ("!? ( A )", "-*", None),
+            ("A -> B", "*", None),
+            ("!!on? ( A )", "-*", None),
+            ("|| ( off? ( A ) )", "*", Some("__const__/empty-any-of")),
+        ] {
+            let accepted: Vec<String> = accepted.split(' ').map(str::to_owned).collect();
+            let lacking = super::missing(licence, &accepted, &|flag| flag == "on");
+            assert_eq!(lacking.map(|names| names.join(" ")).as_deref(), missing, "{licence} {accepted:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 //! whiteouts and opaque directories, which the kernel knows best. The files were written by a session, so they are read bounded and links
 //! cannot lead outside.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -112,38 +113,45 @@ pub fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
         if kind != FileType::Directory || category.starts_with(['.', '-']) {
             continue;
         }
-        let path = Path::new(VDB).join(&category);
         let opened = untrusted::open_dir_in(vdb.as_fd(), Path::new(&category))?;
-        for (pf, kind) in untrusted::entries(&opened, &path, MAX_PER_CATEGORY)? {
-            // `-MERGING-` names, and what is no package directory at all.
-            if kind != FileType::Directory || pf.starts_with(['.', '-']) {
-                continue;
-            }
-            let entry = untrusted::open_dir_in(opened.as_fd(), Path::new(&pf))?;
-            packages.push(read_package(entry.as_fd(), &format!("{category}/{pf}")));
-        }
+        visit_category(opened.as_fd(), &category, &|_| true, &mut |package, _| packages.push(package))?;
     }
     packages.sort_by(|a, b| a.cpv.cmp(&b.cpv));
     Ok(packages)
 }
 
 /// Shows `visit` each installed version of the packages `names` (`category/name`), with its open directory in the database.
-pub fn visit_in(root: BorrowedFd<'_>, names: &[String], visit: &mut dyn FnMut(Package, BorrowedFd<'_>)) -> untrusted::Result<()> {
-    for name in names {
-        let Some((category, _)) = name.split_once('/') else { continue };
-        let path = Path::new(VDB).join(category);
-        let opened = match untrusted::open_dir_in(root, &path) {
+pub fn visit_in(
+    root: BorrowedFd<'_>,
+    names: &BTreeSet<String>,
+    visit: &mut dyn FnMut(Package, BorrowedFd<'_>),
+) -> untrusted::Result<()> {
+    let categories: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.split_once('/')?.0)).collect();
+    for category in categories {
+        let opened = match untrusted::open_dir_in(root, &Path::new(VDB).join(category)) {
             Err(error) if error.is_absent() => continue,
             opened => opened?,
         };
-        for (pf, kind) in untrusted::entries(&opened, &path, MAX_PER_CATEGORY)? {
-            let named = Package { cpv: format!("{category}/{pf}"), ..Package::default() };
-            if kind != FileType::Directory || pf.starts_with(['.', '-']) || named.name() != name {
-                continue;
-            }
-            let entry = untrusted::open_dir_in(opened.as_fd(), Path::new(&pf))?;
-            visit(read_package(entry.as_fd(), &named.cpv), entry.as_fd());
+        visit_category(opened.as_fd(), category, &|package| names.contains(package.name()), visit)?;
+    }
+    Ok(())
+}
+
+/// Shows `visit` the packages of a category, open as `opened`; `wanted` is asked before any of its files are read.
+fn visit_category(
+    opened: BorrowedFd<'_>,
+    category: &str,
+    wanted: &dyn Fn(&Package) -> bool,
+    visit: &mut dyn FnMut(Package, BorrowedFd<'_>),
+) -> untrusted::Result<()> {
+    for (pf, kind) in untrusted::entries(opened, &Path::new(VDB).join(category), MAX_PER_CATEGORY)? {
+        let named = Package { cpv: format!("{category}/{pf}"), ..Package::default() };
+        // `-MERGING-` names, and what is no package directory at all.
+        if kind != FileType::Directory || pf.starts_with(['.', '-']) || !wanted(&named) {
+            continue;
         }
+        let entry = untrusted::open_dir_in(opened, Path::new(&pf))?;
+        visit(read_package(entry.as_fd(), &named.cpv), entry.as_fd());
     }
     Ok(())
 }
@@ -274,7 +282,7 @@ mod tests {
     fn packages_are_found_by_their_names() {
         let dir = root();
         let opened = untrusted::open_root(dir.path()).expect("open");
-        let names = ["app-misc/hello", "app-misc/hell", "no-such/category", "nonsense"].map(str::to_owned);
+        let names = ["app-misc/hello", "app-misc/hell", "no-such/category", "nonsense"].map(str::to_owned).into();
         let mut found = Vec::new();
         visit_in(opened.as_fd(), &names, &mut |package, entry| {
             let slot = untrusted::read_in(entry, Path::new("SLOT"), 10).expect("slot");

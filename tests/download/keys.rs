@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::release::{Home, Release, skip};
 use crate::server::{Answer, Server};
@@ -55,16 +56,28 @@ fn only_the_pinned_key_is_taken() {
 fn an_expired_copy_is_refreshed() {
     let Some(release) = Release::new() else { return };
     let fingerprint = &release.fingerprint;
+    let root = release.path("");
+    let server = Server::new(move |asked| Release::serve(&root, asked));
+    let mirror = server.url("/");
+    // A copy that expires at once.
+    release.gpg(&["--quick-set-expire", fingerprint, "seconds=1"]);
+    fs::write(release.path("key.asc"), release.gpg(&["--armor", "--export"])).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
     let home = Home::of(&release);
-    // What the key says of itself from now on, and an older copy.
+    let ls = |code| home.says(&["stage3", "ls", "amd64", "--mirror", &mirror], code);
+    let words = ls(4);
+    assert!(words.contains("signature good, key expired on "), "{words}");
+    // What the key says of itself from now on.
     release.gpg(&["--quick-set-expire", fingerprint, "2099-01-01"]);
     let (_server, address) = keyserver(release.gpg(&["--armor", "--export"]));
     let words = home.says(&["keys", "fetch", "--hkps", &address, fingerprint], 0);
     assert!(words.starts_with(&format!("refreshed {fingerprint} in `")), "{words}");
     assert!(words.contains("  until 2099-01-01  "), "{words}");
+    ls(0);
     // An older copy takes nothing away.
     let (_server, address) = keyserver(fs::read(release.path("key.asc")).unwrap());
     assert!(home.says(&["keys", "fetch", "--hkps", &address, fingerprint], 0).contains("  until 2099-01-01  "));
+    ls(0);
 }
 
 /// A web server for `hosts`, and what its certificates are signed by.

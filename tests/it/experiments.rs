@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::child;
-use crate::place::{Place, command_line, finish};
+use crate::place::{Place, Ran, command_line, finish};
 use crate::shared::shared;
 
 fn tried(place: &Place, args: &[&str], code: i32) -> Value {
@@ -41,6 +41,19 @@ fn every_combination_that_may_be_is_built_and_compared() {
     assert_eq!(*changed, serde_json::json!(["/usr/bin/greeter"]), "the program alone differs: {done}");
     assert!(done.to_string().contains("portage.locals/gentoomuch/builder/package.use"), "{done}");
     assert!(!fragment.exists(), "the configuration is only read");
+}
+
+#[test]
+fn a_flag_of_the_matrix_may_name_the_package_that_is_tried() {
+    let Some(shared) = shared() else { return };
+    let args = ["=app-misc/greeter-1.0", "--use", "json -color", "--matrix", "app-misc/greeter:ascii"];
+    let done = tried(&shared.place, &args, 0);
+    assert_eq!(done["packages"], serde_json::json!(["app-misc/greeter-1.0"]), "{done}");
+    let all = done["combinations"].as_array().unwrap();
+    let built: Vec<&Value> = all.iter().filter(|one| one["result"] == "built").collect();
+    assert_eq!((all.len(), built.len()), (2, 1), "REQUIRED_USE wants one of them: {done}");
+    assert_eq!(built[0]["use"], serde_json::json!({ "app-misc/greeter": ["json", "-color", "ascii"] }), "{done}");
+    assert_eq!(built[0]["packages"].as_array().unwrap().len(), 1, "{done}");
 }
 
 #[test]
@@ -135,4 +148,32 @@ fn files_are_copied_out_of_a_state_and_links_lead_nowhere() {
     let reader =
         place.command(&["cp", &format!("kept/{kept}:/srv/out"), "-"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert!(!reader.success(), "a directory is no stream");
+}
+
+/// The program with no more descriptors than a login has by default.
+fn with_few_descriptors(place: &Place, args: &[&str]) -> Ran {
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 1024 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_gentoomuch")]).args(args);
+    command.env_clear().envs(place.environment()).current_dir(&place.dir).stdin(Stdio::null());
+    crate::place::run(&mut command)
+}
+
+#[test]
+fn directories_that_are_too_deep_are_refused() {
+    let Some(shared) = shared() else { return };
+    let place = &shared.place;
+    let kept = format!("deep-{}", std::process::id());
+    let script = "import os; [os.makedirs(name + '/d' * levels) for name, levels in (('/srv/deep', 190), ('/srv/deeper', 450))]";
+    place.run(&["freshroot", "--network", "none", "--keep", &kept, "--", "python3", "-c", script]).ok();
+    let to = place.path(&kept);
+    fs::create_dir_all(&to).unwrap();
+    let (state, into) = (format!("kept/{kept}"), to.to_str().unwrap());
+    with_few_descriptors(place, &["cp", &format!("{state}:/srv/deep"), into]).ok();
+    with_few_descriptors(place, &["cp", &format!("{state}:/srv/deeper"), into])
+        .fails(1)
+        .says("lies too deep: 200 directories below each other are copied");
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "nothing unfinished is left");
+    let told = with_few_descriptors(place, &["diff", "profile/demo", &state, "--files", "/srv/deep"]).ok().text();
+    assert!(told.contains(&format!("/srv/deep{}  directory ", "/d".repeat(190))), "{}", told.lines().last().unwrap());
+    with_few_descriptors(place, &["diff", "profile/demo", &state, "--files", "/srv/deeper"]).fails(1).says("` lies too deep");
 }

@@ -566,8 +566,7 @@ fn experiment(error: build::ExperimentError) -> Failure {
             did_you_mean(near).into_iter().chain(["`gentoomuch sync` imports a newer tree".to_owned()]).collect()
         }
         E::Masked { reasons, .. } if reasons.iter().any(|reason| reason.contains("keyword")) => {
-            let word = reasons.iter().find_map(|reason| reason.strip_suffix(" keyword")).unwrap_or("**");
-            vec![format!("`--keyword {word}` accepts it for this experiment")]
+            vec![format!("`--keyword '{}'` accepts it for this experiment", accepting(reasons))]
         }
         E::Masked { atom, .. } => vec![format!("`gentoomuch resolve {atom}` shows what the configuration would have to say")],
         E::NoFlag { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
@@ -584,6 +583,12 @@ fn experiment(error: build::ExperimentError) -> Failure {
         }
     };
     details.into_iter().fold(Failure::new(kind, error), Failure::detail).hints(hints)
+}
+
+/// The keyword that accepts what Portage masks for these reasons: `~amd64 keyword`, but also `missing keyword` and `-amd64 keyword`.
+fn accepting(reasons: &[String]) -> &str {
+    let words = reasons.iter().filter_map(|reason| reason.strip_suffix(" keyword"));
+    words.into_iter().find(|word| word.starts_with('~')).unwrap_or("**")
 }
 
 fn history(error: build::HistoryError) -> Failure {
@@ -657,4 +662,23 @@ fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {
     }
     shown = shown.hint(format!("the whole output is in {log}"));
     if resumable { shown.hint("correct the cause and repeat the command to go on where it stopped") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyword_that_accepts_a_version() {
+        for (reasons, word) in [
+            (&["~amd64 keyword"][..], "~amd64"),
+            (&["missing keyword"], "**"),
+            (&["-amd64 keyword"], "**"),
+            (&["package.mask", "~arm64 keyword"], "~arm64"),
+            (&["package.mask"], "**"),
+        ] {
+            let reasons: Vec<String> = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+            assert_eq!(accepting(&reasons), word, "{reasons:?}");
+        }
+    }
 }

@@ -14,6 +14,8 @@ use crate::portage::emerge::sanitize::sanitize_line;
 
 /// Of what was skipped, and of links, so many are named.
 const MAX_NAMED: usize = 100;
+/// Deeper trees are no system's. Each level holds two descriptors, and a process has no more than 1024 by default.
+const MAX_DEPTH: usize = 200;
 /// Bytes that are moved at once.
 const CHUNK: usize = 1 << 20;
 /// No set-id and no sticky bit: they meant something for owners that the copy does not have.
@@ -55,13 +57,21 @@ pub struct Skipped {
 
 /// A file that could not be copied.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} `{path}`")]
-pub(super) struct TreeError {
-    action: &'static str,
-    /// Safe to print.
-    path: String,
-    #[source]
-    source: io::Error,
+pub(super) enum TreeError {
+    #[error("cannot {action} `{path}`")]
+    Io {
+        action: &'static str,
+        /// Safe to print.
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    /// Below so many directories.
+    #[error("`{path}` lies too deep: {MAX_DEPTH} directories below each other are copied")]
+    Depth {
+        /// Safe to print.
+        path: String,
+    },
 }
 
 /// What an open file is.
@@ -92,7 +102,7 @@ fn special(kind: FileType) -> &'static str {
 
 /// Copies what is open as `from` to the new entry `name` of `to`. `tell` gets bytes as they are done.
 pub(super) fn copy(from: OwnedFd, to: BorrowedFd<'_>, name: &[u8], tell: &mut dyn FnMut(u64)) -> Result<Copied, TreeError> {
-    let mut copier = Copier { copied: Copied::default(), path: PathBuf::new(), tell };
+    let mut copier = Copier { copied: Copied::default(), path: PathBuf::new(), depth: 0, tell };
     let stat = rustix::fs::fstat(&from).map_err(|errno| copier.failure("inspect", errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => copier.directory(&from, &stat, to, name)?,
@@ -105,7 +115,7 @@ pub(super) fn copy(from: OwnedFd, to: BorrowedFd<'_>, name: &[u8], tell: &mut dy
 /// Writes the contents of an open file to a stream.
 pub(super) fn stream(from: OwnedFd, to: OwnedFd, tell: &mut dyn FnMut(u64)) -> Result<Copied, TreeError> {
     let (from, mut to) = (File::from(from), File::from(to));
-    let io = |action| move |source| TreeError { action, path: "the file".to_owned(), source };
+    let io = |action| move |source| TreeError::Io { action, path: "the file".to_owned(), source };
     let mut copied = Copied { files: 1, ..Copied::default() };
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -126,7 +136,7 @@ pub(super) fn stream(from: OwnedFd, to: OwnedFd, tell: &mut dyn FnMut(u64)) -> R
 
 fn failure(action: &'static str, path: &Path, errno: Errno) -> TreeError {
     let path = if path.as_os_str().is_empty() { "what was asked for".to_owned() } else { printable(path) };
-    TreeError { action, path, source: errno.into() }
+    TreeError::Io { action, path, source: errno.into() }
 }
 
 fn printable(path: &Path) -> String {
@@ -137,6 +147,8 @@ struct Copier<'a> {
     copied: Copied,
     /// Below what is copied.
     path: PathBuf,
+    /// Directories that are open.
+    depth: usize,
     tell: &'a mut dyn FnMut(u64),
 }
 
@@ -153,6 +165,10 @@ impl Copier<'_> {
     }
 
     fn directory(&mut self, from: &OwnedFd, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+        if self.depth == MAX_DEPTH {
+            return Err(TreeError::Depth { path: printable(&self.path) });
+        }
+        self.depth += 1;
         rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(|errno| self.failure("create", errno))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(to, name, flags, Mode::empty()).map_err(|errno| self.failure("open", errno))?;
@@ -171,6 +187,7 @@ impl Copier<'_> {
             self.entry(from.as_fd(), &name, made.as_fd())?;
             self.path.pop();
         }
+        self.depth -= 1;
         self.finish(made.as_fd(), stat)
     }
 
@@ -215,7 +232,11 @@ impl Copier<'_> {
         let made = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failure("create", errno))?;
         let (from, made) = (File::from(from), File::from(made));
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.contents(&from, &made, size).map_err(|source| TreeError { action: "copy", path: printable(&self.path), source })?;
+        self.contents(&from, &made, size).map_err(|source| TreeError::Io {
+            action: "copy",
+            path: printable(&self.path),
+            source,
+        })?;
         self.copied.files += 1;
         self.copied.bytes += size;
         self.copied.set_id += u64::from(stat.st_mode & 0o6000 != 0);
@@ -352,6 +373,22 @@ mod tests {
         let file = copied(&from.join("f"), &to).unwrap_err();
         assert_eq!(file.to_string(), "cannot create `what was asked for`");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_tree_that_is_too_deep_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let deep = |levels| {
+            fs::create_dir_all(from.join("d/".repeat(levels))).unwrap();
+            fs::create_dir_all(&to).unwrap();
+            copied(&from, &to)
+        };
+        // `from` is one of them.
+        assert_eq!(deep(MAX_DEPTH - 1).unwrap().directories, MAX_DEPTH as u64);
+        fs::remove_dir_all(&to).unwrap();
+        let error = deep(MAX_DEPTH).unwrap_err().to_string();
+        assert!(error.ends_with("d/d` lies too deep: 200 directories below each other are copied"), "{error}");
     }
 
     #[test]

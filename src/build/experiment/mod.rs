@@ -18,7 +18,7 @@ mod combinations;
 mod keeping;
 mod outcome;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -28,9 +28,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::engine::{Engine, Settings, Work};
+use super::engine::{Engine, Settings, Work, package_log};
 use super::error::{Error, Result};
-use super::session::{HOOKS_DIR, LOG_DIR, PORTAGE_DIR};
+use super::session::{HOOKS_DIR, PORTAGE_DIR};
 use super::work::{Given, Subject as WorkSubject, write_public};
 use crate::config::ConfigDir;
 use crate::portage::atom::Atom;
@@ -244,12 +244,7 @@ impl Engine<'_> {
     /// Asks Portage which versions would be built, in a session of its own.
     fn ask_about<'o>(&self, options: &'o TryOptions, profile: String, base: State) -> Result<Setup<'o>> {
         self.step(&format!("asking Portage about {}", options.atoms.join(" ")));
-        let mut atoms = options.atoms.clone();
-        for package in options.matrix.iter().filter_map(|variable| variable.package.clone()) {
-            if !atoms.contains(&package) {
-                atoms.push(package);
-            }
-        }
+        let atoms = atoms_of(options);
         let mut session = self.store.session_create(Some(&base), Purpose::Throwaway, "")?;
         let outcome = self.ask_in(&mut session, &base, options, &atoms);
         session.discard(self.launcher)?;
@@ -415,12 +410,20 @@ impl Engine<'_> {
 
     fn examine(&self, work: &Work<'_>, setup: &Setup<'_>) -> Result<Examined> {
         let lower = std::iter::once(work.root.upper.clone()).chain(work.root.lower.iter().cloned()).collect();
-        let names = setup.subjects.iter().map(|one| one.name.clone()).collect();
+        let versions = setup.subjects.iter().map(|one| one.cpv.clone()).collect();
         let options = TaskOptions { mounts: true, hold: vec![work.session.borrow().lock_fd()?], ..TaskOptions::default() };
-        let answer = self.task(EXAMINE, &ExamineInput { lower, names }, options, &mut |_| {})?;
+        let answer = self.task(EXAMINE, &ExamineInput { lower, versions }, options, &mut |_| {})?;
         let installed = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: EXAMINE, source })?;
         Ok(Examined { installed })
     }
+}
+
+/// What Portage is asked about: the packages that are tried, then those that only the matrix names.
+fn atoms_of(options: &TryOptions) -> Vec<String> {
+    let mut named: BTreeSet<String> =
+        options.atoms.iter().filter_map(|atom| atom.parse::<Atom>().ok()).map(|atom| atom.name()).collect();
+    let others = options.matrix.iter().filter_map(|variable| variable.package.clone());
+    options.atoms.iter().cloned().chain(others.filter(|package| named.insert(package.clone()))).collect()
 }
 
 /// What goes into `/etc/portage` for a combination.
@@ -466,8 +469,7 @@ fn forget_logs(work: &Work<'_>) {
 
 fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination {
     // The log of the package itself says most.
-    let of_package = failure.build_log.as_ref().and_then(|inside| inside.strip_prefix(LOG_DIR).ok());
-    let of_package = of_package.map(|inside| work.root.logs.join(inside));
+    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
     let proposals = failure.proposals.iter().flat_map(|proposal| {
         let lines = proposal.lines.iter().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
         lines.map(|line| format!("{}: {line}", proposal.file))
@@ -475,7 +477,7 @@ fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination 
     FailedCombination {
         reason: failure.to_string(),
         proposals: proposals.collect(),
-        log: of_package.filter(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())).unwrap_or(log),
+        log: of_package.unwrap_or(log),
         package: failure.package,
         phase: failure.phase,
     }
@@ -545,18 +547,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_script_is_told_by_files() {
-        let options = TryOptions {
-            atoms: vec![">=a/b-1".to_owned()],
+    fn options(atoms: &[&str], matrix: &[&str]) -> TryOptions {
+        TryOptions {
+            atoms: atoms.iter().map(|atom| (*atom).to_owned()).collect(),
             uses: Vec::new(),
-            matrix: Vec::new(),
+            matrix: matrix.iter().map(|word| word.parse().unwrap()).collect(),
             keywords: vec!["~amd64".to_owned()],
             cflags: vec!["+-flto".to_owned()],
             profile: None,
             usepkg: false,
             fail_fast: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_package_that_is_tried_is_no_dependency_as_well() {
+        for (atoms, matrix, asked) in [
+            (&["=a/b-1"][..], &["a/b:y", "x"][..], &["=a/b-1"][..]),
+            (&["a/b:2"], &["l/c:s", "l/c:t", "a/b:y"], &["a/b:2", "l/c"]),
+            (&["a/b", ">=a/d-1::over"], &["a/d:x", "a/bb:x"], &["a/b", ">=a/d-1::over", "a/bb"]),
+        ] {
+            assert_eq!(atoms_of(&options(atoms, matrix)), asked, "{atoms:?} {matrix:?}");
+        }
+    }
+
+    #[test]
+    fn the_script_is_told_by_files() {
+        let options = options(&[">=a/b-1"], &[]);
         let base = State {
             id: "a".repeat(32).parse().unwrap(),
             layers: Vec::new(),

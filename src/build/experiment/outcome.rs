@@ -23,8 +23,8 @@ const MAX_FILE_BYTES: u64 = 128 << 20;
 pub(super) struct ExamineInput {
     /// The session's upper directory, then the layers below it.
     pub(super) lower: Vec<PathBuf>,
-    /// `category/package` of each.
-    pub(super) names: Vec<String>,
+    /// The versions that were to be built, `category/package-version`.
+    pub(super) versions: BTreeSet<String>,
 }
 
 /// An installed package in full.
@@ -161,8 +161,15 @@ fn run(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     let Some(top) = input.lower.first() else { return Ok(serde_json::json!([])) };
     // This process has a mount namespace to itself, so the view may as well cover the topmost directory.
     let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let names: BTreeSet<String> = input.versions.iter().map(|cpv| name_of(cpv)).collect();
+    let mut there = Vec::new();
+    vdb::visit_in(root.as_fd(), &names, &mut |package, _| there.push(package)).map_err(|error| TaskFailure::of("vdb", &error))?;
+    let built = built(&input.versions, &there);
     let mut found = Vec::new();
-    let visited = vdb::visit_in(root.as_fd(), &input.names, &mut |package, entry| {
+    let visited = vdb::visit_in(root.as_fd(), &names, &mut |package, entry| {
+        if !built.contains(&package.cpv) {
+            return;
+        }
         let read = |name: &str| match untrusted::read_in(entry, Path::new(name), MAX_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -180,9 +187,40 @@ fn run(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     serde_json::to_value(found).map_err(|error| TaskFailure::of("vdb", &error))
 }
 
+fn name_of(cpv: &str) -> String {
+    Package { cpv: cpv.to_owned(), ..Package::default() }.name().to_owned()
+}
+
+/// Of the installed ones, those that the combination is about: other slots of the same name were there before. Where emerge took another
+/// version than it was asked for, the one that was built last.
+fn built(versions: &BTreeSet<String>, there: &[Package]) -> BTreeSet<String> {
+    let of = |cpv: &String| {
+        let (exact, name) = (there.iter().find(|package| package.cpv == *cpv), name_of(cpv));
+        exact.or_else(|| there.iter().filter(|package| package.name() == name).max_by_key(|package| package.build_time))
+    };
+    versions.iter().filter_map(of).map(|package| package.cpv.clone()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_slots_are_not_what_was_built() {
+        let package = |cpv: &str, built| Package { cpv: cpv.to_owned(), build_time: Some(built), ..Package::default() };
+        let there =
+            [package("dev-lang/python-3.12", 3), package("dev-lang/python-3.13", 1), package("a/b-1", 1), package("a/b-2", 2)];
+        for (versions, expected) in [
+            (&["dev-lang/python-3.13"][..], &["dev-lang/python-3.13"][..]),
+            (&["dev-lang/python-3.12", "dev-lang/python-3.13"], &["dev-lang/python-3.12", "dev-lang/python-3.13"]),
+            (&["a/b-1", "dev-lang/python-3.12"], &["a/b-1", "dev-lang/python-3.12"]),
+            (&["a/b-3"], &["a/b-2"]),
+            (&["a/c-1"], &[]),
+        ] {
+            let versions: BTreeSet<String> = versions.iter().map(|cpv| (*cpv).to_owned()).collect();
+            assert_eq!(built(&versions, &there).iter().map(String::as_str).collect::<Vec<_>>(), expected, "{versions:?}");
+        }
+    }
 
     fn examined(contents: &str, needed: &str, flags: &str) -> Examined {
         let package = Package {

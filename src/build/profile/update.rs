@@ -16,13 +16,13 @@
 //!
 //! The updated state lies on top of the one before, which stays as `NAME@{1}`.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::super::compare::{SlotChange, slot_changes};
 use super::super::definition::{BUILDER, Filled, Recipe, profile_lock, ref_name};
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
@@ -339,28 +339,19 @@ fn has_preserved(registry: &str) -> bool {
 
 /// What differs between two lists of packages: by name and slot, each of which there is at most one of.
 fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
-    fn by_slot(packages: &[Package]) -> BTreeMap<(&str, &str), &Package> {
-        packages.iter().map(|package| ((package.name(), package.slot.split('/').next().unwrap_or_default()), package)).collect()
-    }
-    let (before, after) = (by_slot(before), by_slot(after));
-    let mut changes = Vec::new();
-    for (slot, package) in &after {
-        let (change, old) = match before.get(slot) {
-            None => (Change::Added, None),
-            Some(old) if old.cpv != package.cpv => (Change::Updated, Some(old.cpv.clone())),
-            Some(old) if old != package => (Change::Rebuilt, None),
-            Some(_) => continue,
-        };
-        changes.push(PackageChange { package: package.cpv.clone(), change, before: old });
-    }
-    let removed = before.iter().filter(|(slot, _)| !after.contains_key(*slot));
-    changes.extend(removed.map(|(_, old)| PackageChange { package: old.cpv.clone(), change: Change::Removed, before: None }));
+    let told = |SlotChange { change, before, after }: SlotChange<'_>| {
+        let updated = before.filter(|_| change == Change::Updated);
+        Some(PackageChange { package: after.or(before)?.cpv.clone(), change, before: updated.map(|old| old.cpv.clone()) })
+    };
+    let mut changes: Vec<PackageChange> = slot_changes(before, after).into_iter().filter_map(told).collect();
     changes.sort_by(|a, b| a.package.cmp(&b.package));
     changes
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use serde_json::Value;
 

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Explainer, Result};
-use crate::portage::atom::Atom;
-use crate::portage::effective_use::verdicts;
+use crate::portage::effective_use::verdict;
 use crate::portage::licence::{self, LicenceGroups};
-use crate::portage::matching::by_specificity;
 use crate::portage::package_files::LineFile;
-use crate::portage::repository::{Ebuild, RepositoryError};
+use crate::portage::repository::{Ebuild, read_optional};
 
 /// What Portage accepts where nobody says anything.
 const DEFAULT: [&str; 2] = ["*", "-@EULA"];
@@ -22,38 +20,41 @@ impl Explainer<'_> {
         if words.is_empty() {
             words.extend(DEFAULT.map(str::to_owned));
         }
-        let entries: Vec<_> = self.portage.entries(LineFile::License).collect();
-        let atoms: Vec<Atom> = entries.iter().filter_map(|entry| entry.atom.parse().ok()).collect();
-        let atoms: Vec<&Atom> = atoms.iter().collect();
-        for index in by_specificity(&atoms, &ebuild.version) {
-            words.extend(entries[index].words().map(|word| word.switch.to_string()));
+        for entry in self.meaning(&[LineFile::License], &ebuild.version) {
+            words.extend(entry.words().map(|word| word.switch.to_string()));
         }
         let accepted = self.licence_groups()?.expand(words.iter().map(String::as_str));
-        let on = if text.contains('?') { self.flags_on(ebuild)? } else { BTreeSet::new() };
+        let on = if text.contains('?') { self.flags_on(text, ebuild)? } else { BTreeSet::new() };
         let missing = licence::missing(text, &accepted, &|flag| on.contains(flag));
         Ok(missing.filter(|missing| !missing.is_empty()))
     }
 
     /// Groups of all repositories, and the configuration's own.
-    fn licence_groups(&self) -> Result<LicenceGroups> {
+    fn licence_groups(&self) -> Result<&LicenceGroups> {
+        if let Some(groups) = self.licence_groups.get() {
+            return Ok(groups);
+        }
         let mut groups = LicenceGroups::default();
         for repository in &self.around.repositories {
-            let path = repository.path.join("profiles/license_groups");
-            match std::fs::read(&path) {
-                Ok(bytes) => groups.add(&String::from_utf8_lossy(&bytes)),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(RepositoryError::read(&path)(error).into()),
-            }
+            groups.add(&read_optional(&repository.path.join("profiles/license_groups"))?.unwrap_or_default());
         }
         if let Some(bytes) = self.portage.files.get(Path::new("license_groups")) {
             groups.add(&String::from_utf8_lossy(bytes));
         }
-        Ok(groups)
+        Ok(self.licence_groups.get_or_init(|| groups))
     }
 
-    fn flags_on(&self, ebuild: &Ebuild) -> Result<BTreeSet<String>> {
+    /// The flags asked about in `text` that are on: the package's own, and those that every package has (`PORTAGE_USE`).
+    fn flags_on<'t>(&self, text: &'t str, ebuild: &Ebuild) -> Result<BTreeSet<&'t str>> {
         let words = self.package_words(ebuild, self.is_stable(ebuild)?)?;
         let iuse: BTreeSet<String> = ebuild.flags().map(str::to_owned).collect();
-        Ok(verdicts(&words, &iuse).into_iter().filter(|(_, verdict)| verdict.enabled).map(|(flag, _)| flag).collect())
+        let mut on = BTreeSet::new();
+        for flag in text.split_whitespace().filter_map(|word| word.strip_suffix('?')) {
+            let flag = flag.strip_prefix('!').unwrap_or(flag);
+            if (iuse.contains(flag) || self.is_implicit(flag)?) && verdict(&words, flag, &iuse).enabled {
+                on.insert(flag);
+            }
+        }
+        Ok(on)
     }
 }

@@ -8,6 +8,7 @@ mod package;
 mod variable;
 mod words;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,11 @@ use super::diagnostic::Place;
 use super::effective;
 use super::history::{Said, Touch};
 use super::names;
+use super::portage_dir::AtomEntry;
 use crate::portage::atom::{Atom, AtomError};
 use crate::portage::effective_use::{Layer, Outcome, Word, verdict};
+use crate::portage::licence::LicenceGroups;
+use crate::portage::matching::{Version, by_specificity};
 use crate::portage::package_files::LineFile;
 use crate::portage::profile_stack::{Known, LooseFile, ProfileStack, Source, evaluate};
 use crate::portage::repository::{Repository, RepositoryError};
@@ -229,6 +233,8 @@ pub struct Explainer<'a> {
     around: &'a Surroundings,
     /// The profile with the user's own on top.
     stack: Option<ProfileStack>,
+    /// Read once, since many packages are asked about.
+    licence_groups: OnceCell<LicenceGroups>,
 }
 
 impl<'a> Explainer<'a> {
@@ -238,7 +244,7 @@ impl<'a> Explainer<'a> {
         if let Some(stack) = &mut stack {
             stack.push_user(user_profile(portage));
         }
-        Self { portage, around, stack }
+        Self { portage, around, stack, licence_groups: OnceCell::new() }
     }
 
     /// What `word` asks for: `USE`, `USE:ssl`, `VIDEO_CARDS:amdgpu`, `app-misc/hello`, `app-misc/hello:nls`, `app-misc/hello:0:nls`.
@@ -352,6 +358,15 @@ impl<'a> Explainer<'a> {
             return Ok(expand.iter().any(|variable| variable == name));
         }
         Ok(use_flags::is_use_expand(name) || use_flags::is_single_valued(name))
+    }
+
+    /// The lines of these files that mean a version, the most specific last.
+    fn meaning(&self, files: &[LineFile], version: &Version) -> Vec<AtomEntry<'_>> {
+        let entries = files.iter().flat_map(|file| self.portage.entries(*file));
+        let (entries, atoms): (Vec<_>, Vec<Atom>) =
+            entries.filter_map(|entry| entry.atom.parse().ok().map(|atom| (entry, atom))).unzip();
+        let atoms: Vec<&Atom> = atoms.iter().collect();
+        by_specificity(&atoms, version).into_iter().map(|index| entries[index]).collect()
     }
 
     fn fragment(&self, touch: &Touch) -> Origin {

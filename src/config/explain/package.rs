@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::super::diagnostic::Place;
 use super::super::names;
-use super::super::portage_dir::AtomEntry;
 use super::{ExplainError, Explainer, FlagExplained, Origin, Result, Step};
 use crate::portage::atom::Atom;
 use crate::portage::effective_use::verdicts;
@@ -187,7 +186,7 @@ impl Explainer<'_> {
     }
 
     /// Whether every package has a flag, by `IUSE_IMPLICIT` and `USE_EXPAND_IMPLICIT` (PMS 11.1.1).
-    fn is_implicit(&self, flag: &str) -> Result<bool> {
+    pub(super) fn is_implicit(&self, flag: &str) -> Result<bool> {
         if self.stacked("IUSE_IMPLICIT")?.iter().any(|implicit| implicit == flag) {
             return Ok(true);
         }
@@ -251,12 +250,8 @@ impl Explainer<'_> {
                 if line.words.is_empty() { words.extend(testing()) } else { words.extend(line.words.iter().cloned()) }
             }
         }
-        let entries: Vec<AtomEntry<'_>> =
-            [LineFile::Keywords, LineFile::AcceptKeywords].into_iter().flat_map(|kind| self.portage.entries(kind)).collect();
-        let atoms: Vec<Atom> = entries.iter().filter_map(|entry| entry.atom.parse().ok()).collect();
-        let atoms: Vec<&Atom> = atoms.iter().collect();
-        for index in by_specificity(&atoms, &ebuild.version) {
-            let own: Vec<String> = entries[index].words().map(|word| word.switch.to_string()).collect();
+        for entry in self.meaning(&[LineFile::Keywords, LineFile::AcceptKeywords], &ebuild.version) {
+            let own: Vec<String> = entry.words().map(|word| word.switch.to_string()).collect();
             if own.is_empty() { words.extend(testing()) } else { words.extend(own) }
         }
         let mut accepted = BTreeSet::new();

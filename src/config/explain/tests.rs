@@ -20,7 +20,10 @@ const TREE: &[(&str, &str)] = &[
     ("gentoo/metadata/md5-cache/app/tool-2", "EAPI=8\nSLOT=0\nKEYWORDS=~amd64\nIUSE=+a profiled young\n"),
     ("gentoo/metadata/md5-cache/app/tool-9", "EAPI=8\nSLOT=9\nKEYWORDS=amd64\nIUSE=\n"),
     ("gentoo/metadata/md5-cache/app/live-9999", "EAPI=8\nSLOT=stable\nKEYWORDS=\nIUSE=\n"),
-    ("gentoo/metadata/md5-cache/app/shop-1", "EAPI=8\nSLOT=0\nKEYWORDS=amd64\nIUSE=+pay\nLICENSE=MIT pay? ( Shop-EULA )\n"),
+    (
+        "gentoo/metadata/md5-cache/app/shop-1",
+        "EAPI=8\nSLOT=0\nKEYWORDS=amd64\nIUSE=+pay\nLICENSE=MIT pay? ( Shop-EULA ) prefix? ( Root ) !prefix? ( MIT ) other? ( Other )\n",
+    ),
     ("gentoo/profiles/license_groups", "EULA Shop-EULA # and no more\n"),
     ("gentoo/metadata/md5-cache/app/masked-1", "EAPI=8\nSLOT=0\nKEYWORDS=amd64\nIUSE=\n"),
     ("over/metadata/layout.conf", "masters = gentoo\n"),
@@ -107,6 +110,8 @@ fn licences_are_accepted_or_not() {
             ],
             None,
         ),
+        // Every package has `prefix`, by IUSE_IMPLICIT, and nobody has `other`.
+        (&[("portage.locals/one/make.conf", "USE=\"prefix other\"\nACCEPT_LICENSE=\"-* MIT @EULA\"\n")], Some("Root")),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let all = [&[("stage3.defines/base/portage.local", "one\n"), ("portage.locals/one/make.conf", "")], fragments].concat();

@@ -199,13 +199,10 @@ impl Explainer<'_> {
 
     /// What the files of `env/` say that `package.env` names for the package.
     fn package_env(&self, expand: &[String], ebuild: &Ebuild, words: &mut Words) -> Result<()> {
-        let entries: Vec<_> = self.portage.entries(LineFile::Env).collect();
-        let atoms: Vec<Atom> = entries.iter().filter_map(|entry| entry.atom.parse().ok()).collect();
-        let atoms: Vec<&Atom> = atoms.iter().collect();
         let mut known = self.known()?;
         let mut replace = Words::new();
-        for index in by_specificity(&atoms, &ebuild.version) {
-            for word in entries[index].words() {
+        for entry in self.meaning(&[LineFile::Env], &ebuild.version) {
+            for word in entry.words() {
                 let path = std::path::Path::new("env").join(word.switch.name());
                 let text = self.portage.files.get(&path).and_then(|bytes| super::effective::text(bytes));
                 let file = self.portage.sources(&path).first().cloned().unwrap_or(path);
@@ -234,11 +231,7 @@ impl Explainer<'_> {
     }
 
     fn package_use(&self, ebuild: &Ebuild, words: &mut Words) {
-        let entries: Vec<_> = self.portage.entries(LineFile::Use).filter(|entry| entry.atom != EVERYTHING).collect();
-        let atoms: Vec<Atom> = entries.iter().filter_map(|entry| entry.atom.parse().ok()).collect();
-        let atoms: Vec<&Atom> = atoms.iter().collect();
-        for index in by_specificity(&atoms, &ebuild.version) {
-            let entry = entries[index];
+        for entry in self.meaning(&[LineFile::Use], &ebuild.version).into_iter().filter(|entry| entry.atom != EVERYTHING) {
             self.touches(Layer::Package, &format!("package.use {}", entry.atom), entry.history, words);
         }
     }

@@ -27,12 +27,12 @@ pub(super) fn render(experiment: &Experiment, color: bool) -> String {
     let mut text =
         format!("{} on {}\n\n{}", experiment.packages.join(", "), experiment.profile, painted(&table.render(), experiment, color));
     for tried in &experiment.combinations {
-        let about = about(tried);
+        let about = about(tried) + &keep(tried, experiment.combinations.iter().find(|one| !one.keep.is_empty()));
         if !about.is_empty() {
             text.push_str(&format!("\n{}\n{about}", tried.name));
         }
     }
-    text + &keep(experiment)
+    text
 }
 
 fn cells(tried: &Tried) -> [String; 6] {
@@ -113,18 +113,19 @@ fn about(tried: &Tried) -> String {
     lines.iter().fold(String::new(), |text, line| text + "  " + line + "\n")
 }
 
-/// How to make what was tried permanent.
-fn keep(experiment: &Experiment) -> String {
+/// How to make it permanent, unless that is what the first one says that has advice.
+fn keep(tried: &Tried, first: Option<&Tried>) -> String {
+    if let Some(first) = first.filter(|first| first.name != tried.name && first.keep == tried.keep) {
+        return format!("  to keep it: as {}\n", first.name);
+    }
     let mut text = String::new();
-    for tried in experiment.combinations.iter().filter(|tried| !tried.keep.is_empty()) {
-        for keep in &tried.keep {
-            text.push_str(&format!("  {}: {}\n", keep.file.display(), keep.line));
-            if let Some(against) = &keep.against {
-                text.push_str(&format!("    instead of {against}\n"));
-            }
+    for keep in &tried.keep {
+        text.push_str(&format!("    {}: {}\n", keep.file.display(), keep.line));
+        if let Some(against) = &keep.against {
+            text.push_str(&format!("      instead of {against}\n"));
         }
     }
-    if text.is_empty() { text } else { format!("\nto keep one, in the configuration:\n{text}") }
+    if text.is_empty() { text } else { format!("  to keep it, in the configuration:\n{text}") }
 }
 
 /// The table with results in colour.
@@ -143,4 +144,52 @@ fn painted(table: &str, experiment: &Experiment, color: bool) -> String {
         text.push_str(&format!("\x1b[{code}m{line}\x1b[0m\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use gentoomuch::build::{BuiltCombination, Keep};
+
+    use super::*;
+
+    fn tried(name: &str, lines: &[&str]) -> Tried {
+        let built = BuiltCombination {
+            seconds: 1.0,
+            size_bytes: 2048,
+            packages: Vec::new(),
+            libraries: ["libc.so.6".to_owned()].into(),
+            not_applied: Vec::new(),
+            differences: None,
+        };
+        let keep = |line: &&str| {
+            let (line, against) = line.split_once(" against ").map_or((*line, None), |(line, against)| (line, Some(against)));
+            Keep { file: "package.use".into(), line: line.to_owned(), against: against.map(str::to_owned) }
+        };
+        Tried {
+            name: name.to_owned(),
+            words: [].into(),
+            cflags: None,
+            outcome: Outcome::Built(built),
+            keep: lines.iter().map(keep).collect(),
+        }
+    }
+
+    #[test]
+    fn advice_stands_below_its_combination() {
+        let combinations = vec![
+            tried("x", &[]),
+            tried("-x y", &["a/b -x", "c/d y against there:1: c/d -y"]),
+            tried("y", &["c/d y"]),
+            tried("-x y -O3", &["a/b -x", "c/d y against there:1: c/d -y"]),
+        ];
+        let state = "a".repeat(32).parse().unwrap();
+        let experiment = Experiment { profile: "demo".to_owned(), state, packages: vec!["a/b-1".to_owned()], combinations };
+        let text = render(&experiment, false);
+        let advice = text.split_once("\n\n-x y\n").unwrap().1;
+        assert_eq!(
+            advice,
+            "  to keep it, in the configuration:\n    package.use: a/b -x\n    package.use: c/d y\n      instead of there:1: c/d -y\n\n\
+             y\n  to keep it, in the configuration:\n    package.use: c/d y\n\n-x y -O3\n  to keep it: as -x y\n"
+        );
+    }
 }
