@@ -34,12 +34,6 @@ pub struct RolledBack {
     pub differs: Vec<String>,
 }
 
-/// Splits `NAME@{N}`; a name alone means its present state, and what is after `@` but not of this form belongs to the name.
-pub(super) fn split(text: &str) -> (&str, usize) {
-    let parts = text.strip_suffix('}').and_then(|text| text.split_once("@{"));
-    parts.and_then(|(name, index)| Some((name, index.parse().ok()?))).unwrap_or((text, 0))
-}
-
 /// `NAME`, or `NAME@{N}`.
 pub(in super::super) fn joined(name: &str, index: usize) -> String {
     if index == 0 { name.to_owned() } else { format!("{name}@{{{index}}}") }
@@ -49,7 +43,7 @@ impl Engine<'_> {
     /// The profile meant by `NAME` or `NAME@{N}` (the default one if `None`), and which of its states.
     pub(in super::super) fn profile_and_index(&self, named: Option<&str>) -> Result<(String, usize)> {
         let (name, index) = named.map_or((None, 0), |text| {
-            let (name, index) = split(text);
+            let (name, index) = crate::store::split_index(text);
             (Some(name), index)
         });
         let name = self.profile_or_default(name)?;
@@ -146,7 +140,7 @@ mod tests {
             ("demo@1", ("demo@1", 0)),
             ("@{1}", ("", 1)),
         ] {
-            assert_eq!(split(text), parts, "{text}");
+            assert_eq!(crate::store::split_index(text), parts, "{text}");
         }
         assert_eq!((joined("a", 0).as_str(), joined("a", 3).as_str()), ("a", "a@{3}"));
     }

@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::super::definition::BUILDER;
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
-use super::history::{joined, split};
+use super::history::joined;
 use crate::config::ConfigDir;
 use crate::portage::vdb::Package;
-use crate::store::{State, StateId, TreeId};
+use crate::store::{State, StateId, TreeId, split_index};
 
 /// Everything that `profile show` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -235,7 +235,7 @@ impl Engine<'_> {
 
     /// Whether `named` asks for an earlier state, which a command that changes a profile cannot take.
     pub(super) fn present_only(named: Option<&str>) -> Result<()> {
-        match named.map(split) {
+        match named.map(split_index) {
             Some((name, index)) if index > 0 => Err(Error::Name { name: joined(name, index), what: "a profile" }),
             _ => Ok(()),
         }
