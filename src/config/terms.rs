@@ -151,7 +151,9 @@ impl Teller {
                 self.tell(Topic::Variables, name.clone(), portage.written(&name).unwrap_or_default(), places);
                 continue;
             };
-            for entry in entries {
+            // What only says that the value before stays is no entry of the list.
+            let itself = format!("${{{name}}}");
+            for entry in entries.into_iter().filter(|entry| entry.switch.name() != itself) {
                 let (topic, subject) = match name.as_str() {
                     "USE" => (Topic::Flags, subject(entry.switch)),
                     "ACCEPT_KEYWORDS" => (Topic::Keywords, subject(entry.switch)),
@@ -347,6 +349,13 @@ mod tests {
             ("portage.locals/two/package.use/a", "a/b x\n"),
         ];
         assert_eq!(compare(one, &[other, &[("portage.locals/two/package.use/b", "# none\n")]].concat()), "");
+    }
+
+    #[test]
+    fn a_reference_to_the_list_itself_is_no_flag() {
+        let one = ("portage.locals/one/make.conf", "");
+        let extended = |text| compare(&[one], &[one, ("portage.locals/two/make.conf/10", text)]);
+        assert_eq!(extended("USE=\"${USE} -nls\"\n"), "flags | nls | - > off");
     }
 
     #[test]
