@@ -110,6 +110,12 @@ pub enum Error {
     /// An experiment that cannot begin.
     #[error(transparent)]
     Experiment(#[from] super::ExperimentError),
+    /// A saved patch that does not apply.
+    #[error(transparent)]
+    Rehearsal(#[from] super::RehearsalError),
+    /// Saved patches that cannot be built.
+    #[error(transparent)]
+    Compile(#[from] super::CompileError),
     /// Files that cannot be copied out of a build state.
     #[error(transparent)]
     Copy(#[from] super::CopyError),

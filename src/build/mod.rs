@@ -14,6 +14,7 @@
 //! binhost      a pool as a signed binary package host, and sessions that install from others
 //! clean        what nothing needs any more, found, shown and removed
 //! jobserver    one budget of make jobs for several sessions
+//! patch        what builds do with saved patches; all of them built for several profiles (`patch compile`)
 //! experiment   packages with other settings, in throw-away sessions (`try`)
 //! export       any build state as an artifact; artifact: its files; oci, squashfs: their forms
 //! log          histories of names, going back in them, tags
@@ -45,6 +46,7 @@ pub mod key;
 mod log;
 mod naming;
 mod oci;
+mod patch;
 mod pipeline;
 mod profile;
 mod relink;
@@ -77,6 +79,7 @@ pub use freshroot::{Ended, FreshrootOptions};
 pub use jobserver::JobServer;
 pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
+pub use patch::{CompileError, CompileOptions, Compiled, CompiledPatch, PatchFate, PatchResult, PatchedPackage, RehearsalError};
 pub use pipeline::{
     Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,
     Report as PipelineReport, Watcher as PipelineWatcher,
