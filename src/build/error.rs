@@ -110,6 +110,9 @@ pub enum Error {
     /// An experiment that cannot begin.
     #[error(transparent)]
     Experiment(#[from] super::ExperimentError),
+    /// A patch, or its work set.
+    #[error(transparent)]
+    Patch(#[from] super::PatchError),
     /// Files that cannot be copied out of a build state.
     #[error(transparent)]
     Copy(#[from] super::CopyError),

@@ -4,6 +4,7 @@
 //! bootstrap    stage3 -> profile/NAME/upstream -> definition
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
+//! patch        the source of a package to change, and the change as a patch
 //! pipeline     all stage4s with what they need, as a graph, side by side
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
 //! freshroot    a throw-away session on the builder, or on any build state (`shell`)
@@ -32,6 +33,7 @@ mod configured;
 mod consult;
 mod copy_out;
 mod definition;
+mod echo;
 mod engine;
 mod error;
 pub mod exclusions;
@@ -45,6 +47,7 @@ pub mod key;
 mod log;
 mod naming;
 mod oci;
+mod patch;
 mod pipeline;
 mod profile;
 mod relink;
@@ -77,6 +80,10 @@ pub use freshroot::{Ended, FreshrootOptions};
 pub use jobserver::JobServer;
 pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
+pub use patch::{
+    Attempt, AttemptCame, AttemptOptions, PatchError, PatchRow, PrepOptions, Prepared, RefreshOptions, Refreshed, RemovedPatch,
+    SaveOptions, SavedAs, SavedFile, Span, Unpacked, WorkSet,
+};
 pub use pipeline::{
     Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,
     Report as PipelineReport, Watcher as PipelineWatcher,
