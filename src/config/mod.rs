@@ -7,7 +7,7 @@
 //! cpu.defines/NAME/       ┐
 //! portage.global/         ├ fragments of a Portage directory    merged into a [`PortageDir`]
 //! portage.locals/NAME/    │
-//! user.patches/PATCH/     ┘
+//! user.patches/PATCH/     ┘ also by themselves                  [`patches::SavedPatch`]s
 //! package.sets/NAME       named lists of packages               resolved into [`Package`]s
 //! kernel.configs/NAME.kconf, user.scripts/NAME, user.removes/NAME, hooks/PHASE.d/NN-NAME.sh
 //! keys/                   trusted keys: read by `stage3::keys`
@@ -34,6 +34,7 @@ mod merge;
 mod names;
 mod oci;
 mod packages;
+pub mod patches;
 mod patterns;
 mod portage_dir;
 pub mod proposal;
@@ -65,7 +66,7 @@ pub use terms::{Difference, Term, Terms, Topic, differences};
 pub(crate) use names::nearest;
 
 use diagnostic::Findings;
-use fragment::{Copied, Fragment};
+use fragment::Fragment;
 use merge::Merge;
 use names::Shape;
 
@@ -256,38 +257,9 @@ impl ConfigDir {
         for fragment in findings.each(dirs, |findings, dir| Fragment::read(findings, &dir)) {
             merge.add(findings, fragment);
         }
-        add_patches(findings, &mut merge);
+        patches::add(findings, &mut merge);
         merge.finish(findings);
         merge
-    }
-}
-
-/// `user.patches/PATCH/CATEGORY/PACKAGE/x.patch` becomes `patches/CATEGORY/PACKAGE/PATCH-x.patch`, so that patches of one package
-/// from several folders neither collide nor change their order within a folder.
-fn add_patches(findings: &mut Findings<'_>, merge: &mut Merge) {
-    let folder = Path::new("user.patches");
-    if !findings.root().join(folder).is_dir() {
-        return;
-    }
-    for source in reading::files_below(findings, folder) {
-        let parts: Vec<String> =
-            source.strip_prefix(folder).unwrap_or(&source).iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        let is_patch = source.extension().is_some_and(|extension| extension == "patch" || extension == "diff");
-        let place = Place::whole(&source);
-        match &parts[..] {
-            [patch, category, package, file] if is_patch => {
-                if let Some((bytes, _)) = reading::bytes(findings, &source) {
-                    let target: PathBuf = ["patches", category, package, &format!("{patch}-{file}")].iter().collect();
-                    merge.add_copied(findings, target, Copied { bytes, executable: false, source, same: Vec::new() });
-                }
-            }
-            _ if is_patch => findings.error_with_hint(
-                &place,
-                "the patch does not lie where it would be found",
-                "patches lie in `user.patches/PATCH/CATEGORY/PACKAGE[-VERSION][:SLOT]/`",
-            ),
-            _ => findings.note(&place, "not read: neither `*.patch` nor `*.diff`"),
-        }
     }
 }
 

@@ -7,8 +7,7 @@ use super::super::diagnostic::{Findings, Place};
 use super::super::fragment::Fragment;
 use super::super::merge::Merge;
 use super::super::names::{self, Shape};
-use super::super::{add_patches, definition, kernel, packages, reading};
-use crate::portage::atom::Atom;
+use super::super::{definition, kernel, packages, patches, reading};
 use crate::portage::package_files::LineFile;
 
 /// What Portage reads in Portage profiles, and so below `profile/` of `/etc/portage`, but not beside it (portage(5), 3.0.83).
@@ -41,8 +40,8 @@ pub(super) fn check(findings: &mut Findings<'_>) {
     for name in names::list(findings.root(), "user.removes", Shape::File) {
         definition::read_removal(findings, &Path::new("user.removes").join(name));
     }
-    add_patches(findings, &mut Merge::default());
-    check_patches(findings);
+    patches::add(findings, &mut Merge::default());
+    patches::check(findings);
 }
 
 fn check_sets(findings: &mut Findings<'_>) {
@@ -135,38 +134,6 @@ fn check_kernels(findings: &mut Findings<'_>) {
         } else {
             let hint = format!("kernel configurations are called `NAME.kconf`: rename it `{name}.kconf`");
             findings.warning(&Place::whole(&file), "this file is not read", hint);
-        }
-    }
-}
-
-/// That a patch lies where it would be found is said where patches are read; this looks at whom it is for, and what is in it.
-fn check_patches(findings: &mut Findings<'_>) {
-    for name in names::list(findings.root(), "user.patches", Shape::File) {
-        let parts: Vec<&str> = name.split('/').collect();
-        let [_, category, package, file] = parts[..] else { continue };
-        if !Path::new(file).extension().is_some_and(|extension| extension == "patch" || extension == "diff") {
-            continue;
-        }
-        let path = Path::new("user.patches").join(&name);
-        // With a version or without one, as in `/etc/portage/patches`.
-        let atom = format!("{category}/{package}");
-        if Atom::parse_target(&atom).is_err() && Atom::parse_target(&format!("={atom}")).is_err() {
-            findings.error_with_hint(
-                &Place::whole(&path),
-                format!("`{atom}` is no package"),
-                "the directories are `CATEGORY/PACKAGE[-VERSION][:SLOT]`",
-            );
-        }
-        let Some((bytes, _)) = reading::bytes(findings, &path) else { continue };
-        let is_patch = bytes.split(|byte| *byte == b'\n').any(|line| {
-            [b"--- ".as_slice(), b"diff ", b"Index: ", b"*** ", b"GIT binary patch"].iter().any(|start| line.starts_with(start))
-        });
-        if !is_patch {
-            findings.error_with_hint(
-                &Place::whole(&path),
-                if bytes.is_empty() { "the patch is empty" } else { "this does not look like a patch" },
-                "`git diff` or `diff -u` make one; without a `--- ` line nothing would be changed",
-            );
         }
     }
 }

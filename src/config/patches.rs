@@ -1,0 +1,427 @@
+//! Saved patches: which packages they are for, and in which order Portage applies them.
+//!
+//! ```text
+//! user.patches/PATCH/CATEGORY/PACKAGE[-VERSION[-rN]][:SLOT]/FILE.patch       as the user keeps them
+//! /etc/portage/patches/CATEGORY/PACKAGE…/PATCH-FILE.patch                    as a stage gets them
+//!
+//! hello               every version          hello-2.10-r1       this revision
+//! hello-2.10          every revision of it   hello-2.10-r0       the version as it first was
+//! hello:0, hello-2.10:0, …                   and only of this slot
+//! ```
+//!
+//! Portage's `eapply_user` looks into six directories for a package ([`directories`]), unites what is in them by file name, where a more
+//! specific directory replaces what a less specific one has and an empty file takes it away, and applies what is left in order of file
+//! name (`bin/phase-helpers.sh`, 3.0.83). All patches apply to all stages.
+
+mod header;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+
+pub use header::Header;
+
+use super::diagnostic::{Findings, Place};
+use super::fragment::Copied;
+use super::merge::Merge;
+use super::{ConfigDir, Error, PortageDir, Result, names, reading};
+use crate::portage::atom::{Atom, split_at_version};
+
+/// The folder of the configuration directory.
+pub const USER_PATCHES: &str = "user.patches";
+/// Where Portage looks for patches, below `/etc/portage`.
+pub const PATCHES_DIR: &str = "patches";
+
+const LAYOUT: &str = "the directories are `CATEGORY/PACKAGE[-VERSION][:SLOT]`";
+
+/// For which versions of a package a patch is. Prints as the name of its directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// The package's name, without its category.
+    pub package: String,
+    /// Only this version, without a revision; any if there is none.
+    pub version: Option<String>,
+    /// Only this revision of the version, as written after `-r`; any if there is none. `0` is the version as it first was.
+    pub revision: Option<String>,
+    /// Only this slot, without its sub-slot; any if there is none.
+    pub slot: Option<String>,
+}
+
+/// Why the name of a directory means no package.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeError {
+    /// Neither a package name nor one with a version.
+    #[error("`{0}` is no package name, with a version or without one")]
+    Package(String),
+    /// What comes after the colon.
+    #[error("`{0}` is no slot")]
+    Slot(String),
+}
+
+impl Scope {
+    /// Whether it is one of the directories that Portage looks into for `version`, which may have a revision, of `package` in `slot`.
+    pub fn matches(&self, package: &str, version: &str, slot: &str) -> bool {
+        directories(package, version, slot).contains(&self.to_string())
+    }
+
+    /// The atom that means the same versions, as far as one can: `~app-misc/hello-2.10`, `app-misc/hello:0`.
+    pub fn atom(&self, category: &str) -> String {
+        let name = format!("{category}/{}", self.package);
+        let mut atom = match (&self.version, &self.revision) {
+            (Some(version), Some(revision)) => format!("={name}-{version}-r{revision}"),
+            (Some(version), None) => format!("~{name}-{version}"),
+            (None, _) => name,
+        };
+        if let Some(slot) = &self.slot {
+            atom = format!("{atom}:{slot}");
+        }
+        atom
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.package)?;
+        if let Some(version) = &self.version {
+            write!(f, "-{version}")?;
+        }
+        if let Some(revision) = &self.revision {
+            write!(f, "-r{revision}")?;
+        }
+        if let Some(slot) = &self.slot {
+            write!(f, ":{slot}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, ScopeError> {
+        let (name, slot) = match text.split_once(':') {
+            Some((name, slot)) => (name, Some(slot.to_owned())),
+            None => (text, None),
+        };
+        if let Some(slot) = slot.as_deref().filter(|slot| !is_slot(slot)) {
+            return Err(ScopeError::Slot(slot.to_owned()));
+        }
+        let (package, version) = match split_at_version(name) {
+            Some((package, version)) => (package, Some(version)),
+            None => (name, None),
+        };
+        // A package's name, and nothing else that an atom may have.
+        if Atom::parse_target(&format!("x/{package}")).map_or(true, |atom| atom.package != package) {
+            return Err(ScopeError::Package(name.to_owned()));
+        }
+        let (version, revision) = match version.map(split_revision) {
+            Some((version, revision)) => (Some(version.to_owned()), revision.map(str::to_owned)),
+            None => (None, None),
+        };
+        Ok(Self { package: package.to_owned(), version, revision, slot })
+    }
+}
+
+/// A slot without its sub-slot (PMS 3.1.3): what can come after a colon in the name of a directory.
+fn is_slot(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '.' | '-'))
+}
+
+fn split_revision(version: &str) -> (&str, Option<&str>) {
+    match version.rsplit_once("-r") {
+        Some((bare, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => (bare, Some(number)),
+        _ => (version, None),
+    }
+}
+
+/// The directories below `patches/CATEGORY` that Portage looks into for a package, the least specific first. `version` may have a revision,
+/// `slot` a sub-slot.
+pub fn directories(package: &str, version: &str, slot: &str) -> [String; 6] {
+    let (bare, revision) = split_revision(version);
+    let revision = revision.unwrap_or("0");
+    let slot = slot.split_once('/').map_or(slot, |(slot, _)| slot);
+    [
+        package.to_owned(),
+        format!("{package}:{slot}"),
+        format!("{package}-{bare}"),
+        format!("{package}-{bare}:{slot}"),
+        format!("{package}-{bare}-r{revision}"),
+        format!("{package}-{bare}-r{revision}:{slot}"),
+    ]
+}
+
+/// One patch file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedPatch {
+    /// The patch that it is part of: `PATCH` of `user.patches/PATCH`, or the folder of the fragment that brings it.
+    pub name: String,
+    /// Category of the package.
+    pub category: String,
+    /// Name and versions of the package.
+    pub scope: Scope,
+    /// The file's name as Portage sees it, by which patches are ordered and replace each other: `PATCH-FILE.patch`.
+    pub file_name: String,
+    /// Where it lies, relative to the configuration directory.
+    pub path: PathBuf,
+    /// What is in it. Empty where it takes away what a less specific directory has.
+    pub contents: Vec<u8>,
+}
+
+impl SavedPatch {
+    /// Where a stage gets it, below `/etc/portage`.
+    pub fn target(&self) -> PathBuf {
+        [PATCHES_DIR, &self.category, &self.scope.to_string(), &self.file_name].iter().collect()
+    }
+
+    /// Whether it is looked at for a version of a package; another one may replace it all the same: see [`applied_to`].
+    pub fn matches(&self, category: &str, package: &str, version: &str, slot: &str) -> bool {
+        self.category == category && self.scope.matches(package, version, slot)
+    }
+
+    /// The versions that it is for.
+    pub fn atom(&self) -> String {
+        self.scope.atom(&self.category)
+    }
+
+    /// What it says about itself.
+    pub fn header(&self) -> Header {
+        Header::read(&self.contents)
+    }
+}
+
+/// Which of `patches` are applied to a package, in this order. `version` may have a revision, `slot` a sub-slot.
+pub fn applied_to<'a>(patches: &'a [SavedPatch], category: &str, package: &str, version: &str, slot: &str) -> Vec<&'a SavedPatch> {
+    united(patches, category, &directories(package, version, slot))
+}
+
+/// The files in `directories` by name, as bash's `LC_ALL=C sort` orders them, which is how strings compare here.
+fn united<'a>(patches: &'a [SavedPatch], category: &str, directories: &[String]) -> Vec<&'a SavedPatch> {
+    let mut found: BTreeMap<&str, &SavedPatch> = BTreeMap::new();
+    for directory in directories {
+        for patch in patches.iter().filter(|patch| patch.category == category && patch.scope.to_string() == *directory) {
+            if patch.contents.is_empty() {
+                found.remove(patch.file_name.as_str());
+            } else {
+                found.insert(&patch.file_name, patch);
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// What Portage records as `USER_PATCHES` of a package to which these were applied in this order; none without patches.
+pub fn digest(applied: &[&SavedPatch]) -> Option<String> {
+    if applied.is_empty() {
+        return None;
+    }
+    let each: String = applied.iter().map(|patch| hex::encode(Sha256::digest(&patch.contents))).collect();
+    Some(hex::encode(Sha256::digest(each)))
+}
+
+/// What Portage takes `USER_PATCHES` of a binary package to have to be, when it decides whether to use one. It looks into fewer directories
+/// than `eapply_user`, in another order (`portage/package/ebuild/_config/UserPatches.py`, 3.0.83), so that for patches of a version without
+/// its revision it takes an unpatched package for the right one.
+pub fn digest_for_binaries(patches: &[SavedPatch], category: &str, package: &str, version: &str, slot: &str) -> Option<String> {
+    let slot = slot.split_once('/').map_or(slot, |(slot, _)| slot);
+    let names =
+        [package.to_owned(), format!("{package}-{version}"), format!("{package}:{slot}"), format!("{package}-{version}:{slot}")];
+    // Empty ones replace here, and are left out afterwards: what a less specific directory has is gone all the same.
+    digest(&united(patches, category, &names))
+}
+
+impl ConfigDir {
+    /// All patches below `user.patches`, sorted by path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if one lies where Portage would never look.
+    pub fn patches(&self) -> Result<Vec<SavedPatch>> {
+        let mut findings = Findings::new(self.root());
+        let patches = read(&mut findings);
+        Ok(findings.finish(patches)?.0)
+    }
+
+    /// The names of all saved patches, sorted.
+    pub fn patch_names(&self) -> Vec<String> {
+        let entries = reading::entries(&self.root().join(USER_PATCHES)).unwrap_or_default();
+        entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect()
+    }
+
+    /// The files of the saved patch `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] if there is none of that name, else as [`ConfigDir::patches`].
+    pub fn patch(&self, name: &str) -> Result<Vec<SavedPatch>> {
+        let known = self.patch_names();
+        if !known.iter().any(|known| known == name) {
+            let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+            let folder = self.root().join(USER_PATCHES);
+            return Err(Error::Unknown { what: "saved patch", name: name.to_owned(), folder, nearest, known });
+        }
+        Ok(self.patches()?.into_iter().filter(|patch| patch.name == name).collect())
+    }
+}
+
+impl PortageDir {
+    /// All patches that a stage gets, from `user.patches` and from fragments, where Portage looks for them.
+    pub fn patches(&self) -> Vec<SavedPatch> {
+        let below = self.files.range(PathBuf::from(PATCHES_DIR)..).take_while(|(path, _)| path.starts_with(PATCHES_DIR));
+        below.filter_map(|(path, bytes)| self.patch(path, bytes)).collect()
+    }
+
+    fn patch(&self, path: &Path, bytes: &[u8]) -> Option<SavedPatch> {
+        let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+        let [_, category, directory, file_name] = parts[..] else { return None };
+        let scope = directory.parse().ok().filter(|_| is_patch(path))?;
+        let source = self.sources(path).first()?;
+        let name = match source.strip_prefix(USER_PATCHES) {
+            Ok(below) => below.iter().next()?.to_string_lossy().into_owned(),
+            Err(_) => source.parent()?.ancestors().nth(3)?.display().to_string(),
+        };
+        let (category, file_name) = (category.to_owned(), file_name.to_owned());
+        Some(SavedPatch { name, category, scope, file_name, path: source.clone(), contents: bytes.to_vec() })
+    }
+}
+
+fn is_patch(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "patch" || extension == "diff")
+}
+
+/// All that lies below `user.patches`.
+fn read(findings: &mut Findings<'_>) -> Vec<SavedPatch> {
+    let folder = Path::new(USER_PATCHES);
+    if !findings.root().join(folder).is_dir() {
+        return Vec::new();
+    }
+    let files = reading::files_below(findings, folder);
+    files.into_iter().filter_map(|path| read_patch(findings, path)).collect()
+}
+
+fn read_patch(findings: &mut Findings<'_>, path: PathBuf) -> Option<SavedPatch> {
+    let below = path.strip_prefix(USER_PATCHES).unwrap_or(&path);
+    let parts: Vec<String> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let place = Place::whole(&path);
+    if !is_patch(&path) {
+        findings.note(&place, "not read: neither `*.patch` nor `*.diff`");
+        return None;
+    }
+    let [name, category, directory, file] = &parts[..] else {
+        findings.error_with_hint(
+            &place,
+            "the patch does not lie where it would be found",
+            "patches lie in `user.patches/PATCH/CATEGORY/PACKAGE[-VERSION][:SLOT]/`",
+        );
+        return None;
+    };
+    let is_category = Atom::parse_target(&format!("{category}/x")).is_ok_and(|atom| atom.category == *category);
+    let Some(scope) = directory.parse().ok().filter(|_| is_category) else {
+        findings.error_with_hint(&place, format!("`{category}/{directory}` is no package"), LAYOUT);
+        return None;
+    };
+    let (contents, _) = reading::bytes(findings, &path)?;
+    let (name, category, file_name) = (name.clone(), category.clone(), format!("{name}-{file}"));
+    Some(SavedPatch { name, category, scope, file_name, path, contents })
+}
+
+/// `user.patches/PATCH/CATEGORY/PACKAGE/x.patch` becomes `patches/CATEGORY/PACKAGE/PATCH-x.patch`, so that patches of one package
+/// from several folders neither collide nor change their order within a folder.
+pub(crate) fn add(findings: &mut Findings<'_>, merge: &mut Merge) {
+    for patch in read(findings) {
+        let target = patch.target();
+        let copied = Copied { bytes: patch.contents, executable: false, source: patch.path, same: Vec::new() };
+        merge.add_copied(findings, target, copied);
+    }
+}
+
+/// Looks at what is in the patches, and at how they stand to each other. That one lies where it would be found is said where it is read.
+pub(crate) fn check(findings: &mut Findings<'_>) {
+    // What reading says was said when they were added to the stages' directory.
+    let patches = read(&mut Findings::new(findings.root()));
+    for patch in &patches {
+        let place = Place::whole(&patch.path);
+        let others: Vec<&SavedPatch> = patches.iter().filter(|other| shadows(patch, other)).collect();
+        if patch.contents.is_empty() && !others.is_empty() {
+            findings.note(&place, format!("takes away {}", listed(&others)));
+        } else if let Some(fault) = fault(&patch.contents) {
+            let hint = "`git diff` or `diff -u` make one; without a `--- ` line nothing would be changed";
+            findings.error_with_hint(&place, fault, hint);
+        } else {
+            check_shadowed(findings, patch, &others);
+        }
+        if let Some(revision) = &patch.scope.revision {
+            check_revision(findings, patch, revision);
+        }
+    }
+}
+
+fn check_shadowed(findings: &mut Findings<'_>, patch: &SavedPatch, others: &[&SavedPatch]) {
+    let place = Place::whole(&patch.path);
+    let (own, foreign): (Vec<&SavedPatch>, Vec<&SavedPatch>) = others.iter().partition(|other| other.name == patch.name);
+    if !own.is_empty() {
+        findings.note(&place, format!("applied in place of {}", listed(&own)));
+    }
+    if !foreign.is_empty() {
+        // `a-b/…/c.patch` and `a/…/b-c.patch`.
+        findings.warning(
+            &place,
+            format!("applied in place of {}, which another patch has", listed(&foreign)),
+            format!("both are called `{}` for Portage: rename one", patch.file_name),
+        );
+    }
+}
+
+fn check_revision(findings: &mut Findings<'_>, patch: &SavedPatch, revision: &str) {
+    let Scope { package, version: Some(version), .. } = &patch.scope else { return };
+    let place = Place::whole(&patch.path);
+    if revision == "0" {
+        findings.note_with_hint(
+            &place,
+            format!("for {version} as it first was, and for no later revision of it"),
+            format!("`{package}-{version}` means every revision"),
+        );
+    } else if revision.starts_with('0') {
+        let plain = revision.trim_start_matches('0');
+        findings.warning(
+            &place,
+            format!("for an ebuild whose name ends in `-r{revision}` letter by letter"),
+            format!("revisions are written without leading zeros: `-r{}`", if plain.is_empty() { "0" } else { plain }),
+        );
+    }
+}
+
+/// Whether `patch` lies in a more specific directory than `other` and is called the same, for at least one version.
+fn shadows(patch: &SavedPatch, other: &SavedPatch) -> bool {
+    let (narrow, wide) = (&patch.scope, &other.scope);
+    // By their places in the list of directories.
+    let rank = |scope: &Scope| (scope.version.is_some(), scope.revision.is_some(), scope.slot.is_some());
+    patch.category == other.category
+        && patch.file_name == other.file_name
+        && narrow.package == wide.package
+        && rank(narrow) > rank(wide)
+        && (wide.version.is_none() || narrow.version == wide.version)
+        && (wide.revision.is_none() || narrow.revision == wide.revision)
+        && (wide.slot.is_none() || narrow.slot.is_none() || narrow.slot == wide.slot)
+}
+
+fn listed(patches: &[&SavedPatch]) -> String {
+    patches.iter().map(|patch| format!("`{}`", patch.path.display())).collect::<Vec<_>>().join(", ")
+}
+
+/// What is wrong with the bytes of a patch.
+fn fault(bytes: &[u8]) -> Option<&'static str> {
+    const STARTS: [&[u8]; 5] = [b"--- ", b"diff ", b"Index: ", b"*** ", b"GIT binary patch"];
+    if bytes.is_empty() {
+        Some("the patch is empty")
+    } else if bytes.split(|byte| *byte == b'\n').any(|line| STARTS.iter().any(|start| line.starts_with(start))) {
+        None
+    } else {
+        Some("this does not look like a patch")
+    }
+}
