@@ -6,6 +6,7 @@
 //! data/stages/                     finished artifacts
 //! data/logs/                       logs of emerge runs
 //! data/binhost/PROFILE/            exported binary packages
+//! data/patches/NAME/               work sets of patches: the user's own work
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/repos/NAME.git             git objects of ebuild trees
@@ -45,6 +46,11 @@ impl Places {
     /// Exported binary packages, by profile.
     pub fn binhosts(&self) -> PathBuf {
         self.data.join("binhost")
+    }
+
+    /// Work sets of patches, by name.
+    pub fn patches(&self) -> PathBuf {
+        self.data.join("patches")
     }
 
     /// Source archives, shared by all profiles.

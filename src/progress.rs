@@ -22,6 +22,8 @@ pub enum Event<'a> {
     Note(&'a str),
     /// Something the user should know.
     Warning(&'a str),
+    /// A line of a build log that the user asked to see, safe to print.
+    Output(&'a str),
     /// Where a running `emerge` stands.
     Emerge(&'a EmergeStatus),
 }

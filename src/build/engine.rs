@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::binhost::BinhostError;
+use super::echo::Echo;
 use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
 use super::session::{LOG_DIR, Root, Run};
@@ -298,19 +299,21 @@ impl Engine<'_> {
         let mut run = Self::run_of(work, argv, network);
         run.network = self.connect(request.mode, network, &mut run.env);
         let (mut running, output) = self.start(work, &run)?;
+        let output: Box<dyn std::io::Read + Send> =
+            if request.show_log { Box::new(Echo::new(output, self.observer)) } else { Box::new(output) };
         // A Portage that does not publish its status leaves the directory empty; then the output has to do.
         let status = Status::open(&work.root.status).ok();
         let shown = std::sync::atomic::AtomicBool::new(false);
         let (exit, tee) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 log.tee(output, &mut |now| {
-                    if !shown.load(std::sync::atomic::Ordering::Relaxed) {
+                    if !request.show_log && !shown.load(std::sync::atomic::Ordering::Relaxed) {
                         self.observer.event(&Event::Emerge(now));
                     }
                 })
             });
             let exit = self.supervise(&mut running, || {
-                if let Some(now) = status.as_ref().and_then(Status::poll) {
+                if let Some(now) = status.as_ref().filter(|_| !request.show_log).and_then(Status::poll) {
                     shown.store(true, std::sync::atomic::Ordering::Relaxed);
                     self.observer.event(&Event::Emerge(&now));
                 }

@@ -110,12 +110,9 @@ pub enum Error {
     /// An experiment that cannot begin.
     #[error(transparent)]
     Experiment(#[from] super::ExperimentError),
-    /// A saved patch that does not apply.
+    /// A patch, or its work set.
     #[error(transparent)]
-    Rehearsal(#[from] super::RehearsalError),
-    /// Saved patches that cannot be built.
-    #[error(transparent)]
-    Compile(#[from] super::CompileError),
+    Patch(#[from] super::PatchError),
     /// Files that cannot be copied out of a build state.
     #[error(transparent)]
     Copy(#[from] super::CopyError),

@@ -4,6 +4,7 @@
 //! bootstrap    stage3 -> profile/NAME/upstream -> definition
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
+//! patch        the source of a package to change, and the change as a patch
 //! pipeline     all stage4s with what they need, as a graph, side by side
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
 //! freshroot    a throw-away session on the builder, or on any build state (`shell`)
@@ -14,7 +15,6 @@
 //! binhost      a pool as a signed binary package host, and sessions that install from others
 //! clean        what nothing needs any more, found, shown and removed
 //! jobserver    one budget of make jobs for several sessions
-//! patch        what builds do with saved patches; all of them built for several profiles (`patch compile`)
 //! experiment   packages with other settings, in throw-away sessions (`try`)
 //! export       any build state as an artifact; artifact: its files; oci, squashfs: their forms
 //! log          histories of names, going back in them, tags
@@ -33,6 +33,7 @@ mod configured;
 mod consult;
 mod copy_out;
 mod definition;
+mod echo;
 mod engine;
 mod error;
 pub mod exclusions;
@@ -79,7 +80,11 @@ pub use freshroot::{Ended, FreshrootOptions};
 pub use jobserver::JobServer;
 pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
-pub use patch::{CompileError, CompileOptions, Compiled, CompiledPatch, PatchFate, PatchResult, PatchedPackage, RehearsalError};
+pub use patch::{
+    Attempt, AttemptCame, AttemptOptions, CompileOptions, Compiled, CompiledPatch, PatchError, PatchFate, PatchResult, PatchRow,
+    PatchedPackage, PrepOptions, Prepared, RefreshOptions, Refreshed, RemovedPatch, SaveOptions, SavedAs, SavedFile, Span,
+    Unpacked, WorkSet,
+};
 pub use pipeline::{
     Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,
     Report as PipelineReport, Watcher as PipelineWatcher,

@@ -76,7 +76,7 @@ const SLOW_STARTED: &str = "app-misc/slow-1.0::gentoo";
 
 #[test]
 fn an_interrupted_stage_build_goes_on_where_it_stopped() {
-    let Some((_shared, place)) = slow("slow stage", 6) else { return };
+    let Some((_shared, place)) = slow("slow stage", 12) else { return };
     let name = format!("slow{}", std::process::id());
     let definition = format!("stage4.defines/{name}");
     fs::create_dir_all(place.config.join(&definition)).unwrap();
@@ -117,7 +117,8 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
 
 #[test]
 fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
-    let Some((shared, place)) = slow("slow builder", 8) else { return };
+    // Long enough for two other commands to come and go while it compiles, on a busy machine as well.
+    let Some((shared, place)) = slow("slow builder", 25) else { return };
     fs::write(place.config.join("package.sets/gentoomuch/builder"), "app-misc/slow\n").unwrap();
     fs::write(place.config.join("stage3.defines/gentoomuch/builder/portage.local"), "gentoomuch/builder\nslow\n").unwrap();
     let profile = format!("slow{}", std::process::id());
@@ -164,7 +165,7 @@ fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
 
 #[test]
 fn an_interrupted_profile_update_moves_nothing_and_goes_on() {
-    let Some((shared, place)) = slow("slow update", 6) else { return };
+    let Some((shared, place)) = slow("slow update", 12) else { return };
     let profile = format!("slow-update{}", std::process::id());
     place.run(&["bootstrap", &profile, shared.testbed.stage3.to_str().unwrap()]).ok();
     let builder = || {

@@ -281,6 +281,7 @@ impl From<build::Error> for Failure {
             E::ArtifactExists { .. } => Self::new(Kind::Usage, error).hint("move it away, or choose another name with `-o`"),
             E::Copy(error) => copy(error),
             E::Experiment(error) => experiment(error),
+            E::Patch(error) => crate::failures_patch::patch(error),
             E::Command { ref log, ref last_lines, .. } => {
                 let (log, last_lines) = (log.display().to_string(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
@@ -586,7 +587,7 @@ fn experiment(error: build::ExperimentError) -> Failure {
 }
 
 /// The keyword that accepts what Portage masks for these reasons: `~amd64 keyword`, but also `missing keyword` and `-amd64 keyword`.
-fn accepting(reasons: &[String]) -> &str {
+pub(crate) fn accepting(reasons: &[String]) -> &str {
     let words = reasons.iter().filter_map(|reason| reason.strip_suffix(" keyword"));
     words.into_iter().find(|word| word.starts_with('~')).unwrap_or("**")
 }
@@ -649,7 +650,7 @@ fn proposal(error: config::proposal::Error) -> Failure {
 }
 
 /// What could have been meant.
-fn there_are(known: &[String]) -> Option<String> {
+pub(crate) fn there_are(known: &[String]) -> Option<String> {
     (!known.is_empty()).then(|| format!("there are: {}", known.join(", ")))
 }
 

@@ -97,6 +97,8 @@ impl Progress {
             ("step", false) => format!("* {text}"),
             ("warning", true) => format!("\x1b[1;33mwarning:\x1b[0m {text}"),
             ("warning", false) => format!("warning: {text}"),
+            // As the compiler said it.
+            ("output", _) => text.to_owned(),
             _ => format!("  {text}"),
         };
         match (node, self.color) {
@@ -219,6 +221,7 @@ impl Observer for Progress {
                     }
                 }
             }
+            Event::Output(line) => self.write(&state, "output", line),
             Event::Emerge(status) => self.emerge(&mut state, status),
         }
     }

@@ -10,7 +10,6 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,19 +17,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::build::definition::{BUILDER, Recipe};
+use super::{Desk, Ground, PatchError, forget_logs};
 use crate::build::engine::{Engine, Settings, Work, package_log};
 use crate::build::error::{Error, Result};
-use crate::build::work::Subject;
 use crate::config::ConfigDir;
-use crate::config::hooks::Phase;
 use crate::config::patches::SavedPatch;
-use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
 use crate::portage::emerge::Failure;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::emerge::request::{Existing, Goal, Request};
 use crate::progress::{Event, Observer};
-use crate::sandbox::plan::Network;
-use crate::store::{Purpose, Session, State};
+use crate::store::{Purpose, Session};
+
+/// What the logs of its sessions are called after.
+const PURPOSE: &str = "compile";
 
 /// What to build.
 #[derive(Debug, Clone, Default)]
@@ -102,23 +100,6 @@ pub struct Compiled {
     pub patches: Vec<CompiledPatch>,
 }
 
-/// Why nothing is built.
-#[derive(Debug, thiserror::Error)]
-pub enum CompileError {
-    /// There is nothing.
-    #[error("no patches are saved")]
-    NothingSaved,
-}
-
-/// A profile's builder, and what the configuration makes of it now.
-struct Ground {
-    profile: String,
-    base: State,
-    recipe: Recipe,
-    /// Whether the builder was built from this very configuration.
-    is_current: bool,
-}
-
 /// One version on one profile.
 struct Job {
     ground: usize,
@@ -150,14 +131,14 @@ impl Engine<'_> {
             .filter(|patch| !patch.contents.is_empty() && (options.names.is_empty() || options.names.contains(&patch.name)))
             .collect();
         if chosen.is_empty() {
-            return Err(CompileError::NothingSaved.into());
+            return Err(PatchError::NothingSaved.into());
         }
         let _shared = self.share_store()?;
         let profiles = match &options.profile {
             _ if options.all => self.profiles()?,
             named => vec![self.profile_or_default(named.as_deref())?],
         };
-        let grounds = profiles.into_iter().map(|profile| self.compile_ground(config, profile)).collect::<Result<Vec<_>>>()?;
+        let grounds = profiles.iter().map(|profile| self.patch_ground(config, Some(profile))).collect::<Result<Vec<_>>>()?;
         let (mut rows, mut jobs) = (Vec::new(), Vec::new());
         for (at, ground) in grounds.iter().enumerate() {
             let versions = self.compile_versions(ground, &chosen)?;
@@ -167,47 +148,18 @@ impl Engine<'_> {
         Ok(Compiled { patches: rows })
     }
 
-    fn compile_ground(&self, config: &ConfigDir, profile: String) -> Result<Ground> {
-        let base = self.profile_state(&profile, 0)?;
-        let upstream = self.upstream(&profile)?;
-        let recipe = self.recipe(config, BUILDER, &upstream)?;
-        let is_current = recipe.inputs(&upstream, BUILDER).key() == base.key;
-        Ok(Ground { profile, base, recipe, is_current })
-    }
-
     /// By atom, the version that emerge would take, with its slot.
     fn compile_versions(&self, ground: &Ground, chosen: &[&SavedPatch]) -> Result<Vec<(String, String)>> {
         let atoms: BTreeSet<String> = chosen.iter().map(|patch| patch.atom()).collect();
         self.step(&format!("asking Portage on {} about {}", ground.profile, atoms.iter().cloned().collect::<Vec<_>>().join(" ")));
         let mut session = self.store.session_create(Some(&ground.base), Purpose::Throwaway, "")?;
-        let outcome = self.compile_work(&mut session, ground).and_then(|(work, _)| {
+        let outcome = self.patch_desk(&mut session, ground, PURPOSE).and_then(|Desk { work, .. }| {
             let found = self.visible_versions(&work, &atoms);
             forget_logs(&work);
             found
         });
         session.discard(self.launcher)?;
         outcome
-    }
-
-    /// A session with the configuration of today in place.
-    fn compile_work<'s>(&self, session: &'s mut Session, ground: &Ground) -> Result<(Work<'s>, PoolInputs)> {
-        let recipe = &ground.recipe;
-        let log_name = format!("patch-compile-{}", ground.profile);
-        let subject = Subject { log_name, profile: ground.profile.clone(), definition: BUILDER.to_owned() };
-        let mut work = self.work(session, &ground.base, &subject, recipe.given())?;
-        if !ground.is_current {
-            // Patches that the configuration had then and has no more.
-            let argv = ["rm", "-rf", "/etc/portage/patches"].map(str::to_owned).into();
-            self.command(&work, argv, Network::None)?;
-            self.apply(&work, recipe)?;
-            self.hooks(&work, &recipe.hooks, Phase::Prepare)?;
-        }
-        let facts = self.inspect(&work)?;
-        let inputs = facts.pool_inputs(&recipe.portage_profile);
-        work.root.session_conf = self.session_conf(facts.has_observability());
-        let open = |kind| binpkgs::open_pool(&self.places.binpkgs(), kind, &inputs, self.observer);
-        work.attach_pools(vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])?;
-        Ok((work, inputs))
     }
 
     /// Builds all `jobs`, as many at a time as there are make jobs, and says in `rows` what came of each.
@@ -259,41 +211,30 @@ impl Engine<'_> {
     }
 
     fn compile_in(&self, session: &mut Session, ground: &Ground, cpv: &str) -> Result<PatchResult> {
-        let (work, inputs) = self.compile_work(session, ground)?;
+        let desk = self.patch_desk(session, ground, PURPOSE)?;
+        let work = &desk.work;
         let name = super::rehearse::name_of(cpv);
         let goal = Goal::Packages { atoms: vec![format!("={cpv}")], existing: Existing::Rebuild, oneshot: true };
-        let request = Request {
-            jobs: self.settings.jobs,
-            load: Some(self.settings.processors.max(self.settings.jobs) as f32),
-            usepkg_exclude: vec![name.clone()],
-            buildpkg_exclude: vec![name],
-            ..Request::new(goal, Mode::Run)
-        };
-        let built = self.emerge(&work, &request.with_mode(Mode::Fetch)).and_then(|()| {
-            let begun = Instant::now();
-            self.emerge_or_from_source(&work, &request, Network::None, &work.log_dir.join("emerge.log"))?;
-            Ok(begun.elapsed().as_secs_f64())
-        });
+        let request = Request { usepkg_exclude: vec![name.clone()], buildpkg_exclude: vec![name], ..self.patch_request(goal) };
+        let begun = Instant::now();
+        let built = self.patch_emerge(work, &request).map(|()| begun.elapsed().as_secs_f64());
         let seconds = match built {
             Ok(seconds) => (seconds * 10.0).round() / 10.0,
-            Err(Error::Emerge { failure, log, .. }) => return Ok(failed(&work, *failure, log)),
+            Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, *failure, log)),
             Err(error) => {
                 if matches!(error, Error::Interrupted { .. }) {
-                    forget_logs(&work);
+                    forget_logs(work);
                 }
                 return Err(error);
             }
         };
-        let result = match self.patched(&work)?.into_iter().find(|package| package.package == cpv) {
+        let result = match self.patched(work)?.into_iter().find(|package| package.package == cpv) {
             Some(package) if !package.is_applied() => PatchResult::NotApplied { reason: package.to_string() },
             Some(_) => PatchResult::Built { seconds },
             None => PatchResult::NotApplied { reason: format!("nothing tells whether patches were applied to {cpv}") },
         };
-        let own = work.root.packages.as_ref().and_then(|packages| fs::read_dir(&packages.own).ok());
-        if own.is_some_and(|entries| entries.flatten().any(|entry| entry.file_name() != binpkgs::INDEX)) {
-            self.publish_into(&work, PoolKind::Throwaway, &inputs)?;
-        }
-        forget_logs(&work);
+        self.patch_publish(&desk)?;
+        forget_logs(work);
         Ok(result)
     }
 }
@@ -342,11 +283,4 @@ fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> PatchResult {
     // The log of the package itself says most.
     let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
     PatchResult::Failed { reason: failure.to_string(), phase: failure.phase.clone(), log: of_package.unwrap_or(log) }
-}
-
-/// A run that succeeded, or was asked to stop, leaves no logs.
-fn forget_logs(work: &Work<'_>) {
-    if let Err(error) = fs::remove_dir_all(&work.log_dir) {
-        tracing::debug!("kept logs in {}: {error}", work.log_dir.display());
-    }
 }

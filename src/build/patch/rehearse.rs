@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::PatchError;
 use super::applied::knows_no_patches;
 use crate::build::engine::{Engine, Work, package_log, read_package_log};
 use crate::build::error::Result;
@@ -35,32 +36,6 @@ const ANSWER: &str = "@gentoomuch ";
 const OUTPUT_LIMIT_BYTES: u64 = 16 << 20;
 /// Of what `patch` says about a patch so much is shown.
 const LAST_LINES: usize = 30;
-
-/// A patch that cannot be applied.
-#[derive(Debug, thiserror::Error)]
-pub enum RehearsalError {
-    /// Found before anything was built.
-    #[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
-    DoesNotApply {
-        /// `category/name-version`
-        package: String,
-        /// The saved patch, or the fragment that brings it.
-        name: String,
-        /// The file, relative to the configuration directory.
-        patch: PathBuf,
-        /// Those that were applied before it, in order.
-        before: Vec<PathBuf>,
-        /// What `patch` says, safe to print.
-        last_lines: Vec<String>,
-        /// All of it, on the host.
-        log: PathBuf,
-    },
-}
-
-fn after(before: &[PathBuf]) -> String {
-    let listed: Vec<String> = before.iter().map(|patch| format!("`{}`", patch.display())).collect();
-    if listed.is_empty() { String::new() } else { format!(" after {}", listed.join(", ")) }
-}
 
 #[derive(Debug, Serialize)]
 struct Ask<'a> {
@@ -129,7 +104,7 @@ impl Engine<'_> {
     ///
     /// # Errors
     ///
-    /// [`RehearsalError::DoesNotApply`] for the first that does not.
+    /// [`PatchError::DoesNotApply`] for the first that does not.
     pub(in crate::build) fn rehearse(&self, work: &Work<'_>, candidates: &[Candidate]) -> Result<()> {
         if candidates.is_empty() {
             return Ok(());
@@ -190,7 +165,7 @@ fn split(cpv: &str) -> Option<(String, String, String)> {
 }
 
 /// The error, with the patches in the user's terms.
-fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_lines: Vec<String>, log: PathBuf) -> RehearsalError {
+fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_lines: Vec<String>, log: PathBuf) -> PatchError {
     let in_order = split(&candidate.cpv)
         .map(|(category, package, version)| applied_to(records, &category, &package, &version, &candidate.slot));
     let in_order = in_order.unwrap_or_default();
@@ -200,7 +175,7 @@ fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_li
         None => (String::new(), patch.to_owned()),
     };
     let before = in_order.iter().take(at.unwrap_or(0)).map(|record| record.path.clone()).collect();
-    RehearsalError::DoesNotApply { package: candidate.cpv.clone(), name, patch: path, before, last_lines, log }
+    PatchError::DoesNotApply { package: candidate.cpv.clone(), name, patch: path, before, last_lines, log }
 }
 
 /// What the log of `src_prepare` tells about patches.
@@ -308,7 +283,7 @@ mod tests {
             told("a-x.patch").to_string(),
             "user.patches/a/app-misc/broken/x.patch: does not apply to `app-misc/broken-1.0`"
         );
-        let RehearsalError::DoesNotApply { name, .. } = told("c-x.patch");
+        let PatchError::DoesNotApply { name, .. } = told("c-x.patch") else { panic!() };
         assert_eq!(name, "c");
     }
 }

@@ -43,7 +43,7 @@ fn unchanged(root: &Path, edit: &Edit) -> Result<PathBuf, Error> {
 }
 
 /// Writes a file by a rename over what is there.
-pub(crate) fn replace(target: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn replace(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Error> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io { action, path, source }
@@ -56,7 +56,7 @@ pub(crate) fn replace(target: &Path, text: &str) -> Result<(), Error> {
     let new = dir.join(format!(".{name}.{}.new", std::process::id()));
     let written = (|| {
         let mut file = fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(contents.as_ref())?;
         file.sync_all()
     })();
     if let Err(source) = written.and_then(|()| fs::rename(&new, target)) {

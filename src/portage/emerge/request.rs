@@ -48,6 +48,17 @@ pub enum Mode {
     Pretend,
 }
 
+/// Which part of a merge list is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The packages and what they need.
+    All,
+    /// What they need to be built, not they themselves.
+    BuildDependencies,
+    /// They themselves, whatever they need.
+    Packages,
+}
+
 /// One run of `emerge`.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "options of emerge that have nothing to do with each other")]
@@ -70,6 +81,10 @@ pub struct Request {
     pub buildpkg_exclude: Vec<String>,
     /// Colours in the output, for a terminal that shows it unread by us.
     pub color: bool,
+    /// Which of the packages and of what they need.
+    pub part: Part,
+    /// Show what compilers say as it comes. Only of one package at a time that can be read.
+    pub show_log: bool,
     /// Propose to unmask what is masked. Masks are somebody's decision: only who asks for proposals gets these.
     pub propose_unmask: bool,
 }
@@ -101,6 +116,8 @@ impl Request {
             buildpkg: true,
             buildpkg_exclude: Vec::new(),
             color: false,
+            part: Part::All,
+            show_log: false,
             propose_unmask: false,
         }
     }
@@ -129,7 +146,7 @@ impl Request {
         argv.push("--autounmask=y".to_owned());
         argv.push(format!("--autounmask-keep-masks={}", yn(!self.propose_unmask)));
         argv.extend(["--autounmask-write=n", "--autounmask-continue=n", "--keep-going=n"].map(str::to_owned));
-        argv.push("--quiet-build=y".to_owned());
+        argv.push(format!("--quiet-build={}", yn(!self.show_log)));
         argv.push(format!("--jobs={}", self.jobs.max(1)));
         if let Some(load) = self.load.filter(|load| load.is_finite() && *load > 0.0) {
             argv.push(format!("--load-average={load:.1}"));
@@ -141,6 +158,11 @@ impl Request {
         argv.push(format!("--buildpkg={}", yn(self.buildpkg)));
         for atom in &self.buildpkg_exclude {
             argv.push(format!("--buildpkg-exclude={}", checked(atom)?));
+        }
+        match self.part {
+            Part::All => {}
+            Part::BuildDependencies => argv.extend(["--onlydeps", "--onlydeps-with-rdeps=n"].map(str::to_owned)),
+            Part::Packages => argv.push("--nodeps".to_owned()),
         }
         match self.mode {
             Mode::Run => {}

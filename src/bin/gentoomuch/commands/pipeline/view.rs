@@ -201,6 +201,7 @@ impl Watcher for View<'_> {
                 running.draw(&text);
             }
             Event::End => self.end_of_part(running, id),
+            Event::Output(line) => self.say(running, id, "output", line),
             Event::Emerge(status) => self.emerge(running, id, status),
         }
     }

@@ -1,0 +1,40 @@
+//! `gentoomuch patch shell NAME [-- COMMAND]`
+
+use std::process::ExitCode;
+
+use gentoomuch::sandbox::Exit;
+
+use super::super::Outcome;
+use crate::context::Context;
+use crate::report::Failure;
+use crate::shop::Shop;
+
+/// Open a shell where a package failed to build with a patch
+///
+/// In the session that `gentoomuch patch try` has kept, in the source directory that the package was built in. What is changed there changes
+/// neither the work set nor the patch. The exit code is that of the shell or the command; 125 says that gentoomuch itself failed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch patch shell quiet-hello
+  gentoomuch patch shell quiet-hello -- make V=1")]
+pub(super) struct Args {
+    /// The patch
+    name: String,
+    /// A command and its arguments [default: a login shell]
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Outcome {
+    around(args, context).map_err(Failure::around_command)
+}
+
+fn around(args: &Args, context: &Context) -> Outcome {
+    let shop = Shop::open(context)?;
+    let exit = shop.engine(None).patch_shell(&args.name, &args.command, super::has_terminal())?;
+    context.progress.clear();
+    Ok(match exit {
+        Exit::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
+        Exit::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(255)),
+    })
+}

@@ -1,0 +1,302 @@
+//! `patch try`: builds a package with what was changed in its work set; `patch shell`: looks at where that failed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::save::{Changed, Diff, is_own};
+use super::work_set::{self, WorkSet};
+use super::{Desk, Ground, PatchError, forget_logs, lock_name, scripts, words};
+use crate::build::engine::{Engine, package_log};
+use crate::build::error::{Error, Result};
+use crate::build::session::{BUILD_DIR, HOOKS_DIR, Run};
+use crate::build::work::{Given, Subject, write_public};
+use crate::config::ConfigDir;
+use crate::config::patches::PATCHES_DIR;
+use crate::portage::emerge::Failure;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::sandbox::plan::Network;
+use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
+use crate::store::{Purpose, Session};
+
+/// In a kept session: what failed in it.
+const RECORD: &str = "patch.json";
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct AttemptOptions {
+    /// The patch.
+    pub name: String,
+    /// The profile; `None`: the one that the work set was unpacked with.
+    pub profile: Option<String>,
+    /// Show what compilers say.
+    pub show_log: bool,
+}
+
+/// What came of building a package with a patch.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attempt {
+    /// The patch.
+    pub name: String,
+    /// The package.
+    pub package: String,
+    /// The profile.
+    pub profile: String,
+    /// Files that were changed.
+    pub files: Vec<Changed>,
+    /// Files that are not part of it, since git is told to ignore them.
+    pub ignored: Vec<String>,
+    /// How long it took, dependencies not counted, seconds.
+    pub seconds: f64,
+    /// How it ended.
+    #[serde(flatten)]
+    pub came: Came,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "result")]
+pub enum Came {
+    /// It was built with the changes.
+    Built,
+    /// It was built, and the changes were not in it.
+    NotApplied {
+        /// emerge's output.
+        log: PathBuf,
+    },
+    /// It was not built.
+    Failed {
+        /// In one line.
+        reason: String,
+        /// The package that failed; a dependency perhaps.
+        package: Option<String>,
+        /// The ebuild phase.
+        phase: Option<String>,
+        /// The log that says more.
+        log: PathBuf,
+        /// Whether there is a build directory to look at.
+        kept: bool,
+    },
+}
+
+/// What is known of a session that was kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    profile: String,
+    build_dir: String,
+}
+
+impl Engine<'_> {
+    /// Builds the package of a work set with the changes in it. That it cannot be built is no error.
+    pub fn patch_try(&self, config: &ConfigDir, options: &AttemptOptions) -> Result<Attempt> {
+        let name = &options.name;
+        work_set::check_name(name)?;
+        let _shared = self.share_store()?;
+        let _lock = self.lock(&lock_name(name))?;
+        let set = self.work_set(Some(config), name)?;
+        let ground = self.patch_ground(config, Some(options.profile.as_deref().unwrap_or(&set.profile)))?;
+        self.forget_attempt(name)?;
+        let key = key_of(name);
+        let mut session = self.store.session_create_for(Some(&ground.base), Purpose::Patch, &key, Some(&key))?;
+        let outcome = self.try_in(&mut session, &ground, options, &set);
+        match outcome {
+            Ok((attempt, Some(kept))) => {
+                let text = serde_json::to_string(&kept).map_err(|error| PatchError::Answer(Some(error)))?;
+                let record = session.path(RECORD);
+                fs::write(&record, text).map_err(Error::io("write", &record))?;
+                session.suspend(&format!("{} failed with the patch {name}", set.cpv))?;
+                Ok(attempt)
+            }
+            Ok((attempt, None)) => {
+                session.discard(self.launcher)?;
+                Ok(attempt)
+            }
+            Err(error) => {
+                session.discard(self.launcher)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what an earlier attempt has left.
+    pub(super) fn forget_attempt(&self, name: &str) -> Result<()> {
+        while let Some(session) = self.store.session_find_suspended(&key_of(name))? {
+            session.discard(self.launcher)?;
+        }
+        // Those of before the machine was started again.
+        self.store.session_discard_superseded(&key_of(name), "", self.launcher)?;
+        Ok(())
+    }
+
+    fn try_in(
+        &self,
+        session: &mut Session,
+        ground: &Ground,
+        options: &AttemptOptions,
+        set: &WorkSet,
+    ) -> Result<(Attempt, Option<Kept>)> {
+        let name = &options.name;
+        let mut desk = self.patch_desk(session, ground, name)?;
+        let outcome = self.patch_git(&desk.work).and_then(|()| self.try_at(&mut desk, ground, options, set));
+        if matches!(outcome, Ok((Attempt { came: Came::Built, .. }, _)) | Err(Error::Interrupted { .. })) {
+            forget_logs(&desk.work);
+        }
+        outcome
+    }
+
+    fn try_at(
+        &self,
+        desk: &mut Desk<'_>,
+        ground: &Ground,
+        options: &AttemptOptions,
+        set: &WorkSet,
+    ) -> Result<(Attempt, Option<Kept>)> {
+        let name = &options.name;
+        let found = self.ask_portage_for(&desk.work, &set.atom())?;
+        let diff = self.patch_diff_in(&mut desk.work, name)?;
+        self.put_patch(desk, ground, name, set, &diff)?;
+        let mut attempt = Attempt {
+            name: name.clone(),
+            package: set.cpv.clone(),
+            profile: ground.profile.clone(),
+            files: diff.files,
+            ignored: diff.ignored,
+            seconds: 0.0,
+            came: Came::Built,
+        };
+        if diff.patch.is_empty() {
+            self.note(&format!("nothing has been changed in the work set `{name}`: building {} as it is", set.cpv));
+        }
+        let log = desk.work.log_dir.join("emerge.log");
+        let begun = Instant::now();
+        let built = self.build_patched(desk, options, set, &found.atom());
+        attempt.seconds = (begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+        match built {
+            Ok(seconds) => {
+                attempt.seconds = seconds;
+                let file = format!("{name}-{name}.patch");
+                // Portage names each patch that it applies.
+                let is_applied = fs::read(&log).is_ok_and(|text| contains(&text, file.as_bytes()));
+                if !diff.patch.is_empty() && !is_applied {
+                    attempt.came = Came::NotApplied { log };
+                }
+                self.patch_publish(desk)?;
+                Ok((attempt, None))
+            }
+            Err(Error::Emerge { failure, log, .. }) => {
+                let own = failure.package.as_deref().is_none_or(|package| package == set.cpv);
+                let build_dir = format!("{BUILD_DIR}/{}", failure.package.as_deref().unwrap_or(&set.cpv));
+                let kept = (own || failure.phase.is_some()).then(|| Kept { profile: ground.profile.clone(), build_dir });
+                attempt.came = failed(&desk.work.root.logs, *failure, log, kept.is_some());
+                Ok((attempt, kept))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts the changes where Portage applies them, in the place of what was saved of the patch.
+    fn put_patch(&self, desk: &Desk<'_>, ground: &Ground, name: &str, set: &WorkSet, diff: &Diff) -> Result<()> {
+        let work = &desk.work;
+        let patches = ground.recipe.portage.patches();
+        let own = patches.iter().filter(|patch| is_own(patch, name, set));
+        let mut argv = words(&["rm", "-f", "--"]);
+        argv.extend(own.map(|patch| format!("/etc/portage/{}", patch.target().display())));
+        self.command(work, argv, Network::None)?;
+        if diff.patch.is_empty() {
+            return Ok(());
+        }
+        write_public(&work.root.hooks.join(scripts::GIVEN), &diff.patch, 0o644)?;
+        let place = format!("/etc/portage/{PATCHES_DIR}/{}/{}-{}-{}", set.category, set.package, set.version, set.revision);
+        let target = format!("{place}/{name}-{name}.patch");
+        let script = "mkdir -p -- \"$1\" && cp -- \"$2\" \"$3\"";
+        self.command(work, words(&["sh", "-c", script, "sh", &place, &scripts::path(scripts::GIVEN), &target]), Network::None)
+    }
+
+    /// Builds the package itself; says how long that took, seconds.
+    fn build_patched(&self, desk: &Desk<'_>, options: &AttemptOptions, set: &WorkSet, atom: &str) -> Result<f64> {
+        self.patch_dependencies(desk, atom)?;
+        let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
+        // Neither from a binary package nor into one: what is tried is not to be found by anybody else.
+        let request = Request {
+            usepkg_exclude: vec![set.name()],
+            buildpkg_exclude: vec![set.name()],
+            show_log: options.show_log,
+            ..self.patch_request(goal)
+        };
+        self.step(&format!("fetching the source of {}", set.cpv));
+        self.emerge(&desk.work, &request.with_mode(Mode::Fetch))?;
+        self.step(&format!("building {} with the patch {}", set.cpv, options.name));
+        let begun = Instant::now();
+        self.emerge_with(&desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;
+        Ok((begun.elapsed().as_secs_f64() * 10.0).round() / 10.0)
+    }
+
+    /// Opens a shell, or runs a command, where the last attempt failed. The session stays.
+    pub fn patch_shell(&self, name: &str, command: &[String], has_terminal: bool) -> Result<Exit> {
+        work_set::check_name(name)?;
+        let _shared = self.share_store()?;
+        let _lock = self.lock(&lock_name(name))?;
+        let Some(mut session) = self.store.session_find_suspended(&key_of(name))? else {
+            self.work_set(None, name)?;
+            return Err(PatchError::NothingKept(name.to_owned()).into());
+        };
+        let outcome = self.shell_in(&mut session, name, command, has_terminal);
+        session.suspend(&format!("a build with the patch {name} failed"))?;
+        outcome
+    }
+
+    fn shell_in(&self, session: &mut Session, name: &str, command: &[String], has_terminal: bool) -> Result<Exit> {
+        let record = session.path(RECORD);
+        let bytes = fs::read(&record).map_err(Error::io("read", &record))?;
+        let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| PatchError::Answer(Some(error)))?;
+        let Some(base) = session.base().cloned() else { return Err(PatchError::NothingKept(name.to_owned()).into()) };
+        let subject = Subject { log_name: format!("patch-{name}"), profile: kept.profile, definition: String::new() };
+        let work = self.work(session, &base, &subject, Given::default())?;
+        scripts::place(&work)?;
+        forget_logs(&work);
+        fs::create_dir_all(&work.root.logs).map_err(Error::io("create", &work.root.logs))?;
+        let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{}", scripts::SHELL), &kept.build_dir]);
+        argv.extend(command.iter().cloned());
+        let mut env = work.env.clone();
+        env.extend(self.settings.term.clone().filter(|_| has_terminal).map(|term| ("TERM".to_owned(), term)));
+        let run = Run { argv, env, network: Network::None, terminal: has_terminal, hostname: work.hostname.clone() };
+        let options = SessionOptions {
+            hold: vec![work.session.borrow().lock_fd()?],
+            terminal_size: if has_terminal { crate::sys::pty::size(std::io::stdin()) } else { None },
+            ..SessionOptions::new(Stdio::Inherit)
+        };
+        let mut running = self.launcher.session(&work.root.plan(&run), options)?;
+        work.session.borrow_mut().record_pid1(running.pid1())?;
+        let exit = if has_terminal {
+            use std::os::fd::AsFd as _;
+            terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?
+        } else {
+            self.interrupt.wait(&mut running)?
+        };
+        forget_logs(&work);
+        Ok(exit)
+    }
+}
+
+/// Both build key and subject of sessions in which a patch was tried: there is no state that they would become.
+pub(super) fn key_of(name: &str) -> String {
+    format!("patch:{name}")
+}
+
+fn contains(text: &[u8], words: &[u8]) -> bool {
+    text.windows(words.len()).any(|window| window == words)
+}
+
+fn failed(logs: &Path, failure: Failure, log: PathBuf, kept: bool) -> Came {
+    // The log of the package itself says most.
+    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(logs, inside));
+    Came::Failed {
+        reason: failure.to_string(),
+        package: failure.package,
+        phase: failure.phase,
+        log: of_package.unwrap_or(log),
+        kept,
+    }
+}

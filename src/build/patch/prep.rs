@@ -1,0 +1,308 @@
+//! `patch prep`: the source of a package, unpacked and prepared as emerge would, becomes a work set.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::work_set::{self, WorkSet, harden};
+use super::{Desk, Ground, PatchError, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, words};
+use crate::build::engine::{Engine, Work};
+use crate::build::error::{Error, Result};
+use crate::build::session::BUILD_DIR;
+use crate::build::work::write_public;
+use crate::config::ConfigDir;
+use crate::config::patches::{SavedPatch, applied_to};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
+use crate::sandbox::TaskOptions;
+use crate::sandbox::plan::Network;
+use crate::store::tasks::{REMOVE_TREE, RemoveInput};
+use crate::store::{Purpose, Session};
+
+/// Of a script's output so much is read.
+const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
+/// So many names are kept of things that there should be none of.
+const MAX_NAMED: usize = 20;
+
+/// What to unpack, and as what.
+#[derive(Debug, Clone)]
+pub struct PrepOptions {
+    /// The patch.
+    pub name: String,
+    /// The package, as emerge takes it.
+    pub atom: String,
+    /// The ebuild repository; `None`: as emerge would choose.
+    pub repository: Option<String>,
+    /// The profile; `None` for the default one.
+    pub profile: Option<String>,
+    /// Also apply the ebuild's own patches.
+    pub prepare: bool,
+}
+
+/// A new work set.
+#[derive(Debug, Clone, Serialize)]
+pub struct Prepared {
+    /// The patch.
+    pub name: String,
+    /// Where it is.
+    pub dir: std::path::PathBuf,
+    /// What it is the source of.
+    pub source: WorkSet,
+    /// What came along, and what did not.
+    #[serde(flatten)]
+    pub unpacked: Unpacked,
+}
+
+/// What unpacking has told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Unpacked {
+    /// Files in the first commit.
+    pub files: u64,
+    /// Saved patches of others that are in it, by name.
+    pub patches: Vec<String>,
+    /// Repositories within the source, which were left out.
+    pub nested_repositories: Vec<String>,
+    /// Devices, pipes and sockets, which were left out.
+    pub special_files: Vec<String>,
+    /// Whether the patch was saved before and is applied again.
+    pub saved_applied: bool,
+    /// Files in which that has left conflict markers.
+    pub conflicts: Vec<String>,
+    /// Files with the parts that fit nowhere.
+    pub rejected: Vec<String>,
+}
+
+/// What Portage says of an atom.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Found {
+    pub(super) cpv: String,
+    pub(super) category: String,
+    pub(super) package: String,
+    pub(super) version: String,
+    pub(super) revision: String,
+    pub(super) slot: String,
+    pub(super) repository: String,
+    pub(super) ebuild: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Found(Found),
+    Masked { versions: Vec<String>, reasons: Vec<String> },
+    Missing { near: Vec<String> },
+}
+
+impl Found {
+    /// Where its phases work.
+    pub(super) fn build_dir(&self) -> String {
+        format!("{BUILD_DIR}/{}", self.cpv)
+    }
+
+    /// `=category/name-version::repository`.
+    pub(super) fn atom(&self) -> String {
+        format!("={}::{}", self.cpv, self.repository)
+    }
+
+    /// The version with its revision, as Portage writes it.
+    pub(super) fn version_and_revision(&self) -> String {
+        if self.revision == "r0" { self.version.clone() } else { format!("{}-{}", self.version, self.revision) }
+    }
+
+    pub(super) fn into_work_set(self, profile: &str, prepared: bool, subdir: &str) -> WorkSet {
+        WorkSet {
+            cpv: self.cpv,
+            category: self.category,
+            package: self.package,
+            version: self.version,
+            revision: self.revision,
+            slot: self.slot,
+            repository: self.repository,
+            profile: profile.to_owned(),
+            prepared,
+            subdir: subdir.to_owned(),
+            made: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Unpacks a package's source into a new work set. A patch of that name that was saved before is applied on top.
+    pub fn patch_prep(&self, config: &ConfigDir, options: &PrepOptions) -> Result<Prepared> {
+        let name = &options.name;
+        work_set::check_name(name)?;
+        let _shared = self.share_store()?;
+        let _lock = self.lock(&lock_name(name))?;
+        let dir = work_set::dir(self.places, name);
+        if fs::symlink_metadata(&dir).is_ok() {
+            return Err(PatchError::Exists { name: name.clone(), dir }.into());
+        }
+        let ground = self.patch_ground(config, options.profile.as_deref())?;
+        let atom = with_repository(&options.atom, options.repository.as_deref());
+        let new = self.new_directory(name)?;
+        let mut session = self.store.session_create(Some(&ground.base), Purpose::Patch, "")?;
+        let outcome = self.prep_in(&mut session, &ground, options, &atom, &new);
+        session.discard(self.launcher)?;
+        let finished = outcome.and_then(|(source, unpacked)| {
+            harden(&new, &source)?;
+            fs::rename(&new, &dir).map_err(Error::io("rename", &new))?;
+            Ok(Prepared { name: name.clone(), dir, source, unpacked })
+        });
+        if finished.is_err() {
+            self.remove_unfinished(&new);
+        }
+        finished
+    }
+
+    /// An empty directory for a work set that is not complete yet; what a killed run left there goes.
+    pub(super) fn new_directory(&self, name: &str) -> Result<std::path::PathBuf> {
+        work_set::make_parent(self.places)?;
+        let new = work_set::unfinished(self.places, name);
+        if fs::symlink_metadata(&new).is_ok() {
+            let left = RemoveInput { paths: vec![new.clone()] };
+            self.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {})?;
+        }
+        fs::create_dir(&new).map_err(Error::io("create", &new))?;
+        Ok(new)
+    }
+
+    /// By a task: a session may have left files of other owners.
+    pub(super) fn remove_unfinished(&self, new: &Path) {
+        let left = RemoveInput { paths: vec![new.to_owned()] };
+        if let Err(error) = self.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {}) {
+            tracing::warn!("cannot remove `{}`: {error}", new.display());
+        }
+    }
+
+    fn prep_in(
+        &self,
+        session: &mut Session,
+        ground: &Ground,
+        options: &PrepOptions,
+        atom: &str,
+        new: &Path,
+    ) -> Result<(WorkSet, Unpacked)> {
+        let mut desk = self.patch_desk(session, ground, &options.name)?;
+        let outcome = self.prep_at(&mut desk, ground, options, atom, new);
+        forget_if_interrupted(&desk.work, outcome)
+    }
+
+    fn prep_at(
+        &self,
+        desk: &mut Desk<'_>,
+        ground: &Ground,
+        options: &PrepOptions,
+        atom: &str,
+        new: &Path,
+    ) -> Result<(WorkSet, Unpacked)> {
+        let found = self.ask_portage_for(&desk.work, atom)?;
+        let saved = ground.recipe.portage.patches();
+        let before = self.prepare_source(desk, &found, &options.name, &saved, options.prepare)?;
+        let own = own_patch(&saved, &options.name, &found);
+        if let Some(patch) = own {
+            write_public(&desk.work.root.hooks.join(scripts::GIVEN), &patch.contents, 0o644)?;
+        }
+        self.step(&format!("making the work set `{}`", options.name));
+        // Seen by this one run only: what ran before it in the session was the package's own.
+        desk.work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false)];
+        let title = format!("{}::{}{}", found.cpv, found.repository, if options.prepare { "" } else { ", not prepared" });
+        let argv = [&scripts::path(scripts::UNPACK), &found.build_dir(), WORK_DIR, &title, &scripts::path(scripts::GIVEN)];
+        let text =
+            self.output_of(&desk.work, ["sh".to_owned()].into_iter().chain(argv.map(str::to_owned)).collect(), OUTPUT_LIMIT_BYTES)?;
+        let told = scripts::Told::read(&text);
+        let unpacked = Unpacked { patches: before, ..unpacked(&told)? };
+        let subdir = told.one("subdir")?.to_owned();
+        Ok((found.into_work_set(&ground.profile, options.prepare, &subdir), unpacked))
+    }
+
+    /// Which version emerge would take.
+    pub(super) fn ask_portage_for(&self, work: &Work<'_>, atom: &str) -> Result<Found> {
+        let text = self.output_of(work, words(&["python3", "-B", &scripts::path(scripts::ASK), atom]), OUTPUT_LIMIT_BYTES)?;
+        let answer = serde_json::from_value(scripts::json(&text)?).map_err(|error| PatchError::Answer(Some(error)))?;
+        let atom = atom.to_owned();
+        match answer {
+            Asked::Found(found) => Ok(found),
+            Asked::Masked { versions, reasons } => Err(PatchError::Masked { atom, versions, reasons }.into()),
+            Asked::Missing { near } => Err(PatchError::NoPackage { atom, near }.into()),
+        }
+    }
+
+    /// Fetches, unpacks and prepares a package's source in the session, git at hand afterwards. Says which saved patches are in it.
+    pub(super) fn prepare_source(
+        &self,
+        desk: &Desk<'_>,
+        found: &Found,
+        name: &str,
+        saved: &[SavedPatch],
+        prepare: bool,
+    ) -> Result<Vec<String>> {
+        let work = &desk.work;
+        self.patch_git(work)?;
+        let (before, hidden) = around(saved, name, found);
+        if !hidden.is_empty() {
+            let argv = words(&["rm", "-f", "--"]).into_iter().chain(hidden).collect();
+            self.command(work, argv, Network::None)?;
+        }
+        self.step(&format!("fetching the source of {}", found.cpv));
+        let goal = Goal::Packages { atoms: vec![found.atom()], existing: Existing::Rebuild, oneshot: true };
+        let source = Request { part: Part::Packages, usepkg: false, ..self.patch_request(goal) };
+        self.emerge(work, &source.with_mode(Mode::Fetch))?;
+        if prepare {
+            self.patch_dependencies(desk, &found.atom())?;
+        }
+        let phase = if prepare { "prepare" } else { "unpack" };
+        self.step(&format!("{} {}", if prepare { "preparing" } else { "unpacking" }, found.cpv));
+        self.command(work, words(&["ebuild", &found.ebuild, "clean", phase]), Network::None)?;
+        self.patch_publish(desk)?;
+        Ok(if prepare { before } else { Vec::new() })
+    }
+}
+
+/// The saved patches of a package by where Portage applies them: names of those before the patch `name`, and paths in the session of itself
+/// and those after it.
+fn around(saved: &[SavedPatch], name: &str, found: &Found) -> (Vec<String>, Vec<String>) {
+    let applied = applied_to(saved, &found.category, &found.package, &found.version_and_revision(), &found.slot);
+    let own = format!("{name}-{name}.patch");
+    let comes_before = |patch: &SavedPatch| patch.name != name && patch.file_name < own;
+    let mut before: Vec<String> = applied.iter().filter(|patch| comes_before(patch)).map(|patch| patch.name.clone()).collect();
+    before.dedup();
+    // Also those that others hide: they would come to light.
+    let of_package = saved.iter().filter(|patch| patch.category == found.category && patch.scope.package == found.package);
+    let hidden = of_package.filter(|patch| !comes_before(patch)).map(|patch| format!("/etc/portage/{}", patch.target().display()));
+    (before, hidden.collect())
+}
+
+/// The file of the patch `name` that is meant for a version, or, if none is, one that is meant for another one of the package.
+pub(super) fn own_patch<'p>(saved: &'p [SavedPatch], name: &str, found: &Found) -> Option<&'p SavedPatch> {
+    let mut own: Vec<&SavedPatch> = saved
+        .iter()
+        .filter(|patch| patch.name == name && patch.category == found.category && patch.scope.package == found.package)
+        .collect();
+    own.sort_by_key(|patch| !patch.matches(&found.category, &found.package, &found.version_and_revision(), &found.slot));
+    own.first().copied()
+}
+
+pub(super) fn unpacked(told: &scripts::Told) -> std::result::Result<Unpacked, PatchError> {
+    let some = |word| {
+        let mut all = told.all(word);
+        all.truncate(MAX_NAMED);
+        all
+    };
+    Ok(Unpacked {
+        files: told.one("files")?.trim().parse().map_err(|_| PatchError::Answer(None))?,
+        patches: Vec::new(),
+        nested_repositories: some("nested"),
+        special_files: some("special"),
+        saved_applied: told.has("saved", "applied") || told.has("saved", "conflicts"),
+        conflicts: some("conflict"),
+        rejected: some("rejected"),
+    })
+}
+
+/// The atom, of one ebuild repository.
+pub(super) fn with_repository(atom: &str, repository: Option<&str>) -> String {
+    match repository {
+        Some(repository) if !atom.contains("::") => format!("{atom}::{repository}"),
+        _ => atom.to_owned(),
+    }
+}

@@ -1,0 +1,151 @@
+//! `patch refresh`: the changes of a work set, or of a saved patch, brought onto another version of the package.
+
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags};
+use serde::Serialize;
+
+use super::prep::{Found, Unpacked, unpacked};
+use super::work_set::{self, WorkSet, harden};
+use super::{
+    BEFORE_DIR, Desk, Ground, PatchError, PrepOptions, Prepared, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts,
+};
+use crate::build::engine::Engine;
+use crate::build::error::{Error, Result};
+use crate::config::ConfigDir;
+use crate::portage::atom::Atom;
+use crate::store::{Purpose, Session};
+
+/// Of the script's output so much is read.
+const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
+
+/// What to refresh.
+#[derive(Debug, Clone)]
+pub struct RefreshOptions {
+    /// The patch.
+    pub name: String,
+    /// Which version to go to; `None`: the newest that emerge would take.
+    pub to: Option<String>,
+    /// The profile; `None`: the one that the work set was unpacked with, or the default one.
+    pub profile: Option<String>,
+}
+
+/// A work set of another version.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refreshed {
+    /// The patch.
+    pub name: String,
+    /// Where it is.
+    pub dir: std::path::PathBuf,
+    /// The version before; `None`: there was no work set, and the saved patch was taken.
+    pub before: Option<String>,
+    /// What it is the source of now.
+    pub source: WorkSet,
+    /// What came along, and what did not.
+    #[serde(flatten)]
+    pub unpacked: Unpacked,
+}
+
+impl Engine<'_> {
+    /// Brings a patch onto another version by a three-way merge. Conflicts are left in the files, between markers, and are no error.
+    pub fn patch_refresh(&self, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
+        let name = &options.name;
+        work_set::check_name(name)?;
+        let Some(before) = work_set::read(self.places, name)? else { return self.refresh_saved(config, options) };
+        let _shared = self.share_store()?;
+        let _lock = self.lock(&lock_name(name))?;
+        let atom = options.to.clone().unwrap_or_else(|| format!("{}::{}", before.name(), before.repository));
+        if Atom::parse_target(&atom).is_ok_and(|atom| atom.name() != before.name()) {
+            return Err(PatchError::OtherPackage { atom, package: before.name() }.into());
+        }
+        let ground = self.patch_ground(config, Some(options.profile.as_deref().unwrap_or(&before.profile)))?;
+        // Conflicts of the last one, binary files and the like are told before anything is unpacked.
+        self.patch_diff(&before, name)?;
+        let new = self.new_directory(name)?;
+        let mut session = self.store.session_create(Some(&ground.base), Purpose::Patch, "")?;
+        let outcome = self.refresh_in(&mut session, &ground, name, &before, &atom, &new);
+        session.discard(self.launcher)?;
+        let finished = outcome.and_then(|(source, unpacked)| self.exchange(name, &new, &before, source, unpacked));
+        self.remove_unfinished(&new);
+        finished
+    }
+
+    /// Without a work set the saved patch is applied to the new version, as far as it can be.
+    fn refresh_saved(&self, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
+        let name = &options.name;
+        let saved = match config.patch(name) {
+            Ok(saved) => saved,
+            Err(crate::config::Error::Unknown { .. }) => return Err(self.no_such_patch(config, name)?.into()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut packages: Vec<String> = saved.iter().map(|patch| format!("{}/{}", patch.category, patch.scope.package)).collect();
+        packages.sort();
+        packages.dedup();
+        let atom = match (&options.to, packages.as_slice()) {
+            (Some(to), _) => to.clone(),
+            (None, [package]) => package.clone(),
+            _ => return Err(PatchError::SeveralPackages { name: name.clone(), packages }.into()),
+        };
+        let prepared = self.patch_prep(
+            config,
+            &PrepOptions { name: name.clone(), atom, repository: None, profile: options.profile.clone(), prepare: true },
+        )?;
+        let Prepared { name, dir, source, unpacked } = prepared;
+        Ok(Refreshed { name, dir, before: None, source, unpacked })
+    }
+
+    /// The new work set takes the place of the old one, at one instant.
+    fn exchange(&self, name: &str, new: &Path, before: &WorkSet, source: WorkSet, unpacked: Unpacked) -> Result<Refreshed> {
+        harden(new, &source)?;
+        let dir = work_set::dir(self.places, name);
+        rustix::fs::renameat_with(CWD, new, CWD, &dir, RenameFlags::EXCHANGE).map_err(|errno| Error::Io {
+            action: "replace",
+            path: dir.clone(),
+            source: errno.into(),
+        })?;
+        Ok(Refreshed { name: name.to_owned(), dir, before: Some(before.cpv.clone()), source, unpacked })
+    }
+
+    fn refresh_in(
+        &self,
+        session: &mut Session,
+        ground: &Ground,
+        name: &str,
+        before: &WorkSet,
+        atom: &str,
+        new: &Path,
+    ) -> Result<(WorkSet, Unpacked)> {
+        let mut desk = self.patch_desk(session, ground, name)?;
+        let outcome = self.ask_portage_for(&desk.work, atom).and_then(|found| {
+            if found.cpv == before.cpv && found.repository == before.repository {
+                return Err(PatchError::NothingNewer { name: name.to_owned(), cpv: found.cpv }.into());
+            }
+            self.merge_onto(&mut desk, ground, name, before, found, new)
+        });
+        forget_if_interrupted(&desk.work, outcome)
+    }
+
+    fn merge_onto(
+        &self,
+        desk: &mut Desk<'_>,
+        ground: &Ground,
+        name: &str,
+        before: &WorkSet,
+        found: Found,
+        new: &Path,
+    ) -> Result<(WorkSet, Unpacked)> {
+        let saved = ground.recipe.portage.patches();
+        let patches = self.prepare_source(desk, &found, name, &saved, before.prepared)?;
+        self.step(&format!("merging what was changed in {} into {}", before.cpv, found.cpv));
+        let old = work_set::dir(self.places, name);
+        desk.work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false), bind(old, BEFORE_DIR, true)];
+        let title = format!("{}::{}{}", found.cpv, found.repository, if before.prepared { "" } else { ", not prepared" });
+        let argv = [&scripts::path(scripts::REFRESH), &found.build_dir(), WORK_DIR, &title, BEFORE_DIR];
+        let argv = ["sh".to_owned()].into_iter().chain(argv.map(str::to_owned)).collect();
+        let text = self.output_of(&desk.work, argv, OUTPUT_LIMIT_BYTES)?;
+        let told = scripts::Told::read(&text);
+        let unpacked = Unpacked { patches, ..unpacked(&told)? };
+        let subdir = told.one("subdir")?.to_owned();
+        Ok((found.into_work_set(&ground.profile, before.prepared, &subdir), unpacked))
+    }
+}

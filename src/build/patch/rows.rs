@@ -1,0 +1,180 @@
+//! `patch ls`, `show` and `rm`: what there is of each patch.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::save::remove_empty_parents;
+use super::work_set::{self, WorkSet};
+use super::{PatchError, lock_name};
+use crate::build::engine::Engine;
+use crate::build::error::{Error, Result};
+use crate::config::patches::{SavedPatch, USER_PATCHES};
+use crate::config::{ConfigDir, nearest};
+use crate::portage::emerge::sanitize::sanitize;
+use crate::sandbox::TaskOptions;
+use crate::store::tasks::{REMOVE_TREE, RemoveInput};
+
+/// A patch.
+#[derive(Debug, Clone, Serialize)]
+pub struct PatchRow {
+    /// Its name.
+    pub name: String,
+    /// Its work set.
+    pub work_set: Option<WorkSet>,
+    /// Where that is.
+    pub dir: Option<PathBuf>,
+    /// What is saved of it.
+    pub saved: Vec<SavedFile>,
+    /// Whether a failed build of it can be looked at.
+    pub failed_build: bool,
+}
+
+/// A file of a saved patch.
+#[derive(Debug, Clone, Serialize)]
+pub struct SavedFile {
+    /// Relative to the configuration directory.
+    pub path: PathBuf,
+    /// The versions that it is for.
+    pub atom: String,
+    /// What it is for, as it says.
+    pub purpose: Option<String>,
+    /// The package that it was made from, as it says.
+    pub package: Option<String>,
+    /// When, as it says.
+    pub date: Option<String>,
+    /// Where upstream knows of it, as it says.
+    pub bug: Option<String>,
+    /// Lines that it adds.
+    pub added: usize,
+    /// Lines that it removes.
+    pub removed: usize,
+    /// Files that it changes.
+    pub files: usize,
+    /// Its text, safe to print.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// What is gone of a patch.
+#[derive(Debug, Clone, Serialize)]
+pub struct RemovedPatch {
+    /// Its name.
+    pub name: String,
+    /// The work set.
+    pub work_set: Option<PathBuf>,
+    /// Files of the configuration, relative to it.
+    pub saved: Vec<PathBuf>,
+}
+
+impl Engine<'_> {
+    /// All patches, saved or being worked on, by name.
+    pub fn patch_rows(&self, config: &ConfigDir) -> Result<Vec<PatchRow>> {
+        let mut rows: BTreeMap<String, PatchRow> = BTreeMap::new();
+        let row =
+            |name: &str| PatchRow { name: name.to_owned(), work_set: None, dir: None, saved: Vec::new(), failed_build: false };
+        for (name, set) in work_set::all(self.places)? {
+            let key = super::attempt::key_of(&name);
+            let entry = rows.entry(name.clone()).or_insert_with(|| row(&name));
+            entry.dir = Some(work_set::dir(self.places, &name));
+            entry.failed_build = !self.store.sessions_suspended(&[&key])?.is_empty();
+            entry.work_set = Some(set);
+        }
+        for patch in config.patches()? {
+            let entry = rows.entry(patch.name.clone()).or_insert_with(|| row(&patch.name));
+            entry.saved.push(saved_file(&patch));
+        }
+        Ok(rows.into_values().collect())
+    }
+
+    /// One patch.
+    pub fn patch_row(&self, config: &ConfigDir, name: &str) -> Result<PatchRow> {
+        match self.patch_rows(config)?.into_iter().find(|row| row.name == name) {
+            Some(row) => Ok(row),
+            None => Err(self.no_such_patch(config, name)?.into()),
+        }
+    }
+
+    /// What the user has changed in a work set, as a patch, safe to print.
+    pub fn patch_changes(&self, name: &str) -> Result<String> {
+        let _shared = self.share_store()?;
+        let _lock = self.lock(&lock_name(name))?;
+        let set = self.work_set(None, name)?;
+        Ok(sanitize(&self.patch_diff(&set, name)?.patch))
+    }
+
+    /// Removes a work set, and with `saved` what is saved of it. Without `force` a work set goes only if all of it is saved.
+    pub fn patch_remove(&self, config: &ConfigDir, name: &str, saved: bool, force: bool) -> Result<RemovedPatch> {
+        work_set::check_name(name)?;
+        let _shared = self.share_store()?;
+        let _lock = self.lock(&lock_name(name))?;
+        let dir = work_set::dir(self.places, name);
+        let has_work_set = std::fs::symlink_metadata(&dir).is_ok();
+        let patches: Vec<SavedPatch> = config.patches()?.into_iter().filter(|patch| patch.name == name).collect();
+        if !has_work_set && (patches.is_empty() || !saved) {
+            // Says what there is instead.
+            return Err(if patches.is_empty() {
+                self.no_such_patch(config, name)?.into()
+            } else {
+                PatchError::NoWorkSet { name: name.to_owned(), known: Vec::new(), saved: true }.into()
+            });
+        }
+        if has_work_set && !force {
+            let diff = self.patch_diff(&self.work_set(Some(config), name)?, name)?.patch;
+            // Going with it, what is saved is as good as not saved.
+            let is_saved = !saved && patches.iter().any(|patch| patch.contents.ends_with(&diff));
+            if !diff.is_empty() && !is_saved {
+                return Err(PatchError::Unsaved(name.to_owned()).into());
+            }
+        }
+        let mut removed = RemovedPatch { name: name.to_owned(), work_set: None, saved: Vec::new() };
+        if has_work_set {
+            self.forget_attempt(name)?;
+            let input = RemoveInput { paths: vec![dir.clone(), work_set::unfinished(self.places, name)] };
+            self.launcher.task(REMOVE_TREE, &input, TaskOptions::default(), &mut |_| {})?;
+            removed.work_set = Some(dir);
+        }
+        for patch in patches.iter().filter(|_| saved) {
+            let file = config.root().join(&patch.path);
+            std::fs::remove_file(&file).map_err(Error::io("remove", &file))?;
+            remove_empty_parents(&file, &config.root().join(USER_PATCHES));
+            removed.saved.push(patch.path.clone());
+        }
+        Ok(removed)
+    }
+
+    pub(super) fn no_such_patch(&self, config: &ConfigDir, name: &str) -> Result<PatchError> {
+        let known: Vec<String> = self.patch_rows(config)?.into_iter().map(|row| row.name).collect();
+        let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        Ok(PatchError::Unknown { name: name.to_owned(), nearest, known })
+    }
+}
+
+fn saved_file(patch: &SavedPatch) -> SavedFile {
+    let header = patch.header();
+    let own = |text: Option<&str>| text.map(str::to_owned);
+    let text = sanitize(&patch.contents);
+    let (mut added, mut removed, mut files) = (0, 0, 0);
+    for line in text.lines() {
+        match line {
+            line if line.starts_with("+++ ") => files += 1,
+            line if line.starts_with("--- ") => {}
+            line if line.starts_with('+') => added += 1,
+            line if line.starts_with('-') => removed += 1,
+            _ => {}
+        }
+    }
+    SavedFile {
+        path: patch.path.clone(),
+        atom: patch.atom(),
+        purpose: own(header.purpose()),
+        package: own(header.package()),
+        date: own(header.date()),
+        bug: own(header.bug()),
+        added,
+        removed,
+        files,
+        text,
+    }
+}
