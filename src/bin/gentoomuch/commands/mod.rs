@@ -13,6 +13,7 @@ mod export;
 mod freshroot;
 mod init;
 mod keys;
+mod live;
 mod log;
 mod man;
 mod patch;
