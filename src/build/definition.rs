@@ -330,14 +330,14 @@ impl Engine<'_> {
 
     /// Runs `emerge`; a binary package that it will not install is built from source in a second run.
     pub(super) fn emerge_or_from_source(&self, work: &Work<'_>, request: &Request, network: Network, log: &Path) -> Result<()> {
-        match self.emerge_with(work, request, network, log) {
+        match self.emerge_patched(work, request, network, log) {
             Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
                 // What this very session built, or an old pool holds, and Portage will not install: build it again.
                 let package = failure.package.as_deref().map(package_name).unwrap_or_default();
                 self.note(&format!("{failure}: building {package} from source"));
                 let mut from_source = request.clone();
                 from_source.usepkg_exclude.push(package.to_owned());
-                self.emerge_with(work, &from_source, network, log)
+                self.emerge_patched(work, &from_source, network, log)
             }
             other => other,
         }

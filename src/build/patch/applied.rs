@@ -17,7 +17,7 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::build::engine::{Engine, Work};
-use crate::build::error::Result;
+use crate::build::error::{Error, Result};
 use crate::build::work::StepsDone;
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
@@ -25,6 +25,7 @@ use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::untrusted;
 use crate::portage::vdb::{self, Package};
 use crate::progress::Event;
+use crate::sandbox::plan::Network;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store;
 
@@ -136,7 +137,26 @@ struct Found {
     user_patches: Option<String>,
 }
 
+/// How often a run is repeated that has lost a checksum.
+const MOST_LOST: u32 = 3;
+
 impl Engine<'_> {
+    /// Runs `emerge`, again if it fails only because a checksum was lost: on a busy machine, `eapply_user` of Portage 3.0.83 waits for
+    /// `sha256sum` when bash has forgotten it already. What was built until then is a binary package by now.
+    pub(in crate::build) fn emerge_patched(&self, work: &Work<'_>, request: &Request, network: Network, log: &Path) -> Result<()> {
+        let mut lost = 0;
+        loop {
+            match self.emerge_with(work, request, network, log) {
+                Err(Error::Emerge { failure, .. }) if lost < MOST_LOST && has_lost_checksum(&failure.last_lines) => {
+                    lost += 1;
+                    let package = failure.package.as_deref().unwrap_or("a package");
+                    self.note(&format!("Portage has lost the checksum of a patch of {package}, which was applied: once more"));
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// What became of the patches that a session was given. Empty where there are none; then nothing is run either.
     pub(in crate::build) fn patched(&self, work: &Work<'_>) -> Result<Vec<PatchedPackage>> {
         if work.patches.is_empty() && !work.was_patched {
@@ -221,6 +241,14 @@ pub(in crate::build) fn note_patches(origin: &mut serde_json::Value, records: &[
     if !packages.is_empty() {
         origin["patched"] = serde_json::json!(packages);
     }
+}
+
+fn has_lost_checksum(last_lines: &[String]) -> bool {
+    const WORDS: [&str; 2] = [
+        "eapply_user: could not generate individual user patch digests",
+        "eapply_user: could not generate hash over all user patches",
+    ];
+    last_lines.iter().any(|line| WORDS.iter().any(|words| line.contains(words)))
 }
 
 fn judge(records: &[PatchRecord], installed: &[Found]) -> Vec<PatchedPackage> {
@@ -350,6 +378,13 @@ mod tests {
         let blind = judge(&records, &[found("app-misc/hello-2.10-r1", "8", None)]);
         assert!(blind[0].place.blind && blind[0].place.atom() == "app-misc/hello:0", "{blind:?}");
         assert!(!judge(&records, &[found("app-misc/hello-2.10", "8", None)])[0].place.blind);
+    }
+
+    #[test]
+    fn a_lost_checksum_is_known_by_its_words() {
+        let lines = |last: &str| [" * ERROR: a/b-1::gentoo failed (prepare phase):".to_owned(), format!(" *   {last}")];
+        assert!(has_lost_checksum(&lines("eapply_user: could not generate individual user patch digests")));
+        assert!(!has_lost_checksum(&lines("patch '-p1' failed with '/etc/portage/patches/a/b/x.patch'")));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::rehearse::Visible;
 use super::{Desk, Ground, PatchError, forget_logs};
 use crate::build::engine::{Engine, Settings, Work, package_log};
 use crate::build::error::{Error, Result};
@@ -82,6 +83,8 @@ pub enum PatchResult {
     },
     /// No version that may be installed is one that the patch is for.
     NoVersion,
+    /// Another file is applied in its place to that version, or an empty one takes it away.
+    Replaced,
     /// Something else had failed before.
     NotTried,
 }
@@ -89,7 +92,7 @@ pub enum PatchResult {
 impl PatchResult {
     /// Whether it is as it should be.
     pub fn is_good(&self) -> bool {
-        matches!(self, Self::Built { .. })
+        matches!(self, Self::Built { .. } | Self::Replaced)
     }
 }
 
@@ -164,7 +167,7 @@ impl Engine<'_> {
         let (mut rows, mut jobs) = (Vec::new(), Vec::new());
         for (at, ground) in grounds.iter().enumerate() {
             let versions = self.compile_versions(ground, &chosen)?;
-            plan(at, &ground.profile, &chosen, &versions, &mut rows, &mut jobs);
+            plan((at, &ground.profile), &chosen, &patches, &versions, &mut rows, &mut jobs);
         }
         let names: Vec<String> = jobs.iter().map(|job| format!("{} on {}", job.cpv, grounds[job.ground].profile)).collect();
         watcher.planned(&names);
@@ -172,8 +175,8 @@ impl Engine<'_> {
         Ok(Compiled { patches: rows })
     }
 
-    /// By atom, the version that emerge would take, with its slot.
-    fn compile_versions(&self, ground: &Ground, chosen: &[&SavedPatch]) -> Result<Vec<(String, String)>> {
+    /// The versions that emerge would take.
+    fn compile_versions(&self, ground: &Ground, chosen: &[&SavedPatch]) -> Result<Vec<Visible>> {
         let atoms: BTreeSet<String> = chosen.iter().map(|patch| patch.atom()).collect();
         self.step(&format!("asking Portage on {} about {}", ground.profile, atoms.iter().cloned().collect::<Vec<_>>().join(" ")));
         let mut session = self.store.session_create(Some(&ground.base), Purpose::Throwaway, "")?;
@@ -271,30 +274,34 @@ impl Engine<'_> {
 
 /// The rows of one profile, and what has to be built for them.
 fn plan(
-    ground: usize,
-    profile: &str,
+    (ground, profile): (usize, &str),
     chosen: &[&SavedPatch],
-    versions: &[(String, String)],
+    all: &[SavedPatch],
+    versions: &[Visible],
     rows: &mut Vec<CompiledPatch>,
     jobs: &mut Vec<Job>,
 ) {
-    let mut wanted: BTreeSet<(String, String, bool)> = BTreeSet::new();
+    let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
     for patch in chosen {
         let atom = patch.atom();
-        let version = versions.iter().find(|(known, _)| *known == atom).map(|(_, cpv)| cpv.clone());
-        let is_there = version.is_some();
-        wanted.insert((version.unwrap_or(atom), patch.name.clone(), is_there));
-    }
-    for (package, patch, is_there) in wanted {
-        let row = rows.len();
-        let result = if is_there { PatchResult::NotTried } else { PatchResult::NoVersion };
-        rows.push(CompiledPatch { patch, package: package.clone(), profile: profile.to_owned(), result });
-        if !is_there {
+        let version = versions.iter().find(|version| version.atom == atom);
+        let package = version.map_or(atom, |version| version.cpv.clone());
+        if !wanted.insert((package.clone(), patch.name.clone())) {
             continue;
         }
-        match jobs.iter_mut().find(|job| job.ground == ground && job.cpv == package) {
+        let result = match version {
+            None => PatchResult::NoVersion,
+            Some(version) if version.applied(all).iter().any(|applied| applied.name == patch.name) => PatchResult::NotTried,
+            Some(_) => PatchResult::Replaced,
+        };
+        rows.push(CompiledPatch { patch: patch.name.clone(), package, profile: profile.to_owned(), result });
+    }
+    let own = rows.iter().position(|row| row.profile == profile).unwrap_or(rows.len());
+    rows[own..].sort_by(|a, b| (&a.package, &a.patch).cmp(&(&b.package, &b.patch)));
+    for (row, planned) in rows.iter().enumerate().skip(own).filter(|(_, row)| row.result == PatchResult::NotTried) {
+        match jobs.iter_mut().find(|job| job.ground == ground && job.cpv == planned.package) {
             Some(job) => job.rows.push(row),
-            None => jobs.push(Job { ground, cpv: package, rows: vec![row] }),
+            None => jobs.push(Job { ground, cpv: planned.package.clone(), rows: vec![row] }),
         }
     }
 }
@@ -303,4 +310,54 @@ fn failed(work: &Work<'_>, failure: &Failure, log: PathBuf) -> PatchResult {
     // The log of the package itself says most.
     let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
     PatchResult::Failed { reason: failure.to_string(), phase: failure.phase.clone(), log: of_package.unwrap_or(log) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(name: &str, directory: &str, file_name: &str, contents: &str) -> SavedPatch {
+        SavedPatch {
+            name: name.to_owned(),
+            category: "a".to_owned(),
+            scope: directory.parse().unwrap(),
+            file_name: file_name.to_owned(),
+            path: format!("user.patches/{name}/a/{directory}/x.patch").into(),
+            contents: contents.into(),
+        }
+    }
+
+    #[test]
+    fn patches_of_one_version_are_built_together() {
+        let all = [
+            saved("two", "b-1", "two-x.patch", "2"),
+            saved("one", "b", "one-x.patch", "1"),
+            saved("gone", "b-9", "gone-x.patch", "9"),
+            saved("away", "b", "away-x.patch", "3"),
+            saved("away", "b-1", "away-x.patch", ""),
+            saved("slot", "b:2", "slot-x.patch", "4"),
+        ];
+        let chosen: Vec<&SavedPatch> = all.iter().filter(|patch| !patch.contents.is_empty()).collect();
+        let visible =
+            |atom: &str, cpv: &str, slot: &str| Visible { atom: atom.to_owned(), cpv: cpv.to_owned(), slot: slot.to_owned() };
+        let versions = [visible("a/b", "a/b-1-r1", "0/1"), visible("~a/b-1", "a/b-1-r1", "0/1"), visible("a/b:2", "a/b-2", "2")];
+        let (mut rows, mut jobs) = (Vec::new(), Vec::new());
+        for (at, profile) in ["p", "q"].into_iter().enumerate() {
+            plan((at, profile), &chosen, &all, &versions, &mut rows, &mut jobs);
+        }
+        let shown: Vec<String> =
+            rows[..5].iter().map(|row| format!("{} {} {} {:?}", row.package, row.patch, row.profile, row.result)).collect();
+        assert_eq!(
+            shown,
+            [
+                "a/b-1-r1 away p Replaced",
+                "a/b-1-r1 one p NotTried",
+                "a/b-1-r1 two p NotTried",
+                "a/b-2 slot p NotTried",
+                "~a/b-9 gone p NoVersion",
+            ]
+        );
+        let shown: Vec<String> = jobs.iter().map(|job| format!("{} {} {:?}", job.ground, job.cpv, job.rows)).collect();
+        assert_eq!(shown, ["0 a/b-1-r1 [1, 2]", "0 a/b-2 [3]", "1 a/b-1-r1 [6, 7]", "1 a/b-2 [8]"]);
+    }
 }

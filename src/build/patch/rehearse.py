@@ -48,6 +48,7 @@ for cpv in request["packages"]:
     print("@gentoomuch " + json.dumps({"package": cpv, **found}), flush=True)
 for text in request["atoms"]:
     best = ports.xmatch("bestmatch-visible", portage.dep.Atom(text, allow_repo=True))
-    print("@gentoomuch " + json.dumps({"package": text, "cpv": str(best)}), flush=True)
+    found = about(best) if best else {}
+    print("@gentoomuch " + json.dumps({"package": text, "cpv": str(best), **found}), flush=True)
 if request["apply"]:
     shutil.rmtree(request["scratch"], ignore_errors=True)

@@ -23,7 +23,7 @@ use crate::build::engine::{Engine, Work, package_log, read_package_log};
 use crate::build::error::Result;
 use crate::build::session::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
 use crate::build::work::write_public;
-use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
+use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
 use crate::portage::atom::split_at_version;
 use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::Resolution;
@@ -70,6 +70,22 @@ struct Answer {
 pub(in crate::build) struct Candidate {
     cpv: String,
     slot: String,
+}
+
+/// The version that emerge would take for an atom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Visible {
+    pub(super) atom: String,
+    pub(super) cpv: String,
+    pub(super) slot: String,
+}
+
+impl Visible {
+    /// Which of the patches are applied to it.
+    pub(super) fn applied<'a>(&self, patches: &'a [SavedPatch]) -> Vec<&'a SavedPatch> {
+        let Some((category, package, version)) = split(&self.cpv) else { return Vec::new() };
+        applied_to(patches, &category, &package, &version, &self.slot)
+    }
 }
 
 impl Engine<'_> {
@@ -140,11 +156,12 @@ impl Engine<'_> {
         self.ask_patch_script(work, &Ask { packages: packages.to_vec(), apply, ..Ask::default() })
     }
 
-    /// By atom, the version that emerge would take; those that none meets are left out.
-    pub(super) fn visible_versions(&self, work: &Work<'_>, atoms: &BTreeSet<String>) -> Result<Vec<(String, String)>> {
+    /// The versions that emerge would take; atoms that none meets are left out.
+    pub(super) fn visible_versions(&self, work: &Work<'_>, atoms: &BTreeSet<String>) -> Result<Vec<Visible>> {
         let ask = Ask { atoms: atoms.iter().map(String::as_str).collect(), ..Ask::default() };
         let answers = self.ask_patch_script(work, &ask)?.into_iter();
-        Ok(answers.filter(|answer| split(&answer.cpv).is_some()).map(|answer| (answer.package, answer.cpv)).collect())
+        let answers = answers.filter(|answer| split(&answer.cpv).is_some());
+        Ok(answers.map(|answer| Visible { atom: answer.package, cpv: answer.cpv, slot: answer.slot }).collect())
     }
 
     fn ask_patch_script(&self, work: &Work<'_>, ask: &Ask<'_>) -> Result<Vec<Answer>> {

@@ -89,6 +89,7 @@ fn in_short(result: &PatchResult) -> String {
         PatchResult::NotApplied { .. } => "built without its patches".to_owned(),
         PatchResult::Failed { reason, .. } => reason.clone(),
         PatchResult::NoVersion => "no such version".to_owned(),
+        PatchResult::Replaced => "replaced".to_owned(),
         PatchResult::NotTried => "not tried".to_owned(),
     }
 }
@@ -119,6 +120,7 @@ fn table(compiled: &Compiled) -> String {
                 phase.as_ref().map_or_else(|| "failed".to_owned(), |phase| format!("failed: {phase}"))
             }
             PatchResult::NoVersion => "no such version".to_owned(),
+            PatchResult::Replaced => "replaced".to_owned(),
             PatchResult::NotTried => "not tried".to_owned(),
         };
         table.row([&row.patch, &row.package, &row.profile, &result, &time]);
