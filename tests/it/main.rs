@@ -37,6 +37,7 @@ mod history;
 mod interruption;
 mod main_job;
 mod original;
+mod patches;
 mod pipeline;
 mod portage;
 mod profiles;

@@ -35,7 +35,10 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             accepts.into_iter().chain([format!("`gentoomuch resolve {atom}` shows where that belongs")]).collect()
         }
         E::OtherPackage { .. } => vec!["`gentoomuch patch prep` begins a patch for it".to_owned()],
-        E::Unchanged(name) => vec![format!("`gentoomuch patch show {name}` tells where it is")],
+        E::Unchanged(name) => vec![
+            format!("`gentoomuch patch show {name}` tells where it is"),
+            format!("if this version of the package has the change already: `gentoomuch patch rm {name} --saved`"),
+        ],
         E::Binary(_) => vec!["take the files back with `git checkout`, or remove them".to_owned()],
         E::Repositories(_) => vec!["remove their `.git`, or the whole directories".to_owned()],
         E::Conflicts(_) => {
