@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::key::Inputs;
+use super::patch::{PatchedPackage, note_patches};
 use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
 use super::tree::PinnedTree;
@@ -15,6 +16,7 @@ use super::work::{Given, StepsDone, Subject};
 pub use crate::config::BUILDER;
 use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
+use crate::config::patches::PatchRecord;
 use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, UserScript};
 use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
 use crate::portage::emerge::FailureKind;
@@ -111,6 +113,7 @@ impl Engine<'_> {
             let newest_input = recipe.newest_input(upstream);
             let mut origin = recipe.origin(profile, &inputs, &pool.inputs, upstream);
             super::binhost::note_packages(&mut origin, &session);
+            note_patches(&mut origin, &recipe.patches(), &pool.patched);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
         })?;
         self.store.ref_set(&name, &pool.id)?;
@@ -223,7 +226,8 @@ impl Engine<'_> {
         for (name, goal) in goals {
             self.emerge_goal(&work, &mut steps, name, goal, resumed, network)?;
         }
-        self.finish_definition(&work, &mut steps, recipe, inputs)
+        let patched = self.bring_patches(&work, &mut steps, resumed, network)?;
+        Ok(Filled { patched, ..self.finish_definition(&work, &mut steps, recipe, inputs)? })
     }
 
     /// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
@@ -254,7 +258,7 @@ impl Engine<'_> {
         self.publish(work, &inputs)?;
         self.relink(work)?;
         self.tidy(work)?;
-        Ok(Filled { inputs })
+        Ok(Filled { inputs, patched: Vec::new() })
     }
 
     /// Copies the merged configuration into the root and points at the Portage profile.
@@ -297,11 +301,14 @@ impl Engine<'_> {
     ) -> Result<()> {
         request.jobs = work.root.session_conf.jobs;
         request.load = Some(self.settings.jobs as f32);
+        let patched = !work.patches.is_empty() && !steps.has(&format!("emerge:{name}"));
+        let candidates = if patched { self.to_rehearse(work, &mut request)? } else { Vec::new() };
         let fetch = request.with_mode(Mode::Fetch);
         steps.once(&format!("fetch:{name}"), || {
             self.step(&format!("fetching sources for {name}"));
             self.emerge(work, &fetch)
         })?;
+        steps.once(&format!("patches:{name}"), || self.rehearse(work, &candidates))?;
         let network = if network { Network::Host } else { Network::None };
         steps.once(&format!("emerge:{name}"), || {
             self.step(&format!("emerging {name}"));
@@ -399,6 +406,8 @@ pub(super) fn subject_of(config: &ConfigDir, name: &str) -> String {
 /// What filling a session leaves to be recorded.
 pub(super) struct Filled {
     pub(super) inputs: PoolInputs,
+    /// What became of the patches.
+    pub(super) patched: Vec<PatchedPackage>,
 }
 
 /// What a definition's `network` file allows, for the record.
@@ -418,6 +427,11 @@ impl Recipe {
     /// What a session of it is given.
     pub(super) fn given(&self) -> Given<'_> {
         Given { hooks: Some(&self.hooks), portage: Some(&self.portage), trees: Some(&self.trees), binds: Vec::new() }
+    }
+
+    /// The patches that a session of it is given.
+    pub(super) fn patches(&self) -> Vec<PatchRecord> {
+        self.portage.patches().iter().map(PatchRecord::from).collect()
     }
 
     /// What a state of this recipe says about itself.

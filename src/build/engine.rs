@@ -13,6 +13,7 @@ use super::echo::Echo;
 use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
 use super::session::{LOG_DIR, Root, Run};
+use crate::config::patches::PatchRecord;
 use crate::download::{self, Downloader};
 use crate::places::Places;
 use crate::portage::emerge::observability::Status;
@@ -94,6 +95,9 @@ pub(super) struct Work<'a> {
     pub(super) env: Vec<(String, String)>,
     /// What it has of a shared budget of make jobs.
     pub(super) jobs: Share,
+    /// Patches that are in force, and whether what the session stands on was given any.
+    pub(super) patches: Vec<PatchRecord>,
+    pub(super) was_patched: bool,
 }
 
 impl Engine<'_> {
@@ -425,7 +429,7 @@ pub(super) fn package_log(logs: &Path, inside: &Path) -> Option<PathBuf> {
 }
 
 /// The end of a package's log.
-fn read_package_log(logs: &Path, inside: &Path) -> Option<Vec<u8>> {
+pub(super) fn read_package_log(logs: &Path, inside: &Path) -> Option<Vec<u8>> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let (mut file, size_bytes) = open_package_log(logs, inside)?;
     file.seek(SeekFrom::Start(size_bytes.saturating_sub(LOG_TAIL_BYTES))).ok()?;

@@ -81,8 +81,9 @@ pub use jobserver::JobServer;
 pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
 pub use patch::{
-    Attempt, AttemptCame, AttemptOptions, PatchError, PatchRow, PrepOptions, Prepared, RefreshOptions, Refreshed, RemovedPatch,
-    SaveOptions, SavedAs, SavedFile, Span, Unpacked, WorkSet,
+    Attempt, AttemptCame, AttemptOptions, CompileOptions, Compiled, CompiledPatch, PatchError, PatchFate, PatchResult, PatchRow,
+    PatchedPackage, PrepOptions, Prepared, RefreshOptions, Refreshed, RemovedPatch, SaveOptions, SavedAs, SavedFile, Span,
+    Unpacked, WorkSet,
 };
 pub use pipeline::{
     Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,

@@ -7,6 +7,7 @@ use super::definition::{Built, definition_lock, network_record, profile_lock, sc
 use super::engine::Engine;
 use super::error::Result;
 use super::key::Inputs;
+use super::patch::{PatchedPackage, note_patches};
 use super::script::REMOVE;
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject};
@@ -127,7 +128,7 @@ impl Engine<'_> {
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
         let filled = self.fill_stage4(&mut session, base, recipe, profile);
         let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
-        let state = self.settle(filled, session, |session, pool: PoolInputs| {
+        let state = self.settle(filled, session, |session, (pool, patched): (PoolInputs, Vec<PatchedPackage>)| {
             let mut origin = serde_json::json!({
                 "kind": "stage4 definition",
                 "profile": profile,
@@ -141,13 +142,20 @@ impl Engine<'_> {
                 "network": network_record(&recipe.definition.network),
             });
             super::binhost::note_packages(&mut origin, &session);
+            note_patches(&mut origin, &[], &patched);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?)
         })?;
         self.store.ref_set(&stage4_ref(name), &state.id)?;
         Ok(Built { state, reused: false })
     }
 
-    fn fill_stage4(&self, session: &mut Session, base: &State, recipe: &Stage4Recipe, profile: &str) -> Result<PoolInputs> {
+    fn fill_stage4(
+        &self,
+        session: &mut Session,
+        base: &State,
+        recipe: &Stage4Recipe,
+        profile: &str,
+    ) -> Result<(PoolInputs, Vec<PatchedPackage>)> {
         let Stage4Recipe { definition, packages, removes, hooks, .. } = recipe;
         let subject = Subject {
             log_name: format!("stage-{}", definition.name),
@@ -166,6 +174,7 @@ impl Engine<'_> {
             let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };
             self.emerge_goal(&work, &mut steps, "packages", goal, resumed, network)?;
         }
+        let patched = self.bring_patches(&work, &mut steps, resumed, network)?;
         for script in &definition.scripts {
             steps.once(&format!("script:{}", script.name.value), || self.script(&work, script, network))?;
         }
@@ -174,6 +183,6 @@ impl Engine<'_> {
         self.publish(&work, &pool)?;
         self.relink(&work)?;
         self.tidy(&work)?;
-        Ok(pool)
+        Ok((pool, patched))
     }
 }

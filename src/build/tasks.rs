@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::compare;
 use super::copy_out;
 use super::experiment;
+use super::patch;
 use super::relink::{self, RelinkInput};
 use super::session::Litter;
 use super::tidy;
@@ -40,6 +41,7 @@ pub fn lookup(name: &str) -> Option<TaskFn> {
             .or_else(|| copy_out::lookup(name))
             .or_else(|| experiment::lookup(name))
             .or_else(|| compare::lookup(name))
+            .or_else(|| patch::lookup(name))
             .or_else(|| host::lookup(name))
             .or_else(|| build_logs::lookup(name)),
     }

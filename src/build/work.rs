@@ -13,9 +13,10 @@ use super::error::{Error, Result};
 use super::jobserver::Share;
 use super::session::{Packages, Root, UserBind};
 use super::tree::PinnedTree;
-use super::{definition, inspect};
+use super::{definition, inspect, patch};
 use crate::config::PortageDir;
 use crate::config::hooks::Hooks;
+use crate::config::patches::PatchRecord;
 use crate::portage::binpkgs;
 use crate::portage::session_conf::SessionConf;
 use crate::store::{Session, State};
@@ -50,6 +51,7 @@ impl Engine<'_> {
     pub(super) fn work<'s>(&self, session: &'s mut Session, base: &State, subject: &Subject, given: Given<'_>) -> Result<Work<'s>> {
         let Given { hooks, portage, trees, binds } = given;
         let log_dir = self.log_dir(&subject.log_name)?;
+        let before = patch::recorded(&base.origin);
         let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
         let dir = |name: &str| -> Result<PathBuf> {
             let path = session.path(name);
@@ -121,6 +123,11 @@ impl Engine<'_> {
                 ("GENTOOMUCH_ARCH".to_owned(), self.settings.arch.clone()),
             ],
             jobs: Share::default(),
+            patches: match portage {
+                Some(portage) => portage.patches().iter().map(PatchRecord::from).collect(),
+                None => before.clone(),
+            },
+            was_patched: !before.is_empty(),
         })
     }
 
@@ -196,7 +203,7 @@ impl StepsDone {
 
     /// Runs `step` unless it is done, and records it.
     pub(super) fn once(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
-        if self.done.iter().any(|done| done == name) {
+        if self.has(name) {
             return Ok(());
         }
         step()?;
@@ -205,6 +212,11 @@ impl StepsDone {
         let new = self.path.with_extension("new");
         fs::write(&new, text).map_err(Error::io("write", &new))?;
         fs::rename(&new, &self.path).map_err(Error::io("rename", &new))
+    }
+
+    /// Whether `name` is done.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.done.iter().any(|done| done == name)
     }
 
     /// Whether an earlier run got anywhere.

@@ -22,6 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use header::Header;
@@ -195,20 +196,110 @@ impl SavedPatch {
     }
 }
 
+/// What decides about a patch: where it lies, and what is in it.
+pub trait Placed {
+    /// Category of the package.
+    fn category(&self) -> &str;
+    /// The directory below it: `hello-2.10`.
+    fn directory(&self) -> String;
+    /// The file's name as Portage sees it.
+    fn file_name(&self) -> &str;
+    /// SHA-256 of the contents, hexadecimal; none if it is empty.
+    fn sha256(&self) -> Option<String>;
+}
+
+impl Placed for SavedPatch {
+    fn category(&self) -> &str {
+        &self.category
+    }
+
+    fn directory(&self) -> String {
+        self.scope.to_string()
+    }
+
+    fn file_name(&self) -> &str {
+        &self.file_name
+    }
+
+    fn sha256(&self) -> Option<String> {
+        (!self.contents.is_empty()).then(|| hex::encode(Sha256::digest(&self.contents)))
+    }
+}
+
+/// What a build state remembers of a patch that it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchRecord {
+    /// See [`SavedPatch::name`].
+    pub name: String,
+    /// Category of the package.
+    pub category: String,
+    /// Name and versions of the package, as a directory is called.
+    pub directory: String,
+    /// See [`SavedPatch::file_name`].
+    pub file_name: String,
+    /// See [`SavedPatch::path`].
+    pub path: PathBuf,
+    /// SHA-256 of the contents, hexadecimal; none if it is empty.
+    pub sha256: Option<String>,
+}
+
+impl From<&SavedPatch> for PatchRecord {
+    fn from(patch: &SavedPatch) -> Self {
+        Self {
+            name: patch.name.clone(),
+            category: patch.category.clone(),
+            directory: patch.scope.to_string(),
+            file_name: patch.file_name.clone(),
+            path: patch.path.clone(),
+            sha256: patch.sha256(),
+        }
+    }
+}
+
+impl PatchRecord {
+    /// Where it lies inside a root.
+    pub fn inside(&self) -> PathBuf {
+        ["/etc/portage", PATCHES_DIR, &self.category, &self.directory, &self.file_name].iter().collect()
+    }
+
+    /// `category/name` of the package; none for a directory that means none.
+    pub fn package(&self) -> Option<String> {
+        Some(format!("{}/{}", self.category, self.directory.parse::<Scope>().ok()?.package))
+    }
+}
+
+impl Placed for PatchRecord {
+    fn category(&self) -> &str {
+        &self.category
+    }
+
+    fn directory(&self) -> String {
+        self.directory.clone()
+    }
+
+    fn file_name(&self) -> &str {
+        &self.file_name
+    }
+
+    fn sha256(&self) -> Option<String> {
+        self.sha256.clone()
+    }
+}
+
 /// Which of `patches` are applied to a package, in this order. `version` may have a revision, `slot` a sub-slot.
-pub fn applied_to<'a>(patches: &'a [SavedPatch], category: &str, package: &str, version: &str, slot: &str) -> Vec<&'a SavedPatch> {
+pub fn applied_to<'a, P: Placed>(patches: &'a [P], category: &str, package: &str, version: &str, slot: &str) -> Vec<&'a P> {
     united(patches, category, &directories(package, version, slot))
 }
 
 /// The files in `directories` by name, as bash's `LC_ALL=C sort` orders them, which is how strings compare here.
-fn united<'a>(patches: &'a [SavedPatch], category: &str, directories: &[String]) -> Vec<&'a SavedPatch> {
-    let mut found: BTreeMap<&str, &SavedPatch> = BTreeMap::new();
+fn united<'a, P: Placed>(patches: &'a [P], category: &str, directories: &[String]) -> Vec<&'a P> {
+    let mut found: BTreeMap<&str, &P> = BTreeMap::new();
     for directory in directories {
-        for patch in patches.iter().filter(|patch| patch.category == category && patch.scope.to_string() == *directory) {
-            if patch.contents.is_empty() {
-                found.remove(patch.file_name.as_str());
+        for patch in patches.iter().filter(|patch| patch.category() == category && patch.directory() == *directory) {
+            if patch.sha256().is_none() {
+                found.remove(patch.file_name());
             } else {
-                found.insert(&patch.file_name, patch);
+                found.insert(patch.file_name(), patch);
             }
         }
     }
@@ -216,18 +307,18 @@ fn united<'a>(patches: &'a [SavedPatch], category: &str, directories: &[String])
 }
 
 /// What Portage records as `USER_PATCHES` of a package to which these were applied in this order; none without patches.
-pub fn digest(applied: &[&SavedPatch]) -> Option<String> {
+pub fn digest<P: Placed>(applied: &[&P]) -> Option<String> {
     if applied.is_empty() {
         return None;
     }
-    let each: String = applied.iter().map(|patch| hex::encode(Sha256::digest(&patch.contents))).collect();
+    let each: String = applied.iter().filter_map(|patch| patch.sha256()).collect();
     Some(hex::encode(Sha256::digest(each)))
 }
 
 /// What Portage takes `USER_PATCHES` of a binary package to have to be, when it decides whether to use one. It looks into fewer directories
 /// than `eapply_user`, in another order (`portage/package/ebuild/_config/UserPatches.py`, 3.0.83), so that for patches of a version without
 /// its revision it takes an unpatched package for the right one.
-pub fn digest_for_binaries(patches: &[SavedPatch], category: &str, package: &str, version: &str, slot: &str) -> Option<String> {
+pub fn digest_for_binaries<P: Placed>(patches: &[P], category: &str, package: &str, version: &str, slot: &str) -> Option<String> {
     let slot = slot.split_once('/').map_or(slot, |(slot, _)| slot);
     let names =
         [package.to_owned(), format!("{package}-{version}"), format!("{package}:{slot}"), format!("{package}-{version}:{slot}")];

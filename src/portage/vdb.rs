@@ -104,18 +104,8 @@ pub fn installed(root: &Path) -> Result<Vec<Package>, Error> {
 
 /// As [`installed`], of a root that is open already, such as a detached mount.
 pub fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
-    let vdb = match untrusted::open_dir_in(root, Path::new(VDB)) {
-        Err(e) if e.is_absent() => return Ok(Vec::new()),
-        vdb => vdb?,
-    };
     let mut packages = Vec::new();
-    for (category, kind) in untrusted::entries(&vdb, Path::new(VDB), MAX_CATEGORIES)? {
-        if kind != FileType::Directory || category.starts_with(['.', '-']) {
-            continue;
-        }
-        let opened = untrusted::open_dir_in(vdb.as_fd(), Path::new(&category))?;
-        visit_category(opened.as_fd(), &category, &|_| true, &mut |package, _| packages.push(package))?;
-    }
+    visit_all_in(root, &mut |package, _| packages.push(package))?;
     packages.sort_by(|a, b| a.cpv.cmp(&b.cpv));
     Ok(packages)
 }
@@ -133,6 +123,22 @@ pub fn visit_in(
             opened => opened?,
         };
         visit_category(opened.as_fd(), category, &|package| names.contains(package.name()), visit)?;
+    }
+    Ok(())
+}
+
+/// Shows `visit` each installed package, with its open directory in the database.
+pub fn visit_all_in(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Package, BorrowedFd<'_>)) -> untrusted::Result<()> {
+    let vdb = match untrusted::open_dir_in(root, Path::new(VDB)) {
+        Err(e) if e.is_absent() => return Ok(()),
+        vdb => vdb?,
+    };
+    for (category, kind) in untrusted::entries(&vdb, Path::new(VDB), MAX_CATEGORIES)? {
+        if kind != FileType::Directory || category.starts_with(['.', '-']) {
+            continue;
+        }
+        let opened = untrusted::open_dir_in(vdb.as_fd(), Path::new(&category))?;
+        visit_category(opened.as_fd(), &category, &|_| true, visit)?;
     }
     Ok(())
 }

@@ -44,6 +44,7 @@ pub(crate) const COMMANDS: &[&str] = &[
     "patch try",
     "patch shell",
     "patch save",
+    "patch compile",
     "patch refresh",
     "patch ls",
     "patch show",

@@ -7,7 +7,7 @@ use crate::report::{Failure, Kind};
 
 pub(crate) fn patch(error: PatchError) -> Failure {
     use PatchError as E;
-    let mut kind = Kind::Usage;
+    let (mut kind, mut details) = (Kind::Usage, Vec::new());
     let hints: Vec<String> = match &error {
         E::Name(_) => vec!["letters, digits and `._+-`, beginning with a letter or digit".to_owned()],
         E::HeaderLine(_) => vec!["one line of text".to_owned()],
@@ -35,6 +35,15 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             accepts.into_iter().chain([format!("`gentoomuch resolve {atom}` shows where that belongs")]).collect()
         }
         E::OtherPackage { .. } => vec!["`gentoomuch patch prep` begins a patch for it".to_owned()],
+        E::DoesNotApply { name, last_lines, log, .. } => {
+            kind = Kind::Config;
+            details.clone_from(last_lines);
+            vec![
+                format!("the whole output is in {}", log.display()),
+                format!("`gentoomuch patch refresh {name}` brings it to the version that is built now"),
+            ]
+        }
+        E::NothingSaved => vec!["`gentoomuch patch save NAME` saves what was changed in a work set".to_owned()],
         E::Unchanged(name) => vec![
             format!("`gentoomuch patch show {name}` tells where it is"),
             format!("if this version of the package has the change already: `gentoomuch patch rm {name} --saved`"),
@@ -64,5 +73,5 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             Vec::new()
         }
     };
-    Failure::new(kind, error).hints(hints)
+    details.into_iter().fold(Failure::new(kind, error), Failure::detail).hints(hints)
 }

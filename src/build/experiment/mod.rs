@@ -43,7 +43,7 @@ use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
 use crate::store::{self, Purpose, Session, State, StateId};
 use combinations::{Combination, Subject};
-use outcome::{EXAMINE, ExamineInput, Examined};
+use outcome::{EXAMINE, ExamineInput, Examined, Installed};
 
 pub use combinations::Variable;
 pub use keeping::Keep;
@@ -414,7 +414,11 @@ impl Engine<'_> {
         let options = TaskOptions { mounts: true, hold: vec![work.session.borrow().lock_fd()?], ..TaskOptions::default() };
         let answer = self.task(EXAMINE, &ExamineInput { lower, versions }, options, &mut |_| {})?;
         let installed = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: EXAMINE, source })?;
-        Ok(Examined { installed })
+        let installed: Vec<Installed> = installed;
+        let tried: Vec<&str> = installed.iter().map(|one| one.package.cpv.as_str()).collect();
+        let patched = self.patched(work)?.into_iter().filter(|package| tried.contains(&package.package.as_str()));
+        let unpatched = patched.filter(|package| !package.is_applied()).map(|package| package.to_string()).collect();
+        Ok(Examined { installed, unpatched })
     }
 }
 
@@ -492,6 +496,7 @@ fn outcome_of(ended: &Ended, combination: &Combination, first: Option<&Examined>
             packages: examined.installed.iter().map(|one| one.package.clone()).collect(),
             libraries: examined.libraries(),
             not_applied: examined.not_applied(&combination.words),
+            unpatched: examined.unpatched.clone(),
             differences: first.map(|first| examined.against(first)),
         }),
     }

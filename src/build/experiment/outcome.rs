@@ -63,6 +63,9 @@ pub struct Built {
     pub libraries: BTreeSet<String>,
     /// Flags that were to be in effect and are not: `-json`.
     pub not_applied: Vec<String>,
+    /// Saved patches that are not in it, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unpatched: Vec<String>,
     /// What differs from the first combination that was built; `None` for itself.
     pub differences: Option<Differences>,
 }
@@ -101,6 +104,7 @@ pub struct Failed {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Examined {
     pub(super) installed: Vec<Installed>,
+    pub(super) unpatched: Vec<String>,
 }
 
 impl Examined {
@@ -230,7 +234,7 @@ mod tests {
             ..Package::default()
         };
         let (linked, contents) = (installed::linked(needed.as_bytes()), installed::contents(contents.as_bytes()));
-        Examined { installed: vec![Installed { package, linked, contents }] }
+        Examined { installed: vec![Installed { package, linked, contents }], unpatched: Vec::new() }
     }
 
     #[test]

@@ -74,6 +74,25 @@ pub enum PatchError {
         /// `category/name`.
         package: String,
     },
+    /// A saved patch that cannot be applied, found before anything was built.
+    #[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
+    DoesNotApply {
+        /// `category/name-version`
+        package: String,
+        /// The saved patch, or the fragment that brings it.
+        name: String,
+        /// The file, relative to the configuration directory.
+        patch: PathBuf,
+        /// Those that were applied before it, in order.
+        before: Vec<PathBuf>,
+        /// What `patch` says, safe to print.
+        last_lines: Vec<String>,
+        /// All of it, on the host.
+        log: PathBuf,
+    },
+    /// Nothing to compile.
+    #[error("no patches are saved")]
+    NothingSaved,
     /// Nothing to save.
     #[error("nothing has been changed in the work set `{0}`")]
     Unchanged(String),
@@ -134,4 +153,9 @@ impl PatchError {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
+}
+
+fn after(before: &[PathBuf]) -> String {
+    let listed: Vec<String> = before.iter().map(|patch| format!("`{}`", patch.display())).collect();
+    if listed.is_empty() { String::new() } else { format!(" after {}", listed.join(", ")) }
 }

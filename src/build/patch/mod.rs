@@ -13,11 +13,17 @@
 //! git and everything that knows Portage run in sessions, on the profile's builder with the configuration as it is now. A work set is shown
 //! to a session read-only, but to those that make a new one. `ebuild … prepare` applies saved patches, too: those that come before this one in
 //! Portage's order are part of the pristine state, the patch itself and those after it are not.
+//!
+//! What every build does with saved patches: `rehearse.rs` applies them before anything is compiled, `applied.rs` looks afterwards which
+//! packages have theirs.
 
+mod applied;
 mod attempt;
+mod compile;
 mod error;
 mod prep;
 mod refresh;
+mod rehearse;
 mod rows;
 mod save;
 mod scripts;
@@ -38,7 +44,10 @@ use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::store::{Session, State};
 
+pub use applied::{PatchFate, PatchedPackage};
+pub(super) use applied::{lookup, note_patches, recorded};
 pub use attempt::{Attempt, AttemptOptions, Came as AttemptCame};
+pub use compile::{CompileOptions, Compiled, CompiledPatch, PatchResult};
 pub use error::PatchError;
 pub use prep::{PrepOptions, Prepared, Unpacked};
 pub use refresh::{RefreshOptions, Refreshed};

@@ -10,6 +10,7 @@ use super::super::definition::Recipe;
 use super::super::engine::Engine;
 use super::super::error::Result;
 use super::super::key::Inputs;
+use crate::config::patches::PATCHES_DIR;
 use crate::portage::untrusted;
 use crate::store::{self, State};
 
@@ -127,11 +128,30 @@ fn configuration(engine: &Engine<'_>, before: &State, recipe: &Recipe) -> Vec<St
         // What cannot be read is not compared; the digest has told that something differs.
         let Some(was) = was else { continue };
         let is = recipe.portage.files.get(path).cloned().unwrap_or_default();
+        if path.starts_with(PATCHES_DIR) {
+            lines.extend(patch(before, recipe, path, &was, &is));
+            continue;
+        }
         let (was, is) = (String::from_utf8_lossy(&was), String::from_utf8_lossy(&is));
         let changes: Vec<String> = changed_lines(&was, &is);
         lines.extend(changes.into_iter().map(|line| format!("{}: {line}", path.display())));
     }
     lines
+}
+
+/// A patch that came, went or changed, by the file that the user keeps: what is in it says less.
+fn patch(before: &State, recipe: &Recipe, path: &Path, was: &[u8], is: &[u8]) -> Option<String> {
+    let source = recipe.portage.sources(path).first().cloned().or_else(|| {
+        let records = super::super::patch::recorded(&before.origin);
+        records.into_iter().find(|record| record.inside() == Path::new("/etc/portage").join(path)).map(|record| record.path)
+    });
+    let source = source.as_deref().unwrap_or(path).display();
+    match (was.is_empty(), is.is_empty()) {
+        _ if was == is => None,
+        (true, _) => Some(format!("+ {source}")),
+        (_, true) => Some(format!("- {source}")),
+        _ => Some(format!("~ {source}")),
+    }
 }
 
 /// Lines that only one of two texts has; comments and blank lines say nothing.

@@ -27,6 +27,7 @@ use super::super::definition::{BUILDER, Filled, Recipe, profile_lock, ref_name};
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::key::Inputs;
+use super::super::patch::note_patches;
 use super::super::work::{Given, StepsDone, Subject};
 use crate::config::hooks::Phase;
 use crate::config::{ConfigDir, MAKE_CONF, PortageDir};
@@ -186,6 +187,7 @@ impl Engine<'_> {
             let mut origin = recipe.origin(profile, inputs, &filled.inputs, upstream);
             origin["updated_from"] = serde_json::json!(base.id);
             super::super::binhost::note_packages(&mut origin, &session);
+            note_patches(&mut origin, &recipe.patches(), &filled.patched);
             let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?;
             Ok((state, after))
         })?;
@@ -222,13 +224,14 @@ impl Engine<'_> {
             let request = Request { usepkg: false, ..Request::new(goal, Mode::Run) };
             self.emerge_request(&work, &mut steps, "what uses preserved libraries", request, resumed, network)?;
         }
+        let patched = self.bring_patches(&work, &mut steps, resumed, network)?;
         if update.depclean {
             steps.once("depclean", || {
                 self.step("removing what nothing needs");
                 self.emerge(&work, &Request::new(Goal::Depclean, Mode::Run))
             })?;
         }
-        self.finish_definition(&work, &mut steps, recipe, inputs)
+        Ok(Filled { patched, ..self.finish_definition(&work, &mut steps, recipe, inputs)? })
     }
 
     /// What is applied: the configuration, with the stage3's own files in place of retired ones; and those that nothing replaces.
@@ -290,7 +293,7 @@ impl Engine<'_> {
 }
 
 /// What the configuration of `base` brought and this one does not.
-fn retired(base: &State, recipe: &Recipe) -> Vec<PathBuf> {
+pub(in super::super) fn retired(base: &State, recipe: &Recipe) -> Vec<PathBuf> {
     let recorded =
         base.origin["portage_files"].as_array().map(|paths| paths.iter().filter_map(|path| path.as_str()).map(PathBuf::from));
     let before: Vec<PathBuf> = match recorded {

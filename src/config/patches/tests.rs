@@ -149,7 +149,7 @@ fn the_digest_is_that_which_portage_records() {
     // `printf '%s%s' $(sha256sum one) $(sha256sum two) | sha256sum`
     let expected = "a5329b436bdfa399cd0b2c461c23fba4bdf119d47fdf7159726bd892f184d1b4";
     assert_eq!(digest(&all).as_deref(), Some(expected));
-    assert_eq!(digest(&[]), None);
+    assert_eq!(digest::<SavedPatch>(&[]), None);
     // The version without its revision is nothing that Portage looks at when it picks a binary package.
     let first = applied_to(&patches, "app-misc", "hello", "2.9", "0");
     assert_eq!(digest_for_binaries(&patches, "app-misc", "hello", "2.10-r1", "0"), digest(&first));

@@ -93,6 +93,7 @@ fn about(tried: &Tried) -> String {
             if !built.not_applied.is_empty() {
                 lines.push(format!("without effect: {}", built.not_applied.join(" ")));
             }
+            lines.extend(built.unpatched.iter().cloned());
             if let Some(differences) = &built.differences {
                 let all = [('+', &differences.added), ('-', &differences.removed), ('~', &differences.changed)];
                 let all: Vec<String> =
@@ -159,6 +160,7 @@ mod tests {
             packages: Vec::new(),
             libraries: ["libc.so.6".to_owned()].into(),
             not_applied: Vec::new(),
+            unpatched: Vec::new(),
             differences: None,
         };
         let keep = |line: &&str| {

@@ -1,5 +1,6 @@
-//! `gentoomuch patch prep|try|shell|save|refresh|ls|show|rm`
+//! `gentoomuch patch prep|try|shell|save|compile|refresh|ls|show|rm`
 
+mod compile;
 mod shell;
 mod words;
 
@@ -39,6 +40,7 @@ enum Command {
     Try(Try),
     Shell(shell::Args),
     Save(Save),
+    Compile(compile::Args),
     Refresh(Refresh),
     Ls(Ls),
     Show(Show),
@@ -232,6 +234,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         Command::Try(args) => attempt(args, context),
         Command::Shell(args) => shell::run(args, context),
         Command::Save(args) => save(args, context),
+        Command::Compile(args) => compile::run(args, context),
         Command::Refresh(args) => refresh(args, context),
         Command::Ls(args) => ls(args, context),
         Command::Show(args) => show(args, context),

@@ -1,0 +1,286 @@
+//! `patch compile`: every saved patch for every profile, in throw-away sessions.
+//!
+//! ```text
+//! a profile's builder                  the configuration of today in place, whatever the builder was built with
+//!   | session: which version           ~app-misc/hello-2.10 of a scope: the best one that is visible
+//!   | sessions, several at a time:     one for each version, with all patches that are for it
+//!   |   emerge --fetchonly, emerge     dependencies from binary packages, the package itself compiled
+//!   v
+//! a row for each patch, package, profile: proven by USER_PATCHES, see `applied`
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Desk, Ground, PatchError, forget_logs};
+use crate::build::engine::{Engine, Settings, Work, package_log};
+use crate::build::error::{Error, Result};
+use crate::config::ConfigDir;
+use crate::config::patches::SavedPatch;
+use crate::portage::emerge::Failure;
+use crate::portage::emerge::request::{Existing, Goal, Request};
+use crate::progress::{Event, Observer};
+use crate::store::{Purpose, Session};
+
+/// What the logs of its sessions are called after.
+const PURPOSE: &str = "compile";
+
+/// What to build.
+#[derive(Debug, Clone, Default)]
+pub struct CompileOptions {
+    /// Saved patches; all if none is named.
+    pub names: Vec<String>,
+    /// The profile; the default one if there is none.
+    pub profile: Option<String>,
+    /// All profiles instead.
+    pub all: bool,
+    /// Begin nothing further once something has failed.
+    pub fail_fast: bool,
+}
+
+/// A patch for one package on one profile, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CompiledPatch {
+    /// The saved patch.
+    pub patch: String,
+    /// `category/name-version`, or the atom that no version meets.
+    pub package: String,
+    /// The profile.
+    pub profile: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub result: PatchResult,
+}
+
+/// What came of building a package with its patches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "result")]
+pub enum PatchResult {
+    /// It was built, and the patch is in it.
+    Built {
+        /// How long emerge took, with everything that had to be built for it, seconds.
+        seconds: f64,
+    },
+    /// It was built, and the patch is not in it.
+    NotApplied {
+        /// Why not, in a sentence.
+        reason: String,
+    },
+    /// It could not be built.
+    Failed {
+        /// In one line.
+        reason: String,
+        /// The ebuild phase.
+        phase: Option<String>,
+        /// The log that says more, on the host.
+        log: PathBuf,
+    },
+    /// No version that may be installed is one that the patch is for.
+    NoVersion,
+    /// Something else had failed before.
+    NotTried,
+}
+
+impl PatchResult {
+    /// Whether it is as it should be.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Built { .. })
+    }
+}
+
+/// All rows, by profile, package and patch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compiled {
+    /// They.
+    pub patches: Vec<CompiledPatch>,
+}
+
+/// One version on one profile.
+struct Job {
+    ground: usize,
+    cpv: String,
+    /// Which rows it decides.
+    rows: Vec<usize>,
+}
+
+/// Passes on what is worth a line.
+struct Relay<'a>(&'a (dyn Observer + 'a));
+
+impl Observer for Relay<'_> {
+    fn event(&self, event: &Event<'_>) {
+        if matches!(event, Event::Warning(_)) {
+            self.0.event(event);
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Builds saved patches. That some cannot be built is no error.
+    pub fn patch_compile(&self, config: &ConfigDir, options: &CompileOptions) -> Result<Compiled> {
+        for name in &options.names {
+            config.patch(name)?;
+        }
+        let patches = config.patches()?;
+        let chosen: Vec<&SavedPatch> = patches
+            .iter()
+            .filter(|patch| !patch.contents.is_empty() && (options.names.is_empty() || options.names.contains(&patch.name)))
+            .collect();
+        if chosen.is_empty() {
+            return Err(PatchError::NothingSaved.into());
+        }
+        let _shared = self.share_store()?;
+        let profiles = match &options.profile {
+            _ if options.all => self.profiles()?,
+            named => vec![self.profile_or_default(named.as_deref())?],
+        };
+        let grounds = profiles.iter().map(|profile| self.patch_ground(config, Some(profile))).collect::<Result<Vec<_>>>()?;
+        let (mut rows, mut jobs) = (Vec::new(), Vec::new());
+        for (at, ground) in grounds.iter().enumerate() {
+            let versions = self.compile_versions(ground, &chosen)?;
+            plan(at, &ground.profile, &chosen, &versions, &mut rows, &mut jobs);
+        }
+        self.compile_all(&grounds, &jobs, &mut rows, options.fail_fast)?;
+        Ok(Compiled { patches: rows })
+    }
+
+    /// By atom, the version that emerge would take, with its slot.
+    fn compile_versions(&self, ground: &Ground, chosen: &[&SavedPatch]) -> Result<Vec<(String, String)>> {
+        let atoms: BTreeSet<String> = chosen.iter().map(|patch| patch.atom()).collect();
+        self.step(&format!("asking Portage on {} about {}", ground.profile, atoms.iter().cloned().collect::<Vec<_>>().join(" ")));
+        let mut session = self.store.session_create(Some(&ground.base), Purpose::Throwaway, "")?;
+        let outcome = self.patch_desk(&mut session, ground, PURPOSE).and_then(|Desk { work, .. }| {
+            let found = self.visible_versions(&work, &atoms);
+            forget_logs(&work);
+            found
+        });
+        session.discard(self.launcher)?;
+        outcome
+    }
+
+    /// Builds all `jobs`, as many at a time as there are make jobs, and says in `rows` what came of each.
+    fn compile_all(&self, grounds: &[Ground], jobs: &[Job], rows: &mut [CompiledPatch], fail_fast: bool) -> Result<()> {
+        let processors = self.settings.jobs.max(1);
+        let workers = jobs.len().clamp(1, processors as usize);
+        let each = (processors / u32::try_from(workers).unwrap_or(1)).max(1);
+        let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        let ended: Mutex<Vec<(usize, Result<PatchResult>)>> = Mutex::default();
+        let work = || {
+            while !stop.load(Ordering::Relaxed) && self.interrupt.count() == 0 {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(job) = jobs.get(at) else { break };
+                let ground = &grounds[job.ground];
+                self.step(&format!("building {} on {}", job.cpv, ground.profile));
+                let relay = Relay(self.observer);
+                let engine = Engine { observer: &relay, settings: Settings { jobs: each, ..self.settings.clone() }, ..*self };
+                let result = engine.compile_one(ground, &job.cpv);
+                if result.as_ref().map_or(true, |result| fail_fast && !result.is_good()) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                if let Ok(result) = &result {
+                    let count = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.note(&format!("{count} of {}  {} on {}: {}", jobs.len(), job.cpv, ground.profile, in_short(result)));
+                }
+                ended.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(work);
+            }
+        });
+        self.not_interrupted()?;
+        for (at, result) in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let result = result?;
+            for row in &jobs[at].rows {
+                rows[*row].result = result.clone();
+            }
+        }
+        Ok(())
+    }
+
+    fn compile_one(&self, ground: &Ground, cpv: &str) -> Result<PatchResult> {
+        let mut session = self.store.session_create(Some(&ground.base), Purpose::Throwaway, "")?;
+        let outcome = self.compile_in(&mut session, ground, cpv);
+        session.discard(self.launcher)?;
+        outcome
+    }
+
+    fn compile_in(&self, session: &mut Session, ground: &Ground, cpv: &str) -> Result<PatchResult> {
+        let desk = self.patch_desk(session, ground, PURPOSE)?;
+        let work = &desk.work;
+        let name = super::rehearse::name_of(cpv);
+        let goal = Goal::Packages { atoms: vec![format!("={cpv}")], existing: Existing::Rebuild, oneshot: true };
+        let request = Request { usepkg_exclude: vec![name.clone()], buildpkg_exclude: vec![name], ..self.patch_request(goal) };
+        let begun = Instant::now();
+        let built = self.patch_emerge(work, &request).map(|()| begun.elapsed().as_secs_f64());
+        let seconds = match built {
+            Ok(seconds) => (seconds * 10.0).round() / 10.0,
+            Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, *failure, log)),
+            Err(error) => {
+                if matches!(error, Error::Interrupted { .. }) {
+                    forget_logs(work);
+                }
+                return Err(error);
+            }
+        };
+        let result = match self.patched(work)?.into_iter().find(|package| package.package == cpv) {
+            Some(package) if !package.is_applied() => PatchResult::NotApplied { reason: package.to_string() },
+            Some(_) => PatchResult::Built { seconds },
+            None => PatchResult::NotApplied { reason: format!("nothing tells whether patches were applied to {cpv}") },
+        };
+        self.patch_publish(&desk)?;
+        forget_logs(work);
+        Ok(result)
+    }
+}
+
+/// The rows of one profile, and what has to be built for them.
+fn plan(
+    ground: usize,
+    profile: &str,
+    chosen: &[&SavedPatch],
+    versions: &[(String, String)],
+    rows: &mut Vec<CompiledPatch>,
+    jobs: &mut Vec<Job>,
+) {
+    let mut wanted: BTreeSet<(String, String, bool)> = BTreeSet::new();
+    for patch in chosen {
+        let atom = patch.atom();
+        let version = versions.iter().find(|(known, _)| *known == atom).map(|(_, cpv)| cpv.clone());
+        let is_there = version.is_some();
+        wanted.insert((version.unwrap_or(atom), patch.name.clone(), is_there));
+    }
+    for (package, patch, is_there) in wanted {
+        let row = rows.len();
+        let result = if is_there { PatchResult::NotTried } else { PatchResult::NoVersion };
+        rows.push(CompiledPatch { patch, package: package.clone(), profile: profile.to_owned(), result });
+        if !is_there {
+            continue;
+        }
+        match jobs.iter_mut().find(|job| job.ground == ground && job.cpv == package) {
+            Some(job) => job.rows.push(row),
+            None => jobs.push(Job { ground, cpv: package, rows: vec![row] }),
+        }
+    }
+}
+
+fn in_short(result: &PatchResult) -> String {
+    match result {
+        PatchResult::Built { seconds } => format!("built in {seconds:.1} s"),
+        PatchResult::NotApplied { .. } => "built without its patches".to_owned(),
+        PatchResult::Failed { reason, .. } => reason.clone(),
+        PatchResult::NoVersion => "no such version".to_owned(),
+        PatchResult::NotTried => "not tried".to_owned(),
+    }
+}
+
+fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> PatchResult {
+    // The log of the package itself says most.
+    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
+    PatchResult::Failed { reason: failure.to_string(), phase: failure.phase.clone(), log: of_package.unwrap_or(log) }
+}
