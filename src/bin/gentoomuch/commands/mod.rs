@@ -12,6 +12,7 @@ mod experiment;
 mod export;
 mod freshroot;
 mod init;
+mod kernel;
 mod keys;
 mod log;
 mod man;
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Profile(profile::Args),
     Resolve(resolve::Args),
     Try(experiment::Args),
+    Kernel(kernel::Args),
     Freshroot(freshroot::Args),
     Shell(shell::Args),
     Cp(cp::Args),
@@ -83,6 +85,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Profile(args) => profile::run(&args, context),
         Command::Resolve(args) => resolve::run(&args, context),
         Command::Try(args) => experiment::run(&args, context),
+        Command::Kernel(args) => kernel::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Shell(args) => shell::run(&args, context),
         Command::Cp(args) => cp::run(&args, context),
