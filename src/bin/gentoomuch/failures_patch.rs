@@ -37,7 +37,7 @@ pub(crate) fn patch(error: PatchError) -> Failure {
         E::OtherPackage { .. } => vec!["`gentoomuch patch prep` begins a patch for it".to_owned()],
         E::DoesNotApply { name, last_lines, log, .. } => {
             kind = Kind::Config;
-            details.clone_from(last_lines);
+            details = last_lines.to_vec();
             vec![
                 format!("the whole output is in {}", log.display()),
                 format!("`gentoomuch patch refresh {name}` brings it to the version that is built now"),

@@ -220,7 +220,7 @@ impl Engine<'_> {
         let built = self.patch_emerge(work, &request).map(|()| begun.elapsed().as_secs_f64());
         let seconds = match built {
             Ok(seconds) => (seconds * 10.0).round() / 10.0,
-            Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, *failure, log)),
+            Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, &failure, log)),
             Err(error) => {
                 if matches!(error, Error::Interrupted { .. }) {
                     forget_logs(work);
@@ -279,7 +279,7 @@ fn in_short(result: &PatchResult) -> String {
     }
 }
 
-fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> PatchResult {
+fn failed(work: &Work<'_>, failure: &Failure, log: PathBuf) -> PatchResult {
     // The log of the package itself says most.
     let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
     PatchResult::Failed { reason: failure.to_string(), phase: failure.phase.clone(), log: of_package.unwrap_or(log) }

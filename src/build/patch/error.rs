@@ -1,7 +1,7 @@
 //! What can be wrong about a patch and its work set.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why nothing came of a command about patches.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +84,11 @@ pub enum PatchError {
         /// The file, relative to the configuration directory.
         patch: PathBuf,
         /// Those that were applied before it, in order.
-        before: Vec<PathBuf>,
+        before: Box<[PathBuf]>,
         /// What `patch` says, safe to print.
-        last_lines: Vec<String>,
+        last_lines: Box<[String]>,
         /// All of it, on the host.
-        log: PathBuf,
+        log: Box<Path>,
     },
     /// Nothing to compile.
     #[error("no patches are saved")]
@@ -149,7 +149,7 @@ pub enum PatchError {
 
 impl PatchError {
     /// For an error of the system about `path`.
-    pub(super) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }

@@ -175,7 +175,14 @@ fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_li
         None => (String::new(), patch.to_owned()),
     };
     let before = in_order.iter().take(at.unwrap_or(0)).map(|record| record.path.clone()).collect();
-    PatchError::DoesNotApply { package: candidate.cpv.clone(), name, patch: path, before, last_lines, log }
+    PatchError::DoesNotApply {
+        package: candidate.cpv.clone(),
+        name,
+        patch: path,
+        before,
+        last_lines: last_lines.into(),
+        log: log.into(),
+    }
 }
 
 /// What the log of `src_prepare` tells about patches.

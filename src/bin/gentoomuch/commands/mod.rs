@@ -12,6 +12,7 @@ mod experiment;
 mod export;
 mod freshroot;
 mod init;
+mod kernel;
 mod keys;
 mod log;
 mod man;
@@ -54,6 +55,7 @@ pub(crate) enum Command {
     Resolve(resolve::Args),
     Try(experiment::Args),
     Patch(patch::Args),
+    Kernel(kernel::Args),
     Freshroot(freshroot::Args),
     Shell(shell::Args),
     Cp(cp::Args),
@@ -86,6 +88,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Resolve(args) => resolve::run(&args, context),
         Command::Try(args) => experiment::run(&args, context),
         Command::Patch(args) => patch::run(&args, context),
+        Command::Kernel(args) => kernel::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Shell(args) => shell::run(&args, context),
         Command::Cp(args) => cp::run(&args, context),
