@@ -415,7 +415,7 @@ fn a_snapshot_that_was_cut_off_goes_on_where_it_stopped() {
     world.gpg.detach(&world.key, &archive, None);
     let size = fs::metadata(&archive).unwrap().len();
     let from = format!("webrsync+{}#20260811", world.http.url("cut"));
-    world.sync(&["--from", &from]).fails(1).says("hint: repeat the command to go on where it stopped");
+    world.sync(&["--from", &from]).fails(1).says(&format!("cut after {} of {size} bytes", size / 2));
     let parts = || walk(&world.place.path("cache/repos/downloads"));
     let part: Vec<u64> = parts()
         .iter()
