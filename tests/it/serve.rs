@@ -114,7 +114,7 @@ fn answer(stream: TcpStream, dir: &Path) -> std::io::Result<()> {
     stream.write_all(body)
 }
 
-/// A file of which only half comes, and the rest not before `dir/mended` is there.
+/// A file; of an archive only half comes before `dir/mended` is there.
 fn cut(stream: &mut TcpStream, dir: &Path, path: &str, range: &str) -> std::io::Result<()> {
     let Ok(bytes) = std::fs::read(dir.join(path)) else {
         return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -124,7 +124,8 @@ fn cut(stream: &mut TcpStream, dir: &Path, path: &str, range: &str) -> std::io::
     let total = bytes.len();
     if begin == 0 {
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n{tag}\r\n\r\n")?;
-        return stream.write_all(&bytes[..total / 2]);
+        let sent = if !path.ends_with(".tar.xz") || dir.join("mended").exists() { total } else { total / 2 };
+        return stream.write_all(&bytes[..sent]);
     }
     if !dir.join("mended").exists() {
         return Ok(());

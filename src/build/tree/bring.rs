@@ -185,7 +185,7 @@ impl Engine<'_> {
         self.step(&format!("fetching {url}"));
         let target = area.path().join(safe_name(&url.name()));
         let downloader = self.downloader();
-        self.download_into(&downloader, &url, &target)?;
+        // The large one last: nothing can then fail that would have it downloaded again.
         for suffix in ["gpgsig", "asc", "sig"] {
             let signature = url.with_suffix(&format!(".{suffix}")).map_err(download::Error::from)?;
             match downloader.bytes(&[signature], SIGNATURE_LIMIT_BYTES, self.observer) {
@@ -198,6 +198,7 @@ impl Engine<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.download_into(&downloader, &url, &target)?;
         let mut verify = options.verify.clone();
         if matches!(options.rev, Some(Revision::Digest(_))) && verify.allow_unsigned.is_none() {
             verify.allow_unsigned = Some("pinned by its contents".to_owned());
