@@ -35,6 +35,7 @@ mod failures;
 mod freshroot;
 mod history;
 mod interruption;
+mod kernels;
 mod main_job;
 mod original;
 mod patches;

@@ -27,7 +27,7 @@ impl From<KernelError> for Failure {
                 "name sources, or a distribution kernel that has the flag `savedconfig`, such as `sys-kernel/gentoo-kernel`"
                     .to_owned(),
             ),
-            E::NoDracut { kernel, .. } => (
+            E::NoDracut { kernel } => (
                 Kind::Config,
                 format!(
                     "add `sys-kernel/dracut` to the packages of `gentoomuch/builder`, or remove `kernel.configs/{kernel}.dracut`"

@@ -30,8 +30,6 @@ pub enum KernelError {
     NoDracut {
         /// The kernel configuration.
         kernel: String,
-        /// The builder's profile.
-        profile: String,
     },
     /// Nobody is there to answer.
     #[error("`make {target}` needs a terminal")]

@@ -62,7 +62,7 @@ compile() {
     fi
     # With several jobs the cause is long past when make ends.
     printf '\n%s\n' '--- what failed first:'
-    grep -m 3 -A 5 -E '(^|[ :])(fatal )?error: |[Nn]o rule to make target|: not found|No such file or directory' "$log" | head -n 18 || true
+    grep -m 3 -A 5 -E '(^|[ :])(fatal )?error: |[Nn]o rule to make target|: not found|No such file or directory|[Cc]annot open' "$log" | head -n 18 || true
     grep -m 1 -E '\*\*\* .*(Error|Stop)' "$log" || true
     return 1
 }
@@ -99,10 +99,14 @@ dependencies() {
     rm "$payload/lib"
 }
 
+# Told before anything is compiled.
+need_dracut() {
+    command -v dracut >/dev/null || exit "$no_dracut"
+}
+
 # initramfs PAYLOAD RELEASE FILE: FILE holds arguments of dracut, one a line.
 initramfs() {
     local payload=$1 release=$2 arguments
-    command -v dracut >/dev/null || exit "$no_dracut"
     mapfile -t arguments <"$3"
     mkdir -p /usr/lib/modules
     rm -rf "/usr/lib/modules/$release"

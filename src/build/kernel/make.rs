@@ -117,6 +117,14 @@ impl Engine<'_> {
         let resumed = steps.any();
         let portage_profile = sources.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
         let pool = self.choose_pool(&mut work, &portage_profile)?;
+        if recipe.config.dracut.is_some() {
+            match self.in_kernel(&work, &["need_dracut"]) {
+                Err(Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {
+                    return Err(KernelError::NoDracut { kernel: recipe.config.name.clone() }.into());
+                }
+                other => other?,
+            }
+        }
         if facts.distribution {
             self.emerge_kernel(&work, &mut steps, facts, resumed)?;
         } else {
@@ -250,13 +258,7 @@ impl Engine<'_> {
             return Ok(());
         }
         self.step("making its initramfs");
-        match self.in_kernel(work, &["initramfs", PAYLOAD, &kernel.release, &given(DRACUT)]) {
-            Err(Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {
-                let (kernel, profile) = (task.recipe.config.name.clone(), task.profile.to_owned());
-                Err(KernelError::NoDracut { kernel, profile }.into())
-            }
-            other => other,
-        }
+        self.in_kernel(work, &["initramfs", PAYLOAD, &kernel.release, &given(DRACUT)])
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::build::{KernelPrepOptions, KernelPrepared};
+use gentoomuch::build::{KernelError, KernelPrepOptions, KernelPrepared};
 
 use super::{changes, parse_sources};
 use crate::commands::Outcome;
@@ -77,6 +77,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         continues: !matches!(args.target, Target::Defconfig | Target::Tinyconfig),
         terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
     };
+    if options.asks && !options.terminal {
+        // Needs no sandbox to be found out.
+        return Err(KernelError::NoTerminal { target: options.target }.into());
+    }
     let jobs = Context::jobs(None, &config)?;
     let shop = Shop::open(context)?;
     let prepared = shop.engine(jobs).kernel_prep(&config, &options)?;
