@@ -44,6 +44,9 @@ pub struct Bootstrapped {
     pub builder: Option<String>,
     /// Whether the builder was there already.
     pub builder_reused: bool,
+    /// Packages with patches, and what became of these; see [`PatchedPackage`](super::PatchedPackage). Null where there are none.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub patched: serde_json::Value,
 }
 
 impl Engine<'_> {
@@ -68,6 +71,7 @@ impl Engine<'_> {
             upstream: upstream.state.id.to_string(),
             upstream_reused: upstream.reused,
             builder_reused: builder.as_ref().is_some_and(|built| built.reused),
+            patched: builder.as_ref().map_or(serde_json::Value::Null, |built| built.state.origin["patched"].clone()),
             builder: builder.map(|built| built.state.id.to_string()),
         })
     }

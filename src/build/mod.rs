@@ -84,9 +84,9 @@ pub use kernel::{KernelBuilt, KernelError, KernelNews, KernelPrepared, KernelRow
 pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
 pub use patch::{
-    Attempt, AttemptCame, AttemptOptions, CompileOptions, Compiled, CompiledPatch, PatchError, PatchFate, PatchResult, PatchRow,
-    PatchedPackage, PrepOptions, Prepared, RefreshOptions, Refreshed, RemovedPatch, SaveOptions, SavedAs, SavedFile, Span,
-    Unpacked, WorkSet,
+    Attempt, AttemptCame, AttemptOptions, CompileOptions, CompileWatcher, Compiled, CompiledPatch, PatchError, PatchFate,
+    PatchMisfit, PatchResult, PatchRow, PatchedPackage, PrepOptions, Prepared, RefreshOptions, Refreshed, RemovedPatch,
+    SaveOptions, SavedAs, SavedFile, Span, Unpacked, WorkSet,
 };
 pub use pipeline::{
     Drawing, Node, NodeKind, NodeReport, Outcome as NodeOutcome, Pipeline, PipelineError, PipelineOptions, Reason,

@@ -39,6 +39,9 @@ pub struct StageBuilt {
     pub state: String,
     /// Whether the state was there already.
     pub state_reused: bool,
+    /// Packages with patches, and what became of these; see [`PatchedPackage`](super::PatchedPackage). Null where there are none.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub patched: serde_json::Value,
     /// The files.
     pub artifact: Artifact,
 }
@@ -102,7 +105,14 @@ impl Engine<'_> {
         let _stage = self.lock(&stage4_lock(&options.name))?;
         let target = self.target(&options.name, "stage4", &built.state, &export);
         let artifact = self.export(&options.name, &target, &built.state, &export)?;
-        Ok(StageBuilt { name: options.name.clone(), state: built.state.id.to_string(), state_reused: built.reused, artifact })
+        let patched = built.state.origin["patched"].clone();
+        Ok(StageBuilt {
+            name: options.name.clone(),
+            state: built.state.id.to_string(),
+            state_reused: built.reused,
+            patched,
+            artifact,
+        })
     }
 
     fn stage_states(&self, config: &ConfigDir, definition: Stage4Definition, profile: &str) -> Result<(Stage4Recipe, Built)> {

@@ -39,6 +39,7 @@ mod kernels;
 mod main_job;
 mod original;
 mod patches;
+mod patches_saved;
 mod pipeline;
 mod portage;
 mod profiles;

@@ -35,12 +35,12 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             accepts.into_iter().chain([format!("`gentoomuch resolve {atom}` shows where that belongs")]).collect()
         }
         E::OtherPackage { .. } => vec!["`gentoomuch patch prep` begins a patch for it".to_owned()],
-        E::DoesNotApply { name, last_lines, log, .. } => {
+        E::DoesNotApply(misfit) => {
             kind = Kind::Config;
-            details = last_lines.to_vec();
+            details.clone_from(&misfit.last_lines);
             vec![
-                format!("the whole output is in {}", log.display()),
-                format!("`gentoomuch patch refresh {name}` brings it to the version that is built now"),
+                format!("the whole output is in {}", misfit.log.display()),
+                format!("`gentoomuch patch refresh {}` brings it to the version that is built now", misfit.name),
             ]
         }
         E::NothingSaved => vec!["`gentoomuch patch save NAME` saves what was changed in a work set".to_owned()],

@@ -108,20 +108,42 @@ struct Job {
     rows: Vec<usize>,
 }
 
-/// Passes on what is worth a line.
-struct Relay<'a>(&'a (dyn Observer + 'a));
+/// Is told how it goes on, from any thread.
+pub trait CompileWatcher: Sync {
+    /// What is built, each `category/name-version on PROFILE`.
+    fn planned(&self, names: &[String]);
+    /// What is done for the one of this number now, in words.
+    fn working(&self, index: usize, what: &str);
+    /// It is done.
+    fn ended(&self, index: usize, result: &PatchResult);
+}
+
+/// Passes on what concerns one of them.
+struct Relay<'a> {
+    index: usize,
+    watcher: &'a dyn CompileWatcher,
+    observer: &'a (dyn Observer + 'a),
+}
 
 impl Observer for Relay<'_> {
     fn event(&self, event: &Event<'_>) {
-        if matches!(event, Event::Warning(_)) {
-            self.0.event(event);
+        match event {
+            Event::Emerge(status) => {
+                let running = status.running.iter().map(|task| format!("{} {} {}s", task.cpv, task.phase, task.elapsed_secs));
+                let running: Vec<String> = running.collect();
+                if !running.is_empty() {
+                    self.watcher.working(self.index, &running.join(", "));
+                }
+            }
+            Event::Warning(_) => self.observer.event(event),
+            _ => {}
         }
     }
 }
 
 impl Engine<'_> {
     /// Builds saved patches. That some cannot be built is no error.
-    pub fn patch_compile(&self, config: &ConfigDir, options: &CompileOptions) -> Result<Compiled> {
+    pub fn patch_compile(&self, config: &ConfigDir, options: &CompileOptions, watcher: &dyn CompileWatcher) -> Result<Compiled> {
         for name in &options.names {
             config.patch(name)?;
         }
@@ -144,7 +166,9 @@ impl Engine<'_> {
             let versions = self.compile_versions(ground, &chosen)?;
             plan(at, &ground.profile, &chosen, &versions, &mut rows, &mut jobs);
         }
-        self.compile_all(&grounds, &jobs, &mut rows, options.fail_fast)?;
+        let names: Vec<String> = jobs.iter().map(|job| format!("{} on {}", job.cpv, grounds[job.ground].profile)).collect();
+        watcher.planned(&names);
+        self.compile_all(&grounds, &jobs, &mut rows, options.fail_fast, watcher)?;
         Ok(Compiled { patches: rows })
     }
 
@@ -163,27 +187,33 @@ impl Engine<'_> {
     }
 
     /// Builds all `jobs`, as many at a time as there are make jobs, and says in `rows` what came of each.
-    fn compile_all(&self, grounds: &[Ground], jobs: &[Job], rows: &mut [CompiledPatch], fail_fast: bool) -> Result<()> {
+    fn compile_all(
+        &self,
+        grounds: &[Ground],
+        jobs: &[Job],
+        rows: &mut [CompiledPatch],
+        fail_fast: bool,
+        watcher: &dyn CompileWatcher,
+    ) -> Result<()> {
         let processors = self.settings.jobs.max(1);
         let workers = jobs.len().clamp(1, processors as usize);
         let each = (processors / u32::try_from(workers).unwrap_or(1)).max(1);
-        let (next, done, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let ended: Mutex<Vec<(usize, Result<PatchResult>)>> = Mutex::default();
         let work = || {
             while !stop.load(Ordering::Relaxed) && self.interrupt.count() == 0 {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(job) = jobs.get(at) else { break };
                 let ground = &grounds[job.ground];
-                self.step(&format!("building {} on {}", job.cpv, ground.profile));
-                let relay = Relay(self.observer);
+                watcher.working(at, "starting");
+                let relay = Relay { index: at, watcher, observer: self.observer };
                 let engine = Engine { observer: &relay, settings: Settings { jobs: each, ..self.settings.clone() }, ..*self };
                 let result = engine.compile_one(ground, &job.cpv);
                 if result.as_ref().map_or(true, |result| fail_fast && !result.is_good()) {
                     stop.store(true, Ordering::Relaxed);
                 }
                 if let Ok(result) = &result {
-                    let count = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.note(&format!("{count} of {}  {} on {}: {}", jobs.len(), job.cpv, ground.profile, in_short(result)));
+                    watcher.ended(at, result);
                 }
                 ended.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
             }
@@ -266,16 +296,6 @@ fn plan(
             Some(job) => job.rows.push(row),
             None => jobs.push(Job { ground, cpv: package, rows: vec![row] }),
         }
-    }
-}
-
-fn in_short(result: &PatchResult) -> String {
-    match result {
-        PatchResult::Built { seconds } => format!("built in {seconds:.1} s"),
-        PatchResult::NotApplied { .. } => "built without its patches".to_owned(),
-        PatchResult::Failed { reason, .. } => reason.clone(),
-        PatchResult::NoVersion => "no such version".to_owned(),
-        PatchResult::NotTried => "not tried".to_owned(),
     }
 }
 

@@ -3,6 +3,24 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// A saved patch and the source that it cannot be applied to.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
+pub struct PatchMisfit {
+    /// `category/name-version`
+    pub package: String,
+    /// The saved patch, or the fragment that brings it.
+    pub name: String,
+    /// The file, relative to the configuration directory.
+    pub patch: PathBuf,
+    /// Those that were applied before it, in order.
+    pub before: Vec<PathBuf>,
+    /// What `patch` says, safe to print.
+    pub last_lines: Vec<String>,
+    /// All of it, on the host.
+    pub log: PathBuf,
+}
+
 /// Why nothing came of a command about patches.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
@@ -75,21 +93,8 @@ pub enum PatchError {
         package: String,
     },
     /// A saved patch that cannot be applied, found before anything was built.
-    #[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
-    DoesNotApply {
-        /// `category/name-version`
-        package: String,
-        /// The saved patch, or the fragment that brings it.
-        name: String,
-        /// The file, relative to the configuration directory.
-        patch: PathBuf,
-        /// Those that were applied before it, in order.
-        before: Box<[PathBuf]>,
-        /// What `patch` says, safe to print.
-        last_lines: Box<[String]>,
-        /// All of it, on the host.
-        log: Box<Path>,
-    },
+    #[error(transparent)]
+    DoesNotApply(Box<PatchMisfit>),
     /// Nothing to compile.
     #[error("no patches are saved")]
     NothingSaved,

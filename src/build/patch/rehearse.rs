@@ -11,18 +11,20 @@
 //! What a package needs to be built may be missing yet, so that `src_prepare` can fail for other reasons: only what `eapply_user` itself says
 //! counts (`bin/phase-helpers.sh`). Where it was not reached nothing is known, and the build will tell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::PatchError;
 use super::applied::knows_no_patches;
+use super::error::PatchMisfit;
 use crate::build::engine::{Engine, Work, package_log, read_package_log};
 use crate::build::error::Result;
 use crate::build::session::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
 use crate::build::work::write_public;
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
+use crate::portage::atom::split_at_version;
 use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::Resolution;
 use crate::portage::emerge::sanitize::sanitize;
@@ -78,7 +80,8 @@ impl Engine<'_> {
         let argv = request.with_mode(Mode::Pretend).argv()?;
         // That it fails is for the run itself to tell.
         let (_, output) = self.exit_and_output(work, argv, OUTPUT_LIMIT_BYTES)?;
-        let merges = Resolution::parse(&output).merges;
+        let merges = Resolution::parse(&output).merges.into_iter();
+        let merges: BTreeMap<String, bool> = merges.map(|(cpv, binary)| (without_build(cpv, binary), binary)).collect();
         let concerned: Vec<&str> = merges.keys().map(String::as_str).filter(|cpv| names.contains(&name_of(cpv))).collect();
         if concerned.is_empty() {
             return Ok(Vec::new());
@@ -124,7 +127,9 @@ impl Engine<'_> {
                     log.display()
                 )),
                 Told::Failed { patch, last_lines } => {
-                    return Err(failure(&work.patches, candidate, &patch, last_lines, log).into());
+                    return Err(
+                        PatchError::DoesNotApply(Box::new(failure(&work.patches, candidate, &patch, last_lines, log))).into()
+                    );
                 }
             }
         }
@@ -157,6 +162,16 @@ pub(super) fn name_of(cpv: &str) -> String {
     Package { cpv: cpv.to_owned(), ..Package::default() }.name().to_owned()
 }
 
+/// A binary package's name has the number of its build at the end: `app-misc/hello-2.10-r1-3`.
+fn without_build(cpv: String, binary: bool) -> String {
+    match cpv.rsplit_once('-') {
+        Some((rest, build)) if binary && build.bytes().all(|byte| byte.is_ascii_digit()) && split_at_version(rest).is_some() => {
+            rest.to_owned()
+        }
+        _ => cpv,
+    }
+}
+
 /// Category, name and version with revision.
 fn split(cpv: &str) -> Option<(String, String, String)> {
     let name = name_of(cpv);
@@ -165,7 +180,7 @@ fn split(cpv: &str) -> Option<(String, String, String)> {
 }
 
 /// The error, with the patches in the user's terms.
-fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_lines: Vec<String>, log: PathBuf) -> PatchError {
+fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_lines: Vec<String>, log: PathBuf) -> PatchMisfit {
     let in_order = split(&candidate.cpv)
         .map(|(category, package, version)| applied_to(records, &category, &package, &version, &candidate.slot));
     let in_order = in_order.unwrap_or_default();
@@ -175,14 +190,7 @@ fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_li
         None => (String::new(), patch.to_owned()),
     };
     let before = in_order.iter().take(at.unwrap_or(0)).map(|record| record.path.clone()).collect();
-    PatchError::DoesNotApply {
-        package: candidate.cpv.clone(),
-        name,
-        patch: path,
-        before,
-        last_lines: last_lines.into(),
-        log: log.into(),
-    }
+    PatchMisfit { package: candidate.cpv.clone(), name, patch: path, before, last_lines, log }
 }
 
 /// What the log of `src_prepare` tells about patches.
@@ -261,6 +269,20 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_a_build_is_no_part_of_the_version() {
+        for (shown, binary, cpv) in [
+            ("app-misc/hello-2.10-r1-3", true, "app-misc/hello-2.10-r1"),
+            ("app-misc/hello-2.10-3", true, "app-misc/hello-2.10"),
+            ("app-misc/hello-2", true, "app-misc/hello-2"),
+            ("app-misc/hello-2.10", true, "app-misc/hello-2.10"),
+            ("app-misc/hello-2.10-r1", false, "app-misc/hello-2.10-r1"),
+            ("app-misc/a-2-bar-1", true, "app-misc/a-2-bar-1"),
+        ] {
+            assert_eq!(without_build(shown.to_owned(), binary), cpv);
+        }
+    }
+
+    #[test]
     fn the_failure_is_told_in_the_users_terms() {
         let record = |name: &str| PatchRecord {
             name: name.to_owned(),
@@ -290,7 +312,6 @@ mod tests {
             told("a-x.patch").to_string(),
             "user.patches/a/app-misc/broken/x.patch: does not apply to `app-misc/broken-1.0`"
         );
-        let PatchError::DoesNotApply { name, .. } = told("c-x.patch") else { panic!() };
-        assert_eq!(name, "c");
+        assert_eq!(told("c-x.patch").name, "c");
     }
 }

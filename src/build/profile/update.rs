@@ -66,6 +66,9 @@ pub struct UpdatedProfile {
     pub previous: Option<StateId>,
     /// Whether the state was there already, and nothing was built.
     pub reused: bool,
+    /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::build::PatchedPackage). Null where there are none.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub patched: serde_json::Value,
     /// What has changed in the list of packages, by name.
     pub packages: Vec<PackageChange>,
 }
@@ -131,6 +134,7 @@ impl Engine<'_> {
             state: state.id.clone(),
             previous: (state.id != base.id).then(|| base.id.clone()),
             reused: true,
+            patched: state.origin["patched"].clone(),
             packages,
         };
         if !options.depclean {
@@ -150,7 +154,8 @@ impl Engine<'_> {
         let state = state.map_err(|error| self.with_proposal(config, BUILDER, &profile, error))?;
         let Some((state, packages)) = state else { return Ok(reused(&base, Vec::new())) };
         self.store.ref_set(&name, &state.id)?;
-        Ok(UpdatedProfile { profile, state: state.id, previous: Some(base.id), reused: false, packages })
+        let patched = state.origin["patched"].clone();
+        Ok(UpdatedProfile { profile, state: state.id, previous: Some(base.id), reused: false, patched, packages })
     }
 
     /// The updated state, and what has changed in it; `None` when nothing has.

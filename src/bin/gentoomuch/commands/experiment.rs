@@ -1,16 +1,15 @@
 //! `gentoomuch try ATOM…`
 
-mod live;
 mod words;
 
 use std::process::ExitCode;
 
-use gentoomuch::build::{ExperimentError, Outcome as Came, TryOptions, Variable};
+use gentoomuch::build::{ExperimentError, Outcome as Came, TryOptions, Variable, Watcher};
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::portage::use_flags::Switch;
 
-use self::live::Live;
 use super::Outcome;
+use super::live::Live;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
 use crate::shop::{Shop, processors};
@@ -90,6 +89,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     }
     let failed = experiment.combinations.iter().any(|one| matches!(one.outcome, Came::Failed(_)));
     Ok(if failed { ExitCode::from(Kind::Emerge.code()) } else { ExitCode::SUCCESS })
+}
+
+impl Watcher for Live<'_> {
+    fn planned(&self, combinations: &[(String, Option<String>)]) {
+        let total = combinations.iter().filter(|(_, left_out)| left_out.is_none()).count();
+        let left_out = combinations.len() - total;
+        let also = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
+        let what = if total == 1 { "combination" } else { "combinations" };
+        let names = combinations.iter().map(|(name, _)| name.clone()).collect();
+        self.begin(names, total, &format!("building {total} {what}{also}"));
+    }
+
+    fn working(&self, index: usize, what: &str) {
+        self.show(index, what);
+    }
+
+    fn ended(&self, index: usize, outcome: &Came) {
+        self.end(index, &words::in_short(outcome));
+    }
 }
 
 fn options(args: &Args) -> Result<TryOptions, Failure> {

@@ -14,6 +14,7 @@ mod freshroot;
 mod init;
 mod kernel;
 mod keys;
+mod live;
 mod log;
 mod man;
 mod patch;

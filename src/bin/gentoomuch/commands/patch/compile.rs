@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::build::{CompileOptions, Compiled, PatchResult};
+use gentoomuch::build::{CompileOptions, CompileWatcher, Compiled, PatchResult};
 
+use super::super::live::Live;
 use super::Outcome;
 use crate::context::Context;
 use crate::report::Kind;
@@ -53,7 +54,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let options =
         CompileOptions { names: args.names.clone(), profile: args.profile.clone(), all: args.all, fail_fast: args.fail_fast };
-    let compiled = shop.engine(Some(jobs.unwrap_or_else(processors))).patch_compile(&config, &options);
+    let live = Live::new(&context.progress);
+    let compiled = shop.engine(Some(jobs.unwrap_or_else(processors))).patch_compile(&config, &options, &live);
+    live.clear();
     context.progress.clear();
     let compiled = compiled?;
     if args.json {
@@ -65,14 +68,38 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(Kind::Emerge.code()) })
 }
 
+impl CompileWatcher for Live<'_> {
+    fn planned(&self, names: &[String]) {
+        let step = format!("building {}", count(names.len() as u64, "package"));
+        self.begin(names.to_vec(), names.len(), &step);
+    }
+
+    fn working(&self, index: usize, what: &str) {
+        self.show(index, what);
+    }
+
+    fn ended(&self, index: usize, result: &PatchResult) {
+        self.end(index, &in_short(result));
+    }
+}
+
+fn in_short(result: &PatchResult) -> String {
+    match result {
+        PatchResult::Built { seconds } => format!("built in {seconds:.1} s"),
+        PatchResult::NotApplied { .. } => "built without its patches".to_owned(),
+        PatchResult::Failed { reason, .. } => reason.clone(),
+        PatchResult::NoVersion => "no such version".to_owned(),
+        PatchResult::NotTried => "not tried".to_owned(),
+    }
+}
+
 fn table(compiled: &Compiled) -> String {
     let mut table = Table::new(&["PATCH", "PACKAGE", "PROFILE", "RESULT", ">TIME"]);
     let mut about = Vec::new();
     for row in &compiled.patches {
         let mut time = "-".to_owned();
         let mut tell = |lines: Vec<String>| {
-            let text: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-            let text = format!("\n{} on {}\n{text}", row.package, row.profile);
+            let text = format!("\n{} on {}\n  {}\n", row.package, row.profile, lines.join("\n  "));
             // Patches of one package fail together.
             if !about.contains(&text) {
                 about.push(text);

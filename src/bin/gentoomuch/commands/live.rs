@@ -1,14 +1,12 @@
-//! How an experiment looks while it runs: a line for each session on a terminal, and everywhere a line for each that has ended.
+//! How several sessions at a time look while they run: a line for each session on a terminal, and everywhere a line for each that has ended.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use gentoomuch::build::{Outcome, Watcher};
 use gentoomuch::progress::{Event, Observer as _};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::words;
 use crate::progress::Progress;
 
 /// Draws, or prints, what it is told.
@@ -55,18 +53,17 @@ impl<'a> Live<'a> {
     }
 }
 
-impl Watcher for Live<'_> {
-    fn planned(&self, combinations: &[(String, Option<String>)]) {
+impl Live<'_> {
+    /// Says what is begun: all by name, of which `total` are built.
+    pub(super) fn begin(&self, names: Vec<String>, total: usize, step: &str) {
         let mut state = self.lock();
-        state.names = combinations.iter().map(|(name, _)| name.clone()).collect();
-        state.total = combinations.iter().filter(|(_, left_out)| left_out.is_none()).count();
-        let left_out = combinations.len() - state.total;
-        let also = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
-        let what = if state.total == 1 { "combination" } else { "combinations" };
-        self.progress.event(&Event::Step(&format!("building {} {what}{also}", state.total)));
+        state.names = names;
+        state.total = total;
+        self.progress.event(&Event::Step(step));
     }
 
-    fn working(&self, index: usize, what: &str) {
+    /// Shows what is done for one of them now.
+    pub(super) fn show(&self, index: usize, what: &str) {
         let Some(bars) = &self.bars else { return };
         let mut state = self.lock();
         let name = state.names.get(index).cloned().unwrap_or_default();
@@ -81,13 +78,13 @@ impl Watcher for Live<'_> {
         bar.set_message(what.to_owned());
     }
 
-    fn ended(&self, index: usize, outcome: &Outcome) {
+    /// Says how one of them ended.
+    pub(super) fn end(&self, index: usize, how: &str) {
         let (line, bar) = {
             let mut state = self.lock();
             state.done += 1;
             let name = state.names.get(index).cloned().unwrap_or_default();
-            let line = format!("{} of {}  {name}: {}", state.done, state.total, words::in_short(outcome));
-            (line, state.running.remove(&index))
+            (format!("{} of {}  {name}: {how}", state.done, state.total), state.running.remove(&index))
         };
         if let Some(bar) = bar {
             bar.finish_and_clear();
