@@ -10,6 +10,7 @@
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/repos/NAME.git             git objects of ebuild trees
+//! cache/repos/downloads/           what has come of trees that are downloaded as tarballs
 //! cache/stage3/                    fetched stage3s with the files beside them
 //! cache/oci-layers/                layers of OCI images, as they were packed
 //! ```

@@ -262,6 +262,9 @@ pub enum Error {
     /// A graph of stages.
     #[error(transparent)]
     Pipeline(#[from] super::PipelineError),
+    /// A kernel that cannot be made.
+    #[error(transparent)]
+    Kernel(#[from] super::KernelError),
     /// A kept session's name is taken.
     #[error("`{name}` is already kept")]
     KeptExists {

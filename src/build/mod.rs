@@ -5,6 +5,7 @@
 //! definition   a stage3 definition on a profile's upstream state: the builder and every stage4's base
 //! stage4       a stage4 definition on such a state -> artifact
 //! patch        the source of a package to change, and the change as a patch
+//! kernel       a kernel for stage4s, made once from sources, configuration and toolchain
 //! pipeline     all stage4s with what they need, as a graph, side by side
 //! profile      a profile as a whole: shown, updated, taken back, renamed, removed
 //! freshroot    a throw-away session on the builder, or on any build state (`shell`)
@@ -43,6 +44,7 @@ mod export;
 mod freshroot;
 mod inspect;
 mod jobserver;
+mod kernel;
 pub mod key;
 mod log;
 mod naming;
@@ -78,6 +80,7 @@ pub use explain::Around;
 pub use export::{ExportRequest, ExportedState};
 pub use freshroot::{Ended, FreshrootOptions};
 pub use jobserver::JobServer;
+pub use kernel::{KernelBuilt, KernelError, KernelNews, KernelPrepared, KernelRow, NewSymbol, PrepOptions as KernelPrepOptions};
 pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};
 pub use naming::{Named, NamingError, RefAt, TAGS};
 pub use patch::{

@@ -11,6 +11,7 @@
 //! /var/cache/distfiles   the user's (rw)
 //! /var/cache/binpkgs     overlay: the pool, the session's own packages on top
 //! /var/tmp/portage       the session's `scratch/`
+//! /usr/src               of a stage4 with a kernel: overlay, the kernel's headers, the session's `usr-src/` on top
 //! ```
 //!
 //! Nothing of this ends up in a layer: mount points that had to be made, and files that only a session needs, are removed by
@@ -34,6 +35,8 @@ pub const DISTDIR: &str = "/var/cache/distfiles";
 pub const PKGDIR: &str = "/var/cache/binpkgs";
 /// Where emerge compiles.
 pub const BUILD_DIR: &str = "/var/tmp/portage";
+/// Where kernel sources are looked for.
+pub const SOURCES_DIR: &str = "/usr/src";
 /// Where hooks are seen.
 pub const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
 /// Where the merged configuration is seen before it is copied.
@@ -64,6 +67,17 @@ pub struct Packages {
     /// Where new packages land.
     pub own: PathBuf,
     /// overlayfs's work directory for `own`.
+    pub work: PathBuf,
+}
+
+/// What a session sees as `/usr/src`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelTree {
+    /// The headers.
+    pub lower: PathBuf,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// overlayfs's work directory.
     pub work: PathBuf,
 }
 
@@ -102,6 +116,8 @@ pub struct Root {
     pub resolv_conf: Option<String>,
     /// The pipe of make's job server, if the session shares one.
     pub jobserver: Option<PathBuf>,
+    /// The headers of the stage4's kernel, if it has one.
+    pub kernel_tree: Option<KernelTree>,
     /// Directories that the user asked for.
     pub binds: Vec<UserBind>,
 }
@@ -163,6 +179,11 @@ impl Root {
         if let Some(pipe) = &self.jobserver {
             steps.push(bind(pipe, PIPE_INSIDE, false));
         }
+        if let Some(KernelTree { lower, upper, work }) = &self.kernel_tree {
+            steps.push(Step::FreshDirectory { path: work.clone() });
+            let (lower, upper, work) = (vec![lower.clone()], upper.clone(), work.clone());
+            steps.push(Step::OverlayAt { lower, upper, work, target: SOURCES_DIR.into() });
+        }
         for user in &self.binds {
             steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
         }
@@ -193,6 +214,9 @@ impl Root {
         if self.binhost.is_some() {
             directories.extend([super::binhost::PACKAGES, super::binhost::INDEX].map(str::to_owned));
         }
+        if self.kernel_tree.is_some() {
+            directories.push(SOURCES_DIR.to_owned());
+        }
         directories.extend(self.binds.iter().map(|bind| bind.target.display().to_string()));
         Litter {
             upper: self.upper.clone(),
@@ -206,6 +230,7 @@ impl Root {
             outside: [&self.work, &self.scratch, &self.status]
                 .into_iter()
                 .chain(self.packages.as_ref().map(|packages| &packages.work))
+                .chain(self.kernel_tree.iter().flat_map(|tree| [&tree.upper, &tree.work]))
                 .cloned()
                 .collect(),
         }
@@ -284,6 +309,7 @@ mod tests {
             session_conf: SessionConf::new(2, false),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             jobserver: Some("/s/sessions/x/jobserver".into()),
+            kernel_tree: None,
             binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
         }
     }

@@ -6,6 +6,7 @@ use super::artifact::{Artifact, ExportOptions};
 use super::definition::{Built, definition_lock, network_record, profile_lock, script_digests, subject_of};
 use super::engine::Engine;
 use super::error::Result;
+use super::kernel::{keeps_sources, kernel_record};
 use super::key::Inputs;
 use super::patch::{PatchedPackage, note_patches};
 use super::script::REMOVE;
@@ -61,9 +62,11 @@ impl Stage4Recipe {
         Self { definition, packages, removes, hooks, trees }
     }
 
-    /// What goes in, on a base with this build key.
-    pub(super) fn inputs(&self, base_key: &str) -> Inputs {
-        Inputs::new("stage4")
+    /// What goes in, on a base with this build key and with a kernel of that, if it has one.
+    pub(super) fn inputs(&self, base_key: &str, kernel_key: Option<&str>) -> Inputs {
+        let inputs = Inputs::new("stage4");
+        let inputs = kernel_key.into_iter().fold(inputs, |inputs, key| inputs.with("kernel", key));
+        inputs
             .with("parent", base_key)
             .with("definition", self.definition.name.as_str())
             .with_list("packages", &self.packages)
@@ -118,25 +121,35 @@ impl Engine<'_> {
             let _definition = self.lock(&definition_lock(profile, &stage3))?;
             self.definition(config, profile, &stage3)?
         };
+        let kernel = self.kernel_of_stage(config, &definition, profile)?;
         let _stage = self.lock(&stage4_lock(&definition.name))?;
         let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, self.trees_of_state(&base.state)?);
-        let built = self.stage4(config, &recipe, profile, &base.state)?;
+        let built = self.stage4(config, &recipe, profile, &base.state, kernel.as_ref())?;
         Ok((recipe, built))
     }
 
     /// The state of a stage4 on `base`: reused when nothing that goes in has changed, else built; its name is moved there. The caller holds
     /// the lock on the profile, shared, and that on the stage4.
-    pub(super) fn stage4(&self, config: &ConfigDir, recipe: &Stage4Recipe, profile: &str, base: &State) -> Result<Built> {
+    pub(super) fn stage4(
+        &self,
+        config: &ConfigDir,
+        recipe: &Stage4Recipe,
+        profile: &str,
+        base: &State,
+        kernel: Option<&State>,
+    ) -> Result<Built> {
         let name = &recipe.definition.name;
-        let inputs = recipe.inputs(&base.key);
+        let inputs = recipe.inputs(&base.key, kernel.map(|kernel| kernel.key.as_str()));
         let key = inputs.key();
         if let Some(state) = self.store.state_by_key(&key)? {
             self.store.ref_set(&stage4_ref(name), &state.id)?;
             return Ok(Built { state, reused: true });
         }
+        let with_kernel = kernel.map(|kernel| self.with_kernel(base, kernel)).transpose()?;
+        let base = with_kernel.as_ref().unwrap_or(base);
         let (mut session, resumed) = self.open_session(base, Purpose::Stage, &key, &subject_of(config, &stage4_ref(name)))?;
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
-        let filled = self.fill_stage4(&mut session, base, recipe, profile);
+        let filled = self.fill_stage4(&mut session, base, recipe, profile, kernel);
         let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
         let state = self.settle(filled, session, |session, (pool, patched): (PoolInputs, Vec<PatchedPackage>)| {
             let mut origin = serde_json::json!({
@@ -148,6 +161,7 @@ impl Engine<'_> {
                 "pool": pool,
                 "portage_profile": base.origin["portage_profile"],
                 "base": base.origin,
+                "kernel": kernel.map(kernel_record),
                 "isolation": crate::host::RUNG,
                 "network": network_record(&recipe.definition.network),
             });
@@ -165,6 +179,7 @@ impl Engine<'_> {
         base: &State,
         recipe: &Stage4Recipe,
         profile: &str,
+        kernel: Option<&State>,
     ) -> Result<(PoolInputs, Vec<PatchedPackage>)> {
         let Stage4Recipe { definition, packages, removes, hooks, .. } = recipe;
         let subject = Subject {
@@ -177,6 +192,12 @@ impl Engine<'_> {
             self.work(session, base, &subject, Given { hooks: Some(hooks), trees: Some(&recipe.trees), ..Given::default() })?;
         let resumed = steps.any();
         let network = definition.network.everything.is_some();
+        if let Some(kernel) = kernel {
+            if !keeps_sources(definition.keep.iter().map(|pattern| pattern.value.to_string())) {
+                self.show_headers(&mut work, kernel)?;
+            }
+            steps.once("kernel", || self.mark_modules(&work))?;
+        }
         steps.once("hooks:stage", || self.hooks(&work, hooks, Phase::Stage))?;
         let portage_profile = base.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
         let pool = self.choose_pool(&mut work, &portage_profile)?;
@@ -185,6 +206,9 @@ impl Engine<'_> {
             self.emerge_goal(&work, &mut steps, "packages", goal, resumed, network)?;
         }
         let patched = self.bring_patches(&work, &mut steps, resumed, network)?;
+        if let Some(kernel) = kernel {
+            self.rebuild_modules(&work, &mut steps, kernel, resumed)?;
+        }
         for script in &definition.scripts {
             steps.once(&format!("script:{}", script.name.value), || self.script(&work, script, network))?;
         }

@@ -112,6 +112,7 @@ impl Engine<'_> {
                 session_conf: self.session_conf(false),
                 resolv_conf: self.settings.resolv_conf.clone(),
                 jobserver: None,
+                kernel_tree: None,
                 binds,
             },
             session: RefCell::new(session),

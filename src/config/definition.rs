@@ -7,7 +7,8 @@
 //!   packages         atoms and sets            packages, scripts, network   as on the left
 //!   portage.profile  Portage profile           kconf      one of kernel.configs
 //!   scripts          some of user.scripts      removes    some of user.removes, or paths
-//!   network          who may use it            keep       paths that are otherwise left out
+//!   network          who may use it            kernel.sources   what the kernel is built from, if not what kconf says
+//!                                              keep       paths that are otherwise left out
 //!                                              format     tar.xz, tar.zst, tar.gz, oci or squashfs
 //!                                              oci        how a container runs it
 //! ```
@@ -60,7 +61,7 @@ pub struct Stage4Definition {
     pub stage3: Located<String>,
     /// Kernel configuration, relative to the configuration directory.
     pub kconf: Option<Located<PathBuf>>,
-    /// The kernel sources that `kernel.defines` of an older layout pins for it.
+    /// The kernel sources that its `kernel.sources` names, or `kernel.defines` of an older layout.
     pub kernel_sources: Option<Located<Atom>>,
     /// What is installed; sets of `package.sets` are resolved.
     pub packages: Vec<Located<Package>>,
@@ -156,11 +157,11 @@ const STAGE3_FILES: [&str; 7] = ["cpu", "portage.local", "flags", "packages", "p
 /// Files of older layouts, and what replaces them.
 const OLD_FILES: [(&str, &str); 3] = [
     ("hooks", "list scripts in `scripts`; what every stage is to run lies in `hooks/PHASE.d/NN-NAME.sh`"),
-    ("kernel_src", "list the kernel sources in `packages`"),
+    ("kernel_src", "name the kernel sources in `kernel.sources` of a stage4 definition"),
     ("kernel", "name the kernel configuration in `kconf` of a stage4 definition"),
 ];
-const STAGE4_FILES: [&str; 10] =
-    ["profile", "stage3", "kconf", "packages", "scripts", "removes", "keep", "format", "oci", "network"];
+const STAGE4_FILES: [&str; 11] =
+    ["profile", "stage3", "kconf", kernel::SOURCES, "packages", "scripts", "removes", "keep", "format", "oci", "network"];
 
 pub(crate) fn read_stage3(findings: &mut Findings<'_>, name: &str, dir: &Path) -> Stage3Definition {
     check_files(findings, dir, &STAGE3_FILES);
@@ -196,6 +197,7 @@ pub(crate) fn read_stage4(findings: &mut Findings<'_>, name: &str, dir: &Path) -
     }
     let kernel = reading::single(findings, &dir.join("kconf")).and_then(|kconf| kernel::find(findings, &kconf));
     let (kconf, kernel_sources) = kernel.map_or((None, None), |kernel| (Some(kernel.path), kernel.sources));
+    let kernel_sources = kernel::read_chosen(findings, dir).or(kernel_sources);
     let packages = packages::read(findings, &dir.join("packages"));
     let scripts = read_scripts(findings, dir);
     let removes = read_removes(findings, dir);

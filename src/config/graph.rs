@@ -165,6 +165,10 @@ impl ConfigDir {
         for (kind, folder, shape) in folders {
             for name in names::list(self.root(), folder, shape) {
                 let path = Path::new(folder).join(&name);
+                // Arguments of dracut belong to the configuration beside them.
+                if kind == NodeKind::Kernel && path.extension().is_some_and(|extension| extension == "dracut") {
+                    continue;
+                }
                 if !used.contains(&path) {
                     unused.push(Unused { kind, name, path });
                 }

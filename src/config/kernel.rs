@@ -2,6 +2,10 @@
 //!
 //! ```text
 //! kernel.configs/NAME.kconf      the configuration, as `make menuconfig` saves it
+//!                                # gentoomuch: sources sys-kernel/gentoo-sources    which package of sources it is for
+//!                                # gentoomuch: version 6.12.4                       and which version of it
+//! kernel.configs/NAME.dracut     arguments of dracut, one a line: the kernel gets an initramfs
+//! stage4.defines/NAME/kernel.sources   sources for this stage4, whatever the configuration says
 //! kernel.defines/NAME/config     of older layouts: the configuration itself, or the name of one of kernel.configs
 //!                    /sources    the package of sources it is for: `gentoo-sources-6.12.4`
 //! ```
@@ -9,9 +13,10 @@
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Findings, Located, Place};
+use super::kconfig::{Symbols, is_option};
 use super::names::{self, Shape};
-use super::reading;
-use crate::portage::atom::{Atom, AtomError};
+use super::{ConfigDir, Error, Result, Stage4Definition, reading};
+use crate::portage::atom::{Atom, AtomError, Operator};
 
 /// Where kernel configurations lie.
 pub(crate) const CONFIGS: &str = "kernel.configs";
@@ -20,6 +25,231 @@ pub(crate) const DEFINES: &str = "kernel.defines";
 
 /// Of one file so many lines are named that are no configuration: more says no more.
 const MAX_LINES: usize = 5;
+
+/// Sources where nothing names any.
+pub const DEFAULT_SOURCES: &str = "sys-kernel/gentoo-sources";
+/// What a line of the header begins with.
+const HEADER: &str = "# gentoomuch:";
+
+/// What the header of a kernel configuration says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelHeader {
+    /// The package of sources.
+    pub sources: Option<Located<Atom>>,
+    /// Its version, as Portage has it: `6.12.4-r1`.
+    pub version: Option<Located<String>>,
+}
+
+/// A kernel: its configuration, and the sources it is built from.
+#[derive(Debug, Clone)]
+pub struct KernelConfig {
+    /// As `kconf` has it.
+    pub name: String,
+    /// The configuration, relative to the configuration directory.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// What it sets.
+    pub symbols: Symbols,
+    /// What its header says.
+    pub header: KernelHeader,
+    /// The package of sources that is built.
+    pub sources: Atom,
+    /// Where that is said; `None`: nowhere.
+    pub sources_at: Option<Place>,
+    /// Whether a stage4 chose other sources than the configuration does.
+    pub chosen: bool,
+    /// Arguments of dracut, if there is to be an initramfs.
+    pub dracut: Option<Vec<String>>,
+}
+
+impl KernelConfig {
+    /// What tells it from other kernels of one profile: its name, and the sources where a stage4 chose them.
+    pub fn label(&self) -> String {
+        if self.chosen { format!("{}+{}", self.name, sources_label(&self.sources)) } else { self.name.clone() }
+    }
+}
+
+/// An atom in the characters that the store's names have, without the category of most.
+pub(crate) fn sources_label(atom: &Atom) -> String {
+    let operator = match atom.operator {
+        None | Some(Operator::Equal) => "",
+        Some(Operator::AnyRevision) => "any-",
+        Some(Operator::Less) => "below-",
+        Some(Operator::LessOrEqual) => "upto-",
+        Some(Operator::GreaterOrEqual) => "from-",
+        Some(Operator::Greater) => "above-",
+    };
+    let text = atom.to_string();
+    let text = text.trim_start_matches(['<', '>', '=', '~']);
+    let text = text.strip_prefix("sys-kernel/").unwrap_or(text);
+    let usable = |c: char| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '+' };
+    format!("{operator}{}", text.chars().map(usable).collect::<String>().replace("..", ".+"))
+}
+
+impl ConfigDir {
+    /// Names of all kernel configurations, sorted.
+    pub fn kernel_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = names::list(self.root(), CONFIGS, Shape::File)
+            .into_iter()
+            .filter_map(|name| name.strip_suffix(".kconf").map(str::to_owned))
+            .collect();
+        let old = names::list(self.root(), DEFINES, Shape::Directory);
+        names.extend(old.into_iter().filter(|name| self.root().join(DEFINES).join(name).join("config").is_file()));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The kernel configuration called `name`.
+    pub fn kernel(&self, name: &str) -> Result<KernelConfig> {
+        let name = name.strip_suffix(".kconf").unwrap_or(name);
+        let known = self.kernel_names();
+        if !known.iter().any(|known| known == name) {
+            let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+            let folder = self.root().join(CONFIGS);
+            return Err(Error::Unknown { what: "kernel configuration", name: name.to_owned(), folder, nearest, known });
+        }
+        let mut findings = Findings::new(self.root());
+        let asked = Located { value: name.to_owned(), file: Path::new(CONFIGS).into(), line: 0 };
+        let kernel = find(&mut findings, &asked).and_then(|kernel| load(&mut findings, &kernel.path.value, kernel.sources, false));
+        finished(findings, kernel)
+    }
+
+    /// The same, `None` if there is none yet.
+    pub fn kernel_if_any(&self, name: &str) -> Result<Option<KernelConfig>> {
+        match self.kernel(name) {
+            Err(Error::Unknown { .. }) => Ok(None),
+            kernel => kernel.map(Some),
+        }
+    }
+
+    /// The kernel that a stage4 gets, if it gets one.
+    pub fn kernel_of(&self, stage4: &Stage4Definition) -> Result<Option<KernelConfig>> {
+        let Some(kconf) = &stage4.kconf else { return Ok(None) };
+        let mut findings = Findings::new(self.root());
+        let chosen = stage4.kernel_sources.as_ref().is_some_and(|sources| sources.file.ends_with(SOURCES));
+        let kernel = load(&mut findings, &kconf.value, stage4.kernel_sources.clone(), chosen);
+        finished(findings, kernel).map(Some)
+    }
+}
+
+fn finished(findings: Findings<'_>, kernel: Option<KernelConfig>) -> Result<KernelConfig> {
+    match findings.finish(kernel)? {
+        (Some(kernel), _) => Ok(kernel),
+        // What cannot be read has an error, and then `finish` does not return.
+        (None, notes) => Err(Error::Invalid(notes.into())),
+    }
+}
+
+/// The name of the configuration in the file `path`.
+pub(crate) fn name_of(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let new = text.strip_prefix(&format!("{CONFIGS}/")).and_then(|name| name.strip_suffix(".kconf"));
+    let old = || text.strip_prefix(&format!("{DEFINES}/")).and_then(|name| name.strip_suffix("/config"));
+    new.or_else(old).unwrap_or(&text).to_owned()
+}
+
+/// Reads the configuration in `path`, for the sources that something else names, if it does.
+fn load(findings: &mut Findings<'_>, path: &Path, sources: Option<Located<Atom>>, chosen: bool) -> Option<KernelConfig> {
+    let name = name_of(path);
+    if let Some(fault) = names::definition_fault(&name) {
+        findings.error_with_hint(&Place::whole(path), format!("the name of the kernel configuration {fault}"), "rename it");
+    }
+    let text = reading::text(findings, path)?;
+    let header = read_header(findings, path, &text);
+    let dracut = Path::new(CONFIGS).join(format!("{name}.dracut"));
+    let dracut = reading::list(findings, &dracut).map(|lines| lines.into_iter().map(|line| line.value).collect());
+    let own = header.sources.clone().map(|sources| match &header.version {
+        Some(version) => version.with(with_version(&sources.value, &version.value)),
+        None => sources,
+    });
+    let said = sources.or(own.clone());
+    let chosen = chosen && said.as_ref().map(|atom| &atom.value) != own.as_ref().map(|atom| &atom.value);
+    let atom = match &said {
+        Some(said) => said.value.clone(),
+        None => Atom::parse_target(DEFAULT_SOURCES).ok()?,
+    };
+    let symbols = Symbols::parse(&text);
+    let sources_at = said.map(|said| said.place());
+    Some(KernelConfig { name, path: path.to_owned(), text, symbols, header, sources: atom, sources_at, chosen, dracut })
+}
+
+/// Exactly this version of a package of sources.
+fn with_version(sources: &Atom, version: &str) -> Atom {
+    Atom { operator: Some(Operator::Equal), version: Some(version.to_owned()), ..sources.clone() }
+}
+
+/// What the lines of the header say, which may stand anywhere.
+fn read_header(findings: &mut Findings<'_>, path: &Path, text: &str) -> KernelHeader {
+    let mut header = KernelHeader::default();
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some(rest) = line.strip_prefix(HEADER) else { continue };
+        let (word, value) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+        let entry = Located { value: value.trim().to_owned(), file: path.into(), line: number };
+        match word {
+            "sources" => header.sources = parse_sources(findings, &entry),
+            "version" if is_version(&entry.value) => header.version = Some(entry),
+            "version" => findings.error_with_hint(
+                &entry.place(),
+                format!("`{}` is no version", entry.value.escape_debug()),
+                "such as `6.12.4` or `6.12.4-r1`, as Portage has it",
+            ),
+            other => findings.error_with_hint(
+                &entry.place(),
+                format!("the header of a kernel configuration has no `{}`", other.escape_debug()),
+                "it has `sources CATEGORY/PACKAGE` and `version VERSION`",
+            ),
+        }
+    }
+    if let (Some(version), None) = (&header.version, &header.sources) {
+        findings.error_with_hint(
+            &version.place(),
+            "a version of which package?",
+            format!("write `{HEADER} sources {DEFAULT_SOURCES}` above it, or another package of sources"),
+        );
+    }
+    if let (Some(version), Some(sources)) = (&header.version, &header.sources)
+        && sources.value.version.is_some()
+    {
+        findings.error_with_hint(&version.place(), "the sources have a version already", "leave one of them out");
+    }
+    header
+}
+
+fn is_version(text: &str) -> bool {
+    Atom::parse_target(&format!("=sys-kernel/x-{text}")).is_ok_and(|atom| atom.package == "x" && atom.slot.is_none())
+}
+
+/// `text` with this header in the place of the one that it has.
+pub fn with_header(text: &str, sources: &str, version: Option<&str>) -> String {
+    let mut new = format!("{HEADER} sources {sources}\n");
+    if let Some(version) = version {
+        new.push_str(&format!("{HEADER} version {version}\n"));
+    }
+    for line in text.lines().filter(|line| !line.starts_with(HEADER)) {
+        new.push_str(line.trim_end());
+        new.push('\n');
+    }
+    new
+}
+
+/// The file of a stage4 that chooses its kernel's sources.
+pub(crate) const SOURCES: &str = "kernel.sources";
+
+/// Reads it.
+pub(crate) fn read_chosen(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<Atom>> {
+    let entry = reading::single(findings, &dir.join(SOURCES))?;
+    let atom = parse_sources(findings, &entry);
+    if !findings.root().join(dir).join("kconf").exists() {
+        findings.warning(
+            &entry.place(),
+            "without `kconf` beside it there is no kernel to build",
+            "name a kernel configuration in `kconf`",
+        );
+    }
+    atom
+}
 
 /// A kernel configuration that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,14 +304,17 @@ pub(crate) fn read_define(findings: &mut Findings<'_>, dir: &Path) -> Option<(Pa
     Some((path, sources))
 }
 
-/// `gentoo-sources-6.12.4-r1`, `sys-kernel/gentoo-sources-6.12.4`, or any atom.
-fn parse_sources(findings: &mut Findings<'_>, entry: &Located<String>) -> Option<Located<Atom>> {
-    let text = if entry.value.contains('/') { entry.value.clone() } else { format!("sys-kernel/{}", entry.value) };
-    let atom = match Atom::parse_target(&text) {
+/// Sources as users name them: `gentoo-sources-6.12.4-r1`, `sys-kernel/gentoo-sources-6.12.4`, or any atom.
+pub fn parse_kernel_sources(text: &str) -> std::result::Result<Atom, AtomError> {
+    let text = if text.contains('/') { text.to_owned() } else { format!("sys-kernel/{text}") };
+    match Atom::parse_target(&text) {
         Err(AtomError::NoOperator(text)) => Atom::parse_target(&format!("={text}")),
         other => other,
-    };
-    match atom {
+    }
+}
+
+fn parse_sources(findings: &mut Findings<'_>, entry: &Located<String>) -> Option<Located<Atom>> {
+    match parse_kernel_sources(&entry.value) {
         Ok(atom) => Some(entry.with(atom)),
         Err(error) => {
             findings.error(&entry.place(), format!("this names no kernel sources: {error}"));
@@ -117,6 +350,7 @@ pub(crate) fn check_text(findings: &mut Findings<'_>, file: &Path) {
         findings.error_with_hint(&Place::whole(file), "the kernel configuration sets nothing", AS_SAVED);
         return;
     }
+    read_header(findings, file, &text);
     let more = wrong.len().saturating_sub(MAX_LINES);
     for (index, (number, line)) in wrong.into_iter().take(MAX_LINES).enumerate() {
         let shown: String = line.chars().take(60).collect();
@@ -127,15 +361,6 @@ pub(crate) fn check_text(findings: &mut Findings<'_>, file: &Path) {
             AS_SAVED,
         );
     }
-}
-
-/// `CONFIG_X=y` or `# CONFIG_X is not set`.
-fn is_option(line: &str) -> bool {
-    let name = match line.strip_prefix("# CONFIG_") {
-        Some(rest) => rest.strip_suffix(" is not set"),
-        None => line.strip_prefix("CONFIG_").and_then(|rest| rest.split_once('=')).map(|(name, _)| name),
-    };
-    name.is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
 }
 
 #[cfg(test)]
@@ -247,5 +472,67 @@ mod tests {
         let mut findings = Findings::new(dir.path());
         check_text(&mut findings, Path::new("x.kconf"));
         assert_eq!(findings.into_all()[0].message, "the kernel configuration is compressed");
+    }
+
+    fn kernel(text: &str, chosen: Option<&str>) -> std::result::Result<KernelConfig, Vec<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("kernel.configs")).unwrap();
+        fs::create_dir_all(dir.path().join("stage4.defines/web")).unwrap();
+        fs::write(dir.path().join("kernel.configs/x.kconf"), text).unwrap();
+        for (file, text) in [("profile", "demo"), ("stage3", "x"), ("kconf", "x")] {
+            fs::write(dir.path().join("stage4.defines/web").join(file), text).unwrap();
+        }
+        fs::create_dir_all(dir.path().join("stage3.defines/x")).unwrap();
+        fs::write(dir.path().join("stage3.defines/x/packages"), "").unwrap();
+        if let Some(chosen) = chosen {
+            fs::write(dir.path().join("stage4.defines/web/kernel.sources"), chosen).unwrap();
+        }
+        let config = ConfigDir::open(dir.path()).unwrap();
+        let read = config.stage4("web").and_then(|stage4| config.kernel_of(&stage4));
+        read.map(Option::unwrap).map_err(|error| {
+            error.to_string().lines().map(|line| line.replace(&format!("{}/", dir.path().display()), "")).collect()
+        })
+    }
+
+    #[test]
+    fn which_sources_a_kernel_is_built_from() {
+        let header = "# gentoomuch: sources sys-kernel/vanilla-sources\n";
+        let versioned = format!("{header}# gentoomuch: version 6.12.4-r1\n");
+        for (text, chosen, sources, label) in [
+            ("", None, "sys-kernel/gentoo-sources", "x"),
+            (header, None, "sys-kernel/vanilla-sources", "x"),
+            (&versioned, None, "=sys-kernel/vanilla-sources-6.12.4-r1", "x"),
+            ("", Some("gentoo-sources-6.6.1"), "=sys-kernel/gentoo-sources-6.6.1", "x+gentoo-sources-6.6.1"),
+            (&versioned, Some("gentoo-sources:6.6.1"), "sys-kernel/gentoo-sources:6.6.1", "x+gentoo-sources+6.6.1"),
+            (&versioned, Some("~sys-kernel/a-sources-6"), "~sys-kernel/a-sources-6", "x+any-a-sources-6"),
+            (&versioned, Some("vanilla-sources-6.12.4-r1"), "=sys-kernel/vanilla-sources-6.12.4-r1", "x"),
+        ] {
+            let kernel = kernel(&format!("{text}{KCONF}"), chosen).unwrap();
+            assert_eq!((kernel.sources.to_string().as_str(), kernel.label().as_str()), (sources, label), "{text} {chosen:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_wrong() {
+        for (text, expected) in [
+            ("# gentoomuch: sources x y\n", "kernel.configs/x.kconf:1: this names no kernel sources: `x y` is no package name"),
+            ("# gentoomuch: source a/b\n", "kernel.configs/x.kconf:1: the header of a kernel configuration has no `source`"),
+            ("# gentoomuch: sources a/b\n# gentoomuch: version ten\n", "kernel.configs/x.kconf:2: `ten` is no version"),
+            ("# gentoomuch: version 6.1\n", "kernel.configs/x.kconf:1: a version of which package?"),
+            (
+                "# gentoomuch: sources =a/b-1\n# gentoomuch: version 6.1\n",
+                "kernel.configs/x.kconf:2: the sources have a version already",
+            ),
+        ] {
+            assert_eq!(kernel(&format!("{text}{KCONF}"), None).unwrap_err()[0], expected);
+        }
+    }
+
+    #[test]
+    fn a_header_is_replaced() {
+        let once = with_header(KCONF, "a/b", Some("1.0"));
+        assert!(once.starts_with("# gentoomuch: sources a/b\n# gentoomuch: version 1.0\n#\n# Linux"), "{once}");
+        assert_eq!(with_header(&once, "a/b", Some("1.0")), once);
+        assert_eq!(with_header(&once, "c/d", None), format!("# gentoomuch: sources c/d\n{KCONF}"));
     }
 }

@@ -29,6 +29,7 @@ mod graph;
 mod history;
 pub mod hooks;
 pub mod init;
+pub mod kconfig;
 mod kernel;
 mod merge;
 mod names;
@@ -55,6 +56,8 @@ pub use env::{Env, TreePin, pin_line, write_pin};
 pub use fate::{Fate, fates};
 pub use graph::{Graph, Node, NodeKind, Unused};
 pub use history::{Said, Touch};
+pub(crate) use kernel::sources_label;
+pub use kernel::{DEFAULT_SOURCES, KernelConfig, KernelHeader, parse_kernel_sources, with_header as with_kernel_header};
 pub use oci::{LayerCompression, OciConfig};
 pub use packages::Package;
 pub use patterns::{PathPattern, PatternError};
@@ -63,7 +66,7 @@ pub use repos_conf::{REPOS_DIR, Repositories, RepositoryEntry, is_repository_nam
 pub use stage::Stage;
 pub use terms::{Difference, Term, Terms, Topic, differences};
 
-pub(crate) use names::nearest;
+pub(crate) use names::{is_definition_name, nearest};
 
 use diagnostic::Findings;
 use fragment::Fragment;

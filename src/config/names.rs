@@ -43,6 +43,11 @@ pub(crate) fn definition_fault(name: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether something that the store has by its name can be called so.
+pub(crate) fn is_definition_name(name: &str) -> bool {
+    is_name(name) && definition_fault(name).is_none()
+}
+
 /// Whether a profile can be bootstrapped under this name.
 pub(crate) fn is_profile_name(name: &str) -> bool {
     !name.is_empty()

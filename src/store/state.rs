@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Error, LayerId, Purpose, Result, StateId, Store, durable};
+use super::{Error, LayerId, LockMode, NewState, Purpose, Result, StateId, Store, durable, process};
 
 /// A chain of layers and where it came from. Never changes once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +160,21 @@ impl Store {
             }
         }
         Ok(youngest)
+    }
+
+    /// Makes a state of layers that are there already, bottom first. Which of them may lie on which is the caller's to know: what emerge wrote
+    /// belongs on what it was written on, and nowhere else. The caller holds the store's lock, shared.
+    pub fn state_of_layers(&self, layers: Vec<LayerId>, new: NewState) -> Result<State> {
+        for layer in &layers {
+            self.layer(layer)?;
+        }
+        let NewState { key, origin, newest_input, parent } = new;
+        let id = State::derive_id(&layers, parent.as_ref(), &key, &origin)?;
+        let state = State { id, layers, parent, key, origin, created: process::now(), newest_input };
+        let _structure = self.structure(LockMode::Shared)?;
+        durable::replace_json(&self.path("tmp"), &self.state_path(&state.id), &state)?;
+        self.note_use(&state.id);
+        Ok(state)
     }
 
     /// All layers, oldest first.

@@ -22,6 +22,9 @@ fn wrong_words() {
         "keys rm 1A2B",
         "freshroot emerge app-misc/hello",
         "--quiet --verbose doctor",
+        "patch prep quiet-hello",
+        "patch prep quiet-hello app-misc/*",
+        "patch save quiet-hello --for ever",
     ]));
 }
 

@@ -13,5 +13,6 @@ mod examples;
 mod generated;
 mod help;
 mod init;
+mod kernel;
 mod program;
 mod streams;

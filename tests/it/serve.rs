@@ -79,6 +79,9 @@ fn answer(stream: TcpStream, dir: &Path) -> std::io::Result<()> {
     if path.starts_with("/git/slow/") {
         std::thread::sleep(Duration::from_mins(1));
     }
+    if let Some(path) = path.strip_prefix("/cut/") {
+        return cut(&mut stream, dir, path, header("range"));
+    }
     if !path.starts_with("/git/") {
         return match std::fs::read(dir.join(path.trim_start_matches('/'))) {
             Ok(bytes) => {
@@ -109,6 +112,28 @@ fn answer(stream: TcpStream, dir: &Path) -> std::io::Result<()> {
     let body = output.get(end + 4..).unwrap_or_default();
     write!(stream, "Content-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
     stream.write_all(body)
+}
+
+/// A file; of an archive only half comes before `dir/mended` is there.
+fn cut(stream: &mut TcpStream, dir: &Path, path: &str, range: &str) -> std::io::Result<()> {
+    let Ok(bytes) = std::fs::read(dir.join(path)) else {
+        return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let begin: usize = range.strip_prefix("bytes=").and_then(|range| range.trim_end_matches('-').parse().ok()).unwrap_or(0);
+    let tag = "ETag: \"one\"\r\nAccept-Ranges: bytes\r\nConnection: close";
+    let total = bytes.len();
+    if begin == 0 {
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n{tag}\r\n\r\n")?;
+        let sent = if !path.ends_with(".tar.xz") || dir.join("mended").exists() { total } else { total / 2 };
+        return stream.write_all(&bytes[..sent]);
+    }
+    if !dir.join("mended").exists() {
+        return Ok(());
+    }
+    let (length, last) = (total - begin, total - 1);
+    write!(stream, "HTTP/1.1 206 Partial Content\r\nContent-Length: {length}\r\n")?;
+    write!(stream, "Content-Range: bytes {begin}-{last}/{total}\r\n{tag}\r\n\r\n")?;
+    stream.write_all(&bytes[begin..])
 }
 
 /// An rsync daemon with the modules `name = directory`.

@@ -403,6 +403,38 @@ fn snapshots_of_a_mirror_are_verified_and_a_day_is_that_day() {
 }
 
 #[test]
+fn a_snapshot_that_was_cut_off_goes_on_where_it_stopped() {
+    let Some(world) = world() else { return };
+    let snapshots = world.place.path("www/snapshots");
+    fs::create_dir_all(&snapshots).unwrap();
+    let tree = world.place.path("gentoo-20260811/profiles");
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("repo_name"), "gentoo\n").unwrap();
+    let archive = snapshots.join("gentoo-20260811.tar.xz");
+    child::check(Command::new("tar").arg("-C").arg(&world.place.dir).arg("-cJf").arg(&archive).arg("gentoo-20260811"));
+    world.gpg.detach(&world.key, &archive, None);
+    let size = fs::metadata(&archive).unwrap().len();
+    let from = format!("webrsync+{}#20260811", world.http.url("cut"));
+    world.sync(&["--from", &from]).fails(1).says(&format!("cut after {} of {size} bytes", size / 2));
+    let parts = || walk(&world.place.path("cache/repos/downloads"));
+    let part: Vec<u64> = parts()
+        .iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "part"))
+        .map(|path| fs::metadata(path).unwrap().len())
+        .collect();
+    assert_eq!(part, [size / 2]);
+    fs::write(world.place.path("www/mended"), "").unwrap();
+    assert_eq!(world.sync(&["--from", &from]).ok().value("rev"), "20260811");
+    assert!(parts().is_empty(), "{:?}", parts());
+}
+
+/// Files below a directory.
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
 fn names_of_one_tree_are_removed_together() {
     let Some(world) = world() else { return };
     world.sync(&["--from", &world.from(), "--pin", "latest"]).ok();

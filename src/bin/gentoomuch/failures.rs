@@ -264,6 +264,7 @@ impl From<build::Error> for Failure {
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hints(hints).hint(log)
             }
             E::Proposal(error) => proposal(error),
+            E::Kernel(error) => error.into(),
             E::Naming(error) => naming(error),
             E::History(error) => history(error),
             E::Squashfs(ref squashfs) => {

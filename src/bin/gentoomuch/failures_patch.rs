@@ -44,7 +44,10 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             ]
         }
         E::NothingSaved => vec!["`gentoomuch patch save NAME` saves what was changed in a work set".to_owned()],
-        E::Unchanged(name) => vec![format!("`gentoomuch patch show {name}` tells where it is")],
+        E::Unchanged(name) => vec![
+            format!("`gentoomuch patch show {name}` tells where it is"),
+            format!("if this version of the package has the change already: `gentoomuch patch rm {name} --saved`"),
+        ],
         E::Binary(_) => vec!["take the files back with `git checkout`, or remove them".to_owned()],
         E::Repositories(_) => vec!["remove their `.git`, or the whole directories".to_owned()],
         E::Conflicts(_) => {

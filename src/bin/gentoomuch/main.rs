@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod context;
 mod failures;
+mod failures_kernel;
 mod failures_patch;
 mod progress;
 mod report;

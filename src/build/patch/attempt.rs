@@ -1,6 +1,7 @@
 //! `patch try`: builds a package with what was changed in its work set; `patch shell`: looks at where that failed.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,13 +17,17 @@ use crate::build::work::{Given, Subject, write_public};
 use crate::config::ConfigDir;
 use crate::config::patches::PATCHES_DIR;
 use crate::portage::emerge::Failure;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
+use crate::portage::untrusted;
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
 use crate::store::{Purpose, Session};
 
 /// In a kept session: what failed in it.
 const RECORD: &str = "patch.json";
+/// Logs of single packages that are looked at, and their size.
+const MAX_LOGS: usize = 10_000;
+const MAX_LOG_BYTES: u64 = 256 << 20;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -176,10 +181,7 @@ impl Engine<'_> {
         match built {
             Ok(seconds) => {
                 attempt.seconds = seconds;
-                let file = format!("{name}-{name}.patch");
-                // Portage names each patch that it applies.
-                let is_applied = fs::read(&log).is_ok_and(|text| contains(&text, file.as_bytes()));
-                if !diff.patch.is_empty() && !is_applied {
+                if !diff.patch.is_empty() && !is_applied(&desk.work.root.logs, set, &format!("{name}-{name}.patch")) {
                     attempt.came = Came::NotApplied { log };
                 }
                 self.patch_publish(desk)?;
@@ -222,11 +224,13 @@ impl Engine<'_> {
         let request = Request {
             usepkg_exclude: vec![set.name()],
             buildpkg_exclude: vec![set.name()],
+            // What else would have to be built again is of no interest here.
+            part: Part::Packages,
             show_log: options.show_log,
             ..self.patch_request(goal)
         };
         self.step(&format!("fetching the source of {}", set.cpv));
-        self.emerge(&desk.work, &request.with_mode(Mode::Fetch))?;
+        self.emerge(&desk.work, &Request { show_log: false, ..request.with_mode(Mode::Fetch) })?;
         self.step(&format!("building {} with the patch {}", set.cpv, options.name));
         let begun = Instant::now();
         self.emerge_with(&desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;
@@ -270,7 +274,6 @@ impl Engine<'_> {
         let mut running = self.launcher.session(&work.root.plan(&run), options)?;
         work.session.borrow_mut().record_pid1(running.pid1())?;
         let exit = if has_terminal {
-            use std::os::fd::AsFd as _;
             terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?
         } else {
             self.interrupt.wait(&mut running)?
@@ -285,8 +288,14 @@ pub(super) fn key_of(name: &str) -> String {
     format!("patch:{name}")
 }
 
-fn contains(text: &[u8], words: &[u8]) -> bool {
-    text.windows(words.len()).any(|window| window == words)
+/// Whether a package's log, which is hostile, names a patch: Portage does of each that it applies.
+fn is_applied(logs: &Path, set: &WorkSet, file: &str) -> bool {
+    let Ok(root) = untrusted::open_root(logs) else { return false };
+    let Ok(entries) = untrusted::entries(&root, logs, MAX_LOGS) else { return false };
+    let name = set.cpv.replace('/', ":");
+    let own = entries.iter().filter(|(entry, _)| entry.strip_prefix(&name).is_some_and(|rest| rest.starts_with(':')));
+    let texts = own.filter_map(|(entry, _)| untrusted::read_in(root.as_fd(), Path::new(entry), MAX_LOG_BYTES).ok());
+    texts.into_iter().any(|text| text.windows(file.len()).any(|window| window == file.as_bytes()))
 }
 
 fn failed(logs: &Path, failure: Failure, log: PathBuf, kept: bool) -> Came {

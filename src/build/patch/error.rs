@@ -1,7 +1,7 @@
 //! What can be wrong about a patch and its work set.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A saved patch and the source that it cannot be applied to.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +154,7 @@ pub enum PatchError {
 
 impl PatchError {
     /// For an error of the system about `path`.
-    pub(super) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! stage3/demo/plain ──┬── stage4/web ──── artifact/web          a node is what is done or reused as a whole:
 //!                     └── stage4/mail ─── artifact/mail         a stage3 definition on a profile (its state),
-//! stage3/demo/hard ────── stage4/vault ── artifact/vault        a stage4 (its state), the files made of that state
+//! stage3/demo/hard ───┬── stage4/vault ── artifact/vault        a stage4 (its state), the files made of that state;
+//!        kernel/demo/x ─┘                                       a kernel (its state), on the builder of the profile
 //! ```
 //!
 //! **Planning** reads the configuration once, for all nodes (`plan.rs`). A node's build key depends on keys alone, so that all are known before
@@ -19,7 +20,7 @@
 //! **Locks.** A run holds the store's lock and, shared, the lock of each profile, all of it from planning to end: what was planned is what
 //! is built, and `bootstrap` and `profile update`, `rollback`, `rename` and `rm`, which take a profile's lock exclusively, wait for its end (or it
 //! for theirs). Two builds on one profile exclude each other in nothing but the node that both want: a definition on a profile
-//! (`stage3/PROFILE/DEFINITION`) or a stage4 (`stage4/NAME`) is locked exclusively while it is looked for once more, built and named, so that
+//! (`stage3/PROFILE/DEFINITION`), a kernel (`kernel/PROFILE/NAME`) or a stage4 (`stage4/NAME`) is locked exclusively while it is looked for once more, built and named, so that
 //! whoever comes second finds it done. That is sound, since a definition reads the profile's stage3, which the shared lock keeps in place, and
 //! writes a layer nobody sees before it is committed, and one name of its own; binary packages are published under the pool's own lock.
 //! Trees may come meanwhile: a node mounts those that its build key was made with. `rollback` of a stage4's name waits for its node only.
@@ -42,6 +43,7 @@ pub use run::{NodeReport, Outcome, Report, Watcher};
 pub use why::Reason;
 
 use super::artifact::Artifact;
+use super::definition::BUILDER;
 use super::engine::Engine;
 use super::error::{Error, Result};
 use crate::config::{ArtifactFormat, ConfigDir, Env};
@@ -66,6 +68,8 @@ pub struct PipelineOptions {
 pub enum NodeKind {
     /// A stage3 definition on a profile.
     Stage3,
+    /// A kernel, built on a profile.
+    Kernel,
     /// A stage4.
     Stage4,
     /// The files made of a stage4.
@@ -75,7 +79,7 @@ pub enum NodeKind {
 /// What is done or reused as a whole.
 #[derive(Debug, Clone, Serialize)]
 pub struct Node {
-    /// `stage3/PROFILE/DEFINITION`, `stage4/NAME`, `artifact/NAME`.
+    /// `stage3/PROFILE/DEFINITION`, `kernel/PROFILE/NAME`, `stage4/NAME`, `artifact/NAME`.
     pub id: String,
     /// What it is.
     pub kind: NodeKind,
@@ -152,9 +156,18 @@ impl<'a> Engine<'a> {
             Some(("stage3", rest)) => {
                 let stands_on = |name: &String| {
                     let definition = config.stage4(name).ok()?;
-                    (rest == format!("{}/{}", definition.profile.value, definition.stage3.value)).then(|| name.clone())
+                    let builder = definition.kconf.is_some() && rest == format!("{}/{BUILDER}", definition.profile.value);
+                    (builder || rest == format!("{}/{}", definition.profile.value, definition.stage3.value)).then(|| name.clone())
                 };
                 config.stage4_names().iter().find_map(stands_on).into_iter().collect()
+            }
+            Some(("kernel", rest)) => {
+                let has = |name: &String| {
+                    let definition = config.stage4(name).ok()?;
+                    let kernel = config.kernel_of(&definition).ok()??;
+                    (rest == format!("{}/{}", definition.profile.value, kernel.label())).then(|| name.clone())
+                };
+                config.stage4_names().iter().find_map(has).into_iter().collect()
             }
             _ => Vec::new(),
         };

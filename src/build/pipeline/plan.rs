@@ -6,15 +6,16 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::super::artifact::{Artifact, ExportOptions, Lacking, Signature};
-use super::super::definition::{Recipe, profile_lock, ref_name};
+use super::super::definition::{BUILDER, Recipe, profile_lock, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
+use super::super::kernel::{KernelRecipe, kernel_ref};
 use super::super::key::Inputs;
 use super::super::stage4::{Stage4Recipe, stage4_ref};
 use super::why::{self, Reason};
 use super::{Made, Node, NodeKind, Pipeline, PipelineOptions};
 use crate::config::hooks::Hooks;
-use crate::config::{self, ConfigDir, Diagnostic, Env, Stage4Definition};
+use crate::config::{self, ConfigDir, Diagnostic, Env, KernelConfig, Stage4Definition};
 use crate::store::State;
 
 /// A node with what is needed to build it.
@@ -29,8 +30,10 @@ pub(super) struct Part {
 pub(super) enum What {
     /// Applied to its profile's stage3; the stage4 that it is built for gives its name to proposals.
     Definition { recipe: Box<Recipe>, upstream: State, asked_for: String },
-    /// Built on the state of the node with this id.
-    Stage4 { recipe: Box<Stage4Recipe>, base: String },
+    /// Built on the state of the node with this id, the builder's.
+    Kernel { recipe: Box<KernelRecipe>, builder: String, asked_for: String },
+    /// Built on the states of the nodes with these ids.
+    Stage4 { recipe: Box<Stage4Recipe>, base: String, kernel: Option<String> },
     /// Made of the state of the node with this id.
     Artifact { of: String, options: Box<ExportOptions> },
 }
@@ -56,6 +59,13 @@ impl Wanted {
 }
 
 type OnProfile = (String, String);
+
+/// A kernel that stage4s have, with the first of them.
+struct WantedKernel {
+    recipe: KernelRecipe,
+    asked_for: String,
+    wanted: Wanted,
+}
 
 impl<'a> Engine<'a> {
     pub(super) fn plan_pipeline<'e>(&'e self, config: &'e ConfigDir, options: PipelineOptions) -> Result<Pipeline<'e, 'a>> {
@@ -93,20 +103,30 @@ impl Planner<'_, '_> {
         env: &Env,
         options: &PipelineOptions,
     ) -> Result<Vec<Part>> {
-        let recipes = self.recipes(&definitions, upstreams)?;
+        let kernels = all(definitions.par_iter().map(|definition| Ok(self.config.kernel_of(definition)?)).collect())?;
+        let recipes = self.recipes(&definitions, &kernels, upstreams)?;
         let bases: BTreeMap<OnProfile, Wanted> =
             recipes.iter().map(|(at, (recipe, _))| (at.clone(), Wanted::new(recipe.inputs(&upstreams[&at.0], &at.1)))).collect();
-        let stages: Vec<(Stage4Recipe, OnProfile, Wanted)> = definitions
+        let labels: Vec<Option<OnProfile>> = definitions
+            .iter()
+            .zip(&kernels)
+            .map(|(definition, kernel)| Some((definition.profile.value.clone(), kernel.as_ref()?.label())))
+            .collect();
+        let kernels = wanted_kernels(&definitions, kernels, &recipes, &bases);
+        let stages: Vec<(Stage4Recipe, OnProfile, Option<OnProfile>, Wanted)> = definitions
             .into_par_iter()
-            .map(|definition| {
+            .zip(labels)
+            .map(|(definition, kernel)| {
                 let at = (definition.profile.value.clone(), definition.stage3.value.clone());
                 let recipe = Stage4Recipe::new(definition, self.hooks.clone(), recipes[&at].0.trees.clone());
-                let wanted = Wanted::new(recipe.inputs(&bases[&at].key));
-                (recipe, at, wanted)
+                let kernel_key = kernel.as_ref().map(|kernel| kernels[kernel].wanted.key.as_str());
+                let wanted = Wanted::new(recipe.inputs(&bases[&at].key, kernel_key));
+                (recipe, at, kernel, wanted)
             })
             .collect();
-        let keys: Vec<&str> =
-            bases.values().map(|base| base.key.as_str()).chain(stages.iter().map(|(_, _, wanted)| wanted.key.as_str())).collect();
+        let of_stages = stages.iter().map(|(_, _, _, wanted)| wanted.key.as_str());
+        let of_kernels = kernels.values().map(|kernel| kernel.wanted.key.as_str());
+        let keys: Vec<&str> = bases.values().map(|base| base.key.as_str()).chain(of_kernels).chain(of_stages).collect();
         let found = self.engine.store.states_by_key(&keys)?;
         let missing: Vec<&str> = keys.into_iter().filter(|key| !found.contains_key(*key)).collect();
         let suspended = if missing.is_empty() { Vec::new() } else { self.engine.store.sessions_suspended(&missing)? };
@@ -116,12 +136,18 @@ impl Planner<'_, '_> {
         for (at, (recipe, asked_for)) in recipes {
             parts.push(self.definition_part(&at, recipe, asked_for, &upstreams[&at.0], &bases[&at], &here)?);
         }
+        let kernel_is_built: BTreeMap<OnProfile, bool> =
+            kernels.iter().map(|(at, kernel)| (at.clone(), !here.found.contains_key(&kernel.wanted.key))).collect();
+        for (at, kernel) in kernels {
+            parts.push(self.kernel_part(&at, kernel, &bases[&(at.0.clone(), BUILDER.to_owned())].key, &here)?);
+        }
         let made: Vec<[Part; 2]> = stages
             .into_par_iter()
-            .map(|(recipe, at, wanted)| {
+            .map(|(recipe, at, kernel, wanted)| {
                 let (form, name) =
                     (ExportOptions::of(Some(&recipe.definition), options.format, &env.arch), recipe.definition.name.clone());
-                let stage = self.stage4_part(&at, &bases[&at].key, recipe, &wanted, &here)?;
+                let kernel = kernel.map(|at| (kernel_ref(&at.0, &at.1), kernel_is_built[&at]));
+                let stage = self.stage4_part(&at, &bases[&at].key, recipe, kernel, &wanted, &here)?;
                 let artifact = self.artifact_part(&name, &stage, form, env, options);
                 Ok([stage, artifact])
             })
@@ -136,12 +162,17 @@ impl Planner<'_, '_> {
     fn recipes(
         &self,
         definitions: &[Stage4Definition],
+        kernels: &[Option<KernelConfig>],
         upstreams: &BTreeMap<String, State>,
     ) -> Result<BTreeMap<OnProfile, (Recipe, String)>> {
         let mut wanted: BTreeMap<OnProfile, String> = BTreeMap::new();
         for definition in definitions {
             let at = (definition.profile.value.clone(), definition.stage3.value.clone());
             wanted.entry(at).or_insert_with(|| definition.name.clone());
+        }
+        // A kernel is compiled by the builder.
+        for (definition, _) in definitions.iter().zip(kernels).filter(|(_, kernel)| kernel.is_some()) {
+            wanted.entry((definition.profile.value.clone(), BUILDER.to_owned())).or_insert_with(|| format!("stage3:{BUILDER}"));
         }
         let wanted: Vec<(OnProfile, String)> = wanted.into_iter().collect();
         let read = wanted.into_par_iter().map(|(at, asked_for)| {
@@ -164,7 +195,7 @@ impl Planner<'_, '_> {
         let (profile, name) = at;
         let node = here.node(NodeKind::Stage3, format!("stage3/{profile}/{name}"), profile, name, Vec::new(), wanted);
         let why = if node.build {
-            why::of_state(self.engine, &ref_name(profile, name), &wanted.inputs, None, Some(&recipe))?
+            why::of_state(self.engine, &ref_name(profile, name), &wanted.inputs, &[], Some(&recipe))?
         } else {
             Vec::new()
         };
@@ -173,18 +204,41 @@ impl Planner<'_, '_> {
         Ok(Part { node: Node { why, ..node }, what, made })
     }
 
-    fn stage4_part(&self, at: &OnProfile, base_key: &str, recipe: Stage4Recipe, wanted: &Wanted, here: &Here) -> Result<Part> {
-        let name = recipe.definition.name.clone();
-        let base = format!("stage3/{}/{}", at.0, at.1);
-        let base_is_built = !here.found.contains_key(base_key);
-        let node = here.node(NodeKind::Stage4, format!("stage4/{name}"), &at.0, &name, vec![base.clone()], wanted);
+    fn kernel_part(&self, at: &OnProfile, kernel: WantedKernel, builder_key: &str, here: &Here) -> Result<Part> {
+        let WantedKernel { recipe, asked_for, wanted } = kernel;
+        let (builder, id) = (format!("stage3/{}/{BUILDER}", at.0), kernel_ref(&at.0, &at.1));
+        let builder_is_built = !here.found.contains_key(builder_key);
+        let node = here.node(NodeKind::Kernel, id.clone(), &at.0, &at.1, vec![builder.clone()], &wanted);
         let why = if node.build {
-            why::of_state(self.engine, &stage4_ref(&name), &wanted.inputs, Some((&base, base_is_built)), None)?
+            why::of_state(self.engine, &id, &wanted.inputs, &[("parent", &builder, builder_is_built)], None)?
         } else {
             Vec::new()
         };
         let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
-        Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base }, made })
+        Ok(Part { node: Node { why, ..node }, what: What::Kernel { recipe: Box::new(recipe), builder, asked_for }, made })
+    }
+
+    /// `kernel` is the node of its kernel, and whether that is built.
+    fn stage4_part(
+        &self,
+        at: &OnProfile,
+        base_key: &str,
+        recipe: Stage4Recipe,
+        kernel: Option<(String, bool)>,
+        wanted: &Wanted,
+        here: &Here,
+    ) -> Result<Part> {
+        let name = recipe.definition.name.clone();
+        let base = format!("stage3/{}/{}", at.0, at.1);
+        let mut from = vec![("parent", base.as_str(), !here.found.contains_key(base_key))];
+        from.extend(kernel.as_ref().map(|(id, is_built)| ("kernel", id.as_str(), *is_built)));
+        let needs = from.iter().map(|(_, id, _)| (*id).to_owned()).collect();
+        let node = here.node(NodeKind::Stage4, format!("stage4/{name}"), &at.0, &name, needs, wanted);
+        let why =
+            if node.build { why::of_state(self.engine, &stage4_ref(&name), &wanted.inputs, &from, None)? } else { Vec::new() };
+        let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
+        let kernel = kernel.map(|(id, _)| id);
+        Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base, kernel }, made })
     }
 
     fn artifact_part(&self, name: &str, stage: &Part, form: ExportOptions, env: &Env, options: &PipelineOptions) -> Part {
@@ -221,6 +275,27 @@ impl Planner<'_, '_> {
             made: Made { state: stage.made.state.clone(), artifact },
         }
     }
+}
+
+/// Each kernel once, however many stage4s have it.
+fn wanted_kernels(
+    definitions: &[Stage4Definition],
+    kernels: Vec<Option<KernelConfig>>,
+    recipes: &BTreeMap<OnProfile, (Recipe, String)>,
+    bases: &BTreeMap<OnProfile, Wanted>,
+) -> BTreeMap<OnProfile, WantedKernel> {
+    let mut wanted = BTreeMap::new();
+    for (definition, kernel) in definitions.iter().zip(kernels) {
+        let Some(config) = kernel else { continue };
+        let profile = &definition.profile.value;
+        let builder = (profile.clone(), BUILDER.to_owned());
+        wanted.entry((profile.clone(), config.label())).or_insert_with(|| {
+            let recipe = KernelRecipe { config, trees: recipes[&builder].0.trees.clone() };
+            let wanted = Wanted::new(recipe.inputs(&bases[&builder].key));
+            WantedKernel { recipe, asked_for: format!("stage3:{BUILDER}"), wanted }
+        });
+    }
+    wanted
 }
 
 /// What the store has.

@@ -11,6 +11,7 @@ use super::super::definition::{definition_lock, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
 use super::super::jobserver::JobServer;
+use super::super::kernel::{kernel_lock, kernel_ref};
 use super::super::stage4::{stage4_lock, stage4_ref};
 use super::plan::{Part, What};
 use super::{Made, Node, NodeKind, Pipeline, Reason};
@@ -180,6 +181,7 @@ impl Pipeline<'_, '_> {
                     let definition = &recipe.definition.name;
                     (ref_name(profile, definition), definition_lock(profile, definition))
                 }
+                What::Kernel { .. } => (kernel_ref(profile, &part.node.name), kernel_lock(profile, &part.node.name)),
                 What::Stage4 { .. } => (stage4_ref(&part.node.name), stage4_lock(&part.node.name)),
                 What::Artifact { .. } => continue,
             };
@@ -314,10 +316,19 @@ impl<'r> Run<'r> {
                 let _lock = engine.lock(&definition_lock(profile, &recipe.definition.name))?;
                 (engine.definition_by(config, profile, upstream, recipe), asked_for.as_str())
             }
-            What::Stage4 { recipe, base } => {
-                let base = self.state_of(base);
+            What::Kernel { recipe, builder, asked_for } => {
+                let builder = self.state_of(builder);
+                let _lock = engine.lock(&kernel_lock(profile, &part.node.name))?;
+                (builder.and_then(|builder| engine.kernel(config, recipe, profile, &builder)), asked_for.as_str())
+            }
+            What::Stage4 { recipe, base, kernel } => {
+                let states = self.state_of(base).and_then(|base| {
+                    let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
+                    Ok((base, kernel))
+                });
                 let _lock = engine.lock(&stage4_lock(&part.node.name))?;
-                (base.and_then(|base| engine.stage4(config, recipe, profile, &base)), part.node.name.as_str())
+                let built = states.and_then(|(base, kernel)| engine.stage4(config, recipe, profile, &base, kernel.as_ref()));
+                (built, part.node.name.as_str())
             }
             What::Artifact { of, options } => {
                 let state = self.state_of(of)?;

@@ -40,13 +40,13 @@ impl Reason {
     }
 }
 
-/// Why the state called `name` is not the one that `inputs` make. `base` is the node that it is built on and whether that is built anew,
+/// Why the state called `name` is not the one that `inputs` make. `from` are the inputs that are other nodes, and whether those are built anew,
 /// `recipe` what a definition is made of.
 pub(super) fn of_state(
     engine: &Engine<'_>,
     name: &str,
     inputs: &Inputs,
-    base: Option<(&str, bool)>,
+    from: &[(&str, &str, bool)],
     recipe: Option<&Recipe>,
 ) -> Result<Vec<Reason>> {
     let Some(id) = engine.store.ref_get(name)? else { return Ok(vec![Reason::new("never built")]) };
@@ -62,7 +62,7 @@ pub(super) fn of_state(
     if changed.is_empty() {
         return Ok(vec![Reason::new("its state was removed")]);
     }
-    Ok(changed.into_iter().map(|input| reason(engine, input, inputs, &old, base, recipe, &before)).collect())
+    Ok(changed.into_iter().map(|input| reason(engine, input, inputs, &old, from, recipe, &before)).collect())
 }
 
 fn reason(
@@ -70,14 +70,15 @@ fn reason(
     input: String,
     new: &Inputs,
     old: &Inputs,
-    base: Option<(&str, bool)>,
+    from: &[(&str, &str, bool)],
     recipe: Option<&Recipe>,
     before: &State,
 ) -> Reason {
     let (was, is) = (old.get(&input).unwrap_or_default(), new.get(&input).unwrap_or_default());
-    let (words, detail) = match (input.as_str(), base) {
-        ("parent", Some((base, true))) => (format!("{base} is built anew"), Vec::new()),
-        ("parent", Some((base, false))) => (format!("{base} is another state now"), Vec::new()),
+    let node = from.iter().find(|(name, ..)| *name == input).filter(|_| !is.is_empty() && !was.is_empty());
+    let (words, detail) = match (input.as_str(), node) {
+        (_, Some((_, node, true))) => (format!("{node} is built anew"), Vec::new()),
+        (_, Some((_, node, false))) => (format!("{node} is another state now"), Vec::new()),
         ("parent", None) => ("the profile has another stage3 now".to_owned(), Vec::new()),
         ("recipe", _) => ("gentoomuch builds it otherwise now".to_owned(), Vec::new()),
         ("configuration", _) => {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::super::definition::profile_lock;
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
+use super::super::kernel::kernel_prefixes;
 use super::{DEFAULT_LOCK, check_profile_name};
 use crate::config::ConfigDir;
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
@@ -69,8 +70,9 @@ impl Engine<'_> {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
         let before = self.reachable()?;
-        let mut refs: Vec<String> =
-            self.store.refs()?.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&prefix)).collect();
+        let mut refs: Vec<String> = self.store.refs()?.into_iter().map(|(name, _)| name).collect();
+        let kernels = kernel_prefixes(&profile).map(|prefix| format!("{prefix}/"));
+        refs.retain(|name| name.starts_with(&prefix) || kernels.iter().any(|prefix| name.starts_with(prefix)));
         // Its stage3 last: as long as that is there the profile is, and a run that was cut off can be repeated.
         refs.sort_by_key(|name| (*name == format!("{prefix}upstream"), name.clone()));
         for name in &refs {
@@ -102,6 +104,12 @@ impl Engine<'_> {
             self.write_default_profile(&[old, new])?;
         }
         self.store.refs_rename(&format!("profile/{old}"), &format!("profile/{new}"))?;
+        for (old, new) in kernel_prefixes(old).into_iter().zip(kernel_prefixes(new)) {
+            // What was cut off here is built under its key, and so found, whatever it is called.
+            if self.store.refs()?.iter().any(|(name, _)| name.starts_with(&format!("{old}/"))) {
+                self.store.refs_rename(&old, &new)?;
+            }
+        }
         if is_default {
             self.write_default_profile(&[new])?;
         }
@@ -148,7 +156,7 @@ impl Engine<'_> {
         let mut found = Vec::new();
         for (name, id) in self.store.refs()? {
             let Some((kind, rest)) = name.split_once('/').filter(|(kind, _)| ["stage4", "kept"].contains(kind)) else { continue };
-            let parent = self.store.state(&id)?.parent;
+            let parent = self.built_from(&self.store.state(&id)?)?;
             if parent.is_some_and(|parent| states.contains(&parent)) {
                 found.push(format!("{kind} `{rest}` was built on it"));
             }
@@ -178,7 +186,7 @@ impl Engine<'_> {
     }
 
     /// What the layers of `states` occupy that none of `kept` has, bytes.
-    pub(super) fn bytes_of(&self, states: &[State], kept: &[State]) -> Result<u64> {
+    pub(in super::super) fn bytes_of(&self, states: &[State], kept: &[State]) -> Result<u64> {
         let kept: BTreeSet<&LayerId> = kept.iter().flat_map(|state| &state.layers).collect();
         let layers: BTreeSet<&LayerId> =
             states.iter().flat_map(|state| &state.layers).filter(|layer| !kept.contains(layer)).collect();

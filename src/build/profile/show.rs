@@ -151,7 +151,7 @@ impl Engine<'_> {
         let mut stages = Vec::new();
         for (name, id) in self.store.refs()? {
             if let Some(stage) = name.strip_prefix("stage4/")
-                && self.store.state(&id)?.parent.is_some_and(|parent| mine.contains(&parent))
+                && self.built_from(&self.store.state(&id)?)?.is_some_and(|parent| mine.contains(&parent))
             {
                 stages.push(stage.to_owned());
             }

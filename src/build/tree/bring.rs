@@ -15,7 +15,7 @@ use crate::archive;
 use crate::build::engine::Engine;
 use crate::build::error::{Error, Result};
 use crate::config::source::{Method, Revision, TreeSource};
-use crate::download::{self, Url};
+use crate::download::{self, Downloader, Url};
 use crate::git::Mirror;
 use crate::progress::Event;
 use crate::stage3::keys::TrustedKeys;
@@ -185,15 +185,7 @@ impl Engine<'_> {
         self.step(&format!("fetching {url}"));
         let target = area.path().join(safe_name(&url.name()));
         let downloader = self.downloader();
-        let request = download::Request {
-            urls: std::slice::from_ref(&url),
-            target: &target,
-            size: None,
-            limit: TARBALL_LIMIT_BYTES,
-            afresh: false,
-            no_wait: self.settings.no_wait,
-        };
-        downloader.file(&request, self.observer)?;
+        // The large one last: nothing can then fail that would have it downloaded again.
         for suffix in ["gpgsig", "asc", "sig"] {
             let signature = url.with_suffix(&format!(".{suffix}")).map_err(download::Error::from)?;
             match downloader.bytes(&[signature], SIGNATURE_LIMIT_BYTES, self.observer) {
@@ -206,6 +198,7 @@ impl Engine<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.download_into(&downloader, &url, &target)?;
         let mut verify = options.verify.clone();
         if matches!(options.rev, Some(Revision::Digest(_))) && verify.allow_unsigned.is_none() {
             verify.allow_unsigned = Some("pinned by its contents".to_owned());
@@ -229,6 +222,36 @@ impl Engine<'_> {
             why: "there is no signature beside it",
             ..signed_or_not(verified.signer.as_ref())
         })
+    }
+
+    /// Downloads a tarball. What has come of it lies in the cache until it is whole, so that a command that was cut off goes on there.
+    fn download_into(&self, downloader: &Downloader, url: &Url, target: &Path) -> Result<()> {
+        let name = target.file_name().map_or_else(|| "tree".into(), std::ffi::OsStr::to_os_string);
+        let digest = hex::encode(Sha256::digest(url.to_string()));
+        let dir = self.places.repos().join("downloads").join(&digest[..16]);
+        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        let whole = dir.join(name);
+        let request = download::Request {
+            urls: std::slice::from_ref(url),
+            target: &whole,
+            size: None,
+            limit: TARBALL_LIMIT_BYTES,
+            afresh: false,
+            no_wait: self.settings.no_wait,
+        };
+        downloader.file(&request, self.observer)?;
+        match fs::rename(&whole, target) {
+            // The store may be on another file system.
+            Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+                fs::copy(&whole, target).map_err(Error::io("copy", &whole))?;
+                fs::remove_file(&whole).map_err(Error::io("remove", &whole))?;
+            }
+            moved => moved.map_err(Error::io("move", &whole))?,
+        }
+        if let Err(error) = fs::remove_dir(&dir) {
+            tracing::debug!("kept {}: {error}", dir.display());
+        }
+        Ok(())
     }
 
     /// What became of a signature; one that does not count is no obstacle to what is pinned or taken on the user's word, a bad one always is.

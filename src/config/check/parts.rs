@@ -131,6 +131,11 @@ fn check_kernels(findings: &mut Findings<'_>) {
         let file = Path::new(kernel::CONFIGS).join(&name);
         if file.extension().is_some_and(|extension| extension == "kconf") {
             kernel::check_text(findings, &file);
+        } else if file.extension().is_some_and(|extension| extension == "dracut") {
+            if !findings.root().join(file.with_extension("kconf")).is_file() {
+                let hint = format!("there is no `{}` beside it", file.with_extension("kconf").display());
+                findings.warning(&Place::whole(&file), "these arguments of dracut are for no kernel", hint);
+            }
         } else {
             let hint = format!("kernel configurations are called `NAME.kconf`: rename it `{name}.kconf`");
             findings.warning(&Place::whole(&file), "this file is not read", hint);

@@ -94,7 +94,8 @@ fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
         ),
         (
             vec![("stage3.defines/x/kernel_src", "gentoo-sources\n")],
-            "stage3.defines/x/kernel_src: warning: this file of an older layout is not read | list the kernel sources in `packages`",
+            "stage3.defines/x/kernel_src: warning: this file of an older layout is not read | name the kernel sources in `kernel.sources` of a \
+             stage4 definition",
         ),
     ] {
         let said = said(&files);

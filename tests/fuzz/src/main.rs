@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use gentoomuch::config::{ConfigDir, PathPattern};
+use gentoomuch::config::kconfig::Symbols;
+use gentoomuch::config::{ConfigDir, PathPattern, with_kernel_header};
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::portage::emerge::failure;
 use gentoomuch::portage::emerge::resolution::Resolution;
@@ -20,10 +21,11 @@ use gentoomuch::portage::profile::PortageProfile;
 use gentoomuch::portage::use_flags::{self, Switch};
 use libfuzzer_sys::fuzz_target;
 
-const TARGETS: [(&str, fn(&str)); 11] = [
+const TARGETS: [(&str, fn(&str)); 12] = [
     ("atom", atom),
     ("directory", directory),
     ("emerge-output", emerge_output),
+    ("kernel-config", kernel_config),
     ("make-conf", make_conf_file),
     ("package-files", package_file),
     ("path-pattern", path_pattern),
@@ -60,6 +62,17 @@ fn atom(text: &str) {
         assert!(!text.contains(char::is_whitespace));
     }
     let _ = Atom::parse_target(text);
+}
+
+fn kernel_config(text: &str) {
+    let symbols = Symbols::parse(text);
+    let written: String = symbols.iter().map(|(name, value)| format!("CONFIG_{name}={value}\n")).collect();
+    assert_eq!(Symbols::parse(&written), symbols);
+    assert!(symbols.changes(&symbols).is_empty() && symbols.unmet(&symbols).is_empty());
+    // A header changes nothing, however often it is written.
+    let once = with_kernel_header(text, "sys-kernel/x", Some("1"));
+    assert_eq!(with_kernel_header(&once, "sys-kernel/x", Some("1")), once);
+    assert_eq!(Symbols::parse(&once), symbols);
 }
 
 fn flat(statements: &[Statement]) -> Vec<(&str, String)> {

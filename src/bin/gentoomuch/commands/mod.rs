@@ -12,6 +12,7 @@ mod experiment;
 mod export;
 mod freshroot;
 mod init;
+mod kernel;
 mod keys;
 mod live;
 mod log;
@@ -55,6 +56,7 @@ pub(crate) enum Command {
     Resolve(resolve::Args),
     Try(experiment::Args),
     Patch(patch::Args),
+    Kernel(kernel::Args),
     Freshroot(freshroot::Args),
     Shell(shell::Args),
     Cp(cp::Args),
@@ -87,6 +89,7 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
         Command::Resolve(args) => resolve::run(&args, context),
         Command::Try(args) => experiment::run(&args, context),
         Command::Patch(args) => patch::run(&args, context),
+        Command::Kernel(args) => kernel::run(&args, context),
         Command::Freshroot(args) => freshroot::run(&args, context),
         Command::Shell(args) => shell::run(&args, context),
         Command::Cp(args) => cp::run(&args, context),

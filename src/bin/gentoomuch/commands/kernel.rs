@@ -1,0 +1,69 @@
+//! `gentoomuch kernel prep|build|update|diff|ls`
+
+mod build;
+mod diff;
+mod ls;
+mod prep;
+mod update;
+
+use std::fmt::Write as _;
+
+use clap::Subcommand;
+use gentoomuch::config::kconfig::SymbolChange;
+
+use super::Outcome;
+use crate::context::Context;
+use crate::report::{Failure, Kind};
+
+/// Configure and build kernels for stage4s
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  gentoomuch kernel prep server --target defconfig
+  gentoomuch kernel build server
+  gentoomuch kernel ls")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Prep(prep::Args),
+    Build(build::Args),
+    Update(update::Args),
+    Diff(diff::Args),
+    Ls(ls::Args),
+}
+
+/// Runs one subcommand.
+pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+    match &args.command {
+        Command::Prep(args) => prep::run(args, context),
+        Command::Build(args) => build::run(args, context),
+        Command::Update(args) => update::run(args, context),
+        Command::Diff(args) => diff::run(args, context),
+        Command::Ls(args) => ls::run(args, context),
+    }
+}
+
+/// Lines for changes, each ended: all, or so many.
+fn changes(changes: &[SymbolChange], most: usize) -> String {
+    let mut text = String::new();
+    for change in changes.iter().take(most) {
+        let _ = writeln!(text, "{change}");
+    }
+    if changes.len() > most {
+        text.push_str(&format!("and {} more\n", changes.len() - most));
+    }
+    text
+}
+
+/// Sources on the command line: as an atom, or without `sys-kernel/`.
+fn parse_sources(text: &str) -> Result<gentoomuch::portage::atom::Atom, Failure> {
+    gentoomuch::config::parse_kernel_sources(text).map_err(|error| {
+        Failure::new(Kind::Usage, error)
+            .about(format!("`{text}` names no kernel sources"))
+            .hint("for example `gentoo-sources` or `=sys-kernel/gentoo-sources-6.12.4`")
+    })
+}

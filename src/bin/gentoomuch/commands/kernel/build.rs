@@ -1,0 +1,61 @@
+//! `gentoomuch kernel build NAME`
+
+use std::process::ExitCode;
+
+use crate::commands::Outcome;
+use crate::context::Context;
+use crate::shop::Shop;
+use crate::table::{print, print_json};
+
+/// Build a kernel and its modules, once for all stage4s that have it
+///
+/// What a stage4 needs is built by `stage build` and `pipeline` as well. The result is kept as a layer with `/boot` and
+/// `/usr/lib/modules`, and reused as long as sources, configuration and toolchain are the same.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch kernel build server
+  gentoomuch kernel build server --profile musl-hardened --jobs 8")]
+pub(super) struct Args {
+    /// The kernel configuration
+    name: String,
+    /// The profile whose builder compiles [default: the default one]
+    #[arg(short, long)]
+    profile: Option<String>,
+    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<u32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(super) fn run(args: &Args, context: &Context) -> Outcome {
+    let config = context.config()?;
+    // What is wrong with the words given needs no sandbox to be found out.
+    config.kernel(&args.name)?;
+    let jobs = Context::jobs(args.jobs, &config)?;
+    let shop = Shop::open(context)?;
+    let built = shop.engine(jobs).kernel_build(&config, &args.name, args.profile.as_deref())?;
+    context.progress.clear();
+    if args.json {
+        print_json(&built)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!(
+        "kernel     {}\nrelease    {}\nsources    {}\nprofile    {}\nstate      {}{}\noptions    {} built in, {} modules\n",
+        built.name,
+        built.release,
+        built.package,
+        built.profile,
+        built.state,
+        if built.reused { "  (unchanged)" } else { "" },
+        built.built_in,
+        built.modules,
+    );
+    if built.initramfs {
+        text.push_str(&format!("initramfs  /boot/initramfs-{}.img\n", built.release));
+    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

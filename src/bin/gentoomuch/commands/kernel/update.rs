@@ -1,0 +1,73 @@
+//! `gentoomuch kernel update NAME`
+
+use std::process::ExitCode;
+
+use gentoomuch::build::KernelNews;
+
+use crate::commands::Outcome;
+use crate::context::Context;
+use crate::shop::Shop;
+use crate::table::{Table, count, print, print_json};
+
+/// Fetch newer sources of a kernel, and show which options are new
+///
+/// The newest version that the builder's configuration accepts is installed beside those that are there. `gentoomuch sync` brings a tree
+/// that knows newer ones.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch kernel update server
+  gentoomuch kernel update server --write")]
+pub(super) struct Args {
+    /// The kernel configuration
+    name: String,
+    /// The profile whose builder has the sources [default: the default one]
+    #[arg(short, long)]
+    profile: Option<String>,
+    /// Write the version into the configuration's header, so that it is built from now on
+    #[arg(long)]
+    write: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(super) fn run(args: &Args, context: &Context) -> Outcome {
+    let config = context.config()?;
+    config.kernel(&args.name)?;
+    let jobs = Context::jobs(None, &config)?;
+    let shop = Shop::open(context)?;
+    let news = shop.engine(jobs).kernel_update(&config, &args.name, args.profile.as_deref(), args.write)?;
+    context.progress.clear();
+    if args.json {
+        print_json(&news)?;
+    } else {
+        print(&words(&news))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn words(news: &KernelNews) -> String {
+    let mut text = String::new();
+    if !news.new.is_empty() {
+        let mut table = Table::new(&["OPTION", "DEFAULT", "WHAT"]);
+        for symbol in &news.new {
+            table.row([symbol.symbol.as_str(), &symbol.default, symbol.prompt.as_deref().unwrap_or_default()]);
+        }
+        text.push_str(&table.render());
+    }
+    let new = count(news.new.len() as u64, "option");
+    match &news.from {
+        Some(from) if *from == news.to => {
+            text.push_str(&format!("{} is the newest; {new} not in the configuration\n", news.package));
+        }
+        Some(from) => text.push_str(&format!("{} instead of {from}: {new} not in the configuration\n", news.package)),
+        None => text.push_str(&format!("{}: {new} not in the configuration\n", news.package)),
+    }
+    if news.written {
+        text.push_str(&format!("wrote {}\n", news.path.display()));
+    } else if news.from.as_ref().is_some_and(|from| *from != news.to) {
+        text.push_str("`--write` makes it the version that is built\n");
+    }
+    text
+}

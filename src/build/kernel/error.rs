@@ -1,0 +1,62 @@
+//! What keeps a kernel from being made, besides a compiler that fails.
+
+use crate::config::Place;
+
+/// A kernel that cannot be made, or not so.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Portage would install nothing for the atom.
+    #[error("{}no package fits the kernel sources `{atom}`", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
+    NoSources {
+        /// The atom.
+        atom: String,
+        /// Where it is said, if anywhere.
+        place: Option<Place>,
+    },
+    /// A package that has no sources.
+    #[error("`{package}` installs no kernel sources")]
+    NotSources {
+        /// Category, name and version.
+        package: String,
+    },
+    /// A package that is a kernel already and cannot be told how to be configured.
+    #[error("`{package}` brings a kernel that was built elsewhere, and takes no configuration")]
+    Prebuilt {
+        /// Category, name and version.
+        package: String,
+    },
+    /// An initramfs is wanted, and nothing can make it.
+    #[error("the initramfs of `{kernel}` cannot be made: the builder has no dracut")]
+    NoDracut {
+        /// The kernel configuration.
+        kernel: String,
+    },
+    /// Nobody is there to answer.
+    #[error("`make {target}` needs a terminal")]
+    NoTerminal {
+        /// As asked for.
+        target: String,
+    },
+    /// The user's `make` failed.
+    #[error("`make {target}` failed: {exit}")]
+    Target {
+        /// As asked for.
+        target: String,
+        /// How it ended.
+        exit: crate::sandbox::Exit,
+    },
+    /// Nothing was saved.
+    #[error("no configuration was saved")]
+    NothingSaved,
+    /// A configuration larger than any kernel's.
+    #[error("what `make` has made is no kernel configuration")]
+    NoConfiguration,
+    /// An old layout, where nothing is written.
+    #[error("`{path}` is of an older layout")]
+    OldLayout {
+        /// The configuration, relative to the configuration directory.
+        path: String,
+        /// Its name.
+        name: String,
+    },
+}

@@ -1,0 +1,228 @@
+//! `kernel prep`: a configuration made or changed by the kernel's own means, on the user's terminal.
+
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::super::definition::{BUILDER, definition_lock, profile_lock};
+use super::super::engine::{Engine, Work};
+use super::super::error::{Error, Result};
+use super::super::session::Run;
+use super::super::work::{Given, Subject};
+use super::sources::{SourcesFacts, WantedSources};
+use super::{KernelError, give, given, script};
+use crate::config::kconfig::{SymbolChange, Symbols};
+use crate::config::proposal::{self, Edit};
+use crate::config::{ConfigDir, DEFAULT_SOURCES, KernelConfig, with_kernel_header};
+use crate::portage::atom::Atom;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::progress::Event;
+use crate::sandbox::plan::Network;
+use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
+use crate::store::{Purpose, Session, State};
+
+/// Name of the configuration that a session is given.
+const KCONF: &str = "kconf";
+/// Where the sources of a distribution kernel are unpacked.
+const UNPACKED: &str = "/usr/src/gentoomuch-prep";
+
+/// What to configure, and how.
+#[derive(Debug, Clone)]
+pub struct PrepOptions {
+    /// The kernel configuration; it need not exist.
+    pub name: String,
+    /// The profile whose builder has the sources; `None` for the default one.
+    pub profile: Option<String>,
+    /// The sources; those that the configuration names if `None`.
+    pub sources: Option<Atom>,
+    /// A target of the kernel's makefile.
+    pub target: String,
+    /// Whether it asks questions.
+    pub asks: bool,
+    /// Whether it takes the configuration that there is as its beginning.
+    pub continues: bool,
+    /// Whether standard input and output are a terminal.
+    pub terminal: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelPrepared {
+    /// The kernel configuration.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// The package of sources.
+    pub package: String,
+    /// Whether the file was there before.
+    pub existed: bool,
+    /// Whether it was written.
+    pub written: bool,
+    /// What is different now.
+    pub changes: Vec<SymbolChange>,
+    /// Options that are built in.
+    pub built_in: usize,
+    /// Options that are modules.
+    pub modules: usize,
+}
+
+impl Engine<'_> {
+    /// Makes or changes a kernel configuration, and writes it to the configuration directory.
+    pub fn kernel_prep(&self, config: &ConfigDir, options: &PrepOptions) -> Result<KernelPrepared> {
+        if options.asks && !options.terminal {
+            return Err(KernelError::NoTerminal { target: options.target.clone() }.into());
+        }
+        let existing = config.kernel_if_any(&options.name)?;
+        if existing.is_none() && !crate::config::is_definition_name(&options.name) {
+            return Err(Error::Name { name: options.name.clone(), what: "a kernel configuration" });
+        }
+        let _shared = self.share_store()?;
+        let atom = match (&options.sources, &existing) {
+            (Some(atom), _) => atom.clone(),
+            (None, Some(kernel)) => kernel.sources.clone(),
+            (None, None) => Atom::parse_target(DEFAULT_SOURCES)
+                .map_err(|_| KernelError::NoSources { atom: DEFAULT_SOURCES.to_owned(), place: None })?,
+        };
+        let at = existing.as_ref().filter(|_| options.sources.is_none()).and_then(|kernel| kernel.sources_at.clone());
+        let (text, facts) = self.with_sources(config, options.profile.as_deref(), &atom, at, |engine, work, facts| {
+            engine.configure(work, facts, options, existing.as_ref())
+        })?;
+        write_configuration(config, options, existing.as_ref(), &atom, &facts, &text)
+    }
+
+    /// Runs `work` in a throw-away session with sources in it.
+    pub(super) fn with_sources<R>(
+        &self,
+        config: &ConfigDir,
+        profile: Option<&str>,
+        atom: &Atom,
+        at: Option<crate::config::Place>,
+        work: impl FnOnce(&Self, &mut Work<'_>, &SourcesFacts) -> Result<R>,
+    ) -> Result<(R, SourcesFacts)> {
+        let profile = self.profile_or_default(profile)?;
+        let _profile = self.lock_shared(&profile_lock(&profile))?;
+        let builder = {
+            let _definition = self.lock(&definition_lock(&profile, BUILDER))?;
+            self.definition(config, &profile, BUILDER)?.state
+        };
+        let trees = self.trees_of_state(&builder)?;
+        let wanted = WantedSources { atom, at, trees: &trees };
+        let (sources, facts) = self.kernel_sources(config, &wanted, &profile, &builder)?;
+        let mut session = self.store.session_create(Some(&sources), Purpose::Kernel, "")?;
+        let done = self.in_sources(&mut session, &sources, &profile, &facts, work);
+        session.discard(self.launcher)?;
+        Ok((done?, facts))
+    }
+
+    fn in_sources<R>(
+        &self,
+        session: &mut Session,
+        sources: &State,
+        profile: &str,
+        facts: &SourcesFacts,
+        then: impl FnOnce(&Self, &mut Work<'_>, &SourcesFacts) -> Result<R>,
+    ) -> Result<R> {
+        let subject =
+            Subject { log_name: format!("kernel-prep-{profile}"), profile: profile.to_owned(), definition: BUILDER.to_owned() };
+        let mut work = self.work(session, sources, &subject, Given::default())?;
+        give(&work, &[])?;
+        let facts = if facts.distribution { self.unpack_kernel(&work, facts)? } else { facts.clone() };
+        let done = then(self, &mut work, &facts)?;
+        // Logs are for what went wrong.
+        if let Err(error) = std::fs::remove_dir_all(&work.log_dir) {
+            tracing::debug!("kept logs in {}: {error}", work.log_dir.display());
+        }
+        Ok(done)
+    }
+
+    /// The sources of a distribution kernel, which are nowhere but where its ebuild compiles them.
+    fn unpack_kernel(&self, work: &Work<'_>, facts: &SourcesFacts) -> Result<SourcesFacts> {
+        let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Rebuild, oneshot: true };
+        let request = Request { usepkg: false, ..Request::new(goal, Mode::Fetch) };
+        self.step(&format!("unpacking {}", facts.package));
+        self.emerge(work, &request)?;
+        self.command(work, script(&["unpack", &facts.package]), Network::None)?;
+        Ok(SourcesFacts { tree: UNPACKED.to_owned(), ..facts.clone() })
+    }
+
+    /// Runs the kernel's own target; returns the configuration that it saved.
+    fn configure(
+        &self,
+        work: &Work<'_>,
+        facts: &SourcesFacts,
+        options: &PrepOptions,
+        existing: Option<&KernelConfig>,
+    ) -> Result<String> {
+        if let Some(kernel) = existing.filter(|_| options.continues) {
+            give(work, &[(KCONF, &kernel.text)])?;
+            let config = format!("{}/.config", facts.tree);
+            self.command(work, ["/bin/cp", &given(KCONF), &config].map(str::to_owned).into(), Network::None)?;
+        }
+        let argv = script(&["ask", &facts.tree, &options.target]);
+        if options.asks {
+            let exit = self.on_terminal(work, argv)?;
+            if exit != Exit::Code(0) {
+                return Err(KernelError::Target { target: options.target.clone(), exit }.into());
+            }
+        } else {
+            self.command(work, argv, Network::None)?;
+        }
+        let text = self.kernel_text(work, &format!("{}/.config", facts.tree))?.ok_or(KernelError::NothingSaved)?;
+        if Symbols::parse(&text).is_empty() {
+            return Err(KernelError::NoConfiguration.into());
+        }
+        Ok(text)
+    }
+
+    fn on_terminal(&self, work: &Work<'_>, argv: Vec<String>) -> Result<Exit> {
+        let mut env = work.env.clone();
+        env.extend(self.settings.term.iter().map(|term| ("TERM".to_owned(), term.clone())));
+        // What is drawn on it goes before others draw.
+        self.observer.event(&Event::End);
+        let run = Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone() };
+        let options = SessionOptions {
+            hold: vec![work.session.borrow().lock_fd()?],
+            terminal_size: crate::sys::pty::size(std::io::stdin()),
+            ..SessionOptions::new(Stdio::Inherit)
+        };
+        let mut running = self.launcher.session(&work.root.plan(&run), options)?;
+        work.session.borrow_mut().record_pid1(running.pid1())?;
+        Ok(terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?)
+    }
+}
+
+/// A package of sources as a header names it: which version, it says beside.
+pub(super) fn bare(atom: &Atom) -> Atom {
+    Atom { operator: None, version: None, build_id: None, slot: None, use_dependencies: Vec::new(), ..atom.clone() }
+}
+
+fn write_configuration(
+    config: &ConfigDir,
+    options: &PrepOptions,
+    existing: Option<&KernelConfig>,
+    atom: &Atom,
+    facts: &SourcesFacts,
+    text: &str,
+) -> Result<KernelPrepared> {
+    let path = match existing {
+        Some(kernel) if kernel.path.starts_with("kernel.configs") => kernel.path.clone(),
+        _ => Path::new("kernel.configs").join(format!("{}.kconf", options.name)),
+    };
+    let (before, symbols) = existing.map(|kernel| (kernel.text.clone(), kernel.symbols.clone())).unzip();
+    let before = before.filter(|_| existing.is_some_and(|kernel| kernel.path == path));
+    let after = with_kernel_header(text, &bare(atom).to_string(), Some(&facts.version()));
+    let got = Symbols::parse(text);
+    let edits = [Edit { path: path.clone(), before, after }];
+    let written = !proposal::write(config.root(), &edits)?.is_empty();
+    Ok(KernelPrepared {
+        name: options.name.clone(),
+        path: config.root().join(&path),
+        package: facts.package.clone(),
+        existed: existing.is_some(),
+        written,
+        changes: symbols.unwrap_or_default().changes(&got),
+        built_in: got.count("y"),
+        modules: got.count("m"),
+    })
+}

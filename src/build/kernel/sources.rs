@@ -1,0 +1,184 @@
+//! Kernel sources, installed once on the builder: where a configuration is asked for, and kernels are compiled.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::definition::subject_of;
+use super::super::engine::{Engine, Work};
+use super::super::error::Result;
+use super::super::key::Inputs;
+use super::super::work::{Given, StepsDone, Subject};
+use super::{KernelError, give};
+use crate::config::{ConfigDir, Place};
+use crate::portage::atom::Atom;
+use crate::portage::binpkgs::PoolInputs;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::store::{NewState, Purpose, Session, State};
+
+use super::super::tree::PinnedTree;
+
+/// What sources turned out to be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SourcesFacts {
+    /// Category, name and version of their package.
+    pub(super) package: String,
+    /// Whether that package builds the kernel, so that nothing is installed yet.
+    pub(super) distribution: bool,
+    /// Where they lie.
+    pub(super) tree: String,
+    /// Digest of the names and checksums of all files of the package.
+    pub(super) contents: String,
+}
+
+impl SourcesFacts {
+    /// As they were noted.
+    pub(super) fn of(state: &State) -> Option<Self> {
+        serde_json::from_value(state.origin["sources"].clone()).ok()
+    }
+
+    /// Category and name without the version.
+    pub(super) fn package_name(&self) -> String {
+        package_and_version(&self.package).0
+    }
+
+    /// The version, as Portage has it.
+    pub(super) fn version(&self) -> String {
+        package_and_version(&self.package).1
+    }
+}
+
+/// `sys-kernel/gentoo-sources` and `6.12.4-r1`.
+fn package_and_version(package: &str) -> (String, String) {
+    match Atom::parse_target(&format!("={package}")) {
+        Ok(atom) => (atom.name(), atom.version.unwrap_or_default()),
+        Err(_) => (package.to_owned(), String::new()),
+    }
+}
+
+/// Which sources are wanted.
+pub(super) struct WantedSources<'a> {
+    pub(super) atom: &'a Atom,
+    /// Where they are named.
+    pub(super) at: Option<Place>,
+    pub(super) trees: &'a [PinnedTree],
+}
+
+impl Engine<'_> {
+    /// The state in which sources are installed, made if need be. The caller holds the lock on the profile, shared.
+    pub(super) fn kernel_sources(
+        &self,
+        config: &ConfigDir,
+        wanted: &WantedSources<'_>,
+        profile: &str,
+        builder: &State,
+    ) -> Result<(State, SourcesFacts)> {
+        let atom = wanted.atom.to_string();
+        let name = format!("kernel-sources/{profile}/{}", crate::config::sources_label(wanted.atom));
+        let inputs = Inputs::new("kernel sources")
+            .with("parent", &builder.key)
+            .with("sources", atom.as_str())
+            .with_list("trees", wanted.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)));
+        let key = inputs.key();
+        let _lock = self.lock(&name)?;
+        if let Some(state) = self.store.state_by_key(&key)?
+            && let Some(facts) = SourcesFacts::of(&state)
+        {
+            self.store.ref_set(&name, &state.id)?;
+            return Ok((state, facts));
+        }
+        let (mut session, resumed) = self.open_session(builder, Purpose::Kernel, &key, &subject_of(config, &name))?;
+        self.step(&format!("{} {atom} on {profile}", if resumed { "resuming" } else { "installing" }));
+        let subject = Subject {
+            log_name: format!("kernel-sources-{profile}"),
+            profile: profile.to_owned(),
+            definition: super::BUILDER.to_owned(),
+        };
+        let filled = self.install_sources(&mut session, builder, wanted, &subject);
+        let newest_input = wanted.trees.iter().map(|tree| tree.newest).chain([builder.newest_input]).max().unwrap_or(0);
+        let (state, facts) = self.settle(filled, session, |session, (facts, pool): (SourcesFacts, PoolInputs)| {
+            let mut origin = builder.origin.clone();
+            for (name, value) in [
+                ("kind", serde_json::json!("kernel sources")),
+                ("name", serde_json::json!(facts.package)),
+                ("definition", serde_json::Value::Null),
+                ("sources", serde_json::json!(facts)),
+                ("inputs", serde_json::json!(inputs)),
+                ("pool", serde_json::json!(pool)),
+            ] {
+                origin[name] = value;
+            }
+            let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(builder.id.clone()) })?;
+            Ok((state, facts))
+        })?;
+        self.store.ref_set(&name, &state.id)?;
+        Ok((state, facts))
+    }
+
+    fn install_sources(
+        &self,
+        session: &mut Session,
+        builder: &State,
+        wanted: &WantedSources<'_>,
+        subject: &Subject,
+    ) -> Result<(SourcesFacts, PoolInputs)> {
+        let mut steps = StepsDone::of(session)?;
+        let mut work = self.work(session, builder, subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
+        let resumed = steps.any();
+        give(&work, &[])?;
+        let portage_profile = builder.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
+        let pool = self.choose_pool(&mut work, &portage_profile)?;
+        let facts = self.resolve_sources(&work, wanted)?;
+        let facts = if facts.distribution {
+            facts
+        } else {
+            let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Keep, oneshot: true };
+            // A binary package of a million files would be of use to nobody.
+            let request = Request { buildpkg_exclude: vec![facts.package_name()], ..Request::new(goal, Mode::Run) };
+            self.emerge_request(&work, &mut steps, "kernel sources", request, resumed, false)?;
+            self.examine_sources(&work, facts)?
+        };
+        self.publish(&work, &pool)?;
+        self.relink(&work)?;
+        self.tidy(&work)?;
+        Ok((facts, pool))
+    }
+
+    /// Which package the atom means, as the configuration of the session has it.
+    pub(super) fn resolve_sources(&self, work: &Work<'_>, wanted: &WantedSources<'_>) -> Result<SourcesFacts> {
+        let atom = wanted.atom.to_string();
+        let answer = self.ask_kernel(work, &["resolve", &atom])?;
+        let package = answer.get("PACKAGE").to_owned();
+        if package.is_empty() {
+            return Err(KernelError::NoSources { atom, place: wanted.at.clone() }.into());
+        }
+        let flags = answer.get("IUSE").split_whitespace().map(|flag| flag.trim_start_matches(['+', '-']));
+        let distribution = flags.into_iter().any(|flag| flag == "savedconfig");
+        Ok(SourcesFacts { package, distribution, tree: String::new(), contents: String::new() })
+    }
+
+    /// What was installed, by the package's own list.
+    fn examine_sources(&self, work: &Work<'_>, facts: SourcesFacts) -> Result<SourcesFacts> {
+        let answer = self.ask_kernel(work, &["examine", &facts.package])?;
+        if !answer.get("BUILT").is_empty() {
+            return Err(KernelError::Prebuilt { package: facts.package }.into());
+        }
+        if answer.get("TREE").is_empty() {
+            return Err(KernelError::NotSources { package: facts.package }.into());
+        }
+        Ok(SourcesFacts { tree: answer.get("TREE").to_owned(), contents: answer.get("CONTENTS").to_owned(), ..facts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_and_its_version() {
+        for (package, name, version) in [
+            ("sys-kernel/gentoo-sources-6.12.4-r1", "sys-kernel/gentoo-sources", "6.12.4-r1"),
+            ("sys-kernel/rt-sources-6.6_p1", "sys-kernel/rt-sources", "6.6_p1"),
+        ] {
+            assert_eq!(package_and_version(package), (name.to_owned(), version.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Kernels: configured, compiled from real sources, shared by stage4s, left alone when nothing has changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::child;
+use crate::place::{Place, Ran};
+use crate::shared::{User, shared};
+use crate::traced;
+
+/// What tinyconfig leaves out of a kernel that has modules, one of its own, and says how it was configured.
+const MORE: &str = "CONFIG_64BIT=y
+CONFIG_MODULES=y
+CONFIG_CRC_ITU_T=m
+CONFIG_IKCONFIG=y
+CONFIG_NO_SUCH_OPTION=y
+";
+
+/// A place with a configuration of the test's own, whose builder also takes the newer sources. Names have the test's process in them:
+/// nothing of an earlier run in a kept place is to be reused.
+fn place(test: &str) -> Option<(User, Place)> {
+    let shared = shared()?;
+    let config = shared.config(&format!("kernels {test}"));
+    for example in ["hello", "server", "container"] {
+        fs::remove_dir_all(config.join("stage4.defines").join(example)).unwrap();
+    }
+    let place = shared.place.with_config(config);
+    set(&place, "portage.locals/gentoomuch/builder/package.accept_keywords", "sys-kernel/testbed-sources ~amd64");
+    Some((shared, place))
+}
+
+fn set(place: &Place, file: &str, text: &str) {
+    let path = place.config.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("{text}\n")).unwrap();
+}
+
+fn stage4(place: &Place, name: &str, kconf: &str, packages: &str) {
+    for (file, text) in [("profile", "demo"), ("stage3", "plain"), ("kconf", kconf), ("packages", packages), ("format", "tar.zst")]
+    {
+        set(place, &format!("stage4.defines/{name}/{file}"), text);
+    }
+}
+
+fn named(what: &str) -> String {
+    format!("{what}-{}", std::process::id())
+}
+
+fn kconf(place: &Place, name: &str) -> PathBuf {
+    place.config.join(format!("kernel.configs/{name}.kconf"))
+}
+
+/// Makes a configuration, and adds `more` to it. A name of the kernel's own makes it one that no earlier run has built.
+fn prepare(place: &Place, name: &str, sources: &str, more: &str) -> String {
+    let prepared = place.run(&["kernel", "prep", name, "--profile", "demo", "--sources", sources, "--target", "tinyconfig"]).ok();
+    assert!(prepared.text().starts_with(&format!("wrote {}", kconf(place, name).display())), "{prepared}");
+    let text = fs::read_to_string(kconf(place, name)).unwrap();
+    assert!(text.contains("\nCONFIG_EMBEDDED=y\n") || text.contains("CONFIG_CC_OPTIMIZE_FOR_SIZE=y\n"), "{text}");
+    let wanted = |line: &&str| !more.lines().any(|more| more.split('=').next() == line.split('=').next());
+    let kept: Vec<&str> = text.lines().filter(wanted).filter(|line| !line.contains("CONFIG_LOCALVERSION=")).collect();
+    let local = format!("CONFIG_LOCALVERSION=\"-{name}\"");
+    fs::write(kconf(place, name), format!("{}\n{more}{local}\n", kept.join("\n"))).unwrap();
+    text
+}
+
+fn version(kconf: &str) -> String {
+    kconf.lines().find_map(|line| line.strip_prefix("# gentoomuch: version ")).unwrap().to_owned()
+}
+
+fn json(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.text()).unwrap_or_else(|error| panic!("{error}: {ran}"))
+}
+
+fn tar(artifact: &Path, args: &[&str]) -> Vec<u8> {
+    let mut command = Command::new("tar");
+    child::check(command.args(["--zstd", "-f"]).arg(artifact).args(args))
+}
+
+fn layers(place: &Place, state: &str) -> Vec<Value> {
+    json(&place.run(&["store", "show", state, "--json"]).ok())["layers"].as_array().unwrap().clone()
+}
+
+/// Looks into the image of a stage4: the kernel and what belongs to it is there, its sources are not.
+fn look_into(artifact: &Path, release: &str, modules: &[&str]) {
+    let list = String::from_utf8(tar(artifact, &["-t"])).unwrap();
+    for file in ["vmlinuz", "System.map", "config"] {
+        assert!(list.contains(&format!("./boot/{file}-{release}\n")), "{file}: {list}");
+    }
+    for module in modules {
+        assert!(list.contains(&format!("./usr/lib/modules/{release}/{module}\n")), "{module} of {release} in {list}");
+    }
+    assert!(!list.contains("./usr/src/linux") && !list.contains("/build\n"), "{list}");
+    assert!(list.contains("./usr/src/\n") || !list.contains("./usr/src"), "{list}");
+
+    let image = tar(artifact, &["-xO", &format!("./boot/vmlinuz-{release}")]);
+    // Documentation/arch/x86/boot.rst: the magic, and where the version is.
+    assert_eq!(&image[0x202..0x206], b"HdrS");
+    let at = usize::from(u16::from_le_bytes([image[0x20e], image[0x20f]])) + 0x200;
+    let says = String::from_utf8_lossy(&image[at..at + 100]).into_owned();
+    assert!(says.starts_with(&format!("{release} (gentoomuch@gentoomuch) #1 ")), "{says}");
+
+    let config = String::from_utf8(tar(artifact, &["-xO", &format!("./boot/config-{release}")])).unwrap();
+    assert!(config.contains("\nCONFIG_CRC_ITU_T=m\n") && config.contains("\nCONFIG_IKCONFIG=y\n"), "{config}");
+}
+
+#[test]
+fn a_kernel_is_configured_once_compiled_once_and_shared() {
+    let Some((_shared, place)) = place("shared") else { return };
+    let (tiny, one, two) = (named("tiny"), named("kernel-one"), named("kernel-two"));
+    let prepared = prepare(&place, &tiny, "testbed-sources", MORE);
+    let newest = version(&prepared);
+    let older = newest.strip_suffix("-r1").unwrap();
+    assert!(prepared.starts_with("# gentoomuch: sources sys-kernel/testbed-sources\n"), "{prepared}");
+
+    // Both stage4s have it; one has a package with a module besides.
+    stage4(&place, &one, &tiny, "sys-kernel/testbed-modules");
+    stage4(&place, &two, &format!("{tiny}.kconf"), "app-text/tree");
+    let kernel = format!("kernel/demo/{tiny}");
+    let plan = place.run(&["pipeline", "--dry-run"]).ok().text();
+    for node in [&kernel, &format!("stage4/{one}"), &format!("stage4/{two}")] {
+        assert!(plan.lines().any(|line| line.contains(node.as_str())), "{node}: {plan}");
+    }
+    let built = place.run(&["pipeline", "--no-sign", "--json"]).ok();
+    assert!(built.stderr.contains("CONFIG_NO_SUCH_OPTION: asked for y, got no such option"), "{built}");
+    assert!(!built.stderr.contains("CONFIG_CRC_ITU_T: asked for"), "{built}");
+    assert_eq!(built.stderr.matches("* compiling the kernel").count(), 1, "{built}");
+    let nodes = json(&built)["nodes"].as_array().unwrap().clone();
+    let artifact = |name: &str| {
+        let id = format!("artifact/{name}");
+        let node = nodes.iter().find(|node| node["id"] == id.as_str()).unwrap();
+        PathBuf::from(node["artifact"]["path"].as_str().unwrap())
+    };
+    let release = format!("{older}-testbed-r1-{tiny}");
+    let own = "kernel/lib/crc-itu-t.ko";
+    look_into(&artifact(&one), &release, &[own, "extra/testbed_greeting.ko", "modules.dep"]);
+    look_into(&artifact(&two), &release, &[own, "modules.dep"]);
+    let dep = |name: &str| {
+        String::from_utf8(tar(&artifact(name), &["-xO", &format!("./usr/lib/modules/{release}/modules.dep")])).unwrap()
+    };
+    assert!(dep(&one).contains("extra/testbed_greeting.ko:") && dep(&two).contains("crc-itu-t.ko:"), "{} {}", dep(&one), dep(&two));
+    assert!(!dep(&two).contains("testbed_greeting"));
+
+    // One layer for both, on one base.
+    let payload = layers(&place, &kernel);
+    let (of_one, of_two) = (layers(&place, &format!("stage4/{one}")), layers(&place, &format!("stage4/{two}")));
+    assert_eq!(payload.len(), 1, "{payload:?}");
+    assert_eq!(of_one[..of_one.len() - 1], of_two[..of_two.len() - 1]);
+    assert_eq!(of_one[of_one.len() - 2]["id"], payload[0]["id"], "{of_one:?} {payload:?}");
+    place.run(&["store", "verify"]).ok();
+
+    // Nothing is done again, in none of the ways to ask for it.
+    let (again, started) = traced::run(&mut place.command(&["pipeline", "--no-sign"]));
+    assert_eq!(started, 0, "{again}");
+    let again = place.run(&["kernel", "build", &tiny, "--profile", "demo"]).ok();
+    assert!(again.text().contains("(unchanged)") && again.text().contains(&release), "{again}");
+    let again = place.run(&["stage", "build", &two, "--no-sign"]).ok();
+    assert_eq!(again.text().matches("(unchanged)").count(), 2, "{again}");
+
+    let rows = json(&place.run(&["kernel", "ls", "--json"]).ok());
+    let row = rows.as_array().unwrap().iter().find(|row| row["name"] == tiny.as_str()).unwrap();
+    assert_eq!(row["stages"], serde_json::json!([one, two]));
+    assert_eq!((&row["built"][0]["release"], &row["built"][0]["current"]), (&release.as_str().into(), &true.into()), "{row}");
+    assert!(row["built"][0]["size_bytes"].as_u64().unwrap() > 500_000, "{row}");
+
+    the_builder_changes(&place, &tiny, &kernel);
+    newer_sources(&place, &tiny, older, &newest);
+    several_versions(&place, &two, &tiny, older);
+    cleaned(&place, &kernel);
+}
+
+/// What decides nothing about a kernel makes none anew.
+fn the_builder_changes(place: &Place, tiny: &str, kernel: &str) {
+    let before = layers(place, kernel);
+    set(place, "portage.locals/gentoomuch/builder/package.use", "app-misc/none some");
+    let built = place.run(&["kernel", "build", tiny, "--profile", "demo"]).ok();
+    assert!(built.stderr.contains("its sources, configuration and toolchain are the same"), "{built}");
+    assert!(!built.stderr.contains("* compiling"), "{built}");
+    assert_eq!(layers(place, kernel), before);
+}
+
+/// A configuration of the older version hears of what the newer has.
+fn newer_sources(place: &Place, tiny: &str, older: &str, newest: &str) {
+    let old = named("old");
+    let text = fs::read_to_string(kconf(place, tiny)).unwrap();
+    let without: Vec<&str> = text.lines().filter(|line| !line.contains("TESTBED_ANSWER")).collect();
+    let text = without.join("\n").replace(&format!("# gentoomuch: version {newest}"), &format!("# gentoomuch: version {older}"));
+    set(place, &format!("kernel.configs/{old}.kconf"), &text);
+    let news = place.run(&["kernel", "update", &old, "--profile", "demo"]).ok();
+    assert!(news.text().contains("TESTBED_ANSWER"), "{news}");
+    assert!(news.text().contains(&format!("testbed-sources-{newest} instead of {older}: 1 option not in")), "{news}");
+    let unwritten = fs::read_to_string(kconf(place, &old)).unwrap();
+    assert_eq!(version(&unwritten), older);
+    let written = json(&place.run(&["kernel", "update", &old, "--profile", "demo", "--write", "--json"]).ok());
+    assert_eq!((&written["written"], &written["new"][0]["symbol"]), (&true.into(), &"TESTBED_ANSWER".into()), "{written}");
+    assert_eq!(version(&fs::read_to_string(kconf(place, &old)).unwrap()), newest);
+    // The kernel's own way to go on with a configuration, without questions.
+    let prepared = place.run(&["kernel", "prep", &old, "--profile", "demo", "--target", "olddefconfig"]).ok();
+    assert!(prepared.text().contains("+ TESTBED_ANSWER n\n"), "{prepared}");
+    fs::remove_file(kconf(place, &old)).unwrap();
+}
+
+/// A stage4 chooses other sources for the same configuration: another kernel, beside the first.
+fn several_versions(place: &Place, stage: &str, tiny: &str, older: &str) {
+    set(place, &format!("stage4.defines/{stage}/kernel.sources"), &format!("testbed-sources-{older}"));
+    let other = format!("kernel/demo/{tiny}+testbed-sources-{older}");
+    let plan = json(&place.run(&["pipeline", "plan", "--format", "json"]).ok());
+    let nodes = plan["nodes"].as_array().or_else(|| plan.as_array()).unwrap();
+    let node = |id: &str| nodes.iter().find(|node| node["id"] == id).unwrap_or_else(|| panic!("{id} is not in {plan}"));
+    assert_eq!(node(&other)["build"], true);
+    let needs = node(&format!("stage4/{stage}"))["needs"].to_string();
+    assert!(needs.contains(&other), "{needs}");
+    assert!(node(&format!("stage4/{stage}"))["why"].to_string().contains("is built anew"), "{plan}");
+}
+
+/// What names lead to is not taken away.
+fn cleaned(place: &Place, kernel: &str) {
+    let plan = place.run(&["clean", "--dry-run", "--json"]).ok();
+    let id = json(&place.run(&["store", "show", kernel, "--json"]).ok())["id"].as_str().unwrap().to_owned();
+    assert!(!plan.text().contains(&id), "{plan}");
+    for layer in layers(place, kernel) {
+        assert!(!plan.text().contains(layer["id"].as_str().unwrap()), "{layer}: {plan}");
+    }
+}
+
+#[test]
+fn a_distribution_kernel_is_built_by_its_ebuild_with_our_configuration() {
+    let Some((_shared, place)) = place("distribution") else { return };
+    let (dist, stage) = (named("dist"), named("kernel-dist"));
+    prepare(&place, &dist, "testbed-kernel", MORE);
+    stage4(&place, &stage, &dist, "");
+    let built = place.run(&["stage", "build", &stage, "--no-sign", "--format", "tar.zst"]).ok();
+    let artifact: PathBuf = built.value("artifact").into();
+    let list = String::from_utf8(tar(&artifact, &["-t"])).unwrap();
+    let release = list.lines().find_map(|line| line.strip_prefix("./boot/vmlinuz-")).unwrap_or_else(|| panic!("{list}"));
+    assert!(release.ends_with(&format!("-{dist}")), "{release}");
+    assert!(list.contains(&format!("./usr/lib/modules/{release}/kernel/lib/crc-itu-t.ko\n")), "{list}");
+    assert!(!list.contains("./usr/src/linux"), "{list}");
+    let config = String::from_utf8(tar(&artifact, &["-xO", &format!("./boot/config-{release}")])).unwrap();
+    assert!(config.contains("\nCONFIG_CRC_ITU_T=m\n"), "{config}");
+}
+
+#[test]
+fn kernels_that_cannot_be_made_say_why() {
+    let Some((_shared, place)) = place("failing") else { return };
+    let bad = named("bad");
+    prepare(&place, &bad, "testbed-sources", "CONFIG_BLK_DEV_INITRD=y\nCONFIG_INITRAMFS_SOURCE=\"/nonexistent\"\n");
+    let failed = place.run(&["kernel", "build", &bad, "--profile", "demo"]).fails(1);
+    let failed = failed.says("what failed first:").says("/nonexistent").says("hint: the whole output is in");
+    assert!(!failed.stderr.contains("panicked"), "{failed}");
+
+    set(&place, &format!("kernel.configs/{bad}.dracut"), "");
+    place.run(&["kernel", "build", &bad, "--profile", "demo"]).fails(3).says("the builder has no dracut").says("sys-kernel/dracut");
+
+    let none = named("none");
+    set(&place, &format!("kernel.configs/{none}.kconf"), "# gentoomuch: sources sys-kernel/none\nCONFIG_A=y");
+    place
+        .run(&["kernel", "build", &none, "--profile", "demo"])
+        .fails(3)
+        .says(&format!("kernel.configs/{none}.kconf:1: no package fits the kernel sources `sys-kernel/none`"));
+    set(&place, &format!("kernel.configs/{none}.kconf"), "# gentoomuch: sources app-text/tree\nCONFIG_A=y");
+    place.run(&["kernel", "build", &none, "--profile", "demo"]).fails(3).says("installs no kernel sources");
+}
