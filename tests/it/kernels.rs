@@ -16,6 +16,8 @@ const MORE: &str = "CONFIG_64BIT=y
 CONFIG_MODULES=y
 CONFIG_CRC_ITU_T=m
 CONFIG_IKCONFIG=y
+CONFIG_KERNEL_XZ=n
+CONFIG_KERNEL_GZIP=y
 CONFIG_NO_SUCH_OPTION=y
 ";
 
@@ -59,10 +61,12 @@ fn prepare(place: &Place, name: &str, sources: &str, more: &str) -> String {
     assert!(prepared.text().starts_with(&format!("wrote {}", kconf(place, name).display())), "{prepared}");
     let text = fs::read_to_string(kconf(place, name)).unwrap();
     assert!(text.contains("\nCONFIG_EMBEDDED=y\n") || text.contains("CONFIG_CC_OPTIMIZE_FOR_SIZE=y\n"), "{text}");
-    let wanted = |line: &&str| !more.lines().any(|more| more.split('=').next() == line.split('=').next());
+    let name_of = |line: &str| line.trim_start_matches("# ").split(['=', ' ']).next().unwrap_or_default().to_owned();
+    let wanted = |line: &&str| !more.lines().any(|more| name_of(more) == name_of(line));
     let kept: Vec<&str> = text.lines().filter(wanted).filter(|line| !line.contains("CONFIG_LOCALVERSION=")).collect();
     let local = format!("CONFIG_LOCALVERSION=\"-{name}\"");
     fs::write(kconf(place, name), format!("{}\n{more}{local}\n", kept.join("\n"))).unwrap();
+    assert!(place.run(&["kernel", "ls"]).ok().text().lines().any(|line| line.starts_with(name) && line.contains("not built")));
     text
 }
 
