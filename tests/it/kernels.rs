@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::child;
 use crate::place::{Place, Ran};
 use crate::shared::{User, shared};
+use crate::terminal::Terminal;
 use crate::traced;
 
 /// What tinyconfig leaves out of a kernel that has modules, one of its own, and says how it was configured.
@@ -200,9 +201,19 @@ fn newer_sources(place: &Place, tiny: &str, older: &str, newest: &str) {
     let written = json(&place.run(&["kernel", "update", &old, "--profile", "demo", "--write", "--json"]).ok());
     assert_eq!((&written["written"], &written["new"][0]["symbol"]), (&true.into(), &"TESTBED_ANSWER".into()), "{written}");
     assert_eq!(version(&fs::read_to_string(kconf(place, &old)).unwrap()), newest);
-    // The kernel's own way to go on with a configuration, without questions.
+    // The kernel's own way to go on with a configuration: it asks, and the answer is written.
+    let Some(mut terminal) = Terminal::start(place, &["kernel", "prep", &old, "--profile", "demo", "--target", "oldconfig"]) else {
+        return;
+    };
+    terminal.sees("(TESTBED_ANSWER) [N/m/y/?] (NEW)");
+    terminal.types("m\r");
+    let (code, seen) = terminal.end();
+    assert!(code == Some(0) && seen.contains("+ TESTBED_ANSWER m\r\n"), "{code:?} {seen}");
+    let answered = fs::read_to_string(kconf(place, &old)).unwrap();
+    assert!(answered.contains("\nCONFIG_TESTBED_ANSWER=m\n") && version(&answered) == newest, "{answered}");
+    // Without questions there is nothing more to do.
     let prepared = place.run(&["kernel", "prep", &old, "--profile", "demo", "--target", "olddefconfig"]).ok();
-    assert!(prepared.text().contains("+ TESTBED_ANSWER n\n"), "{prepared}");
+    assert!(prepared.text().contains(" stays as it is: "), "{prepared}");
     fs::remove_file(kconf(place, &old)).unwrap();
 }
 
@@ -264,6 +275,12 @@ fn kernels_that_cannot_be_made_say_why() {
         .run(&["kernel", "build", &none, "--profile", "demo"])
         .fails(3)
         .says(&format!("kernel.configs/{none}.kconf:1: no package fits the kernel sources `sys-kernel/none`"));
+    stage4(&place, &named("kernel-none"), &none, "");
+    let checked = place.run(&["config", "check", &named("kernel-none")]).fails(3);
+    assert!(
+        checked.text().contains(&format!("kernel.configs/{none}.kconf:1: error: there is no package `sys-kernel/none`")),
+        "{checked}"
+    );
     set(&place, &format!("kernel.configs/{none}.kconf"), "# gentoomuch: sources app-text/tree\nCONFIG_A=y");
     place.run(&["kernel", "build", &none, "--profile", "demo"]).fails(3).says("installs no kernel sources");
 }
