@@ -63,6 +63,8 @@ pub(super) struct Recipe {
     pub(super) hooks: Hooks,
     pub(super) trees: Vec<PinnedTree>,
     pub(super) portage_profile: String,
+    /// Packages that are built on it next, if it is built for their sake: their patches are tried first, too.
+    pub(super) ahead: Vec<String>,
 }
 
 impl Engine<'_> {
@@ -156,7 +158,7 @@ impl Engine<'_> {
             // The stage3 comes with a profile set; which, only its own link knows.
             None => stage3_profile(&self.store.lower_dirs(upstream)),
         };
-        Ok(Recipe { definition, portage, packages, hooks, trees, portage_profile })
+        Ok(Recipe { definition, portage, packages, hooks, trees, portage_profile, ahead: Vec::new() })
     }
 
     /// Refuses what this machine cannot execute; what it may not be able to, nobody knows.
@@ -218,6 +220,7 @@ impl Engine<'_> {
         steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
         let inputs = self.choose_pool(&mut work, &recipe.portage_profile)?;
         let network = recipe.definition.network.everything.is_some();
+        steps.once("patches ahead", || self.rehearse_ahead(&work, &recipe.ahead))?;
         self.emerge_live(&work, &mut steps, recipe, resumed)?;
         let mut goals = vec![("world", Goal::RebuildWorld)];
         if !recipe.packages.is_empty() {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::artifact::{Artifact, ExportOptions};
-use super::definition::{Built, definition_lock, network_record, profile_lock, script_digests, subject_of};
+use super::definition::{Built, Recipe, definition_lock, network_record, profile_lock, script_digests, subject_of};
 use super::engine::Engine;
 use super::error::Result;
 use super::kernel::{keeps_sources, kernel_record};
@@ -119,7 +119,10 @@ impl Engine<'_> {
         let stage3 = definition.stage3.value.clone();
         let base = {
             let _definition = self.lock(&definition_lock(profile, &stage3))?;
-            self.definition(config, profile, &stage3)?
+            let upstream = self.upstream(profile)?;
+            let ahead = definition.packages.iter().map(|package| package.value.to_string()).collect();
+            let recipe = Recipe { ahead, ..self.recipe(config, &stage3, &upstream)? };
+            self.definition_by(config, profile, &upstream, &recipe)?
         };
         let kernel = self.kernel_of_stage(config, &definition, profile)?;
         let _stage = self.lock(&stage4_lock(&definition.name))?;

@@ -209,11 +209,14 @@ fn a_conflict_is_found_before_anything_is_built(world: &World) {
     // Alone it applies, after the other two it does not.
     world.patch("other/app-misc/broken/line.patch", &line_5("undeclared_on_purpose", "43"));
     let ran = world.build("web").fails(3);
-    ran.says("error: user.patches/other/app-misc/broken/line.patch: does not apply to `app-misc/broken-1.0` after")
+    let ran = ran
+        .says("error: user.patches/other/app-misc/broken/line.patch: does not apply to `app-misc/broken-1.0` after")
         .says("`user.patches/fix/app-misc/broken/line.patch`, `user.patches/more/app-misc/broken/line.patch`")
         .says("hint: `gentoomuch patch refresh other`");
-    let log = world.emerge_log("stage-web");
+    // Not even the base that it needs, which has to be built anew for the patch.
+    let log = world.emerge_log("one-plain");
     assert!(log.contains("app-misc/broken") && !log.contains(">>> Emerging"), "only fetched: {log}");
+    assert!(!ran.stderr.contains("emerging") && !ran.stderr.contains("building stage4"), "{ran}");
     assert_eq!(world.sessions(), 0, "{:?}", place.sessions());
     // One that upstream has taken, or that was made for another version.
     world.drop_patches();
@@ -227,11 +230,17 @@ fn what_is_installed_is_built_again(world: &World) {
     let recorded = "cat /var/db/pkg/app-text/tree-*/USER_PATCHES 2>/dev/null || echo none";
     assert_eq!(world.says("profile/one", recorded), "none\n");
     world.patch("tree/app-text/tree/x.patch", &brings("tree"));
+    world.patch("aloof/app-misc/aloof/x.patch", &brings("aloof"));
     let ran = place.run(&["profile", "update", "one"]).ok();
     ran.says("their patches have changed, for which Portage builds nothing again: app-text/tree-");
     assert_ne!(world.says("profile/one", recorded), "none\n");
     place.run(&["profile", "update", "one"]).ok();
+    // The builder has a patch that it cannot apply: whoever builds with it is told.
+    let tried = place.run(&["try", "app-misc/aloof", "--profile", "one", "--json"]).ok().text();
+    assert!(tried.contains("`user.patches/aloof/app-misc/aloof/x.patch` is not applied to app-misc/aloof-1.0"), "{tried}");
     world.drop_patches();
+    // With the configuration of before alone, its state would be there already.
+    place.write("config/portage.locals/gentoomuch/builder/package.use", "app-text/none flag\n");
     place.run(&["profile", "update", "one"]).ok().says("their patches have changed");
     assert_eq!(world.says("profile/one", recorded), "none\n");
 }

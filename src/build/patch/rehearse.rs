@@ -20,12 +20,12 @@ use super::PatchError;
 use super::applied::knows_no_patches;
 use super::error::PatchMisfit;
 use crate::build::engine::{Engine, Work, package_log, read_package_log};
-use crate::build::error::Result;
+use crate::build::error::{Error, Result};
 use crate::build::session::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
 use crate::build::work::write_public;
 use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
 use crate::portage::atom::split_at_version;
-use crate::portage::emerge::request::{Mode, Request};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::portage::emerge::resolution::Resolution;
 use crate::portage::emerge::sanitize::sanitize;
 use crate::portage::vdb::Package;
@@ -117,6 +117,25 @@ impl Engine<'_> {
             }
         }
         Ok(candidates)
+    }
+
+    /// Applies the patches of packages that are only built on what is built now, so that hours are not spent in vain on that.
+    pub(in crate::build) fn rehearse_ahead(&self, work: &Work<'_>, atoms: &[String]) -> Result<()> {
+        if atoms.is_empty() || work.patches.is_empty() {
+            return Ok(());
+        }
+        let packages = |atoms, existing| Request::new(Goal::Packages { atoms, existing, oneshot: true }, Mode::Run);
+        let candidates = self.to_rehearse(work, &mut packages(atoms.to_vec(), Existing::Update))?;
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let atoms = candidates.iter().map(|candidate| format!("={}", candidate.cpv)).collect();
+        let request = Request { part: Part::Packages, usepkg: false, ..packages(atoms, Existing::Rebuild) };
+        match self.emerge(work, &request.with_mode(Mode::Fetch)) {
+            // Its own build will tell.
+            Err(Error::Emerge { .. } | Error::Missing { .. }) => Ok(()),
+            fetched => fetched.and_then(|()| self.rehearse(work, &candidates)),
+        }
     }
 
     /// Applies the patches of `candidates`, whose sources have been fetched.
