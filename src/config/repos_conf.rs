@@ -375,8 +375,8 @@ mod tests {
     #[test]
     fn references_do_not_multiply_without_end() {
         let many = |of: usize| format!("%(a{of})s").repeat(20);
-        let levels: String = (0..9).map(|level| format!("a{level} = {}\n", many(level + 1))).collect();
-        let (read, said) = read_text(&format!("[x]\nmasters = %(a0)s\n{levels}a9 =\n"));
+        let levels: Vec<String> = (0..9).map(|level| format!("a{level} = {}\n", many(level + 1))).collect();
+        let (read, said) = read_text(&format!("[x]\nmasters = %(a0)s\n{}a9 =\n", levels.concat()));
         assert_eq!(said, ["2: `masters` has a `%` that means nothing"]);
         assert!(read.get("x").is_some_and(|entry| entry.masters.is_empty()));
     }
