@@ -203,7 +203,7 @@ fn newer_sources(place: &Place, tiny: &str, older: &str, newest: &str) {
     fs::copy(kconf(place, tiny), kconf(place, &old)).unwrap();
     // Complete, but for one option.
     let prepared = place.run(&["kernel", "prep", &old, "--profile", "demo", "--target", "olddefconfig"]).ok();
-    assert!(prepared.text().contains("- NO_SUCH_OPTION y\n") && prepared.text().contains("\nwrote "), "{prepared}");
+    assert!(prepared.text().contains(" more\nwrote "), "{prepared}");
     let text = fs::read_to_string(kconf(place, &old)).unwrap();
     let without: Vec<&str> = text.lines().filter(|line| !line.contains("TESTBED_ANSWER")).collect();
     let text = without.join("\n").replace(&format!("# gentoomuch: version {newest}"), &format!("# gentoomuch: version {older}"));

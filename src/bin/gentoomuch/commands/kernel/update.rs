@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::shop::Shop;
 use crate::table::{Table, count, print, print_json};
 
-/// Fetch newer sources of a kernel, and list the options new in them
+/// Fetch newer sources of a kernel, and show which options are new
 ///
 /// The newest version that the builder's configuration accepts is installed beside those that are there. `gentoomuch sync` brings a tree
 /// that knows newer ones.
