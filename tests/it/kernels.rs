@@ -170,10 +170,21 @@ fn a_kernel_is_configured_once_compiled_once_and_shared() {
     assert_eq!((&row["built"][0]["release"], &row["built"][0]["current"]), (&release.as_str().into(), &true.into()), "{row}");
     assert!(row["built"][0]["size_bytes"].as_u64().unwrap() > 500_000, "{row}");
 
+    modules_from_elsewhere(&place, &tiny, &release);
     the_builder_changes(&place, &tiny, &kernel);
     newer_sources(&place, &tiny, older, &newest);
     several_versions(&place, &two, &tiny, older);
     cleaned(&place, &kernel);
+}
+
+/// The pool has the module as a binary package, which may be for any kernel: it is compiled for this one.
+fn modules_from_elsewhere(place: &Place, tiny: &str, release: &str) {
+    let three = named("kernel-three");
+    stage4(place, &three, tiny, "sys-kernel/testbed-modules\napp-text/tree");
+    let built = place.run(&["stage", "build", &three, "--no-sign"]).ok();
+    assert!(built.stderr.contains("kernel modules of sys-kernel/testbed-modules-1.0 are compiled for this kernel"), "{built}");
+    look_into(Path::new(&built.value("artifact")), release, &["extra/testbed_greeting.ko"]);
+    fs::remove_dir_all(place.config.join("stage4.defines").join(three)).unwrap();
 }
 
 /// What decides nothing about a kernel makes none anew.
@@ -189,7 +200,11 @@ fn the_builder_changes(place: &Place, tiny: &str, kernel: &str) {
 /// A configuration of the older version hears of what the newer has.
 fn newer_sources(place: &Place, tiny: &str, older: &str, newest: &str) {
     let old = named("old");
-    let text = fs::read_to_string(kconf(place, tiny)).unwrap();
+    fs::copy(kconf(place, tiny), kconf(place, &old)).unwrap();
+    // Complete, but for one option.
+    let prepared = place.run(&["kernel", "prep", &old, "--profile", "demo", "--target", "olddefconfig"]).ok();
+    assert!(prepared.text().contains(" more\nwrote "), "{prepared}");
+    let text = fs::read_to_string(kconf(place, &old)).unwrap();
     let without: Vec<&str> = text.lines().filter(|line| !line.contains("TESTBED_ANSWER")).collect();
     let text = without.join("\n").replace(&format!("# gentoomuch: version {newest}"), &format!("# gentoomuch: version {older}"));
     set(place, &format!("kernel.configs/{old}.kconf"), &text);
