@@ -243,6 +243,9 @@ impl Teller {
     fn kernel(&mut self, root: &Path, stage: &Stage) {
         let Some(kconf) = stage.stage4.as_ref().and_then(|stage4| stage4.kconf.as_ref()) else { return };
         self.tell(Topic::Definition, "kernel", kconf.value.display().to_string(), vec![kconf.place()]);
+        if let Some(sources) = stage.stage4.as_ref().and_then(|stage4| stage4.kernel_sources.as_ref()) {
+            self.tell(Topic::Definition, "kernel sources", sources.value.to_string(), vec![sources.place()]);
+        }
         let Some(text) = reading::text(&mut Findings::new(root), &kconf.value) else { return };
         for (number, line) in (1..).zip(text.lines()) {
             let set = line.split_once('=').filter(|(name, _)| name.starts_with("CONFIG_"));

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::child;
 use crate::place::{Place, Ran};
 use crate::shared::{User, shared};
+use crate::terminal::Terminal;
 use crate::traced;
 
 /// What tinyconfig leaves out of a kernel that has modules, one of its own, and says how it was configured.
@@ -16,6 +17,8 @@ const MORE: &str = "CONFIG_64BIT=y
 CONFIG_MODULES=y
 CONFIG_CRC_ITU_T=m
 CONFIG_IKCONFIG=y
+CONFIG_KERNEL_XZ=n
+CONFIG_KERNEL_GZIP=y
 CONFIG_NO_SUCH_OPTION=y
 ";
 
@@ -59,10 +62,12 @@ fn prepare(place: &Place, name: &str, sources: &str, more: &str) -> String {
     assert!(prepared.text().starts_with(&format!("wrote {}", kconf(place, name).display())), "{prepared}");
     let text = fs::read_to_string(kconf(place, name)).unwrap();
     assert!(text.contains("\nCONFIG_EMBEDDED=y\n") || text.contains("CONFIG_CC_OPTIMIZE_FOR_SIZE=y\n"), "{text}");
-    let wanted = |line: &&str| !more.lines().any(|more| more.split('=').next() == line.split('=').next());
+    let name_of = |line: &str| line.trim_start_matches("# ").split(['=', ' ']).next().unwrap_or_default().to_owned();
+    let wanted = |line: &&str| !more.lines().any(|more| name_of(more) == name_of(line));
     let kept: Vec<&str> = text.lines().filter(wanted).filter(|line| !line.contains("CONFIG_LOCALVERSION=")).collect();
     let local = format!("CONFIG_LOCALVERSION=\"-{name}\"");
     fs::write(kconf(place, name), format!("{}\n{more}{local}\n", kept.join("\n"))).unwrap();
+    assert!(place.run(&["kernel", "ls"]).ok().text().lines().any(|line| line.starts_with(name) && line.contains("not built")));
     text
 }
 
@@ -165,10 +170,21 @@ fn a_kernel_is_configured_once_compiled_once_and_shared() {
     assert_eq!((&row["built"][0]["release"], &row["built"][0]["current"]), (&release.as_str().into(), &true.into()), "{row}");
     assert!(row["built"][0]["size_bytes"].as_u64().unwrap() > 500_000, "{row}");
 
+    modules_from_elsewhere(&place, &tiny, &release);
     the_builder_changes(&place, &tiny, &kernel);
     newer_sources(&place, &tiny, older, &newest);
     several_versions(&place, &two, &tiny, older);
     cleaned(&place, &kernel);
+}
+
+/// The pool has the module as a binary package, which may be for any kernel: it is compiled for this one.
+fn modules_from_elsewhere(place: &Place, tiny: &str, release: &str) {
+    let three = named("kernel-three");
+    stage4(place, &three, tiny, "sys-kernel/testbed-modules\napp-text/tree");
+    let built = place.run(&["stage", "build", &three, "--no-sign"]).ok();
+    assert!(built.stderr.contains("kernel modules of sys-kernel/testbed-modules-1.0 are compiled for this kernel"), "{built}");
+    look_into(Path::new(&built.value("artifact")), release, &["extra/testbed_greeting.ko"]);
+    fs::remove_dir_all(place.config.join("stage4.defines").join(three)).unwrap();
 }
 
 /// What decides nothing about a kernel makes none anew.
@@ -184,7 +200,11 @@ fn the_builder_changes(place: &Place, tiny: &str, kernel: &str) {
 /// A configuration of the older version hears of what the newer has.
 fn newer_sources(place: &Place, tiny: &str, older: &str, newest: &str) {
     let old = named("old");
-    let text = fs::read_to_string(kconf(place, tiny)).unwrap();
+    fs::copy(kconf(place, tiny), kconf(place, &old)).unwrap();
+    // Complete, but for one option.
+    let prepared = place.run(&["kernel", "prep", &old, "--profile", "demo", "--target", "olddefconfig"]).ok();
+    assert!(prepared.text().contains(" more\nwrote "), "{prepared}");
+    let text = fs::read_to_string(kconf(place, &old)).unwrap();
     let without: Vec<&str> = text.lines().filter(|line| !line.contains("TESTBED_ANSWER")).collect();
     let text = without.join("\n").replace(&format!("# gentoomuch: version {newest}"), &format!("# gentoomuch: version {older}"));
     set(place, &format!("kernel.configs/{old}.kconf"), &text);
@@ -196,9 +216,19 @@ fn newer_sources(place: &Place, tiny: &str, older: &str, newest: &str) {
     let written = json(&place.run(&["kernel", "update", &old, "--profile", "demo", "--write", "--json"]).ok());
     assert_eq!((&written["written"], &written["new"][0]["symbol"]), (&true.into(), &"TESTBED_ANSWER".into()), "{written}");
     assert_eq!(version(&fs::read_to_string(kconf(place, &old)).unwrap()), newest);
-    // The kernel's own way to go on with a configuration, without questions.
+    // The kernel's own way to go on with a configuration: it asks, and the answer is written.
+    let Some(mut terminal) = Terminal::start(place, &["kernel", "prep", &old, "--profile", "demo", "--target", "oldconfig"]) else {
+        return;
+    };
+    terminal.sees("(TESTBED_ANSWER) [N/m/y/?] (NEW)");
+    terminal.types("m\r");
+    let (code, seen) = terminal.end();
+    assert!(code == Some(0) && seen.contains("+ TESTBED_ANSWER m\r\n"), "{code:?} {seen}");
+    let answered = fs::read_to_string(kconf(place, &old)).unwrap();
+    assert!(answered.contains("\nCONFIG_TESTBED_ANSWER=m\n") && version(&answered) == newest, "{answered}");
+    // Without questions there is nothing more to do.
     let prepared = place.run(&["kernel", "prep", &old, "--profile", "demo", "--target", "olddefconfig"]).ok();
-    assert!(prepared.text().contains("+ TESTBED_ANSWER n\n"), "{prepared}");
+    assert!(prepared.text().contains(" stays as it is: "), "{prepared}");
     fs::remove_file(kconf(place, &old)).unwrap();
 }
 
@@ -260,6 +290,12 @@ fn kernels_that_cannot_be_made_say_why() {
         .run(&["kernel", "build", &none, "--profile", "demo"])
         .fails(3)
         .says(&format!("kernel.configs/{none}.kconf:1: no package fits the kernel sources `sys-kernel/none`"));
+    stage4(&place, &named("kernel-none"), &none, "");
+    let checked = place.run(&["config", "check", &named("kernel-none")]).fails(3);
+    assert!(
+        checked.text().contains(&format!("kernel.configs/{none}.kconf:1: error: there is no package `sys-kernel/none`")),
+        "{checked}"
+    );
     set(&place, &format!("kernel.configs/{none}.kconf"), "# gentoomuch: sources app-text/tree\nCONFIG_A=y");
     place.run(&["kernel", "build", &none, "--profile", "demo"]).fails(3).says("installs no kernel sources");
 }

@@ -16,7 +16,7 @@ use crate::shared::shared;
 use crate::tiny::tiny;
 
 /// What a user types into and looks at.
-struct Terminal {
+pub(crate) struct Terminal {
     user: OwnedFd,
     /// Keeps the terminal open, and knows its modes.
     program: OwnedFd,
@@ -26,7 +26,7 @@ struct Terminal {
 
 impl Terminal {
     /// Starts the program with a terminal that is its controlling one.
-    fn start(place: &Place, args: &[&str]) -> Option<Self> {
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Option<Self> {
         if !host::has("setsid") {
             return None;
         }
@@ -44,13 +44,13 @@ impl Terminal {
         Some(Self { user, program, seen: String::new(), running: Some(running) })
     }
 
-    fn types(&self, text: &str) {
+    pub(crate) fn types(&self, text: &str) {
         File::from(self.user.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
     }
 
     /// Reads what the user sees until it contains `wanted`.
     #[track_caller]
-    fn sees(&mut self, wanted: &str) {
+    pub(crate) fn sees(&mut self, wanted: &str) {
         let mut screen = File::from(self.user.try_clone().unwrap());
         let since = Instant::now();
         let mut chunk = [0; 4096];
@@ -65,7 +65,7 @@ impl Terminal {
     }
 
     /// Waits for the end of the program; returns its exit status and all that was seen.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let status = self.running.take().unwrap().output().status;
         let modes = tcgetattr(&self.program).unwrap().local_modes;
         assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "the terminal's mode is not restored: {modes:?}");

@@ -23,7 +23,8 @@ use super::error::{Error, Result};
 use super::session::HOOKS_DIR;
 use super::tree::{PinnedTree, TreeError};
 use super::work::write_public;
-use crate::config::{self, ConfigDir, Diagnostic, Place, Severity, Stage, Stage4Definition};
+use crate::config::{self, BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage4Definition};
+use crate::portage::atom::Atom;
 
 const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";
@@ -35,6 +36,14 @@ const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
 struct Group {
     stage: Stage,
     stage4s: Vec<Stage4Definition>,
+    /// Of a builder, the sources of the kernels that it compiles for stage4s.
+    kernels: Vec<Located<Atom>>,
+}
+
+impl Group {
+    fn of(stage: Stage) -> Self {
+        Self { stage, stage4s: Vec::new(), kernels: Vec::new() }
+    }
 }
 
 impl Engine<'_> {
@@ -70,6 +79,7 @@ impl Engine<'_> {
         let default = self.default_profile()?.or_else(|| (profiles.len() == 1).then(|| profiles[0].clone()));
         let all = config.stage_names();
         let (mut groups, mut alone) = (BTreeMap::<(String, String), Group>::new(), Vec::new());
+        let mut kernels = BTreeMap::<String, Vec<Located<Atom>>>::new();
         for name in if names.is_empty() { &all } else { names } {
             let stage = match config.stage(name).and_then(|stage| config.portage_dir(&stage.stage3).map(|_| stage)) {
                 Ok(stage) => stage,
@@ -85,9 +95,13 @@ impl Engine<'_> {
             };
             let profile = stage4.profile.clone();
             if profiles.contains(&profile.value) {
+                if let (Some(kconf), Ok(Some(kernel))) = (&stage4.kconf, config.kernel_of(&stage4)) {
+                    let at = kernel.sources_at.unwrap_or_else(|| kconf.place());
+                    let sources = Located { value: kernel.sources, file: at.file, line: at.line };
+                    kernels.entry(profile.value.clone()).or_default().push(sources);
+                }
                 let key = (profile.value, stage.stage3.name.clone());
-                let group =
-                    groups.entry(key).or_insert_with(|| Group { stage: Stage { stage4: None, ..stage }, stage4s: Vec::new() });
+                let group = groups.entry(key).or_insert_with(|| Group::of(Stage { stage4: None, ..stage }));
                 group.stage4s.push(stage4);
             } else {
                 said.note(
@@ -97,12 +111,18 @@ impl Engine<'_> {
                 );
             }
         }
+        for (profile, sources) in kernels {
+            // A builder that is wrong is told of as such.
+            let Ok(builder) = config.stage(&format!("stage3:{BUILDER}")) else { continue };
+            let group = groups.entry((profile, BUILDER.to_owned())).or_insert_with(|| Group::of(builder));
+            group.kernels = sources;
+        }
         let asked: BTreeSet<String> = groups.keys().map(|(_, definition)| definition.clone()).collect();
         for stage in alone.into_iter().filter(|stage| !asked.contains(&stage.stage3.name)) {
             let name = stage.stage3.name.clone();
             match &default {
                 Some(profile) if profiles.contains(profile) => {
-                    groups.insert((profile.clone(), name), Group { stage, stage4s: Vec::new() });
+                    groups.insert((profile.clone(), name), Group::of(stage));
                 }
                 _ => said.note(
                     &Place::whole(&Path::new("stage3.defines").join(name)),
@@ -120,6 +140,7 @@ impl Engine<'_> {
         let mut questions = Questions::default();
         questions.of_packages(&group.stage.stage3.packages);
         questions.of_atoms(&group.stage.stage3.network.atoms);
+        questions.of_atoms(&group.kernels);
         for stage4 in &group.stage4s {
             questions.of_packages(&stage4.packages);
             questions.of_atoms(&stage4.network.atoms);

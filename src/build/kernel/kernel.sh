@@ -53,6 +53,16 @@ configure() {
     make olddefconfig
 }
 
+# options TREE: all that there are, `p` for those that somebody can choose.
+options() {
+    cd "$1"
+    # shellcheck disable=SC2016  # these are awk's
+    find . -name 'Kconfig*' -type f -print0 | xargs -0 awk '
+        /^[ \t]*(menu)?config[ \t]+[A-Za-z0-9_]+/ { name = $2; if (!(name in kind)) kind[name] = "d"; next }
+        name != "" && /^[ \t]+(bool|tristate|string|int|hex|prompt)[ \t]+["\047]/ { kind[name] = "p" }
+        END { for (name in kind) print kind[name], name }'
+}
+
 compile() {
     local log=.gentoomuch.log
     cd "$1"

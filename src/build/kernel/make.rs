@@ -1,6 +1,8 @@
 //! Makes a kernel's payload: in a session on its sources that is thrown away, what is kept is written elsewhere.
 
 use super::super::definition::Built;
+use std::collections::BTreeSet;
+
 use super::super::definition::subject_of;
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
@@ -180,7 +182,16 @@ impl Engine<'_> {
         };
         let text = self.kernel_text(work, &path)?.ok_or(KernelError::NoConfiguration)?;
         let got = Symbols::parse(&text);
-        Ok(Kernel { release, unmet: task.recipe.config.symbols.unmet(&got), got })
+        let mut unmet = task.recipe.config.symbols.unmet(&got);
+        if !facts.distribution && !unmet.is_empty() {
+            let argv = script(&["options", &facts.tree]);
+            let (_, options) = self.exit_and_output(work, argv, super::CONFIG_LIMIT_BYTES)?;
+            let options = String::from_utf8_lossy(&options).into_owned();
+            let followers: BTreeSet<&str> = options.lines().filter_map(|line| line.strip_prefix("d ")).collect();
+            // What nobody can choose follows from other options: nobody has asked for it.
+            unmet.retain(|change| !followers.contains(change.symbol.as_str()));
+        }
+        Ok(Kernel { release, unmet, got })
     }
 
     /// Runs the script; makes in it have the session's share of jobs.

@@ -9,7 +9,7 @@ use super::super::key::Inputs;
 use super::super::work::{Given, StepsDone, Subject};
 use super::{KernelError, give};
 use crate::config::{ConfigDir, Place};
-use crate::portage::atom::Atom;
+use crate::portage::atom::{Atom, Operator};
 use crate::portage::binpkgs::PoolInputs;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::store::{NewState, Purpose, Session, State};
@@ -54,12 +54,23 @@ fn package_and_version(package: &str) -> (String, String) {
     }
 }
 
+fn subject(profile: &str) -> Subject {
+    Subject { log_name: format!("kernel-sources-{profile}"), profile: profile.to_owned(), definition: super::BUILDER.to_owned() }
+}
+
 /// Which sources are wanted.
 pub(super) struct WantedSources<'a> {
     pub(super) atom: &'a Atom,
     /// Where they are named.
     pub(super) at: Option<Place>,
     pub(super) trees: &'a [PinnedTree],
+}
+
+impl WantedSources<'_> {
+    /// Whether only one package of one tree can be meant.
+    fn is_exact(&self) -> bool {
+        self.atom.operator == Some(Operator::Equal) && self.atom.version.as_ref().is_some_and(|version| !version.ends_with('*'))
+    }
 }
 
 impl Engine<'_> {
@@ -71,28 +82,75 @@ impl Engine<'_> {
         profile: &str,
         builder: &State,
     ) -> Result<(State, SourcesFacts)> {
-        let atom = wanted.atom.to_string();
         let name = format!("kernel-sources/{profile}/{}", crate::config::sources_label(wanted.atom));
         let inputs = Inputs::new("kernel sources")
             .with("parent", &builder.key)
-            .with("sources", atom.as_str())
+            .with("sources", wanted.atom.to_string())
             .with_list("trees", wanted.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)));
         let key = inputs.key();
-        let _lock = self.lock(&name)?;
-        if let Some(state) = self.store.state_by_key(&key)?
-            && let Some(facts) = SourcesFacts::of(&state)
-        {
+        if wanted.is_exact() {
+            let _lock = self.lock(&name)?;
+            self.install_exactly(config, wanted, profile, builder, &name, &inputs)
+        } else if let Some(found) = self.sources_by_key(&name, &key)? {
+            Ok(found)
+        } else {
+            // What the atom means today; under that name it may be there.
+            let facts = self.ask_for_sources(wanted, profile, builder)?;
+            let exact = Atom::parse_target(&format!("={}", facts.package))
+                .map_err(|_| KernelError::NotSources { package: facts.package.clone() })?;
+            let exact = WantedSources { atom: &exact, at: wanted.at.clone(), trees: wanted.trees };
+            let (state, facts) = self.kernel_sources(config, &exact, profile, builder)?;
+            let mut origin = state.origin.clone();
+            origin["inputs"] = serde_json::json!(inputs);
+            let new = NewState { key, origin, newest_input: state.newest_input, parent: Some(state.id.clone()) };
+            let state = self.store.state_of_layers(state.layers.clone(), new)?;
             self.store.ref_set(&name, &state.id)?;
-            return Ok((state, facts));
+            Ok((state, facts))
         }
-        let (mut session, resumed) = self.open_session(builder, Purpose::Kernel, &key, &subject_of(config, &name))?;
+    }
+
+    /// Sources that are there under a build key; their name is moved there.
+    fn sources_by_key(&self, name: &str, key: &str) -> Result<Option<(State, SourcesFacts)>> {
+        let Some(state) = self.store.state_by_key(key)? else { return Ok(None) };
+        let Some(facts) = SourcesFacts::of(&state) else { return Ok(None) };
+        self.store.ref_set(name, &state.id)?;
+        Ok(Some((state, facts)))
+    }
+
+    /// Asks Portage which package an atom means, in a session that is thrown away.
+    fn ask_for_sources(&self, wanted: &WantedSources<'_>, profile: &str, builder: &State) -> Result<SourcesFacts> {
+        let mut session = self.store.session_create(Some(builder), Purpose::Kernel, "")?;
+        let asked = (|| {
+            let subject = subject(profile);
+            let work = self.work(&mut session, builder, &subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
+            give(&work, &[])?;
+            let facts = self.resolve_sources(&work, wanted);
+            // Logs are for what is built.
+            if let Err(error) = std::fs::remove_dir_all(&work.log_dir) {
+                tracing::debug!("kept logs in {}: {error}", work.log_dir.display());
+            }
+            facts
+        })();
+        session.discard(self.launcher)?;
+        asked
+    }
+
+    fn install_exactly(
+        &self,
+        config: &ConfigDir,
+        wanted: &WantedSources<'_>,
+        profile: &str,
+        builder: &State,
+        name: &str,
+        inputs: &Inputs,
+    ) -> Result<(State, SourcesFacts)> {
+        let (atom, key) = (wanted.atom.to_string(), inputs.key());
+        if let Some(found) = self.sources_by_key(name, &key)? {
+            return Ok(found);
+        }
+        let (mut session, resumed) = self.open_session(builder, Purpose::Kernel, &key, &subject_of(config, name))?;
         self.step(&format!("{} {atom} on {profile}", if resumed { "resuming" } else { "installing" }));
-        let subject = Subject {
-            log_name: format!("kernel-sources-{profile}"),
-            profile: profile.to_owned(),
-            definition: super::BUILDER.to_owned(),
-        };
-        let filled = self.install_sources(&mut session, builder, wanted, &subject);
+        let filled = self.install_sources(&mut session, builder, wanted, &subject(profile));
         let newest_input = wanted.trees.iter().map(|tree| tree.newest).chain([builder.newest_input]).max().unwrap_or(0);
         let (state, facts) = self.settle(filled, session, |session, (facts, pool): (SourcesFacts, PoolInputs)| {
             let mut origin = builder.origin.clone();
@@ -109,7 +167,7 @@ impl Engine<'_> {
             let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(builder.id.clone()) })?;
             Ok((state, facts))
         })?;
-        self.store.ref_set(&name, &state.id)?;
+        self.store.ref_set(name, &state.id)?;
         Ok((state, facts))
     }
 

@@ -95,7 +95,7 @@ enum Command {
   gentoomuch pipeline node stage3/demo/plain
   gentoomuch pipeline node artifact/web")]
     Node {
-        /// As `pipeline plan` has it: `stage3/PROFILE/DEFINITION`, `stage4/NAME` or `artifact/NAME`
+        /// As `pipeline plan` has it: `stage3/PROFILE/DEFINITION`, `kernel/PROFILE/NAME`, `stage4/NAME`, `artifact/NAME`
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]

@@ -36,7 +36,7 @@ testbed-kernel_src_unpack() {
 	local top=${S#"${WORKDIR}/"} whole flat
 	whole=(
 		.gitignore COPYING CREDITS Kbuild Kconfig MAINTAINERS Makefile README
-		arch/{Kconfig,x86} block certs crypto include init io_uring ipc kernel lib mm scripts usr virt
+		arch/{Kconfig,um/scripts,x86} block certs crypto include init io_uring ipc kernel lib mm scripts usr virt
 		drivers/{acpi,base,block,cpuidle,dma-buf,idle,nvme,pci,pnp,tty,virtio}
 		drivers/{char/hw_random,firmware/efi,input/keyboard/atkbd.c,input/serio,video/console}
 		fs/{autofs,configfs,crypto,debugfs,devpts,efivarfs,exportfs,ext2,ext4,fat,fuse,hugetlbfs,iomap,isofs,jbd2,kernfs}

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::shop::Shop;
 use crate::table::{Table, human_bytes, print, print_json};
 
-/// List kernel configurations, what was built of them, and their stage4s
+/// List kernel configurations, what was built of them, and who has them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  gentoomuch kernel ls --json")]
 pub(super) struct Args {
