@@ -235,6 +235,25 @@ fn suspended_sessions_are_resumed_during_the_same_boot_only() {
 }
 
 #[test]
+fn a_layer_on_nothing_lies_on_several_bases_without_a_copy() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let payload = fixture.commit(None, "payload");
+    for name in ["one", "two"] {
+        let base = fixture.commit(None, name);
+        let layers: Vec<LayerId> = base.layers.iter().chain(&payload.layers).cloned().collect();
+        let both = store.state_of_layers(layers.clone(), new_state(Some(&base), &format!("{name} with payload"))).unwrap();
+        assert_eq!((&both.layers, &both.parent), (&layers, &Some(base.id.clone())));
+        assert_eq!(store.state_by_key(&both.key).unwrap(), Some(both.clone()));
+        let top = fixture.commit(Some(&both), &format!("{name} top"));
+        assert_eq!(top.layers[..2], layers);
+    }
+    assert_eq!(store.layers().unwrap().len(), 5);
+    let unknown = LayerId::fresh().unwrap();
+    assert!(matches!(store.state_of_layers(vec![unknown], new_state(None, "x")), Err(Error::NoSuchLayer(_))));
+}
+
+#[test]
 fn what_was_suspended_with_other_inputs_is_superseded() {
     let fixture = Fixture::new();
     let store = &fixture.store;

@@ -59,6 +59,7 @@ options() {
     # shellcheck disable=SC2016  # these are awk's
     find . -name 'Kconfig*' -type f -print0 | xargs -0 awk '
         /^[ \t]*(menu)?config[ \t]+[A-Za-z0-9_]+/ { name = $2; if (!(name in kind)) kind[name] = "d"; next }
+        /^[ \t]*(choice|menu|comment|if|source|end)/ { name = "" }
         name != "" && /^[ \t]+(bool|tristate|string|int|hex|prompt)[ \t]+["\047]/ { kind[name] = "p" }
         END { for (name in kind) print kind[name], name }'
 }

@@ -205,7 +205,10 @@ impl Engine<'_> {
             None => argv.push(format!("JOBS={jobs}")),
         }
         argv.extend(script(arguments));
-        self.command(work, argv, Network::None)
+        self.command(work, argv, Network::None).map_err(|error| match error {
+            Error::Command { exit, log, last_lines, .. } => Error::Command { command: words(arguments), exit, log, last_lines },
+            other => other,
+        })
     }
 
     /// Writes the two layers, and makes states of them.
@@ -284,6 +287,17 @@ fn content(recipe: &KernelRecipe, sources: &State, facts: &SourcesFacts, builder
         inputs.with("contents", facts.contents.as_str()).with("parent", &builder.key)
     } else {
         inputs.with("contents", facts.contents.as_str())
+    }
+}
+
+/// What the script does, as whoever reads of its failure knows it.
+fn words(arguments: &[&str]) -> String {
+    match arguments.first() {
+        Some(&"configure") => "make olddefconfig".to_owned(),
+        Some(&"compile") => "make all".to_owned(),
+        Some(&"install_built") => "make modules_install".to_owned(),
+        Some(&"initramfs") => "dracut".to_owned(),
+        _ => format!("{} {}", super::SCRIPT_NAME, arguments.join(" ")),
     }
 }
 

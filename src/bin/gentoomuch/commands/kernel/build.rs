@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::commands::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
-use crate::table::{print, print_json};
+use crate::table::{count, print, print_json};
 
 /// Build a kernel and its modules, once for all stage4s that have it
 ///
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = format!(
-        "kernel     {}\nrelease    {}\nsources    {}\nprofile    {}\nstate      {}{}\noptions    {} built in, {} modules\n",
+        "kernel     {}\nrelease    {}\nsources    {}\nprofile    {}\nstate      {}{}\noptions    {} built in, {}\n",
         built.name,
         built.release,
         built.package,
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         built.state,
         if built.reused { "  (unchanged)" } else { "" },
         built.built_in,
-        built.modules,
+        count(built.modules, "module"),
     );
     if built.initramfs {
         text.push_str(&format!("initramfs  /boot/initramfs-{}.img\n", built.release));
