@@ -68,14 +68,7 @@ impl Engine<'_> {
         write_public(&hooks_dir.join(inspect::SCRIPT_NAME), inspect::SCRIPT.as_bytes(), 0o755)?;
         let portage_dir = dir("portage")?;
         if let Some(portage) = portage {
-            for (path, contents) in &portage.files {
-                let path = portage_dir.join(path);
-                for dir in path.ancestors().skip(1).take_while(|dir| *dir != portage_dir).collect::<Vec<_>>().into_iter().rev() {
-                    create_open(dir)?;
-                }
-                let mode = portage.modes.get(path.strip_prefix(&portage_dir).unwrap_or(&path)).copied().unwrap_or(0o644);
-                write_public(&path, contents, mode)?;
-            }
+            write_portage(portage, &portage_dir)?;
         }
         let trees = match trees {
             Some(trees) => trees.to_vec(),
@@ -155,6 +148,18 @@ impl Work<'_> {
         self.root.packages = Some(Packages { pools, own, work });
         Ok(())
     }
+}
+
+/// Writes the merged configuration into `dir`, from where it is put in place.
+fn write_portage(portage: &PortageDir, dir: &Path) -> Result<()> {
+    for (name, contents) in &portage.files {
+        let path = dir.join(name);
+        for parent in path.ancestors().skip(1).take_while(|parent| *parent != dir).collect::<Vec<_>>().into_iter().rev() {
+            create_open(parent)?;
+        }
+        write_public(&path, contents, portage.modes.get(name).copied().unwrap_or(0o644))?;
+    }
+    Ok(())
 }
 
 /// Makes a directory that users inside other than root can pass as well; outside, the store is closed to others.
