@@ -26,6 +26,8 @@ use super::source::{Method, Revision, SourceError, TreeSource};
 /// Where repositories are when nothing else is said.
 pub const REPOS_DIR: &str = "/var/db/repos";
 const FILE: &str = "repos.conf";
+/// So many bytes may come of the references of one option: each level of them can multiply what the next one holds.
+const MAX_REFERRED_BYTES: usize = 64 * 1024;
 
 /// One repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,7 +259,8 @@ impl Section<'_, '_> {
     /// An option with what it refers to put in, of the section's own or inherited.
     fn get(&mut self, option: &str) -> Option<Located<String>> {
         let found = self.options.get(option).or_else(|| self.defaults.get(option))?;
-        match self.interpolated(&found.value, 0) {
+        let mut left = MAX_REFERRED_BYTES;
+        match self.interpolated(&found.value, 0, &mut left) {
             Some(value) => Some(found.with(value)),
             None => {
                 let hint = "`%%` is a percent sign, `%(NAME)s` another option of the section";
@@ -267,7 +270,7 @@ impl Section<'_, '_> {
         }
     }
 
-    fn interpolated(&self, value: &str, depth: usize) -> Option<String> {
+    fn interpolated(&self, value: &str, depth: usize, left: &mut usize) -> Option<String> {
         let mut out = String::new();
         let mut rest = value;
         while let Some(at) = rest.find('%') {
@@ -286,7 +289,8 @@ impl Section<'_, '_> {
                 "eroot" | "root" | "portage_configroot" => "/",
                 _ => &self.options.get(&name).or_else(|| self.defaults.get(&name))?.value,
             };
-            out.push_str(&if depth < 10 { self.interpolated(known, depth + 1)? } else { return None });
+            *left = left.checked_sub(known.len() + 1).filter(|_| depth < 10)?;
+            out.push_str(&self.interpolated(known, depth + 1, left)?);
             rest = after;
         }
         out.push_str(rest);
@@ -366,6 +370,15 @@ mod tests {
              [eight]\nsync-type = tar\nsync-uri = https://example.org/x.tar\n",
         );
         insta::assert_snapshot!(said.join("\n"));
+    }
+
+    #[test]
+    fn references_do_not_multiply_without_end() {
+        let many = |of: usize| format!("%(a{of})s").repeat(20);
+        let levels: Vec<String> = (0..9).map(|level| format!("a{level} = {}\n", many(level + 1))).collect();
+        let (read, said) = read_text(&format!("[x]\nmasters = %(a0)s\n{}a9 =\n", levels.concat()));
+        assert_eq!(said, ["2: `masters` has a `%` that means nothing"]);
+        assert!(read.get("x").is_some_and(|entry| entry.masters.is_empty()));
     }
 
     #[test]

@@ -272,3 +272,38 @@ fn a_profile_is_removed_unless_something_was_built_on_it() {
     // The states are there still.
     place.run(&["bootstrap", "--no-rebuild", "demo", tiny.stage3.to_str().unwrap()]).ok().says_nothing_of("unpacking");
 }
+
+#[test]
+fn a_profile_that_something_was_built_on_is_removed_by_force_alone() {
+    let Some((_shared, place, profile)) = profile("forced") else { return };
+    // A builder of its own: what it shares with another profile is not in its way.
+    fs::write(builder_file(&place, "package.use"), "app-misc/greeter -color\n").unwrap();
+    let own = builder_file(&place, "env").join(&profile);
+    fs::create_dir_all(own.parent().unwrap()).unwrap();
+    fs::write(&own, "# forced\n").unwrap();
+    place.run(&["profile", "update", &profile]).ok();
+    let kept = format!("on-{profile}");
+    let session =
+        ["freshroot", "--profile", &profile, "--network", "none", "--keep", &kept, "--", "sh", "-c", "echo kept >/etc/kept"];
+    place.run(&session).ok();
+
+    let before = states(&place, &profile);
+    let refused = place.run(&["profile", "rm", &profile]).fails(2).says(&format!("error: profile `{profile}` is in use\n"));
+    refused.says(&format!("kept `{kept}` was built on it")).says("hint: `--force` removes its names nevertheless");
+    assert_eq!(states(&place, &profile), before, "nothing has gone");
+
+    let removed = json(&place, &["profile", "rm", "--force", &profile]);
+    assert_eq!(
+        removed["refs"],
+        serde_json::json!([format!("profile/{profile}/gentoomuch/builder"), format!("profile/{profile}/upstream")])
+    );
+    assert_eq!(removed["left"], serde_json::json!([format!("kept `{kept}` was built on it")]));
+    assert!(!place.listing().contains(&format!("profile/{profile}")), "{}", place.listing());
+    place.run(&["profile", "show", &profile]).fails(2).says("is not bootstrapped");
+    place.run(&["profile", "rm", "--force", &profile]).fails(2).says("is not bootstrapped");
+
+    // What was built on it stands on the same layers as before.
+    let inside = ["freshroot", "--from", &kept, "--network", "none", "--", "sh", "-c", "cat /etc/kept && greeter --flags"];
+    let inside = place.run(&inside).ok();
+    assert!(inside.text().starts_with("kept\n") && !inside.text().contains("color=1"), "{inside}");
+}

@@ -3,14 +3,14 @@
 //! One program for all targets, so that it is linked once; `FUZZ_TARGET` says which. `scripts/fuzz` builds and runs it.
 #![no_main]
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+mod files;
+
 use std::sync::OnceLock;
 
 use gentoomuch::config::kconfig::Symbols;
-use gentoomuch::config::{ConfigDir, PathPattern, with_kernel_header};
+use gentoomuch::config::{PathPattern, with_kernel_header};
 use gentoomuch::portage::atom::Atom;
+use gentoomuch::portage::binrepos;
 use gentoomuch::portage::emerge::failure;
 use gentoomuch::portage::emerge::resolution::Resolution;
 use gentoomuch::portage::emerge::resolution::required_use::{Expression, Flags};
@@ -21,18 +21,23 @@ use gentoomuch::portage::profile::PortageProfile;
 use gentoomuch::portage::use_flags::{self, Switch};
 use libfuzzer_sys::fuzz_target;
 
-const TARGETS: [(&str, fn(&str)); 12] = [
+const TARGETS: [(&str, fn(&str)); 17] = [
     ("atom", atom),
-    ("directory", directory),
+    ("binrepos", binrepos_file),
+    ("directory", files::directory),
     ("emerge-output", emerge_output),
     ("kernel-config", kernel_config),
     ("make-conf", make_conf_file),
+    ("oci", files::oci_file),
     ("package-files", package_file),
+    ("partial", files::partial_download),
     ("path-pattern", path_pattern),
     ("portage-profile", portage_profile),
+    ("repos-conf", files::repos_conf_file),
     ("required-use", required_use),
     ("resolution", resolution),
     ("sanitize", sanitized),
+    ("tree-pins", files::tree_pins),
     ("use-flags", use_flags_words),
 ];
 
@@ -73,6 +78,19 @@ fn kernel_config(text: &str) {
     let once = with_kernel_header(text, "sys-kernel/x", Some("1"));
     assert_eq!(with_kernel_header(&once, "sys-kernel/x", Some("1")), once);
     assert_eq!(Symbols::parse(&once), symbols);
+}
+
+/// What the file says already changes nothing about a section that is added.
+fn binrepos_file(text: &str) {
+    let lines: Vec<u32> = binrepos::unverified(text).collect();
+    assert!(lines.is_sorted_by(|one, other| one < other), "{lines:?}");
+    if !text.ends_with('\n') {
+        return;
+    }
+    let longer = format!("{text}[added]\nsync-uri = http://h\nverify-signature = no\n");
+    assert!(binrepos::names_a_host(&longer));
+    let all: Vec<u32> = binrepos::unverified(&longer).collect();
+    assert_eq!(all.split_last().expect("one was added").1, lines);
 }
 
 fn flat(statements: &[Statement]) -> Vec<(&str, String)> {
@@ -165,61 +183,4 @@ fn use_flags_words(text: &str) {
         assert_eq!(Switch::parse(word).to_string(), word);
     }
     use_flags::written_out(text.split_whitespace());
-}
-
-/// Files of a whole directory, one after the other, each after a line with a number that names it.
-fn directory(text: &str) {
-    const FILES: [&str; 24] = [
-        "env/arch",
-        "env/jobs",
-        "env/tree",
-        "stage3.defines/base/cpu",
-        "stage3.defines/base/portage.local",
-        "stage3.defines/base/packages",
-        "stage3.defines/base/portage.profile",
-        "stage3.defines/base/network",
-        "stage3.defines/base/scripts",
-        "stage4.defines/web/stage3",
-        "stage4.defines/web/profile",
-        "stage4.defines/web/removes",
-        "stage4.defines/web/keep",
-        "stage4.defines/web/kconf",
-        "kernel.configs/web.kconf",
-        "package.sets/web",
-        "package.sets/base",
-        "user.removes/docs",
-        "portage.global/make.conf",
-        "portage.global/package.use",
-        "portage.locals/one/make.conf",
-        "portage.locals/one/package.mask",
-        "portage.locals/one/package.env",
-        "portage.locals/one/env/x",
-    ];
-    static ROOT: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let memory = Path::new("/dev/shm");
-    let root = ROOT.get_or_init(|| {
-        if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("there is room for it")
-    });
-    let root = root.path();
-    let mut written = BTreeSet::new();
-    for part in text.split('\u{1}') {
-        let mut chars = part.chars();
-        let Some(first) = chars.next() else { continue };
-        let file = FILES[first as usize % FILES.len()];
-        if written.insert(file) {
-            let path = root.join(file);
-            fs::create_dir_all(path.parent().expect("it has one")).expect("the directory can be written");
-            fs::write(path, chars.as_str()).expect("the directory can be written");
-        }
-    }
-    let config = ConfigDir::open(root).expect("it is there");
-    config.check("amd64");
-    if let Ok(definition) = config.stage3("base") {
-        if let Ok(merged) = config.portage_dir(&definition) {
-            make_conf::parse(merged.make_conf()).unwrap_or_else(|error| panic!("{error} in {}", merged.make_conf()));
-        }
-    }
-    for file in written {
-        fs::remove_file(root.join(file)).expect("the directory can be written");
-    }
 }
