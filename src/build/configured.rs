@@ -87,11 +87,7 @@ impl Engine<'_> {
             "the configuration is in place"
         );
         let answer = ask(&mut configured)?;
-        // Logs are for what went wrong.
-        let logs = &configured.work.log_dir;
-        if let Err(error) = std::fs::remove_dir_all(logs) {
-            tracing::debug!("kept logs in {}: {error}", logs.display());
-        }
+        configured.work.forget_logs();
         Ok(answer)
     }
 

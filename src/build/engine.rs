@@ -25,7 +25,7 @@ use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 use crate::sandbox;
 use crate::sandbox::plan::Network;
-use crate::sandbox::{Exit, Interrupt, Launcher, Running, SessionOptions, Stdio};
+use crate::sandbox::{Exit, Interrupt, Launcher, Running, SessionOptions, Stdio, terminal};
 use crate::store::{Busy, Lock, Store, Wait};
 
 /// How often a running session is looked after.
@@ -98,6 +98,15 @@ pub(super) struct Work<'a> {
     /// Patches that are in force, and whether what the session stands on was given any.
     pub(super) patches: Vec<PatchRecord>,
     pub(super) was_patched: bool,
+}
+
+impl Work<'_> {
+    /// Removes the logs: they are for what went wrong.
+    pub(super) fn forget_logs(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.log_dir) {
+            tracing::debug!("kept logs in {}: {error}", self.log_dir.display());
+        }
+    }
 }
 
 impl Engine<'_> {
@@ -199,6 +208,22 @@ impl Engine<'_> {
                 told = count;
             }
             tick();
+        }
+    }
+
+    /// Runs a command with the caller's own standard streams, on a terminal of its own if it is to have one; how it ended.
+    pub(super) fn attend(&self, work: &Work<'_>, run: &Run) -> Result<Exit> {
+        let options = SessionOptions {
+            hold: vec![work.session.borrow().lock_fd()?],
+            terminal_size: if run.terminal { crate::sys::pty::size(std::io::stdin()) } else { None },
+            ..SessionOptions::new(Stdio::Inherit)
+        };
+        let mut running = self.launcher.session(&work.root.plan(run), options)?;
+        work.session.borrow_mut().record_pid1(running.pid1())?;
+        if run.terminal {
+            Ok(terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?)
+        } else {
+            Ok(self.interrupt.wait(&mut running)?)
         }
     }
 

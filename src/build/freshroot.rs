@@ -11,8 +11,8 @@ use super::error::{Error, Result};
 use super::session::{Run, UserBind};
 use super::work::{Given, Subject};
 use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
+use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
-use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// The best login shell that a root has.
@@ -184,19 +184,7 @@ impl Engine<'_> {
             fs::remove_file(&log).map_err(Error::io("remove", &log))?;
         }
         let run = self.freshroot_run(&work, options);
-        let session_options = SessionOptions {
-            hold: vec![work.session.borrow().lock_fd()?],
-            terminal_size: if options.terminal { crate::sys::pty::size(std::io::stdin()) } else { None },
-            ..SessionOptions::new(Stdio::Inherit)
-        };
-        let mut running = self.launcher.session(&work.root.plan(&run), session_options)?;
-        work.session.borrow_mut().record_pid1(running.pid1())?;
-        let exit = if options.terminal {
-            use std::os::fd::AsFd as _;
-            terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?
-        } else {
-            self.interrupt.wait(&mut running)?
-        };
+        let exit = self.attend(&work, &run)?;
         remove_if_empty(&work.log_dir);
         if self.interrupt.count() > 0 && options.keep.is_none() && !options.terminal {
             return Err(Error::Interrupted { resumable: false });

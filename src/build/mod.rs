@@ -22,6 +22,7 @@
 //! compare      what two build states have differently (`diff`)
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! tree         ebuild trees into the store, and which of them a session mounts
+//! visible      packages of which Portage takes no version
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
@@ -61,6 +62,7 @@ mod stage4;
 pub mod tasks;
 mod tidy;
 mod tree;
+mod visible;
 mod work;
 
 pub use self::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, Forgotten};
@@ -101,3 +103,4 @@ pub use session::UserBind;
 pub use squashfs::SquashfsError;
 pub use stage4::{StageBuilt, StageOptions};
 pub use tree::{Programs, RemovedTree, SyncFrom, SyncOptions, Synced, TreeChange, TreeDifference, TreeError, TreeListRow};
+pub use visible::NotVisible;

@@ -12,6 +12,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::portage::emerge::sanitize::sanitize_line;
+
+/// Of a longer text only the beginning is told.
+const MAX_VALUE_CHARS: usize = 200;
+
 /// Symbols that tell what a toolchain can do: whoever saved the configuration had another one.
 const TOOLCHAIN: [&str; 10] = ["CC_", "GCC_", "CLANG_", "LD_", "LLD_", "AS_", "RUSTC_", "PAHOLE_", "BINDGEN_", "TOOLS_SUPPORT_"];
 
@@ -25,7 +30,7 @@ pub struct Symbols(BTreeMap<String, String>);
 pub struct SymbolChange {
     /// Without `CONFIG_`.
     pub symbol: String,
-    /// Its value before; `None`: the configuration says nothing of it.
+    /// Its value before, safe to print; `None`: the configuration says nothing of it.
     pub before: Option<String>,
     /// Its value after.
     pub after: Option<String>,
@@ -78,8 +83,8 @@ impl Symbols {
         let differs = |name: &&String| self.0.get(*name) != after.0.get(*name);
         let change = |name: &String| SymbolChange {
             symbol: name.clone(),
-            before: self.0.get(name).cloned(),
-            after: after.0.get(name).cloned(),
+            before: self.0.get(name).map(printable),
+            after: after.0.get(name).map(printable),
         };
         names.into_iter().filter(differs).map(change).collect()
     }
@@ -95,6 +100,11 @@ impl Symbols {
         };
         self.changes(got).into_iter().filter(is_unmet).collect()
     }
+}
+
+/// Configurations come out of sessions, and what they say is printed.
+fn printable(value: &String) -> String {
+    sanitize_line(value.as_bytes(), MAX_VALUE_CHARS)
 }
 
 /// The symbol that a line sets, and its value.
@@ -177,5 +187,13 @@ mod tests {
         );
         let got = Symbols::parse("CONFIG_A=y\nCONFIG_B=y\nCONFIG_F=y\nCONFIG_CC_VERSION_TEXT=\"gcc 12\"\nCONFIG_E=y\n");
         assert_eq!(words(&asked.unmet(&got)), ["~ B m -> y", "- D y", "~ E n -> y"]);
+    }
+
+    #[test]
+    fn changes_are_safe_to_print() {
+        let (before, after) = (Symbols::parse("CONFIG_A=\"\u{1b}[2J\"\n"), Symbols::parse("CONFIG_A=\"x\"\n"));
+        let changes = before.changes(&after);
+        assert_eq!(changes[0].after.as_deref(), Some("\"x\""));
+        assert!(!changes[0].before.as_deref().unwrap().contains('\u{1b}'), "{changes:?}");
     }
 }

@@ -556,7 +556,7 @@ fn naming(error: build::NamingError) -> Failure {
 }
 
 fn experiment(error: build::ExperimentError) -> Failure {
-    use build::ExperimentError as E;
+    use build::{ExperimentError as E, NotVisible as N};
     let did_you_mean = |near: &[String]| (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
     let (mut details, mut kind) = (Vec::new(), Kind::Usage);
     let hints: Vec<String> = match &error {
@@ -564,13 +564,15 @@ fn experiment(error: build::ExperimentError) -> Failure {
         E::Cflags(_) => vec![
             "write them as a compiler takes them, without quotes; one that begins with `+` is added to those configured".to_owned(),
         ],
-        E::NoPackage { near, .. } => {
+        E::NotVisible(N::NoPackage { near, .. }) => {
             did_you_mean(near).into_iter().chain(["`gentoomuch sync` imports a newer tree".to_owned()]).collect()
         }
-        E::Masked { reasons, .. } if reasons.iter().any(|reason| reason.contains("keyword")) => {
+        E::NotVisible(N::Masked { reasons, .. }) if reasons.iter().any(|reason| reason.contains("keyword")) => {
             vec![format!("`--keyword '{}'` accepts it for this experiment", accepting(reasons))]
         }
-        E::Masked { atom, .. } => vec![format!("`gentoomuch resolve {atom}` shows what the configuration would have to say")],
+        E::NotVisible(N::Masked { atom, .. }) => {
+            vec![format!("`gentoomuch resolve {atom}` shows what the configuration would have to say")]
+        }
         E::NoFlag { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
         E::NoFlag { known, packages, .. } if known.is_empty() => vec![format!("{} has no flags", packages.join(", "))],
         E::NoFlag { known, .. } => there_are(known).into_iter().collect(),

@@ -1,6 +1,6 @@
 //! What to do about errors of patches.
 
-use gentoomuch::build::PatchError;
+use gentoomuch::build::{NotVisible as N, PatchError};
 
 use crate::failures::{accepting, there_are};
 use crate::report::{Failure, Kind};
@@ -27,9 +27,9 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             there_are(known).into_iter().chain([format!("`gentoomuch patch prep {name} ATOM` begins it")]).collect()
         }
         E::SeveralPackages { .. } => vec!["say which with `--to ATOM`".to_owned()],
-        E::NoPackage { near, .. } if !near.is_empty() => vec![format!("did you mean {}?", near.join(" or "))],
-        E::NoPackage { .. } => vec!["`gentoomuch sync` brings a newer tree".to_owned()],
-        E::Masked { atom, reasons, .. } => {
+        E::NotVisible(N::NoPackage { near, .. }) if !near.is_empty() => vec![format!("did you mean {}?", near.join(" or "))],
+        E::NotVisible(N::NoPackage { .. }) => vec!["`gentoomuch sync` brings a newer tree".to_owned()],
+        E::NotVisible(N::Masked { atom, reasons, .. }) => {
             let keyword = reasons.iter().any(|reason| reason.contains("keyword"));
             let accepts = keyword.then(|| format!("the configuration would have to accept {}", accepting(reasons)));
             accepts.into_iter().chain([format!("`gentoomuch resolve {atom}` shows where that belongs")]).collect()

@@ -69,6 +69,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     print(&text)
 }
 
+/// Writes `value` as JSON if that is asked for, else in words.
+pub(crate) fn print_either<T: Serialize>(json: bool, value: &T, words: impl FnOnce(&T) -> String) -> io::Result<()> {
+    if json { print_json(value) } else { print(&words(value)) }
+}
+
 /// `1 layer`, `2 layers`.
 pub(crate) fn count(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }

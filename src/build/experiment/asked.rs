@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::ExperimentError;
 use super::combinations::Subject;
+use crate::build::visible::NotVisible;
 use crate::portage::atom::{Atom, is_flag};
 use crate::portage::emerge::resolution::required_use::{Expression, FlagState};
-use crate::portage::emerge::sanitize::sanitize_line;
 
 /// The script that asks, and its name beside the hooks.
 pub(super) const SCRIPT: &str = include_str!("try.py");
@@ -20,8 +20,6 @@ pub(super) const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
 
 const ANSWER: &str = "@gentoomuch ";
 const DONE: &str = "@gentoomuch-done ";
-/// Longer words than Portage says here.
-const MAX_WORD_BYTES: usize = 200;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,13 +50,7 @@ pub(super) fn parse(text: &str, atoms: &[String], tried: usize) -> Result<Vec<Su
 
 fn subject(answer: Answer, atom: &str, is_tried: bool) -> Result<Subject, ExperimentError> {
     let Some(cpv) = answer.cpv else {
-        let atom = atom.to_owned();
-        let near = printable(answer.near);
-        return Err(if answer.versions.is_empty() {
-            ExperimentError::NoPackage { atom, near }
-        } else {
-            ExperimentError::Masked { atom, versions: printable(answer.versions), reasons: printable(answer.reasons) }
-        });
+        return Err(NotVisible::told(atom, answer.versions, answer.reasons, answer.near).into());
     };
     let parsed: Atom = format!("={cpv}").parse().map_err(|_| ExperimentError::Answer(None))?;
     let fixed: BTreeSet<&String> = answer.masked.iter().chain(&answer.forced).collect();
@@ -77,10 +69,6 @@ fn subject(answer: Answer, atom: &str, is_tried: bool) -> Result<Subject, Experi
         is_tried,
         cpv,
     })
-}
-
-fn printable(words: Vec<String>) -> Vec<String> {
-    words.into_iter().map(|word| sanitize_line(word.as_bytes(), MAX_WORD_BYTES)).collect()
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use serde::Serialize;
 use super::engine::{Engine, Settings, Work, package_log};
 use super::error::{Error, Result};
 use super::session::{HOOKS_DIR, PORTAGE_DIR};
+use super::visible::{self, NotVisible};
 use super::work::{Given, Subject as WorkSubject, write_public};
 use crate::config::ConfigDir;
 use crate::portage::atom::Atom;
@@ -122,24 +123,9 @@ pub enum ExperimentError {
     /// Compiler flags that would break out of the file that they are written to.
     #[error("`{0}` cannot be compiler flags")]
     Cflags(String),
-    /// A package that no tree has.
-    #[error("there is no package `{atom}`")]
-    NoPackage {
-        /// As given.
-        atom: String,
-        /// Names that could have been meant.
-        near: Vec<String>,
-    },
-    /// A package of which no version is visible.
-    #[error("no version of `{atom}` may be installed: {} is masked ({})", versions.last().map_or("it", String::as_str), reasons.join(", "))]
-    Masked {
-        /// As given.
-        atom: String,
-        /// Those that there are, newest last.
-        versions: Vec<String>,
-        /// Why the newest is masked, in Portage's words.
-        reasons: Vec<String>,
-    },
+    /// A package of which no version can be taken.
+    #[error(transparent)]
+    NotVisible(#[from] NotVisible),
     /// A flag that none of the packages has.
     #[error("no package that is tried has the flag `{flag}`")]
     NoFlag {
@@ -261,12 +247,13 @@ impl Engine<'_> {
         self.apply_settings(&work, &[("package.accept_keywords", keywords.collect())])?;
         let hooks = &work.root.hooks;
         write_public(&hooks.join(asked::SCRIPT_NAME), asked::SCRIPT.as_bytes(), 0o644)?;
+        visible::place(hooks)?;
         let request = serde_json::json!({ "atoms": atoms }).to_string();
         write_public(&hooks.join(asked::REQUEST_NAME), request.as_bytes(), 0o644)?;
         let script = format!("{HOOKS_DIR}/{}", asked::SCRIPT_NAME);
         let argv = ["python3", "-B", &script, &format!("{HOOKS_DIR}/{}", asked::REQUEST_NAME)];
         let text = self.output_of(&work, argv.map(str::to_owned).into(), asked::OUTPUT_LIMIT_BYTES)?;
-        forget_logs(&work);
+        work.forget_logs();
         Ok((text, facts.has_observability()))
     }
 
@@ -381,7 +368,7 @@ impl Engine<'_> {
             Err(Error::Emerge { failure, log, .. }) => return Ok(Ended::Failed(failed(&work, *failure, log))),
             Err(error) => {
                 if matches!(error, Error::Interrupted { .. }) {
-                    forget_logs(&work);
+                    work.forget_logs();
                 }
                 return Err(error);
             }
@@ -389,7 +376,7 @@ impl Engine<'_> {
         working("looking at it");
         let examined = self.examine(&work, setup)?;
         self.publish_throwaway(&work, &setup.base, PoolKind::Throwaway)?;
-        forget_logs(&work);
+        work.forget_logs();
         Ok(Ended::Built { seconds, examined })
     }
 
@@ -462,13 +449,6 @@ fn check_cflags(text: &str) -> std::result::Result<(), ExperimentError> {
     let empty = text.trim_start_matches('+').trim().is_empty();
     let strange = text.chars().any(|c| c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$'));
     if empty || strange { Err(ExperimentError::Cflags(text.to_owned())) } else { Ok(()) }
-}
-
-/// A run that succeeded, or was asked to stop, leaves no logs.
-fn forget_logs(work: &Work<'_>) {
-    if let Err(error) = fs::remove_dir_all(&work.log_dir) {
-        tracing::debug!("kept logs in {}: {error}", work.log_dir.display());
-    }
 }
 
 fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination {

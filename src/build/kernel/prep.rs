@@ -1,6 +1,5 @@
 //! `kernel prep`: a configuration made or changed by the kernel's own means, on the user's terminal.
 
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -18,8 +17,8 @@ use crate::config::{ConfigDir, DEFAULT_SOURCES, KernelConfig, with_kernel_header
 use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::progress::Event;
+use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
-use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
 use crate::store::{Purpose, Session, State};
 
 /// Name of the configuration that a session is given.
@@ -129,10 +128,7 @@ impl Engine<'_> {
         give(&work, &[])?;
         let facts = if facts.distribution { self.unpack_kernel(&work, facts)? } else { facts.clone() };
         let done = then(self, &mut work, &facts)?;
-        // Logs are for what went wrong.
-        if let Err(error) = std::fs::remove_dir_all(&work.log_dir) {
-            tracing::debug!("kept logs in {}: {error}", work.log_dir.display());
-        }
+        work.forget_logs();
         Ok(done)
     }
 
@@ -181,14 +177,7 @@ impl Engine<'_> {
         // What is drawn on it goes before others draw.
         self.observer.event(&Event::End);
         let run = Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone() };
-        let options = SessionOptions {
-            hold: vec![work.session.borrow().lock_fd()?],
-            terminal_size: crate::sys::pty::size(std::io::stdin()),
-            ..SessionOptions::new(Stdio::Inherit)
-        };
-        let mut running = self.launcher.session(&work.root.plan(&run), options)?;
-        work.session.borrow_mut().record_pid1(running.pid1())?;
-        Ok(terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?)
+        self.attend(work, &run)
     }
 }
 

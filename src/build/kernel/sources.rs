@@ -125,10 +125,7 @@ impl Engine<'_> {
             let work = self.work(&mut session, builder, &subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
             give(&work, &[])?;
             let facts = self.resolve_sources(&work, wanted);
-            // Logs are for what is built.
-            if let Err(error) = std::fs::remove_dir_all(&work.log_dir) {
-                tracing::debug!("kept logs in {}: {error}", work.log_dir.display());
-            }
+            work.forget_logs();
             facts
         })();
         session.discard(self.launcher)?;

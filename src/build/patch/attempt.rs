@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::save::{Changed, Diff, is_own};
 use super::work_set::{self, WorkSet};
-use super::{Desk, Ground, PatchError, forget_logs, lock_name, scripts, words};
+use super::{Desk, Ground, PatchError, lock_name, scripts, words};
 use crate::build::engine::{Engine, package_log};
 use crate::build::error::{Error, Result};
 use crate::build::session::{BUILD_DIR, HOOKS_DIR, Run};
@@ -19,8 +19,8 @@ use crate::config::patches::PATCHES_DIR;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::portage::untrusted;
+use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
-use crate::sandbox::{Exit, SessionOptions, Stdio, terminal};
 use crate::store::{Purpose, Session};
 
 /// In a kept session: what failed in it.
@@ -146,7 +146,7 @@ impl Engine<'_> {
         let mut desk = self.patch_desk(session, ground, name)?;
         let outcome = self.patch_git(&desk.work).and_then(|()| self.try_at(&mut desk, ground, options, set));
         if matches!(outcome, Ok((Attempt { came: Came::Built, .. }, _)) | Err(Error::Interrupted { .. })) {
-            forget_logs(&desk.work);
+            desk.work.forget_logs();
         }
         outcome
     }
@@ -233,7 +233,7 @@ impl Engine<'_> {
         self.emerge(&desk.work, &Request { show_log: false, ..request.with_mode(Mode::Fetch) })?;
         self.step(&format!("building {} with the patch {}", set.cpv, options.name));
         let begun = Instant::now();
-        self.emerge_with(&desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;
+        self.emerge_patched(&desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;
         Ok((begun.elapsed().as_secs_f64() * 10.0).round() / 10.0)
     }
 
@@ -259,26 +259,15 @@ impl Engine<'_> {
         let subject = Subject { log_name: format!("patch-{name}"), profile: kept.profile, definition: String::new() };
         let work = self.work(session, &base, &subject, Given::default())?;
         scripts::place(&work)?;
-        forget_logs(&work);
+        work.forget_logs();
         fs::create_dir_all(&work.root.logs).map_err(Error::io("create", &work.root.logs))?;
         let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{}", scripts::SHELL), &kept.build_dir]);
         argv.extend(command.iter().cloned());
         let mut env = work.env.clone();
         env.extend(self.settings.term.clone().filter(|_| has_terminal).map(|term| ("TERM".to_owned(), term)));
         let run = Run { argv, env, network: Network::None, terminal: has_terminal, hostname: work.hostname.clone() };
-        let options = SessionOptions {
-            hold: vec![work.session.borrow().lock_fd()?],
-            terminal_size: if has_terminal { crate::sys::pty::size(std::io::stdin()) } else { None },
-            ..SessionOptions::new(Stdio::Inherit)
-        };
-        let mut running = self.launcher.session(&work.root.plan(&run), options)?;
-        work.session.borrow_mut().record_pid1(running.pid1())?;
-        let exit = if has_terminal {
-            terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?
-        } else {
-            self.interrupt.wait(&mut running)?
-        };
-        forget_logs(&work);
+        let exit = self.attend(&work, &run)?;
+        work.forget_logs();
         Ok(exit)
     }
 }

@@ -18,7 +18,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::rehearse::Visible;
-use super::{Desk, Ground, PatchError, forget_logs};
+use super::{Desk, Ground, PatchError};
 use crate::build::engine::{Engine, Settings, Work, package_log};
 use crate::build::error::{Error, Result};
 use crate::config::ConfigDir;
@@ -182,7 +182,7 @@ impl Engine<'_> {
         let mut session = self.store.session_create(Some(&ground.base), Purpose::Throwaway, "")?;
         let outcome = self.patch_desk(&mut session, ground, PURPOSE).and_then(|Desk { work, .. }| {
             let found = self.visible_versions(&work, &atoms);
-            forget_logs(&work);
+            work.forget_logs();
             found
         });
         session.discard(self.launcher)?;
@@ -256,7 +256,7 @@ impl Engine<'_> {
             Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, &failure, log)),
             Err(error) => {
                 if matches!(error, Error::Interrupted { .. }) {
-                    forget_logs(work);
+                    work.forget_logs();
                 }
                 return Err(error);
             }
@@ -267,7 +267,7 @@ impl Engine<'_> {
             None => PatchResult::NotApplied { reason: format!("nothing tells whether patches were applied to {cpv}") },
         };
         self.patch_publish(&desk)?;
-        forget_logs(work);
+        work.forget_logs();
         Ok(result)
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::build::visible::NotVisible;
+
 /// A saved patch and the source that it cannot be applied to.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
@@ -66,24 +68,9 @@ pub enum PatchError {
         /// They.
         packages: Vec<String>,
     },
-    /// A package that no tree has.
-    #[error("there is no package `{atom}`")]
-    NoPackage {
-        /// As given.
-        atom: String,
-        /// Names that could have been meant.
-        near: Vec<String>,
-    },
-    /// A package of which no version is visible.
-    #[error("no version of `{atom}` may be installed: {} is masked ({})", versions.last().map_or("it", String::as_str), reasons.join(", "))]
-    Masked {
-        /// As given.
-        atom: String,
-        /// Those that there are, newest last.
-        versions: Vec<String>,
-        /// Why the newest is masked, in Portage's words.
-        reasons: Vec<String>,
-    },
+    /// A package of which no version can be taken.
+    #[error(transparent)]
+    NotVisible(#[from] NotVisible),
     /// Another package than the work set's.
     #[error("`{atom}` is not `{package}`, whose source is in the work set")]
     OtherPackage {

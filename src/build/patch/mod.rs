@@ -182,17 +182,10 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// A run that succeeded, or was asked to stop, leaves no logs.
-fn forget_logs(work: &Work<'_>) {
-    if let Err(error) = std::fs::remove_dir_all(&work.log_dir) {
-        tracing::debug!("kept logs in {}: {error}", work.log_dir.display());
-    }
-}
-
 /// Whatever came of a session: an interruption leaves no logs.
 fn forget_if_interrupted<T>(work: &Work<'_>, outcome: Result<T>) -> Result<T> {
     if matches!(outcome, Ok(_) | Err(Error::Interrupted { .. })) {
-        forget_logs(work);
+        work.forget_logs();
     }
     outcome
 }

@@ -10,9 +10,11 @@ use super::{Desk, Ground, PatchError, WORK_DIR, bind, forget_if_interrupted, loc
 use crate::build::engine::{Engine, Work};
 use crate::build::error::{Error, Result};
 use crate::build::session::BUILD_DIR;
+use crate::build::visible::NotVisible;
 use crate::build::work::write_public;
 use crate::config::ConfigDir;
-use crate::config::patches::{SavedPatch, applied_to};
+use crate::config::patches::{SavedPatch, Scope, applied_to};
+use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
@@ -89,11 +91,37 @@ pub(super) struct Found {
 #[serde(untagged)]
 enum Asked {
     Found(Found),
-    Masked { versions: Vec<String>, reasons: Vec<String> },
-    Missing { near: Vec<String> },
+    NotVisible {
+        #[serde(default)]
+        versions: Vec<String>,
+        #[serde(default)]
+        reasons: Vec<String>,
+        #[serde(default)]
+        near: Vec<String>,
+    },
 }
 
 impl Found {
+    /// Whether each part is what it is called. What comes out of a session is hostile, and names directories of the configuration later.
+    fn is_sound(&self) -> bool {
+        let names_it = Atom::parse_target(&format!("={}::{}", self.cpv, self.repository)).is_ok_and(|atom| {
+            atom.category == self.category
+                && atom.package == self.package
+                && atom.version.as_deref() == Some(&self.version_and_revision())
+                && atom.repository.as_deref() == Some(&self.repository)
+        });
+        let scope: String = self.directory();
+        names_it
+            && scope.parse::<Scope>().is_ok_and(|scope| scope.package == self.package)
+            && self.ebuild.starts_with('/')
+            && !self.ebuild.chars().any(char::is_control)
+    }
+
+    /// The directory of patches that are for this version alone.
+    fn directory(&self) -> String {
+        format!("{}-{}-{}:{}", self.package, self.version, self.revision, self.slot)
+    }
+
     /// Where its phases work.
     pub(super) fn build_dir(&self) -> String {
         format!("{BUILD_DIR}/{}", self.cpv)
@@ -219,11 +247,12 @@ impl Engine<'_> {
     pub(super) fn ask_portage_for(&self, work: &Work<'_>, atom: &str) -> Result<Found> {
         let text = self.output_of(work, words(&["python3", "-B", &scripts::path(scripts::ASK), atom]), OUTPUT_LIMIT_BYTES)?;
         let answer = serde_json::from_value(scripts::json(&text)?).map_err(|error| PatchError::Answer(Some(error)))?;
-        let atom = atom.to_owned();
         match answer {
-            Asked::Found(found) => Ok(found),
-            Asked::Masked { versions, reasons } => Err(PatchError::Masked { atom, versions, reasons }.into()),
-            Asked::Missing { near } => Err(PatchError::NoPackage { atom, near }.into()),
+            Asked::Found(found) if found.is_sound() => Ok(found),
+            Asked::Found(_) => Err(PatchError::Answer(None).into()),
+            Asked::NotVisible { versions, reasons, near } => {
+                Err(PatchError::from(NotVisible::told(atom, versions, reasons, near)).into())
+            }
         }
     }
 
@@ -304,5 +333,40 @@ pub(super) fn with_repository(atom: &str, repository: Option<&str>) -> String {
     match repository {
         Some(repository) if !atom.contains("::") => format!("{atom}::{repository}"),
         _ => atom.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_a_package_becomes_directories() {
+        let found = |category: &str, package: &str, version: &str, slot: &str| Found {
+            cpv: format!("{category}/{package}-{version}-r1"),
+            category: category.to_owned(),
+            package: package.to_owned(),
+            version: version.to_owned(),
+            revision: "r1".to_owned(),
+            slot: slot.to_owned(),
+            repository: "gentoo".to_owned(),
+            ebuild: "/var/db/repos/gentoo/x.ebuild".to_owned(),
+        };
+        for (category, package, version, slot, good) in [
+            ("app-misc", "hello", "2.10", "0", true),
+            ("app-misc", "hello-world", "1_rc2", "3.2", true),
+            ("../../..", "hello", "2.10", "0", false),
+            ("app-misc/..", "hello", "2.10", "0", false),
+            ("app-misc", "../hello", "2.10", "0", false),
+            ("app-misc", "hello", "2/../../10", "0", false),
+            ("app-misc", "hello", "2.10", "0/../..", false),
+            ("app-misc", "hello", "2.10", "..", false),
+            ("app-misc", "hello", "2.10", "", false),
+            ("app-misc", "he\u{1b}llo", "2.10", "0", false),
+        ] {
+            assert_eq!(found(category, package, version, slot).is_sound(), good, "{category} {package} {version} {slot}");
+        }
+        let other = Found { category: "sys-apps".to_owned(), ..found("app-misc", "hello", "2.10", "0") };
+        assert!(!other.is_sound(), "the parts of another package");
     }
 }

@@ -24,6 +24,7 @@ use crate::build::error::{Error, Result};
 use crate::build::session::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
 use crate::build::work::write_public;
 use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
+use crate::portage::atom::Atom;
 use crate::portage::atom::split_at_version;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::portage::emerge::resolution::Resolution;
@@ -179,7 +180,7 @@ impl Engine<'_> {
     pub(super) fn visible_versions(&self, work: &Work<'_>, atoms: &BTreeSet<String>) -> Result<Vec<Visible>> {
         let ask = Ask { atoms: atoms.iter().map(String::as_str).collect(), ..Ask::default() };
         let answers = self.ask_patch_script(work, &ask)?.into_iter();
-        let answers = answers.filter(|answer| split(&answer.cpv).is_some());
+        let answers = answers.filter(|answer| Atom::parse_target(&format!("={}", answer.cpv)).is_ok());
         Ok(answers.map(|answer| Visible { atom: answer.package, cpv: answer.cpv, slot: answer.slot }).collect())
     }
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::save::remove_empty_parents;
 use super::work_set::{self, WorkSet};
 use super::{PatchError, lock_name};
 use crate::build::engine::Engine;
 use crate::build::error::{Error, Result};
 use crate::config::patches::{SavedPatch, USER_PATCHES};
 use crate::config::{ConfigDir, nearest};
+use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::emerge::sanitize::sanitize;
 use crate::sandbox::TaskOptions;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
@@ -138,7 +138,7 @@ impl Engine<'_> {
         for patch in patches.iter().filter(|_| saved) {
             let file = config.root().join(&patch.path);
             std::fs::remove_file(&file).map_err(Error::io("remove", &file))?;
-            remove_empty_parents(&file, &config.root().join(USER_PATCHES));
+            remove_empty(file.parent(), &config.root().join(USER_PATCHES));
             removed.saved.push(patch.path.clone());
         }
         Ok(removed)

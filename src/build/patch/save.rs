@@ -12,6 +12,7 @@ use crate::build::error::{Error, Result};
 use crate::config::ConfigDir;
 use crate::config::patches::{Header, SavedPatch, Scope, USER_PATCHES};
 use crate::config::proposal;
+use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::untrusted;
 use crate::sandbox::plan::Network;
 use crate::store::Purpose;
@@ -119,7 +120,7 @@ impl Engine<'_> {
         for other in own.iter().filter(|patch| patch.path != path && !options.keep) {
             let file = config.root().join(&other.path);
             std::fs::remove_file(&file).map_err(Error::io("remove", &file))?;
-            remove_empty_parents(&file, &config.root().join(USER_PATCHES));
+            remove_empty(file.parent(), &config.root().join(USER_PATCHES));
             replaced.push(other.path.clone());
         }
         let atom = scope.atom(&set.category);
@@ -245,15 +246,6 @@ fn without_date(patch: &[u8]) -> Vec<&[u8]> {
         lines.remove(date);
     }
     lines
-}
-
-/// Directories that have nothing in them any more, up to `top`, which stays.
-pub(super) fn remove_empty_parents(file: &Path, top: &Path) {
-    for dir in file.ancestors().skip(1).take_while(|dir| *dir != top && dir.starts_with(top)) {
-        if std::fs::remove_dir(dir).is_err() {
-            break;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::work_set::{ATTRIBUTES, CONFIG};
 use super::{PatchError, Result};
 use crate::build::engine::Work;
 use crate::build::session::HOOKS_DIR;
+use crate::build::visible;
 use crate::build::work::write_public;
 use crate::portage::emerge::sanitize::sanitize_line;
 
@@ -34,7 +35,7 @@ pub(super) fn place(work: &Work<'_>) -> Result<()> {
     ] {
         write_public(&work.root.hooks.join(name), text.as_bytes(), 0o755)?;
     }
-    Ok(())
+    visible::place(&work.root.hooks)
 }
 
 /// Where a script is in the session.

@@ -12,7 +12,7 @@ use gentoomuch::config::ConfigDir;
 use super::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
-use crate::table::{print, print_json};
+use crate::table::{print, print_either};
 
 /// Show, update, take back, rename and remove profiles
 ///
@@ -160,10 +160,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 fn printed<T: serde::Serialize>(json: bool, value: &T, words: impl Fn(&T) -> String) -> Outcome {
-    if json {
-        print_json(value)?;
-    } else {
-        print(&words(value))?;
-    }
+    print_either(json, value, words)?;
     Ok(ExitCode::SUCCESS)
 }

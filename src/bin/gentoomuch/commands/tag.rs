@@ -8,7 +8,7 @@ use gentoomuch::build::Tag;
 use super::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
-use crate::table::{Table, print, print_json, short_id, short_time};
+use crate::table::{Table, print_either, short_id, short_time};
 
 /// Give a build state a name by which it is kept
 ///
@@ -74,11 +74,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 fn printed<T: serde::Serialize>(json: bool, value: &T, words: impl Fn(&T) -> String) -> Outcome {
-    if json {
-        print_json(value)?;
-    } else {
-        print(&words(value))?;
-    }
+    print_either(json, value, words)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,13 +10,12 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use gentoomuch::build::{AttemptCame, AttemptOptions, PrepOptions, RefreshOptions, SaveOptions, Span};
 use gentoomuch::portage::atom::Atom;
-use serde::Serialize;
 
 use super::Outcome;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
 use crate::shop::Shop;
-use crate::table::{print, print_json};
+use crate::table::{print, print_either, print_json};
 
 /// Change the source of packages, and keep the changes as patches
 ///
@@ -265,7 +264,7 @@ fn prep(args: &Prep, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let done = shop.engine(Context::jobs(None, &config)?).patch_prep(&config, &options)?;
     context.progress.clear();
-    printed(args.json, &done, words::prepared)?;
+    print_either(args.json, &done, words::prepared)?;
     Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
 }
 
@@ -276,7 +275,7 @@ fn attempt(args: &Try, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let done = shop.engine(jobs).patch_try(&config, &options)?;
     context.progress.clear();
-    printed(args.json, &done, words::attempted)?;
+    print_either(args.json, &done, words::attempted)?;
     Ok(if done.came == AttemptCame::Built { ExitCode::SUCCESS } else { ExitCode::from(Kind::Emerge.code()) })
 }
 
@@ -292,7 +291,7 @@ fn save(args: &Save, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let done = shop.engine(None).patch_save(&config, &options)?;
     context.progress.clear();
-    printed(args.json, &done, |done| words::saved(done, &context.places.config))?;
+    print_either(args.json, &done, |done| words::saved(done, &context.places.config))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -305,7 +304,7 @@ fn refresh(args: &Refresh, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let done = shop.engine(Context::jobs(None, &config)?).patch_refresh(&config, &options)?;
     context.progress.clear();
-    printed(args.json, &done, words::refreshed)?;
+    print_either(args.json, &done, words::refreshed)?;
     Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
 }
 
@@ -317,7 +316,7 @@ fn ls(args: &Ls, context: &Context) -> Outcome {
     let config = context.config()?;
     let shop = Shop::open(context)?;
     let rows = shop.engine(None).patch_rows(&config)?;
-    printed(args.json, &rows, |rows| words::list(rows))?;
+    print_either(args.json, &rows, |rows| words::list(rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -343,12 +342,8 @@ fn rm(args: &Rm, context: &Context) -> Outcome {
     let shop = Shop::open(context)?;
     let done = shop.engine(None).patch_remove(&config, &args.name, args.saved, args.force)?;
     context.progress.clear();
-    printed(args.json, &done, |done| words::removed(done, &context.places.config))?;
+    print_either(args.json, &done, |done| words::removed(done, &context.places.config))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn printed<T: Serialize>(json: bool, value: &T, words: impl FnOnce(&T) -> String) -> std::io::Result<()> {
-    if json { print_json(value) } else { print(&words(value)) }
 }
 
 /// Whether both ends are a terminal.
