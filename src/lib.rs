@@ -16,6 +16,7 @@
 //! arguments. `ARCHITECTURE.md` at the root of the repository has the code map and the invariants.
 
 pub mod archive;
+pub mod beneath;
 pub mod build;
 mod causes;
 pub mod config;

@@ -1,0 +1,184 @@
+//! Making, renaming and removing names below a handle.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dir::{RootDir, TreeDir};
+use super::error::{Error, Result};
+use super::remove::remove_at;
+
+/// The directory that holds a name.
+struct Parent<'path> {
+    fd: OwnedFd,
+    name: &'path OsStr,
+}
+
+impl TreeDir {
+    /// Makes a regular file that must not be there yet.
+    pub fn create(&self, path: impl AsRef<Path>, mode: u32) -> Result<File> {
+        let path = path.as_ref();
+        let Parent { fd, name } = self.parent(path)?;
+        create(fd.as_fd(), name, mode).map_err(|errno| Error::io("make", self.shown(path), errno))
+    }
+
+    /// Makes a directory that must not be there yet, with exactly this mode.
+    pub fn make_dir(&self, path: impl AsRef<Path>, mode: u32) -> Result<TreeDir> {
+        let path = path.as_ref();
+        let Parent { fd, name } = self.parent(path)?;
+        rustix::fs::mkdirat(&fd, name, Mode::RWXU).map_err(|errno| Error::io("make", self.shown(path), errno))?;
+        let made = self.open_dir(path)?;
+        // `mkdirat` obeys the umask.
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777)).map_err(|errno| Error::io("change the mode of", self.shown(path), errno))?;
+        Ok(made)
+    }
+
+    /// Makes a symbolic link that must not be there yet; its target is only text.
+    pub fn symlink(&self, path: impl AsRef<Path>, to: impl rustix::path::Arg) -> Result<()> {
+        let path = path.as_ref();
+        let Parent { fd, name } = self.parent(path)?;
+        rustix::fs::symlinkat(to, &fd, name).map_err(|errno| Error::io("make", self.shown(path), errno))
+    }
+
+    /// Gives a file here one more name, in `to`. A link is linked as a link.
+    pub fn link(&self, path: impl AsRef<Path>, to: &Self, new: impl AsRef<Path>) -> Result<()> {
+        let (path, new) = (path.as_ref(), new.as_ref());
+        let (old, target) = (self.parent(path)?, to.parent(new)?);
+        rustix::fs::linkat(&old.fd, old.name, &target.fd, target.name, AtFlags::empty())
+            .map_err(|errno| Error::io("link", to.shown(new), errno))
+    }
+
+    /// Renames within or between trees of one file system; what has the new name is replaced as `rename(2)` does.
+    pub fn rename(&self, path: impl AsRef<Path>, to: &Self, new: impl AsRef<Path>) -> Result<()> {
+        let (path, new) = (path.as_ref(), new.as_ref());
+        let (old, target) = (self.parent(path)?, to.parent(new)?);
+        rustix::fs::renameat(&old.fd, old.name, &target.fd, target.name).map_err(|errno| Error::io("rename", self.shown(path), errno))
+    }
+
+    /// Removes a name that is no directory. Nothing there is no error.
+    pub fn unlink(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let Parent { fd, name } = match self.parent(path) {
+            Err(error) if error.is_absent() => return Ok(()),
+            parent => parent?,
+        };
+        match rustix::fs::unlinkat(&fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::io("remove", self.shown(path), errno)),
+        }
+    }
+
+    /// Removes a name with all below it. Nothing there is no error.
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        match self.parent(path) {
+            Ok(Parent { fd, name }) => remove_at(self.way(), fd.as_fd(), name, &self.shown(path)),
+            Err(error) if error.is_absent() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parent<'path>(&self, path: &'path Path) -> Result<Parent<'path>> {
+        let (directory, name) = split(path).ok_or_else(|| Error::io("change", self.shown(path), Errno::INVAL))?;
+        Ok(Parent { fd: self.resolve(directory, OFlags::PATH | OFlags::DIRECTORY)?, name })
+    }
+}
+
+/// What is done to the root of a session before it begins. Missing parents are made.
+impl RootDir {
+    /// Opens the directory `path`, making it and its parents with `mode` where they are missing.
+    pub fn directory(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+        match self.place(path) {
+            Ok(found) if is_directory(found.as_fd()).map_err(|errno| Error::io("examine", self.shown(path), errno))? => Ok(found),
+            Ok(_) => Err(Error::io("make", self.shown(path), Errno::NOTDIR)),
+            Err(error) if error.is_absent() => {
+                let Parent { fd, name } = self.made_parent(path)?;
+                rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(mode & 0o7777))
+                    .map_err(|errno| Error::io("make", self.shown(path), errno))?;
+                let new = self.place(path)?;
+                // `mkdirat` obeys the umask and drops the sticky bit; a directory open with `O_PATH` is changed through its own name in itself.
+                rustix::fs::chmodat(&new, c".", Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
+                    .map_err(|errno| Error::io("change the mode of", self.shown(path), errno))?;
+                Ok(new)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the file `path` for use as a mount target, making an empty one where it is missing.
+    pub fn file_target(&self, path: &Path) -> Result<OwnedFd> {
+        match self.place(path) {
+            Err(error) if error.is_absent() => {
+                let Parent { fd, name } = self.made_parent(path)?;
+                create(fd.as_fd(), name, 0o644).map_err(|errno| Error::io("make", self.shown(path), errno))?;
+                self.place(path)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Writes a file, replacing whatever has its name (but for a directory), with exactly this mode.
+    pub fn write(&self, path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+        let Parent { fd, name } = self.made_parent(path)?;
+        self.unlink(fd.as_fd(), name, path)?;
+        let failed = |error: std::io::Error| Error::io("write", self.shown(path), error);
+        let mut file = create(fd.as_fd(), name, 0o644).map_err(|errno| failed(errno.into()))?;
+        file.write_all(contents).map_err(failed)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).map_err(|errno| failed(errno.into()))
+    }
+
+    /// Makes a symbolic link, replacing whatever has its name (but for a directory).
+    pub fn symlink(&self, path: &Path, to: &Path) -> Result<()> {
+        let Parent { fd, name } = self.made_parent(path)?;
+        self.unlink(fd.as_fd(), name, path)?;
+        rustix::fs::symlinkat(to, &fd, name).map_err(|errno| Error::io("make", self.shown(path), errno))
+    }
+
+    /// Removes what `path` names, with everything below it. Nothing there is no error.
+    pub fn remove(&self, path: &Path) -> Result<()> {
+        let Some((directory, name)) = split(path) else { return Err(Error::io("remove", self.shown(path), Errno::BUSY)) };
+        match self.place(directory) {
+            Ok(parent) => remove_at(self.way(), parent.as_fd(), name, &self.shown(path)),
+            Err(error) if error.is_no_such_file() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Renames within the root.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let (old, new) = (self.made_parent(from)?, self.made_parent(to)?);
+        rustix::fs::renameat(&old.fd, old.name, &new.fd, new.name).map_err(|errno| Error::io("rename", self.shown(from), errno))
+    }
+
+    fn made_parent<'path>(&self, path: &'path Path) -> Result<Parent<'path>> {
+        let (directory, name) = split(path).ok_or_else(|| Error::io("make", self.shown(path), Errno::ISDIR))?;
+        Ok(Parent { fd: self.directory(directory, 0o755)?, name })
+    }
+
+    fn unlink(&self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
+        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::io("remove", self.shown(path), errno)),
+        }
+    }
+}
+
+/// The parent and the last component, unless `path` is the root or ends in `..`.
+fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    Some((path.parent()?, path.file_name()?))
+}
+
+/// Whether the descriptor is of a directory.
+pub fn is_directory(fd: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+fn create(parent: BorrowedFd<'_>, name: &OsStr, mode: u32) -> std::result::Result<File, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode & 0o7777)).map(File::from)
+}

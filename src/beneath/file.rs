@@ -1,0 +1,127 @@
+//! Regular files: bounded reading, and copies that leave holes holes.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use super::error::{Error, Result};
+
+/// A regular file, open for reading.
+#[derive(Debug)]
+pub struct Plain {
+    /// The file, at its beginning.
+    pub file: File,
+    /// What it was when it was opened. Its size may change while it is read.
+    pub stat: Stat,
+    shown: PathBuf,
+}
+
+impl Plain {
+    /// Refuses everything but a regular file.
+    pub(super) fn new(fd: OwnedFd, shown: PathBuf) -> Result<Self> {
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| Error::io("examine", &shown, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::NotRegular { path: shown });
+        }
+        Ok(Self { file: File::from(fd), stat, shown })
+    }
+
+    /// Its size when it was opened, bytes.
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.stat.st_size).unwrap_or(0)
+    }
+
+    /// All of it, at most `limit_bytes`. The size that `stat` tells is asked first, so that a hole of terabytes costs nothing.
+    pub fn read(mut self, limit_bytes: u64) -> Result<Vec<u8>> {
+        self.check_size(limit_bytes)?;
+        let mut contents = Vec::new();
+        // Not by that size: the file may grow while it is read.
+        (&mut self.file).take(limit_bytes + 1).read_to_end(&mut contents).map_err(|error| Error::io("read", &self.shown, error))?;
+        if contents.len() as u64 > limit_bytes {
+            return Err(Error::TooBig { path: self.shown, limit_bytes });
+        }
+        Ok(contents)
+    }
+
+    /// An error with the path if it is larger than `limit_bytes`.
+    pub fn check_size(&self, limit_bytes: u64) -> Result<()> {
+        if self.size() > limit_bytes { Err(Error::TooBig { path: self.shown.clone(), limit_bytes }) } else { Ok(()) }
+    }
+
+    /// What messages call it.
+    pub fn shown(&self) -> &Path {
+        &self.shown
+    }
+}
+
+impl AsFd for Plain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The parts of the first `size` bytes of a file that hold data; what lies between is zeros that occupy nothing. A file system that knows no holes
+/// says that all of it is data.
+pub fn extents(file: BorrowedFd<'_>, size: u64) -> impl Iterator<Item = io::Result<Range<u64>>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if at >= size {
+            return None;
+        }
+        match next_extent(file, at, size) {
+            Ok(Some(found)) => {
+                at = found.end;
+                Some(Ok(found))
+            }
+            Ok(None) => {
+                at = size;
+                None
+            }
+            Err(errno) => {
+                at = size;
+                Some(Err(errno.into()))
+            }
+        }
+    })
+}
+
+fn next_extent(file: BorrowedFd<'_>, at: u64, size: u64) -> std::result::Result<Option<Range<u64>>, Errno> {
+    let start = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(start) => start,
+        // Nothing but a hole to the end.
+        Err(Errno::NXIO) => return Ok(None),
+        // Not every file system implements the question.
+        Err(Errno::INVAL | Errno::NOTSUP) => return Ok(Some(at..size)),
+        Err(errno) => return Err(errno),
+    };
+    if start >= size {
+        return Ok(None);
+    }
+    let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(start)) {
+        Ok(end) => end.min(size),
+        // Cut short meanwhile.
+        Err(Errno::NXIO) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    // A hole at once would never end: the file changes under us.
+    Ok((end > start).then_some(start..end))
+}
+
+/// Copies the contents of `from` into the empty file `to`, holes as holes: the size that it had when it was opened, and not more.
+pub fn copy_plain(from: &Plain, to: &File) -> Result<()> {
+    let failed = |error: io::Error| Error::io("copy", &from.shown, error);
+    let mut out = to;
+    for extent in extents(from.as_fd(), from.size()) {
+        let Range { start, end } = extent.map_err(failed)?;
+        let mut data = &from.file;
+        data.seek(SeekFrom::Start(start)).map_err(failed)?;
+        out.seek(SeekFrom::Start(start)).map_err(failed)?;
+        io::copy(&mut data.take(end - start), &mut out).map_err(failed)?;
+    }
+    to.set_len(from.size()).map_err(failed)
+}
