@@ -1,6 +1,7 @@
 //! Why a download failed.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::url::{NotAUrl, Url};
@@ -84,6 +85,14 @@ pub enum Cause {
     /// No such host.
     #[error("there is no host of that name")]
     Unknown,
+    /// A server that only the user may name.
+    #[error("`{host}` is at {address}, where only servers that the configuration names are asked")]
+    Address {
+        /// Its name.
+        host: String,
+        /// Where it leads.
+        address: IpAddr,
+    },
     /// Nobody answers.
     #[error("no connection within {secs} s")]
     ConnectTimeout {
@@ -228,6 +237,7 @@ impl Cause {
             Self::Status { code: 407, .. } => "the proxy wants a password: `http_proxy=http://USER:PASSWORD@HOST:PORT`",
             Self::Status { .. } | Self::Protocol(_) => "try again later, or name another mirror",
             Self::Unknown => "check the name, the network and `/etc/resolv.conf`; `http_proxy` and `https_proxy` are honoured",
+            Self::Address { .. } => "if it is to be asked, name it in `GENTOO_MIRRORS` or in `etc/portage/mirrors`",
             Self::ConnectTimeout { .. } | Self::Connection(_) => {
                 "check the network; `http_proxy` and `https_proxy` are honoured; or name another mirror"
             }

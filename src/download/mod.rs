@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! url        an address that can be asked; joining redirects
+//! addresses  which servers may be asked at all, by where their names lead
 //! proxies    who asks for us: http_proxy, https_proxy, no_proxy
 //! wire       connections: certificate authorities, proxies, silence noticed, Ctrl-C heard
 //! exchange   one question and its answer: redirects followed, answers that are no answer refused
@@ -22,6 +23,7 @@
 //! Nothing here is trusted: sizes are limited before anything is written, and what a file *is* its signature has to say. Redirects are
 //! followed a bounded number of times and never from `https` to `http`.
 
+mod addresses;
 mod error;
 mod exchange;
 mod partial;
@@ -35,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use addresses::{Addresses, is_public};
 pub use error::{Cause, Error, Tried};
 pub use proxies::Proxies;
 pub use url::{NotAUrl, Url};
@@ -50,6 +53,8 @@ pub struct Settings {
     pub offline: bool,
     /// Who asks for us.
     pub proxies: Proxies,
+    /// Which servers may be asked; a proxy may always.
+    pub addresses: Addresses,
     /// Files in PEM format with the authorities whose certificates count for `https`.
     pub authorities: Vec<PathBuf>,
     /// For finding and reaching a server.
@@ -67,6 +72,7 @@ impl Default for Settings {
         Self {
             offline: false,
             proxies: Proxies::default(),
+            addresses: Addresses::default(),
             authorities: Vec::new(),
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
@@ -134,6 +140,11 @@ impl Downloader {
     pub fn hasty(&self) -> Self {
         let settings = Settings { attempts: self.settings.attempts.min(retry::HASTY_ATTEMPTS), ..self.settings.clone() };
         Self { settings, wires: Arc::clone(&self.wires), cancelled: Cancelled::clone(&self.cancelled) }
+    }
+
+    /// Whether the user wants to stop.
+    pub fn cancelled(&self) -> &Cancelled {
+        &self.cancelled
     }
 
     /// How it downloads.

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error, Proxy, ProxyProtocol, Timeout};
 
+use super::addresses::Addresses;
 use super::error::Cause;
 use super::url::Url;
 use super::{Cancelled, Settings};
@@ -79,7 +81,12 @@ impl Wires {
 
     /// Who asks at `url`.
     pub(super) fn agent(&self, url: &Url) -> Result<Agent, Cause> {
-        let route = match self.settings.proxies.of(url) {
+        let proxy = self.settings.proxies.of(url);
+        if proxy.is_some() {
+            let refused = |address| Cause::Address { host: url.host().to_owned(), address };
+            self.settings.addresses.admit_unresolved(url).map_err(refused)?;
+        }
+        let route = match proxy {
             None => Route::Direct { tls: url.is_https() },
             Some(proxy) if url.is_https() => Route::Tunnel(proxy.to_owned()),
             Some(proxy) => Route::Forward(proxy.to_owned()),
@@ -114,16 +121,20 @@ impl Wires {
             config = config.tls_config(TlsConfig::builder().root_certs(self.roots()?).build());
         }
         let mut watch = Watch { stall: settings.stall_timeout, cancelled: Cancelled::clone(&self.cancelled), forward: None };
-        let mut resolver = ProxyResolver(None);
+        let mut resolver = Lookup::Server(settings.addresses.clone());
         match (route, proxy) {
-            (Route::Tunnel(_), proxy) => config = config.proxy(proxy),
+            (Route::Tunnel(_), proxy) => {
+                config = config.proxy(proxy);
+                // It is the proxy's name that is looked up, by what connects to it.
+                resolver = Lookup::Server(Addresses::Any);
+            }
             (Route::Forward(_), Some(proxy)) => {
                 if proxy.protocol() != ProxyProtocol::Http {
                     let reason = "for `http` addresses only an `http://` proxy is supported".to_owned();
                     return Err(Cause::Proxy { proxy: shown(&proxy), reason });
                 }
                 watch.forward = Some(authorization(&proxy));
-                resolver.0 = Some(proxy.uri().clone());
+                resolver = Lookup::Proxy(proxy.uri().clone());
             }
             _ => {}
         }
@@ -165,6 +176,11 @@ impl Wires {
         use std::io::ErrorKind;
         if self.cancelled() {
             return Cause::Interrupted;
+        }
+        if let Error::Io(error) = &error
+            && let Some(Refused(address)) = error.get_ref().and_then(|error| error.downcast_ref())
+        {
+            return Cause::Address { host: url.host().to_owned(), address: *address };
         }
         match error {
             Error::HostNotFound => Cause::Unknown,
@@ -213,15 +229,39 @@ fn authorization(proxy: &Proxy) -> String {
     }
 }
 
-/// Looks up the forwarding proxy, if there is one, instead of the server, whose name may be unknown here.
+/// Whose name is looked up.
 #[derive(Debug)]
-struct ProxyResolver(Option<Uri>);
+enum Lookup {
+    /// The server's, which has to lead where servers may be asked.
+    Server(Addresses),
+    /// The forwarding proxy's; the server's may be unknown here.
+    Proxy(Uri),
+}
 
-impl Resolver for ProxyResolver {
+impl Resolver for Lookup {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        DefaultResolver::default().resolve(self.0.as_ref().unwrap_or(uri), config, timeout)
+        let resolver = DefaultResolver::default();
+        let addresses = match self {
+            Self::Proxy(proxy) => return resolver.resolve(proxy, config, timeout),
+            Self::Server(addresses) => addresses,
+        };
+        let found = resolver.resolve(uri, config, timeout)?;
+        let Ok(url) = uri.to_string().parse::<Url>() else { return Ok(found) };
+        let mut admitted = self.empty();
+        for address in found.iter().filter(|address| addresses.admit(&url, address.ip())) {
+            admitted.push(*address);
+        }
+        match found.first() {
+            Some(first) if admitted.is_empty() => Err(Error::Io(std::io::Error::other(Refused(first.ip())))),
+            _ => Ok(admitted),
+        }
     }
 }
+
+/// An address that may not be asked, on its way through `ureq`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} may not be asked")]
+struct Refused(IpAddr);
 
 /// Puts a [`Watched`] around each connection.
 struct Watch {

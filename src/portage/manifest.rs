@@ -9,7 +9,10 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+
+use crate::stage3::hashing::{Hasher, hash_all};
 
 /// The hashes that count, as Manifests call them. One of them has to be there.
 pub const HASHES: [&str; 3] = ["BLAKE2B", "SHA512", "SHA256"];
@@ -21,6 +24,64 @@ pub struct Expected {
     pub size: u64,
     /// Hash and value in lower-case hexadecimal; only those of [`HASHES`].
     pub hashes: BTreeMap<&'static str, String>,
+}
+
+/// How a file differs from what it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference {
+    /// In size.
+    Size,
+    /// In at least one of the hashes.
+    Contents,
+}
+
+impl Expected {
+    /// Size and hashes, the words of a line after the name.
+    fn of(words: &[&str]) -> Option<Self> {
+        let (size, pairs) = words.split_first()?;
+        let known = |pair: &[&str]| Some((*HASHES.iter().find(|hash| **hash == pair[0])?, pair[1].to_ascii_lowercase()));
+        Some(Self { size: size.parse().ok()?, hashes: pairs.chunks_exact(2).filter_map(known).collect() })
+    }
+
+    /// Reads a file and says how it differs, in one pass for all hashes.
+    pub fn difference(&self, reader: impl Read) -> io::Result<Option<Difference>> {
+        let hasher = |name: &str| match name {
+            "BLAKE2B" => Hasher::blake2b(),
+            "SHA512" => Hasher::sha512(),
+            _ => Hasher::sha256(),
+        };
+        let mut hashers: Vec<Hasher> = self.hashes.keys().map(|name| hasher(name)).collect();
+        let mut reader = reader.take(self.size.saturating_add(1));
+        // Small files: threads of their own for each hash would cost more than they bring.
+        let size = if self.size < 4 << 20 {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes)?;
+            for hasher in &mut hashers {
+                hasher.update(&bytes);
+            }
+            bytes.len() as u64
+        } else {
+            let (fed, size) = hash_all(reader, hashers, |_| {})?;
+            hashers = fed;
+            size
+        };
+        if size != self.size {
+            return Ok(Some(Difference::Size));
+        }
+        let same = hashers.iter().zip(self.hashes.values()).all(|(hasher, value)| hasher.hex() == *value);
+        Ok((!same).then_some(Difference::Contents))
+    }
+}
+
+/// The source archives that the Manifest of a package lists, in its order. Lines that make no sense are passed over, and so is an archive that none of
+/// the hashes that count describes: nobody could tell whether it is the right one.
+pub fn source_archives(text: &str) -> impl Iterator<Item = (&str, Expected)> {
+    text.lines().filter_map(|line| {
+        let words: Vec<&str> = line.strip_prefix("DIST ")?.split_whitespace().collect();
+        let (name, rest) = words.split_first()?;
+        let plain = !name.contains(['/', '\0']) && !matches!(*name, "." | "..");
+        Some((*name, Expected::of(rest).filter(|expected| plain && !expected.hashes.is_empty())?))
+    })
 }
 
 /// One Manifest, its paths relative to the top of the repository.
@@ -98,15 +159,10 @@ impl Manifest {
                 "IGNORE" => manifest.ignored.push(below(name)?),
                 "MANIFEST" | "DATA" | "EBUILD" | "MISC" | "AUX" | "OPTIONAL" => {
                     let path = if kind == "AUX" { below(&format!("files/{name}"))? } else { below(name)? };
-                    let size = rest.first().and_then(|size| size.parse().ok()).ok_or_else(lacking)?;
-                    let hashes: BTreeMap<&str, String> = rest[1..]
-                        .chunks_exact(2)
-                        .filter_map(|pair| Some((*HASHES.iter().find(|hash| **hash == pair[0])?, pair[1].to_ascii_lowercase())))
-                        .collect();
-                    if hashes.is_empty() {
+                    let expected = Expected::of(rest).ok_or_else(lacking)?;
+                    if expected.hashes.is_empty() {
                         return Err(ManifestError::Hashes { line, path: name.escape_debug().to_string() });
                     }
-                    let expected = Expected { size, hashes };
                     let list = if kind == "MANIFEST" { &mut manifest.manifests } else { &mut manifest.files };
                     if list.insert(path, expected.clone()).is_some_and(|before| before != expected) {
                         return Err(ManifestError::Twice { line, path: name.escape_debug().to_string() });
@@ -144,6 +200,33 @@ mod tests {
         assert_eq!(manifest.manifests[Path::new("dir/app/Manifest.gz")].hashes["SHA512"], "ab");
         assert!(manifest.ignores(Path::new("dir/local/x")) && !manifest.ignores(Path::new("dir/locality")));
         assert_eq!(manifest.timestamp.as_deref(), Some("2026-08-11T00:00:00Z"));
+    }
+
+    #[test]
+    fn source_archives_are_those_that_can_be_verified() {
+        let text = "DIST a.tar 3 MD5 x SHA512 AB\nDIST b 1 MD5 x\nDIST c many SHA512 0\nDIST ../d 1 SHA512 0\nDIST\nEBUILD e 1 SHA512 0\n\
+                    DIST f 0 BLAKE2B 1 SHA256 2\n";
+        let found: Vec<_> = source_archives(text).collect();
+        assert_eq!(found.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["a.tar", "f"]);
+        assert_eq!(found[0].1, Expected { size: 3, hashes: BTreeMap::from([("SHA512", "ab".to_owned())]) });
+        assert_eq!(found[1].1.hashes.len(), 2);
+    }
+
+    #[test]
+    fn every_hash_has_to_fit() {
+        let hex = |mut hasher: Hasher| {
+            hasher.update(b"abc");
+            hasher.hex()
+        };
+        let hashes = BTreeMap::from([("BLAKE2B", hex(Hasher::blake2b())), ("SHA256", hex(Hasher::sha256()))]);
+        let expected = Expected { size: 3, hashes };
+        assert_eq!(expected.difference(&b"abc"[..]).unwrap(), None);
+        assert_eq!(expected.difference(&b"abd"[..]).unwrap(), Some(Difference::Contents));
+        assert_eq!(expected.difference(&b"abcd"[..]).unwrap(), Some(Difference::Size));
+        assert_eq!(expected.difference(&b"ab"[..]).unwrap(), Some(Difference::Size));
+        let mut one_wrong = expected;
+        one_wrong.hashes.insert("SHA256", "00".to_owned());
+        assert_eq!(one_wrong.difference(&b"abc"[..]).unwrap(), Some(Difference::Contents));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod profile;
 pub mod profile_stack;
 pub mod repository;
 pub mod session_conf;
+pub mod src_uri;
 pub mod untrusted;
 pub mod use_flags;
 pub mod vdb;

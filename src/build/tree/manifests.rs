@@ -11,9 +11,8 @@ use rayon::prelude::*;
 use super::contents::list;
 use super::error::TreeError;
 use crate::build::error::{Error, Result};
-use crate::portage::manifest::{Expected, Manifest};
+use crate::portage::manifest::{Difference, Expected, Manifest};
 use crate::portage::untrusted;
-use crate::stage3::hashing::{Hasher, hash_all};
 use crate::stage3::keys::TrustedKeys;
 use crate::stage3::{self, Signer, VerifyOptions};
 
@@ -107,33 +106,11 @@ fn compare(root: &Path, listed: &Manifest) -> Result<()> {
 }
 
 fn check(path: &Path, expected: &Expected, reader: impl std::io::Read) -> Result<()> {
-    let hasher = |name: &str| match name {
-        "BLAKE2B" => Hasher::blake2b(),
-        "SHA512" => Hasher::sha512(),
-        _ => Hasher::sha256(),
-    };
-    // Small files: threads of their own for each hash would cost more than they bring.
-    let mut hashers: Vec<(Hasher, &String)> = expected.hashes.iter().map(|(name, value)| (hasher(name), value)).collect();
-    let size = if expected.size < 4 << 20 {
-        let mut bytes = Vec::new();
-        reader.take(expected.size + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-        for (hasher, _) in &mut hashers {
-            hasher.update(&bytes);
-        }
-        bytes.len() as u64
-    } else {
-        let (values, running): (Vec<&String>, Vec<Hasher>) = hashers.into_iter().map(|(hasher, value)| (value, hasher)).unzip();
-        let (running, size) = hash_all(reader, running, |_| {}).map_err(Error::io("read", path))?;
-        hashers = running.into_iter().zip(values).collect();
-        size
-    };
-    if size != expected.size {
-        return Err(wrong(path, "has another size").into());
+    match expected.difference(reader).map_err(Error::io("read", path))? {
+        None => Ok(()),
+        Some(Difference::Size) => Err(wrong(path, "has another size").into()),
+        Some(Difference::Contents) => Err(wrong(path, "has other contents").into()),
     }
-    if hashers.iter().any(|(hasher, value)| hasher.hex() != **value) {
-        return Err(wrong(path, "has other contents").into());
-    }
-    Ok(())
 }
 
 fn wrong(path: &Path, problem: &'static str) -> TreeError {
@@ -143,6 +120,7 @@ fn wrong(path: &Path, problem: &'static str) -> TreeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage3::hashing::Hasher;
 
     fn line(kind: &str, name: &str, contents: &[u8]) -> String {
         let mut hasher = Hasher::sha512();

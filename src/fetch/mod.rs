@@ -1,0 +1,182 @@
+//! The broker: what a session, which has no network, is brought from outside.
+//!
+//! ```text
+//!  in the session                                   outside: this process
+//!  emerge
+//!   `- FETCHCOMMAND: fetch.py ──── socket ────────> serve     one line: a name and its digests (or a package of a binhost)
+//!        |                                            |
+//!        |                                          index     a Manifest of the session's trees must list it
+//!        |                                          addresses SRC_URI of that tree, mirrors of the configuration; never the session's
+//!        |                                          bring     download, verify
+//!        |                                            |
+//!      link to /run/gentoomuch/distfiles (ro) <──── shelf     rename into distfiles
+//! ```
+//!
+//! What a session needs for it:
+//!
+//! - the directory of [`listen`], with the script and the socket, at [`seen::FETCH`] (ro); no other session has it;
+//! - [`Shelves::distfiles`] at [`seen::DISTFILES`] (ro), [`Shelves::packages`] at [`seen::PACKAGES`] (ro);
+//! - in `make.conf`: [`SOURCE_COMMAND`] as `FETCHCOMMAND` and `RESUMECOMMAND`, and as each `FETCHCOMMAND_*` and `RESUMECOMMAND_*` that
+//!   anybody has set; [`MIRROR`] as the only one of `GENTOO_MIRRORS`; an empty `FETCH_WRAPPER`;
+//! - in the last file of `binrepos.conf`, for each host by its name (what a host's own section says wins over `[DEFAULT]`):
+//!   [`PACKAGE_COMMAND`] as `fetchcommand` and `resumecommand`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Where a session sees what it is given.
+pub mod seen {
+    /// The script and the socket.
+    pub const FETCH: &str = "/run/gentoomuch/fetch";
+    /// Source archives.
+    pub const DISTFILES: &str = "/run/gentoomuch/distfiles";
+    /// Packages of binhosts.
+    pub const PACKAGES: &str = "/run/gentoomuch/packages";
+}
+
+/// The script that a session runs.
+pub const SCRIPT: &str = include_str!("fetch.py");
+
+/// `FETCHCOMMAND` and `RESUMECOMMAND`, as Portage is to have them after it has read `make.conf`.
+pub const SOURCE_COMMAND: &str =
+    r#"/usr/bin/python3 -IB /run/gentoomuch/fetch/fetch source "${DISTDIR}" "${FILE}" "${URI}" "${DIGESTS}""#;
+
+/// `fetchcommand` and `resumecommand` of a host in `binrepos.conf`.
+pub const PACKAGE_COMMAND: &str = r#"/usr/bin/python3 -IB /run/gentoomuch/fetch/fetch package "${DISTDIR}" "${FILE}" "${URI}""#;
+
+/// The one mirror that Portage is told of, so that it asks once for each file. No host of this name can exist (RFC 6761).
+pub const MIRROR: &str = "http://gentoomuch.invalid";
+
+/// Directories of ours that sessions see read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shelves {
+    /// Source archives, the user's.
+    pub distfiles: PathBuf,
+    /// Packages and indexes of binhosts, this session's.
+    pub packages: PathBuf,
+}
+
+/// Where files may come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The session's ebuild trees, that of `repos.conf` with the highest priority last.
+    pub trees: Vec<Tree>,
+    /// `GENTOO_MIRRORS` of the merged configuration.
+    pub mirrors: Vec<String>,
+    /// `etc/portage/mirrors`: a name, and what it stands for. `local` are mirrors that are asked first.
+    pub custom_mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts of `binrepos.conf`.
+    pub hosts: Vec<BinHost>,
+}
+
+/// An ebuild tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// Its name.
+    pub name: String,
+    /// Where we have it.
+    pub dir: PathBuf,
+}
+
+/// A host of binary packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BinHost {
+    /// Its section's name.
+    pub name: String,
+    /// `sync-uri`.
+    pub sync_uri: String,
+}
+
+/// A package whose sources a run needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// `category/name-version`.
+    pub cpv: String,
+    /// Its tree.
+    pub repository: String,
+    /// Which of its files.
+    pub files: Files,
+}
+
+/// Which files of a package are needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Files {
+    /// These, as `getFetchMap` says.
+    Named(Vec<String>),
+    /// Those of these USE flags, which are all that are on: `IUSE`'s, the architecture, `kernel_linux` and the like.
+    Flags(BTreeSet<String>),
+    /// Not known: those that no condition depends on; others when they are asked for.
+    Unconditional,
+}
+
+/// What an ebuild says of its sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// `category/name-version`.
+    pub cpv: String,
+    /// Its tree.
+    pub repository: String,
+    /// `SRC_URI`, with its conditions.
+    pub src_uri: String,
+    /// `RESTRICT`, with its conditions.
+    pub restrict: String,
+}
+
+/// Asks Portage for the metadata of ebuilds (`category/name-version`, tree) that no metadata cache describes, in a session where nothing but Portage has run.
+pub type AskMetadata = Box<dyn Fn(&[(String, String)]) -> Vec<Metadata> + Send + Sync>;
+
+/// How far fetching is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FetchStatus {
+    /// Files that are here and verified.
+    pub files_done: usize,
+    /// Files that cannot be had.
+    pub files_failed: usize,
+    /// All files that were wanted or asked for.
+    pub files_total: usize,
+    /// Bytes that are here.
+    pub bytes_done: u64,
+    /// Bytes of all files.
+    pub bytes_total: u64,
+    /// Files that are being downloaded.
+    pub running: Vec<String>,
+    /// Files that the session waits for.
+    pub awaited: Vec<String>,
+}
+
+/// A file that is not here and will not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Its name.
+    pub name: String,
+    /// Packages that want it: `category/name-version`; none if the session asked by itself.
+    pub packages: Vec<String>,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a file will not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Downloads are switched off.
+    Offline,
+    /// The ebuild wants it fetched by hand; `pkg_nofetch` says how.
+    Restricted,
+    /// Nobody has it: each address, and what came of it.
+    Nobody(Vec<(String, String)>),
+    /// Something else, in words.
+    Other(String),
+}
+
+mod broker;
+mod error;
+mod listen;
+
+pub use broker::Broker;
+pub use error::Error;
+pub use listen::listen;
+
+/// What this module returns.
+pub type Result<T> = std::result::Result<T, Error>;
