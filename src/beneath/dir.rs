@@ -242,6 +242,12 @@ impl<P> AsFd for Dir<P> {
     }
 }
 
+impl<P> From<Dir<P>> for OwnedFd {
+    fn from(dir: Dir<P>) -> Self {
+        dir.fd
+    }
+}
+
 /// All names of a freshly opened directory in the file system's order, with their kinds; nothing if there are more than `limit`.
 pub(super) fn list(fd: BorrowedFd<'_>, limit: usize) -> std::result::Result<Option<Vec<Entry>>, Errno> {
     let mut buffer = Vec::with_capacity(32 * 1024);

@@ -99,6 +99,20 @@ impl Error {
         }
     }
 
+    /// What it is about, for people.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. }
+            | Self::Link { path }
+            | Self::NotRegular { path }
+            | Self::TooBig { path, .. }
+            | Self::TooMany { path, .. }
+            | Self::TooWide { path, .. }
+            | Self::Mounted { path }
+            | Self::Moved { path } => path,
+        }
+    }
+
     /// What the kernel answered, if it was asked.
     pub fn errno(&self) -> Option<Errno> {
         match self {
@@ -112,3 +126,13 @@ impl Error {
 
 /// What the functions of this room return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// For the sandbox, whose errors travel between processes as calls with their arguments.
+impl From<Error> for crate::sys::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io { action, path, source } => Self::new(action, path.display(), source),
+            other => Self::new("open", other.path().display(), io::Error::other(other.to_string())),
+        }
+    }
+}

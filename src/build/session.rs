@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::jobserver::PIPE_INSIDE;
 use crate::portage::session_conf::SessionConf;
-use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
+use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
 
 /// Where the session's settings lie inside the root; the last file of the directory, so that it wins.
 pub const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
@@ -74,7 +74,7 @@ pub struct Packages {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelTree {
     /// The headers.
-    pub lower: PathBuf,
+    pub lower: Source,
     /// Where changes go.
     pub upper: PathBuf,
     /// overlayfs's work directory.
@@ -164,7 +164,7 @@ impl Root {
         if let Some(packages) = &self.packages {
             steps.push(Step::FreshDirectory { path: packages.work.clone() });
             steps.push(Step::OverlayAt {
-                lower: packages.pools.clone(),
+                lower: packages.pools.iter().cloned().map(Source::from).collect(),
                 upper: packages.own.clone(),
                 work: packages.work.clone(),
                 target: PKGDIR.into(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::plan::{CommandLine, Network, Plan, Step};
 use crate::sandbox::{Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sys;
-use crate::sys::overlay::{Overlay, Writable};
+use crate::sys::overlay::{Layer, Overlay, Writable};
 
 /// Mounts an overlay in an empty directory and tries what layers need: where to try in, nothing out.
 pub const TASK_OVERLAY: &str = "host.overlay";
@@ -74,7 +74,8 @@ fn try_overlay(dir: &Path) -> Result<(), OverlayError> {
 }
 
 fn mount(lower: &Path, upper: &Path, work: &Path, merged: &Path) -> Result<(), sys::Error> {
-    let overlay = Overlay { lower: &[lower.to_owned()], writable: Some(Writable { upper, work, volatile: true }) };
+    let (lower, upper, work) = ([Layer::open(lower)?], Layer::open(upper)?, Layer::open(work)?);
+    let overlay = Overlay { lower: &lower, writable: Some(Writable { upper: &upper, work: &work, volatile: true }) };
     overlay.mount_on(merged, true).map(drop)
 }
 

@@ -9,6 +9,7 @@ use super::channel::Channel;
 use super::helper::Lookup;
 use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
 use super::task;
+use crate::beneath::remove_tree;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::{self, fd, process, signal};
 
@@ -82,7 +83,7 @@ fn supervise(
     let exit = wait(control, pid1).map_err(|error| Failure::Prepare(error.into()))?;
     let mut removal = None;
     for path in remove_after {
-        removal = sys::tree::remove(path).err().map(WireError::from).or(removal);
+        removal = remove_tree(path).err().map(|error| WireError::from(sys::Error::from(error))).or(removal);
     }
     Ok(FromOuter::Done { pid1: exit, removal })
 }

@@ -1,7 +1,6 @@
 //! PID 1 of a session: makes its mounts, starts its command, reaps, forwards signals, and takes everything with it when it ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -13,7 +12,7 @@ use super::outer::{PASSED_ON, report_panics, spawn_self};
 use super::plan::Network;
 use super::request::{Failure, FromPid1, FromSession, SESSION, SessionRequest, ToPid1, ToSession};
 use super::steps::Building;
-use crate::sys::inroot::Root;
+use crate::beneath::RootDir;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::process::Exit;
 use crate::sys::{self, fd, mount, network, process, pty, signal};
@@ -115,9 +114,9 @@ fn wait_until_ready(session: &Channel) -> Option<OwnedFd> {
     }
 }
 
-fn terminal(root: &Root, size: Option<pty::TerminalSize>) -> sys::Result<(OwnedFd, OwnedFd)> {
+fn terminal(root: &RootDir, size: Option<pty::TerminalSize>) -> sys::Result<(OwnedFd, OwnedFd)> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let pts = root.open(Path::new("/dev/pts"))?;
+    let pts = root.place("/dev/pts")?;
     let master = rustix::fs::openat(&pts, "ptmx", flags, Mode::empty()).map_err(sys::Error::of("openat", "/dev/pts/ptmx"))?;
     let other = pty::open_other_side(&master)?;
     size.map_or(Ok(()), |size| pty::set_size(&master, size))?;

@@ -50,6 +50,36 @@ pub struct Plan {
     pub terminal: bool,
 }
 
+/// A directory of the host that is mounted. What lies inside of a layer or a tree was shaped by somebody else, so it is named apart from the directory
+/// that is ours, and no link is followed on the way to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// A path that only we make.
+    pub directory: PathBuf,
+    /// Where in it; empty for the directory itself.
+    pub inside: PathBuf,
+}
+
+impl Source {
+    /// `inside` of a layer or tree.
+    pub fn inside(directory: PathBuf, inside: impl Into<PathBuf>) -> Self {
+        Self { directory, inside: inside.into() }
+    }
+}
+
+impl From<PathBuf> for Source {
+    fn from(directory: PathBuf) -> Self {
+        Self { directory, inside: PathBuf::new() }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.directory.display())?;
+        if self.inside.as_os_str().is_empty() { Ok(()) } else { write!(out, " (in it {})", self.inside.display()) }
+    }
+}
+
 /// One thing that PID 1 does. Targets lie in the new root and are resolved inside it; sources are the host's. Missing targets
 /// (and their parents) are made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +105,7 @@ pub enum Step {
     /// Stacks layers at a place inside the new root; `sync` there is a no-op.
     OverlayAt {
         /// Read-only layers of the host, the topmost first.
-        lower: Vec<PathBuf>,
+        lower: Vec<Source>,
         /// Where changes go, on the host.
         upper: PathBuf,
         /// The overlay's own directory, on the same file system as `upper`.
@@ -271,7 +301,8 @@ impl Step {
                 lower.iter().chain([upper, work, mountpoint]).map(PathBuf::as_path).collect()
             }
             Self::OverlayAt { lower, upper, work, target } => {
-                lower.iter().chain([upper, work, target]).map(PathBuf::as_path).collect()
+                let lower = lower.iter().map(|source| &source.directory);
+                lower.chain([upper, work, target]).map(PathBuf::as_path).collect()
             }
             Self::BindRoot { source, .. } => vec![source],
             Self::Bind { source, target, .. } => vec![source, target],
@@ -297,7 +328,7 @@ impl fmt::Display for Step {
             Self::OverlayAt { lower, upper, work, target } => {
                 write!(out, "overlay on {}:", target.display())?;
                 for layer in lower {
-                    write!(out, " lower {}", layer.display())?;
+                    write!(out, " lower {layer}")?;
                 }
                 write!(out, " upper {} work {} volatile", upper.display(), work.display())
             }

@@ -1,24 +1,24 @@
 //! PID 1 executing the steps of a plan.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode};
 
 use super::launch::MountCalls;
-use super::plan::{Network, Plan, Step};
-use crate::sys::inroot::{self, Root};
+use super::plan::{Network, Plan, Source, Step};
+use crate::beneath::{self, RootDir, TreeDir, Way};
 use crate::sys::mount::{self, Attributes, NewFileSystem};
-use crate::sys::overlay::{Overlay, Writable, open_directory};
-use crate::sys::{Error, Result, mountcompat, tree};
+use crate::sys::overlay::{Layer, Overlay, Writable};
+use crate::sys::{Error, Result, mountcompat};
 
 /// The root being made.
 #[derive(Debug)]
 pub(crate) struct Building<'plan> {
     plan: &'plan Plan,
     calls: MountCalls,
-    root: Option<Root>,
+    root: Option<RootDir>,
     /// Copies of what will be bound, made while the host's paths still mean what the user sees.
     sources: VecDeque<OwnedFd>,
 }
@@ -29,10 +29,11 @@ impl<'plan> Building<'plan> {
     }
 
     /// Executes all steps; the index of the one that failed comes with its error. `before_pivot` runs while the old root is there.
-    pub(crate) fn execute(mut self, mut before_pivot: impl FnMut() -> Result<()>) -> std::result::Result<Root, (usize, Error)> {
+    pub(crate) fn execute(mut self, mut before_pivot: impl FnMut() -> Result<()>) -> std::result::Result<RootDir, (usize, Error)> {
         for (index, step) in self.plan.steps.iter().enumerate() {
             if let Step::Bind { source, .. } | Step::BindRoot { source, .. } = step {
-                self.sources.push_back(mount::clone_tree(source).map_err(|error| (index, error))?);
+                let named = mount::name(source).and_then(|place| mount::clone_tree(place.as_fd(), source));
+                self.sources.push_back(named.map_err(|error| (index, error))?);
             }
         }
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -46,7 +47,7 @@ impl<'plan> Building<'plan> {
         self.root.ok_or_else(|| (end, Error::new("pivot_root", "no root", rustix::io::Errno::INVAL)))
     }
 
-    fn root(&self) -> Result<&Root> {
+    fn root(&self) -> Result<&RootDir> {
         self.root.as_ref().ok_or_else(|| Error::new("openat2", "no root yet", rustix::io::Errno::NOENT))
     }
 
@@ -54,17 +55,20 @@ impl<'plan> Building<'plan> {
         match step {
             Step::FreshDirectory { path } => fresh_directory(path),
             Step::Overlay { lower, upper, work, mountpoint, volatile } => {
-                let overlay = Overlay { lower, writable: Some(Writable { upper, work, volatile: *volatile }) };
-                let root = overlay.mount_on(mountpoint, self.calls == MountCalls::Newest)?;
-                self.root = Some(Root::new(root, self.calls == MountCalls::Oldest));
+                let lower: Vec<Layer> = lower.iter().map(|path| Layer::open(path)).collect::<Result<_>>()?;
+                let (upper, work) = (Layer::open(upper)?, Layer::open(work)?);
+                let overlay =
+                    Overlay { lower: &lower, writable: Some(Writable { upper: &upper, work: &work, volatile: *volatile }) };
+                let root = overlay.mount_on(mountpoint, self.newest())?;
+                self.root = Some(self.root_of(root));
                 Ok(())
             }
             Step::OverlayAt { lower, upper, work, target } => {
                 let place = self.root()?.directory(target, 0o755)?;
-                // The place is given by its descriptor: its path would be looked up in the host's root.
-                let link = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
-                let overlay = Overlay { lower, writable: Some(Writable { upper, work, volatile: true }) };
-                overlay.mount_on(&link, self.calls == MountCalls::Newest).map(drop)
+                let lower: Vec<Layer> = lower.iter().map(|source| self.layer(source)).collect::<Result<_>>()?;
+                let (upper, work) = (Layer::open(upper)?, Layer::open(work)?);
+                let overlay = Overlay { lower: &lower, writable: Some(Writable { upper: &upper, work: &work, volatile: true }) };
+                overlay.mount_at(place.as_fd(), target, self.newest()).map(drop)
             }
             Step::BindRoot { source, read_only } => self.bind_root(source, *read_only),
             Step::Bind { source, target, read_only } => self.bind(source, target, *read_only),
@@ -75,32 +79,57 @@ impl<'plan> Building<'plan> {
             }
             Step::Sys { target } => self.sys(target),
             Step::Dev { target } => self.dev(target),
-            Step::Directory { path, mode } => self.root()?.directory(path, *mode).map(drop),
-            Step::File { path, contents, mode } => self.root()?.write(path, contents.as_bytes(), *mode),
-            Step::Symlink { path, to } => self.root()?.symlink(path, to),
-            Step::Remove { path } => self.root()?.remove(path),
+            Step::Directory { path, mode } => Ok(self.root()?.directory(path, *mode).map(drop)?),
+            Step::File { path, contents, mode } => Ok(self.root()?.write(path, contents.as_bytes(), *mode)?),
+            Step::Symlink { path, to } => Ok(self.root()?.symlink(path, to)?),
+            Step::Remove { path } => Ok(self.root()?.remove(path)?),
             Step::MakeConfDirectory => self.make_conf_directory(),
             Step::PivotRoot => Ok(()),
         }
     }
 
+    fn newest(&self) -> bool {
+        self.calls == MountCalls::Newest
+    }
+
+    fn way(&self) -> Way {
+        if self.calls == MountCalls::Oldest { Way::Stepwise } else { Way::Kernel }
+    }
+
+    /// What is made inside of a root is called by its path in there.
+    fn root_of(&self, root: OwnedFd) -> RootDir {
+        RootDir::from_fd(root, "/").by(self.way())
+    }
+
+    /// Opens a layer; nothing is followed inside of what somebody else has shaped.
+    fn layer(&self, source: &Source) -> Result<Layer> {
+        let Source { directory, inside } = source;
+        if inside.as_os_str().is_empty() {
+            return Layer::open(directory);
+        }
+        let tree = TreeDir::open(directory)?.by(self.way());
+        let fd = tree.open_dir(inside)?;
+        Ok(Layer::from_fd(fd.into(), tree.shown(inside)))
+    }
+
     fn bind_root(&mut self, source: &Path, read_only: bool) -> Result<()> {
         let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
         // Over its own source: any directory would do, and this one surely exists.
-        let target = open_directory(source)?;
-        self.attach_source(&tree, &target, source, read_only)?;
-        self.root = Some(Root::new(tree, self.calls == MountCalls::Oldest));
+        let target = mount::name(source)?;
+        self.attach_source(&tree, target.as_fd(), source, read_only)?;
+        self.root = Some(self.root_of(tree));
         Ok(())
     }
 
     fn bind(&mut self, source: &Path, target: &Path, read_only: bool) -> Result<()> {
         let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
         let root = self.root()?;
-        let place = if inroot::is_directory(tree.as_fd())? { root.directory(target, 0o755)? } else { root.file_target(target)? };
-        self.attach_source(&tree, &place, target, read_only)
+        let is_directory = beneath::is_directory(tree.as_fd()).map_err(Error::of("fstat", source.display()))?;
+        let place = if is_directory { root.directory(target, 0o755)? } else { root.file_target(target)? };
+        self.attach_source(&tree, place.as_fd(), target, read_only)
     }
 
-    fn attach_source(&self, tree: &OwnedFd, place: &OwnedFd, target: &Path, read_only: bool) -> Result<()> {
+    fn attach_source(&self, tree: &OwnedFd, place: BorrowedFd<'_>, target: &Path, read_only: bool) -> Result<()> {
         let shown = target.display().to_string();
         let attributes = Attributes { read_only: true, ..Attributes::default() };
         let mut late = read_only && self.calls == MountCalls::Oldest;
@@ -110,7 +139,7 @@ impl<'plan> Building<'plan> {
                 answer => answer?,
             }
         }
-        mount::attach(tree.as_fd(), place.as_fd(), &shown)?;
+        mount::attach(tree.as_fd(), place, &shown)?;
         if late { mountcompat::set_read_only(tree.as_fd(), &shown) } else { Ok(()) }
     }
 
@@ -131,9 +160,10 @@ impl<'plan> Building<'plan> {
                 return self.attach(&sysfs, target);
             }
         }
-        let tree = mount::clone_tree(Path::new("/sys"))?;
+        let sys = Path::new("/sys");
+        let tree = mount::clone_tree(mount::name(sys)?.as_fd(), sys)?;
         let place = self.root()?.directory(target, 0o755)?;
-        self.attach_source(&tree, &place, target, true)
+        self.attach_source(&tree, place.as_fd(), target, true)
     }
 
     fn dev(&self, target: &Path) -> Result<()> {
@@ -142,7 +172,8 @@ impl<'plan> Building<'plan> {
         self.attach(&tmpfs(None, 0o755, no_exec)?, target)?;
         let root = self.root()?;
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
-            let device = mount::clone_tree(&Path::new("/dev").join(name))?;
+            let source = Path::new("/dev").join(name);
+            let device = mount::clone_tree(mount::name(&source)?.as_fd(), &source)?;
             let path = target.join(name);
             mount::attach(device.as_fd(), root.file_target(&path)?.as_fd(), path.display())?;
         }
@@ -169,19 +200,19 @@ impl<'plan> Building<'plan> {
         let place = Path::new("/etc/portage/make.conf");
         match root.kind(place)? {
             Some(FileType::Directory) => Ok(()),
-            None => root.directory(place, 0o755).map(drop),
+            None => Ok(root.directory(place, 0o755).map(drop)?),
             Some(_) => {
                 let aside = Path::new("/etc/portage/.make.conf.gentoomuch");
                 root.rename(place, aside)?;
                 root.directory(place, 0o755)?;
-                root.rename(aside, &place.join(Step::FIRST_MAKE_CONF))
+                Ok(root.rename(aside, &place.join(Step::FIRST_MAKE_CONF))?)
             }
         }
     }
 }
 
 fn fresh_directory(path: &Path) -> Result<()> {
-    tree::remove(path)?;
+    beneath::remove_tree(path)?;
     rustix::fs::mkdir(path, Mode::RWXU).map_err(Error::of("mkdir", path.display()))
 }
 

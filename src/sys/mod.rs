@@ -9,7 +9,6 @@ use std::fmt::Display;
 use std::io;
 
 pub mod fd;
-pub mod inroot;
 pub mod memfd;
 pub mod mount;
 pub mod mountcompat;
@@ -21,7 +20,6 @@ pub mod pty;
 pub mod seccomp;
 mod seccomp_tables;
 pub mod signal;
-pub mod tree;
 pub mod watch;
 
 /// A system call that failed, with the arguments that matter.

@@ -4,6 +4,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
@@ -65,6 +66,12 @@ impl NewFileSystem {
             .map_err(|errno| self.error("fsconfig", &format!("{key}={value}"), errno))
     }
 
+    /// Sets an option that is a file.
+    pub fn descriptor(&self, key: &str, value: BorrowedFd<'_>) -> Result<()> {
+        rustix::mount::fsconfig_set_fd(&self.context, key, value)
+            .map_err(|errno| self.error("fsconfig", &format!("{key}, descriptor {}", value.as_raw_fd()), errno))
+    }
+
     /// Makes the file system and a detached mount of it.
     pub fn mount(self, attributes: Attributes) -> Result<OwnedFd> {
         rustix::mount::fsconfig_create(&self.context).map_err(|errno| self.error("fsconfig", "CMD_CREATE", errno))?;
@@ -85,10 +92,18 @@ impl NewFileSystem {
     }
 }
 
-/// A detached copy of the mounts at and below `path`, in this process's mount namespace.
-pub fn clone_tree(path: &Path) -> Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    rustix::mount::open_tree(rustix::fs::CWD, path, flags).map_err(Error::of("open_tree", path.display()))
+/// A detached copy of the mounts at and below what `place` names, in this process's mount namespace.
+pub fn clone_tree(place: BorrowedFd<'_>, shown: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(place, "", flags).map_err(Error::of("open_tree", shown.display()))
+}
+
+/// A descriptor that names a file or directory of the host, by a path that the user or we chose.
+pub fn name(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", path.display()))
 }
 
 /// Attaches a detached mount to what `target` names.

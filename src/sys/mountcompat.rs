@@ -1,14 +1,14 @@
 //! What newer kernels do in one call, done with the calls of Linux 5.11: overlay by an option string, recursive attributes by one
-//! remount after the other, `openat2` by walking.
+//! remount after the other.
 //!
 //! Nothing here is chosen by the kernel's version: the newer call is tried, and `ENOSYS` or `EINVAL` leads here. Tests force it.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::MountFlags;
 
 use super::{Error, Result};
@@ -16,9 +16,14 @@ use super::{Error, Result};
 /// The option string of `mount(2)` holds one page; what is longer is refused by the kernel without words.
 const OPTIONS_LIMIT: usize = 4095;
 
-/// Mounts an overlay by the option string; `writable` is upper directory, work directory, and whether `sync` is a no-op. Each path
-/// must be free of `:`, `,` and `\` (see [`super::overlay`], which passes `/proc/self/fd/N` for those).
-pub fn mount_overlay(lower: &[String], writable: Option<&(String, String, bool)>, target: &Path) -> Result<()> {
+/// Mounts an overlay by the option string on an open directory; `writable` is upper directory, work directory, and whether `sync` is a no-op.
+/// Each path must be free of `:`, `,` and `\` (see [`super::overlay`], which passes `/proc/self/fd/N`).
+pub fn mount_overlay(
+    lower: &[String],
+    writable: Option<&(String, String, bool)>,
+    place: BorrowedFd<'_>,
+    target: &Path,
+) -> Result<()> {
     let mut options = format!("userxattr,lowerdir={}", lower.join(":"));
     if let Some((upper, work, volatile)) = writable {
         let volatile = if *volatile { ",volatile" } else { "" };
@@ -29,7 +34,8 @@ pub fn mount_overlay(lower: &[String], writable: Option<&(String, String, bool)>
         return Err(Error::new("mount", shown, rustix::io::Errno::TOOBIG));
     }
     let data = CString::new(options).map_err(Error::of("mount", &shown))?;
-    rustix::mount::mount("gentoomuch", target, "overlay", MountFlags::empty(), data.as_c_str()).map_err(Error::of("mount", shown))
+    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+    rustix::mount::mount("gentoomuch", link, "overlay", MountFlags::empty(), data.as_c_str()).map_err(Error::of("mount", shown))
 }
 
 /// Makes every mount at and below the attached mount `mount` read-only, one by one, keeping the flags that are locked.
@@ -83,52 +89,10 @@ fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(plain))
 }
 
-/// How many symbolic links one resolution follows, as the kernel does.
-const LINK_LIMIT: usize = 40;
-
-/// Opens `path` (with `O_PATH`) as if `root` were `/`, following symbolic links inside it: `openat2(RESOLVE_IN_ROOT)` by hand. Only
-/// safe while nobody else moves things below `root`, which holds while a session is being prepared.
-pub fn open_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
-    let failed = |errno| Error::new("openat", path.display(), errno);
-    let mut todo: Vec<OsString> = components(path.as_os_str());
-    let mut trail: Vec<OwnedFd> = vec![super::fd::duplicate(root)?];
-    let mut links = 0;
-    while let Some(name) = todo.pop() {
-        if name == ".." {
-            if trail.len() > 1 {
-                trail.pop();
-            }
-            continue;
-        }
-        let here = trail.last().map_or(root, AsFd::as_fd);
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let next = rustix::fs::openat(here, name.as_os_str(), flags, Mode::empty()).map_err(failed)?;
-        let status = rustix::fs::statat(&next, "", AtFlags::EMPTY_PATH).map_err(failed)?;
-        if rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::Symlink {
-            links += 1;
-            if links > LINK_LIMIT {
-                return Err(failed(rustix::io::Errno::LOOP));
-            }
-            let to = rustix::fs::readlinkat(&next, "", Vec::new()).map_err(failed)?;
-            if to.as_bytes().starts_with(b"/") {
-                trail.truncate(1);
-            }
-            todo.extend(components(OsStr::from_bytes(to.as_bytes())));
-        } else {
-            trail.push(next);
-        }
-    }
-    trail.pop().ok_or_else(|| failed(rustix::io::Errno::NOENT))
-}
-
-/// The named components of a path, last first.
-fn components(path: &OsStr) -> Vec<OsString> {
-    let parts = path.as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-    parts.rev().map(|part| OsStr::from_bytes(part).to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]
@@ -138,27 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn walking_stays_inside_the_root() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("etc/real")).unwrap();
-        std::fs::write(dir.path().join("etc/real/file"), "inside").unwrap();
-        std::os::unix::fs::symlink("/etc/real", dir.path().join("absolute")).unwrap();
-        std::os::unix::fs::symlink("../../../../etc/real", dir.path().join("up")).unwrap();
-        std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
-        let root = std::fs::File::open(dir.path()).unwrap();
-        for path in ["/etc/real/file", "absolute/file", "up/file", "/../etc/./real/../real//file"] {
-            let found = open_in_root(root.as_fd(), Path::new(path)).unwrap();
-            let text = std::fs::read_to_string(format!("/proc/self/fd/{}", found.as_raw_fd())).unwrap();
-            assert_eq!(text, "inside", "{path}");
-        }
-        assert_eq!(open_in_root(root.as_fd(), Path::new("loop")).unwrap_err().errno(), Some(libc::ELOOP));
-        assert_eq!(open_in_root(root.as_fd(), Path::new("none")).unwrap_err().errno(), Some(libc::ENOENT));
-    }
-
-    #[test]
     fn options_beyond_a_page_are_refused_before_the_kernel_sees_them() {
         let lower = vec!["/x".repeat(100); 40];
-        let error = mount_overlay(&lower, Some(&("/u".to_owned(), "/w".to_owned(), false)), Path::new("/m")).unwrap_err();
+        let place = std::fs::File::open("/").unwrap();
+        let writable = ("/u".to_owned(), "/w".to_owned(), false);
+        let error = mount_overlay(&lower, Some(&writable), place.as_fd(), Path::new("/m")).unwrap_err();
         assert_eq!(error.errno(), Some(libc::E2BIG));
     }
 }

@@ -1,6 +1,10 @@
 //! Mounts overlays, by the mount API where the kernel takes layers one by one (Linux 6.5), else by an option string.
+//!
+//! Layers are descriptors: each is opened once, and what was opened is what is mounted, whatever its path means by then. Linux 6.13 takes the
+//! descriptors themselves; before, they are passed as `/proc/self/fd/N`. That also spares `fsconfig`'s limit of 255 bytes a value, and the
+//! meaning that overlayfs's own parser gives to `\`, `:` and `,`.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -8,11 +12,35 @@ use rustix::fs::{Mode, OFlags};
 use super::mount::{self, Attributes, NewFileSystem};
 use super::{Error, Result, mountcompat};
 
+/// A directory that an overlay is made of.
+#[derive(Debug)]
+pub struct Layer {
+    fd: OwnedFd,
+    /// For messages.
+    shown: PathBuf,
+}
+
+impl Layer {
+    /// Opens a directory by a path that only we make.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self { fd: open_directory(path)?, shown: path.to_owned() })
+    }
+
+    /// Takes an open directory, also one open with `O_PATH`.
+    pub fn from_fd(fd: OwnedFd, shown: PathBuf) -> Self {
+        Self { fd, shown }
+    }
+
+    fn link(&self) -> String {
+        format!("/proc/self/fd/{}", self.fd.as_raw_fd())
+    }
+}
+
 /// An overlay to be mounted.
 #[derive(Debug, Clone, Copy)]
 pub struct Overlay<'a> {
     /// Layers, the topmost first.
-    pub lower: &'a [PathBuf],
+    pub lower: &'a [Layer],
     /// Where changes go; without it the overlay is read-only and needs two layers.
     pub writable: Option<Writable<'a>>,
 }
@@ -21,50 +49,83 @@ pub struct Overlay<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Writable<'a> {
     /// Where changes go.
-    pub upper: &'a Path,
+    pub upper: &'a Layer,
     /// The overlay's own directory, on the same file system as `upper`.
-    pub work: &'a Path,
+    pub work: &'a Layer,
     /// Makes `sync` a no-op.
     pub volatile: bool,
 }
 
 impl Overlay<'_> {
-    /// Mounts it on `target`, a directory; returns its root. `newest` is only false in tests, which force the older calls.
+    /// Mounts it on `target`, a directory that only we make; returns its root. `newest` is only false in tests, which force the older calls.
     pub fn mount_on(self, target: &Path, newest: bool) -> Result<OwnedFd> {
-        // Descriptors must live until the mount is made: long or strange paths are passed as `/proc/self/fd/N`.
-        let mut open = Vec::new();
-        let lower: Vec<String> = self.lower.iter().map(|path| plain_path(path, &mut open)).collect::<Result<_>>()?;
-        let writable = match self.writable {
-            Some(Writable { upper, work, volatile }) => {
-                Some((plain_path(upper, &mut open)?, plain_path(work, &mut open)?, volatile))
-            }
-            None => None,
-        };
-        if !newest {
-            mountcompat::mount_overlay(&lower, writable.as_ref(), target)?;
-            return open_directory(target);
+        let place = open_directory(target)?;
+        match self.mount_at(place.as_fd(), target, newest)? {
+            Some(root) => Ok(root),
+            // Mounted by path, so it is what the path leads to now.
+            None => open_directory(target),
         }
-        match by_context(&lower, writable.as_ref()) {
+    }
+
+    /// Mounts it on an open directory. Returns its root where the kernel's calls give one.
+    pub fn mount_at(self, place: BorrowedFd<'_>, shown: &Path, newest: bool) -> Result<Option<OwnedFd>> {
+        if !newest {
+            return self.by_options(place, shown).map(|()| None);
+        }
+        match self.by_context() {
             Ok(overlay) => {
-                let place = open_directory(target)?;
-                mount::attach(overlay.as_fd(), place.as_fd(), target.display())?;
-                Ok(overlay)
+                mount::attach(overlay.as_fd(), place, shown.display())?;
+                Ok(Some(overlay))
             }
             // `lowerdir+` came with Linux 6.5. If the older call fails alike, the newer one's words say more.
-            Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOSYS)) => {
-                mountcompat::mount_overlay(&lower, writable.as_ref(), target)
-                    .map_err(|older| if older.errno() == error.errno() { error } else { older })?;
-                open_directory(target)
-            }
+            Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOSYS)) => self
+                .by_options(place, shown)
+                .map(|()| None)
+                .map_err(|older| if older.errno() == error.errno() { error } else { older }),
             Err(error) => Err(error),
         }
+    }
+
+    fn by_context(&self) -> Result<OwnedFd> {
+        let overlay = NewFileSystem::open("overlay")?;
+        overlay.string("source", "gentoomuch")?;
+        overlay.flag("userxattr")?;
+        for layer in self.lower {
+            give(&overlay, "lowerdir+", layer)?;
+        }
+        if let Some(Writable { upper, work, volatile }) = self.writable {
+            give(&overlay, "upperdir", upper)?;
+            give(&overlay, "workdir", work)?;
+            if volatile {
+                overlay.flag("volatile")?;
+            }
+        }
+        overlay.mount(Attributes::default())
+    }
+
+    fn by_options(&self, place: BorrowedFd<'_>, shown: &Path) -> Result<()> {
+        let lower: Vec<String> = self.lower.iter().map(Layer::link).collect();
+        let writable = self.writable.map(|writable| (writable.upper.link(), writable.work.link(), writable.volatile));
+        mountcompat::mount_overlay(&lower, writable.as_ref(), place, shown)
+    }
+}
+
+fn give(overlay: &NewFileSystem, key: &str, layer: &Layer) -> Result<()> {
+    match overlay.descriptor(key, layer.fd.as_fd()) {
+        // The kernel takes no descriptors (before 6.13), or the directory will not do; then its words about the path say why.
+        Err(error) if error.errno() == Some(libc::EINVAL) => overlay.string(key, &layer.link()).map_err(|mut error| {
+            error.args = format!("{} is {}: {}", layer.link(), layer.shown.display(), error.args);
+            error
+        }),
+        answer => answer,
     }
 }
 
 /// Shows `layers`, topmost first, read-only on `target`: an overlay, or a bind of the only one. Returns the root.
 pub fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
-    if let [only] = layers {
-        let tree = mount::clone_tree(only)?;
+    let opened: Vec<Layer> = layers.iter().map(|path| Layer::open(path)).collect::<Result<_>>()?;
+    if let [only] = opened.as_slice() {
+        let tree = mount::clone_tree(only.fd.as_fd(), &only.shown)?;
         let place = open_directory(target)?;
         mount::attach(tree.as_fd(), place.as_fd(), target.display())?;
         match mount::set_attributes(tree.as_fd(), Attributes { read_only: true, ..Attributes::default() }, target.display()) {
@@ -75,37 +136,7 @@ pub fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
         }
         return Ok(tree);
     }
-    Overlay { lower: layers, writable: None }.mount_on(target, true)
-}
-
-fn by_context(lower: &[String], writable: Option<&(String, String, bool)>) -> Result<OwnedFd> {
-    let overlay = NewFileSystem::open("overlay")?;
-    overlay.string("source", "gentoomuch")?;
-    overlay.flag("userxattr")?;
-    for layer in lower {
-        overlay.string("lowerdir+", layer)?;
-    }
-    if let Some((upper, work, volatile)) = writable {
-        overlay.string("upperdir", upper)?;
-        overlay.string("workdir", work)?;
-        if *volatile {
-            overlay.flag("volatile")?;
-        }
-    }
-    overlay.mount(Attributes::default())
-}
-
-/// `fsconfig` takes 255 bytes, and the overlay's own parser gives meaning to `\`, `:` and `,`.
-fn plain_path(path: &Path, open: &mut Vec<OwnedFd>) -> Result<String> {
-    match path.to_str() {
-        Some(text) if text.len() < 256 && !text.contains(['\\', ':', ',']) => Ok(text.to_owned()),
-        _ => {
-            let directory = open_directory(path)?;
-            let text = format!("/proc/self/fd/{}", directory.as_raw_fd());
-            open.push(directory);
-            Ok(text)
-        }
-    }
+    Overlay { lower: &opened, writable: None }.mount_on(target, true)
 }
 
 /// A descriptor that names a directory.

@@ -9,4 +9,5 @@ mod fixture;
 mod isolation;
 mod mounts;
 mod sessions;
+mod shaped;
 mod terminal;

@@ -133,7 +133,7 @@ fn a_step_that_fails_names_itself_and_its_call() {
     assert_eq!(
         chain(&error),
         "cannot bind /nonexistent/source on /x read-only\n\
-         caused by: `open_tree(/nonexistent/source)` failed\n\
+         caused by: `open(/nonexistent/source)` failed\n\
          caused by: No such file or directory (os error 2)"
     );
     assert!(!place.exists(), "what a failed session leaves is removed too");

@@ -1,6 +1,6 @@
 //! A kernel in a stage4: its payload below, and its headers at hand for modules of other packages.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::super::engine::{Engine, Work};
 use super::super::error::Result;
@@ -9,7 +9,7 @@ use super::super::session::KernelTree;
 use super::super::work::{StepsDone, create_open};
 use super::{give, script};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::sandbox::plan::Network;
+use crate::sandbox::plan::{Network, Source};
 use crate::store::{NewState, State};
 
 /// `kind` of the origin of a state that is a base with a kernel on it.
@@ -54,12 +54,12 @@ impl Engine<'_> {
     }
 
     /// `usr/src` of the headers of a kernel, whose state stands on the payload's, and that on theirs.
-    fn headers_of(&self, kernel: &State) -> Result<Option<PathBuf>> {
+    fn headers_of(&self, kernel: &State) -> Result<Option<Source>> {
         let mut at = kernel.clone();
         while let Some(parent) = at.parent.clone() {
             at = self.store.state(&parent)?;
             if at.origin["kind"] == "kernel headers" {
-                return Ok(self.store.lower_dirs(&at).first().map(|layer| layer.join("usr/src")));
+                return Ok(self.store.lower_dirs(&at).first().map(|layer| Source::inside(layer.clone(), "usr/src")));
             }
         }
         Ok(None)
