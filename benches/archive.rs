@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput};
+use gentoomuch::beneath::Way;
 use gentoomuch::archive::{Excludes, Format, OwnerNames, Owners, PackOptions, UnpackOptions, decode, name, pack, unpack};
 
 const FILES: usize = 2000;
@@ -55,9 +56,9 @@ fn trees(c: &mut Criterion) {
     let archive = place.path().join("a.tar.zst");
     let out = File::create(&archive).expect("a temporary directory can be written");
     pack(root.as_fd(), out, &options(Format::TarZst), &mut |_| {}).expect("the tree can be packed");
-    for stepwise in [false, true] {
-        let how = UnpackOptions { owners: Owners::Ignore, stepwise, ..UnpackOptions::default() };
-        group.bench_function(if stepwise { "unpack without openat2" } else { "unpack" }, |b| {
+    for way in [Way::Kernel, Way::Stepwise] {
+        let how = UnpackOptions { owners: Owners::Ignore, way, ..UnpackOptions::default() };
+        group.bench_function(if way == Way::Stepwise { "unpack without openat2" } else { "unpack" }, |b| {
             b.iter_batched(
                 || tempfile::tempdir_in(place.path()).expect("a temporary directory"),
                 |into| {

@@ -1,12 +1,26 @@
 //! What can go wrong with an archive.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use super::name::EntryName;
+use crate::beneath;
 
 /// What this module's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<beneath::Error> for Error {
+    fn from(error: beneath::Error) -> Self {
+        match error {
+            beneath::Error::Io { action, path, source } => {
+                let path = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
+                Self::Entry { action, entry: EntryName::new(path), source }
+            }
+            other => Self::Beneath(other),
+        }
+    }
+}
 
 /// Why an archive could not be read, unpacked or written.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +82,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What is to be packed is not what a tree should be.
+    #[error(transparent)]
+    Beneath(beneath::Error),
     /// An owner that does not exist in the id map.
     #[error("cannot give `{entry}` to {uid}:{gid}, which is not in the id map")]
     UnmappedOwner {
@@ -351,6 +368,12 @@ pub enum Refusal {
     FileTooLarge {
         /// Its size.
         size: u64,
+        /// The limit in force.
+        limit: u64,
+    },
+    /// Holes that are too much together with those of the files before.
+    #[error("with it the holes are more than {limit} bytes")]
+    Holes {
         /// The limit in force.
         limit: u64,
     },

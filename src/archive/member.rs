@@ -32,6 +32,8 @@ pub struct Limits {
     pub stream_bytes: u64,
     /// Apparent size of one file, holes counted.
     pub file_bytes: u64,
+    /// What the holes of all files come to, bytes.
+    pub hole_bytes: u64,
     /// Length of a path or link target in bytes.
     pub path_bytes: usize,
     /// Directories above an entry.
@@ -48,7 +50,9 @@ impl Default for Limits {
         Self {
             entries: 4_000_000,
             stream_bytes: 128 << 30,
-            file_bytes: 256 << 30,
+            // What cannot be sealed and exported need not be imported.
+            file_bytes: crate::beneath::FILE_LIMIT_BYTES,
+            hole_bytes: crate::beneath::HOLES_LIMIT_BYTES,
             path_bytes: 4000,
             depth: 512,
             extension_bytes: 1 << 20,

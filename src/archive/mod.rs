@@ -26,9 +26,8 @@ pub mod pack;
 pub mod tasks;
 pub mod unpack;
 
-mod beneath;
-mod beneath_stepwise;
 mod contents;
+mod directories;
 mod error;
 mod pax;
 #[cfg(test)]

@@ -3,11 +3,10 @@
 //! The host's names mean nothing inside, so none are taken from it. Ids without a name are written as numbers only.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use crate::beneath::{self, RootDir};
 
 /// A larger file is no user database; what lies beyond is ignored.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -64,18 +63,17 @@ fn is_name(name: &str) -> bool {
 
 /// A file's contents, its links resolved as if `root` were `/`. Only a regular file is read: what a build left there is hostile.
 fn inside(root: BorrowedFd<'_>, path: &str) -> Vec<u8> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let opened = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-        .or_else(|_| rustix::fs::openat(root, path, flags | OFlags::NOFOLLOW, Mode::empty()));
-    let mut bytes = Vec::new();
-    if let Ok(fd) = opened
-        && rustix::fs::fstat(&fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
-        && let Err(error) = File::from(fd).take(FILE_BYTES_MAX).read_to_end(&mut bytes)
-    {
+    let read = || -> beneath::Result<Vec<u8>> {
+        let file = RootDir::borrowed(root, "")?.follow(path)?;
+        let mut bytes = Vec::new();
+        let read = file.file.take(FILE_BYTES_MAX).read_to_end(&mut bytes);
+        read.map_err(|error| beneath::Error::io("read", path, error))?;
+        Ok(bytes)
+    };
+    read().unwrap_or_else(|error| {
         tracing::debug!(%error, path, "owner names are incomplete");
-    }
-    bytes
+        Vec::new()
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //! * Headers are `ustar`, with the prefix field for longer paths. A PAX header comes before only where needed: paths that do not
 //!   fit or are not ASCII (as GNU tar writes them), large ids and sizes, times before 1970, extended attributes.
 //! * The first name of an inode is the file, later ones are hard links to it.
-//! * Holes are written as zeros: where a file system keeps holes is its own affair and differs between copies of one tree.
+//! * Holes are written as zeros: where a file system keeps holes is its own affair and differs between copies of one tree. How large files and
+//!   holes may be is bounded ([`Budget`]).
 //! * Of a bare layer ([`View::Layer`]) a whiteout becomes an empty file `.wh.NAME`, and an opaque directory has `.wh..wh..opq` in it
 //!   (OCI image specification, `layer.md`); a name that would be taken for one of these is an error.
 //! * Sockets are left out, as are device nodes below `dev/`; one elsewhere, or a whiteout, is an error.
@@ -38,6 +39,7 @@ use super::owners::OwnerNames;
 use super::pax::append_record;
 pub use super::walk::View;
 use super::walk::{Found, What, walk};
+use crate::beneath::Budget;
 
 /// Chunks that the walk may be ahead of the compressor.
 const AHEAD: usize = 16;
@@ -174,6 +176,7 @@ struct Writer<'a> {
     packed: Packed,
     /// First path, as written, of each inode that has several.
     first: HashMap<(u64, u64), Vec<u8>>,
+    budget: Budget,
 }
 
 impl<'a> Writer<'a> {
@@ -186,6 +189,7 @@ impl<'a> Writer<'a> {
             lines: Lines::new(),
             packed: Packed::default(),
             first: HashMap::new(),
+            budget: Budget::default(),
         }
     }
 
@@ -226,9 +230,10 @@ impl<'a> Writer<'a> {
                 xattrs.clear();
                 Kind::Hardlink(self.first[&inode].clone())
             }
-            What::File(fd) => {
+            What::File(file) => {
+                self.budget.admit(&file)?;
                 size = u64::try_from(stat.st_size).unwrap_or(0);
-                data = Some(fd);
+                data = Some(file);
                 Kind::File
             }
             What::Symlink(target) => Kind::Symlink(target),
@@ -254,8 +259,8 @@ impl<'a> Writer<'a> {
         self.lines.append(&mut self.packed.contents, &line);
         let headers = headers(&line, &xattrs);
         self.put(&headers)?;
-        if let Some(fd) = data {
-            self.file(fd.as_fd(), size, path)?;
+        if let Some(file) = data {
+            self.file(file.as_fd(), size, path)?;
         }
         self.packed.entries += 1;
         Ok(())

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use super::digest::Algorithm;
 use super::*;
+use crate::beneath::Way;
 
 /// Runs a program, which must succeed; returns what it printed.
 fn run(program: &str, args: &[&str], directory: &Path) -> String {
@@ -96,7 +97,7 @@ fn make_tree(root: &Path) {
 fn unpack_file(archive: &Path, into: &Path, stepwise: bool) -> Result<Unpacked> {
     fs::create_dir_all(into).unwrap();
     let decoder = decode::open_file(File::open(archive).unwrap(), 2, &[]).unwrap();
-    let options = UnpackOptions { owners: Owners::Ignore, stepwise, ..UnpackOptions::default() };
+    let options = UnpackOptions { owners: Owners::Ignore, way: if stepwise { Way::Stepwise } else { Way::Kernel }, ..UnpackOptions::default() };
     let directory = File::open(into).unwrap();
     let mut seen = 0;
     let unpacked = unpack(decoder, directory.as_fd(), &options, &mut |n| seen += n)?;
@@ -347,4 +348,38 @@ fn listing_reads_every_kind_of_header() {
         }
         assert_same(&String::from_utf8_lossy(&lines), &verbose, format);
     }
+}
+
+/// A package that leaves a hole of 4 TiB must not occupy whoever exports it for a day.
+#[test]
+fn holes_beyond_the_limit_are_refused_before_they_are_read() {
+    let place = tempfile::tempdir().unwrap();
+    fs::create_dir_all(place.path().join("usr/share")).unwrap();
+    let root = File::open(place.path()).unwrap();
+    for (size, expected) in [
+        (4 << 40, "`usr/share/hole` has more than 68719476736 bytes"),
+        (9 << 30, "`usr/share/hole` has too large holes: the files of a tree may have 8 GiB of them in all"),
+    ] {
+        File::create(place.path().join("usr/share/hole")).unwrap().set_len(size).unwrap();
+        for view in [View::Merged, View::Layer] {
+            let options = PackOptions { view, ..options(Format::Tar) };
+            let error = pack(root.as_fd(), std::io::sink(), &options, &mut |_| {}).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
+
+/// One directory more than a process may have descriptors, in each of them one file.
+#[test]
+fn trees_deeper_than_descriptors_are_packed() {
+    let place = tempfile::tempdir().unwrap();
+    let mut here = std::os::fd::OwnedFd::from(File::open(place.path()).unwrap());
+    for _ in 0..1100 {
+        rustix::fs::mkdirat(&here, "d", rustix::fs::Mode::RWXU).unwrap();
+        here = rustix::fs::openat(&here, "d", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    }
+    let root = File::open(place.path()).unwrap();
+    let packed = pack(root.as_fd(), std::io::sink(), &options(Format::Tar), &mut |_| {}).unwrap();
+    assert_eq!(packed.entries, 1101);
+    crate::beneath::remove_tree(&place.path().join("d")).unwrap();
 }

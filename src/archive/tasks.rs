@@ -10,10 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
-use super::beneath::DIRECTORY;
 use super::decode;
 use super::digest::{Algorithm, Digests};
 use super::encode::{Codec, encode};
@@ -22,6 +20,7 @@ use super::exclude::Excludes;
 use super::owners::OwnerNames;
 use super::pack::{Format, PackOptions, Packed, View, pack};
 use super::unpack::{UnpackOptions, Unpacked, unpack};
+use crate::beneath::{self, TreeDir};
 use crate::progress::{Event, Observer};
 use crate::sandbox::{self, EventSink, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sys::overlay;
@@ -180,6 +179,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Read { .. } | Error::Truncated { .. } | Error::Header { .. } => "archive-damaged",
         Error::UnmappedOwner { .. } => "archive-unmapped-owner",
         Error::Pattern { .. } => "archive-pattern",
+        Error::Beneath(beneath::Error::TooBig { .. } | beneath::Error::Holes { .. }) => "archive-too-big",
         _ => "archive-io",
     }
 }
@@ -191,8 +191,7 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     let open = |source| Error::Open { path: input.source.clone(), source };
     // The verifier read the same open file, to its end.
     archive.rewind().map_err(open)?;
-    let into = rustix::fs::open(&input.into, DIRECTORY, Mode::empty())
-        .map_err(|errno| Error::Open { path: input.into.clone(), source: errno.into() })?;
+    let into = TreeDir::open(&input.into)?;
     let mut decoder = decode::open_file(archive, input.threads, &[Algorithm::Sha512, Algorithm::Blake2b])?;
     let mut progress = Progress { events: context.events.clone(), position: decoder.position(), told: 0 };
     let mut options = UnpackOptions::default();
@@ -253,7 +252,7 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
     // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
     let top = input.layers.first().cloned().unwrap_or_default();
     let root = if input.as_layer {
-        rustix::fs::open(&top, DIRECTORY, Mode::empty()).map_err(|errno| Error::Open { path: top, source: errno.into() })?
+        TreeDir::open(&top)?.into()
     } else {
         overlay::mount_read_only(&input.layers, &top).map_err(|source| Error::Merge { layers: input.layers.len(), source })?
     };

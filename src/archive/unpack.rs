@@ -28,11 +28,12 @@ use serde::{Deserialize, Serialize};
 
 pub use super::member::Limits;
 
-use super::beneath::{self, Directories};
+use super::directories::Directories;
 use super::error::{Error, Refusal, Result};
 use super::member::{Kind, Member, Members, Time};
 use super::name::{self, EntryName};
 use super::xattr;
+use crate::beneath::Way;
 
 /// Whether owners are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,8 +52,8 @@ pub struct UnpackOptions {
     pub limits: Limits,
     /// Whether owners are restored.
     pub owners: Owners,
-    /// Resolve directories without `openat2`, as on old kernels; for tests.
-    pub stepwise: bool,
+    /// How directories are opened; tests force the older way.
+    pub way: Way,
 }
 
 /// What was unpacked.
@@ -133,31 +134,33 @@ struct Pending {
 #[derive(Debug)]
 struct Tree<'a> {
     options: &'a UnpackOptions,
-    directories: Directories<'a>,
+    directories: Directories,
     /// A second chain, so that a hard link's target does not close its own directory.
-    link_directories: Directories<'a>,
+    link_directories: Directories,
     known: HashMap<Vec<u8>, Known>,
     pending: Vec<Pending>,
     /// Owner and group that a new file has by itself, when they can be foreseen.
     own_ids: Option<(u32, u32)>,
+    hole_bytes: u64,
     done: Unpacked,
 }
 
 impl<'a> Tree<'a> {
-    fn new(into: BorrowedFd<'a>, options: &'a UnpackOptions) -> Result<Self> {
-        let stepwise = options.stepwise || !beneath::openat2_works(into);
-        tracing::debug!(stepwise, owners = ?options.owners, "unpacking");
+    fn new(into: BorrowedFd<'_>, options: &'a UnpackOptions) -> Result<Self> {
+        tracing::debug!(way = ?options.way, owners = ?options.owners, "unpacking");
         let stat = rustix::fs::fstat(into).map_err(|errno| entry_error("inspect", b".", errno))?;
         // In a set-group-id directory new files take its group, and so do new directories' files.
         let plain = stat.st_mode & Mode::SGID.as_raw_mode() == 0;
+        let directories = || Directories::new(into, options.way).map_err(|error| entry_error_io("open", b".", error));
         let own_ids = plain.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
         Ok(Self {
             options,
-            directories: Directories::new(into, stepwise),
-            link_directories: Directories::new(into, stepwise),
+            directories: directories()?,
+            link_directories: directories()?,
             known: HashMap::new(),
             pending: Vec::new(),
             own_ids,
+            hole_bytes: 0,
             done: Unpacked { newest_mtime: i64::MIN, ..Unpacked::default() },
         })
     }
@@ -264,6 +267,7 @@ impl<'a> Tree<'a> {
 
     fn file<R: BufRead>(&mut self, member: &Member, parent: &[u8], base: &[u8], members: &mut Members<R>) -> Result<()> {
         let fail = |action, errno: Errno| entry_error(action, &member.path, errno);
+        self.count_holes(member)?;
         let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(directory, base, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| fail("create", errno))?;
@@ -304,6 +308,17 @@ impl<'a> Tree<'a> {
         let meta = Meta { path: &member.path, mode: member.mode, uid: member.uid, gid: member.gid, mtime: member.mtime };
         let chown = self.must_chown(meta.uid, meta.gid);
         self.done.xattrs_dropped += meta.apply(&file, chown, &member.xattrs, self.options.owners)?;
+        Ok(())
+    }
+
+    fn count_holes(&mut self, member: &Member) -> Result<()> {
+        let Some(extents) = &member.extents else { return Ok(()) };
+        let data: u64 = extents.iter().map(|extent| extent.len).sum();
+        self.hole_bytes = self.hole_bytes.saturating_add(member.size.saturating_sub(data));
+        let limit = self.options.limits.hole_bytes;
+        if self.hole_bytes > limit {
+            return Err(Error::Refused { entry: EntryName::new(&member.path), cause: Refusal::Holes { limit } });
+        }
         Ok(())
     }
 

@@ -6,16 +6,17 @@
 //! A bare layer can be walked as well: what it hides of the layers below is then found too. In each directory that comes first,
 //! as the OCI image format wishes, since some readers extract as they read.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::cmp::Ordering;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::beneath::DIRECTORY;
 use super::error::{Error, Oddity, Result};
 use super::exclude::{Excludes, Verdict};
 use super::name::EntryName;
 use super::xattr;
+use crate::beneath::{self, Entry, Order, Plain, TreeDir, Walk};
 
 /// Something found on the way.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub(super) struct Found<'a> {
 #[derive(Debug)]
 pub(super) enum What {
     Directory,
-    File(OwnedFd),
+    File(Plain),
     Symlink(Vec<u8>),
     Fifo,
     /// Of a bare layer: the path is not in the layers below any more.
@@ -50,21 +51,6 @@ pub enum View {
     Layer,
 }
 
-#[derive(Debug)]
-struct Frame {
-    fd: OwnedFd,
-    /// Sorted descending: the next one is the last.
-    names: Vec<(Vec<u8>, Entry)>,
-    path_len: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    Directory,
-    Whiteout,
-    Other,
-}
-
 /// Calls `visit` for the root and everything below, parents first.
 pub(super) fn walk(
     root: BorrowedFd<'_>,
@@ -72,107 +58,73 @@ pub(super) fn walk(
     excludes: &Excludes,
     visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut path = Vec::new();
-    let mut stack = vec![enter(root, b".", &path, view, visit)?];
-    while let Some(frame) = stack.last_mut() {
-        path.truncate(frame.path_len);
-        let Some((name, entry)) = frame.names.pop() else {
-            stack.pop();
-            continue;
-        };
-        if !path.is_empty() {
-            path.push(b'/');
+    let order: Order = match view {
+        View::Merged => as_written,
+        View::Layer => hidden_first,
+    };
+    let mut at = Walk::in_order(TreeDir::borrowed(root, "")?, order)?;
+    directory(&at, b"", view, visit)?;
+    loop {
+        while let Some(entry) = at.next_name() {
+            let path = at.relative(&entry.name);
+            match excludes.verdict(&path) {
+                Verdict::Leave => continue,
+                Verdict::Lead if !entry.is_dir() => continue,
+                Verdict::Take | Verdict::Lead => {}
+            }
+            if entry.is_dir() {
+                at.enter(&entry.name)?;
+                directory(&at, &path, view, visit)?;
+            } else {
+                leaf(&at, &entry, &path, view, visit)?;
+            }
         }
-        path.extend_from_slice(&name);
-        match excludes.verdict(&path) {
-            Verdict::Leave => continue,
-            Verdict::Lead if entry != Entry::Directory => continue,
-            Verdict::Take | Verdict::Lead => {}
+        if at.leave()?.is_none() {
+            return Ok(());
         }
-        if entry == Entry::Directory {
-            let next = enter(frame.fd.as_fd(), &name, &path, view, visit)?;
-            stack.push(next);
-        } else {
-            leaf(frame.fd.as_fd(), &name, &path, view, visit)?;
-        }
+    }
+}
+
+/// Bytewise by what is written, a directory with its slash.
+fn as_written(a: &Entry, b: &Entry) -> Ordering {
+    let (short, long) = (a.name.to_bytes(), b.name.to_bytes());
+    // Only names that are a prefix of the other need the slash to be compared.
+    if !short.starts_with(long) && !long.starts_with(short) {
+        return short.cmp(long);
+    }
+    let written = |entry: &Entry| [entry.name.to_bytes(), if entry.is_dir() { b"/" } else { b"" }].concat();
+    written(a).cmp(&written(b))
+}
+
+/// The same, after what hides something of the layers below.
+fn hidden_first(a: &Entry, b: &Entry) -> Ordering {
+    b.whiteout.cmp(&a.whiteout).then_with(|| as_written(a, b))
+}
+
+/// Shows the directory that the walk has just entered.
+fn directory(at: &Walk, path: &[u8], view: View, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
+    let stat = at.stat_here()?;
+    visit(Found { path, stat, what: What::Directory, xattrs: attributes(at.here(), path)? })?;
+    if view == View::Layer && is_opaque(at.here(), path)? {
+        visit(Found { path, stat, what: What::Opaque, xattrs: Vec::new() })?;
     }
     Ok(())
 }
 
-/// Opens a directory, shows it, and reads its names.
-fn enter(
-    parent: BorrowedFd<'_>,
-    name: &[u8],
-    path: &[u8],
-    view: View,
-    visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
-) -> Result<Frame> {
-    let fail = |action| move |errno: Errno| entry_error(action, path, errno);
-    let fd = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()).map_err(fail("open"))?;
-    let stat = rustix::fs::fstat(&fd).map_err(fail("inspect"))?;
-    visit(Found { path, stat, what: What::Directory, xattrs: attributes(fd.as_fd(), path)? })?;
-    if view == View::Layer && is_opaque(fd.as_fd(), path)? {
-        visit(Found { path, stat, what: What::Opaque, xattrs: Vec::new() })?;
-    }
-    let mut names = Vec::new();
-    for entry in Dir::read_from(&fd).map_err(fail("read the directory"))? {
-        let entry = entry.map_err(fail("read the directory"))?;
-        let name = entry.file_name().to_bytes();
-        if matches!(name, b"." | b"..") {
-            continue;
-        }
-        let found = match entry.file_type() {
-            FileType::Directory => Entry::Directory,
-            FileType::Unknown | FileType::CharacterDevice => {
-                let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail("inspect an entry of"))?;
-                match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Directory => Entry::Directory,
-                    FileType::CharacterDevice if stat.st_rdev == 0 && view == View::Layer => Entry::Whiteout,
-                    _ => Entry::Other,
-                }
-            }
-            _ => Entry::Other,
-        };
-        names.push((name.to_vec(), found));
-    }
-    names.sort_unstable_by(|(a, a_kind), (b, b_kind)| {
-        let (a_hides, b_hides) = (*a_kind == Entry::Whiteout, *b_kind == Entry::Whiteout);
-        if a_hides != b_hides {
-            return a_hides.cmp(&b_hides);
-        }
-        let written = |name: &[u8], kind| -> Vec<u8> { [name, if kind == Entry::Directory { &b"/"[..] } else { b"" }].concat() };
-        // Only names that are a prefix of the other need the slash to be compared.
-        match (b.starts_with(a), a.starts_with(b)) {
-            (false, false) => b.cmp(a),
-            _ => written(b, *b_kind).cmp(&written(a, *a_kind)),
-        }
-    });
-    Ok(Frame { fd, names, path_len: path.len() })
-}
-
-fn leaf(
-    parent: BorrowedFd<'_>,
-    name: &[u8],
-    path: &[u8],
-    view: View,
-    visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
-) -> Result<()> {
-    let fail = |action| move |errno: Errno| entry_error(action, path, errno);
+fn leaf(at: &Walk, entry: &Entry, path: &[u8], view: View, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
     let odd = |what| Err(Error::Unpackable { entry: EntryName::new(path), what });
-    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail("inspect"))?;
+    let stat = at.stat(&entry.name)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(fail("open"))?;
-            let opened = rustix::fs::fstat(&fd).map_err(fail("inspect"))?;
-            if FileType::from_raw_mode(opened.st_mode) != FileType::RegularFile {
-                return odd(Oddity::Changed);
-            }
-            let xattrs = attributes(fd.as_fd(), path)?;
-            visit(Found { path, stat: opened, what: What::File(fd), xattrs })
+            let file = match at.open_file(&entry.name) {
+                Err(beneath::Error::NotRegular { .. }) => return odd(Oddity::Changed),
+                file => file?,
+            };
+            let xattrs = attributes(file.as_fd(), path)?;
+            visit(Found { path, stat: file.stat, what: What::File(file), xattrs })
         }
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(fail("read the link"))?.into_bytes();
+            let target = at.read_link(&entry.name)?;
             visit(Found { path, stat, what: What::Symlink(target), xattrs: Vec::new() })
         }
         FileType::Fifo => visit(Found { path, stat, what: What::Fifo, xattrs: Vec::new() }),

@@ -40,6 +40,14 @@ pub enum Error {
         /// What would have been accepted, bytes.
         limit_bytes: u64,
     },
+    /// Zeros that occupy nothing, and that whoever reads them still has to read.
+    #[error("`{}` has too large holes: the files of a tree may have {} GiB of them in all", path.display(), limit_bytes >> 30)]
+    Holes {
+        /// The file with which it was too much.
+        path: PathBuf,
+        /// What would have been accepted, bytes.
+        limit_bytes: u64,
+    },
     /// More entries than anybody would have made.
     #[error("directory `{}` has more than {limit} entries", path.display())]
     TooMany {
@@ -106,6 +114,7 @@ impl Error {
             | Self::Link { path }
             | Self::NotRegular { path }
             | Self::TooBig { path, .. }
+            | Self::Holes { path, .. }
             | Self::TooMany { path, .. }
             | Self::TooWide { path, .. }
             | Self::Mounted { path }
@@ -126,6 +135,16 @@ impl Error {
 
 /// What the functions of this room return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// For callers that name the path themselves.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io { source, .. } => source,
+            other => other.errno().map_or_else(|| Self::other(other.to_string()), Self::from),
+        }
+    }
+}
 
 /// For the sandbox, whose errors travel between processes as calls with their arguments.
 impl From<Error> for crate::sys::Error {

@@ -65,6 +65,51 @@ impl AsFd for Plain {
     }
 }
 
+/// How large a single file of a layer or tree may be, bytes.
+pub const FILE_LIMIT_BYTES: u64 = 64 << 30;
+/// How much of the files of one layer or tree may be holes, bytes.
+pub const HOLES_LIMIT_BYTES: u64 = 8 << 30;
+/// A file that occupies so much less than its size is asked where its holes are. Compression makes smaller differences.
+const WORTH_ASKING_BYTES: u64 = 1 << 20;
+
+/// What reading a whole tree may come to. A hole costs whoever made it nothing, and whoever hashes or packs it as much as data: one of 4 TiB, an hour.
+/// Real data is bounded by the disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    holes_left_bytes: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { holes_left_bytes: HOLES_LIMIT_BYTES }
+    }
+}
+
+impl Budget {
+    /// Refuses a file that is too large, or whose holes are too much for the tree. To be asked before the file is read.
+    pub fn admit(&mut self, file: &Plain) -> Result<()> {
+        file.check_size(FILE_LIMIT_BYTES)?;
+        let size = file.size();
+        // `st_blocks` is in units of 512 bytes whatever the file system's block size, see `stat(3type)`.
+        let occupied = u64::try_from(file.stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        if occupied.saturating_add(WORTH_ASKING_BYTES) >= size {
+            return Ok(());
+        }
+        let failed = |error: io::Error| Error::io("read", &file.shown, error);
+        let mut holes = size;
+        for extent in extents(file.as_fd(), size) {
+            let Range { start, end } = extent.map_err(failed)?;
+            holes -= end - start;
+        }
+        (&file.file).rewind().map_err(failed)?;
+        self.holes_left_bytes = self
+            .holes_left_bytes
+            .checked_sub(holes)
+            .ok_or_else(|| Error::Holes { path: file.shown.clone(), limit_bytes: HOLES_LIMIT_BYTES })?;
+        Ok(())
+    }
+}
+
 /// The parts of the first `size` bytes of a file that hold data; what lies between is zeros that occupy nothing. A file system that knows no holes
 /// says that all of it is data.
 pub fn extents(file: BorrowedFd<'_>, size: u64) -> impl Iterator<Item = io::Result<Range<u64>>> {

@@ -381,3 +381,27 @@ fn a_root_is_furnished_inside() {
     }
     assert_eq!(fs::read(outer.path().join("secret/key")).unwrap(), b"secret");
 }
+
+#[test]
+fn holes_are_counted_before_anything_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let sparse = |name: &str, size: u64| fs::File::create(dir.path().join(name)).unwrap().set_len(size).unwrap();
+    sparse("a", 5 << 30);
+    sparse("b", 5 << 30);
+    sparse("huge", 4 << 40);
+    fs::write(dir.path().join("plain"), vec![1; 3 << 20]).unwrap();
+    let tree = TreeDir::open(dir.path()).unwrap();
+    let mut budget = Budget::default();
+    for name in ["plain", "a", "plain"] {
+        let file = tree.open_file(name).unwrap();
+        budget.admit(&file).unwrap();
+        assert_eq!((&file.file).stream_position().unwrap(), 0);
+    }
+    let said = |budget: &mut Budget, name: &str| budget.admit(&tree.open_file(name).unwrap()).unwrap_err().to_string();
+    let shown = dir.path().display();
+    assert_eq!(
+        said(&mut budget, "b"),
+        format!("`{shown}/b` has too large holes: the files of a tree may have 8 GiB of them in all")
+    );
+    assert_eq!(said(&mut budget, "huge"), format!("`{shown}/huge` has more than 68719476736 bytes"));
+}

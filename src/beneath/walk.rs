@@ -96,6 +96,11 @@ impl Walk {
         dir::stat_at(self.here(), name).map_err(|errno| Error::io("examine", self.shown(name), errno))
     }
 
+    /// The directory we are in.
+    pub fn stat_here(&self) -> Result<Stat> {
+        rustix::fs::fstat(self.here()).map_err(|errno| Error::io("examine", self.shown(c""), errno))
+    }
+
     /// Opens a regular file of the directory we are in.
     pub fn open_file(&self, name: &CStr) -> Result<Plain> {
         match rustix::fs::openat(self.here(), name, FILE, Mode::empty()) {

@@ -51,7 +51,7 @@ fn tidy_task(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure
     let litter: Litter = context.input_as()?;
     tidy::tidy(&litter).map_err(|error| TaskFailure::of("tidy", &error))?;
     for tree in &litter.outside {
-        store::tasks::remove_tree(tree).map_err(|error| TaskFailure::of("tidy", &error))?;
+        crate::beneath::remove_tree(tree).map_err(|error| TaskFailure::of("tidy", &error))?;
     }
     Ok(serde_json::Value::Null)
 }

@@ -11,12 +11,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::lock::{self, Lock, LockMode};
-use super::tasks::{self, walk};
+use super::tasks;
 use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, clean, session};
+use crate::beneath::{self, TreeDir, remove_tree};
 use crate::sandbox::{Launcher, TaskOptions};
 
 /// How long the first process of an orphaned session may take to end. It has seen the end of file on its socket, so this is the time that the
@@ -195,7 +197,7 @@ impl Store {
         if dir != grave && fs::rename(dir, &grave).is_err() {
             return;
         }
-        if let Err(error) = tasks::remove::remove_tree(&grave) {
+        if let Err(error) = remove_tree(&grave) {
             tracing::debug!(path = %grave.display(), %error, "left for the next recovery");
         }
         drop(lock);
@@ -206,7 +208,7 @@ impl Store {
         let grave = self.path("tmp").join(id.as_str());
         rename(dir, &grave)?;
         // A session in which nothing ran as another user needs no helper.
-        if tasks::remove::remove_tree(&grave).is_ok() {
+        if remove_tree(&grave).is_ok() {
             return Ok(());
         }
         in_map.remove_trees(&[grave])
@@ -234,16 +236,16 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
 /// Refuses an upper directory that is not plainly a directory of ours, with nothing mounted on it.
 pub(super) fn check_upper(path: &Path, store: BorrowedFd<'_>) -> Result<()> {
     let refuse = |problem| Err(Error::Upper { path: path.to_owned(), problem });
-    let parent = super::durable::open_dir(path.parent().unwrap_or(path))?;
-    let name = path.file_name().unwrap_or_default();
-    match walk::open_child(&parent, name) {
-        // What may not be opened has a mode that is refused below.
-        Ok(_) | Err(rustix::io::Errno::ACCESS) => {}
-        Err(rustix::io::Errno::XDEV) => return refuse(UpperProblem::Mounted),
-        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP | rustix::io::Errno::NOENT) => {
-            return refuse(UpperProblem::NotADirectory);
-        }
-        Err(e) => return Err(Error::io("open", path, e.into())),
+    let parent = TreeDir::from_fd(super::durable::open_dir(path.parent().unwrap_or(path))?, path.parent().unwrap_or(path));
+    match parent.open_dir(path.file_name().unwrap_or_default()) {
+        Ok(_) => {}
+        Err(beneath::Error::Mounted { .. }) => return refuse(UpperProblem::Mounted),
+        Err(error) => match error.errno() {
+            // What may not be opened has a mode that is refused below.
+            Some(Errno::ACCESS) => {}
+            Some(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return refuse(UpperProblem::NotADirectory),
+            _ => return Err(super::tasks::TreeError::from(error).into()),
+        },
     }
     let meta = fs::symlink_metadata(path).map_err(|e| Error::io("examine", path, e))?;
     if !meta.is_dir() {

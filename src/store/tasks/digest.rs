@@ -19,16 +19,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::walk::{TreeError, Walk};
+use super::TreeError;
+use crate::beneath::{Budget, Plain, TreeDir, Walk};
 
 const HEADER: &str = "gentoomuch manifest 1";
 
@@ -246,7 +247,7 @@ struct Found {
 }
 
 enum Content {
-    File(OwnedFd),
+    File(Plain),
     Symlink(Vec<u8>),
     Other,
 }
@@ -258,8 +259,8 @@ impl Found {
         let owners = format!("{:04o} {} {}", stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
         let mut bytes = 0;
         let mut line = match (kind, self.content) {
-            (FileType::RegularFile, Content::File(fd)) => {
-                let (size, digest) = read(fd).map_err(|e| TreeError::io("read", &self.path, e))?;
+            (FileType::RegularFile, Content::File(file)) => {
+                let (size, digest) = read(file.file).map_err(|e| TreeError::io("read", &self.path, e))?;
                 bytes = size;
                 format!("file {owners} {size} {digest}")
             }
@@ -284,8 +285,7 @@ fn device(stat: &Stat) -> String {
     format!("{}:{}", rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
 }
 
-fn read(fd: OwnedFd) -> std::io::Result<(u64, String)> {
-    let mut file = File::from(fd);
+fn read(mut file: File) -> std::io::Result<(u64, String)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
     let mut size = 0;
@@ -306,15 +306,16 @@ fn read(fd: OwnedFd) -> std::io::Result<(u64, String)> {
 struct Walker {
     walk: Option<Walk>,
     top: Option<Found>,
+    budget: Budget,
 }
 
 impl Walker {
     fn new(tree: &Path) -> Result<Self, TreeError> {
-        let walk = Walk::open(tree)?;
-        let stat = rustix::fs::fstat(walk.dir()).map_err(|e| TreeError::io("examine", tree, e))?;
-        let attributes = attributes(walk.dir()).map_err(|e| TreeError::io("read the attributes of", tree, e))?;
+        let walk = TreeDir::open(tree)?.walk()?;
+        let stat = walk.stat_here()?;
+        let attributes = attributes(walk.here()).map_err(|e| TreeError::io("read the attributes of", tree, e))?;
         let top = Found { path: tree.to_owned(), name: ".".to_owned(), stat, attributes, content: Content::Other };
-        Ok(Self { walk: Some(walk), top: Some(top) })
+        Ok(Self { walk: Some(walk), top: Some(top), budget: Budget::default() })
     }
 }
 
@@ -326,7 +327,7 @@ impl Iterator for Walker {
             return Some(Ok(top));
         }
         let walk = self.walk.as_mut()?;
-        let result = step(walk).transpose();
+        let result = step(walk, &mut self.budget).transpose();
         if !matches!(result, Some(Ok(_))) {
             // Nothing sensible follows an error.
             self.walk = None;
@@ -336,10 +337,10 @@ impl Iterator for Walker {
 }
 
 /// The next name of the walk, entered if it is a directory.
-fn step(walk: &mut Walk) -> Result<Option<Found>, TreeError> {
+fn step(walk: &mut Walk, budget: &mut Budget) -> Result<Option<Found>, TreeError> {
     loop {
         if let Some(entry) = walk.next_name() {
-            return examine(walk, &entry.name).map(Some);
+            return examine(walk, &entry.name, budget).map(Some);
         }
         if walk.leave()?.is_none() {
             return Ok(None);
@@ -347,31 +348,27 @@ fn step(walk: &mut Walk) -> Result<Option<Found>, TreeError> {
     }
 }
 
-fn examine(walk: &mut Walk, name: &std::ffi::CStr) -> Result<Found, TreeError> {
-    let path = walk.path_of(name);
-    let failed = |e: Errno| TreeError::io("read", &path, e);
-    let stat = rustix::fs::statat(walk.dir(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+fn examine(walk: &mut Walk, name: &std::ffi::CStr, budget: &mut Budget) -> Result<Found, TreeError> {
+    let path = walk.shown(name);
+    let failed = |e: Errno| TreeError::io("read the attributes of", &path, e);
+    let stat = walk.stat(name)?;
     let relative = escape(&walk.relative(name));
     let kind = FileType::from_raw_mode(stat.st_mode);
     let mut content = Content::Other;
     let attributes = match kind {
         FileType::Directory => {
-            walk.enter(name).map_err(|e| match e {
-                Errno::XDEV => TreeError::Mounted { path: path.clone() },
-                e => failed(e),
-            })?;
-            attributes(walk.dir()).map_err(failed)?
+            walk.enter(name)?;
+            attributes(walk.here()).map_err(failed)?
         }
         FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-            let fd = rustix::fs::openat(walk.dir(), name, flags, Mode::empty()).map_err(failed)?;
-            let attributes = attributes(&fd).map_err(failed)?;
-            content = Content::File(fd);
+            let file = walk.open_file(name)?;
+            budget.admit(&file)?;
+            let attributes = attributes(&file).map_err(failed)?;
+            content = Content::File(file);
             attributes
         }
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(walk.dir(), name, Vec::new()).map_err(failed)?;
-            content = Content::Symlink(target.into_bytes());
+            content = Content::Symlink(walk.read_link(name)?);
             Vec::new()
         }
         // Sockets, devices and fifos in an unprivileged layer carry attributes in no case that matters, and opening them has effects.
@@ -529,6 +526,25 @@ mod tests {
         assert_eq!(Manifest::of(&tree).unwrap().text(), text);
         set("user.overlay.opaque").unwrap();
         assert_ne!(Manifest::of(&tree).unwrap().text(), text);
+    }
+
+    /// The hole of 4 TiB took an hour; what counts is that it is refused before it is read.
+    #[test]
+    fn a_huge_hole_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = sample(dir.path());
+        let (seal_input, verify_input) = inputs(dir.path());
+        seal(&seal_input).unwrap();
+        fs::create_dir(tree.join("usr")).unwrap();
+        let hole = tree.join("usr/hole");
+        for (size, words) in
+            [(4 << 40, "has more than 68719476736 bytes"), (20 << 30, "has too large holes: the files of a tree may have 8 GiB of them in all")]
+        {
+            fs::File::create(&hole).unwrap().set_len(size).unwrap();
+            let message = format!("`{}` {words}", hole.display());
+            assert_eq!(Manifest::of(&tree).err().unwrap().to_string(), message);
+            assert_eq!(verify(&verify_input).unwrap_err().to_string(), message);
+        }
     }
 
     #[test]

@@ -3,20 +3,17 @@
 //! Each is a plain function on paths with serialisable input and output, so that tests run it as an ordinary user on trees of its own.
 
 pub(super) mod digest;
-pub(super) mod remove;
 pub(super) mod usage;
-pub(super) mod walk;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::beneath::{self, remove_tree};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 
 pub use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepInput};
-pub use self::remove::remove_tree;
 pub use self::usage::{DiskUsageInput, TreeUsage};
-pub use self::walk::TreeError;
 
 /// Removes trees: [`RemoveInput`] to nothing.
 pub const REMOVE_TREE: &str = "store.remove_tree";
@@ -32,6 +29,40 @@ pub const DISK_USAGE: &str = "store.disk_usage";
 pub struct RemoveInput {
     /// Absolute; each is removed with all that is below it.
     pub paths: Vec<PathBuf>,
+}
+
+/// Why work on a tree failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// The tree is not what it should be, or cannot be read or removed.
+    #[error(transparent)]
+    Beneath(#[from] beneath::Error),
+    /// A manifest could not be read or written.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A manifest is not one of ours.
+    #[error("`{}` is damaged: line {line}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Its first bad line, from 1.
+        line: usize,
+    },
+}
+
+impl TreeError {
+    fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { action, path: path.into(), source: source.into() }
+    }
 }
 
 /// Why a task failed.
@@ -56,7 +87,7 @@ pub fn function(name: &str) -> Option<Function> {
     Some(match name {
         REMOVE_TREE => |input| {
             let input: RemoveInput = serde_json::from_value(input).map_err(TaskError::Input)?;
-            input.paths.iter().try_for_each(|path| remove_tree(path))?;
+            input.paths.iter().try_for_each(|path| remove_tree(path)).map_err(TreeError::from)?;
             Ok(serde_json::Value::Null)
         },
         SEAL => |input| run(input, digest::seal),
@@ -84,9 +115,10 @@ impl TaskError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Input(_) | Self::Output(_) => "protocol",
-            Self::Tree(TreeError::Io { .. }) => "io",
-            Self::Tree(TreeError::Mounted { .. }) => "mounted",
-            Self::Tree(TreeError::Moved { .. }) => "moved",
+            Self::Tree(TreeError::Beneath(beneath::Error::Mounted { .. })) => "mounted",
+            Self::Tree(TreeError::Beneath(beneath::Error::Moved { .. })) => "moved",
+            Self::Tree(TreeError::Beneath(beneath::Error::TooBig { .. } | beneath::Error::Holes { .. })) => "too-big",
+            Self::Tree(TreeError::Io { .. } | TreeError::Beneath(_)) => "io",
             Self::Tree(TreeError::Manifest { .. }) => "damaged-manifest",
         }
     }

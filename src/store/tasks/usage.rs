@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-use super::walk::{TreeError, Walk};
+use super::TreeError;
+use crate::beneath::TreeDir;
 
 /// Input of [`super::DISK_USAGE`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,28 +32,23 @@ pub(super) fn measure(input: &DiskUsageInput) -> Result<Vec<TreeUsage>, TreeErro
 }
 
 fn measure_tree(top: &Path) -> Result<TreeUsage, TreeError> {
-    let mut walk = match Walk::open(top) {
-        Ok(walk) => walk,
-        Err(TreeError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(TreeUsage::default()),
-        Err(e) => return Err(e),
+    let mut walk = match TreeDir::open(top) {
+        Ok(dir) => dir.walk()?,
+        Err(error) if error.is_absent() => return Ok(TreeUsage::default()),
+        Err(error) => return Err(error.into()),
     };
     let mut linked = BTreeSet::new();
     let mut sum = TreeUsage::default();
-    let own = rustix::fs::fstat(walk.dir()).map_err(|e| TreeError::io("examine", top, e))?;
-    add(&mut sum, &own);
+    add(&mut sum, &walk.stat_here()?);
     loop {
         while let Some(entry) = walk.next_name() {
-            let stat = rustix::fs::statat(walk.dir(), &entry.name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|e| TreeError::io("examine", walk.path_of(&entry.name), e))?;
+            let stat = walk.stat(&entry.name)?;
             let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             if directory || stat.st_nlink == 1 || linked.insert(stat.st_ino) {
                 add(&mut sum, &stat);
             }
             if directory {
-                walk.enter(&entry.name).map_err(|e| match e {
-                    rustix::io::Errno::XDEV => TreeError::Mounted { path: walk.path_of(&entry.name) },
-                    e => TreeError::io("open", walk.path_of(&entry.name), e),
-                })?;
+                walk.enter(&entry.name)?;
             }
         }
         if walk.leave()?.is_none() {
