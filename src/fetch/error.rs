@@ -24,7 +24,7 @@ pub enum Error {
         name: String,
         /// Why.
         #[source]
-        source: crate::portage::untrusted::Error,
+        source: crate::beneath::Error,
     },
     /// The user wants to stop.
     #[error("interrupted")]

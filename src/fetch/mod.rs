@@ -171,12 +171,18 @@ pub enum Reason {
 }
 
 mod broker;
+mod layout;
+mod places;
+mod trees;
+#[cfg(test)]
+mod fixture;
 mod error;
 mod listen;
 
 pub use broker::Broker;
 pub use error::Error;
 pub use listen::listen;
+pub use trees::dictionary;
 
 /// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -7,68 +7,50 @@
 //! verify-signature = true           Portage's default since 3.0.78
 //! ```
 //!
-//! Source: `portage/binrepo/config.py`, which reads it with Python's `configparser`: `=` or `:`, whichever comes first, between name and value.
-//! A line that is indented more than the one that a setting began on belongs to its value, whatever comments and empty lines are between
-//! (`configparser.py`, `_read`); a value of several lines is not `true`.
+//! Source: `portage/binrepo/config.py`. A value of several lines is not `true`.
 
-/// A name with its value, and the line that it begins on, counted from 1.
-struct Setting {
-    line: u32,
-    key: String,
-    value: String,
-}
+use std::collections::BTreeMap;
 
-/// What Python's `str.strip` takes away.
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
-}
-
-/// Lines as Python has them in a text file: a lone carriage return ends one, too.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
-}
-
-/// Everything that is set, in order.
-fn settings(text: &str) -> Vec<Setting> {
-    let mut found: Vec<Setting> = Vec::new();
-    // Of the line that the setting, or the section, began on.
-    let mut indent = 0;
-    // Whether the last line of that kind was a setting.
-    let mut open = false;
-    for (line, whole) in (1..).zip(lines(text)) {
-        let said = whole.trim_matches(is_space);
-        if said.is_empty() || said.starts_with(['#', ';']) {
-            continue;
-        }
-        let before = whole.chars().take_while(|c| is_space(*c)).count();
-        if open && before > indent {
-            if let Some(last) = found.last_mut() {
-                last.value.push('\n');
-                last.value.push_str(&said.to_lowercase());
-            }
-            continue;
-        }
-        indent = before;
-        if said.strip_prefix('[').and_then(|rest| rest.rfind(']')).is_some_and(|at| at > 0) {
-            open = false;
-        } else if let Some((key, value)) = said.split_once(['=', ':']) {
-            let plain = |text: &str| text.trim_matches(is_space).to_lowercase();
-            found.push(Setting { line, key: plain(key), value: plain(value) });
-            open = true;
-        }
-    }
-    found
-}
+use super::configparser::{Setting, parse};
 
 /// Whether a host is named.
 pub fn names_a_host(text: &str) -> bool {
-    settings(text).iter().any(|setting| setting.key == "sync-uri" && !setting.value.is_empty())
+    parse(text).settings.iter().any(|setting| setting.key == "sync-uri" && !setting.value.is_empty())
 }
 
 /// Lines, counted from 1, by which signatures would not be verified.
 pub fn unverified(text: &str) -> impl Iterator<Item = u32> {
-    let off = |setting: &Setting| setting.key == "verify-signature" && !matches!(setting.value.as_str(), "true" | "yes");
-    settings(text).into_iter().filter(off).map(|setting| setting.line)
+    let is_on = |value: &str| matches!(value.to_lowercase().as_str(), "true" | "yes");
+    let off = move |setting: &Setting| setting.key == "verify-signature" && !is_on(&setting.value);
+    parse(text).settings.into_iter().filter(off).map(|setting| setting.line)
+}
+
+/// The hosts of these files, read one after the other: the name of each and its `sync-uri`, without slashes at its end.
+pub fn hosts<'a>(files: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let mut hosts = BTreeMap::new();
+    let mut default = None;
+    for text in files {
+        let parsed = parse(text);
+        for section in &parsed.sections {
+            hosts.entry(section.clone()).or_insert(None);
+        }
+        for setting in parsed.settings.into_iter().filter(|setting| setting.key == "sync-uri") {
+            match setting.section.map(|at| &parsed.sections[at]) {
+                Some(section) if section == "DEFAULT" => default = Some(setting.value),
+                Some(section) => drop(hosts.insert(section.clone(), Some(setting.value))),
+                None => {}
+            }
+        }
+    }
+    hosts.remove("DEFAULT");
+    let uri = |uri: Option<String>| Some(interpolated(&uri.or_else(|| default.clone())?)?.trim_end_matches('/').to_owned());
+    hosts.into_iter().filter_map(|(name, said)| Some((name, uri(said)?))).collect()
+}
+
+/// `%%` is a `%`; what `%(name)s` stands for is not known here, and no host has it in its address.
+fn interpolated(value: &str) -> Option<String> {
+    let plain = value.replace("%%", "");
+    (!plain.contains('%')).then(|| value.replace("%%", "%"))
 }
 
 #[cfg(test)]
@@ -82,6 +64,17 @@ mod tests {
         assert_eq!(unverified(text).collect::<Vec<_>>(), [6, 8]);
         assert!(!names_a_host("# sync-uri = http://h\n[own]\nsync-uri =\n"));
         assert_eq!(unverified("").count(), 0);
+    }
+
+    #[test]
+    fn hosts_by_name() {
+        let first = "[DEFAULT]\npriority = 1\n[own]\nSync-URI = https://H/Path//\n[other]\npriority = 2\n[odd]\nsync-uri = http://%(x)s/\n";
+        let second = "[own]\nverify-signature = true\n[other]\nsync-uri: http://h/a%%20b\n[odd]\n";
+        let expected = [("other", "http://h/a%20b"), ("own", "https://H/Path")];
+        let found = hosts([first, second]);
+        assert_eq!(found.iter().map(|(name, uri)| (name.as_str(), uri.as_str())).collect::<Vec<_>>(), expected);
+        let found = hosts(["[a]\n[b]\nsync-uri = http://b\n[DEFAULT]\nsync-uri = http://d\n"]);
+        assert_eq!(found.values().collect::<Vec<_>>(), ["http://d", "http://b"]);
     }
 
     #[test]

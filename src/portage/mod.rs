@@ -3,6 +3,7 @@
 pub mod atom;
 pub mod binpkgs;
 pub mod binrepos;
+pub(crate) mod configparser;
 pub mod effective_use;
 pub mod emerge;
 pub mod installed;

@@ -81,7 +81,10 @@ pub fn words<'a>(text: &'a str, conditions: Conditions<'_>) -> Option<Vec<&'a st
         let counts = *open.last()?;
         match word {
             "(" if open.len() > MAX_DEPTH => return None,
-            "(" => open.push(counts && condition.take().unwrap_or(true)),
+            "(" => {
+                let holds = condition.take().unwrap_or(true);
+                open.push(counts && holds);
+            }
             _ if condition.is_some() => return None,
             ")" => {
                 open.pop();
