@@ -1,59 +1,388 @@
-//! The broker itself.
+//! The broker itself: what is wanted, who works, and who waits.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::{AskMetadata, FetchStatus, Missing, Result, Shelves, Sources, Wanted};
-use crate::download::Downloader;
+use super::board::{Board, Claim, Job, Key, Origin, State, Task};
+use super::bring::Layouts;
+use super::hosts::Hosts;
+use super::places::Mirrors;
+use super::servers::Servers;
+use super::shelf::Shelf;
+use super::trees::{Package, Trees};
+use super::{AskMetadata, Error, FetchStatus, Files, Metadata, Missing, Reason, Result, Shelves, Sources, Wanted, serve};
+use crate::download::{Addresses, Downloader, Settings, Url};
+use crate::portage::manifest::Expected;
+use crate::portage::src_uri::{Conditions, source_uris};
+
+/// Files that are brought at a time.
+const MAX_WORKERS: usize = 8;
+/// Notes that are told at all.
+const MAX_NOTES: usize = 1000;
+/// How often those who wait look whether they still should.
+pub(super) const TICK: Duration = Duration::from_millis(200);
 
 /// Fetches for one session. What goes on ends when it is dropped.
 pub struct Broker {
-    shelves: Shelves,
-    sources: Sources,
-    downloader: Downloader,
-    ask_metadata: AskMetadata,
+    inside: Arc<Inside>,
 }
 
-impl std::fmt::Debug for Broker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").finish_non_exhaustive()
+/// What its threads share.
+pub(super) struct Inside {
+    pub(super) distfiles: Shelf,
+    pub(super) packages: Shelf,
+    pub(super) trees: Trees,
+    pub(super) mirrors: Mirrors,
+    pub(super) hosts: Hosts,
+    pub(super) downloader: Downloader,
+    pub(super) layouts: Layouts,
+    pub(super) servers: Servers,
+    ask: AskMetadata,
+    /// What was asked for, by tree, category and version. Whoever asks holds the lock, so that nobody asks twice.
+    asked: Mutex<BTreeMap<(Package, String), Option<Metadata>>>,
+    board: Mutex<Board<Vec<Wanted>>>,
+    changed: Condvar,
+    over: Arc<AtomicBool>,
+    notes: Mutex<Notes>,
+    threads: Mutex<Threads>,
+}
+
+/// Each is told once.
+#[derive(Debug, Default)]
+struct Notes {
+    new: VecDeque<String>,
+    told: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    workers: usize,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("trees", &self.inside.trees).finish_non_exhaustive()
     }
 }
 
 impl Broker {
     /// Nothing is asked for before somebody wants something.
-    pub fn new(shelves: Shelves, sources: Sources, downloader: &Downloader, ask_metadata: AskMetadata) -> Result<Self> {
-        Ok(Self { shelves, sources, downloader: downloader.clone(), ask_metadata })
+    pub fn new(shelves: &Shelves, sources: Sources, downloader: &Downloader, ask: AskMetadata) -> Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let trees = Trees::open(&sources.trees)?;
+        let mirrors =
+            Mirrors { general: sources.mirrors, custom: sources.custom_mirrors, third_party: trees.third_party_mirrors() };
+        let configured = mirrors.general.iter().chain(mirrors.custom.values().flatten());
+        let configured: Vec<Url> =
+            configured.chain(sources.hosts.iter().map(|host| &host.sync_uri)).filter_map(|text| text.parse().ok()).collect();
+        let settings = Settings { addresses: Addresses::public_and(&configured), ..downloader.settings().clone() };
+        let (stop, user) = (Arc::clone(&over), Arc::clone(downloader.cancelled()));
+        let downloader = Downloader::new(settings, Arc::new(move || stop.load(Ordering::Relaxed) || user()));
+        let inside = Inside {
+            distfiles: Shelf::open(&shelves.distfiles)?,
+            packages: Shelf::open(&shelves.packages)?,
+            trees,
+            mirrors,
+            hosts: Hosts::new(&sources.hosts),
+            downloader,
+            layouts: Layouts::default(),
+            servers: Servers::default(),
+            ask,
+            asked: Mutex::default(),
+            board: Mutex::default(),
+            changed: Condvar::new(),
+            over,
+            notes: Mutex::default(),
+            threads: Mutex::default(),
+        };
+        Ok(Self { inside: Arc::new(inside) })
     }
 
     /// Begins to bring what these packages need, in this order; returns at once.
     pub fn want(&self, packages: Vec<Wanted>) {
-        tracing::debug!(?packages, sources = ?self.sources, shelves = ?self.shelves, downloader = ?self.downloader, "wanted");
-        (self.ask_metadata)(&[]);
+        self.inside.board().plan(packages);
+        self.inside.engage();
     }
 
     /// Answers a session's questions until the broker is dropped.
     pub fn serve(&self, listener: UnixListener) -> Result<()> {
-        drop(listener);
+        let waiting = serve::Door::new(listener)?;
+        let inside = Arc::clone(&self.inside);
+        self.inside.spawn(move || waiting.open(&inside));
         Ok(())
     }
 
     /// How far it is.
     pub fn status(&self) -> FetchStatus {
-        FetchStatus::default()
+        self.inside.board().status()
     }
 
     /// What the user may want to know since the last call: mirrors that failed, obstacles.
     pub fn take_notes(&self) -> Vec<String> {
-        Vec::new()
+        lock(&self.inside.notes).new.drain(..).collect()
     }
 
     /// Waits until of everything wanted it is known whether it can be had; says what cannot.
     pub fn settle(&self) -> Result<Vec<Missing>> {
-        Ok(self.missing())
+        let mut board = self.inside.board();
+        while !board.is_settled() {
+            if self.inside.is_over() {
+                return Err(Error::Interrupted);
+            }
+            board = self.inside.wait(board);
+        }
+        Ok(board.missing())
     }
 
     /// What cannot be had, as far as is known by now, also of what was only asked for.
     pub fn missing(&self) -> Vec<Missing> {
-        Vec::new()
+        self.inside.board().missing()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.inside.over.store(true, Ordering::Relaxed);
+        self.inside.changed.notify_all();
+        loop {
+            let handles = std::mem::take(&mut lock(&self.inside.threads).handles);
+            if handles.is_empty() {
+                return;
+            }
+            for handle in handles {
+                // A thread that panicked has said so.
+                drop(handle.join());
+            }
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inside {
+    pub(super) fn board(&self) -> MutexGuard<'_, Board<Vec<Wanted>>> {
+        lock(&self.board)
+    }
+
+    /// Waits until something changes, or for a while.
+    pub(super) fn wait<'a>(&self, board: MutexGuard<'a, Board<Vec<Wanted>>>) -> MutexGuard<'a, Board<Vec<Wanted>>> {
+        self.changed.wait_timeout(board, TICK).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Whether the broker was dropped, or the user wants to stop.
+    pub(super) fn is_over(&self) -> bool {
+        (self.downloader.cancelled())()
+    }
+
+    pub(super) fn note(&self, text: String) {
+        tracing::info!(note = %text, "fetch");
+        let mut notes = lock(&self.notes);
+        if notes.told.len() < MAX_NOTES && notes.told.insert(text.clone()) {
+            notes.new.push_back(text);
+        }
+    }
+
+    pub(super) fn count(&self, key: &Key, change: impl FnOnce(u64) -> u64) {
+        let mut board = self.board();
+        if let Some(State::Running(before)) = board.job(key).map(|job| job.state.clone()) {
+            board.set(key, State::Running(change(before)));
+        }
+    }
+
+    /// Sees to it that somebody works.
+    pub(super) fn engage(self: &Arc<Self>) {
+        self.changed.notify_all();
+        let mut threads = lock(&self.threads);
+        if threads.workers < MAX_WORKERS {
+            threads.workers += 1;
+            drop(threads);
+            let inside = Arc::clone(self);
+            self.spawn(move || inside.work());
+        }
+    }
+
+    pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let mut threads = lock(&self.threads);
+        threads.handles.retain(|handle| !handle.is_finished());
+        threads.handles.push(std::thread::spawn(work));
+    }
+
+    /// Works until nothing is left.
+    fn work(self: &Arc<Self>) {
+        while !self.is_over() {
+            let mut board = self.board();
+            let Some(task) = board.next() else {
+                // While the board is locked: whoever adds to it afterwards sees that there is a place for a worker.
+                lock(&self.threads).workers -= 1;
+                return;
+            };
+            let more = board.has_work();
+            let job = match &task {
+                Task::Bring(key) => board.job(key).cloned(),
+                Task::Plan(_) => None,
+            };
+            drop(board);
+            if more {
+                self.engage();
+            }
+            match (task, job) {
+                (Task::Plan(wanted), _) => {
+                    self.plan(&wanted);
+                    self.board().planned();
+                }
+                (Task::Bring(key), Some(job)) => {
+                    let state = self.bring(&key, &job);
+                    self.board().set(&key, state);
+                }
+                (Task::Bring(_), None) => {}
+            }
+            self.changed.notify_all();
+        }
+        lock(&self.threads).workers -= 1;
+    }
+
+    /// Finds out which files packages need, and puts them on the board.
+    fn plan(self: &Arc<Self>, wanted: &[Wanted]) {
+        let mut unknown = Vec::new();
+        for wanted in wanted {
+            let Some((package, pf)) = self.trees.package(&wanted.cpv, &wanted.repository) else {
+                self.note(format!("no tree called `{}` is here, of which `{}` would be", wanted.repository, wanted.cpv));
+                continue;
+            };
+            let metadata = self.trees.metadata(&package, pf);
+            if metadata.is_none() && !matches!(wanted.files, Files::Named(_)) {
+                unknown.push((wanted, package, pf));
+                continue;
+            }
+            self.enlist(wanted, &package, pf, &metadata.unwrap_or_default());
+            self.engage();
+        }
+        let questions: Vec<(Package, String)> =
+            unknown.iter().map(|(_, package, pf)| (package.clone(), (*pf).to_owned())).collect();
+        let answers = self.ask_metadata(&questions);
+        for ((wanted, package, pf), metadata) in unknown.into_iter().zip(answers) {
+            match metadata {
+                Some(metadata) => self.enlist(wanted, &package, pf, &metadata),
+                None => self.note(format!("the sources of `{}` are not known before emerge asks for them", wanted.cpv)),
+            }
+        }
+        self.engage();
+    }
+
+    /// Puts the files of one package on the board.
+    fn enlist(&self, wanted: &Wanted, package: &Package, pf: &str, metadata: &Metadata) {
+        let flags = match &wanted.files {
+            Files::Flags(flags) => Some(Arc::new(flags.clone())),
+            _ => None,
+        };
+        let is_on = |flag: &str| flags.as_ref().is_some_and(|flags| flags.contains(flag));
+        let conditions = if flags.is_some() { Conditions::On(&is_on) } else { Conditions::None };
+        let files: Vec<String> = match &wanted.files {
+            Files::Named(files) => files.clone(),
+            _ => {
+                let found = source_uris(&metadata.src_uri, conditions).unwrap_or_default();
+                let mut seen = BTreeSet::new();
+                found.into_iter().filter(|found| seen.insert(found.file)).map(|found| found.file.to_owned()).collect()
+            }
+        };
+        if files.is_empty() {
+            return;
+        }
+        let archives = self.trees.archives(package);
+        let mut board = self.board();
+        for file in files {
+            let claim = Claim { package: package.clone(), pf: Some(pf.to_owned()), flags: flags.clone() };
+            match archives.get(&file) {
+                Some(expected) => {
+                    board.add(&Key::new(&file, expected), expected, Origin::Source(vec![claim]), Some(wanted.cpv.clone()));
+                }
+                None => {
+                    let reason =
+                        Reason::Other(format!("the Manifest of `{}` does not list it with a hash that counts", wanted.cpv));
+                    board.refuse(&file, wanted.cpv.clone(), reason);
+                }
+            }
+        }
+    }
+
+    /// What ebuilds without a metadata cache say of their sources. Each is asked for once.
+    pub(super) fn ask_metadata(&self, questions: &[(Package, String)]) -> Vec<Option<Metadata>> {
+        let mut known = lock(&self.asked);
+        let new: Vec<&(Package, String)> = questions.iter().filter(|question| !known.contains_key(*question)).collect();
+        if !new.is_empty() {
+            let name = |(package, pf): &(Package, String)| (Trees::cpv(package, pf), self.trees.repository(package).to_owned());
+            let names: Vec<(String, String)> = new.iter().map(|question| name(question)).collect();
+            let answers = (self.ask)(&names);
+            for (question, (cpv, repository)) in new.into_iter().zip(names) {
+                let answer = answers.iter().find(|answer| answer.cpv == cpv && answer.repository == repository);
+                known.insert(question.clone(), answer.cloned());
+            }
+        }
+        questions.iter().map(|question| known.get(question).cloned().flatten()).collect()
+    }
+
+    /// Waits for a file that is on the board; gives up when `gone` says that nobody wants to know any more.
+    pub(super) fn await_file(self: &Arc<Self>, key: &Key, gone: &dyn Fn() -> bool) -> Option<Job> {
+        self.look_after(key);
+        self.board().await_file(key);
+        self.engage();
+        let mut board = self.board();
+        let outcome = loop {
+            match board.job(key) {
+                Some(job) if matches!(job.state, State::Here(_) | State::Gone(_)) => break Some(job.clone()),
+                Some(_) if !self.is_over() => {}
+                _ => break None,
+            }
+            drop(board);
+            if gone() {
+                board = self.board();
+                break None;
+            }
+            board = self.board();
+            board = self.wait(board);
+        };
+        board.give_up(key);
+        outcome
+    }
+
+    /// Puts a source archive that a session asks for on the board; in words, why that is refused.
+    pub(super) fn find_source(&self, name: &str, digests: &BTreeMap<String, String>) -> std::result::Result<Key, String> {
+        let fits = |expected: &Expected| {
+            let same = |(hash, value): (&&str, &String)| digests.get(*hash).is_none_or(|asked| asked == value);
+            let any = expected.hashes.keys().any(|hash| digests.contains_key(*hash));
+            any && expected.hashes.iter().all(same)
+        };
+        if !digests.is_empty() {
+            let board = self.board();
+            let known = board.named(name).find(|(_, job)| matches!(job.origin, Origin::Source(_)) && fits(&job.expected));
+            if let Some((key, _)) = known {
+                return Ok(key.clone());
+            }
+        }
+        let mut listed = self.trees.listed(name);
+        if digests.is_empty() {
+            if listed.iter().any(|(_, expected)| *expected != listed[0].1) {
+                return Err("trees list different files of this name, and no digests say which is meant".to_owned());
+            }
+        } else {
+            listed.retain(|(_, expected)| fits(expected));
+        }
+        let Some((_, expected)) = listed.first().cloned() else {
+            let with = if digests.is_empty() { "" } else { " with these digests" };
+            return Err(format!("no Manifest of this session's ebuild trees lists it{with}"));
+        };
+        let claims = listed.into_iter().filter(|(_, other)| *other == expected);
+        let claims = claims.map(|(package, _)| Claim { package, pf: None, flags: None }).collect();
+        let key = Key::new(name, &expected);
+        self.board().add(&key, &expected, Origin::Source(claims), None);
+        Ok(key)
     }
 }

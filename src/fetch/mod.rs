@@ -21,8 +21,29 @@
 //! - in the last file of `binrepos.conf`, for each host by its name (what a host's own section says wins over `[DEFAULT]`):
 //!   [`PACKAGE_COMMAND`] as `fetchcommand` and `resumecommand`.
 
+mod board;
+mod bring;
+mod broker;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod hosts;
+mod layout;
+mod listen;
+mod places;
+mod serve;
+mod servers;
+mod shelf;
+mod trees;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
+
+pub use broker::Broker;
+pub use error::Error;
+pub use listen::listen;
+pub use trees::dictionary;
 
 /// Where a session sees what it is given.
 pub mod seen {
@@ -170,19 +191,19 @@ pub enum Reason {
     Other(String),
 }
 
-mod broker;
-mod layout;
-mod places;
-mod trees;
-#[cfg(test)]
-mod fixture;
-mod error;
-mod listen;
-
-pub use broker::Broker;
-pub use error::Error;
-pub use listen::listen;
-pub use trees::dictionary;
-
 /// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offline => f.write_str("downloads are switched off"),
+            Self::Restricted => f.write_str("the ebuild wants it fetched by hand"),
+            Self::Nobody(tried) => {
+                f.write_str("nobody has it")?;
+                tried.iter().try_for_each(|(place, words)| write!(f, "\n  {place}: {words}"))
+            }
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}

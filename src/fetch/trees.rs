@@ -205,7 +205,10 @@ mod tests {
         tree.write("profiles/x/Manifest", "DIST hidden 2 SHA512 dd\n");
         let trees = Trees::open(&[tree.tree()]).unwrap();
         let (package, pf) = trees.package("a/b-1-r2", "gentoo").unwrap();
-        assert_eq!((pf, trees.archives(&package).keys().map(String::as_str).collect::<Vec<_>>()), ("b-1-r2", vec!["b-1.tar", "shared"]));
+        assert_eq!(
+            (pf, trees.archives(&package).keys().map(String::as_str).collect::<Vec<_>>()),
+            ("b-1-r2", vec!["b-1.tar", "shared"])
+        );
         let sizes = |name: &str| trees.listed(name).iter().map(|(at, found)| (at.path.to_string(), found.size)).collect::<Vec<_>>();
         assert_eq!(sizes("shared"), [("a/b".to_owned(), 1), ("c/d".to_owned(), 2)]);
         assert_eq!([sizes("weak"), sizes("hidden"), sizes("b"), sizes("")], [const { Vec::new() }; 4]);

@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn hosts_by_name() {
-        let first = "[DEFAULT]\npriority = 1\n[own]\nSync-URI = https://H/Path//\n[other]\npriority = 2\n[odd]\nsync-uri = http://%(x)s/\n";
+        let first =
+            "[DEFAULT]\npriority = 1\n[own]\nSync-URI = https://H/Path//\n[other]\npriority = 2\n[odd]\nsync-uri = http://%(x)s/\n";
         let second = "[own]\nverify-signature = true\n[other]\nsync-uri: http://h/a%%20b\n[odd]\n";
         let expected = [("other", "http://h/a%20b"), ("own", "https://H/Path")];
         let found = hosts([first, second]);

@@ -1,0 +1,256 @@
+//! Brings one file: looks on the shelf, then asks each place that the tree or the configuration names, until one has the very file.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::board::{Claim, Job, Key, Origin, State};
+use super::broker::Inside;
+use super::layout::Layout;
+use super::places::{self, Place, Places};
+use super::shelf::{Incoming, Shelf, ShelfError};
+use super::{Metadata, Reason};
+use crate::causes;
+use crate::download::{Cause, Error as DownloadError, Request, Url};
+use crate::portage::manifest::Expected;
+use crate::progress::{Event, Observer, Silent};
+
+/// Servers that sent another file under this name. More would be a waste, as in Portage (`PORTAGE_FETCH_CHECKSUM_TRY_MIRRORS`).
+const MAX_LIES: usize = 5;
+/// Of how many packages that list the same file addresses are taken.
+const MAX_CLAIMS: usize = 8;
+const LAYOUT_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// Layouts of mirrors, each asked for once.
+#[derive(Debug, Default)]
+pub(super) struct Layouts(Mutex<BTreeMap<String, Arc<OnceLock<Layout>>>>);
+
+/// What became of asking at one place.
+enum Answer {
+    /// It is downloaded and verified.
+    Here,
+    No(String),
+    Lie(String),
+    Stop(Reason),
+}
+
+impl Inside {
+    /// Brings a file, whatever it takes.
+    pub(super) fn bring(&self, key: &Key, job: &Job) -> State {
+        match self.take(self.shelf(job), key, job) {
+            Ok(place) => State::Here(place),
+            Err(reason) => State::Gone(reason),
+        }
+    }
+
+    fn shelf(&self, job: &Job) -> &Shelf {
+        match job.origin {
+            Origin::Source(_) => &self.distfiles,
+            Origin::Package(_) => &self.packages,
+        }
+    }
+
+    /// Looks once more after a file that was brought before: the user may have changed what is there.
+    pub(super) fn look_after(&self, key: &Key) {
+        let Some(job) = self.board().job(key).cloned() else { return };
+        if let State::Here(place) = &job.state
+            && !self.shelf(&job).is_right(place, &job.expected).unwrap_or(false)
+        {
+            self.board().again(key);
+        }
+    }
+
+    fn take(&self, shelf: &Shelf, key: &Key, job: &Job) -> Result<String, Reason> {
+        if let Some(place) = shelf.find(&key.name, &job.expected).map_err(reason)? {
+            return Ok(place);
+        }
+        let places = match &job.origin {
+            Origin::Package(url) => Places { places: vec![Place::Address(url.to_string())], restricted: false },
+            Origin::Source(claims) => self.places(&key.name, claims),
+        };
+        if places.restricted && places.places.is_empty() {
+            return Err(Reason::Restricted);
+        }
+        if self.downloader.settings().offline {
+            return Err(Reason::Offline);
+        }
+        let incoming = shelf.incoming(&key.name, &job.expected, &|| self.is_over()).map_err(reason)?;
+        // Somebody else may have been at it.
+        if let Some(place) = shelf.find(&key.name, &job.expected).map_err(reason)? {
+            incoming.clear();
+            return Ok(place);
+        }
+        self.ask_all(key, job, &places, &incoming)?;
+        incoming.publish().map_err(reason)
+    }
+
+    /// Where a source archive may be, by all packages that list it.
+    fn places(&self, name: &str, claims: &[Claim]) -> Places {
+        let mut all: Option<Places> = None;
+        for claim in claims.iter().take(MAX_CLAIMS) {
+            let found = self.places_of(name, claim);
+            match (&mut all, found) {
+                (Some(all), Some(found)) => all.extend(found),
+                (None, found) => all = found,
+                _ => {}
+            }
+        }
+        // No ebuild that we understand names the file: mirrors have what any ebuild names.
+        let mirrors = || self.mirrors.general.iter().map(|base| Place::Mirror(base.trim_end_matches('/').to_owned())).collect();
+        all.unwrap_or_else(|| Places { places: mirrors(), restricted: false })
+    }
+
+    fn places_of(&self, name: &str, claim: &Claim) -> Option<Places> {
+        let ebuilds = self.trees.ebuilds(&claim.package);
+        let others = ebuilds.iter().filter(|pf| Some(*pf) != claim.pf.as_ref());
+        let mut said: Vec<(Metadata, bool)> = Vec::new();
+        if let Some(pf) = &claim.pf {
+            let own = self.trees.metadata(&claim.package, pf);
+            let own = own.or_else(|| self.ask_metadata(&[(claim.package.clone(), pf.clone())]).pop().flatten());
+            said.extend(own.map(|own| (own, true)));
+        }
+        said.extend(others.filter_map(|pf| Some((self.trees.metadata(&claim.package, pf)?, false))));
+        if said.is_empty() && claim.pf.is_none() {
+            let questions: Vec<_> = ebuilds.into_iter().map(|pf| (claim.package.clone(), pf)).collect();
+            said.extend(self.ask_metadata(&questions).into_iter().flatten().map(|metadata| (metadata, false)));
+        }
+        let mut found: Option<Places> = None;
+        for (metadata, own) in said {
+            let flags = claim.flags.as_ref().filter(|_| own);
+            let is_on = flags.map(|flags| move |flag: &str| flags.contains(flag));
+            let is_on = is_on.as_ref().map(|is_on| is_on as &dyn Fn(&str) -> bool);
+            let Some(places) = places::of(&metadata, name, is_on, &self.mirrors) else { continue };
+            match &mut found {
+                // An address that another ebuild names is as good; what it restricts is its own matter.
+                Some(found) if !found.restricted && !places.restricted => found.extend(places),
+                Some(_) => {}
+                None => found = Some(places),
+            }
+        }
+        found
+    }
+
+    fn ask_all(&self, key: &Key, job: &Job, places: &Places, incoming: &Incoming<'_>) -> Result<(), Reason> {
+        let mut tried = Vec::new();
+        let mut lies = 0;
+        for (at, place) in places.places.iter().enumerate() {
+            if self.is_over() {
+                return Err(reason(ShelfError::Interrupted));
+            }
+            let others = at + 1 < places.places.len();
+            let (shown, answer) = match self.url(place, &key.name, &job.expected) {
+                Ok(url) => (url.to_string(), self.ask(key, &job.expected, &url, others, incoming)),
+                Err((shown, problem)) => (shown, Answer::No(problem)),
+            };
+            let words = match answer {
+                Answer::Here => return Ok(()),
+                Answer::Stop(reason) => return Err(reason),
+                Answer::No(words) => words,
+                Answer::Lie(words) => {
+                    lies += 1;
+                    words
+                }
+            };
+            let next = if others { "; asking the next mirror" } else { "" };
+            self.note(format!("`{shown}`: {words}{next}"));
+            tried.push((shown, words));
+            if lies == MAX_LIES {
+                break;
+            }
+        }
+        Err(Reason::Nobody(tried))
+    }
+
+    /// The address of a place.
+    fn url(&self, place: &Place, name: &str, expected: &Expected) -> Result<Url, (String, String)> {
+        let parse = |text: &str| quoted(text).parse::<Url>().map_err(|error| (text.to_owned(), error.to_string()));
+        match place {
+            Place::Address(text) => parse(text),
+            Place::Mirror(base) => {
+                let distfiles = format!("{base}/distfiles");
+                let layout = self.layouts.of(base, || self.layout(&parse(&format!("{distfiles}/layout.conf")).ok()?));
+                parse(&format!("{distfiles}/{}", layout.path(name, expected)))
+            }
+        }
+    }
+
+    fn layout(&self, url: &Url) -> Option<String> {
+        let _turn = self.servers.turn(url, &|| self.is_over())?;
+        let (_, bytes) = self.downloader.hasty().bytes(std::slice::from_ref(url), LAYOUT_LIMIT_BYTES, &Silent).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Downloads from one address, and verifies.
+    fn ask(&self, key: &Key, expected: &Expected, url: &Url, others: bool, incoming: &Incoming<'_>) -> Answer {
+        if self.servers.is_out_of_reach(url) {
+            return Answer::No("not asked again, since it could not be reached".to_owned());
+        }
+        let Some(turn) = self.servers.turn(url, &|| self.is_over()) else { return Answer::Stop(reason(ShelfError::Interrupted)) };
+        let downloader = if others { self.downloader.hasty() } else { self.downloader.clone() };
+        let target = incoming.target();
+        let mut afresh = false;
+        loop {
+            let urls = std::slice::from_ref(url);
+            let size = Some(expected.size);
+            let request = Request { urls, target: &target, size, limit: expected.size, afresh, no_wait: false };
+            let counter = Counter { inside: self, key, size: expected.size };
+            let downloaded = match downloader.file(&request, &counter) {
+                Ok(downloaded) => downloaded,
+                Err(DownloadError::Interrupted) => return Answer::Stop(reason(ShelfError::Interrupted)),
+                Err(DownloadError::Failed { mut tried, .. }) => {
+                    let cause = tried.pop().map(|tried| tried.cause);
+                    let unreached = matches!(cause, Some(Cause::Unknown | Cause::ConnectTimeout { .. } | Cause::Connection(_)));
+                    turn.reached(!unreached);
+                    return Answer::No(cause.map_or_else(String::new, |cause| cause.to_string()));
+                }
+                Err(error) => return Answer::Stop(Reason::Other(causes::in_one_line(&error))),
+            };
+            turn.reached(true);
+            match incoming.verify() {
+                Ok(true) => return Answer::Here,
+                // A part may have come from another server, or been of another file.
+                Ok(false) if downloaded.resumed > 0 && !afresh => afresh = true,
+                Ok(false) => return Answer::Lie("the server sent another file than the Manifest describes".to_owned()),
+                Err(error) => return Answer::Stop(reason(error)),
+            }
+        }
+    }
+}
+
+impl Layouts {
+    /// The layout of a mirror; `fetch` gets its `layout.conf`.
+    fn of(&self, base: &str, fetch: impl FnOnce() -> Option<String>) -> Layout {
+        let known = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(base.to_owned()).or_default())
+        };
+        known.get_or_init(|| fetch().map(|text| Layout::parse(&text)).unwrap_or_default()).clone()
+    }
+}
+
+/// Counts what comes.
+struct Counter<'a> {
+    inside: &'a Inside,
+    key: &'a Key,
+    size: u64,
+}
+
+impl Observer for Counter<'_> {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Begin { total: Some(left), .. } => self.inside.count(self.key, |_| self.size.saturating_sub(*left)),
+            Event::Advance(bytes) => self.inside.count(self.key, |before| before + bytes),
+            Event::Note(text) => self.inside.note(format!("`{}`: {text}", self.key.name)),
+            _ => {}
+        }
+    }
+}
+
+fn reason(error: ShelfError) -> Reason {
+    Reason::Other(causes::in_one_line(&error))
+}
+
+/// With what an address may not hold written as `%XX`. What is written so already stays.
+fn quoted(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}

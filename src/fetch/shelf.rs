@@ -1,0 +1,481 @@
+//! A directory of verified files, which several processes and sessions share.
+//!
+//! ```text
+//! NAME                        what is there is never replaced, whoever put it there
+//! by-content/HASH/NAME        another file of the same name
+//! .incoming/HASH/NAME.part    what is on its way; the directory is locked while somebody is at it
+//! ```
+//!
+//! A file is handed out only after its hashes were compared with what a Manifest says; as long as the kernel says that it is the same
+//! file, unchanged, that holds. It is published by a rename that replaces nothing.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags, flock};
+use rustix::io::Errno;
+
+use super::{Error, Result};
+use crate::beneath::{self, TreeDir};
+use crate::portage::manifest::Expected;
+
+/// Where files lie whose name is taken.
+const BY_CONTENT: &str = "by-content";
+/// Where files are that are not whole yet.
+const INCOMING: &str = ".incoming";
+/// So much has to stay free, so that a session that asks for all there is does not fill the disk.
+const RESERVE_BYTES: u64 = 256 << 20;
+/// How often a lock is asked for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Why a file cannot be taken from, or brought to, its place.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShelfError {
+    /// Something that is no file has its name.
+    #[error("`{}` is {kind}, where a source archive has to be; move it away", path.display())]
+    Obstacle {
+        /// The name.
+        path: PathBuf,
+        /// With its article.
+        kind: &'static str,
+    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Beneath(#[from] beneath::Error),
+    /// The disk.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// `create`, …
+        action: &'static str,
+        /// What.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk would be full.
+    #[error("`{}` has no room for {bytes} bytes; {} MiB have to stay free", path.display(), RESERVE_BYTES >> 20)]
+    Space {
+        /// The directory.
+        path: PathBuf,
+        /// The file's size.
+        bytes: u64,
+    },
+    /// The user wants to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+type Outcome<T> = std::result::Result<T, ShelfError>;
+
+/// By what the kernel says that a file is unchanged, and what it was found to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Verified {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    hash: String,
+}
+
+/// The directory, open.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    path: PathBuf,
+    dir: TreeDir,
+    verified: Mutex<BTreeSet<Verified>>,
+}
+
+impl Shelf {
+    /// Opens a directory, which is made if need be. A link to it is the user's choice.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::io("open", path)(errno.into()))?;
+        Ok(Self { path: path.to_owned(), dir: TreeDir::from_fd(fd, path), verified: Mutex::default() })
+    }
+
+    /// Where a verified file is below the directory; none if it is not here.
+    pub(super) fn find(&self, name: &str, expected: &Expected) -> Outcome<Option<String>> {
+        for place in [name.to_owned(), by_content(name, expected)] {
+            if self.is_right(&place, expected)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether this very file is there.
+    pub(super) fn is_right(&self, place: &str, expected: &Expected) -> Outcome<bool> {
+        let kind = match self.dir.kind(place)? {
+            None => return Ok(false),
+            Some(FileType::RegularFile) => None,
+            Some(FileType::Directory) => Some("a directory"),
+            Some(FileType::Symlink) => Some("a symbolic link"),
+            Some(FileType::Fifo) => Some("a named pipe"),
+            Some(FileType::Socket) => Some("a socket"),
+            Some(_) => Some("a device"),
+        };
+        let path = || self.path.join(place);
+        if let Some(kind) = kind {
+            return Err(ShelfError::Obstacle { path: path(), kind });
+        }
+        let plain = self.dir.open_file(place)?;
+        if plain.size() != expected.size {
+            return Ok(false);
+        }
+        let file = plain.file;
+        let io = |action| move |source| ShelfError::Io { action, path: self.path.join(place), source };
+        let meta = file.metadata().map_err(io("examine"))?;
+        let mode = meta.permissions().mode() & 0o7777;
+        // Users of the session are not its owner. The owner may well be another one.
+        if mode & 0o7444 != 0o444 && rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777 | 0o444)).is_err() {
+            tracing::debug!(path = %path().display(), mode, "the mode stays");
+        }
+        let known = Verified::of(&file.metadata().map_err(io("examine"))?, expected);
+        if self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&known) {
+            return Ok(true);
+        }
+        let same = expected.difference(&file).map_err(io("read"))?.is_none();
+        // Of a file that was written to meanwhile nothing is known.
+        if same && Verified::of(&file.metadata().map_err(io("examine"))?, expected) == known {
+            self.remember(known);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn remember(&self, verified: Verified) {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(verified);
+    }
+
+    /// Puts a file of our own making there, in the place of an older one.
+    pub(super) fn put(&self, name: &str, contents: &[u8]) -> Outcome<String> {
+        let path = self.path.join(name);
+        let io = |action| {
+            let path = path.clone();
+            move |source| ShelfError::Io { action, path, source }
+        };
+        let new = self.path.join(format!(".{name}.new"));
+        fs::write(&new, contents).map_err(io("write"))?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o644)).map_err(io("change the mode of"))?;
+        fs::rename(&new, &path).map_err(io("write"))?;
+        Ok(name.to_owned())
+    }
+
+    /// Room for a file that is to be brought; waits while another process, or another session, is at the same file.
+    pub(super) fn incoming(&self, name: &str, expected: &Expected, cancelled: &dyn Fn() -> bool) -> Outcome<Incoming<'_>> {
+        let free = rustix::fs::fstatvfs(self.dir.as_fd()).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+        if free.is_ok_and(|free| free < expected.size.saturating_add(RESERVE_BYTES)) {
+            return Err(ShelfError::Space { path: self.path.clone(), bytes: expected.size });
+        }
+        let dir = self.path.join(INCOMING).join(short(expected));
+        loop {
+            let io = |action| {
+                let path = dir.clone();
+                move |source| ShelfError::Io { action, path, source }
+            };
+            fs::create_dir_all(&dir).map_err(io("create"))?;
+            let lock = File::open(&dir).map_err(io("open"))?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) if cancelled() => return Err(ShelfError::Interrupted),
+                Err(Errno::WOULDBLOCK) => {
+                    std::thread::sleep(TICK);
+                    continue;
+                }
+                Err(errno) => return Err(io("lock")(errno.into())),
+            }
+            let held = lock.metadata().map_err(io("examine"))?;
+            let there = fs::symlink_metadata(&dir);
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
+                return Ok(Incoming { shelf: self, dir, name: name.to_owned(), expected: expected.clone(), _lock: lock });
+            }
+            // Whoever had the lock is done and has removed the directory.
+        }
+    }
+}
+
+/// Room for a file on its way, locked.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    shelf: &'a Shelf,
+    dir: PathBuf,
+    name: String,
+    expected: Expected,
+    _lock: File,
+}
+
+impl Incoming<'_> {
+    /// Where to download to.
+    pub(super) fn target(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
+
+    /// Whether what was downloaded is the file; if not, it is removed.
+    pub(super) fn verify(&self) -> Outcome<bool> {
+        let target = self.target();
+        let io = |action| move |source| ShelfError::Io { action, path: self.target(), source };
+        let file = File::open(&target).map_err(io("open"))?;
+        if self.expected.difference(&file).map_err(io("read"))?.is_none() {
+            return Ok(true);
+        }
+        fs::remove_file(&target).map_err(io("remove"))?;
+        Ok(false)
+    }
+
+    /// Gives the file, which was verified, its place; says where that is.
+    pub(super) fn publish(self) -> Outcome<String> {
+        let target = self.target();
+        let io = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| ShelfError::Io { action, path, source }
+        };
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).map_err(io("change the mode of", &target))?;
+        let aside = by_content(&self.name, &self.expected);
+        let own_name = (!is_reserved(&self.name)).then(|| self.name.clone());
+        for place in own_name.into_iter().chain([aside.clone()]) {
+            let path = self.shelf.path.join(&place);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(io("create", parent))?;
+            }
+            match rename_to_free(&target, &path) {
+                Ok(()) => return self.published(place),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if self.shelf.is_right(&place, &self.expected)? {
+                        self.clear();
+                        return Ok(place);
+                    }
+                }
+                Err(error) => return Err(io("publish", &path)(error)),
+            }
+        }
+        // A file that is not what the name of its directory says is damaged, and nobody's.
+        let path = self.shelf.path.join(&aside);
+        fs::rename(&target, &path).map_err(io("publish", &path))?;
+        self.published(aside)
+    }
+
+    fn published(&self, place: String) -> Outcome<String> {
+        let path = self.shelf.path.join(&place);
+        let io = |action| {
+            let path = path.clone();
+            move |source| ShelfError::Io { action, path, source }
+        };
+        let meta = File::open(&path).map_err(io("open"))?.metadata().map_err(io("examine"))?;
+        self.shelf.remember(Verified::of(&meta, &self.expected));
+        self.clear();
+        Ok(place)
+    }
+
+    /// Removes what is on its way, and its directory while it is locked: nobody else can be in it.
+    pub(super) fn clear(&self) {
+        for suffix in ["", ".part", ".part.json"] {
+            // What cannot be removed is found, and gone on with, the next time.
+            drop(fs::remove_file(self.dir.join(format!("{}{suffix}", self.name))));
+        }
+        drop(fs::remove_dir(&self.dir));
+    }
+}
+
+impl Verified {
+    fn of(meta: &fs::Metadata, expected: &Expected) -> Self {
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            hash: hash_of(expected).to_owned(),
+        }
+    }
+}
+
+/// The hash by which a file is known; empty if there is none.
+pub(super) fn hash_of(expected: &Expected) -> &str {
+    expected.hashes.values().next().map_or("", String::as_str)
+}
+
+/// Enough of it for the name of a directory.
+fn short(expected: &Expected) -> String {
+    let hash: String = hash_of(expected).chars().filter(char::is_ascii_hexdigit).take(64).collect();
+    if hash.is_empty() { format!("size-{}", expected.size) } else { hash }
+}
+
+fn by_content(name: &str, expected: &Expected) -> String {
+    format!("{BY_CONTENT}/{}/{name}", short(expected))
+}
+
+/// Names that mean something else in a directory of source archives: to Portage, which reads `layout.conf`, and to us.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with('.') || matches!(name, "layout.conf" | BY_CONTENT)
+}
+
+/// Renames a file, unless the new name is taken.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, RenameFlags::NOREPLACE) {
+        // Of a file system, or an emulation, that cannot.
+        Err(Errno::INVAL | Errno::NOSYS) => link_to_free(from, to),
+        other => Ok(other?),
+    }
+}
+
+fn link_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage3::hashing::Hasher;
+
+    fn expected(contents: &[u8]) -> Expected {
+        let mut hasher = Hasher::sha512();
+        hasher.update(contents);
+        Expected { size: contents.len() as u64, hashes: [("SHA512", hasher.hex())].into() }
+    }
+
+    struct Desk {
+        dir: tempfile::TempDir,
+        shelf: Shelf,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let shelf = Shelf::open(&dir.path().join("distfiles")).unwrap();
+            Self { dir, shelf }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join("distfiles").join(name)
+        }
+
+        fn bring(&self, name: &str, contents: &[u8]) -> Outcome<String> {
+            let incoming = self.shelf.incoming(name, &expected(contents), &|| false)?;
+            fs::write(incoming.target(), contents).unwrap();
+            assert!(incoming.verify()?);
+            incoming.publish()
+        }
+    }
+
+    #[test]
+    fn nobodys_bytes_change() {
+        let desk = Desk::new();
+        fs::write(desk.path("a"), "the user's").unwrap();
+        assert_eq!(desk.shelf.find("a", &expected(b"ours")).unwrap(), None);
+        let place = desk.bring("a", b"ours").unwrap();
+        assert_eq!(place, by_content("a", &expected(b"ours")));
+        assert_eq!(desk.bring("a", b"third").unwrap(), by_content("a", &expected(b"third")));
+        assert_eq!(desk.shelf.find("a", &expected(b"ours")).unwrap(), Some(place.clone()));
+        assert_eq!(desk.shelf.find("a", &expected(b"the user's")).unwrap(), Some("a".to_owned()));
+        assert_eq!(
+            (fs::read(desk.path("a")).unwrap(), fs::read(desk.path(&place)).unwrap()),
+            (b"the user's".to_vec(), b"ours".to_vec())
+        );
+        assert_eq!(desk.bring("b", b"ours").unwrap(), "b");
+        // Twice the same is once the same.
+        assert_eq!(desk.bring("b", b"ours").unwrap(), "b");
+        assert_eq!(fs::metadata(desk.path("b")).unwrap().permissions().mode() & 0o7777, 0o644);
+        // Of two damaged ones, ours is replaced.
+        fs::write(desk.path(&place), "damaged").unwrap();
+        assert_eq!(desk.bring("a", b"ours").unwrap(), place);
+        assert_eq!(
+            (fs::read(desk.path("a")).unwrap(), fs::read(desk.path(&place)).unwrap()),
+            (b"the user's".to_vec(), b"ours".to_vec())
+        );
+        assert_eq!(fs::read_dir(desk.path(INCOMING)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_means_something_to_portage_is_kept_apart() {
+        let desk = Desk::new();
+        for name in ["layout.conf", ".hidden"] {
+            assert!(desk.bring(name, b"x").unwrap().starts_with("by-content/"), "{name}");
+            assert!(!desk.path(name).exists());
+        }
+    }
+
+    #[test]
+    fn obstacles_are_named_and_not_opened() {
+        let desk = Desk::new();
+        fs::create_dir(desk.path("dir")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", desk.path("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, desk.path("fifo"), Mode::RWXU).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(desk.path("sock")).unwrap());
+        for (name, kind) in [("dir", "a directory"), ("link", "a symbolic link"), ("fifo", "a named pipe"), ("sock", "a socket")] {
+            let message = format!("`{}` is {kind}, where a source archive has to be; move it away", desk.path(name).display());
+            assert_eq!(desk.shelf.find(name, &expected(b"x")).unwrap_err().to_string(), message);
+            assert_eq!(desk.bring(name, b"x").unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_is_read_again() {
+        let desk = Desk::new();
+        let find = || desk.shelf.find("a", &expected(b"abc")).unwrap();
+        fs::write(desk.path("a"), "abc").unwrap();
+        assert_eq!(find(), Some("a".to_owned()));
+        assert_eq!(desk.shelf.verified.lock().unwrap().len(), 1);
+        let before = fs::metadata(desk.path("a")).unwrap();
+        fs::write(desk.path("a"), "abd").unwrap();
+        let again = File::options().write(true).open(desk.path("a")).unwrap();
+        again.set_times(fs::FileTimes::new().set_modified(before.modified().unwrap())).unwrap();
+        assert_eq!(find(), None);
+    }
+
+    #[test]
+    fn users_of_a_session_can_read_what_is_there() {
+        let desk = Desk::new();
+        fs::write(desk.path("a"), "abc").unwrap();
+        fs::set_permissions(desk.path("a"), fs::Permissions::from_mode(0o4700)).unwrap();
+        desk.shelf.find("a", &expected(b"abc")).unwrap().unwrap();
+        assert_eq!(fs::metadata(desk.path("a")).unwrap().permissions().mode() & 0o7777, 0o744);
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let desk = Desk::new();
+        let first = desk.shelf.incoming("a", &expected(b"abc"), &|| false).unwrap();
+        let second = desk.shelf.incoming("a", &expected(b"abc"), &|| true);
+        assert!(matches!(second, Err(ShelfError::Interrupted)));
+        assert!(desk.shelf.incoming("a", &expected(b"abd"), &|| true).is_ok());
+        fs::write(first.target(), "abd").unwrap();
+        assert!(!first.verify().unwrap());
+        assert!(!first.target().exists());
+        fs::write(first.target(), "abc").unwrap();
+        let waiting = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| desk.shelf.incoming("a", &expected(b"abc"), &|| false).unwrap().clear());
+            assert_eq!(first.publish().unwrap(), "a");
+            waiting.join().unwrap();
+            desk.shelf.find("a", &expected(b"abc")).unwrap()
+        });
+        assert_eq!(waiting, Some("a".to_owned()));
+    }
+
+    #[test]
+    fn file_systems_without_noreplace() {
+        let desk = Desk::new();
+        for name in ["a", "b"] {
+            fs::write(desk.path(name), name).unwrap();
+        }
+        assert_eq!(link_to_free(&desk.path("a"), &desk.path("b")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        link_to_free(&desk.path("a"), &desk.path("c")).unwrap();
+        assert!(!desk.path("a").exists() && fs::read(desk.path("c")).unwrap() == b"a");
+    }
+
+    #[test]
+    fn a_full_disk_is_named() {
+        let desk = Desk::new();
+        let huge = Expected { size: u64::MAX - RESERVE_BYTES, ..expected(b"x") };
+        let error = desk.shelf.incoming("a", &huge, &|| false).unwrap_err().to_string();
+        assert!(error.ends_with("distfiles` has no room for 18446744073441116159 bytes; 256 MiB have to stay free"), "{error}");
+    }
+}

@@ -1,0 +1,654 @@
+//! The broker of sessions, asked as a session asks: over its socket.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gentoomuch::download::{Downloader, Settings};
+use gentoomuch::fetch::{
+    AskMetadata, BinHost, Broker, Files, Metadata, Missing, Reason, SCRIPT, Shelves, Sources, Tree, Wanted, listen,
+};
+
+use crate::server::{Answer, Asked, Server, Then};
+
+/// Trees, shelves and what is configured.
+struct Desk {
+    dir: tempfile::TempDir,
+    sources: Sources,
+    settings: Settings,
+    ask: AskMetadata,
+}
+
+/// A broker that serves, and where.
+struct Serving {
+    broker: Broker,
+    door: PathBuf,
+}
+
+impl Desk {
+    fn new(mirrors: &[&Server]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mirrors = mirrors.iter().map(|server| server.url("")).collect();
+        let settings = Settings {
+            stall_timeout: Duration::from_millis(400),
+            connect_timeout: Duration::from_secs(2),
+            pause: Duration::from_millis(10),
+            ..Settings::default()
+        };
+        let desk = Self { dir, sources: Sources { mirrors, ..Sources::default() }, settings, ask: Box::new(|_| Vec::new()) };
+        fs::create_dir_all(desk.path("distfiles")).unwrap();
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, path: &str, contents: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    /// A tree with packages `a/NAME-1` of one source archive each, `NAME.tar`, at these addresses.
+    fn tree(&mut self, tree: &str, packages: &[(&str, &[u8], &str)]) {
+        for (name, contents, rest) in packages {
+            let manifest = format!(
+                "DIST {name}.tar {} BLAKE2B {} SHA512 {}\n",
+                contents.len(),
+                hash("b2sum", contents),
+                hash("sha512sum", contents)
+            );
+            self.write(&format!("{tree}/a/{name}/Manifest"), manifest);
+            self.write(&format!("{tree}/a/{name}/{name}-1.ebuild"), "");
+            self.write(&format!("{tree}/metadata/md5-cache/a/{name}-1"), format!("EAPI=8\n{rest}\n"));
+        }
+        if !self.sources.trees.iter().any(|known| known.name == tree) {
+            self.sources.trees.push(Tree { name: tree.to_owned(), dir: self.path(tree) });
+        }
+    }
+
+    fn broker(&mut self) -> Broker {
+        let shelves = Shelves { distfiles: self.path("distfiles"), packages: self.path("packages") };
+        let downloader = Downloader::new(self.settings.clone(), Arc::new(|| false));
+        let ask = std::mem::replace(&mut self.ask, Box::new(|_| Vec::new()));
+        Broker::new(&shelves, self.sources.clone(), &downloader, ask).unwrap()
+    }
+
+    fn serve(&mut self) -> Serving {
+        let door = self.path("door");
+        let listener = listen(&door).unwrap();
+        let broker = self.broker();
+        broker.serve(listener).unwrap();
+        Serving { broker, door: door.join("socket") }
+    }
+}
+
+impl Serving {
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.door).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    fn say(&self, line: &str) -> serde_json::Value {
+        let mut stream = self.connect();
+        stream.write_all(line.as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap_or_default()
+    }
+
+    fn source(&self, name: &str, contents: Option<&[u8]>) -> serde_json::Value {
+        let digests = contents.map_or(String::new(), |contents| {
+            format!("blake2b:{} sha512:{}", hash("b2sum", contents), hash("sha512sum", contents))
+        });
+        self.say(&format!(
+            "{}\n",
+            serde_json::json!({"kind": "source", "file": name, "digests": digests, "uri": "http://gentoomuch.invalid/x"})
+        ))
+    }
+
+    fn package(&self, uri: &str) -> serde_json::Value {
+        self.say(&format!("{}\n", serde_json::json!({"kind": "package", "file": "x", "uri": uri})))
+    }
+}
+
+fn hash(program: &str, contents: &[u8]) -> String {
+    let mut child = Command::new(program).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(contents).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+fn ok(place: &str) -> serde_json::Value {
+    serde_json::json!({"ok": place})
+}
+
+fn words(answer: &serde_json::Value) -> &str {
+    answer["no"].as_str().unwrap_or_else(|| panic!("{answer}"))
+}
+
+fn wanted(names: &[&str]) -> Vec<Wanted> {
+    let one = |name: &&str| Wanted { cpv: format!("a/{name}-1"), repository: "gentoo".into(), files: Files::Unconditional };
+    names.iter().map(one).collect()
+}
+
+/// A mirror with these files, and no layout.conf.
+fn mirror(files: &[(&str, &'static [u8])]) -> Server {
+    let files: BTreeMap<String, &'static [u8]> =
+        files.iter().map(|(name, contents)| (format!("/distfiles/{name}"), *contents)).collect();
+    Server::new(move |asked| {
+        files.get(&asked.target).map_or_else(|| Answer::status(404), |contents| Answer::ranged(asked, contents))
+    })
+}
+
+fn targets(server: &Server) -> Vec<String> {
+    server.asked().into_iter().map(|asked| asked.target).collect()
+}
+
+#[test]
+fn a_file_is_brought_verified_and_published_once() {
+    let server = mirror(&[("one.tar", b"contents")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"contents", "SRC_URI=http://distfiles.invalid/one.tar")]);
+    let serving = desk.serve();
+    for _ in 0..3 {
+        assert_eq!(serving.source("one.tar", Some(b"contents")), ok("one.tar"));
+    }
+    assert_eq!(fs::read(desk.path("distfiles/one.tar")).unwrap(), b"contents");
+    assert_eq!(targets(&server), ["/distfiles/layout.conf", "/distfiles/one.tar"]);
+    let status = serving.broker.status();
+    assert_eq!((status.files_done, status.files_total, status.bytes_done, status.bytes_total), (1, 1, 8, 8));
+}
+
+#[test]
+fn what_a_run_needs_is_brought_without_being_asked_for() {
+    let server = mirror(&[("one.tar", b"1"), ("two.tar", b"22"), ("three.tar", b"333")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree(
+        "gentoo",
+        &[
+            ("one", b"1", "SRC_URI=one.tar"),
+            ("two", b"22", "SRC_URI=x? ( two.tar )"),
+            ("three", b"333", "SRC_URI=x? ( three.tar )"),
+        ],
+    );
+    let broker = desk.broker();
+    let mut wanted = wanted(&["one", "two", "three"]);
+    wanted[2].files = Files::Flags(["x".to_owned()].into());
+    broker.want(wanted);
+    assert_eq!(broker.settle().unwrap(), []);
+    // What depends on a flag that nobody knows is left to whoever asks.
+    assert_eq!(broker.status().files_total, 2);
+    assert!(desk.path("distfiles/one.tar").exists() && desk.path("distfiles/three.tar").exists());
+    assert!(!desk.path("distfiles/two.tar").exists());
+}
+
+#[test]
+fn mirrors_that_lie_cut_and_stall_are_passed_over() {
+    let contents: &'static [u8] = &[7; 300_000];
+    let layout = |asked: &Asked| asked.target.ends_with("layout.conf").then(|| Answer::status(404));
+    let liar = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(&[8; 300_000])));
+    let page =
+        Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(b"<html>").with("Content-Type", "text/html")));
+    let small = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(b"small")));
+    let cutter = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(contents).only(1000, Then::Cut)));
+    let sleeper = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(contents).only(2000, Then::Stall)));
+    let good = mirror(&[("one.tar", contents)]);
+    let mut desk = Desk::new(&[&liar, &page, &small, &cutter, &sleeper, &good]);
+    desk.tree("gentoo", &[("one", contents, "SRC_URI=one.tar")]);
+    let serving = desk.serve();
+    assert_eq!(serving.source("one.tar", Some(contents)), ok("one.tar"));
+    let notes = serving.broker.take_notes().join("\n");
+    for (server, problem) in [
+        (&liar, "the server sent another file than the Manifest describes"),
+        (&page, "the server sent a web page instead of the file"),
+        (&small, "the file has 5 bytes there, but should have 300000"),
+        (&cutter, "the connection was cut after"),
+        (&sleeper, "the server sent next to nothing"),
+    ] {
+        let line = format!("`{}`: {problem}", server.url("/distfiles/one.tar"));
+        assert!(notes.contains(&line), "{line}\nin\n{notes}");
+    }
+    // What had come goes on at the next one.
+    assert!(good.asked().iter().any(|asked| asked.from().is_some()));
+}
+
+#[test]
+fn a_part_of_another_file_is_not_gone_on_with_for_ever() {
+    let contents: &'static [u8] = &[7; 5000];
+    let server = mirror(&[("one.tar", contents)]);
+    let liar = Server::new(|asked| {
+        if asked.target.ends_with("one.tar") { Answer::whole(&[8; 5000]).only(1000, Then::Cut) } else { Answer::status(404) }
+    });
+    let mut desk = Desk::new(&[&liar, &server]);
+    desk.tree("gentoo", &[("one", contents, "SRC_URI=one.tar")]);
+    assert_eq!(desk.serve().source("one.tar", Some(contents)), ok("one.tar"));
+    assert_eq!(fs::read(desk.path("distfiles/one.tar")).unwrap(), contents);
+}
+
+#[test]
+fn a_download_that_was_broken_off_goes_on() {
+    let contents: &'static [u8] = &[7; 5000];
+    let cut = Arc::new(AtomicUsize::new(1));
+    let server = {
+        let cut = Arc::clone(&cut);
+        Server::new(move |asked| match (asked.target.ends_with("one.tar"), cut.load(Ordering::Relaxed)) {
+            (false, _) => Answer::status(404),
+            (true, 1) if asked.from().is_none() => Answer::ranged(asked, contents).only(3000, Then::Cut),
+            (true, 1) => Answer::status(503),
+            _ => Answer::ranged(asked, contents),
+        })
+    };
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", contents, "SRC_URI=one.tar")]);
+    let answer = desk.serve().source("one.tar", Some(contents));
+    assert!(words(&answer).contains("503"), "{answer}");
+    cut.store(0, Ordering::Relaxed);
+    let before = server.asked().len();
+    assert_eq!(desk.serve().source("one.tar", Some(contents)), ok("one.tar"));
+    let asked = server.asked().split_off(before);
+    assert_eq!(asked.last().unwrap().from(), Some(3000));
+}
+
+#[test]
+fn one_name_with_different_bytes_in_two_trees() {
+    let server = Server::new(|asked| match asked.target.as_str() {
+        "/gentoo/same.tar" => Answer::whole(b"gentoo's"),
+        "/overlay/same.tar" => Answer::whole(b"the overlay's"),
+        _ => Answer::status(404),
+    });
+    let mut desk = Desk::new(&[&server]);
+    for (tree, contents) in [("gentoo", &b"gentoo's"[..]), ("overlay", b"the overlay's")] {
+        let uri = format!("SRC_URI={}", server.url(&format!("/{tree}/same.tar")));
+        desk.tree(tree, &[("same", contents, &uri)]);
+    }
+    let serving = desk.serve();
+    assert_eq!(serving.source("same.tar", Some(b"gentoo's")), ok("same.tar"));
+    let place = serving.source("same.tar", Some(b"the overlay's"))["ok"].as_str().unwrap().to_owned();
+    assert!(place.starts_with("by-content/") && place.ends_with("/same.tar"), "{place}");
+    let read = |place: &str| fs::read(desk.path("distfiles").join(place)).unwrap();
+    assert_eq!((read("same.tar"), read(&place)), (b"gentoo's".to_vec(), b"the overlay's".to_vec()));
+    let without = serving.source("same.tar", None);
+    assert_eq!(
+        words(&without),
+        "`same.tar` is not fetched: trees list different files of this name, and no digests say which is meant"
+    );
+    // Both again, in another session.
+    drop(serving);
+    let serving = desk.serve();
+    assert_eq!(serving.source("same.tar", Some(b"the overlay's")), ok(&place));
+    assert_eq!(serving.source("same.tar", Some(b"gentoo's")), ok("same.tar"));
+}
+
+#[test]
+fn without_digests_all_manifests_have_to_agree() {
+    let server = mirror(&[("same.tar", b"x")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("same", b"x", "SRC_URI=same.tar")]);
+    desk.tree("overlay", &[("same", b"x", "SRC_URI=same.tar")]);
+    assert_eq!(desk.serve().source("same.tar", None), ok("same.tar"));
+}
+
+#[test]
+fn ten_thousand_questions_for_what_no_manifest_lists() {
+    let server = mirror(&[("one.tar", b"contents"), ("secret", b"secret")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar")]);
+    let serving = desk.serve();
+    for number in 0..10_000 {
+        let digests = if number % 2 == 0 { format!("sha512:{number:0128}") } else { String::new() };
+        let question = serde_json::json!({"kind": "source", "file": format!("secret{number}"), "digests": digests, "uri": server.url("/distfiles/secret")});
+        let answer = serving.say(&format!("{question}\n"));
+        assert!(words(&answer).contains("no Manifest of this session's ebuild trees lists it"), "{answer}");
+    }
+    // Names that are listed, with other digests; names that are none; addresses.
+    assert!(words(&serving.source("one.tar", Some(b"other"))).ends_with("with these digests"));
+    for name in ["", ".", "..", "../one.tar", "/etc/passwd", "one.tar\u{1b}[31m", "by-content", ".incoming", &"x".repeat(5000)] {
+        let answer = serving.source(name, None);
+        assert!(!words(&answer).contains('\u{1b}'), "{answer}");
+    }
+    assert!(words(&serving.package(&server.url("/distfiles/secret"))).contains("no host"));
+    assert_eq!(server.asked().len(), 0);
+    assert_eq!(serving.broker.status().files_total, 0);
+    assert_eq!(serving.source("one.tar", Some(b"contents")), ok("one.tar"));
+}
+
+#[test]
+fn garbage_ends_a_connection_and_nothing_else() {
+    let server = mirror(&[("one.tar", b"contents")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar")]);
+    let serving = desk.serve();
+    for line in [
+        "\n",
+        "{}\n",
+        "[]\n",
+        "\"\n",
+        "{\"kind\":\"file\",\"file\":\"a\"}\n",
+        "{\"kind\":\"source\"}\n",
+        &format!("{}\n", "[".repeat(10_000)),
+    ] {
+        assert_eq!(words(&serving.say(line)), "this is no question", "{line}");
+    }
+    let mut binary = serving.connect();
+    binary.write_all(b"\xff\0\x01\n").unwrap();
+    let mut answer = String::new();
+    binary.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("no question"));
+    // An endless line is not read to its end: the writer sees a closed connection.
+    let mut endless = serving.connect();
+    let chunk = [b'x'; 4096];
+    assert!((0..10_000).any(|_| endless.write_all(&chunk).is_err()));
+    // A thousand that say nothing, and hang up.
+    let silent: Vec<UnixStream> = (0..60).map(|_| serving.connect()).collect();
+    assert_eq!(serving.source("one.tar", Some(b"contents")), ok("one.tar"));
+    drop(silent);
+    for _ in 0..1000 {
+        let mut half = serving.connect();
+        drop(half.write_all(b"{\"kind\": \"sou"));
+    }
+    assert_eq!(serving.source("one.tar", Some(b"contents")), ok("one.tar"));
+}
+
+#[test]
+fn only_configured_servers_may_be_where_nobody_else_may() {
+    let private = Server::new(|_| Answer::whole(b"contents"));
+    let port = private.port();
+    let redirecting =
+        {
+            let to = private.url("/one.tar");
+            Server::new(move |asked| {
+                if asked.target.ends_with("one.tar") { Answer::status(302).with("Location", &to) } else { Answer::status(404) }
+            })
+        };
+    let mut desk = Desk::new(&[&redirecting]);
+    let hosts = ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]"];
+    let uris: Vec<String> = hosts.iter().map(|host| format!("http://{host}:{port}/one.tar")).collect();
+    desk.tree(
+        "gentoo",
+        &[("one", b"contents", &format!("SRC_URI={} file:///etc/one.tar ftp://ftp.invalid/one.tar", uris.join(" ")))],
+    );
+    let serving = desk.serve();
+    let answer = serving.source("one.tar", Some(b"contents"));
+    let said = words(&answer);
+    for uri in uris.iter().chain([&redirecting.url("/distfiles/one.tar")]) {
+        let line = said
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{uri}: ")))
+            .unwrap_or_else(|| panic!("{uri} in {said}"));
+        assert!(
+            line.contains("where only servers that the configuration names are asked")
+                || line.contains("no host")
+                || line.contains("unreachable"),
+            "{line}"
+        );
+    }
+    assert!(said.contains("file:///etc/one.tar: `file:///etc/one.tar` is not"), "{said}");
+    assert!(said.contains("`ftp://ftp.invalid/one.tar` is neither `http://` nor `https://`"), "{said}");
+    assert_eq!(private.asked().len(), 0);
+    // The same, named by the user.
+    desk.sources.custom_mirrors.insert("here".to_owned(), vec![private.url("")]);
+    assert_eq!(desk.serve().source("one.tar", Some(b"contents")), ok("one.tar"));
+}
+
+#[test]
+fn offline_all_that_is_missing_is_named_at_once() {
+    let server = mirror(&[]);
+    let mut desk = Desk::new(&[&server]);
+    desk.settings.offline = true;
+    desk.tree(
+        "gentoo",
+        &[
+            ("one", b"1", "SRC_URI=http://h.invalid/one.tar"),
+            ("two", b"22", "SRC_URI=two.tar"),
+            ("here", b"333", "SRC_URI=here.tar"),
+            ("hand", b"4444", "SRC_URI=hand.tar\nRESTRICT=fetch"),
+        ],
+    );
+    desk.write("distfiles/here.tar", "333");
+    let broker = desk.broker();
+    broker.want(wanted(&["one", "two", "here", "hand"]));
+    let missing =
+        |name: &str, bytes, reason| Missing { name: format!("{name}.tar"), packages: vec![format!("a/{name}-1")], bytes, reason };
+    let expected = [missing("hand", 4, Reason::Restricted), missing("one", 1, Reason::Offline), missing("two", 2, Reason::Offline)];
+    assert_eq!(broker.settle().unwrap(), expected);
+    assert_eq!(server.asked().len(), 0);
+}
+
+#[test]
+fn what_nobody_has_is_asked_for_once() {
+    let server = mirror(&[]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"1", &format!("SRC_URI={}", server.url("/own/one.tar")))]);
+    let serving = desk.serve();
+    let answers: Vec<_> = (0..20).map(|_| serving.source("one.tar", Some(b"1"))).collect();
+    let places = [server.url("/distfiles/one.tar"), server.url("/own/one.tar")];
+    let expected = format!(
+        "`one.tar`: nobody has it\n  {}: the server says 404 (not found)\n  {}: the server says 404 (not found)",
+        places[0], places[1]
+    );
+    assert!(answers.iter().all(|answer| words(answer) == expected), "{answers:?}");
+    assert_eq!(targets(&server), ["/distfiles/layout.conf", "/distfiles/one.tar", "/own/one.tar"]);
+    let [missing] = &serving.broker.missing()[..] else { panic!() };
+    assert!(matches!(&missing.reason, Reason::Nobody(tried) if tried.len() == 2));
+}
+
+#[test]
+fn what_is_fetched_by_hand_is_asked_of_nobody_and_taken_when_it_is_there() {
+    let server = mirror(&[("one.tar", b"contents")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"contents", &format!("SRC_URI={}\nRESTRICT=fetch", server.url("/distfiles/one.tar")))]);
+    assert_eq!(words(&desk.serve().source("one.tar", Some(b"contents"))), "`one.tar`: the ebuild wants it fetched by hand");
+    assert_eq!(server.asked().len(), 0);
+    desk.write("distfiles/one.tar", "contents");
+    assert_eq!(desk.serve().source("one.tar", Some(b"contents")), ok("one.tar"));
+}
+
+#[test]
+fn what_lies_in_distfiles_is_verified_and_obstacles_are_named() {
+    let server = mirror(&[("one.tar", b"contents")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar"), ("dir", b"x", "SRC_URI=dir.tar")]);
+    desk.write("distfiles/one.tar", "swapped!");
+    fs::create_dir(desk.path("distfiles/dir.tar")).unwrap();
+    let serving = desk.serve();
+    let answer = serving.source("one.tar", Some(b"contents"));
+    let place = answer["ok"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    assert!(place.starts_with("by-content/"), "{place}");
+    assert_eq!(fs::read(desk.path("distfiles/one.tar")).unwrap(), b"swapped!");
+    let path = desk.path("distfiles/dir.tar");
+    let expected = format!("`dir.tar`: `{}` is a directory, where a source archive has to be; move it away", path.display());
+    assert_eq!(words(&serving.source("dir.tar", Some(b"x"))), expected);
+    // Changed behind our back, while the session runs.
+    fs::write(desk.path("distfiles").join(place), "swapped!").unwrap();
+    assert_eq!(serving.source("one.tar", Some(b"contents"))["ok"], place);
+    assert_eq!(fs::read(desk.path("distfiles").join(place)).unwrap(), b"contents");
+}
+
+#[test]
+fn a_mirrors_layout_is_asked_for_once() {
+    let names: Vec<String> = (0..20).map(|number| format!("f{number}")).collect();
+    let server = Server::new(|asked| match asked.target.as_str() {
+        "/distfiles/layout.conf" => Answer::whole(b"[structure]\n0=filename-hash BLAKE2B 8\n1=flat\n"),
+        target if target.matches('/').count() == 3 => Answer::whole(b"contents"),
+        _ => Answer::status(404),
+    });
+    let mut desk = Desk::new(&[&server]);
+    for name in &names {
+        desk.tree("gentoo", &[(name, b"contents", &format!("SRC_URI={name}.tar"))]);
+    }
+    let broker = desk.broker();
+    broker.want(wanted(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert_eq!(broker.settle().unwrap(), []);
+    let asked = targets(&server);
+    assert_eq!((asked.len(), asked.iter().filter(|target| target.ends_with("layout.conf")).count()), (21, 1));
+    let digest = hash("b2sum", b"f0.tar");
+    assert!(asked.contains(&format!("/distfiles/{}/f0.tar", &digest[..2])), "{asked:?}");
+}
+
+#[test]
+fn portage_is_asked_once_for_what_no_cache_describes() {
+    let server =
+        Server::new(|asked| if asked.target.starts_with("/own/") { Answer::whole(b"contents") } else { Answer::status(404) });
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"contents", ""), ("two", b"contents", "")]);
+    fs::remove_dir_all(desk.path("gentoo/metadata")).unwrap();
+    let questions = Arc::new(Mutex::new(Vec::new()));
+    let (log, url) = (Arc::clone(&questions), server.url("/own"));
+    desk.ask = Box::new(move |asked| {
+        log.lock().unwrap().push(asked.to_vec());
+        let answer = |(cpv, repository): &(String, String)| Metadata {
+            cpv: cpv.clone(),
+            repository: repository.clone(),
+            src_uri: format!("{url}/{}.tar", cpv.trim_start_matches("a/").trim_end_matches("-1")),
+            restrict: "mirror".to_owned(),
+        };
+        asked.iter().map(answer).collect()
+    });
+    let serving = desk.serve();
+    serving.broker.want(wanted(&["one", "two"]));
+    assert_eq!(serving.broker.settle().unwrap(), []);
+    assert_eq!(serving.source("two.tar", Some(b"contents")), ok("two.tar"));
+    let pair = |name: &str| (format!("a/{name}-1"), "gentoo".to_owned());
+    assert_eq!(*questions.lock().unwrap(), [vec![pair("one"), pair("two")]]);
+    let mut asked = targets(&server);
+    asked.sort();
+    assert_eq!(asked, ["/own/one.tar", "/own/two.tar"]);
+}
+
+fn binhost() -> Server {
+    Server::new(|asked| match asked.target.as_str() {
+        "/pool/Packages" => Answer::whole(
+            b"PACKAGES: 2\nTIMESTAMP: 1700000000\nVERSION: 0\n\nCPV: a/b-1\nPATH: a/b/b-1-1.gpkg.tar\nSIZE: 7\n\n\
+              CPV: a/c-1\nPATH: a/c/c-1-1.gpkg.tar\nSIZE: 9\n\n",
+        ),
+        "/pool/a/b/b-1-1.gpkg.tar" | "/pool/a/c/c-1-1.gpkg.tar" | "/secret" => Answer::whole(b"package"),
+        _ => Answer::status(404),
+    })
+}
+
+#[test]
+fn packages_of_a_binhost_are_those_that_its_index_lists() {
+    let server = binhost();
+    let mut desk = Desk::new(&[]);
+    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool/") }];
+    let serving = desk.serve();
+    assert_eq!(words(&serving.package(&server.url("/pool/Packages.gz"))), "the host has `Packages`");
+    let copy = |answer: &serde_json::Value| {
+        assert_eq!(answer["copy"], true, "{answer}");
+        fs::read(desk.path("packages").join(answer["ok"].as_str().unwrap())).unwrap()
+    };
+    assert!(copy(&serving.package(&server.url("/pool/Packages"))).starts_with(b"PACKAGES: 2\n"));
+    assert_eq!(copy(&serving.package(&server.url("/pool/a/b/b-1-1.gpkg.tar"))), b"package");
+    let wrong = serving.package(&server.url("/pool/a/c/c-1-1.gpkg.tar"));
+    assert!(words(&wrong).contains("the file has 7 bytes there, but should have 9"), "{wrong}");
+    for path in [
+        "/secret",
+        "/pool/../secret",
+        "/pool/x",
+        "/pool/a/b/b-1-1.gpkg.tar?x",
+        "/pool//a/b/b-1-1.gpkg.tar",
+        "/pool/a/b/../b/b-1-1.gpkg.tar",
+    ] {
+        assert_eq!(words(&serving.package(&server.url(path))), "no host that binrepos.conf names lists this package", "{path}");
+    }
+    assert_eq!(targets(&server), ["/pool/Packages.gz", "/pool/Packages", "/pool/a/b/b-1-1.gpkg.tar", "/pool/a/c/c-1-1.gpkg.tar"]);
+}
+
+#[test]
+fn a_binhost_that_is_not_there_is_passed_over_and_said() {
+    let mut desk = Desk::new(&[]);
+    desk.settings.attempts = 1;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let uri = format!("http://127.0.0.1:{gone}/pool");
+    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: uri.clone() }];
+    let serving = desk.serve();
+    let first = serving.package(&format!("{uri}/Packages.gz"));
+    let second = serving.package(&format!("{uri}/Packages"));
+    assert!(words(&first).starts_with("binhost `own`: cannot download `Packages.gz`"), "{first}");
+    assert_eq!((first.get("empty"), second["empty"].as_bool()), (None, Some(true)));
+    assert_eq!(serving.broker.take_notes(), [words(&first)]);
+}
+
+#[test]
+fn the_end_waits_for_nobody() {
+    let server = Server::new(|asked| match asked.target.ends_with("one.tar") {
+        true => Answer::whole(&[0; 100_000]).only(10, Then::Stall),
+        false => Answer::status(404),
+    });
+    let mut desk = Desk::new(&[&server]);
+    desk.settings.stall_timeout = Duration::from_secs(3600);
+    desk.tree("gentoo", &[("one", &[1; 100_000], "SRC_URI=one.tar")]);
+    let serving = desk.serve();
+    let silent = serving.connect();
+    let mut waiting = serving.connect();
+    let question = serde_json::json!({"kind": "source", "file": "one.tar"});
+    waiting.write_all(format!("{question}\n").as_bytes()).unwrap();
+    while serving.broker.status().awaited.is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(serving);
+    let mut answer = String::new();
+    drop(waiting.read_to_string(&mut answer));
+    assert_eq!(answer, "");
+    drop(silent);
+}
+
+/// The script with paths of a test, run as Portage runs it.
+fn script(desk: &Desk, args: &[&str]) -> Output {
+    let at = |name: &str| desk.path(name).display().to_string();
+    let text = SCRIPT
+        .replace("/run/gentoomuch/fetch", &at("door"))
+        .replace("/run/gentoomuch/distfiles", &at("distfiles"))
+        .replace("/run/gentoomuch/packages", &at("packages"));
+    desk.write("fetch.py", text);
+    fs::create_dir_all(desk.path("distdir")).unwrap();
+    Command::new("python3").arg("-IB").arg(desk.path("fetch.py")).args(args).output().unwrap()
+}
+
+#[test]
+fn what_the_script_leaves_for_portage() {
+    let (server, mirror) = (binhost(), mirror(&[("one.tar", b"contents")]));
+    let mut desk = Desk::new(&[&mirror]);
+    desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar")]);
+    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool") }];
+    let serving = desk.serve();
+    let distdir = desk.path("distdir");
+    let run = |args: &[&str]| {
+        let output = script(&desk, args);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let dir = distdir.to_str().unwrap();
+    let file = |name: &str| Path::new(dir).join(name);
+    let digests = format!("blake2b:{} sha512:{}", hash("b2sum", b"contents"), hash("sha512sum", b"contents"));
+    assert_eq!(run(&["source", dir, "one.tar.__download__", "http://x/one.tar", &digests]), (Some(0), String::new()));
+    assert_eq!(fs::read_link(file("one.tar.__download__")).unwrap(), desk.path("distfiles/one.tar"));
+    assert_eq!(
+        run(&["source", dir, ".layout.conf.gentoomuch.invalid.__download__", "http://x/layout.conf", ""]),
+        (Some(0), String::new())
+    );
+    assert_eq!(fs::read(file(".layout.conf.gentoomuch.invalid.__download__")).unwrap(), b"[structure]\n0=flat\n");
+    let (code, words) = run(&["source", dir, "two.tar.__download__", "http://x/two.tar", "sha512:00"]);
+    assert_eq!(
+        (code, words.as_str()),
+        (Some(1), "`two.tar` is not fetched: no Manifest of this session's ebuild trees lists it with these digests\n")
+    );
+    assert!(!file("two.tar.__download__").exists());
+    // Portage makes the index's file beforehand.
+    fs::write(file("tmpindex"), "").unwrap();
+    assert_eq!(run(&["package", dir, "tmpindex", &server.url("/pool/Packages")]).0, Some(0));
+    assert!(fs::read(file("tmpindex")).unwrap().starts_with(b"PACKAGES: 2"));
+    assert_eq!(run(&["package", dir, "b-1-1.gpkg.tar.partial", &server.url("/pool/a/b/b-1-1.gpkg.tar")]).0, Some(0));
+    assert!(fs::symlink_metadata(file("b-1-1.gpkg.tar.partial")).unwrap().is_file());
+    drop(serving);
+    let (code, words) = run(&["source", dir, "one.tar.__download__", "http://x/one.tar", &digests]);
+    assert_eq!(code, Some(1));
+    assert!(words.starts_with("gentoomuch cannot be asked for this file: "), "{words}");
+}
