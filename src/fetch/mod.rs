@@ -43,6 +43,7 @@ use std::path::PathBuf;
 pub use broker::Broker;
 pub use error::Error;
 pub use listen::listen;
+pub(crate) use shelf::{BY_CONTENT, INCOMING};
 pub use trees::dictionary;
 
 /// Where a session sees what it is given.

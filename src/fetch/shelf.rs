@@ -26,9 +26,9 @@ use crate::beneath::{self, TreeDir};
 use crate::portage::manifest::Expected;
 
 /// Where files lie whose name is taken.
-const BY_CONTENT: &str = "by-content";
+pub(crate) const BY_CONTENT: &str = "by-content";
 /// Where files are that are not whole yet.
-const INCOMING: &str = ".incoming";
+pub(crate) const INCOMING: &str = ".incoming";
 /// So much has to stay free, so that a session that asks for all there is does not fill the disk.
 const RESERVE_BYTES: u64 = 256 << 20;
 /// How often a lock is asked for.

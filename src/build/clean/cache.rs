@@ -20,6 +20,7 @@ use super::super::error::{Error, Result};
 use super::files::list;
 use super::survey::{Found, Survey};
 use super::{CleanItem, CleanKind, FileUse, Thing};
+use crate::fetch::{BY_CONTENT, INCOMING};
 use crate::portage::atom::split_at_version;
 use crate::portage::binpkgs::unused::{self, Build, PoolDir};
 use crate::portage::binpkgs::{PoolInputs, pool_key};
@@ -128,7 +129,7 @@ impl Engine<'_> {
         for (name, path, file) in list_distfiles(&self.places.distfiles())? {
             let why = if name.contains("._checksum_failure_.") {
                 "a download that was not what the Manifest says"
-            } else if !named.contains(name.strip_suffix(".__download__").unwrap_or(&name)) {
+            } else if !named.contains(&name) && !named.contains(listed_as(&name)) {
                 "no Manifest of a tree that stays names it"
             } else {
                 continue;
@@ -140,14 +141,30 @@ impl Engine<'_> {
     }
 }
 
-/// The plain files in the directory of distfiles: what ebuilds keep below it (`git3-src/`) and locks are not ours to judge.
+/// The plain files in the directory of distfiles, those that lie there by their content or are not whole yet included: what ebuilds keep below it
+/// (`git3-src/`) and locks are not ours to judge.
 pub(super) fn list_distfiles(dir: &Path) -> Result<Vec<(String, std::path::PathBuf, FileUse)>> {
     let is_ours = |name: &str| !name.starts_with('.') && name != NOT_A_DISTFILE && !name.ends_with(".portage_lockfile");
     let named = |path: std::path::PathBuf, meta: &fs::Metadata| {
-        let name = path.file_name()?.to_str().filter(|name| meta.is_file() && is_ours(name))?.to_owned();
+        let name = path.file_name()?.to_str().filter(|_| meta.is_file())?.to_owned();
         Some((name, path, FileUse::of(meta)))
     };
-    Ok(list(dir)?.into_iter().filter_map(|(path, meta)| named(path, &meta)).collect())
+    let mut found: Vec<_> = list(dir)?.into_iter().filter_map(|(path, meta)| named(path, &meta)).collect();
+    found.retain(|(name, ..)| is_ours(name));
+    for below in [BY_CONTENT, INCOMING].map(|name| dir.join(name)) {
+        if fs::symlink_metadata(&below).is_ok_and(|meta| meta.is_dir()) {
+            for (directory, _) in list(&below)?.into_iter().filter(|(_, meta)| meta.is_dir()) {
+                found.extend(list(&directory)?.into_iter().filter_map(|(path, meta)| named(path, &meta)));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The name in a Manifest of what has this name in the directory of distfiles.
+fn listed_as(name: &str) -> &str {
+    let endings = [".__download__", ".part", ".part.json"];
+    endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
 /// Builds that are installed somewhere, each with the time at which that was last used, seconds since 1970.
@@ -309,6 +326,33 @@ mod tests {
         assert_eq!((installed.last_use(&with_md5("ab")), installed.last_use(&with_md5("cd"))), (Some(1), None));
         assert_eq!((use_of("a/b/b-1-2.gpkg.tar"), use_of("a/b/b-1-3.gpkg.tar")), (Some(2), None));
         assert_eq!(use_of("a/c/c-1-9.gpkg.tar"), Some(3));
+    }
+
+    #[test]
+    fn distfiles_are_also_those_by_content_and_those_on_their_way() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [
+            "a.tar",
+            "layout.conf",
+            ".hidden",
+            "by-content/ab/b.tar",
+            "by-content/x",
+            ".incoming/cd/c.tar.part",
+            "git3-src/d/e",
+            "other/f",
+        ] {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let found = list_distfiles(dir.path()).unwrap();
+        let names: Vec<(&str, &str)> = found.iter().map(|(name, ..)| (name.as_str(), listed_as(name))).collect();
+        assert_eq!(names, [("a.tar", "a.tar"), ("b.tar", "b.tar"), ("c.tar.part", "c.tar")]);
+        for name in ["by-content", ".incoming"] {
+            fs::remove_dir_all(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name), "a file").unwrap();
+        }
+        assert_eq!(list_distfiles(dir.path()).unwrap().len(), 2);
     }
 
     #[test]
