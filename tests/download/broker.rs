@@ -346,15 +346,33 @@ fn garbage_ends_a_connection_and_nothing_else() {
     let mut endless = serving.connect();
     let chunk = [b'x'; 4096];
     assert!((0..10_000).any(|_| endless.write_all(&chunk).is_err()));
-    // A thousand that say nothing, and hang up.
-    let silent: Vec<UnixStream> = (0..60).map(|_| serving.connect()).collect();
-    assert_eq!(serving.source("one.tar", Some(b"contents")), ok("one.tar"));
-    drop(silent);
+    // Half a question, a thousand times.
     for _ in 0..1000 {
         let mut half = serving.connect();
         drop(half.write_all(b"{\"kind\": \"sou"));
     }
     assert_eq!(serving.source("one.tar", Some(b"contents")), ok("one.tar"));
+}
+
+#[test]
+fn a_thousand_connections_take_no_thousand_threads() {
+    let server = mirror(&[("one.tar", b"contents")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar")]);
+    let serving = desk.serve();
+    let silent: Vec<UnixStream> = (0..1000).map(|_| serving.connect()).collect();
+    // One that is behind them waits for them.
+    let question = serde_json::json!({"kind": "source", "file": "one.tar"});
+    let mut last = serving.connect();
+    last.write_all(format!("{question}\n").as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    // Other tests have theirs.
+    let threads = fs::read_dir("/proc/self/task").unwrap().count();
+    assert!(threads < 600, "{threads}");
+    drop(silent);
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "{\"ok\":\"one.tar\"}\n");
 }
 
 #[test]
