@@ -60,6 +60,8 @@ pub(super) struct Job {
     pub(super) state: State,
     /// `category/name-version` of those that want it.
     packages: BTreeSet<String>,
+    /// Whether the session has asked for it.
+    asked: bool,
     /// How many wait for it in the session.
     awaited: usize,
 }
@@ -105,7 +107,7 @@ impl<P> Board<P> {
                 Origin::Source(_) => Origin::Source(Vec::new()),
                 Origin::Package(url) => Origin::Package(url.clone()),
             };
-            Job { expected: expected.clone(), origin, state: State::Waiting, packages: BTreeSet::new(), awaited: 0 }
+            Job { expected: expected.clone(), origin, state: State::Waiting, packages: BTreeSet::new(), asked: false, awaited: 0 }
         });
         job.packages.extend(package);
         if let (Origin::Source(known), Origin::Source(new)) = (&mut job.origin, origin) {
@@ -117,8 +119,14 @@ impl<P> Board<P> {
     pub(super) fn refuse(&mut self, name: &str, package: String, reason: Reason) {
         let expected = Expected { size: 0, hashes: BTreeMap::new() };
         let key = Key::new(name, &expected);
-        let job =
-            Job { expected, origin: Origin::Source(Vec::new()), state: State::Gone(reason), packages: BTreeSet::new(), awaited: 0 };
+        let job = Job {
+            expected,
+            origin: Origin::Source(Vec::new()),
+            state: State::Gone(reason),
+            packages: BTreeSet::new(),
+            asked: false,
+            awaited: 0,
+        };
         self.jobs.entry(key).or_insert(job).packages.insert(package);
     }
 
@@ -159,6 +167,7 @@ impl<P> Board<P> {
     /// Somebody in the session waits for a file, which is next then.
     pub(super) fn await_file(&mut self, key: &Key) {
         let Some(job) = self.jobs.get_mut(key) else { return };
+        job.asked = true;
         job.awaited += 1;
         if let Some(at) = self.queue.iter().position(|waiting| waiting == key)
             && let Some(key) = self.queue.remove(at)
@@ -185,9 +194,10 @@ impl<P> Board<P> {
         self.planning == 0 && self.jobs.values().all(|job| matches!(job.state, State::Here(_) | State::Gone(_)))
     }
 
+    /// What is wanted or was asked for, and cannot be had.
     pub(super) fn missing(&self) -> Vec<Missing> {
         let missing = |(key, job): (&Key, &Job)| match &job.state {
-            State::Gone(reason) => Some(Missing {
+            State::Gone(reason) if job.asked || !job.packages.is_empty() => Some(Missing {
                 name: key.name.to_string(),
                 packages: job.packages.iter().cloned().collect(),
                 bytes: job.expected.size,

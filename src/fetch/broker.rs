@@ -114,8 +114,7 @@ impl Broker {
     pub fn serve(&self, listener: UnixListener) -> Result<()> {
         let waiting = serve::Door::new(listener)?;
         let inside = Arc::clone(&self.inside);
-        self.inside.spawn(move || waiting.open(&inside));
-        Ok(())
+        self.inside.spawn(move || waiting.open(&inside)).map_err(|source| Error::Thread { source })
     }
 
     /// How far it is.
@@ -200,19 +199,32 @@ impl Inside {
     /// Sees to it that somebody works.
     pub(super) fn engage(self: &Arc<Self>) {
         self.changed.notify_all();
-        let mut threads = lock(&self.threads);
-        if threads.workers < MAX_WORKERS {
+        {
+            let mut threads = lock(&self.threads);
+            if threads.workers >= MAX_WORKERS {
+                return;
+            }
             threads.workers += 1;
+        }
+        let inside = Arc::clone(self);
+        if let Err(error) = self.spawn(move || inside.work()) {
+            let mut threads = lock(&self.threads);
+            threads.workers -= 1;
+            // Those that there are do all of it, in their time.
+            let none = threads.workers == 0;
             drop(threads);
-            let inside = Arc::clone(self);
-            self.spawn(move || inside.work());
+            if none {
+                self.note(format!("cannot start a thread to fetch with: {error}"));
+            }
         }
     }
 
-    pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+    pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(work)?;
         let mut threads = lock(&self.threads);
         threads.handles.retain(|handle| !handle.is_finished());
-        threads.handles.push(std::thread::spawn(work));
+        threads.handles.push(thread);
+        Ok(())
     }
 
     /// Works until nothing is left.
@@ -380,9 +392,35 @@ impl Inside {
             return Err(format!("no Manifest of this session's ebuild trees lists it{with}"));
         };
         let claims = listed.into_iter().filter(|(_, other)| *other == expected);
-        let claims = claims.map(|(package, _)| Claim { package, pf: None, flags: None }).collect();
+        let claims: Vec<Claim> = claims.map(|(package, _)| Claim { package, pf: None, flags: None }).collect();
         let key = Key::new(name, &expected);
-        self.board().add(&key, &expected, Origin::Source(claims), None);
+        let along = claims.first().map(|claim| self.along(name, claim)).unwrap_or_default();
+        let mut board = self.board();
+        board.add(&key, &expected, Origin::Source(claims), None);
+        for (key, expected, claim) in along {
+            board.add(&key, &expected, Origin::Source(vec![claim]), None);
+        }
         Ok(key)
+    }
+
+    /// What else every ebuild needs that needs this file: Portage will ask for it next, one file after the other.
+    fn along(&self, name: &str, claim: &Claim) -> Vec<(Key, Expected, Claim)> {
+        let mut all: Option<BTreeSet<String>> = None;
+        for pf in self.trees.ebuilds(&claim.package) {
+            let Some(metadata) = self.trees.metadata(&claim.package, &pf) else { return Vec::new() };
+            let files = |conditions| -> BTreeSet<String> {
+                source_uris(&metadata.src_uri, conditions).unwrap_or_default().iter().map(|found| found.file.to_owned()).collect()
+            };
+            if files(Conditions::All).contains(name) {
+                let needed = files(Conditions::None);
+                all = Some(all.map_or(needed.clone(), |all| all.intersection(&needed).cloned().collect()));
+            }
+        }
+        let archives = self.trees.archives(&claim.package);
+        let entry = |file: String| {
+            let expected = archives.get(&file).filter(|_| file != name)?.clone();
+            Some((Key::new(&file, &expected), expected, claim.clone()))
+        };
+        all.unwrap_or_default().into_iter().filter_map(entry).collect()
     }
 }

@@ -26,6 +26,13 @@ pub enum Error {
         #[source]
         source: crate::beneath::Error,
     },
+    /// No thread can be started.
+    #[error("cannot start a thread to answer with")]
+    Thread {
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The user wants to stop.
     #[error("interrupted")]
     Interrupted,

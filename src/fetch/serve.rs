@@ -105,12 +105,15 @@ impl Door {
             };
             served.fetch_add(1, Ordering::Relaxed);
             let (own, place) = (Arc::clone(inside), Place(Arc::clone(&served)));
-            inside.spawn(move || {
+            let started = inside.spawn(move || {
                 let _place = place;
                 if let Err(error) = converse(&stream, &own) {
                     tracing::debug!(%error, "a session's question was not answered");
                 }
             });
+            if let Err(error) = started {
+                tracing::warn!(%error, "no thread for a session's question");
+            }
         }
     }
 }

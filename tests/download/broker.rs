@@ -258,6 +258,33 @@ fn a_download_that_was_broken_off_goes_on() {
 }
 
 #[test]
+fn what_an_ebuild_needs_besides_comes_along() {
+    let server = mirror(&[("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b"4")]);
+    let mut desk = Desk::new(&[&server]);
+    desk.tree("gentoo", &[("one", b"", "SRC_URI=a b x? ( c ) gone")]);
+    let line = |name: &str, contents: &[u8]| format!("DIST {name} {} SHA512 {}\n", contents.len(), hash("sha512sum", contents));
+    let manifest: String =
+        [("a", b"1"), ("b", b"2"), ("c", b"3"), ("d", b"4"), ("gone", b"5")].map(|(name, text)| line(name, text)).concat();
+    desk.write("gentoo/a/one/Manifest", manifest);
+    // Of a file that several versions need, only what all of them need.
+    desk.write("gentoo/a/one/one-2.ebuild", "");
+    desk.write("gentoo/metadata/md5-cache/a/one-2", "SRC_URI=d b gone\n");
+    let there = |desk: &Desk| ["a", "b", "c", "d"].map(|name| desk.path("distfiles").join(name).exists());
+    let serving = desk.serve();
+    assert_eq!(serving.source("b", None), ok("b"));
+    assert_eq!(serving.broker.settle().unwrap(), [], "nobody has asked for `gone`");
+    assert_eq!(there(&desk), [false, true, false, false]);
+    fs::remove_file(desk.path("distfiles/b")).unwrap();
+    drop(serving);
+    let serving = desk.serve();
+    assert_eq!(serving.source("a", None), ok("a"));
+    serving.broker.settle().unwrap();
+    assert_eq!(there(&desk), [true, true, false, false]);
+    assert!(words(&serving.source("gone", None)).contains("nobody has it"));
+    assert_eq!(serving.broker.missing().len(), 1);
+}
+
+#[test]
 fn one_name_with_different_bytes_in_two_trees() {
     let server = Server::new(|asked| match asked.target.as_str() {
         "/gentoo/same.tar" => Answer::whole(b"gentoo's"),
