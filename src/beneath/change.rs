@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::dir::{RootDir, TreeDir};
@@ -58,6 +58,26 @@ impl TreeDir {
         let (path, new) = (path.as_ref(), new.as_ref());
         let (old, target) = (self.parent(path)?, to.parent(new)?);
         rustix::fs::renameat(&old.fd, old.name, &target.fd, target.name).map_err(|errno| Error::io("rename", self.shown(path), errno))
+    }
+
+    /// Changes the mode of a file or directory.
+    pub fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        let place = self.place(path)?;
+        // `fchmod` refuses a descriptor of `O_PATH`, and opening the file may need the very mode that it lacks.
+        let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+        rustix::fs::chmod(link, Mode::from_raw_mode(mode & 0o7777))
+            .map_err(|errno| Error::io("change the mode of", self.shown(path), errno))
+    }
+
+    /// Changes the times of a name, of a link itself, in seconds since 1970.
+    pub fn set_time(&self, path: impl AsRef<Path>, secs: i64) -> Result<()> {
+        let path = path.as_ref();
+        let Parent { fd, name } = self.parent(path)?;
+        let time = Timespec { tv_sec: secs, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(&fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| Error::io("change the time of", self.shown(path), errno))
     }
 
     /// Removes a name that is no directory. Nothing there is no error.

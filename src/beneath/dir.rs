@@ -105,6 +105,16 @@ impl Dir<Inside> {
         Plain::new(fd, self.shown(path))
     }
 
+    /// The kind of what the path leads to, links followed; `None` if that is nothing.
+    pub fn leads_to(&self, path: impl AsRef<Path>) -> Result<Option<FileType>> {
+        let path = path.as_ref();
+        match resolve::open(self.way, self.fd.as_fd(), path, OFlags::PATH, Mode::empty(), Links::Inside).and_then(rustix::fs::fstat) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(Error::open(&self.shown(path), errno)),
+        }
+    }
+
     /// The same directory as one in which nothing is followed.
     pub fn tree(&self) -> Result<TreeDir> {
         self.open_dir("")

@@ -90,9 +90,7 @@ impl Budget {
     pub fn admit(&mut self, file: &Plain) -> Result<()> {
         file.check_size(FILE_LIMIT_BYTES)?;
         let size = file.size();
-        // `st_blocks` is in units of 512 bytes whatever the file system's block size, see `stat(3type)`.
-        let occupied = u64::try_from(file.stat.st_blocks).unwrap_or(0).saturating_mul(512);
-        if occupied.saturating_add(WORTH_ASKING_BYTES) >= size {
+        if !may_have_holes(&file.stat) {
             return Ok(());
         }
         let failed = |error: io::Error| Error::io("read", &file.shown, error);
@@ -108,6 +106,13 @@ impl Budget {
             .ok_or_else(|| Error::Holes { path: file.shown.clone(), limit_bytes: HOLES_LIMIT_BYTES })?;
         Ok(())
     }
+}
+
+/// Whether a file occupies so much less than its size that holes have to be looked for.
+pub fn may_have_holes(stat: &Stat) -> bool {
+    // `st_blocks` is in units of 512 bytes whatever the file system's block size, see `stat(3type)`.
+    let occupied = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+    occupied.saturating_add(WORTH_ASKING_BYTES) < u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 /// The parts of the first `size` bytes of a file that hold data; what lies between is zeros that occupy nothing. A file system that knows no holes

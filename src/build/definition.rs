@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 
 use super::engine::{Engine, Work};
@@ -14,6 +15,7 @@ use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject};
 pub use crate::config::BUILDER;
+use crate::beneath::RootDir;
 use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::patches::PatchRecord;
@@ -146,7 +148,11 @@ impl Engine<'_> {
             Some(profile) => {
                 let PortageProfile { repository, path } = &profile.value;
                 let tree = trees.iter().find(|tree| tree.name == *repository);
-                if !tree.is_some_and(|tree| tree.path.join("profiles").join(path).is_dir()) {
+                let is_profile = |tree: &PinnedTree| {
+                    let found = RootDir::open(&tree.path).and_then(|root| root.leads_to(format!("profiles/{path}")));
+                    matches!(found, Ok(Some(FileType::Directory)))
+                };
+                if !tree.is_some_and(is_profile) {
                     return Err(Error::NoPortageProfile {
                         profile: path.clone(),
                         tree: repository.clone(),
@@ -488,18 +494,14 @@ fn package_name(cpv: &str) -> &str {
 
 /// Whether emerge left a list to go on with. The file is hostile: it is only looked at, bounded, and links are not followed.
 fn can_resume(upper: &std::path::Path) -> bool {
-    use std::os::fd::AsFd as _;
-    let read = || {
-        let root = crate::portage::untrusted::open_root(upper).ok()?;
-        crate::portage::untrusted::read_in(root.as_fd(), std::path::Path::new(resume::MTIMEDB), 16 << 20).ok()
-    };
-    read().is_some_and(|bytes| resume::resumable(&bytes))
+    let read = RootDir::open(upper).and_then(|root| root.read(resume::MTIMEDB, 16 << 20));
+    read.is_ok_and(|bytes| resume::resumable(&bytes))
 }
 
 /// Which Portage profile a stage3 comes with, read from its link: `../../var/db/repos/gentoo/profiles/default/…`.
 pub(super) fn stage3_profile(lower: &[PathBuf]) -> String {
-    let link = lower.iter().find_map(|layer| std::fs::read_link(layer.join("etc/portage/make.profile")).ok());
-    let link = link.map(|link| link.display().to_string()).unwrap_or_default();
+    let link = lower.iter().find_map(|layer| RootDir::open(layer).ok()?.read_link("etc/portage/make.profile").ok());
+    let link = link.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default();
     let below_repos = link.split_once(&format!("{REPOS_DIR}/")).map(|(_, rest)| rest);
     match below_repos.and_then(|rest| rest.split_once("/profiles/")) {
         Some((repository, path)) => format!("{repository}:{path}"),

@@ -2,19 +2,18 @@
 //!
 //! Nothing is run for it: the answers of [`crate::config::explain`] take milliseconds.
 
-use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::definition::stage3_profile;
 use super::engine::Engine;
 use super::error::{Error, Result};
 use super::tree::TreeError;
+use crate::beneath::RootDir;
 use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
 use crate::config::{ConfigDir, Stage};
 use crate::portage::profile::PortageProfile;
 use crate::portage::profile_stack::ProfileStack;
 use crate::portage::repository::Repository;
-use crate::portage::untrusted;
 
 /// No `make.conf` is longer.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -90,11 +89,10 @@ impl Engine<'_> {
 /// The file `path` of a root, from its topmost layer. What the stage3 brings is read as hostile: no links are followed out of it.
 fn read(lower: &[PathBuf], path: &str) -> Result<Option<String>> {
     for layer in lower {
-        let root = untrusted::open_root(layer)?;
-        match untrusted::read_in(root.as_fd(), Path::new(path.trim_start_matches('/')), LIMIT_BYTES) {
+        match RootDir::open(layer)?.read(path, LIMIT_BYTES) {
             Ok(bytes) => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             // Some have a directory of this name.
-            Err(error) if error.is_absent() || matches!(error, untrusted::Error::NotRegular { .. }) => {}
+            Err(error) if error.is_no_such_file() => {}
             Err(error) => return Err(error.into()),
         }
     }

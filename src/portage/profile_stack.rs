@@ -12,15 +12,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use super::atom::Atom;
 use super::make_conf::{self, Piece, Statement};
 use super::package_files::split_comment;
-use super::repository::{Repository, RepositoryError, Result, eapi_at_least, read_optional};
+use super::repository::{Repository, RepositoryError, Result, eapi_at_least};
 use super::use_flags;
 
+/// Where a repository has its profiles.
+const PROFILES: &str = "profiles";
 /// Profiles that inherit deeper than this do so in a circle.
 const DEPTH_LIMIT: usize = 64;
 
@@ -57,7 +60,8 @@ pub struct LooseFile {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
-    Directory { repository: String, profiles: PathBuf, dir: PathBuf },
+    /// `dir` is a path in the repository.
+    Directory { repository: Repository, dir: PathBuf },
     Loose(Vec<LooseFile>),
 }
 
@@ -111,10 +115,12 @@ impl ProfileStack {
         let name = format!("{repository}:{path}");
         let missing = || RepositoryError::NoProfile { profile: name.clone(), named_in: None };
         let repository = repositories.iter().find(|known| known.name == repository).ok_or_else(missing)?;
-        let dir = repository.path.join("profiles").join(path);
-        if !dir.is_dir() {
+        let inside = normalized(&Path::new(PROFILES).join(path));
+        if repository.kind(&inside)? != Some(FileType::Directory) {
             return Err(missing());
         }
+        // By whole paths: a `parent` may lead from one repository into another.
+        let dir = repository.path.join(inside);
         let mut stack = Self { nodes: Vec::new() };
         stack.add(repositories, &dir, 0)?;
         Ok(stack)
@@ -132,57 +138,61 @@ impl ProfileStack {
         if depth > DEPTH_LIMIT {
             return Err(RepositoryError::Circle(dir.to_owned()));
         }
-        let repository = repositories
-            .iter()
-            .filter(|repository| dir.starts_with(&repository.path))
-            .max_by_key(|repository| repository.path.as_os_str().len())
+        let (repository, inside) = holder(repositories, dir)
             .ok_or_else(|| RepositoryError::NoProfile { profile: dir.display().to_string(), named_in: None })?;
         let parents = dir.join("parent");
-        for line in read_optional(&parents)?.unwrap_or_default().lines() {
+        for line in repository.text(inside.join("parent"))?.unwrap_or_default().lines() {
             let name = split_comment(line).0.trim();
             if name.is_empty() {
                 continue;
             }
             let missing = || RepositoryError::NoProfile { profile: name.to_owned(), named_in: Some(parents.clone()) };
             let parent = match name.split_once(':').filter(|_| repository.allows_colon()) {
-                Some(("", path)) => repository.path.join("profiles").join(path),
+                Some(("", path)) => repository.path.join(PROFILES).join(path),
                 Some((other, path)) => {
                     let other = repositories.iter().find(|known| known.name == other).ok_or_else(missing)?;
-                    other.path.join("profiles").join(path)
+                    other.path.join(PROFILES).join(path)
                 }
-                None => normalized(&dir.join(name)),
+                None => dir.join(name),
             };
-            if !parent.is_dir() {
+            let parent = normalized(&parent);
+            let (other, inside) = holder(repositories, &parent).ok_or_else(missing)?;
+            if other.kind(inside)? != Some(FileType::Directory) {
                 return Err(missing());
             }
             self.add(repositories, &parent, depth + 1)?;
         }
-        self.nodes.push(Node::of(repository, dir)?);
+        self.nodes.push(Node::of(repository, inside)?);
         Ok(())
     }
 }
 
+/// The repository that a directory lies in, and where.
+fn holder<'a>(repositories: &'a [Repository], dir: &'a Path) -> Option<(&'a Repository, &'a Path)> {
+    let holding = repositories.iter().filter_map(|repository| Some((repository, dir.strip_prefix(&repository.path).ok()?)));
+    holding.max_by_key(|(repository, _)| repository.path.as_os_str().len())
+}
+
 impl Node {
     fn of(repository: &Repository, dir: &Path) -> Result<Self> {
-        let eapi = read_optional(&dir.join("eapi"))?.map_or_else(|| repository.eapi.clone(), |text| text.trim().to_owned());
-        let profiles = repository.path.join("profiles");
+        let eapi = repository.text(dir.join("eapi"))?.map_or_else(|| repository.eapi.clone(), |text| text.trim().to_owned());
         Ok(Self {
             directories: repository.allows_directories(&eapi),
-            place: Place::Directory { repository: repository.name.clone(), profiles, dir: dir.to_owned() },
+            place: Place::Directory { repository: repository.clone(), dir: dir.to_owned() },
             eapi: Some(eapi),
         })
     }
 
     /// What a repository says for all profiles: the files in `profiles/` itself.
     pub fn of_repository(repository: &Repository) -> Result<Self> {
-        Self::of(repository, &repository.path.join("profiles"))
+        Self::of(repository, Path::new(PROFILES))
     }
 
     /// Its name, as a Portage profile is called.
     pub fn name(&self) -> String {
         match &self.place {
-            Place::Directory { repository, profiles, dir } => {
-                format!("{repository}:{}", dir.strip_prefix(profiles).unwrap_or(dir).display())
+            Place::Directory { repository, dir } => {
+                format!("{}:{}", repository.name, dir.strip_prefix(PROFILES).unwrap_or(dir).display())
             }
             Place::Loose(_) => "/etc/portage/profile".to_owned(),
         }
@@ -196,13 +206,13 @@ impl Node {
     /// The texts of a file, several where it is a directory.
     fn texts(&self, name: &str) -> Result<Vec<(Source, String)>> {
         match &self.place {
-            Place::Directory { repository, profiles, dir } => {
+            Place::Directory { repository, dir } => {
                 let mut files = Vec::new();
-                files_below(&dir.join(name), self.directories, &mut files)?;
+                files_below(repository, &dir.join(name), self.directories, 0, &mut files)?;
                 let read = files.into_iter().map(|path| {
-                    let text = read_optional(&path)?.unwrap_or_default();
-                    let file = path.strip_prefix(profiles).unwrap_or(&path).to_owned();
-                    Ok((Source { repository: Some(repository.clone()), file, line: 0 }, text))
+                    let text = repository.text(&path)?.unwrap_or_default();
+                    let file = path.strip_prefix(PROFILES).unwrap_or(&path).to_owned();
+                    Ok((Source { repository: Some(repository.name.clone()), file, line: 0 }, text))
                 });
                 read.collect()
             }
@@ -313,24 +323,28 @@ fn words(parts: &[(String, u32)]) -> Vec<(String, u32)> {
 }
 
 /// The file, or all files of the directory in Portage's order.
-fn files_below(path: &Path, directories: bool, files: &mut Vec<PathBuf>) -> Result<()> {
-    if !path.is_dir() {
-        if path.is_file() {
+fn files_below(
+    repository: &Repository,
+    path: &Path,
+    directories: bool,
+    depth: usize,
+    files: &mut Vec<PathBuf>,
+) -> Result<()> {
+    match repository.kind(path)? {
+        Some(FileType::Directory) if directories => {}
+        Some(FileType::RegularFile) => {
             files.push(path.to_owned());
+            return Ok(());
         }
-        return Ok(());
+        _ => return Ok(()),
     }
-    if !directories {
-        return Ok(());
+    if depth > DEPTH_LIMIT {
+        return Err(RepositoryError::Circle(path.to_owned()));
     }
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path).map_err(RepositoryError::read(path))? {
-        names.extend(entry.map_err(RepositoryError::read(path))?.file_name().into_string().ok());
-    }
+    let mut names = repository.names(path)?;
     names.retain(|name| !name.starts_with('.') && !name.ends_with('~') && name != "CVS");
-    names.sort();
     for name in names {
-        files_below(&path.join(name), directories, files)?;
+        files_below(repository, &path.join(name), directories, depth + 1, files)?;
     }
     Ok(())
 }
@@ -352,6 +366,8 @@ fn normalized(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Vec<Repository>) {

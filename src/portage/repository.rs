@@ -7,26 +7,28 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use super::atom::split_at_version;
 use super::matching::Version;
 use super::version::compare;
+use crate::beneath::{self, RootDir};
+
+/// No file of a repository that is read whole is larger; `profiles/use.local.desc`, the largest, has two megabytes.
+const LIMIT_BYTES: u64 = 16 << 20;
+/// No directory of a repository has more names.
+const NAMES_LIMIT: usize = 100_000;
 
 /// What goes wrong with a repository or a Portage profile.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
-    /// A file or directory that cannot be read.
-    #[error("cannot read `{path}`")]
-    Read {
-        /// What could not be read.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// A file or directory that cannot be read, or is not what a tree has there.
+    #[error(transparent)]
+    Read(#[from] beneath::Error),
     /// A profile that is not there.
     #[error("there is no Portage profile `{profile}`{}", .named_in.as_ref().map(|file| format!(", which `{}` names", file.display())).unwrap_or_default())]
     NoProfile {
@@ -51,29 +53,33 @@ pub enum RepositoryError {
     },
 }
 
-impl RepositoryError {
-    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Read { path, source }
-    }
-}
-
 /// What this module returns.
 pub type Result<T> = std::result::Result<T, RepositoryError>;
 
-/// An ebuild repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An ebuild repository. Whoever made the tree shaped what is in it, so its files are read through the directory that was opened once, and links are
+/// resolved inside of it.
+#[derive(Debug, Clone)]
 pub struct Repository {
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// Where it is, as paths of profiles and messages name it.
     pub path: PathBuf,
+    root: Arc<RootDir>,
     /// Repositories that it builds upon; none if it does not say.
     pub masters: Option<Vec<String>>,
     /// EAPI of profiles that name none.
     pub(crate) eapi: String,
     formats: Option<Vec<String>>,
 }
+
+impl PartialEq for Repository {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |of: &Self| (of.name.clone(), of.path.clone(), of.masters.clone(), of.eapi.clone(), of.formats.clone());
+        parts(self) == parts(other)
+    }
+}
+
+impl Eq for Repository {}
 
 /// A version of a package, and what its metadata say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +105,8 @@ impl Ebuild {
 impl Repository {
     /// Reads what the directory `path` says of itself. A repository without `layout.conf` is one with defaults.
     pub fn read(name: &str, path: &Path) -> Result<Self> {
-        let file = path.join("metadata/layout.conf");
-        let text = read_optional(&file)?.unwrap_or_default();
+        let root = Arc::new(RootDir::open(path)?);
+        let text = read_optional(&root, Path::new("metadata/layout.conf"))?.unwrap_or_default();
         let value = |key: &str| {
             let mut lines = text.lines().rev().filter_map(|line| line.split_once('='));
             lines.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned())
@@ -108,11 +114,12 @@ impl Repository {
         let words = |key: &str| value(key).map(|value| value.split_whitespace().map(str::to_owned).collect());
         let eapi = match value("profile_eapi_when_unspecified") {
             Some(eapi) => eapi,
-            None => read_optional(&path.join("profiles/eapi"))?.map_or_else(|| "0".to_owned(), |text| text.trim().to_owned()),
+            None => read_optional(&root, Path::new("profiles/eapi"))?.map_or_else(|| "0".to_owned(), |text| text.trim().to_owned()),
         };
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
+            root,
             masters: words("masters"),
             eapi,
             formats: words("profile-formats"),
@@ -132,14 +139,14 @@ impl Repository {
 
     /// All versions of `category/package`, lowest first.
     pub fn ebuilds(&self, category: &str, package: &str) -> Result<Vec<Ebuild>> {
-        let cache = self.path.join("metadata/md5-cache").join(category);
+        let cache = Path::new("metadata/md5-cache").join(category);
         let mut versions: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-        for name in names_in(&cache)? {
+        for name in self.names(&cache)? {
             if let Some((_, version)) = split_at_version(&name).filter(|(found, _)| *found == package) {
-                versions.insert(version.to_owned(), metadata(&cache.join(&name))?);
+                versions.insert(version.to_owned(), self.metadata(&cache.join(&name))?);
             }
         }
-        for name in names_in(&self.path.join(category).join(package))? {
+        for name in self.names(&Path::new(category).join(package))? {
             let stem = name.strip_suffix(".ebuild").and_then(split_at_version);
             if let Some((_, version)) = stem.filter(|(found, _)| *found == package) {
                 versions.entry(version.to_owned()).or_default();
@@ -162,12 +169,37 @@ impl Repository {
         Ok(ebuilds)
     }
 
+    /// The text of a file by its path in the repository, if there is one.
+    pub(crate) fn text(&self, file: impl AsRef<Path>) -> Result<Option<String>> {
+        read_optional(&self.root, file.as_ref())
+    }
+
+    /// What a path in the repository leads to, if anything.
+    pub(crate) fn kind(&self, path: &Path) -> Result<Option<FileType>> {
+        Ok(self.root.leads_to(path)?)
+    }
+
+    /// The names in a directory, sorted; none if there is no such directory.
+    pub(crate) fn names(&self, dir: &Path) -> Result<Vec<String>> {
+        let entries = match self.root.open_dir(dir).and_then(|dir| dir.entries(NAMES_LIMIT)) {
+            Err(error) if is_nothing(&error) => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        Ok(entries.iter().filter_map(|entry| entry.text().map(str::to_owned)).collect())
+    }
+
+    fn metadata(&self, file: &Path) -> Result<BTreeMap<String, String>> {
+        let text = String::from_utf8_lossy(&self.root.follow(file)?.read(LIMIT_BYTES)?).into_owned();
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
     /// Every `category/package`, sorted.
     pub fn packages(&self) -> Result<Vec<String>> {
         let mut packages = Vec::new();
-        let listed = read_optional(&self.path.join("profiles/categories"))?.unwrap_or_default();
+        let listed = self.text("profiles/categories")?.unwrap_or_default();
         for category in listed.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let names = names_in(&self.path.join(category))?;
+            let names = self.names(Path::new(category))?;
             packages.extend(names.iter().filter(|name| !name.contains('.')).map(|name| format!("{category}/{name}")));
         }
         packages.sort();
@@ -175,38 +207,74 @@ impl Repository {
     }
 }
 
-fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    let text = fs::read_to_string(path).map_err(RepositoryError::read(path))?;
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
-}
-
-/// The names in a directory, sorted; none if there is no such directory.
-fn names_in(dir: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
-        Err(error) => return Err(RepositoryError::read(dir)(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry.map_err(RepositoryError::read(dir))?.file_name().into_string().ok());
-    }
-    names.sort();
-    Ok(names)
-}
-
 /// The text of a file, if there is one.
-pub(crate) fn read_optional(path: &Path) -> Result<Option<String>> {
-    match fs::read(path) {
+fn read_optional(root: &RootDir, file: &Path) -> Result<Option<String>> {
+    match root.follow(file).and_then(|file| file.read(LIMIT_BYTES)) {
         // Portage replaces what is not UTF-8, too.
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(RepositoryError::read(path)(error)),
+        Err(error) if is_nothing(&error) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+fn is_nothing(error: &beneath::Error) -> bool {
+    error.is_absent() || error.errno() == Some(Errno::NOTDIR)
 }
 
 /// Whether an EAPI has what the one with this number brought. One whose name is no number is newer than any of those.
 pub(crate) fn eapi_at_least(eapi: &str, number: u32) -> bool {
     eapi.parse::<u32>().map_or(true, |eapi| eapi >= number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A tree is hostile as well: what it links to outside is not its own, and what never ends is not read.
+    #[test]
+    fn nothing_outside_of_a_tree_is_read_and_nothing_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        std::fs::create_dir_all(root.join("metadata/md5-cache/a")).unwrap();
+        std::fs::create_dir_all(root.join("profiles/p")).unwrap();
+        std::fs::write(dir.path().join("secret"), "masters = secret\nSLOT=secret\nUSE=\"secret\"\n").unwrap();
+        let place = |name: &str, to: &std::path::Path| {
+            let path = root.join(name);
+            let _ = std::fs::remove_file(&path);
+            symlink(to, path).unwrap();
+        };
+        place("metadata/layout.conf", &dir.path().join("secret"));
+        assert_eq!(Repository::read("t", &root).unwrap().masters, None);
+        std::fs::remove_file(root.join("metadata/layout.conf")).unwrap();
+        let repository = Repository::read("t", &root).unwrap();
+        place("metadata/md5-cache/a/b-1", &dir.path().join("secret"));
+        assert!(repository.ebuilds("a", "b").is_err());
+        place("profiles/p/make.defaults", &dir.path().join("secret"));
+        let stack = || crate::portage::profile_stack::ProfileStack::read(std::slice::from_ref(&repository), "t", "p");
+        let defaults = |stack: &crate::portage::profile_stack::ProfileStack| {
+            stack.nodes[0].make_defaults(&mut crate::portage::profile_stack::Known::new())
+        };
+        assert_eq!(defaults(&stack().unwrap()).unwrap(), []);
+        // Inside, a link is as good as the file.
+        std::fs::write(root.join("profiles/shared"), "USE=\"own\"\n").unwrap();
+        place("profiles/p/make.defaults", std::path::Path::new("../shared"));
+        assert_eq!(defaults(&stack().unwrap()).unwrap()[0].value, "own");
+        std::fs::remove_file(root.join("profiles/p/make.defaults")).unwrap();
+
+        // What follows would hang, or eat all memory.
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("profiles/p/parent"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let shown = root.display();
+        assert_eq!(stack().unwrap_err().to_string(), format!("`{shown}/profiles/p/parent` is not a regular file"));
+        std::fs::remove_file(root.join("profiles/p/parent")).unwrap();
+        std::fs::File::create(root.join("profiles/p/make.defaults")).unwrap().set_len(4 << 40).unwrap();
+        let error = defaults(&stack().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{shown}/profiles/p/make.defaults` has more than 16777216 bytes"));
+        std::fs::File::create(root.join("metadata/layout.conf")).unwrap().set_len(4 << 40).unwrap();
+        let error = Repository::read("t", &root).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{shown}/metadata/layout.conf` has more than 16777216 bytes"));
+        place("metadata/layout.conf", std::path::Path::new("/dev/zero"));
+        assert_eq!(Repository::read("t", &root).unwrap().masters, None, "inside of the tree there is no such file");
+    }
 }

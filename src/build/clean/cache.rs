@@ -10,23 +10,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use rayon::prelude::*;
 
 use super::super::engine::Engine;
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::files::list;
 use super::survey::{Found, Survey};
 use super::{CleanItem, CleanKind, FileUse, Thing};
+use crate::beneath::{self, RootDir, TreeDir};
 use crate::fetch::{BY_CONTENT, INCOMING};
 use crate::portage::atom::split_at_version;
 use crate::portage::binpkgs::unused::{self, Build, PoolDir};
 use crate::portage::binpkgs::{PoolInputs, pool_key};
 use crate::portage::vdb::Package;
-use crate::store::Tree;
 
+/// No directory of a tree has more names.
+const NAMES_LIMIT: usize = 100_000;
+const MANIFEST_LIMIT_BYTES: u64 = 64 << 20;
 /// Of a mirror's directory that somebody uses as it is.
 const NOT_A_DISTFILE: &str = "layout.conf";
 
@@ -44,7 +46,8 @@ pub(super) fn files_of(pool: &Path) -> Result<Vec<(Build, FileUse)>> {
 
 impl Engine<'_> {
     pub(super) fn unused_binpkgs(&self, survey: &Survey, found: &Found, notes: &mut Vec<String>) -> Result<Vec<CleanItem>> {
-        let trees = survey.kept_trees(found);
+        let trees: Vec<RootDir> =
+            survey.kept_trees(found).iter().map(|tree| RootDir::open(&tree.path)).collect::<beneath::Result<_>>()?;
         let reached = reached_pools(survey, found);
         let waits = survey.is_something_suspended();
         let mut items = Vec::new();
@@ -248,34 +251,31 @@ fn superseded(builds: &[(Build, FileUse)]) -> BTreeSet<usize> {
 }
 
 /// Whether a tree has this version.
-fn is_in(tree: &Tree, cpv: &str) -> bool {
+fn is_in(tree: &RootDir, cpv: &str) -> bool {
     let Some((category, pf)) = cpv.split_once('/') else { return true };
     let Some((name, _)) = split_at_version(pf) else { return true };
-    tree.path.join(category).join(name).join(format!("{pf}.ebuild")).exists()
-        || tree.path.join("metadata/md5-cache").join(category).join(pf).exists()
+    let there = |path: String| matches!(tree.leads_to(path), Ok(Some(_)));
+    there(format!("{category}/{name}/{pf}.ebuild")) || there(format!("metadata/md5-cache/{category}/{pf}"))
 }
 
-/// The source archives that the Manifests of a tree name.
+/// The source archives that the Manifests of a tree name. Links in it are not followed: Portage's trees have none there.
 fn distfiles_of(tree: &Path) -> Result<BTreeSet<String>> {
-    let subdirectories = |dir: &Path| -> Result<Vec<std::path::PathBuf>> {
-        let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
-        Ok(paths.map_err(Error::io("list", dir))?.into_iter().filter(|path| path.is_dir()).collect())
+    let subdirectories = |dir: &TreeDir| -> beneath::Result<Vec<TreeDir>> {
+        let entries = dir.entries(NAMES_LIMIT)?;
+        entries.iter().filter(|entry| entry.is_dir()).map(|entry| dir.open_dir(entry.os())).collect()
     };
-    let categories = subdirectories(tree)?;
-    let read = |category: &std::path::PathBuf| -> Result<BTreeSet<String>> {
+    let read = |category: &TreeDir| -> Result<BTreeSet<String>> {
         let mut named = BTreeSet::new();
-        for package in subdirectories(category)? {
-            let manifest = package.join("Manifest");
-            let text = match fs::read(&manifest) {
-                Ok(text) => text,
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
-                Err(source) => return Err(Error::Io { action: "read", path: manifest, source }),
-            };
-            named.extend(manifest_names(&String::from_utf8_lossy(&text)));
+        for entry in category.entries(NAMES_LIMIT)?.iter().filter(|entry| entry.is_dir()) {
+            match category.open_dir(entry.os())?.read("Manifest", MANIFEST_LIMIT_BYTES) {
+                Ok(text) => named.extend(manifest_names(&String::from_utf8_lossy(&text))),
+                Err(error) if error.is_no_such_file() => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(named)
     };
+    let categories = subdirectories(&TreeDir::open(tree)?)?;
     let all: Vec<BTreeSet<String>> = categories.par_iter().map(read).collect::<Result<_>>()?;
     Ok(all.into_iter().flatten().collect())
 }
@@ -353,6 +353,28 @@ mod tests {
             fs::write(dir.path().join(name), "a file").unwrap();
         }
         assert_eq!(list_distfiles(dir.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn manifests_are_read_inside_of_their_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        let packages = ["a/b", "a/c", "a/d"].map(|name| tree.join(name));
+        for package in &packages {
+            fs::create_dir_all(package).unwrap();
+        }
+        fs::write(packages[0].join("Manifest"), "DIST own.tar 1\n").unwrap();
+        fs::write(dir.path().join("Manifest"), "DIST outside.tar 1\n").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("Manifest"), packages[1].join("Manifest")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), tree.join("outside")).unwrap();
+        assert_eq!(distfiles_of(&tree).unwrap(), BTreeSet::from(["own.tar".to_owned()]));
+        // What follows would never end.
+        std::os::unix::fs::symlink("/dev/zero", packages[2].join("Manifest")).unwrap();
+        assert_eq!(distfiles_of(&tree).unwrap(), BTreeSet::from(["own.tar".to_owned()]));
+        fs::remove_file(packages[2].join("Manifest")).unwrap();
+        fs::File::create(packages[2].join("Manifest")).unwrap().set_len(4 << 40).unwrap();
+        let expected = format!("`{}/a/d/Manifest` has more than 67108864 bytes", tree.display());
+        assert_eq!(distfiles_of(&tree).unwrap_err().to_string(), expected);
     }
 
     #[test]

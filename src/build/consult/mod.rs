@@ -23,6 +23,7 @@ use super::error::{Error, Result};
 use super::session::HOOKS_DIR;
 use super::tree::{PinnedTree, TreeError};
 use super::work::write_public;
+use crate::beneath::RootDir;
 use crate::config::{self, BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage4Definition};
 use crate::portage::atom::Atom;
 
@@ -30,6 +31,8 @@ const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";
 const REQUEST_NAME: &str = "consult.json";
 const AFTER_ERRORS: &str = "Portage is asked about it once its errors are gone";
+/// `profiles/profiles.desc` of the main tree has 50 kilobytes.
+const PROFILES_LIMIT_BYTES: u64 = 16 << 20;
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
 
 /// What is asked together.
@@ -224,8 +227,8 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
         said.error(place, format!("the stage sees no ebuild repository `{tree}`"), Some(hint));
         return;
     };
-    // The tree was imported by the user, and is not what a session wrote.
-    let described = std::fs::read_to_string(tree.path.join("profiles/profiles.desc")).unwrap_or_default();
+    let described = RootDir::open(&tree.path).and_then(|tree| tree.follow("profiles/profiles.desc")?.read(PROFILES_LIMIT_BYTES));
+    let described = described.map(|bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let known: Vec<&str> = described.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     let hint = config::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
     let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));

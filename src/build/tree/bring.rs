@@ -310,7 +310,7 @@ impl Engine<'_> {
         self.observer.event(&Event::End);
         result.map_err(unpacked)?;
         // Published snapshots hold one directory, `gentoo-20260811/`; a plain tarball of a tree may have none.
-        let top = single_directory(&staging)?.unwrap_or(staging);
+        let top = single_directory(&staging)?.map_or_else(|| staging.clone(), |only| staging.join(only));
         fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &top))?;
         let day = top.file_name().and_then(|name| Revision::parse(name.to_str()?).ok());
         let day = day.filter(|day| matches!(day, Revision::Date(_)));

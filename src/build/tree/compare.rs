@@ -1,18 +1,18 @@
 //! `tree diff`: two snapshots in the terms of packages.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use rustix::fs::FileType;
 use serde::Serialize;
 
-use super::contents::list;
+use super::contents::{Item, list};
+use crate::beneath::TreeDir;
 use crate::build::engine::Engine;
-use crate::build::error::{Error, Result};
+use crate::build::error::Result;
 use crate::portage::emerge::sanitize::sanitize_line;
-use crate::portage::{untrusted, version};
+use crate::portage::version;
 use crate::store::Tree;
 
 const LIMIT_BYTES: u64 = 16 << 20;
@@ -75,17 +75,18 @@ impl Engine<'_> {
     }
 }
 
-fn files(root: &Path) -> Result<BTreeMap<PathBuf, fs::Metadata>> {
-    Ok(list(root)?.into_iter().filter(|(_, meta)| !meta.is_dir()).collect())
+fn files(tree: &TreeDir) -> Result<BTreeMap<PathBuf, Item>> {
+    Ok(list(tree)?.into_iter().filter(|item| !item.is_dir()).map(|item| (item.path.clone(), item)).collect())
 }
 
 fn compare(from: &Path, to: &Path) -> Result<TreeDifference> {
-    let (before, after) = (files(from)?, files(to)?);
+    let (from, to) = (TreeDir::open(from)?, TreeDir::open(to)?);
+    let (before, after) = (files(&from)?, files(&to)?);
     let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
     let differing: Vec<&PathBuf> = paths
         .into_par_iter()
         .filter_map(|path| match (before.get(path), after.get(path)) {
-            (Some(old), Some(new)) => match same(&from.join(path), old, &to.join(path), new) {
+            (Some(old), Some(new)) => match same(&from, old, &to, new) {
                 Ok(true) => None,
                 Ok(false) => Some(Ok(path)),
                 Err(error) => Some(Err(error)),
@@ -136,37 +137,36 @@ fn compare(from: &Path, to: &Path) -> Result<TreeDifference> {
     }
     difference.packages = packages.into_values().collect();
     difference.profiles = profiles.into_iter().collect();
-    let (old, new) = (masks(from)?, masks(to)?);
+    let (old, new) = (masks(&from)?, masks(&to)?);
     difference.masked = new.difference(&old).cloned().collect();
     difference.unmasked = old.difference(&new).cloned().collect();
     Ok(difference)
 }
 
-fn same(old: &Path, old_meta: &fs::Metadata, new: &Path, new_meta: &fs::Metadata) -> Result<bool> {
-    if old_meta.file_type() != new_meta.file_type() || old_meta.len() != new_meta.len() {
+fn same(from: &TreeDir, old: &Item, to: &TreeDir, new: &Item) -> Result<bool> {
+    if old.kind() != new.kind() || old.stat.st_size != new.stat.st_size {
         return Ok(false);
     }
-    if old_meta.is_symlink() {
-        let target = |path: &Path| fs::read_link(path).map_err(Error::io("read", path));
-        return Ok(target(old)? == target(new)?);
+    if old.is_symlink() {
+        return Ok(from.read_link(&old.path)? == to.read_link(&new.path)?);
     }
-    let bytes = |path: &Path| fs::read(path).map_err(Error::io("read", path));
-    Ok(bytes(old)? == bytes(new)?)
+    if !old.is_file() {
+        return Ok(true);
+    }
+    Ok(from.read(&old.path, LIMIT_BYTES)? == to.read(&new.path, LIMIT_BYTES)?)
 }
 
 /// The atoms of `profiles/package.mask`, a file or a directory of files.
-fn masks(root: &Path) -> Result<BTreeSet<String>> {
+fn masks(tree: &TreeDir) -> Result<BTreeSet<String>> {
     let path = Path::new("profiles/package.mask");
-    let dir = untrusted::open_root(root)?;
     let mut texts = Vec::new();
-    let mut read = |path: &Path| match untrusted::read_in(dir.as_fd(), path, LIMIT_BYTES) {
+    let mut read = |path: &Path| match tree.read(path, LIMIT_BYTES) {
         Ok(bytes) => texts.push(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => tracing::debug!(%error, "no masks"),
     };
-    if root.join(path).is_dir() {
-        let entries = untrusted::open_dir_in(dir.as_fd(), path)?;
-        for (name, _) in untrusted::entries(&entries, path, 10_000)? {
-            read(&path.join(name));
+    if tree.kind(path)? == Some(FileType::Directory) {
+        for entry in tree.open_dir(path)?.entries(10_000)? {
+            read(&path.join(entry.os()));
         }
     } else {
         read(path);
@@ -177,6 +177,8 @@ fn masks(root: &Path) -> Result<BTreeSet<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write(root: &Path, files: &[(&str, &str)]) {

@@ -1,18 +1,17 @@
 //! The files of a tree: listed, copied, made plain, and named by what they hold.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
+use rustix::fs::{FileType, Stat};
 use sha2::{Digest as _, Sha256};
 
+use crate::beneath::{self, Budget, FILE_LIMIT_BYTES, RootDir, TreeDir, copy_plain, may_have_holes};
 use crate::build::error::{Error, Result};
 use crate::config::is_repository_name;
-use crate::portage::untrusted;
 use crate::store::Tree;
 
 /// What a tree holds.
@@ -45,66 +44,92 @@ impl Contents {
 
 /// First word of `profiles/repo_name`, if it is a name. No link of the tree's is followed.
 pub(super) fn repo_name(tree: &Path) -> Option<String> {
-    let root = untrusted::open_root(tree).ok()?;
-    let text = untrusted::read_in(root.as_fd(), Path::new("profiles/repo_name"), 4096).ok()?;
+    let text = RootDir::open(tree).ok()?.read("profiles/repo_name", 4096).ok()?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let name = text.split_whitespace().next()?;
     is_repository_name(name).then(|| name.to_owned())
 }
 
-pub(super) fn single_directory(dir: &Path) -> Result<Option<PathBuf>> {
-    let failed = || Error::io("list", dir);
-    let entries: Vec<_> = fs::read_dir(dir).map_err(failed())?.collect::<io::Result<_>>().map_err(failed())?;
-    match entries.as_slice() {
-        [only] if only.file_type().map_err(failed())?.is_dir() => Ok(Some(only.path())),
-        _ => Ok(None),
+/// The only name in a directory, if that is a directory.
+pub(super) fn single_directory(dir: &Path) -> Result<Option<OsString>> {
+    match TreeDir::open(dir)?.entries(1) {
+        Ok(entries) => Ok(entries.first().filter(|only| only.is_dir()).map(|only| only.os().to_owned())),
+        Err(beneath::Error::TooMany { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// All paths below `root`, relative, sorted; version control's own directories are no part of a tree.
-pub(super) fn list(root: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
+/// One path of a tree.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Relative to the tree.
+    pub(super) path: PathBuf,
+    pub(super) stat: Stat,
+}
+
+impl Item {
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.kind() == FileType::RegularFile
+    }
+
+    pub(super) fn is_symlink(&self) -> bool {
+        self.kind() == FileType::Symlink
+    }
+
+    fn is_executable(&self) -> bool {
+        self.stat.st_mode & 0o100 != 0
+    }
+}
+
+/// All paths below a tree, sorted; version control's own directories are no part of it.
+pub(super) fn list(tree: &TreeDir) -> Result<Vec<Item>> {
+    let mut walk = tree.walk()?;
     let mut found = Vec::new();
-    let mut pending = vec![PathBuf::new()];
-    while let Some(dir) = pending.pop() {
-        let full = root.join(&dir);
-        for entry in fs::read_dir(&full).map_err(Error::io("list", &full))? {
-            let entry = entry.map_err(Error::io("list", &full))?;
-            let path = dir.join(entry.file_name());
-            if dir.as_os_str().is_empty() && (entry.file_name() == ".git" || entry.file_name() == ".svn") {
+    loop {
+        while let Some(entry) = walk.next_name() {
+            if walk.depth() == 0 && (entry.name.as_c_str() == c".git" || entry.name.as_c_str() == c".svn") {
                 continue;
             }
-            let meta = entry.metadata().map_err(Error::io("read", root.join(&path)))?;
-            if meta.is_dir() {
-                pending.push(path.clone());
+            let item = Item { path: PathBuf::from(OsString::from_vec(walk.relative(&entry.name))), stat: walk.stat(&entry.name)? };
+            if item.is_dir() {
+                walk.enter(&entry.name)?;
             }
-            found.push((path, meta));
+            found.push(item);
+        }
+        if walk.leave()?.is_none() {
+            break;
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    for (path, meta) in list(from)? {
-        let (source, target) = (from.join(&path), to.join(&path));
-        if meta.is_dir() {
-            fs::create_dir(&target).map_err(Error::io("create", &target))?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &target))?;
-        } else if meta.is_symlink() {
-            let link = fs::read_link(&source).map_err(Error::io("read", &source))?;
-            std::os::unix::fs::symlink(link, &target).map_err(Error::io("create", &target))?;
-        } else if meta.is_file() {
-            fs::copy(&source, &target).map_err(Error::io("copy", &source))?;
+    let (from, to) = (TreeDir::open(from)?, TreeDir::open(to)?);
+    for item in list(&from)? {
+        let path = &item.path;
+        if item.is_dir() {
+            to.make_dir(path, 0o755)?;
+        } else if item.is_symlink() {
+            to.symlink(path, from.read_link(path)?)?;
+        } else if item.is_file() {
+            let source = from.open_file(path)?;
+            source.check_size(FILE_LIMIT_BYTES)?;
             // Whatever the user's umask: the `portage` user inside must be able to read it.
-            let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", &target))?;
-            let modified = meta.modified().map_err(Error::io("read", &source))?;
+            let copy = to.create(path, 0o600)?;
+            copy_plain(&source, &copy)?;
+            to.set_mode(path, if item.is_executable() { 0o755 } else { 0o644 })?;
             // Portage compares the times of ebuilds with its metadata cache.
-            File::options()
-                .write(true)
-                .open(&target)
-                .and_then(|file| file.set_modified(modified))
-                .map_err(Error::io("change the time of", &target))?;
+            let modified = source.file.metadata().and_then(|meta| meta.modified());
+            modified.and_then(|time| copy.set_modified(time)).map_err(Error::io("change the time of", to.shown(path)))?;
         }
     }
     Ok(())
@@ -113,24 +138,17 @@ pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
 /// Makes what a program of the host has written what a snapshot holds: modes whatever the umask, and, as git has no times, `time` for all
 /// files. (Portage compares checksums with its cache, not times.)
 pub(super) fn make_plain(root: &Path, time: Option<i64>) -> Result<()> {
-    let time = time.map(|secs| match u64::try_from(secs) {
-        Ok(secs) => UNIX_EPOCH + Duration::from_secs(secs),
-        Err(_) => SystemTime::UNIX_EPOCH,
-    });
-    list(root)?.par_iter().try_for_each(|(path, meta)| {
-        let full = root.join(path);
-        if meta.is_symlink() {
+    let tree = TreeDir::open(root)?;
+    list(&tree)?.par_iter().try_for_each(|item| {
+        if item.is_symlink() {
             return Ok(());
         }
-        let mode = if meta.is_dir() || meta.mode() & 0o100 != 0 { 0o755 } else { 0o644 };
-        if meta.mode() & 0o7777 != mode {
-            fs::set_permissions(&full, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", &full))?;
+        let mode = if item.is_dir() || item.is_executable() { 0o755 } else { 0o644 };
+        if item.stat.st_mode & 0o7777 != mode {
+            tree.set_mode(&item.path, mode)?;
         }
-        match time.filter(|_| meta.is_file()) {
-            Some(time) => {
-                let file = File::options().write(true).open(&full);
-                file.and_then(|file| file.set_modified(time)).map_err(Error::io("change the time of", &full))
-            }
+        match time.filter(|_| item.is_file()) {
+            Some(time) => Ok(tree.set_time(&item.path, time.max(0))?),
             None => Ok(()),
         }
     })
@@ -138,43 +156,49 @@ pub(super) fn make_plain(root: &Path, time: Option<i64>) -> Result<()> {
 
 /// Digest over names, kinds, executable bits and contents: not over times and owners, which differ between the ways to sync.
 pub(super) fn digest_tree(root: &Path) -> Result<Contents> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let entries = list(root)?;
-    let parts: Vec<[u8; 32]> = entries
-        .par_iter()
-        .map(|(path, meta)| {
-            let full = root.join(path);
-            let mut hash = Sha256::new();
-            hash.update(path.as_os_str().as_bytes());
-            hash.update([0]);
-            if meta.is_symlink() {
-                hash.update(b"l");
-                hash.update(fs::read_link(&full).map_err(Error::io("read", &full))?.as_os_str().as_bytes());
-            } else if meta.is_file() {
-                hash.update(if meta.mode() & 0o100 == 0 { b"f" } else { b"x" });
-                let mut file = File::open(&full).map_err(Error::io("open", &full))?;
-                io::copy(&mut file, &mut hash).map_err(Error::io("read", &full))?;
-            } else {
-                hash.update(b"d");
-            }
-            Ok(hash.finalize().into())
-        })
-        .collect::<Result<_>>()?;
+    let tree = TreeDir::open(root)?;
+    let entries = list(&tree)?;
+    let mut budget = Budget::default();
+    for item in entries.iter().filter(|item| item.is_file() && may_have_holes(&item.stat)) {
+        budget.admit(&tree.open_file(&item.path)?)?;
+    }
+    let parts: Vec<[u8; 32]> = entries.par_iter().map(|item| digest(&tree, item)).collect::<Result<_>>()?;
     let mut hash = Sha256::new();
     for part in &parts {
         hash.update(part);
     }
-    let files = entries.iter().filter(|(_, meta)| !meta.is_dir()).count() as u64;
+    let files = entries.iter().filter(|item| !item.is_dir()).count() as u64;
     // A directory's time is when it was copied; only files tell how old a tree is.
-    let newest = entries.iter().filter(|(_, meta)| meta.is_file()).map(|(_, meta)| meta.mtime()).max().unwrap_or(0);
-    let bytes = entries.iter().filter(|(_, meta)| meta.is_file()).map(|(_, meta)| meta.len()).sum();
-    let ebuilds = entries.iter().filter(|(path, _)| path.extension().is_some_and(|ending| ending == "ebuild")).count() as u64;
-    let cached = entries.iter().any(|(path, _)| path.parent() == Some(Path::new("metadata/md5-cache")));
+    let newest = entries.iter().filter(|item| item.is_file()).map(|item| item.stat.st_mtime).max().unwrap_or(0);
+    let size = |item: &Item| u64::try_from(item.stat.st_size).unwrap_or(0);
+    let bytes = entries.iter().filter(|item| item.is_file()).map(size).sum();
+    let ebuilds = entries.iter().filter(|item| item.path.extension().is_some_and(|ending| ending == "ebuild")).count() as u64;
+    let cached = entries.iter().any(|item| item.path.parent() == Some(Path::new("metadata/md5-cache")));
     Ok(Contents { digest: hex::encode(hash.finalize()), files, bytes, ebuilds, newest, cached })
+}
+
+fn digest(tree: &TreeDir, item: &Item) -> Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    hash.update(item.path.as_os_str().as_bytes());
+    hash.update([0]);
+    if item.is_symlink() {
+        hash.update(b"l");
+        hash.update(tree.read_link(&item.path)?.to_bytes());
+    } else if item.is_file() {
+        hash.update(if item.is_executable() { b"x" } else { b"f" });
+        let mut file = tree.open_file(&item.path)?.file;
+        io::copy(&mut file, &mut hash).map_err(Error::io("read", tree.shown(&item.path)))?;
+    } else {
+        hash.update(b"d");
+    }
+    Ok(hash.finalize().into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn tree(dir: &Path) {
@@ -195,6 +219,20 @@ mod tests {
         assert_eq!(digest_tree(one.path()).unwrap().digest, digest_tree(two.path()).unwrap().digest);
         fs::write(two.path().join("a b"), "other").unwrap();
         assert_ne!(digest_tree(one.path()).unwrap().digest, digest_tree(two.path()).unwrap().digest);
+    }
+
+    #[test]
+    fn holes_of_a_tree_are_holes_of_its_copy_and_bounded() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        tree(one.path());
+        File::create(one.path().join("hole")).unwrap().set_len(1 << 30).unwrap();
+        copy_tree(one.path(), two.path()).unwrap();
+        let copy = fs::metadata(two.path().join("hole")).unwrap();
+        assert_eq!(copy.len(), 1 << 30);
+        assert!(copy.blocks() < 64, "{}", copy.blocks());
+        File::create(one.path().join("hole")).unwrap().set_len(4 << 40).unwrap();
+        let expected = format!("`{}/hole` has more than 68719476736 bytes", one.path().display());
+        assert_eq!(digest_tree(one.path()).unwrap_err().to_string(), expected);
     }
 
     #[test]

@@ -1,18 +1,16 @@
 //! A tree held against its Manifests, from the signed one at its top down to every file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::contents::list;
+use super::contents::{Item, list};
 use super::error::TreeError;
+use crate::beneath::TreeDir;
 use crate::build::error::{Error, Result};
 use crate::portage::manifest::{Difference, Expected, Manifest};
-use crate::portage::untrusted;
 use crate::stage3::keys::TrustedKeys;
 use crate::stage3::{self, Signer, VerifyOptions};
 
@@ -23,8 +21,8 @@ const LIMIT_BYTES: u64 = 64 << 20;
 /// Who signed the tree at `root`, and when it was made, in seconds since 1970, if the Manifest at its top says so; `None` without one. Hidden files that no Manifest names are removed, as Portage's
 /// own verifier passes over them.
 pub(super) fn verify(root: &Path, keys: &TrustedKeys, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
-    let dir = untrusted::open_root(root)?;
-    let top = match untrusted::read_in(dir.as_fd(), Path::new(TOP), LIMIT_BYTES) {
+    let tree = TreeDir::open(root)?;
+    let top = match tree.read(TOP, LIMIT_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -33,26 +31,25 @@ pub(super) fn verify(root: &Path, keys: &TrustedKeys, options: &VerifyOptions) -
         return Ok(None);
     }
     let (text, signer) = stage3::verify_clear_signed(TOP, &top, keys, options)?;
-    let listed = read_all(root, &text)?;
-    compare(root, &listed)?;
+    let listed = read_all(&tree, &text)?;
+    compare(&tree, &listed)?;
     let made = listed.timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
     Ok(Some((signer, made.map(jiff::Timestamp::as_second))))
 }
 
 /// All Manifests that the one at the top leads to, each compared before it is read.
-fn read_all(root: &Path, top: &str) -> Result<Manifest> {
+fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
     let parse = |path: &Path, text: &str| {
         let dir = path.parent().unwrap_or(Path::new(""));
         Manifest::parse(dir, text).map_err(|source| TreeError::Manifest { manifest: path.to_owned(), source })
     };
-    let dir = untrusted::open_root(root)?;
     let mut all = parse(Path::new(TOP), top)?;
     let mut pending: Vec<(PathBuf, Expected)> = std::mem::take(&mut all.manifests).into_iter().collect();
     while let Some((path, expected)) = pending.pop() {
         if all.files.insert(path.clone(), expected.clone()).is_some() {
             continue;
         }
-        let bytes = untrusted::read_in(dir.as_fd(), &path, LIMIT_BYTES).map_err(|_| wrong(&path, "cannot be read"))?;
+        let bytes = tree.read(&path, LIMIT_BYTES).map_err(|_| wrong(&path, "cannot be read"))?;
         check(&path, &expected, &bytes[..])?;
         let text = unpacked(&path, &bytes).ok_or_else(|| wrong(&path, "cannot be unpacked"))?;
         let manifest = parse(&path, &text)?;
@@ -78,30 +75,27 @@ fn unpacked(path: &Path, bytes: &[u8]) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-fn compare(root: &Path, listed: &Manifest) -> Result<()> {
-    let mut found: BTreeMap<PathBuf, fs::Metadata> = BTreeMap::new();
-    for (path, meta) in list(root)? {
-        let known = listed.files.contains_key(&path) || path == Path::new(TOP);
-        if meta.is_dir() || listed.ignores(&path) && !known {
+fn compare(tree: &TreeDir, listed: &Manifest) -> Result<()> {
+    let mut found: BTreeMap<PathBuf, Item> = BTreeMap::new();
+    for item in list(tree)? {
+        let path = &item.path;
+        let known = listed.files.contains_key(path) || path == Path::new(TOP);
+        if item.is_dir() || listed.ignores(path) && !known {
             continue;
         }
         let hidden = path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
         match (known, hidden) {
-            (true, _) => drop(found.insert(path, meta)),
-            (false, true) => {
-                let full = root.join(&path);
-                fs::remove_file(&full).map_err(Error::io("remove", &full))?;
-            }
-            (false, false) => return Err(wrong(&path, "is in no Manifest").into()),
+            (true, _) => drop(found.insert(path.clone(), item)),
+            (false, true) => tree.unlink(path)?,
+            (false, false) => return Err(wrong(path, "is in no Manifest").into()),
         }
     }
     listed.files.par_iter().try_for_each(|(path, expected)| {
-        let meta = found.get(path).ok_or_else(|| wrong(path, "is missing"))?;
-        if !meta.is_file() {
+        let item = found.get(path).ok_or_else(|| wrong(path, "is missing"))?;
+        if !item.is_file() {
             return Err(wrong(path, "is no regular file").into());
         }
-        let full = root.join(path);
-        check(path, expected, File::open(&full).map_err(Error::io("open", &full))?)
+        check(path, expected, tree.open_file(path)?.file)
     })
 }
 
@@ -119,6 +113,8 @@ fn wrong(path: &Path, problem: &'static str) -> TreeError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::stage3::hashing::Hasher;
 
@@ -148,7 +144,8 @@ mod tests {
     }
 
     fn verdict(dir: &Path, top: &str) -> String {
-        match read_all(dir, top).and_then(|all| compare(dir, &all)) {
+        let tree = TreeDir::open(dir).unwrap();
+        match read_all(&tree, top).and_then(|all| compare(&tree, &all)) {
             Ok(()) => "good".to_owned(),
             Err(error) => error.to_string().replace("the tree is not what its Manifests say: ", ""),
         }

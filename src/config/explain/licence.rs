@@ -7,7 +7,7 @@ use super::{Explainer, Result};
 use crate::portage::effective_use::verdict;
 use crate::portage::licence::{self, LicenceGroups};
 use crate::portage::package_files::LineFile;
-use crate::portage::repository::{Ebuild, read_optional};
+use crate::portage::repository::Ebuild;
 
 /// What Portage accepts where nobody says anything.
 const DEFAULT: [&str; 2] = ["*", "-@EULA"];
@@ -36,7 +36,7 @@ impl Explainer<'_> {
         }
         let mut groups = LicenceGroups::default();
         for repository in &self.around.repositories {
-            groups.add(&read_optional(&repository.path.join("profiles/license_groups"))?.unwrap_or_default());
+            groups.add(&repository.text("profiles/license_groups")?.unwrap_or_default());
         }
         if let Some(bytes) = self.portage.files.get(Path::new("license_groups")) {
             groups.add(&String::from_utf8_lossy(bytes));

@@ -66,7 +66,7 @@ fn adopt(dir: &Path, owner: Option<u32>) -> untrusted::Result<Adopted> {
                     adopted.files += 1;
                 }
                 _ => {
-                    rustix::fs::unlinkat(&opened, &name, AtFlags::empty()).map_err(|e| untrusted::Error::io(&path, e))?;
+                    rustix::fs::unlinkat(&opened, &name, AtFlags::empty()).map_err(|e| untrusted::Error::io("remove", &path, e))?;
                     adopted.removed += 1;
                 }
             }
@@ -80,7 +80,7 @@ fn own(file: BorrowedFd<'_>, path: &Path, owner: Option<u32>, mode: u32) -> untr
     // The mode last: a change of owner may take bits away.
     rustix::fs::fchown(file, uid, gid)
         .and_then(|()| rustix::fs::fchmod(file, Mode::from_raw_mode(mode)))
-        .map_err(|e| untrusted::Error::io(path, e))
+        .map_err(|e| untrusted::Error::io("adopt", path, e))
 }
 
 #[cfg(test)]
@@ -109,6 +109,6 @@ mod tests {
     #[test]
     fn no_such_directory() {
         let error = adopt(Path::new("/nonexistent/logs"), None).expect_err("no directory");
-        assert_eq!(error.to_string(), "cannot read `/nonexistent/logs`");
+        assert_eq!(error.to_string(), "cannot open `/nonexistent/logs`");
     }
 }
