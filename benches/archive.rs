@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use gentoomuch::beneath::Way;
 use gentoomuch::archive::{Excludes, Format, OwnerNames, Owners, PackOptions, UnpackOptions, decode, name, pack, unpack};
+use gentoomuch::beneath::Way;
 
 const FILES: usize = 2000;
 

@@ -97,7 +97,11 @@ fn make_tree(root: &Path) {
 fn unpack_file(archive: &Path, into: &Path, stepwise: bool) -> Result<Unpacked> {
     fs::create_dir_all(into).unwrap();
     let decoder = decode::open_file(File::open(archive).unwrap(), 2, &[]).unwrap();
-    let options = UnpackOptions { owners: Owners::Ignore, way: if stepwise { Way::Stepwise } else { Way::Kernel }, ..UnpackOptions::default() };
+    let options = UnpackOptions {
+        owners: Owners::Ignore,
+        way: if stepwise { Way::Stepwise } else { Way::Kernel },
+        ..UnpackOptions::default()
+    };
     let directory = File::open(into).unwrap();
     let mut seen = 0;
     let unpacked = unpack(decoder, directory.as_fd(), &options, &mut |n| seen += n)?;

@@ -34,7 +34,8 @@ impl TreeDir {
         rustix::fs::mkdirat(&fd, name, Mode::RWXU).map_err(|errno| Error::io("make", self.shown(path), errno))?;
         let made = self.open_dir(path)?;
         // `mkdirat` obeys the umask.
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777)).map_err(|errno| Error::io("change the mode of", self.shown(path), errno))?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777))
+            .map_err(|errno| Error::io("change the mode of", self.shown(path), errno))?;
         Ok(made)
     }
 
@@ -57,7 +58,8 @@ impl TreeDir {
     pub fn rename(&self, path: impl AsRef<Path>, to: &Self, new: impl AsRef<Path>) -> Result<()> {
         let (path, new) = (path.as_ref(), new.as_ref());
         let (old, target) = (self.parent(path)?, to.parent(new)?);
-        rustix::fs::renameat(&old.fd, old.name, &target.fd, target.name).map_err(|errno| Error::io("rename", self.shown(path), errno))
+        rustix::fs::renameat(&old.fd, old.name, &target.fd, target.name)
+            .map_err(|errno| Error::io("rename", self.shown(path), errno))
     }
 
     /// Changes the mode of a file or directory.

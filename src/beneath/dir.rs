@@ -108,7 +108,8 @@ impl Dir<Inside> {
     /// The kind of what the path leads to, links followed; `None` if that is nothing.
     pub fn leads_to(&self, path: impl AsRef<Path>) -> Result<Option<FileType>> {
         let path = path.as_ref();
-        match resolve::open(self.way, self.fd.as_fd(), path, OFlags::PATH, Mode::empty(), Links::Inside).and_then(rustix::fs::fstat) {
+        match resolve::open(self.way, self.fd.as_fd(), path, OFlags::PATH, Mode::empty(), Links::Inside).and_then(rustix::fs::fstat)
+        {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::open(&self.shown(path), errno)),
@@ -231,7 +232,8 @@ impl<P: sealed::Policy> Dir<P> {
         // Opened anew: the listing has its own position, and a descriptor of `O_PATH` cannot be listed.
         let again = self.resolve(Path::new(""), DIRECTORY)?;
         let failed = |errno| Error::io("list", &self.shown, errno);
-        let mut names = list(again.as_fd(), limit).map_err(failed)?.ok_or_else(|| Error::TooMany { path: self.shown.clone(), limit })?;
+        let mut names =
+            list(again.as_fd(), limit).map_err(failed)?.ok_or_else(|| Error::TooMany { path: self.shown.clone(), limit })?;
         names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(names)
     }

@@ -49,14 +49,7 @@ impl Links {
 }
 
 /// Opens `path` beneath `root`. An empty path is the root itself.
-pub(super) fn open(
-    way: Way,
-    root: BorrowedFd<'_>,
-    path: &Path,
-    flags: OFlags,
-    mode: Mode,
-    links: Links,
-) -> Result<OwnedFd, Errno> {
+pub(super) fn open(way: Way, root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode, links: Links) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::CLOEXEC;
     if links == Links::Refused && path.as_os_str().as_bytes().split(|byte| *byte == b'/').any(|part| part == b"..") {
         // The kernel would allow those that stay beneath; nobody who writes a path by hand needs them.

@@ -176,13 +176,7 @@ impl Walk {
         }
         self.held_bytes += held_bytes;
         names.sort_unstable_by(self.order);
-        self.frames.push(Frame {
-            name,
-            fd: Some(fd),
-            identity: (stat.st_dev, stat.st_ino),
-            names: names.into_iter(),
-            held_bytes,
-        });
+        self.frames.push(Frame { name, fd: Some(fd), identity: (stat.st_dev, stat.st_ino), names: names.into_iter(), held_bytes });
         if let Some(distant) = self.frames.len().checked_sub(OPEN_LIMIT + 1) {
             self.frames[distant].fd = None;
         }

@@ -14,8 +14,8 @@ use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject};
-pub use crate::config::BUILDER;
 use crate::beneath::RootDir;
+pub use crate::config::BUILDER;
 use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::patches::PatchRecord;
@@ -498,10 +498,15 @@ fn can_resume(upper: &std::path::Path) -> bool {
     read.is_ok_and(|bytes| resume::resumable(&bytes))
 }
 
+/// Where `/etc/portage/make.profile` of a stage3 points.
+pub(super) fn profile_link(lower: &[PathBuf]) -> Option<String> {
+    let link = lower.iter().find_map(|layer| RootDir::open(layer).ok()?.read_link("etc/portage/make.profile").ok())?;
+    Some(link.to_string_lossy().into_owned())
+}
+
 /// Which Portage profile a stage3 comes with, read from its link: `../../var/db/repos/gentoo/profiles/default/…`.
 pub(super) fn stage3_profile(lower: &[PathBuf]) -> String {
-    let link = lower.iter().find_map(|layer| RootDir::open(layer).ok()?.read_link("etc/portage/make.profile").ok());
-    let link = link.map(|link| link.to_string_lossy().into_owned()).unwrap_or_default();
+    let link = profile_link(lower).unwrap_or_default();
     let below_repos = link.split_once(&format!("{REPOS_DIR}/")).map(|(_, rest)| rest);
     match below_repos.and_then(|rest| rest.split_once("/profiles/")) {
         Some((repository, path)) => format!("{repository}:{path}"),

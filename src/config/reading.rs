@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::diagnostic::{Findings, Located, Place};
+use crate::beneath::TreeDir;
 use crate::portage::package_files::split_comment;
 
 /// One entry of a directory; links are followed.
@@ -96,17 +97,17 @@ fn read_bytes(findings: &Findings<'_>, file: &Path) -> io::Result<(Vec<u8>, bool
 /// Opens a file that lies in the configuration directory, be it by links. A fifo is not waited for.
 fn open(findings: &Findings<'_>, file: &Path) -> io::Result<fs::File> {
     let root = findings.real_root()?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let path = root.join(file);
-    // Most have no link on their way, which one call can tell; whatever it says else, the careful way says again.
+    // Most have no link on their way; whatever is wrong else, the careful way says again.
     let is_below = file.components().all(|component| matches!(component, Component::Normal(_)));
-    if is_below && let Ok(opened) = rustix::fs::openat2(rustix::fs::CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        return Ok(opened.into());
+    if is_below && let Ok(opened) = TreeDir::open(root).and_then(|root| root.open_file(file)) {
+        return Ok(opened.file);
     }
     let real = path.canonicalize()?;
     if !real.starts_with(root) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the link leads out of the configuration directory"));
     }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(rustix::fs::open(&real, flags | OFlags::NOFOLLOW, Mode::empty())?.into())
 }
 

@@ -61,7 +61,10 @@ pub struct LooseFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     /// `dir` is a path in the repository.
-    Directory { repository: Repository, dir: PathBuf },
+    Directory {
+        repository: Repository,
+        dir: PathBuf,
+    },
     Loose(Vec<LooseFile>),
 }
 
@@ -323,13 +326,7 @@ fn words(parts: &[(String, u32)]) -> Vec<(String, u32)> {
 }
 
 /// The file, or all files of the directory in Portage's order.
-fn files_below(
-    repository: &Repository,
-    path: &Path,
-    directories: bool,
-    depth: usize,
-    files: &mut Vec<PathBuf>,
-) -> Result<()> {
+fn files_below(repository: &Repository, path: &Path, directories: bool, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     match repository.kind(path)? {
         Some(FileType::Directory) if directories => {}
         Some(FileType::RegularFile) => {

@@ -160,6 +160,12 @@ pub enum Error {
         /// Its PID 1, as seen from here.
         pid: i32,
     },
+    /// A programming error: an upper directory that another session was given has to be looked through.
+    #[error("session `{session}` was bound into another one and was not looked through")]
+    NotLookedThrough {
+        /// The session.
+        session: SessionId,
+    },
     /// The whole store was to be removed, and somebody works in it.
     #[error("somebody still works in session `{0}`")]
     SessionBusy(SessionId),

@@ -114,6 +114,8 @@ pub struct Session {
     lock: Lock,
     /// On the underlying file system since before the first write, so that its `syncfs` tells of each failed write-back.
     fs: OwnedFd,
+    /// Whether another session was given the upper directory itself.
+    bound: bool,
 }
 
 /// The steps of a commit between which a crash is simulated.
@@ -180,7 +182,7 @@ impl Store {
         }
         durable::write_unsynced_json(&dir.join("session.json"), &record)?;
         tracing::debug!(session = %record.id, %purpose, key, "session made");
-        Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs })
+        Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs, bound: false })
     }
 
     /// The youngest suspended session for this build key that can be resumed, locked and active again.
@@ -198,7 +200,7 @@ impl Store {
             // Only what is written under the lock counts: the session may have been resumed and committed meanwhile.
             let Some(record) = read_record(&dir).filter(|r| self.is_resumable(r)) else { continue };
             let base = record.base.as_ref().map(|id| self.state(id)).transpose()?;
-            let mut session = Session { store: self.clone(), record, base, dir, lock, fs };
+            let mut session = Session { store: self.clone(), record, base, dir, lock, fs, bound: false };
             session.record.status = SessionStatus::Active;
             session.record.pid1 = None;
             session.write_record()?;
@@ -299,6 +301,13 @@ impl Session {
         self.path("work")
     }
 
+    /// The upper directory, to be bound into another session as it is, without an overlay. What that session leaves in it is looked through by
+    /// [`Self::commit_bound`].
+    pub fn bind_upper(&mut self) -> PathBuf {
+        self.bound = true;
+        self.upper()
+    }
+
     /// Where to mount the root of the session.
     pub fn root(&self) -> PathBuf {
         self.path("root")
@@ -359,6 +368,21 @@ impl Session {
     /// PID 1 must have been reaped and with it the overlay mount gone: what is written afterwards would change a committed layer. How long this
     /// takes depends on how much is not on the disk yet, not on how many files there are.
     pub fn commit(self, new: NewState) -> Result<State> {
+        if self.bound {
+            return Err(Error::NotLookedThrough { session: self.record.id.clone() });
+        }
+        self.commit_any(new)
+    }
+
+    /// The same of an upper directory that was bound into another session: refused if that session has left what only overlayfs may write.
+    pub fn commit_bound(self, new: NewState, in_map: &dyn InMap) -> Result<State> {
+        self.require_quiet()?;
+        let input = super::tasks::LookInput { tree: self.upper() };
+        recover::call::<serde_json::Value>(in_map, super::tasks::LOOK_THROUGH, &input)?;
+        self.commit_any(new)
+    }
+
+    fn commit_any(self, new: NewState) -> Result<State> {
         let begun = std::time::Instant::now();
         self.require_quiet()?;
         tracing::debug!(session = %self.record.id, "committing");

@@ -86,6 +86,62 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
+/// A session that writes its upper directory through an overlay cannot forge these; one that was given the directory itself can.
+#[test]
+fn marks_of_overlayfs_do_not_get_into_a_layer_that_was_bound() {
+    use rustix::fs::{FileType, Mode, XattrFlags};
+    type Forge = fn(&Path);
+    let fixture = Fixture::new();
+    let cases: [(&str, Forge, &str); 5] = [
+        (
+            "usr/gone",
+            |upper| {
+                rustix::fs::mknodat(rustix::fs::CWD, upper.join("usr/gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap()
+            },
+            "is or has a whiteout, which only overlayfs may write",
+        ),
+        (
+            "usr",
+            |upper| rustix::fs::setxattr(upper.join("usr"), "user.overlay.opaque", b"y", XattrFlags::empty()).unwrap(),
+            "is or has an attribute of overlayfs, which only overlayfs may write",
+        ),
+        (
+            "usr/file",
+            |upper| rustix::fs::setxattr(upper.join("usr/file"), "user.overlay.metacopy", b"", XattrFlags::empty()).unwrap(),
+            "is or has an attribute of overlayfs, which only overlayfs may write",
+        ),
+        (
+            "",
+            |upper| rustix::fs::setxattr(upper, "user.overlay.redirect", b"/etc", XattrFlags::empty()).unwrap(),
+            "is or has an attribute of overlayfs, which only overlayfs may write",
+        ),
+        (
+            "usr/hole",
+            |upper| fs::File::create(upper.join("usr/hole")).unwrap().set_len(4 << 40).unwrap(),
+            "has more than 68719476736 bytes",
+        ),
+    ];
+    for (path, forge, words) in cases {
+        let mut session = fixture.store.session_create(None, Purpose::Kernel, path).unwrap();
+        let upper = session.bind_upper();
+        fs::create_dir(upper.join("usr")).unwrap();
+        fs::write(upper.join("usr/file"), "x").unwrap();
+        rustix::fs::setxattr(upper.join("usr/file"), "user.mine", b"y", XattrFlags::empty()).unwrap();
+        forge(&upper);
+        let error = session.commit_bound(new_state(None, path), &Here).unwrap_err();
+        let shown = if path.is_empty() { upper } else { upper.join(path) };
+        assert_eq!(crate::causes::all(&error).last().unwrap(), &format!("`{}` {words}", shown.display()));
+    }
+    let mut session = fixture.store.session_create(None, Purpose::Kernel, "good").unwrap();
+    fs::write(session.bind_upper().join("file"), "x").unwrap();
+    let state = session.commit_bound(new_state(None, "good"), &Here).unwrap();
+    assert_eq!(state.layers.len(), 1);
+    let mut session = fixture.store.session_create(None, Purpose::Kernel, "forgotten").unwrap();
+    session.bind_upper();
+    let error = session.commit(new_state(None, "forgotten")).unwrap_err();
+    assert!(error.to_string().ends_with("was bound into another one and was not looked through"), "{error}");
+}
+
 #[test]
 fn directories_are_private_and_stay_so() {
     let fixture = Fixture::new();

@@ -214,15 +214,15 @@ impl Engine<'_> {
     /// Writes the two layers, and makes states of them.
     fn keep_kernel(&self, work: &mut Work<'_>, task: &Task<'_>, kernel: &Kernel) -> Result<State> {
         let key = task.content.key();
-        let devel = self.store.session_create(None, Purpose::Kernel, &devel_key(&key))?;
-        let payload = match self.store.session_create(None, Purpose::Kernel, &key) {
+        let mut devel = self.store.session_create(None, Purpose::Kernel, &devel_key(&key))?;
+        let mut payload = match self.store.session_create(None, Purpose::Kernel, &key) {
             Ok(payload) => payload,
             Err(error) => {
                 devel.discard(self.launcher)?;
                 return Err(error.into());
             }
         };
-        for (source, target) in [(payload.upper(), PAYLOAD), (devel.upper(), DEVEL)] {
+        for (source, target) in [(payload.bind_upper(), PAYLOAD), (devel.bind_upper(), DEVEL)] {
             work.root.binds.push(UserBind { source, target: target.into(), read_only: false });
         }
         if let Err(error) = self.write_layers(work, task, kernel) {
@@ -249,7 +249,8 @@ impl Engine<'_> {
         });
         let newest_input = task.sources.newest_input;
         let of_devel = serde_json::json!({ "kind": "kernel headers", "name": kernel.release, "package": facts.package });
-        let devel = devel.commit(NewState { key: devel_key(&key), origin: of_devel, newest_input, parent: None });
+        let new = NewState { key: devel_key(&key), origin: of_devel, newest_input, parent: None };
+        let devel = devel.commit_bound(new, self.launcher);
         let devel = match devel {
             Ok(devel) => devel,
             Err(error) => {
@@ -257,7 +258,7 @@ impl Engine<'_> {
                 return Err(error.into());
             }
         };
-        Ok(payload.commit(NewState { key, origin, newest_input, parent: Some(devel.id) })?)
+        Ok(payload.commit_bound(NewState { key, origin, newest_input, parent: Some(devel.id) }, self.launcher)?)
     }
 
     fn write_layers(&self, work: &Work<'_>, task: &Task<'_>, kernel: &Kernel) -> Result<()> {

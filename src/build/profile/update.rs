@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::compare::{SlotChange, slot_changes};
-use super::super::definition::{BUILDER, Filled, Recipe, profile_lock, ref_name};
+use super::super::definition::{BUILDER, Filled, Recipe, profile_link, profile_lock, ref_name};
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::key::Inputs;
@@ -273,10 +273,9 @@ impl Engine<'_> {
             return Ok(());
         }
         let layers = self.store.lower_dirs(update.upstream);
-        let link = layers.iter().find_map(|layer| std::fs::read_link(layer.join("etc/portage/make.profile")).ok());
-        let Some(link) = link else { return Ok(()) };
+        let Some(link) = profile_link(&layers) else { return Ok(()) };
         let words = ["ln", "-sfn", "--"].map(str::to_owned).into_iter();
-        let argv = words.chain([link.display().to_string(), "/etc/portage/make.profile".to_owned()]).collect();
+        let argv = words.chain([link, "/etc/portage/make.profile".to_owned()]).collect();
         self.command(work, argv, Network::None)
     }
 

@@ -401,7 +401,7 @@ fn attributes(fd: impl AsFd) -> Result<Vec<String>, Errno> {
 }
 
 /// Calls with larger buffers until the answer fits; the kernel's limit is 64 KiB.
-fn grow(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+pub(super) fn grow(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; 512];
     loop {
         match call(&mut buffer) {
@@ -537,9 +537,10 @@ mod tests {
         seal(&seal_input).unwrap();
         fs::create_dir(tree.join("usr")).unwrap();
         let hole = tree.join("usr/hole");
-        for (size, words) in
-            [(4 << 40, "has more than 68719476736 bytes"), (20 << 30, "has too large holes: the files of a tree may have 8 GiB of them in all")]
-        {
+        for (size, words) in [
+            (4 << 40, "has more than 68719476736 bytes"),
+            (20 << 30, "has too large holes: the files of a tree may have 8 GiB of them in all"),
+        ] {
             fs::File::create(&hole).unwrap().set_len(size).unwrap();
             let message = format!("`{}` {words}", hole.display());
             assert_eq!(Manifest::of(&tree).err().unwrap().to_string(), message);

@@ -3,6 +3,7 @@
 //! Each is a plain function on paths with serialisable input and output, so that tests run it as an ordinary user on trees of its own.
 
 pub(super) mod digest;
+mod forged;
 pub(super) mod usage;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::beneath::{self, remove_tree};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 
 pub use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepInput};
+pub use self::forged::LookInput;
 pub use self::usage::{DiskUsageInput, TreeUsage};
 
 /// Removes trees: [`RemoveInput`] to nothing.
@@ -21,6 +23,8 @@ pub const REMOVE_TREE: &str = "store.remove_tree";
 pub const SEAL: &str = "store.seal";
 /// Compares a layer with its manifest: [`VerifyDeepInput`] to [`Compared`].
 pub const VERIFY_DEEP: &str = "store.verify_deep";
+/// Refuses a tree that has what only overlayfs may write: [`LookInput`] to nothing.
+pub const LOOK_THROUGH: &str = "store.look_through";
 /// Measures trees: [`DiskUsageInput`] to a list of [`TreeUsage`], in the order asked for.
 pub const DISK_USAGE: &str = "store.disk_usage";
 
@@ -48,6 +52,14 @@ pub enum TreeError {
         /// What the kernel answered.
         #[source]
         source: std::io::Error,
+    },
+    /// A mark by which overlayfs would hide files of the layers below, in a tree that no overlay has written.
+    #[error("`{}` is or has {what}, which only overlayfs may write", path.display())]
+    Forged {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// A manifest is not one of ours.
     #[error("`{}` is damaged: line {line}", path.display())]
@@ -93,6 +105,7 @@ pub fn function(name: &str) -> Option<Function> {
         SEAL => |input| run(input, digest::seal),
         VERIFY_DEEP => |input| run(input, digest::verify),
         DISK_USAGE => |input| run(input, usage::measure),
+        LOOK_THROUGH => |input| run(input, forged::look_through),
         _ => return None,
     })
 }
@@ -119,6 +132,7 @@ impl TaskError {
             Self::Tree(TreeError::Beneath(beneath::Error::Moved { .. })) => "moved",
             Self::Tree(TreeError::Beneath(beneath::Error::TooBig { .. } | beneath::Error::Holes { .. })) => "too-big",
             Self::Tree(TreeError::Io { .. } | TreeError::Beneath(_)) => "io",
+            Self::Tree(TreeError::Forged { .. }) => "forged",
             Self::Tree(TreeError::Manifest { .. }) => "damaged-manifest",
         }
     }
