@@ -3,31 +3,37 @@
     fetch source DISTDIR FILE URI DIGESTS      a source archive, by name and digests; FILE is NAME.__download__
     fetch package DIR FILE URI                 a package, or the index, of a host that binrepos.conf names
 
-    -> {"kind": "source", "file": "NAME", "digests": "blake2b:... sha512:...", "uri": "..."}     one line each way
-    <- {"ok": "NAME"}     below distfiles: DISTDIR/FILE becomes a link to it
-    <- {"ok": "NAME", "copy": true}     below packages, which Portage moves and dates: a copy
-    <- {"no": "words"}
+    -> source NUL name NUL digests NUL uri newline
+    <- ok NAME         below distfiles: DISTDIR/FILE becomes a link to it
+       copy NAME       below packages, which Portage moves and dates
+       empty WORDS     an index that is not there
+       no WORDS
+
+It is started for each file, so it imports little: what `socket` and `json` bring takes longer than all the rest.
 """
 
-import json
 import os
-import shutil
-import socket
 import sys
 
-HERE = "/run/gentoomuch/fetch"
+try:
+    from _socket import AF_UNIX, SOCK_STREAM, socket
+except ImportError:
+    from socket import AF_UNIX, SOCK_STREAM, socket
+
+SOCKET = "/run/gentoomuch/fetch/socket"
 PLACES = {"source": "/run/gentoomuch/distfiles", "package": "/run/gentoomuch/packages"}
-# Longer answers are nobody's.
-LIMIT_BYTES = 64 * 1024
 
 
-def ask(question):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(HERE + "/socket")
-        connection.sendall(json.dumps(question).encode() + b"\n")
-        with connection.makefile("rb") as answers:
-            line = answers.readline(LIMIT_BYTES)
-    return json.loads(line)
+def ask(*fields):
+    connection = socket(AF_UNIX, SOCK_STREAM)
+    connection.connect(SOCKET)
+    connection.sendall("\0".join(fields).encode() + b"\n")
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
+    connection.close()
+    verdict, _, words = answer.decode().rstrip("\n").partition(" ")
+    return verdict, words
 
 
 def remove(path):
@@ -45,26 +51,28 @@ def put(text, target):
 
 def main(kind, directory, name, uri, digests=""):
     target = os.path.join(directory, name)
+    name = name.removesuffix(".__download__")
     # Portage asks for it with every file, of the one mirror that it is told of.
-    if kind == "source" and name.removesuffix(".__download__").startswith(".layout.conf."):
+    if kind == "source" and name.startswith(".layout.conf."):
         put("[structure]\n0=flat\n", target)
         return 0
-    question = {"kind": kind, "file": name.removesuffix(".__download__"), "digests": digests, "uri": uri}
-    answer = ask(question)
-    if "ok" not in answer:
-        print(answer.get("no", "no answer"), file=sys.stderr)
-        if answer.get("empty"):
-            # An index that is not there: a failure would end Portage 3.0.83 with a traceback, an empty one is passed over.
-            put("", target)
-            return 0
-        return 1
-    source = os.path.join(PLACES[kind], answer["ok"])
-    remove(target)
-    if answer.get("copy"):
-        shutil.copyfile(source, target)
-    else:
-        os.symlink(source, target)
-    return 0
+    verdict, words = ask(kind, name, digests, uri)
+    if verdict == "ok":
+        remove(target)
+        os.symlink(os.path.join(PLACES[kind], words), target)
+        return 0
+    if verdict == "copy":
+        import shutil
+
+        remove(target)
+        shutil.copyfile(os.path.join(PLACES[kind], words), target)
+        return 0
+    print(words or "gentoomuch gives no answer", file=sys.stderr)
+    if verdict == "empty":
+        # A failure would end Portage 3.0.83 with a traceback here; an empty index is passed over.
+        put("", target)
+        return 0
+    return 1
 
 
 if __name__ == "__main__":

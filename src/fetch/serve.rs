@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::RecvFlags;
-use serde::{Deserialize, Serialize};
 
 use super::board::{Key, Origin, State};
 use super::broker::{Inside, TICK};
 use super::hosts::Asked;
-use super::{Error, Reason, Result};
+use super::{Error, Result};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -29,49 +28,58 @@ const WORDS_LIMIT: usize = 4000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a session asks.
-#[derive(Debug, Deserialize)]
-struct Question {
+#[derive(Debug)]
+struct Question<'a> {
     kind: Kind,
-    file: String,
-    #[serde(default)]
-    digests: String,
-    #[serde(default)]
-    uri: String,
+    file: &'a str,
+    digests: &'a str,
+    uri: &'a str,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy)]
 enum Kind {
     Source,
     Package,
 }
 
-/// What it is told.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Answer {
-    /// Where the file is below its shelf.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ok: Option<String>,
-    /// Whether a link would not do.
-    #[serde(skip_serializing_if = "is_false")]
-    copy: bool,
-    /// Why there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    no: Option<String>,
-    /// Whether an empty file is to take its place.
-    #[serde(skip_serializing_if = "is_false")]
-    empty: bool,
+impl<'a> Question<'a> {
+    /// Reads a line: four fields, NUL between them.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let fields: Vec<&str> = std::str::from_utf8(line).ok()?.split('\0').collect();
+        let [kind, file, digests, uri] = fields[..] else { return None };
+        let kind = match kind {
+            "source" => Kind::Source,
+            "package" => Kind::Package,
+            _ => return None,
+        };
+        Some(Self { kind, file, digests, uri })
+    }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
-fn is_false(value: &bool) -> bool {
-    !value
+/// What it is told: a word, a blank, and what belongs to it.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// Where the file is below its shelf.
+    Here(String),
+    /// The same, of a file to which a link would not do.
+    Copy(String),
+    /// Why there is none; an empty one is to take its place.
+    Empty(String),
+    /// Why there is none.
+    No(String),
 }
 
 impl Answer {
-    fn no(words: &str) -> Self {
+    fn line(&self) -> String {
+        let (verdict, words) = match self {
+            Self::Here(place) => ("ok", place),
+            Self::Copy(place) => ("copy", place),
+            Self::Empty(words) => ("empty", words),
+            Self::No(words) => ("no", words),
+        };
         let plain = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
-        Self { no: Some(words.chars().map(plain).take(WORDS_LIMIT).collect()), ..Self::default() }
+        let words: String = words.chars().map(plain).take(WORDS_LIMIT).collect();
+        format!("{verdict} {words}\n")
     }
 }
 
@@ -132,15 +140,13 @@ fn converse(stream: &UnixStream, inside: &Arc<Inside>) -> io::Result<()> {
     stream.set_read_timeout(Some(TICK))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let Some(line) = read_line(stream, inside)? else { return Ok(()) };
-    let answer = match serde_json::from_slice::<Question>(&line) {
-        Ok(question) => inside.answer(&question, &|| is_gone(stream)),
-        Err(_) => Some(Answer::no("this is no question")),
+    let answer = match Question::parse(&line) {
+        Some(question) => inside.answer(&question, &|| is_gone(stream)),
+        None => Some(Answer::No("this is no question".to_owned())),
     };
     let Some(answer) = answer else { return Ok(()) };
-    let mut line = serde_json::to_vec(&answer)?;
-    line.push(b'\n');
     let mut stream = stream;
-    stream.write_all(&line)
+    stream.write_all(answer.line().as_bytes())
 }
 
 /// A line, without its end; nothing if there is none in time or of a length that makes sense.
@@ -173,63 +179,56 @@ fn is_gone(stream: &UnixStream) -> bool {
 
 impl Inside {
     /// The answer; none if nobody waits for it any more.
-    fn answer(self: &Arc<Self>, question: &Question, gone: &dyn Fn() -> bool) -> Option<Answer> {
+    fn answer(self: &Arc<Self>, question: &Question<'_>, gone: &dyn Fn() -> bool) -> Option<Answer> {
         match question.kind {
             Kind::Source => self.source(question, gone),
             Kind::Package => self.package(question, gone),
         }
     }
 
-    fn source(self: &Arc<Self>, question: &Question, gone: &dyn Fn() -> bool) -> Option<Answer> {
-        let name = question.file.as_str();
-        let shown = name.escape_debug();
-        match self.find_source(name, &digests(&question.digests)) {
-            Ok(key) => self.outcome(&key, false, gone),
-            Err(words) => Some(Answer::no(&format!("`{shown}` is not fetched: {words}"))),
+    fn source(self: &Arc<Self>, question: &Question<'_>, gone: &dyn Fn() -> bool) -> Option<Answer> {
+        match self.find_source(question.file, &digests(question.digests)) {
+            Ok(key) => self.outcome(&key, Answer::Here, gone),
+            Err(words) => Some(Answer::No(format!("`{}` is not fetched: {words}", question.file.escape_debug()))),
         }
     }
 
-    fn package(self: &Arc<Self>, question: &Question, gone: &dyn Fn() -> bool) -> Option<Answer> {
-        match self.hosts.asked(&question.uri, &self.downloader) {
+    fn package(self: &Arc<Self>, question: &Question<'_>, gone: &dyn Fn() -> bool) -> Option<Answer> {
+        match self.hosts.asked(question.uri, &self.downloader) {
             Ok(Asked::Index { host, name }) => Some(self.index(host, name)),
             Ok(Asked::Package { url, expected }) => {
                 // Of hosts that have packages of one name, each has its own.
-                let file = url.name();
                 let host: String = format!("{}-{}", url.host(), url.port()).chars().filter(|c| !matches!(c, '[' | ']')).collect();
-                let key = Key::new(&format!("{host}-{file}"), &expected);
+                let key = Key::new(&format!("{host}-{}", url.name()), &expected);
                 self.board().add(&key, &expected, Origin::Package(url), None);
-                self.outcome(&key, true, gone)
+                self.outcome(&key, Answer::Copy, gone)
             }
-            Err(words) => Some(Answer::no(&words)),
+            Err(words) => Some(Answer::No(words)),
         }
     }
 
     /// The index of a host; Portage 3.0.83 passes over one that is not there only under its first name.
     fn index(&self, host: usize, name: &'static str) -> Answer {
-        let last = name == "Packages";
         match self.hosts.listing(host, &self.downloader) {
             Ok(listing) if listing.name == name => match self.packages.put(&format!("index-{host}-{name}"), &listing.bytes) {
-                Ok(place) => Answer { ok: Some(place), copy: true, ..Answer::default() },
-                Err(error) => Answer::no(&error.to_string()),
+                Ok(place) => Answer::Copy(place),
+                Err(error) => Answer::No(error.to_string()),
             },
-            Ok(listing) => Answer::no(&format!("the host has `{}`", listing.name)),
+            Ok(listing) => Answer::No(format!("the host has `{}`", listing.name)),
             Err(words) => {
                 self.note(words.clone());
-                Answer { empty: last, ..Answer::no(&words) }
+                if name == "Packages" { Answer::Empty(words) } else { Answer::No(words) }
             }
         }
     }
 
-    fn outcome(self: &Arc<Self>, key: &Key, copy: bool, gone: &dyn Fn() -> bool) -> Option<Answer> {
-        let job = self.await_file(key, gone)?;
-        Some(match job.state {
-            State::Here(place) => Answer { ok: Some(place), copy, ..Answer::default() },
-            State::Gone(Reason::Nobody(tried)) if tried.is_empty() => {
-                Answer::no(&format!("`{}`: nothing says where it is", key.name.escape_debug()))
-            }
-            State::Gone(reason) => Answer::no(&format!("`{}`: {reason}", key.name.escape_debug())),
-            State::Waiting | State::Running(_) => return None,
-        })
+    fn outcome(self: &Arc<Self>, key: &Key, here: fn(String) -> Answer, gone: &dyn Fn() -> bool) -> Option<Answer> {
+        let shown = key.name.escape_debug();
+        match self.await_file(key, gone)?.state {
+            State::Here(place) => Some(here(place)),
+            State::Gone(reason) => Some(Answer::No(format!("`{shown}`: {reason}"))),
+            State::Waiting | State::Running(_) => None,
+        }
     }
 }
 
@@ -252,9 +251,17 @@ mod tests {
 
     #[test]
     fn words_are_bounded_and_plain() {
-        let answer = Answer::no(&format!("a\x1b[31m\nb{}", "x".repeat(9000)));
-        let words = answer.no.unwrap();
-        assert!(words.starts_with("a\u{fffd}[31m\nbx") && words.chars().count() == WORDS_LIMIT);
-        assert_eq!(serde_json::to_string(&Answer { ok: Some("a".into()), ..Answer::default() }).unwrap(), r#"{"ok":"a"}"#);
+        let line = Answer::No(format!("a\x1b[31m\nb{}", "x".repeat(9000))).line();
+        assert!(line.starts_with("no a\u{fffd}[31m\nbx") && line.chars().count() == WORDS_LIMIT + 4);
+        assert_eq!(Answer::Here("a".into()).line(), "ok a\n");
+    }
+
+    #[test]
+    fn a_question_has_four_fields() {
+        let question = Question::parse(b"source\0a\0\0http://h").unwrap();
+        assert_eq!((question.file, question.digests, question.uri), ("a", "", "http://h"));
+        for line in [&b""[..], b"source", b"source\0a\0b", b"source\0a\0b\0c\0d", b"file\0a\0b\0c", b"source\0\xff\0b\0c"] {
+            assert!(Question::parse(line).is_none(), "{line:?}");
+        }
     }
 }

@@ -16,12 +16,14 @@ use gentoomuch::portage::emerge::resolution::Resolution;
 use gentoomuch::portage::emerge::resolution::required_use::{Expression, Flags};
 use gentoomuch::portage::emerge::sanitize;
 use gentoomuch::portage::make_conf::{self, Piece, Statement};
+use gentoomuch::portage::manifest::source_archives;
 use gentoomuch::portage::package_files::{self, LineFile};
 use gentoomuch::portage::profile::PortageProfile;
+use gentoomuch::portage::src_uri::{self, Conditions};
 use gentoomuch::portage::use_flags::{self, Switch};
 use libfuzzer_sys::fuzz_target;
 
-const TARGETS: [(&str, fn(&str)); 17] = [
+const TARGETS: [(&str, fn(&str)); 18] = [
     ("atom", atom),
     ("binrepos", binrepos_file),
     ("directory", files::directory),
@@ -37,6 +39,7 @@ const TARGETS: [(&str, fn(&str)); 17] = [
     ("required-use", required_use),
     ("resolution", resolution),
     ("sanitize", sanitized),
+    ("sources", sources),
     ("tree-pins", files::tree_pins),
     ("use-flags", use_flags_words),
 ];
@@ -91,6 +94,17 @@ fn binrepos_file(text: &str) {
     assert!(binrepos::names_a_host(&longer));
     let all: Vec<u32> = binrepos::unverified(&longer).collect();
     assert_eq!(all.split_last().expect("one was added").1, lines);
+}
+
+/// Names that an ebuild, or a Manifest, gives to files are names.
+fn sources(text: &str) {
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '\0']) && !matches!(name, "." | "..");
+    for conditions in [Conditions::All, Conditions::None, Conditions::On(&|flag| flag.len() % 2 == 0)] {
+        let found = src_uri::source_uris(text, conditions).unwrap_or_default();
+        assert!(found.iter().all(|found| is_name(found.file)), "{found:?}");
+    }
+    assert!(source_archives(text).all(|(name, expected)| is_name(name) && !expected.hashes.is_empty()));
+    assert!(gentoomuch::fetch::dictionary(text).values().all(|words| !words.is_empty()));
 }
 
 fn flat(statements: &[Statement]) -> Vec<(&str, String)> {
