@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::shelf::hash_of;
 use super::trees::Package;
 use super::{FetchStatus, Missing, Reason};
 use crate::download::Url;
 use crate::portage::manifest::Expected;
+
+/// So long a "no" is remembered: Portage asks for a file once for each address that it knows, and a user who types the command again
+/// wants to see it tried again.
+pub(super) const MEMORY: Duration = Duration::from_mins(1);
 
 /// Which file: two trees may list one name with different bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +69,8 @@ pub(super) struct Job {
     asked: bool,
     /// How many wait for it in the session.
     awaited: usize,
+    /// When it was found that it cannot be had.
+    gone: Option<Instant>,
 }
 
 /// What a worker does next.
@@ -107,7 +114,15 @@ impl<P> Board<P> {
                 Origin::Source(_) => Origin::Source(Vec::new()),
                 Origin::Package(url) => Origin::Package(url.clone()),
             };
-            Job { expected: expected.clone(), origin, state: State::Waiting, packages: BTreeSet::new(), asked: false, awaited: 0 }
+            Job {
+                expected: expected.clone(),
+                origin,
+                state: State::Waiting,
+                packages: BTreeSet::new(),
+                asked: false,
+                awaited: 0,
+                gone: None,
+            }
         });
         job.packages.extend(package);
         if let (Origin::Source(known), Origin::Source(new)) = (&mut job.origin, origin) {
@@ -126,6 +141,7 @@ impl<P> Board<P> {
             packages: BTreeSet::new(),
             asked: false,
             awaited: 0,
+            gone: Some(Instant::now()),
         };
         self.jobs.entry(key).or_insert(job).packages.insert(package);
     }
@@ -152,6 +168,7 @@ impl<P> Board<P> {
 
     pub(super) fn set(&mut self, key: &Key, state: State) {
         if let Some(job) = self.jobs.get_mut(key) {
+            job.gone = matches!(state, State::Gone(_)).then(Instant::now);
             job.state = state;
         }
     }
@@ -165,8 +182,12 @@ impl<P> Board<P> {
     }
 
     /// Somebody in the session waits for a file, which is next then.
-    pub(super) fn await_file(&mut self, key: &Key) {
+    pub(super) fn await_file(&mut self, key: &Key, now: Instant) {
         let Some(job) = self.jobs.get_mut(key) else { return };
+        if job.gone.take_if(|gone| now.saturating_duration_since(*gone) >= MEMORY).is_some() {
+            job.state = State::Waiting;
+            self.queue.push_front(key.clone());
+        }
         job.asked = true;
         job.awaited += 1;
         if let Some(at) = self.queue.iter().position(|waiting| waiting == key)
@@ -256,7 +277,7 @@ mod tests {
     #[test]
     fn what_is_waited_for_comes_first_and_plans_before_all() {
         let (mut board, keys) = board(&["a", "b", "c"]);
-        board.await_file(&keys[2]);
+        board.await_file(&keys[2], Instant::now());
         board.plan(7);
         let mut order = Vec::new();
         while let Some(task) = board.next() {
@@ -280,13 +301,29 @@ mod tests {
     }
 
     #[test]
+    fn a_no_is_remembered_for_a_while() {
+        let (mut board, keys) = board(&["a"]);
+        while board.next().is_some() {}
+        board.set(&keys[0], State::Gone(Reason::Nobody(Vec::new())));
+        let now = Instant::now();
+        board.await_file(&keys[0], now);
+        assert!(!board.has_work() && board.missing().len() == 1);
+        board.await_file(&keys[0], now + MEMORY);
+        assert!(board.has_work() && board.missing().is_empty());
+        // Once.
+        board.await_file(&keys[0], now + MEMORY);
+        board.next();
+        assert!(!board.has_work());
+    }
+
+    #[test]
     fn how_far_it_is() {
         let (mut board, keys) = board(&["a", "b", "c", "d"]);
         board.set(&keys[0], State::Here("a".to_owned()));
         board.set(&keys[1], State::Running(4));
         board.set(&keys[2], State::Gone(Reason::Restricted));
-        board.await_file(&keys[0]);
-        board.await_file(&keys[1]);
+        board.await_file(&keys[0], Instant::now());
+        board.await_file(&keys[1], Instant::now());
         let status = board.status();
         assert_eq!((status.files_done, status.files_failed, status.files_total), (1, 1, 4));
         assert_eq!((status.bytes_done, status.bytes_total), (14, 30));

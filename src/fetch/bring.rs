@@ -1,10 +1,11 @@
 //! Brings one file: looks on the shelf, then asks each place that the tree or the configuration names, until one has the very file.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::board::{Claim, Job, Key, Origin, State};
-use super::broker::Inside;
+use super::broker::{Inside, lock};
 use super::layout::Layout;
 use super::places::{self, Place, Places};
 use super::shelf::{Incoming, Shelf, ShelfError};
@@ -22,7 +23,7 @@ const LAYOUT_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// Layouts of mirrors, each asked for once.
 #[derive(Debug, Default)]
-pub(super) struct Layouts(Mutex<BTreeMap<String, Arc<OnceLock<Layout>>>>);
+pub(super) struct Layouts(Mutex<BTreeMap<String, Arc<Mutex<Option<Layout>>>>>);
 
 /// What became of asking at one place.
 enum Answer {
@@ -162,7 +163,7 @@ impl Inside {
 
     /// The address of a place.
     fn url(&self, place: &Place, name: &str, expected: &Expected) -> Result<Url, (String, String)> {
-        let parse = |text: &str| quoted(text).parse::<Url>().map_err(|error| (text.to_owned(), error.to_string()));
+        let parse = |text: &str| quoted(text).parse::<Url>().map_err(|error| (quoted(text), error.to_string()));
         match place {
             Place::Address(text) => parse(text),
             Place::Mirror(base) => {
@@ -173,15 +174,26 @@ impl Inside {
         }
     }
 
+    /// What a mirror says of its layout, which may be nothing; none if it does not answer.
     fn layout(&self, url: &Url) -> Option<String> {
-        let _turn = self.servers.turn(url, &|| self.is_over())?;
-        let (_, bytes) = self.downloader.hasty().bytes(std::slice::from_ref(url), LAYOUT_LIMIT_BYTES, &Silent).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        if self.servers.is_out_of_reach(url, Instant::now()) {
+            return None;
+        }
+        let turn = self.servers.turn(url, &|| self.is_over())?;
+        match self.downloader.hasty().bytes(std::slice::from_ref(url), LAYOUT_LIMIT_BYTES, &Silent) {
+            Ok((_, bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.is_not_found() => Some(String::new()),
+            Err(DownloadError::Failed { tried, .. }) => {
+                turn.reached(!tried.last().is_some_and(|tried| is_unreached(&tried.cause)));
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     /// Downloads from one address, and verifies.
     fn ask(&self, key: &Key, expected: &Expected, url: &Url, others: bool, incoming: &Incoming<'_>) -> Answer {
-        if self.servers.is_out_of_reach(url) {
+        if self.servers.is_out_of_reach(url, Instant::now()) {
             return Answer::No("not asked again, since it could not be reached".to_owned());
         }
         let Some(turn) = self.servers.turn(url, &|| self.is_over()) else { return Answer::Stop(reason(ShelfError::Interrupted)) };
@@ -198,8 +210,7 @@ impl Inside {
                 Err(DownloadError::Interrupted) => return Answer::Stop(reason(ShelfError::Interrupted)),
                 Err(DownloadError::Failed { mut tried, .. }) => {
                     let cause = tried.pop().map(|tried| tried.cause);
-                    let unreached = matches!(cause, Some(Cause::Unknown | Cause::ConnectTimeout { .. } | Cause::Connection(_)));
-                    turn.reached(!unreached);
+                    turn.reached(!cause.as_ref().is_some_and(is_unreached));
                     return Answer::No(cause.map_or_else(String::new, |cause| cause.to_string()));
                 }
                 Err(error) => return Answer::Stop(Reason::Other(causes::in_one_line(&error))),
@@ -217,13 +228,14 @@ impl Inside {
 }
 
 impl Layouts {
-    /// The layout of a mirror; `fetch` gets its `layout.conf`.
+    /// The layout of a mirror; `fetch` gets its `layout.conf`. One that does not answer is taken for flat, this time.
     fn of(&self, base: &str, fetch: impl FnOnce() -> Option<String>) -> Layout {
-        let known = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(base.to_owned()).or_default())
-        };
-        known.get_or_init(|| fetch().map(|text| Layout::parse(&text)).unwrap_or_default()).clone()
+        let known = Arc::clone(lock(&self.0).entry(base.to_owned()).or_default());
+        let mut known = lock(&known);
+        if known.is_none() {
+            *known = fetch().map(|text| Layout::parse(&text));
+        }
+        known.clone().unwrap_or_default()
     }
 }
 
@@ -245,6 +257,12 @@ impl Observer for Counter<'_> {
     }
 }
 
+/// Whether nobody was there.
+fn is_unreached(cause: &Cause) -> bool {
+    matches!(cause, Cause::Unknown | Cause::ConnectTimeout { .. } | Cause::Connection(_))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn reason(error: ShelfError) -> Reason {
     Reason::Other(causes::in_one_line(&error))
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::board::{Board, Claim, Job, Key, Origin, State, Task};
 use super::bring::Layouts;
@@ -344,7 +344,7 @@ impl Inside {
     /// Waits for a file that is on the board; gives up when `gone` says that nobody wants to know any more.
     pub(super) fn await_file(self: &Arc<Self>, key: &Key, gone: &dyn Fn() -> bool) -> Option<Job> {
         self.look_after(key);
-        self.board().await_file(key);
+        self.board().await_file(key, Instant::now());
         self.engage();
         let mut board = self.board();
         let outcome = loop {

@@ -1,15 +1,17 @@
 //! Hosts of binary packages: what their indexes list.
 //!
 //! A session asks by the address that Portage makes of `sync-uri`, or of the `URI` that the index names, and a package's `PATH`. It is
-//! looked up, never used. An index is asked for once for each broker; it is not signed, and what a package is its signature says.
+//! looked up, never used. An index is asked for once for each broker; it is not signed, and what a package is, its signature says.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
 
 use super::BinHost;
+use super::board::MEMORY;
 use crate::download::{self, Downloader, Url};
 use crate::portage::binpkgs::index::Index;
 use crate::portage::binpkgs::name::PackageFile;
@@ -34,7 +36,7 @@ pub(super) struct Listing {
 /// The hosts, and what they have told so far, or why not.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    hosts: Vec<(BinHost, Mutex<Option<Result<Listing, String>>>)>,
+    hosts: Vec<(BinHost, Mutex<Option<(Instant, Result<Listing, String>)>>)>,
 }
 
 /// What a session asks a host for.
@@ -73,7 +75,13 @@ impl Hosts {
     pub(super) fn listing(&self, at: usize, downloader: &Downloader) -> Result<Listing, String> {
         let (host, listing) = &self.hosts[at];
         let mut listing = listing.lock().unwrap_or_else(PoisonError::into_inner);
-        listing.get_or_insert_with(|| fetch(host, downloader)).clone()
+        // A failure is forgotten after a while, as that of a file is.
+        listing.take_if(|(since, listing)| listing.is_err() && since.elapsed() >= MEMORY);
+        let (_, listing) = listing.get_or_insert_with(|| {
+            let listing = fetch(host, downloader);
+            (Instant::now(), listing)
+        });
+        listing.clone()
     }
 }
 

@@ -82,9 +82,9 @@ pub struct Shelves {
 /// Where files may come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// The session's ebuild trees, that of `repos.conf` with the highest priority last.
+    /// The session's ebuild trees, that of the highest priority first.
     pub trees: Vec<Tree>,
-    /// `GENTOO_MIRRORS` of the merged configuration.
+    /// `GENTOO_MIRRORS` of the merged configuration; Portage's own default if it does not say.
     pub mirrors: Vec<String>,
     /// `etc/portage/mirrors`: a name, and what it stands for. `local` are mirrors that are asked first.
     pub custom_mirrors: BTreeMap<String, Vec<String>>,

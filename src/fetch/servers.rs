@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::board::MEMORY;
 use crate::download::Url;
 
 /// As many connections as browsers open to one server.
 const MAX_AT_A_TIME: u32 = 6;
-/// After so many questions in a row that did not reach it, a server is not asked again.
+/// After so many questions in a row that did not reach it, a server is not asked again for a while.
 const MAX_UNREACHED: u32 = 2;
 const TICK: Duration = Duration::from_millis(100);
 
@@ -17,6 +18,8 @@ const TICK: Duration = Duration::from_millis(100);
 struct Server {
     busy: u32,
     unreached: u32,
+    /// When it was not reached last.
+    since: Option<Instant>,
 }
 
 /// All servers that were asked.
@@ -50,9 +53,10 @@ impl Servers {
     }
 
     /// Whether asking is of no use.
-    pub(super) fn is_out_of_reach(&self, url: &Url) -> bool {
+    pub(super) fn is_out_of_reach(&self, url: &Url, now: Instant) -> bool {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.get(&(url.host().to_owned(), url.port())).is_some_and(|server| server.unreached >= MAX_UNREACHED)
+        let lately = |server: &Server| server.since.is_some_and(|since| now.saturating_duration_since(since) < MEMORY);
+        servers.get(&(url.host().to_owned(), url.port())).is_some_and(|server| server.unreached >= MAX_UNREACHED && lately(server))
     }
 }
 
@@ -61,7 +65,7 @@ impl Turn<'_> {
     pub(super) fn reached(&self, reached: bool) {
         let mut servers = self.servers.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let server = servers.entry(self.server.clone()).or_default();
-        server.unreached = if reached { 0 } else { server.unreached + 1 };
+        (server.unreached, server.since) = if reached { (0, None) } else { (server.unreached + 1, Some(Instant::now())) };
     }
 }
 
@@ -95,7 +99,8 @@ mod tests {
         let note = |reached| servers.turn(&url, &|| false).unwrap().reached(reached);
         for (reached, out) in [(false, false), (true, false), (false, false), (false, true), (true, false)] {
             note(reached);
-            assert_eq!(servers.is_out_of_reach(&url), out);
+            assert_eq!(servers.is_out_of_reach(&url, Instant::now()), out);
+            assert!(!servers.is_out_of_reach(&url, Instant::now() + MEMORY));
         }
     }
 }

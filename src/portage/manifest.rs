@@ -79,7 +79,7 @@ pub fn source_archives(text: &str) -> impl Iterator<Item = (&str, Expected)> {
     text.lines().filter_map(|line| {
         let words: Vec<&str> = line.strip_prefix("DIST ")?.split_whitespace().collect();
         let (name, rest) = words.split_first()?;
-        let plain = !name.contains(['/', '\0']) && !matches!(*name, "." | "..");
+        let plain = !name.contains('/') && !name.contains(char::is_control) && !matches!(*name, "." | "..");
         Some((*name, Expected::of(rest).filter(|expected| plain && !expected.hashes.is_empty())?))
     })
 }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn source_archives_are_those_that_can_be_verified() {
-        let text = "DIST a.tar 3 MD5 x SHA512 AB\nDIST b 1 MD5 x\nDIST c many SHA512 0\nDIST ../d 1 SHA512 0\nDIST\nEBUILD e 1 SHA512 0\n\
+        let text = "DIST a.tar 3 MD5 x SHA512 AB\nDIST b 1 MD5 x\nDIST c many SHA512 0\nDIST ../d 1 SHA512 0\nDIST d\u{1b}[31m 1 SHA512 0\nDIST\nEBUILD e 1 SHA512 0\n\
                     DIST f 0 BLAKE2B 1 SHA256 2\n";
         let found: Vec<_> = source_archives(text).collect();
         assert_eq!(found.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["a.tar", "f"]);

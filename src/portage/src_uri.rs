@@ -112,7 +112,7 @@ pub fn source_uris<'a>(text: &'a str, conditions: Conditions<'_>) -> Option<Vec<
             Some(_) => words.next()?,
             None => uri.rsplit('/').next()?,
         };
-        if file.is_empty() || file == "->" || file.contains(['/', '\0']) || file == "." || file == ".." {
+        if file.is_empty() || file == "->" || file.contains('/') || file.contains(char::is_control) || file == "." || file == ".." {
             return None;
         }
         found.push(SourceUri { file, uri: uri.contains(':').then_some(uri), lifts });

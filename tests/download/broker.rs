@@ -93,7 +93,7 @@ impl Desk {
 impl Serving {
     fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.door).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream
     }
 
@@ -191,9 +191,9 @@ fn what_a_run_needs_is_brought_without_being_asked_for() {
 
 #[test]
 fn mirrors_that_lie_cut_and_stall_are_passed_over() {
-    let contents: &'static [u8] = &[7; 300_000];
+    let contents: &'static [u8] = &[7; 16_000];
     let layout = |asked: &Asked| asked.target.ends_with("layout.conf").then(|| Answer::status(404));
-    let liar = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(&[8; 300_000])));
+    let liar = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(&[8; 16_000])));
     let page =
         Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(b"<html>").with("Content-Type", "text/html")));
     let small = Server::new(move |asked| layout(asked).unwrap_or_else(|| Answer::whole(b"small")));
@@ -208,7 +208,7 @@ fn mirrors_that_lie_cut_and_stall_are_passed_over() {
     for (server, problem) in [
         (&liar, "the server sent another file than the Manifest describes"),
         (&page, "the server sent a web page instead of the file"),
-        (&small, "the file has 5 bytes there, but should have 300000"),
+        (&small, "the file has 5 bytes there, but should have 16000"),
         (&cutter, "the connection was cut after"),
         (&sleeper, "the server sent next to nothing"),
     ] {
@@ -611,13 +611,13 @@ fn a_binhost_that_is_not_there_is_passed_over_and_said() {
 
 #[test]
 fn the_end_waits_for_nobody() {
-    let server = Server::new(|asked| match asked.target.ends_with("one.tar") {
-        true => Answer::whole(&[0; 100_000]).only(10, Then::Stall),
-        false => Answer::status(404),
+    let server = Server::new(|asked| {
+        let stalls = Answer::whole(&[0; 16_000]).only(10, Then::Stall);
+        if asked.target.ends_with("one.tar") { stalls } else { Answer::status(404) }
     });
     let mut desk = Desk::new(&[&server]);
-    desk.settings.stall_timeout = Duration::from_secs(3600);
-    desk.tree("gentoo", &[("one", &[1; 100_000], "SRC_URI=one.tar")]);
+    desk.settings.stall_timeout = Duration::from_hours(1);
+    desk.tree("gentoo", &[("one", &[1; 16_000], "SRC_URI=one.tar")]);
     let serving = desk.serve();
     let silent = serving.connect();
     let mut waiting = serving.connect();
