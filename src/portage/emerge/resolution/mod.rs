@@ -16,6 +16,7 @@
 
 mod conflicts;
 mod explained;
+mod merge_list;
 mod problems;
 mod proposals;
 pub mod required_use;
@@ -26,6 +27,7 @@ use serde::Serialize;
 
 use super::sanitize::sanitize;
 use crate::portage::atom::Atom;
+pub use merge_list::Merge;
 use required_use::Flags;
 
 /// Which of Portage's files a change belongs in.
@@ -127,6 +129,8 @@ pub enum Problem {
 pub struct Resolution {
     /// What would be merged: `category/name-version`, and whether a binary package would be taken.
     pub merges: BTreeMap<String, bool>,
+    /// The same in emerge's order, with all that is said about each.
+    pub list: Vec<Merge>,
     /// What emerge proposes.
     pub changes: Vec<Change>,
     /// What is in the way.
@@ -148,18 +152,10 @@ impl Resolution {
         let mut problems = problems::read(&lines);
         problems.extend(conflicts::read(&lines));
         problems.truncate(MAX_KEPT);
-        Self { merges: merges(&lines), changes: proposals::read(&lines), problems }
+        let list: Vec<Merge> = lines.iter().filter_map(|line| Merge::parse(line)).collect();
+        let merges = list.iter().map(|merge| (merge.cpv.clone(), merge.binary)).collect();
+        Self { merges, list, changes: proposals::read(&lines), problems }
     }
-}
-
-/// `[ebuild  N     ] app-misc/slow-1.0::gentoo  0 KiB`
-fn merges(lines: &[&str]) -> BTreeMap<String, bool> {
-    let merge = |line: &&str| {
-        let binary = line.starts_with("[binary ");
-        let rest = (binary || line.starts_with("[ebuild ")).then(|| line.split_once("] "))??.1;
-        rest.split_whitespace().next().map(|package| (cpv(package), binary))
-    };
-    lines.iter().filter_map(merge).collect()
 }
 
 /// `category/name-version` without what emerge appends: `:slot/sub-slot::repository`, the build number of an installed binary package.

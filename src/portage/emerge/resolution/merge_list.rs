@@ -1,0 +1,96 @@
+//! The packages that emerge would merge, in its order, as `--pretend --verbose` lists them.
+//!
+//! ```text
+//! [ebuild  N     ] app-misc/slow-1.0:0/2::gentoo [0.9::gentoo] USE="nls -X {-test} (-selinux)" PYTHON_TARGETS="python3_13*" 12 KiB
+//! ```
+
+use std::collections::BTreeSet;
+
+use super::MAX_WORD_CHARS;
+use crate::portage::atom::split_at_version;
+
+/// A package that would be merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// `category/name-version`; of a binary package with the number of its build.
+    pub cpv: String,
+    /// The tree that it comes from.
+    pub repository: Option<String>,
+    /// Whether a binary package would be taken.
+    pub binary: bool,
+    /// The flags of its `IUSE` that are on. `PYTHON_TARGETS="python3_13"` is `python_targets_python3_13`.
+    pub flags: BTreeSet<String>,
+}
+
+impl Merge {
+    /// `category/name-version`. A binary package's name has the number of its build at the end: `app-misc/hello-2.10-r1-3`.
+    pub fn source_cpv(&self) -> &str {
+        match self.cpv.rsplit_once('-') {
+            Some((rest, build))
+                if self.binary && build.bytes().all(|byte| byte.is_ascii_digit()) && split_at_version(rest).is_some() =>
+            {
+                rest
+            }
+            _ => &self.cpv,
+        }
+    }
+
+    /// Reads a line of the list.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let binary = line.starts_with("[binary ");
+        let rest = (binary || line.starts_with("[ebuild ")).then(|| line.split_once("] "))??.1;
+        let word = rest.split_whitespace().next()?;
+        let repository = word.split_once("::").map(|(_, name)| name.chars().take(MAX_WORD_CHARS).collect());
+        Some(Self { cpv: super::cpv(word), repository, binary, flags: flags(rest) })
+    }
+}
+
+/// What is on of `NAME="a -b {c} (-d)"`, several of them.
+fn flags(text: &str) -> BTreeSet<String> {
+    let mut on = BTreeSet::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("=\"") {
+        let Some((words, then)) = after.split_once('"') else { break };
+        let name = before.rsplit(char::is_whitespace).next().unwrap_or_default();
+        let prefix = if name == "USE" { String::new() } else { format!("{}_", name.to_lowercase()) };
+        // Forced, masked, changed, new: what emerge writes around a flag.
+        let plain = words.split_whitespace().map(|word| word.trim_matches(['(', ')', '{', '}', '*', '%']));
+        let is_on = |word: &&str| !word.is_empty() && !word.starts_with('-');
+        on.extend(plain.filter(is_on).map(|word| format!("{prefix}{word}").chars().take(MAX_WORD_CHARS).collect::<String>()));
+        rest = then;
+    }
+    on
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_build_is_no_part_of_the_version() {
+        for (shown, binary, cpv) in [
+            ("app-misc/hello-2.10-r1-3", true, "app-misc/hello-2.10-r1"),
+            ("app-misc/hello-2.10-3", true, "app-misc/hello-2.10"),
+            ("app-misc/hello-2", true, "app-misc/hello-2"),
+            ("app-misc/hello-2.10", true, "app-misc/hello-2.10"),
+            ("app-misc/hello-2.10-r1", false, "app-misc/hello-2.10-r1"),
+            ("app-misc/a-2-bar-1", true, "app-misc/a-2-bar-1"),
+        ] {
+            let merge = Merge { cpv: shown.to_owned(), repository: None, binary, flags: BTreeSet::new() };
+            assert_eq!(merge.source_cpv(), cpv);
+        }
+    }
+
+    #[test]
+    fn a_line_tells_the_package_its_tree_and_its_flags() {
+        let line = "[ebuild   R    ~] dev-libs/a-1.0-r1:0/2::over [0.9:0::gentoo] USE=\"nls* -X {test%} (selinux) (-static) %\" PYTHON_TARGETS=\"python3_13 -python3_12 (-pypy3)\" 12 KiB";
+        let merge = Merge::parse(line).unwrap();
+        assert_eq!((merge.cpv.as_str(), merge.repository.as_deref(), merge.binary), ("dev-libs/a-1.0-r1", Some("over"), false));
+        assert_eq!(merge.flags.iter().map(String::as_str).collect::<Vec<_>>(), ["nls", "python_targets_python3_13", "selinux", "test"]);
+        let binary = Merge::parse("[binary  N     ] app-misc/hello-2.10-1::gentoo  USE=\"-nls").unwrap();
+        assert_eq!((binary.cpv.as_str(), binary.binary, binary.flags.len()), ("app-misc/hello-2.10-1", true, 0));
+        for other in ["[blocks B      ] <a/b-1", "[uninstall     ] a/b-1", "Total: 1 package", "[ebuild", "[ebuild  N  ] "] {
+            assert_eq!(Merge::parse(other), None, "{other}");
+        }
+    }
+}
