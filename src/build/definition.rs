@@ -9,9 +9,10 @@ use sha2::{Digest as _, Sha256};
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::key::Inputs;
-use super::patch::{PatchedPackage, note_patches};
+use super::patch::{Candidate, PatchedPackage, note_patches};
 use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
+use super::supply::Downloads;
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject};
 use crate::beneath::RootDir;
@@ -61,6 +62,7 @@ pub(super) const APPLY_NAME: &str = "apply.sh";
 pub(super) struct Recipe {
     pub(super) definition: Stage3Definition,
     pub(super) portage: PortageDir,
+    pub(super) downloads: Downloads,
     pub(super) packages: Vec<String>,
     pub(super) hooks: Hooks,
     pub(super) trees: Vec<PinnedTree>,
@@ -164,7 +166,8 @@ impl Engine<'_> {
             // The stage3 comes with a profile set; which, only its own link knows.
             None => stage3_profile(&self.store.lower_dirs(upstream)),
         };
-        Ok(Recipe { definition, portage, packages, hooks, trees, portage_profile, ahead: Vec::new() })
+        let downloads = Downloads::of(&portage, &self.store.lower_dirs(upstream));
+        Ok(Recipe { definition, portage, downloads, packages, hooks, trees, portage_profile, ahead: Vec::new() })
     }
 
     /// Refuses what this machine cannot execute; what it may not be able to, nobody knows.
@@ -285,7 +288,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Fetches with the network, then builds without it.
+    /// Builds while what it needs is brought.
     pub(super) fn emerge_goal(
         &self,
         work: &Work<'_>,
@@ -310,13 +313,18 @@ impl Engine<'_> {
     ) -> Result<()> {
         request.jobs = work.root.session_conf.jobs;
         request.load = Some(self.settings.jobs as f32);
-        let patched = !work.patches.is_empty() && !steps.has(&format!("emerge:{name}"));
-        let candidates = if patched { self.to_rehearse(work, &mut request)? } else { Vec::new() };
-        let fetch = request.with_mode(Mode::Fetch);
-        steps.once(&format!("fetch:{name}"), || {
-            self.step(&format!("fetching sources for {name}"));
-            self.emerge(work, &fetch)
-        })?;
+        let patched = !work.patches.is_empty();
+        let mut candidates = Vec::new();
+        if !steps.has(&format!("emerge:{name}")) {
+            self.step(&format!("looking at what {name} needs"));
+            let mut foreseen = self.foresee(work, &request)?;
+            if patched {
+                candidates = self.to_rehearse(work, &mut request, &foreseen)?;
+            }
+            let first: Vec<&str> = candidates.iter().map(Candidate::cpv).collect();
+            foreseen.compile(&first);
+            self.want(work, &foreseen, &first)?;
+        }
         steps.once(&format!("patches:{name}"), || self.rehearse(work, &candidates))?;
         let network = if network { Network::Host } else { Network::None };
         steps.once(&format!("emerge:{name}"), || {
@@ -335,6 +343,13 @@ impl Engine<'_> {
             }
             self.emerge_or_from_source(work, &request, network, &log)
         })
+    }
+
+    /// Foresees what a run needs, has it brought, and runs it.
+    pub(super) fn emerge_supplied(&self, work: &Work<'_>, request: &Request) -> Result<()> {
+        let foreseen = self.foresee(work, request)?;
+        self.want(work, &foreseen, &[])?;
+        self.emerge_or_from_source(work, request, Network::None, &work.log_dir.join("emerge.log"))
     }
 
     /// Runs `emerge`; a binary package that it will not install is built from source in a second run.
@@ -366,6 +381,7 @@ impl Engine<'_> {
     pub(super) fn choose_pool(&self, work: &mut Work<'_>, portage_profile: &str) -> Result<PoolInputs> {
         let facts = self.inspect(work)?;
         let inputs = facts.pool_inputs(portage_profile);
+        work.supply.set_host(&inputs.chost);
         work.root.session_conf = self.session_conf(facts.has_observability());
         self.share_jobs(work, &facts)?;
         let pool = binpkgs::open_pool(&self.places.binpkgs(), PoolKind::Release, &inputs, self.observer)?;
@@ -435,7 +451,13 @@ pub(super) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 impl Recipe {
     /// What a session of it is given.
     pub(super) fn given(&self) -> Given<'_> {
-        Given { hooks: Some(&self.hooks), portage: Some(&self.portage), trees: Some(&self.trees), binds: Vec::new() }
+        Given {
+            hooks: Some(&self.hooks),
+            portage: Some(&self.portage),
+            downloads: Some(&self.downloads),
+            trees: Some(&self.trees),
+            binds: Vec::new(),
+        }
     }
 
     /// The patches that a session of it is given.
@@ -449,22 +471,23 @@ impl Recipe {
             .trees
             .iter()
             .map(|tree| serde_json::json!({ "name": tree.name, "digest": tree.digest, "location": tree.location }));
-        serde_json::json!({
+        let mut origin = serde_json::json!({
             "kind": "stage3 definition",
             "profile": profile,
             "definition": self.definition.name,
             "portage_profile": self.portage_profile,
             // What an update has to take away when the configuration does not bring it any more.
             "portage_files": self.portage.files.keys().collect::<Vec<_>>(),
-            // Whether those who build on it ask binary package hosts, too.
-            "names_binhost": super::binhost::names_a_host(&self.portage),
             "inputs": inputs,
             "pool": pool,
             "stage3": upstream.origin,
             "trees": trees.collect::<Vec<_>>(),
             "isolation": crate::host::RUNG,
             "network": network_record(&self.definition.network),
-        })
+        });
+        // Those who build on it ask the same hosts.
+        self.downloads.note(&mut origin);
+        origin
     }
 
     /// See [`State::newest_input`].

@@ -13,14 +13,15 @@ use super::echo::Echo;
 use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
 use super::session::{LOG_DIR, Root, Run};
+use super::supply::Supply;
 use crate::config::patches::PatchRecord;
 use crate::download::{self, Downloader};
 use crate::places::Places;
 use crate::portage::emerge::observability::Status;
-use crate::portage::emerge::output::EmergeLog;
-use crate::portage::emerge::request::{Goal, Mode, Request};
+use crate::portage::emerge::output::{self as emerge_output, EmergeLog};
+use crate::portage::emerge::request::{Goal, Request};
 use crate::portage::emerge::sanitize::sanitize;
-use crate::portage::emerge::{FailureKind, build_logs};
+use crate::portage::emerge::{EmergeStatus, build_logs};
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 use crate::sandbox;
@@ -95,6 +96,8 @@ pub(super) struct Work<'a> {
     pub(super) env: Vec<(String, String)>,
     /// What it has of a shared budget of make jobs.
     pub(super) jobs: Share,
+    /// Who fetches for it.
+    pub(super) supply: Supply,
     /// Patches that are in force, and whether what the session stands on was given any.
     pub(super) patches: Vec<PatchRecord>,
     pub(super) was_patched: bool,
@@ -220,11 +223,13 @@ impl Engine<'_> {
         };
         let mut running = self.launcher.session(&work.root.plan(run), options)?;
         work.session.borrow_mut().record_pid1(running.pid1())?;
-        if run.terminal {
-            Ok(terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?)
-        } else {
-            Ok(self.interrupt.wait(&mut running)?)
-        }
+        self.answering(&work.supply, || {
+            if run.terminal {
+                Ok(terminal::proxy(&mut running, self.interrupt, std::io::stdin().as_fd(), std::io::stdout().as_fd())?)
+            } else {
+                Ok(self.interrupt.wait(&mut running)?)
+            }
+        })
     }
 
     fn run_of(work: &Work<'_>, argv: Vec<String>, network: Network) -> Run {
@@ -236,12 +241,14 @@ impl Engine<'_> {
         let log = work.log_dir.join("commands.log");
         let command = argv.join(" ");
         let mut run = Self::run_of(work, argv, network);
-        run.network = self.connect(Mode::Run, network, &mut run.env);
+        run.network = self.connect(network, &mut run.env);
         let (mut running, output) = self.start(work, &run)?;
-        let (exit, last) = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| append_log(&log, &command, output));
-            let exit = self.supervise(&mut running, || {});
-            (exit, reader.join())
+        let (exit, last) = self.answering(&work.supply, || {
+            std::thread::scope(|scope| {
+                let reader = scope.spawn(|| append_log(&log, &command, output));
+                let exit = self.supervise(&mut running, || {});
+                (exit, reader.join())
+            })
         });
         let (exit, last) = (exit?, last.unwrap_or_else(|_| Ok(Vec::new())).map_err(Error::io("write", &log))?);
         self.not_interrupted()?;
@@ -254,9 +261,11 @@ impl Engine<'_> {
     /// Runs a command without network; how it ended, and the beginning of its output, which is hostile.
     pub(super) fn exit_and_output(&self, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<(Exit, Vec<u8>)> {
         let (mut running, output) = self.start(work, &Self::run_of(work, argv, Network::None))?;
-        let (exit, text) = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| read_bounded(output, limit_bytes));
-            (self.supervise(&mut running, || {}), reader.join())
+        let (exit, text) = self.answering(&work.supply, || {
+            std::thread::scope(|scope| {
+                let reader = scope.spawn(|| read_bounded(output, limit_bytes));
+                (self.supervise(&mut running, || {}), reader.join())
+            })
         });
         let exit = exit?;
         self.not_interrupted()?;
@@ -278,32 +287,10 @@ impl Engine<'_> {
         Err(Error::Command { command, exit, log, last_lines })
     }
 
-    /// Runs `emerge`, showing how far it is.
-    pub(super) fn emerge(&self, work: &Work<'_>, request: &Request) -> Result<()> {
-        let path = work.log_dir.join("emerge.log");
-        // Only downloads see the network; live ebuilds and their like are the exception that a definition names.
-        let network = if request.mode == Mode::Fetch { Network::Host } else { Network::None };
-        match self.emerge_with(work, request, network, &path) {
-            Err(Error::Emerge { failure, log, .. })
-                if self.settings.download.offline && failure.kind == FailureKind::FetchFailed =>
-            {
-                Err(Error::Missing { failure, log })
-            }
-            other => other,
-        }
-    }
-
-    /// Which network a run of emerge gets that is to have `network`, and what else it has to know of it.
-    fn connect(&self, mode: Mode, network: Network, env: &mut Vec<(String, String)>) -> Network {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    /// Which network a run gets that is to have `network`, and what else it has to know of it.
+    fn connect(&self, network: Network, env: &mut Vec<(String, String)>) -> Network {
         match (&self.settings.download, network) {
-            // Fetching then only looks whether all is there: what is missing it would ask this command for.
-            (download, _) if download.offline => {
-                if mode == Mode::Fetch {
-                    env.extend([pair("FETCHCOMMAND", "/bin/false"), pair("RESUMECOMMAND", "/bin/false")]);
-                }
-                Network::None
-            }
+            (download, _) if download.offline => Network::None,
             (download, Network::Host) => {
                 env.extend(download.proxies.variables());
                 network
@@ -312,39 +299,30 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+    /// The command for a request, as the session's hosts of binary packages want it.
+    pub(super) fn emerge_argv(&self, work: &Work<'_>, request: &Request) -> Result<Vec<String>> {
         let mut argv = request.argv()?;
         if work.root.binhost.is_some() && request.goal != Goal::Depclean && !self.settings.download.offline {
             self.make_keyring(work)?;
             argv.insert(1, "--getbinpkg=y".to_owned());
         }
+        Ok(argv)
+    }
+
+    /// Runs `emerge`, showing how far it is.
+    pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+        let argv = self.emerge_argv(work, request)?;
         let mut log = EmergeLog::create(path)?;
         // Held until all of the run is gone, whatever it held itself.
         let _turn = work.jobs.turn()?;
         let mut run = Self::run_of(work, argv, network);
-        run.network = self.connect(request.mode, network, &mut run.env);
+        run.network = self.connect(network, &mut run.env);
         let (mut running, output) = self.start(work, &run)?;
         let output: Box<dyn std::io::Read + Send> =
             if request.show_log { Box::new(Echo::new(output, self.observer)) } else { Box::new(output) };
-        // A Portage that does not publish its status leaves the directory empty; then the output has to do.
-        let status = Status::open(&work.root.status).ok();
-        let shown = std::sync::atomic::AtomicBool::new(false);
-        let (exit, tee) = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                log.tee(output, &mut |now| {
-                    if !request.show_log && !shown.load(std::sync::atomic::Ordering::Relaxed) {
-                        self.observer.event(&Event::Emerge(now));
-                    }
-                })
-            });
-            let exit = self.supervise(&mut running, || {
-                if let Some(now) = status.as_ref().filter(|_| !request.show_log).and_then(Status::poll) {
-                    shown.store(true, std::sync::atomic::Ordering::Relaxed);
-                    self.observer.event(&Event::Emerge(&now));
-                }
-            });
-            (exit, reader.join())
-        });
+        let supply = &work.supply;
+        let (exit, tee) = self.answering(supply, || self.watch(&mut running, work, request, &mut log, output));
+        self.tell_notes(supply);
         self.observer.event(&Event::End);
         let exit = exit?;
         self.adopt_logs(work)?;
@@ -353,21 +331,60 @@ impl Engine<'_> {
             if let Ok(result) = tee {
                 result?;
             }
-            if network == Network::Host && work.root.binhost.as_ref().is_some_and(|binhost| !binhost.has_index()) {
+            let binhost = work.root.binhost.as_ref().filter(|_| !self.settings.download.offline);
+            if request.goal != Goal::Depclean && binhost.is_some_and(|binhost| !binhost.has_index()) {
                 let words = format!("no binary package host could be asked: building from source (see {})", path.display());
                 self.observer.event(&Event::Warning(&words));
             }
             return Ok(log.finish()?);
         }
         let logs = work.root.logs.clone();
-        let failure = log.into_failure(|inside| read_package_log(&logs, inside));
+        let mut failure = log.into_failure(|inside| read_package_log(&logs, inside));
         if let Some(why) = failure.distrust {
             // Nothing to go on with: the package would be found again, as it is.
             let package = failure.file.unwrap_or_default();
             let package = package.strip_prefix(super::binhost::PACKAGES).unwrap_or(&package).trim_start_matches('/').to_owned();
             return Err(BinhostError::Untrusted { package, why, log: path.to_owned() }.into());
         }
+        supply.explain(&mut failure);
         Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
+    }
+
+    /// Waits for a run of emerge, telling where it and its downloads are.
+    fn watch(
+        &self,
+        running: &mut Running,
+        work: &Work<'_>,
+        request: &Request,
+        log: &mut EmergeLog,
+        output: Box<dyn std::io::Read + Send + '_>,
+    ) -> (Result<Exit>, std::thread::Result<std::result::Result<(), emerge_output::Error>>) {
+        // A Portage that does not publish its status leaves the directory empty; then the output has to do.
+        let status = Status::open(&work.root.status).ok();
+        let shown = std::sync::atomic::AtomicBool::new(false);
+        let supply = &work.supply;
+        let tell = |now: &EmergeStatus| {
+            if !request.show_log {
+                self.observer.event(&Event::Emerge(&EmergeStatus { fetching: supply.status(), ..now.clone() }));
+            }
+        };
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                log.tee(output, &mut |now| {
+                    if !shown.load(std::sync::atomic::Ordering::Relaxed) {
+                        tell(now);
+                    }
+                })
+            });
+            let exit = self.supervise(running, || {
+                self.tell_notes(supply);
+                if let Some(now) = status.as_ref().and_then(Status::poll) {
+                    shown.store(true, std::sync::atomic::Ordering::Relaxed);
+                    tell(&now);
+                }
+            });
+            (exit, reader.join())
+        })
     }
 
     /// Portage's logs belong to the `portage` user; makes them the user's, who wants to read them.

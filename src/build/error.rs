@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::resolution::Problem;
+use crate::fetch::{self, Missing};
 use crate::{archive, config, download, sandbox, stage3, store};
 
 /// A build that did not come to its end.
@@ -54,6 +55,9 @@ pub enum Error {
     /// A binary package host, ours or another's.
     #[error(transparent)]
     Binhost(#[from] super::binhost::BinhostError),
+    /// Nothing can be brought for a session.
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
     /// A request to emerge that cannot be made.
     #[error(transparent)]
     Request(#[from] crate::portage::emerge::request::Error),
@@ -71,12 +75,10 @@ pub enum Error {
         resumable: bool,
     },
     /// Downloads are switched off, and something is not here.
-    #[error("{failure}, and downloads are switched off")]
+    #[error("{}, and downloads are switched off", missing_words(missing))]
     Missing {
-        /// What its output says.
-        failure: Box<Failure>,
-        /// Its whole output, on the host.
-        log: PathBuf,
+        /// All that is not here.
+        missing: Vec<Missing>,
     },
     /// The configuration lacks something, and it is known what.
     #[error("the configuration of `{stage}` has to change first")]
@@ -289,6 +291,15 @@ impl Error {
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+/// One file as Portage's own failure reads, several by their number.
+fn missing_words(missing: &[Missing]) -> String {
+    match missing {
+        [one] if !one.packages.is_empty() => format!("cannot fetch `{}` for `{}`", one.name, one.packages.join("`, `")),
+        [one] => format!("cannot fetch `{}`", one.name),
+        all => format!("cannot fetch {} files", all.len()),
     }
 }
 

@@ -12,11 +12,15 @@ use super::session::{Run, UserBind};
 use super::work::{Given, Subject};
 use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
 use crate::sandbox::Exit;
+use crate::progress::Event;
 use crate::sandbox::plan::{Network, Plan};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// The best login shell that a root has.
 const ANY_SHELL: &str = "command -v bash >/dev/null && exec bash -l; exec sh -l";
+
+/// Said aloud: a session is safe to be with because nothing in it reaches anybody.
+const NETWORK_WARNING: &str = "the session has the host's network: what runs in it reaches all that you reach, also on this machine";
 
 /// What to run and where.
 #[derive(Debug, Clone)]
@@ -31,7 +35,7 @@ pub struct FreshrootOptions {
     pub keep: Option<String>,
     /// Directories of the host's to show.
     pub binds: Vec<UserBind>,
-    /// Whether it has the host's network.
+    /// Whether it has the host's network; what emerge wants to download comes without one.
     pub network: Network,
     /// Publish what was built into the release pool.
     pub promote: bool,
@@ -178,7 +182,10 @@ impl Engine<'_> {
         options: &FreshrootOptions,
     ) -> Result<(Exit, usize)> {
         let work = self.freshroot_work(session, profile, base, options)?;
-        if options.network == Network::Host && work.root.binhost.is_some() {
+        if options.network == Network::Host {
+            self.observer.event(&Event::Warning(NETWORK_WARNING));
+        }
+        if work.root.binhost.is_some() && !self.settings.download.offline {
             self.make_keyring(&work)?;
             let log = work.log_dir.join("commands.log");
             fs::remove_file(&log).map_err(Error::io("remove", &log))?;

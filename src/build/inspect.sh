@@ -10,7 +10,6 @@ first_line() {
 
 portageq envvar -v CHOST CFLAGS CXXFLAGS CPPFLAGS FCFLAGS FFLAGS LDFLAGS RUSTFLAGS GOFLAGS 2>/dev/null
 portageq envvar -v CPU_FLAGS_X86 CPU_FLAGS_ARM CPU_FLAGS_PPC 2>/dev/null
-portageq envvar -v GENTOO_MIRRORS 2>/dev/null
 printf 'VERSION_PORTAGE=%s\n' "$(python3 -c 'import portage; print(portage.VERSION)' 2>/dev/null)"
 printf 'VERSION_CC=%s\n' "$(first_line cc -dumpfullversion)"
 printf 'VERSION_LD=%s\n' "$(first_line ld --version)"

@@ -59,6 +59,7 @@ mod script;
 pub mod session;
 mod squashfs;
 mod stage4;
+mod supply;
 pub mod tasks;
 mod tidy;
 mod tree;

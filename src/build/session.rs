@@ -7,8 +7,9 @@
 //! /run /tmp              tmpfs
 //! /run/portage           the session's `status/`: where emerge tells how far it is
 //! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), logs/ (rw)
+//!                        fetch/ (ro, whom Portage asks for files), distfiles/ (ro, the user's), packages/ (ro, of binary package hosts)
 //! /var/db/repos/NAME     tree snapshots (ro)
-//! /var/cache/distfiles   the user's (rw)
+//! /var/cache/distfiles   the session's `distdir/` (rw): links into /run/gentoomuch/distfiles
 //! /var/cache/binpkgs     overlay: the pool, the session's own packages on top
 //! /var/tmp/portage       the session's `scratch/`
 //! /usr/src               of a stage4 with a kernel: overlay, the kernel's headers, the session's `usr-src/` on top
@@ -22,6 +23,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::jobserver::PIPE_INSIDE;
+use super::supply::Ways;
+use crate::fetch::seen;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
 
@@ -94,8 +97,8 @@ pub struct Root {
     pub mountpoint: PathBuf,
     /// Tree snapshots: where the session sees it, directory.
     pub trees: Vec<(PathBuf, PathBuf)>,
-    /// The user's distfiles.
-    pub distfiles: PathBuf,
+    /// How it gets source archives and packages.
+    pub ways: Ways,
     /// Binary packages, once the pool is known.
     pub packages: Option<Packages>,
     /// Binary package hosts, if the configuration names any.
@@ -160,7 +163,10 @@ impl Root {
         for (location, dir) in &self.trees {
             steps.push(Step::Bind { source: dir.clone(), target: location.clone(), read_only: true });
         }
-        steps.push(bind(&self.distfiles, DISTDIR, false));
+        steps.push(bind(&self.ways.distdir, DISTDIR, false));
+        steps.push(bind(&self.ways.distfiles, seen::DISTFILES, true));
+        steps.push(bind(&self.ways.packages, seen::PACKAGES, true));
+        steps.push(bind(&self.ways.fetch, seen::FETCH, true));
         if let Some(packages) = &self.packages {
             steps.push(Step::FreshDirectory { path: packages.work.clone() });
             steps.push(Step::OverlayAt {
@@ -170,7 +176,7 @@ impl Root {
                 target: PKGDIR.into(),
             });
         }
-        steps.extend(self.binhost.iter().flat_map(|binhost| binhost.steps(run.network)));
+        steps.extend(self.binhost.iter().flat_map(super::binhost::Client::steps));
         steps.push(bind(&self.scratch, BUILD_DIR, false));
         steps.push(bind(&self.hooks, HOOKS_DIR, true));
         steps.push(bind(&self.portage, PORTAGE_DIR, true));
@@ -188,7 +194,7 @@ impl Root {
             steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
         }
         steps.push(Step::MakeConfDirectory);
-        steps.push(Step::File { path: SESSION_CONF.into(), contents: self.settings(run.network), mode: 0o644 });
+        steps.push(Step::File { path: SESSION_CONF.into(), contents: self.settings(), mode: 0o644 });
         if let (Network::Host, Some(text)) = (run.network, &self.resolv_conf) {
             steps.push(Step::File { path: RESOLV_CONF.into(), contents: text.clone(), mode: 0o644 });
         }
@@ -202,8 +208,8 @@ impl Root {
         }
     }
 
-    fn settings(&self, network: Network) -> String {
-        let text = SessionConf { network: network == Network::Host, ..self.session_conf.clone() }.render();
+    fn settings(&self) -> String {
+        let text = SessionConf { fetching: Some(self.ways.conf.clone()), ..self.session_conf.clone() }.render();
         if self.binhost.is_some() { text + &super::binhost::settings() } else { text }
     }
 
@@ -227,7 +233,7 @@ impl Root {
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
-            outside: [&self.work, &self.scratch, &self.status]
+            outside: [&self.work, &self.scratch, &self.status, &self.ways.distdir]
                 .into_iter()
                 .chain(self.packages.as_ref().map(|packages| &packages.work))
                 .chain(self.kernel_tree.iter().flat_map(|tree| [&tree.upper, &tree.work]))
@@ -294,7 +300,18 @@ mod tests {
             work: "/s/sessions/x/work".into(),
             mountpoint: "/s/sessions/x/root".into(),
             trees: vec![("/var/db/repos/gentoo".into(), "/s/trees/t/fs".into())],
-            distfiles: "/c/distfiles".into(),
+            ways: Ways {
+                fetch: "/s/sessions/x/fetch".into(),
+                distdir: "/s/sessions/x/distdir".into(),
+                distfiles: "/c/distfiles".into(),
+                packages: "/s/sessions/x/fetched".into(),
+                conf: crate::portage::session_conf::Fetching {
+                    command: "fetch".to_owned(),
+                    mirror: "http://mirror.invalid".to_owned(),
+                    read_only: seen::DISTFILES.to_owned(),
+                    protocols: std::collections::BTreeSet::new(),
+                },
+            },
             packages: Some(Packages {
                 pools: vec!["/c/binpkgs/p".into()],
                 own: "/s/sessions/x/binpkgs".into(),
@@ -306,7 +323,7 @@ mod tests {
             status: "/s/sessions/x/status".into(),
             logs: "/d/logs/1".into(),
             scratch: "/s/sessions/x/scratch".into(),
-            session_conf: SessionConf::new(2, false),
+            session_conf: SessionConf::new(2),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             jobserver: Some("/s/sessions/x/jobserver".into()),
             kernel_tree: None,

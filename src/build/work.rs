@@ -12,6 +12,7 @@ use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::jobserver::Share;
 use super::session::{Packages, Root, UserBind};
+use super::supply::Downloads;
 use super::tree::PinnedTree;
 use super::{definition, inspect, patch};
 use crate::config::PortageDir;
@@ -39,6 +40,8 @@ pub(super) struct Given<'a> {
     pub(super) hooks: Option<&'a Hooks>,
     /// The merged configuration, if it is still to be put in place.
     pub(super) portage: Option<&'a PortageDir>,
+    /// What that says of downloads; `None`: as when the base was made.
+    pub(super) downloads: Option<&'a Downloads>,
     /// The tree snapshots that went into the build key, so that no others are mounted, whatever was brought meanwhile; `None`: those that
     /// the base was made with, as they are now.
     pub(super) trees: Option<&'a [PinnedTree]>,
@@ -49,7 +52,7 @@ pub(super) struct Given<'a> {
 impl Engine<'_> {
     /// Makes the session's directories and describes its root. Nothing is mounted yet.
     pub(super) fn work<'s>(&self, session: &'s mut Session, base: &State, subject: &Subject, given: Given<'_>) -> Result<Work<'s>> {
-        let Given { hooks, portage, trees, binds } = given;
+        let Given { hooks, portage, downloads, trees, binds } = given;
         let log_dir = self.log_dir(&subject.log_name)?;
         let before = patch::recorded(&base.origin);
         let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
@@ -78,11 +81,11 @@ impl Engine<'_> {
                 trees => trees?,
             },
         };
-        let distfiles = self.places.distfiles();
-        fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
+        let downloads = downloads.cloned().unwrap_or_else(|| Downloads::recorded(&base.origin));
+        let (supply, ways) = self.supply(session, base, &trees, &downloads)?;
         let logs = log_dir.join("packages");
         let (status, scratch) = (dir("status")?, dir("scratch")?);
-        let binhost = match self.binhost_client(session, portage, base) {
+        let binhost = match self.binhost_client(session, &downloads) {
             // Whoever only looks around needs none.
             Err(Error::Binhost(BinhostError::NoKeys)) if subject.definition.is_empty() => None,
             client => client?,
@@ -94,7 +97,7 @@ impl Engine<'_> {
                 work: overlay_work,
                 mountpoint,
                 trees: trees.into_iter().map(|tree| (tree.location, tree.path)).collect(),
-                distfiles,
+                ways,
                 packages: None,
                 binhost,
                 hooks: hooks_dir,
@@ -117,6 +120,7 @@ impl Engine<'_> {
                 ("GENTOOMUCH_ARCH".to_owned(), self.settings.arch.clone()),
             ],
             jobs: Share::default(),
+            supply,
             patches: match portage {
                 Some(portage) => portage.patches().iter().map(PatchRecord::from).collect(),
                 None => before.clone(),
@@ -125,10 +129,10 @@ impl Engine<'_> {
         })
     }
 
-    /// Settings that hold for every session; the network is decided for each run.
+    /// Settings that hold for every session.
     pub(super) fn session_conf(&self, observability: bool) -> SessionConf {
         let logdir = super::session::LOG_DIR.to_owned();
-        SessionConf { logdir, observability, ..SessionConf::new(self.settings.jobs, false) }
+        SessionConf { logdir, observability, ..SessionConf::new(self.settings.jobs) }
     }
 }
 

@@ -92,12 +92,22 @@ pub(super) struct Shelf {
     verified: Mutex<BTreeSet<Verified>>,
 }
 
+/// Users of a session other than its root open files below, whatever the umask: they pass by name. Other users of this machine are kept out above.
+fn let_pass(dir: &Path) -> io::Result<()> {
+    let mode = fs::metadata(dir)?.permissions().mode() & 0o7777;
+    if mode & 0o011 == 0o011 { Ok(()) } else { fs::set_permissions(dir, fs::Permissions::from_mode(mode | 0o011)) }
+}
+
 impl Shelf {
     /// Opens a directory, which is made if need be. A link to it is the user's choice.
     pub(super) fn open(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(Error::io("create", path))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::io("open", path)(errno.into()))?;
+        if let Err(error) = let_pass(path) {
+            // Another user's, whose matter it is.
+            tracing::debug!(path = %path.display(), %error, "the mode stays");
+        }
         Ok(Self { path: path.to_owned(), dir: TreeDir::from_fd(fd, path), verified: Mutex::default() })
     }
 
@@ -242,8 +252,10 @@ impl Incoming<'_> {
         let own_name = (!is_reserved(&self.name)).then(|| self.name.clone());
         for place in own_name.into_iter().chain([aside.clone()]) {
             let path = self.shelf.path.join(&place);
-            if let Some(parent) = path.parent() {
+            let parents = path.ancestors().skip(1).take_while(|parent| *parent != self.shelf.path);
+            for parent in parents.collect::<Vec<_>>().into_iter().rev() {
                 fs::create_dir_all(parent).map_err(io("create", parent))?;
+                let_pass(parent).map_err(io("change the mode of", parent))?;
             }
             match rename_to_free(&target, &path) {
                 Ok(()) => return self.published(place),

@@ -13,11 +13,6 @@ use std::collections::BTreeMap;
 
 use super::configparser::{Setting, parse};
 
-/// Whether a host is named.
-pub fn names_a_host(text: &str) -> bool {
-    parse(text).settings.iter().any(|setting| setting.key == "sync-uri" && !setting.value.is_empty())
-}
-
 /// Lines, counted from 1, by which signatures would not be verified.
 pub fn unverified(text: &str) -> impl Iterator<Item = u32> {
     let is_on = |value: &str| matches!(value.to_lowercase().as_str(), "true" | "yes");
@@ -44,7 +39,8 @@ pub fn hosts<'a>(files: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, S
     }
     hosts.remove("DEFAULT");
     let uri = |uri: Option<String>| Some(interpolated(&uri.or_else(|| default.clone())?)?.trim_end_matches('/').to_owned());
-    hosts.into_iter().filter_map(|(name, said)| Some((name, uri(said)?))).collect()
+    let known = hosts.into_iter().filter_map(|(name, said)| Some((name, uri(said)?)));
+    known.filter(|(_, uri)| !uri.is_empty()).collect()
 }
 
 /// `%%` is a `%`; what `%(name)s` stands for is not known here, and no host has it in its address.
@@ -60,9 +56,7 @@ mod tests {
     #[test]
     fn hosts_and_what_would_not_be_verified() {
         let text = "# verify-signature = no\n[own]\nsync-uri: http://h\nverify-signature = Yes\n[b]\nVerify-Signature : off\n; x\nverify-signature=\n";
-        assert!(names_a_host(text));
         assert_eq!(unverified(text).collect::<Vec<_>>(), [6, 8]);
-        assert!(!names_a_host("# sync-uri = http://h\n[own]\nsync-uri =\n"));
         assert_eq!(unverified("").count(), 0);
     }
 
@@ -90,7 +84,9 @@ mod tests {
         assert_eq!(of("[own]\nverify-signature =\n  true\n"), [2], "Portage reads a line break before it");
         assert_eq!(of("[own]\npriority = 1\rverify-signature = no\r\n"), [3], "Python ends lines so, too");
         assert_eq!(of("[own]\nverify-signature\x1f = no\n"), [2]);
+        let names_a_host = |text| !hosts([text]).is_empty();
         assert!(names_a_host("[own]\nsync-uri =\n  http://h\n"));
         assert!(!names_a_host("[own]\npriority = 1\n  sync-uri = http://h\n"));
+        assert!(!names_a_host("# sync-uri = http://h\n[own]\nsync-uri =\n"));
     }
 }

@@ -38,14 +38,42 @@ pub struct SessionConf {
     pub portage_tmpdir: String,
     /// Full build logs.
     pub logdir: String,
-    /// Whether the session has a network.
-    pub network: bool,
     /// Whether this Portage knows `FEATURES=observability` (3.0.83 and later); an older one only warns about it.
     pub observability: bool,
     /// What the host cannot do.
     pub limits: Limits,
-    /// Mirrors asked before the user's own, such as `file:///var/cache/mirror`.
-    pub mirrors: Vec<String>,
+    /// How the session gets what it has to download; `None`: as the configuration says.
+    pub fetching: Option<Fetching>,
+}
+
+/// Who brings what Portage wants to download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetching {
+    /// The command that asks for a file: `FETCHCOMMAND` as Portage has it once it has read the file.
+    pub command: String,
+    /// The only mirror.
+    pub mirror: String,
+    /// Source archives that are here already, which the session only reads.
+    pub read_only: String,
+    /// Protocols for which the configuration names commands, in capitals, besides [`PROTOCOLS`].
+    pub protocols: BTreeSet<String>,
+}
+
+/// Protocols for which `make.globals` or an administrator names commands of their own (`FETCHCOMMAND_SFTP`), which would win over
+/// `FETCHCOMMAND`.
+pub const PROTOCOLS: [&str; 8] = ["FILE", "FTP", "FTPS", "HTTP", "HTTPS", "RSYNC", "SFTP", "SSH"];
+/// Which variables name commands that download.
+const COMMANDS: [&str; 2] = ["FETCHCOMMAND", "RESUMECOMMAND"];
+
+/// Whether a variable of a `make.conf` would say how Portage downloads: in a session it has no effect.
+pub fn says_how_to_fetch(name: &str) -> bool {
+    name == "FETCH_WRAPPER" || COMMANDS.contains(&name) || protocol_of(name).is_some()
+}
+
+/// The protocol of `FETCHCOMMAND_HTTPS`.
+pub fn protocol_of(name: &str) -> Option<&str> {
+    let rest = COMMANDS.iter().find_map(|command| name.strip_prefix(command)?.strip_prefix('_'))?;
+    (!rest.is_empty()).then_some(rest)
 }
 
 /// Parts of Portage's own isolation that this host cannot provide, found by probing. Everything is `false` where nothing is missing.
@@ -63,8 +91,8 @@ pub struct Limits {
 }
 
 impl SessionConf {
-    /// A session with a network or without, at the usual places, for a machine with `jobs` processors.
-    pub fn new(jobs: u32, network: bool) -> Self {
+    /// A session at the usual places, for a machine with `jobs` processors.
+    pub fn new(jobs: u32) -> Self {
         Self {
             jobs,
             make_jobs: jobs,
@@ -74,10 +102,9 @@ impl SessionConf {
             distdir: "/var/cache/distfiles".to_owned(),
             portage_tmpdir: "/var/tmp".to_owned(),
             logdir: DEFAULT_LOGDIR.to_owned(),
-            network,
             observability: true,
             limits: Limits::default(),
-            mirrors: Vec::new(),
+            fetching: None,
         }
     }
 
@@ -87,6 +114,7 @@ impl SessionConf {
         conf.comment("Settings of this session only, written by gentoomuch and removed before anything is committed.");
         self.features(&mut conf);
         self.places(&mut conf);
+        self.fetching(&mut conf);
         Self::behaviour(&mut conf);
         self.parallelism(&mut conf);
         conf.text
@@ -106,14 +134,14 @@ impl SessionConf {
             "compress-index",
             "getbinpkg",
         ]);
+        if self.fetching.is_some() {
+            off.extend(["force-mirror", "parallel-fetch"]);
+        }
         if self.observability {
             on.insert("observability");
         }
         if self.jobserver.is_some() {
             on.insert("jobserver-token");
-        }
-        if !self.network {
-            off.insert("parallel-fetch");
         }
         if self.limits.single_id {
             off.extend(["userpriv", "usersandbox"]);
@@ -135,11 +163,11 @@ impl SessionConf {
         conf.comment("-binpkg-signing, -binpkg-request-signature: our own packages come from our own pool; nothing is downloaded unverified.");
         conf.comment("-compress-index: Packages.gz is for those who download from a pool.");
         conf.comment("-merge-sync: the session is synced once, when it is committed.");
-        conf.comment("-userfetch, -usersync: distfiles stay the invoking user's, who must be able to delete them.");
+        conf.comment("-userfetch, -usersync: nobody but root of the session writes there.");
         conf.comment("-compress-build-logs, -clean-logs: the log of a failure is shown.");
         conf.comment("-getbinpkg: our own runs ask for binary packages of hosts themselves, which wins over this.");
-        if !self.network {
-            conf.comment("-parallel-fetch: everything was fetched before; here is no network.");
+        if self.fetching.is_some() {
+            conf.comment("-parallel-fetch, -force-mirror: what a run needs is fetched outside, from the first moment on; here is no network.");
         }
         if self.limits != Limits::default() {
             conf.comment("-userpriv, -usersandbox, -pid-sandbox, -network-sandbox: what of these is named, this host cannot do.");
@@ -166,10 +194,25 @@ impl SessionConf {
         conf.assign("PORTAGE_TMPDIR", &self.portage_tmpdir);
         conf.comment("One complete log per package, whatever is shown.");
         conf.assign("PORTAGE_LOGDIR", &self.logdir);
-        if !self.mirrors.is_empty() {
-            let mirrors = self.mirrors.iter().map(|m| quoted(m)).collect::<Vec<_>>().join(" ");
-            conf.raw("GENTOO_MIRRORS", &format!("{mirrors} ${{GENTOO_MIRRORS}}"));
+    }
+
+    fn fetching(&self, conf: &mut Conf) {
+        let Some(Fetching { command, mirror, read_only, protocols }) = &self.fetching else { return };
+        conf.blank();
+        conf.comment("Nothing is downloaded in here: gentoomuch is asked, outside, for a file by its name and digests.");
+        conf.comment("make.globals has commands for single protocols, and they would win.");
+        let all: BTreeSet<&str> = PROTOCOLS.into_iter().chain(protocols.iter().map(String::as_str)).collect();
+        for name in COMMANDS {
+            conf.assign(name, command);
+            for protocol in &all {
+                conf.assign(&format!("{name}_{protocol}"), command);
+            }
         }
+        conf.assign("FETCH_WRAPPER", "");
+        conf.comment("One mirror, or Portage would ask once for each.");
+        conf.assign("GENTOO_MIRRORS", mirror);
+        conf.comment("What is here is linked from there if it is what the Manifest says, also where the ebuild wants it fetched by hand.");
+        conf.assign("PORTAGE_RO_DISTDIRS", read_only);
     }
 
     fn behaviour(conf: &mut Conf) {
@@ -262,60 +305,66 @@ mod tests {
     }
 
     #[test]
-    fn offline_session() {
-        let mut conf = SessionConf::new(4, false);
-        conf.load = Some(4.0);
+    fn a_session_that_asks_for_what_it_needs() {
+        let fetching = Fetching {
+            command: "ask \"${DISTDIR}\" \"${FILE}\"".to_owned(),
+            mirror: "http://m.invalid".to_owned(),
+            read_only: "/run/d".to_owned(),
+            protocols: BTreeSet::from(["GOPHER".to_owned()]),
+        };
+        let conf = SessionConf { load: Some(4.0), fetching: Some(fetching), ..SessionConf::new(4) };
         insta::assert_snapshot!(conf.render());
     }
 
     #[test]
     fn a_job_server_is_for_emerge_and_for_make() {
-        let conf = SessionConf { jobserver: Some("/dev/shm/j".to_owned()), ..SessionConf::new(4, false) };
+        let conf = SessionConf { jobserver: Some("/dev/shm/j".to_owned()), ..SessionConf::new(4) };
         let text = conf.render();
         assert_eq!(line(&text, "MAKEFLAGS"), "MAKEFLAGS=\"--jobserver-auth=fifo:/dev/shm/j\"");
         assert_eq!(line(&text, "SANDBOX_WRITE"), "SANDBOX_WRITE=\"${SANDBOX_WRITE}:/dev/shm/j\"");
         assert!(line(&text, "FEATURES").contains(" jobserver-token "), "{text}");
-        assert!(!SessionConf::new(4, false).render().contains("jobserver"));
-    }
-
-    #[test]
-    fn a_network_leaves_parallel_downloads_to_the_user() {
-        let features = line(&SessionConf::new(1, true).render(), "FEATURES").to_owned();
-        assert!(!features.contains("parallel-fetch"), "{features}");
-        assert!(features.starts_with("FEATURES=\"${FEATURES} "), "{features}");
+        assert!(!SessionConf::new(4).render().contains("jobserver"));
     }
 
     #[test]
     fn no_host_is_asked_that_binrepos_conf_does_not_name() {
-        for network in [true, false] {
-            let text = SessionConf::new(1, network).render();
-            assert_eq!(line(&text, "PORTAGE_BINHOST"), "PORTAGE_BINHOST=\"\"", "network: {network}");
-            assert!(line(&text, "FEATURES").contains(" -getbinpkg "), "network: {network}: {text}");
-        }
+        let text = SessionConf::new(1).render();
+        assert_eq!(line(&text, "PORTAGE_BINHOST"), "PORTAGE_BINHOST=\"\"");
+        assert!(line(&text, "FEATURES").contains(" -getbinpkg "), "{text}");
     }
 
     #[test]
     fn limits_switch_off_only_what_the_host_cannot_do() {
         let all = Limits { single_id: true, no_new_proc: true, no_ptrace: true, no_network_namespace: true };
-        let text = SessionConf { limits: all, ..SessionConf::new(1, false) }.render();
+        let text = SessionConf { limits: all, ..SessionConf::new(1) }.render();
         for word in ["-userpriv", "-pid-sandbox", "-network-sandbox"] {
             assert!(line(&text, "FEATURES").contains(word), "{word} in {text}");
         }
         assert_eq!(line(&text, "SANDBOX_METHOD"), "SANDBOX_METHOD=\"preload\"");
         assert_eq!(line(&text, "PORTAGE_USERNAME"), "PORTAGE_USERNAME=\"root\"");
-        let none = SessionConf::new(1, false).render();
+        let none = SessionConf::new(1).render();
         assert!(!none.contains("SANDBOX_METHOD=") && !line(&none, "FEATURES").contains("pid-sandbox"));
     }
 
     #[test]
     fn values_cannot_leave_their_quotes() {
-        let conf = SessionConf { pkgdir: "/a\"; FEATURES=\"$(id)`\\\nX".to_owned(), ..SessionConf::new(1, false) };
+        let conf = SessionConf { pkgdir: "/a\"; FEATURES=\"$(id)`\\\nX".to_owned(), ..SessionConf::new(1) };
         assert_eq!(line(&conf.render(), "PKGDIR"), "PKGDIR=\"/a\\\"; FEATURES=\\\"\\$(id)`\\\\ X\"");
     }
 
     #[test]
-    fn mirrors_come_before_the_users() {
-        let conf = SessionConf { mirrors: vec!["file:///m".to_owned()], ..SessionConf::new(1, true) };
-        assert_eq!(line(&conf.render(), "GENTOO_MIRRORS"), "GENTOO_MIRRORS=\"file:///m ${GENTOO_MIRRORS}\"");
+    fn what_would_download_in_a_session_is_known() {
+        for (name, protocol, says) in [
+            ("FETCHCOMMAND", None, true),
+            ("RESUMECOMMAND", None, true),
+            ("FETCHCOMMAND_SFTP", Some("SFTP"), true),
+            ("RESUMECOMMAND_x", Some("x"), true),
+            ("FETCH_WRAPPER", None, true),
+            ("FETCHCOMMAND_", None, false),
+            ("FETCHCOMMANDS", None, false),
+            ("PORTAGE_FETCH_RESUME_MIN_SIZE", None, false),
+        ] {
+            assert_eq!((protocol_of(name), says_how_to_fetch(name)), (protocol, says), "{name}");
+        }
     }
 }

@@ -26,8 +26,6 @@ pub enum Purpose {
     Stage,
     /// `freshroot`.
     Throwaway,
-    /// Downloading, with the host's network.
-    Fetch,
     /// Building a kernel payload.
     Kernel,
     /// Preparing or trying patches.
@@ -41,7 +39,6 @@ impl std::fmt::Display for Purpose {
             Self::Bootstrap => "bootstrap",
             Self::Stage => "stage",
             Self::Throwaway => "throwaway",
-            Self::Fetch => "fetch",
             Self::Kernel => "kernel",
             Self::Patch => "patch",
         })

@@ -129,8 +129,10 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
     let readme = fs::read_to_string(dir.join("README")).unwrap();
     let steps: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| *line != "getuto").collect();
     let (emerge, setup) = steps.split_last().unwrap();
+    // As it is on another's system: nobody is asked outside. The environment wins over the session's settings.
+    let own = "export FETCHCOMMAND_HTTP='wget -q -O \"${DISTDIR}/${FILE}\" \"${URI}\"'";
     let script = format!(
-        "set -e; cd /mnt/host\n{}\nsed -i 's,http://HOST:8080,{},' /etc/portage/binrepos.conf/*\n{} --getbinpkgonly --oneshot app-misc/hello\nhello",
+        "set -e; {own}; cd /mnt/host\n{}\nsed -i 's,http://HOST:8080,{},' /etc/portage/binrepos.conf/*\n{} --getbinpkgonly --oneshot app-misc/hello\nhello",
         setup.join("\n"),
         host.address,
         emerge.trim_end_matches(" PACKAGE")

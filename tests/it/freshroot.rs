@@ -134,7 +134,7 @@ fn without_the_network_there_is_only_loopback() {
     assert_eq!(devices("none"), "lo\n");
     let host = fs::read_to_string("/proc/self/net/dev").unwrap();
     assert_eq!(devices("host").lines().count(), host.lines().count() - 2);
-    let resolver = shared.place.run(&["freshroot", "--", "cat", "/etc/resolv.conf"]);
+    let resolver = shared.place.run(&["freshroot", "--network", "host", "--", "cat", "/etc/resolv.conf"]);
     if let Ok(host) = fs::read_to_string("/etc/resolv.conf") {
         assert_eq!(resolver.ok().text(), host);
     }

@@ -32,6 +32,7 @@ mod examples;
 mod experiments;
 mod explain;
 mod failures;
+mod fetching;
 mod freshroot;
 mod history;
 mod interruption;

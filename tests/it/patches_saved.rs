@@ -101,12 +101,12 @@ impl World {
         self.place.run(&["shell", state, "--network", "none", "--", "sh", "-c", script]).ok().text()
     }
 
-    /// The newest logs called so, and what emerge said in them.
-    fn emerge_log(&self, what: &str) -> String {
+    /// The newest logs called so.
+    fn newest_logs(&self, what: &str) -> PathBuf {
         let logs = fs::read_dir(self.place.path("data/logs")).unwrap().map(|entry| entry.unwrap().path());
         let mut found: Vec<PathBuf> = logs.filter(|dir| dir.file_name().unwrap().to_str().unwrap().starts_with(what)).collect();
         found.sort_by_key(|dir| fs::metadata(dir).unwrap().modified().unwrap());
-        fs::read_to_string(found.last().unwrap_or_else(|| panic!("no logs {what}")).join("emerge.log")).unwrap()
+        found.pop().unwrap_or_else(|| panic!("no logs {what}"))
     }
 
     fn compile(&self, args: &[&str], code: i32) -> Vec<[String; 4]> {
@@ -214,8 +214,7 @@ fn a_conflict_is_found_before_anything_is_built(world: &World) {
         .says("`user.patches/fix/app-misc/broken/line.patch`, `user.patches/more/app-misc/broken/line.patch`")
         .says("hint: `gentoomuch patch refresh other`");
     // Not even the base that it needs, which has to be built anew for the patch.
-    let log = world.emerge_log("one-plain");
-    assert!(log.contains("app-misc/broken") && !log.contains(">>> Emerging"), "only fetched: {log}");
+    assert!(!world.newest_logs("one-plain").join("emerge.log").exists(), "emerge was only asked what it would do");
     assert!(!ran.stderr.contains("emerging") && !ran.stderr.contains("building stage4"), "{ran}");
     assert_eq!(world.sessions(), 0, "{:?}", place.sessions());
     // One that upstream has taken, or that was made for another version.

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use gentoomuch::build::PipelineError;
 use gentoomuch::config::explain::ExplainError;
 use gentoomuch::config::init::InitError;
+use gentoomuch::fetch::Missing;
 use gentoomuch::git::GitError;
 use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
@@ -13,6 +14,7 @@ use gentoomuch::sandbox::idmap::IdMapError;
 use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
 
 use crate::report::{Failure, Kind};
+use crate::table::human_bytes;
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
@@ -240,9 +242,10 @@ impl From<build::Error> for Failure {
             E::Sandbox(error) => error.into(),
             E::Untrusted(error) => crate::commands::verify_failure(error),
             E::Download(error) => error.into(),
-            E::Missing { ref log, .. } => {
-                let log = format!("the whole output is in {}", log.display());
-                Self::new(Kind::Emerge, error).hint("repeat the command without `--offline`").hint(log)
+            E::Missing { ref missing } => {
+                let file = |missing: &Missing| format!("{}  {}  {}", missing.name, human_bytes(missing.bytes), missing.packages.join(" "));
+                let lines: Vec<String> = missing.iter().map(file).collect();
+                lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hint("repeat the command without `--offline`")
             }
             E::Emerge { failure, log, resumable } => emerge(&failure, &log.display().to_string(), resumable),
             E::Unconfigured { stage: _, ref arguments, ref resolved, ref log } => {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gentoomuch::portage::emerge::EmergeStatus;
+use gentoomuch::portage::emerge::{EmergeStatus, Fetching};
 use gentoomuch::progress::{Event, Observer};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -125,12 +125,12 @@ impl Progress {
     }
 
     fn emerge(&self, state: &mut State, status: &EmergeStatus) {
-        let (running, text) = emerge_words(status);
+        let (doing, text) = emerge_words(status);
         if self.terminal && !self.json {
             let bar = state.bar.get_or_insert_with(|| bar_for_packages(status.total as u64));
             bar.set_length(status.total as u64);
             bar.set_position(status.done as u64);
-            bar.set_message(running.join(", "));
+            bar.set_message(doing);
             return;
         }
         if is_worth_a_line(&mut state.last_emerge, status) {
@@ -150,17 +150,43 @@ impl State {
     }
 }
 
-/// What is being worked on, and the whole line.
-pub(crate) fn emerge_words(status: &EmergeStatus) -> (Vec<String>, String) {
+/// What is being worked on and brought, and the whole line.
+pub(crate) fn emerge_words(status: &EmergeStatus) -> (String, String) {
     let running: Vec<String> =
         status.running.iter().map(|task| format!("{} {} {}s", task.cpv, task.phase, task.elapsed_secs)).collect();
-    let text = format!("emerge: {} of {} packages done  {}", status.done, status.total, running.join(", "));
-    (running, text)
+    let fetching = status.fetching.as_ref().filter(|fetching| fetching.goes_on()).map(fetching_words);
+    let doing: Vec<String> = Some(running.join(", ")).filter(|text| !text.is_empty()).into_iter().chain(fetching).collect();
+    let doing = doing.join("  ");
+    if status.total == 0 && status.running.is_empty() {
+        return (doing.clone(), doing);
+    }
+    let text = format!("emerge: {} of {} packages done  {doing}", status.done, status.total);
+    (doing, text)
+}
+
+/// `fetching: 3 of 40 files, 1.2 MiB of 30 MiB, waiting for hello-2.10.tar.gz`
+fn fetching_words(fetching: &Fetching) -> String {
+    let bytes = |bytes| crate::table::human_bytes(bytes);
+    let mut text = format!(
+        "fetching: {} of {} files, {} of {}",
+        fetching.done,
+        fetching.total,
+        bytes(fetching.bytes_done),
+        bytes(fetching.bytes_total)
+    );
+    if let Some((first, others)) = fetching.awaited.split_first() {
+        text.push_str(&format!(", waiting for {first}"));
+        if !others.is_empty() {
+            text.push_str(&format!(" and {} more", others.len()));
+        }
+    }
+    text
 }
 
 /// Whether a line says something that `last`, which was written before, did not; it becomes the last one then.
 pub(crate) fn is_worth_a_line(last: &mut Option<(Instant, EmergeStatus)>, status: &EmergeStatus) -> bool {
-    if status.running.is_empty() && (status.done < status.total || status.total == 0) {
+    let waits = status.fetching.as_ref().is_some_and(Fetching::goes_on);
+    if status.running.is_empty() && (status.done < status.total || status.total == 0) && !waits {
         // Nothing to do, or between two packages: the line of the next one says how many are done.
         return false;
     }

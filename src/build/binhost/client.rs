@@ -6,7 +6,7 @@
 //!                  keyring             /run/gentoomuch/gnupg        keys that the configuration trusts, and nobody else's
 //! ```
 //!
-//! A fetch session downloads indexes and packages. What comes after has no network: the copies count as they are (`frozen`). Portage verifies each
+//! Indexes and packages are asked for outside, like source archives (`supply`): each host gets the command that asks. Portage verifies each
 //! package before it unpacks anything of it; that it may not be told otherwise is seen to here. Nothing of a binhost gets into a pool: its
 //! compiler and flags are not known. Our own packages stay unsigned, since they never leave this user's directories.
 
@@ -17,14 +17,12 @@ use std::path::{Path, PathBuf};
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::BinhostError;
-use crate::config::PortageDir;
-use crate::portage::binrepos;
+use super::super::supply::Downloads;
+use crate::fetch::PACKAGE_COMMAND;
 use crate::sandbox::plan::{Network, Step};
 use crate::stage3::keys::{GENTOO, TrustedKeys};
-use crate::store::{Session, State};
+use crate::store::Session;
 
-/// Configuration of hosts, below `/etc/portage`.
-const CONF: &str = "binrepos.conf";
 /// Where the keyring is seen.
 const KEYRING: &str = "/run/gentoomuch/gnupg";
 /// The last file of the directory: what it says of all hosts counts.
@@ -52,6 +50,8 @@ pub struct Client {
     pub index: PathBuf,
     /// Keys.
     pub keyring: PathBuf,
+    /// Names of the hosts.
+    pub hosts: Vec<String>,
 }
 
 impl Client {
@@ -65,12 +65,15 @@ impl Client {
         self.keyring.join("made").exists()
     }
 
-    /// The mounts, and what holds for all hosts in a run with this network.
-    pub(in super::super) fn steps(&self, network: Network) -> Vec<Step> {
+    /// The mounts, and what holds for all hosts.
+    pub(in super::super) fn steps(&self) -> Vec<Step> {
         let bind =
             |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
-        let frozen = if network == Network::None { "frozen = true\n" } else { "" };
-        let contents = format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n{frozen}");
+        let mut contents = "# Of this session only.\n[DEFAULT]\nverify-signature = true\n".to_owned();
+        for host in &self.hosts {
+            // What a host's own section says would win over the one for all.
+            contents.push_str(&format!("[{host}]\nfetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n"));
+        }
         vec![
             bind(&self.packages, PACKAGES, false),
             bind(&self.index, INDEX, false),
@@ -90,18 +93,10 @@ pub fn settings() -> String {
 }
 
 impl Engine<'_> {
-    /// The directories for binhosts, if the configuration (or, where that is in the root already, what the root was made with) names any.
-    pub(in super::super) fn binhost_client(
-        &self,
-        session: &Session,
-        portage: Option<&PortageDir>,
-        base: &State,
-    ) -> Result<Option<Client>> {
-        let named = match portage {
-            Some(portage) => names_a_host(portage),
-            None => base.origin["names_binhost"].as_bool().unwrap_or(false),
-        };
-        if !named {
+    /// The directories for binhosts, if the configuration names any.
+    pub(in super::super) fn binhost_client(&self, session: &Session, downloads: &Downloads) -> Result<Option<Client>> {
+        let hosts = downloads.host_names();
+        if hosts.is_empty() {
             return Ok(None);
         }
         let keys = TrustedKeys::load(&self.places.keys(), GENTOO).map_err(BinhostError::Keys)?;
@@ -115,7 +110,8 @@ impl Engine<'_> {
             Ok(path)
         };
         dir("binhost")?;
-        let client = Client { packages: dir("binhost/packages")?, index: dir("binhost/index")?, keyring: dir("keyring")? };
+        let (packages, index) = (dir("binhost/packages")?, dir("binhost/index")?);
+        let client = Client { packages, index, keyring: dir("keyring")?, hosts };
         let (mut armored, mut ownertrust) = (String::new(), String::new());
         for key in trusted {
             let text = key.to_armored().map_err(|source| {
@@ -147,12 +143,6 @@ impl Engine<'_> {
             other => other,
         })
     }
-}
-
-/// Whether a merged configuration names a host.
-pub(in super::super) fn names_a_host(portage: &PortageDir) -> bool {
-    let files = portage.files.iter().filter(|(path, _)| path.starts_with(CONF));
-    files.into_iter().any(|(_, contents)| binrepos::names_a_host(&String::from_utf8_lossy(contents)))
 }
 
 /// Notes in the origin of a state what the session has downloaded from binhosts, if it used any. Names are hostile, and only those of packages
@@ -189,15 +179,14 @@ mod tests {
         let config = ConfigDir::open(dir.path()).unwrap();
         let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
         assert!(portage.files.contains_key(Path::new("binrepos.conf/50-gentoomuch.conf")));
-        assert!(names_a_host(&portage));
+        assert_eq!(Downloads::of(&portage, &[]).host_names(), ["own"]);
     }
 
     #[test]
-    fn without_a_network_the_copies_of_indexes_count() {
-        let client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into() };
-        let file = |network| client.steps(network).last().map(ToString::to_string).unwrap_or_default();
-        assert_ne!(file(Network::None), file(Network::Host));
-        let Some(Step::File { contents, .. }) = client.steps(Network::None).pop() else { panic!("no file") };
-        assert!(contents.ends_with("[DEFAULT]\nverify-signature = true\nfrozen = true\n"), "{contents}");
+    fn each_host_is_asked_outside_whatever_its_own_section_says() {
+        let client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into(), hosts: vec!["own".to_owned()] };
+        let Some(Step::File { contents, .. }) = client.steps().pop() else { panic!("no file") };
+        let command = format!("fetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n");
+        assert_eq!(contents, format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n[own]\n{command}"));
     }
 }

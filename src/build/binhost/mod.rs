@@ -14,7 +14,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use client::{Client, settings};
-pub(super) use client::{INDEX, PACKAGES, SESSION_FILE, names_a_host, note_packages};
+pub(super) use client::{INDEX, PACKAGES, SESSION_FILE, note_packages};
 pub use export::{BinhostOptions, Exported, LeftOut};
 pub use server::{Answered, Server};
 

@@ -5,7 +5,7 @@
 //!   | session: keywords in place          asked          version, flags and REQUIRED_USE of each package, asked of Portage
 //!   |                                     combinations   which there are, and which are left out
 //!   | sessions, several at a time:        try.sh         package.use, package.env of the combination on top of all others
-//!   |   emerge --fetchonly, emerge        outcome        size, libraries, files, read from the session's package database
+//!   |   emerge                            outcome        size, libraries, files, read from the session's package database
 //!   v
 //! nothing: every session is discarded     keeping        the line that would make a combination permanent
 //! ```
@@ -356,13 +356,9 @@ impl Engine<'_> {
         self.attach_throwaway_pools(&mut work, &setup.base)?;
         self.apply_settings(&work, &settings_of(setup, combination))?;
         let request = self.request_of(setup, combination);
-        working("fetching sources");
-        let built = self.emerge(&work, &request.with_mode(Mode::Fetch)).and_then(|()| {
-            working("building");
-            let begun = Instant::now();
-            self.emerge_or_from_source(&work, &request, Network::None, &work.log_dir.join("emerge.log"))?;
-            Ok(begun.elapsed().as_secs_f64())
-        });
+        working("building");
+        let begun = Instant::now();
+        let built = self.emerge_supplied(&work, &request).map(|()| begun.elapsed().as_secs_f64());
         let seconds = match built {
             Ok(seconds) => seconds,
             Err(Error::Emerge { failure, log, .. }) => return Ok(Ended::Failed(failed(&work, *failure, log))),

@@ -15,7 +15,7 @@ use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::config::proposal::{self, Edit};
 use crate::config::{ConfigDir, DEFAULT_SOURCES, KernelConfig, with_kernel_header};
 use crate::portage::atom::Atom;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::progress::Event;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
@@ -135,9 +135,9 @@ impl Engine<'_> {
     /// The sources of a distribution kernel, which are nowhere but where its ebuild compiles them.
     fn unpack_kernel(&self, work: &Work<'_>, facts: &SourcesFacts) -> Result<SourcesFacts> {
         let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Rebuild, oneshot: true };
-        let request = Request { usepkg: false, ..Request::new(goal, Mode::Fetch) };
+        let request = Request { usepkg: false, part: Part::Packages, ..Request::new(goal, Mode::Run) };
         self.step(&format!("unpacking {}", facts.package));
-        self.emerge(work, &request)?;
+        self.bring_sources(work, &request)?;
         self.command(work, script(&["unpack", &facts.package]), Network::None)?;
         Ok(SourcesFacts { tree: UNPACKED.to_owned(), ..facts.clone() })
     }

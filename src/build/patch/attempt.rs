@@ -17,7 +17,7 @@ use crate::build::work::{Given, Subject, write_public};
 use crate::config::ConfigDir;
 use crate::config::patches::PATCHES_DIR;
 use crate::portage::emerge::Failure;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
+use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::portage::untrusted;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
@@ -230,7 +230,7 @@ impl Engine<'_> {
             ..self.patch_request(goal)
         };
         self.step(&format!("fetching the source of {}", set.cpv));
-        self.emerge(&desk.work, &Request { show_log: false, ..request.with_mode(Mode::Fetch) })?;
+        self.bring_sources(&desk.work, &request)?;
         self.step(&format!("building {} with the patch {}", set.cpv, options.name));
         let begun = Instant::now();
         self.emerge_patched(&desk.work, &request, Network::None, &desk.work.log_dir.join("emerge.log"))?;

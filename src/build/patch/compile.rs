@@ -4,7 +4,7 @@
 //! a profile's builder                  the configuration of today in place, whatever the builder was built with
 //!   | session: which version           ~app-misc/hello-2.10 of a scope: the best one that is visible
 //!   | sessions, several at a time:     one for each version, with all patches that are for it
-//!   |   emerge --fetchonly, emerge     dependencies from binary packages, the package itself compiled
+//!   |   emerge                         dependencies from binary packages, the package itself compiled
 //!   v
 //! a row for each patch, package, profile: proven by USER_PATCHES, see `applied`
 //! ```
@@ -250,7 +250,7 @@ impl Engine<'_> {
         let goal = Goal::Packages { atoms: vec![format!("={cpv}")], existing: Existing::Rebuild, oneshot: true };
         let request = Request { usepkg_exclude: vec![name.clone()], buildpkg_exclude: vec![name], ..self.patch_request(goal) };
         let begun = Instant::now();
-        let built = self.patch_emerge(work, &request).map(|()| begun.elapsed().as_secs_f64());
+        let built = self.emerge_supplied(work, &request).map(|()| begun.elapsed().as_secs_f64());
         let seconds = match built {
             Ok(seconds) => (seconds * 10.0).round() / 10.0,
             Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, &failure, log)),

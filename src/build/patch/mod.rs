@@ -1,7 +1,7 @@
 //! Patches: the source of a package to change, built with the change, kept as a patch that every stage gets.
 //!
 //! ```text
-//! patch prep NAME ATOM    session: emerge --fetchonly, ebuild … prepare, git           data/patches/NAME: a git repository
+//! patch prep NAME ATOM    session: ebuild … prepare, git                                data/patches/NAME: a git repository
 //!   (an editor)                                                                          |
 //! patch try NAME          session: its diff as the last user patch, emerge of it alone  <-'  fails: the session is kept
 //! patch shell NAME        a shell in that session, where the package failed
@@ -46,6 +46,7 @@ use crate::store::{Session, State};
 
 pub use applied::{PatchFate, PatchedPackage};
 pub(super) use applied::{lookup, note_patches, recorded};
+pub(super) use rehearse::Candidate;
 pub use attempt::{Attempt, AttemptOptions, Came as AttemptCame};
 pub use compile::{CompileOptions, CompileWatcher, Compiled, CompiledPatch, PatchResult};
 pub use error::{PatchError, PatchMisfit};
@@ -128,7 +129,7 @@ impl Engine<'_> {
         }
         self.note(&format!("the builder has no git: installing {GIT_PACKAGE} in this session"));
         let goal = Goal::Packages { atoms: vec![GIT_PACKAGE.to_owned()], existing: Existing::Keep, oneshot: true };
-        self.patch_emerge(work, &self.patch_request(goal))
+        self.emerge_supplied(work, &self.patch_request(goal))
     }
 
     fn patch_request(&self, goal: Goal) -> Request {
@@ -139,18 +140,12 @@ impl Engine<'_> {
         }
     }
 
-    /// Fetches with the network, builds without it.
-    fn patch_emerge(&self, work: &Work<'_>, request: &Request) -> Result<()> {
-        self.emerge(work, &request.with_mode(Mode::Fetch))?;
-        self.emerge_or_from_source(work, request, Network::None, &work.log_dir.join("emerge.log"))
-    }
-
     /// Installs what a package needs to be built, from binary packages where there are some; what was built is published for the next time.
     fn patch_dependencies(&self, desk: &Desk<'_>, atom: &str) -> Result<()> {
         self.step(&format!("installing what {} needs to be built", atom.trim_start_matches('=')));
         let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
         let request = Request { part: Part::BuildDependencies, ..self.patch_request(goal) };
-        self.patch_emerge(&desk.work, &request)
+        self.emerge_supplied(&desk.work, &request)
     }
 
     /// Publishes what dependencies were built, in the pool of throw-away sessions.

@@ -15,7 +15,7 @@ use crate::build::work::write_public;
 use crate::config::ConfigDir;
 use crate::config::patches::{SavedPatch, Scope, applied_to};
 use crate::portage::atom::Atom;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
+use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
@@ -275,7 +275,7 @@ impl Engine<'_> {
         self.step(&format!("fetching the source of {}", found.cpv));
         let goal = Goal::Packages { atoms: vec![found.atom()], existing: Existing::Rebuild, oneshot: true };
         let source = Request { part: Part::Packages, usepkg: false, ..self.patch_request(goal) };
-        self.emerge(work, &source.with_mode(Mode::Fetch))?;
+        self.bring_sources(work, &source)?;
         if prepare {
             self.patch_dependencies(desk, &found.atom())?;
         }

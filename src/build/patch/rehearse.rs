@@ -2,8 +2,7 @@
 //! an hour.
 //!
 //! ```text
-//! emerge --pretend     which packages of the run have patches, and are built from source
-//! emerge --fetchonly   (as ever)
+//! emerge --pretend     which packages of the run have patches, and are built from source: their sources are brought first
 //! ebuild … prepare     for each: unpacked, upstream's and the ebuild's own patches applied, then ours by `eapply_user`
 //! emerge               (as ever)
 //! ```
@@ -22,12 +21,11 @@ use super::error::PatchMisfit;
 use crate::build::engine::{Engine, Work, package_log, read_package_log};
 use crate::build::error::{Error, Result};
 use crate::build::session::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
+use crate::build::supply::Foreseen;
 use crate::build::work::write_public;
 use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
 use crate::portage::atom::Atom;
-use crate::portage::atom::split_at_version;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
-use crate::portage::emerge::resolution::Resolution;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
 use crate::portage::vdb::Package;
 
@@ -73,6 +71,13 @@ pub(in crate::build) struct Candidate {
     slot: String,
 }
 
+impl Candidate {
+    /// `category/name-version`.
+    pub(in crate::build) fn cpv(&self) -> &str {
+        &self.cpv
+    }
+}
+
 /// The version that emerge would take for an atom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Visible {
@@ -92,14 +97,15 @@ impl Visible {
 impl Engine<'_> {
     /// Which packages of a run have patches and will be compiled. Those whose binary packages Portage would take although they lack the
     /// patches are excluded from the request's.
-    pub(in crate::build) fn to_rehearse(&self, work: &Work<'_>, request: &mut Request) -> Result<Vec<Candidate>> {
+    pub(in crate::build) fn to_rehearse(
+        &self,
+        work: &Work<'_>,
+        request: &mut Request,
+        foreseen: &Foreseen,
+    ) -> Result<Vec<Candidate>> {
         let names: BTreeSet<String> = work.patches.iter().filter_map(PatchRecord::package).collect();
-        let argv = request.with_mode(Mode::Pretend).argv()?;
-        // That it fails is for the run itself to tell.
-        let (_, output) = self.exit_and_output(work, argv, OUTPUT_LIMIT_BYTES)?;
-        let merges = Resolution::parse(&output).merges.into_iter();
-        let merges: BTreeMap<String, bool> = merges.map(|(cpv, binary)| (without_build(cpv, binary), binary)).collect();
-        let concerned: Vec<&str> = merges.keys().map(String::as_str).filter(|cpv| names.contains(&name_of(cpv))).collect();
+        let merges: BTreeMap<&str, bool> = foreseen.list.iter().map(|merge| (merge.cpv.as_str(), merge.binary)).collect();
+        let concerned: Vec<&str> = merges.keys().copied().filter(|cpv| names.contains(&name_of(cpv))).collect();
         if concerned.is_empty() {
             return Ok(Vec::new());
         }
@@ -125,21 +131,24 @@ impl Engine<'_> {
         if atoms.is_empty() || work.patches.is_empty() {
             return Ok(());
         }
-        let packages = |atoms, existing| Request::new(Goal::Packages { atoms, existing, oneshot: true }, Mode::Run);
-        let candidates = self.to_rehearse(work, &mut packages(atoms.to_vec(), Existing::Update))?;
+        let goal = Goal::Packages { atoms: atoms.to_vec(), existing: Existing::Update, oneshot: true };
+        let mut request = Request::new(goal, Mode::Run);
+        let mut foreseen = self.foresee(work, &request)?;
+        let candidates = self.to_rehearse(work, &mut request, &foreseen)?;
         if candidates.is_empty() {
             return Ok(());
         }
-        let atoms = candidates.iter().map(|candidate| format!("={}", candidate.cpv)).collect();
-        let request = Request { part: Part::Packages, usepkg: false, ..packages(atoms, Existing::Rebuild) };
-        match self.emerge(work, &request.with_mode(Mode::Fetch)) {
+        let cpvs: Vec<&str> = candidates.iter().map(Candidate::cpv).collect();
+        foreseen.compile(&cpvs);
+        foreseen.list.retain(|merge| cpvs.contains(&merge.cpv.as_str()));
+        match self.want(work, &foreseen, &[]) {
             // Its own build will tell.
-            Err(Error::Emerge { .. } | Error::Missing { .. }) => Ok(()),
-            fetched => fetched.and_then(|()| self.rehearse(work, &candidates)),
+            Err(Error::Missing { .. }) => Ok(()),
+            wanted => wanted.and_then(|()| self.rehearse(work, &candidates)),
         }
     }
 
-    /// Applies the patches of `candidates`, whose sources have been fetched.
+    /// Applies the patches of `candidates`, whose sources are here or are waited for.
     ///
     /// # Errors
     ///
@@ -197,16 +206,6 @@ impl Engine<'_> {
 
 pub(super) fn name_of(cpv: &str) -> String {
     Package { cpv: cpv.to_owned(), ..Package::default() }.name().to_owned()
-}
-
-/// A binary package's name has the number of its build at the end: `app-misc/hello-2.10-r1-3`.
-fn without_build(cpv: String, binary: bool) -> String {
-    match cpv.rsplit_once('-') {
-        Some((rest, build)) if binary && build.bytes().all(|byte| byte.is_ascii_digit()) && split_at_version(rest).is_some() => {
-            rest.to_owned()
-        }
-        _ => cpv,
-    }
 }
 
 /// Category, name and version with revision.
@@ -302,20 +301,6 @@ mod tests {
             ),
         ] {
             assert_eq!(read(&log), expected, "{log}");
-        }
-    }
-
-    #[test]
-    fn the_number_of_a_build_is_no_part_of_the_version() {
-        for (shown, binary, cpv) in [
-            ("app-misc/hello-2.10-r1-3", true, "app-misc/hello-2.10-r1"),
-            ("app-misc/hello-2.10-3", true, "app-misc/hello-2.10"),
-            ("app-misc/hello-2", true, "app-misc/hello-2"),
-            ("app-misc/hello-2.10", true, "app-misc/hello-2.10"),
-            ("app-misc/hello-2.10-r1", false, "app-misc/hello-2.10-r1"),
-            ("app-misc/a-2-bar-1", true, "app-misc/a-2-bar-1"),
-        ] {
-            assert_eq!(without_build(shown.to_owned(), binary), cpv);
         }
     }
 

@@ -233,7 +233,8 @@ impl Engine<'_> {
         if update.depclean {
             steps.once("depclean", || {
                 self.step("removing what nothing needs");
-                self.emerge(&work, &Request::new(Goal::Depclean, Mode::Run))
+                let request = Request::new(Goal::Depclean, Mode::Run);
+                self.emerge_with(&work, &request, Network::None, &work.log_dir.join("emerge.log"))
             })?;
         }
         Ok(Filled { patched, ..self.finish_definition(&work, &mut steps, recipe, inputs)? })

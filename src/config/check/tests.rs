@@ -43,6 +43,20 @@ fn a_host_in_make_conf_has_no_effect() {
 }
 
 #[test]
+fn commands_that_download_have_no_effect() {
+    let stage = [("stage3.defines/base/portage.local", "web\n"), ("portage.locals/web/package.use", "a/b c\n")];
+    let with = |text| said(&[&stage[..], &[("portage.global/make.conf", text)]].concat());
+    let warning = |line, name| {
+        format!(
+            "portage.global/make.conf:{line}: warning: `{name}` has no effect: gentoomuch fetches what a session needs | name mirrors in \
+             `GENTOO_MIRRORS` or in the file `mirrors`"
+        )
+    };
+    let text = "FETCHCOMMAND=\"curl \\${URI}\"\nGENTOO_MIRRORS=\"http://m\"\nRESUMECOMMAND_SFTP=\"x\"\nFETCH_WRAPPER=\"nice\"\n";
+    assert_eq!(with(text), [warning(1, "FETCHCOMMAND"), warning(3, "RESUMECOMMAND_SFTP"), warning(4, "FETCH_WRAPPER")]);
+}
+
+#[test]
 fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
     for (files, expected) in [
         (

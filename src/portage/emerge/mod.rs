@@ -38,6 +38,32 @@ pub struct EmergeStatus {
     pub total: usize,
     /// What is being worked on.
     pub running: Vec<EmergeTask>,
+    /// What is brought for it meanwhile, if it needs anything.
+    pub fetching: Option<Fetching>,
+}
+
+/// Where fetching for a run stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fetching {
+    /// Files that are here.
+    pub done: usize,
+    /// Files that cannot be had.
+    pub failed: usize,
+    /// Files in all.
+    pub total: usize,
+    /// Bytes that are here.
+    pub bytes_done: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+    /// Files that the run waits for.
+    pub awaited: Vec<String>,
+}
+
+impl Fetching {
+    /// Whether there is something to wait for.
+    pub fn goes_on(&self) -> bool {
+        self.done + self.failed < self.total
+    }
 }
 
 /// One package that `emerge` is working on.

@@ -110,7 +110,7 @@ fn read_snapshot(contents: &[u8]) -> Option<(f64, EmergeStatus)> {
         elapsed_secs: whole_seconds(task.elapsed.unwrap_or(0.0)),
     });
     let status =
-        EmergeStatus { done: snapshot.jobs.completed as usize, total: snapshot.jobs.total as usize, running: running.collect() };
+        EmergeStatus { done: snapshot.jobs.completed as usize, total: snapshot.jobs.total as usize, running: running.collect(), ..EmergeStatus::default() };
     Some((snapshot.timestamp, status))
 }
 

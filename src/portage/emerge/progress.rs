@@ -195,7 +195,7 @@ impl Progress {
             .iter()
             .map(|(task, since)| EmergeTask { elapsed_secs: now.saturating_duration_since(*since).as_secs(), ..task.clone() })
             .collect();
-        EmergeStatus { done: self.done, total: self.total, running }
+        EmergeStatus { done: self.done, total: self.total, running, fetching: None }
     }
 }
 

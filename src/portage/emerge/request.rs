@@ -42,8 +42,6 @@ pub enum Existing {
 pub enum Mode {
     /// Do it.
     Run,
-    /// Only download the source archives that doing it would need.
-    Fetch,
     /// Only say what would be done.
     Pretend,
 }
@@ -122,7 +120,7 @@ impl Request {
         }
     }
 
-    /// The same request, going only as far as `mode`: fetch and build of one goal work on the same merge list.
+    /// The same request, going only as far as `mode`: what is foreseen and what is done work on the same merge list.
     #[must_use]
     pub fn with_mode(&self, mode: Mode) -> Self {
         Self { mode, ..self.clone() }
@@ -166,7 +164,6 @@ impl Request {
         }
         match self.mode {
             Mode::Run => {}
-            Mode::Fetch => argv.push("--fetchonly".to_owned()),
             Mode::Pretend => argv.extend(["--pretend", "--verbose=y"].map(str::to_owned)),
         }
         self.goal_arguments(&mut argv)?;
@@ -236,7 +233,7 @@ mod tests {
         let atoms = "@system >=app-misc/hello-2.10:0[nls]";
         let cases = [
             (Goal::RebuildWorld, Mode::Run, format!("{resolve} --emptytree @world")),
-            (Goal::RebuildWorld, Mode::Fetch, format!("--fetchonly {resolve} --emptytree @world")),
+            (Goal::RebuildWorld, Mode::Pretend, format!("--pretend --verbose=y {resolve} --emptytree @world")),
             (packages(Existing::Keep, false), Mode::Run, format!("{resolve} --noreplace {atoms}")),
             (
                 packages(Existing::Update, false),
@@ -245,7 +242,6 @@ mod tests {
             ),
             (packages(Existing::Rebuild, true), Mode::Run, format!("{resolve} --oneshot {atoms}")),
             (Goal::Resume, Mode::Run, "--resume".to_owned()),
-            (Goal::Resume, Mode::Fetch, "--fetchonly --resume".to_owned()),
         ];
         for (goal, mode, rest) in cases {
             let request = Request { jobs: 3, load: Some(2.5), ..Request::new(goal.clone(), mode) };
@@ -277,9 +273,9 @@ mod tests {
     }
 
     #[test]
-    fn fetch_and_run_share_their_goal() {
+    fn what_is_foreseen_is_the_same_goal() {
         let run = Request::new(packages(Existing::Keep, false), Mode::Run);
-        assert_eq!(run.with_mode(Mode::Fetch).goal, run.goal);
+        assert_eq!(run.with_mode(Mode::Pretend).goal, run.goal);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::table;
   gentoomuch freshroot
   gentoomuch freshroot -- emerge app-misc/hello
   gentoomuch freshroot --keep with-hello -- emerge app-misc/hello
-  gentoomuch freshroot --from with-hello --network none -- hello
+  gentoomuch freshroot --from with-hello -- hello
   gentoomuch freshroot --bind ~/src:/mnt/src:ro -- make -C /mnt/src check")]
 pub(crate) struct Args {
     /// The profile, or an earlier state of it [default: the one set with `gentoomuch profile set`]
@@ -40,8 +40,8 @@ pub(crate) struct Args {
     /// Show a directory of the host in the session; may be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
-    /// Which network the session sees
-    #[arg(long, value_enum, default_value_t = NetworkArg::Host)]
+    /// Which network the session sees; emerge gets what it wants to download without one
+    #[arg(long, value_enum, default_value_t = NetworkArg::None)]
     network: NetworkArg,
     /// Publish packages built in it into the release pool
     #[arg(long)]

@@ -18,7 +18,7 @@ use crate::report::Failure;
 #[command(after_help = "Examples:
   gentoomuch shell stage4/web
   gentoomuch shell 'stage4/web@{1}' -- cat /etc/os-release
-  gentoomuch shell kept/with-hello --network none -- hello
+  gentoomuch shell kept/with-hello -- hello
   gentoomuch shell 41aa1be94f4f")]
 pub(crate) struct Args {
     /// A name, `NAME@{N}`, a tag, or the beginning of an id
@@ -29,8 +29,8 @@ pub(crate) struct Args {
     /// Show a directory of the host in the session; may be given several times
     #[arg(long, value_name = "SRC:DST[:ro]")]
     bind: Vec<String>,
-    /// Which network the session sees
-    #[arg(long, value_enum, default_value_t = NetworkArg::Host)]
+    /// Which network the session sees; emerge gets what it wants to download without one
+    #[arg(long, value_enum, default_value_t = NetworkArg::None)]
     network: NetworkArg,
     /// Print each step that would make the session, and stop
     #[arg(long)]

@@ -116,9 +116,9 @@ impl<'p> View<'p> {
     }
 
     fn emerge(&self, running: &mut Running, id: &str, status: &EmergeStatus) {
-        let (packages, text) = emerge_words(status);
+        let (doing, text) = emerge_words(status);
         if running.bar.is_some() {
-            let step = format!("{} ({} of {})  {}", running.step, status.done, status.total, packages.join(", "));
+            let step = format!("{} ({} of {})  {doing}", running.step, status.done, status.total);
             running.draw(step.trim_end());
         } else if is_worth_a_line(&mut running.last_emerge, status) {
             self.say(running, id, "progress", text.trim_end());

@@ -1,0 +1,417 @@
+//! What a session is supplied with from outside, since it has no network: the broker's place in a session.
+//!
+//! ```text
+//! sessions/SESSION/fetch      /run/gentoomuch/fetch       (ro) the script that Portage calls, and the socket on which it asks
+//!                  distdir    /var/cache/distfiles        (rw) the session's own: links, and what Portage notes beside them
+//!                  fetched    /run/gentoomuch/packages    (ro) of binary package hosts
+//! cache/distfiles             /run/gentoomuch/distfiles   (ro) source archives, of all sessions
+//!
+//! emerge --pretend   what a run needs ----> want: all of it is begun with, in the order of the build
+//! emerge             asks for each file when it gets to it, and waits for that one only
+//! ```
+//!
+//! What no metadata cache describes is asked of Portage in a session of its own, in which nothing but Portage has run: an ebuild that is
+//! being built must not say where its sources are from. That session is started by whoever waits for the run ([`Engine::answering`]).
+
+mod downloads;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::engine::{Engine, Work};
+use super::error::{Error, Result};
+use super::session::HOOKS_DIR;
+use super::tree::PinnedTree;
+use super::work::{Given, Subject, create_open, write_public};
+use crate::fetch::{self, AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelves, Wanted};
+use crate::portage::emerge::request::{Mode, Request};
+use crate::portage::emerge::resolution::{Merge, Resolution};
+use crate::portage::emerge::sanitize::sanitize_line;
+use crate::portage::emerge::{EmergeStatus, Failure, FailureKind, Fetching};
+use crate::progress::Event;
+use crate::store::{Purpose, Session, State};
+
+pub(super) use downloads::Downloads;
+
+const SCRIPT: &str = include_str!("sources.py");
+const SCRIPT_NAME: &str = "sources.py";
+const REQUEST_NAME: &str = "sources.json";
+const ANSWER: &str = "@gentoomuch ";
+/// More than emerge, or the script, says of ten thousand packages.
+const OUTPUT_LIMIT_BYTES: u64 = 16 << 20;
+/// How often a wait is looked after.
+const TICK: Duration = Duration::from_millis(100);
+/// Of what is said of a missing file so many lines are shown.
+const MOST_LINES: usize = 30;
+/// And so much of each.
+const MOST_CHARS: usize = 400;
+
+/// A broker's question about ebuilds.
+struct Question {
+    packages: Vec<(String, String)>,
+    answer: Sender<Vec<Metadata>>,
+}
+
+/// What a session has of the broker.
+#[derive(Debug)]
+pub(super) struct Supply {
+    // Goes before the broker, which may be waiting for an answer.
+    questions: Mutex<Receiver<Option<Question>>>,
+    ask: Sender<Option<Question>>,
+    broker: Broker,
+    base: State,
+    trees: Vec<PinnedTree>,
+    /// Flags that are on for all packages, and in no `IUSE`.
+    implied: BTreeSet<String>,
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").field("packages", &self.packages).finish_non_exhaustive()
+    }
+}
+
+/// The directories of a session by which it is supplied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ways {
+    /// The script and the socket.
+    pub fetch: PathBuf,
+    /// The session's own `DISTDIR`.
+    pub distdir: PathBuf,
+    /// The user's source archives.
+    pub distfiles: PathBuf,
+    /// Packages and indexes of binary package hosts.
+    pub packages: PathBuf,
+    /// What its `make.conf` says of it.
+    pub conf: crate::portage::session_conf::Fetching,
+}
+
+/// What a run is about to merge, in its order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Foreseen {
+    /// Of binary packages without the number of the build.
+    pub(super) list: Vec<Merge>,
+}
+
+impl Foreseen {
+    /// Reads emerge's output.
+    fn parse(output: &[u8]) -> Self {
+        let list = Resolution::parse(output).list.into_iter();
+        Self { list: list.map(|merge| Merge { cpv: merge.source_cpv().to_owned(), ..merge }).collect() }
+    }
+
+    /// These packages are compiled, whatever binary packages there are.
+    pub(super) fn compile(&mut self, cpvs: &[&str]) {
+        for merge in self.list.iter_mut().filter(|merge| cpvs.contains(&merge.cpv.as_str())) {
+            merge.binary = false;
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    cpv: String,
+    repository: String,
+    src_uri: String,
+    restrict: String,
+    files: Option<Vec<String>>,
+}
+
+impl Supply {
+    /// Where fetching is, as whoever shows a run of emerge wants it; `None`: nothing was ever needed.
+    pub(super) fn status(&self) -> Option<Fetching> {
+        let status = self.broker.status();
+        (status.files_total > 0).then(|| Fetching {
+            done: status.files_done,
+            failed: status.files_failed,
+            total: status.files_total,
+            bytes_done: status.bytes_done,
+            bytes_total: status.bytes_total,
+            awaited: status.awaited,
+        })
+    }
+
+    /// The library of the C compiler, as far as ebuilds name sources by it.
+    pub(super) fn set_host(&mut self, chost: &str) {
+        let libc = if chost.contains("musl") { "elibc_musl" } else { "elibc_glibc" };
+        self.implied.retain(|flag| !flag.starts_with("elibc_"));
+        self.implied.insert(libc.to_owned());
+    }
+
+    /// Says in a failure to fetch a file who was asked for it, and what came of it.
+    pub(super) fn explain(&self, failure: &mut Failure) {
+        let (FailureKind::FetchFailed, Some(file)) = (failure.kind, &failure.file) else { return };
+        let Some(missing) = self.broker.missing().into_iter().find(|missing| missing.name == *file) else { return };
+        let words = words_of(&missing.reason);
+        if !words.is_empty() {
+            failure.last_lines = words;
+        }
+    }
+}
+
+/// Why a file cannot be had, line by line; nothing where Portage says it.
+fn words_of(reason: &Reason) -> Vec<String> {
+    let plain = |text: &str| sanitize_line(text.as_bytes(), MOST_CHARS);
+    match reason {
+        Reason::Nobody(tried) => tried.iter().take(MOST_LINES).map(|(url, what)| plain(&format!("{url}: {what}"))).collect(),
+        Reason::Other(words) => vec![plain(words)],
+        Reason::Offline | Reason::Restricted => Vec::new(),
+    }
+}
+
+impl Engine<'_> {
+    /// Makes the directories, and a broker that listens in them.
+    pub(super) fn supply(
+        &self,
+        session: &Session,
+        base: &State,
+        trees: &[PinnedTree],
+        downloads: &Downloads,
+    ) -> Result<(Supply, Ways)> {
+        let distfiles = self.places.distfiles();
+        std::fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
+        let (distdir, packages) = (session.path("distdir"), session.path("fetched"));
+        create_open(&distdir)?;
+        create_open(&packages)?;
+        let (ask, questions) = channel();
+        let asking = Mutex::new(ask.clone());
+        let ask_metadata: AskMetadata = Box::new(move |packages| {
+            let (answer, answered) = channel();
+            let question = Question { packages: packages.to_vec(), answer };
+            let sent = asking.lock().unwrap_or_else(PoisonError::into_inner).send(Some(question));
+            // Nobody answers once the session is over.
+            sent.ok().and_then(|()| answered.recv().ok()).unwrap_or_default()
+        });
+        let shelves = Shelves { distfiles: distfiles.clone(), packages: packages.clone() };
+        let broker = Broker::new(&shelves, downloads.sources(trees), &self.downloader(), ask_metadata)?;
+        let fetch = session.path("fetch");
+        broker.serve(fetch::listen(&fetch)?)?;
+        let conf = crate::portage::session_conf::Fetching {
+            command: fetch::SOURCE_COMMAND.to_owned(),
+            mirror: fetch::MIRROR.to_owned(),
+            read_only: fetch::seen::DISTFILES.to_owned(),
+            protocols: downloads.protocols().clone(),
+        };
+        let implied = [self.settings.arch.as_str(), "kernel_linux", "elibc_glibc"].map(str::to_owned).into();
+        let supply =
+            Supply { questions: Mutex::new(questions), ask, broker, base: base.clone(), trees: trees.to_vec(), implied };
+        Ok((supply, Ways { fetch, distdir, distfiles, packages, conf }))
+    }
+
+    /// Asks emerge what `request` would do. That it fails is for the run itself to tell.
+    pub(super) fn foresee(&self, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
+        let argv = self.emerge_argv(work, &request.with_mode(Mode::Pretend))?;
+        let (_, output) = self.exit_and_output(work, argv, OUTPUT_LIMIT_BYTES)?;
+        Ok(Foreseen::parse(&output))
+    }
+
+    /// Begins to bring what a run needs, `first` before all else. Without a network it says at once what is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] if downloads are switched off, and not all is here.
+    pub(super) fn want(&self, work: &Work<'_>, foreseen: &Foreseen, first: &[&str]) -> Result<()> {
+        let mut wanted = self.wanted(work, foreseen)?;
+        wanted.sort_by_key(|package| !first.contains(&package.cpv.as_str()));
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        work.supply.broker.want(wanted);
+        if self.settings.download.offline {
+            let missing = self.settled(work)?;
+            if missing.iter().any(|missing| missing.reason == Reason::Offline) {
+                return Err(Error::Missing { missing });
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the sources of packages that are going to be built from source, and waits for all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] if downloads are switched off, [`Error::Emerge`] if nobody has one of them. What has to be fetched by hand is for
+    /// Portage to tell.
+    pub(super) fn bring_sources(&self, work: &Work<'_>, request: &Request) -> Result<()> {
+        let foreseen = self.foresee(work, request)?;
+        self.want(work, &foreseen, &[])?;
+        let cpvs: Vec<&str> = foreseen.list.iter().map(|merge| merge.cpv.as_str()).collect();
+        let missing = self.settled(work)?;
+        let of_these = |missing: &&Missing| missing.packages.iter().any(|package| cpvs.contains(&package.as_str()));
+        let lost = missing.iter().filter(|missing| missing.reason != Reason::Restricted).find(of_these);
+        let Some(lost) = lost else { return Ok(()) };
+        let failure = Failure {
+            kind: FailureKind::FetchFailed,
+            package: lost.packages.first().cloned(),
+            phase: None,
+            file: Some(lost.name.clone()),
+            build_log: None,
+            last_lines: words_of(&lost.reason),
+            explanation: Vec::new(),
+            proposals: Vec::new(),
+            distrust: None,
+        };
+        let log = work.log_dir.join("fetch.log");
+        write_public(&log, (failure.last_lines.join("\n") + "\n").as_bytes(), 0o644)?;
+        Err(Error::Emerge { failure: Box::new(failure), log, resumable: false })
+    }
+
+    /// Tells what became known since the last time: mirrors that failed, hosts that cannot be reached.
+    pub(super) fn tell_notes(&self, supply: &Supply) {
+        for note in supply.broker.take_notes() {
+            self.note(&sanitize_line(note.as_bytes(), MOST_CHARS));
+        }
+    }
+
+    fn wanted(&self, work: &Work<'_>, foreseen: &Foreseen) -> Result<Vec<Wanted>> {
+        let compiled = foreseen.list.iter().filter(|merge| !merge.binary);
+        let of_tree = compiled.filter_map(|merge| Some((merge, merge.repository.clone()?)));
+        let mut wanted: Vec<Wanted> = of_tree
+            .map(|(merge, repository)| {
+                let flags = merge.flags.union(&work.supply.implied).cloned().collect();
+                Wanted { cpv: merge.cpv.clone(), repository, files: Files::Flags(flags) }
+            })
+            .collect();
+        if self.settings.download.offline && !wanted.is_empty() {
+            // A guess would do to begin early; to say that something is missing it would not.
+            let packages: Vec<_> = wanted.iter().map(|wanted| (wanted.cpv.clone(), wanted.repository.clone())).collect();
+            for answer in self.ask_portage_for_sources(work, &packages, true)? {
+                let asked = wanted.iter_mut().find(|wanted| wanted.cpv == answer.cpv && wanted.repository == answer.repository);
+                if let (Some(wanted), Some(files)) = (asked, answer.files) {
+                    wanted.files = Files::Named(files);
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Waits until of all that was wanted it is known whether it can be had; what cannot.
+    fn settled(&self, work: &Work<'_>) -> Result<Vec<Missing>> {
+        let supply = &work.supply;
+        let settled = self.answering(supply, || {
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| supply.broker.settle());
+                while !waiting.is_finished() {
+                    std::thread::sleep(TICK);
+                    let status = EmergeStatus { fetching: supply.status(), ..EmergeStatus::default() };
+                    self.tell_notes(supply);
+                    self.observer.event(&Event::Emerge(&status));
+                }
+                waiting.join()
+            })
+        });
+        self.observer.event(&Event::End);
+        self.not_interrupted()?;
+        settled.map_or_else(|_| Ok(Vec::new()), |missing| Ok(missing?))
+    }
+
+    /// Does `run`, and meanwhile answers what the broker asks about ebuilds.
+    pub(super) fn answering<R>(&self, supply: &Supply, run: impl FnOnce() -> R) -> R {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let questions = supply.questions.lock().unwrap_or_else(PoisonError::into_inner);
+                while let Ok(Some(Question { packages, answer })) = questions.recv() {
+                    let metadata = self.metadata(supply, &packages).unwrap_or_else(|error| {
+                        self.note(&format!("ebuilds cannot be asked for their sources: {error}"));
+                        Vec::new()
+                    });
+                    // Whoever asked may be gone.
+                    drop(answer.send(metadata));
+                }
+            });
+            // Also when `run` panics, or the scope would wait for ever.
+            let _end = End(&supply.ask);
+            run()
+        })
+    }
+
+    /// What ebuilds say of their sources, in a session where nothing but Portage has run.
+    fn metadata(&self, supply: &Supply, packages: &[(String, String)]) -> Result<Vec<Metadata>> {
+        let mut session = self.store.session_create(Some(&supply.base), Purpose::Throwaway, "")?;
+        let answers = self.ask_in_a_clean_session(&mut session, supply, packages);
+        session.discard(self.launcher)?;
+        let asked = answers?.into_iter().filter(|answer| packages.iter().any(|(cpv, _)| *cpv == answer.cpv));
+        let metadata = |Answer { cpv, repository, src_uri, restrict, .. }: Answer| Metadata { cpv, repository, src_uri, restrict };
+        Ok(asked.map(metadata).collect())
+    }
+
+    fn ask_in_a_clean_session(
+        &self,
+        session: &mut Session,
+        supply: &Supply,
+        packages: &[(String, String)],
+    ) -> Result<Vec<Answer>> {
+        let subject = Subject { log_name: "sources".to_owned(), profile: String::new(), definition: String::new() };
+        let given = Given { trees: Some(&supply.trees), ..Given::default() };
+        let mut work = self.work(session, &supply.base, &subject, given)?;
+        // The configuration of the run is not in this root, and its trees are.
+        work.env.push(("PORTAGE_REPOSITORIES".to_owned(), repositories(&supply.trees)));
+        let answers = self.ask_portage_for_sources(&work, packages, false)?;
+        work.forget_logs();
+        Ok(answers)
+    }
+
+    fn ask_portage_for_sources(&self, work: &Work<'_>, packages: &[(String, String)], files: bool) -> Result<Vec<Answer>> {
+        let hooks = &work.root.hooks;
+        write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
+        let request = serde_json::json!({ "packages": packages, "files": files }).to_string();
+        write_public(&hooks.join(REQUEST_NAME), request.as_bytes(), 0o644)?;
+        let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
+        let text = self.output_of(work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
+        let lines = text.lines().filter_map(|line| line.strip_prefix(ANSWER));
+        Ok(lines.filter_map(|json| serde_json::from_str(json).ok()).collect())
+    }
+}
+
+/// Ends [`Engine::answering`].
+struct End<'a>(&'a Sender<Option<Question>>);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        drop(self.0.send(None));
+    }
+}
+
+/// The text of a `repos.conf` with these trees.
+fn repositories(trees: &[PinnedTree]) -> String {
+    let main = trees.iter().find(|tree| tree.name == "gentoo").or(trees.first());
+    let head = main.map(|main| format!("[DEFAULT]\nmain-repo = {}\n", main.name));
+    let section = |tree: &PinnedTree| format!("[{}]\nlocation = {}\nauto-sync = no\n", tree.name, Path::display(&tree.location));
+    head.into_iter().chain(trees.iter().map(section)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_of_a_missing_file_are_lines() {
+        let nobody = Reason::Nobody(vec![("http://a/x".to_owned(), "404\u{1b}[1m".to_owned()), ("http://b/x".to_owned(), "cut".to_owned())]);
+        assert_eq!(words_of(&nobody), ["http://a/x: 404", "http://b/x: cut"]);
+        assert_eq!(words_of(&Reason::Other("a pipe is in the way".to_owned())), ["a pipe is in the way"]);
+        assert_eq!(words_of(&Reason::Restricted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn trees_become_the_repositories_of_portage() {
+        let tree = |name: &str| PinnedTree {
+            name: name.to_owned(),
+            path: "/s/t".into(),
+            location: format!("/var/db/repos/{name}").into(),
+            digest: String::new(),
+            newest: 0,
+        };
+        assert_eq!(
+            repositories(&[tree("over"), tree("gentoo")]),
+            "[DEFAULT]\nmain-repo = gentoo\n[over]\nlocation = /var/db/repos/over\nauto-sync = no\n[gentoo]\nlocation = \
+             /var/db/repos/gentoo\nauto-sync = no\n"
+        );
+        assert_eq!(repositories(&[]), "");
+    }
+}
