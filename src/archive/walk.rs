@@ -62,7 +62,7 @@ pub(super) fn walk(
         View::Merged => as_written,
         View::Layer => hidden_first,
     };
-    let mut at = Walk::in_order(TreeDir::borrowed(root, "")?, order)?;
+    let mut at = Walk::in_order(&TreeDir::borrowed(root, "")?, order)?;
     directory(&at, b"", view, visit)?;
     loop {
         while let Some(entry) = at.next_name() {

@@ -131,7 +131,7 @@ impl Dir<Refused> {
 
     /// Everything below, names of a directory in bytewise order.
     pub fn walk(&self) -> Result<Walk> {
-        Walk::new(self.open_dir("")?)
+        Walk::new(self)
     }
 
     pub(super) fn into_parts(self) -> (OwnedFd, PathBuf, Way) {

@@ -190,7 +190,7 @@ fn walks_are_bounded_in_descriptors_and_names() {
         }
         assert_eq!((files, deepest), (1500, 1500), "{way:?}");
     }
-    let mut walk = Walk::bounded(TreeDir::open(&top).unwrap(), |a, b| a.name.cmp(&b.name), 1 << 10).unwrap();
+    let mut walk = Walk::bounded(&TreeDir::open(&top).unwrap(), |a, b| a.name.cmp(&b.name), 1 << 10).unwrap();
     let error = loop {
         let entry = walk.next_name().unwrap();
         if let Err(error) = walk.enter(&entry.name) {

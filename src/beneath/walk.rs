@@ -51,17 +51,17 @@ pub struct Walk {
 
 impl Walk {
     /// Begins in `top`, names of a directory in bytewise order.
-    pub fn new(top: TreeDir) -> Result<Self> {
+    pub fn new(top: &TreeDir) -> Result<Self> {
         Self::in_order(top, |a, b| a.name.cmp(&b.name))
     }
 
     /// Begins in `top`, names of a directory in this order.
-    pub fn in_order(top: TreeDir, order: Order) -> Result<Self> {
+    pub fn in_order(top: &TreeDir, order: Order) -> Result<Self> {
         Self::bounded(top, order, HELD_LIMIT_BYTES)
     }
 
-    pub(super) fn bounded(top: TreeDir, order: Order, held_limit_bytes: usize) -> Result<Self> {
-        // A descriptor of `O_PATH` cannot be listed.
+    pub(super) fn bounded(top: &TreeDir, order: Order, held_limit_bytes: usize) -> Result<Self> {
+        // Opened anew: the listing has its own position, and a descriptor of `O_PATH` cannot be listed.
         let top = top.open_dir("")?;
         let (fd, top, way) = top.into_parts();
         let mut walk = Self { top, frames: Vec::new(), order, way, held_bytes: 0, held_limit_bytes };
@@ -129,8 +129,7 @@ impl Walk {
         self.held_bytes -= child.held_bytes;
         let Some(parent) = self.frames.last_mut() else { return Ok(None) };
         if parent.fd.is_none() {
-            let from = child.fd.as_ref().expect("the innermost directory is open");
-            let opened = reopen_parent(from.as_fd(), parent.identity);
+            let opened = child.fd.as_ref().ok_or(Errno::BADF).and_then(|from| reopen_parent(from.as_fd(), parent.identity));
             match opened {
                 Ok(Some(fd)) => parent.fd = Some(fd),
                 Ok(None) => return Err(Error::Moved { path: self.shown(&child.name) }),

@@ -96,7 +96,7 @@ fn marks_of_overlayfs_do_not_get_into_a_layer_that_was_bound() {
         (
             "usr/gone",
             |upper| {
-                rustix::fs::mknodat(rustix::fs::CWD, upper.join("usr/gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap()
+                rustix::fs::mknodat(rustix::fs::CWD, upper.join("usr/gone"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
             },
             "is or has a whiteout, which only overlayfs may write",
         ),
