@@ -238,7 +238,7 @@ impl Engine<'_> {
             "key": state.key,
             "source_date_epoch": clamp,
             "gentoomuch": env!("CARGO_PKG_VERSION"),
-            "isolation": crate::host::RUNG,
+            "isolation": crate::host::rung(),
             "keep": options.keep,
             "signed_by": signed_by,
             "form": options.format.to_string(),

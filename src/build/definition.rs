@@ -482,7 +482,7 @@ impl Recipe {
             "pool": pool,
             "stage3": upstream.origin,
             "trees": trees.collect::<Vec<_>>(),
-            "isolation": crate::host::RUNG,
+            "isolation": crate::host::rung(),
             "network": network_record(&self.definition.network),
         });
         // Those who build on it ask the same hosts.

@@ -89,7 +89,7 @@ impl Engine<'_> {
                     "profile": profile,
                     "command": options.command,
                     "parent": base.origin,
-                    "isolation": crate::host::RUNG,
+                    "isolation": crate::host::rung(),
                     "network": options.network.to_string(),
                 });
                 // A kept session is no function of its inputs: its key is its own.

@@ -165,7 +165,7 @@ impl Engine<'_> {
                 "portage_profile": base.origin["portage_profile"],
                 "base": base.origin,
                 "kernel": kernel.map(kernel_record),
-                "isolation": crate::host::RUNG,
+                "isolation": crate::host::rung(),
                 "network": network_record(&recipe.definition.network),
             });
             super::binhost::note_packages(&mut origin, &session);

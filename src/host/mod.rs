@@ -7,12 +7,15 @@
 //! report     the checks in order, and the isolation rung that results
 //! ```
 //!
-//! There is one rung so far, [`RUNG`]: anything less is refused with the exact thing to do, never entered silently.
+//! There is one rung so far: anything less is refused with the exact thing to do, never entered silently. [`rung`] is what is recorded, and
+//! says whether the kernel has Landlock scopes besides.
 
 pub mod cpu_flags;
 mod facts;
 mod probe;
 mod report;
+
+use crate::sys;
 
 pub use facts::{Facts, HostProblem, precheck};
 pub use probe::{TASK_OVERLAY, lookup};
@@ -20,4 +23,12 @@ pub use report::{Check, Report, Status, Subject, examine};
 
 /// The isolation that every session has: two user namespaces with the user's subordinate ids, own mount, PID, IPC, UTS and (unless
 /// the network was asked for) network namespace, reduced capabilities, `no_new_privs`, a seccomp filter, and kernel overlayfs.
-pub const RUNG: &str = "subordinate-ids+nested-userns+seccomp+overlayfs";
+const RUNG: &str = "subordinate-ids+nested-userns+seccomp+overlayfs";
+
+/// [`RUNG`] with Landlock scopes, where the kernel has them (Linux 6.12).
+const RUNG_WITH_SCOPES: &str = "subordinate-ids+nested-userns+seccomp+landlock-scopes+overlayfs";
+
+/// The isolation of sessions on this kernel, as it is recorded.
+pub fn rung() -> &'static str {
+    if sys::landlock::abi().is_some_and(|abi| abi >= sys::landlock::SCOPES_ABI) { RUNG_WITH_SCOPES } else { RUNG }
+}

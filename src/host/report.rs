@@ -73,10 +73,11 @@ pub fn examine(subject: &Subject<'_>) -> Report {
         checks.push(overlay(launcher, subject.data));
         checks.push(session(launcher, &facts));
     }
+    checks.push(scopes(crate::sys::landlock::abi()));
     checks.push(ptrace(&facts));
     checks.push(gpg(subject.search_path));
     let ready = checks.iter().all(|check| check.status != Status::Failed) && subject.launcher.is_some();
-    Report { ready, isolation: ready.then_some(super::RUNG), checks }
+    Report { ready, isolation: ready.then(super::rung), checks }
 }
 
 fn ok(name: &'static str, found: impl Into<String>) -> Check {
@@ -205,6 +206,24 @@ fn session(launcher: &Launcher, facts: &Facts) -> Check {
     }
 }
 
+/// `abi` is Landlock's, if the kernel has it.
+fn scopes(abi: Option<u32>) -> Check {
+    const NAME: &str = "landlock";
+    let found = match abi {
+        Some(abi) if abi >= crate::sys::landlock::SCOPES_ABI => {
+            return ok(NAME, format!("ABI {abi}: abstract sockets and signals stay in a session"));
+        }
+        Some(abi) => format!("ABI {abi}, without scopes"),
+        None => "not there, or switched off".to_owned(),
+    };
+    bad(
+        NAME,
+        Status::Warning,
+        format!("{found}: a session with `--network host` can connect to abstract Unix sockets of this machine, as the user"),
+        "boot Linux 6.12 or later with `landlock` in `CONFIG_LSM` or `lsm=`; until then, use `--network host` only with packages that you trust",
+    )
+}
+
 fn ptrace(facts: &Facts) -> Check {
     match facts.ptrace_scope {
         Some(scope @ 2..) => bad(
@@ -223,6 +242,22 @@ fn gpg(search_path: &[PathBuf]) -> Check {
         Ok(path) => ok("gpg", path.display().to_string()),
         Err(_) => {
             bad("gpg", Status::Warning, "not installed: artifacts cannot be signed", "install GnuPG, or build with `--no-sign`")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_kernel_leaves_open_is_said() {
+        assert_eq!(scopes(Some(7)), ok("landlock", "ABI 7: abstract sockets and signals stay in a session"));
+        let open = ": a session with `--network host` can connect to abstract Unix sockets of this machine, as the user";
+        for (abi, found) in [(Some(5), "ABI 5, without scopes"), (None, "not there, or switched off")] {
+            let check = scopes(abi);
+            assert_eq!((check.status, check.found), (Status::Warning, format!("{found}{open}")));
+            assert!(check.remedy.unwrap().starts_with("boot Linux 6.12 or later"));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The capabilities of a session, in its nested user namespace.
+//! The capabilities of a session, in its nested user namespace. They are a bound: a user namespace of one's own, in which one has all of them, cannot be
+//! made ([`crate::sys::namespace::forbid_user_namespaces`]).
 //!
 //! | kept | because |
 //! |---|---|

@@ -215,6 +215,25 @@ pub enum Error {
         #[source]
         source: sys::Error,
     },
+    /// A directory was to be the command's standard input, output or error.
+    #[error("{name} is a directory")]
+    StandardDirectory {
+        /// Which one.
+        name: &'static str,
+    },
+    /// All processes of the session are gone, and somebody still has its files open.
+    #[error("a process outside of the session has files of `{upper}` open")]
+    Held {
+        /// The upper directory.
+        upper: PathBuf,
+    },
+    /// Whether somebody has files of the session open cannot be found out.
+    #[error("cannot tell whether a process outside of the session has its files open")]
+    Unsure {
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
     /// A system call on our own side failed.
     #[error(transparent)]
     Sys(#[from] sys::Error),

@@ -77,6 +77,9 @@ impl TaskFailure {
 
 /// Call this first in `main`, before any thread exists: it returns at once unless this process was started as one of our helpers,
 /// and never returns if it was. `lookup` finds the tasks that the program offers.
+///
+/// A helper is given its socket as standard input and nothing else, so it closes every descriptor from 3 upwards first: a program that
+/// starts sessions may have others open that are not close-on-exec, and a link of the root could name one of them (CVE-2024-21626).
 pub fn enter_if_asked(lookup: Lookup) {
     let Some(name) = std::env::args_os().next() else { return };
     let run: fn(Channel, Lookup) -> i32 = match name.to_str() {
@@ -85,7 +88,7 @@ pub fn enter_if_asked(lookup: Lookup) {
         Some(SESSION) => |channel, _| session::run(&channel),
         _ => return,
     };
-    let code = match sys::fd::take_stdin() {
+    let code = match sys::fd::close_others().and_then(|()| sys::fd::take_stdin()) {
         Ok(control) => run(Channel::from_fd(control), lookup),
         Err(_) => 70,
     };

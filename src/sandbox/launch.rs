@@ -17,6 +17,7 @@ use super::error::{Error, Result};
 use super::idmap::{self, IdMap, IdRange};
 use super::plan::Plan;
 use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
+use super::stdio::{self, Copies, Inherited};
 use crate::sys;
 use crate::sys::process::Exit;
 use crate::sys::pty::TerminalSize;
@@ -40,10 +41,11 @@ pub enum MountCalls {
     Oldest,
 }
 
-/// The command's standard descriptors, where it has no terminal of its own.
+/// The command's standard descriptors, where it has no terminal of its own. None may be a directory.
 #[derive(Debug)]
 pub enum Stdio {
-    /// Those of this process.
+    /// What comes from and goes to those of this process. The command has the descriptors themselves only where they are pipes, and never a
+    /// terminal: `sandbox/stdio.rs` has the table.
     Inherit,
     /// `/dev/null`.
     Null,
@@ -142,11 +144,17 @@ impl Launcher {
             tracing::debug!("{step}");
         }
         let helper = self.helper()?;
-        let stdio = match options.stdio {
-            Stdio::Inherit => sys::fd::duplicate_stdio()?,
-            Stdio::Null => [sys::fd::null()?, sys::fd::null()?, sys::fd::null()?],
-            Stdio::Pipes { stdin, stdout, stderr } => [stdin, stdout, stderr],
+        let (stdio, copies) = match options.stdio {
+            // Whoever has a terminal of his own is given nothing else.
+            _ if plan.terminal => (null_stdio()?, Copies::default()),
+            Stdio::Inherit => {
+                let Inherited { fds, copies } = stdio::inherit()?;
+                (fds, copies)
+            }
+            Stdio::Null => (null_stdio()?, Copies::default()),
+            Stdio::Pipes { stdin, stdout, stderr } => ([stdin, stdout, stderr], Copies::default()),
         };
+        stdio::refuse_directories_among([stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()])?;
         let (pid1, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
         let request = Request::Session {
             session: SessionRequest {
@@ -164,7 +172,9 @@ impl Launcher {
         helper.control.send(&request, &borrowed)?;
         let hold = fds.split_off(super::outer::PASSED_ON);
         drop(fds);
-        Running::await_start(helper, pid1, plan, hold)
+        let mut running = Running::await_start(helper, pid1, plan, hold)?;
+        running.copies = copies;
+        Ok(running)
     }
 
     /// Runs the function that the helper's program knows as `name`, inside the id map, and waits for it.
@@ -277,6 +287,10 @@ impl Launcher {
     }
 }
 
+fn null_stdio() -> Result<[OwnedFd; 3]> {
+    Ok([sys::fd::null()?, sys::fd::null()?, sys::fd::null()?])
+}
+
 fn copy_program(path: &Path) -> sys::Result<OwnedFd> {
     let file = File::open(path).map_err(sys::Error::of("open", path.display()))?;
     sys::memfd::sealed_copy("gentoomuch", &file)
@@ -377,6 +391,8 @@ pub struct Running {
     pid1: i32,
     terminal: Option<OwnedFd>,
     _hold: Vec<OwnedFd>,
+    /// After `helper`, so that the session is over before its output is waited for.
+    copies: Copies,
     killed: bool,
     exit: Option<Exit>,
 }
@@ -392,7 +408,8 @@ impl Running {
         let failed = match control.receive::<FromPid1>() {
             Ok(Some((FromPid1::Started, mut fds))) => {
                 let terminal = fds.pop();
-                return Ok(Self { helper, control, pid1, terminal, _hold: hold, killed: false, exit: None });
+                let copies = Copies::default();
+                return Ok(Self { helper, control, pid1, terminal, _hold: hold, copies, killed: false, exit: None });
             }
             Ok(Some((FromPid1::Failed(failure), _))) => Error::from_failure(failure, Some(plan)),
             Ok(Some((FromPid1::Exited(_), _))) => Error::Protocol { what: "an end before the start".to_owned() },
@@ -467,11 +484,19 @@ impl Running {
     }
 
     fn last_words(&mut self) -> Result<Exit> {
-        let removal = match self.helper.receive()? {
-            FromOuter::Done { removal, .. } => removal,
+        let (removal, held, unsure) = match self.helper.receive()? {
+            FromOuter::Done { removal, held, unsure, .. } => (removal, held, unsure),
             FromOuter::Failed(failure) => return Err(Error::from_failure(failure, None)),
             other => return Err(Error::Protocol { what: format!("{other:?} at its end") }),
         };
+        // All that was printed is printed before the caller goes on.
+        drop(std::mem::take(&mut self.copies));
+        if let Some(upper) = held {
+            return Err(Error::Held { upper });
+        }
+        if let Some(wire) = unsure {
+            return Err(Error::Unsure { source: wire.into() });
+        }
         // PID 1 is gone, so what it said is all there.
         let said = self.control.receive::<FromPid1>();
         if let Some(wire) = removal {

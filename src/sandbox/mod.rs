@@ -9,13 +9,14 @@
 //!      |                           a session's locks are held here until PID 1 is reaped
 //!      `- PID 1                    own PID, mount, IPC, UTS (and network) namespaces; not dumpable; executes the plan
 //!          |                       second socket to gentoomuch: signals in, `started`, `exited` and the terminal out
-//!          `- session -> command   nested user and mount namespace, fewer capabilities, no_new_privs, seccomp
+//!          `- session -> command   nested user and mount namespace, fewer capabilities, no_new_privs, Landlock scopes, seccomp
 //! ```
 //!
 //! Every one of them is its own execution of this program ([`helper::enter_if_asked`]); nothing forks without executing. When any
 //! of them dies, the next one down sees the end of its socket and ends, PID 1 takes its whole PID namespace with it, and the kernel
 //! drops the mounts with the last process. The session's programs own no mount they see, since the namespace that does is the
-//! outer one: what is read-only stays so, while mounts of their own (what Portage's sandboxes do) work.
+//! outer one: what is read-only stays so, while mounts of their own (what Portage's sandboxes do) work. They cannot make a further user
+//! namespace (`unshare` and `clone` answer ENOSPC), in which they would have all capabilities again.
 
 pub mod capabilities;
 mod channel;
@@ -29,6 +30,7 @@ mod pid1;
 pub mod plan;
 mod request;
 mod session;
+mod stdio;
 mod steps;
 mod task;
 pub mod terminal;
@@ -40,4 +42,5 @@ pub use helper::{EventSink, TaskContext, TaskFailure, TaskFn};
 pub use idmap::{IdMap, IdMapError, IdRange};
 pub use interrupt::{Interrupt, Told};
 pub use launch::{HelperSource, Launcher, MountCalls, Running, SessionOptions, Stdio, TaskOptions};
+pub use stdio::refuse_directories;
 pub use plan::{CommandLine, Network, Plan, Step};

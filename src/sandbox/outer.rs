@@ -4,14 +4,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::channel::Channel;
 use super::helper::Lookup;
+use super::plan::{Network, Plan, Step};
 use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
 use super::task;
 use crate::beneath::remove_tree;
 use crate::sys::namespace::{self, Namespace};
-use crate::sys::{self, fd, process, signal};
+use crate::sys::{self, fd, mount, overlay, process, signal};
 
 /// Runs as the outer helper; the result is the exit status, which nobody reads.
 pub(crate) fn run(control: Channel, lookup: Lookup) -> i32 {
@@ -81,11 +83,49 @@ fn supervise(
     // Keep the locks only: a pipe held open here would hide its end from whoever reads it.
     let _locks: Vec<OwnedFd> = fds.into_iter().skip(PASSED_ON).collect();
     let exit = wait(control, pid1).map_err(|error| Failure::Prepare(error.into()))?;
+    // A session that could not be made has no overlay to look at; then its own failure is what matters.
+    let looked = if session.plan.network == Network::Host { held(&session.plan) } else { Ok(None) };
+    let (held, unsure) = looked.map_or_else(|error| (None, Some(error.into())), |held| (held, None));
     let mut removal = None;
     for path in remove_after {
         removal = remove_tree(path).err().map(|error| WireError::from(sys::Error::from(error))).or(removal);
     }
-    Ok(FromOuter::Done { pid1: exit, removal })
+    Ok(FromOuter::Done { pid1: exit, removal, held, unsure })
+}
+
+/// How often and how long after each other we look whether an overlay is gone: the kernel takes its last mount apart in the background.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// The upper directory of an overlay of the session's that lives on, although all processes of the session are gone.
+///
+/// With the host's network, a session can listen on an abstract socket, and another user of the machine can connect to it and be given a
+/// descriptor. With it he could change the layer after its commit (the class of CVE-2024-27297). Landlock stops only connections that the
+/// session begins.
+fn held(plan: &Plan) -> sys::Result<Option<PathBuf>> {
+    let overlays: Vec<(&PathBuf, &PathBuf)> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Overlay { upper, work, .. } | Step::OverlayAt { upper, work, .. } => Some((upper, work)),
+            _ => None,
+        })
+        .collect();
+    if overlays.is_empty() {
+        return Ok(None);
+    }
+    namespace::unshare(&[Namespace::Mount]).and_then(|()| mount::make_all_private())?;
+    for (upper, work) in overlays {
+        let mut looks = 0;
+        while overlay::is_alive(upper, work)? {
+            looks += 1;
+            if looks == LOOKS {
+                return Ok(Some(upper.clone()));
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+    Ok(None)
 }
 
 /// PID 1's socket and its standard descriptors come before the locks.

@@ -127,7 +127,8 @@ fn terminal(root: &RootDir, size: Option<pty::TerminalSize>) -> sys::Result<(Own
 fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio: &[OwnedFd]) -> Result<(), Failure> {
     let died = || Failure::Died { who: "the session's process".to_owned() };
     let borrowed: Vec<BorrowedFd<'_>> = stdio.iter().map(AsFd::as_fd).collect();
-    let message = ToSession::Enter(request.plan.command.clone(), request.plan.terminal);
+    let message =
+        ToSession::Enter { command: request.plan.command.clone(), terminal: request.plan.terminal, calls: request.mount_calls };
     session.send(&message, &borrowed).map_err(|error| protocol(&error))?;
     match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
         Some((FromSession::Unshared, _)) => {}

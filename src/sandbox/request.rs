@@ -36,8 +36,9 @@ pub(crate) enum FromOuter {
     Unshared,
     /// PID 1 runs, under this number in the host's PID namespace.
     Spawned { pid1: i32 },
-    /// PID 1 has ended and what had to be removed is removed; `removal` is the failure of that.
-    Done { pid1: Exit, removal: Option<WireError> },
+    /// PID 1 has ended and what had to be removed is removed; `removal` is the failure of that. `held` is an upper directory whose
+    /// overlay somebody outside keeps alive, `unsure` why that cannot be told.
+    Done { pid1: Exit, removal: Option<WireError>, held: Option<PathBuf>, unsure: Option<WireError> },
     /// An event of the task.
     Event(serde_json::Value),
     /// The task's end.
@@ -87,8 +88,8 @@ pub(crate) enum FromSession {
 /// PID 1 to the session's process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToSession {
-    /// All mounts are made: unshare. With stdin, stdout and stderr.
-    Enter(super::plan::CommandLine, bool),
+    /// All mounts are made: unshare. With stdin, stdout and stderr, or with the session's terminal.
+    Enter { command: super::plan::CommandLine, terminal: bool, calls: MountCalls },
     /// The nested map is written.
     Mapped,
 }

@@ -3,17 +3,20 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::capabilities;
 use super::channel::Channel;
+use super::launch::MountCalls;
 use super::outer::report_panics;
 use super::plan::CommandLine;
 use super::request::{Failure, FromSession, ToSession};
+use crate::beneath::{RootDir, Way};
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::seccomp::Filter;
-use crate::sys::{self, fd, process, pty, signal};
+use crate::sys::{self, fd, landlock, process, pty, signal};
 
 /// Where programs are looked for if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,12 +41,12 @@ fn prepare(error: sys::Error) -> Failure {
 
 fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let gone = |_| Failure::Died { who: "the session's PID 1".to_owned() };
-    let own_proc = rustix::fs::open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(sys::Error::of("open", "/proc/self"))
-        .map_err(prepare)?;
+    // Opened while `/proc` is the host's: in the new root it is what a layer has made of it.
+    let own_proc = place(Path::new("/proc/self")).map_err(prepare)?;
+    let limits = place(Path::new("/proc/sys/user")).map_err(prepare)?;
     control.send(&FromSession::Ready, &[own_proc.as_fd()]).map_err(gone)?;
     drop(own_proc);
-    let Ok(Some((ToSession::Enter(command, terminal), stdio))) = control.receive::<ToSession>() else {
+    let Ok(Some((ToSession::Enter { command, terminal, calls }, stdio))) = control.receive::<ToSession>() else {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
     namespace::unshare(&[Namespace::User, Namespace::Mount]).map_err(|error| Failure::Nested(error.into()))?;
@@ -52,19 +55,37 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
     namespace::become_root().map_err(|error| Failure::Nested(error.into()))?;
+    // Needs CAP_SYS_RESOURCE in this namespace, which is given up below.
+    namespace::forbid_user_namespaces(limits.as_fd()).map_err(prepare)?;
+    drop(limits);
     process::new_session().map_err(prepare)?;
     standard_descriptors(&stdio, terminal).map_err(prepare)?;
     drop(stdio);
-    rustix::process::chdir(&command.cwd)
-        .map_err(|errno| Failure::Directory(sys::Error::new("chdir", command.cwd.display(), errno).into()))?;
+    enter_directory(&command.cwd, calls)?;
     capabilities::reduce().map_err(prepare)?;
     process::set_no_new_privileges().map_err(prepare)?;
     fd::close_others_on_exec().map_err(prepare)?;
     signal::reset_all().map_err(prepare)?;
+    // Where the kernel has no scopes the session goes on without: `host::rung` says which it is.
+    landlock::scope().map_err(prepare)?;
     let filter =
         Filter::for_this_machine().ok_or_else(|| sys::Error::new("seccomp", std::env::consts::ARCH, rustix::io::Errno::NOSYS));
     filter.and_then(|filter| filter.install()).map_err(prepare)?;
     execute(&command)
+}
+
+fn place(path: &Path) -> sys::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(sys::Error::of("open", path.display()))
+}
+
+/// Enters the command's directory. A layer may have made it a link to anything, and a link of `/proc` leads to whatever a descriptor of
+/// this process refers to, so no such link is followed (CVE-2024-21626).
+fn enter_directory(cwd: &Path, calls: MountCalls) -> Result<(), Failure> {
+    let way = if calls == MountCalls::Oldest { Way::Stepwise } else { Way::Kernel };
+    let found = RootDir::open(Path::new("/")).and_then(|root| root.by(way).place(cwd)).map_err(sys::Error::from);
+    let entered = found.and_then(|directory| rustix::process::fchdir(&directory).map_err(sys::Error::of("fchdir", cwd.display())));
+    entered.map_err(|error| Failure::Directory(error.into()))
 }
 
 fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {

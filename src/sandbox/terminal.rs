@@ -22,6 +22,20 @@ use crate::sys::process::Exit;
 use crate::sys::pty::{self, RawMode};
 use crate::sys::watch::Watch;
 
+/// Whether standard input and output of this process are one terminal. Only then a session is joined with it: who prints elsewhere does not
+/// expect that his keys are read, and who reads from elsewhere does not expect that what he sees moves his cursor.
+pub fn is_ours() -> bool {
+    is_one(rustix::stdio::stdin(), rustix::stdio::stdout())
+}
+
+fn is_one(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> bool {
+    let terminal = |fd: BorrowedFd<'_>| {
+        let status = rustix::fs::fstat(fd).ok().filter(|_| rustix::termios::isatty(fd))?;
+        Some((status.st_dev, status.st_rdev))
+    };
+    terminal(input).is_some_and(|input| terminal(output) == Some(input))
+}
+
 /// Bytes moved at a time.
 const CHUNK: usize = 16 * 1024;
 
@@ -193,4 +207,26 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pty::OpenptFlags;
+
+    use super::*;
+
+    #[test]
+    fn two_terminals_are_not_one() {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let [first, second] = [(); 2].map(|()| {
+            let master = rustix::pty::openpt(flags).unwrap();
+            let other = pty::open_other_side(&master).unwrap();
+            (master, other)
+        });
+        let null = sys::fd::null().unwrap();
+        assert!(is_one(first.1.as_fd(), first.1.try_clone().unwrap().as_fd()));
+        for (input, output) in [(&first.1, &second.1), (&first.1, &null), (&null, &first.1), (&null, &null)] {
+            assert!(!is_one(input.as_fd(), output.as_fd()));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Descriptors: duplicates, the three standard ones, and the closing of all others.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
@@ -38,11 +39,40 @@ pub fn take_stdin() -> Result<OwnedFd> {
     Ok(taken)
 }
 
-/// Marks every descriptor from 3 upwards close-on-exec, whoever opened it (Linux 5.11).
+/// Marks every descriptor from 3 upwards close-on-exec, whoever opened it.
 pub fn close_others_on_exec() -> Result<()> {
     // SAFETY: the call takes three integers; it changes flags of descriptors and closes none.
     let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if code == 0 { Ok(()) } else { Err(Error::new("close_range", "3, ~0, CLOSE_RANGE_CLOEXEC", std::io::Error::last_os_error())) }
+    // The flag came with Linux 5.11, and filters of container engines answer EPERM for calls that they do not know.
+    if code == 0 { Ok(()) } else { close_listed_on_exec(Path::new(LIST)) }
+}
+
+/// Closes every descriptor from 3 upwards, for a process that was given nothing there. Where a filter hides the call, they are closed
+/// when it executes.
+pub fn close_others() -> Result<()> {
+    // SAFETY: the call takes three integers; the caller owns no descriptor yet.
+    let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+    if code == 0 { Ok(()) } else { close_listed_on_exec(Path::new(LIST)) }
+}
+
+/// Where the kernel lists the descriptors of this process.
+const LIST: &str = "/proc/self/fd";
+
+/// [`close_others_on_exec`] for the descriptors that `list` names, one call each.
+fn close_listed_on_exec(list: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(list).map_err(Error::of("opendir", list.display()))?;
+    for entry in entries {
+        let name = entry.map_err(Error::of("readdir", list.display()))?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number > 2) else { continue };
+        // SAFETY: the call takes integers; a number that is no descriptor any more is EBADF.
+        if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            let error = std::io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EBADF) {
+                return Err(Error::new("fcntl", format_args!("{number}, F_SETFD, FD_CLOEXEC"), error));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Waits until one of `fds` is readable or hung up, at most `timeout_ms` milliseconds (forever if absent). The answer has one entry
@@ -57,5 +87,23 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout_ms: Option<u64>) -> Result<
         Ok(_) => Ok(polled.iter().map(|entry| !entry.revents().is_empty()).collect()),
         Err(rustix::io::Errno::INTR) => Ok(vec![false; fds.len()]),
         Err(errno) => Err(Error::new("poll", fds.len(), errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_mark_what_a_careless_parent_left_open() {
+        let ways: [fn() -> Result<()>; 2] = [close_others_on_exec, || close_listed_on_exec(Path::new(LIST))];
+        for way in ways {
+            let file = null().unwrap();
+            rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+            way().unwrap();
+            assert_eq!(rustix::io::fcntl_getfd(&file).unwrap(), rustix::io::FdFlags::CLOEXEC);
+        }
+        let error = close_listed_on_exec(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(error.to_string(), "`opendir(/nonexistent)` failed");
     }
 }

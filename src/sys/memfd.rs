@@ -26,7 +26,65 @@ pub fn sealed_copy(name: &str, file: &File) -> Result<OwnedFd> {
             return Err(Error::new("sendfile", name, std::io::Error::from(std::io::ErrorKind::UnexpectedEof)));
         }
     }
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&memfd, seals).map_err(Error::of("fcntl", "F_ADD_SEALS"))?;
+    seal(&memfd, true)?;
     Ok(memfd)
+}
+
+/// The owner of the copy is root in a session. `EXEC` keeps the mode as it is; before Linux 6.3 the seal is unknown (`with_mode` is
+/// false in tests, which force that).
+fn seal(memfd: &OwnedFd, with_mode: bool) -> Result<()> {
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    if with_mode {
+        match rustix::fs::fcntl_add_seals(memfd, seals | SealFlags::EXEC) {
+            Err(rustix::io::Errno::INVAL) => {}
+            answer => return answer.map_err(Error::of("fcntl", "F_ADD_SEALS")),
+        }
+    }
+    rustix::fs::fcntl_add_seals(memfd, seals).map_err(Error::of("fcntl", "F_ADD_SEALS"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use rustix::fs::Mode;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn copy() -> OwnedFd {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        std::fs::write(&path, "program").unwrap();
+        sealed_copy("test", &File::open(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_copy_is_neither_written_nor_given_another_mode() {
+        let file = File::from(copy());
+        assert_eq!(file.write_at(b"x", 0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(file.set_len(0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        let seals = rustix::fs::fcntl_get_seals(&file).unwrap();
+        assert!(seals.contains(SealFlags::SEAL | SealFlags::WRITE));
+        assert_eq!(rustix::fs::fcntl_add_seals(&file, SealFlags::FUTURE_WRITE), Err(Errno::PERM));
+        let mode = rustix::fs::fstat(&file).unwrap().st_mode;
+        // A kernel that knows the seal keeps to it.
+        if seals.contains(SealFlags::EXEC) {
+            for wish in [0o600, 0o000, 0o644, 0o666] {
+                assert_eq!(rustix::fs::fchmod(&file, Mode::from_raw_mode(wish)), Err(Errno::PERM), "{wish:o}");
+            }
+            assert_eq!(rustix::fs::fstat(&file).unwrap().st_mode, mode);
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_the_seal_of_the_mode_has_the_others() {
+        let memfd = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        seal(&memfd, false).unwrap();
+        let seals = rustix::fs::fcntl_get_seals(&memfd).unwrap();
+        assert!(
+            seals.contains(SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)
+                && !seals.contains(SealFlags::EXEC)
+        );
+    }
 }

@@ -9,6 +9,7 @@ use std::fmt::Display;
 use std::io;
 
 pub mod fd;
+pub mod landlock;
 pub mod memfd;
 pub mod mount;
 pub mod mountcompat;

@@ -1,7 +1,10 @@
 //! Namespaces and identities.
 
+use std::os::fd::BorrowedFd;
+
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
+use rustix::fs::{Mode, OFlags};
 
 use super::{Error, Result};
 
@@ -58,6 +61,17 @@ pub fn become_root() -> Result<()> {
     nix::unistd::setresgid(gid, gid, gid).map_err(Error::of("setresgid", "0, 0, 0"))?;
     let uid = Uid::from_raw(0);
     nix::unistd::setresuid(uid, uid, uid).map_err(Error::of("setresuid", "0, 0, 0"))
+}
+
+/// Lets nobody make a user namespace in this one or below it, for good: only CAP_SYS_RESOURCE in this namespace could raise the limit again.
+/// Without it, a program gets all capabilities by a user namespace of its own, and the capabilities of a session bound nothing.
+///
+/// `settings` is `/proc/sys/user`. The kernel shows there the limits of the namespace of whoever opens them.
+pub fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> Result<()> {
+    const NAME: &str = "user.max_user_namespaces";
+    let file = rustix::fs::openat(settings, "max_user_namespaces", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::of("openat", NAME))?;
+    rustix::io::write(file, b"0").map(drop).map_err(Error::of("write", format_args!("{NAME}, 0")))
 }
 
 /// Sets the host name of this UTS namespace.

@@ -110,6 +110,32 @@ impl Overlay<'_> {
     }
 }
 
+/// Whether a writable overlay on `upper` lives: mounted anywhere, or kept by an open file or directory of it. `work` was its work directory; new
+/// directories are made there. Needs a mount namespace of one's own.
+///
+/// The kernel marks an upper directory while an overlay uses it. With `index=on` a second one is refused then (EBUSY), before anything is
+/// looked at that would make `index` impossible here.
+pub fn is_alive(upper: &Path, work: &Path) -> Result<bool> {
+    let [lower, work] = ["no-layers", "no-work"].map(|name| work.join(name));
+    for path in [&lower, &work] {
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(Error::new("mkdir", path.display(), errno)),
+        }
+    }
+    let (upper, lower, work) = (Layer::open(upper)?, Layer::open(&lower)?, Layer::open(&work)?);
+    let overlay = NewFileSystem::open("overlay")?;
+    overlay.flag("userxattr")?;
+    overlay.string("index", "on")?;
+    overlay.string("lowerdir", &lower.link())?;
+    overlay.string("upperdir", &upper.link())?;
+    overlay.string("workdir", &work.link())?;
+    match overlay.mount(Attributes::default()) {
+        Err(error) if error.errno() == Some(libc::EBUSY) => Ok(true),
+        answer => answer.map(|_| false),
+    }
+}
+
 fn give(overlay: &NewFileSystem, key: &str, layer: &Layer) -> Result<()> {
     match overlay.descriptor(key, layer.fd.as_fd()) {
         // The kernel takes no descriptors (before 6.13), or the directory will not do; then its words about the path say why.

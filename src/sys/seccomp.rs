@@ -3,28 +3,36 @@
 //! ```text
 //! load arch --> section of that arch: load nr [drop the x32 bit]; nr of a refused call? its errno
 //!          |                          nr of ioctl? low half of the request refused? EPERM
+//!          |                          nr of socket or socketpair? family not in the list? EAFNOSUPPORT; netlink? protocol likewise
+//!          |                          nr of socketcall? of `socket`? ENOSYS
+//!          |                          nr of clone or unshare? CLONE_NEWCGROUP among the flags? EPERM
 //!          |                          allow
 //!          `-> unknown arch: ENOSYS
 //! ```
 //!
+//! All of these arguments are 32-bit integers to the kernel, which ignores the high half of the register. So does the filter, or a set high bit
+//! would pass by it.
+//!
 //! The crates for this know one architecture a filter; Gentoo's multilib profiles run programs of two. Linux 5.11 remembers which
 //! calls a filter always allows if it looks at nothing but architecture and number, so the order of the comparisons costs nothing.
 
-use super::seccomp_tables::{REFUSED_IOCTLS, TABLES, Table, X32_BIT};
+use super::seccomp_tables::{
+    FAMILIES, NETLINK, NETLINK_PROTOCOLS, NEW_CGROUP, REFUSED_IOCTLS, SOCKETCALL_SOCKET, TABLES, Table, X32_BIT,
+};
 use super::{Error, Result};
 
 // Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
-/// The kernel looks at the low 32 bits of a request only, and so must the filter, or a set high bit would pass by it.
-#[cfg(target_endian = "little")]
-const SECOND_ARGUMENT_LOW: u32 = 24;
-#[cfg(target_endian = "big")]
-const SECOND_ARGUMENT_LOW: u32 = 28;
+/// The low half of an argument, counted from 0.
+const fn argument_low(index: u32) -> u32 {
+    16 + 8 * index + if cfg!(target_endian = "big") { 4 } else { 0 }
+}
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
 const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const JUMP_IF_SET: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
 /// An assembled filter.
@@ -97,18 +105,57 @@ fn section(table: &Table) -> Vec<libc::sock_filter> {
         section.push(answer(*errno));
     }
     for number in table.ioctl {
-        let requests = u8::try_from(REFUSED_IOCTLS.len()).unwrap_or(u8::MAX);
-        // Over: the load, one jump a request, and two answers.
-        section.push(jump(*number, 0, requests + 3));
-        section.push(statement(LOAD, SECOND_ARGUMENT_LOW));
-        for (index, request) in (0u8..).zip(REFUSED_IOCTLS) {
-            section.push(jump(request, requests - index, 0));
-        }
-        section.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
-        section.push(answer(libc::EPERM));
+        let mut asked = vec![statement(LOAD, argument_low(1))];
+        asked.extend(one_of(&REFUSED_IOCTLS, &[answer(libc::EPERM)], &[allow()]));
+        only_for(*number, asked, &mut section);
     }
-    section.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
+    for number in table.sockets {
+        only_for(*number, socket(), &mut section);
+    }
+    if let Some(number) = table.socketcall {
+        let mut asked = vec![statement(LOAD, argument_low(0))];
+        asked.extend(one_of(&[SOCKETCALL_SOCKET], &[answer(libc::ENOSYS)], &[allow()]));
+        only_for(number, asked, &mut section);
+    }
+    for number in table.flags {
+        let flags = libc::sock_filter { jt: 0, jf: 1, ..statement(JUMP_IF_SET, NEW_CGROUP) };
+        only_for(*number, vec![statement(LOAD, argument_low(0)), flags, answer(libc::EPERM), allow()], &mut section);
+    }
+    section.push(allow());
     section
+}
+
+/// Puts `asked`, each way through which ends in an answer, where calls of this number alone come by.
+fn only_for(number: u32, asked: Vec<libc::sock_filter>, section: &mut Vec<libc::sock_filter>) {
+    section.push(jump(number, 0, u8::try_from(asked.len()).unwrap_or(u8::MAX)));
+    section.extend(asked);
+}
+
+/// What is answered to `socket(family, type, protocol)` and its like.
+fn socket() -> Vec<libc::sock_filter> {
+    let refuse = [answer(libc::EAFNOSUPPORT)];
+    let mut netlink = vec![statement(LOAD, argument_low(2))];
+    netlink.extend(one_of(&NETLINK_PROTOCOLS, &[allow()], &refuse));
+    let mut section = vec![statement(LOAD, argument_low(0))];
+    section.extend(one_of(&FAMILIES, &[allow()], &one_of(&[NETLINK], &netlink, &refuse)));
+    section
+}
+
+/// `yes` if what is loaded is one of `values`, else `no`. Both are short and end in answers.
+fn one_of(values: &[u32], yes: &[libc::sock_filter], no: &[libc::sock_filter]) -> Vec<libc::sock_filter> {
+    let length = |instructions: usize| u8::try_from(instructions).unwrap_or(u8::MAX);
+    let mut section = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        // Over the jumps that are left and all of `no`.
+        section.push(jump(*value, length(values.len() - index - 1 + no.len()), 0));
+    }
+    section.extend_from_slice(no);
+    section.extend_from_slice(yes);
+    section
+}
+
+fn allow() -> libc::sock_filter {
+    statement(RETURN, libc::SECCOMP_RET_ALLOW)
 }
 
 fn answer(errno: i32) -> libc::sock_filter {
@@ -128,12 +175,18 @@ mod tests {
     use super::super::seccomp_tables::{AARCH64, ARM, I386, X86_64};
     use super::*;
 
-    /// Runs a filter as the kernel would.
+    /// Runs a filter as the kernel would, for a call whose second argument alone matters.
     fn ask(filter: &Filter, arch: u32, number: u32, request: u64) -> u32 {
+        ask_with(filter, arch, number, [0, request, 0])
+    }
+
+    fn ask_with(filter: &Filter, arch: u32, number: u32, arguments: [u64; 3]) -> u32 {
         let mut data = [0u8; 64];
         data[0..4].copy_from_slice(&number.to_ne_bytes());
         data[4..8].copy_from_slice(&arch.to_ne_bytes());
-        data[24..32].copy_from_slice(&request.to_ne_bytes());
+        for (index, argument) in arguments.into_iter().enumerate() {
+            data[16 + 8 * index..24 + 8 * index].copy_from_slice(&argument.to_ne_bytes());
+        }
         let (mut at, mut register) = (0usize, 0u32);
         loop {
             let one = filter.program[at];
@@ -142,6 +195,7 @@ mod tests {
                 LOAD => register = u32::from_ne_bytes(data[one.k as usize..one.k as usize + 4].try_into().unwrap()),
                 AND => register &= one.k,
                 JUMP_IF_EQUAL => at += usize::from(if register == one.k { one.jt } else { one.jf }),
+                JUMP_IF_SET => at += usize::from(if register & one.k != 0 { one.jt } else { one.jf }),
                 RETURN => return one.k,
                 code if code == libc::BPF_JMP | libc::BPF_JA => at += one.k as usize,
                 code => panic!("instruction {code:#x}"),
@@ -185,6 +239,91 @@ mod tests {
     }
 
     #[test]
+    fn sockets_are_of_the_families_that_a_build_needs() {
+        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM]);
+        let calls = [
+            (X86_64, 41),
+            (X86_64, 53),
+            (X86_64, 41 | X32_BIT),
+            (I386, 359),
+            (I386, 360),
+            (AARCH64, 198),
+            (AARCH64, 199),
+            (ARM, 281),
+            (ARM, 288),
+        ];
+        for (table, number) in calls {
+            for high in [0u64, 1 << 32, 0xffff_ffff << 32] {
+                let asked = |family: u32, protocol: u32| {
+                    ask_with(&filter, table.audit_arch, number, [u64::from(family) | high, 1 | high, u64::from(protocol) | high])
+                };
+                // AF_UNIX with any protocol, AF_INET, AF_INET6; netlink: route, uevent.
+                for (family, protocol) in [(1, 0), (1, 12), (2, 6), (2, 262), (10, 17), (16, 0), (16, 15)] {
+                    assert_eq!(asked(family, protocol), libc::SECCOMP_RET_ALLOW, "{number} {family} {protocol}");
+                }
+                // AF_VSOCK, AF_ALG, AF_PACKET, AF_TIPC, none, all bits; netlink: netfilter, generic, usersock, sock_diag, audit.
+                for (family, protocol) in [
+                    (40, 0),
+                    (38, 0),
+                    (17, 0),
+                    (30, 0),
+                    (0, 0),
+                    (u32::MAX, 0),
+                    (16, 12),
+                    (16, 16),
+                    (16, 2),
+                    (16, 4),
+                    (16, 9),
+                    (16, u32::MAX),
+                ] {
+                    assert_eq!(asked(family, protocol), errno(libc::EAFNOSUPPORT), "{number} {family} {protocol}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_whose_family_cannot_be_seen_makes_no_socket() {
+        let filter = Filter::assemble(&[X86_64, I386]);
+        let asked = |call: u64| ask_with(&filter, I386.audit_arch, 102, [call, 0, 0]);
+        assert_eq!((asked(1), asked(1 | 1 << 32)), (errno(libc::ENOSYS), errno(libc::ENOSYS)));
+        // `connect`, `socketpair`: of descriptors that are there, and of families that have pairs.
+        assert_eq!((asked(3), asked(8)), (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ALLOW));
+        // The other architecture's call of that number is `getuid`.
+        assert_eq!(ask_with(&filter, X86_64.audit_arch, 102, [1, 0, 0]), libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn nobody_gets_a_cgroup_namespace() {
+        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM]);
+        let calls = [
+            (X86_64, 56),
+            (X86_64, 272),
+            (X86_64, 272 | X32_BIT),
+            (I386, 120),
+            (I386, 310),
+            (AARCH64, 220),
+            (AARCH64, 97),
+            (ARM, 120),
+            (ARM, 337),
+        ];
+        for (table, number) in calls {
+            for flags in [0x0200_0000u64, 0x0200_0000 | 0x2000_0000 | 17, 0x0200_0000 | 1 << 32] {
+                assert_eq!(ask_with(&filter, table.audit_arch, number, [flags, 0, 0]), errno(libc::EPERM), "{number} {flags:#x}");
+            }
+            // SIGCHLD; what Portage unshares: mount, IPC, PID and network.
+            for flags in [17u64, 0x0002_0000 | 0x0800_0000 | 0x2000_0000 | 0x4000_0000, 0x0200_0000 << 32] {
+                assert_eq!(
+                    ask_with(&filter, table.audit_arch, number, [flags, 0, 0]),
+                    libc::SECCOMP_RET_ALLOW,
+                    "{number} {flags:#x}"
+                );
+            }
+            assert_eq!(ask(&filter, table.audit_arch, 435, 0), errno(libc::ENOSYS), "clone3");
+        }
+    }
+
+    #[test]
     fn numbers_are_those_of_the_c_library() {
         let number = |name: &str| X86_64.refused.iter().find(|one| one.0 == name).unwrap().1;
         if cfg!(target_arch = "x86_64") {
@@ -197,9 +336,13 @@ mod tests {
                 ("userfaultfd", libc::SYS_userfaultfd),
                 ("perf_event_open", libc::SYS_perf_event_open),
                 ("swapoff", libc::SYS_swapoff),
+                ("clone3", libc::SYS_clone3),
             ] {
                 assert_eq!(i64::from(number(name)), wanted, "{name}");
             }
+            let numbers = [libc::SYS_socket, libc::SYS_socketpair, libc::SYS_clone, libc::SYS_unshare];
+            let ours = X86_64.sockets.iter().chain(X86_64.flags).map(|number| i64::from(*number));
+            assert_eq!(ours.collect::<Vec<_>>(), numbers);
         }
         let sorted = Filter::refused_names();
         assert!(sorted.contains(&"io_uring_setup") && sorted.is_sorted());

@@ -5,6 +5,9 @@
 //! so that they take their other way; calls that set something answer `EPERM`. Reading the clock's state with `adjtimex` stays
 //! allowed: the filter cannot see whether a call writes, and the kernel refuses writes.
 //!
+//! `clone3` has its flags in memory, so it is ENOSYS and the C library calls `clone`. `setns` needs no entry: the kernel lets nobody into a cgroup
+//! namespace whose owner is another user namespace, and no other can be made.
+//!
 //! Numbers: `asm/unistd_64.h`, `asm/unistd_32.h`, `asm/unistd_x32.h`, `asm-generic/unistd.h`, and `arm` in the kernel's
 //! `arch/arm/tools/syscall.tbl`.
 
@@ -20,6 +23,12 @@ pub(super) struct Table {
     pub(super) has_x32: bool,
     /// The numbers of `ioctl`.
     pub(super) ioctl: &'static [u32],
+    /// `socket` and `socketpair`: only some families, see [`FAMILIES`] and [`NETLINK_PROTOCOLS`].
+    pub(super) sockets: &'static [u32],
+    /// `socketcall`, whose arguments lie in memory where the filter cannot look: `socket` by it is ENOSYS.
+    pub(super) socketcall: Option<u32>,
+    /// Calls whose first argument is flags of `clone`: without [`NEW_CGROUP`].
+    pub(super) flags: &'static [u32],
     /// Everything refused whatever its arguments.
     pub(super) refused: &'static [Refused],
 }
@@ -30,6 +39,30 @@ const EACCES: i32 = libc::EACCES;
 
 /// Requests of `ioctl` that put characters into a terminal's input: a way out of the session for who shares our terminal.
 pub(super) const REFUSED_IOCTLS: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
+
+/// The families of sockets that a session has; any other is EAFNOSUPPORT, as on a kernel that was built without it.
+///
+/// A build talks to itself and, if it may, to the network. What else there is (virtual machines, the kernel's cryptography, Bluetooth, CAN, TIPC,
+/// RDS, …) is code of the kernel that a build has no use for, and that is loaded for whoever asks.
+pub(super) const FAMILIES: [u32; 3] =
+    [libc::AF_UNIX.cast_unsigned(), libc::AF_INET.cast_unsigned(), libc::AF_INET6.cast_unsigned()];
+
+pub(super) const NETLINK: u32 = libc::AF_NETLINK.cast_unsigned();
+
+/// The protocols of netlink that a session has. `ROUTE` is how C libraries list addresses (`getifaddrs`) and `ip` sets up a network namespace.
+/// `KOBJECT_UEVENT` is what libudev and libusb listen to when they are made; it only brings messages of the kernel, and none of the host's
+/// devices into another namespace.
+///
+/// Not there are netfilter, `XFRM`, `GENERIC` (wireguard, nl80211, …) and the like: with NET_ADMIN in a network namespace of their own, programs reach
+/// deep into the kernel by them. `USERSOCK` talks to processes of the host, `SOCK_DIAG` lists their sockets, `AUDIT` is not for a namespace:
+/// shadow and PAM take EAFNOSUPPORT for a kernel without it, and EPERM for a failure.
+pub(super) const NETLINK_PROTOCOLS: [u32; 2] = [libc::NETLINK_ROUTE.cast_unsigned(), libc::NETLINK_KOBJECT_UEVENT.cast_unsigned()];
+
+/// The number of `socket` among the calls of `socketcall` (`linux/net.h`).
+pub(super) const SOCKETCALL_SOCKET: u32 = 1;
+
+/// A cgroup namespace of its own would let a session mount the cgroups that hold its limits, as their owner.
+pub(super) const NEW_CGROUP: u32 = libc::CLONE_NEWCGROUP.cast_unsigned();
 
 /// The bit of a call's number that says x32.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
@@ -51,7 +84,11 @@ pub(super) const X86_64: Table = Table {
     audit_arch: 0xc000_003e,
     has_x32: true,
     ioctl: &[16, 514],
+    sockets: &[41, 53],
+    socketcall: None,
+    flags: &[56, 272],
     refused: &[
+        ("clone3", 435, ENOSYS),
         ("add_key", 248, ENOSYS),
         ("request_key", 249, ENOSYS),
         ("keyctl", 250, ENOSYS),
@@ -96,7 +133,11 @@ pub(super) const I386: Table = Table {
     audit_arch: 0x4000_0003,
     has_x32: false,
     ioctl: &[54],
+    sockets: &[359, 360],
+    socketcall: Some(102),
+    flags: &[120, 310],
     refused: &[
+        ("clone3", 435, ENOSYS),
         ("add_key", 286, ENOSYS),
         ("request_key", 287, ENOSYS),
         ("keyctl", 288, ENOSYS),
@@ -144,7 +185,11 @@ const GENERIC: Table = Table {
     audit_arch: 0,
     has_x32: false,
     ioctl: &[29],
+    sockets: &[198, 199],
+    socketcall: None,
+    flags: &[220, 97],
     refused: &[
+        ("clone3", 435, ENOSYS),
         ("add_key", 217, ENOSYS),
         ("request_key", 218, ENOSYS),
         ("keyctl", 219, ENOSYS),
@@ -188,7 +233,11 @@ pub(super) const ARM: Table = Table {
     audit_arch: 0x4000_0028,
     has_x32: false,
     ioctl: &[54],
+    sockets: &[281, 288],
+    socketcall: None,
+    flags: &[120, 337],
     refused: &[
+        ("clone3", 435, ENOSYS),
         ("add_key", 309, ENOSYS),
         ("request_key", 310, ENOSYS),
         ("keyctl", 311, ENOSYS),

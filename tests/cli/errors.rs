@@ -29,6 +29,29 @@ fn wrong_words() {
 }
 
 #[test]
+fn a_directory_where_text_is_read_or_written() {
+    let home = Home::empty();
+    let directory = || fs::File::open(home.path()).unwrap();
+    for at in 0..3 {
+        let mut program = home.program();
+        program.arg("tree").arg("ls").stderr(std::process::Stdio::piped());
+        match at {
+            0 => program.stdin(directory()),
+            1 => program.stdout(directory()),
+            _ => program.stderr(directory()),
+        };
+        let output = program.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{at}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        if at < 2 {
+            let name = ["input", "output"][at];
+            let hint = "hint: redirect it: from a file or `/dev/null`, or to a file or a pipe (`DIR/NAME` instead of `DIR`)";
+            assert_eq!(said, format!("error: standard {name} is a directory\n{hint}\n"));
+        }
+    }
+}
+
+#[test]
 fn no_configuration() {
     assert_transcript!(Home::empty().transcripts(&[
         "stage build web",

@@ -35,6 +35,7 @@ mod failures;
 mod fetching;
 mod freshroot;
 mod history;
+mod hostile;
 mod interruption;
 mod kernels;
 mod main_job;

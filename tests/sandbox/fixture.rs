@@ -108,6 +108,12 @@ impl Fixture {
 
     /// Runs a part of `probe.c`, compiled here.
     pub(crate) fn probe(&self, part: &str, edit: impl FnOnce(&mut Plan)) -> Option<Output> {
+        let (plan, place) = self.probe_plan(&[part], edit)?;
+        Some(self.run_plan(&plan, &place, MountCalls::Newest).unwrap_or_else(|error| panic!("{}", chain(&error))))
+    }
+
+    /// The plan of a session that runs `/probe` with these words.
+    pub(crate) fn probe_plan(&self, words: &[&str], edit: impl FnOnce(&mut Plan)) -> Option<(Plan, PathBuf)> {
         let program = self.dir.path().join("probe");
         if !program.exists() {
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sandbox/probe.c");
@@ -119,11 +125,11 @@ impl Fixture {
                 }
             }
         }
-        let (mut plan, place) = self.plan(&["/probe", part]);
+        let (mut plan, place) = self.plan(&[&["/probe"], words].concat());
         let last = plan.steps.len() - 1;
         plan.steps.insert(last, Step::Bind { source: program, target: "/probe".into(), read_only: true });
         edit(&mut plan);
-        Some(self.run_plan(&plan, &place, MountCalls::Newest).unwrap_or_else(|error| panic!("{}", chain(&error))))
+        Some((plan, place))
     }
 }
 

@@ -79,6 +79,58 @@ fn the_filter_answers_for_every_way_into_the_kernel() {
 }
 
 #[test]
+fn sockets_and_namespaces_are_those_that_a_build_needs() {
+    let Some(fixture) = fixture() else { return };
+    for network in [Network::None, Network::Host] {
+        let Some(output) = fixture.probe("sockets", |plan| plan.network = network) else { return };
+        for (names, wanted) in [
+            ("unix inet inet6 route uevent pair-unix", "ok"),
+            ("vsock netfilter generic usersock sock-diag audit xfrm packet alg tipc", "EAFNOSUPPORT"),
+            ("pair-vsock vsock-high netfilter-high", "EAFNOSUPPORT"),
+            ("unshare-cgroup clone-cgroup setns-cgroup", "EPERM"),
+            ("unshare-user clone-user", "ENOSPC"),
+            ("clone3", "ENOSYS"),
+        ] {
+            for name in names.split(' ') {
+                assert_eq!(output.value(name), Some(wanted), "{name} with network {network} in {output:?}");
+            }
+        }
+        if cfg!(target_arch = "x86_64") {
+            // Refused before the kernel says that it has no x32.
+            assert_eq!(output.value("x32-vsock"), Some("EAFNOSUPPORT"), "{output:?}");
+            assert_eq!(output.value("x32-unshare-cgroup"), Some("EPERM"), "{output:?}");
+            if output.value("i386-getpid").is_none() {
+                skip("this kernel runs no 32-bit programs");
+                continue;
+            }
+            for (name, wanted) in [
+                ("i386-socketcall", "ENOSYS"),
+                ("i386-vsock", "EAFNOSUPPORT"),
+                ("i386-unix", "ok"),
+                ("i386-unshare-cgroup", "EPERM"),
+                ("i386-unshare-user", "ENOSPC"),
+            ] {
+                assert_eq!(output.value(name), Some(wanted), "{name} in {output:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_raises_the_limit_of_user_namespaces_again() {
+    let Some(fixture) = fixture() else { return };
+    let output = fixture.sh(
+        "limit=/proc/sys/user/max_user_namespaces; cat $limit; echo 5 2>&1 > $limit || chmod 666 $limit 2>&1 || mount -o remount,rw /proc 2>&1 || \
+         unshare --pid --fork --mount --mount-proc sh -c \"echo 5 > $limit\" 2>&1; cat $limit; unshare --user true 2>&1; echo end",
+    );
+    assert_eq!(output.text.lines().next(), Some("0"), "{output:?}");
+    assert!(
+        output.text.contains("\n0\n") && output.text.contains("No space left on device") && output.text.ends_with("end\n"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn the_network_is_loopback_alone_and_it_is_up() {
     let Some(fixture) = fixture() else { return };
     let output = fixture.sh("ls /sys/class/net; cat /sys/class/net/lo/flags; grep -c : /proc/net/dev");

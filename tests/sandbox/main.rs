@@ -5,7 +5,9 @@
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "skipped tests say so, and failing ones may panic")]
 
 mod deaths;
+mod exposure;
 mod fixture;
+mod hostile;
 mod isolation;
 mod mounts;
 mod sessions;

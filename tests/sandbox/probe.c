@@ -2,17 +2,22 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
 #include <termios.h>
 #include <unistd.h>
@@ -43,6 +48,173 @@ static void show_raw(const char *name, long result) {
     show(name, result);
 }
 #endif
+
+static void show_socket(const char *name, int family, int type, int protocol) {
+    int fd = socket(family, type, protocol);
+    show(name, fd);
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Which sockets and namespaces there are. */
+static void sockets(void) {
+    static const struct { const char *name; int family, type, protocol; } ways[] = {
+        {"unix", AF_UNIX, SOCK_STREAM, 0},
+        {"inet", AF_INET, SOCK_STREAM, 0},
+        {"inet6", AF_INET6, SOCK_DGRAM, 0},
+        {"route", AF_NETLINK, SOCK_RAW, NETLINK_ROUTE},
+        {"uevent", AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT},
+        {"vsock", AF_VSOCK, SOCK_STREAM, 0},
+        {"netfilter", AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER},
+        {"generic", AF_NETLINK, SOCK_RAW, NETLINK_GENERIC},
+        {"usersock", AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK},
+        {"sock-diag", AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG},
+        {"audit", AF_NETLINK, SOCK_RAW, NETLINK_AUDIT},
+        {"xfrm", AF_NETLINK, SOCK_RAW, NETLINK_XFRM},
+        {"packet", AF_PACKET, SOCK_RAW, 0},
+        {"alg", AF_ALG, SOCK_SEQPACKET, 0},
+        {"tipc", AF_TIPC, SOCK_STREAM, 0},
+    };
+    for (size_t at = 0; at < sizeof ways / sizeof *ways; at++)
+        show_socket(ways[at].name, ways[at].family, ways[at].type, ways[at].protocol);
+    int pair[2];
+    show("pair-unix", socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    show("pair-vsock", socketpair(AF_VSOCK, SOCK_STREAM, 0, pair));
+    /* The kernel looks at the low half only. */
+    show("vsock-high", syscall(SYS_socket, AF_VSOCK | (1L << 32), (long)SOCK_STREAM, 0L));
+    show("netfilter-high", syscall(SYS_socket, AF_NETLINK | (1L << 32), (long)SOCK_RAW, NETLINK_NETFILTER | (1L << 32)));
+    show("unshare-cgroup", unshare(CLONE_NEWCGROUP));
+    show("unshare-user", unshare(CLONE_NEWUSER));
+    fflush(stdout);
+    long child = syscall(SYS_clone, CLONE_NEWCGROUP | SIGCHLD, 0, 0, 0, 0);
+    if (child == 0)
+        _exit(0);
+    show("clone-cgroup", child);
+    child = syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+    if (child == 0)
+        _exit(0);
+    show("clone-user", child);
+    show("clone3", syscall(SYS_clone3, NULL, 0));
+    int cgroup = open("/proc/self/ns/cgroup", O_RDONLY);
+    show("setns-cgroup", setns(cgroup, CLONE_NEWCGROUP));
+#if defined(__x86_64__)
+    show_raw("x32-vsock", x32_call(41, AF_VSOCK, SOCK_STREAM));
+    show_raw("x32-unshare-cgroup", x32_call(272, CLONE_NEWCGROUP, 0));
+    fflush(stdout);
+    pid_t old = fork();
+    if (old == 0) {
+        /* Arguments where a 32-bit pointer reaches. */
+        int *words = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+        words[0] = AF_VSOCK;
+        words[1] = SOCK_STREAM;
+        show_raw("i386-getpid", old_call(20, 0, 0));
+        show_raw("i386-socketcall", old_call(102, 1, (long)words));
+        show_raw("i386-vsock", old_call(359, AF_VSOCK, SOCK_STREAM));
+        show_raw("i386-unix", old_call(359, AF_UNIX, SOCK_STREAM));
+        show_raw("i386-unshare-cgroup", old_call(310, CLONE_NEWCGROUP, 0));
+        show_raw("i386-unshare-user", old_call(310, CLONE_NEWUSER, 0));
+        fflush(stdout);
+        _exit(0);
+    }
+    int status;
+    waitpid(old, &status, 0);
+#endif
+}
+
+static socklen_t abstract(struct sockaddr_un *address, const char *name) {
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    memcpy(address->sun_path + 1, name, strlen(name));
+    return offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name);
+}
+
+/* Sends descriptors of `/held`, of `/`, and of nothing more, through a connected socket. */
+static long pass_on(int socket) {
+    int fds[2] = {open("/held", O_RDWR | O_CREAT, 0666), open("/", O_RDONLY | O_DIRECTORY)};
+    char space[CMSG_SPACE(sizeof fds)] = {0};
+    struct iovec byte = {.iov_base = "x", .iov_len = 1};
+    struct msghdr message = {.msg_iov = &byte, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fds);
+    memcpy(CMSG_DATA(header), fds, sizeof fds);
+    return sendmsg(socket, &message, 0);
+}
+
+/* The host listens on NAME (stream) and NAME-d (datagrams). */
+static void reach(const char *name) {
+    struct sockaddr_un address;
+    char other[100];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    long connected = connect(fd, (struct sockaddr *)&address, abstract(&address, name));
+    show("connect", connected);
+    if (connected == 0)
+        show("pass", pass_on(fd));
+    snprintf(other, sizeof other, "%s-d", name);
+    fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    socklen_t length = abstract(&address, other);
+    show("datagram", sendto(fd, "x", 1, 0, (struct sockaddr *)&address, length));
+    show("datagram-connect", connect(fd, (struct sockaddr *)&address, length));
+    /* PID 1 is outside of the session's programs. */
+    show("signal", kill(1, 0));
+    /* Its own. */
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    length = abstract(&address, "of-the-session");
+    show("own-bind", bind(listener, (struct sockaddr *)&address, length));
+    listen(listener, 1);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        int client = socket(AF_UNIX, SOCK_STREAM, 0);
+        show("own-connect", connect(client, (struct sockaddr *)&address, length));
+        show("own-pass", pass_on(client));
+        show("own-signal", kill(getppid(), 0));
+        fflush(stdout);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+}
+
+/* Somebody outside connects to NAME and is given descriptors. */
+static void serve(const char *name) {
+    struct sockaddr_un address;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    show("bind", bind(fd, (struct sockaddr *)&address, abstract(&address, name)));
+    listen(fd, 1);
+    show("ready", 0);
+    show("pass", pass_on(accept(fd, NULL, NULL)));
+}
+
+/* What the standard descriptors are, and what more can be done through them than reading and writing. Answers in the file OUT. */
+static void descriptors(const char *out) {
+    FILE *to = fopen(out, "w");
+    char path[40], link[300];
+    for (int fd = 0; fd < 3; fd++) {
+        struct stat status = {0};
+        fstat(fd, &status);
+        const char *kind = S_ISFIFO(status.st_mode) ? "pipe" : S_ISREG(status.st_mode) ? "file" : S_ISDIR(status.st_mode) ? "directory" : S_ISSOCK(status.st_mode) ? "socket" : "device";
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(path, link, sizeof link - 1);
+        link[length < 0 ? 0 : length] = 0;
+        fprintf(to, "%d %s%s%s%s\n", fd, kind, isatty(fd) ? " terminal" : "", S_ISCHR(status.st_mode) ? " " : "", S_ISCHR(status.st_mode) ? link : "");
+        if (S_ISREG(status.st_mode)) {
+            int again = open(path, O_WRONLY);
+            fprintf(to, "%d again %s\n", fd, again >= 0 && write(again, "hostile", 7) == 7 ? "written" : strerrorname_np(errno));
+        }
+    }
+    int tty = open("/dev/tty", O_RDWR);
+    fprintf(to, "dev-tty %s\n", tty >= 0 ? "ok" : strerrorname_np(errno));
+    for (int fd = 0; fd < 3; fd++)
+        if (ioctl(fd, TIOCSCTTY, 0) == 0)
+            fprintf(to, "%d becomes ours\n", fd);
+    for (int fd = 3; fd < 1024; fd++)
+        if (fd != fileno(to) && fcntl(fd, F_GETFD) >= 0)
+            fprintf(to, "%d open\n", fd);
+    fclose(to);
+    printf("\033[31mred\033[0m\033[6n\033]0;title\007 text\n");
+}
 
 static void calls(void) {
     int fds[2];
@@ -122,5 +294,13 @@ int main(int count, char **words) {
         capability();
     else if (!strcmp(what, "terminal"))
         terminal();
+    else if (!strcmp(what, "sockets"))
+        sockets();
+    else if (!strcmp(what, "reach"))
+        reach(words[2]);
+    else if (!strcmp(what, "serve"))
+        serve(words[2]);
+    else if (!strcmp(what, "descriptors"))
+        descriptors(words[2]);
     return 0;
 }

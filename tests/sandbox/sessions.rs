@@ -42,7 +42,7 @@ fn commands_that_cannot_run_say_why() {
     );
     assert_eq!(
         chain(&failure(&["true"], "/nowhere")),
-        "cannot enter `/nowhere` in the session\ncaused by: `chdir(/nowhere)` failed\ncaused by: No such file or directory (os error 2)"
+        "cannot enter `/nowhere` in the session\ncaused by: `open(/nowhere)` failed\ncaused by: No such file or directory (os error 2)"
     );
 }
 

@@ -185,3 +185,88 @@ fn once_is_told_and_twice_is_killed() {
         assert_eq!(interrupt.wait(&mut running).unwrap(), Exit::Signal(9));
     });
 }
+
+/// A program that starts a session with its own standard descriptors, as an embedder may, whatever they are: it is this test program.
+#[test]
+#[ignore = "run by the tests below, in a process of its own"]
+fn as_a_program_with_descriptors() {
+    let Some(dir) = std::env::var_os("GENTOOMUCH_WITH").map(std::path::PathBuf::from) else { return };
+    let Some(fixture) = fixture() else { return };
+    let Some((plan, place)) = fixture.probe_plan(&["descriptors", "/out/found"], |plan| {
+        let last = plan.steps.len() - 1;
+        plan.steps.insert(last, gentoomuch::sandbox::Step::Bind { source: dir, target: "/out".into(), read_only: false });
+    }) else {
+        return;
+    };
+    let mut options = SessionOptions::new(Stdio::Inherit);
+    options.remove_after = vec![place];
+    let mut running = fixture.launcher.session(&plan, options).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(running.wait().unwrap(), Exit::Code(0));
+}
+
+/// What a session finds with these descriptors, without line numbers; as leader of a session whose terminal `controlling` is.
+fn found(dir: &std::path::Path, controlling: bool, fds: [&OwnedFd; 3]) -> String {
+    let [stdin, stdout, stderr] = fds.map(|fd| std::process::Stdio::from(fd.try_clone().unwrap()));
+    let program = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(if controlling { std::path::Path::new("setsid") } else { &program });
+    if controlling {
+        command.args(["--ctty", "--wait"]).arg(&program);
+    }
+    let status = command
+        .args(["--exact", "terminal::as_a_program_with_descriptors", "--ignored", "--nocapture"])
+        .env("GENTOOMUCH_WITH", dir)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    std::fs::read_to_string(dir.join("found")).unwrap()
+}
+
+#[test]
+fn the_users_terminal_is_given_as_a_whole_or_not_at_all() {
+    let Some(fixture) = fixture() else { return };
+    // Also where a program gives away all three, but does not ask for a terminal.
+    for (at, wanted) in [
+        ([true, false, false], "0 device /dev/null\n1 pipe\n2 pipe\n"),
+        ([false, true, false], "0 pipe\n1 pipe\n2 pipe\n"),
+        ([false, false, true], "0 pipe\n1 pipe\n2 pipe\n"),
+        ([true, false, true], "0 device /dev/null\n1 pipe\n2 pipe\n"),
+        ([true, true, true], "0 device /dev/null\n1 pipe\n2 pipe\n"),
+    ] {
+        let (user, program) = users_terminal();
+        let mut screen = std::fs::File::from(user.try_clone().unwrap());
+        let (input, _keep) = std::io::pipe().unwrap();
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        let input = OwnedFd::from(input);
+        let fds =
+            [if at[0] { &program } else { &input }, if at[1] { &program } else { &file }, if at[2] { &program } else { &file }];
+        let text = found(fixture.dir.path(), at[0], fds);
+        assert_eq!(text, format!("{wanted}dev-tty ENXIO\n"), "{at:?}");
+        if at[1] {
+            let mut seen = String::new();
+            until(&mut screen, &mut seen, " text");
+            assert!(seen.contains("\x1b[31mred\x1b[0m text"), "{seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_is_read_and_written_but_not_opened_anew() {
+    let Some(fixture) = fixture() else { return };
+    let path = fixture.dir.path().join("input");
+    std::fs::write(&path, "mine").unwrap();
+    let input = OwnedFd::from(std::fs::File::open(&path).unwrap());
+    let output = fixture.dir.path().join("output");
+    std::fs::write(&output, "before\n").unwrap();
+    let output_fd = OwnedFd::from(std::fs::OpenOptions::new().append(true).open(&output).unwrap());
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let text = found(fixture.dir.path(), false, [&input, &output_fd, &theirs.into()]);
+    assert_eq!(text, "0 pipe\n1 pipe\n2 pipe\ndev-tty ENXIO\n");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
+    let printed = std::fs::read_to_string(output).unwrap();
+    // To a file it goes as it is.
+    assert!(printed.starts_with("before\n") && printed.contains("red\x1b[0m\x1b[6n\x1b]0;title\x07 text\n"), "{printed:?}");
+    drop(ours);
+}

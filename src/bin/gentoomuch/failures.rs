@@ -114,6 +114,15 @@ fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
         ),
         E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } | E::MapWrite { .. } => (Kind::Host, vec![doctor_hint()]),
         E::CommandNotFound { .. } | E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
+        E::StandardDirectory { .. } => {
+            (Kind::Usage, one("redirect it: from a file or `/dev/null`, or to a file or a pipe (`DIR/NAME` instead of `DIR`)"))
+        }
+        E::Held { .. } => (
+            Kind::Other,
+            one(
+                "nothing of the session was kept, since it could be changed afterwards; find out who has them with `fuser`, then repeat the command",
+            ),
+        ),
         E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory; repeat the command")),
         E::Task { failure, .. } => match failure.kind.as_str() {
             "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),

@@ -19,16 +19,21 @@ mod table;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use gentoomuch::sandbox;
 
 use crate::args::Cli;
 use crate::context::Context;
+use crate::report::Failure;
 
 fn main() -> ExitCode {
     // Before any thread exists: a copy of this very program, started by itself, is the sandbox's helper: that path never returns.
     gentoomuch::sandbox::helper::enter_if_asked(gentoomuch::build::tasks::lookup);
     report::install_panic_hook();
+    // What whoever started us left open is for nobody that we start: a descriptor of a directory is a way into it (CVE-2024-21626).
+    let closed = gentoomuch::sys::fd::close_others_on_exec();
     let cli = Cli::parse();
-    let outcome = Context::new(&cli.global).and_then(|context| {
+    let begun = closed.map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
+    let outcome = begun.and_then(|()| Context::new(&cli.global)).and_then(|context| {
         let outcome = commands::run(cli.command, &context);
         context.progress.clear();
         outcome.map_err(|failure| failure.space_hint(&context.places.data))

@@ -244,7 +244,7 @@ impl Engine<'_> {
             "modules": count("m"),
             "initramfs": task.recipe.config.dracut.is_some(),
             "inputs": task.content,
-            "isolation": crate::host::RUNG,
+            "isolation": crate::host::rung(),
             "network": [],
         });
         let newest_input = task.sources.newest_input;

@@ -1,6 +1,5 @@
 //! `gentoomuch freshroot [-- COMMAND]`
 
-use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -87,7 +86,7 @@ fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> 
         network: args.network.into(),
         promote: args.promote,
         command: args.command.clone(),
-        terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+        terminal: gentoomuch::sandbox::terminal::is_ours(),
     })
 }
 

@@ -1,7 +1,5 @@
 //! `gentoomuch shell STATE [-- COMMAND]`
 
-use std::io::{self, IsTerminal as _};
-
 use gentoomuch::build::FreshrootOptions;
 
 use super::Outcome;
@@ -56,6 +54,6 @@ fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> 
         network: args.network.into(),
         promote: false,
         command: args.command.clone(),
-        terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+        terminal: gentoomuch::sandbox::terminal::is_ours(),
     })
 }

@@ -1,6 +1,5 @@
 //! `gentoomuch kernel prep NAME`
 
-use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -75,7 +74,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         target: args.target.name(),
         asks: matches!(args.target, Target::Nconfig | Target::Menuconfig | Target::Oldconfig),
         continues: !matches!(args.target, Target::Defconfig | Target::Tinyconfig),
-        terminal: io::stdin().is_terminal() && io::stdout().is_terminal(),
+        terminal: gentoomuch::sandbox::terminal::is_ours(),
     };
     if options.asks && !options.terminal {
         // Needs no sandbox to be found out.

@@ -4,7 +4,6 @@ mod compile;
 mod shell;
 mod words;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
@@ -348,5 +347,5 @@ fn rm(args: &Rm, context: &Context) -> Outcome {
 
 /// Whether both ends are a terminal.
 fn has_terminal() -> bool {
-    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+    gentoomuch::sandbox::terminal::is_ours()
 }
