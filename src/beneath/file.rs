@@ -22,8 +22,9 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Refuses everything but a regular file.
-    pub(super) fn new(fd: OwnedFd, shown: PathBuf) -> Result<Self> {
+    /// Takes a file that is open already; refuses everything but a regular file. `shown` is what messages call it.
+    pub fn new(fd: OwnedFd, shown: impl Into<PathBuf>) -> Result<Self> {
+        let shown = shown.into();
         let stat = rustix::fs::fstat(&fd).map_err(|errno| Error::io("examine", &shown, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::NotRegular { path: shown });

@@ -10,7 +10,7 @@
 //!
 //! Nothing in a state is followed out of it, and nothing is written outside of the new directory entry, whatever links either holds.
 
-mod tree;
+pub(super) mod tree;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,11 +18,12 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::RenameFlags;
 use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
 use super::error::{Error, Result};
+use crate::beneath::{self, RootDir};
 use crate::progress::Event;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
@@ -237,17 +238,20 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
     let Some(top) = input.lower.first() else { return Ok(serde_json::json!(CopyAnswer::Missing)) };
     let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
-    // NONBLOCK: opening a pipe for reading would wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let from = match rustix::fs::openat2(&root, Path::new(&input.path), flags, Mode::empty(), how) {
-        Ok(from) => from,
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
-            return Ok(serde_json::json!(CopyAnswer::Missing));
-        }
-        // A socket, or a device without a driver.
-        Err(rustix::io::Errno::NXIO) => return Ok(serde_json::json!(CopyAnswer::Special("a socket or a device".to_owned()))),
-        Err(errno) => return Err(io(&format!("cannot open `{}`", input.path))(errno.into())),
+    let root = RootDir::from_fd(root, "/");
+    let path = Path::new(&input.path);
+    let failed = |error: &beneath::Error| TaskFailure::of("copy", error);
+    let place = match root.place(path) {
+        Ok(place) => place,
+        Err(error) if error.is_no_such_file() => return Ok(serde_json::json!(CopyAnswer::Missing)),
+        Err(error) => return Err(failed(&error)),
+    };
+    let kind = tree::kind(place.as_fd()).map_err(|error| TaskFailure::of("copy", &error))?;
+    let from: OwnedFd = match kind {
+        tree::Kind::Special(what) => return Ok(serde_json::json!(CopyAnswer::Special(what.to_owned()))),
+        tree::Kind::Directory if input.name.is_none() => return Ok(serde_json::json!(CopyAnswer::Directory)),
+        tree::Kind::Directory => root.open_dir(path).map_err(|error| failed(&error))?.into(),
+        tree::Kind::File => root.follow(path).map_err(|error| failed(&error))?.file.into(),
     };
     let events = context.events.clone();
     let mut tell = |bytes: u64| {
@@ -255,17 +259,11 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
             tracing::debug!(%error, "nobody listens");
         }
     };
-    let answer = match tree::kind(from.as_fd()).map_err(|error| TaskFailure::of("copy", &error))? {
-        tree::Kind::Special(what) => CopyAnswer::Special(what.to_owned()),
-        tree::Kind::Directory if input.name.is_none() => CopyAnswer::Directory,
-        _ => {
-            let copied = match &input.name {
-                Some(name) => tree::copy(from, target.as_fd(), name.as_bytes(), &mut tell),
-                None => tree::stream(from, target, &mut tell),
-            };
-            CopyAnswer::Copied(copied.map_err(|error| TaskFailure::of("copy", &error))?)
-        }
+    let copied = match &input.name {
+        Some(name) => tree::copy(from, target.as_fd(), name.as_bytes(), tree::Keep::All, &mut tell),
+        None => tree::stream(from, target, &mut tell),
     };
+    let answer = CopyAnswer::Copied(copied.map_err(|error| TaskFailure::of("copy", &error))?);
     serde_json::to_value(answer).map_err(|error| TaskFailure::of("copy", &error))
 }
 

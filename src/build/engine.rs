@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::io::{PipeReader, PipeWriter};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
 use super::session::{LOG_DIR, Root, Run};
 use super::supply::Supply;
+use crate::beneath::{Plain, TreeDir};
 use crate::config::patches::PatchRecord;
 use crate::download::{self, Downloader};
 use crate::places::Places;
@@ -22,7 +23,6 @@ use crate::portage::emerge::output::{self as emerge_output, EmergeLog};
 use crate::portage::emerge::request::{Goal, Request};
 use crate::portage::emerge::sanitize::sanitize;
 use crate::portage::emerge::{EmergeStatus, build_logs};
-use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 use crate::sandbox;
 use crate::sandbox::plan::Network;
@@ -104,6 +104,11 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Where the logs of single packages are, once they are taken out of the session.
+    pub(super) fn package_logs(&self) -> PathBuf {
+        self.log_dir.join("packages")
+    }
+
     /// Removes the logs: they are for what went wrong.
     pub(super) fn forget_logs(&self) {
         if let Err(error) = fs::remove_dir_all(&self.log_dir) {
@@ -338,7 +343,7 @@ impl Engine<'_> {
             }
             return Ok(log.finish()?);
         }
-        let logs = work.root.logs.clone();
+        let logs = work.package_logs();
         let mut failure = log.into_failure(|inside| read_package_log(&logs, inside));
         if let Some(why) = failure.distrust {
             // Nothing to go on with: the package would be found again, as it is.
@@ -387,10 +392,15 @@ impl Engine<'_> {
         })
     }
 
-    /// Portage's logs belong to the `portage` user; makes them the user's, who wants to read them.
-    fn adopt_logs(&self, work: &Work<'_>) -> Result<()> {
+    /// Takes the logs of single packages out of the session, as plain files of the user's.
+    pub(super) fn adopt_logs(&self, work: &Work<'_>) -> Result<()> {
         let input = build_logs::AdoptInput { dir: work.root.logs.clone() };
-        let options = sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
+        let to = work.package_logs();
+        // Whoever runs something after the logs were forgotten.
+        fs::create_dir_all(&to).map_err(Error::io("create", &to))?;
+        let target = fs::File::open(&to).map_err(Error::io("open", &to))?;
+        let hold = vec![work.session.borrow().lock_fd()?];
+        let options = sandbox::TaskOptions { fds: vec![target.into()], hold, ..Default::default() };
         self.launcher.task(build_logs::ADOPT, &input, options, &mut |_| {})?;
         Ok(())
     }
@@ -455,28 +465,24 @@ fn read_bounded(mut output: PipeReader, limit_bytes: u64) -> std::io::Result<Vec
 }
 
 /// A package's log, given by its path inside the session, and its size. Both path and file are hostile.
-fn open_package_log(logs: &Path, inside: &Path) -> Option<(fs::File, u64)> {
+fn open_package_log(logs: &Path, inside: &Path) -> Option<Plain> {
     let relative = inside.strip_prefix(LOG_DIR).ok()?;
-    let root = untrusted::open_root(logs).ok()?;
-    untrusted::open_file_in(root.as_fd(), relative).ok()
+    TreeDir::open(logs).and_then(|logs| logs.open_file(relative)).ok()
 }
 
-/// Where a package's log is on the host, if that is what whoever opens it there will see: nothing on the way leads elsewhere.
+/// Where a package's log is on the host, if it came along. `inside` is what a session has said: neither `..` nor a link is followed.
 pub(super) fn package_log(logs: &Path, inside: &Path) -> Option<PathBuf> {
-    let relative = inside.strip_prefix(LOG_DIR).ok()?;
-    let (file, _) = open_package_log(logs, inside)?;
-    // Neither `..` nor a link: where the file really is has the same parts.
-    let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-    (fs::canonicalize(logs).ok()?.join(relative) == opened).then(|| logs.join(relative))
+    open_package_log(logs, inside)?;
+    Some(logs.join(inside.strip_prefix(LOG_DIR).ok()?))
 }
 
 /// The end of a package's log.
 pub(super) fn read_package_log(logs: &Path, inside: &Path) -> Option<Vec<u8>> {
     use std::io::{Read as _, Seek as _, SeekFrom};
-    let (mut file, size_bytes) = open_package_log(logs, inside)?;
-    file.seek(SeekFrom::Start(size_bytes.saturating_sub(LOG_TAIL_BYTES))).ok()?;
+    let mut log = open_package_log(logs, inside)?;
+    log.file.seek(SeekFrom::Start(log.size().saturating_sub(LOG_TAIL_BYTES))).ok()?;
     let mut tail = Vec::new();
-    file.take(LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
+    log.file.take(LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
     Some(tail)
 }
 

@@ -6,7 +6,7 @@
 //! /dev/shm/gentoomuch-jobserver   where a session that shares a budget of make jobs takes them from (jobserver.rs)
 //! /run /tmp              tmpfs
 //! /run/portage           the session's `status/`: where emerge tells how far it is
-//! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), logs/ (rw)
+//! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), the session's `logs/` (rw)
 //!                        fetch/ (ro, whom Portage asks for files), distfiles/ (ro, the user's), packages/ (ro, of binary package hosts)
 //! /var/db/repos/NAME     tree snapshots (ro)
 //! /var/cache/distfiles   the session's `distdir/` (rw): links into /run/gentoomuch/distfiles
@@ -109,7 +109,7 @@ pub struct Root {
     pub portage: PathBuf,
     /// Where emerge tells how far it is.
     pub status: PathBuf,
-    /// Logs of single packages.
+    /// Logs of single packages, until they are taken out of the session.
     pub logs: PathBuf,
     /// Where packages are compiled.
     pub scratch: PathBuf,
@@ -233,7 +233,7 @@ impl Root {
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
-            outside: [&self.work, &self.scratch, &self.status, &self.ways.distdir]
+            outside: [&self.work, &self.scratch, &self.status, &self.logs, &self.ways.distdir]
                 .into_iter()
                 .chain(self.packages.as_ref().map(|packages| &packages.work))
                 .chain(self.kernel_tree.iter().flat_map(|tree| [&tree.upper, &tree.work]))
@@ -321,7 +321,7 @@ mod tests {
             hooks: "/s/sessions/x/hooks".into(),
             portage: "/s/sessions/x/portage".into(),
             status: "/s/sessions/x/status".into(),
-            logs: "/d/logs/1".into(),
+            logs: "/s/sessions/x/logs".into(),
             scratch: "/s/sessions/x/scratch".into(),
             session_conf: SessionConf::new(2),
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),

@@ -83,8 +83,7 @@ impl Engine<'_> {
         };
         let downloads = downloads.cloned().unwrap_or_else(|| Downloads::recorded(&base.origin));
         let (supply, ways) = self.supply(session, base, &trees, &downloads)?;
-        let logs = log_dir.join("packages");
-        let (status, scratch) = (dir("status")?, dir("scratch")?);
+        let (status, scratch, logs) = (dir("status")?, dir("scratch")?, dir("logs")?);
         let binhost = match self.binhost_client(session, &downloads) {
             // Whoever only looks around needs none.
             Err(Error::Binhost(BinhostError::NoKeys)) if subject.definition.is_empty() => None,

@@ -41,6 +41,7 @@ mod kernels;
 mod main_job;
 mod original;
 mod patches;
+mod patches_hostile;
 mod patches_saved;
 mod pipeline;
 mod portage;

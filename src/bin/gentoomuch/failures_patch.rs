@@ -68,7 +68,11 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             kind = Kind::Other;
             vec!["see whether `gentoomuch freshroot -- emerge --info` works".to_owned()]
         }
-        E::Untrusted(_) | E::Io { .. } => {
+        E::Beneath(_) => {
+            kind = Kind::Other;
+            vec!["a file of a work set has to be removed or mended; `gentoomuch patch rm --force` removes the work set".to_owned()]
+        }
+        E::Nested(_) | E::Io { .. } => {
             kind = Kind::Other;
             Vec::new()
         }

@@ -1,15 +1,19 @@
 //! The copying itself: from one open file or directory to a new name below another directory, never through a link.
+//!
+//! `cp` takes all of it. A work set takes a source tree as content ([`Keep::Source`]): what makes git see a repository stays behind.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::beneath::{Budget, FILE_LIMIT_BYTES, Plain, extents};
 use crate::portage::emerge::sanitize::sanitize_line;
 
 /// Of what was skipped, and of links, so many are named.
@@ -20,6 +24,8 @@ const MAX_DEPTH: usize = 200;
 const CHUNK: usize = 1 << 20;
 /// No set-id and no sticky bit: they meant something for owners that the copy does not have.
 const MODE: u32 = 0o777;
+/// What [`Skipped::what`] calls whatever would make git see a repository.
+pub(in crate::build) const REPOSITORY: &str = "a git repository";
 /// A path for people is cut after so many bytes.
 const MAX_PATH: usize = 4096;
 
@@ -55,9 +61,51 @@ pub struct Skipped {
     pub what: String,
 }
 
+/// How much of a tree is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::build) enum Keep {
+    /// Every file, directory and link, with its mode.
+    All,
+    /// A source tree for the user to work in: nothing that git takes for a repository, and the user may change everything.
+    Source,
+}
+
+impl Keep {
+    fn mode(self, stat: &Stat) -> u32 {
+        let mode = stat.st_mode & MODE;
+        match self {
+            Self::All => mode,
+            Self::Source => {
+                let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                let run = if is_directory || mode & 0o111 != 0 { 0o100 } else { 0 };
+                (mode & 0o755) | 0o600 | run
+            }
+        }
+    }
+}
+
+/// Whether git, or a file system that folds names, takes what has this name for a repository or for the way to one.
+pub(in crate::build) fn names_repository(name: &[u8]) -> bool {
+    // NTFS drops dots, spaces and what follows a colon at the end of a name, and knows `.git` by a short name.
+    let end = name.iter().position(|byte| *byte == b':').unwrap_or(name.len());
+    let plain = name[..end].trim_ascii_end();
+    let plain = &plain[..plain.iter().rposition(|byte| *byte != b'.' && *byte != b' ').map_or(0, |last| last + 1)];
+    // HFS+ ignores some characters that have no width.
+    let text = String::from_utf8_lossy(plain);
+    let text: String = text.chars().filter(|c| !matches!(*c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')).collect();
+    text.eq_ignore_ascii_case(".git") || text.eq_ignore_ascii_case("git~1")
+}
+
+/// Whether git takes a directory with these names for a repository without a work tree: `is_git_directory` in git's setup.c wants `HEAD`, `objects`
+/// and `refs`, the last two perhaps elsewhere.
+pub(in crate::build) fn is_bare_repository<'n>(names: impl Iterator<Item = &'n [u8]> + Clone) -> bool {
+    let has = |wanted: &str| names.clone().any(|name| name.eq_ignore_ascii_case(wanted.as_bytes()));
+    has("HEAD") && (has("commondir") || (has("objects") && has("refs")))
+}
+
 /// A file that could not be copied.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TreeError {
+pub(in crate::build) enum TreeError {
     #[error("cannot {action} `{path}`")]
     Io {
         action: &'static str,
@@ -66,6 +114,9 @@ pub(super) enum TreeError {
         #[source]
         source: io::Error,
     },
+    /// Larger than anything that is worth copying.
+    #[error(transparent)]
+    Beneath(#[from] crate::beneath::Error),
     /// Below so many directories.
     #[error("`{path}` lies too deep: {MAX_DEPTH} directories below each other are copied")]
     Depth {
@@ -101,8 +152,14 @@ fn special(kind: FileType) -> &'static str {
 }
 
 /// Copies what is open as `from` to the new entry `name` of `to`. `tell` gets bytes as they are done.
-pub(super) fn copy(from: OwnedFd, to: BorrowedFd<'_>, name: &[u8], tell: &mut dyn FnMut(u64)) -> Result<Copied, TreeError> {
-    let mut copier = Copier { copied: Copied::default(), path: PathBuf::new(), depth: 0, tell };
+pub(in crate::build) fn copy(
+    from: OwnedFd,
+    to: BorrowedFd<'_>,
+    name: &[u8],
+    keep: Keep,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Copied, TreeError> {
+    let mut copier = Copier { copied: Copied::default(), path: PathBuf::new(), depth: 0, keep, budget: Budget::default(), tell };
     let stat = rustix::fs::fstat(&from).map_err(|errno| copier.failure("inspect", errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => copier.directory(&from, &stat, to, name)?,
@@ -114,7 +171,9 @@ pub(super) fn copy(from: OwnedFd, to: BorrowedFd<'_>, name: &[u8], tell: &mut dy
 
 /// Writes the contents of an open file to a stream.
 pub(super) fn stream(from: OwnedFd, to: OwnedFd, tell: &mut dyn FnMut(u64)) -> Result<Copied, TreeError> {
-    let (from, mut to) = (File::from(from), File::from(to));
+    let from = Plain::new(from, "the file")?;
+    Budget::default().admit(&from)?;
+    let (from, mut to) = (from.file, File::from(to));
     let io = |action| move |source| TreeError::Io { action, path: "the file".to_owned(), source };
     let mut copied = Copied { files: 1, ..Copied::default() };
     let mut buffer = vec![0; CHUNK];
@@ -135,8 +194,11 @@ pub(super) fn stream(from: OwnedFd, to: OwnedFd, tell: &mut dyn FnMut(u64)) -> R
 }
 
 fn failure(action: &'static str, path: &Path, errno: Errno) -> TreeError {
-    let path = if path.as_os_str().is_empty() { "what was asked for".to_owned() } else { printable(path) };
-    TreeError::Io { action, path, source: errno.into() }
+    TreeError::Io { action, path: shown(path), source: errno.into() }
+}
+
+fn shown(path: &Path) -> String {
+    if path.as_os_str().is_empty() { "what was asked for".to_owned() } else { printable(path) }
 }
 
 fn printable(path: &Path) -> String {
@@ -149,6 +211,8 @@ struct Copier<'a> {
     path: PathBuf,
     /// Directories that are open.
     depth: usize,
+    keep: Keep,
+    budget: Budget,
     tell: &'a mut dyn FnMut(u64),
 }
 
@@ -182,9 +246,14 @@ impl Copier<'_> {
             }
         }
         names.sort_unstable();
+        let bare = self.keep == Keep::Source && is_bare_repository(names.iter().map(Vec::as_slice));
         for name in names {
             self.path.push(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
-            self.entry(from.as_fd(), &name, made.as_fd())?;
+            if self.keep == Keep::Source && (names_repository(&name) || (bare && name.eq_ignore_ascii_case(b"HEAD"))) {
+                self.skip(REPOSITORY);
+            } else {
+                self.entry(from.as_fd(), &name, made.as_fd())?;
+            }
             self.path.pop();
         }
         self.depth -= 1;
@@ -228,46 +297,38 @@ impl Copier<'_> {
     }
 
     fn file(&mut self, from: OwnedFd, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+        let from = Plain::new(from, shown(&self.path))?;
+        match self.keep {
+            // Holes stay holes and cost nothing.
+            Keep::All => from.check_size(FILE_LIMIT_BYTES)?,
+            // git reads them.
+            Keep::Source => self.budget.admit(&from)?,
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failure("create", errno))?;
-        let (from, made) = (File::from(from), File::from(made));
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.contents(&from, &made, size).map_err(|source| TreeError::Io {
-            action: "copy",
-            path: printable(&self.path),
-            source,
-        })?;
+        let made = File::from(made);
+        self.contents(&from, &made).map_err(|source| TreeError::Io { action: "copy", path: printable(&self.path), source })?;
         self.copied.files += 1;
-        self.copied.bytes += size;
+        self.copied.bytes += from.size();
         self.copied.set_id += u64::from(stat.st_mode & 0o6000 != 0);
         self.finish(made.as_fd(), stat)
     }
 
     /// Copies what is not a hole.
-    fn contents(&mut self, from: &File, to: &File, size: u64) -> io::Result<()> {
+    fn contents(&mut self, from: &Plain, to: &File) -> io::Result<()> {
+        let size = from.size();
         let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK)).max(1)];
-        let mut at = 0;
-        while at < size {
-            at = match rustix::fs::seek(from, SeekFrom::Data(at)) {
-                Ok(data) => data,
-                Err(Errno::NXIO) => break,
-                // A file system that knows of no holes.
-                Err(_) => at,
-            };
-            let end = rustix::fs::seek(from, SeekFrom::Hole(at)).map_or(size, |hole| hole.clamp(at, size));
-            // At least one read, so that a file system that answers nonsense ends as well.
-            loop {
-                let wanted = usize::try_from(end.saturating_sub(at)).unwrap_or(CHUNK).clamp(1, buffer.len());
-                let count = from.read_at(&mut buffer[..wanted], at)?;
+        for extent in extents(from.as_fd(), size) {
+            let Range { start: mut at, end } = extent?;
+            while at < end {
+                let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(buffer.len());
+                let count = from.file.read_at(&mut buffer[..wanted], at)?;
                 if count == 0 {
                     return to.set_len(size);
                 }
                 to.write_all_at(&buffer[..count], at)?;
                 at += count as u64;
                 (self.tell)(count as u64);
-                if at >= end {
-                    break;
-                }
             }
         }
         to.set_len(size)
@@ -275,7 +336,7 @@ impl Copier<'_> {
 
     /// Mode and times, once nothing is written any more.
     fn finish(&self, made: BorrowedFd<'_>, stat: &Stat) -> Result<(), TreeError> {
-        rustix::fs::fchmod(made, Mode::from_raw_mode(stat.st_mode & MODE))
+        rustix::fs::fchmod(made, Mode::from_raw_mode(self.keep.mode(stat)))
             .map_err(|errno| self.failure("change the mode of", errno))?;
         rustix::fs::futimens(made, &times(stat)).map_err(|errno| self.failure("set the time of", errno))
     }
@@ -312,7 +373,7 @@ mod tests {
 
     fn copied(from: &Path, to: &Path) -> Result<Copied, TreeError> {
         let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
-        copy(open(from), open(to).as_fd(), b"copy", &mut |_| {})
+        copy(open(from), open(to).as_fd(), b"copy", Keep::All, &mut |_| {})
     }
 
     #[test]
@@ -356,6 +417,81 @@ mod tests {
         // The tempdir has to be removable.
         for dir in [from, copy] {
             fs::set_permissions(dir.join("sub/closed"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_source_tree_is_content_and_no_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&to).unwrap();
+        for repository in [".git", "sub/.GIT", "git~1", "bare"] {
+            for part in ["objects", "refs"] {
+                fs::create_dir_all(from.join(repository).join(part)).unwrap();
+            }
+            fs::write(from.join(repository).join("HEAD"), "ref: refs/heads/x\n").unwrap();
+        }
+        for (file, mode) in [("sub/tool", 0o6711), ("closed", 0o000), (".gitmodules", 0o666), ("HEAD", 0o644)] {
+            fs::write(from.join(file), "x").unwrap();
+            fs::set_permissions(from.join(file), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(from.join("common")).unwrap();
+        fs::write(from.join("common/HEAD"), "").unwrap();
+        symlink("../bare", from.join("common/commondir")).unwrap();
+        fs::create_dir(from.join("linked")).unwrap();
+        symlink("../bare", from.join("linked/.git")).unwrap();
+        let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
+        // Root reads it anyhow, as the task does.
+        if File::open(from.join("closed")).is_err() {
+            fs::set_permissions(from.join("closed"), fs::Permissions::from_mode(0o400)).unwrap();
+        }
+        let report = copy(open(&from), open(&to).as_fd(), b"copy", Keep::Source, &mut |_| {}).unwrap();
+        let left: Vec<&str> = report.skipped.iter().map(|skipped| skipped.path.as_str()).collect();
+        assert_eq!(left, [".git", "bare/HEAD", "common/HEAD", "git~1", "linked/.git", "sub/.GIT"]);
+        assert!(report.skipped.iter().all(|skipped| skipped.what == REPOSITORY));
+        let mode = |name: &str| fs::metadata(to.join("copy").join(name)).unwrap().mode() & 0o7777;
+        assert_eq!([mode("sub/tool"), mode("closed"), mode(".gitmodules"), mode("sub")].map(|mode| mode & !0o055), [0o700, 0o600, 0o600, 0o700]);
+        assert_eq!((mode("sub/tool"), mode(".gitmodules") & 0o022), (0o711, 0));
+        assert!(to.join("copy/bare/refs").is_dir() && to.join("copy/HEAD").exists());
+
+        // git would read all of it.
+        File::create(from.join("hole")).unwrap().set_len(60 << 30).unwrap();
+        fs::create_dir(dir.path().join("other")).unwrap();
+        let error = copy(open(&from), open(&dir.path().join("other")).as_fd(), b"copy", Keep::Source, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().starts_with("`hole` has too large holes"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_no_system_has_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("to")).unwrap();
+        File::create(dir.path().join("hole")).unwrap().set_len(4 << 40).unwrap();
+        let error = copied(&dir.path().join("hole"), &dir.path().join("to")).unwrap_err();
+        assert!(error.to_string().ends_with("has more than 68719476736 bytes"), "{error}");
+        let out = File::create(dir.path().join("out")).unwrap();
+        let error = stream(File::open(dir.path().join("hole")).unwrap().into(), out.into(), &mut |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "`the file` has more than 68719476736 bytes");
+    }
+
+    #[test]
+    fn names_that_lead_git_to_a_repository() {
+        for (name, is) in [
+            (&b".git"[..], true),
+            (b".GiT", true),
+            (b".git ", true),
+            (b".git. .", true),
+            (b".git::$INDEX_ALLOCATION", true),
+            (b"GIT~1", true),
+            (".g\u{200c}it".as_bytes(), true),
+            (b".gitignore", false),
+            (b".gitmodules", false),
+            (b"git", false),
+            (b"git~10", false),
+            (b"x.git", false),
+            (b"", false),
+            (b"\xff.git", false),
+        ] {
+            assert_eq!(names_repository(name), is, "{}", name.escape_ascii());
         }
     }
 

@@ -449,7 +449,7 @@ fn check_cflags(text: &str) -> std::result::Result<(), ExperimentError> {
 
 fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination {
     // The log of the package itself says most.
-    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
+    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.package_logs(), inside));
     let proposals = failure.proposals.iter().flat_map(|proposal| {
         let lines = proposal.lines.iter().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
         lines.map(|line| format!("{}: {line}", proposal.file))

@@ -286,7 +286,7 @@ pub(super) fn knows_no_patches(eapi: &str) -> bool {
 
 /// Finds this module's task by name.
 pub(in crate::build) fn lookup(name: &str) -> Option<TaskFn> {
-    (name == PATCHED).then_some(run as TaskFn)
+    (name == PATCHED).then_some(run as TaskFn).or_else(|| super::source::lookup(name))
 }
 
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {

@@ -1,7 +1,6 @@
 //! `patch try`: builds a package with what was changed in its work set; `patch shell`: looks at where that failed.
 
 use std::fs;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::save::{Changed, Diff, is_own};
 use super::work_set::{self, WorkSet};
 use super::{Desk, Ground, PatchError, lock_name, scripts, words};
+use crate::beneath::TreeDir;
 use crate::build::engine::{Engine, package_log};
 use crate::build::error::{Error, Result};
 use crate::build::session::{BUILD_DIR, HOOKS_DIR, Run};
@@ -18,7 +18,6 @@ use crate::config::ConfigDir;
 use crate::config::patches::PATCHES_DIR;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Part, Request};
-use crate::portage::untrusted;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::store::{Purpose, Session};
@@ -181,7 +180,7 @@ impl Engine<'_> {
         match built {
             Ok(seconds) => {
                 attempt.seconds = seconds;
-                if !diff.patch.is_empty() && !is_applied(&desk.work.root.logs, set, &format!("{name}-{name}.patch")) {
+                if !diff.patch.is_empty() && !is_applied(&desk.work.package_logs(), set, &format!("{name}-{name}.patch")) {
                     attempt.came = Came::NotApplied { log };
                 }
                 self.patch_publish(desk)?;
@@ -191,7 +190,7 @@ impl Engine<'_> {
                 let own = failure.package.as_deref().is_none_or(|package| package == set.cpv);
                 let build_dir = format!("{BUILD_DIR}/{}", failure.package.as_deref().unwrap_or(&set.cpv));
                 let kept = (own || failure.phase.is_some()).then(|| Kept { profile: ground.profile.clone(), build_dir });
-                attempt.came = failed(&desk.work.root.logs, *failure, log, kept.is_some());
+                attempt.came = failed(&desk.work.package_logs(), *failure, log, kept.is_some());
                 Ok((attempt, kept))
             }
             Err(error) => Err(error),
@@ -260,7 +259,6 @@ impl Engine<'_> {
         let work = self.work(session, &base, &subject, Given::default())?;
         scripts::place(&work)?;
         work.forget_logs();
-        fs::create_dir_all(&work.root.logs).map_err(Error::io("create", &work.root.logs))?;
         let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{}", scripts::SHELL), &kept.build_dir]);
         argv.extend(command.iter().cloned());
         let mut env = work.env.clone();
@@ -279,11 +277,13 @@ pub(super) fn key_of(name: &str) -> String {
 
 /// Whether a package's log, which is hostile, names a patch: Portage does of each that it applies.
 fn is_applied(logs: &Path, set: &WorkSet, file: &str) -> bool {
-    let Ok(root) = untrusted::open_root(logs) else { return false };
-    let Ok(entries) = untrusted::entries(&root, logs, MAX_LOGS) else { return false };
+    let Ok(root) = TreeDir::open(logs) else { return false };
+    let Ok(entries) = root.entries(MAX_LOGS) else { return false };
     let name = set.cpv.replace('/', ":");
-    let own = entries.iter().filter(|(entry, _)| entry.strip_prefix(&name).is_some_and(|rest| rest.starts_with(':')));
-    let texts = own.filter_map(|(entry, _)| untrusted::read_in(root.as_fd(), Path::new(entry), MAX_LOG_BYTES).ok());
+    let own = entries.iter().filter(|entry| {
+        entry.text().and_then(|text| text.strip_prefix(&name)).is_some_and(|rest| rest.starts_with(':'))
+    });
+    let texts = own.filter_map(|entry| root.read(entry.os(), MAX_LOG_BYTES).ok());
     texts.into_iter().any(|text| text.windows(file.len()).any(|window| window == file.as_bytes()))
 }
 

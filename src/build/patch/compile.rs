@@ -308,7 +308,7 @@ fn plan(
 
 fn failed(work: &Work<'_>, failure: &Failure, log: PathBuf) -> PatchResult {
     // The log of the package itself says most.
-    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.root.logs, inside));
+    let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.package_logs(), inside));
     PatchResult::Failed { reason: failure.to_string(), phase: failure.phase.clone(), log: of_package.unwrap_or(log) }
 }
 

@@ -123,9 +123,12 @@ pub enum PatchError {
     /// A script's output.
     #[error("what the session said about the source is not understood")]
     Answer(#[source] Option<serde_json::Error>),
-    /// A file of a session's.
+    /// A session has left another repository in a work set.
+    #[error("git would take `{}` for a repository", .0.display())]
+    Nested(PathBuf),
+    /// A file of a work set that is not as git leaves it, or one of a session's.
     #[error(transparent)]
-    Untrusted(#[from] crate::portage::untrusted::Error),
+    Beneath(#[from] crate::beneath::Error),
     /// Files of the work set that are not as they should be.
     #[error("cannot {action} `{path}`")]
     Io {

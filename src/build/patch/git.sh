@@ -37,28 +37,6 @@ snapshot() {
     printf '%s\n' "$message" | git -C "$tree" commit-tree "$written" "$@"
 }
 
-# Copies the source tree of the package that was prepared in $1 to $2, as the user's own; says what could not come along.
-copy_source() {
-    work=$1/work
-    # What the phases left of their variables: S is where patches are applied.
-    # shellcheck disable=SC2016
-    source=$(bash -c '. "$1" >/dev/null 2>&1; printf %s "$S"' sh "$1/temp/environment" || :)
-    case $source in
-        "$work"/*) [ -d "$source" ] || source=$work ;;
-        *) source=$work ;;
-    esac
-    subdir=${source#"$work"}
-    printf '@gentoomuch subdir %s\n' "${subdir#/}"
-    # Links stay what they are. Owners do not: in the session the user is root.
-    (cd -- "$source" && tar --create --file=- --sort=name .) | (cd -- "$2" && tar --extract --file=- --no-same-owner --no-same-permissions)
-    chmod -R u+rwX,go-w -- "$2"
-    (
-        cd -- "$2"
-        find . -name .git -prune -printf '@gentoomuch nested %P\n' -exec rm -rf -- '{}' +
-        find . \( -type p -o -type s -o -type b -o -type c \) -printf '@gentoomuch special %P\n' -delete
-    )
-}
-
 # Applies the saved patch $2 to the work tree $1 as Portage would; what does not fit is left between conflict markers.
 apply_saved() {
     [ -f "$2" ] || return 0

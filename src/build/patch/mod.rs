@@ -11,7 +11,7 @@
 //! ```
 //!
 //! git and everything that knows Portage run in sessions, on the profile's builder with the configuration as it is now. A work set is shown
-//! to a session read-only, but to those that make a new one. `ebuild … prepare` applies saved patches, too: those that come before this one in
+//! to a session read-only, but to those that make a new one; no package's phases run in these (source.rs). `ebuild … prepare` applies saved patches, too: those that come before this one in
 //! Portage's order are part of the pristine state, the patch itself and those after it are not.
 //!
 //! What every build does with saved patches: `rehearse.rs` applies them before anything is compiled, `applied.rs` looks afterwards which
@@ -27,6 +27,7 @@ mod rehearse;
 mod rows;
 mod save;
 mod scripts;
+mod source;
 mod work_set;
 
 use std::path::PathBuf;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::source::Source;
 use super::work_set::{self, WorkSet, harden};
 use super::{Desk, Ground, PatchError, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, words};
 use crate::build::engine::{Engine, Work};
@@ -24,7 +25,7 @@ use crate::store::{Purpose, Session};
 /// Of a script's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
 /// So many names are kept of things that there should be none of.
-const MAX_NAMED: usize = 20;
+pub(super) const MAX_NAMED: usize = 20;
 
 /// What to unpack, and as what.
 #[derive(Debug, Clone)]
@@ -62,7 +63,7 @@ pub struct Unpacked {
     pub files: u64,
     /// Saved patches of others that are in it, by name.
     pub patches: Vec<String>,
-    /// Repositories within the source, which were left out.
+    /// Names by which git would find a repository within the source. They were left out, and what is around them is content.
     pub nested_repositories: Vec<String>,
     /// Devices, pipes and sockets, which were left out.
     pub special_files: Vec<String>,
@@ -137,6 +138,11 @@ impl Found {
         if self.revision == "r0" { self.version.clone() } else { format!("{}-{}", self.version, self.revision) }
     }
 
+    /// What the pristine commit is called.
+    pub(super) fn title(&self, prepared: bool) -> String {
+        format!("{}::{}{}", self.cpv, self.repository, if prepared { "" } else { ", not prepared" })
+    }
+
     pub(super) fn into_work_set(self, profile: &str, prepared: bool, subdir: &str) -> WorkSet {
         WorkSet {
             cpv: self.cpv,
@@ -167,7 +173,7 @@ impl Engine<'_> {
         }
         let ground = self.patch_ground(config, options.profile.as_deref())?;
         let atom = with_repository(&options.atom, options.repository.as_deref());
-        let new = self.new_directory(name)?;
+        let new = self.new_place(name)?;
         let mut session = self.store.session_create(Some(&ground.base), Purpose::Patch, "")?;
         let outcome = self.prep_in(&mut session, &ground, options, &atom, &new);
         session.discard(self.launcher)?;
@@ -182,15 +188,14 @@ impl Engine<'_> {
         finished
     }
 
-    /// An empty directory for a work set that is not complete yet; what a killed run left there goes.
-    pub(super) fn new_directory(&self, name: &str) -> Result<std::path::PathBuf> {
+    /// Where a work set is made that is not complete yet; what a killed run left there goes.
+    pub(super) fn new_place(&self, name: &str) -> Result<std::path::PathBuf> {
         work_set::make_parent(self.places)?;
         let new = work_set::unfinished(self.places, name);
         if fs::symlink_metadata(&new).is_ok() {
             let left = RemoveInput { paths: vec![new.clone()] };
             self.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {})?;
         }
-        fs::create_dir(&new).map_err(Error::io("create", &new))?;
         Ok(new)
     }
 
@@ -210,14 +215,14 @@ impl Engine<'_> {
         atom: &str,
         new: &Path,
     ) -> Result<(WorkSet, Unpacked)> {
-        let mut desk = self.patch_desk(session, ground, &options.name)?;
-        let outcome = self.prep_at(&mut desk, ground, options, atom, new);
+        let desk = self.patch_desk(session, ground, &options.name)?;
+        let outcome = self.prep_at(&desk, ground, options, atom, new);
         forget_if_interrupted(&desk.work, outcome)
     }
 
     fn prep_at(
         &self,
-        desk: &mut Desk<'_>,
+        desk: &Desk<'_>,
         ground: &Ground,
         options: &PrepOptions,
         atom: &str,
@@ -226,21 +231,20 @@ impl Engine<'_> {
         let found = self.ask_portage_for(&desk.work, atom)?;
         let saved = ground.recipe.portage.patches();
         let before = self.prepare_source(desk, &found, &options.name, &saved, options.prepare)?;
-        let own = own_patch(&saved, &options.name, &found);
-        if let Some(patch) = own {
-            write_public(&desk.work.root.hooks.join(scripts::GIVEN), &patch.contents, 0o644)?;
-        }
         self.step(&format!("making the work set `{}`", options.name));
-        // Seen by this one run only: what ran before it in the session was the package's own.
-        desk.work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false)];
-        let title = format!("{}::{}{}", found.cpv, found.repository, if options.prepare { "" } else { ", not prepared" });
-        let argv = [&scripts::path(scripts::UNPACK), &found.build_dir(), WORK_DIR, &title, &scripts::path(scripts::GIVEN)];
-        let text =
-            self.output_of(&desk.work, ["sh".to_owned()].into_iter().chain(argv.map(str::to_owned)).collect(), OUTPUT_LIMIT_BYTES)?;
-        let told = scripts::Told::read(&text);
-        let unpacked = Unpacked { patches: before, ..unpacked(&told)? };
-        let subdir = told.one("subdir")?.to_owned();
-        Ok((found.into_work_set(&ground.profile, options.prepare, &subdir), unpacked))
+        let source = self.take_source(desk, &found, new)?;
+        let own = own_patch(&saved, &options.name, &found);
+        let title = found.title(options.prepare);
+        let text = self.with_git(&ground.base, &ground.profile, &options.name, |work| {
+            if let Some(patch) = own {
+                write_public(&work.root.hooks.join(scripts::GIVEN), &patch.contents, 0o644)?;
+            }
+            work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false)];
+            let (unpack, given) = (scripts::path(scripts::UNPACK), scripts::path(scripts::GIVEN));
+            self.output_of(work, words(&["sh", &unpack, WORK_DIR, &title, &given]), OUTPUT_LIMIT_BYTES)
+        })?;
+        let unpacked = unpacked(&scripts::Told::read(&text), before, &source)?;
+        Ok((found.into_work_set(&ground.profile, options.prepare, &source.subdir), unpacked))
     }
 
     /// Which version emerge would take.
@@ -256,7 +260,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Fetches, unpacks and prepares a package's source in the session, git at hand afterwards. Says which saved patches are in it.
+    /// Fetches, unpacks and prepares a package's source in the session. Says which saved patches are in it.
     pub(super) fn prepare_source(
         &self,
         desk: &Desk<'_>,
@@ -280,9 +284,10 @@ impl Engine<'_> {
             self.patch_dependencies(desk, &found.atom())?;
         }
         let phase = if prepare { "prepare" } else { "unpack" };
+        // Before anything of the package has run: sessions that it never touches install git from there.
+        self.patch_publish(desk)?;
         self.step(&format!("{} {}", if prepare { "preparing" } else { "unpacking" }, found.cpv));
         self.command(work, words(&["ebuild", &found.ebuild, "clean", phase]), Network::None)?;
-        self.patch_publish(desk)?;
         Ok(if prepare { before } else { Vec::new() })
     }
 }
@@ -311,7 +316,11 @@ pub(super) fn own_patch<'p>(saved: &'p [SavedPatch], name: &str, found: &Found) 
     own.first().copied()
 }
 
-pub(super) fn unpacked(told: &scripts::Told) -> std::result::Result<Unpacked, PatchError> {
+pub(super) fn unpacked(
+    told: &scripts::Told,
+    patches: Vec<String>,
+    source: &Source,
+) -> std::result::Result<Unpacked, PatchError> {
     let some = |word| {
         let mut all = told.all(word);
         all.truncate(MAX_NAMED);
@@ -319,9 +328,9 @@ pub(super) fn unpacked(told: &scripts::Told) -> std::result::Result<Unpacked, Pa
     };
     Ok(Unpacked {
         files: told.one("files")?.trim().parse().map_err(|_| PatchError::Answer(None))?,
-        patches: Vec::new(),
-        nested_repositories: some("nested"),
-        special_files: some("special"),
+        patches,
+        nested_repositories: source.nested_repositories.clone(),
+        special_files: source.special_files.clone(),
         saved_applied: told.has("saved", "applied") || told.has("saved", "conflicts"),
         conflicts: some("conflict"),
         rejected: some("rejected"),

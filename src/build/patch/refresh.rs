@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::prep::{Found, Unpacked, unpacked};
 use super::work_set::{self, WorkSet, harden};
 use super::{
-    BEFORE_DIR, Desk, Ground, PatchError, PrepOptions, Prepared, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts,
+    BEFORE_DIR, Desk, Ground, PatchError, PrepOptions, Prepared, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, words,
 };
 use crate::build::engine::Engine;
 use crate::build::error::{Error, Result};
@@ -61,7 +61,7 @@ impl Engine<'_> {
         let ground = self.patch_ground(config, Some(options.profile.as_deref().unwrap_or(&before.profile)))?;
         // Conflicts of the last one, binary files and the like are told before anything is unpacked.
         self.patch_diff(&before, name)?;
-        let new = self.new_directory(name)?;
+        let new = self.new_place(name)?;
         let mut session = self.store.session_create(Some(&ground.base), Purpose::Patch, "")?;
         let outcome = self.refresh_in(&mut session, &ground, name, &before, &atom, &new);
         session.discard(self.launcher)?;
@@ -115,19 +115,19 @@ impl Engine<'_> {
         atom: &str,
         new: &Path,
     ) -> Result<(WorkSet, Unpacked)> {
-        let mut desk = self.patch_desk(session, ground, name)?;
+        let desk = self.patch_desk(session, ground, name)?;
         let outcome = self.ask_portage_for(&desk.work, atom).and_then(|found| {
             if found.cpv == before.cpv && found.repository == before.repository {
                 return Err(PatchError::NothingNewer { name: name.to_owned(), cpv: found.cpv }.into());
             }
-            self.merge_onto(&mut desk, ground, name, before, found, new)
+            self.merge_onto(&desk, ground, name, before, found, new)
         });
         forget_if_interrupted(&desk.work, outcome)
     }
 
     fn merge_onto(
         &self,
-        desk: &mut Desk<'_>,
+        desk: &Desk<'_>,
         ground: &Ground,
         name: &str,
         before: &WorkSet,
@@ -136,16 +136,16 @@ impl Engine<'_> {
     ) -> Result<(WorkSet, Unpacked)> {
         let saved = ground.recipe.portage.patches();
         let patches = self.prepare_source(desk, &found, name, &saved, before.prepared)?;
+        let source = self.take_source(desk, &found, new)?;
         self.step(&format!("merging what was changed in {} into {}", before.cpv, found.cpv));
-        let old = work_set::dir(self.places, name);
-        desk.work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false), bind(old, BEFORE_DIR, true)];
-        let title = format!("{}::{}{}", found.cpv, found.repository, if before.prepared { "" } else { ", not prepared" });
-        let argv = [&scripts::path(scripts::REFRESH), &found.build_dir(), WORK_DIR, &title, BEFORE_DIR];
-        let argv = ["sh".to_owned()].into_iter().chain(argv.map(str::to_owned)).collect();
-        let text = self.output_of(&desk.work, argv, OUTPUT_LIMIT_BYTES)?;
-        let told = scripts::Told::read(&text);
-        let unpacked = Unpacked { patches, ..unpacked(&told)? };
-        let subdir = told.one("subdir")?.to_owned();
-        Ok((found.into_work_set(&ground.profile, before.prepared, &subdir), unpacked))
+        let (old, title) = (work_set::dir(self.places, name), found.title(before.prepared));
+        work_set::check(&old)?;
+        let text = self.with_git(&ground.base, &ground.profile, name, |work| {
+            work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false), bind(old, BEFORE_DIR, true)];
+            let refresh = scripts::path(scripts::REFRESH);
+            self.output_of(work, words(&["sh", &refresh, WORK_DIR, &title, BEFORE_DIR]), OUTPUT_LIMIT_BYTES)
+        })?;
+        let unpacked = unpacked(&scripts::Told::read(&text), patches, &source)?;
+        Ok((found.into_work_set(&ground.profile, before.prepared, &source.subdir), unpacked))
     }
 }

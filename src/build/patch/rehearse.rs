@@ -159,10 +159,12 @@ impl Engine<'_> {
         }
         let names: Vec<&str> = candidates.iter().map(|candidate| candidate.cpv.as_str()).collect();
         self.step(&format!("applying patches to {}", names.join(", ")));
-        for answer in self.ask_about_patches(work, &names, true)? {
+        let answers = self.ask_about_patches(work, &names, true)?;
+        self.adopt_logs(work)?;
+        for answer in answers {
             let Some(candidate) = candidates.iter().find(|candidate| candidate.cpv == answer.package) else { continue };
-            let bytes = read_package_log(&work.root.logs, &answer.log).unwrap_or_default();
-            let log = package_log(&work.root.logs, &answer.log).unwrap_or_else(|| work.log_dir.clone());
+            let bytes = read_package_log(&work.package_logs(), &answer.log).unwrap_or_default();
+            let log = package_log(&work.package_logs(), &answer.log).unwrap_or_else(|| work.log_dir.clone());
             let text = sanitize(&bytes);
             match read(&text) {
                 Told::Applied => {}

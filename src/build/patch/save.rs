@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::work_set::{self, WorkSet};
-use super::{OUT_DIR, PatchError, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, words};
+use super::{OUT_DIR, PatchError, WORK_DIR, bind, lock_name, scripts, words};
 use crate::build::engine::{Engine, Work};
 use crate::build::error::{Error, Result};
 use crate::config::ConfigDir;
@@ -15,7 +15,6 @@ use crate::config::proposal;
 use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::untrusted;
 use crate::sandbox::plan::Network;
-use crate::store::Purpose;
 
 /// A larger one is no patch.
 const MAX_PATCH_BYTES: u64 = 64 << 20;
@@ -130,14 +129,7 @@ impl Engine<'_> {
     /// What was changed in a work set, by git in a session of its own.
     pub(super) fn patch_diff(&self, set: &WorkSet, name: &str) -> Result<Diff> {
         let base = self.profile_state(&set.profile, 0)?;
-        let mut session = self.store.session_create(Some(&base), Purpose::Patch, "")?;
-        let outcome = (|| {
-            let mut work = self.patch_git_desk(&mut session, &base, &set.profile, name)?;
-            let outcome = self.patch_git(&work).and_then(|()| self.patch_diff_in(&mut work, name));
-            forget_if_interrupted(&work, outcome)
-        })();
-        session.discard(self.launcher)?;
-        outcome
+        self.with_git(&base, &set.profile, name, |work| self.patch_diff_in(work, name))
     }
 
     /// The same in a session that is there.
@@ -145,6 +137,7 @@ impl Engine<'_> {
         let out = work.session.borrow().path("out");
         crate::build::work::create_open(&out)?;
         let dir = work_set::dir(self.places, name);
+        work_set::check(&dir)?;
         work.root.binds = vec![bind(dir, WORK_DIR, true), bind(out.clone(), OUT_DIR, false)];
         let done = self.command(work, words(&["sh", &scripts::path(scripts::DIFF), WORK_DIR, OUT_DIR]), Network::None);
         work.root.binds.clear();

@@ -9,6 +9,7 @@ use crate::build::work::write_public;
 use crate::portage::emerge::sanitize::sanitize_line;
 
 pub(super) const ASK: &str = "patch.py";
+pub(super) const SOURCE: &str = "source.sh";
 pub(super) const UNPACK: &str = "unpack.sh";
 pub(super) const DIFF: &str = "diff.sh";
 pub(super) const REFRESH: &str = "refresh.sh";
@@ -26,6 +27,7 @@ pub(super) fn place(work: &Work<'_>) -> Result<()> {
     for (name, text) in [
         (ASK, include_str!("patch.py")),
         ("git.sh", include_str!("git.sh")),
+        (SOURCE, include_str!("source.sh")),
         (UNPACK, include_str!("unpack.sh")),
         (DIFF, include_str!("diff.sh")),
         (REFRESH, include_str!("refresh.sh")),
