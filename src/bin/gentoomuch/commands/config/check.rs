@@ -124,12 +124,12 @@ fn of_keys(error: &KeysError) -> Diagnostic {
         | KeysError::Write { path, .. }
         | KeysError::Material { path, .. }
         | KeysError::TooLarge { path, .. } => (path.clone(), 0),
-        KeysError::Trusted { path, line, .. } => (path.clone(), u32::try_from(*line).unwrap_or(u32::MAX)),
+        KeysError::Trusted { path, line, .. } | KeysError::Purpose { path, line, .. } => (path.clone(), u32::try_from(*line).unwrap_or(u32::MAX)),
         KeysError::NoSuchKey { dir, .. } => (dir.clone(), 0),
         KeysError::Comment => (std::path::PathBuf::new(), 0),
     };
     let words = match (error, std::error::Error::source(error)) {
-        (KeysError::Trusted { .. }, Some(source)) => source.to_string(),
+        (KeysError::Trusted { .. } | KeysError::Purpose { .. }, Some(source)) => source.to_string(),
         (_, Some(source)) => format!("{error}: {source}"),
         (_, None) => error.to_string(),
     };
