@@ -24,6 +24,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::args::{Global, LogFormat};
 use crate::progress::Progress;
 use crate::report::{Failure, Kind};
+use crate::screen::Text;
+use crate::screen::Shown as _;
 
 /// Where distributions keep the authorities whose certificates count: Debian and Gentoo, Fedora, openSUSE, Alpine.
 const AUTHORITIES: [&str; 4] =
@@ -197,7 +199,7 @@ impl Context {
     /// Prints several failures, before the command fails because of them.
     pub(crate) fn say_all(&self, failures: &[Failure]) {
         for failure in failures {
-            self.progress.raw(crate::report::rendered(failure, &self.global).as_bytes());
+            self.progress.write(&crate::report::rendered(failure, &self.global));
         }
     }
 
@@ -205,7 +207,7 @@ impl Context {
     pub(crate) fn given_file(path: &Path) -> Result<(), Failure> {
         match std::fs::metadata(path) {
             Ok(_) => Ok(()),
-            Err(error) => Err(Failure::new(Kind::Usage, error).about(format!("cannot open `{}`", path.display()))),
+            Err(error) => Err(Failure::new(Kind::Usage, error).about(format!("cannot open `{}`", path.shown()))),
         }
     }
 
@@ -221,7 +223,9 @@ struct LogWriter(Arc<Progress>);
 
 impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.raw(bytes);
+        // One line is written at once. It may hold what files are called.
+        let line = String::from_utf8_lossy(bytes);
+        self.0.write(&Text::line(line.trim_end_matches('\n')).words("\n"));
         Ok(bytes.len())
     }
 
@@ -252,7 +256,7 @@ fn start_logging(global: &Global, progress: &Arc<Progress>) {
     let started = match global.log_format {
         LogFormat::Text => registry
             .with(
-                tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(progress.color()).with_target(false).without_time(),
+                tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false).without_time(),
             )
             .try_init(),
         LogFormat::Json => registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init(),

@@ -14,6 +14,7 @@ use gentoomuch::sandbox::idmap::IdMapError;
 use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
 
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
 use crate::table::human_bytes;
 
 impl From<config::Error> for Failure {
@@ -102,7 +103,7 @@ fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
             ),
         ),
         E::MapToolPowerless { program, .. } => {
-            (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.display())])
+            (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.shown())])
         }
         E::MapRefused { .. } => (Kind::Host, one("compare the range with your lines in `/etc/subuid` and `/etc/subgid`")),
         E::Overlay { .. } => (
@@ -247,9 +248,9 @@ impl From<build::Error> for Failure {
                 let lines: Vec<String> = missing.iter().map(file).collect();
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hint("repeat the command without `--offline`")
             }
-            E::Emerge { failure, log, resumable } => emerge(&failure, &log.display().to_string(), resumable),
+            E::Emerge { failure, log, resumable } => emerge(&failure, &log.shown(), resumable),
             E::Unconfigured { stage: _, ref arguments, ref resolved, ref log } => {
-                let log = log.display().to_string();
+                let log = log.shown();
                 let diff: Vec<String> = config::proposal::unified(&resolved.edits).lines().map(str::to_owned).collect();
                 let resolve = format!("`gentoomuch resolve {arguments} --write FRAGMENT` writes it; then repeat the command");
                 let failure = diff.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail);
@@ -263,7 +264,7 @@ impl From<build::Error> for Failure {
                 }
                 let mut hints: Vec<String> = problems.iter().filter_map(Problem::way_out).collect();
                 hints.dedup();
-                let log = format!("the whole output is in {}", log.display());
+                let log = format!("the whole output is in {}", log.shown());
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hints(hints).hint(log)
             }
             E::Proposal(error) => proposal(error),
@@ -287,7 +288,7 @@ impl From<build::Error> for Failure {
             E::Experiment(error) => experiment(error),
             E::Patch(error) => crate::failures_patch::patch(error),
             E::Command { ref log, ref last_lines, .. } => {
-                let (log, last_lines) = (log.display().to_string(), last_lines.clone());
+                let (log, last_lines) = (log.shown(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
                 failure.hint(format!("the whole output is in {log}")).hint("correct the cause and repeat the command to go on")
             }
@@ -383,15 +384,15 @@ fn binhost(error: build::BinhostError) -> Failure {
             _ => (Kind::Usage, None),
         },
         E::Untrusted { log, why, .. } => {
-            let log = format!("the whole output is in {}", log.display());
+            let log = format!("the whole output is in {}", log.shown());
             let hint = match why {
-                Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --trust FILE`",
+                Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --for binpkg FILE`",
                 Distrust::Expired => "import a newer copy of the key with `gentoomuch keys import FILE`",
                 _ => "nothing of it was installed; ask whoever runs the binhost, or take it out of `binrepos.conf`",
             };
             return Failure::new(Kind::Verification, error).hint(hint).hint(log);
         }
-        E::NoKeys => (Kind::Config, Some("import the host's key with `gentoomuch keys import --trust FILE`".to_owned())),
+        E::NoKeys => (Kind::Config, Some("import the host's key with `gentoomuch keys import --for binpkg FILE`".to_owned())),
         E::Keys(_) => (Kind::Config, None),
         E::Keyring(_) => (Kind::Other, Some("the stage3 needs `app-crypt/gnupg` to verify what a binhost has".to_owned())),
         E::Sign(sign) | E::Package(gpkg::Error::Sign { source: sign, .. }) => {
@@ -429,7 +430,7 @@ impl From<program::Error> for Failure {
     fn from(error: program::Error) -> Self {
         use program::Error as E;
         let (kind, hint, lines) = match &error {
-            E::NotInstalled { program } => (Kind::Other, Some(format!("install {}", program.display())), Vec::new()),
+            E::NotInstalled { program } => (Kind::Other, Some(format!("install {}", program.shown())), Vec::new()),
             E::Failed { last_lines, .. } => (Kind::Other, None, last_lines.clone()),
             E::Run { .. } => (Kind::Other, Some("try it in a shell with `--version`".to_owned()), Vec::new()),
             E::Interrupted => (Kind::Interrupted, None, Vec::new()),

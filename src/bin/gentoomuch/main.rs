@@ -11,6 +11,7 @@ mod failures_kernel;
 mod failures_patch;
 mod progress;
 mod report;
+mod screen;
 mod shop;
 #[cfg(test)]
 mod shown;
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
     // Before any thread exists: a copy of this very program, started by itself, is the sandbox's helper: that path never returns.
     gentoomuch::sandbox::helper::enter_if_asked(gentoomuch::build::tasks::lookup);
     report::install_panic_hook();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report::print_usage(&error),
+    };
     let outcome = Context::new(&cli.global).and_then(|context| {
         let outcome = commands::run(cli.command, &context);
         context.progress.clear();

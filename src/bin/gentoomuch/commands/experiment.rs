@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         print_json(&experiment)?;
     } else {
         let color = context.global.color.enabled(std::io::IsTerminal::is_terminal(&std::io::stdout()));
-        print(&words::render(&experiment, color))?;
+        print(words::render(&experiment, color))?;
     }
     let failed = experiment.combinations.iter().any(|one| matches!(one.outcome, Came::Failed(_)));
     Ok(if failed { ExitCode::from(Kind::Emerge.code()) } else { ExitCode::SUCCESS })

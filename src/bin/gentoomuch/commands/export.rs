@@ -12,6 +12,7 @@ use super::stage::{FormatArg, extent};
 use crate::context::Context;
 use crate::shop::Shop;
 use crate::table::{print, print_json, short_id};
+use crate::screen::Shown as _;
 
 /// Export any build state as tarball, OCI image or squashfs
 ///
@@ -79,7 +80,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         "state     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
         short_id(&done.state),
         done.name.as_ref().map_or_else(String::new, |name| format!("  ({name})")),
-        artifact.path.display(),
+        artifact.path.shown(),
         if artifact.reused { "  (unchanged)" } else { "" },
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),

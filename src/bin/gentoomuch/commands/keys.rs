@@ -15,6 +15,7 @@ use super::stage3::{keys_failure, load_keys, now_secs};
 use crate::context::Context;
 use crate::report::{Failure, Kind};
 use crate::table::{self, Table};
+use crate::screen::Shown as _;
 
 /// List and change the OpenPGP keys that are trusted
 ///
@@ -191,7 +192,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             }
             let mut text = match change {
                 Some(change) => render_changes(&[change]),
-                None => format!("`{}` trusts {} already\n", dir.join("trusted").display(), args.fingerprint),
+                None => format!("`{}` trusts {} already\n", dir.join("trusted").shown(), args.fingerprint),
             };
             if load_keys(context)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
                 let fingerprint = &args.fingerprint;
@@ -302,17 +303,17 @@ fn name(key: &KeyInfo) -> String {
 
 fn render_changes(changes: &[Change]) -> String {
     let line = |change: &Change| match change {
-        Change::Stored { fingerprint, path, refreshed: false } => format!("stored {fingerprint} in `{}`\n", path.display()),
-        Change::Stored { fingerprint, path, refreshed: true } => format!("refreshed {fingerprint} in `{}`\n", path.display()),
+        Change::Stored { fingerprint, path, refreshed: false } => format!("stored {fingerprint} in `{}`\n", path.shown()),
+        Change::Stored { fingerprint, path, refreshed: true } => format!("refreshed {fingerprint} in `{}`\n", path.shown()),
         Change::Trusted { fingerprint, purposes, path } => {
             let only = if purposes.is_all() { String::new() } else { format!(" for {purposes}") };
-            format!("trusted {fingerprint}{only} in `{}`\n", path.display())
+            format!("trusted {fingerprint}{only} in `{}`\n", path.shown())
         }
-        Change::Distrusted { fingerprint, path } => format!("removed {fingerprint} from `{}`\n", path.display()),
+        Change::Distrusted { fingerprint, path } => format!("removed {fingerprint} from `{}`\n", path.shown()),
         Change::Rewritten { fingerprint, path } => {
-            format!("removed {fingerprint} from `{}`, which holds other keys\n", path.display())
+            format!("removed {fingerprint} from `{}`, which holds other keys\n", path.shown())
         }
-        Change::Removed { fingerprint, path } => format!("removed {fingerprint} with `{}`\n", path.display()),
+        Change::Removed { fingerprint, path } => format!("removed {fingerprint} with `{}`\n", path.shown()),
     };
     changes.iter().map(line).collect()
 }

@@ -10,6 +10,7 @@ use super::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
 use crate::table::{count, human_bytes};
+use crate::screen::Shown as _;
 
 /// Build stage4s
 #[derive(Debug, clap::Args)]
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         built.name,
         built.state,
         reused(built.state_reused),
-        artifact.path.display(),
+        artifact.path.shown(),
         reused(artifact.reused),
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),

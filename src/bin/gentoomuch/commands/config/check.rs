@@ -87,7 +87,7 @@ fn print(args: &Args, context: &Context, report: &Report) -> io::Result<()> {
     match if args.json { Format::Json } else { args.format } {
         Format::Text => {
             let color = context.global.color.enabled(io::stdout().is_terminal());
-            table::print(&findings::text(report, &context.cwd, color))
+            table::print(findings::text(report, &context.cwd, color))
         }
         Format::Json => table::print_json(report),
         Format::Github => table::print(&findings::github(report)),

@@ -11,6 +11,7 @@ use crate::commands::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
 use crate::table::{count, print, print_json};
+use crate::screen::Shown as _;
 
 /// So many changed options are listed.
 const MOST: usize = 40;
@@ -95,7 +96,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
 
 fn words(prepared: &KernelPrepared) -> String {
     let extent = format!("{} built in, {} from {}", prepared.built_in, count(prepared.modules as u64, "module"), prepared.package);
-    let path = prepared.path.display();
+    let path = prepared.path.shown();
     match (prepared.written, prepared.existed) {
         (false, _) => format!("{path} stays as it is: {extent}\n"),
         (true, false) => format!("wrote {path}: {extent}\n"),

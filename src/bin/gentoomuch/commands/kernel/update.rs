@@ -8,6 +8,7 @@ use crate::commands::Outcome;
 use crate::context::Context;
 use crate::shop::Shop;
 use crate::table::{Table, count, print, print_json};
+use crate::screen::Shown as _;
 
 /// Fetch newer sources of a kernel, and show which options are new
 ///
@@ -65,7 +66,7 @@ fn words(news: &KernelNews) -> String {
         None => text.push_str(&format!("{}: {new} not in the configuration\n", news.package)),
     }
     if news.written {
-        text.push_str(&format!("wrote {}\n", news.path.display()));
+        text.push_str(&format!("wrote {}\n", news.path.shown()));
     } else if news.from.as_ref().is_some_and(|from| *from != news.to) {
         text.push_str("`--write` makes it the version that is built\n");
     }

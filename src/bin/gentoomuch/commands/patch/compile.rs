@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::report::Kind;
 use crate::shop::{Shop, processors};
 use crate::table::{Table, count, print, print_json};
+use crate::screen::Shown as _;
 
 /// Build packages with their saved patches, for several profiles
 ///
@@ -116,7 +117,7 @@ fn table(compiled: &Compiled) -> String {
                 "not applied".to_owned()
             }
             PatchResult::Failed { reason, phase, log } => {
-                tell(vec![reason.clone(), format!("log: {}", log.display())]);
+                tell(vec![reason.clone(), format!("log: {}", log.shown())]);
                 phase.as_ref().map_or_else(|| "failed".to_owned(), |phase| format!("failed: {phase}"))
             }
             PatchResult::NoVersion => "no such version".to_owned(),
