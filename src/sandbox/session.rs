@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use super::capabilities;
 use super::channel::Channel;
 use super::outer::report_panics;
+use super::limits::Limits;
 use super::plan::CommandLine;
 use super::request::{Failure, FromSession, ToSession};
 use crate::sys::namespace::{self, Namespace};
@@ -41,11 +42,14 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let own_proc = rustix::fs::open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(sys::Error::of("open", "/proc/self"))
         .map_err(prepare)?;
+    // Now, while this `/proc` is the host's: whatever the session does, the kernel ends it before anything else of the user's.
+    process::be_killed_first();
     control.send(&FromSession::Ready, &[own_proc.as_fd()]).map_err(gone)?;
     drop(own_proc);
-    let Ok(Some((ToSession::Enter(command, terminal), stdio))) = control.receive::<ToSession>() else {
+    let Ok(Some((ToSession::Enter(command, terminal, limits), stdio))) = control.receive::<ToSession>() else {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
+    confine(&limits).map_err(prepare)?;
     namespace::unshare(&[Namespace::User, Namespace::Mount]).map_err(|error| Failure::Nested(error.into()))?;
     control.send(&FromSession::Unshared, &[]).map_err(gone)?;
     let Ok(Some((ToSession::Mapped, _))) = control.receive::<ToSession>() else {
@@ -65,6 +69,14 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
         Filter::for_this_machine().ok_or_else(|| sys::Error::new("seccomp", std::env::consts::ARCH, rustix::io::Errno::NOSYS));
     filter.and_then(|filter| filter.install()).map_err(prepare)?;
     execute(&command)
+}
+
+/// Sets what the kernel keeps to by itself. Before the namespace is made: it then holds for all that the namespace ever has, whoever they are in it.
+fn confine(limits: &Limits) -> sys::Result<()> {
+    if let Some(pids) = limits.pids_at_most() {
+        process::limit_processes(pids)?;
+    }
+    limits.cpus.map_or(Ok(()), process::run_on)
 }
 
 fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {

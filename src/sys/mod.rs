@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 
+pub mod cgroup;
 pub mod fd;
 pub mod memfd;
 pub mod mount;
@@ -20,6 +21,7 @@ pub mod pty;
 pub mod seccomp;
 mod seccomp_tables;
 pub mod signal;
+pub mod usage;
 pub mod watch;
 
 /// A system call that failed, with the arguments that matter.

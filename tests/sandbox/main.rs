@@ -7,6 +7,7 @@
 mod deaths;
 mod fixture;
 mod isolation;
+mod limits;
 mod mounts;
 mod sessions;
 mod shaped;

@@ -9,7 +9,7 @@ use gentoomuch::build::Programs;
 use gentoomuch::config::ConfigDir;
 use gentoomuch::download::{self, Downloader, Proxies, Url};
 use gentoomuch::git::Git;
-use gentoomuch::places::{Places, absolute};
+use gentoomuch::places::{Closed, Owner, Places, absolute};
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::release;
 use gentoomuch::rsync::Rsync;
@@ -50,8 +50,9 @@ pub(crate) struct User {
 }
 
 impl Context {
-    /// Resolves places from flags, `GENTOOMUCH_*` and XDG variables, and starts logging.
-    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
+    /// Resolves places from flags, `GENTOOMUCH_*` and XDG variables, closes them to others, and starts logging. What is missing of them is
+    /// made if something may be kept there.
+    pub(crate) fn new(global: &Global, keeps_things: bool) -> Result<Self, Failure> {
         let progress = Arc::new(Progress::new(global));
         start_logging(global, &progress);
         let cwd =
@@ -77,7 +78,27 @@ impl Context {
             data: place(&global.data, "XDG_DATA_HOME", ".local/share")?,
             cache: place(&global.cache, "XDG_CACHE_HOME", ".cache")?,
         };
+        for Closed { path, mode } in places.close(Self::owner(), keeps_things)? {
+            progress.event(&Event::Note(&format!("closed `{}` to other users: its mode was {mode:04o}", path.shown())));
+        }
         Ok(Self { global: global.clone(), places, progress, cwd })
+    }
+
+    /// Whose the places have to be.
+    fn owner() -> Owner {
+        let User { uid, gid, name } = Self::user();
+        let group = nix::unistd::Group::from_gid(gid.into()).ok().flatten();
+        // As distributions make one for each user.
+        let is_private = group.is_some_and(|group| group.name == name && group.mem.iter().all(|member| *member == name));
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let overflow: Option<u32> = read("/proc/sys/kernel/overflowuid").trim().parse().ok();
+        let is_known = |id: u32| {
+            read("/proc/self/uid_map").lines().any(|line| {
+                let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+                matches!(numbers[..], [first, _, count] if (first..first + count).contains(&u64::from(id)))
+            })
+        };
+        Owner { uid, private_gid: is_private.then_some(gid), unknown_uid: overflow.filter(|id| !is_known(*id)) }
     }
 
     /// Who runs this.

@@ -11,11 +11,18 @@ use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
-use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
+use gentoomuch::{archive, build, config, download, places, program, release, sandbox, store};
 
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
 use crate::table::human_bytes;
+
+impl From<places::Unsafe> for Failure {
+    fn from(error: places::Unsafe) -> Self {
+        let hint = error.hint();
+        Self::new(Kind::Usage, error).about("this is no place to keep things in").hint(hint)
+    }
+}
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
@@ -115,6 +122,10 @@ fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
         ),
         E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } | E::MapWrite { .. } => (Kind::Host, vec![doctor_hint()]),
         E::CommandNotFound { .. } | E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
+        E::Exceeded(exceeded) => {
+            let name = exceeded.name();
+            (Kind::Emerge, vec![format!("`--{name}` or a line `{name}` in `env/limits` sets another limit, or `none`")])
+        }
         E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory; repeat the command")),
         E::Task { failure, .. } => match failure.kind.as_str() {
             "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),

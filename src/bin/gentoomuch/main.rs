@@ -9,6 +9,7 @@ mod context;
 mod failures;
 mod failures_kernel;
 mod failures_patch;
+mod limits;
 mod progress;
 mod report;
 mod screen;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report::print_usage(&error),
     };
-    let outcome = Context::new(&cli.global).and_then(|context| {
+    let outcome = Context::new(&cli.global, cli.command.keeps_things()).and_then(|context| {
         let outcome = commands::run(cli.command, &context);
         context.progress.clear();
         outcome.map_err(|failure| failure.space_hint(&context.places.data))

@@ -27,7 +27,7 @@ use crate::portage::package_files::LineFile;
 
 pub use diff::unified;
 pub use placing::{Placed, propose};
-pub(crate) use writing::replace;
+pub(crate) use writing::{make_dirs, replace};
 pub use writing::write;
 
 /// A line that has to be in the merged configuration.

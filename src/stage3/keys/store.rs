@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -241,10 +242,11 @@ fn armored(path: &Path, certificates: &[Certificate]) -> Result<String, KeysErro
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = |path: &Path, source| KeysError::Write { path: path.to_owned(), source };
-    fs::create_dir_all(dir).map_err(|source| write(dir, source))?;
+    // Whoever can write here decides whom we trust.
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|source| write(dir, source))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary).and_then(|mut file| {
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

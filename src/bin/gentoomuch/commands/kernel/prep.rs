@@ -9,6 +9,7 @@ use gentoomuch::build::{KernelError, KernelPrepOptions, KernelPrepared};
 use super::{changes, parse_sources};
 use crate::commands::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::shop::Shop;
 use crate::table::{count, print, print_json};
 use crate::screen::Shown as _;
@@ -38,6 +39,8 @@ pub(super) struct Args {
     /// What `make` is asked for
     #[arg(long, value_enum, default_value_t = Target::Nconfig)]
     target: Target,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -83,7 +86,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         return Err(KernelError::NoTerminal { target: options.target }.into());
     }
     let jobs = Context::jobs(None, &config)?;
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let prepared = shop.engine(jobs).kernel_prep(&config, &options)?;
     context.progress.clear();
     if args.json {

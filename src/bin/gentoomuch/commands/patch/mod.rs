@@ -13,6 +13,7 @@ use gentoomuch::portage::atom::Atom;
 
 use super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::{Failure, Kind};
 use crate::shop::Shop;
 use crate::table::{print, print_either, print_json};
@@ -70,6 +71,8 @@ struct Prep {
     /// Only unpack it: without the ebuild's own patches
     #[arg(long)]
     no_prepare: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -94,6 +97,8 @@ struct Try {
     /// Make jobs at the same time [default: `env/jobs` of the configuration, or one for each processor]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON, and no build log
     #[arg(long)]
     json: bool,
@@ -160,6 +165,8 @@ struct Refresh {
     /// The profile whose builder unpacks it [default: the one that unpacked it before]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -261,7 +268,7 @@ fn prep(args: &Prep, context: &Context) -> Outcome {
         profile: args.profile.clone(),
         prepare: !args.no_prepare,
     };
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let done = shop.engine(Context::jobs(None, &config)?).patch_prep(&config, &options)?;
     context.progress.clear();
     print_either(args.json, &done, words::prepared)?;
@@ -272,7 +279,7 @@ fn attempt(args: &Try, context: &Context) -> Outcome {
     let config = context.config()?;
     let jobs = Context::jobs(args.jobs, &config)?;
     let options = AttemptOptions { name: args.name.clone(), profile: args.profile.clone(), show_log: !args.json };
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let done = shop.engine(jobs).patch_try(&config, &options)?;
     context.progress.clear();
     print_either(args.json, &done, words::attempted)?;
@@ -301,7 +308,7 @@ fn refresh(args: &Refresh, context: &Context) -> Outcome {
     }
     let config = context.config()?;
     let options = RefreshOptions { name: args.name.clone(), to: args.to.clone(), profile: args.profile.clone() };
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let done = shop.engine(Context::jobs(None, &config)?).patch_refresh(&config, &options)?;
     context.progress.clear();
     print_either(args.json, &done, words::refreshed)?;
