@@ -95,6 +95,7 @@ fn main() {
         jobs: 2,
         processors: 2,
         arch: "amd64".to_owned(),
+        limits: gentoomuch::limits::Limits::default(),
         no_wait: true,
         resolv_conf: None,
         cpuinfo: String::new(),

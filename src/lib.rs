@@ -24,6 +24,7 @@ pub mod download;
 pub mod fetch;
 pub mod git;
 pub mod host;
+pub mod limits;
 pub mod places;
 pub mod portage;
 pub mod program;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! config/                          the user's, under version control; only ever read, but by the commands made to write it
-//! data/store/                      layers, build states, refs, sessions (mode 0700)
+//! data/                            closed to others (`walls`), as is cache
+//! data/store/                      layers, build states, refs, sessions
 //! data/stages/                     finished artifacts
 //! data/logs/                       logs of emerge runs
 //! data/binhost/PROFILE/            exported binary packages
@@ -15,7 +16,11 @@
 //! cache/oci-layers/                layers of OCI images, as they were packed
 //! ```
 
+mod walls;
+
 use std::path::{Path, PathBuf};
+
+pub use walls::{Closed, Owner, Unsafe};
 
 /// Configuration, data and cache directories, all absolute. The program resolves them from flags, `GENTOOMUCH_*` and XDG variables.
 #[derive(Debug, Clone, PartialEq, Eq)]

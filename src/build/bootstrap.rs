@@ -14,7 +14,7 @@ use crate::archive::Unpacked;
 use crate::archive::tasks::{self, ImportInput};
 use crate::config::ConfigDir;
 use crate::progress::Event;
-use crate::stage3::keys::TrustedKeys;
+use crate::stage3::keys::{Purpose as KeyPurpose, TrustedKeys};
 use crate::stage3::{self, Verified, VerifyOptions};
 use crate::store::{NewState, Purpose};
 
@@ -84,7 +84,7 @@ impl Engine<'_> {
     fn import(&self, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Built> {
         let path = &options.stage3;
         self.step(&format!("verifying {}", path.display()));
-        let verified = stage3::verify(path, keys, &options.verify, self.observer)?;
+        let verified = stage3::verify(path, keys.counting_for(KeyPurpose::Stage3), &options.verify, self.observer)?;
         match (&verified.signer, &verified.allow_unsigned) {
             (Some(signer), _) => self.note(&format!("signed by {}", signer.primary)),
             (None, Some(reason)) => {

@@ -26,6 +26,7 @@ use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resume;
 use crate::portage::profile::PortageProfile;
+use crate::sandbox;
 use crate::sandbox::plan::Network;
 use crate::store::{NewState, Purpose, Session, State};
 
@@ -208,6 +209,10 @@ impl Engine<'_> {
             }
             Err(error @ Error::Missing { .. }) => {
                 session.suspend("sources are missing")?;
+                Err(error)
+            }
+            Err(error @ Error::Sandbox(sandbox::Error::Exceeded(_))) => {
+                session.suspend("a limit was exceeded")?;
                 Err(error)
             }
             Err(error @ Error::Command { .. }) => {

@@ -55,6 +55,8 @@ pub struct Settings {
     pub source_date_epoch: Option<i64>,
     /// The caller's terminal type, for sessions with a terminal.
     pub term: Option<String>,
+    /// What each session may use.
+    pub limits: sandbox::Limits,
     /// How to download; proxies and `offline` hold for emerge, too.
     pub download: download::Settings,
 }
@@ -94,6 +96,8 @@ pub(super) struct Work<'a> {
     /// Name of the host inside, and the variables that hooks and scripts get.
     pub(super) hostname: String,
     pub(super) env: Vec<(String, String)>,
+    /// When the work began: all its runs together have the time of one session.
+    pub(super) began: Instant,
     /// What it has of a shared budget of make jobs.
     pub(super) jobs: Share,
     /// Who fetches for it.
@@ -107,6 +111,11 @@ impl Work<'_> {
     /// Where the logs of single packages are, once they are taken out of the session.
     pub(super) fn package_logs(&self) -> PathBuf {
         self.log_dir.join("packages")
+    }
+
+    /// What is used of the time that the session has, in milliseconds.
+    fn used_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Removes the logs: they are for what went wrong.
@@ -186,6 +195,8 @@ impl Engine<'_> {
         let (reader, stdout, stderr) = pipe().map_err(Error::io("create a pipe for", &work.log_dir))?;
         let options = SessionOptions {
             hold: vec![work.session.borrow().lock_fd()?],
+            limits: self.settings.limits,
+            used_ms: work.used_ms(),
             ..SessionOptions::new(Stdio::Pipes {
                 stdin: crate::sys::fd::null().map_err(sandbox::Error::from)?,
                 stdout: stdout.into(),
@@ -223,6 +234,8 @@ impl Engine<'_> {
     pub(super) fn attend(&self, work: &Work<'_>, run: &Run) -> Result<Exit> {
         let options = SessionOptions {
             hold: vec![work.session.borrow().lock_fd()?],
+            limits: self.settings.limits,
+            used_ms: work.used_ms(),
             terminal_size: if run.terminal { crate::sys::pty::size(std::io::stdin()) } else { None },
             ..SessionOptions::new(Stdio::Inherit)
         };

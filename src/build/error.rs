@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::fetch::{self, Missing};
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::resolution::Problem;
-use crate::fetch::{self, Missing};
 use crate::{archive, config, download, sandbox, stage3, store};
 
 /// A build that did not come to its end.

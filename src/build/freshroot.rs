@@ -11,8 +11,8 @@ use super::error::{Error, Result};
 use super::session::{Run, UserBind};
 use super::work::{Given, Subject};
 use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
-use crate::sandbox::Exit;
 use crate::progress::Event;
+use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
 use crate::store::{NewState, Purpose, Session, State};
 
@@ -20,7 +20,8 @@ use crate::store::{NewState, Purpose, Session, State};
 const ANY_SHELL: &str = "command -v bash >/dev/null && exec bash -l; exec sh -l";
 
 /// Said aloud: a session is safe to be with because nothing in it reaches anybody.
-const NETWORK_WARNING: &str = "the session has the host's network: what runs in it reaches all that you reach, also on this machine";
+const NETWORK_WARNING: &str =
+    "the session has the host's network: what runs in it reaches all that you reach, also on this machine";
 
 /// What to run and where.
 #[derive(Debug, Clone)]

@@ -36,7 +36,7 @@ use crate::git::Git;
 use crate::progress::Event;
 use crate::rsync::Rsync;
 use crate::stage3::VerifyOptions;
-use crate::stage3::keys::TrustedKeys;
+use crate::stage3::keys::{Purpose, TrustedKeys};
 use crate::store::{InMap as _, TempArea, Tree, TreeId};
 
 use bring::{Brought, Vouched};
@@ -195,7 +195,7 @@ impl Engine<'_> {
     }
 
     fn sync_into(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Found> {
-        let mut brought = self.bring(area, options, keys)?;
+        let mut brought = self.bring(area, options, keys.counting_for(Purpose::Tree))?;
         let tree = brought.here.as_ref().map_or_else(|| area.tree(), |tree| tree.path.clone());
         let from = brought.from.clone();
         let own = repo_name(&tree);

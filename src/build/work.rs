@@ -118,6 +118,7 @@ impl Engine<'_> {
                 ("GENTOOMUCH_DEFINITION".to_owned(), subject.definition.clone()),
                 ("GENTOOMUCH_ARCH".to_owned(), self.settings.arch.clone()),
             ],
+            began: std::time::Instant::now(),
             jobs: Share::default(),
             supply,
             patches: match portage {

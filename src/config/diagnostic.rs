@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use crate::portage::emerge::sanitize::visible_line;
+
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Located<T> {
@@ -92,7 +94,8 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
+        // A line each, whatever is in a name: several of them are told one after the other.
+        write!(f, "{}:", visible_line(&self.file.display().to_string()))?;
         if self.line > 0 {
             write!(f, "{}:", self.line)?;
         }
@@ -101,9 +104,9 @@ impl fmt::Display for Diagnostic {
             Severity::Warning => f.write_str(" warning:")?,
             Severity::Note => f.write_str(" note:")?,
         }
-        write!(f, " {}", self.message)?;
+        write!(f, " {}", visible_line(&self.message))?;
         if let Some(hint) = &self.hint {
-            write!(f, "\n  hint: {hint}")?;
+            write!(f, "\n  hint: {}", visible_line(hint))?;
         }
         Ok(())
     }

@@ -8,13 +8,14 @@ use super::names;
 use super::reading;
 use super::repos_conf::is_repository_name;
 use super::source::{Revision, SourceError, TreeSource};
+use crate::limits::Asked;
 use crate::portage::package_files::split_comment;
 
 /// Architectures by the keyword that Gentoo uses (`profiles/arch.list`).
 pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
-const FILES: [&str; 7] = ["arch", "jobs", "sign_key", "stage_key", "tree", "uid", "gid"];
+const FILES: [&str; 8] = ["arch", "jobs", "limits", "sign_key", "stage_key", "tree", "uid", "gid"];
 
 /// Settings of the whole directory.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Env {
     pub arch: String,
     /// Parallel jobs of a build, if set.
     pub jobs: Option<Located<u32>>,
+    /// What a session may use.
+    pub limits: Asked,
     /// Key that signs artifacts, as `gpg --local-user` takes it.
     pub sign_key: Option<Located<String>>,
     /// What each pinned ebuild repository is pinned to.
@@ -64,6 +67,7 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
     Env {
         arch: arch.map_or_else(|| default_arch.to_owned(), |arch| arch.value),
         jobs,
+        limits: read_limits(findings, &dir.join("limits")),
         sign_key: read_sign_key(findings, dir),
         tree: read_tree(findings, dir),
         notes: Vec::new(),
@@ -79,12 +83,31 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
             name => {
                 let hint = match names::nearest(name, FILES) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "there are arch, jobs, sign_key and tree".to_owned(),
+                    None => "there are arch, jobs, limits, sign_key and tree".to_owned(),
                 };
                 findings.warning(&place, "this setting is not known", hint);
             }
         }
     }
+}
+
+/// `NAME VALUE`, each name once.
+pub(super) fn read_limits(findings: &mut Findings<'_>, file: &Path) -> Asked {
+    let mut limits = Asked::default();
+    let mut lines: BTreeMap<String, u32> = BTreeMap::new();
+    for entry in reading::list(findings, file).unwrap_or_default() {
+        let name = entry.value.split_whitespace().next().unwrap_or_default().to_owned();
+        match entry.value.parse::<Asked>() {
+            Ok(limit) => {
+                limits = limits.or(limit);
+                if let Some(line) = lines.insert(name.clone(), entry.line) {
+                    findings.error(&entry.place(), format!("`{name}` is limited on line {line} already"));
+                }
+            }
+            Err(error) => findings.error(&entry.place(), error.to_string()),
+        }
+    }
+    limits
 }
 
 fn read_sign_key(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<String>> {

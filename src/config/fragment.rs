@@ -172,7 +172,7 @@ fn check_hosts(findings: &mut Findings<'_>, file: &Path, bytes: &[u8]) {
         findings.error_with_hint(
             &Place::new(file, line),
             "signatures of a binary package host are always verified",
-            "take the line out, and import the host's key with `gentoomuch keys import --trust FILE`",
+            "take the line out, and import the host's key with `gentoomuch keys import --for binpkg FILE`",
         );
     }
 }

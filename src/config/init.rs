@@ -16,11 +16,13 @@ mod machine;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use serde::Serialize;
+
+use super::proposal::make_dirs;
 
 pub use machine::{Machine, THIS_HOST};
 
@@ -100,7 +102,10 @@ pub fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitError> {
     match fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => return Err(InitError::NotADirectory(dir.to_owned())),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(dir).map_err(failed("create", dir))?,
+        // Nobody else's business, until the user says so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
+        }
         Err(source) => return Err(InitError::Io { action: "examine", path: dir.to_owned(), source }),
     }
     // Two at the same time would clear away what the other one is making.
@@ -190,13 +195,13 @@ fn place(dir: &Path, new: &Path, path: &Path, files: &BTreeMap<PathBuf, Planned>
     for (inside, planned) in files {
         let file = if inside.as_os_str().is_empty() { new.to_owned() } else { new.join(inside) };
         if let Some(parent) = file.parent() {
-            fs::create_dir_all(parent).map_err(failed("create", parent))?;
+            make_dirs(parent).map_err(failed("create", parent))?;
         }
         write_file(&file, planned)?;
     }
     let target = dir.join(path);
     if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent).map_err(failed("create", parent))?;
+        make_dirs(parent).map_err(failed("create", parent))?;
     }
     let renamed = match rustix::fs::renameat_with(CWD, new, CWD, &target, RenameFlags::NOREPLACE) {
         // A file system without that flag, or a kernel: somebody else's file would have to appear within this very instant.
@@ -217,7 +222,7 @@ fn place(dir: &Path, new: &Path, path: &Path, files: &BTreeMap<PathBuf, Planned>
 }
 
 fn write_file(path: &Path, planned: &Planned) -> Result<(), InitError> {
-    let mode = if planned.executable { 0o777 } else { 0o666 };
+    let mode = if planned.executable { 0o755 } else { 0o644 };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed("create", path))?;
     file.write_all(&planned.contents).and_then(|()| file.sync_all()).map_err(failed("write", path))
 }

@@ -149,6 +149,13 @@ impl ConfigDir {
         Ok(env)
     }
 
+    /// What `env/limits` says, whatever else is wrong in `env/`.
+    pub fn limits(&self) -> Result<crate::limits::Asked> {
+        let mut findings = Findings::new(&self.root);
+        let limits = env::read_limits(&mut findings, Path::new("env/limits"));
+        findings.finish(limits).map(|(limits, _)| limits)
+    }
+
     /// Names of all stage3 definitions, sorted.
     pub fn stage3_names(&self) -> Vec<String> {
         names::list(&self.root, "stage3.defines", Shape::Directory)

@@ -211,7 +211,9 @@ impl SessionConf {
         conf.assign("FETCH_WRAPPER", "");
         conf.comment("One mirror, or Portage would ask once for each.");
         conf.assign("GENTOO_MIRRORS", mirror);
-        conf.comment("What is here is linked from there if it is what the Manifest says, also where the ebuild wants it fetched by hand.");
+        conf.comment(
+            "What is here is linked from there if it is what the Manifest says, also where the ebuild wants it fetched by hand.",
+        );
         conf.assign("PORTAGE_RO_DISTDIRS", read_only);
     }
 

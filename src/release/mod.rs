@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use crate::download::{Downloader, Url};
 use crate::progress::{Event, Observer};
 use crate::stage3::VerifyOptions;
-use crate::stage3::keys::TrustedKeys;
+use crate::stage3::keys::KeysFor;
 
 pub use error::Error;
 pub use fetch::{Fetched, Which};
@@ -49,7 +49,7 @@ pub struct Releases<'a> {
     /// Asks them.
     pub downloader: &'a Downloader,
     /// Whose signatures count.
-    pub trusted: &'a TrustedKeys,
+    pub trusted: KeysFor<'a>,
     /// How to verify.
     pub verify: &'a VerifyOptions,
     /// Fail instead of waiting while another process fetches the same.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::channel::ChannelError;
 use super::helper::TaskFailure;
 use super::idmap::IdMapError;
+use super::limits::Exceeded;
 use super::plan::{Plan, PlanError, Step};
 use super::request::Failure;
 use crate::sys;
@@ -234,6 +235,9 @@ pub enum Error {
         #[source]
         source: sys::Error,
     },
+    /// The session used more than it may, and was ended.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// A system call on our own side failed.
     #[error(transparent)]
     Sys(#[from] sys::Error),
@@ -265,6 +269,7 @@ impl Error {
             Failure::CommandNotFound => Self::CommandNotFound { command: command() },
             Failure::CommandNotExecutable(wire) => Self::CommandNotExecutable { command: command(), source: wire.into() },
             Failure::Died { who } => Self::Died { who },
+            Failure::Exceeded(exceeded) => Self::Exceeded(exceeded),
             Failure::Panic(message) => Self::Panic { message },
             Failure::Protocol(what) => Self::Protocol { what },
             Failure::Step { index, error } => Self::from_step(plan.and_then(|plan| plan.steps.get(index)), error.into()),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::channel::Channel;
 use super::error::{Error, Result};
 use super::idmap::{self, IdMap, IdRange};
+use super::limits::Limits;
 use super::plan::Plan;
 use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
 use super::stdio::{self, Copies, Inherited};
@@ -69,6 +70,10 @@ pub struct SessionOptions {
     pub hold: Vec<OwnedFd>,
     /// Directory trees that are removed inside the id map once PID 1 is reaped, also when this process is gone by then.
     pub remove_after: Vec<PathBuf>,
+    /// What it may use.
+    pub limits: Limits,
+    /// What runs of the same session have used of the time before, in milliseconds.
+    pub used_ms: u64,
     /// The first size of the terminal.
     pub terminal_size: Option<TerminalSize>,
     /// For tests.
@@ -78,7 +83,15 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// With these standard descriptors and nothing else.
     pub fn new(stdio: Stdio) -> Self {
-        Self { stdio, hold: Vec::new(), remove_after: Vec::new(), terminal_size: None, mount_calls: MountCalls::default() }
+        Self {
+            stdio,
+            hold: Vec::new(),
+            remove_after: Vec::new(),
+            terminal_size: None,
+            limits: Limits::default(),
+            used_ms: 0,
+            mount_calls: MountCalls::default(),
+        }
     }
 }
 
@@ -162,6 +175,9 @@ impl Launcher {
                 nested: self.map.nested(),
                 mount_calls: options.mount_calls,
                 terminal_size: options.terminal_size,
+                limits: options.limits,
+                used_ms: options.used_ms,
+                counted: false,
             },
             remove_after: options.remove_after,
         };

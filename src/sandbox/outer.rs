@@ -12,6 +12,7 @@ use super::plan::{Network, Plan, Step};
 use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
 use super::task;
 use crate::beneath::remove_tree;
+use crate::sys::cgroup::{Allowance, Group};
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::{self, fd, mount, overlay, process, signal};
 
@@ -76,13 +77,18 @@ fn supervise(
     let protocol = |error: super::channel::ChannelError| Failure::Protocol(error.to_string());
     let (channel, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
     let pid1 = spawn_self(PID1, theirs).map_err(|error| Failure::Namespaces(error.into()))?;
+    // It waits for its request, so it has no children yet that could be outside.
+    let group = Group::around(pid1, Allowance::from(&session.limits));
+    let session = SessionRequest { counted: group.is_some(), ..session.clone() };
     control.send(&FromOuter::Spawned { pid1 }, &[]).map_err(protocol)?;
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     // PID 1 may be dead already; what it said to the other side matters then, and its status, not that we could not write.
-    let _ = channel.send(session, &borrowed);
+    let _ = channel.send(&session, &borrowed);
     // Keep the locks only: a pipe held open here would hide its end from whoever reads it.
     let _locks: Vec<OwnedFd> = fds.into_iter().skip(PASSED_ON).collect();
-    let exit = wait(control, pid1).map_err(|error| Failure::Prepare(error.into()))?;
+    let exit = wait(control, pid1, group.as_ref()).map_err(|error| Failure::Prepare(error.into()))?;
+    let refused = group.as_ref().and_then(Group::refused);
+    drop(group);
     // A session that could not be made has no overlay to look at; then its own failure is what matters.
     let looked = if session.plan.network == Network::Host { held(&session.plan) } else { Ok(None) };
     let (held, unsure) = looked.map_or_else(|error| (None, Some(error.into())), |held| (held, None));
@@ -90,7 +96,10 @@ fn supervise(
     for path in remove_after {
         removal = remove_tree(path).err().map(|error| WireError::from(sys::Error::from(error))).or(removal);
     }
-    Ok(FromOuter::Done { pid1: exit, removal, held, unsure })
+    match refused.and_then(|refused| session.limits.exceeded(refused)) {
+        Some(exceeded) => Err(Failure::Exceeded(exceeded)),
+        None => Ok(FromOuter::Done { pid1: exit, removal, held, unsure }),
+    }
 }
 
 /// How often and how long after each other we look whether an overlay is gone: the kernel takes its last mount apart in the background.
@@ -131,14 +140,21 @@ fn held(plan: &Plan) -> sys::Result<Option<PathBuf>> {
 /// PID 1's socket and its standard descriptors come before the locks.
 pub(crate) const PASSED_ON: usize = 4;
 
-/// Waits for the end of PID 1, and brings it about when the other side is gone.
-fn wait(control: &Channel, pid1: i32) -> sys::Result<process::Exit> {
+/// How often the control group is asked, in milliseconds.
+const ASK_GROUP_MS: u64 = 250;
+
+/// Waits for the end of PID 1, and brings it about when the other side is gone, or when its control group was refused something.
+fn wait(control: &Channel, pid1: i32, group: Option<&Group>) -> sys::Result<process::Exit> {
     let pidfd = process::open_pidfd(pid1)?;
     let mut watched = vec![pidfd.as_fd(), control.as_fd()];
     loop {
-        let ready = fd::wait_readable(&watched, None)?;
+        let ready = fd::wait_readable(&watched, group.map(|_| ASK_GROUP_MS))?;
         if ready.first() == Some(&true) {
             return process::wait_for(pid1);
+        }
+        if let Some(group) = group.filter(|group| group.refused().is_some()) {
+            group.kill();
+            process::kill_pidfd(&pidfd)?;
         }
         if ready.get(1) == Some(&true) {
             // Nothing is ever sent to us now: this is the end of the stream.

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::channel::{Channel, ChannelError};
 use super::idmap::{self, IdMap};
+use super::limits::Watch;
 use super::outer::{PASSED_ON, report_panics, spawn_self};
 use super::plan::Network;
 use super::request::{Failure, FromPid1, FromSession, SESSION, SessionRequest, ToPid1, ToSession};
@@ -15,6 +16,7 @@ use super::steps::Building;
 use crate::beneath::RootDir;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::process::Exit;
+use crate::sys::usage::Usage;
 use crate::sys::{self, fd, mount, network, process, pty, signal};
 
 /// Runs as PID 1. `above` is the outer helper's socket.
@@ -30,7 +32,8 @@ pub(crate) fn run(above: &Channel) -> i32 {
     if let Ok(clone) = control.try_clone() {
         report_panics(clone, FromPid1::Failed);
     }
-    let outcome = start(&request, &control, stdio).and_then(|session| session.serve(&control, above));
+    let mut watch = Watch::new(request.limits, request.used_ms, request.counted);
+    let outcome = start(&request, &control, stdio, watch.counts()).and_then(|session| session.serve(&control, above, &mut watch));
     // While this process still holds the locks, nothing of the session may be alive.
     let _ = signal::kill_all_others();
     while let Ok(Some(_)) = process::wait_any() {}
@@ -50,6 +53,7 @@ struct Running {
     command: i32,
     terminal: Option<OwnedFd>,
     children: SignalFd,
+    usage: Option<Usage>,
 }
 
 fn protocol(error: &ChannelError) -> Failure {
@@ -60,7 +64,7 @@ fn prepare(error: sys::Error) -> Failure {
     Failure::Prepare(error.into())
 }
 
-fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>) -> Result<Running, Failure> {
+fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, counts: bool) -> Result<Running, Failure> {
     let plan = &request.plan;
     process::set_dumpable(false).map_err(prepare)?;
     unshare(plan.network).map_err(|error| Failure::Namespaces(error.into()))?;
@@ -76,6 +80,7 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>) -> Re
             own_proc.as_ref().map(drop).ok_or_else(|| sys::Error::new("execve", SESSION, rustix::io::Errno::CHILD))
         })
         .map_err(|(index, error)| Failure::Step { index, error: error.into() })?;
+    let usage = if counts { Some(usage(&root).map_err(prepare)?) } else { None };
     let own_proc = own_proc.ok_or_else(|| Failure::Died { who: "the session's process".to_owned() })?;
     namespace::set_host_name(&plan.hostname).map_err(prepare)?;
     if plan.network == Network::None {
@@ -91,7 +96,18 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>) -> Re
     drop(stdio);
     let passed: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
     control.send(&FromPid1::Started, &passed).map_err(|error| protocol(&error))?;
-    Ok(Running { command, terminal: master, children })
+    Ok(Running { command, terminal: master, children, usage })
+}
+
+/// A view of what the session uses, its file systems in memory included.
+fn usage(root: &RootDir) -> sys::Result<Usage> {
+    let mut usage = Usage::of_this_namespace()?;
+    for place in ["/tmp", "/run", "/dev/shm"] {
+        if let Ok(directory) = root.place(place) {
+            usage.count_files_of(directory)?;
+        }
+    }
+    Ok(usage)
 }
 
 fn unshare(wanted: Network) -> sys::Result<()> {
@@ -127,8 +143,12 @@ fn terminal(root: &RootDir, size: Option<pty::TerminalSize>) -> sys::Result<(Own
 fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio: &[OwnedFd]) -> Result<(), Failure> {
     let died = || Failure::Died { who: "the session's process".to_owned() };
     let borrowed: Vec<BorrowedFd<'_>> = stdio.iter().map(AsFd::as_fd).collect();
-    let message =
-        ToSession::Enter { command: request.plan.command.clone(), terminal: request.plan.terminal, calls: request.mount_calls };
+    let message = ToSession::Enter {
+        command: request.plan.command.clone(),
+        terminal: request.plan.terminal,
+        calls: request.mount_calls,
+        limits: request.limits,
+    };
     session.send(&message, &borrowed).map_err(|error| protocol(&error))?;
     match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
         Some((FromSession::Unshared, _)) => {}
@@ -160,14 +180,21 @@ fn write_maps(proc: &OwnedFd, map: &IdMap) -> sys::Result<()> {
 
 impl Running {
     /// Reaps and forwards until the command has ended. `None`: the other side is gone.
-    fn serve(self, control: &Channel, above: &Channel) -> Result<Option<Exit>, Failure> {
+    fn serve(self, control: &Channel, above: &Channel, watch: &mut Watch) -> Result<Option<Exit>, Failure> {
         loop {
-            let ready = fd::wait_readable(&[self.children.as_fd(), control.as_fd(), above.as_fd()], None).map_err(prepare)?;
+            let patience = watch.patience().map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) + 1);
+            let ready = fd::wait_readable(&[self.children.as_fd(), control.as_fd(), above.as_fd()], patience).map_err(prepare)?;
+            let look = |worth_a_look| self.usage.as_ref().map_or_else(Default::default, |usage| usage.look(worth_a_look));
+            if let Some(exceeded) = watch.check(look) {
+                return Err(Failure::Exceeded(exceeded));
+            }
             if ready.first() == Some(&true) {
                 while let Ok(Some(_)) = self.children.read_signal() {}
                 while let Some((pid, exit)) = process::reap_any().map_err(prepare)? {
                     if pid == self.command {
-                        return Ok(Some(exit));
+                        // One that succeeded is done, whatever it has left behind.
+                        let exceeded = if exit.success() { None } else { watch.check_now(look) };
+                        return exceeded.map_or(Ok(Some(exit)), |exceeded| Err(Failure::Exceeded(exceeded)));
                     }
                 }
             }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::helper::TaskFailure;
 use super::idmap::IdMap;
 use super::launch::MountCalls;
+use super::limits::{Exceeded, Limits};
 use super::plan::Plan;
 use crate::sys;
 use crate::sys::process::Exit;
@@ -54,6 +55,11 @@ pub(crate) struct SessionRequest {
     pub(crate) nested: IdMap,
     pub(crate) mount_calls: MountCalls,
     pub(crate) terminal_size: Option<TerminalSize>,
+    pub(crate) limits: Limits,
+    /// What was used of the time before, in milliseconds.
+    pub(crate) used_ms: u64,
+    /// Whether a control group counts memory and processes.
+    pub(crate) counted: bool,
 }
 
 /// gentoomuch to PID 1.
@@ -89,7 +95,7 @@ pub(crate) enum FromSession {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToSession {
     /// All mounts are made: unshare. With stdin, stdout and stderr, or with the session's terminal.
-    Enter { command: super::plan::CommandLine, terminal: bool, calls: MountCalls },
+    Enter { command: super::plan::CommandLine, terminal: bool, calls: MountCalls, limits: Limits },
     /// The nested map is written.
     Mapped,
 }
@@ -140,6 +146,8 @@ pub(crate) enum Failure {
     Died { who: String },
     /// A programming error.
     Panic(String),
+    /// The session used more than it may.
+    Exceeded(Exceeded),
     /// Our own processes did not understand each other.
     Protocol(String),
 }

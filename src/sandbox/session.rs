@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::capabilities;
 use super::channel::Channel;
 use super::launch::MountCalls;
+use super::limits::Limits;
 use super::outer::report_panics;
 use super::plan::CommandLine;
 use super::request::{Failure, FromSession, ToSession};
@@ -43,12 +44,15 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let gone = |_| Failure::Died { who: "the session's PID 1".to_owned() };
     // Opened while `/proc` is the host's: in the new root it is what a layer has made of it.
     let own_proc = place(Path::new("/proc/self")).map_err(prepare)?;
-    let limits = place(Path::new("/proc/sys/user")).map_err(prepare)?;
+    let namespaces = place(Path::new("/proc/sys/user")).map_err(prepare)?;
+    // For the same reason now: whatever the session does, the kernel ends it before anything else of the user's.
+    process::be_killed_first();
     control.send(&FromSession::Ready, &[own_proc.as_fd()]).map_err(gone)?;
     drop(own_proc);
-    let Ok(Some((ToSession::Enter { command, terminal, calls }, stdio))) = control.receive::<ToSession>() else {
+    let Ok(Some((ToSession::Enter { command, terminal, calls, limits }, stdio))) = control.receive::<ToSession>() else {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
+    confine(&limits).map_err(prepare)?;
     namespace::unshare(&[Namespace::User, Namespace::Mount]).map_err(|error| Failure::Nested(error.into()))?;
     control.send(&FromSession::Unshared, &[]).map_err(gone)?;
     let Ok(Some((ToSession::Mapped, _))) = control.receive::<ToSession>() else {
@@ -56,8 +60,8 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     };
     namespace::become_root().map_err(|error| Failure::Nested(error.into()))?;
     // Needs CAP_SYS_RESOURCE in this namespace, which is given up below.
-    namespace::forbid_user_namespaces(limits.as_fd()).map_err(prepare)?;
-    drop(limits);
+    namespace::forbid_user_namespaces(namespaces.as_fd()).map_err(prepare)?;
+    drop(namespaces);
     process::new_session().map_err(prepare)?;
     standard_descriptors(&stdio, terminal).map_err(prepare)?;
     drop(stdio);
@@ -86,6 +90,14 @@ fn enter_directory(cwd: &Path, calls: MountCalls) -> Result<(), Failure> {
     let found = RootDir::open(Path::new("/")).and_then(|root| root.by(way).place(cwd)).map_err(sys::Error::from);
     let entered = found.and_then(|directory| rustix::process::fchdir(&directory).map_err(sys::Error::of("fchdir", cwd.display())));
     entered.map_err(|error| Failure::Directory(error.into()))
+}
+
+/// Sets what the kernel keeps to by itself. Before the namespace is made: it then holds for all that the namespace ever has, whoever they are in it.
+fn confine(limits: &Limits) -> sys::Result<()> {
+    if let Some(pids) = limits.pids_at_most() {
+        process::limit_processes(pids)?;
+    }
+    limits.cpus.map_or(Ok(()), process::run_on)
 }
 
 fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {

@@ -14,7 +14,7 @@
 //!
 //! The commit names the tree, and the tree its files, by hashes that git has checked on receipt.
 
-use super::keys::TrustedKeys;
+use super::keys::KeysFor;
 use super::openpgp::{self, Over, Signer};
 use super::verify::{Reason, VerifyError, VerifyOptions};
 
@@ -22,7 +22,7 @@ use super::verify::{Reason, VerifyError, VerifyOptions};
 const HEADERS: [&[u8]; 2] = [b"gpgsig ", b"gpgsig-sha256 "];
 
 /// Who signed the commit `id`, whose object is `raw`; `None` if nobody did.
-pub fn verify_commit(id: &str, raw: &[u8], trusted: &TrustedKeys, options: &VerifyOptions) -> Result<Option<Signer>, VerifyError> {
+pub fn verify_commit(id: &str, raw: &[u8], trusted: KeysFor<'_>, options: &VerifyOptions) -> Result<Option<Signer>, VerifyError> {
     let Some((signature, payload)) = take_apart(raw) else { return Ok(None) };
     let rejected = |source| {
         let reason = Reason::Signature { sidecar: "gpgsig".to_owned(), source };

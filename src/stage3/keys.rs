@@ -1,13 +1,15 @@
 //! Which keys count: pinned fingerprints and public keys.
 //!
 //! ```text
-//! config/keys/trusted        one fingerprint of a primary key a line, `#` begins a comment
+//! config/keys/trusted        FINGERPRINT [PURPOSE…]: a primary key and what it counts for, all if nothing is said; `#` begins a comment
 //! config/keys/*.asc, *.gpg   public keys, armoured or binary, any number in a file; being here does not make one trusted
 //! ```
 //!
-//! Gentoo's own release keys are pinned without being listed, so their public keys count as soon as they are imported. What is
+//! Gentoo's own keys are pinned without being listed, each for what Gentoo uses it for, so their public keys count as soon as they are
+//! imported. A line of `trusted` takes nothing from them, and adds only the purposes that it names. What is
 //! written here is written atomically, and each writing function returns what it wrote.
 
+mod purpose;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -22,8 +24,9 @@ use serde::Serialize;
 use super::certificate::{Certificate, CertificateError, algorithm_name};
 use super::fingerprint::{Fingerprint, NotAFingerprint};
 
+pub use purpose::{KeysFor, NotAPurpose, Purpose, Purposes};
 pub(crate) use store::store_certificates;
-pub use store::{Change, import, remove, trust};
+pub use store::{Change, Trust, import, remove, trust};
 
 /// Key files larger than this are refused; all of Gentoo's developers fit into a third of it.
 const MAX_KEY_FILE_BYTES: u64 = 16 << 20;
@@ -37,34 +40,40 @@ pub struct BuiltinKey {
     pub subkey: Option<&'static str>,
     /// The address whose web key directory has the public key; `None` if the key is not in use any more.
     pub address: Option<&'static str>,
-    /// What the key is for.
+    /// What it counts for.
+    pub purposes: &'static [Purpose],
+    /// Whose it is.
     pub comment: &'static str,
 }
 
-/// Gentoo's release keys, as published on <https://www.gentoo.org/downloads/signatures/>.
+/// Gentoo's keys, as published on <https://www.gentoo.org/downloads/signatures/>. The key of weekly releases signs binary packages, too.
 pub const GENTOO: &[BuiltinKey] = &[
     BuiltinKey {
         fingerprint: "13EBBDBEDE7A12775DFDB1BABB572E0E2D182910",
         subkey: Some("534E4209AB49EEE1C19D96162C44695DB9F6043D"),
         address: Some("releng@gentoo.org"),
+        purposes: &[Purpose::Stage3, Purpose::Binpkg],
         comment: "Gentoo weekly releases",
     },
     BuiltinKey {
         fingerprint: "DCD05B71EAB94199527F44ACDB6B8C1F96D8BF6D",
         subkey: Some("E1D6ABB63BFCFB4BA02FDF1CEC590EEAC9189250"),
         address: Some("infrastructure@gentoo.org"),
+        purposes: &[Purpose::Tree],
         comment: "Gentoo tree snapshots",
     },
     BuiltinKey {
         fingerprint: "EF9538C9E8E64311A52CDEDFA13D0EF1914E7A72",
         subkey: None,
         address: Some("repomirrorci@gentoo.org"),
+        purposes: &[Purpose::Tree],
         comment: "Gentoo git mirror",
     },
     BuiltinKey {
         fingerprint: "D99EAC7379A850BCE47DA5F29E6438C817072058",
         subkey: None,
         address: None,
+        purposes: &[Purpose::Stage3],
         comment: "Gentoo releases, old (dsa1024: its signatures are refused as weak)",
     },
 ];
@@ -118,6 +127,17 @@ pub enum KeysError {
         #[source]
         source: NotAFingerprint,
     },
+    /// A word after the fingerprint in a line of `trusted`.
+    #[error("{path}:{line}: not a purpose")]
+    Purpose {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Why.
+        #[source]
+        source: NotAPurpose,
+    },
     /// Nothing known of a fingerprint.
     #[error("no key `{fingerprint}` in `{dir}`")]
     NoSuchKey {
@@ -149,7 +169,9 @@ pub enum PinSource {
 pub struct Pin {
     /// Where it comes from.
     pub source: PinSource,
-    /// What it is for; may be empty.
+    /// What it counts for.
+    pub purposes: Purposes,
+    /// Whose it is; may be empty.
     pub comment: String,
 }
 
@@ -191,19 +213,24 @@ impl TrustedKeys {
     pub fn load(dir: &Path, builtin: &[BuiltinKey]) -> Result<Self, KeysError> {
         let mut keys = Self::default();
         for key in builtin {
-            let (Ok(fingerprint), pin) =
-                (key.fingerprint.parse::<Fingerprint>(), Pin { source: PinSource::Builtin, comment: key.comment.to_owned() })
-            else {
-                continue;
-            };
+            let Ok(fingerprint) = key.fingerprint.parse::<Fingerprint>() else { continue };
+            let purposes = Purposes::of(key.purposes);
+            let pin = Pin { source: PinSource::Builtin, purposes, comment: key.comment.to_owned() };
             if let Some(Ok(subkey)) = key.subkey.map(str::parse) {
                 keys.subkeys_of_pins.insert(subkey, fingerprint.clone());
             }
             keys.pins.insert(fingerprint, pin);
         }
-        for (line, fingerprint, comment) in store::read_trusted(dir)? {
-            let pin = Pin { source: PinSource::Trusted { line }, comment };
-            keys.pins.entry(fingerprint).or_insert(pin);
+        for store::TrustedLine { line, fingerprint, purposes, comment } in store::read_trusted(dir)? {
+            match keys.pins.get_mut(&fingerprint) {
+                // Of a key that counts already, a line without purposes says nothing new.
+                Some(pin) if !purposes.is_empty() => pin.purposes = pin.purposes.with(&Purposes::of(&purposes)),
+                Some(_) => {}
+                None => {
+                    let pin = Pin { source: PinSource::Trusted { line }, purposes: Purposes::of(&purposes), comment };
+                    keys.pins.insert(fingerprint, pin);
+                }
+            }
         }
         for path in store::key_files(dir)? {
             for certificate in read_key_file(&path)? {
@@ -223,15 +250,20 @@ impl TrustedKeys {
         }
     }
 
-    /// Trusts a fingerprint for the life of this value.
-    pub fn pin(&mut self, fingerprint: Fingerprint, comment: &str) {
-        let pin = Pin { source: PinSource::Trusted { line: 0 }, comment: comment.to_owned() };
+    /// Trusts a fingerprint with these, or without any with everything, for the life of this value.
+    pub fn pin(&mut self, fingerprint: Fingerprint, purposes: &[Purpose], comment: &str) {
+        let pin = Pin { source: PinSource::Trusted { line: 0 }, purposes: Purposes::of(purposes), comment: comment.to_owned() };
         self.pins.entry(fingerprint).or_insert(pin);
     }
 
-    /// Whether signatures of the primary key `fingerprint` count.
+    /// Whether signatures of the primary key `fingerprint` count for anything. What is verified asks [`KeysFor`].
     pub fn is_trusted(&self, fingerprint: &Fingerprint) -> bool {
         self.pins.contains_key(fingerprint)
+    }
+
+    /// What signatures of the primary key `fingerprint` count for, if they do.
+    pub fn purposes_of(&self, fingerprint: &Fingerprint) -> Option<&Purposes> {
+        self.pins.get(fingerprint).map(|pin| &pin.purposes)
     }
 
     /// All known public keys, trusted or not.

@@ -9,7 +9,7 @@
 //!                                  └─finish──> Signer, or why not (bad, expired, revoked, …)
 //! ```
 //!
-//! What counts: a signature by a primary key whose fingerprint is trusted, or by a signing subkey that such a key vouches for and
+//! What counts: a signature by a primary key whose fingerprint is trusted for that kind of file, or by a signing subkey that such a key vouches for and
 //! that vouches back; SHA-224 or better, RSA of 2048 bits or better; made while key and subkey were valid and before any revocation.
 //! Notations are accepted as long as they are not marked critical.
 
@@ -26,7 +26,7 @@ use super::armor::{self, Block};
 use super::certificate::{Certificate, Standing, algorithm_name, is_weak};
 use super::fingerprint::Fingerprint;
 use super::hashing::Hasher;
-use super::keys::TrustedKeys;
+use super::keys::{KeysFor, Purpose};
 
 /// By how many seconds the clocks of signer and verifier may differ.
 pub(crate) const CLOCK_TOLERANCE_SECS: i64 = 300;
@@ -81,7 +81,17 @@ pub enum SignatureError {
         /// Why, as the key's owner says.
         reason: &'static str,
     },
-    /// Expired, now or already when the signature was made.
+    /// Expired before the signature was made: no wish to accept expired keys excuses that.
+    #[error("signature is from {made}, after its key expired on {on} ({key})")]
+    MadeAfterExpiry {
+        /// The expired key or subkey.
+        key: Fingerprint,
+        /// When it expired.
+        on: Day,
+        /// When the signature was made, as it says.
+        made: Day,
+    },
+    /// Expired since the signature was made.
     #[error("signature good, key expired on {on} ({key})")]
     KeyExpired {
         /// The expired key or subkey.
@@ -164,6 +174,18 @@ pub enum SignatureError {
         signer: Fingerprint,
         /// What is known of it.
         comment: String,
+    },
+    /// The key is trusted, but not with this.
+    #[error("signed by {signer} ({uid}), which counts for {counts_for} only, not for {wanted}")]
+    OtherPurpose {
+        /// The primary key.
+        signer: Fingerprint,
+        /// Its user id, for what that is worth.
+        uid: String,
+        /// What it counts for, in words.
+        counts_for: String,
+        /// What it was asked for.
+        wanted: Purpose,
     },
     /// The key is known and not trusted.
     #[error("signed by {signer} ({uid}), which is not a release key this configuration trusts")]
@@ -267,7 +289,7 @@ pub(crate) struct Pending<'k> {
 pub(crate) struct Policy {
     /// Seconds since 1970.
     pub(crate) now: i64,
-    /// Whether the signature of an expired key counts.
+    /// Whether a signature counts whose key has expired since it was made.
     pub(crate) accept_expired: bool,
 }
 
@@ -300,7 +322,7 @@ pub(crate) fn read_signatures(bytes: &[u8]) -> Result<Vec<Signature>, SignatureE
 pub(crate) fn prepare<'k>(
     signature: &Signature,
     over: Over,
-    trusted: &'k TrustedKeys,
+    trusted: KeysFor<'k>,
     now: i64,
 ) -> Result<Pending<'k>, SignatureError> {
     let (Some(config), Some(hash_start), Some(bytes)) = (signature.config(), signature.signed_hash_value(), signature.signature())
@@ -333,7 +355,7 @@ pub(crate) fn prepare<'k>(
 /// The trusted certificates that have the key which the signature names; at least one.
 fn candidates<'k>(
     signature: &Signature,
-    trusted: &'k TrustedKeys,
+    trusted: KeysFor<'k>,
     now: i64,
 ) -> Result<Vec<(&'k Certificate, Option<usize>)>, SignatureError> {
     let named: BTreeSet<Fingerprint> =
@@ -351,7 +373,7 @@ fn candidates<'k>(
     };
     let mut matching = Vec::new();
     let mut mismatch = None;
-    for certificate in trusted.certificates() {
+    for certificate in trusted.keys.certificates() {
         let components =
             std::iter::once((certificate.fingerprint().clone(), None)).chain(certificate.subkeys().zip((0..).map(Some)));
         for (fingerprint, index) in components {
@@ -362,15 +384,18 @@ fn candidates<'k>(
             }
         }
     }
-    let by_trusted: Vec<_> =
-        matching.iter().copied().filter(|(certificate, _)| trusted.is_trusted(certificate.fingerprint())).collect();
+    let by_trusted: Vec<_> = matching.iter().copied().filter(|(certificate, _)| trusted.count(certificate.fingerprint())).collect();
     if !by_trusted.is_empty() {
         return Ok(by_trusted);
     }
     if let Some((certificate, _)) = matching.first() {
-        return Err(SignatureError::Untrusted {
-            signer: certificate.fingerprint().clone(),
-            uid: certificate.user_id(now).unwrap_or_else(|| "no user id".to_owned()),
+        let signer = certificate.fingerprint().clone();
+        let uid = certificate.user_id(now).unwrap_or_else(|| "no user id".to_owned());
+        return Err(match trusted.keys.purposes_of(&signer) {
+            Some(purposes) => {
+                SignatureError::OtherPurpose { signer, uid, counts_for: purposes.to_string(), wanted: trusted.purpose }
+            }
+            None => SignatureError::Untrusted { signer, uid },
         });
     }
     if let Some(mismatch) = mismatch {
@@ -378,8 +403,8 @@ fn candidates<'k>(
     }
     let pinned = named
         .iter()
-        .find_map(|fingerprint| trusted.pinned_primary_of(fingerprint))
-        .or_else(|| named.is_empty().then(|| trusted.pins().find(|(fingerprint, _)| has_id(fingerprint))).flatten());
+        .find_map(|fingerprint| trusted.keys.pinned_primary_of(fingerprint))
+        .or_else(|| named.is_empty().then(|| trusted.keys.pins().find(|(fingerprint, _)| has_id(fingerprint))).flatten());
     Err(match pinned {
         Some((signer, comment)) => SignatureError::NoKeyMaterial { signer: signer.clone(), comment: comment.to_owned() },
         None => SignatureError::Unknown { signer: name },
@@ -512,6 +537,9 @@ impl Pending<'_> {
             return Err(SignatureError::OlderThanKey { signer: key.clone(), on: Day(self.made) });
         }
         match standing.expires {
+            Some(expires) if expires <= self.made => {
+                Err(SignatureError::MadeAfterExpiry { key: key.clone(), on: Day(expires), made: Day(self.made) })
+            }
             Some(expires) if expires <= policy.now && !policy.accept_expired => {
                 Err(SignatureError::KeyExpired { key: key.clone(), on: Day(expires) })
             }
@@ -549,7 +577,7 @@ pub(crate) fn best(
 pub(crate) fn check_text(
     signatures: &[u8],
     text: &[u8],
-    trusted: &TrustedKeys,
+    trusted: KeysFor<'_>,
     policy: Policy,
 ) -> Result<(Signer, Vec<SignatureError>), SignatureError> {
     check_bytes(signatures, text, Over::Text, trusted, policy)
@@ -560,7 +588,7 @@ pub(crate) fn check_bytes(
     signatures: &[u8],
     data: &[u8],
     over: Over,
-    trusted: &TrustedKeys,
+    trusted: KeysFor<'_>,
     policy: Policy,
 ) -> Result<(Signer, Vec<SignatureError>), SignatureError> {
     best(read_signatures(signatures)?.iter().map(|signature| {

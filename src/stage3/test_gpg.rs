@@ -115,7 +115,7 @@ impl TestGpg {
             }
         }
         for key in trusted {
-            keys.pin(key.parse::<Fingerprint>().unwrap(), "test");
+            keys.pin(key.parse::<Fingerprint>().unwrap(), &[], "test");
         }
         keys
     }

@@ -26,7 +26,7 @@ use serde::Serialize;
 
 use super::digests::{Algorithm, DigestList, DigestsError};
 use super::hashing::{Hasher, hash_all};
-use super::keys::TrustedKeys;
+use super::keys::KeysFor;
 use super::name::StageName;
 use super::openpgp::{self, Over, Pending, Policy, SignatureError, Signer, WantedHash};
 use crate::progress::{Event, Observer};
@@ -42,7 +42,7 @@ pub struct VerifyOptions {
     /// Go on without a trusted signature, for this reason, which is recorded. Digests that are there are checked all the same, and
     /// a signature that is bad remains an error.
     pub allow_unsigned: Option<String>,
-    /// Accept the signature of a key that has expired.
+    /// Accept a signature whose key has expired since it was made.
     pub accept_expired: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct Verified {
 /// Verifies `tarball` with the files beside it.
 pub fn verify(
     tarball: &Path,
-    trusted: &TrustedKeys,
+    trusted: KeysFor<'_>,
     options: &VerifyOptions,
     observer: &dyn Observer,
 ) -> Result<Verified, VerifyError> {
@@ -109,7 +109,7 @@ pub fn verify(
 pub fn verify_detached(
     data: &Path,
     signature: &Path,
-    trusted: &TrustedKeys,
+    trusted: KeysFor<'_>,
     options: &VerifyOptions,
     observer: &dyn Observer,
 ) -> Result<Verified, VerifyError> {
@@ -121,7 +121,7 @@ pub fn verify_detached(
 pub fn verify_clear_signed(
     name: &str,
     document: &[u8],
-    trusted: &TrustedKeys,
+    trusted: KeysFor<'_>,
     options: &VerifyOptions,
 ) -> Result<(String, Signer), VerifyError> {
     let rejected = |reason| VerifyError::Rejected { file: name.to_owned(), reason };
@@ -138,7 +138,7 @@ struct Verification<'a> {
     name: String,
     file: File,
     before: Metadata,
-    trusted: &'a TrustedKeys,
+    trusted: KeysFor<'a>,
     options: &'a VerifyOptions,
     signer: Option<Signer>,
     checks: Vec<Check>,
@@ -155,7 +155,7 @@ struct Listed {
 }
 
 impl<'a> Verification<'a> {
-    fn new(path: &'a Path, trusted: &'a TrustedKeys, options: &'a VerifyOptions) -> Result<Self, VerifyError> {
+    fn new(path: &'a Path, trusted: KeysFor<'a>, options: &'a VerifyOptions) -> Result<Self, VerifyError> {
         let open = |source| VerifyError::Open { path: path.to_owned(), source };
         // Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(open)?;
@@ -243,7 +243,7 @@ impl<'a> Verification<'a> {
     }
 
     /// Reads a detached signature and decides what can be decided without the data.
-    fn read_detached<'k>(&mut self, sidecar: &Sidecar, trusted: &'k TrustedKeys) -> Result<Detached<'k>, VerifyError> {
+    fn read_detached<'k>(&mut self, sidecar: &Sidecar, trusted: KeysFor<'k>) -> Result<Detached<'k>, VerifyError> {
         let signatures = openpgp::read_signatures(&sidecar.bytes)
             .map_err(|source| self.rejected(Reason::Signature { sidecar: sidecar.name.clone(), source }))?;
         let detached: Detached<'k> =

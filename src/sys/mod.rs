@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 
+pub mod cgroup;
 pub mod fd;
 pub mod landlock;
 pub mod memfd;
@@ -21,6 +22,7 @@ pub mod pty;
 pub mod seccomp;
 mod seccomp_tables;
 pub mod signal;
+pub mod usage;
 pub mod watch;
 
 /// A system call that failed, with the arguments that matter.

@@ -136,9 +136,63 @@ pub fn limit_bounding_set(kept: u64) -> Result<()> {
     Ok(())
 }
 
+/// Makes this process and its children the first that the kernel ends when it runs out of memory. Where that cannot be said, nothing is lost.
+pub fn be_killed_first() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
+        tracing::debug!(%error, "no word about running out of memory");
+    }
+}
+
+/// Lets the user namespaces that are made from now on, and this process, have no more processes and threads than this. Before Linux 5.14 all
+/// processes of a user counted together, wherever they were; then it does nothing.
+pub fn limit_processes(most: u64) -> Result<()> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    if !counts_by_namespace(&release) {
+        return Ok(());
+    }
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC)
+        .map_err(Error::of("getrlimit", "RLIMIT_NPROC"))?;
+    let most = most.min(hard);
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NPROC, most, most)
+        .map_err(Error::of("setrlimit", format_args!("RLIMIT_NPROC, {most}")))
+}
+
+fn counts_by_namespace(release: &str) -> bool {
+    let numbers: Vec<u32> = release.split(|c: char| !c.is_ascii_digit()).take(2).filter_map(|word| word.parse().ok()).collect();
+    matches!(numbers[..], [major, minor] if (major, minor) >= (5, 14))
+}
+
+/// Runs this process and its children on so many of the processors that it may use, not always the same ones.
+pub fn run_on(processors: u32) -> Result<()> {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let this = Pid::from_raw(0);
+    let may = sched_getaffinity(this).map_err(Error::of("sched_getaffinity", ""))?;
+    let known: Vec<usize> = (0..CpuSet::count()).filter(|cpu| may.is_set(*cpu).unwrap_or(false)).collect();
+    let mut chosen = CpuSet::new();
+    let first = usize::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(0);
+    for number in 0..known.len().min(usize::try_from(processors).unwrap_or(usize::MAX)) {
+        let cpu = known[(first + number) % known.len()];
+        chosen.set(cpu).map_err(Error::of("CPU_SET", cpu))?;
+    }
+    sched_setaffinity(this, &chosen).map_err(Error::of("sched_setaffinity", processors))
+}
+
 /// Sends a signal to all processes of a group. One that has ended already is no error.
 pub fn signal_group(group: i32, signal: nix::sys::signal::Signal) {
     if let Err(errno) = nix::sys::signal::killpg(Pid::from_raw(group), signal) {
         tracing::debug!(group, %signal, %errno, "nobody to tell");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_count_by_namespace_are_known_by_their_release() {
+        for (release, counts) in [("5.13.19-arch", false), ("5.14.0", true), ("6.1.0-13-amd64", true), ("4.19", false), ("", false)]
+        {
+            assert_eq!(counts_by_namespace(release), counts, "{release}");
+        }
     }
 }

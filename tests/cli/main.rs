@@ -12,6 +12,7 @@ mod errors;
 mod examples;
 mod generated;
 mod help;
+mod hostile;
 mod init;
 mod kernel;
 mod program;

@@ -60,10 +60,14 @@ fn serve(dir: &Path) -> Mirrors {
                 lines.take_while(|line| !line.is_empty()).for_each(drop);
                 *counts.lock().unwrap().entry(path.clone()).or_default() += 1;
                 let name = path.rsplit('/').next().unwrap_or_default();
-                let bytes = fs::read(dir.join(name)).ok().map(|bytes| if path.starts_with("/bad/") { spoilt(name, bytes) } else { (bytes, 0) });
+                let bytes = fs::read(dir.join(name))
+                    .ok()
+                    .map(|bytes| if path.starts_with("/bad/") { spoilt(name, bytes) } else { (bytes, 0) });
                 // Who breaks off has tested that.
                 let _ = match bytes {
-                    Some((bytes, 404)) => write!(stream, "HTTP/1.1 404 No\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len()),
+                    Some((bytes, 404)) => {
+                        write!(stream, "HTTP/1.1 404 No\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len())
+                    }
                     Some((bytes, cut)) => {
                         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len() + cut);
                         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes))
@@ -188,9 +192,14 @@ fn make(user: &User) -> World {
     fs::create_dir_all(&sources).unwrap();
     let mirrors = serve(&sources);
     trees(&place, &sources, &mirrors);
-    let overlays: String =
-        ["fetching", "other"].iter().map(|name| format!("[{name}]\nlocation = /var/db/repos/{name}\nmasters = gentoo\n\n")).collect();
-    write(&config.join("portage.locals/fetching/repos.conf/overlays.conf"), &format!("[DEFAULT]\nmain-repo = gentoo\n\n{overlays}"));
+    let overlays: String = ["fetching", "other"]
+        .iter()
+        .map(|name| format!("[{name}]\nlocation = /var/db/repos/{name}\nmasters = gentoo\n\n"))
+        .collect();
+    write(
+        &config.join("portage.locals/fetching/repos.conf/overlays.conf"),
+        &format!("[DEFAULT]\nmain-repo = gentoo\n\n{overlays}"),
+    );
     // What an administrator may have, and has no effect.
     let conf = format!(
         "GENTOO_MIRRORS=\"{0}/bad {0}/good\"\nFETCHCOMMAND=\"/bin/false ${{FILE}}\"\nFETCHCOMMAND_HTTP=\"/bin/false ${{FILE}}\"\n\
@@ -198,9 +207,12 @@ fn make(user: &User) -> World {
         mirrors.address
     );
     write(&config.join("portage.locals/fetching/make.conf"), &conf.replace("${FILE}", "\\${FILE}"));
-    for (name, text) in
-        [("cpu", "generic-amd64\n"), ("portage.local", "fetching\n"), ("packages", "app-fetch/live\n"), ("network", "app-fetch/live\n")]
-    {
+    for (name, text) in [
+        ("cpu", "generic-amd64\n"),
+        ("portage.local", "fetching\n"),
+        ("packages", "app-fetch/live\n"),
+        ("network", "app-fetch/live\n"),
+    ] {
         write(&config.join(format!("stage3.defines/{STAGE3}/{name}")), text);
     }
     write(&config.join("portage.locals/fetching/package.accept_keywords"), "app-fetch/live **\n");
@@ -414,9 +426,8 @@ fn nobody_outside_can_be_handed_a_descriptor() {
     let name = format!("gentoomuch-test-{}", std::process::id());
     let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let python = format!(
-        "import socket; s = socket.socket(socket.AF_UNIX); s.connect('\\0{name}'); socket.send_fds(s, [b'x'], [0])"
-    );
+    let python =
+        format!("import socket; s = socket.socket(socket.AF_UNIX); s.connect('\\0{name}'); socket.send_fds(s, [b'x'], [0])");
     let reach = |command: &[&str]| world.place.run(&[command, &["--", "python3", "-c", &python]].concat());
     let ran = reach(&["freshroot"]).fails(1);
     assert!(ran.stderr.contains("ConnectionRefusedError"), "{ran}");

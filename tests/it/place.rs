@@ -8,6 +8,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -60,6 +61,8 @@ impl Place {
     pub(crate) fn at(dir: PathBuf) -> Self {
         for name in ["home", "data", "cache", "xdg"] {
             fs::create_dir_all(dir.join(name)).unwrap();
+            // As the program makes them; else it would say that it closes them.
+            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o700)).unwrap();
         }
         Self { config: dir.join("config"), dir, sweeper: None }
     }

@@ -9,6 +9,7 @@ mod exposure;
 mod fixture;
 mod hostile;
 mod isolation;
+mod limits;
 mod mounts;
 mod sessions;
 mod shaped;

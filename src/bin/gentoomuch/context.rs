@@ -9,7 +9,7 @@ use gentoomuch::build::Programs;
 use gentoomuch::config::ConfigDir;
 use gentoomuch::download::{self, Downloader, Proxies, Url};
 use gentoomuch::git::Git;
-use gentoomuch::places::{Places, absolute};
+use gentoomuch::places::{Closed, Owner, Places, absolute};
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::release;
 use gentoomuch::rsync::Rsync;
@@ -24,6 +24,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::args::{Global, LogFormat};
 use crate::progress::Progress;
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
+use crate::screen::Text;
 
 /// Where distributions keep the authorities whose certificates count: Debian and Gentoo, Fedora, openSUSE, Alpine.
 const AUTHORITIES: [&str; 4] =
@@ -48,8 +50,9 @@ pub(crate) struct User {
 }
 
 impl Context {
-    /// Resolves places from flags, `GENTOOMUCH_*` and XDG variables, and starts logging.
-    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
+    /// Resolves places from flags, `GENTOOMUCH_*` and XDG variables, closes them to others, and starts logging. What is missing of them is
+    /// made if something may be kept there.
+    pub(crate) fn new(global: &Global, keeps_things: bool) -> Result<Self, Failure> {
         let progress = Arc::new(Progress::new(global));
         start_logging(global, &progress);
         let cwd =
@@ -75,7 +78,27 @@ impl Context {
             data: place(&global.data, "XDG_DATA_HOME", ".local/share")?,
             cache: place(&global.cache, "XDG_CACHE_HOME", ".cache")?,
         };
+        for Closed { path, mode } in places.close(Self::owner(), keeps_things)? {
+            progress.event(&Event::Note(&format!("closed `{}` to other users: its mode was {mode:04o}", path.shown())));
+        }
         Ok(Self { global: global.clone(), places, progress, cwd })
+    }
+
+    /// Whose the places have to be.
+    fn owner() -> Owner {
+        let User { uid, gid, name } = Self::user();
+        let group = nix::unistd::Group::from_gid(gid.into()).ok().flatten();
+        // As distributions make one for each user.
+        let is_private = group.is_some_and(|group| group.name == name && group.mem.iter().all(|member| *member == name));
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let overflow: Option<u32> = read("/proc/sys/kernel/overflowuid").trim().parse().ok();
+        let is_known = |id: u32| {
+            read("/proc/self/uid_map").lines().any(|line| {
+                let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+                matches!(numbers[..], [first, _, count] if (first..first + count).contains(&u64::from(id)))
+            })
+        };
+        Owner { uid, private_gid: is_private.then_some(gid), unknown_uid: overflow.filter(|id| !is_known(*id)) }
     }
 
     /// Who runs this.
@@ -197,7 +220,7 @@ impl Context {
     /// Prints several failures, before the command fails because of them.
     pub(crate) fn say_all(&self, failures: &[Failure]) {
         for failure in failures {
-            self.progress.raw(crate::report::rendered(failure, &self.global).as_bytes());
+            self.progress.write(&crate::report::rendered(failure, &self.global));
         }
     }
 
@@ -205,7 +228,7 @@ impl Context {
     pub(crate) fn given_file(path: &Path) -> Result<(), Failure> {
         match std::fs::metadata(path) {
             Ok(_) => Ok(()),
-            Err(error) => Err(Failure::new(Kind::Usage, error).about(format!("cannot open `{}`", path.display()))),
+            Err(error) => Err(Failure::new(Kind::Usage, error).about(format!("cannot open `{}`", path.shown()))),
         }
     }
 
@@ -221,7 +244,9 @@ struct LogWriter(Arc<Progress>);
 
 impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.raw(bytes);
+        // One line is written at once. It may hold what files are called.
+        let line = String::from_utf8_lossy(bytes);
+        self.0.write(&Text::line(line.trim_end_matches('\n')).words("\n"));
         Ok(bytes.len())
     }
 
@@ -251,9 +276,7 @@ fn start_logging(global: &Global, progress: &Arc<Progress>) {
     // A second subscriber in one process can only come from a test harness; the first one stays.
     let started = match global.log_format {
         LogFormat::Text => registry
-            .with(
-                tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(progress.color()).with_target(false).without_time(),
-            )
+            .with(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false).without_time())
             .try_init(),
         LogFormat::Json => registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init(),
     };

@@ -11,10 +11,18 @@ use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
-use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
+use gentoomuch::{archive, build, config, download, places, program, release, sandbox, store};
 
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
 use crate::table::human_bytes;
+
+impl From<places::Unsafe> for Failure {
+    fn from(error: places::Unsafe) -> Self {
+        let hint = error.hint();
+        Self::new(Kind::Usage, error).about("this is no place to keep things in").hint(hint)
+    }
+}
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
@@ -101,9 +109,7 @@ fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
                 "as the administrator: install `uidmap` (Debian, Ubuntu), `shadow-utils` (Fedora), `shadow` (openSUSE, Arch) or `sys-apps/shadow` (Gentoo)",
             ),
         ),
-        E::MapToolPowerless { program, .. } => {
-            (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.display())])
-        }
+        E::MapToolPowerless { program, .. } => (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.shown())]),
         E::MapRefused { .. } => (Kind::Host, one("compare the range with your lines in `/etc/subuid` and `/etc/subgid`")),
         E::Overlay { .. } => (
             Kind::Host,
@@ -123,6 +129,10 @@ fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
                 "nothing of the session was kept, since it could be changed afterwards; find out who has them with `fuser`, then repeat the command",
             ),
         ),
+        E::Exceeded(exceeded) => {
+            let name = exceeded.name();
+            (Kind::Emerge, vec![format!("`--{name}` or a line `{name}` in `env/limits` sets another limit, or `none`")])
+        }
         E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory; repeat the command")),
         E::Task { failure, .. } => match failure.kind.as_str() {
             "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
@@ -252,13 +262,14 @@ impl From<build::Error> for Failure {
             E::Untrusted(error) => crate::commands::verify_failure(error),
             E::Download(error) => error.into(),
             E::Missing { ref missing } => {
-                let file = |missing: &Missing| format!("{}  {}  {}", missing.name, human_bytes(missing.bytes), missing.packages.join(" "));
+                let file =
+                    |missing: &Missing| format!("{}  {}  {}", missing.name, human_bytes(missing.bytes), missing.packages.join(" "));
                 let lines: Vec<String> = missing.iter().map(file).collect();
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hint("repeat the command without `--offline`")
             }
-            E::Emerge { failure, log, resumable } => emerge(&failure, &log.display().to_string(), resumable),
+            E::Emerge { failure, log, resumable } => emerge(&failure, &log.shown(), resumable),
             E::Unconfigured { stage: _, ref arguments, ref resolved, ref log } => {
-                let log = log.display().to_string();
+                let log = log.shown();
                 let diff: Vec<String> = config::proposal::unified(&resolved.edits).lines().map(str::to_owned).collect();
                 let resolve = format!("`gentoomuch resolve {arguments} --write FRAGMENT` writes it; then repeat the command");
                 let failure = diff.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail);
@@ -272,7 +283,7 @@ impl From<build::Error> for Failure {
                 }
                 let mut hints: Vec<String> = problems.iter().filter_map(Problem::way_out).collect();
                 hints.dedup();
-                let log = format!("the whole output is in {}", log.display());
+                let log = format!("the whole output is in {}", log.shown());
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hints(hints).hint(log)
             }
             E::Proposal(error) => proposal(error),
@@ -296,7 +307,7 @@ impl From<build::Error> for Failure {
             E::Experiment(error) => experiment(error),
             E::Patch(error) => crate::failures_patch::patch(error),
             E::Command { ref log, ref last_lines, .. } => {
-                let (log, last_lines) = (log.display().to_string(), last_lines.clone());
+                let (log, last_lines) = (log.shown(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
                 failure.hint(format!("the whole output is in {log}")).hint("correct the cause and repeat the command to go on")
             }
@@ -392,15 +403,15 @@ fn binhost(error: build::BinhostError) -> Failure {
             _ => (Kind::Usage, None),
         },
         E::Untrusted { log, why, .. } => {
-            let log = format!("the whole output is in {}", log.display());
+            let log = format!("the whole output is in {}", log.shown());
             let hint = match why {
-                Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --trust FILE`",
+                Distrust::UnknownKey => "if that key is right, import it with `gentoomuch keys import --for binpkg FILE`",
                 Distrust::Expired => "import a newer copy of the key with `gentoomuch keys import FILE`",
                 _ => "nothing of it was installed; ask whoever runs the binhost, or take it out of `binrepos.conf`",
             };
             return Failure::new(Kind::Verification, error).hint(hint).hint(log);
         }
-        E::NoKeys => (Kind::Config, Some("import the host's key with `gentoomuch keys import --trust FILE`".to_owned())),
+        E::NoKeys => (Kind::Config, Some("import the host's key with `gentoomuch keys import --for binpkg FILE`".to_owned())),
         E::Keys(_) => (Kind::Config, None),
         E::Keyring(_) => (Kind::Other, Some("the stage3 needs `app-crypt/gnupg` to verify what a binhost has".to_owned())),
         E::Sign(sign) | E::Package(gpkg::Error::Sign { source: sign, .. }) => {
@@ -438,7 +449,7 @@ impl From<program::Error> for Failure {
     fn from(error: program::Error) -> Self {
         use program::Error as E;
         let (kind, hint, lines) = match &error {
-            E::NotInstalled { program } => (Kind::Other, Some(format!("install {}", program.display())), Vec::new()),
+            E::NotInstalled { program } => (Kind::Other, Some(format!("install {}", program.shown())), Vec::new()),
             E::Failed { last_lines, .. } => (Kind::Other, None, last_lines.clone()),
             E::Run { .. } => (Kind::Other, Some("try it in a shell with `--version`".to_owned()), Vec::new()),
             E::Interrupted => (Kind::Interrupted, None, Vec::new()),

@@ -4,6 +4,7 @@ use gentoomuch::build::{NotVisible as N, PatchError};
 
 use crate::failures::{accepting, there_are};
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
 
 pub(crate) fn patch(error: PatchError) -> Failure {
     use PatchError as E;
@@ -12,7 +13,7 @@ pub(crate) fn patch(error: PatchError) -> Failure {
         E::Name(_) => vec!["letters, digits and `._+-`, beginning with a letter or digit".to_owned()],
         E::HeaderLine(_) => vec!["one line of text".to_owned()],
         E::Exists { name, dir } => vec![
-            format!("it is in {}", dir.display()),
+            format!("it is in {}", dir.shown()),
             format!("`gentoomuch patch rm {name}` removes it, `gentoomuch patch refresh {name}` brings it to a newer version"),
         ],
         E::NoWorkSet { name, saved: true, .. } => {
@@ -39,7 +40,7 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             kind = Kind::Config;
             details.clone_from(&misfit.last_lines);
             vec![
-                format!("the whole output is in {}", misfit.log.display()),
+                format!("the whole output is in {}", misfit.log.shown()),
                 format!("`gentoomuch patch refresh {}` brings it to the version that is built now", misfit.name),
             ]
         }

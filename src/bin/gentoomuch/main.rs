@@ -9,8 +9,10 @@ mod context;
 mod failures;
 mod failures_kernel;
 mod failures_patch;
+mod limits;
 mod progress;
 mod report;
+mod screen;
 mod shop;
 #[cfg(test)]
 mod shown;
@@ -31,9 +33,12 @@ fn main() -> ExitCode {
     report::install_panic_hook();
     // What whoever started us left open is for nobody that we start: a descriptor of a directory is a way into it (CVE-2024-21626).
     let closed = gentoomuch::sys::fd::close_others_on_exec();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report::print_usage(&error),
+    };
     let begun = closed.map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
-    let outcome = begun.and_then(|()| Context::new(&cli.global)).and_then(|context| {
+    let outcome = begun.and_then(|()| Context::new(&cli.global, cli.command.keeps_things())).and_then(|context| {
         let outcome = commands::run(cli.command, &context);
         context.progress.clear();
         outcome.map_err(|failure| failure.space_hint(&context.places.data))

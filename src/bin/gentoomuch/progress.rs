@@ -1,6 +1,6 @@
 //! How progress looks: bars on a terminal, plain lines elsewhere, JSON lines when asked for.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use gentoomuch::progress::{Event, Observer};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Global, LogFormat};
+use crate::screen::{self, Style, Text};
 
 /// Without a terminal, a line for `emerge` at most this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -54,12 +55,9 @@ impl Progress {
         }
     }
 
-    /// Writes `bytes` to standard error as they are, above a bar if there is one.
-    pub(crate) fn raw(&self, bytes: &[u8]) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody can be told that standard error is gone.
-        let write = || drop(io::stderr().lock().write_all(bytes));
-        state.suspend(write);
+    /// Writes `text` to standard error as it is, above a bar if there is one.
+    pub(crate) fn write(&self, text: &Text) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).write(text);
     }
 
     /// Whether nothing but results and errors is wanted.
@@ -79,33 +77,30 @@ impl Progress {
 
     /// Says something about one of several things that go on at the same time.
     pub(crate) fn say_of(&self, node: &str, kind: &str, text: &str) {
-        let line = self.line(kind, Some(node), text);
-        self.raw(format!("{line}\n").as_bytes());
+        self.write(&self.line(kind, Some(node), text));
     }
 
-    /// A line as it is written.
-    pub(crate) fn line(&self, kind: &str, node: Option<&str>, text: &str) -> String {
+    /// A line as it is written, with its end.
+    pub(crate) fn line(&self, kind: &str, node: Option<&str>, text: &str) -> Text {
         if self.json {
             let mut line = serde_json::json!({ "kind": kind, "message": text });
             if let Some(node) = node {
                 line["node"] = node.into();
             }
-            return line.to_string();
+            return Text::json(&line, false).unwrap_or_default().words("\n");
         }
-        let line = match (kind, self.color) {
-            ("step", true) => format!("\x1b[1;32m*\x1b[0m {text}"),
-            ("step", false) => format!("* {text}"),
-            ("warning", true) => format!("\x1b[1;33mwarning:\x1b[0m {text}"),
-            ("warning", false) => format!("warning: {text}"),
+        let mut line = Text::default();
+        if let Some(node) = node {
+            line = line.painted(Style::Dim, &screen::line(&format!("[{node}]")), self.color).words(" ");
+        }
+        let line = match kind {
+            "step" => line.painted(Style::Step, "*", self.color).words(" "),
+            "warning" => line.painted(Style::Warning, "warning:", self.color).words(" "),
             // As the compiler said it.
-            ("output", _) => text.to_owned(),
-            _ => format!("  {text}"),
+            "output" => line,
+            _ => line.words("  "),
         };
-        match (node, self.color) {
-            (Some(node), true) => format!("\x1b[2m[{node}]\x1b[0m {line}"),
-            (Some(node), false) => format!("[{node}] {line}"),
-            (None, _) => line,
-        }
+        line.text(&Text::line(text)).words("\n")
     }
 
     /// Whether bars are drawn.
@@ -113,15 +108,8 @@ impl Progress {
         self.terminal && !self.json && !self.quiet
     }
 
-    /// Whether diagnostics are coloured.
-    pub(crate) fn color(&self) -> bool {
-        self.color
-    }
-
-    fn write(&self, state: &State, kind: &str, text: &str) {
-        let line = self.line(kind, None, text);
-        // Nobody can be told that standard error is gone.
-        state.suspend(|| drop(writeln!(io::stderr().lock(), "{line}")));
+    fn say(&self, state: &State, kind: &str, text: &str) {
+        state.write(&self.line(kind, None, text));
     }
 
     fn emerge(&self, state: &mut State, status: &EmergeStatus) {
@@ -130,18 +118,19 @@ impl Progress {
             let bar = state.bar.get_or_insert_with(|| bar_for_packages(status.total as u64));
             bar.set_length(status.total as u64);
             bar.set_position(status.done as u64);
-            bar.set_message(doing);
+            bar.set_message(screen::line(&doing));
             return;
         }
         if is_worth_a_line(&mut state.last_emerge, status) {
-            self.write(state, "progress", text.trim_end());
+            self.say(state, "progress", text.trim_end());
         }
     }
 }
 
 impl State {
     /// Writes above what is being drawn.
-    fn suspend(&self, write: impl FnOnce()) {
+    fn write(&self, text: &Text) {
+        let write = || screen::err(text);
         match (&self.bar, &self.bars) {
             (Some(bar), _) => bar.suspend(write),
             (None, Some(bars)) => bars.suspend(write),
@@ -203,7 +192,7 @@ impl Observer for Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if self.quiet {
             if let Event::Warning(text) = event {
-                self.write(&state, "warning", text);
+                self.say(&state, "warning", text);
             }
             return;
         }
@@ -212,10 +201,10 @@ impl Observer for Progress {
                 if let Some(bar) = state.bar.take() {
                     bar.finish_and_clear();
                 }
-                self.write(&state, "step", text);
+                self.say(&state, "step", text);
             }
-            Event::Note(text) => self.write(&state, "note", text),
-            Event::Warning(text) => self.write(&state, "warning", text),
+            Event::Note(text) => self.say(&state, "note", text),
+            Event::Warning(text) => self.say(&state, "warning", text),
             Event::Begin { what, total } => {
                 state.begun = Some(((*what).to_owned(), Instant::now(), 0));
                 if self.terminal && !self.json {
@@ -239,15 +228,11 @@ impl Observer for Progress {
                     if secs >= 1.0 || self.json {
                         let millis = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
                         let rate = crate::table::human_bytes(bytes.saturating_mul(1000) / millis);
-                        self.write(
-                            &state,
-                            "note",
-                            &format!("{what}: {} in {secs:.1} s, {rate}/s", crate::table::human_bytes(bytes)),
-                        );
+                        self.say(&state, "note", &format!("{what}: {} in {secs:.1} s, {rate}/s", crate::table::human_bytes(bytes)));
                     }
                 }
             }
-            Event::Output(line) => self.write(&state, "output", line),
+            Event::Output(line) => self.say(&state, "output", line),
             Event::Emerge(status) => self.emerge(&mut state, status),
         }
     }
@@ -261,7 +246,7 @@ fn bar_for_bytes(what: &str, total: Option<u64>) -> ProgressBar {
         "  {prefix:<10} {spinner} {bytes}  {binary_bytes_per_sec}"
     };
     bar.set_style(style(template));
-    bar.set_prefix(what.to_owned());
+    bar.set_prefix(screen::line(what));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }

@@ -7,11 +7,16 @@
 //! ```
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::args::{Global, LogFormat};
+use clap::Parser as _;
+use gentoomuch::config;
+
+use crate::args::{Cli, Global, LogFormat};
+use crate::screen::Shown as _;
+use crate::screen::{self, Style, Text};
 
 /// What went wrong, as far as an exit code can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +146,7 @@ impl Failure {
             if is_full(error) {
                 return self.hint(format!(
                     "free some space on the file system of `{}` (`gentoomuch doctor` shows how much is left), and repeat the command: nothing half-made is left",
-                    data.display()
+                    data.shown()
                 ));
             }
             cause = error.source();
@@ -152,28 +157,35 @@ impl Failure {
     /// What could not be done, then each cause.
     fn causes(&self) -> Vec<String> {
         let mut words: Vec<String> = self.about.iter().cloned().collect();
-        let mut next: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
-        while let Some(error) = next {
-            words.push(error.to_string());
-            next = error.source();
-        }
+        words.extend(self.chain().map(ToString::to_string));
         words
     }
 
-    fn render(&self, color: bool) -> String {
-        let paint = |word: &str, code: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
+    fn chain(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
+        std::iter::successors(Some(self.error.as_ref() as &(dyn Error + 'static)), |error| (*error).source())
+    }
+
+    fn render(&self, color: bool) -> Text {
+        let label = |style, label: &str| Text::default().painted(style, label, color).words(" ");
+        let line = |style, name: &str, words: &str| label(style, name).text(&Text::line(words)).words("\n");
+        let about = self.about.iter().map(|about| Text::line(about));
+        let causes = about.chain(self.chain().map(|error| match error.downcast_ref() {
+            // The only error of several lines. None of them has a break that is not ours.
+            Some(config::Error::Invalid(all)) => Text::from(all.to_string()),
+            _ => Text::line(&error.to_string()),
+        }));
         let mut lines = Vec::new();
-        for (index, words) in self.causes().into_iter().enumerate() {
-            let label = if index == 0 { paint("error:", "1;31") } else { paint("caused by:", "1") };
-            lines.push(format!("{label} {words}"));
+        for (index, words) in causes.enumerate() {
+            let (style, name) = if index == 0 { (Style::Error, "error:") } else { (Style::Strong, "caused by:") };
+            lines.push(label(style, name).text(&words).words("\n"));
         }
-        lines.extend(self.detail.iter().map(|line| format!("  {line}")));
-        lines.extend(self.hints.iter().map(|hint| format!("{} {hint}", paint("hint:", "1;36"))));
-        lines.join("\n") + "\n"
+        lines.extend(self.detail.iter().map(|line| Text::from("  ").text(&Text::line(line)).words("\n")));
+        lines.extend(self.hints.iter().map(|hint| line(Style::Hint, "hint:", hint)));
+        lines.into_iter().collect()
     }
 
     /// One line for programs, beside those of the diagnostics.
-    fn render_json(&self) -> String {
+    fn render_json(&self) -> Text {
         let mut causes = self.causes().into_iter();
         let line = serde_json::json!({
             "kind": "error",
@@ -183,7 +195,7 @@ impl Failure {
             "hints": self.hints,
             "exit_code": self.kind.code(),
         });
-        format!("{line}\n")
+        Text::json(&line, false).unwrap_or_default().words("\n")
     }
 }
 
@@ -203,7 +215,7 @@ impl From<io::Error> for Failure {
 }
 
 /// `failure` in the form that is asked for: for one of several, before the command itself fails.
-pub(crate) fn rendered(failure: &Failure, global: &Global) -> String {
+pub(crate) fn rendered(failure: &Failure, global: &Global) -> Text {
     match global.log_format {
         LogFormat::Text => failure.render(global.color.enabled(io::stderr().is_terminal())),
         LogFormat::Json => failure.render_json(),
@@ -217,22 +229,35 @@ pub(crate) fn print(failure: &Failure, global: &Global) -> ExitCode {
     if closed_pipe {
         return ExitCode::SUCCESS;
     }
-    let mut err = io::stderr().lock();
-    let text = rendered(failure, global);
-    // Nobody can be told that standard error is gone; the exit code still speaks.
-    drop(err.write_all(text.as_bytes()));
+    screen::err(&rendered(failure, global));
     ExitCode::from(failure.kind.code())
+}
+
+/// A command line that clap refuses, or a help text. What is refused is repeated, so only help gets clap's own styles.
+pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Refused once more, with words that fit into the lines of the message.
+        let shown = std::env::args_os().map(|word| screen::line(&word.to_string_lossy()));
+        let again = Cli::try_parse_from(shown).err().filter(clap::Error::use_stderr);
+        screen::err(&Text::from(again.as_ref().unwrap_or(error).render().to_string()));
+    } else {
+        // Where it goes to may be gone, as in `gentoomuch --help | head`.
+        drop(error.print());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Kind::Usage.code()))
 }
 
 /// A panic is a bug of ours: say so, and exit with 70.
 pub(crate) fn install_panic_hook() {
-    let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        default(info);
-        drop(writeln!(
-            io::stderr(),
-            "error: this is a bug in gentoomuch\nhint: report it with the lines above and the command you ran"
-        ));
+        let mut text = Text::from(format!("{info}\n"));
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            text = text.words(&format!("{trace}\n"));
+        }
+        screen::err(
+            &text.words("error: this is a bug in gentoomuch\nhint: report it with the lines above and the command you ran\n"),
+        );
         exit_as_bug();
     }));
 }
@@ -250,8 +275,8 @@ mod tests {
     fn causes_and_hints_have_lines_of_their_own() {
         let failure =
             Failure::message(Kind::Verification, "signed by 1A2B").about("cannot trust `x`").detail("a line").hint("do this");
-        assert_eq!(failure.render(false), "error: cannot trust `x`\ncaused by: signed by 1A2B\n  a line\nhint: do this\n");
-        let json: serde_json::Value = serde_json::from_str(&failure.render_json()).unwrap();
+        assert_eq!(failure.render(false).as_str(), "error: cannot trust `x`\ncaused by: signed by 1A2B\n  a line\nhint: do this\n");
+        let json: serde_json::Value = serde_json::from_str(failure.render_json().as_str()).unwrap();
         assert_eq!(
             json,
             serde_json::json!({
@@ -261,6 +286,17 @@ mod tests {
         );
         assert_eq!(failure.kind.code(), 4);
         assert_eq!(failure.around_command().kind.code(), 125);
+    }
+
+    #[test]
+    fn nobodys_words_become_a_line_of_ours() {
+        let failure = Failure::message(Kind::Other, "no `a\nhint: rm -rf ~`").about("\u{1b}[2J").detail("b\r\nc").hint("d\u{202e}");
+        assert_eq!(
+            failure.render(false).as_str(),
+            "error: \\u{1b}[2J\ncaused by: no `a\\nhint: rm -rf ~`\n  b\\r\\nc\nhint: d\\u{202e}\n"
+        );
+        let painted = failure.render(true);
+        assert_eq!(painted.as_str().matches('\u{1b}').count(), 6, "{painted:?}");
     }
 
     #[test]
@@ -275,9 +311,9 @@ mod tests {
         };
         for error in [Failure::from(io::Error::from_raw_os_error(libc::EDQUOT)), Failure::from(task())] {
             let text = error.space_hint(Path::new("/d")).render(false);
-            assert!(text.ends_with(hint), "{text}");
+            assert!(text.as_str().ends_with(hint), "{text:?}");
         }
         let other = Failure::from(io::Error::from_raw_os_error(libc::EIO)).space_hint(Path::new("/d")).render(false);
-        assert!(!other.contains("hint:"), "{other}");
+        assert!(!other.as_str().contains("hint:"), "{other:?}");
     }
 }

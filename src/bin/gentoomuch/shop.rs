@@ -5,11 +5,14 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use gentoomuch::build::{Engine, Settings};
+use gentoomuch::config::ConfigDir;
 use gentoomuch::host;
+use gentoomuch::limits::{Asked, Limits};
 use gentoomuch::sandbox::{HelperSource, IdMap, Interrupt, Launcher};
 use gentoomuch::store::Store;
 
 use crate::context::Context;
+use crate::limits::{self, LimitArgs};
 use crate::report::{Failure, Kind};
 
 /// An open store and what is needed to work with it.
@@ -19,6 +22,7 @@ pub(crate) struct Shop<'a> {
     pub(crate) store: Store,
     pub(crate) launcher: Launcher,
     pub(crate) interrupt: Interrupt,
+    limits: Limits,
 }
 
 impl<'a> Shop<'a> {
@@ -45,7 +49,16 @@ impl<'a> Shop<'a> {
         if !recovered.is_nothing() {
             tracing::info!(?recovered, "removed what killed runs have left");
         }
-        Ok(Self { context, store, launcher, interrupt })
+        // Who only looks has no use for a complaint about a line of `env/limits`; who builds gets it from `limited`.
+        let configured = configured_limits(context).unwrap_or_default();
+        Ok(Self { context, store, launcher, interrupt, limits: configured.over(limits::usual()) })
+    }
+
+    /// The same with what the user wants sessions to be limited to.
+    pub(crate) fn limited(self, args: LimitArgs) -> Result<Self, Failure> {
+        let limits = args.asked().or(configured_limits(self.context)?).over(limits::usual());
+        tracing::debug!(?limits, "sessions");
+        Ok(Self { limits, ..self })
     }
 
     /// The workflows.
@@ -62,6 +75,7 @@ impl<'a> Shop<'a> {
                 processors: processors(),
                 arch: host_arch().to_owned(),
                 no_wait: self.context.global.no_wait,
+                limits: self.limits,
                 resolv_conf: fs::read_to_string("/etc/resolv.conf").ok(),
                 cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
                 source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
@@ -69,6 +83,14 @@ impl<'a> Shop<'a> {
                 download: self.context.download_settings(),
             },
         }
+    }
+}
+
+/// What `env/limits` says; a configuration is not needed.
+fn configured_limits(context: &Context) -> Result<Asked, Failure> {
+    match ConfigDir::open(&context.places.config) {
+        Ok(config) => Ok(config.limits()?),
+        Err(_) => Ok(Asked::default()),
     }
 }
 

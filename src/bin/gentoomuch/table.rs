@@ -1,8 +1,10 @@
 //! What commands print on standard output: aligned tables, and JSON.
 
-use std::io::{self, Write};
+use std::io;
 
 use serde::Serialize;
+
+use crate::screen::{self, Text};
 
 /// Rows of text, printed in aligned columns without borders.
 #[derive(Debug, Default)]
@@ -22,7 +24,8 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        // Before widths are counted, and so that nobody's name makes a row of its own.
+        self.rows.push(cells.into_iter().map(|cell| screen::line(&cell.into())).collect());
     }
 
     /// The table as text, each line ended.
@@ -56,22 +59,18 @@ impl Table {
 }
 
 /// Writes `text` to standard output.
-pub(crate) fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+pub(crate) fn print(text: impl Into<Text>) -> io::Result<()> {
+    screen::out(&text.into())
 }
 
 /// Writes `value` as indented JSON, with a final newline, to standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-    text.push('\n');
-    print(&text)
+    print(Text::json(value, true)?.words("\n"))
 }
 
 /// Writes `value` as JSON if that is asked for, else in words.
 pub(crate) fn print_either<T: Serialize>(json: bool, value: &T, words: impl FnOnce(&T) -> String) -> io::Result<()> {
-    if json { print_json(value) } else { print(&words(value)) }
+    if json { print_json(value) } else { print(words(value)) }
 }
 
 /// `1 layer`, `2 layers`.
@@ -112,6 +111,8 @@ mod tests {
         table.row(["a", "10 B", "x"]);
         table.row(["longer", "9 B", ""]);
         assert_eq!(table.render(), "NAME    SIZE  NOTE\na       10 B  x\nlonger   9 B\n");
+        table.row(["x\n\u{1b}[1m", "", "y"]);
+        assert_eq!(table.render().lines().last(), Some("x\\n\\u{1b}[1m        y"));
     }
 
     #[test]

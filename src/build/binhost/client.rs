@@ -3,7 +3,7 @@
 //! ```text
 //! sessions/SESSION/binhost/packages    /var/cache/binhost           what was downloaded, apart from the pools
 //!                  binhost/index       /var/cache/edb/binhost       copies of the hosts' indexes
-//!                  keyring             /run/gentoomuch/gnupg        keys that the configuration trusts, and nobody else's
+//!                  keyring-DIGEST      /run/gentoomuch/gnupg        keys that the configuration trusts with packages, and nobody else's
 //! ```
 //!
 //! Indexes and packages are asked for outside, like source archives (`supply`): each host gets the command that asks. Portage verifies each
@@ -14,13 +14,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
-use super::BinhostError;
 use super::super::supply::Downloads;
+use super::BinhostError;
 use crate::fetch::PACKAGE_COMMAND;
 use crate::sandbox::plan::{Network, Step};
-use crate::stage3::keys::{GENTOO, TrustedKeys};
+use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
 
 /// Where the keyring is seen.
@@ -100,7 +102,8 @@ impl Engine<'_> {
             return Ok(None);
         }
         let keys = TrustedKeys::load(&self.places.keys(), GENTOO).map_err(BinhostError::Keys)?;
-        let trusted: Vec<_> = keys.certificates().filter(|key| keys.is_trusted(key.fingerprint())).collect();
+        let trusted: Vec<_> =
+            keys.certificates().filter(|key| keys.counting_for(Purpose::Binpkg).count(key.fingerprint())).collect();
         if trusted.is_empty() {
             return Err(BinhostError::NoKeys.into());
         }
@@ -109,9 +112,6 @@ impl Engine<'_> {
             super::super::work::create_open(&path)?;
             Ok(path)
         };
-        dir("binhost")?;
-        let (packages, index) = (dir("binhost/packages")?, dir("binhost/index")?);
-        let client = Client { packages, index, keyring: dir("keyring")?, hosts };
         let (mut armored, mut ownertrust) = (String::new(), String::new());
         for key in trusted {
             let text = key.to_armored().map_err(|source| {
@@ -120,6 +120,11 @@ impl Engine<'_> {
             armored.push_str(&text);
             ownertrust.push_str(&format!("{}:6:\n", key.fingerprint()));
         }
+        dir("binhost")?;
+        // A session that is resumed with other keys gets another keyring: a key that lost its trust meanwhile is in none.
+        let keyring = format!("keyring-{}", &hex::encode(Sha256::digest(&armored))[..16]);
+        let (packages, index) = (dir("binhost/packages")?, dir("binhost/index")?);
+        let client = Client { packages, index, keyring: dir(&keyring)?, hosts };
         for (name, text) in [("keys.asc", armored), ("ownertrust", ownertrust)] {
             let path = client.keyring.join(name);
             // Of a resumed session's keyring the files may be another's by now, and are the same.
@@ -184,7 +189,8 @@ mod tests {
 
     #[test]
     fn each_host_is_asked_outside_whatever_its_own_section_says() {
-        let client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into(), hosts: vec!["own".to_owned()] };
+        let client =
+            Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into(), hosts: vec!["own".to_owned()] };
         let Some(Step::File { contents, .. }) = client.steps().pop() else { panic!("no file") };
         let command = format!("fetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n");
         assert_eq!(contents, format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n[own]\n{command}"));

@@ -77,7 +77,7 @@ pub enum BinhostError {
         log: PathBuf,
     },
     /// No key to verify with.
-    #[error("`binrepos.conf` names a binhost, and no key is trusted that could have signed its packages")]
+    #[error("`binrepos.conf` names a binhost, and no key that is here counts for binary packages")]
     NoKeys,
     /// The keys of the configuration.
     #[error(transparent)]

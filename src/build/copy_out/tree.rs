@@ -4,8 +4,8 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ops::Range;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -92,7 +92,10 @@ pub(in crate::build) fn names_repository(name: &[u8]) -> bool {
     let plain = &plain[..plain.iter().rposition(|byte| *byte != b'.' && *byte != b' ').map_or(0, |last| last + 1)];
     // HFS+ ignores some characters that have no width.
     let text = String::from_utf8_lossy(plain);
-    let text: String = text.chars().filter(|c| !matches!(*c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')).collect();
+    let text: String = text
+        .chars()
+        .filter(|c| !matches!(*c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}'))
+        .collect();
     text.eq_ignore_ascii_case(".git") || text.eq_ignore_ascii_case("git~1")
 }
 
@@ -450,7 +453,10 @@ mod tests {
         assert_eq!(left, [".git", "bare/HEAD", "common/HEAD", "git~1", "linked/.git", "sub/.GIT"]);
         assert!(report.skipped.iter().all(|skipped| skipped.what == REPOSITORY));
         let mode = |name: &str| fs::metadata(to.join("copy").join(name)).unwrap().mode() & 0o7777;
-        assert_eq!([mode("sub/tool"), mode("closed"), mode(".gitmodules"), mode("sub")].map(|mode| mode & !0o055), [0o700, 0o600, 0o600, 0o700]);
+        assert_eq!(
+            [mode("sub/tool"), mode("closed"), mode(".gitmodules"), mode("sub")].map(|mode| mode & !0o055),
+            [0o700, 0o600, 0o600, 0o700]
+        );
         assert_eq!((mode("sub/tool"), mode(".gitmodules") & 0o022), (0o711, 0));
         assert!(to.join("copy/bare/refs").is_dir() && to.join("copy/HEAD").exists());
 

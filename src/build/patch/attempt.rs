@@ -280,9 +280,9 @@ fn is_applied(logs: &Path, set: &WorkSet, file: &str) -> bool {
     let Ok(root) = TreeDir::open(logs) else { return false };
     let Ok(entries) = root.entries(MAX_LOGS) else { return false };
     let name = set.cpv.replace('/', ":");
-    let own = entries.iter().filter(|entry| {
-        entry.text().and_then(|text| text.strip_prefix(&name)).is_some_and(|rest| rest.starts_with(':'))
-    });
+    let own = entries
+        .iter()
+        .filter(|entry| entry.text().and_then(|text| text.strip_prefix(&name)).is_some_and(|rest| rest.starts_with(':')));
     let texts = own.filter_map(|entry| root.read(entry.os(), MAX_LOG_BYTES).ok());
     texts.into_iter().any(|text| text.windows(file.len()).any(|window| window == file.as_bytes()))
 }

@@ -47,12 +47,12 @@ use crate::store::{Session, State};
 
 pub use applied::{PatchFate, PatchedPackage};
 pub(super) use applied::{lookup, note_patches, recorded};
-pub(super) use rehearse::Candidate;
 pub use attempt::{Attempt, AttemptOptions, Came as AttemptCame};
 pub use compile::{CompileOptions, CompileWatcher, Compiled, CompiledPatch, PatchResult};
 pub use error::{PatchError, PatchMisfit};
 pub use prep::{PrepOptions, Prepared, Unpacked};
 pub use refresh::{RefreshOptions, Refreshed};
+pub(super) use rehearse::Candidate;
 pub use rows::{PatchRow, RemovedPatch, SavedFile};
 pub use save::{SaveOptions, SavedAs, Span};
 pub use work_set::WorkSet;

@@ -316,11 +316,7 @@ pub(super) fn own_patch<'p>(saved: &'p [SavedPatch], name: &str, found: &Found) 
     own.first().copied()
 }
 
-pub(super) fn unpacked(
-    told: &scripts::Told,
-    patches: Vec<String>,
-    source: &Source,
-) -> std::result::Result<Unpacked, PatchError> {
+pub(super) fn unpacked(told: &scripts::Told, patches: Vec<String>, source: &Source) -> std::result::Result<Unpacked, PatchError> {
     let some = |word| {
         let mut all = told.all(word);
         all.truncate(MAX_NAMED);

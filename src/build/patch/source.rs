@@ -71,8 +71,7 @@ impl Engine<'_> {
         let target: OwnedFd = File::open(parent).map_err(Error::io("open", parent))?.into();
         let options = TaskOptions { fds: vec![target], mounts: false, hold: Vec::new(), cancel: Some(self.cancel()?) };
         let answer = self.task(COPY_SOURCE, &input, options, &mut |_| {})?;
-        let copied: Copied =
-            serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: COPY_SOURCE, source })?;
+        let copied: Copied = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: COPY_SOURCE, source })?;
         let named = |repository: bool| {
             let chosen = copied.skipped.iter().filter(|skipped| (skipped.what == REPOSITORY) == repository);
             chosen.map(|skipped| skipped.path.clone()).take(MAX_NAMED).collect()
@@ -112,6 +111,5 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     let source = TreeDir::open(&input.scratch).and_then(|scratch| scratch.open_dir(&input.source));
     let source = source.map_err(|error| TaskFailure::of("copy", &error))?;
     let copied = tree::copy(source.into(), target.as_fd(), input.name.as_bytes(), Keep::Source, &mut |_| {});
-    serde_json::to_value(copied.map_err(|error| TaskFailure::of("copy", &error))?)
-        .map_err(|error| TaskFailure::of("copy", &error))
+    serde_json::to_value(copied.map_err(|error| TaskFailure::of("copy", &error))?).map_err(|error| TaskFailure::of("copy", &error))
 }

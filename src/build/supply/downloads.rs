@@ -167,7 +167,8 @@ mod tests {
         assert_eq!(said.protocols, BTreeSet::from(["GOPHER".to_owned()]));
         assert_eq!(of(&[("portage.global/make.conf", "GENTOO_MIRRORS=\"\"\n")]).mirrors, Vec::<String>::new());
         assert_eq!(of(&[]), Downloads::default());
-        let stage3 = ("stage3/etc/portage/binrepos.conf/gentoo.conf", "[gentoo]\nsync-uri = http://g/\n[own]\nsync-uri = http://no\n");
+        let stage3 =
+            ("stage3/etc/portage/binrepos.conf/gentoo.conf", "[gentoo]\nsync-uri = http://g/\n[own]\nsync-uri = http://no\n");
         assert_eq!(of(&[stage3]).host_names(), [""; 0], "not where the configuration names none");
         let said = of(&[stage3, ("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\n")]);
         let hosts: Vec<_> = said.sources(&[]).hosts.into_iter().map(|host| (host.name, host.sync_uri)).collect();

@@ -199,8 +199,7 @@ impl Engine<'_> {
             protocols: downloads.protocols().clone(),
         };
         let implied = [self.settings.arch.as_str(), "kernel_linux", "elibc_glibc"].map(str::to_owned).into();
-        let supply =
-            Supply { questions: Mutex::new(questions), ask, broker, base: base.clone(), trees: trees.to_vec(), implied };
+        let supply = Supply { questions: Mutex::new(questions), ask, broker, base: base.clone(), trees: trees.to_vec(), implied };
         Ok((supply, Ways { fetch, distdir, distfiles, packages, conf }))
     }
 
@@ -341,12 +340,7 @@ impl Engine<'_> {
         Ok(asked.map(metadata).collect())
     }
 
-    fn ask_in_a_clean_session(
-        &self,
-        session: &mut Session,
-        supply: &Supply,
-        packages: &[(String, String)],
-    ) -> Result<Vec<Answer>> {
+    fn ask_in_a_clean_session(&self, session: &mut Session, supply: &Supply, packages: &[(String, String)]) -> Result<Vec<Answer>> {
         let subject = Subject { log_name: "sources".to_owned(), profile: String::new(), definition: String::new() };
         let given = Given { trees: Some(&supply.trees), ..Given::default() };
         let mut work = self.work(session, &supply.base, &subject, given)?;
@@ -392,7 +386,8 @@ mod tests {
 
     #[test]
     fn the_reasons_of_a_missing_file_are_lines() {
-        let nobody = Reason::Nobody(vec![("http://a/x".to_owned(), "404\u{1b}[1m".to_owned()), ("http://b/x".to_owned(), "cut".to_owned())]);
+        let nobody =
+            Reason::Nobody(vec![("http://a/x".to_owned(), "404\u{1b}[1m".to_owned()), ("http://b/x".to_owned(), "cut".to_owned())]);
         assert_eq!(words_of(&nobody), ["http://a/x: 404", "http://b/x: cut"]);
         assert_eq!(words_of(&Reason::Other("a pipe is in the way".to_owned())), ["a pipe is in the way"]);
         assert_eq!(words_of(&Reason::Restricted), Vec::<String>::new());

@@ -18,7 +18,7 @@ use crate::config::source::{Method, Revision, TreeSource};
 use crate::download::{self, Downloader, Url};
 use crate::git::Mirror;
 use crate::progress::Event;
-use crate::stage3::keys::TrustedKeys;
+use crate::stage3::keys::KeysFor;
 use crate::stage3::{self, Reason, Signer, Verified, VerifyError, VerifyOptions};
 use crate::store::{TempArea, Tree};
 
@@ -72,7 +72,7 @@ pub(super) struct Brought {
 
 impl Engine<'_> {
     /// Fills the area's tree.
-    pub(super) fn bring(&self, area: &TempArea, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+    pub(super) fn bring(&self, area: &TempArea, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
         let mut brought = match &options.from {
             SyncFrom::Local(path) => self.by_hand(area, path, options, keys)?,
             SyncFrom::Remote(source) => match source.method {
@@ -89,7 +89,7 @@ impl Engine<'_> {
         Ok(brought)
     }
 
-    fn by_hand(&self, area: &TempArea, path: &Path, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+    fn by_hand(&self, area: &TempArea, path: &Path, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
         let from = path.display().to_string();
         if fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
             self.step(&format!("copying {from}"));
@@ -109,7 +109,7 @@ impl Engine<'_> {
         Ok(Brought { from, rev, ..signed_or_not(verified.signer.as_ref()) })
     }
 
-    fn by_git(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+    fn by_git(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
         let cache = self.places.repos();
         let dir = cache.join(format!("{}.git", cache_name(options.name.as_deref(), source)));
         fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
@@ -146,7 +146,7 @@ impl Engine<'_> {
         Ok(brought)
     }
 
-    fn by_rsync(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+    fn by_rsync(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
         if self.settings.download.offline {
             return Err(TreeError::Offline { uri: source.to_string() }.into());
         }
@@ -169,7 +169,7 @@ impl Engine<'_> {
         Ok(Brought { from: source.to_string(), why, made, ..signed_or_not(signer.as_ref()) })
     }
 
-    fn by_download(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: &TrustedKeys) -> Result<Brought> {
+    fn by_download(&self, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
         let asked = match &options.rev {
             Some(Revision::Date(date)) if source.method == Method::Webrsync => Some(date),
             _ => None,
@@ -284,7 +284,7 @@ impl Engine<'_> {
         area: &TempArea,
         from: &Path,
         verify: &VerifyOptions,
-        keys: &TrustedKeys,
+        keys: KeysFor<'_>,
     ) -> Result<(Verified, Option<Revision>)> {
         // What was downloaded lies where nobody will look for it.
         let name = from.file_name().filter(|_| from.starts_with(area.path())).map_or(from, Path::new);

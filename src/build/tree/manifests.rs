@@ -11,7 +11,7 @@ use super::error::TreeError;
 use crate::beneath::TreeDir;
 use crate::build::error::{Error, Result};
 use crate::portage::manifest::{Difference, Expected, Manifest};
-use crate::stage3::keys::TrustedKeys;
+use crate::stage3::keys::KeysFor;
 use crate::stage3::{self, Signer, VerifyOptions};
 
 const TOP: &str = "Manifest";
@@ -20,7 +20,7 @@ const LIMIT_BYTES: u64 = 64 << 20;
 
 /// Who signed the tree at `root`, and when it was made, in seconds since 1970, if the Manifest at its top says so; `None` without one. Hidden files that no Manifest names are removed, as Portage's
 /// own verifier passes over them.
-pub(super) fn verify(root: &Path, keys: &TrustedKeys, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
+pub(super) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
     let tree = TreeDir::open(root)?;
     let top = match tree.read(TOP, LIMIT_BYTES) {
         Ok(bytes) => bytes,

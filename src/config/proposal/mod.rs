@@ -27,8 +27,8 @@ use crate::portage::package_files::LineFile;
 
 pub use diff::unified;
 pub use placing::{Placed, propose};
-pub(crate) use writing::replace;
 pub use writing::write;
+pub(crate) use writing::{make_dirs, replace};
 
 /// A line that has to be in the merged configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Edit, Error};
@@ -42,6 +42,12 @@ fn unchanged(root: &Path, edit: &Edit) -> Result<PathBuf, Error> {
     if now == edit.before { Ok(target) } else { Err(Error::Changed(target)) }
 }
 
+/// Makes a directory of the configuration with its parents: as the umask wants it, but never for others to write to, since what is there decides
+/// what is built.
+pub(crate) fn make_dirs(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)
+}
+
 /// Writes a file by a rename over what is there.
 pub(crate) fn replace(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Error> {
     let failed = |action, path: &Path| {
@@ -49,7 +55,7 @@ pub(crate) fn replace(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), E
         move |source| Error::Io { action, path, source }
     };
     let dir = target.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir).map_err(failed("create", dir))?;
+    make_dirs(dir).map_err(failed("create", dir))?;
     let mode = fs::metadata(target).map_or(0o644, |meta| meta.permissions().mode() & 0o777);
     let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // Hidden, so that neither we nor Portage would read it if we were killed here.

@@ -296,6 +296,10 @@ impl LockedPool {
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Ok(false);
         }
+        // The same file goes into the pool, whatever bits its session has set: a set-id program of the user's is no package.
+        if stat.st_mode & 0o7777 != 0o644 {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?;
+        }
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
         let from = untrusted::open_dir_in(source, parent).map_err(io::Error::other)?;
         let done = match transfer {

@@ -46,6 +46,20 @@ const LIBX: &str = "dev-libs/libx/libx-1.0-1.gpkg.tar";
 const HEADER: &str = "ARCH: amd64\nVERSION: 0\n\n";
 
 #[test]
+fn a_package_in_the_pool_is_a_plain_file_whatever_its_session_made_of_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let p = place();
+    for (package, mode) in [(HELLO, 0o6755), (LIBX, 0o666)] {
+        write(&p.session, package, "x", 100);
+        std::fs::set_permissions(p.session.join(package), std::fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+    publish(&p.session, &p.pool, NOW, &Silent).expect("publish");
+    for package in [HELLO, LIBX] {
+        assert_eq!(std::fs::metadata(p.pool.join(package)).expect("stat").mode() & 0o7777, 0o644, "{package}");
+    }
+}
+
+#[test]
 fn packages_and_index_arrive() {
     let p = place();
     write(&p.session, HELLO, "hello", 100);

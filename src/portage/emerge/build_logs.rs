@@ -161,8 +161,10 @@ mod tests {
         let target = TreeDir::open(&to).expect("open");
         assert_eq!(adopt(&from, &target).expect("adopt"), Adopted { files: 3, removed: 4, cut: 0 });
         assert_eq!(std::fs::read_dir(&from).expect("list").count(), 0);
-        let mut names: Vec<String> =
-            std::fs::read_dir(&to).expect("list").map(|entry| entry.expect("entry").file_name().into_string().expect("text")).collect();
+        let mut names: Vec<String> = std::fs::read_dir(&to)
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
+            .collect();
         names.sort();
         assert_eq!(names, [flat, "build", "same.log"]);
         let meta = std::fs::symlink_metadata(to.join("build/app-misc/broken-1:20261122-090000.log")).expect("stat");

@@ -109,8 +109,12 @@ fn read_snapshot(contents: &[u8]) -> Option<(f64, EmergeStatus)> {
         phase: sanitize_line(task.phase.or(task.kind).unwrap_or_default().as_bytes(), 40),
         elapsed_secs: whole_seconds(task.elapsed.unwrap_or(0.0)),
     });
-    let status =
-        EmergeStatus { done: snapshot.jobs.completed as usize, total: snapshot.jobs.total as usize, running: running.collect(), ..EmergeStatus::default() };
+    let status = EmergeStatus {
+        done: snapshot.jobs.completed as usize,
+        total: snapshot.jobs.total as usize,
+        running: running.collect(),
+        ..EmergeStatus::default()
+    };
     Some((snapshot.timestamp, status))
 }
 

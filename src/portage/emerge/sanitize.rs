@@ -25,7 +25,7 @@ pub fn sanitize(bytes: &[u8]) -> String {
                 out.push('\n');
                 column = 0;
             }
-            c if (c.is_control() && c != '\t') || is_invisible(c) => {}
+            c if is_obeyed(c) && c != '\t' => {}
             c => {
                 column += 1;
                 match column.cmp(&MAX_LINE_CHARS) {
@@ -100,6 +100,35 @@ fn skip_string(chars: &mut Chars<'_>) {
             }
         }
     }
+}
+
+/// Whether a terminal does something else with it than to show it: controls (C0, DEL, C1), line breaks and tabs among them, and characters that
+/// are not seen or change the direction of what is.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control() || is_invisible(c)
+}
+
+/// Somebody else's words as one line for a terminal: what it would obey is written as Rust writes it, `\u{1b}`.
+pub fn visible_line(words: &str) -> String {
+    visible(words, false)
+}
+
+/// The same in several lines: breaks stay.
+pub fn visible_lines(words: &str) -> String {
+    visible(words, true)
+}
+
+fn visible(words: &str, breaks: bool) -> String {
+    let mut out = String::with_capacity(words.len());
+    for c in words.chars() {
+        match c {
+            '\t' => out.push(c),
+            '\n' if breaks => out.push(c),
+            c if is_obeyed(c) => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn is_invisible(c: char) -> bool {

@@ -2,11 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{KeysError, read_key_file};
+use super::{KeysError, Purpose, Purposes, read_key_file};
 use crate::stage3::certificate::Certificate;
 use crate::stage3::fingerprint::Fingerprint;
 
@@ -23,10 +24,12 @@ pub enum Change {
         /// Whether an older copy was there and merged with.
         refreshed: bool,
     },
-    /// A fingerprint was added to `trusted`.
+    /// A fingerprint was added to `trusted`, or its line changed.
     Trusted {
         /// The key.
         fingerprint: Fingerprint,
+        /// What it counts for, as `trusted` says.
+        purposes: Purposes,
         /// The file.
         path: PathBuf,
     },
@@ -53,15 +56,24 @@ pub enum Change {
     },
 }
 
+/// How a key is to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trust<'a> {
+    /// With what; nothing means everything.
+    pub purposes: &'a [Purpose],
+    /// Whose it is; may be empty.
+    pub comment: &'a str,
+}
+
 /// Stores the public keys in the file `source`, one `<FINGERPRINT>.asc` each, merged with a copy that is there. With `trust`, their
-/// fingerprints are pinned, too, with that comment.
-pub fn import(dir: &Path, source: &Path, trust: Option<&str>) -> Result<Vec<Change>, KeysError> {
+/// fingerprints are pinned, too.
+pub fn import(dir: &Path, source: &Path, trust: Option<Trust<'_>>) -> Result<Vec<Change>, KeysError> {
     let certificates = read_key_file(source)?;
     let fingerprints: Vec<Fingerprint> = certificates.iter().map(|certificate| certificate.fingerprint().clone()).collect();
     let mut changes = store_certificates(dir, certificates)?;
-    if let Some(comment) = trust {
+    if let Some(how) = trust {
         for fingerprint in fingerprints {
-            changes.extend(self::trust(dir, &fingerprint, comment)?);
+            changes.extend(self::trust(dir, &fingerprint, how)?);
         }
     }
     Ok(changes)
@@ -88,29 +100,39 @@ pub(crate) fn store_certificates(dir: &Path, certificates: Vec<Certificate>) -> 
     Ok(changes)
 }
 
-/// Pins `fingerprint` with a comment, which may be empty. Returns `None` if `trusted` has it already.
-pub fn trust(dir: &Path, fingerprint: &Fingerprint, comment: &str) -> Result<Option<Change>, KeysError> {
-    if comment.chars().any(char::is_control) {
+/// Pins `fingerprint`. One that `trusted` has already gets the purposes besides those that it has. Returns `None` if nothing changes.
+pub fn trust(dir: &Path, fingerprint: &Fingerprint, how: Trust<'_>) -> Result<Option<Change>, KeysError> {
+    if how.comment.chars().any(char::is_control) {
         return Err(KeysError::Comment);
     }
-    if read_trusted(dir)?.iter().any(|(_, known, _)| known == fingerprint) {
-        return Ok(None);
-    }
     let path = dir.join("trusted");
-    let mut text = read_optional(&path)?;
-    if text.is_empty() {
-        text.push_str("# Fingerprints of primary keys whose signatures count, one a line.\n");
-    } else if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(fingerprint.as_str());
-    if !comment.is_empty() {
-        text.push_str("  # ");
-        text.push_str(comment);
-    }
-    text.push('\n');
+    let mut purposes = Purposes::of(how.purposes);
+    let known: Vec<TrustedLine> = read_trusted(dir)?.into_iter().filter(|known| known.fingerprint == *fingerprint).collect();
+    let had = known.iter().map(|known| Purposes::of(&known.purposes)).reduce(|one, other| one.with(&other));
+    let text = read_optional(&path)?;
+    let text = if let (Some(first), Some(had)) = (known.first(), had) {
+        purposes = purposes.with(&had);
+        if purposes == had {
+            return Ok(None);
+        }
+        let comment = if how.comment.is_empty() { &first.comment } else { how.comment };
+        let new = trusted_line(fingerprint, &purposes, comment);
+        text.lines().zip(1..).flat_map(|(line, number)| [if number == first.line { new.as_str() } else { line }, "\n"]).collect()
+    } else {
+        let heading = "# Fingerprints of primary keys whose signatures count, one a line; behind it what for: stage3, tree, binpkg. Nothing means all.\n";
+        let begin = if text.is_empty() { heading } else { &text };
+        let end = if begin.ends_with('\n') { "" } else { "\n" };
+        format!("{begin}{end}{}\n", trusted_line(fingerprint, &purposes, how.comment))
+    };
     write_atomically(&path, text.as_bytes())?;
-    Ok(Some(Change::Trusted { fingerprint: fingerprint.clone(), path }))
+    Ok(Some(Change::Trusted { fingerprint: fingerprint.clone(), purposes, path }))
+}
+
+fn trusted_line(fingerprint: &Fingerprint, purposes: &Purposes, comment: &str) -> String {
+    let words = purposes.words();
+    let words = if words.is_empty() { words } else { format!("  {words}") };
+    let comment = if comment.is_empty() { String::new() } else { format!("  # {comment}") };
+    format!("{fingerprint}{words}{comment}")
 }
 
 /// Removes the public key with the primary key `fingerprint` from all files, and the fingerprint from `trusted`.
@@ -133,7 +155,7 @@ pub fn remove(dir: &Path, fingerprint: &Fingerprint) -> Result<Vec<Change>, Keys
         }
     }
     let listed: Vec<usize> =
-        read_trusted(dir)?.into_iter().filter(|(_, known, _)| known == fingerprint).map(|(line, ..)| line).collect();
+        read_trusted(dir)?.into_iter().filter(|known| known.fingerprint == *fingerprint).map(|known| known.line).collect();
     if !listed.is_empty() {
         let path = dir.join("trusted");
         let text = read_optional(&path)?;
@@ -148,20 +170,39 @@ pub fn remove(dir: &Path, fingerprint: &Fingerprint) -> Result<Vec<Change>, Keys
     Ok(changes)
 }
 
-/// The lines of `trusted`: number, fingerprint, comment.
-pub(super) fn read_trusted(dir: &Path) -> Result<Vec<(usize, Fingerprint, String)>, KeysError> {
+/// A line of `trusted`.
+#[derive(Debug)]
+pub(super) struct TrustedLine {
+    /// Counted from 1.
+    pub(super) line: usize,
+    pub(super) fingerprint: Fingerprint,
+    /// Those that are named; none means all.
+    pub(super) purposes: Vec<Purpose>,
+    pub(super) comment: String,
+}
+
+/// The lines of `trusted`.
+pub(super) fn read_trusted(dir: &Path) -> Result<Vec<TrustedLine>, KeysError> {
     let path = dir.join("trusted");
     let text = read_optional(&path)?;
-    let mut pins = Vec::new();
+    let mut lines = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
-        let (fingerprint, comment) = text.split_once('#').unwrap_or((text, ""));
-        if fingerprint.trim().is_empty() {
+        let (text, comment) = text.split_once('#').unwrap_or((text, ""));
+        let text = text.trim();
+        if text.is_empty() {
             continue;
         }
-        let fingerprint = fingerprint.trim().parse().map_err(|source| KeysError::Trusted { path: path.clone(), line, source })?;
-        pins.push((line, fingerprint, comment.trim().to_owned()));
+        // A fingerprint may have blanks between its digits. No purpose is a word of such digits.
+        let is_digits = |word: &str| word.trim_start_matches("0x").bytes().all(|byte| byte.is_ascii_hexdigit());
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (digits, words) = words.split_at(words.iter().take_while(|word| is_digits(word)).count());
+        let digits = if digits.is_empty() { text.to_owned() } else { digits.join(" ") };
+        let fingerprint = digits.parse().map_err(|source| KeysError::Trusted { path: path.clone(), line, source })?;
+        let purposes: Result<Vec<Purpose>, _> = words.iter().map(|word| word.parse()).collect();
+        let purposes = purposes.map_err(|source| KeysError::Purpose { path: path.clone(), line, source })?;
+        lines.push(TrustedLine { line, fingerprint, purposes, comment: comment.trim().to_owned() });
     }
-    Ok(pins)
+    Ok(lines)
 }
 
 /// The files of public keys, sorted by name.
@@ -201,10 +242,11 @@ fn armored(path: &Path, certificates: &[Certificate]) -> Result<String, KeysErro
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = |path: &Path, source| KeysError::Write { path: path.to_owned(), source };
-    fs::create_dir_all(dir).map_err(|source| write(dir, source))?;
+    // Whoever can write here decides whom we trust.
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|source| write(dir, source))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary).and_then(|mut file| {
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)

@@ -9,6 +9,73 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
+fn named(comment: &str) -> Trust<'_> {
+    Trust { purposes: &[], comment }
+}
+
+const KEY: &str = "0123456789ABCDEF0123456789ABCDEF01234567";
+
+#[test]
+fn gentoos_keys_count_for_what_gentoo_uses_them_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let counts = |keys: &TrustedKeys, fingerprint: &str| {
+        Purpose::ALL.map(|purpose| keys.counting_for(purpose).count(&fingerprint.parse().unwrap()))
+    };
+    let (releng, snapshots, mirror) = (GENTOO[0].fingerprint, GENTOO[1].fingerprint, GENTOO[2].fingerprint);
+    let keys = TrustedKeys::load(dir.path(), GENTOO).unwrap();
+    assert_eq!(counts(&keys, releng), [true, false, true]);
+    assert_eq!(counts(&keys, snapshots), [false, true, false]);
+    assert_eq!(counts(&keys, mirror), [false, true, false]);
+    assert_eq!(counts(&keys, KEY), [false; 3]);
+    // A line of an older `trusted` said nothing new of them, and says nothing new now. A purpose is new.
+    fs::write(dir.path().join("trusted"), format!("{releng}\n{mirror}  binpkg\n{KEY}  # ours\n")).unwrap();
+    let keys = TrustedKeys::load(dir.path(), GENTOO).unwrap();
+    assert_eq!(counts(&keys, releng), [true, false, true]);
+    assert_eq!(counts(&keys, mirror), [false, true, true]);
+    assert_eq!(counts(&keys, KEY), [true; 3]);
+}
+
+#[test]
+fn what_a_key_counts_for_is_written_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let file = dir.join("trusted");
+    let key: Fingerprint = KEY.parse().unwrap();
+    let spaced = "89AB CDEF 0123 4567 89AB  CDEF 0123 4567 89AB CDEF";
+    fs::write(&file, format!("# ours\n{spaced} binpkg # lab\n\n")).unwrap();
+    let text = || fs::read_to_string(&file).unwrap();
+    let how = |purposes| Trust { purposes, comment: "" };
+    let said = |change: Option<Change>| match change {
+        Some(Change::Trusted { purposes, .. }) => purposes.to_string(),
+        other => format!("{other:?}"),
+    };
+    let other = spaced.parse().unwrap();
+    assert_eq!(said(trust(dir, &other, how(&[Purpose::Tree])).unwrap()), "trees and binary packages");
+    assert_eq!(text(), "# ours\n89ABCDEF0123456789ABCDEF0123456789ABCDEF  tree binpkg  # lab\n\n");
+    assert_eq!(trust(dir, &other, how(&[Purpose::Binpkg])).unwrap(), None);
+    assert_eq!(said(trust(dir, &other, how(&[])).unwrap()), "stage3s and trees and binary packages");
+    assert_eq!(text(), "# ours\n89ABCDEF0123456789ABCDEF0123456789ABCDEF  # lab\n\n");
+    // What counts for everything is not made to count for less.
+    assert_eq!(trust(dir, &other, how(&[Purpose::Tree])).unwrap(), None);
+    trust(dir, &key, Trust { purposes: &[Purpose::Stage3, Purpose::Stage3], comment: "c" }).unwrap();
+    assert!(text().ends_with(&format!("\n{KEY}  stage3  # c\n")), "{}", text());
+
+    for (line, words) in [
+        (format!("{KEY} stage4"), "a key cannot be for `stage4`: there are stage3, tree and binpkg"),
+        (format!("{KEY} tree, binpkg"), "a key cannot be for `tree,`: there are stage3, tree and binpkg"),
+        ("BB572E0E2D182910 tree".to_owned(), "`BB572E0E2D182910` is not a fingerprint of 40 or 64 hexadecimal digits"),
+        (
+            format!("tree {KEY}"),
+            "`tree 0123456789ABCDEF0123456789ABCDEF01234567` is not a fingerprint of 40 or 64 hexadecimal digits",
+        ),
+    ] {
+        fs::write(&file, format!("# c\n{line}\n")).unwrap();
+        let error = TrustedKeys::load(dir, GENTOO).unwrap_err();
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), words);
+        assert!(error.to_string().starts_with(&format!("{}:2: not a ", file.display())), "{error}");
+    }
+}
+
 #[test]
 fn gentoos_keys_are_trusted_before_they_are_here() {
     let dir = tempfile::tempdir().unwrap();
@@ -41,14 +108,17 @@ fn import_trust_and_removal_change_what_they_say() {
         list.iter().map(|key| (key.uid.as_deref().unwrap(), key.algorithm.as_deref().unwrap(), key.trusted)).collect();
     assert!(seen.contains(&("One <one@x>", "ed25519", false)) && seen.contains(&("Two <two@x>", "rsa2048", false)), "{seen:?}");
 
-    assert!(matches!(trust(&dir, &fpr_one, "first").unwrap(), Some(Change::Trusted { .. })));
-    assert_eq!(trust(&dir, &fpr_one, "again").unwrap(), None);
+    assert!(matches!(trust(&dir, &fpr_one, named("first")).unwrap(), Some(Change::Trusted { .. })));
+    assert_eq!(trust(&dir, &fpr_one, named("again")).unwrap(), None);
     assert!(
-        matches!(import(&dir, &bundle, Some("both")).unwrap().as_slice(), [_, _, Change::Trusted { fingerprint, .. }] if *fingerprint == fpr_two)
+        matches!(import(&dir, &bundle, Some(named("both"))).unwrap().as_slice(), [_, _, Change::Trusted { fingerprint, .. }] if *fingerprint == fpr_two)
     );
     assert_eq!(
         fs::read_to_string(dir.join("trusted")).unwrap(),
-        format!("# Fingerprints of primary keys whose signatures count, one a line.\n{one}  # first\n{two}  # both\n")
+        format!(
+            "# Fingerprints of primary keys whose signatures count, one a line; behind it what for: stage3, tree, binpkg. Nothing means all.\n\
+             {one}  # first\n{two}  # both\n"
+        )
     );
     let keys = TrustedKeys::load(&dir, &[]).unwrap();
     assert!(keys.is_trusted(&fpr_one) && keys.is_trusted(&fpr_two));
@@ -110,7 +180,7 @@ fn what_is_wrong_is_said() {
     let error = TrustedKeys::load(dir, GENTOO).unwrap_err();
     assert_eq!(error.to_string(), format!("{}:3: not a fingerprint", dir.join("trusted").display()));
     let fingerprint = GENTOO[0].fingerprint.parse().unwrap();
-    let error = trust(dir, &fingerprint, "two\nlines").unwrap_err();
+    let error = trust(dir, &fingerprint, named("two\nlines")).unwrap_err();
     assert_eq!(error.to_string(), "a comment must be one line without control characters");
     let error = import(dir, &dir.join("missing"), None).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read `{}`", dir.join("missing").display()));

@@ -160,6 +160,12 @@ fn signature_hint(error: &SignatureError) -> String {
         SignatureError::Untrusted { signer, .. } => {
             format!("if you know this key, `gentoomuch keys trust {signer}`; else check where the file came from")
         }
+        SignatureError::OtherPurpose { signer, wanted, .. } => {
+            format!("if it may vouch for {wanted}, too: `gentoomuch keys trust {signer} --for {}`", wanted.word())
+        }
+        SignatureError::MadeAfterExpiry { .. } => {
+            "`gentoomuch keys fetch` gets a refreshed copy, if the key's owner has prolonged it; else check where the file came from".to_owned()
+        }
         SignatureError::NoKeyMaterial { signer, .. } => {
             format!("`gentoomuch keys fetch {signer}` gets the public key; or `gentoomuch keys import FILE`")
         }

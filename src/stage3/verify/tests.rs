@@ -11,6 +11,7 @@ use pgp::packet::{PacketParser, SubpacketData};
 use pgp::types::KeyDetails as _;
 
 use crate::progress::Silent;
+use crate::stage3::keys::{Purpose, TrustedKeys};
 use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
 use crate::stage3::test_gpg::TestGpg;
 use crate::stage3::{Certificate, CertificateError};
@@ -62,7 +63,7 @@ impl<'g> Release<'g> {
     }
 
     fn verify(&self, trusted: &TrustedKeys) -> Result<Verified, VerifyError> {
-        verify(&self.stage, trusted, &options(), &Silent)
+        verify(&self.stage, trusted.counting_for(Purpose::Stage3), &options(), &Silent)
     }
 
     /// The words of the refusal, one cause a line.
@@ -196,7 +197,7 @@ fn a_signing_subkey_counts_for_its_primary_key() {
     ] {
         let mut keys = TrustedKeys::default();
         keys.add(adopted, None);
-        keys.pin(stranger.parse().unwrap(), "");
+        keys.pin(stranger.parse().unwrap(), &[], "");
         let words = release.refusal(&keys);
         let refusal = format!("signed by {subkey}, which {stranger} does not vouch for as a subkey of its own");
         assert!(words.ends_with(&refusal), "{words}");
@@ -265,7 +266,9 @@ fn odd_signatures_are_refused_with_words_of_their_own() {
         let signature = config.sign(&secret, &"".into(), &b"data"[..]).unwrap();
         pgp::packet::PacketTrait::to_writer_with_header(&signature, &mut bytes).unwrap();
         let policy = options().policy();
-        openpgp::check_bytes(&bytes, b"data", Over::File, &trusted, policy).map(|_| ()).map_err(|error| error.to_string())
+        openpgp::check_bytes(&bytes, b"data", Over::File, trusted.counting_for(Purpose::Stage3), policy)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     };
     let strong = HashAlgorithm::Sha512;
     assert_eq!(judge(strong, vec![time(), maker()]), Ok(()));
@@ -446,22 +449,22 @@ fn unsigned_is_allowed_for_a_reason_and_tampering_is_not() {
     let stranger = gpg.key("Stranger <s@x>", "ed25519", "sign", "1y");
     let allow = VerifyOptions { allow_unsigned: Some("local experiment".to_owned()), ..options() };
     let nobody = TrustedKeys::default();
-    let verified = verify(&release.stage, &nobody, &allow, &Silent).unwrap();
+    let verified = verify(&release.stage, nobody.counting_for(Purpose::Stage3), &allow, &Silent).unwrap();
     assert_eq!((verified.signer, verified.allow_unsigned.as_deref()), (None, Some("local experiment")));
     assert!(verified.checks.is_empty());
     release.sign_all(&stranger);
-    let verified = verify(&release.stage, &nobody, &allow, &Silent).unwrap();
+    let verified = verify(&release.stage, nobody.counting_for(Purpose::Stage3), &allow, &Silent).unwrap();
     assert_eq!((&verified.signer, verified.allow_unsigned.as_deref()), (&None, Some("local experiment")));
     assert!(verified.notes[0].contains("which is not a release key this configuration trusts"), "{:?}", verified.notes);
     // A trusted signature makes the reason superfluous.
     let trusted = gpg.keys(&[&stranger], &[&stranger]);
-    let verified = verify(&release.stage, &trusted, &allow, &Silent).unwrap();
+    let verified = verify(&release.stage, trusted.counting_for(Purpose::Stage3), &allow, &Silent).unwrap();
     assert_eq!((verified.signer.is_some(), verified.allow_unsigned), (true, None));
     // The digests are checked in any case.
     let mut stage = fs::read(&release.stage).unwrap();
     stage[10] ^= 1;
     release.write("", stage);
-    let error = verify(&release.stage, &nobody, &allow, &Silent).unwrap_err();
+    let error = verify(&release.stage, nobody.counting_for(Purpose::Stage3), &allow, &Silent).unwrap_err();
     assert_eq!(words(&error), "cannot trust `STAGE`\nits BLAKE2B is not the one in `STAGE.DIGESTS`");
 }
 
@@ -469,20 +472,20 @@ fn unsigned_is_allowed_for_a_reason_and_tampering_is_not() {
 fn only_regular_files_of_reasonable_size_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = TrustedKeys::default();
-    let error = verify(dir.path(), &nobody, &options(), &Silent).unwrap_err();
+    let error = verify(dir.path(), nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` is not a regular file", dir.path().display()));
     let fifo = dir.path().join("fifo.tar.xz");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    let error = verify(&fifo, &nobody, &options(), &Silent).unwrap_err();
+    let error = verify(&fifo, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` is not a regular file", fifo.display()));
     let missing = dir.path().join("missing.tar.xz");
-    let error = verify(&missing, &nobody, &options(), &Silent).unwrap_err();
+    let error = verify(&missing, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot open `{}`", missing.display()));
     let stage = dir.path().join("a.tar.xz");
     let signature = dir.path().join("a.tar.xz.asc");
     fs::write(&stage, "").unwrap();
     fs::File::create(&signature).unwrap().set_len((1 << 20) + 1).unwrap();
-    let error = verify(&stage, &nobody, &options(), &Silent).unwrap_err();
+    let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` is larger than 1048576 bytes", signature.display()));
 }
 
@@ -503,7 +506,8 @@ fn a_file_that_changes_meanwhile_is_refused() {
     let key = gpg.key("Releng <r@x>", "ed25519", "sign", "1y");
     release.sign(&key);
     let trusted = gpg.keys(&[&key], &[&key]);
-    let error = verify(&release.stage, &trusted, &options(), &Meddler(release.stage.clone())).unwrap_err();
+    let error =
+        verify(&release.stage, trusted.counting_for(Purpose::Stage3), &options(), &Meddler(release.stage.clone())).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` changed while it was being verified", release.stage.display()));
 }
 
@@ -516,16 +520,18 @@ fn a_tree_snapshot_and_a_list_of_builds_are_verified() {
     fs::write(&snapshot, "tree").unwrap();
     let signature = gpg.path("gentoo-20260811.tar.xz.gpgsig");
     fs::write(&signature, gpg.detach::<&str>(&key, &[], &snapshot)).unwrap();
-    let verified = verify_detached(&snapshot, &signature, &trusted, &options(), &Silent).unwrap();
+    let verified = verify_detached(&snapshot, &signature, trusted.counting_for(Purpose::Tree), &options(), &Silent).unwrap();
     assert_eq!((verified.name.as_str(), verified.size), ("gentoo-20260811.tar.xz", 4));
     fs::write(&snapshot, "eert").unwrap();
-    let error = verify_detached(&snapshot, &signature, &trusted, &options(), &Silent).unwrap_err();
+    let error = verify_detached(&snapshot, &signature, trusted.counting_for(Purpose::Tree), &options(), &Silent).unwrap_err();
     assert!(words(&error).starts_with("cannot trust `gentoo-20260811.tar.xz`\nit looks truncated"), "{}", words(&error));
 
     let list = gpg.clear_sign(&key, "# ts=1\na/b.tar.xz 5\n");
-    let (text, signer) = verify_clear_signed("latest-stage3.txt", &list, &trusted, &options()).unwrap();
+    let (text, signer) =
+        verify_clear_signed("latest-stage3.txt", &list, trusted.counting_for(Purpose::Stage3), &options()).unwrap();
     assert_eq!((text.as_str(), signer.primary.as_str()), ("# ts=1\na/b.tar.xz 5\n", key.as_str()));
-    let error = verify_clear_signed("latest-stage3.txt", b"a/b.tar.xz 5\n", &trusted, &options()).unwrap_err();
+    let error =
+        verify_clear_signed("latest-stage3.txt", b"a/b.tar.xz 5\n", trusted.counting_for(Purpose::Stage3), &options()).unwrap_err();
     assert_eq!(words(&error), "cannot trust `latest-stage3.txt`\ncannot read `latest-stage3.txt`\nnot a clear-signed document");
 }
 
@@ -542,19 +548,23 @@ fn flipped_bits_never_verify_and_never_panic() {
         fs::write(&file, text).unwrap();
         let signature = gpg.run(&["--local-user", &key, "--output", "-", "--detach-sign", file.to_str().unwrap()], b"");
         let policy = options().policy();
-        assert!(openpgp::check_bytes(&signature, text.as_bytes(), Over::File, &trusted, policy).is_ok());
+        assert!(
+            openpgp::check_bytes(&signature, text.as_bytes(), Over::File, trusted.counting_for(Purpose::Stage3), policy).is_ok()
+        );
         for _ in 0..500 {
             // Armour and headers have redundancy; what may not change is what is said to be signed.
             let flipped = random.flip(&document);
-            if let Ok((read, signer)) = verify_clear_signed("x", &flipped, &trusted, &options()) {
+            if let Ok((read, signer)) = verify_clear_signed("x", &flipped, trusted.counting_for(Purpose::Stage3), &options()) {
                 assert_eq!((read.as_str(), signer.primary.as_str()), (text, key.as_str()));
             }
             let flipped = random.flip(&signature);
-            if let Ok((signer, _)) = openpgp::check_bytes(&flipped, text.as_bytes(), Over::File, &trusted, policy) {
+            if let Ok((signer, _)) =
+                openpgp::check_bytes(&flipped, text.as_bytes(), Over::File, trusted.counting_for(Purpose::Stage3), policy)
+            {
                 assert_eq!(signer.primary.as_str(), key, "only fields that are not signed may change");
             }
             let flipped = random.flip(text.as_bytes());
-            assert!(openpgp::check_bytes(&signature, &flipped, Over::File, &trusted, policy).is_err());
+            assert!(openpgp::check_bytes(&signature, &flipped, Over::File, trusted.counting_for(Purpose::Stage3), policy).is_err());
         }
         // Key material: whatever is read from it, it is another key or says no more than the original.
         let material = gpg.export(&key);

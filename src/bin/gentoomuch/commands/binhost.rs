@@ -12,6 +12,8 @@ use gentoomuch::stage3::sign::Gpg;
 use super::Outcome;
 use crate::context::Context;
 use crate::report::Failure;
+use crate::screen::Shown as _;
+use crate::screen::Text;
 use crate::shop::Shop;
 use crate::table::{count, human_bytes, print, print_json};
 
@@ -115,7 +117,8 @@ fn hand_out(context: &Context, dir: &Path, address: &str, interrupt: &Interrupt)
     print(&format!("serving   http://{}  (Ctrl-C ends it)\n", server.address()))?;
     let told = |answered: &Answered| {
         let Answered { client, request, status, bytes } = answered;
-        context.progress.raw(format!("  {status} {request}, {} to {client}\n", human_bytes(*bytes)).as_bytes());
+        let line = format!("  {status} {request}, {} to {client}", human_bytes(*bytes));
+        context.progress.write(&Text::line(&line).words("\n"));
     };
     let quiet = |_: &Answered| {};
     Ok(server.run(interrupt.fd(), if context.global.quiet { &quiet } else { &told })?)
@@ -134,5 +137,5 @@ fn words(done: &Exported) -> String {
         done.signed,
         done.removed
     ));
-    text + &format!("signed    {}\nbinhost   {}\n", done.signed_by, done.dir.display())
+    text + &format!("signed    {}\nbinhost   {}\n", done.signed_by, done.dir.shown())
 }

@@ -8,6 +8,7 @@ use gentoomuch::release::Which;
 
 use super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::Failure;
 use crate::shop::Shop;
 
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -55,7 +58,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         no_rebuild: args.no_rebuild,
     };
     Context::given_file(&options.stage3)?;
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let done = shop.engine(jobs).bootstrap(&config, &keys, &options)?;
     context.progress.clear();
     if args.json {

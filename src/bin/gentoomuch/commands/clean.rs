@@ -1,7 +1,7 @@
 //! `gentoomuch clean [WHAT…]`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use gentoomuch::build::{CleanItem, CleanKind, CleanOptions, CleanPlan};
 use super::Outcome;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
+use crate::screen::{self, Text};
 use crate::shop::Shop;
 use crate::table::{Table, count, human_bytes, print, print_json};
 
@@ -149,15 +150,13 @@ fn agreed(plan: &CleanPlan, shop: &Shop<'_>) -> Result<bool, Failure> {
         return Ok(false);
     }
     let what = count(plan.items.len() as u64, "item");
-    let mut err = io::stderr().lock();
-    write!(err, "remove {what}, {}? [y/N] ", human_bytes(plan.bytes))?;
-    err.flush()?;
+    screen::err(&Text::line(&format!("remove {what}, {}? [y/N] ", human_bytes(plan.bytes))));
     let stdin = io::stdin();
     // Ctrl-C only counts up while the program runs: here it has to end the question.
     gentoomuch::sys::fd::wait_readable(&[stdin.as_fd(), shop.interrupt.fd()], None)
         .map_err(|error| Failure::new(Kind::Other, error))?;
     if shop.interrupt.count() > 0 {
-        writeln!(err)?;
+        screen::err(&"\n".into());
         return Err(Failure::message(Kind::Interrupted, "interrupted: nothing was removed"));
     }
     let mut answer = String::new();

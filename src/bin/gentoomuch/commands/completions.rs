@@ -20,6 +20,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "gentoomuch", &mut script);
-    crate::table::print(&String::from_utf8_lossy(&script))?;
+    crate::table::print(&*String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,7 @@ use gentoomuch::progress::{Event, Observer as _};
 use super::Outcome;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
 use crate::shop::Shop;
 use crate::table::{count, human_bytes, print, print_json};
 
@@ -82,7 +83,7 @@ fn summary(copied: &Copied, to: &Path) -> String {
         [(copied.files, "file", "files"), (copied.directories, "directory", "directories"), (copied.links, "link", "links")];
     let some = parts.into_iter().filter(|(number, ..)| *number > 0);
     let parts: Vec<String> = some.map(|(number, one, many)| format!("{number} {}", if number == 1 { one } else { many })).collect();
-    format!("{}: {}, {}", to.display(), parts.join(", "), human_bytes(copied.bytes))
+    format!("{}: {}, {}", to.shown(), parts.join(", "), human_bytes(copied.bytes))
 }
 
 fn told(copied: &Copied, context: &Context) {

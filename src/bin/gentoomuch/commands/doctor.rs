@@ -11,6 +11,8 @@ use super::Outcome;
 use crate::context::Context;
 use crate::failures::id_map_hint;
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
+use crate::screen::{Style, Text};
 use crate::table::{Table, print, print_json};
 
 /// Check whether this host can build, by trying
@@ -32,7 +34,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let data = &context.places.data;
     std::fs::create_dir_all(data).map_err(|error| {
         Failure::new(Kind::Other, error)
-            .about(format!("cannot create `{}`", data.display()))
+            .about(format!("cannot create `{}`", data.shown()))
             .hint("choose another place with `--data`")
     })?;
     let ids = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
@@ -55,19 +57,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         for check in &report.checks {
             table.row([check.name.to_owned(), word(check.status).to_owned(), check.found.clone()]);
         }
-        let mut text = table.render();
-        if color {
-            text = text.replace("  failed   ", "  \x1b[31mfailed\x1b[0m   ").replace("  warning  ", "  \x1b[33mwarning\x1b[0m  ");
-        }
+        let mut text: Text = table.render().lines().map(|line| painted(line, color)).collect();
         for check in &report.checks {
             if let Some(remedy) = &check.remedy {
-                text.push_str(&format!("\n{}: {remedy}\n", check.name));
+                text = text.words(&format!("\n{}: {remedy}\n", check.name));
             }
         }
-        text.push_str(if report.ready { "\nready: yes\n" } else { "\nready: no\n" });
-        print(&text)?;
+        print(text.words(if report.ready { "\nready: yes\n" } else { "\nready: no\n" }))?;
     }
     Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::Host.code()) })
+}
+
+/// A line of the table, with its status in colour.
+fn painted(line: &str, color: bool) -> Text {
+    let styles = [(Status::Failed, Style::Red), (Status::Warning, Style::Yellow)].map(|(status, style)| (word(status), style));
+    let found = styles.into_iter().find_map(|(word, style)| line.find(&format!("  {word}  ")).map(|at| (at + 2, word, style)));
+    match found {
+        Some((at, word, style)) => Text::from(&line[..at]).painted(style, word, color).words(&line[at + word.len()..]).words("\n"),
+        None => Text::from(line).words("\n"),
+    }
 }
 
 fn word(status: Status) -> &'static str {

@@ -11,6 +11,7 @@ use gentoomuch::portage::use_flags::Switch;
 use super::Outcome;
 use super::live::Live;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::{Failure, Kind};
 use crate::shop::{Shop, processors};
 use crate::table::{print, print_json};
@@ -60,6 +61,8 @@ pub(crate) struct Args {
     /// Begin no further combination once one has failed
     #[arg(long)]
     fail_fast: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -75,7 +78,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         None if args.jobs == Some(0) => return Err(Failure::message(Kind::Usage, "`--jobs` must be at least 1")),
         None => args.jobs,
     };
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let live = Live::new(&context.progress);
     let experiment = shop.engine(Some(jobs.unwrap_or_else(processors))).experiment(&options, config.as_ref(), &live);
     live.clear();
@@ -85,7 +88,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         print_json(&experiment)?;
     } else {
         let color = context.global.color.enabled(std::io::IsTerminal::is_terminal(&std::io::stdout()));
-        print(&words::render(&experiment, color))?;
+        print(words::render(&experiment, color))?;
     }
     let failed = experiment.combinations.iter().any(|one| matches!(one.outcome, Came::Failed(_)));
     Ok(if failed { ExitCode::from(Kind::Emerge.code()) } else { ExitCode::SUCCESS })

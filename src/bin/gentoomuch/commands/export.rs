@@ -10,6 +10,7 @@ use gentoomuch::config::{ConfigDir, LayerCompression};
 use super::Outcome;
 use super::stage::{FormatArg, extent};
 use crate::context::Context;
+use crate::screen::Shown as _;
 use crate::shop::Shop;
 use crate::table::{print, print_json, short_id};
 
@@ -79,7 +80,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         "state     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
         short_id(&done.state),
         done.name.as_ref().map_or_else(String::new, |name| format!("  ({name})")),
-        artifact.path.display(),
+        artifact.path.shown(),
         if artifact.reused { "  (unchanged)" } else { "" },
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),

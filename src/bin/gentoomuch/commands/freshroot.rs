@@ -11,7 +11,9 @@ use gentoomuch::sandbox::{self, Exit};
 
 use super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
 use crate::shop::Shop;
 use crate::table;
 
@@ -48,6 +50,8 @@ pub(crate) struct Args {
     /// Print each step that would make the session, and stop
     #[arg(long)]
     print_plan: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// The command and its arguments [default: a login shell]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -92,17 +96,25 @@ fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> 
 
 fn around(args: &Args, context: &Context) -> Outcome {
     let options = &options(args, context)?;
-    run_with(options, args.print_plan, context)
+    run_with(options, args.limits, args.print_plan, context)
 }
 
 /// Runs a throw-away session, or prints the plan of it.
-pub(super) fn run_with(options: &FreshrootOptions, print_plan: bool, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
+pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan: bool, context: &Context) -> Outcome {
+    let shop = Shop::open(context)?.limited(limits)?;
     let engine = shop.engine(None);
     if print_plan {
         let plan = engine.freshroot_plan(options)?;
         table::print(&format!("{plan}\n"))?;
         return Ok(ExitCode::SUCCESS);
+    }
+    let writable: Vec<String> =
+        options.binds.iter().filter(|bind| !bind.read_only).map(|bind| format!("`{}`", bind.source.shown())).collect();
+    if !writable.is_empty() {
+        let what = writable.join(", ");
+        let text =
+            format!("everything in the session can change {what}, in your name; `:ro` at the end of a `--bind` prevents that");
+        context.progress.event(&Event::Warning(&text));
     }
     let ended = engine.freshroot(options).map_err(failed)?;
     context.progress.clear();

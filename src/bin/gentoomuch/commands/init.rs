@@ -10,6 +10,7 @@ use gentoomuch::config::init::{self, Initialised, Machine, Status, THIS_HOST};
 
 use super::Outcome;
 use crate::context::Context;
+use crate::screen::Shown as _;
 use crate::shop::{host_arch, processors};
 use crate::table::{count, human_bytes, print, print_json};
 
@@ -57,7 +58,7 @@ fn render(done: &Initialised) -> String {
     facts.push(if cpu_flags.is_empty() { "no CPU flags known".to_owned() } else { count(cpu_flags.len() as u64, "CPU flag") });
     let memory = memory_bytes.map_or_else(String::new, |bytes| format!(" ({} of memory)", human_bytes(bytes)));
     facts.push(format!("{}{memory}", count(u64::from(*jobs), "job")));
-    let mut text = format!("configuration  {}\nthis machine   {}\n", done.dir.display(), facts.join(", "));
+    let mut text = format!("configuration  {}\nthis machine   {}\n", done.dir.shown(), facts.join(", "));
     for (status, label) in [(Status::Written, "written"), (Status::Kept, "kept as it is")] {
         for (number, line) in by_folder(done, status).into_iter().enumerate() {
             let _ = writeln!(text, "{:<13}  {line}", if number == 0 { label } else { "" });
@@ -72,7 +73,7 @@ fn by_folder(done: &Initialised, status: Status) -> Vec<String> {
     for item in done.items.iter().filter(|item| item.status == status) {
         let mut parts = item.path.iter();
         let first = parts.next().unwrap_or_default().to_string_lossy().into_owned();
-        let rest = parts.as_path().display().to_string();
+        let rest = parts.as_path().shown();
         if rest.is_empty() {
             folders.entry(String::new()).or_default().push(first);
         } else {
@@ -101,7 +102,7 @@ fn wrapped(folder: &str, names: &[String]) -> Vec<String> {
 }
 
 fn next_steps(done: &Initialised, in_use: bool) -> String {
-    let dir = done.dir.display();
+    let dir = done.dir.shown();
     let mut text = String::from("\nnext:\n");
     if !in_use {
         let _ = writeln!(text, "  export GENTOOMUCH_CONFIG='{dir}'");

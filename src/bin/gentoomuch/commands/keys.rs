@@ -7,19 +7,20 @@ use clap::Subcommand;
 use gentoomuch::release;
 use gentoomuch::release::keys::{Address, Keyserver, Source};
 use gentoomuch::sandbox::Interrupt;
-use gentoomuch::stage3::keys::{self, Change, KeyInfo, KeysError, PinSource};
+use gentoomuch::stage3::keys::{self, Change, KeyInfo, KeysError, PinSource, Purpose, Trust};
 use gentoomuch::stage3::{Day, Fingerprint};
 
 use super::Outcome;
 use super::stage3::{keys_failure, load_keys, now_secs};
 use crate::context::Context;
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
 use crate::table::{self, Table};
 
 /// List and change the OpenPGP keys that are trusted
 ///
-/// Keys are files in the configuration's `keys/`; those whose fingerprint is in `keys/trusted` count. Gentoo's release keys are
-/// trusted without being listed, but their public keys have to be fetched or imported.
+/// Keys are files in the configuration's `keys/`; those whose fingerprint is in `keys/trusted` count, for what is said there. Gentoo's
+/// own keys are trusted without being listed, each for what Gentoo uses it for, but their public keys have to be fetched or imported.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "Examples:
@@ -40,7 +41,7 @@ enum KeysCommand {
     Trust(TrustArgs),
 }
 
-/// List keys: fingerprint, trust, validity, where they are from
+/// List keys: fingerprint, trust, what they count for, validity, name
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   gentoomuch keys ls --json")]
@@ -81,15 +82,19 @@ struct FetchArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch keys import service-keys.gpg
-  gentoomuch keys import --trust --comment 'our own builds' team.asc")]
+  gentoomuch keys import --trust --comment 'our own builds' team.asc
+  gentoomuch keys import --for binpkg --comment 'packages of the lab' lab.asc")]
 struct ImportArgs {
     /// Public keys, armoured or binary
     file: PathBuf,
-    /// Trust them, too (Gentoo's release keys need no such thing)
+    /// Trust them, too (Gentoo's own keys need no such thing)
     #[arg(long)]
     trust: bool,
-    /// What the keys are for
-    #[arg(long, value_name = "TEXT", requires = "trust", default_value = "", hide_default_value = true)]
+    /// Trust them with these only: `stage3` (and stage4s), `tree`, `binpkg`
+    #[arg(long = "for", value_name = "PURPOSE", value_delimiter = ',')]
+    purposes: Vec<Purpose>,
+    /// Whose keys they are
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     comment: String,
     /// Print what was changed as JSON
     #[arg(long)]
@@ -110,12 +115,16 @@ struct RmArgs {
 
 /// Trust the signatures of a key, by its fingerprint
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  gentoomuch keys trust 0123456789ABCDEF0123456789ABCDEF01234567 --comment 'our own builds'")]
+#[command(after_help = "Examples:
+  gentoomuch keys trust 0123456789ABCDEF0123456789ABCDEF01234567 --comment 'our own builds'
+  gentoomuch keys trust 0123456789ABCDEF0123456789ABCDEF01234567 --for tree,binpkg")]
 struct TrustArgs {
     /// Fingerprint of the primary key
     fingerprint: Fingerprint,
-    /// What the key is for
+    /// What its signatures count for; without it everything: `stage3` (and stage4s), `tree`, `binpkg`
+    #[arg(long = "for", value_name = "PURPOSE", value_delimiter = ',')]
+    purposes: Vec<Purpose>,
+    /// Whose key it is
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     comment: String,
     /// Print what was changed as JSON
@@ -130,7 +139,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         KeysCommand::Ls(args) => return list(args, context),
         KeysCommand::Fetch(args) => return fetch(args, context),
         KeysCommand::Import(args) => {
-            let comment = args.trust.then_some(args.comment.as_str());
+            let trusted = args.trust || !args.purposes.is_empty();
+            if !trusted && !args.comment.is_empty() {
+                return Err(Failure::message(Kind::Usage, "`--comment` needs `--trust` or `--for`"));
+            }
+            let comment = trusted.then_some(Trust { purposes: &args.purposes, comment: &args.comment });
             let file = context.path(&args.file);
             Context::given_file(&file)?;
             let changes = keys::import(&dir, &file, comment).map_err(|error| {
@@ -164,14 +177,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             table::print(&text)?;
         }
         KeysCommand::Trust(args) => {
-            let change = keys::trust(&dir, &args.fingerprint, &args.comment).map_err(keys_failure)?;
+            let known = load_keys(context)?.list(now_secs()).into_iter().find(|key| key.fingerprint == args.fingerprint);
+            let pin = known.and_then(|key| key.pin).filter(|pin| pin.source == PinSource::Builtin && args.purposes.is_empty());
+            if let Some(pin) = pin {
+                let counts = pin.purposes;
+                return Err(Failure::message(
+                    Kind::Usage,
+                    format!("{} is Gentoo's own and counts for {counts} already", args.fingerprint),
+                )
+                .hint("`--for` says what else it is to count for"));
+            }
+            let how = Trust { purposes: &args.purposes, comment: &args.comment };
+            let change = keys::trust(&dir, &args.fingerprint, how).map_err(keys_failure)?;
             if args.json {
                 table::print_json(&change.into_iter().collect::<Vec<_>>())?;
                 return Ok(ExitCode::SUCCESS);
             }
             let mut text = match change {
                 Some(change) => render_changes(&[change]),
-                None => format!("`{}` trusts {} already\n", dir.join("trusted").display(), args.fingerprint),
+                None => format!("`{}` trusts {} already\n", dir.join("trusted").shown(), args.fingerprint),
             };
             if load_keys(context)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
                 let fingerprint = &args.fingerprint;
@@ -235,9 +259,9 @@ fn list(args: &LsArgs, context: &Context) -> Outcome {
     if args.json {
         table::print_json(&list)?;
     } else {
-        let mut rows = Table::new(&["FINGERPRINT", "TRUST", "VALIDITY", "NAME"]);
+        let mut rows = Table::new(&["FINGERPRINT", "TRUST", "FOR", "VALIDITY", "NAME"]);
         for key in &list {
-            rows.row([key.fingerprint.to_string(), trust(key), validity(key, now), name(key)]);
+            rows.row([key.fingerprint.to_string(), trust(key), purposes(key), validity(key, now), name(key)]);
         }
         table::print(&rows.render())?;
     }
@@ -251,6 +275,13 @@ fn trust(key: &KeyInfo) -> String {
         Some(_) => "yes",
     }
     .to_owned()
+}
+
+fn purposes(key: &KeyInfo) -> String {
+    match &key.pin {
+        None => "-".to_owned(),
+        Some(pin) => pin.purposes.to_string(),
+    }
 }
 
 fn validity(key: &KeyInfo, now: i64) -> String {
@@ -275,14 +306,17 @@ fn name(key: &KeyInfo) -> String {
 
 fn render_changes(changes: &[Change]) -> String {
     let line = |change: &Change| match change {
-        Change::Stored { fingerprint, path, refreshed: false } => format!("stored {fingerprint} in `{}`\n", path.display()),
-        Change::Stored { fingerprint, path, refreshed: true } => format!("refreshed {fingerprint} in `{}`\n", path.display()),
-        Change::Trusted { fingerprint, path } => format!("trusted {fingerprint} in `{}`\n", path.display()),
-        Change::Distrusted { fingerprint, path } => format!("removed {fingerprint} from `{}`\n", path.display()),
-        Change::Rewritten { fingerprint, path } => {
-            format!("removed {fingerprint} from `{}`, which holds other keys\n", path.display())
+        Change::Stored { fingerprint, path, refreshed: false } => format!("stored {fingerprint} in `{}`\n", path.shown()),
+        Change::Stored { fingerprint, path, refreshed: true } => format!("refreshed {fingerprint} in `{}`\n", path.shown()),
+        Change::Trusted { fingerprint, purposes, path } => {
+            let only = if purposes.is_all() { String::new() } else { format!(" for {purposes}") };
+            format!("trusted {fingerprint}{only} in `{}`\n", path.shown())
         }
-        Change::Removed { fingerprint, path } => format!("removed {fingerprint} with `{}`\n", path.display()),
+        Change::Distrusted { fingerprint, path } => format!("removed {fingerprint} from `{}`\n", path.shown()),
+        Change::Rewritten { fingerprint, path } => {
+            format!("removed {fingerprint} from `{}`, which holds other keys\n", path.shown())
+        }
+        Change::Removed { fingerprint, path } => format!("removed {fingerprint} with `{}`\n", path.shown()),
     };
     changes.iter().map(line).collect()
 }

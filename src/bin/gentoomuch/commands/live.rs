@@ -8,6 +8,7 @@ use gentoomuch::progress::{Event, Observer as _};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::progress::Progress;
+use crate::screen;
 
 /// Draws, or prints, what it is told.
 #[derive(Debug)]
@@ -71,11 +72,11 @@ impl Live<'_> {
             let style = ProgressStyle::with_template("  {prefix}  {elapsed}  {wide_msg}");
             let bar = bars.add(ProgressBar::new_spinner());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-            bar.set_prefix(name);
+            bar.set_prefix(screen::line(&name));
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
-        bar.set_message(what.to_owned());
+        bar.set_message(screen::line(what));
     }
 
     /// Says how one of them ended.

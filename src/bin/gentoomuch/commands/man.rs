@@ -9,6 +9,8 @@ use super::Outcome;
 use crate::args::Cli;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
+use crate::screen::Text;
 
 /// Write the man pages, one for each command, into a directory
 #[derive(Debug, clap::Args)]
@@ -23,16 +25,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let dir = context.path(&args.dir);
     let failed =
-        |error: std::io::Error| Failure::new(Kind::Other, error).about(format!("cannot write man pages to `{}`", dir.display()));
+        |error: std::io::Error| Failure::new(Kind::Other, error).about(format!("cannot write man pages to `{}`", dir.shown()));
     std::fs::create_dir_all(&dir).map_err(failed)?;
     clap_mangen::generate_to(Cli::command().flatten_help(false), &dir).map_err(failed)?;
-    let mut pages: Vec<String> = std::fs::read_dir(&dir)
+    let mut pages: Vec<_> = std::fs::read_dir(&dir)
         .map_err(failed)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with("gentoomuch") && name.ends_with(".1"))
-        .map(|name| dir.join(name).display().to_string() + "\n")
         .collect();
     pages.sort();
-    crate::table::print(&pages.concat())?;
+    let line = |name: &String| Text::line(&dir.join(name).shown()).words("\n");
+    crate::table::print(pages.iter().map(line).collect::<Text>())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -74,6 +74,13 @@ pub(crate) enum Command {
     Man(man::Args),
 }
 
+impl Command {
+    /// Whether it may put something into the data or cache directory. Those that read or write the configuration alone make none.
+    pub(crate) fn keeps_things(&self) -> bool {
+        !matches!(self, Self::Init(_) | Self::Config(_) | Self::Keys(_) | Self::Completions(_) | Self::Man(_))
+    }
+}
+
 /// Runs one command.
 pub(crate) fn run(command: Command, context: &Context) -> Outcome {
     match command {

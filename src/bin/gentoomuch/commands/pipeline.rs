@@ -12,6 +12,7 @@ use self::view::View;
 use super::Outcome as CommandOutcome;
 use super::stage::FormatArg;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::{Failure, Kind};
 use crate::shop::Shop;
 use crate::table::{print, print_json};
@@ -63,6 +64,8 @@ struct How {
     /// Do not sign the artifacts
     #[arg(long)]
     no_sign: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -133,7 +136,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CommandOutcome {
         }
         Some(Command::Node { id, how }) => {
             let jobs = Context::jobs(how.jobs, &config)?;
-            let shop = Shop::open_idle(context)?;
+            let shop = Shop::open_idle(context)?.limited(how.limits)?;
             let engine = shop.engine(jobs);
             let pipeline = engine.pipeline_node(&config, options(&[], how.format, how.no_sign), id)?;
             build(context, &shop, &pipeline, false, how.json)
@@ -145,7 +148,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> CommandOutcome {
             }
             let how = &args.build.how;
             let jobs = Context::jobs(how.jobs, &config)?;
-            let shop = Shop::open_idle(context)?;
+            let shop = Shop::open_idle(context)?.limited(how.limits)?;
             let engine = shop.engine(jobs);
             let pipeline = engine.pipeline(&config, options(&args.build.names, how.format, how.no_sign))?;
             if args.build.dry_run {

@@ -11,6 +11,7 @@ use gentoomuch::config::ConfigDir;
 
 use super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::shop::Shop;
 use crate::table::{print, print_either};
 
@@ -74,6 +75,8 @@ enum Command {
         /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
         #[arg(short, long, value_name = "N")]
         jobs: Option<u32>,
+        #[command(flatten)]
+        limits: LimitArgs,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -125,11 +128,11 @@ enum Command {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    if let Command::Update { name, depclean, jobs, json } = &args.command {
+    if let Command::Update { name, depclean, jobs, limits, json } = &args.command {
         let config = context.config()?;
         let jobs = Context::jobs(*jobs, &config)?;
         let options = UpdateOptions { profile: name.clone(), depclean: *depclean };
-        let shop = Shop::open(context)?;
+        let shop = Shop::open(context)?.limited(*limits)?;
         let done = shop.engine(jobs).profile_update(&config, &options)?;
         context.progress.clear();
         return printed(*json, &done, words::updated);

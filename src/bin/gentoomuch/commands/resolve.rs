@@ -14,6 +14,8 @@ use serde::Serialize;
 use super::Outcome;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
+use crate::screen::Shown as _;
+use crate::screen::{Style, Text};
 use crate::shop::Shop;
 use crate::table::{count, print, print_json};
 
@@ -128,26 +130,23 @@ fn show(args: &Args, context: &Context, resolved: &Resolved, diff: &str, written
         note(text);
     }
     if written.is_empty() {
-        print(&colored(diff, context.global.color.enabled(std::io::stdout().is_terminal())))?;
+        print(colored(diff, context.global.color.enabled(std::io::stdout().is_terminal())))?;
         note(&format!("with this {target} resolves: {resolves}"));
     } else {
-        let files: Vec<String> = written.iter().map(|path| format!("wrote {}\n", path.display())).collect();
+        let files: Vec<String> = written.iter().map(|path| format!("wrote {}\n", path.shown())).collect();
         print(&format!("{}{target} resolves: {resolves}\n", files.concat()))?;
     }
     Ok(())
 }
 
-fn colored(diff: &str, color: bool) -> String {
-    if !color {
-        return diff.to_owned();
-    }
+fn colored(diff: &str, color: bool) -> Text {
     let paint = |line: &str| match line.chars().next() {
-        Some('+') if !line.starts_with("+++") => format!("\x1b[32m{line}\x1b[0m\n"),
-        Some('-') if !line.starts_with("---") => format!("\x1b[31m{line}\x1b[0m\n"),
-        Some('@') => format!("\x1b[36m{line}\x1b[0m\n"),
-        _ => format!("{line}\n"),
+        Some('+') if !line.starts_with("+++") => Text::default().painted(Style::Green, line, color),
+        Some('-') if !line.starts_with("---") => Text::default().painted(Style::Red, line, color),
+        Some('@') => Text::default().painted(Style::Cyan, line, color),
+        _ => Text::from(line),
     };
-    diff.lines().map(paint).collect()
+    diff.lines().map(|line| paint(line).words("\n")).collect()
 }
 
 /// A stage by itself, or atoms on a stage's configuration.

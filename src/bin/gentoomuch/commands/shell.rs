@@ -5,6 +5,7 @@ use gentoomuch::build::FreshrootOptions;
 use super::Outcome;
 use super::freshroot::{NetworkArg, parse_bind, run_with};
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::Failure;
 
 /// Open a throw-away session on any build state
@@ -33,6 +34,8 @@ pub(crate) struct Args {
     /// Print each step that would make the session, and stop
     #[arg(long)]
     print_plan: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// The command and its arguments [default: a login shell]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -40,7 +43,7 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let outcome = options(args, context).and_then(|options| run_with(&options, args.print_plan, context));
+    let outcome = options(args, context).and_then(|options| run_with(&options, args.limits, args.print_plan, context));
     outcome.map_err(|failure| if args.print_plan { failure } else { failure.around_command() })
 }
 

@@ -8,6 +8,8 @@ use gentoomuch::config::ArtifactFormat;
 
 use super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
+use crate::screen::Shown as _;
 use crate::shop::Shop;
 use crate::table::{count, human_bytes};
 
@@ -46,6 +48,8 @@ struct Build {
     /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -97,7 +101,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     // What is wrong with the words given needs no sandbox to be found out.
     config.stage4(&args.name)?;
     let jobs = Context::jobs(args.jobs, &config)?;
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let options = StageOptions {
         name: args.name.clone(),
         format: args.format.map(Into::into),
@@ -116,7 +120,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         built.name,
         built.state,
         reused(built.state_reused),
-        artifact.path.display(),
+        artifact.path.shown(),
         reused(artifact.reused),
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),

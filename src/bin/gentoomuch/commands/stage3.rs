@@ -11,7 +11,7 @@ use clap::Subcommand;
 use gentoomuch::download::{Downloader, Url};
 use gentoomuch::release::Releases;
 use gentoomuch::sandbox::Interrupt;
-use gentoomuch::stage3::keys::{GENTOO, KeysError, TrustedKeys};
+use gentoomuch::stage3::keys::{GENTOO, KeysError, Purpose, TrustedKeys};
 use gentoomuch::stage3::{Day, Signer, Verified, VerifyError, VerifyOptions, verify};
 use serde::Serialize;
 
@@ -43,7 +43,7 @@ enum Stage3Command {
 
 /// Check signatures and digests of tarballs against the trusted keys
 ///
-/// Looks beside each FILE for FILE.asc, FILE.DIGESTS, FILE.sha256 and FILE.CONTENTS.gz. At least one signature by a trusted key
+/// Looks beside each FILE, a stage3 or a stage4, for FILE.asc, FILE.DIGESTS, FILE.sha256 and FILE.CONTENTS.gz. At least one signature by a trusted key
 /// must cover the tarball, and all that is there must agree.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -56,7 +56,7 @@ struct VerifyArgs {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// Accept signatures of trusted keys that have expired
+    /// Accept signatures whose key has expired since they were made
     #[arg(long)]
     allow_expired: bool,
 }
@@ -115,7 +115,7 @@ impl Online {
             mirrors: &self.mirrors,
             dir: &self.dir,
             downloader: &self.downloader,
-            trusted: &self.trusted,
+            trusted: self.trusted.counting_for(Purpose::Stage3),
             verify: &self.options,
             no_wait: context.global.no_wait,
             observer: context.progress.as_ref(),
@@ -128,7 +128,10 @@ fn run_verify(args: &VerifyArgs, context: &Context) -> Outcome {
     let options = VerifyOptions { now: now_secs(), accept_expired: args.allow_expired, ..VerifyOptions::default() };
     let mut verified = Vec::new();
     for file in &args.files {
-        verified.push(verify(&context.path(file), &trusted, &options, context.progress.as_ref()).map_err(verify_failure)?);
+        verified.push(
+            verify(&context.path(file), trusted.counting_for(Purpose::Stage3), &options, context.progress.as_ref())
+                .map_err(verify_failure)?,
+        );
     }
     context.progress.clear();
     if args.json {

@@ -86,7 +86,10 @@ mod tests {
         let line = "[ebuild   R    ~] dev-libs/a-1.0-r1:0/2::over [0.9:0::gentoo] USE=\"nls* -X {test%} (selinux) (-static) %\" PYTHON_TARGETS=\"python3_13 -python3_12 (-pypy3)\" 12 KiB";
         let merge = Merge::parse(line).unwrap();
         assert_eq!((merge.cpv.as_str(), merge.repository.as_deref(), merge.binary), ("dev-libs/a-1.0-r1", Some("over"), false));
-        assert_eq!(merge.flags.iter().map(String::as_str).collect::<Vec<_>>(), ["nls", "python_targets_python3_13", "selinux", "test"]);
+        assert_eq!(
+            merge.flags.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["nls", "python_targets_python3_13", "selinux", "test"]
+        );
         let binary = Merge::parse("[binary  N     ] app-misc/hello-2.10-1::gentoo  USE=\"-nls").unwrap();
         assert_eq!((binary.cpv.as_str(), binary.binary, binary.flags.len()), ("app-misc/hello-2.10-1", true, 0));
         for other in ["[blocks B      ] <a/b-1", "[uninstall     ] a/b-1", "Total: 1 package", "[ebuild", "[ebuild  N  ] "] {

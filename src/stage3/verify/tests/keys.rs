@@ -15,11 +15,11 @@ fn expired_keys_are_refused_until_accepted_or_refreshed() {
     );
     assert_eq!(release.refusal(&stale), refusal);
     let accept = VerifyOptions { accept_expired: true, ..options() };
-    let signer = verify(&release.stage, &stale, &accept, &Silent).unwrap().signer.unwrap();
+    let signer = verify(&release.stage, stale.counting_for(Purpose::Stage3), &accept, &Silent).unwrap().signer.unwrap();
     assert_eq!(openpgp::Day(signer.expired.unwrap()).to_string(), "2020-12-31");
     // At the time, it was good.
     let then = VerifyOptions { now: signer.signed_at + 60, ..VerifyOptions::default() };
-    assert_eq!(verify(&release.stage, &stale, &then, &Silent).unwrap().signer.unwrap().expired, None);
+    assert_eq!(verify(&release.stage, stale.counting_for(Purpose::Stage3), &then, &Silent).unwrap().signer.unwrap().expired, None);
 
     // A refreshed copy, merged with the stale one in either order.
     let old = Certificate::parse_all(&gpg.export(&key)).unwrap().remove(0);
@@ -30,9 +30,75 @@ fn expired_keys_are_refused_until_accepted_or_refreshed() {
         for certificate in pair {
             keys.add(certificate, None);
         }
-        keys.pin(key.parse().unwrap(), "");
+        keys.pin(key.parse().unwrap(), &[], "");
         assert_eq!(release.verify(&keys).unwrap().signer.unwrap().expired, None);
     }
+}
+
+/// An old signature is what `--allow-expired` is for. Who gets hold of a key that its owner has let expire signs today.
+#[test]
+fn a_signature_made_after_the_expiry_is_refused_whatever_is_accepted() {
+    let Some(gpg) = TestGpg::new() else { return };
+    let accept = VerifyOptions { accept_expired: true, ..options() };
+    let release = Release::new(&gpg);
+    let refusal = |keys: &TrustedKeys| {
+        let verified = verify(&release.stage, keys.counting_for(Purpose::Stage3), &accept, &Silent);
+        words(&verified.unwrap_err()).lines().last().unwrap().to_owned()
+    };
+    let key = gpg.key_at("20200101T000000", "Releng <r@x>", "ed25519", "sign", "1y");
+    let stale = gpg.keys(&[&key], &[&key]);
+    // gpg signs with a key that is valid; the configuration's copy says that it is not.
+    gpg.run(&["--quick-set-expire", &key, "2040-01-01"], b"");
+    let at = |time: &str| vec!["--faked-system-time".to_owned(), format!("{time}!")];
+    release.write(".asc", gpg.detach(&key, &at("20210601T000000"), &release.stage));
+    let words = format!("signature is from 2021-06-01, after its key expired on 2020-12-31 ({key})");
+    assert_eq!(refusal(&stale), words);
+    let error = verify(&release.stage, stale.counting_for(Purpose::Stage3), &accept, &Silent).unwrap_err();
+    assert!(error.hint().unwrap().contains("`gentoomuch keys fetch` gets a refreshed copy"), "{error:?}");
+    // At the time of the signature it was so already.
+    let then = VerifyOptions { now: stale.list(now())[0].expires.unwrap() + 86_400 * 200, ..accept.clone() };
+    assert!(verify(&release.stage, stale.counting_for(Purpose::Stage3), &then, &Silent).is_err());
+    // The second in which it expires is not one in which it was valid.
+    release.write(".asc", gpg.detach(&key, &at("20201231T000000"), &release.stage));
+    assert_eq!(refusal(&stale), format!("signature is from 2020-12-31, after its key expired on 2020-12-31 ({key})"));
+
+    // Of a subkey likewise, of a primary key that is valid.
+    let key = gpg.key_at("20200101T000000", "Subkeys <s@x>", "ed25519", "cert", "never");
+    gpg.run(&["--faked-system-time", "20200101T000000!", "--quick-add-key", &key, "ed25519", "sign", "1y"], b"");
+    let subkey = gpg.fingerprints("Subkeys <s@x>").remove(1);
+    let stale = gpg.keys(&[&key], &[&key]);
+    gpg.run(&["--quick-set-expire", &key, "2040-01-01", &subkey], b"");
+    release.write(".asc", gpg.detach(&key, &at("20210601T000000"), &release.stage));
+    assert_eq!(refusal(&stale), format!("signature is from 2021-06-01, after its key expired on 2020-12-31 ({subkey})"));
+}
+
+#[test]
+fn a_key_counts_only_for_what_it_is_for() {
+    let Some(gpg) = TestGpg::new() else { return };
+    let key = gpg.key("Trees <t@x>", "ed25519", "sign", "1y");
+    let release = Release::new(&gpg);
+    release.sign(&key);
+    let list = gpg.clear_sign(&key, "a/b.tar.xz 5\n");
+    let with = |purposes: &[Purpose]| {
+        let mut keys = gpg.keys(&[&key], &[]);
+        keys.pin(key.parse().unwrap(), purposes, "");
+        keys
+    };
+    let trees = with(&[Purpose::Tree]);
+    let error = release.verify(&trees).unwrap_err();
+    let cause = format!("signed by {key} (Trees <t@x>), which counts for trees only, not for stage3s");
+    assert_eq!(words(&error), format!("cannot trust `STAGE`\nthe signature in `STAGE.asc` does not count\n{cause}"));
+    assert_eq!(error.hint().unwrap(), format!("if it may vouch for stage3s, too: `gentoomuch keys trust {key} --for stage3`"));
+    let both = with(&[Purpose::Binpkg, Purpose::Stage3]);
+    let error = verify_clear_signed("Manifest", &list, both.counting_for(Purpose::Tree), &options()).unwrap_err();
+    let cause = format!("signed by {key} (Trees <t@x>), which counts for stage3s and binary packages only, not for trees");
+    assert_eq!(words(&error).lines().last(), Some(cause.as_str()));
+    assert!(release.verify(&both).is_ok());
+    assert!(verify_clear_signed("Manifest", &list, trees.counting_for(Purpose::Tree), &options()).is_ok());
+    // Without a word it counts for everything.
+    let all = with(&[]);
+    assert!(release.verify(&all).is_ok() && all.counting_for(Purpose::Binpkg).count(&key.parse().unwrap()));
+    assert!(verify_clear_signed("Manifest", &list, all.counting_for(Purpose::Tree), &options()).is_ok());
 }
 
 #[test]

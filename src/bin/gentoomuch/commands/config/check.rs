@@ -87,7 +87,7 @@ fn print(args: &Args, context: &Context, report: &Report) -> io::Result<()> {
     match if args.json { Format::Json } else { args.format } {
         Format::Text => {
             let color = context.global.color.enabled(io::stdout().is_terminal());
-            table::print(&findings::text(report, &context.cwd, color))
+            table::print(findings::text(report, &context.cwd, color))
         }
         Format::Json => table::print_json(report),
         Format::Github => table::print(&findings::github(report)),
@@ -124,12 +124,14 @@ fn of_keys(error: &KeysError) -> Diagnostic {
         | KeysError::Write { path, .. }
         | KeysError::Material { path, .. }
         | KeysError::TooLarge { path, .. } => (path.clone(), 0),
-        KeysError::Trusted { path, line, .. } => (path.clone(), u32::try_from(*line).unwrap_or(u32::MAX)),
+        KeysError::Trusted { path, line, .. } | KeysError::Purpose { path, line, .. } => {
+            (path.clone(), u32::try_from(*line).unwrap_or(u32::MAX))
+        }
         KeysError::NoSuchKey { dir, .. } => (dir.clone(), 0),
         KeysError::Comment => (std::path::PathBuf::new(), 0),
     };
     let words = match (error, std::error::Error::source(error)) {
-        (KeysError::Trusted { .. }, Some(source)) => source.to_string(),
+        (KeysError::Trusted { .. } | KeysError::Purpose { .. }, Some(source)) => source.to_string(),
         (_, Some(source)) => format!("{error}: {source}"),
         (_, None) => error.to_string(),
     };

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::super::Outcome;
 use crate::context::Context;
 use crate::report::Failure;
+use crate::screen::{Style, Text};
 use crate::table::{self, Table};
 
 /// Compare two stages, or a stage with what it was at a commit
@@ -74,7 +75,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         table::print_json(&compared)?;
     } else {
-        table::print(&render(&compared, context.global.color.enabled(io::stdout().is_terminal())))?;
+        table::print(render(&compared, context.global.color.enabled(io::stdout().is_terminal())))?;
     }
     let differ = args.exit_code && !compared.differences.is_empty();
     Ok(if differ { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -114,14 +115,14 @@ fn as_if_here(error: config::Error, then: &Path, root: &Path) -> config::Error {
     }
 }
 
-fn render(compared: &Compared, color: bool) -> String {
+fn render(compared: &Compared, color: bool) -> Text {
     let name = |side: &Side| match &side.revision {
         Some(revision) => format!("{} at {revision}", side.stage),
         None => side.stage.clone(),
     };
     let (from, to) = (name(&compared.from), name(&compared.to));
     if compared.differences.is_empty() {
-        return format!("no difference between {from} and {to}\n");
+        return Text::from(format!("no difference between {from} and {to}\n"));
     }
     let mut table = Table::new(&[&format!("from {from} to {to}")]);
     let mut topic: Option<Topic> = None;
@@ -141,7 +142,7 @@ fn render(compared: &Compared, color: bool) -> String {
         table.row([format!("  {mark} {}", difference.subject), change, places]);
     }
     let text = table.render();
-    if color { text.lines().map(painted).collect() } else { text }
+    text.lines().map(|line| painted(line, color)).collect()
 }
 
 /// The sign of a difference, and what is said besides that it is there.
@@ -162,12 +163,12 @@ fn places(places: &[Place]) -> String {
     places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn painted(line: &str) -> String {
-    let code = match line.trim_start().chars().next() {
-        _ if !line.starts_with("  ") => "1",
-        Some('+') => "32",
-        Some('-') => "31",
-        _ => "33",
+fn painted(line: &str, color: bool) -> Text {
+    let style = match line.trim_start().chars().next() {
+        _ if !line.starts_with("  ") => Style::Strong,
+        Some('+') => Style::Green,
+        Some('-') => Style::Red,
+        _ => Style::Yellow,
     };
-    format!("\x1b[{code}m{line}\x1b[0m\n")
+    Text::default().painted(style, line, color).words("\n")
 }

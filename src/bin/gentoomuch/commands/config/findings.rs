@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use gentoomuch::config::{Diagnostic, Severity};
 use serde::Serialize;
 
+use crate::screen::Shown as _;
+use crate::screen::{Style, Text};
 use crate::table::count;
 
 /// Everything that was found; as JSON, this is what `--json` prints.
@@ -58,40 +60,39 @@ fn relative(file: &Path, directory: &Path) -> PathBuf {
     if file == directory { PathBuf::from(".") } else { file.strip_prefix(directory).unwrap_or(file).to_owned() }
 }
 
-fn label(severity: Severity) -> (&'static str, &'static str) {
+fn label(severity: Severity) -> (&'static str, Style) {
     match severity {
-        Severity::Error => ("error", "1;31"),
-        Severity::Warning => ("warning", "1;33"),
-        Severity::Note => ("note", "1"),
+        Severity::Error => ("error", Style::Error),
+        Severity::Warning => ("warning", Style::Warning),
+        Severity::Note => ("note", Style::Strong),
     }
 }
 
 /// `FILE:LINE: error: …` as compilers have it; paths as one would open them from `cwd`.
-pub(crate) fn text(report: &Report, cwd: &Path, color: bool) -> String {
-    let paint = |word: &str, code: &str| if color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() };
-    let mut out = String::new();
+pub(crate) fn text(report: &Report, cwd: &Path, color: bool) -> Text {
+    let mut out = Text::default();
     let mut before = None;
     for finding in &report.findings {
         if before.is_some_and(|before| before != finding.severity) {
-            out.push('\n');
+            out = out.words("\n");
         }
         before = Some(finding.severity);
         // Without the `.` that stands for the directory itself.
         let path: PathBuf = report.directory.join(&finding.file).components().collect();
         let path = path.strip_prefix(cwd).ok().filter(|path| !path.as_os_str().is_empty()).unwrap_or(&path);
-        let (word, code) = label(finding.severity);
+        let (word, style) = label(finding.severity);
         let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{}{line}: {} {}", path.display(), paint(&format!("{word}:"), code), finding.message);
+        let place = Text::line(&format!("{}{line}: ", path.shown()));
+        out =
+            out.text(&place).painted(style, &format!("{word}:"), color).words(" ").text(&Text::line(&finding.message)).words("\n");
         if let Some(hint) = &finding.hint {
-            let _ = writeln!(out, "  {} {hint}", paint("hint:", "1;36"));
+            out = out.words("  ").painted(Style::Hint, "hint:", color).words(" ").text(&Text::line(hint)).words("\n");
         }
     }
-    if !out.is_empty() {
-        out.push('\n');
+    if before.is_some() {
+        out = out.words("\n");
     }
-    let _ = writeln!(out, "{}", report.summary());
-    out
+    out.words(&report.summary()).words("\n")
 }
 
 /// Workflow commands of GitHub Actions, which show each finding at its line. Their paths count from the top of the work tree.
@@ -113,11 +114,7 @@ pub(crate) fn github(report: &Report) -> String {
             out,
             "::{command}{}{line}::{}",
             // What is about the whole directory has no file to be shown at.
-            if finding.file == Path::new(".") {
-                String::new()
-            } else {
-                format!(" file={}", escaped_property(&file.display().to_string()))
-            },
+            if finding.file == Path::new(".") { String::new() } else { format!(" file={}", escaped_property(&file.shown())) },
             escaped(&format!("{}{hint}", finding.message))
         );
     }
@@ -168,13 +165,13 @@ mod tests {
     fn people_see_errors_first_and_paths_from_where_they_are() {
         let report = report(Path::new("/home/me/config"));
         assert_eq!(
-            text(&report, Path::new("/home/me"), false),
+            text(&report, Path::new("/home/me"), false).as_str(),
             "config/a:b:3: error: there is no `x`\n  hint: did you mean `y`?\n\nconfig/a,b: warning: 50% of it\n\nconfig/c:1: note: \
              without effect\n\n1 error, 1 warning, 1 note\n"
         );
-        assert!(text(&report, Path::new("/"), true).starts_with("home/me/config/a:b:3: \x1b[1;31merror:\x1b[0m there"));
-        assert!(text(&report, Path::new("/srv"), false).starts_with("/home/me/config/a:b:3: error: "));
-        assert_eq!(text(&Report::new(Path::new("/c"), &[]), Path::new("/"), false), "0 errors, 0 warnings, 0 notes\n");
+        assert!(text(&report, Path::new("/"), true).as_str().starts_with("home/me/config/a:b:3: \x1b[1;31merror:\x1b[0m there"));
+        assert!(text(&report, Path::new("/srv"), false).as_str().starts_with("/home/me/config/a:b:3: error: "));
+        assert_eq!(text(&Report::new(Path::new("/c"), &[]), Path::new("/"), false).as_str(), "0 errors, 0 warnings, 0 notes\n");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use gentoomuch::config::{Graph, Node, NodeKind, Unused};
 
 use super::super::Outcome;
 use crate::context::Context;
+use crate::screen::Shown as _;
 use crate::table::{self, Table, count};
 
 /// Show what a stage uses, and what nobody does
@@ -59,7 +60,7 @@ fn tree(graph: &Graph) -> String {
     text.push('\n');
     let mut table = Table::new(&["USED BY NOBODY", "LIES IN"]);
     for Unused { kind, name, path } in &graph.unused {
-        table.row([format!("{} {name}", kind.as_str()), path.display().to_string()]);
+        table.row([format!("{} {name}", kind.as_str()), path.shown()]);
     }
     text.push_str(&table.render());
     text
@@ -100,7 +101,7 @@ fn label(node: &Node) -> String {
 fn place(node: &Node) -> String {
     match (&node.named_at, &node.path, node.kind) {
         (Some(place), ..) => place.to_string(),
-        (None, Some(path), _) => path.display().to_string(),
+        (None, Some(path), _) => path.shown(),
         (None, None, NodeKind::Hook) => "shipped".to_owned(),
         (None, None, _) => String::new(),
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::Outcome;
 use crate::context::Context;
+use crate::screen::Shown as _;
 use crate::table::{self, Table, human_bytes};
 
 /// Show what a stage gets as `/etc/portage`
@@ -79,7 +80,7 @@ fn merged(portage: &PortageDir) -> String {
         }
         // Files that were merged say themselves where each part is from.
         let origin = if portage.sources(&file.path).is_empty() { String::new() } else { format!(" ({})", origins(&file)) };
-        text.push_str(&format!("==> /etc/portage/{}{origin} <==\n", file.path.display()));
+        text.push_str(&format!("==> /etc/portage/{}{origin} <==\n", file.path.shown()));
         match &file.text {
             Some(content) => text.push_str(content),
             None => text.push_str(&format!("({}, no text)\n", human_bytes(file.size_bytes))),
@@ -129,7 +130,6 @@ fn guides(files: &[EffectiveFile], index: usize, depth: usize) -> String {
 }
 
 fn origins(file: &EffectiveFile) -> String {
-    let files: Vec<String> =
-        file.sources.iter().map(|source: &std::path::PathBuf| Path::new(source).display().to_string()).collect();
+    let files: Vec<String> = file.sources.iter().map(|source: &std::path::PathBuf| Path::new(source).shown()).collect();
     files.join(", ")
 }

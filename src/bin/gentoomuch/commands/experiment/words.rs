@@ -2,6 +2,8 @@
 
 use gentoomuch::build::{Differences, Experiment, Outcome, Tried};
 
+use crate::screen::Shown as _;
+use crate::screen::{Style, Text};
 use crate::table::{Table, count, human_bytes};
 
 /// Of the files that differ so many are named for each combination.
@@ -19,17 +21,17 @@ pub(super) fn in_short(outcome: &Outcome) -> String {
 }
 
 /// The whole result.
-pub(super) fn render(experiment: &Experiment, color: bool) -> String {
+pub(super) fn render(experiment: &Experiment, color: bool) -> Text {
     let mut table = Table::new(&["COMBINATION", "RESULT", ">TIME", ">SIZE", "LIBRARIES", "FILES"]);
     for tried in &experiment.combinations {
         table.row(cells(tried));
     }
-    let mut text =
-        format!("{} on {}\n\n{}", experiment.packages.join(", "), experiment.profile, painted(&table.render(), experiment, color));
+    let heading = format!("{} on {}\n\n", experiment.packages.join(", "), experiment.profile);
+    let mut text = Text::from(heading).text(&painted(&table.render(), experiment, color));
     for tried in &experiment.combinations {
         let about = about(tried) + &keep(tried, experiment.combinations.iter().find(|one| !one.keep.is_empty()));
         if !about.is_empty() {
-            text.push_str(&format!("\n{}\n{about}", tried.name));
+            text = text.words(&format!("\n{}\n{about}", tried.name));
         }
     }
     text
@@ -107,7 +109,7 @@ fn about(tried: &Tried) -> String {
         Outcome::Failed(failed) => {
             lines.push(failed.reason.clone());
             lines.extend(failed.proposals.iter().map(|line| format!("needs {line}")));
-            lines.push(format!("log: {}", failed.log.display()));
+            lines.push(format!("log: {}", failed.log.shown()));
         }
         Outcome::LeftOut { reason } => lines.push(reason.clone()),
     }
@@ -121,7 +123,7 @@ fn keep(tried: &Tried, first: Option<&Tried>) -> String {
     }
     let mut text = String::new();
     for keep in &tried.keep {
-        text.push_str(&format!("    {}: {}\n", keep.file.display(), keep.line));
+        text.push_str(&format!("    {}: {}\n", keep.file.shown(), keep.line));
         if let Some(against) = &keep.against {
             text.push_str(&format!("      instead of {against}\n"));
         }
@@ -130,19 +132,17 @@ fn keep(tried: &Tried, first: Option<&Tried>) -> String {
 }
 
 /// The table with results in colour.
-fn painted(table: &str, experiment: &Experiment, color: bool) -> String {
-    if !color {
-        return table.to_owned();
-    }
+fn painted(table: &str, experiment: &Experiment, color: bool) -> Text {
+    let paint = |style, line: &str| Text::default().painted(style, line, color).words("\n");
     let mut lines = table.lines();
-    let mut text = lines.next().map(|heading| format!("\x1b[1m{heading}\x1b[0m\n")).unwrap_or_default();
+    let mut text = lines.next().map(|heading| paint(Style::Strong, heading)).unwrap_or_default();
     for (line, tried) in lines.zip(&experiment.combinations) {
-        let code = match tried.outcome {
-            Outcome::Built(_) => "32",
-            Outcome::Failed(_) => "31",
-            Outcome::LeftOut { .. } => "2",
+        let style = match tried.outcome {
+            Outcome::Built(_) => Style::Green,
+            Outcome::Failed(_) => Style::Red,
+            Outcome::LeftOut { .. } => Style::Dim,
         };
-        text.push_str(&format!("\x1b[{code}m{line}\x1b[0m\n"));
+        text = text.text(&paint(style, line));
     }
     text
 }
@@ -187,7 +187,7 @@ mod tests {
         let state = "a".repeat(32).parse().unwrap();
         let experiment = Experiment { profile: "demo".to_owned(), state, packages: vec!["a/b-1".to_owned()], combinations };
         let text = render(&experiment, false);
-        let advice = text.split_once("\n\n-x y\n").unwrap().1;
+        let advice = text.as_str().split_once("\n\n-x y\n").unwrap().1;
         assert_eq!(
             advice,
             "  to keep it, in the configuration:\n    package.use: a/b -x\n    package.use: c/d y\n      instead of there:1: c/d -y\n\n\

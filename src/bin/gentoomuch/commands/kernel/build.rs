@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::commands::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::shop::Shop;
 use crate::table::{count, print, print_json};
 
@@ -24,6 +25,8 @@ pub(super) struct Args {
     /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -35,7 +38,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     // What is wrong with the words given needs no sandbox to be found out.
     config.kernel(&args.name)?;
     let jobs = Context::jobs(args.jobs, &config)?;
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let built = shop.engine(jobs).kernel_build(&config, &args.name, args.profile.as_deref())?;
     context.progress.clear();
     if args.json {

@@ -8,6 +8,8 @@ use gentoomuch::build::{KernelError, KernelPrepOptions, KernelPrepared};
 use super::{changes, parse_sources};
 use crate::commands::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
+use crate::screen::Shown as _;
 use crate::shop::Shop;
 use crate::table::{count, print, print_json};
 
@@ -36,6 +38,8 @@ pub(super) struct Args {
     /// What `make` is asked for
     #[arg(long, value_enum, default_value_t = Target::Nconfig)]
     target: Target,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -81,7 +85,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         return Err(KernelError::NoTerminal { target: options.target }.into());
     }
     let jobs = Context::jobs(None, &config)?;
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let prepared = shop.engine(jobs).kernel_prep(&config, &options)?;
     context.progress.clear();
     if args.json {
@@ -94,7 +98,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
 
 fn words(prepared: &KernelPrepared) -> String {
     let extent = format!("{} built in, {} from {}", prepared.built_in, count(prepared.modules as u64, "module"), prepared.package);
-    let path = prepared.path.display();
+    let path = prepared.path.shown();
     match (prepared.written, prepared.existed) {
         (false, _) => format!("{path} stays as it is: {extent}\n"),
         (true, false) => format!("wrote {path}: {extent}\n"),

@@ -6,6 +6,8 @@ use gentoomuch::build::KernelNews;
 
 use crate::commands::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
+use crate::screen::Shown as _;
 use crate::shop::Shop;
 use crate::table::{Table, count, print, print_json};
 
@@ -26,6 +28,8 @@ pub(super) struct Args {
     /// Write the version into the configuration's header, so that it is built from now on
     #[arg(long)]
     write: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -36,7 +40,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     let config = context.config()?;
     config.kernel(&args.name)?;
     let jobs = Context::jobs(None, &config)?;
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let news = shop.engine(jobs).kernel_update(&config, &args.name, args.profile.as_deref(), args.write)?;
     context.progress.clear();
     if args.json {
@@ -65,7 +69,7 @@ fn words(news: &KernelNews) -> String {
         None => text.push_str(&format!("{}: {new} not in the configuration\n", news.package)),
     }
     if news.written {
-        text.push_str(&format!("wrote {}\n", news.path.display()));
+        text.push_str(&format!("wrote {}\n", news.path.shown()));
     } else if news.from.as_ref().is_some_and(|from| *from != news.to) {
         text.push_str("`--write` makes it the version that is built\n");
     }

@@ -7,7 +7,9 @@ use gentoomuch::build::{CompileOptions, CompileWatcher, Compiled, PatchResult};
 use super::super::live::Live;
 use super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::Kind;
+use crate::screen::Shown as _;
 use crate::shop::{Shop, processors};
 use crate::table::{Table, count, print, print_json};
 
@@ -39,6 +41,8 @@ pub(super) struct Args {
     /// Begin nothing further once something has failed
     #[arg(long)]
     fail_fast: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -51,7 +55,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         config.patch(name)?;
     }
     let jobs = Context::jobs(args.jobs, &config)?;
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let options =
         CompileOptions { names: args.names.clone(), profile: args.profile.clone(), all: args.all, fail_fast: args.fail_fast };
     let live = Live::new(&context.progress);
@@ -116,7 +120,7 @@ fn table(compiled: &Compiled) -> String {
                 "not applied".to_owned()
             }
             PatchResult::Failed { reason, phase, log } => {
-                tell(vec![reason.clone(), format!("log: {}", log.display())]);
+                tell(vec![reason.clone(), format!("log: {}", log.shown())]);
                 phase.as_ref().map_or_else(|| "failed".to_owned(), |phase| format!("failed: {phase}"))
             }
             PatchResult::NoVersion => "no such version".to_owned(),

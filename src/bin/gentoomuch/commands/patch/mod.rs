@@ -12,6 +12,7 @@ use gentoomuch::portage::atom::Atom;
 
 use super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::{Failure, Kind};
 use crate::shop::Shop;
 use crate::table::{print, print_either, print_json};
@@ -69,6 +70,8 @@ struct Prep {
     /// Only unpack it: without the ebuild's own patches
     #[arg(long)]
     no_prepare: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -93,6 +96,8 @@ struct Try {
     /// Make jobs at the same time [default: `env/jobs` of the configuration, or one for each processor]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON, and no build log
     #[arg(long)]
     json: bool,
@@ -159,6 +164,8 @@ struct Refresh {
     /// The profile whose builder unpacks it [default: the one that unpacked it before]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -260,7 +267,7 @@ fn prep(args: &Prep, context: &Context) -> Outcome {
         profile: args.profile.clone(),
         prepare: !args.no_prepare,
     };
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let done = shop.engine(Context::jobs(None, &config)?).patch_prep(&config, &options)?;
     context.progress.clear();
     print_either(args.json, &done, words::prepared)?;
@@ -271,7 +278,7 @@ fn attempt(args: &Try, context: &Context) -> Outcome {
     let config = context.config()?;
     let jobs = Context::jobs(args.jobs, &config)?;
     let options = AttemptOptions { name: args.name.clone(), profile: args.profile.clone(), show_log: !args.json };
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let done = shop.engine(jobs).patch_try(&config, &options)?;
     context.progress.clear();
     print_either(args.json, &done, words::attempted)?;
@@ -300,7 +307,7 @@ fn refresh(args: &Refresh, context: &Context) -> Outcome {
     }
     let config = context.config()?;
     let options = RefreshOptions { name: args.name.clone(), to: args.to.clone(), profile: args.profile.clone() };
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let done = shop.engine(Context::jobs(None, &config)?).patch_refresh(&config, &options)?;
     context.progress.clear();
     print_either(args.json, &done, words::refreshed)?;

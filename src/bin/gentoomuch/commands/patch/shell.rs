@@ -6,6 +6,7 @@ use gentoomuch::sandbox::Exit;
 
 use super::super::Outcome;
 use crate::context::Context;
+use crate::limits::LimitArgs;
 use crate::report::Failure;
 use crate::shop::Shop;
 
@@ -20,6 +21,8 @@ use crate::shop::Shop;
 pub(super) struct Args {
     /// The patch
     name: String,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// A command and its arguments [default: a login shell]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -30,7 +33,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 fn around(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
+    let shop = Shop::open(context)?.limited(args.limits)?;
     let exit = shop.engine(None).patch_shell(&args.name, &args.command, super::has_terminal())?;
     context.progress.clear();
     Ok(match exit {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use gentoomuch::build::{Attempt, AttemptCame, PatchRow, Prepared, Refreshed, RemovedPatch, SavedAs, Unpacked};
 
+use crate::screen::Shown as _;
 use crate::table::{Table, count};
 
 /// `key  value` lines, aligned.
@@ -38,7 +39,7 @@ pub(super) fn prepared(done: &Prepared) -> String {
     let mut lines = vec![
         ("patch", done.name.clone()),
         ("package", format!("{}::{}, {what} by {}", done.source.cpv, done.source.repository, done.source.profile)),
-        ("work set", done.dir.display().to_string()),
+        ("work set", done.dir.shown()),
         ("files", done.unpacked.files.to_string()),
     ];
     if !done.unpacked.patches.is_empty() {
@@ -67,7 +68,7 @@ pub(super) fn refreshed(done: &Refreshed) -> String {
         ("from", from),
         ("to", format!("{}::{}", done.source.cpv, done.source.repository)),
         ("result", merged),
-        ("work set", done.dir.display().to_string()),
+        ("work set", done.dir.shown()),
         ("next", next),
     ]) + &unpacked(&done.unpacked)
 }
@@ -87,11 +88,11 @@ pub(super) fn attempted(done: &Attempt) -> String {
         }
         AttemptCame::NotApplied { log } => {
             table.push(("result", "built, but the ebuild applies no user patches: the changes are not in it".to_owned()));
-            table.push(("log", log.display().to_string()));
+            table.push(("log", log.shown()));
         }
         AttemptCame::Failed { reason, log, kept, .. } => {
             table.push(("result", format!("failed: {reason}")));
-            table.push(("log", log.display().to_string()));
+            table.push(("log", log.shown()));
             if *kept {
                 table.push(("look", format!("`gentoomuch patch shell {name}`")));
             }
@@ -118,10 +119,10 @@ pub(super) fn saved(done: &SavedAs, config: &Path) -> String {
     let mut lines = vec![
         ("patch", done.name.clone()),
         ("for", done.atom.clone()),
-        ("file", config.join(&done.path).display().to_string() + if done.unchanged { "  (unchanged)" } else { "" }),
+        ("file", config.join(&done.path).shown() + if done.unchanged { "  (unchanged)" } else { "" }),
     ];
     for path in &done.replaced {
-        lines.push(("removed", config.join(path).display().to_string()));
+        lines.push(("removed", config.join(path).shown()));
     }
     for file in &done.files {
         lines.push(("changes", format!("{}  +{} -{}", file.path, file.added, file.removed)));
@@ -162,14 +163,14 @@ pub(super) fn shown(patch: &PatchRow, with_text: bool) -> String {
         text += &indented(&rows(&[
             ("package", format!("{}::{}, {what} by {}", set.cpv, set.repository, set.profile)),
             ("made", set.made.clone()),
-            ("directory", dir.display().to_string()),
+            ("directory", dir.shown()),
         ]));
         if patch.failed_build {
             text += "  a build of it failed: `gentoomuch patch shell` looks at where\n";
         }
     }
     for file in &patch.saved {
-        let _ = writeln!(text, "\n{}", file.path.display());
+        let _ = writeln!(text, "\n{}", file.path.shown());
         let mut lines = vec![("for", file.atom.clone())];
         let said = [("purpose", &file.purpose), ("made from", &file.package), ("date", &file.date), ("bug", &file.bug)];
         lines.extend(said.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))));
@@ -190,7 +191,7 @@ fn indented(text: &str) -> String {
 }
 
 pub(super) fn removed(done: &RemovedPatch, config: &Path) -> String {
-    let mut lines: Vec<(&str, String)> = done.work_set.iter().map(|dir| ("removed", dir.display().to_string())).collect();
-    lines.extend(done.saved.iter().map(|path| ("removed", config.join(path).display().to_string())));
+    let mut lines: Vec<(&str, String)> = done.work_set.iter().map(|dir| ("removed", dir.shown())).collect();
+    lines.extend(done.saved.iter().map(|path| ("removed", config.join(path).shown())));
     rows(&lines)
 }

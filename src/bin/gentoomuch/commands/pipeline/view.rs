@@ -8,7 +8,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::words;
 use crate::context::Context;
 use crate::progress::{Progress, emerge_words, is_worth_a_line};
+use crate::screen::{self, Text};
 use crate::table::human_bytes;
+
+/// As GitLab's runner wants it around its marks: clears the rest of the line.
+const CLEAR: &str = "\x1b[0K";
 
 /// Who folds groups of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,7 @@ struct State {
 struct Running {
     bar: Option<ProgressBar>,
     step: String,
-    lines: Vec<String>,
+    lines: Vec<Text>,
     last_emerge: Option<(Instant, EmergeStatus)>,
     part: Option<(String, Option<u64>, u64, Instant)>,
     /// Seconds since 1970.
@@ -63,7 +66,7 @@ impl Running {
     /// Shows `text` in its line; false if it has none.
     fn draw(&self, text: &str) -> bool {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
+            bar.set_message(screen::line(text));
         }
         self.bar.is_some()
     }
@@ -139,20 +142,22 @@ impl<'p> View<'p> {
     fn group(&self, running: &Running, id: &str, title: &str) {
         let now = jiff::Timestamp::now().as_second();
         let name: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let title = Text::line(title);
         let mut text = match self.groups {
-            Groups::GitHub => format!("::group::{title}\n"),
-            _ => format!("\x1b[0Ksection_start:{}:{name}[collapsed=true]\r\x1b[0K{title}\n", running.since),
+            Groups::GitHub => Text::from("::group::").text(&title),
+            _ => Text::default()
+                .code(CLEAR)
+                .words(&format!("section_start:{}:{name}[collapsed=true]", running.since))
+                .code("\r")
+                .code(CLEAR)
+                .text(&title),
         };
-        for line in &running.lines {
-            let _ = writeln!(text, "{}", tame(line));
-        }
-        match self.groups {
-            Groups::GitHub => text.push_str("::endgroup::\n"),
-            _ => {
-                let _ = writeln!(text, "\x1b[0Ksection_end:{now}:{name}\r\x1b[0K");
-            }
-        }
-        self.progress.raw(text.as_bytes());
+        text = running.lines.iter().fold(text.words("\n"), |text, line| text.text(&tame(line)));
+        text = match self.groups {
+            Groups::GitHub => text.words("::endgroup::\n"),
+            _ => text.code(CLEAR).words(&format!("section_end:{now}:{name}")).code("\r").code(CLEAR).words("\n"),
+        };
+        self.progress.write(&text);
     }
 }
 
@@ -163,12 +168,12 @@ impl Watcher for View<'_> {
         if let Some((bars, all)) = &state.bars {
             let bar = bars.insert_before(all, ProgressBar::new_spinner());
             bar.set_style(style(&format!("  {{prefix:<{}}}  {{elapsed:>4}}  {{wide_msg}}", state.width)));
-            bar.set_prefix(node.id.clone());
+            bar.set_prefix(screen::line(&node.id));
             bar.enable_steady_tick(Duration::from_millis(250));
             running.bar = Some(bar);
         } else if self.groups != Groups::None {
             // The rest of it comes when it is done, which may be in an hour.
-            self.progress.raw(format!("{}: begun\n", node.id).as_bytes());
+            self.progress.write(&Text::line(&format!("{}: begun", node.id)).words("\n"));
         }
         state.running.insert(node.id.clone(), running);
     }
@@ -235,11 +240,12 @@ impl Watcher for View<'_> {
             };
             self.progress.say_of(&node.id, kind, &format!("{words}{count}"));
         } else if !was_begun {
-            self.progress.raw(format!("{}: {words}\n", node.id).as_bytes());
+            self.progress.write(&Text::line(&format!("{}: {words}", node.id)).words("\n"));
         } else {
             self.group(&running, &node.id, &format!("{} {words}", node.id));
             if report.outcome == Outcome::Failed && self.groups == Groups::GitHub {
-                self.progress.raw(format!("::error title={}::{}\n", node.id, escaped(&words)).as_bytes());
+                let line = format!("::error title={}::{}", node.id, escaped(&words));
+                self.progress.write(&Text::line(&line).words("\n"));
             }
         }
     }
@@ -258,9 +264,9 @@ fn ended_words(report: &NodeReport) -> String {
 }
 
 /// A line that no runner takes for a command of its own, whatever a package is called.
-fn tame(line: &str) -> String {
-    let begins = line.trim_start();
-    if begins.starts_with("::") || begins.starts_with("##[") { format!("| {line}") } else { line.to_owned() }
+fn tame(line: &Text) -> Text {
+    let begins = line.as_str().trim_start();
+    if begins.starts_with("::") || begins.starts_with("##[") { Text::from("| ").text(line) } else { line.clone() }
 }
 
 /// For the message of a workflow command.
@@ -281,7 +287,7 @@ mod tests {
         for (line, tamed) in
             [("  ::error::x", "|   ::error::x"), ("##[group]", "| ##[group]"), ("* building a::b", "* building a::b")]
         {
-            assert_eq!(tame(line), tamed);
+            assert_eq!(tame(&line.into()), tamed.into());
         }
         assert_eq!(escaped("50%\nof it"), "50%25%0Aof it");
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gentoomuch::build::{Node, NodeKind, NodeOutcome as Outcome, NodeReport, PipelineReport};
 
+use crate::screen::Shown as _;
 use crate::table::{Table, count, human_bytes};
 
 /// What would be built, and why.
@@ -91,7 +92,7 @@ fn artifacts(report: &PipelineReport) -> String {
     let mut table = Table::new(&["STAGE4", ">SIZE", "ARTIFACT"]);
     for (node, artifact) in made {
         let name = node.id.strip_prefix("artifact/").unwrap_or(&node.id);
-        table.row([name.to_owned(), human_bytes(artifact.size_bytes), artifact.path.display().to_string()]);
+        table.row([name.to_owned(), human_bytes(artifact.size_bytes), artifact.path.shown()]);
     }
     table.render()
 }

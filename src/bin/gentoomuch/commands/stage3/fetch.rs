@@ -11,6 +11,7 @@ use super::super::Outcome;
 use super::{Online, Report};
 use crate::context::Context;
 use crate::report::Failure;
+use crate::screen::Shown as _;
 use crate::table;
 
 /// Download a stage3, verify it, and keep it
@@ -63,7 +64,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         let resumed_bytes = fetched.resumed;
         table::print_json(&FetchReport { path: &fetched.path, url: fetched.url.as_ref(), resumed_bytes, verified })?;
     } else {
-        table::print(&format!("{}\n", fetched.path.display()))?;
+        table::print(&format!("{}\n", fetched.path.shown()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

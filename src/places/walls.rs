@@ -1,0 +1,343 @@
+//! Directories that other users of the machine cannot enter, and cannot put others in the place of.
+//!
+//! ```text
+//! /srv/pool/me/gentoomuch     0700, ours: the wall. What is below has the modes that sessions need
+//! /srv/pool/me                a directory on the way belongs to root or to us, and nobody else may write to it …
+//! /srv/pool                   … or it is sticky, so that nobody can rename what is ours
+//! ```
+//!
+//! A layer holds set-id files that belong to ids of the user, a cache holds what is compiled next: both are closed to others, whatever the
+//! umask was. The rules for the way there are those of sshd's `StrictModes` and of gnupg, with the exception that Debian's sshd makes for groups
+//! that have no other member.
+
+use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::Places;
+
+/// Directories directly below data and cache with their modes, and whether something of theirs is bound into sessions as it is, so that ids
+/// other than the user's have to pass.
+const BELOW_DATA: [(&str, u32); 5] = [("store", 0o700), ("stages", 0o700), ("logs", 0o700), ("binhost", 0o700), ("patches", 0o700)];
+const BELOW_CACHE: [(&str, u32); 5] =
+    [("distfiles", 0o755), ("binpkgs", 0o700), ("repos", 0o700), ("stage3", 0o700), ("oci-layers", 0o700)];
+
+/// Who the directories are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The user's group, if nobody else is in it.
+    pub private_gid: Option<u32>,
+    /// The id that stands for ids which this user namespace does not know, if there are any: in a container `/` may have it.
+    pub unknown_uid: Option<u32>,
+}
+
+/// A directory that others could enter, and no longer can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The directory.
+    pub path: PathBuf,
+    /// The mode it had.
+    pub mode: u32,
+}
+
+/// Why a place is none to keep things in.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsafe {
+    /// Another user's.
+    #[error("`{path}` belongs to another user (uid {uid})")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// A directory on the way, or a link on it, belongs to somebody who could put another directory there.
+    #[error("`{on_the_way}` belongs to another user (uid {uid}), who could put something else in the place of `{path}`")]
+    ForeignWay {
+        /// The place.
+        path: PathBuf,
+        /// The directory or link.
+        on_the_way: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// A directory on the way that others may write to.
+    #[error("others can rename what is in `{on_the_way}` (mode {mode:04o}), and so put something else in the place of `{path}`")]
+    OpenWay {
+        /// The place.
+        path: PathBuf,
+        /// The directory.
+        on_the_way: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Not a directory.
+    #[error("`{path}` is not a directory")]
+    NotADirectory {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// Looking at it, or closing it, failed.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Unsafe {
+    /// What the user can do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Foreign { .. } | Self::ForeignWay { .. } => {
+                "choose a place below a directory of your own with `--data` and `--cache`".to_owned()
+            }
+            Self::OpenWay { on_the_way, .. } => format!(
+                "choose a place below a directory of your own with `--data` and `--cache`; or `chmod go-w {0}`, or `chmod +t {0}`, if that is right for the others",
+                on_the_way.display()
+            ),
+            Self::NotADirectory { .. } | Self::Io { .. } => "choose another place with `--data` and `--cache`".to_owned(),
+        }
+    }
+}
+
+impl Places {
+    /// Closes data and cache to others, and refuses a place where that would not help. With `make`, what is missing is made; where it cannot be,
+    /// whoever needs it will say so. Returns what others could enter before.
+    pub fn close(&self, owner: Owner, make: bool) -> Result<Vec<Closed>, Unsafe> {
+        let mut closed = Vec::new();
+        for (top, below) in [(&self.data, BELOW_DATA), (&self.cache, BELOW_CACHE)] {
+            if make {
+                // Without a umask's help: parents that are made for it are nobody else's either, as the XDG specification wants it.
+                drop(DirBuilder::new().recursive(true).mode(0o700).create(top));
+            }
+            if !wall(top, owner, &mut closed)? {
+                continue;
+            }
+            for (name, mode) in below {
+                let path = top.join(name);
+                if make {
+                    let made = DirBuilder::new().mode(0o700).create(&path);
+                    if made.is_ok() {
+                        set_mode(&path, mode)?;
+                    }
+                }
+                inside(&path, mode, owner, &mut closed)?;
+            }
+        }
+        Ok(closed)
+    }
+}
+
+/// Looks at a top directory and the way there, and closes it. Answers whether there is one.
+fn wall(path: &Path, owner: Owner, closed: &mut Vec<Closed>) -> Result<bool, Unsafe> {
+    let real = match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
+        Err(source) => return Err(Unsafe::Io { action: "find", path: path.to_owned(), source }),
+    };
+    check_way(path, &real, owner)?;
+    let metadata = examine(&real)?;
+    if !metadata.is_dir() {
+        return Err(Unsafe::NotADirectory { path: path.to_owned() });
+    }
+    if metadata.uid() != owner.uid {
+        return Err(Unsafe::Foreign { path: path.to_owned(), uid: metadata.uid() });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        set_mode(&real, 0o700)?;
+        closed.push(Closed { path: path.to_owned(), mode });
+    }
+    Ok(true)
+}
+
+/// Corrects a directory behind the wall, if it is one of ours. A link, or another user's directory that the user has put there, is his decision.
+fn inside(path: &Path, wanted: u32, owner: Owner, closed: &mut Vec<Closed>) -> Result<(), Unsafe> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Unsafe::Io { action: "examine", path: path.to_owned(), source }),
+    };
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_dir() && metadata.uid() == owner.uid && mode & 0o077 & !wanted != 0 {
+        set_mode(path, wanted)?;
+        closed.push(Closed { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Refuses a way on which somebody else decides where it leads: by the words of `path` as by the directories of `real`.
+fn check_way(path: &Path, real: &Path, owner: Owner) -> Result<(), Unsafe> {
+    let is_ours = |uid: u32| uid == 0 || uid == owner.uid || Some(uid) == owner.unknown_uid;
+    for link in path.ancestors().filter(|part| !part.as_os_str().is_empty()) {
+        let metadata =
+            fs::symlink_metadata(link).map_err(|source| Unsafe::Io { action: "examine", path: link.to_owned(), source })?;
+        if metadata.file_type().is_symlink() && !is_ours(metadata.uid()) {
+            return Err(Unsafe::ForeignWay { path: path.to_owned(), on_the_way: link.to_owned(), uid: metadata.uid() });
+        }
+    }
+    // A directory that is reached through a link is on the way as well as the one that the link lies in.
+    for directory in path.ancestors().skip(1).chain(real.ancestors().skip(1)).filter(|part| !part.as_os_str().is_empty()) {
+        let metadata = examine(directory)?;
+        let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        let on_the_way = || (path.to_owned(), directory.to_owned());
+        if !is_ours(uid) {
+            let (path, on_the_way) = on_the_way();
+            return Err(Unsafe::ForeignWay { path, on_the_way, uid });
+        }
+        let sticky = mode & 0o1000 != 0;
+        let by_group = mode & 0o020 != 0 && !(Some(metadata.gid()) == owner.private_gid && !has_acl(directory));
+        if (by_group || mode & 0o002 != 0) && !sticky {
+            let (path, on_the_way) = on_the_way();
+            return Err(Unsafe::OpenWay { path, on_the_way, mode });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the group's bits of the mode mean others than the group (acl(5): they are the mask).
+fn has_acl(directory: &Path) -> bool {
+    rustix::fs::getxattr(directory, "system.posix_acl_access", &mut [0_u8; 0]).is_ok_and(|length| length > 0)
+}
+
+fn examine(path: &Path) -> Result<Metadata, Unsafe> {
+    fs::metadata(path).map_err(|source| Unsafe::Io { action: "examine", path: path.to_owned(), source })
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), Unsafe> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|source| Unsafe::Io {
+        action: "close to others",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn me() -> Owner {
+        Owner { uid: rustix::process::geteuid().as_raw(), private_gid: None, unknown_uid: None }
+    }
+
+    fn places(dir: &Path) -> Places {
+        Places { config: dir.join("config"), data: dir.join("a/b/data"), cache: dir.join("cache") }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn what_is_made_is_closed_and_what_is_open_is_closed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path());
+        // A look makes nothing.
+        assert_eq!(places.close(me(), false).unwrap(), []);
+        assert!(!places.data.exists() && !places.cache.exists());
+        assert_eq!(places.close(me(), true).unwrap(), []);
+        assert!(!places.config.exists(), "the configuration is the user's");
+        for path in [&dir.path().join("a"), &dir.path().join("a/b"), &places.data, &places.cache, &places.logs(), &places.stages()]
+        {
+            assert_eq!(mode(path), 0o700, "{}", path.display());
+        }
+        assert_eq!(mode(&places.distfiles()), 0o755);
+        for (path, open, wanted) in [
+            (&places.data, 0o755, 0o700),
+            (&places.cache, 0o2770, 0o700),
+            (&places.logs(), 0o777, 0o700),
+            (&places.patches(), 0o711, 0o700),
+            (&places.distfiles(), 0o777, 0o755),
+        ] {
+            chmod(path, open);
+            assert_eq!(places.close(me(), true).unwrap(), [Closed { path: path.clone(), mode: open }]);
+            assert_eq!(mode(path), wanted, "{}", path.display());
+            assert_eq!(places.close(me(), true).unwrap(), []);
+        }
+        // What leads elsewhere stays as it is.
+        let elsewhere = dir.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        chmod(&elsewhere, 0o777);
+        fs::remove_dir(places.stages()).unwrap();
+        symlink(&elsewhere, places.stages()).unwrap();
+        assert_eq!(places.close(me(), true).unwrap(), []);
+        assert_eq!(mode(&elsewhere), 0o777);
+    }
+
+    #[test]
+    fn a_place_that_others_can_put_something_else_in_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path());
+        places.close(me(), true).unwrap();
+        let open = dir.path().join("a");
+        for (bits, words) in [
+            (0o777, Some("(mode 0777)")),
+            (0o775, Some("(mode 0775)")),
+            (0o757, Some("(mode 0757)")),
+            (0o1777, None),
+            (0o755, None),
+        ] {
+            chmod(&open, bits);
+            let said = places.close(me(), true).err().map(|error| error.to_string());
+            assert_eq!(said.is_some(), words.is_some(), "{bits:o}: {said:?}");
+            if let (Some(said), Some(words)) = (said, words) {
+                let begin = format!("others can rename what is in `{}` {words}, and so put", open.display());
+                assert!(said.starts_with(&begin), "{said}");
+            }
+        }
+        // A group of one's own is nobody else.
+        chmod(&open, 0o775);
+        let group = Owner { private_gid: Some(fs::metadata(&open).unwrap().gid()), ..me() };
+        assert_eq!(places.close(group, true).unwrap(), []);
+        chmod(&open, 0o777);
+        assert!(places.close(group, true).is_err());
+        chmod(&open, 0o700);
+
+        // Through a link the way is both: that of the link, and that of the directory.
+        let by_link = Places { data: dir.path().join("link/data"), ..places.clone() };
+        symlink(dir.path().join("a/b"), dir.path().join("link")).unwrap();
+        assert_eq!(by_link.close(me(), true).unwrap(), []);
+        chmod(&open, 0o777);
+        let error = by_link.close(me(), true).unwrap_err();
+        assert!(error.to_string().contains(&format!("`{}` (mode 0777)", open.display())), "{error}");
+        assert!(error.hint().contains(&format!("`chmod +t {}`", open.display())), "{}", error.hint());
+    }
+
+    #[test]
+    fn a_place_of_another_user_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = places(dir.path());
+        places.close(me(), true).unwrap();
+        let real = me().uid;
+        let other = Owner { uid: real + 1, ..me() };
+        let error = places.close(other, false).unwrap_err().to_string();
+        assert!(error.contains(&format!("belongs to another user (uid {real})")), "{error}");
+        // With a way that is everybody's, the place itself is what is wrong.
+        let places = Places { data: dir.path().to_owned(), ..places };
+        let error = places.close(other, false).unwrap_err();
+        if real != 0 {
+            assert_eq!(error.to_string(), format!("`{}` belongs to another user (uid {real})", dir.path().display()));
+        }
+        // An id that stands for nobody known.
+        assert!(places.close(Owner { unknown_uid: Some(real), ..other }, false).is_err());
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Places { data: file.clone(), ..places }.close(me(), true).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{}` is not a directory", file.display()));
+    }
+}

@@ -1,0 +1,135 @@
+//! What a key counts for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::TrustedKeys;
+use crate::stage3::Fingerprint;
+
+/// A kind of file that signatures vouch for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Stage3s and stage4s, and the lists of them.
+    Stage3,
+    /// Ebuild trees: snapshots, commits, Manifests.
+    Tree,
+    /// Binary packages of the hosts in `binrepos.conf`.
+    Binpkg,
+}
+
+impl Purpose {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Stage3, Self::Tree, Self::Binpkg];
+
+    /// The word in `keys/trusted` and on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stage3 => "stage3",
+            Self::Tree => "tree",
+            Self::Binpkg => "binpkg",
+        }
+    }
+}
+
+/// In the plural, for messages: `trees`.
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stage3 => "stage3s",
+            Self::Tree => "trees",
+            Self::Binpkg => "binary packages",
+        })
+    }
+}
+
+/// A word that is no purpose.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a key cannot be for `{0}`: there are stage3, tree and binpkg")]
+pub struct NotAPurpose(pub String);
+
+impl FromStr for Purpose {
+    type Err = NotAPurpose;
+
+    fn from_str(text: &str) -> Result<Self, NotAPurpose> {
+        Self::ALL.into_iter().find(|purpose| purpose.word() == text).ok_or_else(|| NotAPurpose(text.to_owned()))
+    }
+}
+
+/// What a key counts for: one purpose at least, in a fixed order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Purposes(Vec<Purpose>);
+
+impl Purposes {
+    /// These; no purpose at all means every purpose, as in a line of `trusted` that names none.
+    pub fn of(given: &[Purpose]) -> Self {
+        if given.is_empty() { Self(Purpose::ALL.to_vec()) } else { Self::in_order(given) }
+    }
+
+    /// Whether this is among them.
+    pub fn has(&self, purpose: Purpose) -> bool {
+        self.0.contains(&purpose)
+    }
+
+    /// Whether they are all there are.
+    pub fn is_all(&self) -> bool {
+        self.0.len() == Purpose::ALL.len()
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn with(&self, others: &Self) -> Self {
+        let both: Vec<Purpose> = self.0.iter().chain(&others.0).copied().collect();
+        Self::in_order(&both)
+    }
+
+    /// As a line of `trusted` has them: nothing where they are all there are.
+    pub(super) fn words(&self) -> String {
+        let words: Vec<&str> = if self.is_all() { Vec::new() } else { self.0.iter().map(|purpose| purpose.word()).collect() };
+        words.join(" ")
+    }
+
+    fn in_order(given: &[Purpose]) -> Self {
+        Self(Purpose::ALL.into_iter().filter(|purpose| given.contains(purpose)).collect())
+    }
+}
+
+impl Default for Purposes {
+    fn default() -> Self {
+        Self::of(&[])
+    }
+}
+
+/// For messages: `stage3s and binary packages`.
+impl fmt::Display for Purposes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&words.join(" and "))
+    }
+}
+
+/// The keys of a configuration, asked about one kind of file. Verifying takes nothing else, so that nobody forgets to say which.
+#[derive(Debug, Clone, Copy)]
+pub struct KeysFor<'a> {
+    /// All keys.
+    pub(crate) keys: &'a TrustedKeys,
+    /// What is to be verified.
+    pub(crate) purpose: Purpose,
+}
+
+impl KeysFor<'_> {
+    /// Whether signatures of the primary key `fingerprint` count here.
+    pub fn count(&self, fingerprint: &Fingerprint) -> bool {
+        self.keys.purposes_of(fingerprint).is_some_and(|purposes| purposes.has(self.purpose))
+    }
+}
+
+impl TrustedKeys {
+    /// The same keys, asked about one kind of file.
+    pub fn counting_for(&self, purpose: Purpose) -> KeysFor<'_> {
+        KeysFor { keys: self, purpose }
+    }
+}
