@@ -95,6 +95,19 @@ impl TreeDir {
         }
     }
 
+    /// Removes an empty directory. One that is not empty stays, as does what is no directory.
+    pub fn remove_empty(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let Parent { fd, name } = match self.parent(path) {
+            Err(error) if error.is_no_such_file() => return Ok(()),
+            parent => parent?,
+        };
+        match rustix::fs::unlinkat(&fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(errno) => Err(Error::io("remove", self.shown(path), errno)),
+        }
+    }
+
     /// Removes a name with all below it. Nothing there is no error.
     pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();

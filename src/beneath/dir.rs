@@ -207,6 +207,15 @@ impl<P: sealed::Policy> Dir<P> {
         }
     }
 
+    /// The same for one name in this directory, as a listing gave it: one call less.
+    pub fn stat_name(&self, name: &CStr) -> Result<Option<Stat>> {
+        match stat_at(self.fd.as_fd(), name) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io("examine", self.shown(Path::new(OsStr::from_bytes(name.to_bytes()))), errno)),
+        }
+    }
+
     /// The kind of what has this name, a link itself included; `None` if nothing has.
     pub fn kind(&self, path: impl AsRef<Path>) -> Result<Option<FileType>> {
         Ok(self.stat(path)?.map(|stat| FileType::from_raw_mode(stat.st_mode)))

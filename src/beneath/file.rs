@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
@@ -161,6 +162,61 @@ fn next_extent(file: BorrowedFd<'_>, at: u64, size: u64) -> std::result::Result<
     };
     // A hole at once would never end: the file changes under us.
     Ok((end > start).then_some(start..end))
+}
+
+/// Bytes that are compared at once.
+const BLOCK_BYTES: usize = 128 << 10;
+
+/// Whether two files hold the same bytes. What is a hole in both is not read.
+pub fn same_contents(one: &Plain, other: &Plain) -> Result<bool> {
+    let size = one.size();
+    if size != other.size() {
+        return Ok(false);
+    }
+    let (mut here, mut there) = (vec![0; BLOCK_BYTES], vec![0; BLOCK_BYTES]);
+    let mut at = 0;
+    loop {
+        let next = |file: &Plain| next_extent(file.as_fd(), at, size).map_err(|errno| Error::io("read", &file.shown, errno));
+        let Range { start, end } = match (next(one)?, next(other)?) {
+            (None, None) => return Ok(true),
+            (Some(extent), None) | (None, Some(extent)) => extent,
+            // The later one may begin before this one ends; then it goes on from there.
+            (Some(first), Some(second)) => {
+                if first.start <= second.start {
+                    first
+                } else {
+                    second
+                }
+            }
+        };
+        at = start;
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            let (n, m) = (read_at(one, &mut here[..wanted], at)?, read_at(other, &mut there[..wanted], at)?);
+            if n != m || here[..n] != there[..m] {
+                return Ok(false);
+            }
+            if n < wanted {
+                // Both were cut short meanwhile.
+                return Ok(true);
+            }
+            at += n as u64;
+        }
+    }
+}
+
+/// Fills `buffer` from a position, unless the file ends before.
+fn read_at(file: &Plain, buffer: &mut [u8], at: u64) -> Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.file.read_at(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read", &file.shown, error)),
+        }
+    }
+    Ok(filled)
 }
 
 /// Copies the contents of `from` into the empty file `to`, holes as holes: the size that it had when it was opened, and not more.

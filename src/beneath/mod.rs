@@ -28,7 +28,7 @@ mod walk;
 pub use self::change::is_directory;
 pub use self::dir::{Dir, Entry, RootDir, TreeDir};
 pub use self::error::{Error, Result};
-pub use self::file::{Budget, FILE_LIMIT_BYTES, HOLES_LIMIT_BYTES, Plain, copy_plain, extents, may_have_holes};
+pub use self::file::{Budget, FILE_LIMIT_BYTES, HOLES_LIMIT_BYTES, Plain, copy_plain, extents, may_have_holes, same_contents};
 pub use self::remove::remove_tree;
 pub use self::resolve::Way;
 pub use self::walk::{Order, Walk};

@@ -405,3 +405,59 @@ fn holes_are_counted_before_anything_is_read() {
     );
     assert_eq!(said(&mut budget, "huge"), format!("`{shown}/huge` has more than 68719476736 bytes"));
 }
+
+#[test]
+fn files_are_compared_without_their_holes() {
+    use std::os::unix::fs::FileExt as _;
+    const SIZE: u64 = 4 << 40;
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str, parts: &[(u64, &[u8])], size: u64| {
+        let file = fs::File::create(dir.path().join(name)).unwrap();
+        file.set_len(size).unwrap();
+        for (at, bytes) in parts {
+            file.write_all_at(bytes, *at).unwrap();
+        }
+    };
+    let far = SIZE / 2;
+    let zeros = vec![0; 1 << 20];
+    make("one", &[(0, b"begin"), (far, b"middle")], SIZE);
+    make("same", &[(0, b"begin"), (far, b"middle")], SIZE);
+    // Zeros that were written are zeros as well, before, between and around what the other has.
+    make("written", &[(far - 500_000, &zeros), (far, b"middle"), (0, b"begin"), (far / 2, &zeros)], SIZE);
+    make("different", &[(0, b"begin"), (far, b"MIDDLE")], SIZE);
+    make("more", &[(0, b"begin"), (far, b"middle"), (far + (1 << 30), b"x")], SIZE);
+    make("less", &[(far, b"middle")], SIZE);
+    make("shorter", &[(0, b"begin"), (far, b"middle")], SIZE - 1);
+    make("holes", &[], SIZE);
+    let tree = TreeDir::open(dir.path()).unwrap();
+    let same = |one: &str, other: &str| same_contents(&tree.open_file(one).unwrap(), &tree.open_file(other).unwrap()).unwrap();
+    for (one, other, expected) in [
+        ("one", "same", true),
+        ("one", "written", true),
+        ("one", "different", false),
+        ("one", "more", false),
+        ("one", "less", false),
+        ("one", "shorter", false),
+        ("one", "holes", false),
+        ("holes", "holes", true),
+    ] {
+        assert_eq!(same(one, other), expected, "{one} {other}");
+        assert_eq!(same(other, one), expected, "{other} {one}");
+    }
+}
+
+#[test]
+fn only_an_empty_directory_is_removed_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("full/empty")).unwrap();
+    fs::write(dir.path().join("file"), "x").unwrap();
+    symlink("full", dir.path().join("link")).unwrap();
+    let tree = TreeDir::open(dir.path()).unwrap();
+    for path in ["full", "file", "link", "none", "none/such", "link/empty"] {
+        tree.remove_empty(path).unwrap();
+    }
+    assert!(dir.path().join("full/empty").is_dir() && dir.path().join("file").exists() && dir.path().join("link").is_symlink());
+    tree.remove_empty("/full/empty").unwrap();
+    tree.remove_empty("full").unwrap();
+    assert!(!dir.path().join("full").exists());
+}

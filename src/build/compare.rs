@@ -11,17 +11,20 @@
 //! views are walked in full. Times are no difference: building the same again changes them all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
 use super::error::Result;
 use super::profile::Change;
 use crate::archive::OwnerNames;
+use crate::beneath::{self, TreeDir, same_contents};
+use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::vdb::Package;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::{self, State, StateId};
@@ -35,7 +38,10 @@ const BATCH: usize = 512;
 const DEPTH_MAX: usize = 400;
 /// So many directories of layers are held open at the same time. Where there would be more, the views are looked at in full.
 const LAYERS_MAX: usize = 128;
-const BLOCK_BYTES: usize = 128 * 1024;
+/// A path for people is cut after so many bytes.
+const PATH_MAX: usize = 4096;
+/// So many names of one directory are looked at.
+const NAMES_MAX: usize = 2_000_000;
 
 /// What to compare of two states.
 #[derive(Debug, Clone, Default)]
@@ -262,8 +268,9 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     let input: CompareInput = context.input_as()?;
     let failed = |error: &CompareError| TaskFailure::of("compare", error);
     // Opened before anything is mounted.
-    let above = |layers: &[PathBuf]| -> std::result::Result<Vec<OwnedFd>, CompareError> {
-        layers[..layers.len().saturating_sub(input.shared)].iter().map(|path| open_dir(rustix::fs::CWD, path.as_os_str())).collect()
+    let above = |layers: &[PathBuf]| -> Compared<Vec<TreeDir>> {
+        let layers = layers[..layers.len().saturating_sub(input.shared)].iter();
+        layers.map(|path| TreeDir::open(path).map_err(|error| shown_as("/", error))).collect()
     };
     let differing: usize = [&input.before, &input.after].map(|layers| layers.len().saturating_sub(input.shared)).iter().sum();
     let by_layers = input.shared > 0 && differing <= LAYERS_MAX;
@@ -272,8 +279,10 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
         touched = above(&input.before).map_err(|error| failed(&error))?;
         touched.extend(above(&input.after).map_err(|error| failed(&error))?);
     }
-    let mount =
-        |layers: &[PathBuf]| overlay::mount_read_only(layers, &input.mount_on).map_err(|error| TaskFailure::of("mount", &error));
+    let mount = |layers: &[PathBuf]| -> std::result::Result<TreeDir, TaskFailure> {
+        let view = overlay::mount_read_only(layers, &input.mount_on).map_err(|error| TaskFailure::of("mount", &error))?;
+        Ok(TreeDir::from_fd(view, "/"))
+    };
     let (before, after) = (mount(&input.before)?, mount(&input.after)?);
     let only = input.below.as_deref().unwrap_or("/").split('/').filter(|part| !part.is_empty() && *part != ".");
     let mut comparison = Comparison {
@@ -294,12 +303,12 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
 /// What went wrong, at which path.
 #[derive(Debug, thiserror::Error)]
 enum CompareError {
-    #[error("cannot {action} `{path}`")]
-    Io {
-        action: &'static str,
+    #[error("cannot compare `{path}`")]
+    Beneath {
+        /// In the states; safe to print.
         path: String,
         #[source]
-        source: std::io::Error,
+        source: beneath::Error,
     },
     #[error("`{0}` lies too deep")]
     Depth(String),
@@ -330,17 +339,17 @@ impl Comparison {
     }
 
     fn shown(&self) -> String {
-        if self.path.is_empty() { "/".to_owned() } else { String::from_utf8_lossy(&self.path).into_owned() }
+        if self.path.is_empty() { "/".to_owned() } else { sanitize_line(&self.path, PATH_MAX) }
     }
 
-    fn io(&self, action: &'static str) -> impl Fn(Errno) -> CompareError {
+    fn failed(&self) -> impl Fn(beneath::Error) -> CompareError {
         let path = self.shown();
-        move |errno| CompareError::Io { action, path: path.clone(), source: errno.into() }
+        move |error| shown_as(&path, error)
     }
 
     /// Compares what is in a directory. `layers` are the same directory in the layers in which the views differ; without them all of it is
     /// looked at.
-    fn directory(&mut self, before: Option<&OwnedFd>, after: Option<&OwnedFd>, layers: Option<&[OwnedFd]>) -> Compared<()> {
+    fn directory(&mut self, before: Option<&TreeDir>, after: Option<&TreeDir>, layers: Option<&[TreeDir]>) -> Compared<()> {
         if self.depth >= DEPTH_MAX {
             return Err(CompareError::Depth(self.shown()));
         }
@@ -350,12 +359,12 @@ impl Comparison {
             None => before.into_iter().chain(after).try_for_each(|view| self.list(view, &mut names))?,
         }
         if let Some(only) = self.only.get(self.depth) {
-            names.retain(|name| name == only);
+            names.retain(|name| name.to_bytes() == only.as_slice());
         }
         for name in names {
             let length = self.path.len();
             self.path.push(b'/');
-            self.path.extend_from_slice(&name);
+            self.path.extend_from_slice(name.to_bytes());
             self.depth += 1;
             self.entry(before, after, layers, &name)?;
             self.depth -= 1;
@@ -364,30 +373,28 @@ impl Comparison {
         Ok(())
     }
 
-    fn list(&self, directory: &OwnedFd, names: &mut BTreeSet<Vec<u8>>) -> Compared<()> {
-        for entry in Dir::read_from(directory).map_err(self.io("list"))? {
-            let entry = entry.map_err(self.io("list"))?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.insert(name.to_vec());
-            }
-        }
+    fn list(&self, directory: &TreeDir, names: &mut BTreeSet<CString>) -> Compared<()> {
+        names.extend(directory.entries(NAMES_MAX).map_err(self.failed())?.into_iter().map(|entry| entry.name));
         Ok(())
+    }
+
+    fn open_dir(&self, directory: &TreeDir, name: &CStr) -> Compared<TreeDir> {
+        directory.open_dir(os(name)).map_err(self.failed())
     }
 
     fn entry(
         &mut self,
-        before: Option<&OwnedFd>,
-        after: Option<&OwnedFd>,
-        layers: Option<&[OwnedFd]>,
-        name: &[u8],
+        before: Option<&TreeDir>,
+        after: Option<&TreeDir>,
+        layers: Option<&[TreeDir]>,
+        name: &CStr,
     ) -> Compared<()> {
         let (old, new) = (self.stat(before, name)?, self.stat(after, name)?);
         if self.depth >= self.only.len() {
             self.compare((before, old.as_ref()), (after, new.as_ref()), name)?;
         }
-        let directory = |view: Option<&OwnedFd>, stat: Option<&Stat>| match view {
-            Some(view) if stat.is_some_and(|stat| kind(stat) == FileType::Directory) => open_dir(view, name).map(Some),
+        let directory = |view: Option<&TreeDir>, stat: Option<&Stat>| match view {
+            Some(view) if stat.is_some_and(|stat| kind(stat) == FileType::Directory) => self.open_dir(view, name).map(Some),
             _ => Ok(None),
         };
         let (old, new) = (directory(before, old.as_ref())?, directory(after, new.as_ref())?);
@@ -406,13 +413,13 @@ impl Comparison {
     }
 
     /// The directory `name` in those layers that have it; `None` if one of them hides what is below it, or too many are open.
-    fn below(&self, layers: &[OwnedFd], name: &[u8]) -> Compared<Option<Vec<OwnedFd>>> {
+    fn below(&self, layers: &[TreeDir], name: &CStr) -> Compared<Option<Vec<TreeDir>>> {
         let mut below = Vec::new();
         for layer in layers {
             match self.stat(Some(layer), name)? {
                 None => {}
                 Some(stat) if kind(&stat) == FileType::Directory => {
-                    let directory = open_dir(layer, name)?;
+                    let directory = self.open_dir(layer, name)?;
                     let mut value = [0; 1];
                     if rustix::fs::fgetxattr(&directory, "user.overlay.opaque", value.as_mut_slice()).is_ok() {
                         return Ok(None);
@@ -428,22 +435,18 @@ impl Comparison {
         Ok(Some(below))
     }
 
-    fn stat(&self, directory: Option<&OwnedFd>, name: &[u8]) -> Compared<Option<Stat>> {
+    fn stat(&self, directory: Option<&TreeDir>, name: &CStr) -> Compared<Option<Stat>> {
         let Some(directory) = directory else { return Ok(None) };
-        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.io("inspect")(errno)),
-        }
+        directory.stat_name(name).map_err(self.failed())
     }
 
     fn compare(
         &mut self,
-        (before, old): (Option<&OwnedFd>, Option<&Stat>),
-        (after, new): (Option<&OwnedFd>, Option<&Stat>),
-        name: &[u8],
+        (before, old): (Option<&TreeDir>, Option<&Stat>),
+        (after, new): (Option<&TreeDir>, Option<&Stat>),
+        name: &CStr,
     ) -> Compared<()> {
-        let node = |view: Option<&OwnedFd>, stat: Option<&Stat>, side: usize| match (view, stat) {
+        let node = |view: Option<&TreeDir>, stat: Option<&Stat>, side: usize| match (view, stat) {
             (Some(view), Some(stat)) => self.node(view, stat, side, name).map(Some),
             _ => Ok(None),
         };
@@ -454,12 +457,13 @@ impl Comparison {
             // What is neither there now nor before was made and removed again in the layers between.
             let is_file = old.is_some_and(|stat| kind(stat) == FileType::RegularFile && stat.st_size > 0);
             let (true, Some(before), Some(after)) = (is_file, before, after) else { return Ok(()) };
-            content = self.contents_differ(before, after, name)?;
+            let open = |view: &TreeDir| view.open_file(os(name)).map_err(self.failed());
+            content = !same_contents(&open(before)?, &open(after)?).map_err(self.failed())?;
             if !content {
                 return Ok(());
             }
         }
-        let path = crate::portage::emerge::sanitize::sanitize_line(&self.path, 4096);
+        let path = sanitize_line(&self.path, PATH_MAX);
         self.found.push(FileChange { path, before: old_node, after: new_node, content });
         if self.found.len() >= BATCH {
             self.tell();
@@ -467,16 +471,16 @@ impl Comparison {
         Ok(())
     }
 
-    fn node(&self, view: &OwnedFd, stat: &Stat, side: usize, name: &[u8]) -> Compared<FileNode> {
+    fn node(&self, view: &TreeDir, stat: &Stat, side: usize, name: &CStr) -> Compared<FileNode> {
         let kind = kind(stat);
         let target = if kind == FileType::Symlink {
-            let target = rustix::fs::readlinkat(view, name, Vec::new()).map_err(self.io("read"))?;
-            Some(crate::portage::emerge::sanitize::sanitize_line(target.as_bytes(), 4096))
+            let target = view.read_link(os(name)).map_err(self.failed())?;
+            Some(sanitize_line(target.as_bytes(), PATH_MAX))
         } else {
             None
         };
         let capabilities = if kind == FileType::RegularFile && stat.st_mode & 0o111 != 0 {
-            let file = self.open(view, name)?;
+            let file = view.open_file(os(name)).map_err(self.failed())?;
             let mut value = [0; 64];
             match rustix::fs::fgetxattr(&file, "security.capability", value.as_mut_slice()) {
                 Ok(length) => Some(hex::encode(&value[..length])),
@@ -510,41 +514,18 @@ impl Comparison {
             capabilities,
         })
     }
-
-    fn open(&self, view: &OwnedFd, name: &[u8]) -> Compared<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        rustix::fs::openat(view, name, flags, Mode::empty()).map_err(self.io("open"))
-    }
-
-    fn contents_differ(&self, before: &OwnedFd, after: &OwnedFd, name: &[u8]) -> Compared<bool> {
-        let (before, after) = (self.open(before, name)?, self.open(after, name)?);
-        let (mut one, mut other) = (vec![0; BLOCK_BYTES], vec![0; BLOCK_BYTES]);
-        let mut at = 0;
-        loop {
-            let n = rustix::io::pread(&before, &mut one, at).map_err(self.io("read"))?;
-            let m = rustix::io::pread(&after, &mut other[..n.max(1)], at).map_err(self.io("read"))?;
-            if n != m || one[..n] != other[..m] {
-                return Ok(true);
-            }
-            if n == 0 {
-                return Ok(false);
-            }
-            at += n as u64;
-        }
-    }
 }
 
 fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-fn open_dir(at: impl AsFd, name: impl rustix::path::Arg + Copy) -> Compared<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(at, name, flags, Mode::empty()).map_err(|errno| CompareError::Io {
-        action: "open",
-        path: name.to_string_lossy().into_owned(),
-        source: errno.into(),
-    })
+fn os(name: &CStr) -> &OsStr {
+    OsStr::from_bytes(name.to_bytes())
+}
+
+fn shown_as(path: &str, source: beneath::Error) -> CompareError {
+    CompareError::Beneath { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -1,15 +1,11 @@
 //! Takes a session's [`Litter`] out of its upper directory, inside the id map, before it becomes a layer.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::FileType;
 
 use super::session::{Litter, LitterFile};
+use crate::beneath::{self, TreeDir};
 
 /// What could not be tidied.
 #[derive(Debug, thiserror::Error)]
@@ -17,35 +13,32 @@ use super::session::{Litter, LitterFile};
 pub(super) struct TidyError {
     path: PathBuf,
     #[source]
-    source: io::Error,
+    source: beneath::Error,
 }
 
 /// Removes `litter`; what is not there, or holds something of the session's work, is left alone.
-///
-/// Never follows a symbolic link: what a session leaves behind is hostile.
 pub(super) fn tidy(litter: &Litter) -> Result<(), TidyError> {
-    let failed = |path: &Path, errno: Errno| TidyError { path: path.to_owned(), source: errno.into() };
-    let upper = open_root(&litter.upper).map_err(|errno| failed(&litter.upper, errno))?;
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TidyError { path, source }
+    };
+    let upper = TreeDir::open(&litter.upper).map_err(failed(&litter.upper))?;
     let mut lower = Vec::new();
     for layer in &litter.lower {
-        lower.push(open_root(layer).map_err(|errno| failed(layer, errno))?);
+        lower.push(TreeDir::open(layer).map_err(failed(layer))?);
     }
     for file in &litter.files {
-        remove_file(upper.as_fd(), file).map_err(|errno| failed(Path::new(&file.path), errno))?;
+        remove_file(&upper, file).map_err(failed(Path::new(&file.path)))?;
     }
     let mut directories = with_parents(&litter.directories);
     // Deepest first, so that a parent is empty when its turn comes.
     directories.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     for directory in directories {
-        if !lower.iter().any(|layer| exists(layer.as_fd(), &directory)) {
-            remove_empty(upper.as_fd(), &directory).map_err(|errno| failed(&directory, errno))?;
+        if !lower.iter().any(|layer| matches!(layer.stat(&directory), Ok(Some(_)))) {
+            upper.remove_empty(&directory).map_err(failed(&directory))?;
         }
     }
     Ok(())
-}
-
-fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
-    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn with_parents(paths: &[String]) -> Vec<PathBuf> {
@@ -59,55 +52,22 @@ fn with_parents(paths: &[String]) -> Vec<PathBuf> {
     all
 }
 
-/// The directory that holds `path`, and the last component; `None` when the directory is not there.
-fn parent<'a>(root: BorrowedFd<'_>, path: &'a Path) -> Result<Option<(OwnedFd, &'a OsStr)>, Errno> {
-    let Some(Component::Normal(name)) = path.components().next_back() else { return Ok(None) };
-    let relative = path.parent().unwrap_or(Path::new("/")).strip_prefix("/").unwrap_or(Path::new(""));
-    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat2(root, relative, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
-        Ok(dir) => Ok(Some((dir, name))),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(errno),
+/// A whiteout means that the session's work removed the file: that stays, as does all that is no regular file.
+fn remove_file(upper: &TreeDir, file: &LitterFile) -> beneath::Result<()> {
+    match upper.kind(&file.path) {
+        Ok(Some(FileType::RegularFile)) => {}
+        Err(error) if !error.is_no_such_file() => return Err(error),
+        // Also what lies behind a link.
+        _ => return Ok(()),
     }
-}
-
-fn exists(root: BorrowedFd<'_>, path: &Path) -> bool {
-    matches!(parent(root, path), Ok(Some((dir, name))) if statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
-}
-
-fn remove_file(root: BorrowedFd<'_>, file: &LitterFile) -> Result<(), Errno> {
-    let Some((dir, name)) = parent(root, Path::new(&file.path))? else { return Ok(()) };
-    match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        // A whiteout means that the session's work removed it: that stays.
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-            if let Some(contents) = &file.only_if
-                && !holds(&dir, name, contents.as_bytes())?
-            {
-                return Ok(());
-            }
-            unlinkat(&dir, name, AtFlags::empty())
+    if let Some(contents) = &file.only_if {
+        match upper.read(&file.path, contents.len() as u64) {
+            Ok(found) if found == contents.as_bytes() => {}
+            Ok(_) | Err(beneath::Error::TooBig { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         }
-        Ok(_) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno),
     }
-}
-
-/// Whether the file holds exactly `contents`; never reads more than one byte beyond that.
-fn holds(dir: &OwnedFd, name: &OsStr, contents: &[u8]) -> Result<bool, Errno> {
-    let file = openat(dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    let mut found = Vec::new();
-    let read = io::Read::read_to_end(&mut io::Read::take(std::fs::File::from(file), contents.len() as u64 + 1), &mut found);
-    read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    Ok(found == contents)
-}
-
-fn remove_empty(root: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
-    let Some((dir, name)) = parent(root, path)? else { return Ok(()) };
-    match unlinkat(&dir, OsStr::from_bytes(name.as_bytes()), AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno),
-    }
+    upper.unlink(&file.path)
 }
 
 #[cfg(test)]

@@ -284,7 +284,7 @@ impl LockedPool {
         Ok(if there.is_some() { Placed::Replaced } else { Placed::Added })
     }
 
-    /// `false` if only a copy can do it: another file system, or a file of another owner.
+    /// `false` if only a copy can do it: another file system, a file of another owner, or one that the session has by another name as well.
     fn placed_without_copy(
         &self,
         source: BorrowedFd<'_>,
@@ -293,7 +293,8 @@ impl LockedPool {
         stat: &Stat,
         transfer: Transfer,
     ) -> io::Result<bool> {
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
+        let other_name = transfer == Transfer::Move && stat.st_nlink > 1;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || other_name {
             return Ok(false);
         }
         // The same file goes into the pool, whatever bits its session has set: a set-id program of the user's is no package.

@@ -250,3 +250,15 @@ fn words_of_errors() {
     let no_pool = publish(&p.session, Path::new("/nonexistent/pool"), NOW, &Silent).expect_err("no pool");
     assert_eq!(no_pool.to_string(), "cannot list the binary packages in `/nonexistent/pool`");
 }
+
+/// A session that goes on would write to the pool's package by the other name.
+#[test]
+fn a_package_with_another_name_in_the_session_is_copied() {
+    let p = place();
+    write(&p.session, HELLO, "hello", 100);
+    std::fs::hard_link(p.session.join(HELLO), p.session.join("kept")).expect("link");
+    assert_eq!(publish(&p.session, &p.pool, NOW, &Silent).expect("publish").added, [HELLO]);
+    std::fs::write(p.session.join("kept"), "changed").expect("write");
+    assert_eq!(std::fs::read(p.pool.join(HELLO)).expect("read"), package("hello"));
+    assert_eq!(std::fs::metadata(p.pool.join(HELLO)).expect("stat").nlink(), 1);
+}
