@@ -11,18 +11,11 @@ use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::sandbox::UserNamespaceBlock;
 use gentoomuch::sandbox::idmap::IdMapError;
-use gentoomuch::{archive, build, config, download, places, program, release, sandbox, store};
+use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
 
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
 use crate::table::human_bytes;
-
-impl From<places::Unsafe> for Failure {
-    fn from(error: places::Unsafe) -> Self {
-        let hint = error.hint();
-        Self::new(Kind::Usage, error).about("this is no place to keep things in").hint(hint)
-    }
-}
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {

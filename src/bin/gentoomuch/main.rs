@@ -9,6 +9,7 @@ mod context;
 mod failures;
 mod failures_kernel;
 mod failures_patch;
+mod failures_places;
 mod limits;
 mod progress;
 mod report;
