@@ -39,8 +39,9 @@ struct World {
 const STAGE3: &str = "fetching";
 const HEAD: &str = "EAPI=8\nDESCRIPTION=\"For tests of fetching\"\nHOMEPAGE=\"https://example.org\"\nS=\"${WORKDIR}\"\nLICENSE=\"MIT\"\n\
                     SLOT=\"0\"\nKEYWORDS=\"amd64 arm64\"\n";
-/// Portage itself lets these phases have the network.
-const NO_NETWORK: &str = "pkg_setup() { [[ $(grep -c : /proc/net/dev) == 1 ]] || die \"there is a network\"; }\n";
+/// Portage itself lets this phase have the network of the session.
+const NETWORK: &str = "pkg_setup() { readlink /proc/self/ns/net >\"${T}\"/network || die; }\n\
+                       pkg_preinst() { cp \"${T}\"/network \"${D}\"/usr/share/fetched/network || die; }\n";
 // Compiling is not done by root.
 const INSTALL: &str = "src_compile() { (cd \"${DISTDIR}\" && cat ${A} >/dev/null) || die; }\nsrc_install() { cd \"${DISTDIR}\" && cat ${A} >\"${T}\"/all || die; cd \"${T}\"; insinto /usr/share/fetched; newins all ${PN}; }\n";
 
@@ -156,10 +157,10 @@ fn trees(place: &Place, sources: &Path, mirrors: &Mirrors) {
     }
     let (tree, other) = (place.path("fetching-trees/fetching"), place.path("fetching-trees/other"));
     let forty: Vec<_> = (0..40).map(|number| file(&format!("forty-{number}"), &format!("source {number}"))).collect();
-    package(&tree, "forty", &format!("{}{NO_NETWORK}{INSTALL}", uris(&forty)), &forty, sources);
+    package(&tree, "forty", &format!("{}{NETWORK}{INSTALL}", uris(&forty)), &forty, sources);
     for name in ["one", "pair", "hidden"] {
         let files = [file(&format!("{name}-a"), name), file(&format!("{name}-b"), name)];
-        package(&tree, name, &format!("{}{NO_NETWORK}{INSTALL}", uris(&files)), &files, sources);
+        package(&tree, name, &format!("{}{NETWORK}{INSTALL}", uris(&files)), &files, sources);
     }
     // Of the same name in both trees; the good mirror can have only one, and the other is where its ebuild says.
     let twin = [file("twin", "the other twin")];
@@ -276,6 +277,8 @@ fn forty_sources_come_without_a_network_from_mirrors_that_lie_and_cut() {
         assert!(fs::read(world.distfile(&name)).unwrap() == fs::read(world.sources.join(&name)).unwrap());
     }
     ran.says(&format!("/bad/distfiles/{}`: the server sent another file than the Manifest describes", named("forty-7")));
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_ne!(world.text("forty", "/usr/share/fetched/network").trim(), host.to_str().unwrap());
     // Nothing of it is in the layer.
     let layer = world.place.run(&["store", "show", "--json", "stage4/fetching-forty"]).ok().text();
     let layer: serde_json::Value = serde_json::from_str(&layer).unwrap();
@@ -353,9 +356,10 @@ fn what_nobody_has_is_told_with_everybody_who_was_asked() {
 fn a_hand_typed_emerge_gets_its_sources_without_a_network() {
     let Some(shared) = shared() else { return };
     let world = world(&shared);
-    let script = "grep -c : /proc/net/dev; emerge --oneshot app-fetch/one && cat /usr/share/fetched/one";
+    let script = "readlink /proc/self/ns/net; emerge --oneshot app-fetch/one && cat /usr/share/fetched/one";
     let ran = world.shell(script).ok();
-    assert!(ran.text().starts_with("1\n") && ran.text().contains("\none of "), "{ran}");
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    assert!(!ran.text().starts_with(host.to_str().unwrap()) && ran.text().contains("\none of "), "{ran}");
     assert!(!ran.stderr.contains("warning: "), "{ran}");
     let host = ["shell", &format!("profile/demo/{STAGE3}"), "--network", "host", "--", "true"];
     world.place.run(&host).ok().says("warning: the session has the host's network");

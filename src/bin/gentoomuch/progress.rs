@@ -261,3 +261,27 @@ fn bar_for_packages(total: u64) -> ProgressBar {
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_is_told_with_what_is_built() {
+        let mut fetching = Fetching { done: 3, failed: 1, total: 40, bytes_done: 2048, bytes_total: 4096, awaited: Vec::new() };
+        let words = |total, fetching: &Fetching| {
+            let status = EmergeStatus { done: 0, total, running: Vec::new(), fetching: Some(fetching.clone()) };
+            emerge_words(&status).1
+        };
+        assert_eq!(words(0, &fetching), "fetching: 3 of 40 files, 2.0 KiB of 4.0 KiB");
+        fetching.awaited = ["a.tar", "b.tar", "c.tar"].map(str::to_owned).into();
+        let waiting = "fetching: 3 of 40 files, 2.0 KiB of 4.0 KiB, waiting for a.tar and 2 more";
+        assert_eq!(words(7, &fetching), format!("emerge: 0 of 7 packages done  {waiting}"));
+        let status = EmergeStatus { fetching: Some(fetching.clone()), ..EmergeStatus::default() };
+        assert!(is_worth_a_line(&mut None, &status), "something is waited for");
+        fetching.done = 39;
+        assert_eq!(words(7, &fetching), "emerge: 0 of 7 packages done  ");
+        let status = EmergeStatus { fetching: Some(fetching), ..EmergeStatus::default() };
+        assert!(!is_worth_a_line(&mut None, &status));
+    }
+}

@@ -121,7 +121,8 @@ impl<'p> View<'p> {
     fn emerge(&self, running: &mut Running, id: &str, status: &EmergeStatus) {
         let (doing, text) = emerge_words(status);
         if running.bar.is_some() {
-            let step = format!("{} ({} of {})  {doing}", running.step, status.done, status.total);
+            let count = if status.total == 0 { String::new() } else { format!(" ({} of {})", status.done, status.total) };
+            let step = format!("{}{count}  {doing}", running.step);
             running.draw(step.trim_end());
         } else if is_worth_a_line(&mut running.last_emerge, status) {
             self.say(running, id, "progress", text.trim_end());
