@@ -48,7 +48,7 @@ fn a_hostile_package_achieves_nothing_in_any_phase() {
     datagrams.set_nonblocking(true).unwrap();
     // In a freshroot, once with the host's network.
     for network in ["none", "host"] {
-        let script = format!("emerge --quiet app-misc/hostile >&2 && {LISTS}");
+        let script = format!("emerge --quiet --usepkg=n app-misc/hostile >&2 && {LISTS}");
         let ran = with_open_directory(&shared.place, &["freshroot", "--network", network, "--", "sh", "-c", &script]).ok();
         assert_eq!(found(&ran), nothing(), "network {network}: {ran}");
     }

@@ -12,9 +12,9 @@ SLOT="0"
 KEYWORDS="amd64"
 IUSE="root-link"
 
-# files/attempts.py says what is tried.
+# files/attempts.py says what is tried. FILESDIR is for src_* alone.
 attempts() {
-	python3 "${FILESDIR}/attempts.py" "${1}" >"${2}" || die
+	python3 "${EBUILD%/*}/files/attempts.py" "${1}" >"${2}" || die
 }
 
 pkg_setup() {

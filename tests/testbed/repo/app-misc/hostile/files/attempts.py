@@ -4,6 +4,7 @@ Each is named after the hole in another program that it was. The last line says 
 """
 
 import ctypes
+import fcntl
 import os
 import socket
 import stat
@@ -132,9 +133,19 @@ def _():
     return first(writable, [f"/proc/sys/{name}" for name in names] + ["/proc/sysrq-trigger", "/proc/kcore", "/sys/kernel/uevent_helper"])
 
 
+def of_this_session(terminal):
+    """Portage runs phases on a terminal of its own, which it makes in the session."""
+    device = int.from_bytes(fcntl.ioctl(terminal, 0x80045432, bytes(4)), sys.byteorder)  # TIOCGDEV
+    return any(os.stat(f"/dev/pts/{name}").st_rdev == device for name in os.listdir("/dev/pts"))
+
+
 @attempt("CVE-2025-52565: has a console")
 def _():
-    return first(lambda name: os.open(name, os.O_RDWR), ["/dev/console", "/dev/tty", "/dev/tty0", "/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/vda"])
+    def foreign(name):
+        fd = os.open(name, os.O_RDWR)
+        return name != "/dev/tty" or not of_this_session(fd)
+
+    return first(foreign, ["/dev/console", "/dev/tty", "/dev/tty0", "/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/vda"])
 
 
 @attempt("CVE-2017-5226: typed into a terminal")
