@@ -30,6 +30,8 @@ pub(super) const TICK: Duration = Duration::from_millis(200);
 /// Fetches for one session. What goes on ends when it is dropped.
 pub struct Broker {
     inside: Arc<Inside>,
+    /// The sockets that its threads wait at.
+    bells: Mutex<Vec<UnixListener>>,
 }
 
 /// What its threads share.
@@ -101,7 +103,7 @@ impl Broker {
             notes: Mutex::default(),
             threads: Mutex::default(),
         };
-        Ok(Self { inside: Arc::new(inside) })
+        Ok(Self { inside: Arc::new(inside), bells: Mutex::default() })
     }
 
     /// Begins to bring what these packages need, in this order; returns at once.
@@ -113,6 +115,7 @@ impl Broker {
     /// Answers a session's questions until the broker is dropped.
     pub fn serve(&self, listener: UnixListener) -> Result<()> {
         let waiting = serve::Door::new(listener)?;
+        lock(&self.bells).push(waiting.bell()?);
         let inside = Arc::clone(&self.inside);
         self.inside.spawn(move || waiting.open(&inside)).map_err(|source| Error::Thread { source })
     }
@@ -149,6 +152,11 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.inside.over.store(true, Ordering::Relaxed);
         self.inside.changed.notify_all();
+        for bell in lock(&self.bells).drain(..) {
+            if let Err(error) = rustix::net::shutdown(&bell, rustix::net::Shutdown::Both) {
+                tracing::warn!(%error, "a socket of the broker cannot be closed");
+            }
+        }
         loop {
             let handles = std::mem::take(&mut lock(&self.inside.threads).handles);
             if handles.is_empty() {

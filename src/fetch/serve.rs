@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::RecvFlags;
 
 use super::board::{Key, Origin, State};
@@ -93,9 +93,13 @@ impl Door {
         Ok(Self(listener))
     }
 
+    /// What ends the waiting for questions: the broker shuts it down once it is over.
+    pub(super) fn bell(&self) -> Result<UnixListener> {
+        self.0.try_clone().map_err(Error::io("listen at", std::path::Path::new("socket")))
+    }
+
     /// Serves until the broker is dropped.
     pub(super) fn open(self, inside: &Arc<Inside>) {
-        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
         let served = Arc::new(AtomicUsize::new(0));
         while !inside.is_over() {
             // With all places taken nothing is accepted, so that there are never more threads than that.
@@ -103,7 +107,8 @@ impl Door {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
-            if !matches!(poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&tick)), Ok(1)) {
+            // Without a limit: every command in a session would otherwise end as late as the next look.
+            if !matches!(poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None), Ok(1)) || inside.is_over() {
                 continue;
             }
             let Ok((stream, _)) = self.0.accept() else {
