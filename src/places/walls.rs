@@ -195,7 +195,7 @@ fn check_way(path: &Path, real: &Path, owner: Owner) -> Result<(), Unsafe> {
             return Err(Unsafe::ForeignWay { path, on_the_way, uid });
         }
         let sticky = mode & 0o1000 != 0;
-        let by_group = mode & 0o020 != 0 && !(Some(metadata.gid()) == owner.private_gid && !has_acl(directory));
+        let by_group = mode & 0o020 != 0 && (Some(metadata.gid()) != owner.private_gid || has_acl(directory));
         if (by_group || mode & 0o002 != 0) && !sticky {
             let (path, on_the_way) = on_the_way();
             return Err(Unsafe::OpenWay { path, on_the_way, mode });

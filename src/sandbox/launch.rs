@@ -170,7 +170,7 @@ impl Launcher {
         stdio::refuse_directories_among([stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()])?;
         let (pid1, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
         let request = Request::Session {
-            session: SessionRequest {
+            session: Box::new(SessionRequest {
                 plan: plan.clone(),
                 nested: self.map.nested(),
                 mount_calls: options.mount_calls,
@@ -178,7 +178,7 @@ impl Launcher {
                 limits: options.limits,
                 used_ms: options.used_ms,
                 counted: false,
-            },
+            }),
             remove_after: options.remove_after,
         };
         let mut fds = vec![theirs];

@@ -112,7 +112,7 @@ mod tests {
         let limits = Limits { memory_bytes: Some(100), pids: Some(10), cpus: None, timeout_ms: Some(60_000) };
         let mut watch = Watch::new(limits, 0, false);
         let unasked = |_: Option<u64>| -> Found { panic!("looked too early") };
-        watch.every = Duration::from_secs(3600);
+        watch.every = Duration::from_hours(1);
         assert_eq!(watch.check(unasked), None);
         let used = |memory_bytes, pids| move |_: Option<u64>| Found { memory_bytes, pids };
         watch.every = Duration::ZERO;

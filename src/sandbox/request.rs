@@ -25,7 +25,7 @@ pub(crate) const SESSION: &str = "gentoomuch-session";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// With descriptors: PID 1's socket, stdin, stdout, stderr, then the locks to hold.
-    Session { session: SessionRequest, remove_after: Vec<PathBuf> },
+    Session { session: Box<SessionRequest>, remove_after: Vec<PathBuf> },
     /// With descriptors: those of the task, then the locks to hold.
     Task { name: String, input: serde_json::Value, mounts: bool, fd_count: usize },
 }

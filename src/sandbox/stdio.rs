@@ -150,7 +150,7 @@ impl Copies {
         };
         let (reader, writer) = pipe()?;
         without_waiting(reader.as_fd())?;
-        self.threads.push(std::thread::spawn(move || drain(reader, &File::from(output), &watch, clean)));
+        self.threads.push(std::thread::spawn(move || drain(&reader, &File::from(output), &watch, clean)));
         Ok(writer.into())
     }
 }
@@ -203,11 +203,11 @@ fn fill(mut input: &File, writer: PipeWriter, left: &PipeReader, watch: &PipeRea
     }
 }
 
-fn drain(reader: PipeReader, mut output: &File, watch: &PipeReader, mut clean: Option<Cleaner>) {
+fn drain(reader: &PipeReader, mut output: &File, watch: &PipeReader, mut clean: Option<Cleaner>) {
     let mut chunk = vec![0; CHUNK];
     let mut over = false;
     loop {
-        match rustix::io::read(&reader, &mut chunk) {
+        match rustix::io::read(reader, &mut chunk) {
             Ok(0) => return,
             Ok(length) => {
                 let cleaned = clean.as_mut().map(|clean| clean.text(&chunk[..length]));
@@ -292,7 +292,7 @@ impl Cleaner {
                 }
             }
             (State::Sequence, '@'..='~') | (State::Escape, '0'..='~') | (State::Words, '\x07' | '\u{9c}') => {
-                self.state = State::Text
+                self.state = State::Text;
             }
             (State::Sequence, part) if self.sequence.len() < SEQUENCE_LIMIT => self.sequence.push(part),
             (State::Sequence, _) => self.state = State::Text,

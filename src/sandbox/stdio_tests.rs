@@ -46,7 +46,7 @@ fn pipes_are_passed_and_files_are_not() {
 fn what_was_not_read_stays_in_the_file() {
     let mut file = tempfile::tempfile().unwrap();
     // More than a pipe holds.
-    file.write_all(&[b'x'; 300_000]).unwrap();
+    file.write_all(&vec![b'x'; 300_000]).unwrap();
     file.rewind().unwrap();
     let joined = join([file.try_clone().unwrap().into(), null(), null()]).unwrap();
     let mut some = [0; 1000];

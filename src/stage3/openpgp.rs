@@ -181,9 +181,9 @@ pub enum SignatureError {
         /// The primary key.
         signer: Fingerprint,
         /// Its user id, for what that is worth.
-        uid: String,
-        /// What it counts for, in words.
-        counts_for: String,
+        uid: Box<str>,
+        /// What it counts for, in words. Not a `String`, which would make every error that holds this one too large to return.
+        counts_for: Box<str>,
         /// What it was asked for.
         wanted: Purpose,
     },
@@ -392,9 +392,12 @@ fn candidates<'k>(
         let signer = certificate.fingerprint().clone();
         let uid = certificate.user_id(now).unwrap_or_else(|| "no user id".to_owned());
         return Err(match trusted.keys.purposes_of(&signer) {
-            Some(purposes) => {
-                SignatureError::OtherPurpose { signer, uid, counts_for: purposes.to_string(), wanted: trusted.purpose }
-            }
+            Some(purposes) => SignatureError::OtherPurpose {
+                signer,
+                uid: uid.into(),
+                counts_for: purposes.to_string().into(),
+                wanted: trusted.purpose,
+            },
             None => SignatureError::Untrusted { signer, uid },
         });
     }

@@ -63,7 +63,7 @@ pub fn become_root() -> Result<()> {
     nix::unistd::setresuid(uid, uid, uid).map_err(Error::of("setresuid", "0, 0, 0"))
 }
 
-/// Lets nobody make a user namespace in this one or below it, for good: only CAP_SYS_RESOURCE in this namespace could raise the limit again.
+/// Lets nobody make a user namespace in this one or below it, for good: only `CAP_SYS_RESOURCE` in this namespace could raise the limit again.
 /// Without it, a program gets all capabilities by a user namespace of its own, and the capabilities of a session bound nothing.
 ///
 /// `settings` is `/proc/sys/user`. The kernel shows there the limits of the namespace of whoever opens them.

@@ -244,7 +244,7 @@ mod tests {
         let calls = [
             (X86_64, 41),
             (X86_64, 53),
-            (X86_64, 41 | X32_BIT),
+            (X86_64, 0x29 | X32_BIT),
             (I386, 359),
             (I386, 360),
             (AARCH64, 198),
@@ -299,7 +299,7 @@ mod tests {
         let calls = [
             (X86_64, 56),
             (X86_64, 272),
-            (X86_64, 272 | X32_BIT),
+            (X86_64, 0x110 | X32_BIT),
             (I386, 120),
             (I386, 310),
             (AARCH64, 220),
@@ -308,7 +308,7 @@ mod tests {
             (ARM, 337),
         ];
         for (table, number) in calls {
-            for flags in [0x0200_0000u64, 0x0200_0000 | 0x2000_0000 | 17, 0x0200_0000 | 1 << 32] {
+            for flags in [0x0200_0000u64, 0x0200_0000 | 0x2000_0000 | 0x11, 0x0200_0000 | 1 << 32] {
                 assert_eq!(ask_with(&filter, table.audit_arch, number, [flags, 0, 0]), errno(libc::EPERM), "{number} {flags:#x}");
             }
             // SIGCHLD; what Portage unshares: mount, IPC, PID and network.

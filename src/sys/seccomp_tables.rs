@@ -53,7 +53,7 @@ pub(super) const NETLINK: u32 = libc::AF_NETLINK.cast_unsigned();
 /// `KOBJECT_UEVENT` is what libudev and libusb listen to when they are made; it only brings messages of the kernel, and none of the host's
 /// devices into another namespace.
 ///
-/// Not there are netfilter, `XFRM`, `GENERIC` (wireguard, nl80211, …) and the like: with NET_ADMIN in a network namespace of their own, programs reach
+/// Not there are netfilter, `XFRM`, `GENERIC` (wireguard, nl80211, …) and the like: with `NET_ADMIN` in a network namespace of their own, programs reach
 /// deep into the kernel by them. `USERSOCK` talks to processes of the host, `SOCK_DIAG` lists their sockets, `AUDIT` is not for a namespace:
 /// shadow and PAM take EAFNOSUPPORT for a kernel without it, and EPERM for a failure.
 pub(super) const NETLINK_PROTOCOLS: [u32; 2] = [libc::NETLINK_ROUTE.cast_unsigned(), libc::NETLINK_KOBJECT_UEVENT.cast_unsigned()];

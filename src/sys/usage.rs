@@ -134,7 +134,7 @@ impl Usage {
     }
 }
 
-/// The number of threads in `/proc/PID/stat` (proc_pid_stat(5), field 20). The name in field 2 may hold blanks and parentheses.
+/// The number of threads in `/proc/PID/stat` (`proc_pid_stat(5)`, field 20). The name in field 2 may hold blanks and parentheses.
 fn threads(stat: &str) -> Option<u64> {
     field(stat.rsplit_once(')')?.1, 17)
 }

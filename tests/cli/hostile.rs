@@ -201,7 +201,7 @@ fn what_a_server_says() {
                 format!("HTTP/1.1 302 Found\r\nLocation: http://{evil}/{evil}\r\nContent-Length: 0\r\n\r\n"),
                 format!("{evil}\r\n\r\n"),
                 format!("HTTP/1.1 200 OK\r\nContent-Type: {evil}\r\nContent-Length: {evil}\r\n\r\n{evil}"),
-                format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"),
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>".to_owned(),
             ];
             let at = usize::from(stream.peer_addr().unwrap().port()) % answers.len();
             let _ = stream.write_all(answers[at].as_bytes());

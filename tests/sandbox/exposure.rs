@@ -75,9 +75,7 @@ fn look(network: Network) -> Option<String> {
     let probe = fixture.probe("sockets", |plan| plan.network = network)?;
     // What the other ways into the kernel answer differs with the kernel; `isolation.rs` has them.
     let sockets: Vec<&str> = probe.text.lines().filter(|line| !line.starts_with("i386") && !line.starts_with("x32")).collect();
-    let Some((plan, place)) = fixture.probe_plan(&["reach", "gentoomuch-test-nobody"], |plan| plan.network = network) else {
-        return None;
-    };
+    let (plan, place) = fixture.probe_plan(&["reach", "gentoomuch-test-nobody"], |plan| plan.network = network)?;
     let reach = fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap().text;
     Some(format!(
         "{}\n\n== sockets and namespaces\n{}\n\n== sockets and processes outside\n{reach}",

@@ -101,7 +101,7 @@ pub(in crate::build) fn names_repository(name: &[u8]) -> bool {
 
 /// Whether git takes a directory with these names for a repository without a work tree: `is_git_directory` in git's setup.c wants `HEAD`, `objects`
 /// and `refs`, the last two perhaps elsewhere.
-pub(in crate::build) fn is_bare_repository<'n>(names: impl Iterator<Item = &'n [u8]> + Clone) -> bool {
+pub(in crate::build) fn is_bare_repository<'n>(names: &(impl Iterator<Item = &'n [u8]> + Clone)) -> bool {
     let has = |wanted: &str| names.clone().any(|name| name.eq_ignore_ascii_case(wanted.as_bytes()));
     has("HEAD") && (has("commondir") || (has("objects") && has("refs")))
 }
@@ -249,7 +249,7 @@ impl Copier<'_> {
             }
         }
         names.sort_unstable();
-        let bare = self.keep == Keep::Source && is_bare_repository(names.iter().map(Vec::as_slice));
+        let bare = self.keep == Keep::Source && is_bare_repository(&names.iter().map(Vec::as_slice));
         for name in names {
             self.path.push(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
             if self.keep == Keep::Source && (names_repository(&name) || (bare && name.eq_ignore_ascii_case(b"HEAD"))) {

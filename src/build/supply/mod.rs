@@ -127,7 +127,7 @@ impl Supply {
     /// Where fetching is, as whoever shows a run of emerge wants it; `None`: nothing was ever needed.
     pub(super) fn status(&self) -> Option<Fetching> {
         let status = self.broker.status();
-        (status.files_total > 0).then(|| Fetching {
+        (status.files_total > 0).then_some(Fetching {
             done: status.files_done,
             failed: status.files_failed,
             total: status.files_total,

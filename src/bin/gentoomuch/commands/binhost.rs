@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         Command::Export { dir, profile, uri, json } => {
             let shop = Shop::open(context)?;
             let exported = export(context, &shop, profile.as_deref(), context.path(dir), uri.clone())?;
-            if *json { print_json(&exported)? } else { print(&words(&exported))? }
+            if *json { print_json(&exported)? } else { print(words(&exported))? }
         }
         Command::Serve { dir, profile, address, port } => serve(context, dir.as_ref(), profile.as_deref(), address, *port)?,
     }
@@ -108,13 +108,13 @@ fn serve(context: &Context, dir: Option<&PathBuf>, profile: Option<&str>, addres
         None => shop.engine(None).default_profile()?.ok_or(gentoomuch::build::Error::NoDefaultProfile)?,
     };
     let exported = export(context, &shop, Some(&name), context.places.binhosts().join(&name), None)?;
-    print(&words(&exported))?;
+    print(words(&exported))?;
     hand_out(context, &exported.dir, &address, &shop.interrupt)
 }
 
 fn hand_out(context: &Context, dir: &Path, address: &str, interrupt: &Interrupt) -> Result<(), Failure> {
     let server = Server::bind(dir, address).map_err(gentoomuch::build::Error::from)?;
-    print(&format!("serving   http://{}  (Ctrl-C ends it)\n", server.address()))?;
+    print(format!("serving   http://{}  (Ctrl-C ends it)\n", server.address()))?;
     let told = |answered: &Answered| {
         let Answered { client, request, status, bytes } = answered;
         let line = format!("  {status} {request}, {} to {client}", human_bytes(*bytes));

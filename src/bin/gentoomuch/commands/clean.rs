@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         return shown(args, &plan, false, context.global.verbose > 0);
     }
     if !args.json {
-        print(&render(&plan, context.global.verbose > 0))?;
+        print(render(&plan, context.global.verbose > 0))?;
     }
     if !args.yes && !agreed(&plan, &shop)? {
         return if io::stdin().is_terminal() {
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         return shown(args, &done, true, true);
     }
-    print(&format!("freed  {} in {}\n", human_bytes(done.bytes), count(done.items.len() as u64, "item")))?;
+    print(format!("freed  {} in {}\n", human_bytes(done.bytes), count(done.items.len() as u64, "item")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,7 +139,7 @@ fn shown(args: &Args, plan: &CleanPlan, removed: bool, all: bool) -> Outcome {
         value["removed"] = removed.into();
         print_json(&value)?;
     } else {
-        print(&render(plan, all))?;
+        print(render(plan, all))?;
     }
     Ok(ExitCode::SUCCESS)
 }

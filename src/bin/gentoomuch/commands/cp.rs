@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&result)?;
     } else if let Some(to) = &result.to {
-        print(&format!("{}\n", summary(&result.copied, to)))?;
+        print(format!("{}\n", summary(&result.copied, to)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&diff)?;
     } else {
-        print(&words::words(&diff, args.files.is_some()))?;
+        print(words::words(&diff, args.files.is_some()))?;
     }
     Ok(if args.exit_code && !diff.is_empty() { ExitCode::from(DIFFERENT) } else { ExitCode::SUCCESS })
 }

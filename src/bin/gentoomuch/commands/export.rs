@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let artifact = &done.artifact;
-    print(&format!(
+    print(format!(
         "state     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
         short_id(&done.state),
         done.name.as_ref().map_or_else(String::new, |name| format!("  ({name})")),

@@ -105,7 +105,7 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
     let engine = shop.engine(None);
     if print_plan {
         let plan = engine.freshroot_plan(options)?;
-        table::print(&format!("{plan}\n"))?;
+        table::print(format!("{plan}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let writable: Vec<String> =

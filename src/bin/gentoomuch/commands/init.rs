@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         let in_use = done.dir == context.places.config;
         let complete = done.items.iter().all(|item| item.status != Status::Written);
         let last = if complete { "complete already: nothing was written\n".to_owned() } else { next_steps(&done, in_use) };
-        print(&format!("{}{last}", render(&done)))?;
+        print(format!("{}{last}", render(&done)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

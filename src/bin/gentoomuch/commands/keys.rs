@@ -263,7 +263,7 @@ fn list(args: &LsArgs, context: &Context) -> Outcome {
         for key in &list {
             rows.row([key.fingerprint.to_string(), trust(key), purposes(key), validity(key, now), name(key)]);
         }
-        table::print(&rows.render())?;
+        table::print(rows.render())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&entries)?;
     } else {
-        print(&words(&entries))?;
+        print(words(&entries))?;
     }
     Ok(ExitCode::SUCCESS)
 }

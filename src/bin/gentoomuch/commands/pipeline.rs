@@ -126,10 +126,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> CommandOutcome {
             let drawing = || Drawing::new(pipeline.nodes());
             match format {
                 PlanFormat::Json => print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?,
-                PlanFormat::Dot => print(&drawing().dot())?,
+                PlanFormat::Dot => print(drawing().dot())?,
                 PlanFormat::Make => {
                     let sign = if *no_sign { " --no-sign" } else { "" };
-                    print(&drawing().make(&format!("--jobs {}{sign}", engine.settings.jobs)))?;
+                    print(drawing().make(&format!("--jobs {}{sign}", engine.settings.jobs)))?;
                 }
             }
             Ok(ExitCode::SUCCESS)
@@ -171,7 +171,7 @@ fn planned(pipeline: &Pipeline<'_, '_>, json: bool) -> CommandOutcome {
     if json {
         print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?;
     } else {
-        print(&words::planned(&pipeline.nodes().collect::<Vec<_>>()))?;
+        print(words::planned(&pipeline.nodes().collect::<Vec<_>>()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -188,7 +188,7 @@ fn build(context: &Context, shop: &Shop<'_>, pipeline: &Pipeline<'_, '_>, keep_g
     if json {
         print_json(&report)?;
     } else {
-        print(&words::summary(&report))?;
+        print(words::summary(&report))?;
     }
     outcome(context, &mut report)
 }

@@ -145,7 +145,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         Command::Ls { json } => printed(*json, &engine.profile_rows()?, |rows| words::rows(rows)),
         Command::Set { name } => {
             engine.set_default_profile(name)?;
-            print(&format!("default profile  {name}\n"))?;
+            print(format!("default profile  {name}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { name, packages, json } => {

@@ -121,7 +121,7 @@ fn show(args: &Args, context: &Context, resolved: &Resolved, diff: &str, written
     let target = args.targets.join(" ");
     let resolves = format!("{} to build, {} to install from binary packages", count(build as u64, "package"), binary);
     if diff.is_empty() {
-        print(&format!("{target} resolves: {resolves}\n"))?;
+        print(format!("{target} resolves: {resolves}\n"))?;
         return Ok(());
     }
     let mut reasons: Vec<&String> = resolved.placed.iter().filter_map(|placed| placed.chosen.as_ref()).collect();
@@ -134,7 +134,7 @@ fn show(args: &Args, context: &Context, resolved: &Resolved, diff: &str, written
         note(&format!("with this {target} resolves: {resolves}"));
     } else {
         let files: Vec<String> = written.iter().map(|path| format!("wrote {}\n", path.shown())).collect();
-        print(&format!("{}{target} resolves: {resolves}\n", files.concat()))?;
+        print(format!("{}{target} resolves: {resolves}\n", files.concat()))?;
     }
     Ok(())
 }

@@ -115,7 +115,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     }
     let reused = |yes| if yes { "  (unchanged)" } else { "" };
     let artifact = &built.artifact;
-    crate::table::print(&format!(
+    crate::table::print(format!(
         "stage4    {}\nstate     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
         built.name,
         built.state,

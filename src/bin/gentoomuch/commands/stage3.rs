@@ -139,7 +139,7 @@ fn run_verify(args: &VerifyArgs, context: &Context) -> Outcome {
         table::print_json(&reports)?;
     } else {
         for one in &verified {
-            table::print(&render(one))?;
+            table::print(render(one))?;
         }
     }
     Ok(ExitCode::SUCCESS)

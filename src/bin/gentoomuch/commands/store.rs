@@ -74,11 +74,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     match &args.command {
         Command::Ls { json } => {
             let list = shop.store.list()?;
-            if *json { print_json(&list)? } else { print(&render_list(&list))? }
+            if *json { print_json(&list)? } else { print(render_list(&list))? }
         }
         Command::Show { state, json } => {
             let report = shop.store.show(shop.engine(None).named_id(state)?.as_str())?;
-            if *json { print_json(&report)? } else { print(&render_show(&report))? }
+            if *json { print_json(&report)? } else { print(render_show(&report))? }
         }
         Command::Du { json } => disk_usage(&shop, *json)?,
         Command::Seal { states, json } => seal(&shop, states, *json)?,

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         if args.json {
             print_json(&synced)?;
         } else {
-            print(&synced.iter().map(render).collect::<Vec<_>>().join("\n"))?;
+            print(synced.iter().map(render).collect::<Vec<_>>().join("\n"))?;
         }
         return Ok(ExitCode::SUCCESS);
     };
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&synced)?;
     } else {
-        print(&render(&synced))?;
+        print(render(&synced))?;
     }
     Ok(ExitCode::SUCCESS)
 }

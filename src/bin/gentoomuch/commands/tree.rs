@@ -67,11 +67,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     match &args.command {
         Command::Ls { json } => {
             let rows = engine.tree_rows()?;
-            if *json { print_json(&rows)? } else { print(&render_rows(&rows))? }
+            if *json { print_json(&rows)? } else { print(render_rows(&rows))? }
         }
         Command::Diff { from, to, json } => {
             let difference = engine.compare_trees(from, to)?;
-            if *json { print_json(&difference)? } else { print(&render_difference(&difference))? }
+            if *json { print_json(&difference)? } else { print(render_difference(&difference))? }
         }
         Command::Rm { trees, json } => {
             let removed = engine.remove_trees(trees)?;
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                     (_, Some(name)) => format!("removed {}  {name}\n", row.id),
                     (_, None) => format!("removed {}  {}\n", row.id, row.name),
                 };
-                print(&removed.iter().map(line).collect::<String>())?;
+                print(removed.iter().map(line).collect::<String>())?;
             }
         }
     }

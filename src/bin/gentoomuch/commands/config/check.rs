@@ -90,7 +90,7 @@ fn print(args: &Args, context: &Context, report: &Report) -> io::Result<()> {
             table::print(findings::text(report, &context.cwd, color))
         }
         Format::Json => table::print_json(report),
-        Format::Github => table::print(&findings::github(report)),
+        Format::Github => table::print(findings::github(report)),
     }
 }
 

@@ -35,9 +35,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         table::print_json(&graph)?;
     } else if args.dot {
-        table::print(&dot(&graph))?;
+        table::print(dot(&graph))?;
     } else {
-        table::print(&tree(&graph))?;
+        table::print(tree(&graph))?;
     }
     Ok(ExitCode::SUCCESS)
 }

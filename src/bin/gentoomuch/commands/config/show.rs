@@ -49,9 +49,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         table::print_json(&shown(&stage, &portage))?;
     } else if args.tree {
-        table::print(&tree(&portage))?;
+        table::print(tree(&portage))?;
     } else {
-        table::print(&merged(&portage))?;
+        table::print(merged(&portage))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&Report { from: &from.name, to: &to.name, changes: &found })?;
     } else {
-        print(&changes(&found, usize::MAX))?;
+        print(changes(&found, usize::MAX))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&rows)?;
     } else {
-        print(&render(&rows))?;
+        print(render(&rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&prepared)?;
     } else {
-        print(&words(&prepared))?;
+        print(words(&prepared))?;
     }
     Ok(ExitCode::SUCCESS)
 }

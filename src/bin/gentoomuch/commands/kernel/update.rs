@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&news)?;
     } else {
-        print(&words(&news))?;
+        print(words(&news))?;
     }
     Ok(ExitCode::SUCCESS)
 }

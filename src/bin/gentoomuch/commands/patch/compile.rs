@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&compiled)?;
     } else {
-        print(&table(&compiled))?;
+        print(table(&compiled))?;
     }
     let good = compiled.patches.iter().all(|row| row.result.is_good());
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(Kind::Emerge.code()) })

@@ -338,7 +338,7 @@ fn show(args: &Show, context: &Context) -> Outcome {
     } else if args.json {
         print_json(&row)?;
     } else {
-        print(&words::shown(&row, args.diff))?;
+        print(words::shown(&row, args.diff))?;
     }
     Ok(ExitCode::SUCCESS)
 }

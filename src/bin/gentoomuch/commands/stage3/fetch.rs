@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         let resumed_bytes = fetched.resumed;
         table::print_json(&FetchReport { path: &fetched.path, url: fetched.url.as_ref(), resumed_bytes, verified })?;
     } else {
-        table::print(&format!("{}\n", fetched.path.shown()))?;
+        table::print(format!("{}\n", fetched.path.shown()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

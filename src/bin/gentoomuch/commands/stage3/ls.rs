@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         table::print_json(&listing)?;
     } else {
-        table::print(&render(&listing))?;
+        table::print(render(&listing))?;
     }
     Ok(ExitCode::SUCCESS)
 }
