@@ -14,7 +14,7 @@
 //!
 //! What a session needs for it:
 //!
-//! - the directory of [`listen`], with the script and the socket, at [`seen::FETCH`] (ro); no other session has it;
+//! - the directory of [`listen()`], with the script and the socket, at [`seen::FETCH`] (ro); no other session has it;
 //! - [`Shelves::distfiles`] at [`seen::DISTFILES`] (ro), [`Shelves::packages`] at [`seen::PACKAGES`] (ro);
 //! - in `make.conf`: [`SOURCE_COMMAND`] as `FETCHCOMMAND` and `RESUMECOMMAND`, and as each `FETCHCOMMAND_*` and `RESUMECOMMAND_*` that
 //!   anybody has set; [`MIRROR`] as the only one of `GENTOO_MIRRORS`; an empty `FETCH_WRAPPER`;
