@@ -10,6 +10,7 @@ mod failures;
 mod failures_kernel;
 mod failures_patch;
 mod failures_places;
+mod failures_sandbox;
 mod limits;
 mod progress;
 mod report;

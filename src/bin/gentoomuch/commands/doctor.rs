@@ -9,7 +9,7 @@ use gentoomuch::sandbox::{HelperSource, IdMap, Launcher};
 
 use super::Outcome;
 use crate::context::Context;
-use crate::failures::id_map_hint;
+use crate::failures_sandbox::id_map_hint;
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
 use crate::screen::{Style, Text};
