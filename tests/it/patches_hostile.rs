@@ -74,9 +74,28 @@ impl UserOfGit {
 
 /// The program itself once more, for a part of its work, or what the test names as editor and pager.
 fn is_own(line: &str) -> bool {
-    let run = line.split("run_command: ").nth(1).unwrap_or_default();
-    let program = run.split(' ').find(|word| !word.starts_with("GIT_")).unwrap_or_default();
+    let mut run = line.split("run_command: ").nth(1).unwrap_or_default();
+    // Variables come first, as a shell would take them, with their values in quotes where these have blanks.
+    while run.starts_with("GIT_") {
+        let (_, value) = run.split_once('=').unwrap_or_default();
+        run = match value.strip_prefix('\'') {
+            Some(quoted) => quoted.split_once("' ").unwrap_or_default().1,
+            None => value.split_once(' ').unwrap_or_default().1,
+        };
+    }
+    let program = run.split(' ').next().unwrap_or_default();
     program == "git" || program.starts_with("git-") || ["cat", "true"].contains(&program)
+}
+
+#[test]
+fn what_git_runs_is_told_from_git_itself() {
+    let line = |run: &str| format!("10:00:00.000000 run-command.c:655 trace: run_command: {run}");
+    for own in ["git status", "GIT_DIR=/a/.git git status", "GIT_DIR='/a b/.git' GIT_WORK_TREE='/a b' git status", "cat"] {
+        assert!(is_own(&line(own)), "{own}");
+    }
+    for foreign in ["pwned", "GIT_DIR=git pwned", "GIT_DIR='/a git b' pwned", "GIT_DIR='git ", "./git"] {
+        assert!(!is_own(&line(foreign)), "{foreign}");
+    }
 }
 
 #[test]
