@@ -19,5 +19,6 @@ pub mod session_conf;
 pub mod src_uri;
 pub mod untrusted;
 pub mod use_flags;
+pub mod variables;
 pub mod vdb;
 pub mod version;

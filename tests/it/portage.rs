@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use gentoomuch::config::{ConfigDir, PortageDir};
 use gentoomuch::portage::package_files::LineFile;
 use gentoomuch::portage::use_flags::{self, Kind};
+use gentoomuch::portage::variables;
 use serde_json::Value;
 
 use crate::child;
@@ -184,5 +185,24 @@ fn the_lists_are_portage_s_and_the_tree_s() {
     assert_eq!(incrementals, use_flags::INCREMENTAL.into_iter().map(str::to_owned).collect());
     for name in names("use_expand") {
         assert!(use_flags::is_use_expand(&name) || use_flags::is_single_valued(&name), "how does `{name}` unite?");
+    }
+}
+
+#[test]
+fn each_variable_that_portage_treats_specially_is_in_the_table() {
+    let Some(shared) = shared() else { return };
+    let script = "import json\n\
+                  from portage.package.ebuild._config import special_env_vars as v\n\
+                  names = set().union(v.env_blacklist, v.environ_whitelist, v.environ_filter, v.global_only_vars, v.default_globals)\n\
+                  names |= set(v.validate_commands) | set(v.case_insensitive_vars)\n\
+                  print(json.dumps([sorted(names), v.environ_whitelist_re.pattern]))";
+    let ran = shared.place.run(&["freshroot", "--network", "none", "--", "python3", "-B", "-c", script]).ok();
+    let (names, pattern): (Vec<String>, String) = serde_json::from_str(&ran.text()).unwrap();
+    assert!(names.len() > 250, "{names:?}");
+    let unknown: Vec<&String> = names.iter().filter(|name| variables::class_of(name).is_none()).collect();
+    assert!(unknown.is_empty(), "say in `src/portage/variables.rs` what these are for: {unknown:?}");
+    let beginnings = pattern.strip_prefix("^(").and_then(|rest| rest.strip_suffix(").*")).unwrap_or_else(|| panic!("{pattern}"));
+    for beginning in beginnings.split('|') {
+        assert!(variables::class_of(&format!("{beginning}ANY")).is_some(), "{beginning}");
     }
 }
