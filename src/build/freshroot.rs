@@ -89,7 +89,7 @@ impl Engine<'_> {
                     "name": name,
                     "profile": profile,
                     "command": options.command,
-                    "parent": base.origin,
+                    "parent": made_from(&base.origin),
                     "isolation": crate::host::rung(),
                     "network": options.network.to_string(),
                 });
@@ -218,11 +218,16 @@ impl Engine<'_> {
 
 /// What the pool of a state, or of the state that a kept one was made from, is keyed by. An imported stage3 has none yet.
 fn pool_of(state: &State) -> Option<PoolInputs> {
-    let mut origin = &state.origin;
+    serde_json::from_value(made_from(&state.origin)["pool"].clone()).ok()
+}
+
+/// The origin of the state below all kept sessions. A kept session on a kept session says only this of what is below it: an origin that grew
+/// with each one could not be read any more after some 120, and the ids of the states between are in `State::parent`.
+fn made_from(mut origin: &serde_json::Value) -> &serde_json::Value {
     while origin["kind"] == "kept session" {
         origin = &origin["parent"];
     }
-    serde_json::from_value(origin["pool"].clone()).ok()
+    origin
 }
 
 fn kept_ref(name: &str) -> String {

@@ -53,7 +53,7 @@ pub struct ProfileRow {
 
 impl Engine<'_> {
     /// Held by every command that uses the store, so that nothing it relies on is deleted meanwhile.
-    pub(super) fn share_store(&self) -> Result<Lock> {
+    pub fn share_store(&self) -> Result<Lock> {
         let cancelled = || self.interrupt.count() > 0;
         let mut notify = |busy: &crate::store::Busy| self.note(&format!("waiting: {busy}"));
         let wait =

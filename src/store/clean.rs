@@ -34,6 +34,40 @@ pub struct Unused {
     pub sessions: BTreeSet<SessionId>,
 }
 
+/// What something leads to: states, and what each of them was made from.
+#[derive(Debug, Default)]
+pub struct Reached {
+    /// The states that are there.
+    pub there: BTreeSet<StateId>,
+    /// Those that are not: a file of `states/` was lost, since cleaning leaves what is led to. Nobody knows which layers they have, so as long as
+    /// one is missing no state is removed, and no layer that no state names.
+    pub missing: BTreeSet<StateId>,
+}
+
+impl Reached {
+    /// Follows `ids` down; `parent` is what a state was made from, `None` if the state is not there.
+    pub fn from<E>(
+        ids: impl IntoIterator<Item = StateId>,
+        parent: impl Fn(&StateId) -> std::result::Result<Option<Option<StateId>>, E>,
+    ) -> std::result::Result<Self, E> {
+        let mut waiting: Vec<StateId> = ids.into_iter().collect();
+        let mut reached = Self::default();
+        while let Some(id) = waiting.pop() {
+            if reached.there.contains(&id) || reached.missing.contains(&id) {
+                continue;
+            }
+            match parent(&id)? {
+                Some(parent) => {
+                    waiting.extend(parent);
+                    reached.there.insert(id);
+                }
+                None => drop(reached.missing.insert(id)),
+            }
+        }
+        Ok(reached)
+    }
+}
+
 impl Store {
     /// Notes that a state is being used: its file's time of modification tells when that was last. Costs one system call; that it cannot be
     /// noted is no reason to stop.
@@ -68,22 +102,15 @@ impl Store {
             .collect()
     }
 
-    /// The states below `ids`: they themselves and what each was made from, as far as it is there.
-    pub fn with_ancestors(&self, ids: impl IntoIterator<Item = StateId>) -> Result<BTreeSet<StateId>> {
-        let mut waiting: Vec<StateId> = ids.into_iter().collect();
-        let mut found = BTreeSet::new();
-        while let Some(id) = waiting.pop() {
-            if found.contains(&id) {
-                continue;
-            }
-            match self.state(&id) {
-                Ok(State { parent, .. }) => waiting.extend(parent),
-                Err(Error::NoSuchState(_)) => continue,
-                Err(error) => return Err(error),
-            }
-            found.insert(id);
-        }
-        Ok(found)
+    /// What names, with their earlier values, and sessions lead to.
+    pub(super) fn reached(&self) -> Result<Reached> {
+        let named = self.histories()?.into_iter().flat_map(|(_, values)| values).map(|entry| entry.value);
+        let below = self.sessions()?.into_iter().filter_map(|record| record.base);
+        Reached::from(named.chain(below), |id| match self.state(id) {
+            Ok(State { parent, .. }) => Ok(Some(parent)),
+            Err(Error::NoSuchState(_)) => Ok(None),
+            Err(error) => Err(error),
+        })
     }
 
     /// Whether somebody works in a session just now.
@@ -111,9 +138,14 @@ impl Store {
         for id in &unused.sessions {
             self.bury_session(id, area.path())?;
         }
-        let states = self.bury_states(exclusive, &unused.states, area.path())?;
-        tracing::debug!(states, "states are gone");
-        self.bury_layers(&unused.layers, area.path())?;
+        if self.named_layers()?.is_some() {
+            let reached = self.reached()?;
+            let states = self.bury_states(exclusive, unused.states.difference(&reached.there), area.path())?;
+            tracing::debug!(states, "states are gone");
+            self.bury_layers(&unused.layers, area.path())?;
+        } else {
+            tracing::warn!("states and layers stay, since a state is missing or damaged");
+        }
         let named: BTreeSet<TreeId> = self.tree_histories()?.into_iter().flat_map(|(_, values)| values).map(|e| e.value).collect();
         for id in unused.trees.difference(&named) {
             rename(&self.path("trees").join(id.as_str()), &area.path().join(format!("tree-{id}")))?;
@@ -133,13 +165,10 @@ impl Store {
         rename(&dir, &grave.join(format!("session-{id}")))
     }
 
-    /// Moves states away that no name and no session leads to; says how many.
-    fn bury_states(&self, _exclusive: &Lock, ids: &BTreeSet<StateId>, grave: &Path) -> Result<usize> {
-        let named = self.histories()?.into_iter().flat_map(|(_, values)| values).map(|entry| entry.value);
-        let below = self.sessions()?.into_iter().filter_map(|record| record.base);
-        let reached = self.with_ancestors(named.chain(below))?;
+    /// Moves states away; says how many.
+    fn bury_states<'a>(&self, _exclusive: &Lock, ids: impl Iterator<Item = &'a StateId>, grave: &Path) -> Result<usize> {
         let mut count = 0;
-        for id in ids.difference(&reached) {
+        for id in ids {
             rename(&self.state_path(id), &grave.join(format!("state-{id}")))?;
             count += 1;
         }
@@ -149,7 +178,7 @@ impl Store {
     }
 
     fn bury_layers(&self, ids: &BTreeSet<LayerId>, grave: &Path) -> Result<()> {
-        let named: BTreeSet<LayerId> = self.states()?.into_iter().flat_map(|state| state.layers).collect();
+        let Some(named) = self.named_layers()? else { return Ok(()) };
         for id in ids.difference(&named) {
             rename(&self.layer_dir(id), &grave.join(format!("layer-{id}")))?;
         }

@@ -72,7 +72,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use self::clean::Unused;
+pub use self::clean::{Reached, Unused};
 pub use self::error::{Error, NameProblem, Result, UpperProblem};
 pub use self::id::{LayerId, SessionId, StateId, TreeId};
 pub use self::lock::{Busy, Holder, Lock, LockMode, Wait};

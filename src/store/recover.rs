@@ -133,14 +133,14 @@ impl Store {
         let mut found = Orphans::default();
         for entry in list(&self.path("sessions"))? {
             let Some(id) = entry.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<SessionId>().ok()) else { continue };
-            if session::read_record(&entry).is_some_and(|r| self.is_resumable(&r)) {
+            if session::read_record(&entry).is_some_and(|r| self.is_kept(&r)) {
                 continue;
             }
             let lock_path = entry.join("lock");
             let lock = lock::try_existing(&lock_path, &self.inner.command)?;
             // Suspended between the look at its record and at its lock?
-            let resumable = session::read_record(&entry).is_some_and(|r| self.is_resumable(&r));
-            if !resumable && (lock.is_some() || !lock_path.exists()) && entry.exists() {
+            let kept = session::read_record(&entry).is_some_and(|r| self.is_kept(&r));
+            if !kept && (lock.is_some() || !lock_path.exists()) && entry.exists() {
                 found.sessions.push((id, lock));
             }
         }
@@ -171,15 +171,7 @@ impl Store {
 
     /// Moves layers that no state names out of sight. Only a commit or a cleaning that was cut off leaves one, and it leaves its session or area too.
     fn bury_unnamed_layers(&self, grave: &Path) -> Result<usize> {
-        let mut named = BTreeSet::new();
-        for id in self.ids::<StateId>("states", ".json")? {
-            // A state that cannot be read may name any layer: then none is removed, and `verify` tells of it.
-            match self.state(&id) {
-                Ok(state) => named.extend(state.layers),
-                Err(Error::Damaged { .. }) => return Ok(0),
-                Err(e) => return Err(e),
-            }
-        }
+        let Some(named) = self.named_layers()? else { return Ok(0) };
         let mut count = 0;
         for id in self.ids::<LayerId>("layers", "")? {
             if !named.contains(&id) {
@@ -190,6 +182,25 @@ impl Store {
         Ok(count)
     }
 
+    /// The layers that states name; nothing if there may be others, and `verify` tells why: a state that is missing although something leads to
+    /// it, or one that is damaged, may name any layer, and a damaged name may lead to any state.
+    pub(super) fn named_layers(&self) -> Result<Option<BTreeSet<LayerId>>> {
+        match self.reached() {
+            Ok(reached) if reached.missing.is_empty() => {}
+            Ok(_) | Err(Error::Damaged { .. } | Error::DamagedRef { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let mut named = BTreeSet::new();
+        for id in self.ids::<StateId>("states", ".json")? {
+            match self.state(&id) {
+                Ok(state) if state.has_id(&id)? => named.extend(state.layers),
+                Ok(_) | Err(Error::Damaged { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(named))
+    }
+
     /// Removes what is left of a session or area whose contents have moved on, as far as its owner can without the id map; what remains is
     /// garbage for the next recovery.
     pub(super) fn sweep(&self, dir: &Path, lock: Lock) {
@@ -197,22 +208,40 @@ impl Store {
         if dir != grave && fs::rename(dir, &grave).is_err() {
             return;
         }
-        if let Err(error) = remove_tree(&grave) {
+        if let Err(error) = self.dismantle(&grave, |inner| inner.iter().try_for_each(|path| remove_ours(path))) {
             tracing::debug!(path = %grave.display(), %error, "left for the next recovery");
         }
         drop(lock);
     }
 
-    /// Removes a session of ours: out of sight by one rename, and then for good.
+    /// Removes a session of ours: out of sight by one rename, and then for good. The caller holds its lock.
     pub(super) fn bury(&self, dir: &Path, id: &SessionId, in_map: &dyn InMap) -> Result<()> {
         let grave = self.path("tmp").join(id.as_str());
         rename(dir, &grave)?;
-        // A session in which nothing ran as another user needs no helper.
-        if remove_tree(&grave).is_ok() {
-            return Ok(());
-        }
-        in_map.remove_trees(&[grave])
+        self.dismantle(&grave, |inner| {
+            // A session in which nothing ran as another user needs no helper.
+            if inner.iter().all(|path| remove_tree(path).is_ok()) { Ok(()) } else { in_map.remove_trees(inner) }
+        })
     }
+
+    /// Removes a session or area that we have locked: its contents by `remove`, and then the lock with the directory in one step for
+    /// those who hold the structure lock. A directory without its lock would be litter to them.
+    pub(super) fn dismantle(&self, dir: &Path, remove: impl FnOnce(&[PathBuf]) -> Result<()>) -> Result<()> {
+        let mut inner = match list(dir) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(()),
+            listed => listed?,
+        };
+        inner.retain(|path| path.file_name().is_none_or(|name| name != "lock"));
+        if !inner.is_empty() {
+            remove(&inner)?;
+        }
+        let _structure = self.structure(LockMode::Shared)?;
+        remove_ours(dir)
+    }
+}
+
+fn remove_ours(path: &Path) -> Result<()> {
+    Ok(remove_tree(path).map_err(tasks::TreeError::from)?)
 }
 
 /// The paths in a directory, sorted.

@@ -245,10 +245,15 @@ impl Store {
 
     /// Whether a suspended session can go on: same boot, and the state below it still there.
     pub(super) fn is_resumable(&self, record: &SessionRecord) -> bool {
+        self.is_kept(record) && record.base.as_ref().is_none_or(|id| self.state_path(id).exists())
+    }
+
+    /// Whether a session that nobody works in stays: it was suspended during this boot. A state below it that is missing was lost, since cleaning
+    /// leaves it, and may come back from a backup.
+    pub(super) fn is_kept(&self, record: &SessionRecord) -> bool {
         matches!(record.status, SessionStatus::Suspended { .. })
             && self.inner.boot_id != process::UNKNOWN_BOOT
             && record.boot_id == self.inner.boot_id
-            && record.base.as_ref().is_none_or(|id| self.state_path(id).exists())
     }
 
     /// Brings everything written since `fs` was opened to the disk, and reports what failed to get there.
@@ -401,6 +406,7 @@ impl Session {
         tracing::debug!(session = %self.record.id, "synced");
         crash_point!(Sync);
         let state = self.new_state(new, layer, meta.created)?;
+        state.check_readable(&self.store.state_path(&state.id))?;
         self.publish(&unfinished, &state)?;
         let millis = begun.elapsed().as_millis();
         tracing::debug!(session = %self.record.id, state = %state.id, %millis, %sync_millis, "committed");

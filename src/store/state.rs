@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,20 @@ impl Layer {
     }
 }
 
+impl State {
+    /// Whether this is the state that `id` stands for, and nothing of it was changed.
+    pub fn has_id(&self, id: &StateId) -> Result<bool> {
+        Ok(self.id == *id && Self::derive_id(&self.layers, self.parent.as_ref(), &self.key, &self.origin)? == *id)
+    }
+
+    /// Refuses a state whose file could not be read again: an origin that is nested deeper than JSON is read.
+    pub(super) fn check_readable(&self, path: &Path) -> Result<()> {
+        let encode = |source| Error::Encode { path: path.to_owned(), source };
+        let bytes = serde_json::to_vec(self).map_err(encode)?;
+        serde_json::from_slice::<Self>(&bytes).map(drop).map_err(encode)
+    }
+}
+
 impl Store {
     pub(super) fn state_path(&self, id: &StateId) -> PathBuf {
         self.path("states").join(format!("{id}.json"))
@@ -171,6 +185,7 @@ impl Store {
         let NewState { key, origin, newest_input, parent } = new;
         let id = State::derive_id(&layers, parent.as_ref(), &key, &origin)?;
         let state = State { id, layers, parent, key, origin, created: process::now(), newest_input };
+        state.check_readable(&self.state_path(&state.id))?;
         let _structure = self.structure(LockMode::Shared)?;
         durable::replace_json(&self.path("tmp"), &self.state_path(&state.id), &state)?;
         self.note_use(&state.id);

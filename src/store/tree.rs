@@ -118,6 +118,6 @@ impl TempArea {
 
     /// Removes the area with all that is in it.
     pub fn discard(self, in_map: &dyn InMap) -> Result<()> {
-        in_map.remove_trees(std::slice::from_ref(&self.path))
+        self.store.dismantle(&self.path, |inner| in_map.remove_trees(inner))
     }
 }

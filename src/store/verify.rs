@@ -15,7 +15,7 @@ use super::recover::{InMap, call};
 use super::tasks::{self, Compared, VerifyDeepInput};
 use super::{
     DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, recover,
-    refs, session, state,
+    refs, session,
 };
 
 /// How bad a finding is.
@@ -82,6 +82,20 @@ pub enum Finding {
         /// Its value.
         tree: TreeId,
     },
+    /// A state was made from one that is not there.
+    StateWithoutParent {
+        /// The state.
+        state: StateId,
+        /// What it was made from.
+        parent: StateId,
+    },
+    /// A suspended session is on a state that is not there.
+    SessionWithoutState {
+        /// The session.
+        session: SessionId,
+        /// What it is on.
+        state: StateId,
+    },
     /// A state names a layer that is not there.
     StateWithoutLayer {
         /// The state.
@@ -103,6 +117,8 @@ pub enum Finding {
     LayerWithoutState {
         /// The layer.
         layer: LayerId,
+        /// Whether it stays, since a state or a name that is missing or damaged may lead to it.
+        doubtful: bool,
     },
     /// A sealed layer has lost its manifest.
     ManifestMissing {
@@ -128,8 +144,7 @@ impl Finding {
             Self::LayerWithoutState { .. }
             | Self::Unknown { .. }
             | Self::Litter { .. }
-            | Self::Mode { .. }
-            | Self::RefWithoutState { former: true, .. } => Severity::Note,
+            | Self::Mode { .. } => Severity::Note,
             _ => Severity::Error,
         }
     }
@@ -144,14 +159,28 @@ impl Finding {
                 "remove the permissions of group and others with `chmod 0700`; set-id files in layers were within their reach"
             }
             Self::Owner { .. } => "find out who put it there; the store's own files belong to the user who made it",
-            Self::RefWithoutState { former: true, .. } => "nothing; older values of a name may go",
-            Self::RefWithoutState { .. } | Self::RefWithoutTree { .. } => "move the name to another value, or build again",
+            Self::RefWithoutState { former: true, .. } => {
+                "bring that file back from a backup, or give the value up with `gentoomuch clean --keep N`; until then all states and layers stay"
+            }
+            Self::RefWithoutState { .. } => {
+                "bring that file back from a backup; or move or remove the name, and give the value up with `gentoomuch clean --keep N`; \
+                 until then all states and layers stay"
+            }
+            Self::StateWithoutParent { .. } => "bring that file back from a backup; until then all states and layers stay",
+            Self::SessionWithoutState { .. } => {
+                "bring that file back from a backup, or give the session up with `gentoomuch clean --sessions`; until then all states and \
+                 layers stay"
+            }
+            Self::RefWithoutTree { .. } => "move the name to another value, or build again",
             Self::Unreadable { .. }
             | Self::NotADirectory { .. }
             | Self::StateWithoutLayer { .. }
             | Self::StateChanged { .. }
             | Self::WrongId { .. } => "bring it back from a backup, or remove the refs that need it and build again",
-            Self::LayerWithoutState { .. } => "nothing uses it; cleaning up removes it",
+            Self::LayerWithoutState { doubtful: false, .. } => "nothing uses it; cleaning up removes it",
+            Self::LayerWithoutState { doubtful: true, .. } => {
+                "it stays, since it may belong to what is missing or damaged: see the other findings"
+            }
             Self::ManifestMissing { .. } => "the digest is still there, but a difference can no longer be named",
             Self::Unknown { .. } => "remove it if nobody needs it",
             Self::Litter { .. } => "the next command removes it",
@@ -170,10 +199,16 @@ impl fmt::Display for Finding {
             Self::Unreadable { path, why } => write!(f, "`{}` cannot be read: {why}", path.display()),
             Self::NotADirectory { path } => write!(f, "`{}` is not a directory", path.display()),
             Self::RefWithoutState { name, state, former: false } => {
-                write!(f, "`{name}` names build state `{state}`, which is not there")
+                write!(f, "`{name}` names build state `{state}`, and `states/{state}.json` is not there")
             }
             Self::RefWithoutState { name, state, former: true } => {
-                write!(f, "`{name}` once named build state `{state}`, which is not there")
+                write!(f, "`{name}` once named build state `{state}`, and `states/{state}.json` is not there")
+            }
+            Self::StateWithoutParent { state, parent } => {
+                write!(f, "build state `{state}` was made from `{parent}`, and `states/{parent}.json` is not there")
+            }
+            Self::SessionWithoutState { session, state } => {
+                write!(f, "suspended session `{session}` is on build state `{state}`, and `states/{state}.json` is not there")
             }
             Self::RefWithoutTree { name, tree } => write!(f, "`tree/{name}` names tree snapshot `{tree}`, which is not there"),
             Self::StateWithoutLayer { state, layer } => {
@@ -181,7 +216,7 @@ impl fmt::Display for Finding {
             }
             Self::StateChanged { state } => write!(f, "build state `{state}` is not what its id says"),
             Self::WrongId { path } => write!(f, "`{}` is about something else than its name says", path.display()),
-            Self::LayerWithoutState { layer } => write!(f, "no build state has layer `{layer}`"),
+            Self::LayerWithoutState { layer, .. } => write!(f, "no build state has layer `{layer}`"),
             Self::ManifestMissing { layer } => write!(f, "the manifest of layer `{layer}` is gone"),
             Self::Unknown { path } => write!(f, "`{}` is nothing of the store's", path.display()),
             Self::Litter { path } => write!(f, "`{}` was left by a process that was killed", path.display()),
@@ -254,8 +289,20 @@ pub struct Difference {
 }
 
 impl Store {
-    /// Looks at the structure of the whole store. Errors are of reading directories only; all else is a finding.
+    /// Looks at the structure of the whole store. Errors are of reading directories only; all else is a finding. The caller holds the store's lock,
+    /// shared.
+    ///
+    /// What others are just making or removing looks like damage for a moment: so what is found is looked at again while nobody does that.
     pub fn verify(&self) -> Result<VerifyReport> {
+        match self.look() {
+            Ok(report) if report.is_clean() => return Ok(report),
+            first => tracing::debug!(?first, "looking again"),
+        }
+        let _structure = self.structure(LockMode::Exclusive)?;
+        self.look()
+    }
+
+    fn look(&self) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         if self.idmap_change() == IdMapChange::Changed {
             let (recorded, current) = (describe(&self.inner.idmap), describe(&self.inner.current));
@@ -366,10 +413,9 @@ impl Store {
                     continue;
                 }
             };
-            let derived = state::State::derive_id(&state.layers, state.parent.as_ref(), &state.key, &state.origin)?;
             if state.id != id {
                 report.findings.push(Finding::WrongId { path: self.state_path(&id) });
-            } else if derived != id {
+            } else if !state.has_id(&id)? {
                 report.findings.push(Finding::StateChanged { state: id.clone() });
             }
             for layer in state.layers.iter().filter(|l| !present.contains(l)) {
@@ -378,8 +424,19 @@ impl Store {
             needed.extend(state.layers.iter().cloned());
             good.push(state);
         }
-        let unnamed = present.difference(&needed).map(|layer| Finding::LayerWithoutState { layer: layer.clone() });
-        report.findings.extend(unnamed);
+        let reached = self.reached().unwrap_or_default().there;
+        let parents = good.iter().filter(|state| reached.contains(&state.id)).filter_map(|state| Some((state, state.parent.as_ref()?)));
+        report.findings.extend(
+            parents
+                .filter(|(_, parent)| !self.state_path(parent).exists())
+                .map(|(state, parent)| Finding::StateWithoutParent { state: state.id.clone(), parent: parent.clone() }),
+        );
+        let unnamed: Vec<&LayerId> = present.difference(&needed).collect();
+        if !unnamed.is_empty() {
+            let doubtful = self.named_layers()?.is_none();
+            let found = unnamed.into_iter().map(|layer| Finding::LayerWithoutState { layer: layer.clone(), doubtful });
+            report.findings.extend(found);
+        }
         Ok(good)
     }
 
@@ -436,11 +493,13 @@ impl Store {
 
     /// Sessions and temporary areas: those in use are fine.
     fn verify_passing(&self, report: &mut VerifyReport) -> Result<()> {
-        // So that what is being made is locked already, and small files are in place.
-        let _structure = self.structure(LockMode::Exclusive)?;
         for path in recover::list(&self.path("sessions"))? {
-            if session::read_record(&path).is_some_and(|r| self.is_resumable(&r)) {
+            let kept = session::read_record(&path).filter(|record| self.is_kept(record));
+            if let Some(record) = kept {
                 check_directory(&path, true, &mut report.findings);
+                if let Some(state) = record.base.filter(|id| !self.state_path(id).exists()) {
+                    report.findings.push(Finding::SessionWithoutState { session: record.id, state });
+                }
             } else if is_free(&path)? {
                 report.findings.push(Finding::Litter { path });
             }

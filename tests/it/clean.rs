@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::child;
 use crate::place::{Place, command_line, finish};
 use crate::shared::shared;
-use crate::tiny::{Tiny, tiny};
+use crate::tiny::tiny;
 
 fn json(place: &Place, args: &[&str]) -> Value {
     let ran = place.run(&[args, &["--json"]].concat()).ok();
@@ -33,15 +33,6 @@ fn du(path: &Path) -> u64 {
     String::from_utf8(child::in_ids(script, &[path])).unwrap().trim().parse().unwrap()
 }
 
-/// Replaces the stage3 by another one and bootstraps it as `profile`.
-fn another(tiny: &Tiny, profile: &str, mark: &str) {
-    let stage3 = tiny.stage3.to_str().unwrap();
-    fs::write(tiny.place.path("tiny/etc/mark"), mark.repeat(100_000)).unwrap();
-    child::check(Command::new("tar").arg("-C").arg(tiny.place.path("tiny")).args(["--owner=0", "--group=0", "-cJf", stage3, "."]));
-    tiny.sign(&tiny.key, None);
-    tiny.place.run(&["bootstrap", "--no-rebuild", profile, stage3]).ok();
-}
-
 fn tree(place: &Place, text: &str) {
     place.write("tree/profiles/repo_name", "gentoo\n");
     place.write("tree/app-misc/hello/Manifest", format!("DIST {text} 5 BLAKE2B ab SHA512 cd\n"));
@@ -54,9 +45,9 @@ fn what_no_name_leads_to_goes_and_the_rest_stays() {
     let place = &tiny.place;
     assert!(place.run(&["clean"]).ok().text().contains("nothing to clean"));
     for mark in ["a", "b", "c"] {
-        another(&tiny, "demo", mark);
+        tiny.another("demo", mark);
     }
-    another(&tiny, "other", "d");
+    tiny.another("other", "d");
     assert!(place.run(&["clean"]).ok().text().contains("nothing to clean"), "every state has a name, or had one");
 
     // Without a terminal only `--yes` removes anything.
@@ -171,8 +162,8 @@ fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
 fn the_artifact_of_the_present_state_stays_after_a_rollback() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;
-    another(&tiny, "demo", "a");
-    another(&tiny, "demo", "b");
+    tiny.another("demo", "a");
+    tiny.another("demo", "b");
     let shown = json(place, &["profile", "show", "demo"]);
     let [second, first] = [0, 1].map(|at| shown["history"][at]["state"].as_str().unwrap().to_owned());
     // As `stage build` and `stage rollback` would have it.
@@ -201,7 +192,7 @@ fn a_name_that_moves_before_the_removal_forgets_only_what_was_shown() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;
     for mark in ["a", "b", "c"] {
-        another(&tiny, "demo", mark);
+        tiny.another("demo", mark);
     }
     let history = || -> Vec<String> {
         let shown = json(place, &["profile", "show", "demo"]);
@@ -305,7 +296,7 @@ fn trees_distfiles_logs_and_artifacts_go_by_their_rules() {
 fn everything_goes_without_root() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;
-    another(&tiny, "demo", "a");
+    tiny.another("demo", "a");
     place.write("data/patches/work/file", "mine");
     place.write("cache/distfiles/x", "x");
     let plan = place.run(&["clean", "-n", "--everything"]).ok().text();
@@ -321,7 +312,7 @@ fn everything_goes_without_root() {
 fn everything_goes_although_something_is_damaged() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;
-    another(&tiny, "demo", "a");
+    tiny.another("demo", "a");
     place.write("data/default-profile", "demo\n");
     let state = json(place, &["profile", "show", "demo"])["history"][0]["state"].as_str().unwrap().to_owned();
     let damaged = format!("data/store/states/{state}.json");
@@ -369,7 +360,7 @@ fn of_a_pool_that_no_state_is_of_what_is_installed_stays() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;
     place.write("tiny/var/db/pkg/dev-libs/used-1.0/BUILD_ID", "2\n");
-    another(&tiny, "demo", "a");
+    tiny.another("demo", "a");
     for name in ["pool.json", "dev-libs/used/used-1.0-1.gpkg.tar", "dev-libs/used/used-1.0-2.gpkg.tar"] {
         place.write(&format!("cache/binpkgs/old-1-pool/{name}"), "x");
     }
@@ -419,7 +410,7 @@ fn packages_go_by_ecleans_rules_and_nothing_goes_while_somebody_builds() {
 fn a_suspended_session_goes_only_when_asked_for() {
     let Some(tiny) = tiny() else { return };
     let place = &tiny.place;
-    another(&tiny, "demo", "a");
+    tiny.another("demo", "a");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let now = jiff::Timestamp::now();
     let record = serde_json::json!({
@@ -441,4 +432,45 @@ fn a_suspended_session_goes_only_when_asked_for() {
     let session = "sessions 0123456789abcdef0123 stage4/web of here: suspended: emerge failed";
     assert_eq!(items(&done), [session, pool]);
     assert!(!place.store().join("sessions/0123456789abcdef0123").exists() && !place.path("cache/binpkgs/pool").exists());
+}
+
+/// As a file system check, or a user, leaves it.
+#[test]
+fn layers_stay_as_long_as_a_state_is_missing_that_a_name_leads_to() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    tiny.another("demo", "a");
+    tiny.another("demo", "b");
+    tiny.another("gone", "c");
+    place.run(&["profile", "rm", "gone"]).ok();
+    let id = json(place, &["profile", "show", "demo"])["history"][1]["state"].as_str().unwrap().to_owned();
+    let file = place.store().join(format!("states/{id}.json"));
+    let aside = place.path("aside.json");
+    fs::rename(&file, &aside).unwrap();
+    // What a killed process leaves, so that recovery has something to do.
+    place.write("data/store/sessions/0123456789abcdef0123/lock", "");
+    let layers = || place.list()["layers"].as_array().unwrap().len();
+    assert_eq!(layers(), 3);
+    assert_eq!(place.sessions().len(), 0);
+    for limits in [&["--yes"][..], &["--yes", "--max-size", "1K"]] {
+        let plan = json(place, &[&["clean"], limits].concat());
+        assert_eq!((items(&plan), layers()), (Vec::new(), 3), "{limits:?}");
+        let note = format!("build state {id}, which is needed, is missing or damaged: all states, layers and trees stay");
+        assert!(plan["notes"].to_string().contains(&note), "{plan}");
+    }
+    let told = place.run(&["store", "verify"]).fails(4).text();
+    assert!(told.contains(&format!("`profile/demo/upstream` once named build state `{id}`, and `states/{id}.json` is not")), "{told}");
+    assert!(told.contains("bring that file back from a backup, or give the value up with `gentoomuch clean --keep N`"), "{told}");
+    fs::rename(&aside, &file).unwrap();
+    place.run(&["profile", "rollback", "demo"]).ok();
+    assert_eq!(items(&json(place, &["clean", "--yes"])).len(), 1);
+    place.run(&["store", "verify"]).ok();
+
+    // Given up, as `store verify` says.
+    place.run(&["profile", "rollback", "demo"]).ok();
+    fs::remove_file(&file).unwrap();
+    let done = json(place, &["clean", "--yes", "--keep", "1"]);
+    assert!(done["forgotten"][0]["values"].to_string().contains(&id), "{done}");
+    assert_eq!(layers(), 1);
+    place.run(&["store", "verify"]).ok();
 }

@@ -249,3 +249,107 @@ fn an_export_to_a_place_of_the_users_replaces_nothing() {
     export("out", "tar.gz").fails(2).says("out` is there already");
     assert_eq!(fs::read(dir.join("out")).unwrap(), bytes);
 }
+
+/// What the states of two profiles have in common is nothing but the code that looks at them.
+#[test]
+fn every_command_takes_states_of_two_stage3s() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    tiny.another("one", "a");
+    tiny.another("two", "b");
+    let (one, two) = (tiny.keep("one", "profile/one/upstream", 1), tiny.keep("two", "profile/two/upstream", 1));
+    // More layers than are held open at the same time.
+    tiny.keep("deep", "profile/one/upstream", 140);
+    let mark = "M /etc/mark  content, 97.7 KiB\n";
+    let (had, has) = ("D /etc/one   file 0644 root:root 3 B\n", "A /etc/two   file 0644 root:root 3 B\n");
+    let cases = [
+        ("profile/one", "profile/two", mark.to_owned()),
+        ("kept/one", "kept/two", [mark, had, has].concat()),
+        ("kept/one", "profile/two", [mark, had].concat()),
+        (one.id.as_str(), two.id.as_str(), [mark, had, has].concat()),
+    ];
+    let files = |before: &str, after: &str, below: &str| {
+        let told = place.run(&["diff", before, after, "--files", below, "--exit-code"]).fails(1).text();
+        told.trim_start_matches("no package differs\n\n").to_owned()
+    };
+    for (before, after, lines) in cases {
+        let told = files(before, after, "/");
+        assert!(told.starts_with(&lines), "{before} {after}: {told}");
+        assert_eq!(told.lines().count(), lines.lines().count() + 1, "{before} {after}: {told}");
+    }
+    for other in ["kept/one", "kept/two", "profile/two"] {
+        let told = files(other, "kept/deep", "/etc/layer-7");
+        assert_eq!(told, "A /etc/layer-7  file 0644 root:root 4 B\n1 path: 1 added, 0 changed, 0 removed, +4 B\n", "{other}");
+        assert_eq!(files("kept/deep", other, "/etc").matches("\nD /etc/layer-").count(), 139, "{other}");
+    }
+    assert_eq!(place.run(&["diff", "kept/one", "kept/two", "--packages"]).ok().text(), "no difference\n");
+
+    // A name that goes from one to the other and back.
+    place.run(&["tag", "kept/one", "moved"]).ok();
+    place.run(&["tag", "kept/two", "moved", "--force"]).ok();
+    assert!(files("moved", "moved@{1}", "/etc/one").starts_with("A /etc/one"));
+    let log = place.run(&["log", "moved"]).ok().text();
+    assert!(log.contains("profile/one/upstream") && log.contains("profile/two/upstream"), "{log}");
+    place.run(&["rollback", "moved"]).ok();
+    for (from, file) in [("moved", "one"), ("moved@{1}", "two"), ("kept/deep", "deep"), ("profile/two", "mark")] {
+        place.run(&["cp", &format!("{from}:/etc/{file}"), &format!("out-{file}")]).ok();
+        let bytes = fs::read_to_string(place.path(&format!("out-{file}"))).unwrap();
+        assert_eq!(bytes, if file == "mark" { "b".repeat(100_000) } else { file.to_owned() });
+    }
+    for state in ["kept/one", "kept/two", "profile/one", "profile/two", "kept/deep"] {
+        let shown: Value = serde_json::from_str(&place.run(&["store", "show", state, "--json"]).ok().text()).unwrap();
+        assert!(shown["layer_rows"].as_array().is_some_and(|rows| !rows.is_empty()), "{shown}");
+        assert!(place.run(&["shell", state, "--print-plan", "--", "true"]).ok().text().contains("overlay"), "{state}");
+        place.run(&["store", "seal", state]).ok();
+        for format in ["tar.zst", "oci"] {
+            let to = format!("{}.{format}", state.replace('/', "-"));
+            place.run(&["export", state, "--no-sign", "--format", format, "-o", &to]).ok();
+        }
+    }
+    let listed = String::from_utf8(check(Command::new("tar").arg("-tf").arg(place.path("kept-deep.tar.zst")))).unwrap();
+    assert_eq!(listed.lines().filter(|line| line.starts_with("./etc/layer-")).count(), 139, "{listed}");
+    let deep = place.run(&["store", "verify", "--deep"]).ok().text();
+    assert!(deep.contains("144 layers as sealed, 0 different"), "{deep}");
+
+    // One profile's stage3 becomes the other's.
+    place.run(&["bootstrap", "--no-rebuild", "one", tiny.stage3.to_str().unwrap()]).ok();
+    assert_eq!(place.run(&["diff", "profile/one", "profile/two", "--exit-code"]).ok().text(), "no difference\n");
+    assert!(files("profile/one@{1}", "profile/one", "/etc/mark").starts_with(mark));
+    place.run(&["profile", "rollback", "one"]).ok();
+    place.run(&["profile", "set", "two"]).ok();
+    place.run(&["profile", "rename", "one", "three"]).ok();
+    assert!(files("profile/three", "profile/two", "/etc/mark").starts_with(mark));
+    place.run(&["profile", "rm", "--force", "three"]).ok();
+    place.run(&["tag", "rm", "moved"]).ok();
+    place.run(&["clean", "--yes", "--keep", "1"]).ok();
+    place.run(&["store", "verify"]).ok();
+}
+
+#[test]
+fn sessions_kept_on_sessions_that_were_kept_say_where_the_first_came_from() {
+    let Some(shared) = shared() else { return };
+    let place = &shared.place;
+    let name = |at: usize| format!("chain-{}-{at}", std::process::id());
+    place.run(&["shell", "profile/demo", "--keep", &name(0), "--", "true"]).ok();
+    for at in 1..3 {
+        place.run(&["shell", &format!("kept/{}", name(at - 1)), "--keep", &name(at), "--", "true"]).ok();
+    }
+    let shown = place.run(&["store", "show", &format!("kept/{}", name(2)), "--json"]).ok().text();
+    let origin = &serde_json::from_str::<Value>(&shown).unwrap()["origin"];
+    assert_eq!((&origin["name"], &origin["parent"]["kind"]), (&name(2).into(), &"stage3 definition".into()), "{origin}");
+    // Packages of two profiles, of which one is the other's artifact, and a program in each.
+    let second = format!("second-{}", std::process::id());
+    let artifact = shared.artifact();
+    let own = place.with_config(shared.config("two-profiles"));
+    own.run(&["keys", "import", "--trust", "sign_key.asc"]).ok();
+    own.run(&["bootstrap", &second, artifact.to_str().unwrap(), "--no-rebuild"]).ok();
+    let second = format!("profile/{second}");
+    let packages = place.run(&["diff", "profile/demo/upstream", &second, "--packages"]).ok().text();
+    assert!(packages.contains("app-misc/greeter"), "{packages}");
+    // The artifact has no logs.
+    let files = place.run(&["diff", &format!("kept/{}", name(2)), &second, "--files", "/var/log"]).ok().text();
+    assert!(files.contains("D /var/log/"), "{files}");
+    for state in [&second, &format!("kept/{}", name(2))] {
+        assert_eq!(place.run(&["shell", state, "--", "hello"]).ok().text(), "Hello, world!\n", "{state}");
+    }
+}

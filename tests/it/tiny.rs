@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use gentoomuch::store::{NewState, Purpose, State, Store};
+
 use crate::child;
 use crate::gpg::{Gpg, beside};
 use crate::place::{Place, copy, shipped_config};
@@ -43,6 +45,35 @@ pub(crate) fn tiny() -> Option<Tiny> {
 }
 
 impl Tiny {
+    /// Replaces the stage3 by another one and bootstraps it as `profile`.
+    pub(crate) fn another(&self, profile: &str, mark: &str) {
+        let stage3 = self.stage3.to_str().unwrap();
+        fs::write(self.place.path("tiny/etc/mark"), mark.repeat(100_000)).unwrap();
+        let mut tar = Command::new("tar");
+        child::check(tar.arg("-C").arg(self.place.path("tiny")).args(["--owner=0", "--group=0", "-cJf", stage3, "."]));
+        self.sign(&self.key, None);
+        self.place.run(&["bootstrap", "--no-rebuild", profile, stage3]).ok();
+    }
+
+    /// Keeps `layers` more layers on the state `base` as `kept/NAME`; the last of them has `/etc/NAME`. As sessions would, with files of one
+    /// owner.
+    pub(crate) fn keep(&self, name: &str, base: &str, layers: usize) -> State {
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(self.place.store().join("store.json")).unwrap()).unwrap();
+        let store = Store::open(&self.place.store(), &serde_json::from_value(record["idmap"].clone()).unwrap()).unwrap();
+        let mut state = store.state(&store.ref_get(base).unwrap().unwrap()).unwrap();
+        for layer in 1..=layers {
+            let session = store.session_create(Some(&state), Purpose::Throwaway, "").unwrap();
+            fs::create_dir(session.upper().join("etc")).unwrap();
+            let file = if layer == layers { name.to_owned() } else { format!("layer-{layer}") };
+            fs::write(session.upper().join("etc").join(file), name).unwrap();
+            let origin = serde_json::json!({ "kind": "kept session", "name": name, "parent": state.origin["stage3"] });
+            let new = NewState { key: format!("kept:{}", session.id()), origin, newest_input: 1, parent: Some(state.id.clone()) };
+            state = session.commit(new).unwrap();
+        }
+        store.ref_set(&format!("kept/{name}"), &state.id).unwrap();
+        state
+    }
+
     /// Signs the stage3 as upstream does, by `key`.
     pub(crate) fn sign(&self, key: &str, time: Option<&str>) {
         let name = self.stage3.file_name().unwrap().to_str().unwrap();

@@ -298,6 +298,7 @@ impl Engine<'_> {
         let sizes = self.sizes_of(paths)?;
         plan.items = found.items(&survey, &sizes, self.store.root());
         plan.forgotten = std::mem::take(&mut found.forgotten);
+        plan.notes.extend(found.doubt());
         plan.items.extend(logs.into_iter().map(|item| CleanItem { bytes: sizes.get(&item.path).copied().unwrap_or(0), ..item }));
         if options.kinds.contains(&CleanKind::Binpkgs) {
             plan.items.extend(self.unused_binpkgs(&survey, &found, &mut plan.notes)?);

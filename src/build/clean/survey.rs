@@ -1,12 +1,13 @@
 //! What the store holds, and what leads to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::words::{self, day, seconds};
 use super::{CleanItem, CleanKind, CleanOptions, Forgettable, Forgotten, Thing};
-use crate::store::{LayerId, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId};
+use crate::store::{LayerId, Reached, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId};
 
 /// Names whose earlier values are never cleaned away: who made them wanted to keep something.
 const KEEPING: [&str; 2] = ["kept/", "tag/"];
@@ -26,6 +27,8 @@ pub(super) struct Survey {
     /// Suspended ones that go.
     leaving: Vec<SessionRecord>,
     used: BTreeMap<StateId, i64>,
+    /// States whose files say something else than their ids.
+    changed: BTreeSet<StateId>,
     /// Text of the configuration's `env/tree`.
     pins: String,
     /// Nothing but this may be forgotten, if it is known.
@@ -48,12 +51,21 @@ pub(super) struct Found {
     trees: Vec<TreeId>,
     sessions: Vec<SessionId>,
     pub(super) forgotten: Vec<Forgotten>,
+    /// States that something leads to, and that are not there or were changed: as long as there are such, no state, layer or tree goes.
+    missing: BTreeSet<StateId>,
 }
 
 impl Survey {
     /// Reads it; `pins` is the text of the configuration's `env/tree`, `shown` all that may be forgotten.
     pub(super) fn read(store: &Store, options: &CleanOptions, pins: String, shown: Option<Forgettable>) -> Result<Self> {
-        let states: BTreeMap<StateId, State> = store.states()?.into_iter().map(|state| (state.id.clone(), state)).collect();
+        let (mut states, mut changed) = (BTreeMap::new(), BTreeSet::new());
+        for id in store.state_ids()? {
+            let state = store.state(&id)?;
+            if !state.has_id(&id)? {
+                changed.insert(id.clone());
+            }
+            states.insert(id, state);
+        }
         let (mut staying, mut leaving) = (Vec::new(), Vec::new());
         for record in store.sessions()? {
             let goes = match &record.status {
@@ -68,6 +80,7 @@ impl Survey {
         Ok(Self {
             used: states.keys().map(|id| (id.clone(), store.last_used(id))).collect(),
             states,
+            changed,
             histories: store.histories()?,
             tree_histories: store.tree_histories()?,
             layers: store.layers()?.into_iter().map(|layer| layer.id).collect(),
@@ -79,15 +92,15 @@ impl Survey {
         })
     }
 
-    /// What names forget by the limits of `options`, and because it is not there any more.
+    /// What names forget by the limits of `options`, and trees because they are not there any more. A state that is not there may come back from
+    /// a backup: its name forgets it as it would forget any other.
     pub(super) fn beyond(&self, options: &CleanOptions) -> Positions {
         let mut positions = Positions::new();
         if options.kinds.contains(&CleanKind::States) {
             for (name, history) in &self.histories {
                 let keeps = KEEPING.iter().any(|prefix| name.starts_with(prefix));
                 for (at, pair) in history.windows(2).enumerate() {
-                    let gone = !self.states.contains_key(&pair[1].value);
-                    if (gone || (!keeps && options.beyond(at + 1, seconds(&pair[0].since)))) && self.was_shown(name, &pair[1]) {
+                    if !keeps && options.beyond(at + 1, seconds(&pair[0].since)) && self.was_shown(name, &pair[1]) {
                         positions.entry(name.clone()).or_default().insert(at + 1);
                     }
                 }
@@ -118,7 +131,8 @@ impl Survey {
         let mut found = Vec::new();
         if options.kinds.contains(&CleanKind::States) {
             for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
-                for (at, entry) in history.iter().enumerate().skip(1).filter(|(_, entry)| self.was_shown(name, entry)) {
+                let there = |entry: &RefEntry| self.states.contains_key(&entry.value) && self.was_shown(name, entry);
+                for (at, entry) in history.iter().enumerate().skip(1).filter(|(_, entry)| there(entry)) {
                     found.push((self.last_used(&entry.value), name.clone(), at));
                 }
             }
@@ -136,7 +150,9 @@ impl Survey {
     /// What nothing needs once names have forgotten `positions`.
     pub(super) fn unused(&self, options: &CleanOptions, positions: &Positions) -> Found {
         let wants = |kind| options.kinds.contains(&kind);
-        let kept = if wants(CleanKind::States) { self.reached(positions) } else { self.states.keys().cloned().collect() };
+        let Reached { there, missing } = self.reached(positions);
+        let in_doubt = !missing.is_empty();
+        let kept = if wants(CleanKind::States) && !in_doubt { there } else { self.states.keys().cloned().collect() };
         let mut found = Found { sessions: self.leaving.iter().map(|record| record.id.clone()).collect(), ..Found::default() };
         let mut gone: Vec<&State> = self.states.values().filter(|state| !kept.contains(&state.id)).collect();
         gone.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
@@ -148,11 +164,12 @@ impl Survey {
             found.with_state.insert(state.id.clone(), own);
             found.states.push(state.id.clone());
         }
-        if wants(CleanKind::Layers) {
+        if wants(CleanKind::Layers) && !in_doubt {
             let named: BTreeSet<&LayerId> = self.states.values().flat_map(|state| &state.layers).collect();
             found.layers = self.layers.iter().filter(|layer| !named.contains(layer)).cloned().collect();
         }
-        if wants(CleanKind::Trees) {
+        // A missing state may have been built with any tree, too.
+        if wants(CleanKind::Trees) && !in_doubt {
             let origins: Vec<String> = kept.iter().filter_map(|id| self.states.get(id)).map(|s| s.origin.to_string()).collect();
             for tree in &self.trees {
                 let named = self.tree_histories.iter().any(|(name, history)| {
@@ -167,6 +184,7 @@ impl Survey {
             }
         }
         found.kept = kept;
+        found.missing = missing;
         found.forgotten = positions.iter().map(|(name, positions)| self.forgotten(name, positions)).collect();
         found
     }
@@ -185,22 +203,17 @@ impl Survey {
     }
 
     /// The states that a name leads to, or a session stands on, with all that they were made from.
-    fn reached(&self, positions: &Positions) -> BTreeSet<StateId> {
-        let mut waiting: Vec<&StateId> = self.staying.iter().filter_map(|record| record.base.as_ref()).collect();
+    fn reached(&self, positions: &Positions) -> Reached {
+        let mut ids: Vec<&StateId> = self.staying.iter().filter_map(|record| record.base.as_ref()).collect();
         for (name, history) in &self.histories {
             let forgotten = positions.get(name);
-            waiting.extend(
+            ids.extend(
                 history.iter().enumerate().filter(|(at, _)| forgotten.is_none_or(|all| !all.contains(at))).map(|(_, e)| &e.value),
             );
         }
-        let mut reached = BTreeSet::new();
-        while let Some(id) = waiting.pop() {
-            if let Some(state) = self.states.get(id)
-                && reached.insert(id.clone())
-            {
-                waiting.extend(&state.parent);
-            }
-        }
+        let parent = |id: &StateId| Ok::<_, Infallible>(self.states.get(id).map(|state| state.parent.clone()));
+        let Ok(mut reached) = Reached::from(ids.into_iter().cloned(), parent);
+        reached.missing.extend(self.changed.iter().cloned());
         reached
     }
 
@@ -264,6 +277,19 @@ impl Survey {
 }
 
 impl Found {
+    /// Why states, layers and trees stay although nothing that is there needs them.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let first = self.missing.first()?;
+        let others = match self.missing.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "build state {first}{others}, which is needed, is missing or damaged: all states, layers and trees stay; `gentoomuch store verify` says \
+             what to do"
+        ))
+    }
+
     /// The directories that go, to be measured.
     pub(super) fn paths(&self, root: &Path) -> Vec<PathBuf> {
         let layers = self.with_state.values().flatten().chain(&self.layers).map(|id| root.join("layers").join(id.as_str()));

@@ -143,3 +143,48 @@ fn a_failed_seal_leaves_the_layer_unsealed_and_no_litter() {
     assert!(fixture.store.layer(&layer.id).unwrap().meta.sealed.is_none());
     assert!(fixture.store.recover(&Nowhere).unwrap().is_nothing());
 }
+
+/// Everything that becomes visible, or goes, in several steps, by threads that hold locks as processes do.
+#[test]
+fn what_others_are_making_or_removing_is_no_damage() {
+    let fixture = Fixture::new();
+    let base = fixture.commit(None, "base");
+    let working = std::sync::atomic::AtomicUsize::new(4);
+    let seen = std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let (store, base, working) = (fixture.reopen(), &base, &working);
+            scope.spawn(move || {
+                for round in 0..40 {
+                    let key = format!("{worker}-{round}");
+                    let session = store.session_create(Some(base), Purpose::Stage, &key).unwrap();
+                    // Enough that its removal takes a while.
+                    for at in 0..20 {
+                        fs::write(session.path("scratch").join(at.to_string()), &key).unwrap();
+                    }
+                    match round % 4 {
+                        0 => session.discard(&Here).unwrap(),
+                        1 => {
+                            session.suspend("interrupted").unwrap();
+                            let again = store.session_find_suspended(&key).unwrap().unwrap();
+                            again.discard(&Here).unwrap();
+                        }
+                        _ => {
+                            let state = session.commit(new_state(Some(base), &key)).unwrap();
+                            store.ref_set(&format!("kept/{worker}"), &state.id).unwrap();
+                            store.seal(&state.layers[1], &Here).unwrap();
+                        }
+                    }
+                    let tree = store.tree_begin().unwrap().commit_tree(Value::Null).unwrap();
+                    store.tree_ref_set("gentoo", &tree).unwrap();
+                }
+                working.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+            });
+        }
+        let mut seen = Vec::new();
+        while working.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+            seen.extend(fixture.store.verify().unwrap().findings);
+        }
+        seen
+    });
+    assert_eq!(seen, []);
+}

@@ -168,6 +168,7 @@ fn render_origin(origin: &serde_json::Value) -> String {
 }
 
 fn disk_usage(shop: &Shop<'_>, json: bool) -> Result<(), Failure> {
+    let _shared = shop.engine(None).share_store()?;
     let usage = shop.store.disk_usage(&shop.launcher)?;
     if json {
         return Ok(print_json(&usage)?);
@@ -195,6 +196,7 @@ fn disk_usage(shop: &Shop<'_>, json: bool) -> Result<(), Failure> {
 }
 
 fn seal(shop: &Shop<'_>, states: &[String], json: bool) -> Result<(), Failure> {
+    let _shared = shop.engine(None).share_store()?;
     let mut layers = Vec::new();
     if states.is_empty() {
         layers.extend(shop.store.layers()?.into_iter().map(|layer| layer.id));
@@ -242,6 +244,7 @@ fn render_deep(contents: &DeepReport) -> String {
 }
 
 fn verify(shop: &Shop<'_>, deep: bool, json: bool) -> Outcome {
+    let _shared = shop.engine(None).share_store()?;
     let report = shop.store.verify()?;
     let contents = if deep { Some(shop.store.verify_deep(&shop.launcher, 20, |_| {})?) } else { None };
     let clean = report.is_clean() && contents.as_ref().is_none_or(|contents| contents.different.is_empty());
