@@ -12,15 +12,15 @@ use super::key::Inputs;
 use super::patch::{Candidate, PatchedPackage, note_patches};
 use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
-use super::supply::Downloads;
+use super::supply::{Downloads, Foreseen};
 use super::tree::PinnedTree;
-use super::work::{Given, StepsDone, Subject};
+use super::work::{Given, StepsDone, Subject, note_emerge_opts};
 use crate::beneath::RootDir;
 pub use crate::config::BUILDER;
 use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::patches::PatchRecord;
-use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, UserScript};
+use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, Stage4Definition, UserScript};
 use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
 use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
@@ -86,11 +86,19 @@ impl Engine<'_> {
     pub(super) fn definition(&self, config: &ConfigDir, profile: &str, definition: &str) -> Result<Built> {
         let upstream = self.upstream(profile)?;
         let recipe = self.recipe(config, definition, &upstream)?;
-        self.definition_by(config, profile, &upstream, &recipe)
+        self.definition_by(config, profile, &upstream, &recipe, &[])
     }
 
-    /// As [`Engine::definition`], by a recipe that was read already.
-    pub(super) fn definition_by(&self, config: &ConfigDir, profile: &str, upstream: &State, recipe: &Recipe) -> Result<Built> {
+    /// As [`Engine::definition`], by a recipe that was read already. Portage is asked about `stage4s`, too, before anything is built: it is
+    /// for their sake.
+    pub(super) fn definition_by(
+        &self,
+        config: &ConfigDir,
+        profile: &str,
+        upstream: &State,
+        recipe: &Recipe,
+        stage4s: &[Stage4Definition],
+    ) -> Result<Built> {
         let definition = recipe.definition.name.as_str();
         let inputs = recipe.inputs(upstream, definition);
         let key = inputs.key();
@@ -102,6 +110,7 @@ impl Engine<'_> {
         for unknown in self.check_cpu(definition, recipe)? {
             self.note(&unknown.to_string());
         }
+        self.assert_known(config, profile, &recipe.definition, stage4s)?;
         let (mut session, resumed) = self.open_session(
             upstream,
             if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage },
@@ -206,6 +215,10 @@ impl Engine<'_> {
             Err(Error::Emerge { failure, log, .. }) => {
                 session.suspend("emerge failed")?;
                 Err(Error::Emerge { failure, log, resumable: true })
+            }
+            Err(error @ (Error::Unmet { .. } | Error::Unchecked { .. })) => {
+                session.suspend("not what was asked for")?;
+                Err(error)
             }
             Err(error @ Error::Missing { .. }) => {
                 session.suspend("sources are missing")?;
@@ -319,10 +332,10 @@ impl Engine<'_> {
         request.jobs = work.root.session_conf.jobs;
         request.load = Some(self.settings.jobs as f32);
         let patched = !work.patches.is_empty();
-        let mut candidates = Vec::new();
+        let (mut candidates, mut foreseen) = (Vec::new(), Foreseen::default());
         if !steps.has(&format!("emerge:{name}")) {
             self.step(&format!("looking at what {name} needs"));
-            let mut foreseen = self.foresee(work, &request)?;
+            foreseen = self.foresee(work, &request)?;
             if patched {
                 candidates = self.to_rehearse(work, &mut request, &foreseen)?;
             }
@@ -341,12 +354,13 @@ impl Engine<'_> {
                 again.load = request.load;
                 match self.emerge_with(work, &again, network, &log) {
                     Err(Error::Emerge { .. }) => {}
-                    other => return other,
+                    other => return other.and_then(|()| self.fulfilled(work, name, &request, &foreseen)),
                 }
                 // The list that was left may not fit any more; packages built so far are binary packages by now.
                 self.note("cannot go on with the list that was left: starting over with the packages built so far");
             }
-            self.emerge_or_from_source(work, &request, network, &log)
+            self.emerge_or_from_source(work, &request, network, &log)?;
+            self.fulfilled(work, name, &request, &foreseen)
         })
     }
 
@@ -354,7 +368,8 @@ impl Engine<'_> {
     pub(super) fn emerge_supplied(&self, work: &Work<'_>, request: &Request) -> Result<()> {
         let foreseen = self.foresee(work, request)?;
         self.want(work, &foreseen, &[])?;
-        self.emerge_or_from_source(work, request, Network::None, &work.log_dir.join("emerge.log"))
+        self.emerge_or_from_source(work, request, Network::None, &work.log_dir.join("emerge.log"))?;
+        self.fulfilled(work, "packages", request, &foreseen)
     }
 
     /// Runs `emerge`; a binary package that it will not install is built from source in a second run.
@@ -490,8 +505,9 @@ impl Recipe {
             "isolation": crate::host::rung(),
             "network": network_record(&self.definition.network),
         });
-        // Those who build on it ask the same hosts.
+        // Those who build on it ask the same hosts, and run emerge in the same way.
         self.downloads.note(&mut origin);
+        note_emerge_opts(&mut origin, &self.portage.emerge_opts);
         origin
     }
 

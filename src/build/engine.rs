@@ -22,7 +22,7 @@ use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::{self as emerge_output, EmergeLog};
 use crate::portage::emerge::request::{Goal, Request};
 use crate::portage::emerge::sanitize::sanitize;
-use crate::portage::emerge::{EmergeStatus, build_logs};
+use crate::portage::emerge::{DefaultOpts, EmergeStatus, build_logs};
 use crate::progress::{Event, Observer};
 use crate::sandbox;
 use crate::sandbox::plan::Network;
@@ -102,6 +102,8 @@ pub(super) struct Work<'a> {
     pub(super) jobs: Share,
     /// Who fetches for it.
     pub(super) supply: Supply,
+    /// What the configuration wants of each run of emerge.
+    pub(super) emerge_opts: DefaultOpts,
     /// Patches that are in force, and whether what the session stands on was given any.
     pub(super) patches: Vec<PatchRecord>,
     pub(super) was_patched: bool,
@@ -319,7 +321,7 @@ impl Engine<'_> {
 
     /// The command for a request, as the session's hosts of binary packages want it.
     pub(super) fn emerge_argv(&self, work: &Work<'_>, request: &Request) -> Result<Vec<String>> {
-        let mut argv = request.argv()?;
+        let mut argv = Request { opts: work.emerge_opts.clone(), ..request.clone() }.argv()?;
         if work.root.binhost.is_some() && request.goal != Goal::Depclean && !self.settings.download.offline {
             self.make_keyring(work)?;
             argv.insert(1, "--getbinpkg=y".to_owned());

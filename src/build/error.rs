@@ -74,6 +74,25 @@ pub enum Error {
         /// The session that was kept, so that the command can be repeated to go on.
         resumable: bool,
     },
+    /// emerge ended well, and what it was asked for is not there.
+    #[error("emerge ended well, and `{what}` is not what was asked for")]
+    Unmet {
+        /// Which run.
+        what: String,
+        /// What is otherwise.
+        unmet: Vec<super::Unmet>,
+        /// emerge's whole output, on the host.
+        log: PathBuf,
+    },
+    /// Whether it is there could not be found out.
+    #[error("cannot tell whether `{what}` is what was asked for")]
+    Unchecked {
+        /// Which run.
+        what: String,
+        /// Why.
+        #[source]
+        source: super::UnmetAnswerError,
+    },
     /// Downloads are switched off, and something is not here.
     #[error("{}, and downloads are switched off", missing_words(missing))]
     Missing {
@@ -91,6 +110,14 @@ pub enum Error {
         resolved: Box<super::Resolved>,
         /// emerge's whole output, on the host.
         log: PathBuf,
+    },
+    /// Portage does not know, or does not allow, something that is about to be built.
+    #[error("{findings}")]
+    Refused {
+        /// What is said of the configuration; errors are among it.
+        findings: config::Diagnostics,
+        /// How `resolve` is told of the stage, and what has to change, if that is known.
+        proposal: Option<(String, Box<super::Resolved>)>,
     },
     /// No change of the configuration would help.
     #[error("Portage cannot resolve `{target}`")]

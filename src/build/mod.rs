@@ -43,6 +43,7 @@ mod experiment;
 mod explain;
 mod export;
 mod freshroot;
+mod fulfilled;
 mod inspect;
 mod jobserver;
 mod kernel;
@@ -82,6 +83,7 @@ pub use experiment::{
 pub use explain::Around;
 pub use export::{ExportRequest, ExportedState};
 pub use freshroot::{Ended, FreshrootOptions};
+pub use fulfilled::{AnswerError as UnmetAnswerError, Unmet};
 pub use jobserver::JobServer;
 pub use kernel::{KernelBuilt, KernelError, KernelNews, KernelPrepared, KernelRow, NewSymbol, PrepOptions as KernelPrepOptions};
 pub use log::{HistoryError, LogEntry, Rollback, Tag, WentBack};

@@ -167,7 +167,8 @@ impl Engine<'_> {
         let asked = self.with_configuration(&copied, stage, options.profile.as_deref(), "resolve", |configured| {
             let mut told = Told { profile: configured.profile.clone(), resolutions: Vec::new(), output: Vec::new(), failed: false };
             for goal in goals(stage, options, configured) {
-                let request = Request { propose_unmask: true, ..Request::new(goal, Mode::Pretend) };
+                let opts = configured.work.emerge_opts.clone();
+                let request = Request { propose_unmask: true, opts, ..Request::new(goal, Mode::Pretend) };
                 let (exit, output) = self.exit_and_output(&configured.work, request.argv()?, OUTPUT_LIMIT_BYTES)?;
                 told.resolutions.push(Resolution::parse(&output));
                 if exit != Exit::Code(0) {
@@ -194,26 +195,41 @@ impl Engine<'_> {
 
     /// The error of a build that failed about dependencies, with the change that would help, or why none does.
     pub(super) fn with_proposal(&self, config: &ConfigDir, stage: &str, profile: &str, error: Error) -> Error {
-        let Error::Emerge { failure, log, resumable } = error else { return error };
+        let (failure, log, resumable) = match error {
+            Error::Emerge { failure, log, resumable } => (failure, log, resumable),
+            Error::Refused { findings, .. } => {
+                return match self.proposal_for(config, stage, profile) {
+                    Err(error @ Error::Interrupted { .. }) => error,
+                    proposal => Error::Refused { findings, proposal: proposal.ok().flatten() },
+                };
+            }
+            other => return other,
+        };
         if !failure.kind.is_about_dependencies() {
             return Error::Emerge { failure, log, resumable };
         }
-        self.step("looking for what the configuration lacks");
-        let options = ResolveOptions { profile: Some(profile.to_owned()), ..ResolveOptions::new(stage, Vec::new()) };
-        match self.resolve(config, &options) {
-            Ok(resolved) if !resolved.edits.is_empty() => {
-                // A stage4 definition names its profile.
-                let named = config.stage(stage).is_ok_and(|stage| stage.profile() == Some(profile));
-                let arguments = if named { stage.to_owned() } else { format!("{stage} --profile {profile}") };
-                Error::Unconfigured { stage: stage.to_owned(), arguments, resolved: Box::new(resolved), log }
-            }
+        match self.proposal_for(config, stage, profile) {
+            Ok(Some((arguments, resolved))) => Error::Unconfigured { stage: stage.to_owned(), arguments, resolved, log },
             Err(error @ (Error::Unresolvable { .. } | Error::Proposal(_) | Error::Interrupted { .. })) => error,
-            Ok(_) => Error::Emerge { failure, log, resumable },
+            Ok(None) => Error::Emerge { failure, log, resumable },
             Err(other) => {
                 tracing::debug!(%other, "no proposal");
                 Error::Emerge { failure, log, resumable }
             }
         }
+    }
+}
+
+impl Engine<'_> {
+    /// How `resolve` is told of a stage, and what its configuration lacks; `None`: nothing.
+    fn proposal_for(&self, config: &ConfigDir, stage: &str, profile: &str) -> Result<Option<(String, Box<Resolved>)>> {
+        self.step("looking for what the configuration lacks");
+        let options = ResolveOptions { profile: Some(profile.to_owned()), ..ResolveOptions::new(stage, Vec::new()) };
+        let resolved = self.resolve(config, &options)?;
+        // A stage4 definition names its profile.
+        let named = config.stage(stage).is_ok_and(|stage| stage.profile() == Some(profile));
+        let arguments = if named { stage.to_owned() } else { format!("{stage} --profile {profile}") };
+        Ok((!resolved.edits.is_empty()).then(|| (arguments, Box::new(resolved))))
     }
 }
 

@@ -203,7 +203,7 @@ impl Root {
             hostname: run.hostname.clone(),
             network: run.network,
             steps,
-            command: CommandLine { argv: run.argv.clone(), env: environment(run), cwd: "/root".into() },
+            command: CommandLine { argv: run.argv.clone(), env: environment(run, &self.session_conf), cwd: "/root".into() },
             terminal: run.terminal,
         }
     }
@@ -244,7 +244,7 @@ impl Root {
 }
 
 /// The environment of a session: built from nothing.
-fn environment(run: &Run) -> Vec<(String, String)> {
+fn environment(run: &Run, conf: &SessionConf) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = [
         ("HOME", "/root"),
         ("LANG", "C.UTF-8"),
@@ -253,8 +253,10 @@ fn environment(run: &Run) -> Vec<(String, String)> {
         ("SHELL", "/bin/bash"),
         ("USER", "root"),
     ]
+    .into_iter()
+    .chain(conf.environment())
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    .collect();
     for (name, value) in &run.env {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));

@@ -122,17 +122,17 @@ impl Engine<'_> {
             let upstream = self.upstream(profile)?;
             let ahead = definition.packages.iter().map(|package| package.value.to_string()).collect();
             let recipe = Recipe { ahead, ..self.recipe(config, &stage3, &upstream)? };
-            self.definition_by(config, profile, &upstream, &recipe)?
+            self.definition_by(config, profile, &upstream, &recipe, std::slice::from_ref(&definition))?
         };
         let kernel = self.kernel_of_stage(config, &definition, profile)?;
         let _stage = self.lock(&stage4_lock(&definition.name))?;
         let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, self.trees_of_state(&base.state)?);
-        let built = self.stage4(config, &recipe, profile, &base.state, kernel.as_ref())?;
+        let built = self.stage4(config, &recipe, profile, &base.state, kernel.as_ref(), !base.reused)?;
         Ok((recipe, built))
     }
 
     /// The state of a stage4 on `base`: reused when nothing that goes in has changed, else built; its name is moved there. The caller holds
-    /// the lock on the profile, shared, and that on the stage4.
+    /// the lock on the profile, shared, and that on the stage4, and says whether Portage was asked about it already.
     pub(super) fn stage4(
         &self,
         config: &ConfigDir,
@@ -140,6 +140,7 @@ impl Engine<'_> {
         profile: &str,
         base: &State,
         kernel: Option<&State>,
+        is_asked: bool,
     ) -> Result<Built> {
         let name = &recipe.definition.name;
         let inputs = recipe.inputs(&base.key, kernel.map(|kernel| kernel.key.as_str()));
@@ -147,6 +148,10 @@ impl Engine<'_> {
         if let Some(state) = self.store.state_by_key(&key)? {
             self.store.ref_set(&stage4_ref(name), &state.id)?;
             return Ok(Built { state, reused: true });
+        }
+        if !is_asked {
+            let stage3 = config.stage3(&recipe.definition.stage3.value)?;
+            self.assert_known(config, profile, &stage3, std::slice::from_ref(&recipe.definition))?;
         }
         let with_kernel = kernel.map(|kernel| self.with_kernel(base, kernel)).transpose()?;
         let base = with_kernel.as_ref().unwrap_or(base);

@@ -19,6 +19,7 @@ use crate::config::PortageDir;
 use crate::config::hooks::Hooks;
 use crate::config::patches::PatchRecord;
 use crate::portage::binpkgs;
+use crate::portage::emerge::DefaultOpts;
 use crate::portage::session_conf::SessionConf;
 use crate::store::{Session, State};
 
@@ -121,6 +122,10 @@ impl Engine<'_> {
             began: std::time::Instant::now(),
             jobs: Share::default(),
             supply,
+            emerge_opts: match portage {
+                Some(portage) => portage.emerge_opts.clone(),
+                None => recorded_emerge_opts(&base.origin),
+            },
             patches: match portage {
                 Some(portage) => portage.patches().iter().map(PatchRecord::from).collect(),
                 None => before.clone(),
@@ -152,6 +157,32 @@ impl Work<'_> {
         self.root.packages = Some(Packages { pools, own, work });
         Ok(())
     }
+}
+
+/// Where the record stands in what a state says of itself.
+const EMERGE_OPTS: &str = "emerge_opts";
+
+/// Notes what a configuration wants of emerge, for those who build on the state.
+pub(super) fn note_emerge_opts(origin: &mut serde_json::Value, opts: &DefaultOpts) {
+    origin[EMERGE_OPTS] = serde_json::json!(opts);
+}
+
+/// What the configuration of a state wanted of emerge. A stage4 has that of its base.
+fn recorded_emerge_opts(origin: &serde_json::Value) -> DefaultOpts {
+    in_origins(origin, |origin| serde_json::from_value(origin[EMERGE_OPTS].clone()).ok()).unwrap_or_default()
+}
+
+/// What a state says of itself, or the states below it do: the first of them of which `find` finds something.
+pub(super) fn in_origins<T>(origin: &serde_json::Value, find: impl Fn(&serde_json::Value) -> Option<T>) -> Option<T> {
+    let mut origin = origin;
+    // As deep as a kept session of a kept session of a stage4.
+    for _ in 0..16 {
+        if let Some(found) = find(origin) {
+            return Some(found);
+        }
+        origin = if origin["base"].is_object() { &origin["base"] } else { &origin["parent"] };
+    }
+    None
 }
 
 /// Writes the merged configuration into `dir`, from where it is put in place.

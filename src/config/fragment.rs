@@ -22,7 +22,6 @@ use super::{names, reading};
 use crate::portage::binrepos;
 use crate::portage::make_conf::{self, Assignment, Piece, Statement};
 use crate::portage::package_files::{self, Line, LineFile};
-use crate::portage::session_conf;
 use crate::portage::use_flags::Switch;
 
 /// More text than this in one variable can only come from references that multiply it.
@@ -196,25 +195,7 @@ fn read_make_conf(findings: &mut Findings<'_>, path: &Path) -> Vec<Variable> {
     for file in reading::files_below(findings, path) {
         evaluation.file(findings, &file.into(), 0);
     }
-    let variables = evaluation.finish();
-    check_implicit_hosts(findings, &variables);
-    check_fetch_commands(findings, &variables);
-    variables
-}
-
-/// Of a host that is named in `make.conf` Portage would take what nobody has signed: sessions empty the variable.
-fn check_implicit_hosts(findings: &mut Findings<'_>, variables: &[Variable]) {
-    for variable in variables.iter().filter(|variable| variable.name == "PORTAGE_BINHOST" && !variable.value.is_empty()) {
-        findings.warning(&variable.place, "`PORTAGE_BINHOST` has no effect", "name hosts in `binrepos.conf`");
-    }
-}
-
-/// Nothing is downloaded in a session, so that commands that download are not called.
-fn check_fetch_commands(findings: &mut Findings<'_>, variables: &[Variable]) {
-    for variable in variables.iter().filter(|variable| session_conf::says_how_to_fetch(&variable.name)) {
-        let words = format!("`{}` has no effect: gentoomuch fetches what a session needs", variable.name);
-        findings.warning(&variable.place, words, "name mirrors in `GENTOO_MIRRORS` or in the file `mirrors`");
-    }
+    evaluation.finish()
 }
 
 /// A value while the fragment is being read.

@@ -17,6 +17,8 @@ use super::names;
 use super::reading;
 use super::repos_conf::{self, Repositories};
 use super::switches::{Switches, WAYS_OUT, Word};
+use super::variables::{self, Within};
+use crate::portage::emerge::default_opts::DefaultOpts;
 use crate::portage::make_conf::{self, Piece};
 use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::{self, Kind, Switch};
@@ -99,6 +101,8 @@ pub(crate) struct Merge {
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
     /// What `repos.conf` among them says.
     pub(crate) repositories: Repositories,
+    /// What our runs of emerge take over of `EMERGE_DEFAULT_OPTS`.
+    pub(crate) emerge_opts: DefaultOpts,
     /// Where each variable is in `variables`.
     index: BTreeMap<String, usize>,
     /// Where the lines of an atom are in `lines`.
@@ -323,6 +327,7 @@ impl Merge {
         self.sort_by_references(findings);
         self.check_spelling(findings);
         self.check_env_files(findings);
+        self.emerge_opts = variables::check(findings, self);
         let mut files: Vec<(PathBuf, PathBuf)> =
             self.copied.iter().map(|(target, copied)| (target.clone(), copied.source.clone())).collect();
         files.sort();
@@ -387,6 +392,7 @@ impl Merge {
                 findings.error(place, format!("the name of a file of `env/` {fault}: `{}`", name.escape_debug()));
             } else if let Some(copied) = self.copied.get(&Path::new("env").join(name)).filter(|_| read.insert(name)) {
                 check_env_file(findings, copied);
+                variables::check_file(findings, &self.repositories, Within::EnvFile, copied);
             }
         }
     }
@@ -443,6 +449,39 @@ impl Merge {
             sorted.push(at);
         }
     }
+}
+
+/// The value of a variable with references replaced, each piece with its line. What only the stage3's own `make.conf` could set is empty.
+pub(crate) fn expanded(variables: &[Merged], name: &str) -> Vec<(String, Place)> {
+    expand(variables, name, &mut Vec::new())
+}
+
+fn expand(variables: &[Merged], name: &str, within: &mut Vec<String>) -> Vec<(String, Place)> {
+    let Some(merged) = variables.iter().find(|merged| merged.name == name) else { return Vec::new() };
+    if within.iter().any(|outer| outer == name) {
+        return Vec::new();
+    }
+    within.push(name.to_owned());
+    let mut out = Vec::new();
+    match &merged.value {
+        Value::Switches(switches) => {
+            for entry in switches.entries.iter().filter(|entry| !entry.switch.name().contains("${")) {
+                let place = entry.places.last().unwrap_or(&merged.place).clone();
+                let space = if out.is_empty() { "" } else { " " };
+                out.push((format!("{space}{}", entry.switch), place));
+            }
+        }
+        Value::Single(parts) => {
+            for part in parts {
+                match part {
+                    Part::Text(text, place) => out.push((text.clone(), place.clone())),
+                    Part::Reference(name, _) | Part::Earlier(name, _) => out.extend(expand(variables, name, within)),
+                }
+            }
+        }
+    }
+    within.pop();
+    out
 }
 
 /// The variables of the fragment that is being added.

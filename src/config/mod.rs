@@ -45,6 +45,7 @@ pub mod source;
 mod stage;
 mod switches;
 mod terms;
+mod variables;
 
 use std::io;
 use std::path::{Path, PathBuf};

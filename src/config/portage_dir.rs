@@ -21,9 +21,10 @@ use sha2::{Digest, Sha256};
 use super::diagnostic::{Diagnostic, Located, Place};
 use super::fragment::Part;
 use super::history::{self, Fragments, Touch};
-use super::merge::{AtomLines, Merge, Merged, Value};
+use super::merge::{AtomLines, Merge, Merged, Value, expanded};
 use super::repos_conf::Repositories;
 use super::switches::Switches;
+use crate::portage::emerge::default_opts::DefaultOpts;
 use crate::portage::make_conf;
 use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::Switch;
@@ -42,6 +43,8 @@ pub struct PortageDir {
     pub notes: Vec<Diagnostic>,
     /// What its `repos.conf` says.
     pub repositories: Repositories,
+    /// What our runs of emerge take over of its `EMERGE_DEFAULT_OPTS`.
+    pub emerge_opts: DefaultOpts,
     variables: Vec<Merged>,
     lines: BTreeMap<LineFile, Vec<AtomLines>>,
     dropped: BTreeMap<LineFile, Vec<AtomLines>>,
@@ -116,8 +119,8 @@ impl PortageDir {
         for path in files.keys() {
             modes.entry(path.clone()).or_insert(0o644);
         }
-        let Merge { variables, lines, dropped, fragments, repositories, .. } = merge;
-        Self { files, modes, notes, repositories, variables, lines, dropped, sources, fragments }
+        let Merge { variables, lines, dropped, fragments, repositories, emerge_opts, .. } = merge;
+        Self { files, modes, notes, repositories, emerge_opts, variables, lines, dropped, sources, fragments }
     }
 
     /// SHA-256 over paths, modes and contents, in hexadecimal. Equal for equal directories wherever the configuration lies.
@@ -155,7 +158,7 @@ impl PortageDir {
     /// The value of a variable with all references replaced; what no fragment sets counts as empty within a value.
     pub fn variable(&self, name: &str) -> Option<String> {
         let words = self.located_words(name)?;
-        let verbatim = self.expanded(name, &mut Vec::new());
+        let verbatim = expanded(&self.variables, name);
         let text: String = verbatim.iter().map(|(text, _)| text.as_str()).collect();
         Some(if words.is_empty() { String::new() } else { text.trim().to_owned() })
     }
@@ -163,7 +166,7 @@ impl PortageDir {
     /// The words of a variable, each with its line; `None` if no fragment sets it.
     pub fn located_words(&self, name: &str) -> Option<Vec<Located<String>>> {
         self.variables.iter().find(|merged| merged.name == name)?;
-        let parts = self.expanded(name, &mut Vec::new());
+        let parts = expanded(&self.variables, name);
         let mut words: Vec<Located<String>> = Vec::new();
         let mut within = false;
         for (text, place) in parts {
@@ -179,34 +182,6 @@ impl PortageDir {
             }
         }
         Some(words)
-    }
-
-    fn expanded(&self, name: &str, within: &mut Vec<String>) -> Vec<(String, Place)> {
-        let Some(merged) = self.variables.iter().find(|merged| merged.name == name) else { return Vec::new() };
-        if within.iter().any(|outer| outer == name) {
-            return Vec::new();
-        }
-        within.push(name.to_owned());
-        let mut out = Vec::new();
-        match &merged.value {
-            Value::Switches(switches) => {
-                for entry in switches.entries.iter().filter(|entry| !entry.switch.name().contains("${")) {
-                    let place = entry.places.last().unwrap_or(&merged.place).clone();
-                    let space = if out.is_empty() { "" } else { " " };
-                    out.push((format!("{space}{}", entry.switch), place));
-                }
-            }
-            Value::Single(parts) => {
-                for part in parts {
-                    match part {
-                        Part::Text(text, place) => out.push((text.clone(), place.clone())),
-                        Part::Reference(name, _) | Part::Earlier(name, _) => out.extend(self.expanded(name, within)),
-                    }
-                }
-            }
-        }
-        within.pop();
-        out
     }
 
     /// The entries of `CPU_FLAGS_X86`, `CPU_FLAGS_ARM` and their like that are switched on, as (variable, flag).

@@ -19,6 +19,9 @@ pub const FILE_NAME: &str = "99-session.conf";
 /// Where Portage keeps its full build logs, inside the root.
 pub const DEFAULT_LOGDIR: &str = "/var/log/portage";
 
+/// How binary packages are packed.
+const BINPKG_FORMAT: &str = "gpkg";
+
 /// What differs between sessions. All paths are paths inside the session's root.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionConf {
@@ -65,11 +68,6 @@ pub const PROTOCOLS: [&str; 8] = ["FILE", "FTP", "FTPS", "HTTP", "HTTPS", "RSYNC
 /// Which variables name commands that download.
 const COMMANDS: [&str; 2] = ["FETCHCOMMAND", "RESUMECOMMAND"];
 
-/// Whether a variable of a `make.conf` would say how Portage downloads: in a session it has no effect.
-pub fn says_how_to_fetch(name: &str) -> bool {
-    name == "FETCH_WRAPPER" || COMMANDS.contains(&name) || protocol_of(name).is_some()
-}
-
 /// The protocol of `FETCHCOMMAND_HTTPS`.
 pub fn protocol_of(name: &str) -> Option<&str> {
     let rest = COMMANDS.iter().find_map(|command| name.strip_prefix(command)?.strip_prefix('_'))?;
@@ -106,6 +104,17 @@ impl SessionConf {
             limits: Limits::default(),
             fetching: None,
         }
+    }
+
+    /// Variables of each command in a session. They win over files that `package.env` names, as the session's `make.conf` does not.
+    pub fn environment(&self) -> [(&'static str, &str); 5] {
+        [
+            ("BINPKG_FORMAT", BINPKG_FORMAT),
+            ("DISTDIR", &self.distdir),
+            ("PKGDIR", &self.pkgdir),
+            ("PORTAGE_LOGDIR", &self.logdir),
+            ("PORTAGE_TMPDIR", &self.portage_tmpdir),
+        ]
     }
 
     /// The text of the file.
@@ -189,6 +198,12 @@ impl SessionConf {
         conf.blank();
         conf.comment("Hosts are those of binrepos.conf: of one that is named here Portage would take what nobody has signed.");
         conf.assign("PORTAGE_BINHOST", "");
+        conf.comment(
+            "What a configuration says of these was told to its author; a stage is built for / from the trees of repos.conf.",
+        );
+        conf.assign("ROOT", "/");
+        conf.assign("PORTDIR", "");
+        conf.assign("PORTDIR_OVERLAY", "");
         conf.assign("PKGDIR", &self.pkgdir);
         conf.assign("DISTDIR", &self.distdir);
         conf.assign("PORTAGE_TMPDIR", &self.portage_tmpdir);
@@ -223,7 +238,7 @@ impl SessionConf {
         conf.comment("The null device stands for an empty list, of which emerge would warn at each start.");
         conf.assign("CONFIG_PROTECT", "-* /dev/null");
         conf.comment("Speed over size: a pool is read far more often than it is carried around.");
-        conf.assign("BINPKG_FORMAT", "gpkg");
+        conf.assign("BINPKG_FORMAT", BINPKG_FORMAT);
         conf.assign("BINPKG_COMPRESS", "zstd");
         conf.assign("BINPKG_COMPRESS_FLAGS", "-1");
         conf.comment("Messages go to the output and to a summary; never by mail.");
@@ -301,6 +316,7 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::portage::variables::{self, Class};
 
     fn line<'a>(text: &'a str, name: &str) -> &'a str {
         text.lines().find(|l| l.starts_with(&format!("{name}="))).unwrap_or_default()
@@ -355,18 +371,35 @@ mod tests {
     }
 
     #[test]
-    fn what_would_download_in_a_session_is_known() {
-        for (name, protocol, says) in [
-            ("FETCHCOMMAND", None, true),
-            ("RESUMECOMMAND", None, true),
-            ("FETCHCOMMAND_SFTP", Some("SFTP"), true),
-            ("RESUMECOMMAND_x", Some("x"), true),
-            ("FETCH_WRAPPER", None, true),
-            ("FETCHCOMMAND_", None, false),
-            ("FETCHCOMMANDS", None, false),
-            ("PORTAGE_FETCH_RESUME_MIN_SIZE", None, false),
+    fn protocols_with_commands_of_their_own_are_known() {
+        for (name, protocol) in [
+            ("FETCHCOMMAND", None),
+            ("FETCHCOMMAND_SFTP", Some("SFTP")),
+            ("RESUMECOMMAND_x", Some("x")),
+            ("FETCH_WRAPPER", None),
+            ("FETCHCOMMAND_", None),
+            ("FETCHCOMMANDS", None),
         ] {
-            assert_eq!((protocol_of(name), says_how_to_fetch(name)), (protocol, says), "{name}");
+            assert_eq!(protocol_of(name), protocol, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_session_has_its_own_value_for_all_that_the_table_calls_so() {
+        let fetching = Fetching {
+            command: "ask".to_owned(),
+            mirror: "http://m.invalid".to_owned(),
+            read_only: "/run/d".to_owned(),
+            protocols: BTreeSet::new(),
+        };
+        let text = SessionConf { fetching: Some(fetching), ..SessionConf::new(1) }.render();
+        for class in [Class::Place, Class::Session, Class::FetchCommands, Class::OldHosts] {
+            for name in variables::names_of(class) {
+                assert!(!line(&text, name).is_empty(), "{name} is not in {text}");
+            }
+        }
+        for (name, value) in [("ROOT", "/"), ("PORTDIR", ""), ("PORTDIR_OVERLAY", "")] {
+            assert_eq!(line(&text, name), format!("{name}=\"{value}\""));
         }
     }
 }

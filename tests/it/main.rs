@@ -49,6 +49,7 @@ mod pipeline;
 mod portage;
 mod profiles;
 mod refusals;
+mod requests;
 mod resolve;
 mod terminal;
 mod trees;

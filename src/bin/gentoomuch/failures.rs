@@ -156,6 +156,15 @@ impl From<release::keys::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// The same with the change that would help, as a diff.
+    fn proposed(self, arguments: &str, resolved: &build::Resolved) -> Self {
+        let diff = config::proposal::unified(&resolved.edits);
+        let failure = diff.lines().map(str::to_owned).fold(self, Self::detail);
+        failure.hint(format!("`gentoomuch resolve {arguments} --write FRAGMENT` writes it; then repeat the command"))
+    }
+}
+
 impl From<build::Error> for Failure {
     fn from(error: build::Error) -> Self {
         use build::Error as E;
@@ -172,12 +181,21 @@ impl From<build::Error> for Failure {
                 lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail).hint("repeat the command without `--offline`")
             }
             E::Emerge { failure, log, resumable } => emerge(&failure, &log.shown(), resumable),
+            E::Unmet { ref unmet, ref log, .. } => {
+                let (log, lines) = (log.shown(), unmet.iter().map(ToString::to_string).collect::<Vec<_>>());
+                let failure = lines.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail);
+                failure
+                    .hint("look for what changes emerge's options, environment or database: hooks, scripts, `bashrc`")
+                    .hint(format!("the whole output is in {log}"))
+            }
+            E::Unchecked { .. } => Self::new(Kind::Emerge, error),
+            E::Refused { findings, proposal } => {
+                let failure = Self::from(config::Error::Invalid(findings));
+                proposal.iter().fold(failure, |failure, (arguments, resolved)| failure.proposed(arguments, resolved))
+            }
             E::Unconfigured { stage: _, ref arguments, ref resolved, ref log } => {
-                let log = log.shown();
-                let diff: Vec<String> = config::proposal::unified(&resolved.edits).lines().map(str::to_owned).collect();
-                let resolve = format!("`gentoomuch resolve {arguments} --write FRAGMENT` writes it; then repeat the command");
-                let failure = diff.into_iter().fold(Self::new(Kind::Emerge, error), Self::detail);
-                failure.hint(resolve).hint(format!("the whole output is in {log}"))
+                let (log, arguments, resolved) = (log.shown(), arguments.clone(), resolved.clone());
+                Self::new(Kind::Emerge, error).proposed(&arguments, &resolved).hint(format!("the whole output is in {log}"))
             }
             E::Unresolvable { ref problems, ref contradiction, ref last_lines, ref log, .. } => {
                 let mut lines: Vec<String> = contradiction.iter().cloned().collect();

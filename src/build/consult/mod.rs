@@ -24,8 +24,9 @@ use super::session::HOOKS_DIR;
 use super::tree::{PinnedTree, TreeError};
 use super::work::write_public;
 use crate::beneath::RootDir;
-use crate::config::{self, BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage4Definition};
+use crate::config::{self, BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
 use crate::portage::atom::Atom;
+use crate::progress::Event;
 
 const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";
@@ -74,6 +75,33 @@ impl Engine<'_> {
         said.findings.sort();
         said.findings.dedup();
         Ok(said.findings)
+    }
+
+    /// Fails if Portage does not know, or does not allow, what is about to be built: a stage3 definition, and the stage4s for whose sake it
+    /// is. The questions are those of [`Engine::consult`]. What is a warning there is one here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`].
+    pub(super) fn assert_known(
+        &self,
+        config: &ConfigDir,
+        profile: &str,
+        definition: &Stage3Definition,
+        stage4s: &[Stage4Definition],
+    ) -> Result<()> {
+        let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
+        let stage = Stage { stage4: None, stage3: definition.clone() };
+        self.consult_group(config, profile, &Group { stage4s: stage4s.to_vec(), ..Group::of(stage) }, &mut said)?;
+        let is = |severity| move |finding: &&Diagnostic| finding.severity == severity;
+        if said.findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Err(Error::Refused { findings: said.findings.into(), proposal: None });
+        }
+        for Diagnostic { file, line, message, .. } in said.findings.iter().filter(is(Severity::Warning)) {
+            let place = if *line == 0 { file.display().to_string() } else { format!("{}:{line}", file.display()) };
+            self.observer.event(&Event::Warning(&format!("{place}: {message}")));
+        }
+        Ok(())
     }
 
     /// Which stages are asked about together, by profile and stage3 definition.

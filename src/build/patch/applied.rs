@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::engine::{Engine, Work};
 use crate::build::error::{Error, Result};
-use crate::build::work::StepsDone;
+use crate::build::work::{StepsDone, in_origins};
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize_line;
@@ -222,15 +222,7 @@ impl InSlot {
 
 /// The patches that a state was given, by what it says of itself; a stage4 has those of its base.
 pub(in crate::build) fn recorded(origin: &serde_json::Value) -> Vec<PatchRecord> {
-    let mut origin = origin;
-    // As deep as a kept session of a kept session of a stage4.
-    for _ in 0..16 {
-        if let Ok(records) = serde_json::from_value(origin["patches"].clone()) {
-            return records;
-        }
-        origin = if origin["base"].is_object() { &origin["base"] } else { &origin["parent"] };
-    }
-    Vec::new()
+    in_origins(origin, |origin| serde_json::from_value(origin["patches"].clone()).ok()).unwrap_or_default()
 }
 
 /// Notes in what a state says of itself which patches it was given, and what became of them.

@@ -15,6 +15,7 @@ use super::super::kernel::{kernel_lock, kernel_ref};
 use super::super::stage4::{stage4_lock, stage4_ref};
 use super::plan::{Part, What};
 use super::{Made, Node, NodeKind, Pipeline, Reason};
+use crate::config::Stage4Definition;
 use crate::progress::{Event, Observer};
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
@@ -314,7 +315,8 @@ impl<'r> Run<'r> {
         let (built, stage) = match &part.what {
             What::Definition { recipe, upstream, asked_for } => {
                 let _lock = engine.lock(&definition_lock(profile, &recipe.definition.name))?;
-                (engine.definition_by(config, profile, upstream, recipe), asked_for.as_str())
+                let stage4s = self.stage4s_on(&part.node.id);
+                (engine.definition_by(config, profile, upstream, recipe, &stage4s), asked_for.as_str())
             }
             What::Kernel { recipe, builder, asked_for } => {
                 let builder = self.state_of(builder);
@@ -327,7 +329,11 @@ impl<'r> Run<'r> {
                     Ok((base, kernel))
                 });
                 let _lock = engine.lock(&stage4_lock(&part.node.name))?;
-                let built = states.and_then(|(base, kernel)| engine.stage4(config, recipe, profile, &base, kernel.as_ref()));
+                // Together with the definition that it stands on, where that had to be built.
+                let is_asked =
+                    !self.keep_going && self.places.get(base.as_str()).is_some_and(|at| self.pipeline.parts[*at].node.build);
+                let built =
+                    states.and_then(|(base, kernel)| engine.stage4(config, recipe, profile, &base, kernel.as_ref(), is_asked));
                 (built, part.node.name.as_str())
             }
             What::Artifact { of, options } => {
@@ -345,6 +351,17 @@ impl<'r> Run<'r> {
         let outcome = if built.reused { Outcome::Reused } else { Outcome::Built };
         let size_bytes = if built.reused { None } else { layer_bytes(&engine, &built.state) };
         Ok((Made { state: Some(built.state), artifact: None }, outcome, size_bytes))
+    }
+
+    /// The stage4s that Portage is asked about when what they stand on is built. With `keep_going` what is wrong with one of them does not
+    /// keep the others from being built.
+    fn stage4s_on(&self, id: &str) -> Vec<Stage4Definition> {
+        let parts = self.pipeline.parts.iter().filter(|_| !self.keep_going);
+        let on_it = parts.filter_map(|part| match &part.what {
+            What::Stage4 { recipe, base, .. } if base == id => Some(recipe.definition.clone()),
+            _ => None,
+        });
+        on_it.collect()
     }
 
     /// The state of a node that is done.

@@ -150,7 +150,8 @@ impl Engine<'_> {
         for unknown in self.check_cpu(BUILDER, &recipe)? {
             self.note(&unknown.to_string());
         }
-        let state = self.update(&profile, &recipe, &inputs, &base, &upstream, options.depclean);
+        let known = self.assert_known(config, &profile, &recipe.definition, &[]);
+        let state = known.and_then(|()| self.update(&profile, &recipe, &inputs, &base, &upstream, options.depclean));
         let state = state.map_err(|error| self.with_proposal(config, BUILDER, &profile, error))?;
         let Some((state, packages)) = state else { return Ok(reused(&base, Vec::new())) };
         self.store.ref_set(&name, &state.id)?;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::beneath::TreeDir;
 use crate::build::tree::PinnedTree;
+use crate::build::work::in_origins;
 use crate::config::PortageDir;
 use crate::fetch::{BinHost, Sources, Tree, dictionary};
 use crate::portage::binrepos;
@@ -75,15 +76,7 @@ impl Downloads {
 
     /// What the configuration said that a state was made with. A stage4 has that of its base.
     pub(in crate::build) fn recorded(origin: &Value) -> Self {
-        let mut origin = origin;
-        // As deep as a kept session of a kept session of a stage4.
-        for _ in 0..16 {
-            if let Ok(record) = serde_json::from_value(origin[RECORD].clone()) {
-                return record;
-            }
-            origin = if origin["base"].is_object() { &origin["base"] } else { &origin["parent"] };
-        }
-        Self::default()
+        in_origins(origin, |origin| serde_json::from_value(origin[RECORD].clone()).ok()).unwrap_or_default()
     }
 
     /// Notes it in what a state says of itself.

@@ -56,6 +56,102 @@ fn commands_that_download_have_no_effect() {
     assert_eq!(with(text), [warning(1, "FETCHCOMMAND"), warning(3, "RESUMECOMMAND_SFTP"), warning(4, "FETCH_WRAPPER")]);
 }
 
+/// What is said about a fragment with this `make.conf`, without the file's name.
+fn of_make_conf(text: &str) -> Vec<String> {
+    let stage = [("stage3.defines/base/portage.local", "web\n"), ("portage.locals/web/package.use", "a/b c\n")];
+    let said = said(&[&stage[..], &[("portage.global/make.conf", text)]].concat());
+    said.iter().map(|line| line.trim_start_matches("portage.global/make.conf:").to_owned()).collect()
+}
+
+#[test]
+fn variables_that_decide_places_are_findings() {
+    let top = "take it out: a stage4 is a root of its own, and can be exported or unpacked to any place";
+    let repos = "write a section of `repos.conf` for each, with its `location` and where it comes from";
+    let places = "sessions have places of their own, whose contents all of them share";
+    let moved =
+        |name: &str| format!("1: warning: `{name}` has no effect: `repos.conf` says which ebuild repositories there are | {repos}");
+    let held =
+        |name: &str, hint: &str| format!("1: note: `{name}` holds in the finished system, not while gentoomuch builds | {hint}");
+    for (text, expected) in [
+        ("ROOT=\"/mnt/target\"\n", Some(format!("1: `ROOT` is `/mnt/target`, and a stage is always built for `/` | {top}"))),
+        ("SYSROOT=\"/usr/x\"\n", Some(format!("1: `SYSROOT` is `/usr/x`, and a stage is always built for `/` | {top}"))),
+        ("EPREFIX=\"/home/x\"\n", Some(format!("1: `EPREFIX` is `/home/x`, and a stage is always built for `/` | {top}"))),
+        (
+            "A_ROOT=\"/mnt\"\nROOT=\"${A_ROOT}\"\n",
+            Some(format!("2: `ROOT` is `/mnt`, and a stage is always built for `/` | {top}")),
+        ),
+        ("ROOT=\"/\"\nEPREFIX=\"\"\nSYSROOT=\"//\"\n", None),
+        ("PORTDIR=\"/usr/portage\"\n", Some(moved("PORTDIR"))),
+        ("PORTDIR_OVERLAY=\"/usr/local/portage\"\n", Some(moved("PORTDIR_OVERLAY"))),
+        ("PORTDIR=\"/var/db/repos/gentoo\"\nPORTDIR_OVERLAY=\"\"\n", None),
+        ("PKGDIR=\"/srv/packages\"\n", Some(held("PKGDIR", places))),
+        ("DISTDIR=\"/var/cache/distfiles/\"\nPORTAGE_TMPDIR=\"/var/tmp\"\nBINPKG_FORMAT=\"gpkg\"\n", None),
+        ("MAKEOPTS=\"-j2\"\n", Some(held("MAKEOPTS", "`env/jobs` says how many jobs run"))),
+        ("CLEAN_DELAY=\"3\"\n", Some(held("CLEAN_DELAY", "sessions have a value of their own"))),
+        (
+            "WORKDIR=\"/x\"\n",
+            Some("1: warning: `WORKDIR` has no effect: Portage sets it itself | take it out, or give it another name".to_owned()),
+        ),
+    ] {
+        assert_eq!(of_make_conf(text), expected.into_iter().collect::<Vec<_>>(), "{text}");
+    }
+}
+
+#[test]
+fn a_repository_that_repos_conf_has_may_be_named_the_old_way_too() {
+    let files = [
+        ("stage3.defines/base/portage.local", "web\n"),
+        ("portage.locals/web/make.conf", "PORTDIR=\"/usr/portage\"\nPORTDIR_OVERLAY=\"/usr/local/portage\"\n"),
+        (
+            "portage.locals/web/repos.conf",
+            "[DEFAULT]\nmain-repo = gentoo\n[gentoo]\nlocation = /usr/portage\n[local]\nlocation = /usr/local/portage\n",
+        ),
+    ];
+    assert_eq!(said(&files), Vec::<String>::new());
+}
+
+#[test]
+fn variables_are_looked_at_wherever_portage_reads_them() {
+    let files = [
+        ("stage3.defines/base/portage.local", "web\n"),
+        ("portage.locals/web/package.env", "a/b places\n"),
+        (
+            "portage.locals/web/env/places",
+            "PORTAGE_TMPDIR=\"/x\"\nMAKEOPTS=\"-j1\"\nEMERGE_DEFAULT_OPTS=\"--pretend\"\nROOT=\"/x\"\n",
+        ),
+        ("portage.locals/web/env/unused", "ROOT=\"/x\"\n"),
+        ("portage.locals/web/profile/make.defaults", "EMERGE_DEFAULT_OPTS=\"--oneshot\"\nUSE=\"x\"\n"),
+        ("portage.locals/web/profile/parent", "mine\n"),
+        ("portage.locals/web/profile/mine/make.defaults", "FETCHCOMMAND=\"x\"\n"),
+    ];
+    insta::assert_snapshot!(said(&files).join("\n"));
+}
+
+#[test]
+fn options_of_emerge_that_decide_what_is_built_are_errors() {
+    let rest = "take it out: only options that say how to work are taken over, such as `--jobs` and `--keep-going`";
+    let refused =
+        |line: u32, option: &str| format!("{line}: `{option}` in `EMERGE_DEFAULT_OPTS` would change what a build does | {rest}");
+    for (text, expected) in [
+        ("EMERGE_DEFAULT_OPTS=\"--ask --jobs=4\n  --keep-going -qkv\"\n", vec![]),
+        (
+            "EMERGE_DEFAULT_OPTS=\"--jobs=4\n  --oneshot\n --exclude=a/b\"\n",
+            vec![refused(2, "--oneshot"), refused(3, "--exclude=a/b")],
+        ),
+        (
+            "MINE=\"--onlydeps\"\nEMERGE_DEFAULT_OPTS=\"--ask\"\nEMERGE_DEFAULT_OPTS=\"${EMERGE_DEFAULT_OPTS} ${MINE}\"\n",
+            vec![refused(1, "--onlydeps")],
+        ),
+        ("EMERGE_DEFAULT_OPTS=\"--jobz=3 'x\"\n", vec![format!("1: `EMERGE_DEFAULT_OPTS` ends within quotes | {rest}")]),
+        (
+            "EMERGE_DEFAULT_OPTS=\"--jobz=3\"\n",
+            vec!["1: `--jobz` in `EMERGE_DEFAULT_OPTS` is no option of emerge | did you mean `--jobs`?".to_owned()],
+        ),
+    ] {
+        assert_eq!(of_make_conf(text), expected, "{text}");
+    }
+}
+
 #[test]
 fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
     for (files, expected) in [

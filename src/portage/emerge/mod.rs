@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request        what we ask           -> argv, environment
+//! default_opts   EMERGE_DEFAULT_OPTS   -> what a request takes over, and what has no place there
 //! observability  /run/portage/*.json   -> EmergeStatus, where Portage publishes it
 //! progress       output, emerge.log    -> EmergeStatus, everywhere else
 //! output         the output stream     -> log file, verbatim, and what the others need, in bounded memory
@@ -13,6 +14,7 @@
 //! ```
 
 pub mod build_logs;
+pub mod default_opts;
 pub mod failure;
 pub mod observability;
 pub mod output;
@@ -22,6 +24,7 @@ pub mod resolution;
 pub mod resume;
 pub mod sanitize;
 
+pub use default_opts::DefaultOpts;
 pub use failure::{Distrust, Failure, FailureKind};
 pub use observability::Status;
 pub use output::EmergeLog;

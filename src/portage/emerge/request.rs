@@ -1,7 +1,9 @@
 //! What we ask of `emerge`, as a value, and the arguments that say it.
 //!
-//! Every option that changes the outcome is named, so that neither `EMERGE_DEFAULT_OPTS` of a configuration nor a default that differs
-//! between versions of Portage decides for us. Only options that Portage 3.0.30 (2022) knew are used.
+//! Every option that changes the outcome is named, so that no default that differs between versions of Portage decides for us, and
+//! `EMERGE_DEFAULT_OPTS` is not read: what a run takes over of it is part of the request. Only options that Portage 3.0.30 (2022) knew are used.
+
+use super::default_opts::DefaultOpts;
 
 /// The program, found in the session's `PATH`.
 pub const PROGRAM: &str = "emerge";
@@ -85,6 +87,8 @@ pub struct Request {
     pub show_log: bool,
     /// Propose to unmask what is masked. Masks are somebody's decision: only who asks for proposals gets these.
     pub propose_unmask: bool,
+    /// What the configuration wants of each run.
+    pub opts: DefaultOpts,
 }
 
 /// An atom that cannot be given to `emerge`.
@@ -117,6 +121,7 @@ impl Request {
             part: Part::All,
             show_log: false,
             propose_unmask: false,
+            opts: DefaultOpts::default(),
         }
     }
 
@@ -130,6 +135,7 @@ impl Request {
     pub fn argv(&self) -> Result<Vec<String>, Error> {
         let mut argv = vec![PROGRAM.to_owned()];
         let yn = |on: bool| if on { "y" } else { "n" };
+        argv.push("--ignore-default-opts".to_owned());
         argv.push(format!("--color={}", yn(self.color)));
         argv.extend(["--ask=n", "--nospinner"].map(str::to_owned));
         if self.goal == Goal::Depclean {
@@ -143,10 +149,12 @@ impl Request {
         // write them nor go on as if they had been accepted.
         argv.push("--autounmask=y".to_owned());
         argv.push(format!("--autounmask-keep-masks={}", yn(!self.propose_unmask)));
-        argv.extend(["--autounmask-write=n", "--autounmask-continue=n", "--keep-going=n"].map(str::to_owned));
+        argv.extend(["--autounmask-write=n", "--autounmask-continue=n"].map(str::to_owned));
+        argv.push(format!("--keep-going={}", yn(self.opts.keep_going.unwrap_or(false))));
         argv.push(format!("--quiet-build={}", yn(!self.show_log)));
-        argv.push(format!("--jobs={}", self.jobs.max(1)));
-        if let Some(load) = self.load.filter(|load| load.is_finite() && *load > 0.0) {
+        argv.push(format!("--jobs={}", self.opts.jobs.map_or(self.jobs, |jobs| jobs.min(self.jobs)).max(1)));
+        let loads = [self.load, self.opts.load].into_iter().flatten().filter(|load| load.is_finite() && *load > 0.0);
+        if let Some(load) = loads.reduce(f32::min) {
             argv.push(format!("--load-average={load:.1}"));
         }
         argv.push(format!("--usepkg={}", yn(self.usepkg)));
@@ -166,6 +174,7 @@ impl Request {
             Mode::Run => {}
             Mode::Pretend => argv.extend(["--pretend", "--verbose=y"].map(str::to_owned)),
         }
+        argv.extend(self.opts.more.iter().cloned());
         self.goal_arguments(&mut argv)?;
         Ok(argv)
     }
@@ -174,7 +183,7 @@ impl Request {
         // Build dependencies are part of what is rebuilt and updated: a binary package must not hide that its compiler is stale.
         // `--binpkg-respect-use` stays unnamed: its default respects USE flags as `y` does, but `y` also takes the proposals of USE changes
         // away (`create_depgraph_params.py`).
-        let resolve = "--with-bdeps=y".to_owned();
+        let resolve = format!("--with-bdeps={}", if self.opts.with_bdeps.unwrap_or(true) { "y" } else { "n" });
         match &self.goal {
             Goal::RebuildWorld => {
                 argv.push(resolve);
@@ -220,7 +229,7 @@ fn checked(atom: &str) -> Result<&str, Error> {
 mod tests {
     use super::*;
 
-    const ALWAYS: &str = "emerge --color=n --ask=n --nospinner --autounmask=y --autounmask-keep-masks=y --autounmask-write=n \
+    const ALWAYS: &str = "emerge --ignore-default-opts --color=n --ask=n --nospinner --autounmask=y --autounmask-keep-masks=y --autounmask-write=n \
                           --autounmask-continue=n --keep-going=n --quiet-build=y";
 
     fn packages(existing: Existing, oneshot: bool) -> Goal {
@@ -251,10 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_configuration_wants_is_taken_over_within_bounds() {
+        let more = vec!["--backtrack=100".to_owned()];
+        let opts = DefaultOpts { jobs: Some(2), load: Some(9.0), keep_going: Some(true), with_bdeps: Some(false), more };
+        let request = |jobs| Request { jobs, load: Some(4.0), opts: opts.clone(), ..Request::new(Goal::RebuildWorld, Mode::Run) };
+        let argv = request(3).argv().expect("no atoms").join(" ");
+        for word in [" --jobs=2 ", " --load-average=4.0 ", " --keep-going=y ", " --with-bdeps=n ", " --backtrack=100 "] {
+            assert!(argv.contains(word), "{word} in {argv}");
+        }
+        assert!(request(1).argv().expect("no atoms").join(" ").contains(" --jobs=1 "));
+        let depclean = Request { opts, ..Request::new(Goal::Depclean, Mode::Run) };
+        assert!(!depclean.argv().expect("no atoms").join(" ").contains("backtrack"));
+    }
+
+    #[test]
     fn depclean_takes_no_build_options() {
         let argv = |mode| Request::new(Goal::Depclean, mode).argv().expect("no atoms").join(" ");
-        assert_eq!(argv(Mode::Run), "emerge --color=n --ask=n --nospinner --depclean");
-        assert_eq!(argv(Mode::Pretend), "emerge --color=n --ask=n --nospinner --depclean --pretend");
+        assert_eq!(argv(Mode::Run), "emerge --ignore-default-opts --color=n --ask=n --nospinner --depclean");
+        assert_eq!(argv(Mode::Pretend), "emerge --ignore-default-opts --color=n --ask=n --nospinner --depclean --pretend");
     }
 
     #[test]

@@ -1,0 +1,166 @@
+//! Variables that decide where Portage works, how it fetches and what emerge is told: what a configuration may say of them.
+//!
+//! ```text
+//! make.conf                   the merged value of each variable
+//! env/FILE                    of files that `package.env` names: for one package
+//! profile/…/make.defaults     the user's own Portage profile
+//! ```
+//!
+//! [`variables`] has the table of names. What is replaced while a session runs is a note, what has no effect a warning, and what would
+//! build another system than was asked for an error.
+
+use std::path::{Component, Path};
+
+use super::diagnostic::{Findings, Place};
+use super::fragment::Copied;
+use super::merge::{Merge, expanded};
+use super::names;
+use super::repos_conf::{REPOS_DIR, Repositories};
+use crate::portage::emerge::default_opts::{self, DefaultOpts, Fault};
+use crate::portage::make_conf::{Piece, Statement};
+use crate::portage::variables::{self, Class};
+
+const EMERGE_OPTS: &str = "EMERGE_DEFAULT_OPTS";
+/// What `make.globals` has, and sessions as well: whoever writes it out says nothing new.
+const USUAL: [(&str, &str); 6] = [
+    ("BINPKG_COMPRESS", "zstd"),
+    ("BINPKG_FORMAT", "gpkg"),
+    ("DISTDIR", "/var/cache/distfiles"),
+    ("PKGDIR", "/var/cache/binpkgs"),
+    ("PORTAGE_LOGDIR", "/var/log/portage"),
+    ("PORTAGE_TMPDIR", "/var/tmp"),
+];
+
+/// Where an assignment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    /// The merged `make.conf`.
+    MakeConf,
+    /// A file that holds for single packages.
+    EnvFile,
+    /// A Portage profile of the user's own.
+    MakeDefaults,
+}
+
+/// Looks at the merged variables, and reads what emerge is told.
+pub(super) fn check(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
+    for merged in &merge.variables {
+        let value: String = expanded(&merge.variables, &merged.name).iter().map(|(text, _)| text.as_str()).collect();
+        check_one(findings, &merge.repositories, Within::MakeConf, &merged.name, &value, &merged.place);
+    }
+    for copied in merge.copied.iter().filter(|(target, _)| is_make_defaults(target)).map(|(_, copied)| copied) {
+        check_file(findings, &merge.repositories, Within::MakeDefaults, copied);
+    }
+    emerge_opts(findings, merge)
+}
+
+/// `profile/make.defaults`, and those of profiles that it names as parents.
+fn is_make_defaults(target: &Path) -> bool {
+    target.starts_with("profile") && target.components().any(|part| part == Component::Normal("make.defaults".as_ref()))
+}
+
+/// Looks at the assignments of a file that is copied; what Portage could not read is said elsewhere.
+pub(super) fn check_file(findings: &mut Findings<'_>, repositories: &Repositories, within: Within, copied: &Copied) {
+    let text = String::from_utf8_lossy(&copied.bytes);
+    for statement in crate::portage::make_conf::parse(&text).unwrap_or_default() {
+        let Statement::Assign(assignment) = statement else { continue };
+        let value: String = assignment.value.iter().map(written).collect();
+        check_one(findings, repositories, within, &assignment.name, &value, &Place::new(&copied.source, assignment.line));
+    }
+}
+
+fn written(piece: &Piece) -> String {
+    match piece {
+        Piece::Text { text, .. } => text.clone(),
+        Piece::Reference { name, .. } => format!("${{{name}}}"),
+    }
+}
+
+fn check_one(findings: &mut Findings<'_>, repositories: &Repositories, within: Within, name: &str, value: &str, place: &Place) {
+    let value = value.trim();
+    match variables::class_of(name) {
+        Some(Class::Root) if !is_top(value) => findings.error_with_hint(
+            place,
+            format!("`{name}` is `{value}`, and a stage is always built for `/`"),
+            "take it out: a stage4 is a root of its own, and can be exported or unpacked to any place",
+        ),
+        Some(Class::Repositories) if !is_known_location(repositories, name, value) => findings.warning(
+            place,
+            format!("`{name}` has no effect: `repos.conf` says which ebuild repositories there are"),
+            "write a section of `repos.conf` for each, with its `location` and where it comes from",
+        ),
+        Some(Class::Place) if !is_usual(name, value) => findings.note_with_hint(
+            place,
+            format!("`{name}` holds in the finished system, not while gentoomuch builds"),
+            "sessions have places of their own, whose contents all of them share",
+        ),
+        Some(Class::Session) if !is_usual(name, value) && (within == Within::MakeConf || name.starts_with("BINPKG_")) => {
+            let hint = if name == "MAKEOPTS" { "`env/jobs` says how many jobs run" } else { "sessions have a value of their own" };
+            findings.note_with_hint(place, format!("`{name}` holds in the finished system, not while gentoomuch builds"), hint);
+        }
+        Some(Class::Portage) => {
+            findings.warning(
+                place,
+                format!("`{name}` has no effect: Portage sets it itself"),
+                "take it out, or give it another name",
+            );
+        }
+        Some(Class::FetchCommands) => findings.warning(
+            place,
+            format!("`{name}` has no effect: gentoomuch fetches what a session needs"),
+            "name mirrors in `GENTOO_MIRRORS` or in the file `mirrors`",
+        ),
+        // Of a host that is named here Portage would take what nobody has signed: sessions empty the variable.
+        Some(Class::OldHosts) if !value.is_empty() => {
+            findings.warning(place, format!("`{name}` has no effect"), "name hosts in `binrepos.conf`");
+        }
+        Some(Class::EmergeOptions) if within != Within::MakeConf => {
+            findings.error_with_hint(place, format!("`{name}` is read in `make.conf` only"), "move it to `make.conf`");
+        }
+        _ => {}
+    }
+}
+
+/// What `ROOT` and `EPREFIX` say where nothing is moved.
+fn is_top(value: &str) -> bool {
+    value.chars().all(|c| c == '/' || c == '.') && !value.contains("..")
+}
+
+fn is_usual(name: &str, value: &str) -> bool {
+    value.is_empty() || USUAL.contains(&(name, value.trim_end_matches('/')))
+}
+
+/// Whether all repositories that an old variable names are where `repos.conf` has them anyway.
+fn is_known_location(repositories: &Repositories, name: &str, value: &str) -> bool {
+    let main = repositories.main.as_ref().map_or("gentoo", |main| main.value.as_str());
+    let usual = Path::new(REPOS_DIR).join(main);
+    let of_main = repositories.get(main).map_or(usual.as_path(), |entry| entry.location.as_path());
+    let is_known = |word: &str| match name {
+        "PORTDIR" => Path::new(word) == of_main,
+        "PORTDIR_OVERLAY" => repositories.entries.iter().any(|entry| entry.location == Path::new(word)),
+        _ => false,
+    };
+    value.split_whitespace().all(is_known)
+}
+
+/// Reads `EMERGE_DEFAULT_OPTS`: each word that has no place in it is an error at its line.
+fn emerge_opts(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
+    let parts = expanded(&merge.variables, EMERGE_OPTS);
+    let chars = parts.iter().flat_map(|(text, place)| text.chars().map(move |c| (c, place)));
+    let words = match default_opts::split(chars) {
+        Ok(words) => words,
+        Err(fault) => {
+            if let Some(merged) = merge.variables.iter().find(|merged| merged.name == EMERGE_OPTS) {
+                findings.error_with_hint(&merged.place, fault.to_string(), fault.hint());
+            }
+            return DefaultOpts::default();
+        }
+    };
+    let (opts, faults) = default_opts::parse(words);
+    for (fault, place) in faults {
+        let near = if let Fault::Unknown(option) = &fault { names::nearest(option, default_opts::names()) } else { None };
+        let hint = near.map_or_else(|| fault.hint().to_owned(), |near| format!("did you mean `{near}`?"));
+        findings.error_with_hint(place, fault.to_string(), hint);
+    }
+    opts
+}

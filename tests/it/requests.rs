@@ -1,0 +1,125 @@
+//! What a configuration asks of emerge and of Portage's places: taken over, replaced, or refused before anything is built.
+
+use std::fs;
+
+use crate::place::{Place, Ran};
+use crate::shared::{Shared, shared};
+
+/// A configuration whose stage `asked` has these packages and a fragment of its own.
+fn asking(shared: &Shared, name: &str, packages: &str, files: &[(&str, &str)]) -> Place {
+    let config = shared.config(name);
+    let all = [
+        ("stage3.defines/asked/cpu", "generic-amd64\n"),
+        ("stage3.defines/asked/portage.local", "asked\n"),
+        ("stage3.defines/asked/packages", packages),
+        ("stage4.defines/asked/profile", "demo\n"),
+        ("stage4.defines/asked/stage3", "asked\n"),
+        ("stage4.defines/asked/packages", "app-text/tree\n"),
+        ("portage.locals/asked/package.use", "app-misc/hello -nls\n"),
+    ];
+    for (file, text) in all.iter().chain(files) {
+        let path = config.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    shared.place.with_config(config)
+}
+
+fn build(place: &Place) -> Ran {
+    place.run(&["stage", "build", "asked", "--no-sign", "--format", "tar.zst"])
+}
+
+#[test]
+fn options_that_decide_what_is_installed_stop_every_build() {
+    let Some(shared) = shared() else { return };
+    for option in ["--oneshot", "--exclude=app-misc/hello", "--onlydeps", "--pretend", "--fetchonly", "--buildpkgonly"] {
+        let make_conf = format!("EMERGE_DEFAULT_OPTS=\"--jobs=2\n  {option}\"\n");
+        let place = asking(&shared, "options", "dev-libs/greet\n", &[("portage.locals/asked/make.conf", &make_conf)]);
+        let words = format!("`{option}` in `EMERGE_DEFAULT_OPTS` would change what a build does");
+        let ran = build(&place).fails(3).says(&format!("portage.locals/asked/make.conf:2: {words}"));
+        assert!(!ran.stderr.contains("emerging"), "{ran}");
+        let ran = place.run(&["config", "check", "--no-portage"]).fails(3);
+        assert!(ran.text().contains(&format!("portage.locals/asked/make.conf:2: error: {words}")), "{ran}");
+    }
+}
+
+#[test]
+fn another_root_stops_every_build() {
+    let Some(shared) = shared() else { return };
+    let place = asking(&shared, "root", "dev-libs/greet\n", &[("portage.locals/asked/make.conf", "ROOT=\"/mnt/target\"\n")]);
+    build(&place).fails(3).says("portage.locals/asked/make.conf:1: `ROOT` is `/mnt/target`, and a stage is always built for `/`");
+}
+
+#[test]
+fn what_says_how_to_work_is_taken_over_and_places_are_the_sessions() {
+    let Some(shared) = shared() else { return };
+    let make_conf = "EMERGE_DEFAULT_OPTS=\"--ask --jobs=1 --keep-going --with-bdeps=n --backtrack=7\"\n\
+                     PORTDIR=\"/usr/portage\"\nPORTDIR_OVERLAY=\"/usr/local/portage\"\nPKGDIR=\"/srv/none\"\n";
+    let files = [
+        ("portage.locals/asked/make.conf", make_conf),
+        ("portage.locals/asked/package.env", "dev-libs/greet elsewhere\n"),
+        ("portage.locals/asked/env/elsewhere", "PORTAGE_TMPDIR=\"/var/tmp/none\"\nPKGDIR=\"/srv/other\"\nDISTDIR=\"/srv/dist\"\n"),
+    ];
+    let place = asking(&shared, "taken over", "dev-libs/greet\n", &files);
+    let checked = place.run(&["config", "check", "stage3:asked"]).ok().text();
+    for words in
+        ["`PORTDIR` has no effect", "`PKGDIR` holds in the finished system", "env/elsewhere:1: note: `PORTAGE_TMPDIR` holds"]
+    {
+        assert!(checked.contains(words), "{words} in {checked}");
+    }
+    // The tree is where it always is, and nothing is dead.
+    assert!(!checked.contains("there is no package"), "{checked}");
+    build(&place).ok();
+    let of = |path: &str| place.run(&["cp", &format!("stage4/asked:{path}"), "-"]);
+    assert_eq!(of("/var/lib/portage/world").ok().text().lines().filter(|line| line.starts_with("dev-libs/")).count(), 1);
+    of("/var/db/pkg/dev-libs/greet-1.0/PF").ok();
+    for gone in ["/srv/none", "/srv/other", "/srv/dist", "/var/tmp/none"] {
+        of(gone).fails(2);
+    }
+}
+
+/// A hook that puts a program before the real `emerge`, which gets its arguments after `options`, and these variables.
+fn wrapper(options: &str, environment: &str) -> String {
+    let guard = "case \" $* \" in *\" --pretend \"*|*\" @world \"*|*\" --depclean \"*) exec /usr/bin/emerge \"$@\";; esac";
+    format!(
+        "#!/bin/sh\nset -e\ncat > /usr/local/sbin/emerge <<'EOF'\n#!/bin/sh\n{guard}\nexec env {environment} /usr/bin/emerge {options} \"$@\"\n\
+         EOF\nchmod +x /usr/local/sbin/emerge\n"
+    )
+}
+
+#[test]
+fn what_emerge_did_not_do_fails_the_build_whatever_its_exit_code() {
+    let Some(shared) = shared() else { return };
+    for (options, environment, words) in [
+        ("--pretend", "X=", "no installed package satisfies `app-arch/lz4`"),
+        ("--oneshot", "X=", "`app-arch/lz4` is installed, and not recorded in world"),
+        ("--nospinner", "USE=static-libs", "` is installed with other USE flags than decided: static-libs"),
+    ] {
+        let hook = wrapper(options, environment);
+        let place = asking(&shared, "not done", "app-arch/lz4\n", &[("hooks/prepare.d/50-wrapper.sh", &hook)]);
+        let ran = build(&place).fails(6).says("emerge ended well, and `packages` is not what was asked for").says(words);
+        ran.says("hint: look for what changes emerge's options");
+    }
+}
+
+#[test]
+fn portage_is_asked_before_anything_is_compiled() {
+    let Some(shared) = shared() else { return };
+    for (packages, words) in [
+        ("app-resolve/eula\n", "stage3.defines/asked/packages:1: `app-resolve/eula` is masked"),
+        ("app-misc/hello\napp-misc/newcomer\n", "stage3.defines/asked/packages:2: `app-misc/newcomer` is masked"),
+        ("app-misc/helo\n", "stage3.defines/asked/packages:1: there is no package `app-misc/helo`"),
+        ("=app-misc/hello-99\n", "stage3.defines/asked/packages:1: no version matches `=app-misc/hello-99`"),
+    ] {
+        let place = asking(&shared, "refused", packages, &[]);
+        let ran = build(&place).fails(3).says(words);
+        assert!(!ran.stderr.contains("building asked") && !ran.stderr.contains("emerging"), "{ran}");
+        let ran = place.run(&["pipeline", "--no-sign", "asked"]);
+        assert!(!ran.status.success() && !ran.stderr.contains("emerging") && ran.stderr.contains(words), "{ran}");
+    }
+    // What stands on it is asked about as well.
+    let place = asking(&shared, "refused above", "dev-libs/greet\n", &[("stage4.defines/asked/packages", "app-resolve/eula\n")]);
+    let ran = build(&place).fails(3).says("stage4.defines/asked/packages:1: `app-resolve/eula` is masked");
+    let ran = ran.says("+app-resolve/eula testbed-EULA").says("hint: `gentoomuch resolve asked --write FRAGMENT` writes it");
+    assert!(!ran.stderr.contains("building asked"), "{ran}");
+}
