@@ -20,15 +20,19 @@ const MISTAKES: &[(&str, &str)] = &[
     ("stage4.defines/later/stage3", "plain\n"),
     (
         "portage.locals/slips/make.conf",
-        "# each line has one\nUSE=\"nls\n  -hardend\"\nVIDEO_CARDS=\"amdgpu amdgup\"\nACCEPT_LICENSE=\"GPL-2 GPL-22 @FRE\"\n\
+        "# each line has one\nUSE=\"nls\n  -hardend static-libs\"\nVIDEO_CARDS=\"amdgpu amdgup\"\nACCEPT_LICENSE=\"GPL-2 GPL-22 @FRE\"\n\
          ACCEPT_KEYWORDS=\"~amd46\"\nFEATURES=\"ccahce\"\n",
     ),
     (
         "portage.locals/slips/package.use/10-more",
         "app-misc/hello nlss\napp-misc/helo nls\n>=app-misc/hello-99 nls\napp-misc/*::guru nls\ndev-libs/greet:3 utf8\n\
          */* L10N: xx\ndev-libs/gr* utf9 utf8\napp-misc/hello -static-libs -nls prefix\n\
-         */*::gentoo nls\ndev-libs/*:0 utf8\ndev-libs/*:9 utf8\n=dev-libs/*-*9999* utf8\n=app-misc/hello-2* nls\n",
+         */*::gentoo nls\ndev-libs/*:0 utf8\ndev-libs/*:9 utf8\n=dev-libs/*-*9999* utf8\n=app-misc/hello-2* nls\n\
+         app-resolve/chooser wsgi fastcgi\n",
     ),
+    ("portage.locals/slips/profile/use.mask", "static-libs\n"),
+    ("portage.locals/slips/profile/package.use.force", "app-misc/greeter ascii\n"),
+    ("portage.locals/slips/package.use/20-forced", "app-misc/greeter -ascii\napp-arch/lz4 static-libs\n"),
     ("portage.locals/slips/package.mask", ">=app-misc/hello-99\napp-misc/nothing\n"),
     ("portage.locals/slips/package.license", "app-misc/hello GPL-44 @NONE\n"),
     ("portage.locals/slips/package.accept_keywords", "app-misc/oddfiles ~amd46 **\n"),

@@ -22,6 +22,8 @@ enum Problem {
     NoVersion,
     Masked,
     NoFlag,
+    MaskedFlag,
+    ForcedFlag,
     UnknownFlag,
     UnknownValue,
     NoLicence,
@@ -122,7 +124,7 @@ fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
     let (subject, effect) = match question {
         Question::Atom { atom, .. } => (atom.as_str(), ": the line has no effect"),
         Question::Target { atom } | Question::Flag { atom, .. } => (atom.as_str(), ""),
-        Question::GlobalFlag { flag } => (flag.as_str(), ""),
+        Question::GlobalFlag { flag, .. } => (flag.as_str(), ""),
         Question::Set { name } | Question::Licence { name } | Question::Keyword { name } | Question::Feature { name } => {
             (name.as_str(), "")
         }
@@ -154,6 +156,7 @@ fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
             let none = || Some("it has no flags at all".to_owned());
             (format!("`{subject}` has no flag `{flag}`"), meant().or_else(|| there("there")).or_else(none))
         }
+        Problem::MaskedFlag | Problem::ForcedFlag => beaten(question, answer.problem == Problem::MaskedFlag),
         Problem::UnknownFlag => (format!("no package has a flag `{subject}`"), meant()),
         Problem::UnknownValue => {
             let variable = if let Question::Value { variable, .. } = question { variable } else { "USE_EXPAND" };
@@ -170,6 +173,18 @@ fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
         }
         Problem::Refused => (format!("Portage does not take `{subject}`"), there("its reason")),
     }
+}
+
+/// A flag that the Portage profile does not let be switched.
+fn beaten(question: &Question, is_masked: bool) -> (String, Option<String>) {
+    let (verb, file) = if is_masked { ("masks", "use.mask") } else { ("forces", "use.force") };
+    let (subject, line, prefix) = match question {
+        Question::Flag { atom, flag, .. } => (format!("`{flag}` of `{atom}`"), format!("{atom} -{flag}"), "package."),
+        Question::GlobalFlag { flag, .. } => (format!("`{flag}`"), format!("-{flag}"), ""),
+        _ => ("it".to_owned(), String::new(), ""),
+    };
+    let hint = format!("`profile/{prefix}{file}` takes that back: `{line}`");
+    (format!("the Portage profile {verb} {subject}: the word has no effect"), Some(hint))
 }
 
 /// `details`: the best version, then the reasons that Portage gives.

@@ -224,16 +224,33 @@ def ask_flag(question):
         for cpv in matches(dbapi, atom):
             known |= iuse(dbapi, cpv)
             if flag in known:
-                return None
+                return beaten(flag, question["on"], atom)
     if not matches(ports, atom):
         # An answer to another question.
         return None
     return {"problem": "no-flag", "near": near(flag, known), "details": [] if atom.extended_syntax else sorted(known)}
 
 
+def beaten(flag, on, atom=None):
+    """What of the profile keeps the flag from being switched, for all versions that have it; masks beat what is forced."""
+    uses = settings._use_manager
+    packages = [None]
+    if atom is not None:
+        versions = [cpv for cpv in matches(ports, atom) if flag in iuse(ports, cpv)]
+        # Of `*/*` and its like a few tell enough.
+        packages = [ports._pkg_str(str(cpv), getattr(cpv, "repo", None)) for cpv in versions[-20:]]
+    masked = [flag in uses.getUseMask(package) for package in packages]
+    if on:
+        return {"problem": "masked-flag"} if masked and all(masked) else None
+    forced = [flag in uses.getUseForce(package) for package in packages]
+    return {"problem": "forced-flag"} if forced and all(forced) and not any(masked) else None
+
+
 def ask_global_flag(question):
     flag = question["flag"]
-    return None if is_known_flag(flag) else {"problem": "unknown-flag", "near": near(flag, described() | all_iuse())}
+    if is_known_flag(flag):
+        return beaten(flag, question["on"])
+    return {"problem": "unknown-flag", "near": near(flag, described() | all_iuse())}
 
 
 def ask_value(question):

@@ -19,10 +19,10 @@ pub(super) enum Question {
     Set { name: String },
     /// Does anything match the atom of a `package.*` line? `future`: one that is not there yet may be meant.
     Atom { atom: String, future: bool },
-    /// Has any version that matches the flag?
-    Flag { atom: String, flag: String },
-    /// Has any package the flag?
-    GlobalFlag { flag: String },
+    /// Has any version that matches the flag, and can it be switched so?
+    Flag { atom: String, flag: String, on: bool },
+    /// Has any package the flag, and can it be switched so?
+    GlobalFlag { flag: String, on: bool },
     /// Is it a value of the variable, if that is one of `USE_EXPAND`?
     Value { variable: String, value: String },
     /// Is there such a licence, or group of licences?
@@ -46,8 +46,9 @@ impl Questions {
                 self.add(Question::Atom { atom: atom.clone(), future: kind == LineFile::Mask }, entry.places);
                 for word in entry.words() {
                     let Some(name) = name_of(word.switch) else { continue };
+                    let on = matches!(word.switch, Switch::On(_));
                     let question = match kind {
-                        LineFile::Use => Question::Flag { atom: atom.clone(), flag: name },
+                        LineFile::Use => Question::Flag { atom: atom.clone(), flag: name, on },
                         LineFile::License => Question::Licence { name },
                         LineFile::AcceptKeywords | LineFile::Keywords => Question::Keyword { name },
                         _ => continue,
@@ -62,21 +63,22 @@ impl Questions {
     }
 
     fn of_variable(&mut self, portage: &PortageDir, variable: &str) {
-        let question = |name: String| match variable {
-            "USE" => Question::GlobalFlag { flag: name },
+        let question = |name: String, on| match variable {
+            "USE" => Question::GlobalFlag { flag: name, on },
             "ACCEPT_LICENSE" => Question::Licence { name },
             "ACCEPT_KEYWORDS" => Question::Keyword { name },
             "FEATURES" => Question::Feature { name },
             _ => Question::Value { variable: variable.to_owned(), value: name },
         };
         if let Some(list) = portage.list(variable) {
-            for (name, places) in list.into_iter().filter_map(|word| Some((name_of(word.switch)?, word.places))) {
-                self.add(question(name), places);
+            for word in list {
+                let Some(name) = name_of(word.switch) else { continue };
+                self.add(question(name, matches!(word.switch, Switch::On(_))), word.places);
             }
         } else if variable.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') {
             for word in portage.located_words(variable).unwrap_or_default() {
                 let place = word.place();
-                self.add(question(word.value), &[place]);
+                self.add(question(word.value, true), &[place]);
             }
         }
     }

@@ -86,7 +86,7 @@ fn every_problem_has_words_at_its_lines() {
     };
     let hello = r#"{"kind": "atom", "atom": "app-misc/hello", "future": false}"#;
     let target = r#"{"kind": "target", "atom": "app-misc/hello"}"#;
-    let flag = r#"{"kind": "flag", "atom": "app-misc/hello", "flag": "nls"}"#;
+    let flag = r#"{"kind": "flag", "atom": "app-misc/hello", "flag": "nls", "on": true}"#;
     let answers: Vec<String> = [
         (hello, r#""no-repository", "details": ["gentoo"]"#),
         (hello, r#""no-package", "near": ["app-misc/hallo", "app-text/hello"]"#),
@@ -103,7 +103,11 @@ fn every_problem_has_words_at_its_lines() {
         (flag, r#""no-flag", "near": ["nl"], "details": ["nl", "x"]"#),
         (flag, r#""no-flag", "details": ["x"]"#),
         (flag, r#""no-flag""#),
-        (r#"{"kind": "global-flag", "flag": "X"}"#, r#""unknown-flag", "near": ["x"]"#),
+        (flag, r#""masked-flag""#),
+        (flag, r#""forced-flag""#),
+        (r#"{"kind": "global-flag", "flag": "nls", "on": true}"#, r#""masked-flag""#),
+        (r#"{"kind": "global-flag", "flag": "X", "on": false}"#, r#""forced-flag""#),
+        (r#"{"kind": "global-flag", "flag": "X", "on": false}"#, r#""unknown-flag", "near": ["x"]"#),
         (r#"{"kind": "value", "variable": "VIDEO_CARDS", "value": "amdgpu"}"#, r#""unknown-value""#),
         (r#"{"kind": "licence", "name": "@FREE"}"#, r#""no-licence", "near": ["@FSF"]"#),
         (r#"{"kind": "licence", "name": "GPL-3+"}"#, r#""no-licence", "near": ["GPL-3"]"#),
