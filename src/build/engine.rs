@@ -22,7 +22,7 @@ use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::{self as emerge_output, EmergeLog};
 use crate::portage::emerge::request::{Goal, Request};
 use crate::portage::emerge::sanitize::sanitize;
-use crate::portage::emerge::{DefaultOpts, EmergeStatus, build_logs};
+use crate::portage::emerge::{DefaultOpts, Distrust, EmergeStatus, build_logs};
 use crate::progress::{Event, Observer};
 use crate::sandbox;
 use crate::sandbox::plan::Network;
@@ -360,10 +360,13 @@ impl Engine<'_> {
         }
         let logs = work.package_logs();
         let mut failure = log.into_failure(|inside| read_package_log(&logs, inside));
-        if let Some(why) = failure.distrust {
+        let of_portage = |file: &str| {
+            let package = file.strip_prefix(super::binhost::PACKAGES).unwrap_or(file).trim_start_matches('/');
+            package.trim_end_matches(".partial").to_owned()
+        };
+        let distrust = failure.distrust.map(|why| (of_portage(failure.file.as_deref().unwrap_or_default()), why));
+        if let Some((package, why)) = distrust.or_else(|| Some((supply.damaged_package()?, Distrust::Damaged))) {
             // Nothing to go on with: the package would be found again, as it is.
-            let package = failure.file.unwrap_or_default();
-            let package = package.strip_prefix(super::binhost::PACKAGES).unwrap_or(&package).trim_start_matches('/').to_owned();
             return Err(BinhostError::Untrusted { package, why, log: path.to_owned() }.into());
         }
         supply.explain(&mut failure);

@@ -158,7 +158,7 @@ impl Inside {
                 break;
             }
         }
-        Err(Reason::Nobody(tried))
+        Err(if lies > 0 && lies == tried.len() { Reason::Another(tried) } else { Reason::Nobody(tried) })
     }
 
     /// The address of a place.
@@ -211,6 +211,9 @@ impl Inside {
                 Err(DownloadError::Failed { mut tried, .. }) => {
                     let cause = tried.pop().map(|tried| tried.cause);
                     turn.reached(!cause.as_ref().is_some_and(is_unreached));
+                    if let Some(cause @ (Cause::WrongSize { .. } | Cause::TooLarge { .. })) = &cause {
+                        return Answer::Lie(cause.to_string());
+                    }
                     return Answer::No(cause.map_or_else(String::new, |cause| cause.to_string()));
                 }
                 Err(error) => return Answer::Stop(Reason::Other(causes::in_one_line(&error))),

@@ -189,6 +189,8 @@ pub enum Reason {
     Restricted,
     /// Nobody has it: each address, and what came of it.
     Nobody(Vec<(String, String)>),
+    /// All that answered have another file of that name: each address, and what it was.
+    Another(Vec<(String, String)>),
     /// Something else, in words.
     Other(String),
 }
@@ -202,8 +204,8 @@ impl fmt::Display for Reason {
             Self::Offline => f.write_str("downloads are switched off"),
             Self::Restricted => f.write_str("the ebuild wants it fetched by hand"),
             Self::Nobody(tried) if tried.is_empty() => f.write_str("nothing says where it is"),
-            Self::Nobody(tried) => {
-                f.write_str("nobody has it")?;
+            Self::Nobody(tried) | Self::Another(tried) => {
+                f.write_str(if matches!(self, Self::Nobody(_)) { "nobody has it" } else { "it is another file wherever it is" })?;
                 tried.iter().try_for_each(|(place, words)| write!(f, "\n  {place}: {words}"))
             }
             Self::Other(words) => f.write_str(words),

@@ -238,3 +238,42 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     refused.says("portage.global/binrepos.conf:3: signatures of a binary package host are always verified");
     shared.place.run(&["profile", "rm", "binhost-c"]).ok();
 }
+
+#[test]
+fn a_package_that_is_damaged_in_any_way_ends_with_the_code_of_a_digest() {
+    let Some(shared) = shared() else { return };
+    let dir = fresh(&shared.place, "binhost-damaged");
+    shared.place.run(&["profile", "rm", "--force", "binhost-d"]);
+    export(&shared.place, &dir);
+    let good = fresh(&shared.place, "binhost-whole");
+    copy(&dir, &good);
+    let host = Host::of(&shared.place, &dir);
+    let place = client(&shared, "binhost-damaged", &host.address, true);
+    let whole = fs::read(good.join(GREETER)).unwrap();
+    let (mut flipped, mut longer) = (whole.clone(), whole.clone());
+    flipped[whole.len() / 2] ^= 1;
+    longer.extend([0; 512]);
+    let zeros = vec![0; whole.len()];
+    let half = whole[..whole.len() / 2].to_vec();
+    for (what, bytes, index) in [
+        ("a bit", &flipped, false),
+        ("cut off", &half, false),
+        ("longer", &longer, false),
+        ("zeros", &zeros, false),
+        ("zeros, and the index says so", &zeros, true),
+        ("cut off, and the index says so", &half, true),
+    ] {
+        fs::write(dir.join(GREETER), bytes).unwrap();
+        for name in ["Packages", "Packages.gz"] {
+            fs::copy(good.join(name), dir.join(name)).unwrap();
+        }
+        if index {
+            fix_index(&dir);
+        }
+        let ran = bootstrap(&shared, &place, "binhost-d");
+        assert_eq!(ran.status.code(), Some(4), "{what}: {ran}");
+        ran.says(&format!("error: cannot trust `own/{GREETER}`\n")).says("nothing of it was installed");
+    }
+    host.end();
+    shared.place.run(&["profile", "rm", "--force", "binhost-d"]);
+}

@@ -66,6 +66,8 @@ pub(super) struct Supply {
     broker: Broker,
     base: State,
     trees: Vec<PinnedTree>,
+    /// Binary package hosts.
+    hosts: Vec<fetch::BinHost>,
     /// Flags that are on for all packages, and in no `IUSE`.
     implied: BTreeSet<String>,
 }
@@ -144,6 +146,21 @@ impl Supply {
         self.implied.insert(libc.to_owned());
     }
 
+    /// The name of a host and the path of its package, which is there, and another file than its index says.
+    pub(super) fn damaged_package(&self) -> Option<String> {
+        let missing = self.broker.missing();
+        let addresses = missing.iter().flat_map(|missing| match &missing.reason {
+            Reason::Another(tried) => tried.as_slice(),
+            _ => &[],
+        });
+        let of_host = |address: &str| {
+            let (host, path) =
+                self.hosts.iter().find_map(|host| Some((host, address.strip_prefix(host.sync_uri.trim_end_matches('/'))?)))?;
+            Some(sanitize_line(format!("{}{path}", host.name).as_bytes(), MOST_CHARS))
+        };
+        addresses.map(|(address, _)| address).find_map(|address| of_host(address))
+    }
+
     /// Says in a failure to fetch a file who was asked for it, and what came of it.
     pub(super) fn explain(&self, failure: &mut Failure) {
         let (FailureKind::FetchFailed, Some(file)) = (failure.kind, &failure.file) else { return };
@@ -159,7 +176,9 @@ impl Supply {
 fn words_of(reason: &Reason) -> Vec<String> {
     let plain = |text: &str| sanitize_line(text.as_bytes(), MOST_CHARS);
     match reason {
-        Reason::Nobody(tried) => tried.iter().take(MOST_LINES).map(|(url, what)| plain(&format!("{url}: {what}"))).collect(),
+        Reason::Nobody(tried) | Reason::Another(tried) => {
+            tried.iter().take(MOST_LINES).map(|(url, what)| plain(&format!("{url}: {what}"))).collect()
+        }
         Reason::Other(words) => vec![plain(words)],
         Reason::Offline | Reason::Restricted => Vec::new(),
     }
@@ -189,7 +208,9 @@ impl Engine<'_> {
             sent.ok().and_then(|()| answered.recv().ok()).unwrap_or_default()
         });
         let shelves = Shelves { distfiles: distfiles.clone(), packages: packages.clone() };
-        let broker = Broker::new(&shelves, downloads.sources(trees), &self.downloader(), ask_metadata)?;
+        let sources = downloads.sources(trees);
+        let hosts = sources.hosts.clone();
+        let broker = Broker::new(&shelves, sources, &self.downloader(), ask_metadata)?;
         let fetch = session.path("fetch");
         broker.serve(fetch::listen(&fetch)?)?;
         let conf = crate::portage::session_conf::Fetching {
@@ -199,7 +220,8 @@ impl Engine<'_> {
             protocols: downloads.protocols().clone(),
         };
         let implied = [self.settings.arch.as_str(), "kernel_linux", "elibc_glibc"].map(str::to_owned).into();
-        let supply = Supply { questions: Mutex::new(questions), ask, broker, base: base.clone(), trees: trees.to_vec(), implied };
+        let supply =
+            Supply { questions: Mutex::new(questions), ask, broker, base: base.clone(), trees: trees.to_vec(), hosts, implied };
         Ok((supply, Ways { fetch, distdir, distfiles, packages, conf }))
     }
 

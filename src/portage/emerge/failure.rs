@@ -67,6 +67,9 @@ pub enum Distrust {
     /// The signature is of something else.
     #[error("it is not what was signed")]
     Changed,
+    /// Not the file that the host's index describes: it may be damaged, or another one.
+    #[error("it is not the file that the index of its host describes")]
+    Damaged,
     /// Portage says no more.
     #[error("Portage could not verify it")]
     Unverified,
@@ -128,10 +131,6 @@ impl fmt::Display for Failure {
             FailureKind::CircularDependencies => f.write_str("packages need each other to be built first"),
             FailureKind::RequiredUse => write!(f, "USE flags of `{package}` contradict its REQUIRED_USE"),
             FailureKind::ManifestMismatch => match &self.file {
-                Some(file) if file.starts_with(BINHOST_DIR) => {
-                    let file = file[BINHOST_DIR.len()..].trim_end_matches(".partial");
-                    write!(f, "`{file}` is not the file that the index of its binhost describes")
-                }
                 Some(file) => write!(f, "`{file}` is not the file that its Manifest describes"),
                 None => write!(f, "a file of `{package}` is not the one that its Manifest describes"),
             },
@@ -289,9 +288,8 @@ impl Evidence {
     fn manifest(&mut self, line: &str) {
         self.signature(line);
         if let Some((path, why)) = line.strip_prefix("!!! Error extracting '").and_then(|rest| rest.split_once('\'')) {
-            let words =
-                ["verification failed", "signature not found", "Manifest not found", "checksum", "mismatched", "Unknown files"];
-            self.unverified |= path.starts_with(BINHOST_DIR) && words.iter().any(|words| why.contains(words));
+            // A pipe, or a device, in a package whose signature is good; all else comes before that is known.
+            self.unverified |= path.starts_with(BINHOST_DIR) && !why.contains("Unsupported file type");
             self.unusable_binpkg.get_or_insert_with(|| sanitize_line(path.as_bytes(), 400));
         }
         let mut name = |file: &str| {
@@ -386,7 +384,9 @@ impl Evidence {
     pub fn into_failure(self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
         let kind = self.kind();
         let distrusted = kind == FailureKind::BinpkgUnusable && self.unverified;
-        let distrust = distrusted.then(|| self.distrust.unwrap_or(Distrust::Unverified));
+        let is_hosts = self.mismatch.as_ref().is_some_and(|file| file.starts_with(BINHOST_DIR));
+        let damaged = (kind == FailureKind::ManifestMismatch && is_hosts).then_some(Distrust::Damaged);
+        let distrust = distrusted.then(|| self.distrust.unwrap_or(Distrust::Unverified)).or(damaged);
         let by_dependencies = kind.is_about_dependencies();
         let from_log =
             self.build_log.as_deref().and_then(read_log).map(|bytes| last_lines_of_log(&bytes)).filter(|lines| !lines.is_empty());

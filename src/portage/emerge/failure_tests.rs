@@ -243,6 +243,7 @@ fn a_package_that_cannot_be_verified_is_told_from_one_that_cannot_be_installed()
 !!! Error extracting '/var/cache/binhost/own/a/b/b-1-1.gpkg.tar', GnuPG verification failed
 ";
     let digest = "!!! Error extracting '/var/cache/binhost/own/a/b/b-1-1.gpkg.tar', b/image.tar checksum mismatched in x\n";
+    let zeros = "!!! Error extracting '/var/cache/binhost/own/a/b/b-1-1.gpkg.tar', Unsupported binary package format from 'x'\n";
     let odd = "!!! Error extracting '/var/cache/binhost/own/a/b/b-1-1.gpkg.tar', Unsupported file type\n";
     let ours = "!!! Error extracting '/var/cache/binpkgs/a/b/b-1-1.gpkg.tar', GnuPG verification failed\n";
     for (output, distrust) in [
@@ -250,6 +251,7 @@ fn a_package_that_cannot_be_verified_is_told_from_one_that_cannot_be_installed()
         (tampered, Some(Distrust::Changed)),
         (unknown, Some(Distrust::UnknownKey)),
         (digest, Some(Distrust::Unverified)),
+        (zeros, Some(Distrust::Unverified)),
         (odd, None),
         (ours, None),
     ] {
@@ -260,5 +262,5 @@ fn a_package_that_cannot_be_verified_is_told_from_one_that_cannot_be_installed()
         "!!! Digest verification failed:\n!!! /var/cache/binhost/own/a/b/b-1-1.gpkg.tar.partial\n!!! Reason: Failed on SHA1 verification\n",
         None,
     );
-    assert_eq!(fetched.to_string(), "`own/a/b/b-1-1.gpkg.tar` is not the file that the index of its binhost describes");
+    assert_eq!((fetched.kind, fetched.distrust), (FailureKind::ManifestMismatch, Some(Distrust::Damaged)));
 }
