@@ -25,6 +25,7 @@ pub mod fetch;
 pub mod git;
 pub mod host;
 pub mod limits;
+pub mod patterns;
 pub mod places;
 pub mod portage;
 pub mod program;

@@ -154,13 +154,8 @@ pub enum Error {
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     /// A pattern of an exclusion list.
-    #[error("invalid exclusion `{pattern}`: {what}")]
-    Pattern {
-        /// The pattern as given.
-        pattern: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
+    #[error(transparent)]
+    Pattern(#[from] crate::patterns::PatternError),
     /// Opening a place on disk failed.
     #[error("cannot open `{}`", path.display())]
     Open {

@@ -178,7 +178,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Refused { .. } | Error::TooManyEntries { .. } | Error::TooManyBytes { .. } => "archive-refused",
         Error::Read { .. } | Error::Truncated { .. } | Error::Header { .. } => "archive-damaged",
         Error::UnmappedOwner { .. } => "archive-unmapped-owner",
-        Error::Pattern { .. } => "archive-pattern",
+        Error::Pattern(_) => "archive-pattern",
         Error::Beneath(beneath::Error::TooBig { .. } | beneath::Error::Holes { .. }) => "archive-too-big",
         _ => "archive-io",
     }

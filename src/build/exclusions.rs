@@ -1,7 +1,7 @@
 //! What a stage4 leaves out unless its definition's `keep` file brings it back: what identifies one machine, and what can be made
 //! again. A directory named with `/*` stays, empty.
 
-/// Patterns in the words of [`crate::archive::exclude`].
+/// [Patterns](crate::patterns).
 pub const DEFAULT: &[&str] = &[
     // Identity: two machines made from one stage4 must not share it.
     "/etc/machine-id",

@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
     if [ -z "$2" ]; then
         rm -rf -- "$1"
     elif [ -e "$1" ]; then
-        find -H "$1" -xdev -regextype posix-extended -regex "$2" -prune -exec rm -rf -- {} +
+        LC_ALL=C.UTF-8 find -H "$1" -xdev -regextype posix-extended -regex "$2" -prune -exec rm -rf -- {} +
     fi
     shift 2
 done"#;

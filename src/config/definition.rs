@@ -24,7 +24,7 @@ use super::kernel;
 use super::names::{self, Shape};
 use super::oci::{self, OciConfig};
 use super::packages::{self, Package};
-use super::patterns::PathPattern;
+use crate::patterns::PathPattern;
 use super::reading;
 use crate::portage::atom::Atom;
 use crate::portage::profile::PortageProfile;

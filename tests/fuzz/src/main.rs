@@ -152,7 +152,8 @@ fn package_file(text: &str) {
 fn path_pattern(text: &str) {
     let (pattern, path) = text.split_once('\n').unwrap_or((text, "/usr/share/doc/x"));
     if let Ok(parsed) = pattern.parse::<PathPattern>() {
-        parsed.matches(path);
+        parsed.covers(path);
+        parsed.leads_below(path);
         parsed.search();
         let again: PathPattern = parsed.to_string().parse().expect("it was just printed");
         assert_eq!(again.to_string(), parsed.to_string());
