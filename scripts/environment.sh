@@ -15,5 +15,11 @@ if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-${HOME:-/nonexistent}/.c
     export PATH
 fi
 
+# A clone that cannot be written to is built in a place of its own.
+if [ -z "${CARGO_TARGET_DIR:-}" ] && { if [ -e target ]; then [ ! -w target ]; else [ ! -w . ]; fi; }; then
+    CARGO_TARGET_DIR=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/gentoomuch-target/$(pwd -P | sha256sum | cut -c 1-16)
+    export CARGO_TARGET_DIR
+fi
+
 # Messages go to stderr: stdout belongs to what a script was asked for.
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }

@@ -5,6 +5,7 @@
 //! `INSTA_UPDATE=always cargo test --test cli` and look at the difference.
 #![expect(clippy::unwrap_used, reason = "failing tests may panic")]
 
+mod clone;
 mod config_check;
 mod config_queries;
 mod documents;
