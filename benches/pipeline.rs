@@ -3,15 +3,18 @@
 //! The store and the artifacts are made by hand under the keys that the plan asks for; nothing is built.
 #![expect(clippy::unwrap_used, reason = "a program of its own, for people")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use criterion::Criterion;
+use gentoomuch::build::exclusions;
 use gentoomuch::build::{Engine, Node, NodeKind, NodeReport, PipelineOptions, PipelineWatcher as Watcher, Settings};
 use gentoomuch::config::ConfigDir;
 use gentoomuch::places::Places;
 use gentoomuch::progress::{Event, Silent};
 use gentoomuch::sandbox::{HelperSource, IdMap, Interrupt, Launcher};
+use gentoomuch::stage3::publish::FileDigests;
 use gentoomuch::store::{NewState, Purpose, State, Store};
 
 const STAGES: usize = 20;
@@ -61,13 +64,18 @@ fn commit(store: &Store, key: &str, base: Option<&State>) -> State {
 fn export(places: &Places, name: &str, state: &State) {
     let packages: Vec<_> =
         (0..400).map(|n| serde_json::json!({ "package": format!("cat/p{n}"), "use": ["a", "b", "c"] })).collect();
+    let archive = format!("stage4-amd64-{name}-19700101T000001Z-{}.tar.xz", &state.id.as_str()[..12]);
+    let beside = [("CONTENTS.gz", ""), ("DIGESTS", ""), ("sha256", "")];
+    let mark = |text: &str| serde_json::json!({ "size": text.len(), "BLAKE2B": FileDigests::read("", text.as_bytes(), |_| ()).unwrap().blake2b });
+    let files: BTreeMap<_, _> = beside.map(|(suffix, text)| (format!("{archive}.{suffix}"), mark(text))).into();
     let metadata = serde_json::json!({
-        "state": state.id, "signed_by": null, "sign_key": null, "keep": [], "size": 1, "entries": 1,
-        "digests": { "SHA512": "0" }, "packages": packages,
+        "state": state.id, "form": "tar.xz", "source_date_epoch": 1, "signed_by": null, "sign_key": null, "keep": [], "size": 1, "entries": 1,
+        "leaves_out": exclusions::DEFAULT, "packer": "1", "digests": mark("x"), "files": files, "packages": packages,
     });
-    let archive = format!("{name}/stage4-amd64-{name}-19700101T000001Z.tar.xz");
-    for (suffix, text) in [("", "x"), (".CONTENTS.gz", ""), (".DIGESTS", ""), (".sha256", ""), (".json", &metadata.to_string())] {
-        write(&places.stages(), &format!("{archive}{suffix}"), text);
+    let dir = places.stages().join(name);
+    write(&dir, &archive, "x");
+    for (suffix, text) in beside.iter().copied().chain([("json", metadata.to_string().as_str())]) {
+        write(&dir, &format!("{archive}.{suffix}"), text);
     }
 }
 

@@ -84,6 +84,11 @@ impl Places {
         self.cache.join("oci-layers")
     }
 
+    /// Which artifacts were held against their digests.
+    pub fn seen_artifacts(&self) -> PathBuf {
+        self.cache.join("artifacts")
+    }
+
     /// Trusted keys, below the configuration directory.
     pub fn keys(&self) -> PathBuf {
         self.config.join("keys")

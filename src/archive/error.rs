@@ -22,6 +22,9 @@ impl From<beneath::Error> for Error {
     }
 }
 
+/// In these words, since errors cross processes as words.
+pub const NO_INODES: &str = "the file system has no inodes left";
+
 /// Why an archive could not be read, unpacked or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -138,6 +141,9 @@ pub enum Error {
         /// What it is.
         what: Oddity,
     },
+    /// There was room for bytes, and none for names. By the time that somebody is told, what was unpacked has been removed.
+    #[error("{NO_INODES}")]
+    NoInodes(#[source] Box<Error>),
     /// Writing the archive failed.
     #[error("cannot write the archive")]
     Write(#[source] io::Error),

@@ -38,7 +38,7 @@ mod xattr;
 
 pub use decode::Compression;
 pub use digest::Digests;
-pub use error::{Error, Refusal, Result};
+pub use error::{Error, NO_INODES, Refusal, Result};
 pub use exclude::Excludes;
 pub use list::{Listed, list};
 pub use name::EntryName;

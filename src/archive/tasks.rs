@@ -197,11 +197,21 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     let mut options = UnpackOptions::default();
     options.limits.stream_bytes = stream_limit(input.size, options.limits.stream_bytes);
     let unpacked = unpack(&mut decoder, into.as_fd(), &options, &mut |_| progress.tell(1 << 20));
+    let unpacked = unpacked.map_err(|error| without_names(error, into.as_fd()));
     progress.tell(1);
     // Also after a failure: an exchanged file is the better explanation of whatever was wrong inside.
     let digests = decoder.finish()?;
     check(&input, &digests)?;
     unpacked
+}
+
+/// Says that it was names, not bytes, for which there was no room.
+fn without_names(error: Error, dir: impl AsFd) -> Error {
+    let chain = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source());
+    let mut codes = chain.filter_map(|error| error.downcast_ref::<std::io::Error>()?.raw_os_error());
+    let is_full = codes.any(|code| code == libc::ENOSPC);
+    let lacks = |stat: rustix::fs::StatVfs| stat.f_files > 0 && stat.f_favail == 0 && stat.f_bavail > 0;
+    if is_full && rustix::fs::fstatvfs(dir).is_ok_and(lacks) { Error::NoInodes(Box::new(error)) } else { error }
 }
 
 fn stream_limit(size: u64, most: u64) -> u64 {

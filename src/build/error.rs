@@ -154,6 +154,18 @@ pub enum Error {
     /// What is not done with a name.
     #[error(transparent)]
     History(#[from] super::HistoryError),
+    /// An archive or a layer of an image that cannot be written.
+    #[error("cannot make `{}`", path.display())]
+    Making {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<Error>,
+    },
+    /// An artifact cannot be called so.
+    #[error(transparent)]
+    Export(#[from] super::ExportError),
     /// An artifact would overwrite something.
     #[error("`{}` is there already", path.display())]
     ArtifactExists {
@@ -318,6 +330,16 @@ impl Error {
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+impl Error {
+    /// Wraps what went wrong while `path` was written, unless the user has ended it.
+    pub(super) fn making(path: &std::path::Path) -> impl FnOnce(Self) -> Self {
+        move |source| match source {
+            Self::Interrupted { .. } => source,
+            source => Self::Making { path: path.to_owned(), source: Box::new(source) },
+        }
     }
 }
 

@@ -81,7 +81,7 @@ pub use experiment::{
     Watcher,
 };
 pub use explain::Around;
-pub use export::{ExportRequest, ExportedState};
+pub use export::{Destination, ExportError, ExportRequest, ExportedState};
 pub use freshroot::{Ended, FreshrootOptions};
 pub use fulfilled::{AnswerError as UnmetAnswerError, Unmet};
 pub use jobserver::JobServer;

@@ -239,7 +239,7 @@ impl Engine<'_> {
             let fd = OwnedFd::from(out.try_clone().map_err(Error::io("open", &unfinished))?);
             let exported = archive_tasks::export(self.launcher, &input, fd, None, Vec::new(), Some(self.cancel()?), self.observer);
             self.not_interrupted().map_err(|_| Error::Interrupted { resumable: true })?;
-            let exported = exported?;
+            let exported = exported.map_err(Error::from).map_err(Error::making(&unfinished))?;
             let packed = Packed {
                 digest: exported.archive.get(Algorithm::Sha256).to_owned(),
                 size_bytes: exported.archive.size,

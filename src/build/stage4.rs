@@ -9,6 +9,7 @@ use super::error::Result;
 use super::kernel::{keeps_sources, kernel_record};
 use super::key::Inputs;
 use super::patch::{PatchedPackage, note_patches};
+use super::pipeline::PipelineOptions;
 use super::script::REMOVE;
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject};
@@ -98,13 +99,16 @@ impl Engine<'_> {
         let env = config.env(&self.settings.arch)?;
         // An hour of building must not end with "no secret key".
         let signer = self.signer(env.sign_key.map(|key| key.value), options.gpg.as_ref())?;
+        if signer.is_some() && !self.is_built(config, options) {
+            self.try_signer(signer.as_ref())?;
+        }
         let _profile = self.lock_shared(&profile_lock(&profile))?;
         let built = self.stage_states(config, definition, &profile);
         let (recipe, built) = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
         let export = ExportOptions { signer, ..ExportOptions::of(Some(&recipe.definition), options.format, &env.arch) };
         let _stage = self.lock(&stage4_lock(&options.name))?;
-        let target = self.target(&options.name, "stage4", &built.state, &export);
-        let artifact = self.export(&options.name, &target, &built.state, &export)?;
+        let target = self.target(Some(&options.name), "stage4", &built.state, &export);
+        let artifact = self.export(&options.name, target, &built.state, &export)?;
         let patched = built.state.origin["patched"].clone();
         Ok(StageBuilt {
             name: options.name.clone(),
@@ -113,6 +117,12 @@ impl Engine<'_> {
             patched,
             artifact,
         })
+    }
+
+    /// Whether nothing is to be done, not even to sign. What cannot be told will be said by the build.
+    fn is_built(&self, config: &ConfigDir, options: &StageOptions) -> bool {
+        let StageOptions { name, format, gpg } = options.clone();
+        self.pipeline(config, PipelineOptions { names: vec![name], format, gpg }).is_ok_and(|pipeline| pipeline.is_current())
     }
 
     fn stage_states(&self, config: &ConfigDir, definition: Stage4Definition, profile: &str) -> Result<(Stage4Recipe, Built)> {

@@ -24,8 +24,8 @@ use super::kernel;
 use super::names::{self, Shape};
 use super::oci::{self, OciConfig};
 use super::packages::{self, Package};
-use crate::patterns::PathPattern;
 use super::reading;
+use crate::patterns::PathPattern;
 use crate::portage::atom::Atom;
 use crate::portage::profile::PortageProfile;
 
@@ -117,6 +117,8 @@ pub enum ArtifactFormat {
     TarZst,
     /// `tar.gz`
     TarGz,
+    /// `tar`, not compressed.
+    Tar,
     /// `oci`: an OCI image layout.
     Oci,
     /// `squashfs`
@@ -125,7 +127,7 @@ pub enum ArtifactFormat {
 
 impl ArtifactFormat {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::TarXz, Self::TarZst, Self::TarGz, Self::Oci, Self::Squashfs];
+    pub const ALL: [Self; 6] = [Self::TarXz, Self::TarZst, Self::TarGz, Self::Tar, Self::Oci, Self::Squashfs];
 }
 
 impl fmt::Display for ArtifactFormat {
@@ -134,6 +136,7 @@ impl fmt::Display for ArtifactFormat {
             Self::TarXz => "tar.xz",
             Self::TarZst => "tar.zst",
             Self::TarGz => "tar.gz",
+            Self::Tar => "tar",
             Self::Oci => "oci",
             Self::Squashfs => "squashfs",
         })
@@ -142,7 +145,7 @@ impl fmt::Display for ArtifactFormat {
 
 /// A format that no artifact has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no format; there are `tar.xz`, `tar.zst`, `tar.gz`, `oci` and `squashfs`")]
+#[error("`{0}` is no format; there are `tar.xz`, `tar.zst`, `tar.gz`, `tar`, `oci` and `squashfs`")]
 pub struct UnknownFormat(String);
 
 impl FromStr for ArtifactFormat {

@@ -49,6 +49,7 @@ mod variables;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use crate::patterns::{PathPattern, PatternError};
 pub use definition::{ArtifactFormat, NetworkUse, Stage3Definition, Stage4Definition, UnknownFormat, UserScript};
 pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
 pub use effective::{Effective, EffectiveEntry, EffectiveFile, EffectiveLine, EffectiveTouch, EffectiveVariable};
@@ -60,7 +61,6 @@ pub(crate) use kernel::sources_label;
 pub use kernel::{DEFAULT_SOURCES, KernelConfig, KernelHeader, parse_kernel_sources, with_header as with_kernel_header};
 pub use oci::{LayerCompression, OciConfig};
 pub use packages::Package;
-pub use crate::patterns::{PathPattern, PatternError};
 pub use portage_dir::{AtomEntry, ListEntry, MAKE_CONF, PortageDir};
 pub use repos_conf::{REPOS_DIR, Repositories, RepositoryEntry, is_repository_name};
 pub use stage::Stage;

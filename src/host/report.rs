@@ -59,6 +59,8 @@ pub struct Subject<'a> {
     pub search_path: &'a [PathBuf],
     /// The data directory; it exists.
     pub data: &'a Path,
+    /// The key that signs artifacts, or why there is none, and what to do.
+    pub signing_key: Result<String, (String, String)>,
 }
 
 /// Looks at everything.
@@ -75,7 +77,12 @@ pub fn examine(subject: &Subject<'_>) -> Report {
     }
     checks.push(scopes(crate::sys::landlock::abi()));
     checks.push(ptrace(&facts));
-    checks.push(gpg(subject.search_path));
+    let gpg = gpg(subject.search_path);
+    let has_gpg = gpg.status == Status::Ok;
+    checks.push(gpg);
+    if has_gpg {
+        checks.push(signing_key(&subject.signing_key));
+    }
     let ready = checks.iter().all(|check| check.status != Status::Failed) && subject.launcher.is_some();
     Report { ready, isolation: ready.then(super::rung), checks }
 }
@@ -246,9 +253,24 @@ fn gpg(search_path: &[PathBuf]) -> Check {
     }
 }
 
+fn signing_key(key: &Result<String, (String, String)>) -> Check {
+    const NAME: &str = "signing key";
+    match key {
+        Ok(found) => ok(NAME, found),
+        Err((found, remedy)) => bad(NAME, Status::Warning, found, remedy),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_cannot_sign_is_a_warning() {
+        assert_eq!(signing_key(&Ok("A1".to_owned())), ok("signing key", "A1"));
+        let none = signing_key(&Err(("gpg has no secret key".to_owned(), "make one".to_owned())));
+        assert_eq!(none, bad("signing key", Status::Warning, "gpg has no secret key", "make one"));
+    }
 
     #[test]
     fn what_an_older_kernel_leaves_open_is_said() {

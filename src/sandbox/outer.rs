@@ -54,6 +54,7 @@ pub(crate) fn report_panics<M: serde::Serialize + 'static>(channel: Channel, wra
 fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> {
     let refused = |error: sys::Error| Failure::UserNamespace(error.into());
     signal::reset_all().map_err(refused)?;
+    signal::ignore_file_size().map_err(refused)?;
     // Signals of the terminal are for the program that started us; it decides what becomes of the session.
     process::new_session().map_err(refused)?;
     // The files below `/proc/PID` must belong to the user while the map is written.

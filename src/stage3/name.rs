@@ -3,13 +3,17 @@
 //! ```text
 //! stage3-amd64-openrc-20260811T083102Z.tar.xz
 //! stage3-amd64-musl-hardened-20260811T083102Z.tar.xz
-//! stage4-amd64-web-20261122T120000Z.tar.zst
+//! stage4-amd64-web-20261122T120000Z-41aa1be94f4f.tar.zst      ours: with the beginning of the state's id
+//! stage4-amd64-web-20261122T120000Z-41aa1be94f4f-2.tar.zst    the same state, with other things kept in it
 //! ```
 //!
 //! A file name is data for display and for the metadata of a build state. It is never a reason to trust a file: whoever serves the
 //! file chose the name.
 
 use serde::{Deserialize, Serialize};
+
+/// So many digits of a state's id are in the name of what was made from it.
+pub(crate) const ID_DIGITS: usize = 12;
 
 /// How a tarball is compressed, as its name claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,12 +75,24 @@ impl StageName {
         let Ok(stage) = stage.parse() else { return Ok(name) };
         name.stage = Some(stage);
         let mut parts: Vec<&str> = rest.split('-').collect();
+        parts.truncate(parts.len() - state_parts(&parts));
         if parts.len() > 1 && parts.last().is_some_and(|last| is_timestamp(last)) {
             name.timestamp = parts.pop().map(str::to_owned);
         }
         name.arch = parts.first().filter(|arch| !arch.is_empty()).map(|arch| (*arch).to_owned());
         name.variant = Some(parts.get(1..).unwrap_or_default().join("-")).filter(|variant| !variant.is_empty());
         Ok(name)
+    }
+}
+
+/// How many parts at the end say which state of ours it is: an id behind a timestamp, and a number behind that.
+fn state_parts(parts: &[&str]) -> usize {
+    let is_id = |part: &str| part.len() == ID_DIGITS && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match parts {
+        [.., time, id] if is_timestamp(time) && is_id(id) => 1,
+        [.., time, id, number] if is_timestamp(time) && is_id(id) && is_number(number) => 2,
+        _ => 0,
     }
 }
 
@@ -98,7 +114,7 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart() {
-        let table: [(&str, Parts); 8] = [
+        let table: [(&str, Parts); 11] = [
             ("stage3-amd64-openrc-20260811T083102Z.tar.xz", (Some(3), Some("amd64"), Some("openrc"), Some("20260811T083102Z"))),
             (
                 "stage3-amd64-musl-hardened-20260811T083102Z.tar.xz",
@@ -107,6 +123,15 @@ mod tests {
             ("stage3-amd64-20180102T214502Z.tar.xz", (Some(3), Some("amd64"), None, Some("20180102T214502Z"))),
             ("stage3-i686-20160101.tar.gz", (Some(3), Some("i686"), None, Some("20160101"))),
             ("stage4-amd64-web-20261122T120000Z.tar.zst", (Some(4), Some("amd64"), Some("web"), Some("20261122T120000Z"))),
+            (
+                "stage4-amd64-web-20261122T120000Z-41aa1be94f4f.tar.zst",
+                (Some(4), Some("amd64"), Some("web"), Some("20261122T120000Z")),
+            ),
+            (
+                "stage4-amd64-web-20261122T120000Z-41aa1be94f4f-2.tar.xz",
+                (Some(4), Some("amd64"), Some("web"), Some("20261122T120000Z")),
+            ),
+            ("stage4-amd64-41aa1be94f4f.tar.zst", (Some(4), Some("amd64"), Some("41aa1be94f4f"), None)),
             ("stage4-amd64-web.tar.zst", (Some(4), Some("amd64"), Some("web"), None)),
             ("web.tar.gz", (None, None, None, None)),
             ("stagecoach-amd64.tar.gz", (None, None, None, None)),

@@ -84,6 +84,20 @@ pub enum SignError {
         /// gpg's last messages.
         last_lines: Vec<String>,
     },
+    /// Nobody can be asked for the passphrase: there is no terminal, or no pinentry.
+    #[error("gpg cannot ask for the passphrase of its key{}", for_key(.key.as_deref()))]
+    CannotAsk {
+        /// What was asked for.
+        key: Option<String>,
+        /// gpg's last messages.
+        last_lines: Vec<String>,
+    },
+    /// It was not the right one.
+    #[error("the passphrase was wrong")]
+    BadPassphrase {
+        /// gpg's last messages.
+        last_lines: Vec<String>,
+    },
     /// gpg failed.
     #[error("`{argv}` failed with {status}")]
     Failed {
@@ -112,7 +126,11 @@ impl SignError {
     /// gpg's last messages, terminal escapes removed; empty if gpg said nothing.
     pub fn last_lines(&self) -> &[String] {
         match self {
-            Self::Cancelled { last_lines } | Self::Failed { last_lines, .. } | Self::Nothing { last_lines, .. } => last_lines,
+            Self::Cancelled { last_lines }
+            | Self::CannotAsk { last_lines, .. }
+            | Self::BadPassphrase { last_lines }
+            | Self::Failed { last_lines, .. }
+            | Self::Nothing { last_lines, .. } => last_lines,
             _ => &[],
         }
     }
@@ -121,10 +139,17 @@ impl SignError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Start { .. } => Some("install GnuPG, or go without a signature with `--no-sign`"),
+            Self::NoSecretKey { key: None } => Some(
+                "make a key with `gpg --quick-generate-key 'NAME <MAIL>' ed25519 sign never`, or go without a signature with `--no-sign`",
+            ),
             Self::NoSecretKey { .. } | Self::Unusable { .. } => {
                 Some("put the fingerprint of a key that can sign into `env/sign_key`, or go without a signature with `--no-sign`")
             }
-            Self::Cancelled { .. } => Some("run the command again; what was built so far is kept"),
+            Self::Cancelled { .. } | Self::BadPassphrase { .. } => Some("run the command again; what was built so far is kept"),
+            Self::CannotAsk { .. } => Some(
+                "run the command in a terminal, let gpg-agent know the passphrase before (`gpg --clearsign` asks for it), or sign with a key \
+                 that has none",
+            ),
             Self::Failed { .. } => Some("correct what gpg complains about, or go without a signature with `--no-sign`"),
             _ => None,
         }
@@ -165,6 +190,21 @@ impl Gpg {
             Some(reason) => SignError::Unusable { key: self.key.clone(), reason },
             None => SignError::NoSecretKey { key: self.key.clone() },
         })
+    }
+
+    /// Signs something that nobody needs, so that what is wrong with the key comes out before a long build, and the passphrase is asked for
+    /// while the user is still there.
+    pub fn try_out(&self) -> Result<(), SignError> {
+        self.sign(&["--detach-sign".as_ref()], Some("gentoomuch tries whether this key can sign\n")).map(drop)
+    }
+
+    /// The same without asking for a passphrase: whether it would have to be asked for.
+    pub fn asks(&self) -> Result<bool, SignError> {
+        match self.sign(&["--pinentry-mode", "error", "--detach-sign"].map(AsRef::as_ref), Some("")) {
+            Ok(_) => Ok(false),
+            Err(SignError::CannotAsk { .. } | SignError::Cancelled { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes an armoured detached signature of the file.
@@ -240,11 +280,14 @@ impl Gpg {
 
     /// Why signing failed, as far as the status lines tell.
     fn explain(&self, run: Run) -> SignError {
-        // The low 16 bits of an error code are libgpg-error's: 9 and 17 no key, 99 and 198 cancelled.
+        // libgpg-error's: the low 16 bits say what happened (9 and 17 no key, 11 bad passphrase, 62 timeout, 85 no pinentry, 99 and 198
+        // cancelled), the highest byte where (5 in pinentry, which has no terminal then).
         let code = run.statuses.iter().find_map(|status| status.strip_prefix("FAILURE sign ")?.trim().parse::<u32>().ok());
-        match code.map(|code| code & 0xffff) {
-            Some(99 | 198) => SignError::Cancelled { last_lines: run.last_lines },
-            Some(9 | 17) => SignError::NoSecretKey { key: self.key.clone() },
+        match code.map(|code| (code >> 24 & 0x7f, code & 0xffff)) {
+            Some((_, 62 | 99 | 198)) => SignError::Cancelled { last_lines: run.last_lines },
+            Some((_, 9 | 17)) => SignError::NoSecretKey { key: self.key.clone() },
+            Some((_, 11)) => SignError::BadPassphrase { last_lines: run.last_lines },
+            Some((_, 85) | (5, _)) => SignError::CannotAsk { key: self.key.clone(), last_lines: run.last_lines },
             _ => run.failed(),
         }
     }

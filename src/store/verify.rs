@@ -141,10 +141,7 @@ impl Finding {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::LayerWithoutState { .. }
-            | Self::Unknown { .. }
-            | Self::Litter { .. }
-            | Self::Mode { .. } => Severity::Note,
+            Self::LayerWithoutState { .. } | Self::Unknown { .. } | Self::Litter { .. } | Self::Mode { .. } => Severity::Note,
             _ => Severity::Error,
         }
     }
@@ -425,7 +422,8 @@ impl Store {
             good.push(state);
         }
         let reached = self.reached().unwrap_or_default().there;
-        let parents = good.iter().filter(|state| reached.contains(&state.id)).filter_map(|state| Some((state, state.parent.as_ref()?)));
+        let parents =
+            good.iter().filter(|state| reached.contains(&state.id)).filter_map(|state| Some((state, state.parent.as_ref()?)));
         report.findings.extend(
             parents
                 .filter(|(_, parent)| !self.state_path(parent).exists())

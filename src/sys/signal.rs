@@ -18,6 +18,14 @@ pub fn reset_all() -> Result<()> {
         .map_err(Error::of("sigprocmask", "SIG_SETMASK, []"))
 }
 
+/// Has a write beyond `RLIMIT_FSIZE` fail with `EFBIG`. Its signal, SIGXFSZ, would kill the process without a word.
+pub fn ignore_file_size() -> Result<()> {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) }
+        .map(drop)
+        .map_err(Error::of("signal", "SIGXFSZ, SIG_IGN"))
+}
+
 /// Blocks `signals` for this thread and the threads it will start, and gives a descriptor that is readable when one is pending.
 pub fn as_descriptor(signals: &[Signal]) -> Result<SignalFd> {
     let set: SigSet = signals.iter().copied().collect();

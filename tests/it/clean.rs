@@ -134,12 +134,14 @@ fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
         artifact(place, day, &format!("kept/x/state-amd64-kept-x-{day}.squashfs"), "none");
     }
     artifact(place, 1, "web/stage4-amd64-web-1.tar.xz", "none");
+    place.write("data/stages/state/0/.state-amd64-0.oci.new/state-amd64-0.oci/index.json", "x");
     let done = json(place, &["clean", "--yes", "--keep", "1"]);
     let expected = [
         "artifacts stage4-amd64-web-1.oci: 2 newer ones are there",
         "artifacts state-amd64-kept-x-1.squashfs: 2 newer ones are there",
         "artifacts stage4-amd64-web-2.oci: a newer one stays",
         "artifacts state-amd64-kept-x-2.squashfs: a newer one stays",
+        "artifacts .state-amd64-0.oci.new: an export that was cut off",
     ];
     assert_eq!(items(&done), expected);
     assert!(done["bytes"].as_u64().unwrap() < 500_000, "the blobs stay, as packed layers: {done}");
@@ -147,6 +149,7 @@ fn an_image_goes_with_all_that_is_beside_it_and_each_form_keeps_its_newest() {
     assert_eq!(listed(place, "data/stages/web"), [of("stage4-amd64-web-1.tar.xz"), of("stage4-amd64-web-3.oci")].concat());
     assert_eq!(listed(place, "data/stages/kept/x"), of("state-amd64-kept-x-3.squashfs"));
     assert!(place.path("cache/oci-layers/1").exists());
+    assert!(!place.path("data/stages/state").exists());
 
     // What an interrupted removal has left goes before what is whole, however new it is.
     for suffix in [".json", ".DIGESTS"] {
@@ -459,7 +462,10 @@ fn layers_stay_as_long_as_a_state_is_missing_that_a_name_leads_to() {
         assert!(plan["notes"].to_string().contains(&note), "{plan}");
     }
     let told = place.run(&["store", "verify"]).fails(4).text();
-    assert!(told.contains(&format!("`profile/demo/upstream` once named build state `{id}`, and `states/{id}.json` is not")), "{told}");
+    assert!(
+        told.contains(&format!("`profile/demo/upstream` once named build state `{id}`, and `states/{id}.json` is not")),
+        "{told}"
+    );
     assert!(told.contains("bring that file back from a backup, or give the value up with `gentoomuch clean --keep N`"), "{told}");
     fs::rename(&aside, &file).unwrap();
     place.run(&["profile", "rollback", "demo"]).ok();

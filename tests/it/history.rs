@@ -154,7 +154,8 @@ fn layers_become_layers_of_an_image_and_differences_are_told() {
             .arg(format!("dir:{}", copied.display())),
     );
     let tar = dir.join("hello.tar");
-    configured.run(&["export", "stage4/hello", "-o", tar.to_str().unwrap(), "--no-sign", "--json"]).ok();
+    let to = format!("oci-archive:{}", tar.display());
+    configured.run(&["export", "stage4/hello", "-o", &to, "--no-sign", "--json"]).ok();
     skopeo(&["inspect"], format!("oci-archive:{}", tar.display()));
 
     // Whoever applies the layers gets the tree that the tarball has, and its program starts.
@@ -216,11 +217,11 @@ fn names_go_back_and_tags_stay() {
     fs::write(place.path("taken.tar.gz"), "mine").unwrap();
     place.run(&["export", "first", "--no-sign", "-o", "taken.tar.gz"]).fails(2).says("`").says("is there already");
     assert_eq!(fs::read(place.path("taken.tar.gz")).unwrap(), b"mine");
-    // In its own place, and again with layers of another compression, which replace the image.
+    // In its own place, and beside it with layers of another compression.
     let usual = place.run(&["export", "first", "--no-sign", "--format", "oci"]).ok().value("artifact");
-    let gzip = manifest(Path::new(&usual));
-    place.run(&["export", "first", "--no-sign", "--format", "oci", "--compression", "zstd"]).ok();
-    let zstd = manifest(Path::new(&usual));
+    let other = place.run(&["export", "first", "--no-sign", "--format", "oci", "--compression", "zstd"]).ok().value("artifact");
+    assert_eq!(other, usual.replace(".oci", "-2.oci"));
+    let (gzip, zstd) = (manifest(Path::new(&usual)), manifest(Path::new(&other)));
     assert!(gzip["layers"][0]["mediaType"].as_str().unwrap().ends_with("tar+gzip"));
     assert!(zstd["layers"][0]["mediaType"].as_str().unwrap().ends_with("tar+zstd"));
 

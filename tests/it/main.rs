@@ -23,6 +23,7 @@ mod shared;
 mod tiny;
 mod traced;
 
+mod artifacts;
 mod binhost;
 mod clean;
 mod concurrency;
@@ -51,6 +52,8 @@ mod profiles;
 mod refusals;
 mod requests;
 mod resolve;
+mod room;
+mod signing;
 mod terminal;
 mod trees;
 mod unpacked;

@@ -44,6 +44,11 @@ impl Terminal {
         Some(Self { user, program, seen: String::new(), running: Some(running) })
     }
 
+    /// Its path.
+    pub(crate) fn name(&self) -> String {
+        rustix::termios::ttyname(&self.program, Vec::new()).unwrap().into_string().unwrap()
+    }
+
     pub(crate) fn types(&self, text: &str) {
         File::from(self.user.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
     }

@@ -36,12 +36,12 @@ pub(crate) fn import() {
     let scratch = place.path("scratch");
     std::fs::create_dir(&scratch).unwrap();
     // No room for bytes, and none for names.
-    for small in ["size=8m", "size=100m,nr_inodes=1000"] {
-        with(&place, &release, &scratch, small);
+    for (small, lacks) in [("size=8m", "space"), ("size=100m,nr_inodes=1000", "names")] {
+        with(&place, &release, &scratch, small, lacks);
     }
 }
 
-fn with(place: &Place, release: &Release, scratch: &Path, small: &str) {
+fn with(place: &Place, release: &Release, scratch: &Path, small: &str, lacks: &str) {
     let mut command = place.command("unshare");
     command.args(["--map-auto", "--map-root-user", "--mount", "--", "sh", "-c", SCRIPT, "sh"]);
     command.arg(place.data()).arg(env!("CARGO_BIN_EXE_gentoomuch")).arg(&release.tarball).arg(scratch).arg(small);
@@ -50,7 +50,9 @@ fn with(place: &Place, release: &Release, scratch: &Path, small: &str) {
     assert!(output.status.success(), "{all}");
     let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(said.contains("No space left on device"), "{all}");
-    let hint = format!("hint: free some space on the file system of `{}`", place.data().display());
+    let there = format!("the file system of `{}`", place.data().display());
+    let hint =
+        if lacks == "names" { format!("hint: {there} has no inodes left") } else { format!("hint: free some space on {there}") };
     assert!(said.contains(&hint), "{all}");
     let (failed, recovered) = printed.split_once("status 1\n").unwrap_or_else(|| panic!("{all}"));
     assert_eq!(failed, "", "{all}");

@@ -18,8 +18,8 @@ use crate::commands::Command;
   gentoomuch stage build web
 
 Exit codes: 0 done, 1 other failure, 2 command line, 3 configuration, 4 verification,
-5 this host cannot sandbox, 6 emerge failed, 10 `--check`: a change is needed, 70 bug,
-125 our own failure around a command of yours, 130 interrupted.")]
+5 this host cannot sandbox, 6 emerge failed, 7 signing failed, 10 `--check`: a change is
+needed, 70 bug, 125 our own failure around a command of yours, 130 interrupted.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

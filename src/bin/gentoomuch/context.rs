@@ -1,7 +1,10 @@
 //! What every command needs: places, the caller's identity, progress, and the environment, which only this file reads.
 
 use std::env;
+use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -190,7 +193,12 @@ impl Context {
 
     /// The user's own `gpg`, with the environment that agents, smartcards and pinentry need.
     pub(crate) fn gpg() -> Gpg {
-        Gpg { program: "gpg".into(), environment: env::vars_os().collect(), key: None }
+        let mut environment: Vec<_> = env::vars_os().collect();
+        if let Some(terminal) = terminal() {
+            environment.retain(|(name, _)| name != "GPG_TTY");
+            environment.push(("GPG_TTY".into(), terminal));
+        }
+        Gpg { program: "gpg".into(), environment, key: None }
     }
 
     /// The user's own `git`, with the environment that its filters need.
@@ -236,6 +244,15 @@ impl Context {
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
         absolute(path, &self.cwd)
     }
+}
+
+/// The terminal in use: what pinentry asks on. A `GPG_TTY` that was set may be that of another window.
+fn terminal() -> Option<OsString> {
+    fn name(fd: impl AsFd) -> Option<OsString> {
+        let name = rustix::termios::ttyname(fd, Vec::new()).ok()?;
+        Some(OsString::from_vec(name.into_bytes()))
+    }
+    name(io::stdin()).or_else(|| name(io::stderr())).or_else(|| name(io::stdout()))
 }
 
 /// Diagnostics go where progress goes, so that a bar and a line never share a row.

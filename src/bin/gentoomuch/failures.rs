@@ -224,6 +224,17 @@ impl From<build::Error> for Failure {
                 };
                 lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail).hint(hint)
             }
+            E::Making { path, source } => Self::from(*source).about(format!("cannot make `{}`", path.shown())),
+            E::Export(ref export) => {
+                let hint = match export {
+                    build::ExportError::Ending { .. } => {
+                        "artifacts end in .tar.xz, .tar.zst, .tar.gz, .tar, .oci, .squashfs or .sqfs; what a file with another name is to be, \
+                         `--format` says"
+                    }
+                    build::ExportError::OtherForm { .. } => "leave out `--format`, or name the file otherwise",
+                };
+                Self::new(Kind::Usage, error).hint(hint)
+            }
             E::ArtifactExists { .. } => Self::new(Kind::Usage, error).hint("move it away, or choose another name with `-o`"),
             E::Copy(error) => copy(error),
             E::Experiment(error) => experiment(error),
@@ -277,11 +288,7 @@ impl From<build::Error> for Failure {
             E::Binhost(error) => binhost(error),
             E::Sign(ref sign) => {
                 let (hint, lines) = (sign.hint(), sign.last_lines().to_vec());
-                let failure = lines.into_iter().fold(Self::new(Kind::Usage, error), Self::detail);
-                match hint {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
-                }
+                lines.into_iter().fold(Self::new(Kind::Signing, error), Self::detail).hints(hint.map(str::to_owned))
             }
             E::NoKept { ref known, .. } => {
                 let hint = there_are(known);
@@ -338,7 +345,7 @@ fn binhost(error: build::BinhostError) -> Failure {
         E::Keyring(_) => (Kind::Other, Some("the stage3 needs `app-crypt/gnupg` to verify what a binhost has".to_owned())),
         E::Sign(sign) | E::Package(gpkg::Error::Sign { source: sign, .. }) => {
             let (lines, hint) = (sign.last_lines().to_vec(), "put the fingerprint of a key that can sign into `env/sign_key`");
-            return lines.into_iter().fold(Failure::new(Kind::Usage, error), Failure::detail).hint(hint);
+            return lines.into_iter().fold(Failure::new(Kind::Signing, error), Failure::detail).hint(hint);
         }
         _ => (Kind::Other, None),
     };

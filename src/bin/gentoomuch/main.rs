@@ -14,6 +14,7 @@ mod failures_sandbox;
 mod limits;
 mod progress;
 mod report;
+mod room;
 mod screen;
 mod shop;
 #[cfg(test)]
@@ -33,13 +34,16 @@ fn main() -> ExitCode {
     // Before any thread exists: a copy of this very program, started by itself, is the sandbox's helper: that path never returns.
     gentoomuch::sandbox::helper::enter_if_asked(gentoomuch::build::tasks::lookup);
     report::install_panic_hook();
+    // Writes beyond `RLIMIT_FSIZE` fail with words then, instead of killing us.
+    let no_signal = gentoomuch::sys::signal::ignore_file_size();
     // What whoever started us left open is for nobody that we start: a descriptor of a directory is a way into it (CVE-2024-21626).
     let closed = gentoomuch::sys::fd::close_others_on_exec();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return report::print_usage(&error),
     };
-    let begun = closed.map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
+    let begun =
+        closed.and(no_signal).map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
     let outcome = begun.and_then(|()| Context::new(&cli.global, cli.command.keeps_things())).and_then(|context| {
         let outcome = commands::run(cli.command, &context);
         context.progress.clear();

@@ -15,8 +15,11 @@ use clap::Parser as _;
 use gentoomuch::config;
 
 use crate::args::{Cli, Global, LogFormat};
-use crate::screen::Shown as _;
+use crate::room;
 use crate::screen::{self, Style, Text};
+
+/// What could not be done where a result could not be printed.
+const OUTPUT: &str = "cannot write to standard output";
 
 /// What went wrong, as far as an exit code can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) enum Kind {
     Host,
     /// `emerge` failed.
     Emerge,
+    /// Nothing can be signed.
+    Signing,
     /// `--check` found that the configuration has to change.
     ChangeNeeded,
     /// Ctrl-C, SIGTERM.
@@ -55,6 +60,7 @@ impl Kind {
             Self::Verification => 4,
             Self::Host => 5,
             Self::Emerge => 6,
+            Self::Signing => 7,
             Self::ChangeNeeded => 10,
             Self::AroundCommand => 125,
             // As env(1), chroot(1) and every shell have it.
@@ -139,19 +145,15 @@ impl Failure {
         self
     }
 
-    /// Adds what to do about a full disk, if that is at the bottom of it; `data` is where we keep things.
+    /// Adds what to do about a place without room, if that is at the bottom of it; `data` is where we keep things.
     pub(crate) fn space_hint(self, data: &Path) -> Self {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
-        while let Some(error) = cause {
-            if is_full(error) {
-                return self.hint(format!(
-                    "free some space on the file system of `{}` (`gentoomuch doctor` shows how much is left), and repeat the command: nothing half-made is left",
-                    data.shown()
-                ));
-            }
-            cause = error.source();
+        let is_output = self.about.as_deref() == Some(OUTPUT);
+        let hint = room::hint(self.chain(), self.about.as_deref(), &self.detail, data);
+        match hint {
+            Some(_) if is_output => self.hint("there is no room where standard output goes to"),
+            Some(hint) => self.hint(hint),
+            None => self,
         }
-        self
     }
 
     /// What could not be done, then each cause.
@@ -199,18 +201,10 @@ impl Failure {
     }
 }
 
-/// Whether this very error says that there is no room: of what came from a helper process only the words are left, which end as those
-/// of each [`io::Error`] do.
-fn is_full(error: &(dyn Error + 'static)) -> bool {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) => matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
-        None => [libc::ENOSPC, libc::EDQUOT].iter().any(|code| error.to_string().ends_with(&format!("(os error {code})"))),
-    }
-}
-
+/// Of what is written to standard output: everything else is told with its path.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(Kind::Other, error)
+        Self::new(Kind::Other, error).about(OUTPUT)
     }
 }
 
@@ -242,7 +236,14 @@ pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
         screen::err(&Text::from(again.as_ref().unwrap_or(error).render().to_string()));
     } else {
         // Where it goes to may be gone, as in `gentoomuch --help | head`.
-        drop(error.print());
+        match error.print() {
+            Err(unwritten) if unwritten.kind() != io::ErrorKind::BrokenPipe => {
+                let failure = Failure::from(unwritten).space_hint(Path::new("/"));
+                screen::err(&failure.render(false));
+                return ExitCode::from(failure.kind.code());
+            }
+            _ => {}
+        }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Kind::Usage.code()))
 }
@@ -301,7 +302,6 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_recognised_here_and_in_a_task() {
-        let hint = "hint: free some space on the file system of `/d` (`gentoomuch doctor` shows how much is left), and repeat the command: nothing half-made is left\n";
         let task = || {
             let causes = vec!["cannot write `./a`".to_owned(), io::Error::from_raw_os_error(libc::ENOSPC).to_string()];
             gentoomuch::sandbox::Error::task(
@@ -309,10 +309,15 @@ mod tests {
                 gentoomuch::sandbox::TaskFailure { kind: "archive-io".to_owned(), causes },
             )
         };
-        for error in [Failure::from(io::Error::from_raw_os_error(libc::EDQUOT)), Failure::from(task())] {
-            let text = error.space_hint(Path::new("/d")).render(false);
-            assert!(text.as_str().ends_with(hint), "{text:?}");
-        }
+        let hint = "hint: free some space on the file system of `/d` (`df` shows how much is left), and repeat the command: nothing half-made is left\n";
+        let text = Failure::from(task()).space_hint(Path::new("/d")).render(false);
+        assert!(text.as_str().ends_with(hint), "{text:?}");
+        let output = Failure::from(io::Error::from_raw_os_error(libc::ENOSPC)).space_hint(Path::new("/d")).render(false);
+        assert_eq!(
+            output.as_str(),
+            "error: cannot write to standard output\ncaused by: No space left on device (os error 28)\n\
+             hint: there is no room where standard output goes to\n"
+        );
         let other = Failure::from(io::Error::from_raw_os_error(libc::EIO)).space_hint(Path::new("/d")).render(false);
         assert!(!other.as_str().contains("hint:"), "{other:?}");
     }

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::super::artifact::is_unfinished;
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
 use super::survey::Survey;
@@ -82,7 +83,7 @@ impl Engine<'_> {
 
     /// Artifacts beyond the limits; of each stage4 and form the newest always stays, and that of the present state.
     pub(super) fn surplus_artifacts(&self, options: &CleanOptions, survey: &Survey) -> Result<Vec<CleanItem>> {
-        let mut items = Vec::new();
+        let mut items = self.unfinished_artifacts()?;
         for artifacts in self.artifacts(survey)? {
             for (position, artifact) in artifacts.into_iter().enumerate() {
                 if position > 0 && !artifact.is_present && options.beyond(position, artifact.made) {
@@ -92,6 +93,25 @@ impl Engine<'_> {
                         _ => format!("{position} newer ones are there"),
                     };
                     items.push(artifact_item(artifact, why));
+                }
+            }
+        }
+        Ok(items)
+    }
+
+    /// What killed exports have left. None runs now.
+    fn unfinished_artifacts(&self) -> Result<Vec<CleanItem>> {
+        let mut items = Vec::new();
+        let mut waiting = vec![self.places.stages()];
+        while let Some(dir) = waiting.pop() {
+            for (path, meta) in list(&dir)? {
+                let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+                if is_unfinished(name) {
+                    let files = if meta.is_dir() { files_below(&path)? } else { vec![(path.clone(), FileUse::of(&meta))] };
+                    let (name, why) = (name.to_owned(), "an export that was cut off".to_owned());
+                    items.push(CleanItem { kind: CleanKind::Artifacts, name, path, bytes: 0, why, thing: Thing::Files(files) });
+                } else if meta.is_dir() && !name.starts_with('.') && !is_image(&path) {
+                    waiting.push(path);
                 }
             }
         }

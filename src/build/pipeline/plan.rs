@@ -328,7 +328,9 @@ fn words_for(lacking: Lacking) -> &'static str {
         Lacking::Absent => "its files are not there",
         Lacking::OtherForm => "its files have another form",
         Lacking::OtherState => "its files are those of another state",
+        Lacking::Damaged => "its files are not what was made",
         Lacking::OtherKeep => "changed: keep",
+        Lacking::OtherExclusions => "changed: what is left out by default",
         Lacking::OtherImage => "changed: oci",
         Lacking::OtherSignature => "its files are signed by another key, or by none",
     }

@@ -213,7 +213,9 @@ impl Pipeline<'_, '_> {
         if !self.nodes().any(|node| node.build && node.kind == NodeKind::Artifact) {
             return Ok(None);
         }
-        self.engine.signer(self.env.sign_key.as_ref().map(|key| key.value.clone()), Some(gpg))
+        let signer = self.engine.signer(self.env.sign_key.as_ref().map(|key| key.value.clone()), Some(gpg))?;
+        self.engine.try_signer(signer.as_ref())?;
+        Ok(signer)
     }
 }
 
@@ -340,8 +342,8 @@ impl<'r> Run<'r> {
                 let state = self.state_of(of)?;
                 let _lock = engine.lock(&stage4_lock(&part.node.name))?;
                 let options = ExportOptions { signer: self.signer.clone(), ..options.as_ref().clone() };
-                let target = engine.target(&part.node.name, "stage4", &state, &options);
-                let artifact = engine.export(&part.node.name, &target, &state, &options)?;
+                let target = engine.target(Some(&part.node.name), "stage4", &state, &options);
+                let artifact = engine.export(&part.node.name, target, &state, &options)?;
                 let outcome = if artifact.reused { Outcome::Reused } else { Outcome::Built };
                 let size_bytes = Some(artifact.size_bytes);
                 return Ok((Made { state: Some(state), artifact: Some(artifact) }, outcome, size_bytes));

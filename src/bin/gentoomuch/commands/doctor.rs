@@ -4,8 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use gentoomuch::config::ConfigDir;
 use gentoomuch::host::{self, Status, Subject};
 use gentoomuch::sandbox::{HelperSource, IdMap, Launcher};
+use gentoomuch::stage3::sign::Gpg;
 
 use super::Outcome;
 use crate::context::Context;
@@ -13,6 +15,7 @@ use crate::failures_sandbox::id_map_hint;
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
 use crate::screen::{Style, Text};
+use crate::shop::host_arch;
 use crate::table::{Table, print, print_json};
 
 /// Check whether this host can build, by trying
@@ -47,6 +50,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         launcher: launcher.as_ref(),
         search_path: &Context::search_path(),
         data,
+        signing_key: signing_key(context),
     };
     let report = host::examine(&subject);
     if args.json {
@@ -66,6 +70,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         print(text.words(if report.ready { "\nready: yes\n" } else { "\nready: no\n" }))?;
     }
     Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::from(Kind::Host.code()) })
+}
+
+/// The key that would sign artifacts: the configuration's, or gpg's default one where there is no configuration. Nobody is asked for a passphrase.
+fn signing_key(context: &Context) -> Result<String, (String, String)> {
+    let no_configuration = |failure: Failure| (failure.first_words(), "`gentoomuch config check` says what to correct".to_owned());
+    let key = match ConfigDir::open(&context.places.config) {
+        Ok(config) => config.env(host_arch()).map_err(|error| no_configuration(error.into()))?.sign_key.map(|key| key.value),
+        Err(_) => None,
+    };
+    let gpg = Gpg { key, ..Context::gpg() };
+    let found = gpg.secret_key_available().and_then(|key| Ok((key, gpg.asks()?)));
+    match found {
+        Ok((key, asks)) => {
+            let uid = key.uid.map_or_else(String::new, |uid| format!("  {uid}"));
+            Ok(format!("{}{uid}{}", key.primary, if asks { ", which asks for its passphrase" } else { "" }))
+        }
+        Err(error) => {
+            let found = std::iter::once(error.to_string()).chain(error.last_lines().iter().cloned());
+            Err((found.collect::<Vec<_>>().join(": "), error.hint().unwrap_or_default().to_owned()))
+        }
+    }
 }
 
 /// A line of the table, with its status in colour.

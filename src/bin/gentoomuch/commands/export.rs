@@ -1,10 +1,12 @@
 //! `gentoomuch export STATE`
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::build::ExportRequest;
+use gentoomuch::build::{Destination, ExportRequest};
 use gentoomuch::config::{ConfigDir, LayerCompression};
 
 use super::Outcome;
@@ -22,20 +24,20 @@ use crate::table::{print, print_json, short_id};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch export stage4/web
-  gentoomuch export --format oci -o web.tar stage4/web
+  gentoomuch export stage4/web -o oci-archive:web.img
   gentoomuch export kept/with-hello --format tar.zst --no-sign -o /tmp
   gentoomuch export 'stage4/web@{1}' -o before.squashfs")]
 pub(crate) struct Args {
     /// A name, `NAME@{N}`, a tag, or the beginning of an id
     state: String,
-    /// Form of the artifact [default: by the ending of PATH, or as the stage4 is, or tar.xz]
+    /// Form of the artifact [default: by the ending of PLACE, or as the stage4 is, or tar.xz]
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
     /// Compression of the layers of an OCI image [default: `compression` in `oci`, or gzip]
     #[arg(long, value_enum)]
     compression: Option<CompressionArg>,
-    /// Where to: a directory that is there, or a name that is not; an OCI image called `….tar` is one file [default: below `stages` in the data directory]
-    #[arg(short, long, value_name = "PATH")]
+    /// Where to: a directory that is there, or a name that is not; `oci-archive:FILE` is an OCI image in one file [default: below `stages` in the data directory]
+    #[arg(short, long, value_name = "PLACE")]
     output: Option<PathBuf>,
     /// Do not sign the artifact
     #[arg(long)]
@@ -54,6 +56,13 @@ enum CompressionArg {
     Zstd,
 }
 
+fn destination(given: &Path, context: &Context) -> Destination {
+    match given.as_os_str().as_bytes().strip_prefix(b"oci-archive:") {
+        Some(file) => Destination::OciArchive(context.path(Path::new(OsStr::from_bytes(file)))),
+        None => Destination::Path(context.path(given)),
+    }
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     // States can be exported without a configuration; one that is there must be right.
@@ -66,7 +75,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             CompressionArg::Gzip => LayerCompression::Gzip,
             CompressionArg::Zstd => LayerCompression::Zstd,
         }),
-        to: args.output.as_deref().map(|path| context.path(path)),
+        to: args.output.as_deref().map(|path| destination(path, context)),
         gpg: if args.no_sign { None } else { Some(Context::gpg()) },
     };
     let done = shop.engine(None).export_state(config.as_ref(), &request)?;
@@ -77,11 +86,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     }
     let artifact = &done.artifact;
     print(format!(
-        "state     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
+        "state     {}{}\nartifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
         short_id(&done.state),
         done.name.as_ref().map_or_else(String::new, |name| format!("  ({name})")),
         artifact.path.shown(),
         if artifact.reused { "  (unchanged)" } else { "" },
+        artifact.format,
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),
     ))?;

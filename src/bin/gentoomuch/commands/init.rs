@@ -114,6 +114,8 @@ fn next_steps(done: &Initialised, in_use: bool) -> String {
   gentoomuch stage3 ls                which stage3s there are
   gentoomuch bootstrap NAME VARIANT   one of them becomes the profile NAME; or a file of yours
   gentoomuch stage build STAGE        one of stage4.defines; its file `profile` holds that NAME
+A stage4 is signed with gpg's default key, or with the one whose fingerprint is in env/sign_key. If you have none, this makes one:
+  gpg --quick-generate-key 'NAME <MAIL>' ed25519 sign never
 ",
     );
     let _ = writeln!(text, "To build for this machine's own CPU, write `{THIS_HOST}` into stage3.defines/gentoomuch/builder/cpu.");

@@ -67,6 +67,8 @@ pub(super) enum FormatArg {
     /// Most widely read
     #[value(name = "tar.gz")]
     TarGz,
+    /// Not compressed
+    Tar,
     /// An image for container engines, in the OCI image layout
     Oci,
     /// A file system image, made by the host's mksquashfs
@@ -79,6 +81,7 @@ impl From<FormatArg> for ArtifactFormat {
             FormatArg::TarXz => Self::TarXz,
             FormatArg::TarZst => Self::TarZst,
             FormatArg::TarGz => Self::TarGz,
+            FormatArg::Tar => Self::Tar,
             FormatArg::Oci => Self::Oci,
             FormatArg::Squashfs => Self::Squashfs,
         }
@@ -116,12 +119,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let reused = |yes| if yes { "  (unchanged)" } else { "" };
     let artifact = &built.artifact;
     crate::table::print(format!(
-        "stage4    {}\nstate     {}{}\nartifact  {}{}\nsize      {}\nsigned    {}\n",
+        "stage4    {}\nstate     {}{}\nartifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
         built.name,
         built.state,
         reused(built.state_reused),
         artifact.path.shown(),
         reused(artifact.reused),
+        artifact.format,
         extent(artifact),
         artifact.signed_by.as_deref().unwrap_or("no"),
     ))?;

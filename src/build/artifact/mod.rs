@@ -1,19 +1,25 @@
 //! Exports a build state as an artifact, with everything beside it that upstream puts beside a stage3.
 //!
 //! ```text
-//! stages/NAME/stage4-ARCH-NAME-TIME.tar.xz       the archive; TIME is that of the newest input, so equal inputs give equal names
+//! stages/NAME/stage4-ARCH-NAME-TIME-ID.tar.xz    the archive; TIME is that of the newest input, ID the beginning of the state's id
 //!             ….tar.xz.asc                       detached signature
 //!             ….tar.xz.CONTENTS.gz               what is in it
 //!             ….tar.xz.DIGESTS                   clear-signed: BLAKE2B and SHA512 of archive and CONTENTS
 //!             ….tar.xz.sha256                    clear-signed
-//!             ….tar.xz.json                      inputs, versions, isolation, packages
+//!             ….tar.xz.json                      inputs, versions, isolation, packages, and the digests of the files above
+//!             stage4-ARCH-NAME-TIME-ID-2.tar.xz  the same state with other things kept in it or left out of it
 //! stages/kept/NAME/, stages/state/ID/            the same of other states
 //! ```
 //!
 //! In place of an archive there may be `….squashfs`, or a directory `….oci`, see [`super::oci`]. Of that one `index.json` is what is
 //! signed and listed: it leads to all else by digests.
 //!
-//! All of it is made in a hidden directory beside its place and appears by renames, the archive last but for its metadata.
+//! All of it is made in a hidden directory beside its place and gets its names by [`publish`], the metadata last. `recorded.rs` says whether what is
+//! there is what was made. An archive that was published is never replaced by another; if only its signature is to be another one, it stays as it is.
+
+mod publish;
+mod recorded;
+mod seen;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,7 +27,10 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+pub(super) use publish::{create_dirs, sync_dir};
+use recorded::{FileMark, PACKER, Recorded, Wanted, all_files, beside};
+pub(super) use recorded::{Lacking, Signature};
+use serde::Serialize;
 
 use super::engine::Engine;
 use super::error::{Error, Result};
@@ -33,6 +42,7 @@ use crate::archive::digest::{Algorithm, Digests};
 use crate::archive::tasks::{self as archive_tasks, ExportInput, Exported};
 use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
 use crate::sandbox::TaskOptions;
+use crate::stage3::name::ID_DIGITS;
 use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::State;
@@ -73,8 +83,15 @@ pub(super) struct Target {
     pub(super) file_name: String,
     /// Whether an image is to be one file instead of a directory.
     pub(super) one_file: bool,
-    /// Whether the place is ours, where a newer artifact replaces an older one, and where killed runs may have left something.
+    /// Whether the place is ours, where killed runs may have left something.
     pub(super) ours: bool,
+}
+
+impl Target {
+    /// The form in words.
+    fn form(&self, options: &ExportOptions) -> String {
+        if self.one_file { "oci-archive".to_owned() } else { options.format.to_string() }
+    }
 }
 
 /// Layers of an image.
@@ -103,6 +120,8 @@ struct Made {
 pub struct Artifact {
     /// The archive.
     pub path: PathBuf,
+    /// What it is: `tar.xz`, `oci`, `oci-archive`, …
+    pub format: String,
     /// Its size, bytes.
     pub size_bytes: u64,
     /// Its SHA-512, hexadecimal; of an image that of its `index.json`.
@@ -128,63 +147,73 @@ impl Engine<'_> {
         Ok(Some((gpg, key)))
     }
 
+    /// Signs on trial: an hour of building or packing must not end with a key that cannot sign, or a passphrase that nobody is there to enter.
+    pub(super) fn try_signer(&self, signer: Option<&(Gpg, SecretKey)>) -> Result<()> {
+        let Some((gpg, _)) = signer else { return Ok(()) };
+        gpg.try_out().map_err(|error| self.interrupted_or(Error::Sign(error)))
+    }
+
     /// What a failure was if the user has asked to stop: what did not fail by itself.
     fn interrupted_or(&self, error: Error) -> Error {
         if self.interrupt.count() > 0 { Error::Interrupted { resumable: true } } else { error }
     }
 
-    /// Where the artifact of `state` goes if the user has no other wish. `name` is the stage4's, or the state's.
-    pub(super) fn target(&self, name: &str, kind: &str, state: &State, options: &ExportOptions) -> Target {
-        let flat = name.replace('/', "-");
-        let file_name = format!("{kind}-{}-{flat}-{}.{}", options.arch, stamp(self.clamp(state)), options.format);
-        Target { dir: self.places.stages().join(name), file_name, one_file: false, ours: true }
+    /// Where the artifact of `state` goes if the user has no other wish. `name` is the stage4's, or the state's; none if the state has no name.
+    pub(super) fn target(&self, name: Option<&str>, kind: &str, state: &State, options: &ExportOptions) -> Target {
+        let short = short_id(state);
+        let flat = name.map_or_else(String::new, |name| format!("{}-", name.replace('/', "-")));
+        let file_name = format!("{kind}-{}-{flat}{}-{short}.{}", options.arch, stamp(self.clamp(state)), options.format);
+        let dir = self.places.stages().join(name.map_or_else(|| format!("state/{short}"), str::to_owned));
+        Target { dir, file_name, one_file: false, ours: true }
     }
 
     /// Makes the artifact of `state`, unless it is there.
-    pub(super) fn export(&self, name: &str, target: &Target, state: &State, options: &ExportOptions) -> Result<Artifact> {
-        let Target { dir, file_name, .. } = target;
+    pub(super) fn export(&self, name: &str, target: Target, state: &State, options: &ExportOptions) -> Result<Artifact> {
+        let dir = target.dir.clone();
         if target.ours {
-            fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-            remove_unfinished(dir)?;
+            publish::create_dirs(&dir)?;
+            remove_unfinished(&dir)?;
+        } else {
+            take_back(&dir, &target.file_name)?;
         }
-        let path = dir.join(file_name);
+        let wanted = self.artifact_wanted(name, &target, state, options);
         let signed_by = options.signer.as_ref().map(|(_, key)| key.primary.to_string());
-        let by = signed_by.as_ref().map_or(Signature::None, |fingerprint| Signature::By(fingerprint));
-        if let Ok(artifact) = existing(&path, state, options, self.clamp(state), by) {
-            note_sign_key(&path, options)?;
-            return Ok(artifact);
-        }
+        let signature = signed_by.as_deref().map_or(Signature::None, Signature::By);
+        let (file_name, found) = choose(&target, &wanted, signature);
+        let target = Target { file_name, ..target };
+        let path = dir.join(&target.file_name);
+        let lacking = match found {
+            Ok(recorded) => {
+                note_sign_key(&path, options)?;
+                return Ok(recorded.artifact(path, target.form(options)));
+            }
+            Err(lacking) => lacking,
+        };
         if !target.ours
             && let Some(path) = all_files(&path).find(|path| fs::symlink_metadata(path).is_ok())
         {
             // Whatever it is, it is the user's.
             return Err(Error::ArtifactExists { path });
         }
-        self.step(&format!("exporting {file_name}"));
-        let staging = dir.join(format!(".{file_name}{UNFINISHED}"));
-        if !target.ours && staging.is_dir() {
-            fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
-        }
+        self.try_signer(options.signer.as_ref())?;
+        let staging = staging_of(&dir, &target.file_name);
         fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
-        let made = self.export_into(&staging, name, target, state, options, signed_by).and_then(|(mut artifact, files)| {
-            for file in files {
-                put(&staging.join(&file), &dir.join(&file))?;
-            }
-            // Also what was exchanged for something new.
+        let before = (lacking == Lacking::OtherSignature).then(|| Recorded::read(&path)).flatten();
+        let made = self.export_into(&staging, name, &target, &wanted, before).and_then(|(mut artifact, files)| {
+            put_in_place(&dir, &staging, &target.file_name, &files)?;
             fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
             artifact.path = path;
             Ok(artifact)
         });
         if made.is_err()
-            && let Err(left) = fs::remove_dir_all(&staging)
+            && let Err(left) = take_back(&dir, &target.file_name)
         {
-            tracing::warn!("cannot remove `{}`: {left}", staging.display());
+            tracing::warn!("what was made stays: {left}");
         }
         made.map_err(|error| self.interrupted_or(error))
     }
 
-    /// The artifact of the stage4 `name` if it is there as asked for, else why it has to be made. Nothing is written, and nobody asked for
-    /// keys.
+    /// The artifact of the stage4 `name` if it is there as asked for, else why it has to be made. Nothing is made, and nobody asked for keys.
     pub(super) fn artifact_standing(
         &self,
         name: &str,
@@ -192,30 +221,46 @@ impl Engine<'_> {
         options: &ExportOptions,
         signature: Signature<'_>,
     ) -> std::result::Result<Artifact, Lacking> {
-        let Target { dir, file_name, .. } = self.target(name, "stage4", state, options);
-        existing(&dir.join(file_name), state, options, self.clamp(state), signature)
+        let target = self.target(Some(name), "stage4", state, options);
+        let (file_name, found) = choose(&target, &self.artifact_wanted(name, &target, state, options), signature);
+        found.map(|recorded| recorded.artifact(target.dir.join(file_name), target.form(options)))
     }
 
-    /// Writes all files into `staging`; returns their names, the metadata last.
+    fn artifact_wanted<'w>(&self, name: &str, target: &Target, state: &'w State, options: &'w ExportOptions) -> Wanted<'w> {
+        let image = serde_json::json!({
+            "config": options.oci, "arch": options.arch, "name": name.replace('/', "-"), "one_file": target.one_file,
+        });
+        Wanted { state, options, clamp: self.clamp(state), image, seen: self.places.seen_artifacts() }
+    }
+
+    /// Writes what is not there yet into `staging`; returns the names of all new files, the metadata last. `before` are the metadata of what is
+    /// there, if only its signature is another one.
     fn export_into(
         &self,
         staging: &Path,
         name: &str,
         target: &Target,
-        state: &State,
-        options: &ExportOptions,
-        signed_by: Option<String>,
+        wanted: &Wanted<'_>,
+        before: Option<Recorded>,
     ) -> Result<(Artifact, Vec<String>)> {
+        let Wanted { state, options, .. } = *wanted;
         let file_name = &target.file_name;
-        let archive = staging.join(file_name);
-        let clamp = self.clamp(state);
-        let inventory = self.inventory(state)?;
-        let made = match options.format {
-            ArtifactFormat::Oci => self.make_image(&archive, name, target, state, options)?,
-            _ => self.make_archive(&archive, file_name, state, options)?,
+        let (place, verb) = if before.is_some() { (target.dir.as_path(), "signing") } else { (staging, "exporting") };
+        self.step(&format!("{verb} {file_name}"));
+        let mut files = Vec::new();
+        let made = match before {
+            Some(before) => made_before(&target.dir.join(file_name), before)?,
+            None => {
+                let archive = staging.join(file_name);
+                let made = match options.format {
+                    ArtifactFormat::Oci => self.make_image(&archive, name, target, state, options)?,
+                    _ => self.make_archive(&archive, file_name, state, options)?,
+                };
+                files.extend(made.contents.as_ref().map(|contents| contents.name.clone()));
+                files.push(file_name.clone());
+                made
+            }
         };
-        let contents_name = made.contents.as_ref().map(|contents| contents.name.clone());
-        let mut files: Vec<String> = contents_name.into_iter().chain([file_name.clone()]).collect();
         let listed: Vec<FileDigests> = std::iter::once(made.digests.clone()).chain(made.contents.clone()).collect();
         for (suffix, text) in [("DIGESTS", digests_body(&listed)), ("sha256", sha256_body(&listed[0]))] {
             let bytes = match &options.signer {
@@ -226,21 +271,48 @@ impl Engine<'_> {
             files.push(format!("{file_name}.{suffix}"));
         }
         if let Some((gpg, _)) = &options.signer {
-            let signed = gpg.detach_sign(&staging.join(&made.digests.name)).map_err(Error::Sign)?;
+            let signed = gpg.detach_sign(&place.join(&made.digests.name)).map_err(Error::Sign)?;
             write_synced(&staging.join(format!("{file_name}.asc")), &signed.bytes)?;
             files.push(format!("{file_name}.asc"));
         }
+        let marks = marks(place, staging, target, &made, &files)?;
+        let metadata = self.artifact_metadata(target, wanted, &made, &marks)?;
+        write_synced(&staging.join(format!("{file_name}.json")), &with_newline(&metadata))?;
+        files.push(format!("{file_name}.json"));
+        let artifact = Artifact {
+            path: place.join(file_name),
+            format: target.form(options),
+            size_bytes: made.size_bytes,
+            sha512: made.digests.sha512.clone(),
+            entries: made.entries,
+            signed_by: options.signer.as_ref().map(|(_, key)| key.primary.to_string()),
+            reused: false,
+            layers: made.layers,
+        };
+        Ok((artifact, files))
+    }
+
+    fn artifact_metadata(
+        &self,
+        target: &Target,
+        wanted: &Wanted<'_>,
+        made: &Made,
+        files: &BTreeMap<String, FileMark>,
+    ) -> Result<serde_json::Value> {
+        let Wanted { state, options, clamp, ref image, .. } = *wanted;
         let digests = &made.digests;
-        let metadata = serde_json::json!({
+        Ok(serde_json::json!({
             "format": 1,
-            "name": file_name,
+            "name": target.file_name,
             "state": state.id,
             "key": state.key,
             "source_date_epoch": clamp,
             "gentoomuch": env!("CARGO_PKG_VERSION"),
             "isolation": crate::host::rung(),
             "keep": options.keep,
-            "signed_by": signed_by,
+            "leaves_out": exclusions::DEFAULT,
+            "packer": PACKER,
+            "signed_by": options.signer.as_ref().map(|(_, key)| key.primary.to_string()),
             "form": options.format.to_string(),
             // By which words it was found, so that it can be told without asking gpg whether it still is the right one.
             "sign_key": options.signer.as_ref().and_then(|(gpg, _)| gpg.key.as_deref()),
@@ -248,23 +320,12 @@ impl Engine<'_> {
             "bytes_tar": made.bytes_tar,
             "size": made.size_bytes,
             "digests": { "BLAKE2B": digests.blake2b, "SHA256": digests.sha256, "SHA512": digests.sha512 },
-            "image": (options.format == ArtifactFormat::Oci).then(|| image_inputs(options)),
-            "blobs": made.blobs.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "image": (options.format == ArtifactFormat::Oci).then_some(image),
+            "blobs": made.blobs.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "files": files,
             "origin": state.origin,
-            "packages": inventory,
-        });
-        write_synced(&staging.join(format!("{file_name}.json")), &with_newline(&metadata))?;
-        files.push(format!("{file_name}.json"));
-        let artifact = Artifact {
-            path: archive,
-            size_bytes: made.size_bytes,
-            sha512: digests.sha512.clone(),
-            entries: made.entries,
-            signed_by,
-            reused: false,
-            layers: made.layers,
-        };
-        Ok((artifact, files))
+            "packages": self.inventory(state)?,
+        }))
     }
 
     fn make_archive(&self, archive: &Path, file_name: &str, state: &State, options: &ExportOptions) -> Result<Made> {
@@ -279,14 +340,15 @@ impl Engine<'_> {
             ArtifactFormat::TarXz => Format::TarXz,
             ArtifactFormat::TarZst => Format::TarZst,
             ArtifactFormat::TarGz => Format::TarGz,
-            ArtifactFormat::Squashfs | ArtifactFormat::Oci => Format::Tar,
+            ArtifactFormat::Tar | ArtifactFormat::Squashfs | ArtifactFormat::Oci => Format::Tar,
         };
         let (packed, digests) = if options.format == ArtifactFormat::Squashfs {
-            let packed = self.write_squashfs(archive, clamp, |out| self.pack(out, listing, format, state, options))?;
+            let packed = self.write_squashfs(archive, clamp, |out| self.pack(out, listing, format, state, options));
+            let packed = packed.map_err(Error::making(archive))?;
             (packed, digests_of(archive, file_name)?)
         } else {
             let file = create(archive)?;
-            let packed = self.pack(open(&file, archive)?, listing, format, state, options)?;
+            let packed = self.pack(open(&file, archive)?, listing, format, state, options).map_err(Error::making(archive))?;
             file.sync_all().map_err(Error::io("sync", archive))?;
             let digests = file_digests(file_name, &packed.archive);
             (packed, digests)
@@ -371,78 +433,6 @@ fn file_digests(name: &str, digests: &Digests) -> FileDigests {
     }
 }
 
-/// Whose signature an artifact shall have.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Signature<'a> {
-    /// Nobody's.
-    None,
-    /// That of the key with this primary fingerprint.
-    By(&'a str),
-    /// That of the key found by these words, as gpg takes them; of gpg's default key if there are none.
-    Of(Option<&'a str>),
-}
-
-/// Why an artifact has to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lacking {
-    /// There is none of this name, or not all of its files.
-    Absent,
-    /// It is a file of another form, or with other times in it.
-    OtherForm,
-    /// It is that of another state.
-    OtherState,
-    /// Other things were kept in it.
-    OtherKeep,
-    /// It says another thing about how a container runs.
-    OtherImage,
-    /// It is signed by another key, or not, or should not be.
-    OtherSignature,
-}
-
-/// What an artifact's metadata say, as far as it decides whether it is the right one.
-#[derive(Deserialize)]
-struct Recorded {
-    state: String,
-    /// What kind of file it is; of artifacts of earlier versions their names tell.
-    form: Option<String>,
-    source_date_epoch: i64,
-    signed_by: Option<String>,
-    #[serde(default = "unknown")]
-    sign_key: serde_json::Value,
-    keep: Vec<String>,
-    size: u64,
-    entries: u64,
-    digests: BTreeMap<String, String>,
-    /// What decides an image beside the state.
-    #[serde(default)]
-    image: serde_json::Value,
-    /// Files of an image with their sizes.
-    #[serde(default)]
-    blobs: BTreeMap<String, u64>,
-}
-
-/// Of artifacts of earlier versions it is not known by which words their key was found.
-fn unknown() -> serde_json::Value {
-    false.into()
-}
-
-impl Signature<'_> {
-    fn fits(self, made: &Recorded) -> bool {
-        match (self, &made.signed_by) {
-            (Self::None, None) => true,
-            (Self::By(fingerprint), Some(by)) => by == fingerprint,
-            (Self::Of(words), Some(by)) => made.sign_key == serde_json::json!(words) || words.is_some_and(|words| means(words, by)),
-            _ => false,
-        }
-    }
-}
-
-/// Whether `words` are the fingerprint or the long key id of a key.
-fn means(words: &str, fingerprint: &str) -> bool {
-    let digits: String = words.trim_start_matches("0x").chars().filter(|c| !c.is_whitespace()).collect();
-    digits.len() >= 16 && digits.chars().all(|c| c.is_ascii_hexdigit()) && fingerprint.ends_with(&digits.to_ascii_uppercase())
-}
-
 fn digests_of(path: &Path, name: &str) -> Result<FileDigests> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     FileDigests::read(name, file, |_| {}).map_err(Error::io("read", path))
@@ -452,28 +442,95 @@ fn stamp(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// What decides an image beside the state.
-fn image_inputs(options: &ExportOptions) -> serde_json::Value {
-    serde_json::json!({ "config": options.oci, "arch": options.arch })
+/// By what all files but the archive, blobs and metadata are known.
+fn marks(place: &Path, staging: &Path, target: &Target, made: &Made, files: &[String]) -> Result<BTreeMap<String, FileMark>> {
+    let layout = place.join(&target.file_name).is_dir().then(|| format!("{}/oci-layout", target.file_name));
+    let of_before = made.contents.iter().map(|contents| contents.name.clone()).chain(layout).map(|name| (name, place));
+    let new = files.iter().filter(|name| **name != target.file_name).map(|name| (name.clone(), staging));
+    let all: BTreeMap<String, &Path> = of_before.chain(new).collect();
+    all.into_iter().map(|(name, dir)| Ok((name.clone(), FileMark::of(&dir.join(name))?))).collect()
 }
 
-/// Moves a file or directory into its place. A directory that is there is exchanged for it.
-fn put(from: &Path, to: &Path) -> Result<()> {
-    if from.is_dir() && to.is_dir() {
-        let cwd = rustix::fs::CWD;
-        return rustix::fs::renameat_with(cwd, from, cwd, to, rustix::fs::RenameFlags::EXCHANGE).map_err(|errno| Error::Io {
-            action: "replace",
-            path: to.to_owned(),
-            source: errno.into(),
-        });
+/// The beginning of a state's id, as it is in names.
+pub(super) fn short_id(state: &State) -> String {
+    state.id.as_str().chars().take(ID_DIGITS).collect()
+}
+
+/// Which artifact is meant, by its name, and what is there of it.
+fn choose(target: &Target, wanted: &Wanted<'_>, signature: Signature<'_>) -> (String, std::result::Result<Recorded, Lacking>) {
+    let ending = wanted.options.format.to_string();
+    match target.file_name.strip_suffix(&format!(".{ending}")).filter(|_| target.ours) {
+        Some(stem) => recorded::choose(&target.dir, stem, &ending, wanted, signature),
+        None => {
+            let found = Recorded::standing(&target.dir.join(&target.file_name), wanted, signature);
+            (target.file_name.clone(), found)
+        }
     }
-    fs::rename(from, to).map_err(Error::io("rename", from))
+}
+
+/// What there is at `path`, as if it had just been made.
+fn made_before(path: &Path, before: Recorded) -> Result<Made> {
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = if path.is_dir() { format!("{file_name}/index.json") } else { file_name.to_string() };
+    let contents = beside(path, "CONTENTS.gz");
+    let contents_digests = || digests_of(&contents, &format!("{file_name}.CONTENTS.gz"));
+    Ok(Made {
+        entries: before.entries,
+        bytes_tar: before.bytes_tar,
+        size_bytes: before.size,
+        digests: before.digests(name),
+        contents: contents.is_file().then(contents_digests).transpose()?,
+        blobs: before.blobs.into_iter().collect(),
+        layers: None,
+    })
+}
+
+/// Gives new files their names and takes away what else is there of the artifact `file_name`, unless it stays as it is.
+fn put_in_place(dir: &Path, staging: &Path, file_name: &str, files: &[String]) -> Result<()> {
+    sync_tree(staging)?;
+    let stays = |name: &String| [file_name.to_owned(), format!("{file_name}.CONTENTS.gz")].contains(name);
+    let is_new = files.iter().any(|name| name == file_name);
+    let there = all_files(Path::new(file_name)).map(|name| name.to_string_lossy().into_owned());
+    let there = there.filter(|name| fs::symlink_metadata(dir.join(name)).is_ok());
+    let gone: Vec<String> = there.filter(|name| is_new || !stays(name)).collect();
+    let metadata = format!("{file_name}.json");
+    publish::run(&publish::Set { dir, staging, files, gone: &gone, metadata: &metadata }.plan())
+}
+
+/// Brings the names in a directory and below it to the disk.
+fn sync_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        if fs::symlink_metadata(&path).map_err(Error::io("read", &path))?.is_dir() {
+            sync_tree(&path)?;
+        }
+    }
+    publish::sync_dir(dir)
+}
+
+/// Where an artifact is made.
+fn staging_of(dir: &Path, file_name: &str) -> PathBuf {
+    dir.join(format!(".{file_name}{UNFINISHED}"))
+}
+
+/// Removes what an export has left that was killed or has failed, also files that have their names and no metadata yet. Those are known by what was
+/// to become their metadata.
+fn take_back(dir: &Path, file_name: &str) -> Result<()> {
+    let staging = staging_of(dir, file_name);
+    if !staging.is_dir() {
+        return Ok(());
+    }
+    if let Some(unfinished) = Recorded::read(&staging.join(file_name)) {
+        let gone = unfinished.own_files(dir, file_name);
+        publish::run(&publish::Set { dir, staging: &staging, files: &[], gone: &gone, metadata: "" }.plan())?;
+    }
+    fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))
 }
 
 /// Notes by which words the key of the artifact at `path` is found now, so that the next look needs no gpg.
 fn note_sign_key(path: &Path, options: &ExportOptions) -> Result<()> {
     let Some((gpg, _)) = &options.signer else { return Ok(()) };
-    let file = PathBuf::from(format!("{}.json", path.display()));
+    let file = beside(path, "json");
     let bytes = fs::read(&file).map_err(Error::io("read", &file))?;
     let Ok(mut metadata) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(()) };
     let words = serde_json::json!(gpg.key);
@@ -481,9 +538,11 @@ fn note_sign_key(path: &Path, options: &ExportOptions) -> Result<()> {
         return Ok(());
     }
     metadata["sign_key"] = words;
-    let new = PathBuf::from(format!("{}{UNFINISHED}", file.display()));
+    let dir = file.parent().unwrap_or(&file);
+    let new = staging_of(dir, &file.file_name().unwrap_or_default().to_string_lossy());
     write_synced(&new, &with_newline(&metadata))?;
-    fs::rename(&new, &file).map_err(Error::io("rename", &new))
+    fs::rename(&new, &file).map_err(Error::io("rename", &new))?;
+    publish::sync_dir(dir)
 }
 
 fn with_newline(metadata: &serde_json::Value) -> Vec<u8> {
@@ -492,76 +551,18 @@ fn with_newline(metadata: &serde_json::Value) -> Vec<u8> {
     text
 }
 
-/// The files of the artifact at `path`.
-fn all_files(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let suffixes = ["", ".CONTENTS.gz", ".DIGESTS", ".sha256", ".asc", ".json"];
-    suffixes.into_iter().map(move |suffix| PathBuf::from(format!("{}{suffix}", path.display())))
-}
-
-/// The artifact that is at `path` already, if it is of this state, complete, and signed as asked for.
-fn existing(
-    path: &Path,
-    state: &State,
-    options: &ExportOptions,
-    clamp: i64,
-    signature: Signature<'_>,
-) -> std::result::Result<Artifact, Lacking> {
-    let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
-    let read = || Some((fs::read(beside("json")).ok()?, fs::symlink_metadata(path).ok()?));
-    let (metadata, found) = read().ok_or(Lacking::Absent)?;
-    let made: Recorded = serde_json::from_slice(&metadata).map_err(|_| Lacking::Absent)?;
-    let signed = made.signed_by.is_some();
-    let is_image = options.format == ArtifactFormat::Oci;
-    let there = if found.is_dir() { is_image && image_is_there(path, &made) } else { found.len() == made.size };
-    let contents = if is_image { &[][..] } else { &["CONTENTS.gz"] };
-    let complete = there
-        && contents.iter().chain(&["DIGESTS", "sha256"]).all(|suffix| beside(suffix).is_file())
-        && (!signed || beside("asc").is_file());
-    if !complete {
-        return Err(Lacking::Absent);
-    }
-    if made.form.as_ref().is_some_and(|form| *form != options.format.to_string()) || made.source_date_epoch != clamp {
-        return Err(Lacking::OtherForm);
-    }
-    if made.state != state.id.as_str() {
-        return Err(Lacking::OtherState);
-    }
-    if made.keep != options.keep {
-        return Err(Lacking::OtherKeep);
-    }
-    if is_image && made.image != image_inputs(options) {
-        return Err(Lacking::OtherImage);
-    }
-    if !signature.fits(&made) {
-        return Err(Lacking::OtherSignature);
-    }
-    Ok(Artifact {
-        path: path.to_owned(),
-        size_bytes: made.size,
-        sha512: made.digests.get(Algorithm::Sha512.name()).cloned().unwrap_or_default(),
-        entries: made.entries,
-        signed_by: made.signed_by,
-        reused: true,
-        layers: None,
-    })
-}
-
-/// Whether index and blobs of an image are there, by digest and by size.
-fn image_is_there(dir: &Path, made: &Recorded) -> bool {
-    let sha512 = made.digests.get(Algorithm::Sha512.name());
-    let index = digests_of(&dir.join("index.json"), "").is_ok_and(|digests| sha512 == Some(&digests.sha512));
-    let blob =
-        |(name, size): (&String, &u64)| fs::metadata(dir.join("blobs/sha256").join(name)).is_ok_and(|meta| meta.len() == *size);
-    index && dir.join("oci-layout").is_file() && made.blobs.iter().all(blob)
+/// Whether a name in a place of ours is that of an artifact being made.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    [".stage4-", ".state-"].iter().any(|start| name.starts_with(start)) && name.ends_with(UNFINISHED)
 }
 
 /// Removes what runs that were killed have left, of this artifact or of one with another name; the lock on the stage4 is the caller's.
 fn remove_unfinished(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = entry.map_err(Error::io("list", dir))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if [".stage4-", ".state-"].iter().any(|start| name.starts_with(start)) && name.ends_with(UNFINISHED) {
-            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        if is_unfinished(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(Error::io("remove", &path))?;
         }
     }
     Ok(())
@@ -577,37 +578,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_told_by_fingerprint_long_id_or_the_words_it_was_found_by() {
-        const BY: &str = "32A28C91034C80B37486745F00AE59BC68EB1A4D";
-        let made = |sign_key: serde_json::Value, signed_by: Option<&str>| Recorded {
-            state: String::new(),
-            form: None,
-            source_date_epoch: 0,
-            signed_by: signed_by.map(str::to_owned),
-            sign_key,
-            keep: Vec::new(),
-            size: 0,
-            entries: 0,
-            digests: BTreeMap::new(),
-            image: serde_json::Value::Null,
-            blobs: BTreeMap::new(),
-        };
-        let old = made(unknown(), Some(BY));
-        assert!(Signature::By(BY).fits(&old) && Signature::Of(Some(BY)).fits(&old));
-        assert!(Signature::Of(Some("0x00ae59bc68eb1a4d")).fits(&old));
-        for not in
-            [Signature::None, Signature::By("32"), Signature::Of(Some("68EB1A4D")), Signature::Of(Some("me")), Signature::Of(None)]
-        {
-            assert!(!not.fits(&old), "{not:?}");
-        }
-        assert!(Signature::Of(Some("me")).fits(&made("me".into(), Some(BY))));
-        assert!(!Signature::Of(Some("you")).fits(&made("me".into(), Some(BY))));
-        assert!(Signature::Of(None).fits(&made(serde_json::Value::Null, Some(BY))));
-        let unsigned = made(serde_json::Value::Null, None);
-        assert!(Signature::None.fits(&unsigned) && !Signature::Of(None).fits(&unsigned));
-    }
-
-    #[test]
     fn what_killed_runs_left_goes_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let unfinished = [".stage4-amd64-web-1.tar.xz.new", ".stage4-amd64-web-2.tar.zst.new"];
@@ -615,12 +585,15 @@ mod tests {
             fs::create_dir(dir.path().join(name)).unwrap();
             fs::write(dir.path().join(name).join("part"), "x").unwrap();
         }
+        // Metadata that were to be written anew.
+        fs::write(dir.path().join(".stage4-amd64-web-3.tar.xz.json.new"), "x").unwrap();
         let others = ["stage4-amd64-web-1.tar.xz", "stage4-amd64-web-1.tar.xz.new", ".mine.new"];
         for name in others {
             fs::write(dir.path().join(name), "x").unwrap();
         }
         remove_unfinished(dir.path()).unwrap();
-        assert!(unfinished.iter().all(|name| !dir.path().join(name).exists()));
-        assert!(others.iter().all(|name| dir.path().join(name).exists()));
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".mine.new", "stage4-amd64-web-1.tar.xz", "stage4-amd64-web-1.tar.xz.new"]);
     }
 }
