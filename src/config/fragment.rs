@@ -167,7 +167,15 @@ impl Fragment {
 
 /// What a binary package host has is installed on the word of whoever signed it, or not at all.
 fn check_hosts(findings: &mut Findings<'_>, file: &Path, bytes: &[u8]) {
-    for line in binrepos::unverified(&String::from_utf8_lossy(bytes)) {
+    let text = String::from_utf8_lossy(bytes);
+    for (line, uri) in binrepos::unreachable(&text) {
+        findings.error_with_hint(
+            &Place::new(file, line),
+            format!("`{uri}` cannot be asked: a binary package host has an `http` or `https` address"),
+            "hand a directory out with `gentoomuch binhost serve DIR`, or by any web server, and name that address",
+        );
+    }
+    for line in binrepos::unverified(&text) {
         findings.error_with_hint(
             &Place::new(file, line),
             "signatures of a binary package host are always verified",

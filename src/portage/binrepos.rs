@@ -20,6 +20,18 @@ pub fn unverified(text: &str) -> impl Iterator<Item = u32> {
     parse(text).settings.into_iter().filter(off).map(|setting| setting.line)
 }
 
+/// Hosts that cannot be asked, since they are reached by neither `http` nor `https`: the line of each, counted from 1, and its address.
+pub fn unreachable(text: &str) -> impl Iterator<Item = (u32, String)> {
+    let is_asked = |uri: &str| {
+        let uri = uri.trim().to_ascii_lowercase();
+        uri.is_empty() || uri.starts_with("http://") || uri.starts_with("https://")
+    };
+    let settings = parse(text).settings.into_iter();
+    settings
+        .filter(move |setting| setting.key == "sync-uri" && !is_asked(&setting.value))
+        .map(|setting| (setting.line, setting.value))
+}
+
 /// The hosts of these files, read one after the other: the name of each and its `sync-uri`, without slashes at its end.
 pub fn hosts<'a>(files: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
     let mut hosts = BTreeMap::new();
@@ -58,6 +70,13 @@ mod tests {
         let text = "# verify-signature = no\n[own]\nsync-uri: http://h\nverify-signature = Yes\n[b]\nVerify-Signature : off\n; x\nverify-signature=\n";
         assert_eq!(unverified(text).collect::<Vec<_>>(), [6, 8]);
         assert_eq!(unverified("").count(), 0);
+    }
+
+    #[test]
+    fn hosts_that_cannot_be_asked() {
+        let text = "[a]\nsync-uri = file:///srv/x\n[b]\nsync-uri = HTTP://h\n[c]\nsync-uri: ssh://h/x\n[d]\nsync-uri=\n[e]\nSync-Uri = /srv/x\n";
+        let found: Vec<_> = unreachable(text).collect();
+        assert_eq!(found, [(2, "file:///srv/x".to_owned()), (6, "ssh://h/x".to_owned()), (10, "/srv/x".to_owned())]);
     }
 
     #[test]

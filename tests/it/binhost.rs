@@ -96,6 +96,13 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
     // What is missing is signed again.
     fs::remove_file(dir.join(GREETER)).unwrap();
     assert_eq!(export(place, &dir)["signed"], 1);
+    // So is one that is not what was signed, however long it is.
+    let mut bytes = fs::read(dir.join(GREETER)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(dir.join(GREETER), &bytes).unwrap();
+    assert_eq!(export(place, &dir)["signed"], 1);
+    assert!(fs::read(dir.join(GREETER)).unwrap() != bytes);
 
     // Another profile's packages would take the place of these.
     let record = dir.join(".gentoomuch-binhost.json");

@@ -23,6 +23,7 @@ use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
+use super::super::artifact::{create_dirs, sync_dir};
 use super::super::definition::{BUILDER, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
@@ -214,6 +215,7 @@ impl Engine<'_> {
         let fits = |done: &&Done| {
             (done.source_bytes, done.source_mtime, &done.source_md5) == (meta.len(), meta.mtime(), &source_md5)
                 && fs::symlink_metadata(&target).is_ok_and(|there| there.is_file() && there.len() == done.bytes)
+                && digest(&target).is_ok_and(|(md5, sha1, _)| (&md5, &sha1) == (&done.md5, &done.sha1))
         };
         if let Some(done) = before.filter(fits) {
             return Ok((done.clone(), false));
@@ -234,8 +236,9 @@ impl Engine<'_> {
         file.set_modified(time).and_then(|()| file.sync_all()).map_err(Error::io("write", &temporary))?;
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).map_err(Error::io("change the mode of", &temporary))?;
         let parent = target.parent().unwrap_or(dir);
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        create_dirs(parent)?;
         fs::rename(&temporary, &target).map_err(Error::io("rename", &temporary))?;
+        sync_dir(parent)?;
         let (md5, sha1, bytes) = digests;
         Ok((Done { source_bytes: meta.len(), source_mtime: meta.mtime(), source_md5, bytes, md5, sha1 }, true))
     }
@@ -285,41 +288,52 @@ fn lock_name(dir: &Path) -> Result<String> {
 /// Takes an empty directory, or one that `profile` was exported into before.
 fn open_dir(dir: &Path, profile: &str) -> Result<Record> {
     let path = dir.join(RECORD);
-    let mut record: Record = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| BinhostError::Damaged { path, source })?,
+    let read = match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice::<Record>(&bytes) {
+            Ok(record) => Some(record),
+            // The first export was cut off: nothing is in it yet.
+            Err(_) if is_empty(dir)? => None,
+            Err(source) => return Err(BinhostError::Damaged { path, source }.into()),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if fs::read_dir(dir).map_err(Error::io("list", dir))?.next().is_some() {
+            if !is_empty(dir)? {
                 return Err(BinhostError::NotOurs(dir.to_owned()).into());
             }
-            // The mark first: a directory with half a binhost in it is ours to go on with.
-            let record = Record { profile: Some(profile.to_owned()), ..Record::default() };
-            write_record_in(dir, &record)?;
-            record
+            None
         }
         Err(source) => return Err(Error::Io { action: "read", path, source }),
     };
-    if let Some(other) = record.profile.filter(|other| other != profile) {
+    if let Some(other) = read.as_ref().and_then(|record| record.profile.clone()).filter(|other| other != profile) {
         return Err(BinhostError::OtherProfile { dir: dir.to_owned(), profile: other }.into());
     }
-    record.profile = Some(profile.to_owned());
     let incoming = dir.join(INCOMING);
     if incoming.exists() {
         fs::remove_dir_all(&incoming).map_err(Error::io("remove", &incoming))?;
     }
     fs::create_dir(&incoming).map_err(Error::io("create", &incoming))?;
+    let is_new = read.is_none();
+    let record = Record { profile: Some(profile.to_owned()), ..read.unwrap_or_default() };
+    if is_new {
+        // The mark first: a directory with half a binhost in it is ours to go on with.
+        write_record(dir, &record)?;
+    }
     Ok(record)
+}
+
+/// Whether there is nothing in a directory but the beginning of a first export.
+fn is_empty(dir: &Path) -> Result<bool> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let name = entry.map_err(Error::io("list", dir))?.file_name();
+        if name != RECORD && name != INCOMING {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a directory was exported by us.
 pub(super) fn is_exported(dir: &Path) -> bool {
     dir.join(RECORD).is_file() && dir.join(INDEX).is_file()
-}
-
-fn write_record_in(dir: &Path, record: &Record) -> Result<()> {
-    let path = dir.join(RECORD);
-    let mut text = serde_json::to_vec_pretty(record).map_err(|source| BinhostError::Damaged { path: path.clone(), source })?;
-    text.push(b'\n');
-    fs::write(&path, text).map_err(Error::io("write", &path))
 }
 
 fn write_record(dir: &Path, record: &Record) -> Result<()> {
@@ -341,7 +355,8 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
         file.sync_all()
     });
-    written.and_then(|()| fs::rename(&temporary, &path)).map_err(Error::io("write", &path))
+    written.and_then(|()| fs::rename(&temporary, &path)).map_err(Error::io("write", &path))?;
+    sync_dir(dir)
 }
 
 fn read_index(pool: &Path) -> Result<Index> {
@@ -491,6 +506,37 @@ mod tests {
         assert!(record.packages.keys().eq(&paths), "what the pool has no more is forgotten at the end");
         export_all(&mut record, paths, |_, _| Ok(None), note).unwrap();
         assert!(record.packages.is_empty(), "what is left out is not in it");
+    }
+
+    #[test]
+    fn a_first_export_that_was_cut_off_can_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = dir.path().join(RECORD);
+        let begun: [&dyn Fn(); 4] = [
+            &|| fs::write(&record, "").unwrap(),
+            &|| fs::write(&record, "{\"profile\": \"a").unwrap(),
+            &|| fs::create_dir(dir.path().join(INCOMING)).unwrap(),
+            &|| {
+                fs::create_dir(dir.path().join(INCOMING)).unwrap();
+                fs::write(dir.path().join(INCOMING).join(RECORD), "{").unwrap();
+            },
+        ];
+        for begin in begun {
+            begin();
+            assert_eq!(open_dir(dir.path(), "a").unwrap().profile.as_deref(), Some("a"));
+            let written: Record = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+            assert_eq!(written.profile.as_deref(), Some("a"));
+            fs::remove_file(&record).unwrap();
+            fs::remove_dir_all(dir.path().join(INCOMING)).unwrap();
+        }
+        // With packages in it nobody knows whose it is.
+        fs::write(&record, "{").unwrap();
+        fs::create_dir(dir.path().join("app-misc")).unwrap();
+        let refused = open_dir(dir.path(), "a").unwrap_err().to_string();
+        assert_eq!(refused, format!("`{}` is damaged", record.display()));
+        fs::remove_file(&record).unwrap();
+        let refused = open_dir(dir.path(), "a").unwrap_err().to_string();
+        assert_eq!(refused, format!("`{}` is neither empty nor an exported binhost", dir.path().display()));
     }
 
     #[test]
