@@ -60,9 +60,10 @@ pub(crate) fn hint<'e>(
     Some(remedy(lack, place.as_deref(), data))
 }
 
-/// The last absolute path between backticks.
+/// The last absolute path between backticks. Nothing is kept in `/proc`: what names it is a copy of our program.
 fn named(words: &str) -> Option<PathBuf> {
-    words.split('`').skip(1).step_by(2).filter(|word| word.starts_with('/')).last().map(PathBuf::from)
+    let is_place = |word: &&str| word.starts_with('/') && !word.starts_with("/proc/");
+    words.split('`').skip(1).step_by(2).filter(is_place).last().map(PathBuf::from)
 }
 
 /// `data` is where we keep things: what lies in it is told by its name.
