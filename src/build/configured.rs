@@ -10,6 +10,7 @@
 use super::definition::Recipe;
 use super::engine::{Engine, Work};
 use super::error::Result;
+use super::keys::PoolUse;
 use super::work::Subject;
 use crate::config::hooks::Phase;
 use crate::config::{ConfigDir, PortageDir, Stage};
@@ -75,7 +76,7 @@ impl Engine<'_> {
             self.apply(&work, &recipe)?;
             self.hooks(&work, &recipe.hooks, Phase::Prepare)?;
         }
-        self.choose_pool(&mut work, &recipe.portage_profile)?;
+        self.choose_pool(&mut work, &recipe.portage_profile, PoolUse::Look)?;
         let Recipe { portage, portage_profile, .. } = recipe;
         let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
         tracing::debug!(

@@ -1,6 +1,7 @@
 //! Applies a stage3 definition to a profile's upstream state: one build state for each (profile, definition), shared by every
 //! stage4 that names it. The builder is one of them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -9,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::key::Inputs;
+use super::keys::{NOTED, PoolUse};
 use super::patch::{Candidate, PatchedPackage, note_patches};
 use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
@@ -21,7 +23,7 @@ use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::patches::PatchRecord;
 use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, Stage4Definition, UserScript};
-use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
+use crate::portage::binpkgs::{PackageKey, PoolInputs, PoolKind};
 use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resume;
@@ -130,6 +132,7 @@ impl Engine<'_> {
             let mut origin = recipe.origin(profile, &inputs, &pool.inputs, upstream);
             super::binhost::note_packages(&mut origin, &session);
             note_patches(&mut origin, &recipe.patches(), &pool.patched);
+            origin[NOTED] = serde_json::json!(pool.keys);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
         })?;
         self.store.ref_set(&name, &pool.id)?;
@@ -245,14 +248,18 @@ impl Engine<'_> {
         let resumed = steps.any();
         steps.once("apply", || self.apply(&work, recipe))?;
         steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
-        let inputs = self.choose_pool(&mut work, &recipe.portage_profile)?;
+        let inputs = self.choose_pool(&mut work, &recipe.portage_profile, PoolUse::Publish)?;
         let network = recipe.definition.network.everything.is_some();
-        steps.once("patches ahead", || self.rehearse_ahead(&work, &recipe.ahead))?;
-        self.emerge_live(&work, &mut steps, recipe, resumed)?;
         let mut goals = vec![("world", Goal::RebuildWorld)];
         if !recipe.packages.is_empty() {
             goals.push(("packages", Goal::Packages { atoms: recipe.packages.clone(), existing: Existing::Update, oneshot: false }));
         }
+        // Of all at once: no key is made after something of the run was executed.
+        for goal in live_goal(recipe).iter().chain(goals.iter().map(|(_, goal)| goal)) {
+            self.foresee_and_learn(&work, &self.request_in(&work, goal.clone()))?;
+        }
+        steps.once("patches ahead", || self.rehearse_ahead(&work, &recipe.ahead))?;
+        self.emerge_live(&work, &mut steps, recipe, resumed)?;
         for (name, goal) in goals {
             self.emerge_goal(&work, &mut steps, name, goal, resumed, network)?;
         }
@@ -263,11 +270,7 @@ impl Engine<'_> {
     /// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
     /// packages.
     pub(super) fn emerge_live(&self, work: &Work<'_>, steps: &mut StepsDone, recipe: &Recipe, resumed: bool) -> Result<()> {
-        let live: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
-        if live.is_empty() {
-            return Ok(());
-        }
-        let goal = Goal::Packages { atoms: live, existing: Existing::Keep, oneshot: true };
+        let Some(goal) = live_goal(recipe) else { return Ok(()) };
         self.emerge_goal(work, steps, "packages with network", goal, resumed, true)
     }
 
@@ -285,10 +288,10 @@ impl Engine<'_> {
             steps.once(&format!("script:{}", script.name.value), || self.script(work, script, network))?;
         }
         steps.once("hooks:finish", || self.hooks(work, &recipe.hooks, Phase::Finish))?;
-        self.publish(work, &inputs)?;
+        self.tell_published(work, &inputs);
         self.relink(work)?;
         self.tidy(work)?;
-        Ok(Filled { inputs, patched: Vec::new() })
+        Ok(Filled { inputs, patched: Vec::new(), keys: work.keys.recorded() })
     }
 
     /// Copies the merged configuration into the root and points at the Portage profile.
@@ -319,6 +322,11 @@ impl Engine<'_> {
         self.emerge_request(work, steps, name, Request::new(goal, Mode::Run), resumed, network)
     }
 
+    /// The request for a goal, with the jobs that this session has.
+    pub(super) fn request_in(&self, work: &Work<'_>, goal: Goal) -> Request {
+        Request { jobs: work.root.session_conf.jobs, load: Some(self.settings.jobs as f32), ..Request::new(goal, Mode::Run) }
+    }
+
     /// As [`Engine::emerge_goal`], for a request that is more than its goal.
     pub(super) fn emerge_request(
         &self,
@@ -335,7 +343,7 @@ impl Engine<'_> {
         let (mut candidates, mut foreseen) = (Vec::new(), Foreseen::default());
         if !steps.has(&format!("emerge:{name}")) {
             self.step(&format!("looking at what {name} needs"));
-            foreseen = self.foresee(work, &request)?;
+            foreseen = self.foresee_and_learn(work, &request)?;
             if patched {
                 candidates = self.to_rehearse(work, &mut request, &foreseen)?;
             }
@@ -366,7 +374,7 @@ impl Engine<'_> {
 
     /// Foresees what a run needs, has it brought, and runs it.
     pub(super) fn emerge_supplied(&self, work: &Work<'_>, request: &Request) -> Result<()> {
-        let foreseen = self.foresee(work, request)?;
+        let foreseen = self.foresee_and_learn(work, request)?;
         self.want(work, &foreseen, &[])?;
         self.emerge_or_from_source(work, request, Network::None, &work.log_dir.join("emerge.log"))?;
         self.fulfilled(work, "packages", request, &foreseen)
@@ -398,32 +406,15 @@ impl Engine<'_> {
     }
 
     /// Finds out which pool fits the root, and attaches it.
-    pub(super) fn choose_pool(&self, work: &mut Work<'_>, portage_profile: &str) -> Result<PoolInputs> {
+    pub(super) fn choose_pool(&self, work: &mut Work<'_>, portage_profile: &str, used: PoolUse) -> Result<PoolInputs> {
         let facts = self.inspect(work)?;
         let inputs = facts.pool_inputs(portage_profile);
         work.supply.set_host(&inputs.chost);
         work.root.session_conf = self.session_conf(facts.has_observability());
         self.share_jobs(work, &facts)?;
-        let pool = binpkgs::open_pool(&self.places.binpkgs(), PoolKind::Release, &inputs, self.observer)?;
-        work.attach_pools(vec![pool])?;
+        let pool = self.pool(PoolKind::Release, &inputs)?;
+        self.show_pools(work, &[pool], used)?;
         Ok(inputs)
-    }
-
-    /// Publishes what the session built into the release pool.
-    pub(super) fn publish(&self, work: &Work<'_>, inputs: &PoolInputs) -> Result<()> {
-        self.publish_into(work, PoolKind::Release, inputs).map(drop)
-    }
-
-    /// Publishes what the session built; says how many packages that were.
-    pub(super) fn publish_into(&self, work: &Work<'_>, kind: PoolKind, inputs: &PoolInputs) -> Result<usize> {
-        let Some(packages) = &work.root.packages else { return Ok(0) };
-        let pool = binpkgs::open_pool(&self.places.binpkgs(), kind, inputs, self.observer)?;
-        let published = binpkgs::publish(&packages.own, &pool, jiff::Timestamp::now().as_second(), self.observer)?;
-        let count = published.added.len() + published.replaced.len();
-        if count > 0 {
-            self.note(&format!("{count} binary packages published in {}", binpkgs::pool_key(inputs)));
-        }
-        Ok(count)
     }
 
     /// Puts hard links together that emerge, merging the same files again, has made overlayfs take apart.
@@ -443,6 +434,12 @@ impl Engine<'_> {
     }
 }
 
+/// Builds packages that may use the network.
+pub(super) fn live_goal(recipe: &Recipe) -> Option<Goal> {
+    let atoms: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
+    (!atoms.is_empty()).then_some(Goal::Packages { atoms, existing: Existing::Keep, oneshot: true })
+}
+
 /// What a session makes, for the store: another configuration directory's attempt at the same is another matter.
 pub(super) fn subject_of(config: &ConfigDir, name: &str) -> String {
     format!("{name} of {}", config.root().display())
@@ -453,6 +450,8 @@ pub(super) struct Filled {
     pub(super) inputs: PoolInputs,
     /// What became of the patches.
     pub(super) patched: Vec<PatchedPackage>,
+    /// What its packages are made from.
+    pub(super) keys: BTreeMap<String, PackageKey>,
 }
 
 /// What a definition's `network` file allows, for the record.

@@ -12,6 +12,7 @@ use super::binhost::BinhostError;
 use super::echo::Echo;
 use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
+use super::keys::Keys;
 use super::session::{LOG_DIR, Root, Run};
 use super::supply::Supply;
 use crate::beneath::{Plain, TreeDir};
@@ -21,7 +22,7 @@ use crate::places::Places;
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::{self as emerge_output, EmergeLog};
 use crate::portage::emerge::request::{Goal, Request};
-use crate::portage::emerge::sanitize::sanitize;
+use crate::portage::emerge::sanitize::{sanitize, sanitize_uncut};
 use crate::portage::emerge::{DefaultOpts, Distrust, EmergeStatus, build_logs};
 use crate::progress::{Event, Observer};
 use crate::sandbox;
@@ -107,6 +108,8 @@ pub(super) struct Work<'a> {
     /// Patches that are in force, and whether what the session stands on was given any.
     pub(super) patches: Vec<PatchRecord>,
     pub(super) was_patched: bool,
+    /// What its packages are made from.
+    pub(super) keys: Keys,
 }
 
 impl Work<'_> {
@@ -293,14 +296,14 @@ impl Engine<'_> {
         Ok((exit, text))
     }
 
-    /// Runs a command and returns the beginning of its output, safe to print.
+    /// Runs a command and returns the beginning of its output, without anything that a terminal obeys. Its lines may be of any length.
     pub(super) fn output_of(&self, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<String> {
         let command = argv.join(" ");
         let (exit, text) = self.exit_and_output(work, argv, limit_bytes)?;
-        let text = sanitize(&text);
         if exit == Exit::Code(0) {
-            return Ok(text);
+            return Ok(sanitize_uncut(&text));
         }
+        let text = sanitize(&text);
         let log = work.log_dir.join("commands.log");
         let lines: Vec<&str> = text.lines().collect();
         let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect();
@@ -332,6 +335,7 @@ impl Engine<'_> {
     /// Runs `emerge`, showing how far it is.
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
         let argv = self.emerge_argv(work, request)?;
+        work.keys.close();
         let mut log = EmergeLog::create(path)?;
         // Held until all of the run is gone, whatever it held itself.
         let _turn = work.jobs.turn()?;
@@ -346,6 +350,8 @@ impl Engine<'_> {
         self.observer.event(&Event::End);
         let exit = exit?;
         self.adopt_logs(work)?;
+        // Whatever came of it: what is complete need not be compiled again.
+        self.publish_rest(work)?;
         self.not_interrupted()?;
         if exit == Exit::Code(0) {
             if let Ok(result) = tee {
@@ -401,6 +407,7 @@ impl Engine<'_> {
             });
             let exit = self.supervise(running, || {
                 self.tell_notes(supply);
+                self.publish_meanwhile(work);
                 if let Some(now) = status.as_ref().and_then(Status::poll) {
                     shown.store(true, std::sync::atomic::Ordering::Relaxed);
                     tell(&now);

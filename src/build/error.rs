@@ -29,6 +29,19 @@ pub enum Error {
     /// Hooks of the configuration.
     #[error(transparent)]
     Hooks(#[from] config::hooks::HooksError),
+    /// What Portage says of packages is not what was asked.
+    #[error("cannot read what Portage says of packages")]
+    Described {
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Nothing says which compiler would build a package.
+    #[error("no C compiler answers in the root in which `{package}` would be built")]
+    NoCompiler {
+        /// The first package.
+        package: String,
+    },
     /// A tarball that cannot be unpacked.
     #[error("cannot unpack `{}`", path.display())]
     Unpack {

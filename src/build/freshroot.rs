@@ -4,13 +4,15 @@
 //! what is built in it lands in the latter, which releases never read unless the user promotes it.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::definition::{BUILDER, ref_name};
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
+use super::keys::{PoolUse, packages_of};
 use super::session::{Run, UserBind};
 use super::work::{Given, Subject};
-use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
+use crate::portage::binpkgs::{PoolInputs, PoolKind};
 use crate::progress::Event;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
@@ -63,7 +65,7 @@ impl Engine<'_> {
         let _shared = self.share_store()?;
         let (profile, base) = self.freshroot_base(options)?;
         let mut session = self.store.session_create(Some(&base), Purpose::Throwaway, "")?;
-        let plan = self.freshroot_work(&mut session, &profile, &base, options).map(|work| {
+        let plan = self.freshroot_work(&mut session, &profile, &base, options, false).map(|(work, _)| {
             remove_if_empty(&work.log_dir);
             work.root.plan(&self.freshroot_run(&work, options))
         });
@@ -141,20 +143,35 @@ impl Engine<'_> {
         profile: &str,
         base: &State,
         options: &FreshrootOptions,
-    ) -> Result<Work<'s>> {
+        runs: bool,
+    ) -> Result<(Work<'s>, Subject)> {
         let log_name = if options.state.is_some() { "shell".to_owned() } else { format!("freshroot-{profile}") };
         let subject = Subject { log_name, profile: profile.to_owned(), definition: String::new() };
         let mut work = self.work(session, base, &subject, Given { binds: options.binds.clone(), ..Given::default() })?;
-        self.attach_throwaway_pools(&mut work, base)?;
-        Ok(work)
+        if runs {
+            self.attach_throwaway_pools(&mut work, base)?;
+        } else if let Some(pools) = self.throwaway_pools(base)? {
+            self.attach(&mut work, &pools, PoolUse::Look)?;
+        }
+        Ok((work, subject))
     }
 
     /// Shows a session the binary packages that fit its base: those of throw-away sessions, and those that were released.
     pub(super) fn attach_throwaway_pools(&self, work: &mut Work<'_>, base: &State) -> Result<()> {
-        let Some(inputs) = pool_of(base) else { return Ok(()) };
-        let binpkgs = self.places.binpkgs();
-        let open = |kind| binpkgs::open_pool(&binpkgs, kind, &inputs, self.observer);
-        work.attach_pools(vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])
+        let Some(pools) = self.throwaway_pools(base)? else { return Ok(()) };
+        self.learn_as_before(work, base, &packages_of(&pools)?)?;
+        self.attach(work, &pools, PoolUse::Look)
+    }
+
+    /// The same for a session that has another configuration than its base.
+    pub(super) fn show_throwaway_pools(&self, work: &mut Work<'_>, base: &State) -> Result<()> {
+        let Some(pools) = self.throwaway_pools(base)? else { return Ok(()) };
+        self.show_pools(work, &pools, PoolUse::Publish)
+    }
+
+    fn throwaway_pools(&self, base: &State) -> Result<Option<[PathBuf; 2]>> {
+        let Some(inputs) = pool_of(base) else { return Ok(None) };
+        Ok(Some([self.pool(PoolKind::Throwaway, &inputs)?, self.pool(PoolKind::Release, &inputs)?]))
     }
 
     fn freshroot_run(&self, work: &Work<'_>, options: &FreshrootOptions) -> Run {
@@ -182,7 +199,7 @@ impl Engine<'_> {
         base: &State,
         options: &FreshrootOptions,
     ) -> Result<(Exit, usize)> {
-        let work = self.freshroot_work(session, profile, base, options)?;
+        let (mut work, subject) = self.freshroot_work(session, profile, base, options, true)?;
         if options.network == Network::Host {
             self.observer.event(&Event::Warning(NETWORK_WARNING));
         }
@@ -198,21 +215,31 @@ impl Engine<'_> {
             return Err(Error::Interrupted { resumable: false });
         }
         let kind = if options.promote { PoolKind::Release } else { PoolKind::Throwaway };
-        let published = self.publish_throwaway(&work, base, kind)?;
+        let published = self.publish_by_hand(&mut work, &subject, base, kind)?;
         if options.keep.is_some() {
             self.tidy(&work)?;
         }
         Ok((exit, published))
     }
 
-    /// Publishes what a throw-away session built, if it built anything; says how many packages that were.
-    pub(super) fn publish_throwaway(&self, work: &Work<'_>, base: &State, kind: PoolKind) -> Result<usize> {
+    /// Publishes what somebody built by hand, as what the configuration of its base makes of it; says how many packages that were.
+    fn publish_by_hand(&self, work: &mut Work<'_>, subject: &Subject, base: &State, kind: PoolKind) -> Result<usize> {
         let (Some(packages), Some(inputs)) = (&work.root.packages, pool_of(base)) else { return Ok(0) };
-        let built = fs::read_dir(&packages.own).map_err(Error::io("list", &packages.own))?;
-        if built.flatten().all(|entry| entry.file_name() == binpkgs::INDEX) {
+        let built = packages_of(std::slice::from_ref(&packages.own))?;
+        if built.is_empty() {
             return Ok(0);
         }
-        self.publish_into(work, kind, &inputs)
+        if work.root.has_own_configuration() {
+            self.note("packages built with another /etc/portage than that of the state are not kept for later");
+            return Ok(0);
+        }
+        self.learn_beside(work, subject, base, &built)?;
+        let pool = self.pool(kind, &inputs)?;
+        let count = self.publish_last(work, pool)?;
+        if count > 0 {
+            self.tell_published(work, &inputs);
+        }
+        Ok(count)
     }
 }
 

@@ -60,13 +60,7 @@ impl Facts {
         PoolInputs {
             chost: flags("CHOST"),
             portage_profile: portage_profile.to_owned(),
-            toolchain: self
-                .with_prefix("VERSION_")
-                .into_iter()
-                .filter(|(name, _)| name != "VERSION_PORTAGE")
-                .map(|(n, v)| format!("{n}={v}"))
-                .collect::<Vec<_>>()
-                .join("; "),
+            toolchain: self.get("VERSION_CC").split('.').next().unwrap_or_default().to_owned(),
             flags: ["CFLAGS", "CXXFLAGS", "CPPFLAGS", "FCFLAGS", "FFLAGS", "LDFLAGS", "RUSTFLAGS", "GOFLAGS"]
                 .into_iter()
                 .map(|name| (name.to_owned(), flags(name)))

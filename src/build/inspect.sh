@@ -12,8 +12,5 @@ portageq envvar -v CHOST CFLAGS CXXFLAGS CPPFLAGS FCFLAGS FFLAGS LDFLAGS RUSTFLA
 portageq envvar -v CPU_FLAGS_X86 CPU_FLAGS_ARM CPU_FLAGS_PPC 2>/dev/null
 printf 'VERSION_PORTAGE=%s\n' "$(python3 -c 'import portage; print(portage.VERSION)' 2>/dev/null)"
 printf 'VERSION_CC=%s\n' "$(first_line cc -dumpfullversion)"
-printf 'VERSION_LD=%s\n' "$(first_line ld --version)"
-printf 'VERSION_LIBC=%s\n' "$(first_line ldd --version)"
-printf 'VERSION_RUSTC=%s\n' "$(first_line rustc --version)"
 # No part of the pool's key: what make is called by decides nothing about a package.
 printf 'MAKE_IS=%s\n' "$(first_line make --version)"

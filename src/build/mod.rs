@@ -48,6 +48,7 @@ mod inspect;
 mod jobserver;
 mod kernel;
 pub mod key;
+mod keys;
 mod log;
 mod naming;
 mod oci;

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::jobserver::PIPE_INSIDE;
 use super::supply::Ways;
+use crate::beneath::TreeDir;
 use crate::fetch::seen;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
@@ -213,6 +214,15 @@ impl Root {
         if self.binhost.is_some() { text + &super::binhost::settings() } else { text }
     }
 
+    /// Whether something in the session has changed what lies in `/etc/portage`. What cannot be seen counts as changed.
+    pub fn has_own_configuration(&self) -> bool {
+        let ours = [SESSION_CONF, super::binhost::SESSION_FILE].map(|path| path.trim_start_matches("/etc/portage/"));
+        match TreeDir::open(&self.upper).and_then(|upper| upper.open_dir("etc/portage")) {
+            Ok(dir) => !matches!(holds_only(&dir, &ours), Ok(true)),
+            Err(error) => !error.is_absent(),
+        }
+    }
+
     /// What has to go before the upper directory becomes a layer.
     pub fn litter(&self) -> Litter {
         let mut directories: Vec<String> = self.trees.iter().map(|(location, _)| location.display().to_string()).collect();
@@ -239,6 +249,23 @@ impl Root {
                 .chain(self.kernel_tree.iter().flat_map(|tree| [&tree.upper, &tree.work]))
                 .cloned()
                 .collect(),
+        }
+    }
+}
+
+/// Whether a tree has no other files than these.
+fn holds_only(dir: &TreeDir, allowed: &[&str]) -> crate::beneath::Result<bool> {
+    let mut walk = dir.walk()?;
+    loop {
+        while let Some(entry) = walk.next_name() {
+            if entry.is_dir() {
+                walk.enter(&entry.name)?;
+            } else if !allowed.iter().any(|path| path.as_bytes() == walk.relative(&entry.name)) {
+                return Ok(false);
+            }
+        }
+        if walk.leave()?.is_none() {
+            return Ok(true);
         }
     }
 }

@@ -3,19 +3,19 @@
 use serde::Serialize;
 
 use super::artifact::{Artifact, ExportOptions};
-use super::definition::{Built, Recipe, definition_lock, network_record, profile_lock, script_digests, subject_of};
+use super::definition::{Built, Filled, Recipe, definition_lock, network_record, profile_lock, script_digests, subject_of};
 use super::engine::Engine;
 use super::error::Result;
 use super::kernel::{keeps_sources, kernel_record};
 use super::key::Inputs;
-use super::patch::{PatchedPackage, note_patches};
+use super::keys::{NOTED, PoolUse};
+use super::patch::note_patches;
 use super::pipeline::PipelineOptions;
 use super::script::REMOVE;
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::{ArtifactFormat, ConfigDir, PathPattern, Stage4Definition};
-use crate::portage::binpkgs::PoolInputs;
 use crate::portage::emerge::request::{Existing, Goal};
 use crate::stage3::sign::Gpg;
 use crate::store::{NewState, Purpose, Session, State};
@@ -169,7 +169,7 @@ impl Engine<'_> {
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
         let filled = self.fill_stage4(&mut session, base, recipe, profile, kernel);
         let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
-        let state = self.settle(filled, session, |session, (pool, patched): (PoolInputs, Vec<PatchedPackage>)| {
+        let state = self.settle(filled, session, |session, Filled { inputs: pool, patched, keys }| {
             let mut origin = serde_json::json!({
                 "kind": "stage4 definition",
                 "profile": profile,
@@ -185,6 +185,7 @@ impl Engine<'_> {
             });
             super::binhost::note_packages(&mut origin, &session);
             note_patches(&mut origin, &[], &patched);
+            origin[NOTED] = serde_json::json!(keys);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?)
         })?;
         self.store.ref_set(&stage4_ref(name), &state.id)?;
@@ -198,7 +199,7 @@ impl Engine<'_> {
         recipe: &Stage4Recipe,
         profile: &str,
         kernel: Option<&State>,
-    ) -> Result<(PoolInputs, Vec<PatchedPackage>)> {
+    ) -> Result<Filled> {
         let Stage4Recipe { definition, packages, removes, hooks, .. } = recipe;
         let subject = Subject {
             log_name: format!("stage-{}", definition.name),
@@ -218,7 +219,7 @@ impl Engine<'_> {
         }
         steps.once("hooks:stage", || self.hooks(&work, hooks, Phase::Stage))?;
         let portage_profile = base.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
-        let pool = self.choose_pool(&mut work, &portage_profile)?;
+        let pool = self.choose_pool(&mut work, &portage_profile, PoolUse::Publish)?;
         if !packages.is_empty() {
             let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };
             self.emerge_goal(&work, &mut steps, "packages", goal, resumed, network)?;
@@ -232,9 +233,9 @@ impl Engine<'_> {
         }
         steps.once("removes", || self.remove(&work, removes))?;
         steps.once("hooks:finish", || self.hooks(&work, hooks, Phase::Finish))?;
-        self.publish(&work, &pool)?;
+        self.tell_published(&work, &pool);
         self.relink(&work)?;
         self.tidy(&work)?;
-        Ok((pool, patched))
+        Ok(Filled { inputs: pool, patched, keys: work.keys.recorded() })
     }
 }

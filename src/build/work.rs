@@ -11,14 +11,14 @@ use super::binhost::BinhostError;
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::jobserver::Share;
-use super::session::{Packages, Root, UserBind};
+use super::keys::Keys;
+use super::session::{Root, UserBind};
 use super::supply::Downloads;
 use super::tree::PinnedTree;
 use super::{definition, inspect, patch};
 use crate::config::PortageDir;
 use crate::config::hooks::Hooks;
 use crate::config::patches::PatchRecord;
-use crate::portage::binpkgs;
 use crate::portage::emerge::DefaultOpts;
 use crate::portage::session_conf::SessionConf;
 use crate::store::{Session, State};
@@ -131,6 +131,7 @@ impl Engine<'_> {
                 None => before.clone(),
             },
             was_patched: !before.is_empty(),
+            keys: Keys::default(),
         })
     }
 
@@ -138,24 +139,6 @@ impl Engine<'_> {
     pub(super) fn session_conf(&self, observability: bool) -> SessionConf {
         let logdir = super::session::LOG_DIR.to_owned();
         SessionConf { logdir, observability, ..SessionConf::new(self.settings.jobs) }
-    }
-}
-
-impl Work<'_> {
-    /// Shows the binary packages of `pools` to the session, the first wins, with a place of its own on top.
-    pub(super) fn attach_pools(&mut self, pools: Vec<PathBuf>) -> Result<()> {
-        let own = self.session.borrow().binpkgs();
-        create_open(&own)?;
-        if pools.len() > 1 {
-            // Of the stacked indexes Portage would see only the topmost.
-            let all: Vec<&Path> = pools.iter().map(PathBuf::as_path).collect();
-            if let Some(index) = binpkgs::session_index(&all, jiff::Timestamp::now().as_second())? {
-                write_public(&own.join(binpkgs::INDEX), index.as_bytes(), 0o644)?;
-            }
-        }
-        let work = self.session.borrow().path("binpkgs.work");
-        self.root.packages = Some(Packages { pools, own, work });
-        Ok(())
     }
 }
 

@@ -43,6 +43,7 @@ mod limits;
 mod main_job;
 mod modes;
 mod original;
+mod package_keys;
 mod patches;
 mod patches_hostile;
 mod patches_saved;

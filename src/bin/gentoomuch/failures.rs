@@ -248,6 +248,9 @@ impl From<build::Error> for Failure {
                 let failure = Self::new(Kind::Interrupted, error);
                 if resumable { failure.hint("repeat the command to go on where it stopped") } else { failure }
             }
+            E::NoCompiler { .. } => {
+                Self::new(Kind::Config, error).hint("the stage3 has to bring gcc or clang; `CC` in make.conf names another one")
+            }
             E::NoProfile { ref known, .. } => {
                 let hint = there_are(known);
                 Self::new(Kind::Usage, error).hints(hint).hint("make it with `gentoomuch bootstrap PROFILE STAGE3`")

@@ -27,11 +27,12 @@ use super::super::artifact::{create_dirs, sync_dir};
 use super::super::definition::{BUILDER, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
+use super::super::keys::keys_of;
 use super::BinhostError;
 use crate::portage::binpkgs::gpkg::{self, Signer};
-use crate::portage::binpkgs::index::Stanza;
+use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
 use crate::portage::binpkgs::unused;
-use crate::portage::binpkgs::{INDEX, Index, PoolInputs, PoolKind, pool_dir, pool_key};
+use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, key_in, pool_dir, pool_key};
 use crate::stage3::sign::{Gpg, SignError};
 
 const RECORD: &str = ".gentoomuch-binhost.json";
@@ -139,7 +140,7 @@ impl Engine<'_> {
             record.packages.clear();
         }
         let index = read_index(&pool)?;
-        let mut out = Index { header: header(&index.header), packages: BTreeMap::new() };
+        let mut out = Index { header: describing_all(&index.header), packages: BTreeMap::new() };
         let mut done = Exported {
             pool: pool_key(&inputs).to_string(),
             dir: dir.clone(),
@@ -149,9 +150,10 @@ impl Engine<'_> {
             left_out: Vec::new(),
             signed_by: key.to_string(),
             bytes: 0,
-            profile,
+            profile: profile.clone(),
         };
-        let paths = index.packages.keys().cloned().collect();
+        let (paths, left_out) = self.fitting(&profile, &index)?;
+        done.left_out = left_out;
         let export = |path: &str, before: Option<&Done>| {
             self.not_interrupted()?;
             let stanza = index.packages.get(path).cloned().unwrap_or_default();
@@ -159,7 +161,7 @@ impl Engine<'_> {
                 Ok((entry, new)) => {
                     done.signed += usize::from(new);
                     done.bytes += entry.bytes;
-                    out.packages.insert(path.to_owned(), stanza_of(stanza, &entry));
+                    out.packages.insert(path.to_owned(), stanza_of(&stanza, &entry));
                     Ok(Some((entry, new)))
                 }
                 Err(Error::Binhost(BinhostError::Package(gpkg::Error::Refused { problem, .. }))) => {
@@ -181,6 +183,21 @@ impl Engine<'_> {
         let incoming = dir.join(INCOMING);
         fs::remove_dir_all(&incoming).map_err(Error::io("remove", &incoming))?;
         Ok(done)
+    }
+
+    /// Which packages of a pool are those of the profile's builder and of what was built on it. A client knows a package by its version and its
+    /// flags alone: where two were made from something else, only the builder's, or else nobody's, can be meant.
+    fn fitting(&self, profile: &str, index: &Index) -> Result<(BTreeSet<String>, Vec<LeftOut>)> {
+        let mut builder = BTreeSet::new();
+        let mut all = BTreeSet::new();
+        for (name, id) in self.store.refs()? {
+            let state = self.store.state(&id)?;
+            if state.origin["profile"] == profile {
+                let keys = keys_of(&state).into_values();
+                if name == ref_name(profile, BUILDER) { builder.extend(keys) } else { all.extend(keys) }
+            }
+        }
+        Ok(choose(index, &builder, &all))
     }
 
     /// What the pool of a profile's builder is keyed by.
@@ -242,6 +259,30 @@ impl Engine<'_> {
         let (md5, sha1, bytes) = digests;
         Ok((Done { source_bytes: meta.len(), source_mtime: meta.mtime(), source_md5, bytes, md5, sha1 }, true))
     }
+}
+
+/// See [`Engine::fitting`].
+fn choose(index: &Index, builder: &BTreeSet<PackageKey>, others: &BTreeSet<PackageKey>) -> (BTreeSet<String>, Vec<LeftOut>) {
+    let mut same: BTreeMap<(Option<&String>, Option<&String>, Option<&String>), Vec<(&String, PackageKey)>> = BTreeMap::new();
+    for (path, stanza) in &index.packages {
+        if let Some(key) = key_in(stanza).filter(|key| builder.contains(key) || others.contains(key)) {
+            same.entry((stanza.get("CPV"), stanza.get("REPO"), stanza.get("USE"))).or_default().push((path, key));
+        }
+    }
+    let (mut chosen, mut left_out) = (BTreeSet::new(), Vec::new());
+    for builds in same.into_values() {
+        let of_builder = builds.iter().find(|(_, key)| builder.contains(key));
+        match (of_builder, builds.as_slice()) {
+            (Some((path, _)), _) | (None, [(path, _)]) => drop(chosen.insert((*path).clone())),
+            _ => {}
+        }
+        for (path, _) in builds.iter().filter(|(path, _)| !chosen.contains(*path)) {
+            let why =
+                "another build of this version and these flags was made from something else, and clients could not tell them apart";
+            left_out.push(LeftOut { path: (*path).clone(), why: why.to_owned() });
+        }
+    }
+    (chosen, left_out)
 }
 
 /// Has each of `paths` exported, and `record` be of them. What was signed is noted now and then and, if the export ends early, at its end, beside
@@ -368,13 +409,8 @@ fn read_index(pool: &Path) -> Result<Index> {
     }
 }
 
-/// The pool's header without what concerns only the sessions that wrote it.
-fn header(pool: &Stanza) -> Stanza {
-    let session = ["FEATURES", "GENTOO_MIRRORS", "CONFIG_PROTECT", "CONFIG_PROTECT_MASK"];
-    pool.iter().filter(|(key, _)| !session.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-fn stanza_of(mut stanza: Stanza, done: &Done) -> Stanza {
+fn stanza_of(stanza: &Stanza, done: &Done) -> Stanza {
+    let mut stanza = describing(stanza);
     for (key, value) in [
         ("SIZE", done.bytes.to_string()),
         ("MTIME", done.source_mtime.to_string()),
@@ -473,6 +509,34 @@ mod tests {
     fn entry(md5: &str) -> Done {
         let text = || md5.to_owned();
         Done { source_bytes: 1, source_mtime: 1, source_md5: text(), bytes: 1, md5: text(), sha1: text() }
+    }
+
+    #[test]
+    fn of_two_packages_that_clients_cannot_tell_apart_the_builders_is_exported() {
+        let key = |digit: &str| PackageKey::parse(&digit.repeat(32)).unwrap();
+        let stanzas = [
+            ("a", "1", "x", "1"),
+            ("b", "1", "x", "2"),
+            ("c", "1", "", "3"),
+            ("d", "2", "", "4"),
+            ("e", "2", "", "5"),
+            ("f", "3", "", "6"),
+        ];
+        let index = Index {
+            packages: stanzas
+                .map(|(path, version, flags, digit)| {
+                    let pairs =
+                        [("CPV", format!("a/b-{version}")), ("USE", flags.to_owned()), ("GENTOOMUCH_KEY", key(digit).to_string())];
+                    (path.to_owned(), pairs.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<Stanza>())
+                })
+                .into_iter()
+                .collect(),
+            ..Index::default()
+        };
+        let (builder, others) = (BTreeSet::from([key("2")]), ["1", "3", "4", "5"].map(key).into_iter().collect());
+        let (chosen, left_out) = choose(&index, &builder, &others);
+        assert_eq!(chosen, ["b", "c"].map(str::to_owned).into_iter().collect(), "6 is nobody's");
+        assert_eq!(left_out.iter().map(|it| it.path.as_str()).collect::<Vec<_>>(), ["a", "d", "e"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use super::super::engine::Engine;
 use super::super::error::Result;
+use super::super::keys::keys_of;
 use super::files::list;
 use super::survey::{Found, Survey};
 use super::{CleanItem, CleanKind, FileUse, Thing};
@@ -23,7 +24,7 @@ use crate::beneath::{self, RootDir, TreeDir};
 use crate::fetch::{BY_CONTENT, INCOMING};
 use crate::portage::atom::split_at_version;
 use crate::portage::binpkgs::unused::{self, Build, PoolDir};
-use crate::portage::binpkgs::{PoolInputs, pool_key};
+use crate::portage::binpkgs::{PackageKey, PoolInputs, pool_key};
 use crate::portage::vdb::Package;
 
 /// No directory of a tree has more names.
@@ -108,6 +109,7 @@ impl Engine<'_> {
         let mut all = Installed::default();
         for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
             self.not_interrupted()?;
+            all.note_keys(keys_of(state).into_values(), survey.last_used(&state.id));
             let inventory = self.inventory(state)?;
             let packages: Vec<Package> = serde_json::from_value(inventory)
                 .map_err(|source| crate::store::Error::Answer { task: super::super::tasks::INVENTORY, source })?;
@@ -173,25 +175,35 @@ fn listed_as(name: &str) -> &str {
 /// Builds that are installed somewhere, each with the time at which that was last used, seconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Installed {
-    by_md5: BTreeMap<String, i64>,
+    md5s: BTreeMap<String, i64>,
+    /// Of what a state's session had, or could build: a pool counts its builds by itself.
+    keys: BTreeMap<PackageKey, i64>,
     /// Without a number it is not known which build of that version it is.
-    by_number: BTreeMap<(String, Option<u64>), i64>,
+    numbers: BTreeMap<(String, Option<u64>), i64>,
 }
 
 impl Installed {
+    fn note_keys(&mut self, keys: impl Iterator<Item = PackageKey>, used: i64) {
+        for key in keys {
+            let entry = self.keys.entry(key).or_default();
+            *entry = (*entry).max(used);
+        }
+    }
+
     fn note(&mut self, package: Package, used: i64) {
         let later = |entry: &mut i64| *entry = (*entry).max(used);
         if let Some(md5) = package.binpkg_md5 {
-            later(self.by_md5.entry(md5).or_default());
+            later(self.md5s.entry(md5).or_default());
         }
-        later(self.by_number.entry((package.cpv, package.build_id)).or_default());
+        later(self.numbers.entry((package.cpv, package.build_id)).or_default());
     }
 
     /// When a state that has the build was last used; `None` if none has it.
     pub(super) fn last_use(&self, build: &Build) -> Option<i64> {
-        let numbered = |number| self.by_number.get(&(build.package.cpv.clone(), number));
-        let md5 = build.md5.as_ref().and_then(|md5| self.by_md5.get(md5));
-        md5.into_iter().chain(numbered(build.package.build_id)).chain(numbered(None)).max().copied()
+        let numbered = |number| self.numbers.get(&(build.package.cpv.clone(), number));
+        let md5 = build.md5.as_ref().and_then(|md5| self.md5s.get(md5));
+        let key = build.key.as_ref().and_then(|key| self.keys.get(key));
+        md5.into_iter().chain(key).chain(numbered(build.package.build_id)).chain(numbered(None)).max().copied()
     }
 }
 
@@ -231,14 +243,14 @@ fn reached_pools(survey: &Survey, found: &Found) -> BTreeSet<String> {
     keys
 }
 
-/// Positions of builds beside which there is a younger one of the same version, slot and USE flags.
+/// Positions of builds beside which there is a younger one of the same version, slot and USE flags that was made from the same.
 fn superseded(builds: &[(Build, FileUse)]) -> BTreeSet<usize> {
-    let mut newest: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    let mut newest: BTreeMap<(&str, &str, &str, Option<&PackageKey>), usize> = BTreeMap::new();
     let mut found = BTreeSet::new();
     for (at, (build, _)) in builds.iter().enumerate() {
         let (Some(flags), Some(slot)) = (&build.use_flags, &build.slot) else { continue };
         let age = |at: usize| (builds[at].0.built, builds[at].0.package.build_id);
-        match newest.entry((&build.package.cpv, slot, flags)) {
+        match newest.entry((&build.package.cpv, slot, flags, build.key.as_ref())) {
             std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(at)),
             std::collections::btree_map::Entry::Occupied(mut entry) => {
                 let (old, new) = if age(*entry.get()) < age(at) { (*entry.get(), at) } else { (at, *entry.get()) };
@@ -292,7 +304,7 @@ mod tests {
     fn build(path: &str, flags: Option<&str>, built: i64) -> (Build, FileUse) {
         let package = PackageFile::parse(path).unwrap();
         let slot = flags.map(|_| "0".to_owned());
-        (Build { package, use_flags: flags.map(str::to_owned), slot, md5: None, built }, FileUse::default())
+        (Build { package, use_flags: flags.map(str::to_owned), slot, key: None, md5: None, built }, FileUse::default())
     }
 
     #[test]
@@ -309,7 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_installed_is_known_by_any_of_three() {
+    fn what_was_made_from_something_else_takes_nobodys_place() {
+        let keyed = |path: &str, digit: &str, built| {
+            let (build, file) = build(path, Some("x"), built);
+            (Build { key: PackageKey::parse(&digit.repeat(32)), ..build }, file)
+        };
+        let builds =
+            [keyed("a/b/b-1-1.gpkg.tar", "1", 1), keyed("a/b/b-1-2.gpkg.tar", "2", 2), keyed("a/b/b-1-3.gpkg.tar", "1", 3)];
+        assert_eq!(superseded(&builds), BTreeSet::from([0]));
+    }
+
+    #[test]
+    fn what_is_installed_is_known_by_any_of_four() {
         let mut installed = Installed::default();
         let package = |cpv: &str, build_id, md5: Option<&str>| Package {
             cpv: cpv.to_owned(),
@@ -326,6 +349,10 @@ mod tests {
         assert_eq!((installed.last_use(&with_md5("ab")), installed.last_use(&with_md5("cd"))), (Some(1), None));
         assert_eq!((use_of("a/b/b-1-2.gpkg.tar"), use_of("a/b/b-1-3.gpkg.tar")), (Some(2), None));
         assert_eq!(use_of("a/c/c-1-9.gpkg.tar"), Some(3));
+        let key = |digit: &str| PackageKey::parse(&digit.repeat(32)).unwrap();
+        installed.note_keys([key("1")].into_iter(), 4);
+        let with_key = |digit: &str| Build { key: Some(key(digit)), ..build("x/y/y-1-1.gpkg.tar", None, 1).0 };
+        assert_eq!((installed.last_use(&with_key("1")), installed.last_use(&with_key("2"))), (Some(4), None));
     }
 
     #[test]

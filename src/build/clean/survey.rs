@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::words::{self, day, seconds};
 use super::{CleanItem, CleanKind, CleanOptions, Forgettable, Forgotten, Thing};
-use crate::store::{LayerId, Reached, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId};
+use crate::store::{
+    LayerId, Reached, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId,
+};
 
 /// Names whose earlier values are never cleaned away: who made them wanted to keep something.
 const KEEPING: [&str; 2] = ["kept/", "tag/"];

@@ -35,7 +35,6 @@ use super::visible::{self, NotVisible};
 use super::work::{Given, Subject as WorkSubject, write_public};
 use crate::config::ConfigDir;
 use crate::portage::atom::Atom;
-use crate::portage::binpkgs::PoolKind;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::use_flags::Switch;
@@ -353,8 +352,8 @@ impl Engine<'_> {
         working("starting");
         let mut work = self.try_work(session, &setup.base, &setup.profile)?;
         work.root.session_conf = self.session_conf(setup.observability);
-        self.attach_throwaway_pools(&mut work, &setup.base)?;
         self.apply_settings(&work, &settings_of(setup, combination))?;
+        self.show_throwaway_pools(&mut work, &setup.base)?;
         let request = self.request_of(setup, combination);
         working("building");
         let begun = Instant::now();
@@ -371,7 +370,6 @@ impl Engine<'_> {
         };
         working("looking at it");
         let examined = self.examine(&work, setup)?;
-        self.publish_throwaway(&work, &setup.base, PoolKind::Throwaway)?;
         work.forget_logs();
         Ok(Ended::Built { seconds, examined })
     }

@@ -8,6 +8,7 @@ use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::jobserver::PIPE_INSIDE;
 use super::super::key::Inputs;
+use super::super::keys::PoolUse;
 use super::super::session::UserBind;
 use super::super::work::{Given, StepsDone, Subject};
 use super::sources::{SourcesFacts, WantedSources};
@@ -118,7 +119,7 @@ impl Engine<'_> {
         give(&work, &[(KCONF, &recipe.config.text), (DRACUT, dracut.as_deref().unwrap_or_default())])?;
         let resumed = steps.any();
         let portage_profile = sources.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
-        let pool = self.choose_pool(&mut work, &portage_profile)?;
+        let pool = self.choose_pool(&mut work, &portage_profile, PoolUse::Publish)?;
         if recipe.config.dracut.is_some() {
             match self.in_kernel(&work, &["need_dracut"]) {
                 Err(Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {
@@ -141,7 +142,7 @@ impl Engine<'_> {
         if facts.distribution {
             self.warn_of_unmet(&kernel.unmet);
         }
-        self.publish(&work, &pool)?;
+        self.tell_published(&work, &pool);
         self.keep_kernel(&mut work, task, &kernel)
     }
 

@@ -6,6 +6,7 @@ use super::super::definition::subject_of;
 use super::super::engine::{Engine, Work};
 use super::super::error::Result;
 use super::super::key::Inputs;
+use super::super::keys::PoolUse;
 use super::super::work::{Given, StepsDone, Subject};
 use super::{KernelError, give};
 use crate::config::{ConfigDir, Place};
@@ -180,7 +181,7 @@ impl Engine<'_> {
         let resumed = steps.any();
         give(&work, &[])?;
         let portage_profile = builder.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
-        let pool = self.choose_pool(&mut work, &portage_profile)?;
+        let pool = self.choose_pool(&mut work, &portage_profile, PoolUse::Publish)?;
         let facts = self.resolve_sources(&work, wanted)?;
         let facts = if facts.distribution {
             facts
@@ -191,7 +192,7 @@ impl Engine<'_> {
             self.emerge_request(&work, &mut steps, "kernel sources", request, resumed, false)?;
             self.examine_sources(&work, facts)?
         };
-        self.publish(&work, &pool)?;
+        self.tell_published(&work, &pool);
         self.relink(&work)?;
         self.tidy(&work)?;
         Ok((facts, pool))

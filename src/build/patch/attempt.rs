@@ -183,7 +183,7 @@ impl Engine<'_> {
                 if !diff.patch.is_empty() && !is_applied(&desk.work.package_logs(), set, &format!("{name}-{name}.patch")) {
                     attempt.came = Came::NotApplied { log };
                 }
-                self.patch_publish(desk)?;
+                self.tell_published(&desk.work, &desk.pool);
                 Ok((attempt, None))
             }
             Err(Error::Emerge { failure, log, .. }) => {

@@ -266,7 +266,7 @@ impl Engine<'_> {
             Some(_) => PatchResult::Built { seconds },
             None => PatchResult::NotApplied { reason: format!("nothing tells whether patches were applied to {cpv}") },
         };
-        self.patch_publish(&desk)?;
+        self.tell_published(&desk.work, &desk.pool);
         work.forget_logs();
         Ok(result)
     }

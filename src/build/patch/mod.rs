@@ -35,11 +35,12 @@ use std::path::PathBuf;
 use super::definition::{BUILDER, Recipe};
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
+use super::keys::PoolUse;
 use super::session::UserBind;
 use super::work::{Given, Subject};
 use crate::config::ConfigDir;
 use crate::config::hooks::Phase;
-use crate::portage::binpkgs::{self, PoolInputs, PoolKind};
+use crate::portage::binpkgs::{PoolInputs, PoolKind};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
@@ -107,9 +108,8 @@ impl Engine<'_> {
         let pool = facts.pool_inputs(&recipe.portage_profile);
         work.root.session_conf = self.session_conf(facts.has_observability());
         self.share_jobs(&mut work, &facts)?;
-        let dir = self.places.binpkgs();
-        let open = |kind| binpkgs::open_pool(&dir, kind, &pool, self.observer);
-        work.attach_pools(vec![open(PoolKind::Throwaway)?, open(PoolKind::Release)?])?;
+        let pools = [self.pool(PoolKind::Throwaway, &pool)?, self.pool(PoolKind::Release, &pool)?];
+        self.show_pools(&mut work, &pools, PoolUse::Publish)?;
         Ok(Desk { work, pool })
     }
 
@@ -147,15 +147,6 @@ impl Engine<'_> {
         let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
         let request = Request { part: Part::BuildDependencies, ..self.patch_request(goal) };
         self.emerge_supplied(&desk.work, &request)
-    }
-
-    /// Publishes what dependencies were built, in the pool of throw-away sessions.
-    fn patch_publish(&self, desk: &Desk<'_>) -> Result<()> {
-        let built = desk.work.root.packages.as_ref().and_then(|packages| std::fs::read_dir(&packages.own).ok());
-        if built.is_some_and(|entries| entries.flatten().any(|entry| entry.file_name() != binpkgs::INDEX)) {
-            self.publish_into(&desk.work, PoolKind::Throwaway, &desk.pool)?;
-        }
-        Ok(())
     }
 
     /// The work set, or what there is instead.

@@ -285,7 +285,7 @@ impl Engine<'_> {
         }
         let phase = if prepare { "prepare" } else { "unpack" };
         // Before anything of the package has run: sessions that it never touches install git from there.
-        self.patch_publish(desk)?;
+        self.tell_published(&desk.work, &desk.pool);
         self.step(&format!("{} {}", if prepare { "preparing" } else { "unpacking" }, found.cpv));
         self.command(work, words(&["ebuild", &found.ebuild, "clean", phase]), Network::None)?;
         Ok(if prepare { before } else { Vec::new() })

@@ -23,10 +23,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::compare::{SlotChange, slot_changes};
-use super::super::definition::{BUILDER, Filled, Recipe, profile_link, profile_lock, ref_name};
+use super::super::definition::{BUILDER, Filled, Recipe, live_goal, profile_link, profile_lock, ref_name};
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::key::Inputs;
+use super::super::keys::{NOTED, PoolUse};
 use super::super::patch::note_patches;
 use super::super::work::{Given, StepsDone, Subject};
 use crate::config::hooks::Phase;
@@ -194,6 +195,7 @@ impl Engine<'_> {
             origin["updated_from"] = serde_json::json!(base.id);
             super::super::binhost::note_packages(&mut origin, &session);
             note_patches(&mut origin, &recipe.patches(), &filled.patched);
+            origin[NOTED] = serde_json::json!(filled.keys);
             let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?;
             Ok((state, after))
         })?;
@@ -209,20 +211,23 @@ impl Engine<'_> {
         steps.once("apply", || self.apply(&work, recipe))?;
         steps.once("portage profile", || self.select_profile(&work, recipe, update))?;
         steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
-        let inputs = self.choose_pool(&mut work, &recipe.portage_profile)?;
+        let inputs = self.choose_pool(&mut work, &recipe.portage_profile, PoolUse::Publish)?;
         let network = recipe.definition.network.everything.is_some();
         if !update.dropped.is_empty() {
             let words = ["emerge", "--color=n", "--ask=n", "--deselect=y"].map(str::to_owned).into_iter();
             let argv = words.chain(update.dropped.iter().cloned()).collect();
             steps.once("deselect", || self.command(&work, argv, Network::None))?;
         }
+        let atoms = std::iter::once("@world".to_owned()).chain(recipe.packages.iter().cloned()).collect();
+        let goal = Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
+        for goal in live_goal(recipe).iter().chain([&goal]) {
+            self.foresee_and_learn(&work, &self.request_in(&work, goal.clone()))?;
+        }
         self.emerge_live(&work, &mut steps, recipe, resumed)?;
         if compiles_otherwise(update.base, &inputs) {
             self.note("compiler flags have changed, which Portage does not compare: everything is built with the new ones");
             self.emerge_goal(&work, &mut steps, "world anew", Goal::RebuildWorld, resumed, network)?;
         }
-        let atoms = std::iter::once("@world".to_owned()).chain(recipe.packages.iter().cloned()).collect();
-        let goal = Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
         self.emerge_goal(&work, &mut steps, "world", goal, resumed, network)?;
         if self.preserves_libraries(&work)? {
             let goal = Goal::Packages { atoms: vec!["@preserved-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };

@@ -21,6 +21,29 @@ use std::fmt::Write as _;
 
 /// Keys that a stanza inherits from the header.
 const INHERITED: [&str; 2] = ["CHOST", "REPO"];
+/// What an index may say of a package. Others are commands and addresses for whoever downloads it, and a session wrote them.
+const OF_A_PACKAGE: &str = "BDEPEND BUILD_ID BUILD_TIME CHOST CPV DEFINED_PHASES DEPEND DESC DESCRIPTION EAPI GENTOOMUCH_KEY IDEPEND IUSE \
+                            KEYWORDS LICENSE MD5 MTIME PATH PDEPEND PROPERTIES PROVIDES RDEPEND REPO REPO_REVISIONS REQUIRED_USE REQUIRES \
+                            RESTRICT SHA1 SIZE SLOT USE USER_PATCHES";
+/// And of all of them.
+const OF_ALL: &str = "ACCEPT_KEYWORDS ACCEPT_LICENSE ACCEPT_PROPERTIES ACCEPT_RESTRICT ARCH CBUILD CHOST ELIBC IUSE_IMPLICIT KERNEL PROFILE \
+                      REPO USE USERLAND USE_EXPAND USE_EXPAND_HIDDEN USE_EXPAND_IMPLICIT USE_EXPAND_UNPREFIXED VERSION";
+
+/// A package's stanza, as far as it describes that.
+pub fn describing(stanza: &Stanza) -> Stanza {
+    only(stanza, OF_A_PACKAGE)
+}
+
+/// A header, as far as it describes packages.
+pub fn describing_all(header: &Stanza) -> Stanza {
+    only(header, OF_ALL)
+}
+
+fn only(stanza: &Stanza, keys: &str) -> Stanza {
+    let is_known = |key: &str| keys.split_whitespace().any(|known| known == key);
+    stanza.iter().filter(|(key, _)| is_known(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 /// The version that this module writes, and the newest it understands; Portage's too.
 const VERSION: u64 = 0;
 

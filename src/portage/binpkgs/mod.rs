@@ -19,8 +19,10 @@ pub mod gpkg;
 pub mod index;
 pub mod key;
 pub mod name;
+pub mod package_key;
 pub mod publish;
 pub mod unused;
+pub mod view;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +30,9 @@ use std::path::{Path, PathBuf};
 pub use index::Index;
 pub use key::{PoolInputs, PoolKey, pool_key};
 pub use name::PackageFile;
-pub use publish::{Published, Reason, Skipped, promote, publish, session_index};
+pub use package_key::{Described, PackageKey};
+pub use publish::{KeyOf, Published, Reason, Skipped, Transfer, key_in, publish};
+pub use view::View;
 
 use super::untrusted;
 use crate::progress::Observer;

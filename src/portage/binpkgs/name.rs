@@ -46,6 +46,16 @@ impl PackageFile {
     }
 }
 
+impl PackageFile {
+    /// The same version's build of another number; `None` where names do not tell.
+    pub fn with_build_id(&self, number: u64) -> Option<Self> {
+        let suffix = |number: u64, extension: &str| format!("-{number}.{extension}");
+        let (_, extension) = split_extension(self.path.rsplit('/').next()?)?;
+        let stem = self.path.strip_suffix(&suffix(self.build_id?, extension))?;
+        Self::parse(&format!("{stem}{}", suffix(number, extension)))
+    }
+}
+
 fn id_has_leading_zero(stem: &str) -> bool {
     stem.rsplit_once('-').is_some_and(|(_, id)| id.starts_with(['0', '+']))
 }
@@ -86,6 +96,13 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn another_number_changes_nothing_else() {
+        let first = PackageFile::parse("app-misc/hello/hello-2.10-1.gpkg.tar").expect("a name");
+        assert_eq!(first.with_build_id(12).expect("a name").path, "app-misc/hello/hello-2.10-12.gpkg.tar");
+        assert_eq!(PackageFile::parse("sys-devel/gcc-14.3.0.tbz2").expect("a name").with_build_id(2), None);
     }
 
     #[test]

@@ -1,18 +1,14 @@
-//! Moving packages into a pool: under its lock, by rename, the index last.
+//! Putting packages into a pool: under its lock, by rename, the index last.
 //!
 //! ```text
 //! session's place                       pool
-//!   a/b/b-1-1.gpkg.tar   --rename-->      a/b/b-1-1.gpkg.tar       (copied through .incoming/ from another file system)
-//!   Packages             --merged-->      .incoming/Packages --rename--> Packages
+//!   a/b/b-1-1.gpkg.tar   --copied through .incoming/, or renamed-->  a/b/b-1-3.gpkg.tar     the next free number
+//!   Packages             --its stanza, with our key-->               .incoming/Packages --rename--> Packages
 //! ```
 //!
 //! The session's files are hostile: only regular files with a name that Portage would have given are taken, and of its index only stanzas
-//! that agree with a file in size and time. What a package *contains* is as trustworthy as the session that built it, which is why
-//! throw-away sessions have pools of their own.
-//!
-//! Sessions trust the index, because Portage 3.0.83 otherwise opens every package at each start (it misses `USER_PATCHES` in the stanzas that
-//! it wrote itself). A package without a stanza is therefore not used, which is safe; a stanza without its package would be an error, which
-//! is why [`session_index`] leaves those out that somebody deleted by hand.
+//! that agree with a file in size and time. What a package *contains* is as trustworthy as the session that built it: it goes under the keys
+//! of what that session was to build, and throw-away sessions have pools of their own.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,6 +19,8 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, Timestam
 use rustix::io::Errno;
 
 use super::contents::{self, Contents};
+use super::index::{Stanza, describing, describing_all};
+use super::package_key::PackageKey;
 use super::{Error, INDEX, Index, LOCK, PackageFile, Result};
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
@@ -32,13 +30,17 @@ pub const MAX_PACKAGE_BYTES: u64 = 16 << 30;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 const MAX_ENTRIES: usize = 50_000;
 const INCOMING: &str = ".incoming";
+/// Where a pool's index has the key of a package.
+const KEY: &str = "GENTOOMUCH_KEY";
+/// Of one version there are never so many.
+const MAX_BUILDS: u64 = 10_000;
 
 /// What became of the packages of a session. Paths are relative to the pool, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Published {
     /// New in the pool.
     pub added: Vec<String>,
-    /// Put in place of an older build of the same name.
+    /// Put in place of an older build of the same key.
     pub replaced: Vec<String>,
     /// Left where they were.
     pub skipped: Vec<Skipped>,
@@ -58,7 +60,7 @@ pub struct Skipped {
 pub enum Reason {
     /// The pool has this very file.
     AlreadyThere,
-    /// The pool has a newer build of the same name.
+    /// The pool has a newer build of the same key.
     Older,
     /// Empty: a name that Portage had reserved for a build that failed.
     Empty,
@@ -74,63 +76,49 @@ pub enum Reason {
     HoldsDevices,
     /// It is cut off, or no package at all.
     Broken,
+    /// Portage's index does not name it as it is: it is not whole yet.
+    Unlisted,
+    /// It is none of those that the session was to build.
+    NoKey,
 }
 
-/// Moves what a session built into its pool. The session's processes must be gone. `now_secs` (since the epoch) becomes the index's time.
+/// How files get into a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    /// The session's processes are gone, and so are its packages afterwards.
+    Move,
+    /// The session goes on: it keeps its file, and could still write to it.
+    Copy,
+}
+
+/// Which package a stanza of an index is, by what it was made from; `None`: nobody knows, or it is not what was to be built.
+pub type KeyOf<'a> = dyn Fn(&Stanza) -> Option<PackageKey> + 'a;
+
+/// Puts what a session built into its pool, each package under its key. `now_secs` (since the epoch) becomes the index's time.
 ///
-/// Waits for the pool's lock, telling `observer` if it has to.
-pub fn publish(session_pkgdir: &Path, pool: &Path, now_secs: i64, observer: &dyn Observer) -> Result<Published> {
-    let source = untrusted::open_root(session_pkgdir).map_err(|e| Error::read(session_pkgdir, e))?;
-    let (found, mut skipped) = packages_in(source.as_fd(), session_pkgdir)?;
-    let pool = LockedPool::lock(pool, observer)?;
-    if !found.is_empty() {
-        // The data first, all at once; a rename that survives a power cut must not name an empty file.
-        rustix::fs::syncfs(&source).map_err(|e| Error::io("sync", session_pkgdir, e))?;
-    }
-    let mut published = pool.take(source.as_fd(), session_pkgdir, &found, Transfer::Move, now_secs)?;
-    published.skipped.append(&mut skipped);
-    published.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(published)
-}
-
-/// Puts packages of one pool (throw-away) into another (release) as well, those that `select` chooses.
-pub fn promote(
-    from: &Path,
-    to: &Path,
-    select: &mut dyn FnMut(&PackageFile) -> bool,
+/// Only what the session's index lists is whole: Portage writes the package first. Waits for the pool's lock, telling `observer` if it has to.
+pub fn publish(
+    session_pkgdir: &Path,
+    pool: &Path,
+    key_of: &KeyOf<'_>,
+    transfer: Transfer,
     now_secs: i64,
     observer: &dyn Observer,
 ) -> Result<Published> {
-    let source = LockedPool::lock(from, observer)?;
-    let (mut found, _) = packages_in(source.dir.as_fd(), from)?;
-    found.retain(select);
-    LockedPool::lock(to, observer)?.take(source.dir.as_fd(), from, &found, Transfer::Link, now_secs)
-}
-
-/// The index for a session that sees one pool, or several stacked, topmost first: of stacked `Packages` files only the topmost would be
-/// seen. Belongs into the session's own place before it starts. Only packages that are there are listed. [`None`] when no pool has any.
-pub fn session_index(pools: &[&Path], now_secs: i64) -> Result<Option<String>> {
-    let mut merged: Option<Index> = None;
-    for pool in pools {
-        let dir = match untrusted::open_root(pool) {
-            Err(e) if e.is_absent() => continue,
-            dir => dir.map_err(|e| Error::read(pool, e))?,
-        };
-        let mut index = read_index(dir.as_fd(), pool)?;
-        index.packages.retain(|path, stanza| {
-            rustix::fs::statat(&dir, path.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| describes(stanza, &stat))
-        });
-        match &mut merged {
-            None if index == Index::default() => {}
-            None => merged = Some(index),
-            Some(merged) => {
-                for (path, stanza) in index.packages {
-                    merged.packages.entry(path).or_insert(stanza);
-                }
-            }
-        }
+    let source = untrusted::open_root(session_pkgdir).map_err(|e| Error::read(session_pkgdir, e))?;
+    let (found, mut skipped) = packages_in(source.as_fd(), session_pkgdir)?;
+    if found.is_empty() {
+        return Ok(Published { skipped, ..Published::default() });
     }
-    Ok(merged.map(|index| index.render(now_secs)))
+    let pool = LockedPool::lock(pool, observer)?;
+    if transfer == Transfer::Move {
+        // The data first, all at once; a rename that survives a power cut must not name an empty file.
+        rustix::fs::syncfs(&source).map_err(|e| Error::io("sync", session_pkgdir, e))?;
+    }
+    let mut published = pool.take(source.as_fd(), session_pkgdir, &found, key_of, transfer, now_secs)?;
+    published.skipped.append(&mut skipped);
+    published.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(published)
 }
 
 /// The packages in `dir`, two levels deep at most, and what was passed over and may surprise somebody.
@@ -167,18 +155,21 @@ pub(super) fn packages_in(dir: BorrowedFd<'_>, path: &Path) -> Result<(Vec<Packa
     Ok((found, skipped))
 }
 
+/// A pool's index; empty if there is none.
+pub fn index_of(pool: &Path) -> Result<Index> {
+    match untrusted::open_root(pool) {
+        Ok(dir) => read_index(dir.as_fd(), pool),
+        Err(e) if e.is_absent() => Ok(Index::default()),
+        Err(e) => Err(Error::read(pool, e)),
+    }
+}
+
 pub(super) fn read_index(dir: BorrowedFd<'_>, path: &Path) -> Result<Index> {
     match untrusted::read_in(dir, Path::new(INDEX), MAX_INDEX_BYTES) {
         Ok(bytes) => Ok(Index::parse(&String::from_utf8_lossy(&bytes))),
         Err(e) if e.is_absent() => Ok(Index::default()),
         Err(e) => Err(Error::read(path, e)),
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transfer {
-    Move,
-    Link,
 }
 
 /// A pool that nobody else adds to now.
@@ -225,26 +216,50 @@ impl LockedPool {
         source: BorrowedFd<'_>,
         source_path: &Path,
         found: &[PackageFile],
+        key_of: &KeyOf<'_>,
         transfer: Transfer,
         now_secs: i64,
     ) -> Result<Published> {
+        let session = read_index(source, source_path).unwrap_or_else(|error| {
+            tracing::debug!(%error, "nothing is taken of what has no index");
+            Index::default()
+        });
+        let before = read_index(self.dir.as_fd(), &self.path)?;
+        let mut index = before.clone();
+        // Whoever removed a package by hand.
+        index.packages.retain(|path, stanza| matches!(self.stat(Path::new(path)), Ok(Some(stat)) if describes(stanza, &stat)));
         let mut published = Published::default();
         for package in found {
-            match self.place(source, source_path, package, transfer)? {
-                Placed::Added => published.added.push(package.path.clone()),
-                Placed::Replaced => published.replaced.push(package.path.clone()),
+            let stanza = session.packages.get(&package.path);
+            match self.place(source, source_path, package, stanza, key_of, &mut index, transfer)? {
+                Placed::Added(path) => published.added.push(path),
+                Placed::Replaced(path) => published.replaced.push(path),
                 Placed::Skipped(reason) => published.skipped.push(Skipped { path: package.path.clone(), reason }),
             }
         }
-        let index = read_index(source, source_path).unwrap_or_else(|error| {
-            tracing::debug!(%error, "packages go into the pool without what the session's index says of them");
-            Index::default()
-        });
-        self.merge_index(index, &published, now_secs)?;
+        if !(session.header.is_empty() || published.added.is_empty() && published.replaced.is_empty()) {
+            index.header = describing_all(&session.header);
+        }
+        if index != before {
+            self.write_index(&index, now_secs)?;
+        }
+        self.clear_incoming()?;
+        self.remove_unlisted(&before, &index)?;
         Ok(published)
     }
 
-    fn place(&self, source: BorrowedFd<'_>, source_path: &Path, package: &PackageFile, transfer: Transfer) -> Result<Placed> {
+    /// Puts one package in its place, and its stanza into `index`.
+    #[expect(clippy::too_many_arguments, reason = "one package on its way: from where, as what, to where")]
+    fn place(
+        &self,
+        source: BorrowedFd<'_>,
+        source_path: &Path,
+        package: &PackageFile,
+        stanza: Option<&Stanza>,
+        key_of: &KeyOf<'_>,
+        index: &mut Index,
+        transfer: Transfer,
+    ) -> Result<Placed> {
         let path = Path::new(&package.path);
         let from = source_path.join(path);
         let (file, size) = match untrusted::open_file_in(source, path) {
@@ -253,6 +268,8 @@ impl LockedPool {
             Err(untrusted::Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(Placed::Skipped(Reason::Unreadable));
             }
+            // emerge renames and removes while we look.
+            Err(e) if e.is_absent() && transfer == Transfer::Copy => return Ok(Placed::Skipped(Reason::Unlisted)),
             Err(e) => return Err(Error::read(source_path, e)),
         };
         if size == 0 {
@@ -262,13 +279,13 @@ impl LockedPool {
             return Ok(Placed::Skipped(Reason::TooBig));
         }
         let stat = rustix::fs::fstat(&file).map_err(|e| Error::io("examine", &from, e))?;
-        let there = self.stat(path)?;
-        if let Some(there) = &there {
-            if same_file_data(&file, &stat, self.dir.as_fd(), path, there).map_err(|e| Error::io("compare", &from, e))? {
-                return Ok(Placed::Skipped(Reason::AlreadyThere));
-            }
-            if (there.st_mtime, there.st_mtime_nsec) > (stat.st_mtime, stat.st_mtime_nsec) {
-                return Ok(Placed::Skipped(Reason::Older));
+        let is_listed = |stanza: &&Stanza| stanza.get("CPV") == Some(&package.cpv) && describes(stanza, &stat);
+        let Some(stanza) = stanza.filter(is_listed) else { return Ok(Placed::Skipped(Reason::Unlisted)) };
+        let Some(key) = key_of(stanza) else { return Ok(Placed::Skipped(Reason::NoKey)) };
+        let same_key: Vec<String> = same_package(index, stanza, &key);
+        for there in &same_key {
+            if let Some(reason) = self.is_there(&file, &stat, Path::new(there)).map_err(|e| Error::io("compare", &from, e))? {
+                return Ok(Placed::Skipped(reason));
             }
         }
         match contents::examine(&file, &package.path).map_err(|e| Error::io("examine", &from, e))? {
@@ -276,68 +293,75 @@ impl LockedPool {
             Contents::Devices => return Ok(Placed::Skipped(Reason::HoldsDevices)),
             Contents::Broken => return Ok(Placed::Skipped(Reason::Broken)),
         }
-        let parent = path.parent().unwrap_or(Path::new("."));
+        let Some(target) = self.free_name(package)? else { return Ok(Placed::Skipped(Reason::BadName)) };
+        let to = Path::new(&target.path);
+        let parent = to.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(self.path.join(parent)).map_err(|e| Error::io("create", &self.path.join(parent), e))?;
-        if !self.placed_without_copy(source, path, &file, &stat, transfer).map_err(|e| Error::io("publish", &from, e))? {
-            self.copy(file, &stat, path)?;
+        let moved = transfer == Transfer::Move
+            && placed_without_copy(self.dir.as_fd(), source, path, to, &file, &stat).map_err(|e| Error::io("publish", &from, e))?;
+        if !moved && !self.copy(file, &stat, to)? {
+            return Ok(Placed::Skipped(Reason::Broken));
         }
-        Ok(if there.is_some() { Placed::Replaced } else { Placed::Added })
+        for old in &same_key {
+            index.packages.remove(old);
+        }
+        index.packages.insert(target.path.clone(), stanza_of(stanza, &target, &key));
+        Ok(if same_key.is_empty() { Placed::Added(target.path) } else { Placed::Replaced(target.path) })
     }
 
-    /// `false` if only a copy can do it: another file system, a file of another owner, or one that the session has by another name as well.
-    fn placed_without_copy(
-        &self,
-        source: BorrowedFd<'_>,
-        path: &Path,
-        file: &File,
-        stat: &Stat,
-        transfer: Transfer,
-    ) -> io::Result<bool> {
-        let other_name = transfer == Transfer::Move && stat.st_nlink > 1;
-        if stat.st_uid != rustix::process::geteuid().as_raw() || other_name {
-            return Ok(false);
+    /// Why a package need not be taken that has the key of one that is there.
+    fn is_there(&self, file: &File, stat: &Stat, path: &Path) -> io::Result<Option<Reason>> {
+        let Some(there) = self.stat(path).map_err(io::Error::other)? else { return Ok(None) };
+        if same_file_data(file, stat, self.dir.as_fd(), path, &there)? {
+            return Ok(Some(Reason::AlreadyThere));
         }
-        // The same file goes into the pool, whatever bits its session has set: a set-id program of the user's is no package.
-        if stat.st_mode & 0o7777 != 0o644 {
-            rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?;
-        }
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
-        let from = untrusted::open_dir_in(source, parent).map_err(io::Error::other)?;
-        let done = match transfer {
-            Transfer::Move => {
-                rustix::fs::fchmod(file, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)?;
-                rustix::fs::renameat(&from, name, &self.dir, path)
-            }
-            Transfer::Link => {
-                std::fs::create_dir_all(self.path.join(INCOMING))?;
-                let temporary = Path::new(INCOMING).join(name);
-                match rustix::fs::linkat(&from, name, &self.dir, &temporary, AtFlags::empty()) {
-                    Ok(()) => rustix::fs::renameat(&self.dir, &temporary, &self.dir, path),
-                    failed => failed,
-                }
-            }
-        };
-        match done {
-            Ok(()) => Ok(true),
-            Err(Errno::XDEV | Errno::PERM | Errno::MLINK) => Ok(false),
-            Err(e) => Err(e.into()),
-        }
+        Ok(((there.st_mtime, there.st_mtime_nsec) > (stat.st_mtime, stat.st_mtime_nsec)).then_some(Reason::Older))
     }
 
-    fn copy(&self, file: File, stat: &Stat, path: &Path) -> Result<()> {
+    /// The package's name, with the number of the first build that nobody has: sessions that know nothing of each other count alike.
+    fn free_name(&self, package: &PackageFile) -> Result<Option<PackageFile>> {
+        let Some(first) = package.build_id else { return Ok(None) };
+        for number in first..first.saturating_add(MAX_BUILDS) {
+            let Some(candidate) = package.with_build_id(number) else { return Ok(None) };
+            if self.stat(Path::new(&candidate.path))?.is_none() {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the files of stanzas that others have replaced; whoever reads one has it open, or a link of its own.
+    fn remove_unlisted(&self, before: &Index, now: &Index) -> Result<()> {
+        for path in before.packages.keys().filter(|path| !now.packages.contains_key(*path)) {
+            let full = self.path.join(path);
+            match std::fs::remove_file(&full) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &full, e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `false` if it was not what was examined any more.
+    fn copy(&self, file: File, stat: &Stat, path: &Path) -> Result<bool> {
         let temporary = self.path.join(INCOMING).join(path.file_name().unwrap_or(path.as_os_str()));
         let failed = |e: io::Error| Error::io("write", &temporary, e);
-        let copy = || -> io::Result<()> {
+        let copy = || -> io::Result<bool> {
             std::fs::create_dir_all(self.path.join(INCOMING))?;
             let mut out = File::create(&temporary)?;
             // Never more than was examined, should the file still grow.
-            io::copy(&mut file.take(MAX_PACKAGE_BYTES), &mut out)?;
+            let copied = io::copy(&mut file.take(MAX_PACKAGE_BYTES), &mut out)?;
             set_mtime(&out, stat.st_mtime, stat.st_mtime_nsec)?;
-            out.sync_all()
+            rustix::fs::fchmod(&out, Mode::from_raw_mode(0o644))?;
+            out.sync_all()?;
+            Ok(i64::try_from(copied) == Ok(stat.st_size))
         };
-        copy().map_err(failed)?;
+        if !copy().map_err(failed)? {
+            return Ok(false);
+        }
         let target = self.path.join(path);
-        std::fs::rename(&temporary, &target).map_err(|e| Error::io("write", &target, e))
+        std::fs::rename(&temporary, &target).map_err(|e| Error::io("write", &target, e))?;
+        Ok(true)
     }
 
     fn stat(&self, path: &Path) -> Result<Option<Stat>> {
@@ -348,33 +372,7 @@ impl LockedPool {
         }
     }
 
-    /// Adds the stanzas of `other` that describe files of the pool, and drops those whose file is gone.
-    fn merge_index(&self, other: Index, published: &Published, now_secs: i64) -> Result<()> {
-        let before = read_index(self.dir.as_fd(), &self.path)?;
-        let mut index = before.clone();
-        let fresh = |path: &String| published.added.binary_search(path).is_ok() || published.replaced.binary_search(path).is_ok();
-        index.packages.retain(|path, _| !fresh(path));
-        for (path, stanza) in other.packages {
-            let agrees = PackageFile::parse(&path).is_some_and(|package| stanza.get("CPV") == Some(&package.cpv));
-            if agrees && !index.packages.contains_key(&path) {
-                index.packages.insert(path, stanza);
-            }
-        }
-        let mut described = std::collections::BTreeMap::new();
-        for (path, stanza) in index.packages {
-            if let Some(stat) = self.stat(Path::new(&path))?
-                && describes(&stanza, &stat)
-            {
-                described.insert(path, stanza);
-            }
-        }
-        index.packages = described;
-        if !other.header.is_empty() && (index.header.is_empty() || !published.added.is_empty() || !published.replaced.is_empty()) {
-            index.header = other.header;
-        }
-        if index == before {
-            return Ok(());
-        }
+    fn write_index(&self, index: &Index, now_secs: i64) -> Result<()> {
         self.write_atomically(INDEX, index.render(now_secs).as_bytes(), Some(now_secs))?;
         // What `compress-index` of another tool wrote is now out of date, and preferred by remote clients.
         let compressed = self.path.join("Packages.gz");
@@ -407,13 +405,59 @@ impl LockedPool {
 }
 
 enum Placed {
-    Added,
-    Replaced,
+    Added(String),
+    Replaced(String),
     Skipped(Reason),
 }
 
+/// `false` if only a copy can do it: another file system, a file of another owner, or one that the session has by another name as well.
+fn placed_without_copy(
+    pool: BorrowedFd<'_>,
+    source: BorrowedFd<'_>,
+    path: &Path,
+    to: &Path,
+    file: &File,
+    stat: &Stat,
+) -> io::Result<bool> {
+    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_nlink > 1 {
+        return Ok(false);
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
+    // The same file goes into the pool, whatever bits its session has set: a set-id program of the user's is no package.
+    rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?;
+    let from = untrusted::open_dir_in(source, parent).map_err(io::Error::other)?;
+    match rustix::fs::renameat(&from, name, pool, to) {
+        Ok(()) => Ok(true),
+        Err(Errno::XDEV | Errno::PERM | Errno::MLINK) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The paths of packages that were made from the same.
+fn same_package(index: &Index, stanza: &Stanza, key: &PackageKey) -> Vec<String> {
+    let same = |other: &Stanza| {
+        let equal = |name: &str| other.get(name) == stanza.get(name);
+        equal("CPV") && equal("REPO") && key_in(other).as_ref() == Some(key)
+    };
+    index.packages.iter().filter(|(_, other)| same(other)).map(|(path, _)| path.clone()).collect()
+}
+
+/// The stanza of a package where it is now.
+fn stanza_of(stanza: &Stanza, target: &PackageFile, key: &PackageKey) -> Stanza {
+    let mut stanza = describing(stanza);
+    stanza.insert("PATH".to_owned(), target.path.clone());
+    stanza.insert("BUILD_ID".to_owned(), target.build_id.unwrap_or(1).to_string());
+    stanza.insert(KEY.to_owned(), key.to_string());
+    stanza
+}
+
+/// The key that a pool's index has of a package.
+pub fn key_in(stanza: &Stanza) -> Option<PackageKey> {
+    PackageKey::parse(stanza.get(KEY)?)
+}
+
 /// Whether Portage will believe the stanza without opening the file: its own condition.
-fn describes(stanza: &super::index::Stanza, stat: &Stat) -> bool {
+pub(super) fn describes(stanza: &Stanza, stat: &Stat) -> bool {
     let says = |key: &str, value: i64| stanza.get(key).and_then(|v| v.parse::<i64>().ok()) == Some(value);
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && says("SIZE", stat.st_size) && says("MTIME", stat.st_mtime)
 }

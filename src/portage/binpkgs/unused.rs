@@ -31,6 +31,8 @@ pub struct Build {
     pub use_flags: Option<String>,
     /// Slot, likewise.
     pub slot: Option<String>,
+    /// What it was made from, likewise.
+    pub key: Option<super::PackageKey>,
     /// MD5 of the file, hexadecimal, as the index has it.
     pub md5: Option<String>,
     /// When it was built, seconds since the epoch; when the file was made, if the index does not tell.
@@ -75,6 +77,7 @@ pub fn builds(pool: &Path) -> Result<Vec<Build>> {
         found.push(Build {
             use_flags: stanza.map(|stanza| stanza.get("USE").cloned().unwrap_or_default()),
             slot: stanza.map(|stanza| stanza.get("SLOT").cloned().unwrap_or_else(|| "0".to_owned())),
+            key: stanza.and_then(publish::key_in),
             md5: value("MD5"),
             built: value("BUILD_TIME").and_then(|time| time.parse().ok()).unwrap_or_else(|| meta.mtime()),
             package,

@@ -9,6 +9,15 @@ pub const MAX_LINE_CHARS: usize = 2000;
 /// terminals start the same. Bidirectional overrides and other invisible format characters, which can make a text read as another, go
 /// too. Invalid UTF-8 becomes U+FFFD. Each line is cut after [`MAX_LINE_CHARS`].
 pub fn sanitize(bytes: &[u8]) -> String {
+    sanitize_lines(bytes, MAX_LINE_CHARS)
+}
+
+/// As [`sanitize`], with lines of any length: for answers that a program reads. A line that is cut is no JSON any more.
+pub fn sanitize_uncut(bytes: &[u8]) -> String {
+    sanitize_lines(bytes, usize::MAX)
+}
+
+fn sanitize_lines(bytes: &[u8], max_line_chars: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -28,7 +37,7 @@ pub fn sanitize(bytes: &[u8]) -> String {
             c if is_obeyed(c) && c != '\t' => {}
             c => {
                 column += 1;
-                match column.cmp(&MAX_LINE_CHARS) {
+                match column.cmp(&max_line_chars) {
                     std::cmp::Ordering::Less => out.push(c),
                     std::cmp::Ordering::Equal => out.push('…'),
                     std::cmp::Ordering::Greater => {}
@@ -138,6 +147,13 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_as_long_as_it_is() {
+        let line = format!("@gentoomuch {}\x1b[31m\n", "x".repeat(MAX_LINE_CHARS * 3));
+        assert_eq!(sanitize_uncut(line.as_bytes()).len(), line.len() - 5);
+        assert_eq!(sanitize(line.as_bytes()).chars().count(), MAX_LINE_CHARS + 1);
+    }
 
     #[test]
     fn known_sequences_go_text_stays() {

@@ -1,0 +1,198 @@
+# Purpose: says of packages all that decides what their builds would be, as far as Portage knows it. gentoomuch makes a key of it.
+# When:    in a session whose configuration is in place, before anything else runs in it.
+# Inputs:  argv[1], a JSON file {"packages": [["category/name-version", "repository"], …], "installed": bool}; "installed" adds the
+#          packages that are there.
+# Output:  a line "@gentoomuch {JSON}" for each package that a tree has. "env" and "unset" are what differs from the line before.
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import portage
+from portage.manifest import Manifest
+from portage.versions import cpv_getkey
+
+root = portage.settings["EROOT"] if portage.settings["EROOT"] in portage.db else portage.root
+ports = portage.db[root]["porttree"].dbapi
+installed = portage.db[root]["vartree"].dbapi
+settings = portage.config(clone=portage.settings)
+etc = os.path.join(settings["PORTAGE_CONFIGROOT"], "etc/portage")
+keys = sorted({*ports._aux_cache_keys, "SRC_URI", "RESTRICT", "INHERITED"})
+# What a bashrc may read of /etc/portage, besides itself, is all that Portage has no meaning for.
+PORTAGES_OWN = re.compile(
+    r"(binrepos\.conf|categories|color\.map|env|gnupg|license_groups|make\.conf|make\.profile|mirrors|modules|package\..*"
+    r"|patches|postsync\.d|profile|repo\.postsync\.d|repos\.conf|savedconfig|sets|sets\.conf)$"
+)
+
+
+class Digest:
+    """A hash of files, by name and content."""
+
+    def __init__(self):
+        self.hash = hashlib.sha256()
+        self.any = False
+
+    def put(self, name, content):
+        self.any = True
+        for part in (os.fsencode(name), content):
+            self.hash.update(len(part).to_bytes(8, "little") + part)
+
+    def file(self, path, name=None):
+        """A file, or what is below a directory; nothing if there is neither."""
+        if os.path.isdir(path):
+            for entry in sorted(os.listdir(path)):
+                self.file(os.path.join(path, entry), os.path.join(name or path, entry))
+        elif os.path.isfile(path):
+            with open(path, "rb") as file:
+                self.put(name or path, file.read())
+
+    def told(self):
+        return self.hash.hexdigest() if self.any else ""
+
+
+def remembered(function):
+    known = {}
+
+    def ask(*args):
+        if args not in known:
+            known[args] = function(*args)
+        return known[args]
+
+    return ask
+
+
+@remembered
+def bashrc_of_all():
+    """/etc/portage/bashrc, and whatever else it may read there."""
+    digest = Digest()
+    if os.path.exists(os.path.join(etc, "bashrc")):
+        for entry in sorted(os.listdir(etc)):
+            if not PORTAGES_OWN.match(entry):
+                digest.file(os.path.join(etc, entry), entry)
+    return digest.told()
+
+
+@remembered
+def digest_of(path):
+    digest = Digest()
+    digest.file(path, os.path.basename(path))
+    return digest.told()
+
+
+@remembered
+def eclass_of(repository, name):
+    return digest_of(ports.repositories[repository].eclass_db.eclasses[name].location)
+
+
+@remembered
+def manifest_of(directory, repository):
+    manifest = ports.repositories[repository].load_manifest(directory, settings["DISTDIR"], from_scratch=False)
+    return manifest.getTypeDigests("DIST")
+
+
+@remembered
+def compiler_of(command):
+    """Name and major version of a compiler; nothing if there is none."""
+    try:
+        ran = [
+            subprocess.run([*command.split(), option], capture_output=True, check=True, text=True, stdin=subprocess.DEVNULL)
+            for option in ("--version", "-dumpversion")
+        ]
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return ""
+    first, version = ran[0].stdout.lower(), ran[1].stdout.strip()
+    name = "clang" if "clang" in first else "gcc" if re.search(r"gcc|free software foundation", first) else first.split(" ")[0]
+    return f"{name} {version.split('.')[0]}"
+
+
+def compiler():
+    chosen = settings.get("CC", "")
+    tried = [chosen] if chosen else [f"{settings.get('CHOST', '')}-gcc", "gcc", "cc", f"{settings.get('CHOST', '')}-clang", "clang"]
+    return next((found for found in map(compiler_of, tried) if found), "")
+
+
+def patches(category, package):
+    """User patches, in each directory that eapply_user looks into."""
+    digest = Digest()
+    for name in (package["PF"], package["P"], package["PN"]):
+        for slot in ("", ":" + package["SLOT"].split("/")[0]):
+            digest.file(os.path.join(etc, "patches", category, name + slot), name + slot)
+    return digest.told()
+
+
+def saved_configuration(category, package):
+    digest = Digest()
+    top = os.path.join(etc, "savedconfig")
+    for host in ("", settings.get("CTARGET", ""), settings.get("CHOST", "")):
+        for name in (package["PF"], package["P"], package["PN"]):
+            digest.file(os.path.join(top, host, category, name), os.path.join(host, category, name))
+    return digest.told()
+
+
+def bashrc(category, package):
+    digest = Digest()
+    if bashrc_of_all():
+        digest.put("bashrc", bashrc_of_all().encode())
+    for path in settings._pbashrc:
+        digest.file(path)
+    for name in (package["PN"], f"{package['PN']}:{package['SLOT'].split('/')[0]}", package["P"], package["PF"]):
+        digest.file(os.path.join(etc, "env", category, name), f"env/{name}")
+    return digest.told()
+
+
+def ebuild(cpv, repository, use):
+    path, tree = ports.findname2(cpv, myrepo=repository)
+    directory = os.path.dirname(path)
+    digest = Digest()
+    digest.file(path, os.path.basename(path))
+    digest.file(os.path.join(directory, "files"), "files")
+    listed = manifest_of(directory, repository)
+    for name in sorted(ports.getFetchMap(cpv, useflags=None, mytree=tree)):
+        digest.put(name, json.dumps(listed.get(name), sort_keys=True).encode())
+    return digest.told()
+
+
+def about(cpv, repository):
+    """What counts; None if there is no such ebuild, or one that cannot be read."""
+    try:
+        metadata = dict(zip(keys, ports.aux_get(cpv, keys, myrepo=repository)))
+        settings.setcpv(cpv, mydb=dict(metadata, repository=repository))
+        environment = settings.environ()
+        category, package = cpv.split("/")[0], {name: environment.get(name, "") for name in ("P", "PN", "PF", "SLOT")}
+        split = portage.catpkgsplit(cpv)
+        package.update(PN=split[1], P=f"{split[1]}-{split[2]}", PF=cpv.split("/")[1], SLOT=metadata["SLOT"])
+        eclasses = Digest()
+        for name in sorted(metadata["INHERITED"].split()):
+            eclasses.put(name, eclass_of(repository, name).encode())
+        parts = {
+            "ebuild": ebuild(cpv, repository, environment["USE"]),
+            "eclasses": eclasses.told(),
+            "patches": patches(category, package),
+            "savedconfig": saved_configuration(category, package),
+            "bashrc": bashrc(category, package),
+            "compiler": compiler(),
+        }
+    except (KeyError, portage.exception.PortageException) as error:
+        print(f"{cpv}::{repository}: {error}", file=sys.stderr)
+        return None, None
+    return parts, environment
+
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    request = json.load(file)
+wanted = [tuple(package) for package in request["packages"]]
+if request["installed"]:
+    wanted += [(str(cpv), installed.aux_get(cpv, ["repository"])[0]) for cpv in installed.cpv_all()]
+before = {}
+for cpv, repository in dict.fromkeys(wanted):
+    parts, environment = about(cpv, repository)
+    if parts is None:
+        continue
+    differs = {name: value for name, value in environment.items() if before.get(name) != value}
+    unset = [name for name in before if name not in environment]
+    before = environment
+    told = {"cpv": cpv, "repository": repository, "parts": parts, "env": differs, "unset": unset}
+    print("@gentoomuch " + json.dumps(told))

@@ -1,0 +1,470 @@
+//! Package keys of a session: of what it may use, and of what it may publish.
+//!
+//! ```text
+//! the configuration is in place     Portage is asked about all packages of the pools, of the root, and of what the goals need
+//!                                   -> keys, in the session's directory outside; view of the pools: what has these keys
+//! the first emerge runs             no further key is made: what ran could have changed what Portage says
+//! a package is complete             published under its key, while emerge goes on
+//! ```
+//!
+//! [`crate::portage::binpkgs::package_key`] says what a key is made of.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::engine::{Engine, Work};
+use super::error::{Error, Result};
+use super::session::{HOOKS_DIR, Packages};
+use super::supply::Foreseen;
+use super::work::{Given, Subject, write_public};
+use crate::portage::binpkgs::index::Stanza;
+use crate::portage::binpkgs::{self, Described, Index, PackageKey, PoolInputs, PoolKind, Transfer, View, package_key};
+use crate::portage::emerge::request::Request;
+use crate::portage::emerge::sanitize::sanitize_line;
+use crate::store::{Purpose, State};
+
+const SCRIPT: &str = include_str!("keys.py");
+const SCRIPT_NAME: &str = "keys.py";
+const REQUEST_NAME: &str = "keys.json";
+const ANSWER: &str = "@gentoomuch ";
+/// Two kilobytes for each of thirty thousand packages.
+const OUTPUT_LIMIT_BYTES: u64 = 64 << 20;
+/// The session's record, beside its directories and never shown in it.
+const RECORD: &str = "package-keys.json";
+/// The directory beside the pools with what was found out for sessions without a configuration of their own.
+const REMEMBERED: &str = ".keys";
+/// Where a state's origin has keys.
+pub(super) const NOTED: &str = "package_keys";
+/// The input with the flags.
+const USE: &str = "$USE";
+
+/// Name with version, and repository.
+pub(super) type Package = (String, String);
+
+/// What a session does with the pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PoolUse {
+    /// It takes packages, and what it builds is published as soon as it is complete.
+    Publish,
+    /// It takes packages; what becomes of those that it builds is decided at its end.
+    Look,
+}
+
+/// What was made out about a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    pub(super) key: PackageKey,
+    /// All that went into it, by name.
+    pub(super) inputs: BTreeMap<String, String>,
+}
+
+/// The keys of a session, and what they are for.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    known: RefCell<BTreeMap<Package, Option<Known>>>,
+    /// Those that the session has, or is going to have.
+    own: RefCell<BTreeSet<Package>>,
+    /// Something of the run has been executed: nothing new is asked.
+    is_closed: Cell<bool>,
+    /// Where it publishes as it goes.
+    pool: Option<PathBuf>,
+    /// When the session's index was last looked at: its time and size.
+    seen: Cell<(i64, i64, u64)>,
+    published: Cell<usize>,
+    view: Option<View>,
+    /// What was foreseen since the last run of emerge, by its command.
+    foreseen: RefCell<BTreeMap<Vec<String>, Foreseen>>,
+}
+
+/// What was found out about packages for sessions on one state.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    /// Of what else it depends on.
+    made_by: String,
+    packages: Vec<Entry>,
+}
+
+/// One line of the script's.
+#[derive(Debug, Deserialize)]
+struct Line {
+    cpv: String,
+    repository: String,
+    parts: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    unset: Vec<String>,
+}
+
+/// A record's entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    cpv: String,
+    repository: String,
+    #[serde(flatten)]
+    known: Option<Known>,
+}
+
+impl Entry {
+    fn apart(self) -> (Package, Option<Known>) {
+        ((self.cpv, self.repository), self.known)
+    }
+}
+
+impl Keys {
+    /// For a file: of the inputs only those that are compared with a package.
+    fn entries(&self) -> Vec<Entry> {
+        let known = self.known.borrow();
+        let short = |known: &Known| Known {
+            inputs: known.inputs.get_key_value(USE).map(|(name, value)| (name.clone(), value.clone())).into_iter().collect(),
+            ..known.clone()
+        };
+        let entries = known.iter().map(|((cpv, repository), known)| Entry {
+            cpv: cpv.clone(),
+            repository: repository.clone(),
+            known: known.as_ref().map(short),
+        });
+        entries.collect()
+    }
+
+    /// What a session makes of a package that an index names; `None` if it would not make this one.
+    pub(super) fn of(&self, stanza: &Stanza) -> Option<PackageKey> {
+        let package = (stanza.get("CPV")?.clone(), stanza.get("REPO").cloned().unwrap_or_default());
+        let known = self.known.borrow();
+        let known = known.get(&package)?.as_ref()?;
+        has_its_flags(stanza, &known.inputs).then(|| known.key.clone())
+    }
+
+    /// Keys of the packages that the session has, or was to build, by `category/name-version::repository`.
+    pub(super) fn recorded(&self) -> BTreeMap<String, PackageKey> {
+        let (known, own) = (self.known.borrow(), self.own.borrow());
+        let keys = own.iter().filter_map(|package| Some((package, known.get(package)?.as_ref()?.key.clone())));
+        keys.map(|((cpv, repository), key)| (format!("{cpv}::{repository}"), key)).collect()
+    }
+
+    /// From now on things run that could change what Portage says.
+    pub(super) fn close(&self) {
+        self.is_closed.set(true);
+        self.foreseen.borrow_mut().clear();
+    }
+
+    fn unknown(&self, packages: &[Package]) -> Vec<Package> {
+        let known = self.known.borrow();
+        packages.iter().filter(|package| !known.contains_key(*package)).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn add(&self, asked: Vec<Package>, described: Vec<Described>) {
+        let mut known = self.known.borrow_mut();
+        // What no tree has is not asked again.
+        known.extend(asked.into_iter().map(|package| (package, None)));
+        known.extend(described.into_iter().map(|it| {
+            let found = Known { key: it.key(), inputs: it.inputs() };
+            ((it.cpv, it.repository), Some(found))
+        }));
+    }
+}
+
+/// Whether a package was built with the flags that were decided: `USE` of an index has those of its `IUSE` that are on.
+fn has_its_flags(stanza: &Stanza, inputs: &BTreeMap<String, String>) -> bool {
+    let words = |text: Option<&String>| -> BTreeSet<String> {
+        text.into_iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect()
+    };
+    let (built, decided) = (words(stanza.get("USE")), words(inputs.get(USE)));
+    words(stanza.get("IUSE"))
+        .iter()
+        .map(|flag| flag.trim_start_matches(['+', '-']))
+        .all(|flag| built.contains(flag) == decided.contains(flag))
+}
+
+impl Engine<'_> {
+    /// Finds out what of `pools` fits, and shows that to the session. What it builds goes into the first of them.
+    pub(super) fn show_pools(&self, work: &mut Work<'_>, pools: &[PathBuf], used: PoolUse) -> Result<()> {
+        let packages = packages_of(pools)?;
+        self.learn(work, &packages, used == PoolUse::Publish)?;
+        self.attach(work, pools, used)
+    }
+
+    pub(super) fn attach(&self, work: &mut Work<'_>, pools: &[PathBuf], used: PoolUse) -> Result<()> {
+        let own = work.session.borrow().binpkgs();
+        super::work::create_open(&own)?;
+        if used == PoolUse::Publish {
+            work.keys.pool = pools.first().cloned();
+            // What an earlier run of this session left.
+            self.publish_from(work, &own, Transfer::Copy)?;
+        }
+        // Of the stacked indexes Portage sees only the topmost, which would be that of before.
+        match std::fs::remove_file(own.join(binpkgs::INDEX)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &own)(error)),
+            _ => {}
+        }
+        let view = View::make(&self.places.binpkgs(), pools, &|stanza| work.keys.of(stanza), now())?;
+        tracing::debug!(packages = view.packages, "binary packages fit");
+        let overlay_work = work.session.borrow().path("binpkgs.work");
+        work.root.packages = Some(Packages { pools: vec![view.dir().to_owned()], own, work: overlay_work });
+        work.keys.view = Some(view);
+        Ok(())
+    }
+
+    /// Makes the keys of `packages`, unless they are known or it is too late.
+    pub(super) fn learn(&self, work: &Work<'_>, packages: &[Package], installed: bool) -> Result<()> {
+        Self::recall(work);
+        let asked = work.keys.unknown(packages);
+        if work.keys.is_closed.get() || (asked.is_empty() && !installed) {
+            return Ok(());
+        }
+        let described = self.ask_for_keys(work, &asked, installed)?;
+        tracing::debug!(asked = asked.len(), installed, found = described.len(), "package keys made");
+        if let Some(without) = described.iter().find(|it| it.parts.get("compiler").is_none_or(String::is_empty)) {
+            return Err(Error::NoCompiler { package: without.cpv.clone() });
+        }
+        let of_root =
+            described.iter().map(|it| (it.cpv.clone(), it.repository.clone())).filter(|it| asked.binary_search(it).is_err());
+        work.keys.own.borrow_mut().extend(of_root);
+        work.keys.add(asked, described);
+        let path = work.session.borrow().path(RECORD);
+        replace(&path, &work.keys.entries())
+    }
+
+    /// As [`Engine::learn`], for a session that has no other configuration than its base: what was found out for an earlier one holds.
+    pub(super) fn learn_as_before(&self, work: &Work<'_>, base: &State, packages: &[Package]) -> Result<()> {
+        let dir = self.places.binpkgs().join(REMEMBERED);
+        let path = dir.join(format!("{}.json", base.id));
+        let made_by = made_by(work);
+        let before = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok());
+        if let Some(before) = before.filter(|before| before.made_by == made_by) {
+            work.keys.known.borrow_mut().extend(before.packages.into_iter().map(Entry::apart));
+        }
+        if work.keys.unknown(packages).is_empty() {
+            return Ok(());
+        }
+        self.learn(work, packages, false)?;
+        let remembered = Remembered { made_by, packages: work.keys.entries() };
+        std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        for entry in std::fs::read_dir(&dir).map_err(Error::io("list", &dir))?.flatten() {
+            let id = entry.path().file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            if id.is_none_or(|id| self.store.state(&id).is_err()) {
+                std::fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+            }
+        }
+        replace(&path, &remembered)
+    }
+
+    /// Learns what was built by hand, in a session of its own: what ran in this one could have changed what Portage says.
+    pub(super) fn learn_beside(&self, work: &Work<'_>, subject: &Subject, base: &State, packages: &[Package]) -> Result<()> {
+        let unknown = work.keys.unknown(packages);
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut session = self.store.session_create(Some(base), Purpose::Throwaway, "")?;
+        let learnt = self.work(&mut session, base, subject, Given::default()).and_then(|beside| {
+            self.learn(&beside, &unknown, false)?;
+            beside.forget_logs();
+            work.keys.known.borrow_mut().extend(beside.keys.known.take());
+            Ok(())
+        });
+        session.discard(self.launcher)?;
+        learnt
+    }
+
+    /// A session that goes on has the keys that it began with.
+    fn recall(work: &Work<'_>) {
+        let path = work.session.borrow().path(RECORD);
+        if !work.keys.known.borrow().is_empty() {
+            return;
+        }
+        let Ok(bytes) = std::fs::read(&path) else { return };
+        // Half a record can only come from a crash of the machine: then nothing is known, and nothing is published.
+        let entries: Vec<Entry> = serde_json::from_slice(&bytes).unwrap_or_default();
+        *work.keys.known.borrow_mut() = entries.into_iter().map(Entry::apart).collect();
+        work.keys.is_closed.set(true);
+    }
+
+    fn ask_for_keys(&self, work: &Work<'_>, packages: &[Package], installed: bool) -> Result<Vec<Described>> {
+        let hooks = &work.root.hooks;
+        write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
+        let request = serde_json::json!({ "packages": packages, "installed": installed }).to_string();
+        write_public(&hooks.join(REQUEST_NAME), request.as_bytes(), 0o644)?;
+        let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
+        let text = self.output_of(work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
+        read_answers(&text)
+    }
+
+    /// Foresees what a request merges; once between two runs of emerge.
+    pub(super) fn foresee_and_learn(&self, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
+        let argv = self.emerge_argv(work, request)?;
+        if let Some(known) = work.keys.foreseen.borrow().get(&argv) {
+            return Ok(known.clone());
+        }
+        let foreseen = self.foresee(work, request)?;
+        let packages: Vec<Package> =
+            foreseen.list.iter().filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
+        self.learn(work, &packages, false)?;
+        work.keys.own.borrow_mut().extend(packages);
+        work.keys.foreseen.borrow_mut().insert(argv, foreseen.clone());
+        Ok(foreseen)
+    }
+
+    /// Publishes what became complete since the last time; called while emerge runs. That it cannot be done is told at the end of the run.
+    pub(super) fn publish_meanwhile(&self, work: &Work<'_>) {
+        let Some(packages) = &work.root.packages else { return };
+        let Ok(meta) = std::fs::symlink_metadata(packages.own.join(binpkgs::INDEX)) else { return };
+        let now = (meta.mtime(), meta.mtime_nsec(), meta.size());
+        let is_new = work.keys.pool.is_some() && work.keys.seen.replace(now) != now;
+        if is_new && let Err(error) = self.publish_from(work, &packages.own, Transfer::Copy) {
+            tracing::debug!(%error, "not published yet");
+        }
+    }
+
+    /// Publishes what is left at the end of a run.
+    pub(super) fn publish_rest(&self, work: &Work<'_>) -> Result<()> {
+        match &work.root.packages {
+            Some(packages) if work.keys.pool.is_some() => self.publish_from(work, &packages.own, Transfer::Copy),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish_from(&self, work: &Work<'_>, own: &Path, transfer: Transfer) -> Result<()> {
+        let Some(pool) = &work.keys.pool else { return Ok(()) };
+        let published = binpkgs::publish(own, pool, &|stanza| work.keys.of(stanza), transfer, now(), self.observer)?;
+        for skipped in &published.skipped {
+            tracing::debug!(path = skipped.path, reason = ?skipped.reason, "not published");
+        }
+        work.keys.published.set(work.keys.published.get() + published.added.len() + published.replaced.len());
+        Ok(())
+    }
+
+    /// Publishes what a session that is over has built, in `pool`; says how many packages that were.
+    pub(super) fn publish_last(&self, work: &mut Work<'_>, pool: PathBuf) -> Result<usize> {
+        work.keys.pool = Some(pool);
+        let Some(packages) = &work.root.packages else { return Ok(0) };
+        self.publish_from(work, &packages.own, Transfer::Move)?;
+        Ok(work.keys.published.get())
+    }
+
+    /// Says what was published since the session began.
+    pub(super) fn tell_published(&self, work: &Work<'_>, inputs: &PoolInputs) {
+        let count = work.keys.published.take();
+        if count > 0 {
+            self.note(&format!("{count} binary packages published in {}", binpkgs::pool_key(inputs)));
+        }
+    }
+
+    /// Opens the pool for `inputs`.
+    pub(super) fn pool(&self, kind: PoolKind, inputs: &PoolInputs) -> Result<PathBuf> {
+        Ok(binpkgs::open_pool(&self.places.binpkgs(), kind, inputs, self.observer)?)
+    }
+}
+
+/// All packages that the indexes of pools name.
+pub(super) fn packages_of(pools: &[PathBuf]) -> Result<Vec<Package>> {
+    let mut all = Vec::new();
+    for pool in pools {
+        let index: Index = binpkgs::publish::index_of(pool)?;
+        all.extend(
+            index
+                .packages
+                .into_values()
+                .filter_map(|mut stanza| Some((stanza.remove("CPV")?, stanza.remove("REPO").unwrap_or_default()))),
+        );
+    }
+    Ok(all)
+}
+
+/// What keys depend on, besides the state and the packages.
+fn made_by(work: &Work<'_>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(SCRIPT);
+    hash.update(package_key::RECIPE);
+    for (location, path) in &work.root.trees {
+        hash.update(format!("\n{} {}", location.display(), path.display()));
+    }
+    hex::encode(hash.finalize())
+}
+
+fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
+    let new = path.with_extension("new");
+    let text =
+        serde_json::to_vec(value).map_err(|source| Error::Io { action: "write", path: new.clone(), source: source.into() })?;
+    std::fs::write(&new, text).map_err(Error::io("write", &new))?;
+    std::fs::rename(&new, path).map_err(Error::io("rename", &new))
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// Each line says what differs from the one before.
+///
+/// # Errors
+///
+/// [`Error::Described`] if a line cannot be read: those after it would lack what it says.
+fn read_answers(text: &str) -> Result<Vec<Described>> {
+    let mut environment = BTreeMap::new();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(ANSWER));
+    let described = lines.map(|json| {
+        let line: Line = serde_json::from_str(json).map_err(|source| Error::Described { source })?;
+        for name in &line.unset {
+            environment.remove(name);
+        }
+        environment.extend(line.env);
+        let plain = |text: &str| sanitize_line(text.as_bytes(), 200);
+        Ok(Described {
+            cpv: plain(&line.cpv),
+            repository: plain(&line.repository),
+            parts: line.parts,
+            environment: environment.clone(),
+        })
+    });
+    described.collect()
+}
+
+/// The keys that a state's origin has, by package.
+pub(super) fn keys_of(state: &State) -> BTreeMap<String, PackageKey> {
+    serde_json::from_value(state.origin[NOTED].clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_is_read_on_top_of_the_one_before() {
+        let text = r#"noise
+@gentoomuch {"cpv": "a/b-1", "repository": "r", "parts": {"ebuild": "x"}, "env": {"CFLAGS": "-O2", "EXTRA": "1"}, "unset": []}
+@gentoomuch {"cpv": "a/d-1", "repository": "r", "parts": {}, "env": {"CFLAGS": "-O0"}, "unset": ["EXTRA"]}
+"#;
+        let read = read_answers(text).unwrap();
+        assert_eq!(read.iter().map(|it| it.cpv.as_str()).collect::<Vec<_>>(), ["a/b-1", "a/d-1"]);
+        assert_eq!(
+            read[0].inputs().into_iter().collect::<Vec<_>>(),
+            [
+                ("$CFLAGS".to_owned(), "-O2".to_owned()),
+                ("$EXTRA".to_owned(), "1".to_owned()),
+                ("ebuild".to_owned(), "x".to_owned())
+            ]
+        );
+        assert_eq!(read[1].inputs().into_iter().collect::<Vec<_>>(), [("$CFLAGS".to_owned(), "-O0".to_owned())]);
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_no_answer() {
+        let error = read_answers("@gentoomuch {\"cpv\": \"a/c-1\"\n").unwrap_err();
+        assert_eq!(error.to_string(), "cannot read what Portage says of packages");
+    }
+
+    #[test]
+    fn a_package_with_other_flags_than_those_decided_is_another_one() {
+        let stanza = |use_flags: &str| {
+            let pairs = [("USE", use_flags), ("IUSE", "+nls -static test")];
+            pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect::<Stanza>()
+        };
+        let inputs = BTreeMap::from([(USE.to_owned(), "amd64 nls".to_owned())]);
+        assert!(has_its_flags(&stanza("nls"), &inputs));
+        assert!(has_its_flags(&stanza("nls elibc_glibc"), &inputs), "only its own flags count");
+        assert!(!has_its_flags(&stanza("nls static"), &inputs));
+        assert!(!has_its_flags(&stanza(""), &inputs));
+    }
+}

@@ -1,0 +1,294 @@
+//! What a binary package was made from: its *package key*.
+//!
+//! Portage picks a binary package by version, USE flags and dependencies. It does not look at compiler flags, `package.env`, the text of the
+//! ebuild, or a saved configuration. So we do: a session sees only packages whose key is the one that its own build of them would have.
+//!
+//! ```text
+//! part          what is hashed
+//! ebuild        the ebuild, the files beside it, digests of its sources
+//! eclasses      those that it inherits
+//! patches       of the user, for this very package
+//! savedconfig   likewise
+//! bashrc        each bashrc, and each file of /etc/portage/env, that Portage reads for it
+//! compiler      its name and major version
+//! $NAME         each variable that Portage gives the ebuild, but those that decide nothing (`portage::variables`, and below)
+//! ```
+//!
+//! Versions of other packages are no part: that is what `:=`, `--binpkg-changed-deps` and sonames are for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::portage::variables::counts_for_what_is_built;
+
+/// Raise it when a part comes to mean something else: then no package of before is used.
+pub const RECIPE: &str = "package-1";
+
+/// The key of a package: 32 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PackageKey(String);
+
+impl PackageKey {
+    /// Reads what an index says, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_key = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        is_key.then(|| Self(text.to_owned()))
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PackageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Variables that Portage gives an ebuild and that do not count, besides those of [`crate::portage::variables`].
+///
+/// What a tree lists for all its packages changes with every second tree. The flags of this one package are in `USE`.
+const NEUTRAL: &str = "ALL_PROXY all_proxy DEFINED_PHASES FTP_PROXY HTTPS_PROXY HTTP_PROXY IUSE_IMPLICIT NO_PROXY OLDPWD \
+                       PROFILE_ONLY_VARIABLES PWD SHELL SHLVL USE_EXPAND USE_EXPAND_HIDDEN";
+/// The same by what names begin with: our own, what the tree lists, the walls around a build, who helps compiling.
+const NEUTRAL_PREFIXES: [&str; 4] = ["GENTOOMUCH_", "USE_EXPAND_VALUES_", "SANDBOX_", "ICECC_"];
+
+/// `FEATURES` that change nothing of what is in a package. Others count, also those that Portage will have one day.
+const NEUTRAL_FEATURES: &[&str] = &[
+    "assume-digests",
+    "binpkg-ignore-signature",
+    "binpkg-logs",
+    "binpkg-multi-instance",
+    "binpkg-request-signature",
+    "binpkg-signing",
+    "buildpkg",
+    "buildpkg-live",
+    "buildsyspkg",
+    "candy",
+    "ccache",
+    "cgroup",
+    "clean-logs",
+    "collision-protect",
+    "compress-build-logs",
+    "compress-index",
+    "config-protect-if-modified",
+    "digest",
+    "distcc",
+    "distcc-pump",
+    "distlocks",
+    "downgrade-backup",
+    "ebuild-locks",
+    "fail-clean",
+    "fakeroot",
+    "force-mirror",
+    "getbinpkg",
+    "gpg-keepalive",
+    "icecream",
+    "ipc-sandbox",
+    "jobserver-token",
+    "keeptemp",
+    "keepwork",
+    "lmirror",
+    "merge-sync",
+    "merge-wait",
+    "metadata-transfer",
+    "mirror",
+    "mount-sandbox",
+    "network-sandbox",
+    "network-sandbox-proxy",
+    "news",
+    "noclean",
+    "notitles",
+    "observability",
+    "parallel-fetch",
+    "parallel-install",
+    "pid-sandbox",
+    "pkgdir-index-trusted",
+    "preserve-libs",
+    "protect-owned",
+    "qa-unresolved-soname-deps",
+    "sandbox",
+    "sesandbox",
+    "sign",
+    "skiprocheck",
+    "split-elog",
+    "split-log",
+    "strict",
+    "strict-keepdir",
+    "unknown-features-filter",
+    "unknown-features-warn",
+    "unmerge-backup",
+    "unmerge-logs",
+    "unmerge-orphans",
+    "userfetch",
+    "userpriv",
+    "usersandbox",
+    "usersync",
+    "warn-on-large-env",
+    "webrsync-gpg",
+];
+
+/// What Portage says of a package, before anything of it is built.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Described {
+    /// `category/name-version`.
+    pub cpv: String,
+    /// The repository of its ebuild.
+    pub repository: String,
+    /// Hashes, and the compiler, by name.
+    pub parts: BTreeMap<String, String>,
+    /// Its environment, as Portage gives it to the ebuild.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Described {
+    /// All that counts, by name: those of variables begin with `$`.
+    pub fn inputs(&self) -> BTreeMap<String, String> {
+        let words = |value: &str| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let variables = self.environment.iter().filter(|(name, _)| counts(name)).map(|(name, value)| {
+            let value = match name.as_str() {
+                // Portage sorts neither in all versions.
+                "USE" => BTreeSet::from_iter(words(value)).into_iter().collect::<Vec<_>>().join(" "),
+                "FEATURES" => features(value).join(" "),
+                // The space between flags means nothing, their order does.
+                _ => words(value).join(" "),
+            };
+            (format!("${name}"), value)
+        });
+        let parts = self.parts.iter().map(|(name, value)| (name.clone(), value.clone()));
+        // What is empty is what is not there.
+        parts.chain(variables).filter(|(_, value)| !value.is_empty()).collect()
+    }
+
+    /// The key of what a build makes of it now.
+    pub fn key(&self) -> PackageKey {
+        let mut hash = Sha256::new();
+        let mut field = |text: &str| {
+            // Lengths in front: no two lists of fields give the same bytes.
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        for text in [RECIPE, &self.cpv, &self.repository] {
+            field(text);
+        }
+        for (name, value) in &self.inputs() {
+            field(name);
+            field(value);
+        }
+        PackageKey(hex::encode(&hash.finalize()[..16]))
+    }
+}
+
+/// Whether a variable of an ebuild's environment decides what its build makes.
+fn counts(name: &str) -> bool {
+    let is_neutral = NEUTRAL.split_whitespace().any(|neutral| neutral == name);
+    !is_neutral && !NEUTRAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && counts_for_what_is_built(name)
+}
+
+/// Those that count, sorted.
+fn features(value: &str) -> Vec<&str> {
+    let counted = value.split_whitespace().filter(|feature| !NEUTRAL_FEATURES.contains(feature));
+    counted.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Names of inputs that differ, in words that lead to the configuration.
+pub fn difference(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != now.get(*name))
+        .map(|name| name.trim_start_matches('$').to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described() -> Described {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Described {
+            cpv: "app-misc/hello-2.10".to_owned(),
+            repository: "gentoo".to_owned(),
+            parts: map(&[("ebuild", "e1"), ("patches", ""), ("compiler", "gcc 14")]),
+            environment: map(&[("CFLAGS", "-O2 -pipe"), ("USE", "nls amd64"), ("FEATURES", "xattr sandbox"), ("MAKEOPTS", "-j2")]),
+        }
+    }
+
+    #[test]
+    fn the_key_does_not_change_with_our_code() {
+        assert_eq!(described().key().as_str(), "478e92418685fae6d7f36bc11c984193");
+        assert_eq!(PackageKey::parse(described().key().as_str()), Some(described().key()));
+        for odd in ["", "xyz", "../../../../../../../../../../..", "ABCDEF00ABCDEF00ABCDEF00ABCDEF00"] {
+            assert_eq!(PackageKey::parse(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn whatever_decides_what_is_built_counts() {
+        let mut keys = BTreeSet::from([described().key()]);
+        let set = |name: &'static str, value: &'static str| {
+            move |it: &mut Described| drop(it.environment.insert(name.to_owned(), value.to_owned()))
+        };
+        let changes: Vec<Box<dyn Fn(&mut Described)>> = vec![
+            Box::new(|it| it.repository = "own".to_owned()),
+            Box::new(|it| it.cpv.push('1')),
+            Box::new(|it| _ = it.parts.insert("ebuild".to_owned(), "e2".to_owned())),
+            Box::new(|it| _ = it.parts.insert("patches".to_owned(), "p".to_owned())),
+            Box::new(|it| _ = it.parts.insert("compiler".to_owned(), "clang 14".to_owned())),
+            Box::new(set("CFLAGS", "-pipe -O2")),
+            Box::new(set("LDFLAGS", "-O2 -pipe")),
+            Box::new(set("USE", "amd64")),
+            Box::new(set("FEATURES", "xattr splitdebug")),
+            Box::new(set("EXTRA_ECONF", "--x")),
+            Box::new(set("A_NAME_OF_NOBODY", "1")),
+            Box::new(set("PKG_INSTALL_MASK", "/usr/share/doc")),
+            Box::new(set("LINGUAS", "de")),
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut other = described();
+            change(&mut other);
+            assert!(keys.insert(other.key()), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_decide_it_does_not() {
+        let mut same = described();
+        for (name, value) in [
+            ("MAKEOPTS", "-j16"),
+            ("CFLAGS", " -O2\n-pipe "),
+            ("USE", "amd64  nls"),
+            ("FEATURES", "sandbox xattr observability buildpkg"),
+            ("GENTOOMUCH_DEFINITION", "web"),
+            ("FETCHCOMMAND_HTTPS", "x"),
+            ("INSTALL_MASK", "/usr/share/doc"),
+            ("FFLAGS", ""),
+        ] {
+            same.environment.insert(name.to_owned(), value.to_owned());
+        }
+        assert_eq!(same.key(), described().key());
+    }
+
+    #[test]
+    fn what_differs_is_named_as_people_know_it() {
+        let mut other = described();
+        other.environment.insert("CFLAGS".to_owned(), "-O0".to_owned());
+        other.parts.insert("patches".to_owned(), "p".to_owned());
+        assert_eq!(difference(&described().inputs(), &other.inputs()), ["CFLAGS", "patches"]);
+    }
+
+    #[test]
+    fn each_feature_stands_once() {
+        let mut seen = BTreeSet::new();
+        for name in NEUTRAL_FEATURES {
+            assert!(seen.insert(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A binary package is used only where its own build would have made the same; and none that is complete is lost.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::child;
+use crate::place::{Place, Ran};
+use crate::shared::shared;
+
+const HEAD: &str = "EAPI=8\nDESCRIPTION=\"keys\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nLICENSE=\"GPL-2\"\nS=\"${WORKDIR}\"\n";
+/// What each package writes down of what it was built from.
+const PACKAGES: [(&str, &str); 7] = [
+    ("plain", "echo plain"),
+    ("flags", "echo \"${CFLAGS} ${EXTRA_ECONF}\""),
+    ("saved", "cat /etc/portage/savedconfig/app-keys/saved || echo none"),
+    ("bashrc", "echo \"${KEYS_BASHRC:-none}\""),
+    ("features", "has splitdebug ${FEATURES} && echo split || echo whole"),
+    ("patched", "cat text"),
+    ("text", "echo @TEXT@"),
+];
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn ebuild(tree: &Path, name: &str, version: u32, text: &str) {
+    let dir = tree.join("app-keys").join(name);
+    write(&dir.join(format!("{name}-{version}.ebuild")), &format!("{HEAD}{text}"));
+    write(&dir.join("Manifest"), "");
+}
+
+/// A tree with these packages, of a version that no run before had; its ebuilds say `text`.
+fn tree(place: &Place, name: &str, version: u32, text: &str) -> PathBuf {
+    let tree = place.path(&format!("keys-trees/{name}"));
+    if tree.exists() {
+        fs::remove_dir_all(&tree).unwrap();
+    }
+    write(&tree.join("profiles/repo_name"), &format!("{name}\n"));
+    write(&tree.join("profiles/categories"), "app-keys\n");
+    write(&tree.join("metadata/layout.conf"), "masters = gentoo\nthin-manifests = true\n");
+    for (name, record) in PACKAGES {
+        let record = record.replace("@TEXT@", text);
+        let unpack = "src_unpack() { echo before > text; }\n";
+        let install = format!(
+            "src_install() {{ mkdir -p \"${{ED}}/usr/share/keys\"; {{ {record}; }} > \"${{ED}}/usr/share/keys/{name}\"; }}\n"
+        );
+        ebuild(&tree, name, version, &format!("{unpack}{install}"));
+    }
+    let fails = "RDEPEND=\"app-keys/plain\"\nDEPEND=\"app-keys/plain app-keys/first\"\n\
+                 src_compile() { [[ ${KEYS_BASHRC} = works ]] || die; }\n";
+    ebuild(&tree, "last", version, fails);
+    ebuild(&tree, "first", version, "src_install() { dodir /usr/share/first; }\n");
+    tree
+}
+
+/// A configuration with the definition `name` and a stage4 of it, whose fragment has `files`.
+fn define(config: &Path, tree: &str, name: &str, packages: &str, files: &[(&str, &str)]) {
+    let local = config.join("portage.locals").join(name);
+    write(
+        &local.join("repos.conf/keys.conf"),
+        &format!("[DEFAULT]\nmain-repo = gentoo\n\n[{tree}]\nlocation = /var/db/repos/{tree}\nmasters = gentoo\n"),
+    );
+    for (path, text) in files {
+        write(&local.join(path), text);
+    }
+    for (file, text) in [("cpu", "generic-amd64"), ("portage.local", name), ("packages", packages)] {
+        write(&config.join("stage3.defines").join(name).join(file), &format!("{text}\n"));
+    }
+    for (file, text) in [("profile", "demo"), ("stage3", name), ("packages", "")] {
+        write(&config.join("stage4.defines").join(name).join(file), &format!("{text}\n"));
+    }
+}
+
+fn build(place: &Place, name: &str) -> Ran {
+    place.run(&["stage", "build", name, "--no-sign", "--format", "tar.zst"])
+}
+
+/// What the packages of a definition's state have written down.
+fn records(place: &Place, name: &str) -> BTreeMap<String, String> {
+    let target = place.path(&format!("keys-found-{name}"));
+    if target.exists() {
+        fs::remove_dir_all(&target).unwrap();
+    }
+    place.run(&["cp", &format!("profile/demo/{name}:/usr/share/keys"), target.to_str().unwrap()]).ok();
+    let files = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// How many builds of a package the pools for releases have.
+fn builds(place: &Place, name: &str, version: u32) -> usize {
+    let mut find = Command::new("find");
+    find.arg(place.path("cache/binpkgs")).args(["(", "-name", "throwaway", "-o", "-name", ".views", ")", "-prune", "-o"]);
+    find.args(["-name", &format!("{name}-{version}-*.gpkg.tar"), "-print"]);
+    String::from_utf8(child::check(&mut find)).unwrap().lines().count()
+}
+
+fn expected(values: [(&str, &str); 7]) -> BTreeMap<String, String> {
+    values.iter().map(|(name, value)| ((*name).to_owned(), format!("{value}\n"))).collect()
+}
+
+fn patch(to: &str) -> String {
+    format!("--- a/text\n+++ b/text\n@@ -1 +1 @@\n-before\n+{to}\n")
+}
+
+fn all() -> String {
+    PACKAGES.iter().fold(String::new(), |mut all, (name, _)| {
+        writeln!(all, "app-keys/{name}").unwrap();
+        all
+    })
+}
+
+#[test]
+fn what_is_reused_is_what_would_have_been_built() {
+    let Some(shared) = shared() else { return };
+    // In a place that stays there are packages of the last run.
+    let version = std::process::id();
+    let config = shared.config("keys");
+    let place = shared.place.with_config(config.clone());
+    let sync = |text: &str| place.run(&["sync", "--from", tree(&place, "keys", version, text).to_str().unwrap()]).ok();
+    sync("first");
+    define(&config, "keys", "keys-one", &all(), &[]);
+    let package_env = "app-keys/flags slow\napp-keys/features split\n";
+    let patch_name = "patches/app-keys/patched/change.patch";
+    define(
+        &config,
+        "keys",
+        "keys-two",
+        &all(),
+        &[
+            ("package.env", package_env),
+            ("env/slow", "CFLAGS=\"-O0 -g0\"\nEXTRA_ECONF=\"--with-keys\"\n"),
+            ("env/split", "FEATURES=\"splitdebug\"\n"),
+            ("savedconfig/app-keys/saved", "CONFIG_KEYS=y\n"),
+            ("env/app-keys/bashrc", "KEYS_BASHRC=set\n"),
+            (patch_name, &patch("after")),
+        ],
+    );
+    let plain = [
+        ("plain", "plain"),
+        ("flags", "-O2 -pipe -march=x86-64 "),
+        ("saved", "none"),
+        ("bashrc", "none"),
+        ("features", "whole"),
+        ("patched", "before"),
+        ("text", "first"),
+    ];
+    let other = [
+        ("plain", "plain"),
+        ("flags", "-O0 -g0 --with-keys"),
+        ("saved", "CONFIG_KEYS=y"),
+        ("bashrc", "set"),
+        ("features", "split"),
+        ("patched", "after"),
+        ("text", "first"),
+    ];
+    build(&place, "keys-one").ok();
+    assert_eq!(records(&place, "keys-one"), expected(plain));
+    build(&place, "keys-two").ok();
+    assert_eq!(records(&place, "keys-two"), expected(other));
+    // What is the same was compiled once, all else twice.
+    for (name, count) in [("plain", 1), ("text", 1), ("flags", 2), ("saved", 2), ("bashrc", 2), ("features", 2), ("patched", 2)] {
+        assert_eq!(builds(&place, name, version), count, "{name}");
+    }
+
+    // An ebuild says something else without a new version. The other way round: the newer packages are not those that fit.
+    sync("second");
+    build(&place, "keys-one").ok();
+    let mut now = plain;
+    now[6].1 = "second";
+    assert_eq!(records(&place, "keys-one"), expected(now));
+    assert_eq!((builds(&place, "text", version), builds(&place, "flags", version)), (2, 2));
+
+    // Each value by itself, one after the other: it is the package that is built anew, and no other.
+    for (files, name, value) in
+        [(&[("env/app-keys/bashrc", "KEYS_BASHRC=third\n")][..], 3, "third"), (&[(patch_name, &*patch("third"))][..], 5, "third")]
+    {
+        define(&config, "keys", "keys-one", &all(), files);
+        build(&place, "keys-one").ok();
+        now[name].1 = value;
+        assert_eq!(records(&place, "keys-one"), expected(now));
+    }
+    for (name, count) in [("plain", 1), ("text", 2), ("flags", 2), ("saved", 2), ("bashrc", 3), ("features", 2), ("patched", 3)] {
+        assert_eq!(builds(&place, name, version), count, "{name}");
+    }
+    for name in ["keys-one", "keys-two"] {
+        fs::remove_dir_all(place.path(&format!("keys-found-{name}"))).unwrap();
+    }
+}
+
+#[test]
+fn a_build_that_fails_at_its_last_package_loses_none_of_the_others() {
+    let Some(shared) = shared() else { return };
+    let version = std::process::id().wrapping_add(1_000_000);
+    let config = shared.config("keys-fail");
+    let place = shared.place.with_config(config.clone());
+    place.run(&["sync", "--from", tree(&place, "keys-fail", version, "fails").to_str().unwrap()]).ok();
+    define(&config, "keys-fail", "keys-fail", "app-keys/last", &[]);
+    build(&place, "keys-fail").fails(6).says("app-keys/last");
+    for name in ["plain", "first"] {
+        assert_eq!(builds(&place, name, version), 1, "{name}");
+    }
+    // The configuration is corrected: another session, and nothing of before is compiled again.
+    define(&config, "keys-fail", "keys-fail", "app-keys/last", &[("env/app-keys/last", "KEYS_BASHRC=works\n")]);
+    let ran = build(&place, "keys-fail").ok();
+    assert_eq!(
+        (builds(&place, "plain", version), builds(&place, "first", version), builds(&place, "last", version)),
+        (1, 1, 1),
+        "{ran}"
+    );
+}
