@@ -45,8 +45,7 @@ pub enum MountCalls {
 /// The command's standard descriptors, where it has no terminal of its own. None may be a directory.
 #[derive(Debug)]
 pub enum Stdio {
-    /// What comes from and goes to those of this process. The command has the descriptors themselves only where they are pipes, and never a
-    /// terminal: `sandbox/stdio.rs` has the table.
+    /// What comes from and goes to those of this process. The command never has the descriptors themselves: `sandbox/stdio.rs` has the table.
     Inherit,
     /// `/dev/null`.
     Null,

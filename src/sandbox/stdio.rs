@@ -1,27 +1,34 @@
 //! The command's standard descriptors, where it has no terminal of its own.
 //!
 //! A descriptor is more than what one reads or writes through it. `/proc/self/fd/N` opens the same file anew, for writing too if the user may
-//! write it, and a terminal takes keys, modes and escape sequences. So a command gets those of ours only where that does not matter:
+//! write it: what feeds our pipe then feeds whoever reads it after us, such as the shell in `… | bash`. `O_NONBLOCK` is shared by all who were given
+//! the same description, and a terminal takes keys, modes and escape sequences. So a command gets none of ours:
 //!
 //! | ours is | as standard input | as standard output or error |
 //! |---|---|---|
-//! | a pipe | the pipe | the pipe |
+//! | a pipe | a pipe, which shows what is in ours | a pipe; we write what comes |
 //! | a terminal | `/dev/null` | a pipe; we print what comes, without escapes but for colours |
 //! | a directory | refused | refused |
 //! | a file, a socket, a device | a pipe, which we fill | a pipe; we write what comes |
 //!
-//! What the command does not read of a file stays there for the next one (`while read NAME; do gentoomuch freshroot …; done < list`).
+//! What the command does not read of a file or a pipe stays there for the next one (`while read NAME; do gentoomuch freshroot …; done < list`).
+//! Standard output and error have one pipe if ours are the same file, so that the order of what comes stays.
 //! The user's terminal is handed over as a whole or not at all: see [`super::terminal`].
 
+mod cleaner;
+mod input;
+mod output;
+
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{FileType, OFlags, SeekFrom};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use self::cleaner::Cleaner;
 use super::error::{Error, Result};
 use crate::beneath;
 use crate::sys::{self, fd};
@@ -95,12 +102,13 @@ fn join([input, output, error]: [OwnedFd; 3]) -> Result<Inherited> {
     let (watch, stop) = pipe()?;
     let mut copies = Copies { threads: Vec::new(), stop: Some(stop) };
     let stdin = match kind(input.as_fd())? {
-        Kind::Pipe => input,
+        Kind::Pipe => copies.show(input, again(&watch)?)?,
         Kind::Terminal | Kind::Nothing => fd::null()?,
         Kind::Other => copies.fill(input, again(&watch)?)?,
     };
+    let as_one = is_same(output.as_fd(), error.as_fd())?;
     let stdout = copies.drain(output, again(&watch)?)?;
-    let stderr = copies.drain(error, watch)?;
+    let stderr = if as_one { fd::duplicate(&stdout)? } else { copies.drain(error, watch)? };
     Ok(Inherited { fds: [stdin, stdout, stderr], copies })
 }
 
@@ -124,6 +132,12 @@ fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
     })
 }
 
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
+    let stat = |fd| rustix::fs::fstat(fd).map_err(sys::Error::of("fstat", "standard descriptor"));
+    let (one, other) = (stat(one)?, stat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
 /// Our side of a pipe must not wait: the other side may never read, and what ends the session must end us.
 fn without_waiting(fd: BorrowedFd<'_>) -> Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd).map_err(sys::Error::of("fcntl", "F_GETFL"))?;
@@ -136,21 +150,28 @@ impl Copies {
         let (reader, writer) = pipe()?;
         without_waiting(writer.as_fd())?;
         let left = again(&reader)?;
-        self.threads.push(std::thread::spawn(move || fill(&File::from(input), writer, &left, &watch)));
+        self.threads.push(std::thread::spawn(move || input::fill(&File::from(input), writer, &left, &watch)));
         Ok(reader.into())
     }
 
-    /// `output` itself if that is a pipe, else a pipe that is emptied into it.
+    /// A pipe that shows what is in `input`, a pipe of ours.
+    fn show(&mut self, input: OwnedFd, watch: PipeReader) -> Result<OwnedFd> {
+        let (reader, writer) = pipe()?;
+        let shown = input::Shown::new(input, writer)?;
+        self.threads.push(std::thread::spawn(move || shown.pass_on(&watch)));
+        Ok(reader.into())
+    }
+
+    /// A pipe that is emptied into `output`.
     fn drain(&mut self, output: OwnedFd, watch: PipeReader) -> Result<OwnedFd> {
         let clean = match kind(output.as_fd())? {
-            Kind::Pipe => return Ok(output),
             Kind::Nothing => return Ok(fd::null()?),
             Kind::Terminal => Some(Cleaner::default()),
-            Kind::Other => None,
+            Kind::Pipe | Kind::Other => None,
         };
         let (reader, writer) = pipe()?;
         without_waiting(reader.as_fd())?;
-        self.threads.push(std::thread::spawn(move || drain(&reader, &File::from(output), &watch, clean)));
+        self.threads.push(std::thread::spawn(move || output::drain(&reader, &File::from(output), &watch, clean)));
         Ok(writer.into())
     }
 }
@@ -164,139 +185,6 @@ fn ready(fd: BorrowedFd<'_>, flags: PollFlags, watch: &PipeReader) -> bool {
             Ok(_) if !polled[0].revents().is_empty() => return true,
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return false,
-        }
-    }
-}
-
-/// `left` is a second descriptor of the reading side: what is still in the pipe at the end was not read.
-fn fill(mut input: &File, writer: PipeWriter, left: &PipeReader, watch: &PipeReader) {
-    let mut chunk = vec![0; CHUNK];
-    let mut pending = 0;
-    'input: while ready(input.as_fd(), PollFlags::IN, watch) {
-        let length = match input.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(_) => break,
-        };
-        let mut rest = &chunk[..length];
-        while !rest.is_empty() {
-            pending = rest.len();
-            if !ready(writer.as_fd(), PollFlags::OUT, watch) {
-                break 'input;
-            }
-            match rustix::io::write(&writer, rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => break 'input,
-            }
-        }
-        pending = 0;
-    }
-    // The end of the file is the end of the pipe.
-    drop(writer);
-    while fd::wait_readable(&[watch.as_fd()], None).is_ok_and(|over| over == [false]) {}
-    let unread = u64::try_from(pending).unwrap_or(0) + rustix::io::ioctl_fionread(left).unwrap_or(0);
-    if let Some(back) = i64::try_from(unread).ok().filter(|back| *back > 0) {
-        // Nothing can be given back to a socket or a device.
-        let _ = rustix::fs::seek(input, SeekFrom::Current(-back));
-    }
-}
-
-fn drain(reader: &PipeReader, mut output: &File, watch: &PipeReader, mut clean: Option<Cleaner>) {
-    let mut chunk = vec![0; CHUNK];
-    let mut over = false;
-    loop {
-        match rustix::io::read(reader, &mut chunk) {
-            Ok(0) => return,
-            Ok(length) => {
-                let cleaned = clean.as_mut().map(|clean| clean.text(&chunk[..length]));
-                let bytes = cleaned.as_ref().map_or(&chunk[..length], String::as_bytes);
-                if output.write_all(bytes).is_err() {
-                    // Nobody reads it any more: closing our side tells the command.
-                    return;
-                }
-            }
-            Err(Errno::INTR) => {}
-            // What is left in the pipe is printed; somebody outside who was given its other side is not waited for.
-            Err(Errno::AGAIN) if over => return,
-            Err(Errno::AGAIN) => over = !ready(reader.as_fd(), PollFlags::IN, watch),
-            Err(_) => return,
-        }
-    }
-}
-
-/// Takes from a stream of text what a terminal obeys, but for colours.
-#[derive(Debug, Default)]
-struct Cleaner {
-    /// The beginning of a character whose end has not come yet.
-    cut: Vec<u8>,
-    state: State,
-    /// Of a control sequence, so far.
-    sequence: String,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
-    #[default]
-    Text,
-    /// After ESC, and the intermediate characters behind it.
-    Escape,
-    /// After ESC `[`.
-    Sequence,
-    /// Up to BEL or ESC `\`, or the end of the line.
-    Words,
-}
-
-/// Longer ones are none that we let through.
-const SEQUENCE_LIMIT: usize = 32;
-
-impl Cleaner {
-    fn text(&mut self, chunk: &[u8]) -> String {
-        let mut bytes = std::mem::take(&mut self.cut);
-        bytes.extend_from_slice(chunk);
-        if let Some(last) = bytes.iter().rposition(|byte| !(0x80..0xc0).contains(byte))
-            && std::str::from_utf8(&bytes[last..]).is_err_and(|error| error.error_len().is_none())
-        {
-            self.cut = bytes.split_off(last);
-        }
-        let mut out = String::with_capacity(bytes.len());
-        for character in String::from_utf8_lossy(&bytes).chars() {
-            self.take(character, &mut out);
-        }
-        out
-    }
-
-    fn take(&mut self, character: char, out: &mut String) {
-        match (self.state, character) {
-            (_, '\x1b') => self.state = State::Escape,
-            (_, '\n') | (State::Text, '\t' | '\r' | '\x08') => {
-                self.state = State::Text;
-                out.push(character);
-            }
-            (State::Text, '\u{9b}') | (State::Escape, '[') => {
-                self.state = State::Sequence;
-                self.sequence.clear();
-            }
-            (State::Text, '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}') | (State::Escape, ']' | 'P' | 'X' | '^' | '_') => {
-                self.state = State::Words;
-            }
-            (State::Text, text) if text.is_control() => {}
-            (State::Text, text) => out.push(text),
-            (State::Sequence, 'm') => {
-                self.state = State::Text;
-                if self.sequence.chars().all(|one| one.is_ascii_digit() || one == ';' || one == ':') {
-                    out.push_str("\x1b[");
-                    out.push_str(&self.sequence);
-                    out.push('m');
-                }
-            }
-            (State::Sequence, '@'..='~') | (State::Escape, '0'..='~') | (State::Words, '\x07' | '\u{9c}') => {
-                self.state = State::Text;
-            }
-            (State::Sequence, part) if self.sequence.len() < SEQUENCE_LIMIT => self.sequence.push(part),
-            (State::Sequence, _) => self.state = State::Text,
-            (State::Escape | State::Words, _) => {}
         }
     }
 }

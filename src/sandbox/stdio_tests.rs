@@ -1,4 +1,4 @@
-use std::io::{Seek as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 
 use super::*;
 
@@ -10,36 +10,209 @@ fn is_fifo(fd: impl AsFd) -> bool {
     kind(fd.as_fd()).unwrap() == Kind::Pipe
 }
 
+fn pair() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = pipe().unwrap();
+    (reader.into(), writer.into())
+}
+
+fn copy(fd: &OwnedFd) -> OwnedFd {
+    fd.try_clone().unwrap()
+}
+
+fn file(fd: &OwnedFd) -> File {
+    copy(fd).into()
+}
+
+/// What is in a pipe whose other side is closed.
+fn rest(reader: OwnedFd) -> Vec<u8> {
+    let mut all = Vec::new();
+    File::from(reader).read_to_end(&mut all).unwrap();
+    all
+}
+
+/// Bytes that tell where they stand.
+fn numbered(length: u32) -> Vec<u8> {
+    (0..length).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// What `/proc/self/fd/N` is for a session.
+fn opened_anew(fd: &OwnedFd, options: &std::fs::OpenOptions) -> File {
+    options.open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd))).unwrap()
+}
+
 #[test]
-fn a_terminal_gets_text_and_colours() {
-    let cases: [(&[&[u8]], &str); 11] = [
-        (&[b"plain \xc3\xa4\tb\r\n"], "plain ä\tb\r\n"),
-        (&[b"\x1b[32;01m*\x1b[39m ok"], "\x1b[32;01m*\x1b[39m ok"),
-        (&[b"\x1b[6nx\x1b[2Jy\x1b[?25lz"], "xyz"),
-        (&[b"\x1b]0;title\x07a\x1b]52;c;aGk=\x1b\\b"], "ab"),
-        (&[b"\x1bP$q\x1b\\x\x1bcy\x1b(0z"], "xyz"),
-        // Cut anywhere.
-        (&[b"\x1b", b"[", b"6", b"n", b"x\xc3", b"\xa4"], "xä"),
-        (&[b"\x1b]0;no end", b" of it\nnext"], "\nnext"),
-        // The eight-bit controls, in UTF-8 and bare.
-        (&[b"\xc2\x9b6nx\xc2\x9d0;t\x07y"], "xy"),
-        (&[b"\x9b6nx"], "\u{fffd}6nx"),
-        (&[b"\x1b[1\x1b[6nx\x1b[>4;2my"], "xy"),
-        (&[b"a\x00\x05\x0e\x7fb\x08"], "ab\x08"),
-    ];
-    for (chunks, wanted) in cases {
-        let mut cleaner = Cleaner::default();
-        let text: String = chunks.iter().map(|chunk| cleaner.text(chunk)).collect();
-        assert_eq!(text, wanted, "{chunks:?}");
+fn none_of_ours_is_given_away() {
+    let (input, _writer) = pair();
+    let (_reader, output) = pair();
+    let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
+    let (file, socket) = (OwnedFd::from(tempfile::tempfile().unwrap()), OwnedFd::from(socket));
+    for kinds in [[&input, &output, &output], [&file, &socket, &output]] {
+        let joined = join(kinds.map(copy)).unwrap();
+        let inode = |fd: &OwnedFd| {
+            let stat = rustix::fs::fstat(fd).unwrap();
+            (stat.st_dev, stat.st_ino)
+        };
+        for ours in kinds {
+            assert!(joined.fds.iter().all(|theirs| is_fifo(theirs) && inode(theirs) != inode(ours)));
+        }
     }
 }
 
 #[test]
-fn pipes_are_passed_and_files_are_not() {
-    let (reader, writer) = pipe().unwrap();
-    let joined = join([reader.into(), writer.into(), tempfile::tempfile().unwrap().into()]).unwrap();
-    assert_eq!(joined.copies.threads.len(), 1);
-    assert!(joined.fds.iter().all(is_fifo));
+fn what_was_not_read_stays_in_the_pipe() {
+    for (length, read) in [(60_000, 0), (60_000, 1), (60_000, 1000), (5000, 4999), (5000, 5000), (0, 0)] {
+        let (input, writer) = pair();
+        let bytes = numbered(length);
+        file(&writer).write_all(&bytes).unwrap();
+        let joined = join([copy(&input), null(), null()]).unwrap();
+        let mut some = vec![0; read];
+        file(&joined.fds[0]).read_exact(&mut some).unwrap();
+        assert!(some == bytes[..read]);
+        drop(joined);
+        drop(writer);
+        assert!(rest(input) == bytes[read..], "{read} of {length}");
+    }
+}
+
+#[test]
+fn a_slow_writer_is_heard_line_by_line() {
+    let (input, writer) = pair();
+    let joined = join([input, null(), null()]).unwrap();
+    let mut stdin = file(&joined.fds[0]);
+    for line in ["one\n", "two\n", "three\n"] {
+        file(&writer).write_all(line.as_bytes()).unwrap();
+        let mut some = [0; 100];
+        let length = stdin.read(&mut some).unwrap();
+        assert_eq!(&some[..length], line.as_bytes());
+    }
+    drop(writer);
+    assert_eq!(stdin.read(&mut [0; 100]).unwrap(), 0);
+}
+
+#[test]
+fn all_of_a_pipe_arrives_however_it_is_read() {
+    let bytes = numbered(3_000_000);
+    for (put, take) in [(1 << 20, 1 << 17), (10_000, 300), (4096, 10_240), (700, 1 << 16)] {
+        let (input, writer) = pair();
+        let (reader, output) = pair();
+        let Inherited { fds: [stdin, stdout, stderr], copies } = join([input, output, null()]).unwrap();
+        drop(stderr);
+        let arrived = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut writer = File::from(writer);
+                bytes.chunks(put).for_each(|chunk| writer.write_all(chunk).unwrap());
+            });
+            scope.spawn(move || {
+                let (mut stdin, mut stdout, mut chunk) = (File::from(stdin), File::from(stdout), vec![0; take]);
+                while let length @ 1.. = stdin.read(&mut chunk).unwrap() {
+                    stdout.write_all(&chunk[..length]).unwrap();
+                }
+            });
+            rest(reader)
+        });
+        drop(copies);
+        assert!(arrived == bytes, "{put} {take}: {} bytes", arrived.len());
+    }
+}
+
+/// A session opens `/proc/self/fd/0` for writing: what it puts there is for nobody but itself, and does not count as unread.
+#[test]
+fn what_is_written_into_standard_input_reaches_nobody_and_moves_nothing_back() {
+    for (own, read) in [(18, 0), (5000, 1000), (60_000, 2000)] {
+        let (input, writer) = pair();
+        let bytes = numbered(3000);
+        file(&writer).write_all(&bytes).unwrap();
+        let mut taken = tempfile::tempfile().unwrap();
+        taken.write_all(b"read by others before").unwrap();
+        taken.write_all(&bytes).unwrap();
+        taken.seek(std::io::SeekFrom::Start(21)).unwrap();
+        for ours in [copy(&input), taken.try_clone().unwrap().into()] {
+            let joined = join([ours, null(), null()]).unwrap();
+            let stdin = &joined.fds[0];
+            file(stdin).read_exact(&mut vec![0; read]).unwrap();
+            // Room for it, and it may hide whatever a session does not want to be counted.
+            rustix::pipe::fcntl_setpipe_size(stdin, 1 << 18).unwrap();
+            opened_anew(stdin, std::fs::OpenOptions::new().write(true)).write_all(&vec![b'x'; own]).unwrap();
+            drop(joined);
+        }
+        drop(writer);
+        let left = rest(input);
+        // Never before the beginning, never behind what was read.
+        assert!(left.len() <= 3000 && left.len() >= 3000 - read && left == bytes[3000 - left.len()..], "{} left", left.len());
+        let position = taken.stream_position().unwrap();
+        assert!((21..=21 + read as u64).contains(&position), "{position}");
+    }
+}
+
+#[test]
+fn what_others_wrote_is_not_read_and_flags_are_not_shared() {
+    let (reader, output) = pair();
+    file(&output).write_all(b"of another command\n").unwrap();
+    let Inherited { fds, copies } = join([null(), copy(&output), copy(&output)]).unwrap();
+    for fd in &fds[1..] {
+        let mut some = [0; 100];
+        let mut options = std::fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), libc::O_NONBLOCK);
+        assert_eq!(opened_anew(fd, &options).read(&mut some).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
+        without_waiting(fd.as_fd()).unwrap();
+    }
+    drop((fds, copies));
+    assert!(!rustix::fs::fcntl_getfl(&output).unwrap().contains(OFlags::NONBLOCK));
+    drop(output);
+    assert_eq!(rest(reader), b"of another command\n");
+}
+
+#[test]
+fn the_order_of_output_and_error_in_one_file_stays() {
+    let (reader, output) = pair();
+    let mut printed = tempfile::tempfile().unwrap();
+    let as_file = OwnedFd::from(printed.try_clone().unwrap());
+    let wanted: String = (0..2000).map(|number| format!("out {number}\nerr {number}\n")).collect();
+    for ours in [&output, &as_file] {
+        let Inherited { fds: [_, stdout, stderr], copies } = join([null(), copy(ours), copy(ours)]).unwrap();
+        for number in 0..2000 {
+            file(&stdout).write_all(format!("out {number}\n").as_bytes()).unwrap();
+            file(&stderr).write_all(format!("err {number}\n").as_bytes()).unwrap();
+        }
+        drop((stdout, stderr, copies));
+    }
+    drop(output);
+    assert!(rest(reader) == wanted.as_bytes());
+    let mut text = String::new();
+    printed.rewind().unwrap();
+    printed.read_to_string(&mut text).unwrap();
+    assert!(text == wanted, "{text}");
+}
+
+/// A caller that does not want to wait loses nothing, and one that leaves is noticed at the next byte, or before.
+#[test]
+fn output_reaches_who_does_not_wait_and_ends_with_who_leaves() {
+    let (reader, output) = pair();
+    without_waiting(output.as_fd()).unwrap();
+    let bytes = numbered(500_000);
+    let Inherited { fds: [_, stdout, stderr], copies } = join([null(), output, null()]).unwrap();
+    let arrived = std::thread::scope(|scope| {
+        scope.spawn(move || File::from(stdout).write_all(&bytes).unwrap());
+        let arrived = scope.spawn(move || {
+            let mut all = vec![0; 500_000];
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let mut reader = File::from(reader);
+            reader.read_exact(&mut all).unwrap();
+            all
+        });
+        arrived.join().unwrap()
+    });
+    assert!(arrived == numbered(500_000));
+    drop((stderr, copies));
+
+    let (reader, output) = pair();
+    let Inherited { fds: [_, stdout, _stderr], copies } = join([null(), output, null()]).unwrap();
+    drop(reader);
+    // Without a byte of it having been written.
+    let mut polled = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
+    rustix::event::poll(&mut polled, None).unwrap();
+    assert!(polled[0].revents().contains(PollFlags::ERR));
+    drop(copies);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "skipped tests say so, and failing ones may panic")]
 
 mod deaths;
+mod descriptors;
 mod exposure;
 mod fixture;
 mod hostile;
