@@ -103,6 +103,12 @@ pub enum SyntaxProblem {
     /// `A="source"`, which Portage takes for the statement.
     #[error("Portage takes the value `source` for the statement of that name; write `{0}=\" source\"`")]
     SourceValue(String),
+    /// A value that is larger than any that is meant.
+    #[error("the value of `{0}` has more than {max} bytes", max = super::profile_stack::VALUE_LIMIT_BYTES)]
+    LargeValue(String),
+    /// Values that are too large together.
+    #[error("with `{0}`, the values of the profiles have more than {max} bytes together", max = super::profile_stack::VALUES_LIMIT_BYTES)]
+    LargeValues(String),
     /// A character that no value can have.
     #[error("the value of `{name}` has the control character `{}`", .character.escape_default())]
     Control {

@@ -26,6 +26,13 @@ use super::use_flags;
 const PROFILES: &str = "profiles";
 /// Profiles that inherit deeper than this do so in a circle.
 const DEPTH_LIMIT: usize = 64;
+/// No stack has more profiles. Portage reads one again whenever a `parent` file names it, so that thirty profiles that name their parent twice are a
+/// thousand million. Gentoo's own stacks have some dozens.
+const COUNT_LIMIT: usize = 2000;
+/// No value is larger. Without a limit, forty lines that double a variable fill any memory.
+pub(crate) const VALUE_LIMIT_BYTES: usize = 1 << 20;
+/// All values of a stack together, each assignment counted.
+pub(crate) const VALUES_LIMIT_BYTES: usize = 4 << 20;
 
 /// A line of a file of a profile. Prints as `REPOSITORY:FILE:LINE`, files being below `profiles/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -103,7 +110,59 @@ pub struct Default {
 }
 
 /// Values that a `${NAME}` may refer to.
-pub type Known = BTreeMap<String, String>;
+#[derive(Debug, Default)]
+pub struct Known {
+    values: BTreeMap<String, String>,
+    /// Of all values that it ever learned.
+    bytes: usize,
+}
+
+impl Known {
+    /// Without any.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// Forgets a variable, and answers what it was.
+    pub fn remove(&mut self, name: &str) -> Option<String> {
+        self.values.remove(name)
+    }
+
+    /// The value of an assignment in parts, references replaced, each part with its line.
+    fn replaced(&self, assignment: &make_conf::Assignment) -> std::result::Result<Vec<(String, u32)>, make_conf::SyntaxError> {
+        let mut parts = Vec::new();
+        let mut size = 0;
+        for piece in &assignment.value {
+            let (text, line) = match piece {
+                Piece::Text { text, line } => (text.as_str(), *line),
+                Piece::Reference { name, line } => (self.get(name).unwrap_or_default(), *line),
+            };
+            size += text.len();
+            let name = || assignment.name.clone();
+            // Before it is copied.
+            let problem = if size > VALUE_LIMIT_BYTES {
+                make_conf::SyntaxProblem::LargeValue(name())
+            } else if self.bytes + size > VALUES_LIMIT_BYTES {
+                make_conf::SyntaxProblem::LargeValues(name())
+            } else {
+                parts.push((text.to_owned(), line));
+                continue;
+            };
+            return Err(make_conf::SyntaxError { line: assignment.line, problem });
+        }
+        Ok(parts)
+    }
+
+    fn learn(&mut self, name: &str, value: &str) {
+        self.bytes += value.len();
+        self.values.insert(name.to_owned(), value.to_owned());
+    }
+}
 
 /// A profile and all that it inherits, what counts least first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +184,7 @@ impl ProfileStack {
         // By whole paths: a `parent` may lead from one repository into another.
         let dir = repository.path.join(inside);
         let mut stack = Self { nodes: Vec::new() };
-        stack.add(repositories, &dir, 0)?;
+        stack.add(repositories, &name, &dir, 0)?;
         Ok(stack)
     }
 
@@ -137,9 +196,13 @@ impl ProfileStack {
         }
     }
 
-    fn add(&mut self, repositories: &[Repository], dir: &Path, depth: usize) -> Result<()> {
+    /// Adds the profile `dir`, after all that it inherits. `asked` is what the whole stack is called.
+    fn add(&mut self, repositories: &[Repository], asked: &str, dir: &Path, depth: usize) -> Result<()> {
         if depth > DEPTH_LIMIT {
             return Err(RepositoryError::Circle(dir.to_owned()));
+        }
+        if self.nodes.len() >= COUNT_LIMIT {
+            return Err(RepositoryError::TooMany { profile: asked.to_owned(), most: COUNT_LIMIT });
         }
         let (repository, inside) = holder(repositories, dir)
             .ok_or_else(|| RepositoryError::NoProfile { profile: dir.display().to_string(), named_in: None })?;
@@ -163,7 +226,7 @@ impl ProfileStack {
             if other.kind(inside)? != Some(FileType::Directory) {
                 return Err(missing());
             }
-            self.add(repositories, &parent, depth + 1)?;
+            self.add(repositories, asked, &parent, depth + 1)?;
         }
         self.nodes.push(Node::of(repository, inside)?);
         Ok(())
@@ -284,21 +347,15 @@ impl Node {
     }
 }
 
-/// The assignments of a text, references replaced by what `known` has, which learns them. `source` statements are left out.
+/// The assignments of a text, references replaced by what `known` has, which learns them. `source` statements are left out. Values that are too large
+/// are an error, as what Portage would not read.
 pub fn evaluate(text: &str, source: &Source, known: &mut Known) -> std::result::Result<Vec<Default>, make_conf::SyntaxError> {
     let mut all = Vec::new();
     for statement in make_conf::parse(text)? {
         let Statement::Assign(assignment) = statement else { continue };
-        let mut parts = Vec::new();
-        for piece in &assignment.value {
-            let (text, line) = match piece {
-                Piece::Text { text, line } => (text.as_str(), *line),
-                Piece::Reference { name, line } => (known.get(name).map_or("", String::as_str), *line),
-            };
-            parts.push((text.to_owned(), line));
-        }
+        let parts = known.replaced(&assignment)?;
         let value: String = parts.iter().map(|(text, _)| text.as_str()).collect();
-        known.insert(assignment.name.clone(), value.clone());
+        known.learn(&assignment.name, &value);
         let at = |line| Source { line, ..source.clone() };
         let words = words(&parts).into_iter().map(|(word, line)| (word, at(line))).collect();
         all.push(Default { name: assignment.name, words, value, source: at(assignment.line) });
@@ -449,6 +506,46 @@ mod tests {
             told(&stack.nodes[5], "package.use"),
             [r#"portage.global/profile/package.use:1 false */* ["video_cards_amdgpu", "-video_cards_x"]"#]
         );
+    }
+
+    #[test]
+    fn a_stack_that_doubles_has_an_end() {
+        let (dir, repositories) = tree(TREE);
+        for depth in 0..30 {
+            let profile = dir.path().join(format!("over/profiles/bomb/{depth}"));
+            fs::create_dir_all(&profile).unwrap();
+            let parents = if depth < 29 { format!("../{0}\n../{0}\n", depth + 1) } else { String::new() };
+            fs::write(profile.join("parent"), parents).unwrap();
+        }
+        let error = ProfileStack::read(&repositories, "over", "bomb/0").unwrap_err();
+        let wanted = "the Portage profile `over:bomb/0` inherits more than 2000 profiles, each counted as often as it is named";
+        assert_eq!(error.to_string(), wanted);
+        // Portage reads a parent again each time that it is named.
+        assert_eq!(ProfileStack::read(&repositories, "over", "bomb/21").unwrap().nodes.len(), 511);
+    }
+
+    #[test]
+    fn a_value_that_doubles_has_an_end() {
+        let laughs = |times: usize, first: &str| {
+            let lines = (1..=times).map(|number| format!("V{number}=\"${{V{0}}} ${{V{0}}}\"\n", number - 1));
+            format!("V0=\"{first}\"\n{}", lines.collect::<String>())
+        };
+        let (dir, repositories) = tree(TREE);
+        let defaults = |text: &str| {
+            fs::write(dir.path().join("gentoo/profiles/base/make.defaults"), text).unwrap();
+            let stack = ProfileStack::read(&repositories, "gentoo", "base").unwrap();
+            let mut known = Known::new();
+            stack.nodes[0].make_defaults(&mut known).and_then(|_| stack.nodes[0].make_defaults(&mut known))
+        };
+        let told = |error: &RepositoryError| format!("{error}: {}", std::error::Error::source(error).unwrap());
+        let error = defaults(&laughs(40, "xxxxxxxxxxxxxxxx")).unwrap_err();
+        assert_eq!(told(&error), "cannot read line 17 of `base/make.defaults`: the value of `V16` has more than 1048576 bytes");
+        // Many large ones are as bad, also if none of them is too large.
+        let many: String = (0..100).map(|number| format!("W{number}=\"${{V12}}\"\n")).collect();
+        let error = defaults(&(laughs(12, "xxxxxxxxxxxxxxxx") + &many)).unwrap_err();
+        let wanted = "cannot read line 72 of `base/make.defaults`: with `W58`, the values of the profiles have more than 4194304 bytes together";
+        assert_eq!(told(&error), wanted);
+        assert!(defaults(&laughs(8, "x")).is_ok());
     }
 
     #[test]

@@ -40,7 +40,15 @@ pub enum RepositoryError {
     /// Profiles that inherit from each other.
     #[error("the Portage profile `{0}` inherits from itself")]
     Circle(PathBuf),
-    /// A `make.defaults` that Portage would not read either.
+    /// A profile that inherits without end, or so that nobody waits for it.
+    #[error("the Portage profile `{profile}` inherits more than {most} profiles, each counted as often as it is named")]
+    TooMany {
+        /// As asked for.
+        profile: String,
+        /// How many are read.
+        most: usize,
+    },
+    /// A `make.defaults` that Portage would not read either, or whose values are larger than any that is meant.
     #[error("cannot read line {line} of `{path}`")]
     Syntax {
         /// The file.
