@@ -22,8 +22,9 @@ const MAX_NAMED: usize = 100;
 const MAX_DEPTH: usize = 200;
 /// Bytes that are moved at once.
 const CHUNK: usize = 1 << 20;
-/// No set-id and no sticky bit: they meant something for owners that the copy does not have.
-const MODE: u32 = 0o777;
+/// No set-id and no sticky bit: they meant something for owners that the copy does not have. Nobody but its owner may write: a directory of mode 1777
+/// without its sticky bit is one in which every user of the machine replaces what he likes.
+const MODE: u32 = 0o755;
 /// What [`Skipped::what`] calls whatever would make git see a repository.
 pub(in crate::build) const REPOSITORY: &str = "a git repository";
 /// A path for people is cut after so many bytes.
@@ -64,7 +65,7 @@ pub struct Skipped {
 /// How much of a tree is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::build) enum Keep {
-    /// Every file, directory and link, with its mode.
+    /// Every file, directory and link, with its mode as far as [`MODE`] goes.
     All,
     /// A source tree for the user to work in: nothing that git takes for a repository, and the user may change everything.
     Source,
@@ -78,7 +79,7 @@ impl Keep {
             Self::Source => {
                 let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
                 let run = if is_directory || mode & 0o111 != 0 { 0o100 } else { 0 };
-                (mode & 0o755) | 0o600 | run
+                mode | 0o600 | run
             }
         }
     }
@@ -389,6 +390,12 @@ mod tests {
         fs::set_permissions(from.join("sub/tool"), fs::Permissions::from_mode(0o4755)).unwrap();
         fs::write(from.join("sub/closed/f"), "x").unwrap();
         fs::set_permissions(from.join("sub/closed"), fs::Permissions::from_mode(0o555)).unwrap();
+        for (name, mode) in [("open/set-gid", 0o2775), ("open", 0o1777)] {
+            fs::create_dir_all(from.join(name)).unwrap();
+            fs::set_permissions(from.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::write(from.join("open/file"), "x").unwrap();
+        fs::set_permissions(from.join("open/file"), fs::Permissions::from_mode(0o666)).unwrap();
         symlink("tool", from.join("sub/inward")).unwrap();
         symlink("../../etc/passwd", from.join("sub/outward")).unwrap();
         symlink("/etc/passwd", from.join("absolute")).unwrap();
@@ -407,12 +414,14 @@ mod tests {
 
         let report = copied(&from, &to).unwrap();
         let copy = to.join("copy");
-        assert_eq!((report.files, report.directories, report.links, report.set_id), (3, 3, 3, 1));
+        assert_eq!((report.files, report.directories, report.links, report.set_id), (4, 5, 3, 1));
         assert_eq!(report.skipped, [Skipped { path: "pipe".to_owned(), what: "a pipe".to_owned() }]);
         assert_eq!(report.outward, ["absolute -> /etc/passwd", "sub/outward -> ../../etc/passwd"]);
         assert_eq!((report.outward_count, report.skipped_count), (2, 1));
         let mode = |name: &str| fs::metadata(copy.join(name)).unwrap().mode() & 0o7777;
         assert_eq!((mode("sub/tool"), mode("sub/closed")), (0o755, 0o555));
+        // Nobody else of this machine writes where the session let everybody.
+        assert_eq!((mode("open"), mode("open/file"), mode("open/set-gid")), (0o755, 0o644, 0o755));
         assert_eq!(fs::metadata(copy.join("sub")).unwrap().mtime(), 1_000_000_000);
         assert_eq!(fs::read(copy.join("sparse")).unwrap(), fs::read(from.join("sparse")).unwrap());
         assert!(fs::metadata(copy.join("sparse")).unwrap().blocks() < 8 << 10, "the hole was filled");
