@@ -59,10 +59,11 @@ fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> 
     process::new_session().map_err(refused)?;
     // The files below `/proc/PID` must belong to the user while the map is written.
     process::set_dumpable(true).map_err(refused)?;
+    let shared = namespace::Shared::of_this_namespace();
     namespace::unshare(&[Namespace::User]).map_err(refused)?;
     control.send(&FromOuter::Unshared, &[]).map_err(|error| Failure::Protocol(error.to_string()))?;
     let request = control.receive::<Request>().map_err(|error| Failure::Protocol(error.to_string()))?;
-    let prepared = namespace::become_root().and_then(|()| process::set_dumpable(false));
+    let prepared = namespace::become_root().and_then(|()| shared.leave_half()).and_then(|()| process::set_dumpable(false));
     prepared.map_err(|error| Failure::Namespaces(error.into()))?;
     Ok(request)
 }

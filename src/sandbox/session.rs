@@ -92,11 +92,15 @@ fn enter_directory(cwd: &Path, calls: MountCalls) -> Result<(), Failure> {
     entered.map_err(|error| Failure::Directory(error.into()))
 }
 
+/// How many files a process of a session may have open. The machine's table is shared by all users. Linkers open some thousands.
+const FILES: u64 = 16384;
+
 /// Sets what the kernel keeps to by itself. Before the namespace is made: it then holds for all that the namespace ever has, whoever they are in it.
 fn confine(limits: &Limits) -> sys::Result<()> {
     if let Some(pids) = limits.pids_at_most() {
         process::limit_processes(pids)?;
     }
+    process::limit_files(FILES)?;
     limits.cpus.map_or(Ok(()), process::run_on)
 }
 

@@ -1,6 +1,6 @@
 //! Namespaces and identities.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
@@ -68,10 +68,39 @@ pub fn become_root() -> Result<()> {
 ///
 /// `settings` is `/proc/sys/user`. The kernel shows there the limits of the namespace of whoever opens them.
 pub fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> Result<()> {
-    const NAME: &str = "user.max_user_namespaces";
-    let file = rustix::fs::openat(settings, "max_user_namespaces", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(Error::of("openat", NAME))?;
-    rustix::io::write(file, b"0").map(drop).map_err(Error::of("write", format_args!("{NAME}, 0")))
+    limit(settings, "max_user_namespaces", 0)
+}
+
+/// Writes a limit of the user namespace of whoever has opened `settings`.
+fn limit(settings: BorrowedFd<'_>, name: &'static str, most: u64) -> Result<()> {
+    let file = rustix::fs::openat(settings, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::of("openat", format_args!("user.{name}")))?;
+    rustix::io::write(file, most.to_string().as_bytes()).map(drop).map_err(Error::of("write", format_args!("user.{name}, {most}")))
+}
+
+/// What of the kernel's tables is counted for a user and for all namespaces that he makes, together (since Linux 4.13).
+const SHARED: [&str; 2] = ["max_inotify_instances", "max_inotify_watches"];
+
+/// The limits of what a user shares with his namespaces.
+#[derive(Debug)]
+pub struct Shared([Option<u64>; 2]);
+
+impl Shared {
+    /// Those of the user namespace that this process is in.
+    pub fn of_this_namespace() -> Self {
+        let read = |name| std::fs::read_to_string(format!("/proc/sys/user/{name}")).ok()?.trim().parse().ok();
+        Self(SHARED.map(read))
+    }
+
+    /// Lets this user namespace, a new one, and all below it have half of them together, whatever ids are in use there.
+    pub fn leave_half(&self) -> Result<()> {
+        let settings = rustix::fs::open("/proc/sys/user", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::of("open", "/proc/sys/user"))?;
+        for (name, most) in SHARED.into_iter().zip(self.0) {
+            most.map_or(Ok(()), |most| limit(settings.as_fd(), name, most / 2))?;
+        }
+        Ok(())
+    }
 }
 
 /// Sets the host name of this UTS namespace.

@@ -136,7 +136,9 @@ pub fn limit_bounding_set(kept: u64) -> Result<()> {
     Ok(())
 }
 
-/// Makes this process and its children the first that the kernel ends when it runs out of memory. Where that cannot be said, nothing is lost.
+/// Makes this process and its children the first that the kernel ends when it runs out of memory. A courtesy: they may take it back, since only
+/// `CAP_SYS_RESOURCE` in the first user namespace sets a value that others cannot lower (`oom_score_adj_min` in fs/proc/base.c). Where it cannot be said,
+/// nothing is lost.
 pub fn be_killed_first() {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::debug!(%error, "no word about running out of memory");
@@ -155,6 +157,14 @@ pub fn limit_processes(most: u64) -> Result<()> {
     let most = most.min(hard);
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NPROC, most, most)
         .map_err(Error::of("setrlimit", format_args!("RLIMIT_NPROC, {most}")))
+}
+
+/// Lets this process, and each that it starts, have no more open files than this.
+pub fn limit_files(most: u64) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::of("getrlimit", "RLIMIT_NOFILE"))?;
+    let (soft, hard) = (soft.min(most), hard.min(most));
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).map_err(Error::of("setrlimit", format_args!("RLIMIT_NOFILE, {soft}, {hard}")))
 }
 
 fn counts_by_namespace(release: &str) -> bool {

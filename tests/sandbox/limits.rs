@@ -96,6 +96,34 @@ fn a_memory_hog_ends_its_session_wherever_it_puts_it() {
     }
 }
 
+/// Tables of the kernel that all sessions and the user himself share.
+#[test]
+fn a_session_leaves_the_user_some_of_what_is_counted_for_both() {
+    let Some(fixture) = fixture() else { return };
+    if !has_python() {
+        return;
+    }
+    let host: u64 = std::fs::read_to_string("/proc/sys/user/max_inotify_instances").unwrap().trim().parse().unwrap();
+    let hog = "import ctypes, os, resource, signal
+libc = ctypes.CDLL(None)
+for uid in (0, 250, 1000):
+  pid = os.fork()
+  if pid == 0:
+    os.setuid(uid)
+    n = 0
+    while libc.inotify_init1(0) >= 0: n += 1
+    print(n, flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+  os.waitpid(pid, os.WUNTRACED)
+print('files', resource.getrlimit(resource.RLIMIT_NOFILE)[1])";
+    let output = run(&fixture, Limits::default(), 0, &["python3", "-c", hog]).unwrap();
+    let instances: u64 = output.text.lines().filter_map(|line| line.parse::<u64>().ok()).sum();
+    // As whatever user it is.
+    assert!(instances > 0 && instances <= host / 2, "{output:?} of {host}");
+    let files: u64 = output.text.lines().find_map(|line| line.strip_prefix("files ")).unwrap().parse().unwrap();
+    assert!((1024..=16384).contains(&files), "{output:?}");
+}
+
 /// Pages that many processes share, and files that the kernel can drop, are nobody's hog.
 #[test]
 fn what_is_shared_counts_once_and_what_can_be_dropped_not_at_all() {
