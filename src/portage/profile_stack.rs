@@ -29,6 +29,9 @@ const DEPTH_LIMIT: usize = 64;
 /// No stack has more profiles. Portage reads one again whenever a `parent` file names it, so that thirty profiles that name their parent twice are a
 /// thousand million. Gentoo's own stacks have some dozens.
 const COUNT_LIMIT: usize = 2000;
+/// No directory that stands for a file of a profile has more in it. With two links to itself it has a million million: the kernel follows forty links
+/// in a path.
+const FILES_LIMIT: usize = 10_000;
 /// No value is larger. Without a limit, forty lines that double a variable fill any memory.
 pub(crate) const VALUE_LIMIT_BYTES: usize = 1 << 20;
 /// All values of a stack together, each assignment counted.
@@ -273,9 +276,10 @@ impl Node {
     fn texts(&self, name: &str) -> Result<Vec<(Source, String)>> {
         match &self.place {
             Place::Directory { repository, dir } => {
-                let mut files = Vec::new();
-                files_below(repository, &dir.join(name), self.directories, 0, &mut files)?;
-                let read = files.into_iter().map(|path| {
+                let top = dir.join(name);
+                let mut below = FilesBelow { repository, directories: self.directories, top: &top, seen: 0, files: Vec::new() };
+                below.add(&top, 0)?;
+                let read = below.files.into_iter().map(|path| {
                     let text = repository.text(&path)?.unwrap_or_default();
                     let file = path.strip_prefix(PROFILES).unwrap_or(&path).to_owned();
                     Ok((Source { repository: Some(repository.name.clone()), file, line: 0 }, text))
@@ -382,25 +386,40 @@ fn words(parts: &[(String, u32)]) -> Vec<(String, u32)> {
     words
 }
 
-/// The file, or all files of the directory in Portage's order.
-fn files_below(repository: &Repository, path: &Path, directories: bool, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    match repository.kind(path)? {
-        Some(FileType::Directory) if directories => {}
-        Some(FileType::RegularFile) => {
-            files.push(path.to_owned());
-            return Ok(());
+/// A file, or all files of a directory that stands for one, in Portage's order.
+struct FilesBelow<'a> {
+    repository: &'a Repository,
+    /// Whether it may be a directory.
+    directories: bool,
+    top: &'a Path,
+    seen: usize,
+    files: Vec<PathBuf>,
+}
+
+impl FilesBelow<'_> {
+    fn add(&mut self, path: &Path, depth: usize) -> Result<()> {
+        self.seen += 1;
+        if self.seen > FILES_LIMIT {
+            return Err(RepositoryError::TooManyFiles { path: self.top.to_owned(), most: FILES_LIMIT });
         }
-        _ => return Ok(()),
+        match self.repository.kind(path)? {
+            Some(FileType::Directory) if self.directories => {}
+            Some(FileType::RegularFile) => {
+                self.files.push(path.to_owned());
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        if depth > DEPTH_LIMIT {
+            return Err(RepositoryError::Circle(path.to_owned()));
+        }
+        let mut names = self.repository.names(path)?;
+        names.retain(|name| !name.starts_with('.') && !name.ends_with('~') && name != "CVS");
+        for name in names {
+            self.add(&path.join(name), depth + 1)?;
+        }
+        Ok(())
     }
-    if depth > DEPTH_LIMIT {
-        return Err(RepositoryError::Circle(path.to_owned()));
-    }
-    let mut names = repository.names(path)?;
-    names.retain(|name| !name.starts_with('.') && !name.ends_with('~') && name != "CVS");
-    for name in names {
-        files_below(repository, &path.join(name), directories, depth + 1, files)?;
-    }
-    Ok(())
 }
 
 /// Without `..`, by the words alone.
@@ -522,6 +541,17 @@ mod tests {
         assert_eq!(error.to_string(), wanted);
         // Portage reads a parent again each time that it is named.
         assert_eq!(ProfileStack::read(&repositories, "over", "bomb/21").unwrap().nodes.len(), 511);
+    }
+
+    #[test]
+    fn a_directory_that_leads_to_itself_has_an_end() {
+        let (dir, repositories) = tree(TREE);
+        for link in ["x", "y"] {
+            std::os::unix::fs::symlink(".", dir.path().join("gentoo/profiles/features/package.use").join(link)).unwrap();
+        }
+        let stack = ProfileStack::read(&repositories, "gentoo", "features").unwrap();
+        let error = stack.nodes[0].packages("package.use").unwrap_err();
+        assert_eq!(error.to_string(), "`profiles/features/package.use` has more than 10000 files and directories, links followed");
     }
 
     #[test]

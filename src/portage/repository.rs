@@ -48,6 +48,14 @@ pub enum RepositoryError {
         /// How many are read.
         most: usize,
     },
+    /// A directory that stands for a file of a profile, with links that lead back to itself.
+    #[error("`{path}` has more than {most} files and directories, links followed")]
+    TooManyFiles {
+        /// The directory.
+        path: PathBuf,
+        /// How many are read.
+        most: usize,
+    },
     /// A `make.defaults` that Portage would not read either, or whose values are larger than any that is meant.
     #[error("cannot read line {line} of `{path}`")]
     Syntax {
