@@ -21,6 +21,7 @@ pub mod build;
 mod causes;
 pub mod config;
 pub mod download;
+pub mod durable;
 pub mod fetch;
 pub mod git;
 pub mod host;

@@ -338,6 +338,13 @@ pub enum Error {
 /// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<crate::durable::Error> for Error {
+    fn from(error: crate::durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
+    }
+}
+
 impl Error {
     /// Wraps an I/O error with the file it is about.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

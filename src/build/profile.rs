@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::definition::{BUILDER, ref_name};
 use super::engine::Engine;
 use super::error::{Error, Result};
+use crate::durable;
 use crate::store::{Lock, Wait};
 
 pub(super) use history::joined;
@@ -140,9 +141,7 @@ impl Engine<'_> {
     /// Writes the name, or the names of which the first that is bootstrapped counts.
     fn write_default_profile(&self, names: &[&str]) -> Result<()> {
         let path = self.places.data.join("default-profile");
-        let new = self.places.data.join("default-profile.new");
-        fs::write(&new, format!("{}\n", names.join(" "))).map_err(Error::io("write", &new))?;
-        fs::rename(&new, &path).map_err(Error::io("rename", &new))
+        Ok(durable::replace(&path, format!("{}\n", names.join(" ")).as_bytes(), durable::Mode::AtMost(0o644))?)
     }
 
     /// `named`, or the default one; it must be bootstrapped.

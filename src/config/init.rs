@@ -14,15 +14,16 @@
 mod machine;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::FlockOperation;
 use serde::Serialize;
 
 use super::proposal::make_dirs;
+use crate::durable::{self, Mode};
 
 pub use machine::{Machine, THIS_HOST};
 
@@ -195,36 +196,28 @@ fn place(dir: &Path, new: &Path, path: &Path, files: &BTreeMap<PathBuf, Planned>
     for (inside, planned) in files {
         let file = if inside.as_os_str().is_empty() { new.to_owned() } else { new.join(inside) };
         if let Some(parent) = file.parent() {
-            make_dirs(parent).map_err(failed("create", parent))?;
+            make_dirs(parent)?;
         }
         write_file(&file, planned)?;
     }
     let target = dir.join(path);
     if let Some(parent) = target.parent() {
-        make_dirs(parent).map_err(failed("create", parent))?;
+        make_dirs(parent)?;
     }
-    let renamed = match rustix::fs::renameat_with(CWD, new, CWD, &target, RenameFlags::NOREPLACE) {
-        // A file system without that flag, or a kernel: somebody else's file would have to appear within this very instant.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if fs::symlink_metadata(&target).is_err() => {
-            fs::rename(new, &target)
-        }
-        other => other.map_err(io::Error::from),
-    };
-    match renamed {
-        Ok(()) => {
-            sync(target.parent().unwrap_or(dir))?;
-            Ok(Status::Written)
-        }
+    if new.is_dir() {
+        durable::sync_tree(new)?;
+    }
+    match durable::publish_new(new, &target) {
+        Ok(()) => Ok(Status::Written),
         // It has appeared since we looked.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Status::Kept),
-        Err(source) => Err(InitError::Io { action: "create", path: target, source }),
+        Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(Status::Kept),
+        Err(error) => Err(error.into()),
     }
 }
 
 fn write_file(path: &Path, planned: &Planned) -> Result<(), InitError> {
     let mode = if planned.executable { 0o755 } else { 0o644 };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed("create", path))?;
-    file.write_all(&planned.contents).and_then(|()| file.sync_all()).map_err(failed("write", path))
+    Ok(durable::replace(path, &planned.contents, Mode::AtMost(mode))?)
 }
 
 fn remove(path: &Path) -> Result<(), InitError> {
@@ -235,7 +228,14 @@ fn remove(path: &Path) -> Result<(), InitError> {
 }
 
 fn sync(dir: &Path) -> Result<(), InitError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
+    Ok(durable::sync_dir(dir)?)
+}
+
+impl From<durable::Error> for InitError {
+    fn from(error: durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
+    }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitError {

@@ -212,6 +212,13 @@ impl Cause {
     }
 }
 
+impl From<crate::durable::Error> for Error {
+    fn from(error: crate::durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
+    }
+}
+
 impl Error {
     /// Whether everybody who was asked says that there is no such file.
     pub fn is_not_found(&self) -> bool {

@@ -14,6 +14,7 @@ use ureq::http::{HeaderMap, header};
 use super::error::{Cause, Error};
 use super::url::{Url, name_of};
 use super::{Cancelled, Request, retry};
+use crate::durable;
 use crate::progress::{Event, Observer};
 
 /// How often a lock is asked for.
@@ -157,8 +158,7 @@ impl Partial {
 
     /// Puts the file into place; says how large it is.
     pub(super) fn finish(self, target: &Path) -> Result<u64, Error> {
-        self.file.sync_all().map_err(|source| Error::Io { action: "write", path: self.path.clone(), source })?;
-        fs::rename(&self.path, target).map_err(|source| Error::Io { action: "write", path: target.to_owned(), source })?;
+        durable::publish(&self.path, target)?;
         self.forget_origin();
         Ok(self.len)
     }

@@ -18,11 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags, flock};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::{Error, Result};
 use crate::beneath::{self, TreeDir};
+use crate::durable;
 use crate::portage::manifest::Expected;
 
 /// Where files lie whose name is taken.
@@ -167,15 +168,7 @@ impl Shelf {
 
     /// Puts a file of our own making there, in the place of an older one.
     pub(super) fn put(&self, name: &str, contents: &[u8]) -> Outcome<String> {
-        let path = self.path.join(name);
-        let io = |action| {
-            let path = path.clone();
-            move |source| ShelfError::Io { action, path, source }
-        };
-        let new = self.path.join(format!(".{name}.new"));
-        fs::write(&new, contents).map_err(io("write"))?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o644)).map_err(io("change the mode of"))?;
-        fs::rename(&new, &path).map_err(io("write"))?;
+        durable::replace(&self.path.join(name), contents, durable::Mode::Exactly(0o644))?;
         Ok(name.to_owned())
     }
 
@@ -254,23 +247,23 @@ impl Incoming<'_> {
             let path = self.shelf.path.join(&place);
             let parents = path.ancestors().skip(1).take_while(|parent| *parent != self.shelf.path);
             for parent in parents.collect::<Vec<_>>().into_iter().rev() {
-                fs::create_dir_all(parent).map_err(io("create", parent))?;
+                durable::make_dirs(parent, durable::Mode::AtMost(0o777))?;
                 let_pass(parent).map_err(io("change the mode of", parent))?;
             }
-            match rename_to_free(&target, &path) {
+            match durable::publish_new(&target, &path) {
                 Ok(()) => return self.published(place),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
                     if self.shelf.is_right(&place, &self.expected)? {
                         self.clear();
                         return Ok(place);
                     }
                 }
-                Err(error) => return Err(io("publish", &path)(error)),
+                Err(error) => return Err(error.into()),
             }
         }
         // A file that is not what the name of its directory says is damaged, and nobody's.
         let path = self.shelf.path.join(&aside);
-        fs::rename(&target, &path).map_err(io("publish", &path))?;
+        durable::publish(&target, &path)?;
         self.published(aside)
     }
 
@@ -329,18 +322,11 @@ fn is_reserved(name: &str) -> bool {
     name.starts_with('.') || matches!(name, "layout.conf" | BY_CONTENT)
 }
 
-/// Renames a file, unless the new name is taken.
-fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, RenameFlags::NOREPLACE) {
-        // Of a file system, or an emulation, that cannot.
-        Err(Errno::INVAL | Errno::NOSYS) => link_to_free(from, to),
-        other => Ok(other?),
+impl From<durable::Error> for ShelfError {
+    fn from(error: durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
     }
-}
-
-fn link_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    fs::hard_link(from, to)?;
-    fs::remove_file(from)
 }
 
 #[cfg(test)]
@@ -473,14 +459,26 @@ mod tests {
     }
 
     #[test]
-    fn file_systems_without_noreplace() {
+    fn what_is_published_is_on_the_disk() {
         let desk = Desk::new();
-        for name in ["a", "b"] {
-            fs::write(desk.path(name), name).unwrap();
-        }
-        assert_eq!(link_to_free(&desk.path("a"), &desk.path("b")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        link_to_free(&desk.path("a"), &desk.path("c")).unwrap();
-        assert!(!desk.path("a").exists() && fs::read(desk.path("c")).unwrap() == b"a");
+        let (place, calls) = durable::tests::calls(&desk.dir.path().join("distfiles"), || desk.bring("a", b"ours"));
+        assert_eq!(place.unwrap(), "a");
+        let names: Vec<&str> = calls.iter().filter_map(|call| call.split_once(' ')).map(|(call, _)| call).collect();
+        assert_eq!(names, ["fsync", "rename", "fsync", "fsync"], "{calls:?}");
+        assert_eq!(calls[1..3], ["rename a", "fsync ."], "{calls:?}");
+        fs::write(desk.path("b"), "the user's").unwrap();
+        let (place, calls) = durable::tests::calls(&desk.dir.path().join("distfiles"), || desk.bring("b", b"ours"));
+        let place = place.unwrap();
+        let dir = Path::new(&place).parent().unwrap().display();
+        // The new directory as well, before anything is in it.
+        let made =
+            calls.iter().position(|call| *call == format!("fsync {}", Path::new(&place).ancestors().nth(2).unwrap().display()));
+        let renamed = calls.iter().position(|call| *call == format!("rename {place}"));
+        assert!(made.is_some() && made < renamed, "{calls:?}");
+        assert_eq!(calls[renamed.unwrap() + 1], format!("fsync {dir}"), "{calls:?}");
+        let (put, calls) = durable::tests::calls(&desk.dir.path().join("distfiles"), || desk.shelf.put("layout.conf", b"x"));
+        put.unwrap();
+        assert_eq!(calls, ["fsync layout.conf", "rename layout.conf", "fsync ."]);
     }
 
     #[test]

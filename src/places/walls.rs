@@ -16,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use super::Places;
+use crate::durable::{self, Mode};
 
 /// Directories directly below data and cache with their modes, and whether something of theirs is bound into sessions as it is, so that ids
 /// other than the user's have to pass.
@@ -93,6 +94,13 @@ pub enum Unsafe {
     },
 }
 
+impl From<durable::Error> for Unsafe {
+    fn from(error: durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
+    }
+}
+
 impl Unsafe {
     /// What the user can do.
     pub fn hint(&self) -> String {
@@ -117,20 +125,25 @@ impl Places {
         for (top, below) in [(&self.data, BELOW_DATA), (&self.cache, BELOW_CACHE)] {
             if make {
                 // Without a umask's help: parents that are made for it are nobody else's either, as the XDG specification wants it.
-                drop(DirBuilder::new().recursive(true).mode(0o700).create(top));
+                drop(durable::make_dirs(top, Mode::AtMost(0o700)));
             }
             if !wall(top, owner, &mut closed)? {
                 continue;
             }
+            let mut new = false;
             for (name, mode) in below {
                 let path = top.join(name);
                 if make {
                     let made = DirBuilder::new().mode(0o700).create(&path);
                     if made.is_ok() {
                         set_mode(&path, mode)?;
+                        new = true;
                     }
                 }
                 inside(&path, mode, owner, &mut closed)?;
+            }
+            if new {
+                durable::sync_dir(top)?;
             }
         }
         Ok(closed)

@@ -85,6 +85,13 @@ pub enum Error {
     },
 }
 
+impl From<crate::durable::Error> for Error {
+    fn from(error: crate::durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
+    }
+}
+
 impl Error {
     /// What came of verifying what is from `url`.
     pub(super) fn verifying(url: &Url, error: VerifyError) -> Self {

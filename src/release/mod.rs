@@ -78,7 +78,7 @@ impl Releases<'_> {
     }
 
     fn create_dir(&self) -> Result<()> {
-        std::fs::create_dir_all(self.dir).map_err(Error::io("create", self.dir))
+        Ok(crate::durable::make_dirs(self.dir, crate::durable::Mode::AtMost(0o777))?)
     }
 
     fn path(&self, name: &str) -> PathBuf {

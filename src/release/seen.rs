@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
+use crate::durable;
 
 const NAME: &str = "lists.json";
 /// A few lines for each architecture.
@@ -35,9 +36,7 @@ impl Seen {
         }
         self.0.insert(arch.to_owned(), made);
         let path = dir.join(NAME);
-        let json = serde_json::to_vec_pretty(&self).map_err(std::io::Error::other);
-        let temporary = dir.join(format!(".{NAME}.{}", std::process::id()));
-        let written = json.and_then(|json| fs::write(&temporary, json)).and_then(|()| fs::rename(&temporary, &path));
-        written.map_err(Error::io("write", &path))
+        let json = serde_json::to_vec_pretty(&self).map_err(std::io::Error::other).map_err(Error::io("write", &path))?;
+        Ok(durable::replace(&path, &json, durable::Mode::AtMost(0o644))?)
     }
 }

@@ -1,9 +1,8 @@
-//! Small files that are either their old or their new self, whenever the power goes.
+//! Small files of the store: written in its `tmp/`, and what is durable of them by [`crate::durable`].
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -11,20 +10,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, Result, id, open_at};
+use crate::durable::{self, Mode, Replace};
 
 /// Replaces `target` by a file with these bytes, written first in `tmp` (a directory of the same file system).
 ///
 /// The caller holds the structure lock, or recovery could take the temporary file for litter.
 pub(super) fn replace(tmp: &Path, target: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = tmp.join(id::fresh()?);
-    let result = write_new(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, target).map_err(|e| Error::io("replace", target, e)))
-        .and_then(|()| target.parent().map_or(Ok(()), sync_dir));
-    if result.is_err() {
-        // After the rename there is nothing to remove; before it, what remains is litter that recovery would find.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
+    let replacing = Replace { staging: Some(tmp), ..Replace::with_mode(Mode::Exactly(0o600)) };
+    Ok(replacing.replace(target, bytes)?)
 }
 
 /// Replaces a file of which nothing is needed after a power cut, only that no reader ever sees half of it.
@@ -32,13 +25,6 @@ pub(super) fn replace_unsynced_json(tmp: &Path, target: &Path, value: &impl Seri
     let temporary = tmp.join(id::fresh()?);
     write_unsynced_json(&temporary, value)?;
     fs::rename(&temporary, target).map_err(|e| Error::io("replace", target, e))
-}
-
-/// Writes a file that does not exist yet and brings its contents to the disk.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| Error::io("create", path, e))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", path, e))
 }
 
 pub(super) fn replace_json(tmp: &Path, target: &Path, value: &impl Serialize) -> Result<()> {
@@ -67,7 +53,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// Brings the names in a directory to the disk.
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", path, e))
+    Ok(durable::sync_dir(path)?)
 }
 
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {

@@ -207,6 +207,13 @@ pub enum Error {
     Injected,
 }
 
+impl From<crate::durable::Error> for Error {
+    fn from(error: crate::durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
+    }
+}
+
 impl Error {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }

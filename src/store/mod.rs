@@ -65,7 +65,7 @@ mod tests;
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -291,12 +291,8 @@ fn make_private(path: &Path) -> Result<Option<u32>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(Error::io("examine", path, e)),
     }
-    if let Some(parent) = path.parent() {
-        // What is made on the way is nobody else's either.
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
-        made.map_err(|e| Error::io("create", parent, e))?;
-    }
-    make_dir(path, 0o700)?;
+    // What is made on the way is nobody else's either.
+    crate::durable::make_dirs(path, crate::durable::Mode::Exactly(0o700))?;
     Ok(None)
 }
 

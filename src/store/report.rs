@@ -256,7 +256,7 @@ impl Store {
         let input = SealInput { tree: layer.path.clone(), manifest: area.path().join("manifest") };
         let result = call::<ManifestSummary>(in_map, tasks::SEAL, &input).and_then(|summary| {
             let target = layer.manifest();
-            std::fs::rename(&input.manifest, &target).map_err(|e| super::Error::io("create", &target, e))?;
+            crate::durable::publish(&input.manifest, &target)?;
             let ManifestSummary { digest, files, bytes } = summary;
             let sealed = Sealed { digest, files, bytes, at: process::now() };
             let mut meta = layer.meta;

@@ -6,6 +6,7 @@
 //! place.rs     a user's directories in a scrubbed environment, removed in the end, with nothing left running
 //! shared.rs    one bootstrapped place for all tests that need Portage
 //! serve.rs     servers on loopback: git, files, rsync
+//! strace.rs    what a command has brought to the disk before it tells of success
 //! gpg.rs       keys; tiny.rs: signed stage3s of a few kilobytes
 //! ```
 //!
@@ -20,6 +21,7 @@ mod host;
 mod place;
 mod serve;
 mod shared;
+mod strace;
 mod tiny;
 mod traced;
 
@@ -29,6 +31,7 @@ mod clean;
 mod concurrency;
 mod config_check;
 mod downloads;
+mod durability;
 mod examples;
 mod experiments;
 mod explain;

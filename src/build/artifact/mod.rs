@@ -27,7 +27,6 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-pub(super) use publish::{create_dirs, sync_dir};
 use recorded::{FileMark, PACKER, Recorded, Wanted, all_files, beside};
 pub(super) use recorded::{Lacking, Signature};
 use serde::Serialize;
@@ -41,6 +40,7 @@ use crate::archive::Format;
 use crate::archive::digest::{Algorithm, Digests};
 use crate::archive::tasks::{self as archive_tasks, ExportInput, Exported};
 use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
+use crate::durable;
 use crate::sandbox::TaskOptions;
 use crate::stage3::name::ID_DIGITS;
 use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
@@ -171,7 +171,7 @@ impl Engine<'_> {
     pub(super) fn export(&self, name: &str, target: Target, state: &State, options: &ExportOptions) -> Result<Artifact> {
         let dir = target.dir.clone();
         if target.ours {
-            publish::create_dirs(&dir)?;
+            durable::make_dirs(&dir, durable::Mode::AtMost(0o777))?;
             remove_unfinished(&dir)?;
         } else {
             take_back(&dir, &target.file_name)?;
@@ -505,7 +505,7 @@ fn sync_tree(dir: &Path) -> Result<()> {
             sync_tree(&path)?;
         }
     }
-    publish::sync_dir(dir)
+    Ok(durable::sync_dir(dir)?)
 }
 
 /// Where an artifact is made.
@@ -542,7 +542,7 @@ fn note_sign_key(path: &Path, options: &ExportOptions) -> Result<()> {
     let new = staging_of(dir, &file.file_name().unwrap_or_default().to_string_lossy());
     write_synced(&new, &with_newline(&metadata))?;
     fs::rename(&new, &file).map_err(Error::io("rename", &new))?;
-    publish::sync_dir(dir)
+    Ok(durable::sync_dir(dir)?)
 }
 
 fn with_newline(metadata: &serde_json::Value) -> Vec<u8> {

@@ -10,7 +10,7 @@
 //! Metadata name all files with their digests. So whoever finds metadata finds what they name, at whichever step the process is killed, the disk
 //! fails or the power goes. No step writes over a file: a new name is given only where there is none.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::super::error::{Error, Result};
+use crate::durable;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Step {
                 };
                 removed.or_else(none_is_fine).map_err(Error::io("remove", path))
             }
-            Self::Sync(dir) => sync_dir(dir),
+            Self::Sync(dir) => Ok(durable::sync_dir(dir)?),
             Self::Name { from, to } => name(from, to),
         }
     }
@@ -103,25 +104,6 @@ fn name(from: &Path, to: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::ArtifactExists { path: to.to_owned() }),
         named => named.map_err(Error::io("rename", from)),
     }
-}
-
-/// Brings the names in a directory to the disk.
-pub(in super::super) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", dir))
-}
-
-/// Makes a directory and those above that are missing, and brings their names to the disk.
-pub(in super::super) fn create_dirs(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let Some(parent) = dir.parent() else { return Ok(()) };
-    create_dirs(parent)?;
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made.map_err(Error::io("create", dir))?,
-    }
-    sync_dir(parent)
 }
 
 #[cfg(test)]
@@ -278,16 +260,5 @@ mod tests {
         assert_eq!(error.to_string(), format!("`{}` is there already", at("old").display()));
         assert_eq!(fs::read_to_string(at("old")).unwrap(), "old");
         assert_eq!(fs::read_to_string(at("new")).unwrap(), "new");
-    }
-
-    #[test]
-    fn directories_are_made_with_those_above() {
-        let dir = tempfile::tempdir().unwrap();
-        create_dirs(&dir.path().join("a/b/c")).unwrap();
-        create_dirs(&dir.path().join("a/b/c")).unwrap();
-        assert!(dir.path().join("a/b/c").is_dir());
-        fs::write(dir.path().join("file"), "").unwrap();
-        let error = create_dirs(&dir.path().join("file/a")).unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot create `{}/file/a`", dir.path().display()));
     }
 }

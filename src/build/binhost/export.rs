@@ -23,12 +23,12 @@ use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
-use super::super::artifact::{create_dirs, sync_dir};
 use super::super::definition::{BUILDER, ref_name};
 use super::super::engine::Engine;
 use super::super::error::{Error, Result};
 use super::super::keys::keys_of;
 use super::BinhostError;
+use crate::durable::{self, Mode, Replace};
 use crate::portage::binpkgs::gpkg::{self, Signer};
 use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
 use crate::portage::binpkgs::unused;
@@ -250,12 +250,11 @@ impl Engine<'_> {
         gpkg::sign(&source, &mut file, &incoming, &GpgSigner(gpg)).map_err(BinhostError::Package)?;
         let digests = digest(&temporary)?;
         let time = meta.modified().map_err(Error::io("read", &source))?;
-        file.set_modified(time).and_then(|()| file.sync_all()).map_err(Error::io("write", &temporary))?;
+        file.set_modified(time).map_err(Error::io("write", &temporary))?;
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).map_err(Error::io("change the mode of", &temporary))?;
         let parent = target.parent().unwrap_or(dir);
-        create_dirs(parent)?;
-        fs::rename(&temporary, &target).map_err(Error::io("rename", &temporary))?;
-        sync_dir(parent)?;
+        durable::make_dirs(parent, Mode::AtMost(0o777))?;
+        durable::publish(&temporary, &target)?;
         let (md5, sha1, bytes) = digests;
         Ok((Done { source_bytes: meta.len(), source_mtime: meta.mtime(), source_md5, bytes, md5, sha1 }, true))
     }
@@ -320,7 +319,7 @@ fn export_all(
 
 /// The name of the lock on a directory, which is made if there is none: two profiles may not be exported into one at the same time.
 fn lock_name(dir: &Path) -> Result<String> {
-    fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    durable::make_dirs(dir, Mode::AtMost(0o777))?;
     let path = fs::canonicalize(dir).map_err(Error::io("resolve", dir))?;
     let digest = hex::encode(Sha1::digest(path.as_os_str().as_encoded_bytes()));
     Ok(format!("binhost/{digest}"))
@@ -390,14 +389,9 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     if fs::read(&path).is_ok_and(|there| there == bytes) {
         return Ok(());
     }
-    let temporary = dir.join(INCOMING).join(name);
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&temporary, &path)).map_err(Error::io("write", &path))?;
-    sync_dir(dir)
+    let staging = dir.join(INCOMING);
+    let replacing = Replace { staging: Some(&staging), ..Replace::with_mode(Mode::Exactly(0o644)) };
+    Ok(replacing.replace(&path, bytes)?)
 }
 
 fn read_index(pool: &Path) -> Result<Index> {

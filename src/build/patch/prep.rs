@@ -9,12 +9,13 @@ use super::source::Source;
 use super::work_set::{self, WorkSet, harden};
 use super::{Desk, Ground, PatchError, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, words};
 use crate::build::engine::{Engine, Work};
-use crate::build::error::{Error, Result};
+use crate::build::error::Result;
 use crate::build::session::BUILD_DIR;
 use crate::build::visible::NotVisible;
 use crate::build::work::write_public;
 use crate::config::ConfigDir;
 use crate::config::patches::{SavedPatch, Scope, applied_to};
+use crate::durable;
 use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::sandbox::TaskOptions;
@@ -179,7 +180,7 @@ impl Engine<'_> {
         session.discard(self.launcher)?;
         let finished = outcome.and_then(|(source, unpacked)| {
             harden(&new, &source)?;
-            fs::rename(&new, &dir).map_err(Error::io("rename", &new))?;
+            durable::publish_tree(&new, &dir)?;
             Ok(Prepared { name: name.clone(), dir, source, unpacked })
         });
         if finished.is_err() {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
 
 use super::prep::{Found, Unpacked, unpacked};
@@ -11,8 +10,9 @@ use super::{
     BEFORE_DIR, Desk, Ground, PatchError, PrepOptions, Prepared, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, words,
 };
 use crate::build::engine::Engine;
-use crate::build::error::{Error, Result};
+use crate::build::error::Result;
 use crate::config::ConfigDir;
+use crate::durable;
 use crate::portage::atom::Atom;
 use crate::store::{Purpose, Session};
 
@@ -98,11 +98,7 @@ impl Engine<'_> {
     fn exchange(&self, name: &str, new: &Path, before: &WorkSet, source: WorkSet, unpacked: Unpacked) -> Result<Refreshed> {
         harden(new, &source)?;
         let dir = work_set::dir(self.places, name);
-        rustix::fs::renameat_with(CWD, new, CWD, &dir, RenameFlags::EXCHANGE).map_err(|errno| Error::Io {
-            action: "replace",
-            path: dir.clone(),
-            source: errno.into(),
-        })?;
+        durable::exchange_trees(new, &dir)?;
         Ok(Refreshed { name: name.to_owned(), dir, before: Some(before.cpv.clone()), source, unpacked })
     }
 

@@ -1,11 +1,12 @@
 //! Writing edits: one rename a file, and nothing that changed meanwhile.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Edit, Error};
+use crate::durable::{self, Mode};
 
 /// Writes the edits below `root`, each file by one rename, after all of them were found to be as they were read. Returns what was
 /// written, relative to `root`.
@@ -44,31 +45,20 @@ fn unchanged(root: &Path, edit: &Edit) -> Result<PathBuf, Error> {
 
 /// Makes a directory of the configuration with its parents: as the umask wants it, but never for others to write to, since what is there decides
 /// what is built.
-pub(crate) fn make_dirs(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)
+pub(crate) fn make_dirs(dir: &Path) -> durable::Result<()> {
+    durable::make_dirs(dir, Mode::AtMost(0o755))
 }
 
-/// Writes a file by a rename over what is there.
+/// Writes a file by a rename over what is there. Killed here, it leaves a hidden file, which neither we nor Portage read.
 pub(crate) fn replace(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Error> {
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action, path, source }
-    };
-    let dir = target.parent().unwrap_or(Path::new("/"));
-    make_dirs(dir).map_err(failed("create", dir))?;
-    let mode = fs::metadata(target).map_or(0o644, |meta| meta.permissions().mode() & 0o777);
-    let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // Hidden, so that neither we nor Portage would read it if we were killed here.
-    let new = dir.join(format!(".{name}.{}.new", std::process::id()));
-    let written = (|| {
-        let mut file = fs::File::options().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-        file.write_all(contents.as_ref())?;
-        file.sync_all()
-    })();
-    if let Err(source) = written.and_then(|()| fs::rename(&new, target)) {
-        // The error is what counts; what cannot be removed is hidden.
-        drop(fs::remove_file(&new));
-        return Err(Error::Io { action: "write", path: target.to_owned(), source });
+    make_dirs(target.parent().unwrap_or(Path::new("/")))?;
+    let mode = fs::metadata(target).map_or(Mode::AtMost(0o644), |meta| Mode::Exactly(meta.permissions().mode() & 0o777));
+    Ok(durable::replace(target, contents.as_ref(), mode)?)
+}
+
+impl From<durable::Error> for Error {
+    fn from(error: durable::Error) -> Self {
+        let (action, path, source) = error.into_parts();
+        Self::Io { action, path, source }
     }
-    Ok(())
 }

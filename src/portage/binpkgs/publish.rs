@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
@@ -22,6 +23,7 @@ use super::contents::{self, Contents};
 use super::index::{Stanza, describing, describing_all};
 use super::package_key::PackageKey;
 use super::{Error, INDEX, Index, LOCK, PackageFile, Result};
+use crate::durable::{self, Replace};
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 
@@ -240,6 +242,10 @@ impl LockedPool {
         if !(session.header.is_empty() || published.added.is_empty() && published.replaced.is_empty()) {
             index.header = describing_all(&session.header);
         }
+        if !(published.added.is_empty() && published.replaced.is_empty()) {
+            // Their names too, in all directories at once, before the index tells of them.
+            rustix::fs::syncfs(&self.dir).map_err(|e| Error::io("sync", &self.path, e))?;
+        }
         if index != before {
             self.write_index(&index, now_secs)?;
         }
@@ -384,23 +390,12 @@ impl LockedPool {
 
     /// Replaces a file at the top of the pool, as a whole and durably; its time becomes `mtime_secs`, as Portage does with its index.
     pub(super) fn write_atomically(&self, name: &str, contents: &[u8], mtime_secs: Option<i64>) -> Result<()> {
-        use std::io::Write as _;
-        let temporary = self.path.join(INCOMING).join(name);
-        let target = self.path.join(name);
-        let write = || -> io::Result<()> {
-            std::fs::create_dir_all(self.path.join(INCOMING))?;
-            let mut out = File::create(&temporary)?;
-            out.write_all(contents)?;
-            if let Some(secs) = mtime_secs {
-                set_mtime(&out, secs, 0)?;
-            }
-            out.sync_all()?;
-            std::fs::rename(&temporary, &target)?;
-            std::fs::remove_dir_all(self.path.join(INCOMING))?;
-            rustix::fs::fsync(&self.dir)?;
-            Ok(())
-        };
-        write().map_err(|e| Error::io("write", &target, e))
+        let staging = self.path.join(INCOMING);
+        std::fs::create_dir_all(&staging).map_err(|e| Error::io("create", &staging, e))?;
+        let modified = mtime_secs.and_then(|secs| Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(secs).ok()?)));
+        Replace { staging: Some(&staging), modified, mode: durable::Mode::AtMost(0o666) }
+            .replace(&self.path.join(name), contents)?;
+        std::fs::remove_dir_all(&staging).map_err(|e| Error::io("remove", &staging, e))
     }
 }
 

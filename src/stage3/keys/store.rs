@@ -1,13 +1,13 @@
 //! Reading and changing the files below `config/keys/`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{KeysError, Purpose, Purposes, read_key_file};
+use crate::durable::{self, Mode};
 use crate::stage3::certificate::Certificate;
 use crate::stage3::fingerprint::Fingerprint;
 
@@ -240,25 +240,16 @@ fn armored(path: &Path, certificates: &[Certificate]) -> Result<String, KeysErro
 
 /// Replaces `path` by a file with `bytes`: whoever reads it sees the old content or the new.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let write = |path: &Path, source| KeysError::Write { path: path.to_owned(), source };
     // Whoever can write here decides whom we trust.
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(|source| write(dir, source))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    if let Err(source) = written {
-        // The error that is reported is the first one.
-        drop(fs::remove_file(&temporary));
-        return Err(write(path, source));
-    }
-    sync_directory(dir)
+    durable::make_dirs(path.parent().unwrap_or(Path::new(".")), Mode::AtMost(0o755)).map_err(written)?;
+    durable::replace(path, bytes, Mode::AtMost(0o644)).map_err(written)
+}
+
+fn written(error: durable::Error) -> KeysError {
+    let (_, path, source) = error.into_parts();
+    KeysError::Write { path, source }
 }
 
 fn sync_directory(dir: &Path) -> Result<(), KeysError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| KeysError::Write { path: dir.to_owned(), source })
+    durable::sync_dir(dir).map_err(written)
 }

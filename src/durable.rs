@@ -1,0 +1,328 @@
+//! Files that are either their old or their new self, whenever a process is killed or the power goes, and that are on the disk when we say so.
+//!
+//! ```text
+//! write a new file with another name   fsync it   rename it over the old one   fsync the directory
+//! fill a new directory                 syncfs     rename it                    fsync the directory
+//! ```
+//!
+//! Without the first sync a rename can survive a power cut whose file is empty or full of zeros; without the second one the rename itself may be
+//! lost after we have told the user that it is done. All that writes small files goes through here (`scripts/source-rules` looks).
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
+
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
+/// Distinguishes the new files of one process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// What went wrong, with which file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{}`", path.display())]
+pub struct Error {
+    /// What was being done.
+    pub action: &'static str,
+    /// With what.
+    pub path: PathBuf,
+    /// Why not.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What a function here returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { action, path, source }
+    }
+
+    /// Its parts, for the errors of other modules.
+    pub fn into_parts(self) -> (&'static str, PathBuf, io::Error) {
+        (self.action, self.path, self.source)
+    }
+}
+
+/// The permissions of a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// These, whatever the umask.
+    Exactly(u32),
+    /// These without what the umask takes away.
+    AtMost(u32),
+}
+
+/// How a file is replaced.
+#[derive(Debug, Clone, Copy)]
+pub struct Replace<'a> {
+    /// Its permissions.
+    pub mode: Mode,
+    /// Where it is written, on the same file system; by default beside the old one, under a hidden name.
+    pub staging: Option<&'a Path>,
+    /// Its time of modification, if that is not now.
+    pub modified: Option<SystemTime>,
+}
+
+impl Replace<'_> {
+    /// Beside the old one, with this mode.
+    pub fn with_mode(mode: Mode) -> Self {
+        Self { mode, staging: None, modified: None }
+    }
+
+    /// Replaces `target`, or makes it. What is there stays as it is if this fails.
+    pub fn replace(self, target: &Path, bytes: &[u8]) -> Result<()> {
+        let (new, mut file) = self.create(target)?;
+        let written = self
+            .permit(&file)
+            .and_then(|()| file.write_all(bytes))
+            .and_then(|()| self.modified.map_or(Ok(()), |time| file.set_modified(time)))
+            .map_err(Error::of("write", target))
+            .and_then(|()| sync(&file, target))
+            .and_then(|()| rename_over(&new, target));
+        if written.is_err() {
+            // The error is what counts; what cannot be removed is hidden.
+            drop(fs::remove_file(&new));
+        }
+        written.and_then(|()| sync_parent(target))
+    }
+
+    fn permit(&self, file: &File) -> io::Result<()> {
+        match self.mode {
+            Mode::Exactly(mode) => file.set_permissions(Permissions::from_mode(mode)),
+            Mode::AtMost(_) => Ok(()),
+        }
+    }
+
+    /// A new file under a name that nobody has, also not what a killed process with our number has left.
+    fn create(&self, target: &Path) -> Result<(PathBuf, File)> {
+        let dir = self.staging.unwrap_or_else(|| parent_of(target));
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let (Mode::Exactly(mode) | Mode::AtMost(mode)) = self.mode;
+        loop {
+            let new = dir.join(format!(".{name}.{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&new) {
+                Ok(file) => return Ok((new, file)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(Error { action: "write", path: target.to_owned(), source }),
+            }
+        }
+    }
+}
+
+/// Replaces `target`, or makes it, with this mode.
+pub fn replace(target: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
+    Replace::with_mode(mode).replace(target, bytes)
+}
+
+/// Gives a finished file, or a directory whose contents are on the disk, its place, over a file that may be there.
+pub fn publish(from: &Path, to: &Path) -> Result<()> {
+    sync_file(from)?;
+    rename_over(from, to)?;
+    sync_parents(from, to)
+}
+
+/// The same unless something has that name already: `AlreadyExists`.
+pub fn publish_new(from: &Path, to: &Path) -> Result<()> {
+    sync_file(from)?;
+    let renamed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Of a file system, or an emulation, that cannot.
+        Err(Errno::INVAL | Errno::NOSYS) => link_to_free(from, to),
+        other => other.map_err(io::Error::from),
+    };
+    renamed.map_err(Error::of("publish", to))?;
+    record("rename", to);
+    sync_parents(from, to)
+}
+
+/// Gives a directory with all that is in it its place, where nothing is.
+pub fn publish_tree(from: &Path, to: &Path) -> Result<()> {
+    sync_tree(from)?;
+    rename_over(from, to)?;
+    sync_parents(from, to)
+}
+
+/// A directory takes the place of another at one instant; the old one then has the new one's name.
+pub fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
+    sync_tree(new)?;
+    rustix::fs::renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE)
+        .map_err(|errno| Error::of("replace", old)(errno.into()))?;
+    record("rename", old);
+    sync_parents(new, old)
+}
+
+/// Brings all of a tree to the disk, and with it the rest of its file system: one call, where one for each file would take much longer.
+pub fn sync_tree(dir: &Path) -> Result<()> {
+    let opened = File::open(dir).map_err(Error::of("open", dir))?;
+    rustix::fs::syncfs(&opened).map_err(|errno| Error::of("sync", dir)(errno.into()))?;
+    record("syncfs", dir);
+    Ok(())
+}
+
+/// Brings the names in a directory to the disk.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    let opened = File::open(dir).map_err(Error::of("open", dir))?;
+    sync(&opened, dir)
+}
+
+/// Makes a directory, and those above it as needed, each on the disk before what is in it.
+pub fn make_dirs(dir: &Path, mode: Mode) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_dirs(parent, mode)?;
+    }
+    let (Mode::Exactly(bits) | Mode::AtMost(bits)) = mode;
+    match fs::DirBuilder::new().mode(bits).create(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => return Ok(()),
+        Err(source) => return Err(Error { action: "create", path: dir.to_owned(), source }),
+    }
+    if let Mode::Exactly(bits) = mode {
+        fs::set_permissions(dir, Permissions::from_mode(bits)).map_err(Error::of("change the mode of", dir))?;
+    }
+    sync_parent(dir)
+}
+
+fn sync_file(path: &Path) -> Result<()> {
+    let file = File::open(path).map_err(Error::of("open", path))?;
+    sync(&file, path)
+}
+
+fn sync(file: &File, shown: &Path) -> Result<()> {
+    file.sync_all().map_err(Error::of("write", shown))?;
+    record("fsync", shown);
+    Ok(())
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    sync_dir(parent_of(path))
+}
+
+fn sync_parents(from: &Path, to: &Path) -> Result<()> {
+    sync_parent(to)?;
+    if parent_of(from) == parent_of(to) { Ok(()) } else { sync_parent(from) }
+}
+
+fn rename_over(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(Error::of("replace", to))?;
+    record("rename", to);
+    Ok(())
+}
+
+fn link_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+/// The directory of a path; of a name alone, the one that we are in.
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Notes a call that has succeeded, for tests that look at the order of them.
+#[cfg_attr(not(test), expect(unused_variables, clippy::missing_const_for_fn, reason = "only tests look"))]
+fn record(call: &str, path: &Path) {
+    #[cfg(test)]
+    tests::note(call, path);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    thread_local! {
+        static CALLS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn note(call: &str, path: &Path) {
+        CALLS.with_borrow_mut(|calls| calls.iter_mut().for_each(|calls| calls.push(format!("{call} {}", path.display()))));
+    }
+
+    /// What `run` has brought to the disk, call by call, paths from `top`.
+    pub(crate) fn calls<T>(top: &Path, run: impl FnOnce() -> T) -> (T, Vec<String>) {
+        CALLS.set(Some(Vec::new()));
+        let answer = run();
+        let calls = CALLS.take().unwrap_or_default();
+        let top = top.display().to_string();
+        (answer, calls.into_iter().map(|call| call.replace(&format!("{top}/"), "").replace(&top, ".")).collect())
+    }
+
+    #[test]
+    fn the_file_is_on_the_disk_before_its_name_and_both_before_success() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        let target = top.join("a/b/file");
+        let (made, log) = calls(top, || make_dirs(target.parent().unwrap(), Mode::Exactly(0o700)));
+        made.unwrap();
+        assert_eq!(log, ["fsync .", "fsync a"]);
+        for text in ["old", "new"] {
+            let (replaced, log) = calls(top, || replace(&target, text.as_bytes(), Mode::Exactly(0o640)));
+            replaced.unwrap();
+            assert_eq!(log, ["fsync a/b/file", "rename a/b/file", "fsync a/b"]);
+            assert_eq!(fs::read_to_string(&target).unwrap(), text);
+        }
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o640);
+        let (published, log) = calls(top, || publish(&target, &top.join("moved")));
+        published.unwrap();
+        assert_eq!(log, ["fsync a/b/file", "rename moved", "fsync .", "fsync a/b"]);
+        fs::write(&target, "again").unwrap();
+        let error = publish_new(&target, &top.join("moved")).unwrap_err();
+        assert_eq!(
+            (error.source.kind(), error.to_string()),
+            (ErrorKind::AlreadyExists, format!("cannot publish `{}`", top.join("moved").display()))
+        );
+        let (published, log) = calls(top, || publish_tree(&top.join("a"), &top.join("c")));
+        published.unwrap();
+        assert_eq!(log, ["syncfs a", "rename c", "fsync ."]);
+        fs::create_dir(top.join("d")).unwrap();
+        let (exchanged, log) = calls(top, || exchange_trees(&top.join("d"), &top.join("c")));
+        exchanged.unwrap();
+        assert_eq!(log, ["syncfs d", "rename c", "fsync ."]);
+        assert!(top.join("d/b/file").exists());
+    }
+
+    #[test]
+    fn failure_names_the_target_and_leaves_what_was_there_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("occupied");
+        fs::create_dir(&target).unwrap();
+        let error = replace(&target, b"x", Mode::AtMost(0o666)).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot replace `{}`", target.display()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let staging = dir.path().join("none");
+        let elsewhere = Replace { staging: Some(&staging), ..Replace::with_mode(Mode::AtMost(0o666)) };
+        let error = elsewhere.replace(&dir.path().join("file"), b"x").unwrap_err();
+        assert_eq!((error.action, error.source.kind()), ("write", ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn file_systems_without_noreplace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["a", "b"] {
+            fs::write(path(name), name).unwrap();
+        }
+        assert_eq!(link_to_free(&path("a"), &path("b")).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        link_to_free(&path("a"), &path("c")).unwrap();
+        assert!(!path("a").exists() && fs::read(path("c")).unwrap() == b"a");
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..64 {
+            fs::write(dir.path().join(format!(".file.{}-{number}.new", std::process::id())), "theirs").unwrap();
+        }
+        replace(&dir.path().join("file"), b"mine", Mode::AtMost(0o666)).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "mine");
+    }
+}
