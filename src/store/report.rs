@@ -268,6 +268,12 @@ impl Store {
         Ok(SealReport { id: id.clone(), sealed: result?, was_sealed: false })
     }
 
+    /// The names whose present value has a layer.
+    pub fn names_with(&self, layer: &LayerId) -> Result<Vec<String>> {
+        let has = |id: &StateId| self.state(id).is_ok_and(|state| state.layers.contains(layer));
+        Ok(self.refs()?.into_iter().filter(|(_, state)| has(state)).map(|(name, _)| name).collect())
+    }
+
     fn names_by_state(&self) -> Result<BTreeMap<StateId, Vec<String>>> {
         let mut names: BTreeMap<StateId, Vec<String>> = BTreeMap::new();
         for (name, state) in self.refs()? {

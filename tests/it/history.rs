@@ -251,6 +251,40 @@ fn an_export_to_a_place_of_the_users_replaces_nothing() {
     assert_eq!(fs::read(dir.join("out")).unwrap(), bytes);
 }
 
+/// Nobody knows what a layer held that was never sealed.
+#[test]
+fn what_was_never_sealed_is_not_called_clean() {
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    tiny.another("one", "a");
+    tiny.keep("kept", "profile/one/upstream", 1);
+    assert!(place.run(&["store", "verify"]).ok().text().ends_with("\nclean     yes\n"));
+    let told = place.run(&["store", "verify", "--deep"]).ok().text();
+    assert!(
+        told.ends_with("so that the next look can know\nclean     as far as it is known: not the contents of 2 layers\n"),
+        "{told}"
+    );
+    assert_eq!(told.matches("  never sealed: nobody knows whether it has changed\n").count(), 2, "{told}");
+    let json: Value = serde_json::from_str(&place.run(&["store", "verify", "--deep", "--json"]).ok().text()).unwrap();
+    assert_eq!((&json["clean"], json["contents"]["unsealed"].as_array().unwrap().len()), (&Value::Null, 2), "{json}");
+    place.run(&["store", "verify", "--seal"]).fails(2);
+    let told = place.run(&["store", "verify", "--deep", "--seal"]).ok().text();
+    assert_eq!(told.matches("  sealed now, as it is\n").count(), 2, "{told}");
+    let told = place.run(&["store", "verify", "--deep"]).ok().text();
+    assert!(told.ends_with("contents  2 layers as sealed, 0 different\nclean     yes\n"), "{told}");
+    // A difference says what to do.
+    let shown: Value = serde_json::from_str(&place.run(&["store", "show", "kept/kept", "--json"]).ok().text()).unwrap();
+    let top = shown["layers"][1].as_str().unwrap();
+    fs::write(place.store().join("layers").join(top).join("fs/etc/kept"), "otherwise").unwrap();
+    let told = place.run(&["store", "verify", "--deep"]).fails(4).text();
+    let words = format!("error     layer {top} has 1 difference\n          etc/kept: ");
+    assert!(told.contains(&words), "{told}");
+    assert!(
+        told.contains("\n          bring it back from a backup, or build again what has it: kept/kept\nclean     no\n"),
+        "{told}"
+    );
+}
+
 /// What the states of two profiles have in common is nothing but the code that looks at them.
 #[test]
 fn every_command_takes_states_of_two_stage3s() {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gentoomuch::store::{DeepReport, ListReport, SessionStatus, Severity, ShowReport};
+use gentoomuch::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, VerifyReport};
 
 use super::Outcome;
 use crate::context::Context;
@@ -57,11 +57,14 @@ enum Command {
         json: bool,
     },
     /// Check that everything in the store fits together
-    #[command(after_help = "Example:\n  gentoomuch store verify --deep")]
+    #[command(after_help = "Examples:\n  gentoomuch store verify --deep\n  gentoomuch store verify --deep --seal")]
     Verify {
-        /// Read every file of sealed layers and compare
+        /// Read every file of sealed layers and compare; what was never sealed cannot be known
         #[arg(long)]
         deep: bool,
+        /// Seal what is not sealed, as it is now, so that the next look can know
+        #[arg(long, requires = "deep")]
+        seal: bool,
         /// Print as JSON
         #[arg(long)]
         json: bool,
@@ -82,7 +85,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         }
         Command::Du { json } => disk_usage(&shop, *json)?,
         Command::Seal { states, json } => seal(&shop, states, *json)?,
-        Command::Verify { deep, json } => return verify(&shop, *deep, *json),
+        Command::Verify { deep, seal, json } => return verify(&shop, *deep, *seal, *json),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -228,7 +231,8 @@ fn status(status: &SessionStatus) -> String {
     }
 }
 
-fn render_deep(contents: &DeepReport) -> String {
+/// The contents of layers; `users` are the names of what has a layer.
+fn render_deep(contents: &DeepReport, sealed: bool, users: &dyn Fn(&LayerId) -> Vec<String>) -> String {
     let mut text =
         format!("contents  {} as sealed, {} different\n", count(contents.good.len() as u64, "layer"), contents.different.len());
     for layer in &contents.different {
@@ -236,20 +240,51 @@ fn render_deep(contents: &DeepReport) -> String {
         for difference in &layer.first {
             text.push_str(&format!("          {}: {}\n", difference.path, difference.what));
         }
+        let names = users(&layer.layer);
+        let what =
+            if names.is_empty() { "no name leads to it: `gentoomuch clean` removes it".to_owned() } else { names.join(", ") };
+        let remedy = if names.is_empty() { "" } else { "bring it back from a backup, or build again what has it: " };
+        text.push_str(&format!("          {remedy}{what}\n"));
     }
     for layer in &contents.unsealed {
-        text.push_str(&format!("unsealed  {layer}\n"));
+        let words = if sealed { "sealed now, as it is" } else { "never sealed: nobody knows whether it has changed" };
+        text.push_str(&format!("unsealed  {layer}  {words}\n"));
+    }
+    if !sealed && !contents.unsealed.is_empty() {
+        text.push_str("          `--seal` seals them as they are now, so that the next look can know\n");
     }
     text
 }
 
-fn verify(shop: &Shop<'_>, deep: bool, json: bool) -> Outcome {
+/// What a verification comes to: whether all is well, `None` if that cannot be known.
+fn verdict(report: &VerifyReport, contents: Option<&DeepReport>) -> Option<bool> {
+    let good = report.is_clean() && contents.is_none_or(|contents| contents.different.is_empty());
+    let known = contents.is_none_or(|contents| contents.unsealed.is_empty());
+    if good && !known { None } else { Some(good) }
+}
+
+fn render_verify(report: &VerifyReport, contents: Option<&DeepReport>) -> String {
+    match (verdict(report, contents), contents) {
+        (Some(true), _) => "clean     yes\n".to_owned(),
+        (None, Some(contents)) => {
+            format!("clean     as far as it is known: not the contents of {}\n", count(contents.unsealed.len() as u64, "layer"))
+        }
+        _ => "clean     no\n".to_owned(),
+    }
+}
+
+fn verify(shop: &Shop<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
     let _shared = shop.engine(None).share_store()?;
     let report = shop.store.verify()?;
     let contents = if deep { Some(shop.store.verify_deep(&shop.launcher, 20, |_| {})?) } else { None };
-    let clean = report.is_clean() && contents.as_ref().is_none_or(|contents| contents.different.is_empty());
+    if seal {
+        for layer in contents.iter().flat_map(|contents| &contents.unsealed) {
+            shop.store.seal(layer, &shop.launcher)?;
+        }
+    }
+    let verdict = verdict(&report, contents.as_ref());
     if json {
-        print_json(&serde_json::json!({ "clean": clean, "structure": report, "contents": contents }))?;
+        print_json(&serde_json::json!({ "clean": verdict, "structure": report, "contents": contents }))?;
     } else {
         let mut text = format!(
             "checked   {}, {}, {}, {}\n",
@@ -263,16 +298,17 @@ fn verify(shop: &Shop<'_>, deep: bool, json: bool) -> Outcome {
             text.push_str(&format!("{severity:<9} {finding}\n          {}\n", finding.remedy()));
         }
         if let Some(contents) = &contents {
-            text.push_str(&render_deep(contents));
+            text.push_str(&render_deep(contents, seal, &|layer| shop.store.names_with(layer).unwrap_or_default()));
         }
-        text.push_str(if clean { "clean     yes\n" } else { "clean     no\n" });
+        text.push_str(&render_verify(&report, contents.as_ref()));
         print(&text)?;
     }
-    if clean {
-        Ok(ExitCode::SUCCESS)
-    } else {
-        Err(Failure::message(Kind::Verification, "the store is not as it should be").hint("each finding above says what to do"))
+    if verdict == Some(false) {
+        return Err(
+            Failure::message(Kind::Verification, "the store is not as it should be").hint("each finding above says what to do")
+        );
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
