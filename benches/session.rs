@@ -36,8 +36,12 @@ fn plan(place: &Path) -> Plan {
     }
     steps.extend(Step::standard());
     steps.push(Step::PivotRoot);
-    let command =
-        CommandLine { argv: vec!["true".to_owned()], env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())], cwd: "/".into() };
+    let command = CommandLine {
+        argv: vec!["true".to_owned()],
+        env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+        login: false,
+        cwd: "/".into(),
+    };
     Plan { hostname: "bench".to_owned(), network: Network::None, steps, command, terminal: false }
 }
 

@@ -43,6 +43,7 @@ fn run(launcher: &Launcher, session: &mut Session, script: &str) {
     let command = CommandLine {
         argv: vec!["sh".into(), "-ec".into(), script.into()],
         env: vec![("PATH".into(), "/usr/bin:/usr/sbin".into())],
+        login: false,
         cwd: "/".into(),
     };
     let plan = Plan { hostname: "test".into(), network: Network::None, steps, command, terminal: false };

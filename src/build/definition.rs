@@ -262,6 +262,10 @@ impl Engine<'_> {
         self.emerge_live(&work, &mut steps, recipe, resumed)?;
         for (name, goal) in goals {
             self.emerge_goal(&work, &mut steps, name, goal, resumed, network)?;
+            // Before the definition's packages.
+            if name == "world" {
+                steps.once("hooks:after-world", || self.hooks(&work, &recipe.hooks, Phase::AfterWorld))?;
+            }
         }
         let patched = self.bring_patches(&work, &mut steps, resumed, network)?;
         Ok(Filled { patched, ..self.finish_definition(&work, &mut steps, recipe, inputs)? })
@@ -283,7 +287,6 @@ impl Engine<'_> {
         inputs: PoolInputs,
     ) -> Result<Filled> {
         let network = recipe.definition.network.everything.is_some();
-        steps.once("hooks:after-world", || self.hooks(work, &recipe.hooks, Phase::AfterWorld))?;
         for script in &recipe.definition.scripts {
             steps.once(&format!("script:{}", script.name.value), || self.script(work, script, network))?;
         }

@@ -204,7 +204,13 @@ impl Root {
             hostname: run.hostname.clone(),
             network: run.network,
             steps,
-            command: CommandLine { argv: run.argv.clone(), env: environment(run, &self.session_conf), cwd: "/root".into() },
+            command: CommandLine {
+                argv: run.argv.clone(),
+                env: environment(run, &self.session_conf),
+                // Portage reads the file itself, as the least of its settings; in its environment it would be the greatest.
+                login: run.argv.first().is_none_or(|program| program != "emerge"),
+                cwd: "/root".into(),
+            },
             terminal: run.terminal,
         }
     }

@@ -109,6 +109,7 @@ pub(super) fn session(launcher: &Launcher) -> Result<(), Vec<String>> {
         command: CommandLine {
             argv: vec!["true".to_owned()],
             env: vec![("PATH".to_owned(), "/usr/bin:/bin:/run/current-system/sw/bin".to_owned())],
+            login: false,
             cwd: "/".into(),
         },
         terminal: false,

@@ -370,7 +370,12 @@ mod tests {
             hostname: "x".to_owned(),
             network: super::super::plan::Network::None,
             steps: vec![Step::Proc { target: "/proc".into() }, Step::PivotRoot],
-            command: super::super::plan::CommandLine { argv: vec!["emerge".to_owned()], env: Vec::new(), cwd: "/x".into() },
+            command: super::super::plan::CommandLine {
+                argv: vec!["emerge".to_owned()],
+                env: Vec::new(),
+                login: false,
+                cwd: "/x".into(),
+            },
             terminal: false,
         };
         let words = |failure: Failure| Error::from_failure(failure, Some(&plan)).to_string();

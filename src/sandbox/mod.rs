@@ -29,6 +29,7 @@ pub mod limits;
 mod outer;
 mod pid1;
 pub mod plan;
+mod profile_env;
 mod request;
 mod session;
 mod stdio;

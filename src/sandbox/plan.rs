@@ -31,6 +31,9 @@ pub struct CommandLine {
     pub argv: Vec<String>,
     /// The whole environment.
     pub env: Vec<(String, String)>,
+    /// Whether `/etc/profile.env` of the root holds as well, as for a login.
+    #[serde(default)]
+    pub login: bool,
     /// Where it starts, inside the session.
     pub cwd: PathBuf,
 }
@@ -276,7 +279,7 @@ impl Plan {
     }
 
     fn check_command(&self) -> Result<(), PlanError> {
-        let CommandLine { argv, env, cwd } = &self.command;
+        let CommandLine { argv, env, cwd, .. } = &self.command;
         let Some(program) = argv.first().filter(|program| !program.is_empty()) else { return Err(PlanError::NoCommand) };
         if !cwd.is_absolute() {
             return Err(PlanError::Relative { path: cwd.clone() });
@@ -400,6 +403,7 @@ mod tests {
         let command = CommandLine {
             argv: vec!["emerge".to_owned(), "--pretend".to_owned(), "a b".to_owned()],
             env: vec![("PATH".to_owned(), "/usr/bin".to_owned())],
+            login: true,
             cwd: path("/root"),
         };
         Plan { hostname: "builder".to_owned(), network: Network::None, steps, command, terminal: true }

@@ -13,6 +13,7 @@ use super::launch::MountCalls;
 use super::limits::Limits;
 use super::outer::report_panics;
 use super::plan::CommandLine;
+use super::profile_env;
 use super::request::{Failure, FromSession, ToSession};
 use crate::beneath::{RootDir, Way};
 use crate::sys::namespace::{self, Namespace};
@@ -119,9 +120,10 @@ fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {
 fn execute(command: &CommandLine) -> Result<Infallible, Failure> {
     let text = |text: &str| CString::new(text).map_err(|_| Failure::Protocol("a NUL byte in an argument".to_owned()));
     let argv: Vec<CString> = command.argv.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
-    let env: Vec<CString> = command.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
+    let variables = if command.login { profile_env::with_login(&command.env) } else { command.env.clone() };
+    let env: Vec<CString> = variables.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
     let program = command.argv.first().map_or("", String::as_str);
-    let path = command.env.iter().rev().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
+    let path = variables.iter().rev().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
     let mut refused = None;
     for candidate in candidates(program, path) {
         let candidate = text(&candidate)?;

@@ -83,3 +83,63 @@ fn a_hook_that_fails_fails_the_build_and_is_tried_again() {
     // Corrected, it is another build; what was kept of the first is not in the way.
     build(&with_hooks(&shared, "failing", &hook("echo right >/etc/note")), "failing").ok();
 }
+
+/// What a hook sees of the packages that come before and after it, and what of the root's own environment.
+const WITNESS: &str = "#!/bin/sh
+there() { [ -n \"$(ls -d /var/db/pkg/$1-[0-9]* 2>/dev/null)\" ] && printf 1 || printf 0; }
+echo \"$GENTOOMUCH_PHASE definition=$(there app-misc/manyfiles) stage4=$(there app-resolve/loner) script=$([ -e /etc/scripted ] && printf 1 || printf 0) \\
+$(slotted) $SLOTTED $LANG\" >>/etc/phases
+";
+
+/// Installs a program where only `env.d` leads to, as slotted compilers are.
+const SLOTTED: &str = "#!/bin/sh
+mkdir -p /usr/lib/slotted/1/bin /etc/env.d
+printf '#!/bin/sh\\necho slot-1\\n' >/usr/lib/slotted/1/bin/slotted
+chmod 755 /usr/lib/slotted/1/bin/slotted
+printf 'PATH=\"/usr/lib/slotted/1/bin\"\\nSLOTTED=\"it is\"\\nLANG=\"xx_XX\"\\n' >/etc/env.d/60slotted
+env-update
+";
+
+#[test]
+fn each_phase_has_its_place_and_the_environment_of_a_login() {
+    let Some(shared) = shared() else { return };
+    let config = shared.config("phases");
+    let write = |path: &str, text: &str| {
+        let file = config.join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    for (file, text) in [("cpu", "generic-amd64\n"), ("packages", "app-misc/manyfiles\n"), ("scripts", "scripted\n")] {
+        write(&format!("stage3.defines/phased/{file}"), text);
+    }
+    let files = [("profile", "demo\n"), ("stage3", "phased\n"), ("packages", "app-resolve/loner\n"), ("format", "tar.zst\n")];
+    for (file, text) in files {
+        write(&format!("stage4.defines/phased/{file}"), text);
+    }
+    // Twice in the same place it would be built already.
+    let own = format!("# {}\n", std::process::id());
+    write("user.scripts/scripted", &format!("#!/bin/sh\n{own}slotted >/etc/scripted\n"));
+    write("hooks/prepare.d/10-slotted.sh", SLOTTED);
+    for phase in ["prepare", "after-world", "stage", "finish"] {
+        write(&format!("hooks/{phase}.d/60-witness.sh"), &format!("{WITNESS}{own}"));
+    }
+    let place = shared.place.with_config(config);
+    build(&place, "phased").ok();
+    let read = |path: &str| place.run(&["shell", "stage4/phased", "--", "cat", path]).ok().text();
+    let rest = "slot-1 it is C.UTF-8\n";
+    assert_eq!(
+        read("/etc/phases"),
+        [
+            format!("prepare definition=0 stage4=0 script=0 {rest}"),
+            format!("after-world definition=0 stage4=0 script=0 {rest}"),
+            format!("finish definition=1 stage4=0 script=1 {rest}"),
+            format!("stage definition=1 stage4=0 script=1 {rest}"),
+            format!("finish definition=1 stage4=1 script=1 {rest}"),
+        ]
+        .concat()
+    );
+    assert_eq!(read("/etc/scripted"), "slot-1\n");
+    // Typed by hand, in any session.
+    assert_eq!(place.run(&["shell", "stage4/phased", "--", "slotted"]).ok().text(), "slot-1\n");
+    assert_eq!(place.run(&["shell", "stage4/phased", "--", "sh", "-c", "echo $SLOTTED; slotted"]).ok().text(), "it is\nslot-1\n");
+}

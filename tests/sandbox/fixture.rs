@@ -179,6 +179,7 @@ pub(crate) fn plan(place: &Path, argv: &[&str]) -> Plan {
     let command = CommandLine {
         argv: argv.iter().map(ToString::to_string).collect(),
         env: vec![("PATH".to_owned(), "/usr/bin:/usr/sbin:/bin:/sbin".to_owned()), ("LC_ALL".to_owned(), "C".to_owned())],
+        login: false,
         cwd: "/".into(),
     };
     Plan { hostname: "testhost".to_owned(), network: Network::None, steps, command, terminal: false }

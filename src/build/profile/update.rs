@@ -235,6 +235,7 @@ impl Engine<'_> {
             let request = Request { usepkg: false, ..Request::new(goal, Mode::Run) };
             self.emerge_request(&work, &mut steps, "what uses preserved libraries", request, resumed, network)?;
         }
+        steps.once("hooks:after-world", || self.hooks(&work, &recipe.hooks, Phase::AfterWorld))?;
         let patched = self.bring_patches(&work, &mut steps, resumed, network)?;
         if update.depclean {
             steps.once("depclean", || {
