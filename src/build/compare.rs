@@ -24,6 +24,7 @@ use super::error::Result;
 use super::profile::Change;
 use crate::archive::OwnerNames;
 use crate::beneath::{self, TreeDir, same_contents};
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::vdb::Package;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
@@ -234,7 +235,7 @@ fn slot_of(package: &Package) -> (&str, &str) {
 }
 
 fn package_diff(before: &[Package], after: &[Package]) -> Vec<PackageDiff> {
-    let version = |package: &Package| package.cpv[package.name().len()..].trim_start_matches('-').to_owned();
+    let version = |package: &Package| Cpv::parse(&package.cpv).map_or_else(String::new, |cpv| cpv.version.to_owned());
     let flags = |package: Option<&Package>| -> BTreeSet<String> {
         package.map(|package| package.use_flags.iter().cloned().collect()).unwrap_or_default()
     };

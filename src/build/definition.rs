@@ -24,6 +24,7 @@ use crate::config::hooks::{Hooks, Phase};
 use crate::config::patches::PatchRecord;
 use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, Stage4Definition, UserScript};
 use crate::portage::binpkgs::{PackageKey, PoolInputs, PoolKind};
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resume;
@@ -388,7 +389,7 @@ impl Engine<'_> {
         match self.emerge_patched(work, request, network, log) {
             Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
                 // What this very session built, or an old pool holds, and Portage will not install: build it again.
-                let package = failure.package.as_deref().map(package_name).unwrap_or_default();
+                let package = failure.package.as_deref().map(Cpv::name_of).unwrap_or_default();
                 self.note(&format!("{failure}: building {package} from source"));
                 let mut from_source = request.clone();
                 from_source.usepkg_exclude.push(package.to_owned());
@@ -532,12 +533,6 @@ impl Recipe {
     }
 }
 
-/// `category/name` of `category/name-version`.
-fn package_name(cpv: &str) -> &str {
-    let version = cpv.match_indices('-').find(|(at, _)| cpv[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
-    version.map_or(cpv, |(at, _)| &cpv[..at])
-}
-
 /// Whether emerge left a list to go on with. The file is hostile: it is only looked at, bounded, and links are not followed.
 fn can_resume(upper: &std::path::Path) -> bool {
     let read = RootDir::open(upper).and_then(|root| root.read(resume::MTIMEDB, 16 << 20));
@@ -563,15 +558,6 @@ pub(super) fn stage3_profile(lower: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_package_is_told_from_its_version() {
-        for (cpv, name) in
-            [("app-misc/hello-2.10", "app-misc/hello"), ("dev-libs/libfoo-bar-1.2_rc3-r1", "dev-libs/libfoo-bar"), ("a/b", "a/b")]
-        {
-            assert_eq!(package_name(cpv), name);
-        }
-    }
 
     #[test]
     fn the_portage_profile_of_a_stage3_is_read_from_its_link() {

@@ -189,7 +189,7 @@ fn read_header(findings: &mut Findings<'_>, path: &Path, text: &str) -> KernelHe
         let entry = Located { value: value.trim().to_owned(), file: path.into(), line: number };
         match word {
             "sources" => header.sources = parse_sources(findings, &entry),
-            "version" if is_version(&entry.value) => header.version = Some(entry),
+            "version" if crate::portage::cpv::is_version(&entry.value) => header.version = Some(entry),
             "version" => findings.error_with_hint(
                 &entry.place(),
                 format!("`{}` is no version", entry.value.escape_debug()),
@@ -215,10 +215,6 @@ fn read_header(findings: &mut Findings<'_>, path: &Path, text: &str) -> KernelHe
         findings.error_with_hint(&version.place(), "the sources have a version already", "leave one of them out");
     }
     header
-}
-
-fn is_version(text: &str) -> bool {
-    Atom::parse_target(&format!("=sys-kernel/x-{text}")).is_ok_and(|atom| atom.package == "x" && atom.slot.is_none())
 }
 
 /// `text` with this header in the place of the one that it has.

@@ -31,7 +31,8 @@ use super::diagnostic::{Findings, Place};
 use super::fragment::Copied;
 use super::merge::Merge;
 use super::{ConfigDir, Error, PortageDir, Result, names, reading};
-use crate::portage::atom::{Atom, split_at_version};
+use crate::portage::atom::Atom;
+use crate::portage::cpv::{split_pf, split_revision};
 
 /// The folder of the configuration directory.
 pub const USER_PATCHES: &str = "user.patches";
@@ -112,7 +113,7 @@ impl FromStr for Scope {
         if let Some(slot) = slot.as_deref().filter(|slot| !is_slot(slot)) {
             return Err(ScopeError::Slot(slot.to_owned()));
         }
-        let (package, version) = match split_at_version(name) {
+        let (package, version) = match split_pf(name) {
             Some((package, version)) => (package, Some(version)),
             None => (name, None),
         };
@@ -132,13 +133,6 @@ impl FromStr for Scope {
 fn is_slot(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '.' | '-'))
-}
-
-fn split_revision(version: &str) -> (&str, Option<&str>) {
-    match version.rsplit_once("-r") {
-        Some((bare, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => (bare, Some(number)),
-        _ => (version, None),
-    }
 }
 
 /// The directories below `patches/CATEGORY` that Portage looks into for a package, the least specific first. `version` may have a revision,

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{Error, Metadata, Result, Tree};
 use crate::beneath::RootDir;
-use crate::portage::atom::split_at_version;
+use crate::portage::cpv::split_pf;
 use crate::portage::manifest::{Expected, source_archives};
 use crate::portage::version::compare;
 
@@ -60,7 +60,7 @@ impl Trees {
     pub(super) fn package<'a>(&self, cpv: &'a str, repository: &str) -> Option<(Package, &'a str)> {
         let tree = self.trees.iter().position(|(name, _)| name == repository)?;
         let (category, pf) = cpv.split_once('/')?;
-        let (name, _) = split_at_version(pf)?;
+        let (name, _) = split_pf(pf)?;
         Some((Package { tree, path: format!("{category}/{name}").into() }, pf))
     }
 
@@ -122,9 +122,9 @@ impl Trees {
     pub(super) fn ebuilds(&self, package: &Package) -> Vec<String> {
         let (_, root) = &self.trees[package.tree];
         let entries = root.open_dir(&*package.path).and_then(|dir| dir.entries(MAX_NAMES)).unwrap_or_default();
-        let pf = |name: &str| name.strip_suffix(".ebuild").filter(|pf| split_at_version(pf).is_some()).map(str::to_owned);
+        let pf = |name: &str| name.strip_suffix(".ebuild").filter(|pf| split_pf(pf).is_some()).map(str::to_owned);
         let mut found: Vec<String> = entries.iter().filter_map(|entry| pf(entry.text()?)).collect();
-        let version = |pf: &str| split_at_version(pf).map_or(String::new(), |(_, version)| version.to_owned());
+        let version = |pf: &str| split_pf(pf).map_or(String::new(), |(_, version)| version.to_owned());
         found.sort_by(|a, b| compare(&version(b), &version(a)));
         found
     }

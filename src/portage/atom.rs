@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::cpv::{split_pf, split_revision};
+
 /// How the version of an [`Atom`] compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
@@ -198,7 +200,7 @@ impl FromStr for Atom {
         }
         let (package, version) = match operator {
             Some(operator) => split_version(rest, text, operator)?,
-            None if split_at_version(rest).is_some() => return Err(AtomError::NoOperator(text.to_owned())),
+            None if split_pf(rest).is_some() => return Err(AtomError::NoOperator(text.to_owned())),
             None => (rest, None),
         };
         let (package, version, build_id) = match version {
@@ -283,7 +285,7 @@ fn is_category(text: &str) -> bool {
 fn is_package(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric() || matches!(first, '_' | '*'))
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '-' | '*'))
-        && split_at_version(text).is_none()
+        && split_pf(text).is_none()
 }
 
 fn is_repository(text: &str) -> bool {
@@ -312,13 +314,13 @@ fn split_version<'a>(rest: &'a str, text: &str, operator: Operator) -> Result<(&
         if let Some(at) = rest.rfind("-*").filter(|at| is_middle(&rest[at + 1..])) {
             return Ok((&rest[..at], Some(&rest[at + 1..])));
         }
-        if let Some((package, version)) = rest.strip_suffix('*').and_then(split_at_version) {
+        if let Some((package, version)) = rest.strip_suffix('*').and_then(split_pf) {
             return Ok((package, Some(&rest[package.len() + 1..=package.len() + 1 + version.len()])));
         }
     }
-    let (package, version) = match split_at_version(rest) {
+    let (package, version) = match split_pf(rest) {
         Some(split) => split,
-        None if rest.ends_with('*') && split_at_version(rest.trim_end_matches('*')).is_some() => {
+        None if rest.ends_with('*') && split_pf(rest.trim_end_matches('*')).is_some() => {
             return Err(AtomError::Version(rest.to_owned(), operator.as_str()));
         }
         None => return Err(AtomError::NoVersion(text.to_owned())),
@@ -337,46 +339,12 @@ fn is_middle(version: &str) -> bool {
 
 /// Where the package ends in a version, what looked like the version is the number of a build.
 fn split_build_id<'a>(package: &'a str, version: &str, text: &str) -> Result<(&'a str, Option<String>, Option<u64>), AtomError> {
-    let Some((name, real)) = split_at_version(package) else { return Ok((package, Some(version.to_owned()), None)) };
+    let Some((name, real)) = split_pf(package) else { return Ok((package, Some(version.to_owned()), None)) };
     let plain = version.bytes().all(|b| b.is_ascii_digit()) && (version.len() == 1 || !version.starts_with('0'));
     match version.parse() {
         Ok(build_id) if plain => Ok((name, Some(real.to_owned()), Some(build_id))),
         _ => Err(AtomError::BuildId(text.to_owned())),
     }
-}
-
-/// Splits `name-1.2-r3` into name and version, if it ends in a version.
-pub(crate) fn split_at_version(text: &str) -> Option<(&str, &str)> {
-    let mut candidates = text.rmatch_indices('-').map(|(at, _)| at).take(2);
-    // The last hyphen may begin a revision, which belongs to the version before it.
-    let last = candidates.next()?;
-    if split_revision(&text[last..]).1.is_some() {
-        let at = candidates.next()?;
-        return is_version(&text[at + 1..]).then(|| (&text[..at], &text[at + 1..]));
-    }
-    is_version(&text[last + 1..]).then(|| (&text[..last], &text[last + 1..]))
-}
-
-fn split_revision(version: &str) -> (&str, Option<&str>) {
-    match version.rsplit_once("-r") {
-        Some((rest, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => (rest, Some(number)),
-        _ => (version, None),
-    }
-}
-
-/// PMS 3.2: numbers with dots, an optional letter, any number of `_suffixN`, an optional revision.
-pub(crate) fn is_version(text: &str) -> bool {
-    let (version, _) = split_revision(text);
-    let mut parts = version.split('_');
-    let numbers = parts.next().unwrap_or_default();
-    let numbers = numbers.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(numbers);
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    numbers.split('.').all(digits)
-        && parts.all(|suffix| {
-            ["alpha", "beta", "pre", "rc", "p"]
-                .iter()
-                .any(|word| suffix.strip_prefix(word).is_some_and(|number| number.is_empty() || digits(number)))
-        })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod atom;
 pub mod binpkgs;
 pub mod binrepos;
 pub(crate) mod configparser;
+pub mod cpv;
 pub mod effective_use;
 pub mod emerge;
 pub mod installed;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::atom::split_at_version;
+use super::cpv::split_pf;
 use super::matching::Version;
 use super::version::compare;
 use crate::beneath::{self, RootDir};
@@ -158,12 +158,12 @@ impl Repository {
         let cache = Path::new("metadata/md5-cache").join(category);
         let mut versions: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for name in self.names(&cache)? {
-            if let Some((_, version)) = split_at_version(&name).filter(|(found, _)| *found == package) {
+            if let Some((_, version)) = split_pf(&name).filter(|(found, _)| *found == package) {
                 versions.insert(version.to_owned(), self.metadata(&cache.join(&name))?);
             }
         }
         for name in self.names(&Path::new(category).join(package))? {
-            let stem = name.strip_suffix(".ebuild").and_then(split_at_version);
+            let stem = name.strip_suffix(".ebuild").and_then(split_pf);
             if let Some((_, version)) = stem.filter(|(found, _)| *found == package) {
                 versions.entry(version.to_owned()).or_default();
             }

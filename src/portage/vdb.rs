@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
+use super::cpv::Cpv;
 use super::emerge::sanitize::sanitize_line;
 use super::untrusted;
 
@@ -73,27 +74,8 @@ pub struct Package {
 impl Package {
     /// `category/name`, without the version.
     pub fn name(&self) -> &str {
-        let cut = self.cpv.match_indices('-').find(|(at, _)| {
-            let (head, tail) = (&self.cpv[..*at], &self.cpv[at + 1..]);
-            head.contains('/') && is_version(tail)
-        });
-        cut.map_or(self.cpv.as_str(), |(at, _)| &self.cpv[..at])
+        Cpv::name_of(&self.cpv)
     }
-}
-
-/// The whole rest is a version with an optional revision (PMS 3.2), so that `a/b-1x-2` is version 2 of `a/b-1x`.
-fn is_version(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let number = parts.next().unwrap_or_default();
-    let revision = parts.next();
-    let (digits, suffixes) = number.split_once('_').unwrap_or((number, ""));
-    let digits = digits.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(digits);
-    let numeric = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
-    digits.split('.').all(numeric)
-        && (suffixes.is_empty()
-            || suffixes.split('_').all(|s| ["alpha", "beta", "pre", "rc", "p"].iter().any(|k| s.starts_with(k))))
-        && revision.is_none_or(|r| r.strip_prefix('r').is_some_and(numeric))
-        && parts.next().is_none()
 }
 
 /// What is installed in the root directory `root`, sorted by `category/name-version`. A root without a database has nothing installed.

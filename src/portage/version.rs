@@ -31,13 +31,11 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(text: &'a str) -> Option<Self> {
-        if !super::atom::is_version(text) {
+        if !super::cpv::is_version(text) {
             return None;
         }
-        let (version, revision) = match text.rsplit_once("-r") {
-            Some((version, revision)) if revision.bytes().all(|byte| byte.is_ascii_digit()) => (version, revision),
-            _ => (text, ""),
-        };
+        let (version, revision) = super::cpv::split_revision(text);
+        let revision = revision.unwrap_or_default();
         let mut parts = version.split('_');
         let numbers = parts.next()?;
         let letter = numbers.chars().next_back().filter(char::is_ascii_lowercase);

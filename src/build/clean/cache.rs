@@ -22,9 +22,9 @@ use super::survey::{Found, Survey};
 use super::{CleanItem, CleanKind, FileUse, Thing};
 use crate::beneath::{self, RootDir, TreeDir};
 use crate::fetch::{BY_CONTENT, INCOMING};
-use crate::portage::atom::split_at_version;
 use crate::portage::binpkgs::unused::{self, Build, PoolDir};
 use crate::portage::binpkgs::{PackageKey, PoolInputs, pool_key};
+use crate::portage::cpv::Cpv;
 use crate::portage::vdb::Package;
 
 /// No directory of a tree has more names.
@@ -264,10 +264,10 @@ fn superseded(builds: &[(Build, FileUse)]) -> BTreeSet<usize> {
 
 /// Whether a tree has this version.
 fn is_in(tree: &RootDir, cpv: &str) -> bool {
-    let Some((category, pf)) = cpv.split_once('/') else { return true };
-    let Some((name, _)) = split_at_version(pf) else { return true };
+    let Some(Cpv { category, package, version, .. }) = Cpv::parse(cpv) else { return true };
     let there = |path: String| matches!(tree.leads_to(path), Ok(Some(_)));
-    there(format!("{category}/{name}/{pf}.ebuild")) || there(format!("metadata/md5-cache/{category}/{pf}"))
+    there(format!("{category}/{package}/{package}-{version}.ebuild"))
+        || there(format!("metadata/md5-cache/{category}/{package}-{version}"))
 }
 
 /// The source archives that the Manifests of a tree name. Links in it are not followed: Portage's trees have none there.

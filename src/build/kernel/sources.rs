@@ -12,6 +12,7 @@ use super::{KernelError, give};
 use crate::config::{ConfigDir, Place};
 use crate::portage::atom::{Atom, Operator};
 use crate::portage::binpkgs::PoolInputs;
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::store::{NewState, Purpose, Session, State};
 
@@ -38,20 +39,12 @@ impl SourcesFacts {
 
     /// Category and name without the version.
     pub(super) fn package_name(&self) -> String {
-        package_and_version(&self.package).0
+        Cpv::name_of(&self.package).to_owned()
     }
 
     /// The version, as Portage has it.
     pub(super) fn version(&self) -> String {
-        package_and_version(&self.package).1
-    }
-}
-
-/// `sys-kernel/gentoo-sources` and `6.12.4-r1`.
-fn package_and_version(package: &str) -> (String, String) {
-    match Atom::parse_target(&format!("={package}")) {
-        Ok(atom) => (atom.name(), atom.version.unwrap_or_default()),
-        Err(_) => (package.to_owned(), String::new()),
+        Cpv::parse(&self.package).map_or_else(String::new, |cpv| cpv.version.to_owned())
     }
 }
 
@@ -221,20 +214,5 @@ impl Engine<'_> {
             return Err(KernelError::NotSources { package: facts.package }.into());
         }
         Ok(SourcesFacts { tree: answer.get("TREE").to_owned(), contents: answer.get("CONTENTS").to_owned(), ..facts })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_and_its_version() {
-        for (package, name, version) in [
-            ("sys-kernel/gentoo-sources-6.12.4-r1", "sys-kernel/gentoo-sources", "6.12.4-r1"),
-            ("sys-kernel/rt-sources-6.6_p1", "sys-kernel/rt-sources", "6.6_p1"),
-        ] {
-            assert_eq!(package_and_version(package), (name.to_owned(), version.to_owned()));
-        }
     }
 }

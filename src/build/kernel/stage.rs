@@ -8,6 +8,7 @@ use super::super::key::Inputs;
 use super::super::session::KernelTree;
 use super::super::work::{StepsDone, create_open};
 use super::{give, script};
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::sandbox::plan::{Network, Source};
 use crate::store::{NewState, State};
@@ -86,7 +87,7 @@ impl Engine<'_> {
         }
         if !stale.is_empty() {
             self.note(&format!("kernel modules of {} are compiled for this kernel", stale.join(", ")));
-            let names: Vec<String> = all.iter().map(|package| package_name(package)).collect();
+            let names: Vec<String> = all.iter().map(|package| Cpv::name_of(package).to_owned()).collect();
             let goal = Goal::Packages { atoms: vec!["@module-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
             let request = Request { usepkg_exclude: names.clone(), buildpkg_exclude: names, ..Request::new(goal, Mode::Run) };
             self.emerge_request(work, steps, "kernel modules", request, resumed, false)?;
@@ -117,10 +118,6 @@ fn modules(list: &str) -> (Vec<String>, Vec<String>) {
     (packages(|word| word == "stale"), packages(|word| ["stale", "fresh"].contains(&word)))
 }
 
-fn package_name(package: &str) -> String {
-    crate::portage::atom::Atom::parse_target(&format!("={package}")).map_or_else(|_| package.to_owned(), |atom| atom.name())
-}
-
 /// Whether the user wants sources of their own below `/usr/src`, so that ours must not cover them.
 pub(in super::super) fn keeps_sources(mut keep: impl Iterator<Item = String>) -> bool {
     keep.any(|pattern| Path::new(&pattern).starts_with("/usr/src"))
@@ -134,7 +131,6 @@ mod tests {
     fn which_modules_are_compiled_again() {
         let (stale, all) = modules("fresh a/b-1\nstale c/d-2-r1\nnoise\n");
         assert_eq!((stale, all), (vec!["c/d-2-r1".to_owned()], vec!["a/b-1".to_owned(), "c/d-2-r1".to_owned()]));
-        assert_eq!(package_name("c/d-2-r1"), "c/d");
     }
 
     #[test]

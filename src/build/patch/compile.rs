@@ -23,6 +23,7 @@ use crate::build::engine::{Engine, Settings, Work, package_log};
 use crate::build::error::{Error, Result};
 use crate::config::ConfigDir;
 use crate::config::patches::SavedPatch;
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Request};
 use crate::progress::{Event, Observer};
@@ -246,9 +247,10 @@ impl Engine<'_> {
     fn compile_in(&self, session: &mut Session, ground: &Ground, cpv: &str) -> Result<PatchResult> {
         let desk = self.patch_desk(session, ground, PURPOSE)?;
         let work = &desk.work;
-        let name = super::rehearse::name_of(cpv);
+        let name = Cpv::name_of(cpv);
         let goal = Goal::Packages { atoms: vec![format!("={cpv}")], existing: Existing::Rebuild, oneshot: true };
-        let request = Request { usepkg_exclude: vec![name.clone()], buildpkg_exclude: vec![name], ..self.patch_request(goal) };
+        let request =
+            Request { usepkg_exclude: vec![name.to_owned()], buildpkg_exclude: vec![name.to_owned()], ..self.patch_request(goal) };
         let begun = Instant::now();
         let built = self.emerge_supplied(work, &request).map(|()| begun.elapsed().as_secs_f64());
         let seconds = match built {

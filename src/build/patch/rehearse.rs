@@ -25,9 +25,9 @@ use crate::build::supply::Foreseen;
 use crate::build::work::write_public;
 use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
 use crate::portage::atom::Atom;
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
-use crate::portage::vdb::Package;
 
 const SCRIPT: &str = include_str!("rehearse.py");
 const SCRIPT_NAME: &str = "rehearse.py";
@@ -89,8 +89,8 @@ pub(super) struct Visible {
 impl Visible {
     /// Which of the patches are applied to it.
     pub(super) fn applied<'a>(&self, patches: &'a [SavedPatch]) -> Vec<&'a SavedPatch> {
-        let Some((category, package, version)) = split(&self.cpv) else { return Vec::new() };
-        applied_to(patches, &category, &package, &version, &self.slot)
+        let Some(Cpv { category, package, version, .. }) = Cpv::parse(&self.cpv) else { return Vec::new() };
+        applied_to(patches, category, package, version, &self.slot)
     }
 }
 
@@ -105,17 +105,17 @@ impl Engine<'_> {
     ) -> Result<Vec<Candidate>> {
         let names: BTreeSet<String> = work.patches.iter().filter_map(PatchRecord::package).collect();
         let merges: BTreeMap<&str, bool> = foreseen.list.iter().map(|merge| (merge.cpv.as_str(), merge.binary)).collect();
-        let concerned: Vec<&str> = merges.keys().copied().filter(|cpv| names.contains(&name_of(cpv))).collect();
+        let concerned: Vec<&str> = merges.keys().copied().filter(|cpv| names.contains(Cpv::name_of(cpv))).collect();
         if concerned.is_empty() {
             return Ok(Vec::new());
         }
         let mut candidates = Vec::new();
         for answer in self.ask_about_patches(work, &concerned, false)? {
             let cpv = answer.package.as_str();
-            let Some((category, package, version)) = split(cpv) else { continue };
-            let expected = digest(&applied_to(&work.patches, &category, &package, &version, &answer.slot));
+            let Some(Cpv { category, package, version, .. }) = Cpv::parse(cpv) else { continue };
+            let expected = digest(&applied_to(&work.patches, category, package, version, &answer.slot));
             let mut compiled = merges.get(cpv).is_some_and(|binary| !binary);
-            if !compiled && digest_for_binaries(&work.patches, &category, &package, &version, &answer.slot) != expected {
+            if !compiled && digest_for_binaries(&work.patches, category, package, version, &answer.slot) != expected {
                 request.usepkg_exclude.push(format!("{category}/{package}"));
                 compiled = true;
             }
@@ -206,21 +206,10 @@ impl Engine<'_> {
     }
 }
 
-pub(super) fn name_of(cpv: &str) -> String {
-    Package { cpv: cpv.to_owned(), ..Package::default() }.name().to_owned()
-}
-
-/// Category, name and version with revision.
-fn split(cpv: &str) -> Option<(String, String, String)> {
-    let name = name_of(cpv);
-    let (category, package) = name.split_once('/')?;
-    Some((category.to_owned(), package.to_owned(), cpv.get(name.len() + 1..)?.to_owned()))
-}
-
 /// The error, with the patches in the user's terms.
 fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_lines: Vec<String>, log: PathBuf) -> PatchMisfit {
-    let in_order = split(&candidate.cpv)
-        .map(|(category, package, version)| applied_to(records, &category, &package, &version, &candidate.slot));
+    let in_order = Cpv::parse(&candidate.cpv)
+        .map(|Cpv { category, package, version, .. }| applied_to(records, category, package, version, &candidate.slot));
     let in_order = in_order.unwrap_or_default();
     let at = in_order.iter().position(|record| record.inside() == patch);
     let (name, path) = match at {

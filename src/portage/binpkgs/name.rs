@@ -34,7 +34,10 @@ impl PackageFile {
         let (pf, build_id) = match package {
             Some(package) => {
                 let (pf, id) = stem.rsplit_once('-')?;
-                if extension == "tbz2" || !is_word(package) || !is_version(pf.strip_prefix(package)?.strip_prefix('-')?) {
+                if extension == "tbz2"
+                    || !is_word(package)
+                    || !crate::portage::cpv::is_version(pf.strip_prefix(package)?.strip_prefix('-')?)
+                {
                     return None;
                 }
                 (pf, Some(id.parse().ok().filter(|id| *id > 0 && !id_has_leading_zero(stem))?))
@@ -69,11 +72,6 @@ fn is_word(word: &str) -> bool {
     word.len() <= 200
         && word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
         && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"+_.-".contains(&b))
-}
-
-/// Close enough to PMS 3.2 to tell `hello-2.10` of `hello` from `hello-extra-1`.
-fn is_version(version: &str) -> bool {
-    version.starts_with(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::MAX_WORD_CHARS;
-use crate::portage::atom::split_at_version;
+use crate::portage::cpv::split_pf;
 
 /// A package that would be merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +26,7 @@ impl Merge {
     /// `category/name-version`. A binary package's name has the number of its build at the end: `app-misc/hello-2.10-r1-3`.
     pub fn source_cpv(&self) -> &str {
         match self.cpv.rsplit_once('-') {
-            Some((rest, build))
-                if self.binary && build.bytes().all(|byte| byte.is_ascii_digit()) && split_at_version(rest).is_some() =>
-            {
+            Some((rest, build)) if self.binary && build.bytes().all(|byte| byte.is_ascii_digit()) && split_pf(rest).is_some() => {
                 rest
             }
             _ => &self.cpv,
