@@ -385,11 +385,9 @@ fn made_by(work: &Work<'_>) -> String {
 }
 
 fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
-    let new = path.with_extension("new");
     let text =
-        serde_json::to_vec(value).map_err(|source| Error::Io { action: "write", path: new.clone(), source: source.into() })?;
-    std::fs::write(&new, text).map_err(Error::io("write", &new))?;
-    std::fs::rename(&new, path).map_err(Error::io("rename", &new))
+        serde_json::to_vec(value).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source: source.into() })?;
+    Ok(crate::durable::replace(path, &text, crate::durable::Mode::AtMost(0o666))?)
 }
 
 fn now() -> i64 {
