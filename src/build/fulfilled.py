@@ -56,17 +56,16 @@ def check_targets(targets, world):
 
 
 def check_decided(decided):
-    hidden = tuple(name.lower() + "_" for name in settings.get("USE_EXPAND_HIDDEN", "").split())
     for package in decided:
-        cpv, repository, wanted = package["cpv"], package["repository"], set(package["flags"])
+        cpv, repository, on, off = package["cpv"], package["repository"], set(package["on"]), set(package["off"])
         if not installed.cpv_exists(cpv):
             say("not-merged", cpv)
             continue
         iuse, use, origin = installed.aux_get(cpv, ["IUSE", "USE", "repository"])
         use = set(use.split())
-        shown = {flag.lstrip("+-") for flag in iuse.split()}
-        shown = {flag for flag in shown if not (hidden and flag.startswith(hidden))}
-        differ = sorted(flag for flag in shown if (flag in use) != (flag in wanted))
+        # What emerge does not show, such as flags of USE_EXPAND_HIDDEN, it has not decided.
+        shown = {flag.lstrip("+-") for flag in iuse.split()} & (on | off)
+        differ = sorted(flag for flag in shown if (flag in use) != (flag in on))
         if differ:
             say("flags", cpv, [flag if flag in use else "-" + flag for flag in differ])
         if repository and origin and origin != repository:

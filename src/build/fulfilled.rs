@@ -115,7 +115,7 @@ impl Engine<'_> {
     /// Fails unless what `request` asked for, and emerge had decided, is installed. `what` is a word for the request.
     pub(super) fn fulfilled(&self, work: &Work<'_>, what: &str, request: &Request, foreseen: &Foreseen) -> Result<()> {
         let (targets, world) = asked(request);
-        let package = |merge: &crate::portage::emerge::resolution::Merge| serde_json::json!({ "cpv": merge.cpv, "repository": merge.repository, "flags": merge.flags });
+        let package = |merge: &crate::portage::emerge::resolution::Merge| serde_json::json!({ "cpv": merge.cpv, "repository": merge.repository, "on": merge.flags, "off": merge.off });
         let decided: Vec<serde_json::Value> = foreseen.list.iter().map(package).collect();
         if targets.is_empty() && decided.is_empty() {
             return Ok(());

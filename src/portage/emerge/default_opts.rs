@@ -358,7 +358,10 @@ impl Takes {
 
 fn option<P>(opts: &mut DefaultOpts, name: &str, value: Option<String>, rest: &mut VecDeque<(String, P)>) -> Result<(), Fault> {
     let Some((fate, takes)) = find(name) else { return Err(Fault::Unknown(name.to_owned())) };
-    let value = value.or_else(|| rest.pop_front_if(|(word, _)| takes.takes_next(word)).map(|(word, _)| word));
+    let value = match value {
+        None if rest.front().is_some_and(|(word, _)| takes.takes_next(word)) => rest.pop_front().map(|(word, _)| word),
+        value => value,
+    };
     if !takes.is_valid(value.as_deref()) {
         return Err(match value {
             Some(value) => Fault::Value { option: name.to_owned(), value },

@@ -20,6 +20,8 @@ pub struct Merge {
     pub binary: bool,
     /// The flags of its `IUSE` that are on. `PYTHON_TARGETS="python3_13"` is `python_targets_python3_13`.
     pub flags: BTreeSet<String>,
+    /// Those that are off. Of a line that is too long to be read whole, some are in neither.
+    pub off: BTreeSet<String>,
 }
 
 impl Merge {
@@ -39,13 +41,14 @@ impl Merge {
         let rest = (binary || line.starts_with("[ebuild ")).then(|| line.split_once("] "))??.1;
         let word = rest.split_whitespace().next()?;
         let repository = word.split_once("::").map(|(_, name)| name.chars().take(MAX_WORD_CHARS).collect());
-        Some(Self { cpv: super::cpv(word), repository, binary, flags: flags(rest) })
+        let (flags, off) = flags(rest);
+        Some(Self { cpv: super::cpv(word), repository, binary, flags, off })
     }
 }
 
-/// What is on of `NAME="a -b {c} (-d)"`, several of them.
-fn flags(text: &str) -> BTreeSet<String> {
-    let mut on = BTreeSet::new();
+/// What is on, and what is off, of `NAME="a -b {c} (-d)"`, several of them.
+fn flags(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut on, mut off) = (BTreeSet::new(), BTreeSet::new());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("=\"") {
         let Some((words, then)) = after.split_once('"') else { break };
@@ -53,11 +56,13 @@ fn flags(text: &str) -> BTreeSet<String> {
         let prefix = if name == "USE" { String::new() } else { format!("{}_", name.to_lowercase()) };
         // Forced, masked, changed, new: what emerge writes around a flag.
         let plain = words.split_whitespace().map(|word| word.trim_matches(['(', ')', '{', '}', '*', '%']));
-        let is_on = |word: &&str| !word.is_empty() && !word.starts_with('-');
-        on.extend(plain.filter(is_on).map(|word| format!("{prefix}{word}").chars().take(MAX_WORD_CHARS).collect::<String>()));
+        for word in plain.filter(|word| !word.is_empty()) {
+            let (list, name) = word.strip_prefix('-').map_or((&mut on, word), |name| (&mut off, name));
+            list.insert(format!("{prefix}{name}").chars().take(MAX_WORD_CHARS).collect());
+        }
         rest = then;
     }
-    on
+    (on, off)
 }
 
 #[cfg(test)]
@@ -74,7 +79,7 @@ mod tests {
             ("app-misc/hello-2.10-r1", false, "app-misc/hello-2.10-r1"),
             ("app-misc/a-2-bar-1", true, "app-misc/a-2-bar-1"),
         ] {
-            let merge = Merge { cpv: shown.to_owned(), repository: None, binary, flags: BTreeSet::new() };
+            let merge = Merge { cpv: shown.to_owned(), repository: None, binary, flags: BTreeSet::new(), off: BTreeSet::new() };
             assert_eq!(merge.source_cpv(), cpv);
         }
     }
@@ -88,6 +93,8 @@ mod tests {
             merge.flags.iter().map(String::as_str).collect::<Vec<_>>(),
             ["nls", "python_targets_python3_13", "selinux", "test"]
         );
+        let off: Vec<&str> = merge.off.iter().map(String::as_str).collect();
+        assert_eq!(off, ["X", "python_targets_pypy3", "python_targets_python3_12", "static"]);
         let binary = Merge::parse("[binary  N     ] app-misc/hello-2.10-1::gentoo  USE=\"-nls").unwrap();
         assert_eq!((binary.cpv.as_str(), binary.binary, binary.flags.len()), ("app-misc/hello-2.10-1", true, 0));
         for other in ["[blocks B      ] <a/b-1", "[uninstall     ] a/b-1", "Total: 1 package", "[ebuild", "[ebuild  N  ] "] {
