@@ -26,6 +26,10 @@ use super::source::{Method, Revision, SourceError, TreeSource};
 /// Where repositories are when nothing else is said.
 pub const REPOS_DIR: &str = "/var/db/repos";
 const FILE: &str = "repos.conf";
+/// Where snapshots come from, unless somebody says otherwise.
+const OFFICIAL: &str = "https://distfiles.gentoo.org";
+/// Of the section `[gentoo]` that Portage comes with (`/usr/share/portage/config/repos.conf`): what a configuration leaves out.
+const PORTAGES_OWN: (&str, &str, &str) = ("gentoo", "rsync", "rsync://rsync.gentoo.org/gentoo-portage");
 /// So many bytes may come of the references of one option: each level of them can multiply what the next one holds.
 const MAX_REFERRED_BYTES: usize = 64 * 1024;
 
@@ -209,12 +213,21 @@ impl Section<'_, '_> {
     fn source(&mut self) -> Option<Located<Result<TreeSource, SourceError>>> {
         let method = self.get("sync-type").filter(|method| !method.value.is_empty());
         let uri = self.get("sync-uri").filter(|uri| !uri.value.is_empty());
+        let (own_name, own_method, own_uri) = PORTAGES_OWN;
+        let is_portages = self.name.value == own_name;
         let (method, uri) = match (method, uri) {
-            (Some(method), Some(uri)) => (method, uri),
-            (Some(method), None) if method.value == "webrsync" => {
-                let uri = method.with("https://distfiles.gentoo.org".to_owned());
+            // Portage downloads snapshots from its mirrors, whatever stands here. An address that could be one of a mirror is taken as such.
+            (Some(method), uri) if method.value == "webrsync" => {
+                let mirror = uri.filter(|uri| uri.value.starts_with("https://") || uri.value.starts_with("http://"));
+                let uri = mirror.unwrap_or_else(|| method.with(OFFICIAL.to_owned()));
                 (method, uri)
             }
+            (Some(method), Some(uri)) => (method, uri),
+            (Some(method), None) if is_portages && method.value == own_method => {
+                let uri = method.with(own_uri.to_owned());
+                (method, uri)
+            }
+            (None, Some(uri)) if is_portages => (uri.with(own_method.to_owned()), uri),
             (Some(method), None) => {
                 self.findings.error(&method.place(), "there is a `sync-type` and no `sync-uri`");
                 return None;
@@ -359,6 +372,29 @@ mod tests {
         let masters: Vec<&str> = guru.masters.iter().map(|master| master.value.as_str()).collect();
         assert_eq!(masters, ["gentoo", "other"]);
         assert_eq!(guru.source.as_ref().unwrap().value.as_ref().unwrap().method, Method::Rsync);
+    }
+
+    #[test]
+    fn what_portages_own_file_says_need_not_be_repeated() {
+        let source = |text: &str| {
+            let (read, said) = read_text(text);
+            let source = read.entries[0].source.as_ref().map(|source| source.value.as_ref().map(ToString::to_string));
+            (source.and_then(std::result::Result::ok), said)
+        };
+        for (text, expected) in [
+            ("[gentoo]\nsync-uri = rsync://m.example.org/gentoo\n", Some("rsync://m.example.org/gentoo")),
+            ("[gentoo]\nsync-type = rsync\n", Some("rsync://rsync.gentoo.org/gentoo-portage")),
+            ("[gentoo]\npriority = 5\n", None),
+            (
+                "[a]\nsync-type = webrsync\nsync-uri = rsync://rsync.gentoo.org/gentoo-portage\n",
+                Some("webrsync+https://distfiles.gentoo.org"),
+            ),
+            ("[a]\nsync-type = webrsync\nsync-uri =\n", Some("webrsync+https://distfiles.gentoo.org")),
+            ("[a]\nsync-type = webrsync\nsync-uri = https://m.example.org/gentoo\n", Some("webrsync+https://m.example.org/gentoo")),
+        ] {
+            assert_eq!(source(text), (expected.map(str::to_owned), Vec::new()), "{text}");
+        }
+        assert_eq!(source("[a]\nsync-uri = rsync://x/y\n").1, ["2: there is a `sync-uri` and no `sync-type`"]);
     }
 
     #[test]
