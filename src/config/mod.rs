@@ -77,6 +77,8 @@ use crate::portage::make_conf::Piece;
 
 /// Name of the stage3 definition that `bootstrap` applies to make the builder.
 pub const BUILDER: &str = "gentoomuch/builder";
+/// What the newest layout of the original tool calls it.
+const OLD_BUILDER: &str = "gentoomuch-builder";
 
 /// What goes wrong with a configuration directory.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +170,7 @@ impl ConfigDir {
 
     /// Reads the stage3 definition `name`.
     pub fn stage3(&self, name: &str) -> Result<Stage3Definition> {
-        let dir = Path::new("stage3.defines").join(self.known_stage3(name)?);
+        let dir = self.stage3_dir(&self.known_stage3(name)?);
         let mut findings = Findings::new(&self.root);
         let definition = definition::read_stage3(&mut findings, name, &dir);
         let (mut definition, notes) = findings.finish(definition)?;
@@ -235,7 +237,17 @@ impl ConfigDir {
         }))
     }
 
+    /// Where the stage3 definition `name` lies, relative to the directory.
+    fn stage3_dir(&self, name: &str) -> PathBuf {
+        let folder = Path::new("stage3.defines");
+        let is_there = |name: &str| self.root.join(folder).join(name).is_dir();
+        folder.join(if name == BUILDER && !is_there(BUILDER) && is_there(OLD_BUILDER) { OLD_BUILDER } else { name })
+    }
+
     fn known_stage3(&self, name: &str) -> Result<String> {
+        if name == BUILDER && self.root.join(self.stage3_dir(name)).is_dir() {
+            return Ok(name.to_owned());
+        }
         self.known("stage3 definition", "stage3.defines", name, || self.stage3_names())
     }
 

@@ -35,6 +35,17 @@ fn merge_error(files: &[(&str, &str)]) -> String {
 }
 
 #[test]
+fn the_builder_of_the_original_tools_newest_layout_is_the_builder() {
+    let (_dir, old) = config(&[("stage3.defines/gentoomuch-builder/packages", "a/b\n")]);
+    let builder = old.stage3(BUILDER).unwrap();
+    assert_eq!((builder.name.as_str(), builder.packages[0].value.to_string()), (BUILDER, "a/b".to_owned()));
+    assert_eq!(old.stage(&format!("stage3:{BUILDER}")).unwrap().stage3.name, BUILDER);
+    let (_dir, both) =
+        config(&[("stage3.defines/gentoomuch-builder/packages", "a/b\n"), ("stage3.defines/gentoomuch/builder/packages", "c/d\n")]);
+    assert_eq!(both.stage3(BUILDER).unwrap().packages[0].value.to_string(), "c/d");
+}
+
+#[test]
 fn a_missing_directory_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let error = ConfigDir::open(&dir.path().join("x")).unwrap_err();

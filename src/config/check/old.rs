@@ -5,6 +5,7 @@
 //! patch.profiles/PROFILE                 a list of patches for one profile: now every patch applies to every stage
 //! build.hooks/KIND/NAME                  scripts, rm, empty, unmerge, services, and tuple.defines that put them together
 //! stage.defines/, packages.sets/, …      renamed since
+//! stage3.defines/gentoomuch-builder      what `gentoomuch/builder` was called
 //! build.list                             the stages to build
 //! ```
 //!
@@ -16,6 +17,7 @@ use super::super::diagnostic::{Findings, Place};
 use super::super::kernel;
 use super::super::names::{self, Shape};
 use super::super::reading;
+use super::super::{BUILDER, OLD_BUILDER};
 
 /// Folders that have another name now.
 const RENAMED: [(&str, &str); 4] = [
@@ -46,6 +48,10 @@ pub(super) fn is_folder(name: &str) -> bool {
 /// Reports what older layouts have and this one has not.
 pub(super) fn check(findings: &mut Findings<'_>) {
     check_kernels(findings);
+    let builders = [BUILDER, OLD_BUILDER].map(|name| Path::new("stage3.defines").join(name));
+    if builders.iter().map(|dir| findings.root().join(dir).is_dir()).eq([false, true]) {
+        findings.note(&Place::whole(&builders[1]), format!("of an older layout: `bootstrap` builds it as `{BUILDER}`"));
+    }
     for name in files(findings, "patch.profiles") {
         findings.warning(
             &Place::whole(&Path::new("patch.profiles").join(name)),

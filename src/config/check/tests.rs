@@ -160,6 +160,10 @@ fn what_older_layouts_have_is_read_or_named_with_what_replaces_it() {
             "kernel.defines/desktop/config: note: of an older layout: read where `kconf` of a stage4 names `desktop`",
         ),
         (
+            vec![("stage3.defines/gentoomuch-builder/packages", "a/b\n")],
+            "stage3.defines/gentoomuch-builder: note: of an older layout: `bootstrap` builds it as `gentoomuch/builder`",
+        ),
+        (
             vec![("kernel.defines/gentoomuch/builder/sources", "sys-kernel/gentoo-sources-6.12.4")],
             "kernel.defines/gentoomuch/builder/sources: warning: not read: without `config` beside it there is no kernel to build | to \
              have the sources installed, list them in `packages` of the definition",

@@ -193,7 +193,7 @@ impl ConfigDir {
         }
         let list = match stage3.portage_locals.first() {
             Some(first) => first.file.to_path_buf(),
-            None => Path::new("stage3.defines").join(&stage3.name).join("portage.local"),
+            None => self.stage3_dir(&stage3.name).join("portage.local"),
         };
         let text = self.text_of(&list)?;
         Ok(Fragments { root: self.root().to_owned(), definition: stage3.name.clone(), all, list: (list, text) })
