@@ -37,3 +37,4 @@ pub mod sandbox;
 pub mod stage3;
 pub mod store;
 pub mod sys;
+pub mod threads;

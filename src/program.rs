@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::sys;
+use crate::threads;
 
 /// How many of a program's last messages an error carries.
 const LAST_LINES: usize = 8;
@@ -125,6 +126,9 @@ impl Ended {
     }
 }
 
+/// What the threads at a program's pipes are for.
+const FEED: &str = "talk to a program with";
+
 /// Starts `command`, gives it `input` and waits for its end.
 pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Result<Ended, Error> {
     let argv = command_line(&command);
@@ -147,7 +151,7 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
         Heard::Stderr => (None, Some(line)),
     };
     let (stdout, stderr, outcome) = std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let fed = threads::scoped(scope, FEED, move || {
             if let Some(mut stdin) = stdin
                 && let Err(error) = stdin.write_all(input)
             {
@@ -155,11 +159,22 @@ pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Re
                 tracing::debug!("it reads no more: {error}");
             }
         });
-        let out = scope.spawn(move || stdout.map(|stdout| read(stdout, &mut to_out)).unwrap_or_default());
-        let err = scope.spawn(move || stderr.map(|stderr| read(stderr, &mut to_err)).unwrap_or_default());
+        let out = threads::scoped(scope, FEED, move || stdout.map(|stdout| read(stdout, &mut to_out)).unwrap_or_default());
+        let err = threads::scoped(scope, FEED, move || stderr.map(|stderr| read(stderr, &mut to_err)).unwrap_or_default());
         let group = watchdog.as_ref().map(Watchdog::group);
-        let outcome = attend(&mut child, group, cancelled);
-        (out.join().unwrap_or_default(), err.join().unwrap_or_default(), outcome)
+        match fed.and_then(|_| Ok((out?, err?))) {
+            Ok((out, err)) => {
+                let outcome = attend(&mut child, group, cancelled);
+                (out.join().unwrap_or_default(), err.join().unwrap_or_default(), outcome)
+            }
+            Err(error) => {
+                // What of its pipes nobody attends to is closed; the rest ends with it.
+                if let Some(group) = group.or_else(|| i32::try_from(child.id()).ok()) {
+                    sys::process::signal_group(group, nix::sys::signal::Signal::SIGKILL);
+                }
+                (Vec::new(), Vec::new(), child.wait().and(Err(error.into())))
+            }
+        }
     });
     drop(watchdog);
     let status = outcome.map_err(failed)?.ok_or(Error::Interrupted)?;

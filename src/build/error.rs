@@ -206,6 +206,9 @@ pub enum Error {
         /// Whether repeating the command goes on from here.
         resumable: bool,
     },
+    /// No thread can be started.
+    #[error(transparent)]
+    Thread(#[from] crate::threads::NoThread),
     /// A profile that was never bootstrapped.
     #[error("profile `{profile}` is not bootstrapped")]
     NoProfile {

@@ -35,6 +35,7 @@ use std::time::Duration;
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::inspect::Facts;
+use crate::threads::{self, NoThread};
 
 /// How often tokens are moved between pipes.
 const TICK: Duration = Duration::from_millis(20);
@@ -112,17 +113,16 @@ pub(super) struct Turn {
 
 impl JobServer {
     /// A budget of `jobs`, for up to `sessions` at the same time.
-    pub fn start(jobs: u32, sessions: usize) -> Self {
+    pub fn start(jobs: u32, sessions: usize) -> std::result::Result<Self, NoThread> {
         let budget = jobs.max(1);
         let free = budget as usize;
         let purse = Purse { free, takers: Vec::new(), claimants: 0, next: 0, over: false };
         let part = (free / sessions.max(1)).max(1);
         let shared = Arc::new(Shared { purse: Mutex::new(purse), changed: Condvar::new(), part, budget });
-        let thread = std::thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.tend()
-        });
-        Self { shared, thread: Some(thread) }
+        let tended = Arc::clone(&shared);
+        let thread = threads::builder().spawn(move || tended.tend());
+        let thread = thread.map_err(|source| NoThread::new("share make jobs with", source))?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// All of it.
@@ -357,7 +357,7 @@ mod tests {
     fn all_tokens_go_to_who_is_alone_and_no_more_than_there_are() {
         let dir = tempfile::tempdir().unwrap();
         let [a, _] = pipes(dir.path());
-        let server = JobServer::start(5, 2);
+        let server = JobServer::start(5, 2).unwrap();
         let _turn = server.shared.join(&a).unwrap();
         assert_eq!(take_all(&mut open(&a)), 5);
     }
@@ -366,7 +366,7 @@ mod tests {
     fn what_one_does_not_use_goes_to_the_other() {
         let dir = tempfile::tempdir().unwrap();
         let [a, b] = pipes(dir.path());
-        let server = JobServer::start(4, 2);
+        let server = JobServer::start(4, 2).unwrap();
         let _first = server.shared.join(&a).unwrap();
         let mut one = open(&a);
         assert!(take(&mut one), "a serial build");
@@ -383,7 +383,7 @@ mod tests {
     fn what_a_killed_build_held_is_not_lost() {
         let dir = tempfile::tempdir().unwrap();
         let [a, b] = pipes(dir.path());
-        let server = JobServer::start(3, 2);
+        let server = JobServer::start(3, 2).unwrap();
         let turn = server.shared.join(&a).unwrap();
         assert_eq!(take_all(&mut open(&a)), 3);
         let _second = server.shared.join(&b).unwrap();
@@ -397,7 +397,7 @@ mod tests {
     fn fixed_parts_and_tokens_come_out_of_one_purse() {
         let dir = tempfile::tempdir().unwrap();
         let [a, _] = pipes(dir.path());
-        let server = JobServer::start(4, 2);
+        let server = JobServer::start(4, 2).unwrap();
         let claim = server.shared.claim(&|| false).unwrap();
         assert_eq!(claim.jobs, 2);
         let _turn = server.shared.join(&a).unwrap();

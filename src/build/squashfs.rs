@@ -69,7 +69,7 @@ impl Engine<'_> {
             })?;
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let (packed, said) = std::thread::scope(|scope| {
-            let listener = scope.spawn(move || {
+            let listener = crate::threads::scoped(scope, "listen to mksquashfs with", move || {
                 let mut said = Vec::new();
                 if let Some(mut stderr) = stderr
                     && let Err(error) = stderr.read_to_end(&mut said)
@@ -79,12 +79,16 @@ impl Engine<'_> {
                 said
             });
             let packed = stdin.ok_or_else(|| SquashfsError::Start(io::ErrorKind::BrokenPipe.into()).into());
+            let (packed, listener) = match listener {
+                Ok(listener) => (packed, Some(listener)),
+                Err(error) => (Err(error.into()), None),
+            };
             let packed = packed.and_then(|stdin| pack(OwnedFd::from(stdin)));
             if packed.is_err() {
                 // It would take the end of its input for the end of the archive.
                 child.kill().unwrap_or_else(|error| tracing::debug!(%error, "mksquashfs has ended"));
             }
-            (packed, listener.join().unwrap_or_default())
+            (packed, listener.and_then(|listener| listener.join().ok()).unwrap_or_default())
         });
         let status = child.wait().map_err(SquashfsError::Start)?;
         // An interruption is the better word for what it leads to; a broken pipe is not.

@@ -137,7 +137,12 @@ impl Broker {
             if self.inside.is_over() {
                 return Err(Error::Interrupted);
             }
-            board = self.inside.wait(board);
+            drop(board);
+            self.inside.lend_a_hand();
+            board = self.inside.board();
+            if !board.is_settled() {
+                board = self.inside.wait(board);
+            }
         }
         Ok(board.missing())
     }
@@ -204,31 +209,44 @@ impl Inside {
         }
     }
 
-    /// Sees to it that somebody works.
-    pub(super) fn engage(self: &Arc<Self>) {
+    /// Sees to it that somebody works; false if nobody does.
+    pub(super) fn engage(self: &Arc<Self>) -> bool {
         self.changed.notify_all();
         {
             let mut threads = lock(&self.threads);
             if threads.workers >= MAX_WORKERS {
-                return;
+                return true;
             }
             threads.workers += 1;
         }
         let inside = Arc::clone(self);
-        if let Err(error) = self.spawn(move || inside.work()) {
-            let mut threads = lock(&self.threads);
-            threads.workers -= 1;
-            // Those that there are do all of it, in their time.
-            let none = threads.workers == 0;
-            drop(threads);
-            if none {
-                self.note(format!("cannot start a thread to fetch with: {error}"));
+        let Err(error) = self.spawn(move || inside.work()) else { return true };
+        let mut threads = lock(&self.threads);
+        threads.workers -= 1;
+        // Those that there are do all of it, in their time.
+        let none = threads.workers == 0;
+        drop(threads);
+        if none {
+            self.note(format!("cannot start a thread to fetch with, so that files are brought one by one: {error}"));
+        }
+        !none
+    }
+
+    /// For those who wait: does a piece of the work where no thread can be started for it, or all would wait for ever.
+    fn lend_a_hand(self: &Arc<Self>) {
+        let idle = lock(&self.threads).workers == 0;
+        if idle && self.board().has_work() && !self.engage() {
+            lock(&self.threads).workers += 1;
+            let mut board = self.board();
+            if let Some(task) = board.next() {
+                self.carry_out(board, task);
             }
+            lock(&self.threads).workers -= 1;
         }
     }
 
     pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(work)?;
+        let thread = crate::threads::builder().name("fetch".to_owned()).spawn(work)?;
         let mut threads = lock(&self.threads);
         threads.handles.retain(|handle| !handle.is_finished());
         threads.handles.push(thread);
@@ -244,29 +262,34 @@ impl Inside {
                 lock(&self.threads).workers -= 1;
                 return;
             };
-            let more = board.has_work();
-            let job = match &task {
-                Task::Bring(key) => board.job(key).cloned(),
-                Task::Plan(_) => None,
-            };
-            drop(board);
-            if more {
-                self.engage();
-            }
-            match (task, job) {
-                (Task::Plan(wanted), _) => {
-                    self.plan(&wanted);
-                    self.board().planned();
-                }
-                (Task::Bring(key), Some(job)) => {
-                    let state = self.bring(&key, &job);
-                    self.board().set(&key, state);
-                }
-                (Task::Bring(_), None) => {}
-            }
-            self.changed.notify_all();
+            self.carry_out(board, task);
         }
         lock(&self.threads).workers -= 1;
+    }
+
+    /// Does what was next on the board.
+    fn carry_out(self: &Arc<Self>, board: MutexGuard<'_, Board<Vec<Wanted>>>, task: Task<Vec<Wanted>>) {
+        let more = board.has_work();
+        let job = match &task {
+            Task::Bring(key) => board.job(key).cloned(),
+            Task::Plan(_) => None,
+        };
+        drop(board);
+        if more {
+            self.engage();
+        }
+        match (task, job) {
+            (Task::Plan(wanted), _) => {
+                self.plan(&wanted);
+                self.board().planned();
+            }
+            (Task::Bring(key), Some(job)) => {
+                let state = self.bring(&key, &job);
+                self.board().set(&key, state);
+            }
+            (Task::Bring(_), None) => {}
+        }
+        self.changed.notify_all();
     }
 
     /// Finds out which files packages need, and puts them on the board.
@@ -366,6 +389,7 @@ impl Inside {
                 board = self.board();
                 break None;
             }
+            self.lend_a_hand();
             board = self.board();
             board = self.wait(board);
         };
@@ -430,5 +454,39 @@ impl Inside {
             Some((Key::new(&file, &expected), expected, claim.clone()))
         };
         all.unwrap_or_default().into_iter().filter_map(entry).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::TreeDir;
+    use super::*;
+    use crate::threads::tests::without_any;
+
+    #[test]
+    fn whoever_waits_works_where_no_thread_can_be_started() {
+        let tree = TreeDir::new("gentoo");
+        let hash = "0".repeat(128);
+        tree.write("a/one/Manifest", &format!("DIST one.tar 1 BLAKE2B {hash} SHA512 {hash}\n"));
+        tree.write("a/one/one-1.ebuild", "");
+        tree.write("metadata/md5-cache/a/one-1", "EAPI=8\nSRC_URI=one.tar\n");
+        let dir = tempfile::tempdir().unwrap();
+        let shelves = Shelves { distfiles: dir.path().join("distfiles"), packages: dir.path().join("packages") };
+        std::fs::create_dir(&shelves.distfiles).unwrap();
+        std::fs::create_dir(&shelves.packages).unwrap();
+        let sources = Sources { trees: vec![tree.tree()], mirrors: Vec::new(), custom_mirrors: BTreeMap::new(), hosts: Vec::new() };
+        let downloader = Downloader::new(Settings { offline: true, ..Settings::default() }, Arc::new(|| false));
+        let broker = Broker::new(&shelves, sources, &downloader, Box::new(|_| Vec::new())).unwrap();
+        let wanted = Wanted { cpv: "a/one-1".to_owned(), repository: "gentoo".to_owned(), files: Files::Unconditional };
+        let missing = without_any(|| {
+            broker.want(vec![wanted]);
+            broker.settle().unwrap()
+        });
+        assert_eq!(
+            missing.iter().map(|missing| (missing.name.as_str(), &missing.reason)).collect::<Vec<_>>(),
+            [("one.tar", &Reason::Offline)]
+        );
+        let notes = broker.take_notes();
+        assert!(notes[0].starts_with("cannot start a thread to fetch with, so that files are brought one by one: "), "{notes:?}");
     }
 }

@@ -118,6 +118,7 @@ impl Door {
             };
             served.fetch_add(1, Ordering::Relaxed);
             let (own, place) = (Arc::clone(inside), Place(Arc::clone(&served)));
+            let again = stream.try_clone();
             let started = inside.spawn(move || {
                 let _place = place;
                 if let Err(error) = converse(&stream, &own) {
@@ -126,6 +127,10 @@ impl Door {
             });
             if let Err(error) = started {
                 tracing::warn!(%error, "no thread for a session's question");
+                // One after the other is better than none.
+                if let Err(error) = again.and_then(|stream| converse(&stream, inside)) {
+                    tracing::debug!(%error, "a session's question was not answered");
+                }
             }
         }
     }

@@ -112,8 +112,11 @@ impl Trees {
             let at = u32::try_from(at).unwrap_or(u32::MAX);
             self.archives(package).into_keys().map(|name| (name.into_boxed_str(), at)).collect()
         };
-        let mut names: Vec<_> = packages.par_iter().enumerate().flat_map_iter(names).collect();
-        names.par_sort_unstable();
+        let mut names: Vec<_> = match crate::threads::pool() {
+            Ok(()) => packages.par_iter().enumerate().flat_map_iter(names).collect(),
+            Err(_) => packages.iter().enumerate().flat_map(names).collect(),
+        };
+        names.sort_unstable();
         names.shrink_to_fit();
         Index { names, packages }
     }

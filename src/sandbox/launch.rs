@@ -140,7 +140,8 @@ impl Launcher {
         let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if self.program.get().is_none() && copying.is_none() {
             let path = self.program_path().to_owned();
-            *copying = Some(std::thread::spawn(move || copy_program(&path)));
+            // Without a thread the first session copies it.
+            *copying = crate::threads::builder().spawn(move || copy_program(&path)).ok();
         }
     }
 

@@ -18,6 +18,8 @@ use blake2::Blake2b512;
 use sha2::digest::DynDigest;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 
+use crate::threads;
+
 /// Bytes read at a time: long enough that handing over costs nothing, short enough to stay in the cache that cores share.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -102,12 +104,12 @@ pub(crate) fn hash_all(
         for mut hasher in hashers {
             let (queue, chunks) = sync_channel::<(Arc<Vec<u8>>, usize)>(QUEUE_CHUNKS);
             queues.push(queue);
-            workers.push(scope.spawn(move || {
+            workers.push(threads::scoped(scope, "hash with", move || {
                 for (chunk, len) in chunks {
                     hasher.update(&chunk[..len]);
                 }
                 hasher
-            }));
+            })?);
         }
         // A queue holds QUEUE_CHUNKS, its worker one more, and one is being filled: then the oldest buffer is free again.
         let mut buffers: Vec<Arc<Vec<u8>>> = (0..QUEUE_CHUNKS + 2).map(|_| Arc::new(vec![0; CHUNK_BYTES])).collect();

@@ -262,12 +262,17 @@ impl Gpg {
         let stdin = child.stdin.take();
         let (output, written) = std::thread::scope(|scope| {
             // In a thread: gpg may fill its output before it has read all of its input.
-            let writer = scope.spawn(move || match (stdin, input) {
+            let writer = crate::threads::scoped(scope, "write to gpg with", move || match (stdin, input) {
                 (Some(mut stdin), Some(text)) => stdin.write_all(text.as_bytes()),
                 _ => Ok(()),
             });
+            // Without a writer its input is closed, and it ends.
             let output = child.wait_with_output();
-            (output, writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let written = match writer {
+                Ok(writer) => writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(error) => Err(error.into()),
+            };
+            (output, written)
         });
         let output = output.map_err(|source| SignError::Pipe { program: program(), source })?;
         // A gpg that gave up early closes its input; what it says is worth more than that.

@@ -100,7 +100,7 @@ impl Server {
                 if let (Ok(clone), Ok(mut streams)) = (stream.try_clone(), streams.lock()) {
                     streams.push((mine, clone));
                 }
-                scope.spawn(move || {
+                let started = crate::threads::scoped(scope, "answer with", move || {
                     match answer(&stream, root.as_fd(), &client.to_string()) {
                         Ok(answered) => told(&answered),
                         Err(error) => tracing::debug!(%client, %error, "request not answered"),
@@ -110,6 +110,14 @@ impl Server {
                     }
                     active.fetch_sub(1, Ordering::Relaxed);
                 });
+                if let Err(error) = started {
+                    // Its connection is closed by now.
+                    tracing::warn!(%client, %error, "request not answered");
+                    if let Ok(mut streams) = streams.lock() {
+                        streams.retain(|(number, _)| *number != mine);
+                    }
+                    active.fetch_sub(1, Ordering::Relaxed);
+                }
             };
             for (_, stream) in streams
                 .lock()

@@ -323,11 +323,7 @@ impl Engine<'_> {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(work);
-            }
-        });
+        crate::threads::crew(workers, work);
         self.not_interrupted()?;
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),

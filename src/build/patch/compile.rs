@@ -222,11 +222,7 @@ impl Engine<'_> {
                 ended.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(work);
-            }
-        });
+        crate::threads::crew(workers, work);
         self.not_interrupted()?;
         for (at, result) in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let result = result?;

@@ -155,12 +155,8 @@ impl Pipeline<'_, '_> {
         } else {
             self.check_before()?;
             let workers = todo.min(jobs as usize);
-            let run = Run::new(self, keep_going, watcher, JobServer::start(jobs, workers))?;
-            std::thread::scope(|scope| {
-                for _ in 0..workers {
-                    scope.spawn(|| run.work());
-                }
-            });
+            let run = Run::new(self, keep_going, watcher, JobServer::start(jobs, workers)?)?;
+            crate::threads::crew(workers, || run.work());
             run.finish()
         };
         Ok(Report { nodes, seconds: self.begun.elapsed().as_secs_f64(), jobs })

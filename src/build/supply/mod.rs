@@ -28,6 +28,7 @@ use super::error::{Error, Result};
 use super::session::HOOKS_DIR;
 use super::tree::PinnedTree;
 use super::work::{Given, Subject, create_open, write_public};
+use crate::causes::in_one_line;
 use crate::fetch::{self, AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelves, Wanted};
 use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::{Merge, Resolution};
@@ -35,6 +36,7 @@ use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::emerge::{EmergeStatus, Failure, FailureKind, Fetching};
 use crate::progress::Event;
 use crate::store::{Purpose, Session, State};
+use crate::threads;
 
 pub(super) use downloads::Downloads;
 
@@ -317,7 +319,9 @@ impl Engine<'_> {
         let supply = &work.supply;
         let settled = self.answering(supply, || {
             std::thread::scope(|scope| {
-                let waiting = scope.spawn(|| supply.broker.settle());
+                let Ok(waiting) = threads::scoped(scope, "wait for sources with", || supply.broker.settle()) else {
+                    return Ok(supply.broker.settle());
+                };
                 while !waiting.is_finished() {
                     std::thread::sleep(TICK);
                     let status = EmergeStatus { fetching: supply.status(), ..EmergeStatus::default() };
@@ -335,7 +339,7 @@ impl Engine<'_> {
     /// Does `run`, and meanwhile answers what the broker asks about ebuilds.
     pub(super) fn answering<R>(&self, supply: &Supply, run: impl FnOnce() -> R) -> R {
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let answers = threads::scoped(scope, "ask ebuilds for their sources with", || {
                 let questions = supply.questions.lock().unwrap_or_else(PoisonError::into_inner);
                 while let Ok(Some(Question { packages, answer })) = questions.recv() {
                     let metadata = self.metadata(supply, &packages).unwrap_or_else(|error| {
@@ -346,6 +350,14 @@ impl Engine<'_> {
                     drop(answer.send(metadata));
                 }
             });
+            if let Err(error) = answers {
+                self.note(&format!(
+                    "ebuilds that no metadata cache describes cannot be asked for their sources: {}",
+                    in_one_line(&error)
+                ));
+                // Whoever asks is told so at once.
+                *supply.questions.lock().unwrap_or_else(PoisonError::into_inner) = channel().1;
+            }
             // Also when `run` panics, or the scope would wait for ever.
             let _end = End(&supply.ask);
             run()

@@ -90,6 +90,7 @@ pub struct Compared {
 
 /// Writes the manifest of a tree.
 pub(super) fn seal(input: &SealInput) -> Result<ManifestSummary, TreeError> {
+    crate::threads::pool()?;
     let manifest = Manifest::of(&input.tree)?;
     let failed = |e: std::io::Error| TreeError::io("write", &input.manifest, e);
     let mut file = File::create_new(&input.manifest).map_err(failed)?;
@@ -99,6 +100,7 @@ pub(super) fn seal(input: &SealInput) -> Result<ManifestSummary, TreeError> {
 
 /// Compares a tree with its manifest.
 pub(super) fn verify(input: &VerifyDeepInput) -> Result<Compared, TreeError> {
+    crate::threads::pool()?;
     let (old, manifest_digest) = read_manifest(&input.manifest)?;
     let new = Manifest::of(&input.tree)?;
     let mut compared = Compared { digest: new.summary().digest, manifest_digest, differences: Vec::new(), count: 0 };

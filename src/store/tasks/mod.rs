@@ -39,6 +39,9 @@ pub struct RemoveInput {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TreeError {
+    /// No thread can be started.
+    #[error(transparent)]
+    Thread(#[from] crate::threads::NoThread),
     /// The tree is not what it should be, or cannot be read or removed.
     #[error(transparent)]
     Beneath(#[from] beneath::Error),
@@ -132,6 +135,7 @@ impl TaskError {
             Self::Tree(TreeError::Beneath(beneath::Error::Moved { .. })) => "moved",
             Self::Tree(TreeError::Beneath(beneath::Error::TooBig { .. } | beneath::Error::Holes { .. })) => "too-big",
             Self::Tree(TreeError::Io { .. } | TreeError::Beneath(_)) => "io",
+            Self::Tree(TreeError::Thread(_)) => "no-thread",
             Self::Tree(TreeError::Forged { .. }) => "forged",
             Self::Tree(TreeError::Manifest { .. }) => "damaged-manifest",
         }

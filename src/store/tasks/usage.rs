@@ -28,6 +28,7 @@ pub struct TreeUsage {
 
 /// Measures each tree; one that does not exist occupies nothing.
 pub(super) fn measure(input: &DiskUsageInput) -> Result<Vec<TreeUsage>, TreeError> {
+    crate::threads::pool()?;
     input.trees.par_iter().map(|top| measure_tree(top)).collect()
 }
 
