@@ -29,7 +29,6 @@ use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resume;
 use crate::portage::profile::PortageProfile;
-use crate::sandbox;
 use crate::sandbox::plan::Network;
 use crate::store::{NewState, Purpose, Session, State};
 
@@ -201,46 +200,6 @@ impl Engine<'_> {
             return Ok((session, true));
         }
         Ok((self.store.session_create_for(Some(base), purpose, key, Some(subject))?, false))
-    }
-
-    /// Ends a session: commits what was done, keeps it for resuming when the build failed or was interrupted, else removes it.
-    pub(super) fn settle<T, R>(
-        &self,
-        outcome: Result<T>,
-        session: Session,
-        commit: impl FnOnce(Session, T) -> Result<R>,
-    ) -> Result<R> {
-        match outcome {
-            Ok(value) => commit(session, value),
-            Err(Error::Interrupted { .. }) => {
-                session.suspend("interrupted")?;
-                Err(Error::Interrupted { resumable: true })
-            }
-            Err(Error::Emerge { failure, log, .. }) => {
-                session.suspend("emerge failed")?;
-                Err(Error::Emerge { failure, log, resumable: true })
-            }
-            Err(error @ (Error::Unmet { .. } | Error::Unchecked { .. })) => {
-                session.suspend("not what was asked for")?;
-                Err(error)
-            }
-            Err(error @ Error::Missing { .. }) => {
-                session.suspend("sources are missing")?;
-                Err(error)
-            }
-            Err(error @ Error::Sandbox(sandbox::Error::Exceeded(_))) => {
-                session.suspend("a limit was exceeded")?;
-                Err(error)
-            }
-            Err(error @ Error::Command { .. }) => {
-                session.suspend("a command failed")?;
-                Err(error)
-            }
-            Err(error) => {
-                session.discard(self.launcher)?;
-                Err(error)
-            }
-        }
     }
 
     fn fill(&self, session: &mut Session, upstream: &State, recipe: &Recipe, subject: &Subject) -> Result<Filled> {

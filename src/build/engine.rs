@@ -16,6 +16,7 @@ use super::keys::Keys;
 use super::session::{LOG_DIR, Root, Run};
 use super::supply::Supply;
 use crate::beneath::{Plain, TreeDir};
+use crate::causes::in_one_line;
 use crate::config::patches::PatchRecord;
 use crate::download::{self, Downloader};
 use crate::places::Places;
@@ -29,6 +30,7 @@ use crate::sandbox;
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Interrupt, Launcher, Running, SessionOptions, Stdio, terminal};
 use crate::store::{Busy, Lock, Store, Wait};
+use crate::threads::{self, NoThread};
 
 /// How often a running session is looked after.
 const TICK: Duration = Duration::from_millis(200);
@@ -36,6 +38,12 @@ const TICK: Duration = Duration::from_millis(200);
 const LAST_LINES: usize = 30;
 /// Of the log of one package so much is read for that.
 const LOG_TAIL_BYTES: u64 = 256 * 1024;
+
+/// What the threads are for that read a session's output.
+const READ: &str = "read the output of a session with";
+
+/// How a run of emerge has ended, and whether all of its output was read.
+type Watched = (Result<Exit>, std::thread::Result<std::result::Result<(), emerge_output::Error>>);
 
 /// What the program finds out about its surroundings and the library does not.
 #[derive(Debug, Clone)]
@@ -86,6 +94,28 @@ impl fmt::Debug for Engine<'_> {
     }
 }
 
+/// A directory for the logs of one piece of work. One in which nothing was written is removed in the end, however that came.
+#[derive(Debug)]
+pub(super) struct LogDir(PathBuf);
+
+impl std::ops::Deref for LogDir {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for LogDir {
+    fn drop(&mut self) {
+        // Logs that are there make both fail, as they should.
+        drop(fs::remove_dir(self.0.join("packages")));
+        if let Err(error) = fs::remove_dir(&self.0) {
+            tracing::debug!("kept logs in {}: {error}", self.0.display());
+        }
+    }
+}
+
 /// A session being worked in: its root, and where its output goes.
 #[derive(Debug)]
 pub(super) struct Work<'a> {
@@ -93,7 +123,7 @@ pub(super) struct Work<'a> {
     /// Mutable, since each run records who its first process is.
     pub(super) session: RefCell<&'a mut crate::store::Session>,
     /// `emerge.log` and the logs of single packages go below.
-    pub(super) log_dir: PathBuf,
+    pub(super) log_dir: LogDir,
     /// Name of the host inside, and the variables that hooks and scripts get.
     pub(super) hostname: String,
     pub(super) env: Vec<(String, String)>,
@@ -125,7 +155,7 @@ impl Work<'_> {
 
     /// Removes the logs: they are for what went wrong.
     pub(super) fn forget_logs(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.log_dir) {
+        if let Err(error) = fs::remove_dir_all(&*self.log_dir) {
             tracing::debug!("kept logs in {}: {error}", self.log_dir.display());
         }
     }
@@ -140,6 +170,11 @@ impl Engine<'_> {
     /// Tells something worth knowing.
     pub(super) fn note(&self, text: &str) {
         self.observer.event(&Event::Note(text));
+    }
+
+    /// Tells something that the user should look after.
+    pub(super) fn warn(&self, text: &str) {
+        self.observer.event(&Event::Warning(text));
     }
 
     /// Asks servers, until the user wants to stop.
@@ -170,7 +205,7 @@ impl Engine<'_> {
     }
 
     /// A new directory for logs: `logs/WHAT-20261122T083102Z`, with a number where that is taken.
-    pub(super) fn log_dir(&self, what: &str) -> Result<PathBuf> {
+    pub(super) fn log_dir(&self, what: &str) -> Result<LogDir> {
         let logs = self.places.logs();
         fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
         let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
@@ -179,6 +214,7 @@ impl Engine<'_> {
             let dir = logs.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
             match fs::create_dir(&dir) {
                 Ok(()) => {
+                    let dir = LogDir(dir);
                     let packages = dir.join("packages");
                     fs::create_dir(&packages).map_err(Error::io("create", &packages))?;
                     return Ok(dir);
@@ -197,7 +233,7 @@ impl Engine<'_> {
             let second = writer.try_clone()?;
             Ok((reader, writer, second))
         };
-        let (reader, stdout, stderr) = pipe().map_err(Error::io("create a pipe for", &work.log_dir))?;
+        let (reader, stdout, stderr) = pipe().map_err(Error::io("create a pipe for", &*work.log_dir))?;
         let options = SessionOptions {
             hold: vec![work.session.borrow().lock_fd()?],
             limits: self.settings.limits,
@@ -266,19 +302,22 @@ impl Engine<'_> {
         let mut run = Self::run_of(work, argv, network);
         run.network = self.connect(network, &mut run.env);
         let (mut running, output) = self.start(work, &run)?;
-        let (exit, last) = self.answering(&work.supply, || {
+        let (exit, said) = self.answering(&work.supply, || {
             std::thread::scope(|scope| {
-                let reader = scope.spawn(|| append_log(&log, &command, output));
+                let reader = threads::scoped(scope, READ, || append_log(&log, &command, output))?;
                 let exit = self.supervise(&mut running, || {});
-                (exit, reader.join())
+                Ok::<_, NoThread>((exit, reader.join()))
             })
-        });
-        let (exit, last) = (exit?, last.unwrap_or_else(|_| Ok(Vec::new())).map_err(Error::io("write", &log))?);
+        })?;
+        let (exit, said) = (exit?, said.unwrap_or_default());
         self.not_interrupted()?;
+        if let Some(error) = said.unwritten {
+            self.warn(&format!("cannot write `{}`: {error}", log.display()));
+        }
         if exit == Exit::Code(0) {
             return Ok(());
         }
-        Err(Error::Command { command, exit, log, last_lines: last })
+        Err(Error::Command { command, exit, log, last_lines: said.last_lines })
     }
 
     /// Runs a command without network; how it ended, and the beginning of its output, which is hostile.
@@ -286,13 +325,13 @@ impl Engine<'_> {
         let (mut running, output) = self.start(work, &Self::run_of(work, argv, Network::None))?;
         let (exit, text) = self.answering(&work.supply, || {
             std::thread::scope(|scope| {
-                let reader = scope.spawn(|| read_bounded(output, limit_bytes));
-                (self.supervise(&mut running, || {}), reader.join())
+                let reader = threads::scoped(scope, READ, || read_bounded(output, limit_bytes))?;
+                Ok::<_, NoThread>((self.supervise(&mut running, || {}), reader.join()))
             })
-        });
+        })?;
         let exit = exit?;
         self.not_interrupted()?;
-        let text = text.unwrap_or_else(|_| Ok(Vec::new())).map_err(Error::io("read the output in", &work.log_dir))?;
+        let text = text.unwrap_or_else(|_| Ok(Vec::new())).map_err(Error::io("read the output in", &*work.log_dir))?;
         Ok((exit, text))
     }
 
@@ -341,28 +380,40 @@ impl Engine<'_> {
         let _turn = work.jobs.turn()?;
         let mut run = Self::run_of(work, argv, network);
         run.network = self.connect(network, &mut run.env);
+        work.session.borrow_mut().mark_worth_keeping();
         let (mut running, output) = self.start(work, &run)?;
         let output: Box<dyn std::io::Read + Send> =
             if request.show_log { Box::new(Echo::new(output, self.observer)) } else { Box::new(output) };
         let supply = &work.supply;
-        let (exit, tee) = self.answering(supply, || self.watch(&mut running, work, request, &mut log, output));
+        let watched = self.answering(supply, || self.watch(&mut running, work, request, &mut log, output));
         self.tell_notes(supply);
         self.observer.event(&Event::End);
+        let (exit, tee) = watched?;
         let exit = exit?;
-        self.adopt_logs(work)?;
+        if let Err(error) = self.adopt_logs(work) {
+            // Whatever has filled the disk or is in the way there: how the run ended is what counts.
+            self.warn(&format!("the logs of single packages are not kept: {}", in_one_line(&error)));
+        }
         // Whatever came of it: what is complete need not be compiled again.
-        self.publish_rest(work)?;
+        let published = self.publish_rest(work);
         self.not_interrupted()?;
         if exit == Exit::Code(0) {
+            published?;
             if let Ok(result) = tee {
                 result?;
             }
             let binhost = work.root.binhost.as_ref().filter(|_| !self.settings.download.offline);
             if request.goal != Goal::Depclean && binhost.is_some_and(|binhost| !binhost.has_index()) {
                 let words = format!("no binary package host could be asked: building from source (see {})", path.display());
-                self.observer.event(&Event::Warning(&words));
+                self.warn(&words);
             }
-            return Ok(log.finish()?);
+            if let Err(error) = log.finish() {
+                self.warn(&in_one_line(&error));
+            }
+            return Ok(());
+        }
+        if let Err(error) = published {
+            self.warn(&format!("what was built so far is not published: {}", in_one_line(&error)));
         }
         let logs = work.package_logs();
         let mut failure = log.into_failure(|inside| read_package_log(&logs, inside));
@@ -387,7 +438,7 @@ impl Engine<'_> {
         request: &Request,
         log: &mut EmergeLog,
         output: Box<dyn std::io::Read + Send + '_>,
-    ) -> (Result<Exit>, std::thread::Result<std::result::Result<(), emerge_output::Error>>) {
+    ) -> std::result::Result<Watched, NoThread> {
         // A Portage that does not publish its status leaves the directory empty; then the output has to do.
         let status = Status::open(&work.root.status).ok();
         let shown = std::sync::atomic::AtomicBool::new(false);
@@ -398,13 +449,13 @@ impl Engine<'_> {
             }
         };
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
+            let reader = threads::scoped(scope, READ, || {
                 log.tee(output, &mut |now| {
                     if !shown.load(std::sync::atomic::Ordering::Relaxed) {
                         tell(now);
                     }
                 })
-            });
+            })?;
             let exit = self.supervise(running, || {
                 self.tell_notes(supply);
                 self.publish_meanwhile(work);
@@ -413,7 +464,7 @@ impl Engine<'_> {
                     tell(&now);
                 }
             });
-            (exit, reader.join())
+            Ok((exit, reader.join()))
         })
     }
 
@@ -453,31 +504,48 @@ impl Engine<'_> {
     }
 }
 
-/// Appends a command and its output to a log; returns the last lines, safe to print.
-fn append_log(path: &Path, command: &str, mut output: PipeReader) -> std::io::Result<Vec<String>> {
-    use std::io::{Read as _, Write as _};
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
-    writeln!(file, "$ {command}")?;
+/// What a command has said.
+#[derive(Debug, Default)]
+struct Said {
+    /// The end of it, safe to print.
+    last_lines: Vec<String>,
+    /// Why the log does not have all of it.
+    unwritten: Option<std::io::Error>,
+}
+
+/// Appends a command and its output to a log. A log that cannot be written stops no command.
+fn append_log(path: &Path, command: &str, mut output: impl std::io::Read) -> Said {
+    use std::io::Write as _;
+    let opened = fs::OpenOptions::new().create(true).append(true).open(path);
+    let mut log = opened.and_then(|mut file| writeln!(file, "$ {command}").map(|()| file));
+    let mut write = |bytes: &[u8]| {
+        if let Ok(file) = &mut log
+            && let Err(error) = file.write_all(bytes)
+        {
+            log = Err(error);
+        }
+    };
     let mut tail = std::collections::VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
     let since = Instant::now();
-    loop {
+    let broken = loop {
         let count = match output.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => break None,
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => break Some(error),
         };
-        file.write_all(&buffer[..count])?;
+        write(&buffer[..count]);
         tail.extend(buffer[..count].iter().copied());
         while tail.len() > 64 * 1024 {
             tail.pop_front();
         }
-    }
-    writeln!(file, "# {:.1} s", since.elapsed().as_secs_f64())?;
+    };
+    write(format!("# {:.1} s\n", since.elapsed().as_secs_f64()).as_bytes());
     let text = sanitize(tail.make_contiguous());
     let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect())
+    let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect();
+    Said { last_lines, unwritten: log.err().or(broken) }
 }
 
 /// Reads all of `output`, keeping only the first bytes.
@@ -516,6 +584,24 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_written_loses_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("commands.log");
+        let output = "first\n".repeat(100_000) + "last\n";
+        let said = append_log(&path, "make", output.as_bytes());
+        assert!(said.unwritten.is_none() && said.last_lines.last().unwrap() == "last", "{said:?}");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("$ make\nfirst\n") && text.contains("last\n# 0."), "{}", text.len());
+        for (path, words) in [("/dev/full", "No space left on device"), ("/nowhere/commands.log", "No such file")] {
+            let mut output = output.as_bytes();
+            let said = append_log(Path::new(path), "make", &mut output);
+            assert!(output.is_empty(), "the command would have been stopped");
+            assert_eq!(said.last_lines.last().unwrap(), "last");
+            assert!(said.unwritten.unwrap().to_string().starts_with(words));
+        }
+    }
 
     #[test]
     fn a_log_is_named_only_if_it_is_one() {

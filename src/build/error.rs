@@ -206,6 +206,9 @@ pub enum Error {
         /// Whether repeating the command goes on from here.
         resumable: bool,
     },
+    /// A build that has ended early, whose session was kept: repeating the command goes on from here.
+    #[error(transparent)]
+    Suspended(Box<Error>),
     /// No thread can be started.
     #[error(transparent)]
     Thread(#[from] crate::threads::NoThread),

@@ -65,10 +65,9 @@ impl Engine<'_> {
         let _shared = self.share_store()?;
         let (profile, base) = self.freshroot_base(options)?;
         let mut session = self.store.session_create(Some(&base), Purpose::Throwaway, "")?;
-        let plan = self.freshroot_work(&mut session, &profile, &base, options, false).map(|(work, _)| {
-            remove_if_empty(&work.log_dir);
-            work.root.plan(&self.freshroot_run(&work, options))
-        });
+        let plan = self
+            .freshroot_work(&mut session, &profile, &base, options, false)
+            .map(|(work, _)| work.root.plan(&self.freshroot_run(&work, options)));
         session.discard(self.launcher)?;
         plan
     }
@@ -210,7 +209,6 @@ impl Engine<'_> {
         }
         let run = self.freshroot_run(&work, options);
         let exit = self.attend(&work, &run)?;
-        remove_if_empty(&work.log_dir);
         if self.interrupt.count() > 0 && options.keep.is_none() && !options.terminal {
             return Err(Error::Interrupted { resumable: false });
         }
@@ -259,13 +257,4 @@ fn made_from(mut origin: &serde_json::Value) -> &serde_json::Value {
 
 fn kept_ref(name: &str) -> String {
     format!("kept/{name}")
-}
-
-/// A freshroot that ran no emerge leaves no logs.
-fn remove_if_empty(log_dir: &std::path::Path) {
-    // Logs that are there make both fail, as they should.
-    let removed = fs::remove_dir(log_dir.join("packages")).and_then(|()| fs::remove_dir(log_dir));
-    if let Err(error) = removed {
-        tracing::debug!("kept logs in {}: {error}", log_dir.display());
-    }
 }

@@ -23,6 +23,7 @@
 //! naming       what a user calls a build state: NAME, NAME@{N}, a tag, an id or its beginning
 //! tree         ebuild trees into the store, and which of them a session mounts
 //! visible      packages of which Portage takes no version
+//! settle       what becomes of a session that has ended
 //! engine       how commands and emerge are run in a session; work: what a session's root looks like
 //! ```
 
@@ -59,6 +60,7 @@ mod relink;
 mod resolve;
 mod script;
 pub mod session;
+mod settle;
 mod squashfs;
 mod stage4;
 mod supply;

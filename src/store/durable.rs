@@ -1,7 +1,7 @@
 //! Small files of the store: written in its `tmp/`, and what is durable of them by [`crate::durable`].
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -20,11 +20,38 @@ pub(super) fn replace(tmp: &Path, target: &Path, bytes: &[u8]) -> Result<()> {
     Ok(replacing.replace(target, bytes)?)
 }
 
-/// Replaces a file of which nothing is needed after a power cut, only that no reader ever sees half of it.
-pub(super) fn replace_unsynced_json(tmp: &Path, target: &Path, value: &impl Serialize) -> Result<()> {
+/// Replaces a file of which nothing is needed after a power cut, only that no reader ever sees half of it. It is made `size` bytes long.
+pub(super) fn replace_unsynced_json(tmp: &Path, target: &Path, value: &impl Serialize, size: usize) -> Result<()> {
     let temporary = tmp.join(id::fresh()?);
-    write_unsynced_json(&temporary, value)?;
-    fs::rename(&temporary, target).map_err(|e| Error::io("replace", target, e))
+    let result = write_unsynced_json_of(&temporary, value, size)
+        .and_then(|()| fs::rename(&temporary, target).map_err(|e| Error::io("replace", target, e)));
+    if result.is_err() {
+        // Half of it may be there, on a disk that is full as it is.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+/// Writes such a file anew in its own place, for which a full disk has room: it stays as long as it was, and is written at once.
+pub(super) fn overwrite_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path).map_err(|e| Error::io("open", path, e))?;
+    let size = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let bytes = encode(path, value)?;
+    if bytes.len() > size {
+        return Err(Error::io("write", path, ErrorKind::StorageFull.into()));
+    }
+    file.write_all(&padded(bytes, size)).map_err(|e| Error::io("write", path, e))
+}
+
+/// Writes a file whose directory is not visible to anybody yet, with blanks at its end up to `size` bytes.
+pub(super) fn write_unsynced_json_of(path: &Path, value: &impl Serialize, size: usize) -> Result<()> {
+    fs::write(path, padded(encode(path, value)?, size)).map_err(|e| Error::io("write", path, e))
+}
+
+fn padded(mut bytes: Vec<u8>, size: usize) -> Vec<u8> {
+    bytes.resize(bytes.len().max(size), b' ');
+    bytes
 }
 
 pub(super) fn replace_json(tmp: &Path, target: &Path, value: &impl Serialize) -> Result<()> {
@@ -77,6 +104,19 @@ mod tests {
         assert_eq!(error.to_string(), format!("cannot replace `{}`", target.display()));
         assert!(error.source().unwrap().to_string().contains("directory"));
         assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_written_anew_in_its_own_place_as_long_as_it_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("session.json");
+        write_unsynced_json_of(&path, &"long as it is", 64).unwrap();
+        overwrite_json(&path, &"x").unwrap();
+        assert_eq!(read_json::<String>(&path).unwrap().as_deref(), Some("x"));
+        assert_eq!(fs::metadata(&path).unwrap().len(), 64);
+        let error = overwrite_json(&path, &"y".repeat(64)).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
+        assert_eq!(read_json::<String>(&path).unwrap().as_deref(), Some("x"));
     }
 
     #[test]

@@ -21,9 +21,9 @@ use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, cle
 use crate::beneath::{self, TreeDir, remove_tree};
 use crate::sandbox::{Launcher, TaskOptions};
 
-/// How long the first process of an orphaned session may take to end. It has seen the end of file on its socket, so this is the time that the
+/// How long the first process of a session that is over may take to end. It has seen the end of file on its socket, so this is the time that the
 /// kernel needs to kill and reap what a large build was running.
-const PID1_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const PID1_LIMIT: Duration = Duration::from_secs(10);
 
 /// What runs a task of ours inside the id map: the sandbox's launcher, or in tests this very process.
 pub trait InMap {

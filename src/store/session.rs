@@ -1,17 +1,20 @@
 //! Sessions: a build state with a writable upper directory on top, locked by one process.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::lock::{self, Lock, LockMode, Wait};
 use super::process::{self, ProcessStamp};
-use super::recover::{self, InMap};
+use super::recover::{self, InMap, PID1_LIMIT};
 use super::{Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, make_dir, state};
+
+/// Size of `session.json`, so that another status can be written into it where there is no room for another file.
+const RECORD_BYTES: usize = 4096;
 
 /// What a session is for; decides nothing in the store, but is shown and recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -113,6 +116,8 @@ pub struct Session {
     fs: OwnedFd,
     /// Whether another session was given the upper directory itself.
     bound: bool,
+    /// Whether so much is in it that it is kept when it ends early.
+    worth_keeping: bool,
 }
 
 /// The steps of a commit between which a crash is simulated.
@@ -177,9 +182,9 @@ impl Store {
         {
             make_dir(&dir.join(name), mode)?;
         }
-        durable::write_unsynced_json(&dir.join("session.json"), &record)?;
+        durable::write_unsynced_json_of(&dir.join("session.json"), &record, RECORD_BYTES)?;
         tracing::debug!(session = %record.id, %purpose, key, "session made");
-        Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs, bound: false })
+        Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs, bound: false, worth_keeping: false })
     }
 
     /// The youngest suspended session for this build key that can be resumed, locked and active again.
@@ -197,7 +202,7 @@ impl Store {
             // Only what is written under the lock counts: the session may have been resumed and committed meanwhile.
             let Some(record) = read_record(&dir).filter(|r| self.is_resumable(r)) else { continue };
             let base = record.base.as_ref().map(|id| self.state(id)).transpose()?;
-            let mut session = Session { store: self.clone(), record, base, dir, lock, fs, bound: false };
+            let mut session = Session { store: self.clone(), record, base, dir, lock, fs, bound: false, worth_keeping: true };
             session.record.status = SessionStatus::Active;
             session.record.pid1 = None;
             session.write_record()?;
@@ -267,6 +272,14 @@ pub(super) fn read_record(dir: &Path) -> Option<SessionRecord> {
     durable::read_json(&dir.join("session.json")).ok().flatten()
 }
 
+/// Undoes what was done of a commit whose state cannot be written, as on a full disk: what is in the session is its own again.
+fn take_back(state: &Path, taken: &Path, unfinished: &Path) {
+    let gone = fs::remove_file(state).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) });
+    if let Err(error) = gone.and_then(|()| fs::rename(taken, unfinished)) {
+        tracing::warn!(%error, "a layer without a state is left to be removed");
+    }
+}
+
 impl Session {
     /// Its id.
     pub fn id(&self) -> &SessionId {
@@ -296,6 +309,16 @@ impl Session {
     /// The writable upper directory.
     pub fn upper(&self) -> PathBuf {
         self.path("layer/fs")
+    }
+
+    /// Says that what is going to be in it is not to be lost: a commit that fails suspends it.
+    pub fn mark_worth_keeping(&mut self) {
+        self.worth_keeping = true;
+    }
+
+    /// Whether it was suspended before, or is said to be worth it.
+    pub fn is_worth_keeping(&self) -> bool {
+        self.worth_keeping
     }
 
     /// For overlayfs.
@@ -354,7 +377,11 @@ impl Session {
         self.store.sync(&self.fs)?;
         self.record.status = SessionStatus::Suspended { note: note.to_owned(), at: process::now() };
         self.record.boot_id = self.store.inner.boot_id.clone();
-        self.write_record()?;
+        self.write_record().or_else(|error| {
+            // On a full disk nothing new can be made, and what there is can be changed.
+            let _structure = self.store.structure(LockMode::Shared)?;
+            durable::overwrite_json(&self.dir.join("session.json"), &self.record).map_err(|_| error)
+        })?;
         tracing::debug!(session = %self.record.id, note, "session suspended");
         Ok(())
     }
@@ -384,7 +411,29 @@ impl Session {
         self.commit_any(new)
     }
 
+    /// A session that is worth keeping and cannot become a layer yet, as on a full disk, is suspended.
     fn commit_any(self, new: NewState) -> Result<State> {
+        match self.become_layer(new) {
+            Ok(state) => {
+                let Self { store, dir, lock, .. } = self;
+                store.sweep(&dir, lock);
+                crash_point!(Sweep);
+                Ok(state)
+            }
+            Err(error) => {
+                let unfinished = self.path("layer");
+                if self.worth_keeping && matches!(error, Error::Io { .. }) && unfinished.exists() {
+                    let note = error.to_string();
+                    if let Err(error) = self.suspend(&note) {
+                        tracing::warn!(%error, "a session that could not be committed cannot be suspended either");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn become_layer(&self, new: NewState) -> Result<State> {
         let begun = std::time::Instant::now();
         self.require_quiet()?;
         tracing::debug!(session = %self.record.id, "committing");
@@ -410,9 +459,6 @@ impl Session {
         self.publish(&unfinished, &state)?;
         let millis = begun.elapsed().as_millis();
         tracing::debug!(session = %self.record.id, state = %state.id, %millis, %sync_millis, "committed");
-        let Self { store, dir, lock, .. } = self;
-        store.sweep(&dir, lock);
-        crash_point!(Sweep);
         Ok(state)
     }
 
@@ -422,9 +468,17 @@ impl Session {
         let _structure = self.store.structure(LockMode::Shared)?;
         fs::rename(unfinished, &layer).map_err(|e| Error::io("create", &layer, e))?;
         crash_point!(Rename);
-        durable::sync_dir(&self.store.path("layers"))?;
-        crash_point!(RenameSync);
-        durable::replace_json(&self.store.path("tmp"), &self.store.state_path(&state.id), state)?;
+        let path = self.store.state_path(&state.id);
+        let written = durable::sync_dir(&self.store.path("layers")).and_then(|()| {
+            crash_point!(RenameSync);
+            durable::replace_json(&self.store.path("tmp"), &path, state)
+        });
+        if let Err(error) = written {
+            if matches!(error, Error::Io { .. }) {
+                take_back(&path, &layer, unfinished);
+            }
+            return Err(error);
+        }
         crash_point!(State);
         Ok(())
     }
@@ -441,8 +495,7 @@ impl Session {
     /// Refuses to go on while the session's first process may still write.
     fn require_quiet(&self) -> Result<()> {
         match self.record.pid1 {
-            // A process that has been killed needs a moment to give back its mounts.
-            Some(pid1) if !pid1.wait_gone(Duration::from_secs(2)) => {
+            Some(pid1) if !pid1.wait_gone(PID1_LIMIT) => {
                 Err(Error::StillRunning { session: self.record.id.clone(), pid: pid1.pid })
             }
             _ => Ok(()),
@@ -451,6 +504,6 @@ impl Session {
 
     fn write_record(&self) -> Result<()> {
         let _structure = self.store.structure(LockMode::Shared)?;
-        durable::replace_unsynced_json(&self.store.path("tmp"), &self.dir.join("session.json"), &self.record)
+        durable::replace_unsynced_json(&self.store.path("tmp"), &self.dir.join("session.json"), &self.record, RECORD_BYTES)
     }
 }

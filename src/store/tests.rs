@@ -1,6 +1,7 @@
 //! The store as a whole, as an ordinary user would see it: trees of one owner, and tasks run by this very process.
 
 mod missing;
+mod suspending;
 mod verifying;
 
 use std::collections::BTreeSet;

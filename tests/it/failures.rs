@@ -79,3 +79,43 @@ fn a_script_that_fails_is_shown_with_its_output() {
     fs::write(place.config.join("user.scripts/bad"), "#!/bin/sh\n").unwrap();
     build(&place, "script").ok();
 }
+
+/// Puts a file in the place of the directory for the logs of single packages, as soon as there is one that was not there before.
+fn spoil_logs(place: &Place, what: &str, before: &[PathBuf]) {
+    let since = std::time::Instant::now();
+    loop {
+        let new = logs(place, what).into_iter().find(|log| !before.contains(log) && log.join("packages").is_dir());
+        if let Some(log) = new {
+            fs::remove_dir(log.join("packages")).unwrap();
+            return fs::write(log.join("packages"), "in the way").unwrap();
+        }
+        assert!(since.elapsed().as_secs() < 240, "no logs of {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+fn logs(place: &Place, what: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place.path("data/logs")).unwrap().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(what)).collect()
+}
+
+#[test]
+fn logs_that_cannot_be_kept_hide_no_failure_and_end_no_build() {
+    let Some(shared) = shared() else { return };
+    let place = shared.place.with_config(shared.config("unlogged"));
+    for (name, package, code) in [("unlogged-bad", "app-misc/broken", 6), ("unlogged-good", "app-misc/manyfiles", 0)] {
+        define(&place, name, "plain", package);
+        let what = format!("stage-{name}-");
+        let before = logs(&place, &what);
+        let ran = std::thread::scope(|scope| {
+            scope.spawn(|| spoil_logs(&place, &what, &before));
+            build(&place, name)
+        });
+        let ran = ran.fails(code).says("warning: the logs of single packages are not kept: ");
+        if code == 6 {
+            let ran = ran.says("error: `app-misc/broken-1.0` failed in its compile phase\n");
+            ran.says("hint: correct the cause and repeat the command to go on where it stopped");
+            assert_eq!(place.session_of("stage4/unlogged-bad").unwrap()["status"]["is"], "suspended");
+        }
+    }
+}

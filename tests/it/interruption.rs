@@ -192,6 +192,47 @@ fn an_interrupted_profile_update_moves_nothing_and_goes_on() {
     place.run(&["freshroot", "--profile", &profile, "--network", "none", "--", "slow"]).ok();
 }
 
+/// The kernel's way with whoever is in its way when memory is short.
+#[test]
+fn a_build_whose_first_process_or_helper_is_killed_goes_on() {
+    let Some((_shared, place)) = slow("killed stage", 12) else { return };
+    let name = format!("killed{}", std::process::id());
+    let definition = format!("stage4.defines/{name}");
+    fs::create_dir_all(place.config.join(&definition)).unwrap();
+    for (file, text) in [("profile", "demo"), ("stage3", "slow"), ("packages", "app-misc/manyfiles\napp-misc/slow")] {
+        fs::write(place.config.join(&definition).join(file), format!("{text}\n")).unwrap();
+    }
+    let stage3 = place.config.join("stage3.defines/slow");
+    fs::create_dir_all(&stage3).unwrap();
+    fs::write(stage3.join("cpu"), "generic-amd64\n").unwrap();
+    fs::write(stage3.join("portage.local"), "slow\n").unwrap();
+    let subject = format!("stage4/{name}");
+    let own = || place.session_of(&subject).unwrap_or_else(|| panic!("no session of {subject}"));
+
+    let log_name = format!("stage-{name}-");
+    let args = ["stage", "build", &name, "--no-sign", "--format", "tar.zst", "--jobs", "1"];
+    let mut before = Vec::new();
+    for (helper, words) in
+        [(false, "error: the session's PID 1 died unexpectedly\n"), (true, "error: the outer helper died unexpectedly\n")]
+    {
+        let mut command = place.command(&args);
+        let mut running = child::spawn(&mut command);
+        let log = wait_for(&place, &log_name, &before, &format!(" of 2) {SLOW_STARTED}"), &mut running);
+        before.push(log);
+        let pid1 = own()["pid1"]["pid"].as_i64().unwrap();
+        let stat = fs::read_to_string(format!("/proc/{pid1}/stat")).unwrap();
+        let parent = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+        kill(Pid::from_raw(if helper { parent } else { i32::try_from(pid1).unwrap() }), Signal::SIGKILL).unwrap();
+        let ran = finish(command_line(&command), running).fails(6).says(words);
+        ran.says("hint: what was built so far is kept: repeat the command to go on where it stopped\n");
+        assert_eq!(own()["status"]["is"], "suspended");
+        child::assert_no_strangers();
+    }
+    place.run(&args).ok().says("* resuming stage4");
+    let last = logs(&place, &log_name).into_iter().find(|log| !before.contains(log)).unwrap();
+    assert!(!emerge_log(&last).contains(") app-misc/manyfiles"), "built twice: {}", emerge_log(&last));
+}
+
 #[test]
 fn ctrl_c_twice_ends_at_once_what_does_not_listen() {
     let Some(shared) = shared() else { return };

@@ -143,6 +143,18 @@ impl Place {
         self.list()["sessions"].as_array().unwrap().clone()
     }
 
+    /// What is written about the session in which `subject` is made, such as `stage4/web`.
+    pub(crate) fn session_of(&self, subject: &str) -> Option<serde_json::Value> {
+        let records = fs::read_dir(self.store().join("sessions")).ok()?.flatten().filter_map(|entry| {
+            let text = fs::read(entry.path().join("session.json")).ok()?;
+            serde_json::from_slice::<serde_json::Value>(&text).ok()
+        });
+        let prefix = format!("{subject} ");
+        records
+            .into_iter()
+            .find(|record| record["subject"].as_str().is_some_and(|other| other == subject || other.starts_with(&prefix)))
+    }
+
     /// Fails unless nothing runs any more, and nothing half-made is in the store.
     pub(crate) fn assert_tidy(&self) {
         child::assert_no_strangers();

@@ -9,6 +9,7 @@ use gentoomuch::fetch::Missing;
 use gentoomuch::git::GitError;
 use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
+use gentoomuch::threads::NoThread;
 use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
 
 use crate::failures_sandbox::sandbox_words;
@@ -85,6 +86,12 @@ impl From<store::Error> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+impl From<NoThread> for Failure {
+    fn from(error: NoThread) -> Self {
+        Self::new(Kind::Other, error)
     }
 }
 
@@ -218,6 +225,9 @@ impl From<build::Error> for Failure {
                         (Vec::new(), "install squashfs-tools (`sys-fs/squashfs-tools` on Gentoo), or choose another `--format`")
                     }
                     build::SquashfsError::Start(_) => (Vec::new(), "`mksquashfs -version` in a shell tells whether it works"),
+                    build::SquashfsError::Failed { last_lines, .. } if says_full(last_lines) => {
+                        (last_lines.clone(), "free some space where the image was to be, and repeat the command")
+                    }
                     build::SquashfsError::Failed { last_lines, .. } => {
                         (last_lines.clone(), "squashfs-tools 4.5 or later with zstd is needed: `mksquashfs -version`")
                     }
@@ -239,10 +249,11 @@ impl From<build::Error> for Failure {
             E::Copy(error) => copy(error),
             E::Experiment(error) => experiment(error),
             E::Patch(error) => crate::failures_patch::patch(error),
+            E::Suspended(error) => suspended(*error),
             E::Command { ref log, ref last_lines, .. } => {
                 let (log, last_lines) = (log.shown(), last_lines.clone());
                 let failure = last_lines.into_iter().fold(Self::new(Kind::Other, error), Self::detail);
-                failure.hint(format!("the whole output is in {log}")).hint("correct the cause and repeat the command to go on")
+                failure.hint(format!("the whole output is in {log}")).hint("correct the cause and repeat the command")
             }
             E::Interrupted { resumable } => {
                 let failure = Self::new(Kind::Interrupted, error);
@@ -313,6 +324,20 @@ impl From<build::Error> for Failure {
             other => Self::new(Kind::Other, other),
         }
     }
+}
+
+/// A build that has ended early and can go on.
+fn suspended(error: build::Error) -> Failure {
+    // Whoever was killed in the middle of an emerge has it failed.
+    let died = matches!(error, build::Error::Sandbox(sandbox::Error::Died { .. }));
+    let failure = Failure::from(error);
+    let failure = if died { failure.of_kind(Kind::Emerge) } else { failure };
+    failure.hint("what was built so far is kept: repeat the command to go on where it stopped")
+}
+
+/// Whether a program complains about a full disk.
+fn says_full(lines: &[String]) -> bool {
+    lines.iter().any(|line| line.contains("No space left on device") || line.contains("Disk quota exceeded"))
 }
 
 /// A binary package host, ours or another's.

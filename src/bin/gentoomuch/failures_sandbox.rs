@@ -44,7 +44,7 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
             let name = exceeded.name();
             (Kind::Emerge, vec![format!("`--{name}` or a line `{name}` in `env/limits` sets another limit, or `none`")])
         }
-        E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory; repeat the command")),
+        E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory")),
         E::Task { failure, .. } => match failure.kind.as_str() {
             "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
             "archive-damaged" => (Kind::Verification, one("fetch the file again")),

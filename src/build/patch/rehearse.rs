@@ -164,7 +164,7 @@ impl Engine<'_> {
         for answer in answers {
             let Some(candidate) = candidates.iter().find(|candidate| candidate.cpv == answer.package) else { continue };
             let bytes = read_package_log(&work.package_logs(), &answer.log).unwrap_or_default();
-            let log = package_log(&work.package_logs(), &answer.log).unwrap_or_else(|| work.log_dir.clone());
+            let log = package_log(&work.package_logs(), &answer.log).unwrap_or_else(|| work.log_dir.to_path_buf());
             let text = sanitize(&bytes);
             match read(&text) {
                 Told::Applied => {}
