@@ -7,6 +7,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// `PID_MAX_LIMIT` of a 64-bit kernel: none numbers more.
+const MAX_PIDS: u64 = 1 << 22;
+
 /// What one run in a session may use; `None` means as much as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {
@@ -101,6 +104,9 @@ pub enum NotALimit {
     /// Of processes.
     #[error("`{0}` is no number of processes, such as `4000`, or `none`")]
     Pids(String),
+    /// Of more processes than there can be.
+    #[error("`{0}` is more than the {max} processes and threads that Linux can have: use `none` for no limit", max = MAX_PIDS)]
+    TooManyPids(String),
     /// Of processors.
     #[error("`{0}` is no number of processors, such as `2`, or `none`")]
     Cpus(String),
@@ -167,7 +173,11 @@ impl Bound {
 
     /// Reads a limit of processes and threads.
     pub fn pids(text: &str) -> Result<Self, NotALimit> {
-        Self::read(text, |text| text.parse().ok()).ok_or_else(|| NotALimit::Pids(text.to_owned()))
+        match Self::read(text, |text| text.parse().ok()) {
+            Some(Self::At(pids)) if pids > MAX_PIDS => Err(NotALimit::TooManyPids(text.to_owned())),
+            Some(limit) => Ok(limit),
+            None => Err(NotALimit::Pids(text.to_owned())),
+        }
     }
 
     /// Reads a number of processors.
@@ -265,6 +275,7 @@ mod tests {
             ("memory   512MiB", Asked { memory: Some(Bound::At(512 << 20)), ..Asked::default() }),
             ("memory none", Asked { memory: Some(Bound::None), ..Asked::default() }),
             ("pids 4000", Asked { pids: Some(Bound::At(4000)), ..Asked::default() }),
+            ("pids 4194304", Asked { pids: Some(Bound::At(1 << 22)), ..Asked::default() }),
             ("cpus 2", Asked { cpus: Some(Bound::At(2)), ..Asked::default() }),
             ("timeout 90m", Asked { timeout: Some(Bound::At(5_400_000)), ..Asked::default() }),
             ("timeout 2d", Asked { timeout: Some(Bound::At(172_800_000)), ..Asked::default() }),
@@ -276,6 +287,14 @@ mod tests {
             ("memory", "`` is no amount of memory: a number with K, M, G or T, such as `8G`, or `none`"),
             ("memory 0", "`0` is no amount of memory: a number with K, M, G or T, such as `8G`, or `none`"),
             ("memory 99999999999T", "`99999999999T` is no amount of memory: a number with K, M, G or T, such as `8G`, or `none`"),
+            (
+                "pids 4194305",
+                "`4194305` is more than the 4194304 processes and threads that Linux can have: use `none` for no limit",
+            ),
+            (
+                "pids 18446744073709551615",
+                "`18446744073709551615` is more than the 4194304 processes and threads that Linux can have: use `none` for no limit",
+            ),
             ("pids -1", "`-1` is no number of processes, such as `4000`, or `none`"),
             ("cpus 1.5", "`1.5` is no number of processors, such as `2`, or `none`"),
             ("timeout 90", "`90` is no time: a number with s, m, h or d, such as `90m`, or `none`"),

@@ -50,7 +50,7 @@ pub(super) enum ShelfError {
     #[error(transparent)]
     Beneath(#[from] beneath::Error),
     /// The disk.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`", path.display())]
     Io {
         /// `create`, …
         action: &'static str,

@@ -35,6 +35,14 @@ pub enum HostProblem {
         /// Its name.
         program: &'static str,
     },
+    /// The program's set-id bit gives it the power of somebody who has none here, as in a user namespace that does not know its owner.
+    #[error("`{}` belongs to user {uid}, so that its set-id bit does not give it root's power", path.display())]
+    ForeignProgram {
+        /// Where it was found.
+        path: PathBuf,
+        /// Who owns it, as seen from here.
+        uid: u32,
+    },
     /// The program lost its set-id bit and its capability.
     #[error("`{}` has neither its set-id bit nor its file capability", path.display())]
     PowerlessProgram {
@@ -69,6 +77,11 @@ impl HostProblem {
                 Arch) or `sys-apps/shadow` (Gentoo)"
                     .to_owned()
             }
+            Self::ForeignProgram { path, .. } => format!(
+                "in a user namespace or container that does not know root: start it outside; else as the administrator: \
+                `chown root {0}` and `chmod u+s {0}`",
+                path.display()
+            ),
             Self::PowerlessProgram { path } => format!("as the administrator: `chmod u+s {}`", path.display()),
         }
     }
@@ -154,12 +167,17 @@ pub(super) fn find_program(name: &'static str, path: &[PathBuf]) -> Result<PathB
     path.iter().map(|dir| dir.join(name)).find(|candidate| candidate.is_file()).ok_or(HostProblem::MissingProgram { program: name })
 }
 
-/// Whether `program` can set id maps: set-id root, or with a file capability.
-fn has_power(program: &Path) -> bool {
+/// Refuses a `program` that cannot set id maps: it has to be set-id root, or to have a file capability.
+fn check_power(program: &Path) -> Result<(), HostProblem> {
     use std::os::unix::fs::MetadataExt as _;
-    let set_id = fs::metadata(program).is_ok_and(|meta| meta.mode() & 0o4000 != 0 && meta.uid() == 0);
+    let owner = fs::metadata(program).ok().filter(|meta| meta.mode() & 0o4000 != 0).map(|meta| meta.uid());
     let mut value = [0u8; 24];
-    set_id || rustix::fs::getxattr(program, c"security.capability", &mut value).is_ok()
+    match owner {
+        Some(0) => Ok(()),
+        _ if rustix::fs::getxattr(program, c"security.capability", &mut value).is_ok() => Ok(()),
+        Some(uid) => Err(HostProblem::ForeignProgram { path: program.to_owned(), uid }),
+        None => Err(HostProblem::PowerlessProgram { path: program.to_owned() }),
+    }
 }
 
 /// The part of `doctor` that costs nothing: what makes every attempt to build fail.
@@ -180,7 +198,8 @@ pub fn precheck(root: &Path, path: &[PathBuf]) -> Result<Facts, HostProblem> {
 /// Where `newuidmap` or `newgidmap` lies, if it can do its work.
 pub(super) fn map_program(name: &'static str, path: &[PathBuf]) -> Result<PathBuf, HostProblem> {
     let program = find_program(name, path)?;
-    if has_power(&program) { Ok(program) } else { Err(HostProblem::PowerlessProgram { path: program }) }
+    check_power(&program)?;
+    Ok(program)
 }
 
 #[cfg(test)]
@@ -245,6 +264,15 @@ mod tests {
         let powerless = precheck(dir.path(), &path("bin")).unwrap_err();
         assert!(powerless.to_string().ends_with("has neither its set-id bit nor its file capability"), "{powerless}");
         assert!(powerless.remedy().contains("chmod u+s"));
+        let own = dir.path().join("bin/newuidmap");
+        fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+        let uid = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&own).unwrap());
+        if uid != 0 {
+            let foreign = precheck(dir.path(), &path("bin")).unwrap_err();
+            let words = format!("`{}` belongs to user {uid}, so that its set-id bit does not give it root's power", own.display());
+            assert_eq!(foreign.to_string(), words);
+            assert!(foreign.remedy().contains("chown root"));
+        }
     }
 
     #[test]

@@ -75,6 +75,12 @@ pub enum Unsafe {
         /// Its mode.
         mode: u32,
     },
+    /// Its name is no text, and what is kept there could not be named to our own processes, nor be removed by them.
+    #[error("the name of `{path}` is not UTF-8")]
+    NotText {
+        /// The place.
+        path: PathBuf,
+    },
     /// Not a directory.
     #[error("`{path}` is not a directory")]
     NotADirectory {
@@ -112,7 +118,9 @@ impl Unsafe {
                 "choose a place below a directory of your own with `--data` and `--cache`; or `chmod go-w {0}`, or `chmod +t {0}`, if that is right for the others",
                 on_the_way.display()
             ),
-            Self::NotADirectory { .. } | Self::Io { .. } => "choose another place with `--data` and `--cache`".to_owned(),
+            Self::NotText { .. } | Self::NotADirectory { .. } | Self::Io { .. } => {
+                "choose another place with `--data` and `--cache`".to_owned()
+            }
         }
     }
 }
@@ -123,6 +131,9 @@ impl Places {
     pub fn close(&self, owner: Owner, make: bool) -> Result<Vec<Closed>, Unsafe> {
         let mut closed = Vec::new();
         for (top, below) in [(&self.data, BELOW_DATA), (&self.cache, BELOW_CACHE)] {
+            if top.to_str().is_none() {
+                return Err(Unsafe::NotText { path: top.clone() });
+            }
             if make {
                 // Without a umask's help: parents that are made for it are nobody else's either, as the XDG specification wants it.
                 drop(durable::make_dirs(top, Mode::AtMost(0o700)));

@@ -80,7 +80,11 @@ impl TaskFailure {
 ///
 /// A helper is given its socket as standard input and nothing else, so it closes every descriptor from 3 upwards first: a program that
 /// starts sessions may have others open that are not close-on-exec, and a link of the root could name one of them (CVE-2024-21626).
+///
+/// In the program itself it sees to it that children can be waited for, whatever whoever started it does with SIGCHLD.
 pub fn enter_if_asked(lookup: Lookup) {
+    // It cannot fail for a signal that exists.
+    drop(sys::signal::heed_children());
     let Some(name) = std::env::args_os().next() else { return };
     let run: fn(Channel, Lookup) -> i32 = match name.to_str() {
         Some(OUTER) => outer::run,

@@ -31,7 +31,7 @@ impl Limits {
     /// The limit of processes that the kernel gets. The session's end comes at [`Limits::pids`], when PID 1 has looked. A kernel that refuses a process
     /// before that has the command fail with words of its own, so it lets some more through: as many as a bomb makes between two looks.
     pub(crate) fn pids_at_most(&self) -> Option<u64> {
-        self.pids.map(|pids| pids + (pids / 8).max(4096))
+        self.pids.map(|pids| pids.saturating_add((pids / 8).max(4096)))
     }
 }
 
@@ -126,6 +126,7 @@ mod tests {
         watch.every = Duration::ZERO;
         assert_eq!(watch.check(used(0, 11)), Some(Exceeded::Pids { limit: 10 }));
         assert_eq!(limits.pids_at_most(), Some(4106));
+        assert_eq!(Limits { pids: Some(u64::MAX), ..limits }.pids_at_most(), Some(u64::MAX));
         // Time is over: nothing else matters, and the words have the whole of it.
         let mut late = Watch::new(limits, 60_000, false);
         assert_eq!(late.check(unasked), Some(Exceeded::Time { limit_ms: 60_000 }));

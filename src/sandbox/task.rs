@@ -31,11 +31,16 @@ pub(crate) fn run(control: Channel, lookup: Lookup, mut asked: Asked) {
         (_, Err(error), _) => FromOuter::Failed(Failure::Protocol(error.to_string())),
         (_, _, None) => FromOuter::Failed(Failure::Protocol(format!("no word of a task `{}`", asked.name))),
         (Ok(()), Ok(watched), Some(function)) => {
-            std::thread::spawn(move || end_with(&watched));
+            let started = std::thread::Builder::new().spawn(move || end_with(&watched));
             // Its locks stay open in this process until it ends.
             let _locks = asked.fds.split_off(asked.fd_count.min(asked.fds.len()));
             let mut context = TaskContext { name: asked.name, input: asked.input, fds: asked.fds, events: events.clone() };
-            FromOuter::TaskDone(call(function, &mut context))
+            match started {
+                Ok(_) => FromOuter::TaskDone(call(function, &mut context)),
+                Err(error) => {
+                    FromOuter::TaskDone(Err(TaskFailure::of("thread", &crate::threads::NoThread::new("watch over a task", error))))
+                }
+            }
         }
     };
     let _ = events.send_raw(&answer);

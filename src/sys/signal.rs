@@ -18,6 +18,14 @@ pub fn reset_all() -> Result<()> {
         .map_err(Error::of("sigprocmask", "SIG_SETMASK, []"))
 }
 
+/// Lets this process wait for its children, also if whoever started it ignores SIGCHLD: then the kernel reaps them, and `waitpid` finds none.
+pub fn heed_children() -> Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }
+        .map(drop)
+        .map_err(Error::of("signal", "SIGCHLD, SIG_DFL"))
+}
+
 /// Has a write beyond `RLIMIT_FSIZE` fail with `EFBIG`. Its signal, SIGXFSZ, would kill the process without a word.
 pub fn ignore_file_size() -> Result<()> {
     // SAFETY: ignoring a signal runs no code of ours.

@@ -217,7 +217,7 @@ fn a_build_whose_first_process_or_helper_is_killed_goes_on() {
     {
         let mut command = place.command(&args);
         let mut running = child::spawn(&mut command);
-        let log = wait_for(&place, &log_name, &before, &format!(" of 2) {SLOW_STARTED}"), &mut running);
+        let log = wait_for(&place, &log_name, &before, &format!(") {SLOW_STARTED}"), &mut running);
         before.push(log);
         let pid1 = own()["pid1"]["pid"].as_i64().unwrap();
         let stat = fs::read_to_string(format!("/proc/{pid1}/stat")).unwrap();

@@ -36,6 +36,7 @@ mod examples;
 mod experiments;
 mod explain;
 mod failures;
+mod faults;
 mod fetching;
 mod freshroot;
 mod history;

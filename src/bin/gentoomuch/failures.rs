@@ -225,9 +225,6 @@ impl From<build::Error> for Failure {
                         (Vec::new(), "install squashfs-tools (`sys-fs/squashfs-tools` on Gentoo), or choose another `--format`")
                     }
                     build::SquashfsError::Start(_) => (Vec::new(), "`mksquashfs -version` in a shell tells whether it works"),
-                    build::SquashfsError::Failed { last_lines, .. } if says_full(last_lines) => {
-                        (last_lines.clone(), "free some space where the image was to be, and repeat the command")
-                    }
                     build::SquashfsError::Failed { last_lines, .. } => {
                         (last_lines.clone(), "squashfs-tools 4.5 or later with zstd is needed: `mksquashfs -version`")
                     }
@@ -333,11 +330,6 @@ fn suspended(error: build::Error) -> Failure {
     let failure = Failure::from(error);
     let failure = if died { failure.of_kind(Kind::Emerge) } else { failure };
     failure.hint("what was built so far is kept: repeat the command to go on where it stopped")
-}
-
-/// Whether a program complains about a full disk.
-fn says_full(lines: &[String]) -> bool {
-    lines.iter().any(|line| line.contains("No space left on device") || line.contains("Disk quota exceeded"))
 }
 
 /// A binary package host, ours or another's.

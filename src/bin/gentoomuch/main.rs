@@ -21,6 +21,7 @@ mod shop;
 mod shown;
 mod table;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -44,11 +45,18 @@ fn main() -> ExitCode {
     };
     let begun =
         closed.and(no_signal).map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
-    let outcome = begun.and_then(|()| Context::new(&cli.global, cli.command.keeps_things())).and_then(|context| {
+    let begun = begun.and_then(|()| gentoomuch::threads::pool().map_err(Failure::from));
+    let around_command = cli.command.is_around_another();
+    let context = begun.and_then(|()| Context::new(&cli.global, cli.command.keeps_things()));
+    // Where nothing is kept yet, whoever fails has to name the place.
+    let context = context.map_err(|failure| failure.space_hint(Path::new("/")));
+    let outcome = context.and_then(|context| {
         let outcome = commands::run(cli.command, &context);
         context.progress.clear();
         outcome.map_err(|failure| failure.space_hint(&context.places.data))
     });
+    // Whose status is passed on must not be mistaken for ours, however early we fail.
+    let outcome = outcome.map_err(|failure| if around_command { failure.around_command() } else { failure });
     match outcome {
         Ok(code) => code,
         Err(failure) => report::print(&failure, &cli.global),

@@ -145,6 +145,12 @@ impl Failure {
         self
     }
 
+    /// The same failure of what writes to standard output through somebody else, who does not know what that is.
+    pub(crate) fn of_output(self) -> Self {
+        let is_full = room::hint(self.chain(), None, &[], Path::new("/")).is_some();
+        if is_full { self.about(OUTPUT) } else { self }
+    }
+
     /// Adds what to do about a place without room, if that is at the bottom of it; `data` is where we keep things.
     pub(crate) fn space_hint(self, data: &Path) -> Self {
         let is_output = self.about.as_deref() == Some(OUTPUT);
@@ -152,6 +158,7 @@ impl Failure {
         match hint {
             Some(_) if is_output => self.hint("there is no room where standard output goes to"),
             Some(hint) => self.hint(hint),
+            None if !is_output && self.chain().any(lacks_processes) => self.hint(PROCESSES),
             None => self,
         }
     }
@@ -205,6 +212,18 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::new(Kind::Other, error).about(OUTPUT)
+    }
+}
+
+/// What to do where no process or thread can be started.
+const PROCESSES: &str =
+    "you, or the machine, have as many processes and threads as are allowed: end some, or raise the limit (`ulimit -u`)";
+
+/// Whether this very error says that one cannot be: of what came from a helper process only the words are left.
+fn lacks_processes(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => error.raw_os_error() == Some(libc::EAGAIN),
+        None => error.to_string().ends_with(&format!("(os error {})", libc::EAGAIN)),
     }
 }
 

@@ -38,7 +38,8 @@ impl<'a> Shop<'a> {
 
     fn open_for(context: &'a Context, prepare: bool) -> Result<Self, Failure> {
         let idmap = id_map()?;
-        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        // Others are told who holds a lock: for them, words will do.
+        let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
         let store = Store::open_as(&context.places.store(), &idmap, &command)?;
         let launcher = Launcher::new(HelperSource::CurrentExe, store.idmap().clone())?.search_in(Context::search_path());
         if prepare {

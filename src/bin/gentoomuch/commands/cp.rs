@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     let options = CopyOptions { state: state.to_owned(), path: path.to_owned(), to };
     let result = shop.engine(None).copy_out(options);
     context.progress.clear();
-    let result = result?;
+    let result = result.map_err(|error| if stream { Failure::from(error).of_output() } else { error.into() })?;
     told(&result.copied, context);
     if args.json {
         print_json(&result)?;

@@ -75,9 +75,16 @@ impl From<NetworkArg> for Network {
     }
 }
 
+impl Args {
+    /// Whether no command is run.
+    pub(super) fn prints_plan(&self) -> bool {
+        self.print_plan
+    }
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    around(args, context).map_err(|failure| if args.print_plan { failure } else { failure.around_command() })
+    run_with(&options(args, context)?, args.limits, args.print_plan, context)
 }
 
 fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> {
@@ -92,11 +99,6 @@ fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> 
         command: args.command.clone(),
         terminal: gentoomuch::sandbox::terminal::is_ours(),
     })
-}
-
-fn around(args: &Args, context: &Context) -> Outcome {
-    let options = &options(args, context)?;
-    run_with(options, args.limits, args.print_plan, context)
 }
 
 /// Runs a throw-away session, or prints the plan of it.

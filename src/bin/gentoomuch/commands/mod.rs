@@ -75,6 +75,16 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it runs a command of the user's, whose exit code it has.
+    pub(crate) fn is_around_another(&self) -> bool {
+        match self {
+            Self::Freshroot(args) => !args.prints_plan(),
+            Self::Shell(args) => !args.prints_plan(),
+            Self::Patch(args) => args.is_shell(),
+            _ => false,
+        }
+    }
+
     /// Whether it may put something into the data or cache directory. Those that read or write the configuration alone make none.
     pub(crate) fn keeps_things(&self) -> bool {
         !matches!(self, Self::Init(_) | Self::Config(_) | Self::Keys(_) | Self::Completions(_) | Self::Man(_))

@@ -41,10 +41,16 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
+impl Args {
+    /// Whether no command is run.
+    pub(super) fn prints_plan(&self) -> bool {
+        self.print_plan
+    }
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let outcome = options(args, context).and_then(|options| run_with(&options, args.limits, args.print_plan, context));
-    outcome.map_err(|failure| if args.print_plan { failure } else { failure.around_command() })
+    run_with(&options(args, context)?, args.limits, args.print_plan, context)
 }
 
 fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> {

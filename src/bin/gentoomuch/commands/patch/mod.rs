@@ -33,6 +33,13 @@ pub(crate) struct Args {
     command: Command,
 }
 
+impl Args {
+    /// Whether it is the shell where a package failed.
+    pub(super) fn is_shell(&self) -> bool {
+        matches!(self.command, Command::Shell(_))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Prep(Prep),

@@ -7,7 +7,6 @@ use gentoomuch::sandbox::Exit;
 use super::super::Outcome;
 use crate::context::Context;
 use crate::limits::LimitArgs;
-use crate::report::Failure;
 use crate::shop::Shop;
 
 /// Open a shell where a package failed to build with a patch
@@ -29,10 +28,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    around(args, context).map_err(Failure::around_command)
-}
-
-fn around(args: &Args, context: &Context) -> Outcome {
     let shop = Shop::open(context)?.limited(args.limits)?;
     let exit = shop.engine(None).patch_shell(&args.name, &args.command, super::has_terminal())?;
     context.progress.clear();
