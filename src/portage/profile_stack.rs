@@ -571,7 +571,7 @@ mod tests {
         let error = defaults(&laughs(40, "xxxxxxxxxxxxxxxx")).unwrap_err();
         assert_eq!(told(&error), "cannot read line 17 of `base/make.defaults`: the value of `V16` has more than 1048576 bytes");
         // Many large ones are as bad, also if none of them is too large.
-        let many: String = (0..100).map(|number| format!("W{number}=\"${{V12}}\"\n")).collect();
+        let many = (0..100).map(|number| format!("W{number}=\"${{V12}}\"\n")).collect::<Vec<_>>().concat();
         let error = defaults(&(laughs(12, "xxxxxxxxxxxxxxxx") + &many)).unwrap_err();
         let wanted = "cannot read line 72 of `base/make.defaults`: with `W58`, the values of the profiles have more than 4194304 bytes together";
         assert_eq!(told(&error), wanted);

@@ -167,7 +167,7 @@ fn the_order_of_output_and_error_in_one_file_stays() {
     let (reader, output) = pair();
     let mut printed = tempfile::tempfile().unwrap();
     let as_file = OwnedFd::from(printed.try_clone().unwrap());
-    let wanted: String = (0..2000).map(|number| format!("out {number}\nerr {number}\n")).collect();
+    let wanted = (0..2000).map(|number| format!("out {number}\nerr {number}\n")).collect::<Vec<_>>().concat();
     for ours in [&output, &as_file] {
         let Inherited { fds: [_, stdout, stderr], copies } = join([null(), copy(ours), copy(ours)]).unwrap();
         for number in 0..2000 {

@@ -117,7 +117,7 @@ fn output_and_error_in_one_pipe_keep_their_order() {
     let script = "n=0; while [ $n -lt 500 ]; do echo out $n; echo err $n >&2; n=$((n+1)); done";
     assert!(session(script, [&null(), &writer, &writer]).success());
     drop(writer);
-    let wanted: String = (0..500).map(|number| format!("out {number}\nerr {number}\n")).collect();
+    let wanted = (0..500).map(|number| format!("out {number}\nerr {number}\n")).collect::<Vec<_>>().concat();
     let text = rest(reader);
     assert!(text.contains(&wanted), "{text}");
 }
