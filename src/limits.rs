@@ -38,6 +38,9 @@ pub enum Exceeded {
         /// How many.
         limit: u64,
     },
+    /// What it takes to see how much memory it uses.
+    #[error("the session has so many processes and open files that its use of memory cannot be told in time")]
+    Sight,
     /// Time.
     #[error("the session ran for more than {}, its limit", Span(*.limit_ms))]
     Time {
@@ -50,7 +53,7 @@ impl Exceeded {
     /// The name of the limit, as an option and in `env/limits`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Memory { .. } => "memory",
+            Self::Memory { .. } | Self::Sight => "memory",
             Self::Pids { .. } => "pids",
             Self::Time { .. } => "timeout",
         }

@@ -438,7 +438,7 @@ impl Recipe {
             portage: Some(&self.portage),
             downloads: Some(&self.downloads),
             trees: Some(&self.trees),
-            binds: Vec::new(),
+            ..Given::default()
         }
     }
 

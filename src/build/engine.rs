@@ -6,6 +6,8 @@ use std::fs;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::binhost::BinhostError;
@@ -13,6 +15,7 @@ use super::echo::Echo;
 use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
 use super::keys::Keys;
+use super::output::SessionOutput;
 use super::session::{LOG_DIR, Root, Run};
 use super::supply::Supply;
 use crate::beneath::{Plain, TreeDir};
@@ -129,6 +132,8 @@ pub(super) struct Work<'a> {
     pub(super) env: Vec<(String, String)>,
     /// When the work began: all its runs together have the time of one session.
     pub(super) began: Instant,
+    /// Of a work on behalf of a run: set once that run is over, and nobody wants to know any more.
+    pub(super) over: Option<Arc<AtomicBool>>,
     /// What it has of a shared budget of make jobs.
     pub(super) jobs: Share,
     /// Who fetches for it.
@@ -151,6 +156,10 @@ impl Work<'_> {
     /// What is used of the time that the session has, in milliseconds.
     fn used_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.as_ref().is_some_and(|over| over.load(Ordering::Relaxed))
     }
 
     /// Removes the logs: they are for what went wrong.
@@ -226,8 +235,8 @@ impl Engine<'_> {
         unreachable!("one of all numbers is free")
     }
 
-    /// Starts `run` with its output in a pipe that is returned.
-    fn start(&self, work: &Work<'_>, run: &Run) -> Result<(Running, PipeReader)> {
+    /// Starts `run`; with its output.
+    fn start(&self, work: &Work<'_>, run: &Run) -> Result<(Running, SessionOutput)> {
         let pipe = || -> std::io::Result<(PipeReader, PipeWriter, PipeWriter)> {
             let (reader, writer) = std::io::pipe()?;
             let second = writer.try_clone()?;
@@ -246,11 +255,12 @@ impl Engine<'_> {
         };
         let running = self.launcher.session(&work.root.plan(run), options)?;
         work.session.borrow_mut().record_pid1(running.pid1())?;
-        Ok((running, reader))
+        let ended = running.finished_fd().try_clone_to_owned().map_err(Error::io("duplicate a descriptor for", &*work.log_dir))?;
+        Ok((running, SessionOutput::new(reader, ended)))
     }
 
     /// Waits for the end of a session; passes Ctrl-C on: once politely, twice at once.
-    pub(super) fn supervise(&self, running: &mut Running, mut tick: impl FnMut()) -> Result<Exit> {
+    fn supervise(&self, work: &Work<'_>, running: &mut Running, mut tick: impl FnMut()) -> Result<Exit> {
         let mut told = 0;
         loop {
             if let Some(exit) = running.wait_timeout(TICK)? {
@@ -266,6 +276,9 @@ impl Engine<'_> {
                     running.kill()?;
                 }
                 told = count;
+            }
+            if work.is_over() {
+                running.kill()?;
             }
             tick();
         }
@@ -305,7 +318,7 @@ impl Engine<'_> {
         let (exit, said) = self.answering(&work.supply, || {
             std::thread::scope(|scope| {
                 let reader = threads::scoped(scope, READ, || append_log(&log, &command, output))?;
-                let exit = self.supervise(&mut running, || {});
+                let exit = self.supervise(work, &mut running, || {});
                 Ok::<_, NoThread>((exit, reader.join()))
             })
         })?;
@@ -326,7 +339,7 @@ impl Engine<'_> {
         let (exit, text) = self.answering(&work.supply, || {
             std::thread::scope(|scope| {
                 let reader = threads::scoped(scope, READ, || read_bounded(output, limit_bytes))?;
-                Ok::<_, NoThread>((self.supervise(&mut running, || {}), reader.join()))
+                Ok::<_, NoThread>((self.supervise(work, &mut running, || {}), reader.join()))
             })
         })?;
         let exit = exit?;
@@ -456,7 +469,7 @@ impl Engine<'_> {
                     }
                 })
             })?;
-            let exit = self.supervise(running, || {
+            let exit = self.supervise(work, running, || {
                 self.tell_notes(supply);
                 self.publish_meanwhile(work);
                 if let Some(now) = status.as_ref().and_then(Status::poll) {
@@ -549,7 +562,7 @@ fn append_log(path: &Path, command: &str, mut output: impl std::io::Read) -> Sai
 }
 
 /// Reads all of `output`, keeping only the first bytes.
-fn read_bounded(mut output: PipeReader, limit_bytes: u64) -> std::io::Result<Vec<u8>> {
+fn read_bounded(mut output: SessionOutput, limit_bytes: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut kept = Vec::new();
     std::io::Read::by_ref(&mut output).take(limit_bytes).read_to_end(&mut kept)?;

@@ -53,6 +53,7 @@ mod keys;
 mod log;
 mod naming;
 mod oci;
+mod output;
 mod patch;
 mod pipeline;
 mod profile;

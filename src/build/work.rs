@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use super::error::{Error, Result};
 use super::jobserver::Share;
 use super::keys::Keys;
 use super::session::{Root, UserBind};
-use super::supply::Downloads;
+use super::supply::{Downloads, Supply};
 use super::tree::PinnedTree;
 use super::{definition, inspect, patch};
 use crate::config::PortageDir;
@@ -48,12 +49,15 @@ pub(super) struct Given<'a> {
     pub(super) trees: Option<&'a [PinnedTree]>,
     /// Directories of the host.
     pub(super) binds: Vec<UserBind>,
+    /// The run that wants to know what this work finds out, while it goes on: both have the time of one session, and this one ends with that one.
+    /// It has no broker, or what it runs could have such works begun without end.
+    pub(super) behalf: Option<&'a Supply>,
 }
 
 impl Engine<'_> {
     /// Makes the session's directories and describes its root. Nothing is mounted yet.
     pub(super) fn work<'s>(&self, session: &'s mut Session, base: &State, subject: &Subject, given: Given<'_>) -> Result<Work<'s>> {
-        let Given { hooks, portage, downloads, trees, binds } = given;
+        let Given { hooks, portage, downloads, trees, binds, behalf } = given;
         let log_dir = self.log_dir(&subject.log_name)?;
         let before = patch::recorded(&base.origin);
         let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
@@ -83,7 +87,11 @@ impl Engine<'_> {
             },
         };
         let downloads = downloads.cloned().unwrap_or_else(|| Downloads::recorded(&base.origin));
-        let (supply, ways) = self.supply(session, base, &trees, &downloads)?;
+        let began = behalf.map_or_else(Instant::now, Supply::began);
+        let (supply, ways) = self.supply(session, base, &trees, &downloads, began)?;
+        if behalf.is_none() {
+            supply.open(&ways)?;
+        }
         let (status, scratch, logs) = (dir("status")?, dir("scratch")?, dir("logs")?);
         let binhost = match self.binhost_client(session, &downloads) {
             // Whoever only looks around needs none.
@@ -119,7 +127,8 @@ impl Engine<'_> {
                 ("GENTOOMUCH_DEFINITION".to_owned(), subject.definition.clone()),
                 ("GENTOOMUCH_ARCH".to_owned(), self.settings.arch.clone()),
             ],
-            began: std::time::Instant::now(),
+            began,
+            over: behalf.map(Supply::over),
             jobs: Share::default(),
             supply,
             emerge_opts: match portage {

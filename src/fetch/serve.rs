@@ -1,6 +1,6 @@
 //! Answers what a session asks. All of it is hostile: lines may be endless, half, or none; thousands of connections may be opened.
 //!
-//! A connection is one line each way. Only so many are served at a time; others wait in the kernel's queue, and all of them are the
+//! A connection is one line each way, and who says more is hung up on. Only so many are served at a time; others wait in the kernel's queue, and all of them are the
 //! session's own: no other is served by this broker.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::board::{Key, Origin, State};
@@ -182,9 +183,12 @@ fn read_line(mut stream: &UnixStream, inside: &Inside) -> io::Result<Option<Vec<
     Ok(None)
 }
 
-/// Whether the other side has hung up.
+/// Whether nobody is to be answered any more: the other side has hung up, or goes on talking. What it says is read, since behind bytes that nobody
+/// reads no end would be seen, and descriptors that it sends along would stay open. The kernel closes those when they are read without a place
+/// for them, so they never become ours.
 fn is_gone(stream: &UnixStream) -> bool {
-    matches!(rustix::net::recv(stream, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((0, _)))
+    let said = rustix::net::recv(stream, &mut [0_u8; 1][..], RecvFlags::DONTWAIT);
+    !matches!(said, Err(Errno::AGAIN | Errno::INTR))
 }
 
 impl Inside {

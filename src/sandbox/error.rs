@@ -238,6 +238,13 @@ pub enum Error {
     /// The session used more than it may, and was ended.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
+    /// The session was ended, since it has limits and nobody could see to them.
+    #[error("the session was ended, since it cannot be seen any more what it uses")]
+    Unseen {
+        /// The call that failed.
+        #[source]
+        source: sys::Error,
+    },
     /// A system call on our own side failed.
     #[error(transparent)]
     Sys(#[from] sys::Error),
@@ -270,6 +277,7 @@ impl Error {
             Failure::CommandNotExecutable(wire) => Self::CommandNotExecutable { command: command(), source: wire.into() },
             Failure::Died { who } => Self::Died { who },
             Failure::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            Failure::Unseen(wire) => Self::Unseen { source: wire.into() },
             Failure::Panic(message) => Self::Panic { message },
             Failure::Protocol(what) => Self::Protocol { what },
             Failure::Step { index, error } => Self::from_step(plan.and_then(|plan| plan.steps.get(index)), error.into()),
@@ -381,6 +389,7 @@ mod tests {
         let words = |failure: Failure| Error::from_failure(failure, Some(&plan)).to_string();
         assert_eq!(words(Failure::Step { index: 0, error: wire() }), "cannot mount a new proc on `/proc`");
         assert_eq!(words(Failure::Step { index: 1, error: wire() }), "cannot enter the new root");
+        assert_eq!(words(Failure::Unseen(wire())), "the session was ended, since it cannot be seen any more what it uses");
         assert_eq!(words(Failure::CommandNotFound), "no command `emerge` in the session");
         assert_eq!(words(Failure::CommandNotExecutable(wire())), "cannot execute `emerge` in the session");
         assert_eq!(words(Failure::Directory(wire())), "cannot enter `/x` in the session");

@@ -104,11 +104,21 @@ impl IdMap {
         Self { uids: stack(uid, uids), gids: stack(gid, gids) }
     }
 
-    /// The map of a namespace inside this one in which every id stays what it is.
+    /// The map of a session's namespace inside this one, in which every id stays what it is, without the last user id. That is the second value: who
+    /// watches the session is that user. The kernel lets a process change the limits and priorities of processes of its own user and signal them, and
+    /// nobody in the session can become a user that it does not have. `None` where no id can be spared.
     #[must_use]
-    pub fn nested(&self) -> Self {
+    pub fn nested(&self) -> (Self, Option<u32>) {
         let same = |ranges: &[IdRange]| ranges.iter().map(|range| IdRange { outside: range.inside, ..*range }).collect();
-        Self { uids: same(&self.uids), gids: same(&self.gids) }
+        let mut nested = Self { uids: same(&self.uids), gids: same(&self.gids) };
+        let spared =
+            |range: &&mut IdRange| range.inside > 0 && NEEDED.iter().all(|(_, id)| *id != range.inside + (range.count - 1));
+        let watcher = nested.uids.last_mut().filter(spared).map(|range| {
+            range.count -= 1;
+            range.inside + range.count
+        });
+        nested.uids.retain(|range| range.count > 0);
+        (nested, watcher)
     }
 
     /// Whether it holds one user and one group only.
@@ -271,14 +281,25 @@ mod tests {
     fn maps_use_every_range_in_order() {
         let map = IdMap::from_ranges(1000, 100, &[(100_000, 65536), (300_000, 1000)], &[(500_000, 70000)]);
         assert_eq!(map.to_string(), "uid 0:1000+1 1:100000+65536 65537:300000+1000, gid 0:100+1 1:500000+70000");
-        assert_eq!(map.nested().to_string(), "uid 0:0+1 1:1+65536 65537:65537+1000, gid 0:0+1 1:1+70000");
+        let (nested, watcher) = map.nested();
+        assert_eq!(nested.to_string(), "uid 0:0+1 1:1+65536 65537:65537+999, gid 0:0+1 1:1+70000");
+        assert_eq!(watcher, Some(66536));
         assert_eq!(map.count(), 66537);
         assert_eq!((map.outside_uid(0), map.outside_uid(250), map.outside_uid(65537)), (Some(1000), Some(100_249), Some(300_000)));
         assert_eq!(map.missing(), []);
         assert_eq!(IdMap::from_ranges(1, 1, &[(100, 65533)], &[(100, 65536)]).missing(), [("nobody", 65534)]);
         assert_eq!(IdMap::single(1, 1).missing(), [("portage", 250), ("nobody", 65534)]);
         assert_eq!((map.outside_uid(66537), map.outside_gid(70001)), (None, None));
-        assert_eq!(map_file(&map.nested().gids), "0 0 1\n1 1 70000\n");
+        assert_eq!(map_file(&nested.gids), "0 0 1\n1 1 70000\n");
+        // The last range may be one id, none may be spared, and there may be none.
+        for (ranges, map, watcher) in [
+            (&[(100, 10), (300, 1)][..], "uid 0:0+1 1:1+10, gid 0:0+1", Some(11)),
+            (&[(100, 65534)], "uid 0:0+1 1:1+65534, gid 0:0+1", None),
+            (&[], "uid 0:0+1, gid 0:0+1", None),
+        ] {
+            let nested = IdMap::from_ranges(1, 1, ranges, &[]).nested();
+            assert_eq!((nested.0.to_string().as_str(), nested.1), (map, watcher));
+        }
         assert_eq!(map_arguments(&map.gids), ["0", "100", "1", "1", "500000", "70000"]);
     }
 

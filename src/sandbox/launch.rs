@@ -169,10 +169,12 @@ impl Launcher {
         };
         stdio::refuse_directories_among([stdio[0].as_fd(), stdio[1].as_fd(), stdio[2].as_fd()])?;
         let (pid1, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
+        let (nested, watcher) = self.map.nested();
         let request = Request::Session {
             session: Box::new(SessionRequest {
                 plan: plan.clone(),
-                nested: self.map.nested(),
+                nested,
+                watcher,
                 mount_calls: options.mount_calls,
                 terminal_size: options.terminal_size,
                 limits: options.limits,

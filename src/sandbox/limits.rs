@@ -6,18 +6,21 @@
 //!     └ session     RLIMIT_NPROC, processors, and the first to go when the kernel runs out of memory (sys/process.rs)
 //! ```
 //!
-//! What exceeds a limit ends the session: [`Exceeded`]. Half-working builds, in which each `fork` fails, help nobody.
+//! What exceeds a limit ends the session: [`Exceeded`]. So does what cannot be seen. Half-working builds, in which each `fork` fails, help nobody.
 
 use std::time::{Duration, Instant};
 
 pub use crate::limits::{Exceeded, Limits};
+use crate::sys;
 use crate::sys::cgroup::{Allowance, Refused};
-use crate::sys::usage::Found;
+use crate::sys::usage::{Budget, Found, Unseen, Worth};
 
 /// How often PID 1 looks, if there is nothing to worry about.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often, if half of a limit is used.
 const LOOK_CLOSELY: Duration = Duration::from_millis(50);
+/// How long a look may keep PID 1 busy. Sixteen thousand processes of a build take half of it.
+const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 
 impl Limits {
     /// The limit that a control group was refused more than.
@@ -40,6 +43,11 @@ impl From<&Limits> for Allowance {
         Self { memory_bytes: limits.memory_bytes, pids: limits.pids, cpus: limits.cpus }
     }
 }
+
+/// How a look is taken.
+pub(crate) trait Look: FnOnce(&Worth, &Budget) -> Result<Found, Unseen> {}
+
+impl<F: FnOnce(&Worth, &Budget) -> Result<Found, Unseen>> Look for F {}
 
 /// PID 1's watch over the limits.
 #[derive(Debug)]
@@ -73,33 +81,44 @@ impl Watch {
         look.into_iter().chain(left).min()
     }
 
-    /// Whether a limit is exceeded; `look` is asked when it is time to, with the memory that is worth a closer look.
-    pub(crate) fn check(&mut self, look: impl FnOnce(Option<u64>) -> Found) -> Option<Exceeded> {
-        if let Some(limit_ms) =
-            self.limits.timeout_ms.filter(|limit| self.used + self.began.elapsed() >= Duration::from_millis(*limit))
-        {
-            return Some(Exceeded::Time { limit_ms });
+    /// Whether a limit is exceeded; `look` is asked when it is time to.
+    pub(crate) fn check(&mut self, look: impl Look) -> sys::Result<Option<Exceeded>> {
+        let late = self.late();
+        if late.is_some() {
+            return Ok(late);
         }
-        if self.looked.elapsed() < self.every { None } else { self.check_now(look) }
+        if self.looked.elapsed() < self.every { Ok(None) } else { self.check_now(look) }
     }
 
-    /// The same at once, but for the time: the command has ended, perhaps because there was too much of something.
-    pub(crate) fn check_now(&mut self, look: impl FnOnce(Option<u64>) -> Found) -> Option<Exceeded> {
+    fn late(&self) -> Option<Exceeded> {
+        let limit = self.limits.timeout_ms.filter(|limit| self.used + self.began.elapsed() >= Duration::from_millis(*limit));
+        limit.map(|limit_ms| Exceeded::Time { limit_ms })
+    }
+
+    /// The same at once: the command has ended, perhaps because there was too much of something.
+    pub(crate) fn check_now(&mut self, look: impl Look) -> sys::Result<Option<Exceeded>> {
         if !self.counts() {
-            return None;
+            return Ok(None);
         }
-        let used = look(self.limits.memory_bytes);
+        let left = self.limits.timeout_ms.map(|limit| Duration::from_millis(limit).saturating_sub(self.used));
+        let until = left.and_then(|left| self.began.checked_add(left));
+        let worth = Worth { memory_bytes: self.limits.memory_bytes, most_pids: self.limits.pids };
+        let used = match look(&worth, &Budget::new(LOOK_AT_MOST, until)) {
+            Ok(used) => used,
+            Err(Unseen::TooMuch) => return Ok(self.late().or(Some(Exceeded::Sight))),
+            Err(Unseen::Failed(error)) => return Err(error),
+        };
         self.looked = Instant::now();
         let half = |used: u64, limit: Option<u64>| limit.is_some_and(|limit| used > limit / 2);
         let close = half(used.memory_bytes, self.limits.memory_bytes) || half(used.pids, self.limits.pids);
         self.every = if close { LOOK_CLOSELY } else { LOOK };
-        match self.limits {
+        Ok(match self.limits {
             Limits { pids: Some(limit), .. } if used.pids > limit => Some(Exceeded::Pids { limit }),
             Limits { memory_bytes: Some(limit_bytes), .. } if used.memory_bytes > limit_bytes => {
                 Some(Exceeded::Memory { limit_bytes })
             }
             _ => None,
-        }
+        })
     }
 }
 
@@ -111,25 +130,30 @@ mod tests {
     fn the_watch_looks_when_it_is_time_and_closer_when_it_gets_tight() {
         let limits = Limits { memory_bytes: Some(100), pids: Some(10), cpus: None, timeout_ms: Some(60_000) };
         let mut watch = Watch::new(limits, 0, false);
-        let unasked = |_: Option<u64>| -> Found { panic!("looked too early") };
+        let unasked = |_: &Worth, _: &Budget| -> Result<Found, Unseen> { panic!("looked too early") };
         watch.every = Duration::from_hours(1);
-        assert_eq!(watch.check(unasked), None);
-        let used = |memory_bytes, pids| move |_: Option<u64>| Found { memory_bytes, pids };
+        assert_eq!(watch.check(unasked).unwrap(), None);
+        let used = |memory_bytes, pids| move |_: &Worth, _: &Budget| Ok(Found { memory_bytes, pids });
         watch.every = Duration::ZERO;
-        assert_eq!(watch.check(used(100, 5)), None);
+        assert_eq!(watch.check(used(100, 5)).unwrap(), None);
         assert_eq!(watch.every, LOOK_CLOSELY);
         watch.every = Duration::ZERO;
-        assert_eq!(watch.check(used(50, 5)), None);
+        assert_eq!(watch.check(used(50, 5)).unwrap(), None);
         assert_eq!(watch.every, LOOK);
         watch.every = Duration::ZERO;
-        assert_eq!(watch.check(used(101, 5)), Some(Exceeded::Memory { limit_bytes: 100 }));
+        assert_eq!(watch.check(used(101, 5)).unwrap(), Some(Exceeded::Memory { limit_bytes: 100 }));
         watch.every = Duration::ZERO;
-        assert_eq!(watch.check(used(0, 11)), Some(Exceeded::Pids { limit: 10 }));
+        assert_eq!(watch.check(used(0, 11)).unwrap(), Some(Exceeded::Pids { limit: 10 }));
+        // What cannot be seen in time is too much, and what cannot be seen at all is an error.
+        assert_eq!(watch.check_now(|_: &Worth, _: &Budget| Err(Unseen::TooMuch)).unwrap(), Some(Exceeded::Sight));
+        let broken =
+            |_: &Worth, _: &Budget| Err(Unseen::Failed(sys::Error::new("openat", "/proc/7/stat", rustix::io::Errno::MFILE)));
+        assert_eq!(watch.check_now(broken).unwrap_err().to_string(), "`openat(/proc/7/stat)` failed");
         assert_eq!(limits.pids_at_most(), Some(4106));
         assert_eq!(Limits { pids: Some(u64::MAX), ..limits }.pids_at_most(), Some(u64::MAX));
         // Time is over: nothing else matters, and the words have the whole of it.
         let mut late = Watch::new(limits, 60_000, false);
-        assert_eq!(late.check(unasked), Some(Exceeded::Time { limit_ms: 60_000 }));
+        assert_eq!(late.check(unasked).unwrap(), Some(Exceeded::Time { limit_ms: 60_000 }));
         // Counted by a cgroup: nothing to look at, and nothing to wake up for.
         let counted = Watch::new(Limits { timeout_ms: None, ..limits }, 0, true);
         assert_eq!(counted.patience(), None);

@@ -10,13 +10,13 @@ use super::channel::{Channel, ChannelError};
 use super::idmap::{self, IdMap};
 use super::limits::Watch;
 use super::outer::{PASSED_ON, report_panics, spawn_self};
-use super::plan::Network;
+use super::plan::{Network, Plan, Step};
 use super::request::{Failure, FromPid1, FromSession, SESSION, SessionRequest, ToPid1, ToSession};
 use super::steps::Building;
 use crate::beneath::RootDir;
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::process::Exit;
-use crate::sys::usage::Usage;
+use crate::sys::usage::{Budget, Found, Usage, Worth};
 use crate::sys::{self, fd, mount, network, process, pty, signal};
 
 /// Runs as PID 1. `above` is the outer helper's socket.
@@ -80,7 +80,7 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
             own_proc.as_ref().map(drop).ok_or_else(|| sys::Error::new("execve", SESSION, rustix::io::Errno::CHILD))
         })
         .map_err(|(index, error)| Failure::Step { index, error: error.into() })?;
-    let usage = if counts { Some(usage(&root).map_err(prepare)?) } else { None };
+    let usage = if counts { Some(usage(plan, &root).map_err(prepare)?) } else { None };
     let own_proc = own_proc.ok_or_else(|| Failure::Died { who: "the session's process".to_owned() })?;
     namespace::set_host_name(&plan.hostname).map_err(prepare)?;
     if plan.network == Network::None {
@@ -100,12 +100,15 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
 }
 
 /// A view of what the session uses, its file systems in memory included.
-fn usage(root: &RootDir) -> sys::Result<Usage> {
+fn usage(plan: &Plan, root: &RootDir) -> sys::Result<Usage> {
     let mut usage = Usage::of_this_namespace()?;
-    for place in ["/tmp", "/run", "/dev/shm"] {
-        if let Ok(directory) = root.place(place) {
-            usage.count_files_of(directory)?;
-        }
+    let made = |step: &Step| match step {
+        Step::Tmpfs { target, .. } => vec![target.clone()],
+        Step::Dev { target } => vec![target.clone(), target.join("shm")],
+        _ => Vec::new(),
+    };
+    for place in plan.steps.iter().flat_map(made) {
+        usage.count_files_of(root.place(&place)?)?;
     }
     Ok(usage)
 }
@@ -148,6 +151,7 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
         terminal: request.plan.terminal,
         calls: request.mount_calls,
         limits: request.limits,
+        watched_by_own: request.watcher.is_none(),
     };
     session.send(&message, &borrowed).map_err(|error| protocol(&error))?;
     match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
@@ -157,6 +161,8 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
         None => return Err(died()),
     }
     write_maps(own_proc, &request.nested).map_err(|error| Failure::Nested(error.into()))?;
+    // Before anything hostile runs, and after the last thing that only the owner of the map may do.
+    request.watcher.map_or(Ok(()), process::become_user).map_err(prepare)?;
     session.send(&ToSession::Mapped, &[]).map_err(|error| protocol(&error))?;
     // Its end of the socket closes when the command is executed.
     match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
@@ -184,8 +190,12 @@ impl Running {
         loop {
             let patience = watch.patience().map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) + 1);
             let ready = fd::wait_readable(&[self.children.as_fd(), control.as_fd(), above.as_fd()], patience).map_err(prepare)?;
-            let look = |worth_a_look| self.usage.as_ref().map_or_else(Default::default, |usage| usage.look(worth_a_look));
-            if let Some(exceeded) = watch.check(look) {
+            let look = |worth: &Worth, budget: &Budget| match &self.usage {
+                Some(usage) => usage.look(worth, budget),
+                None => Ok(Found::default()),
+            };
+            let unseen = |error: sys::Error| Failure::Unseen(error.into());
+            if let Some(exceeded) = watch.check(look).map_err(unseen)? {
                 return Err(Failure::Exceeded(exceeded));
             }
             if ready.first() == Some(&true) {
@@ -193,7 +203,7 @@ impl Running {
                 while let Some((pid, exit)) = process::reap_any().map_err(prepare)? {
                     if pid == self.command {
                         // One that succeeded is done, whatever it has left behind.
-                        let exceeded = if exit.success() { None } else { watch.check_now(look) };
+                        let exceeded = if exit.success() { None } else { watch.check_now(look).map_err(unseen)? };
                         return exceeded.map_or(Ok(Some(exit)), |exceeded| Err(Failure::Exceeded(exceeded)));
                     }
                 }

@@ -53,6 +53,8 @@ pub(crate) enum FromOuter {
 pub(crate) struct SessionRequest {
     pub(crate) plan: Plan,
     pub(crate) nested: IdMap,
+    /// The user that PID 1 becomes, whom the nested map does not have.
+    pub(crate) watcher: Option<u32>,
     pub(crate) mount_calls: MountCalls,
     pub(crate) terminal_size: Option<TerminalSize>,
     pub(crate) limits: Limits,
@@ -94,8 +96,8 @@ pub(crate) enum FromSession {
 /// PID 1 to the session's process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToSession {
-    /// All mounts are made: unshare. With stdin, stdout and stderr, or with the session's terminal.
-    Enter { command: super::plan::CommandLine, terminal: bool, calls: MountCalls, limits: Limits },
+    /// All mounts are made: unshare. With stdin, stdout and stderr, or with the session's terminal. `watched_by_own`: PID 1 has the command's user.
+    Enter { command: super::plan::CommandLine, terminal: bool, calls: MountCalls, limits: Limits, watched_by_own: bool },
     /// The nested map is written.
     Mapped,
 }
@@ -148,6 +150,8 @@ pub(crate) enum Failure {
     Panic(String),
     /// The session used more than it may.
     Exceeded(Exceeded),
+    /// What it uses cannot be seen.
+    Unseen(WireError),
     /// Our own processes did not understand each other.
     Protocol(String),
 }

@@ -50,7 +50,8 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     process::be_killed_first();
     control.send(&FromSession::Ready, &[own_proc.as_fd()]).map_err(gone)?;
     drop(own_proc);
-    let Ok(Some((ToSession::Enter { command, terminal, calls, limits }, stdio))) = control.receive::<ToSession>() else {
+    let Ok(Some((ToSession::Enter { command, terminal, calls, limits, watched_by_own }, stdio))) = control.receive::<ToSession>()
+    else {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
     confine(&limits).map_err(prepare)?;
@@ -73,8 +74,8 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     signal::reset_all().map_err(prepare)?;
     // Where the kernel has no scopes the session goes on without: `host::rung` says which it is.
     landlock::scope().map_err(prepare)?;
-    let filter =
-        Filter::for_this_machine().ok_or_else(|| sys::Error::new("seccomp", std::env::consts::ARCH, rustix::io::Errno::NOSYS));
+    let filter = Filter::for_this_machine(watched_by_own)
+        .ok_or_else(|| sys::Error::new("seccomp", std::env::consts::ARCH, rustix::io::Errno::NOSYS));
     filter.and_then(|filter| filter.install()).map_err(prepare)?;
     execute(&command)
 }

@@ -13,6 +13,10 @@ use crate::sys::mount::{self, Attributes, NewFileSystem};
 use crate::sys::overlay::{Layer, Overlay, Writable};
 use crate::sys::{Error, Result, mountcompat};
 
+/// `/dev` is for a few links and the places of devices. Nobody needs more there, and it would be memory.
+const DEV_BYTES: u64 = 1 << 20;
+const DEV_INODES: u64 = 1024;
+
 /// The root being made.
 #[derive(Debug)]
 pub(crate) struct Building<'plan> {
@@ -149,7 +153,7 @@ impl<'plan> Building<'plan> {
     }
 
     fn tmpfs(&self, target: &Path, size: Option<u64>, mode: u32) -> Result<()> {
-        self.attach(&tmpfs(size, mode, Attributes::TEMPORARY)?, target)
+        self.attach(&tmpfs(size, None, mode, Attributes::TEMPORARY)?, target)
     }
 
     /// A fresh sysfs needs a network namespace of one's own, and a host that does not hide parts of its own.
@@ -169,7 +173,7 @@ impl<'plan> Building<'plan> {
     fn dev(&self, target: &Path) -> Result<()> {
         let no_exec = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
         // Devices are bound from the host; `nodev` on the file system below does not matter to them.
-        self.attach(&tmpfs(None, 0o755, no_exec)?, target)?;
+        self.attach(&tmpfs(Some(DEV_BYTES), Some(DEV_INODES), 0o755, no_exec)?, target)?;
         let root = self.root()?;
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
             let source = Path::new("/dev").join(name);
@@ -178,7 +182,7 @@ impl<'plan> Building<'plan> {
             mount::attach(device.as_fd(), root.file_target(&path)?.as_fd(), path.display())?;
         }
         self.attach(&devpts()?, &target.join("pts"))?;
-        self.attach(&tmpfs(None, 0o1777, Attributes::TEMPORARY)?, &target.join("shm"))?;
+        self.attach(&tmpfs(None, None, 0o1777, Attributes::TEMPORARY)?, &target.join("shm"))?;
         // Not every kernel has POSIX message queues, and nothing that builds needs them.
         if let Ok(queues) = NewFileSystem::open("mqueue").and_then(|queues| queues.mount(Attributes::KERNEL)) {
             self.attach(&queues, &target.join("mqueue"))?;
@@ -216,11 +220,14 @@ fn fresh_directory(path: &Path) -> Result<()> {
     rustix::fs::mkdir(path, Mode::RWXU).map_err(Error::of("mkdir", path.display()))
 }
 
-fn tmpfs(size: Option<u64>, mode: u32, attributes: Attributes) -> Result<OwnedFd> {
+fn tmpfs(size: Option<u64>, inodes: Option<u64>, mode: u32, attributes: Attributes) -> Result<OwnedFd> {
     let tmpfs = NewFileSystem::open("tmpfs")?;
     tmpfs.string("mode", &format!("{mode:o}"))?;
     if let Some(bytes) = size {
         tmpfs.string("size", &bytes.to_string())?;
+    }
+    if let Some(inodes) = inodes {
+        tmpfs.string("nr_inodes", &inodes.to_string())?;
     }
     tmpfs.mount(attributes)
 }

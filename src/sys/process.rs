@@ -56,6 +56,22 @@ pub fn set_no_new_privileges() -> Result<()> {
     nix::sys::prctl::set_no_new_privs().map_err(Error::of("prctl", "PR_SET_NO_NEW_PRIVS, 1"))
 }
 
+/// Becomes another user and keeps all capabilities.
+pub fn become_user(uid: u32) -> Result<()> {
+    // SAFETY: the call takes integers. It changes what the next ones do to the capabilities of this process, which has one thread.
+    let code = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, libc::c_ulong::from(SECBIT_NO_SETUID_FIXUP), 0, 0, 0) };
+    if code != 0 {
+        return Err(Error::new("prctl", "PR_SET_SECUREBITS, NO_SETUID_FIXUP", std::io::Error::last_os_error()));
+    }
+    let user = nix::unistd::Uid::from_raw(uid);
+    nix::unistd::setresuid(user, user, user).map_err(Error::of("setresuid", format_args!("{uid}, {uid}, {uid}")))?;
+    // The kernel has set it to what `fs.suid_dumpable` says.
+    set_dumpable(false)
+}
+
+/// Of `linux/securebits.h`.
+const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
+
 /// Makes this process the leader of a session and a process group of its own, without a terminal.
 pub fn new_session() -> Result<()> {
     nix::unistd::setsid().map(drop).map_err(Error::of("setsid", ""))

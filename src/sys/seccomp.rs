@@ -6,12 +6,16 @@
 //!          |                          nr of socket or socketpair? family not in the list? EAFNOSUPPORT; netlink? protocol likewise
 //!          |                          nr of socketcall? of `socket`? ENOSYS
 //!          |                          nr of clone or unshare? CLONE_NEWCGROUP among the flags? EPERM
+//!          |                          [nr of prlimit64? new limits for a process by its number? EPERM]
 //!          |                          allow
 //!          `-> unknown arch: ENOSYS
 //! ```
 //!
-//! All of these arguments are 32-bit integers to the kernel, which ignores the high half of the register. So does the filter, or a set high bit
-//! would pass by it.
+//! All of these arguments but the last are 32-bit integers to the kernel, which ignores the high half of the register. So does the filter, or a set
+//! high bit would pass by it. The last, where the new limits are, is a pointer: both halves count.
+//!
+//! `prlimit64` is looked at only where PID 1, which counts what the session uses, has the session's user. It could be given limits with which it can
+//! open nothing.
 //!
 //! The crates for this know one architecture a filter; Gentoo's multilib profiles run programs of two. Linux 5.11 remembers which
 //! calls a filter always allows if it looks at nothing but architecture and number, so the order of the comparisons costs nothing.
@@ -28,6 +32,9 @@ const ARCH: u32 = 4;
 const fn argument_low(index: u32) -> u32 {
     16 + 8 * index + if cfg!(target_endian = "big") { 4 } else { 0 }
 }
+const fn argument_high(index: u32) -> u32 {
+    16 + 8 * index + if cfg!(target_endian = "big") { 0 } else { 4 }
+}
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const AND: u32 = libc::BPF_ALU | libc::BPF_AND | libc::BPF_K;
@@ -42,9 +49,9 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The filter of a session. `None` on an architecture without a table.
-    pub fn for_this_machine() -> Option<Self> {
-        (!TABLES.is_empty()).then(|| Self::assemble(TABLES))
+    /// The filter of a session; with `watched_by_own` its PID 1 has its user. `None` on an architecture without a table.
+    pub fn for_this_machine(watched_by_own: bool) -> Option<Self> {
+        (!TABLES.is_empty()).then(|| Self::assemble(TABLES, watched_by_own))
     }
 
     /// Names of the refused calls, sorted, for documentation and `doctor`.
@@ -55,10 +62,10 @@ impl Filter {
         names
     }
 
-    fn assemble(tables: &[Table]) -> Self {
+    fn assemble(tables: &[Table], watched_by_own: bool) -> Self {
         let mut program = vec![statement(LOAD, ARCH)];
         for table in tables {
-            let section = section(table);
+            let section = section(table, watched_by_own);
             // A conditional jump reaches 255 instructions, an unconditional one everywhere.
             program.push(jump(table.audit_arch, 1, 0));
             program.push(statement(libc::BPF_JMP | libc::BPF_JA, u32::try_from(section.len()).unwrap_or(u32::MAX)));
@@ -95,7 +102,7 @@ impl Filter {
 }
 
 /// The instructions for calls of one architecture; each way through them ends in an answer.
-fn section(table: &Table) -> Vec<libc::sock_filter> {
+fn section(table: &Table, watched_by_own: bool) -> Vec<libc::sock_filter> {
     let mut section = vec![statement(LOAD, NUMBER)];
     if table.has_x32 {
         section.push(statement(AND, !X32_BIT));
@@ -121,8 +128,19 @@ fn section(table: &Table) -> Vec<libc::sock_filter> {
         let flags = libc::sock_filter { jt: 0, jf: 1, ..statement(JUMP_IF_SET, NEW_CGROUP) };
         only_for(*number, vec![statement(LOAD, argument_low(0)), flags, answer(libc::EPERM), allow()], &mut section);
     }
+    if watched_by_own {
+        only_for(table.limits, limits_of_others(), &mut section);
+    }
     section.push(allow());
     section
+}
+
+/// What is answered to `prlimit64(pid, resource, new, old)`: process 0 is the caller, and limits may be read.
+fn limits_of_others() -> Vec<libc::sock_filter> {
+    let refuse = [answer(libc::EPERM)];
+    let high = [&[statement(LOAD, argument_high(2))][..], &one_of(&[0], &[allow()], &refuse)].concat();
+    let low = [&[statement(LOAD, argument_low(2))][..], &one_of(&[0], &high, &refuse)].concat();
+    [&[statement(LOAD, argument_low(0))][..], &one_of(&[0], &[allow()], &low)].concat()
 }
 
 /// Puts `asked`, each way through which ends in an answer, where calls of this number alone come by.
@@ -209,7 +227,7 @@ mod tests {
 
     #[test]
     fn each_architecture_has_its_own_answers() {
-        let filter = Filter::assemble(&[X86_64, I386]);
+        let filter = Filter::assemble(&[X86_64, I386], false);
         for table in [X86_64, I386] {
             for (name, number, wanted) in table.refused {
                 assert_eq!(ask(&filter, table.audit_arch, *number, 0), errno(*wanted), "{name}");
@@ -226,7 +244,7 @@ mod tests {
 
     #[test]
     fn terminal_input_is_refused_whatever_the_high_bits_say() {
-        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM]);
+        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM], false);
         let calls = [(X86_64, 16), (X86_64, 0x202 | X32_BIT), (I386, 54), (AARCH64, 29), (ARM, 54)];
         for (table, number) in calls {
             for request in REFUSED_IOCTLS {
@@ -240,7 +258,7 @@ mod tests {
 
     #[test]
     fn sockets_are_of_the_families_that_a_build_needs() {
-        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM]);
+        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM], false);
         let calls = [
             (X86_64, 41),
             (X86_64, 53),
@@ -284,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_call_whose_family_cannot_be_seen_makes_no_socket() {
-        let filter = Filter::assemble(&[X86_64, I386]);
+        let filter = Filter::assemble(&[X86_64, I386], false);
         let asked = |call: u64| ask_with(&filter, I386.audit_arch, 102, [call, 0, 0]);
         assert_eq!((asked(1), asked(1 | 1 << 32)), (errno(libc::ENOSYS), errno(libc::ENOSYS)));
         // `connect`, `socketpair`: of descriptors that are there, and of families that have pairs.
@@ -295,7 +313,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_a_cgroup_namespace() {
-        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM]);
+        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM], false);
         let calls = [
             (X86_64, 56),
             (X86_64, 272),
@@ -320,6 +338,23 @@ mod tests {
                 );
             }
             assert_eq!(ask(&filter, table.audit_arch, 435, 0), errno(libc::ENOSYS), "clone3");
+        }
+    }
+
+    #[test]
+    fn limits_are_ones_own_where_pid_1_has_the_same_user() {
+        let filter = Filter::assemble(&[X86_64, I386, AARCH64, ARM], true);
+        for (table, number) in [(X86_64, 302), (X86_64, 0x12e | X32_BIT), (I386, 340), (AARCH64, 261), (ARM, 369)] {
+            let asked = |pid: u64, new: u64| ask_with(&filter, table.audit_arch, number, [pid, 7, new]);
+            for pid in [1, 1 | 1 << 32, u64::MAX] {
+                for new in [0x7ffe_0000_1000, 0x1000, 1 << 32] {
+                    assert_eq!(asked(pid, new), errno(libc::EPERM), "{number} {pid:#x} {new:#x}");
+                }
+                assert_eq!(asked(pid, 0), libc::SECCOMP_RET_ALLOW, "{number} {pid:#x}");
+            }
+            assert_eq!((asked(0, 0x1000), asked(1 << 32, 0x1000)), (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ALLOW));
+            let others = Filter::assemble(&[table], false);
+            assert_eq!(ask_with(&others, table.audit_arch, number, [1, 7, 0x1000]), libc::SECCOMP_RET_ALLOW);
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Table {
     pub(super) socketcall: Option<u32>,
     /// Calls whose first argument is flags of `clone`: without [`NEW_CGROUP`].
     pub(super) flags: &'static [u32],
+    /// `prlimit64`.
+    pub(super) limits: u32,
     /// Everything refused whatever its arguments.
     pub(super) refused: &'static [Refused],
 }
@@ -87,6 +89,7 @@ pub(super) const X86_64: Table = Table {
     sockets: &[41, 53],
     socketcall: None,
     flags: &[56, 272],
+    limits: 302,
     refused: &[
         ("clone3", 435, ENOSYS),
         ("add_key", 248, ENOSYS),
@@ -136,6 +139,7 @@ pub(super) const I386: Table = Table {
     sockets: &[359, 360],
     socketcall: Some(102),
     flags: &[120, 310],
+    limits: 340,
     refused: &[
         ("clone3", 435, ENOSYS),
         ("add_key", 286, ENOSYS),
@@ -188,6 +192,7 @@ const GENERIC: Table = Table {
     sockets: &[198, 199],
     socketcall: None,
     flags: &[220, 97],
+    limits: 261,
     refused: &[
         ("clone3", 435, ENOSYS),
         ("add_key", 217, ENOSYS),
@@ -236,6 +241,7 @@ pub(super) const ARM: Table = Table {
     sockets: &[281, 288],
     socketcall: None,
     flags: &[120, 337],
+    limits: 369,
     refused: &[
         ("clone3", 435, ENOSYS),
         ("add_key", 309, ENOSYS),

@@ -2,24 +2,88 @@
 //!
 //! A first look is cheap: the resident pages of each process, shared ones as often as they are shared. Only if that is too much, each page is
 //! divided among those who have it (`smaps_rollup`, which walks page tables), and files that the kernel can drop are left out. Files in memory
-//! (tmpfs, memfd) are nobody's resident pages before somebody maps them, so they are counted where they lie.
+//! (tmpfs, memfd, segments of System V) are nobody's resident pages before somebody maps them, so they are counted where they lie.
+//!
+//! What is looked at is hostile: it can have so many processes, descriptors and shared pages that a look takes minutes. So a look has a [`Budget`].
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use rustix::fs::{AtFlags, Dir, FsWord, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::mount::{Attributes, NewFileSystem};
 use super::{Error, Result};
 
 /// `TMPFS_MAGIC` of `linux/magic.h`.
 const TMPFS: FsWord = 0x0102_1994;
+/// What the kernel needs for a file besides what is in it: `struct shmem_inode_info` and a name.
+const INODE_BYTES: u64 = 1024;
 
 /// A view of a PID namespace, and of the file systems in memory that it can write to.
 #[derive(Debug)]
 pub struct Usage {
     proc: OwnedFd,
     in_memory: Vec<OwnedFd>,
+    /// The IPC namespace of the calling process; `None`: segments are not counted.
+    own_ipc: Option<OwnedFd>,
+}
+
+/// What has to be found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Worth {
+    /// More memory than this is counted exactly; `None`: none is counted.
+    pub memory_bytes: Option<u64>,
+    /// More processes than this need not be counted.
+    pub most_pids: Option<u64>,
+}
+
+/// What a look may cost.
+#[derive(Debug)]
+pub struct Budget {
+    /// By the clock of the time that this thread ran.
+    ran: Duration,
+    until: Option<Instant>,
+}
+
+/// Why a look says nothing.
+#[derive(Debug)]
+pub enum Unseen {
+    /// It costs more than it may.
+    TooMuch,
+    /// A call failed for another reason than the end of a process.
+    Failed(Error),
+}
+
+impl From<Error> for Unseen {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Budget {
+    /// So much time of this thread on a processor, however busy the machine is, and nothing after `until`.
+    pub fn new(most: Duration, until: Option<Instant>) -> Self {
+        Self { ran: ran().saturating_add(most), until }
+    }
+
+    fn spend(&self) -> std::result::Result<(), Unseen> {
+        let late = self.until.is_some_and(|until| Instant::now() >= until);
+        if late || ran() >= self.ran { Err(Unseen::TooMuch) } else { Ok(()) }
+    }
+}
+
+/// For how long this thread ran; for ever where the kernel does not say.
+fn ran() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Duration::MAX };
+    [usage.user_time(), usage.system_time()]
+        .map(|time| Duration::from_micros(u64::try_from(time.num_microseconds()).unwrap_or(0)))
+        .iter()
+        .sum()
 }
 
 /// Memory in bytes; processes and threads.
@@ -38,7 +102,10 @@ impl Usage {
         // What `fsmount` gives cannot be listed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(&mounted, ".", flags, Mode::empty()).map_err(Error::of("openat", "/proc"))?;
-        Ok(Self { proc, in_memory: Vec::new() })
+        let path = "1/ns/ipc";
+        let own_ipc = rustix::fs::openat(&proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let own_ipc = Some(own_ipc.map_err(Error::of("openat", format_args!("/proc/{path}")))?);
+        Ok(Self { proc, in_memory: Vec::new(), own_ipc })
     }
 
     /// Counts the files below `directory`, too, if they lie in memory. Each file system counts once.
@@ -53,85 +120,207 @@ impl Usage {
         Ok(())
     }
 
-    /// What is used now, without the process 1. Memory is counted exactly if it seems to be more than `worth_a_look`; without that it is not counted.
-    /// Processes that end meanwhile are not counted: nothing here fails.
-    pub fn look(&self, worth_a_look: Option<u64>) -> Found {
-        let processes = self.processes();
+    /// What is used now, without the process 1. Memory is counted exactly if it seems to be more than is worth a look; without that it is not counted. Nor
+    /// is it if there are more processes than `most_pids`. Processes that end meanwhile are not counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Unseen`]: nothing is said then. What cannot be read is not taken for nothing.
+    pub fn look(&self, worth: &Worth, budget: &Budget) -> std::result::Result<Found, Unseen> {
+        let processes = self.processes()?;
+        let mut found = Found { pids: u64::try_from(processes.len()).unwrap_or(u64::MAX), memory_bytes: 0 };
+        if worth.most_pids.is_some_and(|most| found.pids > most) {
+            return Ok(found);
+        }
+        found.pids = self.threads_of(&processes, budget)?;
+        if let Some(limit) = worth.memory_bytes {
+            found.memory_bytes = self.memory_bytes_of(&processes, limit, budget)?;
+        }
+        Ok(found)
+    }
+
+    fn threads_of(&self, processes: &[String], budget: &Budget) -> std::result::Result<u64, Unseen> {
+        let mut pids = 0;
+        for pid in processes {
+            budget.spend()?;
+            pids += self.read(pid, "stat")?.as_deref().and_then(threads).unwrap_or(1);
+        }
+        Ok(pids)
+    }
+
+    fn memory_bytes_of(&self, processes: &[String], limit: u64, budget: &Budget) -> std::result::Result<u64, Unseen> {
         let page = page_bytes();
-        let mut found = Found::default();
         let mut resident = 0;
-        for pid in &processes {
-            found.pids += self.read(pid, "stat").as_deref().and_then(threads).unwrap_or(1);
-            if worth_a_look.is_some() {
-                resident += self.read(pid, "statm").as_deref().and_then(|text| field(text, 1)).unwrap_or(0) * page;
-            }
+        for pid in processes {
+            budget.spend()?;
+            resident += self.read(pid, "statm")?.as_deref().and_then(|text| field(text, 1)).unwrap_or(0) * page;
         }
-        let Some(limit) = worth_a_look else { return found };
-        let files = self.files_bytes() + self.memory_files_bytes(&processes);
-        found.memory_bytes = resident + files;
-        if found.memory_bytes > limit {
-            found.memory_bytes = self.exact_bytes(&processes, files);
+        let mut files = self.files_bytes()? + self.memory_files_bytes(processes, budget)?;
+        if let Some(own) = &self.own_ipc {
+            files += self.segments_bytes(processes, own, budget)?;
         }
-        found
+        if resident + files <= limit { Ok(resident + files) } else { self.exact_bytes(processes, files, budget) }
     }
 
     /// All process ids but our own.
-    fn processes(&self) -> Vec<String> {
-        let Ok(entries) = Dir::read_from(&self.proc) else { return Vec::new() };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned));
-        names.filter(|name| name != "1" && name.bytes().all(|byte| byte.is_ascii_digit())).collect()
+    fn processes(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in Dir::read_from(&self.proc).map_err(Error::of("opendir", "/proc"))? {
+            let entry = entry.map_err(Error::of("readdir", "/proc"))?;
+            let name = entry.file_name().to_str().unwrap_or_default();
+            if name != "1" && !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+                found.push(name.to_owned());
+            }
+        }
+        Ok(found)
     }
 
-    fn read(&self, pid: &str, name: &str) -> Option<String> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.proc, format!("{pid}/{name}"), flags, Mode::empty()).ok()?;
-        let mut text = vec![0; 4096];
-        let length = rustix::io::read(&file, text.as_mut_slice()).ok()?;
-        text.truncate(length);
-        // Of `stat` the program's name may be anything.
-        Some(String::from_utf8_lossy(&text).into_owned())
-    }
-
-    /// Files of the file systems that were named.
-    fn files_bytes(&self) -> u64 {
-        let used = |fd: &OwnedFd| {
-            let stat = rustix::fs::fstatfs(fd).ok()?;
-            let blocks = stat.f_blocks.saturating_sub(stat.f_bfree);
-            Some(blocks.saturating_mul(u64::try_from(stat.f_bsize).ok()?))
+    /// The beginning of a file of a process; `None` if the process is gone.
+    fn read(&self, pid: &str, name: &str) -> Result<Option<String>> {
+        let path = format!("{pid}/{name}");
+        let Some(file) = self
+            .unless_gone(pid, rustix::fs::openat(&self.proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))
+            .map_err(Error::of("openat", format_args!("/proc/{path}")))?
+        else {
+            return Ok(None);
         };
-        self.in_memory.iter().filter_map(used).sum()
+        let mut text = vec![0; 4096];
+        let length = self
+            .unless_gone(pid, rustix::io::read(&file, text.as_mut_slice()))
+            .map_err(Error::of("read", format_args!("/proc/{path}")))?;
+        text.truncate(length.unwrap_or(0));
+        // Of `stat` the program's name may be anything.
+        Ok(length.map(|_| String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// What a process gave; `None` if it has ended. One that nobody has waited for has no memory any more, and the kernel then gives its files in `/proc` to
+    /// the host's root.
+    fn unless_gone<T>(&self, pid: &str, answer: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+        match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+            Err(Errno::ACCESS) if self.has_no_memory(pid) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn has_no_memory(&self, pid: &str) -> bool {
+        let mut text = [0; 64];
+        let file = rustix::fs::openat(&self.proc, format!("{pid}/statm"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        match file.and_then(|file| rustix::io::read(&file, &mut text)) {
+            Ok(length) => text[..length].starts_with(b"0 "),
+            Err(errno) => matches!(errno, Errno::NOENT | Errno::SRCH),
+        }
+    }
+
+    /// Files of the file systems that were named, empty ones with what the kernel needs for them.
+    fn files_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for fd in &self.in_memory {
+            let stat = rustix::fs::fstatfs(fd).map_err(Error::of("fstatfs", "a tmpfs"))?;
+            let blocks = stat.f_blocks.saturating_sub(stat.f_bfree);
+            bytes += blocks.saturating_mul(u64::try_from(stat.f_bsize).unwrap_or(4096));
+            bytes += stat.f_files.saturating_sub(stat.f_ffree).saturating_mul(INODE_BYTES);
+        }
+        Ok(bytes)
     }
 
     /// Files without a name that somebody has open (`memfd_create`), each once.
-    fn memory_files_bytes(&self, processes: &[String]) -> u64 {
+    fn memory_files_bytes(&self, processes: &[String], budget: &Budget) -> std::result::Result<u64, Unseen> {
         let mut seen = BTreeSet::new();
         let mut bytes = 0;
         for pid in processes {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(dir) = rustix::fs::openat(&self.proc, format!("{pid}/fd"), flags, Mode::empty()) else { continue };
-            let Ok(entries) = Dir::read_from(&dir) else { continue };
-            for entry in entries.flatten() {
-                let is_memory = rustix::fs::readlinkat(&dir, entry.file_name(), Vec::new())
-                    .is_ok_and(|target| target.as_bytes().starts_with(b"/memfd:"));
-                if let (true, Ok(stat)) = (is_memory, rustix::fs::statat(&dir, entry.file_name(), AtFlags::empty()))
-                    && seen.insert((stat.st_dev, stat.st_ino))
-                {
+            let dir = self.unless_gone(pid, rustix::fs::openat(&self.proc, format!("{pid}/fd"), flags, Mode::empty()));
+            let Some(dir) = dir.map_err(Error::of("openat", format_args!("/proc/{pid}/fd")))? else { continue };
+            let failed = |call: &'static str| move |errno: Errno| Error::new(call, format_args!("/proc/{pid}/fd"), errno);
+            for entry in Dir::read_from(&dir).map_err(failed("opendir"))? {
+                budget.spend()?;
+                let Some(entry) = self.unless_gone(pid, entry).map_err(failed("readdir"))? else { break };
+                if entry.file_name().to_bytes().starts_with(b".") {
+                    continue;
+                }
+                let target = self
+                    .unless_gone(pid, rustix::fs::readlinkat(&dir, entry.file_name(), Vec::new()))
+                    .map_err(failed("readlinkat"))?;
+                if !target.is_some_and(|target| target.as_bytes().starts_with(b"/memfd:")) {
+                    continue;
+                }
+                let stat = self
+                    .unless_gone(pid, rustix::fs::statat(&dir, entry.file_name(), AtFlags::empty()))
+                    .map_err(failed("fstatat"))?;
+                if let Some(stat) = stat.filter(|stat| seen.insert((stat.st_dev, stat.st_ino))) {
                     bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
                 }
             }
         }
-        bytes
+        Ok(bytes)
+    }
+
+    /// Segments of System V, attached or not, of every IPC namespace in which a process is. The kernel tells of those of the caller's own namespace only.
+    fn segments_bytes(&self, processes: &[String], own: &OwnedFd, budget: &Budget) -> std::result::Result<u64, Unseen> {
+        let link = |pid: &str| {
+            let path = format!("{pid}/ns/ipc");
+            self.unless_gone(pid, rustix::fs::readlinkat(&self.proc, &path, Vec::new()))
+                .map_err(Error::of("readlinkat", format_args!("/proc/{path}")))
+        };
+        let mut bytes = self.segments_here_bytes()?;
+        let mut seen: BTreeSet<_> = link("1")?.into_iter().collect();
+        for pid in processes {
+            budget.spend()?;
+            if !link(pid)?.is_some_and(|link| seen.insert(link)) {
+                continue;
+            }
+            let path = format!("{pid}/ns/ipc");
+            let namespace =
+                self.unless_gone(pid, rustix::fs::openat(&self.proc, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()));
+            let Some(namespace) = namespace.map_err(Error::of("openat", format_args!("/proc/{path}")))? else { continue };
+            let enter = |namespace: &OwnedFd| {
+                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWIPC).map_err(Error::of("setns", "CLONE_NEWIPC"))
+            };
+            enter(&namespace)?;
+            let there = self.segments_here_bytes();
+            enter(own)?;
+            bytes += there?;
+        }
+        Ok(bytes)
+    }
+
+    /// Of the namespace that this process is in.
+    fn segments_here_bytes(&self) -> Result<u64> {
+        let path = "sysvipc/shm";
+        let file = match rustix::fs::openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => file,
+            // A kernel without System V.
+            Err(Errno::NOENT) => return Ok(0),
+            Err(errno) => return Err(Error::new("openat", "/proc/sysvipc/shm", errno)),
+        };
+        let mut text = String::new();
+        // Of one namespace there are no more than `kernel.shmmni` lines, 32768 at most.
+        let read = std::fs::File::from(file).take(16 << 20).read_to_string(&mut text);
+        read.map_err(Error::of("read", "/proc/sysvipc/shm"))?;
+        Ok(segments(&text))
     }
 
     /// Each page once. Files in memory that are mapped are in both numbers, so the larger one counts.
-    fn exact_bytes(&self, processes: &[String], files: u64) -> u64 {
+    fn exact_bytes(&self, processes: &[String], files: u64, budget: &Budget) -> std::result::Result<u64, Unseen> {
         let (mut own, mut shared) = (0, 0);
-        for text in processes.iter().filter_map(|pid| self.read(pid, "smaps_rollup")) {
+        for pid in processes {
+            budget.spend()?;
+            let Some(text) = self.read(pid, "smaps_rollup")? else { continue };
             own += kib(&text, "Pss_Anon:") * 1024;
             shared += kib(&text, "Pss_Shmem:") * 1024;
         }
-        own + shared.max(files)
+        Ok(own + shared.max(files))
     }
+}
+
+/// Resident and swapped bytes of all segments in `/proc/sysvipc/shm`, which names its columns (Linux 2.6.36).
+fn segments(text: &str) -> u64 {
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    let columns: Vec<usize> = ["rss", "swap"].iter().filter_map(|wanted| names.iter().position(|name| name == wanted)).collect();
+    lines.flat_map(|line| columns.iter().filter_map(move |column| field(line, *column))).sum()
 }
 
 /// The number of threads in `/proc/PID/stat` (`proc_pid_stat(5)`, field 20). The name in field 2 may hold blanks and parentheses.
@@ -167,21 +356,70 @@ mod tests {
         assert_eq!((kib(rollup, "Pss_Anon:"), kib(rollup, "Pss_Shmem:"), kib(rollup, "Swap:")), (40, 7, 0));
     }
 
+    fn usage(proc: &std::path::Path) -> Usage {
+        let proc = rustix::fs::open(proc, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        Usage { proc, in_memory: Vec::new(), own_ipc: None }
+    }
+
+    fn plenty() -> Budget {
+        Budget::new(Duration::from_hours(1), None)
+    }
+
     /// The `/proc` of the tests themselves: their numbers are not ours to know, but they are there.
     #[test]
     fn a_look_counts_this_process_and_its_files_in_memory() {
-        let proc = rustix::fs::open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        let usage = Usage { proc, in_memory: Vec::new() };
+        let usage = usage("/proc".as_ref());
         let own = [std::process::id().to_string()];
         let file = rustix::fs::memfd_create("hog", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::io::write(&file, &vec![1; 1 << 20]).unwrap();
-        assert!(usage.memory_files_bytes(&own) >= 1 << 20);
-        let before = usage.exact_bytes(&own, 0);
+        assert!(usage.memory_files_bytes(&own, &plenty()).unwrap() >= 1 << 20);
+        let before = usage.exact_bytes(&own, 0, &plenty()).unwrap();
         let hog = std::hint::black_box(vec![1_u8; 64 << 20]);
-        assert!(usage.exact_bytes(&own, 0) >= before.max(32 << 20) + (32 << 20), "{before}");
+        assert!(usage.exact_bytes(&own, 0, &plenty()).unwrap() >= before.max(32 << 20) + (32 << 20), "{before}");
         drop(hog);
-        let found = usage.look(Some(u64::MAX));
-        assert!(found.pids >= 1 && found.memory_bytes > 1 << 20, "{found:?}");
-        assert_eq!(usage.look(None).memory_bytes, 0);
+        assert!(usage.threads_of(&own, &plenty()).unwrap() >= 1);
+        assert!(usage.memory_bytes_of(&own, u64::MAX, &plenty()).unwrap() > 1 << 20);
+        let found = usage.look(&Worth { memory_bytes: None, most_pids: Some(0) }, &plenty()).unwrap();
+        assert!(found.pids >= 1 && found.memory_bytes == 0, "{found:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let usage = usage(dir.path());
+        let worth = Worth { memory_bytes: Some(1 << 30), most_pids: None };
+        // It has ended before it was looked at.
+        std::fs::create_dir(dir.path().join("7")).unwrap();
+        assert_eq!(usage.look(&worth, &plenty()).unwrap(), Found { pids: 1, memory_bytes: 0 });
+        for name in ["stat", "statm", "fd"] {
+            let path = dir.path().join("7").join(name);
+            if name == "fd" {
+                std::fs::write(&path, "").unwrap();
+            } else {
+                std::fs::create_dir(&path).unwrap();
+            }
+            match usage.look(&worth, &plenty()) {
+                Err(Unseen::Failed(error)) => assert!(error.to_string().contains(&format!("/proc/7/{name}")), "{error}"),
+                other => panic!("{name}: {other:?}"),
+            }
+            if name == "fd" { std::fs::remove_file(&path).unwrap() } else { std::fs::remove_dir(&path).unwrap() }
+        }
+    }
+
+    #[test]
+    fn a_look_ends_with_its_budget() {
+        let usage = usage("/proc".as_ref());
+        let worth = Worth { memory_bytes: Some(1), most_pids: None };
+        for budget in [Budget::new(Duration::ZERO, None), Budget::new(Duration::from_hours(1), Some(Instant::now()))] {
+            assert!(matches!(usage.look(&worth, &budget), Err(Unseen::TooMuch)));
+        }
+    }
+
+    #[test]
+    fn segments_are_known_by_the_names_of_columns() {
+        let text = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n\
+                    0          0  1600              16777216  7     7      0     0     0     0     0          1          2          3              16777216                  4096\n\
+                    0          1  1600              16777216  7     7      0     0     0     0     0          1          2          3                  8192                     0\n";
+        assert_eq!((segments(text), segments("")), (16_777_216 + 4096 + 8192, 0));
     }
 }

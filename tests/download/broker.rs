@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{IoSlice, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,6 +15,8 @@ use gentoomuch::download::{Downloader, Settings};
 use gentoomuch::fetch::{
     AskMetadata, BinHost, Broker, Files, Metadata, Missing, Reason, SCRIPT, Shelves, Sources, Tree, Wanted, listen,
 };
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::server::{Answer, Asked, Server, Then};
 
@@ -611,13 +614,7 @@ fn a_binhost_that_is_not_there_is_passed_over_and_said() {
 
 #[test]
 fn the_end_waits_for_nobody() {
-    let server = Server::new(|asked| {
-        let stalls = Answer::whole(&[0; 16_000]).only(10, Then::Stall);
-        if asked.target.ends_with("one.tar") { stalls } else { Answer::status(404) }
-    });
-    let mut desk = Desk::new(&[&server]);
-    desk.settings.stall_timeout = Duration::from_hours(1);
-    desk.tree("gentoo", &[("one", &[1; 16_000], "SRC_URI=one.tar")]);
+    let (_server, mut desk) = stalling();
     let serving = desk.serve();
     let silent = serving.connect();
     let mut waiting = serving.connect();
@@ -631,6 +628,69 @@ fn the_end_waits_for_nobody() {
     // Whoever waited may have been told, or not.
     assert!(matches!(answer.as_str(), "" | "no `one.tar`: interrupted\n"), "{answer}");
     drop(silent);
+}
+
+/// A server that has begun to answer, and never goes on.
+fn stalling() -> (Server, Desk) {
+    let server = Server::new(|asked| {
+        let stalls = Answer::whole(&[0; 16_000]).only(10, Then::Stall);
+        if asked.target.ends_with("one.tar") { stalls } else { Answer::status(404) }
+    });
+    let mut desk = Desk::new(&[&server]);
+    desk.settings.stall_timeout = Duration::from_hours(1);
+    desk.tree("gentoo", &[("one", &[1; 16_000], "SRC_URI=one.tar")]);
+    (server, desk)
+}
+
+/// Sends `bytes` with a descriptor.
+fn send_along(stream: &UnixStream, bytes: &[u8], fd: BorrowedFd<'_>) {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut along = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    assert!(along.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(stream, &[IoSlice::new(bytes)], &mut along, SendFlags::empty()).unwrap();
+}
+
+#[test]
+fn descriptors_that_are_sent_along_are_closed_and_who_talks_on_is_hung_up_on() {
+    let (_server, mut desk) = stalling();
+    let serving = desk.serve();
+    for question in [&b""[..], b"source\0one.tar\0\0\n"] {
+        let mut stream = serving.connect();
+        stream.write_all(question).unwrap();
+        while !question.is_empty() && serving.broker.status().awaited.is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (pipe, held) = std::io::pipe().unwrap();
+        send_along(&stream, b"x", held.as_fd());
+        drop(held);
+        // For a test that fails only: it would wait for ever.
+        let ready = rustix::event::poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&Timespec { tv_sec: 60, tv_nsec: 0 }));
+        assert_eq!(ready, Ok(1), "the pipe is still held after {question:?}");
+        if !question.is_empty() {
+            assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0, "no answer, but an end");
+        }
+    }
+}
+
+#[test]
+fn who_hangs_up_is_gone_whatever_was_not_read() {
+    let (_server, mut desk) = stalling();
+    let serving = desk.serve();
+    for more in [&b""[..], b"x"] {
+        let mut stream = serving.connect();
+        stream.write_all(b"source\0one.tar\0\0\n").unwrap();
+        while serving.broker.status().awaited.is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stream.write_all(more).unwrap();
+        drop(stream);
+        let gone = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            serving.broker.status().awaited.is_empty()
+        });
+        assert!(gone, "still waited for after {more:?}");
+    }
 }
 
 /// The script with paths of a test, run as Portage runs it.

@@ -59,6 +59,13 @@ fn serve(dir: &Path) -> Mirrors {
                 let first = lines.next().unwrap_or_default();
                 let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
                 lines.take_while(|line| !line.is_empty()).for_each(drop);
+                if path.contains("/endless-") {
+                    drop(write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"));
+                    while stream.write_all(b"x").is_ok() {
+                        std::thread::sleep(std::time::Duration::from_secs(1));
+                    }
+                    return;
+                }
                 *counts.lock().unwrap().entry(path.clone()).or_default() += 1;
                 let name = path.rsplit('/').next().unwrap_or_default();
                 let bytes = fs::read(dir.join(name))
@@ -172,6 +179,20 @@ fn trees(place: &Place, sources: &Path, mirrors: &Mirrors) {
     let byhand = [file("byhand", "by hand")];
     let nofetch = "RESTRICT=\"fetch\"\npkg_nofetch() { einfo \"carry it here\"; }\n";
     package(&tree, "byhand", &format!("{}{nofetch}{INSTALL}", uris(&byhand)), &byhand, sources);
+    // Asked for its sources it asks for one of them, and says what came of it by an address.
+    let deep = [file("deep", "deep")];
+    let ask = format!(
+        "SRC_URI=\"{0}/good/twins/asked.txt -> {1}\"\nRESTRICT=\"mirror\"\n/usr/bin/python3 - 2>/dev/null <<'P' || \
+         SRC_URI=\"{0}/good/twins/mute.txt -> {1}\"\nimport socket\ns = socket.socket(socket.AF_UNIX)\n\
+         s.connect(\"/run/gentoomuch/fetch/socket\")\ns.sendall(b\"source\\0{1}\\0\\0x\\n\")\nwhile s.recv(4096): pass\nP\n",
+        mirrors.address,
+        named("deep")
+    );
+    package(&tree, "deep", &format!("{ask}{INSTALL}"), &deep, sources);
+    fs::rename(sources.join(named("deep")), sources.join("mute.txt")).unwrap();
+    // Never whole.
+    let endless = [(named("endless"), "x".repeat(10_000))];
+    package(&tree, "endless", &format!("{}{INSTALL}", uris(&endless)), &endless, sources);
     let unpack = format!(
         "PROPERTIES=\"live\"\nsrc_unpack() {{ python3 -c 'import urllib.request; \
          open(\"live\", \"wb\").write(urllib.request.urlopen(\"{}/good/{}\").read())' || die; }}\n\
@@ -294,6 +315,48 @@ fn a_name_that_two_trees_give_to_different_bytes_is_no_obstacle() {
     assert!(world.text("twin-1", "/usr/share/fetched/twin").starts_with("one twin of "));
     assert!(world.text("twin-2", "/usr/share/fetched/twin").starts_with("the other twin of "));
     assert!(fs::read(world.distfile(&named("twin"))).unwrap() == first, "nobody's bytes change");
+}
+
+/// Runs a command that a fault would have run for ever.
+fn in_time(command: &mut Command) -> Ran {
+    let mut running = child::spawn(command.stdin(std::process::Stdio::null()));
+    for _ in 0..1800 {
+        if running.child().try_wait().unwrap().is_some() {
+            return Ran::of(format!("{command:?}"), running.output());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    running.child().kill().unwrap();
+    panic!("{command:?} does not end: {}", String::from_utf8_lossy(&running.output().stderr));
+}
+
+#[test]
+fn an_ebuild_that_is_asked_for_its_sources_can_ask_for_none() {
+    let Some(shared) = shared() else { return };
+    let world = world(&shared);
+    let script = "emerge -1 --quiet app-fetch/deep && cat /usr/share/fetched/deep";
+    let ran = in_time(&mut world.place.command(&["shell", &format!("profile/demo/{STAGE3}"), "--", "sh", "-c", script])).ok();
+    assert!(ran.text().contains("deep of "), "{ran}");
+    let count = |name: &str| world.mirrors.count(&format!("/good/twins/{name}.txt"));
+    assert_eq!((count("mute"), count("asked")), (1, 0));
+}
+
+/// Whatever holds the other side of its output by then: here our own socket, in which nobody reads.
+#[test]
+fn a_build_ends_with_its_session() {
+    let Some(shared) = shared() else { return };
+    let world = world(&shared);
+    // The questions have been read when the descriptors come.
+    let script = format!(
+        "#!/usr/bin/python3\nimport socket, time\nkept = []\nfor n in range(100):\n    s = socket.socket(socket.AF_UNIX)\n    \
+         s.connect('/run/gentoomuch/fetch/socket')\n    s.sendall(b'source\\0{}\\0\\0x\\n')\n    kept.append(s)\ntime.sleep(3)\n\
+         for s in kept: socket.send_fds(s, [b'x'], [1, 2])\nprint('all is said', flush=True)\nraise SystemExit(3)\n",
+        named("endless")
+    );
+    let args = world.stage_args("endless", "");
+    write(&world.place.config.join("stage4.defines/fetching-endless/scripts"), "endless\n");
+    write(&world.place.config.join("user.scripts/endless"), &script);
+    in_time(&mut world.place.command(&args.iter().map(String::as_str).collect::<Vec<_>>())).fails(1).says("all is said");
 }
 
 #[test]

@@ -189,7 +189,7 @@ impl Drop for Place {
 }
 
 impl Ran {
-    fn of(what: String, output: Output) -> Self {
+    pub(crate) fn of(what: String, output: Output) -> Self {
         Self { what, status: output.status, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
     }
 

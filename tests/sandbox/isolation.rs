@@ -196,6 +196,28 @@ fn processes_are_our_own_and_pid_1_is_closed() {
     assert!(output.text.contains("Permission denied"), "{output:?}");
 }
 
+/// Who counts what a session uses is not to be held up or blinded by it. The first user of a session is the one who PID 1 was.
+#[test]
+fn nobody_changes_what_pid_1_may_have() {
+    let Some(fixture) = fixture() else { return };
+    let Some(output) = fixture.probe("watcher", |_| {}) else { return };
+    for call in [
+        "prlimit",
+        "setpriority",
+        "setpriority-user",
+        "ioprio_set",
+        "sched_setaffinity",
+        "sched_setscheduler",
+        "kill-stop",
+        "move_pages",
+    ] {
+        let wanted = if call == "setpriority-user" { "ok" } else { "EPERM" };
+        assert_eq!(output.value(call), Some(wanted), "{call} in {output:?}");
+    }
+    assert_eq!(output.value("nice-of-1"), Some("same"), "{output:?}");
+    assert_eq!((output.value("own-prlimit"), output.value("own-setrlimit")), (Some("ok"), Some("ok")), "{output:?}");
+}
+
 #[test]
 fn portage_can_make_its_own_sandboxes() {
     let Some(fixture) = fixture() else { return };

@@ -74,6 +74,18 @@ fn the_kernel_stops_a_bomb_before_we_have_looked() {
     assert!(!text.contains("all"), "20000 processes were started");
 }
 
+/// System V segments that nobody has attached.
+const SEGMENTS: &str = "import ctypes, time
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+libc.shmdt.argtypes = [ctypes.c_void_p]
+for n in range(25):
+    at = libc.shmat(libc.shmget(0, ctypes.c_size_t(16 << 20), 0o1600), None, 0)
+    ctypes.memset(ctypes.c_void_p(at), 1, 16 << 20)
+    libc.shmdt(at)
+time.sleep(5)
+print('not seen')";
+
 #[test]
 fn a_memory_hog_ends_its_session_wherever_it_puts_it() {
     let Some(fixture) = fixture() else { return };
@@ -86,11 +98,14 @@ fn a_memory_hog_ends_its_session_wherever_it_puts_it() {
         "head -c 400M /dev/zero >/tmp/hog; sleep 1000",
         "head -c 400M /dev/zero >/dev/shm/hog; sleep 1000",
         "head -c 400M /dev/zero >/run/hog; sleep 1000",
+        "python3 -c \"$SEGMENTS\"",
+        "unshare --ipc python3 -c \"$SEGMENTS\"",
         "python3 -c 'import mmap, time; m = mmap.mmap(-1, 400 << 20); [m.write(bytes(1 << 20)) for n in range(400)]; time.sleep(1000)'",
         "python3 -c 'import os, time; f = os.memfd_create(\"x\"); [os.write(f, bytes(1 << 20)) for n in range(400)]; time.sleep(1000)'",
         "for n in 1 2 3 4; do python3 -c 'import time; x = bytearray(100 << 20); time.sleep(1000)' & done; wait",
     ];
     for script in scripts {
+        let script = &script.replace("$SEGMENTS", SEGMENTS);
         let found = exceeded(run(&fixture, limits, 0, &["sh", "-c", script]));
         assert_eq!(found, Exceeded::Memory { limit_bytes: 200 * MIB }, "{script}");
     }
@@ -138,6 +153,43 @@ fn what_is_shared_counts_once_and_what_can_be_dropped_not_at_all() {
     let file = "import mmap, time\nf = open('/file', 'w+b')\nf.truncate(500 << 20)\n[f.write(bytes(1 << 20)) for n in range(500)]\nm = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\nsum(m[::4096])\ntime.sleep(1)\nprint('done')";
     let output = run(&fixture, limits, 0, &["python3", "-c", file]).unwrap();
     assert_eq!((output.exit, output.text.as_str()), (Exit::Code(0), "done\n"));
+}
+
+/// What lies in memory, and is for a few links only.
+#[test]
+fn what_is_not_counted_is_small() {
+    let Some(fixture) = fixture() else { return };
+    let script = "head -c 64M /dev/zero >/dev/hog; stat -c %s /dev/hog; rm /dev/hog; for n in $(seq 5000); do (: >/dev/$n) 2>/dev/null || break; done; ls /dev | wc -l";
+    let output = fixture.sh(script);
+    let numbers: Vec<u64> = output.text.lines().filter_map(|line| line.parse().ok()).collect();
+    assert!(numbers.len() == 2 && numbers[0] <= 4 * MIB && numbers[1] <= 1100, "{output:?}");
+}
+
+/// A look has to be short, or a limit would be passed by whoever makes it long.
+#[test]
+fn what_takes_too_long_to_look_at_ends_its_session() {
+    let Some(fixture) = fixture() else { return };
+    if !has_python() {
+        return;
+    }
+    let script = "import os, resource, time
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+file = os.memfd_create('x')
+for n in range(min(hard, 20000) - 40): os.dup(file)
+for n in range(400):
+    if os.fork() == 0:
+        time.sleep(1000)
+        os._exit(0)
+time.sleep(20)
+print('the end')";
+    let limits = Limits { memory_bytes: Some(1 << 40), ..Limits::default() };
+    let error = run(&fixture, limits, 0, &["python3", "-c", script]).unwrap_err();
+    assert_eq!(error.to_string(), "the session has so many processes and open files that its use of memory cannot be told in time");
+    // Its time is over while a look goes on.
+    let limits = Limits { timeout_ms: Some(8000), ..limits };
+    let error = run(&fixture, limits, 0, &["python3", "-c", script]).unwrap_err();
+    assert!(matches!(error, Error::Exceeded(_)), "{error}");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -54,6 +55,30 @@ static void show_socket(const char *name, int family, int type, int protocol) {
     show(name, fd);
     if (fd >= 0)
         close(fd);
+}
+
+/* What can be done to PID 1, which counts what the session uses. */
+static void watcher(void) {
+    struct rlimit four = {4, 4}, own;
+    show("prlimit", prlimit(1, RLIMIT_NOFILE, &four, NULL));
+    show("setpriority", setpriority(PRIO_PROCESS, 1, 10));
+    int before = getpriority(PRIO_PROCESS, 1);
+    show("setpriority-user", setpriority(PRIO_USER, 0, 19));
+    printf("nice-of-1 %s\n", getpriority(PRIO_PROCESS, 1) == before ? "same" : "other");
+    /* Idle class. */
+    show("ioprio_set", syscall(SYS_ioprio_set, 1, 1, 3 << 13));
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(0, &one);
+    show("sched_setaffinity", sched_setaffinity(1, sizeof one, &one));
+    struct sched_param none = {0};
+    show("sched_setscheduler", sched_setscheduler(1, SCHED_IDLE, &none));
+    show("kill-stop", kill(1, SIGSTOP));
+    void *page = show;
+    int node = 0, status = 0;
+    show("move_pages", syscall(SYS_move_pages, 1, 1L, &page, &node, &status, 0));
+    show("own-setrlimit", getrlimit(RLIMIT_NOFILE, &own) || setrlimit(RLIMIT_NOFILE, &own) ? -1 : 0);
+    show("own-prlimit", prlimit(0, RLIMIT_NOFILE, &own, NULL));
 }
 
 /* Which sockets and namespaces there are. */
@@ -286,7 +311,9 @@ static void terminal(void) {
 int main(int count, char **words) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *what = count > 1 ? words[1] : "";
-    if (!strcmp(what, "calls"))
+    if (!strcmp(what, "watcher"))
+        watcher();
+    else if (!strcmp(what, "calls"))
         calls();
     else if (!strcmp(what, "network"))
         network();

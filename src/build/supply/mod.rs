@@ -11,15 +11,17 @@
 //! ```
 //!
 //! What no metadata cache describes is asked of Portage in a session of its own, in which nothing but Portage has run: an ebuild that is
-//! being built must not say where its sources are from. That session is started by whoever waits for the run ([`Engine::answering`]).
+//! being built must not say where its sources are from. That session is started by whoever waits for the run ([`Engine::answering`]), ends with it
+//! and has no broker, so that an ebuild which asks for a source while it is asked for its sources is not asked in yet another session.
 
 mod downloads;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -72,6 +74,9 @@ pub(super) struct Supply {
     hosts: Vec<fetch::BinHost>,
     /// Flags that are on for all packages, and in no `IUSE`.
     implied: BTreeSet<String>,
+    began: Instant,
+    /// Set while nothing runs.
+    over: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Question {
@@ -128,6 +133,21 @@ struct Answer {
 }
 
 impl Supply {
+    /// Lets the session ask.
+    pub(super) fn open(&self, ways: &Ways) -> Result<()> {
+        Ok(self.broker.serve(fetch::listen(&ways.fetch)?)?)
+    }
+
+    /// When the work of the session began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Set while nothing runs in the session.
+    pub(super) fn over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.over)
+    }
+
     /// Where fetching is, as whoever shows a run of emerge wants it; `None`: nothing was ever needed.
     pub(super) fn status(&self) -> Option<Fetching> {
         let status = self.broker.status();
@@ -187,19 +207,21 @@ fn words_of(reason: &Reason) -> Vec<String> {
 }
 
 impl Engine<'_> {
-    /// Makes the directories, and a broker that listens in them.
+    /// Makes the directories, and a broker that nobody in the session can ask before [`Supply::open`]. `began`: when the session's work did.
     pub(super) fn supply(
         &self,
         session: &Session,
         base: &State,
         trees: &[PinnedTree],
         downloads: &Downloads,
+        began: Instant,
     ) -> Result<(Supply, Ways)> {
         let distfiles = self.places.distfiles();
         std::fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
-        let (distdir, packages) = (session.path("distdir"), session.path("fetched"));
-        create_open(&distdir)?;
-        create_open(&packages)?;
+        let (fetch, distdir, packages) = (session.path("fetch"), session.path("distdir"), session.path("fetched"));
+        for directory in [&fetch, &distdir, &packages] {
+            create_open(directory)?;
+        }
         let (ask, questions) = channel();
         let asking = Mutex::new(ask.clone());
         let ask_metadata: AskMetadata = Box::new(move |packages| {
@@ -213,8 +235,6 @@ impl Engine<'_> {
         let sources = downloads.sources(trees);
         let hosts = sources.hosts.clone();
         let broker = Broker::new(&shelves, sources, &self.downloader(), ask_metadata)?;
-        let fetch = session.path("fetch");
-        broker.serve(fetch::listen(&fetch)?)?;
         let conf = crate::portage::session_conf::Fetching {
             command: fetch::SOURCE_COMMAND.to_owned(),
             mirror: fetch::MIRROR.to_owned(),
@@ -222,8 +242,17 @@ impl Engine<'_> {
             protocols: downloads.protocols().clone(),
         };
         let implied = [self.settings.arch.as_str(), "kernel_linux", "elibc_glibc"].map(str::to_owned).into();
-        let supply =
-            Supply { questions: Mutex::new(questions), ask, broker, base: base.clone(), trees: trees.to_vec(), hosts, implied };
+        let supply = Supply {
+            questions: Mutex::new(questions),
+            ask,
+            broker,
+            base: base.clone(),
+            trees: trees.to_vec(),
+            hosts,
+            implied,
+            began,
+            over: Arc::new(AtomicBool::new(true)),
+        };
         Ok((supply, Ways { fetch, distdir, distfiles, packages, conf }))
     }
 
@@ -336,18 +365,15 @@ impl Engine<'_> {
         settled.map_or_else(|_| Ok(Vec::new()), |missing| Ok(missing?))
     }
 
-    /// Does `run`, and meanwhile answers what the broker asks about ebuilds.
+    /// Does `run`, and meanwhile answers what the broker asks about ebuilds, one question after the other. What is not answered when `run` has ended
+    /// is for the next one.
     pub(super) fn answering<R>(&self, supply: &Supply, run: impl FnOnce() -> R) -> R {
+        supply.over.store(false, Ordering::Relaxed);
         std::thread::scope(|scope| {
             let answers = threads::scoped(scope, "ask ebuilds for their sources with", || {
                 let questions = supply.questions.lock().unwrap_or_else(PoisonError::into_inner);
-                while let Ok(Some(Question { packages, answer })) = questions.recv() {
-                    let metadata = self.metadata(supply, &packages).unwrap_or_else(|error| {
-                        self.note(&format!("ebuilds cannot be asked for their sources: {error}"));
-                        Vec::new()
-                    });
-                    // Whoever asked may be gone.
-                    drop(answer.send(metadata));
+                while let Ok(Some(question)) = questions.recv() {
+                    self.answer(supply, question);
                 }
             });
             if let Err(error) = answers {
@@ -359,9 +385,28 @@ impl Engine<'_> {
                 *supply.questions.lock().unwrap_or_else(PoisonError::into_inner) = channel().1;
             }
             // Also when `run` panics, or the scope would wait for ever.
-            let _end = End(&supply.ask);
+            let _end = End(supply);
             run()
         })
+    }
+
+    fn answer(&self, supply: &Supply, question: Question) {
+        let is_over = || supply.over.load(Ordering::Relaxed);
+        let metadata = if is_over() { None } else { Some(self.metadata(supply, &question.packages)) };
+        let metadata = match metadata {
+            Some(Ok(metadata)) => metadata,
+            Some(Err(error)) if !is_over() => {
+                self.note(&format!("ebuilds cannot be asked for their sources: {error}"));
+                Vec::new()
+            }
+            _ => {
+                // Behind the word of the end.
+                drop(supply.ask.send(Some(question)));
+                return;
+            }
+        };
+        // Whoever asked may be gone.
+        drop(question.answer.send(metadata));
     }
 
     /// What ebuilds say of their sources, in a session where nothing but Portage has run.
@@ -376,7 +421,7 @@ impl Engine<'_> {
 
     fn ask_in_a_clean_session(&self, session: &mut Session, supply: &Supply, packages: &[(String, String)]) -> Result<Vec<Answer>> {
         let subject = Subject { log_name: "sources".to_owned(), profile: String::new(), definition: String::new() };
-        let given = Given { trees: Some(&supply.trees), ..Given::default() };
+        let given = Given { trees: Some(&supply.trees), behalf: Some(supply), ..Given::default() };
         let mut work = self.work(session, &supply.base, &subject, given)?;
         // The configuration of the run is not in this root, and its trees are.
         work.env.push(("PORTAGE_REPOSITORIES".to_owned(), repositories(&supply.trees)));
@@ -398,11 +443,13 @@ impl Engine<'_> {
 }
 
 /// Ends [`Engine::answering`].
-struct End<'a>(&'a Sender<Option<Question>>);
+struct End<'a>(&'a Supply);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        drop(self.0.send(None));
+        // In this order: a question that is put back then comes behind the end.
+        drop(self.0.ask.send(None));
+        self.0.over.store(true, Ordering::Relaxed);
     }
 }
 
