@@ -58,21 +58,18 @@ pub(crate) fn builder() -> Builder {
     builder
 }
 
-/// Makes the threads that share work on large collections: one for each processor, fewer where no more can be started.
+/// Makes the threads that share work on large collections: one for each processor.
 ///
 /// # Errors
 ///
-/// Not a single one can be. Then nothing may be shared: `rayon` would panic.
+/// One of them cannot be started. Then nothing may be shared: `rayon` would panic, and it waits for ever for one that it counts on.
 pub fn pool() -> Result<(), NoThread> {
     static REFUSED: OnceLock<Option<i32>> = OnceLock::new();
     let refused = REFUSED.get_or_init(|| {
         let refused = Mutex::new(None);
         let start = |thread: rayon::ThreadBuilder| {
-            let is_first = thread.index() == 0;
             match builder().name("share".to_owned()).spawn(|| thread.run()) {
                 Ok(_) => Ok(()),
-                // One of them does all of the work, if need be.
-                Err(_) if !is_first => Ok(()),
                 Err(error) => {
                     *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.raw_os_error().unwrap_or(libc::EAGAIN));
                     Err(error)
