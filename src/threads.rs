@@ -67,13 +67,11 @@ pub fn pool() -> Result<(), NoThread> {
     static REFUSED: OnceLock<Option<i32>> = OnceLock::new();
     let refused = REFUSED.get_or_init(|| {
         let refused = Mutex::new(None);
-        let start = |thread: rayon::ThreadBuilder| {
-            match builder().name("share".to_owned()).spawn(|| thread.run()) {
-                Ok(_) => Ok(()),
-                Err(error) => {
-                    *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.raw_os_error().unwrap_or(libc::EAGAIN));
-                    Err(error)
-                }
+        let start = |thread: rayon::ThreadBuilder| match builder().name("share".to_owned()).spawn(|| thread.run()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.raw_os_error().unwrap_or(libc::EAGAIN));
+                Err(error)
             }
         };
         // It also fails if an embedding program has made one already, which will do.

@@ -132,7 +132,7 @@ fn threads_that_cannot_be_started_are_no_bug() {
             assert!(ran.status.code().is_some_and(|code| code != 70), "{limit}: {ran}");
             assert!(!ran.stderr.contains("panicked"), "{limit}: {ran}");
             if ran.stderr.contains("os error 11") {
-                ran.says("error: cannot start ").says("`ulimit -u`");
+                ran.says(": cannot start ").says("`ulimit -u`");
             }
         }
     }
