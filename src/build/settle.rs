@@ -56,9 +56,9 @@ fn is_unusable(error: &Error) -> bool {
     match error {
         // It can be changed by somebody else, or lacks what the disk has lost.
         Error::Sandbox(sandbox::Error::Held { .. } | sandbox::Error::Unsure { .. })
-        | Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. }) => true,
+        | Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. })
         // The package would be found again, as it is.
-        Error::Binhost(BinhostError::Untrusted { .. }) => true,
+        | Error::Binhost(BinhostError::Untrusted { .. }) => true,
         _ => false,
     }
 }

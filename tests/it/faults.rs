@@ -76,7 +76,7 @@ fn whatever_fails_around_a_command_is_told_from_it() {
 #[test]
 fn a_session_that_was_not_made_leaves_no_logs() {
     let Some(tiny) = demo() else { return };
-    let logs = || fs::read_dir(tiny.place.path("data/logs")).map_or(0, |entries| entries.count());
+    let logs = || fs::read_dir(tiny.place.path("data/logs")).map_or(0, Iterator::count);
     let before = logs();
     tiny.place.run(&NOTHING).fails(126);
     tiny.place.run(&["freshroot", "--", "no-such-command"]).fails(127);

@@ -51,7 +51,7 @@ fn is_passing(path: &Path) -> bool {
         path.components().filter_map(|part| if let Component::Normal(name) = part { name.to_str() } else { None }).collect();
     let any = |names: &[&str]| parts.iter().any(|part| names.contains(part));
     any(&["locks", ".locks", "tmp", "sessions", "logs", ".lock"])
-        || parts.last().is_some_and(|name| name.ends_with(".lock") || *name == "lock")
+        || parts.last().is_some_and(|name| name.strip_suffix("lock").is_some_and(|stem| stem.is_empty() || stem.ends_with('.')))
 }
 
 /// Follows the trace to the first word on standard output, or to its end.
@@ -76,9 +76,9 @@ fn paths(arguments: &str, cwd: &Path) -> Vec<PathBuf> {
         let Some(length) = rest[at + 1..].find(end) else { break };
         let text = &rest[at + 1..at + 1 + length];
         if end == '"' {
-            found.push(dir.join(text))
+            found.push(dir.join(text));
         } else {
-            dir = PathBuf::from(text)
+            dir = PathBuf::from(text);
         }
         rest = &rest[at + 2 + length..];
     }
@@ -99,8 +99,7 @@ fn follow(call: &str, cwd: &Path, disk: &mut Disk) {
         ("open" | "openat" | "creat", [path, ..]) if arguments.contains("O_CREAT") || name == "creat" => {
             disk.names.insert(path.clone());
         }
-        ("write" | "pwrite64" | "writev" | "ftruncate", _) => disk.contents.extend(descriptor()),
-        ("sendfile", _) => disk.contents.extend(descriptor()),
+        ("write" | "pwrite64" | "writev" | "ftruncate" | "sendfile", _) => disk.contents.extend(descriptor()),
         ("copy_file_range", _) => {
             let out = arguments.split('<').nth(2).and_then(|rest| rest.split_once('>')).map(|(path, _)| PathBuf::from(path));
             disk.contents.extend(out);

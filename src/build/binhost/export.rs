@@ -273,12 +273,11 @@ fn choose(index: &Index, builder: &BTreeSet<PackageKey>, others: &BTreeSet<Packa
         let of_builder = builds.iter().find(|(_, key)| builder.contains(key));
         match (of_builder, builds.as_slice()) {
             (Some((path, _)), _) | (None, [(path, _)]) => drop(chosen.insert((*path).clone())),
-            _ => {}
-        }
-        for (path, _) in builds.iter().filter(|(path, _)| !chosen.contains(*path)) {
-            let why =
-                "another build of this version and these flags was made from something else, and clients could not tell them apart";
-            left_out.push(LeftOut { path: (*path).clone(), why: why.to_owned() });
+            _ => {
+                let why =
+                    "several builds of this version and these flags were made from different things, none of them for the builder";
+                left_out.extend(builds.iter().map(|(path, _)| LeftOut { path: (*path).clone(), why: why.to_owned() }));
+            }
         }
     }
     (chosen, left_out)
@@ -530,7 +529,7 @@ mod tests {
         let (builder, others) = (BTreeSet::from([key("2")]), ["1", "3", "4", "5"].map(key).into_iter().collect());
         let (chosen, left_out) = choose(&index, &builder, &others);
         assert_eq!(chosen, ["b", "c"].map(str::to_owned).into_iter().collect(), "6 is nobody's");
-        assert_eq!(left_out.iter().map(|it| it.path.as_str()).collect::<Vec<_>>(), ["a", "d", "e"]);
+        assert_eq!(left_out.iter().map(|it| it.path.as_str()).collect::<Vec<_>>(), ["d", "e"]);
     }
 
     #[test]
