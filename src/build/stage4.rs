@@ -40,7 +40,7 @@ pub struct StageBuilt {
     pub state: String,
     /// Whether the state was there already.
     pub state_reused: bool,
-    /// Packages with patches, and what became of these; see [`PatchedPackage`]. Null where there are none.
+    /// Packages with patches, and what became of these; see [`super::patch::PatchedPackage`]. Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
     /// The files.
