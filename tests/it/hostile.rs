@@ -96,6 +96,6 @@ fn a_link_in_place_of_root_s_home_leads_nowhere() {
     // A directory as one of the standard descriptors is refused as such.
     let mut command = shared.place.command(&["freshroot", "--network", "none", "--from", &kept, "--", "pwd"]);
     run(command.stdin(std::fs::File::open(shared.place.path("secret")).unwrap()))
-        .fails(2)
+        .fails(125)
         .says("error: standard input is a directory\n");
 }
