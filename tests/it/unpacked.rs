@@ -41,7 +41,8 @@ fn owners_modes_capabilities_links_and_names_are_as_the_ebuild_set_them() {
     let Some((_shared, root)) = unpacked() else { return };
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/oddfiles");
     let found = String::from_utf8(in_ids("exec \"$1\" list \"$2\"", &[&tool, root])).unwrap();
-    let expected = String::from_utf8(check(Command::new(&tool).args(["expect", "--binpkg"]))).unwrap();
+    // Compiled for this very definition: no other one in the place makes the same package. Archives have zeros where holes were.
+    let expected = String::from_utf8(check(Command::new(&tool).arg("expect"))).unwrap().replace(",sparse ", " ");
     assert!(expected.lines().count() > 20 && expected.contains("security.capability"), "{expected}");
     assert_eq!(found, expected);
 }
