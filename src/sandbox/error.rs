@@ -235,6 +235,9 @@ pub enum Error {
         #[source]
         source: sys::Error,
     },
+    /// Nobody could copy the command's input or output.
+    #[error(transparent)]
+    Thread(#[from] crate::threads::NoThread),
     /// The session used more than it may, and was ended.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),

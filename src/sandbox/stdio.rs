@@ -32,6 +32,7 @@ use self::cleaner::Cleaner;
 use super::error::{Error, Result};
 use crate::beneath;
 use crate::sys::{self, fd};
+use crate::threads::{self, NoThread};
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64 * 1024;
@@ -145,12 +146,17 @@ fn without_waiting(fd: BorrowedFd<'_>) -> Result<()> {
 }
 
 impl Copies {
+    fn begin(&mut self, what: &'static str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.threads.push(threads::builder().spawn(work).map_err(|source| NoThread::new(what, source))?);
+        Ok(())
+    }
+
     /// A pipe that is filled from `input`.
     fn fill(&mut self, input: OwnedFd, watch: PipeReader) -> Result<OwnedFd> {
         let (reader, writer) = pipe()?;
         without_waiting(writer.as_fd())?;
         let left = again(&reader)?;
-        self.threads.push(std::thread::spawn(move || input::fill(&File::from(input), writer, &left, &watch)));
+        self.begin("fill standard input", move || input::fill(&File::from(input), writer, &left, &watch))?;
         Ok(reader.into())
     }
 
@@ -158,7 +164,7 @@ impl Copies {
     fn show(&mut self, input: OwnedFd, watch: PipeReader) -> Result<OwnedFd> {
         let (reader, writer) = pipe()?;
         let shown = input::Shown::new(input, writer)?;
-        self.threads.push(std::thread::spawn(move || shown.pass_on(&watch)));
+        self.begin("fill standard input", move || shown.pass_on(&watch))?;
         Ok(reader.into())
     }
 
@@ -171,7 +177,7 @@ impl Copies {
         };
         let (reader, writer) = pipe()?;
         without_waiting(reader.as_fd())?;
-        self.threads.push(std::thread::spawn(move || output::drain(&reader, &File::from(output), &watch, clean)));
+        self.begin("copy the output", move || output::drain(&reader, &File::from(output), &watch, clean))?;
         Ok(writer.into())
     }
 }

@@ -59,6 +59,19 @@ fn none_of_ours_is_given_away() {
 }
 
 #[test]
+fn a_copy_that_cannot_begin_is_an_error_and_nothing_is_taken() {
+    let (input, writer) = pair();
+    file(&writer).write_all(b"for the next one").unwrap();
+    let error = crate::threads::tests::without_any(|| join([copy(&input), null(), null()])).map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "cannot start a thread to fill standard input");
+    let error = crate::threads::tests::without_any(|| join([null(), copy(&writer), null()])).map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "cannot start a thread to copy the output");
+    let mut left = [0; 16];
+    file(&input).read_exact(&mut left).unwrap();
+    assert_eq!(&left, b"for the next one");
+}
+
+#[test]
 fn what_was_not_read_stays_in_the_pipe() {
     for (length, read) in [(60_000, 0), (60_000, 1), (60_000, 1000), (5000, 4999), (5000, 5000), (0, 0)] {
         let (input, writer) = pair();
