@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::sanitize::sanitize;
+use super::sanitize::{sanitize, sanitize_uncut};
 use crate::portage::atom::Atom;
 pub use merge_list::Merge;
 use required_use::Flags;
@@ -152,7 +152,8 @@ impl Resolution {
         let mut problems = problems::read(&lines);
         problems.extend(conflicts::read(&lines));
         problems.truncate(MAX_KEPT);
-        let list: Vec<Merge> = lines.iter().filter_map(|line| Merge::parse(line)).collect();
+        // A package with hundreds of flags has a longer line than one that is shown.
+        let list: Vec<Merge> = sanitize_uncut(output).lines().take(MAX_LINES).filter_map(Merge::parse).collect();
         let merges = list.iter().map(|merge| (merge.cpv.clone(), merge.binary)).collect();
         Self { merges, list, changes: proposals::read(&lines), problems }
     }

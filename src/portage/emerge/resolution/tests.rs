@@ -251,3 +251,12 @@ fn hostile_output_stays_small() {
     let told = told(long.repeat(3).as_bytes());
     assert!(told.len() == 1 && told[0].len() < 1000, "{}", told.len());
 }
+
+#[test]
+fn a_package_has_all_its_flags_however_many() {
+    let flags: Vec<String> = (0..600).map(|number| format!("{}flag_{number}", if number % 2 == 0 { "" } else { "-" })).collect();
+    let line = format!("[ebuild  N     ] media-video/many-1.0::gentoo  USE=\"{}\" 1,234 KiB\n", flags.join(" "));
+    let list = Resolution::parse(line.as_bytes()).list;
+    assert_eq!((list[0].flags.len(), list[0].off.len()), (300, 300));
+    assert!(list[0].flags.contains("flag_598") && list[0].off.contains("flag_599"));
+}
