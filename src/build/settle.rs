@@ -58,7 +58,9 @@ fn is_unusable(error: &Error) -> bool {
         Error::Sandbox(sandbox::Error::Held { .. } | sandbox::Error::Unsure { .. })
         | Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. })
         // The package would be found again, as it is.
-        | Error::Binhost(BinhostError::Untrusted { .. }) => true,
+        | Error::Binhost(BinhostError::Untrusted { .. })
+        // The patch is in the key: once it is corrected, nobody asks for this session any more.
+        | Error::Patch(super::PatchError::DoesNotApply(_)) => true,
         _ => false,
     }
 }
@@ -90,6 +92,7 @@ fn resumable(error: Error) -> Error {
 mod tests {
     use std::io;
 
+    use super::super::{PatchError, PatchMisfit};
     use super::*;
 
     #[test]
@@ -97,7 +100,17 @@ mod tests {
         let full = || Error::io("write", "/logs/emerge.log")(io::Error::from_raw_os_error(libc::ENOSPC));
         let held = Error::Sandbox(sandbox::Error::Held { upper: "/s".into() });
         let lost = store::Error::WriteBack { path: "/s".into(), source: io::Error::from_raw_os_error(libc::EIO) };
+        let misfit = PatchMisfit {
+            package: "app-misc/broken-1.0".to_owned(),
+            name: "fix".to_owned(),
+            patch: "user.patches/fix/x.patch".into(),
+            before: Vec::new(),
+            last_lines: Vec::new(),
+            log: "/log".into(),
+        };
+        let misfit = Error::from(PatchError::DoesNotApply(Box::new(misfit)));
         for (error, unusable, note) in [
+            (misfit, true, "user.patches/fix/x.patch: does not apply to `app-misc/broken-1.0`"),
             (Error::Interrupted { resumable: false }, false, "interrupted"),
             (full(), false, "cannot write `/logs/emerge.log`"),
             (Error::Sandbox(sandbox::Error::Died { who: "PID 1".to_owned() }), false, "PID 1 died unexpectedly"),

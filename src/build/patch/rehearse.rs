@@ -157,6 +157,8 @@ impl Engine<'_> {
         if candidates.is_empty() {
             return Ok(());
         }
+        // Their ebuilds unpack and prepare. What ran could change what Portage says.
+        work.keys.close();
         let names: Vec<&str> = candidates.iter().map(|candidate| candidate.cpv.as_str()).collect();
         self.step(&format!("applying patches to {}", names.join(", ")));
         let answers = self.ask_about_patches(work, &names, true)?;
