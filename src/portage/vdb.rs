@@ -196,24 +196,6 @@ pub fn world_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<String>> {
     Ok(all)
 }
 
-/// Compilers, C library, linker and assembler among `packages`, with their versions: the part of a pool's inputs that decides whether code
-/// built by one works with another. All slots of a compiler count, since which of them is selected is not recorded here.
-pub fn toolchain(packages: &[Package]) -> String {
-    const TOOLS: [&str; 8] = [
-        "dev-lang/rust",
-        "dev-lang/rust-bin",
-        "llvm-core/clang",
-        "llvm-core/lld",
-        "sys-devel/binutils",
-        "sys-devel/gcc",
-        "sys-libs/glibc",
-        "sys-libs/musl",
-    ];
-    let mut tools: Vec<&str> = packages.iter().filter(|p| TOOLS.contains(&p.name())).map(|p| p.cpv.as_str()).collect();
-    tools.sort_unstable();
-    tools.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,7 +243,6 @@ mod tests {
         };
         assert_eq!(packages[0], hello);
         assert_eq!(packages[2].size_bytes, None);
-        assert_eq!(toolchain(&packages), "sys-devel/gcc-14.3.0-r1 sys-libs/glibc-2.41_p5");
         let json = serde_json::to_string(&packages).expect("json");
         assert_eq!(serde_json::from_str::<Vec<Package>>(&json).expect("json"), packages);
     }

@@ -157,6 +157,20 @@ fn a_plan_is_printed_and_nothing_runs() {
     assert!(!names.to_string().contains("planned"), "nothing is kept of what did not run: {names}");
 }
 
+/// A finished image need have neither Portage nor a compiler, so that nobody can say which binary packages would fit.
+#[test]
+fn a_root_that_can_build_nothing_is_entered_all_the_same() {
+    let Some(shared) = shared() else { return };
+    let name = format!("bare-{}", std::process::id());
+    for remove in ["rm -f /usr/bin/*gcc* /usr/bin/cc /usr/bin/*clang*", "rm -rf /usr/lib/python3*"] {
+        let name = format!("{name}-{}", remove.len());
+        shared.place.run(&["freshroot", "--keep", &name, "--", "sh", "-c", remove]).ok();
+        let ran = shared.place.run(&["freshroot", "--from", &name, "--", "echo", "entered"]).ok();
+        assert_eq!((ran.text().as_str(), ran.stderr.as_str()), ("entered\n", ""), "{remove}: {ran}");
+        shared.place.run(&["shell", &format!("kept/{name}"), "--", "true"]).ok();
+    }
+}
+
 #[test]
 fn packages_built_in_it_stay_among_its_own_until_they_are_promoted() {
     let Some(shared) = shared() else { return };

@@ -74,19 +74,28 @@ fn suspended(place: &Place, purpose: &str) -> usize {
 
 const SLOW_STARTED: &str = "app-misc/slow-1.0::gentoo";
 
+/// A stage4 of a package that is quick, and of one that takes its time.
+fn define_slow(place: &Place, name: &str) {
+    for (dir, files) in [
+        (
+            format!("stage4.defines/{name}"),
+            [("profile", "demo"), ("stage3", "slow"), ("packages", "app-misc/manyfiles\napp-misc/slow")].as_slice(),
+        ),
+        ("stage3.defines/slow".to_owned(), [("cpu", "generic-amd64"), ("portage.local", "slow")].as_slice()),
+    ] {
+        let dir = place.config.join(dir);
+        fs::create_dir_all(&dir).unwrap();
+        for (file, text) in files {
+            fs::write(dir.join(file), format!("{text}\n")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn an_interrupted_stage_build_goes_on_where_it_stopped() {
     let Some((_shared, place)) = slow("slow stage", 12) else { return };
     let name = format!("slow{}", std::process::id());
-    let definition = format!("stage4.defines/{name}");
-    fs::create_dir_all(place.config.join(&definition)).unwrap();
-    for (file, text) in [("profile", "demo"), ("stage3", "slow"), ("packages", "app-misc/manyfiles\napp-misc/slow")] {
-        fs::write(place.config.join(&definition).join(file), format!("{text}\n")).unwrap();
-    }
-    let stage3 = place.config.join("stage3.defines/slow");
-    fs::create_dir_all(&stage3).unwrap();
-    fs::write(stage3.join("cpu"), "generic-amd64\n").unwrap();
-    fs::write(stage3.join("portage.local"), "slow\n").unwrap();
+    define_slow(&place, &name);
 
     let log_name = format!("stage-{name}-");
     let args = ["stage", "build", &name, "--no-sign", "--format", "tar.zst", "--jobs", "1"];
@@ -197,15 +206,7 @@ fn an_interrupted_profile_update_moves_nothing_and_goes_on() {
 fn a_build_whose_first_process_or_helper_is_killed_goes_on() {
     let Some((_shared, place)) = slow("killed stage", 12) else { return };
     let name = format!("killed{}", std::process::id());
-    let definition = format!("stage4.defines/{name}");
-    fs::create_dir_all(place.config.join(&definition)).unwrap();
-    for (file, text) in [("profile", "demo"), ("stage3", "slow"), ("packages", "app-misc/manyfiles\napp-misc/slow")] {
-        fs::write(place.config.join(&definition).join(file), format!("{text}\n")).unwrap();
-    }
-    let stage3 = place.config.join("stage3.defines/slow");
-    fs::create_dir_all(&stage3).unwrap();
-    fs::write(stage3.join("cpu"), "generic-amd64\n").unwrap();
-    fs::write(stage3.join("portage.local"), "slow\n").unwrap();
+    define_slow(&place, &name);
     let subject = format!("stage4/{name}");
     let own = || place.session_of(&subject).unwrap_or_else(|| panic!("no session of {subject}"));
 

@@ -175,15 +175,19 @@ fn what_is_reused_is_what_would_have_been_built() {
     assert_eq!((builds(&place, "text", version), builds(&place, "flags", version)), (2, 2));
 
     // Each value by itself, one after the other: it is the package that is built anew, and no other.
-    for (files, name, value) in
-        [(&[("env/app-keys/bashrc", "KEYS_BASHRC=third\n")][..], 3, "third"), (&[(patch_name, &*patch("third"))][..], 5, "third")]
-    {
+    // The last is where `patch save` puts its patches.
+    let of_revision = format!("patches/app-keys/patched-{version}-r0/change.patch");
+    for (files, name, value) in [
+        (&[("env/app-keys/bashrc", "KEYS_BASHRC=third\n")][..], 3, "third"),
+        (&[(patch_name, &*patch("third"))][..], 5, "third"),
+        (&[(&*of_revision, &*patch("fourth"))][..], 5, "fourth"),
+    ] {
         define(&config, "keys", "keys-one", &all(), files);
         build(&place, "keys-one").ok();
         now[name].1 = value;
         assert_eq!(records(&place, "keys-one"), expected(now));
     }
-    for (name, count) in [("plain", 1), ("text", 2), ("flags", 2), ("saved", 2), ("bashrc", 3), ("features", 2), ("patched", 3)] {
+    for (name, count) in [("plain", 1), ("text", 2), ("flags", 2), ("saved", 2), ("bashrc", 3), ("features", 2), ("patched", 4)] {
         assert_eq!(builds(&place, name, version), count, "{name}");
     }
     for name in ["keys-one", "keys-two"] {

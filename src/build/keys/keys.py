@@ -12,8 +12,6 @@ import subprocess
 import sys
 
 import portage
-from portage.manifest import Manifest
-from portage.versions import cpv_getkey
 
 root = portage.settings["EROOT"] if portage.settings["EROOT"] in portage.db else portage.root
 ports = portage.db[root]["porttree"].dbapi
@@ -21,9 +19,9 @@ installed = portage.db[root]["vartree"].dbapi
 settings = portage.config(clone=portage.settings)
 etc = os.path.join(settings["PORTAGE_CONFIGROOT"], "etc/portage")
 keys = sorted({*ports._aux_cache_keys, "SRC_URI", "RESTRICT", "INHERITED"})
-# What a bashrc may read of /etc/portage, besides itself, is all that Portage has no meaning for.
+# What a bashrc may read of /etc/portage, besides itself, is all that Portage has no meaning for, and env/, which has files for both.
 PORTAGES_OWN = re.compile(
-    r"(binrepos\.conf|categories|color\.map|env|gnupg|license_groups|make\.conf|make\.profile|mirrors|modules|package\..*"
+    r"(binrepos\.conf|categories|color\.map|gnupg|license_groups|make\.conf|make\.profile|mirrors|modules|package\..*"
     r"|patches|postsync\.d|profile|repo\.postsync\.d|repos\.conf|savedconfig|sets|sets\.conf)$"
 )
 
@@ -62,6 +60,13 @@ def remembered(function):
         return known[args]
 
     return ask
+
+
+@remembered
+def in_etc(*names):
+    """A directory of /etc/portage; nothing if there is none: most packages have no files of their own there."""
+    path = os.path.join(etc, *names)
+    return path if os.path.isdir(path) else ""
 
 
 @remembered
@@ -117,18 +122,22 @@ def compiler():
 def patches(category, package):
     """User patches, in each directory that eapply_user looks into."""
     digest = Digest()
-    for name in (package["PF"], package["P"], package["PN"]):
-        for slot in ("", ":" + package["SLOT"].split("/")[0]):
-            digest.file(os.path.join(etc, "patches", category, name + slot), name + slot)
+    top = in_etc("patches", category)
+    if not top:
+        return ""
+    # Of a first version without a revision, too: it looks for 2.10-r0.
+    for name in (f"{package['P']}-{package['PR']}", package["P"], package["PN"]):
+        for slot in ("", ":" + package["SLOT"]):
+            digest.file(os.path.join(top, name + slot), name + slot)
     return digest.told()
 
 
 def saved_configuration(category, package):
     digest = Digest()
-    top = os.path.join(etc, "savedconfig")
     for host in ("", settings.get("CTARGET", ""), settings.get("CHOST", "")):
-        for name in (package["PF"], package["P"], package["PN"]):
-            digest.file(os.path.join(top, host, category, name), os.path.join(host, category, name))
+        top = in_etc("savedconfig", host, category)
+        for name in (package["PF"], package["P"], package["PN"]) if top else ():
+            digest.file(os.path.join(top, name), os.path.join(host, category, name))
     return digest.told()
 
 
@@ -138,20 +147,22 @@ def bashrc(category, package):
         digest.put("bashrc", bashrc_of_all().encode())
     for path in settings._pbashrc:
         digest.file(path)
-    for name in (package["PN"], f"{package['PN']}:{package['SLOT'].split('/')[0]}", package["P"], package["PF"]):
-        digest.file(os.path.join(etc, "env", category, name), f"env/{name}")
+    top = in_etc("env", category)
+    for name in (package["PN"], f"{package['PN']}:{package['SLOT']}", package["P"], package["PF"]) if top else ():
+        digest.file(os.path.join(top, name), f"env/{name}")
     return digest.told()
 
 
-def ebuild(cpv, repository, use):
-    path, tree = ports.findname2(cpv, myrepo=repository)
+def ebuild(cpv, repository, uris):
+    path = ports.findname(cpv, myrepo=repository)
     directory = os.path.dirname(path)
     digest = Digest()
     digest.file(path, os.path.basename(path))
     digest.file(os.path.join(directory, "files"), "files")
     listed = manifest_of(directory, repository)
-    for name in sorted(ports.getFetchMap(cpv, useflags=None, mytree=tree)):
-        digest.put(name, json.dumps(listed.get(name), sort_keys=True).encode())
+    # Names of files end addresses, or stand by themselves behind an arrow.
+    for name in sorted({word.rsplit("/", 1)[-1] for word in uris.split()} & listed.keys()):
+        digest.put(name, json.dumps(listed[name], sort_keys=True).encode())
     return digest.told()
 
 
@@ -161,14 +172,13 @@ def about(cpv, repository):
         metadata = dict(zip(keys, ports.aux_get(cpv, keys, myrepo=repository)))
         settings.setcpv(cpv, mydb=dict(metadata, repository=repository))
         environment = settings.environ()
-        category, package = cpv.split("/")[0], {name: environment.get(name, "") for name in ("P", "PN", "PF", "SLOT")}
-        split = portage.catpkgsplit(cpv)
-        package.update(PN=split[1], P=f"{split[1]}-{split[2]}", PF=cpv.split("/")[1], SLOT=metadata["SLOT"])
+        category, name, version, revision = portage.catpkgsplit(cpv)
+        package = {"PN": name, "P": f"{name}-{version}", "PR": revision, "PF": cpv.split("/")[1], "SLOT": metadata["SLOT"].split("/")[0]}
         eclasses = Digest()
         for name in sorted(metadata["INHERITED"].split()):
             eclasses.put(name, eclass_of(repository, name).encode())
         parts = {
-            "ebuild": ebuild(cpv, repository, environment["USE"]),
+            "ebuild": ebuild(cpv, repository, metadata["SRC_URI"]),
             "eclasses": eclasses.told(),
             "patches": patches(category, package),
             "savedconfig": saved_configuration(category, package),

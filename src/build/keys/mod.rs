@@ -40,8 +40,6 @@ const RECORD: &str = "package-keys.json";
 const REMEMBERED: &str = ".keys";
 /// Where a state's origin has keys.
 pub(super) const NOTED: &str = "package_keys";
-/// The input with the flags.
-const USE: &str = "$USE";
 
 /// Name with version, and repository.
 pub(super) type Package = (String, String);
@@ -57,10 +55,10 @@ pub(super) enum PoolUse {
 
 /// What was made out about a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Known {
-    pub(super) key: PackageKey,
-    /// All that went into it, by name.
-    pub(super) inputs: BTreeMap<String, String>,
+struct Known {
+    key: PackageKey,
+    /// USE flags that were decided.
+    flags: String,
 }
 
 /// The keys of a session, and what they are for.
@@ -115,17 +113,13 @@ impl Entry {
 }
 
 impl Keys {
-    /// For a file: of the inputs only those that are compared with a package.
+    /// For a file.
     fn entries(&self) -> Vec<Entry> {
         let known = self.known.borrow();
-        let short = |known: &Known| Known {
-            inputs: known.inputs.get_key_value(USE).map(|(name, value)| (name.clone(), value.clone())).into_iter().collect(),
-            ..known.clone()
-        };
         let entries = known.iter().map(|((cpv, repository), known)| Entry {
             cpv: cpv.clone(),
             repository: repository.clone(),
-            known: known.as_ref().map(short),
+            known: known.clone(),
         });
         entries.collect()
     }
@@ -135,7 +129,7 @@ impl Keys {
         let package = (stanza.get("CPV")?.clone(), stanza.get("REPO").cloned().unwrap_or_default());
         let known = self.known.borrow();
         let known = known.get(&package)?.as_ref()?;
-        has_its_flags(stanza, &known.inputs).then(|| known.key.clone())
+        has_its_flags(stanza, &known.flags).then(|| known.key.clone())
     }
 
     /// Keys of the packages that the session has, or was to build, by `category/name-version::repository`.
@@ -161,20 +155,18 @@ impl Keys {
         // What no tree has is not asked again.
         known.extend(asked.into_iter().map(|package| (package, None)));
         known.extend(described.into_iter().map(|it| {
-            let found = Known { key: it.key(), inputs: it.inputs() };
+            let found = Known { key: it.key(), flags: it.environment.get("USE").cloned().unwrap_or_default() };
             ((it.cpv, it.repository), Some(found))
         }));
     }
 }
 
 /// Whether a package was built with the flags that were decided: `USE` of an index has those of its `IUSE` that are on.
-fn has_its_flags(stanza: &Stanza, inputs: &BTreeMap<String, String>) -> bool {
-    let words = |text: Option<&String>| -> BTreeSet<String> {
-        text.into_iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect()
-    };
-    let (built, decided) = (words(stanza.get("USE")), words(inputs.get(USE)));
-    words(stanza.get("IUSE"))
-        .iter()
+fn has_its_flags(stanza: &Stanza, decided: &str) -> bool {
+    let words = |key: &str| -> BTreeSet<&str> { stanza.get(key).into_iter().flat_map(|text| text.split_whitespace()).collect() };
+    let (built, decided): (_, BTreeSet<&str>) = (words("USE"), decided.split_whitespace().collect());
+    words("IUSE")
+        .into_iter()
         .map(|flag| flag.trim_start_matches(['+', '-']))
         .all(|flag| built.contains(flag) == decided.contains(flag))
 }
@@ -240,7 +232,14 @@ impl Engine<'_> {
         if work.keys.unknown(packages).is_empty() {
             return Ok(());
         }
-        self.learn(work, packages, false)?;
+        match self.learn(work, packages, false) {
+            // Nobody can build in this root either, so that no package is of use to it.
+            Err(error @ (Error::Command { .. } | Error::NoCompiler { .. })) => {
+                tracing::debug!(%error, "no binary packages are shown");
+                return Ok(());
+            }
+            learnt => learnt?,
+        }
         let remembered = Remembered { made_by, packages: work.keys.entries() };
         std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
         for entry in std::fs::read_dir(&dir).map_err(Error::io("list", &dir))?.flatten() {
@@ -459,10 +458,10 @@ mod tests {
             let pairs = [("USE", use_flags), ("IUSE", "+nls -static test")];
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect::<Stanza>()
         };
-        let inputs = BTreeMap::from([(USE.to_owned(), "amd64 nls".to_owned())]);
-        assert!(has_its_flags(&stanza("nls"), &inputs));
-        assert!(has_its_flags(&stanza("nls elibc_glibc"), &inputs), "only its own flags count");
-        assert!(!has_its_flags(&stanza("nls static"), &inputs));
-        assert!(!has_its_flags(&stanza(""), &inputs));
+        let has_them = |built| has_its_flags(&stanza(built), "amd64 nls");
+        assert!(has_them("nls"));
+        assert!(has_them("nls elibc_glibc"), "only its own flags count");
+        assert!(!has_them("nls static"));
+        assert!(!has_them(""));
     }
 }

@@ -197,16 +197,6 @@ fn features(value: &str) -> Vec<&str> {
     counted.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Names of inputs that differ, in words that lead to the configuration.
-pub fn difference(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
-    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-    names
-        .into_iter()
-        .filter(|name| before.get(*name) != now.get(*name))
-        .map(|name| name.trim_start_matches('$').to_owned())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,14 +264,6 @@ mod tests {
             same.environment.insert(name.to_owned(), value.to_owned());
         }
         assert_eq!(same.key(), described().key());
-    }
-
-    #[test]
-    fn what_differs_is_named_as_people_know_it() {
-        let mut other = described();
-        other.environment.insert("CFLAGS".to_owned(), "-O0".to_owned());
-        other.parts.insert("patches".to_owned(), "p".to_owned());
-        assert_eq!(difference(&described().inputs(), &other.inputs()), ["CFLAGS", "patches"]);
     }
 
     #[test]
