@@ -140,9 +140,9 @@ pub(super) struct Work<'a> {
     pub(super) supply: Supply,
     /// What the configuration wants of each run of emerge.
     pub(super) emerge_opts: DefaultOpts,
-    /// Patches that are in force, and whether what the session stands on was given any.
+    /// Patches that are in force, and those that what the session stands on was given.
     pub(super) patches: Vec<PatchRecord>,
-    pub(super) was_patched: bool,
+    pub(super) patches_before: Vec<PatchRecord>,
     /// What its packages are made from.
     pub(super) keys: Keys,
 }

@@ -139,7 +139,7 @@ impl Engine<'_> {
                 Some(portage) => portage.patches().iter().map(PatchRecord::from).collect(),
                 None => before.clone(),
             },
-            was_patched: !before.is_empty(),
+            patches_before: before,
             keys: Keys::default(),
         })
     }

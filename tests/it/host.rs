@@ -52,11 +52,24 @@ pub(crate) struct Testbed {
     pub(crate) tree: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) distfiles: PathBuf,
+    /// The other version of Portage, as a layer.
+    pub(crate) older: PathBuf,
+}
+
+/// Whether the testbed's Portage writes down which patches a package has.
+pub(crate) fn portage_records_patches() -> bool {
+    portage() != "-3.0.81.2"
+}
+
+/// What is selected by the version of Portage that the testbed's stage3 is to have; with a dash before it, or nothing.
+fn portage() -> String {
+    std::env::var("GENTOOMUCH_TEST_PORTAGE").map(|version| format!("-{version}")).unwrap_or_default()
 }
 
 /// Where the testbed's release is, if it was made.
 pub(crate) fn testbed() -> Option<Testbed> {
-    let dir = std::env::var_os("GENTOOMUCH_TESTBED").map_or_else(|| cache().join("gentoomuch-testbed"), PathBuf::from);
+    let dir = std::env::var_os("GENTOOMUCH_TESTBED")
+        .map_or_else(|| cache().join(format!("gentoomuch-testbed{}", portage())), PathBuf::from);
     let Ok(current) = std::fs::read_to_string(dir.join("current")) else {
         skip(&format!("no testbed in {}: make it with tests/testbed/make", dir.display()));
         return None;
@@ -73,5 +86,6 @@ pub(crate) fn testbed() -> Option<Testbed> {
         tree: trees.pop().expect("a tree snapshot"),
         key: dir.join("keys/testbed.asc"),
         distfiles: dir.join("distfiles"),
+        older: dir.join("portage/portage-3.0.81.2.tar.zst"),
     })
 }

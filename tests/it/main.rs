@@ -46,6 +46,7 @@ mod kernels;
 mod limits;
 mod main_job;
 mod modes;
+mod older;
 mod original;
 mod package_keys;
 mod patches;

@@ -34,7 +34,7 @@ fn ebuild(tree: &Path, name: &str, version: u32, text: &str) {
 }
 
 /// A tree with these packages, of a version that no run before had; its ebuilds say `text`.
-fn tree(place: &Place, name: &str, version: u32, text: &str) -> PathBuf {
+pub(crate) fn tree(place: &Place, name: &str, version: u32, text: &str) -> PathBuf {
     let tree = place.path(&format!("keys-trees/{name}"));
     if tree.exists() {
         fs::remove_dir_all(&tree).unwrap();
@@ -57,8 +57,8 @@ fn tree(place: &Place, name: &str, version: u32, text: &str) -> PathBuf {
     tree
 }
 
-/// A configuration with the definition `name` and a stage4 of it, whose fragment has `files`.
-fn define(config: &Path, tree: &str, name: &str, packages: &str, files: &[(&str, &str)]) {
+/// A configuration with the definition `name` and a stage4 of it on `profile`, whose fragment has `files` and the tree.
+pub(crate) fn define(config: &Path, (profile, tree): (&str, &str), name: &str, packages: &str, files: &[(&str, &str)]) {
     let local = config.join("portage.locals").join(name);
     write(
         &local.join("repos.conf/keys.conf"),
@@ -70,7 +70,7 @@ fn define(config: &Path, tree: &str, name: &str, packages: &str, files: &[(&str,
     for (file, text) in [("cpu", "generic-amd64"), ("portage.local", name), ("packages", packages)] {
         write(&config.join("stage3.defines").join(name).join(file), &format!("{text}\n"));
     }
-    for (file, text) in [("profile", "demo"), ("stage3", name), ("packages", "")] {
+    for (file, text) in [("profile", profile), ("stage3", name), ("packages", "")] {
         write(&config.join("stage4.defines").join(name).join(file), &format!("{text}\n"));
     }
 }
@@ -79,13 +79,13 @@ fn build(place: &Place, name: &str) -> Ran {
     place.run(&["stage", "build", name, "--no-sign", "--format", "tar.zst"])
 }
 
-/// What the packages of a definition's state have written down.
-fn records(place: &Place, name: &str) -> BTreeMap<String, String> {
-    let target = place.path(&format!("keys-found-{name}"));
+/// What the packages of a definition's state, `PROFILE/DEFINITION`, have written down.
+pub(crate) fn records(place: &Place, name: &str) -> BTreeMap<String, String> {
+    let target = place.path(&format!("keys-found-{}", name.replace('/', "-")));
     if target.exists() {
         fs::remove_dir_all(&target).unwrap();
     }
-    place.run(&["cp", &format!("profile/demo/{name}:/usr/share/keys"), target.to_str().unwrap()]).ok();
+    place.run(&["cp", &format!("profile/{name}:/usr/share/keys"), target.to_str().unwrap()]).ok();
     let files = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())).collect()
 }
@@ -98,11 +98,11 @@ fn builds(place: &Place, name: &str, version: u32) -> usize {
     String::from_utf8(child::check(&mut find)).unwrap().lines().count()
 }
 
-fn expected(values: [(&str, &str); 7]) -> BTreeMap<String, String> {
+pub(crate) fn expected(values: &[(&str, &str)]) -> BTreeMap<String, String> {
     values.iter().map(|(name, value)| ((*name).to_owned(), format!("{value}\n"))).collect()
 }
 
-fn patch(to: &str) -> String {
+pub(crate) fn patch(to: &str) -> String {
     format!("--- a/text\n+++ b/text\n@@ -1 +1 @@\n-before\n+{to}\n")
 }
 
@@ -113,6 +113,9 @@ fn all() -> String {
     })
 }
 
+/// The profile and the tree of most definitions here.
+const KEYS: (&str, &str) = ("demo", "keys");
+
 #[test]
 fn what_is_reused_is_what_would_have_been_built() {
     let Some(shared) = shared() else { return };
@@ -122,12 +125,12 @@ fn what_is_reused_is_what_would_have_been_built() {
     let place = shared.place.with_config(config.clone());
     let sync = |text: &str| place.run(&["sync", "--from", tree(&place, "keys", version, text).to_str().unwrap()]).ok();
     sync("first");
-    define(&config, "keys", "keys-one", &all(), &[]);
+    define(&config, KEYS, "keys-one", &all(), &[]);
     let package_env = "app-keys/flags slow\napp-keys/features split\n";
     let patch_name = "patches/app-keys/patched/change.patch";
     define(
         &config,
-        "keys",
+        KEYS,
         "keys-two",
         &all(),
         &[
@@ -158,9 +161,9 @@ fn what_is_reused_is_what_would_have_been_built() {
         ("text", "first"),
     ];
     build(&place, "keys-one").ok();
-    assert_eq!(records(&place, "keys-one"), expected(plain));
+    assert_eq!(records(&place, "demo/keys-one"), expected(&plain));
     build(&place, "keys-two").ok();
-    assert_eq!(records(&place, "keys-two"), expected(other));
+    assert_eq!(records(&place, "demo/keys-two"), expected(&other));
     // What is the same was compiled once, all else twice.
     for (name, count) in [("plain", 1), ("text", 1), ("flags", 2), ("saved", 2), ("bashrc", 2), ("features", 2), ("patched", 2)] {
         assert_eq!(builds(&place, name, version), count, "{name}");
@@ -171,7 +174,7 @@ fn what_is_reused_is_what_would_have_been_built() {
     build(&place, "keys-one").ok();
     let mut now = plain;
     now[6].1 = "second";
-    assert_eq!(records(&place, "keys-one"), expected(now));
+    assert_eq!(records(&place, "demo/keys-one"), expected(&now));
     assert_eq!((builds(&place, "text", version), builds(&place, "flags", version)), (2, 2));
 
     // Each value by itself, one after the other: it is the package that is built anew, and no other.
@@ -182,15 +185,15 @@ fn what_is_reused_is_what_would_have_been_built() {
         (&[(patch_name, &*patch("third"))][..], 5, "third"),
         (&[(&*of_revision, &*patch("fourth"))][..], 5, "fourth"),
     ] {
-        define(&config, "keys", "keys-one", &all(), files);
+        define(&config, KEYS, "keys-one", &all(), files);
         build(&place, "keys-one").ok();
         now[name].1 = value;
-        assert_eq!(records(&place, "keys-one"), expected(now));
+        assert_eq!(records(&place, "demo/keys-one"), expected(&now));
     }
     for (name, count) in [("plain", 1), ("text", 2), ("flags", 2), ("saved", 2), ("bashrc", 3), ("features", 2), ("patched", 4)] {
         assert_eq!(builds(&place, name, version), count, "{name}");
     }
-    for name in ["keys-one", "keys-two"] {
+    for name in ["demo-keys-one", "demo-keys-two"] {
         fs::remove_dir_all(place.path(&format!("keys-found-{name}"))).unwrap();
     }
 }
@@ -202,13 +205,13 @@ fn a_build_that_fails_at_its_last_package_loses_none_of_the_others() {
     let config = shared.config("keys-fail");
     let place = shared.place.with_config(config.clone());
     place.run(&["sync", "--from", tree(&place, "keys-fail", version, "fails").to_str().unwrap()]).ok();
-    define(&config, "keys-fail", "keys-fail", "app-keys/last", &[]);
+    define(&config, ("demo", "keys-fail"), "keys-fail", "app-keys/last", &[]);
     build(&place, "keys-fail").fails(6).says("app-keys/last");
     for name in ["plain", "first"] {
         assert_eq!(builds(&place, name, version), 1, "{name}");
     }
     // The configuration is corrected: another session, and nothing of before is compiled again.
-    define(&config, "keys-fail", "keys-fail", "app-keys/last", &[("env/app-keys/last", "KEYS_BASHRC=works\n")]);
+    define(&config, ("demo", "keys-fail"), "keys-fail", "app-keys/last", &[("env/app-keys/last", "KEYS_BASHRC=works\n")]);
     let ran = build(&place, "keys-fail").ok();
     assert_eq!(
         (builds(&place, "plain", version), builds(&place, "first", version), builds(&place, "last", version)),

@@ -7,6 +7,10 @@
 //! `USER_PATCHES` travels with binary packages, and is the proof. Portage looks at it when it picks a binary package, but never builds an
 //! installed package again because its patches have changed (`_emerge/depgraph.py`, 3.0.83): that is done here. Ebuilds up to EAPI 5 know no
 //! `eapply_user`; from EAPI 6 on one that does not call it fails.
+//!
+//! Portage before 3.0.83 records nothing. There a package has the patches of the session that merged it: those in force now if its entry in
+//! the VDB is in the session's own directory, else those that the state below was given. Package keys see to it that a binary package of ours
+//! has the same.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,10 +24,11 @@ use crate::build::engine::{Engine, Work};
 use crate::build::error::{Error, Result};
 use crate::build::work::{StepsDone, in_origins};
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::untrusted;
-use crate::portage::vdb::{self, Package};
+use crate::portage::vdb;
 use crate::progress::Event;
 use crate::sandbox::plan::Network;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
@@ -114,7 +119,7 @@ impl fmt::Display for PatchedPackage {
 /// What [`PATCHED`] looks at.
 #[derive(Debug, Serialize, Deserialize)]
 struct Look {
-    /// Layers, top first.
+    /// Layers, top first; the first is the session's own directory.
     lower: Vec<PathBuf>,
     /// Packages of interest, `category/name`; besides those that were built with patches.
     names: BTreeSet<String>,
@@ -135,6 +140,8 @@ struct Found {
     slot: String,
     eapi: String,
     user_patches: Option<String>,
+    /// Whether this session has merged it.
+    is_new: bool,
 }
 
 /// How often a run is repeated that has lost a checksum.
@@ -159,17 +166,18 @@ impl Engine<'_> {
 
     /// What became of the patches that a session was given. Empty where there are none; then nothing is run either.
     pub(in crate::build) fn patched(&self, work: &Work<'_>) -> Result<Vec<PatchedPackage>> {
-        if work.patches.is_empty() && !work.was_patched {
+        if work.patches.is_empty() && work.patches_before.is_empty() {
             return Ok(Vec::new());
         }
         let lower = std::iter::once(work.root.upper.clone()).chain(work.root.lower.iter().cloned()).collect();
-        let names = work.patches.iter().filter_map(PatchRecord::package).collect();
+        let names = work.patches.iter().chain(&work.patches_before).filter_map(PatchRecord::package).collect();
         let options = TaskOptions { mounts: true, hold: vec![work.session.borrow().lock_fd()?], ..TaskOptions::default() };
         let answer = self.task(PATCHED, &Look { lower, names }, options, &mut |_| {})?;
-        let seen: Seen = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: PATCHED, source })?;
+        let mut seen: Seen = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: PATCHED, source })?;
         if !seen.records {
-            self.note("this version of Portage does not record which patches it has applied: whether they were is not known");
-            return Ok(Vec::new());
+            for found in &mut seen.packages {
+                found.user_patches = unrecorded(found, if found.is_new { &work.patches } else { &work.patches_before });
+            }
         }
         Ok(judge(&work.patches, &seen.packages))
     }
@@ -243,12 +251,26 @@ fn has_lost_checksum(last_lines: &[String]) -> bool {
     last_lines.iter().any(|line| WORDS.iter().any(|words| line.contains(words)))
 }
 
+/// What Portage would have recorded of a package that was built with these patches in force.
+fn unrecorded(found: &Found, records: &[PatchRecord]) -> Option<String> {
+    let (category, name, version) = found.words()?;
+    (!knows_no_patches(&found.eapi)).then(|| digest(&applied_to(records, category, name, version, &found.slot)))?
+}
+
+impl Found {
+    /// Category, name and version.
+    fn words(&self) -> Option<(&str, &str, &str)> {
+        let name = Cpv::name_of(&self.cpv);
+        let version = self.cpv.get(name.len() + 1..)?;
+        let (category, short) = name.split_once('/')?;
+        Some((category, short, version))
+    }
+}
+
 fn judge(records: &[PatchRecord], installed: &[Found]) -> Vec<PatchedPackage> {
     let judged = installed.iter().filter_map(|found| {
-        let package = Package { cpv: found.cpv.clone(), ..Package::default() };
-        let name = package.name();
-        let version = found.cpv.get(name.len() + 1..)?;
-        let (category, short) = name.split_once('/')?;
+        let (category, short, version) = found.words()?;
+        let name = format!("{category}/{short}");
         let applied = applied_to(records, category, short, version, &found.slot);
         let expected = digest(&applied);
         if expected.is_none() && found.user_patches.is_none() {
@@ -265,7 +287,7 @@ fn judge(records: &[PatchRecord], installed: &[Found]) -> Vec<PatchedPackage> {
             package: found.cpv.clone(),
             patches: applied.iter().map(|patch| patch.path.clone()).collect(),
             fate,
-            place: InSlot { name: name.to_owned(), slot: found.slot.clone(), blind },
+            place: InSlot { name, slot: found.slot.clone(), blind },
         })
     });
     judged.collect()
@@ -285,12 +307,14 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     let look: Look = context.input_as()?;
     let Some(top) = look.lower.first() else { return Ok(serde_json::json!(Seen::default())) };
     // This process has a mount namespace to itself, so the view may as well cover the topmost directory.
+    let own = untrusted::open_root(top).map_err(|error| TaskFailure::of("open", &error))?;
     let root = crate::sys::overlay::mount_read_only(&look.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
-    let seen = see(root.as_fd(), &look.names).map_err(|error| TaskFailure::of("vdb", &error))?;
+    let seen = see(root.as_fd(), own.as_fd(), &look.names).map_err(|error| TaskFailure::of("vdb", &error))?;
     serde_json::to_value(seen).map_err(|error| TaskFailure::of("vdb", &error))
 }
 
-fn see(root: BorrowedFd<'_>, names: &BTreeSet<String>) -> untrusted::Result<Seen> {
+/// Reads the whole view `root`, and what of it is in the session's `own` directory.
+fn see(root: BorrowedFd<'_>, own: BorrowedFd<'_>, names: &BTreeSet<String>) -> untrusted::Result<Seen> {
     let mut packages = Vec::new();
     vdb::visit_all_in(root, &mut |package, entry| {
         let value = |name: &str| {
@@ -300,7 +324,10 @@ fn see(root: BorrowedFd<'_>, names: &BTreeSet<String>) -> untrusted::Result<Seen
         let user_patches = value("USER_PATCHES").map(|text| text.to_ascii_lowercase());
         if user_patches.is_some() || names.contains(package.name()) {
             let eapi = value("EAPI").unwrap_or_else(|| "0".to_owned());
-            packages.push(Found { cpv: package.cpv, slot: package.slot, eapi, user_patches });
+            // Portage writes it for each merge anew.
+            let counter = Path::new(vdb::VDB).join(&package.cpv).join("COUNTER");
+            let is_new = untrusted::read_in(own, &counter, MAX_VALUE_BYTES).is_ok();
+            packages.push(Found { cpv: package.cpv, slot: package.slot, eapi, user_patches, is_new });
         }
     })?;
     packages.sort_by(|a, b| a.cpv.cmp(&b.cpv));
@@ -334,7 +361,7 @@ mod tests {
     }
 
     fn found(cpv: &str, eapi: &str, user_patches: Option<String>) -> Found {
-        Found { cpv: cpv.to_owned(), slot: "0/1".to_owned(), eapi: eapi.to_owned(), user_patches }
+        Found { cpv: cpv.to_owned(), slot: "0/1".to_owned(), eapi: eapi.to_owned(), user_patches, is_new: false }
     }
 
     #[test]
@@ -373,6 +400,18 @@ mod tests {
     }
 
     #[test]
+    fn where_portage_records_nothing_a_package_has_the_patches_of_its_session() {
+        let (a, b) = (record("a", "hello", "1"), record("b", "hello-2.10", "2"));
+        let both = [a.clone(), b];
+        let hello = found("app-misc/hello-2.10", "8", None);
+        assert_eq!(unrecorded(&hello, &both), digest(&both.iter().collect::<Vec<_>>()));
+        assert_eq!(unrecorded(&found("app-misc/hello-2.11", "8", None), &both), digest(&[&a]));
+        assert_eq!(unrecorded(&hello, &[]), None);
+        assert_eq!(unrecorded(&found("app-misc/hello-2.10", "5", None), &both), None, "its ebuild applies none");
+        assert_eq!(unrecorded(&found("app-misc/other-1", "8", None), &both), None);
+    }
+
+    #[test]
     fn a_lost_checksum_is_known_by_its_words() {
         let lines = |last: &str| [" * ERROR: a/b-1::gentoo failed (prepare phase):".to_owned(), format!(" *   {last}")];
         assert!(has_lost_checksum(&lines("eapply_user: could not generate individual user patch digests")));
@@ -402,8 +441,10 @@ mod tests {
         write("var/db/pkg/a/evil-1/USER_PATCHES", b"\x1b]0;owned\x07abc");
         write("var/db/pkg/a/huge-1/USER_PATCHES", &[b'x'; 8192]);
         write("var/db/pkg/a/wanted-1/SLOT", b"2/3\n");
+        write("own/var/db/pkg/a/wanted-1/COUNTER", b"7\n");
         let root = untrusted::open_root(dir.path()).unwrap();
-        let look = || see(root.as_fd(), &["a/wanted".to_owned()].into()).unwrap();
+        let own = untrusted::open_root(&dir.path().join("own")).unwrap();
+        let look = || see(root.as_fd(), own.as_fd(), &["a/wanted".to_owned()].into()).unwrap();
         assert!(!look().records);
         write("usr/lib/portage/python3.13/phase-helpers.sh", b"x=build-info/USER_PATCHES\n");
         let seen = look();
@@ -411,8 +452,8 @@ mod tests {
         let shown: Vec<String> = seen
             .packages
             .iter()
-            .map(|found| format!("{} {} {} {:?}", found.cpv, found.slot, found.eapi, found.user_patches))
+            .map(|found| format!("{} {} {} {:?} {}", found.cpv, found.slot, found.eapi, found.user_patches, found.is_new))
             .collect();
-        assert_eq!(shown, ["a/evil-1  0 Some(\"abc\")", "a/patched-1  8 Some(\"abc\")", "a/wanted-1 2/3 0 None"]);
+        assert_eq!(shown, ["a/evil-1  0 Some(\"abc\") false", "a/patched-1  8 Some(\"abc\") false", "a/wanted-1 2/3 0 None true"]);
     }
 }
