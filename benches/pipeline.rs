@@ -9,7 +9,7 @@ use std::path::Path;
 
 use criterion::Criterion;
 use gentoomuch::build::exclusions;
-use gentoomuch::build::{Engine, Node, NodeKind, NodeReport, PipelineOptions, PipelineWatcher as Watcher, Settings};
+use gentoomuch::build::{Engine, Node, NodeKind, NodeReport, PipelineOptions, PipelineWatcher as Watcher, Settings, Told};
 use gentoomuch::config::ConfigDir;
 use gentoomuch::places::Places;
 use gentoomuch::progress::{Event, Silent};
@@ -112,7 +112,9 @@ fn main() {
         download: gentoomuch::download::Settings::default(),
     };
     let (places, store) = (&places, &store);
-    let engine = Engine { places, store, launcher: &launcher, observer: &Silent, interrupt: &interrupt, jobserver: None, settings };
+    let told = Told::default();
+    let (launcher, interrupt) = (&launcher, &interrupt);
+    let engine = Engine { places, store, launcher, observer: &Silent, interrupt, jobserver: None, told: &told, settings };
     for kind in [NodeKind::Stage3, NodeKind::Stage4] {
         let pipeline = engine.pipeline(&config, PipelineOptions::default()).unwrap();
         for node in pipeline.nodes().filter(|node| node.kind == kind) {

@@ -1,13 +1,14 @@
 //! What every workflow works with, and the one way in which commands are run in a session.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::binhost::BinhostError;
@@ -87,8 +88,21 @@ pub struct Engine<'a> {
     pub interrupt: &'a Interrupt,
     /// The budget of make jobs that this and other engines share; `None`: each session has all of `settings.jobs` for itself.
     pub jobserver: Option<&'a JobServer>,
+    /// What was told already, by this and the engines that share it.
+    pub told: &'a Told,
     /// The rest.
     pub settings: Settings,
+}
+
+/// What a run tells only once, although each of its sessions finds it out: a host that cannot be reached, say.
+#[derive(Debug, Default)]
+pub struct Told(Mutex<BTreeSet<String>>);
+
+impl Told {
+    /// Whether it is the first time.
+    fn is_new(&self, text: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned())
+    }
 }
 
 impl fmt::Debug for Engine<'_> {
@@ -179,6 +193,13 @@ impl Engine<'_> {
     /// Tells something worth knowing.
     pub(super) fn note(&self, text: &str) {
         self.observer.event(&Event::Note(text));
+    }
+
+    /// The same, once in a run.
+    pub(super) fn note_once(&self, text: &str) {
+        if self.told.is_new(text) {
+            self.note(text);
+        }
     }
 
     /// Tells something that the user should look after.
@@ -377,9 +398,13 @@ impl Engine<'_> {
     /// The command for a request, as the session's hosts of binary packages want it.
     pub(super) fn emerge_argv(&self, work: &Work<'_>, request: &Request) -> Result<Vec<String>> {
         let mut argv = Request { opts: work.emerge_opts.clone(), ..request.clone() }.argv()?;
-        if work.root.binhost.is_some() && request.goal != Goal::Depclean && !self.settings.download.offline {
-            self.make_keyring(work)?;
-            argv.insert(1, "--getbinpkg=y".to_owned());
+        if let Some(binhost) = work.root.binhost.as_ref().filter(|_| request.goal != Goal::Depclean) {
+            if binhost.can_be_asked(self.settings.download.offline) {
+                self.make_keyring(work)?;
+                argv.insert(1, "--getbinpkg=y".to_owned());
+            } else {
+                self.note_once("downloads are switched off: binary package hosts are not asked");
+            }
         }
         Ok(argv)
     }
@@ -415,10 +440,11 @@ impl Engine<'_> {
             if let Ok(result) = tee {
                 result?;
             }
-            let binhost = work.root.binhost.as_ref().filter(|_| !self.settings.download.offline);
-            if request.goal != Goal::Depclean && binhost.is_some_and(|binhost| !binhost.has_index()) {
-                let words = format!("no binary package host could be asked: building from source (see {})", path.display());
-                self.warn(&words);
+            let binhost = work.root.binhost.as_ref().filter(|binhost| binhost.can_be_asked(self.settings.download.offline));
+            let unasked = request.goal != Goal::Depclean && binhost.is_some_and(|binhost| !binhost.has_index());
+            // Of hosts that did not answer it is said already.
+            if unasked && !supply.a_host_failed() && self.told.is_new("no host was asked") {
+                self.warn(&format!("emerge asked no binary package host: building from source (see {})", path.display()));
             }
             if let Err(error) = log.finish() {
                 self.warn(&in_one_line(&error));

@@ -78,7 +78,7 @@ pub use bootstrap::{BootstrapOptions, Bootstrapped};
 pub use compare::{DiffOptions, FileChange, FileNode, PackageDiff, StateDiff};
 pub use copy_out::{Copied, CopiedOut, CopyError, CopyOptions, CopyTo, Skipped};
 pub use definition::{BUILDER, Built};
-pub use engine::{Engine, Settings};
+pub use engine::{Engine, Settings, Told};
 pub use error::{Error, Result};
 pub use experiment::{
     BuiltCombination, Differences, Experiment, ExperimentError, FailedCombination, Keep, Outcome, Tried, TryOptions, Variable,

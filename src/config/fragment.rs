@@ -18,8 +18,8 @@ use std::sync::Arc;
 use super::diagnostic::{Findings, Place};
 use super::history::{Said, Touch, written};
 use super::switches::Word;
-use super::{names, reading};
-use crate::portage::binrepos;
+use super::{mentions, names, reading, secrets};
+use crate::portage::binrepos::{self, Unreachable};
 use crate::portage::make_conf::{self, Assignment, Piece, Statement};
 use crate::portage::package_files::{self, Line, LineFile};
 use crate::portage::use_flags::Switch;
@@ -168,12 +168,15 @@ impl Fragment {
 /// What a binary package host has is installed on the word of whoever signed it, or not at all.
 fn check_hosts(findings: &mut Findings<'_>, file: &Path, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    for (line, uri) in binrepos::unreachable(&text) {
-        findings.error_with_hint(
-            &Place::new(file, line),
-            format!("`{uri}` cannot be asked: a binary package host has an `http` or `https` address"),
-            "hand a directory out with `gentoomuch binhost serve DIR`, or by any web server, and name that address",
-        );
+    for (line, uri, why) in binrepos::unreachable(&text) {
+        let (words, hint) = match why {
+            Unreachable::Protocol => (
+                "a binary package host has an `http` or `https` address, or is a directory of this machine",
+                "write a directory as `file:///DIR`; one of another machine is handed out there with `gentoomuch binhost serve DIR`",
+            ),
+            Unreachable::Reference => ("what `%(…)s` stands for is not read", "write the address in full; a `%` is written `%%`"),
+        };
+        findings.error_with_hint(&Place::new(file, line), format!("`{uri}` cannot be asked: {words}"), hint);
     }
     for line in binrepos::unverified(&text) {
         findings.error_with_hint(

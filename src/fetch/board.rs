@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::hosts::Whereabouts;
 use super::shelf::hash_of;
 use super::trees::Package;
 use super::{FetchStatus, Missing, Reason};
-use crate::download::Url;
 use crate::portage::manifest::Expected;
 
 /// So long a "no" is remembered: Portage asks for a file once for each address that it knows, and a user who types the command again
@@ -33,7 +33,7 @@ pub(super) enum Origin {
     /// A source archive of these packages.
     Source(Vec<Claim>),
     /// A package of a binhost.
-    Package(Url),
+    Package(Whereabouts),
 }
 
 /// A package that lists a source archive.
@@ -112,7 +112,7 @@ impl<P> Board<P> {
             self.queue.push_back(key.clone());
             let origin = match &origin {
                 Origin::Source(_) => Origin::Source(Vec::new()),
-                Origin::Package(url) => Origin::Package(url.clone()),
+                Origin::Package(at) => Origin::Package(at.clone()),
             };
             Job {
                 expected: expected.clone(),

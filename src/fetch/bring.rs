@@ -1,11 +1,13 @@
 //! Brings one file: looks on the shelf, then asks each place that the tree or the configuration names, until one has the very file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::board::{Claim, Job, Key, Origin, State};
 use super::broker::{Inside, lock};
+use super::hosts::{self, Whereabouts};
 use super::layout::Layout;
 use super::places::{self, Place, Places};
 use super::shelf::{Incoming, Shelf, ShelfError};
@@ -65,7 +67,10 @@ impl Inside {
             return Ok(place);
         }
         let places = match &job.origin {
-            Origin::Package(url) => Places { places: vec![Place::Address(url.to_string())], restricted: false },
+            Origin::Package(Whereabouts::Directory(dir, path)) => return self.copy(shelf, key, &job.expected, dir, path),
+            Origin::Package(Whereabouts::Server(url)) => {
+                Places { places: vec![Place::Address(url.to_string())], restricted: false }
+            }
             Origin::Source(claims) => self.places(&key.name, claims),
         };
         if places.restricted && places.places.is_empty() {
@@ -81,6 +86,37 @@ impl Inside {
             return Ok(place);
         }
         self.ask_all(key, job, &places, &incoming)?;
+        incoming.publish().map_err(reason)
+    }
+
+    /// Copies a package of a host that is a directory: whoever owns it may change it at any time, and a session may not see more of it.
+    fn copy(&self, shelf: &Shelf, key: &Key, expected: &Expected, dir: &Path, path: &str) -> Result<String, Reason> {
+        let shown = || Whereabouts::Directory(dir.to_owned(), path.to_owned()).shown();
+        let nobody = |words: String| {
+            self.note(format!("`{}`: {words}", shown()));
+            Reason::Nobody(vec![(shown(), words)])
+        };
+        let another = |words: String| {
+            self.note(format!("`{}`: {words}", shown()));
+            Reason::Another(vec![(shown(), words)])
+        };
+        let plain = hosts::open(dir, path).map_err(|error| nobody(causes::in_one_line(&error)))?;
+        if plain.size() != expected.size {
+            return Err(another(Cause::WrongSize { expected: expected.size, got: plain.size() }.to_string()));
+        }
+        let incoming = shelf.incoming(&key.name, expected, &|| self.is_over()).map_err(reason)?;
+        if let Some(place) = shelf.find(&key.name, expected).map_err(reason)? {
+            incoming.clear();
+            return Ok(place);
+        }
+        let counted = |bytes: u64| {
+            self.count(key, |_| bytes);
+            !self.is_over()
+        };
+        incoming.fill(plain.file, counted).map_err(reason)?;
+        if !incoming.verify().map_err(reason)? {
+            return Err(another("it is another file than the index describes".to_owned()));
+        }
         incoming.publish().map_err(reason)
     }
 

@@ -147,6 +147,11 @@ impl Broker {
         Ok(board.missing())
     }
 
+    /// Whether a host of binary packages was asked what it has, and did not say.
+    pub fn a_host_failed(&self) -> bool {
+        self.inside.hosts.has_failed()
+    }
+
     /// What cannot be had, as far as is known by now, also of what was only asked for.
     pub fn missing(&self) -> Vec<Missing> {
         self.inside.board().missing()

@@ -2,16 +2,22 @@
 //!
 //! A session asks by the address that Portage makes of `sync-uri`, or of the `URI` that the index names, and a package's `PATH`. It is
 //! looked up, never used. An index is asked for once for each broker; it is not signed, and what a package is, its signature says.
+//!
+//! A host that is a directory of this machine is read here, also without a network; of what is in it only what its index lists, and no link
+//! in it leads out of it.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
 
 use super::BinHost;
 use super::board::MEMORY;
+use crate::beneath::{self, Plain, RootDir};
 use crate::download::{self, Downloader, Url};
 use crate::portage::binpkgs::index::Index;
 use crate::portage::binpkgs::name::PackageFile;
@@ -23,6 +29,45 @@ const INDEX_LIMIT_BYTES: u64 = 256 << 20;
 /// The names of an index, in the order in which Portage asks.
 const INDEX_NAMES: [&str; 2] = ["Packages.gz", "Packages"];
 
+/// Where a host, or a package of one, is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// At this address.
+    Server(Url),
+    /// In this directory, at this path; that of a host itself is empty.
+    Directory(PathBuf, String),
+}
+
+impl Whereabouts {
+    /// Of a package below a host.
+    fn below(&self, path: &str) -> Option<Self> {
+        match self {
+            Self::Server(url) => url.below(path).ok().map(Self::Server),
+            Self::Directory(dir, _) => Some(Self::Directory(dir.clone(), path.to_owned())),
+        }
+    }
+
+    /// As the user is told.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Server(url) => url.to_string(),
+            Self::Directory(dir, path) => dir.join(path).display().to_string(),
+        }
+    }
+
+    /// A name for its copy, which no other package has: hosts, and categories of one host, have packages of one name.
+    pub(super) fn name(&self) -> String {
+        let shown = self.shown();
+        let last = shown.rsplit('/').next().unwrap_or_default();
+        format!("{}-{last}", &hex::encode(Sha256::digest(&shown))[..16])
+    }
+}
+
+/// Opens a file of a host that is a directory. The directory is the user's choice, also as a link.
+pub(super) fn open(dir: &Path, path: &str) -> beneath::Result<Plain> {
+    RootDir::open(dir)?.follow(path)
+}
+
 /// What a host has told.
 #[derive(Debug, Clone)]
 pub(super) struct Listing {
@@ -30,13 +75,16 @@ pub(super) struct Listing {
     pub(super) name: &'static str,
     pub(super) bytes: std::sync::Arc<Vec<u8>>,
     /// Packages by the address under which Portage asks for them.
-    packages: std::sync::Arc<BTreeMap<String, (Url, Expected)>>,
+    packages: std::sync::Arc<BTreeMap<String, (Whereabouts, Expected)>>,
 }
+
+/// When, and what, or why not.
+type Told = (Instant, Result<Listing, String>);
 
 /// The hosts, and what they have told so far, or why not.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    hosts: Vec<(BinHost, Mutex<Option<(Instant, Result<Listing, String>)>>)>,
+    hosts: Vec<(BinHost, Mutex<Option<Told>>)>,
 }
 
 /// What a session asks a host for.
@@ -45,7 +93,7 @@ pub(super) enum Asked {
     /// The index, by this name.
     Index { host: usize, name: &'static str },
     /// A package.
-    Package { url: Url, expected: Expected },
+    Package { at: Whereabouts, expected: Expected },
 }
 
 impl Hosts {
@@ -56,19 +104,27 @@ impl Hosts {
     /// What is meant by `uri`; in words, why nothing is.
     pub(super) fn asked(&self, uri: &str, downloader: &Downloader) -> Result<Asked, String> {
         for (at, (host, _)) in self.hosts.iter().enumerate() {
-            let below = uri.strip_prefix(host.sync_uri.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+            let below = uri.strip_prefix(&host.asked_as()).and_then(|rest| rest.strip_prefix('/'));
             if let Some(name) = INDEX_NAMES.into_iter().find(|name| below == Some(name)) {
                 return Ok(Asked::Index { host: at, name });
             }
         }
         for at in 0..self.hosts.len() {
             if let Ok(listing) = self.listing(at, downloader)
-                && let Some((url, expected)) = listing.packages.get(uri)
+                && let Some((at, expected)) = listing.packages.get(uri)
             {
-                return Ok(Asked::Package { url: url.clone(), expected: expected.clone() });
+                return Ok(Asked::Package { at: at.clone(), expected: expected.clone() });
             }
         }
         Err("no host that binrepos.conf names lists this package".to_owned())
+    }
+
+    /// Whether one did not say what it has.
+    pub(super) fn has_failed(&self) -> bool {
+        let failed = |(_, listing): &(BinHost, Mutex<Option<Told>>)| {
+            matches!(*listing.lock().unwrap_or_else(PoisonError::into_inner), Some((_, Err(_))))
+        };
+        self.hosts.iter().any(failed)
     }
 
     /// What a host has, asked for the first time; in words, why that is not known.
@@ -78,7 +134,7 @@ impl Hosts {
         // A failure is forgotten after a while, as that of a file is.
         listing.take_if(|(since, listing)| listing.is_err() && since.elapsed() >= MEMORY);
         let (_, listing) = listing.get_or_insert_with(|| {
-            let listing = fetch(host, downloader);
+            let listing = fetch(host, downloader).map_err(|words| format!("binhost `{}`: {words}", host.name));
             (Instant::now(), listing)
         });
         listing.clone()
@@ -86,48 +142,79 @@ impl Hosts {
 }
 
 fn fetch(host: &BinHost, downloader: &Downloader) -> Result<Listing, String> {
-    let failed =
-        |error: &(dyn std::error::Error + 'static)| format!("binhost `{}`: {}", host.name, crate::causes::in_one_line(error));
-    let base: Url = host.sync_uri.parse().map_err(|error: download::NotAUrl| failed(&error))?;
+    let base = match host.directory() {
+        Some(dir) => Whereabouts::Directory(dir, String::new()),
+        None => Whereabouts::Server(host.sync_uri.parse().map_err(|error: download::NotAUrl| words(&error))?),
+    };
     for name in INDEX_NAMES {
-        let url = base.below(name).map_err(|error| failed(&error))?;
-        match downloader.bytes(&[url], INDEX_LIMIT_BYTES, &Silent) {
-            Ok((_, bytes)) => {
-                let packages = packages(name, &bytes, &base)
-                    .ok_or_else(|| format!("binhost `{}`: its index cannot be unpacked", host.name))?;
-                return Ok(Listing { name, bytes: bytes.into(), packages: packages.into() });
-            }
-            Err(error) if name != INDEX_NAMES[1] && error.is_not_found() => {}
-            Err(error) => return Err(failed(&error)),
+        if let Some(bytes) = index(&base, name, downloader)? {
+            let packages = packages(name, &bytes, &base, &host.asked_as())?;
+            return Ok(Listing { name, bytes: bytes.into(), packages: packages.into() });
         }
     }
-    Err(format!("binhost `{}` has no index", host.name))
+    Err(match base {
+        Whereabouts::Directory(dir, _) => format!("`{}` has no index", dir.display()),
+        Whereabouts::Server(_) => "it has no index".to_owned(),
+    })
 }
 
-fn packages(name: &str, bytes: &[u8], base: &Url) -> Option<BTreeMap<String, (Url, Expected)>> {
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    crate::causes::in_one_line(error)
+}
+
+/// An index, packed or not; none if the host has none of this name.
+fn index(base: &Whereabouts, name: &str, downloader: &Downloader) -> Result<Option<Vec<u8>>, String> {
+    match base {
+        Whereabouts::Server(base) => {
+            let url = base.below(name).map_err(|error| words(&error))?;
+            match downloader.bytes(&[url], INDEX_LIMIT_BYTES, &Silent) {
+                Ok((_, bytes)) => Ok(Some(bytes)),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(words(&error)),
+            }
+        }
+        Whereabouts::Directory(dir, _) => {
+            let root = RootDir::open(dir).map_err(|error| words(&error))?;
+            let is_there = root.leads_to(name).map_err(|error| words(&error))?.is_some();
+            is_there.then(|| root.follow(name)?.read(INDEX_LIMIT_BYTES)).transpose().map_err(|error| words(&error))
+        }
+    }
+}
+
+/// What an index lists, by the address under which Portage asks for it: it joins texts. `asked` is what it is told of the host.
+fn packages(
+    name: &str,
+    bytes: &[u8],
+    base: &Whereabouts,
+    asked: &str,
+) -> Result<BTreeMap<String, (Whereabouts, Expected)>, String> {
     let mut text = Vec::new();
     let size = if name == INDEX_NAMES[0] {
-        MultiGzDecoder::new(bytes).take(INDEX_LIMIT_BYTES + 1).read_to_end(&mut text).ok()?
+        let unpacked = MultiGzDecoder::new(bytes).take(INDEX_LIMIT_BYTES + 1).read_to_end(&mut text);
+        unpacked.map_err(|_| "its index cannot be unpacked".to_owned())?
     } else {
         text.extend_from_slice(bytes);
         bytes.len()
     };
     if size as u64 > INDEX_LIMIT_BYTES {
-        return None;
+        return Err(format!("its index has more than {} MiB", INDEX_LIMIT_BYTES >> 20));
     }
     let index = Index::parse(&String::from_utf8_lossy(&text));
     let said = index.header.get("URI").filter(|uri| !uri.is_empty());
-    // Portage joins the texts; an address is made of them only here, of a path that is one of a package.
-    let shown = said.cloned().unwrap_or_else(|| base.to_string());
-    let base = said.map_or_else(|| Some(base.clone()), |uri| uri.parse().ok())?;
+    let (base, asked) = match said {
+        None => (base.clone(), asked),
+        Some(uri) => {
+            let elsewhere = |error: download::NotAUrl| format!("its index says that the packages are elsewhere: {}", words(&error));
+            (Whereabouts::Server(uri.parse().map_err(elsewhere)?), uri.as_str())
+        }
+    };
     let package = |(path, stanza): (&String, &BTreeMap<String, String>)| {
         PackageFile::parse(path)?;
         let size = stanza.get("SIZE")?.parse().ok()?;
         let hashes = HASHES.into_iter().filter_map(|hash| Some((hash, stanza.get(hash)?.to_ascii_lowercase()))).collect();
-        let url = base.below(path).ok()?;
-        Some((format!("{}/{path}", shown.trim_end_matches('/')), (url, Expected { size, hashes })))
+        Some((format!("{}/{path}", asked.trim_end_matches('/')), (base.below(path)?, Expected { size, hashes })))
     };
-    Some(index.packages.iter().filter_map(package).collect())
+    Ok(index.packages.iter().filter_map(package).collect())
 }
 
 #[cfg(test)]
@@ -135,9 +222,10 @@ mod tests {
     use super::*;
 
     fn listed(header: &str, stanzas: &str) -> Vec<(String, String, u64)> {
-        let base = "http://h/pool".parse().unwrap();
-        let found = packages("Packages", format!("{header}VERSION: 0\n\n{stanzas}").as_bytes(), &base).unwrap();
-        found.into_iter().map(|(uri, (url, expected))| (uri, url.to_string(), expected.size)).collect()
+        let base = Whereabouts::Server("http://h/pool".parse().unwrap());
+        let text = format!("{header}VERSION: 0\n\n{stanzas}");
+        let found = packages("Packages", text.as_bytes(), &base, "http://h/pool").unwrap();
+        found.into_iter().map(|(uri, (at, expected))| (uri, at.shown(), expected.size)).collect()
     }
 
     #[test]
@@ -153,12 +241,10 @@ mod tests {
 
     #[test]
     fn an_index_that_is_none() {
-        let base = "http://h".parse().unwrap();
-        assert!(packages("Packages.gz", b"not packed", &base).is_none());
-        assert!(
-            packages("Packages", b"URI: file:///etc\nVERSION: 0\n\nCPV: a/b-1\nPATH: a/b/b-1-1.gpkg.tar\nSIZE: 3\n\n", &base)
-                .is_none()
-        );
-        assert!(packages("Packages", b"\xff\0", &base).unwrap().is_empty());
+        let base = Whereabouts::Server("http://h".parse().unwrap());
+        let of = |name: &str, bytes: &[u8]| packages(name, bytes, &base, "http://h").unwrap_err();
+        assert_eq!(of("Packages.gz", b"not packed"), "its index cannot be unpacked");
+        let elsewhere = of("Packages", b"URI: file:///etc\nVERSION: 0\n\nCPV: a/b-1\nPATH: a/b/b-1-1.gpkg.tar\nSIZE: 3\n\n");
+        assert_eq!(elsewhere, "its index says that the packages are elsewhere: `file:///etc` is not a URL");
     }
 }

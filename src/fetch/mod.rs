@@ -38,13 +38,17 @@ mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 pub use broker::Broker;
 pub use error::Error;
 pub use listen::listen;
+use sha2::{Digest as _, Sha256};
 pub(crate) use shelf::{BY_CONTENT, INCOMING};
 pub use trees::dictionary;
+
+use crate::portage::binrepos;
 
 /// Where a session sees what it is given.
 pub mod seen {
@@ -69,6 +73,9 @@ pub const PACKAGE_COMMAND: &str = r#"/usr/bin/python3 -ISB /run/gentoomuch/fetch
 
 /// The one mirror that Portage is told of, so that it asks once for each file. No host of this name can exist (RFC 6761).
 pub const MIRROR: &str = "http://gentoomuch.invalid";
+
+/// Below it are binhosts that are directories.
+const DIRECTORIES: &str = "http://binhost.gentoomuch.invalid";
 
 /// Directories of ours that sessions see read-only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,13 +108,35 @@ pub struct Tree {
     pub dir: PathBuf,
 }
 
-/// A host of binary packages.
+/// A host of binary packages: a server, or a directory of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BinHost {
     /// Its section's name.
     pub name: String,
     /// `sync-uri`.
     pub sync_uri: String,
+}
+
+impl BinHost {
+    /// Where it is, if it is a directory.
+    pub fn directory(&self) -> Option<PathBuf> {
+        binrepos::directory(&self.sync_uri)
+    }
+
+    /// The address by which a session asks for it. Portage would open a directory by itself, and the session has none of ours: so it is told
+    /// of a server that cannot exist (RFC 6761).
+    pub fn asked_as(&self) -> String {
+        match self.directory() {
+            Some(dir) => format!("{DIRECTORIES}/{}", &hex::encode(Sha256::digest(dir.as_os_str().as_bytes()))[..16]),
+            None => self.sync_uri.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// The path of a package of this host, by an address that [`Missing`] names.
+    pub fn path_of<'a>(&self, address: &'a str) -> Option<&'a str> {
+        let base = self.directory().map_or_else(|| self.sync_uri.clone(), |dir| dir.display().to_string());
+        address.strip_prefix(base.trim_end_matches('/')).filter(|rest| rest.starts_with('/'))
+    }
 }
 
 /// A package whose sources a run needs.

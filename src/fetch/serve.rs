@@ -210,11 +210,9 @@ impl Inside {
     fn package(self: &Arc<Self>, question: &Question<'_>, gone: &dyn Fn() -> bool) -> Option<Answer> {
         match self.hosts.asked(question.uri, &self.downloader) {
             Ok(Asked::Index { host, name }) => Some(self.index(host, name)),
-            Ok(Asked::Package { url, expected }) => {
-                // Of hosts that have packages of one name, each has its own.
-                let host: String = format!("{}-{}", url.host(), url.port()).chars().filter(|c| !matches!(c, '[' | ']')).collect();
-                let key = Key::new(&format!("{host}-{}", url.name()), &expected);
-                self.board().add(&key, &expected, Origin::Package(url), None);
+            Ok(Asked::Package { at, expected }) => {
+                let key = Key::new(&at.name(), &expected);
+                self.board().add(&key, &expected, Origin::Package(at), None);
                 self.outcome(&key, Answer::Copy, gone)
             }
             Err(words) => Some(Answer::No(words)),
@@ -230,7 +228,7 @@ impl Inside {
             },
             Ok(listing) => Answer::No(format!("the host has `{}`", listing.name)),
             Err(words) => {
-                self.note(words.clone());
+                self.note(format!("{words}; what it may have is built from source"));
                 if name == "Packages" { Answer::Empty(words) } else { Answer::No(words) }
             }
         }

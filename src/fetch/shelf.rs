@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub(crate) const BY_CONTENT: &str = "by-content";
 pub(crate) const INCOMING: &str = ".incoming";
 /// So much has to stay free, so that a session that asks for all there is does not fill the disk.
 const RESERVE_BYTES: u64 = 256 << 20;
+/// So much is copied before it is asked whether to go on.
+const PIECE_BYTES: u64 = 4 << 20;
 /// How often a lock is asked for.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -219,6 +221,24 @@ impl Incoming<'_> {
     /// Where to download to.
     pub(super) fn target(&self) -> PathBuf {
         self.dir.join(&self.name)
+    }
+
+    /// Copies a file there, up to the size that is expected and a byte; asks after each piece of it whether to go on.
+    pub(super) fn fill(&self, from: impl Read, mut go_on: impl FnMut(u64) -> bool) -> Outcome<()> {
+        let io = |action| move |source| ShelfError::Io { action, path: self.target(), source };
+        let mut target = File::create(self.target()).map_err(io("create"))?;
+        let mut from = from.take(self.expected.size.saturating_add(1));
+        let mut copied = 0;
+        loop {
+            let piece = io::copy(&mut from.by_ref().take(PIECE_BYTES), &mut target).map_err(io("write"))?;
+            copied += piece;
+            if !go_on(copied) {
+                return Err(ShelfError::Interrupted);
+            }
+            if piece == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether what was downloaded is the file; if not, it is removed.

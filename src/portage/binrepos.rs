@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! [own]                             a name
-//! sync-uri = https://host/path      where Packages and the packages are
+//! sync-uri = https://host/path      where Packages and the packages are; file:///path or /path is a directory
 //! priority = 10
 //! verify-signature = true           Portage's default since 3.0.78
 //! ```
@@ -10,6 +10,7 @@
 //! Source: `portage/binrepo/config.py`. A value of several lines is not `true`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::configparser::{Setting, parse};
 
@@ -20,16 +21,39 @@ pub fn unverified(text: &str) -> impl Iterator<Item = u32> {
     parse(text).settings.into_iter().filter(off).map(|setting| setting.line)
 }
 
-/// Hosts that cannot be asked, since they are reached by neither `http` nor `https`: the line of each, counted from 1, and its address.
-pub fn unreachable(text: &str) -> impl Iterator<Item = (u32, String)> {
-    let is_asked = |uri: &str| {
-        let uri = uri.trim().to_ascii_lowercase();
-        uri.is_empty() || uri.starts_with("http://") || uri.starts_with("https://")
+/// Why a host cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Its address is neither of `http` nor of `https`, nor a directory.
+    Protocol,
+    /// Its address has `%(name)s`, which is not read here.
+    Reference,
+}
+
+/// Hosts that cannot be asked: the line of each, counted from 1, its address, and why.
+pub fn unreachable(text: &str) -> impl Iterator<Item = (u32, String, Unreachable)> {
+    let why = |value: &str| {
+        let Some(uri) = interpolated(value) else { return Some(Unreachable::Reference) };
+        let lower = uri.trim().to_ascii_lowercase();
+        let is_asked = lower.is_empty() || lower.starts_with("http://") || lower.starts_with("https://");
+        (!is_asked && directory(&uri).is_none()).then_some(Unreachable::Protocol)
     };
-    let settings = parse(text).settings.into_iter();
-    settings
-        .filter(move |setting| setting.key == "sync-uri" && !is_asked(&setting.value))
-        .map(|setting| (setting.line, setting.value))
+    let settings = parse(text).settings.into_iter().filter(|setting| setting.key == "sync-uri");
+    settings.filter_map(move |setting| Some((setting.line, why(&setting.value)?)).map(|(line, why)| (line, setting.value, why)))
+}
+
+/// The directory that an address names: `file:///DIR`, `file:/DIR` or `/DIR`. Portage takes it as it is written, `%20` and all.
+pub fn directory(uri: &str) -> Option<PathBuf> {
+    let uri = uri.trim();
+    let path = match uri.split_at_checked(5) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file:") => match rest.strip_prefix("//") {
+            // Portage forgets the host and reads a directory of this machine, which nobody means.
+            Some(rest) => rest.strip_prefix("localhost").filter(|rest| rest.starts_with('/')).unwrap_or(rest),
+            None => rest,
+        },
+        _ => uri,
+    };
+    (path.starts_with('/') && !path.starts_with("//")).then(|| PathBuf::from("/").join(path.trim_matches('/')))
 }
 
 /// The hosts of these files, read one after the other: the name of each and its `sync-uri`, without slashes at its end.
@@ -74,9 +98,40 @@ mod tests {
 
     #[test]
     fn hosts_that_cannot_be_asked() {
-        let text = "[a]\nsync-uri = file:///srv/x\n[b]\nsync-uri = HTTP://h\n[c]\nsync-uri: ssh://h/x\n[d]\nsync-uri=\n[e]\nSync-Uri = /srv/x\n";
-        let found: Vec<_> = unreachable(text).collect();
-        assert_eq!(found, [(2, "file:///srv/x".to_owned()), (6, "ssh://h/x".to_owned()), (10, "/srv/x".to_owned())]);
+        let text = "[a]\nsync-uri = file:///srv/x\n[b]\nsync-uri = HTTP://h\n[c]\nsync-uri: ssh://h/x\n[d]\nsync-uri=\n[e]\nSync-Uri = /srv/x\n\
+                    [f]\nsync-uri = file://h/x\n[g]\nsync-uri = file:srv\n[h]\nsync-uri = https://h/%(x)s\n[i]\nsync-uri = srv/x\n";
+        let found: Vec<_> = unreachable(text).map(|(line, uri, why)| format!("{line} {uri} {why:?}")).collect();
+        let expected = [
+            "6 ssh://h/x Protocol",
+            "12 file://h/x Protocol",
+            "14 file:srv Protocol",
+            "16 https://h/%(x)s Reference",
+            "18 srv/x Protocol",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn directories() {
+        let of = |uri: &str| directory(uri).map(|path| path.display().to_string());
+        for uri in ["file:///srv/x y", "FILE:/srv/x y", "/srv/x y", " file://localhost/srv/x y "] {
+            assert_eq!(of(uri).as_deref(), Some("/srv/x y"), "{uri}");
+        }
+        assert_eq!(of("file:///a%20b/").as_deref(), Some("/a%20b"));
+        for uri in [
+            "",
+            "file:",
+            "file://",
+            "file://h/x",
+            "file:////x",
+            "//h/x",
+            "x",
+            "http://h/x",
+            "file://localhostess/x",
+            "fil\u{e9}:/x",
+        ] {
+            assert_eq!(of(uri), None, "{uri}");
+        }
     }
 
     #[test]

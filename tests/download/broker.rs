@@ -18,24 +18,25 @@ use gentoomuch::fetch::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use crate::binhosts::binhost;
 use crate::server::{Answer, Asked, Server, Then};
 
 /// Trees, shelves and what is configured.
-struct Desk {
+pub(crate) struct Desk {
     dir: tempfile::TempDir,
-    sources: Sources,
-    settings: Settings,
+    pub(crate) sources: Sources,
+    pub(crate) settings: Settings,
     ask: AskMetadata,
 }
 
 /// A broker that serves, and where.
-struct Serving {
-    broker: Broker,
+pub(crate) struct Serving {
+    pub(crate) broker: Broker,
     door: PathBuf,
 }
 
 impl Desk {
-    fn new(mirrors: &[&Server]) -> Self {
+    pub(crate) fn new(mirrors: &[&Server]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mirrors = mirrors.iter().map(|server| server.url("")).collect();
         let settings = Settings {
@@ -49,11 +50,11 @@ impl Desk {
         desk
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn write(&self, path: &str, contents: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, path: &str, contents: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, contents).unwrap();
@@ -84,7 +85,7 @@ impl Desk {
         Broker::new(&shelves, self.sources.clone(), &downloader, ask).unwrap()
     }
 
-    fn serve(&mut self) -> Serving {
+    pub(crate) fn serve(&mut self) -> Serving {
         let door = self.path("door");
         let listener = listen(&door).unwrap();
         let broker = self.broker();
@@ -113,7 +114,7 @@ impl Serving {
         self.say(format!("source\0{name}\0{digests}\0http://gentoomuch.invalid/x\n").as_bytes())
     }
 
-    fn package(&self, uri: &str) -> String {
+    pub(crate) fn package(&self, uri: &str) -> String {
         self.say(format!("package\0x\0\0{uri}\n").as_bytes())
     }
 }
@@ -132,7 +133,7 @@ fn ok(place: &str) -> String {
     format!("ok {place}")
 }
 
-fn words(answer: &str) -> &str {
+pub(crate) fn words(answer: &str) -> &str {
     answer.strip_prefix("no ").unwrap_or_else(|| panic!("{answer}"))
 }
 
@@ -150,7 +151,7 @@ fn mirror(files: &[(&str, &'static [u8])]) -> Server {
     })
 }
 
-fn targets(server: &Server) -> Vec<String> {
+pub(crate) fn targets(server: &Server) -> Vec<String> {
     server.asked().into_iter().map(|asked| asked.target).collect()
 }
 
@@ -556,60 +557,6 @@ fn portage_is_asked_once_for_what_no_cache_describes() {
     let mut asked = targets(&server);
     asked.sort();
     assert_eq!(asked, ["/own/one.tar", "/own/two.tar"]);
-}
-
-fn binhost() -> Server {
-    Server::new(|asked| match asked.target.as_str() {
-        "/pool/Packages" => Answer::whole(
-            b"PACKAGES: 2\nTIMESTAMP: 1700000000\nVERSION: 0\n\nCPV: a/b-1\nPATH: a/b/b-1-1.gpkg.tar\nSIZE: 7\n\n\
-              CPV: a/c-1\nPATH: a/c/c-1-1.gpkg.tar\nSIZE: 9\n\n",
-        ),
-        "/pool/a/b/b-1-1.gpkg.tar" | "/pool/a/c/c-1-1.gpkg.tar" | "/secret" => Answer::whole(b"package"),
-        _ => Answer::status(404),
-    })
-}
-
-#[test]
-fn packages_of_a_binhost_are_those_that_its_index_lists() {
-    let server = binhost();
-    let mut desk = Desk::new(&[]);
-    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool/") }];
-    let serving = desk.serve();
-    assert_eq!(words(&serving.package(&server.url("/pool/Packages.gz"))), "the host has `Packages`");
-    let copy = |answer: &str| {
-        let place = answer.strip_prefix("copy ").unwrap_or_else(|| panic!("{answer}"));
-        fs::read(desk.path("packages").join(place)).unwrap()
-    };
-    assert!(copy(&serving.package(&server.url("/pool/Packages"))).starts_with(b"PACKAGES: 2\n"));
-    assert_eq!(copy(&serving.package(&server.url("/pool/a/b/b-1-1.gpkg.tar"))), b"package");
-    let wrong = serving.package(&server.url("/pool/a/c/c-1-1.gpkg.tar"));
-    assert!(words(&wrong).contains("the file has 7 bytes there, but should have 9"), "{wrong}");
-    for path in [
-        "/secret",
-        "/pool/../secret",
-        "/pool/x",
-        "/pool/a/b/b-1-1.gpkg.tar?x",
-        "/pool//a/b/b-1-1.gpkg.tar",
-        "/pool/a/b/../b/b-1-1.gpkg.tar",
-    ] {
-        assert_eq!(words(&serving.package(&server.url(path))), "no host that binrepos.conf names lists this package", "{path}");
-    }
-    assert_eq!(targets(&server), ["/pool/Packages.gz", "/pool/Packages", "/pool/a/b/b-1-1.gpkg.tar", "/pool/a/c/c-1-1.gpkg.tar"]);
-}
-
-#[test]
-fn a_binhost_that_is_not_there_is_passed_over_and_said() {
-    let mut desk = Desk::new(&[]);
-    desk.settings.attempts = 1;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let uri = format!("http://127.0.0.1:{gone}/pool");
-    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: uri.clone() }];
-    let serving = desk.serve();
-    let first = serving.package(&format!("{uri}/Packages.gz"));
-    let second = serving.package(&format!("{uri}/Packages"));
-    assert!(words(&first).starts_with("binhost `own`: cannot download `Packages.gz`"), "{first}");
-    assert_eq!(second, format!("empty {}", words(&first)));
-    assert_eq!(serving.broker.take_notes(), [words(&first)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server.rs     a server that answers as a test says
-//! broker.rs     what fetches for sessions, asked over its socket
+//! broker.rs     what fetches for sessions, asked over its socket; binhosts.rs: packages of hosts
 //! files.rs      the library: ranges, cuts, stalls, lies, redirects, mirrors, proxies
 //! release.rs    a signed release of a few megabytes; gpg makes key and signatures
 //! stage3s.rs    `stage3 ls` and `stage3 fetch`
@@ -12,6 +12,7 @@
 //! Nothing here needs namespaces, subordinate ids or a network.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "failing tests may panic, and skipped ones say so")]
 
+mod binhosts;
 mod broker;
 mod files;
 mod keys;

@@ -166,13 +166,21 @@ fn client(shared: &Shared, name: &str, address: &str, trust: bool) -> Place {
     let text = fs::read_to_string(&conf).unwrap_or_default();
     fs::write(&conf, format!("{text}\nCOMMON_FLAGS=\"${{COMMON_FLAGS}} -fno-{name}\"\n").replace("-fno-binhost-", "-DBINHOST_"))
         .unwrap();
-    fs::create_dir_all(config.join("portage.global")).unwrap();
-    fs::write(config.join("portage.global/binrepos.conf"), format!("[own]\nsync-uri = {address}\n")).unwrap();
+    name_host(&place, address);
     if trust {
-        // Exported by the keyring's owner, as any binhost publishes its key.
-        place.run(&["keys", "import", "--trust", "--comment", "binhost", shared.place.path("sign_key.asc").to_str().unwrap()]).ok();
+        trust_host(shared, &place);
     }
     place
+}
+
+fn name_host(place: &Place, address: &str) {
+    fs::create_dir_all(place.config.join("portage.global")).unwrap();
+    fs::write(place.config.join("portage.global/binrepos.conf"), format!("[own]\nsync-uri = {address}\n")).unwrap();
+}
+
+/// Exported by the keyring's owner, as any binhost publishes its key.
+fn trust_host(shared: &Shared, place: &Place) {
+    place.run(&["keys", "import", "--trust", "--comment", "binhost", shared.place.path("sign_key.asc").to_str().unwrap()]).ok();
 }
 
 fn bootstrap(shared: &Shared, place: &Place, profile: &str) -> crate::place::Ran {
@@ -184,11 +192,14 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     let Some(shared) = shared() else { return };
     let dir = fresh(&shared.place, "binhost-b");
     // Of a run that failed, in a place that is kept.
-    shared.place.run(&["profile", "rm", "--force", "binhost-c"]);
+    for profile in ["binhost-c", "binhost-gone", "binhost-here"] {
+        shared.place.run(&["profile", "rm", "--force", profile]);
+    }
     export(&shared.place, &dir);
     let good = fresh(&shared.place, "binhost-good");
     copy(&dir, &good);
     let host = Host::of(&shared.place, &dir);
+    let host_address = host.address.clone();
 
     // Nobody knows the key.
     let stranger = client(&shared, "binhost-stranger", &host.address, false);
@@ -237,6 +248,23 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     let emerge = ["freshroot", "--profile", "binhost-c", "--", "emerge", "--getbinpkgonly", "--oneshot", "app-misc/hello"];
     assert!(place.run(&emerge).ok().text().contains("Emerging binary (1 of 1) app-misc/hello-2.10"));
     host.end();
+
+    // A host that is gone is said once, however many runs of emerge find it out. Everything is in the pool.
+    let place_without = shared.place.with_config(shared.config("binhost-gone"));
+    name_host(&place_without, &host_address);
+    trust_host(&shared, &place_without);
+    let gone = bootstrap(&shared, &place_without, "binhost-gone").ok();
+    let told = |ran: &crate::place::Ran| ran.stderr.matches("binhost `own`: ").count();
+    assert_eq!(told(&gone), 1, "{gone}");
+    gone.says("; what it may have is built from source");
+    shared.place.run(&["profile", "rm", "binhost-gone"]).ok();
+    // As a directory, it needs neither a server nor a network.
+    let here = client(&shared, "binhost-here", &format!("file://{}", good.display()), true);
+    let offline = here.run(&["--offline", "bootstrap", "binhost-here", shared.testbed.stage3.to_str().unwrap()]).ok();
+    assert_eq!(told(&offline), 0, "{offline}");
+    let shown = here.run(&["store", "show", "--json", "profile/binhost-here/gentoomuch/builder"]).ok();
+    assert!(shown.text().contains(&format!("\"own/{GREETER}\"")), "{shown}");
+    shared.place.run(&["profile", "rm", "binhost-here"]).ok();
 
     // Not to be verified: that cannot be had.
     let conf = place.config.join("portage.global/binrepos.conf");

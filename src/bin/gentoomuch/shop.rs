@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use gentoomuch::build::{Engine, Settings};
+use gentoomuch::build::{Engine, Settings, Told};
 use gentoomuch::config::ConfigDir;
 use gentoomuch::host;
 use gentoomuch::limits::{Asked, Limits};
@@ -23,6 +23,7 @@ pub(crate) struct Shop<'a> {
     pub(crate) launcher: Launcher,
     pub(crate) interrupt: Interrupt,
     limits: Limits,
+    told: Told,
 }
 
 impl<'a> Shop<'a> {
@@ -52,7 +53,7 @@ impl<'a> Shop<'a> {
         }
         // Who only looks has no use for a complaint about a line of `env/limits`; who builds gets it from `limited`.
         let configured = configured_limits(context).unwrap_or_default();
-        Ok(Self { context, store, launcher, interrupt, limits: configured.over(limits::usual()) })
+        Ok(Self { context, store, launcher, interrupt, limits: configured.over(limits::usual()), told: Told::default() })
     }
 
     /// The same with what the user wants sessions to be limited to.
@@ -71,6 +72,7 @@ impl<'a> Shop<'a> {
             observer: self.context.progress.as_ref(),
             interrupt: &self.interrupt,
             jobserver: None,
+            told: &self.told,
             settings: Settings {
                 jobs: jobs.unwrap_or_else(processors),
                 processors: processors(),

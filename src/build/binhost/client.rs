@@ -20,7 +20,7 @@ use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::supply::Downloads;
 use super::BinhostError;
-use crate::fetch::PACKAGE_COMMAND;
+use crate::fetch::{BinHost, PACKAGE_COMMAND};
 use crate::sandbox::plan::{Network, Step};
 use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
@@ -52,14 +52,19 @@ pub struct Client {
     pub index: PathBuf,
     /// Keys.
     pub keyring: PathBuf,
-    /// Names of the hosts.
-    pub hosts: Vec<String>,
+    /// The hosts.
+    pub hosts: Vec<BinHost>,
 }
 
 impl Client {
     /// Whether a host has told what it has.
     pub(in super::super) fn has_index(&self) -> bool {
         fs::read_dir(&self.index).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Whether any can be asked: without a network, those that are directories.
+    pub(in super::super) fn can_be_asked(&self, offline: bool) -> bool {
+        !offline || self.hosts.iter().any(|host| host.directory().is_some())
     }
 
     /// Whether the keyring is there.
@@ -74,7 +79,11 @@ impl Client {
         let mut contents = "# Of this session only.\n[DEFAULT]\nverify-signature = true\n".to_owned();
         for host in &self.hosts {
             // What a host's own section says would win over the one for all.
-            contents.push_str(&format!("[{host}]\nfetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n"));
+            let name = &host.name;
+            contents.push_str(&format!("[{name}]\nfetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n"));
+            if host.directory().is_some() {
+                contents.push_str(&format!("sync-uri = {}\n", host.asked_as()));
+            }
         }
         vec![
             bind(&self.packages, PACKAGES, false),
@@ -97,7 +106,7 @@ pub fn settings() -> String {
 impl Engine<'_> {
     /// The directories for binhosts, if the configuration names any.
     pub(in super::super) fn binhost_client(&self, session: &Session, downloads: &Downloads) -> Result<Option<Client>> {
-        let hosts = downloads.host_names();
+        let hosts = downloads.hosts();
         if hosts.is_empty() {
             return Ok(None);
         }
@@ -184,15 +193,22 @@ mod tests {
         let config = ConfigDir::open(dir.path()).unwrap();
         let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
         assert!(portage.files.contains_key(Path::new("binrepos.conf/50-gentoomuch.conf")));
-        assert_eq!(Downloads::of(&portage, &[]).host_names(), ["own"]);
+        assert_eq!(Downloads::of(&portage, &[]).hosts(), [BinHost { name: "own".into(), sync_uri: "http://h".into() }]);
     }
 
     #[test]
     fn each_host_is_asked_outside_whatever_its_own_section_says() {
-        let client =
-            Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into(), hosts: vec!["own".to_owned()] };
+        let host = |name: &str, sync_uri: &str| BinHost { name: name.to_owned(), sync_uri: sync_uri.to_owned() };
+        let hosts = vec![host("own", "http://h"), host("dir", "file:///srv/x")];
+        let mut client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into(), hosts };
         let Some(Step::File { contents, .. }) = client.steps().pop() else { panic!("no file") };
         let command = format!("fetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n");
-        assert_eq!(contents, format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n[own]\n{command}"));
+        let own = format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n[own]\n{command}");
+        let (before, alias) = contents.split_once("sync-uri = ").unwrap();
+        assert_eq!(before, format!("{own}[dir]\n{command}"));
+        assert_eq!(alias.trim_end(), client.hosts[1].asked_as(), "a directory that the session does not have");
+        assert!(client.can_be_asked(false) && client.can_be_asked(true));
+        client.hosts.pop();
+        assert!(client.can_be_asked(false) && !client.can_be_asked(true));
     }
 }

@@ -84,15 +84,14 @@ impl Downloads {
         origin[RECORD] = serde_json::json!(self);
     }
 
-    /// The hosts of binary packages. Those of a stage3 are asked only where the configuration names some, too.
-    fn all_hosts(&self) -> BTreeMap<String, String> {
-        let stage3 = if self.hosts.is_empty() { BTreeMap::new() } else { self.stage3_hosts.clone() };
-        stage3.into_iter().chain(self.hosts.clone()).collect()
-    }
-
-    /// Their names.
-    pub(in crate::build) fn host_names(&self) -> Vec<String> {
-        self.all_hosts().into_keys().collect()
+    /// The hosts of binary packages. Those of a stage3 are asked only where the configuration names some, too. A directory that a stage3 names
+    /// is none of this machine.
+    pub(in crate::build) fn hosts(&self) -> Vec<BinHost> {
+        let host = |(name, sync_uri): (&String, &String)| BinHost { name: name.clone(), sync_uri: sync_uri.clone() };
+        let stage3 = self.stage3_hosts.iter().map(host).filter(|host| !self.hosts.is_empty() && host.directory().is_none());
+        let hosts: BTreeMap<String, BinHost> =
+            stage3.chain(self.hosts.iter().map(host)).map(|host| (host.name.clone(), host)).collect();
+        hosts.into_values().collect()
     }
 
     /// Protocols that it names commands for.
@@ -103,12 +102,11 @@ impl Downloads {
     /// All that a session with these trees may be given.
     pub(super) fn sources(&self, trees: &[PinnedTree]) -> Sources {
         let tree = |tree: &PinnedTree| Tree { name: tree.name.clone(), dir: tree.path.clone() };
-        let host = |(name, sync_uri): (String, String)| BinHost { name, sync_uri };
         Sources {
             trees: trees.iter().map(tree).collect(),
             mirrors: self.mirrors.clone(),
             custom_mirrors: self.named_mirrors.clone(),
-            hosts: self.all_hosts().into_iter().map(host).collect(),
+            hosts: self.hosts(),
         }
     }
 }
@@ -134,6 +132,10 @@ mod tests {
     use super::*;
     use crate::config::ConfigDir;
 
+    fn names(said: &Downloads) -> Vec<String> {
+        said.hosts().into_iter().map(|host| host.name).collect()
+    }
+
     fn of(files: &[(&str, &str)]) -> Downloads {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files.iter().chain(&[("stage3.defines/x/portage.local", "")]) {
@@ -156,13 +158,15 @@ mod tests {
         assert_eq!(said.mirrors, ["http://a", "http://b"]);
         let named: Vec<(&str, String)> = said.named_mirrors.iter().map(|(name, all)| (name.as_str(), all.join(" "))).collect();
         assert_eq!(named, [("gnu", "http://g/1 http://g/2".to_owned()), ("local", "http://l".to_owned())]);
-        assert_eq!(said.host_names(), ["own"]);
+        assert_eq!(names(&said), ["own"]);
         assert_eq!(said.protocols, BTreeSet::from(["GOPHER".to_owned()]));
         assert_eq!(of(&[("portage.global/make.conf", "GENTOO_MIRRORS=\"\"\n")]).mirrors, Vec::<String>::new());
         assert_eq!(of(&[]), Downloads::default());
-        let stage3 =
-            ("stage3/etc/portage/binrepos.conf/gentoo.conf", "[gentoo]\nsync-uri = http://g/\n[own]\nsync-uri = http://no\n");
-        assert_eq!(of(&[stage3]).host_names(), [""; 0], "not where the configuration names none");
+        let stage3 = (
+            "stage3/etc/portage/binrepos.conf/gentoo.conf",
+            "[gentoo]\nsync-uri = http://g/\n[own]\nsync-uri = http://no\n[dir]\nsync-uri = file:///var\n",
+        );
+        assert_eq!(names(&of(&[stage3])), [""; 0], "not where the configuration names none");
         let said = of(&[stage3, ("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\n")]);
         let hosts: Vec<_> = said.sources(&[]).hosts.into_iter().map(|host| (host.name, host.sync_uri)).collect();
         assert_eq!(hosts, [("gentoo", "http://g"), ("own", "http://h")].map(|(name, uri)| (name.to_owned(), uri.to_owned())));

@@ -176,11 +176,15 @@ impl Supply {
             _ => &[],
         });
         let of_host = |address: &str| {
-            let (host, path) =
-                self.hosts.iter().find_map(|host| Some((host, address.strip_prefix(host.sync_uri.trim_end_matches('/'))?)))?;
+            let (host, path) = self.hosts.iter().find_map(|host| Some((host, host.path_of(address)?)))?;
             Some(sanitize_line(format!("{}{path}", host.name).as_bytes(), MOST_CHARS))
         };
         addresses.map(|(address, _)| address).find_map(|address| of_host(address))
+    }
+
+    /// Whether a host of binary packages could not be asked.
+    pub(super) fn a_host_failed(&self) -> bool {
+        self.broker.a_host_failed()
     }
 
     /// Says in a failure to fetch a file who was asked for it, and what came of it.
@@ -317,7 +321,7 @@ impl Engine<'_> {
     /// Tells what became known since the last time: mirrors that failed, hosts that cannot be reached.
     pub(super) fn tell_notes(&self, supply: &Supply) {
         for note in supply.broker.take_notes() {
-            self.note(&sanitize_line(note.as_bytes(), MOST_CHARS));
+            self.note_once(&sanitize_line(note.as_bytes(), MOST_CHARS));
         }
     }
 
