@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 
@@ -104,7 +105,7 @@ pub struct PackageLine {
 pub struct Default {
     /// Its name.
     pub name: String,
-    /// Its words, each with its line.
+    /// Its words, each with the line where it was written, which may be of a file that this one refers to.
     pub words: Vec<(String, Source)>,
     /// The whole value.
     pub value: String,
@@ -115,9 +116,65 @@ pub struct Default {
 /// Values that a `${NAME}` may refer to.
 #[derive(Debug, Default)]
 pub struct Known {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Value>,
     /// Of all values that it ever learned.
     bytes: usize,
+}
+
+/// A value, and where its parts were written: a reference has the lines of what it refers to.
+#[derive(Debug, Default)]
+struct Value {
+    text: String,
+    /// Where each part ends, and its line.
+    parts: Vec<(usize, Arc<Source>)>,
+}
+
+/// A value of more parts is taken for one: nobody writes so many, and each costs more than its text.
+const PARTS_LIMIT: usize = 10_000;
+
+impl Value {
+    fn push(&mut self, text: &str, source: &Arc<Source>) {
+        if text.is_empty() {
+            return;
+        }
+        self.text.push_str(text);
+        match self.parts.last_mut() {
+            Some((end, last)) if last == source => *end = self.text.len(),
+            _ => self.parts.push((self.text.len(), Arc::clone(source))),
+        }
+    }
+
+    /// Appends the value of another variable, to which the line `source` refers.
+    fn refer(&mut self, other: &Self, source: &Arc<Source>) {
+        if self.parts.len() + other.parts.len() > PARTS_LIMIT {
+            return self.push(&other.text, source);
+        }
+        let mut begin = 0;
+        for (end, written) in &other.parts {
+            self.push(&other.text[begin..*end], written);
+            begin = *end;
+        }
+    }
+
+    /// Words, each with the line where it begins.
+    fn words(&self) -> Vec<(String, Source)> {
+        let mut words: Vec<(String, Source)> = Vec::new();
+        let (mut begin, mut within) = (0, false);
+        for (end, source) in &self.parts {
+            for c in self.text[begin..*end].chars() {
+                match words.last_mut() {
+                    _ if c.is_whitespace() => within = false,
+                    Some((word, _)) if within => word.push(c),
+                    _ => {
+                        words.push((c.to_string(), Source::clone(source)));
+                        within = true;
+                    }
+                }
+            }
+            begin = *end;
+        }
+        words
+    }
 }
 
 impl Known {
@@ -128,22 +185,31 @@ impl Known {
 
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        self.values.get(name).map(|value| value.text.as_str())
     }
 
     /// Forgets a variable, and answers what it was.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        self.values.remove(name)
+        self.values.remove(name).map(|value| value.text)
     }
 
-    /// The value of an assignment in parts, references replaced, each part with its line.
-    fn replaced(&self, assignment: &make_conf::Assignment) -> std::result::Result<Vec<(String, u32)>, make_conf::SyntaxError> {
-        let mut parts = Vec::new();
+    /// The value of an assignment in `file`, references replaced.
+    fn replaced(&self, assignment: &make_conf::Assignment, file: &Source) -> std::result::Result<Value, make_conf::SyntaxError> {
+        let mut value = Value::default();
+        let mut at = Arc::new(file.clone());
         let mut size = 0;
         for piece in &assignment.value {
-            let (text, line) = match piece {
-                Piece::Text { text, line } => (text.as_str(), *line),
-                Piece::Reference { name, line } => (self.get(name).unwrap_or_default(), *line),
+            let (Piece::Text { line, .. } | Piece::Reference { line, .. }) = piece;
+            if at.line != *line {
+                at = Arc::new(Source { line: *line, ..file.clone() });
+            }
+            let reference = match piece {
+                Piece::Text { .. } => None,
+                Piece::Reference { name, .. } => self.values.get(name),
+            };
+            let text = match piece {
+                Piece::Text { text, .. } => text.as_str(),
+                Piece::Reference { .. } => reference.map_or("", |value| value.text.as_str()),
             };
             size += text.len();
             let name = || assignment.name.clone();
@@ -153,17 +219,20 @@ impl Known {
             } else if self.bytes + size > VALUES_LIMIT_BYTES {
                 make_conf::SyntaxProblem::LargeValues(name())
             } else {
-                parts.push((text.to_owned(), line));
+                match reference {
+                    Some(reference) => value.refer(reference, &at),
+                    None => value.push(text, &at),
+                }
                 continue;
             };
             return Err(make_conf::SyntaxError { line: assignment.line, problem });
         }
-        Ok(parts)
+        Ok(value)
     }
 
-    fn learn(&mut self, name: &str, value: &str) {
-        self.bytes += value.len();
-        self.values.insert(name.to_owned(), value.to_owned());
+    fn learn(&mut self, name: &str, value: Value) {
+        self.bytes += value.text.len();
+        self.values.insert(name.to_owned(), value);
     }
 }
 
@@ -357,33 +426,13 @@ pub fn evaluate(text: &str, source: &Source, known: &mut Known) -> std::result::
     let mut all = Vec::new();
     for statement in make_conf::parse(text)? {
         let Statement::Assign(assignment) = statement else { continue };
-        let parts = known.replaced(&assignment)?;
-        let value: String = parts.iter().map(|(text, _)| text.as_str()).collect();
-        known.learn(&assignment.name, &value);
-        let at = |line| Source { line, ..source.clone() };
-        let words = words(&parts).into_iter().map(|(word, line)| (word, at(line))).collect();
-        all.push(Default { name: assignment.name, words, value, source: at(assignment.line) });
+        let value = known.replaced(&assignment, source)?;
+        let (words, text) = (value.words(), value.text.clone());
+        known.learn(&assignment.name, value);
+        let at = Source { line: assignment.line, ..source.clone() };
+        all.push(Default { name: assignment.name, words, value: text, source: at });
     }
     Ok(all)
-}
-
-/// Words of joined texts, each with the line where it begins.
-fn words(parts: &[(String, u32)]) -> Vec<(String, u32)> {
-    let mut words: Vec<(String, u32)> = Vec::new();
-    let mut within = false;
-    for (text, line) in parts {
-        for c in text.chars() {
-            match words.last_mut() {
-                _ if c.is_whitespace() => within = false,
-                Some((word, _)) if within => word.push(c),
-                _ => {
-                    words.push((c.to_string(), *line));
-                    within = true;
-                }
-            }
-        }
-    }
-    words
 }
 
 /// A file, or all files of a directory that stands for one, in Portage's order.

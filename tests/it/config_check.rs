@@ -20,7 +20,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("stage4.defines/later/stage3", "plain\n"),
     (
         "portage.locals/slips/make.conf",
-        "# each line has one\nUSE=\"nls\n  -hardend static-libs\"\nVIDEO_CARDS=\"amdgpu amdgup\"\nACCEPT_LICENSE=\"GPL-2 GPL-22 @FRE\"\n\
+        "# each line has one\nUSE=\"nls\n  -hardend static-libs\"\nVIDEO_CARDS=\"amdgpu amdgup virgl\"\nACCEPT_LICENSE=\"GPL-2 GPL-22 @FRE\"\n\
          ACCEPT_KEYWORDS=\"~amd46\"\nFEATURES=\"ccahce\"\n",
     ),
     (
@@ -30,9 +30,17 @@ const MISTAKES: &[(&str, &str)] = &[
          */*::gentoo nls\ndev-libs/*:0 utf8\ndev-libs/*:9 utf8\n=dev-libs/*-*9999* utf8\n=app-misc/hello-2* nls\n\
          app-resolve/chooser wsgi fastcgi\n",
     ),
-    ("portage.locals/slips/profile/use.mask", "static-libs\n"),
+    ("portage.locals/slips/profile/use.mask", "static-libs\nvideo_cards_virgl\n"),
+    ("portage.locals/slips/profile/use.force", "kernel_linux\n"),
+    ("portage.locals/slips/profile/use.stable.mask", "json\n"),
+    ("portage.locals/slips/profile/package.use.stable.force", "app-misc/slow again\n"),
+    ("portage.locals/slips/profile/package.use.stable.mask", "app-misc/greeter color\n"),
     ("portage.locals/slips/profile/package.use.force", "app-misc/greeter ascii\n"),
-    ("portage.locals/slips/package.use/20-forced", "app-misc/greeter -ascii\napp-arch/lz4 static-libs\n"),
+    (
+        "portage.locals/slips/package.use/20-forced",
+        "app-misc/greeter -ascii\napp-arch/lz4 static-libs\n*/* static-libs VIDEO_CARDS: virgl\n*/* -kernel_linux json\n\
+         app-misc/slow -again\napp-misc/greeter color\n",
+    ),
     ("portage.locals/slips/package.mask", ">=app-misc/hello-99\napp-misc/nothing\n"),
     ("portage.locals/slips/package.license", "app-misc/hello GPL-44 @NONE\n"),
     ("portage.locals/slips/package.accept_keywords", "app-misc/oddfiles ~amd46 **\n"),

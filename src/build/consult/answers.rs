@@ -179,8 +179,13 @@ fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
 fn beaten(question: &Question, is_masked: bool) -> (String, Option<String>) {
     let (verb, file) = if is_masked { ("masks", "use.mask") } else { ("forces", "use.force") };
     let (subject, line, prefix) = match question {
-        Question::Flag { atom, flag, .. } => (format!("`{flag}` of `{atom}`"), format!("{atom} -{flag}"), "package."),
-        Question::GlobalFlag { flag, .. } => (format!("`{flag}`"), format!("-{flag}"), ""),
+        Question::Flag { atom, flag, .. } if atom != "*/*" => {
+            (format!("`{flag}` of `{atom}`"), format!("{atom} -{flag}"), "package.")
+        }
+        Question::GlobalFlag { flag, .. } | Question::Flag { flag, .. } => (format!("`{flag}`"), format!("-{flag}"), ""),
+        Question::Value { variable, value, .. } => {
+            (format!("`{value}` of `{variable}`"), format!("-{}_{value}", variable.to_lowercase()), "")
+        }
         _ => ("it".to_owned(), String::new(), ""),
     };
     let hint = format!("`profile/{prefix}{file}` takes that back: `{line}`");

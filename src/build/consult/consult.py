@@ -70,12 +70,30 @@ def find_implicit():
     return flags
 
 
-def find_all_iuse():
-    flags = set()
+def find_users():
+    """Every flag of the trees, with the versions that have it."""
+    users = {}
     for cp in ports.cp_all():
         for cpv in ports.cp_list(cp):
-            flags |= iuse(ports, cpv)
-    return flags
+            for flag in iuse(ports, cpv):
+                users.setdefault(flag, []).append(cpv)
+    return users
+
+
+def find_suspects():
+    """Flags that anything masks or forces, somewhere: of others nobody needs to look at all packages."""
+    uses, found = settings._use_manager, set()
+    kinds = [prefix + what for what in ("mask", "force") for prefix in ("use", "usestable", "puse", "pusestable")]
+    stack = [getattr(uses, name % kind, None) for kind in kinds for name in ("_%s_list", "_repo_%s_dict")]
+    while stack:
+        thing = stack.pop()
+        if isinstance(thing, str):
+            found.add(thing.lstrip("-"))
+        elif hasattr(thing, "keys"):
+            stack.extend(thing[key] for key in list(thing))
+        elif thing is not None:
+            stack.extend(thing)
+    return found
 
 
 def iuse(dbapi, cpv):
@@ -114,7 +132,9 @@ def find_sets():
 arches = Once(lambda: set(lines_of("profiles", "arch.list")))
 described = Once(find_described)
 implicit = Once(find_implicit)
-all_iuse = Once(find_all_iuse)
+users = Once(find_users)
+all_iuse = Once(lambda: set(users()))
+suspects = Once(find_suspects)
 licences = Once(find_licences)
 groups = Once(find_groups)
 sets = Once(find_sets)
@@ -216,9 +236,10 @@ def ask_target(question):
 def ask_flag(question):
     atom, flag = parsed(question["atom"]), question["flag"]
     if flag in implicit():
-        return None
-    if atom.cp == "*/*" and is_known_flag(flag):
-        return None
+        # It is in the `IUSE` of none, and for all of them.
+        return beaten(flag, question["on"])
+    if str(atom) == "*/*" and is_known_flag(flag):
+        return beaten(flag, question["on"])
     known = set()
     for dbapi in (ports, installed):
         for cpv in matches(dbapi, atom):
@@ -232,18 +253,24 @@ def ask_flag(question):
 
 
 def beaten(flag, on, atom=None):
-    """What of the profile keeps the flag from being switched, for all versions that have it; masks beat what is forced."""
+    """What of the profile keeps the flag from being switched, for all versions that have it, as far as they can be installed; masks beat
+    what is forced."""
+    if flag not in suspects():
+        return None
     uses = settings._use_manager
-    packages = [None]
-    if atom is not None:
+    if atom is None:
+        versions = [] if flag in implicit() else users().get(flag, [])
+    else:
         versions = [cpv for cpv in matches(ports, atom) if flag in iuse(ports, cpv)]
-        # Of `*/*` and its like a few tell enough.
-        packages = [ports._pkg_str(str(cpv), getattr(cpv, "repo", None)) for cpv in versions[-20:]]
-    masked = [flag in uses.getUseMask(package) for package in packages]
+    # Of a stable version other lines count than of one that is not accepted anyway.
+    versions = list(ports._iter_visible(versions)) or versions
+    packages = [ports._pkg_str(str(cpv), getattr(cpv, "repo", None)) for cpv in versions] or ([None] if atom is None else [])
+    if not packages:
+        return None
     if on:
-        return {"problem": "masked-flag"} if masked and all(masked) else None
-    forced = [flag in uses.getUseForce(package) for package in packages]
-    return {"problem": "forced-flag"} if forced and all(forced) and not any(masked) else None
+        return {"problem": "masked-flag"} if all(flag in uses.getUseMask(package) for package in packages) else None
+    forced = all(flag in uses.getUseForce(package) and flag not in uses.getUseMask(package) for package in packages)
+    return {"problem": "forced-flag"} if forced else None
 
 
 def ask_global_flag(question):
@@ -260,7 +287,7 @@ def ask_value(question):
         return None
     prefix = variable.lower() + "_"
     if is_known_flag(prefix + value):
-        return None
+        return beaten(prefix + value, question["on"])
     known = {flag[len(prefix) :] for flag in described() | all_iuse() if flag.startswith(prefix)}
     return {"problem": "unknown-value", "near": near(value, known)}
 

@@ -23,8 +23,8 @@ pub(super) enum Question {
     Flag { atom: String, flag: String, on: bool },
     /// Has any package the flag, and can it be switched so?
     GlobalFlag { flag: String, on: bool },
-    /// Is it a value of the variable, if that is one of `USE_EXPAND`?
-    Value { variable: String, value: String },
+    /// Is it a value of the variable, if that is one of `USE_EXPAND`, and can it be switched so?
+    Value { variable: String, value: String, on: bool },
     /// Is there such a licence, or group of licences?
     Licence { name: String },
     /// Is it a keyword of an architecture?
@@ -68,7 +68,7 @@ impl Questions {
             "ACCEPT_LICENSE" => Question::Licence { name },
             "ACCEPT_KEYWORDS" => Question::Keyword { name },
             "FEATURES" => Question::Feature { name },
-            _ => Question::Value { variable: variable.to_owned(), value: name },
+            _ => Question::Value { variable: variable.to_owned(), value: name, on },
         };
         if let Some(list) = portage.list(variable) {
             for word in list {

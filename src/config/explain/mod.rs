@@ -401,8 +401,14 @@ fn source_of(file: &str) -> Source {
     Source { repository: None, file: file.into(), line: 0 }
 }
 
-fn in_stage3(source: &Source) -> Origin {
-    Origin::Stage3 { file: source.file.clone(), line: source.line }
+/// Where a line outside of the fragments stands. A value that refers to another one has lines of other files.
+fn outside(source: &Source) -> Origin {
+    let of_stage3 =
+        [MAKE_GLOBALS, STAGE3_MAKE_CONF].iter().any(|name| source.repository.is_none() && source.file == Path::new(name));
+    if of_stage3 {
+        return Origin::Stage3 { file: source.file.clone(), line: source.line };
+    }
+    Origin::Profile { source: source.clone() }
 }
 
 fn step(word: &Word<Heard>, outcome: Outcome) -> Step {

@@ -94,6 +94,52 @@ fn all_layers_are_heard_in_order() {
     });
 }
 
+/// What is told about `words` where the profile's `make.defaults` is `base` and its child's is `child`.
+fn told_of(base: &str, child: &str, stage3: &str, word: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut around = around(dir.path());
+    let profiles = dir.path().join("gentoo/profiles");
+    for (name, text) in [("base/make.defaults", base), ("child/make.defaults", child), ("child/parent", "../base\n")] {
+        std::fs::create_dir_all(profiles.join(name).parent().unwrap()).unwrap();
+        std::fs::write(profiles.join(name), text).unwrap();
+    }
+    around.profile = Some(ProfileStack::read(&around.repositories, "gentoo", "child").unwrap());
+    around.make_conf = Some(stage3.to_owned());
+    let portage = merged(&[("stage3.defines/base/portage.local", "")]);
+    let explainer = Explainer::new(&portage, &around);
+    let steps = match explainer.subject(word).unwrap() {
+        Subject::Flag(flag) => explainer.flag(&flag).unwrap().steps,
+        Subject::Entry(name, entry) => explainer.entry(&name, &entry).unwrap().steps,
+        other => panic!("{other:?}"),
+    };
+    told(&steps).join("\n")
+}
+
+#[test]
+fn the_line_that_was_written_decides_however_often_it_is_appended_to() {
+    let base = "USE=\"one\"\nUSE=\"${USE} two\"\nOWN=\"three\"\nUSE=\"${USE} ${OWN}\n four\"\nUSE_EXPAND=\"L10N\"\nL10N=\"en\"\n\
+                L10N=\"${L10N} de\"\nACCEPT_KEYWORDS=\"amd64\"\n";
+    let child = "USE=\"${USE} five\"\nACCEPT_KEYWORDS=\"${ACCEPT_KEYWORDS} ~amd64\"\nUSE=\"${USE} -one\"\n";
+    let stage3 =
+        "USE=\"six\"\nUSE=\"${USE} seven\"\nFEATURES=\"lost\"\nFEATURES=\"buildpkg\"\nFEATURES=\"${FEATURES} parallel-fetch\"\n";
+    let of = |word: &str| told_of(base, child, stage3, word);
+    for (flag, lines) in [
+        ("one", "gentoo:base/make.defaults:1 | USE | one | Overridden\ngentoo:child/make.defaults:3 | USE | -one | Decides"),
+        ("two", "gentoo:base/make.defaults:2 | USE | two | Decides"),
+        ("three", "gentoo:base/make.defaults:3 | USE | three | Decides"),
+        ("four", "gentoo:base/make.defaults:5 | USE | four | Decides"),
+        ("five", "gentoo:child/make.defaults:1 | USE | five | Decides"),
+        ("six", "/etc/portage/make.conf:1 | USE | six | Decides"),
+        ("seven", "/etc/portage/make.conf:2 | USE | seven | Decides"),
+    ] {
+        assert_eq!(of(&format!("USE:{flag}")), lines, "{flag}");
+    }
+    assert_eq!(of("L10N:en"), "gentoo:base/make.defaults:7 | L10N | l10n_en | Decides");
+    assert_eq!(of("ACCEPT_KEYWORDS:amd64"), "gentoo:base/make.defaults:9 | ACCEPT_KEYWORDS | amd64 | Decides");
+    assert_eq!(of("ACCEPT_KEYWORDS:~amd64"), "gentoo:child/make.defaults:2 | ACCEPT_KEYWORDS | ~amd64 | Decides");
+    assert_eq!(of("FEATURES:buildpkg"), "/etc/portage/make.conf:4 | FEATURES | buildpkg | Decides");
+}
+
 #[test]
 fn licences_are_accepted_or_not() {
     for (fragments, missing) in [

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::fate::{Fate, fates};
 use super::super::history::Said;
 use super::super::names;
-use super::{ExplainError, Explainer, Known, MAKE_GLOBALS, Origin, Result, Step, in_stage3, source_of};
+use super::{ExplainError, Explainer, Known, MAKE_GLOBALS, Origin, Result, Step, outside, source_of};
 use crate::portage::effective_use::{Action, Outcome, verdict};
 use crate::portage::profile_stack::{Default, evaluate};
 use crate::portage::use_flags::is_incremental;
@@ -118,25 +118,23 @@ impl Explainer<'_> {
     /// Every word of a list, in Portage's order.
     fn heard(&self, name: &str) -> Result<Vec<ListWord>> {
         let mut heard = Vec::new();
-        let mut add = |default: &Default, origin: fn(&crate::portage::profile_stack::Source) -> Origin, replaced: bool| {
+        let mut add = |default: &Default, replaced: bool| {
             heard.extend(default.words.iter().map(|(word, source)| ListWord {
                 word: word.clone(),
-                origin: origin(source),
+                origin: outside(source),
                 replaced,
             }));
         };
         let (globals, defaults, stage3) = self.others(name)?;
-        for default in &globals {
-            add(default, in_stage3, false);
-        }
-        for default in &defaults {
-            add(default, in_profile, false);
+        // Of several assignments in one file the last counts.
+        for default in globals.last().into_iter().chain(&defaults) {
+            add(default, false);
         }
         let own = self.portage.touches(name);
         let reference = format!("${{{name}}}");
         let kept = own.is_empty() || self.portage.written(name).is_some_and(|value| value.contains(&reference));
         for default in &stage3 {
-            add(default, in_stage3, !kept);
+            add(default, !kept);
         }
         for touch in own {
             let (word, replaced) = match &touch.said {
@@ -148,7 +146,12 @@ impl Explainer<'_> {
                 heard.push(ListWord { word: word.to_owned(), origin: self.fragment(touch), replaced });
             }
         }
-        Ok(heard)
+        // A value that refers to the one before it, as in `FEATURES="${FEATURES} x"`, repeats its words.
+        let mut later = BTreeSet::new();
+        let mut last: Vec<ListWord> =
+            heard.into_iter().rev().filter(|heard| later.insert((heard.word.clone(), heard.origin.to_string()))).collect();
+        last.reverse();
+        Ok(last)
     }
 
     /// Assignments outside of the fragments: Portage's defaults, the profile, the stage3.
@@ -174,9 +177,9 @@ impl Explainer<'_> {
             said: default.value.clone(),
             outcome: Outcome::Overridden,
         };
-        let mut steps: Vec<Step> = globals.iter().map(|default| step(default, in_stage3(&default.source))).collect();
-        steps.extend(defaults.iter().map(|default| step(default, in_profile(&default.source))));
-        steps.extend(stage3.iter().map(|default| step(default, in_stage3(&default.source))));
+        let mut steps: Vec<Step> = globals.iter().map(|default| step(default, outside(&default.source))).collect();
+        steps.extend(defaults.iter().map(|default| step(default, outside(&default.source))));
+        steps.extend(stage3.iter().map(|default| step(default, outside(&default.source))));
         let before = steps.len();
         let touches = self.portage.touches(name);
         // Fragments unite the values of `VIDEO_CARDS` and its like, all of which replace what came before.
@@ -257,10 +260,6 @@ fn references(written: &str) -> Vec<String> {
         }
     }
     names
-}
-
-fn in_profile(source: &crate::portage::profile_stack::Source) -> Origin {
-    Origin::Profile { source: source.clone() }
 }
 
 /// What became of each word: the last one about an entry decides.

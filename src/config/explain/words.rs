@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::history::Touch;
-use super::{Explainer, Heard, Known, MAKE_GLOBALS, Origin, Result, STAGE3_MAKE_CONF, in_stage3, source_of, switches};
+use super::{Explainer, Heard, Known, MAKE_GLOBALS, Origin, Result, STAGE3_MAKE_CONF, outside, source_of, switches};
 use crate::portage::atom::Atom;
 use crate::portage::effective_use::{Action, Layer, Word};
 use crate::portage::matching::by_specificity;
@@ -104,7 +104,7 @@ impl Explainer<'_> {
         let mut add = |default: &Default, prefix: &str| {
             for (word, source) in &default.words {
                 let (minus, name) = word.strip_prefix('-').map_or(("", word.as_str()), |name| ("-", name));
-                let origin = Origin::Profile { source: source.clone() };
+                let origin = outside(source);
                 push(words, layer, &format!("{minus}{prefix}{name}"), origin, &default.name);
             }
         };
@@ -128,7 +128,7 @@ impl Explainer<'_> {
             for (word, source) in &default.words {
                 let switch = Switch::parse(word);
                 let action = if kept { Action::Switch(switch) } else { Action::Replaced(switch) };
-                let origin = Heard { origin: in_stage3(source), about: "USE".to_owned(), said: word.clone() };
+                let origin = Heard { origin: outside(source), about: "USE".to_owned(), said: word.clone() };
                 words.push(Word { layer: Layer::MakeConf, action, origin });
             }
         }
@@ -150,7 +150,7 @@ impl Explainer<'_> {
             let theirs = stage3.iter().rev().find(|default| default.name == *name);
             let Some(value) = self.portage.variable(name) else {
                 if let Some(default) = theirs {
-                    words.push(replacing(name, &default.value, in_stage3(&default.source)));
+                    words.push(replacing(name, &default.value, outside(&default.source)));
                 }
                 continue;
             };
@@ -208,10 +208,17 @@ impl Explainer<'_> {
                 let file = self.portage.sources(&path).first().cloned().unwrap_or(path);
                 let source = Source { repository: None, file, line: 0 };
                 for default in text.and_then(|text| evaluate(text, &source, &mut known).ok()).unwrap_or_default() {
-                    let origin = |source: &Source| Origin::Fragment {
-                        fragment: source.file.parent().and_then(std::path::Path::parent).unwrap_or(&source.file).to_owned(),
-                        place: super::Place::new(&source.file, source.line),
-                        overrides: false,
+                    let own = &default.source.file;
+                    let origin = |source: &Source| {
+                        if source.file == *own {
+                            Origin::Fragment {
+                                fragment: source.file.parent().and_then(std::path::Path::parent).unwrap_or(&source.file).to_owned(),
+                                place: super::Place::new(&source.file, source.line),
+                                overrides: false,
+                            }
+                        } else {
+                            outside(source)
+                        }
                     };
                     if default.name == "USE" {
                         for (word, source) in &default.words {
