@@ -87,7 +87,7 @@ impl Engine<'_> {
 }
 
 /// The file `path` of a root, from its topmost layer. What the stage3 brings is read as hostile: no links are followed out of it.
-fn read(lower: &[PathBuf], path: &str) -> Result<Option<String>> {
+pub(super) fn read(lower: &[PathBuf], path: &str) -> Result<Option<String>> {
     for layer in lower {
         match RootDir::open(layer)?.read(path, LIMIT_BYTES) {
             Ok(bytes) => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),

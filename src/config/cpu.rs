@@ -115,6 +115,17 @@ impl Check<'_> {
     }
 }
 
+/// The first flag of a `make.conf` by which a compiler takes the processor that it runs on.
+pub fn native_flag(make_conf: &str) -> Option<&str> {
+    let lines = make_conf.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let mut words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || c == '"' || c == '\''));
+    words.find_map(|word| {
+        let flag =
+            word.find("-march=").or_else(|| word.find("-mcpu=")).or_else(|| word.find("target-cpu=")).map(|at| &word[at..])?;
+        flag.split_once('=').is_some_and(|(_, name)| name == "native").then_some(flag)
+    })
+}
+
 /// The processor that a compiler flag names.
 fn target_name<'w>(variable: &str, word: &'w str) -> Option<&'w str> {
     match variable {
@@ -379,6 +390,22 @@ mod tests {
         let merged = config.portage_dir(&config.stage3("base").unwrap()).unwrap();
         let texts = |reasons: Vec<Reason>| reasons.iter().map(ToString::to_string).collect();
         host_can_run(&merged, &CpuInfo::parse(cpu)).map(texts).map_err(texts)
+    }
+
+    #[test]
+    fn the_processor_of_the_builder() {
+        for (text, flag) in [
+            ("CFLAGS=\"-O2 -march=native\"\n", Some("-march=native")),
+            ("CFLAGS=-march=native\n", Some("-march=native")),
+            ("# CFLAGS=\"-march=native\"\nCFLAGS=\"-march=znver3 -mtune=native\"\n", None),
+            ("CFLAGS='-mcpu=native'\n", Some("-mcpu=native")),
+            ("RUSTFLAGS=\"-C target-cpu=native\"\n", Some("target-cpu=native")),
+            ("RUSTFLAGS=\"-Ctarget-cpu=native\"\n", Some("target-cpu=native")),
+            ("CFLAGS=\"-march=native-ish\"\n", None),
+            ("", None),
+        ] {
+            assert_eq!(native_flag(text), flag, "{text}");
+        }
     }
 
     #[test]

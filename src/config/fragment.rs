@@ -142,9 +142,8 @@ impl Fragment {
                 );
             } else if entry.is_dir
                 && !names::PORTAGE_NAMES.contains(&entry.name.as_str())
-                && names::is_fragment(&findings.root().join(&path))
+                && mentions::is_nested_fragment(findings, dir, &entry.name)
             {
-                // A fragment of its own with a nested name: `cpu.defines/amd/znver4` beside `cpu.defines/amd/make.conf`.
                 tracing::debug!(fragment = %path.display(), "is another one");
             } else {
                 fragment.copy(findings, dir, &path);
@@ -159,6 +158,7 @@ impl Fragment {
                 if target.starts_with("binrepos.conf") {
                     check_hosts(findings, &source, &bytes);
                 }
+                secrets::check(findings, &source, target, &bytes);
                 self.copied.insert(target.to_owned(), Copied { bytes, executable, source, same: Vec::new() });
             }
         }

@@ -289,7 +289,10 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 // One that is not ours may be Portage's.
-                (Some(_), None) => set.missing = !packages::is_portage_set(&set.name),
+                (Some(_), None) => {
+                    let root = self.findings.root();
+                    set.missing = !packages::is_portage_set(&set.name) && !packages::is_brought(root, &set.name);
+                }
                 (_, Some(_)) if within.contains(&set.name) => set.told_before = true,
                 (_, Some(path)) => {
                     within.push(set.name.clone());

@@ -40,6 +40,14 @@ pub(crate) fn is_portage_set(name: &str) -> bool {
     PORTAGE_SETS.contains(&name)
 }
 
+/// Whether a fragment brings the set `name` as `sets/NAME`, where Portage looks for it in `/etc/portage`.
+pub(crate) fn is_brought(root: &Path, name: &str) -> bool {
+    let of =
+        |folder: &'static str| names::list(root, folder, Shape::Fragment).into_iter().map(move |name| Path::new(folder).join(name));
+    let mut fragments = of("portage.locals").chain(of("cpu.defines")).chain([Path::new("portage.global").to_owned()]);
+    names::is_name(name) && fragments.any(|fragment| root.join(fragment).join("sets").join(name).is_file())
+}
+
 /// What `emerge` is told to install.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Package {
@@ -133,7 +141,7 @@ impl Resolver {
             findings.error(&entry.place(), format!("`@{}` is no name of a set", name.escape_debug()));
             return;
         }
-        if !PORTAGE_SETS.contains(&name) {
+        if !PORTAGE_SETS.contains(&name) && !is_brought(findings.root(), name) {
             let known = names::list(findings.root(), "package.sets", Shape::File);
             let message = format!("the set `@{name}` is left to Portage, which does not define it by itself");
             let hint = names::alternatives("package.sets", name, &known);

@@ -33,12 +33,13 @@ use serde::Serialize;
 
 use super::engine::Engine;
 use super::error::{Error, Result};
-use super::exclusions;
 use super::oci::{self, ImageOptions};
 use super::tasks::{INVENTORY, InventoryInput};
+use super::{exclusions, explain};
 use crate::archive::Format;
 use crate::archive::digest::{Algorithm, Digests};
 use crate::archive::tasks::{self as archive_tasks, ExportInput, Exported};
+use crate::config::cpu::native_flag;
 use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
 use crate::durable;
 use crate::sandbox::TaskOptions;
@@ -196,6 +197,7 @@ impl Engine<'_> {
             return Err(Error::ArtifactExists { path });
         }
         self.try_signer(options.signer.as_ref())?;
+        self.note_native(name, state);
         let staging = staging_of(&dir, &target.file_name);
         fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
         let before = (lacking == Lacking::OtherSignature).then(|| Recorded::read(&path)).flatten();
@@ -211,6 +213,15 @@ impl Engine<'_> {
             tracing::warn!("what was made stays: {left}");
         }
         made.map_err(|error| self.interrupted_or(error))
+    }
+
+    /// Says that an artifact is for processors like that of its builder, which nothing in it says.
+    fn note_native(&self, name: &str, state: &State) {
+        // What cannot be read is no reason to withhold it.
+        let make_conf = explain::read(&self.store.lower_dirs(state), "etc/portage/make.conf").ok().flatten();
+        if let Some(flag) = make_conf.as_deref().and_then(native_flag) {
+            self.note(&format!("`{name}` is compiled with `{flag}`: it runs only on processors that can do what this one can"));
+        }
     }
 
     /// The artifact of the stage4 `name` if it is there as asked for, else why it has to be made. Nothing is made, and nobody asked for keys.

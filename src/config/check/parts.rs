@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::diagnostic::{Findings, Place};
 use super::super::fragment::Fragment;
+use super::super::mentions::Mentions;
 use super::super::merge::Merge;
 use super::super::names::{self, Shape};
 use super::super::{definition, kernel, packages, patches, reading};
@@ -66,8 +67,12 @@ fn check_fragments(findings: &mut Findings<'_>) {
     if findings.root().join("portage.global").is_dir() {
         dirs.push("portage.global".into());
     }
+    let mut mentions = Mentions::default();
+    for dir in &dirs {
+        mentions.add(findings, dir);
+    }
     findings.each(dirs, |findings, dir: PathBuf| {
-        check_file_names(findings, &dir);
+        check_file_names(findings, &dir, &mentions);
         let fragment = Fragment::read(findings, &dir);
         let mut merge = Merge::default();
         merge.add(findings, fragment);
@@ -76,11 +81,11 @@ fn check_fragments(findings: &mut Findings<'_>) {
 }
 
 /// Files that Portage does not look at are copied all the same; a slip of the pen among them has no effect.
-fn check_file_names(findings: &mut Findings<'_>, dir: &Path) {
+fn check_file_names(findings: &mut Findings<'_>, dir: &Path, mentions: &Mentions) {
     for entry in reading::entries_of(findings, dir) {
         let name = entry.name.as_str();
         let place = Place::whole(&dir.join(name));
-        if names::PORTAGE_NAMES.contains(&name) {
+        if names::PORTAGE_NAMES.contains(&name) || mentions.has(name) {
             continue;
         }
         if PROFILE_NAMES.contains(&name) {
@@ -92,8 +97,31 @@ fn check_file_names(findings: &mut Findings<'_>, dir: &Path) {
             let known = names::PORTAGE_NAMES.iter().filter(|known| known.starts_with("package."));
             let known: Vec<String> = known.map(|known| format!("`{known}`")).collect();
             findings.warning(&place, format!("Portage does not read `{name}`"), format!("there are {}", known.join(", ")));
+        } else if entry.is_dir {
+            check_directory(findings, dir, name);
+        } else {
+            findings.note(&place, format!("Portage does not read `{name}`; it is copied to `/etc/portage` all the same"));
         }
     }
+}
+
+/// A directory of a fragment that neither Portage nor a program of a fragment reads.
+fn check_directory(findings: &mut Findings<'_>, dir: &Path, name: &str) {
+    let path = dir.join(name);
+    let is_fragment = names::is_fragment(&findings.root().join(&path));
+    if is_fragment && !dir.starts_with("portage.global") {
+        // One of its own, with a nested name.
+        return;
+    }
+    if reading::files_below(findings, &path).is_empty() {
+        return;
+    }
+    let hint = if is_fragment {
+        format!("a fragment lies in `portage.locals/{name}`, and definitions list it in `portage.local`")
+    } else {
+        "it is copied to `/etc/portage` all the same; a `bashrc` that reads it names it".to_owned()
+    };
+    findings.warning(&Place::whole(&path), format!("Portage does not read the directory `{name}`"), hint);
 }
 
 /// Files of `env/` that `package.env` asks for and no fragment brings: by line and name, the definitions that lack them and what to do.

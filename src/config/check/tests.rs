@@ -31,6 +31,93 @@ fn nothing_is_said_about_folders_that_hold_nothing() {
 }
 
 #[test]
+fn what_portage_does_not_read_is_named_unless_a_program_of_the_fragments_reads_it() {
+    let files = [
+        ("stage3.defines/base/portage.local", "web\n"),
+        ("portage.global/bashrc", "for f in /etc/portage/bashrc.d/*; do . \"$f\"; done\n"),
+        ("portage.global/bashrc.d/10-flags", "[[ -f ${PORTAGE_CONFIGROOT}/etc/portage/package.cflags ]] && source_flags\n"),
+        ("portage.global/package.cflags", "a/b -O1\n"),
+        ("portage.global/desktop/make.conf", "USE=\"x\"\n"),
+        ("portage.global/desktop/package.use", "a/b c\n"),
+        ("portage.global/scripts/run", "true\n"),
+        ("portage.global/empty/README.md", "nothing\n"),
+        ("portage.global/world", "a/b\n"),
+        ("portage.locals/web/package.use", "a/b c\n"),
+        ("portage.locals/web/late/package.use", "a/b -c\n"),
+        ("portage.locals/web/notes/one", "x\n"),
+        // That of one is read by the program of another.
+        ("portage.locals/web/bashrc.d/20-more", "true\n"),
+    ];
+    let of = |name: &str, hint: &str| format!("warning: Portage does not read the directory `{name}` | {hint}");
+    let copied = "it is copied to `/etc/portage` all the same; a `bashrc` that reads it names it";
+    let fragment = "a fragment lies in `portage.locals/desktop`, and definitions list it in `portage.local`";
+    assert_eq!(
+        said(&files),
+        [
+            format!("portage.global/desktop: {}", of("desktop", fragment)),
+            format!("portage.global/scripts: {}", of("scripts", copied)),
+            "portage.global/world: note: Portage does not read `world`; it is copied to `/etc/portage` all the same".to_owned(),
+            format!("portage.locals/web/notes: {}", of("notes", copied)),
+        ]
+    );
+    // Nothing is lost of what only looks like a fragment.
+    let (_dir, config) = config(&files);
+    let portage = config.portage_dir(&config.stage3("base").unwrap()).unwrap();
+    let has = |path: &str| portage.files.contains_key(std::path::Path::new(path));
+    assert!(has("desktop/make.conf") && has("scripts/run") && has("bashrc.d/20-more") && !has("late/package.use"));
+    let inside = [
+        ("stage3.defines/base/portage.local", "web\n"),
+        ("portage.locals/web/bashrc", ". /etc/portage/hooks/bashrc\n"),
+        ("portage.locals/web/hooks/bashrc", "true\n"),
+    ];
+    let (_dir, config) = crate::config::tests::config(&inside);
+    let portage = config.portage_dir(&config.stage3("base").unwrap()).unwrap();
+    assert!(portage.files.contains_key(std::path::Path::new("hooks/bashrc")), "it is read by the program beside it");
+}
+
+#[test]
+fn keys_that_only_their_owner_should_have_are_errors() {
+    let files = [
+        ("stage3.defines/base/portage.local", "web\n"),
+        ("portage.locals/web/gnupg/pubring.kbx", "x"),
+        ("portage.locals/web/gnupg/pass", "secret\n"),
+        ("portage.locals/web/gnupg/private-keys-v1.d/1.key", "x"),
+        ("portage.locals/web/gnupg/own.asc", "\n-----BEGIN PGP PRIVATE KEY BLOCK-----\n"),
+        ("portage.locals/web/env/modules", "x\n-----BEGIN PRIVATE KEY-----\n"),
+    ];
+    let hint = "take it out: public keys of binary package hosts come into `keys/`, by `gentoomuch keys import --for binpkg FILE`";
+    assert_eq!(
+        said(&files),
+        [
+            "portage.locals/web/env/modules:2: warning: this is a private key, and would be in every artifact | take it out"
+                .to_owned(),
+            "portage.locals/web/gnupg/own.asc:2: this is a private key, and would be in every artifact | take it out".to_owned(),
+            format!(
+                "portage.locals/web/gnupg/pass: this is the passphrase of a private key, and would be in every artifact | {hint}"
+            ),
+            format!(
+                "portage.locals/web/gnupg/private-keys-v1.d/1.key: this is a private key, and would be in every artifact | {hint}"
+            ),
+        ]
+    );
+    let (_dir, config) = config(&files);
+    assert!(config.portage_dir(&config.stage3("base").unwrap()).is_err(), "a build refuses it, too");
+}
+
+#[test]
+fn sets_that_a_fragment_brings_are_known() {
+    let files = [
+        ("stage3.defines/base/portage.local", "web\n"),
+        ("stage3.defines/base/packages", "@mine\n@global\n@tools/own\n@nobodys\n"),
+        ("portage.locals/web/sets/mine", "a/b\n"),
+        ("portage.locals/web/sets/tools/own", "a/b\n"),
+        ("portage.global/sets/global", "a/b\n"),
+    ];
+    let said = said(&files);
+    assert!(said.len() == 1 && said[0].starts_with("stage3.defines/base/packages:4: note: the set `@nobodys` is left"), "{said:?}");
+}
+
+#[test]
 fn a_host_in_make_conf_has_no_effect() {
     let stage = [("stage3.defines/base/portage.local", "web\n"), ("portage.locals/web/package.use", "a/b c\n")];
     let with = |file, text| said(&[&stage[..], &[(file, text)]].concat());
