@@ -24,6 +24,9 @@ fn wrong_words() {
         "--quiet --verbose doctor",
         "patch prep quiet-hello",
         "patch prep quiet-hello app-misc/*",
+        "patch prep quiet-hello =app-misc/hello-2.9 2.10",
+        "patch prep quiet-hello app-misc/hello newest",
+        "profile update --all demo",
         "patch save quiet-hello --for ever",
     ]));
 }

@@ -169,7 +169,8 @@ fn a_source_comes_along_byte_for_byte_and_its_git_settings_do_not() {
 #[test]
 fn a_patch_is_brought_to_a_newer_version() {
     let Some((_shared, place)) = place("patches refresh") else { return };
-    patch(&place, &["prep", "newer", "=app-misc/awkward-1.0"]).ok();
+    // As the original tool had it.
+    patch(&place, &["prep", "newer", "app-misc/awkward", "1.0"]).ok();
     let dir = work_set(&place, "newer");
     edit(&dir, "words", "two\n", "two\ntwo and a half\n");
     edit(&dir, "dos.txt", "third", "3rd");

@@ -260,6 +260,8 @@ fn a_profile_is_removed_unless_something_was_built_on_it() {
     fs::write(tree.join("repo_name"), "gentoo\n").unwrap();
     place.run(&["sync", "--from", "tree"]).ok();
     place.run(&["profile", "update"]).fails(2).says("error: profile `demo` has no builder\n").says("hint: build it");
+    let all = place.run(&["profile", "update", "--all"]).ok();
+    assert_eq!(all.text(), "no profile has a builder; `gentoomuch bootstrap NAME STAGE3` makes one\n");
     place.run(&["profile", "update", "demo@{1}"]).fails(2).says("`demo@{1}` cannot be used as a name for a profile");
     place.run(&["profile", "rm", "none"]).fails(2).says("`none` is not bootstrapped");
     let removed = place.run(&["profile", "rm", "demo"]).ok();

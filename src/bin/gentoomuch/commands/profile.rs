@@ -6,14 +6,16 @@ use std::process::ExitCode;
 
 pub(super) use self::words::rolled_back;
 use clap::Subcommand;
-use gentoomuch::build::UpdateOptions;
+use gentoomuch::build::{Engine, UpdateOptions};
 use gentoomuch::config::ConfigDir;
+use gentoomuch::progress::{Event, Observer as _};
 
 use super::Outcome;
 use crate::context::Context;
 use crate::limits::LimitArgs;
+use crate::report::Failure;
 use crate::shop::Shop;
-use crate::table::{print, print_either};
+use crate::table::{print, print_either, print_json};
 
 /// Show, update, take back, rename and remove profiles
 ///
@@ -25,6 +27,7 @@ use crate::table::{print, print_either};
   gentoomuch profile ls
   gentoomuch profile set musl-hardened
   gentoomuch profile update
+  gentoomuch profile update --all
   gentoomuch profile rollback")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -69,6 +72,9 @@ enum Command {
     Update {
         /// A bootstrapped profile [default: the default one]
         name: Option<String>,
+        /// Update all profiles, one after the other
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
         /// Remove packages that nothing needs any more
         #[arg(long)]
         depclean: bool,
@@ -128,13 +134,23 @@ enum Command {
 
 /// Runs it.
 pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    if let Command::Update { name, depclean, jobs, limits, json } = &args.command {
+    if let Command::Update { name, all, depclean, jobs, limits, json } = &args.command {
         let config = context.config()?;
         let jobs = Context::jobs(*jobs, &config)?;
-        let options = UpdateOptions { profile: name.clone(), depclean: *depclean };
         let shop = Shop::open(context)?.limited(*limits)?;
-        let done = shop.engine(jobs).profile_update(&config, &options)?;
+        let engine = shop.engine(jobs);
+        if *all {
+            return update_all(context, &engine, &config, *depclean, *json);
+        }
+        let options = UpdateOptions { profile: name.clone(), depclean: *depclean };
+        let done = engine.profile_update(&config, &options)?;
         context.progress.clear();
+        let others = with_builders(&engine)?.into_iter().filter(|other| name.is_none() && *other != done.profile).count();
+        if others > 0 {
+            let words =
+                format!("the default profile is updated; `gentoomuch profile update --all` updates the other {others}, too");
+            context.progress.event(&Event::Note(&words));
+        }
         return printed(*json, &done, words::updated);
     }
     let shop = Shop::open(context)?;
@@ -160,6 +176,32 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         Command::Rm { name, force, json } => printed(*json, &engine.profile_remove(name, *force)?, words::removed),
         Command::Update { .. } => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// The profiles that have a builder.
+fn with_builders(engine: &Engine<'_>) -> Result<Vec<String>, Failure> {
+    let rows = engine.profile_rows()?;
+    Ok(rows.into_iter().filter(|row| row.builder.is_some()).map(|row| row.name).collect())
+}
+
+/// Updates each profile that has a builder. One that fails ends it: the same command goes on there.
+fn update_all(context: &Context, engine: &Engine<'_>, config: &ConfigDir, depclean: bool, json: bool) -> Outcome {
+    let mut all = Vec::new();
+    for name in with_builders(engine)? {
+        context.progress.event(&Event::Step(&format!("updating profile {name}")));
+        let done = engine.profile_update(config, &UpdateOptions { profile: Some(name), depclean })?;
+        context.progress.clear();
+        if !json {
+            print(words::updated(&done))?;
+        }
+        all.push(done);
+    }
+    if json {
+        print_json(&all)?;
+    } else if all.is_empty() {
+        print("no profile has a builder; `gentoomuch bootstrap NAME STAGE3` makes one\n".to_owned())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn printed<T: serde::Serialize>(json: bool, value: &T, words: impl Fn(&T) -> String) -> Outcome {

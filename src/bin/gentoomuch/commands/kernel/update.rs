@@ -18,10 +18,11 @@ use crate::table::{Table, count, print, print_json};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch kernel update server
-  gentoomuch kernel update server --write")]
+  gentoomuch kernel update server --write
+  gentoomuch kernel update")]
 pub(super) struct Args {
-    /// The kernel configuration
-    name: String,
+    /// The kernel configuration [default: all of them]
+    name: Option<String>,
     /// The profile whose builder has the sources [default: the default one]
     #[arg(short, long)]
     profile: Option<String>,
@@ -38,15 +39,36 @@ pub(super) struct Args {
 /// Runs it.
 pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     let config = context.config()?;
-    config.kernel(&args.name)?;
+    let names = match &args.name {
+        Some(name) => vec![name.clone()],
+        None => config.kernel_names(),
+    };
+    // What is wrong with one of them is said before anything is fetched.
+    for name in &names {
+        config.kernel(name)?;
+    }
     let jobs = Context::jobs(None, &config)?;
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let news = shop.engine(jobs).kernel_update(&config, &args.name, args.profile.as_deref(), args.write)?;
-    context.progress.clear();
-    if args.json {
-        print_json(&news)?;
-    } else {
-        print(words(&news))?;
+    let mut all = Vec::new();
+    if !names.is_empty() {
+        let shop = Shop::open(context)?.limited(args.limits)?;
+        let engine = shop.engine(jobs);
+        for name in &names {
+            let news = engine.kernel_update(&config, name, args.profile.as_deref(), args.write)?;
+            context.progress.clear();
+            if !args.json {
+                let title = if args.name.is_none() { format!("{name}\n") } else { String::new() };
+                print(title + &words(&news))?;
+            }
+            all.push(news);
+        }
+    }
+    match (args.json, &args.name) {
+        (true, Some(_)) => all.iter().try_for_each(print_json)?,
+        (true, None) => print_json(&all)?,
+        (false, _) if names.is_empty() => {
+            print("no kernel configurations; `gentoomuch kernel prep NAME` makes one\n".to_owned())?;
+        }
+        (false, _) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -62,12 +62,15 @@ enum Command {
 #[command(after_help = "Examples:
   gentoomuch patch prep quiet-hello app-misc/hello
   gentoomuch patch prep fix '=sys-apps/sed-4.9' --profile musl-hardened
+  gentoomuch patch prep fix sys-apps/sed 4.9
   gentoomuch patch prep fix dev-libs/foo --repo guru")]
 struct Prep {
     /// What the patch shall be called
     name: String,
     /// The package, as emerge takes it
     atom: String,
+    /// Its version, if the package is named without one
+    version: Option<String>,
     /// The profile whose builder unpacks it [default: the one set with `gentoomuch profile set`]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -266,10 +269,11 @@ fn checked(atom: &str) -> Result<(), Failure> {
 
 fn prep(args: &Prep, context: &Context) -> Outcome {
     checked(&args.atom)?;
+    let atom = with_version(&args.atom, args.version.as_deref())?;
     let config = context.config()?;
     let options = PrepOptions {
         name: args.name.clone(),
-        atom: args.atom.clone(),
+        atom,
         repository: args.repo.clone(),
         profile: args.profile.clone(),
         prepare: !args.no_prepare,
@@ -279,6 +283,18 @@ fn prep(args: &Prep, context: &Context) -> Outcome {
     context.progress.clear();
     print_either(args.json, &done, words::prepared)?;
     Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
+}
+
+/// The atom of a package and its version, as the original tool had them.
+fn with_version(package: &str, version: Option<&str>) -> Result<String, Failure> {
+    let Some(version) = version else { return Ok(package.to_owned()) };
+    let atom = format!("={package}-{version}");
+    let is_plain = package.parse::<Atom>().is_ok_and(|atom| atom.operator.is_none() && atom.slot.is_none());
+    if is_plain && atom.parse::<Atom>().is_ok() {
+        return Ok(atom);
+    }
+    Err(Failure::message(Kind::Usage, format!("`{package}` and `{version}` are no package and its version"))
+        .hint("for example `sys-apps/sed 4.9`, or `'=sys-apps/sed-4.9'` alone"))
 }
 
 fn attempt(args: &Try, context: &Context) -> Outcome {
