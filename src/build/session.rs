@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::jobserver::PIPE_INSIDE;
 use super::supply::Ways;
+use super::tree;
 use crate::beneath::TreeDir;
 use crate::fetch::seen;
 use crate::portage::session_conf::SessionConf;
@@ -124,6 +125,8 @@ pub struct Root {
     pub kernel_tree: Option<KernelTree>,
     /// Directories that the user asked for.
     pub binds: Vec<UserBind>,
+    /// What the session's own file of `repos.conf` says, if it needs one.
+    pub synced: Option<String>,
 }
 
 /// One command in a session.
@@ -194,6 +197,9 @@ impl Root {
         for user in &self.binds {
             steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
         }
+        if let Some(contents) = &self.synced {
+            steps.push(Step::File { path: tree::SESSION_FILE.into(), contents: contents.clone(), mode: 0o644 });
+        }
         steps.push(Step::MakeConfDirectory);
         steps.push(Step::File { path: SESSION_CONF.into(), contents: self.settings(), mode: 0o644 });
         if let (Network::Host, Some(text)) = (run.network, &self.resolv_conf) {
@@ -222,7 +228,8 @@ impl Root {
 
     /// Whether something in the session has changed what lies in `/etc/portage`. What cannot be seen counts as changed.
     pub fn has_own_configuration(&self) -> bool {
-        let ours = [SESSION_CONF, super::binhost::SESSION_FILE].map(|path| path.trim_start_matches("/etc/portage/"));
+        let ours =
+            [SESSION_CONF, super::binhost::SESSION_FILE, tree::SESSION_FILE].map(|path| path.trim_start_matches("/etc/portage/"));
         match TreeDir::open(&self.upper).and_then(|upper| upper.open_dir("etc/portage")) {
             Ok(dir) => !matches!(holds_only(&dir, &ours), Ok(true)),
             Err(error) => !error.is_absent(),
@@ -236,6 +243,9 @@ impl Root {
         if self.binhost.is_some() {
             directories.extend([super::binhost::PACKAGES, super::binhost::INDEX].map(str::to_owned));
         }
+        if self.synced.is_some() {
+            directories.push(tree::REPOS_CONF.to_owned());
+        }
         if self.kernel_tree.is_some() {
             directories.push(SOURCES_DIR.to_owned());
         }
@@ -246,6 +256,7 @@ impl Root {
             files: vec![
                 LitterFile { path: SESSION_CONF.to_owned(), only_if: None },
                 LitterFile { path: super::binhost::SESSION_FILE.to_owned(), only_if: None },
+                LitterFile { path: tree::SESSION_FILE.to_owned(), only_if: None },
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
@@ -363,6 +374,7 @@ mod tests {
             jobserver: Some("/s/sessions/x/jobserver".into()),
             kernel_tree: None,
             binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
+            synced: Some("[over]\nsync-type =\n".to_owned()),
         }
     }
 

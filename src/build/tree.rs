@@ -5,6 +5,7 @@
 //! manifests  what came by rsync against its signed Manifests
 //! contents   the digest that names a snapshot by what it holds
 //! choose     which snapshots a session mounts: the configuration's repositories, at their pins
+//! synced     what a session's `repos.conf` says of how they came
 //! rows       `tree ls` and `tree rm`; compare: `tree diff`
 //! ```
 //!
@@ -23,6 +24,7 @@ mod contents;
 mod error;
 mod manifests;
 mod rows;
+mod synced;
 
 use std::path::PathBuf;
 
@@ -45,6 +47,7 @@ pub use compare::{TreeChange, TreeDifference};
 use contents::{Contents, copy_tree, digest_tree, repo_name};
 pub use error::TreeError;
 pub use rows::{RemovedTree, TreeListRow};
+pub(super) use synced::{REPOS_CONF, SESSION_FILE, session_conf};
 
 /// Programs of the host.
 #[derive(Debug, Clone)]

@@ -98,9 +98,11 @@ impl Engine<'_> {
             Err(Error::Binhost(BinhostError::NoKeys)) if subject.definition.is_empty() => None,
             client => client?,
         };
+        let lower = self.store.lower_dirs(base);
+        let synced = super::tree::session_conf(portage, &lower, &trees);
         Ok(Work {
             root: Root {
-                lower: self.store.lower_dirs(base),
+                lower,
                 upper,
                 work: overlay_work,
                 mountpoint,
@@ -118,6 +120,7 @@ impl Engine<'_> {
                 jobserver: None,
                 kernel_tree: None,
                 binds,
+                synced,
             },
             session: RefCell::new(session),
             log_dir,

@@ -4,7 +4,7 @@
 //! make.conf/50-gentoomuch.conf               the merged variables
 //! package.use/50-gentoomuch                  the merged lines, likewise package.mask and their relatives
 //! patches/CATEGORY/PACKAGE/PATCH-NAME.patch  from user.patches/PATCH/CATEGORY/PACKAGE/NAME.patch
-//! binrepos.conf/50-gentoomuch.conf           a binrepos.conf that is a file
+//! binrepos.conf/50-gentoomuch.conf           a binrepos.conf that is a file, likewise repos.conf
 //! env/, bashrc, sets/, …                     copied
 //! ```
 //!
@@ -108,8 +108,8 @@ impl PortageDir {
         files.extend(lines.into_iter().map(|(name, bytes)| (Path::new(name).join("50-gentoomuch"), bytes)));
         let mut sources = BTreeMap::new();
         for (mut path, copied) in merge.copied {
-            if path == Path::new("binrepos.conf") {
-                // Stage3s come with a directory of that name.
+            if path == Path::new("binrepos.conf") || path == Path::new("repos.conf") {
+                // Stage3s come with a directory of the first name, and sessions have a file of their own in that of the second.
                 path.push("50-gentoomuch.conf");
             }
             sources.insert(path.clone(), std::iter::once(copied.source).chain(copied.same).collect());

@@ -7,8 +7,8 @@ use gentoomuch::config::explain::ExplainError;
 use gentoomuch::config::init::InitError;
 use gentoomuch::fetch::Missing;
 use gentoomuch::git::GitError;
-use gentoomuch::portage::emerge::Failure as EmergeFailure;
 use gentoomuch::portage::emerge::resolution::Problem;
+use gentoomuch::portage::emerge::{Failure as EmergeFailure, FailureKind};
 use gentoomuch::threads::NoThread;
 use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
 
@@ -635,6 +635,10 @@ fn emerge(failure: &EmergeFailure, log: &str, resumable: bool) -> Failure {
     let lines = if failure.explanation.is_empty() { &failure.last_lines } else { &failure.explanation };
     for line in lines {
         shown = shown.detail(line.clone());
+    }
+    if failure.kind == FailureKind::SandboxViolation {
+        shown = shown
+            .hint("that is a mistake of the package; a file of `env/` with `SANDBOX_WRITE`, or a patch, helps until it is mended");
     }
     shown = shown.hint(format!("the whole output is in {log}"));
     if resumable { shown.hint("correct the cause and repeat the command to go on where it stopped") } else { shown }

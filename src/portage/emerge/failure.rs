@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::progress::{self, Told};
 use super::sanitize::{sanitize, sanitize_line};
+use super::violation::Violations;
 
 /// Lines of a log that are shown.
 pub const LAST_LINES: usize = 30;
@@ -25,6 +26,8 @@ const DIE_MESSAGE_LINES: usize = 2;
 pub enum FailureKind {
     /// A phase of an ebuild failed.
     BuildFailed,
+    /// Portage's sandbox did not allow what a package did.
+    SandboxViolation,
     /// A file could not be downloaded.
     FetchFailed,
     /// No visible package fits: masked, keyword, license or USE change needed, or none exists.
@@ -96,7 +99,7 @@ pub struct Failure {
     pub package: Option<String>,
     /// The ebuild phase: `compile`.
     pub phase: Option<String>,
-    /// The file that could not be fetched, or that differs.
+    /// The file that could not be fetched, that differs, or that the sandbox protects.
     pub file: Option<String>,
     /// The complete build log, inside the root.
     pub build_log: Option<PathBuf>,
@@ -118,6 +121,11 @@ impl fmt::Display for Failure {
                 Some(phase) => write!(f, "`{package}` failed in its {phase} phase"),
                 None => write!(f, "`{package}` failed"),
             },
+            FailureKind::SandboxViolation => {
+                let path = self.file.as_deref().unwrap_or("a file");
+                write!(f, "the sandbox denied `{package}` access to `{path}`")?;
+                self.phase.as_ref().map_or(Ok(()), |phase| write!(f, " in its {phase} phase"))
+            }
             FailureKind::FetchFailed => match &self.file {
                 Some(file) => write!(f, "cannot fetch `{file}` for `{package}`"),
                 None => write!(f, "cannot fetch the sources of `{package}`"),
@@ -174,6 +182,7 @@ pub struct Evidence {
     in_advice: bool,
     proposals: Vec<Proposal>,
     proposal_open: bool,
+    violations: Violations,
 }
 
 #[derive(Debug)]
@@ -199,6 +208,7 @@ impl Evidence {
 
     fn plain_line(&mut self, line: &str) {
         self.remember(line);
+        self.violations.line(line);
         self.space(line);
         self.death(line);
         self.failed_package(line);
@@ -382,14 +392,19 @@ impl Evidence {
     /// Weighs what was seen of a run that failed. `read_log` gets the path of the build log inside the root and returns the end of its
     /// contents ([`LOG_TAIL_BYTES`] will do), or [`None`] if it cannot be read.
     pub fn into_failure(self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
-        let kind = self.kind();
+        let log = self.build_log.as_deref().and_then(read_log);
+        let violation = log.as_deref().map(|bytes| Violations::of(&sanitize(bytes))).and_then(Violations::into_first);
+        let violation = violation.or_else(|| self.violations.clone().into_first());
+        let kind = match self.kind() {
+            FailureKind::BuildFailed if violation.is_some() => FailureKind::SandboxViolation,
+            kind => kind,
+        };
         let distrusted = kind == FailureKind::BinpkgUnusable && self.unverified;
         let is_hosts = self.mismatch.as_ref().is_some_and(|file| file.starts_with(BINHOST_DIR));
         let damaged = (kind == FailureKind::ManifestMismatch && is_hosts).then_some(Distrust::Damaged);
         let distrust = distrusted.then(|| self.distrust.unwrap_or(Distrust::Unverified)).or(damaged);
         let by_dependencies = kind.is_about_dependencies();
-        let from_log =
-            self.build_log.as_deref().and_then(read_log).map(|bytes| last_lines_of_log(&bytes)).filter(|lines| !lines.is_empty());
+        let from_log = log.map(|bytes| last_lines_of_log(&bytes)).filter(|lines| !lines.is_empty());
         let (death_package, phase, death_lines) = match self.death {
             Some(death) => (Some(death.package), death.phase, Some(death.last_lines)),
             None => (None, None, None),
@@ -401,9 +416,14 @@ impl Evidence {
         let file = match kind {
             FailureKind::ManifestMismatch => self.mismatch,
             FailureKind::FetchFailed => self.fetch_file,
+            FailureKind::SandboxViolation => violation.as_ref().map(|violation| violation.path.clone()),
             FailureKind::BinpkgUnusable => self.unusable_binpkg,
             _ => None,
         };
+        let phase = phase.or_else(|| {
+            let violation = violation.as_ref().filter(|_| kind == FailureKind::SandboxViolation);
+            violation.and_then(|violation| violation.phase).map(str::to_owned)
+        });
         let mut explanation = if by_dependencies { self.explanation } else { Vec::new() };
         while explanation.last().is_some_and(String::is_empty) {
             explanation.pop();

@@ -60,6 +60,72 @@ fn a_real_proposal() {
     assert!(log.is_some(), "named although a count stands between the two lines that name it");
 }
 
+#[test]
+fn what_the_sandbox_denies_is_named_with_package_phase_and_path() {
+    let output = "\
+>>> Emerging (1 of 1) app-misc/curious-1::testbed
+>>> Failed to emerge app-misc/curious-1, Log file:
+>>>  '/var/log/portage/app-misc:curious-1:20261122-090000.log'
+";
+    // The phase itself succeeded, and nothing dies.
+    let summary = "\
+>>> Unpacking source...
+>>> Compiling source in /var/tmp/portage/app-misc/curious-1/work ...
+>>> Source compiled.
+>>> Install app-misc/curious-1 into /var/tmp/portage/app-misc/curious-1/image
+>>> Completed installing app-misc/curious-1 into /var/tmp/portage/app-misc/curious-1/image
+
+ * --------------------------- ACCESS VIOLATION SUMMARY ---------------------------
+ * LOG FILE: \"/var/log/sandbox/sandbox-42.log\"
+ *\x20
+VERSION 1.0
+FORMAT: F - Function called
+FORMAT: S - Access Status
+FORMAT: P - Path as passed to function
+FORMAT: A - Absolute Path (not canonical)
+FORMAT: R - Canonical Path
+FORMAT: C - Command Line
+
+F: mkdir
+S: deny
+P: ../../../.config
+A: /var/../root/.config
+R: /root/.con\x1b[1mfig
+C: tool --quiet
+
+F: open_wr
+S: deny
+P: /etc/other
+A: /etc/other
+R: /etc/other
+C: touch /etc/other
+ * --------------------------------------------------------------------------------
+";
+    let failure = failure_of(output, Some(summary));
+    let words = "the sandbox denied `app-misc/curious-1` access to `/root/.config` in its install phase";
+    assert_eq!((failure.kind, failure.to_string().as_str()), (FailureKind::SandboxViolation, words));
+    assert!(failure.last_lines.iter().any(|line| line == "C: tool --quiet"), "{:#?}", failure.last_lines);
+
+    // The program that was denied fails, and the phase with it.
+    let died = "\
+>>> Configuring source in /var/tmp/portage/app-misc/curious-1/work ...
+>>> Compiling source in /var/tmp/portage/app-misc/curious-1/work ...
+ \x1b[31;01m*\x1b[0m ACCESS DENIED:  symlink:      /usr/bin/tool
+ln: failed to create symbolic link
+ * ERROR: app-misc/curious-1::testbed failed (compile phase):
+ *   emake failed
+";
+    let failure = failure_of(output, Some(died));
+    assert_eq!(failure.to_string(), "the sandbox denied `app-misc/curious-1` access to `/usr/bin/tool` in its compile phase");
+    // Without the log, the output tells.
+    let failure = failure_of(&format!("{died}{output}"), None);
+    assert_eq!(failure.kind, FailureKind::SandboxViolation, "{failure:?}");
+    // What only looks like a part of it.
+    let other = "P: x\nR: /etc/x\nC: x\n * ERROR: app-misc/curious-1::testbed failed (compile phase):\n";
+    assert_eq!(failure_of(output, Some(other)).kind, FailureKind::BuildFailed);
+    assert_eq!(failure_of(&format!("{died}No space left on device\n"), None).kind, FailureKind::OutOfSpace);
+}
+
 const BROKEN: &str = "\
 >>> Verifying ebuild manifests
 >>> Emerging (1 of 1) app-misc/broken-1::testbed

@@ -23,6 +23,7 @@ pub mod request;
 pub mod resolution;
 pub mod resume;
 pub mod sanitize;
+mod violation;
 
 pub use default_opts::DefaultOpts;
 pub use failure::{Distrust, Failure, FailureKind};
