@@ -18,3 +18,6 @@ while [ $# -ge 2 ]; do
 done
 mkdir -p /etc/portage
 cp -R --no-preserve=ownership -- "$merged/." /etc/portage/
+# Packages are built by another user, who reads patches and env files here; a directory that was there has modes of its own.
+cd -- "$merged"
+find . -type d -exec sh -c 'for dir; do chmod go+rx -- "/etc/portage/$dir"; done' sh {} +

@@ -128,7 +128,13 @@ pub enum HistoryError {
         #[source]
         source: store::Error,
     },
+    /// A name that other states have.
+    #[error("`{0}` names a state that is no tag")]
+    TagTaken(String),
 }
+
+/// What names of states in full begin with. A tag of such a name could never be meant.
+const FULL_NAMES: [&str; 6] = ["kept", "kernel", "kernel-sources", "profile", "stage4", "tree"];
 
 impl Engine<'_> {
     /// All that a name stands and stood for, newest first; of all names if none is given.
@@ -230,6 +236,9 @@ impl Engine<'_> {
     /// Gives a state a name of its own, by which it stays when others move on. A tag that stands for another state moves only if told to.
     pub fn tag(&self, state: &str, name: &str, force: bool) -> Result<Tag> {
         let bare = name.strip_prefix(TAGS).unwrap_or(name);
+        if bare.split_once('/').is_some_and(|(first, _)| FULL_NAMES.contains(&first)) {
+            return Err(HistoryError::TagTaken(bare.to_owned()).into());
+        }
         let full = format!("{TAGS}{bare}");
         let _shared = self.share_store()?;
         let state = self.named(state)?.state;

@@ -191,6 +191,7 @@ fn names_go_back_and_tags_stay() {
     assert!(place.run(&["tag", "ls"]).ok().text().contains("first  "), "listed");
     assert!(place.run(&["log", upstream]).ok().text().contains(" (first)  "));
     place.run(&["tag", upstream, "no/../tag"]).fails(2).says("is no name for a tag");
+    place.run(&["tag", upstream, "stage4/web"]).fails(2).says("`stage4/web` names a state that is no tag");
     place.run(&["tag", "none", "second"]).fails(2).says("no build state is called `none`");
     place.run(&["rollback", "first"]).fails(2).says("`tag/first` has no value 1 to go back to").says("its present value only");
     place.run(&["rollback", "first@{0}", "1"]).fails(2).says("both say where to go back to");

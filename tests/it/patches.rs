@@ -105,6 +105,7 @@ fn a_package_that_does_not_compile_is_mended_and_the_patch_saved() {
     assert!(!dir.exists());
     assert_eq!(patch(&place, &["prep", "mend", "app-misc/broken"]).ok().value("applied"), "what was saved of it");
     assert!(patch(&place, &["show", "mend", "--changes"]).ok().text().contains("+\tprintf(\"%d\\n\", 42);"));
+    patch(&place, &["rm", "mend", "--saved"]).fails(2).says("nothing would be left of the changes of `mend`");
     let gone = patch(&place, &["rm", "mend", "--saved", "--force"]).ok();
     assert_eq!(gone.text().lines().count(), 2, "{gone}");
     assert!(!place.config.join("user.patches/mend").exists());

@@ -69,6 +69,13 @@ fn an_update_builds_what_a_use_change_reaches_and_can_be_taken_back() {
     let [after, before] = &states(&place, &profile)[..] else { panic!("two states: {updated}") };
     assert_eq!((updated["state"].as_str(), updated["previous"].as_str()), (Some(after.as_str()), Some(before.as_str())));
     assert_eq!(*before, bootstrapped[0]);
+    // Of those that the update left alone, too: a binary package host has the builder's.
+    let keys = |state: &str| {
+        let shown = json(&place, &["store", "show", state]);
+        let keys = shown["origin"]["package_keys"].as_object().unwrap_or_else(|| panic!("{shown}"));
+        keys.keys().cloned().collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(keys(before).len() > 3 && keys(after).is_superset(&keys(before)), "{:?} {:?}", keys(after), keys(before));
 
     // Whoever asks for the builder now gets this one, by name and by key.
     let flags = |profile: &str| {

@@ -578,6 +578,7 @@ fn history(error: build::HistoryError) -> Failure {
         E::Upstream { profile, .. } => format!("`gentoomuch rollback profile/{profile}` takes both back"),
         E::Tagged { .. } => "`--force` moves it; `gentoomuch log` remembers what it was".to_owned(),
         E::NoTag { known, .. } => there_are(known).unwrap_or_else(|| "there are none".to_owned()),
+        E::TagTaken(_) => "any other name: `gentoomuch tag STATE release-1`".to_owned(),
         E::TagName { .. } => "letters, digits and `._+-`, with `/` between parts".to_owned(),
     };
     Failure::new(Kind::Usage, error).hint(hint)

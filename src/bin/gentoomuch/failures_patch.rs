@@ -60,6 +60,7 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             format!("`gentoomuch patch show {name} --changes` shows them, `gentoomuch patch save {name}` saves them"),
             "`--force` removes it all the same".to_owned(),
         ],
+        E::NothingLeft(name) => vec![format!("`gentoomuch patch rm {name} --saved --force` removes both")],
         E::NothingNewer { name, .. } => vec![
             "`gentoomuch sync` brings a newer tree".to_owned(),
             format!("`gentoomuch patch refresh {name} --to '=CATEGORY/PACKAGE-VERSION'` goes to another version"),

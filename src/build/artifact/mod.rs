@@ -256,7 +256,11 @@ impl Engine<'_> {
     ) -> Result<(Artifact, Vec<String>)> {
         let Wanted { state, options, .. } = *wanted;
         let file_name = &target.file_name;
-        let (place, verb) = if before.is_some() { (target.dir.as_path(), "signing") } else { (staging, "exporting") };
+        let (place, verb) = match (&before, &options.signer) {
+            (None, _) => (staging, "exporting"),
+            (Some(_), Some(_)) => (target.dir.as_path(), "signing"),
+            (Some(_), None) => (target.dir.as_path(), "removing the signature of"),
+        };
         self.step(&format!("{verb} {file_name}"));
         let mut files = Vec::new();
         let made = match before {

@@ -194,8 +194,10 @@ def about(cpv, repository):
 with open(sys.argv[1], encoding="utf-8") as file:
     request = json.load(file)
 wanted = [tuple(package) for package in request["packages"]]
+there = set()
 if request["installed"]:
-    wanted += [(str(cpv), installed.aux_get(cpv, ["repository"])[0]) for cpv in installed.cpv_all()]
+    there = {(str(cpv), installed.aux_get(cpv, ["repository"])[0]) for cpv in installed.cpv_all()}
+    wanted += sorted(there)
 before = {}
 for cpv, repository in dict.fromkeys(wanted):
     parts, environment = about(cpv, repository)
@@ -204,5 +206,5 @@ for cpv, repository in dict.fromkeys(wanted):
     differs = {name: value for name, value in environment.items() if before.get(name) != value}
     unset = [name for name in before if name not in environment]
     before = environment
-    told = {"cpv": cpv, "repository": repository, "parts": parts, "env": differs, "unset": unset}
+    told = {"cpv": cpv, "repository": repository, "parts": parts, "env": differs, "unset": unset, "installed": (cpv, repository) in there}
     print("@gentoomuch " + json.dumps(told))

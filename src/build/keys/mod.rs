@@ -95,6 +95,7 @@ struct Line {
     parts: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
     unset: Vec<String>,
+    installed: bool,
 }
 
 /// A record's entry.
@@ -212,8 +213,7 @@ impl Engine<'_> {
         if let Some(without) = described.iter().find(|it| it.parts.get("compiler").is_none_or(String::is_empty)) {
             return Err(Error::NoCompiler { package: without.cpv.clone() });
         }
-        let of_root =
-            described.iter().map(|it| (it.cpv.clone(), it.repository.clone())).filter(|it| asked.binary_search(it).is_err());
+        let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
         work.keys.own.borrow_mut().extend(of_root);
         work.keys.add(asked, described);
         let path = work.session.borrow().path(RECORD);
@@ -413,6 +413,7 @@ fn read_answers(text: &str) -> Result<Vec<Described>> {
             repository: plain(&line.repository),
             parts: line.parts,
             environment: environment.clone(),
+            installed: line.installed,
         })
     });
     described.collect()
@@ -430,11 +431,11 @@ mod tests {
     #[test]
     fn each_answer_is_read_on_top_of_the_one_before() {
         let text = r#"noise
-@gentoomuch {"cpv": "a/b-1", "repository": "r", "parts": {"ebuild": "x"}, "env": {"CFLAGS": "-O2", "EXTRA": "1"}, "unset": []}
-@gentoomuch {"cpv": "a/d-1", "repository": "r", "parts": {}, "env": {"CFLAGS": "-O0"}, "unset": ["EXTRA"]}
+@gentoomuch {"cpv": "a/b-1", "repository": "r", "parts": {"ebuild": "x"}, "env": {"CFLAGS": "-O2", "EXTRA": "1"}, "unset": [], "installed": true}
+@gentoomuch {"cpv": "a/d-1", "repository": "r", "parts": {}, "env": {"CFLAGS": "-O0"}, "unset": ["EXTRA"], "installed": false}
 "#;
         let read = read_answers(text).unwrap();
-        assert_eq!(read.iter().map(|it| it.cpv.as_str()).collect::<Vec<_>>(), ["a/b-1", "a/d-1"]);
+        assert_eq!(read.iter().map(|it| (it.cpv.as_str(), it.installed)).collect::<Vec<_>>(), [("a/b-1", true), ("a/d-1", false)]);
         assert_eq!(
             read[0].inputs().into_iter().collect::<Vec<_>>(),
             [

@@ -103,6 +103,9 @@ pub enum PatchError {
     /// A work set would be lost.
     #[error("the work set `{0}` has changes that are not saved")]
     Unsaved(String),
+    /// Both copies of what a user has done.
+    #[error("nothing would be left of the changes of `{0}`: the work set and what is saved of it go together")]
+    NothingLeft(String),
     /// Nothing newer.
     #[error("the work set `{name}` is for {cpv} already, which is what would be taken now")]
     NothingNewer {

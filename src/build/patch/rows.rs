@@ -122,10 +122,11 @@ impl Engine<'_> {
         }
         if has_work_set && !force {
             let diff = self.patch_diff(&self.work_set(Some(config), name)?, name)?.patch;
-            // Going with it, what is saved is as good as not saved.
-            let is_saved = !saved && patches.iter().any(|patch| patch.contents.ends_with(&diff));
-            if !diff.is_empty() && !is_saved {
-                return Err(PatchError::Unsaved(name.to_owned()).into());
+            let is_saved = patches.iter().any(|patch| patch.contents.ends_with(&diff));
+            match (diff.is_empty(), is_saved) {
+                (false, false) => return Err(PatchError::Unsaved(name.to_owned()).into()),
+                (false, true) if saved => return Err(PatchError::NothingLeft(name.to_owned()).into()),
+                _ => {}
             }
         }
         let mut removed = RemovedPatch { name: name.to_owned(), work_set: None, saved: Vec::new() };

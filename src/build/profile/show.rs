@@ -140,9 +140,10 @@ impl Engine<'_> {
         let prefix = format!("profile/{profile}/");
         let mut definitions = Vec::new();
         let mut mine = BTreeSet::new();
-        for (name, id) in self.store.refs()? {
-            let Some(name) = name.strip_prefix(&prefix) else { continue };
-            mine.insert(id.clone());
+        for (full, id) in self.store.refs()? {
+            let Some(name) = full.strip_prefix(&prefix) else { continue };
+            // A stage4 stays the profile's when what it stands on has been built anew.
+            mine.extend(self.store.ref_history(&full)?.into_iter().map(|entry| entry.value));
             if ![BUILDER, "upstream"].contains(&name) {
                 let created = self.store.state(&id)?.created;
                 definitions.push(DefinitionShown { name: name.to_owned(), state: id, created });

@@ -145,6 +145,8 @@ pub struct Described {
     pub parts: BTreeMap<String, String>,
     /// Its environment, as Portage gives it to the ebuild.
     pub environment: BTreeMap<String, String>,
+    /// Whether the root has it. No part of the key.
+    pub installed: bool,
 }
 
 impl Described {
@@ -208,6 +210,7 @@ mod tests {
             repository: "gentoo".to_owned(),
             parts: map(&[("ebuild", "e1"), ("patches", ""), ("compiler", "gcc 14")]),
             environment: map(&[("CFLAGS", "-O2 -pipe"), ("USE", "nls amd64"), ("FEATURES", "xattr sandbox"), ("MAKEOPTS", "-j2")]),
+            installed: false,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::args::Cli;
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
+  mkdir -p ~/.local/share/bash-completion/completions
   gentoomuch completions bash > ~/.local/share/bash-completion/completions/gentoomuch")]
 pub(crate) struct Args {
     /// The shell

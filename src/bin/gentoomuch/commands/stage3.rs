@@ -48,7 +48,7 @@ enum Stage3Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch stage3 verify stage3-amd64-openrc-20260811T083102Z.tar.xz
-  gentoomuch stage3 verify --allow-expired ~/.local/share/gentoomuch/stages/*.tar.zst")]
+  gentoomuch stage3 verify --allow-expired ~/.local/share/gentoomuch/stages/web/*.tar.zst")]
 struct VerifyArgs {
     /// Tarballs
     #[arg(required = true, value_name = "FILE")]
