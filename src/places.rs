@@ -89,6 +89,11 @@ impl Places {
         self.cache.join("artifacts")
     }
 
+    /// Which states are what other build keys would make.
+    pub fn standing(&self) -> PathBuf {
+        self.cache.join("standing")
+    }
+
     /// Trusted keys, below the configuration directory.
     pub fn keys(&self) -> PathBuf {
         self.config.join("keys")

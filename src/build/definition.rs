@@ -14,6 +14,7 @@ use super::keys::{NOTED, PoolUse};
 use super::patch::{Candidate, PatchedPackage, note_patches};
 use super::relink::RelinkInput;
 use super::session::{HOOKS_DIR, PORTAGE_DIR, REPOS_DIR};
+use super::standing::{Asked, Parts, Standing};
 use super::supply::{Downloads, Foreseen};
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject, note_emerge_opts};
@@ -109,6 +110,10 @@ impl Engine<'_> {
             self.name_definition(profile, definition, &state)?;
             return Ok(Built { state, reused: true });
         }
+        if let Standing::Same(state) = self.standing_definition(config, recipe, &name, &inputs)? {
+            self.note(&format!("nothing that has changed concerns {definition} on {profile}"));
+            return Ok(Built { state, reused: true });
+        }
         for unknown in self.check_cpu(definition, recipe)? {
             self.note(&unknown.to_string());
         }
@@ -137,6 +142,15 @@ impl Engine<'_> {
         })?;
         self.store.ref_set(&name, &pool.id)?;
         Ok(Built { state: pool, reused: false })
+    }
+
+    /// Whether the state of a definition stays what it would be. Kernels are built on the builder, by its configuration.
+    pub(super) fn standing_definition(&self, config: &ConfigDir, recipe: &Recipe, name: &str, inputs: &Inputs) -> Result<Standing> {
+        if recipe.definition.name == BUILDER && !config.kernel_names().is_empty() {
+            return Ok(Standing::Other);
+        }
+        let parts = Parts::of(&recipe.portage);
+        self.standing(&Asked { name, inputs, parts: Some(&parts), packages: &recipe.packages, trees: &recipe.trees })
     }
 
     /// Points the name of a definition at a state that was there already.
@@ -470,6 +484,7 @@ impl Recipe {
         // Those who build on it ask the same hosts, and run emerge in the same way.
         self.downloads.note(&mut origin);
         note_emerge_opts(&mut origin, &self.portage.emerge_opts);
+        Parts::of(&self.portage).note(&mut origin);
         origin
     }
 

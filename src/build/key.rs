@@ -53,6 +53,12 @@ impl Inputs {
         self.0.get(name).map(String::as_str)
     }
 
+    /// One of them that is a list of `NAME=DIGEST`, by name; empty if there is none.
+    pub(super) fn list(&self, name: &str) -> BTreeMap<String, String> {
+        let list = self.get(name).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok()).unwrap_or_default();
+        list.iter().filter_map(|one| one.split_once('=')).map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()
+    }
+
     /// Names of the inputs that differ from `other`, in order.
     pub fn changed_since(&self, other: &Self) -> Vec<String> {
         let names: std::collections::BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();

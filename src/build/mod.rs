@@ -64,6 +64,7 @@ pub mod session;
 mod settle;
 mod squashfs;
 mod stage4;
+mod standing;
 mod supply;
 pub mod tasks;
 mod tidy;

@@ -26,6 +26,7 @@ pub(super) use history::joined;
 pub use history::{Moved, RolledBack};
 pub use names::{RemovedProfile, RenamedProfile};
 pub use show::{BuilderShown, DefinitionShown, HistoryShown, ProfileShown, Stage3Shown, TreeShown};
+pub(super) use update::retired;
 pub use update::{Change, PackageChange, UpdateOptions, UpdatedProfile};
 
 /// Held while it is decided which profile is the default one. Taken after that of a profile, and so named to follow it.

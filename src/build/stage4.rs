@@ -1,5 +1,8 @@
 //! `stage build`: a stage4 definition becomes a build state, and the state a signed artifact.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::artifact::{Artifact, ExportOptions};
@@ -11,7 +14,9 @@ use super::key::Inputs;
 use super::keys::{NOTED, PoolUse};
 use super::patch::note_patches;
 use super::pipeline::PipelineOptions;
+use super::profile::retired;
 use super::script::REMOVE;
+use super::standing::{Asked, Changes, Parts, SINCE_BASE, Standing};
 use super::tree::PinnedTree;
 use super::work::{Given, StepsDone, Subject};
 use crate::config::hooks::{Hooks, Phase};
@@ -29,6 +34,8 @@ pub struct StageOptions {
     pub format: Option<ArtifactFormat>,
     /// The `gpg` to sign with; `None` leaves the artifact unsigned.
     pub gpg: Option<Gpg>,
+    /// Whether files are made of the state.
+    pub export: bool,
 }
 
 /// What came of it.
@@ -43,8 +50,9 @@ pub struct StageBuilt {
     /// Packages with patches, and what became of these; see [`super::patch::PatchedPackage`]. Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
-    /// The files.
-    pub artifact: Artifact,
+    /// The files, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
 }
 
 /// All that decides what a stage4 becomes on a base.
@@ -54,19 +62,35 @@ pub(super) struct Stage4Recipe {
     pub(super) removes: Vec<PathPattern>,
     pub(super) hooks: Hooks,
     pub(super) trees: Vec<PinnedTree>,
+    /// What its base is made by.
+    pub(super) on: Arc<Recipe>,
 }
 
 impl Stage4Recipe {
-    pub(super) fn new(definition: Stage4Definition, hooks: Hooks, trees: Vec<PinnedTree>) -> Self {
+    pub(super) fn new(definition: Stage4Definition, hooks: Hooks, trees: Vec<PinnedTree>, on: Arc<Recipe>) -> Self {
         let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
         let removes = definition.removes.iter().map(|pattern| pattern.value.clone()).collect();
-        Self { definition, packages, removes, hooks, trees }
+        Self { definition, packages, removes, hooks, trees, on }
     }
 
-    /// What goes in, on a base with this build key and with a kernel of that, if it has one.
-    pub(super) fn inputs(&self, base_key: &str, kernel_key: Option<&str>) -> Inputs {
-        let inputs = Inputs::new("stage4");
-        let inputs = kernel_key.into_iter().fold(inputs, |inputs, key| inputs.with("kernel", key));
+    /// About which packages something else is said now than when `base` was made, which does not have them. The stage4 may get them.
+    pub(super) fn since(&self, base: &State) -> Changes {
+        if base.origin["inputs"]["configuration"] == self.on.portage.digest() {
+            return Changes::new();
+        }
+        let before = Parts::noted(&base.origin);
+        before.and_then(|before| Parts::of(&self.on.portage).changes_since(&before)).unwrap_or_default()
+    }
+
+    /// What goes in, on a base with this build key, what has changed since that was made, and with a kernel of that, if it has one.
+    pub(super) fn inputs(&self, base_key: &str, since: &Changes, kernel_key: Option<&str>) -> Inputs {
+        let mut inputs = Inputs::new("stage4");
+        if let Some(key) = kernel_key {
+            inputs = inputs.with("kernel", key);
+        }
+        if !since.is_empty() {
+            inputs = inputs.with_list(SINCE_BASE, since.iter().map(|(name, digest)| format!("{name}={digest}")));
+        }
         inputs
             .with("parent", base_key)
             .with("definition", self.definition.name.as_str())
@@ -98,7 +122,8 @@ impl Engine<'_> {
         let profile = self.profile_or_default(Some(&definition.profile.value))?;
         let env = config.env(&self.settings.arch)?;
         // An hour of building must not end with "no secret key".
-        let signer = self.signer(env.sign_key.map(|key| key.value), options.gpg.as_ref())?;
+        let gpg = options.gpg.as_ref().filter(|_| options.export);
+        let signer = self.signer(env.sign_key.map(|key| key.value), gpg)?;
         if signer.is_some() && !self.is_built(config, options) {
             self.try_signer(signer.as_ref())?;
         }
@@ -106,9 +131,13 @@ impl Engine<'_> {
         let built = self.stage_states(config, definition, &profile);
         let (recipe, built) = built.map_err(|error| self.with_proposal(config, &options.name, &profile, error))?;
         let export = ExportOptions { signer, ..ExportOptions::of(Some(&recipe.definition), options.format, &env.arch) };
-        let _stage = self.lock(&stage4_lock(&options.name))?;
-        let target = self.target(Some(&options.name), "stage4", &built.state, &export);
-        let artifact = self.export(&options.name, target, &built.state, &export)?;
+        let artifact = if options.export {
+            let _stage = self.lock(&stage4_lock(&options.name))?;
+            let target = self.target(Some(&options.name), "stage4", &built.state, &export);
+            Some(self.export(&options.name, target, &built.state, &export)?)
+        } else {
+            None
+        };
         let patched = built.state.origin["patched"].clone();
         Ok(StageBuilt {
             name: options.name.clone(),
@@ -121,22 +150,24 @@ impl Engine<'_> {
 
     /// Whether nothing is to be done, not even to sign. What cannot be told will be said by the build.
     fn is_built(&self, config: &ConfigDir, options: &StageOptions) -> bool {
-        let StageOptions { name, format, gpg } = options.clone();
+        let StageOptions { name, format, gpg, .. } = options.clone();
         self.pipeline(config, PipelineOptions { names: vec![name], format, gpg }).is_ok_and(|pipeline| pipeline.is_current())
     }
 
     fn stage_states(&self, config: &ConfigDir, definition: Stage4Definition, profile: &str) -> Result<(Stage4Recipe, Built)> {
         let stage3 = definition.stage3.value.clone();
-        let base = {
+        let (on, base) = {
             let _definition = self.lock(&definition_lock(profile, &stage3))?;
             let upstream = self.upstream(profile)?;
             let ahead = definition.packages.iter().map(|package| package.value.to_string()).collect();
             let recipe = Recipe { ahead, ..self.recipe(config, &stage3, &upstream)? };
-            self.definition_by(config, profile, &upstream, &recipe, std::slice::from_ref(&definition))?
+            let base = self.definition_by(config, profile, &upstream, &recipe, std::slice::from_ref(&definition))?;
+            (Arc::new(recipe), base)
         };
         let kernel = self.kernel_of_stage(config, &definition, profile)?;
         let _stage = self.lock(&stage4_lock(&definition.name))?;
-        let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, self.trees_of_state(&base.state)?);
+        let trees = self.trees_of_state(&base.state)?;
+        let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, trees, on);
         let built = self.stage4(config, &recipe, profile, &base.state, kernel.as_ref(), !base.reused)?;
         Ok((recipe, built))
     }
@@ -153,9 +184,15 @@ impl Engine<'_> {
         is_asked: bool,
     ) -> Result<Built> {
         let name = &recipe.definition.name;
-        let inputs = recipe.inputs(&base.key, kernel.map(|kernel| kernel.key.as_str()));
+        let since = recipe.since(base);
+        let inputs = recipe.inputs(&base.key, &since, kernel.map(|kernel| kernel.key.as_str()));
         let key = inputs.key();
         if let Some(state) = self.store.state_by_key(&key)? {
+            self.store.ref_set(&stage4_ref(name), &state.id)?;
+            return Ok(Built { state, reused: true });
+        }
+        if let Standing::Same(state) = self.standing_stage4(recipe, &inputs)? {
+            self.note(&format!("nothing that has changed concerns {name}"));
             self.store.ref_set(&stage4_ref(name), &state.id)?;
             return Ok(Built { state, reused: true });
         }
@@ -163,11 +200,12 @@ impl Engine<'_> {
             let stage3 = config.stage3(&recipe.definition.stage3.value)?;
             self.assert_known(config, profile, &stage3, std::slice::from_ref(&recipe.definition))?;
         }
+        let anew = (!since.is_empty()).then(|| retired(base, &recipe.on));
         let with_kernel = kernel.map(|kernel| self.with_kernel(base, kernel)).transpose()?;
         let base = with_kernel.as_ref().unwrap_or(base);
         let (mut session, resumed) = self.open_session(base, Purpose::Stage, &key, &subject_of(config, &stage4_ref(name)))?;
         self.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
-        let filled = self.fill_stage4(&mut session, base, recipe, profile, kernel);
+        let filled = self.fill_stage4(&mut session, base, recipe, profile, kernel, anew.as_deref());
         let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
         let state = self.settle(filled, session, |session, Filled { inputs: pool, patched, keys }| {
             let mut origin = serde_json::json!({
@@ -184,7 +222,12 @@ impl Engine<'_> {
                 "network": network_record(&recipe.definition.network),
             });
             super::binhost::note_packages(&mut origin, &session);
-            note_patches(&mut origin, &[], &patched);
+            let mut patches = Vec::new();
+            if anew.is_some() {
+                origin["portage_files"] = serde_json::json!(recipe.on.portage.files.keys().collect::<Vec<_>>());
+                patches = recipe.on.patches();
+            }
+            note_patches(&mut origin, &patches, &patched);
             origin[NOTED] = serde_json::json!(keys);
             Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?)
         })?;
@@ -192,6 +235,13 @@ impl Engine<'_> {
         Ok(Built { state, reused: false })
     }
 
+    /// Whether the state of a stage4 stays what it would be.
+    pub(super) fn standing_stage4(&self, recipe: &Stage4Recipe, inputs: &Inputs) -> Result<Standing> {
+        let name = stage4_ref(&recipe.definition.name);
+        self.standing(&Asked { name: &name, inputs, parts: None, packages: &recipe.packages, trees: &recipe.trees })
+    }
+
+    /// `anew`: the base has another configuration, with these files, which nothing brings any more; the present one is put in its place.
     fn fill_stage4(
         &self,
         session: &mut Session,
@@ -199,17 +249,24 @@ impl Engine<'_> {
         recipe: &Stage4Recipe,
         profile: &str,
         kernel: Option<&State>,
+        anew: Option<&[PathBuf]>,
     ) -> Result<Filled> {
-        let Stage4Recipe { definition, packages, removes, hooks, .. } = recipe;
+        let Stage4Recipe { definition, packages, removes, hooks, on, .. } = recipe;
         let subject = Subject {
             log_name: format!("stage-{}", definition.name),
             profile: profile.to_owned(),
             definition: definition.name.clone(),
         };
         let mut steps = StepsDone::of(session)?;
-        let mut work =
-            self.work(session, base, &subject, Given { hooks: Some(hooks), trees: Some(&recipe.trees), ..Given::default() })?;
+        let portage = anew.map(|_| &on.portage);
+        let given = Given { hooks: Some(hooks), trees: Some(&recipe.trees), portage, ..Given::default() };
+        let mut work = self.work(session, base, &subject, given)?;
         let resumed = steps.any();
+        if let Some(retired) = anew {
+            steps.once("retire", || self.retire(&work, retired))?;
+            steps.once("apply", || self.apply(&work, on))?;
+            steps.once("hooks:prepare", || self.hooks(&work, hooks, Phase::Prepare))?;
+        }
         let network = definition.network.everything.is_some();
         if let Some(kernel) = kernel {
             if !keeps_sources(definition.keep.iter().map(|pattern| pattern.value.to_string())) {

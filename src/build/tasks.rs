@@ -10,6 +10,7 @@ use super::experiment;
 use super::patch;
 use super::relink::{self, RelinkInput};
 use super::session::Litter;
+use super::standing;
 use super::tidy;
 use crate::portage::emerge::build_logs;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
@@ -42,6 +43,7 @@ pub fn lookup(name: &str) -> Option<TaskFn> {
             .or_else(|| experiment::lookup(name))
             .or_else(|| compare::lookup(name))
             .or_else(|| patch::lookup(name))
+            .or_else(|| standing::lookup(name))
             .or_else(|| host::lookup(name))
             .or_else(|| build_logs::lookup(name)),
     }

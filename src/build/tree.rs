@@ -43,6 +43,7 @@ use crate::store::{InMap as _, TempArea, Tree, TreeId};
 
 use bring::{Brought, Vouched};
 pub(super) use choose::PinnedTree;
+pub(super) use compare::changed_packages;
 pub use compare::{TreeChange, TreeDifference};
 use contents::{Contents, copy_tree, digest_tree, repo_name};
 pub use error::TreeError;

@@ -12,7 +12,7 @@
 //! `10-stage3` before these are written: see [`PortageDir::directories`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
@@ -80,6 +80,15 @@ impl<'a> AtomEntry<'a> {
     /// Flags, keywords, licences, files of `env/`: in the order in which Portage reads them.
     pub fn words(&self) -> impl Iterator<Item = ListEntry<'a>> + use<'a> {
         self.switches.entries.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places })
+    }
+}
+
+/// As the merged file has it.
+impl fmt::Display for AtomEntry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.switches.joined();
+        let (minus, space) = (if self.negated { "-" } else { "" }, if words.is_empty() { "" } else { " " });
+        write!(f, "{minus}{}{space}{words}", self.atom)
     }
 }
 
@@ -301,10 +310,7 @@ fn render_lines(lines: &[AtomLines]) -> String {
             let _ = write!(out, "\n# {origin}\n");
             last = origin;
         }
-        let minus = if line.negated { "-" } else { "" };
-        let words = line.switches.joined();
-        let space = if words.is_empty() { "" } else { " " };
-        let _ = writeln!(out, "{minus}{}{space}{words}", line.atom);
+        let _ = writeln!(out, "{}", AtomEntry::new(line));
     }
     out
 }

@@ -265,7 +265,7 @@ impl World {
         for (file, text) in [("profile", "demo\n"), ("stage3", "fetching\n"), ("packages", &format!("{packages}\n"))] {
             write(&dir.join(file), text);
         }
-        ["stage", "build", &name, "--no-sign", "--format", "tar.zst"].map(str::to_owned).into()
+        ["stage", "build", &name, "--no-export"].map(str::to_owned).into()
     }
 
     /// A file of a stage4.

@@ -38,7 +38,7 @@ fn with_hooks(shared: &Shared, name: &str, hooks: &[(String, String)]) -> Place 
 }
 
 fn build(place: &Place, name: &str) -> Ran {
-    place.run(&["stage", "build", name, "--no-sign"])
+    place.run(&["stage", "build", name, "--no-export"])
 }
 
 /// The topmost layer of what was built, in which the hooks have left their traces.

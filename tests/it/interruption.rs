@@ -211,7 +211,7 @@ fn a_build_whose_first_process_or_helper_is_killed_goes_on() {
     let own = || place.session_of(&subject).unwrap_or_else(|| panic!("no session of {subject}"));
 
     let log_name = format!("stage-{name}-");
-    let args = ["stage", "build", &name, "--no-sign", "--format", "tar.zst", "--jobs", "1"];
+    let args = ["stage", "build", &name, "--no-export", "--jobs", "1"];
     let mut before = Vec::new();
     for (helper, words) in
         [(false, "error: the session's PID 1 died unexpectedly\n"), (true, "error: the outer helper died unexpectedly\n")]

@@ -69,7 +69,7 @@ fn with_script(shared: &Shared, name: &str, script: &str) -> Place {
 fn a_stage_that_exceeds_a_limit_fails_and_goes_on_with_another() {
     let Some(shared) = shared() else { return };
     let place = with_script(&shared, "stage", BOMB);
-    let build = |more: &[&str]| place.run(&[&["stage", "build", "greedy", "--no-sign", "--format", "tar.zst"], more].concat());
+    let build = |more: &[&str]| place.run(&[&["stage", "build", "greedy", "--no-export"], more].concat());
     let words = "error: the session had more than 350 processes and threads, its limit\n";
     build(&["--pids", "350"]).fails(6).says(words);
     let limits = place.config.join("env/limits");
@@ -84,5 +84,5 @@ fn a_stage_that_exceeds_a_limit_fails_and_goes_on_with_another() {
         .fails(6)
         .says("the session ran for more than 2 s, its limit");
     let place = with_script(&shared, "stage", "true");
-    place.run(&["stage", "build", "greedy", "--no-sign", "--format", "tar.zst", "--timeout", "none"]).ok();
+    place.run(&["stage", "build", "greedy", "--no-export", "--timeout", "none"]).ok();
 }

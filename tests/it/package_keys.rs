@@ -76,7 +76,7 @@ pub(crate) fn define(config: &Path, (profile, tree): (&str, &str), name: &str, p
 }
 
 fn build(place: &Place, name: &str) -> Ran {
-    place.run(&["stage", "build", name, "--no-sign", "--format", "tar.zst"])
+    place.run(&["stage", "build", name, "--no-export"])
 }
 
 /// What the packages of a definition's state, `PROFILE/DEFINITION`, have written down.

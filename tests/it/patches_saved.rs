@@ -93,7 +93,7 @@ impl World {
     }
 
     fn build(&self, name: &str) -> Ran {
-        self.place.run(&["stage", "build", name, "--no-sign"])
+        self.place.run(&["stage", "build", name, "--no-export"])
     }
 
     /// What a shell says in a state.
@@ -128,6 +128,7 @@ fn saved_patches_reach_what_they_are_for() {
     every_profile_is_built_with_them(&world);
     a_stage4_has_them_and_says_so(&world);
     a_conflict_is_found_before_anything_is_built(&world);
+    what_concerns_no_package_of_a_state_rebuilds_nothing(&world);
     what_is_installed_is_built_again(&world);
 }
 
@@ -208,19 +209,61 @@ fn a_conflict_is_found_before_anything_is_built(world: &World) {
     let place = &world.place;
     // Alone it applies, after the other two it does not.
     world.patch("other/app-misc/broken/line.patch", &line_5("undeclared_on_purpose", "43"));
-    let ran = world.build("web").fails(3);
-    let ran = ran
-        .says("error: user.patches/other/app-misc/broken/line.patch: does not apply to `app-misc/broken-1.0` after")
-        .says("`user.patches/fix/app-misc/broken/line.patch`, `user.patches/more/app-misc/broken/line.patch`")
-        .says("hint: `gentoomuch patch refresh other`");
-    // Not even the base that it needs, which has to be built anew for the patch.
+    let fails = || {
+        let ran = world.build("web").fails(3);
+        let ran = ran
+            .says("error: user.patches/other/app-misc/broken/line.patch: does not apply to `app-misc/broken-1.0` after")
+            .says("`user.patches/fix/app-misc/broken/line.patch`, `user.patches/more/app-misc/broken/line.patch`")
+            .says("hint: `gentoomuch patch refresh other`");
+        assert!(!ran.stderr.contains("emerging"), "{ran}");
+        ran
+    };
+    fails().says("nothing that has changed concerns plain on one");
+    // Not even the base that it needs, where that has to be built anew.
+    let make_conf = place.config.join("portage.global/make.conf");
+    let before = fs::read_to_string(&make_conf).unwrap();
+    fs::write(&make_conf, format!("{before}\nOF_NOBODY=\"1\"\n")).unwrap();
+    let ran = fails();
+    fs::write(&make_conf, before).unwrap();
     assert!(!world.newest_logs("one-plain").join("emerge.log").exists(), "emerge was only asked what it would do");
-    assert!(!ran.stderr.contains("emerging") && !ran.stderr.contains("building stage4"), "{ran}");
+    assert!(!ran.stderr.contains("building stage4"), "{ran}");
     assert_eq!(world.sessions(), 0, "{:?}", place.sessions());
     // One that upstream has taken, or that was made for another version.
     world.drop_patches();
     world.patch("old/app-misc/broken/line.patch", &line_5("something_else", "41"));
     world.build("web").fails(3).says("user.patches/old/app-misc/broken/line.patch: does not apply to `app-misc/broken-1.0`\n");
+    world.drop_patches();
+}
+
+fn what_concerns_no_package_of_a_state_rebuilds_nothing(world: &World) {
+    let place = &world.place;
+    world.stage4("bare", "app-misc/aloof");
+    place.run(&["pipeline", "--no-sign", "bare"]).ok();
+    let state = |name: &str| {
+        let shown: Value = serde_json::from_str(&place.run(&["store", "show", name, "--json"]).ok().text()).unwrap();
+        shown["id"].as_str().unwrap_or_else(|| panic!("{shown}")).to_owned()
+    };
+    let before = ["profile/one/plain", "stage4/bare"].map(state);
+    world.patch("late/app-misc/scoped/x.patch", &brings("late"));
+    let stands = |planned: &str, name: &str| {
+        assert!(planned.lines().any(|line| line.starts_with(name) && line.contains(" reuse")), "{planned}");
+    };
+    let dry = |name: &str| place.run(&["pipeline", "--no-sign", "--dry-run", name]).ok().text();
+    for _ in ["found out", "noted"] {
+        assert!(dry("bare").contains("nothing to do"), "{}", dry("bare"));
+    }
+    world.build("bare").ok().says("nothing that has changed concerns plain on one").says("nothing that has changed concerns bare");
+    assert_eq!(["profile/one/plain", "stage4/bare"].map(state), before);
+    // What stands on it gets the package, and what is said about it now.
+    world.stage4("late", "app-misc/scoped:3");
+    stands(&dry("late"), "stage3/one/plain ");
+    world.build("late").ok().says("applying patches to app-misc/scoped-3.0");
+    assert_eq!(world.says("stage4/late", "cat /usr/share/scoped-3/* /etc/portage/patches/app-misc/scoped/*| head -1"), "late\n");
+    assert_eq!(state("profile/one/plain"), before[0]);
+    stands(&dry("late"), "stage4/late ");
+    world.patch("late/app-misc/aloof/x.patch", &brings("late"));
+    assert!(dry("bare").contains("app-misc/aloof is in it"), "{}", dry("bare"));
+    stands(&dry("late"), "stage4/late ");
     world.drop_patches();
 }
 

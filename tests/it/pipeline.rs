@@ -189,7 +189,7 @@ fn one_flag(place: &Place, names: &Names) {
     let said: Vec<String> = dry.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for line in [
         format!("{} build changed: configuration", names.base()),
-        "package.use/50-gentoomuch: + app-misc/slow again".to_owned(),
+        "package.use: + app-misc/slow again".to_owned(),
         "stage3/demo/plain reuse".to_owned(),
         format!("stage4/{one} build {} is built anew", names.base()),
         format!("stage4/{three} reuse"),

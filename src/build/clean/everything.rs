@@ -35,11 +35,12 @@ impl Engine<'_> {
     }
 
     /// What there may be besides the store. Only names of ours: the cache directory may be one that others use, too.
-    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 9] {
+    fn outside(&self) -> [(CleanKind, &'static str, PathBuf); 10] {
         [
             (CleanKind::Distfiles, "all fetched stage3s", self.places.stage3()),
             (CleanKind::Artifacts, "packed layers of images", self.places.oci_layers()),
             (CleanKind::Artifacts, "notes on which artifacts are whole", self.places.seen_artifacts()),
+            (CleanKind::States, "notes on which states serve another configuration", self.places.standing()),
             (CleanKind::Trees, "copies of repositories that trees come from", self.places.repos()),
             (CleanKind::Binpkgs, "all exported binary packages", self.places.binhosts()),
             (CleanKind::Binpkgs, "all binary packages", self.places.binpkgs()),

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! **Planning** reads the configuration once, for all nodes (`plan.rs`). A node's build key depends on keys alone, so that all are known before
-//! anything is built, and one look at the store says which states are there; nothing is started, entered or written for that. What is
-//! not there gets its reasons (`why.rs`): which inputs differ from those of the state that the node's name stands for. **Running** (`run.rs`)
+//! anything is built, and one look at the store says which states are there; nothing is started, entered or written for that, unless
+//! what has changed may concern no package of a state ([`super::standing`]). What is not there gets its reasons (`why.rs`): which inputs differ from those of the state that the node's name stands for. **Running** (`run.rs`)
 //! gives nodes to threads as soon as what they need is done. Each node is built by what `stage build` uses, in a session of its own, so
 //! that a node that is interrupted or fails is suspended and goes on the next time, and one that was killed is built anew from the
 //! binary packages published so far.

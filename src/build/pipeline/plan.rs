@@ -1,6 +1,7 @@
 //! From the configuration to nodes: what there is to build, under which keys, and what of it is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -12,6 +13,7 @@ use super::super::error::{Error, Result};
 use super::super::kernel::{KernelRecipe, kernel_ref};
 use super::super::key::Inputs;
 use super::super::stage4::{Stage4Recipe, stage4_ref};
+use super::super::standing::Standing;
 use super::why::{self, Reason};
 use super::{Made, Node, NodeKind, Pipeline, PipelineOptions};
 use crate::config::hooks::Hooks;
@@ -29,7 +31,7 @@ pub(super) struct Part {
 /// How a node is built. The next kind is one more variant here, one more arm in `run.rs`, and its nodes in [`Planner::parts`].
 pub(super) enum What {
     /// Applied to its profile's stage3; the stage4 that it is built for gives its name to proposals.
-    Definition { recipe: Box<Recipe>, upstream: State, asked_for: String },
+    Definition { recipe: Arc<Recipe>, upstream: State, asked_for: String },
     /// Built on the state of the node with this id, the builder's.
     Kernel { recipe: Box<KernelRecipe>, builder: String, asked_for: String },
     /// Built on the states of the nodes with these ids.
@@ -59,6 +61,8 @@ impl Wanted {
 }
 
 type OnProfile = (String, String);
+/// Each with the first stage4 that it is built for.
+type Recipes = BTreeMap<OnProfile, (Arc<Recipe>, String)>;
 
 /// A kernel that stage4s have, with the first of them.
 struct WantedKernel {
@@ -105,8 +109,10 @@ impl Planner<'_, '_> {
     ) -> Result<Vec<Part>> {
         let kernels = all(definitions.par_iter().map(|definition| Ok(self.config.kernel_of(definition)?)).collect())?;
         let recipes = self.recipes(&definitions, &kernels, upstreams)?;
-        let bases: BTreeMap<OnProfile, Wanted> =
+        let mut bases: BTreeMap<OnProfile, Wanted> =
             recipes.iter().map(|(at, (recipe, _))| (at.clone(), Wanted::new(recipe.inputs(&upstreams[&at.0], &at.1)))).collect();
+        let mut concerned = BTreeMap::new();
+        let standing = self.standing_bases(&recipes, &mut bases, &mut concerned)?;
         let labels: Vec<Option<OnProfile>> = definitions
             .iter()
             .zip(&kernels)
@@ -118,19 +124,31 @@ impl Planner<'_, '_> {
             .zip(labels)
             .map(|(definition, kernel)| {
                 let at = (definition.profile.value.clone(), definition.stage3.value.clone());
-                let recipe = Stage4Recipe::new(definition, self.hooks.clone(), recipes[&at].0.trees.clone());
+                let on = &recipes[&at].0;
+                let recipe = Stage4Recipe::new(definition, self.hooks.clone(), on.trees.clone(), Arc::clone(on));
                 let kernel_key = kernel.as_ref().map(|kernel| kernels[kernel].wanted.key.as_str());
-                let wanted = Wanted::new(recipe.inputs(&bases[&at].key, kernel_key));
+                let since = standing.get(&at).map(|base| recipe.since(base)).unwrap_or_default();
+                let wanted = Wanted::new(recipe.inputs(&bases[&at].key, &since, kernel_key));
                 (recipe, at, kernel, wanted)
             })
             .collect();
         let of_stages = stages.iter().map(|(_, _, _, wanted)| wanted.key.as_str());
         let of_kernels = kernels.values().map(|kernel| kernel.wanted.key.as_str());
         let keys: Vec<&str> = bases.values().map(|base| base.key.as_str()).chain(of_kernels).chain(of_stages).collect();
-        let found = self.engine.store.states_by_key(&keys)?;
+        let mut found = self.engine.store.states_by_key(&keys)?;
+        for (recipe, at, _, wanted) in &stages {
+            // On what is built anew, it is built anew.
+            if !found.contains_key(&wanted.key) && found.contains_key(&bases[at].key) {
+                match self.engine.standing_stage4(recipe, &wanted.inputs)? {
+                    Standing::Same(state) => drop(found.insert(wanted.key.clone(), state)),
+                    Standing::Concerned(words) => drop(concerned.insert(wanted.key.clone(), words)),
+                    Standing::Other => {}
+                }
+            }
+        }
         let missing: Vec<&str> = keys.into_iter().filter(|key| !found.contains_key(*key)).collect();
         let suspended = if missing.is_empty() { Vec::new() } else { self.engine.store.sessions_suspended(&missing)? };
-        let here = Here { found, suspended };
+        let here = Here { found, suspended, concerned };
 
         let mut parts = Vec::new();
         for (at, (recipe, asked_for)) in recipes {
@@ -164,7 +182,7 @@ impl Planner<'_, '_> {
         definitions: &[Stage4Definition],
         kernels: &[Option<KernelConfig>],
         upstreams: &BTreeMap<String, State>,
-    ) -> Result<BTreeMap<OnProfile, (Recipe, String)>> {
+    ) -> Result<Recipes> {
         let mut wanted: BTreeMap<OnProfile, String> = BTreeMap::new();
         for definition in definitions {
             let at = (definition.profile.value.clone(), definition.stage3.value.clone());
@@ -178,15 +196,42 @@ impl Planner<'_, '_> {
         let read = wanted.into_par_iter().map(|(at, asked_for)| {
             let upstream = &upstreams[&at.0];
             let recipe = self.engine.recipe_with(self.config, &at.1, upstream, self.hooks.clone())?;
-            Ok((at, (recipe, asked_for)))
+            Ok((at, (Arc::new(recipe), asked_for)))
         });
         Ok(all(read.collect())?.into_iter().collect())
+    }
+
+    /// The states of definitions that stay although their keys are others now; what is wanted is them.
+    fn standing_bases(
+        &self,
+        recipes: &Recipes,
+        bases: &mut BTreeMap<OnProfile, Wanted>,
+        concerned: &mut BTreeMap<String, Vec<String>>,
+    ) -> Result<BTreeMap<OnProfile, State>> {
+        let store = &self.engine.store;
+        let mut standing = BTreeMap::new();
+        for (at, (recipe, _)) in recipes {
+            let (Some(wanted), name) = (bases.get_mut(at), ref_name(&at.0, &at.1)) else { continue };
+            let Some(id) = store.ref_get(&name)? else { continue };
+            if store.state(&id).is_ok_and(|state| state.key == wanted.key) || store.state_by_key(&wanted.key)?.is_some() {
+                continue;
+            }
+            match self.engine.standing_definition(self.config, recipe, &name, &wanted.inputs)? {
+                Standing::Same(state) => {
+                    wanted.key.clone_from(&state.key);
+                    standing.insert(at.clone(), state);
+                }
+                Standing::Concerned(words) => drop(concerned.insert(wanted.key.clone(), words)),
+                Standing::Other => {}
+            }
+        }
+        Ok(standing)
     }
 
     fn definition_part(
         &self,
         at: &OnProfile,
-        recipe: Recipe,
+        recipe: Arc<Recipe>,
         asked_for: String,
         upstream: &State,
         wanted: &Wanted,
@@ -195,12 +240,12 @@ impl Planner<'_, '_> {
         let (profile, name) = at;
         let node = here.node(NodeKind::Stage3, format!("stage3/{profile}/{name}"), profile, name, Vec::new(), wanted);
         let why = if node.build {
-            why::of_state(self.engine, &ref_name(profile, name), &wanted.inputs, &[], Some(&recipe))?
+            here.with_concerned(why::of_state(self.engine, &ref_name(profile, name), &wanted.inputs, &[], Some(&recipe))?, wanted)
         } else {
             Vec::new()
         };
         let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
-        let what = What::Definition { recipe: Box::new(recipe), upstream: upstream.clone(), asked_for };
+        let what = What::Definition { recipe, upstream: upstream.clone(), asked_for };
         Ok(Part { node: Node { why, ..node }, what, made })
     }
 
@@ -234,8 +279,12 @@ impl Planner<'_, '_> {
         from.extend(kernel.as_ref().map(|(id, is_built)| ("kernel", id.as_str(), *is_built)));
         let needs = from.iter().map(|(_, id, _)| (*id).to_owned()).collect();
         let node = here.node(NodeKind::Stage4, format!("stage4/{name}"), &at.0, &name, needs, wanted);
-        let why =
-            if node.build { why::of_state(self.engine, &stage4_ref(&name), &wanted.inputs, &from, None)? } else { Vec::new() };
+        let why = if node.build {
+            why::of_state(self.engine, &stage4_ref(&name), &wanted.inputs, &from, Some(&recipe.on))?
+        } else {
+            Vec::new()
+        };
+        let why = here.with_concerned(why, wanted);
         let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
         let kernel = kernel.map(|(id, _)| id);
         Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base, kernel }, made })
@@ -281,7 +330,7 @@ impl Planner<'_, '_> {
 fn wanted_kernels(
     definitions: &[Stage4Definition],
     kernels: Vec<Option<KernelConfig>>,
-    recipes: &BTreeMap<OnProfile, (Recipe, String)>,
+    recipes: &Recipes,
     bases: &BTreeMap<OnProfile, Wanted>,
 ) -> BTreeMap<OnProfile, WantedKernel> {
     let mut wanted = BTreeMap::new();
@@ -302,9 +351,17 @@ fn wanted_kernels(
 struct Here {
     found: BTreeMap<String, State>,
     suspended: Vec<String>,
+    /// Why what has changed about packages concerns a state, by its key.
+    concerned: BTreeMap<String, Vec<String>>,
 }
 
 impl Here {
+    /// Which of the packages that something has changed for is why, after what has changed.
+    fn with_concerned(&self, mut why: Vec<Reason>, wanted: &Wanted) -> Vec<Reason> {
+        why.extend(self.concerned.get(&wanted.key).into_iter().flatten().map(Reason::new));
+        why
+    }
+
     fn node(&self, kind: NodeKind, id: String, profile: &str, name: &str, needs: Vec<String>, wanted: &Wanted) -> Node {
         let state = self.found.get(&wanted.key).map(|state| state.id.clone());
         Node {

@@ -10,6 +10,8 @@ use super::super::definition::Recipe;
 use super::super::engine::Engine;
 use super::super::error::Result;
 use super::super::key::Inputs;
+use super::super::standing::SINCE_BASE;
+use super::super::work::in_origins;
 use crate::config::patches::PATCHES_DIR;
 use crate::portage::untrusted;
 use crate::store::{self, State};
@@ -18,6 +20,8 @@ use crate::store::{self, State};
 const MOST_DETAILS: usize = 12;
 /// A line or value longer than this is cut short.
 const LONGEST: usize = 100;
+/// The name of what we merge, in the directory that has the file's name.
+const MERGED: &str = "50-gentoomuch";
 /// Of a file of a state's `/etc/portage` so much is compared.
 const LIMIT_BYTES: u64 = 1 << 20;
 
@@ -41,7 +45,8 @@ impl Reason {
 }
 
 /// Why the state called `name` is not the one that `inputs` make. `from` are the inputs that are other nodes, and whether those are built anew,
-/// `recipe` what a definition is made of.
+/// `recipe` what a definition is made of, or what a
+/// stage4 stands on.
 pub(super) fn of_state(
     engine: &Engine<'_>,
     name: &str,
@@ -81,7 +86,7 @@ fn reason(
         (_, Some((_, node, false))) => (format!("{node} is another state now"), Vec::new()),
         ("parent", None) => ("the profile has another stage3 now".to_owned(), Vec::new()),
         ("recipe", _) => ("gentoomuch builds it otherwise now".to_owned(), Vec::new()),
-        ("configuration", _) => {
+        ("configuration" | SINCE_BASE, _) => {
             ("changed: configuration".to_owned(), recipe.map(|recipe| configuration(engine, before, recipe)).unwrap_or_default())
         }
         _ => (format!("changed: {input}"), difference(was, is)),
@@ -121,7 +126,8 @@ fn difference(was: &str, is: &str) -> Vec<String> {
 /// In which lines of which files the merged configuration differs from the one that a state was built with, as its layers have it.
 fn configuration(engine: &Engine<'_>, before: &State, recipe: &Recipe) -> Vec<String> {
     let layers = engine.store.lower_dirs(before);
-    let recorded = before.origin["portage_files"].as_array().cloned().unwrap_or_default();
+    // A stage4 has that of its base, unless something had changed since that was made.
+    let recorded = in_origins(&before.origin, |origin| origin["portage_files"].as_array().cloned()).unwrap_or_default();
     let recorded: BTreeSet<PathBuf> = recorded.iter().filter_map(|path| path.as_str()).map(PathBuf::from).collect();
     let mut lines = Vec::new();
     for path in recorded.union(&recipe.portage.files.keys().cloned().collect()) {
@@ -134,8 +140,10 @@ fn configuration(engine: &Engine<'_>, before: &State, recipe: &Recipe) -> Vec<St
             continue;
         }
         let (was, is) = (String::from_utf8_lossy(&was), String::from_utf8_lossy(&is));
-        let changes: Vec<String> = changed_lines(&was, &is);
-        lines.extend(changes.into_iter().map(|line| format!("{}: {line}", path.display())));
+        // As the user's fragments call it.
+        let is_merged = path.file_stem().is_some_and(|stem| stem == MERGED);
+        let name = path.parent().filter(|_| is_merged).unwrap_or(path);
+        lines.extend(changed_lines(&was, &is).into_iter().map(|line| format!("{}: {line}", name.display())));
     }
     lines
 }

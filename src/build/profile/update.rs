@@ -264,7 +264,7 @@ impl Engine<'_> {
     }
 
     /// Takes files out of `/etc/portage`.
-    fn retire(&self, work: &Work<'_>, paths: &[PathBuf]) -> Result<()> {
+    pub(in super::super) fn retire(&self, work: &Work<'_>, paths: &[PathBuf]) -> Result<()> {
         // As many at a time as an argument list surely takes.
         for paths in paths.chunks(500) {
             let words = ["rm", "-f", "--"].map(str::to_owned).into_iter();

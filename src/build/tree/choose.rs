@@ -157,6 +157,11 @@ impl Engine<'_> {
         Ok(self.store.trees()?.into_iter().rev().find(fits))
     }
 
+    /// The snapshot of a repository with these contents, if it is still there.
+    pub(in crate::build) fn tree_with_digest(&self, name: &str, digest: &str) -> Result<Option<Tree>> {
+        self.find_revision(name, &Revision::Digest(digest.to_owned()))
+    }
+
     /// The repositories that a configuration names, in any of its stage3 definitions or in `env/tree`, and the main one.
     pub(super) fn configured_repositories(&self, config: &ConfigDir) -> Result<BTreeMap<String, Configured>> {
         let mut found: BTreeMap<String, Configured> = BTreeMap::new();

@@ -16,6 +16,7 @@ use crate::portage::version;
 use crate::store::Tree;
 
 const LIMIT_BYTES: u64 = 16 << 20;
+const LAYOUT: &str = "metadata/layout.conf";
 
 /// What became of a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -73,6 +74,21 @@ impl Engine<'_> {
         (difference.from, difference.to) = (label(&from), label(&to));
         Ok(difference)
     }
+}
+
+/// The packages in which a newer snapshot of a tree differs; `None` if something differs that holds for all of them.
+pub(in crate::build) fn changed_packages(from: &Path, to: &Path) -> Result<Option<BTreeSet<String>>> {
+    let TreeDifference { packages, eclasses, profiles, masked, unmasked, others, .. } = compare(from, to)?;
+    let general = [&eclasses, &profiles, &masked, &unmasked].iter().any(|list| !list.is_empty()) || others > 0;
+    let (from, to) = (TreeDir::open(from)?, TreeDir::open(to)?);
+    let layout = |tree: &TreeDir| match tree.kind(Path::new(LAYOUT))? {
+        Some(_) => tree.read(Path::new(LAYOUT), LIMIT_BYTES).map(Some),
+        None => Ok(None),
+    };
+    if general || layout(&from)? != layout(&to)? {
+        return Ok(None);
+    }
+    Ok(Some(packages.into_iter().map(|change| change.package).collect()))
 }
 
 fn files(tree: &TreeDir) -> Result<BTreeMap<PathBuf, Item>> {

@@ -48,7 +48,7 @@ struct Build {
     #[arg(short, long)]
     keep_going: bool,
     /// Say what would be built, and why, and build nothing
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, visible_alias = "why")]
     dry_run: bool,
 }
 

@@ -35,7 +35,8 @@ enum Command {
 #[command(after_help = "Examples:
   gentoomuch stage build web
   gentoomuch stage build --format tar.zst --no-sign web
-  gentoomuch stage build --format oci web")]
+  gentoomuch stage build --format oci web
+  gentoomuch stage build --no-export web")]
 struct Build {
     /// The stage4 definition
     name: String,
@@ -45,6 +46,9 @@ struct Build {
     /// Do not sign the artifact
     #[arg(long)]
     no_sign: bool,
+    /// Build the state only, to look at it with `shell`, and make no artifact of it
+    #[arg(long, conflicts_with_all = ["format", "no_sign"])]
+    no_export: bool,
     /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
     #[arg(short, long, value_name = "N")]
     jobs: Option<u32>,
@@ -109,6 +113,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         name: args.name.clone(),
         format: args.format.map(Into::into),
         gpg: if args.no_sign { None } else { Some(Context::gpg()) },
+        export: !args.no_export,
     };
     let built = shop.engine(jobs).stage_build(&config, &options)?;
     context.progress.clear();
@@ -117,12 +122,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let reused = |yes| if yes { "  (unchanged)" } else { "" };
-    let artifact = &built.artifact;
+    crate::table::print(format!("stage4    {}\nstate     {}{}\n", built.name, built.state, reused(built.state_reused)))?;
+    let Some(artifact) = &built.artifact else { return Ok(ExitCode::SUCCESS) };
     crate::table::print(format!(
-        "stage4    {}\nstate     {}{}\nartifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
-        built.name,
-        built.state,
-        reused(built.state_reused),
+        "artifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
         artifact.path.shown(),
         reused(artifact.reused),
         artifact.format,
