@@ -66,9 +66,8 @@ fn read(root: BorrowedFd<'_>) -> untrusted::Result<Needs> {
         for key in KEYS {
             match untrusted::read_in(entry, Path::new(key), MAX_BYTES) {
                 Ok(bytes) if needs.named.len() < MAX_NAMES => needs.named.extend(names(&String::from_utf8_lossy(&bytes))),
-                Ok(_) => drop(needs.unread.insert(package.name().to_owned())),
                 Err(error) if error.is_absent() => {}
-                Err(_) => drop(needs.unread.insert(package.name().to_owned())),
+                Ok(_) | Err(_) => drop(needs.unread.insert(package.name().to_owned())),
             }
         }
         needs.installed.insert(package.name().to_owned());
