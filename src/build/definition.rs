@@ -403,8 +403,9 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Removes what only the session needed.
+    /// Removes what only the session needed, and takes back what packages did to the configuration.
     pub(super) fn tidy(&self, work: &Work<'_>) -> Result<()> {
+        self.put_back_configuration(work)?;
         let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
         self.launcher.task(super::tasks::TIDY, &work.root.litter(), options, &mut |_| {})?;
         Ok(())

@@ -17,7 +17,8 @@ use super::error::{Error, Result};
 use super::jobserver::{JobServer, Share};
 use super::keys::Keys;
 use super::output::SessionOutput;
-use super::session::{LOG_DIR, Root, Run};
+use super::put_back::Kept;
+use super::session::{LOG_DIR, Root, Run, UserBind};
 use super::supply::Supply;
 use crate::beneath::{Plain, TreeDir};
 use crate::causes::in_one_line;
@@ -159,6 +160,8 @@ pub(super) struct Work<'a> {
     pub(super) patches_before: Vec<PatchRecord>,
     /// What its packages are made from.
     pub(super) keys: Keys,
+    /// Its configuration, while packages may change that.
+    pub(super) kept: Kept,
 }
 
 impl Work<'_> {
@@ -256,8 +259,13 @@ impl Engine<'_> {
         unreachable!("one of all numbers is free")
     }
 
-    /// Starts `run`; with its output.
+    /// Starts `run`, for which the configuration is as it was before packages were installed; with its output.
     fn start(&self, work: &Work<'_>, run: &Run) -> Result<(Running, SessionOutput)> {
+        self.put_back_configuration(work)?;
+        self.launch(work, run)
+    }
+
+    fn launch(&self, work: &Work<'_>, run: &Run) -> Result<(Running, SessionOutput)> {
         let pipe = || -> std::io::Result<(PipeReader, PipeWriter, PipeWriter)> {
             let (reader, writer) = std::io::pipe()?;
             let second = writer.try_clone()?;
@@ -307,6 +315,7 @@ impl Engine<'_> {
 
     /// Runs a command with the caller's own standard streams, on a terminal of its own if it is to have one; how it ended.
     pub(super) fn attend(&self, work: &Work<'_>, run: &Run) -> Result<Exit> {
+        self.put_back_configuration(work)?;
         let options = SessionOptions {
             hold: vec![work.session.borrow().lock_fd()?],
             limits: self.settings.limits,
@@ -326,14 +335,19 @@ impl Engine<'_> {
     }
 
     fn run_of(work: &Work<'_>, argv: Vec<String>, network: Network) -> Run {
-        Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone() }
+        Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone(), shown: None }
     }
 
     /// Runs a command of ours: its output goes to the log, and is only shown when it fails.
     pub(super) fn command(&self, work: &Work<'_>, argv: Vec<String>, network: Network) -> Result<()> {
+        self.command_with(work, argv, network, None)
+    }
+
+    /// As [`Engine::command`], for one that sees a directory besides.
+    pub(super) fn command_with(&self, work: &Work<'_>, argv: Vec<String>, network: Network, shown: Option<UserBind>) -> Result<()> {
         let log = work.log_dir.join("commands.log");
         let command = argv.join(" ");
-        let mut run = Self::run_of(work, argv, network);
+        let mut run = Run { shown, ..Self::run_of(work, argv, network) };
         run.network = self.connect(network, &mut run.env);
         let (mut running, output) = self.start(work, &run)?;
         let (exit, said) = self.answering(&work.supply, || {
@@ -412,6 +426,7 @@ impl Engine<'_> {
     /// Runs `emerge`, showing how far it is.
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
         let argv = self.emerge_argv(work, request)?;
+        self.keep_configuration(work)?;
         work.keys.close();
         let mut log = EmergeLog::create(path)?;
         // Held until all of the run is gone, whatever it held itself.
@@ -419,7 +434,7 @@ impl Engine<'_> {
         let mut run = Self::run_of(work, argv, network);
         run.network = self.connect(network, &mut run.env);
         work.session.borrow_mut().mark_worth_keeping();
-        let (mut running, output) = self.start(work, &run)?;
+        let (mut running, output) = self.launch(work, &run)?;
         let output: Box<dyn std::io::Read + Send> =
             if request.show_log { Box::new(Echo::new(output, self.observer)) } else { Box::new(output) };
         let supply = &work.supply;

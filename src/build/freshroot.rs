@@ -188,7 +188,7 @@ impl Engine<'_> {
             // Portage colours what its build helpers print, also into a pipe.
             env.push(("NO_COLOR".to_owned(), "1".to_owned()));
         }
-        Run { argv, env, network: options.network, terminal: options.terminal, hostname: work.hostname.clone() }
+        Run { argv, env, network: options.network, terminal: options.terminal, hostname: work.hostname.clone(), shown: None }
     }
 
     fn freshroot_in(

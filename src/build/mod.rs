@@ -57,6 +57,7 @@ mod output;
 mod patch;
 mod pipeline;
 mod profile;
+mod put_back;
 mod relink;
 mod resolve;
 mod script;

@@ -30,6 +30,8 @@ use crate::fetch::seen;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
 
+/// What the configuration decides about.
+pub const ETC_PORTAGE: &str = "/etc/portage";
 /// Where the session's settings lie inside the root; the last file of the directory, so that it wins.
 pub const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
 /// The resolver's configuration, there while a run has the network.
@@ -46,6 +48,8 @@ pub const SOURCES_DIR: &str = "/usr/src";
 pub const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
 /// Where the merged configuration is seen before it is copied.
 pub const PORTAGE_DIR: &str = "/run/gentoomuch/portage";
+/// Where a copy of the configuration is seen, by runs that copy it (`put_back`).
+pub const CONFIGURATION_DIR: &str = "/run/gentoomuch/configuration";
 /// Where emerge writes the logs of single packages.
 pub const LOG_DIR: &str = "/run/gentoomuch/logs";
 /// Where emerge publishes its status (`FEATURES=observability`).
@@ -123,6 +127,8 @@ pub struct Root {
     pub jobserver: Option<PathBuf>,
     /// The headers of the stage4's kernel, if it has one.
     pub kernel_tree: Option<KernelTree>,
+    /// The copy of the configuration.
+    pub configuration: PathBuf,
     /// Directories that the user asked for.
     pub binds: Vec<UserBind>,
     /// What the session's own file of `repos.conf` says, if it needs one.
@@ -142,6 +148,13 @@ pub struct Run {
     pub terminal: bool,
     /// Host name in the session.
     pub hostname: String,
+    /// A directory that this run alone sees.
+    pub shown: Option<UserBind>,
+}
+
+/// Files of the configuration's directory that are of this session only.
+pub(super) fn session_files() -> [&'static str; 3] {
+    [SESSION_CONF, super::binhost::SESSION_FILE, tree::SESSION_FILE]
 }
 
 impl Root {
@@ -194,7 +207,7 @@ impl Root {
             let (lower, upper, work) = (vec![lower.clone()], upper.clone(), work.clone());
             steps.push(Step::OverlayAt { lower, upper, work, target: SOURCES_DIR.into() });
         }
-        for user in &self.binds {
+        for user in self.binds.iter().chain(&run.shown) {
             steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
         }
         if let Some(contents) = &self.synced {
@@ -228,8 +241,7 @@ impl Root {
 
     /// Whether something in the session has changed what lies in `/etc/portage`. What cannot be seen counts as changed.
     pub fn has_own_configuration(&self) -> bool {
-        let ours =
-            [SESSION_CONF, super::binhost::SESSION_FILE, tree::SESSION_FILE].map(|path| path.trim_start_matches("/etc/portage/"));
+        let ours = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/'));
         match TreeDir::open(&self.upper).and_then(|upper| upper.open_dir("etc/portage")) {
             Ok(dir) => !matches!(holds_only(&dir, &ours), Ok(true)),
             Err(error) => !error.is_absent(),
@@ -260,7 +272,7 @@ impl Root {
                 LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
             ],
             directories,
-            outside: [&self.work, &self.scratch, &self.status, &self.logs, &self.ways.distdir]
+            outside: [&self.work, &self.scratch, &self.status, &self.logs, &self.configuration, &self.ways.distdir]
                 .into_iter()
                 .chain(self.packages.as_ref().map(|packages| &packages.work))
                 .chain(self.kernel_tree.iter().flat_map(|tree| [&tree.upper, &tree.work]))
@@ -373,6 +385,7 @@ mod tests {
             resolv_conf: Some("nameserver 192.0.2.1\n".into()),
             jobserver: Some("/s/sessions/x/jobserver".into()),
             kernel_tree: None,
+            configuration: "/s/sessions/x/configuration".into(),
             binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
             synced: Some("[over]\nsync-type =\n".to_owned()),
         }
@@ -385,6 +398,7 @@ mod tests {
             network,
             terminal: false,
             hostname: "gentoomuch".into(),
+            shown: None,
         }
     }
 

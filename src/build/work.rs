@@ -13,6 +13,7 @@ use super::engine::{Engine, Work};
 use super::error::{Error, Result};
 use super::jobserver::Share;
 use super::keys::Keys;
+use super::put_back::Kept;
 use super::session::{Root, UserBind};
 use super::supply::{Downloads, Supply};
 use super::tree::PinnedTree;
@@ -100,6 +101,7 @@ impl Engine<'_> {
         };
         let lower = self.store.lower_dirs(base);
         let synced = super::tree::session_conf(portage, &lower, &trees);
+        let kept = Kept::of(session);
         Ok(Work {
             root: Root {
                 lower,
@@ -119,6 +121,7 @@ impl Engine<'_> {
                 resolv_conf: self.settings.resolv_conf.clone(),
                 jobserver: None,
                 kernel_tree: None,
+                configuration: kept.dir.clone(),
                 binds,
                 synced,
             },
@@ -144,6 +147,7 @@ impl Engine<'_> {
             },
             patches_before: before,
             keys: Keys::default(),
+            kept,
         })
     }
 

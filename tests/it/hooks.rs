@@ -1,5 +1,6 @@
 //! Hooks of the user: added, replaced, switched off and failing, as rootfs-hooks/README.md shows them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,67 @@ printf 'PATH=\"/usr/lib/slotted/1/bin\"\\nSLOTTED=\"it is\"\\nLANG=\"xx_XX\"\\n'
 env-update
 ";
 
+/// Writes down what there is in /etc/portage.
+const LISTING: &str = "#!/bin/sh
+cd /etc/portage
+{ find . ! -name '99-session.conf' -printf '%p %y %m %U:%G %l\\n'; find . -type f ! -name '99-session.conf' -exec sha256sum {} +; } |
+    sort >/etc/listing
+file=/etc/listing-$GENTOOMUCH_PHASE
+[ ! -e $file ] || file=$file-2
+mv /etc/listing $file
+";
+
+/// A package that changes the configuration, as those with savedconfig.eclass do, and in all ways that there are.
+const INTRUDER: &str = r#"EAPI=8
+DESCRIPTION="changes the configuration"
+SLOT="0"
+KEYWORDS="amd64"
+LICENSE="GPL-2"
+S="${WORKDIR}"
+
+src_install() {
+    insinto /etc/portage/savedconfig/app-phased
+    newins - "${PF}" <<<"CONFIG_X=y"
+    # Two packages cannot have one file, whatever becomes of it.
+    insinto /etc/portage/package.use
+    [[ ${PN} != intruder ]] || newins - 50-gentoomuch <<<"app-misc/manyfiles -*"
+    keepdir /etc/portage/patches
+}
+
+pkg_postinst() {
+    cd "${EROOT}/etc/portage" || die
+    rm env/kept savedconfig/app-phased/empty || die
+    chmod 0600 package.env/* || die
+    chown 1:1 package.env || die
+    ln -sfn /nowhere make.profile || die
+    rm -r sets && echo none >sets || die
+    mkdir bashrc && touch bashrc/x || die
+    ln -s bashrc env/link && mkfifo env/pipe || die
+    echo "USE=\"evil\"" >>make.conf/50-gentoomuch.conf || die
+}
+"#;
+
+/// The tree of the two intruders, of a version that no run before had.
+fn intruders(place: &Place, version: u32) -> PathBuf {
+    let tree = place.path("phased-tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree).unwrap();
+    }
+    let write = |path: &str, text: &str| {
+        let file = tree.join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    write("profiles/repo_name", "phased\n");
+    write("profiles/categories", "app-phased\n");
+    write("metadata/layout.conf", "masters = gentoo\nthin-manifests = true\n");
+    for name in ["intruder", "another"] {
+        write(&format!("app-phased/{name}/{name}-{version}.ebuild"), INTRUDER);
+        write(&format!("app-phased/{name}/Manifest"), "");
+    }
+    tree
+}
+
 #[test]
 fn each_phase_has_its_place_and_the_environment_of_a_login() {
     let Some(shared) = shared() else { return };
@@ -109,21 +171,37 @@ fn each_phase_has_its_place_and_the_environment_of_a_login() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, text).unwrap();
     };
-    for (file, text) in [("cpu", "generic-amd64\n"), ("packages", "app-misc/manyfiles\n"), ("scripts", "scripted\n")] {
+    let packages = "app-misc/manyfiles\napp-phased/intruder\n";
+    let files = [("cpu", "generic-amd64\n"), ("packages", packages), ("scripts", "scripted\n"), ("portage.local", "phased\n")];
+    for (file, text) in files {
         write(&format!("stage3.defines/phased/{file}"), text);
     }
-    let files = [("profile", "demo\n"), ("stage3", "phased\n"), ("packages", "app-resolve/loner\n"), ("format", "tar.zst\n")];
+    let packages = "app-resolve/loner\napp-phased/another\n";
+    let files = [("profile", "demo\n"), ("stage3", "phased\n"), ("packages", packages), ("format", "tar.zst\n")];
     for (file, text) in files {
         write(&format!("stage4.defines/phased/{file}"), text);
     }
+    for (file, text) in [
+        ("repos.conf/phased.conf", "[phased]\nlocation = /var/db/repos/phased\nmasters = gentoo\n"),
+        ("package.use", "app-misc/manyfiles many\n"),
+        ("package.env", "app-misc/manyfiles kept\n"),
+        ("env/kept", "KEPT=\"1\"\n"),
+        ("savedconfig/app-phased/empty", ""),
+        ("sets/phased", "app-misc/manyfiles\n"),
+    ] {
+        write(&format!("portage.locals/phased/{file}"), text);
+    }
     // Twice in the same place it would be built already.
     let own = format!("# {}\n", std::process::id());
-    write("user.scripts/scripted", &format!("#!/bin/sh\n{own}slotted >/etc/scripted\n"));
+    write("user.scripts/scripted", &format!("#!/bin/sh\n{own}slotted >/etc/scripted\necho x >/etc/portage/by-script\n"));
     write("hooks/prepare.d/10-slotted.sh", SLOTTED);
     for phase in ["prepare", "after-world", "stage", "finish"] {
         write(&format!("hooks/{phase}.d/60-witness.sh"), &format!("{WITNESS}{own}"));
+        write(&format!("hooks/{phase}.d/99-listing.sh"), LISTING);
     }
-    let place = shared.place.with_config(config);
+    write("hooks/after-world.d/70-own.sh", "#!/bin/sh\necho x >/etc/portage/by-hook\n");
+    let place = shared.place.with_config(config.clone());
+    place.run(&["sync", "--from", intruders(&place, std::process::id()).to_str().unwrap()]).ok();
     build(&place, "phased").ok();
     let read = |path: &str| place.run(&["shell", "stage4/phased", "--", "cat", path]).ok().text();
     let rest = "slot-1 it is C.UTF-8\n";
@@ -139,7 +217,28 @@ fn each_phase_has_its_place_and_the_environment_of_a_login() {
         .concat()
     );
     assert_eq!(read("/etc/scripted"), "slot-1\n");
+    the_configuration_is_no_package_s(&read);
     // Typed by hand, in any session.
     assert_eq!(place.run(&["shell", "stage4/phased", "--", "slotted"]).ok().text(), "slot-1\n");
     assert_eq!(place.run(&["shell", "stage4/phased", "--", "sh", "-c", "echo $SLOTTED; slotted"]).ok().text(), "it is\nslot-1\n");
+}
+
+/// What hooks and scripts write to /etc/portage stays, what packages do there does not.
+fn the_configuration_is_no_package_s(read: &dyn Fn(&str) -> String) {
+    let listing = |name: &str| -> BTreeSet<String> { read(&format!("/etc/listing-{name}")).lines().map(str::to_owned).collect() };
+    let (before, after_world) = (listing("prepare"), listing("after-world"));
+    assert!(before.iter().any(|line| line.starts_with("./make.profile l ")), "{before:?}");
+    let own = |name: &str| {
+        let line = format!("./{name} f 644 0:0 ");
+        assert!(!before.contains(&line));
+        line
+    };
+    let by = |names: &[&str]| -> BTreeSet<String> {
+        let digest = "73cb3858a687a8494ca3323053016282f3dad39d42cf62ca4e79dda2aac7d9ac";
+        before.iter().cloned().chain(names.iter().flat_map(|name| [own(name), format!("{digest}  ./{name}")])).collect()
+    };
+    assert_eq!(after_world, by(&["by-hook"]));
+    // Whatever the definition's packages did, and those of the stage4.
+    assert_eq!(listing("finish"), by(&["by-hook", "by-script"]));
+    assert_eq!(listing("finish-2"), by(&["by-hook", "by-script"]));
 }

@@ -176,7 +176,7 @@ impl Engine<'_> {
         env.extend(self.settings.term.iter().map(|term| ("TERM".to_owned(), term.clone())));
         // What is drawn on it goes before others draw.
         self.observer.event(&Event::End);
-        let run = Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone() };
+        let run = Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone(), shown: None };
         self.attend(work, &run)
     }
 }

@@ -263,7 +263,7 @@ impl Engine<'_> {
         argv.extend(command.iter().cloned());
         let mut env = work.env.clone();
         env.extend(self.settings.term.clone().filter(|_| has_terminal).map(|term| ("TERM".to_owned(), term)));
-        let run = Run { argv, env, network: Network::None, terminal: has_terminal, hostname: work.hostname.clone() };
+        let run = Run { argv, env, network: Network::None, terminal: has_terminal, hostname: work.hostname.clone(), shown: None };
         let exit = self.attend(&work, &run)?;
         work.forget_logs();
         Ok(exit)
