@@ -317,10 +317,11 @@ impl Engine<'_> {
         request.jobs = work.root.session_conf.jobs;
         request.load = Some(self.settings.jobs as f32);
         let patched = !work.patches.is_empty();
-        let (mut candidates, mut foreseen) = (Vec::new(), Foreseen::default());
+        let (mut candidates, mut foreseen, mut compiling) = (Vec::new(), Foreseen::default(), None);
         if !steps.has(&format!("emerge:{name}")) {
             self.step(&format!("looking at what {name} needs"));
-            foreseen = self.foresee_and_learn(work, &request)?;
+            let (list, claims) = self.foresee_and_claim(work, &request)?;
+            (foreseen, compiling) = (list, Some(claims));
             if patched {
                 candidates = self.to_rehearse(work, &mut request, &foreseen)?;
             }
@@ -330,7 +331,7 @@ impl Engine<'_> {
         }
         steps.once(&format!("patches:{name}"), || self.rehearse(work, &candidates))?;
         let network = if network { Network::Host } else { Network::None };
-        steps.once(&format!("emerge:{name}"), || {
+        let emerged = steps.once(&format!("emerge:{name}"), || {
             self.step(&format!("emerging {name}"));
             let log = work.log_dir.join("emerge.log");
             if resumed && can_resume(&work.root.upper) {
@@ -346,7 +347,9 @@ impl Engine<'_> {
             }
             self.emerge_or_from_source(work, &request, network, &log)?;
             self.fulfilled(work, name, &request, &foreseen)
-        })
+        });
+        drop(compiling);
+        emerged
     }
 
     /// Foresees what a run needs, has it brought, and runs it.

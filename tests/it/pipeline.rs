@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use crate::child;
 use crate::place::{Place, Ran, command_line, run};
 use crate::shared::{User, shared};
+use crate::tiny::sum;
 use crate::traced;
 
 /// Three stage4s of the test's own, of which two share a stage3 definition that is theirs alone, with a make that knows named pipes.
@@ -28,14 +29,54 @@ fn fleet(test: &str) -> Option<(User, Place, Names)> {
     set(&place, &format!("portage.locals/{fleet}/make.conf"), "SLOW_UNITS=\"16\"\nSLOW_TIMED=\"1\"\nMANY_FILES=\"3\"");
     // Portage takes patches into account when it picks binary packages: with one of its own, no run installs what another has built.
     let patch = format!("--- /dev/null\n+++ b/{fleet}\n@@ -0,0 +1 @@\n+built for one test");
-    set(&place, &format!("portage.locals/{fleet}/patches/app-misc/slow/{fleet}.patch"), &patch);
+    for category in ["app-misc", "app-fleet"] {
+        set(&place, &format!("portage.locals/{fleet}/patches/{category}/slow/{fleet}.patch"), &patch);
+    }
+    set(
+        &place,
+        &format!("portage.locals/{fleet}/repos.conf/fleet.conf"),
+        "[fleet]\nlocation = /var/db/repos/fleet\nmasters = gentoo",
+    );
+    place.run(&["sync", "--from", tree(&shared, &place).to_str().unwrap()]).ok();
     set(&place, &format!("stage3.defines/{fleet}/cpu"), "generic-amd64");
     set(&place, &format!("stage3.defines/{fleet}/portage.local"), fleet);
     set(&place, &format!("stage3.defines/{fleet}/packages"), "dev-build/gnumake");
     stage4(&place, one, fleet, "app-misc/slow");
-    stage4(&place, two, fleet, "app-misc/slow\napp-misc/manyfiles");
+    // What both compiled would be compiled once.
+    stage4(&place, two, fleet, "app-fleet/slow\napp-misc/manyfiles");
     stage4(&place, three, "plain", "app-text/tree");
     Some((shared, place, names))
+}
+
+/// What a package says when it is compiled.
+const COMPILED: &str = "nobody else compiles this";
+
+/// A tree with another slow package, and one that takes some seconds, of a version that no run before had.
+fn tree(shared: &User, place: &Place) -> PathBuf {
+    let tree = place.path("fleet-tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree).unwrap();
+    }
+    let write = |path: &str, text: &str| {
+        fs::create_dir_all(tree.join(path).parent().unwrap()).unwrap();
+        fs::write(tree.join(path), text).unwrap();
+    };
+    write("profiles/repo_name", "fleet\n");
+    write("profiles/categories", "app-fleet\n");
+    write("metadata/layout.conf", "masters = gentoo\nthin-manifests = true\n");
+    let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/repo/app-misc/slow/slow-1.0.ebuild");
+    write("app-fleet/slow/slow-1.0.ebuild", &fs::read_to_string(testbed).unwrap());
+    let source = shared.testbed.distfiles.join("slow-1.0.tar.xz");
+    let digests = ["b2sum", "sha512sum"].map(|program| sum(program, &source).split(' ').next().unwrap().to_owned());
+    let size = fs::metadata(&source).unwrap().len();
+    write("app-fleet/slow/Manifest", &format!("DIST slow-1.0.tar.xz {size} BLAKE2B {} SHA512 {}\n", digests[0], digests[1]));
+    let shared = format!(
+        "EAPI=8\nDESCRIPTION=\"takes some seconds\"\nSLOT=\"0\"\nKEYWORDS=\"amd64\"\nLICENSE=\"GPL-2\"\nS=\"${{WORKDIR}}\"\n\
+         src_compile() {{ echo {COMPILED}; sleep 8; }}\nsrc_install() {{ dodir /usr/share/shared; }}\n"
+    );
+    write(&format!("app-fleet/shared/shared-{}.ebuild", std::process::id()), &shared);
+    write("app-fleet/shared/Manifest", "");
+    tree
 }
 
 /// What the test's definitions are called: states of earlier runs in a kept place must not be reused.
@@ -163,6 +204,28 @@ fn a_fleet_is_killed_and_interrupted_at_each_step_and_then_left_alone() {
     unchanged(&place);
     one_flag(&place, &names);
     by_make(&place, &names);
+    compiled_once(&place, &names);
+}
+
+/// Two stage4s need the same package: one compiles it, the other waits for that and takes it from the pool.
+fn compiled_once(place: &Place, names: &Names) {
+    let Names { fleet, one, two, .. } = names;
+    for name in [one, two] {
+        stage4(place, name, fleet, "app-fleet/shared");
+    }
+    let ran = pipeline(place, &["--jobs", "2", "--json", one, two]).ok();
+    let results = results(&ran);
+    assert_eq!((results[&format!("stage4/{one}")].as_str(), results[&format!("stage4/{two}")].as_str()), ("built", "built"));
+    let mut grep = Command::new("grep");
+    grep.args(["-rlF", COMPILED]).args(fs::read_dir(place.path("data/logs")).unwrap().map(|entry| entry.unwrap().path()));
+    grep.arg("--include=*shared*.log");
+    let logs = String::from_utf8(child::check(&mut grep)).unwrap();
+    assert_eq!(logs.lines().filter(|log| log.contains("/packages/")).count(), 1, "{logs}");
+    let waits_for = |who: &str| {
+        let words = format!("waiting for app-fleet/shared-{}, which stage4/{who} compiles\n", std::process::id());
+        ran.stderr.contains(&words)
+    };
+    assert!(waits_for(one) != waits_for(two), "{ran}");
 }
 
 /// Nothing is started, nothing is written.
@@ -184,7 +247,7 @@ fn unchanged(place: &Place) {
 /// One USE flag of one definition rebuilds what stands on that and nothing else, with no more compilers at once than there are jobs.
 fn one_flag(place: &Place, names: &Names) {
     let Names { fleet, one, two, three, .. } = names;
-    set(place, &format!("portage.locals/{fleet}/package.use"), "app-misc/slow again");
+    set(place, &format!("portage.locals/{fleet}/package.use"), "app-misc/slow again\napp-fleet/slow again");
     let dry = pipeline(place, &["--dry-run"]).ok().text();
     let said: Vec<String> = dry.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for line in [

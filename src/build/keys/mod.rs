@@ -4,10 +4,13 @@
 //! the configuration is in place     Portage is asked about all packages of the pools, of the root, and of what the goals need
 //!                                   -> keys, in the session's directory outside; view of the pools: what has these keys
 //! the first emerge runs             no further key is made: what ran could have changed what Portage says
+//! a run is about to compile         what another session compiles already is waited for (claims.rs)
 //! a package is complete             published under its key, while emerge goes on
 //! ```
 //!
 //! [`crate::portage::binpkgs::package_key`] says what a key is made of.
+
+mod claims;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +25,7 @@ use super::error::{Error, Result};
 use super::session::{HOOKS_DIR, Packages};
 use super::supply::Foreseen;
 use super::work::{Given, Subject, write_public};
+use crate::portage::binpkgs::claims::Claims;
 use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::{self, Described, Index, PackageKey, PoolInputs, PoolKind, Transfer, View, package_key};
 use crate::portage::emerge::request::Request;
@@ -74,7 +78,11 @@ pub(super) struct Keys {
     /// When the session's index was last looked at: its time and size.
     seen: Cell<(i64, i64, u64)>,
     published: Cell<usize>,
-    view: Option<View>,
+    view: RefCell<Option<View>>,
+    /// What the view is of.
+    pools: Vec<PathBuf>,
+    /// What this session compiles and others wait for.
+    claims: RefCell<Option<Claims>>,
     /// What was foreseen since the last run of emerge, by its command.
     foreseen: RefCell<BTreeMap<Vec<String>, Foreseen>>,
 }
@@ -188,16 +196,13 @@ impl Engine<'_> {
             // What an earlier run of this session left.
             self.publish_from(work, &own, Transfer::Copy)?;
         }
-        // Of the stacked indexes Portage sees only the topmost, which would be that of before.
-        match std::fs::remove_file(own.join(binpkgs::INDEX)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &own)(error)),
-            _ => {}
-        }
+        remove_index(&own)?;
         let view = View::make(&self.places.binpkgs(), pools, &|stanza| work.keys.of(stanza), now())?;
-        tracing::debug!(packages = view.packages, "binary packages fit");
+        tracing::debug!(packages = view.offered.len(), "binary packages fit");
         let overlay_work = work.session.borrow().path("binpkgs.work");
         work.root.packages = Some(Packages { pools: vec![view.dir().to_owned()], own, work: overlay_work });
-        work.keys.view = Some(view);
+        work.keys.view = RefCell::new(Some(view));
+        work.keys.pools = pools.to_vec();
         Ok(())
     }
 
@@ -332,6 +337,13 @@ impl Engine<'_> {
             tracing::debug!(path = skipped.path, reason = ?skipped.reason, "not published");
         }
         work.keys.published.set(work.keys.published.get() + published.added.len() + published.replaced.len());
+        if let Some(claims) = &*work.keys.claims.borrow()
+            && !(published.added.is_empty() && published.replaced.is_empty())
+        {
+            let index = binpkgs::publish::index_of(pool)?;
+            let paths = published.added.iter().chain(&published.replaced);
+            claims.release(&paths.filter_map(|path| binpkgs::key_in(index.packages.get(path)?)).collect::<Vec<_>>())?;
+        }
         Ok(())
     }
 
@@ -354,6 +366,14 @@ impl Engine<'_> {
     /// Opens the pool for `inputs`.
     pub(super) fn pool(&self, kind: PoolKind, inputs: &PoolInputs) -> Result<PathBuf> {
         Ok(binpkgs::open_pool(&self.places.binpkgs(), kind, inputs, self.observer)?)
+    }
+}
+
+/// Of the stacked indexes Portage sees only the topmost, which would be that of before.
+fn remove_index(own: &Path) -> Result<()> {
+    match std::fs::remove_file(own.join(binpkgs::INDEX)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", own)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -12,8 +12,10 @@
 //!     Packages                        Portage's index, rewritten by rename
 //!     app-misc/hello/hello-2.10-1.gpkg.tar
 //!   throwaway/<same name>/            what freshroot and try built: never read by a release, unless promoted
+//!   .views/, .claims/                 what running sessions see, and what each of them compiles
 //! ```
 
+pub mod claims;
 mod contents;
 pub mod gpkg;
 pub mod index;

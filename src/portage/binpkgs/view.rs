@@ -11,7 +11,7 @@
 //! It is the lower directory of an overlay: the session writes above it, so the pool's files never change. The files are not just left out of
 //! an index, since Portage looks at the directory whenever `pkgdir-index-trusted` is off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::index::Stanza;
+use super::package_key::PackageKey;
 use super::publish::{describes, key_in, read_index};
 use super::{Error, INDEX, Index, KeyOf, LOCK, Result};
 use crate::portage::untrusted;
@@ -33,8 +34,8 @@ const VIEWS: &str = ".views";
 #[derive(Debug)]
 pub struct View {
     dir: PathBuf,
-    /// Packages in it.
-    pub packages: usize,
+    /// The keys of the packages in it.
+    pub offered: BTreeSet<PackageKey>,
     _lock: OwnedFd,
 }
 
@@ -45,11 +46,27 @@ impl View {
         let views = binpkgs.join(VIEWS);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&views).map_err(|e| Error::io("create", &views, e))?;
         let (dir, lock) = new_dir(&views)?;
-        let mut view = Self { dir, packages: 0, _lock: lock };
+        let mut view = Self { dir, offered: BTreeSet::new(), _lock: lock };
+        view.fill(pools, key_of, now_secs)?;
+        Ok(view)
+    }
+
+    /// Makes it anew, with what has come into the pools since. Nothing may run in the session.
+    pub fn refresh(&mut self, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<()> {
+        for entry in fs::read_dir(&self.dir).map_err(|e| Error::io("list", &self.dir, e))? {
+            let entry = entry.map_err(|e| Error::io("list", &self.dir, e))?;
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_dir { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            removed.map_err(|e| Error::io("remove", &entry.path(), e))?;
+        }
+        self.fill(pools, key_of, now_secs)
+    }
+
+    fn fill(&mut self, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<()> {
         let mut index = Index::default();
         for pool in pools {
             for (path, stanza) in chosen(pool, key_of, &index)? {
-                if view.link(pool, &path)? {
+                if self.link(pool, &path)? {
                     index.packages.insert(path, stanza);
                 }
             }
@@ -57,9 +74,8 @@ impl View {
                 index.header = read_index(open(pool)?.as_fd(), pool)?.header;
             }
         }
-        view.packages = index.packages.len();
-        view.write_index(&index, now_secs)?;
-        Ok(view)
+        self.offered = index.packages.values().filter_map(key_in).collect();
+        self.write_index(&index, now_secs)
     }
 
     /// Its directory.
@@ -200,11 +216,25 @@ mod tests {
         let of = |stanza: &Stanza| (stanza["CPV"] != "a/b-2").then(|| key("1"));
         let view = View::make(tmp.path(), &[first.clone(), tmp.path().join("none"), second], &of, NOW).expect("view");
         assert_eq!(seen(&view), ["a/b/b-1-3.gpkg.tar", "a/b/b-3-1.gpkg.tar"]);
-        assert_eq!(view.packages, 2);
+        assert_eq!(view.offered, [key("1")].into());
         // A package that somebody deleted by hand, and one that is not what the index says.
         fs::remove_file(first.join("a/b/b-1-3.gpkg.tar")).expect("remove");
         fs::write(first.join("a/b/b-1-1.gpkg.tar"), "longer than before").expect("write");
         assert_eq!(seen(&View::make(tmp.path(), &[first], &of, NOW).expect("view")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_came_into_the_pool_since_is_in_a_view_that_is_made_anew() {
+        let tmp = tempfile::tempdir().expect("tempdir");
+        let one = pool(&tmp.path().join("one"), &[("1", 1, "1", 10)]);
+        let of = |stanza: &Stanza| Some(key(if stanza["CPV"] == "a/b-1" { "1" } else { "2" }));
+        let pools = [one.clone()];
+        let mut view = View::make(tmp.path(), &pools, &of, NOW).expect("view");
+        assert_eq!(view.offered, [key("1")].into());
+        pool(&one, &[("1", 1, "1", 10), ("2", 1, "2", 20)]);
+        view.refresh(&pools, &of, NOW).expect("refresh");
+        assert_eq!(seen(&view), ["a/b/b-1-1.gpkg.tar", "a/b/b-2-1.gpkg.tar"]);
+        assert_eq!(view.offered, [key("1"), key("2")].into());
     }
 
     #[test]
