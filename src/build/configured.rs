@@ -76,7 +76,7 @@ impl Engine<'_> {
             self.apply(&work, &recipe)?;
             self.hooks(&work, &recipe.hooks, Phase::Prepare)?;
         }
-        self.choose_pool(&mut work, &recipe.portage_profile, PoolUse::Look)?;
+        self.choose_pool(&mut work, recipe.pool_of(), PoolUse::Look)?;
         let Recipe { portage, portage_profile, .. } = recipe;
         let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
         tracing::debug!(

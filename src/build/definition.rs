@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::engine::{Engine, Work};
 use super::error::{Error, Result};
+use super::inspect::PoolOf;
 use super::key::Inputs;
 use super::keys::{NOTED, PoolUse};
 use super::patch::{Candidate, PatchedPackage, note_patches};
@@ -23,7 +24,7 @@ pub use crate::config::BUILDER;
 use crate::config::cpu::{self, CpuInfo};
 use crate::config::hooks::{Hooks, Phase};
 use crate::config::patches::PatchRecord;
-use crate::config::{ConfigDir, NetworkUse, PortageDir, Stage3Definition, Stage4Definition, UserScript};
+use crate::config::{BinaryPackages, ConfigDir, NetworkUse, PortageDir, Stage3Definition, Stage4Definition, UserScript};
 use crate::portage::binpkgs::{PackageKey, PoolInputs, PoolKind};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::FailureKind;
@@ -193,7 +194,10 @@ impl Engine<'_> {
             // The stage3 comes with a profile set; which, only its own link knows.
             None => stage3_profile(&self.store.lower_dirs(upstream)),
         };
-        let downloads = Downloads::of(&portage, &self.store.lower_dirs(upstream));
+        let mut downloads = Downloads::of(&portage, &self.store.lower_dirs(upstream));
+        if definition.binary_packages.no_hosts.is_some() {
+            downloads.forget_hosts();
+        }
         Ok(Recipe { definition, portage, downloads, packages, hooks, trees, portage_profile, ahead: Vec::new() })
     }
 
@@ -222,7 +226,7 @@ impl Engine<'_> {
         let resumed = steps.any();
         steps.once("apply", || self.apply(&work, recipe))?;
         steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
-        let inputs = self.choose_pool(&mut work, &recipe.portage_profile, PoolUse::Publish)?;
+        let inputs = self.choose_pool(&mut work, recipe.pool_of(), PoolUse::Publish)?;
         let network = recipe.definition.network.everything.is_some();
         let mut goals = vec![("world", Goal::RebuildWorld)];
         if !recipe.packages.is_empty() {
@@ -386,9 +390,9 @@ impl Engine<'_> {
     }
 
     /// Finds out which pool fits the root, and attaches it.
-    pub(super) fn choose_pool(&self, work: &mut Work<'_>, portage_profile: &str, used: PoolUse) -> Result<PoolInputs> {
+    pub(super) fn choose_pool(&self, work: &mut Work<'_>, of: PoolOf, used: PoolUse) -> Result<PoolInputs> {
         let facts = self.inspect(work)?;
-        let inputs = facts.pool_inputs(portage_profile);
+        let inputs = facts.pool_inputs(of);
         work.supply.set_host(&inputs.chost);
         work.root.session_conf = self.session_conf(facts.has_observability());
         self.share_jobs(work, &facts)?;
@@ -449,6 +453,12 @@ pub(super) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 }
 
 impl Recipe {
+    /// Which pool its packages come from and go to.
+    pub(super) fn pool_of(&self) -> PoolOf {
+        let own = self.definition.binary_packages.own.as_ref().map(|_| self.definition.name.clone());
+        PoolOf { portage_profile: self.portage_profile.clone(), own }
+    }
+
     /// What a session of it is given.
     pub(super) fn given(&self) -> Given<'_> {
         Given {
@@ -498,7 +508,14 @@ impl Recipe {
     }
 
     pub(super) fn inputs(&self, upstream: &State, definition: &str) -> Inputs {
-        Inputs::new("stage3")
+        let BinaryPackages { own, no_hosts } = &self.definition.binary_packages;
+        // Only where they are set: what was built before is still what would be built.
+        let choices = [("binary packages", "own", own), ("binary package hosts", "none", no_hosts)];
+        let inputs = Inputs::new("stage3");
+        choices
+            .into_iter()
+            .filter(|(.., place)| place.is_some())
+            .fold(inputs, |inputs, (name, value, _)| inputs.with(name, value))
             .with("parent", &upstream.key)
             .with("definition", definition)
             .with("configuration", self.portage.digest())

@@ -55,11 +55,11 @@ impl Facts {
     }
 
     /// What the pool is keyed by.
-    pub(super) fn pool_inputs(&self, portage_profile: &str) -> PoolInputs {
+    pub(super) fn pool_inputs(&self, PoolOf { portage_profile, own }: PoolOf) -> PoolInputs {
         let flags = |name: &str| self.get(name).to_owned();
         PoolInputs {
             chost: flags("CHOST"),
-            portage_profile: portage_profile.to_owned(),
+            portage_profile,
             toolchain: self.get("VERSION_CC").split('.').next().unwrap_or_default().to_owned(),
             flags: ["CFLAGS", "CXXFLAGS", "CPPFLAGS", "FCFLAGS", "FFLAGS", "LDFLAGS", "RUSTFLAGS", "GOFLAGS"]
                 .into_iter()
@@ -70,6 +70,24 @@ impl Facts {
                 .into_iter()
                 .map(|(name, value)| (name, value.split_whitespace().map(str::to_owned).collect()))
                 .collect(),
+            own,
+        }
+    }
+}
+
+/// What of a pool's inputs the configuration decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PoolOf {
+    pub(super) portage_profile: String,
+    pub(super) own: Option<String>,
+}
+
+impl PoolOf {
+    /// As for the state that stands below.
+    pub(super) fn recorded(origin: &serde_json::Value) -> Self {
+        Self {
+            portage_profile: origin["portage_profile"].as_str().unwrap_or_default().to_owned(),
+            own: origin["pool"]["own"].as_str().map(str::to_owned),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::artifact::{Artifact, ExportOptions};
 use super::definition::{Built, Filled, Recipe, definition_lock, network_record, profile_lock, script_digests, subject_of};
 use super::engine::Engine;
 use super::error::Result;
+use super::inspect::PoolOf;
 use super::kernel::{keeps_sources, kernel_record};
 use super::key::Inputs;
 use super::keys::{NOTED, PoolUse};
@@ -275,8 +276,7 @@ impl Engine<'_> {
             steps.once("kernel", || self.mark_modules(&work))?;
         }
         steps.once("hooks:stage", || self.hooks(&work, hooks, Phase::Stage))?;
-        let portage_profile = base.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
-        let pool = self.choose_pool(&mut work, &portage_profile, PoolUse::Publish)?;
+        let pool = self.choose_pool(&mut work, PoolOf::recorded(&base.origin), PoolUse::Publish)?;
         if !packages.is_empty() {
             let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };
             self.emerge_goal(&work, &mut steps, "packages", goal, resumed, network)?;

@@ -8,8 +8,8 @@
 //!   portage.profile  Portage profile           kconf      one of kernel.configs
 //!   scripts          some of user.scripts      removes    some of user.removes, or paths
 //!   network          who may use it            kernel.sources   what the kernel is built from, if not what kconf says
-//!                                              keep       paths that are otherwise left out
-//!                                              format     tar.xz, tar.zst, tar.gz, oci or squashfs
+//!   binpkgs          own, or shared            keep       paths that are otherwise left out
+//!   binhost          none, or any              format     tar.xz, tar.zst, tar.gz, oci or squashfs
 //!                                              oci        how a container runs it
 //! ```
 //!
@@ -19,6 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::binary_packages::{self, BinaryPackages};
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
 use super::kernel;
 use super::names::{self, Shape};
@@ -46,6 +47,8 @@ pub struct Stage3Definition {
     pub scripts: Vec<UserScript>,
     /// Who may use the network while building.
     pub network: NetworkUse,
+    /// Which binary packages it takes, and the stage4s on it do.
+    pub binary_packages: BinaryPackages,
     /// Warnings and notes.
     pub notes: Vec<Diagnostic>,
 }
@@ -156,7 +159,17 @@ impl FromStr for ArtifactFormat {
     }
 }
 
-const STAGE3_FILES: [&str; 7] = ["cpu", "portage.local", "flags", "packages", "portage.profile", "scripts", "network"];
+const STAGE3_FILES: [&str; 9] = [
+    "cpu",
+    "portage.local",
+    "flags",
+    "packages",
+    "portage.profile",
+    "scripts",
+    "network",
+    binary_packages::FILES[0],
+    binary_packages::FILES[1],
+];
 /// Files of older layouts, and what replaces them.
 const OLD_FILES: [(&str, &str); 3] = [
     ("hooks", "list scripts in `scripts`; what every stage is to run lies in `hooks/PHASE.d/NN-NAME.sh`"),
@@ -180,6 +193,7 @@ pub(crate) fn read_stage3(findings: &mut Findings<'_>, name: &str, dir: &Path) -
         portage_profile: read_parsed(findings, &dir.join("portage.profile")),
         scripts: read_scripts(findings, dir),
         network: read_network(findings, dir),
+        binary_packages: binary_packages::read(findings, dir),
         notes: Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::binary_packages;
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
 use super::names;
 use super::reading;
@@ -15,7 +16,8 @@ use crate::portage::package_files::split_comment;
 pub(crate) const ARCHITECTURES: [&str; 14] =
     ["alpha", "amd64", "arm", "arm64", "hppa", "loong", "m68k", "mips", "ppc", "ppc64", "riscv", "s390", "sparc", "x86"];
 
-const FILES: [&str; 8] = ["arch", "jobs", "limits", "sign_key", "stage_key", "tree", "uid", "gid"];
+const FILES: [&str; 10] =
+    ["arch", binary_packages::FILES[0], binary_packages::FILES[1], "jobs", "limits", "sign_key", "stage_key", "tree", "uid", "gid"];
 
 /// Settings of the whole directory.
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
             None
         }
     });
+    binary_packages::check(findings);
     Env {
         arch: arch.map_or_else(|| default_arch.to_owned(), |arch| arch.value),
         jobs,
@@ -83,7 +86,7 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
             name => {
                 let hint = match names::nearest(name, FILES) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "there are arch, jobs, limits, sign_key and tree".to_owned(),
+                    None => "there are arch, binhost, binpkgs, jobs, limits, sign_key and tree".to_owned(),
                 };
                 findings.warning(&place, "this setting is not known", hint);
             }

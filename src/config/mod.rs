@@ -16,6 +16,7 @@
 //! Whatever is wrong is collected, so that one run reports all of it, sorted by file and line: [`Error::Invalid`]. Warnings and notes
 //! travel with the values.
 
+mod binary_packages;
 mod check;
 pub mod cpu;
 mod definition;
@@ -52,6 +53,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use crate::patterns::{PathPattern, PatternError};
+pub use binary_packages::BinaryPackages;
 pub use definition::{ArtifactFormat, NetworkUse, Stage3Definition, Stage4Definition, UnknownFormat, UserScript};
 pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
 pub use effective::{Effective, EffectiveEntry, EffectiveFile, EffectiveLine, EffectiveTouch, EffectiveVariable};

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::binary_packages::BinaryPackages;
 use super::definition::{NetworkUse, UserScript};
 use super::diagnostic::{Findings, Located, Place};
 use super::hooks::Hooks;
@@ -136,6 +137,12 @@ impl Teller {
         }
         self.scripts(&stage3.scripts);
         self.network(&stage3.network);
+        let BinaryPackages { own, no_hosts } = &stage3.binary_packages;
+        for (name, value, place) in [("binary packages", "own", own), ("binary package hosts", "none", no_hosts)] {
+            if let Some(place) = place {
+                self.tell(Topic::Definition, name, value, vec![place.clone()]);
+            }
+        }
     }
 
     fn packages<'a>(&mut self, packages: impl Iterator<Item = &'a Located<Package>>) {

@@ -492,4 +492,18 @@ fn other_words_for_the_same_key_are_learnt_once() {
     assert!(!dry().contains("signed by another key"), "{}", dry());
     fs::write(place.config.join("env/sign_key"), format!("{}\n", shared.key)).unwrap();
     assert!(!dry().contains("signed by another key"), "a fingerprint needs nobody: {}", dry());
+
+    // Which binary packages a definition takes decides what is built, wherever it is said; the usual words change nothing.
+    for (file, word, changed) in [
+        ("stage3.defines/plain/binpkgs", "shared", None),
+        ("stage3.defines/plain/binpkgs", "own", Some("changed: binary packages")),
+        ("env/binhost", "any", None),
+        ("env/binhost", "none", Some("changed: binary package hosts")),
+    ] {
+        set(&place, file, word);
+        let said = dry();
+        assert_eq!(said.lines().any(|line| line.trim_end().ends_with(changed.unwrap_or("changed: "))), changed.is_some(), "{said}");
+        fs::remove_file(place.config.join(file)).unwrap();
+        assert!(!dry().contains("changed: "), "{}", dry());
+    }
 }

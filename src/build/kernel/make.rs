@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::super::definition::subject_of;
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
+use super::super::inspect::PoolOf;
 use super::super::jobserver::PIPE_INSIDE;
 use super::super::key::Inputs;
 use super::super::keys::PoolUse;
@@ -118,8 +119,7 @@ impl Engine<'_> {
         let dracut = recipe.config.dracut.as_ref().map(|lines| lines.join("\n"));
         give(&work, &[(KCONF, &recipe.config.text), (DRACUT, dracut.as_deref().unwrap_or_default())])?;
         let resumed = steps.any();
-        let portage_profile = sources.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
-        let pool = self.choose_pool(&mut work, &portage_profile, PoolUse::Publish)?;
+        let pool = self.choose_pool(&mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish)?;
         if recipe.config.dracut.is_some() {
             match self.in_kernel(&work, &["need_dracut"]) {
                 Err(Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::super::definition::subject_of;
 use super::super::engine::{Engine, Work};
 use super::super::error::Result;
+use super::super::inspect::PoolOf;
 use super::super::key::Inputs;
 use super::super::keys::PoolUse;
 use super::super::work::{Given, StepsDone, Subject};
@@ -173,8 +174,7 @@ impl Engine<'_> {
         let mut work = self.work(session, builder, subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
         let resumed = steps.any();
         give(&work, &[])?;
-        let portage_profile = builder.origin["portage_profile"].as_str().unwrap_or_default().to_owned();
-        let pool = self.choose_pool(&mut work, &portage_profile, PoolUse::Publish)?;
+        let pool = self.choose_pool(&mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish)?;
         let facts = self.resolve_sources(&work, wanted)?;
         let facts = if facts.distribution {
             facts

@@ -105,7 +105,7 @@ impl Engine<'_> {
         self.apply(&work, recipe)?;
         self.hooks(&work, &recipe.hooks, Phase::Prepare)?;
         let facts = self.inspect(&work)?;
-        let pool = facts.pool_inputs(&recipe.portage_profile);
+        let pool = facts.pool_inputs(recipe.pool_of());
         work.root.session_conf = self.session_conf(facts.has_observability());
         self.share_jobs(&mut work, &facts)?;
         let pools = [self.pool(PoolKind::Throwaway, &pool)?, self.pool(PoolKind::Release, &pool)?];

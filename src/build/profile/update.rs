@@ -211,7 +211,7 @@ impl Engine<'_> {
         steps.once("apply", || self.apply(&work, recipe))?;
         steps.once("portage profile", || self.select_profile(&work, recipe, update))?;
         steps.once("hooks:prepare", || self.hooks(&work, &recipe.hooks, Phase::Prepare))?;
-        let inputs = self.choose_pool(&mut work, &recipe.portage_profile, PoolUse::Publish)?;
+        let inputs = self.choose_pool(&mut work, recipe.pool_of(), PoolUse::Publish)?;
         let network = recipe.definition.network.everything.is_some();
         if !update.dropped.is_empty() {
             let words = ["emerge", "--color=n", "--ask=n", "--deselect=y"].map(str::to_owned).into_iter();
@@ -414,6 +414,7 @@ mod tests {
             toolchain: toolchain.to_owned(),
             flags: [("CFLAGS".to_owned(), cflags.to_owned())].into(),
             cpu_flags: BTreeMap::new(),
+            own: None,
         };
         let before = pool("-O2", "gcc-14", "gentoo:a");
         let base = |origin| State {

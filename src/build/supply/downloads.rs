@@ -84,6 +84,12 @@ impl Downloads {
         origin[RECORD] = serde_json::json!(self);
     }
 
+    /// From now on no host of binary packages is asked.
+    pub(in crate::build) fn forget_hosts(&mut self) {
+        self.hosts.clear();
+        self.stage3_hosts.clear();
+    }
+
     /// The hosts of binary packages. Those of a stage3 are asked only where the configuration names some, too. A directory that a stage3 names
     /// is none of this machine.
     pub(in crate::build) fn hosts(&self) -> Vec<BinHost> {
@@ -167,9 +173,11 @@ mod tests {
             "[gentoo]\nsync-uri = http://g/\n[own]\nsync-uri = http://no\n[dir]\nsync-uri = file:///var\n",
         );
         assert_eq!(names(&of(&[stage3])), [""; 0], "not where the configuration names none");
-        let said = of(&[stage3, ("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\n")]);
+        let mut said = of(&[stage3, ("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\n")]);
         let hosts: Vec<_> = said.sources(&[]).hosts.into_iter().map(|host| (host.name, host.sync_uri)).collect();
         assert_eq!(hosts, [("gentoo", "http://g"), ("own", "http://h")].map(|(name, uri)| (name.to_owned(), uri.to_owned())));
+        said.forget_hosts();
+        assert!(names(&said).is_empty(), "neither those of the stage3");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct PoolInputs {
     pub flags: BTreeMap<String, String>,
     /// Effective `CPU_FLAGS_*`, by variable.
     pub cpu_flags: BTreeMap<String, BTreeSet<String>>,
+    /// The definition whose own it is, where that shares with no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<String>,
 }
 
 /// The name of a pool's directory.
@@ -68,6 +71,10 @@ pub fn pool_key(inputs: &PoolInputs) -> PoolKey {
             field(variable, &values.iter().map(String::as_str).collect::<Vec<_>>().join(" "));
         }
     }
+    if let Some(own) = &inputs.own {
+        // No variable is called like this.
+        field("own of", own);
+    }
     let digest = hex::encode(hash.finalize());
     let profile = inputs.portage_profile.trim_matches('/');
     let profile = profile.strip_prefix("default/linux/").unwrap_or(profile);
@@ -93,7 +100,19 @@ mod tests {
             toolchain: "sys-devel/gcc-14.3.0 sys-libs/glibc-2.41".to_owned(),
             flags: BTreeMap::from([("CFLAGS".to_owned(), "-O2 -pipe".to_owned())]),
             cpu_flags: BTreeMap::from([("CPU_FLAGS_X86".to_owned(), BTreeSet::from(["avx".to_owned(), "sse4_2".to_owned()]))]),
+            own: None,
         }
+    }
+
+    #[test]
+    fn what_is_a_definition_s_own_is_nobody_else_s() {
+        let of = |own: Option<&str>| pool_key(&PoolInputs { own: own.map(str::to_owned), ..inputs() });
+        assert_ne!(of(None), of(Some("a")));
+        assert_ne!(of(Some("a")), of(Some("b")));
+        // As it was written before there were any.
+        let text = serde_json::to_string(&inputs()).expect("JSON");
+        assert!(!text.contains("own"), "{text}");
+        assert_eq!(serde_json::from_str::<PoolInputs>(&text).expect("read"), inputs());
     }
 
     #[test]
