@@ -15,10 +15,10 @@ import json, os, shutil, sys
 root, etc, own = "/tmp/asked", "/tmp/asked/etc/portage", "/etc/portage/make.conf"
 shutil.copytree("/mnt/asked", etc)
 if os.path.isdir(own):
-    own += "/10-stage3.conf"
+    own += "/00-make.conf"
 if os.path.exists(own):
     os.makedirs(etc + "/make.conf", exist_ok=True)
-    shutil.copy(own, etc + "/make.conf/10-stage3.conf")
+    shutil.copy(own, etc + "/make.conf/00-make.conf")
 os.symlink("/var/db/repos/gentoo/profiles/" + sys.argv[1], etc + "/make.profile")
 import portage
 settings = portage.config(config_root=root, target_root="/", env={"PATH": os.environ["PATH"]})
@@ -46,12 +46,26 @@ print(json.dumps({"variables": variables, "packages": packages}))
 const LISTS: [&str; 5] = ["USE", "ACCEPT_KEYWORDS", "CONFIG_PROTECT", "USE_EXPAND", "ENV_UNSET"];
 const SINGLE: [&str; 5] = ["CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEOPTS", "GENTOO_MIRRORS"];
 
+/// A Portage profile whose parent is in another repository.
+const STACK: &[(&str, &str)] = &[
+    ("profiles/repo_name", "stack\n"),
+    ("metadata/layout.conf", "masters = gentoo\nprofile-formats = portage-2\n"),
+    ("profiles/site/eapi", "5\n"),
+    ("profiles/site/parent", "gentoo:default/linux/amd64/testbed/desktop/careful\n"),
+    ("profiles/site/make.defaults", "USE=\"${USE} json\"\nUSE=\"${USE} -color\"\n"),
+    ("profiles/site/package.use.force", "app-misc/greeter -ascii\n"),
+];
+
 /// Fragments in which almost everything is said about almost everything.
 const FRAGMENTS: &[(&str, &str)] = &[
     ("stage3.defines/asked/portage.local", "one\ntwo\n"),
     ("stage3.defines/hard/portage.local", "two\n"),
     ("stage3.defines/hard/portage.profile", "default/linux/amd64/testbed/hardened\n"),
     ("stage3.defines/empty/packages", ""),
+    ("stage3.defines/deep/portage.profile", "default/linux/amd64/testbed/desktop/careful\n"),
+    ("stage3.defines/site/portage.profile", "stack:site\n"),
+    ("stage3.defines/site/portage.local", "stack\n"),
+    ("portage.locals/stack/repos.conf/stack.conf", "[stack]\nlocation = /var/db/repos/stack\nmasters = gentoo\n"),
     (
         "portage.locals/one/make.conf",
         "USE=\"static-libs -nls json\"\nVIDEO_CARDS=\"intel\"\nL10N=\"de en\"\nACCEPT_KEYWORDS=\"~amd64\"\nFEATURES=\"test\"\n\
@@ -110,11 +124,21 @@ fn explanations_are_what_portage_makes_of_it() {
         fs::write(path, text).unwrap();
     }
     let place = shared.place.with_config(config);
+    let stack = shared.place.path("explain-trees/stack");
+    for (path, text) in STACK {
+        let path = stack.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    place.run(&["sync", "--from", stack.to_str().unwrap()]).ok();
+    let stack = format!("{}:/var/db/repos/stack:ro", stack.display());
     let mut compared = 0;
     for (stage, profile) in [
         ("asked", "default/linux/amd64/testbed"),
         ("hard", "default/linux/amd64/testbed/hardened"),
         ("empty", "default/linux/amd64/testbed"),
+        ("deep", "default/linux/amd64/testbed/desktop/careful"),
+        ("site", "../../stack/profiles/site"),
     ] {
         let shown: Value = serde_json::from_str(&place.run(&["config", "show", stage, "--json"]).ok().text()).unwrap();
         let dir = shared.place.path(&format!("asked {stage}"));
@@ -128,8 +152,22 @@ fn explanations_are_what_portage_makes_of_it() {
             fs::write(path, file["text"].as_str().unwrap()).unwrap();
         }
         let bind = format!("{}:/mnt/asked:ro", dir.display());
-        let mut words =
-            vec!["freshroot", "--profile", "demo", "--network", "none", "--bind", &bind, "--", "python3", "-c", ASK, profile];
+        let mut words = vec![
+            "freshroot",
+            "--profile",
+            "demo",
+            "--network",
+            "none",
+            "--bind",
+            &bind,
+            "--bind",
+            &stack,
+            "--",
+            "python3",
+            "-c",
+            ASK,
+            profile,
+        ];
         words.extend(LISTS.iter().chain(&SINGLE));
         let asked = shared.place.run(&words).ok();
         let portage: Value =

@@ -50,14 +50,33 @@ fn another_root_stops_every_build() {
     build(&place).fails(3).says("portage.locals/asked/make.conf:1: `ROOT` is `/mnt/target`, and a stage is always built for `/`");
 }
 
+/// Packages that do what those of a real stage3 do.
+const OF_A_STAGE3: [&str; 7] = [
+    "app-alternatives/greeting",
+    "app-misc/capable",
+    "app-misc/configured",
+    "app-misc/recorder",
+    "app-misc/static32",
+    "sys-apps/hosts",
+    "sys-devel/slotted",
+];
+/// A link that was chosen; capabilities and a user that come with merging; a program of another architecture; what only `env.d` leads to; a
+/// file that sessions have, too; and what a package was told.
+const LOOK: &str = "readlink /usr/bin/greeting; getcap /usr/bin/capable; stat -c '%U:%G %a' /var/lib/testbedder/owned; static32
+slotted-cc --version; head -n 1 /etc/hosts; cat /usr/share/configured/config; grep -E '^(CFLAGS|EXTRA_ECONF|text)=' /usr/share/recorder/record";
+const SEEN: &str = "hello\n/usr/bin/capable cap_net_raw=ep\ntestbedder:testbedder 640\ni386\nslotted 1.0\n127.0.0.1\tlocalhost hosts-1.0\n\
+                    ANSWER=default\nCFLAGS=-O2 -pipe -march=x86-64\nEXTRA_ECONF=(unset)\ntext=unpatched\n";
+
 #[test]
 fn what_says_how_to_work_is_taken_over_and_places_are_the_sessions() {
     let Some(shared) = shared() else { return };
     let make_conf = "EMERGE_DEFAULT_OPTS=\"--ask --jobs=1 --keep-going --with-bdeps=n --backtrack=7\"\n\
                      PORTDIR=\"/usr/portage\"\nPORTDIR_OVERLAY=\"/usr/local/portage\"\nPKGDIR=\"/srv/none\"\n";
+    let packages = OF_A_STAGE3.join("\n");
     let files = [
         ("portage.locals/asked/make.conf", make_conf),
         ("portage.locals/asked/package.env", "dev-libs/greet elsewhere\n"),
+        ("stage4.defines/asked/packages", &*packages),
         ("portage.locals/asked/env/elsewhere", "PORTAGE_TMPDIR=\"/var/tmp/none\"\nPKGDIR=\"/srv/other\"\nDISTDIR=\"/srv/dist\"\n"),
     ];
     let place = asking(&shared, "taken over", "dev-libs/greet\n", &files);
@@ -73,6 +92,7 @@ fn what_says_how_to_work_is_taken_over_and_places_are_the_sessions() {
     let of = |path: &str| place.run(&["cp", &format!("stage4/asked:{path}"), "-"]);
     assert_eq!(of("/var/lib/portage/world").ok().text().lines().filter(|line| line.starts_with("dev-libs/")).count(), 1);
     of("/var/db/pkg/dev-libs/greet-1.0/PF").ok();
+    assert_eq!(place.run(&["shell", "stage4/asked", "--network", "none", "--", "sh", "-c", LOOK]).ok().text(), SEEN);
     for gone in ["/srv/none", "/srv/other", "/srv/dist", "/var/tmp/none"] {
         of(gone).fails(2);
     }
