@@ -1,20 +1,23 @@
 # Entry points for people. Each calls a script or cargo, which may also be called by hand.
-# As root, `demo`, `test`, `kills`, `testbed` and `bench` make an ordinary user and run as it.
+# As root, `demo`, `test`, `test-long`, `kills`, `testbed` and `bench` make an ordinary user and run as it.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz kills testbed bench install
+.PHONY: help demo test test-long fuzz kills testbed bench install
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 demo: ## a verified stage3 becomes a builder and then a signed stage4 (STAGE3=amd64-openrc: upstream's)
 	@scripts/demo
 
 test: ## every gate: format, lints, documentation, licences, tests
 	@scripts/test
+
+test-long: ## hours: all end-to-end tests on each Portage of the testbed, kills, more fuzzing
+	@scripts/test-long
 
 fuzz: ## everything that is read, fuzzed, FUZZ_SECS (60) seconds each
 	@scripts/ensure-host test

@@ -49,6 +49,7 @@ mod modes;
 mod older;
 mod original;
 mod package_keys;
+mod package_pairs;
 mod patches;
 mod patches_hostile;
 mod patches_saved;

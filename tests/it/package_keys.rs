@@ -51,7 +51,7 @@ pub(crate) fn tree(place: &Place, name: &str, version: u32, text: &str) -> PathB
         ebuild(&tree, name, version, &format!("{unpack}{install}"));
     }
     let fails = "RDEPEND=\"app-keys/plain\"\nDEPEND=\"app-keys/plain app-keys/first\"\n\
-                 src_compile() { [[ ${KEYS_BASHRC} = works ]] || die; }\n";
+                 src_compile() { [[ ${KEYS_BASHRC} != slow ]] || sleep 600; [[ ${KEYS_BASHRC} = works ]] || die; }\n";
     ebuild(&tree, "last", version, fails);
     ebuild(&tree, "first", version, "src_install() { dodir /usr/share/first; }\n");
     tree
@@ -218,4 +218,37 @@ fn a_build_that_fails_at_its_last_package_loses_none_of_the_others() {
         (1, 1, 1),
         "{ran}"
     );
+}
+
+#[test]
+#[ignore = "long: the same after SIGKILL at some moments"]
+fn a_build_that_is_killed_loses_none_of_the_packages_before() {
+    let Some(shared) = shared() else { return };
+    let config = shared.config("keys-kill");
+    let place = shared.place.with_config(config.clone());
+    for number in 0..5 {
+        let version = std::process::id().wrapping_add(3_000_000 + number);
+        place.run(&["sync", "--from", tree(&place, "keys-kill", version, "killed").to_str().unwrap()]).ok();
+        let name = format!("keys-kill-{number}");
+        let let_last = |does: &str| {
+            let bashrc = format!("KEYS_BASHRC={does}\n");
+            define(&config, ("demo", "keys-kill"), &name, "app-keys/last", &[("env/app-keys/last", &bashrc)]);
+        };
+        let_last("slow");
+        let mut running = child::spawn(&mut place.command(&["stage", "build", &name, "--no-sign", "--format", "tar.zst"]));
+        // Its last package compiles; the others are merged.
+        let since = std::time::Instant::now();
+        while builds(&place, "plain", version) + builds(&place, "first", version) < 2 {
+            let ended = running.child().try_wait().unwrap();
+            assert!(ended.is_none() && since.elapsed().as_secs() < 240, "the packages are not published: {ended:?}");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(std::process::id() + number * 701) % 3000));
+        running.child().kill().unwrap();
+        running.output();
+        let_last("works");
+        build(&place, &name).ok();
+        let counts = ["plain", "first", "last"].map(|package| builds(&place, package, version));
+        assert_eq!(counts, [1, 1, 1], "kill {number}");
+    }
 }
