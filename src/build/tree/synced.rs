@@ -8,6 +8,7 @@
 //! [NAME]
 //! sync-type = rsync         where the tree has `metadata/timestamp.commit`, in which Portage finds the commit then
 //! sync-type =               elsewhere: nothing is recorded
+//! sync-uri =                Portage would complain of one without the other
 //! ```
 //!
 //! Source: `_emerge/EbuildPhase.py` (`_setup_repo_revisions`), `retrieve_head` of `portage/sync/modules/` (3.0.83).
@@ -46,8 +47,8 @@ pub(in crate::build) fn session_conf(portage: Option<&PortageDir>, layers: &[Pat
         own.is_some_and(|method| ASKING.contains(&method.as_str()))
     });
     let section = |tree: &PinnedTree| {
-        let method = if has_commit(&tree.path) { " rsync" } else { "" };
-        format!("[{}]\nsync-type ={method}\n", tree.name)
+        let method = if has_commit(&tree.path) { "sync-type = rsync" } else { "sync-type =\nsync-uri =" };
+        format!("[{}]\n{method}\n", tree.name)
     };
     let sections: String = asked.map(section).collect();
     (!sections.is_empty()).then(|| format!("# Of this session only.\n{sections}"))
@@ -124,13 +125,19 @@ mod tests {
         };
         let trees = [tree("gentoo", "mirror"), tree("over", "plain"), tree("other", "plain")];
         let said = session_conf(None, &layers, &trees);
-        assert_eq!(said.as_deref(), Some("# Of this session only.\n[gentoo]\nsync-type = rsync\n[over]\nsync-type =\n"));
+        assert_eq!(
+            said.as_deref(),
+            Some("# Of this session only.\n[gentoo]\nsync-type = rsync\n[over]\nsync-type =\nsync-uri =\n")
+        );
         assert_eq!(session_conf(None, &layers, &trees[2..]), None);
         // A file that hides one of below.
         write("top/etc/portage/repos.conf/a.conf", "[over]\nsync-type = webrsync\n");
         assert_eq!(session_conf(None, &layers, &trees[1..2]), None);
         write("top/etc/portage/repos.conf/c.conf", "[DEFAULT]\nsync-type = git\n");
-        assert_eq!(session_conf(None, &layers, &trees[2..]).as_deref(), Some("# Of this session only.\n[other]\nsync-type =\n"));
+        assert_eq!(
+            session_conf(None, &layers, &trees[2..]).as_deref(),
+            Some("# Of this session only.\n[other]\nsync-type =\nsync-uri =\n")
+        );
         // What is applied comes last, and of a file nothing can be said beside it.
         write("file/etc/portage/repos.conf", "[over]\nsync-type = git\n");
         assert_eq!(session_conf(None, &[dir.path().join("file")], &trees), None);
@@ -140,6 +147,6 @@ mod tests {
         ]);
         let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
         let said = session_conf(Some(&portage), &[dir.path().join("none")], &trees);
-        assert_eq!(said.as_deref(), Some("# Of this session only.\n[over]\nsync-type =\n"));
+        assert_eq!(said.as_deref(), Some("# Of this session only.\n[over]\nsync-type =\nsync-uri =\n"));
     }
 }
