@@ -138,6 +138,12 @@ fn the_line_that_was_written_decides_however_often_it_is_appended_to() {
     assert_eq!(of("ACCEPT_KEYWORDS:amd64"), "gentoo:base/make.defaults:9 | ACCEPT_KEYWORDS | amd64 | Decides");
     assert_eq!(of("ACCEPT_KEYWORDS:~amd64"), "gentoo:child/make.defaults:2 | ACCEPT_KEYWORDS | ~amd64 | Decides");
     assert_eq!(of("FEATURES:buildpkg"), "/etc/portage/make.conf:4 | FEATURES | buildpkg | Decides");
+    // What a fragment replaces of the stage3's does not take along what it refers to.
+    let dir = tempfile::tempdir().unwrap();
+    let around = Surroundings { make_conf: Some("ACCEPT_KEYWORDS=\"${ACCEPT_KEYWORDS} x86\"\n".to_owned()), ..around(dir.path()) };
+    let portage =
+        merged(&[("stage3.defines/base/portage.local", "a\n"), ("portage.locals/a/make.conf", "ACCEPT_KEYWORDS=\"~amd64\"\n")]);
+    assert_eq!(Explainer::new(&portage, &around).variable("ACCEPT_KEYWORDS").unwrap().value, "amd64 ~amd64");
 }
 
 #[test]

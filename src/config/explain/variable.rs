@@ -148,8 +148,11 @@ impl Explainer<'_> {
         }
         // A value that refers to the one before it, as in `FEATURES="${FEATURES} x"`, repeats its words.
         let mut later = BTreeSet::new();
-        let mut last: Vec<ListWord> =
-            heard.into_iter().rev().filter(|heard| later.insert((heard.word.clone(), heard.origin.to_string()))).collect();
+        let mut last: Vec<ListWord> = heard
+            .into_iter()
+            .rev()
+            .filter(|heard| later.insert((heard.replaced, heard.word.clone(), heard.origin.to_string())))
+            .collect();
         last.reverse();
         Ok(last)
     }
