@@ -98,6 +98,9 @@ struct Record {
     profile: Option<String>,
     /// The primary key that signed all of it.
     key: String,
+    /// Where clients find it, as was said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uri: Option<String>,
     packages: BTreeMap<String, Done>,
 }
 
@@ -139,6 +142,9 @@ impl Engine<'_> {
             record.key = key.to_string();
             record.packages.clear();
         }
+        if options.uri.is_some() {
+            record.uri.clone_from(&options.uri);
+        }
         let index = read_index(&pool)?;
         let mut out = Index { header: describing_all(&index.header), packages: BTreeMap::new() };
         let mut done = Exported {
@@ -177,7 +183,7 @@ impl Engine<'_> {
         write_index(dir, &out)?;
         write(dir, PUBLIC_KEY, &options.gpg.public_key(&key).map_err(BinhostError::Sign)?)?;
         let name = conf_name(&done.profile);
-        write(dir, CLIENT_CONF, client_conf(&name, options.uri.as_deref()).as_bytes())?;
+        write(dir, CLIENT_CONF, client_conf(&name, record.uri.as_deref()).as_bytes())?;
         write(dir, README, readme(&name, &done).as_bytes())?;
         done.removed = remove_others(dir, &record)?;
         let incoming = dir.join(INCOMING);

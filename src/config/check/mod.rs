@@ -55,6 +55,14 @@ impl ConfigDir {
     pub fn check(&self, default_arch: &str) -> Vec<Diagnostic> {
         let mut findings = Findings::new(self.root());
         check_folders(&mut findings);
+        if self.stage3_names().is_empty() && self.stage4_names().is_empty() {
+            let place = Place::whole(Path::new("stage3.defines"));
+            findings.warning(
+                &place,
+                "nothing is defined here that could be built",
+                "`gentoomuch init` makes a configuration directory",
+            );
+        }
         check_names(&mut findings);
         old::check(&mut findings);
         env::read(&mut findings, default_arch);
