@@ -55,11 +55,11 @@ impl ConfigDir {
     pub fn check(&self, default_arch: &str) -> Vec<Diagnostic> {
         let mut findings = Findings::new(self.root());
         check_folders(&mut findings);
-        if self.stage3_names().is_empty() && self.stage4_names().is_empty() {
+        if !FOLDERS.iter().any(|folder| self.root().join(folder).is_dir()) {
             let place = Place::whole(Path::new("stage3.defines"));
             findings.warning(
                 &place,
-                "nothing is defined here that could be built",
+                "there is no folder of a configuration here",
                 "`gentoomuch init` makes a configuration directory",
             );
         }

@@ -28,6 +28,11 @@ fn nothing_is_said_about_folders_that_hold_nothing() {
         ("kernel.defines/gentoomuch/README.md", "about kernels"),
     ];
     assert_eq!(said(&files), Vec::<String>::new());
+    // But they are there: with none of them it is no configuration.
+    assert_eq!(
+        said(&[("Makefile", "")]),
+        ["stage3.defines: warning: there is no folder of a configuration here | `gentoomuch init` makes a configuration directory"]
+    );
 }
 
 #[test]
