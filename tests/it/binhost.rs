@@ -93,11 +93,6 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
     let again = export(place, &dir);
     assert_eq!((&again["signed"], &again["removed"]), (&Value::from(0), &Value::from(0)));
     assert_eq!(fs::read(dir.join("Packages.gz")).unwrap(), index, "nothing has changed");
-    // Where it is found is said once.
-    let uri = ["binhost", "export", "--profile", "demo", "--uri", "http://found.example:1", dir.to_str().unwrap()];
-    place.run(&uri).ok();
-    export(place, &dir);
-    assert!(fs::read_to_string(dir.join("binrepos.conf")).unwrap().contains("sync-uri = http://found.example:1\n"));
     // What is missing is signed again.
     fs::remove_file(dir.join(GREETER)).unwrap();
     assert_eq!(export(place, &dir)["signed"], 1);
@@ -161,6 +156,11 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
     assert!((refused.text() + &refused.stderr).contains("GnuPG verification failed"), "{refused}");
     host.end();
     place.run(&["profile", "rm", bare]).ok();
+    // Where it is found is said once.
+    let uri = ["binhost", "export", "--profile", "demo", "--uri", "http://found.example:1", dir.to_str().unwrap()];
+    place.run(&uri).ok();
+    export(place, &dir);
+    assert!(fs::read_to_string(dir.join("binrepos.conf")).unwrap().contains("sync-uri = http://found.example:1\n"));
 }
 
 /// A configuration whose builder has flags that no pool was built with, and a binhost at `address`.
