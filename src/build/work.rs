@@ -23,6 +23,7 @@ use crate::config::hooks::Hooks;
 use crate::config::patches::PatchRecord;
 use crate::portage::emerge::DefaultOpts;
 use crate::portage::session_conf::SessionConf;
+use crate::sandbox::Interrupt;
 use crate::store::{Session, State};
 
 /// What a session's work is about: names for logs, hooks and scripts.
@@ -146,7 +147,7 @@ impl Engine<'_> {
                 None => before.clone(),
             },
             patches_before: before,
-            keys: Keys::default(),
+            keys: Keys::new(Interrupt::asked),
             kept,
         })
     }

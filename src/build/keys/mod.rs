@@ -25,9 +25,11 @@ use super::error::{Error, Result};
 use super::session::{HOOKS_DIR, Packages};
 use super::supply::Foreseen;
 use super::work::{Given, Subject, write_public};
+use crate::config::patches::PatchRecord;
 use crate::portage::binpkgs::claims::Claims;
 use crate::portage::binpkgs::index::Stanza;
-use crate::portage::binpkgs::{self, Described, Index, PackageKey, PoolInputs, PoolKind, Transfer, View, package_key};
+use crate::portage::binpkgs::{self, Described, Examiner, Index, PackageKey, PoolInputs, PoolKind, Transfer, View, package_key};
+use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::store::{Purpose, State};
@@ -71,6 +73,9 @@ pub(super) struct Keys {
     known: RefCell<BTreeMap<Package, Option<Known>>>,
     /// Those that the session has, or is going to have.
     own: RefCell<BTreeSet<Package>>,
+    /// Those that it was to build, before anything of the run was executed: what it may publish, unless its user decides otherwise.
+    planned: RefCell<BTreeSet<Package>>,
+    examiner: Examiner,
     /// Something of the run has been executed: nothing new is asked.
     is_closed: Cell<bool>,
     /// Where it publishes as it goes.
@@ -111,6 +116,10 @@ struct Line {
 struct Entry {
     cpv: String,
     repository: String,
+    #[serde(default)]
+    own: bool,
+    #[serde(default)]
+    planned: bool,
     #[serde(flatten)]
     known: Option<Known>,
 }
@@ -122,12 +131,19 @@ impl Entry {
 }
 
 impl Keys {
+    /// `stop`: whether the user wants no more.
+    pub(super) fn new(stop: fn() -> bool) -> Self {
+        Self { examiner: Examiner::new(stop), ..Self::default() }
+    }
+
     /// For a file.
     fn entries(&self) -> Vec<Entry> {
         let known = self.known.borrow();
-        let entries = known.iter().map(|((cpv, repository), known)| Entry {
-            cpv: cpv.clone(),
-            repository: repository.clone(),
+        let entries = known.iter().map(|(package, known)| Entry {
+            cpv: package.0.clone(),
+            repository: package.1.clone(),
+            own: self.own.borrow().contains(package),
+            planned: self.planned.borrow().contains(package),
             known: known.clone(),
         });
         entries.collect()
@@ -139,6 +155,13 @@ impl Keys {
         let known = self.known.borrow();
         let known = known.get(&package)?.as_ref()?;
         has_its_flags(stanza, &known.flags).then(|| known.key.clone())
+    }
+
+    /// As [`Keys::of`], for what the session has built: it may only publish what it was to build, or it could put anything in the place of
+    /// what others have built.
+    fn of_planned(&self, stanza: &Stanza) -> Option<PackageKey> {
+        let package = (stanza.get("CPV")?.clone(), stanza.get("REPO").cloned().unwrap_or_default());
+        if self.planned.borrow().contains(&package) { self.of(stanza) } else { None }
     }
 
     /// Keys of the packages that the session has, or was to build, by `category/name-version::repository`.
@@ -219,10 +242,18 @@ impl Engine<'_> {
             return Err(Error::NoCompiler { package: without.cpv.clone() });
         }
         let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
+        let of_root: Vec<Package> = of_root.collect();
+        // Built again although Portage sees no reason: see `Engine::bring_patches`.
+        let patched: BTreeSet<String> = work.patches.iter().filter_map(PatchRecord::package).collect();
+        let again = of_root.iter().filter(|(cpv, _)| patched.contains(Cpv::name_of(cpv))).cloned();
+        work.keys.planned.borrow_mut().extend(again);
         work.keys.own.borrow_mut().extend(of_root);
         work.keys.add(asked, described);
-        let path = work.session.borrow().path(RECORD);
-        replace(&path, &work.keys.entries())
+        Self::write_down(work)
+    }
+
+    fn write_down(work: &Work<'_>) -> Result<()> {
+        replace(&work.session.borrow().path(RECORD), &work.keys.entries())
     }
 
     /// As [`Engine::learn`], for a session that has no other configuration than its base: what was found out for an earlier one holds.
@@ -282,6 +313,12 @@ impl Engine<'_> {
         let Ok(bytes) = std::fs::read(&path) else { return };
         // Half a record can only come from a crash of the machine: then nothing is known, and nothing is published.
         let entries: Vec<Entry> = serde_json::from_slice(&bytes).unwrap_or_default();
+        let those = |which: fn(&Entry) -> bool| -> BTreeSet<Package> {
+            let entries = entries.iter().filter(|entry| which(entry));
+            entries.map(|entry| (entry.cpv.clone(), entry.repository.clone())).collect()
+        };
+        *work.keys.own.borrow_mut() = those(|entry| entry.own);
+        *work.keys.planned.borrow_mut() = those(|entry| entry.planned);
         *work.keys.known.borrow_mut() = entries.into_iter().map(Entry::apart).collect();
         work.keys.is_closed.set(true);
     }
@@ -306,7 +343,13 @@ impl Engine<'_> {
         let packages: Vec<Package> =
             foreseen.list.iter().filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
         self.learn(work, &packages, false)?;
-        work.keys.own.borrow_mut().extend(packages);
+        if !work.keys.is_closed.get() {
+            let built = foreseen.list.iter().filter(|merge| !merge.binary);
+            let built = built.filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?)));
+            work.keys.planned.borrow_mut().extend(built);
+            work.keys.own.borrow_mut().extend(packages);
+            Self::write_down(work)?;
+        }
         work.keys.foreseen.borrow_mut().insert(argv, foreseen.clone());
         Ok(foreseen)
     }
@@ -332,7 +375,12 @@ impl Engine<'_> {
 
     fn publish_from(&self, work: &Work<'_>, own: &Path, transfer: Transfer) -> Result<()> {
         let Some(pool) = &work.keys.pool else { return Ok(()) };
-        let published = binpkgs::publish(own, pool, &|stanza| work.keys.of(stanza), transfer, now(), self.observer)?;
+        // What was built by hand is published when its user says so, once nothing runs any more.
+        let key_of = |stanza: &Stanza| match transfer {
+            Transfer::Copy => work.keys.of_planned(stanza),
+            Transfer::Move => work.keys.of(stanza),
+        };
+        let published = binpkgs::publish(own, pool, &key_of, transfer, now(), self.observer, &work.keys.examiner)?;
         for skipped in &published.skipped {
             tracing::debug!(path = skipped.path, reason = ?skipped.reason, "not published");
         }
@@ -471,6 +519,18 @@ mod tests {
     fn an_answer_that_is_cut_off_is_no_answer() {
         let error = read_answers("@gentoomuch {\"cpv\": \"a/c-1\"\n").unwrap_err();
         assert_eq!(error.to_string(), "cannot read what Portage says of packages");
+    }
+
+    #[test]
+    fn only_what_was_to_be_built_may_be_published() {
+        let keys = Keys::default();
+        let of = |cpv: &str| (cpv.to_owned(), "r".to_owned());
+        let described = |cpv: &str| Described { cpv: cpv.to_owned(), repository: "r".to_owned(), ..Described::default() };
+        keys.add(vec![of("a/pool-1"), of("a/new-1")], vec![described("a/pool-1"), described("a/new-1")]);
+        keys.planned.borrow_mut().insert(of("a/new-1"));
+        let stanza = |cpv: &str| [("CPV", cpv), ("REPO", "r")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let allowed = |cpv: &str| (keys.of(&stanza(cpv)).is_some(), keys.of_planned(&stanza(cpv)).is_some());
+        assert_eq!((allowed("a/pool-1"), allowed("a/new-1"), allowed("a/none-1")), ((true, false), (true, true), (false, false)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::engine::Engine;
 use crate::build::error::Result;
+use crate::build::keys::keys_of;
 use crate::build::tree::PinnedTree;
 use crate::portage::cpv::Cpv;
 use crate::portage::repository::Repository;
@@ -28,8 +29,9 @@ const NEEDS: &str = "build.needs";
 const KEYS: [&str; 5] = ["DEPEND", "RDEPEND", "BDEPEND", "PDEPEND", "IDEPEND"];
 /// As long as any that Portage writes; the file is hostile.
 const MAX_BYTES: u64 = 1 << 20;
-/// More than all packages of Gentoo.
+/// More than all packages of Gentoo, and of all that they say.
 const MAX_NAMES: usize = 100_000;
+const MAX_ALL_BYTES: usize = 64 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct NeedsInput {
@@ -44,6 +46,19 @@ struct Needs {
     named: BTreeSet<String>,
     /// Whose dependencies cannot be read.
     unread: BTreeSet<String>,
+}
+
+impl Needs {
+    /// The database is the session's word. What the session had, or was to build, was written down outside before anything of it ran.
+    fn add_noted(&mut self, noted: impl Iterator<Item = String>, changed: &BTreeSet<&str>) {
+        for name in noted {
+            if changed.contains(name.as_str()) {
+                self.installed.insert(name);
+            } else if !self.installed.contains(&name) {
+                self.named.insert(name);
+            }
+        }
+    }
 }
 
 /// Finds this module's task by name.
@@ -61,11 +76,14 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
 }
 
 fn read(root: BorrowedFd<'_>) -> untrusted::Result<Needs> {
-    let mut needs = Needs::default();
+    let (mut needs, mut left_bytes) = (Needs::default(), MAX_ALL_BYTES);
     vdb::visit_all_in(root, &mut |package, entry| {
         for key in KEYS {
-            match untrusted::read_in(entry, Path::new(key), MAX_BYTES) {
-                Ok(bytes) if needs.named.len() < MAX_NAMES => needs.named.extend(names(&String::from_utf8_lossy(&bytes))),
+            match untrusted::read_in(entry, Path::new(key), MAX_BYTES.min(left_bytes as u64)) {
+                Ok(bytes) if needs.named.len() < MAX_NAMES => {
+                    left_bytes -= bytes.len();
+                    needs.named.extend(names(&String::from_utf8_lossy(&bytes)));
+                }
                 Err(error) if error.is_absent() => {}
                 Ok(_) | Err(_) => drop(needs.unread.insert(package.name().to_owned())),
             }
@@ -98,7 +116,11 @@ impl Engine<'_> {
         let input = NeedsInput { lower: self.store.lower_dirs(state) };
         let options = TaskOptions { mounts: true, ..TaskOptions::default() };
         let answer = self.task(NEEDS, &input, options, &mut |_| {})?;
-        let needs: Needs = serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: NEEDS, source })?;
+        let mut needs: Needs =
+            serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: NEEDS, source })?;
+        let noted =
+            keys_of(state).into_keys().map(|package| package.split_once("::").map_or("", |(cpv, _)| Cpv::name_of(cpv)).to_owned());
+        needs.add_noted(noted, changed);
         let within: Vec<String> =
             changed.iter().filter(|name| needs.installed.contains(**name)).map(|name| format!("{name} is in it")).collect();
         if !within.is_empty() {
@@ -110,7 +132,8 @@ impl Engine<'_> {
         let read = trees.iter().map(|tree| Repository::read(&tree.name, &tree.path));
         let repositories: Vec<Repository> = read.collect::<std::result::Result<_, _>>()?;
         let named = needs.named.into_iter().chain(asked_for.iter().flat_map(|atom| names(atom).collect::<Vec<_>>())).collect();
-        Ok(match reach(named, &needs.installed, changed, &repositories) {
+        let found = reach(named, &needs.installed, changed, &repositories, &|| self.not_interrupted())?;
+        Ok(match found {
             Reach::Nothing => Vec::new(),
             Reach::Could(name) => vec![format!("{name} could come into it")],
             Reach::Unknown(name) => vec![format!("what {name} needs is not known: its tree has no metadata of it")],
@@ -127,13 +150,20 @@ enum Reach {
 }
 
 /// Whether one of `changed` can be reached from what is `named`.
-fn reach(named: BTreeSet<String>, installed: &BTreeSet<String>, changed: &BTreeSet<&str>, trees: &[Repository]) -> Reach {
+fn reach(
+    named: BTreeSet<String>,
+    installed: &BTreeSet<String>,
+    changed: &BTreeSet<&str>,
+    trees: &[Repository],
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<Reach> {
     let mut seen = named.clone();
     let mut open: Vec<String> = named.into_iter().collect();
     let mut unknown = None;
     while let Some(name) = open.pop() {
+        go_on()?;
         if changed.contains(name.as_str()) {
-            return Reach::Could(name);
+            return Ok(Reach::Could(name));
         }
         // What these need is named already, as it was decided.
         if installed.contains(&name) {
@@ -144,7 +174,7 @@ fn reach(named: BTreeSet<String>, installed: &BTreeSet<String>, changed: &BTreeS
             None => unknown = Some(name),
         }
     }
-    unknown.map_or(Reach::Nothing, Reach::Unknown)
+    Ok(unknown.map_or(Reach::Nothing, Reach::Unknown))
 }
 
 /// All that all versions of a package name; `None` if the cache does not say it of one of them.
@@ -200,7 +230,7 @@ mod tests {
         fn reach(&self, installed: &[&str], named: &[&str], changed: &str) -> Reach {
             let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
             let tree = Repository::read("gentoo", self.0.path()).unwrap();
-            reach(set(named), &set(installed), &BTreeSet::from([changed]), &[tree])
+            reach(set(named), &set(installed), &BTreeSet::from([changed]), &[tree], &|| Ok(())).unwrap()
         }
     }
 
@@ -231,6 +261,14 @@ mod tests {
         }
         assert_eq!(tree.reach(&["a/bare"], &["a/bare"], "a/far"), Reach::Nothing, "an installed one says what it needs itself");
         assert_eq!(tree.reach(&[], &["a/nowhere"], "a/far"), Reach::Nothing, "what no tree has cannot come");
+    }
+
+    #[test]
+    fn a_package_that_hides_from_the_database_is_known_all_the_same() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let mut needs = Needs { installed: set(&["a/seen"]), ..Needs::default() };
+        needs.add_noted(set(&["a/seen", "a/hidden", "a/gone"]).into_iter(), &BTreeSet::from(["a/hidden"]));
+        assert_eq!((needs.installed, needs.named), (set(&["a/seen", "a/hidden"]), set(&["a/gone"])));
     }
 
     #[test]

@@ -11,8 +11,13 @@
 //! Portage packs devices and FIFOs and refuses to unpack them (`portage/gpkg.py`, `_check_member`): such a package in a pool would fail every
 //! later build that uses it, so it must not get there. Without it the package is built again, which works.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::time::{Duration, Instant};
+
+use rustix::fs::Stat;
 
 use tar::{Archive, EntryType};
 
@@ -32,12 +37,67 @@ pub(super) enum Contents {
     Broken,
 }
 
+/// So long a package is looked into whatever the user wants meanwhile: what is complete is not lost.
+const UNDISTURBED: Duration = Duration::from_secs(1);
+
+/// A file as it was: device, inode, size, and when it was changed.
+type Stamp = (u64, u64, i64, i64, i64);
+
+/// Looks into packages, into what it refused once only. What they unpack to is the session's choice.
+#[derive(Debug)]
+pub struct Examiner {
+    refused: RefCell<BTreeSet<Stamp>>,
+    stop: fn() -> bool,
+}
+
+impl Default for Examiner {
+    fn default() -> Self {
+        Self::new(|| false)
+    }
+}
+
+impl Examiner {
+    /// `stop`: whether to leave a package that takes long where it is.
+    pub fn new(stop: fn() -> bool) -> Self {
+        Self { refused: RefCell::default(), stop }
+    }
+
+    pub(super) fn examine(&self, file: &File, stat: &Stat, path: &str) -> io::Result<Contents> {
+        #[expect(clippy::useless_conversion, reason = "their types differ between architectures")]
+        let stamp = (stat.st_dev.into(), stat.st_ino.into(), stat.st_size.into(), stat.st_ctime.into(), stat.st_ctime_nsec as i64);
+        if self.refused.borrow().contains(&stamp) {
+            return Ok(Contents::Broken);
+        }
+        let found = examine(file, path, self.stop)?;
+        if found == Contents::Broken && !(self.stop)() {
+            self.refused.borrow_mut().insert(stamp);
+        }
+        Ok(found)
+    }
+}
+
+/// A reader that ends with an error when it is to stop.
+struct Stoppable<R> {
+    inner: R,
+    since: Instant,
+    stop: fn() -> bool,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.since.elapsed() > UNDISTURBED && (self.stop)() {
+            return Err(io::Error::other("stopped"));
+        }
+        self.inner.read(buffer)
+    }
+}
+
 /// Looks into the package `file`, named `path`. Leaves its offset at the start.
-pub(super) fn examine(file: &File, path: &str) -> io::Result<Contents> {
+fn examine(file: &File, path: &str, stop: fn() -> bool) -> io::Result<Contents> {
     if !path.ends_with(".gpkg.tar") {
         return Ok(Contents::Fine);
     }
-    let found = examine_gpkg(file);
+    let found = examine_gpkg(file, stop);
     let mut file = file;
     file.rewind()?;
     match found {
@@ -51,7 +111,7 @@ pub(super) fn examine(file: &File, path: &str) -> io::Result<Contents> {
     }
 }
 
-fn examine_gpkg(file: &File) -> io::Result<Contents> {
+fn examine_gpkg(file: &File, stop: fn() -> bool) -> io::Result<Contents> {
     let mut outer = Archive::new(file);
     // Raw: a hostile extended header must not be collected in memory.
     for entry in outer.entries()?.raw(true) {
@@ -59,14 +119,14 @@ fn examine_gpkg(file: &File) -> io::Result<Contents> {
         let name = entry.path_bytes().into_owned();
         let Some(at) = name.windows(10).position(|w| w == b"/image.tar") else { continue };
         return match &name[at + 10..] {
-            b"" => examine_image(entry),
+            b"" => examine_image(entry, stop),
             b".zst" => {
                 let mut decoder = zstd::stream::read::Decoder::new(entry)?;
                 decoder.window_log_max(MAX_WINDOW_LOG)?;
-                examine_image(decoder)
+                examine_image(decoder, stop)
             }
-            b".gz" => examine_image(flate2::read::MultiGzDecoder::new(entry)),
-            b".xz" => examine_image(liblzma::read::XzDecoder::new_multi_decoder(entry)),
+            b".gz" => examine_image(flate2::read::MultiGzDecoder::new(entry), stop),
+            b".xz" => examine_image(liblzma::read::XzDecoder::new_multi_decoder(entry), stop),
             // bzip2, lz4, lzip, lzop: not what our sessions write.
             _ => Ok(Contents::Fine),
         };
@@ -74,7 +134,8 @@ fn examine_gpkg(file: &File) -> io::Result<Contents> {
     Ok(Contents::Broken)
 }
 
-fn examine_image(image: impl Read) -> io::Result<Contents> {
+fn examine_image(image: impl Read, stop: fn() -> bool) -> io::Result<Contents> {
+    let image = Stoppable { inner: image, since: Instant::now(), stop };
     let mut archive = Archive::new(image.take(MAX_UNPACKED_BYTES));
     for entry in archive.entries()?.raw(true) {
         if matches!(entry?.header().entry_type(), EntryType::Char | EntryType::Block | EntryType::Fifo) {
@@ -123,9 +184,24 @@ pub(super) mod tests {
         let mut file = tempfile::tempfile().expect("tempfile");
         file.write_all(bytes).expect("write");
         file.rewind().expect("rewind");
-        let found = examine(&file, "app-misc/hello/hello-2.10-1.gpkg.tar").expect("readable");
+        let found = examine(&file, "app-misc/hello/hello-2.10-1.gpkg.tar", || false).expect("readable");
         assert_eq!(file.stream_position().expect("position"), 0);
         found
+    }
+
+    #[test]
+    fn what_was_refused_is_not_unpacked_again_and_what_takes_long_ends_when_asked() {
+        let mut file = tempfile::tempfile().expect("tempfile");
+        file.write_all(&gpkg_with("image.tar.gz", b"no gzip")).expect("write");
+        let stat = rustix::fs::fstat(&file).expect("stat");
+        let examiner = Examiner::default();
+        for _ in 0..2 {
+            file.rewind().expect("rewind");
+            assert_eq!(examiner.examine(&file, &stat, "a/b/b-1-1.gpkg.tar").expect("readable"), Contents::Broken);
+            assert_eq!(examiner.refused.borrow().len(), 1);
+        }
+        let mut endless = Stoppable { inner: io::repeat(0), since: Instant::now() - 2 * UNDISTURBED, stop: || true };
+        assert_eq!(io::copy(&mut endless, &mut io::sink()).expect_err("stopped").to_string(), "stopped");
     }
 
     #[test]

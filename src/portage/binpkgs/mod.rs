@@ -29,6 +29,7 @@ pub mod view;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use contents::Examiner;
 pub use index::Index;
 pub use key::{PoolInputs, PoolKey, pool_key};
 pub use name::PackageFile;

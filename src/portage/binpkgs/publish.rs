@@ -19,7 +19,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 
-use super::contents::{self, Contents};
+use super::contents::{Contents, Examiner};
 use super::index::{Stanza, describing, describing_all};
 use super::package_key::PackageKey;
 use super::{Error, INDEX, Index, LOCK, PackageFile, Result};
@@ -30,6 +30,8 @@ use crate::progress::{Event, Observer};
 /// Nothing of Gentoo's comes near; a sparse file may claim more.
 pub const MAX_PACKAGE_BYTES: u64 = 16 << 30;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
+/// Of what an index says of one package, or of all of them; the session wrote it.
+const MAX_STANZA_BYTES: u64 = 256 << 10;
 const MAX_ENTRIES: usize = 50_000;
 const INCOMING: &str = ".incoming";
 /// Where a pool's index has the key of a package.
@@ -106,6 +108,7 @@ pub fn publish(
     transfer: Transfer,
     now_secs: i64,
     observer: &dyn Observer,
+    examiner: &Examiner,
 ) -> Result<Published> {
     let source = untrusted::open_root(session_pkgdir).map_err(|e| Error::read(session_pkgdir, e))?;
     let (found, mut skipped) = packages_in(source.as_fd(), session_pkgdir)?;
@@ -117,7 +120,7 @@ pub fn publish(
         // The data first, all at once; a rename that survives a power cut must not name an empty file.
         rustix::fs::syncfs(&source).map_err(|e| Error::io("sync", session_pkgdir, e))?;
     }
-    let mut published = pool.take(source.as_fd(), session_pkgdir, &found, key_of, transfer, now_secs)?;
+    let mut published = pool.take(source.as_fd(), session_pkgdir, &found, key_of, transfer, now_secs, examiner)?;
     published.skipped.append(&mut skipped);
     published.skipped.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(published)
@@ -155,6 +158,11 @@ pub(super) fn packages_in(dir: BorrowedFd<'_>, path: &Path) -> Result<(Vec<Packa
     }
     found.sort();
     Ok((found, skipped))
+}
+
+/// What a stanza takes in a file, about.
+fn bytes_of(stanza: &Stanza) -> u64 {
+    stanza.iter().map(|(key, value)| (key.len() + value.len() + 3) as u64).sum()
 }
 
 /// A pool's index; empty if there is none.
@@ -213,6 +221,7 @@ impl LockedPool {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a session built on its way: from where, as what, to where")]
     fn take(
         &self,
         source: BorrowedFd<'_>,
@@ -221,6 +230,7 @@ impl LockedPool {
         key_of: &KeyOf<'_>,
         transfer: Transfer,
         now_secs: i64,
+        examiner: &Examiner,
     ) -> Result<Published> {
         let session = read_index(source, source_path).unwrap_or_else(|error| {
             tracing::debug!(%error, "nothing is taken of what has no index");
@@ -233,13 +243,14 @@ impl LockedPool {
         let mut published = Published::default();
         for package in found {
             let stanza = session.packages.get(&package.path);
-            match self.place(source, source_path, package, stanza, key_of, &mut index, transfer)? {
+            match self.place(source, source_path, package, stanza, key_of, &mut index, transfer, examiner)? {
                 Placed::Added(path) => published.added.push(path),
                 Placed::Replaced(path) => published.replaced.push(path),
                 Placed::Skipped(reason) => published.skipped.push(Skipped { path: package.path.clone(), reason }),
             }
         }
-        if !(session.header.is_empty() || published.added.is_empty() && published.replaced.is_empty()) {
+        let has_header = !session.header.is_empty() && bytes_of(&session.header) <= MAX_STANZA_BYTES;
+        if has_header && !(published.added.is_empty() && published.replaced.is_empty()) {
             index.header = describing_all(&session.header);
         }
         if !(published.added.is_empty() && published.replaced.is_empty()) {
@@ -265,6 +276,7 @@ impl LockedPool {
         key_of: &KeyOf<'_>,
         index: &mut Index,
         transfer: Transfer,
+        examiner: &Examiner,
     ) -> Result<Placed> {
         let path = Path::new(&package.path);
         let from = source_path.join(path);
@@ -288,13 +300,16 @@ impl LockedPool {
         let is_listed = |stanza: &&Stanza| stanza.get("CPV") == Some(&package.cpv) && describes(stanza, &stat);
         let Some(stanza) = stanza.filter(is_listed) else { return Ok(Placed::Skipped(Reason::Unlisted)) };
         let Some(key) = key_of(stanza) else { return Ok(Placed::Skipped(Reason::NoKey)) };
+        if bytes_of(stanza) > MAX_STANZA_BYTES || index.packages.values().map(bytes_of).sum::<u64>() > MAX_INDEX_BYTES / 2 {
+            return Ok(Placed::Skipped(Reason::TooBig));
+        }
         let same_key: Vec<String> = same_package(index, stanza, &key);
         for there in &same_key {
             if let Some(reason) = self.is_there(&file, &stat, Path::new(there)).map_err(|e| Error::io("compare", &from, e))? {
                 return Ok(Placed::Skipped(reason));
             }
         }
-        match contents::examine(&file, &package.path).map_err(|e| Error::io("examine", &from, e))? {
+        match examiner.examine(&file, &stat, &package.path).map_err(|e| Error::io("examine", &from, e))? {
             Contents::Fine => {}
             Contents::Devices => return Ok(Placed::Skipped(Reason::HoldsDevices)),
             Contents::Broken => return Ok(Placed::Skipped(Reason::Broken)),

@@ -28,7 +28,7 @@ fn key(digit: char) -> PackageKey {
 
 /// Publishes under the same key whatever the index names.
 fn put(p: &Place, now_secs: i64) -> Published {
-    publish(&p.session, &p.pool, &|_| Some(key('1')), Transfer::Move, now_secs, &Silent).expect("publish")
+    publish(&p.session, &p.pool, &|_| Some(key('1')), Transfer::Move, now_secs, &Silent, &Examiner::default()).expect("publish")
 }
 
 /// Writes a package into the session, and what Portage's index says of it.
@@ -68,6 +68,19 @@ const LIBX: &str = "dev-libs/libx/libx-1.0-1.gpkg.tar";
 const HEADER: &str = "ARCH: amd64\nVERSION: 0\n\n";
 
 #[test]
+fn what_an_index_says_without_end_is_not_taken() {
+    let p = place();
+    build(&p, HELLO, "x", 100);
+    build(&p, LIBX, "x", 100);
+    let index = std::fs::read_to_string(p.session.join(INDEX)).expect("index");
+    let long = format!("CPV: app-misc/hello-2.10\nDESC: {}\n", "x".repeat(300 << 10));
+    std::fs::write(p.session.join(INDEX), index.replace("CPV: app-misc/hello-2.10\n", &long)).expect("write");
+    let published = put(&p, NOW);
+    assert_eq!(published.added, [LIBX]);
+    assert_eq!(published.skipped, [Skipped { path: HELLO.to_owned(), reason: Reason::TooBig }]);
+}
+
+#[test]
 fn a_package_in_the_pool_is_a_plain_file_whatever_its_session_made_of_it() {
     use std::os::unix::fs::PermissionsExt;
     for transfer in [Transfer::Move, Transfer::Copy] {
@@ -76,7 +89,7 @@ fn a_package_in_the_pool_is_a_plain_file_whatever_its_session_made_of_it() {
             build(&p, package, "x", 100);
             std::fs::set_permissions(p.session.join(package), std::fs::Permissions::from_mode(mode)).expect("chmod");
         }
-        publish(&p.session, &p.pool, &|_| Some(key('1')), transfer, NOW, &Silent).expect("publish");
+        publish(&p.session, &p.pool, &|_| Some(key('1')), transfer, NOW, &Silent, &Examiner::default()).expect("publish");
         for package in [HELLO, LIBX] {
             assert_eq!(std::fs::metadata(p.pool.join(package)).expect("stat").mode() & 0o7777, 0o644, "{package}");
         }
@@ -135,7 +148,7 @@ fn builds_of_other_keys_lie_side_by_side() {
     let of = |digit| move |_: &Stanza| Some(key(digit));
     for (digit, contents) in [('1', "one"), ('2', "two"), ('1', "one")] {
         build(&p, HELLO, contents, 100);
-        publish(&p.session, &p.pool, &of(digit), Transfer::Copy, NOW, &Silent).expect("publish");
+        publish(&p.session, &p.pool, &of(digit), Transfer::Copy, NOW, &Silent, &Examiner::default()).expect("publish");
     }
     let index = index_of(&p.pool);
     let told: Vec<_> =
@@ -170,7 +183,7 @@ fn what_nobody_was_to_build_or_is_not_listed_stays() {
     let p = place();
     build(&p, HELLO, "hello", 100);
     write(&p.session, LIBX, "not listed", 100);
-    let published = publish(&p.session, &p.pool, &|_| None, Transfer::Copy, NOW, &Silent).expect("publish");
+    let published = publish(&p.session, &p.pool, &|_| None, Transfer::Copy, NOW, &Silent, &Examiner::default()).expect("publish");
     let told: Vec<_> = published.skipped.iter().map(|it| (it.path.as_str(), it.reason)).collect();
     assert_eq!(told, [(HELLO, Reason::NoKey), (LIBX, Reason::Unlisted)]);
     assert!(!p.pool.join(INDEX).exists());
@@ -283,7 +296,8 @@ fn a_second_publisher_waits_and_says_so() {
     let held = LockedPool::lock(&p.pool, &Silent).expect("lock");
     let observer = Waiting(AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let second = scope.spawn(|| publish(&p.session, &p.pool, &|_| Some(key('1')), Transfer::Move, NOW, &observer));
+        let second =
+            scope.spawn(|| publish(&p.session, &p.pool, &|_| Some(key('1')), Transfer::Move, NOW, &observer, &Examiner::default()));
         while !observer.0.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -296,7 +310,7 @@ fn a_second_publisher_waits_and_says_so() {
 #[test]
 fn words_of_errors() {
     let p = place();
-    let to = |session: &Path, pool: &Path| publish(session, pool, &|_| None, Transfer::Move, NOW, &Silent);
+    let to = |session: &Path, pool: &Path| publish(session, pool, &|_| None, Transfer::Move, NOW, &Silent, &Examiner::default());
     let missing = to(Path::new("/nonexistent/session"), &p.pool).expect_err("no session");
     assert_eq!(missing.to_string(), "cannot list the binary packages in `/nonexistent/session`");
     build(&p, HELLO, "hello", 100);
