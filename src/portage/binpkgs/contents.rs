@@ -41,7 +41,7 @@ pub(super) enum Contents {
 const UNDISTURBED: Duration = Duration::from_secs(1);
 
 /// A file as it was: device, inode, size, and when it was changed.
-type Stamp = (u64, u64, i64, i64, i64);
+type Stamp = (u64, u64, i64, i64, u64);
 
 /// Looks into packages, into what it refused once only. What they unpack to is the session's choice.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Examiner {
 
     pub(super) fn examine(&self, file: &File, stat: &Stat, path: &str) -> io::Result<Contents> {
         #[expect(clippy::useless_conversion, reason = "their types differ between architectures")]
-        let stamp = (stat.st_dev.into(), stat.st_ino.into(), stat.st_size.into(), stat.st_ctime.into(), stat.st_ctime_nsec as i64);
+        let stamp = (stat.st_dev.into(), stat.st_ino.into(), stat.st_size.into(), stat.st_ctime.into(), stat.st_ctime_nsec.into());
         if self.refused.borrow().contains(&stamp) {
             return Ok(Contents::Broken);
         }
@@ -200,7 +200,8 @@ pub(super) mod tests {
             assert_eq!(examiner.examine(&file, &stat, "a/b/b-1-1.gpkg.tar").expect("readable"), Contents::Broken);
             assert_eq!(examiner.refused.borrow().len(), 1);
         }
-        let mut endless = Stoppable { inner: io::repeat(0), since: Instant::now() - 2 * UNDISTURBED, stop: || true };
+        let since = Instant::now().checked_sub(2 * UNDISTURBED).expect("a clock that runs");
+        let mut endless = Stoppable { inner: io::repeat(0), since, stop: || true };
         assert_eq!(io::copy(&mut endless, &mut io::sink()).expect_err("stopped").to_string(), "stopped");
     }
 
