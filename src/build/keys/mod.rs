@@ -407,7 +407,8 @@ impl Engine<'_> {
     pub(super) fn tell_published(&self, work: &Work<'_>, inputs: &PoolInputs) {
         let count = work.keys.published.take();
         if count > 0 {
-            self.note(&format!("{count} binary packages published in {}", binpkgs::pool_key(inputs)));
+            let packages = if count == 1 { "package" } else { "packages" };
+            self.note(&format!("{count} binary {packages} published in {}", binpkgs::pool_key(inputs)));
         }
     }
 
