@@ -111,7 +111,7 @@ impl Engine<'_> {
             self.name_definition(profile, definition, &state)?;
             return Ok(Built { state, reused: true });
         }
-        if let Standing::Same(state) = self.standing_definition(config, recipe, &name, &inputs)? {
+        if let Standing::Same(state) = self.standing_definition(recipe, &name, &inputs)? {
             self.note(&format!("nothing that has changed concerns {definition} on {profile}"));
             return Ok(Built { state, reused: true });
         }
@@ -145,9 +145,10 @@ impl Engine<'_> {
         Ok(Built { state: pool, reused: false })
     }
 
-    /// Whether the state of a definition stays what it would be. Kernels are built on the builder, by its configuration.
-    pub(super) fn standing_definition(&self, config: &ConfigDir, recipe: &Recipe, name: &str, inputs: &Inputs) -> Result<Standing> {
-        if recipe.definition.name == BUILDER && !config.kernel_names().is_empty() {
+    /// Whether the state of a definition stays what it would be. The builder never does: sources of kernels are chosen and installed on it, by
+    /// the configuration that it has.
+    pub(super) fn standing_definition(&self, recipe: &Recipe, name: &str, inputs: &Inputs) -> Result<Standing> {
+        if recipe.definition.name == BUILDER {
             return Ok(Standing::Other);
         }
         let parts = Parts::of(&recipe.portage);

@@ -216,7 +216,7 @@ impl Planner<'_, '_> {
             if store.state(&id).is_ok_and(|state| state.key == wanted.key) || store.state_by_key(&wanted.key)?.is_some() {
                 continue;
             }
-            match self.engine.standing_definition(self.config, recipe, &name, &wanted.inputs)? {
+            match self.engine.standing_definition(recipe, &name, &wanted.inputs)? {
                 Standing::Same(state) => {
                     wanted.key.clone_from(&state.key);
                     standing.insert(at.clone(), state);
