@@ -113,6 +113,8 @@ impl Engine<'_> {
         }
         if let Standing::Same(state) = self.standing_definition(recipe, &name, &inputs)? {
             self.note(&format!("nothing that has changed concerns {definition} on {profile}"));
+            // After a rollback it is another one than the name's.
+            self.name_definition(profile, definition, &state)?;
             return Ok(Built { state, reused: true });
         }
         for unknown in self.check_cpu(definition, recipe)? {
