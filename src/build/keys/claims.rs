@@ -59,6 +59,9 @@ impl Engine<'_> {
         work: &'w Work<'_>,
         request: &Request,
     ) -> Result<(Foreseen, Compiling<'w>)> {
+        // What emerge was offered and did not take is compiled in any case, and so is what could not be offered, such as a package that
+        // somebody has removed from the pool by hand.
+        let mut seen = work.keys.view.borrow().as_ref().map(|view| view.offered.clone()).unwrap_or_default();
         loop {
             let foreseen = self.foresee_and_learn(work, request)?;
             let wanted = work.keys.to_compile(&foreseen, request);
@@ -66,12 +69,13 @@ impl Engine<'_> {
                 return Ok((foreseen, Compiling(&work.keys)));
             };
             if self.claim(work, pool, &wanted)? {
-                // What emerge was offered and did not take is compiled in any case.
-                let offered = work.keys.view.borrow().as_ref().map(|view| view.offered.clone()).unwrap_or_default();
-                if keys_in(pool)?.iter().all(|key| offered.contains(key) || !wanted.contains_key(key)) {
+                let there = keys_in(pool)?;
+                if there.iter().all(|key| seen.contains(key) || !wanted.contains_key(key)) {
                     return Ok((foreseen, Compiling(&work.keys)));
                 }
                 work.keys.claims.replace(None);
+                // Before the look: what comes during it is news the next time, at worst for nothing.
+                seen.extend(there);
             }
             self.look_at_pools_again(work)?;
         }
