@@ -20,7 +20,7 @@ mod walls;
 
 use std::path::{Path, PathBuf};
 
-pub use walls::{Closed, Owner, Unsafe};
+pub use walls::{Closed, Owner, Unsafe, unknown_id};
 
 /// Configuration, data and cache directories, all absolute. The program resolves them from flags, `GENTOOMUCH_*` and XDG variables.
 #[derive(Debug, Clone, PartialEq, Eq)]

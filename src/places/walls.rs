@@ -35,6 +35,14 @@ pub struct Owner {
     pub unknown_uid: Option<u32>,
 }
 
+/// The id `overflow` if this user namespace, by its `uid_map`, does not know all ids: it stands for those, even where it is itself mapped to one
+/// of the user's.
+pub fn unknown_id(uid_map: &str, overflow: Option<u32>) -> Option<u32> {
+    let count = |line: &str| line.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
+    let known: u64 = uid_map.lines().filter_map(count).sum();
+    overflow.filter(|_| known < u64::from(u32::MAX))
+}
+
 /// A directory that others could enter, and no longer can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
@@ -363,5 +371,15 @@ mod tests {
         fs::write(&file, "").unwrap();
         let error = Places { data: file.clone(), ..places }.close(me(), true).unwrap_err();
         assert_eq!(error.to_string(), format!("`{}` is not a directory", file.display()));
+    }
+
+    #[test]
+    fn an_id_stands_for_unknown_ones_wherever_there_are_some() {
+        let unknown = |map: &str| unknown_id(map, Some(65534));
+        assert_eq!(unknown("         0          0 4294967295\n"), None);
+        assert_eq!(unknown("         0       1000          1\n"), Some(65534));
+        // Mapped, and yet `/` has it, which belongs to a root that is not.
+        assert_eq!(unknown("         0       1004          1\n         1    2196608      65535\n"), Some(65534));
+        assert_eq!(unknown_id("0 1000 1\n", None), None);
     }
 }

@@ -12,7 +12,7 @@ use gentoomuch::build::Programs;
 use gentoomuch::config::ConfigDir;
 use gentoomuch::download::{self, Downloader, Proxies, Url};
 use gentoomuch::git::Git;
-use gentoomuch::places::{Closed, Owner, Places, absolute};
+use gentoomuch::places::{Closed, Owner, Places, absolute, unknown_id};
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::release;
 use gentoomuch::rsync::Rsync;
@@ -95,13 +95,8 @@ impl Context {
         let is_private = group.is_some_and(|group| group.name == name && group.mem.iter().all(|member| *member == name));
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let overflow: Option<u32> = read("/proc/sys/kernel/overflowuid").trim().parse().ok();
-        let is_known = |id: u32| {
-            read("/proc/self/uid_map").lines().any(|line| {
-                let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-                matches!(numbers[..], [first, _, count] if (first..first + count).contains(&u64::from(id)))
-            })
-        };
-        Owner { uid, private_gid: is_private.then_some(gid), unknown_uid: overflow.filter(|id| !is_known(*id)) }
+        let unknown_uid = unknown_id(&read("/proc/self/uid_map"), overflow);
+        Owner { uid, private_gid: is_private.then_some(gid), unknown_uid }
     }
 
     /// Who runs this.
