@@ -2,9 +2,13 @@
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "failing tests may panic, and skipped ones say so")]
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use gentoomuch::sandbox::{CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step};
 use gentoomuch::store::{InMap, NewState, Purpose, Session, State, Store, Wait};
+
+/// Held by each test to its end: what one test starts is, until it executes, a copy of this process with the other test's locks.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A launcher for this user; nothing, said aloud, if this user has no subordinate ids.
 fn launcher() -> Option<Launcher> {
@@ -68,6 +72,7 @@ const FILL: &str = "mkdir /data /data/closed; echo hi > /data/own; chown 250:250
 
 #[test]
 fn a_layer_with_mapped_owners_from_its_session_to_its_removal() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(launcher) = launcher() else { return };
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store"), launcher.id_map()).unwrap();
@@ -108,6 +113,7 @@ fn a_layer_with_mapped_owners_from_its_session_to_its_removal() {
 
 #[test]
 fn an_orphaned_session_of_mapped_owners_is_removed() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(launcher) = launcher() else { return };
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store"), launcher.id_map()).unwrap();

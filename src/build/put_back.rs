@@ -35,7 +35,7 @@ const MARK: &str = "configuration.kept";
 /// What a session has of its configuration while packages may change it.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// The copy.
+    /// Where its copy lies, outside.
     pub(super) dir: PathBuf,
     mark: PathBuf,
     /// Packages may have changed what is in place.

@@ -18,7 +18,7 @@ pub struct BinaryPackages {
 const BINPKGS: (&str, [&str; 2]) = ("binpkgs", ["own", "shared"]);
 const BINHOST: (&str, [&str; 2]) = ("binhost", ["none", "any"]);
 
-/// The file names.
+/// Files of a stage3 definition, and of `env/`.
 pub(crate) const FILES: [&str; 2] = [BINPKGS.0, BINHOST.0];
 
 /// What a definition says, or `env/` where it says nothing.

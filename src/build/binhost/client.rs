@@ -52,7 +52,7 @@ pub struct Client {
     pub index: PathBuf,
     /// Keys.
     pub keyring: PathBuf,
-    /// The hosts.
+    /// Those that a session may ask, by their sections of `binrepos.conf`.
     pub hosts: Vec<BinHost>,
 }
 

@@ -104,7 +104,7 @@ impl Parts {
         serde_json::from_value(origin[NOTED].clone()).ok()
     }
 
-    /// Writes them down.
+    /// Has a state's origin say them: see [`Self::noted`].
     pub(in crate::build) fn note(&self, origin: &mut serde_json::Value) {
         origin[NOTED] = serde_json::json!(self);
     }

@@ -34,7 +34,7 @@ pub type Wanted = BTreeMap<PackageKey, String>;
 pub struct Held {
     /// Its name with version.
     pub package: String,
-    /// Who compiles it.
+    /// The session that compiles it, as users call what it makes: `stage4/web`.
     pub by: String,
 }
 
