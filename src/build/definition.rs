@@ -81,7 +81,7 @@ impl Engine<'_> {
     pub(super) fn upstream(&self, profile: &str) -> Result<State> {
         match self.store.ref_get(&ref_name(profile, "upstream"))? {
             Some(id) => Ok(self.store.state(&id)?),
-            None => Err(Error::NoProfile { profile: profile.to_owned(), known: self.profiles()? }),
+            None => Err(Error::NoProfile { profile: profile.to_owned(), known: self.profiles()?, named_in: None }),
         }
     }
 

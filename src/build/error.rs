@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::config::Place;
 use crate::fetch::{self, Missing};
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::resolution::Problem;
@@ -219,6 +220,8 @@ pub enum Error {
         profile: String,
         /// Those that are.
         known: Vec<String>,
+        /// Where the configuration names it, if it does.
+        named_in: Option<Place>,
     },
     /// A position in a profile's history that it does not have.
     #[error("profile `{profile}` has no state {index}")]

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::definition::{BUILDER, ref_name};
 use super::engine::Engine;
 use super::error::{Error, Result};
+use crate::config::Located;
 use crate::durable;
 use crate::store::{Lock, Wait};
 
@@ -133,7 +134,7 @@ impl Engine<'_> {
     pub fn set_default_profile(&self, name: &str) -> Result<()> {
         let known = self.profiles()?;
         if !known.iter().any(|profile| profile == name) {
-            return Err(Error::NoProfile { profile: name.to_owned(), known });
+            return Err(Error::NoProfile { profile: name.to_owned(), known, named_in: None });
         }
         let _default = self.lock(DEFAULT_LOCK)?;
         self.write_default_profile(&[name])
@@ -145,6 +146,14 @@ impl Engine<'_> {
         Ok(durable::replace(&path, format!("{}\n", names.join(" ")).as_bytes(), durable::Mode::AtMost(0o644))?)
     }
 
+    /// The profile that a definition names; it must be bootstrapped.
+    pub(super) fn profile_of(&self, named: &Located<String>) -> Result<String> {
+        self.profile_or_default(Some(&named.value)).map_err(|error| match error {
+            Error::NoProfile { profile, known, .. } => Error::NoProfile { profile, known, named_in: Some(named.place()) },
+            error => error,
+        })
+    }
+
     /// `named`, or the default one; it must be bootstrapped.
     pub(super) fn profile_or_default(&self, named: Option<&str>) -> Result<String> {
         let name = match named {
@@ -153,7 +162,7 @@ impl Engine<'_> {
         };
         // What cannot be a name is none that is bootstrapped.
         if check_profile_name(&name).is_err() || self.store.ref_get(&ref_name(&name, "upstream"))?.is_none() {
-            return Err(Error::NoProfile { profile: name, known: self.profiles()? });
+            return Err(Error::NoProfile { profile: name, known: self.profiles()?, named_in: None });
         }
         Ok(name)
     }

@@ -120,7 +120,7 @@ impl Engine<'_> {
     pub fn stage_build(&self, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
         let definition = config.stage4(&options.name)?;
         let _shared = self.share_store()?;
-        let profile = self.profile_or_default(Some(&definition.profile.value))?;
+        let profile = self.profile_of(&definition.profile)?;
         let env = config.env(&self.settings.arch)?;
         // An hour of building must not end with "no secret key".
         let gpg = options.gpg.as_ref().filter(|_| options.export);

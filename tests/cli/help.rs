@@ -92,7 +92,7 @@ fn help(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands that a help text lists.
+/// The commands that a help text lists, `help` aside.
 fn listed(help: &str) -> Vec<String> {
     let Some((_, commands)) = help.split_once("\nCommands:\n") else { return Vec::new() };
     commands
@@ -100,6 +100,7 @@ fn listed(help: &str) -> Vec<String> {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|name| name != "help")
         .collect()
 }
 

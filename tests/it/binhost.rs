@@ -279,41 +279,62 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     shared.place.run(&["profile", "rm", "binhost-c"]).ok();
 }
 
+/// What a damaged package is made of a whole one by, and whether the index knows of it.
+type Damage = (&'static str, fn(&[u8]) -> Vec<u8>, bool);
+
 #[test]
+fn a_package_that_is_damaged_ends_with_the_code_of_a_digest() {
+    damaged("binhost-damaged", &[("a bit", flipped, false), ("zeros, and the index says so", zeros, true)]);
+}
+
+#[test]
+#[ignore = "long: the same for other damages"]
 fn a_package_that_is_damaged_in_any_way_ends_with_the_code_of_a_digest() {
+    let damages: [Damage; 4] = [
+        ("cut off", half, false),
+        ("longer", |whole| [whole, &[0; 512]].concat(), false),
+        ("zeros", zeros, false),
+        ("cut off, and the index says so", half, true),
+    ];
+    damaged("binhost-damaged-otherwise", &damages);
+}
+
+fn flipped(whole: &[u8]) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    bytes[whole.len() / 2] ^= 1;
+    bytes
+}
+
+fn zeros(whole: &[u8]) -> Vec<u8> {
+    vec![0; whole.len()]
+}
+
+fn half(whole: &[u8]) -> Vec<u8> {
+    whole[..whole.len() / 2].to_vec()
+}
+
+fn damaged(profile: &str, damages: &[Damage]) {
     let Some(shared) = shared() else { return };
-    let dir = fresh(&shared.place, "binhost-damaged");
-    shared.place.run(&["profile", "rm", "--force", "binhost-d"]);
+    let dir = fresh(&shared.place, profile);
+    shared.place.run(&["profile", "rm", "--force", profile]);
     export(&shared.place, &dir);
-    let good = fresh(&shared.place, "binhost-whole");
+    let good = fresh(&shared.place, &format!("{profile}-whole"));
     copy(&dir, &good);
     let host = Host::of(&shared.place, &dir);
-    let place = client(&shared, "binhost-damaged", &host.address, true);
+    let place = client(&shared, profile, &host.address, true);
     let whole = fs::read(good.join(GREETER)).unwrap();
-    let (mut flipped, mut longer) = (whole.clone(), whole.clone());
-    flipped[whole.len() / 2] ^= 1;
-    longer.extend([0; 512]);
-    let zeros = vec![0; whole.len()];
-    let half = whole[..whole.len() / 2].to_vec();
-    for (what, bytes, index) in [
-        ("a bit", &flipped, false),
-        ("cut off", &half, false),
-        ("longer", &longer, false),
-        ("zeros", &zeros, false),
-        ("zeros, and the index says so", &zeros, true),
-        ("cut off, and the index says so", &half, true),
-    ] {
-        fs::write(dir.join(GREETER), bytes).unwrap();
+    for &(what, damage, index) in damages {
+        fs::write(dir.join(GREETER), damage(&whole)).unwrap();
         for name in ["Packages", "Packages.gz"] {
             fs::copy(good.join(name), dir.join(name)).unwrap();
         }
         if index {
             fix_index(&dir);
         }
-        let ran = bootstrap(&shared, &place, "binhost-d");
+        let ran = bootstrap(&shared, &place, profile);
         assert_eq!(ran.status.code(), Some(4), "{what}: {ran}");
         ran.says(&format!("error: cannot trust `own/{GREETER}`\n")).says("nothing of it was installed");
     }
     host.end();
-    shared.place.run(&["profile", "rm", "--force", "binhost-d"]);
+    shared.place.run(&["profile", "rm", "--force", profile]);
 }

@@ -256,6 +256,7 @@ fn cleaned(place: &Place, kernel: &str) {
 }
 
 #[test]
+#[ignore = "long: a second kernel is compiled"]
 fn a_distribution_kernel_is_built_by_its_ebuild_with_our_configuration() {
     let Some((_shared, place)) = place("distribution") else { return };
     let (dist, stage) = (named("dist"), named("kernel-dist"));

@@ -437,7 +437,10 @@ fn what_is_wrong_is_said_before_anything_is_built() {
         fs::remove_file(place.config.join(format!("stage4.defines/{example}/format"))).unwrap();
     }
     set(&place, "stage4.defines/hello/profile", "elsewhere");
-    pipeline(&place, &[]).fails(2).says("error: profile `elsewhere` is not bootstrapped");
+    pipeline(&place, &[])
+        .fails(2)
+        .says("error: profile `elsewhere` is not bootstrapped")
+        .says("it is named in `stage4.defines/hello/profile:1`");
     for dir in fs::read_dir(place.config.join("stage4.defines")).unwrap().flatten() {
         fs::remove_dir_all(dir.path()).unwrap();
     }

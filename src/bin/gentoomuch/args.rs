@@ -8,7 +8,7 @@ use crate::commands::Command;
 
 /// Daemonless, rootless builder of Gentoo systems: verified stage3 in, signed stage4 out.
 #[derive(Debug, Parser)]
-#[command(name = "gentoomuch", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "gentoomuch", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "Examples:
   gentoomuch doctor
   gentoomuch keys fetch --gentoo

@@ -60,6 +60,9 @@ impl From<store::Error> for Failure {
             return hints.into_iter().fold(Self::new(kind, error), Self::hint);
         }
         let (kind, hint) = match &error {
+            E::NoSuchRef { name } if name.len() < 4 && name.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                (Kind::Usage, Some("give at least 4 digits of an id; `gentoomuch store ls` shows what there is"))
+            }
             E::NoSuchRef { .. }
             | E::NoSuchRefEntry { .. }
             | E::NoSuchState(_)
@@ -259,9 +262,10 @@ impl From<build::Error> for Failure {
             E::NoCompiler { .. } => {
                 Self::new(Kind::Config, error).hint("the stage3 has to bring gcc or clang; `CC` in make.conf names another one")
             }
-            E::NoProfile { ref known, .. } => {
+            E::NoProfile { ref known, ref named_in, .. } => {
                 let hint = there_are(known);
-                Self::new(Kind::Usage, error).hints(hint).hint("make it with `gentoomuch bootstrap PROFILE STAGE3`")
+                let named = named_in.as_ref().map(|place| format!("it is named in `{place}`"));
+                Self::new(Kind::Usage, error).hints(named).hints(hint).hint("make it with `gentoomuch bootstrap PROFILE STAGE3`")
             }
             E::NoProfileState { kept, ref profile, .. } => {
                 let hint = format!("{kept} are kept, the present one included: `gentoomuch profile show {profile}` lists them");

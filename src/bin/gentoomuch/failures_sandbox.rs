@@ -30,7 +30,8 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
             ],
         ),
         E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } | E::MapWrite { .. } => (Kind::Host, vec![doctor_hint()]),
-        E::CommandNotFound { .. } | E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
+        E::CommandNotFound { .. } => (Kind::Usage, one("it is looked for in the `PATH` of the session, not of this host")),
+        E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
         E::StandardDirectory { .. } => {
             (Kind::Usage, one("redirect it: from a file or `/dev/null`, or to a file or a pipe (`DIR/NAME` instead of `DIR`)"))
         }

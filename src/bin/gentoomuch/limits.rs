@@ -5,21 +5,23 @@ use std::path::PathBuf;
 
 use gentoomuch::limits::{Asked, Bound, Host, Limits, NotALimit};
 
-/// What a session may use. Without an option the line in `env/limits` counts, else a limit that no real build meets.
+const HEADING: &str = "Limits";
+
+/// What a session may use. (Each argument names its heading: a heading of the group would hold for what a command has after it, too.)
+/// Without an option the line in `env/limits` counts, else a limit that no real build meets.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
-#[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
     /// Memory of the session: `8G`, or `none` [default: nine tenths of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    #[arg(long, help_heading = HEADING, value_name = "SIZE", value_parser = memory)]
     memory: Option<Bound>,
     /// Processes and threads of the session, or `none` [default: half of what the machine can have, at most 16384]
-    #[arg(long, value_name = "N", value_parser = pids)]
+    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = pids)]
     pids: Option<Bound>,
     /// Processors that the session runs on, or `none` [default: all]
-    #[arg(long, value_name = "N", value_parser = cpus)]
+    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = cpus)]
     cpus: Option<Bound>,
     /// How long the session may take: `90m`, `6h`, or `none` [default: none]
-    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    #[arg(long, help_heading = HEADING, value_name = "TIME", value_parser = timeout)]
     timeout: Option<Bound>,
 }
 

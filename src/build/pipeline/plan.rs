@@ -81,18 +81,18 @@ impl<'a> Engine<'a> {
         let definitions = all(names.par_iter().map(|name| Ok(config.stage4(name)?)).collect())?;
         let mut upstreams = BTreeMap::new();
         for definition in &definitions {
-            let profile = definition.profile.value.as_str();
-            if !upstreams.contains_key(profile) {
-                upstreams.insert(profile.to_owned(), None);
+            let named = &definition.profile;
+            if !upstreams.contains_key(named.value.as_str()) {
+                upstreams.insert(named.value.clone(), (named, None));
             }
         }
         // In the order of their names, as all locks are taken.
-        for (profile, upstream) in &mut upstreams {
-            let profile = self.profile_or_default(Some(profile))?;
+        for (named, upstream) in upstreams.values_mut() {
+            let profile = self.profile_of(named)?;
             locks.push(self.lock_shared(&profile_lock(&profile))?);
             *upstream = Some(self.upstream(&profile)?);
         }
-        let upstreams = upstreams.into_iter().filter_map(|(profile, state)| Some((profile, state?))).collect();
+        let upstreams = upstreams.into_iter().filter_map(|(profile, (_, state))| Some((profile, state?))).collect();
         let planner = Planner { engine: self, config, hooks: Hooks::with_config(config.root())? };
         let parts = planner.parts(definitions, &upstreams, &env, &options)?;
         Ok(Pipeline { engine: self, config, options, env, parts, begun, _locks: locks })

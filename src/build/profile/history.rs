@@ -65,7 +65,7 @@ impl Engine<'_> {
         let name = self.profile_ref(profile)?;
         let id = match self.store.ref_get(&joined(&name, index)) {
             Ok(Some(id)) => id,
-            Ok(None) => return Err(Error::NoProfile { profile: profile.to_owned(), known: self.profiles()? }),
+            Ok(None) => return Err(Error::NoProfile { profile: profile.to_owned(), known: self.profiles()?, named_in: None }),
             Err(store::Error::NoSuchRefEntry { kept, .. }) => {
                 return Err(Error::NoProfileState { profile: profile.to_owned(), index, kept });
             }

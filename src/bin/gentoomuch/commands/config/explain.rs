@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Ended {
 fn around(args: &Args, context: &Context, stage: &Stage) -> Result<Around, Failure> {
     if !context.places.store().is_dir() {
         if let Some(profile) = &args.profile {
-            return Err(build::Error::NoProfile { profile: profile.clone(), known: Vec::new() }.into());
+            return Err(build::Error::NoProfile { profile: profile.clone(), known: Vec::new(), named_in: None }.into());
         }
         let missing = vec!["nothing is imported or bootstrapped: told from the configuration alone".to_owned()];
         return Ok(Around { missing, ..Around::default() });
