@@ -31,7 +31,7 @@ pub use self::error::{Error, Result};
 pub use self::file::{Budget, FILE_LIMIT_BYTES, HOLES_LIMIT_BYTES, Plain, copy_plain, extents, may_have_holes, same_contents};
 pub use self::remove::remove_tree;
 pub use self::resolve::Way;
-pub use self::walk::{Order, Walk};
+pub use self::walk::{NAMES_LIMIT, Order, Walk};
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ use super::resolve::{self, Links, Way};
 /// How many directories of one walk are open at once.
 const OPEN_LIMIT: usize = 64;
 /// How many names of one directory are taken.
-const NAMES_LIMIT: usize = 2_000_000;
+pub const NAMES_LIMIT: usize = 2_000_000;
 /// How much all the names that are still to come may take.
 const HELD_LIMIT_BYTES: usize = 256 << 20;
 

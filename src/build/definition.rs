@@ -385,6 +385,10 @@ impl Engine<'_> {
     /// Runs the hooks of a phase, in order of their names.
     pub(super) fn hooks(&self, work: &Work<'_>, hooks: &Hooks, phase: Phase) -> Result<()> {
         for hook in hooks.of(phase) {
+            // The others run before keys are made, and Portage is asked with what they have done.
+            if matches!(phase, Phase::AfterWorld | Phase::Finish) {
+                Self::close_keys(work)?;
+            }
             let mut argv = vec!["/usr/bin/env".to_owned(), format!("GENTOOMUCH_PHASE={phase}")];
             argv.push(format!("{HOOKS_DIR}/{phase}.d/{}", hook.name));
             self.command(work, argv, Network::None)?;

@@ -276,6 +276,7 @@ impl Engine<'_> {
             hold: vec![work.session.borrow().lock_fd()?],
             limits: self.settings.limits,
             used_ms: work.used_ms(),
+            shows_host: work.root.shows_host(run),
             ..SessionOptions::new(Stdio::Pipes {
                 stdin: crate::sys::fd::null().map_err(sandbox::Error::from)?,
                 stdout: stdout.into(),
@@ -320,6 +321,7 @@ impl Engine<'_> {
             hold: vec![work.session.borrow().lock_fd()?],
             limits: self.settings.limits,
             used_ms: work.used_ms(),
+            shows_host: work.root.shows_host(run),
             terminal_size: if run.terminal { crate::sys::pty::size(std::io::stdin()) } else { None },
             ..SessionOptions::new(Stdio::Inherit)
         };
@@ -427,12 +429,12 @@ impl Engine<'_> {
     pub(super) fn emerge_with(&self, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
         let argv = self.emerge_argv(work, request)?;
         self.keep_configuration(work)?;
-        work.keys.close();
         let mut log = EmergeLog::create(path)?;
         // Held until all of the run is gone, whatever it held itself.
         let _turn = work.jobs.turn()?;
         let mut run = Self::run_of(work, argv, network);
         run.network = self.connect(network, &mut run.env);
+        Self::close_keys(work)?;
         work.session.borrow_mut().mark_worth_keeping();
         let (mut running, output) = self.launch(work, &run)?;
         let output: Box<dyn std::io::Read + Send> =

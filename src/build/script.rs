@@ -25,6 +25,7 @@ impl Engine<'_> {
     /// Runs one of `user.scripts/` as root of the session.
     pub(super) fn script(&self, work: &Work<'_>, script: &UserScript, network: bool) -> Result<()> {
         self.step(&format!("running script {}", script.name.value));
+        Self::close_keys(work)?;
         let contents = &script.contents;
         let dir = work.root.hooks.join("scripts");
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
@@ -42,6 +43,7 @@ impl Engine<'_> {
         if patterns.is_empty() {
             return Ok(());
         }
+        Self::close_keys(work)?;
         let mut argv: Vec<String> = ["/bin/sh", "-c", REMOVE, "sh"].map(str::to_owned).into();
         argv.extend(patterns.iter().flat_map(|pattern| {
             let (begin, expression) = pattern.search();

@@ -234,6 +234,11 @@ impl Root {
         }
     }
 
+    /// Whether `run` sees directories that the user shows it.
+    pub fn shows_host(&self, run: &Run) -> bool {
+        !self.binds.is_empty() || run.shown.is_some()
+    }
+
     fn settings(&self) -> String {
         let text = SessionConf { fetching: Some(self.ways.conf.clone()), ..self.session_conf.clone() }.render();
         if self.binhost.is_some() { text + &super::binhost::settings() } else { text }

@@ -8,7 +8,7 @@
 //! attributes and omissions as a tarball.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,6 +22,8 @@ const PROGRAM: &str = "mksquashfs";
 /// Where it is looked for.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const LAST_LINES: usize = 8;
+/// Of what it says, the end is kept: a layer can make it say a line for each of its files.
+const SAID_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +72,12 @@ impl Engine<'_> {
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let (packed, said) = std::thread::scope(|scope| {
             let listener = crate::threads::scoped(scope, "listen to mksquashfs with", move || {
-                let mut said = Vec::new();
-                if let Some(mut stderr) = stderr
-                    && let Err(error) = stderr.read_to_end(&mut said)
-                {
-                    tracing::debug!(%error, "lost what mksquashfs says");
-                }
-                said
+                stderr.map_or_else(Vec::new, |stderr| {
+                    last_of(stderr).unwrap_or_else(|error| {
+                        tracing::debug!(%error, "lost what mksquashfs says");
+                        Vec::new()
+                    })
+                })
             });
             let packed = stdin.ok_or_else(|| SquashfsError::Start(io::ErrorKind::BrokenPipe.into()).into());
             let (packed, listener) = match listener {
@@ -106,5 +107,30 @@ impl Engine<'_> {
         }
         fs::File::open(image).and_then(|file| file.sync_all()).map_err(Error::io("sync", image))?;
         packed
+    }
+}
+
+/// The end of a stream, which is read to its end.
+fn last_of(mut from: impl io::Read) -> io::Result<Vec<u8>> {
+    let (mut last, mut chunk) = (Vec::new(), [0; 8192]);
+    loop {
+        let count = from.read(&mut chunk)?;
+        if count == 0 {
+            return Ok(last);
+        }
+        last.extend_from_slice(&chunk[..count]);
+        last.drain(..last.len().saturating_sub(SAID_LIMIT_BYTES));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_said_the_end_is_kept() {
+        let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(last_of(&*text).unwrap(), text[text.len() - SAID_LIMIT_BYTES..]);
+        assert_eq!(last_of(&text[..100]).unwrap(), text[..100]);
     }
 }

@@ -48,7 +48,7 @@ pub use compare::{TreeChange, TreeDifference};
 use contents::{Contents, copy_tree, digest_tree, repo_name};
 pub use error::TreeError;
 pub use rows::{RemovedTree, TreeListRow};
-pub(super) use synced::{REPOS_CONF, SESSION_FILE, session_conf};
+pub(super) use synced::{REPOS_CONF, SESSION_FILE, files_of_root, session_conf};
 
 /// Programs of the host.
 #[derive(Debug, Clone)]

@@ -37,7 +37,7 @@ pub(super) enum Origin {
 }
 
 /// A package that lists a source archive.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) package: Package,
     /// `name-version` that wants it, if that is known.
@@ -126,7 +126,12 @@ impl<P> Board<P> {
         });
         job.packages.extend(package);
         if let (Origin::Source(known), Origin::Source(new)) = (&mut job.origin, origin) {
-            known.extend(new);
+            // A session may ask for the same file as often as it likes.
+            for claim in new {
+                if !known.contains(&claim) {
+                    known.push(claim);
+                }
+            }
         }
     }
 
@@ -288,6 +293,18 @@ mod tests {
         }
         assert_eq!(order, ["7", "c", "a", "b"]);
         assert!(!board.has_work());
+    }
+
+    #[test]
+    fn asking_again_and_again_costs_nothing() {
+        let (mut board, keys) = board(&["a"]);
+        let package = Package::default();
+        for pf in [None, Some("x-1"), None, Some("x-1")] {
+            let claim = Claim { package: package.clone(), pf: pf.map(str::to_owned), flags: None };
+            board.add(&keys[0], &expected(10, "aa"), Origin::Source(vec![claim]), None);
+        }
+        let (_, job) = board.named("a").next().unwrap();
+        assert!(matches!(&job.origin, Origin::Source(claims) if claims.len() == 2), "{job:?}");
     }
 
     #[test]

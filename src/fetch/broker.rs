@@ -81,8 +81,9 @@ impl Broker {
         let mirrors =
             Mirrors { general: sources.mirrors, custom: sources.custom_mirrors, third_party: trees.third_party_mirrors() };
         let configured = mirrors.general.iter().chain(mirrors.custom.values().flatten());
+        let hosts = sources.hosts.iter().filter(|host| host.configured);
         let configured: Vec<Url> =
-            configured.chain(sources.hosts.iter().map(|host| &host.sync_uri)).filter_map(|text| text.parse().ok()).collect();
+            configured.chain(hosts.map(|host| &host.sync_uri)).filter_map(|text| text.parse().ok()).collect();
         let settings = Settings { addresses: Addresses::public_and(&configured), ..downloader.settings().clone() };
         let (stop, user) = (Arc::clone(&over), Arc::clone(downloader.cancelled()));
         let downloader = Downloader::new(settings, Arc::new(move || stop.load(Ordering::Relaxed) || user()));

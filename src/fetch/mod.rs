@@ -115,6 +115,9 @@ pub struct BinHost {
     pub name: String,
     /// `sync-uri`.
     pub sync_uri: String,
+    /// Whether the user's configuration names it, and not only a stage3. Then it may be where only configured servers may be: on this
+    /// machine, or on its network.
+    pub configured: bool,
 }
 
 impl BinHost {

@@ -32,7 +32,7 @@ pub(super) struct Trees {
 }
 
 /// A package's directory, with its Manifest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Package {
     /// Which tree.
     tree: usize,

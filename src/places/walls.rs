@@ -20,9 +20,16 @@ use crate::durable::{self, Mode};
 
 /// Directories directly below data and cache with their modes, and whether something of theirs is bound into sessions as it is, so that ids
 /// other than the user's have to pass.
-const BELOW_DATA: [(&str, u32); 5] = [("store", 0o700), ("stages", 0o700), ("logs", 0o700), ("binhost", 0o700), ("patches", 0o700)];
-const BELOW_CACHE: [(&str, u32); 5] =
-    [("distfiles", 0o755), ("binpkgs", 0o700), ("repos", 0o700), ("stage3", 0o700), ("oci-layers", 0o700)];
+const BELOW_DATA: &[(&str, u32)] = &[("store", 0o700), ("stages", 0o700), ("logs", 0o700), ("binhost", 0o700), ("patches", 0o700)];
+const BELOW_CACHE: &[(&str, u32)] = &[
+    ("distfiles", 0o755),
+    ("binpkgs", 0o700),
+    ("repos", 0o700),
+    ("stage3", 0o700),
+    ("oci-layers", 0o700),
+    ("artifacts", 0o700),
+    ("standing", 0o700),
+];
 
 /// Who the directories are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +157,7 @@ impl Places {
                 continue;
             }
             let mut new = false;
-            for (name, mode) in below {
+            for &(name, mode) in below {
                 let path = top.join(name);
                 if make {
                     let made = DirBuilder::new().mode(0o700).create(&path);

@@ -280,6 +280,7 @@ impl Error {
             Failure::CommandNotExecutable(wire) => Self::CommandNotExecutable { command: command(), source: wire.into() },
             Failure::Died { who } => Self::Died { who },
             Failure::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            Failure::Held(upper) => Self::Held { upper },
             Failure::Unseen(wire) => Self::Unseen { source: wire.into() },
             Failure::Panic(message) => Self::Panic { message },
             Failure::Protocol(what) => Self::Protocol { what },

@@ -75,6 +75,8 @@ pub struct SessionOptions {
     pub used_ms: u64,
     /// The first size of the terminal.
     pub terminal_size: Option<TerminalSize>,
+    /// Whether it sees directories of the host, in which others can meet it. After its end we look whether somebody has files of it open.
+    pub shows_host: bool,
     /// For tests.
     pub mount_calls: MountCalls,
 }
@@ -89,6 +91,7 @@ impl SessionOptions {
             terminal_size: None,
             limits: Limits::default(),
             used_ms: 0,
+            shows_host: false,
             mount_calls: MountCalls::default(),
         }
     }
@@ -180,6 +183,7 @@ impl Launcher {
                 limits: options.limits,
                 used_ms: options.used_ms,
                 counted: false,
+                shows_host: options.shows_host,
             }),
             remove_after: options.remove_after,
         };

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::helper::Lookup;
 use super::plan::{Network, Plan, Step};
 use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
 use super::task;
-use crate::beneath::remove_tree;
+use crate::beneath::{TreeDir, remove_tree};
 use crate::sys::cgroup::{Allowance, Group};
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::{self, fd, mount, overlay, process, signal};
@@ -75,6 +75,12 @@ fn supervise(
     fds: Vec<OwnedFd>,
     remove_after: &[PathBuf],
 ) -> Result<FromOuter, Failure> {
+    // Whoever was given a descriptor by a run whose helper was killed has it still.
+    if let Some(upper) =
+        held(overlays(&session.plan).filter(|(upper, _)| is_used(upper))).map_err(|error| Failure::Prepare(error.into()))?
+    {
+        return Err(Failure::Held(upper));
+    }
     namespace::unshare(&[Namespace::Pid]).map_err(|error| Failure::Namespaces(error.into()))?;
     let protocol = |error: super::channel::ChannelError| Failure::Protocol(error.to_string());
     let (channel, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
@@ -92,15 +98,18 @@ fn supervise(
     let refused = group.as_ref().and_then(Group::refused);
     drop(group);
     // A session that could not be made has no overlay to look at; then its own failure is what matters.
-    let looked = if session.plan.network == Network::Host { held(&session.plan) } else { Ok(None) };
+    let reachable = session.plan.network == Network::Host || session.shows_host;
+    let looked = if reachable { held(overlays(&session.plan)) } else { Ok(None) };
     let (held, unsure) = looked.map_or_else(|error| (None, Some(error.into())), |held| (held, None));
     let mut removal = None;
     for path in remove_after {
         removal = remove_tree(path).err().map(|error| WireError::from(sys::Error::from(error))).or(removal);
     }
-    match refused.and_then(|refused| session.limits.exceeded(refused)) {
-        Some(exceeded) => Err(Failure::Exceeded(exceeded)),
-        None => Ok(FromOuter::Done { pid1: exit, removal, held, unsure }),
+    let exceeded = refused.and_then(|refused| session.limits.exceeded(refused));
+    match exceeded {
+        // That somebody has it open matters more: a session that exceeded a limit may go on.
+        Some(exceeded) if held.is_none() && unsure.is_none() => Err(Failure::Exceeded(exceeded)),
+        _ => Ok(FromOuter::Done { pid1: exit, removal, held, unsure }),
     }
 }
 
@@ -108,21 +117,27 @@ fn supervise(
 const LOOKS: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
-/// The upper directory of an overlay of the session's that lives on, although all processes of the session are gone.
+/// The upper and work directories of a plan's overlays.
+fn overlays(plan: &Plan) -> impl Iterator<Item = (&Path, &Path)> {
+    plan.steps.iter().filter_map(|step| match step {
+        Step::Overlay { upper, work, .. } | Step::OverlayAt { upper, work, .. } => Some((upper.as_path(), work.as_path())),
+        _ => None,
+    })
+}
+
+/// Whether a session has run on it before. One that cannot be listed will be told of when it is mounted.
+fn is_used(upper: &Path) -> bool {
+    TreeDir::open(upper).is_ok_and(|upper| upper.entries(0).is_err())
+}
+
+/// The upper directory of an overlay that lives on, although no process of the session does.
 ///
-/// With the host's network, a session can listen on an abstract socket, and another user of the machine can connect to it and be given a
-/// descriptor. With it he could change the layer after its commit (the class of CVE-2024-27297). Landlock stops only connections that the
-/// session begins.
-fn held(plan: &Plan) -> sys::Result<Option<PathBuf>> {
-    let overlays: Vec<(&PathBuf, &PathBuf)> = plan
-        .steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Overlay { upper, work, .. } | Step::OverlayAt { upper, work, .. } => Some((upper, work)),
-            _ => None,
-        })
-        .collect();
-    if overlays.is_empty() {
+/// A session can listen on a socket, and another user of the machine can connect to it and be given a descriptor: on an abstract socket with the
+/// host's network, on one with a path in a directory that the host shows. With it he could change the layer after its commit (the class of
+/// CVE-2024-27297). Landlock stops only connections that the session begins.
+fn held<'a>(overlays: impl Iterator<Item = (&'a Path, &'a Path)>) -> sys::Result<Option<PathBuf>> {
+    let mut overlays = overlays.peekable();
+    if overlays.peek().is_none() {
         return Ok(None);
     }
     namespace::unshare(&[Namespace::Mount]).and_then(|()| mount::make_all_private())?;
@@ -131,7 +146,7 @@ fn held(plan: &Plan) -> sys::Result<Option<PathBuf>> {
         while overlay::is_alive(upper, work)? {
             looks += 1;
             if looks == LOOKS {
-                return Ok(Some(upper.clone()));
+                return Ok(Some(upper.to_owned()));
             }
             std::thread::sleep(BETWEEN_LOOKS);
         }

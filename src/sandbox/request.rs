@@ -62,6 +62,8 @@ pub(crate) struct SessionRequest {
     pub(crate) used_ms: u64,
     /// Whether a control group counts memory and processes.
     pub(crate) counted: bool,
+    /// As in [`super::launch::SessionOptions`].
+    pub(crate) shows_host: bool,
 }
 
 /// gentoomuch to PID 1.
@@ -150,6 +152,8 @@ pub(crate) enum Failure {
     Panic(String),
     /// The session used more than it may.
     Exceeded(Exceeded),
+    /// Somebody has files of the session open: its upper directory.
+    Held(PathBuf),
     /// What it uses cannot be seen.
     Unseen(WireError),
     /// Our own processes did not understand each other.

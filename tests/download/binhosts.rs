@@ -23,7 +23,7 @@ pub(crate) fn binhost() -> Server {
 fn packages_of_a_binhost_are_those_that_its_index_lists() {
     let server = binhost();
     let mut desk = Desk::new(&[]);
-    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool/") }];
+    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool/"), configured: true }];
     let serving = desk.serve();
     assert_eq!(words(&serving.package(&server.url("/pool/Packages.gz"))), "the host has `Packages`");
     let copy = |answer: &str| {
@@ -68,7 +68,7 @@ fn directory(desk: &mut Desk, header: &str) -> (PathBuf, String) {
     }
     std::os::unix::fs::symlink(desk.path("secret"), pool.join("a/out/out-1-1.gpkg.tar")).unwrap();
     nix::unistd::mkfifo(&pool.join("a/pipe/pipe-1-1.gpkg.tar"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let host = BinHost { name: "own".into(), sync_uri: format!("file://{}/", pool.display()) };
+    let host = BinHost { name: "own".into(), sync_uri: format!("file://{}/", pool.display()), configured: true };
     let asked = host.asked_as();
     desk.sources.hosts = vec![host];
     (pool, asked)
@@ -158,7 +158,7 @@ fn packages_of_one_name_and_size_are_their_own() {
         _ => Answer::status(404),
     });
     let mut desk = Desk::new(&[]);
-    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool") }];
+    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool"), configured: true }];
     let serving = desk.serve();
     for (category, contents) in [("u", "user"), ("g", "team")] {
         let answer = serving.package(&server.url(&format!("/pool/{category}/b/b-0-1.gpkg.tar")));
@@ -173,7 +173,7 @@ fn a_binhost_that_is_not_there_is_passed_over_and_said() {
     desk.settings.attempts = 1;
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let uri = format!("http://127.0.0.1:{gone}/pool");
-    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: uri.clone() }];
+    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: uri.clone(), configured: true }];
     let serving = desk.serve();
     let first = serving.package(&format!("{uri}/Packages.gz"));
     let second = serving.package(&format!("{uri}/Packages"));

@@ -429,6 +429,10 @@ fn only_configured_servers_may_be_where_nobody_else_may() {
     assert!(said.contains("file:///etc/one.tar: `file:///etc/one.tar` is not"), "{said}");
     assert!(said.contains("`ftp://ftp.invalid/one.tar` is neither `http://` nor `https://`"), "{said}");
     assert_eq!(private.asked().len(), 0);
+    // Nor does a stage3 decide it, whose hosts of binary packages are used.
+    desk.sources.hosts = vec![BinHost { name: "its".into(), sync_uri: private.url("/pool"), configured: false }];
+    assert!(words(&desk.serve().source("one.tar", Some(b"contents"))).contains("where only servers that the configuration names"));
+    assert_eq!(private.asked().len(), 0);
     // The same, named by the user.
     desk.sources.custom_mirrors.insert("here".to_owned(), vec![private.url("")]);
     assert_eq!(desk.serve().source("one.tar", Some(b"contents")), ok("one.tar"));
@@ -657,7 +661,7 @@ fn what_the_script_leaves_for_portage() {
     let (server, mirror) = (binhost(), mirror(&[("one.tar", b"contents")]));
     let mut desk = Desk::new(&[&mirror]);
     desk.tree("gentoo", &[("one", b"contents", "SRC_URI=one.tar")]);
-    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool") }];
+    desk.sources.hosts = vec![BinHost { name: "own".into(), sync_uri: server.url("/pool"), configured: true }];
     let serving = desk.serve();
     let distdir = desk.path("distdir");
     let run = |args: &[&str]| {

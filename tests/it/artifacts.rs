@@ -148,6 +148,16 @@ fn each_state_has_files_of_its_own() {
     place.run(&["rollback", "first"]).ok();
     assert_eq!(artifact(tiny.export(&["first", "--format", "tar.gz"])), (one.clone(), true));
 
+    // It was made when by default other things were left out.
+    let metadata = beside(&one, "json");
+    let mut made: Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+    made["leaves_out"].as_array_mut().unwrap().pop().unwrap();
+    fs::write(&metadata, serde_json::to_vec(&made).unwrap()).unwrap();
+    let (anew, is_reused) = artifact(tiny.export(&["first", "--format", "tar.gz"]));
+    assert!(!is_reused && anew != one, "{}", anew.display());
+    assert_eq!(artifact(tiny.export(&["first", "--format", "tar.gz"])), (anew, true));
+    assert_eq!(fs::read(&one).unwrap(), bytes);
+
     // One state, said to be started in another way: two images.
     let image = |compression| artifact(tiny.export(&["first", "--format", "oci", "--compression", compression])).0;
     let (gzip, zstd) = (image("gzip"), image("zstd"));

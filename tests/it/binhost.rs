@@ -279,6 +279,20 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     shared.place.run(&["profile", "rm", "binhost-c"]).ok();
 }
 
+#[test]
+fn a_definition_that_takes_nothing_of_hosts_asks_none() {
+    let Some(shared) = shared() else { return };
+    shared.place.run(&["profile", "rm", "--force", "binhost-none"]);
+    // With the settings of the shared builder: everything is in the pool. Nobody listens at the address.
+    let place = shared.place.with_config(shared.config("binhost-none"));
+    name_host(&place, "http://127.0.0.1:9");
+    trust_host(&shared, &place);
+    fs::write(place.config.join("stage3.defines/gentoomuch/builder/binhost"), "none\n").unwrap();
+    let built = bootstrap(&shared, &place, "binhost-none").ok();
+    assert!(!built.stderr.contains("binhost `own`"), "{built}");
+    shared.place.run(&["profile", "rm", "binhost-none"]).ok();
+}
+
 /// What a damaged package is made of a whole one by, and whether the index knows of it.
 type Damage = (&'static str, fn(&[u8]) -> Vec<u8>, bool);
 
@@ -296,7 +310,7 @@ fn a_package_that_is_damaged_in_any_way_ends_with_the_code_of_a_digest() {
         ("zeros", zeros, false),
         ("cut off, and the index says so", half, true),
     ];
-    damaged("binhost-damaged-otherwise", &damages);
+    damaged("binhost-damages", &damages);
 }
 
 fn flipped(whole: &[u8]) -> Vec<u8> {

@@ -187,6 +187,10 @@ fn the_artifact_of_the_present_state_stays_after_a_rollback() {
         gone.sort_unstable();
         assert_eq!(gone, ["stage4-amd64-web-2.oci", "state-amd64-demo-1.squashfs"], "{limit:?}: {all:?}");
     }
+    // What has a tag is kept with what was made from it.
+    place.run(&["tag", &second, "released"]).ok();
+    let all = items(&json(place, &["clean", "-n", "artifacts", "--keep", "1"]));
+    assert_eq!(all, ["artifacts state-amd64-demo-1.squashfs: 2 newer ones are there"], "{all:?}");
 }
 
 /// The store is in use while the name moves: what was shown goes, and nothing else.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::child;
 use crate::place::{Place, Ran, command_line, finish};
 use crate::shared::shared;
+use crate::terminal::Terminal;
 
 fn tried(place: &Place, args: &[&str], code: i32) -> Value {
     let ran = place.run(&[&["try", "--json"], args].concat()).fails(code);
@@ -148,6 +149,28 @@ fn files_are_copied_out_of_a_state_and_links_lead_nowhere() {
     let reader =
         place.command(&["cp", &format!("kept/{kept}:/srv/out"), "-"]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert!(!reader.success(), "a directory is no stream");
+}
+
+#[test]
+fn nothing_that_is_copied_out_is_obeyed_by_git_or_a_terminal() {
+    let Some(shared) = shared() else { return };
+    let place = &shared.place;
+    let kept = format!("obeyed-{}", std::process::id());
+    let script = "mkdir -p /srv/out/sub/.git/objects /srv/out/sub/.git/refs /srv/out/bare/objects /srv/out/bare/refs
+        cd /srv/out && echo text >sub/file && echo 'ref: x' >sub/.git/HEAD && echo 'ref: x' >bare/HEAD
+        printf '[core]\\nfsmonitor = touch obeyed; false\\n' | tee sub/.git/config >bare/config
+        printf 'one\\033]52;c;x\\007\\ntwo\\n' >words";
+    place.run(&["freshroot", "--network", "none", "--keep", &kept, "--", "sh", "-ec", script]).ok();
+    let to = place.path(&kept);
+    let ran = place.run(&["cp", &format!("kept/{kept}:/srv/out"), to.to_str().unwrap()]).ok();
+    ran.says("left out: sub/.git is a git repository").says("left out: bare/HEAD is a git repository");
+    assert!(to.join("sub/file").exists() && !to.join("sub/.git").exists() && to.join("bare/config").exists());
+
+    let words = format!("kept/{kept}:/srv/out/words");
+    assert_eq!(place.run(&["cp", &words, "-"]).ok().text(), "one\u{1b}]52;c;x\u{7}\ntwo\n");
+    let Some(terminal) = Terminal::start(place, &["cp", &words, "-"]) else { return };
+    let (code, seen) = terminal.end();
+    assert_eq!((code, &*seen), (Some(0), "one\\u{1b}]52;c;x\\u{7}\r\ntwo\r\n"));
 }
 
 /// The program with no more descriptors than a login has by default.

@@ -18,10 +18,12 @@ const PATCH: &str = "--- /dev/null\n+++ b/NAME\n@@ -0,0 +1 @@\n+built for one te
 fn slow(name: &str, secs: u32) -> Option<(User, Place)> {
     let shared = shared()?;
     let config = shared.config(name);
-    let settings = format!("\nSLOW_UNITS=\"2\"\nSLOW_SECONDS=\"{secs}\"\nMANY_FILES=\"3\"\n");
-    let conf = config.join("portage.locals/slow/make.conf");
-    fs::create_dir_all(conf.parent().unwrap()).unwrap();
-    fs::write(conf, settings).unwrap();
+    // For these two alone: all other packages would be made from something else, too.
+    let settings = format!("SLOW_UNITS=\"2\"\nSLOW_SECONDS=\"{secs}\"\nMANY_FILES=\"3\"\n");
+    let local = config.join("portage.locals/slow");
+    fs::create_dir_all(local.join("env")).unwrap();
+    fs::write(local.join("env/slow"), settings).unwrap();
+    fs::write(local.join("package.env"), "app-misc/slow slow\napp-misc/manyfiles slow\n").unwrap();
     let patches = config.join("user.patches/own/app-misc/slow");
     fs::create_dir_all(&patches).unwrap();
     let patch_name = name.replace(' ', "-");

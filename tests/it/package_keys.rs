@@ -186,21 +186,27 @@ fn what_is_reused_is_what_would_have_been_built() {
         fs::remove_file(file).unwrap();
     }
 
-    // What concerns one package: it is the package that is built anew, and no other.
-    // The last is where `patch save` puts its patches.
+    // What concerns one package: it is the package that is built anew, and no other. A bashrc of one package reads a file that Portage does not.
+    // The last patch is where `patch save` puts its patches. The compiler is not there, and nobody can say what it would make.
     let of_revision = format!("patches/app-keys/patched-{version}-r0/change.patch");
+    let reads = ("env/app-keys/bashrc", "KEYS_BASHRC=$(< /etc/portage/package.cflags)\n");
+    let compiler = [("package.env", "app-keys/plain other\n"), ("env/other", "CC=\"keys-cc -m64\"\n")];
     for (files, changed) in [
-        (&[("env/app-keys/bashrc", "KEYS_BASHRC=third\n"), (patch_name, &*patch("third"))][..], [(3, "third"), (5, "third")]),
-        (&[(&*of_revision, &*patch("fourth"))][..], [(3, "third"), (5, "fourth")]),
+        (
+            &[reads, compiler[0], compiler[1], ("package.cflags", "third\n"), (patch_name, &*patch("third"))][..],
+            [(3, "third"), (5, "third")],
+        ),
+        (&[("package.cflags", "fourth\n"), (&*of_revision, &*patch("fourth"))][..], [(3, "fourth"), (5, "fourth")]),
     ] {
         define(&config, KEYS, "keys-one", &all(), files);
-        build(&place, "keys-one").ok();
+        let words = "is compiled, and no binary package of it is kept: its compiler `keys-cc -m64` does not answer yet";
+        build(&place, "keys-one").ok().says(&format!("app-keys/plain-{version} {words}"));
         for (name, value) in changed {
             now[name].1 = value;
         }
         assert_eq!(records(&place, "demo/keys-one"), expected(&now));
     }
-    for (name, count) in [("plain", 1), ("text", 2), ("flags", 1), ("saved", 2), ("bashrc", 3), ("features", 2), ("patched", 4)] {
+    for (name, count) in [("plain", 1), ("text", 2), ("flags", 1), ("saved", 2), ("bashrc", 4), ("features", 2), ("patched", 4)] {
         assert_eq!(builds(&place, name, version), count, "{name}");
     }
     for name in ["demo-keys-one", "demo-keys-two"] {
@@ -228,6 +234,16 @@ fn a_build_that_fails_at_its_last_package_loses_none_of_the_others() {
         (1, 1, 1),
         "{ran}"
     );
+    // Without the compiler of all packages nothing can be built.
+    define(&config, ("demo", "keys-fail"), "keys-cc", "app-keys/first", &[("make.conf", "CC=\"keys-cc\"\n")]);
+    build(&place, "keys-cc").fails(3).says("no C compiler answers in the root in which");
+    // A definition that takes only packages of its own compiles them again, once.
+    write(&config.join("stage3.defines/keys-own/binpkgs"), "own\n");
+    for packages in ["app-keys/first", "app-keys/first\napp-keys/plain"] {
+        define(&config, ("demo", "keys-fail"), "keys-own", packages, &[]);
+        build(&place, "keys-own").ok();
+    }
+    assert_eq!((builds(&place, "plain", version), builds(&place, "first", version)), (2, 2));
 }
 
 #[test]

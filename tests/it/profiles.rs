@@ -1,5 +1,6 @@
 //! Profiles: shown, updated, taken back, renamed and removed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -73,7 +74,7 @@ fn an_update_builds_what_a_use_change_reaches_and_can_be_taken_back() {
     let keys = |state: &str| {
         let shown = json(&place, &["store", "show", state]);
         let keys = shown["origin"]["package_keys"].as_object().unwrap_or_else(|| panic!("{shown}"));
-        keys.keys().cloned().collect::<std::collections::BTreeSet<_>>()
+        keys.keys().cloned().collect::<BTreeSet<_>>()
     };
     assert!(keys(before).len() > 3 && keys(after).is_superset(&keys(before)), "{:?} {:?}", keys(after), keys(before));
 
@@ -109,6 +110,45 @@ fn an_update_builds_what_a_use_change_reaches_and_can_be_taken_back() {
     // Going by the configuration goes forward again, and says so.
     let forward = place.run(&["bootstrap", &profile, stage3]).ok().says("as the configuration says");
     assert!(forward.value("builder").starts_with(third), "{forward}");
+    what_portage_does_not_compare_is_compared(&place, &profile);
+}
+
+/// Lines of `package.env`, for one.
+fn what_portage_does_not_compare_is_compared(place: &Place, profile: &str) {
+    let export = || {
+        let dir = place.path(&format!("{profile}-binhost"));
+        let exported = json(place, &["binhost", "export", "--profile", profile, dir.to_str().unwrap()]);
+        assert!(exported["packages"].as_u64().unwrap() > 0, "{exported}");
+        let index = fs::read_to_string(dir.join("Packages")).unwrap();
+        index.lines().filter_map(|line| line.strip_prefix("CPV: ")).map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let before = export();
+    let flag = format!("-DOF_ONE_{}", std::process::id());
+    fs::write(builder_file(place, "package.env"), "app-misc/greeter of-one\n").unwrap();
+    fs::write(builder_file(place, "env").join("of-one"), format!("CFLAGS=\"${{CFLAGS}} {flag}\"\n")).unwrap();
+    let ran = place.run(&["profile", "update", profile, "--json"]).ok();
+    let ran = ran.says("what they are made from has changed, for which Portage builds nothing again: app-misc/greeter-1.0\n");
+    let updated: Value = serde_json::from_str(&ran.text()).unwrap();
+    assert_eq!(packages(&updated), ["rebuilt app-misc/greeter-1.0"], "{updated}");
+    let recorded = || {
+        let file = "/var/db/pkg/app-misc/greeter-1.0/CFLAGS";
+        place.run(&["freshroot", "--profile", profile, "--network", "none", "--", "cat", file]).ok().text()
+    };
+    assert!(recorded().contains(&flag), "{}", recorded());
+    // Each is recorded by what it is made from: the one that was built again, and those that were left alone.
+    assert!(before.contains("app-misc/greeter-1.0"), "{before:?}");
+    let after = export();
+    assert!(after.is_superset(&before), "{before:?} {after:?}");
+
+    // What may not be installed any more stays, and is recorded as what it is.
+    fs::write(builder_file(place, "package.mask"), "app-misc/greeter\n").unwrap();
+    fs::write(builder_file(place, "env").join("of-one"), "CFLAGS=\"${CFLAGS} -DOF_NOBODY\"\n").unwrap();
+    let ran = place.run(&["profile", "update", profile, "--json"]).ok();
+    let ran = ran.says("but they are masked by now, and stay as they are: app-misc/greeter-1.0\n");
+    let updated: Value = serde_json::from_str(&ran.text()).unwrap();
+    assert_eq!(packages(&updated), [""; 0], "{updated}");
+    assert!(recorded().contains(&flag), "{}", recorded());
+    assert!(export().contains("app-misc/greeter-1.0"));
 }
 
 #[test]
@@ -128,10 +168,19 @@ fn a_failed_update_leaves_the_profile_as_it_was() {
 
     // Another package instead, and one that nothing needs later.
     fs::write(&set, format!("{good}app-misc/manyfiles\n")).unwrap();
-    let conf = builder_file(&place, "make.conf");
-    fs::write(&conf, fs::read_to_string(&conf).unwrap() + "\nMANY_FILES=\"3\"\n").unwrap();
+    fs::write(builder_file(&place, "package.env"), "app-misc/manyfiles many\n").unwrap();
+    fs::write(own.with_file_name("many"), "MANY_FILES=\"3\"\n").unwrap();
+    let hook = place.config.join("hooks/after-world.d/60-order.sh");
+    fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    fs::write(&hook, "#!/bin/sh\nls /var/db/pkg/app-misc >>/etc/after-world\n").unwrap();
     let updated = json(&place, &["profile", "update", &profile]);
     assert_eq!(packages(&updated), ["added app-misc/manyfiles-1.0"]);
+    let after_world = ["freshroot", "--profile", &profile, "--network", "none", "--", "cat", "/etc/after-world"];
+    let after_world = place.run(&after_world).ok().text();
+    assert!(
+        after_world.contains("greeter-1.0") && !after_world.contains("manyfiles"),
+        "before the definition's packages: {after_world}"
+    );
     fs::write(&set, &good).unwrap();
     let dropped = json(&place, &["profile", "update", &profile]);
     assert_eq!(packages(&dropped), [""; 0], "it stays: {dropped}");

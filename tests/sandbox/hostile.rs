@@ -7,13 +7,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gentoomuch::sandbox::{Error, Exit, MountCalls, Network, SessionOptions, Stdio, Step};
+use gentoomuch::sandbox::{Error, Exit, MountCalls, Network, Plan, Running, SessionOptions, Stdio, Step};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::fixture::{Fixture, chain, fixture, options, skip};
+use crate::fixture::{Fixture, chain, fixture, options, plan, skip};
 
 const BOTH: [MountCalls; 2] = [MountCalls::Newest, MountCalls::Oldest];
 
@@ -277,36 +279,86 @@ fn receive(stream: &UnixStream) -> Vec<OwnedFd> {
         .collect()
 }
 
+/// A session that serves on `name`, and what somebody outside, who connects to `address`, was given by it.
+fn served(fixture: &Fixture, name: &str, address: &SocketAddr, edit: impl FnOnce(&mut Plan)) -> Option<(Served, Vec<OwnedFd>)> {
+    let (plan, place) = fixture.probe_plan(&["serve", name], edit)?;
+    std::fs::write(place.join("upper/used"), "").unwrap();
+    let (reader, mut options) = options(place.clone(), MountCalls::Newest);
+    options.shows_host = plan.network == Network::None;
+    let running = fixture.launcher.session(&plan, options).unwrap();
+    let mut reader = std::io::BufReader::new(reader);
+    let mut line = String::new();
+    while line != "ready ok\n" {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "no socket");
+    }
+    let accomplice = UnixStream::connect_addr(address).unwrap();
+    let held = receive(&accomplice);
+    assert_eq!(held.len(), 2);
+    Some((Served { running, reader, place }, held))
+}
+
+struct Served {
+    running: Running,
+    reader: std::io::BufReader<std::io::PipeReader>,
+    place: PathBuf,
+}
+
+fn held_words(place: &Path) -> String {
+    format!("a process outside of the session has files of `{}` open", place.join("upper").display())
+}
+
 /// A build of Nix passed a descriptor to another user through an abstract socket, who changed the output after it was registered.
 #[test]
 fn cve_2024_27297_a_descriptor_that_outlives_the_session() {
     let Some(fixture) = fixture() else { return };
     let name = name("session");
-    for keep in [true, false] {
-        let Some((plan, place)) = fixture.probe_plan(&["serve", &name], |plan| plan.network = Network::Host) else { return };
-        let (reader, options) = options(place.clone(), MountCalls::Newest);
-        let mut running = fixture.launcher.session(&plan, options).unwrap();
-        let mut reader = std::io::BufReader::new(reader);
-        let mut line = String::new();
-        while line != "ready ok\n" {
-            line.clear();
-            assert!(reader.read_line(&mut line).unwrap() > 0, "no socket");
-        }
-        // Somebody outside.
-        let accomplice = UnixStream::connect_addr(&address(&name)).unwrap();
-        let held = receive(&accomplice);
-        assert_eq!(held.len(), 2);
+    let meeting = tempfile::tempdir().unwrap();
+    let by_path = SocketAddr::from_pathname(meeting.path().join("socket")).unwrap();
+    for (is_abstract, keep) in [(true, true), (true, false), (false, true)] {
+        let served = if is_abstract {
+            served(&fixture, &name, &address(&name), |plan| plan.network = Network::Host)
+        } else {
+            served(&fixture, "/meeting/socket", &by_path, |plan| {
+                let last = plan.steps.len() - 1;
+                let bind = Step::Bind { source: meeting.path().to_owned(), target: "/meeting".into(), read_only: false };
+                plan.steps.insert(last, bind);
+            })
+        };
+        let Some((Served { mut running, mut reader, place }, held)) = served else { return };
         if keep {
-            reader.read_to_string(&mut line).unwrap();
-            let error = running.wait().unwrap_err();
-            let upper = place.join("upper");
-            assert_eq!(chain(&error), format!("a process outside of the session has files of `{}` open", upper.display()));
+            reader.read_to_string(&mut String::new()).unwrap();
+            assert_eq!(chain(&running.wait().unwrap_err()), held_words(&place));
         } else {
             drop(held);
             assert_eq!(running.wait().unwrap(), Exit::Code(0));
         }
         assert!(!place.exists());
     }
+}
+
+/// The same where nobody could look at the end, and the session goes on.
+#[test]
+fn cve_2024_27297_a_descriptor_of_a_session_whose_helper_was_killed() {
+    let Some(fixture) = fixture() else { return };
+    let name = name("killed");
+    let Some((Served { mut running, place, .. }, held)) =
+        served(&fixture, &name, &address(&name), |plan| plan.network = Network::Host)
+    else {
+        return;
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid1())).unwrap();
+    let helper = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    running.wait().unwrap_err();
+
+    let mut again = plan(&place, &["true"]);
+    // A volatile overlay that was not unmounted leaves a mark there.
+    again.steps.insert(0, Step::FreshDirectory { path: place.join("work") });
+    let again = || fixture.run_plan(&again, &place, MountCalls::Newest);
+    assert_eq!(chain(&again().unwrap_err()), held_words(&place));
+    drop(held);
+    assert_eq!(again().unwrap().exit, Exit::Code(0));
 }
 
 /// Podman and Buildah took mount options out of what was a path.

@@ -202,11 +202,16 @@ static void reach(const char *name) {
     waitpid(child, &status, 0);
 }
 
-/* Somebody outside connects to NAME and is given descriptors. */
+/* Somebody outside connects to NAME, an abstract one or a path, and is given descriptors. */
 static void serve(const char *name) {
-    struct sockaddr_un address;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof address;
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    show("bind", bind(fd, (struct sockaddr *)&address, abstract(&address, name)));
+    if (*name == '/')
+        strncpy(address.sun_path, name, sizeof address.sun_path - 1);
+    else
+        length = abstract(&address, name);
+    show("bind", bind(fd, (struct sockaddr *)&address, length));
     listen(fd, 1);
     show("ready", 0);
     show("pass", pass_on(accept(fd, NULL, NULL)));

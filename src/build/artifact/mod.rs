@@ -17,6 +17,7 @@
 //! All of it is made in a hidden directory beside its place and gets its names by [`publish`], the metadata last. `recorded.rs` says whether what is
 //! there is what was made. An archive that was published is never replaced by another; if only its signature is to be another one, it stays as it is.
 
+mod native;
 mod publish;
 mod recorded;
 mod seen;
@@ -33,13 +34,12 @@ use serde::Serialize;
 
 use super::engine::Engine;
 use super::error::{Error, Result};
+use super::exclusions;
 use super::oci::{self, ImageOptions};
 use super::tasks::{INVENTORY, InventoryInput};
-use super::{exclusions, explain};
 use crate::archive::Format;
 use crate::archive::digest::{Algorithm, Digests};
 use crate::archive::tasks::{self as archive_tasks, ExportInput, Exported};
-use crate::config::cpu::native_flag;
 use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
 use crate::durable;
 use crate::sandbox::TaskOptions;
@@ -217,9 +217,7 @@ impl Engine<'_> {
 
     /// Says that an artifact is for processors like that of its builder, which nothing in it says.
     fn note_native(&self, name: &str, state: &State) {
-        // What cannot be read is no reason to withhold it.
-        let make_conf = explain::read(&self.store.lower_dirs(state), "etc/portage/make.conf").ok().flatten();
-        if let Some(flag) = make_conf.as_deref().and_then(native_flag) {
+        if let Some(flag) = native::flag_in(&self.store.lower_dirs(state)) {
             self.note(&format!("`{name}` is compiled with `{flag}`: it runs only on processors that can do what this one can"));
         }
     }

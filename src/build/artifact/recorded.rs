@@ -338,6 +338,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_out_by_other_rules_is_another_artifact() {
+        let state: State = State {
+            id: "0".repeat(32).parse().unwrap(),
+            layers: Vec::new(),
+            parent: None,
+            key: String::new(),
+            origin: serde_json::Value::Null,
+            created: String::new(),
+            newest_input: 0,
+        };
+        let options = ExportOptions::of(None, None, "amd64");
+        let image = serde_json::Value::Null;
+        let wanted = Wanted { state: &state, options: &options, clamp: 0, image, seen: PathBuf::new() };
+        let judged = |leaves_out: Option<&[&str]>, packer: Option<&str>| {
+            let mut recorded = made(serde_json::Value::Null, None);
+            state.id.as_str().clone_into(&mut recorded.state);
+            recorded.leaves_out = leaves_out.map(|list| list.iter().map(|pattern| (*pattern).to_owned()).collect());
+            recorded.packer = packer.map(str::to_owned);
+            recorded.is_wanted(&wanted)
+        };
+        let all = exclusions::DEFAULT;
+        assert_eq!(judged(Some(all), Some(PACKER)), Ok(()));
+        let more = [all, &["/srv"]].concat();
+        for other in [Some(&all[1..]), Some(&more[..]), Some(&[][..]), None] {
+            assert_eq!(judged(other, Some(PACKER)), Err(Lacking::OtherExclusions), "{other:?}");
+        }
+        for packer in [Some("0"), None] {
+            assert_eq!(judged(Some(all), packer), Err(Lacking::OtherExclusions), "{packer:?}");
+        }
+    }
+
+    #[test]
     fn what_is_there_has_numbers() {
         let dir = tempfile::tempdir().unwrap();
         for name in [

@@ -20,11 +20,14 @@ use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::supply::Downloads;
 use super::BinhostError;
+use crate::beneath::TreeDir;
 use crate::fetch::{BinHost, PACKAGE_COMMAND};
 use crate::sandbox::plan::{Network, Step};
 use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
 
+/// The packages of so many hosts are noted.
+const MOST_HOSTS: usize = 1000;
 /// Where the keyring is seen.
 const KEYRING: &str = "/run/gentoomuch/gnupg";
 /// The last file of the directory: what it says of all hosts counts.
@@ -162,11 +165,12 @@ impl Engine<'_> {
 /// Notes in the origin of a state what the session has downloaded from binhosts, if it used any. Names are hostile, and only those of packages
 /// are noted.
 pub(in super::super) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
-    let Ok(hosts) = fs::read_dir(session.path("binhost/packages")) else { return };
+    let packages = session.path("binhost/packages");
+    let Ok(hosts) = TreeDir::open(&packages).and_then(|packages| packages.entries(MOST_HOSTS)) else { return };
     let mut found = Vec::new();
-    for host in hosts.flatten().filter(|host| host.file_type().is_ok_and(|kind| kind.is_dir())) {
-        let name: String = host.file_name().to_string_lossy().chars().filter(|c| !c.is_control()).take(100).collect();
-        match crate::portage::binpkgs::unused::builds(&host.path()) {
+    for host in hosts.iter().filter(|host| host.is_dir()) {
+        let name: String = host.os().to_string_lossy().chars().filter(|c| !c.is_control()).take(100).collect();
+        match crate::portage::binpkgs::unused::builds(&packages.join(host.os())) {
             Ok(builds) => found.extend(builds.into_iter().map(|build| format!("{name}/{}", build.package.path))),
             Err(error) => tracing::debug!(%error, "not recorded"),
         }
@@ -193,12 +197,15 @@ mod tests {
         let config = ConfigDir::open(dir.path()).unwrap();
         let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
         assert!(portage.files.contains_key(Path::new("binrepos.conf/50-gentoomuch.conf")));
-        assert_eq!(Downloads::of(&portage, &[]).hosts(), [BinHost { name: "own".into(), sync_uri: "http://h".into() }]);
+        assert_eq!(
+            Downloads::of(&portage, &[]).hosts(),
+            [BinHost { name: "own".into(), sync_uri: "http://h".into(), configured: true }]
+        );
     }
 
     #[test]
     fn each_host_is_asked_outside_whatever_its_own_section_says() {
-        let host = |name: &str, sync_uri: &str| BinHost { name: name.to_owned(), sync_uri: sync_uri.to_owned() };
+        let host = |name: &str, sync_uri: &str| BinHost { name: name.to_owned(), sync_uri: sync_uri.to_owned(), configured: true };
         let hosts = vec![host("own", "http://h"), host("dir", "file:///srv/x")];
         let mut client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into(), hosts };
         let Some(Step::File { contents, .. }) = client.steps().pop() else { panic!("no file") };

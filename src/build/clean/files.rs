@@ -35,8 +35,8 @@ pub(super) struct ArtifactFiles {
     /// In the order in which they are removed.
     pub(super) files: Vec<(PathBuf, FileUse)>,
     pub(super) made: i64,
-    /// Whether it is of the state that its name stands for now.
-    pub(super) is_present: bool,
+    /// Whether it is of the state that its name stands for now, or of one that a tag or a name in `kept/` leads to.
+    pub(super) stays: bool,
 }
 
 impl ArtifactFiles {
@@ -86,7 +86,7 @@ impl Engine<'_> {
         let mut items = self.unfinished_artifacts()?;
         for artifacts in self.artifacts(survey)? {
             for (position, artifact) in artifacts.into_iter().enumerate() {
-                if position > 0 && !artifact.is_present && options.beyond(position, artifact.made) {
+                if position > 0 && !artifact.stays && options.beyond(position, artifact.made) {
                     let why = match position {
                         _ if !artifact.is_complete() => "it is not whole, and one that is stays".to_owned(),
                         1 => "a newer one stays".to_owned(),
@@ -135,7 +135,7 @@ impl Engine<'_> {
                     }
                 } else if is_ours && (is_image || meta.is_file()) {
                     let main = BESIDE.iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|_| !is_image).unwrap_or(name);
-                    let empty = || ArtifactFiles { path: dir.join(main), files: Vec::new(), made: 0, is_present: false };
+                    let empty = || ArtifactFiles { path: dir.join(main), files: Vec::new(), made: 0, stays: false };
                     let artifact = artifacts.entry(main.to_owned()).or_insert_with(empty);
                     artifact.made = artifact.made.max(meta.mtime());
                     if is_image {
@@ -149,7 +149,7 @@ impl Engine<'_> {
             for (name, mut artifact) in artifacts {
                 artifact.files.sort_by_key(|(path, _)| rank(path, &artifact.path));
                 let kind = KINDS.into_iter().find(|kind| name.starts_with(kind)).unwrap_or_default();
-                artifact.is_present = is_present(&artifact, kind, dir.strip_prefix(&top).unwrap_or(&dir), survey);
+                artifact.stays = stays(&artifact, kind, dir.strip_prefix(&top).unwrap_or(&dir), survey);
                 groups.entry((kind, form(&name))).or_default().push(artifact);
             }
             for mut group in groups.into_values() {
@@ -161,11 +161,12 @@ impl Engine<'_> {
     }
 }
 
-/// Whether an artifact in `dir`, relative to all of them, is of what its name stands for now.
-fn is_present(artifact: &ArtifactFiles, kind: &str, dir: &Path, survey: &Survey) -> bool {
+/// Whether an artifact in `dir`, relative to all of them, is of what its name stands for now, or of what was given a name to be kept.
+fn stays(artifact: &ArtifactFiles, kind: &str, dir: &Path, survey: &Survey) -> bool {
     let Some(dir) = dir.to_str() else { return false };
     let name = if kind == KINDS[0] { format!("stage4/{dir}") } else { dir.to_owned() };
-    survey.present(&name).is_some_and(|present| artifact.state().is_some_and(|state| state == present.as_str()))
+    let Some(state) = artifact.state() else { return false };
+    survey.present(&name).is_some_and(|present| state == present.as_str()) || survey.keeps(&state)
 }
 
 /// The ending of an artifact's name.

@@ -76,7 +76,7 @@ impl Engine<'_> {
                 let used = all.iter().map(|file| file.used).max().unwrap_or(artifact.made);
                 // What an image shares with packed layers that are kept does not become free.
                 let bytes = all.iter().filter(|file| file.links <= 1).map(|file| file.bytes).sum();
-                let may_go = position > 0 && !artifact.is_present;
+                let may_go = position > 0 && !artifact.stays;
                 let item = CleanItem { bytes, ..artifact_item(artifact, String::new()) };
                 add(used, may_go && wants(CleanKind::Artifacts), item, all);
             }

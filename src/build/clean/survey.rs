@@ -267,6 +267,12 @@ impl Survey {
         history.first().map(|entry| &entry.value)
     }
 
+    /// Whether a name that keeps what it leads to has the state among its values.
+    pub(super) fn keeps(&self, state: &str) -> bool {
+        let mut keeping = self.histories.iter().filter(|(name, _)| KEEPING.iter().any(|prefix| name.starts_with(prefix)));
+        keeping.any(|(_, history)| history.iter().any(|entry| entry.value.as_str() == state))
+    }
+
     /// Why a state is not needed.
     fn why(&self, id: &StateId, forgotten: &[Forgotten]) -> String {
         let was = forgotten.iter().find_map(|Forgotten { name, positions, .. }| {

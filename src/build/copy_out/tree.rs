@@ -1,19 +1,22 @@
 //! The copying itself: from one open file or directory to a new name below another directory, never through a link.
 //!
-//! `cp` takes all of it. A work set takes a source tree as content ([`Keep::Source`]): what makes git see a repository stays behind.
+//! What makes git see a repository stays behind: git runs what the configuration of a repository names, and the user types `git status` in a
+//! copy, or has a prompt that does.
 
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::beneath::{Budget, FILE_LIMIT_BYTES, Plain, extents};
+use crate::beneath::{Budget, FILE_LIMIT_BYTES, NAMES_LIMIT, Plain, TreeDir, extents};
 use crate::portage::emerge::sanitize::sanitize_line;
 
 /// Of what was skipped, and of links, so many are named.
@@ -65,9 +68,9 @@ pub struct Skipped {
 /// How much of a tree is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::build) enum Keep {
-    /// Every file, directory and link, with its mode as far as [`MODE`] goes.
+    /// Each mode as far as [`MODE`] goes.
     All,
-    /// A source tree for the user to work in: nothing that git takes for a repository, and the user may change everything.
+    /// A source tree for the user to work in: the user may change everything, and git reads it.
     Source,
 }
 
@@ -166,8 +169,8 @@ pub(in crate::build) fn copy(
     let mut copier = Copier { copied: Copied::default(), path: PathBuf::new(), depth: 0, keep, budget: Budget::default(), tell };
     let stat = rustix::fs::fstat(&from).map_err(|errno| copier.failure("inspect", errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => copier.directory(&from, &stat, to, name)?,
-        FileType::RegularFile => copier.file(from, &stat, to, name)?,
+        FileType::Directory => copier.directory(&TreeDir::from_fd(from, ""), &stat, to, name)?,
+        FileType::RegularFile => copier.file(&Plain::new(from, shown(Path::new("")))?, &stat, to, name)?,
         other => copier.skip(special(other)),
     }
     Ok(copier.copied)
@@ -232,7 +235,7 @@ impl Copier<'_> {
         }
     }
 
-    fn directory(&mut self, from: &OwnedFd, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+    fn directory(&mut self, from: &TreeDir, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
         if self.depth == MAX_DEPTH {
             return Err(TreeError::Depth { path: printable(&self.path) });
         }
@@ -241,22 +244,15 @@ impl Copier<'_> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(to, name, flags, Mode::empty()).map_err(|errno| self.failure("open", errno))?;
         self.copied.directories += 1;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(from).map_err(|errno| self.failure("list", errno))? {
-            let entry = entry.map_err(|errno| self.failure("list", errno))?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(name.to_vec());
-            }
-        }
-        names.sort_unstable();
-        let bare = self.keep == Keep::Source && is_bare_repository(&names.iter().map(Vec::as_slice));
-        for name in names {
-            self.path.push(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
-            if self.keep == Keep::Source && (names_repository(&name) || (bare && name.eq_ignore_ascii_case(b"HEAD"))) {
+        let entries = from.entries(NAMES_LIMIT)?;
+        let bare = is_bare_repository(&entries.iter().map(|entry| entry.name.to_bytes()));
+        for entry in &entries {
+            let name = entry.name.to_bytes();
+            self.path.push(OsStr::from_bytes(name));
+            if names_repository(name) || (bare && name.eq_ignore_ascii_case(b"HEAD")) {
                 self.skip(REPOSITORY);
             } else {
-                self.entry(from.as_fd(), &name, made.as_fd())?;
+                self.entry(from, &entry.name, made.as_fd())?;
             }
             self.path.pop();
         }
@@ -264,18 +260,13 @@ impl Copier<'_> {
         self.finish(made.as_fd(), stat)
     }
 
-    fn entry(&mut self, from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>) -> Result<(), TreeError> {
-        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| self.failure("inspect", errno))?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    fn entry(&mut self, from: &TreeDir, name: &CStr, to: BorrowedFd<'_>) -> Result<(), TreeError> {
+        let gone = || self.failure("inspect", Errno::NOENT);
+        let stat = from.stat_name(name)?.ok_or_else(gone)?;
+        let (path, name) = (OsStr::from_bytes(name.to_bytes()), name.to_bytes());
         match FileType::from_raw_mode(stat.st_mode) {
-            kind @ (FileType::Directory | FileType::RegularFile) => {
-                let opened = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(|errno| self.failure("open", errno))?;
-                if kind == FileType::Directory {
-                    self.directory(&opened, &stat, to, name)
-                } else {
-                    self.file(opened, &stat, to, name)
-                }
-            }
+            FileType::Directory => self.directory(&from.open_dir(path)?, &stat, to, name),
+            FileType::RegularFile => self.file(&from.open_file(path)?, &stat, to, name),
             FileType::Symlink => self.link(from, &stat, to, name),
             other => {
                 self.skip(special(other));
@@ -284,13 +275,13 @@ impl Copier<'_> {
         }
     }
 
-    fn link(&mut self, from: BorrowedFd<'_>, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
-        let target = rustix::fs::readlinkat(from, name, Vec::new()).map_err(|errno| self.failure("read the link", errno))?;
+    fn link(&mut self, from: &TreeDir, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
+        let target = from.read_link(OsStr::from_bytes(name))?;
         rustix::fs::symlinkat(&target, to, name).map_err(|errno| self.failure("create", errno))?;
         rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| self.failure("set the time of", errno))?;
         self.copied.links += 1;
-        let target = Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(target.as_bytes()));
+        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
         if leads_out(&self.path, target) {
             self.copied.outward_count += 1;
             if self.copied.outward.len() < MAX_NAMED {
@@ -300,18 +291,17 @@ impl Copier<'_> {
         Ok(())
     }
 
-    fn file(&mut self, from: OwnedFd, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
-        let from = Plain::new(from, shown(&self.path))?;
+    fn file(&mut self, from: &Plain, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
         match self.keep {
             // Holes stay holes and cost nothing.
             Keep::All => from.check_size(FILE_LIMIT_BYTES)?,
             // git reads them.
-            Keep::Source => self.budget.admit(&from)?,
+            Keep::Source => self.budget.admit(from)?,
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| self.failure("create", errno))?;
         let made = File::from(made);
-        self.contents(&from, &made).map_err(|source| TreeError::Io { action: "copy", path: printable(&self.path), source })?;
+        self.contents(from, &made).map_err(|source| TreeError::Io { action: "copy", path: printable(&self.path), source })?;
         self.copied.files += 1;
         self.copied.bytes += from.size();
         self.copied.set_id += u64::from(stat.st_mode & 0o6000 != 0);
@@ -461,6 +451,8 @@ mod tests {
         let left: Vec<&str> = report.skipped.iter().map(|skipped| skipped.path.as_str()).collect();
         assert_eq!(left, [".git", "bare/HEAD", "common/HEAD", "git~1", "linked/.git", "sub/.GIT"]);
         assert!(report.skipped.iter().all(|skipped| skipped.what == REPOSITORY));
+        let whole = copy(open(&from), open(&to).as_fd(), b"whole", Keep::All, &mut |_| {}).unwrap();
+        assert_eq!(whole.skipped, report.skipped);
         let mode = |name: &str| fs::metadata(to.join("copy").join(name)).unwrap().mode() & 0o7777;
         assert_eq!(
             [mode("sub/tool"), mode("closed"), mode(".gitmodules"), mode("sub")].map(|mode| mode & !0o055),

@@ -2,7 +2,8 @@
 # When:    in a session whose configuration is in place, before anything else runs in it.
 # Inputs:  argv[1], a JSON file {"packages": [["category/name-version", "repository"], …], "installed": bool}; "installed" adds the
 #          packages that are there.
-# Output:  a line "@gentoomuch {JSON}" for each package that a tree has. "env" and "unset" are what differs from the line before.
+# Output:  a line "@gentoomuch {JSON}" for each package that a tree has. "env" and "unset" are what differs from the line before;
+#          "own_compiler" is the command of a compiler that others do not have, or nothing.
 
 import hashlib
 import json
@@ -19,11 +20,22 @@ installed = portage.db[root]["vartree"].dbapi
 settings = portage.config(clone=portage.settings)
 etc = os.path.join(settings["PORTAGE_CONFIGROOT"], "etc/portage")
 keys = sorted({*ports._aux_cache_keys, "SRC_URI", "RESTRICT", "INHERITED"})
-# What a bashrc may read of /etc/portage, besides itself, is all that Portage has no meaning for, and env/, which has files for both.
-PORTAGES_OWN = re.compile(
-    r"(binrepos\.conf|categories|color\.map|gnupg|license_groups|make\.conf|make\.profile|mirrors|modules|package\..*"
-    r"|patches|postsync\.d|profile|repo\.postsync\.d|repos\.conf|savedconfig|sets|sets\.conf)$"
+# What a bashrc may read of /etc/portage, besides itself, is all that Portage has no meaning for, such as package.cflags, and env/, which has
+# files for both. The user's own Portage profile may have such files, too.
+OF_PACKAGES = (
+    r"package\.(accept_keywords|accept_restrict|env|keywords|license|mask|properties|provided|unmask"
+    r"|use|use\.force|use\.mask|use\.stable|use\.stable\.force|use\.stable\.mask)"
 )
+PORTAGES_OWN = re.compile(
+    r"(binrepos\.conf|categories|color\.map|gnupg|license_groups|make\.conf|make\.profile|mirrors|modules|patches|postsync\.d|profile"
+    rf"|repo\.postsync\.d|repos\.conf|savedconfig|sets|sets\.conf|{OF_PACKAGES})$"
+)
+PROFILES_OWN = re.compile(
+    r"(categories|deprecated|eapi|make\.defaults|package\.bashrc|packages|packages\.build|parent|profile\.bashrc"
+    rf"|use\.(defaults|force|mask|stable|stable\.force|stable\.mask)|virtuals|{OF_PACKAGES})$"
+)
+# By which a bashrc names files of /etc/portage, or other files that may do so.
+NAMES_FILES = re.compile(rb"portage|hook_dir|\bsource\b|(^|[\s;&|({])\.\s", re.IGNORECASE)
 
 
 class Digest:
@@ -70,14 +82,27 @@ def in_etc(*names):
 
 
 @remembered
-def bashrc_of_all():
-    """/etc/portage/bashrc, and whatever else it may read there."""
+def read_by_bashrcs():
+    """/etc/portage/bashrc, and whatever else a bashrc may read there."""
     digest = Digest()
-    if os.path.exists(os.path.join(etc, "bashrc")):
-        for entry in sorted(os.listdir(etc)):
-            if not PORTAGES_OWN.match(entry):
-                digest.file(os.path.join(etc, entry), entry)
+    for directory, own in (("", PORTAGES_OWN), ("profile", PROFILES_OWN)):
+        top = in_etc(directory)
+        for entry in sorted(os.listdir(top)) if top else ():
+            if not own.match(entry):
+                digest.file(os.path.join(top, entry), os.path.join(directory, entry))
     return digest.told()
+
+
+@remembered
+def reads_files(path):
+    """Whether a bashrc may read files of /etc/portage. One of a tree that names none does not: such a one may hold for all packages."""
+    if path.startswith(etc + os.sep):
+        return os.path.exists(path)
+    try:
+        with open(path, "rb") as file:
+            return NAMES_FILES.search(file.read()) is not None
+    except OSError:
+        return False
 
 
 @remembered
@@ -114,9 +139,11 @@ def compiler_of(command):
 
 
 def compiler():
+    """What answers, and the command if other packages have another one."""
     chosen = settings.get("CC", "")
     tried = [chosen] if chosen else [f"{settings.get('CHOST', '')}-gcc", "gcc", "cc", f"{settings.get('CHOST', '')}-clang", "clang"]
-    return next((found for found in map(compiler_of, tried) if found), "")
+    own = tried[0] if chosen != portage.settings.get("CC", "") else ""
+    return next((found for found in map(compiler_of, tried) if found), ""), own
 
 
 def patches(category, package):
@@ -142,14 +169,15 @@ def saved_configuration(category, package):
 
 
 def bashrc(category, package):
+    """Each bashrc that Portage reads for a package, and what these may read."""
     digest = Digest()
-    if bashrc_of_all():
-        digest.put("bashrc", bashrc_of_all().encode())
-    for path in settings._pbashrc:
-        digest.file(path)
     top = in_etc("env", category)
-    for name in (package["PN"], f"{package['PN']}:{package['SLOT']}", package["P"], package["PF"]) if top else ():
-        digest.file(os.path.join(top, name), f"env/{name}")
+    names = (package["PN"], f"{package['PN']}:{package['SLOT']}", package["P"], package["PF"]) if top else ()
+    paths = [*settings._pbashrc, os.path.join(etc, "bashrc"), *(os.path.join(top, name) for name in names)]
+    for path in paths:
+        digest.file(path)
+    if any(map(reads_files, paths)):
+        digest.put("read by them", read_by_bashrcs().encode())
     return digest.told()
 
 
@@ -177,18 +205,19 @@ def about(cpv, repository):
         eclasses = Digest()
         for name in sorted(metadata["INHERITED"].split()):
             eclasses.put(name, eclass_of(repository, name).encode())
+        answers, own_compiler = compiler()
         parts = {
             "ebuild": ebuild(cpv, repository, metadata["SRC_URI"]),
             "eclasses": eclasses.told(),
             "patches": patches(category, package),
             "savedconfig": saved_configuration(category, package),
             "bashrc": bashrc(category, package),
-            "compiler": compiler(),
+            "compiler": answers,
         }
     except (KeyError, portage.exception.PortageException) as error:
         print(f"{cpv}::{repository}: {error}", file=sys.stderr)
-        return None, None
-    return parts, environment
+        return None
+    return {"parts": parts, "own_compiler": own_compiler}, environment
 
 
 with open(sys.argv[1], encoding="utf-8") as file:
@@ -200,11 +229,12 @@ if request["installed"]:
     wanted += sorted(there)
 before = {}
 for cpv, repository in dict.fromkeys(wanted):
-    parts, environment = about(cpv, repository)
-    if parts is None:
+    found = about(cpv, repository)
+    if found is None:
         continue
+    told, environment = found
     differs = {name: value for name, value in environment.items() if before.get(name) != value}
     unset = [name for name in before if name not in environment]
     before = environment
-    told = {"cpv": cpv, "repository": repository, "parts": parts, "env": differs, "unset": unset, "installed": (cpv, repository) in there}
+    told |= {"cpv": cpv, "repository": repository, "env": differs, "unset": unset, "installed": (cpv, repository) in there}
     print("@gentoomuch " + json.dumps(told))

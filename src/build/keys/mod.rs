@@ -3,7 +3,8 @@
 //! ```text
 //! the configuration is in place     Portage is asked about all packages of the pools, of the root, and of what the goals need
 //!                                   -> keys, in the session's directory outside; view of the pools: what has these keys
-//! the first emerge runs             no further key is made: what ran could have changed what Portage says
+//! the first emerge runs             no further key is made, here or when the session goes on (record.rs): what ran could have changed what
+//!                                   Portage says
 //! a run is about to compile         what another session compiles already is waited for (claims.rs)
 //! a package is complete             published under its key, while emerge goes on
 //! ```
@@ -11,6 +12,7 @@
 //! [`crate::portage::binpkgs::package_key`] says what a key is made of.
 
 mod claims;
+mod record;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +42,6 @@ const REQUEST_NAME: &str = "keys.json";
 const ANSWER: &str = "@gentoomuch ";
 /// Two kilobytes for each of thirty thousand packages.
 const OUTPUT_LIMIT_BYTES: u64 = 64 << 20;
-/// The session's record, beside its directories and never shown in it.
-const RECORD: &str = "package-keys.json";
 /// The directory beside the pools with what was found out for sessions without a configuration of their own.
 const REMEMBERED: &str = ".keys";
 /// Where a state's origin has keys.
@@ -90,6 +90,8 @@ pub(super) struct Keys {
     claims: RefCell<Option<Claims>>,
     /// What was foreseen since the last run of emerge, by its command.
     foreseen: RefCell<BTreeMap<Vec<String>, Foreseen>>,
+    /// Packages without a key, by which compiler each of them would be compiled; those of which it was told are out again.
+    unanswered: RefCell<BTreeMap<Package, String>>,
 }
 
 /// What was found out about packages for sessions on one state.
@@ -109,6 +111,8 @@ struct Line {
     env: BTreeMap<String, String>,
     unset: Vec<String>,
     installed: bool,
+    #[serde(default)]
+    own_compiler: String,
 }
 
 /// A record's entry.
@@ -171,10 +175,60 @@ impl Keys {
         keys.map(|((cpv, repository), key)| (format!("{cpv}::{repository}"), key)).collect()
     }
 
-    /// From now on things run that could change what Portage says.
-    pub(super) fn close(&self) {
-        self.is_closed.set(true);
-        self.foreseen.borrow_mut().clear();
+    /// The packages that would be made from something else now than they were; `before` are the keys that were recorded then.
+    pub(super) fn differ(&self, before: &BTreeMap<String, PackageKey>) -> BTreeSet<String> {
+        let now = self.recorded();
+        before.iter().filter(|(name, key)| now.get(*name).is_some_and(|now| now != *key)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Those that [`Keys::differ`] names are built again, which emerge does not foresee: they may be published.
+    pub(super) fn plan_again(&self, before: &BTreeMap<String, PackageKey>) {
+        if self.is_closed.get() {
+            return;
+        }
+        let again = self.differ(before);
+        let own = self.own.borrow();
+        let planned = own.iter().filter(|(cpv, repository)| again.contains(&format!("{cpv}::{repository}"))).cloned();
+        self.planned.borrow_mut().extend(planned);
+    }
+
+    /// Those whose compiler answers. A package with a compiler of its own that does not, such as one that comes with the same run, has no key:
+    /// nobody can say yet what would be made of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCompiler`] if the compiler of the whole configuration does not answer.
+    fn with_compiler(&self, described: Vec<Described>) -> Result<Vec<Described>> {
+        let answers = |it: &Described| it.parts.get("compiler").is_some_and(|compiler| !compiler.is_empty());
+        let (with, without): (Vec<_>, Vec<_>) = described.into_iter().partition(answers);
+        for Described { cpv, repository, own_compiler, .. } in without {
+            if own_compiler.is_empty() {
+                return Err(Error::NoCompiler { package: cpv });
+            }
+            self.unanswered.borrow_mut().insert((cpv, repository), own_compiler);
+        }
+        Ok(with)
+    }
+
+    /// What is to be said of packages that are to be compiled, by compilers that do not answer.
+    fn words_of_unanswered(&self, compiled: &[Package]) -> Vec<String> {
+        let mut unanswered = self.unanswered.borrow_mut();
+        let mut by_compiler: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for package in compiled {
+            if let Some(compiler) = unanswered.remove(package) {
+                by_compiler.entry(compiler).or_default().push(&package.0);
+            }
+        }
+        let words = by_compiler.into_iter().map(|(compiler, packages)| {
+            let first = packages[0];
+            let (which, of, whose) = match packages.len() - 1 {
+                0 => (format!("{first} is"), "package of it is", "its"),
+                1 => (format!("{first} and 1 more package are"), "packages of them are", "their"),
+                more => (format!("{first} and {more} more packages are"), "packages of them are", "their"),
+            };
+            format!("{which} compiled, and no binary {of} kept: {whose} compiler `{compiler}` does not answer yet")
+        });
+        words.collect()
     }
 
     fn unknown(&self, packages: &[Package]) -> Vec<Package> {
@@ -238,9 +292,7 @@ impl Engine<'_> {
         }
         let described = self.ask_for_keys(work, &asked, installed)?;
         tracing::debug!(asked = asked.len(), installed, found = described.len(), "package keys made");
-        if let Some(without) = described.iter().find(|it| it.parts.get("compiler").is_none_or(String::is_empty)) {
-            return Err(Error::NoCompiler { package: without.cpv.clone() });
-        }
+        let described = work.keys.with_compiler(described)?;
         let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
         let of_root: Vec<Package> = of_root.collect();
         // Built again although Portage sees no reason: see `Engine::bring_patches`.
@@ -250,10 +302,6 @@ impl Engine<'_> {
         work.keys.own.borrow_mut().extend(of_root);
         work.keys.add(asked, described);
         Self::write_down(work)
-    }
-
-    fn write_down(work: &Work<'_>) -> Result<()> {
-        replace(&work.session.borrow().path(RECORD), &work.keys.entries())
     }
 
     /// As [`Engine::learn`], for a session that has no other configuration than its base: what was found out for an earlier one holds.
@@ -304,25 +352,6 @@ impl Engine<'_> {
         learnt
     }
 
-    /// A session that goes on has the keys that it began with.
-    fn recall(work: &Work<'_>) {
-        let path = work.session.borrow().path(RECORD);
-        if !work.keys.known.borrow().is_empty() {
-            return;
-        }
-        let Ok(bytes) = std::fs::read(&path) else { return };
-        // Half a record can only come from a crash of the machine: then nothing is known, and nothing is published.
-        let entries: Vec<Entry> = serde_json::from_slice(&bytes).unwrap_or_default();
-        let those = |which: fn(&Entry) -> bool| -> BTreeSet<Package> {
-            let entries = entries.iter().filter(|entry| which(entry));
-            entries.map(|entry| (entry.cpv.clone(), entry.repository.clone())).collect()
-        };
-        *work.keys.own.borrow_mut() = those(|entry| entry.own);
-        *work.keys.planned.borrow_mut() = those(|entry| entry.planned);
-        *work.keys.known.borrow_mut() = entries.into_iter().map(Entry::apart).collect();
-        work.keys.is_closed.set(true);
-    }
-
     fn ask_for_keys(&self, work: &Work<'_>, packages: &[Package], installed: bool) -> Result<Vec<Described>> {
         let hooks = &work.root.hooks;
         write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
@@ -343,9 +372,12 @@ impl Engine<'_> {
         let packages: Vec<Package> =
             foreseen.list.iter().filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
         self.learn(work, &packages, false)?;
+        let built = foreseen.list.iter().filter(|merge| !merge.binary);
+        let built: Vec<Package> = built.filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?))).collect();
+        for words in work.keys.words_of_unanswered(&built) {
+            self.note(&words);
+        }
         if !work.keys.is_closed.get() {
-            let built = foreseen.list.iter().filter(|merge| !merge.binary);
-            let built = built.filter_map(|merge| Some((merge.cpv.clone(), merge.repository.clone()?)));
             work.keys.planned.borrow_mut().extend(built);
             work.keys.own.borrow_mut().extend(packages);
             Self::write_down(work)?;
@@ -483,6 +515,7 @@ fn read_answers(text: &str) -> Result<Vec<Described>> {
             parts: line.parts,
             environment: environment.clone(),
             installed: line.installed,
+            own_compiler: plain(&line.own_compiler),
         })
     });
     described.collect()
@@ -501,10 +534,11 @@ mod tests {
     fn each_answer_is_read_on_top_of_the_one_before() {
         let text = r#"noise
 @gentoomuch {"cpv": "a/b-1", "repository": "r", "parts": {"ebuild": "x"}, "env": {"CFLAGS": "-O2", "EXTRA": "1"}, "unset": [], "installed": true}
-@gentoomuch {"cpv": "a/d-1", "repository": "r", "parts": {}, "env": {"CFLAGS": "-O0"}, "unset": ["EXTRA"], "installed": false}
+@gentoomuch {"cpv": "a/d-1", "repository": "r", "parts": {}, "env": {"CFLAGS": "-O0"}, "unset": ["EXTRA"], "installed": false, "own_compiler": "clang"}
 "#;
         let read = read_answers(text).unwrap();
         assert_eq!(read.iter().map(|it| (it.cpv.as_str(), it.installed)).collect::<Vec<_>>(), [("a/b-1", true), ("a/d-1", false)]);
+        assert_eq!(read.iter().map(|it| it.own_compiler.as_str()).collect::<Vec<_>>(), ["", "clang"]);
         assert_eq!(
             read[0].inputs().into_iter().collect::<Vec<_>>(),
             [
@@ -532,6 +566,53 @@ mod tests {
         let stanza = |cpv: &str| [("CPV", cpv), ("REPO", "r")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let allowed = |cpv: &str| (keys.of(&stanza(cpv)).is_some(), keys.of_planned(&stanza(cpv)).is_some());
         assert_eq!((allowed("a/pool-1"), allowed("a/new-1"), allowed("a/none-1")), ((true, false), (true, true), (false, false)));
+    }
+
+    #[test]
+    fn a_package_whose_own_compiler_does_not_answer_has_no_key() {
+        let keys = Keys::default();
+        let described = |cpv: &str, compiler: &str, own: &str| Described {
+            cpv: cpv.to_owned(),
+            parts: [("compiler".to_owned(), compiler.to_owned())].into(),
+            own_compiler: own.to_owned(),
+            ..Described::default()
+        };
+        let of = |cpv: &str| (cpv.to_owned(), String::new());
+        let asked = ["a/one-1", "a/two-1", "a/three-1", "a/four-1", "a/five-1"];
+        let found = [
+            described(asked[0], "gcc 14", ""),
+            described(asked[1], "clang 20", "clang"),
+            described(asked[2], "", "clang"),
+            described(asked[3], "", "clang"),
+            described(asked[4], "", "icc"),
+        ];
+        let with = keys.with_compiler(found.into()).unwrap();
+        keys.add(asked.map(of).into(), with);
+        let of_stanza = |cpv: &str| keys.of(&[("CPV".to_owned(), cpv.to_owned())].into()).is_some();
+        assert_eq!(asked.map(of_stanza), [true, true, false, false, false]);
+        assert!(keys.unknown(&asked.map(of)).is_empty(), "it is asked once");
+        // It is told once, and only of what is compiled.
+        assert!(keys.words_of_unanswered(&[of("a/one-1")]).is_empty());
+        let words = keys.words_of_unanswered(&[of("a/four-1"), of("a/three-1"), of("a/one-1")]);
+        assert_eq!(
+            words,
+            [
+                "a/four-1 and 1 more package are compiled, and no binary packages of them are kept: their compiler `clang` does not answer yet"
+            ]
+        );
+        assert_eq!(
+            keys.words_of_unanswered(&asked.map(of)),
+            ["a/five-1 is compiled, and no binary package of it is kept: its compiler `icc` does not answer yet"]
+        );
+    }
+
+    #[test]
+    fn without_the_compiler_of_the_configuration_nothing_can_be_built() {
+        for parts in [BTreeMap::new(), BTreeMap::from([("compiler".to_owned(), String::new())])] {
+            let described = Described { cpv: "a/one-1".to_owned(), parts, ..Described::default() };
+            let error = Keys::default().with_compiler(vec![described]).unwrap_err();
+            assert_eq!(error.to_string(), "no C compiler answers in the root in which `a/one-1` would be built");
+        }
     }
 
     #[test]

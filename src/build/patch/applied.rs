@@ -216,7 +216,7 @@ impl Engine<'_> {
 
 impl PatchedPackage {
     /// Whether building it again would help.
-    fn is_stale(&self) -> bool {
+    pub(in crate::build) fn is_stale(&self) -> bool {
         matches!(self.fate, PatchFate::BuiltBefore | PatchFate::BuiltWithOthers)
     }
 }

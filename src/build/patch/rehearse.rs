@@ -158,7 +158,7 @@ impl Engine<'_> {
             return Ok(());
         }
         // Their ebuilds unpack and prepare. What ran could change what Portage says.
-        work.keys.close();
+        Self::close_keys(work)?;
         let names: Vec<&str> = candidates.iter().map(|candidate| candidate.cpv.as_str()).collect();
         self.step(&format!("applying patches to {}", names.join(", ")));
         let answers = self.ask_about_patches(work, &names, true)?;

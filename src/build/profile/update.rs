@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bootstrap    stage3 ---------------- emerge --emptytree @world, packages ------------> builder    key K(stage3, configuration, trees, …)
-//! update       builder as it is ------ emerge --update --deep --newuse @world, packages -> builder    the same key
+//! update       builder as it is ------ emerge --update --deep --newuse @world; what is stale; packages -> builder    the same key
 //! ```
 //!
 //! **The key is that of a bootstrap** from the same stage3 with the same inputs: an updated builder *is* the builder of those inputs. So
@@ -11,11 +11,15 @@
 //!
 //! - what the configuration brought and does not bring any more is taken out of `/etc/portage`, the stage3's own file comes back;
 //! - packages that the definition does not list any more leave the world file (and the root, with `--depclean`);
-//! - compiler flags, which Portage does not compare, have everything rebuilt when they have changed;
+//! - what was made from something else than it would be made from now is built again ([`stale`]): Portage compares neither compiler flags nor
+//!   `package.env`, and not the text of an ebuild; global compiler flags have all of world built again, also what has no package key;
 //! - hooks and scripts run again, since a rebuilt package may have replaced what they had changed: they have to stand that.
 //!
 //! The updated state lies on top of the one before, which stays as `NAME@{1}`.
 
+mod stale;
+
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -27,12 +31,12 @@ use super::super::definition::{BUILDER, Filled, Recipe, live_goal, profile_link,
 use super::super::engine::{Engine, Work};
 use super::super::error::{Error, Result};
 use super::super::key::Inputs;
-use super::super::keys::{NOTED, PoolUse};
+use super::super::keys::{NOTED, PoolUse, keys_of};
 use super::super::patch::note_patches;
 use super::super::work::{Given, StepsDone, Subject};
 use crate::config::hooks::Phase;
 use crate::config::{ConfigDir, MAKE_CONF, PortageDir};
-use crate::portage::binpkgs::PoolInputs;
+use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::package_files::LineFile;
 use crate::portage::untrusted;
@@ -104,6 +108,8 @@ pub enum Change {
 struct Update<'a> {
     base: &'a State,
     upstream: &'a State,
+    /// What the packages of `base` were made from.
+    keys: BTreeMap<String, PackageKey>,
     /// Below `/etc/portage`: what an earlier configuration brought, and nobody brings now.
     retired: Vec<PathBuf>,
     /// Packages that were the definition's.
@@ -180,11 +186,20 @@ impl Engine<'_> {
         self.step(&format!("{} {BUILDER} on {profile}", if resumed { "resuming the update of" } else { "updating" }));
         let subject =
             Subject { log_name: format!("{profile}-update"), profile: profile.to_owned(), definition: BUILDER.to_owned() };
-        let update = Update { base, upstream, retired: retired(base, recipe), dropped: dropped(base, recipe), depclean };
+        let (retired, dropped) = (retired(base, recipe), dropped(base, recipe));
+        let update = Update { base, upstream, keys: keys_of(base), retired, dropped, depclean };
         let newest_input = recipe.newest_input(upstream);
-        let filled = self.fill_update(&mut session, recipe, &update, &subject).and_then(|filled| {
+        let filled = self.fill_update(&mut session, recipe, &update, &subject).and_then(|mut filled| {
             let lower = [vec![session.upper()], self.store.lower_dirs(base)].concat();
-            Ok((filled, self.packages_in(lower)?))
+            let after = self.packages_in(lower)?;
+            // What could not be built again is still what it was.
+            let left_alone = stale::not_merged(&session.upper(), &after)?;
+            filled.keys.extend(left_alone.into_iter().filter_map(|package| {
+                let name = stale::name_of(package);
+                let key = update.keys.get(&name)?.clone();
+                Some((name, key))
+            }));
+            Ok((filled, after))
         });
         if filled.as_ref().is_ok_and(|(_, after)| key == base.key && *after == before) {
             session.discard(self.launcher)?;
@@ -218,24 +233,29 @@ impl Engine<'_> {
             let argv = words.chain(update.dropped.iter().cloned()).collect();
             steps.once("deselect", || self.command(&work, argv, Network::None))?;
         }
-        let atoms = std::iter::once("@world".to_owned()).chain(recipe.packages.iter().cloned()).collect();
-        let goal = Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
-        for goal in live_goal(recipe).iter().chain([&goal]) {
+        let updated = |atoms| Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
+        let world = vec!["@world".to_owned()];
+        let anew = compiles_otherwise(update.base, &inputs).then_some(Goal::RebuildWorld);
+        work.keys.plan_again(&update.keys);
+        // Of all at once: no key is made after something of the run was executed.
+        let all = updated([world.clone(), recipe.packages.clone()].concat());
+        for goal in live_goal(recipe).iter().chain(&anew).chain([&all]) {
             self.foresee_and_learn(&work, &self.request_in(&work, goal.clone()))?;
         }
         self.emerge_live(&work, &mut steps, recipe, resumed)?;
-        if compiles_otherwise(update.base, &inputs) {
+        if let Some(goal) = anew {
             self.note("compiler flags have changed, which Portage does not compare: everything is built with the new ones");
-            self.emerge_goal(&work, &mut steps, "world anew", Goal::RebuildWorld, resumed, network)?;
+            self.emerge_goal(&work, &mut steps, "world anew", goal, resumed, network)?;
         }
-        self.emerge_goal(&work, &mut steps, "world", goal, resumed, network)?;
-        if self.preserves_libraries(&work)? {
-            let goal = Goal::Packages { atoms: vec!["@preserved-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
-            // A binary package may have been built against the very library that is to go.
-            let request = Request { usepkg: false, ..Request::new(goal, Mode::Run) };
-            self.emerge_request(&work, &mut steps, "what uses preserved libraries", request, resumed, network)?;
-        }
+        self.emerge_goal(&work, &mut steps, "world", updated(world), resumed, network)?;
+        self.rebuild_stale(&work, &mut steps, recipe, &update.keys, resumed)?;
+        self.rebuild_for_libraries(&work, &mut steps, "what uses preserved libraries", resumed, network)?;
+        // Before the definition's packages, as in a build.
         steps.once("hooks:after-world", || self.hooks(&work, &recipe.hooks, Phase::AfterWorld))?;
+        if !recipe.packages.is_empty() {
+            self.emerge_goal(&work, &mut steps, "packages", updated(recipe.packages.clone()), resumed, network)?;
+            self.rebuild_for_libraries(&work, &mut steps, "what uses libraries preserved since then", resumed, network)?;
+        }
         let patched = self.bring_patches(&work, &mut steps, resumed, network)?;
         if update.depclean {
             steps.once("depclean", || {
@@ -285,6 +305,24 @@ impl Engine<'_> {
         let words = ["ln", "-sfn", "--"].map(str::to_owned).into_iter();
         let argv = words.chain([link, "/etc/portage/make.profile".to_owned()]).collect();
         self.command(work, argv, Network::None)
+    }
+
+    /// Builds again what uses libraries that Portage keeps for it alone.
+    fn rebuild_for_libraries(
+        &self,
+        work: &Work<'_>,
+        steps: &mut StepsDone,
+        name: &str,
+        resumed: bool,
+        network: bool,
+    ) -> Result<()> {
+        if !self.preserves_libraries(work)? {
+            return Ok(());
+        }
+        let goal = Goal::Packages { atoms: vec!["@preserved-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
+        // A binary package may have been built against the very library that is to go.
+        let request = Request { usepkg: false, ..Request::new(goal, Mode::Run) };
+        self.emerge_request(work, steps, name, request, resumed, network)
     }
 
     fn preserves_libraries(&self, work: &Work<'_>) -> Result<bool> {

@@ -4,8 +4,11 @@
 //! installed      the packages of the state, and what their dependencies name, as Portage has decided them (VDB)
 //! not installed  but named: another member of `|| ( … )`, or needed to build what came as a binary package. All that all its
 //!                versions name, whatever the flags (metadata cache), and so on
+//! installed      newer versions in the same way: Portage takes the next version if one needs what is masked or
+//!                not there (`_emerge/depgraph.py`, "missing dependency"), and this one once that can be had
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -18,8 +21,8 @@ use crate::build::error::Result;
 use crate::build::keys::keys_of;
 use crate::build::tree::PinnedTree;
 use crate::portage::cpv::Cpv;
-use crate::portage::repository::Repository;
-use crate::portage::{untrusted, vdb};
+use crate::portage::repository::{Ebuild, Repository};
+use crate::portage::{untrusted, vdb, version};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::State;
 use crate::sys::overlay;
@@ -39,10 +42,46 @@ struct NeedsInput {
     lower: Vec<PathBuf>,
 }
 
+/// What is installed, by `category/name`.
+type Installed = BTreeMap<String, BTreeSet<There>>;
+
+/// An installed version of a package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct There {
+    version: String,
+    /// Without the sub-slot.
+    slot: String,
+    repository: String,
+}
+
+impl There {
+    fn of(package: &vdb::Package) -> Self {
+        let version = package.cpv.get(package.name().len() + 1..).unwrap_or_default().to_owned();
+        Self { version, slot: main_slot(&package.slot).to_owned(), repository: package.repo.clone() }
+    }
+
+    fn compare(&self, ebuild: &Ebuild) -> Ordering {
+        version::compare(&self.version, &ebuild.version.version)
+    }
+}
+
+/// Whether an ebuild is newer than what is installed of its package: if it could be installed, Portage would prefer it.
+fn is_newer(ebuild: &Ebuild, tree: &Repository, installed: &BTreeSet<There>) -> bool {
+    let slot = ebuild.metadata.get("SLOT").map(|slot| main_slot(slot));
+    let is_there = |one: &There| one.compare(ebuild).is_eq() && one.repository == tree.name;
+    let is_behind = |one: &There| one.compare(ebuild).is_gt() && slot.is_some_and(|slot| slot == one.slot);
+    let is_oldest = installed.iter().all(|one| one.compare(ebuild).is_gt());
+    installed.is_empty() || !(is_oldest || installed.iter().any(|one| is_there(one) || is_behind(one)))
+}
+
+fn main_slot(slot: &str) -> &str {
+    slot.split_once('/').map_or(slot, |(main, _)| main)
+}
+
 /// What a root has, each as `category/name`.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Needs {
-    installed: BTreeSet<String>,
+    installed: Installed,
     named: BTreeSet<String>,
     /// Whose dependencies cannot be read.
     unread: BTreeSet<String>,
@@ -53,8 +92,8 @@ impl Needs {
     fn add_noted(&mut self, noted: impl Iterator<Item = String>, changed: &BTreeSet<&str>) {
         for name in noted {
             if changed.contains(name.as_str()) {
-                self.installed.insert(name);
-            } else if !self.installed.contains(&name) {
+                self.installed.entry(name).or_default();
+            } else if !self.installed.contains_key(&name) {
                 self.named.insert(name);
             }
         }
@@ -88,7 +127,7 @@ fn read(root: BorrowedFd<'_>) -> untrusted::Result<Needs> {
                 Ok(_) | Err(_) => drop(needs.unread.insert(package.name().to_owned())),
             }
         }
-        needs.installed.insert(package.name().to_owned());
+        needs.installed.entry(package.name().to_owned()).or_default().insert(There::of(&package));
     })?;
     Ok(needs)
 }
@@ -122,7 +161,7 @@ impl Engine<'_> {
             keys_of(state).into_keys().map(|package| package.split_once("::").map_or("", |(cpv, _)| Cpv::name_of(cpv)).to_owned());
         needs.add_noted(noted, changed);
         let within: Vec<String> =
-            changed.iter().filter(|name| needs.installed.contains(**name)).map(|name| format!("{name} is in it")).collect();
+            changed.iter().filter(|name| needs.installed.contains_key(**name)).map(|name| format!("{name} is in it")).collect();
         if !within.is_empty() {
             return Ok(within);
         }
@@ -152,24 +191,23 @@ enum Reach {
 /// Whether one of `changed` can be reached from what is `named`.
 fn reach(
     named: BTreeSet<String>,
-    installed: &BTreeSet<String>,
+    installed: &Installed,
     changed: &BTreeSet<&str>,
     trees: &[Repository],
     go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Reach> {
-    let mut seen = named.clone();
-    let mut open: Vec<String> = named.into_iter().collect();
+    // What is installed is there although nothing names it, such as the packages of @system.
+    let mut seen: BTreeSet<String> = installed.keys().cloned().chain(named).collect();
+    let mut open: Vec<String> = seen.iter().cloned().collect();
+    let none = BTreeSet::new();
     let mut unknown = None;
     while let Some(name) = open.pop() {
         go_on()?;
         if changed.contains(name.as_str()) {
             return Ok(Reach::Could(name));
         }
-        // What these need is named already, as it was decided.
-        if installed.contains(&name) {
-            continue;
-        }
-        match needs_of(&name, trees) {
+        // What the installed version needs is named already, as it was decided.
+        match needs_of(&name, installed.get(&name).unwrap_or(&none), trees) {
             Some(more) => open.extend(more.into_iter().filter(|name| seen.insert(name.clone()))),
             None => unknown = Some(name),
         }
@@ -177,12 +215,15 @@ fn reach(
     Ok(unknown.map_or(Reach::Nothing, Reach::Unknown))
 }
 
-/// All that all versions of a package name; `None` if the cache does not say it of one of them.
-fn needs_of(name: &str, trees: &[Repository]) -> Option<BTreeSet<String>> {
+/// All that the versions of a package name that are newer than what is installed of it; `None` if the cache does not say it of one of them.
+fn needs_of(name: &str, installed: &BTreeSet<There>, trees: &[Repository]) -> Option<BTreeSet<String>> {
     let (category, package) = name.split_once('/')?;
     let mut found = BTreeSet::new();
     for tree in trees {
         for ebuild in tree.ebuilds(category, package).ok()? {
+            if !is_newer(&ebuild, tree, installed) {
+                continue;
+            }
             let of: &BTreeMap<String, String> = &ebuild.metadata;
             let file = format!("{category}/{package}/{package}-{}.ebuild", ebuild.version.version);
             let text = tree.text(file).ok()??;
@@ -216,7 +257,7 @@ mod tests {
                 let ebuild = format!("# {cpv}\n");
                 let md5 = hex::encode(Md5::digest(&ebuild));
                 tree.write(&format!("{}/{}.ebuild", Cpv::name_of(cpv), cpv.split_once('/').unwrap().1), &ebuild);
-                tree.write(&format!("metadata/md5-cache/{cpv}"), &format!("RDEPEND={depends}\n_md5_={md5}\n"));
+                tree.write(&format!("metadata/md5-cache/{cpv}"), &format!("RDEPEND={depends}\nSLOT=0/1\n_md5_={md5}\n"));
             }
             tree
         }
@@ -230,8 +271,20 @@ mod tests {
         fn reach(&self, installed: &[&str], named: &[&str], changed: &str) -> Reach {
             let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
             let tree = Repository::read("gentoo", self.0.path()).unwrap();
-            reach(set(named), &set(installed), &BTreeSet::from([changed]), &[tree], &|| Ok(())).unwrap()
+            let installed = installed.iter().map(|cpv| there(cpv)).fold(Installed::new(), |mut all, (name, version)| {
+                all.entry(name).or_default().insert(version);
+                all
+            });
+            reach(set(named), &installed, &BTreeSet::from([changed]), &[tree], &|| Ok(())).unwrap()
         }
+    }
+
+    /// `category/name-version:slot`, from the tree.
+    fn there(text: &str) -> (String, There) {
+        let (cpv, slot) = text.split_once(':').unwrap_or((text, "0"));
+        let package =
+            vdb::Package { cpv: cpv.to_owned(), slot: slot.to_owned(), repo: "gentoo".to_owned(), ..vdb::Package::default() };
+        (package.name().to_owned(), There::of(&package))
     }
 
     #[test]
@@ -242,13 +295,37 @@ mod tests {
             ("a/other-2", "a/elsewhere"),
             ("a/far-1", "a/other"),
         ]);
-        let installed = ["a/here"];
+        let installed = ["a/here-1"];
         let named = ["a/here", "a/other"];
         assert_eq!(tree.reach(&installed, &named, "a/far"), Reach::Could("a/far".to_owned()));
         assert_eq!(tree.reach(&installed, &named, "a/other"), Reach::Could("a/other".to_owned()));
         assert_eq!(tree.reach(&installed, &named, "a/elsewhere"), Reach::Could("a/elsewhere".to_owned()));
         assert_eq!(tree.reach(&installed, &named, "a/behind"), Reach::Nothing, "it was decided otherwise");
         assert_eq!(tree.reach(&installed, &["a/here"], "a/far"), Reach::Nothing);
+    }
+
+    #[test]
+    fn a_newer_version_of_what_is_installed_could_come() {
+        let tree = Tree::new(&[
+            ("a/here-1", "a/for-older"),
+            ("a/here-2", "a/for-this"),
+            ("a/here-3", "a/between"),
+            ("a/between-1", "a/for-newer"),
+            ("a/slotted-1", "a/for-old-slot"),
+            ("a/slotted-3", "a/for-slot"),
+        ]);
+        // Of an older one nobody asks, with or without a cache.
+        tree.write("a/slotted/slotted-0.ebuild", "# no cache\n");
+        let installed = ["a/here-2:0/5", "a/slotted-2:2"];
+        let could = |name: &str| Reach::Could(name.to_owned());
+        // Nothing names it: it is in a set.
+        for name in ["a/for-newer", "a/between", "a/for-slot"] {
+            assert_eq!(tree.reach(&installed, &[], name), could(name));
+        }
+        for name in ["a/for-this", "a/for-older", "a/for-old-slot"] {
+            assert_eq!(tree.reach(&installed, &[], name), Reach::Nothing, "{name}");
+        }
+        assert_eq!(tree.reach(&["a/here-3", "a/slotted-3"], &[], "a/between"), Reach::Nothing, "it was decided otherwise");
     }
 
     #[test]
@@ -259,16 +336,18 @@ mod tests {
         for name in ["a/old", "a/bare"] {
             assert_eq!(tree.reach(&[], &[name], "a/far"), Reach::Unknown(name.to_owned()));
         }
-        assert_eq!(tree.reach(&["a/bare"], &["a/bare"], "a/far"), Reach::Nothing, "an installed one says what it needs itself");
+        assert_eq!(tree.reach(&["a/bare-1"], &["a/bare"], "a/far"), Reach::Nothing, "an installed one says what it needs itself");
+        assert_eq!(tree.reach(&["a/bare-0"], &[], "a/far"), Reach::Unknown("a/bare".to_owned()), "of a newer one nobody knows");
         assert_eq!(tree.reach(&[], &["a/nowhere"], "a/far"), Reach::Nothing, "what no tree has cannot come");
     }
 
     #[test]
     fn a_package_that_hides_from_the_database_is_known_all_the_same() {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        let mut needs = Needs { installed: set(&["a/seen"]), ..Needs::default() };
+        let mut needs =
+            Needs { installed: [there("a/seen-1")].map(|(name, one)| (name, BTreeSet::from([one]))).into(), ..Needs::default() };
         needs.add_noted(set(&["a/seen", "a/hidden", "a/gone"]).into_iter(), &BTreeSet::from(["a/hidden"]));
-        assert_eq!((needs.installed, needs.named), (set(&["a/seen", "a/hidden"]), set(&["a/gone"])));
+        assert_eq!((needs.installed.into_keys().collect(), needs.named), (set(&["a/seen", "a/hidden"]), set(&["a/gone"])));
     }
 
     #[test]
@@ -280,12 +359,16 @@ mod tests {
             fs::write(path, text).unwrap();
         };
         write("a/b-1/RDEPEND", "|| ( a/c a/d )\n");
-        write("a/b-1/SLOT", "0\n");
-        write("a/e-2/SLOT", "0\n");
+        for cpv in ["a/b-1", "a/e-2"] {
+            write(&format!("{cpv}/SLOT"), "0/3\n");
+            write(&format!("{cpv}/repository"), "gentoo\n");
+        }
         fs::create_dir(root.path().join("var/db/pkg/a/e-2/BDEPEND")).unwrap();
         let opened = untrusted::open_root(root.path()).unwrap();
         let needs = read(opened.as_fd()).unwrap();
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        assert_eq!(needs, Needs { installed: set(&["a/b", "a/e"]), named: set(&["a/c", "a/d"]), unread: set(&["a/e"]) });
+        let version = |version: &str| There { version: version.to_owned(), slot: "0".to_owned(), repository: "gentoo".to_owned() };
+        let installed = [("a/b", "1"), ("a/e", "2")].map(|(name, text)| (name.to_owned(), BTreeSet::from([version(text)])));
+        assert_eq!(needs, Needs { installed: installed.into(), named: set(&["a/c", "a/d"]), unread: set(&["a/e"]) });
     }
 }

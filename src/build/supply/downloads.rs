@@ -93,10 +93,11 @@ impl Downloads {
     /// The hosts of binary packages. Those of a stage3 are asked only where the configuration names some, too. A directory that a stage3 names
     /// is none of this machine.
     pub(in crate::build) fn hosts(&self) -> Vec<BinHost> {
-        let host = |(name, sync_uri): (&String, &String)| BinHost { name: name.clone(), sync_uri: sync_uri.clone() };
-        let stage3 = self.stage3_hosts.iter().map(host).filter(|host| !self.hosts.is_empty() && host.directory().is_none());
-        let hosts: BTreeMap<String, BinHost> =
-            stage3.chain(self.hosts.iter().map(host)).map(|host| (host.name.clone(), host)).collect();
+        let host = |(name, uri): (&String, &String), configured| BinHost { name: name.clone(), sync_uri: uri.clone(), configured };
+        let stage3 = self.stage3_hosts.iter().map(|known| host(known, false));
+        let stage3 = stage3.filter(|host| !self.hosts.is_empty() && host.directory().is_none());
+        let own = self.hosts.iter().map(|known| host(known, true));
+        let hosts: BTreeMap<String, BinHost> = stage3.chain(own).map(|host| (host.name.clone(), host)).collect();
         hosts.into_values().collect()
     }
 

@@ -35,7 +35,7 @@ const FILE_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// What [`SESSION_FILE`] says for `trees`; nothing where nobody would be asked. `layers` of the root, top first; `portage` is what is put into it.
 pub(in crate::build) fn session_conf(portage: Option<&PortageDir>, layers: &[PathBuf], trees: &[PinnedTree]) -> Option<String> {
-    let mut files = files_of_root(layers)?;
+    let mut files = files_of_root(layers, REPOS_CONF)?;
     for (path, bytes) in portage.iter().flat_map(|portage| &portage.files) {
         if let Ok(name) = path.strip_prefix("repos.conf") {
             files.insert(name.to_owned(), String::from_utf8_lossy(bytes).into_owned());
@@ -54,27 +54,31 @@ pub(in crate::build) fn session_conf(portage: Option<&PortageDir>, layers: &[Pat
     (!sections.is_empty()).then(|| format!("# Of this session only.\n{sections}"))
 }
 
-/// The files of `repos.conf` of a root by their names in it; none where it is a file, beside which no other can lie.
-fn files_of_root(layers: &[PathBuf]) -> Option<BTreeMap<PathBuf, String>> {
-    let mut files = BTreeMap::new();
+/// The files of the directory `path` of a root by their names in it; none where it is a file, beside which no other can lie. Layers top first.
+pub(in crate::build) fn files_of_root(layers: &[PathBuf], path: &str) -> Option<BTreeMap<PathBuf, String>> {
+    let (mut files, mut is_file) = (BTreeMap::new(), false);
     for layer in layers.iter().rev() {
         let Ok(root) = RootDir::open(layer) else { continue };
-        match root.leads_to(REPOS_CONF) {
-            Ok(Some(FileType::Directory)) => {}
-            Ok(Some(_)) => return None,
+        match root.leads_to(path) {
+            Ok(Some(FileType::Directory)) => is_file = false,
+            Ok(Some(_)) => {
+                files.clear();
+                is_file = true;
+                continue;
+            }
             _ => continue,
         }
-        let Ok(dir) = root.open_dir(REPOS_CONF) else { continue };
+        let Ok(dir) = root.open_dir(path) else { continue };
         for entry in dir.entries(MOST_FILES).unwrap_or_default() {
-            let path = PathBuf::from(entry.os());
+            let name = PathBuf::from(entry.os());
             match dir.read(entry.os(), FILE_LIMIT_BYTES) {
-                Ok(bytes) => drop(files.insert(path, String::from_utf8_lossy(&bytes).into_owned())),
+                Ok(bytes) => drop(files.insert(name, String::from_utf8_lossy(&bytes).into_owned())),
                 // Removed above, or nothing that Portage reads either.
-                Err(_) => drop(files.remove(&path)),
+                Err(_) => drop(files.remove(&name)),
             }
         }
     }
-    Some(files)
+    (!is_file).then_some(files)
 }
 
 /// `sync-type` of each section, of files in Portage's order.

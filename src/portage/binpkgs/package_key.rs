@@ -9,8 +9,8 @@
 //! eclasses      those that it inherits
 //! patches       of the user, for this very package
 //! savedconfig   likewise
-//! bashrc        each bashrc, and each file of /etc/portage/env, that Portage reads for it
-//! compiler      its name and major version
+//! bashrc        each bashrc that Portage reads for it; if there is one, what it may read: `env/`, and what of /etc/portage is not Portage's
+//! compiler      its name and major version; a package with one of its own (`CC` in `package.env`) that does not answer has no key
 //! $NAME         each variable that Portage gives the ebuild, but those that decide nothing (`portage::variables`, and below)
 //! ```
 //!
@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::portage::variables::counts_for_what_is_built;
 
 /// Raise it when a part comes to mean something else: then no package of before is used.
-pub const RECIPE: &str = "package-1";
+pub const RECIPE: &str = "package-2";
 
 /// The key of a package: 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,7 +120,6 @@ const NEUTRAL_FEATURES: &[&str] = &[
     "split-elog",
     "split-log",
     "strict",
-    "strict-keepdir",
     "unknown-features-filter",
     "unknown-features-warn",
     "unmerge-backup",
@@ -147,6 +146,8 @@ pub struct Described {
     pub environment: BTreeMap<String, String>,
     /// Whether the root has it. No part of the key.
     pub installed: bool,
+    /// The compiler by which this package is compiled, if others are by another one. No part of the key.
+    pub own_compiler: String,
 }
 
 impl Described {
@@ -158,6 +159,9 @@ impl Described {
                 // Portage sorts neither in all versions.
                 "USE" => BTreeSet::from_iter(words(value)).into_iter().collect::<Vec<_>>().join(" "),
                 "FEATURES" => features(value).join(" "),
+                "MAKEFLAGS" | "GNUMAKEFLAGS" => make_flags(value).join(" "),
+                // Portage's own value, which it has whether the configuration sets it or not.
+                "PORTAGE_INST_UID" | "PORTAGE_INST_GID" if value == "0" => String::new(),
                 // The space between flags means nothing, their order does.
                 _ => words(value).join(" "),
             };
@@ -199,6 +203,28 @@ fn features(value: &str) -> Vec<&str> {
     counted.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// What is told to make, but for how many jobs there are and who says so: a session's own job server is told to make in this way.
+fn make_flags(value: &str) -> Vec<&str> {
+    let mut counted = Vec::new();
+    let mut goes_on = false;
+    for word in value.split_whitespace() {
+        if goes_on || !is_about_jobs(word) {
+            counted.push(word);
+        }
+        // The space after it belongs to a value, as in `CFLAGS=-O2\ -j`.
+        goes_on = word.ends_with('\\');
+    }
+    counted
+}
+
+fn is_about_jobs(word: &str) -> bool {
+    const OPTIONS: [&str; 6] =
+        ["--jobserver-auth=", "--jobserver-fds=", "--jobs=", "--load-average=", "--max-load=", "--output-sync="];
+    let short = word.strip_prefix("-j").or_else(|| word.strip_prefix("-l"));
+    OPTIONS.iter().any(|option| word.starts_with(option))
+        || short.is_some_and(|n| n.chars().all(|c| c.is_ascii_digit() || c == '.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,12 +237,13 @@ mod tests {
             parts: map(&[("ebuild", "e1"), ("patches", ""), ("compiler", "gcc 14")]),
             environment: map(&[("CFLAGS", "-O2 -pipe"), ("USE", "nls amd64"), ("FEATURES", "xattr sandbox"), ("MAKEOPTS", "-j2")]),
             installed: false,
+            own_compiler: String::new(),
         }
     }
 
     #[test]
     fn the_key_does_not_change_with_our_code() {
-        assert_eq!(described().key().as_str(), "478e92418685fae6d7f36bc11c984193");
+        assert_eq!(described().key().as_str(), "cc099541bc0bfbbb72e4595840fe1ead");
         assert_eq!(PackageKey::parse(described().key().as_str()), Some(described().key()));
         for odd in ["", "xyz", "../../../../../../../../../../..", "ABCDEF00ABCDEF00ABCDEF00ABCDEF00"] {
             assert_eq!(PackageKey::parse(odd), None, "{odd}");
@@ -243,6 +270,15 @@ mod tests {
             Box::new(set("A_NAME_OF_NOBODY", "1")),
             Box::new(set("PKG_INSTALL_MASK", "/usr/share/doc")),
             Box::new(set("LINGUAS", "de")),
+            // Portage deletes empty directories with it.
+            Box::new(set("FEATURES", "xattr strict-keepdir")),
+            Box::new(set("MAKEFLAGS", "CFLAGS=-O3")),
+            Box::new(set("MAKEFLAGS", "CFLAGS=-O3\\ -j2 -j4 --jobserver-auth=fifo:/dev/shm/j")),
+            Box::new(set("MAKEFLAGS", "CFLAGS=-O3\\ -j3")),
+            Box::new(set("GNUMAKEFLAGS", "CFLAGS=-O3")),
+            // Who owns what `dobin` installs.
+            Box::new(set("PORTAGE_INST_UID", "1000")),
+            Box::new(set("PORTAGE_INST_GID", "1000")),
         ];
         for (at, change) in changes.iter().enumerate() {
             let mut other = described();
@@ -263,6 +299,11 @@ mod tests {
             ("FETCHCOMMAND_HTTPS", "x"),
             ("INSTALL_MASK", "/usr/share/doc"),
             ("FFLAGS", ""),
+            // Of the session's job server, and Portage's own values.
+            ("MAKEFLAGS", "--jobserver-auth=fifo:/dev/shm/gentoomuch-jobs -j4 -l4.0"),
+            ("GNUMAKEFLAGS", "--load-average=4 --output-sync=line"),
+            ("PORTAGE_INST_UID", "0"),
+            ("PORTAGE_INST_GID", "0"),
         ] {
             same.environment.insert(name.to_owned(), value.to_owned());
         }

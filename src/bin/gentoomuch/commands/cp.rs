@@ -1,28 +1,32 @@
 //! `gentoomuch cp STATE:PATH DIR`
 
-use std::io;
-use std::os::fd::AsFd as _;
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::{self, JoinHandle};
 
-use gentoomuch::build::{Copied, CopyOptions, CopyTo};
-use gentoomuch::progress::{Event, Observer as _};
+use gentoomuch::build::{Copied, CopyOptions, CopyTo, Engine};
+use gentoomuch::progress::{Event, Observer, Silent};
 
 use super::Outcome;
 use crate::context::Context;
 use crate::report::{Failure, Kind};
-use crate::screen::Shown as _;
+use crate::screen::{Shown as _, Text};
 use crate::shop::Shop;
 use crate::table::{count, human_bytes, print, print_json};
 
 /// Of what was left out, and of links that lead elsewhere, so many are named.
 const NAMED: usize = 5;
+/// A line on a terminal is broken after so many bytes.
+const LINE_LIMIT_BYTES: u64 = 64 * 1024;
 
 /// Copy files or directories out of a build state
 ///
 /// The copy belongs to you. Modes and times stay as they are, but for set-id bits; owners, extended attributes, devices, pipes and
-/// sockets stay behind. A link that PATH leads through is followed within the state, links below it are copied as links. Nothing is
-/// overwritten.
+/// sockets stay behind, and so do git repositories, since git runs what their configuration names. A link that PATH leads through is
+/// followed within the state, links below it are copied as links. Nothing is overwritten. On a terminal, `-` shows control characters
+/// instead of sending them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gentoomuch cp stage4/web:/etc/nginx .
@@ -50,10 +54,23 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             Failure::message(Kind::Usage, "`--json` and `-` both want standard output").hint("name a directory instead of `-`")
         );
     }
-    let to = if stream { CopyTo::Stream(io::stdout().as_fd().try_clone_to_owned()?) } else { CopyTo::Path(context.path(&args.to)) };
+    let (to, showing) = if !stream {
+        (CopyTo::Path(context.path(&args.to)), None)
+    } else if io::stdout().is_terminal() {
+        let (to, showing) = onto_terminal()?;
+        (CopyTo::Stream(to), Some(showing))
+    } else {
+        (CopyTo::Stream(io::stdout().as_fd().try_clone_to_owned()?), None)
+    };
     let shop = Shop::open(context)?;
     let options = CopyOptions { state: state.to_owned(), path: path.to_owned(), to };
-    let result = shop.engine(None).copy_out(options);
+    let engine = shop.engine(None);
+    // A bar would stand in the middle of the contents.
+    let observer: &dyn Observer = if showing.is_some() { &Silent } else { engine.observer };
+    let result = Engine { observer, ..engine }.copy_out(options);
+    if let Some(showing) = showing {
+        showing.join().map_err(|_| io::Error::other("the contents could not be shown"))??;
+    }
     context.progress.clear();
     let result = result.map_err(|error| if stream { Failure::from(error).of_output() } else { error.into() })?;
     told(&result.copied, context);
@@ -63,6 +80,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         print(format!("{}\n", summary(&result.copied, to)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A pipe, and what shows its contents: a terminal obeys some characters, and others have written the file.
+fn onto_terminal() -> io::Result<(OwnedFd, JoinHandle<io::Result<()>>)> {
+    let (from, to) = io::pipe()?;
+    let mut from = BufReader::new(from);
+    let showing = thread::Builder::new().spawn(move || {
+        let mut line = Vec::new();
+        while (&mut from).take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line)? > 0 {
+            print(Text::from(&*String::from_utf8_lossy(&line)))?;
+            line.clear();
+        }
+        Ok(())
+    })?;
+    Ok((to.into(), showing))
 }
 
 /// `STATE:PATH`; no name of a state has a colon.

@@ -65,9 +65,9 @@ enum Command {
     /// Bring the builder up to date with configuration and ebuild tree
     ///
     /// Goes on from the builder as it is, where `gentoomuch bootstrap` would build everything again from the stage3: packages that are new in the
-    /// tree, and those that changed USE flags reach, are built; changed compiler flags have everything built. The result counts as the builder
-    /// that this configuration makes. The profile has it when that has succeeded, and what it had before is `NAME@{1}`. Interrupted or failed, the
-    /// same command goes on.
+    /// tree, and those that changed USE flags reach, are built. So is what would be made from something else now: by other compiler flags, a line
+    /// of `package.env`, a changed ebuild of the same version. The result counts as the builder that this configuration makes. The profile has it
+    /// when that has succeeded, and what it had before is `NAME@{1}`. Interrupted or failed, the same command goes on.
     #[command(after_help = "Examples:\n  gentoomuch profile update\n  gentoomuch profile update --depclean musl-hardened")]
     Update {
         /// A bootstrapped profile [default: the default one]
