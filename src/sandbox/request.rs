@@ -62,7 +62,7 @@ pub(crate) struct SessionRequest {
     pub(crate) used_ms: u64,
     /// Whether a control group counts memory and processes.
     pub(crate) counted: bool,
-    /// As in [`super::launch::SessionOptions`].
+    /// Whether others can meet the session in directories of the host, and be given descriptors.
     pub(crate) shows_host: bool,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! fetching/app-fetch/…    forty (40 sources), twin, byhand, live, pair, one      no metadata cache: Portage is asked
+//!                         late, which needs early                                its source waits for the test
 //! other/app-fetch/…       twin-2 with a source of the same name and other bytes
 //! mirrors                 a bad one, which lies, cuts, and lacks files, then a good one
 //! ```
@@ -9,16 +10,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::child;
-use crate::place::{Place, Ran};
+use crate::place::{Place, Ran, command_line, finish};
 use crate::shared::{User, shared};
 
 /// The mirrors, and the paths that they were asked for.
@@ -37,6 +39,9 @@ struct World {
 }
 
 const STAGE3: &str = "fetching";
+/// Beside the sources: late's comes quickly from now on.
+const RELEASED: &str = "released";
+const PATIENCE: Duration = Duration::from_mins(4);
 const HEAD: &str = "EAPI=8\nDESCRIPTION=\"For tests of fetching\"\nHOMEPAGE=\"https://example.org\"\nS=\"${WORKDIR}\"\nLICENSE=\"MIT\"\n\
                     SLOT=\"0\"\nKEYWORDS=\"amd64 arm64\"\n";
 /// Portage itself lets this phase have the network of the session.
@@ -62,7 +67,7 @@ fn serve(dir: &Path) -> Mirrors {
                 if path.contains("/endless-") {
                     drop(write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"));
                     while stream.write_all(b"x").is_ok() {
-                        std::thread::sleep(std::time::Duration::from_secs(1));
+                        std::thread::sleep(Duration::from_secs(1));
                     }
                     return;
                 }
@@ -78,7 +83,8 @@ fn serve(dir: &Path) -> Mirrors {
                     }
                     Some((bytes, cut)) => {
                         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len() + cut);
-                        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes))
+                        let is_held = || path.contains("/late-") && !dir.join(RELEASED).exists();
+                        stream.write_all(head.as_bytes()).and_then(|()| dribble(&mut stream, &bytes, is_held))
                     }
                     None => write!(stream, "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
                 };
@@ -86,6 +92,17 @@ fn serve(dir: &Path) -> Mirrors {
         }
     });
     Mirrors { address, asked }
+}
+
+/// Sends so much that it is no stall, and all once it is not held any more.
+fn dribble(stream: &mut TcpStream, bytes: &[u8], is_held: impl Fn() -> bool) -> io::Result<()> {
+    for chunk in bytes.chunks(1024) {
+        stream.write_all(chunk)?;
+        if is_held() {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    Ok(())
 }
 
 /// What the bad mirror makes of a file, and how many bytes of it never come; 404: it has none.
@@ -190,6 +207,10 @@ fn trees(place: &Place, sources: &Path, mirrors: &Mirrors) {
     );
     package(&tree, "deep", &format!("{ask}{INSTALL}"), &deep, sources);
     fs::rename(sources.join(named("deep")), sources.join("mute.txt")).unwrap();
+    // More than comes while the test waits.
+    let (early, late) = ([file("early", "early")], [file("late", &"late ".repeat(100_000))]);
+    package(&tree, "early", &format!("{}{INSTALL}", uris(&early)), &early, sources);
+    package(&tree, "late", &format!("DEPEND=\"app-fetch/early\"\n{}{INSTALL}", uris(&late)), &late, sources);
     // Never whole.
     let endless = [(named("endless"), "x".repeat(10_000))];
     package(&tree, "endless", &format!("{}{INSTALL}", uris(&endless)), &endless, sources);
@@ -339,6 +360,34 @@ fn an_ebuild_that_is_asked_for_its_sources_can_ask_for_none() {
     assert!(ran.text().contains("deep of "), "{ran}");
     let count = |name: &str| world.mirrors.count(&format!("/good/twins/{name}.txt"));
     assert_eq!((count("mute"), count("asked")), (1, 0));
+}
+
+/// What comes first is compiled and installed while the last source is not here.
+#[test]
+fn the_first_package_does_not_wait_for_the_last_source() {
+    let Some(shared) = shared() else { return };
+    let world = world(&shared);
+    let args = world.stage_args("late", "app-fetch/late");
+    let mut command = world.place.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut running = child::spawn(&mut command);
+    let since = Instant::now();
+    let installed = || {
+        let logs = fs::read_dir(world.place.path("data/logs")).unwrap().flatten();
+        let mut logs = logs.filter(|log| log.file_name().to_string_lossy().starts_with("stage-fetching-late-"));
+        logs.any(|log| {
+            let text = fs::read_to_string(log.path().join("emerge.log")).unwrap_or_default();
+            text.contains(&format!(">>> Installing (1 of 2) app-fetch/early-{}", run()))
+        })
+    };
+    while !installed() {
+        let ended = running.child().try_wait().unwrap();
+        assert!(ended.is_none() && since.elapsed() < PATIENCE, "nothing was installed before the last source came: {ended:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!world.distfile(&named("late")).exists());
+    write(&world.sources.join(RELEASED), "");
+    finish(command_line(&command), running).ok();
+    assert!(world.text("late", "/usr/share/fetched/late").ends_with(&format!("late  of {}\n", run())));
 }
 
 /// Whatever holds the other side of its output by then: here our own socket, in which nobody reads.
