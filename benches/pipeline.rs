@@ -8,12 +8,15 @@ use std::fs;
 use std::path::Path;
 
 use criterion::Criterion;
-use gentoomuch::build::exclusions;
-use gentoomuch::build::{Engine, Node, NodeKind, NodeReport, PipelineOptions, PipelineWatcher as Watcher, Settings, Told};
+use gentoomuch::artifact::exclusions;
 use gentoomuch::config::ConfigDir;
+use gentoomuch::pipeline;
+use gentoomuch::pipeline::{Node, NodeKind, PipelineOptions};
+use gentoomuch::pipeline::run::{NodeReport, Watcher as Watcher};
 use gentoomuch::places::Places;
 use gentoomuch::progress::{Event, Silent};
 use gentoomuch::sandbox::{HelperSource, IdMap, Interrupt, Launcher};
+use gentoomuch::session::run::{Context, Settings, Told};
 use gentoomuch::stage3::publish::FileDigests;
 use gentoomuch::store::{NewState, Purpose, State, Store};
 
@@ -114,9 +117,9 @@ fn main() {
     let (places, store) = (&places, &store);
     let told = Told::default();
     let (launcher, interrupt) = (&launcher, &interrupt);
-    let engine = Engine { places, store, launcher, observer: &Silent, interrupt, jobserver: None, told: &told, settings };
+    let cx = Context { places, store, launcher, observer: &Silent, interrupt, jobserver: None, told: &told, settings };
     for kind in [NodeKind::Stage3, NodeKind::Stage4] {
-        let pipeline = engine.pipeline(&config, PipelineOptions::default()).unwrap();
+        let pipeline = pipeline::pipeline(&cx, &config, PipelineOptions::default()).unwrap();
         for node in pipeline.nodes().filter(|node| node.kind == kind) {
             let state = commit(store, node.key.as_deref().unwrap(), Some(&upstream));
             if kind == NodeKind::Stage4 {
@@ -125,7 +128,7 @@ fn main() {
         }
     }
     let run = || {
-        let pipeline = engine.pipeline(&config, PipelineOptions::default()).unwrap();
+        let pipeline = pipeline::pipeline(&cx, &config, PipelineOptions::default()).unwrap();
         assert!(pipeline.is_current());
         pipeline.run(false, &Nobody).unwrap().nodes.len()
     };

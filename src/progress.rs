@@ -34,6 +34,23 @@ pub trait Observer: Sync {
     fn event(&self, event: &Event<'_>);
 }
 
+impl dyn Observer + '_ {
+    /// Tells what is done next.
+    pub fn step(&self, text: &str) {
+        self.event(&Event::Step(text));
+    }
+
+    /// Tells something worth knowing.
+    pub fn note(&self, text: &str) {
+        self.event(&Event::Note(text));
+    }
+
+    /// Tells something that the user should look after.
+    pub fn warn(&self, text: &str) {
+        self.event(&Event::Warning(text));
+    }
+}
+
 /// An observer that ignores everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;

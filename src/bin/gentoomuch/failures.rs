@@ -2,15 +2,19 @@
 
 use std::error::Error as StdError;
 
-use gentoomuch::build::PipelineError;
+use gentoomuch::artifact::{of_state, squashfs};
 use gentoomuch::config::explain::ExplainError;
 use gentoomuch::config::init::InitError;
 use gentoomuch::fetch::Missing;
 use gentoomuch::git::GitError;
+use gentoomuch::history::{cp, log};
+use gentoomuch::names::named;
+use gentoomuch::pipeline::PipelineError;
 use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::portage::emerge::{Failure as EmergeFailure, FailureKind};
 use gentoomuch::threads::NoThread;
-use gentoomuch::{archive, build, config, download, program, release, sandbox, store};
+use gentoomuch::trees::error::TreeError;
+use gentoomuch::{archive, binhost, config, download, error as build, program, release, resolve, sandbox, store, try_it};
 
 use crate::failures_sandbox::sandbox_words;
 use crate::report::{Failure, Kind};
@@ -168,7 +172,7 @@ impl From<release::keys::Error> for Failure {
 
 impl Failure {
     /// The same with the change that would help, as a diff.
-    fn proposed(self, arguments: &str, resolved: &build::Resolved) -> Self {
+    fn proposed(self, arguments: &str, resolved: &resolve::Resolved) -> Self {
         let diff = config::proposal::unified(&resolved.edits);
         let failure = diff.lines().map(str::to_owned).fold(self, Self::detail);
         failure.hint(format!("`gentoomuch resolve {arguments} --write FRAGMENT` writes it; then repeat the command"))
@@ -224,11 +228,11 @@ impl From<build::Error> for Failure {
             E::History(error) => history(error),
             E::Squashfs(ref squashfs) => {
                 let (lines, hint) = match squashfs {
-                    build::SquashfsError::NotInstalled => {
+                    squashfs::SquashfsError::NotInstalled => {
                         (Vec::new(), "install squashfs-tools (`sys-fs/squashfs-tools` on Gentoo), or choose another `--format`")
                     }
-                    build::SquashfsError::Start(_) => (Vec::new(), "`mksquashfs -version` in a shell tells whether it works"),
-                    build::SquashfsError::Failed { last_lines, .. } => {
+                    squashfs::SquashfsError::Start(_) => (Vec::new(), "`mksquashfs -version` in a shell tells whether it works"),
+                    squashfs::SquashfsError::Failed { last_lines, .. } => {
                         (last_lines.clone(), "squashfs-tools 4.5 or later with zstd is needed: `mksquashfs -version`")
                     }
                 };
@@ -237,11 +241,11 @@ impl From<build::Error> for Failure {
             E::Making { path, source } => Self::from(*source).about(format!("cannot make `{}`", path.shown())),
             E::Export(ref export) => {
                 let hint = match export {
-                    build::ExportError::Ending { .. } => {
+                    of_state::ExportError::Ending { .. } => {
                         "artifacts end in .tar.xz, .tar.zst, .tar.gz, .tar, .oci, .squashfs or .sqfs; what a file with another name is to be, \
                          `--format` says"
                     }
-                    build::ExportError::OtherForm { .. } => "leave out `--format`, or name the file otherwise",
+                    of_state::ExportError::OtherForm { .. } => "leave out `--format`, or name the file otherwise",
                 };
                 Self::new(Kind::Usage, error).hint(hint)
             }
@@ -337,8 +341,8 @@ fn suspended(error: build::Error) -> Failure {
 }
 
 /// A binary package host, ours or another's.
-fn binhost(error: build::BinhostError) -> Failure {
-    use build::BinhostError as E;
+fn binhost(error: binhost::BinhostError) -> Failure {
+    use binhost::BinhostError as E;
     use gentoomuch::portage::binpkgs::gpkg;
     use gentoomuch::portage::emerge::Distrust;
     let (kind, hint) = match &error {
@@ -447,8 +451,8 @@ impl From<GitError> for Failure {
     }
 }
 
-fn tree(error: build::TreeError) -> Failure {
-    use build::TreeError as E;
+fn tree(error: TreeError) -> Failure {
+    use TreeError as E;
     let again = |name: &str| format!("`gentoomuch sync {name}` brings it");
     match error {
         E::Git(GitError::Program(error)) | E::Program(error) => error.into(),
@@ -512,8 +516,8 @@ fn tree(error: build::TreeError) -> Failure {
     }
 }
 
-fn naming(error: build::NamingError) -> Failure {
-    use build::NamingError as E;
+fn naming(error: named::NamingError) -> Failure {
+    use named::NamingError as E;
     let hint = match &error {
         E::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
         E::Unknown { known, .. } if known.is_empty() => Some("nothing has been built yet".to_owned()),
@@ -531,8 +535,9 @@ fn naming(error: build::NamingError) -> Failure {
     Failure::new(Kind::Usage, error).hints(hint)
 }
 
-fn experiment(error: build::ExperimentError) -> Failure {
-    use build::{ExperimentError as E, NotVisible as N};
+fn experiment(error: try_it::ExperimentError) -> Failure {
+    use gentoomuch::session::visible::NotVisible as N;
+    use try_it::ExperimentError as E;
     let did_you_mean = |near: &[String]| (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
     let (mut details, mut kind) = (Vec::new(), Kind::Usage);
     let hints: Vec<String> = match &error {
@@ -571,8 +576,8 @@ pub(crate) fn accepting(reasons: &[String]) -> &str {
     words.into_iter().find(|word| word.starts_with('~')).unwrap_or("**")
 }
 
-fn history(error: build::HistoryError) -> Failure {
-    use build::HistoryError as E;
+fn history(error: log::HistoryError) -> Failure {
+    use log::HistoryError as E;
     let hint = match &error {
         E::NoValue { kept: 1, .. } => "it has its present value only".to_owned(),
         E::NoValue { name, kept, .. } => {
@@ -588,8 +593,8 @@ fn history(error: build::HistoryError) -> Failure {
     Failure::new(Kind::Usage, error).hint(hint)
 }
 
-fn copy(error: build::CopyError) -> Failure {
-    use build::CopyError as E;
+fn copy(error: cp::CopyError) -> Failure {
+    use cp::CopyError as E;
     let hint = match &error {
         E::Missing { state, .. } => Some(format!("`gentoomuch shell {state}` looks around in it")),
         E::Special { .. } => None,

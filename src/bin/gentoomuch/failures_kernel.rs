@@ -1,6 +1,6 @@
 //! Kind and hints of what keeps a kernel from being made.
 
-use gentoomuch::build::KernelError;
+use gentoomuch::recipe::kernel::error::KernelError;
 
 use crate::report::{Failure, Kind};
 

@@ -1,6 +1,7 @@
 //! What to do about errors of patches.
 
-use gentoomuch::build::{NotVisible as N, PatchError};
+use gentoomuch::patch::error::PatchError;
+use gentoomuch::session::visible::NotVisible as N;
 
 use crate::failures::{accepting, there_are};
 use crate::report::{Failure, Kind};

@@ -5,18 +5,18 @@
 
 mod args;
 mod commands;
-mod context;
 mod failures;
 mod failures_kernel;
 mod failures_patch;
 mod failures_places;
 mod failures_sandbox;
+mod invocation;
 mod limits;
+mod opened;
 mod progress;
 mod report;
 mod room;
 mod screen;
-mod shop;
 #[cfg(test)]
 mod shown;
 mod table;
@@ -28,12 +28,12 @@ use clap::Parser as _;
 use gentoomuch::sandbox;
 
 use crate::args::Cli;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::Failure;
 
 fn main() -> ExitCode {
     // Before any thread exists: a copy of this very program, started by itself, is the sandbox's helper: that path never returns.
-    gentoomuch::sandbox::helper::enter_if_asked(gentoomuch::build::tasks::lookup);
+    gentoomuch::sandbox::helper::enter_if_asked(gentoomuch::tasks::lookup);
     report::install_panic_hook();
     // Writes beyond `RLIMIT_FSIZE` fail with words then, instead of killing us.
     let no_signal = gentoomuch::sys::signal::ignore_file_size();
@@ -47,13 +47,13 @@ fn main() -> ExitCode {
         closed.and(no_signal).map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
     let begun = begun.and_then(|()| gentoomuch::threads::pool().map_err(Failure::from));
     let around_command = cli.command.is_around_another();
-    let context = begun.and_then(|()| Context::new(&cli.global, cli.command.keeps_things()));
+    let invocation = begun.and_then(|()| Invocation::new(&cli.global, cli.command.keeps_things()));
     // Where nothing is kept yet, whoever fails has to name the place.
-    let context = context.map_err(|failure| failure.space_hint(Path::new("/")));
-    let outcome = context.and_then(|context| {
-        let outcome = commands::run(cli.command, &context);
-        context.progress.clear();
-        outcome.map_err(|failure| failure.space_hint(&context.places.data))
+    let invocation = invocation.map_err(|failure| failure.space_hint(Path::new("/")));
+    let outcome = invocation.and_then(|invocation| {
+        let outcome = commands::run(cli.command, &invocation);
+        invocation.progress.clear();
+        outcome.map_err(|failure| failure.space_hint(&invocation.places.data))
     });
     // Whose status is passed on must not be mistaken for ours, however early we fail.
     let outcome = outcome.map_err(|failure| if around_command { failure.around_command() } else { failure });

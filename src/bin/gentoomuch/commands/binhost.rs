@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gentoomuch::build::binhost::{Answered, Server};
-use gentoomuch::build::{BinhostOptions, Exported};
+use gentoomuch::binhost::export;
+use gentoomuch::binhost::export::{BinhostOptions, Exported};
+use gentoomuch::binhost::server::{Answered, Server};
+use gentoomuch::profile;
 use gentoomuch::sandbox::Interrupt;
 use gentoomuch::stage3::sign::Gpg;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::Failure;
-use crate::screen::Shown as _;
-use crate::screen::Text;
-use crate::shop::Shop;
+use crate::screen::{Shown as _, Text};
 use crate::table::{count, human_bytes, print, print_json};
 
 /// Hand out the binary packages of a profile, signed
@@ -68,60 +69,60 @@ enum Command {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
         Command::Export { dir, profile, uri, json } => {
-            let shop = Shop::open(context)?;
-            let exported = export(context, &shop, profile.as_deref(), context.path(dir), uri.clone())?;
+            let opened = Opened::open(invocation)?;
+            let exported = export(invocation, &opened, profile.as_deref(), invocation.path(dir), uri.clone())?;
             if *json { print_json(&exported)? } else { print(words(&exported))? }
         }
-        Command::Serve { dir, profile, address, port } => serve(context, dir.as_ref(), profile.as_deref(), address, *port)?,
+        Command::Serve { dir, profile, address, port } => serve(invocation, dir.as_ref(), profile.as_deref(), address, *port)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn export(
-    context: &Context,
-    shop: &Shop<'_>,
+    invocation: &Invocation,
+    opened: &Opened<'_>,
     profile: Option<&str>,
     dir: PathBuf,
     uri: Option<String>,
 ) -> Result<Exported, Failure> {
-    let env = context.config()?.env(crate::shop::host_arch())?;
-    let gpg = Gpg { key: env.sign_key.map(|key| key.value), ..Context::gpg() };
+    let env = invocation.config()?.env(crate::opened::host_arch())?;
+    let gpg = Gpg { key: env.sign_key.map(|key| key.value), ..Invocation::gpg() };
     let options = BinhostOptions { profile: profile.map(str::to_owned), dir, gpg, uri };
-    let exported = shop.engine(None).binhost_export(&options)?;
-    context.progress.clear();
+    let exported = export::binhost_export(&opened.context(None), &options)?;
+    invocation.progress.clear();
     Ok(exported)
 }
 
-fn serve(context: &Context, dir: Option<&PathBuf>, profile: Option<&str>, address: &str, port: u16) -> Result<(), Failure> {
+fn serve(invocation: &Invocation, dir: Option<&PathBuf>, profile: Option<&str>, address: &str, port: u16) -> Result<(), Failure> {
     let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
     let address = format!("{host}:{port}");
     // What was exported before needs neither store nor sandbox.
     if let Some(dir) = dir {
-        return hand_out(context, &context.path(dir), &address, &Interrupt::install()?);
+        return hand_out(invocation, &invocation.path(dir), &address, &Interrupt::install()?);
     }
-    let shop = Shop::open(context)?;
+    let opened = Opened::open(invocation)?;
     let name = match profile {
         Some(profile) => profile.to_owned(),
-        None => shop.engine(None).default_profile()?.ok_or(gentoomuch::build::Error::NoDefaultProfile)?,
+        None => profile::default_profile(&opened.context(None))?.ok_or(gentoomuch::error::Error::NoDefaultProfile)?,
     };
-    let exported = export(context, &shop, Some(&name), context.places.binhosts().join(&name), None)?;
+    let exported = export(invocation, &opened, Some(&name), invocation.places.binhosts().join(&name), None)?;
     print(words(&exported))?;
-    hand_out(context, &exported.dir, &address, &shop.interrupt)
+    hand_out(invocation, &exported.dir, &address, &opened.interrupt)
 }
 
-fn hand_out(context: &Context, dir: &Path, address: &str, interrupt: &Interrupt) -> Result<(), Failure> {
-    let server = Server::bind(dir, address).map_err(gentoomuch::build::Error::from)?;
+fn hand_out(invocation: &Invocation, dir: &Path, address: &str, interrupt: &Interrupt) -> Result<(), Failure> {
+    let server = Server::bind(dir, address).map_err(gentoomuch::error::Error::from)?;
     print(format!("serving   http://{}  (Ctrl-C ends it)\n", server.address()))?;
     let told = |answered: &Answered| {
         let Answered { client, request, status, bytes } = answered;
         let line = format!("  {status} {request}, {} to {client}", human_bytes(*bytes));
-        context.progress.write(&Text::line(&line).words("\n"));
+        invocation.progress.write(&Text::line(&line).words("\n"));
     };
     let quiet = |_: &Answered| {};
-    Ok(server.run(interrupt.fd(), if context.global.quiet { &quiet } else { &told })?)
+    Ok(server.run(interrupt.fd(), if invocation.global.quiet { &quiet } else { &told })?)
 }
 
 fn words(done: &Exported) -> String {

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gentoomuch::build::BootstrapOptions;
+use gentoomuch::recipe::import;
+use gentoomuch::recipe::import::BootstrapOptions;
 use gentoomuch::release::Which;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::report::Failure;
-use crate::shop::Shop;
 
 /// Verify and import a stage3, and rebuild it as a profile's builder
 ///
@@ -47,20 +48,20 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
-    let keys = context.trusted_keys()?;
-    let jobs = Context::jobs(args.jobs, &config)?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let keys = invocation.trusted_keys()?;
+    let jobs = Invocation::jobs(args.jobs, &config)?;
     let options = BootstrapOptions {
         profile: args.profile.clone(),
-        stage3: stage3(args, context)?,
-        verify: Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
+        stage3: stage3(args, invocation)?,
+        verify: Invocation::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
         no_rebuild: args.no_rebuild,
     };
-    Context::given_file(&options.stage3)?;
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let done = shop.engine(jobs).bootstrap(&config, &keys, &options)?;
-    context.progress.clear();
+    Invocation::given_file(&options.stage3)?;
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = import::bootstrap(&opened.context(jobs), &config, &keys, &options)?;
+    invocation.progress.clear();
     if args.json {
         crate::table::print_json(&done)?;
     } else {
@@ -75,12 +76,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 /// The file that was named, or one that is fetched.
-fn stage3(args: &Args, context: &Context) -> Result<PathBuf, Failure> {
-    let file = context.path(&args.stage3);
+fn stage3(args: &Args, invocation: &Invocation) -> Result<PathBuf, Failure> {
+    let file = invocation.path(&args.stage3);
     let variant = args.stage3.to_str().filter(|text| !text.contains('/') && !text.contains(".tar"));
     match variant {
         Some(variant) if !file.exists() => {
-            let fetched = super::stage3::fetch(context, variant, &Which::Latest, &[], args.allow_expired)?;
+            let fetched = super::stage3::fetch(invocation, variant, &Which::Latest, &[], args.allow_expired)?;
             Ok(fetched.path)
         }
         _ => Ok(file),

@@ -1,18 +1,21 @@
 //! `gentoomuch clean [WHAT…]`
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use gentoomuch::build::{CleanItem, CleanKind, CleanOptions, CleanPlan};
+use gentoomuch::history::clean;
+use gentoomuch::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, everything};
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
-use crate::screen::{self, Text};
-use crate::shop::Shop;
+use crate::screen;
+use crate::screen::Text;
 use crate::table::{Table, count, human_bytes, print, print_json};
 
 /// So many lines a reason are shown; `-v` shows all.
@@ -86,19 +89,19 @@ fn what() -> impl TypedValueParser<Value = What> {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
-    let engine = shop.engine(None);
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
     let options = options(args);
-    let plan = if args.everything { engine.clean_everything_plan()? } else { engine.clean_plan(&options)? };
+    let plan = if args.everything { everything::clean_everything_plan(&cx)? } else { clean::clean_plan(&cx, &options)? };
     let nothing = plan.is_empty();
     if args.dry_run || nothing {
-        return shown(args, &plan, false, context.global.verbose > 0);
+        return shown(args, &plan, false, invocation.global.verbose > 0);
     }
     if !args.json {
-        print(render(&plan, context.global.verbose > 0))?;
+        print(render(&plan, invocation.global.verbose > 0))?;
     }
-    if !args.yes && !agreed(&plan, &shop)? {
+    if !args.yes && !agreed(&plan, &opened)? {
         return if io::stdin().is_terminal() {
             print("nothing was removed\n")?;
             Ok(ExitCode::SUCCESS)
@@ -107,8 +110,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                 .hint("`--yes` removes what is shown, `--dry-run` only shows it"))
         };
     }
-    let done = if args.everything { engine.clean_everything()? } else { engine.clean(&options, &plan)? };
-    context.progress.clear();
+    let done = if args.everything { everything::clean_everything(&cx)? } else { clean::clean(&cx, &options, &plan)? };
+    invocation.progress.clear();
     if args.json {
         return shown(args, &done, true, true);
     }
@@ -145,7 +148,7 @@ fn shown(args: &Args, plan: &CleanPlan, removed: bool, all: bool) -> Outcome {
 }
 
 /// Asks on the terminal; without one nobody has agreed.
-fn agreed(plan: &CleanPlan, shop: &Shop<'_>) -> Result<bool, Failure> {
+fn agreed(plan: &CleanPlan, opened: &Opened<'_>) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(false);
     }
@@ -153,9 +156,9 @@ fn agreed(plan: &CleanPlan, shop: &Shop<'_>) -> Result<bool, Failure> {
     screen::err(&Text::line(&format!("remove {what}, {}? [y/N] ", human_bytes(plan.bytes))));
     let stdin = io::stdin();
     // Ctrl-C only counts up while the program runs: here it has to end the question.
-    gentoomuch::sys::fd::wait_readable(&[stdin.as_fd(), shop.interrupt.fd()], None)
+    gentoomuch::sys::fd::wait_readable(&[stdin.as_fd(), opened.interrupt.fd()], None)
         .map_err(|error| Failure::new(Kind::Other, error))?;
-    if shop.interrupt.count() > 0 {
+    if opened.interrupt.count() > 0 {
         screen::err(&"\n".into());
         return Err(Failure::message(Kind::Interrupted, "interrupted: nothing was removed"));
     }

@@ -1,19 +1,23 @@
 //! `gentoomuch cp STATE:PATH DIR`
 
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
+use std::{io, thread};
 
-use gentoomuch::build::{Copied, CopyOptions, CopyTo, Engine};
+use gentoomuch::copy_tree::Copied;
+use gentoomuch::history::cp;
+use gentoomuch::history::cp::{CopyOptions, CopyTo};
 use gentoomuch::progress::{Event, Observer, Silent};
+use gentoomuch::session::run::Context;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
 use crate::screen::{Shown as _, Text};
-use crate::shop::Shop;
 use crate::table::{count, human_bytes, print, print_json};
 
 /// Of what was left out, and of links that lead elsewhere, so many are named.
@@ -46,7 +50,7 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let (state, path) = split(&args.from)?;
     let stream = args.to == Path::new("-");
     if stream && args.json {
@@ -55,25 +59,25 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         );
     }
     let (to, showing) = if !stream {
-        (CopyTo::Path(context.path(&args.to)), None)
+        (CopyTo::Path(invocation.path(&args.to)), None)
     } else if io::stdout().is_terminal() {
         let (to, showing) = onto_terminal()?;
         (CopyTo::Stream(to), Some(showing))
     } else {
         (CopyTo::Stream(io::stdout().as_fd().try_clone_to_owned()?), None)
     };
-    let shop = Shop::open(context)?;
+    let opened = Opened::open(invocation)?;
     let options = CopyOptions { state: state.to_owned(), path: path.to_owned(), to };
-    let engine = shop.engine(None);
+    let cx = opened.context(None);
     // A bar would stand in the middle of the contents.
-    let observer: &dyn Observer = if showing.is_some() { &Silent } else { engine.observer };
-    let result = Engine { observer, ..engine }.copy_out(options);
+    let observer: &dyn Observer = if showing.is_some() { &Silent } else { cx.observer };
+    let result = cp::copy_out(&Context { observer, ..cx }, options);
     if let Some(showing) = showing {
         showing.join().map_err(|_| io::Error::other("the contents could not be shown"))??;
     }
-    context.progress.clear();
+    invocation.progress.clear();
     let result = result.map_err(|error| if stream { Failure::from(error).of_output() } else { error.into() })?;
-    told(&result.copied, context);
+    told(&result.copied, invocation);
     if args.json {
         print_json(&result)?;
     } else if let Some(to) = &result.to {
@@ -118,8 +122,8 @@ fn summary(copied: &Copied, to: &Path) -> String {
     format!("{}: {}, {}", to.shown(), parts.join(", "), human_bytes(copied.bytes))
 }
 
-fn told(copied: &Copied, context: &Context) {
-    let note = |text: &str| context.progress.event(&Event::Note(text));
+fn told(copied: &Copied, invocation: &Invocation) {
+    let note = |text: &str| invocation.progress.event(&Event::Note(text));
     for skipped in copied.skipped.iter().take(NAMED) {
         note(&format!("left out: {} is {}", skipped.path, skipped.what));
     }

@@ -4,13 +4,14 @@ mod words;
 
 use std::process::ExitCode;
 
-use gentoomuch::build::DiffOptions;
+use gentoomuch::history::diff;
+use gentoomuch::history::diff::DiffOptions;
 use gentoomuch::progress::{Event, Observer as _};
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
-use crate::shop::Shop;
 use crate::table::{print, print_json};
 
 /// Exit code of `--exit-code` if there is a difference, as diff(1) has it.
@@ -48,13 +49,13 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     if let Some(path) = args.files.as_deref().filter(|path| !path.starts_with('/') || path.split('/').any(|part| part == "..")) {
         return Err(
             Failure::message(Kind::Usage, format!("`{path}` is no absolute path without `..`")).hint("for example `--files /etc`")
         );
     }
-    let shop = Shop::open(context)?;
+    let opened = Opened::open(invocation)?;
     let below = args.files.as_deref().filter(|path| *path != "/");
     let options = DiffOptions {
         before: args.before.clone(),
@@ -64,10 +65,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         files: !args.packages,
         below: below.map(str::to_owned),
     };
-    context.progress.event(&Event::Begin { what: "comparing", total: None });
-    let diff = shop.engine(None).diff(&options);
-    context.progress.event(&Event::End);
-    context.progress.clear();
+    invocation.progress.event(&Event::Begin { what: "comparing", total: None });
+    let diff = diff::diff(&opened.context(None), &options);
+    invocation.progress.event(&Event::End);
+    invocation.progress.clear();
     let diff = diff?;
     if args.json {
         print_json(&diff)?;

@@ -1,21 +1,22 @@
 //! `gentoomuch doctor`
 
-use std::io::{self, IsTerminal as _};
+use std::io;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use gentoomuch::config::ConfigDir;
-use gentoomuch::host::{self, Status, Subject};
+use gentoomuch::host;
+use gentoomuch::host::{Status, Subject};
 use gentoomuch::sandbox::{HelperSource, IdMap, Launcher};
 use gentoomuch::stage3::sign::Gpg;
 
 use super::Outcome;
-use crate::context::Context;
 use crate::failures_sandbox::id_map_hint;
+use crate::invocation::Invocation;
+use crate::opened::host_arch;
 use crate::report::{Failure, Kind};
-use crate::screen::Shown as _;
-use crate::screen::{Style, Text};
-use crate::shop::host_arch;
+use crate::screen::{Shown as _, Style, Text};
 use crate::table::{Table, print, print_json};
 
 /// Check whether this host can build, by trying
@@ -32,9 +33,9 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let user = Context::user();
-    let data = &context.places.data;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let user = Invocation::user();
+    let data = &invocation.places.data;
     std::fs::create_dir_all(data).map_err(|error| {
         Failure::new(Kind::Other, error)
             .about(format!("cannot create `{}`", data.shown()))
@@ -42,21 +43,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     })?;
     let ids = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
     let launcher = match &ids {
-        Ok(map) => Some(Launcher::new(HelperSource::CurrentExe, map.clone())?.search_in(Context::search_path())),
+        Ok(map) => Some(Launcher::new(HelperSource::CurrentExe, map.clone())?.search_in(Invocation::search_path())),
         Err(_) => None,
     };
     let subject = Subject {
         id_map: ids.as_ref().map_err(|error| (error.to_string(), id_map_hint(error).replace("USER", &user.name))),
         launcher: launcher.as_ref(),
-        search_path: &Context::search_path(),
+        search_path: &Invocation::search_path(),
         data,
-        signing_key: signing_key(context),
+        signing_key: signing_key(invocation),
     };
     let report = host::examine(&subject);
     if args.json {
         print_json(&report)?;
     } else {
-        let color = context.global.color.enabled(io::stdout().is_terminal());
+        let color = invocation.global.color.enabled(io::stdout().is_terminal());
         let mut table = Table::new(&["CHECK", "STATUS", "FOUND"]);
         for check in &report.checks {
             table.row([check.name.to_owned(), word(check.status).to_owned(), check.found.clone()]);
@@ -73,13 +74,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 /// The key that would sign artifacts: the configuration's, or gpg's default one where there is no configuration. Nobody is asked for a passphrase.
-fn signing_key(context: &Context) -> Result<String, (String, String)> {
+fn signing_key(invocation: &Invocation) -> Result<String, (String, String)> {
     let no_configuration = |failure: Failure| (failure.first_words(), "`gentoomuch config check` says what to correct".to_owned());
-    let key = match ConfigDir::open(&context.places.config) {
+    let key = match ConfigDir::open(&invocation.places.config) {
         Ok(config) => config.env(host_arch()).map_err(|error| no_configuration(error.into()))?.sign_key.map(|key| key.value),
         Err(_) => None,
     };
-    let gpg = Gpg { key, ..Context::gpg() };
+    let gpg = Gpg { key, ..Invocation::gpg() };
     let found = gpg.secret_key_available().and_then(|key| Ok((key, gpg.asks()?)));
     match found {
         Ok((key, asks)) => {

@@ -4,16 +4,19 @@ mod words;
 
 use std::process::ExitCode;
 
-use gentoomuch::build::{ExperimentError, Outcome as Came, TryOptions, Variable, Watcher};
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::portage::use_flags::Switch;
+use gentoomuch::try_it;
+use gentoomuch::try_it::combinations::Variable;
+use gentoomuch::try_it::outcome::Outcome as Came;
+use gentoomuch::try_it::{ExperimentError, TryOptions, Watcher};
 
 use super::Outcome;
 use super::live::Live;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::{Opened, processors};
 use crate::report::{Failure, Kind};
-use crate::shop::{Shop, processors};
 use crate::table::{print, print_json};
 
 /// Build packages with other settings in throw-away sessions
@@ -69,25 +72,25 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let options = options(args)?;
     // As with freshroot, a configuration is not needed; without one there is no advice about it.
-    let config = context.config().ok();
+    let config = invocation.config().ok();
     let jobs = match &config {
-        Some(config) => Context::jobs(args.jobs, config)?,
+        Some(config) => Invocation::jobs(args.jobs, config)?,
         None if args.jobs == Some(0) => return Err(Failure::message(Kind::Usage, "`--jobs` must be at least 1")),
         None => args.jobs,
     };
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let live = Live::new(&context.progress);
-    let experiment = shop.engine(Some(jobs.unwrap_or_else(processors))).experiment(&options, config.as_ref(), &live);
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let live = Live::new(&invocation.progress);
+    let experiment = try_it::experiment(&opened.context(Some(jobs.unwrap_or_else(processors))), &options, config.as_ref(), &live);
     live.clear();
-    context.progress.clear();
+    invocation.progress.clear();
     let experiment = experiment?;
     if args.json {
         print_json(&experiment)?;
     } else {
-        let color = context.global.color.enabled(std::io::IsTerminal::is_terminal(&std::io::stdout()));
+        let color = invocation.global.color.enabled(std::io::IsTerminal::is_terminal(&std::io::stdout()));
         print(words::render(&experiment, color))?;
     }
     let failed = experiment.combinations.iter().any(|one| matches!(one.outcome, Came::Failed(_)));
@@ -136,7 +139,7 @@ fn options(args: &Args) -> Result<TryOptions, Failure> {
     Ok(TryOptions {
         atoms: args.atoms.clone(),
         uses,
-        matrix: matrix.map_err(gentoomuch::build::Error::from)?,
+        matrix: matrix.map_err(gentoomuch::error::Error::from)?,
         keywords,
         cflags: args.cflags.clone(),
         profile: args.profile.clone(),

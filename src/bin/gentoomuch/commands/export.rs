@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::build::{Destination, ExportRequest};
+use gentoomuch::artifact::of_state;
+use gentoomuch::artifact::of_state::{Destination, ExportRequest};
 use gentoomuch::config::{ConfigDir, LayerCompression};
 
 use super::Outcome;
 use super::stage::{FormatArg, extent};
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::screen::Shown as _;
-use crate::shop::Shop;
 use crate::table::{print, print_json, short_id};
 
 /// Export any build state as tarball, OCI image or squashfs
@@ -56,18 +57,18 @@ enum CompressionArg {
     Zstd,
 }
 
-fn destination(given: &Path, context: &Context) -> Destination {
+fn destination(given: &Path, invocation: &Invocation) -> Destination {
     match given.as_os_str().as_bytes().strip_prefix(b"oci-archive:") {
-        Some(file) => Destination::OciArchive(context.path(Path::new(OsStr::from_bytes(file)))),
-        None => Destination::Path(context.path(given)),
+        Some(file) => Destination::OciArchive(invocation.path(Path::new(OsStr::from_bytes(file)))),
+        None => Destination::Path(invocation.path(given)),
     }
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     // States can be exported without a configuration; one that is there must be right.
-    let config = if context.places.config.exists() { Some(ConfigDir::open(&context.places.config)?) } else { None };
-    let shop = Shop::open(context)?;
+    let config = if invocation.places.config.exists() { Some(ConfigDir::open(&invocation.places.config)?) } else { None };
+    let opened = Opened::open(invocation)?;
     let request = ExportRequest {
         state: args.state.clone(),
         format: args.format.map(Into::into),
@@ -75,11 +76,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             CompressionArg::Gzip => LayerCompression::Gzip,
             CompressionArg::Zstd => LayerCompression::Zstd,
         }),
-        to: args.output.as_deref().map(|path| destination(path, context)),
-        gpg: if args.no_sign { None } else { Some(Context::gpg()) },
+        to: args.output.as_deref().map(|path| destination(path, invocation)),
+        gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
     };
-    let done = shop.engine(None).export_state(config.as_ref(), &request)?;
-    context.progress.clear();
+    let done = of_state::export_state(&opened.context(None), config.as_ref(), &request)?;
+    invocation.progress.clear();
     if args.json {
         print_json(&done)?;
         return Ok(ExitCode::SUCCESS);

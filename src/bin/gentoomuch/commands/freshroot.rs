@@ -4,17 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::build::{self, FreshrootOptions, UserBind};
+use gentoomuch::freshroot::FreshrootOptions;
 use gentoomuch::progress::{Event, Observer as _};
+use gentoomuch::sandbox::Exit;
 use gentoomuch::sandbox::plan::Network;
-use gentoomuch::sandbox::{self, Exit};
+use gentoomuch::session::root::UserBind;
+use gentoomuch::{error, freshroot, sandbox};
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
-use crate::shop::Shop;
 use crate::table;
 
 /// Open a throw-away session on the builder: a shell, or one command
@@ -83,17 +85,17 @@ impl Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    run_with(&options(args, context)?, args.limits, args.print_plan, context)
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    run_with(&options(args, invocation)?, args.limits, args.print_plan, invocation)
 }
 
-fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> {
+fn options(args: &Args, invocation: &Invocation) -> Result<FreshrootOptions, Failure> {
     Ok(FreshrootOptions {
         profile: args.profile.clone(),
         from: args.from.clone(),
         state: None,
         keep: args.keep.clone(),
-        binds: args.bind.iter().map(|text| parse_bind(text, context)).collect::<Result<_, _>>()?,
+        binds: args.bind.iter().map(|text| parse_bind(text, invocation)).collect::<Result<_, _>>()?,
         network: args.network.into(),
         promote: args.promote,
         command: args.command.clone(),
@@ -102,11 +104,11 @@ fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> 
 }
 
 /// Runs a throw-away session, or prints the plan of it.
-pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan: bool, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?.limited(limits)?;
-    let engine = shop.engine(None);
+pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan: bool, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?.limited(limits)?;
+    let cx = opened.context(None);
     if print_plan {
-        let plan = engine.freshroot_plan(options)?;
+        let plan = freshroot::freshroot_plan(&cx, options)?;
         table::print(format!("{plan}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -116,11 +118,11 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
         let what = writable.join(", ");
         let text =
             format!("everything in the session can change {what}, in your name; `:ro` at the end of a `--bind` prevents that");
-        context.progress.event(&Event::Warning(&text));
+        invocation.progress.event(&Event::Warning(&text));
     }
-    let ended = engine.freshroot(options).map_err(failed)?;
-    context.progress.clear();
-    let note = |text: String| context.progress.event(&Event::Note(&text));
+    let ended = freshroot::freshroot(&cx, options).map_err(failed)?;
+    invocation.progress.clear();
+    let note = |text: String| invocation.progress.event(&Event::Note(&text));
     if ended.published > 0 {
         let pool = if options.promote { "release pool" } else { "pool of throw-away sessions" };
         note(format!("{} now in the {pool}", table::count(ended.published as u64, "binary package")));
@@ -135,10 +137,10 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
 }
 
 /// A command that cannot be started is the user's affair, and told from a sandbox that cannot.
-fn failed(error: build::Error) -> Failure {
+fn failed(error: error::Error) -> Failure {
     let kind = match &error {
-        build::Error::Sandbox(sandbox::Error::CommandNotFound { .. }) => Some(Kind::NoCommand),
-        build::Error::Sandbox(sandbox::Error::CommandNotExecutable { .. }) => Some(Kind::NotExecutable),
+        error::Error::Sandbox(sandbox::Error::CommandNotFound { .. }) => Some(Kind::NoCommand),
+        error::Error::Sandbox(sandbox::Error::CommandNotExecutable { .. }) => Some(Kind::NotExecutable),
         _ => None,
     };
     let failure = Failure::from(error);
@@ -149,7 +151,7 @@ fn failed(error: build::Error) -> Failure {
 }
 
 /// Reads `SRC:DST[:ro]`.
-pub(super) fn parse_bind(text: &str, context: &Context) -> Result<UserBind, Failure> {
+pub(super) fn parse_bind(text: &str, invocation: &Invocation) -> Result<UserBind, Failure> {
     let wrong = |why: &str| {
         Failure::message(Kind::Usage, format!("`--bind {text}`: {why}"))
             .hint("write `SRC:DST` or `SRC:DST:ro`, DST an absolute path in the session")
@@ -164,7 +166,7 @@ pub(super) fn parse_bind(text: &str, context: &Context) -> Result<UserBind, Fail
     if !target.is_absolute() || target.components().any(|part| part.as_os_str() == "..") || target == Path::new("/") {
         return Err(wrong("the place in the session must be an absolute path below `/`"));
     }
-    let source = context.path(Path::new(source));
+    let source = invocation.path(Path::new(source));
     if !source.exists() {
         return Err(wrong("the source does not exist"));
     }

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gentoomuch::config::init::{self, Initialised, Machine, Status, THIS_HOST};
+use gentoomuch::config::init;
+use gentoomuch::config::init::{Initialised, Machine, Status, THIS_HOST};
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::{host_arch, processors};
 use crate::screen::Shown as _;
-use crate::shop::{host_arch, processors};
 use crate::table::{count, human_bytes, print, print_json};
 
 /// Make a documented configuration directory for this machine
@@ -33,8 +34,8 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let dir = args.dir.as_ref().map_or_else(|| context.places.config.clone(), |dir| context.path(dir));
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let dir = args.dir.as_ref().map_or_else(|| invocation.places.config.clone(), |dir| invocation.path(dir));
     // A system without /proc has nothing to say; what is not known is left out, and said.
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let machine = Machine::of(host_arch(), &read("/proc/cpuinfo"), &read("/proc/meminfo"), processors());
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         print_json(&done)?;
     } else {
-        let in_use = done.dir == context.places.config;
+        let in_use = done.dir == invocation.places.config;
         let complete = done.items.iter().all(|item| item.status != Status::Written);
         let last = if complete { "complete already: nothing was written\n".to_owned() } else { next_steps(&done, in_use) };
         print(format!("{}{last}", render(&done)))?;

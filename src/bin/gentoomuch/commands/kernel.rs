@@ -12,7 +12,7 @@ use clap::Subcommand;
 use gentoomuch::config::kconfig::SymbolChange;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::{Failure, Kind};
 
 /// Configure and build kernels for stage4s
@@ -37,13 +37,13 @@ enum Command {
 }
 
 /// Runs one subcommand.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
-        Command::Prep(args) => prep::run(args, context),
-        Command::Build(args) => build::run(args, context),
-        Command::Update(args) => update::run(args, context),
-        Command::Diff(args) => diff::run(args, context),
-        Command::Ls(args) => ls::run(args, context),
+        Command::Prep(args) => prep::run(args, invocation),
+        Command::Build(args) => build::run(args, invocation),
+        Command::Update(args) => update::run(args, invocation),
+        Command::Diff(args) => diff::run(args, invocation),
+        Command::Ls(args) => ls::run(args, invocation),
     }
 }
 

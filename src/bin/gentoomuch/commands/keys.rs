@@ -7,15 +7,16 @@ use clap::Subcommand;
 use gentoomuch::release;
 use gentoomuch::release::keys::{Address, Keyserver, Source};
 use gentoomuch::sandbox::Interrupt;
-use gentoomuch::stage3::keys::{self, Change, KeyInfo, KeysError, PinSource, Purpose, Trust};
-use gentoomuch::stage3::{Day, Fingerprint};
+use gentoomuch::stage3::keys::{Change, KeyInfo, KeysError, PinSource, Purpose, Trust};
+use gentoomuch::stage3::{Day, Fingerprint, keys};
 
 use super::Outcome;
 use super::stage3::{keys_failure, load_keys, now_secs};
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
-use crate::table::{self, Table};
+use crate::table;
+use crate::table::Table;
 
 /// List and change the OpenPGP keys that are trusted
 ///
@@ -133,19 +134,19 @@ struct TrustArgs {
 }
 
 /// Runs one subcommand.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let dir = context.places.keys();
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let dir = invocation.places.keys();
     match &args.command {
-        KeysCommand::Ls(args) => return list(args, context),
-        KeysCommand::Fetch(args) => return fetch(args, context),
+        KeysCommand::Ls(args) => return list(args, invocation),
+        KeysCommand::Fetch(args) => return fetch(args, invocation),
         KeysCommand::Import(args) => {
             let trusted = args.trust || !args.purposes.is_empty();
             if !trusted && !args.comment.is_empty() {
                 return Err(Failure::message(Kind::Usage, "`--comment` needs `--trust` or `--for`"));
             }
             let comment = trusted.then_some(Trust { purposes: &args.purposes, comment: &args.comment });
-            let file = context.path(&args.file);
-            Context::given_file(&file)?;
+            let file = invocation.path(&args.file);
+            Invocation::given_file(&file)?;
             let changes = keys::import(&dir, &file, comment).map_err(|error| {
                 let given = matches!(&error, KeysError::Read { path, .. } | KeysError::Material { path, .. } | KeysError::TooLarge { path, .. } if *path == file);
                 if given { Failure::new(Kind::Usage, error) } else { keys_failure(error) }
@@ -154,7 +155,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                 table::print_json(&changes)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let trusted = load_keys(context)?;
+            let trusted = load_keys(invocation)?;
             let untrusted = changes.iter().filter_map(|change| match change {
                 Change::Stored { fingerprint, .. } if !trusted.is_trusted(fingerprint) => {
                     Some(format!("not trusted yet: `gentoomuch keys trust {fingerprint}`\n"))
@@ -171,13 +172,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                 return Ok(ExitCode::SUCCESS);
             }
             let mut text = render_changes(&changes);
-            if load_keys(context)?.is_trusted(&args.fingerprint) {
+            if load_keys(invocation)?.is_trusted(&args.fingerprint) {
                 text.push_str("its fingerprint is one of Gentoo's release keys and remains trusted, should it be imported again\n");
             }
             table::print(&text)?;
         }
         KeysCommand::Trust(args) => {
-            let known = load_keys(context)?.list(now_secs()).into_iter().find(|key| key.fingerprint == args.fingerprint);
+            let known = load_keys(invocation)?.list(now_secs()).into_iter().find(|key| key.fingerprint == args.fingerprint);
             let pin = known.and_then(|key| key.pin).filter(|pin| pin.source == PinSource::Builtin && args.purposes.is_empty());
             if let Some(pin) = pin {
                 let counts = pin.purposes;
@@ -197,7 +198,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
                 Some(change) => render_changes(&[change]),
                 None => format!("`{}` trusts {} already\n", dir.join("trusted").shown(), args.fingerprint),
             };
-            if load_keys(context)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
+            if load_keys(invocation)?.certificates().all(|certificate| *certificate.fingerprint() != args.fingerprint) {
                 let fingerprint = &args.fingerprint;
                 text.push_str(&format!(
                     "its public key is not here yet: `gentoomuch keys fetch {fingerprint}` or `gentoomuch keys import FILE`\n"
@@ -210,11 +211,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 /// Gets as many as there are; failures are told at the end.
-fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
-    let dir = context.places.keys();
-    let trusted = load_keys(context)?;
+fn fetch(args: &FetchArgs, invocation: &Invocation) -> Outcome {
+    let dir = invocation.places.keys();
+    let trusted = load_keys(invocation)?;
     let _interrupt = Interrupt::install()?;
-    let downloader = context.downloader();
+    let downloader = invocation.downloader();
     let wanted = if args.gentoo { release::keys::gentoo() } else { args.fingerprint.clone() };
     let mut changes = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
@@ -224,7 +225,7 @@ fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
         if sources.is_empty() {
             sources = release::keys::usual_sources(fingerprint, &trusted, now_secs());
         }
-        match release::keys::fetch(&downloader, fingerprint, &sources, &trusted, &dir, context.progress.as_ref()) {
+        match release::keys::fetch(&downloader, fingerprint, &sources, &trusted, &dir, invocation.progress.as_ref()) {
             Ok(more) => changes.extend(more),
             Err(error @ (release::keys::Error::Nowhere { .. } | release::keys::Error::NotPinned(_))) => {
                 failures.push(error.into());
@@ -232,12 +233,12 @@ fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
             Err(error) => return Err(error.into()),
         }
     }
-    context.progress.clear();
+    invocation.progress.clear();
     if args.json {
         table::print_json(&changes)?;
     } else {
         let now = now_secs();
-        let known = load_keys(context)?.list(now);
+        let known = load_keys(invocation)?.list(now);
         let mut text = render_changes(&changes);
         for key in known.iter().filter(|key| changes.iter().any(|change| stores(change, &key.fingerprint))) {
             text.push_str(&format!("{}  {}  {}\n", key.fingerprint, validity(key, now), name(key)));
@@ -245,7 +246,7 @@ fn fetch(args: &FetchArgs, context: &Context) -> Outcome {
         table::print(&text)?;
     }
     let last = failures.pop();
-    context.say_all(&failures);
+    invocation.say_all(&failures);
     last.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
@@ -253,9 +254,9 @@ fn stores(change: &Change, key: &Fingerprint) -> bool {
     matches!(change, Change::Stored { fingerprint, .. } if fingerprint == key)
 }
 
-fn list(args: &LsArgs, context: &Context) -> Outcome {
+fn list(args: &LsArgs, invocation: &Invocation) -> Outcome {
     let now = now_secs();
-    let list = load_keys(context)?.list(now);
+    let list = load_keys(invocation)?.list(now);
     if args.json {
         table::print_json(&list)?;
     } else {

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::build::LogEntry;
+use gentoomuch::history::log;
+use gentoomuch::history::log::LogEntry;
 
 use super::Outcome;
-use crate::context::Context;
-use crate::shop::Shop;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::table::{Table, print, print_json, short_id, short_time};
 
 /// Show what a name stood for before, and what had changed
@@ -29,9 +30,9 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
-    let entries = shop.engine(None).log(args.name.as_deref())?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
+    let entries = log::log(&opened.context(None), args.name.as_deref())?;
     if args.json {
         print_json(&entries)?;
     } else {

@@ -7,10 +7,9 @@ use clap::CommandFactory as _;
 
 use super::Outcome;
 use crate::args::Cli;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::{Failure, Kind};
-use crate::screen::Shown as _;
-use crate::screen::Text;
+use crate::screen::{Shown as _, Text};
 
 /// Write the man pages, one for each command, into a directory
 #[derive(Debug, clap::Args)]
@@ -22,8 +21,8 @@ pub(crate) struct Args {
 }
 
 /// Writes `gentoomuch.1`, `gentoomuch-bootstrap.1`, … and prints each path.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let dir = context.path(&args.dir);
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let dir = invocation.path(&args.dir);
     let failed =
         |error: std::io::Error| Failure::new(Kind::Other, error).about(format!("cannot write man pages to `{}`", dir.shown()));
     std::fs::create_dir_all(&dir).map_err(failed)?;

@@ -34,9 +34,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use self::stage3::{keys_failure, load_keys, now_secs, verify_failure};
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::Failure;
+
+pub(crate) use self::stage3::{keys_failure, load_keys, now_secs, verify_failure};
 
 /// What a command returns: the exit code, 0 unless a user's command had another.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
@@ -92,35 +93,35 @@ impl Command {
 }
 
 /// Runs one command.
-pub(crate) fn run(command: Command, context: &Context) -> Outcome {
+pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
     match command {
-        Command::Doctor(args) => doctor::run(&args, context),
-        Command::Init(args) => init::run(&args, context),
-        Command::Config(args) => config::run(&args, context),
-        Command::Keys(args) => keys::run(&args, context),
-        Command::Sync(args) => sync::run(&args, context),
-        Command::Tree(args) => tree::run(&args, context),
-        Command::Stage3(args) => stage3::run(&args, context),
-        Command::Bootstrap(args) => bootstrap::run(&args, context),
-        Command::Profile(args) => profile::run(&args, context),
-        Command::Resolve(args) => resolve::run(&args, context),
-        Command::Try(args) => experiment::run(&args, context),
-        Command::Patch(args) => patch::run(&args, context),
-        Command::Kernel(args) => kernel::run(&args, context),
-        Command::Freshroot(args) => freshroot::run(&args, context),
-        Command::Shell(args) => shell::run(&args, context),
-        Command::Cp(args) => cp::run(&args, context),
-        Command::Stage(args) => stage::run(&args, context),
-        Command::Pipeline(args) => pipeline::run(&args, context),
-        Command::Export(args) => export::run(&args, context),
-        Command::Log(args) => log::run(&args, context),
-        Command::Diff(args) => diff::run(&args, context),
-        Command::Rollback(args) => rollback::run(&args, context),
-        Command::Tag(args) => tag::run(&args, context),
-        Command::Store(args) => store::run(&args, context),
-        Command::Binhost(args) => binhost::run(&args, context),
-        Command::Clean(args) => clean::run(&args, context),
+        Command::Doctor(args) => doctor::run(&args, invocation),
+        Command::Init(args) => init::run(&args, invocation),
+        Command::Config(args) => config::run(&args, invocation),
+        Command::Keys(args) => keys::run(&args, invocation),
+        Command::Sync(args) => sync::run(&args, invocation),
+        Command::Tree(args) => tree::run(&args, invocation),
+        Command::Stage3(args) => stage3::run(&args, invocation),
+        Command::Bootstrap(args) => bootstrap::run(&args, invocation),
+        Command::Profile(args) => profile::run(&args, invocation),
+        Command::Resolve(args) => resolve::run(&args, invocation),
+        Command::Try(args) => experiment::run(&args, invocation),
+        Command::Patch(args) => patch::run(&args, invocation),
+        Command::Kernel(args) => kernel::run(&args, invocation),
+        Command::Freshroot(args) => freshroot::run(&args, invocation),
+        Command::Shell(args) => shell::run(&args, invocation),
+        Command::Cp(args) => cp::run(&args, invocation),
+        Command::Stage(args) => stage::run(&args, invocation),
+        Command::Pipeline(args) => pipeline::run(&args, invocation),
+        Command::Export(args) => export::run(&args, invocation),
+        Command::Log(args) => log::run(&args, invocation),
+        Command::Diff(args) => diff::run(&args, invocation),
+        Command::Rollback(args) => rollback::run(&args, invocation),
+        Command::Tag(args) => tag::run(&args, invocation),
+        Command::Store(args) => store::run(&args, invocation),
+        Command::Binhost(args) => binhost::run(&args, invocation),
+        Command::Clean(args) => clean::run(&args, invocation),
         Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args, context),
+        Command::Man(args) => man::run(&args, invocation),
     }
 }

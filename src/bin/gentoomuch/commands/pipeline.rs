@@ -6,15 +6,18 @@ mod words;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use gentoomuch::build::{Drawing, NodeOutcome as Outcome, Pipeline, PipelineOptions, PipelineReport};
+use gentoomuch::pipeline;
+use gentoomuch::pipeline::formats::Drawing;
+use gentoomuch::pipeline::run::{Outcome, Report as PipelineReport};
+use gentoomuch::pipeline::{Pipeline, PipelineOptions};
 
 use self::view::View;
 use super::Outcome as CommandOutcome;
 use super::stage::FormatArg;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
-use crate::shop::Shop;
 use crate::table::{print, print_json};
 
 /// Build all stage4s, and what they need, side by side
@@ -115,31 +118,31 @@ enum PlanFormat {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> CommandOutcome {
-    let config = context.config()?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
+    let config = invocation.config()?;
     match &args.command {
         Some(Command::Plan { names, format, no_sign, jobs }) => {
-            let jobs = Context::jobs(*jobs, &config)?;
-            let shop = Shop::open_idle(context)?;
-            let engine = shop.engine(jobs);
-            let pipeline = engine.pipeline(&config, options(names, None, *no_sign))?;
+            let jobs = Invocation::jobs(*jobs, &config)?;
+            let opened = Opened::open_idle(invocation)?;
+            let cx = opened.context(jobs);
+            let pipeline = pipeline::pipeline(&cx, &config, options(names, None, *no_sign))?;
             let drawing = || Drawing::new(pipeline.nodes());
             match format {
                 PlanFormat::Json => print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?,
                 PlanFormat::Dot => print(drawing().dot())?,
                 PlanFormat::Make => {
                     let sign = if *no_sign { " --no-sign" } else { "" };
-                    print(drawing().make(&format!("--jobs {}{sign}", engine.settings.jobs)))?;
+                    print(drawing().make(&format!("--jobs {}{sign}", cx.settings.jobs)))?;
                 }
             }
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Node { id, how }) => {
-            let jobs = Context::jobs(how.jobs, &config)?;
-            let shop = Shop::open_idle(context)?.limited(how.limits)?;
-            let engine = shop.engine(jobs);
-            let pipeline = engine.pipeline_node(&config, options(&[], how.format, how.no_sign), id)?;
-            build(context, &shop, &pipeline, false, how.json)
+            let jobs = Invocation::jobs(how.jobs, &config)?;
+            let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
+            let cx = opened.context(jobs);
+            let pipeline = pipeline::pipeline_node(&cx, &config, options(&[], how.format, how.no_sign), id)?;
+            build(invocation, &opened, &pipeline, false, how.json)
         }
         None => {
             // What is wrong with the words given needs no sandbox to be found out.
@@ -147,14 +150,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> CommandOutcome {
                 config.stage4(name)?;
             }
             let how = &args.build.how;
-            let jobs = Context::jobs(how.jobs, &config)?;
-            let shop = Shop::open_idle(context)?.limited(how.limits)?;
-            let engine = shop.engine(jobs);
-            let pipeline = engine.pipeline(&config, options(&args.build.names, how.format, how.no_sign))?;
+            let jobs = Invocation::jobs(how.jobs, &config)?;
+            let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
+            let cx = opened.context(jobs);
+            let pipeline = pipeline::pipeline(&cx, &config, options(&args.build.names, how.format, how.no_sign))?;
             if args.build.dry_run {
                 return planned(&pipeline, how.json);
             }
-            build(context, &shop, &pipeline, args.build.keep_going, how.json)
+            build(invocation, &opened, &pipeline, args.build.keep_going, how.json)
         }
     }
 }
@@ -163,7 +166,7 @@ fn options(names: &[String], format: Option<FormatArg>, no_sign: bool) -> Pipeli
     PipelineOptions {
         names: names.to_vec(),
         format: format.map(Into::into),
-        gpg: if no_sign { None } else { Some(Context::gpg()) },
+        gpg: if no_sign { None } else { Some(Invocation::gpg()) },
     }
 }
 
@@ -176,42 +179,48 @@ fn planned(pipeline: &Pipeline<'_, '_>, json: bool) -> CommandOutcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(context: &Context, shop: &Shop<'_>, pipeline: &Pipeline<'_, '_>, keep_going: bool, json: bool) -> CommandOutcome {
+fn build(
+    invocation: &Invocation,
+    opened: &Opened<'_>,
+    pipeline: &Pipeline<'_, '_>,
+    keep_going: bool,
+    json: bool,
+) -> CommandOutcome {
     if !pipeline.is_current() {
-        shop.launcher.prepare();
+        opened.launcher.prepare();
     }
-    let view = View::new(&context.progress, pipeline.nodes());
+    let view = View::new(&invocation.progress, pipeline.nodes());
     let result = pipeline.run(keep_going, &view);
     view.close();
     let mut report = result?;
-    context.progress.clear();
+    invocation.progress.clear();
     if json {
         print_json(&report)?;
     } else {
         print(words::summary(&report))?;
     }
-    outcome(context, &mut report)
+    outcome(invocation, &mut report)
 }
 
 /// Says what went wrong in each node, and which exit code that makes.
-fn outcome(context: &Context, report: &mut PipelineReport) -> CommandOutcome {
+fn outcome(invocation: &Invocation, report: &mut PipelineReport) -> CommandOutcome {
     let failed = report.count(|outcome| *outcome == Outcome::Failed);
     let skipped = report.count(|outcome| matches!(outcome, Outcome::Skipped { .. }));
     let not_begun = report.count(|outcome| *outcome == Outcome::NotBegun);
     let interrupted = report.count(|outcome| *outcome == Outcome::Interrupted) > 0 || (failed == 0 && not_begun > 0);
     let all = report.nodes.len();
     let failures =
-        report.failures().into_iter().filter(|(_, error)| !matches!(error, gentoomuch::build::Error::Interrupted { .. }));
+        report.failures().into_iter().filter(|(_, error)| !matches!(error, gentoomuch::error::Error::Interrupted { .. }));
     let mut failures: Vec<Failure> =
         failures.map(|(id, error)| Failure::from(error).about(format!("cannot build `{id}`"))).collect();
     if interrupted {
-        context.say_all(&failures);
+        invocation.say_all(&failures);
         return Err(Failure::message(Kind::Interrupted, "interrupted").hint("repeat the command to go on where it stopped"));
     }
     if failures.len() < 2 && skipped + not_begun == 0 {
         return failures.pop().map_or(Ok(ExitCode::SUCCESS), Err);
     }
-    context.say_all(&failures);
+    invocation.say_all(&failures);
     let kind = if failures.iter().any(|failure| failure.is(Kind::Emerge)) { Kind::Emerge } else { failures[0].kind() };
     let mut words = vec![format!("{failed} of {all} nodes failed")];
     words.extend((skipped > 0).then(|| format!("{skipped} that need them skipped")));

@@ -4,18 +4,22 @@ mod words;
 
 use std::process::ExitCode;
 
-pub(super) use self::words::rolled_back;
 use clap::Subcommand;
-use gentoomuch::build::{Engine, UpdateOptions};
 use gentoomuch::config::ConfigDir;
+use gentoomuch::profile;
+use gentoomuch::profile::update::UpdateOptions;
+use gentoomuch::profile::{history, names, show, update};
 use gentoomuch::progress::{Event, Observer as _};
+use gentoomuch::session::run::Context;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::report::Failure;
-use crate::shop::Shop;
 use crate::table::{print, print_either, print_json};
+
+pub(super) use self::words::rolled_back;
 
 /// Show, update, take back, rename and remove profiles
 ///
@@ -133,64 +137,66 @@ enum Command {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     if let Command::Update { name, all, depclean, jobs, limits, json } = &args.command {
-        let config = context.config()?;
-        let jobs = Context::jobs(*jobs, &config)?;
-        let shop = Shop::open(context)?.limited(*limits)?;
-        let engine = shop.engine(jobs);
+        let config = invocation.config()?;
+        let jobs = Invocation::jobs(*jobs, &config)?;
+        let opened = Opened::open(invocation)?.limited(*limits)?;
+        let cx = opened.context(jobs);
         if *all {
-            return update_all(context, &engine, &config, *depclean, *json);
+            return update_all(invocation, &cx, &config, *depclean, *json);
         }
         let options = UpdateOptions { profile: name.clone(), depclean: *depclean };
-        let done = engine.profile_update(&config, &options)?;
-        context.progress.clear();
-        let others = with_builders(&engine)?.into_iter().filter(|other| name.is_none() && *other != done.profile).count();
+        let done = update::profile_update(&cx, &config, &options)?;
+        invocation.progress.clear();
+        let others = with_builders(&cx)?.into_iter().filter(|other| name.is_none() && *other != done.profile).count();
         if others > 0 {
             let words =
                 format!("the default profile is updated; `gentoomuch profile update --all` updates the other {others}, too");
-            context.progress.event(&Event::Note(&words));
+            invocation.progress.event(&Event::Note(&words));
         }
         return printed(*json, &done, words::updated);
     }
-    let shop = Shop::open(context)?;
-    let engine = shop.engine(None);
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
     // Of use, but no need: what it is compared with works without.
-    let config = || ConfigDir::open(&context.places.config).ok();
+    let config = || ConfigDir::open(&invocation.places.config).ok();
     match &args.command {
-        Command::Ls { json } => printed(*json, &engine.profile_rows()?, |rows| words::rows(rows)),
+        Command::Ls { json } => printed(*json, &profile::profile_rows(&cx)?, |rows| words::rows(rows)),
         Command::Set { name } => {
-            engine.set_default_profile(name)?;
+            profile::set_default_profile(&cx, name)?;
             print(format!("default profile  {name}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { name, packages, json } => {
-            let shown = engine.profile_show(name.as_deref(), config().as_ref())?;
+            let shown = show::profile_show(&cx, name.as_deref(), config().as_ref())?;
             printed(*json, &shown, |shown| words::shown(shown, *packages))
         }
         Command::Rollback { name, to, json } => {
-            let done = engine.profile_rollback(name.as_deref(), *to, config().as_ref())?;
+            let done = history::profile_rollback(&cx, name.as_deref(), *to, config().as_ref())?;
             printed(*json, &done, words::rolled_back)
         }
-        Command::Rename { old, new, json } => printed(*json, &engine.profile_rename(old, new, config().as_ref())?, words::renamed),
-        Command::Rm { name, force, json } => printed(*json, &engine.profile_remove(name, *force)?, words::removed),
+        Command::Rename { old, new, json } => {
+            printed(*json, &names::profile_rename(&cx, old, new, config().as_ref())?, words::renamed)
+        }
+        Command::Rm { name, force, json } => printed(*json, &names::profile_remove(&cx, name, *force)?, words::removed),
         Command::Update { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 
 /// The profiles that have a builder.
-fn with_builders(engine: &Engine<'_>) -> Result<Vec<String>, Failure> {
-    let rows = engine.profile_rows()?;
+fn with_builders(cx: &Context<'_>) -> Result<Vec<String>, Failure> {
+    let rows = profile::profile_rows(&cx)?;
     Ok(rows.into_iter().filter(|row| row.builder.is_some()).map(|row| row.name).collect())
 }
 
 /// Updates each profile that has a builder. One that fails ends it: the same command goes on there.
-fn update_all(context: &Context, engine: &Engine<'_>, config: &ConfigDir, depclean: bool, json: bool) -> Outcome {
+fn update_all(invocation: &Invocation, cx: &Context<'_>, config: &ConfigDir, depclean: bool, json: bool) -> Outcome {
     let mut all = Vec::new();
-    for name in with_builders(engine)? {
-        context.progress.event(&Event::Step(&format!("updating profile {name}")));
-        let done = engine.profile_update(config, &UpdateOptions { profile: Some(name), depclean })?;
-        context.progress.clear();
+    for name in with_builders(cx)? {
+        invocation.progress.event(&Event::Step(&format!("updating profile {name}")));
+        let done = update::profile_update(&cx, config, &UpdateOptions { profile: Some(name), depclean })?;
+        invocation.progress.clear();
         if !json {
             print(words::updated(&done))?;
         }

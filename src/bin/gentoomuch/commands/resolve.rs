@@ -4,19 +4,20 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gentoomuch::build::{BUILDER, Error as BuildError, PackageCount, ResolveOptions, Resolved};
-use gentoomuch::config::proposal::{self, Placed};
-use gentoomuch::config::{self, ConfigDir};
+use gentoomuch::config::proposal::Placed;
+use gentoomuch::config::{BUILDER, ConfigDir, proposal};
+use gentoomuch::error::Error as BuildError;
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::progress::{Event, Observer as _};
+use gentoomuch::resolve::{PackageCount, ResolveOptions, Resolved};
+use gentoomuch::{config, resolve};
 use serde::Serialize;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
-use crate::screen::Shown as _;
-use crate::screen::{Style, Text};
-use crate::shop::Shop;
+use crate::screen::{Shown as _, Style, Text};
 use crate::table::{count, print, print_json};
 
 /// Show, or write, the configuration changes that packages need
@@ -75,14 +76,14 @@ struct Report<'a> {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     let mut options = options(args, &config)?;
     options.into.clone_from(&args.write);
     options.max_rounds = usize::try_from(args.rounds).unwrap_or(usize::MAX);
-    let shop = Shop::open(context)?;
-    let resolved = shop.engine(None).resolve(&config, &options);
-    context.progress.clear();
+    let opened = Opened::open(invocation)?;
+    let resolved = resolve::resolve(&opened.context(None), &config, &options);
+    invocation.progress.clear();
     let resolved = match resolved {
         Ok(resolved) => resolved,
         // The answer to the question is yes, whoever has to decide how.
@@ -109,14 +110,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             written,
         })?;
     } else {
-        show(args, context, &resolved, &diff, &written)?;
+        show(args, invocation, &resolved, &diff, &written)?;
     }
     let needed = args.check && !diff.is_empty();
     Ok(if needed { ExitCode::from(Kind::ChangeNeeded.code()) } else { ExitCode::SUCCESS })
 }
 
-fn show(args: &Args, context: &Context, resolved: &Resolved, diff: &str, written: &[PathBuf]) -> Result<(), Failure> {
-    let note = |text: &str| context.progress.event(&Event::Note(text));
+fn show(args: &Args, invocation: &Invocation, resolved: &Resolved, diff: &str, written: &[PathBuf]) -> Result<(), Failure> {
+    let note = |text: &str| invocation.progress.event(&Event::Note(text));
     let PackageCount { build, binary } = resolved.packages;
     let target = args.targets.join(" ");
     let resolves = format!("{} to build, {} to install from binary packages", count(build as u64, "package"), binary);
@@ -130,7 +131,7 @@ fn show(args: &Args, context: &Context, resolved: &Resolved, diff: &str, written
         note(text);
     }
     if written.is_empty() {
-        print(colored(diff, context.global.color.enabled(std::io::stdout().is_terminal())))?;
+        print(colored(diff, invocation.global.color.enabled(std::io::stdout().is_terminal())))?;
         note(&format!("with this {target} resolves: {resolves}"));
     } else {
         let files: Vec<String> = written.iter().map(|path| format!("wrote {}\n", path.shown())).collect();

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use gentoomuch::build::{Rollback, WentBack};
 use gentoomuch::config::ConfigDir;
+use gentoomuch::history::log;
+use gentoomuch::history::log::{Rollback, WentBack};
 
 use super::Outcome;
 use super::profile::rolled_back;
-use crate::context::Context;
-use crate::shop::Shop;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::table::{print, print_json, short_id, short_time};
 
 /// Make a name stand for what it stood for before
@@ -34,11 +35,11 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
     // A configuration that cannot be read is no reason not to go back.
-    let config = ConfigDir::open(&context.places.config).ok();
-    let done = shop.engine(None).rollback(&args.name, args.to, config.as_ref())?;
+    let config = ConfigDir::open(&invocation.places.config).ok();
+    let done = log::rollback(&opened.context(None), &args.name, args.to, config.as_ref())?;
     if args.json {
         print_json(&done)?;
     } else {

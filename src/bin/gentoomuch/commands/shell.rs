@@ -1,10 +1,10 @@
 //! `gentoomuch shell STATE [-- COMMAND]`
 
-use gentoomuch::build::FreshrootOptions;
+use gentoomuch::freshroot::FreshrootOptions;
 
 use super::Outcome;
 use super::freshroot::{NetworkArg, parse_bind, run_with};
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
 use crate::report::Failure;
 
@@ -49,17 +49,17 @@ impl Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    run_with(&options(args, context)?, args.limits, args.print_plan, context)
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    run_with(&options(args, invocation)?, args.limits, args.print_plan, invocation)
 }
 
-fn options(args: &Args, context: &Context) -> Result<FreshrootOptions, Failure> {
+fn options(args: &Args, invocation: &Invocation) -> Result<FreshrootOptions, Failure> {
     Ok(FreshrootOptions {
         profile: None,
         from: None,
         state: Some(args.state.clone()),
         keep: args.keep.clone(),
-        binds: args.bind.iter().map(|text| parse_bind(text, context)).collect::<Result<_, _>>()?,
+        binds: args.bind.iter().map(|text| parse_bind(text, invocation)).collect::<Result<_, _>>()?,
         network: args.network.into(),
         promote: false,
         command: args.command.clone(),

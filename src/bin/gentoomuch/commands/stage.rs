@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use gentoomuch::build::{Artifact, StageOptions};
+use gentoomuch::artifact::Artifact;
 use gentoomuch::config::ArtifactFormat;
+use gentoomuch::recipe::stage4;
+use gentoomuch::recipe::stage4::StageOptions;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::screen::Shown as _;
-use crate::shop::Shop;
 use crate::table::{count, human_bytes};
 
 /// Build stage4s
@@ -102,21 +104,21 @@ pub(super) fn extent(artifact: &Artifact) -> String {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let Command::Build(args) = &args.command;
-    let config = context.config()?;
+    let config = invocation.config()?;
     // What is wrong with the words given needs no sandbox to be found out.
     config.stage4(&args.name)?;
-    let jobs = Context::jobs(args.jobs, &config)?;
-    let shop = Shop::open(context)?.limited(args.limits)?;
+    let jobs = Invocation::jobs(args.jobs, &config)?;
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
     let options = StageOptions {
         name: args.name.clone(),
         format: args.format.map(Into::into),
-        gpg: if args.no_sign { None } else { Some(Context::gpg()) },
+        gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
         export: !args.no_export,
     };
-    let built = shop.engine(jobs).stage_build(&config, &options)?;
-    context.progress.clear();
+    let built = stage4::stage_build(&opened.context(jobs), &config, &options)?;
+    invocation.progress.clear();
     if args.json {
         crate::table::print_json(&built)?;
         return Ok(ExitCode::SUCCESS);

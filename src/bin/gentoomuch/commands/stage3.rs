@@ -16,7 +16,7 @@ use gentoomuch::stage3::{Day, Signer, Verified, VerifyError, VerifyOptions, veri
 use serde::Serialize;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::{Failure, Kind};
 use crate::table;
 
@@ -78,11 +78,11 @@ struct Report<'a> {
 }
 
 /// Runs one subcommand.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
-        Stage3Command::Ls(args) => ls::run(args, context),
-        Stage3Command::Fetch(args) => fetch::run(args, context),
-        Stage3Command::Verify(args) => run_verify(args, context),
+        Stage3Command::Ls(args) => ls::run(args, invocation),
+        Stage3Command::Fetch(args) => fetch::run(args, invocation),
+        Stage3Command::Verify(args) => run_verify(args, invocation),
     }
 }
 
@@ -99,41 +99,41 @@ struct Online {
 }
 
 impl Online {
-    fn new(context: &Context, mirrors: &[Url], allow_expired: bool) -> Result<Self, Failure> {
+    fn new(invocation: &Invocation, mirrors: &[Url], allow_expired: bool) -> Result<Self, Failure> {
         Ok(Self {
-            mirrors: context.mirrors(mirrors)?,
-            dir: context.places.stage3(),
-            downloader: context.downloader(),
-            trusted: context.trusted_keys()?,
-            options: Context::verify_options(None, allow_expired)?,
+            mirrors: invocation.mirrors(mirrors)?,
+            dir: invocation.places.stage3(),
+            downloader: invocation.downloader(),
+            trusted: invocation.trusted_keys()?,
+            options: Invocation::verify_options(None, allow_expired)?,
             _interrupt: Interrupt::install()?,
         })
     }
 
-    fn releases<'a>(&'a self, context: &'a Context) -> Releases<'a> {
+    fn releases<'a>(&'a self, invocation: &'a Invocation) -> Releases<'a> {
         Releases {
             mirrors: &self.mirrors,
             dir: &self.dir,
             downloader: &self.downloader,
             trusted: self.trusted.counting_for(Purpose::Stage3),
             verify: &self.options,
-            no_wait: context.global.no_wait,
-            observer: context.progress.as_ref(),
+            no_wait: invocation.global.no_wait,
+            observer: invocation.progress.as_ref(),
         }
     }
 }
 
-fn run_verify(args: &VerifyArgs, context: &Context) -> Outcome {
-    let trusted = load_keys(context)?;
+fn run_verify(args: &VerifyArgs, invocation: &Invocation) -> Outcome {
+    let trusted = load_keys(invocation)?;
     let options = VerifyOptions { now: now_secs(), accept_expired: args.allow_expired, ..VerifyOptions::default() };
     let mut verified = Vec::new();
     for file in &args.files {
         verified.push(
-            verify(&context.path(file), trusted.counting_for(Purpose::Stage3), &options, context.progress.as_ref())
+            verify(&invocation.path(file), trusted.counting_for(Purpose::Stage3), &options, invocation.progress.as_ref())
                 .map_err(verify_failure)?,
         );
     }
-    context.progress.clear();
+    invocation.progress.clear();
     if args.json {
         let reports: Vec<Report<'_>> = verified.iter().map(report).collect();
         table::print_json(&reports)?;
@@ -146,8 +146,8 @@ fn run_verify(args: &VerifyArgs, context: &Context) -> Outcome {
 }
 
 /// The keys of this configuration.
-pub(crate) fn load_keys(context: &Context) -> Result<TrustedKeys, Failure> {
-    TrustedKeys::load(&context.places.keys(), GENTOO).map_err(keys_failure)
+pub(crate) fn load_keys(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
+    TrustedKeys::load(&invocation.places.keys(), GENTOO).map_err(keys_failure)
 }
 
 /// A verification that failed, with what to do.

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gentoomuch::names::named;
+use gentoomuch::profile;
 use gentoomuch::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, VerifyReport};
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
-use crate::shop::Shop;
 use crate::table::{Table, count, human_bytes, print, print_json, short_id, short_time};
 
 /// Look at layers, build states and names; seal and verify them
@@ -72,20 +74,20 @@ enum Command {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
     match &args.command {
         Command::Ls { json } => {
-            let list = shop.store.list()?;
+            let list = opened.store.list()?;
             if *json { print_json(&list)? } else { print(render_list(&list))? }
         }
         Command::Show { state, json } => {
-            let report = shop.store.show(shop.engine(None).named_id(state)?.as_str())?;
+            let report = opened.store.show(named::named_id(&opened.context(None), state)?.as_str())?;
             if *json { print_json(&report)? } else { print(render_show(&report))? }
         }
-        Command::Du { json } => disk_usage(&shop, *json)?,
-        Command::Seal { states, json } => seal(&shop, states, *json)?,
-        Command::Verify { deep, seal, json } => return verify(&shop, *deep, *seal, *json),
+        Command::Du { json } => disk_usage(&opened, *json)?,
+        Command::Seal { states, json } => seal(&opened, states, *json)?,
+        Command::Verify { deep, seal, json } => return verify(&opened, *deep, *seal, *json),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -170,9 +172,9 @@ fn render_origin(origin: &serde_json::Value) -> String {
     text
 }
 
-fn disk_usage(shop: &Shop<'_>, json: bool) -> Result<(), Failure> {
-    let _shared = shop.engine(None).share_store()?;
-    let usage = shop.store.disk_usage(&shop.launcher)?;
+fn disk_usage(opened: &Opened<'_>, json: bool) -> Result<(), Failure> {
+    let _shared = profile::share_store(&opened.context(None))?;
+    let usage = opened.store.disk_usage(&opened.launcher)?;
     if json {
         return Ok(print_json(&usage)?);
     }
@@ -198,20 +200,20 @@ fn disk_usage(shop: &Shop<'_>, json: bool) -> Result<(), Failure> {
     Ok(print(&text)?)
 }
 
-fn seal(shop: &Shop<'_>, states: &[String], json: bool) -> Result<(), Failure> {
-    let _shared = shop.engine(None).share_store()?;
+fn seal(opened: &Opened<'_>, states: &[String], json: bool) -> Result<(), Failure> {
+    let _shared = profile::share_store(&opened.context(None))?;
     let mut layers = Vec::new();
     if states.is_empty() {
-        layers.extend(shop.store.layers()?.into_iter().map(|layer| layer.id));
+        layers.extend(opened.store.layers()?.into_iter().map(|layer| layer.id));
     }
     for text in states {
-        layers.extend(shop.engine(None).named(text)?.state.layers);
+        layers.extend(named::named(&opened.context(None), text)?.state.layers);
     }
     layers.sort();
     layers.dedup();
     let mut reports = Vec::new();
     for layer in &layers {
-        reports.push(shop.store.seal(layer, &shop.launcher)?);
+        reports.push(opened.store.seal(layer, &opened.launcher)?);
     }
     if json {
         return Ok(print_json(&reports)?);
@@ -273,13 +275,13 @@ fn render_verify(report: &VerifyReport, contents: Option<&DeepReport>) -> String
     }
 }
 
-fn verify(shop: &Shop<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
-    let _shared = shop.engine(None).share_store()?;
-    let report = shop.store.verify()?;
-    let contents = if deep { Some(shop.store.verify_deep(&shop.launcher, 20, |_| {})?) } else { None };
+fn verify(opened: &Opened<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
+    let _shared = profile::share_store(&opened.context(None))?;
+    let report = opened.store.verify()?;
+    let contents = if deep { Some(opened.store.verify_deep(&opened.launcher, 20, |_| {})?) } else { None };
     if seal {
         for layer in contents.iter().flat_map(|contents| &contents.unsealed) {
-            shop.store.seal(layer, &shop.launcher)?;
+            opened.store.seal(layer, &opened.launcher)?;
         }
     }
     let verdict = verdict(&report, contents.as_ref());
@@ -298,7 +300,7 @@ fn verify(shop: &Shop<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
             text.push_str(&format!("{severity:<9} {finding}\n          {}\n", finding.remedy()));
         }
         if let Some(contents) = &contents {
-            text.push_str(&render_deep(contents, seal, &|layer| shop.store.names_with(layer).unwrap_or_default()));
+            text.push_str(&render_deep(contents, seal, &|layer| opened.store.names_with(layer).unwrap_or_default()));
         }
         text.push_str(&render_verify(&report, contents.as_ref()));
         print(&text)?;

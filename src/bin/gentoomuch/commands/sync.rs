@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use gentoomuch::build::{SyncFrom, SyncOptions, Synced, TreeError};
 use gentoomuch::config::is_repository_name;
 use gentoomuch::config::source::{Revision, TreeSource};
+use gentoomuch::trees;
+use gentoomuch::trees::error::TreeError;
+use gentoomuch::trees::{SyncFrom, SyncOptions, Synced};
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
-use crate::shop::Shop;
 use crate::table::{print, print_json};
 
 /// Bring ebuild trees to the state that the configuration asks for
@@ -57,21 +59,21 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     if let Some(pin) = args.pin.as_deref().filter(|pin| *pin != "latest") {
         check_pin(pin)?;
     }
-    let keys = context.trusted_keys()?;
-    let verify = Context::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?;
-    let programs = Context::programs();
+    let keys = invocation.trusted_keys()?;
+    let verify = Invocation::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?;
+    let programs = Invocation::programs();
     let Some(from) = &args.from else {
-        let config = context.config()?;
+        let config = invocation.config()?;
         if args.pin.is_some() && args.names.len() != 1 && args.pin.as_deref() != Some("latest") {
             return Err(
                 Failure::message(Kind::Usage, "a pin is for one repository").hint("name it: `gentoomuch sync --pin REV NAME`")
             );
         }
-        let shop = Shop::open(context)?;
+        let opened = Opened::open(invocation)?;
         let options = |source, rev, name, pinned| SyncOptions {
             from: SyncFrom::Remote(source),
             rev,
@@ -80,8 +82,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
             verify: verify.clone(),
             programs: programs.clone(),
         };
-        let synced = shop.engine(None).sync_configured(&config, &args.names, options, &keys, args.pin.as_deref())?;
-        context.progress.clear();
+        let synced = trees::sync_configured(&opened.context(None), &config, &args.names, options, &keys, args.pin.as_deref())?;
+        invocation.progress.clear();
         if args.json {
             print_json(&synced)?;
         } else {
@@ -93,7 +95,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         return Err(Failure::message(Kind::Usage, format!("`{}` cannot be the name of a repository", name.escape_debug()))
             .hint("letters, digits and `_-`, not beginning with `-`"));
     }
-    let (from, mut rev) = source(from, context)?;
+    let (from, mut rev) = source(from, invocation)?;
     if let Some(pin) = args.pin.as_deref().filter(|pin| *pin != "latest") {
         rev = Some(match &from {
             SyncFrom::Remote(source) => source.revision(pin).map_err(usage)?,
@@ -104,15 +106,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
         SyncFrom::Remote(source) => Some(source.clone()),
         SyncFrom::Local(_) => None,
     };
-    let config = if args.pin.is_some() { Some(context.config()?) } else { None };
+    let config = if args.pin.is_some() { Some(invocation.config()?) } else { None };
     let options = SyncOptions { from, rev, name: args.name.clone(), pinned: false, verify, programs };
-    let shop = Shop::open(context)?;
-    let engine = shop.engine(None);
-    let mut synced = engine.sync(&options, &keys)?;
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
+    let mut synced = trees::sync(&cx, &options, &keys)?;
     if let Some(config) = config {
-        synced.pin = Some(engine.pin(&config, &synced, remote)?);
+        synced.pin = Some(trees::write_pin(&cx, &config, &synced, remote)?);
     }
-    context.progress.clear();
+    invocation.progress.clear();
     if args.json {
         print_json(&synced)?;
     } else {
@@ -122,7 +124,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
 }
 
 fn usage(error: gentoomuch::config::source::SourceError) -> Failure {
-    gentoomuch::build::Error::from(TreeError::from(error)).into()
+    gentoomuch::error::Error::from(TreeError::from(error)).into()
 }
 
 fn check_pin(pin: &str) -> Result<(), Failure> {
@@ -135,8 +137,8 @@ fn check_pin(pin: &str) -> Result<(), Failure> {
 }
 
 /// What exists here is a file or directory; everything else is an address.
-fn source(text: &str, context: &Context) -> Result<(SyncFrom, Option<Revision>), Failure> {
-    let path = context.path(Path::new(text));
+fn source(text: &str, invocation: &Invocation) -> Result<(SyncFrom, Option<Revision>), Failure> {
+    let path = invocation.path(Path::new(text));
     if path.exists() {
         return Ok((SyncFrom::Local(path), None));
     }
@@ -144,7 +146,7 @@ fn source(text: &str, context: &Context) -> Result<(SyncFrom, Option<Revision>),
         Ok((source, rev)) => Ok((SyncFrom::Remote(source), rev)),
         // It looks like a path.
         Err(_) if !text.contains("://") && !text.contains('+') => {
-            Context::given_file(&path)?;
+            Invocation::given_file(&path)?;
             Ok((SyncFrom::Local(path), None))
         }
         Err(error) => Err(usage(error)),

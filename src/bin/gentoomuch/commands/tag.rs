@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gentoomuch::build::Tag;
+use gentoomuch::history::log;
+use gentoomuch::history::log::Tag;
 
 use super::Outcome;
-use crate::context::Context;
-use crate::shop::Shop;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::table::{Table, print_either, short_id, short_time};
 
 /// Give a build state a name by which it is kept
@@ -59,15 +60,15 @@ enum Command {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
-    let engine = shop.engine(None);
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
     match (&args.command, &args.state, &args.name) {
-        (Some(Command::Ls { json }), ..) => printed(*json, &engine.tags()?, |tags| listed(tags)),
+        (Some(Command::Ls { json }), ..) => printed(*json, &log::tags(&cx)?, |tags| listed(tags)),
         (Some(Command::Rm { name, json }), ..) => {
-            printed(*json, &engine.tag_remove(name)?, |tag| format!("removed  {} ({})\n", tag.name, short_id(&tag.state)))
+            printed(*json, &log::tag_remove(&cx, name)?, |tag| format!("removed  {} ({})\n", tag.name, short_id(&tag.state)))
         }
-        (None, Some(state), Some(name)) => printed(args.json, &engine.tag(state, name, args.force)?, tagged),
+        (None, Some(state), Some(name)) => printed(args.json, &log::tag(&cx, state, name, args.force)?, tagged),
         // The parser asks for both.
         (None, ..) => Ok(ExitCode::SUCCESS),
     }

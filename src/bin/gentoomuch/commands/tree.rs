@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gentoomuch::build::{TreeChange, TreeDifference, TreeListRow};
+use gentoomuch::trees::compare::{TreeChange, TreeDifference};
+use gentoomuch::trees::rows::TreeListRow;
+use gentoomuch::trees::{compare, rows};
 
 use super::Outcome;
-use crate::context::Context;
-use crate::shop::Shop;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::table::{Table, human_bytes, print, print_json, short_time};
 
 /// Look at tree snapshots: list, compare, remove
@@ -61,25 +63,25 @@ Examples:
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?;
-    let engine = shop.engine(None);
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
     match &args.command {
         Command::Ls { json } => {
-            let rows = engine.tree_rows()?;
+            let rows = rows::tree_rows(&cx)?;
             if *json { print_json(&rows)? } else { print(render_rows(&rows))? }
         }
         Command::Diff { from, to, json } => {
-            let difference = engine.compare_trees(from, to)?;
+            let difference = compare::compare_trees(&cx, from, to)?;
             if *json { print_json(&difference)? } else { print(render_difference(&difference))? }
         }
         Command::Rm { trees, json } => {
-            let removed = engine.remove_trees(trees)?;
-            context.progress.clear();
+            let removed = rows::remove_trees(&cx, trees)?;
+            invocation.progress.clear();
             if *json {
                 print_json(&removed)?;
             } else {
-                let line = |row: &gentoomuch::build::RemovedTree| match (row.stays, &row.removed_name) {
+                let line = |row: &gentoomuch::trees::rows::RemovedTree| match (row.stays, &row.removed_name) {
                     (true, Some(name)) => format!("removed the name {name}; the tree {} stays\n", row.id),
                     (_, Some(name)) => format!("removed {}  {name}\n", row.id),
                     (_, None) => format!("removed {}  {}\n", row.id, row.name),

@@ -1,17 +1,20 @@
 //! `gentoomuch config check [NAME…]`
 
-use std::io::{self, IsTerminal as _};
+use std::io;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gentoomuch::config::{ConfigDir, Diagnostic, Diagnostics, Severity};
+use gentoomuch::recipe::consult;
 use gentoomuch::stage3::keys::{GENTOO, KeysError, TrustedKeys};
 
 use super::super::Outcome;
-use super::findings::{self, Report};
-use crate::context::Context;
+use super::findings;
+use super::findings::Report;
+use crate::invocation::Invocation;
+use crate::opened::{Opened, host_arch};
 use crate::report::{Failure, Kind};
-use crate::shop::{Shop, host_arch};
 use crate::table;
 
 /// Say everything that is wrong with the configuration directory
@@ -56,16 +59,16 @@ enum Format {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     let mut all = if args.names.is_empty() {
         let mut all = config.check(host_arch());
-        all.extend(TrustedKeys::load(&context.places.keys(), GENTOO).err().map(|error| of_keys(&error)));
+        all.extend(TrustedKeys::load(&invocation.places.keys(), GENTOO).err().map(|error| of_keys(&error)));
         all
     } else {
         config.check_stages(&args.names, host_arch())?
     };
-    let asked = if args.no_portage { Ok(Vec::new()) } else { ask_portage(args, context, &config) };
+    let asked = if args.no_portage { Ok(Vec::new()) } else { ask_portage(args, invocation, &config) };
     let (said, failed) = match asked {
         Ok(said) => (said, None),
         // What was found without Portage is said in any case.
@@ -74,8 +77,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     all.extend(said);
     let all = Diagnostics::from(all);
     let report = Report::new(config.root(), all.as_slice());
-    context.progress.clear();
-    print(args, context, &report)?;
+    invocation.progress.clear();
+    print(args, invocation, &report)?;
     if let Some(failure) = failed {
         return Err(failure);
     }
@@ -83,11 +86,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     Ok(if counts { ExitCode::from(Kind::Config.code()) } else { ExitCode::SUCCESS })
 }
 
-fn print(args: &Args, context: &Context, report: &Report) -> io::Result<()> {
+fn print(args: &Args, invocation: &Invocation, report: &Report) -> io::Result<()> {
     match if args.json { Format::Json } else { args.format } {
         Format::Text => {
-            let color = context.global.color.enabled(io::stdout().is_terminal());
-            table::print(findings::text(report, &context.cwd, color))
+            let color = invocation.global.color.enabled(io::stdout().is_terminal());
+            table::print(findings::text(report, &invocation.cwd, color))
         }
         Format::Json => table::print_json(report),
         Format::Github => table::print(findings::github(report)),
@@ -95,17 +98,17 @@ fn print(args: &Args, context: &Context, report: &Report) -> io::Result<()> {
 }
 
 /// What Portage has to say, or why it was not asked.
-fn ask_portage(args: &Args, context: &Context, config: &ConfigDir) -> Result<Vec<Diagnostic>, Failure> {
+fn ask_portage(args: &Args, invocation: &Invocation, config: &ConfigDir) -> Result<Vec<Diagnostic>, Failure> {
     let note = |why: String, hint: &str| {
         let (file, message) =
             (config.root().to_owned(), format!("Portage was not asked whether it knows what is named here: {why}"));
         vec![Diagnostic { file, line: 0, severity: Severity::Note, message, hint: Some(hint.to_owned()) }]
     };
     // A checkout on a machine that builds nothing needs neither a store nor a sandbox.
-    if !context.places.store().exists() {
+    if !invocation.places.store().exists() {
         return Ok(note("no profile is bootstrapped".to_owned(), NOT_BOOTSTRAPPED));
     }
-    let shop = match Shop::open(context) {
+    let opened = match Opened::open(invocation) {
         Err(failure) if failure.is(Kind::Host) => {
             return Ok(note(
                 failure.first_words(),
@@ -114,7 +117,7 @@ fn ask_portage(args: &Args, context: &Context, config: &ConfigDir) -> Result<Vec
         }
         other => other?,
     };
-    Ok(shop.engine(None).consult(config, &args.names)?)
+    Ok(consult::consult(&opened.context(None), config, &args.names)?)
 }
 
 /// What is wrong with `keys/`, which only those read who verify.

@@ -1,17 +1,20 @@
 //! `gentoomuch config diff STAGE STAGE`, `gentoomuch config diff --rev REV STAGE`
 
-use std::io::{self, IsTerminal as _};
+use std::io;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use gentoomuch::config::{self, ConfigDir, Diagnostic, Difference, Place, Terms, Topic, differences};
+use gentoomuch::config;
+use gentoomuch::config::{ConfigDir, Diagnostic, Difference, Place, Terms, Topic, differences};
 use serde::Serialize;
 
 use super::super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::Failure;
 use crate::screen::{Style, Text};
-use crate::table::{self, Table};
+use crate::table;
+use crate::table::Table;
 
 /// Compare two stages, or a stage with what it was at a commit
 ///
@@ -56,8 +59,8 @@ struct Side {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     let now = Side { stage: args.stage.clone(), revision: None, commit: None };
     let compared = match (&args.rev, &args.other) {
         (Some(revision), _) => {
@@ -75,7 +78,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
     if args.json {
         table::print_json(&compared)?;
     } else {
-        table::print(render(&compared, context.global.color.enabled(io::stdout().is_terminal())))?;
+        table::print(render(&compared, invocation.global.color.enabled(io::stdout().is_terminal())))?;
     }
     let differ = args.exit_code && !compared.differences.is_empty();
     Ok(if differ { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -88,7 +91,7 @@ fn terms(config: &ConfigDir, stage: &str) -> Result<Terms, Failure> {
 
 /// The name of the commit, and the stage as it was then.
 fn terms_at(config: &ConfigDir, revision: &str, stage: &str) -> Result<(String, Terms), Failure> {
-    let checkout = Context::git().checkout(config.root(), revision)?;
+    let checkout = Invocation::git().checkout(config.root(), revision)?;
     let then = checkout.path();
     let told = |error: config::Error| {
         Failure::from(as_if_here(error, &then, config.root())).about(format!("cannot read the configuration as of `{revision}`"))

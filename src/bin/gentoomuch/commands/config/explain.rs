@@ -2,20 +2,23 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::build::{self, Around};
 use gentoomuch::config::explain::{
     Explainer, FlagExplained, Origin, PackageExplained, PackageNote, Step, Subject, VariableExplained, VersionExplained,
 };
 use gentoomuch::config::{Place, Stage};
 use gentoomuch::portage::effective_use::Outcome;
 use gentoomuch::progress::{Event, Observer as _};
+use gentoomuch::resolve::surroundings;
+use gentoomuch::resolve::surroundings::Around;
+use gentoomuch::{error};
 use serde::Serialize;
 
 use super::super::Outcome as Ended;
-use crate::context::Context;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::report::Failure;
-use crate::shop::Shop;
-use crate::table::{self, Table};
+use crate::table;
+use crate::table::Table;
 
 /// Explain why a variable, a flag or a package of a stage is as it is
 ///
@@ -62,9 +65,9 @@ enum Explained {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Ended {
-    let (stage, portage) = super::read(&context.config()?, &args.stage)?;
-    let around = around(args, context, &stage)?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Ended {
+    let (stage, portage) = super::read(&invocation.config()?, &args.stage)?;
+    let around = around(args, invocation, &stage)?;
     let explainer = Explainer::new(&portage, &around.surroundings);
     let explained = match explainer.subject(&args.subject)? {
         Subject::Variable(name) => Explained::Variable(explainer.variable(&name)?),
@@ -74,7 +77,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Ended {
         Subject::PackageFlag(atom, flag) => Explained::Flag(explainer.package_flag(&atom, &flag)?),
     };
     for missing in &around.missing {
-        context.progress.event(&Event::Note(missing));
+        invocation.progress.event(&Event::Note(missing));
     }
     if args.json {
         let portage_profile = around.portage_profile.as_deref();
@@ -91,16 +94,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Ended {
 }
 
 /// What the store knows. Without one, or on a host where it cannot be opened, nothing: asking a question makes no store.
-fn around(args: &Args, context: &Context, stage: &Stage) -> Result<Around, Failure> {
-    if !context.places.store().is_dir() {
+fn around(args: &Args, invocation: &Invocation, stage: &Stage) -> Result<Around, Failure> {
+    if !invocation.places.store().is_dir() {
         if let Some(profile) = &args.profile {
-            return Err(build::Error::NoProfile { profile: profile.clone(), known: Vec::new(), named_in: None }.into());
+            return Err(error::Error::NoProfile { profile: profile.clone(), known: Vec::new(), named_in: None }.into());
         }
         let missing = vec!["nothing is imported or bootstrapped: told from the configuration alone".to_owned()];
         return Ok(Around { missing, ..Around::default() });
     }
-    let shop = Shop::open(context)?;
-    Ok(shop.engine(None).surroundings(stage, args.profile.as_deref())?)
+    let opened = Opened::open(invocation)?;
+    Ok(surroundings::surroundings(&opened.context(None), stage, args.profile.as_deref())?)
 }
 
 fn variable_text(variable: &VariableExplained) -> String {

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use gentoomuch::config::{Graph, Node, NodeKind, Unused};
 
 use super::super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::screen::Shown as _;
-use crate::table::{self, Table, count};
+use crate::table;
+use crate::table::{Table, count};
 
 /// Show what a stage uses, and what nobody does
 ///
@@ -30,8 +31,8 @@ pub(crate) struct Args {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let graph = context.config()?.graph(args.stage.as_deref())?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let graph = invocation.config()?.graph(args.stage.as_deref())?;
     if args.json {
         table::print_json(&graph)?;
     } else if args.dot {

@@ -11,7 +11,7 @@ use clap::Subcommand;
 use gentoomuch::config::{ConfigDir, PortageDir, Stage};
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::Failure;
 
 /// Look into the configuration directory
@@ -33,13 +33,13 @@ enum Command {
 }
 
 /// Runs one subcommand.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
-        Command::Check(args) => check::run(args, context),
-        Command::Show(args) => show::run(args, context),
-        Command::Explain(args) => explain::run(args, context),
-        Command::Diff(args) => diff::run(args, context),
-        Command::Graph(args) => graph::run(args, context),
+        Command::Check(args) => check::run(args, invocation),
+        Command::Show(args) => show::run(args, invocation),
+        Command::Explain(args) => explain::run(args, invocation),
+        Command::Diff(args) => diff::run(args, invocation),
+        Command::Graph(args) => graph::run(args, invocation),
     }
 }
 

@@ -7,9 +7,10 @@ use gentoomuch::config::{Effective, EffectiveFile, PortageDir, Stage};
 use serde::Serialize;
 
 use super::super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::screen::Shown as _;
-use crate::table::{self, Table, human_bytes};
+use crate::table;
+use crate::table::{Table, human_bytes};
 
 /// Show what a stage gets as `/etc/portage`
 ///
@@ -44,8 +45,8 @@ struct Shown<'a> {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
-    let (stage, portage) = super::read(&context.config()?, &args.stage)?;
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let (stage, portage) = super::read(&invocation.config()?, &args.stage)?;
     if args.json {
         table::print_json(&shown(&stage, &portage))?;
     } else if args.tree {

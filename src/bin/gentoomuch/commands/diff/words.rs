@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use gentoomuch::build::{Change, FileChange, FileNode, PackageDiff, StateDiff};
+use gentoomuch::history::diff::{FileChange, FileNode, PackageDiff, StateDiff};
+use gentoomuch::profile::update::Change;
 
 use crate::table::{Table, count, human_bytes};
 

@@ -1,9 +1,9 @@
 //! The result of an experiment as text.
 
-use gentoomuch::build::{Differences, Experiment, Outcome, Tried};
+use gentoomuch::try_it::outcome::{Differences, Outcome};
+use gentoomuch::try_it::{Experiment, Tried};
 
-use crate::screen::Shown as _;
-use crate::screen::{Style, Text};
+use crate::screen::{Shown as _, Style, Text};
 use crate::table::{Table, count, human_bytes};
 
 /// Of the files that differ so many are named for each combination.
@@ -149,7 +149,8 @@ fn painted(table: &str, experiment: &Experiment, color: bool) -> Text {
 
 #[cfg(test)]
 mod tests {
-    use gentoomuch::build::{BuiltCombination, Keep};
+    use gentoomuch::try_it::keeping::Keep;
+    use gentoomuch::try_it::outcome::Built as BuiltCombination;
 
     use super::*;
 

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use gentoomuch::recipe::kernel;
+
 use crate::commands::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
-use crate::shop::Shop;
+use crate::opened::Opened;
 use crate::table::{count, print, print_json};
 
 /// Build a kernel and its modules, once for all stage4s that have it
@@ -33,14 +35,14 @@ pub(super) struct Args {
 }
 
 /// Runs it.
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     // What is wrong with the words given needs no sandbox to be found out.
     config.kernel(&args.name)?;
-    let jobs = Context::jobs(args.jobs, &config)?;
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let built = shop.engine(jobs).kernel_build(&config, &args.name, args.profile.as_deref())?;
-    context.progress.clear();
+    let jobs = Invocation::jobs(args.jobs, &config)?;
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let built = kernel::kernel_build(&opened.context(jobs), &config, &args.name, args.profile.as_deref())?;
+    invocation.progress.clear();
     if args.json {
         print_json(&built)?;
         return Ok(ExitCode::SUCCESS);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::changes;
 use crate::commands::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::table::{print, print_json};
 
 /// Show in which options two kernel configurations differ
@@ -38,8 +38,8 @@ struct Report<'a> {
 }
 
 /// Runs it.
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     let (from, to) = (config.kernel(&args.from)?, config.kernel(&args.to)?);
     let found = from.symbols.changes(&to.symbols);
     if args.json {

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::build::KernelRow;
+use gentoomuch::kernel::rows;
+use gentoomuch::kernel::rows::KernelRow;
 
 use crate::commands::Outcome;
-use crate::context::Context;
-use crate::shop::Shop;
+use crate::invocation::Invocation;
+use crate::opened::Opened;
 use crate::table::{Table, human_bytes, print, print_json};
 
 /// List kernel configurations, what was built of them, and who has them
@@ -19,10 +20,10 @@ pub(super) struct Args {
 }
 
 /// Runs it.
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
-    let shop = Shop::open_idle(context)?;
-    let rows = shop.engine(None).kernel_rows(&config)?;
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let opened = Opened::open_idle(invocation)?;
+    let rows = rows::kernel_rows(&opened.context(None), &config)?;
     if args.json {
         print_json(&rows)?;
     } else {

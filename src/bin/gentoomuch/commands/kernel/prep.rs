@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::build::{KernelError, KernelPrepOptions, KernelPrepared};
+use gentoomuch::kernel::prep;
+use gentoomuch::kernel::prep::{KernelPrepared, PrepOptions as KernelPrepOptions};
+use gentoomuch::recipe::kernel::error::KernelError;
 
 use super::{changes, parse_sources};
 use crate::commands::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::screen::Shown as _;
-use crate::shop::Shop;
 use crate::table::{count, print, print_json};
 
 /// So many changed options are listed.
@@ -69,8 +71,8 @@ impl Target {
 }
 
 /// Runs it.
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     let options = KernelPrepOptions {
         name: args.name.strip_suffix(".kconf").unwrap_or(&args.name).to_owned(),
         profile: args.profile.clone(),
@@ -84,10 +86,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
         // Needs no sandbox to be found out.
         return Err(KernelError::NoTerminal { target: options.target }.into());
     }
-    let jobs = Context::jobs(None, &config)?;
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let prepared = shop.engine(jobs).kernel_prep(&config, &options)?;
-    context.progress.clear();
+    let jobs = Invocation::jobs(None, &config)?;
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let prepared = prep::kernel_prep(&opened.context(jobs), &config, &options)?;
+    invocation.progress.clear();
     if args.json {
         print_json(&prepared)?;
     } else {

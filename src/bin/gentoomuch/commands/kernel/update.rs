@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::build::KernelNews;
+use gentoomuch::kernel::update;
+use gentoomuch::kernel::update::KernelNews;
 
 use crate::commands::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::screen::Shown as _;
-use crate::shop::Shop;
 use crate::table::{Table, count, print, print_json};
 
 /// Fetch newer sources of a kernel, and show which options are new
@@ -37,8 +38,8 @@ pub(super) struct Args {
 }
 
 /// Runs it.
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     let names = match &args.name {
         Some(name) => vec![name.clone()],
         None => config.kernel_names(),
@@ -47,14 +48,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
     for name in &names {
         config.kernel(name)?;
     }
-    let jobs = Context::jobs(None, &config)?;
+    let jobs = Invocation::jobs(None, &config)?;
     let mut all = Vec::new();
     if !names.is_empty() {
-        let shop = Shop::open(context)?.limited(args.limits)?;
-        let engine = shop.engine(jobs);
+        let opened = Opened::open(invocation)?.limited(args.limits)?;
+        let cx = opened.context(jobs);
         for name in &names {
-            let news = engine.kernel_update(&config, name, args.profile.as_deref(), args.write)?;
-            context.progress.clear();
+            let news = update::kernel_update(&cx, &config, name, args.profile.as_deref(), args.write)?;
+            invocation.progress.clear();
             if !args.json {
                 let title = if args.name.is_none() { format!("{name}\n") } else { String::new() };
                 print(title + &words(&news))?;

@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::build::{CompileOptions, CompileWatcher, Compiled, PatchResult};
+use gentoomuch::patch::compile;
+use gentoomuch::patch::compile::{CompileOptions, CompileWatcher, Compiled, PatchResult};
 
 use super::super::live::Live;
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::{Opened, processors};
 use crate::report::Kind;
 use crate::screen::Shown as _;
-use crate::shop::{Shop, processors};
 use crate::table::{Table, count, print, print_json};
 
 /// Build packages with their saved patches, for several profiles
@@ -48,20 +49,20 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let config = context.config()?;
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     // What is wrong with the words given needs no sandbox to be found out.
     for name in &args.names {
         config.patch(name)?;
     }
-    let jobs = Context::jobs(args.jobs, &config)?;
-    let shop = Shop::open(context)?.limited(args.limits)?;
+    let jobs = Invocation::jobs(args.jobs, &config)?;
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
     let options =
         CompileOptions { names: args.names.clone(), profile: args.profile.clone(), all: args.all, fail_fast: args.fail_fast };
-    let live = Live::new(&context.progress);
-    let compiled = shop.engine(Some(jobs.unwrap_or_else(processors))).patch_compile(&config, &options, &live);
+    let live = Live::new(&invocation.progress);
+    let compiled = compile::patch_compile(&opened.context(Some(jobs.unwrap_or_else(processors))), &config, &options, &live);
     live.clear();
-    context.progress.clear();
+    invocation.progress.clear();
     let compiled = compiled?;
     if args.json {
         print_json(&compiled)?;
@@ -136,7 +137,7 @@ fn table(compiled: &Compiled) -> String {
 
 #[cfg(test)]
 mod tests {
-    use gentoomuch::build::CompiledPatch;
+    use gentoomuch::patch::compile::CompiledPatch;
 
     use super::*;
 

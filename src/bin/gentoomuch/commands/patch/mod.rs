@@ -7,14 +7,18 @@ mod words;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use gentoomuch::build::{AttemptCame, AttemptOptions, PrepOptions, RefreshOptions, SaveOptions, Span};
+use gentoomuch::patch::attempt::{AttemptOptions, Came as AttemptCame};
+use gentoomuch::patch::prep::PrepOptions;
+use gentoomuch::patch::refresh::RefreshOptions;
+use gentoomuch::patch::save::{SaveOptions, Span};
+use gentoomuch::patch::{attempt, prep, refresh, rows, save};
 use gentoomuch::portage::atom::Atom;
 
 use super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
+use crate::opened::Opened;
 use crate::report::{Failure, Kind};
-use crate::shop::Shop;
 use crate::table::{print, print_either, print_json};
 
 /// Change the source of packages, and keep the changes as patches
@@ -243,17 +247,17 @@ impl From<SpanArg> for Span {
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args, context: &Context) -> Outcome {
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
-        Command::Prep(args) => prep(args, context),
-        Command::Try(args) => attempt(args, context),
-        Command::Shell(args) => shell::run(args, context),
-        Command::Save(args) => save(args, context),
-        Command::Compile(args) => compile::run(args, context),
-        Command::Refresh(args) => refresh(args, context),
-        Command::Ls(args) => ls(args, context),
-        Command::Show(args) => show(args, context),
-        Command::Rm(args) => rm(args, context),
+        Command::Prep(args) => prep(args, invocation),
+        Command::Try(args) => attempt(args, invocation),
+        Command::Shell(args) => shell::run(args, invocation),
+        Command::Save(args) => save(args, invocation),
+        Command::Compile(args) => compile::run(args, invocation),
+        Command::Refresh(args) => refresh(args, invocation),
+        Command::Ls(args) => ls(args, invocation),
+        Command::Show(args) => show(args, invocation),
+        Command::Rm(args) => rm(args, invocation),
     }
 }
 
@@ -267,10 +271,10 @@ fn checked(atom: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn prep(args: &Prep, context: &Context) -> Outcome {
+fn prep(args: &Prep, invocation: &Invocation) -> Outcome {
     checked(&args.atom)?;
     let atom = with_version(&args.atom, args.version.as_deref())?;
-    let config = context.config()?;
+    let config = invocation.config()?;
     let options = PrepOptions {
         name: args.name.clone(),
         atom,
@@ -278,9 +282,9 @@ fn prep(args: &Prep, context: &Context) -> Outcome {
         profile: args.profile.clone(),
         prepare: !args.no_prepare,
     };
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let done = shop.engine(Context::jobs(None, &config)?).patch_prep(&config, &options)?;
-    context.progress.clear();
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = prep::patch_prep(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
+    invocation.progress.clear();
     print_either(args.json, &done, words::prepared)?;
     Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
 }
@@ -297,19 +301,19 @@ fn with_version(package: &str, version: Option<&str>) -> Result<String, Failure>
         .hint("for example `sys-apps/sed 4.9`, or `'=sys-apps/sed-4.9'` alone"))
 }
 
-fn attempt(args: &Try, context: &Context) -> Outcome {
-    let config = context.config()?;
-    let jobs = Context::jobs(args.jobs, &config)?;
+fn attempt(args: &Try, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let jobs = Invocation::jobs(args.jobs, &config)?;
     let options = AttemptOptions { name: args.name.clone(), profile: args.profile.clone(), show_log: !args.json };
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let done = shop.engine(jobs).patch_try(&config, &options)?;
-    context.progress.clear();
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = attempt::patch_try(&opened.context(jobs), &config, &options)?;
+    invocation.progress.clear();
     print_either(args.json, &done, words::attempted)?;
     Ok(if done.came == AttemptCame::Built { ExitCode::SUCCESS } else { ExitCode::from(Kind::Emerge.code()) })
 }
 
-fn save(args: &Save, context: &Context) -> Outcome {
-    let config = context.config()?;
+fn save(args: &Save, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
     let options = SaveOptions {
         name: args.name.clone(),
         span: args.span.map(Span::from),
@@ -317,22 +321,22 @@ fn save(args: &Save, context: &Context) -> Outcome {
         bug: args.bug.clone(),
         keep: args.keep,
     };
-    let shop = Shop::open(context)?;
-    let done = shop.engine(None).patch_save(&config, &options)?;
-    context.progress.clear();
-    print_either(args.json, &done, |done| words::saved(done, &context.places.config))?;
+    let opened = Opened::open(invocation)?;
+    let done = save::patch_save(&opened.context(None), &config, &options)?;
+    invocation.progress.clear();
+    print_either(args.json, &done, |done| words::saved(done, &invocation.places.config))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn refresh(args: &Refresh, context: &Context) -> Outcome {
+fn refresh(args: &Refresh, invocation: &Invocation) -> Outcome {
     if let Some(atom) = &args.to {
         checked(atom)?;
     }
-    let config = context.config()?;
+    let config = invocation.config()?;
     let options = RefreshOptions { name: args.name.clone(), to: args.to.clone(), profile: args.profile.clone() };
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let done = shop.engine(Context::jobs(None, &config)?).patch_refresh(&config, &options)?;
-    context.progress.clear();
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = refresh::patch_refresh(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
+    invocation.progress.clear();
     print_either(args.json, &done, words::refreshed)?;
     Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
 }
@@ -341,22 +345,22 @@ fn conflicts(markers: &[String], rejected: &[String]) -> ExitCode {
     if markers.is_empty() && rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Kind::Other.code()) }
 }
 
-fn ls(args: &Ls, context: &Context) -> Outcome {
-    let config = context.config()?;
-    let shop = Shop::open(context)?;
-    let rows = shop.engine(None).patch_rows(&config)?;
+fn ls(args: &Ls, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let opened = Opened::open(invocation)?;
+    let rows = rows::patch_rows(&opened.context(None), &config)?;
     print_either(args.json, &rows, |rows| words::list(rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(args: &Show, context: &Context) -> Outcome {
-    let config = context.config()?;
-    let shop = Shop::open(context)?;
-    let engine = shop.engine(None);
-    let row = engine.patch_row(&config, &args.name)?;
+fn show(args: &Show, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
+    let row = rows::patch_row(&cx, &config, &args.name)?;
     if args.changes {
-        let changes = engine.patch_changes(&args.name)?;
-        context.progress.clear();
+        let changes = rows::patch_changes(&cx, &args.name)?;
+        invocation.progress.clear();
         print(&changes)?;
     } else if args.json {
         print_json(&row)?;
@@ -366,12 +370,12 @@ fn show(args: &Show, context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn rm(args: &Rm, context: &Context) -> Outcome {
-    let config = context.config()?;
-    let shop = Shop::open(context)?;
-    let done = shop.engine(None).patch_remove(&config, &args.name, args.saved, args.force)?;
-    context.progress.clear();
-    print_either(args.json, &done, |done| words::removed(done, &context.places.config))?;
+fn rm(args: &Rm, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let opened = Opened::open(invocation)?;
+    let done = rows::patch_remove(&opened.context(None), &config, &args.name, args.saved, args.force)?;
+    invocation.progress.clear();
+    print_either(args.json, &done, |done| words::removed(done, &invocation.places.config))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use gentoomuch::patch::attempt;
 use gentoomuch::sandbox::Exit;
 
 use super::super::Outcome;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
-use crate::shop::Shop;
+use crate::opened::Opened;
 
 /// Open a shell where a package failed to build with a patch
 ///
@@ -27,10 +28,10 @@ pub(super) struct Args {
     command: Vec<String>,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let shop = Shop::open(context)?.limited(args.limits)?;
-    let exit = shop.engine(None).patch_shell(&args.name, &args.command, super::has_terminal())?;
-    context.progress.clear();
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let exit = attempt::patch_shell(&opened.context(None), &args.name, &args.command, super::has_terminal())?;
+    invocation.progress.clear();
     Ok(match exit {
         Exit::Code(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
         Exit::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(255)),

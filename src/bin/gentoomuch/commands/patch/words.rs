@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use gentoomuch::build::{Attempt, AttemptCame, PatchRow, Prepared, Refreshed, RemovedPatch, SavedAs, Unpacked};
+use gentoomuch::patch::attempt::{Attempt, Came as AttemptCame};
+use gentoomuch::patch::prep::{Prepared, Unpacked};
+use gentoomuch::patch::refresh::Refreshed;
+use gentoomuch::patch::rows::{PatchRow, RemovedPatch};
+use gentoomuch::patch::save::SavedAs;
 
 use crate::screen::Shown as _;
 use crate::table::{Table, count};

@@ -11,15 +11,17 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gentoomuch::build::{Node, NodeOutcome as Outcome, NodeReport, PipelineWatcher as Watcher};
+use gentoomuch::pipeline::Node;
+use gentoomuch::pipeline::run::{NodeReport, Outcome, Watcher};
 use gentoomuch::portage::emerge::EmergeStatus;
 use gentoomuch::progress::Event;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::words;
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::progress::{Progress, emerge_words, is_worth_a_line};
-use crate::screen::{self, Text};
+use crate::screen;
+use crate::screen::Text;
 use crate::table::human_bytes;
 
 /// As GitLab's runner wants it around its marks: clears the rest of the line.
@@ -78,8 +80,8 @@ impl<'p> View<'p> {
         let todo: Vec<&Node> = nodes.filter(|node| node.build).collect();
         let groups = match () {
             () if progress.draws() || progress.is_json() || progress.is_quiet() => Groups::None,
-            () if Context::is_true("GITHUB_ACTIONS") => Groups::GitHub,
-            () if Context::is_true("GITLAB_CI") => Groups::GitLab,
+            () if Invocation::is_true("GITHUB_ACTIONS") => Groups::GitHub,
+            () if Invocation::is_true("GITLAB_CI") => Groups::GitLab,
             () => Groups::None,
         };
         let bars = (progress.draws() && !todo.is_empty()).then(|| {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use gentoomuch::build::{Node, NodeKind, NodeOutcome as Outcome, NodeReport, PipelineReport};
+use gentoomuch::pipeline::run::{NodeReport, Outcome, Report as PipelineReport};
+use gentoomuch::pipeline::{Node, NodeKind};
 
 use crate::screen::Shown as _;
 use crate::table::{Table, count, human_bytes};

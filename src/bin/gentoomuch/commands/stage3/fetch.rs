@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::super::Outcome;
 use super::{Online, Report};
-use crate::context::Context;
+use crate::invocation::Invocation;
 use crate::report::Failure;
 use crate::screen::Shown as _;
 use crate::table;
@@ -55,10 +55,10 @@ struct FetchReport<'a> {
     verified: Report<'a>,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let which = args.date.clone().map_or(Which::Latest, Which::Of);
-    let fetched = fetch(context, &args.variant, &which, &args.mirror, args.allow_expired)?;
-    context.progress.clear();
+    let fetched = fetch(invocation, &args.variant, &which, &args.mirror, args.allow_expired)?;
+    invocation.progress.clear();
     if args.json {
         let verified = super::report(&fetched.verified);
         let resumed_bytes = fetched.resumed;
@@ -71,13 +71,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Outcome {
 
 /// Fetches a variant for a command of any kind.
 pub(crate) fn fetch(
-    context: &Context,
+    invocation: &Invocation,
     variant: &str,
     which: &Which,
     mirrors: &[Url],
     allow_expired: bool,
 ) -> Result<Fetched, Failure> {
-    let variant = Variant::parse(variant, crate::shop::host_arch())?;
-    let online = Online::new(context, mirrors, allow_expired)?;
-    Ok(online.releases(context).fetch(&variant, which)?)
+    let variant = Variant::parse(variant, crate::opened::host_arch())?;
+    let online = Online::new(invocation, mirrors, allow_expired)?;
+    Ok(online.releases(invocation).fetch(&variant, which)?)
 }

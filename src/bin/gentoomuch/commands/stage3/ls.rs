@@ -7,8 +7,9 @@ use gentoomuch::release::{Listing, Variant};
 
 use super::super::Outcome;
 use super::Online;
-use crate::context::Context;
-use crate::table::{self, Table};
+use crate::invocation::Invocation;
+use crate::table;
+use crate::table::Table;
 
 /// List upstream's latest stage3s
 ///
@@ -32,11 +33,11 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Outcome {
-    let arch = Variant::directory(args.arch.as_deref().unwrap_or(crate::shop::host_arch()))?;
-    let online = Online::new(context, &args.mirror, args.allow_expired)?;
-    let listing = online.releases(context).listing(arch)?;
-    context.progress.clear();
+pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let arch = Variant::directory(args.arch.as_deref().unwrap_or(crate::opened::host_arch()))?;
+    let online = Online::new(invocation, &args.mirror, args.allow_expired)?;
+    let listing = online.releases(invocation).listing(arch)?;
+    invocation.progress.clear();
     if args.json {
         table::print_json(&listing)?;
     } else {

@@ -1,0 +1,627 @@
+//! Exports a build state as an artifact, with everything beside it that upstream puts beside a stage3.
+//!
+//! ```text
+//! stages/NAME/stage4-ARCH-NAME-TIME-ID.tar.xz    the archive; TIME is that of the newest input, ID the beginning of the state's id
+//!             ….tar.xz.asc                       detached signature
+//!             ….tar.xz.CONTENTS.gz               what is in it
+//!             ….tar.xz.DIGESTS                   clear-signed: BLAKE2B and SHA512 of archive and CONTENTS
+//!             ….tar.xz.sha256                    clear-signed
+//!             ….tar.xz.json                      inputs, versions, isolation, packages, and the digests of the files above
+//!             stage4-ARCH-NAME-TIME-ID-2.tar.xz  the same state with other things kept in it or left out of it
+//! stages/kept/NAME/, stages/state/ID/            the same of other states
+//! ```
+//!
+//! In place of an archive there may be `….squashfs`, or a directory `….oci`, see [`crate::artifact::oci`]. Of that one `index.json` is what is
+//! signed and listed: it leads to all else by digests.
+//!
+//! All of it is made in a hidden directory beside its place and gets its names by [`publish`], the metadata last. `recorded.rs` says whether what is
+//! there is what was made. An archive that was published is never replaced by another; if only its signature is to be another one, it stays as it is.
+
+pub mod exclusions;
+pub mod native;
+pub mod oci;
+pub mod of_state;
+pub mod publish;
+pub mod recorded;
+pub mod seen;
+pub mod squashfs;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::archive::digest::{Algorithm, Digests};
+use crate::archive::tasks::{ExportInput, Exported};
+use crate::archive::{Format, tasks as archive_tasks};
+use crate::artifact::oci::ImageOptions;
+use crate::artifact::recorded::{FileMark, Lacking, PACKER, Recorded, Signature, Wanted, all_files, beside};
+use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::sandbox::TaskOptions;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::stage3::name::ID_DIGITS;
+use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
+use crate::stage3::sign::{Gpg, SecretKey};
+use crate::store::State;
+use crate::tasks::{INVENTORY, InventoryInput};
+
+/// Ending of the hidden directory in which an artifact is made.
+const UNFINISHED: &str = ".new";
+
+/// How to export.
+#[derive(Debug, Clone)]
+pub(crate) struct ExportOptions {
+    pub(crate) format: ArtifactFormat,
+    /// What an image says of itself.
+    pub(crate) oci: OciConfig,
+    /// What is brought back of what is left out by default.
+    pub(crate) keep: Vec<String>,
+    pub(crate) signer: Option<(Gpg, SecretKey)>,
+    pub(crate) arch: String,
+}
+
+impl ExportOptions {
+    /// What a stage4's artifact is like, unsigned: as its definition says, if there is one, unless `format` says otherwise.
+    pub(crate) fn of(definition: Option<&Stage4Definition>, format: Option<ArtifactFormat>, arch: &str) -> Self {
+        let own = definition.and_then(|definition| definition.format.as_ref()).map(|format| format.value);
+        Self {
+            format: format.or(own).unwrap_or(ArtifactFormat::TarXz),
+            oci: definition.and_then(|definition| definition.oci.clone()).unwrap_or_default(),
+            keep: definition.iter().flat_map(|definition| &definition.keep).map(|pattern| pattern.value.to_string()).collect(),
+            signer: None,
+            arch: arch.to_owned(),
+        }
+    }
+}
+
+/// Where an artifact goes, and what it is called.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) dir: PathBuf,
+    pub(crate) file_name: String,
+    /// Whether an image is to be one file instead of a directory.
+    pub(crate) one_file: bool,
+    /// Whether the place is ours, where killed runs may have left something.
+    pub(crate) ours: bool,
+}
+
+impl Target {
+    /// The form in words.
+    fn form(&self, options: &ExportOptions) -> String {
+        if self.one_file { "oci-archive".to_owned() } else { options.format.to_string() }
+    }
+}
+
+/// Layers of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ImageLayers {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them were packed before.
+    pub reused: usize,
+}
+
+/// What is made first, and what the rest is about.
+struct Made {
+    entries: u64,
+    bytes_tar: u64,
+    size_bytes: u64,
+    /// Of the archive, or of `index.json` of an image.
+    digests: FileDigests,
+    contents: Option<FileDigests>,
+    blobs: Vec<(String, u64)>,
+    layers: Option<ImageLayers>,
+}
+
+/// The files of an artifact.
+#[derive(Debug, Clone, Serialize)]
+pub struct Artifact {
+    /// The archive.
+    pub path: PathBuf,
+    /// What it is: `tar.xz`, `oci`, `oci-archive`, …
+    pub format: String,
+    /// Its size, bytes.
+    pub size_bytes: u64,
+    /// Its SHA-512, hexadecimal; of an image that of its `index.json`.
+    pub sha512: String,
+    /// Entries in it.
+    pub entries: u64,
+    /// Fingerprint of the signing key.
+    pub signed_by: Option<String>,
+    /// Whether it was there already, and nothing was done.
+    pub reused: bool,
+    /// Of an image, its layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<ImageLayers>,
+}
+
+/// Who signs: the key that `env/sign_key` names, else the one that `gpg` was given, else its default one. Nobody without `gpg`.
+pub(crate) fn signer(cx: &Context<'_>, sign_key: Option<String>, gpg: Option<&Gpg>) -> Result<Option<(Gpg, SecretKey)>> {
+    let Some(gpg) = gpg else { return Ok(None) };
+    let gpg = Gpg { key: sign_key.or_else(|| gpg.key.clone()), ..gpg.clone() };
+    // Ctrl-C ends gpg, too.
+    let key = gpg.secret_key_available().map_err(|error| interrupted_or(cx, Error::Sign(error)))?;
+    Ok(Some((gpg, key)))
+}
+
+/// Signs on trial: an hour of building or packing must not end with a key that cannot sign, or a passphrase that nobody is there to enter.
+pub(crate) fn try_signer(cx: &Context<'_>, signer: Option<&(Gpg, SecretKey)>) -> Result<()> {
+    let Some((gpg, _)) = signer else { return Ok(()) };
+    gpg.try_out().map_err(|error| interrupted_or(cx, Error::Sign(error)))
+}
+
+/// What a failure was if the user has asked to stop: what did not fail by itself.
+fn interrupted_or(cx: &Context<'_>, error: Error) -> Error {
+    if cx.interrupt.count() > 0 { Error::Interrupted { resumable: true } } else { error }
+}
+
+/// Where the artifact of `state` goes if the user has no other wish. `name` is the stage4's, or the state's; none if the state has no name.
+pub(crate) fn target(cx: &Context<'_>, name: Option<&str>, kind: &str, state: &State, options: &ExportOptions) -> Target {
+    let short = short_id(state);
+    let flat = name.map_or_else(String::new, |name| format!("{}-", name.replace('/', "-")));
+    let file_name = format!("{kind}-{}-{flat}{}-{short}.{}", options.arch, stamp(oci::clamp(cx, state)), options.format);
+    let dir = cx.places.stages().join(name.map_or_else(|| format!("state/{short}"), str::to_owned));
+    Target { dir, file_name, one_file: false, ours: true }
+}
+
+/// Makes the artifact of `state`, unless it is there.
+pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State, options: &ExportOptions) -> Result<Artifact> {
+    let dir = target.dir.clone();
+    if target.ours {
+        durable::make_dirs(&dir, durable::Mode::AtMost(0o777))?;
+        remove_unfinished(&dir)?;
+    } else {
+        take_back(&dir, &target.file_name)?;
+    }
+    let wanted = artifact_wanted(cx, name, &target, state, options);
+    let signed_by = options.signer.as_ref().map(|(_, key)| key.primary.to_string());
+    let signature = signed_by.as_deref().map_or(Signature::None, Signature::By);
+    let (file_name, found) = choose(&target, &wanted, signature);
+    let target = Target { file_name, ..target };
+    let path = dir.join(&target.file_name);
+    let lacking = match found {
+        Ok(recorded) => {
+            note_sign_key(&path, options)?;
+            return Ok(recorded.artifact(path, target.form(options)));
+        }
+        Err(lacking) => lacking,
+    };
+    if !target.ours
+        && let Some(path) = all_files(&path).find(|path| fs::symlink_metadata(path).is_ok())
+    {
+        // Whatever it is, it is the user's.
+        return Err(Error::ArtifactExists { path });
+    }
+    try_signer(cx, options.signer.as_ref())?;
+    note_native(cx, name, state);
+    let staging = staging_of(&dir, &target.file_name);
+    fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
+    let before = (lacking == Lacking::OtherSignature).then(|| Recorded::read(&path)).flatten();
+    let made = export_into(cx, &staging, name, &target, &wanted, before).and_then(|(mut artifact, files)| {
+        put_in_place(&dir, &staging, &target.file_name, &files)?;
+        fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
+        artifact.path = path;
+        Ok(artifact)
+    });
+    if made.is_err()
+        && let Err(left) = take_back(&dir, &target.file_name)
+    {
+        tracing::warn!("what was made stays: {left}");
+    }
+    made.map_err(|error| interrupted_or(cx, error))
+}
+
+/// Says that an artifact is for processors like that of its builder, which nothing in it says.
+fn note_native(cx: &Context<'_>, name: &str, state: &State) {
+    if let Some(flag) = native::flag_in(&cx.store.lower_dirs(state)) {
+        cx.observer.note(&format!("`{name}` is compiled with `{flag}`: it runs only on processors that can do what this one can"));
+    }
+}
+
+/// The artifact of the stage4 `name` if it is there as asked for, else why it has to be made. Nothing is made, and nobody asked for keys.
+pub(crate) fn artifact_standing(
+    cx: &Context<'_>,
+    name: &str,
+    state: &State,
+    options: &ExportOptions,
+    signature: Signature<'_>,
+) -> std::result::Result<Artifact, Lacking> {
+    let target = target(cx, Some(name), "stage4", state, options);
+    let (file_name, found) = choose(&target, &artifact_wanted(cx, name, &target, state, options), signature);
+    found.map(|recorded| recorded.artifact(target.dir.join(file_name), target.form(options)))
+}
+
+fn artifact_wanted<'w>(cx: &Context<'_>, name: &str, target: &Target, state: &'w State, options: &'w ExportOptions) -> Wanted<'w> {
+    let image = serde_json::json!({
+        "config": options.oci, "arch": options.arch, "name": name.replace('/', "-"), "one_file": target.one_file,
+    });
+    Wanted { state, options, clamp: oci::clamp(cx, state), image, seen: cx.places.seen_artifacts() }
+}
+
+/// Writes what is not there yet into `staging`; returns the names of all new files, the metadata last. `before` are the metadata of what is
+/// there, if only its signature is another one.
+fn export_into(
+    cx: &Context<'_>,
+    staging: &Path,
+    name: &str,
+    target: &Target,
+    wanted: &Wanted<'_>,
+    before: Option<Recorded>,
+) -> Result<(Artifact, Vec<String>)> {
+    let Wanted { state, options, .. } = *wanted;
+    let file_name = &target.file_name;
+    let (place, verb) = match (&before, &options.signer) {
+        (None, _) => (staging, "exporting"),
+        (Some(_), Some(_)) => (target.dir.as_path(), "signing"),
+        (Some(_), None) => (target.dir.as_path(), "removing the signature of"),
+    };
+    cx.observer.step(&format!("{verb} {file_name}"));
+    let mut files = Vec::new();
+    let made = match before {
+        Some(before) => made_before(&target.dir.join(file_name), before)?,
+        None => {
+            let archive = staging.join(file_name);
+            let made = match options.format {
+                ArtifactFormat::Oci => make_image(cx, &archive, name, target, state, options)?,
+                _ => make_archive(cx, &archive, file_name, state, options)?,
+            };
+            files.extend(made.contents.as_ref().map(|contents| contents.name.clone()));
+            files.push(file_name.clone());
+            made
+        }
+    };
+    let listed: Vec<FileDigests> = std::iter::once(made.digests.clone()).chain(made.contents.clone()).collect();
+    for (suffix, text) in [("DIGESTS", digests_body(&listed)), ("sha256", sha256_body(&listed[0]))] {
+        let bytes = match &options.signer {
+            Some((gpg, _)) => gpg.clear_sign(&text).map_err(Error::Sign)?.bytes,
+            None => text.into_bytes(),
+        };
+        write_synced(&staging.join(format!("{file_name}.{suffix}")), &bytes)?;
+        files.push(format!("{file_name}.{suffix}"));
+    }
+    if let Some((gpg, _)) = &options.signer {
+        let signed = gpg.detach_sign(&place.join(&made.digests.name)).map_err(Error::Sign)?;
+        write_synced(&staging.join(format!("{file_name}.asc")), &signed.bytes)?;
+        files.push(format!("{file_name}.asc"));
+    }
+    let marks = marks(place, staging, target, &made, &files)?;
+    let metadata = artifact_metadata(cx, target, wanted, &made, &marks)?;
+    write_synced(&staging.join(format!("{file_name}.json")), &with_newline(&metadata))?;
+    files.push(format!("{file_name}.json"));
+    let artifact = Artifact {
+        path: place.join(file_name),
+        format: target.form(options),
+        size_bytes: made.size_bytes,
+        sha512: made.digests.sha512.clone(),
+        entries: made.entries,
+        signed_by: options.signer.as_ref().map(|(_, key)| key.primary.to_string()),
+        reused: false,
+        layers: made.layers,
+    };
+    Ok((artifact, files))
+}
+
+fn artifact_metadata(
+    cx: &Context<'_>,
+    target: &Target,
+    wanted: &Wanted<'_>,
+    made: &Made,
+    files: &BTreeMap<String, FileMark>,
+) -> Result<serde_json::Value> {
+    let Wanted { state, options, clamp, ref image, .. } = *wanted;
+    let digests = &made.digests;
+    Ok(serde_json::json!({
+        "format": 1,
+        "name": target.file_name,
+        "state": state.id,
+        "key": state.key,
+        "source_date_epoch": clamp,
+        "gentoomuch": env!("CARGO_PKG_VERSION"),
+        "isolation": crate::host::rung(),
+        "keep": options.keep,
+        "leaves_out": exclusions::DEFAULT,
+        "packer": PACKER,
+        "signed_by": options.signer.as_ref().map(|(_, key)| key.primary.to_string()),
+        "form": options.format.to_string(),
+        // By which words it was found, so that it can be told without asking gpg whether it still is the right one.
+        "sign_key": options.signer.as_ref().and_then(|(gpg, _)| gpg.key.as_deref()),
+        "entries": made.entries,
+        "bytes_tar": made.bytes_tar,
+        "size": made.size_bytes,
+        "digests": { "BLAKE2B": digests.blake2b, "SHA256": digests.sha256, "SHA512": digests.sha512 },
+        "image": (options.format == ArtifactFormat::Oci).then_some(image),
+        "blobs": made.blobs.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "files": files,
+        "origin": state.origin,
+        "packages": inventory(cx, state)?,
+    }))
+}
+
+fn make_archive(cx: &Context<'_>, archive: &Path, file_name: &str, state: &State, options: &ExportOptions) -> Result<Made> {
+    let contents_name = format!("{file_name}.CONTENTS.gz");
+    let contents = archive.with_file_name(&contents_name);
+    let clamp = oci::clamp(cx, state);
+    let create = |path: &Path| File::create_new(path).map_err(Error::io("create", path));
+    let contents_file = create(&contents)?;
+    let open = |file: &File, path: &Path| file.try_clone().map(OwnedFd::from).map_err(Error::io("open", path));
+    let listing = open(&contents_file, &contents)?;
+    let format = match options.format {
+        ArtifactFormat::TarXz => Format::TarXz,
+        ArtifactFormat::TarZst => Format::TarZst,
+        ArtifactFormat::TarGz => Format::TarGz,
+        ArtifactFormat::Tar | ArtifactFormat::Squashfs | ArtifactFormat::Oci => Format::Tar,
+    };
+    let (packed, digests) = if options.format == ArtifactFormat::Squashfs {
+        let packed = squashfs::write_squashfs(cx, archive, clamp, |out| pack(cx, out, listing, format, state, options));
+        let packed = packed.map_err(Error::making(archive))?;
+        (packed, digests_of(archive, file_name)?)
+    } else {
+        let file = create(archive)?;
+        let packed = pack(cx, open(&file, archive)?, listing, format, state, options).map_err(Error::making(archive))?;
+        file.sync_all().map_err(Error::io("sync", archive))?;
+        let digests = file_digests(file_name, &packed.archive);
+        (packed, digests)
+    };
+    contents_file.sync_all().map_err(Error::io("sync", &contents))?;
+    Ok(Made {
+        entries: packed.entries,
+        bytes_tar: packed.bytes_tar,
+        size_bytes: digests.size,
+        digests,
+        contents: packed.contents.as_ref().map(|digests| file_digests(&contents_name, digests)),
+        blobs: Vec::new(),
+        layers: None,
+    })
+}
+
+fn pack(
+    cx: &Context<'_>,
+    out: OwnedFd,
+    listing: OwnedFd,
+    format: Format,
+    state: &State,
+    options: &ExportOptions,
+) -> Result<Exported> {
+    let input = ExportInput {
+        layers: cx.store.lower_dirs(state),
+        as_layer: false,
+        format,
+        level: None,
+        threads: cx.settings.processors,
+        exclude: exclusions::DEFAULT.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        keep: options.keep.clone(),
+        mtime_clamp: oci::clamp(cx, state),
+    };
+    let exported = archive_tasks::export(cx.launcher, &input, out, Some(listing), Vec::new(), Some(run::cancel(cx)?), cx.observer);
+    // The state is there: the next run has only this to do.
+    run::not_interrupted(cx).map_err(|_| Error::Interrupted { resumable: true })?;
+    Ok(exported?)
+}
+
+fn make_image(
+    cx: &Context<'_>,
+    archive: &Path,
+    name: &str,
+    target: &Target,
+    state: &State,
+    options: &ExportOptions,
+) -> Result<Made> {
+    let file_name = &target.file_name;
+    let clamp = oci::clamp(cx, state);
+    let layout = if target.one_file { archive.with_file_name("layout") } else { archive.to_owned() };
+    let (flat, version) = (name.replace('/', "-"), stamp(clamp));
+    let image = ImageOptions { name: &flat, version: &version, arch: &options.arch, keep: &options.keep, config: &options.oci };
+    let image = oci::write_image(cx, &layout, state, &image)?;
+    let (digests, size_bytes) = if target.one_file {
+        oci::layout_as_tar(&layout, archive, clamp)?;
+        fs::remove_dir_all(&layout).map_err(Error::io("remove", &layout))?;
+        let digests = digests_of(archive, file_name)?;
+        let size = digests.size;
+        (digests, size)
+    } else {
+        (digests_of(&layout.join("index.json"), &format!("{file_name}/index.json"))?, image.size_bytes)
+    };
+    Ok(Made {
+        entries: image.entries,
+        bytes_tar: image.bytes_tar,
+        size_bytes,
+        digests,
+        contents: None,
+        blobs: if target.one_file { Vec::new() } else { image.blobs },
+        layers: Some(ImageLayers { count: image.layers, reused: image.layers_reused }),
+    })
+}
+
+/// The packages in a state, as its VDB has them.
+pub(crate) fn inventory(cx: &Context<'_>, state: &State) -> Result<serde_json::Value> {
+    inventory_of(cx, cx.store.lower_dirs(state))
+}
+
+/// The same of any stack of trees, topmost first.
+pub(crate) fn inventory_of(cx: &Context<'_>, lower: Vec<std::path::PathBuf>) -> Result<serde_json::Value> {
+    let input = InventoryInput { lower };
+    run::task(cx, INVENTORY, &input, TaskOptions { mounts: true, ..TaskOptions::default() }, &mut |_| {})
+}
+
+fn file_digests(name: &str, digests: &Digests) -> FileDigests {
+    let hex = |algorithm| digests.get(algorithm).to_owned();
+    FileDigests {
+        name: name.to_owned(),
+        size: digests.size,
+        blake2b: hex(Algorithm::Blake2b),
+        sha512: hex(Algorithm::Sha512),
+        sha256: hex(Algorithm::Sha256),
+    }
+}
+
+fn digests_of(path: &Path, name: &str) -> Result<FileDigests> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    FileDigests::read(name, file, |_| {}).map_err(Error::io("read", path))
+}
+
+fn stamp(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+/// By what all files but the archive, blobs and metadata are known.
+fn marks(place: &Path, staging: &Path, target: &Target, made: &Made, files: &[String]) -> Result<BTreeMap<String, FileMark>> {
+    let layout = place.join(&target.file_name).is_dir().then(|| format!("{}/oci-layout", target.file_name));
+    let of_before = made.contents.iter().map(|contents| contents.name.clone()).chain(layout).map(|name| (name, place));
+    let new = files.iter().filter(|name| **name != target.file_name).map(|name| (name.clone(), staging));
+    let all: BTreeMap<String, &Path> = of_before.chain(new).collect();
+    all.into_iter().map(|(name, dir)| Ok((name.clone(), FileMark::of(&dir.join(name))?))).collect()
+}
+
+/// The beginning of a state's id, as it is in names.
+pub(crate) fn short_id(state: &State) -> String {
+    state.id.as_str().chars().take(ID_DIGITS).collect()
+}
+
+/// Which artifact is meant, by its name, and what is there of it.
+fn choose(target: &Target, wanted: &Wanted<'_>, signature: Signature<'_>) -> (String, std::result::Result<Recorded, Lacking>) {
+    let ending = wanted.options.format.to_string();
+    match target.file_name.strip_suffix(&format!(".{ending}")).filter(|_| target.ours) {
+        Some(stem) => recorded::choose(&target.dir, stem, &ending, wanted, signature),
+        None => {
+            let found = Recorded::standing(&target.dir.join(&target.file_name), wanted, signature);
+            (target.file_name.clone(), found)
+        }
+    }
+}
+
+/// What there is at `path`, as if it had just been made.
+fn made_before(path: &Path, before: Recorded) -> Result<Made> {
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = if path.is_dir() { format!("{file_name}/index.json") } else { file_name.to_string() };
+    let contents = beside(path, "CONTENTS.gz");
+    let contents_digests = || digests_of(&contents, &format!("{file_name}.CONTENTS.gz"));
+    Ok(Made {
+        entries: before.entries,
+        bytes_tar: before.bytes_tar,
+        size_bytes: before.size,
+        digests: before.digests(name),
+        contents: contents.is_file().then(contents_digests).transpose()?,
+        blobs: before.blobs.into_iter().collect(),
+        layers: None,
+    })
+}
+
+/// Gives new files their names and takes away what else is there of the artifact `file_name`, unless it stays as it is.
+fn put_in_place(dir: &Path, staging: &Path, file_name: &str, files: &[String]) -> Result<()> {
+    sync_tree(staging)?;
+    let stays = |name: &String| [file_name.to_owned(), format!("{file_name}.CONTENTS.gz")].contains(name);
+    let is_new = files.iter().any(|name| name == file_name);
+    let there = all_files(Path::new(file_name)).map(|name| name.to_string_lossy().into_owned());
+    let there = there.filter(|name| fs::symlink_metadata(dir.join(name)).is_ok());
+    let gone: Vec<String> = there.filter(|name| is_new || !stays(name)).collect();
+    let metadata = format!("{file_name}.json");
+    publish::run(&publish::Set { dir, staging, files, gone: &gone, metadata: &metadata }.plan())
+}
+
+/// Brings the names in a directory and below it to the disk.
+fn sync_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        if fs::symlink_metadata(&path).map_err(Error::io("read", &path))?.is_dir() {
+            sync_tree(&path)?;
+        }
+    }
+    Ok(durable::sync_dir(dir)?)
+}
+
+/// Where an artifact is made.
+fn staging_of(dir: &Path, file_name: &str) -> PathBuf {
+    dir.join(format!(".{file_name}{UNFINISHED}"))
+}
+
+/// Removes what an export has left that was killed or has failed, also files that have their names and no metadata yet. Those are known by what was
+/// to become their metadata.
+fn take_back(dir: &Path, file_name: &str) -> Result<()> {
+    let staging = staging_of(dir, file_name);
+    if !staging.is_dir() {
+        return Ok(());
+    }
+    if let Some(unfinished) = Recorded::read(&staging.join(file_name)) {
+        let gone = unfinished.own_files(dir, file_name);
+        publish::run(&publish::Set { dir, staging: &staging, files: &[], gone: &gone, metadata: "" }.plan())?;
+    }
+    fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))
+}
+
+/// Notes by which words the key of the artifact at `path` is found now, so that the next look needs no gpg.
+fn note_sign_key(path: &Path, options: &ExportOptions) -> Result<()> {
+    let Some((gpg, _)) = &options.signer else { return Ok(()) };
+    let file = beside(path, "json");
+    let bytes = fs::read(&file).map_err(Error::io("read", &file))?;
+    let Ok(mut metadata) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(()) };
+    let words = serde_json::json!(gpg.key);
+    if metadata["sign_key"] == words {
+        return Ok(());
+    }
+    metadata["sign_key"] = words;
+    let dir = file.parent().unwrap_or(&file);
+    let new = staging_of(dir, &file.file_name().unwrap_or_default().to_string_lossy());
+    write_synced(&new, &with_newline(&metadata))?;
+    fs::rename(&new, &file).map_err(Error::io("rename", &new))?;
+    Ok(durable::sync_dir(dir)?)
+}
+
+fn with_newline(metadata: &serde_json::Value) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(metadata).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// Whether a name in a place of ours is that of an artifact being made.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    [".stage4-", ".state-"].iter().any(|start| name.starts_with(start)) && name.ends_with(UNFINISHED)
+}
+
+/// Removes what runs that were killed have left, of this artifact or of one with another name; the lock on the stage4 is the caller's.
+fn remove_unfinished(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        if is_unfinished(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn write_synced(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut file = File::create(path).map_err(Error::io("create", path))?;
+    file.write_all(contents).and_then(|()| file.sync_all()).map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_killed_runs_left_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let unfinished = [".stage4-amd64-web-1.tar.xz.new", ".stage4-amd64-web-2.tar.zst.new"];
+        for name in unfinished {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("part"), "x").unwrap();
+        }
+        // Metadata that were to be written anew.
+        fs::write(dir.path().join(".stage4-amd64-web-3.tar.xz.json.new"), "x").unwrap();
+        let others = ["stage4-amd64-web-1.tar.xz", "stage4-amd64-web-1.tar.xz.new", ".mine.new"];
+        for name in others {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        remove_unfinished(dir.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".mine.new", "stage4-amd64-web-1.tar.xz", "stage4-amd64-web-1.tar.xz.new"]);
+    }
+}

@@ -1,0 +1,203 @@
+//! `export`: any build state as a tarball, an OCI image or a squashfs image.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::artifact::{Artifact, ExportOptions, Target, short_id};
+use crate::config::{ArtifactFormat, ConfigDir, LayerCompression, Stage4Definition};
+use crate::error::{Error, Result};
+use crate::names::named;
+use crate::names::named::Named;
+use crate::recipe::stage4::stage4_lock;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::stage3::sign::Gpg;
+use crate::store::StateId;
+use crate::{artifact, profile};
+
+/// What to export, and how.
+#[derive(Debug, Clone)]
+pub struct ExportRequest {
+    /// The state.
+    pub state: String,
+    /// The form; by default that of the file's ending, else that of the stage4 definition, else `tar.xz`.
+    pub format: Option<ArtifactFormat>,
+    /// Of the layers of an image.
+    pub compression: Option<LayerCompression>,
+    /// Where to, if not to our own place.
+    pub to: Option<Destination>,
+    /// The `gpg` to sign with; `None` leaves the artifact unsigned.
+    pub gpg: Option<Gpg>,
+}
+
+/// A place of the user's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A directory that is there, or what the artifact is called.
+    Path(PathBuf),
+    /// What an OCI image in one file is called.
+    OciArchive(PathBuf),
+}
+
+/// Why an artifact cannot be called so.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The ending is no artifact's.
+    #[error("`{}` is no artifact's name: nothing made here ends in `.{ending}`", path.display())]
+    Ending {
+        /// The name.
+        path: PathBuf,
+        /// Its ending.
+        ending: String,
+    },
+    /// The ending is that of another form than the one asked for.
+    #[error("`{}` would not be what its name says: `{asked}` was asked for", path.display())]
+    OtherForm {
+        /// The name.
+        path: PathBuf,
+        /// The form asked for.
+        asked: ArtifactFormat,
+    },
+}
+
+/// What was exported.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExportedState {
+    /// The name it was found by, if not by its id.
+    pub name: Option<String>,
+    /// The state.
+    pub state: StateId,
+    /// The files.
+    pub artifact: Artifact,
+}
+
+/// Exports a state. One of a stage4 is exported as its definition wants it, if there is one still.
+pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &ExportRequest) -> Result<ExportedState> {
+    let said = request.to.as_ref().map(|to| said_by(to, request.format)).transpose()?.flatten();
+    let _shared = profile::share_store(cx)?;
+    let Named { at, state } = named::named(cx, &request.state)?;
+    let definition = stage4_definition(cx, config, &state.origin)?;
+    let env = config.map(|config| config.env(&cx.settings.arch)).transpose()?;
+    let (arch, sign_key) = env.map_or((cx.settings.arch.clone(), None), |env| (env.arch, env.sign_key));
+    let signer = artifact::signer(cx, sign_key.map(|key| key.value), request.gpg.as_ref())?;
+    let definition = definition.as_ref();
+    let mut options = ExportOptions { signer, ..ExportOptions::of(definition, said.or(request.format), &arch) };
+    options.oci.compression = request.compression.or(options.oci.compression);
+    // Only the present value of a name may take the place that goes by it.
+    let present = at.as_ref().filter(|at| at.index == 0).map(|at| at.name.as_str());
+    let unnamed = format!("state-{}", short_id(&state));
+    let (name, kind) = match present.map(|name| (name, name.strip_prefix("stage4/"))) {
+        Some((_, Some(stage))) => (Some(stage), "stage4"),
+        Some((name, None)) => (Some(name), "state"),
+        None => (None, "state"),
+    };
+    let _lock = run::lock(cx, &name.filter(|_| kind == "stage4").map_or_else(|| "export".to_owned(), stage4_lock))?;
+    let mut target = artifact::target(cx, name, kind, &state, &options);
+    if let Some(to) = &request.to {
+        target = chosen(to, target, options.format)?;
+    }
+    let artifact = artifact::export(cx, name.unwrap_or(&unnamed), target, &state, &options)?;
+    Ok(ExportedState { name: at.map(|at| at.to_string()), state: state.id, artifact })
+}
+
+/// The definition that a state was built by, as it is now.
+fn stage4_definition(cx: &Context<'_>, config: Option<&ConfigDir>, origin: &serde_json::Value) -> Result<Option<Stage4Definition>> {
+    let (Some(config), Some("stage4 definition"), Some(name)) = (config, origin["kind"].as_str(), origin["definition"].as_str())
+    else {
+        return Ok(None);
+    };
+    match config.stage4(name) {
+        Ok(definition) => Ok(Some(definition)),
+        Err(crate::config::Error::Unknown { .. }) => {
+            cx.observer.note(&format!("the configuration has no stage4 `{name}` any more: exporting without its `keep` and `oci`"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The form that a file's name says, if it says one. `asked` has to agree, and says what a name without an ending means.
+fn said_by(to: &Destination, asked: Option<ArtifactFormat>) -> std::result::Result<Option<ArtifactFormat>, ExportError> {
+    let (path, said) = match to {
+        Destination::OciArchive(path) => (path, Some(ArtifactFormat::Oci)),
+        Destination::Path(path) if is_directory(path) => return Ok(None),
+        Destination::Path(path) => (path, format_of(path)),
+    };
+    match (said, asked) {
+        // An image in one file is a tar, if an image is asked for.
+        (Some(ArtifactFormat::Tar), Some(ArtifactFormat::Oci)) => Ok(asked),
+        (Some(said), Some(asked)) if said != asked => Err(ExportError::OtherForm { path: path.clone(), asked }),
+        (Some(said), _) => Ok(Some(said)),
+        (None, Some(_)) => Ok(None),
+        (None, None) => match path.extension() {
+            Some(ending) => Err(ExportError::Ending { path: path.clone(), ending: ending.to_string_lossy().into_owned() }),
+            None => Ok(None),
+        },
+    }
+}
+
+/// Whether it is a directory to put artifacts into: a layout that is there is an artifact.
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() && !path.join("oci-layout").is_file()
+}
+
+fn format_of(path: &Path) -> Option<ArtifactFormat> {
+    let name = path.file_name()?.to_str()?;
+    let format = ArtifactFormat::ALL.into_iter().find(|format| name.ends_with(&format!(".{format}")));
+    format.or_else(|| (path.extension()? == "sqfs").then_some(ArtifactFormat::Squashfs))
+}
+
+/// The place that the user has chosen.
+fn chosen(to: &Destination, usual: Target, format: ArtifactFormat) -> Result<Target> {
+    let path = match to {
+        Destination::Path(path) | Destination::OciArchive(path) => path,
+    };
+    if *to == Destination::Path(path.clone()) && is_directory(path) {
+        return Ok(Target { dir: path.clone(), ours: false, ..usual });
+    }
+    let is_tar = path.extension().is_some_and(|extension| extension == "tar");
+    let one_file = format == ArtifactFormat::Oci && (is_tar || matches!(to, Destination::OciArchive(_)));
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(Error::ArtifactExists { path: path.clone() });
+    };
+    Ok(Target { dir: parent.to_owned(), file_name: name.to_owned(), one_file, ours: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_says_its_form_or_is_refused() {
+        use ArtifactFormat::{Oci, Squashfs, Tar, TarGz, TarXz, TarZst};
+        for (name, asked, said) in [
+            ("/x/a.tar.zst", None, Some(TarZst)),
+            ("/x/a.tar.gz", Some(TarGz), Some(TarGz)),
+            ("/x/a.tar", None, Some(Tar)),
+            ("/x/a.tar", Some(Oci), Some(Oci)),
+            ("/x/a.oci", None, Some(Oci)),
+            ("/x/a.squashfs", None, Some(Squashfs)),
+            ("/x/a.sqfs", Some(Squashfs), Some(Squashfs)),
+            ("/x/a", None, None),
+            ("/x/a", Some(TarXz), None),
+            ("/x/release-1.0", Some(TarXz), None),
+            ("/", None, None),
+        ] {
+            assert_eq!(said_by(&Destination::Path(name.into()), asked).unwrap(), said, "{name} {asked:?}");
+        }
+        for (name, asked, words) in [
+            ("/x/a.qcow2", None, "`/x/a.qcow2` is no artifact's name: nothing made here ends in `.qcow2`"),
+            ("/x/a.iso", None, "`/x/a.iso` is no artifact's name: nothing made here ends in `.iso`"),
+            ("/x/a.tar.bz2", None, "`/x/a.tar.bz2` is no artifact's name: nothing made here ends in `.bz2`"),
+            ("/x/a.tar.gz", Some(TarXz), "`/x/a.tar.gz` would not be what its name says: `tar.xz` was asked for"),
+            ("/x/a.tar", Some(Squashfs), "`/x/a.tar` would not be what its name says: `squashfs` was asked for"),
+            ("/x/a.oci", Some(Tar), "`/x/a.oci` would not be what its name says: `tar` was asked for"),
+        ] {
+            assert_eq!(said_by(&Destination::Path(name.into()), asked).unwrap_err().to_string(), words);
+        }
+        let archive = Destination::OciArchive("/x/a.img".into());
+        assert_eq!(said_by(&archive, None).unwrap(), Some(Oci));
+        assert!(said_by(&archive, Some(Tar)).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! What was held against its digests already: a pipeline of many stages must not read gigabytes to find out that nothing is to be done.
+//!
+//! ```text
+//! cache/artifacts/HASH-OF-PATH.json    { file: device, inode, size, times }
+//! ```
+//!
+//! The kernel sets a file's change time with each write and each rename, and nobody else can. A file that changed a moment ago is not noted: it
+//! could change once more within the same tick of the clock.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest as _, Sha256};
+
+/// Longer than a tick of any file system's clock.
+const SETTLED_SECS: i64 = 3;
+
+/// Files, and what the kernel says of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stamps {
+    stamps: BTreeMap<PathBuf, String>,
+    newest_secs: i64,
+}
+
+impl Stamps {
+    /// Of `files`; none if one of them is not there.
+    pub(crate) fn of(files: &[PathBuf]) -> Option<Self> {
+        let mut all = Self { stamps: BTreeMap::new(), newest_secs: 0 };
+        for path in files {
+            let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
+            let changed = format!("{}.{}", meta.ctime(), meta.ctime_nsec());
+            let stamp = format!("{} {} {} {}.{} {changed}", meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+            all.newest_secs = all.newest_secs.max(meta.ctime());
+            all.stamps.insert(path.clone(), stamp);
+        }
+        Some(all)
+    }
+
+    /// Whether they are what was noted.
+    pub(crate) fn are_noted(&self, cache: &Path, artifact: &Path) -> bool {
+        let noted = fs::read(record(cache, artifact)).ok();
+        noted
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .is_some_and(|noted: BTreeMap<PathBuf, String>| noted == self.stamps)
+    }
+
+    /// Notes them. What cannot be noted is read again the next time.
+    pub(crate) fn note(&self, cache: &Path, artifact: &Path) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        if now < self.newest_secs + SETTLED_SECS {
+            return;
+        }
+        let path = record(cache, artifact);
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let text = serde_json::to_vec(&self.stamps).unwrap_or_default();
+        let written = fs::create_dir_all(cache).and_then(|()| fs::write(&new, text)).and_then(|()| fs::rename(&new, &path));
+        if let Err(error) = written {
+            tracing::debug!("cannot note that `{}` is whole: {error}", artifact.display());
+        }
+    }
+}
+
+fn record(cache: &Path, artifact: &Path) -> PathBuf {
+    cache.join(format!("{}.json", hex::encode(Sha256::digest(artifact.as_os_str().as_encoded_bytes()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_not_changed_since_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, file) = (dir.path().join("cache"), dir.path().join("a"));
+        let files = [file.clone()];
+        assert_eq!(Stamps::of(&files), None);
+        fs::write(&file, "x").unwrap();
+        let fresh = Stamps::of(&files).unwrap();
+        fresh.note(&cache, &file);
+        assert!(!fresh.are_noted(&cache, &file), "it could change within the same tick");
+        let settled = Stamps { newest_secs: 0, ..fresh };
+        settled.note(&cache, &file);
+        assert!(settled.are_noted(&cache, &file));
+        assert!(!settled.are_noted(&cache, dir.path()), "another one");
+        // Another file with the same size and the same time.
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(dir.path().join("b"), "y").unwrap();
+        fs::rename(dir.path().join("b"), &file).unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        assert!(!Stamps::of(&files).unwrap().are_noted(&cache, &file));
+        fs::write(record(&cache, &file), "{").unwrap();
+        assert!(!settled.are_noted(&cache, &file));
+    }
+}

@@ -1,0 +1,133 @@
+//! A build state as a squashfs image, by the host's `mksquashfs`.
+//!
+//! ```text
+//! task in the id map: merged view -> tar, normalised as for a tarball --pipe--> mksquashfs - IMAGE -tar
+//! ```
+//!
+//! What it is given is an archive, so that it needs neither the id map nor a mount, and the image has the same owners, times,
+//! attributes and omissions as a tarball.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{fs, io};
+
+use crate::archive::tasks::Exported;
+use crate::error::{Error, Result};
+use crate::portage::emerge::sanitize::sanitize;
+use crate::session::run::Context;
+
+const PROGRAM: &str = "mksquashfs";
+/// Where it is looked for.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const LAST_LINES: usize = 8;
+/// Of what it says, the end is kept: a layer can make it say a line for each of its files.
+const SAID_LIMIT_BYTES: usize = 64 * 1024;
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum SquashfsError {
+    /// There is no such program.
+    #[error("`{PROGRAM}` is not installed")]
+    NotInstalled,
+    /// It did not start.
+    #[error("cannot run `{PROGRAM}`")]
+    Start(#[source] io::Error),
+    /// It was not satisfied.
+    #[error("`{PROGRAM}` failed: {status}")]
+    Failed {
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it said at last, safe to print.
+        last_lines: Vec<String>,
+    },
+}
+
+/// Writes the image. `pack` packs the merged view into the descriptor that it gets.
+pub(crate) fn write_squashfs(
+    cx: &Context<'_>,
+    image: &Path,
+    clamp: i64,
+    pack: impl FnOnce(OwnedFd) -> Result<Exported>,
+) -> Result<Exported> {
+    let mut child = Command::new(PROGRAM)
+        .env_clear()
+        // Bounds the root's time too, which it would take from the clock, since it passes over the archive's `./`; `-mkfs-time` does not.
+        .envs([("PATH", SEARCH_PATH), ("LC_ALL", "C"), ("SOURCE_DATE_EPOCH", &clamp.max(0).to_string())])
+        .arg("-")
+        .arg(image)
+        .args(["-tar", "-noappend", "-no-progress", "-quiet", "-exit-on-error", "-xattrs", "-comp", "zstd"])
+        .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0"])
+        .args(["-processors", &cx.settings.processors.max(1).to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SquashfsError::NotInstalled,
+            _ => SquashfsError::Start(error),
+        })?;
+    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let (packed, said) = std::thread::scope(|scope| {
+        let listener = crate::threads::scoped(scope, "listen to mksquashfs with", move || {
+            stderr.map_or_else(Vec::new, |stderr| {
+                last_of(stderr).unwrap_or_else(|error| {
+                    tracing::debug!(%error, "lost what mksquashfs says");
+                    Vec::new()
+                })
+            })
+        });
+        let packed = stdin.ok_or_else(|| SquashfsError::Start(io::ErrorKind::BrokenPipe.into()).into());
+        let (packed, listener) = match listener {
+            Ok(listener) => (packed, Some(listener)),
+            Err(error) => (Err(error.into()), None),
+        };
+        let packed = packed.and_then(|stdin| pack(OwnedFd::from(stdin)));
+        if packed.is_err() {
+            // It would take the end of its input for the end of the archive.
+            child.kill().unwrap_or_else(|error| tracing::debug!(%error, "mksquashfs has ended"));
+        }
+        (packed, listener.and_then(|listener| listener.join().ok()).unwrap_or_default())
+    });
+    let status = child.wait().map_err(SquashfsError::Start)?;
+    // An interruption is the better word for what it leads to; a broken pipe is not.
+    match packed {
+        Err(error @ Error::Interrupted { .. }) => return Err(error),
+        Err(error) if status.code().is_none() => return Err(error),
+        _ => {}
+    }
+    if !status.success() {
+        let text = String::from_utf8_lossy(&said);
+        let lines: Vec<String> =
+            text.lines().filter(|line| !line.trim().is_empty()).map(|line| sanitize(line.as_bytes())).collect();
+        let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].to_vec();
+        return Err(SquashfsError::Failed { status, last_lines }.into());
+    }
+    fs::File::open(image).and_then(|file| file.sync_all()).map_err(Error::io("sync", image))?;
+    packed
+}
+
+/// The end of a stream, which is read to its end.
+fn last_of(mut from: impl io::Read) -> io::Result<Vec<u8>> {
+    let (mut last, mut chunk) = (Vec::new(), [0; 8192]);
+    loop {
+        let count = from.read(&mut chunk)?;
+        if count == 0 {
+            return Ok(last);
+        }
+        last.extend_from_slice(&chunk[..count]);
+        last.drain(..last.len().saturating_sub(SAID_LIMIT_BYTES));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_said_the_end_is_kept() {
+        let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(last_of(&*text).unwrap(), text[text.len() - SAID_LIMIT_BYTES..]);
+        assert_eq!(last_of(&text[..100]).unwrap(), text[..100]);
+    }
+}

@@ -1,0 +1,263 @@
+//! `freshroot`: a throw-away session on the builder, and `shell`: one on any build state.
+//!
+//! It starts in a fraction of a second, sees the binary packages of the release pool and of a pool for throw-away sessions, and
+//! what is built in it lands in the latter, which releases never read unless the user promotes it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::config::BUILDER;
+use crate::error::{Error, Result};
+use crate::names::named;
+use crate::portage::binpkgs::{PoolInputs, PoolKind};
+use crate::profile;
+use crate::profile::history;
+use crate::progress::Event;
+use crate::recipe::definition;
+use crate::recipe::definition::ref_name;
+use crate::sandbox::Exit;
+use crate::sandbox::plan::{Network, Plan};
+use crate::session::keys::{PoolUse, packages_of};
+use crate::session::root::{Run, UserBind};
+use crate::session::run::{Context, Work};
+use crate::session::work::{Given, Subject};
+use crate::session::{binhost, keys, run, work};
+use crate::store::{NewState, Purpose, Session, State};
+
+/// The best login shell that a root has.
+const ANY_SHELL: &str = "command -v bash >/dev/null && exec bash -l; exec sh -l";
+
+/// Said aloud: a session is safe to be with because nothing in it reaches anybody.
+const NETWORK_WARNING: &str =
+    "the session has the host's network: what runs in it reaches all that you reach, also on this machine";
+
+/// What to run and where.
+#[derive(Debug, Clone)]
+pub struct FreshrootOptions {
+    /// The profile, or an earlier state of it, `NAME@{N}`; `None` for the default one.
+    pub profile: Option<String>,
+    /// Start from this kept state instead of the builder.
+    pub from: Option<String>,
+    /// Start from this build state instead, whatever [`crate::names::named::named`] knows it by.
+    pub state: Option<String>,
+    /// Keep the result under this name.
+    pub keep: Option<String>,
+    /// Directories of the host's to show.
+    pub binds: Vec<UserBind>,
+    /// Whether it has the host's network; what emerge wants to download comes without one.
+    pub network: Network,
+    /// Publish what was built into the release pool.
+    pub promote: bool,
+    /// The command; a login shell if empty.
+    pub command: Vec<String>,
+    /// Whether standard input and output are a terminal.
+    pub terminal: bool,
+}
+
+/// How it ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// As the command did.
+    pub exit: Exit,
+    /// The state that was kept.
+    pub kept: Option<State>,
+    /// Binary packages that were published.
+    pub published: usize,
+}
+
+/// The plan that [`freshroot`] would execute, without doing anything but making an empty session for a moment.
+pub fn freshroot_plan(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Plan> {
+    let _shared = profile::share_store(cx)?;
+    let (profile, base) = freshroot_base(cx, options)?;
+    let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
+    let plan = freshroot_work(cx, &mut session, &profile, &base, options, false)
+        .map(|(work, _)| work.root.plan(&freshroot_run(cx, &work, options)));
+    session.discard(cx.launcher)?;
+    plan
+}
+
+/// Runs a command, or a shell, in a throw-away session.
+pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> {
+    let _shared = profile::share_store(cx)?;
+    if let Some(name) = &options.keep
+        && cx.store.ref_get(&kept_ref(name))?.is_some()
+    {
+        return Err(Error::KeptExists { name: name.clone() });
+    }
+    let (profile, base) = freshroot_base(cx, options)?;
+    let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
+    let outcome = freshroot_in(cx, &mut session, &profile, &base, options);
+    match (outcome, &options.keep) {
+        (Ok((exit, published)), Some(name)) => {
+            let origin = serde_json::json!({
+                "kind": "kept session",
+                "name": name,
+                "profile": profile,
+                "command": options.command,
+                "parent": made_from(&base.origin),
+                "isolation": crate::host::rung(),
+                "network": options.network.to_string(),
+            });
+            // A kept session is no function of its inputs: its key is its own.
+            let key = format!("kept:{}", session.id());
+            let newest_input = base.newest_input;
+            let state = session.commit(NewState { key, origin, newest_input, parent: Some(base.id.clone()) })?;
+            cx.store.ref_set(&kept_ref(name), &state.id)?;
+            Ok(Ended { exit, kept: Some(state), published })
+        }
+        (Ok((exit, published)), None) => {
+            session.discard(cx.launcher)?;
+            Ok(Ended { exit, kept: None, published })
+        }
+        (Err(error), _) => {
+            session.discard(cx.launcher)?;
+            Err(error)
+        }
+    }
+}
+
+fn freshroot_base(cx: &Context<'_>, options: &FreshrootOptions) -> Result<(String, State)> {
+    if let Some(text) = &options.state {
+        let state = named::named(cx, text)?.state;
+        let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
+        return Ok((profile, state));
+    }
+    if let Some(name) = &options.from {
+        let Some(id) = cx.store.ref_get(&kept_ref(name))? else {
+            let refs = cx.store.refs()?;
+            let known = refs.iter().filter_map(|(name, _)| name.strip_prefix("kept/").map(str::to_owned)).collect();
+            return Err(Error::NoKept { name: name.clone(), known });
+        };
+        let state = cx.store.state(&id)?;
+        let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
+        return Ok((profile, state));
+    }
+    let (profile, index) = history::profile_and_index(cx, options.profile.as_deref())?;
+    if cx.store.ref_get(&ref_name(&profile, BUILDER))?.is_none() {
+        cx.observer.note(&format!("profile `{profile}` has no builder yet: starting from its stage3"));
+    }
+    let state = history::profile_state(cx, &profile, index)?;
+    Ok((profile, state))
+}
+
+fn freshroot_work<'s>(
+    cx: &Context<'_>,
+    session: &'s mut Session,
+    profile: &str,
+    base: &State,
+    options: &FreshrootOptions,
+    runs: bool,
+) -> Result<(Work<'s>, Subject)> {
+    let log_name = if options.state.is_some() { "shell".to_owned() } else { format!("freshroot-{profile}") };
+    let subject = Subject { log_name, profile: profile.to_owned(), definition: String::new() };
+    let mut work = work::work(cx, session, base, &subject, Given { binds: options.binds.clone(), ..Given::default() })?;
+    if runs {
+        attach_throwaway_pools(cx, &mut work, base)?;
+    } else if let Some(pools) = throwaway_pools(cx, base)? {
+        keys::attach(cx, &mut work, &pools, PoolUse::Look)?;
+    }
+    Ok((work, subject))
+}
+
+/// Shows a session the binary packages that fit its base: those of throw-away sessions, and those that were released.
+pub(crate) fn attach_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
+    let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
+    keys::learn_as_before(cx, work, base, &packages_of(&pools)?)?;
+    keys::attach(cx, work, &pools, PoolUse::Look)
+}
+
+/// The same for a session that has another configuration than its base.
+pub(crate) fn show_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
+    let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
+    keys::show_pools(cx, work, &pools, PoolUse::Publish)
+}
+
+fn throwaway_pools(cx: &Context<'_>, base: &State) -> Result<Option<[PathBuf; 2]>> {
+    let Some(inputs) = pool_of(base) else { return Ok(None) };
+    Ok(Some([keys::pool(cx, PoolKind::Throwaway, &inputs)?, keys::pool(cx, PoolKind::Release, &inputs)?]))
+}
+
+fn freshroot_run(cx: &Context<'_>, work: &Work<'_>, options: &FreshrootOptions) -> Run {
+    let argv: Vec<String> = match (options.command.as_slice(), &options.state) {
+        ([], None) => ["/bin/bash", "-l"].map(str::to_owned).into(),
+        // A finished image need not have bash.
+        ([], Some(_)) => ["/bin/sh", "-c", ANY_SHELL].map(str::to_owned).into(),
+        (command, _) => command.to_vec(),
+    };
+    let mut env = work.env.clone();
+    if let (true, Some(term)) = (options.terminal, &cx.settings.term) {
+        env.push(("TERM".to_owned(), term.clone()));
+    }
+    if !options.terminal {
+        // Portage colours what its build helpers print, also into a pipe.
+        env.push(("NO_COLOR".to_owned(), "1".to_owned()));
+    }
+    Run { argv, env, network: options.network, terminal: options.terminal, hostname: work.hostname.clone(), shown: None }
+}
+
+fn freshroot_in(
+    cx: &Context<'_>,
+    session: &mut Session,
+    profile: &str,
+    base: &State,
+    options: &FreshrootOptions,
+) -> Result<(Exit, usize)> {
+    let (mut work, subject) = freshroot_work(cx, session, profile, base, options, true)?;
+    if options.network == Network::Host {
+        cx.observer.event(&Event::Warning(NETWORK_WARNING));
+    }
+    if work.root.binhost.is_some() && !cx.settings.download.offline {
+        binhost::make_keyring(cx, &work)?;
+        let log = work.log_dir.join("commands.log");
+        fs::remove_file(&log).map_err(Error::io("remove", &log))?;
+    }
+    let run = freshroot_run(cx, &work, options);
+    let exit = run::attend(cx, &work, &run)?;
+    if cx.interrupt.count() > 0 && options.keep.is_none() && !options.terminal {
+        return Err(Error::Interrupted { resumable: false });
+    }
+    let kind = if options.promote { PoolKind::Release } else { PoolKind::Throwaway };
+    let published = publish_by_hand(cx, &mut work, &subject, base, kind)?;
+    if options.keep.is_some() {
+        definition::tidy(cx, &work)?;
+    }
+    Ok((exit, published))
+}
+
+/// Publishes what somebody built by hand, as what the configuration of its base makes of it; says how many packages that were.
+fn publish_by_hand(cx: &Context<'_>, work: &mut Work<'_>, subject: &Subject, base: &State, kind: PoolKind) -> Result<usize> {
+    let (Some(packages), Some(inputs)) = (&work.root.packages, pool_of(base)) else { return Ok(0) };
+    let built = packages_of(std::slice::from_ref(&packages.own))?;
+    if built.is_empty() {
+        return Ok(0);
+    }
+    if work.root.has_own_configuration() {
+        cx.observer.note("packages built with another /etc/portage than that of the state are not kept for later");
+        return Ok(0);
+    }
+    keys::learn_beside(cx, work, subject, base, &built)?;
+    let pool = keys::pool(cx, kind, &inputs)?;
+    let count = keys::publish_last(cx, work, pool)?;
+    if count > 0 {
+        keys::tell_published(cx, work, &inputs);
+    }
+    Ok(count)
+}
+
+/// What the pool of a state, or of the state that a kept one was made from, is keyed by. An imported stage3 has none yet.
+fn pool_of(state: &State) -> Option<PoolInputs> {
+    serde_json::from_value(made_from(&state.origin)["pool"].clone()).ok()
+}
+
+/// The origin of the state below all kept sessions. A kept session on a kept session says only this of what is below it: an origin that grew
+/// with each one could not be read any more after some 120, and the ids of the states between are in `State::parent`.
+fn made_from(mut origin: &serde_json::Value) -> &serde_json::Value {
+    while origin["kind"] == "kept session" {
+        origin = &origin["parent"];
+    }
+    origin
+}
+
+fn kept_ref(name: &str) -> String {
+    format!("kept/{name}")
+}

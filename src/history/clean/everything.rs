@@ -1,0 +1,84 @@
+//! All that was ever made here: what `rm -r` would do if it could.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::history::clean;
+use crate::history::clean::files::list;
+use crate::history::clean::{CleanItem, CleanKind, CleanPlan, Thing};
+use crate::profile;
+use crate::session::run::Context;
+use crate::store::InMap as _;
+
+/// Everything but the configuration and patches in work, with what it takes.
+pub fn clean_everything_plan(cx: &Context<'_>) -> Result<CleanPlan> {
+    let _shared = profile::share_store(cx)?;
+    plan_everything(cx)
+}
+
+/// Removes the store, artifacts, logs, distfiles and binary packages. The store cannot be used afterwards.
+pub fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
+    let exclusive = clean::lock_store(cx)?;
+    let plan = plan_everything(cx)?;
+    cx.observer.step("removing everything");
+    cx.store.clone().remove_everything(exclusive, cx.launcher)?;
+    crate::history::clean::remove_file(&cx.places.data.join("default-profile"))?;
+    let rest: Vec<PathBuf> = outside(cx).into_iter().map(|(_, _, path)| path).collect();
+    cx.launcher.remove_trees(&rest)?;
+    for dir in [&cx.places.data, &cx.places.cache] {
+        // Somebody else's files in it stay, and then so does it.
+        if let Err(error) = fs::remove_dir(dir) {
+            tracing::debug!(path = %dir.display(), %error, "left");
+        }
+    }
+    Ok(plan)
+}
+
+/// What there may be besides the store. Only names of ours: the cache directory may be one that others use, too.
+fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 10] {
+    [
+        (CleanKind::Distfiles, "all fetched stage3s", cx.places.stage3()),
+        (CleanKind::Artifacts, "packed layers of images", cx.places.oci_layers()),
+        (CleanKind::Artifacts, "notes on which artifacts are whole", cx.places.seen_artifacts()),
+        (CleanKind::States, "notes on which states serve another configuration", cx.places.standing()),
+        (CleanKind::Trees, "copies of repositories that trees come from", cx.places.repos()),
+        (CleanKind::Binpkgs, "all exported binary packages", cx.places.binhosts()),
+        (CleanKind::Binpkgs, "all binary packages", cx.places.binpkgs()),
+        (CleanKind::Distfiles, "all distfiles", cx.places.distfiles()),
+        (CleanKind::Artifacts, "all artifacts", cx.places.stages()),
+        (CleanKind::Logs, "all logs", cx.places.logs()),
+    ]
+}
+
+fn plan_everything(cx: &Context<'_>) -> Result<CleanPlan> {
+    let root = cx.store.root();
+    // Only counted: that something in it is damaged may be why all of it is to go.
+    let part = |kind, what: &str, then: &str, name: &str| {
+        let path = root.join(name);
+        Ok((kind, format!("all {what} ({}){then}", list(&path)?.len()), path))
+    };
+    let mut parts = [
+        part(CleanKind::States, "build states", ", the names of profiles with them", "states"),
+        part(CleanKind::Layers, "layers", "", "layers"),
+        part(CleanKind::Trees, "tree snapshots", "", "trees"),
+        part(CleanKind::Sessions, "sessions", "", "sessions"),
+    ]
+    .into_iter()
+    .collect::<Result<Vec<_>>>()?;
+    parts.extend(outside(cx).map(|(kind, name, path)| (kind, name.to_owned(), path)));
+    let there = |path: &Path| fs::symlink_metadata(path).map(|_| ()).map_err(Error::io("examine", path));
+    parts.retain(|(_, _, path)| there(path).is_ok());
+    let sizes = clean::sizes_of(cx, parts.iter().map(|(_, _, path)| path.clone()).collect())?;
+    let mut plan = CleanPlan::default();
+    for (kind, name, path) in parts {
+        let bytes = sizes.get(&path).copied().unwrap_or(0);
+        plan.items.push(CleanItem { kind, name, bytes, path, why: "everything was asked for".to_owned(), thing: Thing::Directory });
+    }
+    plan.count();
+    let patches = cx.places.data.join("patches");
+    if patches.exists() {
+        plan.notes.push(format!("`{}` stays: your own work is in it", patches.display()));
+    }
+    Ok(plan)
+}

@@ -1,0 +1,449 @@
+//! `clean`: what nothing needs any more is found, shown, and removed.
+//!
+//! ```text
+//! survey      what the store holds, and what leads to it: names, their earlier values, sessions
+//! cache       binary packages and source archives that nothing reaches, by the rules of eclean
+//! files       artifacts and logs, by number and age
+//! shrink      more of all that, the least recently used first, until the rest fits
+//! everything  all of it
+//! ```
+//!
+//! A plan is made while others work, and shown. Then the store is locked for this process alone and the plan is made again: what is in both
+//! is removed. So nothing goes that was not shown, and nothing that somebody has begun to use in between. A name that has moved meanwhile
+//! forgets the values that were shown, wherever in its history they are by then, and no others; what may go with them is found after that.
+
+pub mod cache;
+pub mod everything;
+pub mod files;
+pub mod shrink;
+pub mod survey;
+pub mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use serde::Serialize;
+
+use self::survey::Survey;
+use crate::error::{Error, Result};
+use crate::portage::binpkgs::unused as pools;
+use crate::profile;
+use crate::sandbox::TaskOptions;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
+use crate::store::{Busy, InMap as _, LayerId, Lock, SessionId, StateId, TreeId, Unused, Wait};
+
+/// What can be cleaned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CleanKind {
+    /// Suspended sessions.
+    Sessions,
+    /// Build states, with the layers that only they have.
+    States,
+    /// Layers that no state has.
+    Layers,
+    /// Tree snapshots.
+    Trees,
+    /// Binary packages.
+    Binpkgs,
+    /// Source archives.
+    Distfiles,
+    /// Artifacts of stage4s.
+    Artifacts,
+    /// Logs.
+    Logs,
+}
+
+impl CleanKind {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 8] =
+        [Self::Sessions, Self::States, Self::Layers, Self::Trees, Self::Binpkgs, Self::Distfiles, Self::Artifacts, Self::Logs];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::States => "states",
+            Self::Layers => "layers",
+            Self::Trees => "trees",
+            Self::Binpkgs => "binpkgs",
+            Self::Distfiles => "distfiles",
+            Self::Artifacts => "artifacts",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+impl fmt::Display for CleanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What to clean, and what to keep.
+#[derive(Debug, Clone, Default)]
+pub struct CleanOptions {
+    /// Of these.
+    pub kinds: BTreeSet<CleanKind>,
+    /// Suspended sessions too, which could go on.
+    pub suspended: bool,
+    /// Of each name so many values stay, the present one included; of each stage4 so many artifacts.
+    pub keep: Option<usize>,
+    /// Only what is older than so many seconds: earlier values by when they were replaced, artifacts and logs by when they were made.
+    pub older_than_secs: Option<i64>,
+    /// Then the least recently used, until the rest takes at most so many bytes.
+    pub max_size_bytes: Option<u64>,
+    /// Now, seconds since 1970.
+    pub now_secs: i64,
+}
+
+impl CleanOptions {
+    /// Whether something that is the `position`th newest of its kind and as old as `since` is beyond what is to be kept. Without a limit nothing
+    /// is; with two limits it has to be beyond both.
+    fn beyond(&self, position: usize, since: i64) -> bool {
+        let many = self.keep.map(|keep| position >= keep.max(1));
+        let old = self.older_than_secs.map(|secs| since < self.now_secs - secs);
+        match (many, old) {
+            (None, None) => false,
+            (Some(one), None) | (None, Some(one)) => one,
+            (Some(many), Some(old)) => many && old,
+        }
+    }
+}
+
+/// One thing that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CleanItem {
+    /// What kind of thing.
+    pub kind: CleanKind,
+    /// What people call it.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What becomes free with it, bytes: what is shared with things that stay is not counted, what is shared within the plan once.
+    pub bytes: u64,
+    /// Why it is not needed.
+    pub why: String,
+    #[serde(skip)]
+    thing: Thing,
+}
+
+/// What has to be done to remove an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Thing {
+    Session(SessionId),
+    /// With the layers that go with it.
+    State(StateId, BTreeSet<LayerId>),
+    Layer(LayerId),
+    Tree(TreeId),
+    /// All packages of a pool, and then the pool.
+    Pool(Vec<FileUse>),
+    Build {
+        pool: PathBuf,
+        path: String,
+        file: FileUse,
+    },
+    /// In this order; then the directory, if they are in one of their own.
+    Files(Vec<(PathBuf, FileUse)>),
+    /// A directory with files that may belong to mapped ids.
+    Directory,
+}
+
+/// A file's share of the disk; another name for the same file may stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct FileUse {
+    device: u64,
+    inode: u64,
+    links: u64,
+    bytes: u64,
+    /// When it was last read (as far as the file system notes that) or made here, seconds since 1970.
+    used: i64,
+    /// When it was written.
+    modified: i64,
+}
+
+impl FileUse {
+    fn of(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            links: meta.nlink(),
+            bytes: meta.blocks() * 512,
+            used: meta.atime().max(meta.ctime()),
+            modified: meta.mtime(),
+        }
+    }
+}
+
+/// Earlier values that a name forgets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Forgotten {
+    /// The name: `profile/demo/upstream`, `tree/gentoo`.
+    pub name: String,
+    /// Positions, as in `NAME@{2}`.
+    pub positions: BTreeSet<usize>,
+    /// What was there: ids of states or trees, in the order of their positions.
+    pub values: Vec<String>,
+    /// Since when the name stood for each of them, RFC 3339: tells a value from the same one at another time.
+    #[serde(skip)]
+    since: Vec<String>,
+}
+
+/// Values that names may forget, each with the time since when the name stood for it.
+type Forgettable = BTreeSet<(String, String, String)>;
+
+/// What is to be removed, or was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CleanPlan {
+    /// By kind.
+    pub items: Vec<CleanItem>,
+    /// Names that forget earlier values.
+    pub forgotten: Vec<Forgotten>,
+    /// What becomes free, bytes.
+    pub bytes: u64,
+    /// What everything takes that could be cleaned, bytes; known if that was limited.
+    pub total_bytes: Option<u64>,
+    /// To how much that was to be limited, bytes.
+    pub max_size_bytes: Option<u64>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+}
+
+impl CleanPlan {
+    /// What names forget by it.
+    fn forgettable(&self) -> Forgettable {
+        let of = |forgotten: &Forgotten| {
+            let name = forgotten.name.clone();
+            let pairs: Vec<_> = forgotten.values.iter().cloned().zip(forgotten.since.iter().cloned()).collect();
+            pairs.into_iter().map(move |(value, since)| (name.clone(), value, since))
+        };
+        self.forgotten.iter().flat_map(of).collect()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.forgotten.is_empty()
+    }
+
+    /// Counts what becomes free: a file with several names only if all of them go.
+    fn count(&mut self) {
+        let mut links: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+        for item in &mut self.items {
+            let files: Vec<FileUse> = match &item.thing {
+                Thing::Pool(files) => files.clone(),
+                Thing::Build { file, .. } => vec![*file],
+                Thing::Files(files) => files.iter().map(|(_, file)| *file).collect(),
+                _ => continue,
+            };
+            item.bytes = 0;
+            for file in files {
+                let seen = links.entry((file.device, file.inode)).or_insert(0);
+                *seen += 1;
+                if *seen == file.links.max(1) {
+                    item.bytes += file.bytes;
+                }
+            }
+        }
+        self.items.sort_by(|a, b| (a.kind, &a.why, &a.name).cmp(&(b.kind, &b.why, &b.name)));
+        self.bytes = self.items.iter().map(|item| item.bytes).sum();
+    }
+}
+
+/// What nothing needs, and why. Nothing is changed.
+pub fn clean_plan(cx: &Context<'_>, options: &CleanOptions) -> Result<CleanPlan> {
+    let _shared = profile::share_store(cx)?;
+    cx.observer.step("looking for what nothing needs");
+    plan_cleaning(cx, options, None)
+}
+
+/// Removes what is in `shown` and, looked at again, still not needed.
+pub fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan) -> Result<CleanPlan> {
+    let exclusive = lock_store(cx)?;
+    let mut plan = plan_cleaning(cx, options, Some(shown.forgettable()))?;
+    let known: BTreeSet<(CleanKind, &Path)> = shown.items.iter().map(|item| (item.kind, item.path.as_path())).collect();
+    plan.items.retain(|item| known.contains(&(item.kind, item.path.as_path())));
+    plan.count();
+    run::not_interrupted(cx)?;
+    cx.observer.step("removing");
+    clean_store(cx, &exclusive, &plan)?;
+    clean_files(cx, &plan, options.now_secs)?;
+    Ok(plan)
+}
+
+/// The store for this process alone: waited for with a message, or not at all.
+pub(crate) fn lock_store(cx: &Context<'_>) -> Result<Lock> {
+    let cancelled = || cx.interrupt.count() > 0;
+    let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));
+    let wait = if cx.settings.no_wait { Wait::NoWait } else { Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled } };
+    match cx.store.lock_exclusive(wait) {
+        Err(crate::store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
+        other => Ok(other?),
+    }
+}
+
+/// Names forget nothing but what is in `shown`, if there is such.
+fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgettable>) -> Result<CleanPlan> {
+    let pins = pins_text(cx)?;
+    let survey = Survey::read(cx.store, options, pins, shown)?;
+    let mut plan = CleanPlan::default();
+    let mut found = survey.unused(options, &survey.beyond(options));
+    let mut paths = found.paths(cx.store.root());
+    let logs = files::old_logs(cx, options)?;
+    paths.extend(logs.iter().map(|item| item.path.clone()));
+    let sizes = sizes_of(cx, paths)?;
+    plan.items = found.items(&survey, &sizes, cx.store.root());
+    plan.forgotten = std::mem::take(&mut found.forgotten);
+    plan.notes.extend(found.doubt());
+    plan.items.extend(logs.into_iter().map(|item| CleanItem { bytes: sizes.get(&item.path).copied().unwrap_or(0), ..item }));
+    if options.kinds.contains(&CleanKind::Binpkgs) {
+        plan.items.extend(cache::unused_binpkgs(cx, &survey, &found, &mut plan.notes)?);
+    }
+    if options.kinds.contains(&CleanKind::Distfiles) {
+        plan.items.extend(cache::unused_distfiles(cx, &survey, &found, &mut plan.notes)?);
+    }
+    if options.kinds.contains(&CleanKind::Artifacts) {
+        plan.items.extend(files::surplus_artifacts(cx, options, &survey)?);
+    }
+    plan.count();
+    if let Some(max) = options.max_size_bytes {
+        shrink::shrink(cx, options, max, &survey, &mut plan)?;
+    }
+    if !options.suspended {
+        plan.notes.extend(survey.suspended_note());
+    }
+    Ok(plan)
+}
+
+/// The text that says which trees the configuration asks for. If it is not there it asks for none.
+fn pins_text(cx: &Context<'_>) -> Result<String> {
+    let path = cx.places.config.join("env/tree");
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.map_err(Error::io("read", &path)),
+    }
+}
+
+/// What trees take on the disk, also those of mapped owners, bytes.
+pub(crate) fn sizes_of(cx: &Context<'_>, paths: Vec<PathBuf>) -> Result<BTreeMap<PathBuf, u64>> {
+    if paths.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let input = DiskUsageInput { trees: paths };
+    let answer = run::task(cx, DISK_USAGE, &input, TaskOptions::default(), &mut |_| {})?;
+    let usage: Vec<TreeUsage> =
+        serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: DISK_USAGE, source })?;
+    Ok(input.trees.into_iter().zip(usage).map(|(path, usage)| (path, usage.bytes)).collect())
+}
+
+/// Names forget, then states go, then layers.
+fn clean_store(cx: &Context<'_>, exclusive: &Lock, plan: &CleanPlan) -> Result<()> {
+    for Forgotten { name, positions, .. } in &plan.forgotten {
+        cx.store.ref_forget(exclusive, name, positions)?;
+    }
+    let mut unused = Unused::default();
+    for item in &plan.items {
+        match &item.thing {
+            Thing::Session(id) => drop(unused.sessions.insert(id.clone())),
+            Thing::State(id, layers) => {
+                unused.states.insert(id.clone());
+                unused.layers.extend(layers.iter().cloned());
+            }
+            Thing::Layer(id) => drop(unused.layers.insert(id.clone())),
+            Thing::Tree(id) => drop(unused.trees.insert(id.clone())),
+            _ => {}
+        }
+    }
+    if unused == Unused::default() {
+        return Ok(());
+    }
+    Ok(cx.store.remove_unused(exclusive, &unused, cx.launcher)?)
+}
+
+/// What lies outside of the store.
+fn clean_files(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> {
+    let mut builds: BTreeMap<&Path, BTreeSet<String>> = BTreeMap::new();
+    let mut directories = Vec::new();
+    for item in &plan.items {
+        match &item.thing {
+            Thing::Build { pool, path, .. } => drop(builds.entry(pool).or_default().insert(path.clone())),
+            Thing::Pool(_) => {
+                let all = pools::builds(&item.path)?.into_iter().map(|build| build.package.path).collect();
+                pools::remove(&item.path, &all, now_secs, cx.observer)?;
+                fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
+            }
+            Thing::Files(files) => {
+                for (path, _) in files {
+                    remove_file(path)?;
+                }
+                if fs::symlink_metadata(&item.path).is_ok_and(|meta| meta.is_dir()) {
+                    fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
+                }
+                pools::remove_empty(item.path.parent(), &cx.places.stages());
+            }
+            Thing::Directory => directories.push(item.path.clone()),
+            _ => {}
+        }
+    }
+    for (pool, paths) in builds {
+        pools::remove(pool, &paths, now_secs, cx.observer)?;
+    }
+    if !directories.is_empty() {
+        cx.launcher.remove_trees(&directories)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_limits_have_to_be_passed_both() {
+        let options = |keep, older_than_secs| CleanOptions { keep, older_than_secs, now_secs: 1000, ..CleanOptions::default() };
+        for (keep, old, position, since, beyond) in [
+            (None, None, 9, 0, false),
+            (Some(2), None, 1, 0, false),
+            (Some(2), None, 2, 999, true),
+            (Some(0), None, 0, 0, false),
+            (None, Some(100), 1, 899, true),
+            (None, Some(100), 9, 900, false),
+            (Some(2), Some(100), 2, 950, false),
+            (Some(2), Some(100), 1, 0, false),
+            (Some(2), Some(100), 2, 0, true),
+        ] {
+            assert_eq!(options(keep, old).beyond(position, since), beyond, "{keep:?} {old:?} {position} {since}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_counted_when_both_go() {
+        let file = FileUse { device: 1, inode: 7, links: 2, bytes: 4096, ..FileUse::default() };
+        let item = |path: &str| CleanItem {
+            kind: CleanKind::Binpkgs,
+            name: path.to_owned(),
+            path: path.into(),
+            bytes: 99,
+            why: String::new(),
+            thing: Thing::Build { pool: "/p".into(), path: path.to_owned(), file },
+        };
+        let mut plan = CleanPlan { items: vec![item("a")], ..CleanPlan::default() };
+        plan.count();
+        assert_eq!(plan.bytes, 0);
+        plan.items.push(item("b"));
+        plan.count();
+        assert_eq!((plan.bytes, plan.items[1].bytes), (4096, 4096));
+    }
+}

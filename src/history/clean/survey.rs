@@ -1,0 +1,345 @@
+//! What the store holds, and what leads to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use crate::history::clean::words::{day, seconds};
+use crate::history::clean::{CleanItem, CleanKind, CleanOptions, Forgettable, Forgotten, Thing, words};
+use crate::store::{
+    LayerId, Reached, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId,
+};
+
+/// Names whose earlier values are never cleaned away: who made them wanted to keep something.
+const KEEPING: [&str; 2] = ["kept/", "tag/"];
+const TREE: &str = "tree/";
+
+/// Everything in the store, read once.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    /// Oldest first.
+    pub(crate) states: BTreeMap<StateId, State>,
+    histories: Vec<(String, Vec<RefEntry>)>,
+    tree_histories: Vec<(String, Vec<RefEntry<TreeId>>)>,
+    layers: BTreeSet<LayerId>,
+    trees: Vec<Tree>,
+    /// Sessions that stay.
+    staying: Vec<SessionRecord>,
+    /// Suspended ones that go.
+    leaving: Vec<SessionRecord>,
+    used: BTreeMap<StateId, i64>,
+    /// States whose files say something else than their ids.
+    changed: BTreeSet<StateId>,
+    /// Text of the configuration's `env/tree`.
+    pins: String,
+    /// Nothing but this may be forgotten, if it is known.
+    shown: Option<Forgettable>,
+}
+
+/// Positions in the histories of names that are forgotten, by name.
+pub(crate) type Positions = BTreeMap<String, BTreeSet<usize>>;
+
+/// What is not needed once names have forgotten what they should.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) states: Vec<StateId>,
+    /// States that stay.
+    pub(crate) kept: BTreeSet<StateId>,
+    /// Layers that go with a state: with the first that has them.
+    with_state: BTreeMap<StateId, BTreeSet<LayerId>>,
+    /// Layers that no state has.
+    layers: BTreeSet<LayerId>,
+    trees: Vec<TreeId>,
+    sessions: Vec<SessionId>,
+    pub(crate) forgotten: Vec<Forgotten>,
+    /// States that something leads to, and that are not there or were changed: as long as there are such, no state, layer or tree goes.
+    missing: BTreeSet<StateId>,
+}
+
+impl Survey {
+    /// Reads it; `pins` is the text of the configuration's `env/tree`, `shown` all that may be forgotten.
+    pub(crate) fn read(store: &Store, options: &CleanOptions, pins: String, shown: Option<Forgettable>) -> Result<Self> {
+        let (mut states, mut changed) = (BTreeMap::new(), BTreeSet::new());
+        for id in store.state_ids()? {
+            let state = store.state(&id)?;
+            if !state.has_id(&id)? {
+                changed.insert(id.clone());
+            }
+            states.insert(id, state);
+        }
+        let (mut staying, mut leaving) = (Vec::new(), Vec::new());
+        for record in store.sessions()? {
+            let goes = match &record.status {
+                SessionStatus::Suspended { at, .. } => {
+                    let old = options.older_than_secs.is_none_or(|secs| seconds(at) < options.now_secs - secs);
+                    options.suspended && old && !store.session_is_busy(&record.id)?
+                }
+                SessionStatus::Active => false,
+            };
+            if goes { leaving.push(record) } else { staying.push(record) }
+        }
+        Ok(Self {
+            used: states.keys().map(|id| (id.clone(), store.last_used(id))).collect(),
+            states,
+            changed,
+            histories: store.histories()?,
+            tree_histories: store.tree_histories()?,
+            layers: store.layers()?.into_iter().map(|layer| layer.id).collect(),
+            trees: store.trees()?,
+            staying,
+            leaving,
+            pins,
+            shown,
+        })
+    }
+
+    /// What names forget by the limits of `options`, and trees because they are not there any more. A state that is not there may come back from
+    /// a backup: its name forgets it as it would forget any other.
+    pub(crate) fn beyond(&self, options: &CleanOptions) -> Positions {
+        let mut positions = Positions::new();
+        if options.kinds.contains(&CleanKind::States) {
+            for (name, history) in &self.histories {
+                let keeps = KEEPING.iter().any(|prefix| name.starts_with(prefix));
+                for (at, pair) in history.windows(2).enumerate() {
+                    if !keeps && options.beyond(at + 1, seconds(&pair[0].since)) && self.was_shown(name, &pair[1]) {
+                        positions.entry(name.clone()).or_default().insert(at + 1);
+                    }
+                }
+            }
+        }
+        if options.kinds.contains(&CleanKind::Trees) {
+            for (name, history) in &self.tree_histories {
+                for (at, pair) in history.windows(2).enumerate() {
+                    let name = format!("{TREE}{name}");
+                    let gone = !self.trees.iter().any(|tree| tree.id == pair[1].value);
+                    if (gone || options.beyond(at + 1, seconds(&pair[0].since))) && self.was_shown(&name, &pair[1]) {
+                        positions.entry(name).or_default().insert(at + 1);
+                    }
+                }
+            }
+        }
+        positions
+    }
+
+    /// Whether a value may be forgotten, for all that was shown.
+    fn was_shown<T: Display>(&self, name: &str, entry: &RefEntry<T>) -> bool {
+        let known = |shown: &Forgettable| shown.contains(&(name.to_owned(), entry.value.to_string(), entry.since.clone()));
+        self.shown.as_ref().is_none_or(known)
+    }
+
+    /// The earlier values that could be forgotten besides: when the state was last used, or the tree was replaced; name, position.
+    pub(crate) fn forgettable(&self, options: &CleanOptions) -> Vec<(i64, String, usize)> {
+        let mut found = Vec::new();
+        if options.kinds.contains(&CleanKind::States) {
+            for (name, history) in self.histories.iter().filter(|(name, _)| !KEEPING.iter().any(|keep| name.starts_with(keep))) {
+                let there = |entry: &RefEntry| self.states.contains_key(&entry.value) && self.was_shown(name, entry);
+                for (at, entry) in history.iter().enumerate().skip(1).filter(|(_, entry)| there(entry)) {
+                    found.push((self.last_used(&entry.value), name.clone(), at));
+                }
+            }
+        }
+        if options.kinds.contains(&CleanKind::Trees) {
+            for (name, history) in &self.tree_histories {
+                let name = format!("{TREE}{name}");
+                let pairs = history.windows(2).enumerate().filter(|(_, pair)| self.was_shown(&name, &pair[1]));
+                found.extend(pairs.map(|(at, pair)| (seconds(&pair[0].since), name.clone(), at + 1)));
+            }
+        }
+        found
+    }
+
+    /// What nothing needs once names have forgotten `positions`.
+    pub(crate) fn unused(&self, options: &CleanOptions, positions: &Positions) -> Found {
+        let wants = |kind| options.kinds.contains(&kind);
+        let Reached { there, missing } = self.reached(positions);
+        let in_doubt = !missing.is_empty();
+        let kept = if wants(CleanKind::States) && !in_doubt { there } else { self.states.keys().cloned().collect() };
+        let mut found = Found { sessions: self.leaving.iter().map(|record| record.id.clone()).collect(), ..Found::default() };
+        let mut gone: Vec<&State> = self.states.values().filter(|state| !kept.contains(&state.id)).collect();
+        gone.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
+        let needed: BTreeSet<&LayerId> =
+            self.states.values().filter(|state| kept.contains(&state.id)).flat_map(|state| &state.layers).collect();
+        let mut taken: BTreeSet<&LayerId> = BTreeSet::new();
+        for state in gone {
+            let own = state.layers.iter().filter(|layer| !needed.contains(layer) && taken.insert(layer)).cloned().collect();
+            found.with_state.insert(state.id.clone(), own);
+            found.states.push(state.id.clone());
+        }
+        if wants(CleanKind::Layers) && !in_doubt {
+            let named: BTreeSet<&LayerId> = self.states.values().flat_map(|state| &state.layers).collect();
+            found.layers = self.layers.iter().filter(|layer| !named.contains(layer)).cloned().collect();
+        }
+        // A missing state may have been built with any tree, too.
+        if wants(CleanKind::Trees) && !in_doubt {
+            let origins: Vec<String> = kept.iter().filter_map(|id| self.states.get(id)).map(|s| s.origin.to_string()).collect();
+            for tree in &self.trees {
+                let named = self.tree_histories.iter().any(|(name, history)| {
+                    let forgotten = positions.get(&format!("{TREE}{name}"));
+                    history.iter().enumerate().any(|(at, e)| e.value == tree.id && forgotten.is_none_or(|all| !all.contains(&at)))
+                });
+                // However an origin is laid out, the digest of the tree is in it.
+                let digest = tree.meta.origin["digest"].as_str().unwrap_or(tree.id.as_str());
+                if !named && !self.is_pinned(tree) && !origins.iter().any(|origin| origin.contains(digest)) {
+                    found.trees.push(tree.id.clone());
+                }
+            }
+        }
+        found.kept = kept;
+        found.missing = missing;
+        found.forgotten = positions.iter().map(|(name, positions)| self.forgotten(name, positions)).collect();
+        found
+    }
+
+    /// What is at `positions` of a name.
+    fn forgotten(&self, name: &str, positions: &BTreeSet<usize>) -> Forgotten {
+        fn at<T: Display>(history: &[RefEntry<T>], positions: &BTreeSet<usize>) -> (Vec<String>, Vec<String>) {
+            let entries = positions.iter().filter_map(|at| history.get(*at));
+            entries.map(|entry| (entry.value.to_string(), entry.since.clone())).unzip()
+        }
+        let tree = name.strip_prefix(TREE);
+        let of_state = || self.histories.iter().find(|(known, _)| known == name).map(|(_, history)| at(history, positions));
+        let of_tree = |name| self.tree_histories.iter().find(|(known, _)| known == name).map(|(_, history)| at(history, positions));
+        let (values, since) = tree.map_or_else(of_state, of_tree).unwrap_or_default();
+        Forgotten { name: name.to_owned(), positions: positions.clone(), values, since }
+    }
+
+    /// The states that a name leads to, or a session stands on, with all that they were made from.
+    fn reached(&self, positions: &Positions) -> Reached {
+        let mut ids: Vec<&StateId> = self.staying.iter().filter_map(|record| record.base.as_ref()).collect();
+        for (name, history) in &self.histories {
+            let forgotten = positions.get(name);
+            ids.extend(
+                history.iter().enumerate().filter(|(at, _)| forgotten.is_none_or(|all| !all.contains(at))).map(|(_, e)| &e.value),
+            );
+        }
+        let parent = |id: &StateId| Ok::<_, Infallible>(self.states.get(id).map(|state| state.parent.clone()));
+        let Ok(mut reached) = Reached::from(ids.into_iter().cloned(), parent);
+        reached.missing.extend(self.changed.iter().cloned());
+        reached
+    }
+
+    /// Whether the configuration asks for this very tree, by its digest or the revision that it is of.
+    fn is_pinned(&self, tree: &Tree) -> bool {
+        ["digest", "rev"].iter().filter_map(|field| tree.meta.origin[*field].as_str()).any(|text| {
+            let text = text.rsplit(':').next().unwrap_or(text);
+            text.len() >= 8 && self.pins.contains(text)
+        })
+    }
+
+    /// The trees that stay.
+    pub(crate) fn kept_trees(&self, found: &Found) -> Vec<&Tree> {
+        self.trees.iter().filter(|tree| !found.trees.contains(&tree.id)).collect()
+    }
+
+    /// Whether a suspended session stays, whose packages have no state yet.
+    pub(crate) fn is_something_suspended(&self) -> bool {
+        self.staying.iter().any(|record| matches!(record.status, SessionStatus::Suspended { .. }))
+    }
+
+    pub(crate) fn suspended_note(&self) -> Option<String> {
+        let count = self.staying.iter().filter(|record| matches!(record.status, SessionStatus::Suspended { .. })).count();
+        let sessions =
+            if count == 1 { "1 suspended session that can go on stays" } else { "suspended sessions that can go on stay" };
+        match count {
+            0 => None,
+            1 => Some(format!("{sessions}; `--sessions` takes it too")),
+            _ => Some(format!("{count} {sessions}; `--sessions` takes them too")),
+        }
+    }
+
+    /// All directories that take space, for measuring the whole.
+    pub(crate) fn all_paths(&self, root: &Path) -> Vec<PathBuf> {
+        let layers = self.layers.iter().map(|id| root.join("layers").join(id.as_str()));
+        let trees = self.trees.iter().map(|tree| root.join("trees").join(tree.id.as_str()));
+        let sessions = self.staying.iter().chain(&self.leaving).map(|record| root.join("sessions").join(record.id.as_str()));
+        layers.chain(trees).chain(sessions).chain([root.join("states")]).collect()
+    }
+
+    /// When a state was last used, seconds since 1970.
+    pub(crate) fn last_used(&self, id: &StateId) -> i64 {
+        self.used.get(id).copied().unwrap_or(0)
+    }
+
+    /// What a name stands for now.
+    pub(crate) fn present(&self, name: &str) -> Option<&StateId> {
+        let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
+        history.first().map(|entry| &entry.value)
+    }
+
+    /// Whether a name that keeps what it leads to has the state among its values.
+    pub(crate) fn keeps(&self, state: &str) -> bool {
+        let mut keeping = self.histories.iter().filter(|(name, _)| KEEPING.iter().any(|prefix| name.starts_with(prefix)));
+        keeping.any(|(_, history)| history.iter().any(|entry| entry.value.as_str() == state))
+    }
+
+    /// Why a state is not needed.
+    fn why(&self, id: &StateId, forgotten: &[Forgotten]) -> String {
+        let was = forgotten.iter().find_map(|Forgotten { name, positions, .. }| {
+            let (_, history) = self.histories.iter().find(|(known, _)| known == name)?;
+            let at = history.iter().enumerate().find(|(at, entry)| positions.contains(at) && entry.value == *id)?.0;
+            Some(format!("earlier state `{name}@{{{at}}}`, last used {}", day(self.last_used(id))))
+        });
+        was.unwrap_or_else(|| "no name leads to it".to_owned())
+    }
+}
+
+impl Found {
+    /// Why states, layers and trees stay although nothing that is there needs them.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let first = self.missing.first()?;
+        let others = match self.missing.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "build state {first}{others}, which is needed, is missing or damaged: all states, layers and trees stay; `gentoomuch store verify` says \
+             what to do"
+        ))
+    }
+
+    /// The directories that go, to be measured.
+    pub(crate) fn paths(&self, root: &Path) -> Vec<PathBuf> {
+        let layers = self.with_state.values().flatten().chain(&self.layers).map(|id| root.join("layers").join(id.as_str()));
+        let trees = self.trees.iter().map(|id| root.join("trees").join(id.as_str()));
+        let sessions = self.sessions.iter().map(|id| root.join("sessions").join(id.as_str()));
+        layers.chain(trees).chain(sessions).collect()
+    }
+
+    /// Everything that goes, in words; `sizes` has what [`Found::paths`] take.
+    pub(crate) fn items(&self, survey: &Survey, sizes: &BTreeMap<PathBuf, u64>, root: &Path) -> Vec<CleanItem> {
+        let mut items = Vec::new();
+        let size = |path: &Path| sizes.get(path).copied().unwrap_or(0);
+        for id in &self.states {
+            let layers = self.with_state.get(id).cloned().unwrap_or_default();
+            let path = root.join("states").join(format!("{id}.json"));
+            let own = words::allocated(&path) + layers.iter().map(|id| size(&root.join("layers").join(id.as_str()))).sum::<u64>();
+            let name = survey.states.get(id).map_or_else(|| id.to_string(), words::state);
+            let why = survey.why(id, &self.forgotten);
+            items.push(CleanItem { kind: CleanKind::States, name, path, bytes: own, why, thing: Thing::State(id.clone(), layers) });
+        }
+        let mut directory = |kind, sub: &str, id: &str, name: String, why: String, thing| {
+            let path = root.join(sub).join(id);
+            items.push(CleanItem { kind, name, bytes: size(&path), path, why, thing });
+        };
+        for id in &self.layers {
+            let why = "no build state has it".to_owned();
+            directory(CleanKind::Layers, "layers", id.as_str(), id.to_string(), why, Thing::Layer(id.clone()));
+        }
+        for tree in survey.trees.iter().filter(|tree| self.trees.contains(&tree.id)) {
+            let name = format!("{} {}", tree.id, tree.meta.origin["name"].as_str().unwrap_or_default());
+            let why = "no name leads to it, and no kept state was built with it".to_owned();
+            directory(CleanKind::Trees, "trees", tree.id.as_str(), name.trim().to_owned(), why, Thing::Tree(tree.id.clone()));
+        }
+        for record in survey.leaving.iter().filter(|record| self.sessions.contains(&record.id)) {
+            let what = record.subject.clone().unwrap_or_else(|| record.purpose.to_string());
+            let why = match &record.status {
+                SessionStatus::Suspended { note, .. } => format!("suspended: {note}"),
+                SessionStatus::Active => "nobody works in it".to_owned(),
+            };
+            let name = format!("{} {what}", record.id);
+            directory(CleanKind::Sessions, "sessions", record.id.as_str(), name, why, Thing::Session(record.id.clone()));
+        }
+        items
+    }
+}

@@ -1,0 +1,31 @@
+//! Names of things, and times.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::store::State;
+
+/// A state as people know it: the beginning of its id, what it is, and of which profile.
+pub(crate) fn state(state: &State) -> String {
+    let origin = &state.origin;
+    let word = |name: &str| origin[name].as_str().filter(|word| !word.is_empty());
+    let id = &state.id.as_str()[..12];
+    let what = word("definition").or_else(|| word("name")).or_else(|| word("kind")).unwrap_or("state");
+    let on = word("profile").map(|profile| format!(" on {profile}")).unwrap_or_default();
+    format!("{id} {what}{on}")
+}
+
+/// Seconds since 1970 of a time in RFC 3339; 0 if it is none, so that it counts as old.
+pub(crate) fn seconds(rfc3339: &str) -> i64 {
+    rfc3339.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
+}
+
+/// A day for people, UTC.
+pub(crate) fn day(secs: i64) -> String {
+    jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y-%m-%d").to_string()
+}
+
+/// What a file takes on the disk, bytes.
+pub(crate) fn allocated(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).map_or(0, |meta| meta.blocks() * 512)
+}

@@ -1,0 +1,300 @@
+//! `cp`: files and directories out of a build state, as the user's own.
+//!
+//! ```text
+//! the state's layers, merged, read-only ── PATH, resolved within it ──▶ task in the id map, in a mount namespace of its own
+//!                                                                            | writes below one directory descriptor
+//! DIR/.gentoomuch-cp-PID  ◀──────────────────────────────────────────────────┘
+//!   | renamed once all of it is there; never over anything
+//! DIR/NAME
+//! ```
+//!
+//! Nothing in a state is followed out of it, and nothing is written outside of the new directory entry, whatever links either holds.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
+
+use rustix::fs::RenameFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::beneath::RootDir;
+use crate::copy_tree::Copied;
+use crate::error::{Error, Result};
+use crate::names::named;
+use crate::progress::Event;
+use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
+use crate::session::run;
+use crate::session::run::Context;
+use crate::store::StateId;
+use crate::store::tasks::{REMOVE_TREE, RemoveInput};
+use crate::sys::overlay;
+use crate::{beneath, copy_tree, profile, store};
+
+/// Copies out of a build state: [`CopyInput`] and a descriptor to write to in, [`CopyAnswer`] out.
+const COPY_OUT: &str = "build.copy_out";
+/// Beginning of the name of what is not complete yet.
+const UNFINISHED: &str = ".gentoomuch-cp-";
+
+/// What to copy.
+#[derive(Debug)]
+pub struct CopyOptions {
+    /// The state, see [`crate::names::named::named`].
+    pub state: String,
+    /// Absolute, in the state.
+    pub path: String,
+    /// Where to.
+    pub to: CopyTo,
+}
+
+/// Where to copy to.
+#[derive(Debug)]
+pub enum CopyTo {
+    /// Into this directory; if there is none, it is the name of the copy.
+    Path(PathBuf),
+    /// The contents of a single file, into this.
+    Stream(OwnedFd),
+}
+
+/// What was copied.
+#[derive(Debug, Clone, Serialize)]
+pub struct CopiedOut {
+    /// From which state.
+    pub state: StateId,
+    /// Where it is now; `None` for a stream.
+    pub to: Option<PathBuf>,
+    /// What it is.
+    #[serde(flatten)]
+    pub copied: Copied,
+}
+
+/// Why nothing was copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The state has no such file.
+    #[error("there is no `{path}` in `{state}`")]
+    Missing {
+        /// As asked for.
+        path: String,
+        /// As asked for.
+        state: String,
+    },
+    /// A device, a pipe or a socket.
+    #[error("`{path}` in `{state}` is {what}, which is not copied")]
+    Special {
+        /// As asked for.
+        path: String,
+        /// As asked for.
+        state: String,
+        /// `a device`.
+        what: String,
+    },
+    /// A directory as a stream.
+    #[error("`{path}` in `{state}` is a directory, and only a file can be written to standard output")]
+    Directory {
+        /// As asked for.
+        path: String,
+        /// As asked for.
+        state: String,
+    },
+    /// A path that ends in `/` or `..`, into a directory.
+    #[error("`{path}` has no name that the copy could have in `{}`", to.display())]
+    NoName {
+        /// As asked for.
+        path: String,
+        /// The directory.
+        to: PathBuf,
+    },
+    /// Something has the name of the copy.
+    #[error("`{}` is there already", .0.display())]
+    Exists(PathBuf),
+    /// Neither the directory nor its parent is there.
+    #[error("there is no directory `{}`", .0.display())]
+    NoDirectory(PathBuf),
+}
+
+/// What [`COPY_OUT`] gets.
+#[derive(Debug, Serialize, Deserialize)]
+struct CopyInput {
+    /// Layers, top first.
+    lower: Vec<PathBuf>,
+    /// Absolute, in the merged view.
+    path: String,
+    /// The name to make below the descriptor; `None`: the descriptor is the stream.
+    name: Option<String>,
+}
+
+/// What [`COPY_OUT`] says.
+#[derive(Debug, Serialize, Deserialize)]
+enum CopyAnswer {
+    Copied(Copied),
+    Missing,
+    Special(String),
+    Directory,
+}
+
+/// Copies a file, or a directory with all that is in it, out of a state.
+pub fn copy_out(cx: &Context<'_>, options: CopyOptions) -> Result<CopiedOut> {
+    let _shared = profile::share_store(cx)?;
+    let state = named::named(cx, &options.state)?.state;
+    let CopyOptions { state: named, path, to } = options;
+    let input = |name| CopyInput { lower: cx.store.lower_dirs(&state), path: path.clone(), name };
+    let (copied, to) = match to {
+        CopyTo::Stream(stream) => (copy_task(cx, &named, &input(None), stream)?, None),
+        CopyTo::Path(to) => {
+            let (dir, name) = destination(&to, &path)?;
+            let copied = copy_into(cx, &named, input, &dir, &name)?;
+            (copied, Some(dir.join(name)))
+        }
+    };
+    Ok(CopiedOut { state: state.id, to, copied })
+}
+
+/// Copies under a name that nobody else has, then gives it the right one.
+fn copy_into(
+    cx: &Context<'_>,
+    named: &str,
+    input: impl FnOnce(Option<String>) -> CopyInput,
+    dir: &Path,
+    name: &OsString,
+) -> Result<Copied> {
+    let unfinished = format!("{UNFINISHED}{}", std::process::id());
+    let opened = File::open(dir).map_err(Error::io("open", dir))?;
+    let target: OwnedFd = opened.try_clone().map_err(Error::io("open", dir))?.into();
+    let outcome =
+        copy_task(cx, named, &input(Some(unfinished.clone())), target).and_then(|copied| {
+            match rustix::fs::renameat_with(&opened, &unfinished, &opened, name, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(copied),
+                Err(rustix::io::Errno::EXIST) => Err(CopyError::Exists(dir.join(name)).into()),
+                Err(errno) => Err(Error::Io { action: "create", path: dir.join(name), source: errno.into() }),
+            }
+        });
+    if outcome.is_err() {
+        // By the task, since its modes may keep its owner out. Whatever goes wrong with that, the first error counts.
+        let left = RemoveInput { paths: vec![dir.join(&unfinished)] };
+        if let Err(error) = cx.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {}) {
+            tracing::warn!("cannot remove `{}`: {error}", dir.join(&unfinished).display());
+        }
+    }
+    outcome
+}
+
+fn copy_task(cx: &Context<'_>, named: &str, input: &CopyInput, target: OwnedFd) -> Result<Copied> {
+    let options = TaskOptions { fds: vec![target], mounts: true, hold: Vec::new(), cancel: Some(run::cancel(cx)?) };
+    cx.observer.event(&Event::Begin { what: "copying", total: None });
+    let answer = run::task(cx, COPY_OUT, input, options, &mut |event| {
+        if let Some(bytes) = event.as_u64() {
+            cx.observer.event(&Event::Advance(bytes));
+        }
+    });
+    cx.observer.event(&Event::End);
+    let answer = serde_json::from_value(answer?).map_err(|source| store::Error::Answer { task: COPY_OUT, source })?;
+    let (path, state) = (input.path.clone(), named.to_owned());
+    match answer {
+        CopyAnswer::Copied(copied) => Ok(copied),
+        CopyAnswer::Missing => Err(CopyError::Missing { path, state }.into()),
+        CopyAnswer::Special(what) => Err(CopyError::Special { path, state, what }.into()),
+        CopyAnswer::Directory => Err(CopyError::Directory { path, state }.into()),
+    }
+}
+
+/// The directory to copy into, and the name of the copy there: as cp(1) decides.
+fn destination(to: &Path, path: &str) -> std::result::Result<(PathBuf, OsString), CopyError> {
+    match fs::symlink_metadata(to).and_then(|_| fs::metadata(to)) {
+        Ok(meta) if meta.is_dir() => {
+            let last = Path::new(path).components().next_back();
+            let Some(Component::Normal(name)) = last else {
+                return Err(CopyError::NoName { path: path.to_owned(), to: to.to_owned() });
+            };
+            if fs::symlink_metadata(to.join(name)).is_ok() {
+                return Err(CopyError::Exists(to.join(name)));
+            }
+            Ok((to.to_owned(), name.to_owned()))
+        }
+        // Also a link that leads nowhere.
+        Ok(_) => Err(CopyError::Exists(to.to_owned())),
+        Err(_) if fs::symlink_metadata(to).is_ok() => Err(CopyError::Exists(to.to_owned())),
+        Err(_) => match (to.parent().filter(|parent| parent.is_dir()), to.file_name()) {
+            (Some(parent), Some(name)) => Ok((parent.to_owned(), name.to_owned())),
+            _ => Err(CopyError::NoDirectory(to.parent().unwrap_or(to).to_owned())),
+        },
+    }
+}
+
+/// Finds this module's task by name.
+pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
+    (name == COPY_OUT).then_some(run as TaskFn)
+}
+
+fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
+    let input: CopyInput = context.input_as()?;
+    let io = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| TaskFailure { kind: "copy".to_owned(), causes: vec![what, error.to_string()] }
+    };
+    let target = context.fds.pop().ok_or_else(|| io("no place to copy to")(io::ErrorKind::InvalidInput.into()))?;
+    // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
+    let Some(top) = input.lower.first() else { return Ok(serde_json::json!(CopyAnswer::Missing)) };
+    let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
+    let root = RootDir::from_fd(root, "/");
+    let path = Path::new(&input.path);
+    let failed = |error: &beneath::Error| TaskFailure::of("copy", error);
+    let place = match root.place(path) {
+        Ok(place) => place,
+        Err(error) if error.is_no_such_file() => return Ok(serde_json::json!(CopyAnswer::Missing)),
+        Err(error) => return Err(failed(&error)),
+    };
+    let kind = copy_tree::kind(place.as_fd()).map_err(|error| TaskFailure::of("copy", &error))?;
+    let from: OwnedFd = match kind {
+        copy_tree::Kind::Special(what) => return Ok(serde_json::json!(CopyAnswer::Special(what.to_owned()))),
+        copy_tree::Kind::Directory if input.name.is_none() => return Ok(serde_json::json!(CopyAnswer::Directory)),
+        copy_tree::Kind::Directory => root.open_dir(path).map_err(|error| failed(&error))?.into(),
+        copy_tree::Kind::File => root.follow(path).map_err(|error| failed(&error))?.file.into(),
+    };
+    let events = context.events.clone();
+    let mut tell = |bytes: u64| {
+        if let Err(error) = events.send(&bytes) {
+            tracing::debug!(%error, "nobody listens");
+        }
+    };
+    let copied = match &input.name {
+        Some(name) => copy_tree::copy(from, target.as_fd(), name.as_bytes(), copy_tree::Keep::All, &mut tell),
+        None => copy_tree::stream(from, target, &mut tell),
+    };
+    let answer = CopyAnswer::Copied(copied.map_err(|error| TaskFailure::of("copy", &error))?);
+    serde_json::to_value(answer).map_err(|error| TaskFailure::of("copy", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_copy_is_as_with_cp() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("d")).unwrap();
+        fs::write(at("f"), "").unwrap();
+        fs::create_dir(at("d/etc")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        let names = |to: &str, path: &str| match destination(&at(to), path) {
+            Ok((parent, name)) => parent.join(name).strip_prefix(dir.path()).unwrap().display().to_string(),
+            Err(error) => error.to_string().replace(&format!("{}/", dir.path().display()), ""),
+        };
+        for (to, path, result) in [
+            ("d", "/usr/bin/hello", "d/hello"),
+            ("d", "/usr/bin/", "d/bin"),
+            ("new", "/etc", "new"),
+            ("new", "/", "new"),
+            ("d", "/etc", "`d/etc` is there already"),
+            ("f", "/etc", "`f` is there already"),
+            ("dangling", "/etc", "`dangling` is there already"),
+            ("d", "/", "`/` has no name that the copy could have in `d`"),
+            ("d", "/etc/..", "`/etc/..` has no name that the copy could have in `d`"),
+            ("none/such", "/etc", "there is no directory `none`"),
+        ] {
+            assert_eq!(names(to, path), result, "{path} to {to}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The history of names: `log`, `rollback` and `tag`.
+//!
+//! A name of a build state remembers what it stood for (`store::refs`); a state remembers the inputs that it was built from
+//! ([`Inputs`]). Of two states that follow each other it can so be said which inputs had changed.
+
+use serde::Serialize;
+
+use crate::build_key::Inputs;
+use crate::config::ConfigDir;
+use crate::error::Result;
+use crate::names::named;
+use crate::names::named::{RefAt, TAGS};
+use crate::profile::history;
+use crate::profile::history::{Moved, RolledBack};
+use crate::recipe::definition::profile_lock;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::store::{State, StateId};
+use crate::{profile, store};
+
+/// One value that a name has, or had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogEntry {
+    /// The name in full, with its position: `stage4/web@{1}`.
+    pub name: String,
+    /// 0 is the present value.
+    pub index: usize,
+    /// The state.
+    pub state: StateId,
+    /// Since when the name stands, or stood, for it, RFC 3339.
+    pub since: String,
+    /// When it was made, RFC 3339; `None` if it was removed.
+    pub created: Option<String>,
+    /// Whether it and all of its layers are in the store.
+    pub complete: bool,
+    /// What it is: `stage3`, `stage3 definition`, `stage4 definition`, `kept session`.
+    pub kind: Option<String>,
+    /// What it was made from: a name that the state below has or had, else its id, or the stage3.
+    pub from: Option<String>,
+    /// Inputs that differ from the value before; `None` where that cannot be told, or nothing was before.
+    pub changed: Option<Vec<String>>,
+    /// Of a changed state below, which of its own inputs differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed_below: Vec<String>,
+    /// Tags of the state.
+    pub tags: Vec<String>,
+}
+
+/// A name that went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WentBack {
+    /// The name in full.
+    pub name: String,
+    /// What moved; none if it stood for that already.
+    pub moved: Vec<Moved>,
+    /// When the state that it has now was made, RFC 3339.
+    pub created: String,
+}
+
+/// What [`rollback`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Rollback {
+    /// A profile as a whole.
+    Profile(RolledBack),
+    /// One name.
+    Name(WentBack),
+}
+
+/// A tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tag {
+    /// Its name, without `tag/`.
+    pub name: String,
+    /// What it stands for.
+    pub state: StateId,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// What the state is, if it is still there.
+    pub kind: Option<String>,
+    /// What it was before it was moved, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<StateId>,
+}
+
+/// What is not done with a name.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The name has had no other value.
+    #[error("`{name}` has no value {index} to go back to")]
+    NoValue {
+        /// The name in full.
+        name: String,
+        /// As asked for.
+        index: usize,
+        /// How many there are, the present one included.
+        kept: usize,
+    },
+    /// The position is said twice.
+    #[error("`{0}` and a number both say where to go back to")]
+    TwoPositions(String),
+    /// A stage3 below a builder.
+    #[error("`{name}` moves together with the builder on it")]
+    Upstream {
+        /// The name in full.
+        name: String,
+        /// The profile.
+        profile: String,
+    },
+    /// A tag that stands for something else.
+    #[error("the tag `{name}` stands for {state}")]
+    Tagged {
+        /// The tag.
+        name: String,
+        /// The state.
+        state: StateId,
+    },
+    /// No such tag.
+    #[error("there is no tag `{name}`")]
+    NoTag {
+        /// As given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// Text that cannot be a tag.
+    #[error("`{name}` is no name for a tag")]
+    TagName {
+        /// As given.
+        name: String,
+        /// Why not.
+        #[source]
+        source: store::Error,
+    },
+    /// A name that other states have.
+    #[error("`{0}` names a state that is no tag")]
+    TagTaken(String),
+}
+
+/// What names of states in full begin with. A tag of such a name could never be meant.
+const FULL_NAMES: [&str; 6] = ["kept", "kernel", "kernel-sources", "profile", "stage4", "tree"];
+
+/// All that a name stands and stood for, newest first; of all names if none is given.
+pub fn log(cx: &Context<'_>, name: Option<&str>) -> Result<Vec<LogEntry>> {
+    let histories = histories(cx)?;
+    let Some(text) = name else {
+        let mut entries = Vec::new();
+        for (name, _) in &histories {
+            entries.extend(log_of(cx, name, &histories)?);
+        }
+        entries.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.name.cmp(&b.name)));
+        return Ok(entries);
+    };
+    let RefAt { name, index, .. } = named::named_ref(cx, text)?;
+    Ok(log_of(cx, &name, &histories)?.into_iter().skip(index).collect())
+}
+
+/// Every name with its states, newest first.
+fn histories(cx: &Context<'_>) -> Result<Vec<(String, Vec<StateId>)>> {
+    let names = cx.store.refs()?.into_iter().map(|(name, _)| name);
+    names
+        .map(|name| {
+            let values = cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value).collect();
+            Ok((name, values))
+        })
+        .collect()
+}
+
+fn log_of(cx: &Context<'_>, name: &str, histories: &[(String, Vec<StateId>)]) -> Result<Vec<LogEntry>> {
+    let history = cx.store.ref_history(name)?;
+    let states: Vec<Option<State>> = history.iter().map(|entry| cx.store.state(&entry.value).ok()).collect();
+    let mut entries = Vec::new();
+    for (index, entry) in history.into_iter().enumerate() {
+        let state = states[index].as_ref();
+        let older = states.get(index + 1).and_then(Option::as_ref);
+        let (changed, changed_below) = match (state, older) {
+            (Some(state), Some(older)) => changes(&state.origin, &older.origin),
+            _ => (None, Vec::new()),
+        };
+        let tags = histories.iter().filter(|(_, values)| values.first() == Some(&entry.value));
+        entries.push(LogEntry {
+            name: RefAt { name: name.to_owned(), index, value: entry.value.clone(), kept: 0 }.to_string(),
+            index,
+            since: entry.since,
+            created: state.map(|state| state.created.clone()),
+            complete: state.is_some_and(|state| state.layers.iter().all(|layer| cx.store.layer(layer).is_ok())),
+            kind: state.and_then(|state| state.origin["kind"].as_str()).map(str::to_owned),
+            from: state.and_then(|state| from(state, histories)),
+            changed,
+            changed_below,
+            tags: tags.filter_map(|(name, _)| name.strip_prefix(TAGS)).map(str::to_owned).collect(),
+            state: entry.value,
+        });
+    }
+    Ok(entries)
+}
+
+/// Makes a name stand for what it stood for before: the previous value, or the `to`th. A profile's builder takes its stage3 along, as with
+/// [`crate::profile::history::profile_rollback`]. Going back is a step as any other: doing it twice is as not doing it.
+pub fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: Option<&ConfigDir>) -> Result<Rollback> {
+    let (bare, position) = store::split_index(text);
+    if bare != text && to.is_some() {
+        return Err(HistoryError::TwoPositions(text.to_owned()).into());
+    }
+    let RefAt { name, kept, .. } = named::named_ref(cx, bare)?;
+    let index = to.unwrap_or(if bare == text { 1 } else { position });
+    if index >= kept {
+        return Err(HistoryError::NoValue { name, index, kept }.into());
+    }
+    if let Some((profile, definition)) = name.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
+        if name == history::profile_ref(cx, profile)? {
+            return Ok(Rollback::Profile(history::profile_rollback(cx, Some(profile), Some(index), config)?));
+        }
+        if definition == "upstream" {
+            return Err(HistoryError::Upstream { profile: profile.to_owned(), name }.into());
+        }
+    }
+    let _shared = profile::share_store(cx)?;
+    let profile = name.strip_prefix("profile/").and_then(|rest| rest.split('/').next()).map(profile_lock);
+    let _lock = run::lock(cx, profile.as_deref().unwrap_or(&name))?;
+    let target = named::named(cx, &format!("{name}@{{{index}}}"))?.state;
+    let moved = move_names(cx, &[(&name, &target.id)])?;
+    Ok(Rollback::Name(WentBack { name, moved, created: target.created }))
+}
+
+/// Moves names in this order; says which have moved.
+pub(crate) fn move_names(cx: &Context<'_>, targets: &[(&str, &StateId)]) -> Result<Vec<Moved>> {
+    let mut moved: Vec<Moved> = Vec::new();
+    for (name, target) in targets {
+        let from = cx.store.ref_get(name)?;
+        if from.as_ref() != Some(target) && !moved.iter().any(|known| known.name == *name) {
+            cx.store.ref_set(name, target)?;
+            moved.push(Moved { name: (*name).to_owned(), from, to: (*target).clone() });
+        }
+    }
+    Ok(moved)
+}
+
+/// Gives a state a name of its own, by which it stays when others move on. A tag that stands for another state moves only if told to.
+pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag> {
+    let bare = name.strip_prefix(TAGS).unwrap_or(name);
+    if bare.split_once('/').is_some_and(|(first, _)| FULL_NAMES.contains(&first)) {
+        return Err(HistoryError::TagTaken(bare.to_owned()).into());
+    }
+    let full = format!("{TAGS}{bare}");
+    let _shared = profile::share_store(cx)?;
+    let state = named::named(cx, state)?.state;
+    let before = match cx.store.ref_get(&full) {
+        Ok(before) if !full.contains('@') => before,
+        Ok(_) => None,
+        Err(source @ store::Error::Name { .. }) => {
+            return Err(HistoryError::TagName { name: bare.to_owned(), source }.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let before = before.filter(|before| *before != state.id);
+    if let Some(before) = before.clone().filter(|_| !force) {
+        return Err(HistoryError::Tagged { name: bare.to_owned(), state: before }.into());
+    }
+    match cx.store.ref_set(&full, &state.id) {
+        Err(source @ store::Error::Name { .. }) => {
+            return Err(HistoryError::TagName { name: bare.to_owned(), source }.into());
+        }
+        set => set?,
+    }
+    let since = cx.store.ref_history(&full)?.into_iter().next().map(|entry| entry.since).unwrap_or_default();
+    let kind = state.origin["kind"].as_str().map(str::to_owned);
+    Ok(Tag { name: bare.to_owned(), state: state.id, since, kind, before })
+}
+
+/// All tags, by name.
+pub fn tags(cx: &Context<'_>) -> Result<Vec<Tag>> {
+    let mut tags = Vec::new();
+    for (name, state) in cx.store.refs()? {
+        let Some(bare) = name.strip_prefix(TAGS) else { continue };
+        let history = cx.store.ref_history(&name)?;
+        let kind = cx.store.state(&state).ok().and_then(|state| state.origin["kind"].as_str().map(str::to_owned));
+        let since = history.first().map(|entry| entry.since.clone()).unwrap_or_default();
+        let before = history.into_iter().nth(1).map(|entry| entry.value);
+        tags.push(Tag { name: bare.to_owned(), state, since, kind, before });
+    }
+    Ok(tags)
+}
+
+/// Removes a tag with its history. The state stays until it is cleaned.
+pub fn tag_remove(cx: &Context<'_>, name: &str) -> Result<Tag> {
+    let bare = name.strip_prefix(TAGS).unwrap_or(name);
+    let tags = tags(cx)?;
+    let Some(tag) = tags.iter().find(|tag| tag.name == bare) else {
+        return Err(HistoryError::NoTag { name: bare.to_owned(), known: tags.into_iter().map(|tag| tag.name).collect() }.into());
+    };
+    cx.store.ref_remove(&format!("{TAGS}{bare}"))?;
+    Ok(tag.clone())
+}
+
+/// Names of the inputs that differ, and where the state below is another one, those of its own.
+fn changes(new: &serde_json::Value, old: &serde_json::Value) -> (Option<Vec<String>>, Vec<String>) {
+    let inputs = |origin: &serde_json::Value| serde_json::from_value::<Inputs>(origin["inputs"].clone()).ok();
+    let changed = |new: &serde_json::Value, old: &serde_json::Value| Some(inputs(new)?.changed_since(&inputs(old)?));
+    let all = changed(new, old);
+    let below = if all.iter().flatten().any(|name| name == "parent") {
+        ["base", "stage3", "parent"].iter().find_map(|field| changed(&new[field], &old[field])).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    (all, below)
+}
+
+/// What a state was made from, in words that commands take where there are such.
+fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Option<String> {
+    let Some(parent) = &state.parent else { return state.origin["name"].as_str().map(str::to_owned) };
+    // The name that had it last; a tag says least about it.
+    let named = histories.iter().filter_map(|(name, values)| {
+        let index = values.iter().position(|value| value == parent)?;
+        Some((index, name.starts_with(TAGS), name))
+    });
+    Some(match named.min() {
+        Some((index, _, name)) => crate::profile::history::joined(name, index),
+        None => parent.as_str().chars().take(12).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_changed_is_named_also_below() {
+        let origin = |packages: &str, below: &str| {
+            json!({
+                "inputs": Inputs::new("stage4").with("packages", packages).with("parent", below),
+                "base": { "inputs": Inputs::new("stage3").with("configuration", below) },
+            })
+        };
+        assert_eq!(changes(&origin("a", "1"), &origin("b", "1")), (Some(vec!["packages".to_owned()]), Vec::new()));
+        let (all, below) = changes(&origin("a", "1"), &origin("b", "2"));
+        assert_eq!(all.unwrap(), ["packages", "parent"]);
+        assert_eq!(below, ["configuration"]);
+        assert_eq!(changes(&json!({}), &origin("b", "2")), (None, Vec::new()));
+    }
+}

@@ -1,0 +1,6 @@
+//! TODO
+
+pub mod clean;
+pub mod cp;
+pub mod diff;
+pub mod log;

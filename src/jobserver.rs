@@ -1,0 +1,413 @@
+//! One budget of make jobs for several sessions at the same time.
+//!
+//! ```text
+//!                     JobServer: one purse of so many tokens, one a job
+//!          ┌──────────────────┬─┴────────────────┬───────────────────┐
+//!   pipe of session A   pipe of session B    claim of session C    free
+//!   emerge, makes       emerge, makes        emerge -j1, make -jN
+//! ```
+//!
+//! The tokens are those of GNU make's job server: bytes in a named pipe, of which a process takes one before it starts a job, and puts one
+//! back afterwards. `emerge` does the same for each package (`FEATURES=jobserver-token`, Portage 3.0.76), and the make that it starts
+//! has that package's token as the one that every make has to begin with. So tokens taken are jobs running, however many emerges and makes
+//! there are.
+//!
+//! **Why each session has a pipe of its own.** Who is killed gives nothing back, and a byte in a pipe does not say who has taken it. With one
+//! pipe for all, what a killed build held would be lost for those that go on, in the end until all wait for ever. Here it is known what each
+//! session was given: when its emerge has ended, however it ended, all of that is back in the purse, and the pipe is emptied. The price is
+//! that somebody has to move tokens between the pipes: a thread that looks every [`TICK`], takes what lies idle in one pipe while another is
+//! empty, and gives less and less often to those that do not use it. Each emerge has at least one in the end, so none waits for ever.
+//!
+//! **Without it.** make knows named pipes since 4.4, Portage tokens since 3.0.76. A session of older ones claims a fixed part of the purse
+//! before it starts, waits for at least one token, and runs one package at a time with so many jobs. Both kinds share one purse.
+//!
+//! All of it is gone with the process: a run that was killed leaves no tokens behind, and its sessions die with it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{fs, io};
+
+use crate::error::{Error, Result};
+use crate::session::inspect::Facts;
+use crate::session::run::{Context, Work};
+use crate::threads;
+use crate::threads::NoThread;
+
+/// How often tokens are moved between pipes.
+const TICK: Duration = Duration::from_millis(20);
+/// Who does not use what it is given is asked again after at most so many ticks.
+const LONGEST_WAIT: u32 = 32;
+/// Name of a session's pipe in its directory.
+const PIPE: &str = "jobserver";
+/// Where it is seen inside: `sys-apps/sandbox` lets a build write there.
+pub(crate) const PIPE_INSIDE: &str = "/dev/shm/gentoomuch-jobserver";
+
+/// The budget. Dropping it ends its thread.
+#[derive(Debug)]
+pub struct JobServer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    purse: Mutex<Purse>,
+    changed: Condvar,
+    /// What a session gets that cannot take part token by token.
+    part: usize,
+    budget: u32,
+}
+
+#[derive(Debug)]
+struct Purse {
+    free: usize,
+    takers: Vec<Taker>,
+    /// How many wait for a claim.
+    claimants: usize,
+    next: u64,
+    over: bool,
+}
+
+/// A session with a pipe, while its emerge runs.
+#[derive(Debug)]
+struct Taker {
+    id: u64,
+    pipe: File,
+    /// How many of the tokens are in its pipe or taken out of it.
+    given: usize,
+    /// Whether it was given some at the last tick.
+    tried: bool,
+    backoff: u32,
+    wait: u32,
+}
+
+/// What a session has of the budget.
+#[derive(Debug, Default)]
+pub(crate) enum Share {
+    /// There is no budget.
+    #[default]
+    Whole,
+    /// It takes part token by token.
+    Pipe(Arc<Shared>, PathBuf),
+    /// Its fixed part, held as long as this lives.
+    Fixed(#[expect(dead_code, reason = "held, not read")] Claim),
+}
+
+/// A fixed part of the budget, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    shared: Arc<Shared>,
+    pub(crate) jobs: usize,
+}
+
+/// A run of emerge that takes part token by token. Dropping it takes everything back: nothing of the run must live any more.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl JobServer {
+    /// A budget of `jobs`, for up to `sessions` at the same time.
+    pub fn start(jobs: u32, sessions: usize) -> std::result::Result<Self, NoThread> {
+        let budget = jobs.max(1);
+        let free = budget as usize;
+        let purse = Purse { free, takers: Vec::new(), claimants: 0, next: 0, over: false };
+        let part = (free / sessions.max(1)).max(1);
+        let shared = Arc::new(Shared { purse: Mutex::new(purse), changed: Condvar::new(), part, budget });
+        let tended = Arc::clone(&shared);
+        let thread = threads::builder().spawn(move || tended.tend());
+        let thread = thread.map_err(|source| NoThread::new("share make jobs with", source))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// All of it.
+    pub fn budget(&self) -> u32 {
+        self.shared.budget
+    }
+}
+
+impl Drop for JobServer {
+    fn drop(&mut self) {
+        self.shared.purse().over = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn purse(&self) -> MutexGuard<'_, Purse> {
+        self.purse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves tokens until the budget is given up.
+    fn tend(&self) {
+        let mut purse = self.purse();
+        while !purse.over {
+            purse = if purse.takers.is_empty() {
+                self.changed.wait(purse).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                purse.balance();
+                if purse.free > 0 && purse.claimants > 0 {
+                    self.changed.notify_all();
+                }
+                self.changed.wait_timeout(purse, TICK).unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+    }
+
+    /// A fixed part; waits until there is at least one token, or it is `cancelled`.
+    fn claim(self: &Arc<Self>, cancelled: &dyn Fn() -> bool) -> Option<Claim> {
+        let mut purse = self.purse();
+        purse.claimants += 1;
+        while purse.free == 0 && !cancelled() {
+            purse = self.changed.wait_timeout(purse, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        purse.claimants -= 1;
+        let jobs = purse.free.min(self.part);
+        purse.free -= jobs;
+        (jobs > 0).then(|| Claim { shared: Arc::clone(self), jobs })
+    }
+
+    fn join(self: &Arc<Self>, path: &Path) -> io::Result<Turn> {
+        let pipe = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let mut purse = self.purse();
+        let id = purse.next;
+        purse.next += 1;
+        purse.takers.push(Taker { id, pipe, given: 0, tried: false, backoff: 0, wait: 0 });
+        purse.balance();
+        self.changed.notify_all();
+        Ok(Turn { shared: Arc::clone(self), id })
+    }
+}
+
+impl Purse {
+    fn balance(&mut self) {
+        let idle: Vec<usize> = self.takers.iter().map(Taker::idle).collect();
+        for (taker, idle) in self.takers.iter_mut().zip(&idle) {
+            taker.learn(*idle);
+        }
+        let mut needy: Vec<usize> = (0..self.takers.len()).filter(|at| idle[*at] == 0 && self.takers[*at].is_due()).collect();
+        needy.sort_by_key(|at| self.takers[*at].given);
+        let wanted = needy.len() + self.claimants;
+        for (taker, idle) in self.takers.iter_mut().zip(&idle) {
+            for _ in 0..*idle {
+                if self.free < wanted && taker.take() {
+                    self.free += 1;
+                }
+            }
+        }
+        let mut left = needy.len();
+        for at in needy {
+            let spare = self.free.saturating_sub(self.claimants);
+            let part = spare.div_ceil(left).min(spare);
+            self.free -= self.takers[at].give(part);
+            left -= 1;
+        }
+    }
+}
+
+impl Taker {
+    /// Tokens in the pipe that nobody has taken.
+    fn idle(&self) -> usize {
+        rustix::io::ioctl_fionread(self.pipe.as_fd())
+            .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+            .min(self.given)
+    }
+
+    fn learn(&mut self, idle: usize) {
+        if std::mem::take(&mut self.tried) {
+            self.backoff = if idle == 0 { 0 } else { (self.backoff * 2).clamp(1, LONGEST_WAIT) };
+            self.wait = self.backoff;
+        }
+        self.wait = self.wait.saturating_sub(u32::from(idle == 0));
+    }
+
+    fn is_due(&self) -> bool {
+        self.given == 0 || self.wait == 0
+    }
+
+    fn take(&mut self) -> bool {
+        let taken = matches!(self.pipe.read(&mut [0]), Ok(1));
+        self.given -= usize::from(taken);
+        taken
+    }
+
+    /// Puts up to `count` tokens into the pipe; how many those were.
+    fn give(&mut self, count: usize) -> usize {
+        let given = self.pipe.write(&vec![b'+'; count]).unwrap_or(0);
+        self.given += given;
+        self.tried = given > 0;
+        given
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shared.purse().free += self.jobs;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut purse = self.shared.purse();
+        if let Some(at) = purse.takers.iter().position(|taker| taker.id == self.id) {
+            let taker = purse.takers.remove(at);
+            purse.free += taker.given;
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Share {
+    /// Taken for each run of emerge.
+    pub(crate) fn turn(&self) -> Result<Option<Turn>> {
+        match self {
+            Self::Pipe(shared, path) => shared.join(path).map(Some).map_err(Error::io("open", path)),
+            Self::Whole | Self::Fixed(_) => Ok(None),
+        }
+    }
+}
+
+/// Gives a session its share of the budget, if there is one.
+pub(crate) fn share_jobs(cx: &Context<'_>, work: &mut Work<'_>, facts: &Facts) -> Result<()> {
+    let Some(server) = cx.jobserver else { return Ok(()) };
+    // Of a session that asks twice.
+    work.jobs = Share::Whole;
+    if facts.has_jobserver() {
+        let path = work.session.borrow().path(PIPE);
+        make_pipe(&path)?;
+        work.root.session_conf.jobserver = Some(PIPE_INSIDE.to_owned());
+        // For what is no make, and knows no tokens.
+        work.root.session_conf.load = Some(server.budget() as f32);
+        work.root.jobserver = Some(path.clone());
+        work.jobs = Share::Pipe(Arc::clone(&server.shared), path);
+        return Ok(());
+    }
+    let cancelled = || cx.interrupt.count() > 0;
+    let claim = server.shared.claim(&cancelled).ok_or(Error::Interrupted { resumable: false })?;
+    work.root.session_conf.jobs = 1;
+    work.root.session_conf.make_jobs = u32::try_from(claim.jobs).unwrap_or(u32::MAX);
+    work.jobs = Share::Fixed(claim);
+    Ok(())
+}
+
+/// A named pipe that every user of a session may open; the store keeps others out. One of an earlier run of the session goes.
+fn make_pipe(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::Io { action: "remove", path: path.to_owned(), source: error });
+        }
+        _ => {}
+    }
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .map_err(|errno| Error::Io { action: "create", path: path.to_owned(), source: errno.into() })?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(Error::io("change the mode of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What takes tokens as a make does.
+    fn open(path: &Path) -> File {
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+    }
+
+    fn take(pipe: &mut File) -> bool {
+        let since = std::time::Instant::now();
+        while since.elapsed() < TICK * 100 {
+            if matches!(pipe.read(&mut [0]), Ok(1)) {
+                return true;
+            }
+            std::thread::sleep(TICK / 4);
+        }
+        false
+    }
+
+    fn take_all(pipe: &mut File) -> usize {
+        let mut count = 0;
+        for _ in 0..20 {
+            while matches!(pipe.read(&mut [0]), Ok(1)) {
+                count += 1;
+            }
+            std::thread::sleep(TICK / 2);
+        }
+        count
+    }
+
+    fn pipes(dir: &Path) -> [PathBuf; 2] {
+        ["a", "b"].map(|name| {
+            let path = dir.join(name);
+            make_pipe(&path).unwrap();
+            path
+        })
+    }
+
+    #[test]
+    fn all_tokens_go_to_who_is_alone_and_no_more_than_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, _] = pipes(dir.path());
+        let server = JobServer::start(5, 2).unwrap();
+        let _turn = server.shared.join(&a).unwrap();
+        assert_eq!(take_all(&mut open(&a)), 5);
+    }
+
+    #[test]
+    fn what_one_does_not_use_goes_to_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = pipes(dir.path());
+        let server = JobServer::start(4, 2).unwrap();
+        let _first = server.shared.join(&a).unwrap();
+        let mut one = open(&a);
+        assert!(take(&mut one), "a serial build");
+        let _second = server.shared.join(&b).unwrap();
+        let mut other = open(&b);
+        let taken = take_all(&mut other);
+        assert_eq!(taken, 3, "the serial build has not asked for more");
+        assert!(!take(&mut one), "all four are in use");
+        other.write_all(b"+").unwrap();
+        assert!(take(&mut one), "what is given back can be had by both");
+    }
+
+    #[test]
+    fn what_a_killed_build_held_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = pipes(dir.path());
+        let server = JobServer::start(3, 2).unwrap();
+        let turn = server.shared.join(&a).unwrap();
+        assert_eq!(take_all(&mut open(&a)), 3);
+        let _second = server.shared.join(&b).unwrap();
+        let mut other = open(&b);
+        assert_eq!(take_all(&mut other), 0, "all are taken");
+        drop(turn);
+        assert_eq!(take_all(&mut other), 3);
+    }
+
+    #[test]
+    fn fixed_parts_and_tokens_come_out_of_one_purse() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, _] = pipes(dir.path());
+        let server = JobServer::start(4, 2).unwrap();
+        let claim = server.shared.claim(&|| false).unwrap();
+        assert_eq!(claim.jobs, 2);
+        let _turn = server.shared.join(&a).unwrap();
+        let mut pipe = open(&a);
+        assert!(take(&mut pipe));
+        let second = server.shared.claim(&|| false).unwrap();
+        assert!((1..=2).contains(&second.jobs), "{second:?}: taken back out of the pipe, since a claim cannot wait for ever");
+        drop(claim);
+        assert_eq!(take_all(&mut pipe) + 1, 4 - second.jobs);
+        let none = server.shared.claim(&|| true);
+        assert!(none.is_none(), "{none:?}: waiting can be given up");
+    }
+}

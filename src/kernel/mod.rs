@@ -1,0 +1,5 @@
+//! TODO
+
+pub mod prep;
+pub mod rows;
+pub mod update;

@@ -1,0 +1,100 @@
+//! `kernel ls`: the kernel configurations, what was built of them, and for whom.
+
+use serde::Serialize;
+
+use crate::config::ConfigDir;
+use crate::error::Result;
+use crate::profile;
+use crate::profile::names;
+use crate::session::run::Context;
+
+/// A kernel configuration.
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelRow {
+    /// Its name.
+    pub name: String,
+    /// The sources that it is built from where a stage4 chooses no others.
+    pub sources: String,
+    /// Their version, if it names one.
+    pub version: Option<String>,
+    /// Options that are built in.
+    pub built_in: usize,
+    /// Options that are modules.
+    pub modules: usize,
+    /// Whether it has an initramfs.
+    pub initramfs: bool,
+    /// What was built of it.
+    pub built: Vec<BuiltKernel>,
+    /// The stage4s that have it.
+    pub stages: Vec<String>,
+}
+
+/// A kernel in the store.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuiltKernel {
+    /// The profile whose builder compiled it.
+    pub profile: String,
+    /// Its name: that of the configuration, and the sources where a stage4 chose them.
+    pub name: String,
+    /// What it calls itself.
+    pub release: String,
+    /// The package of sources.
+    pub package: String,
+    /// Its state.
+    pub state: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// What its payload takes on the disk, bytes.
+    pub size_bytes: u64,
+    /// Whether the configuration has the same options now.
+    pub current: bool,
+}
+
+/// Everything `kernel ls` shows.
+pub fn kernel_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<KernelRow>> {
+    let _shared = profile::share_store(cx)?;
+    let mut users = Vec::new();
+    for stage4 in config.stage4_names() {
+        // One that is wrong says so when it is built.
+        let Ok(Some(kernel)) = config.stage4(&stage4).and_then(|stage4| config.kernel_of(&stage4)) else { continue };
+        users.push((kernel.name, stage4));
+    }
+    let refs = cx.store.refs()?;
+    let mut rows = Vec::new();
+    for name in config.kernel_names() {
+        let kernel = config.kernel(&name)?;
+        let digest = kernel.symbols.digest();
+        let mut built = Vec::new();
+        for (reference, id) in &refs {
+            let Some((profile, label)) = reference.strip_prefix("kernel/").and_then(|rest| rest.split_once('/')) else {
+                continue;
+            };
+            if label != kernel.name && !label.strip_prefix(&kernel.name).is_some_and(|rest| rest.starts_with('+')) {
+                continue;
+            }
+            let state = cx.store.state(id)?;
+            let text = |name: &str| state.origin[name].as_str().unwrap_or_default().to_owned();
+            built.push(BuiltKernel {
+                profile: profile.to_owned(),
+                name: label.to_owned(),
+                release: text("release"),
+                package: text("package"),
+                state: state.id.to_string(),
+                created: state.created.clone(),
+                current: text("configuration") == digest,
+                size_bytes: names::bytes_of(cx, std::slice::from_ref(&state), &[])?,
+            });
+        }
+        rows.push(KernelRow {
+            sources: crate::kernel::prep::bare(&kernel.sources).to_string(),
+            version: kernel.sources.version.clone(),
+            built_in: kernel.symbols.count("y"),
+            modules: kernel.symbols.count("m"),
+            initramfs: kernel.dracut.is_some(),
+            built,
+            stages: users.iter().filter(|(used, _)| *used == kernel.name).map(|(_, stage4)| stage4.clone()).collect(),
+            name,
+        });
+    }
+    Ok(rows)
+}

@@ -1,0 +1,219 @@
+//! What a user calls a build state: the one reading of it for all commands that take one.
+//!
+//! ```text
+//! profile/demo/gentoomuch/builder   a name in full: also stage4/web, kept/with-hello, tag/v1
+//! stage4/web@{1}                    what that name stood for before; @{0} is the present
+//! v1, v1@{1}                        a tag without `tag/`
+//! profile/demo, profile/demo@{1}    the profile's builder, or its stage3 as long as there is no builder
+//! 41aa1be94f4f                      an id, or its beginning: at least 4 digits that fit no other state
+//! ```
+//!
+//! A name comes before an id, a name in full before a tag. Tree snapshots (`tree/…`) are no build states.
+
+use crate::config::{BUILDER, nearest};
+use crate::error::Result;
+use crate::profile::history;
+use crate::recipe::definition::ref_name;
+use crate::session::run::Context;
+use crate::store;
+use crate::store::{RefEntry, State, StateId};
+
+/// Below this lie tags.
+pub const TAGS: &str = "tag/";
+/// An id's beginning has so many digits at least.
+const SHORTEST_ID: usize = 4;
+
+/// A position in a name's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefAt {
+    /// The name in full.
+    pub name: String,
+    /// 0 is the present value.
+    pub index: usize,
+    /// What it stands for there.
+    pub value: StateId,
+    /// How many values are kept, the present one included.
+    pub kept: usize,
+}
+
+impl std::fmt::Display for RefAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&crate::profile::history::joined(&self.name, self.index))
+    }
+}
+
+/// A build state that was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name by which it was found; `None` for an id.
+    pub at: Option<RefAt>,
+    /// The state, complete: neither it nor a layer of it was removed.
+    pub state: State,
+}
+
+/// Text that names no build state.
+#[derive(Debug, thiserror::Error)]
+pub enum NamingError {
+    /// Neither a name nor an id.
+    #[error("no build state is called `{text}`")]
+    Unknown {
+        /// As given.
+        text: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+        /// The names that there are, in full.
+        known: Vec<String>,
+    },
+    /// A name has fewer values than asked for.
+    #[error("`{name}` has no value {index}")]
+    NoEntry {
+        /// The name in full.
+        name: String,
+        /// As asked for, 0 is the present value.
+        index: usize,
+        /// How many there are, the present one included.
+        kept: usize,
+    },
+    /// The beginning of several ids.
+    #[error("`{text}` is the beginning of {} ids", fits.len())]
+    Ambiguous {
+        /// As given.
+        text: String,
+        /// All that it fits.
+        fits: Vec<StateId>,
+    },
+    /// An id where a name is needed, since only names have a history.
+    #[error("`{text}` is a build state's id, and no name")]
+    NotAName {
+        /// As given.
+        text: String,
+        /// The names that the state has now.
+        names: Vec<String>,
+    },
+    /// The state, or a layer of it, was removed.
+    #[error("the state `{text}` is not in the store any more")]
+    Gone {
+        /// As given.
+        text: String,
+        /// What is missing.
+        #[source]
+        source: store::Error,
+    },
+}
+
+/// The state that `text` names, complete. The caller holds `share_store`'s lock if it is going to use it.
+pub fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
+    let (at, id) = match ref_at(cx, text)? {
+        Some(at) => (Some(at.clone()), at.value),
+        None => (None, id_at(cx, text)?),
+    };
+    match history::complete_state(cx, &id) {
+        Ok(state) => Ok(Named { at, state }),
+        Err(source @ (store::Error::NoSuchState(_) | store::Error::NoSuchLayer(_))) => {
+            Err(NamingError::Gone { text: text.to_owned(), source }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The id of the state that `text` names, complete or not.
+pub fn named_id(cx: &Context<'_>, text: &str) -> Result<StateId> {
+    match ref_at(cx, text)? {
+        Some(at) => Ok(at.value),
+        None => id_at(cx, text),
+    }
+}
+
+/// The name that `text` is, in full, with its position: for what moves or lists names. What it stands for need not be there any more.
+pub fn named_ref(cx: &Context<'_>, text: &str) -> Result<RefAt> {
+    if let Some(at) = ref_at(cx, text)? {
+        return Ok(at);
+    }
+    let id = id_at(cx, text)?;
+    let names = cx.store.refs()?.into_iter().filter(|(_, value)| *value == id).map(|(name, _)| name).collect();
+    Err(NamingError::NotAName { text: text.to_owned(), names }.into())
+}
+
+/// The name `text`, or what it is short for.
+fn ref_at(cx: &Context<'_>, text: &str) -> Result<Option<RefAt>> {
+    let (name, index) = store::split_index(text);
+    let mut candidates = vec![name.to_owned(), format!("{TAGS}{name}")];
+    if let Some(profile) = name.strip_prefix("profile/") {
+        candidates.extend([BUILDER, "upstream"].map(|definition| ref_name(profile, definition)));
+    }
+    for name in candidates {
+        let history: Vec<RefEntry> = match cx.store.ref_history(&name) {
+            Ok(history) => history,
+            // What cannot be a name of a state is none.
+            Err(store::Error::Name { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let kept = history.len();
+        match history.into_iter().nth(index) {
+            Some(entry) => return Ok(Some(RefAt { name, index, value: entry.value, kept })),
+            None if kept > 0 => return Err(NamingError::NoEntry { name, index, kept }.into()),
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The id that `text` is, or begins.
+fn id_at(cx: &Context<'_>, text: &str) -> Result<StateId> {
+    if text.len() >= SHORTEST_ID && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        let mut fits = cx.store.state_ids()?;
+        fits.retain(|id| id.as_str().starts_with(text));
+        match fits.len() {
+            0 => {}
+            1 => return Ok(fits.remove(0)),
+            _ => return Err(NamingError::Ambiguous { text: text.to_owned(), fits }.into()),
+        }
+    }
+    let known: Vec<String> = cx.store.refs()?.into_iter().map(|(name, _)| name).collect();
+    Err(NamingError::Unknown { text: text.to_owned(), nearest: likely(text, &known), known }.into())
+}
+
+/// What `text` probably means, as it would have to be written.
+fn likely(text: &str, known: &[String]) -> Option<String> {
+    let (name, index) = store::split_index(text);
+    let tags = known.iter().filter_map(|name| name.strip_prefix(TAGS));
+    let profiles = known.iter().filter_map(|name| name.strip_suffix("/upstream"));
+    let near = nearest(name, known.iter().map(String::as_str).chain(tags).chain(profiles))?;
+    Some(if index == 0 { near.to_owned() } else { format!("{near}@{{{index}}}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_probably_meant() {
+        let known: Vec<String> =
+            ["kept/with-hello", "profile/demo/gentoomuch/builder", "profile/demo/upstream", "stage4/web", "tag/release-1"]
+                .map(str::to_owned)
+                .into();
+        for (text, meant) in [
+            ("web", Some("stage4/web")),
+            ("web@{2}", Some("stage4/web@{2}")),
+            ("demo", Some("profile/demo")),
+            ("with-hello", Some("kept/with-hello")),
+            ("stage4/wbe", Some("stage4/web")),
+            ("relaese-1", Some("release-1")),
+            ("profile/demo/gentomuch/builder", Some("profile/demo/gentoomuch/builder")),
+            ("profile/dmeo", Some("profile/demo")),
+            ("something-else", None),
+        ] {
+            assert_eq!(likely(text, &known).as_deref(), meant, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_position_is_written_as_it_is_read() {
+        let id: StateId = "a".repeat(32).parse().unwrap();
+        for text in ["stage4/web", "stage4/web@{3}"] {
+            let (name, index) = store::split_index(text);
+            let at = RefAt { name: name.to_owned(), index, value: id.clone(), kept: 4 };
+            assert_eq!(at.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What can be wrong about a patch and its work set.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::session::visible::NotVisible;
+
+/// A saved patch and the source that it cannot be applied to.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
+pub struct PatchMisfit {
+    /// `category/name-version`
+    pub package: String,
+    /// The saved patch, or the fragment that brings it.
+    pub name: String,
+    /// The file, relative to the configuration directory.
+    pub patch: PathBuf,
+    /// Those that were applied before it, in order.
+    pub before: Vec<PathBuf>,
+    /// What `patch` says, safe to print.
+    pub last_lines: Vec<String>,
+    /// All of it, on the host.
+    pub log: PathBuf,
+}
+
+/// Why nothing came of a command about patches.
+#[derive(Debug, thiserror::Error)]
+pub enum PatchError {
+    /// It is the name of a directory, in two places.
+    #[error("`{0}` cannot be the name of a patch")]
+    Name(String),
+    /// What goes into the patch's header.
+    #[error("`{0}` cannot be a line of a patch's header")]
+    HeaderLine(String),
+    /// There is one of that name.
+    #[error("there is a work set `{name}` already")]
+    Exists {
+        /// Its name.
+        name: String,
+        /// Where.
+        dir: PathBuf,
+    },
+    /// There is none of that name.
+    #[error("there is no work set `{name}`")]
+    NoWorkSet {
+        /// As given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+        /// Whether there is a saved patch of that name.
+        saved: bool,
+    },
+    /// Neither work set nor saved patch.
+    #[error("there is no patch `{name}`")]
+    Unknown {
+        /// As given.
+        name: String,
+        /// The nearest spelling.
+        nearest: Option<String>,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A saved patch for several packages says not which one is meant.
+    #[error("the saved patch `{name}` is for several packages: {}", packages.join(", "))]
+    SeveralPackages {
+        /// Its name.
+        name: String,
+        /// They.
+        packages: Vec<String>,
+    },
+    /// A package of which no version can be taken.
+    #[error(transparent)]
+    NotVisible(#[from] NotVisible),
+    /// Another package than the work set's.
+    #[error("`{atom}` is not `{package}`, whose source is in the work set")]
+    OtherPackage {
+        /// As given.
+        atom: String,
+        /// `category/name`.
+        package: String,
+    },
+    /// A saved patch that cannot be applied, found before anything was built.
+    #[error(transparent)]
+    DoesNotApply(Box<PatchMisfit>),
+    /// Nothing to compile.
+    #[error("no patches are saved")]
+    NothingSaved,
+    /// Nothing to save.
+    #[error("nothing has been changed in the work set `{0}`")]
+    Unchanged(String),
+    /// `patch` knows nothing of binary files.
+    #[error("a patch cannot change binary files: {}", .0.join(", "))]
+    Binary(Vec<String>),
+    /// git would only note which commit they are at.
+    #[error("git repositories within the work set cannot be part of a patch: {}", .0.join(", "))]
+    Repositories(Vec<String>),
+    /// What a merge has left.
+    #[error("a merge has left conflicts in {}", .0.join(", "))]
+    Conflicts(Vec<String>),
+    /// No failed build was kept.
+    #[error("no failed build of the patch `{0}` is kept")]
+    NothingKept(String),
+    /// A work set would be lost.
+    #[error("the work set `{0}` has changes that are not saved")]
+    Unsaved(String),
+    /// Both copies of what a user has done.
+    #[error("nothing would be left of the changes of `{0}`: the work set and what is saved of it go together")]
+    NothingLeft(String),
+    /// Nothing newer.
+    #[error("the work set `{name}` is for {cpv} already, which is what would be taken now")]
+    NothingNewer {
+        /// Its name.
+        name: String,
+        /// `category/name-version`.
+        cpv: String,
+    },
+    /// A file of ours that somebody has changed.
+    #[error("`{path}` says not what the work set is for")]
+    Damaged {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A script's output.
+    #[error("what the session said about the source is not understood")]
+    Answer(#[source] Option<serde_json::Error>),
+    /// A session has left another repository in a work set.
+    #[error("git would take `{}` for a repository", .0.display())]
+    Nested(PathBuf),
+    /// A file of a work set that is not as git leaves it, or one of a session's.
+    #[error(transparent)]
+    Beneath(#[from] crate::beneath::Error),
+    /// Files of the work set that are not as they should be.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// `read`, `write`, …
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PatchError {
+    /// For an error of the system about `path`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+fn after(before: &[PathBuf]) -> String {
+    let listed: Vec<String> = before.iter().map(|patch| format!("`{}`", patch.display())).collect();
+    if listed.is_empty() { String::new() } else { format!(" after {}", listed.join(", ")) }
+}

@@ -1,0 +1,173 @@
+//! Patches: the source of a package to change, built with the change, kept as a patch that every stage gets.
+//!
+//! ```text
+//! patch prep NAME ATOM    session: ebuild … prepare, git                                data/patches/NAME: a git repository
+//!   (an editor)                                                                          |
+//! patch try NAME          session: its diff as the last user patch, emerge of it alone  <-'  fails: the session is kept
+//! patch shell NAME        a shell in that session, where the package failed
+//! patch save NAME         session: its diff                       config/user.patches/NAME/CATEGORY/PACKAGE-VERSION/NAME.patch
+//! patch compile           sessions: all that is saved, for several profiles
+//! patch refresh NAME      session: another version prepared, the changes merged into it   data/patches/NAME, a new one
+//! ```
+//!
+//! git and everything that knows Portage run in sessions, on the profile's builder with the configuration as it is now. A work set is shown
+//! to a session read-only, but to those that make a new one; no package's phases run in these (source.rs). `ebuild … prepare` applies saved patches, too: those that come before this one in
+//! Portage's order are part of the pristine state, the patch itself and those after it are not.
+//!
+//! What every build does with saved patches: `rehearse.rs` applies them before anything is compiled, `applied.rs` looks afterwards which
+//! packages have theirs.
+
+pub mod attempt;
+pub mod compile;
+pub mod error;
+pub mod prep;
+pub mod refresh;
+pub mod rows;
+pub mod save;
+pub mod scripts;
+pub mod source;
+pub mod work_set;
+
+use std::path::PathBuf;
+
+use crate::config::hooks::Phase;
+use crate::config::{BUILDER, ConfigDir};
+use crate::error::{Error, Result};
+use crate::patch::error::PatchError;
+use crate::patch::work_set::WorkSet;
+use crate::portage::binpkgs::{PoolInputs, PoolKind};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
+use crate::profile::history;
+use crate::recipe::definition;
+use crate::recipe::definition::Recipe;
+use crate::sandbox::Exit;
+use crate::sandbox::plan::Network;
+use crate::session::keys::PoolUse;
+use crate::session::root::UserBind;
+use crate::session::run::{Context, Work};
+use crate::session::work::{Given, Subject};
+use crate::session::{inspect, keys, run, work};
+use crate::store::{Session, State};
+use crate::{freshroot, jobserver};
+
+/// Where a work set is in a session, where another one, and where a script writes what it found.
+const WORK_DIR: &str = "/run/gentoomuch/work";
+const BEFORE_DIR: &str = "/run/gentoomuch/before";
+const OUT_DIR: &str = "/run/gentoomuch/out";
+/// What packages get git from, where the builder has none.
+const GIT_PACKAGE: &str = "dev-vcs/git";
+
+/// What sessions of a patch stand on.
+pub(crate) struct Ground {
+    profile: String,
+    base: State,
+    recipe: Recipe,
+}
+
+/// A session with the configuration in place.
+pub(crate) struct Desk<'s> {
+    work: Work<'s>,
+    pool: PoolInputs,
+}
+
+/// The lock of a patch: whoever changes its work set holds it.
+fn lock_name(name: &str) -> String {
+    format!("patch/{name}")
+}
+
+/// The builder of a profile, built or not, and what would be built on it now.
+pub(crate) fn patch_ground(cx: &Context<'_>, config: &ConfigDir, profile: Option<&str>) -> Result<Ground> {
+    let (profile, index) = history::profile_and_index(cx, profile)?;
+    let base = history::profile_state(cx, &profile, index)?;
+    let upstream = definition::upstream(cx, &profile)?;
+    let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
+    Ok(Ground { profile, base, recipe })
+}
+
+/// Puts the configuration of today in place, whatever the builder was built with, and attaches binary packages.
+pub(crate) fn patch_desk<'s>(cx: &Context<'_>, session: &'s mut Session, ground: &Ground, name: &str) -> Result<Desk<'s>> {
+    let recipe = &ground.recipe;
+    let subject = Subject { log_name: format!("patch-{name}"), profile: ground.profile.clone(), definition: BUILDER.to_owned() };
+    let mut work = work::work(cx, session, &ground.base, &subject, recipe.given())?;
+    scripts::place(&work)?;
+    // Patches that the configuration had then and has no more.
+    run::command(cx, &work, words(&["rm", "-rf", "/etc/portage/patches"]), Network::None)?;
+    definition::apply(cx, &work, recipe)?;
+    definition::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
+    let facts = inspect::inspect(cx, &work)?;
+    let pool = facts.pool_inputs(recipe.pool_of());
+    work.root.session_conf = work::session_conf(cx, facts.has_observability());
+    jobserver::share_jobs(cx, &mut work, &facts)?;
+    let pools = [keys::pool(cx, PoolKind::Throwaway, &pool)?, keys::pool(cx, PoolKind::Release, &pool)?];
+    keys::show_pools(cx, &mut work, &pools, PoolUse::Publish)?;
+    Ok(Desk { work, pool })
+}
+
+/// A session for git alone: nothing of the configuration is in place.
+pub(crate) fn patch_git_desk<'s>(
+    cx: &Context<'_>,
+    session: &'s mut Session,
+    base: &State,
+    profile: &str,
+    name: &str,
+) -> Result<Work<'s>> {
+    let subject = Subject { log_name: format!("patch-{name}"), profile: profile.to_owned(), definition: String::new() };
+    let mut work = work::work(cx, session, base, &subject, Given::default())?;
+    scripts::place(&work)?;
+    freshroot::attach_throwaway_pools(cx, &mut work, base)?;
+    Ok(work)
+}
+
+/// Installs git for this session where the builder has none.
+pub(crate) fn patch_git(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    let (exit, _) = run::exit_and_output(cx, work, words(&["sh", "-c", "command -v git"]), 1024)?;
+    if exit == Exit::Code(0) {
+        return Ok(());
+    }
+    cx.observer.note(&format!("the builder has no git: installing {GIT_PACKAGE} in this session"));
+    let goal = Goal::Packages { atoms: vec![GIT_PACKAGE.to_owned()], existing: Existing::Keep, oneshot: true };
+    definition::emerge_supplied(cx, work, &patch_request(cx, goal))
+}
+
+pub(crate) fn patch_request(cx: &Context<'_>, goal: Goal) -> Request {
+    Request {
+        jobs: cx.settings.jobs,
+        load: Some(cx.settings.processors.max(cx.settings.jobs) as f32),
+        ..Request::new(goal, Mode::Run)
+    }
+}
+
+/// Installs what a package needs to be built, from binary packages where there are some; what was built is published for the next time.
+pub(crate) fn patch_dependencies(cx: &Context<'_>, desk: &Desk<'_>, atom: &str) -> Result<()> {
+    cx.observer.step(&format!("installing what {} needs to be built", atom.trim_start_matches('=')));
+    let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
+    let request = Request { part: Part::BuildDependencies, ..patch_request(cx, goal) };
+    definition::emerge_supplied(cx, &desk.work, &request)
+}
+
+/// The work set, or what there is instead.
+pub(crate) fn work_set(cx: &Context<'_>, config: Option<&ConfigDir>, name: &str) -> Result<WorkSet> {
+    if let Some(set) = work_set::read(cx.places, name)? {
+        return Ok(set);
+    }
+    let known = work_set::all(cx.places)?.into_iter().map(|(name, _)| name).collect();
+    let saved = config.is_some_and(|config| config.patch_names().iter().any(|known| known == name));
+    Err(PatchError::NoWorkSet { name: name.to_owned(), known, saved }.into())
+}
+
+/// A directory of ours, seen in a session.
+fn bind(source: PathBuf, target: &str, read_only: bool) -> UserBind {
+    UserBind { source, target: target.into(), read_only }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Whatever came of a session: an interruption leaves no logs.
+fn forget_if_interrupted<T>(work: &Work<'_>, outcome: Result<T>) -> Result<T> {
+    if matches!(outcome, Ok(_) | Err(Error::Interrupted { .. })) {
+        work.forget_logs();
+    }
+    outcome
+}

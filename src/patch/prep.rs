@@ -1,0 +1,378 @@
+//! `patch prep`: the source of a package, unpacked and prepared as emerge would, becomes a work set.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ConfigDir;
+use crate::config::patches::{SavedPatch, Scope, applied_to};
+use crate::error::Result;
+use crate::patch::error::PatchError;
+use crate::patch::source::Source;
+use crate::patch::work_set::{WorkSet, harden};
+use crate::patch::{Desk, Ground, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, source, words, work_set};
+use crate::portage::atom::Atom;
+use crate::portage::emerge::request::{Existing, Goal, Part, Request};
+use crate::sandbox::TaskOptions;
+use crate::sandbox::plan::Network;
+use crate::session::root::BUILD_DIR;
+use crate::session::run::{Context, Work};
+use crate::session::visible::NotVisible;
+use crate::session::work::write_public;
+use crate::session::{keys, run, supply};
+use crate::store::tasks::{REMOVE_TREE, RemoveInput};
+use crate::store::{Purpose, Session};
+use crate::{durable, patch, profile};
+
+/// Of a script's output so much is read.
+const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
+/// So many names are kept of things that there should be none of.
+pub(crate) const MAX_NAMED: usize = 20;
+
+/// What to unpack, and as what.
+#[derive(Debug, Clone)]
+pub struct PrepOptions {
+    /// The patch.
+    pub name: String,
+    /// The package, as emerge takes it.
+    pub atom: String,
+    /// The ebuild repository; `None`: as emerge would choose.
+    pub repository: Option<String>,
+    /// The profile; `None` for the default one.
+    pub profile: Option<String>,
+    /// Also apply the ebuild's own patches.
+    pub prepare: bool,
+}
+
+/// A new work set.
+#[derive(Debug, Clone, Serialize)]
+pub struct Prepared {
+    /// The patch.
+    pub name: String,
+    /// Where it is.
+    pub dir: std::path::PathBuf,
+    /// What it is the source of.
+    pub source: WorkSet,
+    /// What came along, and what did not.
+    #[serde(flatten)]
+    pub unpacked: Unpacked,
+}
+
+/// What unpacking has told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Unpacked {
+    /// Files in the first commit.
+    pub files: u64,
+    /// Saved patches of others that are in it, by name.
+    pub patches: Vec<String>,
+    /// Names by which git would find a repository within the source. They were left out, and what is around them is content.
+    pub nested_repositories: Vec<String>,
+    /// Devices, pipes and sockets, which were left out.
+    pub special_files: Vec<String>,
+    /// Whether the patch was saved before and is applied again.
+    pub saved_applied: bool,
+    /// Files in which that has left conflict markers.
+    pub conflicts: Vec<String>,
+    /// Files with the parts that fit nowhere.
+    pub rejected: Vec<String>,
+}
+
+/// What Portage says of an atom.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) cpv: String,
+    pub(crate) category: String,
+    pub(crate) package: String,
+    pub(crate) version: String,
+    pub(crate) revision: String,
+    pub(crate) slot: String,
+    pub(crate) repository: String,
+    pub(crate) ebuild: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Found(Found),
+    NotVisible {
+        #[serde(default)]
+        versions: Vec<String>,
+        #[serde(default)]
+        reasons: Vec<String>,
+        #[serde(default)]
+        near: Vec<String>,
+    },
+}
+
+impl Found {
+    /// Whether each part is what it is called. What comes out of a session is hostile, and names directories of the configuration later.
+    fn is_sound(&self) -> bool {
+        let names_it = Atom::parse_target(&format!("={}::{}", self.cpv, self.repository)).is_ok_and(|atom| {
+            atom.category == self.category
+                && atom.package == self.package
+                && atom.version.as_deref() == Some(&self.version_and_revision())
+                && atom.repository.as_deref() == Some(&self.repository)
+        });
+        let scope: String = self.directory();
+        names_it
+            && scope.parse::<Scope>().is_ok_and(|scope| scope.package == self.package)
+            && self.ebuild.starts_with('/')
+            && !self.ebuild.chars().any(char::is_control)
+    }
+
+    /// The directory of patches that are for this version alone.
+    fn directory(&self) -> String {
+        format!("{}-{}-{}:{}", self.package, self.version, self.revision, self.slot)
+    }
+
+    /// Where its phases work.
+    pub(crate) fn build_dir(&self) -> String {
+        format!("{BUILD_DIR}/{}", self.cpv)
+    }
+
+    /// `=category/name-version::repository`.
+    pub(crate) fn atom(&self) -> String {
+        format!("={}::{}", self.cpv, self.repository)
+    }
+
+    /// The version with its revision, as Portage writes it.
+    pub(crate) fn version_and_revision(&self) -> String {
+        if self.revision == "r0" { self.version.clone() } else { format!("{}-{}", self.version, self.revision) }
+    }
+
+    /// What the pristine commit is called.
+    pub(crate) fn title(&self, prepared: bool) -> String {
+        format!("{}::{}{}", self.cpv, self.repository, if prepared { "" } else { ", not prepared" })
+    }
+
+    pub(crate) fn into_work_set(self, profile: &str, prepared: bool, subdir: &str) -> WorkSet {
+        WorkSet {
+            cpv: self.cpv,
+            category: self.category,
+            package: self.package,
+            version: self.version,
+            revision: self.revision,
+            slot: self.slot,
+            repository: self.repository,
+            profile: profile.to_owned(),
+            prepared,
+            subdir: subdir.to_owned(),
+            made: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    }
+}
+
+/// Unpacks a package's source into a new work set. A patch of that name that was saved before is applied on top.
+pub fn patch_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) -> Result<Prepared> {
+    let name = &options.name;
+    work_set::check_name(name)?;
+    let _shared = profile::share_store(cx)?;
+    let _lock = run::lock(cx, &lock_name(name))?;
+    let dir = work_set::dir(cx.places, name);
+    if fs::symlink_metadata(&dir).is_ok() {
+        return Err(PatchError::Exists { name: name.clone(), dir }.into());
+    }
+    let ground = patch::patch_ground(cx, config, options.profile.as_deref())?;
+    let atom = with_repository(&options.atom, options.repository.as_deref());
+    let new = new_place(cx, name)?;
+    let mut session = cx.store.session_create(Some(&ground.base), Purpose::Patch, "")?;
+    let outcome = prep_in(cx, &mut session, &ground, options, &atom, &new);
+    session.discard(cx.launcher)?;
+    let finished = outcome.and_then(|(source, unpacked)| {
+        harden(&new, &source)?;
+        durable::publish_tree(&new, &dir)?;
+        Ok(Prepared { name: name.clone(), dir, source, unpacked })
+    });
+    if finished.is_err() {
+        remove_unfinished(cx, &new);
+    }
+    finished
+}
+
+/// Where a work set is made that is not complete yet; what a killed run left there goes.
+pub(crate) fn new_place(cx: &Context<'_>, name: &str) -> Result<std::path::PathBuf> {
+    work_set::make_parent(cx.places)?;
+    let new = work_set::unfinished(cx.places, name);
+    if fs::symlink_metadata(&new).is_ok() {
+        let left = RemoveInput { paths: vec![new.clone()] };
+        cx.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {})?;
+    }
+    Ok(new)
+}
+
+/// By a task: a session may have left files of other owners.
+pub(crate) fn remove_unfinished(cx: &Context<'_>, new: &Path) {
+    let left = RemoveInput { paths: vec![new.to_owned()] };
+    if let Err(error) = cx.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {}) {
+        tracing::warn!("cannot remove `{}`: {error}", new.display());
+    }
+}
+
+fn prep_in(
+    cx: &Context<'_>,
+    session: &mut Session,
+    ground: &Ground,
+    options: &PrepOptions,
+    atom: &str,
+    new: &Path,
+) -> Result<(WorkSet, Unpacked)> {
+    let desk = patch::patch_desk(cx, session, ground, &options.name)?;
+    let outcome = prep_at(cx, &desk, ground, options, atom, new);
+    forget_if_interrupted(&desk.work, outcome)
+}
+
+fn prep_at(
+    cx: &Context<'_>,
+    desk: &Desk<'_>,
+    ground: &Ground,
+    options: &PrepOptions,
+    atom: &str,
+    new: &Path,
+) -> Result<(WorkSet, Unpacked)> {
+    let found = ask_portage_for(cx, &desk.work, atom)?;
+    let saved = ground.recipe.portage.patches();
+    let before = prepare_source(cx, desk, &found, &options.name, &saved, options.prepare)?;
+    cx.observer.step(&format!("making the work set `{}`", options.name));
+    let source = source::take_source(cx, desk, &found, new)?;
+    let own = own_patch(&saved, &options.name, &found);
+    let title = found.title(options.prepare);
+    let text = source::with_git(cx, &ground.base, &ground.profile, &options.name, |work| {
+        if let Some(patch) = own {
+            write_public(&work.root.hooks.join(scripts::GIVEN), &patch.contents, 0o644)?;
+        }
+        work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false)];
+        let (unpack, given) = (scripts::path(scripts::UNPACK), scripts::path(scripts::GIVEN));
+        run::output_of(cx, work, words(&["sh", &unpack, WORK_DIR, &title, &given]), OUTPUT_LIMIT_BYTES)
+    })?;
+    let unpacked = unpacked(&scripts::Told::read(&text), before, &source)?;
+    Ok((found.into_work_set(&ground.profile, options.prepare, &source.subdir), unpacked))
+}
+
+/// Which version emerge would take.
+pub(crate) fn ask_portage_for(cx: &Context<'_>, work: &Work<'_>, atom: &str) -> Result<Found> {
+    let text = run::output_of(cx, work, words(&["python3", "-B", &scripts::path(scripts::ASK), atom]), OUTPUT_LIMIT_BYTES)?;
+    let answer = serde_json::from_value(scripts::json(&text)?).map_err(|error| PatchError::Answer(Some(error)))?;
+    match answer {
+        Asked::Found(found) if found.is_sound() => Ok(found),
+        Asked::Found(_) => Err(PatchError::Answer(None).into()),
+        Asked::NotVisible { versions, reasons, near } => {
+            Err(PatchError::from(NotVisible::told(atom, versions, reasons, near)).into())
+        }
+    }
+}
+
+/// Fetches, unpacks and prepares a package's source in the session. Says which saved patches are in it.
+pub(crate) fn prepare_source(
+    cx: &Context<'_>,
+    desk: &Desk<'_>,
+    found: &Found,
+    name: &str,
+    saved: &[SavedPatch],
+    prepare: bool,
+) -> Result<Vec<String>> {
+    let work = &desk.work;
+    patch::patch_git(cx, work)?;
+    let (before, hidden) = around(saved, name, found);
+    if !hidden.is_empty() {
+        let argv = words(&["rm", "-f", "--"]).into_iter().chain(hidden).collect();
+        run::command(cx, work, argv, Network::None)?;
+    }
+    cx.observer.step(&format!("fetching the source of {}", found.cpv));
+    let goal = Goal::Packages { atoms: vec![found.atom()], existing: Existing::Rebuild, oneshot: true };
+    let source = Request { part: Part::Packages, usepkg: false, ..patch::patch_request(cx, goal) };
+    supply::bring_sources(cx, work, &source)?;
+    if prepare {
+        patch::patch_dependencies(cx, desk, &found.atom())?;
+    }
+    let phase = if prepare { "prepare" } else { "unpack" };
+    // Before anything of the package has run: sessions that it never touches install git from there.
+    keys::tell_published(cx, &desk.work, &desk.pool);
+    cx.observer.step(&format!("{} {}", if prepare { "preparing" } else { "unpacking" }, found.cpv));
+    run::command(cx, work, words(&["ebuild", &found.ebuild, "clean", phase]), Network::None)?;
+    Ok(if prepare { before } else { Vec::new() })
+}
+
+/// The saved patches of a package by where Portage applies them: names of those before the patch `name`, and paths in the session of itself
+/// and those after it.
+fn around(saved: &[SavedPatch], name: &str, found: &Found) -> (Vec<String>, Vec<String>) {
+    let applied = applied_to(saved, &found.category, &found.package, &found.version_and_revision(), &found.slot);
+    let own = format!("{name}-{name}.patch");
+    let comes_before = |patch: &SavedPatch| patch.name != name && patch.file_name < own;
+    let mut before: Vec<String> = applied.iter().filter(|patch| comes_before(patch)).map(|patch| patch.name.clone()).collect();
+    before.dedup();
+    // Also those that others hide: they would come to light.
+    let of_package = saved.iter().filter(|patch| patch.category == found.category && patch.scope.package == found.package);
+    let hidden = of_package.filter(|patch| !comes_before(patch)).map(|patch| format!("/etc/portage/{}", patch.target().display()));
+    (before, hidden.collect())
+}
+
+/// The file of the patch `name` that is meant for a version, or, if none is, one that is meant for another one of the package.
+pub(crate) fn own_patch<'p>(saved: &'p [SavedPatch], name: &str, found: &Found) -> Option<&'p SavedPatch> {
+    let mut own: Vec<&SavedPatch> = saved
+        .iter()
+        .filter(|patch| patch.name == name && patch.category == found.category && patch.scope.package == found.package)
+        .collect();
+    own.sort_by_key(|patch| !patch.matches(&found.category, &found.package, &found.version_and_revision(), &found.slot));
+    own.first().copied()
+}
+
+pub(crate) fn unpacked(told: &scripts::Told, patches: Vec<String>, source: &Source) -> std::result::Result<Unpacked, PatchError> {
+    let some = |word| {
+        let mut all = told.all(word);
+        all.truncate(MAX_NAMED);
+        all
+    };
+    Ok(Unpacked {
+        files: told.one("files")?.trim().parse().map_err(|_| PatchError::Answer(None))?,
+        patches,
+        nested_repositories: source.nested_repositories.clone(),
+        special_files: source.special_files.clone(),
+        saved_applied: told.has("saved", "applied") || told.has("saved", "conflicts"),
+        conflicts: some("conflict"),
+        rejected: some("rejected"),
+    })
+}
+
+/// The atom, of one ebuild repository.
+pub(crate) fn with_repository(atom: &str, repository: Option<&str>) -> String {
+    match repository {
+        Some(repository) if !atom.contains("::") => format!("{atom}::{repository}"),
+        _ => atom.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_a_package_becomes_directories() {
+        let found = |category: &str, package: &str, version: &str, slot: &str| Found {
+            cpv: format!("{category}/{package}-{version}-r1"),
+            category: category.to_owned(),
+            package: package.to_owned(),
+            version: version.to_owned(),
+            revision: "r1".to_owned(),
+            slot: slot.to_owned(),
+            repository: "gentoo".to_owned(),
+            ebuild: "/var/db/repos/gentoo/x.ebuild".to_owned(),
+        };
+        for (category, package, version, slot, good) in [
+            ("app-misc", "hello", "2.10", "0", true),
+            ("app-misc", "hello-world", "1_rc2", "3.2", true),
+            ("../../..", "hello", "2.10", "0", false),
+            ("app-misc/..", "hello", "2.10", "0", false),
+            ("app-misc", "../hello", "2.10", "0", false),
+            ("app-misc", "hello", "2/../../10", "0", false),
+            ("app-misc", "hello", "2.10", "0/../..", false),
+            ("app-misc", "hello", "2.10", "..", false),
+            ("app-misc", "hello", "2.10", "", false),
+            ("app-misc", "he\u{1b}llo", "2.10", "0", false),
+        ] {
+            assert_eq!(found(category, package, version, slot).is_sound(), good, "{category} {package} {version} {slot}");
+        }
+        let other = Found { category: "sys-apps".to_owned(), ..found("app-misc", "hello", "2.10", "0") };
+        assert!(!other.is_sound(), "the parts of another package");
+    }
+}

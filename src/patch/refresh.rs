@@ -1,0 +1,148 @@
+//! `patch refresh`: the changes of a work set, or of a saved patch, brought onto another version of the package.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::ConfigDir;
+use crate::error::Result;
+use crate::patch::error::PatchError;
+use crate::patch::prep::{Found, PrepOptions, Prepared, Unpacked, unpacked};
+use crate::patch::work_set::{WorkSet, harden};
+use crate::patch::{
+    BEFORE_DIR, Desk, Ground, WORK_DIR, bind, forget_if_interrupted, lock_name, prep, rows, save, scripts, source, words, work_set,
+};
+use crate::portage::atom::Atom;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::store::{Purpose, Session};
+use crate::{durable, patch, profile};
+
+/// Of the script's output so much is read.
+const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
+
+/// What to refresh.
+#[derive(Debug, Clone)]
+pub struct RefreshOptions {
+    /// The patch.
+    pub name: String,
+    /// Which version to go to; `None`: the newest that emerge would take.
+    pub to: Option<String>,
+    /// The profile; `None`: the one that the work set was unpacked with, or the default one.
+    pub profile: Option<String>,
+}
+
+/// A work set of another version.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refreshed {
+    /// The patch.
+    pub name: String,
+    /// Where it is.
+    pub dir: std::path::PathBuf,
+    /// The version before; `None`: there was no work set, and the saved patch was taken.
+    pub before: Option<String>,
+    /// What it is the source of now.
+    pub source: WorkSet,
+    /// What came along, and what did not.
+    #[serde(flatten)]
+    pub unpacked: Unpacked,
+}
+
+/// Brings a patch onto another version by a three-way merge. Conflicts are left in the files, between markers, and are no error.
+pub fn patch_refresh(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
+    let name = &options.name;
+    work_set::check_name(name)?;
+    let Some(before) = work_set::read(cx.places, name)? else { return refresh_saved(cx, config, options) };
+    let _shared = profile::share_store(cx)?;
+    let _lock = run::lock(cx, &lock_name(name))?;
+    let atom = options.to.clone().unwrap_or_else(|| format!("{}::{}", before.name(), before.repository));
+    if Atom::parse_target(&atom).is_ok_and(|atom| atom.name() != before.name()) {
+        return Err(PatchError::OtherPackage { atom, package: before.name() }.into());
+    }
+    let ground = patch::patch_ground(cx, config, Some(options.profile.as_deref().unwrap_or(&before.profile)))?;
+    // Conflicts of the last one, binary files and the like are told before anything is unpacked.
+    save::patch_diff(cx, &before, name)?;
+    let new = prep::new_place(cx, name)?;
+    let mut session = cx.store.session_create(Some(&ground.base), Purpose::Patch, "")?;
+    let outcome = refresh_in(cx, &mut session, &ground, name, &before, &atom, &new);
+    session.discard(cx.launcher)?;
+    let finished = outcome.and_then(|(source, unpacked)| exchange(cx, name, &new, &before, source, unpacked));
+    prep::remove_unfinished(cx, &new);
+    finished
+}
+
+/// Without a work set the saved patch is applied to the new version, as far as it can be.
+fn refresh_saved(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
+    let name = &options.name;
+    let saved = match config.patch(name) {
+        Ok(saved) => saved,
+        Err(crate::config::Error::Unknown { .. }) => return Err(rows::no_such_patch(cx, config, name)?.into()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut packages: Vec<String> = saved.iter().map(|patch| format!("{}/{}", patch.category, patch.scope.package)).collect();
+    packages.sort();
+    packages.dedup();
+    let atom = match (&options.to, packages.as_slice()) {
+        (Some(to), _) => to.clone(),
+        (None, [package]) => package.clone(),
+        _ => return Err(PatchError::SeveralPackages { name: name.clone(), packages }.into()),
+    };
+    let prepared = prep::patch_prep(
+        cx,
+        config,
+        &PrepOptions { name: name.clone(), atom, repository: None, profile: options.profile.clone(), prepare: true },
+    )?;
+    let Prepared { name, dir, source, unpacked } = prepared;
+    Ok(Refreshed { name, dir, before: None, source, unpacked })
+}
+
+/// The new work set takes the place of the old one, at one instant.
+fn exchange(cx: &Context<'_>, name: &str, new: &Path, before: &WorkSet, source: WorkSet, unpacked: Unpacked) -> Result<Refreshed> {
+    harden(new, &source)?;
+    let dir = work_set::dir(cx.places, name);
+    durable::exchange_trees(new, &dir)?;
+    Ok(Refreshed { name: name.to_owned(), dir, before: Some(before.cpv.clone()), source, unpacked })
+}
+
+fn refresh_in(
+    cx: &Context<'_>,
+    session: &mut Session,
+    ground: &Ground,
+    name: &str,
+    before: &WorkSet,
+    atom: &str,
+    new: &Path,
+) -> Result<(WorkSet, Unpacked)> {
+    let desk = patch::patch_desk(cx, session, ground, name)?;
+    let outcome = prep::ask_portage_for(cx, &desk.work, atom).and_then(|found| {
+        if found.cpv == before.cpv && found.repository == before.repository {
+            return Err(PatchError::NothingNewer { name: name.to_owned(), cpv: found.cpv }.into());
+        }
+        merge_onto(cx, &desk, ground, name, before, found, new)
+    });
+    forget_if_interrupted(&desk.work, outcome)
+}
+
+fn merge_onto(
+    cx: &Context<'_>,
+    desk: &Desk<'_>,
+    ground: &Ground,
+    name: &str,
+    before: &WorkSet,
+    found: Found,
+    new: &Path,
+) -> Result<(WorkSet, Unpacked)> {
+    let saved = ground.recipe.portage.patches();
+    let patches = prep::prepare_source(cx, desk, &found, name, &saved, before.prepared)?;
+    let source = source::take_source(cx, desk, &found, new)?;
+    cx.observer.step(&format!("merging what was changed in {} into {}", before.cpv, found.cpv));
+    let (old, title) = (work_set::dir(cx.places, name), found.title(before.prepared));
+    work_set::check(&old)?;
+    let text = source::with_git(cx, &ground.base, &ground.profile, name, |work| {
+        work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false), bind(old, BEFORE_DIR, true)];
+        let refresh = scripts::path(scripts::REFRESH);
+        run::output_of(cx, work, words(&["sh", &refresh, WORK_DIR, &title, BEFORE_DIR]), OUTPUT_LIMIT_BYTES)
+    })?;
+    let unpacked = unpacked(&scripts::Told::read(&text), patches, &source)?;
+    Ok((found.into_work_set(&ground.profile, before.prepared, &source.subdir), unpacked))
+}

@@ -1,0 +1,439 @@
+//! From the configuration to nodes: what there is to build, under which keys, and what of it is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::artifact::recorded::{Lacking, Signature};
+use crate::artifact::{Artifact, ExportOptions};
+use crate::build_key::Inputs;
+use crate::config::hooks::Hooks;
+use crate::config::{BUILDER, ConfigDir, Diagnostic, Env, KernelConfig, Stage4Definition};
+use crate::error::{Error, Result};
+use crate::pipeline::why::Reason;
+use crate::pipeline::{Made, Node, NodeKind, Pipeline, PipelineOptions, why};
+use crate::recipe::definition::{Recipe, profile_lock, ref_name};
+use crate::recipe::kernel::{KernelRecipe, kernel_ref};
+use crate::recipe::stage4::{Stage4Recipe, stage4_ref};
+use crate::recipe::standing::Standing;
+use crate::recipe::{definition, stage4};
+use crate::session::run;
+use crate::session::run::Context;
+use crate::store::State;
+use crate::{artifact, config, profile};
+
+/// A node with what is needed to build it.
+pub(crate) struct Part {
+    pub(crate) node: Node,
+    pub(crate) what: What,
+    /// What of it is there.
+    pub(crate) made: Made,
+}
+
+/// How a node is built. The next kind is one more variant here, one more arm in `run.rs`, and its nodes in [`Planner::parts`].
+pub(crate) enum What {
+    /// Applied to its profile's stage3; the stage4 that it is built for gives its name to proposals.
+    Definition { recipe: Arc<Recipe>, upstream: State, asked_for: String },
+    /// Built on the state of the node with this id, the builder's.
+    Kernel { recipe: Box<KernelRecipe>, builder: String, asked_for: String },
+    /// Built on the states of the nodes with these ids.
+    Stage4 { recipe: Box<Stage4Recipe>, base: String, kernel: Option<String> },
+    /// Made of the state of the node with this id.
+    Artifact { of: String, options: Box<ExportOptions> },
+}
+
+/// What is read before there are nodes.
+struct Planner<'p, 'a> {
+    cx: &'p Context<'a>,
+    config: &'p ConfigDir,
+    hooks: Hooks,
+}
+
+/// A state that is wanted.
+struct Wanted {
+    inputs: Inputs,
+    key: String,
+}
+
+impl Wanted {
+    fn new(inputs: Inputs) -> Self {
+        let key = inputs.key();
+        Self { inputs, key }
+    }
+}
+
+type OnProfile = (String, String);
+/// Each with the first stage4 that it is built for.
+type Recipes = BTreeMap<OnProfile, (Arc<Recipe>, String)>;
+
+/// A kernel that stage4s have, with the first of them.
+struct WantedKernel {
+    recipe: KernelRecipe,
+    asked_for: String,
+    wanted: Wanted,
+}
+
+pub(crate) fn plan_pipeline<'e, 'a>(
+    cx: &'e Context<'a>,
+    config: &'e ConfigDir,
+    options: PipelineOptions,
+) -> Result<Pipeline<'e, 'a>> {
+    let begun = Instant::now();
+    let names = if options.names.is_empty() { config.stage4_names() } else { options.names.clone() };
+    let names: BTreeSet<String> = names.into_iter().collect();
+    let mut locks = vec![profile::share_store(cx)?];
+    let env = config.env(&cx.settings.arch)?;
+    let definitions = all(names.par_iter().map(|name| Ok(config.stage4(name)?)).collect())?;
+    let mut upstreams = BTreeMap::new();
+    for definition in &definitions {
+        let named = &definition.profile;
+        if !upstreams.contains_key(named.value.as_str()) {
+            upstreams.insert(named.value.clone(), (named, None));
+        }
+    }
+    // In the order of their names, as all locks are taken.
+    for (named, upstream) in upstreams.values_mut() {
+        let profile = profile::profile_of(cx, named)?;
+        locks.push(run::lock_shared(cx, &profile_lock(&profile))?);
+        *upstream = Some(definition::upstream(cx, &profile)?);
+    }
+    let upstreams = upstreams.into_iter().filter_map(|(profile, (_, state))| Some((profile, state?))).collect();
+    let planner = Planner { cx: cx, config, hooks: Hooks::with_config(config.root())? };
+    let parts = planner.parts(definitions, &upstreams, &env, &options)?;
+    Ok(Pipeline { cx: cx, config, options, env, parts, begun, _locks: locks })
+}
+
+impl Planner<'_, '_> {
+    fn parts(
+        &self,
+        definitions: Vec<Stage4Definition>,
+        upstreams: &BTreeMap<String, State>,
+        env: &Env,
+        options: &PipelineOptions,
+    ) -> Result<Vec<Part>> {
+        let kernels = all(definitions.par_iter().map(|definition| Ok(self.config.kernel_of(definition)?)).collect())?;
+        let recipes = self.recipes(&definitions, &kernels, upstreams)?;
+        let mut bases: BTreeMap<OnProfile, Wanted> =
+            recipes.iter().map(|(at, (recipe, _))| (at.clone(), Wanted::new(recipe.inputs(&upstreams[&at.0], &at.1)))).collect();
+        let mut concerned = BTreeMap::new();
+        let standing = self.standing_bases(&recipes, &mut bases, &mut concerned)?;
+        let labels: Vec<Option<OnProfile>> = definitions
+            .iter()
+            .zip(&kernels)
+            .map(|(definition, kernel)| Some((definition.profile.value.clone(), kernel.as_ref()?.label())))
+            .collect();
+        let kernels = wanted_kernels(&definitions, kernels, &recipes, &bases);
+        let stages: Vec<(Stage4Recipe, OnProfile, Option<OnProfile>, Wanted)> = definitions
+            .into_par_iter()
+            .zip(labels)
+            .map(|(definition, kernel)| {
+                let at = (definition.profile.value.clone(), definition.stage3.value.clone());
+                let on = &recipes[&at].0;
+                let recipe = Stage4Recipe::new(definition, self.hooks.clone(), on.trees.clone(), Arc::clone(on));
+                let kernel_key = kernel.as_ref().map(|kernel| kernels[kernel].wanted.key.as_str());
+                let since = standing.get(&at).map(|base| recipe.since(base)).unwrap_or_default();
+                let wanted = Wanted::new(recipe.inputs(&bases[&at].key, &since, kernel_key));
+                (recipe, at, kernel, wanted)
+            })
+            .collect();
+        let of_stages = stages.iter().map(|(_, _, _, wanted)| wanted.key.as_str());
+        let of_kernels = kernels.values().map(|kernel| kernel.wanted.key.as_str());
+        let keys: Vec<&str> = bases.values().map(|base| base.key.as_str()).chain(of_kernels).chain(of_stages).collect();
+        let mut found = self.cx.store.states_by_key(&keys)?;
+        for (recipe, at, _, wanted) in &stages {
+            // On what is built anew, it is built anew.
+            if !found.contains_key(&wanted.key) && found.contains_key(&bases[at].key) {
+                match stage4::standing_stage4(self.cx, recipe, &wanted.inputs)? {
+                    Standing::Same(state) => drop(found.insert(wanted.key.clone(), state)),
+                    Standing::Concerned(words) => drop(concerned.insert(wanted.key.clone(), words)),
+                    Standing::Other => {}
+                }
+            }
+        }
+        let missing: Vec<&str> = keys.into_iter().filter(|key| !found.contains_key(*key)).collect();
+        let suspended = if missing.is_empty() { Vec::new() } else { self.cx.store.sessions_suspended(&missing)? };
+        let here = Here { found, suspended, concerned };
+
+        let mut parts = Vec::new();
+        for (at, (recipe, asked_for)) in recipes {
+            parts.push(self.definition_part(&at, recipe, asked_for, &upstreams[&at.0], &bases[&at], &here)?);
+        }
+        let kernel_is_built: BTreeMap<OnProfile, bool> =
+            kernels.iter().map(|(at, kernel)| (at.clone(), !here.found.contains_key(&kernel.wanted.key))).collect();
+        for (at, kernel) in kernels {
+            parts.push(self.kernel_part(&at, kernel, &bases[&(at.0.clone(), BUILDER.to_owned())].key, &here)?);
+        }
+        let made: Vec<[Part; 2]> = stages
+            .into_par_iter()
+            .map(|(recipe, at, kernel, wanted)| {
+                let (form, name) =
+                    (ExportOptions::of(Some(&recipe.definition), options.format, &env.arch), recipe.definition.name.clone());
+                let kernel = kernel.map(|at| (kernel_ref(&at.0, &at.1), kernel_is_built[&at]));
+                let stage = self.stage4_part(&at, &bases[&at].key, recipe, kernel, &wanted, &here)?;
+                let artifact = self.artifact_part(&name, &stage, form, env, options);
+                Ok([stage, artifact])
+            })
+            .collect::<Result<_>>()?;
+        let (stages, artifacts): (Vec<Part>, Vec<Part>) = made.into_iter().map(|[stage, artifact]| (stage, artifact)).unzip();
+        parts.extend(stages);
+        parts.extend(artifacts);
+        Ok(parts)
+    }
+
+    /// Each stage3 definition on each profile that a stage4 stands on, read and merged once; with the first of those stage4s.
+    fn recipes(
+        &self,
+        definitions: &[Stage4Definition],
+        kernels: &[Option<KernelConfig>],
+        upstreams: &BTreeMap<String, State>,
+    ) -> Result<Recipes> {
+        let mut wanted: BTreeMap<OnProfile, String> = BTreeMap::new();
+        for definition in definitions {
+            let at = (definition.profile.value.clone(), definition.stage3.value.clone());
+            wanted.entry(at).or_insert_with(|| definition.name.clone());
+        }
+        // A kernel is compiled by the builder.
+        for (definition, _) in definitions.iter().zip(kernels).filter(|(_, kernel)| kernel.is_some()) {
+            wanted.entry((definition.profile.value.clone(), BUILDER.to_owned())).or_insert_with(|| format!("stage3:{BUILDER}"));
+        }
+        let wanted: Vec<(OnProfile, String)> = wanted.into_iter().collect();
+        let read = wanted.into_par_iter().map(|(at, asked_for)| {
+            let upstream = &upstreams[&at.0];
+            let recipe = definition::recipe_with(self.cx, self.config, &at.1, upstream, self.hooks.clone())?;
+            Ok((at, (Arc::new(recipe), asked_for)))
+        });
+        Ok(all(read.collect())?.into_iter().collect())
+    }
+
+    /// The states of definitions that stay although their keys are others now; what is wanted is them.
+    fn standing_bases(
+        &self,
+        recipes: &Recipes,
+        bases: &mut BTreeMap<OnProfile, Wanted>,
+        concerned: &mut BTreeMap<String, Vec<String>>,
+    ) -> Result<BTreeMap<OnProfile, State>> {
+        let store = &self.cx.store;
+        let mut standing = BTreeMap::new();
+        for (at, (recipe, _)) in recipes {
+            let (Some(wanted), name) = (bases.get_mut(at), ref_name(&at.0, &at.1)) else { continue };
+            let Some(id) = store.ref_get(&name)? else { continue };
+            if store.state(&id).is_ok_and(|state| state.key == wanted.key) || store.state_by_key(&wanted.key)?.is_some() {
+                continue;
+            }
+            match definition::standing_definition(self.cx, recipe, &name, &wanted.inputs)? {
+                Standing::Same(state) => {
+                    wanted.key.clone_from(&state.key);
+                    standing.insert(at.clone(), state);
+                }
+                Standing::Concerned(words) => drop(concerned.insert(wanted.key.clone(), words)),
+                Standing::Other => {}
+            }
+        }
+        Ok(standing)
+    }
+
+    fn definition_part(
+        &self,
+        at: &OnProfile,
+        recipe: Arc<Recipe>,
+        asked_for: String,
+        upstream: &State,
+        wanted: &Wanted,
+        here: &Here,
+    ) -> Result<Part> {
+        let (profile, name) = at;
+        let node = here.node(NodeKind::Stage3, format!("stage3/{profile}/{name}"), profile, name, Vec::new(), wanted);
+        let why = if node.build {
+            here.with_concerned(why::of_state(self.cx, &ref_name(profile, name), &wanted.inputs, &[], Some(&recipe))?, wanted)
+        } else {
+            Vec::new()
+        };
+        let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
+        let what = What::Definition { recipe, upstream: upstream.clone(), asked_for };
+        Ok(Part { node: Node { why, ..node }, what, made })
+    }
+
+    fn kernel_part(&self, at: &OnProfile, kernel: WantedKernel, builder_key: &str, here: &Here) -> Result<Part> {
+        let WantedKernel { recipe, asked_for, wanted } = kernel;
+        let (builder, id) = (format!("stage3/{}/{BUILDER}", at.0), kernel_ref(&at.0, &at.1));
+        let builder_is_built = !here.found.contains_key(builder_key);
+        let node = here.node(NodeKind::Kernel, id.clone(), &at.0, &at.1, vec![builder.clone()], &wanted);
+        let why = if node.build {
+            why::of_state(self.cx, &id, &wanted.inputs, &[("parent", &builder, builder_is_built)], None)?
+        } else {
+            Vec::new()
+        };
+        let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
+        Ok(Part { node: Node { why, ..node }, what: What::Kernel { recipe: Box::new(recipe), builder, asked_for }, made })
+    }
+
+    /// `kernel` is the node of its kernel, and whether that is built.
+    fn stage4_part(
+        &self,
+        at: &OnProfile,
+        base_key: &str,
+        recipe: Stage4Recipe,
+        kernel: Option<(String, bool)>,
+        wanted: &Wanted,
+        here: &Here,
+    ) -> Result<Part> {
+        let name = recipe.definition.name.clone();
+        let base = format!("stage3/{}/{}", at.0, at.1);
+        let mut from = vec![("parent", base.as_str(), !here.found.contains_key(base_key))];
+        from.extend(kernel.as_ref().map(|(id, is_built)| ("kernel", id.as_str(), *is_built)));
+        let needs = from.iter().map(|(_, id, _)| (*id).to_owned()).collect();
+        let node = here.node(NodeKind::Stage4, format!("stage4/{name}"), &at.0, &name, needs, wanted);
+        let why = if node.build {
+            why::of_state(self.cx, &stage4_ref(&name), &wanted.inputs, &from, Some(&recipe.on))?
+        } else {
+            Vec::new()
+        };
+        let why = here.with_concerned(why, wanted);
+        let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
+        let kernel = kernel.map(|(id, _)| id);
+        Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base, kernel }, made })
+    }
+
+    fn artifact_part(&self, name: &str, stage: &Part, form: ExportOptions, env: &Env, options: &PipelineOptions) -> Part {
+        let of = stage.node.id.clone();
+        let words = options.gpg.as_ref().map(|gpg| env.sign_key.as_ref().map(|key| key.value.as_str()).or(gpg.key.as_deref()));
+        let signature = words.map_or(Signature::None, Signature::Of);
+        let standing: std::result::Result<Artifact, Vec<Reason>> = match &stage.made.state {
+            None => Err(vec![Reason::new(format!("{of} is built"))]),
+            Some(state) => artifact::artifact_standing(self.cx, name, state, &form, signature)
+                .map_err(|lacking| vec![Reason::new(words_for(lacking))]),
+        };
+        let (artifact, why) = match standing {
+            Ok(artifact) => (Some(artifact), Vec::new()),
+            Err(why) => (None, why),
+        };
+        let node = Node {
+            id: format!("artifact/{name}"),
+            kind: NodeKind::Artifact,
+            profile: stage.node.profile.clone(),
+            name: name.to_owned(),
+            needs: vec![of.clone()],
+            key: None,
+            build: artifact.is_none(),
+            resumes: false,
+            why,
+            state: stage.node.state.clone(),
+            artifact: artifact.clone(),
+        };
+        Part {
+            node,
+            what: What::Artifact { of, options: Box::new(form) },
+            made: Made { state: stage.made.state.clone(), artifact },
+        }
+    }
+}
+
+/// Each kernel once, however many stage4s have it.
+fn wanted_kernels(
+    definitions: &[Stage4Definition],
+    kernels: Vec<Option<KernelConfig>>,
+    recipes: &Recipes,
+    bases: &BTreeMap<OnProfile, Wanted>,
+) -> BTreeMap<OnProfile, WantedKernel> {
+    let mut wanted = BTreeMap::new();
+    for (definition, kernel) in definitions.iter().zip(kernels) {
+        let Some(config) = kernel else { continue };
+        let profile = &definition.profile.value;
+        let builder = (profile.clone(), BUILDER.to_owned());
+        wanted.entry((profile.clone(), config.label())).or_insert_with(|| {
+            let recipe = KernelRecipe { config, trees: recipes[&builder].0.trees.clone() };
+            let wanted = Wanted::new(recipe.inputs(&bases[&builder].key));
+            WantedKernel { recipe, asked_for: format!("stage3:{BUILDER}"), wanted }
+        });
+    }
+    wanted
+}
+
+/// What the store has.
+struct Here {
+    found: BTreeMap<String, State>,
+    suspended: Vec<String>,
+    /// Why what has changed about packages concerns a state, by its key.
+    concerned: BTreeMap<String, Vec<String>>,
+}
+
+impl Here {
+    /// Which of the packages that something has changed for is why, after what has changed.
+    fn with_concerned(&self, mut why: Vec<Reason>, wanted: &Wanted) -> Vec<Reason> {
+        why.extend(self.concerned.get(&wanted.key).into_iter().flatten().map(Reason::new));
+        why
+    }
+
+    fn node(&self, kind: NodeKind, id: String, profile: &str, name: &str, needs: Vec<String>, wanted: &Wanted) -> Node {
+        let state = self.found.get(&wanted.key).map(|state| state.id.clone());
+        Node {
+            id,
+            kind,
+            profile: profile.to_owned(),
+            name: name.to_owned(),
+            needs,
+            key: Some(wanted.key.clone()),
+            build: state.is_none(),
+            resumes: self.suspended.contains(&wanted.key),
+            why: Vec::new(),
+            state,
+            artifact: None,
+        }
+    }
+}
+
+fn words_for(lacking: Lacking) -> &'static str {
+    match lacking {
+        Lacking::Absent => "its files are not there",
+        Lacking::OtherForm => "its files have another form",
+        Lacking::OtherState => "its files are those of another state",
+        Lacking::Damaged => "its files are not what was made",
+        Lacking::OtherKeep => "changed: keep",
+        Lacking::OtherExclusions => "changed: what is left out by default",
+        Lacking::OtherImage => "changed: oci",
+        Lacking::OtherSignature => "its files are signed by another key, or by none",
+    }
+}
+
+/// All values, or all that is wrong with the configuration, each mistake once however many stages have it; else the first error.
+fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
+    let mut wrong: BTreeSet<Diagnostic> = BTreeSet::new();
+    let mut first = None;
+    let mut values = Vec::new();
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(Error::Config(config::Error::Invalid(diagnostics))) => wrong.extend(diagnostics.as_slice().iter().cloned()),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(config::Error::Invalid(wrong.into_iter().collect::<Vec<_>>().into()).into());
+    }
+    first.map_or(Ok(values), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_that_several_stages_have_is_said_once() {
+        let diagnostic = |line| Diagnostic {
+            file: "portage.global/package.use".into(),
+            line,
+            severity: config::Severity::Error,
+            message: "wrong".to_owned(),
+            hint: None,
+        };
+        let invalid = |lines: &[u32]| -> Result<u32> {
+            Err(config::Error::Invalid(lines.iter().copied().map(diagnostic).collect::<Vec<_>>().into()).into())
+        };
+        let error = all(vec![Ok(1), invalid(&[7, 3]), Err(Error::NoTree), invalid(&[3])]).unwrap_err();
+        assert_eq!(error.to_string(), "portage.global/package.use:3: wrong\nportage.global/package.use:7: wrong");
+        assert!(matches!(all(vec![Ok(1), Err(Error::NoTree)]), Err(Error::NoTree)));
+        assert_eq!(all(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
+    }
+}

@@ -1,0 +1,448 @@
+//! Gives nodes to threads, each as soon as what it needs is done, and keeps account of what became of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::artifact::{Artifact, ExportOptions};
+use crate::config::Stage4Definition;
+use crate::error::{Error, Result};
+use crate::jobserver::JobServer;
+use crate::pipeline::plan::{Part, What};
+use crate::pipeline::why::Reason;
+use crate::pipeline::{Made, Node, NodeKind, Pipeline};
+use crate::progress::{Event, Observer};
+use crate::recipe::definition::{definition_lock, ref_name};
+use crate::recipe::kernel::{kernel_lock, kernel_ref, make};
+use crate::recipe::stage4::{stage4_lock, stage4_ref};
+use crate::recipe::{definition, stage4};
+use crate::session::run;
+use crate::session::run::Context;
+use crate::stage3::sign::{Gpg, SecretKey};
+use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
+use crate::store::{State, StateId};
+use crate::{artifact, resolve};
+
+/// How often a thread that waits for a node looks whether the user has had enough.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Is told what happens to which node, from any thread.
+pub trait Watcher: Sync {
+    /// A node is begun.
+    fn begun(&self, node: &Node);
+    /// Something happens in a node.
+    fn event(&self, node: &Node, event: &Event<'_>);
+    /// It is known what became of a node.
+    fn ended(&self, node: &Node, report: &NodeReport);
+}
+
+/// What became of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "result")]
+pub enum Outcome {
+    /// It was there.
+    Reused,
+    /// It was built.
+    Built,
+    /// Building it failed.
+    Failed,
+    /// It was not begun, since a node that it needs failed.
+    Skipped {
+        /// That node's id.
+        because: String,
+    },
+    /// The user interrupted it.
+    Interrupted,
+    /// The run ended before it was its turn.
+    NotBegun,
+}
+
+/// What there is to say about a node in the end.
+#[derive(Debug, Serialize)]
+pub struct NodeReport {
+    /// Its id.
+    pub id: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How long it took; 0 if nothing was done.
+    pub seconds: f64,
+    /// Bytes of the archive, or of the layer that was built.
+    pub size_bytes: Option<u64>,
+    /// Why it had to be built.
+    pub why: Vec<Reason>,
+    /// Its state.
+    pub state: Option<StateId>,
+    /// Its files.
+    pub artifact: Option<Artifact>,
+    /// What went wrong, in one line.
+    pub error: Option<String>,
+    /// The same with all there is to say.
+    #[serde(skip)]
+    pub failure: Option<Error>,
+}
+
+/// What a run came to.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// All nodes, each after those that it needs.
+    pub nodes: Vec<NodeReport>,
+    /// How long it took, planning included.
+    pub seconds: f64,
+    /// The budget of jobs.
+    pub jobs: u32,
+}
+
+impl Report {
+    /// How many nodes came to this.
+    pub fn count(&self, is: impl Fn(&Outcome) -> bool) -> usize {
+        self.nodes.iter().filter(|node| is(&node.outcome)).count()
+    }
+
+    /// What went wrong, with all there is to say, by the ids of the nodes; taken out.
+    pub fn failures(&mut self) -> Vec<(String, Error)> {
+        self.nodes.iter_mut().filter_map(|node| Some((node.id.clone(), node.failure.take()?))).collect()
+    }
+}
+
+/// Passes on what a node's build tells.
+struct NodeObserver<'w> {
+    node: &'w Node,
+    watcher: &'w dyn Watcher,
+}
+
+impl Observer for NodeObserver<'_> {
+    fn event(&self, event: &Event<'_>) {
+        self.watcher.event(self.node, event);
+    }
+}
+
+/// What all threads know, and change one at a time.
+struct Board {
+    /// Nodes whose needs are done, by their place in the order.
+    ready: BTreeSet<usize>,
+    /// For each node, how many of its needs are not done.
+    open: Vec<usize>,
+    made: Vec<Option<Made>>,
+    reports: Vec<Option<NodeReport>>,
+    running: usize,
+    /// An archive is being made, which takes all processors by itself.
+    packing: bool,
+    /// Nothing more is begun.
+    stop: bool,
+}
+
+/// One run.
+struct Run<'r> {
+    pipeline: &'r Pipeline<'r, 'r>,
+    watcher: &'r dyn Watcher,
+    keep_going: bool,
+    server: JobServer,
+    signer: Option<(Gpg, SecretKey)>,
+    board: Mutex<Board>,
+    changed: Condvar,
+    places: BTreeMap<&'r str, usize>,
+}
+
+impl Pipeline<'_, '_> {
+    /// Builds what is not there. Errors are those before the first node; what goes wrong in nodes is in the report.
+    pub fn run(&self, keep_going: bool, watcher: &dyn Watcher) -> Result<Report> {
+        let jobs = self.cx.settings.jobs.max(1);
+        let todo = self.nodes().filter(|node| node.build).count();
+        self.name_what_is_there()?;
+        let nodes = if todo == 0 {
+            self.parts.iter().map(reused).inspect(|report| self.tell(watcher, report)).collect()
+        } else {
+            self.check_before()?;
+            let workers = todo.min(jobs as usize);
+            let run = Run::new(self, keep_going, watcher, JobServer::start(jobs, workers)?)?;
+            crate::threads::crew(workers, || run.work());
+            run.finish()
+        };
+        Ok(Report { nodes, seconds: self.begun.elapsed().as_secs_f64(), jobs })
+    }
+
+    fn tell(&self, watcher: &dyn Watcher, report: &NodeReport) {
+        if let Some(part) = self.parts.iter().find(|part| part.node.id == report.id) {
+            watcher.ended(&part.node, report);
+        }
+    }
+
+    /// Points names at states that are there already, as after a rollback, and notes that they were of use.
+    fn name_what_is_there(&self) -> Result<()> {
+        for part in &self.parts {
+            let Some(state) = part.made.state.as_ref().filter(|_| !part.node.build) else { continue };
+            let profile = part.node.profile.as_str();
+            let (name, lock) = match &part.what {
+                What::Definition { recipe, .. } => {
+                    let definition = &recipe.definition.name;
+                    (ref_name(profile, definition), definition_lock(profile, definition))
+                }
+                What::Kernel { .. } => (kernel_ref(profile, &part.node.name), kernel_lock(profile, &part.node.name)),
+                What::Stage4 { .. } => (stage4_ref(&part.node.name), stage4_lock(&part.node.name)),
+                What::Artifact { .. } => continue,
+            };
+            // Where nothing has to move, nobody who builds just that has to be waited for.
+            let moves = self.cx.store.ref_get(&name)?.as_ref() != Some(&state.id);
+            let _lock = if moves { Some(run::lock(self.cx, &lock)?) } else { None };
+            match &part.what {
+                What::Definition { recipe, .. } => definition::name_definition(self.cx, profile, &recipe.definition.name, state)?,
+                _ => self.cx.store.ref_set(&name, &state.id)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What would come out after an hour of building.
+    fn check_before(&self) -> Result<()> {
+        for part in self.parts.iter().filter(|part| part.node.build) {
+            if let What::Definition { recipe, .. } = &part.what {
+                definition::check_cpu(self.cx, &recipe.definition.name, recipe)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The key that signs, if anything has to be signed.
+    fn signer(&self) -> Result<Option<(Gpg, SecretKey)>> {
+        let Some(gpg) = &self.options.gpg else { return Ok(None) };
+        if !self.nodes().any(|node| node.build && node.kind == NodeKind::Artifact) {
+            return Ok(None);
+        }
+        let signer = artifact::signer(self.cx, self.env.sign_key.as_ref().map(|key| key.value.clone()), Some(gpg))?;
+        artifact::try_signer(self.cx, signer.as_ref())?;
+        Ok(signer)
+    }
+}
+
+fn reused(part: &Part) -> NodeReport {
+    NodeReport { size_bytes: part.made.artifact.as_ref().map(|artifact| artifact.size_bytes), ..report(part, Outcome::Reused) }
+}
+
+fn report(part: &Part, outcome: Outcome) -> NodeReport {
+    NodeReport {
+        id: part.node.id.clone(),
+        kind: part.node.kind,
+        outcome,
+        seconds: 0.0,
+        size_bytes: None,
+        why: part.node.why.clone(),
+        state: part.node.state.clone(),
+        artifact: part.node.artifact.clone(),
+        error: None,
+        failure: None,
+    }
+}
+
+impl<'r> Run<'r> {
+    fn new(pipeline: &'r Pipeline<'r, 'r>, keep_going: bool, watcher: &'r dyn Watcher, server: JobServer) -> Result<Self> {
+        let parts = &pipeline.parts;
+        let places: BTreeMap<&str, usize> = parts.iter().enumerate().map(|(at, part)| (part.node.id.as_str(), at)).collect();
+        let mut board = Board {
+            ready: BTreeSet::new(),
+            open: Vec::new(),
+            made: Vec::new(),
+            reports: Vec::new(),
+            running: 0,
+            packing: false,
+            stop: false,
+        };
+        for (at, part) in parts.iter().enumerate() {
+            let open = part.node.needs.iter().filter(|id| places.get(id.as_str()).is_some_and(|at| parts[*at].node.build)).count();
+            board.open.push(open);
+            if part.node.build && open == 0 {
+                board.ready.insert(at);
+            }
+            let done = (!part.node.build).then(|| reused(part));
+            if let Some(report) = &done {
+                watcher.ended(&part.node, report);
+            }
+            board.made.push(done.is_some().then(|| part.made.clone()));
+            board.reports.push(done);
+        }
+        let signer = pipeline.signer()?;
+        Ok(Self { pipeline, watcher, keep_going, server, signer, board: Mutex::new(board), changed: Condvar::new(), places })
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each thread does: nodes, until there are none.
+    fn work(&self) {
+        while let Some(at) = self.next() {
+            let part = &self.pipeline.parts[at];
+            self.watcher.begun(&part.node);
+            let begun = Instant::now();
+            let observer = NodeObserver { node: &part.node, watcher: self.watcher };
+            let built = self.build(part, &observer);
+            self.settle(at, part, built, begun.elapsed());
+        }
+    }
+
+    /// The next node whose turn it is; waits for one as long as there may be one.
+    fn next(&self) -> Option<usize> {
+        let mut board = self.board();
+        loop {
+            if self.pipeline.cx.interrupt.count() > 0 {
+                board.stop = true;
+            }
+            if board.stop {
+                return None;
+            }
+            let packs = |at: usize| self.pipeline.parts[at].node.kind == NodeKind::Artifact;
+            let next = board.ready.iter().copied().find(|at| !board.packing || !packs(*at));
+            if let Some(at) = next {
+                board.ready.remove(&at);
+                board.running += 1;
+                board.packing |= packs(at);
+                return Some(at);
+            }
+            if board.running == 0 {
+                return None;
+            }
+            board = self.changed.wait_timeout(board, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn build(&self, part: &Part, observer: &NodeObserver<'_>) -> Result<(Made, Outcome, Option<u64>)> {
+        let shared = self.pipeline.cx;
+        let cx = &Context { observer, jobserver: Some(&self.server), settings: shared.settings.clone(), ..*shared };
+        let config = self.pipeline.config;
+        let profile = part.node.profile.as_str();
+        let (built, stage) = match &part.what {
+            What::Definition { recipe, upstream, asked_for } => {
+                let _lock = run::lock(cx, &definition_lock(profile, &recipe.definition.name))?;
+                let stage4s = self.stage4s_on(&part.node.id);
+                (definition::definition_by(cx, config, profile, upstream, recipe, &stage4s), asked_for.as_str())
+            }
+            What::Kernel { recipe, builder, asked_for } => {
+                let builder = self.state_of(builder);
+                let _lock = run::lock(cx, &kernel_lock(profile, &part.node.name))?;
+                (builder.and_then(|builder| make::kernel(cx, config, recipe, profile, &builder)), asked_for.as_str())
+            }
+            What::Stage4 { recipe, base, kernel } => {
+                let states = self.state_of(base).and_then(|base| {
+                    let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
+                    Ok((base, kernel))
+                });
+                let _lock = run::lock(cx, &stage4_lock(&part.node.name))?;
+                // Together with the definition that it stands on, where that had to be built.
+                let is_asked =
+                    !self.keep_going && self.places.get(base.as_str()).is_some_and(|at| self.pipeline.parts[*at].node.build);
+                let built =
+                    states.and_then(|(base, kernel)| stage4::stage4(cx, config, recipe, profile, &base, kernel.as_ref(), is_asked));
+                (built, part.node.name.as_str())
+            }
+            What::Artifact { of, options } => {
+                let state = self.state_of(of)?;
+                let _lock = run::lock(cx, &stage4_lock(&part.node.name))?;
+                let options = ExportOptions { signer: self.signer.clone(), ..options.as_ref().clone() };
+                let target = artifact::target(cx, Some(&part.node.name), "stage4", &state, &options);
+                let artifact = artifact::export(cx, &part.node.name, target, &state, &options)?;
+                let outcome = if artifact.reused { Outcome::Reused } else { Outcome::Built };
+                let size_bytes = Some(artifact.size_bytes);
+                return Ok((Made { state: Some(state), artifact: Some(artifact) }, outcome, size_bytes));
+            }
+        };
+        let built = built.map_err(|error| resolve::with_proposal(cx, config, stage, profile, error))?;
+        let outcome = if built.reused { Outcome::Reused } else { Outcome::Built };
+        let size_bytes = if built.reused { None } else { layer_bytes(cx, &built.state) };
+        Ok((Made { state: Some(built.state), artifact: None }, outcome, size_bytes))
+    }
+
+    /// The stage4s that Portage is asked about when what they stand on is built. With `keep_going` what is wrong with one of them does not
+    /// keep the others from being built.
+    fn stage4s_on(&self, id: &str) -> Vec<Stage4Definition> {
+        let parts = self.pipeline.parts.iter().filter(|_| !self.keep_going);
+        let on_it = parts.filter_map(|part| match &part.what {
+            What::Stage4 { recipe, base, .. } if base == id => Some(recipe.definition.clone()),
+            _ => None,
+        });
+        on_it.collect()
+    }
+
+    /// The state of a node that is done.
+    fn state_of(&self, id: &str) -> Result<State> {
+        let made = self.places.get(id).and_then(|at| self.board().made[*at].clone());
+        let unbuilt = || crate::pipeline::PipelineError::Unbuilt { id: id.to_owned(), needs: vec![id.to_owned()] };
+        made.and_then(|made| made.state).ok_or_else(|| unbuilt().into())
+    }
+
+    /// Writes down what became of a node, and what follows from it for others.
+    fn settle(&self, at: usize, part: &Part, built: Result<(Made, Outcome, Option<u64>)>, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let mut board = self.board();
+        board.running -= 1;
+        board.packing &= part.node.kind != NodeKind::Artifact;
+        let mut told = vec![at];
+        match built {
+            Ok((made, outcome, size_bytes)) => {
+                let state = made.state.as_ref().map(|state| state.id.clone());
+                let artifact = made.artifact.clone();
+                board.reports[at] = Some(NodeReport { seconds, size_bytes, state, artifact, ..report(part, outcome) });
+                board.made[at] = Some(made);
+                for (other, dependent) in self.pipeline.parts.iter().enumerate() {
+                    if dependent.node.needs.contains(&part.node.id) && board.reports[other].is_none() {
+                        board.open[other] -= 1;
+                        if board.open[other] == 0 {
+                            board.ready.insert(other);
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                let interrupted = matches!(error, Error::Interrupted { .. });
+                let outcome = if interrupted { Outcome::Interrupted } else { Outcome::Failed };
+                let error_words = (!interrupted).then(|| error.to_string());
+                board.reports[at] = Some(NodeReport { seconds, error: error_words, failure: Some(error), ..report(part, outcome) });
+                board.stop |= interrupted || !self.keep_going;
+                if !interrupted {
+                    told.extend(self.skip(&mut board, &part.node.id));
+                }
+            }
+        }
+        for at in told {
+            if let Some(report) = &board.reports[at] {
+                self.watcher.ended(&self.pipeline.parts[at].node, report);
+            }
+        }
+        drop(board);
+        self.changed.notify_all();
+    }
+
+    /// Gives up what needs the node `failed`, directly or not.
+    fn skip(&self, board: &mut Board, failed: &str) -> Vec<usize> {
+        let mut lost = BTreeSet::from([failed]);
+        let mut skipped = Vec::new();
+        // Nodes come after those that they need, so that one pass finds all.
+        for (at, part) in self.pipeline.parts.iter().enumerate() {
+            if board.reports[at].is_none() && part.node.needs.iter().any(|id| lost.contains(id.as_str())) {
+                lost.insert(&part.node.id);
+                board.ready.remove(&at);
+                board.reports[at] = Some(report(part, Outcome::Skipped { because: failed.to_owned() }));
+                skipped.push(at);
+            }
+        }
+        skipped
+    }
+
+    fn finish(self) -> Vec<NodeReport> {
+        let board = self.board.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let both = board.reports.into_iter().zip(&self.pipeline.parts);
+        both.map(|(known, part)| known.unwrap_or_else(|| report(part, Outcome::NotBegun))).collect()
+    }
+}
+
+/// What the topmost layer of a state takes on the disk. A figure for people: not worth failing for.
+fn layer_bytes(cx: &Context<'_>, state: &State) -> Option<u64> {
+    let top = cx.store.lower_dirs(state).into_iter().next()?;
+    let input = DiskUsageInput { trees: vec![top] };
+    let answer = cx.launcher.task(DISK_USAGE, &input, crate::sandbox::TaskOptions::default(), &mut |_| {}).ok()?;
+    let usage: Vec<TreeUsage> = serde_json::from_value(answer).ok()?;
+    usage.first().map(|usage| usage.bytes)
+}

@@ -1,0 +1,205 @@
+//! Removing and renaming profiles. Neither touches a state: names of states is all that changes.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde::Serialize;
+
+use crate::config::ConfigDir;
+use crate::error::{Error, Result};
+use crate::profile;
+use crate::profile::{DEFAULT_LOCK, check_profile_name};
+use crate::recipe::definition::profile_lock;
+use crate::recipe::kernel::{kernel_prefixes, stage};
+use crate::session::run;
+use crate::session::run::Context;
+use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
+use crate::store::{LayerId, SessionStatus, State, StateId};
+
+/// What [`profile_remove`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RemovedProfile {
+    /// The profile.
+    pub profile: String,
+    /// The names that are gone, each with its history.
+    pub refs: Vec<String>,
+    /// Whether it was the default profile; there is none now.
+    pub was_default: bool,
+    /// What was built on it and stays: `stage4 web`, `kept with-hello`.
+    pub left: Vec<String>,
+    /// States that no name leads to any more. They stay in the store, and are used again when the same is built again.
+    pub unnamed_states: usize,
+    /// What the layers that only those have take on the disk, bytes.
+    pub unnamed_bytes: u64,
+}
+
+/// What [`profile_rename`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RenamedProfile {
+    /// Its former name.
+    pub from: String,
+    /// Its name.
+    pub to: String,
+    /// The names that it has in the store now.
+    pub refs: Vec<String>,
+    /// Whether it is the default profile.
+    pub is_default: bool,
+    /// Where stage4 definitions name it by its former name: `stage4.defines/web/profile:1`.
+    pub named_at: Vec<String>,
+}
+
+/// Removes a profile's names. What uses it, or was built on it, is a reason not to, unless `force`.
+pub fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<RemovedProfile> {
+    let _shared = profile::share_store(cx)?;
+    let profile = profile::profile_or_default(cx, Some(profile))?;
+    let _lock = run::lock(cx, &profile_lock(&profile))?;
+    let prefix = format!("profile/{profile}/");
+    let mine = states_of_its_own(cx, &prefix)?;
+    let running = sessions_on(cx, &mine, true)?;
+    if !running.is_empty() {
+        return Err(Error::ProfileInUse { profile, by: running, may_force: false });
+    }
+    let left = built_on(cx, &mine)?;
+    let by: Vec<String> = sessions_on(cx, &mine, false)?.into_iter().chain(left.clone()).collect();
+    if !by.is_empty() && !force {
+        return Err(Error::ProfileInUse { profile, by, may_force: true });
+    }
+    let _default = run::lock(cx, DEFAULT_LOCK)?;
+    let was_default = profile::default_profile(cx)?.as_deref() == Some(&profile);
+    if was_default {
+        let path = cx.places.data.join("default-profile");
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
+    let before = reachable(cx)?;
+    let mut refs: Vec<String> = cx.store.refs()?.into_iter().map(|(name, _)| name).collect();
+    let kernels = kernel_prefixes(&profile).map(|prefix| format!("{prefix}/"));
+    refs.retain(|name| name.starts_with(&prefix) || kernels.iter().any(|prefix| name.starts_with(prefix)));
+    // Its stage3 last: as long as that is there the profile is, and a run that was cut off can be repeated.
+    refs.sort_by_key(|name| (*name == format!("{prefix}upstream"), name.clone()));
+    for name in &refs {
+        cx.store.ref_remove(name)?;
+    }
+    let after = reachable(cx)?;
+    let unnamed: Vec<State> = before.into_iter().filter(|state| !after.iter().any(|kept| kept.id == state.id)).collect();
+    let unnamed_bytes = bytes_of(cx, &unnamed, &after)?;
+    Ok(RemovedProfile { profile, refs, was_default, left, unnamed_states: unnamed.len(), unnamed_bytes })
+}
+
+/// Gives a profile another name, with all that is below it, by one rename. What the configuration says is only reported.
+pub fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Option<&ConfigDir>) -> Result<RenamedProfile> {
+    let _shared = profile::share_store(cx)?;
+    check_profile_name(new)?;
+    let profile = profile::profile_or_default(cx, Some(old))?;
+    // In the order of their names, as all locks are taken.
+    let mut both = [profile.as_str(), new];
+    both.sort_unstable();
+    let _first = run::lock(cx, &profile_lock(both[0]))?;
+    let _second = if both[0] == both[1] { None } else { Some(run::lock(cx, &profile_lock(both[1]))?) };
+    if profile::profiles(cx)?.iter().any(|known| known == new) {
+        return Err(Error::ProfileExists { profile: new.to_owned() });
+    }
+    let _default = run::lock(cx, DEFAULT_LOCK)?;
+    let is_default = profile::default_profile(cx)?.as_deref() == Some(old);
+    if is_default {
+        // Whichever of the two there is counts, so that this may be cut off anywhere.
+        profile::write_default_profile(cx, &[old, new])?;
+    }
+    cx.store.refs_rename(&format!("profile/{old}"), &format!("profile/{new}"))?;
+    for (old, new) in kernel_prefixes(old).into_iter().zip(kernel_prefixes(new)) {
+        // What was cut off here is built under its key, and so found, whatever it is called.
+        if cx.store.refs()?.iter().any(|(name, _)| name.starts_with(&format!("{old}/"))) {
+            cx.store.refs_rename(&old, &new)?;
+        }
+    }
+    if is_default {
+        profile::write_default_profile(cx, &[new])?;
+    }
+    let prefix = format!("profile/{new}/");
+    let refs = cx.store.refs()?.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&prefix)).collect();
+    let named_at = config.map(|config| config.stage4s_on(old)).unwrap_or_default();
+    let named_at = named_at.into_iter().map(|place| place.to_string()).collect();
+    Ok(RenamedProfile { from: old.to_owned(), to: new.to_owned(), refs, is_default, named_at })
+}
+
+/// The states that names below `prefix` have or had, and no other profile's: two that were made from one stage3 share theirs.
+fn states_of_its_own(cx: &Context<'_>, prefix: &str) -> Result<BTreeSet<StateId>> {
+    let (mut mine, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for (name, _) in cx.store.refs()? {
+        let values = cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value);
+        if name.starts_with(prefix) {
+            mine.extend(values);
+        } else if name.starts_with("profile/") {
+            others.extend(values);
+        }
+    }
+    Ok(mine.difference(&others).cloned().collect())
+}
+
+/// Sessions on one of `states`, in words: those being worked in, or those that are suspended.
+fn sessions_on(cx: &Context<'_>, states: &BTreeSet<StateId>, active: bool) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for session in cx.store.sessions()? {
+        if session.base.as_ref().is_some_and(|base| states.contains(base)) {
+            match &session.status {
+                SessionStatus::Active if active => found.push(format!("a {} session is running in it", session.purpose)),
+                SessionStatus::Suspended { note, .. } if !active => {
+                    found.push(format!("a {} session on it is suspended: {note}", session.purpose));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What was built on one of `states`, in words.
+fn built_on(cx: &Context<'_>, states: &BTreeSet<StateId>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (name, id) in cx.store.refs()? {
+        let Some((kind, rest)) = name.split_once('/').filter(|(kind, _)| ["stage4", "kept"].contains(kind)) else { continue };
+        let parent = stage::built_from(cx, &cx.store.state(&id)?)?;
+        if parent.is_some_and(|parent| states.contains(&parent)) {
+            found.push(format!("{kind} `{rest}` was built on it"));
+        }
+    }
+    Ok(found)
+}
+
+/// Every state that a name leads to, now or in its history, with those below it, and those below sessions.
+fn reachable(cx: &Context<'_>) -> Result<Vec<State>> {
+    let mut waiting: Vec<StateId> = Vec::new();
+    for (name, _) in cx.store.refs()? {
+        waiting.extend(cx.store.ref_history(&name)?.into_iter().map(|entry| entry.value));
+    }
+    waiting.extend(cx.store.sessions()?.into_iter().filter_map(|session| session.base));
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    while let Some(id) = waiting.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        // A name may outlive the state that it once had.
+        let Ok(state) = cx.store.state(&id) else { continue };
+        waiting.extend(state.parent.clone());
+        found.push(state);
+    }
+    Ok(found)
+}
+
+/// What the layers of `states` occupy that none of `kept` has, bytes.
+pub(crate) fn bytes_of(cx: &Context<'_>, states: &[State], kept: &[State]) -> Result<u64> {
+    let kept: BTreeSet<&LayerId> = kept.iter().flat_map(|state| &state.layers).collect();
+    let layers: BTreeSet<&LayerId> = states.iter().flat_map(|state| &state.layers).filter(|layer| !kept.contains(layer)).collect();
+    let mut trees = Vec::new();
+    for layer in layers {
+        // A layer that is gone occupies nothing.
+        trees.extend(cx.store.layer(layer).ok().map(|layer| layer.path));
+    }
+    if trees.is_empty() {
+        return Ok(0);
+    }
+    let answer = run::task(cx, DISK_USAGE, &DiskUsageInput { trees }, crate::sandbox::TaskOptions::default(), &mut |_| {})?;
+    let usage: Vec<TreeUsage> =
+        serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: DISK_USAGE, source })?;
+    Ok(usage.iter().map(|usage| usage.bytes).sum())
+}

@@ -1,0 +1,256 @@
+//! What is known about a profile, put together from the origins of its states.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::{BUILDER, ConfigDir};
+use crate::error::{Error, Result};
+use crate::portage::vdb::Package;
+use crate::profile::history::joined;
+use crate::profile::{history, names};
+use crate::recipe::kernel::stage;
+use crate::session::run::Context;
+use crate::store::{State, StateId, TreeId, split_index};
+use crate::{artifact, profile};
+
+/// Everything that `profile show` shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProfileShown {
+    /// `NAME`, or `NAME@{N}` for an earlier state.
+    pub name: String,
+    /// Whether commands use it when none is named.
+    pub default: bool,
+    /// The stage3 below it.
+    pub stage3: Stage3Shown,
+    /// The builder, once it is built.
+    pub builder: Option<BuilderShown>,
+    /// Layers, bottom first.
+    pub layers: usize,
+    /// What they occupy, bytes.
+    pub total_bytes: u64,
+    /// What those of them occupy that no other profile has, bytes.
+    pub own_bytes: u64,
+    /// How many packages are installed.
+    pub package_count: usize,
+    /// The packages, by name.
+    pub packages: Vec<Package>,
+    /// Other stage3 definitions built on the profile.
+    pub definitions: Vec<DefinitionShown>,
+    /// Stage4s whose present state was built on it.
+    pub stages: Vec<String>,
+    /// The states that it has and had, newest first.
+    pub history: Vec<HistoryShown>,
+}
+
+/// The stage3 of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stage3Shown {
+    /// The state that it was imported as.
+    pub state: StateId,
+    /// Name of its file.
+    pub name: String,
+    /// SHA-512, hexadecimal.
+    pub sha512: String,
+    /// Fingerprint of the primary key that signed it.
+    pub signer: Option<String>,
+    /// Whose key that is.
+    pub signer_name: Option<String>,
+    /// Why it was taken although nobody had signed it.
+    pub allow_unsigned: Option<String>,
+    /// When it was imported, RFC 3339.
+    pub imported: String,
+}
+
+/// The builder of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BuilderShown {
+    /// Its state.
+    pub state: StateId,
+    /// When that was committed, RFC 3339.
+    pub created: String,
+    /// When it was built from the stage3, RFC 3339: the same unless it was updated since.
+    pub bootstrapped: String,
+    /// How many updates came after that.
+    pub updates: usize,
+    /// The Portage profile.
+    pub portage_profile: String,
+    /// What ebuilds came from.
+    pub trees: Vec<TreeShown>,
+    /// The isolation in which it was built.
+    pub isolation: String,
+    /// In which inputs the configuration and trees of now differ; `None` where that cannot be told.
+    pub differs: Option<Vec<String>>,
+}
+
+/// An ebuild tree that something was built with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TreeShown {
+    /// Name of the repository.
+    pub name: String,
+    /// The tree snapshot, if the store has it still.
+    pub id: Option<TreeId>,
+    /// Digest of its contents.
+    pub digest: String,
+    /// When it was imported, RFC 3339.
+    pub imported: Option<String>,
+}
+
+/// A stage3 definition on a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DefinitionShown {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: StateId,
+    /// When that was committed, RFC 3339.
+    pub created: String,
+}
+
+/// A state that a profile has or had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HistoryShown {
+    /// `NAME@{N}`, or `NAME` for the present one.
+    pub name: String,
+    /// The state.
+    pub state: StateId,
+    /// Since when the profile had it, RFC 3339.
+    pub since: String,
+    /// When it was committed, RFC 3339; `None` when it is not in the store any more.
+    pub created: Option<String>,
+    /// The stage3 below it.
+    pub stage3: Option<String>,
+    /// Whether it can be gone back to: it is there with all its layers.
+    pub complete: bool,
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// Everything about a profile, or an earlier state of it (`NAME@{N}`); about the default one if `None`.
+pub fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option<&ConfigDir>) -> Result<ProfileShown> {
+    let _shared = profile::share_store(cx)?;
+    let (profile, index) = history::profile_and_index(cx, named)?;
+    let state = history::profile_state(cx, &profile, index)?;
+    let stage3 = history::root_of(cx, &state)?;
+    let packages: Vec<Package> = serde_json::from_value(artifact::inventory(cx, &state)?)
+        .map_err(|source| crate::store::Error::Answer { task: crate::tasks::INVENTORY, source })?;
+    let others = states_of_other_profiles(cx, &profile)?;
+    let prefix = format!("profile/{profile}/");
+    let mut definitions = Vec::new();
+    let mut mine = BTreeSet::new();
+    for (full, id) in cx.store.refs()? {
+        let Some(name) = full.strip_prefix(&prefix) else { continue };
+        // A stage4 stays the profile's when what it stands on has been built anew.
+        mine.extend(cx.store.ref_history(&full)?.into_iter().map(|entry| entry.value));
+        if ![BUILDER, "upstream"].contains(&name) {
+            let created = cx.store.state(&id)?.created;
+            definitions.push(DefinitionShown { name: name.to_owned(), state: id, created });
+        }
+    }
+    let mut stages = Vec::new();
+    for (name, id) in cx.store.refs()? {
+        if let Some(stage) = name.strip_prefix("stage4/")
+            && stage::built_from(cx, &cx.store.state(&id)?)?.is_some_and(|parent| mine.contains(&parent))
+        {
+            stages.push(stage.to_owned());
+        }
+    }
+    let is_builder = state.parent.is_some();
+    Ok(ProfileShown {
+        default: profile::default_profile(cx)?.as_deref() == Some(&profile),
+        builder: if is_builder { Some(builder_shown(cx, &state, &stage3, config)?) } else { None },
+        layers: state.layers.len(),
+        total_bytes: names::bytes_of(cx, std::slice::from_ref(&state), &[])?,
+        own_bytes: names::bytes_of(cx, std::slice::from_ref(&state), &others)?,
+        package_count: packages.len(),
+        packages,
+        definitions,
+        stages,
+        history: history_shown(cx, &profile)?,
+        stage3: stage3_shown(&stage3),
+        name: joined(&profile, index),
+    })
+}
+
+fn builder_shown(cx: &Context<'_>, state: &State, stage3: &State, config: Option<&ConfigDir>) -> Result<BuilderShown> {
+    let (mut first, mut updates) = (state.clone(), 0);
+    while let Some(parent) = first.parent.as_ref().filter(|parent| **parent != stage3.id) {
+        first = cx.store.state(parent)?;
+        updates += 1;
+    }
+    Ok(BuilderShown {
+        state: state.id.clone(),
+        created: state.created.clone(),
+        bootstrapped: first.created,
+        updates,
+        portage_profile: text(&state.origin["portage_profile"]).unwrap_or_default(),
+        trees: trees_of(cx, &state.origin)?,
+        isolation: text(&state.origin["isolation"]).unwrap_or_default(),
+        differs: config.and_then(|config| history::differs_from(cx, config, state, stage3)),
+    })
+}
+
+fn states_of_other_profiles(cx: &Context<'_>, profile: &str) -> Result<Vec<State>> {
+    let mine = format!("profile/{profile}/");
+    let refs = cx.store.refs()?.into_iter();
+    let others = refs.filter(|(name, _)| name.starts_with("profile/") && !name.starts_with(&mine));
+    others.map(|(_, id)| Ok(cx.store.state(&id)?)).collect()
+}
+
+fn history_shown(cx: &Context<'_>, profile: &str) -> Result<Vec<HistoryShown>> {
+    let history = cx.store.ref_history(&history::profile_ref(cx, profile)?)?;
+    let shown = history.into_iter().enumerate().map(|(index, entry)| {
+        let state = cx.store.state(&entry.value).ok();
+        let stage3 = state.as_ref().and_then(|state| text(&state.origin["stage3"]["name"]).or_else(|| text(&state.origin["name"])));
+        HistoryShown {
+            name: joined(profile, index),
+            since: entry.since,
+            created: state.map(|state| state.created),
+            stage3,
+            complete: history::complete_state(cx, &entry.value).is_ok(),
+            state: entry.value,
+        }
+    });
+    Ok(shown.collect())
+}
+
+/// The trees that a state was built with.
+pub(crate) fn trees_of(cx: &Context<'_>, origin: &Value) -> Result<Vec<TreeShown>> {
+    let known = cx.store.trees()?;
+    let used = origin["trees"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let shown = used.iter().map(|tree| {
+        let digest = text(&tree["digest"]).unwrap_or_default();
+        let found = known.iter().find(|known| known.meta.origin["digest"] == digest.as_str());
+        TreeShown {
+            name: text(&tree["name"]).unwrap_or_default(),
+            id: found.map(|tree| tree.id.clone()),
+            imported: found.map(|tree| tree.meta.created.clone()),
+            digest,
+        }
+    });
+    Ok(shown.collect())
+}
+
+/// Whether `named` asks for an earlier state, which a command that changes a profile cannot take.
+pub(crate) fn present_only(named: Option<&str>) -> Result<()> {
+    match named.map(split_index) {
+        Some((name, index)) if index > 0 => Err(Error::Name { name: joined(name, index), what: "a profile" }),
+        _ => Ok(()),
+    }
+}
+
+fn stage3_shown(state: &State) -> Stage3Shown {
+    let origin = &state.origin;
+    Stage3Shown {
+        state: state.id.clone(),
+        name: text(&origin["name"]).unwrap_or_default(),
+        sha512: text(&origin["sha512"]).unwrap_or_default(),
+        signer: text(&origin["signer"]["primary"]),
+        signer_name: text(&origin["signer"]["uid"]),
+        allow_unsigned: text(&origin["allow_unsigned"]),
+        imported: state.created.clone(),
+    }
+}

@@ -1,0 +1,107 @@
+//! A throw-away session in which a stage's configuration is in place: for questions to Portage itself.
+//!
+//! ```text
+//! the definition's state is up to date       that state as it is
+//! it is not, or was never built              the profile's upstream state, the configuration applied, prepare hooks run
+//! ```
+//!
+//! Binary package pools are attached as for builds. Whatever happens in the session, nothing of it stays: it is always discarded.
+
+use crate::config::hooks::Phase;
+use crate::config::{ConfigDir, PortageDir, Stage};
+use crate::error::Result;
+use crate::profile;
+use crate::recipe::definition;
+use crate::recipe::definition::Recipe;
+use crate::session::keys::PoolUse;
+use crate::session::run::{Context, Work};
+use crate::session::work::Subject;
+use crate::session::{run, work};
+use crate::store::{Purpose, Session, State};
+
+/// A root whose `/etc/portage` is what a stage3 definition makes of it.
+#[derive(Debug)]
+pub(crate) struct Configured<'s> {
+    /// The session.
+    pub(crate) work: Work<'s>,
+    /// The merged configuration.
+    pub(crate) portage: PortageDir,
+    /// `REPOSITORY:PATH` of the Portage profile.
+    pub(crate) portage_profile: String,
+    /// The profile.
+    pub(crate) profile: String,
+    /// What the session is based on: the definition's state, or the profile's upstream state.
+    pub(crate) base: State,
+    /// Whether `base` is the definition's state, so that what it builds is installed.
+    pub(crate) is_built: bool,
+}
+
+/// Runs `ask` in a throw-away session with the configuration of `stage`. `purpose` is a word for the directory of logs, which goes
+/// again unless something fails.
+///
+/// The profile is `profile`, else the one that the stage4 definition names, else the default one.
+pub(crate) fn with_configuration<R>(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    stage: &Stage,
+    profile: Option<&str>,
+    purpose: &str,
+    ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
+) -> Result<R> {
+    let _shared = profile::share_store(cx)?;
+    let profile = profile::profile_or_default(cx, profile.or_else(|| stage.profile()))?;
+    let upstream = definition::upstream(cx, &profile)?;
+    let definition = &stage.stage3.name;
+    let recipe = definition::recipe(cx, config, definition, &upstream)?;
+    let built = cx.store.state_by_key(&recipe.inputs(&upstream, definition).key())?;
+    let is_built = built.is_some();
+    let base = built.unwrap_or(upstream);
+    let subject = Subject { log_name: format!("{purpose}-{profile}-{}", stage.name()), profile, definition: definition.clone() };
+    let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
+    let outcome = ask_configured(cx, &mut session, base, is_built, recipe, &subject, ask);
+    session.discard(cx.launcher)?;
+    outcome
+}
+
+fn ask_configured<R>(
+    cx: &Context<'_>,
+    session: &mut Session,
+    base: State,
+    is_built: bool,
+    recipe: Recipe,
+    subject: &Subject,
+    ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
+) -> Result<R> {
+    let mut work = work::work(cx, session, &base, subject, recipe.given())?;
+    if !is_built {
+        definition::apply(cx, &work, &recipe)?;
+        definition::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
+    }
+    definition::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
+    let Recipe { portage, portage_profile, .. } = recipe;
+    let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
+    tracing::debug!(
+        profile = configured.profile,
+        base = %configured.base.id,
+        built = configured.is_built,
+        portage_profile = configured.portage_profile,
+        files = configured.portage.files.len(),
+        "the configuration is in place"
+    );
+    let answer = ask(&mut configured)?;
+    configured.work.forget_logs();
+    Ok(answer)
+}
+
+/// Runs a command with the configuration of `stage`, without network, and returns the beginning of its output (both streams), which
+/// is safe to print.
+pub fn output_with_configuration(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    stage: &Stage,
+    profile: Option<&str>,
+    argv: Vec<String>,
+    limit_bytes: u64,
+) -> Result<String> {
+    with_configuration(cx, config, stage, profile, "ask", |configured| run::output_of(cx, &configured.work, argv, limit_bytes))
+}

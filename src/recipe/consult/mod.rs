@@ -1,0 +1,305 @@
+//! Asks Portage itself whether it knows what a configuration names: packages, flags, licences, keywords, sets, Portage profiles.
+//!
+//! ```text
+//! questions.rs    (question, lines that raise it) … ── JSON ──▶ consult.py, in a throw-away session with the configuration in place
+//! answers.rs      problems at file and line         ◀── lines ──
+//! ```
+//!
+//! There is one session for each profile and stage3 definition, whatever number of stage4s share them. Nothing of it stays.
+
+pub mod answers;
+pub mod questions;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use self::answers::AnswerError;
+use self::questions::Questions;
+use crate::beneath::RootDir;
+use crate::config::{BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
+use crate::error::{Error, Result};
+use crate::portage::atom::Atom;
+use crate::progress::Event;
+use crate::recipe::configured;
+use crate::recipe::configured::Configured;
+use crate::session::root::HOOKS_DIR;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::session::work::write_public;
+use crate::trees::choose;
+use crate::trees::choose::PinnedTree;
+use crate::trees::error::TreeError;
+use crate::{config, profile};
+
+const SCRIPT: &str = include_str!("consult.py");
+const SCRIPT_NAME: &str = "consult.py";
+const REQUEST_NAME: &str = "consult.json";
+const AFTER_ERRORS: &str = "Portage is asked about it once its errors are gone";
+/// `profiles/profiles.desc` of the main tree has 50 kilobytes.
+const PROFILES_LIMIT_BYTES: u64 = 16 << 20;
+const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
+
+/// What is asked together.
+struct Group {
+    stage: Stage,
+    stage4s: Vec<Stage4Definition>,
+    /// Of a builder, the sources of the kernels that it compiles for stage4s.
+    kernels: Vec<Located<Atom>>,
+}
+
+impl Group {
+    fn of(stage: Stage) -> Self {
+        Self { stage, stage4s: Vec::new(), kernels: Vec::new() }
+    }
+}
+
+/// Everything that Portage does not know of what the stages `names` (all, if none is given) name, sorted by file and line; where it
+/// could not be asked, a note says why.
+///
+/// Stages with errors of their own are left out: [`ConfigDir::check`] finds those.
+///
+/// # Errors
+///
+/// A store or a sandbox that fails, a name that no stage has, and Ctrl-C. That a question could not be put is no error.
+pub fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) -> Result<Vec<Diagnostic>> {
+    let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
+    if profile::profiles(cx)?.is_empty() {
+        said.note(
+            &Place::whole(Path::new("")),
+            "Portage was not asked whether it knows what is named here: no profile is bootstrapped",
+            Some("`gentoomuch bootstrap PROFILE STAGE3` makes one; `--no-portage` leaves the question out".to_owned()),
+        );
+        return Ok(said.findings);
+    }
+    for ((profile, _), group) in groups(cx, config, names, &mut said)? {
+        consult_group(cx, config, &profile, &group, &mut said)?;
+    }
+    said.findings.sort();
+    said.findings.dedup();
+    Ok(said.findings)
+}
+
+/// Fails if Portage does not know, or does not allow, what is about to be built: a stage3 definition, and the stage4s for whose sake it
+/// is. The questions are those of [`consult`]. What is a warning there is one here.
+///
+/// # Errors
+///
+/// [`Error::Refused`].
+pub(crate) fn assert_known(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    profile: &str,
+    definition: &Stage3Definition,
+    stage4s: &[Stage4Definition],
+) -> Result<()> {
+    let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
+    let stage = Stage { stage4: None, stage3: definition.clone() };
+    consult_group(cx, config, profile, &Group { stage4s: stage4s.to_vec(), ..Group::of(stage) }, &mut said)?;
+    let is = |severity| move |finding: &&Diagnostic| finding.severity == severity;
+    if said.findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Err(Error::Refused { findings: said.findings.into(), proposal: None });
+    }
+    for Diagnostic { file, line, message, .. } in said.findings.iter().filter(is(Severity::Warning)) {
+        let place = if *line == 0 { file.display().to_string() } else { format!("{}:{line}", file.display()) };
+        cx.observer.event(&Event::Warning(&format!("{place}: {message}")));
+    }
+    Ok(())
+}
+
+/// Which stages are asked about together, by profile and stage3 definition.
+fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Said) -> Result<BTreeMap<(String, String), Group>> {
+    let profiles = profile::profiles(cx)?;
+    let default = profile::default_profile(cx)?.or_else(|| (profiles.len() == 1).then(|| profiles[0].clone()));
+    let all = config.stage_names();
+    let (mut groups, mut alone) = (BTreeMap::<(String, String), Group>::new(), Vec::new());
+    let mut kernels = BTreeMap::<String, Vec<Located<Atom>>>::new();
+    for name in if names.is_empty() { &all } else { names } {
+        let stage = match config.stage(name).and_then(|stage| config.portage_dir(&stage.stage3).map(|_| stage)) {
+            Ok(stage) => stage,
+            Err(config::Error::Invalid(_)) => {
+                said.left_out(name, config);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(stage4) = stage.stage4.clone() else {
+            alone.push(stage);
+            continue;
+        };
+        let profile = stage4.profile.clone();
+        if profiles.contains(&profile.value) {
+            if let (Some(kconf), Ok(Some(kernel))) = (&stage4.kconf, config.kernel_of(&stage4)) {
+                let at = kernel.sources_at.unwrap_or_else(|| kconf.place());
+                let sources = Located { value: kernel.sources, file: at.file, line: at.line };
+                kernels.entry(profile.value.clone()).or_default().push(sources);
+            }
+            let key = (profile.value, stage.stage3.name.clone());
+            let group = groups.entry(key).or_insert_with(|| Group::of(Stage { stage4: None, ..stage }));
+            group.stage4s.push(stage4);
+        } else {
+            said.note(
+                &profile.place(),
+                format!("Portage was not asked about it: profile `{}` is not bootstrapped", profile.value),
+                Some(format!("`gentoomuch bootstrap {} STAGE3` makes it; there are: {}", profile.value, profiles.join(", "))),
+            );
+        }
+    }
+    for (profile, sources) in kernels {
+        // A builder that is wrong is told of as such.
+        let Ok(builder) = config.stage(&format!("stage3:{BUILDER}")) else { continue };
+        let group = groups.entry((profile, BUILDER.to_owned())).or_insert_with(|| Group::of(builder));
+        group.kernels = sources;
+    }
+    let asked: BTreeSet<String> = groups.keys().map(|(_, definition)| definition.clone()).collect();
+    for stage in alone.into_iter().filter(|stage| !asked.contains(&stage.stage3.name)) {
+        let name = stage.stage3.name.clone();
+        match &default {
+            Some(profile) if profiles.contains(profile) => {
+                groups.insert((profile.clone(), name), Group::of(stage));
+            }
+            _ => said.note(
+                &Place::whole(&Path::new("stage3.defines").join(name)),
+                "Portage was not asked about it: no stage4 names it, and no profile is set",
+                Some("`gentoomuch profile set PROFILE` says with which profile to ask".to_owned()),
+            ),
+        }
+    }
+    Ok(groups)
+}
+
+fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Group, said: &mut Said) -> Result<()> {
+    let definition = &group.stage.stage3.name;
+    cx.observer.step(&format!("asking Portage about {definition} on {profile}"));
+    let mut questions = Questions::default();
+    questions.of_packages(&group.stage.stage3.packages);
+    questions.of_atoms(&group.stage.stage3.network.atoms);
+    questions.of_atoms(&group.kernels);
+    for stage4 in &group.stage4s {
+        questions.of_packages(&stage4.packages);
+        questions.of_atoms(&stage4.network.atoms);
+    }
+    let outcome = configured::with_configuration(cx, config, &group.stage, Some(profile), "check", |configured| {
+        questions.of_configuration(&configured.portage);
+        ask(cx, configured, &questions)
+    });
+    let place = Place::whole(&Path::new("stage3.defines").join(definition));
+    match outcome {
+        Ok(Ok(answers)) => said.findings.extend(answers::findings(config, &questions, &answers)),
+        Ok(Err(error)) => {
+            said.warning(
+                &place,
+                format!("Portage could not be asked about it: {}", crate::causes::in_one_line(&error)),
+                Some(try_it(profile)),
+            );
+        }
+        Err(Error::Sandbox(error)) => {
+            said.warning(
+                &place,
+                format!("Portage could not be asked about it: {}", crate::causes::in_one_line(&error)),
+                Some(try_it(profile)),
+            );
+        }
+        // What is wrong with hooks is found without Portage, too.
+        Err(Error::Hooks(_) | Error::Config(config::Error::Invalid(_))) => said.note(&place, AFTER_ERRORS, None),
+        Err(Error::NoPortageProfile { place, profile, tree }) => {
+            let trees = choose::trees_for(cx, &config.portage_dir(&group.stage.stage3)?)?;
+            no_portage_profile(said, &trees, &place, &profile, &tree);
+        }
+        Err(Error::Tree(TreeError::NotHere { place, name })) => {
+            let hint = format!("`gentoomuch sync {name}` brings it");
+            said.error(&place, format!("the repository `{name}` is not in the store"), Some(hint));
+        }
+        Err(Error::Tree(TreeError::PinNotHere { place, name, rev })) => {
+            let hint = format!("`gentoomuch sync {name}` brings it");
+            said.error(&place, format!("`{name}` at {rev} is not in the store"), Some(hint));
+        }
+        Err(Error::NoTree) => said.note(
+            &Place::whole(Path::new("")),
+            "Portage was not asked: there is no ebuild tree in the store",
+            Some("`gentoomuch sync` brings one".to_owned()),
+        ),
+        Err(Error::Command { command, exit, log, last_lines }) => {
+            let last = last_lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {line}"));
+            said.warning(
+                &place,
+                format!(
+                    "Portage could not be asked about it: `{command}` failed in the session, {exit}{}",
+                    last.unwrap_or_default()
+                ),
+                log.exists().then(|| format!("the whole output is in {}", log.display())),
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn ask(
+    cx: &Context<'_>,
+    configured: &Configured<'_>,
+    questions: &Questions,
+) -> Result<std::result::Result<Vec<answers::Answer>, AnswerError>> {
+    let hooks = &configured.work.root.hooks;
+    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
+    write_public(&hooks.join(REQUEST_NAME), questions.request().to_string().as_bytes(), 0o644)?;
+    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
+    let text = run::output_of(cx, &configured.work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
+    Ok(answers::parse(&text, questions.len()))
+}
+
+fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, profile: &str, tree: &str) {
+    let Some(tree) = trees.iter().find(|known| known.name == tree) else {
+        let known: Vec<String> = trees.iter().map(|known| format!("`{}`", known.name)).collect();
+        let are = if known.len() == 1 { "is" } else { "are" };
+        let hint =
+            format!("there {are} {}; a section of `repos.conf` names others, and `gentoomuch sync` brings them", known.join(", "));
+        said.error(place, format!("the stage sees no ebuild repository `{tree}`"), Some(hint));
+        return;
+    };
+    let described = RootDir::open(&tree.path).and_then(|tree| tree.follow("profiles/profiles.desc")?.read(PROFILES_LIMIT_BYTES));
+    let described = described.map(|bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let known: Vec<&str> = described.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let hint = config::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
+    let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
+    said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
+}
+
+fn try_it(profile: &str) -> String {
+    format!("see whether `gentoomuch freshroot --profile {profile} -- emerge --info` works")
+}
+
+/// What was found, and what could not be.
+struct Said {
+    root: PathBuf,
+    findings: Vec<Diagnostic>,
+}
+
+impl Said {
+    fn push(&mut self, severity: Severity, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        let file = if place.file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(&place.file) };
+        self.findings.push(Diagnostic { file, line: place.line, severity, message: message.into(), hint });
+    }
+
+    fn error(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        self.push(Severity::Error, place, message, hint);
+    }
+
+    fn warning(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        self.push(Severity::Warning, place, message, hint);
+    }
+
+    fn note(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
+        self.push(Severity::Note, place, message, hint);
+    }
+
+    /// A stage with errors of its own.
+    fn left_out(&mut self, name: &str, config: &ConfigDir) {
+        let (prefix, bare) = name.split_once(':').unwrap_or(("", name));
+        let is_stage4 = prefix != "stage3" && config.stage4_names().iter().any(|known| known == bare);
+        let folder = if is_stage4 { "stage4.defines" } else { "stage3.defines" };
+        self.note(&Place::whole(&Path::new(folder).join(bare)), AFTER_ERRORS, None);
+    }
+}

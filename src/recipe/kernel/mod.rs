@@ -1,0 +1,210 @@
+//! `kernel`: kernels for stage4s, each made once and shared.
+//!
+//! ```text
+//! profile/P/gentoomuch/builder ── emerge the sources ──> kernel-sources/P/ATOM     builder + /usr/src/linux-VERSION; for all configurations
+//!                                                              │ session: make olddefconfig, make, make modules_install
+//! kernel.configs/NAME.kconf ───────────────────────────────────┤
+//!                                                              ├──> devel      one layer on nothing: usr/src/linux-VERSION, only what modules
+//!                                                              │               of others are compiled against
+//!                                                              └──> payload    one layer on nothing: boot/, usr/lib/modules/; below it: devel
+//!                                                                      │
+//!                            kernel/P/NAME                             │ the same layer under the key of the pipeline
+//!                                   │
+//! profile/P/DEFINITION ─────────────┴──> base with kernel ── session ──> stage4/WEB     the layers of both, one on the other
+//! ```
+//!
+//! **Two keys.** A pipeline has to know before anything is built whether a kernel is there: its key is made from the builder's key, the atom of
+//! the sources, the trees and the configuration ([`KernelRecipe::inputs`]). Where that key is new, the sources are installed, and it is
+//! known what they really are: the package and the checksums of all its files, so that patches count, and the compiler. Those and the symbols of the
+//! configuration are the second key, by which a payload is found that was made before, however much the builder has changed otherwise:
+//! a kernel is compiled once for its sources, configuration and toolchain.
+//!
+//! **The payload** holds nothing that emerge wrote, and never a `lib/`, which would hide a merged-usr link: it may lie on any base
+//! ([`crate::recipe::kernel::stage::with_kernel`]). Both layers are written through a bind mount by a session that is thrown away, so that nothing is copied.
+//!
+//! **Modules of other packages** are compiled in the session of the stage4 that has them, which sees the devel layer as `/usr/src` as long as it
+//! runs: there they are installed, owned by their package, and with all else that it has (`stage.rs`).
+//!
+//! **Distribution kernels** build themselves: a package with the flag `savedconfig` gets the configuration as such, is emerged in place
+//! of the make, and the payload is what it has installed.
+//!
+//! **Locks** are `kernel/PROFILE/NAME`, then `kernel-sources/PROFILE/ATOM` within it, which is held by nobody who waits for anything else.
+
+pub mod error;
+pub mod make;
+pub mod sources;
+pub mod stage;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::build_key::Inputs;
+use crate::config::kconfig::SymbolChange;
+use crate::config::{BUILDER, ConfigDir, KernelConfig, Stage4Definition};
+use crate::error::Result;
+use crate::recipe::definition;
+use crate::recipe::definition::{Built, definition_lock, profile_lock};
+use crate::session::root::HOOKS_DIR;
+use crate::session::run;
+use crate::session::run::{Context, Work};
+use crate::session::work::write_public;
+use crate::store::State;
+use crate::trees::choose;
+use crate::trees::choose::PinnedTree;
+use crate::{profile, resolve};
+
+/// The script that does what is done inside; written beside the hooks of the sessions that need it.
+const SCRIPT: &str = include_str!("kernel.sh");
+/// Its name there.
+const SCRIPT_NAME: &str = "kernel.sh";
+/// Answers longer than this are none.
+const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
+/// A configuration longer than this is none; those of whole distributions have 300 KiB.
+pub(crate) const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
+
+/// A kernel that was asked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelBuilt {
+    /// The kernel configuration.
+    pub name: String,
+    /// The profile whose builder compiles.
+    pub profile: String,
+    /// The state with the payload.
+    pub state: String,
+    /// Whether it was there already.
+    pub reused: bool,
+    /// The package of sources.
+    pub package: String,
+    /// What the kernel calls itself: `6.12.4-gentoo`.
+    pub release: String,
+    /// What the configuration asks for, and the sources did not give.
+    pub unmet: Vec<SymbolChange>,
+    /// Options that are built in, and that are modules.
+    pub built_in: u64,
+    /// Options that are modules.
+    pub modules: u64,
+    /// Whether it has an initramfs.
+    pub initramfs: bool,
+}
+
+/// All that decides what a kernel becomes.
+pub(crate) struct KernelRecipe {
+    pub(crate) config: KernelConfig,
+    pub(crate) trees: Vec<PinnedTree>,
+}
+
+impl KernelRecipe {
+    /// What goes in, for a builder with this build key.
+    pub(crate) fn inputs(&self, builder_key: &str) -> Inputs {
+        self.with_own(Inputs::new("kernel").with("parent", builder_key).with("sources", self.config.sources.to_string()))
+            .with_list("trees", self.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
+    }
+
+    /// What counts for the configuration, whatever the sources are.
+    fn with_own(&self, inputs: Inputs) -> Inputs {
+        let inputs = inputs
+            .with("configuration of the kernel", self.config.symbols.digest())
+            .with("script", hex::encode(Sha256::digest(SCRIPT)));
+        match &self.config.dracut {
+            Some(arguments) => inputs.with_list("dracut", arguments),
+            None => inputs,
+        }
+    }
+}
+
+/// The lock on a kernel's name; taken after those on the profile and the builder, and before that on a stage4.
+pub(crate) fn kernel_lock(profile: &str, label: &str) -> String {
+    format!("kernel/{profile}/{label}")
+}
+
+/// Name of the ref of a kernel's state.
+pub(crate) fn kernel_ref(profile: &str, label: &str) -> String {
+    format!("kernel/{profile}/{label}")
+}
+
+/// Below these are the names of a profile's kernels.
+pub(crate) fn kernel_prefixes(profile: &str) -> [String; 2] {
+    [format!("kernel/{profile}"), format!("kernel-sources/{profile}")]
+}
+
+/// Builds the kernel configuration `name` with the builder of `profile`, or of the default one.
+pub fn kernel_build(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>) -> Result<KernelBuilt> {
+    let kernel = config.kernel(name)?;
+    let _shared = profile::share_store(cx)?;
+    let profile = profile::profile_or_default(cx, profile)?;
+    let _profile = run::lock_shared(cx, &profile_lock(&profile))?;
+    let built = kernel_of(cx, config, kernel, &profile);
+    let built = built.map_err(|error| resolve::with_proposal(cx, config, &format!("stage3:{BUILDER}"), &profile, error))?;
+    Ok(KernelBuilt::of(&built.state, built.reused))
+}
+
+/// The kernel of a stage4, if it has one. The caller holds the lock on the profile, shared.
+pub(crate) fn kernel_of_stage(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    stage4: &Stage4Definition,
+    profile: &str,
+) -> Result<Option<State>> {
+    let Some(kernel) = config.kernel_of(stage4)? else { return Ok(None) };
+    Ok(Some(kernel_of(cx, config, kernel, profile)?.state))
+}
+
+fn kernel_of(cx: &Context<'_>, config: &ConfigDir, kernel: KernelConfig, profile: &str) -> Result<Built> {
+    let builder = {
+        let _definition = run::lock(cx, &definition_lock(profile, BUILDER))?;
+        definition::definition(cx, config, profile, BUILDER)?.state
+    };
+    let recipe = KernelRecipe { config: kernel, trees: choose::trees_of_state(cx, &builder)? };
+    let _kernel = run::lock(cx, &kernel_lock(profile, &recipe.config.label()))?;
+    make::kernel(cx, config, &recipe, profile, &builder)
+}
+
+/// Asks the script in a session.
+pub(crate) fn ask_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> Result<crate::session::inspect::Facts> {
+    Ok(crate::session::inspect::Facts::parse(&run::output_of(cx, work, script(arguments), ANSWER_LIMIT_BYTES)?))
+}
+
+/// A file of a session's, if it is not larger than a configuration can be.
+pub(crate) fn kernel_text(cx: &Context<'_>, work: &Work<'_>, path: &str) -> Result<Option<String>> {
+    let argv = ["/bin/cat", "--", path].map(str::to_owned).into();
+    let (exit, bytes) = run::exit_and_output(cx, work, argv, CONFIG_LIMIT_BYTES + 1)?;
+    let fits = exit == crate::sandbox::Exit::Code(0) && bytes.len() as u64 <= CONFIG_LIMIT_BYTES;
+    Ok(if fits { String::from_utf8(bytes).ok() } else { None })
+}
+
+/// Puts the script and `files` where a session sees them.
+pub(crate) fn give(work: &Work<'_>, files: &[(&str, &str)]) -> Result<()> {
+    let hooks = &work.root.hooks;
+    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o755)?;
+    files.iter().try_for_each(|(name, text)| write_public(&hooks.join(name), text.as_bytes(), 0o644))
+}
+
+/// Where a session sees a file of [`give`].
+pub(crate) fn given(name: &str) -> String {
+    format!("{HOOKS_DIR}/{name}")
+}
+
+/// The script with `arguments`.
+pub(crate) fn script(arguments: &[&str]) -> Vec<String> {
+    let program = ["/bin/bash".to_owned(), given(SCRIPT_NAME)];
+    program.into_iter().chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
+}
+
+impl KernelBuilt {
+    fn of(state: &State, reused: bool) -> Self {
+        let origin = &state.origin;
+        let text = |name: &str| origin[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            name: text("name"),
+            profile: text("profile"),
+            state: state.id.to_string(),
+            reused,
+            package: text("package"),
+            release: text("release"),
+            unmet: serde_json::from_value(origin["unmet"].clone()).unwrap_or_default(),
+            built_in: origin["built_in"].as_u64().unwrap_or_default(),
+            modules: origin["modules"].as_u64().unwrap_or_default(),
+            initramfs: origin["initramfs"].as_bool().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Kernel sources, installed once on the builder: where a configuration is asked for, and kernels are compiled.
+
+use serde::{Deserialize, Serialize};
+
+use crate::build_key::Inputs;
+use crate::config::{ConfigDir, Place};
+use crate::error::Result;
+use crate::portage::atom::{Atom, Operator};
+use crate::portage::binpkgs::PoolInputs;
+use crate::portage::cpv::Cpv;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::recipe::definition::subject_of;
+use crate::recipe::kernel::error::KernelError;
+use crate::recipe::kernel::give;
+use crate::recipe::{definition, kernel, settle};
+use crate::session::inspect::PoolOf;
+use crate::session::keys::PoolUse;
+use crate::session::run::{Context, Work};
+use crate::session::work::{Given, StepsDone, Subject};
+use crate::session::{keys, run, work};
+use crate::store::{NewState, Purpose, Session, State};
+use crate::trees::choose::PinnedTree;
+
+/// What sources turned out to be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SourcesFacts {
+    /// Category, name and version of their package.
+    pub(crate) package: String,
+    /// Whether that package builds the kernel, so that nothing is installed yet.
+    pub(crate) distribution: bool,
+    /// Where they lie.
+    pub(crate) tree: String,
+    /// Digest of the names and checksums of all files of the package.
+    pub(crate) contents: String,
+}
+
+impl SourcesFacts {
+    /// As they were noted.
+    pub(crate) fn of(state: &State) -> Option<Self> {
+        serde_json::from_value(state.origin["sources"].clone()).ok()
+    }
+
+    /// Category and name without the version.
+    pub(crate) fn package_name(&self) -> String {
+        Cpv::name_of(&self.package).to_owned()
+    }
+
+    /// The version, as Portage has it.
+    pub(crate) fn version(&self) -> String {
+        Cpv::parse(&self.package).map_or_else(String::new, |cpv| cpv.version.to_owned())
+    }
+}
+
+fn subject(profile: &str) -> Subject {
+    Subject {
+        log_name: format!("kernel-sources-{profile}"),
+        profile: profile.to_owned(),
+        definition: crate::recipe::kernel::BUILDER.to_owned(),
+    }
+}
+
+/// Which sources are wanted.
+pub(crate) struct WantedSources<'a> {
+    pub(crate) atom: &'a Atom,
+    /// Where they are named.
+    pub(crate) at: Option<Place>,
+    pub(crate) trees: &'a [PinnedTree],
+}
+
+impl WantedSources<'_> {
+    /// Whether only one package of one tree can be meant.
+    fn is_exact(&self) -> bool {
+        self.atom.operator == Some(Operator::Equal) && self.atom.version.as_ref().is_some_and(|version| !version.ends_with('*'))
+    }
+}
+
+/// The state in which sources are installed, made if need be. The caller holds the lock on the profile, shared.
+pub(crate) fn kernel_sources(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    wanted: &WantedSources<'_>,
+    profile: &str,
+    builder: &State,
+) -> Result<(State, SourcesFacts)> {
+    let name = format!("kernel-sources/{profile}/{}", crate::config::sources_label(wanted.atom));
+    let inputs = Inputs::new("kernel sources")
+        .with("parent", &builder.key)
+        .with("sources", wanted.atom.to_string())
+        .with_list("trees", wanted.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)));
+    let key = inputs.key();
+    if wanted.is_exact() {
+        let _lock = run::lock(cx, &name)?;
+        install_exactly(cx, config, wanted, profile, builder, &name, &inputs)
+    } else if let Some(found) = sources_by_key(cx, &name, &key)? {
+        Ok(found)
+    } else {
+        // What the atom means today; under that name it may be there.
+        let facts = ask_for_sources(cx, wanted, profile, builder)?;
+        let exact = Atom::parse_target(&format!("={}", facts.package))
+            .map_err(|_| KernelError::NotSources { package: facts.package.clone() })?;
+        let exact = WantedSources { atom: &exact, at: wanted.at.clone(), trees: wanted.trees };
+        let (state, facts) = kernel_sources(cx, config, &exact, profile, builder)?;
+        let mut origin = state.origin.clone();
+        origin["inputs"] = serde_json::json!(inputs);
+        let new = NewState { key, origin, newest_input: state.newest_input, parent: Some(state.id.clone()) };
+        let state = cx.store.state_of_layers(state.layers.clone(), new)?;
+        cx.store.ref_set(&name, &state.id)?;
+        Ok((state, facts))
+    }
+}
+
+/// Sources that are there under a build key; their name is moved there.
+fn sources_by_key(cx: &Context<'_>, name: &str, key: &str) -> Result<Option<(State, SourcesFacts)>> {
+    let Some(state) = cx.store.state_by_key(key)? else { return Ok(None) };
+    let Some(facts) = SourcesFacts::of(&state) else { return Ok(None) };
+    cx.store.ref_set(name, &state.id)?;
+    Ok(Some((state, facts)))
+}
+
+/// Asks Portage which package an atom means, in a session that is thrown away.
+fn ask_for_sources(cx: &Context<'_>, wanted: &WantedSources<'_>, profile: &str, builder: &State) -> Result<SourcesFacts> {
+    let mut session = cx.store.session_create(Some(builder), Purpose::Kernel, "")?;
+    let asked = (|| {
+        let subject = subject(profile);
+        let work = work::work(cx, &mut session, builder, &subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
+        give(&work, &[])?;
+        let facts = resolve_sources(cx, &work, wanted);
+        work.forget_logs();
+        facts
+    })();
+    session.discard(cx.launcher)?;
+    asked
+}
+
+fn install_exactly(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    wanted: &WantedSources<'_>,
+    profile: &str,
+    builder: &State,
+    name: &str,
+    inputs: &Inputs,
+) -> Result<(State, SourcesFacts)> {
+    let (atom, key) = (wanted.atom.to_string(), inputs.key());
+    if let Some(found) = sources_by_key(cx, name, &key)? {
+        return Ok(found);
+    }
+    let (mut session, resumed) = definition::open_session(cx, builder, Purpose::Kernel, &key, &subject_of(config, name))?;
+    cx.observer.step(&format!("{} {atom} on {profile}", if resumed { "resuming" } else { "installing" }));
+    let filled = install_sources(cx, &mut session, builder, wanted, &subject(profile));
+    let newest_input = wanted.trees.iter().map(|tree| tree.newest).chain([builder.newest_input]).max().unwrap_or(0);
+    let (state, facts) = settle::settle(cx, filled, session, |session, (facts, pool): (SourcesFacts, PoolInputs)| {
+        let mut origin = builder.origin.clone();
+        for (name, value) in [
+            ("kind", serde_json::json!("kernel sources")),
+            ("name", serde_json::json!(facts.package)),
+            ("definition", serde_json::Value::Null),
+            ("sources", serde_json::json!(facts)),
+            ("inputs", serde_json::json!(inputs)),
+            ("pool", serde_json::json!(pool)),
+        ] {
+            origin[name] = value;
+        }
+        let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(builder.id.clone()) })?;
+        Ok((state, facts))
+    })?;
+    cx.store.ref_set(name, &state.id)?;
+    Ok((state, facts))
+}
+
+fn install_sources(
+    cx: &Context<'_>,
+    session: &mut Session,
+    builder: &State,
+    wanted: &WantedSources<'_>,
+    subject: &Subject,
+) -> Result<(SourcesFacts, PoolInputs)> {
+    let mut steps = StepsDone::of(session)?;
+    let mut work = work::work(cx, session, builder, subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
+    let resumed = steps.any();
+    give(&work, &[])?;
+    let pool = definition::choose_pool(cx, &mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish)?;
+    let facts = resolve_sources(cx, &work, wanted)?;
+    let facts = if facts.distribution {
+        facts
+    } else {
+        let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Keep, oneshot: true };
+        // A binary package of a million files would be of use to nobody.
+        let request = Request { buildpkg_exclude: vec![facts.package_name()], ..Request::new(goal, Mode::Run) };
+        definition::emerge_request(cx, &work, &mut steps, "kernel sources", request, resumed, false)?;
+        examine_sources(cx, &work, facts)?
+    };
+    keys::tell_published(cx, &work, &pool);
+    definition::relink(cx, &work)?;
+    definition::tidy(cx, &work)?;
+    Ok((facts, pool))
+}
+
+/// Which package the atom means, as the configuration of the session has it.
+pub(crate) fn resolve_sources(cx: &Context<'_>, work: &Work<'_>, wanted: &WantedSources<'_>) -> Result<SourcesFacts> {
+    let atom = wanted.atom.to_string();
+    let answer = kernel::ask_kernel(cx, work, &["resolve", &atom])?;
+    let package = answer.get("PACKAGE").to_owned();
+    if package.is_empty() {
+        return Err(KernelError::NoSources { atom, place: wanted.at.clone() }.into());
+    }
+    let flags = answer.get("IUSE").split_whitespace().map(|flag| flag.trim_start_matches(['+', '-']));
+    let distribution = flags.into_iter().any(|flag| flag == "savedconfig");
+    Ok(SourcesFacts { package, distribution, tree: String::new(), contents: String::new() })
+}
+
+/// What was installed, by the package's own list.
+fn examine_sources(cx: &Context<'_>, work: &Work<'_>, facts: SourcesFacts) -> Result<SourcesFacts> {
+    let answer = kernel::ask_kernel(cx, work, &["examine", &facts.package])?;
+    if !answer.get("BUILT").is_empty() {
+        return Err(KernelError::Prebuilt { package: facts.package }.into());
+    }
+    if answer.get("TREE").is_empty() {
+        return Err(KernelError::NotSources { package: facts.package }.into());
+    }
+    Ok(SourcesFacts { tree: answer.get("TREE").to_owned(), contents: answer.get("CONTENTS").to_owned(), ..facts })
+}

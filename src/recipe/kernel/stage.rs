@@ -1,0 +1,141 @@
+//! A kernel in a stage4: its payload below, and its headers at hand for modules of other packages.
+
+use std::path::Path;
+
+use crate::build_key::Inputs;
+use crate::error::Result;
+use crate::portage::cpv::Cpv;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::recipe::definition;
+use crate::recipe::kernel::{give, script};
+use crate::sandbox::plan::{Network, Source};
+use crate::session::root::KernelTree;
+use crate::session::run;
+use crate::session::run::{Context, Work};
+use crate::session::work::{StepsDone, create_open};
+use crate::store::{NewState, State};
+
+/// `kind` of the origin of a state that is a base with a kernel on it.
+const KIND: &str = "base with kernel";
+/// Made when a stage4 is begun: what was installed before it is older. In the session's scratch, so that it goes with it.
+const MARKER: &str = "/var/tmp/portage/.gentoomuch-begun";
+const LIST_LIMIT_BYTES: u64 = 1 << 20;
+
+/// `base` with the payload of `kernel` on it. Nothing is copied: it is a state of the layers of both.
+pub(crate) fn with_kernel(cx: &Context<'_>, base: &State, kernel: &State) -> Result<State> {
+    let key = Inputs::new(KIND).with("parent", &base.key).with("kernel", &kernel.key).key();
+    let layers: Vec<_> = base.layers.iter().chain(&kernel.layers).cloned().collect();
+    if let Some(state) = cx.store.state_by_key(&key)?.filter(|state| state.layers == layers) {
+        return Ok(state);
+    }
+    // Whoever builds on it finds there what the base says of trees, pools and hosts.
+    let mut origin = base.origin.clone();
+    origin["kind"] = serde_json::json!(KIND);
+    origin["kernel"] = kernel_record(kernel);
+    let newest_input = base.newest_input.max(kernel.newest_input);
+    Ok(cx.store.state_of_layers(layers, NewState { key, origin, newest_input, parent: Some(base.id.clone()) })?)
+}
+
+/// What a state was built on as users know it: of a base with a kernel, the base.
+pub(crate) fn built_from(cx: &Context<'_>, state: &State) -> Result<Option<crate::store::StateId>> {
+    let Some(id) = &state.parent else { return Ok(None) };
+    let parent = cx.store.state(id)?;
+    Ok(if parent.origin["kind"] == KIND { parent.parent } else { Some(parent.id) })
+}
+
+/// Shows a session the headers of a kernel as `/usr/src`. What is written there is gone with the session.
+pub(crate) fn show_headers(cx: &Context<'_>, work: &mut Work<'_>, kernel: &State) -> Result<()> {
+    let Some(lower) = headers_of(cx, kernel)? else { return Ok(()) };
+    let (upper, own_work) = {
+        let session = work.session.borrow();
+        (session.path("usr-src"), session.path("usr-src.work"))
+    };
+    create_open(&upper)?;
+    work.root.kernel_tree = Some(KernelTree { lower, upper, work: own_work });
+    Ok(())
+}
+
+/// `usr/src` of the headers of a kernel, whose state stands on the payload's, and that on theirs.
+fn headers_of(cx: &Context<'_>, kernel: &State) -> Result<Option<Source>> {
+    let mut at = kernel.clone();
+    while let Some(parent) = at.parent.clone() {
+        at = cx.store.state(&parent)?;
+        if at.origin["kind"] == "kernel headers" {
+            return Ok(cx.store.lower_dirs(&at).first().map(|layer| Source::inside(layer.clone(), "usr/src")));
+        }
+    }
+    Ok(None)
+}
+
+/// Notes when a stage4 was begun.
+pub(crate) fn mark_modules(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    run::command(cx, work, vec!["/bin/touch".to_owned(), MARKER.to_owned()], Network::None)
+}
+
+/// Compiles the kernel modules of packages anew that were not compiled for this kernel in this session.
+pub(crate) fn rebuild_modules(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    steps: &mut StepsDone,
+    kernel: &State,
+    resumed: bool,
+) -> Result<()> {
+    give(work, &[])?;
+    let list = run::output_of(cx, work, script(&["modules", MARKER]), LIST_LIMIT_BYTES)?;
+    let (stale, all) = modules(&list);
+    if all.is_empty() {
+        return Ok(());
+    }
+    if !stale.is_empty() {
+        cx.observer.note(&format!("kernel modules of {} are compiled for this kernel", stale.join(", ")));
+        let names: Vec<String> = all.iter().map(|package| Cpv::name_of(package).to_owned()).collect();
+        let goal = Goal::Packages { atoms: vec!["@module-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
+        let request = Request { usepkg_exclude: names.clone(), buildpkg_exclude: names, ..Request::new(goal, Mode::Run) };
+        definition::emerge_request(cx, work, steps, "kernel modules", request, resumed, false)?;
+    }
+    let release = kernel.origin["release"].as_str().unwrap_or_default().to_owned();
+    steps.once("depmod", || run::command(cx, work, script(&["depend", &release]), Network::None))
+}
+
+/// What a stage4's metadata says of its kernel.
+pub(crate) fn kernel_record(kernel: &State) -> serde_json::Value {
+    let origin = &kernel.origin;
+    serde_json::json!({
+        "name": origin["name"],
+        "release": origin["release"],
+        "package": origin["package"],
+        "configuration": origin["configuration"],
+        "state": kernel.id,
+    })
+}
+
+/// Packages with kernel modules that have to be compiled, and all that there are.
+fn modules(list: &str) -> (Vec<String>, Vec<String>) {
+    let lines = || list.lines().filter_map(|line| line.split_once(' '));
+    let packages = |wanted: fn(&str) -> bool| {
+        lines().filter(|(word, _)| wanted(word)).map(|(_, package)| package.trim().to_owned()).collect::<Vec<String>>()
+    };
+    (packages(|word| word == "stale"), packages(|word| ["stale", "fresh"].contains(&word)))
+}
+
+/// Whether the user wants sources of their own below `/usr/src`, so that ours must not cover them.
+pub(crate) fn keeps_sources(mut keep: impl Iterator<Item = String>) -> bool {
+    keep.any(|pattern| Path::new(&pattern).starts_with("/usr/src"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_modules_are_compiled_again() {
+        let (stale, all) = modules("fresh a/b-1\nstale c/d-2-r1\nnoise\n");
+        assert_eq!((stale, all), (vec!["c/d-2-r1".to_owned()], vec!["a/b-1".to_owned(), "c/d-2-r1".to_owned()]));
+    }
+
+    #[test]
+    fn sources_that_are_to_stay() {
+        assert!(keeps_sources(["/var/log/x", "/usr/src/linux"].map(str::to_owned).into_iter()));
+        assert!(!keeps_sources(["/var/log/x", "/usr/srcs"].map(str::to_owned).into_iter()));
+    }
+}

@@ -1,0 +1,12 @@
+//! TODO
+
+pub mod configured;
+pub mod consult;
+pub mod definition;
+pub mod import;
+pub mod kernel;
+pub mod patches;
+pub mod settle;
+pub mod stage4;
+pub mod standing;
+pub mod update;

@@ -1,0 +1,4 @@
+//! TODO
+
+pub mod applied;
+pub mod rehearse;

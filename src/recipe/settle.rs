@@ -1,0 +1,126 @@
+//! What becomes of a session that has ended: a state, a session that can go on, or nothing.
+//!
+//! What decides is what a session is worth, not why it has ended: hours of building are kept when the disk is full, the kernel has killed
+//! somebody, or a log cannot be written. Only what makes the session itself unusable throws it away.
+
+use crate::binhost::BinhostError;
+use crate::causes::in_one_line;
+use crate::error::{Error, Result};
+use crate::session::run::Context;
+use crate::session::work::StepsDone;
+use crate::store::Session;
+use crate::{sandbox, store};
+
+/// Of the words that say why a session is suspended so many characters are kept.
+const MOST_CHARS: usize = 200;
+
+/// Ends a session: commits what was done, keeps it for resuming if it is worth that, else removes it.
+pub(crate) fn settle<T, R>(
+    cx: &Context<'_>,
+    outcome: Result<T>,
+    session: Session,
+    commit: impl FnOnce(Session, T) -> Result<R>,
+) -> Result<R> {
+    match outcome {
+        Ok(value) => {
+            let key = session.record().key.clone();
+            commit(session, value).map_err(|error| match cx.store.sessions_suspended(&[&key]) {
+                Ok(suspended) if !suspended.is_empty() => resumable(error),
+                _ => error,
+            })
+        }
+        Err(error) => Err(end(cx, session, error)),
+    }
+}
+
+/// Suspends or removes a session that has ended with `error`. That neither can be done hides nothing.
+fn end(cx: &Context<'_>, session: Session, error: Error) -> Error {
+    let done = StepsDone::of(&session).map_or(true, |steps| steps.any());
+    let kept = (done || session.is_worth_keeping()) && !is_unusable(&error);
+    let ended = if kept { session.suspend(&note_of(&error)) } else { session.discard(cx.launcher) };
+    match ended {
+        Ok(()) if kept => resumable(error),
+        Ok(()) => error,
+        Err(other) => {
+            let what = if kept { "what was built so far cannot be kept" } else { "what was begun cannot be removed" };
+            cx.observer.warn(&format!("{what}: {}", in_one_line(&other)));
+            error
+        }
+    }
+}
+
+/// Whether nothing good can come of a session that has ended like this.
+fn is_unusable(error: &Error) -> bool {
+    match error {
+        // It can be changed by somebody else, or lacks what the disk has lost.
+        Error::Sandbox(sandbox::Error::Held { .. } | sandbox::Error::Unsure { .. })
+        | Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. })
+        // The package would be found again, as it is.
+        | Error::Binhost(BinhostError::Untrusted { .. })
+        // The patch is in the key: once it is corrected, nobody asks for this session any more.
+        | Error::Patch(crate::patch::error::PatchError::DoesNotApply(_)) => true,
+        _ => false,
+    }
+}
+
+/// Why a session is suspended, for people.
+fn note_of(error: &Error) -> String {
+    match error {
+        Error::Interrupted { .. } => "interrupted".to_owned(),
+        Error::Emerge { .. } => "emerge failed".to_owned(),
+        Error::Unmet { .. } | Error::Unchecked { .. } => "not what was asked for".to_owned(),
+        Error::Missing { .. } => "sources are missing".to_owned(),
+        Error::Sandbox(sandbox::Error::Exceeded(_)) => "a limit was exceeded".to_owned(),
+        Error::Command { .. } => "a command failed".to_owned(),
+        other => other.to_string().lines().next().unwrap_or_default().chars().take(MOST_CHARS).collect(),
+    }
+}
+
+/// The same failure, of which the user learns that repeating the command goes on.
+fn resumable(error: Error) -> Error {
+    match error {
+        Error::Interrupted { .. } => Error::Interrupted { resumable: true },
+        Error::Emerge { failure, log, .. } => Error::Emerge { failure, log, resumable: true },
+        Error::Suspended(_) => error,
+        other => Error::Suspended(Box::new(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::patch::error::{PatchError, PatchMisfit};
+
+    #[test]
+    fn a_session_is_thrown_away_only_for_what_is_wrong_with_it() {
+        let full = || Error::io("write", "/logs/emerge.log")(io::Error::from_raw_os_error(libc::ENOSPC));
+        let held = Error::Sandbox(sandbox::Error::Held { upper: "/s".into() });
+        let lost = store::Error::WriteBack { path: "/s".into(), source: io::Error::from_raw_os_error(libc::EIO) };
+        let misfit = PatchMisfit {
+            package: "app-misc/broken-1.0".to_owned(),
+            name: "fix".to_owned(),
+            patch: "user.patches/fix/x.patch".into(),
+            before: Vec::new(),
+            last_lines: Vec::new(),
+            log: "/log".into(),
+        };
+        let misfit = Error::from(PatchError::DoesNotApply(Box::new(misfit)));
+        for (error, unusable, note) in [
+            (misfit, true, "user.patches/fix/x.patch: does not apply to `app-misc/broken-1.0`"),
+            (Error::Interrupted { resumable: false }, false, "interrupted"),
+            (full(), false, "cannot write `/logs/emerge.log`"),
+            (Error::Sandbox(sandbox::Error::Died { who: "PID 1".to_owned() }), false, "PID 1 died unexpectedly"),
+            (Error::NoTree, false, "no ebuild tree in the store"),
+            (held, true, "a process outside of the session has files of `/s` open"),
+            (Error::Store(lost), true, "what was written below `/s` did not reach the disk"),
+        ] {
+            assert_eq!((is_unusable(&error), note_of(&error).as_str()), (unusable, note), "{error}");
+        }
+        assert!(matches!(resumable(Error::Interrupted { resumable: false }), Error::Interrupted { resumable: true }));
+        let kept = resumable(resumable(full()));
+        assert!(matches!(&kept, Error::Suspended(error) if matches!(**error, Error::Io { .. })), "{kept:?}");
+        assert_eq!(in_one_line(&kept), "cannot write `/logs/emerge.log`: No space left on device (os error 28)");
+    }
+}

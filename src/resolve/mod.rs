@@ -1,0 +1,324 @@
+//! `resolve`: what the configuration lacks for a stage's packages, found by asking Portage until it is content.
+//!
+//! ```text
+//! the user's configuration directory        only read
+//!   copy, 0700                              proposals so far applied
+//!     throw-away session                    emerge --pretend, with autounmask
+//!       Resolution -> Wanted -> Edits       the next round
+//! ```
+//!
+//! Each round starts from a session of its own, since a changed configuration may rest on another state. Nothing is written but the copy.
+
+pub mod copy;
+pub mod surroundings;
+pub mod wanted;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::proposal::{Edit, Fragments, Placed};
+use crate::config::{ConfigDir, Stage, proposal};
+use crate::error::{Error, Result};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::emerge::resolution::{Problem, Resolution};
+use crate::portage::emerge::sanitize::sanitize;
+use crate::recipe::configured;
+use crate::recipe::configured::Configured;
+use crate::resolve::wanted::Wanted;
+use crate::sandbox::Exit;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::{config, profile};
+
+/// Of emerge's output so much is read.
+const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
+/// Of an output that is not understood so many lines are shown.
+const LAST_LINES: usize = 12;
+
+/// What to resolve.
+#[derive(Debug, Clone)]
+pub struct ResolveOptions {
+    /// The stage whose configuration counts.
+    pub stage: String,
+    /// Atoms and sets instead of what the stage's build would install.
+    pub atoms: Vec<String>,
+    /// The profile; `None`: the one that the stage4 definition names, or the default one.
+    pub profile: Option<String>,
+    /// The fragment to write to; `None`: where it belongs.
+    pub into: Option<String>,
+    /// Portage is asked so often at most.
+    pub max_rounds: usize,
+}
+
+impl ResolveOptions {
+    /// More rounds than this are not made unless asked for: nobody would read the result.
+    pub const MAX_ROUNDS: usize = 12;
+
+    /// What `stage`'s build needs, or `atoms` if there are any, on the profile that it names.
+    pub fn new(stage: impl Into<String>, atoms: Vec<String>) -> Self {
+        Self { stage: stage.into(), atoms, profile: None, into: None, max_rounds: Self::MAX_ROUNDS }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The profile.
+    pub profile: String,
+    /// How often Portage was asked.
+    pub rounds: usize,
+    /// What the configuration lacks: files before and after. Empty: nothing.
+    pub edits: Vec<Edit>,
+    /// Each line, and where it went.
+    pub placed: Vec<Placed>,
+    /// Other ways that would do as well.
+    pub alternatives: Vec<String>,
+    /// Packages that would be merged with it.
+    pub packages: PackageCount,
+}
+
+/// Packages by where they come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PackageCount {
+    /// Compiled.
+    pub build: usize,
+    /// Taken from binary packages.
+    pub binary: usize,
+}
+
+/// What one round has told.
+struct Told {
+    profile: String,
+    resolutions: Vec<Resolution>,
+    /// Output of runs that failed.
+    output: Vec<u8>,
+    failed: bool,
+}
+
+/// Finds the smallest change with which the dependency graph of a stage, or of atoms, resolves. Nothing is written.
+pub fn resolve(cx: &Context<'_>, config: &ConfigDir, options: &ResolveOptions) -> Result<Resolved> {
+    let stage = config.stage(&options.stage)?;
+    // What is wrong already is said about the user's own files, and needs no session.
+    config.portage_dir(&stage.stage3)?;
+    let fragments = config.fragments(&stage.stage3, options.into.as_deref())?;
+    let _shared = profile::share_store(cx)?;
+    let area = cx.store.temp_area()?;
+    let outcome = resolve_in(cx, &area.path().join("config"), config, &stage, &fragments, options);
+    area.discard(cx.launcher)?;
+    outcome
+}
+
+fn resolve_in(
+    cx: &Context<'_>,
+    dir: &Path,
+    config: &ConfigDir,
+    stage: &Stage,
+    fragments: &Fragments,
+    options: &ResolveOptions,
+) -> Result<Resolved> {
+    copy::copy(config.root(), dir)?;
+    let mut wanted = Wanted::default();
+    let mut stuck = Stuck::new(options);
+    for round in 1..=options.max_rounds {
+        let (edits, placed) = proposal::propose(fragments, &wanted.lines, options.into.as_deref())?;
+        copy::apply(dir, &edits)?;
+        let told = ask_portage(cx, dir, config, stage, options)?;
+        let changes: Vec<_> = told.resolutions.iter().flat_map(|resolution| resolution.changes.clone()).collect();
+        let problems: Vec<_> = told.resolutions.iter().flat_map(|resolution| resolution.problems.clone()).collect();
+        if !told.failed {
+            let packages = count(&told.resolutions);
+            return Ok(Resolved {
+                profile: told.profile,
+                rounds: round,
+                edits,
+                placed,
+                alternatives: wanted.alternatives,
+                packages,
+            });
+        }
+        let news = wanted.add_changes(&changes).and_then(|news| Ok(wanted.add_solutions(&problems, fragments)? || news));
+        stuck.problems = problems;
+        stuck.output = told.output;
+        match news {
+            Ok(true) => {}
+            Ok(false) => {
+                if let (true, Some(change)) = (stuck.problems.is_empty(), changes.first()) {
+                    let atom = &change.atom;
+                    stuck.contradiction =
+                        Some(format!("it asks for a change of `{atom}` that was made: something else takes it back"));
+                }
+                return Err(unresolvable(cx, stuck)?);
+            }
+            Err(contradiction) => {
+                stuck.contradiction = Some(contradiction);
+                return Err(unresolvable(cx, stuck)?);
+            }
+        }
+        cx.observer.note(&format!("round {round}: {} needed so far", lines(wanted.lines.len())));
+    }
+    let rounds = if options.max_rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", options.max_rounds) };
+    stuck.contradiction = Some(format!("Portage wanted yet another change after {rounds}; `--rounds` allows more"));
+    Err(unresolvable(cx, stuck)?)
+}
+
+/// Runs all that the build would run, with `--pretend`, in a session of its own.
+fn ask_portage(cx: &Context<'_>, dir: &Path, config: &ConfigDir, stage: &Stage, options: &ResolveOptions) -> Result<Told> {
+    let copied = ConfigDir::open(dir)?;
+    let asked = configured::with_configuration(cx, &copied, stage, options.profile.as_deref(), "resolve", |configured| {
+        let mut told = Told { profile: configured.profile.clone(), resolutions: Vec::new(), output: Vec::new(), failed: false };
+        for goal in goals(stage, options, configured) {
+            let opts = configured.work.emerge_opts.clone();
+            let request = Request { propose_unmask: true, opts, ..Request::new(goal, Mode::Pretend) };
+            let (exit, output) = run::exit_and_output(cx, &configured.work, request.argv()?, OUTPUT_LIMIT_BYTES)?;
+            told.resolutions.push(Resolution::parse(&output));
+            if exit != Exit::Code(0) {
+                told.failed = true;
+                told.output.extend(output);
+            }
+        }
+        Ok(told)
+    });
+    asked.map_err(|error| in_place_of(error, dir, config.root()))
+}
+
+/// The error for a graph that no change resolves; emerge's whole output is kept beside other logs.
+fn unresolvable(cx: &Context<'_>, stuck: Stuck) -> Result<Error> {
+    let log_dir = run::log_dir(cx, &format!("resolve-{}", stuck.stage))?;
+    let log = log_dir.join("emerge.log");
+    fs::write(&log, &stuck.output).map_err(Error::io("write", &log))?;
+    let text = sanitize(&stuck.output);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last_lines = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect();
+    let Stuck { target, problems, contradiction, .. } = stuck;
+    Ok(Error::Unresolvable { target, problems, contradiction, last_lines, log })
+}
+
+/// The error of a build that failed about dependencies, with the change that would help, or why none does.
+pub(crate) fn with_proposal(cx: &Context<'_>, config: &ConfigDir, stage: &str, profile: &str, error: Error) -> Error {
+    let (failure, log, resumable) = match error {
+        Error::Emerge { failure, log, resumable } => (failure, log, resumable),
+        Error::Refused { findings, .. } => {
+            return match proposal_for(cx, config, stage, profile) {
+                Err(error @ Error::Interrupted { .. }) => error,
+                proposal => Error::Refused { findings, proposal: proposal.ok().flatten() },
+            };
+        }
+        other => return other,
+    };
+    if !failure.kind.is_about_dependencies() {
+        return Error::Emerge { failure, log, resumable };
+    }
+    match proposal_for(cx, config, stage, profile) {
+        Ok(Some((arguments, resolved))) => Error::Unconfigured { stage: stage.to_owned(), arguments, resolved, log },
+        Err(error @ (Error::Unresolvable { .. } | Error::Proposal(_) | Error::Interrupted { .. })) => error,
+        Ok(None) => Error::Emerge { failure, log, resumable },
+        Err(other) => {
+            tracing::debug!(%other, "no proposal");
+            Error::Emerge { failure, log, resumable }
+        }
+    }
+}
+
+/// How `resolve` is told of a stage, and what its configuration lacks; `None`: nothing.
+fn proposal_for(cx: &Context<'_>, config: &ConfigDir, stage: &str, profile: &str) -> Result<Option<(String, Box<Resolved>)>> {
+    cx.observer.step("looking for what the configuration lacks");
+    let options = ResolveOptions { profile: Some(profile.to_owned()), ..ResolveOptions::new(stage, Vec::new()) };
+    let resolved = resolve(cx, config, &options)?;
+    // A stage4 definition names its profile.
+    let named = config.stage(stage).is_ok_and(|stage| stage.profile() == Some(profile));
+    let arguments = if named { stage.to_owned() } else { format!("{stage} --profile {profile}") };
+    Ok((!resolved.edits.is_empty()).then(|| (arguments, Box::new(resolved))))
+}
+
+/// A search that ends without a result.
+struct Stuck {
+    stage: String,
+    target: String,
+    problems: Vec<Problem>,
+    contradiction: Option<String>,
+    output: Vec<u8>,
+}
+
+impl Stuck {
+    fn new(options: &ResolveOptions) -> Self {
+        let target = if options.atoms.is_empty() { options.stage.clone() } else { options.atoms.join(" ") };
+        Self { stage: options.stage.clone(), target, problems: Vec::new(), contradiction: None, output: Vec::new() }
+    }
+}
+
+fn lines(count: usize) -> String {
+    if count == 1 { "1 line is".to_owned() } else { format!("{count} lines are") }
+}
+
+/// What the build would ask emerge for, in its order.
+fn goals(stage: &Stage, options: &ResolveOptions, configured: &Configured<'_>) -> Vec<Goal> {
+    let packages = |atoms: Vec<String>, oneshot| Goal::Packages { atoms, existing: Existing::Update, oneshot };
+    if !options.atoms.is_empty() {
+        return vec![packages(options.atoms.clone(), true)];
+    }
+    // What is built already is installed.
+    let mut goals = if configured.is_built { Vec::new() } else { vec![Goal::RebuildWorld] };
+    let stage3: Vec<String> = stage.stage3.packages.iter().map(|package| package.value.to_string()).collect();
+    let stage4 = stage.stage4.iter().flat_map(|stage4| stage4.packages.iter().map(|package| package.value.to_string()));
+    let stage4: Vec<String> = stage4.collect();
+    goals.extend([stage3, stage4].into_iter().filter(|atoms| !atoms.is_empty()).map(|atoms| packages(atoms, false)));
+    goals
+}
+
+/// Each package once, although several goals may merge it.
+fn count(resolutions: &[Resolution]) -> PackageCount {
+    let mut all: BTreeMap<&str, bool> = BTreeMap::new();
+    for (package, binary) in resolutions.iter().flat_map(|resolution| &resolution.merges) {
+        let known = all.entry(package).or_insert(*binary);
+        *known &= *binary;
+    }
+    let binary = all.values().filter(|binary| **binary).count();
+    PackageCount { build: all.len() - binary, binary }
+}
+
+/// The user knows nothing of the copy.
+fn in_place_of(error: Error, copy: &Path, root: &Path) -> Error {
+    let moved = |path: &Path| -> PathBuf { path.strip_prefix(copy).map_or_else(|_| path.to_owned(), |rest| root.join(rest)) };
+    match error {
+        Error::Config(config::Error::Invalid(all)) => {
+            let all: Vec<config::Diagnostic> = all
+                .as_slice()
+                .iter()
+                .cloned()
+                .map(|diagnostic| config::Diagnostic { file: moved(&diagnostic.file), ..diagnostic })
+                .collect();
+            Error::Config(config::Error::Invalid(all.into()))
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_of_two_goals_counts_once() {
+        let one = Resolution::parse(b"[ebuild  N ] a/b-1::g\n[binary  R ] c/d-1::g\n");
+        let two = Resolution::parse(b"[binary  R ] a/b-1::g\n[binary  R ] c/d-1::g\n[ebuild  N ] e/f-1::g\n");
+        assert_eq!(count(&[one, two]), PackageCount { build: 2, binary: 1 });
+        assert_eq!(count(&[]), PackageCount::default());
+    }
+
+    #[test]
+    fn mistakes_are_shown_in_the_users_files() {
+        let diagnostic = config::Diagnostic {
+            file: "/tmp/copy/portage.global/package.use".into(),
+            line: 3,
+            severity: config::Severity::Error,
+            message: "wrong".to_owned(),
+            hint: None,
+        };
+        let error = Error::Config(config::Error::Invalid(vec![diagnostic].into()));
+        let error = in_place_of(error, Path::new("/tmp/copy"), Path::new("/home/me/config"));
+        assert_eq!(error.to_string(), "/home/me/config/portage.global/package.use:3: wrong");
+    }
+}

@@ -1,0 +1,101 @@
+//! What the store knows of what is around a stage's configuration: tree snapshots, the Portage profile, what the stage3 brings.
+//!
+//! Nothing is run for it: the answers of [`crate::config::explain`] take milliseconds.
+
+use std::path::PathBuf;
+
+use crate::beneath::RootDir;
+use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
+use crate::config::{ConfigDir, Stage};
+use crate::error::{Error, Result};
+use crate::portage::profile::PortageProfile;
+use crate::portage::profile_stack::ProfileStack;
+use crate::portage::repository::Repository;
+use crate::profile;
+use crate::recipe::definition;
+use crate::recipe::definition::stage3_profile;
+use crate::session::run::Context;
+use crate::trees::choose;
+use crate::trees::error::TreeError;
+
+/// No `make.conf` is longer.
+const LIMIT_BYTES: u64 = 1 << 20;
+
+/// What is known, and in a line each what is not.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// What is known.
+    pub surroundings: Surroundings,
+    /// `REPOSITORY:PATH` of the Portage profile.
+    pub portage_profile: Option<String>,
+    /// What is missing.
+    pub missing: Vec<String>,
+}
+
+/// What is around the configuration of `stage`. The profile is `profile`, else the one that its stage4 definition names, else the
+/// default one; only a profile asked for by name has to exist.
+pub fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> Result<Around> {
+    let _shared = profile::share_store(cx)?;
+    let mut around = Around::default();
+    // Of another commit's configuration less may be known; then all trees there are will do.
+    let portage = ConfigDir::open(&cx.places.config).and_then(|config| config.portage_dir(&stage.stage3)).ok();
+    match portage.map_or_else(|| choose::trees(cx), |portage| choose::trees_for(cx, &portage)) {
+        Ok(trees) => {
+            for tree in trees {
+                around.surroundings.repositories.push(Repository::read(&tree.name, &tree.path)?);
+            }
+        }
+        Err(Error::NoTree) => {
+            around.missing.push("no ebuild tree is imported: told without versions and Portage profile".to_owned());
+        }
+        Err(Error::Tree(error @ (TreeError::NotHere { .. } | TreeError::PinNotHere { .. }))) => {
+            around.missing.push(format!("{error}: told without versions and Portage profile"));
+        }
+        Err(error) => return Err(error),
+    }
+    let own = match profile::profile_or_default(cx, profile.or_else(|| stage.profile())) {
+        Ok(name) => {
+            let lower = cx.store.lower_dirs(&definition::upstream(cx, &name)?);
+            around.surroundings.make_globals = read(&lower, MAKE_GLOBALS)?;
+            around.surroundings.make_conf = read(&lower, STAGE3_MAKE_CONF)?;
+            Some(stage3_profile(&lower))
+        }
+        Err(error @ Error::NoProfile { .. }) if profile.is_some() => return Err(error),
+        Err(Error::NoProfile { profile, .. }) => {
+            around.missing.push(format!("the profile `{profile}` is not bootstrapped: told without its stage3"));
+            None
+        }
+        Err(Error::NoDefaultProfile) => {
+            around.missing.push("no profile is chosen: told without a stage3".to_owned());
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let asked = stage.stage3.portage_profile.as_ref().map(|profile| profile.value.to_string());
+    if let Some(name) = asked.or(own)
+        && !around.surroundings.repositories.is_empty()
+    {
+        match name.parse::<PortageProfile>() {
+            Ok(profile) => {
+                let stack = ProfileStack::read(&around.surroundings.repositories, &profile.repository, &profile.path)?;
+                around.surroundings.profile = Some(stack);
+            }
+            Err(error) => around.missing.push(format!("the stage3's Portage profile is unknown: {error}")),
+        }
+        around.portage_profile = Some(name);
+    }
+    Ok(around)
+}
+
+/// The file `path` of a root, from its topmost layer. What the stage3 brings is read as hostile: no links are followed out of it.
+pub(crate) fn read(lower: &[PathBuf], path: &str) -> Result<Option<String>> {
+    for layer in lower {
+        match RootDir::open(layer)?.read(path, LIMIT_BYTES) {
+            Ok(bytes) => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            // Some have a directory of this name.
+            Err(error) if error.is_no_such_file() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,219 @@
+//! Sessions that install from the binhosts that their configuration names.
+//!
+//! ```text
+//! sessions/SESSION/binhost/packages    /var/cache/binhost           what was downloaded, apart from the pools
+//!                  binhost/index       /var/cache/edb/binhost       copies of the hosts' indexes
+//!                  keyring-DIGEST      /run/gentoomuch/gnupg        keys that the configuration trusts with packages, and nobody else's
+//! ```
+//!
+//! Indexes and packages are asked for outside, like source archives (`supply`): each host gets the command that asks. Portage verifies each
+//! package before it unpacks anything of it; that it may not be told otherwise is seen to here. Nothing of a binhost gets into a pool: its
+//! compiler and flags are not known. Our own packages stay unsigned, since they never leave this user's directories.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::beneath::TreeDir;
+use crate::binhost::BinhostError;
+use crate::error::{Error, Result};
+use crate::fetch::{BinHost, PACKAGE_COMMAND};
+use crate::sandbox::plan::{Network, Step};
+use crate::session::run;
+use crate::session::run::{Context, Work};
+use crate::session::supply::downloads::Downloads;
+use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
+use crate::store::Session;
+
+/// The packages of so many hosts are noted.
+const MOST_HOSTS: usize = 1000;
+/// Where the keyring is seen.
+const KEYRING: &str = "/run/gentoomuch/gnupg";
+/// The last file of the directory: what it says of all hosts counts.
+pub(crate) const SESSION_FILE: &str = "/etc/portage/binrepos.conf/zz-gentoomuch-session.conf";
+/// Where Portage puts what it downloads from a host with a name.
+pub(crate) const PACKAGES: &str = "/var/cache/binhost";
+/// Where it keeps their indexes.
+pub(crate) const INDEX: &str = "/var/cache/edb/binhost";
+
+/// Makes the keyring. What gpg says goes to the log. Ownertrust is what getuto gives, too: Portage refuses keys that are merely there.
+const MAKE_KEYRING: &str = "cd \"$1\"
+gpg --homedir . --batch --no-autostart --import keys.asc
+gpg --homedir . --batch --no-autostart --import-ownertrust ownertrust
+gpg --homedir . --batch --no-autostart --check-trustdb
+chmod 0755 .
+chmod 0644 pubring.kbx trustdb.gpg
+: >made";
+
+/// The directories of a session that uses binhosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// What is downloaded.
+    pub packages: PathBuf,
+    /// Indexes.
+    pub index: PathBuf,
+    /// Keys.
+    pub keyring: PathBuf,
+    /// Those that a session may ask, by their sections of `binrepos.conf`.
+    pub hosts: Vec<BinHost>,
+}
+
+impl Client {
+    /// Whether a host has told what it has.
+    pub(crate) fn has_index(&self) -> bool {
+        fs::read_dir(&self.index).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Whether any can be asked: without a network, those that are directories.
+    pub(crate) fn can_be_asked(&self, offline: bool) -> bool {
+        !offline || self.hosts.iter().any(|host| host.directory().is_some())
+    }
+
+    /// Whether the keyring is there.
+    fn is_made(&self) -> bool {
+        self.keyring.join("made").exists()
+    }
+
+    /// The mounts, and what holds for all hosts.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let bind =
+            |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
+        let mut contents = "# Of this session only.\n[DEFAULT]\nverify-signature = true\n".to_owned();
+        for host in &self.hosts {
+            // What a host's own section says would win over the one for all.
+            let name = &host.name;
+            contents.push_str(&format!("[{name}]\nfetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n"));
+            if host.directory().is_some() {
+                contents.push_str(&format!("sync-uri = {}\n", host.asked_as()));
+            }
+        }
+        vec![
+            bind(&self.packages, PACKAGES, false),
+            bind(&self.index, INDEX, false),
+            // Once it is made, nothing that is built can add a key.
+            bind(&self.keyring, KEYRING, self.is_made()),
+            Step::File { path: SESSION_FILE.into(), contents, mode: 0o644 },
+        ]
+    }
+}
+
+/// What the session's settings say besides.
+pub fn settings() -> String {
+    format!(
+        "\n# Binhosts: verified with the keys that the configuration trusts. PORTAGE_TRUST_HELPER would fetch others.\n\
+         BINPKG_GPG_VERIFY_GPG_HOME=\"{KEYRING}\"\nPORTAGE_TRUST_HELPER=\"\"\nFEATURES=\"${{FEATURES}} -binpkg-ignore-signature\"\n"
+    )
+}
+
+/// The directories for binhosts, if the configuration names any.
+pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Downloads) -> Result<Option<Client>> {
+    let hosts = downloads.hosts();
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let keys = TrustedKeys::load(&cx.places.keys(), GENTOO).map_err(BinhostError::Keys)?;
+    let trusted: Vec<_> = keys.certificates().filter(|key| keys.counting_for(Purpose::Binpkg).count(key.fingerprint())).collect();
+    if trusted.is_empty() {
+        return Err(BinhostError::NoKeys.into());
+    }
+    let dir = |name: &str| -> Result<PathBuf> {
+        let path = session.path(name);
+        crate::session::work::create_open(&path)?;
+        Ok(path)
+    };
+    let (mut armored, mut ownertrust) = (String::new(), String::new());
+    for key in trusted {
+        let text = key
+            .to_armored()
+            .map_err(|source| BinhostError::Keys(crate::stage3::keys::KeysError::Material { path: cx.places.keys(), source }))?;
+        armored.push_str(&text);
+        ownertrust.push_str(&format!("{}:6:\n", key.fingerprint()));
+    }
+    dir("binhost")?;
+    // A session that is resumed with other keys gets another keyring: a key that lost its trust meanwhile is in none.
+    let keyring = format!("keyring-{}", &hex::encode(Sha256::digest(&armored))[..16]);
+    let (packages, index) = (dir("binhost/packages")?, dir("binhost/index")?);
+    let client = Client { packages, index, keyring: dir(&keyring)?, hosts };
+    for (name, text) in [("keys.asc", armored), ("ownertrust", ownertrust)] {
+        let path = client.keyring.join(name);
+        // Of a resumed session's keyring the files may be another's by now, and are the same.
+        if !path.exists() {
+            fs::write(&path, text).map_err(Error::io("write", &path))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(Error::io("change the mode of", &path))?;
+        }
+    }
+    Ok(Some(client))
+}
+
+/// Makes the keyring, in the session and by its own gpg, unless it is there.
+pub(crate) fn make_keyring(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    let Some(client) = &work.root.binhost else { return Ok(()) };
+    if client.is_made() {
+        return Ok(());
+    }
+    let argv = ["/bin/sh", "-ec", MAKE_KEYRING, "sh", KEYRING].map(str::to_owned).to_vec();
+    run::command(cx, work, argv, Network::None).map_err(|error| match error {
+        error @ Error::Command { .. } => BinhostError::Keyring(Box::new(error)).into(),
+        other => other,
+    })
+}
+
+/// Notes in the origin of a state what the session has downloaded from binhosts, if it used any. Names are hostile, and only those of packages
+/// are noted.
+pub(crate) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
+    let packages = session.path("binhost/packages");
+    let Ok(hosts) = TreeDir::open(&packages).and_then(|packages| packages.entries(MOST_HOSTS)) else { return };
+    let mut found = Vec::new();
+    for host in hosts.iter().filter(|host| host.is_dir()) {
+        let name: String = host.os().to_string_lossy().chars().filter(|c| !c.is_control()).take(100).collect();
+        match crate::portage::binpkgs::unused::builds(&packages.join(host.os())) {
+            Ok(builds) => found.extend(builds.into_iter().map(|build| format!("{name}/{}", build.package.path))),
+            Err(error) => tracing::debug!(%error, "not recorded"),
+        }
+    }
+    found.sort();
+    origin["binhost_packages"] = serde_json::json!(found);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigDir;
+
+    #[test]
+    fn a_file_of_hosts_joins_the_directory_of_the_stage3() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in
+            [("portage.global/binrepos.conf", "[own]\nsync-uri = http://h\n"), ("stage3.defines/x/portage.local", "")]
+        {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let config = ConfigDir::open(dir.path()).unwrap();
+        let portage = config.portage_dir(&config.stage3("x").unwrap()).unwrap();
+        assert!(portage.files.contains_key(Path::new("binrepos.conf/50-gentoomuch.conf")));
+        assert_eq!(
+            Downloads::of(&portage, &[]).hosts(),
+            [BinHost { name: "own".into(), sync_uri: "http://h".into(), configured: true }]
+        );
+    }
+
+    #[test]
+    fn each_host_is_asked_outside_whatever_its_own_section_says() {
+        let host = |name: &str, sync_uri: &str| BinHost { name: name.to_owned(), sync_uri: sync_uri.to_owned(), configured: true };
+        let hosts = vec![host("own", "http://h"), host("dir", "file:///srv/x")];
+        let mut client = Client { packages: "/s/p".into(), index: "/s/i".into(), keyring: "/s/k".into(), hosts };
+        let Some(Step::File { contents, .. }) = client.steps().pop() else { panic!("no file") };
+        let command = format!("fetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n");
+        let own = format!("# Of this session only.\n[DEFAULT]\nverify-signature = true\n[own]\n{command}");
+        let (before, alias) = contents.split_once("sync-uri = ").unwrap();
+        assert_eq!(before, format!("{own}[dir]\n{command}"));
+        assert_eq!(alias.trim_end(), client.hosts[1].asked_as(), "a directory that the session does not have");
+        assert!(client.can_be_asked(false) && client.can_be_asked(true));
+        client.hosts.pop();
+        assert!(client.can_be_asked(false) && !client.can_be_asked(true));
+    }
+}

@@ -1,0 +1,144 @@
+//! What a binary package pool depends on, asked of the root itself.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::portage::binpkgs::PoolInputs;
+use crate::session::root::HOOKS_DIR;
+use crate::session::run;
+use crate::session::run::{Context, Work};
+
+/// The script that asks; written beside the hooks of every session.
+pub(crate) const SCRIPT: &str = include_str!("inspect.sh");
+/// Its name there.
+pub(crate) const SCRIPT_NAME: &str = "inspect.sh";
+
+const OUTPUT_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// Answers of the script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts(BTreeMap<String, String>);
+
+impl Facts {
+    /// Reads `NAME=VALUE` lines; values may be in Portage's quotes.
+    pub(crate) fn parse(text: &str) -> Self {
+        let unquote = |value: &str| {
+            let value = value.trim();
+            let inner = value.strip_prefix(['"', '\'']).and_then(|value| value.strip_suffix(['"', '\'']));
+            inner.unwrap_or(value).trim().to_owned()
+        };
+        Self(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), unquote(value))).collect())
+    }
+
+    /// One answer, empty if there was none.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn with_prefix(&self, prefix: &str) -> BTreeMap<String, String> {
+        self.0
+            .iter()
+            .filter(|(name, value)| name.starts_with(prefix) && !value.is_empty())
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect()
+    }
+
+    /// Whether this Portage publishes its status: since 3.0.83.
+    pub(crate) fn has_observability(&self) -> bool {
+        numbers(self.get("VERSION_PORTAGE")) >= vec![3, 0, 83]
+    }
+
+    /// Whether emerge and the makes that it starts can share one budget of jobs through a named pipe: emerge takes a token for each package
+    /// since Portage 3.0.76, and make knows named pipes since 4.4.
+    pub(crate) fn has_jobserver(&self) -> bool {
+        let make = self.get("MAKE_IS").strip_prefix("GNU Make ").unwrap_or_default();
+        numbers(self.get("VERSION_PORTAGE")) >= vec![3, 0, 76] && numbers(make) >= vec![4, 4]
+    }
+
+    /// What the pool is keyed by.
+    pub(crate) fn pool_inputs(&self, PoolOf { portage_profile, own }: PoolOf) -> PoolInputs {
+        let flags = |name: &str| self.get(name).to_owned();
+        PoolInputs {
+            chost: flags("CHOST"),
+            portage_profile,
+            toolchain: self.get("VERSION_CC").split('.').next().unwrap_or_default().to_owned(),
+            flags: ["CFLAGS", "CXXFLAGS", "CPPFLAGS", "FCFLAGS", "FFLAGS", "LDFLAGS", "RUSTFLAGS", "GOFLAGS"]
+                .into_iter()
+                .map(|name| (name.to_owned(), flags(name)))
+                .collect(),
+            cpu_flags: self
+                .with_prefix("CPU_FLAGS_")
+                .into_iter()
+                .map(|(name, value)| (name, value.split_whitespace().map(str::to_owned).collect()))
+                .collect(),
+            own,
+        }
+    }
+}
+
+/// What of a pool's inputs the configuration decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolOf {
+    pub(crate) portage_profile: String,
+    pub(crate) own: Option<String>,
+}
+
+impl PoolOf {
+    /// As for the state that stands below.
+    pub(crate) fn recorded(origin: &serde_json::Value) -> Self {
+        Self {
+            portage_profile: origin["portage_profile"].as_str().unwrap_or_default().to_owned(),
+            own: origin["pool"]["own"].as_str().map(str::to_owned),
+        }
+    }
+}
+
+/// The numbers that a version begins with.
+fn numbers(version: &str) -> Vec<u32> {
+    version.split(['.', '_', '-']).map_while(|part| part.parse().ok()).collect()
+}
+
+/// Asks the root.
+pub(crate) fn inspect(cx: &Context<'_>, work: &Work<'_>) -> Result<Facts> {
+    let argv = vec!["/bin/sh".to_owned(), format!("{HOOKS_DIR}/{SCRIPT_NAME}")];
+    Ok(Facts::parse(&run::output_of(cx, work, argv, OUTPUT_LIMIT_BYTES)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_as_portageq_quotes_them() {
+        let facts =
+            Facts::parse("CHOST='x86_64-pc-linux-gnu'\nCFLAGS=\"-O2 -pipe\"\nVERSION_CC=12.2.0\nnoise\nVERSION_PORTAGE=3.0.83\n");
+        assert_eq!(facts.get("CHOST"), "x86_64-pc-linux-gnu");
+        assert_eq!(facts.get("CFLAGS"), "-O2 -pipe");
+        assert_eq!(facts.get("VERSION_CC"), "12.2.0");
+        assert_eq!(facts.get("NONE"), "");
+    }
+
+    #[test]
+    fn make_and_portage_have_to_know_named_pipes() {
+        for (portage, make, has) in [
+            ("3.0.83", "GNU Make 4.4.1", true),
+            ("3.0.76", "GNU Make 4.4", true),
+            ("3.0.75", "GNU Make 4.4.1", false),
+            ("3.0.83", "GNU Make 4.3", false),
+            ("3.0.83", "bmake", false),
+            ("3.0.83", "", false),
+        ] {
+            let facts = Facts::parse(&format!("VERSION_PORTAGE={portage}\nMAKE_IS={make}\n"));
+            assert_eq!(facts.has_jobserver(), has, "{portage} {make}");
+        }
+    }
+
+    #[test]
+    fn only_new_enough_portages_publish_their_status() {
+        for (version, has) in
+            [("3.0.83", true), ("3.0.84_p1", true), ("3.1", true), ("3.0.9", false), ("2.3.103", false), ("", false)]
+        {
+            assert_eq!(Facts::parse(&format!("VERSION_PORTAGE={version}")).has_observability(), has, "{version}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `/etc/portage` belongs to the configuration, hooks and scripts; what packages do to it is taken back.
+//!
+//! ```text
+//! before a run of emerge              /etc/portage --mirror.py--> sessions/SESSION/configuration
+//! before whatever runs next, or       /etc/portage <--mirror.py-- sessions/SESSION/configuration
+//! the session becomes a layer
+//! ```
+//!
+//! Some packages install files there (`save_config` of savedconfig.eclass), and any may from `pkg_postinst`. Portage's database of the state
+//! still lists such files. That does no harm: when the package goes, Portage passes over what is not there, and when a later build of it brings
+//! the file again, that goes to its place like any new file.
+//!
+//! This is against what packages do in good faith. What puts the configuration back is the Python of the session, which hostile ones could have
+//! exchanged.
+//!
+//! A file says that a copy is whole and a run has begun, so that a session that was interrupted is put back, too, when it goes on.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::sandbox::plan::Network;
+use crate::session::root::{CONFIGURATION_DIR, ETC_PORTAGE, HOOKS_DIR, UserBind, session_files};
+use crate::session::run;
+use crate::session::run::{Context, Work};
+use crate::session::work::{create_open, write_public};
+use crate::store::Session;
+
+const SCRIPT: &str = include_str!("mirror.py");
+const SCRIPT_NAME: &str = "mirror.py";
+/// Of the session's directory.
+const COPY: &str = "configuration";
+const MARK: &str = "configuration.kept";
+
+/// What a session has of its configuration while packages may change it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Where its copy lies, outside.
+    pub(crate) dir: PathBuf,
+    mark: PathBuf,
+    /// Packages may have changed what is in place.
+    is_due: Cell<bool>,
+}
+
+impl Kept {
+    /// As an earlier run of the session has left it.
+    pub(crate) fn of(session: &Session) -> Self {
+        let mark = session.path(MARK);
+        Self { dir: session.path(COPY), is_due: Cell::new(mark.exists()), mark }
+    }
+}
+
+/// Copies the configuration: from now on it is put back before anything else runs.
+pub(crate) fn keep_configuration(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    create_open(&work.kept.dir)?;
+    mirror(cx, work, [ETC_PORTAGE, CONFIGURATION_DIR], false)?;
+    fs::write(&work.kept.mark, "").map_err(Error::io("write", &work.kept.mark))?;
+    work.kept.is_due.set(true);
+    Ok(())
+}
+
+/// Puts the configuration back if packages may have changed it.
+pub(crate) fn put_back_configuration(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    if !work.kept.is_due.replace(false) {
+        return Ok(());
+    }
+    mirror(cx, work, [CONFIGURATION_DIR, ETC_PORTAGE], true)?;
+    fs::remove_file(&work.kept.mark).map_err(Error::io("remove", &work.kept.mark))
+}
+
+fn mirror(cx: &Context<'_>, work: &Work<'_>, [from, to]: [&str; 2], read_only: bool) -> Result<()> {
+    write_public(&work.root.hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
+    // Without what packages could have put into the interpreter's way.
+    let argv = ["python3", "-I", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), from, to].map(str::to_owned);
+    let spared = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/').to_owned());
+    let copy = UserBind { source: work.kept.dir.clone(), target: CONFIGURATION_DIR.into(), read_only };
+    run::command_with(cx, work, argv.into_iter().chain(spared).collect(), Network::None, Some(copy))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Of all that is below a directory: mode, time, and text or target.
+    fn listing(dir: &Path) -> BTreeMap<PathBuf, (u32, i64, String)> {
+        let (mut all, mut todo) = (BTreeMap::new(), vec![dir.to_owned()]);
+        while let Some(next) = todo.pop() {
+            let meta = fs::symlink_metadata(&next).unwrap();
+            let text = if meta.is_dir() {
+                todo.extend(fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()));
+                "/".to_owned()
+            } else if meta.is_symlink() {
+                fs::read_link(&next).unwrap().display().to_string()
+            } else {
+                fs::read_to_string(&next).unwrap()
+            };
+            all.insert(next.strip_prefix(dir).unwrap().to_owned(), (meta.mode(), meta.mtime_nsec(), text));
+        }
+        all
+    }
+
+    fn mirror(from: &Path, to: &Path) {
+        let mut python = Command::new("python3");
+        python.args(["-I", "-B", "-c", SCRIPT]).args([from, to]).args(["make.conf/99-session.conf", "own"]);
+        let ran = python.output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    fn write(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Something to be put back, and what it is like.
+    fn example(etc: &Path) {
+        for path in ["make.conf/50-gentoomuch.conf", "env/slow", "package.use/a", "savedconfig/a/b", "profile/x/y"] {
+            write(&etc.join(path), path);
+        }
+        fs::create_dir(etc.join("sets")).unwrap();
+        symlink("../../var/db/repos/gentoo/profiles/p", etc.join("make.profile")).unwrap();
+        symlink("nowhere", etc.join("env/dangling")).unwrap();
+    }
+
+    #[test]
+    fn whatever_is_changed_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, copy) = (dir.path().join("etc"), dir.path().join("copy"));
+        example(&etc);
+        mirror(&etc, &copy);
+        let before = listing(&etc);
+        assert_eq!(listing(&copy), before);
+        let at = |path: &str| etc.join(path);
+        let changes: [(&str, &dyn Fn()); 12] = [
+            ("nothing", &|| {}),
+            ("added", &|| write(&at("savedconfig/a/b-1"), "x")),
+            ("a directory", &|| write(&at("patches/a/b/c"), "x")),
+            ("a pipe", &|| assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success())),
+            ("changed", &|| write(&at("make.conf/50-gentoomuch.conf"), "changed")),
+            ("of the same length", &|| write(&at("env/slow"), "env/fast")),
+            ("removed", &|| fs::remove_file(at("package.use/a")).unwrap()),
+            ("removed as a whole", &|| fs::remove_dir_all(&etc).unwrap()),
+            ("of another mode", &|| fs::set_permissions(at("profile/x"), fs::Permissions::from_mode(0o700)).unwrap()),
+            ("links elsewhere", &|| {
+                fs::remove_file(at("make.profile")).unwrap();
+                symlink("/elsewhere", at("make.profile")).unwrap();
+            }),
+            ("another kind", &|| {
+                fs::remove_dir_all(at("profile")).unwrap();
+                write(&at("profile"), "file");
+                fs::remove_file(at("env/slow")).unwrap();
+                write(&at("env/slow/x"), "in a directory");
+            }),
+            ("a link in place of all", &|| {
+                fs::remove_dir_all(&etc).unwrap();
+                symlink(dir.path().join("precious"), &etc).unwrap();
+            }),
+        ];
+        let precious = dir.path().join("precious");
+        write(&precious.join("file"), "precious");
+        for (name, change) in changes {
+            change();
+            mirror(&copy, &etc);
+            assert_eq!(listing(&etc), before, "{name}");
+        }
+        assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "precious");
+    }
+
+    #[test]
+    fn another_name_of_a_file_keeps_its_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, copy) = (dir.path().join("etc"), dir.path().join("copy"));
+        example(&etc);
+        mirror(&etc, &copy);
+        write(&dir.path().join("binary"), "not ours");
+        fs::remove_file(etc.join("package.use/a")).unwrap();
+        fs::hard_link(dir.path().join("binary"), etc.join("package.use/a")).unwrap();
+        mirror(&copy, &etc);
+        assert_eq!(fs::read_to_string(dir.path().join("binary")).unwrap(), "not ours");
+        assert_eq!(fs::read_to_string(etc.join("package.use/a")).unwrap(), "package.use/a");
+    }
+
+    #[test]
+    fn files_of_the_session_are_neither_copied_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, copy) = (dir.path().join("etc"), dir.path().join("copy"));
+        example(&etc);
+        for path in ["make.conf/99-session.conf", "own", "env/own"] {
+            write(&etc.join(path), "session");
+        }
+        mirror(&etc, &copy);
+        assert!(!copy.join("make.conf/99-session.conf").exists() && !copy.join("own").exists());
+        assert!(copy.join("env/own").exists(), "of another directory");
+        mirror(&copy, &etc);
+        assert!(etc.join("make.conf/99-session.conf").exists() && etc.join("own").exists());
+    }
+}

@@ -1,0 +1,430 @@
+//! From a session of the store to a plan of the sandbox: which mounts a root gets, and what is taken away again before commit.
+//!
+//! ```text
+//! /                      overlay: the state's layers, the session's upper on top
+//! /proc /sys /dev        new, never the host's
+//! /dev/shm/gentoomuch-jobserver   where a session that shares a budget of make jobs takes them from (jobserver.rs)
+//! /run /tmp              tmpfs
+//! /run/portage           the session's `status/`: where emerge tells how far it is
+//! /run/gentoomuch        hooks/ (ro), portage/ (ro, the merged configuration), the session's `logs/` (rw)
+//!                        fetch/ (ro, whom Portage asks for files), distfiles/ (ro, the user's), packages/ (ro, of binary package hosts)
+//! /var/db/repos/NAME     tree snapshots (ro)
+//! /var/cache/distfiles   the session's `distdir/` (rw): links into /run/gentoomuch/distfiles
+//! /var/cache/binpkgs     overlay: the pool, the session's own packages on top
+//! /var/tmp/portage       the session's `scratch/`
+//! /usr/src               of a stage4 with a kernel: overlay, the kernel's headers, the session's `usr-src/` on top
+//! ```
+//!
+//! Nothing of this ends up in a layer: mount points that had to be made, and files that only a session needs, are removed by
+//! [`Litter`] before commit.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::beneath::TreeDir;
+use crate::fetch::seen;
+use crate::jobserver::PIPE_INSIDE;
+use crate::portage::session_conf::SessionConf;
+use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
+use crate::session::supply::Ways;
+use crate::trees::synced;
+
+/// What the configuration decides about.
+pub const ETC_PORTAGE: &str = "/etc/portage";
+/// Where the session's settings lie inside the root; the last file of the directory, so that it wins.
+pub const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
+/// The resolver's configuration, there while a run has the network.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where emerge puts source archives.
+pub const DISTDIR: &str = "/var/cache/distfiles";
+/// Where emerge finds and puts binary packages.
+pub const PKGDIR: &str = "/var/cache/binpkgs";
+/// Where emerge compiles.
+pub const BUILD_DIR: &str = "/var/tmp/portage";
+/// Where kernel sources are looked for.
+pub const SOURCES_DIR: &str = "/usr/src";
+/// Where hooks are seen.
+pub const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
+/// Where the merged configuration is seen before it is copied.
+pub const PORTAGE_DIR: &str = "/run/gentoomuch/portage";
+/// Where a copy of the configuration is seen, by runs that copy it (`put_back`).
+pub const CONFIGURATION_DIR: &str = "/run/gentoomuch/configuration";
+/// Where emerge writes the logs of single packages.
+pub const LOG_DIR: &str = "/run/gentoomuch/logs";
+/// Where emerge publishes its status (`FEATURES=observability`).
+pub const STATUS_DIR: &str = "/run/portage";
+/// Where ebuild trees are mounted.
+use crate::config::REPOS_DIR;
+
+/// A directory of the host's, seen in a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserBind {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the session.
+    pub target: PathBuf,
+    /// Whether the session may not write to it.
+    pub read_only: bool,
+}
+
+/// The binary packages that a session sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packages {
+    /// Pools, the first wins; none is written to.
+    pub pools: Vec<PathBuf>,
+    /// Where new packages land.
+    pub own: PathBuf,
+    /// overlayfs's work directory for `own`.
+    pub work: PathBuf,
+}
+
+/// What a session sees as `/usr/src`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelTree {
+    /// The headers.
+    pub lower: Source,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// overlayfs's work directory.
+    pub work: PathBuf,
+}
+
+/// A session's root: what its plans have in common.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Layers, top first.
+    pub lower: Vec<PathBuf>,
+    /// Where changes go.
+    pub upper: PathBuf,
+    /// overlayfs's work directory.
+    pub work: PathBuf,
+    /// Where the root is mounted while it is put together.
+    pub mountpoint: PathBuf,
+    /// Tree snapshots: where the session sees it, directory.
+    pub trees: Vec<(PathBuf, PathBuf)>,
+    /// How it gets source archives and packages.
+    pub ways: Ways,
+    /// Binary packages, once the pool is known.
+    pub packages: Option<Packages>,
+    /// Binary package hosts, if the configuration names any.
+    pub binhost: Option<crate::session::binhost::Client>,
+    /// `hooks/`, `portage/`, `status/`, `logs/` and `scratch/` of the session.
+    pub hooks: PathBuf,
+    /// The merged configuration.
+    pub portage: PathBuf,
+    /// Where emerge tells how far it is.
+    pub status: PathBuf,
+    /// Logs of single packages, until they are taken out of the session.
+    pub logs: PathBuf,
+    /// Where packages are compiled.
+    pub scratch: PathBuf,
+    /// The session's settings.
+    pub session_conf: SessionConf,
+    /// Text of `/etc/resolv.conf` for runs with the network.
+    pub resolv_conf: Option<String>,
+    /// The pipe of make's job server, if the session shares one.
+    pub jobserver: Option<PathBuf>,
+    /// The headers of the stage4's kernel, if it has one.
+    pub kernel_tree: Option<KernelTree>,
+    /// The copy of the configuration.
+    pub configuration: PathBuf,
+    /// Directories that the user asked for.
+    pub binds: Vec<UserBind>,
+    /// What the session's own file of `repos.conf` says, if it needs one.
+    pub synced: Option<String>,
+}
+
+/// One command in a session.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables besides the standard ones.
+    pub env: Vec<(String, String)>,
+    /// Whether it has the host's network.
+    pub network: Network,
+    /// Whether it gets a terminal of its own.
+    pub terminal: bool,
+    /// Host name in the session.
+    pub hostname: String,
+    /// A directory that this run alone sees.
+    pub shown: Option<UserBind>,
+}
+
+/// Files of the configuration's directory that are of this session only.
+pub(crate) fn session_files() -> [&'static str; 3] {
+    [SESSION_CONF, crate::session::binhost::SESSION_FILE, synced::SESSION_FILE]
+}
+
+impl Root {
+    /// The plan that runs `run` in this root.
+    pub fn plan(&self, run: &Run) -> Plan {
+        let mut steps = vec![
+            Step::FreshDirectory { path: self.work.clone() },
+            Step::Overlay {
+                lower: self.lower.clone(),
+                upper: self.upper.clone(),
+                work: self.work.clone(),
+                mountpoint: self.mountpoint.clone(),
+                volatile: true,
+            },
+            Step::Proc { target: "/proc".into() },
+            Step::Sys { target: "/sys".into() },
+            Step::Dev { target: "/dev".into() },
+            Step::Tmpfs { target: "/run".into(), size: None, mode: 0o755 },
+            Step::Tmpfs { target: "/tmp".into(), size: None, mode: 0o1777 },
+        ];
+        let bind =
+            |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
+        for (location, dir) in &self.trees {
+            steps.push(Step::Bind { source: dir.clone(), target: location.clone(), read_only: true });
+        }
+        steps.push(bind(&self.ways.distdir, DISTDIR, false));
+        steps.push(bind(&self.ways.distfiles, seen::DISTFILES, true));
+        steps.push(bind(&self.ways.packages, seen::PACKAGES, true));
+        steps.push(bind(&self.ways.fetch, seen::FETCH, true));
+        if let Some(packages) = &self.packages {
+            steps.push(Step::FreshDirectory { path: packages.work.clone() });
+            steps.push(Step::OverlayAt {
+                lower: packages.pools.iter().cloned().map(Source::from).collect(),
+                upper: packages.own.clone(),
+                work: packages.work.clone(),
+                target: PKGDIR.into(),
+            });
+        }
+        steps.extend(self.binhost.iter().flat_map(crate::session::binhost::Client::steps));
+        steps.push(bind(&self.scratch, BUILD_DIR, false));
+        steps.push(bind(&self.hooks, HOOKS_DIR, true));
+        steps.push(bind(&self.portage, PORTAGE_DIR, true));
+        steps.push(bind(&self.logs, LOG_DIR, false));
+        steps.push(bind(&self.status, STATUS_DIR, false));
+        if let Some(pipe) = &self.jobserver {
+            steps.push(bind(pipe, PIPE_INSIDE, false));
+        }
+        if let Some(KernelTree { lower, upper, work }) = &self.kernel_tree {
+            steps.push(Step::FreshDirectory { path: work.clone() });
+            let (lower, upper, work) = (vec![lower.clone()], upper.clone(), work.clone());
+            steps.push(Step::OverlayAt { lower, upper, work, target: SOURCES_DIR.into() });
+        }
+        for user in self.binds.iter().chain(&run.shown) {
+            steps.push(Step::Bind { source: user.source.clone(), target: user.target.clone(), read_only: user.read_only });
+        }
+        if let Some(contents) = &self.synced {
+            steps.push(Step::File { path: synced::SESSION_FILE.into(), contents: contents.clone(), mode: 0o644 });
+        }
+        steps.push(Step::MakeConfDirectory);
+        steps.push(Step::File { path: SESSION_CONF.into(), contents: self.settings(), mode: 0o644 });
+        if let (Network::Host, Some(text)) = (run.network, &self.resolv_conf) {
+            steps.push(Step::File { path: RESOLV_CONF.into(), contents: text.clone(), mode: 0o644 });
+        }
+        steps.push(Step::PivotRoot);
+        Plan {
+            hostname: run.hostname.clone(),
+            network: run.network,
+            steps,
+            command: CommandLine {
+                argv: run.argv.clone(),
+                env: environment(run, &self.session_conf),
+                // Portage reads the file itself, as the least of its settings; in its environment it would be the greatest.
+                login: run.argv.first().is_none_or(|program| program != "emerge"),
+                cwd: "/root".into(),
+            },
+            terminal: run.terminal,
+        }
+    }
+
+    /// Whether `run` sees directories that the user shows it.
+    pub fn shows_host(&self, run: &Run) -> bool {
+        !self.binds.is_empty() || run.shown.is_some()
+    }
+
+    fn settings(&self) -> String {
+        let text = SessionConf { fetching: Some(self.ways.conf.clone()), ..self.session_conf.clone() }.render();
+        if self.binhost.is_some() { text + &crate::session::binhost::settings() } else { text }
+    }
+
+    /// Whether something in the session has changed what lies in `/etc/portage`. What cannot be seen counts as changed.
+    pub fn has_own_configuration(&self) -> bool {
+        let ours = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/'));
+        match TreeDir::open(&self.upper).and_then(|upper| upper.open_dir("etc/portage")) {
+            Ok(dir) => !matches!(holds_only(&dir, &ours), Ok(true)),
+            Err(error) => !error.is_absent(),
+        }
+    }
+
+    /// What has to go before the upper directory becomes a layer.
+    pub fn litter(&self) -> Litter {
+        let mut directories: Vec<String> = self.trees.iter().map(|(location, _)| location.display().to_string()).collect();
+        directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
+        if self.binhost.is_some() {
+            directories.extend([crate::session::binhost::PACKAGES, crate::session::binhost::INDEX].map(str::to_owned));
+        }
+        if self.synced.is_some() {
+            directories.push(synced::REPOS_CONF.to_owned());
+        }
+        if self.kernel_tree.is_some() {
+            directories.push(SOURCES_DIR.to_owned());
+        }
+        directories.extend(self.binds.iter().map(|bind| bind.target.display().to_string()));
+        Litter {
+            upper: self.upper.clone(),
+            lower: self.lower.clone(),
+            files: vec![
+                LitterFile { path: SESSION_CONF.to_owned(), only_if: None },
+                LitterFile { path: crate::session::binhost::SESSION_FILE.to_owned(), only_if: None },
+                LitterFile { path: synced::SESSION_FILE.to_owned(), only_if: None },
+                LitterFile { path: RESOLV_CONF.to_owned(), only_if: Some(self.resolv_conf.clone().unwrap_or_default()) },
+            ],
+            directories,
+            outside: [&self.work, &self.scratch, &self.status, &self.logs, &self.configuration, &self.ways.distdir]
+                .into_iter()
+                .chain(self.packages.as_ref().map(|packages| &packages.work))
+                .chain(self.kernel_tree.iter().flat_map(|tree| [&tree.upper, &tree.work]))
+                .cloned()
+                .collect(),
+        }
+    }
+}
+
+/// Whether a tree has no other files than these.
+fn holds_only(dir: &TreeDir, allowed: &[&str]) -> crate::beneath::Result<bool> {
+    let mut walk = dir.walk()?;
+    loop {
+        while let Some(entry) = walk.next_name() {
+            if entry.is_dir() {
+                walk.enter(&entry.name)?;
+            } else if !allowed.iter().any(|path| path.as_bytes() == walk.relative(&entry.name)) {
+                return Ok(false);
+            }
+        }
+        if walk.leave()?.is_none() {
+            return Ok(true);
+        }
+    }
+}
+
+/// The environment of a session: built from nothing.
+fn environment(run: &Run, conf: &SessionConf) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = [
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+        ("LOGNAME", "root"),
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin"),
+        ("SHELL", "/bin/bash"),
+        ("USER", "root"),
+    ]
+    .into_iter()
+    .chain(conf.environment())
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    for (name, value) in &run.env {
+        env.retain(|(known, _)| known != name);
+        env.push((name.clone(), value.clone()));
+    }
+    env
+}
+
+/// Files and directories that a session left in the upper directory and that are not part of its work.
+///
+/// A directory goes when it is empty and no layer below has one of that name (its parents likewise). A file that goes brings back
+/// the one of the layers below, if any.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Litter {
+    /// The upper directory; its overlay must be gone.
+    pub upper: PathBuf,
+    /// The layers below, top first.
+    pub lower: Vec<PathBuf>,
+    /// Files to remove.
+    pub files: Vec<LitterFile>,
+    /// Absolute paths inside the root.
+    pub directories: Vec<String>,
+    /// Trees of the session's outside its upper directory, whose files may belong to others: gone before the session is.
+    pub outside: Vec<PathBuf>,
+}
+
+/// A file that only a session needed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LitterFile {
+    /// Absolute path inside the root.
+    pub path: String,
+    /// The file stays when it holds anything else: then it is the session's own work.
+    pub only_if: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> Root {
+        Root {
+            lower: vec!["/s/layers/b/fs".into(), "/s/layers/a/fs".into()],
+            upper: "/s/sessions/x/layer/fs".into(),
+            work: "/s/sessions/x/work".into(),
+            mountpoint: "/s/sessions/x/root".into(),
+            trees: vec![("/var/db/repos/gentoo".into(), "/s/trees/t/fs".into())],
+            ways: Ways {
+                fetch: "/s/sessions/x/fetch".into(),
+                distdir: "/s/sessions/x/distdir".into(),
+                distfiles: "/c/distfiles".into(),
+                packages: "/s/sessions/x/fetched".into(),
+                conf: crate::portage::session_conf::Fetching {
+                    command: "fetch".to_owned(),
+                    mirror: "http://mirror.invalid".to_owned(),
+                    read_only: seen::DISTFILES.to_owned(),
+                    protocols: std::collections::BTreeSet::new(),
+                },
+            },
+            packages: Some(Packages {
+                pools: vec!["/c/binpkgs/p".into()],
+                own: "/s/sessions/x/binpkgs".into(),
+                work: "/s/sessions/x/binpkgs.work".into(),
+            }),
+            binhost: None,
+            hooks: "/s/sessions/x/hooks".into(),
+            portage: "/s/sessions/x/portage".into(),
+            status: "/s/sessions/x/status".into(),
+            logs: "/s/sessions/x/logs".into(),
+            scratch: "/s/sessions/x/scratch".into(),
+            session_conf: SessionConf::new(2),
+            resolv_conf: Some("nameserver 192.0.2.1\n".into()),
+            jobserver: Some("/s/sessions/x/jobserver".into()),
+            kernel_tree: None,
+            configuration: "/s/sessions/x/configuration".into(),
+            binds: vec![UserBind { source: "/home/me/src".into(), target: "/mnt/src".into(), read_only: true }],
+            synced: Some("[over]\nsync-type =\n".to_owned()),
+        }
+    }
+
+    fn run(network: Network) -> Run {
+        Run {
+            argv: vec!["emerge".into(), "--info".into()],
+            env: vec![("LANG".into(), "C".into())],
+            network,
+            terminal: false,
+            hostname: "gentoomuch".into(),
+            shown: None,
+        }
+    }
+
+    #[test]
+    fn the_plan_of_a_build_reads_like_prose() {
+        insta::assert_snapshot!(root().plan(&run(Network::None)).to_string());
+    }
+
+    #[test]
+    fn only_runs_with_the_network_get_its_resolver() {
+        let has_resolver = |network| {
+            let plan = root().plan(&run(network));
+            plan.steps.iter().any(|step| matches!(step, Step::File { path, .. } if path == Path::new(RESOLV_CONF)))
+        };
+        assert!(has_resolver(Network::Host));
+        assert!(!has_resolver(Network::None));
+    }
+
+    #[test]
+    fn a_variable_given_for_a_run_replaces_the_standard_one() {
+        let env = root().plan(&run(Network::None)).command.env;
+        assert_eq!(env.iter().filter(|(name, _)| name == "LANG").map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["C"]);
+    }
+}

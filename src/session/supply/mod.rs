@@ -1,0 +1,500 @@
+//! What a session is supplied with from outside, since it has no network: the broker's place in a session.
+//!
+//! ```text
+//! sessions/SESSION/fetch      /run/gentoomuch/fetch       (ro) the script that Portage calls, and the socket on which it asks
+//!                  distdir    /var/cache/distfiles        (rw) the session's own: links, and what Portage notes beside them
+//!                  fetched    /run/gentoomuch/packages    (ro) of binary package hosts
+//! cache/distfiles             /run/gentoomuch/distfiles   (ro) source archives, of all sessions
+//!
+//! emerge --pretend   what a run needs ----> want: all of it is begun with, in the order of the build
+//! emerge             asks for each file when it gets to it, and waits for that one only
+//! ```
+//!
+//! What no metadata cache describes is asked of Portage in a session of its own, in which nothing but Portage has run: an ebuild that is
+//! being built must not say where its sources are from. That session is started by whoever waits for the run ([`answering`]), ends with it
+//! and has no broker, so that an ebuild which asks for a source while it is asked for its sources is not asked in yet another session.
+
+pub mod downloads;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::causes::in_one_line;
+use crate::error::{Error, Result};
+use crate::fetch::{AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelves, Wanted};
+use crate::portage::emerge::request::{Mode, Request};
+use crate::portage::emerge::resolution::{Merge, Resolution};
+use crate::portage::emerge::sanitize::sanitize_line;
+use crate::portage::emerge::{EmergeStatus, Failure, FailureKind, Fetching};
+use crate::progress::Event;
+use crate::session::root::HOOKS_DIR;
+use crate::session::run::{Context, Work};
+use crate::session::supply::downloads::Downloads;
+use crate::session::work::{Given, Subject, create_open, write_public};
+use crate::session::{run, work};
+use crate::store::{Purpose, Session, State};
+use crate::trees::choose::PinnedTree;
+use crate::{fetch, threads};
+
+const SCRIPT: &str = include_str!("sources.py");
+const SCRIPT_NAME: &str = "sources.py";
+const REQUEST_NAME: &str = "sources.json";
+const ANSWER: &str = "@gentoomuch ";
+/// More than emerge, or the script, says of ten thousand packages.
+const OUTPUT_LIMIT_BYTES: u64 = 16 << 20;
+/// How often a wait is looked after.
+const TICK: Duration = Duration::from_millis(100);
+/// Of what is said of a missing file so many lines are shown.
+const MOST_LINES: usize = 30;
+/// And so much of each.
+const MOST_CHARS: usize = 400;
+
+/// A broker's question about ebuilds.
+struct Question {
+    packages: Vec<(String, String)>,
+    answer: Sender<Vec<Metadata>>,
+}
+
+/// What a session has of the broker.
+#[derive(Debug)]
+pub(crate) struct Supply {
+    // Goes before the broker, which may be waiting for an answer.
+    questions: Mutex<Receiver<Option<Question>>>,
+    ask: Sender<Option<Question>>,
+    broker: Broker,
+    base: State,
+    trees: Vec<PinnedTree>,
+    /// Binary package hosts.
+    hosts: Vec<fetch::BinHost>,
+    /// Flags that are on for all packages, and in no `IUSE`.
+    implied: BTreeSet<String>,
+    began: Instant,
+    /// Set while nothing runs.
+    over: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").field("packages", &self.packages).finish_non_exhaustive()
+    }
+}
+
+/// The directories of a session by which it is supplied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ways {
+    /// The script and the socket.
+    pub fetch: PathBuf,
+    /// The session's own `DISTDIR`.
+    pub distdir: PathBuf,
+    /// The user's source archives.
+    pub distfiles: PathBuf,
+    /// Packages and indexes of binary package hosts.
+    pub packages: PathBuf,
+    /// What its `make.conf` says of it.
+    pub conf: crate::portage::session_conf::Fetching,
+}
+
+/// What a run is about to merge, in its order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Foreseen {
+    /// Of binary packages without the number of the build.
+    pub(crate) list: Vec<Merge>,
+}
+
+impl Foreseen {
+    /// Reads emerge's output.
+    fn parse(output: &[u8]) -> Self {
+        let list = Resolution::parse(output).list.into_iter();
+        Self { list: list.map(|merge| Merge { cpv: merge.source_cpv().to_owned(), ..merge }).collect() }
+    }
+
+    /// These packages are compiled, whatever binary packages there are.
+    pub(crate) fn compile(&mut self, cpvs: &[&str]) {
+        for merge in self.list.iter_mut().filter(|merge| cpvs.contains(&merge.cpv.as_str())) {
+            merge.binary = false;
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    cpv: String,
+    repository: String,
+    src_uri: String,
+    restrict: String,
+    files: Option<Vec<String>>,
+}
+
+impl Supply {
+    /// Lets the session ask.
+    pub(crate) fn open(&self, ways: &Ways) -> Result<()> {
+        Ok(self.broker.serve(fetch::listen(&ways.fetch)?)?)
+    }
+
+    /// When the work of the session began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Set while nothing runs in the session.
+    pub(crate) fn over(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.over)
+    }
+
+    /// Where fetching is, as whoever shows a run of emerge wants it; `None`: nothing was ever needed.
+    pub(crate) fn status(&self) -> Option<Fetching> {
+        let status = self.broker.status();
+        (status.files_total > 0).then_some(Fetching {
+            done: status.files_done,
+            failed: status.files_failed,
+            total: status.files_total,
+            bytes_done: status.bytes_done,
+            bytes_total: status.bytes_total,
+            awaited: status.awaited,
+        })
+    }
+
+    /// The library of the C compiler, as far as ebuilds name sources by it.
+    pub(crate) fn set_host(&mut self, chost: &str) {
+        let libc = if chost.contains("musl") { "elibc_musl" } else { "elibc_glibc" };
+        self.implied.retain(|flag| !flag.starts_with("elibc_"));
+        self.implied.insert(libc.to_owned());
+    }
+
+    /// The name of a host and the path of its package, which is there, and another file than its index says.
+    pub(crate) fn damaged_package(&self) -> Option<String> {
+        let missing = self.broker.missing();
+        let addresses = missing.iter().flat_map(|missing| match &missing.reason {
+            Reason::Another(tried) => tried.as_slice(),
+            _ => &[],
+        });
+        let of_host = |address: &str| {
+            let (host, path) = self.hosts.iter().find_map(|host| Some((host, host.path_of(address)?)))?;
+            Some(sanitize_line(format!("{}{path}", host.name).as_bytes(), MOST_CHARS))
+        };
+        addresses.map(|(address, _)| address).find_map(|address| of_host(address))
+    }
+
+    /// Whether a host of binary packages could not be asked.
+    pub(crate) fn a_host_failed(&self) -> bool {
+        self.broker.a_host_failed()
+    }
+
+    /// Says in a failure to fetch a file who was asked for it, and what came of it.
+    pub(crate) fn explain(&self, failure: &mut Failure) {
+        let (FailureKind::FetchFailed, Some(file)) = (failure.kind, &failure.file) else { return };
+        let Some(missing) = self.broker.missing().into_iter().find(|missing| missing.name == *file) else { return };
+        let words = words_of(&missing.reason);
+        if !words.is_empty() {
+            failure.last_lines = words;
+        }
+    }
+}
+
+/// Why a file cannot be had, line by line; nothing where Portage says it.
+fn words_of(reason: &Reason) -> Vec<String> {
+    let plain = |text: &str| sanitize_line(text.as_bytes(), MOST_CHARS);
+    match reason {
+        Reason::Nobody(tried) | Reason::Another(tried) => {
+            tried.iter().take(MOST_LINES).map(|(url, what)| plain(&format!("{url}: {what}"))).collect()
+        }
+        Reason::Other(words) => vec![plain(words)],
+        Reason::Offline | Reason::Restricted => Vec::new(),
+    }
+}
+
+/// Makes the directories, and a broker that nobody in the session can ask before [`Supply::open`]. `began`: when the session's work did.
+pub(crate) fn supply(
+    cx: &Context<'_>,
+    session: &Session,
+    base: &State,
+    trees: &[PinnedTree],
+    downloads: &Downloads,
+    began: Instant,
+) -> Result<(Supply, Ways)> {
+    let distfiles = cx.places.distfiles();
+    std::fs::create_dir_all(&distfiles).map_err(Error::io("create", &distfiles))?;
+    let (fetch, distdir, packages) = (session.path("fetch"), session.path("distdir"), session.path("fetched"));
+    for directory in [&fetch, &distdir, &packages] {
+        create_open(directory)?;
+    }
+    let (ask, questions) = channel();
+    let asking = Mutex::new(ask.clone());
+    let ask_metadata: AskMetadata = Box::new(move |packages| {
+        let (answer, answered) = channel();
+        let question = Question { packages: packages.to_vec(), answer };
+        let sent = asking.lock().unwrap_or_else(PoisonError::into_inner).send(Some(question));
+        // Nobody answers once the session is over.
+        sent.ok().and_then(|()| answered.recv().ok()).unwrap_or_default()
+    });
+    let shelves = Shelves { distfiles: distfiles.clone(), packages: packages.clone() };
+    let sources = downloads.sources(trees);
+    let hosts = sources.hosts.clone();
+    let broker = Broker::new(&shelves, sources, &run::downloader(cx), ask_metadata)?;
+    let conf = crate::portage::session_conf::Fetching {
+        command: fetch::SOURCE_COMMAND.to_owned(),
+        mirror: fetch::MIRROR.to_owned(),
+        read_only: fetch::seen::DISTFILES.to_owned(),
+        protocols: downloads.protocols().clone(),
+    };
+    let implied = [cx.settings.arch.as_str(), "kernel_linux", "elibc_glibc"].map(str::to_owned).into();
+    let supply = Supply {
+        questions: Mutex::new(questions),
+        ask,
+        broker,
+        base: base.clone(),
+        trees: trees.to_vec(),
+        hosts,
+        implied,
+        began,
+        over: Arc::new(AtomicBool::new(true)),
+    };
+    Ok((supply, Ways { fetch, distdir, distfiles, packages, conf }))
+}
+
+/// Asks emerge what `request` would do. That it fails is for the run itself to tell.
+pub(crate) fn foresee(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
+    let argv = run::emerge_argv(cx, work, &request.with_mode(Mode::Pretend))?;
+    let (_, output) = run::exit_and_output(cx, work, argv, OUTPUT_LIMIT_BYTES)?;
+    Ok(Foreseen::parse(&output))
+}
+
+/// Begins to bring what a run needs, `first` before all else. Without a network it says at once what is missing.
+///
+/// # Errors
+///
+/// [`Error::Missing`] if downloads are switched off, and not all is here.
+pub(crate) fn want(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen, first: &[&str]) -> Result<()> {
+    let mut wanted = wanted(cx, work, foreseen)?;
+    wanted.sort_by_key(|package| !first.contains(&package.cpv.as_str()));
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    work.supply.broker.want(wanted);
+    if cx.settings.download.offline {
+        let missing = settled(cx, work)?;
+        if missing.iter().any(|missing| missing.reason == Reason::Offline) {
+            return Err(Error::Missing { missing });
+        }
+    }
+    Ok(())
+}
+
+/// Brings the sources of packages that are going to be built from source, and waits for all of them.
+///
+/// # Errors
+///
+/// [`Error::Missing`] if downloads are switched off, [`Error::Emerge`] if nobody has one of them. What has to be fetched by hand is for
+/// Portage to tell.
+pub(crate) fn bring_sources(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<()> {
+    let foreseen = foresee(cx, work, request)?;
+    want(cx, work, &foreseen, &[])?;
+    let cpvs: Vec<&str> = foreseen.list.iter().map(|merge| merge.cpv.as_str()).collect();
+    let missing = settled(cx, work)?;
+    let of_these = |missing: &&Missing| missing.packages.iter().any(|package| cpvs.contains(&package.as_str()));
+    let lost = missing.iter().filter(|missing| missing.reason != Reason::Restricted).find(of_these);
+    let Some(lost) = lost else { return Ok(()) };
+    let failure = Failure {
+        kind: FailureKind::FetchFailed,
+        package: lost.packages.first().cloned(),
+        phase: None,
+        file: Some(lost.name.clone()),
+        build_log: None,
+        last_lines: words_of(&lost.reason),
+        explanation: Vec::new(),
+        proposals: Vec::new(),
+        distrust: None,
+    };
+    let log = work.log_dir.join("fetch.log");
+    write_public(&log, (failure.last_lines.join("\n") + "\n").as_bytes(), 0o644)?;
+    Err(Error::Emerge { failure: Box::new(failure), log, resumable: false })
+}
+
+/// Tells what became known since the last time: mirrors that failed, hosts that cannot be reached.
+pub(crate) fn tell_notes(cx: &Context<'_>, supply: &Supply) {
+    for note in supply.broker.take_notes() {
+        cx.told.note_once(cx.observer, &sanitize_line(note.as_bytes(), MOST_CHARS));
+    }
+}
+
+fn wanted(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen) -> Result<Vec<Wanted>> {
+    let compiled = foreseen.list.iter().filter(|merge| !merge.binary);
+    let of_tree = compiled.filter_map(|merge| Some((merge, merge.repository.clone()?)));
+    let mut wanted: Vec<Wanted> = of_tree
+        .map(|(merge, repository)| {
+            let flags = merge.flags.union(&work.supply.implied).cloned().collect();
+            Wanted { cpv: merge.cpv.clone(), repository, files: Files::Flags(flags) }
+        })
+        .collect();
+    if cx.settings.download.offline && !wanted.is_empty() {
+        // A guess would do to begin early; to say that something is missing it would not.
+        let packages: Vec<_> = wanted.iter().map(|wanted| (wanted.cpv.clone(), wanted.repository.clone())).collect();
+        for answer in ask_portage_for_sources(cx, work, &packages, true)? {
+            let asked = wanted.iter_mut().find(|wanted| wanted.cpv == answer.cpv && wanted.repository == answer.repository);
+            if let (Some(wanted), Some(files)) = (asked, answer.files) {
+                wanted.files = Files::Named(files);
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// Waits until of all that was wanted it is known whether it can be had; what cannot.
+fn settled(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<Missing>> {
+    let supply = &work.supply;
+    let settled = answering(cx, supply, || {
+        std::thread::scope(|scope| {
+            let Ok(waiting) = threads::scoped(scope, "wait for sources with", || supply.broker.settle()) else {
+                return Ok(supply.broker.settle());
+            };
+            while !waiting.is_finished() {
+                std::thread::sleep(TICK);
+                let status = EmergeStatus { fetching: supply.status(), ..EmergeStatus::default() };
+                tell_notes(cx, supply);
+                cx.observer.event(&Event::Emerge(&status));
+            }
+            waiting.join()
+        })
+    });
+    cx.observer.event(&Event::End);
+    run::not_interrupted(cx)?;
+    settled.map_or_else(|_| Ok(Vec::new()), |missing| Ok(missing?))
+}
+
+/// Does `run`, and meanwhile answers what the broker asks about ebuilds, one question after the other. What is not answered when `run` has ended
+/// is for the next one.
+pub(crate) fn answering<R>(cx: &Context<'_>, supply: &Supply, run: impl FnOnce() -> R) -> R {
+    supply.over.store(false, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let answers = threads::scoped(scope, "ask ebuilds for their sources with", || {
+            let questions = supply.questions.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Ok(Some(question)) = questions.recv() {
+                answer(cx, supply, question);
+            }
+        });
+        if let Err(error) = answers {
+            cx.observer.note(&format!(
+                "ebuilds that no metadata cache describes cannot be asked for their sources: {}",
+                in_one_line(&error)
+            ));
+            // Whoever asks is told so at once.
+            *supply.questions.lock().unwrap_or_else(PoisonError::into_inner) = channel().1;
+        }
+        // Also when `run` panics, or the scope would wait for ever.
+        let _end = End(supply);
+        run()
+    })
+}
+
+fn answer(cx: &Context<'_>, supply: &Supply, question: Question) {
+    let is_over = || supply.over.load(Ordering::Relaxed);
+    let metadata = if is_over() { None } else { Some(metadata(cx, supply, &question.packages)) };
+    let metadata = match metadata {
+        Some(Ok(metadata)) => metadata,
+        Some(Err(error)) if !is_over() => {
+            cx.observer.note(&format!("ebuilds cannot be asked for their sources: {error}"));
+            Vec::new()
+        }
+        _ => {
+            // Behind the word of the end.
+            drop(supply.ask.send(Some(question)));
+            return;
+        }
+    };
+    // Whoever asked may be gone.
+    drop(question.answer.send(metadata));
+}
+
+/// What ebuilds say of their sources, in a session where nothing but Portage has run.
+fn metadata(cx: &Context<'_>, supply: &Supply, packages: &[(String, String)]) -> Result<Vec<Metadata>> {
+    let mut session = cx.store.session_create(Some(&supply.base), Purpose::Throwaway, "")?;
+    let answers = ask_in_a_clean_session(cx, &mut session, supply, packages);
+    session.discard(cx.launcher)?;
+    let asked = answers?.into_iter().filter(|answer| packages.iter().any(|(cpv, _)| *cpv == answer.cpv));
+    let metadata = |Answer { cpv, repository, src_uri, restrict, .. }: Answer| Metadata { cpv, repository, src_uri, restrict };
+    Ok(asked.map(metadata).collect())
+}
+
+fn ask_in_a_clean_session(
+    cx: &Context<'_>,
+    session: &mut Session,
+    supply: &Supply,
+    packages: &[(String, String)],
+) -> Result<Vec<Answer>> {
+    let subject = Subject { log_name: "sources".to_owned(), profile: String::new(), definition: String::new() };
+    let given = Given { trees: Some(&supply.trees), behalf: Some(supply), ..Given::default() };
+    let mut work = work::work(cx, session, &supply.base, &subject, given)?;
+    // The configuration of the run is not in this root, and its trees are.
+    work.env.push(("PORTAGE_REPOSITORIES".to_owned(), repositories(&supply.trees)));
+    let answers = ask_portage_for_sources(cx, &work, packages, false)?;
+    work.forget_logs();
+    Ok(answers)
+}
+
+fn ask_portage_for_sources(cx: &Context<'_>, work: &Work<'_>, packages: &[(String, String)], files: bool) -> Result<Vec<Answer>> {
+    let hooks = &work.root.hooks;
+    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
+    let request = serde_json::json!({ "packages": packages, "files": files }).to_string();
+    write_public(&hooks.join(REQUEST_NAME), request.as_bytes(), 0o644)?;
+    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
+    let text = run::output_of(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
+    let lines = text.lines().filter_map(|line| line.strip_prefix(ANSWER));
+    Ok(lines.filter_map(|json| serde_json::from_str(json).ok()).collect())
+}
+
+/// Ends [`answering`].
+struct End<'a>(&'a Supply);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        // In this order: a question that is put back then comes behind the end.
+        drop(self.0.ask.send(None));
+        self.0.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The text of a `repos.conf` with these trees.
+fn repositories(trees: &[PinnedTree]) -> String {
+    let main = trees.iter().find(|tree| tree.name == "gentoo").or(trees.first());
+    let head = main.map(|main| format!("[DEFAULT]\nmain-repo = {}\n", main.name));
+    let section = |tree: &PinnedTree| format!("[{}]\nlocation = {}\nauto-sync = no\n", tree.name, Path::display(&tree.location));
+    head.into_iter().chain(trees.iter().map(section)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_of_a_missing_file_are_lines() {
+        let nobody =
+            Reason::Nobody(vec![("http://a/x".to_owned(), "404\u{1b}[1m".to_owned()), ("http://b/x".to_owned(), "cut".to_owned())]);
+        assert_eq!(words_of(&nobody), ["http://a/x: 404", "http://b/x: cut"]);
+        assert_eq!(words_of(&Reason::Other("a pipe is in the way".to_owned())), ["a pipe is in the way"]);
+        assert_eq!(words_of(&Reason::Restricted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn trees_become_the_repositories_of_portage() {
+        let tree = |name: &str| PinnedTree {
+            name: name.to_owned(),
+            path: "/s/t".into(),
+            location: format!("/var/db/repos/{name}").into(),
+            digest: String::new(),
+            newest: 0,
+        };
+        assert_eq!(
+            repositories(&[tree("over"), tree("gentoo")]),
+            "[DEFAULT]\nmain-repo = gentoo\n[over]\nlocation = /var/db/repos/over\nauto-sync = no\n[gentoo]\nlocation = \
+             /var/db/repos/gentoo\nauto-sync = no\n"
+        );
+        assert_eq!(repositories(&[]), "");
+    }
+}

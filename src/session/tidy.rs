@@ -1,0 +1,153 @@
+//! Takes a session's [`Litter`] out of its upper directory, inside the id map, before it becomes a layer.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use crate::beneath;
+use crate::beneath::TreeDir;
+use crate::session::root::{Litter, LitterFile};
+
+/// What could not be tidied.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove `{}`, which only the session needed", path.display())]
+pub(crate) struct TidyError {
+    path: PathBuf,
+    #[source]
+    source: beneath::Error,
+}
+
+/// Removes `litter`; what is not there, or holds something of the session's work, is left alone.
+pub(crate) fn tidy(litter: &Litter) -> Result<(), TidyError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TidyError { path, source }
+    };
+    let upper = TreeDir::open(&litter.upper).map_err(failed(&litter.upper))?;
+    let mut lower = Vec::new();
+    for layer in &litter.lower {
+        lower.push(TreeDir::open(layer).map_err(failed(layer))?);
+    }
+    for file in &litter.files {
+        remove_file(&upper, file).map_err(failed(Path::new(&file.path)))?;
+    }
+    let mut directories = with_parents(&litter.directories);
+    // Deepest first, so that a parent is empty when its turn comes.
+    directories.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    for directory in directories {
+        if !lower.iter().any(|layer| matches!(layer.stat(&directory), Ok(Some(_)))) {
+            upper.remove_empty(&directory).map_err(failed(&directory))?;
+        }
+    }
+    Ok(())
+}
+
+fn with_parents(paths: &[String]) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = paths
+        .iter()
+        .flat_map(|path| Path::new(path).ancestors().filter(|path| path.parent().is_some()))
+        .map(Path::to_owned)
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// A whiteout means that the session's work removed the file: that stays, as does all that is no regular file.
+fn remove_file(upper: &TreeDir, file: &LitterFile) -> beneath::Result<()> {
+    match upper.kind(&file.path) {
+        Ok(Some(FileType::RegularFile)) => {}
+        Err(error) if !error.is_no_such_file() => return Err(error),
+        // Also what lies behind a link.
+        _ => return Ok(()),
+    }
+    if let Some(contents) = &file.only_if {
+        match upper.read(&file.path, contents.len() as u64) {
+            Ok(found) if found == contents.as_bytes() => {}
+            Ok(_) | Err(beneath::Error::TooBig { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    upper.unlink(&file.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn file(path: &str) -> LitterFile {
+        LitterFile { path: path.to_owned(), only_if: None }
+    }
+
+    #[test]
+    fn a_resolver_that_the_work_itself_wrote_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        for (contents, stays) in [("ours\n", false), ("ours\nand more\n", true), ("theirs\n", true), ("", true)] {
+            fs::write(dir.path().join("resolv.conf"), contents).unwrap();
+            let resolver = LitterFile { path: "/resolv.conf".into(), only_if: Some("ours\n".into()) };
+            tidy(&Litter {
+                upper: dir.path().to_owned(),
+                lower: vec![],
+                files: vec![resolver],
+                directories: vec![],
+                outside: vec![],
+            })
+            .unwrap();
+            assert_eq!(dir.path().join("resolv.conf").exists(), stays, "{contents:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_session_needed_goes_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (upper, lower) = (dir.path().join("upper"), dir.path().join("lower"));
+        for path in [
+            "upper/var/db/repos/gentoo",
+            "upper/var/cache/distfiles",
+            "upper/var/tmp/portage/kept",
+            "upper/etc/portage/make.conf",
+            "lower/var/cache",
+        ] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        fs::write(upper.join("etc/portage/make.conf/99-session.conf"), "x").unwrap();
+        fs::write(upper.join("etc/portage/make.conf/50-gentoomuch.conf"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", upper.join("etc/resolv.conf")).unwrap();
+        let litter = Litter {
+            upper: upper.clone(),
+            lower: vec![lower],
+            files: vec![file("/etc/portage/make.conf/99-session.conf"), file("/etc/resolv.conf"), file("/none/such")],
+            directories: vec!["/var/db/repos/gentoo".into(), "/var/cache/distfiles".into(), "/var/tmp/portage".into()],
+            outside: vec![],
+        };
+        tidy(&litter).unwrap();
+        assert!(!upper.join("var/db").exists(), "mount points and their parents go");
+        assert!(upper.join("var/cache").exists(), "a directory that a layer below has stays");
+        assert!(!upper.join("var/cache/distfiles").exists());
+        assert!(upper.join("var/tmp/portage/kept").exists(), "what holds something stays");
+        assert!(!upper.join("etc/portage/make.conf/99-session.conf").exists());
+        assert!(upper.join("etc/portage/make.conf/50-gentoomuch.conf").exists());
+        assert!(upper.join("etc/resolv.conf").is_symlink(), "a link is the session's own work");
+        tidy(&litter).unwrap();
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_never_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (upper, outside) = (dir.path().join("upper"), dir.path().join("outside"));
+        fs::create_dir_all(outside.join("make.conf")).unwrap();
+        fs::create_dir_all(upper.join("etc")).unwrap();
+        fs::write(outside.join("make.conf/99-session.conf"), "precious").unwrap();
+        std::os::unix::fs::symlink(&outside, upper.join("etc/portage")).unwrap();
+        let litter = Litter {
+            upper,
+            lower: vec![],
+            files: vec![file("/etc/portage/make.conf/99-session.conf")],
+            directories: vec!["/etc/portage/make.conf".into()],
+            outside: vec![],
+        };
+        tidy(&litter).unwrap();
+        assert!(outside.join("make.conf/99-session.conf").exists());
+    }
+}

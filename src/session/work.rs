@@ -1,0 +1,315 @@
+//! Opens a session for work: its directories on the host, its root, and which steps of a longer job are done already.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::binhost::BinhostError;
+use crate::config::PortageDir;
+use crate::config::hooks::Hooks;
+use crate::config::patches::PatchRecord;
+use crate::error::{Error, Result};
+use crate::jobserver::Share;
+use crate::portage::emerge::DefaultOpts;
+use crate::portage::session_conf::SessionConf;
+use crate::recipe::definition;
+use crate::recipe::patches::applied;
+use crate::sandbox::Interrupt;
+use crate::session::keys::Keys;
+use crate::session::put_back::Kept;
+use crate::session::root::{Root, UserBind};
+use crate::session::run::{Context, Work};
+use crate::session::supply::Supply;
+use crate::session::supply::downloads::Downloads;
+use crate::session::{binhost, inspect, run, supply};
+use crate::store::{Session, State};
+use crate::trees::choose;
+use crate::trees::choose::PinnedTree;
+
+/// What a session's work is about: names for logs, hooks and scripts.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    /// `bootstrap-demo`, `stage-web`: name of the log directory.
+    pub(crate) log_name: String,
+    /// The profile.
+    pub(crate) profile: String,
+    /// The stage3 or stage4 definition, empty for a freshroot.
+    pub(crate) definition: String,
+}
+
+/// What a session is given besides the layers that it stands on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Given<'a> {
+    /// Hooks, for whoever runs some.
+    pub(crate) hooks: Option<&'a Hooks>,
+    /// The merged configuration, if it is still to be put in place.
+    pub(crate) portage: Option<&'a PortageDir>,
+    /// What that says of downloads; `None`: as when the base was made.
+    pub(crate) downloads: Option<&'a Downloads>,
+    /// The tree snapshots that went into the build key, so that no others are mounted, whatever was brought meanwhile; `None`: those that
+    /// the base was made with, as they are now.
+    pub(crate) trees: Option<&'a [PinnedTree]>,
+    /// Directories of the host.
+    pub(crate) binds: Vec<UserBind>,
+    /// The run that wants to know what this work finds out, while it goes on: both have the time of one session, and this one ends with that one.
+    /// It has no broker, or what it runs could have such works begun without end.
+    pub(crate) behalf: Option<&'a Supply>,
+}
+
+/// Makes the session's directories and describes its root. Nothing is mounted yet.
+pub(crate) fn work<'s>(
+    cx: &Context<'_>,
+    session: &'s mut Session,
+    base: &State,
+    subject: &Subject,
+    given: Given<'_>,
+) -> Result<Work<'s>> {
+    let Given { hooks, portage, downloads, trees, binds, behalf } = given;
+    let log_dir = run::log_dir(cx, &subject.log_name)?;
+    let before = applied::recorded(&base.origin);
+    let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
+    let dir = |name: &str| -> Result<PathBuf> {
+        let path = session.path(name);
+        create_open(&path)?;
+        Ok(path)
+    };
+    let hooks_dir = dir("hooks")?;
+    for hook in hooks.iter().flat_map(|hooks| hooks.iter()) {
+        let phase = hooks_dir.join(format!("{}.d", hook.phase));
+        create_open(&phase)?;
+        write_public(&phase.join(&hook.name), hook.contents.as_bytes(), 0o755)?;
+    }
+    write_public(&hooks_dir.join(definition::APPLY_NAME), definition::APPLY.as_bytes(), 0o755)?;
+    write_public(&hooks_dir.join(inspect::SCRIPT_NAME), inspect::SCRIPT.as_bytes(), 0o755)?;
+    let portage_dir = dir("portage")?;
+    if let Some(portage) = portage {
+        write_portage(portage, &portage_dir)?;
+    }
+    let trees = match trees {
+        Some(trees) => trees.to_vec(),
+        None => match choose::trees_of_state(cx, base) {
+            // Whoever builds has asked for them before.
+            Err(Error::NoTree) => Vec::new(),
+            trees => trees?,
+        },
+    };
+    let downloads = downloads.cloned().unwrap_or_else(|| Downloads::recorded(&base.origin));
+    let began = behalf.map_or_else(Instant::now, Supply::began);
+    let (supply, ways) = supply::supply(cx, session, base, &trees, &downloads, began)?;
+    if behalf.is_none() {
+        supply.open(&ways)?;
+    }
+    let (status, scratch, logs) = (dir("status")?, dir("scratch")?, dir("logs")?);
+    let binhost = match binhost::binhost_client(cx, session, &downloads) {
+        // Whoever only looks around needs none.
+        Err(Error::Binhost(BinhostError::NoKeys)) if subject.definition.is_empty() => None,
+        client => client?,
+    };
+    let lower = cx.store.lower_dirs(base);
+    let synced = crate::trees::synced::session_conf(portage, &lower, &trees);
+    let kept = Kept::of(session);
+    Ok(Work {
+        root: Root {
+            lower,
+            upper,
+            work: overlay_work,
+            mountpoint,
+            trees: trees.into_iter().map(|tree| (tree.location, tree.path)).collect(),
+            ways,
+            packages: None,
+            binhost,
+            hooks: hooks_dir,
+            portage: portage_dir,
+            status,
+            logs,
+            scratch,
+            session_conf: session_conf(cx, false),
+            resolv_conf: cx.settings.resolv_conf.clone(),
+            jobserver: None,
+            kernel_tree: None,
+            configuration: kept.dir.clone(),
+            binds,
+            synced,
+        },
+        session: RefCell::new(session),
+        log_dir,
+        hostname: "gentoomuch".to_owned(),
+        env: vec![
+            ("GENTOOMUCH_PROFILE".to_owned(), subject.profile.clone()),
+            ("GENTOOMUCH_DEFINITION".to_owned(), subject.definition.clone()),
+            ("GENTOOMUCH_ARCH".to_owned(), cx.settings.arch.clone()),
+        ],
+        began,
+        over: behalf.map(Supply::over),
+        jobs: Share::default(),
+        supply,
+        emerge_opts: match portage {
+            Some(portage) => portage.emerge_opts.clone(),
+            None => recorded_emerge_opts(&base.origin),
+        },
+        patches: match portage {
+            Some(portage) => portage.patches().iter().map(PatchRecord::from).collect(),
+            None => before.clone(),
+        },
+        patches_before: before,
+        keys: Keys::new(Interrupt::asked),
+        kept,
+    })
+}
+
+/// Settings that hold for every session.
+pub(crate) fn session_conf(cx: &Context<'_>, observability: bool) -> SessionConf {
+    let logdir = crate::session::root::LOG_DIR.to_owned();
+    SessionConf { logdir, observability, ..SessionConf::new(cx.settings.jobs) }
+}
+
+/// Where the record stands in what a state says of itself.
+const EMERGE_OPTS: &str = "emerge_opts";
+
+/// Notes what a configuration wants of emerge, for those who build on the state.
+pub(crate) fn note_emerge_opts(origin: &mut serde_json::Value, opts: &DefaultOpts) {
+    origin[EMERGE_OPTS] = serde_json::json!(opts);
+}
+
+/// What the configuration of a state wanted of emerge. A stage4 has that of its base.
+fn recorded_emerge_opts(origin: &serde_json::Value) -> DefaultOpts {
+    in_origins(origin, |origin| serde_json::from_value(origin[EMERGE_OPTS].clone()).ok()).unwrap_or_default()
+}
+
+/// What a state says of itself, or the states below it do: the first of them of which `find` finds something.
+pub(crate) fn in_origins<T>(origin: &serde_json::Value, find: impl Fn(&serde_json::Value) -> Option<T>) -> Option<T> {
+    let mut origin = origin;
+    // As deep as a kept session of a kept session of a stage4.
+    for _ in 0..16 {
+        if let Some(found) = find(origin) {
+            return Some(found);
+        }
+        origin = if origin["base"].is_object() { &origin["base"] } else { &origin["parent"] };
+    }
+    None
+}
+
+/// Writes the merged configuration into `dir`, from where it is put in place.
+fn write_portage(portage: &PortageDir, dir: &Path) -> Result<()> {
+    for (name, contents) in &portage.files {
+        let path = dir.join(name);
+        for parent in path.ancestors().skip(1).take_while(|parent| *parent != dir).collect::<Vec<_>>().into_iter().rev() {
+            create_open(parent)?;
+        }
+        write_public(&path, contents, portage.modes.get(name).copied().unwrap_or(0o644))?;
+    }
+    Ok(())
+}
+
+/// Makes a directory that users inside other than root can pass as well; outside, the store is closed to others.
+///
+/// One that is there stays as it is: a resumed session's may belong to another user by now, as Portage's own directories do.
+pub(crate) fn create_open(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(Error::Io { action: "create", path: path.to_owned(), source }),
+    }
+}
+
+/// Writes a file that everybody inside may read.
+pub(crate) fn write_public(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+    fs::write(path, contents).map_err(Error::io("write", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
+}
+
+/// Which steps of a job are done, kept in the session's directory, so that a resumed session does not repeat them.
+#[derive(Debug)]
+pub(crate) struct StepsDone {
+    path: PathBuf,
+    done: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    done: Vec<String>,
+}
+
+impl StepsDone {
+    /// Reads what an earlier run of the same session recorded.
+    pub(crate) fn of(session: &Session) -> Result<Self> {
+        Self::at(session.path("steps.json"))
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
+        let done = match fs::read(&path) {
+            // Half a record can only come from a crash of the machine; then every step is done again.
+            Ok(bytes) => serde_json::from_slice::<Recorded>(&bytes).map(|recorded| recorded.done).unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(Error::Io { action: "read", path, source }),
+        };
+        Ok(Self { path, done })
+    }
+
+    /// Runs `step` unless it is done, and records it.
+    pub(crate) fn once(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.has(name) {
+            return Ok(());
+        }
+        step()?;
+        self.done.push(name.to_owned());
+        let text = serde_json::json!({ "done": self.done }).to_string();
+        let new = self.path.with_extension("new");
+        fs::write(&new, text).map_err(Error::io("write", &new))?;
+        fs::rename(&new, &self.path).map_err(Error::io("rename", &new))
+    }
+
+    /// Whether `name` is done.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.done.iter().any(|done| done == name)
+    }
+
+    /// Whether an earlier run got anywhere.
+    pub(crate) fn any(&self) -> bool {
+        !self.done.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_a_resumed_session_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scratch");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        create_open(&path).unwrap();
+        assert_eq!(mode(), 0o755);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        create_open(&path).unwrap();
+        assert_eq!(mode(), 0o700);
+        assert!(create_open(&path.join("none/such")).is_err());
+    }
+
+    #[test]
+    fn a_step_is_done_once_and_a_failed_one_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("steps.json");
+        let mut count = 0;
+        let mut steps = StepsDone::at(path.clone()).unwrap();
+        assert!(!steps.any());
+        let failed = steps.once("a", || Err(Error::NoTree));
+        assert!(failed.is_err());
+        for _ in 0..2 {
+            let mut steps = StepsDone::at(path.clone()).unwrap();
+            steps
+                .once("a", || {
+                    count += 1;
+                    Ok(())
+                })
+                .unwrap();
+            assert!(steps.any());
+        }
+        assert_eq!(count, 1);
+    }
+}

@@ -1,0 +1,376 @@
+//! A tree into an area of the store, by each of the methods.
+
+use std::fs;
+use std::fs::{File, TryLockError};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::config::source::{Method, Revision, TreeSource};
+use crate::download::{Downloader, Url};
+use crate::error::{Error, Result};
+use crate::git::Mirror;
+use crate::progress::Event;
+use crate::session::run;
+use crate::session::run::Context;
+use crate::stage3::keys::KeysFor;
+use crate::stage3::{Reason, Signer, Verified, VerifyError, VerifyOptions};
+use crate::store::{TempArea, Tree};
+use crate::trees::contents::{copy_tree, make_plain, single_directory};
+use crate::trees::error::TreeError;
+use crate::trees::{SyncFrom, SyncOptions, manifests};
+use crate::{archive, download, stage3};
+
+/// A published snapshot is some 50 MB.
+const TARBALL_LIMIT_BYTES: u64 = 4 << 30;
+const SIGNATURE_LIMIT_BYTES: u64 = 256 << 10;
+
+/// Who says that a tree is what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vouched {
+    /// A trusted key.
+    Signature,
+    /// The pin, which names a commit or the contents.
+    Pin,
+    /// The user, with a directory of their own.
+    User,
+    /// Nobody so far.
+    Nobody,
+}
+
+impl Vouched {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::Pin => "pin",
+            Self::User => "user",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+/// What has come.
+#[derive(Debug)]
+pub(crate) struct Brought {
+    /// The address, or the path.
+    pub(crate) from: String,
+    /// What the method calls this state, if it has a name for it.
+    pub(crate) rev: Option<Revision>,
+    /// Fingerprint of the primary key.
+    pub(crate) signer: Option<String>,
+    /// When it was made, seconds since 1970, as its signer says. Times of files are whatever a server makes them.
+    pub(crate) made: Option<i64>,
+    pub(crate) vouched: Vouched,
+    /// Why it was taken unsigned.
+    pub(crate) allow_unsigned: Option<String>,
+    /// Why nobody vouches for it.
+    pub(crate) why: &'static str,
+    /// A snapshot that has just this, so that nothing was written into the area.
+    pub(crate) here: Option<Tree>,
+}
+
+/// Fills the area's tree.
+pub(crate) fn bring(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
+    let mut brought = match &options.from {
+        SyncFrom::Local(path) => by_hand(cx, area, path, options, keys)?,
+        SyncFrom::Remote(source) => match source.method {
+            Method::Git => by_git(cx, area, source, options, keys)?,
+            Method::Rsync => by_rsync(cx, area, source, options, keys)?,
+            Method::Webrsync | Method::Tar => by_download(cx, area, source, options, keys)?,
+        },
+    };
+    if let Some(signer) = &brought.signer {
+        cx.observer.note(&format!("signed by {signer}"));
+    }
+    let unvouched = brought.vouched == Vouched::Nobody;
+    brought.allow_unsigned = options.verify.allow_unsigned.clone().filter(|_| unvouched);
+    Ok(brought)
+}
+
+fn by_hand(cx: &Context<'_>, area: &TempArea, path: &Path, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
+    let from = path.display().to_string();
+    if fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
+        cx.observer.step(&format!("copying {from}"));
+        copy_tree(path, &area.tree())?;
+        return Ok(Brought {
+            from,
+            rev: None,
+            signer: None,
+            made: None,
+            vouched: Vouched::User,
+            allow_unsigned: None,
+            why: "",
+            here: None,
+        });
+    }
+    let (verified, rev) = unpack_snapshot(cx, area, path, &options.verify, keys)?;
+    Ok(Brought { from, rev, ..signed_or_not(verified.signer.as_ref()) })
+}
+
+fn by_git(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
+    let cache = cx.places.repos();
+    let dir = cache.join(format!("{}.git", cache_name(options.name.as_deref(), source)));
+    fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
+    let _lock = lock_file(cx, &dir.with_extension("git.lock"))?;
+    cx.observer.step(&format!("fetching {source}"));
+    let cancelled = || cx.interrupt.count() > 0;
+    let mirror = Mirror::open(&options.programs.git, &dir, cx.observer, &cancelled).map_err(TreeError::from)?;
+    cx.observer.event(&Event::Begin { what: "receiving", total: None });
+    let commit = mirror.fetch(&source.uri, options.rev.as_ref(), cx.settings.download.offline);
+    cx.observer.event(&Event::End);
+    let commit = commit.map_err(TreeError::from)?;
+    let named = matches!(options.rev, Some(Revision::Commit(_)));
+    let short: String = commit.id.chars().take(12).collect();
+    let signer = unless_pinned(
+        cx,
+        stage3::verify_commit(&commit.id, &commit.raw, keys, &options.verify),
+        named || matches!(options.rev, Some(Revision::Digest(_))),
+        &options.verify,
+    )?;
+    // A commit is always the same files, wherever it comes from.
+    let here = cx.store.trees()?.into_iter().rev().find(|tree| tree.meta.origin["rev"] == commit.id.as_str());
+    if here.is_none() {
+        cx.observer.step(&format!("checking out {short}"));
+        let index = area.path().join("index");
+        mirror.checkout(&commit, &area.tree(), &index).map_err(TreeError::from)?;
+        fs::remove_file(&index).map_err(Error::io("remove", &index))?;
+        make_plain(&area.tree(), Some(commit.committed))?;
+    }
+    let mut brought = Brought { rev: Some(Revision::Commit(commit.id)), here, ..signed_or_not(signer.as_ref()) };
+    brought.from = source.to_string();
+    brought.why = "its commit has no signature of a trusted key";
+    if named && brought.vouched == Vouched::Nobody {
+        brought.vouched = Vouched::Pin;
+    }
+    Ok(brought)
+}
+
+fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
+    if cx.settings.download.offline {
+        return Err(TreeError::Offline { uri: source.to_string() }.into());
+    }
+    cx.observer.step(&format!("fetching {source}"));
+    let like = match &options.name {
+        Some(name) => cx.store.tree_ref_get(name)?.and_then(|id| cx.store.tree(&id).ok()).map(|tree| tree.path),
+        None => None,
+    };
+    let cancelled = || cx.interrupt.count() > 0;
+    let rsync = &options.programs.rsync;
+    rsync.fetch(&source.uri, &area.tree(), like.as_deref(), cx.observer, &cancelled).map_err(TreeError::from)?;
+    make_plain(&area.tree(), None)?;
+    cx.observer.step("comparing the tree with its Manifests");
+    let pinned = matches!(options.rev, Some(Revision::Digest(_)));
+    let (signer, made) = match manifests::verify(&area.tree(), keys, &options.verify) {
+        Err(Error::Untrusted(error)) => (unless_pinned(cx, Err(error), pinned, &options.verify)?, None),
+        other => other?.map_or((None, None), |(signer, made)| (Some(signer), made)),
+    };
+    let why = "it has no signed Manifest at its top";
+    Ok(Brought { from: source.to_string(), why, made, ..signed_or_not(signer.as_ref()) })
+}
+
+fn by_download(
+    cx: &Context<'_>,
+    area: &TempArea,
+    source: &TreeSource,
+    options: &SyncOptions,
+    keys: KeysFor<'_>,
+) -> Result<Brought> {
+    let asked = match &options.rev {
+        Some(Revision::Date(date)) if source.method == Method::Webrsync => Some(date),
+        _ => None,
+    };
+    let url = match source.method {
+        Method::Webrsync => {
+            let name = asked.map_or("latest", String::as_str);
+            format!("{}/snapshots/gentoo-{name}.tar.xz", source.uri.trim_end_matches('/'))
+        }
+        _ => source.uri.clone(),
+    };
+    let url: Url = url.parse().map_err(download::Error::from)?;
+    cx.observer.step(&format!("fetching {url}"));
+    let target = area.path().join(safe_name(&url.name()));
+    let downloader = run::downloader(cx);
+    // The large one last: nothing can then fail that would have it downloaded again.
+    for suffix in ["gpgsig", "asc", "sig"] {
+        let signature = url.with_suffix(&format!(".{suffix}")).map_err(download::Error::from)?;
+        match downloader.bytes(&[signature], SIGNATURE_LIMIT_BYTES, cx.observer) {
+            Ok((_, bytes)) => {
+                let path = PathBuf::from(format!("{}.{suffix}", target.display()));
+                fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+                break;
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    download_into(cx, &downloader, &url, &target)?;
+    let mut verify = options.verify.clone();
+    if matches!(options.rev, Some(Revision::Digest(_))) && verify.allow_unsigned.is_none() {
+        verify.allow_unsigned = Some("pinned by its contents".to_owned());
+    }
+    let (verified, rev) = unpack_snapshot(cx, area, &target, &verify, keys)?;
+    // An old snapshot is signed just as well: a server must not pass one off as another day's.
+    if let Some(asked) = asked
+        && !matches!(&rev, Some(Revision::Date(found)) if found == asked)
+    {
+        let found = match &rev {
+            Some(found) => format!("gentoo-{found}"),
+            None => "a directory that is named after no day".to_owned(),
+        };
+        let wanted = format!("gentoo-{asked}");
+        return Err(TreeError::OtherContents { uri: url.to_string(), wanted, found }.into());
+    }
+    let rev = rev.filter(|_| source.method == Method::Webrsync);
+    Ok(Brought { from: source.to_string(), rev, why: "there is no signature beside it", ..signed_or_not(verified.signer.as_ref()) })
+}
+
+/// Downloads a tarball. What has come of it lies in the cache until it is whole, so that a command that was cut off goes on there.
+fn download_into(cx: &Context<'_>, downloader: &Downloader, url: &Url, target: &Path) -> Result<()> {
+    let name = target.file_name().map_or_else(|| "tree".into(), std::ffi::OsStr::to_os_string);
+    let digest = hex::encode(Sha256::digest(url.to_string()));
+    let dir = cx.places.repos().join("downloads").join(&digest[..16]);
+    fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+    let whole = dir.join(name);
+    let request = download::Request {
+        urls: std::slice::from_ref(url),
+        target: &whole,
+        size: None,
+        limit: TARBALL_LIMIT_BYTES,
+        afresh: false,
+        no_wait: cx.settings.no_wait,
+    };
+    downloader.file(&request, cx.observer)?;
+    match fs::rename(&whole, target) {
+        // The store may be on another file system.
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            fs::copy(&whole, target).map_err(Error::io("copy", &whole))?;
+            fs::remove_file(&whole).map_err(Error::io("remove", &whole))?;
+        }
+        moved => moved.map_err(Error::io("move", &whole))?,
+    }
+    if let Err(error) = fs::remove_dir(&dir) {
+        tracing::debug!("kept {}: {error}", dir.display());
+    }
+    Ok(())
+}
+
+/// What became of a signature; one that does not count is no obstacle to what is pinned or taken on the user's word, a bad one always is.
+fn unless_pinned(
+    cx: &Context<'_>,
+    outcome: std::result::Result<Option<Signer>, VerifyError>,
+    pinned: bool,
+    verify: &VerifyOptions,
+) -> Result<Option<Signer>> {
+    match outcome {
+        Ok(signer) => Ok(signer),
+        Err(error) => {
+            let bad = matches!(
+                &error,
+                VerifyError::Rejected { reason: Reason::Signature { source, .. }, .. } if source.is_tampering()
+            );
+            if bad || !(pinned || verify.allow_unsigned.is_some()) {
+                return Err(error.into());
+            }
+            let cause = std::error::Error::source(&error).and_then(std::error::Error::source).map(ToString::to_string);
+            cx.observer.note(&format!("its signature does not count: {}", cause.unwrap_or_else(|| error.to_string())));
+            Ok(None)
+        }
+    }
+}
+
+/// Verifies a published snapshot and unpacks the very file that was verified; the day that its directory is named after.
+fn unpack_snapshot(
+    cx: &Context<'_>,
+    area: &TempArea,
+    from: &Path,
+    verify: &VerifyOptions,
+    keys: KeysFor<'_>,
+) -> Result<(Verified, Option<Revision>)> {
+    // What was downloaded lies where nobody will look for it.
+    let name = from.file_name().filter(|_| from.starts_with(area.path())).map_or(from, Path::new);
+    cx.observer.step(&format!("verifying {}", name.display()));
+    let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", from.display()));
+    let signature = ["gpgsig", "asc", "sig"].map(beside).into_iter().find(|path| path.exists());
+    let mut verified = match signature {
+        Some(signature) => stage3::verify_detached(from, &signature, keys, verify, cx.observer)?,
+        None => stage3::verify(from, keys, verify, cx.observer)?,
+    };
+    cx.observer.step(&format!("unpacking {}", name.display()));
+    let unpacked = |source| Error::Unpack { path: name.to_owned(), source };
+    let staging = area.path().join("unpacked");
+    fs::create_dir(&staging).map_err(Error::io("create", &staging))?;
+    let into = File::open(&staging).map_err(Error::io("open", &staging))?;
+    let file = verified.file.try_clone().map_err(Error::io("open", from))?;
+    cx.observer.event(&Event::Begin { what: "unpacking", total: None });
+    let reader = archive::decode::open_file(file, cx.settings.processors, &[]).map_err(unpacked)?;
+    let mut progress = |bytes| cx.observer.event(&Event::Advance(bytes));
+    let unpack = archive::UnpackOptions { owners: archive::Owners::Ignore, ..Default::default() };
+    // As root of the session sees it: everything is the user's own, whatever the umask.
+    let result = archive::unpack(reader, into.as_fd(), &unpack, &mut progress);
+    cx.observer.event(&Event::End);
+    result.map_err(unpacked)?;
+    // Published snapshots hold one directory, `gentoo-20260811/`; a plain tarball of a tree may have none.
+    let top = single_directory(&staging)?.map_or_else(|| staging.clone(), |only| staging.join(only));
+    fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &top))?;
+    let day = top.file_name().and_then(|name| Revision::parse(name.to_str()?).ok());
+    let day = day.filter(|day| matches!(day, Revision::Date(_)));
+    fs::rename(&top, area.tree()).map_err(Error::io("rename", &top))?;
+    verified.notes.clear();
+    Ok((verified, day))
+}
+
+/// A lock on a file of the cache, which several stores may share.
+fn lock_file(cx: &Context<'_>, path: &Path) -> Result<File> {
+    let failed = |source| Error::from(TreeError::Lock { path: path.to_owned(), source });
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if cx.settings.no_wait => {
+                return Err(failed(std::io::Error::from(std::io::ErrorKind::WouldBlock)));
+            }
+            Err(TryLockError::WouldBlock) => {
+                if !told {
+                    cx.observer.note(&format!("waiting: another command is fetching into {}", path.with_extension("").display()));
+                    told = true;
+                }
+                run::not_interrupted(cx)?;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+    }
+}
+
+fn signed_or_not(signer: Option<&Signer>) -> Brought {
+    Brought {
+        from: String::new(),
+        rev: None,
+        signer: signer.map(|signer| signer.primary.to_string()),
+        made: None,
+        vouched: if signer.is_some() { Vouched::Signature } else { Vouched::Nobody },
+        allow_unsigned: None,
+        why: "no signature of a trusted key covers it",
+        here: None,
+    }
+}
+
+/// The name of the bare repository: the ebuild repository's, or what its address ends with and a digest of the address.
+fn cache_name(name: Option<&str>, source: &TreeSource) -> String {
+    if let Some(name) = name {
+        return name.to_owned();
+    }
+    let digest = hex::encode(Sha256::digest(source.uri.as_bytes()));
+    let last = source.uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    format!("{}-{}", safe_name(last.trim_end_matches(".git")), &digest[..12])
+}
+
+/// A file name made of an address.
+fn safe_name(text: &str) -> String {
+    let name: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || "._-+".contains(*c)).take(100).collect();
+    format!("{}{name}", if name.starts_with('.') || name.is_empty() { "tree" } else { "" })
+}

@@ -1,0 +1,185 @@
+//! A tree held against its Manifests, from the signed one at its top down to every file.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::beneath::TreeDir;
+use crate::error::{Error, Result};
+use crate::portage::manifest::{Difference, Expected, Manifest};
+use crate::stage3;
+use crate::stage3::keys::KeysFor;
+use crate::stage3::{Signer, VerifyOptions};
+use crate::trees::contents::{Item, list};
+use crate::trees::error::TreeError;
+
+const TOP: &str = "Manifest";
+/// A Manifest larger than this is refused, packed or not.
+const LIMIT_BYTES: u64 = 64 << 20;
+
+/// Who signed the tree at `root`, and when it was made, in seconds since 1970, if the Manifest at its top says so; `None` without one. Hidden files that no Manifest names are removed, as Portage's
+/// own verifier passes over them.
+pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
+    let tree = TreeDir::open(root)?;
+    let top = match tree.read(TOP, LIMIT_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if !stage3::cleartext::is_clear_signed(&top) {
+        return Ok(None);
+    }
+    let (text, signer) = stage3::verify_clear_signed(TOP, &top, keys, options)?;
+    let listed = read_all(&tree, &text)?;
+    compare(&tree, &listed)?;
+    let made = listed.timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    Ok(Some((signer, made.map(jiff::Timestamp::as_second))))
+}
+
+/// All Manifests that the one at the top leads to, each compared before it is read.
+fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
+    let parse = |path: &Path, text: &str| {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        Manifest::parse(dir, text).map_err(|source| TreeError::Manifest { manifest: path.to_owned(), source })
+    };
+    let mut all = parse(Path::new(TOP), top)?;
+    let mut pending: Vec<(PathBuf, Expected)> = std::mem::take(&mut all.manifests).into_iter().collect();
+    while let Some((path, expected)) = pending.pop() {
+        if all.files.insert(path.clone(), expected.clone()).is_some() {
+            continue;
+        }
+        let bytes = tree.read(&path, LIMIT_BYTES).map_err(|_| wrong(&path, "cannot be read"))?;
+        check(&path, &expected, &bytes[..])?;
+        let text = unpacked(&path, &bytes).ok_or_else(|| wrong(&path, "cannot be unpacked"))?;
+        let manifest = parse(&path, &text)?;
+        pending.extend(manifest.manifests);
+        all.ignored.extend(manifest.ignored);
+        for (file, expected) in manifest.files {
+            if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
+                return Err(wrong(&file, "is listed twice and differently").into());
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn unpacked(path: &Path, bytes: &[u8]) -> Option<String> {
+    let mut out = Vec::new();
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("gz") => flate2::read::MultiGzDecoder::new(bytes).take(LIMIT_BYTES).read_to_end(&mut out).ok()?,
+        Some("xz") => liblzma::read::XzDecoder::new(bytes).take(LIMIT_BYTES).read_to_end(&mut out).ok()?,
+        Some("bz2" | "lzma") => return None,
+        _ => return String::from_utf8(bytes.to_vec()).ok(),
+    };
+    String::from_utf8(out).ok()
+}
+
+fn compare(tree: &TreeDir, listed: &Manifest) -> Result<()> {
+    let mut found: BTreeMap<PathBuf, Item> = BTreeMap::new();
+    for item in list(tree)? {
+        let path = &item.path;
+        let known = listed.files.contains_key(path) || path == Path::new(TOP);
+        if item.is_dir() || listed.ignores(path) && !known {
+            continue;
+        }
+        let hidden = path.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
+        match (known, hidden) {
+            (true, _) => drop(found.insert(path.clone(), item)),
+            (false, true) => tree.unlink(path)?,
+            (false, false) => return Err(wrong(path, "is in no Manifest").into()),
+        }
+    }
+    listed.files.par_iter().try_for_each(|(path, expected)| {
+        let item = found.get(path).ok_or_else(|| wrong(path, "is missing"))?;
+        if !item.is_file() {
+            return Err(wrong(path, "is no regular file").into());
+        }
+        check(path, expected, tree.open_file(path)?.file)
+    })
+}
+
+fn check(path: &Path, expected: &Expected, reader: impl std::io::Read) -> Result<()> {
+    match expected.difference(reader).map_err(Error::io("read", path))? {
+        None => Ok(()),
+        Some(Difference::Size) => Err(wrong(path, "has another size").into()),
+        Some(Difference::Contents) => Err(wrong(path, "has other contents").into()),
+    }
+}
+
+fn wrong(path: &Path, problem: &'static str) -> TreeError {
+    TreeError::NotAsSigned { file: path.to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::stage3::hashing::Hasher;
+
+    fn line(kind: &str, name: &str, contents: &[u8]) -> String {
+        let mut hasher = Hasher::sha512();
+        hasher.update(contents);
+        format!("{kind} {name} {} SHA512 {}\n", contents.len(), hasher.hex())
+    }
+
+    /// A tree with a packed Manifest, and the text of the one at its top.
+    fn tree() -> (tempfile::TempDir, String) {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b/files")).unwrap();
+        fs::write(dir.path().join("a/b/b-1.ebuild"), "x").unwrap();
+        fs::write(dir.path().join("a/b/files/p"), "patch").unwrap();
+        fs::write(dir.path().join("a/.hidden"), "h").unwrap();
+        fs::write(dir.path().join("a/local"), "anything").unwrap();
+        fs::write(dir.path().join(TOP), "").unwrap();
+        let text = line("EBUILD", "b/b-1.ebuild", b"x") + &line("DATA", "b/files/p", b"patch") + "IGNORE local\n";
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(text.as_bytes()).unwrap();
+        let packed = gz.finish().unwrap();
+        fs::write(dir.path().join("a/Manifest.gz"), &packed).unwrap();
+        let top = line("MANIFEST", "a/Manifest.gz", &packed);
+        (dir, top)
+    }
+
+    fn verdict(dir: &Path, top: &str) -> String {
+        let tree = TreeDir::open(dir).unwrap();
+        match read_all(&tree, top).and_then(|all| compare(&tree, &all)) {
+            Ok(()) => "good".to_owned(),
+            Err(error) => error.to_string().replace("the tree is not what its Manifests say: ", ""),
+        }
+    }
+
+    #[test]
+    fn every_file_is_held_against_the_manifests() {
+        let (dir, top) = tree();
+        assert_eq!(verdict(dir.path(), &top), "good");
+        assert!(!dir.path().join("a/.hidden").exists());
+        let cases: [(&str, Option<&str>, &str); 6] = [
+            ("a/b/files/p", Some("patCh"), "`a/b/files/p` has other contents"),
+            ("a/b/files/p", Some("patch!"), "`a/b/files/p` has another size"),
+            ("a/b/files/p", None, "`a/b/files/p` is missing"),
+            ("a/b/stray", Some("x"), "`a/b/stray` is in no Manifest"),
+            ("a/Manifest.gz", Some("x"), "`a/Manifest.gz` has another size"),
+            ("a/Manifest.gz", None, "`a/Manifest.gz` cannot be read"),
+        ];
+        for (path, contents, expected) in cases {
+            let (dir, top) = tree();
+            match contents {
+                Some(contents) => fs::write(dir.path().join(path), contents).unwrap(),
+                None => fs::remove_file(dir.path().join(path)).unwrap(),
+            }
+            assert_eq!(verdict(dir.path(), &top), expected);
+        }
+    }
+
+    #[test]
+    fn a_link_is_no_file_and_leads_nowhere() {
+        let (dir, top) = tree();
+        fs::remove_file(dir.path().join("a/b/files/p")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("a/b/files/p")).unwrap();
+        assert_eq!(verdict(dir.path(), &top), "`a/b/files/p` is no regular file");
+    }
+}
