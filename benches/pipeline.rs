@@ -16,7 +16,7 @@ use gentoomuch::pipeline::run::{NodeReport, Watcher as Watcher};
 use gentoomuch::places::Places;
 use gentoomuch::progress::{Event, Silent};
 use gentoomuch::sandbox::{HelperSource, IdMap, Interrupt, Launcher};
-use gentoomuch::session::run::{Context, Settings, Told};
+use gentoomuch::context::{Context, Settings, Told};
 use gentoomuch::stage3::publish::FileDigests;
 use gentoomuch::store::{NewState, Purpose, State, Store};
 

@@ -8,12 +8,13 @@
 //! Without the first sync a rename can survive a power cut whose file is empty or full of zeros; without the second one the rename itself may be
 //! lost after we have told the user that it is done. All that writes small files goes through here (`scripts/source-rules` looks).
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
+use std::{fs, io};
 
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
@@ -154,6 +155,14 @@ pub fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
         .map_err(|errno| Error::of("replace", old)(errno.into()))?;
     record("rename", old);
     sync_parents(new, old)
+}
+
+/// Removes a file, if it is there. Its name may come back after a power cut.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::of("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Brings all of a tree to the disk, and with it the rest of its file system: one call, where one for each file would take much longer.

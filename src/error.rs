@@ -7,6 +7,7 @@ use crate::config::Place;
 use crate::fetch::Missing;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::resolution::Problem;
+use crate::recipe::patches::rehearse::PatchMisfit;
 use crate::{archive, config, download, fetch, sandbox, stage3, store};
 
 /// A build that did not come to its end.
@@ -68,7 +69,7 @@ pub enum Error {
     Binpkgs(#[from] crate::portage::binpkgs::Error),
     /// A binary package host, ours or another's.
     #[error(transparent)]
-    Binhost(#[from] crate::binhost::BinhostError),
+    Binhost(#[from] crate::session::binhost::BinhostError),
     /// Nothing can be brought for a session.
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
@@ -156,6 +157,9 @@ pub enum Error {
     /// A patch, or its work set.
     #[error(transparent)]
     Patch(#[from] crate::patch::error::PatchError),
+    /// A saved patch that cannot be applied, found before anything was built.
+    #[error(transparent)]
+    DoesNotApply(Box<PatchMisfit>),
     /// Files that cannot be copied out of a build state.
     #[error(transparent)]
     Copy(#[from] crate::history::cp::CopyError),

@@ -4,24 +4,22 @@
 //! what is built in it lands in the latter, which releases never read unless the user promotes it.
 
 use std::fs;
-use std::path::PathBuf;
 
 use crate::config::BUILDER;
+use crate::context;
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::names::named;
-use crate::portage::binpkgs::{PoolInputs, PoolKind};
-use crate::profile;
-use crate::profile::history;
+use crate::names::refs::{kept_ref, ref_name};
+use crate::names::{named, profiles};
+use crate::portage::binpkgs::PoolKind;
 use crate::progress::Event;
-use crate::recipe::definition;
-use crate::recipe::definition::ref_name;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
+use crate::session::keys::throwaway::{attach_throwaway_pools, made_from, pool_of, throwaway_pools};
 use crate::session::keys::{PoolUse, packages_of};
 use crate::session::root::{Run, UserBind};
-use crate::session::run::{Context, Work};
 use crate::session::work::{Given, Subject};
-use crate::session::{binhost, keys, run, work};
+use crate::session::{Work, binhost, keys, run, tidy, work};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// The best login shell that a root has.
@@ -67,7 +65,7 @@ pub struct Ended {
 
 /// The plan that [`freshroot`] would execute, without doing anything but making an empty session for a moment.
 pub fn freshroot_plan(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Plan> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let (profile, base) = freshroot_base(cx, options)?;
     let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
     let plan = freshroot_work(cx, &mut session, &profile, &base, options, false)
@@ -78,7 +76,7 @@ pub fn freshroot_plan(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Pl
 
 /// Runs a command, or a shell, in a throw-away session.
 pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     if let Some(name) = &options.keep
         && cx.store.ref_get(&kept_ref(name))?.is_some()
     {
@@ -132,11 +130,11 @@ fn freshroot_base(cx: &Context<'_>, options: &FreshrootOptions) -> Result<(Strin
         let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
         return Ok((profile, state));
     }
-    let (profile, index) = history::profile_and_index(cx, options.profile.as_deref())?;
+    let (profile, index) = profiles::profile_and_index(cx, options.profile.as_deref())?;
     if cx.store.ref_get(&ref_name(&profile, BUILDER))?.is_none() {
         cx.observer.note(&format!("profile `{profile}` has no builder yet: starting from its stage3"));
     }
-    let state = history::profile_state(cx, &profile, index)?;
+    let state = profiles::profile_state(cx, &profile, index)?;
     Ok((profile, state))
 }
 
@@ -157,24 +155,6 @@ fn freshroot_work<'s>(
         keys::attach(cx, &mut work, &pools, PoolUse::Look)?;
     }
     Ok((work, subject))
-}
-
-/// Shows a session the binary packages that fit its base: those of throw-away sessions, and those that were released.
-pub(crate) fn attach_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
-    let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
-    keys::learn_as_before(cx, work, base, &packages_of(&pools)?)?;
-    keys::attach(cx, work, &pools, PoolUse::Look)
-}
-
-/// The same for a session that has another configuration than its base.
-pub(crate) fn show_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
-    let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
-    keys::show_pools(cx, work, &pools, PoolUse::Publish)
-}
-
-fn throwaway_pools(cx: &Context<'_>, base: &State) -> Result<Option<[PathBuf; 2]>> {
-    let Some(inputs) = pool_of(base) else { return Ok(None) };
-    Ok(Some([keys::pool(cx, PoolKind::Throwaway, &inputs)?, keys::pool(cx, PoolKind::Release, &inputs)?]))
 }
 
 fn freshroot_run(cx: &Context<'_>, work: &Work<'_>, options: &FreshrootOptions) -> Run {
@@ -219,7 +199,7 @@ fn freshroot_in(
     let kind = if options.promote { PoolKind::Release } else { PoolKind::Throwaway };
     let published = publish_by_hand(cx, &mut work, &subject, base, kind)?;
     if options.keep.is_some() {
-        definition::tidy(cx, &work)?;
+        tidy::tidy(cx, &work)?;
     }
     Ok((exit, published))
 }
@@ -242,22 +222,4 @@ fn publish_by_hand(cx: &Context<'_>, work: &mut Work<'_>, subject: &Subject, bas
         keys::tell_published(cx, work, &inputs);
     }
     Ok(count)
-}
-
-/// What the pool of a state, or of the state that a kept one was made from, is keyed by. An imported stage3 has none yet.
-fn pool_of(state: &State) -> Option<PoolInputs> {
-    serde_json::from_value(made_from(&state.origin)["pool"].clone()).ok()
-}
-
-/// The origin of the state below all kept sessions. A kept session on a kept session says only this of what is below it: an origin that grew
-/// with each one could not be read any more after some 120, and the ids of the states between are in `State::parent`.
-fn made_from(mut origin: &serde_json::Value) -> &serde_json::Value {
-    while origin["kind"] == "kept session" {
-        origin = &origin["parent"];
-    }
-    origin
-}
-
-fn kept_ref(name: &str) -> String {
-    format!("kept/{name}")
 }

@@ -34,8 +34,6 @@ use std::time::Duration;
 use std::{fs, io};
 
 use crate::error::{Error, Result};
-use crate::session::inspect::Facts;
-use crate::session::run::{Context, Work};
 use crate::threads;
 use crate::threads::NoThread;
 
@@ -44,14 +42,14 @@ const TICK: Duration = Duration::from_millis(20);
 /// Who does not use what it is given is asked again after at most so many ticks.
 const LONGEST_WAIT: u32 = 32;
 /// Name of a session's pipe in its directory.
-const PIPE: &str = "jobserver";
+pub(crate) const PIPE: &str = "jobserver";
 /// Where it is seen inside: `sys-apps/sandbox` lets a build write there.
 pub(crate) const PIPE_INSIDE: &str = "/dev/shm/gentoomuch-jobserver";
 
 /// The budget. Dropping it ends its thread.
 #[derive(Debug)]
 pub struct JobServer {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -165,7 +163,7 @@ impl Shared {
     }
 
     /// A fixed part; waits until there is at least one token, or it is `cancelled`.
-    fn claim(self: &Arc<Self>, cancelled: &dyn Fn() -> bool) -> Option<Claim> {
+    pub(crate) fn claim(self: &Arc<Self>, cancelled: &dyn Fn() -> bool) -> Option<Claim> {
         let mut purse = self.purse();
         purse.claimants += 1;
         while purse.free == 0 && !cancelled() {
@@ -278,37 +276,9 @@ impl Share {
     }
 }
 
-/// Gives a session its share of the budget, if there is one.
-pub(crate) fn share_jobs(cx: &Context<'_>, work: &mut Work<'_>, facts: &Facts) -> Result<()> {
-    let Some(server) = cx.jobserver else { return Ok(()) };
-    // Of a session that asks twice.
-    work.jobs = Share::Whole;
-    if facts.has_jobserver() {
-        let path = work.session.borrow().path(PIPE);
-        make_pipe(&path)?;
-        work.root.session_conf.jobserver = Some(PIPE_INSIDE.to_owned());
-        // For what is no make, and knows no tokens.
-        work.root.session_conf.load = Some(server.budget() as f32);
-        work.root.jobserver = Some(path.clone());
-        work.jobs = Share::Pipe(Arc::clone(&server.shared), path);
-        return Ok(());
-    }
-    let cancelled = || cx.interrupt.count() > 0;
-    let claim = server.shared.claim(&cancelled).ok_or(Error::Interrupted { resumable: false })?;
-    work.root.session_conf.jobs = 1;
-    work.root.session_conf.make_jobs = u32::try_from(claim.jobs).unwrap_or(u32::MAX);
-    work.jobs = Share::Fixed(claim);
-    Ok(())
-}
-
 /// A named pipe that every user of a session may open; the store keeps others out. One of an earlier run of the session goes.
-fn make_pipe(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::Io { action: "remove", path: path.to_owned(), source: error });
-        }
-        _ => {}
-    }
+pub(crate) fn make_pipe(path: &Path) -> Result<()> {
+    crate::durable::remove_if_there(path)?;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
         .map_err(|errno| Error::Io { action: "create", path: path.to_owned(), source: errno.into() })?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(Error::io("change the mode of", path))

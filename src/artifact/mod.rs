@@ -41,16 +41,14 @@ use crate::archive::{Format, tasks as archive_tasks};
 use crate::artifact::oci::ImageOptions;
 use crate::artifact::recorded::{FileMark, Lacking, PACKER, Recorded, Signature, Wanted, all_files, beside};
 use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
-use crate::durable;
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::sandbox::TaskOptions;
-use crate::session::run;
-use crate::session::run::Context;
+use crate::inventory::inventory;
 use crate::stage3::name::ID_DIGITS;
 use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::State;
-use crate::tasks::{INVENTORY, InventoryInput};
+use crate::{context, durable};
 
 /// Ending of the hidden directory in which an artifact is made.
 const UNFINISHED: &str = ".new";
@@ -399,9 +397,10 @@ fn pack(
         keep: options.keep.clone(),
         mtime_clamp: oci::clamp(cx, state),
     };
-    let exported = archive_tasks::export(cx.launcher, &input, out, Some(listing), Vec::new(), Some(run::cancel(cx)?), cx.observer);
+    let exported =
+        archive_tasks::export(cx.launcher, &input, out, Some(listing), Vec::new(), Some(context::cancel(cx)?), cx.observer);
     // The state is there: the next run has only this to do.
-    run::not_interrupted(cx).map_err(|_| Error::Interrupted { resumable: true })?;
+    context::not_interrupted(cx).map_err(|_| Error::Interrupted { resumable: true })?;
     Ok(exported?)
 }
 
@@ -437,17 +436,6 @@ fn make_image(
         blobs: if target.one_file { Vec::new() } else { image.blobs },
         layers: Some(ImageLayers { count: image.layers, reused: image.layers_reused }),
     })
-}
-
-/// The packages in a state, as its VDB has them.
-pub(crate) fn inventory(cx: &Context<'_>, state: &State) -> Result<serde_json::Value> {
-    inventory_of(cx, cx.store.lower_dirs(state))
-}
-
-/// The same of any stack of trees, topmost first.
-pub(crate) fn inventory_of(cx: &Context<'_>, lower: Vec<std::path::PathBuf>) -> Result<serde_json::Value> {
-    let input = InventoryInput { lower };
-    run::task(cx, INVENTORY, &input, TaskOptions { mounts: true, ..TaskOptions::default() }, &mut |_| {})
 }
 
 fn file_digests(name: &str, digests: &Digests) -> FileDigests {

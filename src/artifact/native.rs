@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::cpu::native_flag;
+use crate::inventory;
 use crate::portage::profile_stack::{Known, Source, evaluate};
-use crate::resolve::surroundings;
 use crate::trees::synced::files_of_root;
 
 const MAKE_CONF: &str = "etc/portage/make.conf";
@@ -15,7 +15,7 @@ pub(crate) fn flag_in(layers: &[PathBuf]) -> Option<String> {
     let texts: Vec<String> = match files_of_root(layers, MAKE_CONF) {
         // In order of name, as Portage reads them.
         Some(files) => files.into_values().collect(),
-        None => surroundings::read(layers, MAKE_CONF).ok().flatten().into_iter().collect(),
+        None => inventory::read(layers, MAKE_CONF).ok().flatten().into_iter().collect(),
     };
     let (mut known, mut values) = (Known::default(), BTreeMap::new());
     for text in &texts {

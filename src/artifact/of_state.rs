@@ -6,15 +6,14 @@ use serde::Serialize;
 
 use crate::artifact::{Artifact, ExportOptions, Target, short_id};
 use crate::config::{ArtifactFormat, ConfigDir, LayerCompression, Stage4Definition};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::named;
 use crate::names::named::Named;
-use crate::recipe::stage4::stage4_lock;
-use crate::session::run;
-use crate::session::run::Context;
+use crate::names::refs::stage4_lock;
 use crate::stage3::sign::Gpg;
 use crate::store::StateId;
-use crate::{artifact, profile};
+use crate::{artifact, context};
 
 /// What to export, and how.
 #[derive(Debug, Clone)]
@@ -75,7 +74,7 @@ pub struct ExportedState {
 /// Exports a state. One of a stage4 is exported as its definition wants it, if there is one still.
 pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &ExportRequest) -> Result<ExportedState> {
     let said = request.to.as_ref().map(|to| said_by(to, request.format)).transpose()?.flatten();
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let Named { at, state } = named::named(cx, &request.state)?;
     let definition = stage4_definition(cx, config, &state.origin)?;
     let env = config.map(|config| config.env(&cx.settings.arch)).transpose()?;
@@ -92,7 +91,7 @@ pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &Expo
         Some((name, None)) => (Some(name), "state"),
         None => (None, "state"),
     };
-    let _lock = run::lock(cx, &name.filter(|_| kind == "stage4").map_or_else(|| "export".to_owned(), stage4_lock))?;
+    let _lock = context::lock(cx, &name.filter(|_| kind == "stage4").map_or_else(|| "export".to_owned(), stage4_lock))?;
     let mut target = artifact::target(cx, name, kind, &state, &options);
     if let Some(to) = &request.to {
         target = chosen(to, target, options.format)?;

@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use crate::archive::tasks::Exported;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::portage::emerge::sanitize::sanitize;
-use crate::session::run::Context;
 
 const PROGRAM: &str = "mksquashfs";
 /// Where it is looked for.

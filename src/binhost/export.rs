@@ -24,19 +24,19 @@ use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
-use crate::binhost::BinhostError;
 use crate::config::BUILDER;
+use crate::context::Context;
 use crate::durable::{Mode, Replace};
 use crate::error::{Error, Result};
+use crate::names::profiles;
+use crate::names::refs::ref_name;
 use crate::portage::binpkgs::gpkg::Signer;
 use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
 use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
-use crate::recipe::definition::ref_name;
+use crate::session::binhost::BinhostError;
 use crate::session::keys::keys_of;
-use crate::session::run;
-use crate::session::run::Context;
 use crate::stage3::sign::{Gpg, SignError};
-use crate::{durable, profile};
+use crate::{context, durable};
 
 const RECORD: &str = ".gentoomuch-binhost.json";
 const INCOMING: &str = ".incoming";
@@ -132,13 +132,13 @@ impl Signer for GpgSigner<'_> {
 
 /// Exports the packages that releases on a profile are built from.
 pub fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Exported> {
-    let _shared = profile::share_store(cx)?;
-    let profile = profile::profile_or_default(cx, options.profile.as_deref())?;
+    let _shared = context::share_store(cx)?;
+    let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;
     let inputs = pool_of_profile(cx, &profile)?;
     let key = options.gpg.secret_key_available().map_err(BinhostError::Sign)?.primary;
     let pool = pool_dir(&cx.places.binpkgs(), PoolKind::Release, &pool_key(&inputs));
     let dir = &options.dir;
-    let _lock = run::lock(cx, &lock_name(dir)?)?;
+    let _lock = context::lock(cx, &lock_name(dir)?)?;
     let mut record = open_dir(dir, &profile)?;
     if record.key != key.to_string() {
         record.key = key.to_string();
@@ -163,7 +163,7 @@ pub fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Expo
     let (paths, left_out) = fitting(cx, &profile, &index)?;
     done.left_out = left_out;
     let export = |path: &str, before: Option<&Done>| {
-        run::not_interrupted(cx)?;
+        context::not_interrupted(cx)?;
         let stanza = index.packages.get(path).cloned().unwrap_or_default();
         match export_package(cx, &pool, dir, path, &stanza, before, &options.gpg) {
             Ok((entry, new)) => {
@@ -464,7 +464,7 @@ fn remove_others(dir: &Path, record: &Record) -> Result<usize> {
     let there = unused::builds(dir)?.into_iter().map(|build| build.package.path);
     let gone: Vec<String> = there.filter(|path| !record.packages.contains_key(path)).collect();
     for path in &gone {
-        crate::history::clean::remove_file(&dir.join(path))?;
+        crate::durable::remove_if_there(&dir.join(path))?;
         unused::remove_empty(dir.join(path).parent(), dir);
     }
     Ok(gone.len())

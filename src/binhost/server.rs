@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::binhost::BinhostError;
 use crate::binhost::export::is_exported;
 use crate::portage::untrusted;
+use crate::session::binhost::BinhostError;
 
 const MAX_CONNECTIONS: usize = 64;
 const MAX_HEAD_BYTES: usize = 16 * 1024;

@@ -20,17 +20,16 @@ use rustix::fs::RenameFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::RootDir;
+use crate::context::Context;
 use crate::copy_tree::Copied;
 use crate::error::{Error, Result};
 use crate::names::named;
 use crate::progress::Event;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
-use crate::session::run;
-use crate::session::run::Context;
 use crate::store::StateId;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::sys::overlay;
-use crate::{beneath, copy_tree, profile, store};
+use crate::{beneath, context, copy_tree, store};
 
 /// Copies out of a build state: [`CopyInput`] and a descriptor to write to in, [`CopyAnswer`] out.
 const COPY_OUT: &str = "build.copy_out";
@@ -136,7 +135,7 @@ enum CopyAnswer {
 
 /// Copies a file, or a directory with all that is in it, out of a state.
 pub fn copy_out(cx: &Context<'_>, options: CopyOptions) -> Result<CopiedOut> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let state = named::named(cx, &options.state)?.state;
     let CopyOptions { state: named, path, to } = options;
     let input = |name| CopyInput { lower: cx.store.lower_dirs(&state), path: path.clone(), name };
@@ -181,9 +180,9 @@ fn copy_into(
 }
 
 fn copy_task(cx: &Context<'_>, named: &str, input: &CopyInput, target: OwnedFd) -> Result<Copied> {
-    let options = TaskOptions { fds: vec![target], mounts: true, hold: Vec::new(), cancel: Some(run::cancel(cx)?) };
+    let options = TaskOptions { fds: vec![target], mounts: true, hold: Vec::new(), cancel: Some(context::cancel(cx)?) };
     cx.observer.event(&Event::Begin { what: "copying", total: None });
-    let answer = run::task(cx, COPY_OUT, input, options, &mut |event| {
+    let answer = context::task(cx, COPY_OUT, input, options, &mut |event| {
         if let Some(bytes) = event.as_u64() {
             cx.observer.event(&Event::Advance(bytes));
         }

@@ -10,7 +10,7 @@
 //! What a layer mentions may hide more than it says: below a whiteout, an opaque directory, or a file where a directory was, both
 //! views are walked in full. Times are no difference: building the same again changes them all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -21,18 +21,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::OwnerNames;
 use crate::beneath::{TreeDir, same_contents};
+use crate::context::Context;
 use crate::error::Result;
+use crate::inventory::{Change, SlotChange, slot_changes, slot_of};
 use crate::names::named;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::vdb::Package;
-use crate::profile::update::Change;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
-use crate::session::run;
-use crate::session::run::Context;
 use crate::store::{State, StateId};
 use crate::sys::overlay;
-use crate::{artifact, beneath, profile, store};
+use crate::{beneath, context, inventory, store};
 
 /// Compares the merged views of two states: [`CompareInput`] in, batches of [`FileChange`] as events.
 pub(crate) const COMPARE: &str = "build.compare";
@@ -159,7 +158,7 @@ struct CompareInput {
 
 /// Compares two states.
 pub fn diff(cx: &Context<'_>, options: &DiffOptions) -> Result<StateDiff> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let (before, after) = (named::named(cx, &options.before)?.state, named::named(cx, &options.after)?.state);
     let packages = if options.packages { Some(package_diff(cx, &before, &after)?) } else { None };
     let files = if options.files { Some(file_diff(cx, &before, &after, options.below.as_deref())?) } else { None };
@@ -171,8 +170,8 @@ fn package_diff(cx: &Context<'_>, before: &State, after: &State) -> Result<Vec<P
         return Ok(Vec::new());
     }
     let packages = |state: &State| -> Result<Vec<Package>> {
-        let answer = artifact::inventory(cx, state)?;
-        Ok(serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: crate::tasks::INVENTORY, source })?)
+        let answer = inventory::inventory(cx, state)?;
+        Ok(serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: crate::inventory::INVENTORY, source })?)
     };
     Ok(packages_between(&packages(before)?, &packages(after)?))
 }
@@ -188,10 +187,10 @@ fn file_diff(cx: &Context<'_>, before: &State, after: &State, below: Option<&str
         mount_on: cx.store.root().join("tmp"),
         below: below.map(str::to_owned),
     };
-    let options = TaskOptions { mounts: true, cancel: Some(run::cancel(cx)?), ..TaskOptions::default() };
+    let options = TaskOptions { mounts: true, cancel: Some(context::cancel(cx)?), ..TaskOptions::default() };
     let mut files: Vec<FileChange> = Vec::new();
     let mut lost = None;
-    run::task(cx, COMPARE, &input, options, &mut |event| match serde_json::from_value::<Vec<FileChange>>(event) {
+    context::task(cx, COMPARE, &input, options, &mut |event| match serde_json::from_value::<Vec<FileChange>>(event) {
         Ok(batch) => files.extend(batch),
         Err(error) => lost = Some(error),
     })?;
@@ -200,39 +199,6 @@ fn file_diff(cx: &Context<'_>, before: &State, after: &State, below: Option<&str
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
-}
-
-/// A slot of a package in which not the same is installed: what became of it, and both packages, at least one of which there is.
-pub(crate) struct SlotChange<'a> {
-    pub(crate) change: Change,
-    pub(crate) before: Option<&'a Package>,
-    pub(crate) after: Option<&'a Package>,
-}
-
-/// What differs between two lists of packages: by name and slot, each of which there is at most one of.
-pub(crate) fn slot_changes<'a>(before: &'a [Package], after: &'a [Package]) -> Vec<SlotChange<'a>> {
-    fn by_slot(packages: &[Package]) -> BTreeMap<(&str, &str), &Package> {
-        packages.iter().map(|package| ((package.name(), slot_of(package).0), package)).collect()
-    }
-    let (before, after) = (by_slot(before), by_slot(after));
-    let keys: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
-    let of = |key| {
-        let (before, after) = (before.get(&key).copied(), after.get(&key).copied());
-        let change = match (before, after) {
-            (None, _) => Change::Added,
-            (_, None) => Change::Removed,
-            (Some(before), Some(after)) if before.cpv != after.cpv => Change::Updated,
-            (Some(before), Some(after)) if before != after => Change::Rebuilt,
-            _ => return None,
-        };
-        Some(SlotChange { change, before, after })
-    };
-    keys.into_iter().filter_map(of).collect()
-}
-
-/// Slot and sub-slot.
-fn slot_of(package: &Package) -> (&str, &str) {
-    package.slot.split_once('/').unwrap_or((&package.slot, ""))
 }
 
 fn packages_between(before: &[Package], after: &[Package]) -> Vec<PackageDiff> {

@@ -6,17 +6,12 @@
 use serde::Serialize;
 
 use crate::build_key::Inputs;
-use crate::config::ConfigDir;
+use crate::context::Context;
 use crate::error::Result;
 use crate::names::named;
 use crate::names::named::{RefAt, TAGS};
-use crate::profile::history;
-use crate::profile::history::{Moved, RolledBack};
-use crate::recipe::definition::profile_lock;
-use crate::session::run;
-use crate::session::run::Context;
 use crate::store::{State, StateId};
-use crate::{profile, store};
+use crate::{context, store};
 
 /// One value that a name has, or had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,27 +39,6 @@ pub struct LogEntry {
     pub changed_below: Vec<String>,
     /// Tags of the state.
     pub tags: Vec<String>,
-}
-
-/// A name that went back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WentBack {
-    /// The name in full.
-    pub name: String,
-    /// What moved; none if it stood for that already.
-    pub moved: Vec<Moved>,
-    /// When the state that it has now was made, RFC 3339.
-    pub created: String,
-}
-
-/// What [`rollback`] has done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Rollback {
-    /// A profile as a whole.
-    Profile(RolledBack),
-    /// One name.
-    Name(WentBack),
 }
 
 /// A tag.
@@ -195,47 +169,6 @@ fn log_of(cx: &Context<'_>, name: &str, histories: &[(String, Vec<StateId>)]) ->
     Ok(entries)
 }
 
-/// Makes a name stand for what it stood for before: the previous value, or the `to`th. A profile's builder takes its stage3 along, as with
-/// [`crate::profile::history::profile_rollback`]. Going back is a step as any other: doing it twice is as not doing it.
-pub fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: Option<&ConfigDir>) -> Result<Rollback> {
-    let (bare, position) = store::split_index(text);
-    if bare != text && to.is_some() {
-        return Err(HistoryError::TwoPositions(text.to_owned()).into());
-    }
-    let RefAt { name, kept, .. } = named::named_ref(cx, bare)?;
-    let index = to.unwrap_or(if bare == text { 1 } else { position });
-    if index >= kept {
-        return Err(HistoryError::NoValue { name, index, kept }.into());
-    }
-    if let Some((profile, definition)) = name.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
-        if name == history::profile_ref(cx, profile)? {
-            return Ok(Rollback::Profile(history::profile_rollback(cx, Some(profile), Some(index), config)?));
-        }
-        if definition == "upstream" {
-            return Err(HistoryError::Upstream { profile: profile.to_owned(), name }.into());
-        }
-    }
-    let _shared = profile::share_store(cx)?;
-    let profile = name.strip_prefix("profile/").and_then(|rest| rest.split('/').next()).map(profile_lock);
-    let _lock = run::lock(cx, profile.as_deref().unwrap_or(&name))?;
-    let target = named::named(cx, &format!("{name}@{{{index}}}"))?.state;
-    let moved = move_names(cx, &[(&name, &target.id)])?;
-    Ok(Rollback::Name(WentBack { name, moved, created: target.created }))
-}
-
-/// Moves names in this order; says which have moved.
-pub(crate) fn move_names(cx: &Context<'_>, targets: &[(&str, &StateId)]) -> Result<Vec<Moved>> {
-    let mut moved: Vec<Moved> = Vec::new();
-    for (name, target) in targets {
-        let from = cx.store.ref_get(name)?;
-        if from.as_ref() != Some(target) && !moved.iter().any(|known| known.name == *name) {
-            cx.store.ref_set(name, target)?;
-            moved.push(Moved { name: (*name).to_owned(), from, to: (*target).clone() });
-        }
-    }
-    Ok(moved)
-}
-
 /// Gives a state a name of its own, by which it stays when others move on. A tag that stands for another state moves only if told to.
 pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag> {
     let bare = name.strip_prefix(TAGS).unwrap_or(name);
@@ -243,7 +176,7 @@ pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag
         return Err(HistoryError::TagTaken(bare.to_owned()).into());
     }
     let full = format!("{TAGS}{bare}");
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let state = named::named(cx, state)?.state;
     let before = match cx.store.ref_get(&full) {
         Ok(before) if !full.contains('@') => before,
@@ -307,7 +240,7 @@ fn changes(new: &serde_json::Value, old: &serde_json::Value) -> (Option<Vec<Stri
 }
 
 /// What a state was made from, in words that commands take where there are such.
-fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Option<String> {
+pub(crate) fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Option<String> {
     let Some(parent) = &state.parent else { return state.origin["name"].as_str().map(str::to_owned) };
     // The name that had it last; a tag says least about it.
     let named = histories.iter().filter_map(|(name, values)| {
@@ -315,7 +248,7 @@ fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Option<String> {
         Some((index, name.starts_with(TAGS), name))
     });
     Some(match named.min() {
-        Some((index, _, name)) => crate::profile::history::joined(name, index),
+        Some((index, _, name)) => crate::names::profiles::joined(name, index),
         None => parent.as_str().chars().take(12).collect(),
     })
 }

@@ -7,12 +7,14 @@ use serde::Serialize;
 use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::config::proposal::Edit;
 use crate::config::{BUILDER, ConfigDir, DEFAULT_SOURCES, KernelConfig, proposal, with_kernel_header};
+use crate::context;
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::names::profiles;
+use crate::names::refs::{definition_lock, profile_lock};
 use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
-use crate::profile;
 use crate::progress::Event;
-use crate::recipe::definition::{definition_lock, profile_lock};
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
 use crate::recipe::kernel::{give, given, script, sources};
@@ -20,9 +22,8 @@ use crate::recipe::{definition, kernel};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session::root::Run;
-use crate::session::run::{Context, Work};
 use crate::session::work::{Given, Subject};
-use crate::session::{run, supply, work};
+use crate::session::{Work, run, supply, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
 
@@ -80,7 +81,7 @@ pub fn kernel_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) 
     if existing.is_none() && !crate::config::is_definition_name(&options.name) {
         return Err(Error::Name { name: options.name.clone(), what: "a kernel configuration" });
     }
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let atom = match (&options.sources, &existing) {
         (Some(atom), _) => atom.clone(),
         (None, Some(kernel)) => kernel.sources.clone(),
@@ -103,10 +104,10 @@ pub(crate) fn with_sources<R>(
     at: Option<crate::config::Place>,
     work: impl FnOnce(&Context<'_>, &mut Work<'_>, &SourcesFacts) -> Result<R>,
 ) -> Result<(R, SourcesFacts)> {
-    let profile = profile::profile_or_default(cx, profile)?;
-    let _profile = run::lock_shared(cx, &profile_lock(&profile))?;
+    let profile = profiles::profile_or_default(cx, profile)?;
+    let _profile = context::lock_shared(cx, &profile_lock(&profile))?;
     let builder = {
-        let _definition = run::lock(cx, &definition_lock(&profile, BUILDER))?;
+        let _definition = context::lock(cx, &definition_lock(&profile, BUILDER))?;
         definition::definition(cx, config, &profile, BUILDER)?.state
     };
     let trees = choose::trees_of_state(cx, &builder)?;

@@ -3,10 +3,9 @@
 use serde::Serialize;
 
 use crate::config::ConfigDir;
+use crate::context::Context;
 use crate::error::Result;
-use crate::profile;
-use crate::profile::names;
-use crate::session::run::Context;
+use crate::{context, inventory};
 
 /// A kernel configuration.
 #[derive(Debug, Clone, Serialize)]
@@ -52,7 +51,7 @@ pub struct BuiltKernel {
 
 /// Everything `kernel ls` shows.
 pub fn kernel_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<KernelRow>> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let mut users = Vec::new();
     for stage4 in config.stage4_names() {
         // One that is wrong says so when it is built.
@@ -82,7 +81,7 @@ pub fn kernel_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<KernelRow
                 state: state.id.to_string(),
                 created: state.created.clone(),
                 current: text("configuration") == digest,
-                size_bytes: names::bytes_of(cx, std::slice::from_ref(&state), &[])?,
+                size_bytes: inventory::bytes_of(cx, std::slice::from_ref(&state), &[])?,
             });
         }
         rows.push(KernelRow {

@@ -8,16 +8,16 @@ use serde::Serialize;
 use crate::config::kconfig::Symbols;
 use crate::config::proposal::Edit;
 use crate::config::{ConfigDir, KernelConfig, proposal, with_kernel_header};
+use crate::context;
+use crate::context::Context;
 use crate::error::Result;
 use crate::kernel::prep;
 use crate::kernel::prep::bare;
 use crate::portage::emerge::sanitize::sanitize;
-use crate::profile;
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::sources::SourcesFacts;
 use crate::recipe::kernel::{CONFIG_LIMIT_BYTES, give, given, script};
-use crate::session::run;
-use crate::session::run::{Context, Work};
+use crate::session::{Work, run};
 
 const KCONF: &str = "kconf";
 /// Between the symbols and what there is to say about them.
@@ -60,7 +60,7 @@ pub fn kernel_update(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: 
     if let Some(place) = kernel.sources_at.as_ref().filter(|place| write && *place.file != *kernel.path) {
         return Err(KernelError::OldLayout { path: place.to_string(), name: kernel.name }.into());
     }
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let atom = bare(&kernel.sources);
     let ask = |cx: &Context<'_>, work: &mut Work<'_>, facts: &SourcesFacts| new_symbols(cx, work, facts, &kernel);
     let (new, facts) = prep::with_sources(cx, config, profile, &atom, kernel.sources_at.clone(), ask)?;

@@ -1,3 +1,5 @@
 //! TODO
 
 pub mod named;
+pub mod profiles;
+pub mod refs;

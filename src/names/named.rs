@@ -11,10 +11,10 @@
 //! A name comes before an id, a name in full before a tag. Tree snapshots (`tree/…`) are no build states.
 
 use crate::config::{BUILDER, nearest};
+use crate::context::Context;
 use crate::error::Result;
-use crate::profile::history;
-use crate::recipe::definition::ref_name;
-use crate::session::run::Context;
+use crate::names::profiles;
+use crate::names::refs::ref_name;
 use crate::store;
 use crate::store::{RefEntry, State, StateId};
 
@@ -38,7 +38,7 @@ pub struct RefAt {
 
 impl std::fmt::Display for RefAt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(&crate::profile::history::joined(&self.name, self.index))
+        f.pad(&crate::names::profiles::joined(&self.name, self.index))
     }
 }
 
@@ -107,7 +107,7 @@ pub fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
         Some(at) => (Some(at.clone()), at.value),
         None => (None, id_at(cx, text)?),
     };
-    match history::complete_state(cx, &id) {
+    match profiles::complete_state(cx, &id) {
         Ok(state) => Ok(Named { at, state }),
         Err(source @ (store::Error::NoSuchState(_) | store::Error::NoSuchLayer(_))) => {
             Err(NamingError::Gone { text: text.to_owned(), source }.into())

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::TreeDir;
 use crate::config::ConfigDir;
 use crate::config::patches::PATCHES_DIR;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::patch::error::PatchError;
 use crate::patch::save::{Changed, Diff, is_own};
@@ -19,12 +20,12 @@ use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::recipe::patches::applied;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
+use crate::session::logs::package_log;
 use crate::session::root::{BUILD_DIR, HOOKS_DIR, Run};
-use crate::session::run::{Context, package_log};
 use crate::session::work::{Given, Subject, write_public};
 use crate::session::{keys, run, supply, work};
 use crate::store::{Purpose, Session};
-use crate::{patch, profile};
+use crate::{context, patch};
 
 /// In a kept session: what failed in it.
 const RECORD: &str = "patch.json";
@@ -100,8 +101,8 @@ struct Kept {
 pub fn patch_try(cx: &Context<'_>, config: &ConfigDir, options: &AttemptOptions) -> Result<Attempt> {
     let name = &options.name;
     work_set::check_name(name)?;
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &lock_name(name))?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &lock_name(name))?;
     let set = patch::work_set(cx, Some(config), name)?;
     let ground = patch::patch_ground(cx, config, Some(options.profile.as_deref().unwrap_or(&set.profile)))?;
     forget_attempt(cx, name)?;
@@ -242,8 +243,8 @@ fn build_patched(cx: &Context<'_>, desk: &Desk<'_>, options: &AttemptOptions, se
 /// Opens a shell, or runs a command, where the last attempt failed. The session stays.
 pub fn patch_shell(cx: &Context<'_>, name: &str, command: &[String], has_terminal: bool) -> Result<Exit> {
     work_set::check_name(name)?;
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &lock_name(name))?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &lock_name(name))?;
     let Some(mut session) = cx.store.session_find_suspended(&key_of(name))? else {
         patch::work_set(cx, None, name)?;
         return Err(PatchError::NothingKept(name.to_owned()).into());

@@ -19,20 +19,22 @@ use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::config::patches::SavedPatch;
+use crate::context::{Context, Settings};
 use crate::error::{Error, Result};
+use crate::names::profiles;
 use crate::patch::error::PatchError;
 use crate::patch::{Desk, Ground};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Request};
 use crate::progress::{Event, Observer};
-use crate::recipe::definition;
+use crate::recipe::merge;
 use crate::recipe::patches::rehearse::Visible;
 use crate::recipe::patches::{applied, rehearse};
-use crate::session::run::{Context, Settings, Work, package_log};
-use crate::session::{keys, run};
+use crate::session::logs::package_log;
+use crate::session::{Work, keys};
 use crate::store::{Purpose, Session};
-use crate::{patch, profile};
+use crate::{context, patch};
 
 /// What the logs of its sessions are called after.
 const PURPOSE: &str = "compile";
@@ -168,10 +170,10 @@ pub fn patch_compile(
     if chosen.is_empty() {
         return Err(PatchError::NothingSaved.into());
     }
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let profiles = match &options.profile {
-        _ if options.all => profile::profiles(cx)?,
-        named => vec![profile::profile_or_default(cx, named.as_deref())?],
+        _ if options.all => profiles::profiles(cx)?,
+        named => vec![profiles::profile_or_default(cx, named.as_deref())?],
     };
     let grounds = profiles.iter().map(|profile| patch::patch_ground(cx, config, Some(profile))).collect::<Result<Vec<_>>>()?;
     let (mut rows, mut jobs) = (Vec::new(), Vec::new());
@@ -236,7 +238,7 @@ fn compile_all(
         }
     };
     crate::threads::crew(workers, work);
-    run::not_interrupted(cx)?;
+    context::not_interrupted(cx)?;
     for (at, result) in ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
         let result = result?;
         for row in &jobs[at].rows {
@@ -264,7 +266,7 @@ fn compile_in(cx: &Context<'_>, session: &mut Session, ground: &Ground, cpv: &st
         ..patch::patch_request(cx, goal)
     };
     let begun = Instant::now();
-    let built = definition::emerge_supplied(cx, work, &request).map(|()| begun.elapsed().as_secs_f64());
+    let built = merge::emerge_supplied(cx, work, &request).map(|()| begun.elapsed().as_secs_f64());
     let seconds = match built {
         Ok(seconds) => (seconds * 10.0).round() / 10.0,
         Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, &failure, log)),

@@ -5,24 +5,6 @@ use std::path::{Path, PathBuf};
 
 use crate::session::visible::NotVisible;
 
-/// A saved patch and the source that it cannot be applied to.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
-pub struct PatchMisfit {
-    /// `category/name-version`
-    pub package: String,
-    /// The saved patch, or the fragment that brings it.
-    pub name: String,
-    /// The file, relative to the configuration directory.
-    pub patch: PathBuf,
-    /// Those that were applied before it, in order.
-    pub before: Vec<PathBuf>,
-    /// What `patch` says, safe to print.
-    pub last_lines: Vec<String>,
-    /// All of it, on the host.
-    pub log: PathBuf,
-}
-
 /// Why nothing came of a command about patches.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
@@ -79,9 +61,6 @@ pub enum PatchError {
         /// `category/name`.
         package: String,
     },
-    /// A saved patch that cannot be applied, found before anything was built.
-    #[error(transparent)]
-    DoesNotApply(Box<PatchMisfit>),
     /// Nothing to compile.
     #[error("no patches are saved")]
     NothingSaved,
@@ -151,9 +130,4 @@ impl PatchError {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
-}
-
-fn after(before: &[PathBuf]) -> String {
-    let listed: Vec<String> = before.iter().map(|patch| format!("`{}`", patch.display())).collect();
-    if listed.is_empty() { String::new() } else { format!(" after {}", listed.join(", ")) }
 }

@@ -32,23 +32,22 @@ use std::path::PathBuf;
 
 use crate::config::hooks::Phase;
 use crate::config::{BUILDER, ConfigDir};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::names::profiles;
 use crate::patch::error::PatchError;
 use crate::patch::work_set::WorkSet;
 use crate::portage::binpkgs::{PoolInputs, PoolKind};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
-use crate::profile::history;
-use crate::recipe::definition;
 use crate::recipe::definition::Recipe;
+use crate::recipe::{definition, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
-use crate::session::keys::PoolUse;
+use crate::session::keys::{PoolUse, throwaway};
 use crate::session::root::UserBind;
-use crate::session::run::{Context, Work};
 use crate::session::work::{Given, Subject};
-use crate::session::{inspect, keys, run, work};
+use crate::session::{Work, hooks, inspect, jobs, keys, run, work};
 use crate::store::{Session, State};
-use crate::{freshroot, jobserver};
 
 /// Where a work set is in a session, where another one, and where a script writes what it found.
 const WORK_DIR: &str = "/run/gentoomuch/work";
@@ -77,9 +76,9 @@ fn lock_name(name: &str) -> String {
 
 /// The builder of a profile, built or not, and what would be built on it now.
 pub(crate) fn patch_ground(cx: &Context<'_>, config: &ConfigDir, profile: Option<&str>) -> Result<Ground> {
-    let (profile, index) = history::profile_and_index(cx, profile)?;
-    let base = history::profile_state(cx, &profile, index)?;
-    let upstream = definition::upstream(cx, &profile)?;
+    let (profile, index) = profiles::profile_and_index(cx, profile)?;
+    let base = profiles::profile_state(cx, &profile, index)?;
+    let upstream = profiles::upstream(cx, &profile)?;
     let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
     Ok(Ground { profile, base, recipe })
 }
@@ -93,11 +92,11 @@ pub(crate) fn patch_desk<'s>(cx: &Context<'_>, session: &'s mut Session, ground:
     // Patches that the configuration had then and has no more.
     run::command(cx, &work, words(&["rm", "-rf", "/etc/portage/patches"]), Network::None)?;
     definition::apply(cx, &work, recipe)?;
-    definition::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
+    hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
     let facts = inspect::inspect(cx, &work)?;
     let pool = facts.pool_inputs(recipe.pool_of());
     work.root.session_conf = work::session_conf(cx, facts.has_observability());
-    jobserver::share_jobs(cx, &mut work, &facts)?;
+    jobs::share_jobs(cx, &mut work, &facts)?;
     let pools = [keys::pool(cx, PoolKind::Throwaway, &pool)?, keys::pool(cx, PoolKind::Release, &pool)?];
     keys::show_pools(cx, &mut work, &pools, PoolUse::Publish)?;
     Ok(Desk { work, pool })
@@ -114,7 +113,7 @@ pub(crate) fn patch_git_desk<'s>(
     let subject = Subject { log_name: format!("patch-{name}"), profile: profile.to_owned(), definition: String::new() };
     let mut work = work::work(cx, session, base, &subject, Given::default())?;
     scripts::place(&work)?;
-    freshroot::attach_throwaway_pools(cx, &mut work, base)?;
+    throwaway::attach_throwaway_pools(cx, &mut work, base)?;
     Ok(work)
 }
 
@@ -126,7 +125,7 @@ pub(crate) fn patch_git(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     }
     cx.observer.note(&format!("the builder has no git: installing {GIT_PACKAGE} in this session"));
     let goal = Goal::Packages { atoms: vec![GIT_PACKAGE.to_owned()], existing: Existing::Keep, oneshot: true };
-    definition::emerge_supplied(cx, work, &patch_request(cx, goal))
+    merge::emerge_supplied(cx, work, &patch_request(cx, goal))
 }
 
 pub(crate) fn patch_request(cx: &Context<'_>, goal: Goal) -> Request {
@@ -142,7 +141,7 @@ pub(crate) fn patch_dependencies(cx: &Context<'_>, desk: &Desk<'_>, atom: &str) 
     cx.observer.step(&format!("installing what {} needs to be built", atom.trim_start_matches('=')));
     let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
     let request = Request { part: Part::BuildDependencies, ..patch_request(cx, goal) };
-    definition::emerge_supplied(cx, &desk.work, &request)
+    merge::emerge_supplied(cx, &desk.work, &request)
 }
 
 /// The work set, or what there is instead.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigDir;
 use crate::config::patches::{SavedPatch, Scope, applied_to};
+use crate::context::Context;
 use crate::error::Result;
 use crate::patch::error::PatchError;
 use crate::patch::source::Source;
@@ -17,13 +18,12 @@ use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
 use crate::session::root::BUILD_DIR;
-use crate::session::run::{Context, Work};
 use crate::session::visible::NotVisible;
 use crate::session::work::write_public;
-use crate::session::{keys, run, supply};
+use crate::session::{Work, keys, run, supply};
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::store::{Purpose, Session};
-use crate::{durable, patch, profile};
+use crate::{context, durable, patch};
 
 /// Of a script's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
@@ -167,8 +167,8 @@ impl Found {
 pub fn patch_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) -> Result<Prepared> {
     let name = &options.name;
     work_set::check_name(name)?;
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &lock_name(name))?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &lock_name(name))?;
     let dir = work_set::dir(cx.places, name);
     if fs::symlink_metadata(&dir).is_ok() {
         return Err(PatchError::Exists { name: name.clone(), dir }.into());

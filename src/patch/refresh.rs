@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::config::ConfigDir;
+use crate::context::Context;
 use crate::error::Result;
 use crate::patch::error::PatchError;
 use crate::patch::prep::{Found, PrepOptions, Prepared, Unpacked, unpacked};
@@ -14,9 +15,8 @@ use crate::patch::{
 };
 use crate::portage::atom::Atom;
 use crate::session::run;
-use crate::session::run::Context;
 use crate::store::{Purpose, Session};
-use crate::{durable, patch, profile};
+use crate::{context, durable, patch};
 
 /// Of the script's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
@@ -53,8 +53,8 @@ pub fn patch_refresh(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOpti
     let name = &options.name;
     work_set::check_name(name)?;
     let Some(before) = work_set::read(cx.places, name)? else { return refresh_saved(cx, config, options) };
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &lock_name(name))?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &lock_name(name))?;
     let atom = options.to.clone().unwrap_or_else(|| format!("{}::{}", before.name(), before.repository));
     if Atom::parse_target(&atom).is_ok_and(|atom| atom.name() != before.name()) {
         return Err(PatchError::OtherPackage { atom, package: before.name() }.into());

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::patches::{SavedPatch, USER_PATCHES};
 use crate::config::{ConfigDir, nearest};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::patch::error::PatchError;
 use crate::patch::work_set::WorkSet;
@@ -14,10 +15,8 @@ use crate::patch::{attempt, lock_name, save, work_set};
 use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::emerge::sanitize::sanitize;
 use crate::sandbox::TaskOptions;
-use crate::session::run;
-use crate::session::run::Context;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
-use crate::{patch, profile};
+use crate::{context, patch};
 
 /// A patch.
 #[derive(Debug, Clone, Serialize)]
@@ -99,8 +98,8 @@ pub fn patch_row(cx: &Context<'_>, config: &ConfigDir, name: &str) -> Result<Pat
 
 /// What the user has changed in a work set, as a patch, safe to print.
 pub fn patch_changes(cx: &Context<'_>, name: &str) -> Result<String> {
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &lock_name(name))?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &lock_name(name))?;
     let set = patch::work_set(cx, None, name)?;
     Ok(sanitize(&save::patch_diff(cx, &set, name)?.patch))
 }
@@ -108,8 +107,8 @@ pub fn patch_changes(cx: &Context<'_>, name: &str) -> Result<String> {
 /// Removes a work set, and with `saved` what is saved of it. Without `force` a work set goes only if all of it is saved.
 pub fn patch_remove(cx: &Context<'_>, config: &ConfigDir, name: &str, saved: bool, force: bool) -> Result<RemovedPatch> {
     work_set::check_name(name)?;
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &lock_name(name))?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &lock_name(name))?;
     let dir = work_set::dir(cx.places, name);
     let has_work_set = std::fs::symlink_metadata(&dir).is_ok();
     let patches: Vec<SavedPatch> = config.patches()?.into_iter().filter(|patch| patch.name == name).collect();

@@ -7,17 +7,17 @@ use serde::Serialize;
 
 use crate::config::patches::{Header, SavedPatch, Scope, USER_PATCHES};
 use crate::config::{ConfigDir, proposal};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::names::profiles;
 use crate::patch::error::PatchError;
 use crate::patch::work_set::WorkSet;
 use crate::patch::{OUT_DIR, WORK_DIR, bind, lock_name, scripts, source, words, work_set};
 use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::untrusted;
-use crate::profile::history;
 use crate::sandbox::plan::Network;
-use crate::session::run;
-use crate::session::run::{Context, Work};
-use crate::{patch, profile};
+use crate::session::{Work, run};
+use crate::{context, patch};
 
 /// A larger one is no patch.
 const MAX_PATCH_BYTES: u64 = 64 << 20;
@@ -98,8 +98,8 @@ pub fn patch_save(cx: &Context<'_>, config: &ConfigDir, options: &SaveOptions) -
     for line in options.purpose.iter().chain(&options.bug) {
         check_header_line(line)?;
     }
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &lock_name(name))?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &lock_name(name))?;
     let set = patch::work_set(cx, Some(config), name)?;
     let diff = patch_diff(cx, &set, name)?;
     if diff.patch.is_empty() {
@@ -130,7 +130,7 @@ pub fn patch_save(cx: &Context<'_>, config: &ConfigDir, options: &SaveOptions) -
 
 /// What was changed in a work set, by git in a session of its own.
 pub(crate) fn patch_diff(cx: &Context<'_>, set: &WorkSet, name: &str) -> Result<Diff> {
-    let base = history::profile_state(cx, &set.profile, 0)?;
+    let base = profiles::profile_state(cx, &set.profile, 0)?;
     source::with_git(cx, &base, &set.profile, name, |work| patch_diff_in(cx, work, name))
 }
 

@@ -5,9 +5,8 @@ use crate::patch::error::PatchError;
 use crate::patch::work_set::{ATTRIBUTES, CONFIG};
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::root::HOOKS_DIR;
-use crate::session::run::Work;
-use crate::session::visible;
 use crate::session::work::write_public;
+use crate::session::{Work, visible};
 
 pub(crate) const ASK: &str = "patch.py";
 pub(crate) const SOURCE: &str = "source.sh";

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::TreeDir;
+use crate::context::Context;
 use crate::copy_tree::{Copied, Keep, REPOSITORY};
 use crate::error::{Error, Result};
 use crate::patch::error::PatchError;
@@ -24,10 +25,9 @@ use crate::patch::prep::{Found, MAX_NAMED};
 use crate::patch::{Desk, forget_if_interrupted, scripts};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::session::root::BUILD_DIR;
-use crate::session::run;
-use crate::session::run::{Context, Work};
+use crate::session::{Work, run};
 use crate::store::{Purpose, State};
-use crate::{copy_tree, patch, store};
+use crate::{context, copy_tree, patch, store};
 
 /// Copies a source tree: [`SourceInput`] and the directory to make the copy in, in; [`Copied`] out.
 const COPY_SOURCE: &str = "patch.copy-source";
@@ -67,8 +67,8 @@ pub(crate) fn take_source(cx: &Context<'_>, desk: &Desk<'_>, found: &Found, new:
     let input =
         SourceInput { scratch: desk.work.root.scratch.clone(), source: format!("{below}/work/{subdir}"), name: name.to_owned() };
     let target: OwnedFd = File::open(parent).map_err(Error::io("open", parent))?.into();
-    let options = TaskOptions { fds: vec![target], mounts: false, hold: Vec::new(), cancel: Some(run::cancel(cx)?) };
-    let answer = run::task(cx, COPY_SOURCE, &input, options, &mut |_| {})?;
+    let options = TaskOptions { fds: vec![target], mounts: false, hold: Vec::new(), cancel: Some(context::cancel(cx)?) };
+    let answer = context::task(cx, COPY_SOURCE, &input, options, &mut |_| {})?;
     let copied: Copied = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: COPY_SOURCE, source })?;
     let named = |repository: bool| {
         let chosen = copied.skipped.iter().filter(|skipped| (skipped.what == REPOSITORY) == repository);

@@ -31,20 +31,21 @@
 //! so many jobs ([`crate::jobserver`]). Archives are compressed one after the other, since each takes all processors. None of it
 //! is part of a build key.
 
+pub mod bootstrap;
 pub mod formats;
 pub mod plan;
 pub mod run;
+pub mod stage;
 pub mod why;
 
 use serde::Serialize;
 
 use crate::artifact::Artifact;
 use crate::config::{ArtifactFormat, BUILDER, ConfigDir, Env};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::pipeline::plan::Part;
-use crate::pipeline::run::Watcher;
 use crate::pipeline::why::Reason;
-use crate::session::run::Context;
 use crate::stage3::sign::Gpg;
 use crate::store::{Lock, State, StateId};
 

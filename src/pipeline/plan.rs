@@ -11,18 +11,19 @@ use crate::artifact::{Artifact, ExportOptions};
 use crate::build_key::Inputs;
 use crate::config::hooks::Hooks;
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Env, KernelConfig, Stage4Definition};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::names::profiles;
+use crate::names::refs::{kernel_ref, profile_lock, ref_name, stage4_ref};
 use crate::pipeline::why::Reason;
 use crate::pipeline::{Made, Node, NodeKind, Pipeline, PipelineOptions, why};
-use crate::recipe::definition::{Recipe, profile_lock, ref_name};
-use crate::recipe::kernel::{KernelRecipe, kernel_ref};
-use crate::recipe::stage4::{Stage4Recipe, stage4_ref};
+use crate::recipe::definition::Recipe;
+use crate::recipe::kernel::KernelRecipe;
+use crate::recipe::stage4::Stage4Recipe;
 use crate::recipe::standing::Standing;
 use crate::recipe::{definition, stage4};
-use crate::session::run;
-use crate::session::run::Context;
 use crate::store::State;
-use crate::{artifact, config, profile};
+use crate::{artifact, config, context};
 
 /// A node with what is needed to build it.
 pub(crate) struct Part {
@@ -83,7 +84,7 @@ pub(crate) fn plan_pipeline<'e, 'a>(
     let begun = Instant::now();
     let names = if options.names.is_empty() { config.stage4_names() } else { options.names.clone() };
     let names: BTreeSet<String> = names.into_iter().collect();
-    let mut locks = vec![profile::share_store(cx)?];
+    let mut locks = vec![context::share_store(cx)?];
     let env = config.env(&cx.settings.arch)?;
     let definitions = all(names.par_iter().map(|name| Ok(config.stage4(name)?)).collect())?;
     let mut upstreams = BTreeMap::new();
@@ -95,9 +96,9 @@ pub(crate) fn plan_pipeline<'e, 'a>(
     }
     // In the order of their names, as all locks are taken.
     for (named, upstream) in upstreams.values_mut() {
-        let profile = profile::profile_of(cx, named)?;
-        locks.push(run::lock_shared(cx, &profile_lock(&profile))?);
-        *upstream = Some(definition::upstream(cx, &profile)?);
+        let profile = profiles::profile_of(cx, named)?;
+        locks.push(context::lock_shared(cx, &profile_lock(&profile))?);
+        *upstream = Some(profiles::upstream(cx, &profile)?);
     }
     let upstreams = upstreams.into_iter().filter_map(|(profile, (_, state))| Some((profile, state?))).collect();
     let planner = Planner { cx: cx, config, hooks: Hooks::with_config(config.root())? };

@@ -8,22 +8,20 @@ use serde::Serialize;
 
 use crate::artifact::{Artifact, ExportOptions};
 use crate::config::Stage4Definition;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::jobserver::JobServer;
+use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
 use crate::pipeline::plan::{Part, What};
 use crate::pipeline::why::Reason;
 use crate::pipeline::{Made, Node, NodeKind, Pipeline};
 use crate::progress::{Event, Observer};
-use crate::recipe::definition::{definition_lock, ref_name};
-use crate::recipe::kernel::{kernel_lock, kernel_ref, make};
-use crate::recipe::stage4::{stage4_lock, stage4_ref};
+use crate::recipe::kernel::make;
 use crate::recipe::{definition, stage4};
-use crate::session::run;
-use crate::session::run::Context;
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{State, StateId};
-use crate::{artifact, resolve};
+use crate::{artifact, context, resolve};
 
 /// How often a thread that waits for a node looks whether the user has had enough.
 const LOOK: Duration = Duration::from_millis(100);
@@ -188,7 +186,7 @@ impl Pipeline<'_, '_> {
             };
             // Where nothing has to move, nobody who builds just that has to be waited for.
             let moves = self.cx.store.ref_get(&name)?.as_ref() != Some(&state.id);
-            let _lock = if moves { Some(run::lock(self.cx, &lock)?) } else { None };
+            let _lock = if moves { Some(context::lock(self.cx, &lock)?) } else { None };
             match &part.what {
                 What::Definition { recipe, .. } => definition::name_definition(self.cx, profile, &recipe.definition.name, state)?,
                 _ => self.cx.store.ref_set(&name, &state.id)?,
@@ -316,13 +314,13 @@ impl<'r> Run<'r> {
         let profile = part.node.profile.as_str();
         let (built, stage) = match &part.what {
             What::Definition { recipe, upstream, asked_for } => {
-                let _lock = run::lock(cx, &definition_lock(profile, &recipe.definition.name))?;
+                let _lock = context::lock(cx, &definition_lock(profile, &recipe.definition.name))?;
                 let stage4s = self.stage4s_on(&part.node.id);
                 (definition::definition_by(cx, config, profile, upstream, recipe, &stage4s), asked_for.as_str())
             }
             What::Kernel { recipe, builder, asked_for } => {
                 let builder = self.state_of(builder);
-                let _lock = run::lock(cx, &kernel_lock(profile, &part.node.name))?;
+                let _lock = context::lock(cx, &kernel_lock(profile, &part.node.name))?;
                 (builder.and_then(|builder| make::kernel(cx, config, recipe, profile, &builder)), asked_for.as_str())
             }
             What::Stage4 { recipe, base, kernel } => {
@@ -330,7 +328,7 @@ impl<'r> Run<'r> {
                     let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
                     Ok((base, kernel))
                 });
-                let _lock = run::lock(cx, &stage4_lock(&part.node.name))?;
+                let _lock = context::lock(cx, &stage4_lock(&part.node.name))?;
                 // Together with the definition that it stands on, where that had to be built.
                 let is_asked =
                     !self.keep_going && self.places.get(base.as_str()).is_some_and(|at| self.pipeline.parts[*at].node.build);
@@ -340,7 +338,7 @@ impl<'r> Run<'r> {
             }
             What::Artifact { of, options } => {
                 let state = self.state_of(of)?;
-                let _lock = run::lock(cx, &stage4_lock(&part.node.name))?;
+                let _lock = context::lock(cx, &stage4_lock(&part.node.name))?;
                 let options = ExportOptions { signer: self.signer.clone(), ..options.as_ref().clone() };
                 let target = artifact::target(cx, Some(&part.node.name), "stage4", &state, &options);
                 let artifact = artifact::export(cx, &part.node.name, target, &state, &options)?;

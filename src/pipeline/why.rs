@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::build_key::Inputs;
 use crate::config::patches::PATCHES_DIR;
+use crate::context::Context;
 use crate::error::Result;
 use crate::portage::untrusted;
 use crate::recipe::definition::Recipe;
 use crate::recipe::standing::SINCE_BASE;
-use crate::session::run::Context;
 use crate::session::work::in_origins;
 use crate::store;
 use crate::store::State;
@@ -152,7 +152,7 @@ fn configuration(cx: &Context<'_>, before: &State, recipe: &Recipe) -> Vec<Strin
 /// A patch that came, went or changed, by the file that the user keeps: what is in it says less.
 fn patch(before: &State, recipe: &Recipe, path: &Path, was: &[u8], is: &[u8]) -> Option<String> {
     let source = recipe.portage.sources(path).first().cloned().or_else(|| {
-        let records = crate::recipe::patches::applied::recorded(&before.origin);
+        let records = crate::session::work::recorded(&before.origin);
         records.into_iter().find(|record| record.inside() == Path::new("/etc/portage").join(path)).map(|record| record.path)
     });
     let source = source.as_deref().unwrap_or(path).display();

@@ -6,15 +6,15 @@ use std::fs;
 use serde::Serialize;
 
 use crate::config::ConfigDir;
+use crate::context;
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::profile;
-use crate::profile::{DEFAULT_LOCK, check_profile_name};
-use crate::recipe::definition::profile_lock;
-use crate::recipe::kernel::{kernel_prefixes, stage};
-use crate::session::run;
-use crate::session::run::Context;
-use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
-use crate::store::{LayerId, SessionStatus, State, StateId};
+use crate::inventory::bytes_of;
+use crate::names::profiles;
+use crate::names::profiles::{DEFAULT_LOCK, check_profile_name};
+use crate::names::refs::{kernel_prefixes, profile_lock};
+use crate::recipe::kernel::stage;
+use crate::store::{SessionStatus, State, StateId};
 
 /// What [`profile_remove`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,9 +50,9 @@ pub struct RenamedProfile {
 
 /// Removes a profile's names. What uses it, or was built on it, is a reason not to, unless `force`.
 pub fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<RemovedProfile> {
-    let _shared = profile::share_store(cx)?;
-    let profile = profile::profile_or_default(cx, Some(profile))?;
-    let _lock = run::lock(cx, &profile_lock(&profile))?;
+    let _shared = context::share_store(cx)?;
+    let profile = profiles::profile_or_default(cx, Some(profile))?;
+    let _lock = context::lock(cx, &profile_lock(&profile))?;
     let prefix = format!("profile/{profile}/");
     let mine = states_of_its_own(cx, &prefix)?;
     let running = sessions_on(cx, &mine, true)?;
@@ -64,8 +64,8 @@ pub fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<Re
     if !by.is_empty() && !force {
         return Err(Error::ProfileInUse { profile, by, may_force: true });
     }
-    let _default = run::lock(cx, DEFAULT_LOCK)?;
-    let was_default = profile::default_profile(cx)?.as_deref() == Some(&profile);
+    let _default = context::lock(cx, DEFAULT_LOCK)?;
+    let was_default = profiles::default_profile(cx)?.as_deref() == Some(&profile);
     if was_default {
         let path = cx.places.data.join("default-profile");
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
@@ -87,22 +87,22 @@ pub fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<Re
 
 /// Gives a profile another name, with all that is below it, by one rename. What the configuration says is only reported.
 pub fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Option<&ConfigDir>) -> Result<RenamedProfile> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     check_profile_name(new)?;
-    let profile = profile::profile_or_default(cx, Some(old))?;
+    let profile = profiles::profile_or_default(cx, Some(old))?;
     // In the order of their names, as all locks are taken.
     let mut both = [profile.as_str(), new];
     both.sort_unstable();
-    let _first = run::lock(cx, &profile_lock(both[0]))?;
-    let _second = if both[0] == both[1] { None } else { Some(run::lock(cx, &profile_lock(both[1]))?) };
-    if profile::profiles(cx)?.iter().any(|known| known == new) {
+    let _first = context::lock(cx, &profile_lock(both[0]))?;
+    let _second = if both[0] == both[1] { None } else { Some(context::lock(cx, &profile_lock(both[1]))?) };
+    if profiles::profiles(cx)?.iter().any(|known| known == new) {
         return Err(Error::ProfileExists { profile: new.to_owned() });
     }
-    let _default = run::lock(cx, DEFAULT_LOCK)?;
-    let is_default = profile::default_profile(cx)?.as_deref() == Some(old);
+    let _default = context::lock(cx, DEFAULT_LOCK)?;
+    let is_default = profiles::default_profile(cx)?.as_deref() == Some(old);
     if is_default {
         // Whichever of the two there is counts, so that this may be cut off anywhere.
-        profile::write_default_profile(cx, &[old, new])?;
+        profiles::write_default_profile(cx, &[old, new])?;
     }
     cx.store.refs_rename(&format!("profile/{old}"), &format!("profile/{new}"))?;
     for (old, new) in kernel_prefixes(old).into_iter().zip(kernel_prefixes(new)) {
@@ -112,7 +112,7 @@ pub fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Option<&Co
         }
     }
     if is_default {
-        profile::write_default_profile(cx, &[new])?;
+        profiles::write_default_profile(cx, &[new])?;
     }
     let prefix = format!("profile/{new}/");
     let refs = cx.store.refs()?.into_iter().map(|(name, _)| name).filter(|name| name.starts_with(&prefix)).collect();
@@ -184,22 +184,4 @@ fn reachable(cx: &Context<'_>) -> Result<Vec<State>> {
         found.push(state);
     }
     Ok(found)
-}
-
-/// What the layers of `states` occupy that none of `kept` has, bytes.
-pub(crate) fn bytes_of(cx: &Context<'_>, states: &[State], kept: &[State]) -> Result<u64> {
-    let kept: BTreeSet<&LayerId> = kept.iter().flat_map(|state| &state.layers).collect();
-    let layers: BTreeSet<&LayerId> = states.iter().flat_map(|state| &state.layers).filter(|layer| !kept.contains(layer)).collect();
-    let mut trees = Vec::new();
-    for layer in layers {
-        // A layer that is gone occupies nothing.
-        trees.extend(cx.store.layer(layer).ok().map(|layer| layer.path));
-    }
-    if trees.is_empty() {
-        return Ok(0);
-    }
-    let answer = run::task(cx, DISK_USAGE, &DiskUsageInput { trees }, crate::sandbox::TaskOptions::default(), &mut |_| {})?;
-    let usage: Vec<TreeUsage> =
-        serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: DISK_USAGE, source })?;
-    Ok(usage.iter().map(|usage| usage.bytes).sum())
 }

@@ -6,14 +6,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::{BUILDER, ConfigDir};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::names::profiles;
+use crate::names::profiles::joined;
 use crate::portage::vdb::Package;
-use crate::profile::history::joined;
-use crate::profile::{history, names};
+use crate::recipe::definition;
 use crate::recipe::kernel::stage;
-use crate::session::run::Context;
 use crate::store::{State, StateId, TreeId, split_index};
-use crate::{artifact, profile};
+use crate::{context, inventory};
 
 /// Everything that `profile show` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -131,12 +132,12 @@ fn text(value: &Value) -> Option<String> {
 
 /// Everything about a profile, or an earlier state of it (`NAME@{N}`); about the default one if `None`.
 pub fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option<&ConfigDir>) -> Result<ProfileShown> {
-    let _shared = profile::share_store(cx)?;
-    let (profile, index) = history::profile_and_index(cx, named)?;
-    let state = history::profile_state(cx, &profile, index)?;
-    let stage3 = history::root_of(cx, &state)?;
-    let packages: Vec<Package> = serde_json::from_value(artifact::inventory(cx, &state)?)
-        .map_err(|source| crate::store::Error::Answer { task: crate::tasks::INVENTORY, source })?;
+    let _shared = context::share_store(cx)?;
+    let (profile, index) = profiles::profile_and_index(cx, named)?;
+    let state = profiles::profile_state(cx, &profile, index)?;
+    let stage3 = profiles::root_of(cx, &state)?;
+    let packages: Vec<Package> = serde_json::from_value(inventory::inventory(cx, &state)?)
+        .map_err(|source| crate::store::Error::Answer { task: crate::inventory::INVENTORY, source })?;
     let others = states_of_other_profiles(cx, &profile)?;
     let prefix = format!("profile/{profile}/");
     let mut definitions = Vec::new();
@@ -160,11 +161,11 @@ pub fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option<&Confi
     }
     let is_builder = state.parent.is_some();
     Ok(ProfileShown {
-        default: profile::default_profile(cx)?.as_deref() == Some(&profile),
+        default: profiles::default_profile(cx)?.as_deref() == Some(&profile),
         builder: if is_builder { Some(builder_shown(cx, &state, &stage3, config)?) } else { None },
         layers: state.layers.len(),
-        total_bytes: names::bytes_of(cx, std::slice::from_ref(&state), &[])?,
-        own_bytes: names::bytes_of(cx, std::slice::from_ref(&state), &others)?,
+        total_bytes: inventory::bytes_of(cx, std::slice::from_ref(&state), &[])?,
+        own_bytes: inventory::bytes_of(cx, std::slice::from_ref(&state), &others)?,
         package_count: packages.len(),
         packages,
         definitions,
@@ -189,7 +190,7 @@ fn builder_shown(cx: &Context<'_>, state: &State, stage3: &State, config: Option
         portage_profile: text(&state.origin["portage_profile"]).unwrap_or_default(),
         trees: trees_of(cx, &state.origin)?,
         isolation: text(&state.origin["isolation"]).unwrap_or_default(),
-        differs: config.and_then(|config| history::differs_from(cx, config, state, stage3)),
+        differs: config.and_then(|config| definition::differs_from(cx, config, state, stage3)),
     })
 }
 
@@ -201,7 +202,7 @@ fn states_of_other_profiles(cx: &Context<'_>, profile: &str) -> Result<Vec<State
 }
 
 fn history_shown(cx: &Context<'_>, profile: &str) -> Result<Vec<HistoryShown>> {
-    let history = cx.store.ref_history(&history::profile_ref(cx, profile)?)?;
+    let history = cx.store.ref_history(&profiles::profile_ref(cx, profile)?)?;
     let shown = history.into_iter().enumerate().map(|(index, entry)| {
         let state = cx.store.state(&entry.value).ok();
         let stage3 = state.as_ref().and_then(|state| text(&state.origin["stage3"]["name"]).or_else(|| text(&state.origin["name"])));
@@ -210,7 +211,7 @@ fn history_shown(cx: &Context<'_>, profile: &str) -> Result<Vec<HistoryShown>> {
             since: entry.since,
             created: state.map(|state| state.created),
             stage3,
-            complete: history::complete_state(cx, &entry.value).is_ok(),
+            complete: profiles::complete_state(cx, &entry.value).is_ok(),
             state: entry.value,
         }
     });

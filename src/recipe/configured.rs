@@ -9,14 +9,15 @@
 
 use crate::config::hooks::Phase;
 use crate::config::{ConfigDir, PortageDir, Stage};
+use crate::context;
+use crate::context::Context;
 use crate::error::Result;
-use crate::profile;
+use crate::names::profiles;
 use crate::recipe::definition;
 use crate::recipe::definition::Recipe;
 use crate::session::keys::PoolUse;
-use crate::session::run::{Context, Work};
 use crate::session::work::Subject;
-use crate::session::{run, work};
+use crate::session::{Work, hooks, keys, run, work};
 use crate::store::{Purpose, Session, State};
 
 /// A root whose `/etc/portage` is what a stage3 definition makes of it.
@@ -48,9 +49,9 @@ pub(crate) fn with_configuration<R>(
     purpose: &str,
     ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
 ) -> Result<R> {
-    let _shared = profile::share_store(cx)?;
-    let profile = profile::profile_or_default(cx, profile.or_else(|| stage.profile()))?;
-    let upstream = definition::upstream(cx, &profile)?;
+    let _shared = context::share_store(cx)?;
+    let profile = profiles::profile_or_default(cx, profile.or_else(|| stage.profile()))?;
+    let upstream = profiles::upstream(cx, &profile)?;
     let definition = &stage.stage3.name;
     let recipe = definition::recipe(cx, config, definition, &upstream)?;
     let built = cx.store.state_by_key(&recipe.inputs(&upstream, definition).key())?;
@@ -75,9 +76,9 @@ fn ask_configured<R>(
     let mut work = work::work(cx, session, &base, subject, recipe.given())?;
     if !is_built {
         definition::apply(cx, &work, &recipe)?;
-        definition::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
+        hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
     }
-    definition::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
+    keys::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
     let Recipe { portage, portage_profile, .. } = recipe;
     let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
     tracing::debug!(

@@ -2,7 +2,7 @@
 //! stage4 that names it. The builder is one of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
@@ -15,32 +15,34 @@ use crate::config::patches::PatchRecord;
 use crate::config::{
     BUILDER, BinaryPackages, ConfigDir, NetworkUse, PortageDir, REPOS_DIR, Stage3Definition, Stage4Definition, UserScript, cpu,
 };
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::portage::binpkgs::{PackageKey, PoolInputs, PoolKind};
-use crate::portage::cpv::Cpv;
-use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::portage::emerge::{FailureKind, resume};
+use crate::names::profiles::upstream;
+use crate::names::refs::ref_name;
+use crate::portage::binpkgs::{PackageKey, PoolInputs};
+use crate::portage::emerge::request::{Existing, Goal};
 use crate::portage::profile::PortageProfile;
+use crate::recipe::merge::{emerge_goal, emerge_live, live_goal};
 use crate::recipe::patches::applied::{PatchedPackage, note_patches};
-use crate::recipe::patches::rehearse::Candidate;
 use crate::recipe::patches::{applied, rehearse};
 use crate::recipe::standing::parts::Parts;
 use crate::recipe::standing::{Asked, Standing};
-use crate::recipe::{consult, settle, standing};
+use crate::recipe::{consult, definition, settle, standing};
 use crate::sandbox::plan::Network;
+use crate::session::emerge::request_in;
+use crate::session::hooks::hooks;
 use crate::session::inspect::PoolOf;
-use crate::session::keys::{NOTED, PoolUse, claims, record};
-use crate::session::relink::RelinkInput;
+use crate::session::keys::{NOTED, PoolUse, choose_pool};
+use crate::session::open::open_session;
+use crate::session::relink::relink;
 use crate::session::root::{HOOKS_DIR, PORTAGE_DIR};
-use crate::session::run::{Context, Work};
-use crate::session::supply::Foreseen;
 use crate::session::supply::downloads::Downloads;
-use crate::session::work::{Given, StepsDone, Subject, note_emerge_opts};
-use crate::session::{fulfilled, inspect, keys, put_back, run, script, supply, work};
+use crate::session::tidy::tidy;
+use crate::session::work::{APPLY_NAME, Given, StepsDone, Subject, note_emerge_opts};
+use crate::session::{Work, keys, run, script, work};
 use crate::store::{NewState, Purpose, Session, State};
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
-use crate::{jobserver, profile};
 
 /// A state that was asked for.
 #[derive(Debug, Clone)]
@@ -50,26 +52,6 @@ pub struct Built {
     /// Whether it was there already.
     pub reused: bool,
 }
-
-/// The lock on a profile as a whole: shared by what builds on it, exclusive for what changes which stage3 or builder it has.
-pub(crate) fn profile_lock(profile: &str) -> String {
-    format!("profile/{profile}")
-}
-
-/// The lock on one definition on a profile; taken after that on the profile, and so named to follow it.
-pub(crate) fn definition_lock(profile: &str, definition: &str) -> String {
-    format!("stage3/{profile}/{definition}")
-}
-
-/// Name of the ref of a profile's state.
-pub(crate) fn ref_name(profile: &str, definition: &str) -> String {
-    format!("profile/{profile}/{definition}")
-}
-
-/// The script that puts the merged configuration into the root; written beside the hooks of every session.
-pub(crate) const APPLY: &str = include_str!("apply.sh");
-/// Its name there.
-pub(crate) const APPLY_NAME: &str = "apply.sh";
 
 /// All that decides what a definition becomes.
 pub(crate) struct Recipe {
@@ -82,14 +64,6 @@ pub(crate) struct Recipe {
     pub(crate) portage_profile: String,
     /// Packages that are built on it next, if it is built for their sake: their patches are tried first, too.
     pub(crate) ahead: Vec<String>,
-}
-
-/// A profile's imported stage3.
-pub(crate) fn upstream(cx: &Context<'_>, profile: &str) -> Result<State> {
-    match cx.store.ref_get(&ref_name(profile, "upstream"))? {
-        Some(id) => Ok(cx.store.state(&id)?),
-        None => Err(Error::NoProfile { profile: profile.to_owned(), known: profile::profiles(cx)?, named_in: None }),
-    }
 }
 
 /// The state of `definition` on `profile`: reused when nothing that goes in has changed, else built. The caller holds the
@@ -214,19 +188,6 @@ pub(crate) fn check_cpu(cx: &Context<'_>, definition: &str, recipe: &Recipe) -> 
         .map_err(|reasons| Error::Cpu { definition: definition.to_owned(), reasons })
 }
 
-/// A suspended session with this key, or a new one. One that was suspended while `subject` was made from something else, such as a
-/// configuration that has been corrected since, is of no use any more.
-pub(crate) fn open_session(cx: &Context<'_>, base: &State, purpose: Purpose, key: &str, subject: &str) -> Result<(Session, bool)> {
-    let superseded = cx.store.session_discard_superseded(subject, key, cx.launcher)?;
-    if superseded > 0 {
-        cx.observer.note(&format!("what was left of an earlier attempt at {subject} does not fit any more: removed"));
-    }
-    if let Some(session) = cx.store.session_find_suspended(key)? {
-        return Ok((session, true));
-    }
-    Ok((cx.store.session_create_for(Some(base), purpose, key, Some(subject))?, false))
-}
-
 fn fill(cx: &Context<'_>, session: &mut Session, upstream: &State, recipe: &Recipe, subject: &Subject) -> Result<Filled> {
     let mut steps = StepsDone::of(session)?;
     let mut work = work::work(cx, session, upstream, subject, recipe.given())?;
@@ -254,13 +215,6 @@ fn fill(cx: &Context<'_>, session: &mut Session, upstream: &State, recipe: &Reci
     }
     let patched = applied::bring_patches(cx, &work, &mut steps, resumed, network)?;
     Ok(Filled { patched, ..finish_definition(cx, &work, &mut steps, recipe, inputs)? })
-}
-
-/// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
-/// packages.
-pub(crate) fn emerge_live(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, recipe: &Recipe, resumed: bool) -> Result<()> {
-    let Some(goal) = live_goal(recipe) else { return Ok(()) };
-    emerge_goal(cx, work, steps, "packages with network", goal, resumed, true)
 }
 
 /// What comes once all packages of a definition are installed: hooks, scripts, publishing, and making the session fit to be a layer.
@@ -295,150 +249,6 @@ pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Recipe) -> Resul
         run::command(cx, work, words(&["ln", "-sfn", &target.display().to_string(), "/etc/portage/make.profile"]), Network::None)?;
     }
     Ok(())
-}
-
-/// Builds while what it needs is brought.
-pub(crate) fn emerge_goal(
-    cx: &Context<'_>,
-    work: &Work<'_>,
-    steps: &mut StepsDone,
-    name: &str,
-    goal: Goal,
-    resumed: bool,
-    network: bool,
-) -> Result<()> {
-    emerge_request(cx, work, steps, name, Request::new(goal, Mode::Run), resumed, network)
-}
-
-/// The request for a goal, with the jobs that this session has.
-pub(crate) fn request_in(cx: &Context<'_>, work: &Work<'_>, goal: Goal) -> Request {
-    Request { jobs: work.root.session_conf.jobs, load: Some(cx.settings.jobs as f32), ..Request::new(goal, Mode::Run) }
-}
-
-/// As [`emerge_goal`], for a request that is more than its goal.
-pub(crate) fn emerge_request(
-    cx: &Context<'_>,
-    work: &Work<'_>,
-    steps: &mut StepsDone,
-    name: &str,
-    mut request: Request,
-    resumed: bool,
-    network: bool,
-) -> Result<()> {
-    request.jobs = work.root.session_conf.jobs;
-    request.load = Some(cx.settings.jobs as f32);
-    let patched = !work.patches.is_empty();
-    let (mut candidates, mut foreseen, mut compiling) = (Vec::new(), Foreseen::default(), None);
-    if !steps.has(&format!("emerge:{name}")) {
-        cx.observer.step(&format!("looking at what {name} needs"));
-        let (list, claims) = claims::foresee_and_claim(cx, work, &request)?;
-        (foreseen, compiling) = (list, Some(claims));
-        if patched {
-            candidates = rehearse::to_rehearse(cx, work, &mut request, &foreseen)?;
-        }
-        let first: Vec<&str> = candidates.iter().map(Candidate::cpv).collect();
-        foreseen.compile(&first);
-        supply::want(cx, work, &foreseen, &first)?;
-    }
-    steps.once(&format!("patches:{name}"), || rehearse::rehearse(cx, work, &candidates))?;
-    let network = if network { Network::Host } else { Network::None };
-    let emerged = steps.once(&format!("emerge:{name}"), || {
-        cx.observer.step(&format!("emerging {name}"));
-        let log = work.log_dir.join("emerge.log");
-        if resumed && can_resume(&work.root.upper) {
-            let mut again = Request::new(Goal::Resume, Mode::Run);
-            again.jobs = request.jobs;
-            again.load = request.load;
-            match run::emerge_with(cx, work, &again, network, &log) {
-                Err(Error::Emerge { .. }) => {}
-                other => return other.and_then(|()| fulfilled::fulfilled(cx, work, name, &request, &foreseen)),
-            }
-            // The list that was left may not fit any more; packages built so far are binary packages by now.
-            cx.observer.note("cannot go on with the list that was left: starting over with the packages built so far");
-        }
-        emerge_or_from_source(cx, work, &request, network, &log)?;
-        fulfilled::fulfilled(cx, work, name, &request, &foreseen)
-    });
-    drop(compiling);
-    emerged
-}
-
-/// Foresees what a run needs, has it brought, and runs it.
-pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<()> {
-    let foreseen = keys::foresee_and_learn(cx, work, request)?;
-    supply::want(cx, work, &foreseen, &[])?;
-    emerge_or_from_source(cx, work, request, Network::None, &work.log_dir.join("emerge.log"))?;
-    fulfilled::fulfilled(cx, work, "packages", request, &foreseen)
-}
-
-/// Runs `emerge`; a binary package that it will not install is built from source in a second run.
-pub(crate) fn emerge_or_from_source(
-    cx: &Context<'_>,
-    work: &Work<'_>,
-    request: &Request,
-    network: Network,
-    log: &Path,
-) -> Result<()> {
-    match applied::emerge_patched(cx, work, request, network, log) {
-        Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
-            // What this very session built, or an old pool holds, and Portage will not install: build it again.
-            let package = failure.package.as_deref().map(Cpv::name_of).unwrap_or_default();
-            cx.observer.note(&format!("{failure}: building {package} from source"));
-            let mut from_source = request.clone();
-            from_source.usepkg_exclude.push(package.to_owned());
-            applied::emerge_patched(cx, work, &from_source, network, log)
-        }
-        other => other,
-    }
-}
-
-/// Runs the hooks of a phase, in order of their names.
-pub(crate) fn hooks(cx: &Context<'_>, work: &Work<'_>, hooks: &Hooks, phase: Phase) -> Result<()> {
-    for hook in hooks.of(phase) {
-        // The others run before keys are made, and Portage is asked with what they have done.
-        if matches!(phase, Phase::AfterWorld | Phase::Finish) {
-            record::close_keys(work)?;
-        }
-        let mut argv = vec!["/usr/bin/env".to_owned(), format!("GENTOOMUCH_PHASE={phase}")];
-        argv.push(format!("{HOOKS_DIR}/{phase}.d/{}", hook.name));
-        run::command(cx, work, argv, Network::None)?;
-    }
-    Ok(())
-}
-
-/// Finds out which pool fits the root, and attaches it.
-pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, used: PoolUse) -> Result<PoolInputs> {
-    let facts = inspect::inspect(cx, work)?;
-    let inputs = facts.pool_inputs(of);
-    work.supply.set_host(&inputs.chost);
-    work.root.session_conf = work::session_conf(cx, facts.has_observability());
-    jobserver::share_jobs(cx, work, &facts)?;
-    let pool = keys::pool(cx, PoolKind::Release, &inputs)?;
-    keys::show_pools(cx, work, &[pool], used)?;
-    Ok(inputs)
-}
-
-/// Puts hard links together that emerge, merging the same files again, has made overlayfs take apart.
-pub(crate) fn relink(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
-    let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
-    let input = RelinkInput { upper: work.root.upper.clone(), lower: work.root.lower.clone() };
-    let linked = run::task(cx, crate::tasks::RELINK, &input, options, &mut |_| {})?;
-    tracing::debug!(%linked, "hard links restored");
-    Ok(())
-}
-
-/// Removes what only the session needed, and takes back what packages did to the configuration.
-pub(crate) fn tidy(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
-    put_back::put_back_configuration(cx, work)?;
-    let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
-    cx.launcher.task(crate::tasks::TIDY, &work.root.litter(), options, &mut |_| {})?;
-    Ok(())
-}
-
-/// Builds packages that may use the network.
-pub(crate) fn live_goal(recipe: &Recipe) -> Option<Goal> {
-    let atoms: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
-    (!atoms.is_empty()).then_some(Goal::Packages { atoms, existing: Existing::Keep, oneshot: true })
 }
 
 /// What a session makes, for the store: another configuration directory's attempt at the same is another matter.
@@ -544,12 +354,6 @@ impl Recipe {
     }
 }
 
-/// Whether emerge left a list to go on with. The file is hostile: it is only looked at, bounded, and links are not followed.
-fn can_resume(upper: &std::path::Path) -> bool {
-    let read = RootDir::open(upper).and_then(|root| root.read(resume::MTIMEDB, 16 << 20));
-    read.is_ok_and(|bytes| resume::resumable(&bytes))
-}
-
 /// Where `/etc/portage/make.profile` of a stage3 points.
 pub(crate) fn profile_link(lower: &[PathBuf]) -> Option<String> {
     let link = lower.iter().find_map(|layer| RootDir::open(layer).ok()?.read_link("etc/portage/make.profile").ok())?;
@@ -564,6 +368,16 @@ pub(crate) fn stage3_profile(lower: &[PathBuf]) -> String {
         Some((repository, path)) => format!("{repository}:{path}"),
         None => link,
     }
+}
+
+/// In which inputs the configuration differs from what a builder was built with; `None` where that cannot be told.
+pub(crate) fn differs_from(cx: &Context<'_>, config: &ConfigDir, state: &State, stage3: &State) -> Option<Vec<String>> {
+    let definition = state.origin["definition"].as_str()?;
+    let before: Inputs = serde_json::from_value(state.origin["inputs"].clone()).ok()?;
+    // A configuration that is broken now says so when it is used.
+    let recipe =
+        definition::recipe(cx, config, definition, stage3).inspect_err(|error| tracing::debug!(%error, "not compared")).ok()?;
+    Some(recipe.inputs(stage3, definition).changed_since(&before))
 }
 
 #[cfg(test)]

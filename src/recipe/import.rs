@@ -3,24 +3,17 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use crate::archive::tasks::ImportInput;
 use crate::archive::{Unpacked, tasks};
 use crate::build_key::Inputs;
-use crate::config::{BUILDER, ConfigDir};
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::profile::check_profile_name;
 use crate::progress::Event;
-use crate::recipe::definition;
-use crate::recipe::definition::{Built, profile_lock, ref_name};
-use crate::session::run;
-use crate::session::run::Context;
+use crate::recipe::definition::Built;
 use crate::stage3::keys::{Purpose as KeyPurpose, TrustedKeys};
 use crate::stage3::{Verified, VerifyOptions};
 use crate::store::{NewState, Purpose};
-use crate::trees::choose;
-use crate::{profile, resolve, stage3};
+use crate::{context, stage3};
 
 /// What to bootstrap from, and how far.
 #[derive(Debug, Clone)]
@@ -35,57 +28,8 @@ pub struct BootstrapOptions {
     pub no_rebuild: bool,
 }
 
-/// What came of it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Bootstrapped {
-    /// The profile.
-    pub profile: String,
-    /// State of the imported stage3.
-    pub upstream: String,
-    /// Whether the import was there already.
-    pub upstream_reused: bool,
-    /// State of the builder, unless the rebuild was left out.
-    pub builder: Option<String>,
-    /// Whether the builder was there already.
-    pub builder_reused: bool,
-    /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::build::PatchedPackage). Null where there are none.
-    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
-    pub patched: serde_json::Value,
-}
-
-/// Verifies, imports, and builds the builder.
-pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Bootstrapped> {
-    let profile = &options.profile;
-    check_profile_name(profile)?;
-    let _shared = profile::share_store(cx)?;
-    let _lock = run::lock(cx, &profile_lock(profile))?;
-    if !options.no_rebuild {
-        // What is wrong with the configuration should not come out after an hour of unpacking and building.
-        choose::trees_for(cx, &config.portage_dir(&config.stage3(BUILDER)?)?)?;
-    }
-    let upstream = import(cx, keys, options)?;
-    cx.store.ref_set(&ref_name(profile, "upstream"), &upstream.state.id)?;
-    if profile::default_profile(cx)?.is_none() {
-        profile::set_default_profile(cx, profile)?;
-    }
-    let builder = if options.no_rebuild { None } else { Some(builder(cx, config, profile)?) };
-    Ok(Bootstrapped {
-        profile: profile.clone(),
-        upstream: upstream.state.id.to_string(),
-        upstream_reused: upstream.reused,
-        builder_reused: builder.as_ref().is_some_and(|built| built.reused),
-        patched: builder.as_ref().map_or(serde_json::Value::Null, |built| built.state.origin["patched"].clone()),
-        builder: builder.map(|built| built.state.id.to_string()),
-    })
-}
-
-fn builder(cx: &Context<'_>, config: &ConfigDir, profile: &str) -> Result<Built> {
-    definition::definition(cx, config, profile, BUILDER)
-        .map_err(|error| resolve::with_proposal(cx, config, BUILDER, profile, error))
-}
-
 /// The state of a stage3, imported unless it was before. It is verified either way.
-fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Built> {
+pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Built> {
     let path = &options.stage3;
     cx.observer.step(&format!("verifying {}", path.display()));
     let verified = stage3::verify(path, keys.counting_for(KeyPurpose::Stage3), &options.verify, cx.observer)?;
@@ -146,7 +90,7 @@ fn unpack(cx: &Context<'_>, session: &crate::store::Session, verified: &Verified
     };
     let file = verified.file.try_clone().map_err(Error::io("open", path))?;
     let result =
-        tasks::import(cx.launcher, &input, OwnedFd::from(file), vec![session.lock_fd()?], Some(run::cancel(cx)?), cx.observer);
-    run::not_interrupted(cx)?;
+        tasks::import(cx.launcher, &input, OwnedFd::from(file), vec![session.lock_fd()?], Some(context::cancel(cx)?), cx.observer);
+    context::not_interrupted(cx)?;
     Ok(result?)
 }

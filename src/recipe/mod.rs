@@ -5,6 +5,7 @@ pub mod consult;
 pub mod definition;
 pub mod import;
 pub mod kernel;
+pub mod merge;
 pub mod patches;
 pub mod settle;
 pub mod stage4;

@@ -3,10 +3,10 @@
 //! What decides is what a session is worth, not why it has ended: hours of building are kept when the disk is full, the kernel has killed
 //! somebody, or a log cannot be written. Only what makes the session itself unusable throws it away.
 
-use crate::binhost::BinhostError;
 use crate::causes::in_one_line;
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::session::run::Context;
+use crate::session::binhost::BinhostError;
 use crate::session::work::StepsDone;
 use crate::store::Session;
 use crate::{sandbox, store};
@@ -58,7 +58,7 @@ fn is_unusable(error: &Error) -> bool {
         // The package would be found again, as it is.
         | Error::Binhost(BinhostError::Untrusted { .. })
         // The patch is in the key: once it is corrected, nobody asks for this session any more.
-        | Error::Patch(crate::patch::error::PatchError::DoesNotApply(_)) => true,
+        | Error::DoesNotApply(_) => true,
         _ => false,
     }
 }
@@ -91,7 +91,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::patch::error::{PatchError, PatchMisfit};
+    use crate::recipe::patches::rehearse::PatchMisfit;
 
     #[test]
     fn a_session_is_thrown_away_only_for_what_is_wrong_with_it() {
@@ -106,7 +106,7 @@ mod tests {
             last_lines: Vec::new(),
             log: "/log".into(),
         };
-        let misfit = Error::from(PatchError::DoesNotApply(Box::new(misfit)));
+        let misfit = Error::DoesNotApply(Box::new(misfit));
         for (error, unusable, note) in [
             (misfit, true, "user.patches/fix/x.patch: does not apply to `app-misc/broken-1.0`"),
             (Error::Interrupted { resumable: false }, false, "interrupted"),

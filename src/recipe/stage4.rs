@@ -3,66 +3,29 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-use crate::artifact::{Artifact, ExportOptions};
 use crate::build_key::Inputs;
 use crate::config::hooks::{Hooks, Phase};
-use crate::config::{ArtifactFormat, ConfigDir, PathPattern, Stage4Definition};
+use crate::config::{ConfigDir, PathPattern, Stage4Definition};
+use crate::context::Context;
 use crate::error::Result;
-use crate::pipeline::PipelineOptions;
+use crate::names::refs::stage4_ref;
 use crate::portage::emerge::request::{Existing, Goal};
-use crate::profile::update;
-use crate::profile::update::retired;
-use crate::recipe::definition::{Built, Filled, Recipe, definition_lock, network_record, profile_lock, script_digests, subject_of};
+use crate::recipe::definition::{Built, Filled, Recipe, network_record, script_digests, subject_of};
 use crate::recipe::kernel::stage;
 use crate::recipe::kernel::stage::{keeps_sources, kernel_record};
 use crate::recipe::patches::applied;
 use crate::recipe::patches::applied::note_patches;
 use crate::recipe::standing::parts::{Changes, Parts};
 use crate::recipe::standing::{Asked, SINCE_BASE, Standing};
-use crate::recipe::{consult, definition, kernel, settle, standing};
+use crate::recipe::update::retired;
+use crate::recipe::{consult, definition, merge, settle, standing, update};
 use crate::session::inspect::PoolOf;
 use crate::session::keys::{NOTED, PoolUse};
-use crate::session::run::Context;
 use crate::session::script::REMOVE;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{keys, run, script, work};
-use crate::stage3::sign::Gpg;
+use crate::session::{hooks, keys, open, relink, script, tidy, work};
 use crate::store::{NewState, Purpose, Session, State};
-use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
-use crate::{artifact, pipeline, profile, resolve};
-
-/// What to build and how to export it.
-#[derive(Debug, Clone)]
-pub struct StageOptions {
-    /// The stage4 definition.
-    pub name: String,
-    /// Form and compression; the definition's if `None`.
-    pub format: Option<ArtifactFormat>,
-    /// The `gpg` to sign with; `None` leaves the artifact unsigned.
-    pub gpg: Option<Gpg>,
-    /// Whether files are made of the state.
-    pub export: bool,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Serialize)]
-pub struct StageBuilt {
-    /// The stage4 definition.
-    pub name: String,
-    /// Its state.
-    pub state: String,
-    /// Whether the state was there already.
-    pub state_reused: bool,
-    /// Packages with patches, and what became of these; see [`crate::patch::PatchedPackage`]. Null where there are none.
-    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
-    pub patched: serde_json::Value,
-    /// The files, if they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub artifact: Option<Artifact>,
-}
 
 /// All that decides what a stage4 becomes on a base.
 pub(crate) struct Stage4Recipe {
@@ -113,72 +76,6 @@ impl Stage4Recipe {
     }
 }
 
-/// The lock on a stage4's name and artifacts; taken after those on the profile and the definition, and so named to follow them.
-pub(crate) fn stage4_lock(name: &str) -> String {
-    format!("stage4/{name}")
-}
-
-/// Name of the ref of a stage4's state.
-pub(crate) fn stage4_ref(name: &str) -> String {
-    format!("stage4/{name}")
-}
-
-/// Builds the stage3 definition it names, the stage4 on that, and exports it.
-pub fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
-    let definition = config.stage4(&options.name)?;
-    let _shared = profile::share_store(cx)?;
-    let profile = profile::profile_of(cx, &definition.profile)?;
-    let env = config.env(&cx.settings.arch)?;
-    // An hour of building must not end with "no secret key".
-    let gpg = options.gpg.as_ref().filter(|_| options.export);
-    let signer = artifact::signer(cx, env.sign_key.map(|key| key.value), gpg)?;
-    if signer.is_some() && !is_built(cx, config, options) {
-        artifact::try_signer(cx, signer.as_ref())?;
-    }
-    let _profile = run::lock_shared(cx, &profile_lock(&profile))?;
-    let built = stage_states(cx, config, definition, &profile);
-    let (recipe, built) = built.map_err(|error| resolve::with_proposal(cx, config, &options.name, &profile, error))?;
-    let export = ExportOptions { signer, ..ExportOptions::of(Some(&recipe.definition), options.format, &env.arch) };
-    let artifact = if options.export {
-        let _stage = run::lock(cx, &stage4_lock(&options.name))?;
-        let target = artifact::target(cx, Some(&options.name), "stage4", &built.state, &export);
-        Some(artifact::export(cx, &options.name, target, &built.state, &export)?)
-    } else {
-        None
-    };
-    let patched = built.state.origin["patched"].clone();
-    Ok(StageBuilt { name: options.name.clone(), state: built.state.id.to_string(), state_reused: built.reused, patched, artifact })
-}
-
-/// Whether nothing is to be done, not even to sign. What cannot be told will be said by the build.
-fn is_built(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> bool {
-    let StageOptions { name, format, gpg, .. } = options.clone();
-    pipeline::pipeline(cx, config, PipelineOptions { names: vec![name], format, gpg }).is_ok_and(|pipeline| pipeline.is_current())
-}
-
-fn stage_states(
-    cx: &Context<'_>,
-    config: &ConfigDir,
-    definition: Stage4Definition,
-    profile: &str,
-) -> Result<(Stage4Recipe, Built)> {
-    let stage3 = definition.stage3.value.clone();
-    let (on, base) = {
-        let _definition = run::lock(cx, &definition_lock(profile, &stage3))?;
-        let upstream = definition::upstream(cx, profile)?;
-        let ahead = definition.packages.iter().map(|package| package.value.to_string()).collect();
-        let recipe = Recipe { ahead, ..definition::recipe(cx, config, &stage3, &upstream)? };
-        let base = definition::definition_by(cx, config, profile, &upstream, &recipe, std::slice::from_ref(&definition))?;
-        (Arc::new(recipe), base)
-    };
-    let kernel = kernel::kernel_of_stage(cx, config, &definition, profile)?;
-    let _stage = run::lock(cx, &stage4_lock(&definition.name))?;
-    let trees = choose::trees_of_state(cx, &base.state)?;
-    let recipe = Stage4Recipe::new(definition, Hooks::with_config(config.root())?, trees, on);
-    let built = stage4(cx, config, &recipe, profile, &base.state, kernel.as_ref(), !base.reused)?;
-    Ok((recipe, built))
-}
-
 /// The state of a stage4 on `base`: reused when nothing that goes in has changed, else built; its name is moved there. The caller holds
 /// the lock on the profile, shared, and that on the stage4, and says whether Portage was asked about it already.
 pub(crate) fn stage4(
@@ -210,7 +107,7 @@ pub(crate) fn stage4(
     let anew = (!since.is_empty()).then(|| retired(base, &recipe.on));
     let with_kernel = kernel.map(|kernel| stage::with_kernel(cx, base, kernel)).transpose()?;
     let base = with_kernel.as_ref().unwrap_or(base);
-    let (mut session, resumed) = definition::open_session(cx, base, Purpose::Stage, &key, &subject_of(config, &stage4_ref(name)))?;
+    let (mut session, resumed) = open::open_session(cx, base, Purpose::Stage, &key, &subject_of(config, &stage4_ref(name)))?;
     cx.observer.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
     let filled = fill_stage4(cx, &mut session, base, recipe, profile, kernel, anew.as_deref());
     let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
@@ -272,7 +169,7 @@ fn fill_stage4(
     if let Some(retired) = anew {
         steps.once("retire", || update::retire(cx, &work, retired))?;
         steps.once("apply", || definition::apply(cx, &work, on))?;
-        steps.once("hooks:prepare", || definition::hooks(cx, &work, hooks, Phase::Prepare))?;
+        steps.once("hooks:prepare", || hooks::hooks(cx, &work, hooks, Phase::Prepare))?;
     }
     let network = definition.network.everything.is_some();
     if let Some(kernel) = kernel {
@@ -281,11 +178,11 @@ fn fill_stage4(
         }
         steps.once("kernel", || stage::mark_modules(cx, &work))?;
     }
-    steps.once("hooks:stage", || definition::hooks(cx, &work, hooks, Phase::Stage))?;
-    let pool = definition::choose_pool(cx, &mut work, PoolOf::recorded(&base.origin), PoolUse::Publish)?;
+    steps.once("hooks:stage", || hooks::hooks(cx, &work, hooks, Phase::Stage))?;
+    let pool = keys::choose_pool(cx, &mut work, PoolOf::recorded(&base.origin), PoolUse::Publish)?;
     if !packages.is_empty() {
         let goal = Goal::Packages { atoms: packages.clone(), existing: Existing::Update, oneshot: false };
-        definition::emerge_goal(cx, &work, &mut steps, "packages", goal, resumed, network)?;
+        merge::emerge_goal(cx, &work, &mut steps, "packages", goal, resumed, network)?;
     }
     let patched = applied::bring_patches(cx, &work, &mut steps, resumed, network)?;
     if let Some(kernel) = kernel {
@@ -295,9 +192,9 @@ fn fill_stage4(
         steps.once(&format!("script:{}", script.name.value), || script::script(cx, &work, script, network))?;
     }
     steps.once("removes", || script::remove(cx, &work, removes))?;
-    steps.once("hooks:finish", || definition::hooks(cx, &work, hooks, Phase::Finish))?;
+    steps.once("hooks:finish", || hooks::hooks(cx, &work, hooks, Phase::Finish))?;
     keys::tell_published(cx, &work, &pool);
-    definition::relink(cx, &work)?;
-    definition::tidy(cx, &work)?;
+    relink::relink(cx, &work)?;
+    tidy::tidy(cx, &work)?;
     Ok(Filled { inputs: pool, patched, keys: work.keys.recorded() })
 }

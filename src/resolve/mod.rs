@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::config::proposal::{Edit, Fragments, Placed};
 use crate::config::{ConfigDir, Stage, proposal};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resolution::{Problem, Resolution};
@@ -29,9 +30,8 @@ use crate::recipe::configured;
 use crate::recipe::configured::Configured;
 use crate::resolve::wanted::Wanted;
 use crate::sandbox::Exit;
-use crate::session::run;
-use crate::session::run::Context;
-use crate::{config, profile};
+use crate::session::{logs, run};
+use crate::{config, context};
 
 /// Of emerge's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
@@ -104,7 +104,7 @@ pub fn resolve(cx: &Context<'_>, config: &ConfigDir, options: &ResolveOptions) -
     // What is wrong already is said about the user's own files, and needs no session.
     config.portage_dir(&stage.stage3)?;
     let fragments = config.fragments(&stage.stage3, options.into.as_deref())?;
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let area = cx.store.temp_area()?;
     let outcome = resolve_in(cx, &area.path().join("config"), config, &stage, &fragments, options);
     area.discard(cx.launcher)?;
@@ -186,7 +186,7 @@ fn ask_portage(cx: &Context<'_>, dir: &Path, config: &ConfigDir, stage: &Stage, 
 
 /// The error for a graph that no change resolves; emerge's whole output is kept beside other logs.
 fn unresolvable(cx: &Context<'_>, stuck: Stuck) -> Result<Error> {
-    let log_dir = run::log_dir(cx, &format!("resolve-{}", stuck.stage))?;
+    let log_dir = logs::log_dir(cx, &format!("resolve-{}", stuck.stage))?;
     let log = log_dir.join("emerge.log");
     fs::write(&log, &stuck.output).map_err(Error::io("write", &log))?;
     let text = sanitize(&stuck.output);

@@ -2,24 +2,19 @@
 //!
 //! Nothing is run for it: the answers of [`crate::config::explain`] take milliseconds.
 
-use std::path::PathBuf;
-
-use crate::beneath::RootDir;
 use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
 use crate::config::{ConfigDir, Stage};
+use crate::context;
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::inventory::read;
+use crate::names::profiles;
 use crate::portage::profile::PortageProfile;
 use crate::portage::profile_stack::ProfileStack;
 use crate::portage::repository::Repository;
-use crate::profile;
-use crate::recipe::definition;
 use crate::recipe::definition::stage3_profile;
-use crate::session::run::Context;
 use crate::trees::choose;
 use crate::trees::error::TreeError;
-
-/// No `make.conf` is longer.
-const LIMIT_BYTES: u64 = 1 << 20;
 
 /// What is known, and in a line each what is not.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +30,7 @@ pub struct Around {
 /// What is around the configuration of `stage`. The profile is `profile`, else the one that its stage4 definition names, else the
 /// default one; only a profile asked for by name has to exist.
 pub fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> Result<Around> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let mut around = Around::default();
     // Of another commit's configuration less may be known; then all trees there are will do.
     let portage = ConfigDir::open(&cx.places.config).and_then(|config| config.portage_dir(&stage.stage3)).ok();
@@ -53,9 +48,9 @@ pub fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> R
         }
         Err(error) => return Err(error),
     }
-    let own = match profile::profile_or_default(cx, profile.or_else(|| stage.profile())) {
+    let own = match profiles::profile_or_default(cx, profile.or_else(|| stage.profile())) {
         Ok(name) => {
-            let lower = cx.store.lower_dirs(&definition::upstream(cx, &name)?);
+            let lower = cx.store.lower_dirs(&profiles::upstream(cx, &name)?);
             around.surroundings.make_globals = read(&lower, MAKE_GLOBALS)?;
             around.surroundings.make_conf = read(&lower, STAGE3_MAKE_CONF)?;
             Some(stage3_profile(&lower))
@@ -85,17 +80,4 @@ pub fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> R
         around.portage_profile = Some(name);
     }
     Ok(around)
-}
-
-/// The file `path` of a root, from its topmost layer. What the stage3 brings is read as hostile: no links are followed out of it.
-pub(crate) fn read(lower: &[PathBuf], path: &str) -> Result<Option<String>> {
-    for layer in lower {
-        match RootDir::open(layer)?.read(path, LIMIT_BYTES) {
-            Ok(bytes) => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            // Some have a directory of this name.
-            Err(error) if error.is_no_such_file() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(None)
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::context::Context;
 use crate::error::Result;
 use crate::portage::binpkgs::PoolInputs;
 use crate::session::root::HOOKS_DIR;
-use crate::session::run;
-use crate::session::run::{Context, Work};
+use crate::session::{Work, run};
 
 /// The script that asks; written beside the hooks of every session.
 pub(crate) const SCRIPT: &str = include_str!("inspect.sh");

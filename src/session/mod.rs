@@ -2,9 +2,14 @@
 
 pub mod binhost;
 pub mod echo;
+pub mod emerge;
 pub mod fulfilled;
+pub mod hooks;
 pub mod inspect;
+pub mod jobs;
 pub mod keys;
+pub mod logs;
+pub mod open;
 pub mod output;
 pub mod put_back;
 pub mod relink;
@@ -15,3 +20,71 @@ pub mod supply;
 pub mod tidy;
 pub mod visible;
 pub mod work;
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::config::patches::PatchRecord;
+use crate::jobserver::Share;
+use crate::portage::emerge::DefaultOpts;
+use crate::session::keys::Keys;
+use crate::session::logs::LogDir;
+use crate::session::put_back::Kept;
+use crate::session::root::Root;
+use crate::session::supply::Supply;
+
+/// A session being worked in: its root, and where its output goes.
+#[derive(Debug)]
+pub(crate) struct Work<'a> {
+    pub(crate) root: Root,
+    /// Mutable, since each run records who its first process is.
+    pub(crate) session: RefCell<&'a mut crate::store::Session>,
+    /// `emerge.log` and the logs of single packages go below.
+    pub(crate) log_dir: LogDir,
+    /// Name of the host inside, and the variables that hooks and scripts get.
+    pub(crate) hostname: String,
+    pub(crate) env: Vec<(String, String)>,
+    /// When the work began: all its runs together have the time of one session.
+    pub(crate) began: Instant,
+    /// Of a work on behalf of a run: set once that run is over, and nobody wants to know any more.
+    pub(crate) over: Option<Arc<AtomicBool>>,
+    /// What it has of a shared budget of make jobs.
+    pub(crate) jobs: Share,
+    /// Who fetches for it.
+    pub(crate) supply: Supply,
+    /// What the configuration wants of each run of emerge.
+    pub(crate) emerge_opts: DefaultOpts,
+    /// Patches that are in force, and those that what the session stands on was given.
+    pub(crate) patches: Vec<PatchRecord>,
+    pub(crate) patches_before: Vec<PatchRecord>,
+    /// What its packages are made from.
+    pub(crate) keys: Keys,
+    /// Its configuration, while packages may change that.
+    pub(crate) kept: Kept,
+}
+
+impl Work<'_> {
+    /// Where the logs of single packages are, once they are taken out of the session.
+    pub(crate) fn package_logs(&self) -> PathBuf {
+        self.log_dir.join("packages")
+    }
+
+    /// What is used of the time that the session has, in milliseconds.
+    fn used_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.as_ref().is_some_and(|over| over.load(Ordering::Relaxed))
+    }
+
+    /// Removes the logs: they are for what went wrong.
+    pub(crate) fn forget_logs(&self) {
+        if let Err(error) = fs::remove_dir_all(&*self.log_dir) {
+            tracing::debug!("kept logs in {}: {error}", self.log_dir.display());
+        }
+    }
+}

@@ -19,12 +19,12 @@ use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::sandbox::plan::Network;
 use crate::session::root::{CONFIGURATION_DIR, ETC_PORTAGE, HOOKS_DIR, UserBind, session_files};
-use crate::session::run;
-use crate::session::run::{Context, Work};
 use crate::session::work::{create_open, write_public};
+use crate::session::{Work, run};
 use crate::store::Session;
 
 const SCRIPT: &str = include_str!("mirror.py");

@@ -17,9 +17,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat, Timespec, Timestamps, fgetxattr, flistxattr, fstat, futimens};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
-use crate::beneath;
 use crate::beneath::{Plain, TreeDir, same_contents};
+use crate::context::Context;
+use crate::error::Result;
+use crate::sandbox::{TaskContext, TaskFailure};
+use crate::session::{Work, relink};
+use crate::{beneath, context};
 
 /// Room for the names, or one value, of a file's attributes: the kernel's own limit.
 const XATTRS_MAX: usize = 64 * 1024;
@@ -57,10 +62,10 @@ impl RelinkError {
 type Origin = (usize, u64);
 
 /// Restores hard links below `input.upper`; returns how many copies became links.
-pub(crate) fn relink(input: &RelinkInput) -> Result<u64, RelinkError> {
+pub(crate) fn relink_tree(input: &RelinkInput) -> std::result::Result<u64, RelinkError> {
     let open = |path: &PathBuf| TreeDir::open(path).map_err(RelinkError::at(path));
     let upper = open(&input.upper)?;
-    let lower: Vec<TreeDir> = input.lower.iter().map(open).collect::<Result<_, _>>()?;
+    let lower: Vec<TreeDir> = input.lower.iter().map(open).collect::<std::result::Result<_, _>>()?;
     let mut linked = 0;
     for names in candidates(&upper, &lower)?.into_values().filter(|names| names.len() > 1) {
         let mut different: Vec<PathBuf> = Vec::new();
@@ -85,7 +90,7 @@ pub(crate) fn relink(input: &RelinkInput) -> Result<u64, RelinkError> {
 }
 
 /// Files of the upper directory with one name, whose counterpart below has several: by that counterpart, in order of names.
-fn candidates(upper: &TreeDir, lower: &[TreeDir]) -> Result<BTreeMap<Origin, Vec<PathBuf>>, RelinkError> {
+fn candidates(upper: &TreeDir, lower: &[TreeDir]) -> std::result::Result<BTreeMap<Origin, Vec<PathBuf>>, RelinkError> {
     let mut found: BTreeMap<Origin, Vec<PathBuf>> = BTreeMap::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(dir) = pending.pop() {
@@ -191,6 +196,24 @@ fn replace(root: &TreeDir, twin: &Path, name: &Path) -> io::Result<()> {
     Ok(futimens(dir.as_fd(), &times)?)
 }
 
+/// Restores hard links that overlayfs has taken apart; returns how many.
+pub const RELINK: &str = "build.relink";
+
+pub(crate) fn relink_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
+    let input: RelinkInput = context.input_as()?;
+    let linked = relink::relink_tree(&input).map_err(|error| TaskFailure::of("relink", &error))?;
+    Ok(serde_json::json!(linked))
+}
+
+/// Puts hard links together that emerge, merging the same files again, has made overlayfs take apart.
+pub(crate) fn relink(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
+    let input = RelinkInput { upper: work.root.upper.clone(), lower: work.root.lower.clone() };
+    let linked = context::task(cx, crate::session::relink::RELINK, &input, options, &mut |_| {})?;
+    tracing::debug!(%linked, "hard links restored");
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,11 +254,11 @@ mod tests {
     #[test]
     fn copies_of_one_file_become_one_file_and_nothing_else_does() {
         let (_dir, input) = split();
-        assert_eq!(relink(&input).unwrap(), 2);
+        assert_eq!(relink_tree(&input).unwrap(), 2);
         assert_eq!(["a", "b", "dir/c", "alone", "new"].map(|name| links(&input, name)), [3, 3, 3, 1, 1]);
         assert_eq!(fs::metadata(input.upper.join("dir")).unwrap().mtime(), 500, "directories keep their times");
         assert_eq!(fs::read_dir(input.upper.join("dir")).unwrap().count(), 1);
-        assert_eq!(relink(&input).unwrap(), 0);
+        assert_eq!(relink_tree(&input).unwrap(), 0);
     }
 
     #[test]
@@ -253,7 +276,7 @@ mod tests {
             if fs::metadata(&changed).unwrap().mtime() != 2000 {
                 at(&changed, 1000);
             }
-            assert_eq!(relink(&input).unwrap(), 1);
+            assert_eq!(relink_tree(&input).unwrap(), 1);
             assert_eq!(["a", "b", "dir/c"].map(|name| links(&input, name)), [2, 1, 2]);
         }
     }
@@ -264,7 +287,7 @@ mod tests {
         // In between, `b` is another file, and `dir` a link to where `c` has several names.
         fs::write(input.lower[0].join("b"), "x").unwrap();
         std::os::unix::fs::symlink(dir.path().join("lower/dir"), input.lower[0].join("dir")).unwrap();
-        assert_eq!(relink(&input).unwrap(), 0);
+        assert_eq!(relink_tree(&input).unwrap(), 0);
         assert_eq!(["a", "b", "dir/c"].map(|name| links(&input, name)), [1, 1, 1]);
     }
 
@@ -277,7 +300,7 @@ mod tests {
             file.set_len(4 << 40).unwrap();
             at(&input.upper.join(name), 1000);
         }
-        assert_eq!(relink(&input).unwrap(), 2);
+        assert_eq!(relink_tree(&input).unwrap(), 2);
         assert_eq!(["a", "b", "dir/c"].map(|name| links(&input, name)), [3, 3, 3]);
     }
 }

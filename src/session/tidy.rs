@@ -3,10 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
+use sha2::Digest as _;
 
 use crate::beneath;
 use crate::beneath::TreeDir;
+use crate::context::Context;
+use crate::error::Result;
+use crate::sandbox::{TaskContext, TaskFailure};
 use crate::session::root::{Litter, LitterFile};
+use crate::session::{Work, put_back, tidy};
 
 /// What could not be tidied.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +23,7 @@ pub(crate) struct TidyError {
 }
 
 /// Removes `litter`; what is not there, or holds something of the session's work, is left alone.
-pub(crate) fn tidy(litter: &Litter) -> Result<(), TidyError> {
+pub(crate) fn remove_litter(litter: &Litter) -> std::result::Result<(), TidyError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| TidyError { path, source }
@@ -71,6 +76,26 @@ fn remove_file(upper: &TreeDir, file: &LitterFile) -> beneath::Result<()> {
     upper.unlink(&file.path)
 }
 
+/// Takes a [`Litter`] out of an upper directory.
+pub const TIDY: &str = "build.tidy";
+
+pub(crate) fn tidy_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
+    let litter: Litter = context.input_as()?;
+    tidy::remove_litter(&litter).map_err(|error| TaskFailure::of("tidy", &error))?;
+    for tree in &litter.outside {
+        crate::beneath::remove_tree(tree).map_err(|error| TaskFailure::of("tidy", &error))?;
+    }
+    Ok(serde_json::Value::Null)
+}
+
+/// Removes what only the session needed, and takes back what packages did to the configuration.
+pub(crate) fn tidy(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    put_back::put_back_configuration(cx, work)?;
+    let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
+    cx.launcher.task(crate::session::tidy::TIDY, &work.root.litter(), options, &mut |_| {})?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +111,7 @@ mod tests {
         for (contents, stays) in [("ours\n", false), ("ours\nand more\n", true), ("theirs\n", true), ("", true)] {
             fs::write(dir.path().join("resolv.conf"), contents).unwrap();
             let resolver = LitterFile { path: "/resolv.conf".into(), only_if: Some("ours\n".into()) };
-            tidy(&Litter {
+            remove_litter(&Litter {
                 upper: dir.path().to_owned(),
                 lower: vec![],
                 files: vec![resolver],
@@ -121,7 +146,7 @@ mod tests {
             directories: vec!["/var/db/repos/gentoo".into(), "/var/cache/distfiles".into(), "/var/tmp/portage".into()],
             outside: vec![],
         };
-        tidy(&litter).unwrap();
+        remove_litter(&litter).unwrap();
         assert!(!upper.join("var/db").exists(), "mount points and their parents go");
         assert!(upper.join("var/cache").exists(), "a directory that a layer below has stays");
         assert!(!upper.join("var/cache/distfiles").exists());
@@ -129,7 +154,7 @@ mod tests {
         assert!(!upper.join("etc/portage/make.conf/99-session.conf").exists());
         assert!(upper.join("etc/portage/make.conf/50-gentoomuch.conf").exists());
         assert!(upper.join("etc/resolv.conf").is_symlink(), "a link is the session's own work");
-        tidy(&litter).unwrap();
+        remove_litter(&litter).unwrap();
     }
 
     #[test]
@@ -147,7 +172,7 @@ mod tests {
             directories: vec!["/etc/portage/make.conf".into()],
             outside: vec![],
         };
-        tidy(&litter).unwrap();
+        remove_litter(&litter).unwrap();
         assert!(outside.join("make.conf/99-session.conf").exists());
     }
 }

@@ -7,25 +7,24 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 
-use crate::binhost::BinhostError;
 use crate::config::PortageDir;
 use crate::config::hooks::Hooks;
 use crate::config::patches::PatchRecord;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::jobserver::Share;
 use crate::portage::emerge::DefaultOpts;
 use crate::portage::session_conf::SessionConf;
-use crate::recipe::definition;
-use crate::recipe::patches::applied;
 use crate::sandbox::Interrupt;
+use crate::session::binhost::BinhostError;
 use crate::session::keys::Keys;
 use crate::session::put_back::Kept;
 use crate::session::root::{Root, UserBind};
-use crate::session::run::{Context, Work};
 use crate::session::supply::Supply;
 use crate::session::supply::downloads::Downloads;
-use crate::session::{binhost, inspect, run, supply};
+use crate::session::{Work, binhost, inspect, logs, supply, work};
 use crate::store::{Session, State};
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
@@ -69,8 +68,8 @@ pub(crate) fn work<'s>(
     given: Given<'_>,
 ) -> Result<Work<'s>> {
     let Given { hooks, portage, downloads, trees, binds, behalf } = given;
-    let log_dir = run::log_dir(cx, &subject.log_name)?;
-    let before = applied::recorded(&base.origin);
+    let log_dir = logs::log_dir(cx, &subject.log_name)?;
+    let before = work::recorded(&base.origin);
     let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
     let dir = |name: &str| -> Result<PathBuf> {
         let path = session.path(name);
@@ -83,7 +82,7 @@ pub(crate) fn work<'s>(
         create_open(&phase)?;
         write_public(&phase.join(&hook.name), hook.contents.as_bytes(), 0o755)?;
     }
-    write_public(&hooks_dir.join(definition::APPLY_NAME), definition::APPLY.as_bytes(), 0o755)?;
+    write_public(&hooks_dir.join(work::APPLY_NAME), work::APPLY.as_bytes(), 0o755)?;
     write_public(&hooks_dir.join(inspect::SCRIPT_NAME), inspect::SCRIPT.as_bytes(), 0o755)?;
     let portage_dir = dir("portage")?;
     if let Some(portage) = portage {
@@ -273,6 +272,17 @@ impl StepsDone {
         !self.done.is_empty()
     }
 }
+
+/// The patches that a state was given, by what it says of itself; a stage4 has those of its base.
+pub(crate) fn recorded(origin: &serde_json::Value) -> Vec<PatchRecord> {
+    in_origins(origin, |origin| serde_json::from_value(origin["patches"].clone()).ok()).unwrap_or_default()
+}
+
+/// The script that puts the merged configuration into the root; written beside the hooks of every session.
+pub(crate) const APPLY: &str = include_str!("apply.sh");
+
+/// Its name there.
+pub(crate) const APPLY_NAME: &str = "apply.sh";
 
 #[cfg(test)]
 mod tests {

@@ -10,19 +10,18 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::source::{Method, Revision, TreeSource};
+use crate::context::Context;
 use crate::download::{Downloader, Url};
 use crate::error::{Error, Result};
 use crate::git::Mirror;
 use crate::progress::Event;
-use crate::session::run;
-use crate::session::run::Context;
 use crate::stage3::keys::KeysFor;
 use crate::stage3::{Reason, Signer, Verified, VerifyError, VerifyOptions};
 use crate::store::{TempArea, Tree};
 use crate::trees::contents::{copy_tree, make_plain, single_directory};
 use crate::trees::error::TreeError;
 use crate::trees::{SyncFrom, SyncOptions, manifests};
-use crate::{archive, download, stage3};
+use crate::{archive, context, download, stage3};
 
 /// A published snapshot is some 50 MB.
 const TARBALL_LIMIT_BYTES: u64 = 4 << 30;
@@ -192,7 +191,7 @@ fn by_download(
     let url: Url = url.parse().map_err(download::Error::from)?;
     cx.observer.step(&format!("fetching {url}"));
     let target = area.path().join(safe_name(&url.name()));
-    let downloader = run::downloader(cx);
+    let downloader = context::downloader(cx);
     // The large one last: nothing can then fail that would have it downloaded again.
     for suffix in ["gpgsig", "asc", "sig"] {
         let signature = url.with_suffix(&format!(".{suffix}")).map_err(download::Error::from)?;
@@ -338,7 +337,7 @@ fn lock_file(cx: &Context<'_>, path: &Path) -> Result<File> {
                     cx.observer.note(&format!("waiting: another command is fetching into {}", path.with_extension("").display()));
                     told = true;
                 }
-                run::not_interrupted(cx)?;
+                context::not_interrupted(cx)?;
                 std::thread::sleep(Duration::from_millis(50));
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::config;
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{ConfigDir, Located, PortageDir, REPOS_DIR, TreePin};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::release::OFFICIAL;
-use crate::session::run::Context;
 use crate::store::{State, Tree};
 use crate::trees::error::TreeError;
 

@@ -8,11 +8,11 @@ use rustix::fs::FileType;
 use serde::Serialize;
 
 use crate::beneath::TreeDir;
+use crate::context;
+use crate::context::Context;
 use crate::error::Result;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::version;
-use crate::profile;
-use crate::session::run::Context;
 use crate::store::Tree;
 use crate::trees::contents::{Item, list};
 use crate::trees::rows;
@@ -68,7 +68,7 @@ impl TreeDifference {
 
 /// What the second snapshot has that the first has not, and the other way round.
 pub fn compare_trees(cx: &Context<'_>, from: &str, to: &str) -> Result<TreeDifference> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let (from, to) = (rows::tree_named(cx, from)?.0, rows::tree_named(cx, to)?.0);
     let label = |tree: &Tree| (tree.id.to_string(), tree.meta.origin["rev"].as_str().unwrap_or_default().to_owned());
     let mut difference = compare(&from.path, &to.path)?;

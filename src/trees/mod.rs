@@ -32,19 +32,18 @@ use serde::Serialize;
 
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{ConfigDir, Place, TreePin};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::git::Git;
 use crate::progress::Event;
 use crate::rsync::Rsync;
-use crate::session::run;
-use crate::session::run::Context;
 use crate::stage3::VerifyOptions;
 use crate::stage3::keys::{Purpose, TrustedKeys};
 use crate::store::{InMap as _, TempArea, Tree, TreeId};
 use crate::trees::bring::{Brought, Vouched};
 use crate::trees::contents::{Contents, copy_tree, digest_tree, repo_name};
 use crate::trees::error::TreeError;
-use crate::{config, profile};
+use crate::{config, context};
 
 /// Programs of the host.
 #[derive(Debug, Clone)]
@@ -115,7 +114,7 @@ struct Found {
 
 /// Imports a tree and points `tree/NAME` at it.
 pub fn sync(cx: &Context<'_>, options: &SyncOptions, keys: &TrustedKeys) -> Result<Synced> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     if let (Some(name), Some(rev)) = (&options.name, options.rev.as_ref().filter(|rev| rev.is_fixed()))
         && matches!(options.from, SyncFrom::Remote(_))
         && let Some(tree) = choose::find_revision(cx, name, rev)?
@@ -132,7 +131,7 @@ pub fn sync(cx: &Context<'_>, options: &SyncOptions, keys: &TrustedKeys) -> Resu
         Ok(found) => finish_sync(cx, options, found, Some(area)),
         Err(error) => {
             cx.launcher.remove_trees(&[area.path().to_owned()])?;
-            run::not_interrupted(cx)?;
+            context::not_interrupted(cx)?;
             Err(error)
         }
     }

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::context;
+use crate::context::Context;
 use crate::error::Result;
-use crate::history::clean;
-use crate::profile;
-use crate::session::run::Context;
 use crate::store::{Lock, Tree, TreeId, Unused};
 use crate::trees::error::TreeError;
 use crate::trees::method_word;
@@ -58,7 +57,7 @@ pub struct RemovedTree {
 
 /// All snapshots, oldest first.
 pub fn tree_rows(cx: &Context<'_>) -> Result<Vec<TreeListRow>> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     let refs = cx.store.tree_refs()?;
     let users = users_of_trees(cx)?;
     let mut rows = Vec::new();
@@ -126,7 +125,7 @@ pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<S
 
 /// Removes snapshots that nothing needs. Alone with the store, so that nothing begins to need one meanwhile.
 pub fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTree>> {
-    let exclusive = clean::lock_store(cx)?;
+    let exclusive = context::lock_store(cx)?;
     let users = users_of_trees(cx)?;
     let mut removed: Vec<(RemovedTree, Option<String>)> = Vec::new();
     for text in texts {

@@ -29,29 +29,31 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config::ConfigDir;
+use crate::context::{Context, Settings};
 use crate::error::{Error, Result};
+use crate::names::profiles;
 use crate::portage::atom::Atom;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::use_flags::Switch;
-use crate::profile::history;
 use crate::progress::{Event, Observer};
-use crate::recipe::definition;
+use crate::recipe::merge;
 use crate::recipe::patches::applied;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
+use crate::session::keys::throwaway;
+use crate::session::logs::package_log;
 use crate::session::root::{HOOKS_DIR, PORTAGE_DIR};
-use crate::session::run::{Context, Settings, Work, package_log};
 use crate::session::visible::NotVisible;
 use crate::session::work::{Given, Subject as WorkSubject, write_public};
-use crate::session::{inspect, run, visible, work};
+use crate::session::{Work, inspect, run, visible, work};
 use crate::store::{Purpose, Session, State, StateId};
 use crate::try_it::combinations::{Combination, Subject, Variable};
 use crate::try_it::keeping::Keep;
 use crate::try_it::outcome::{
     Built as BuiltCombination, EXAMINE, ExamineInput, Examined, Failed as FailedCombination, Installed, Outcome,
 };
-use crate::{freshroot, profile, store};
+use crate::{context, store};
 
 /// The script that puts the settings of a combination into place, and its name beside the hooks.
 const APPLY: &str = include_str!("try.sh");
@@ -217,9 +219,9 @@ impl Observer for Relay<'_> {
 /// Builds every combination that can be, several at a time. That some cannot is no error.
 pub fn experiment(cx: &Context<'_>, options: &TryOptions, config: Option<&ConfigDir>, watcher: &dyn Watcher) -> Result<Experiment> {
     options.cflags.iter().try_for_each(|text| check_cflags(text))?;
-    let _shared = profile::share_store(cx)?;
-    let (profile, index) = history::profile_and_index(cx, options.profile.as_deref())?;
-    let base = history::profile_state(cx, &profile, index)?;
+    let _shared = context::share_store(cx)?;
+    let (profile, index) = profiles::profile_and_index(cx, options.profile.as_deref())?;
+    let base = profiles::profile_state(cx, &profile, index)?;
     let setup = ask_about(cx, options, profile, base)?;
     let combinations = combinations::all(&setup.subjects, &options.uses, &options.matrix, &options.cflags)?;
     let plan: Vec<_> = combinations.iter().map(|one| (one.name.clone(), one.left_out.clone())).collect();
@@ -326,7 +328,7 @@ fn build_all(cx: &Context<'_>, setup: &Setup<'_>, all: &[Combination], watcher: 
         }
     };
     crate::threads::crew(workers, work);
-    run::not_interrupted(cx)?;
+    context::not_interrupted(cx)?;
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(ended.into_inner().unwrap_or_else(PoisonError::into_inner)),
@@ -351,11 +353,11 @@ fn build_in(
     let mut work = try_work(cx, session, &setup.base, &setup.profile)?;
     work.root.session_conf = work::session_conf(cx, setup.observability);
     apply_settings(cx, &work, &settings_of(setup, combination))?;
-    freshroot::show_throwaway_pools(cx, &mut work, &setup.base)?;
+    throwaway::show_throwaway_pools(cx, &mut work, &setup.base)?;
     let request = request_of(cx, setup, combination);
     working("building");
     let begun = Instant::now();
-    let built = definition::emerge_supplied(cx, &work, &request).map(|()| begun.elapsed().as_secs_f64());
+    let built = merge::emerge_supplied(cx, &work, &request).map(|()| begun.elapsed().as_secs_f64());
     let seconds = match built {
         Ok(seconds) => seconds,
         Err(Error::Emerge { failure, log, .. }) => return Ok(Ended::Failed(failed(&work, *failure, log))),
@@ -391,7 +393,7 @@ fn examine(cx: &Context<'_>, work: &Work<'_>, setup: &Setup<'_>) -> Result<Exami
     let lower = std::iter::once(work.root.upper.clone()).chain(work.root.lower.iter().cloned()).collect();
     let versions = setup.subjects.iter().map(|one| one.cpv.clone()).collect();
     let options = TaskOptions { mounts: true, hold: vec![work.session.borrow().lock_fd()?], ..TaskOptions::default() };
-    let answer = run::task(cx, EXAMINE, &ExamineInput { lower, versions }, options, &mut |_| {})?;
+    let answer = context::task(cx, EXAMINE, &ExamineInput { lower, versions }, options, &mut |_| {})?;
     let installed = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: EXAMINE, source })?;
     let installed: Vec<Installed> = installed;
     let tried: Vec<&str> = installed.iter().map(|one| one.package.cpv.as_str()).collect();

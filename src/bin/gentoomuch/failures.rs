@@ -12,9 +12,10 @@ use gentoomuch::names::named;
 use gentoomuch::pipeline::PipelineError;
 use gentoomuch::portage::emerge::resolution::Problem;
 use gentoomuch::portage::emerge::{Failure as EmergeFailure, FailureKind};
+use gentoomuch::session::binhost::BinhostError;
 use gentoomuch::threads::NoThread;
 use gentoomuch::trees::error::TreeError;
-use gentoomuch::{archive, binhost, config, download, error as build, program, release, resolve, sandbox, store, try_it};
+use gentoomuch::{archive, config, download, error as build, program, release, resolve, sandbox, store, try_it};
 
 use crate::failures_sandbox::sandbox_words;
 use crate::report::{Failure, Kind};
@@ -252,6 +253,14 @@ impl From<build::Error> for Failure {
             E::ArtifactExists { .. } => Self::new(Kind::Usage, error).hint("move it away, or choose another name with `-o`"),
             E::Copy(error) => copy(error),
             E::Experiment(error) => experiment(error),
+            E::DoesNotApply(misfit) => {
+                let hints = [
+                    format!("the whole output is in {}", misfit.log.shown()),
+                    format!("`gentoomuch patch refresh {}` brings it to the version that is built now", misfit.name),
+                ];
+                let lines = misfit.last_lines.clone();
+                lines.into_iter().fold(Self::new(Kind::Config, *misfit), Self::detail).hints(hints.to_vec())
+            }
             E::Patch(error) => crate::failures_patch::patch(error),
             E::Suspended(error) => suspended(*error),
             E::Command { ref log, ref last_lines, .. } => {
@@ -341,8 +350,8 @@ fn suspended(error: build::Error) -> Failure {
 }
 
 /// A binary package host, ours or another's.
-fn binhost(error: binhost::BinhostError) -> Failure {
-    use binhost::BinhostError as E;
+fn binhost(error: BinhostError) -> Failure {
+    use BinhostError as E;
     use gentoomuch::portage::binpkgs::gpkg;
     use gentoomuch::portage::emerge::Distrust;
     let (kind, hint) = match &error {

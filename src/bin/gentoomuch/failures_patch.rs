@@ -9,7 +9,7 @@ use crate::screen::Shown as _;
 
 pub(crate) fn patch(error: PatchError) -> Failure {
     use PatchError as E;
-    let (mut kind, mut details) = (Kind::Usage, Vec::new());
+    let mut kind = Kind::Usage;
     let hints: Vec<String> = match &error {
         E::Name(_) => vec!["letters, digits and `._+-`, beginning with a letter or digit".to_owned()],
         E::HeaderLine(_) => vec!["one line of text".to_owned()],
@@ -37,14 +37,6 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             accepts.into_iter().chain([format!("`gentoomuch resolve {atom}` shows where that belongs")]).collect()
         }
         E::OtherPackage { .. } => vec!["`gentoomuch patch prep` begins a patch for it".to_owned()],
-        E::DoesNotApply(misfit) => {
-            kind = Kind::Config;
-            details.clone_from(&misfit.last_lines);
-            vec![
-                format!("the whole output is in {}", misfit.log.shown()),
-                format!("`gentoomuch patch refresh {}` brings it to the version that is built now", misfit.name),
-            ]
-        }
         E::NothingSaved => vec!["`gentoomuch patch save NAME` saves what was changed in a work set".to_owned()],
         E::Unchanged(name) => vec![
             format!("`gentoomuch patch show {name}` tells where it is"),
@@ -80,5 +72,5 @@ pub(crate) fn patch(error: PatchError) -> Failure {
             Vec::new()
         }
     };
-    details.into_iter().fold(Failure::new(kind, error), Failure::detail).hints(hints)
+    Failure::new(kind, error).hints(hints)
 }

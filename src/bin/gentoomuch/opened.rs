@@ -5,10 +5,10 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use gentoomuch::config::ConfigDir;
+use gentoomuch::context::{Context, Settings, Told};
 use gentoomuch::host;
 use gentoomuch::limits::{Asked, Limits};
 use gentoomuch::sandbox::{HelperSource, IdMap, Interrupt, Launcher};
-use gentoomuch::session::run::{Context, Settings, Told};
 use gentoomuch::store::Store;
 
 use crate::invocation::Invocation;

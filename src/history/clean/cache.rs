@@ -15,6 +15,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::beneath::{RootDir, TreeDir};
+use crate::context::Context;
 use crate::error::Result;
 use crate::fetch::{BY_CONTENT, INCOMING};
 use crate::history::clean::files::list;
@@ -25,9 +26,7 @@ use crate::portage::binpkgs::{PackageKey, PoolInputs, pool_key, unused};
 use crate::portage::cpv::Cpv;
 use crate::portage::vdb::Package;
 use crate::session::keys::keys_of;
-use crate::session::run;
-use crate::session::run::Context;
-use crate::{artifact, beneath};
+use crate::{beneath, context, inventory};
 
 /// No directory of a tree has more names.
 const NAMES_LIMIT: usize = 100_000;
@@ -108,11 +107,11 @@ pub(crate) fn unused_binpkgs(cx: &Context<'_>, survey: &Survey, found: &Found, n
 pub(crate) fn installed(cx: &Context<'_>, survey: &Survey, found: &Found) -> Result<Installed> {
     let mut all = Installed::default();
     for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
-        run::not_interrupted(cx)?;
+        context::not_interrupted(cx)?;
         all.note_keys(keys_of(state).into_values(), survey.last_used(&state.id));
-        let inventory = artifact::inventory(cx, state)?;
+        let inventory = inventory::inventory(cx, state)?;
         let packages: Vec<Package> = serde_json::from_value(inventory)
-            .map_err(|source| crate::store::Error::Answer { task: crate::tasks::INVENTORY, source })?;
+            .map_err(|source| crate::store::Error::Answer { task: crate::inventory::INVENTORY, source })?;
         for package in packages {
             all.note(package, survey.last_used(&state.id));
         }

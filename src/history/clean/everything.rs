@@ -3,27 +3,27 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::context;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::history::clean;
 use crate::history::clean::files::list;
 use crate::history::clean::{CleanItem, CleanKind, CleanPlan, Thing};
-use crate::profile;
-use crate::session::run::Context;
 use crate::store::InMap as _;
 
 /// Everything but the configuration and patches in work, with what it takes.
 pub fn clean_everything_plan(cx: &Context<'_>) -> Result<CleanPlan> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     plan_everything(cx)
 }
 
 /// Removes the store, artifacts, logs, distfiles and binary packages. The store cannot be used afterwards.
 pub fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
-    let exclusive = clean::lock_store(cx)?;
+    let exclusive = context::lock_store(cx)?;
     let plan = plan_everything(cx)?;
     cx.observer.step("removing everything");
     cx.store.clone().remove_everything(exclusive, cx.launcher)?;
-    crate::history::clean::remove_file(&cx.places.data.join("default-profile"))?;
+    crate::durable::remove_if_there(&cx.places.data.join("default-profile"))?;
     let rest: Vec<PathBuf> = outside(cx).into_iter().map(|(_, _, path)| path).collect();
     cx.launcher.remove_trees(&rest)?;
     for dir in [&cx.places.data, &cx.places.cache] {

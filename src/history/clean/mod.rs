@@ -27,14 +27,13 @@ use std::{fmt, fs};
 use serde::Serialize;
 
 use self::survey::Survey;
+use crate::context::{Context, lock_store};
 use crate::error::{Error, Result};
 use crate::portage::binpkgs::unused as pools;
-use crate::profile;
 use crate::sandbox::TaskOptions;
-use crate::session::run;
-use crate::session::run::Context;
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
-use crate::store::{Busy, InMap as _, LayerId, Lock, SessionId, StateId, TreeId, Unused, Wait};
+use crate::store::{InMap as _, LayerId, Lock, SessionId, StateId, TreeId, Unused};
+use crate::{context, durable};
 
 /// What can be cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -255,7 +254,7 @@ impl CleanPlan {
 
 /// What nothing needs, and why. Nothing is changed.
 pub fn clean_plan(cx: &Context<'_>, options: &CleanOptions) -> Result<CleanPlan> {
-    let _shared = profile::share_store(cx)?;
+    let _shared = context::share_store(cx)?;
     cx.observer.step("looking for what nothing needs");
     plan_cleaning(cx, options, None)
 }
@@ -267,22 +266,11 @@ pub fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan) -> Res
     let known: BTreeSet<(CleanKind, &Path)> = shown.items.iter().map(|item| (item.kind, item.path.as_path())).collect();
     plan.items.retain(|item| known.contains(&(item.kind, item.path.as_path())));
     plan.count();
-    run::not_interrupted(cx)?;
+    context::not_interrupted(cx)?;
     cx.observer.step("removing");
     clean_store(cx, &exclusive, &plan)?;
     clean_files(cx, &plan, options.now_secs)?;
     Ok(plan)
-}
-
-/// The store for this process alone: waited for with a message, or not at all.
-pub(crate) fn lock_store(cx: &Context<'_>) -> Result<Lock> {
-    let cancelled = || cx.interrupt.count() > 0;
-    let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));
-    let wait = if cx.settings.no_wait { Wait::NoWait } else { Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled } };
-    match cx.store.lock_exclusive(wait) {
-        Err(crate::store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
-        other => Ok(other?),
-    }
 }
 
 /// Names forget nothing but what is in `shown`, if there is such.
@@ -333,7 +321,7 @@ pub(crate) fn sizes_of(cx: &Context<'_>, paths: Vec<PathBuf>) -> Result<BTreeMap
         return Ok(BTreeMap::new());
     }
     let input = DiskUsageInput { trees: paths };
-    let answer = run::task(cx, DISK_USAGE, &input, TaskOptions::default(), &mut |_| {})?;
+    let answer = context::task(cx, DISK_USAGE, &input, TaskOptions::default(), &mut |_| {})?;
     let usage: Vec<TreeUsage> =
         serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: DISK_USAGE, source })?;
     Ok(input.trees.into_iter().zip(usage).map(|(path, usage)| (path, usage.bytes)).collect())
@@ -377,7 +365,7 @@ fn clean_files(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> 
             }
             Thing::Files(files) => {
                 for (path, _) in files {
-                    remove_file(path)?;
+                    durable::remove_if_there(path)?;
                 }
                 if fs::symlink_metadata(&item.path).is_ok_and(|meta| meta.is_dir()) {
                     fs::remove_dir_all(&item.path).map_err(Error::io("remove", &item.path))?;
@@ -395,15 +383,6 @@ fn clean_files(cx: &Context<'_>, plan: &CleanPlan, now_secs: i64) -> Result<()> 
         cx.launcher.remove_trees(&directories)?;
     }
     Ok(())
-}
-
-pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Io { action: "remove", path: path.to_owned(), source: error })
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

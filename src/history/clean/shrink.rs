@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::context::Context;
 use crate::error::Result;
 use crate::history::clean;
 use crate::history::clean::cache::{Installed, build_name, files_of, list_distfiles};
@@ -15,7 +16,6 @@ use crate::history::clean::survey::{Found, Positions, Survey};
 use crate::history::clean::words::day;
 use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, FileUse, Thing, cache, files};
 use crate::portage::binpkgs::unused;
-use crate::session::run::Context;
 
 /// Something that could go.
 enum Candidate {

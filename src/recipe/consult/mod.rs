@@ -19,20 +19,21 @@ use std::path::{Path, PathBuf};
 use self::answers::AnswerError;
 use self::questions::Questions;
 use crate::beneath::RootDir;
+use crate::config;
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::names::profiles;
 use crate::portage::atom::Atom;
 use crate::progress::Event;
 use crate::recipe::configured;
 use crate::recipe::configured::Configured;
 use crate::session::root::HOOKS_DIR;
 use crate::session::run;
-use crate::session::run::Context;
 use crate::session::work::write_public;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 use crate::trees::error::TreeError;
-use crate::{config, profile};
 
 const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";
@@ -66,7 +67,7 @@ impl Group {
 /// A store or a sandbox that fails, a name that no stage has, and Ctrl-C. That a question could not be put is no error.
 pub fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) -> Result<Vec<Diagnostic>> {
     let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
-    if profile::profiles(cx)?.is_empty() {
+    if profiles::profiles(cx)?.is_empty() {
         said.note(
             &Place::whole(Path::new("")),
             "Portage was not asked whether it knows what is named here: no profile is bootstrapped",
@@ -111,8 +112,8 @@ pub(crate) fn assert_known(
 
 /// Which stages are asked about together, by profile and stage3 definition.
 fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Said) -> Result<BTreeMap<(String, String), Group>> {
-    let profiles = profile::profiles(cx)?;
-    let default = profile::default_profile(cx)?.or_else(|| (profiles.len() == 1).then(|| profiles[0].clone()));
+    let profiles = profiles::profiles(cx)?;
+    let default = profiles::default_profile(cx)?.or_else(|| (profiles.len() == 1).then(|| profiles[0].clone()));
     let all = config.stage_names();
     let (mut groups, mut alone) = (BTreeMap::<(String, String), Group>::new(), Vec::new());
     let mut kernels = BTreeMap::<String, Vec<Located<Atom>>>::new();

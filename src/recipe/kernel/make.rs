@@ -5,24 +5,25 @@ use std::collections::BTreeSet;
 use crate::build_key::Inputs;
 use crate::config::ConfigDir;
 use crate::config::kconfig::{SymbolChange, Symbols};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::jobserver::PIPE_INSIDE;
+use crate::names::refs::kernel_ref;
 use crate::portage::binpkgs::PoolInputs;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::progress::Event;
 use crate::recipe::definition::{Built, subject_of};
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
-use crate::recipe::kernel::{KernelRecipe, give, given, kernel_ref, script, sources};
-use crate::recipe::{definition, kernel, settle};
+use crate::recipe::kernel::{KernelRecipe, give, given, script, sources};
+use crate::recipe::{kernel, merge, settle};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
 use crate::session::root::UserBind;
-use crate::session::run::{Context, Work};
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{keys, run, work};
+use crate::session::{Work, keys, open, run, work};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// Where the session sees the layers that it fills.
@@ -91,7 +92,7 @@ fn make_payload(cx: &Context<'_>, config: &ConfigDir, task: &Task<'_>) -> Result
     let label = task.recipe.config.label();
     let name = kernel_ref(task.profile, &label);
     let key = task.content.key();
-    let (mut session, resumed) = definition::open_session(cx, task.sources, Purpose::Kernel, &key, &subject_of(config, &name))?;
+    let (mut session, resumed) = open::open_session(cx, task.sources, Purpose::Kernel, &key, &subject_of(config, &name))?;
     let (word, package) = (if resumed { "resuming" } else { "building" }, &task.facts.package);
     cx.observer.step(&format!("{word} kernel {label} on {} from {package}", task.profile));
     let made = fill_kernel(cx, &mut session, task);
@@ -114,7 +115,7 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &Task<'_>) -> Resu
     let dracut = recipe.config.dracut.as_ref().map(|lines| lines.join("\n"));
     give(&work, &[(KCONF, &recipe.config.text), (DRACUT, dracut.as_deref().unwrap_or_default())])?;
     let resumed = steps.any();
-    let pool = definition::choose_pool(cx, &mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish)?;
+    let pool = keys::choose_pool(cx, &mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish)?;
     if recipe.config.dracut.is_some() {
         match in_kernel(cx, &work, &["need_dracut"]) {
             Err(Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {
@@ -161,7 +162,7 @@ fn emerge_kernel(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, facts
     let name = facts.package_name();
     // A binary package does not say which configuration it was built with.
     let request = Request { usepkg_exclude: vec![name.clone()], buildpkg_exclude: vec![name], ..Request::new(goal, Mode::Run) };
-    definition::emerge_request(cx, work, steps, "kernel", request, resumed, false)
+    merge::emerge_request(cx, work, steps, "kernel", request, resumed, false)
 }
 
 /// What came of the configuration, and how the kernel calls itself, if it is built by now.

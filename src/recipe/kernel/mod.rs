@@ -35,23 +35,22 @@ pub mod make;
 pub mod sources;
 pub mod stage;
 
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::build_key::Inputs;
-use crate::config::kconfig::SymbolChange;
 use crate::config::{BUILDER, ConfigDir, KernelConfig, Stage4Definition};
+use crate::context;
+use crate::context::Context;
 use crate::error::Result;
+use crate::names::refs::{definition_lock, kernel_lock};
 use crate::recipe::definition;
-use crate::recipe::definition::{Built, definition_lock, profile_lock};
+use crate::recipe::definition::Built;
 use crate::session::root::HOOKS_DIR;
-use crate::session::run;
-use crate::session::run::{Context, Work};
 use crate::session::work::write_public;
+use crate::session::{Work, run};
 use crate::store::State;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
-use crate::{profile, resolve};
 
 /// The script that does what is done inside; written beside the hooks of the sessions that need it.
 const SCRIPT: &str = include_str!("kernel.sh");
@@ -61,31 +60,6 @@ const SCRIPT_NAME: &str = "kernel.sh";
 const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
 /// A configuration longer than this is none; those of whole distributions have 300 KiB.
 pub(crate) const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
-
-/// A kernel that was asked for.
-#[derive(Debug, Clone, Serialize)]
-pub struct KernelBuilt {
-    /// The kernel configuration.
-    pub name: String,
-    /// The profile whose builder compiles.
-    pub profile: String,
-    /// The state with the payload.
-    pub state: String,
-    /// Whether it was there already.
-    pub reused: bool,
-    /// The package of sources.
-    pub package: String,
-    /// What the kernel calls itself: `6.12.4-gentoo`.
-    pub release: String,
-    /// What the configuration asks for, and the sources did not give.
-    pub unmet: Vec<SymbolChange>,
-    /// Options that are built in, and that are modules.
-    pub built_in: u64,
-    /// Options that are modules.
-    pub modules: u64,
-    /// Whether it has an initramfs.
-    pub initramfs: bool,
-}
 
 /// All that decides what a kernel becomes.
 pub(crate) struct KernelRecipe {
@@ -112,32 +86,6 @@ impl KernelRecipe {
     }
 }
 
-/// The lock on a kernel's name; taken after those on the profile and the builder, and before that on a stage4.
-pub(crate) fn kernel_lock(profile: &str, label: &str) -> String {
-    format!("kernel/{profile}/{label}")
-}
-
-/// Name of the ref of a kernel's state.
-pub(crate) fn kernel_ref(profile: &str, label: &str) -> String {
-    format!("kernel/{profile}/{label}")
-}
-
-/// Below these are the names of a profile's kernels.
-pub(crate) fn kernel_prefixes(profile: &str) -> [String; 2] {
-    [format!("kernel/{profile}"), format!("kernel-sources/{profile}")]
-}
-
-/// Builds the kernel configuration `name` with the builder of `profile`, or of the default one.
-pub fn kernel_build(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>) -> Result<KernelBuilt> {
-    let kernel = config.kernel(name)?;
-    let _shared = profile::share_store(cx)?;
-    let profile = profile::profile_or_default(cx, profile)?;
-    let _profile = run::lock_shared(cx, &profile_lock(&profile))?;
-    let built = kernel_of(cx, config, kernel, &profile);
-    let built = built.map_err(|error| resolve::with_proposal(cx, config, &format!("stage3:{BUILDER}"), &profile, error))?;
-    Ok(KernelBuilt::of(&built.state, built.reused))
-}
-
 /// The kernel of a stage4, if it has one. The caller holds the lock on the profile, shared.
 pub(crate) fn kernel_of_stage(
     cx: &Context<'_>,
@@ -149,13 +97,13 @@ pub(crate) fn kernel_of_stage(
     Ok(Some(kernel_of(cx, config, kernel, profile)?.state))
 }
 
-fn kernel_of(cx: &Context<'_>, config: &ConfigDir, kernel: KernelConfig, profile: &str) -> Result<Built> {
+pub(crate) fn kernel_of(cx: &Context<'_>, config: &ConfigDir, kernel: KernelConfig, profile: &str) -> Result<Built> {
     let builder = {
-        let _definition = run::lock(cx, &definition_lock(profile, BUILDER))?;
+        let _definition = context::lock(cx, &definition_lock(profile, BUILDER))?;
         definition::definition(cx, config, profile, BUILDER)?.state
     };
     let recipe = KernelRecipe { config: kernel, trees: choose::trees_of_state(cx, &builder)? };
-    let _kernel = run::lock(cx, &kernel_lock(profile, &recipe.config.label()))?;
+    let _kernel = context::lock(cx, &kernel_lock(profile, &recipe.config.label()))?;
     make::kernel(cx, config, &recipe, profile, &builder)
 }
 
@@ -188,23 +136,4 @@ pub(crate) fn given(name: &str) -> String {
 pub(crate) fn script(arguments: &[&str]) -> Vec<String> {
     let program = ["/bin/bash".to_owned(), given(SCRIPT_NAME)];
     program.into_iter().chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
-}
-
-impl KernelBuilt {
-    fn of(state: &State, reused: bool) -> Self {
-        let origin = &state.origin;
-        let text = |name: &str| origin[name].as_str().unwrap_or_default().to_owned();
-        Self {
-            name: text("name"),
-            profile: text("profile"),
-            state: state.id.to_string(),
-            reused,
-            package: text("package"),
-            release: text("release"),
-            unmet: serde_json::from_value(origin["unmet"].clone()).unwrap_or_default(),
-            built_in: origin["built_in"].as_u64().unwrap_or_default(),
-            modules: origin["modules"].as_u64().unwrap_or_default(),
-            initramfs: origin["initramfs"].as_bool().unwrap_or_default(),
-        }
-    }
 }

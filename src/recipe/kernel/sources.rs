@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::build_key::Inputs;
 use crate::config::{ConfigDir, Place};
+use crate::context;
+use crate::context::Context;
 use crate::error::Result;
 use crate::portage::atom::{Atom, Operator};
 use crate::portage::binpkgs::PoolInputs;
@@ -12,12 +14,11 @@ use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::recipe::definition::subject_of;
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::give;
-use crate::recipe::{definition, kernel, settle};
+use crate::recipe::{kernel, merge, settle};
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
-use crate::session::run::{Context, Work};
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{keys, run, work};
+use crate::session::{Work, keys, open, relink, tidy, work};
 use crate::store::{NewState, Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 
@@ -89,7 +90,7 @@ pub(crate) fn kernel_sources(
         .with_list("trees", wanted.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)));
     let key = inputs.key();
     if wanted.is_exact() {
-        let _lock = run::lock(cx, &name)?;
+        let _lock = context::lock(cx, &name)?;
         install_exactly(cx, config, wanted, profile, builder, &name, &inputs)
     } else if let Some(found) = sources_by_key(cx, &name, &key)? {
         Ok(found)
@@ -145,7 +146,7 @@ fn install_exactly(
     if let Some(found) = sources_by_key(cx, name, &key)? {
         return Ok(found);
     }
-    let (mut session, resumed) = definition::open_session(cx, builder, Purpose::Kernel, &key, &subject_of(config, name))?;
+    let (mut session, resumed) = open::open_session(cx, builder, Purpose::Kernel, &key, &subject_of(config, name))?;
     cx.observer.step(&format!("{} {atom} on {profile}", if resumed { "resuming" } else { "installing" }));
     let filled = install_sources(cx, &mut session, builder, wanted, &subject(profile));
     let newest_input = wanted.trees.iter().map(|tree| tree.newest).chain([builder.newest_input]).max().unwrap_or(0);
@@ -179,7 +180,7 @@ fn install_sources(
     let mut work = work::work(cx, session, builder, subject, Given { trees: Some(wanted.trees), ..Given::default() })?;
     let resumed = steps.any();
     give(&work, &[])?;
-    let pool = definition::choose_pool(cx, &mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish)?;
+    let pool = keys::choose_pool(cx, &mut work, PoolOf::recorded(&builder.origin), PoolUse::Publish)?;
     let facts = resolve_sources(cx, &work, wanted)?;
     let facts = if facts.distribution {
         facts
@@ -187,12 +188,12 @@ fn install_sources(
         let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Keep, oneshot: true };
         // A binary package of a million files would be of use to nobody.
         let request = Request { buildpkg_exclude: vec![facts.package_name()], ..Request::new(goal, Mode::Run) };
-        definition::emerge_request(cx, &work, &mut steps, "kernel sources", request, resumed, false)?;
+        merge::emerge_request(cx, &work, &mut steps, "kernel sources", request, resumed, false)?;
         examine_sources(cx, &work, facts)?
     };
     keys::tell_published(cx, &work, &pool);
-    definition::relink(cx, &work)?;
-    definition::tidy(cx, &work)?;
+    relink::relink(cx, &work)?;
+    tidy::tidy(cx, &work)?;
     Ok((facts, pool))
 }
 

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use crate::build_key::Inputs;
+use crate::context::Context;
 use crate::error::Result;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::recipe::definition;
 use crate::recipe::kernel::{give, script};
+use crate::recipe::merge;
 use crate::sandbox::plan::{Network, Source};
 use crate::session::root::KernelTree;
-use crate::session::run;
-use crate::session::run::{Context, Work};
 use crate::session::work::{StepsDone, create_open};
+use crate::session::{Work, run};
 use crate::store::{NewState, State};
 
 /// `kind` of the origin of a state that is a base with a kernel on it.
@@ -91,7 +91,7 @@ pub(crate) fn rebuild_modules(
         let names: Vec<String> = all.iter().map(|package| Cpv::name_of(package).to_owned()).collect();
         let goal = Goal::Packages { atoms: vec!["@module-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
         let request = Request { usepkg_exclude: names.clone(), buildpkg_exclude: names, ..Request::new(goal, Mode::Run) };
-        definition::emerge_request(cx, work, steps, "kernel modules", request, resumed, false)?;
+        merge::emerge_request(cx, work, steps, "kernel modules", request, resumed, false)?;
     }
     let release = kernel.origin["release"].as_str().unwrap_or_default().to_owned();
     steps.once("depmod", || run::command(cx, work, script(&["depend", &release]), Network::None))

@@ -21,19 +21,19 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::{untrusted, vdb};
 use crate::progress::Event;
-use crate::recipe::definition;
+use crate::recipe::merge;
 use crate::sandbox::plan::Network;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
-use crate::session::run;
-use crate::session::run::{Context, Work};
-use crate::session::work::{StepsDone, in_origins};
-use crate::store;
+use crate::session::work::StepsDone;
+use crate::session::{Work, emerge};
+use crate::{context, store};
 
 /// Reads which patches installed packages have: [`Look`] in, [`Seen`] out.
 const PATCHED: &str = "build.patched";
@@ -153,7 +153,7 @@ const MOST_LOST: u32 = 3;
 pub(crate) fn emerge_patched(cx: &Context<'_>, work: &Work<'_>, request: &Request, network: Network, log: &Path) -> Result<()> {
     let mut lost = 0;
     loop {
-        match run::emerge_with(cx, work, request, network, log) {
+        match emerge::emerge_with(cx, work, request, network, log) {
             Err(Error::Emerge { failure, .. }) if lost < MOST_LOST && has_lost_checksum(&failure.last_lines) => {
                 lost += 1;
                 let package = failure.package.as_deref().unwrap_or("a package");
@@ -172,7 +172,7 @@ pub(crate) fn patched(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<PatchedPa
     let lower = std::iter::once(work.root.upper.clone()).chain(work.root.lower.iter().cloned()).collect();
     let names = work.patches.iter().chain(&work.patches_before).filter_map(PatchRecord::package).collect();
     let options = TaskOptions { mounts: true, hold: vec![work.session.borrow().lock_fd()?], ..TaskOptions::default() };
-    let answer = run::task(cx, PATCHED, &Look { lower, names }, options, &mut |_| {})?;
+    let answer = context::task(cx, PATCHED, &Look { lower, names }, options, &mut |_| {})?;
     let mut seen: Seen = serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: PATCHED, source })?;
     if !seen.records {
         for found in &mut seen.packages {
@@ -199,7 +199,7 @@ pub(crate) fn bring_patches(
         let usepkg_exclude = stale.iter().filter(|package| package.place.blind).map(|package| package.place.name.clone());
         let goal = Goal::Packages { atoms, existing: Existing::Rebuild, oneshot: true };
         let request = Request { usepkg_exclude: usepkg_exclude.collect(), ..Request::new(goal, Mode::Run) };
-        definition::emerge_request(cx, work, steps, "packages with other patches", request, resumed, network)?;
+        merge::emerge_request(cx, work, steps, "packages with other patches", request, resumed, network)?;
         packages = patched(cx, work)?;
     }
     warn_of_patches(cx, &packages);
@@ -225,11 +225,6 @@ impl InSlot {
         let slot = self.slot.split_once('/').map_or(self.slot.as_str(), |(slot, _)| slot);
         if slot.is_empty() { self.name.clone() } else { format!("{}:{slot}", self.name) }
     }
-}
-
-/// The patches that a state was given, by what it says of itself; a stage4 has those of its base.
-pub(crate) fn recorded(origin: &serde_json::Value) -> Vec<PatchRecord> {
-    in_origins(origin, |origin| serde_json::from_value(origin["patches"].clone()).ok()).unwrap_or_default()
 }
 
 /// Notes in what a state says of itself which patches it was given, and what became of them.
@@ -299,7 +294,7 @@ pub(crate) fn knows_no_patches(eapi: &str) -> bool {
 
 /// Finds this module's task by name.
 pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
-    (name == PATCHED).then_some(run as TaskFn).or_else(|| crate::patch::source::lookup(name))
+    (name == PATCHED).then_some(run as TaskFn)
 }
 
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
@@ -422,9 +417,9 @@ mod tests {
         let mut base = serde_json::json!({ "kind": "stage3 definition" });
         note_patches(&mut base, &[record("a", "hello", "1")], &[]);
         let kept = serde_json::json!({ "kind": "kept session", "parent": { "kind": "stage4 definition", "base": base } });
-        assert_eq!(recorded(&kept), [record("a", "hello", "1")]);
-        assert_eq!(recorded(&serde_json::json!({ "kind": "stage3" })), []);
-        assert_eq!(recorded(&serde_json::Value::Null), []);
+        assert_eq!(crate::session::work::recorded(&kept), [record("a", "hello", "1")]);
+        assert_eq!(crate::session::work::recorded(&serde_json::json!({ "kind": "stage3" })), []);
+        assert_eq!(crate::session::work::recorded(&serde_json::Value::Null), []);
     }
 
     #[test]

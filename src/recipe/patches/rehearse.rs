@@ -16,19 +16,19 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::patch::error::{PatchError, PatchMisfit};
 use crate::portage::atom::Atom;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
 use crate::recipe::patches::applied::knows_no_patches;
 use crate::session::keys::record;
+use crate::session::logs::{package_log, read_package_log};
 use crate::session::root::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
-use crate::session::run::{Context, Work, package_log, read_package_log};
 use crate::session::supply::Foreseen;
 use crate::session::work::write_public;
-use crate::session::{run, supply};
+use crate::session::{Work, emerge, run, supply};
 
 const SCRIPT: &str = include_str!("rehearse.py");
 const SCRIPT_NAME: &str = "rehearse.py";
@@ -147,7 +147,7 @@ pub(crate) fn rehearse_ahead(cx: &Context<'_>, work: &Work<'_>, atoms: &[String]
 ///
 /// # Errors
 ///
-/// [`PatchError::DoesNotApply`] for the first that does not.
+/// [`Error::DoesNotApply`] for the first that does not.
 pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidate]) -> Result<()> {
     if candidates.is_empty() {
         return Ok(());
@@ -157,7 +157,7 @@ pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidat
     let names: Vec<&str> = candidates.iter().map(|candidate| candidate.cpv.as_str()).collect();
     cx.observer.step(&format!("applying patches to {}", names.join(", ")));
     let answers = ask_about_patches(cx, work, &names, true)?;
-    run::adopt_logs(cx, work)?;
+    emerge::adopt_logs(cx, work)?;
     for answer in answers {
         let Some(candidate) = candidates.iter().find(|candidate| candidate.cpv == answer.package) else { continue };
         let bytes = read_package_log(&work.package_logs(), &answer.log).unwrap_or_default();
@@ -171,7 +171,7 @@ pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidat
                 log.display()
             )),
             Told::Failed { patch, last_lines } => {
-                return Err(PatchError::DoesNotApply(Box::new(failure(&work.patches, candidate, &patch, last_lines, log))).into());
+                return Err(Error::DoesNotApply(Box::new(failure(&work.patches, candidate, &patch, last_lines, log))));
             }
         }
     }
@@ -256,6 +256,29 @@ fn patch_of(line: &str) -> Option<PathBuf> {
     let (_, quoted) = line.strip_prefix("patch ")?.rsplit_once(" failed with ")?;
     let path = quoted.trim().trim_matches('\'');
     path.starts_with("/etc/portage/patches/").then(|| PathBuf::from(path))
+}
+
+/// A saved patch and the source that it cannot be applied to.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
+pub struct PatchMisfit {
+    /// `category/name-version`
+    pub package: String,
+    /// The saved patch, or the fragment that brings it.
+    pub name: String,
+    /// The file, relative to the configuration directory.
+    pub patch: PathBuf,
+    /// Those that were applied before it, in order.
+    pub before: Vec<PathBuf>,
+    /// What `patch` says, safe to print.
+    pub last_lines: Vec<String>,
+    /// All of it, on the host.
+    pub log: PathBuf,
+}
+
+pub(crate) fn after(before: &[PathBuf]) -> String {
+    let listed: Vec<String> = before.iter().map(|patch| format!("`{}`", patch.display())).collect();
+    if listed.is_empty() { String::new() } else { format!(" after {}", listed.join(", ")) }
 }
 
 #[cfg(test)]

@@ -18,11 +18,11 @@ pub mod reach;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::build_key::Inputs;
+use crate::context::Context;
 use crate::durable;
 use crate::durable::Mode;
 use crate::error::Result;
 use crate::recipe::standing::parts::Parts;
-use crate::session::run::Context;
 use crate::store::{State, StateId};
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;

@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
+use crate::context;
+use crate::context::Context;
 use crate::error::Result;
 use crate::portage::cpv::Cpv;
 use crate::portage::repository::{Ebuild, Repository};
 use crate::portage::{untrusted, vdb, version};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::session::keys::keys_of;
-use crate::session::run;
-use crate::session::run::Context;
 use crate::store::State;
 use crate::sys::overlay;
 use crate::trees::choose::PinnedTree;
@@ -154,7 +154,7 @@ pub(crate) fn concerned(
 ) -> Result<Vec<String>> {
     let input = NeedsInput { lower: cx.store.lower_dirs(state) };
     let options = TaskOptions { mounts: true, ..TaskOptions::default() };
-    let answer = run::task(cx, NEEDS, &input, options, &mut |_| {})?;
+    let answer = context::task(cx, NEEDS, &input, options, &mut |_| {})?;
     let mut needs: Needs = serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: NEEDS, source })?;
     let noted =
         keys_of(state).into_keys().map(|package| package.split_once("::").map_or("", |(cpv, _)| Cpv::name_of(cpv)).to_owned());
@@ -170,7 +170,7 @@ pub(crate) fn concerned(
     let read = trees.iter().map(|tree| Repository::read(&tree.name, &tree.path));
     let repositories: Vec<Repository> = read.collect::<std::result::Result<_, _>>()?;
     let named = needs.named.into_iter().chain(asked_for.iter().flat_map(|atom| names(atom).collect::<Vec<_>>())).collect();
-    let found = reach(named, &needs.installed, changed, &repositories, &|| run::not_interrupted(cx))?;
+    let found = reach(named, &needs.installed, changed, &repositories, &|| context::not_interrupted(cx))?;
     Ok(match found {
         Reach::Nothing => Vec::new(),
         Reach::Could(name) => vec![format!("{name} could come into it")],

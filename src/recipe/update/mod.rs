@@ -1,3 +1,335 @@
 //! TODO
 
 pub mod stale;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use crate::build_key::Inputs;
+use crate::config::hooks::Phase;
+use crate::config::{BUILDER, MAKE_CONF, PortageDir};
+use crate::context::Context;
+use crate::error::Result;
+use crate::inventory::{PackageChange, changes, packages_in, packages_of};
+use crate::portage::binpkgs::{PackageKey, PoolInputs};
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::portage::package_files::LineFile;
+use crate::portage::untrusted;
+use crate::recipe::definition::{Filled, Recipe, profile_link};
+use crate::recipe::merge::live_goal;
+use crate::recipe::patches::applied;
+use crate::recipe::patches::applied::note_patches;
+use crate::recipe::{definition, merge, settle};
+use crate::sandbox::plan::Network;
+use crate::session::keys::{NOTED, PoolUse, keys_of};
+use crate::session::work::{Given, StepsDone, Subject};
+use crate::session::{Work, emerge, hooks, keys, open, run, work};
+use crate::store::{NewState, Purpose, Session, State};
+
+/// Portage's record of libraries that it keeps for programs that were not rebuilt.
+pub(crate) const PRESERVED_LIBS: &str = "/var/lib/portage/preserved_libs_registry";
+
+/// Of that so much is read.
+pub(crate) const PRESERVED_LIMIT_BYTES: u64 = 4 << 20;
+
+/// Of a file of the stage3's `/etc/portage` so much is brought back.
+pub(crate) const CONF_LIMIT_BYTES: u64 = 1 << 20;
+
+/// What an update does besides applying the definition.
+pub(crate) struct Update<'a> {
+    pub(crate) base: &'a State,
+    pub(crate) upstream: &'a State,
+    /// What the packages of `base` were made from.
+    pub(crate) keys: BTreeMap<String, PackageKey>,
+    /// Below `/etc/portage`: what an earlier configuration brought, and nobody brings now.
+    pub(crate) retired: Vec<PathBuf>,
+    /// Packages that were the definition's.
+    pub(crate) dropped: Vec<String>,
+    pub(crate) depclean: bool,
+}
+
+/// The updated state, and what has changed in it; `None` when nothing has.
+pub(crate) fn update(
+    cx: &Context<'_>,
+    profile: &str,
+    recipe: &Recipe,
+    inputs: &Inputs,
+    base: &State,
+    upstream: &State,
+    depclean: bool,
+) -> Result<Option<(State, Vec<PackageChange>)>> {
+    let key = inputs.key();
+    // A session of a bootstrap to the same key stands on the stage3, and is not to be mistaken for one of ours.
+    let session_key =
+        Inputs::new("update").with("key", &key).with("base", base.id.as_str()).with("depclean", depclean.to_string()).key();
+    let before = packages_of(cx, base)?;
+    let (mut session, resumed) =
+        open::open_session(cx, base, Purpose::Bootstrap, &session_key, &format!("the update of {profile}"))?;
+    cx.observer.step(&format!("{} {BUILDER} on {profile}", if resumed { "resuming the update of" } else { "updating" }));
+    let subject = Subject { log_name: format!("{profile}-update"), profile: profile.to_owned(), definition: BUILDER.to_owned() };
+    let (retired, dropped) = (retired(base, recipe), dropped(base, recipe));
+    let update = Update { base, upstream, keys: keys_of(base), retired, dropped, depclean };
+    let newest_input = recipe.newest_input(upstream);
+    let filled = fill_update(cx, &mut session, recipe, &update, &subject).and_then(|mut filled| {
+        let lower = [vec![session.upper()], cx.store.lower_dirs(base)].concat();
+        let after = packages_in(cx, lower)?;
+        // What could not be built again is still what it was.
+        let left_alone = stale::not_merged(&session.upper(), &after)?;
+        filled.keys.extend(left_alone.into_iter().filter_map(|package| {
+            let name = stale::name_of(package);
+            let key = update.keys.get(&name)?.clone();
+            Some((name, key))
+        }));
+        Ok((filled, after))
+    });
+    if filled.as_ref().is_ok_and(|(_, after)| key == base.key && *after == before) {
+        session.discard(cx.launcher)?;
+        return Ok(None);
+    }
+    let (state, after) = settle::settle(cx, filled, session, |session, (filled, after)| {
+        let mut origin = recipe.origin(profile, inputs, &filled.inputs, upstream);
+        origin["updated_from"] = serde_json::json!(base.id);
+        crate::session::binhost::note_packages(&mut origin, &session);
+        note_patches(&mut origin, &recipe.patches(), &filled.patched);
+        origin[NOTED] = serde_json::json!(filled.keys);
+        let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?;
+        Ok((state, after))
+    })?;
+    Ok(Some((state, changes(&before, &after))))
+}
+
+pub(crate) fn fill_update(
+    cx: &Context<'_>,
+    session: &mut Session,
+    recipe: &Recipe,
+    update: &Update<'_>,
+    subject: &Subject,
+) -> Result<Filled> {
+    let (portage, retired) = bring_back(cx, recipe, update);
+    let mut steps = StepsDone::of(session)?;
+    let mut work = work::work(cx, session, update.base, subject, Given { portage: Some(&portage), ..recipe.given() })?;
+    let resumed = steps.any();
+    steps.once("retire", || retire(cx, &work, &retired))?;
+    steps.once("apply", || definition::apply(cx, &work, recipe))?;
+    steps.once("portage profile", || select_profile(cx, &work, recipe, update))?;
+    steps.once("hooks:prepare", || hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare))?;
+    let inputs = keys::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Publish)?;
+    let network = recipe.definition.network.everything.is_some();
+    if !update.dropped.is_empty() {
+        let words = ["emerge", "--color=n", "--ask=n", "--deselect=y"].map(str::to_owned).into_iter();
+        let argv = words.chain(update.dropped.iter().cloned()).collect();
+        steps.once("deselect", || run::command(cx, &work, argv, Network::None))?;
+    }
+    let updated = |atoms| Goal::Packages { atoms, existing: Existing::Update, oneshot: false };
+    let world = vec!["@world".to_owned()];
+    let anew = compiles_otherwise(update.base, &inputs).then_some(Goal::RebuildWorld);
+    work.keys.plan_again(&update.keys);
+    // Of all at once: no key is made after something of the run was executed.
+    let all = updated([world.clone(), recipe.packages.clone()].concat());
+    for goal in live_goal(recipe).iter().chain(&anew).chain([&all]) {
+        keys::foresee_and_learn(cx, &work, &emerge::request_in(cx, &work, goal.clone()))?;
+    }
+    merge::emerge_live(cx, &work, &mut steps, recipe, resumed)?;
+    if let Some(goal) = anew {
+        cx.observer.note("compiler flags have changed, which Portage does not compare: everything is built with the new ones");
+        merge::emerge_goal(cx, &work, &mut steps, "world anew", goal, resumed, network)?;
+    }
+    merge::emerge_goal(cx, &work, &mut steps, "world", updated(world), resumed, network)?;
+    stale::rebuild_stale(cx, &work, &mut steps, recipe, &update.keys, resumed)?;
+    rebuild_for_libraries(cx, &work, &mut steps, "what uses preserved libraries", resumed, network)?;
+    // Before the definition's packages, as in a build.
+    steps.once("hooks:after-world", || hooks::hooks(cx, &work, &recipe.hooks, Phase::AfterWorld))?;
+    if !recipe.packages.is_empty() {
+        merge::emerge_goal(cx, &work, &mut steps, "packages", updated(recipe.packages.clone()), resumed, network)?;
+        rebuild_for_libraries(cx, &work, &mut steps, "what uses libraries preserved since then", resumed, network)?;
+    }
+    let patched = applied::bring_patches(cx, &work, &mut steps, resumed, network)?;
+    if update.depclean {
+        steps.once("depclean", || {
+            cx.observer.step("removing what nothing needs");
+            let request = Request::new(Goal::Depclean, Mode::Run);
+            emerge::emerge_with(cx, &work, &request, Network::None, &work.log_dir.join("emerge.log"))
+        })?;
+    }
+    Ok(Filled { patched, ..definition::finish_definition(cx, &work, &mut steps, recipe, inputs)? })
+}
+
+/// What is applied: the configuration, with the stage3's own files in place of retired ones; and those that nothing replaces.
+pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Recipe, update: &Update<'_>) -> (PortageDir, Vec<PathBuf>) {
+    let layers = cx.store.lower_dirs(update.upstream);
+    let (mut portage, mut gone) = (recipe.portage.clone(), Vec::new());
+    for path in &update.retired {
+        match original(&layers, path) {
+            Some(bytes) => {
+                portage.files.insert(path.clone(), bytes);
+                portage.modes.insert(path.clone(), 0o644);
+            }
+            None => gone.push(path.clone()),
+        }
+    }
+    (portage, gone)
+}
+
+/// Takes files out of `/etc/portage`.
+pub(crate) fn retire(cx: &Context<'_>, work: &Work<'_>, paths: &[PathBuf]) -> Result<()> {
+    // As many at a time as an argument list surely takes.
+    for paths in paths.chunks(500) {
+        let words = ["rm", "-f", "--"].map(str::to_owned).into_iter();
+        let argv = words.chain(paths.iter().map(|path| format!("/etc/portage/{}", path.display()))).collect();
+        run::command(cx, work, argv, Network::None)?;
+    }
+    Ok(())
+}
+
+/// Points at the stage3's own Portage profile again, where the definition does not name one any more. (Applying it has set the link
+/// otherwise.)
+pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Recipe, update: &Update<'_>) -> Result<()> {
+    if recipe.definition.portage_profile.is_some() || update.base.origin["portage_profile"] == recipe.portage_profile.as_str() {
+        return Ok(());
+    }
+    let layers = cx.store.lower_dirs(update.upstream);
+    let Some(link) = profile_link(&layers) else { return Ok(()) };
+    let words = ["ln", "-sfn", "--"].map(str::to_owned).into_iter();
+    let argv = words.chain([link, "/etc/portage/make.profile".to_owned()]).collect();
+    run::command(cx, work, argv, Network::None)
+}
+
+/// Builds again what uses libraries that Portage keeps for it alone.
+pub(crate) fn rebuild_for_libraries(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    steps: &mut StepsDone,
+    name: &str,
+    resumed: bool,
+    network: bool,
+) -> Result<()> {
+    if !preserves_libraries(cx, work)? {
+        return Ok(());
+    }
+    let goal = Goal::Packages { atoms: vec!["@preserved-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
+    // A binary package may have been built against the very library that is to go.
+    let request = Request { usepkg: false, ..Request::new(goal, Mode::Run) };
+    merge::emerge_request(cx, work, steps, name, request, resumed, network)
+}
+
+pub(crate) fn preserves_libraries(cx: &Context<'_>, work: &Work<'_>) -> Result<bool> {
+    let script = format!("[ ! -f {PRESERVED_LIBS} ] || cat {PRESERVED_LIBS}");
+    let argv = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    Ok(has_preserved(&run::output_of(cx, work, argv, PRESERVED_LIMIT_BYTES)?))
+}
+
+/// What the configuration of `base` brought and this one does not.
+pub(crate) fn retired(base: &State, recipe: &Recipe) -> Vec<PathBuf> {
+    let recorded =
+        base.origin["portage_files"].as_array().map(|paths| paths.iter().filter_map(|path| path.as_str()).map(PathBuf::from));
+    let before: Vec<PathBuf> = match recorded {
+        Some(recorded) => recorded.filter(|path| is_plain(path)).collect(),
+        // A state of an earlier version: what we write ourselves has known names.
+        None => LineFile::ALL
+            .iter()
+            .map(|kind| Path::new(kind.file_name()).join("50-gentoomuch"))
+            .chain([PathBuf::from(MAKE_CONF)])
+            .collect(),
+    };
+    before.into_iter().filter(|path| !recipe.portage.files.contains_key(path)).collect()
+}
+
+/// Neither absolute nor with `..`: the record is ours, but what it says ends in an `rm`.
+pub(crate) fn is_plain(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, std::path::Component::Normal(_))) && path.as_os_str() != OsStr::new("")
+}
+
+/// What the definition listed when `base` was built, and does not list now.
+pub(crate) fn dropped(base: &State, recipe: &Recipe) -> Vec<String> {
+    let before = base.origin["inputs"]["packages"].as_str().and_then(|list| serde_json::from_str::<Vec<String>>(list).ok());
+    before
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|package| !recipe.packages.contains(package) && !package.starts_with('-'))
+        .collect()
+}
+
+/// Whether the compiler is told other things now: what Portage takes for no reason to build a package again.
+pub(crate) fn compiles_otherwise(base: &State, now: &PoolInputs) -> bool {
+    serde_json::from_value::<PoolInputs>(base.origin["pool"].clone())
+        .is_ok_and(|before| before.chost != now.chost || before.flags != now.flags)
+}
+
+/// A regular file of the stage3's `/etc/portage`; the layers are those of a state, topmost first, and hostile.
+pub(crate) fn original(layers: &[PathBuf], path: &Path) -> Option<Vec<u8>> {
+    let path = Path::new("etc/portage").join(path);
+    layers.iter().find_map(|layer| untrusted::read_in(untrusted::open_root(layer).ok()?.as_fd(), &path, CONF_LIMIT_BYTES).ok())
+}
+
+/// Whether Portage's registry, JSON, names any library.
+pub(crate) fn has_preserved(registry: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(registry).is_ok_and(|libraries| !libraries.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn only_what_the_compiler_is_told_has_everything_built_anew() {
+        let pool = |cflags: &str, toolchain: &str, profile: &str| PoolInputs {
+            chost: "x86_64-pc-linux-gnu".to_owned(),
+            portage_profile: profile.to_owned(),
+            toolchain: toolchain.to_owned(),
+            flags: [("CFLAGS".to_owned(), cflags.to_owned())].into(),
+            cpu_flags: BTreeMap::new(),
+            own: None,
+        };
+        let before = pool("-O2", "gcc-14", "gentoo:a");
+        let base = |origin| State {
+            id: "0".repeat(32).parse().unwrap(),
+            layers: Vec::new(),
+            parent: None,
+            key: String::new(),
+            origin,
+            created: String::new(),
+            newest_input: 0,
+        };
+        let recorded = base(serde_json::json!({ "pool": before }));
+        assert!(compiles_otherwise(&recorded, &pool("-O3", "gcc-14", "gentoo:a")));
+        assert!(!compiles_otherwise(&recorded, &before));
+        // These Portage does compare, as packages and USE flags.
+        assert!(!compiles_otherwise(&recorded, &pool("-O2", "gcc-15", "gentoo:b")));
+        assert!(!compiles_otherwise(&base(Value::Null), &before), "nothing is known");
+    }
+
+    #[test]
+    fn preserved_libraries() {
+        assert!(has_preserved(r#"{"app-arch/lz4:0": ["app-arch/lz4-1.9", "7", ["/usr/lib64/liblz4.so.1"]]}"#));
+        for none in ["", "{}", "\n", "[]", "half {"] {
+            assert!(!has_preserved(none), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_cannot_lead_out_of_the_directory() {
+        for (path, plain) in
+            [("make.conf/50", true), ("../passwd", false), ("/etc/passwd", false), ("", false), ("a/../../b", false)]
+        {
+            assert_eq!(is_plain(Path::new(path)), plain, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_stage3_is_found_in_its_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let (top, bottom) = (dir.path().join("top"), dir.path().join("bottom"));
+        std::fs::create_dir_all(top.join("etc/portage")).unwrap();
+        std::fs::create_dir_all(bottom.join("etc/portage/repos.conf")).unwrap();
+        std::fs::write(bottom.join("etc/portage/repos.conf/gentoo.conf"), "[gentoo]\n").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", bottom.join("etc/portage/bashrc")).unwrap();
+        let layers = [top, bottom];
+        assert_eq!(original(&layers, Path::new("repos.conf/gentoo.conf")).as_deref(), Some(&b"[gentoo]\n"[..]));
+        assert_eq!(original(&layers, Path::new("bashrc")), None);
+        assert_eq!(original(&layers, Path::new("none")), None);
+    }
+}

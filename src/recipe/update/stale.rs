@@ -15,20 +15,20 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use crate::beneath::RootDir;
+use crate::context::Context;
 use crate::error::Result;
+use crate::inventory;
 use crate::portage::binpkgs::PackageKey;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::vdb;
 use crate::portage::vdb::Package;
-use crate::profile::update;
-use crate::recipe::definition;
 use crate::recipe::definition::Recipe;
+use crate::recipe::merge;
 use crate::recipe::patches::applied;
 use crate::recipe::patches::applied::PatchedPackage;
 use crate::session::root::HOOKS_DIR;
-use crate::session::run::{Context, Work};
 use crate::session::work::{StepsDone, write_public};
-use crate::session::{run, visible};
+use crate::session::{Work, run, visible};
 
 const SCRIPT: &str = include_str!("stale.py");
 const SCRIPT_NAME: &str = "stale.py";
@@ -72,7 +72,7 @@ pub(crate) fn rebuild_stale(
         if !packages.is_empty() {
             let atoms = packages.iter().map(atom_of).collect();
             let goal = Goal::Packages { atoms, existing: Existing::Rebuild, oneshot: true };
-            definition::emerge_request(cx, work, steps, name, Request::new(goal, Mode::Run), resumed, network)?;
+            merge::emerge_request(cx, work, steps, name, Request::new(goal, Mode::Run), resumed, network)?;
         }
     }
     Ok(())
@@ -86,7 +86,7 @@ fn stale(cx: &Context<'_>, work: &Work<'_>, before: &BTreeMap<String, PackageKey
         return Ok(Vec::new());
     }
     let upper = &work.root.upper;
-    let installed = update::packages_in(cx, [std::slice::from_ref(upper), &work.root.lower].concat())?;
+    let installed = inventory::packages_in(cx, [std::slice::from_ref(upper), &work.root.lower].concat())?;
     let patched: BTreeSet<String> =
         applied::patched(cx, work)?.into_iter().filter(PatchedPackage::is_stale).map(|package| package.package).collect();
     let stale = not_merged(upper, &installed)?.into_iter();

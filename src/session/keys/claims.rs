@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::context;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::PackageKey;
@@ -20,9 +22,8 @@ use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::keys::{Keys, remove_index};
-use crate::session::run::{Context, Work};
 use crate::session::supply::Foreseen;
-use crate::session::{keys, run};
+use crate::session::{Work, keys};
 
 /// How often whoever waits looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -92,7 +93,7 @@ fn claim(cx: &Context<'_>, work: &Work<'_>, pool: &Path, wanted: &Wanted) -> Res
     cx.observer.note(&words_of(&held));
     loop {
         std::thread::sleep(LOOK);
-        run::not_interrupted(cx)?;
+        context::not_interrupted(cx)?;
         if Claims::held(&binpkgs, pool, wanted)?.is_empty() {
             return Ok(false);
         }

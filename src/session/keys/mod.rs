@@ -13,6 +13,7 @@
 
 pub mod claims;
 pub mod record;
+pub mod throwaway;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::patches::PatchRecord;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::claims::Claims;
@@ -31,11 +33,11 @@ use crate::portage::binpkgs::{Described, Examiner, Index, PackageKey, PoolInputs
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
 use crate::portage::emerge::sanitize::sanitize_line;
+use crate::session::inspect::PoolOf;
 use crate::session::root::{HOOKS_DIR, Packages};
-use crate::session::run::{Context, Work};
 use crate::session::supply::Foreseen;
 use crate::session::work::{Given, Subject, write_public};
-use crate::session::{run, supply, work};
+use crate::session::{Work, emerge, inspect, jobs, keys, run, supply, work};
 use crate::store::{Purpose, State};
 
 const SCRIPT: &str = include_str!("keys.py");
@@ -365,7 +367,7 @@ fn ask_for_keys(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], install
 
 /// Foresees what a request merges; once between two runs of emerge.
 pub(crate) fn foresee_and_learn(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
-    let argv = run::emerge_argv(cx, work, request)?;
+    let argv = emerge::emerge_argv(cx, work, request)?;
     if let Some(known) = work.keys.foreseen.borrow().get(&argv) {
         return Ok(known.clone());
     }
@@ -524,6 +526,18 @@ fn read_answers(text: &str) -> Result<Vec<Described>> {
 /// The keys that a state's origin has, by package.
 pub(crate) fn keys_of(state: &State) -> BTreeMap<String, PackageKey> {
     serde_json::from_value(state.origin[NOTED].clone()).unwrap_or_default()
+}
+
+/// Finds out which pool fits the root, and attaches it.
+pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, used: PoolUse) -> Result<PoolInputs> {
+    let facts = inspect::inspect(cx, work)?;
+    let inputs = facts.pool_inputs(of);
+    work.supply.set_host(&inputs.chost);
+    work.root.session_conf = work::session_conf(cx, facts.has_observability());
+    jobs::share_jobs(cx, work, &facts)?;
+    let pool = keys::pool(cx, PoolKind::Release, &inputs)?;
+    keys::show_pools(cx, work, &[pool], used)?;
+    Ok(inputs)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::causes::in_one_line;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::fetch::{AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelves, Wanted};
 use crate::portage::emerge::request::{Mode, Request};
@@ -34,13 +35,12 @@ use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::emerge::{EmergeStatus, Failure, FailureKind, Fetching};
 use crate::progress::Event;
 use crate::session::root::HOOKS_DIR;
-use crate::session::run::{Context, Work};
 use crate::session::supply::downloads::Downloads;
 use crate::session::work::{Given, Subject, create_open, write_public};
-use crate::session::{run, work};
+use crate::session::{Work, emerge, run, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
-use crate::{fetch, threads};
+use crate::{context, fetch, threads};
 
 const SCRIPT: &str = include_str!("sources.py");
 const SCRIPT_NAME: &str = "sources.py";
@@ -237,7 +237,7 @@ pub(crate) fn supply(
     let shelves = Shelves { distfiles: distfiles.clone(), packages: packages.clone() };
     let sources = downloads.sources(trees);
     let hosts = sources.hosts.clone();
-    let broker = Broker::new(&shelves, sources, &run::downloader(cx), ask_metadata)?;
+    let broker = Broker::new(&shelves, sources, &context::downloader(cx), ask_metadata)?;
     let conf = crate::portage::session_conf::Fetching {
         command: fetch::SOURCE_COMMAND.to_owned(),
         mirror: fetch::MIRROR.to_owned(),
@@ -261,7 +261,7 @@ pub(crate) fn supply(
 
 /// Asks emerge what `request` would do. That it fails is for the run itself to tell.
 pub(crate) fn foresee(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
-    let argv = run::emerge_argv(cx, work, &request.with_mode(Mode::Pretend))?;
+    let argv = emerge::emerge_argv(cx, work, &request.with_mode(Mode::Pretend))?;
     let (_, output) = run::exit_and_output(cx, work, argv, OUTPUT_LIMIT_BYTES)?;
     Ok(Foreseen::parse(&output))
 }
@@ -364,7 +364,7 @@ fn settled(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<Missing>> {
         })
     });
     cx.observer.event(&Event::End);
-    run::not_interrupted(cx)?;
+    context::not_interrupted(cx)?;
     settled.map_or_else(|_| Ok(Vec::new()), |missing| Ok(missing?))
 }
 

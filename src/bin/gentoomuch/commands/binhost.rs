@@ -7,7 +7,7 @@ use clap::Subcommand;
 use gentoomuch::binhost::export;
 use gentoomuch::binhost::export::{BinhostOptions, Exported};
 use gentoomuch::binhost::server::{Answered, Server};
-use gentoomuch::profile;
+use gentoomuch::names::profiles;
 use gentoomuch::sandbox::Interrupt;
 use gentoomuch::stage3::sign::Gpg;
 
@@ -106,7 +106,7 @@ fn serve(invocation: &Invocation, dir: Option<&PathBuf>, profile: Option<&str>, 
     let opened = Opened::open(invocation)?;
     let name = match profile {
         Some(profile) => profile.to_owned(),
-        None => profile::default_profile(&opened.context(None))?.ok_or(gentoomuch::error::Error::NoDefaultProfile)?,
+        None => profiles::default_profile(&opened.context(None))?.ok_or(gentoomuch::error::Error::NoDefaultProfile)?,
     };
     let exported = export(invocation, &opened, Some(&name), invocation.places.binhosts().join(&name), None)?;
     print(words(&exported))?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gentoomuch::recipe::import;
+use gentoomuch::pipeline::bootstrap;
 use gentoomuch::recipe::import::BootstrapOptions;
 use gentoomuch::release::Which;
 
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     };
     Invocation::given_file(&options.stage3)?;
     let opened = Opened::open(invocation)?.limited(args.limits)?;
-    let done = import::bootstrap(&opened.context(jobs), &config, &keys, &options)?;
+    let done = bootstrap::bootstrap(&opened.context(jobs), &config, &keys, &options)?;
     invocation.progress.clear();
     if args.json {
         crate::table::print_json(&done)?;

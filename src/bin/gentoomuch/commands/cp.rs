@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::{io, thread};
 
+use gentoomuch::context::Context;
 use gentoomuch::copy_tree::Copied;
 use gentoomuch::history::cp;
 use gentoomuch::history::cp::{CopyOptions, CopyTo};
 use gentoomuch::progress::{Event, Observer, Silent};
-use gentoomuch::session::run::Context;
 
 use super::Outcome;
 use crate::invocation::Invocation;

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use gentoomuch::config::ConfigDir;
+use gentoomuch::context::Context;
+use gentoomuch::history::rollback;
+use gentoomuch::names::profiles;
 use gentoomuch::profile;
 use gentoomuch::profile::update::UpdateOptions;
-use gentoomuch::profile::{history, names, show, update};
+use gentoomuch::profile::{names, show, update};
 use gentoomuch::progress::{Event, Observer as _};
-use gentoomuch::session::run::Context;
 
 use super::Outcome;
 use crate::invocation::Invocation;
@@ -164,7 +166,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     match &args.command {
         Command::Ls { json } => printed(*json, &profile::profile_rows(&cx)?, |rows| words::rows(rows)),
         Command::Set { name } => {
-            profile::set_default_profile(&cx, name)?;
+            profiles::set_default_profile(&cx, name)?;
             print(format!("default profile  {name}\n"))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -173,7 +175,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             printed(*json, &shown, |shown| words::shown(shown, *packages))
         }
         Command::Rollback { name, to, json } => {
-            let done = history::profile_rollback(&cx, name.as_deref(), *to, config().as_ref())?;
+            let done = rollback::profile_rollback(&cx, name.as_deref(), *to, config().as_ref())?;
             printed(*json, &done, words::rolled_back)
         }
         Command::Rename { old, new, json } => {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use gentoomuch::config::ConfigDir;
-use gentoomuch::history::log;
-use gentoomuch::history::log::{Rollback, WentBack};
+use gentoomuch::history::rollback;
+use gentoomuch::history::rollback::{Rollback, WentBack};
 
 use super::Outcome;
 use super::profile::rolled_back;
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let opened = Opened::open(invocation)?;
     // A configuration that cannot be read is no reason not to go back.
     let config = ConfigDir::open(&invocation.places.config).ok();
-    let done = log::rollback(&opened.context(None), &args.name, args.to, config.as_ref())?;
+    let done = rollback::rollback(&opened.context(None), &args.name, args.to, config.as_ref())?;
     if args.json {
         print_json(&done)?;
     } else {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use gentoomuch::artifact::Artifact;
 use gentoomuch::config::ArtifactFormat;
-use gentoomuch::recipe::stage4;
-use gentoomuch::recipe::stage4::StageOptions;
+use gentoomuch::pipeline::stage;
+use gentoomuch::pipeline::stage::StageOptions;
 
 use super::Outcome;
 use crate::invocation::Invocation;
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
         gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
         export: !args.no_export,
     };
-    let built = stage4::stage_build(&opened.context(jobs), &config, &options)?;
+    let built = stage::stage_build(&opened.context(jobs), &config, &options)?;
     invocation.progress.clear();
     if args.json {
         crate::table::print_json(&built)?;

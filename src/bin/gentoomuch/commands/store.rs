@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gentoomuch::context;
 use gentoomuch::names::named;
-use gentoomuch::profile;
 use gentoomuch::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, VerifyReport};
 
 use super::Outcome;
@@ -173,7 +173,7 @@ fn render_origin(origin: &serde_json::Value) -> String {
 }
 
 fn disk_usage(opened: &Opened<'_>, json: bool) -> Result<(), Failure> {
-    let _shared = profile::share_store(&opened.context(None))?;
+    let _shared = context::share_store(&opened.context(None))?;
     let usage = opened.store.disk_usage(&opened.launcher)?;
     if json {
         return Ok(print_json(&usage)?);
@@ -201,7 +201,7 @@ fn disk_usage(opened: &Opened<'_>, json: bool) -> Result<(), Failure> {
 }
 
 fn seal(opened: &Opened<'_>, states: &[String], json: bool) -> Result<(), Failure> {
-    let _shared = profile::share_store(&opened.context(None))?;
+    let _shared = context::share_store(&opened.context(None))?;
     let mut layers = Vec::new();
     if states.is_empty() {
         layers.extend(opened.store.layers()?.into_iter().map(|layer| layer.id));
@@ -276,7 +276,7 @@ fn render_verify(report: &VerifyReport, contents: Option<&DeepReport>) -> String
 }
 
 fn verify(opened: &Opened<'_>, deep: bool, seal: bool, json: bool) -> Outcome {
-    let _shared = profile::share_store(&opened.context(None))?;
+    let _shared = context::share_store(&opened.context(None))?;
     let report = opened.store.verify()?;
     let contents = if deep { Some(opened.store.verify_deep(&opened.launcher, 20, |_| {})?) } else { None };
     if seal {

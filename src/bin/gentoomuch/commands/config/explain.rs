@@ -6,11 +6,11 @@ use gentoomuch::config::explain::{
     Explainer, FlagExplained, Origin, PackageExplained, PackageNote, Step, Subject, VariableExplained, VersionExplained,
 };
 use gentoomuch::config::{Place, Stage};
+use gentoomuch::error;
 use gentoomuch::portage::effective_use::Outcome;
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::resolve::surroundings;
 use gentoomuch::resolve::surroundings::Around;
-use gentoomuch::{error};
 use serde::Serialize;
 
 use super::super::Outcome as Ended;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use gentoomuch::history::diff::{FileChange, FileNode, PackageDiff, StateDiff};
-use gentoomuch::profile::update::Change;
+use gentoomuch::inventory::Change;
 
 use crate::table::{Table, count, human_bytes};
 

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use gentoomuch::history::rollback::RolledBack;
+use gentoomuch::inventory::Change;
 use gentoomuch::profile::ProfileRow;
-use gentoomuch::profile::history::RolledBack;
 use gentoomuch::profile::names::{RemovedProfile, RenamedProfile};
 use gentoomuch::profile::show::{BuilderShown, HistoryShown, ProfileShown, TreeShown};
-use gentoomuch::profile::update::{Change, UpdatedProfile};
+use gentoomuch::profile::update::UpdatedProfile;
 
 use crate::table::{Table, count, human_bytes, short_id, short_time};
 
@@ -218,8 +219,8 @@ pub(super) fn removed(done: &RemovedProfile) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gentoomuch::profile::history::Moved;
-    use gentoomuch::profile::update::PackageChange;
+    use gentoomuch::history::rollback::Moved;
+    use gentoomuch::inventory::PackageChange;
 
     const OLD: &str = "c2c6b3278ad9cfa061f566104843cff5";
     const NEW: &str = "407a5c90314cded027f4a1c99334f7fd";

@@ -1,0 +1,126 @@
+//! TODO
+
+use serde::Serialize;
+
+use crate::config::ConfigDir;
+use crate::context::Context;
+use crate::error::Result;
+use crate::history::log::HistoryError;
+use crate::history::rollback;
+use crate::names::named::RefAt;
+use crate::names::profiles::{check_profile_name, profile_ref, profile_state, root_of};
+use crate::names::refs::{profile_lock, ref_name};
+use crate::names::{named, profiles};
+use crate::recipe::definition::differs_from;
+use crate::store::StateId;
+use crate::{context, store};
+
+/// A name that has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// The name in the store.
+    pub name: String,
+    /// What it named.
+    pub from: Option<StateId>,
+    /// What it names now.
+    pub to: StateId,
+}
+
+/// What [`profile_rollback`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RolledBack {
+    /// The profile.
+    pub profile: String,
+    /// The names that have moved; none where each named the right state already.
+    pub moved: Vec<Moved>,
+    /// When the state that it has now was made, RFC 3339.
+    pub created: String,
+    /// The inputs in which the configuration now in force differs from the state's: the next command that builds by it goes forward again.
+    pub differs: Vec<String>,
+}
+
+/// Goes back to a state that the profile had: its previous one, or the `to`th before. Going back is a step as any other: doing it twice is
+/// as not doing it. With the stage3 of a state comes the name of it.
+pub fn profile_rollback(
+    cx: &Context<'_>,
+    named: Option<&str>,
+    to: Option<usize>,
+    config: Option<&ConfigDir>,
+) -> Result<RolledBack> {
+    let _shared = context::share_store(cx)?;
+    if let Some(name) = named {
+        check_profile_name(name)?;
+    }
+    let profile = profiles::profile_or_default(cx, named)?;
+    let _lock = context::lock(cx, &profile_lock(&profile))?;
+    let main = profile_ref(cx, &profile)?;
+    let state = profile_state(cx, &profile, to.unwrap_or(1))?;
+    let stage3 = root_of(cx, &state)?;
+    let upstream = ref_name(&profile, "upstream");
+    // The stage3 first: a builder without its stage3 is refused by an update, the other way round nothing is amiss.
+    let moved = rollback::move_names(cx, &[(&upstream, &stage3.id), (&main, &state.id)])?;
+    let differs = config.and_then(|config| differs_from(cx, config, &state, &stage3)).unwrap_or_default();
+    Ok(RolledBack { profile, moved, created: state.created, differs })
+}
+
+/// A name that went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WentBack {
+    /// The name in full.
+    pub name: String,
+    /// What moved; none if it stood for that already.
+    pub moved: Vec<Moved>,
+    /// When the state that it has now was made, RFC 3339.
+    pub created: String,
+}
+
+/// What [`rollback`] has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Rollback {
+    /// A profile as a whole.
+    Profile(RolledBack),
+    /// One name.
+    Name(WentBack),
+}
+
+/// Makes a name stand for what it stood for before: the previous value, or the `to`th. A profile's builder takes its stage3 along, as with
+/// [`crate::history::rollback::profile_rollback`]. Going back is a step as any other: doing it twice is as not doing it.
+pub fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: Option<&ConfigDir>) -> Result<Rollback> {
+    let (bare, position) = store::split_index(text);
+    if bare != text && to.is_some() {
+        return Err(HistoryError::TwoPositions(text.to_owned()).into());
+    }
+    let RefAt { name, kept, .. } = named::named_ref(cx, bare)?;
+    let index = to.unwrap_or(if bare == text { 1 } else { position });
+    if index >= kept {
+        return Err(HistoryError::NoValue { name, index, kept }.into());
+    }
+    if let Some((profile, definition)) = name.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
+        if name == profiles::profile_ref(cx, profile)? {
+            return Ok(Rollback::Profile(rollback::profile_rollback(cx, Some(profile), Some(index), config)?));
+        }
+        if definition == "upstream" {
+            return Err(HistoryError::Upstream { profile: profile.to_owned(), name }.into());
+        }
+    }
+    let _shared = context::share_store(cx)?;
+    let profile = name.strip_prefix("profile/").and_then(|rest| rest.split('/').next()).map(profile_lock);
+    let _lock = context::lock(cx, profile.as_deref().unwrap_or(&name))?;
+    let target = named::named(cx, &format!("{name}@{{{index}}}"))?.state;
+    let moved = move_names(cx, &[(&name, &target.id)])?;
+    Ok(Rollback::Name(WentBack { name, moved, created: target.created }))
+}
+
+/// Moves names in this order; says which have moved.
+pub(crate) fn move_names(cx: &Context<'_>, targets: &[(&str, &StateId)]) -> Result<Vec<Moved>> {
+    let mut moved: Vec<Moved> = Vec::new();
+    for (name, target) in targets {
+        let from = cx.store.ref_get(name)?;
+        if from.as_ref() != Some(target) && !moved.iter().any(|known| known.name == *name) {
+            cx.store.ref_set(name, target)?;
+            moved.push(Moved { name: (*name).to_owned(), from, to: (*target).clone() });
+        }
+    }
+    Ok(moved)
+}

@@ -1,0 +1,68 @@
+//! TODO
+
+use serde::Serialize;
+
+use crate::config::kconfig::SymbolChange;
+use crate::config::{BUILDER, ConfigDir};
+use crate::context::Context;
+use crate::error::Result;
+use crate::names::profiles;
+use crate::names::refs::profile_lock;
+use crate::recipe::kernel::kernel_of;
+use crate::store::State;
+use crate::{context, resolve};
+
+/// A kernel that was asked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelBuilt {
+    /// The kernel configuration.
+    pub name: String,
+    /// The profile whose builder compiles.
+    pub profile: String,
+    /// The state with the payload.
+    pub state: String,
+    /// Whether it was there already.
+    pub reused: bool,
+    /// The package of sources.
+    pub package: String,
+    /// What the kernel calls itself: `6.12.4-gentoo`.
+    pub release: String,
+    /// What the configuration asks for, and the sources did not give.
+    pub unmet: Vec<SymbolChange>,
+    /// Options that are built in, and that are modules.
+    pub built_in: u64,
+    /// Options that are modules.
+    pub modules: u64,
+    /// Whether it has an initramfs.
+    pub initramfs: bool,
+}
+
+/// Builds the kernel configuration `name` with the builder of `profile`, or of the default one.
+pub fn kernel_build(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>) -> Result<KernelBuilt> {
+    let kernel = config.kernel(name)?;
+    let _shared = context::share_store(cx)?;
+    let profile = profiles::profile_or_default(cx, profile)?;
+    let _profile = context::lock_shared(cx, &profile_lock(&profile))?;
+    let built = kernel_of(cx, config, kernel, &profile);
+    let built = built.map_err(|error| resolve::with_proposal(cx, config, &format!("stage3:{BUILDER}"), &profile, error))?;
+    Ok(KernelBuilt::of(&built.state, built.reused))
+}
+
+impl KernelBuilt {
+    fn of(state: &State, reused: bool) -> Self {
+        let origin = &state.origin;
+        let text = |name: &str| origin[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            name: text("name"),
+            profile: text("profile"),
+            state: state.id.to_string(),
+            reused,
+            package: text("package"),
+            release: text("release"),
+            unmet: serde_json::from_value(origin["unmet"].clone()).unwrap_or_default(),
+            built_in: origin["built_in"].as_u64().unwrap_or_default(),
+            modules: origin["modules"].as_u64().unwrap_or_default(),
+            initramfs: origin["initramfs"].as_bool().unwrap_or_default(),
+        }
+    }
+}

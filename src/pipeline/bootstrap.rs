@@ -1,0 +1,65 @@
+//! TODO
+
+use serde::Serialize;
+
+use crate::config::{BUILDER, ConfigDir};
+use crate::context::Context;
+use crate::error::Result;
+use crate::names::profiles;
+use crate::names::profiles::check_profile_name;
+use crate::names::refs::{profile_lock, ref_name};
+use crate::recipe::definition;
+use crate::recipe::definition::Built;
+use crate::recipe::import::{BootstrapOptions, import};
+use crate::stage3::keys::TrustedKeys;
+use crate::trees::choose;
+use crate::{context, resolve};
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Bootstrapped {
+    /// The profile.
+    pub profile: String,
+    /// State of the imported stage3.
+    pub upstream: String,
+    /// Whether the import was there already.
+    pub upstream_reused: bool,
+    /// State of the builder, unless the rebuild was left out.
+    pub builder: Option<String>,
+    /// Whether the builder was there already.
+    pub builder_reused: bool,
+    /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::build::PatchedPackage). Null where there are none.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub patched: serde_json::Value,
+}
+
+/// Verifies, imports, and builds the builder.
+pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Bootstrapped> {
+    let profile = &options.profile;
+    check_profile_name(profile)?;
+    let _shared = context::share_store(cx)?;
+    let _lock = context::lock(cx, &profile_lock(profile))?;
+    if !options.no_rebuild {
+        // What is wrong with the configuration should not come out after an hour of unpacking and building.
+        choose::trees_for(cx, &config.portage_dir(&config.stage3(BUILDER)?)?)?;
+    }
+    let upstream = import(cx, keys, options)?;
+    cx.store.ref_set(&ref_name(profile, "upstream"), &upstream.state.id)?;
+    if profiles::default_profile(cx)?.is_none() {
+        profiles::set_default_profile(cx, profile)?;
+    }
+    let builder = if options.no_rebuild { None } else { Some(builder(cx, config, profile)?) };
+    Ok(Bootstrapped {
+        profile: profile.clone(),
+        upstream: upstream.state.id.to_string(),
+        upstream_reused: upstream.reused,
+        builder_reused: builder.as_ref().is_some_and(|built| built.reused),
+        patched: builder.as_ref().map_or(serde_json::Value::Null, |built| built.state.origin["patched"].clone()),
+        builder: builder.map(|built| built.state.id.to_string()),
+    })
+}
+
+pub(crate) fn builder(cx: &Context<'_>, config: &ConfigDir, profile: &str) -> Result<Built> {
+    definition::definition(cx, config, profile, BUILDER)
+        .map_err(|error| resolve::with_proposal(cx, config, BUILDER, profile, error))
+}

@@ -1,0 +1,123 @@
+//! TODO
+
+use std::path::Path;
+
+use sha2::Digest as _;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::portage::cpv::Cpv;
+use crate::portage::emerge::FailureKind;
+use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::recipe::definition::Recipe;
+use crate::recipe::patches::rehearse::Candidate;
+use crate::recipe::patches::{applied, rehearse};
+use crate::sandbox::plan::Network;
+use crate::session::keys::claims;
+use crate::session::open::can_resume;
+use crate::session::supply::Foreseen;
+use crate::session::work::StepsDone;
+use crate::session::{Work, emerge, fulfilled, keys, supply};
+
+/// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
+/// packages.
+pub(crate) fn emerge_live(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, recipe: &Recipe, resumed: bool) -> Result<()> {
+    let Some(goal) = live_goal(recipe) else { return Ok(()) };
+    emerge_goal(cx, work, steps, "packages with network", goal, resumed, true)
+}
+
+/// Builds while what it needs is brought.
+pub(crate) fn emerge_goal(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    steps: &mut StepsDone,
+    name: &str,
+    goal: Goal,
+    resumed: bool,
+    network: bool,
+) -> Result<()> {
+    emerge_request(cx, work, steps, name, Request::new(goal, Mode::Run), resumed, network)
+}
+
+/// As [`emerge_goal`], for a request that is more than its goal.
+pub(crate) fn emerge_request(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    steps: &mut StepsDone,
+    name: &str,
+    mut request: Request,
+    resumed: bool,
+    network: bool,
+) -> Result<()> {
+    request.jobs = work.root.session_conf.jobs;
+    request.load = Some(cx.settings.jobs as f32);
+    let patched = !work.patches.is_empty();
+    let (mut candidates, mut foreseen, mut compiling) = (Vec::new(), Foreseen::default(), None);
+    if !steps.has(&format!("emerge:{name}")) {
+        cx.observer.step(&format!("looking at what {name} needs"));
+        let (list, claims) = claims::foresee_and_claim(cx, work, &request)?;
+        (foreseen, compiling) = (list, Some(claims));
+        if patched {
+            candidates = rehearse::to_rehearse(cx, work, &mut request, &foreseen)?;
+        }
+        let first: Vec<&str> = candidates.iter().map(Candidate::cpv).collect();
+        foreseen.compile(&first);
+        supply::want(cx, work, &foreseen, &first)?;
+    }
+    steps.once(&format!("patches:{name}"), || rehearse::rehearse(cx, work, &candidates))?;
+    let network = if network { Network::Host } else { Network::None };
+    let emerged = steps.once(&format!("emerge:{name}"), || {
+        cx.observer.step(&format!("emerging {name}"));
+        let log = work.log_dir.join("emerge.log");
+        if resumed && can_resume(&work.root.upper) {
+            let mut again = Request::new(Goal::Resume, Mode::Run);
+            again.jobs = request.jobs;
+            again.load = request.load;
+            match emerge::emerge_with(cx, work, &again, network, &log) {
+                Err(Error::Emerge { .. }) => {}
+                other => return other.and_then(|()| fulfilled::fulfilled(cx, work, name, &request, &foreseen)),
+            }
+            // The list that was left may not fit any more; packages built so far are binary packages by now.
+            cx.observer.note("cannot go on with the list that was left: starting over with the packages built so far");
+        }
+        emerge_or_from_source(cx, work, &request, network, &log)?;
+        fulfilled::fulfilled(cx, work, name, &request, &foreseen)
+    });
+    drop(compiling);
+    emerged
+}
+
+/// Builds packages that may use the network.
+pub(crate) fn live_goal(recipe: &Recipe) -> Option<Goal> {
+    let atoms: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
+    (!atoms.is_empty()).then_some(Goal::Packages { atoms, existing: Existing::Keep, oneshot: true })
+}
+
+/// Foresees what a run needs, has it brought, and runs it.
+pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<()> {
+    let foreseen = keys::foresee_and_learn(cx, work, request)?;
+    supply::want(cx, work, &foreseen, &[])?;
+    emerge_or_from_source(cx, work, request, Network::None, &work.log_dir.join("emerge.log"))?;
+    fulfilled::fulfilled(cx, work, "packages", request, &foreseen)
+}
+
+/// Runs `emerge`; a binary package that it will not install is built from source in a second run.
+pub(crate) fn emerge_or_from_source(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    request: &Request,
+    network: Network,
+    log: &Path,
+) -> Result<()> {
+    match applied::emerge_patched(cx, work, request, network, log) {
+        Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
+            // What this very session built, or an old pool holds, and Portage will not install: build it again.
+            let package = failure.package.as_deref().map(Cpv::name_of).unwrap_or_default();
+            cx.observer.note(&format!("{failure}: building {package} from source"));
+            let mut from_source = request.clone();
+            from_source.usepkg_exclude.push(package.to_owned());
+            applied::emerge_patched(cx, work, &from_source, network, log)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,174 @@
+//! TODO
+
+use std::fs;
+use std::path::Path;
+
+use sha2::Digest as _;
+
+use crate::causes::in_one_line;
+use crate::context::{Context, not_interrupted};
+use crate::error::{Error, Result};
+use crate::portage::emerge::observability::Status;
+use crate::portage::emerge::output::EmergeLog;
+use crate::portage::emerge::request::{Goal, Mode, Request};
+use crate::portage::emerge::{Distrust, EmergeStatus, build_logs, output as emerge_output};
+use crate::progress::Event;
+use crate::sandbox::plan::Network;
+use crate::sandbox::{Exit, Running};
+use crate::session::binhost::BinhostError;
+use crate::session::echo::Echo;
+use crate::session::keys::record;
+use crate::session::logs::read_package_log;
+use crate::session::run::{launch, run_of, supervise};
+use crate::session::{Work, binhost, keys, put_back, supply};
+use crate::threads::NoThread;
+use crate::{sandbox, threads};
+
+/// What the threads are for that read a session's output.
+pub(crate) const READ: &str = "read the output of a session with";
+
+/// How a run of emerge has ended, and whether all of its output was read.
+pub(crate) type Watched = (Result<Exit>, std::thread::Result<std::result::Result<(), emerge_output::Error>>);
+
+/// Which network a run gets that is to have `network`, and what else it has to know of it.
+pub(crate) fn connect(cx: &Context<'_>, network: Network, env: &mut Vec<(String, String)>) -> Network {
+    match (&cx.settings.download, network) {
+        (download, _) if download.offline => Network::None,
+        (download, Network::Host) => {
+            env.extend(download.proxies.variables());
+            network
+        }
+        _ => network,
+    }
+}
+
+/// The command for a request, as the session's hosts of binary packages want it.
+pub(crate) fn emerge_argv(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Vec<String>> {
+    let mut argv = Request { opts: work.emerge_opts.clone(), ..request.clone() }.argv()?;
+    if let Some(binhost) = work.root.binhost.as_ref().filter(|_| request.goal != Goal::Depclean) {
+        if binhost.can_be_asked(cx.settings.download.offline) {
+            binhost::make_keyring(cx, work)?;
+            argv.insert(1, "--getbinpkg=y".to_owned());
+        } else {
+            cx.told.note_once(cx.observer, "downloads are switched off: binary package hosts are not asked");
+        }
+    }
+    Ok(argv)
+}
+
+/// Runs `emerge`, showing how far it is.
+pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
+    let argv = emerge_argv(cx, work, request)?;
+    put_back::keep_configuration(cx, work)?;
+    let mut log = EmergeLog::create(path)?;
+    // Held until all of the run is gone, whatever it held itself.
+    let _turn = work.jobs.turn()?;
+    let mut run = run_of(work, argv, network);
+    run.network = connect(cx, network, &mut run.env);
+    record::close_keys(work)?;
+    work.session.borrow_mut().mark_worth_keeping();
+    let (mut running, output) = launch(cx, work, &run)?;
+    let output: Box<dyn std::io::Read + Send> =
+        if request.show_log { Box::new(Echo::new(output, cx.observer)) } else { Box::new(output) };
+    let supply = &work.supply;
+    let watched = supply::answering(cx, supply, || watch(cx, &mut running, work, request, &mut log, output));
+    supply::tell_notes(cx, supply);
+    cx.observer.event(&Event::End);
+    let (exit, tee) = watched?;
+    let exit = exit?;
+    if let Err(error) = adopt_logs(cx, work) {
+        // Whatever has filled the disk or is in the way there: how the run ended is what counts.
+        cx.observer.warn(&format!("the logs of single packages are not kept: {}", in_one_line(&error)));
+    }
+    // Whatever came of it: what is complete need not be compiled again.
+    let published = keys::publish_rest(cx, work);
+    not_interrupted(cx)?;
+    if exit == Exit::Code(0) {
+        published?;
+        if let Ok(result) = tee {
+            result?;
+        }
+        let binhost = work.root.binhost.as_ref().filter(|binhost| binhost.can_be_asked(cx.settings.download.offline));
+        let unasked = request.goal != Goal::Depclean && binhost.is_some_and(|binhost| !binhost.has_index());
+        // Of hosts that did not answer it is said already.
+        if unasked && !supply.a_host_failed() && cx.told.is_new("no host was asked") {
+            cx.observer.warn(&format!("emerge asked no binary package host: building from source (see {})", path.display()));
+        }
+        if let Err(error) = log.finish() {
+            cx.observer.warn(&in_one_line(&error));
+        }
+        return Ok(());
+    }
+    if let Err(error) = published {
+        cx.observer.warn(&format!("what was built so far is not published: {}", in_one_line(&error)));
+    }
+    let logs = work.package_logs();
+    let mut failure = log.into_failure(|inside| read_package_log(&logs, inside));
+    let of_portage = |file: &str| {
+        let package = file.strip_prefix(crate::session::binhost::PACKAGES).unwrap_or(file).trim_start_matches('/');
+        package.trim_end_matches(".partial").to_owned()
+    };
+    let distrust = failure.distrust.map(|why| (of_portage(failure.file.as_deref().unwrap_or_default()), why));
+    if let Some((package, why)) = distrust.or_else(|| Some((supply.damaged_package()?, Distrust::Damaged))) {
+        // Nothing to go on with: the package would be found again, as it is.
+        return Err(BinhostError::Untrusted { package, why, log: path.to_owned() }.into());
+    }
+    supply.explain(&mut failure);
+    Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
+}
+
+/// Waits for a run of emerge, telling where it and its downloads are.
+pub(crate) fn watch(
+    cx: &Context<'_>,
+    running: &mut Running,
+    work: &Work<'_>,
+    request: &Request,
+    log: &mut EmergeLog,
+    output: Box<dyn std::io::Read + Send + '_>,
+) -> std::result::Result<Watched, NoThread> {
+    // A Portage that does not publish its status leaves the directory empty; then the output has to do.
+    let status = Status::open(&work.root.status).ok();
+    let shown = std::sync::atomic::AtomicBool::new(false);
+    let supply = &work.supply;
+    let tell = |now: &EmergeStatus| {
+        if !request.show_log {
+            cx.observer.event(&Event::Emerge(&EmergeStatus { fetching: supply.status(), ..now.clone() }));
+        }
+    };
+    std::thread::scope(|scope| {
+        let reader = threads::scoped(scope, READ, || {
+            log.tee(output, &mut |now| {
+                if !shown.load(std::sync::atomic::Ordering::Relaxed) {
+                    tell(now);
+                }
+            })
+        })?;
+        let exit = supervise(cx, work, running, || {
+            supply::tell_notes(cx, supply);
+            keys::publish_meanwhile(cx, work);
+            if let Some(now) = status.as_ref().and_then(Status::poll) {
+                shown.store(true, std::sync::atomic::Ordering::Relaxed);
+                tell(&now);
+            }
+        });
+        Ok((exit, reader.join()))
+    })
+}
+
+/// Takes the logs of single packages out of the session, as plain files of the user's.
+pub(crate) fn adopt_logs(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
+    let input = build_logs::AdoptInput { dir: work.root.logs.clone() };
+    let to = work.package_logs();
+    // Whoever runs something after the logs were forgotten.
+    fs::create_dir_all(&to).map_err(Error::io("create", &to))?;
+    let target = fs::File::open(&to).map_err(Error::io("open", &to))?;
+    let hold = vec![work.session.borrow().lock_fd()?];
+    let options = sandbox::TaskOptions { fds: vec![target.into()], hold, ..Default::default() };
+    cx.launcher.task(build_logs::ADOPT, &input, options, &mut |_| {})?;
+    Ok(())
+}
+
+/// The request for a goal, with the jobs that this session has.
+pub(crate) fn request_in(cx: &Context<'_>, work: &Work<'_>, goal: Goal) -> Request {
+    Request { jobs: work.root.session_conf.jobs, load: Some(cx.settings.jobs as f32), ..Request::new(goal, Mode::Run) }
+}

@@ -1,0 +1,22 @@
+//! TODO
+
+use crate::config::hooks::{Hooks, Phase};
+use crate::context::Context;
+use crate::error::Result;
+use crate::sandbox::plan::Network;
+use crate::session::keys::record;
+use crate::session::root::HOOKS_DIR;
+use crate::session::{Work, run};
+/// Runs the hooks of a phase, in order of their names.
+pub(crate) fn hooks(cx: &Context<'_>, work: &Work<'_>, hooks: &Hooks, phase: Phase) -> Result<()> {
+    for hook in hooks.of(phase) {
+        // The others run before keys are made, and Portage is asked with what they have done.
+        if matches!(phase, Phase::AfterWorld | Phase::Finish) {
+            record::close_keys(work)?;
+        }
+        let mut argv = vec!["/usr/bin/env".to_owned(), format!("GENTOOMUCH_PHASE={phase}")];
+        argv.push(format!("{HOOKS_DIR}/{phase}.d/{}", hook.name));
+        run::command(cx, work, argv, Network::None)?;
+    }
+    Ok(())
+}

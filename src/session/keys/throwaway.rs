@@ -1,0 +1,42 @@
+//! TODO
+
+use std::path::PathBuf;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::portage::binpkgs::{PoolInputs, PoolKind};
+use crate::session::keys::{PoolUse, packages_of};
+use crate::session::{Work, keys};
+use crate::store::State;
+
+/// Shows a session the binary packages that fit its base: those of throw-away sessions, and those that were released.
+pub(crate) fn attach_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
+    let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
+    keys::learn_as_before(cx, work, base, &packages_of(&pools)?)?;
+    keys::attach(cx, work, &pools, PoolUse::Look)
+}
+
+/// The same for a session that has another configuration than its base.
+pub(crate) fn show_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
+    let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
+    keys::show_pools(cx, work, &pools, PoolUse::Publish)
+}
+
+pub(crate) fn throwaway_pools(cx: &Context<'_>, base: &State) -> Result<Option<[PathBuf; 2]>> {
+    let Some(inputs) = pool_of(base) else { return Ok(None) };
+    Ok(Some([keys::pool(cx, PoolKind::Throwaway, &inputs)?, keys::pool(cx, PoolKind::Release, &inputs)?]))
+}
+
+/// What the pool of a state, or of the state that a kept one was made from, is keyed by. An imported stage3 has none yet.
+pub(crate) fn pool_of(state: &State) -> Option<PoolInputs> {
+    serde_json::from_value(made_from(&state.origin)["pool"].clone()).ok()
+}
+
+/// The origin of the state below all kept sessions. A kept session on a kept session says only this of what is below it: an origin that grew
+/// with each one could not be read any more after some 120, and the ids of the states between are in `State::parent`.
+pub(crate) fn made_from(mut origin: &serde_json::Value) -> &serde_json::Value {
+    while origin["kind"] == "kept session" {
+        origin = &origin["parent"];
+    }
+    origin
+}

@@ -1,0 +1,111 @@
+//! TODO
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::beneath::{Plain, TreeDir};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::session::root::LOG_DIR;
+
+/// Of the log of one package so much is read for that.
+pub(crate) const LOG_TAIL_BYTES: u64 = 256 * 1024;
+
+/// A directory for the logs of one piece of work. One in which nothing was written is removed in the end, however that came.
+#[derive(Debug)]
+pub(crate) struct LogDir(PathBuf);
+
+impl std::ops::Deref for LogDir {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for LogDir {
+    fn drop(&mut self) {
+        // Logs that are there make both fail, as they should.
+        drop(fs::remove_dir(self.0.join("packages")));
+        if let Err(error) = fs::remove_dir(&self.0) {
+            tracing::debug!("kept logs in {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// A new directory for logs: `logs/WHAT-20261122T083102Z`, with a number where that is taken.
+pub(crate) fn log_dir(cx: &Context<'_>, what: &str) -> Result<LogDir> {
+    let logs = cx.places.logs();
+    fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let name = format!("{}-{stamp}", what.replace('/', "-"));
+    for number in 0.. {
+        let dir = logs.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
+        match fs::create_dir(&dir) {
+            Ok(()) => {
+                let dir = LogDir(dir);
+                let packages = dir.join("packages");
+                fs::create_dir(&packages).map_err(Error::io("create", &packages))?;
+                return Ok(dir);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(Error::Io { action: "create", path: dir, source }),
+        }
+    }
+    unreachable!("one of all numbers is free")
+}
+
+/// A package's log, given by its path inside the session, and its size. Both path and file are hostile.
+pub(crate) fn open_package_log(logs: &Path, inside: &Path) -> Option<Plain> {
+    let relative = inside.strip_prefix(LOG_DIR).ok()?;
+    TreeDir::open(logs).and_then(|logs| logs.open_file(relative)).ok()
+}
+
+/// Where a package's log is on the host, if it came along. `inside` is what a session has said: neither `..` nor a link is followed.
+pub(crate) fn package_log(logs: &Path, inside: &Path) -> Option<PathBuf> {
+    open_package_log(logs, inside)?;
+    Some(logs.join(inside.strip_prefix(LOG_DIR).ok()?))
+}
+
+/// The end of a package's log.
+pub(crate) fn read_package_log(logs: &Path, inside: &Path) -> Option<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut log = open_package_log(logs, inside)?;
+    log.file.seek(SeekFrom::Start(log.size().saturating_sub(LOG_TAIL_BYTES))).ok()?;
+    let mut tail = Vec::new();
+    log.file.take(LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
+    Some(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_named_only_if_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        fs::create_dir_all(logs.join("build/a")).unwrap();
+        fs::create_dir_all(logs.join("tmp")).unwrap();
+        for path in ["secret", "logs/build/a/x.log", "logs/secret", "logs/tmp/x.log"] {
+            fs::write(dir.path().join(path), "text").unwrap();
+        }
+        // Within the logs it leads to `logs/tmp`, on the host to another directory.
+        symlink("/tmp", logs.join("elsewhere")).unwrap();
+        symlink("../secret", logs.join("link.log")).unwrap();
+        for (inside, named) in [
+            ("/run/gentoomuch/logs/build/a/x.log", Some("build/a/x.log")),
+            ("/run/gentoomuch/logs/../secret", None),
+            ("/run/gentoomuch/logs/build/../build/a/x.log", None),
+            ("/run/gentoomuch/logs/elsewhere/x.log", None),
+            ("/run/gentoomuch/logs/link.log", None),
+            ("/run/gentoomuch/logs/build", None),
+            ("/run/gentoomuch/logs/none.log", None),
+            ("/etc/passwd", None),
+        ] {
+            assert_eq!(package_log(&logs, Path::new(inside)), named.map(|name| logs.join(name)), "{inside}");
+        }
+    }
+}
