@@ -1,4 +1,4 @@
-//! TODO
+//! What every workflow is given: places, the open store, the launcher of sandboxes, who is told, who interrupts, and settings.
 
 use std::collections::BTreeSet;
 use std::fmt;

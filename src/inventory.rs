@@ -1,4 +1,4 @@
-//! TODO
+//! What a build state has: its packages, which of them differ between two states, and the size of its layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

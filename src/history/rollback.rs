@@ -1,4 +1,4 @@
-//! TODO
+//! `rollback`: a name leads to an earlier state again.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! TODO
+//! `kernel build`: a kernel alone, without a stage4 that has it.
 
 use serde::Serialize;
 

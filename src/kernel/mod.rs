@@ -1,4 +1,4 @@
-//! TODO
+//! Kernel configurations: made, listed, brought to newer sources. What builds them is [`crate::recipe::kernel`].
 
 pub mod build;
 pub mod prep;

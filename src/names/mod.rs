@@ -1,4 +1,4 @@
-//! TODO
+//! What builds are called: profiles, tags, kept states, ids, and the refs and locks behind these names.
 
 pub mod named;
 pub mod profiles;

@@ -1,4 +1,4 @@
-//! TODO
+//! Profiles: which there are, which one is meant, and the states that one had: `NAME@{N}`.
 
 use std::fs;
 

@@ -1,4 +1,6 @@
-//! TODO
+//! Names of refs, and of the locks on what they stand for.
+//!
+//! Locks are taken in this order: profile, definition, kernel, stage4.
 
 /// The lock on a profile as a whole: shared by what builds on it, exclusive for what changes which stage3 or builder it has.
 pub(crate) fn profile_lock(profile: &str) -> String {

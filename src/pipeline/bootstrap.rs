@@ -1,4 +1,4 @@
-//! TODO
+//! `bootstrap`: a verified stage3 becomes a profile: its upstream state, and the builder on it.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! TODO
+//! `stage build`: a stage4 definition becomes a build state, and the state a signed artifact.
 
 use std::sync::Arc;
 

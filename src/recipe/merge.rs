@@ -1,4 +1,5 @@
-//! TODO
+//! One run of emerge as a step of a recipe: what it needs is known and fetched first, patches are tried before anything is compiled,
+//! and afterwards what was asked for must be there.
 
 use std::path::Path;
 

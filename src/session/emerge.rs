@@ -1,4 +1,4 @@
-//! TODO
+//! emerge in a session: its arguments, its progress, its logs, and what its failure means.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! TODO
+//! Hooks of a phase, run in a session.
 
 use crate::config::hooks::{Hooks, Phase};
 use crate::context::Context;

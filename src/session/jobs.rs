@@ -1,4 +1,4 @@
-//! TODO
+//! What a session has of the budget of make jobs.
 
 use std::sync::Arc;
 

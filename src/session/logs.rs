@@ -1,4 +1,4 @@
-//! TODO
+//! Logs of a piece of work: where they are, and how those of single packages are read.
 
 use std::fs;
 use std::path::{Path, PathBuf};

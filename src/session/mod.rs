@@ -1,4 +1,15 @@
-//! TODO
+//! A build state that is open for work.
+//!
+//! ```text
+//! open, work       the session and its directories; what is given to it
+//! root             those directories as a plan for the sandbox, and what has to go before commit
+//! run, emerge      commands and emerge in it; output, echo and logs are what they say
+//! keys, supply     what its packages are made from, and who fetches their sources
+//! binhost          packages of other hosts
+//! hooks, script    what the configuration runs in it
+//! inspect, fulfilled, visible   questions to its Portage
+//! put_back, relink, tidy        what is taken back before a layer is made of it
+//! ```
 
 pub mod binhost;
 pub mod echo;

@@ -1,4 +1,4 @@
-//! TODO
+//! A new session for a build, or a suspended one of the same build.
 
 use crate::beneath::RootDir;
 use crate::context::Context;

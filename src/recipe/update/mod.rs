@@ -1,4 +1,6 @@
-//! TODO
+//! The builder of a profile, updated in place of being built anew.
+//!
+//! The new state has the key that a bootstrap from the same inputs would have, so that both are the same to what stands on it.
 
 pub mod stale;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! TODO
+//! Pools of throw-away sessions: releases never read them.
 
 use std::path::PathBuf;
 
