@@ -1,6 +1,5 @@
 //! Kernel configurations: made, listed, brought to newer sources. What builds them is [`crate::recipe::kernel`].
 
-pub mod build;
 pub mod prep;
 pub mod rows;
 pub mod update;

@@ -11,7 +11,7 @@ use crate::context;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::profiles;
-use crate::names::refs::{definition_lock, profile_lock};
+use crate::names::refs::profile_lock;
 use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::progress::Event;
@@ -106,10 +106,7 @@ pub(crate) fn with_sources<R>(
 ) -> Result<(R, SourcesFacts)> {
     let profile = profiles::profile_or_default(cx, profile)?;
     let _profile = context::lock_shared(cx, &profile_lock(&profile))?;
-    let builder = {
-        let _definition = context::lock(cx, &definition_lock(&profile, BUILDER))?;
-        definition::definition(cx, config, &profile, BUILDER)?.state
-    };
+    let builder = definition::definition(cx, config, &profile, BUILDER)?.state;
     let trees = choose::trees_of_state(cx, &builder)?;
     let wanted = WantedSources { atom, at, trees: &trees };
     let (sources, facts) = sources::kernel_sources(cx, config, &wanted, &profile, &builder)?;

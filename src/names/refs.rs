@@ -2,6 +2,9 @@
 //!
 //! Locks are taken in this order: profile, definition, kernel, stage4.
 
+/// The name of the imported stage3 among the definitions on a profile.
+pub(crate) const UPSTREAM: &str = "upstream";
+
 /// The lock on a profile as a whole: shared by what builds on it, exclusive for what changes which stage3 or builder it has.
 pub(crate) fn profile_lock(profile: &str) -> String {
     format!("profile/{profile}")

@@ -39,7 +39,7 @@ use crate::patch::error::PatchError;
 use crate::patch::work_set::WorkSet;
 use crate::portage::binpkgs::{PoolInputs, PoolKind};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
-use crate::recipe::definition::Recipe;
+use crate::recipe::definition::Stage3;
 use crate::recipe::{definition, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
@@ -60,7 +60,7 @@ const GIT_PACKAGE: &str = "dev-vcs/git";
 pub(crate) struct Ground {
     profile: String,
     base: State,
-    recipe: Recipe,
+    recipe: Stage3,
 }
 
 /// A session with the configuration in place.

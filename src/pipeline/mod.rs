@@ -33,6 +33,7 @@
 
 pub mod bootstrap;
 pub mod formats;
+pub mod kernel;
 pub mod plan;
 pub mod run;
 pub mod stage;
@@ -44,7 +45,7 @@ use crate::artifact::Artifact;
 use crate::config::{ArtifactFormat, BUILDER, ConfigDir, Env};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::pipeline::plan::Part;
+use crate::pipeline::plan::{Part, Wishes};
 use crate::pipeline::why::Reason;
 use crate::stage3::sign::Gpg;
 use crate::store::{Lock, State, StateId};
@@ -58,6 +59,10 @@ pub struct PipelineOptions {
     pub format: Option<ArtifactFormat>,
     /// The `gpg` to sign with; `None` leaves artifacts unsigned.
     pub gpg: Option<Gpg>,
+    /// Make no artifacts.
+    pub no_files: bool,
+    /// Build one node after the other.
+    pub one_by_one: bool,
 }
 
 /// What a node is.
@@ -141,7 +146,7 @@ impl std::fmt::Debug for Pipeline<'_, '_> {
 
 /// Plans all of the stage4s that `options` name.
 pub fn pipeline<'e, 'a>(cx: &'e Context<'a>, config: &'e ConfigDir, options: PipelineOptions) -> Result<Pipeline<'e, 'a>> {
-    plan::plan_pipeline(cx, config, options)
+    plan::plan(cx, config, Wishes::of(config, &options), options)
 }
 
 /// Plans the one node `id`. What it is made from must be there if it has to be built.
@@ -174,10 +179,10 @@ pub fn pipeline_node<'e, 'a>(
         _ => Vec::new(),
     };
     if options.names.is_empty() {
-        let all = plan::plan_pipeline(cx, config, options)?;
+        let all = plan::plan(cx, config, Wishes::of(config, &options), options)?;
         return Err(unknown(all.nodes().map(|node| node.id.clone()).collect()));
     }
-    let mut pipeline = plan::plan_pipeline(cx, config, options)?;
+    let mut pipeline = plan::plan(cx, config, Wishes::of(config, &options), options)?;
     let Some(node) = pipeline.nodes().find(|node| node.id == id).cloned() else {
         return Err(unknown(pipeline.nodes().map(|node| node.id.clone()).collect()));
     };

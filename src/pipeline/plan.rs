@@ -10,18 +10,18 @@ use crate::artifact::recorded::{Lacking, Signature};
 use crate::artifact::{Artifact, ExportOptions};
 use crate::build_key::Inputs;
 use crate::config::hooks::Hooks;
-use crate::config::{BUILDER, ConfigDir, Diagnostic, Env, KernelConfig, Stage4Definition};
+use crate::config::{BUILDER, ConfigDir, Diagnostic, Env, KernelConfig, Located, Stage4Definition};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::profiles;
 use crate::names::refs::{kernel_ref, profile_lock, ref_name, stage4_ref};
 use crate::pipeline::why::Reason;
 use crate::pipeline::{Made, Node, NodeKind, Pipeline, PipelineOptions, why};
-use crate::recipe::definition::Recipe;
-use crate::recipe::kernel::KernelRecipe;
-use crate::recipe::stage4::Stage4Recipe;
+use crate::recipe::definition;
+use crate::recipe::definition::Stage3;
+use crate::recipe::kernel::Kernel;
+use crate::recipe::stage4::Stage4;
 use crate::recipe::standing::Standing;
-use crate::recipe::{definition, stage4};
 use crate::store::State;
 use crate::{artifact, config, context};
 
@@ -36,11 +36,11 @@ pub(crate) struct Part {
 /// How a node is built. The next kind is one more variant here, one more arm in `run.rs`, and its nodes in [`Planner::parts`].
 pub(crate) enum What {
     /// Applied to its profile's stage3; the stage4 that it is built for gives its name to proposals.
-    Definition { recipe: Arc<Recipe>, upstream: State, asked_for: String },
+    Definition { recipe: Arc<Stage3>, upstream: State, asked_for: String },
     /// Built on the state of the node with this id, the builder's.
-    Kernel { recipe: Box<KernelRecipe>, builder: String, asked_for: String },
+    Kernel { recipe: Box<Kernel>, builder: String, asked_for: String },
     /// Built on the states of the nodes with these ids.
-    Stage4 { recipe: Box<Stage4Recipe>, base: String, kernel: Option<String> },
+    Stage4 { recipe: Box<Stage4>, base: String, kernel: Option<String> },
     /// Made of the state of the node with this id.
     Artifact { of: String, options: Box<ExportOptions> },
 }
@@ -65,59 +65,82 @@ impl Wanted {
     }
 }
 
-type OnProfile = (String, String);
+pub(crate) type OnProfile = (String, String);
 /// Each with the first stage4 that it is built for.
-type Recipes = BTreeMap<OnProfile, (Arc<Recipe>, String)>;
+type Recipes = BTreeMap<OnProfile, (Arc<Stage3>, String)>;
 
 /// A kernel that stage4s have, with the first of them.
 struct WantedKernel {
-    recipe: KernelRecipe,
+    recipe: Kernel,
     asked_for: String,
     wanted: Wanted,
 }
 
-pub(crate) fn plan_pipeline<'e, 'a>(
+/// What is wanted; what that needs comes with it.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// Names of stage4 definitions.
+    pub(crate) stage4s: BTreeSet<String>,
+    /// Profiles, with a stage3 definition each.
+    pub(crate) stage3s: BTreeSet<OnProfile>,
+    /// Profiles, with a kernel each.
+    pub(crate) kernels: Vec<(String, KernelConfig)>,
+}
+
+impl Wishes {
+    /// The stage4s that `options` name.
+    pub(crate) fn of(config: &ConfigDir, options: &PipelineOptions) -> Self {
+        let names = if options.names.is_empty() { config.stage4_names() } else { options.names.clone() };
+        Self { stage4s: names.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Profiles that are asked for by name.
+    fn profiles(&self) -> impl Iterator<Item = &str> {
+        self.stage3s.iter().map(|(profile, _)| profile.as_str()).chain(self.kernels.iter().map(|(profile, _)| profile.as_str()))
+    }
+}
+
+pub(crate) fn plan<'e, 'a>(
     cx: &'e Context<'a>,
     config: &'e ConfigDir,
+    wishes: Wishes,
     options: PipelineOptions,
 ) -> Result<Pipeline<'e, 'a>> {
     let begun = Instant::now();
-    let names = if options.names.is_empty() { config.stage4_names() } else { options.names.clone() };
-    let names: BTreeSet<String> = names.into_iter().collect();
     let mut locks = vec![context::share_store(cx)?];
     let env = config.env(&cx.settings.arch)?;
-    let definitions = all(names.par_iter().map(|name| Ok(config.stage4(name)?)).collect())?;
-    let mut upstreams = BTreeMap::new();
+    let definitions = all(wishes.stage4s.par_iter().map(|name| Ok(config.stage4(name)?)).collect())?;
+    // By name, so that all locks are taken in one order; with where the configuration names it.
+    let mut wanted: BTreeMap<&str, Option<&Located<String>>> = wishes.profiles().map(|profile| (profile, None)).collect();
     for definition in &definitions {
-        let named = &definition.profile;
-        if !upstreams.contains_key(named.value.as_str()) {
-            upstreams.insert(named.value.clone(), (named, None));
+        wanted.entry(definition.profile.value.as_str()).or_insert(Some(&definition.profile));
+    }
+    let mut upstreams = BTreeMap::new();
+    for (profile, named) in wanted {
+        if let Some(named) = named {
+            profiles::profile_of(cx, named)?;
         }
+        locks.push(context::lock_shared(cx, &profile_lock(profile))?);
+        upstreams.insert(profile.to_owned(), profiles::upstream(cx, profile)?);
     }
-    // In the order of their names, as all locks are taken.
-    for (named, upstream) in upstreams.values_mut() {
-        let profile = profiles::profile_of(cx, named)?;
-        locks.push(context::lock_shared(cx, &profile_lock(&profile))?);
-        *upstream = Some(profiles::upstream(cx, &profile)?);
-    }
-    let upstreams = upstreams.into_iter().filter_map(|(profile, (_, state))| Some((profile, state?))).collect();
-    let planner = Planner { cx: cx, config, hooks: Hooks::with_config(config.root())? };
-    let parts = planner.parts(definitions, &upstreams, &env, &options)?;
-    Ok(Pipeline { cx: cx, config, options, env, parts, begun, _locks: locks })
+    let planner = Planner { cx, config, hooks: Hooks::with_config(config.root())? };
+    let parts = planner.parts(definitions, wishes, &upstreams, &env, &options)?;
+    Ok(Pipeline { cx, config, options, env, parts, begun, _locks: locks })
 }
 
 impl Planner<'_, '_> {
     fn parts(
         &self,
         definitions: Vec<Stage4Definition>,
+        wishes: Wishes,
         upstreams: &BTreeMap<String, State>,
         env: &Env,
         options: &PipelineOptions,
     ) -> Result<Vec<Part>> {
         let kernels = all(definitions.par_iter().map(|definition| Ok(self.config.kernel_of(definition)?)).collect())?;
-        let recipes = self.recipes(&definitions, &kernels, upstreams)?;
+        let recipes = self.recipes(&definitions, &kernels, &wishes, upstreams)?;
         let mut bases: BTreeMap<OnProfile, Wanted> =
-            recipes.iter().map(|(at, (recipe, _))| (at.clone(), Wanted::new(recipe.inputs(&upstreams[&at.0], &at.1)))).collect();
+            recipes.iter().map(|(at, (recipe, _))| (at.clone(), Wanted::new(recipe.inputs(&upstreams[&at.0])))).collect();
         let mut concerned = BTreeMap::new();
         let standing = self.standing_bases(&recipes, &mut bases, &mut concerned)?;
         let labels: Vec<Option<OnProfile>> = definitions
@@ -125,14 +148,16 @@ impl Planner<'_, '_> {
             .zip(&kernels)
             .map(|(definition, kernel)| Some((definition.profile.value.clone(), kernel.as_ref()?.label())))
             .collect();
-        let kernels = wanted_kernels(&definitions, kernels, &recipes, &bases);
-        let stages: Vec<(Stage4Recipe, OnProfile, Option<OnProfile>, Wanted)> = definitions
+        let of_stages =
+            definitions.iter().zip(kernels).filter_map(|(definition, kernel)| Some((definition.profile.value.clone(), kernel?)));
+        let kernels = wanted_kernels(of_stages.chain(wishes.kernels), &recipes, &bases);
+        let stages: Vec<(Stage4, OnProfile, Option<OnProfile>, Wanted)> = definitions
             .into_par_iter()
             .zip(labels)
             .map(|(definition, kernel)| {
                 let at = (definition.profile.value.clone(), definition.stage3.value.clone());
                 let on = &recipes[&at].0;
-                let recipe = Stage4Recipe::new(definition, self.hooks.clone(), on.trees.clone(), Arc::clone(on));
+                let recipe = Stage4::new(definition, self.hooks.clone(), on.trees.clone(), Arc::clone(on));
                 let kernel_key = kernel.as_ref().map(|kernel| kernels[kernel].wanted.key.as_str());
                 let since = standing.get(&at).map(|base| recipe.since(base)).unwrap_or_default();
                 let wanted = Wanted::new(recipe.inputs(&bases[&at].key, &since, kernel_key));
@@ -146,7 +171,7 @@ impl Planner<'_, '_> {
         for (recipe, at, _, wanted) in &stages {
             // On what is built anew, it is built anew.
             if !found.contains_key(&wanted.key) && found.contains_key(&bases[at].key) {
-                match stage4::standing_stage4(self.cx, recipe, &wanted.inputs)? {
+                match recipe.standing(self.cx, &wanted.inputs)? {
                     Standing::Same(state) => drop(found.insert(wanted.key.clone(), state)),
                     Standing::Concerned(words) => drop(concerned.insert(wanted.key.clone(), words)),
                     Standing::Other => {}
@@ -166,20 +191,20 @@ impl Planner<'_, '_> {
         for (at, kernel) in kernels {
             parts.push(self.kernel_part(&at, kernel, &bases[&(at.0.clone(), BUILDER.to_owned())].key, &here)?);
         }
-        let made: Vec<[Part; 2]> = stages
+        let made: Vec<(Part, Option<Part>)> = stages
             .into_par_iter()
             .map(|(recipe, at, kernel, wanted)| {
                 let (form, name) =
                     (ExportOptions::of(Some(&recipe.definition), options.format, &env.arch), recipe.definition.name.clone());
                 let kernel = kernel.map(|at| (kernel_ref(&at.0, &at.1), kernel_is_built[&at]));
                 let stage = self.stage4_part(&at, &bases[&at].key, recipe, kernel, &wanted, &here)?;
-                let artifact = self.artifact_part(&name, &stage, form, env, options);
-                Ok([stage, artifact])
+                let artifact = (!options.no_files).then(|| self.artifact_part(&name, &stage, form, env, options));
+                Ok((stage, artifact))
             })
             .collect::<Result<_>>()?;
-        let (stages, artifacts): (Vec<Part>, Vec<Part>) = made.into_iter().map(|[stage, artifact]| (stage, artifact)).unzip();
+        let (stages, artifacts): (Vec<Part>, Vec<Option<Part>>) = made.into_iter().unzip();
         parts.extend(stages);
-        parts.extend(artifacts);
+        parts.extend(artifacts.into_iter().flatten());
         Ok(parts)
     }
 
@@ -188,6 +213,7 @@ impl Planner<'_, '_> {
         &self,
         definitions: &[Stage4Definition],
         kernels: &[Option<KernelConfig>],
+        wishes: &Wishes,
         upstreams: &BTreeMap<String, State>,
     ) -> Result<Recipes> {
         let mut wanted: BTreeMap<OnProfile, String> = BTreeMap::new();
@@ -195,9 +221,14 @@ impl Planner<'_, '_> {
             let at = (definition.profile.value.clone(), definition.stage3.value.clone());
             wanted.entry(at).or_insert_with(|| definition.name.clone());
         }
+        for at in &wishes.stage3s {
+            wanted.entry(at.clone()).or_insert_with(|| at.1.clone());
+        }
         // A kernel is compiled by the builder.
-        for (definition, _) in definitions.iter().zip(kernels).filter(|(_, kernel)| kernel.is_some()) {
-            wanted.entry((definition.profile.value.clone(), BUILDER.to_owned())).or_insert_with(|| format!("stage3:{BUILDER}"));
+        let of_stages =
+            definitions.iter().zip(kernels).filter(|(_, kernel)| kernel.is_some()).map(|(stage4, _)| &stage4.profile.value);
+        for profile in of_stages.chain(wishes.kernels.iter().map(|(profile, _)| profile)) {
+            wanted.entry((profile.clone(), BUILDER.to_owned())).or_insert_with(|| format!("stage3:{BUILDER}"));
         }
         let wanted: Vec<(OnProfile, String)> = wanted.into_iter().collect();
         let read = wanted.into_par_iter().map(|(at, asked_for)| {
@@ -223,7 +254,7 @@ impl Planner<'_, '_> {
             if store.state(&id).is_ok_and(|state| state.key == wanted.key) || store.state_by_key(&wanted.key)?.is_some() {
                 continue;
             }
-            match definition::standing_definition(self.cx, recipe, &name, &wanted.inputs)? {
+            match recipe.standing(self.cx, &name, &wanted.inputs)? {
                 Standing::Same(state) => {
                     wanted.key.clone_from(&state.key);
                     standing.insert(at.clone(), state);
@@ -238,7 +269,7 @@ impl Planner<'_, '_> {
     fn definition_part(
         &self,
         at: &OnProfile,
-        recipe: Arc<Recipe>,
+        recipe: Arc<Stage3>,
         asked_for: String,
         upstream: &State,
         wanted: &Wanted,
@@ -275,7 +306,7 @@ impl Planner<'_, '_> {
         &self,
         at: &OnProfile,
         base_key: &str,
-        recipe: Stage4Recipe,
+        recipe: Stage4,
         kernel: Option<(String, bool)>,
         wanted: &Wanted,
         here: &Here,
@@ -333,18 +364,15 @@ impl Planner<'_, '_> {
 
 /// Each kernel once, however many stage4s have it.
 fn wanted_kernels(
-    definitions: &[Stage4Definition],
-    kernels: Vec<Option<KernelConfig>>,
+    kernels: impl Iterator<Item = (String, KernelConfig)>,
     recipes: &Recipes,
     bases: &BTreeMap<OnProfile, Wanted>,
 ) -> BTreeMap<OnProfile, WantedKernel> {
     let mut wanted = BTreeMap::new();
-    for (definition, kernel) in definitions.iter().zip(kernels) {
-        let Some(config) = kernel else { continue };
-        let profile = &definition.profile.value;
+    for (profile, config) in kernels {
         let builder = (profile.clone(), BUILDER.to_owned());
-        wanted.entry((profile.clone(), config.label())).or_insert_with(|| {
-            let recipe = KernelRecipe { config, trees: recipes[&builder].0.trees.clone() };
+        wanted.entry((profile, config.label())).or_insert_with(|| {
+            let recipe = Kernel { config, trees: recipes[&builder].0.trees.clone() };
             let wanted = Wanted::new(recipe.inputs(&bases[&builder].key));
             WantedKernel { recipe, asked_for: format!("stage3:{BUILDER}"), wanted }
         });

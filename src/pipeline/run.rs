@@ -16,8 +16,11 @@ use crate::pipeline::plan::{Part, What};
 use crate::pipeline::why::Reason;
 use crate::pipeline::{Made, Node, NodeKind, Pipeline};
 use crate::progress::{Event, Observer};
-use crate::recipe::kernel::make;
-use crate::recipe::{definition, stage4};
+use crate::recipe::definition;
+use crate::recipe::definition::{OnStage3, definition_words};
+use crate::recipe::kernel::make::{KernelOn, kernel_words};
+use crate::recipe::realise::{Built, name_state, realise};
+use crate::recipe::stage4::OnBase;
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{State, StateId};
@@ -34,6 +37,19 @@ pub trait Watcher: Sync {
     fn event(&self, node: &Node, event: &Event<'_>);
     /// It is known what became of a node.
     fn ended(&self, node: &Node, report: &NodeReport);
+}
+
+/// Passes on what nodes tell, without saying which node it was: for whoever has asked for one thing.
+pub(crate) struct PassOn<'a>(pub(crate) &'a dyn Observer);
+
+impl Watcher for PassOn<'_> {
+    fn begun(&self, _node: &Node) {}
+
+    fn event(&self, _node: &Node, event: &Event<'_>) {
+        self.0.event(event);
+    }
+
+    fn ended(&self, _node: &Node, _report: &NodeReport) {}
 }
 
 /// What became of a node.
@@ -96,6 +112,16 @@ pub struct Report {
 }
 
 impl Report {
+    /// The node `id`, which came to its end; else why it, or what it needs, did not.
+    pub(crate) fn into_node(mut self, id: &str) -> Result<NodeReport> {
+        if let Some((_, error)) = self.failures().into_iter().next() {
+            return Err(error);
+        }
+        let node = self.nodes.into_iter().find(|node| node.id == id);
+        // What was not begun was not for want of anything but time.
+        node.filter(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused)).ok_or(Error::Interrupted { resumable: false })
+    }
+
     /// How many nodes came to this.
     pub fn count(&self, is: impl Fn(&Outcome) -> bool) -> usize {
         self.nodes.iter().filter(|node| is(&node.outcome)).count()
@@ -156,7 +182,7 @@ impl Pipeline<'_, '_> {
             self.parts.iter().map(reused).inspect(|report| self.tell(watcher, report)).collect()
         } else {
             self.check_before()?;
-            let workers = todo.min(jobs as usize);
+            let workers = if self.options.one_by_one { 1 } else { todo.min(jobs as usize) };
             let run = Run::new(self, keep_going, watcher, JobServer::start(jobs, workers)?)?;
             crate::threads::crew(workers, || run.work());
             run.finish()
@@ -175,22 +201,19 @@ impl Pipeline<'_, '_> {
         for part in &self.parts {
             let Some(state) = part.made.state.as_ref().filter(|_| !part.node.build) else { continue };
             let profile = part.node.profile.as_str();
-            let (name, lock) = match &part.what {
-                What::Definition { recipe, .. } => {
-                    let definition = &recipe.definition.name;
-                    (ref_name(profile, definition), definition_lock(profile, definition))
+            let label = part.node.name.as_str();
+            let (name, lock, words) = match &part.what {
+                What::Definition { .. } => {
+                    (ref_name(profile, label), definition_lock(profile, label), definition_words(profile, label))
                 }
-                What::Kernel { .. } => (kernel_ref(profile, &part.node.name), kernel_lock(profile, &part.node.name)),
-                What::Stage4 { .. } => (stage4_ref(&part.node.name), stage4_lock(&part.node.name)),
+                What::Kernel { .. } => (kernel_ref(profile, label), kernel_lock(profile, label), kernel_words(profile, label)),
+                What::Stage4 { .. } => (stage4_ref(label), stage4_lock(label), label.to_owned()),
                 What::Artifact { .. } => continue,
             };
             // Where nothing has to move, nobody who builds just that has to be waited for.
             let moves = self.cx.store.ref_get(&name)?.as_ref() != Some(&state.id);
             let _lock = if moves { Some(context::lock(self.cx, &lock)?) } else { None };
-            match &part.what {
-                What::Definition { recipe, .. } => definition::name_definition(self.cx, profile, &recipe.definition.name, state)?,
-                _ => self.cx.store.ref_set(&name, &state.id)?,
-            }
+            name_state(self.cx, &name, Some(&words), &Built { state: state.clone(), reused: true })?;
         }
         Ok(())
     }
@@ -199,7 +222,7 @@ impl Pipeline<'_, '_> {
     fn check_before(&self) -> Result<()> {
         for part in self.parts.iter().filter(|part| part.node.build) {
             if let What::Definition { recipe, .. } = &part.what {
-                definition::check_cpu(self.cx, &recipe.definition.name, recipe)?;
+                definition::check_cpu(self.cx, recipe)?;
             }
         }
         Ok(())
@@ -314,27 +337,23 @@ impl<'r> Run<'r> {
         let profile = part.node.profile.as_str();
         let (built, stage) = match &part.what {
             What::Definition { recipe, upstream, asked_for } => {
-                let _lock = context::lock(cx, &definition_lock(profile, &recipe.definition.name))?;
                 let stage4s = self.stage4s_on(&part.node.id);
-                (definition::definition_by(cx, config, profile, upstream, recipe, &stage4s), asked_for.as_str())
+                let on = OnStage3 { config, profile, upstream, stage3: recipe, stage4s: &stage4s };
+                (realise(cx, &on), asked_for.as_str())
             }
             What::Kernel { recipe, builder, asked_for } => {
-                let builder = self.state_of(builder);
-                let _lock = context::lock(cx, &kernel_lock(profile, &part.node.name))?;
-                (builder.and_then(|builder| make::kernel(cx, config, recipe, profile, &builder)), asked_for.as_str())
+                let builder = self.state_of(builder)?;
+                (realise(cx, &KernelOn { config, profile, kernel: recipe, builder: &builder }), asked_for.as_str())
             }
             What::Stage4 { recipe, base, kernel } => {
-                let states = self.state_of(base).and_then(|base| {
-                    let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
-                    Ok((base, kernel))
-                });
-                let _lock = context::lock(cx, &stage4_lock(&part.node.name))?;
                 // Together with the definition that it stands on, where that had to be built.
                 let is_asked =
                     !self.keep_going && self.places.get(base.as_str()).is_some_and(|at| self.pipeline.parts[*at].node.build);
-                let built =
-                    states.and_then(|(base, kernel)| stage4::stage4(cx, config, recipe, profile, &base, kernel.as_ref(), is_asked));
-                (built, part.node.name.as_str())
+                let base = self.state_of(base)?;
+                let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
+                let since = recipe.since(&base);
+                let on = OnBase { config, profile, stage4: recipe, base: &base, kernel: kernel.as_ref(), is_asked, since };
+                (realise(cx, &on), part.node.name.as_str())
             }
             What::Artifact { of, options } => {
                 let state = self.state_of(of)?;

@@ -11,7 +11,7 @@ use crate::config::patches::PATCHES_DIR;
 use crate::context::Context;
 use crate::error::Result;
 use crate::portage::untrusted;
-use crate::recipe::definition::Recipe;
+use crate::recipe::definition::Stage3;
 use crate::recipe::standing::SINCE_BASE;
 use crate::session::work::in_origins;
 use crate::store;
@@ -53,7 +53,7 @@ pub(crate) fn of_state(
     name: &str,
     inputs: &Inputs,
     from: &[(&str, &str, bool)],
-    recipe: Option<&Recipe>,
+    recipe: Option<&Stage3>,
 ) -> Result<Vec<Reason>> {
     let Some(id) = cx.store.ref_get(name)? else { return Ok(vec![Reason::new("never built")]) };
     let before = match cx.store.state(&id) {
@@ -77,7 +77,7 @@ fn reason(
     new: &Inputs,
     old: &Inputs,
     from: &[(&str, &str, bool)],
-    recipe: Option<&Recipe>,
+    recipe: Option<&Stage3>,
     before: &State,
 ) -> Reason {
     let (was, is) = (old.get(&input).unwrap_or_default(), new.get(&input).unwrap_or_default());
@@ -125,7 +125,7 @@ fn difference(was: &str, is: &str) -> Vec<String> {
 }
 
 /// In which lines of which files the merged configuration differs from the one that a state was built with, as its layers have it.
-fn configuration(cx: &Context<'_>, before: &State, recipe: &Recipe) -> Vec<String> {
+fn configuration(cx: &Context<'_>, before: &State, recipe: &Stage3) -> Vec<String> {
     let layers = cx.store.lower_dirs(before);
     // A stage4 has that of its base, unless something had changed since that was made.
     let recorded = in_origins(&before.origin, |origin| origin["portage_files"].as_array().cloned()).unwrap_or_default();
@@ -150,7 +150,7 @@ fn configuration(cx: &Context<'_>, before: &State, recipe: &Recipe) -> Vec<Strin
 }
 
 /// A patch that came, went or changed, by the file that the user keeps: what is in it says less.
-fn patch(before: &State, recipe: &Recipe, path: &Path, was: &[u8], is: &[u8]) -> Option<String> {
+fn patch(before: &State, recipe: &Stage3, path: &Path, was: &[u8], is: &[u8]) -> Option<String> {
     let source = recipe.portage.sources(path).first().cloned().or_else(|| {
         let records = crate::session::work::recorded(&before.origin);
         records.into_iter().find(|record| record.inside() == Path::new("/etc/portage").join(path)).map(|record| record.path)

@@ -26,9 +26,10 @@ use crate::inventory::{PackageChange, changes, packages_of};
 use crate::names::profiles;
 use crate::names::refs::{profile_lock, ref_name};
 use crate::profile::show;
-use crate::recipe::update::update;
-use crate::recipe::{consult, definition};
-use crate::store::{State, StateId};
+use crate::recipe::definition;
+use crate::recipe::realise::realise;
+use crate::recipe::update::Update;
+use crate::store::StateId;
 use crate::{context, resolve};
 
 /// What to update.
@@ -74,34 +75,22 @@ pub fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOpti
         return Err(Error::OtherStage3 { profile });
     }
     let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
-    let inputs = recipe.inputs(&upstream, BUILDER);
-    let key = inputs.key();
-    let reused = |state: &State, packages| UpdatedProfile {
+    if !options.depclean && recipe.inputs(&upstream).key() == base.key {
+        let state = base.id.clone();
+        let patched = base.origin["patched"].clone();
+        return Ok(UpdatedProfile { profile, state, previous: None, reused: true, patched, packages: Vec::new() });
+    }
+    let update = Update::of(cx, config, &profile, &recipe, [&base, &upstream], options.depclean)?;
+    let built = realise(cx, &update).map_err(|error| resolve::with_proposal(cx, config, BUILDER, &profile, error))?;
+    let state = built.state;
+    let moved = state.id != base.id;
+    let packages = if moved { changes(&update.before, &packages_of(cx, &state)?) } else { Vec::new() };
+    Ok(UpdatedProfile {
         profile: profile.clone(),
-        state: state.id.clone(),
-        previous: (state.id != base.id).then(|| base.id.clone()),
-        reused: true,
+        previous: moved.then(|| base.id.clone()),
+        reused: built.reused,
         patched: state.origin["patched"].clone(),
+        state: state.id,
         packages,
-    };
-    if !options.depclean {
-        if key == base.key {
-            return Ok(reused(&base, Vec::new()));
-        }
-        if let Some(state) = cx.store.state_by_key(&key)? {
-            let packages = changes(&packages_of(cx, &base)?, &packages_of(cx, &state)?);
-            cx.store.ref_set(&name, &state.id)?;
-            return Ok(reused(&state, packages));
-        }
-    }
-    for unknown in definition::check_cpu(cx, BUILDER, &recipe)? {
-        cx.observer.note(&unknown.to_string());
-    }
-    let known = consult::assert_known(cx, config, &profile, &recipe.definition, &[]);
-    let state = known.and_then(|()| update(cx, &profile, &recipe, &inputs, &base, &upstream, options.depclean));
-    let state = state.map_err(|error| resolve::with_proposal(cx, config, BUILDER, &profile, error))?;
-    let Some((state, packages)) = state else { return Ok(reused(&base, Vec::new())) };
-    cx.store.ref_set(&name, &state.id)?;
-    let patched = state.origin["patched"].clone();
-    Ok(UpdatedProfile { profile, state: state.id, previous: Some(base.id), reused: false, patched, packages })
+    })
 }

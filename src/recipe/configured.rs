@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::names::profiles;
 use crate::recipe::definition;
-use crate::recipe::definition::Recipe;
+use crate::recipe::definition::Stage3;
 use crate::session::keys::PoolUse;
 use crate::session::work::Subject;
 use crate::session::{Work, hooks, keys, run, work};
@@ -54,7 +54,7 @@ pub(crate) fn with_configuration<R>(
     let upstream = profiles::upstream(cx, &profile)?;
     let definition = &stage.stage3.name;
     let recipe = definition::recipe(cx, config, definition, &upstream)?;
-    let built = cx.store.state_by_key(&recipe.inputs(&upstream, definition).key())?;
+    let built = cx.store.state_by_key(&recipe.inputs(&upstream).key())?;
     let is_built = built.is_some();
     let base = built.unwrap_or(upstream);
     let subject = Subject { log_name: format!("{purpose}-{profile}-{}", stage.name()), profile, definition: definition.clone() };
@@ -69,7 +69,7 @@ fn ask_configured<R>(
     session: &mut Session,
     base: State,
     is_built: bool,
-    recipe: Recipe,
+    recipe: Stage3,
     subject: &Subject,
     ask: impl FnOnce(&mut Configured<'_>) -> Result<R>,
 ) -> Result<R> {
@@ -79,7 +79,7 @@ fn ask_configured<R>(
         hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
     }
     keys::choose_pool(cx, &mut work, recipe.pool_of(), PoolUse::Look)?;
-    let Recipe { portage, portage_profile, .. } = recipe;
+    let Stage3 { portage, portage_profile, .. } = recipe;
     let mut configured = Configured { work, portage, portage_profile, profile: subject.profile.clone(), base, is_built };
     tracing::debug!(
         profile = configured.profile,

@@ -18,43 +18,34 @@ use crate::config::{
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::profiles::upstream;
-use crate::names::refs::ref_name;
+use crate::names::refs::{definition_lock, ref_name};
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::request::{Existing, Goal};
 use crate::portage::profile::PortageProfile;
 use crate::recipe::merge::{emerge_goal, emerge_live, live_goal};
 use crate::recipe::patches::applied::{PatchedPackage, note_patches};
 use crate::recipe::patches::{applied, rehearse};
+use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise};
 use crate::recipe::standing::parts::Parts;
 use crate::recipe::standing::{Asked, Standing};
-use crate::recipe::{consult, definition, settle, standing};
+use crate::recipe::{consult, definition, standing};
 use crate::sandbox::plan::Network;
 use crate::session::emerge::request_in;
 use crate::session::hooks::hooks;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::{NOTED, PoolUse, choose_pool};
-use crate::session::open::open_session;
 use crate::session::relink::relink;
 use crate::session::root::{HOOKS_DIR, PORTAGE_DIR};
 use crate::session::supply::downloads::Downloads;
 use crate::session::tidy::tidy;
 use crate::session::work::{APPLY_NAME, Given, StepsDone, Subject, note_emerge_opts};
 use crate::session::{Work, keys, run, script, work};
-use crate::store::{NewState, Purpose, Session, State};
+use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 
-/// A state that was asked for.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The state.
-    pub state: State,
-    /// Whether it was there already.
-    pub reused: bool,
-}
-
 /// All that decides what a definition becomes.
-pub(crate) struct Recipe {
+pub(crate) struct Stage3 {
     pub(crate) definition: Stage3Definition,
     pub(crate) portage: PortageDir,
     pub(crate) downloads: Downloads,
@@ -62,99 +53,14 @@ pub(crate) struct Recipe {
     pub(crate) hooks: Hooks,
     pub(crate) trees: Vec<PinnedTree>,
     pub(crate) portage_profile: String,
-    /// Packages that are built on it next, if it is built for their sake: their patches are tried first, too.
-    pub(crate) ahead: Vec<String>,
 }
 
-/// The state of `definition` on `profile`: reused when nothing that goes in has changed, else built. The caller holds the
-/// profile's lock, exclusively or together with that of the definition.
-pub(crate) fn definition(cx: &Context<'_>, config: &ConfigDir, profile: &str, definition: &str) -> Result<Built> {
-    let upstream = upstream(cx, profile)?;
-    let recipe = recipe(cx, config, definition, &upstream)?;
-    definition_by(cx, config, profile, &upstream, &recipe, &[])
-}
-
-/// As [`definition`], by a recipe that was read already. Portage is asked about `stage4s`, too, before anything is built: it is
-/// for their sake.
-pub(crate) fn definition_by(
-    cx: &Context<'_>,
-    config: &ConfigDir,
-    profile: &str,
-    upstream: &State,
-    recipe: &Recipe,
-    stage4s: &[Stage4Definition],
-) -> Result<Built> {
-    let definition = recipe.definition.name.as_str();
-    let inputs = recipe.inputs(upstream, definition);
-    let key = inputs.key();
-    let name = ref_name(profile, definition);
-    if let Some(state) = cx.store.state_by_key(&key)? {
-        name_definition(cx, profile, definition, &state)?;
-        return Ok(Built { state, reused: true });
-    }
-    if let Standing::Same(state) = standing_definition(cx, recipe, &name, &inputs)? {
-        cx.observer.note(&format!("nothing that has changed concerns {definition} on {profile}"));
-        // After a rollback it is another one than the name's.
-        name_definition(cx, profile, definition, &state)?;
-        return Ok(Built { state, reused: true });
-    }
-    for unknown in check_cpu(cx, definition, recipe)? {
-        cx.observer.note(&unknown.to_string());
-    }
-    consult::assert_known(cx, config, profile, &recipe.definition, stage4s)?;
-    let (mut session, resumed) = open_session(
-        cx,
-        upstream,
-        if definition == BUILDER { Purpose::Bootstrap } else { Purpose::Stage },
-        &key,
-        &subject_of(config, &name),
-    )?;
-    if resumed {
-        cx.observer.step(&format!("resuming {definition} on {profile}"));
-    } else {
-        cx.observer.step(&format!("building {definition} on {profile}"));
-    }
-    let subject =
-        Subject { log_name: format!("{profile}-{definition}"), profile: profile.to_owned(), definition: definition.to_owned() };
-    let filled = fill(cx, &mut session, upstream, recipe, &subject);
-    let pool = settle::settle(cx, filled, session, |session, pool: Filled| {
-        let newest_input = recipe.newest_input(upstream);
-        let mut origin = recipe.origin(profile, &inputs, &pool.inputs, upstream);
-        crate::session::binhost::note_packages(&mut origin, &session);
-        note_patches(&mut origin, &recipe.patches(), &pool.patched);
-        origin[NOTED] = serde_json::json!(pool.keys);
-        Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(upstream.id.clone()) })?)
-    })?;
-    cx.store.ref_set(&name, &pool.id)?;
-    Ok(Built { state: pool, reused: false })
-}
-
-/// Whether the state of a definition stays what it would be. The builder never does: sources of kernels are chosen and installed on it, by
-/// the configuration that it has.
-pub(crate) fn standing_definition(cx: &Context<'_>, recipe: &Recipe, name: &str, inputs: &Inputs) -> Result<Standing> {
-    if recipe.definition.name == BUILDER {
-        return Ok(Standing::Other);
-    }
-    let parts = Parts::of(&recipe.portage);
-    standing::standing(cx, &Asked { name, inputs, parts: Some(&parts), packages: &recipe.packages, trees: &recipe.trees })
-}
-
-/// Points the name of a definition at a state that was there already.
-pub(crate) fn name_definition(cx: &Context<'_>, profile: &str, definition: &str, state: &State) -> Result<()> {
-    let name = ref_name(profile, definition);
-    if let Some(before) = cx.store.ref_get(&name)?.filter(|before| *before != state.id) {
-        // Nothing is built, so that nothing else would tell; after a rollback this goes forward again.
-        cx.observer.note(&format!("{definition} on {profile} is {}, as the configuration says (it was {before})", state.id));
-    }
-    Ok(cx.store.ref_set(&name, &state.id)?)
-}
-
-pub(crate) fn recipe(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream: &State) -> Result<Recipe> {
+pub(crate) fn recipe(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream: &State) -> Result<Stage3> {
     recipe_with(cx, config, name, upstream, Hooks::with_config(config.root())?)
 }
 
 /// As [`recipe`], with the hooks that all definitions have in common.
-pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream: &State, hooks: Hooks) -> Result<Recipe> {
+pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream: &State, hooks: Hooks) -> Result<Stage3> {
     let definition = config.stage3(name)?;
     let portage = config.portage_dir(&definition)?;
     let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
@@ -179,16 +85,114 @@ pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upst
     if definition.binary_packages.no_hosts.is_some() {
         downloads.forget_hosts();
     }
-    Ok(Recipe { definition, portage, downloads, packages, hooks, trees, portage_profile, ahead: Vec::new() })
+    Ok(Stage3 { definition, portage, downloads, packages, hooks, trees, portage_profile })
 }
 
 /// Refuses what this machine cannot execute; what it may not be able to, nobody knows.
-pub(crate) fn check_cpu(cx: &Context<'_>, definition: &str, recipe: &Recipe) -> Result<Vec<cpu::Reason>> {
+pub(crate) fn check_cpu(cx: &Context<'_>, recipe: &Stage3) -> Result<Vec<cpu::Reason>> {
     cpu::host_can_run(&recipe.portage, &CpuInfo::parse(&cx.settings.cpuinfo))
-        .map_err(|reasons| Error::Cpu { definition: definition.to_owned(), reasons })
+        .map_err(|reasons| Error::Cpu { definition: recipe.definition.name.clone(), reasons })
 }
 
-fn fill(cx: &Context<'_>, session: &mut Session, upstream: &State, recipe: &Recipe, subject: &Subject) -> Result<Filled> {
+/// A stage3 definition on the stage3 of a profile: the builder, and what stage4s stand on.
+pub(crate) struct OnStage3<'a> {
+    pub(crate) config: &'a ConfigDir,
+    pub(crate) profile: &'a str,
+    pub(crate) upstream: &'a State,
+    pub(crate) stage3: &'a Stage3,
+    /// Those for whose sake it is built: Portage is asked about them, too, before anything is built.
+    pub(crate) stage4s: &'a [Stage4Definition],
+}
+
+/// The state of `definition` on `profile`. The caller holds the lock on the profile.
+pub(crate) fn definition(cx: &Context<'_>, config: &ConfigDir, profile: &str, definition: &str) -> Result<Built> {
+    let upstream = upstream(cx, profile)?;
+    let stage3 = recipe(cx, config, definition, &upstream)?;
+    realise(cx, &OnStage3 { config, profile, upstream: &upstream, stage3: &stage3, stage4s: &[] })
+}
+
+impl OnStage3<'_> {
+    fn definition(&self) -> &str {
+        &self.stage3.definition.name
+    }
+}
+
+impl Recipe for OnStage3<'_> {
+    fn name(&self) -> Option<String> {
+        Some(ref_name(self.profile, self.definition()))
+    }
+
+    fn lock(&self) -> String {
+        definition_lock(self.profile, self.definition())
+    }
+
+    fn words(&self) -> String {
+        definition_words(self.profile, self.definition())
+    }
+
+    fn inputs(&self) -> Inputs {
+        self.stage3.inputs(self.upstream)
+    }
+
+    fn standing(&self, cx: &Context<'_>, inputs: &Inputs) -> Result<Standing> {
+        self.stage3.standing(cx, &ref_name(self.profile, self.definition()), inputs)
+    }
+
+    fn check(&self, cx: &Context<'_>) -> Result<()> {
+        for unknown in check_cpu(cx, self.stage3)? {
+            cx.observer.note(&unknown.to_string());
+        }
+        consult::assert_known(cx, self.config, self.profile, &self.stage3.definition, self.stage4s)
+    }
+
+    fn make(&self, cx: &Context<'_>) -> Result<Built> {
+        in_session(cx, self)
+    }
+}
+
+impl InSession for OnStage3<'_> {
+    type Filled = Filled;
+
+    fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
+        Ok(Some(self.upstream.clone()))
+    }
+
+    fn purpose(&self) -> Purpose {
+        if self.definition() == BUILDER { Purpose::Bootstrap } else { Purpose::Stage }
+    }
+
+    fn subject(&self) -> Option<String> {
+        Some(subject_of(self.config, &ref_name(self.profile, self.definition())))
+    }
+
+    fn step(&self, resumed: bool) -> String {
+        format!("{} {}", if resumed { "resuming" } else { "building" }, self.words())
+    }
+
+    fn fill(&self, cx: &Context<'_>, session: &mut Session, _base: Option<&State>) -> Result<Filled> {
+        let definition = self.definition();
+        let subject = Subject {
+            log_name: format!("{}-{definition}", self.profile),
+            profile: self.profile.to_owned(),
+            definition: definition.to_owned(),
+        };
+        // Their patches are tried first, too.
+        let ahead: Vec<String> =
+            self.stage4s.iter().flat_map(|stage4| &stage4.packages).map(|package| package.value.to_string()).collect();
+        fill(cx, session, self, &subject, &ahead)
+    }
+
+    fn origin(&self, _base: Option<&State>, filled: &Filled) -> serde_json::Value {
+        self.stage3.origin(self.profile, filled, self.upstream)
+    }
+
+    fn newest_input(&self, _base: Option<&State>, _filled: &Filled) -> i64 {
+        self.stage3.newest_input(self.upstream)
+    }
+}
+
+fn fill(cx: &Context<'_>, session: &mut Session, on: &OnStage3<'_>, subject: &Subject, ahead: &[String]) -> Result<Filled> {
+    let OnStage3 { stage3: recipe, upstream, .. } = *on;
     let mut steps = StepsDone::of(session)?;
     let mut work = work::work(cx, session, upstream, subject, recipe.given())?;
     let resumed = steps.any();
@@ -204,7 +208,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, upstream: &State, recipe: &Reci
     for goal in live_goal(recipe).iter().chain(goals.iter().map(|(_, goal)| goal)) {
         keys::foresee_and_learn(cx, &work, &request_in(cx, &work, goal.clone()))?;
     }
-    steps.once("patches ahead", || rehearse::rehearse_ahead(cx, &work, &recipe.ahead))?;
+    steps.once("patches ahead", || rehearse::rehearse_ahead(cx, &work, ahead))?;
     emerge_live(cx, &work, &mut steps, recipe, resumed)?;
     for (name, goal) in goals {
         emerge_goal(cx, &work, &mut steps, name, goal, resumed, network)?;
@@ -222,7 +226,7 @@ pub(crate) fn finish_definition(
     cx: &Context<'_>,
     work: &Work<'_>,
     steps: &mut StepsDone,
-    recipe: &Recipe,
+    recipe: &Stage3,
     inputs: PoolInputs,
 ) -> Result<Filled> {
     let network = recipe.definition.network.everything.is_some();
@@ -237,7 +241,7 @@ pub(crate) fn finish_definition(
 }
 
 /// Copies the merged configuration into the root and points at the Portage profile.
-pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Recipe) -> Result<()> {
+pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3) -> Result<()> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{APPLY_NAME}"), PORTAGE_DIR]);
     for (dir, name) in recipe.portage.directories() {
@@ -249,6 +253,11 @@ pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Recipe) -> Resul
         run::command(cx, work, words(&["ln", "-sfn", &target.display().to_string(), "/etc/portage/make.profile"]), Network::None)?;
     }
     Ok(())
+}
+
+/// What users call a definition on a profile.
+pub(crate) fn definition_words(profile: &str, definition: &str) -> String {
+    format!("{definition} on {profile}")
 }
 
 /// What a session makes, for the store: another configuration directory's attempt at the same is another matter.
@@ -278,7 +287,7 @@ pub(crate) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
     scripts.iter().map(|script| format!("{}={}", script.name.value, hex::encode(Sha256::digest(&script.contents)))).collect()
 }
 
-impl Recipe {
+impl Stage3 {
     /// Which pool its packages come from and go to.
     pub(crate) fn pool_of(&self) -> PoolOf {
         let own = self.definition.binary_packages.own.as_ref().map(|_| self.definition.name.clone());
@@ -302,7 +311,7 @@ impl Recipe {
     }
 
     /// What a state of this recipe says about itself.
-    pub(crate) fn origin(&self, profile: &str, inputs: &Inputs, pool: &PoolInputs, upstream: &State) -> serde_json::Value {
+    pub(crate) fn origin(&self, profile: &str, filled: &Filled, upstream: &State) -> serde_json::Value {
         let trees = self
             .trees
             .iter()
@@ -314,8 +323,8 @@ impl Recipe {
             "portage_profile": self.portage_profile,
             // What an update has to take away when the configuration does not bring it any more.
             "portage_files": self.portage.files.keys().collect::<Vec<_>>(),
-            "inputs": inputs,
-            "pool": pool,
+            "inputs": self.inputs(upstream),
+            "pool": filled.inputs,
             "stage3": upstream.origin,
             "trees": trees.collect::<Vec<_>>(),
             "isolation": crate::host::rung(),
@@ -325,6 +334,8 @@ impl Recipe {
         self.downloads.note(&mut origin);
         note_emerge_opts(&mut origin, &self.portage.emerge_opts);
         Parts::of(&self.portage).note(&mut origin);
+        note_patches(&mut origin, &self.patches(), &filled.patched);
+        origin[NOTED] = serde_json::json!(filled.keys);
         origin
     }
 
@@ -333,7 +344,17 @@ impl Recipe {
         self.trees.iter().map(|tree| tree.newest).chain([upstream.newest_input]).max().unwrap_or(0)
     }
 
-    pub(crate) fn inputs(&self, upstream: &State, definition: &str) -> Inputs {
+    /// Whether a state stays what it would be. The builder's never does: sources of kernels are chosen and installed on it, by the
+    /// configuration that it has.
+    pub(crate) fn standing(&self, cx: &Context<'_>, name: &str, inputs: &Inputs) -> Result<Standing> {
+        if self.definition.name == BUILDER {
+            return Ok(Standing::Other);
+        }
+        let parts = Parts::of(&self.portage);
+        standing::standing(cx, &Asked { name, inputs, parts: Some(&parts), packages: &self.packages, trees: &self.trees })
+    }
+
+    pub(crate) fn inputs(&self, upstream: &State) -> Inputs {
         let BinaryPackages { own, no_hosts } = &self.definition.binary_packages;
         // Only where they are set: what was built before is still what would be built.
         let choices = [("binary packages", "own", own), ("binary package hosts", "none", no_hosts)];
@@ -343,7 +364,7 @@ impl Recipe {
             .filter(|(.., place)| place.is_some())
             .fold(inputs, |inputs, (name, value, _)| inputs.with(name, value))
             .with("parent", &upstream.key)
-            .with("definition", definition)
+            .with("definition", &self.definition.name)
             .with("configuration", self.portage.digest())
             .with("portage profile", &self.portage_profile)
             .with_list("packages", &self.packages)
@@ -377,7 +398,7 @@ pub(crate) fn differs_from(cx: &Context<'_>, config: &ConfigDir, state: &State, 
     // A configuration that is broken now says so when it is used.
     let recipe =
         definition::recipe(cx, config, definition, stage3).inspect_err(|error| tracing::debug!(%error, "not compared")).ok()?;
-    Some(recipe.inputs(stage3, definition).changed_since(&before))
+    Some(recipe.inputs(stage3).changed_since(&before))
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! `bootstrap`: a verified stage3 becomes a profile: its upstream state, and the builder on it.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::archive::tasks::ImportInput;
 use crate::archive::{Unpacked, tasks};
 use crate::build_key::Inputs;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::names::refs::{UPSTREAM, definition_lock, ref_name};
 use crate::progress::Event;
-use crate::recipe::definition::Built;
+use crate::recipe::definition::definition_words;
+use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise};
 use crate::stage3::keys::{Purpose as KeyPurpose, TrustedKeys};
 use crate::stage3::{Verified, VerifyOptions};
-use crate::store::{NewState, Purpose};
+use crate::store::{Purpose, Session, State};
 use crate::{context, stage3};
 
 /// What to bootstrap from, and how far.
@@ -43,43 +45,90 @@ pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOp
     for note in &verified.notes {
         cx.observer.note(note);
     }
-    // What nobody signed is another thing than the same bytes with a signature: its mark must not get lost by reuse.
-    let inputs = Inputs::new("import")
-        .with("sha512", &verified.sha512)
-        .with("unsigned", verified.allow_unsigned.clone().unwrap_or_default());
-    let key = inputs.key();
-    if let Some(state) = cx.store.state_by_key(&key)? {
-        return Ok(Built { state, reused: true });
+    realise(cx, &Stage3File { verified: &verified, path, profile: &options.profile })
+}
+
+/// A verified stage3.
+struct Stage3File<'a> {
+    verified: &'a Verified,
+    path: &'a Path,
+    profile: &'a str,
+}
+
+impl Recipe for Stage3File<'_> {
+    fn name(&self) -> Option<String> {
+        Some(ref_name(self.profile, UPSTREAM))
     }
-    cx.observer.step("unpacking");
-    let session = cx.store.session_create(None, Purpose::Import, &key)?;
-    match unpack(cx, &session, &verified, path) {
-        Ok(unpacked) => {
-            let origin = serde_json::json!({
-                "kind": "stage3",
-                "inputs": inputs,
-                "name": verified.name,
-                "size": verified.size,
-                "sha512": verified.sha512,
-                "blake2b": verified.blake2b,
-                "signer": verified.signer,
-                "allow_unsigned": verified.allow_unsigned,
-                "checks": verified.checks,
-                "files": unpacked.files,
-            });
-            // A file of the future would make every artifact one of the future.
-            let newest_input = unpacked.newest_mtime.min(jiff::Timestamp::now().as_second());
-            let state = session.commit(NewState { key, origin, newest_input, parent: None })?;
-            Ok(Built { state, reused: false })
-        }
-        Err(error) => {
-            session.discard(cx.launcher)?;
-            Err(error)
-        }
+
+    fn lock(&self) -> String {
+        definition_lock(self.profile, UPSTREAM)
+    }
+
+    fn is_configured(&self) -> bool {
+        false
+    }
+
+    fn words(&self) -> String {
+        definition_words(self.profile, UPSTREAM)
+    }
+
+    fn inputs(&self) -> Inputs {
+        // What nobody signed is another thing than the same bytes with a signature: its mark must not get lost by reuse.
+        let unsigned = self.verified.allow_unsigned.clone().unwrap_or_default();
+        Inputs::new("import").with("sha512", &self.verified.sha512).with("unsigned", unsigned)
+    }
+
+    fn make(&self, cx: &Context<'_>) -> Result<Built> {
+        in_session(cx, self)
     }
 }
 
-fn unpack(cx: &Context<'_>, session: &crate::store::Session, verified: &Verified, path: &std::path::Path) -> Result<Unpacked> {
+impl InSession for Stage3File<'_> {
+    type Filled = Unpacked;
+
+    fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
+        Ok(None)
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Import
+    }
+
+    fn subject(&self) -> Option<String> {
+        None
+    }
+
+    fn step(&self, _resumed: bool) -> String {
+        "unpacking".to_owned()
+    }
+
+    fn fill(&self, cx: &Context<'_>, session: &mut Session, _base: Option<&State>) -> Result<Unpacked> {
+        unpack(cx, session, self.verified, self.path)
+    }
+
+    fn origin(&self, _base: Option<&State>, unpacked: &Unpacked) -> serde_json::Value {
+        let Verified { name, size, sha512, blake2b, signer, allow_unsigned, checks, .. } = self.verified;
+        serde_json::json!({
+            "kind": "stage3",
+            "inputs": self.inputs(),
+            "name": name,
+            "size": size,
+            "sha512": sha512,
+            "blake2b": blake2b,
+            "signer": signer,
+            "allow_unsigned": allow_unsigned,
+            "checks": checks,
+            "files": unpacked.files,
+        })
+    }
+
+    fn newest_input(&self, _base: Option<&State>, unpacked: &Unpacked) -> i64 {
+        // A file of the future would make every artifact one of the future.
+        unpacked.newest_mtime.min(jiff::Timestamp::now().as_second())
+    }
+}
+
+fn unpack(cx: &Context<'_>, session: &Session, verified: &Verified, path: &Path) -> Result<Unpacked> {
     let input = ImportInput {
         source: path.to_owned(),
         into: session.upper(),

@@ -3,14 +3,12 @@
 
 use std::path::Path;
 
-use sha2::Digest as _;
-
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::recipe::definition::Recipe;
+use crate::recipe::definition::Stage3;
 use crate::recipe::patches::rehearse::Candidate;
 use crate::recipe::patches::{applied, rehearse};
 use crate::sandbox::plan::Network;
@@ -22,7 +20,7 @@ use crate::session::{Work, emerge, fulfilled, keys, supply};
 
 /// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
 /// packages.
-pub(crate) fn emerge_live(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, recipe: &Recipe, resumed: bool) -> Result<()> {
+pub(crate) fn emerge_live(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, recipe: &Stage3, resumed: bool) -> Result<()> {
     let Some(goal) = live_goal(recipe) else { return Ok(()) };
     emerge_goal(cx, work, steps, "packages with network", goal, resumed, true)
 }
@@ -89,7 +87,7 @@ pub(crate) fn emerge_request(
 }
 
 /// Builds packages that may use the network.
-pub(crate) fn live_goal(recipe: &Recipe) -> Option<Goal> {
+pub(crate) fn live_goal(recipe: &Stage3) -> Option<Goal> {
     let atoms: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
     (!atoms.is_empty()).then_some(Goal::Packages { atoms, existing: Existing::Keep, oneshot: true })
 }

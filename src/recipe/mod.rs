@@ -18,6 +18,7 @@ pub mod import;
 pub mod kernel;
 pub mod merge;
 pub mod patches;
+pub mod realise;
 pub mod settle;
 pub mod stage4;
 pub mod standing;

@@ -8,38 +8,39 @@ use crate::config::hooks::{Hooks, Phase};
 use crate::config::{ConfigDir, PathPattern, Stage4Definition};
 use crate::context::Context;
 use crate::error::Result;
-use crate::names::refs::stage4_ref;
+use crate::names::refs::{stage4_lock, stage4_ref};
 use crate::portage::emerge::request::{Existing, Goal};
-use crate::recipe::definition::{Built, Filled, Recipe, network_record, script_digests, subject_of};
+use crate::recipe::definition::{Filled, Stage3, network_record, script_digests, subject_of};
 use crate::recipe::kernel::stage;
 use crate::recipe::kernel::stage::{keeps_sources, kernel_record};
 use crate::recipe::patches::applied;
 use crate::recipe::patches::applied::note_patches;
+use crate::recipe::realise::{Built, InSession, Recipe, in_session};
 use crate::recipe::standing::parts::{Changes, Parts};
 use crate::recipe::standing::{Asked, SINCE_BASE, Standing};
 use crate::recipe::update::retired;
-use crate::recipe::{consult, definition, merge, settle, standing, update};
+use crate::recipe::{consult, definition, merge, standing, update};
 use crate::session::inspect::PoolOf;
 use crate::session::keys::{NOTED, PoolUse};
 use crate::session::script::REMOVE;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{hooks, keys, open, relink, script, tidy, work};
-use crate::store::{NewState, Purpose, Session, State};
+use crate::session::{hooks, keys, relink, script, tidy, work};
+use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 
 /// All that decides what a stage4 becomes on a base.
-pub(crate) struct Stage4Recipe {
+pub(crate) struct Stage4 {
     pub(crate) definition: Stage4Definition,
     pub(crate) packages: Vec<String>,
     pub(crate) removes: Vec<PathPattern>,
     pub(crate) hooks: Hooks,
     pub(crate) trees: Vec<PinnedTree>,
     /// What its base is made by.
-    pub(crate) on: Arc<Recipe>,
+    pub(crate) on: Arc<Stage3>,
 }
 
-impl Stage4Recipe {
-    pub(crate) fn new(definition: Stage4Definition, hooks: Hooks, trees: Vec<PinnedTree>, on: Arc<Recipe>) -> Self {
+impl Stage4 {
+    pub(crate) fn new(definition: Stage4Definition, hooks: Hooks, trees: Vec<PinnedTree>, on: Arc<Stage3>) -> Self {
         let packages = definition.packages.iter().map(|package| package.value.to_string()).collect();
         let removes = definition.removes.iter().map(|pattern| pattern.value.clone()).collect();
         Self { definition, packages, removes, hooks, trees, on }
@@ -52,6 +53,12 @@ impl Stage4Recipe {
         }
         let before = Parts::noted(&base.origin);
         before.and_then(|before| Parts::of(&self.on.portage).changes_since(&before)).unwrap_or_default()
+    }
+
+    /// Whether its state stays what it would be.
+    pub(crate) fn standing(&self, cx: &Context<'_>, inputs: &Inputs) -> Result<Standing> {
+        let name = stage4_ref(&self.definition.name);
+        standing::standing(cx, &Asked { name: &name, inputs, parts: None, packages: &self.packages, trees: &self.trees })
     }
 
     /// What goes in, on a base with this build key, what has changed since that was made, and with a kernel of that, if it has one.
@@ -76,89 +83,119 @@ impl Stage4Recipe {
     }
 }
 
-/// The state of a stage4 on `base`: reused when nothing that goes in has changed, else built; its name is moved there. The caller holds
-/// the lock on the profile, shared, and that on the stage4, and says whether Portage was asked about it already.
-pub(crate) fn stage4(
-    cx: &Context<'_>,
-    config: &ConfigDir,
-    recipe: &Stage4Recipe,
-    profile: &str,
-    base: &State,
-    kernel: Option<&State>,
-    is_asked: bool,
-) -> Result<Built> {
-    let name = &recipe.definition.name;
-    let since = recipe.since(base);
-    let inputs = recipe.inputs(&base.key, &since, kernel.map(|kernel| kernel.key.as_str()));
-    let key = inputs.key();
-    if let Some(state) = cx.store.state_by_key(&key)? {
-        cx.store.ref_set(&stage4_ref(name), &state.id)?;
-        return Ok(Built { state, reused: true });
-    }
-    if let Standing::Same(state) = standing_stage4(cx, recipe, &inputs)? {
-        cx.observer.note(&format!("nothing that has changed concerns {name}"));
-        cx.store.ref_set(&stage4_ref(name), &state.id)?;
-        return Ok(Built { state, reused: true });
-    }
-    if !is_asked {
-        let stage3 = config.stage3(&recipe.definition.stage3.value)?;
-        consult::assert_known(cx, config, profile, &stage3, std::slice::from_ref(&recipe.definition))?;
-    }
-    let anew = (!since.is_empty()).then(|| retired(base, &recipe.on));
-    let with_kernel = kernel.map(|kernel| stage::with_kernel(cx, base, kernel)).transpose()?;
-    let base = with_kernel.as_ref().unwrap_or(base);
-    let (mut session, resumed) = open::open_session(cx, base, Purpose::Stage, &key, &subject_of(config, &stage4_ref(name)))?;
-    cx.observer.step(&format!("{} stage4 {name}", if resumed { "resuming" } else { "building" }));
-    let filled = fill_stage4(cx, &mut session, base, recipe, profile, kernel, anew.as_deref());
-    let newest_input = recipe.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0);
-    let state = settle::settle(cx, filled, session, |session, Filled { inputs: pool, patched, keys }| {
-        let mut origin = serde_json::json!({
-            "kind": "stage4 definition",
-            "profile": profile,
-            "definition": name,
-            "inputs": inputs,
-            // Not the base's: what its world brought, such as a newer compiler, counts for what is built on it.
-            "pool": pool,
-            "portage_profile": base.origin["portage_profile"],
-            "base": base.origin,
-            "kernel": kernel.map(kernel_record),
-            "isolation": crate::host::rung(),
-            "network": network_record(&recipe.definition.network),
-        });
-        crate::session::binhost::note_packages(&mut origin, &session);
-        let mut patches = Vec::new();
-        if anew.is_some() {
-            origin["portage_files"] = serde_json::json!(recipe.on.portage.files.keys().collect::<Vec<_>>());
-            patches = recipe.on.patches();
-        }
-        note_patches(&mut origin, &patches, &patched);
-        origin[NOTED] = serde_json::json!(keys);
-        Ok(session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?)
-    })?;
-    cx.store.ref_set(&stage4_ref(name), &state.id)?;
-    Ok(Built { state, reused: false })
+/// A stage4 on the state of its stage3 definition, and with its kernel.
+pub(crate) struct OnBase<'a> {
+    pub(crate) config: &'a ConfigDir,
+    pub(crate) profile: &'a str,
+    pub(crate) stage4: &'a Stage4,
+    pub(crate) base: &'a State,
+    pub(crate) kernel: Option<&'a State>,
+    /// Whether Portage was asked about it already.
+    pub(crate) is_asked: bool,
+    /// What has changed since the base was made.
+    pub(crate) since: Changes,
 }
 
-/// Whether the state of a stage4 stays what it would be.
-pub(crate) fn standing_stage4(cx: &Context<'_>, recipe: &Stage4Recipe, inputs: &Inputs) -> Result<Standing> {
-    let name = stage4_ref(&recipe.definition.name);
-    standing::standing(cx, &Asked { name: &name, inputs, parts: None, packages: &recipe.packages, trees: &recipe.trees })
+impl Recipe for OnBase<'_> {
+    fn name(&self) -> Option<String> {
+        Some(stage4_ref(&self.stage4.definition.name))
+    }
+
+    fn lock(&self) -> String {
+        stage4_lock(&self.stage4.definition.name)
+    }
+
+    fn words(&self) -> String {
+        self.stage4.definition.name.clone()
+    }
+
+    fn inputs(&self) -> Inputs {
+        self.stage4.inputs(&self.base.key, &self.since, self.kernel.map(|kernel| kernel.key.as_str()))
+    }
+
+    fn standing(&self, cx: &Context<'_>, inputs: &Inputs) -> Result<Standing> {
+        self.stage4.standing(cx, inputs)
+    }
+
+    fn check(&self, cx: &Context<'_>) -> Result<()> {
+        if self.is_asked {
+            return Ok(());
+        }
+        let definition = &self.stage4.definition;
+        let stage3 = self.config.stage3(&definition.stage3.value)?;
+        consult::assert_known(cx, self.config, self.profile, &stage3, std::slice::from_ref(definition))
+    }
+
+    fn make(&self, cx: &Context<'_>) -> Result<Built> {
+        in_session(cx, self)
+    }
+}
+
+impl InSession for OnBase<'_> {
+    type Filled = Filled;
+
+    fn base(&self, cx: &Context<'_>) -> Result<Option<State>> {
+        match self.kernel {
+            Some(kernel) => stage::with_kernel(cx, self.base, kernel).map(Some),
+            None => Ok(Some(self.base.clone())),
+        }
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Stage
+    }
+
+    fn subject(&self) -> Option<String> {
+        Some(subject_of(self.config, &stage4_ref(&self.stage4.definition.name)))
+    }
+
+    fn step(&self, resumed: bool) -> String {
+        format!("{} stage4 {}", if resumed { "resuming" } else { "building" }, self.stage4.definition.name)
+    }
+
+    fn fill(&self, cx: &Context<'_>, session: &mut Session, base: Option<&State>) -> Result<Filled> {
+        let anew = (!self.since.is_empty()).then(|| retired(self.base, &self.stage4.on));
+        fill(cx, session, base.unwrap_or(self.base), self, anew.as_deref())
+    }
+
+    fn origin(&self, base: Option<&State>, filled: &Filled) -> serde_json::Value {
+        let base = base.unwrap_or(self.base);
+        let mut origin = serde_json::json!({
+            "kind": "stage4 definition",
+            "profile": self.profile,
+            "definition": self.stage4.definition.name,
+            "inputs": self.inputs(),
+            // Not the base's: what its world brought, such as a newer compiler, counts for what is built on it.
+            "pool": filled.inputs,
+            "portage_profile": base.origin["portage_profile"],
+            "base": base.origin,
+            "kernel": self.kernel.map(kernel_record),
+            "isolation": crate::host::rung(),
+            "network": network_record(&self.stage4.definition.network),
+        });
+        let mut patches = Vec::new();
+        if !self.since.is_empty() {
+            origin["portage_files"] = serde_json::json!(self.stage4.on.portage.files.keys().collect::<Vec<_>>());
+            patches = self.stage4.on.patches();
+        }
+        note_patches(&mut origin, &patches, &filled.patched);
+        origin[NOTED] = serde_json::json!(filled.keys);
+        origin
+    }
+
+    fn newest_input(&self, base: Option<&State>, _filled: &Filled) -> i64 {
+        let base = base.unwrap_or(self.base);
+        self.stage4.trees.iter().map(|tree| tree.newest).chain([base.newest_input]).max().unwrap_or(0)
+    }
 }
 
 /// `anew`: the base has another configuration, with these files, which nothing brings any more; the present one is put in its place.
-fn fill_stage4(
-    cx: &Context<'_>,
-    session: &mut Session,
-    base: &State,
-    recipe: &Stage4Recipe,
-    profile: &str,
-    kernel: Option<&State>,
-    anew: Option<&[PathBuf]>,
-) -> Result<Filled> {
-    let Stage4Recipe { definition, packages, removes, hooks, on, .. } = recipe;
+fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &OnBase<'_>, anew: Option<&[PathBuf]>) -> Result<Filled> {
+    let OnBase { stage4: recipe, profile, kernel, .. } = on;
+    let Stage4 { definition, packages, removes, hooks, on, .. } = recipe;
     let subject = Subject {
         log_name: format!("stage-{}", definition.name),
-        profile: profile.to_owned(),
+        profile: (*profile).to_owned(),
         definition: definition.name.clone(),
     };
     let mut steps = StepsDone::of(session)?;

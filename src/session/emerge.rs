@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use sha2::Digest as _;
-
 use crate::causes::in_one_line;
 use crate::context::{Context, not_interrupted};
 use crate::error::{Error, Result};

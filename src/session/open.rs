@@ -7,15 +7,22 @@ use crate::portage::emerge::resume;
 use crate::store::{Purpose, Session, State};
 /// A suspended session with this key, or a new one. One that was suspended while `subject` was made from something else, such as a
 /// configuration that has been corrected since, is of no use any more.
-pub(crate) fn open_session(cx: &Context<'_>, base: &State, purpose: Purpose, key: &str, subject: &str) -> Result<(Session, bool)> {
-    let superseded = cx.store.session_discard_superseded(subject, key, cx.launcher)?;
-    if superseded > 0 {
+pub(crate) fn open_session(
+    cx: &Context<'_>,
+    base: Option<&State>,
+    purpose: Purpose,
+    key: &str,
+    subject: Option<&str>,
+) -> Result<(Session, bool)> {
+    if let Some(subject) = subject
+        && cx.store.session_discard_superseded(subject, key, cx.launcher)? > 0
+    {
         cx.observer.note(&format!("what was left of an earlier attempt at {subject} does not fit any more: removed"));
     }
     if let Some(session) = cx.store.session_find_suspended(key)? {
         return Ok((session, true));
     }
-    Ok((cx.store.session_create_for(Some(base), purpose, key, Some(subject))?, false))
+    Ok((cx.store.session_create_for(base, purpose, key, subject)?, false))
 }
 
 /// Whether emerge left a list to go on with. The file is hostile: it is only looked at, bounded, and links are not followed.

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat, Timespec, Timestamps, fgetxattr, flistxattr, fstat, futimens};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
 use crate::beneath::{Plain, TreeDir, same_contents};
 use crate::context::Context;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
-use sha2::Digest as _;
 
 use crate::beneath;
 use crate::beneath::TreeDir;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
 use crate::config::PortageDir;
 use crate::config::hooks::Hooks;

@@ -8,22 +8,23 @@ use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::jobserver::PIPE_INSIDE;
-use crate::names::refs::kernel_ref;
+use crate::names::refs::{kernel_lock, kernel_ref};
 use crate::portage::binpkgs::PoolInputs;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::progress::Event;
-use crate::recipe::definition::{Built, subject_of};
+use crate::recipe::definition::subject_of;
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
-use crate::recipe::kernel::{KernelRecipe, give, given, script, sources};
-use crate::recipe::{kernel, merge, settle};
+use crate::recipe::kernel::{Kernel, give, given, script, sources};
+use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, under_another_key};
+use crate::recipe::{kernel, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
 use crate::session::root::UserBind;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, keys, open, run, work};
+use crate::session::{Work, keys, run, work};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// Where the session sees the layers that it fills.
@@ -38,73 +39,134 @@ const NO_DRACUT: i32 = 90;
 const MOST_UNMET: usize = 12;
 
 /// What a kernel turned out to be.
-struct Kernel {
+struct Compiled {
     release: String,
     unmet: Vec<SymbolChange>,
     got: Symbols,
 }
 
-/// What is being made, for whom.
-struct Task<'t> {
-    recipe: &'t KernelRecipe,
-    profile: &'t str,
-    sources: &'t State,
-    facts: &'t SourcesFacts,
-    /// What decides the payload.
-    content: &'t Inputs,
+/// A kernel on the builder of a profile: a pipeline has to know its key before anything is built.
+pub(crate) struct KernelOn<'a> {
+    pub(crate) config: &'a ConfigDir,
+    pub(crate) profile: &'a str,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) builder: &'a State,
 }
 
-/// The state of a kernel: reused when nothing that goes in has changed, its payload when nothing has that counts for it, else built; its
-/// name is moved there. The caller holds the lock on the profile, shared, and that on the kernel.
-pub(crate) fn kernel(cx: &Context<'_>, config: &ConfigDir, recipe: &KernelRecipe, profile: &str, builder: &State) -> Result<Built> {
-    let name = kernel_ref(profile, &recipe.config.label());
-    let inputs = recipe.inputs(&builder.key);
-    let key = inputs.key();
-    if let Some(state) = cx.store.state_by_key(&key)? {
-        cx.store.ref_set(&name, &state.id)?;
-        return Ok(Built { state, reused: true });
+impl Recipe for KernelOn<'_> {
+    fn name(&self) -> Option<String> {
+        Some(kernel_ref(self.profile, &self.kernel.config.label()))
     }
-    let wanted = WantedSources { atom: &recipe.config.sources, at: recipe.config.sources_at.clone(), trees: &recipe.trees };
-    let (sources, facts) = sources::kernel_sources(cx, config, &wanted, profile, builder)?;
-    let content = content(recipe, &sources, &facts, builder);
-    let task = Task { recipe, profile, sources: &sources, facts: &facts, content: &content };
-    let payload = match cx.store.state_by_key(&content.key())? {
-        Some(payload) => {
+
+    fn lock(&self) -> String {
+        kernel_lock(self.profile, &self.kernel.config.label())
+    }
+
+    fn words(&self) -> String {
+        kernel_words(self.profile, &self.kernel.config.label())
+    }
+
+    fn inputs(&self) -> Inputs {
+        self.kernel.inputs(&self.builder.key)
+    }
+
+    fn make(&self, cx: &Context<'_>) -> Result<Built> {
+        let Self { config, profile, kernel, builder } = *self;
+        let label = kernel.config.label();
+        let wanted = WantedSources { atom: &kernel.config.sources, at: kernel.config.sources_at.clone(), trees: &kernel.trees };
+        let (sources, facts) = sources::kernel_sources(cx, config, &wanted, profile, builder)?;
+        let content = content(kernel, &sources, &facts, builder);
+        let payload = Payload { config, recipe: kernel, profile, sources: &sources, facts: &facts, content: &content };
+        let made = realise(cx, &payload)?;
+        if made.reused {
             cx.observer.note(&format!(
-                "{} on {profile} is what was built before: its sources, configuration and toolchain are the same",
-                recipe.config.label()
+                "{label} on {profile} is what was built before: its sources, configuration and toolchain are the same"
             ));
-            payload
         }
-        None => make_payload(cx, config, &task)?,
-    };
-    let mut origin = payload.origin.clone();
-    origin["inputs"] = serde_json::json!(inputs);
-    origin["name"] = serde_json::json!(recipe.config.label());
-    origin["profile"] = serde_json::json!(profile);
-    let new = NewState { key, origin, newest_input: payload.newest_input, parent: Some(payload.id.clone()) };
-    let state = cx.store.state_of_layers(payload.layers.clone(), new)?;
-    cx.store.ref_set(&name, &state.id)?;
-    Ok(Built { state, reused: false })
+        let mut origin = made.state.origin.clone();
+        origin["name"] = serde_json::json!(label);
+        origin["profile"] = serde_json::json!(profile);
+        under_another_key(cx, &made.state, &self.inputs(), origin)
+    }
 }
 
-fn make_payload(cx: &Context<'_>, config: &ConfigDir, task: &Task<'_>) -> Result<State> {
-    let label = task.recipe.config.label();
-    let name = kernel_ref(task.profile, &label);
-    let key = task.content.key();
-    let (mut session, resumed) = open::open_session(cx, task.sources, Purpose::Kernel, &key, &subject_of(config, &name))?;
-    let (word, package) = (if resumed { "resuming" } else { "building" }, &task.facts.package);
-    cx.observer.step(&format!("{word} kernel {label} on {} from {package}", task.profile));
-    let made = fill_kernel(cx, &mut session, task);
-    // All that is kept lies elsewhere by now.
-    settle::settle(cx, made, session, |session, state: State| {
+/// What a kernel is compiled to, by what decides it. Several kernels may have the same.
+struct Payload<'a> {
+    config: &'a ConfigDir,
+    recipe: &'a Kernel,
+    profile: &'a str,
+    sources: &'a State,
+    facts: &'a SourcesFacts,
+    content: &'a Inputs,
+}
+
+impl Recipe for Payload<'_> {
+    fn name(&self) -> Option<String> {
+        None
+    }
+
+    fn lock(&self) -> String {
+        format!("kernel-payload/{}", &self.content.key()[..16])
+    }
+
+    fn words(&self) -> String {
+        kernel_words(self.profile, &self.recipe.config.label())
+    }
+
+    fn inputs(&self) -> Inputs {
+        self.content.clone()
+    }
+
+    fn make(&self, cx: &Context<'_>) -> Result<Built> {
+        in_session(cx, self)
+    }
+}
+
+impl InSession for Payload<'_> {
+    /// Its layers are written before the session ends: what is compiled must not be lost when that fails.
+    type Filled = State;
+
+    fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
+        Ok(Some(self.sources.clone()))
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Kernel
+    }
+
+    fn subject(&self) -> Option<String> {
+        Some(subject_of(self.config, &kernel_ref(self.profile, &self.recipe.config.label())))
+    }
+
+    fn step(&self, resumed: bool) -> String {
+        format!("{} {} from {}", if resumed { "resuming" } else { "building" }, self.words(), self.facts.package)
+    }
+
+    fn fill(&self, cx: &Context<'_>, session: &mut Session, _base: Option<&State>) -> Result<State> {
+        fill_kernel(cx, session, self)
+    }
+
+    fn origin(&self, _base: Option<&State>, filled: &State) -> serde_json::Value {
+        filled.origin.clone()
+    }
+
+    fn newest_input(&self, _base: Option<&State>, filled: &State) -> i64 {
+        filled.newest_input
+    }
+
+    fn keep(&self, cx: &Context<'_>, session: Session, _base: Option<&State>, filled: State) -> Result<State> {
         session.discard(cx.launcher)?;
-        Ok(state)
-    })
+        Ok(filled)
+    }
 }
 
-fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &Task<'_>) -> Result<State> {
-    let Task { recipe, profile, sources, facts, .. } = task;
+/// What users call a kernel.
+pub(crate) fn kernel_words(profile: &str, label: &str) -> String {
+    format!("kernel {label} on {profile}")
+}
+
+fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &Payload<'_>) -> Result<State> {
+    let Payload { recipe, profile, sources, facts, .. } = task;
     let mut steps = StepsDone::of(session)?;
     let subject = Subject {
         log_name: format!("kernel-{profile}-{}", recipe.config.label()),
@@ -166,7 +228,7 @@ fn emerge_kernel(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, facts
 }
 
 /// What came of the configuration, and how the kernel calls itself, if it is built by now.
-fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &Task<'_>, is_built: bool) -> Result<Kernel> {
+fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, is_built: bool) -> Result<Compiled> {
     let facts = task.facts;
     let (release, path) = if facts.distribution {
         let answer = kernel::ask_kernel(cx, work, &["collected", &facts.package])?;
@@ -188,7 +250,7 @@ fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &Task<'_>, is_built: boo
         // What nobody can choose follows from other options: nobody has asked for it.
         unmet.retain(|change| !followers.contains(change.symbol.as_str()));
     }
-    Ok(Kernel { release, unmet, got })
+    Ok(Compiled { release, unmet, got })
 }
 
 /// Runs the script; makes in it have the session's share of jobs.
@@ -209,7 +271,7 @@ fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> Result<()
 }
 
 /// Writes the two layers, and makes states of them.
-fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &Task<'_>, kernel: &Kernel) -> Result<State> {
+fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &Payload<'_>, kernel: &Compiled) -> Result<State> {
     let key = task.content.key();
     let mut devel = cx.store.session_create(None, Purpose::Kernel, &devel_key(&key))?;
     let mut payload = match cx.store.session_create(None, Purpose::Kernel, &key) {
@@ -258,7 +320,7 @@ fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &Task<'_>, kernel: &
     Ok(payload.commit_bound(NewState { key, origin, newest_input, parent: Some(devel.id) }, cx.launcher)?)
 }
 
-fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &Task<'_>, kernel: &Kernel) -> Result<()> {
+fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, kernel: &Compiled) -> Result<()> {
     let facts = task.facts;
     cx.observer.step(&format!("keeping kernel {}", kernel.release));
     if facts.distribution {
@@ -274,7 +336,7 @@ fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &Task<'_>, kernel: &Ker
 }
 
 /// What decides a payload: the sources as they are, the configuration, the toolchain.
-fn content(recipe: &KernelRecipe, sources: &State, facts: &SourcesFacts, builder: &State) -> Inputs {
+fn content(recipe: &Kernel, sources: &State, facts: &SourcesFacts, builder: &State) -> Inputs {
     let pool = serde_json::from_value::<PoolInputs>(sources.origin["pool"].clone()).ok();
     let toolchain = pool.map_or_else(|| builder.key.clone(), |pool| format!("{} {}", pool.chost, pool.toolchain));
     let inputs =

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! **Two keys.** A pipeline has to know before anything is built whether a kernel is there: its key is made from the builder's key, the atom of
-//! the sources, the trees and the configuration ([`KernelRecipe::inputs`]). Where that key is new, the sources are installed, and it is
+//! the sources, the trees and the configuration ([`Kernel::inputs`]). Where that key is new, the sources are installed, and it is
 //! known what they really are: the package and the checksums of all its files, so that patches count, and the compiler. Those and the symbols of the
 //! configuration are the second key, by which a payload is found that was made before, however much the builder has changed otherwise:
 //! a kernel is compiled once for its sources, configuration and toolchain.
@@ -38,18 +38,12 @@ pub mod stage;
 use sha2::{Digest as _, Sha256};
 
 use crate::build_key::Inputs;
-use crate::config::{BUILDER, ConfigDir, KernelConfig, Stage4Definition};
-use crate::context;
+use crate::config::{BUILDER, KernelConfig};
 use crate::context::Context;
 use crate::error::Result;
-use crate::names::refs::{definition_lock, kernel_lock};
-use crate::recipe::definition;
-use crate::recipe::definition::Built;
 use crate::session::root::HOOKS_DIR;
 use crate::session::work::write_public;
 use crate::session::{Work, run};
-use crate::store::State;
-use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 
 /// The script that does what is done inside; written beside the hooks of the sessions that need it.
@@ -62,12 +56,12 @@ const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
 pub(crate) const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
 
 /// All that decides what a kernel becomes.
-pub(crate) struct KernelRecipe {
+pub(crate) struct Kernel {
     pub(crate) config: KernelConfig,
     pub(crate) trees: Vec<PinnedTree>,
 }
 
-impl KernelRecipe {
+impl Kernel {
     /// What goes in, for a builder with this build key.
     pub(crate) fn inputs(&self, builder_key: &str) -> Inputs {
         self.with_own(Inputs::new("kernel").with("parent", builder_key).with("sources", self.config.sources.to_string()))
@@ -84,27 +78,6 @@ impl KernelRecipe {
             None => inputs,
         }
     }
-}
-
-/// The kernel of a stage4, if it has one. The caller holds the lock on the profile, shared.
-pub(crate) fn kernel_of_stage(
-    cx: &Context<'_>,
-    config: &ConfigDir,
-    stage4: &Stage4Definition,
-    profile: &str,
-) -> Result<Option<State>> {
-    let Some(kernel) = config.kernel_of(stage4)? else { return Ok(None) };
-    Ok(Some(kernel_of(cx, config, kernel, profile)?.state))
-}
-
-pub(crate) fn kernel_of(cx: &Context<'_>, config: &ConfigDir, kernel: KernelConfig, profile: &str) -> Result<Built> {
-    let builder = {
-        let _definition = context::lock(cx, &definition_lock(profile, BUILDER))?;
-        definition::definition(cx, config, profile, BUILDER)?.state
-    };
-    let recipe = KernelRecipe { config: kernel, trees: choose::trees_of_state(cx, &builder)? };
-    let _kernel = context::lock(cx, &kernel_lock(profile, &recipe.config.label()))?;
-    make::kernel(cx, config, &recipe, profile, &builder)
 }
 
 /// Asks the script in a session.

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::build_key::Inputs;
 use crate::config::{ConfigDir, Place};
-use crate::context;
 use crate::context::Context;
 use crate::error::Result;
 use crate::portage::atom::{Atom, Operator};
@@ -14,12 +13,13 @@ use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::recipe::definition::subject_of;
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::give;
-use crate::recipe::{kernel, merge, settle};
+use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, under_another_key};
+use crate::recipe::{kernel, merge};
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, keys, open, relink, tidy, work};
-use crate::store::{NewState, Purpose, Session, State};
+use crate::session::{Work, keys, relink, tidy, work};
+use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 
 /// What sources turned out to be.
@@ -75,6 +75,14 @@ impl WantedSources<'_> {
     }
 }
 
+/// Sources on the builder of a profile.
+struct SourcesOn<'a> {
+    config: &'a ConfigDir,
+    profile: &'a str,
+    wanted: &'a WantedSources<'a>,
+    builder: &'a State,
+}
+
 /// The state in which sources are installed, made if need be. The caller holds the lock on the profile, shared.
 pub(crate) fn kernel_sources(
     cx: &Context<'_>,
@@ -83,39 +91,90 @@ pub(crate) fn kernel_sources(
     profile: &str,
     builder: &State,
 ) -> Result<(State, SourcesFacts)> {
-    let name = format!("kernel-sources/{profile}/{}", crate::config::sources_label(wanted.atom));
-    let inputs = Inputs::new("kernel sources")
-        .with("parent", &builder.key)
-        .with("sources", wanted.atom.to_string())
-        .with_list("trees", wanted.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)));
-    let key = inputs.key();
-    if wanted.is_exact() {
-        let _lock = context::lock(cx, &name)?;
-        install_exactly(cx, config, wanted, profile, builder, &name, &inputs)
-    } else if let Some(found) = sources_by_key(cx, &name, &key)? {
-        Ok(found)
-    } else {
+    let state = realise(cx, &SourcesOn { config, profile, wanted, builder })?.state;
+    let facts = SourcesFacts::of(&state).ok_or_else(|| KernelError::NotSources { package: wanted.atom.to_string() })?;
+    Ok((state, facts))
+}
+
+impl Recipe for SourcesOn<'_> {
+    fn name(&self) -> Option<String> {
+        Some(self.lock())
+    }
+
+    fn lock(&self) -> String {
+        format!("kernel-sources/{}/{}", self.profile, crate::config::sources_label(self.wanted.atom))
+    }
+
+    fn words(&self) -> String {
+        format!("{} on {}", self.wanted.atom, self.profile)
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs::new("kernel sources")
+            .with("parent", &self.builder.key)
+            .with("sources", self.wanted.atom.to_string())
+            .with_list("trees", self.wanted.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
+    }
+
+    fn accepts(&self, state: &State) -> bool {
+        SourcesFacts::of(state).is_some()
+    }
+
+    fn make(&self, cx: &Context<'_>) -> Result<Built> {
+        if self.wanted.is_exact() {
+            return in_session(cx, self);
+        }
         // What the atom means today; under that name it may be there.
-        let facts = ask_for_sources(cx, wanted, profile, builder)?;
+        let facts = ask_for_sources(cx, self.wanted, self.profile, self.builder)?;
         let exact = Atom::parse_target(&format!("={}", facts.package))
             .map_err(|_| KernelError::NotSources { package: facts.package.clone() })?;
-        let exact = WantedSources { atom: &exact, at: wanted.at.clone(), trees: wanted.trees };
-        let (state, facts) = kernel_sources(cx, config, &exact, profile, builder)?;
-        let mut origin = state.origin.clone();
-        origin["inputs"] = serde_json::json!(inputs);
-        let new = NewState { key, origin, newest_input: state.newest_input, parent: Some(state.id.clone()) };
-        let state = cx.store.state_of_layers(state.layers.clone(), new)?;
-        cx.store.ref_set(&name, &state.id)?;
-        Ok((state, facts))
+        let exact = WantedSources { atom: &exact, at: self.wanted.at.clone(), trees: self.wanted.trees };
+        let state = realise(cx, &SourcesOn { wanted: &exact, ..*self })?.state;
+        under_another_key(cx, &state, &self.inputs(), state.origin.clone())
     }
 }
 
-/// Sources that are there under a build key; their name is moved there.
-fn sources_by_key(cx: &Context<'_>, name: &str, key: &str) -> Result<Option<(State, SourcesFacts)>> {
-    let Some(state) = cx.store.state_by_key(key)? else { return Ok(None) };
-    let Some(facts) = SourcesFacts::of(&state) else { return Ok(None) };
-    cx.store.ref_set(name, &state.id)?;
-    Ok(Some((state, facts)))
+impl InSession for SourcesOn<'_> {
+    type Filled = (SourcesFacts, PoolInputs);
+
+    fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
+        Ok(Some(self.builder.clone()))
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Kernel
+    }
+
+    fn subject(&self) -> Option<String> {
+        Some(subject_of(self.config, &self.lock()))
+    }
+
+    fn step(&self, resumed: bool) -> String {
+        format!("{} {}", if resumed { "resuming" } else { "installing" }, self.words())
+    }
+
+    fn fill(&self, cx: &Context<'_>, session: &mut Session, _base: Option<&State>) -> Result<Self::Filled> {
+        install_sources(cx, session, self.builder, self.wanted, &subject(self.profile))
+    }
+
+    fn origin(&self, _base: Option<&State>, (facts, pool): &Self::Filled) -> serde_json::Value {
+        let mut origin = self.builder.origin.clone();
+        for (name, value) in [
+            ("kind", serde_json::json!("kernel sources")),
+            ("name", serde_json::json!(facts.package)),
+            ("definition", serde_json::Value::Null),
+            ("sources", serde_json::json!(facts)),
+            ("inputs", serde_json::json!(self.inputs())),
+            ("pool", serde_json::json!(pool)),
+        ] {
+            origin[name] = value;
+        }
+        origin
+    }
+
+    fn newest_input(&self, _base: Option<&State>, _filled: &Self::Filled) -> i64 {
+        self.wanted.trees.iter().map(|tree| tree.newest).chain([self.builder.newest_input]).max().unwrap_or(0)
+    }
 }
 
 /// Asks Portage which package an atom means, in a session that is thrown away.
@@ -131,42 +190,6 @@ fn ask_for_sources(cx: &Context<'_>, wanted: &WantedSources<'_>, profile: &str, 
     })();
     session.discard(cx.launcher)?;
     asked
-}
-
-fn install_exactly(
-    cx: &Context<'_>,
-    config: &ConfigDir,
-    wanted: &WantedSources<'_>,
-    profile: &str,
-    builder: &State,
-    name: &str,
-    inputs: &Inputs,
-) -> Result<(State, SourcesFacts)> {
-    let (atom, key) = (wanted.atom.to_string(), inputs.key());
-    if let Some(found) = sources_by_key(cx, name, &key)? {
-        return Ok(found);
-    }
-    let (mut session, resumed) = open::open_session(cx, builder, Purpose::Kernel, &key, &subject_of(config, name))?;
-    cx.observer.step(&format!("{} {atom} on {profile}", if resumed { "resuming" } else { "installing" }));
-    let filled = install_sources(cx, &mut session, builder, wanted, &subject(profile));
-    let newest_input = wanted.trees.iter().map(|tree| tree.newest).chain([builder.newest_input]).max().unwrap_or(0);
-    let (state, facts) = settle::settle(cx, filled, session, |session, (facts, pool): (SourcesFacts, PoolInputs)| {
-        let mut origin = builder.origin.clone();
-        for (name, value) in [
-            ("kind", serde_json::json!("kernel sources")),
-            ("name", serde_json::json!(facts.package)),
-            ("definition", serde_json::Value::Null),
-            ("sources", serde_json::json!(facts)),
-            ("inputs", serde_json::json!(inputs)),
-            ("pool", serde_json::json!(pool)),
-        ] {
-            origin[name] = value;
-        }
-        let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(builder.id.clone()) })?;
-        Ok((state, facts))
-    })?;
-    cx.store.ref_set(name, &state.id)?;
-    Ok((state, facts))
 }
 
 fn install_sources(

@@ -10,24 +10,26 @@ use std::path::{Path, PathBuf};
 
 use crate::build_key::Inputs;
 use crate::config::hooks::Phase;
-use crate::config::{BUILDER, MAKE_CONF, PortageDir};
+use crate::config::{BUILDER, ConfigDir, MAKE_CONF, PortageDir};
 use crate::context::Context;
 use crate::error::Result;
-use crate::inventory::{PackageChange, changes, packages_in, packages_of};
+use crate::inventory::{packages_in, packages_of};
+use crate::names::refs::{definition_lock, ref_name};
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::package_files::LineFile;
 use crate::portage::untrusted;
-use crate::recipe::definition::{Filled, Recipe, profile_link};
+use crate::portage::vdb::Package;
+use crate::recipe::definition::{Filled, Stage3, definition_words, profile_link};
 use crate::recipe::merge::live_goal;
 use crate::recipe::patches::applied;
-use crate::recipe::patches::applied::note_patches;
-use crate::recipe::{definition, merge, settle};
+use crate::recipe::realise::{Built, InSession, Recipe, in_session};
+use crate::recipe::{consult, definition, merge};
 use crate::sandbox::plan::Network;
-use crate::session::keys::{NOTED, PoolUse, keys_of};
+use crate::session::keys::{PoolUse, keys_of};
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, emerge, hooks, keys, open, run, work};
-use crate::store::{NewState, Purpose, Session, State};
+use crate::session::{Work, emerge, hooks, keys, run, work};
+use crate::store::{Purpose, Session, State};
 
 /// Portage's record of libraries that it keeps for programs that were not rebuilt.
 pub(crate) const PRESERVED_LIBS: &str = "/var/lib/portage/preserved_libs_registry";
@@ -38,11 +40,16 @@ pub(crate) const PRESERVED_LIMIT_BYTES: u64 = 4 << 20;
 /// Of a file of the stage3's `/etc/portage` so much is brought back.
 pub(crate) const CONF_LIMIT_BYTES: u64 = 1 << 20;
 
-/// What an update does besides applying the definition.
+/// The builder of a profile, made of the one that is there.
 pub(crate) struct Update<'a> {
+    pub(crate) config: &'a ConfigDir,
+    pub(crate) profile: &'a str,
+    pub(crate) stage3: &'a Stage3,
     pub(crate) base: &'a State,
     pub(crate) upstream: &'a State,
-    /// What the packages of `base` were made from.
+    /// The packages of `base`.
+    pub(crate) before: Vec<Package>,
+    /// What they were made from.
     pub(crate) keys: BTreeMap<String, PackageKey>,
     /// Below `/etc/portage`: what an earlier configuration brought, and nobody brings now.
     pub(crate) retired: Vec<PathBuf>,
@@ -51,63 +58,120 @@ pub(crate) struct Update<'a> {
     pub(crate) depclean: bool,
 }
 
-/// The updated state, and what has changed in it; `None` when nothing has.
-pub(crate) fn update(
-    cx: &Context<'_>,
-    profile: &str,
-    recipe: &Recipe,
-    inputs: &Inputs,
-    base: &State,
-    upstream: &State,
-    depclean: bool,
-) -> Result<Option<(State, Vec<PackageChange>)>> {
-    let key = inputs.key();
-    // A session of a bootstrap to the same key stands on the stage3, and is not to be mistaken for one of ours.
-    let session_key =
-        Inputs::new("update").with("key", &key).with("base", base.id.as_str()).with("depclean", depclean.to_string()).key();
-    let before = packages_of(cx, base)?;
-    let (mut session, resumed) =
-        open::open_session(cx, base, Purpose::Bootstrap, &session_key, &format!("the update of {profile}"))?;
-    cx.observer.step(&format!("{} {BUILDER} on {profile}", if resumed { "resuming the update of" } else { "updating" }));
-    let subject = Subject { log_name: format!("{profile}-update"), profile: profile.to_owned(), definition: BUILDER.to_owned() };
-    let (retired, dropped) = (retired(base, recipe), dropped(base, recipe));
-    let update = Update { base, upstream, keys: keys_of(base), retired, dropped, depclean };
-    let newest_input = recipe.newest_input(upstream);
-    let filled = fill_update(cx, &mut session, recipe, &update, &subject).and_then(|mut filled| {
-        let lower = [vec![session.upper()], cx.store.lower_dirs(base)].concat();
-        let after = packages_in(cx, lower)?;
+impl<'a> Update<'a> {
+    /// The update of `base` on `upstream`.
+    pub(crate) fn of(
+        cx: &Context<'_>,
+        config: &'a ConfigDir,
+        profile: &'a str,
+        stage3: &'a Stage3,
+        [base, upstream]: [&'a State; 2],
+        depclean: bool,
+    ) -> Result<Self> {
+        let before = packages_of(cx, base)?;
+        let (retired, dropped) = (retired(base, stage3), dropped(base, stage3));
+        Ok(Self { config, profile, stage3, base, upstream, before, keys: keys_of(base), retired, dropped, depclean })
+    }
+}
+
+impl Recipe for Update<'_> {
+    fn name(&self) -> Option<String> {
+        Some(ref_name(self.profile, BUILDER))
+    }
+
+    fn lock(&self) -> String {
+        definition_lock(self.profile, BUILDER)
+    }
+
+    fn words(&self) -> String {
+        definition_words(self.profile, BUILDER)
+    }
+
+    fn inputs(&self) -> Inputs {
+        self.stage3.inputs(self.upstream)
+    }
+
+    fn accepts(&self, _state: &State) -> bool {
+        // What nothing needs is no part of a key.
+        !self.depclean
+    }
+
+    fn check(&self, cx: &Context<'_>) -> Result<()> {
+        for unknown in definition::check_cpu(cx, self.stage3)? {
+            cx.observer.note(&unknown.to_string());
+        }
+        consult::assert_known(cx, self.config, self.profile, &self.stage3.definition, &[])
+    }
+
+    fn make(&self, cx: &Context<'_>) -> Result<Built> {
+        in_session(cx, self)
+    }
+}
+
+impl InSession for Update<'_> {
+    /// And its packages.
+    type Filled = (Filled, Vec<Package>);
+
+    fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
+        Ok(Some(self.base.clone()))
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Bootstrap
+    }
+
+    fn subject(&self) -> Option<String> {
+        Some(format!("the update of {}", self.profile))
+    }
+
+    fn session_key(&self) -> String {
+        // A session of a bootstrap to the same key stands on the stage3, and is not to be mistaken for one of ours.
+        Inputs::new("update")
+            .with("key", self.inputs().key())
+            .with("base", self.base.id.as_str())
+            .with("depclean", self.depclean.to_string())
+            .key()
+    }
+
+    fn step(&self, resumed: bool) -> String {
+        format!("{} {}", if resumed { "resuming the update of" } else { "updating" }, self.words())
+    }
+
+    fn fill(&self, cx: &Context<'_>, session: &mut Session, _base: Option<&State>) -> Result<Self::Filled> {
+        let subject = Subject {
+            log_name: format!("{}-update", self.profile),
+            profile: self.profile.to_owned(),
+            definition: BUILDER.to_owned(),
+        };
+        let mut filled = fill_update(cx, session, self, &subject)?;
+        let after = packages_in(cx, [vec![session.upper()], cx.store.lower_dirs(self.base)].concat())?;
         // What could not be built again is still what it was.
         let left_alone = stale::not_merged(&session.upper(), &after)?;
         filled.keys.extend(left_alone.into_iter().filter_map(|package| {
             let name = stale::name_of(package);
-            let key = update.keys.get(&name)?.clone();
+            let key = self.keys.get(&name)?.clone();
             Some((name, key))
         }));
         Ok((filled, after))
-    });
-    if filled.as_ref().is_ok_and(|(_, after)| key == base.key && *after == before) {
-        session.discard(cx.launcher)?;
-        return Ok(None);
     }
-    let (state, after) = settle::settle(cx, filled, session, |session, (filled, after)| {
-        let mut origin = recipe.origin(profile, inputs, &filled.inputs, upstream);
-        origin["updated_from"] = serde_json::json!(base.id);
-        crate::session::binhost::note_packages(&mut origin, &session);
-        note_patches(&mut origin, &recipe.patches(), &filled.patched);
-        origin[NOTED] = serde_json::json!(filled.keys);
-        let state = session.commit(NewState { key: key.clone(), origin, newest_input, parent: Some(base.id.clone()) })?;
-        Ok((state, after))
-    })?;
-    Ok(Some((state, changes(&before, &after))))
+
+    fn unchanged(&self, (_, after): &Self::Filled) -> Option<State> {
+        (self.inputs().key() == self.base.key && *after == self.before).then(|| self.base.clone())
+    }
+
+    fn origin(&self, _base: Option<&State>, (filled, _): &Self::Filled) -> serde_json::Value {
+        let mut origin = self.stage3.origin(self.profile, filled, self.upstream);
+        origin["updated_from"] = serde_json::json!(self.base.id);
+        origin
+    }
+
+    fn newest_input(&self, _base: Option<&State>, _filled: &Self::Filled) -> i64 {
+        self.stage3.newest_input(self.upstream)
+    }
 }
 
-pub(crate) fn fill_update(
-    cx: &Context<'_>,
-    session: &mut Session,
-    recipe: &Recipe,
-    update: &Update<'_>,
-    subject: &Subject,
-) -> Result<Filled> {
+fn fill_update(cx: &Context<'_>, session: &mut Session, update: &Update<'_>, subject: &Subject) -> Result<Filled> {
+    let recipe = update.stage3;
     let (portage, retired) = bring_back(cx, recipe, update);
     let mut steps = StepsDone::of(session)?;
     let mut work = work::work(cx, session, update.base, subject, Given { portage: Some(&portage), ..recipe.given() })?;
@@ -158,7 +222,7 @@ pub(crate) fn fill_update(
 }
 
 /// What is applied: the configuration, with the stage3's own files in place of retired ones; and those that nothing replaces.
-pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Recipe, update: &Update<'_>) -> (PortageDir, Vec<PathBuf>) {
+pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Stage3, update: &Update<'_>) -> (PortageDir, Vec<PathBuf>) {
     let layers = cx.store.lower_dirs(update.upstream);
     let (mut portage, mut gone) = (recipe.portage.clone(), Vec::new());
     for path in &update.retired {
@@ -186,7 +250,7 @@ pub(crate) fn retire(cx: &Context<'_>, work: &Work<'_>, paths: &[PathBuf]) -> Re
 
 /// Points at the stage3's own Portage profile again, where the definition does not name one any more. (Applying it has set the link
 /// otherwise.)
-pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Recipe, update: &Update<'_>) -> Result<()> {
+pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3, update: &Update<'_>) -> Result<()> {
     if recipe.definition.portage_profile.is_some() || update.base.origin["portage_profile"] == recipe.portage_profile.as_str() {
         return Ok(());
     }
@@ -222,7 +286,7 @@ pub(crate) fn preserves_libraries(cx: &Context<'_>, work: &Work<'_>) -> Result<b
 }
 
 /// What the configuration of `base` brought and this one does not.
-pub(crate) fn retired(base: &State, recipe: &Recipe) -> Vec<PathBuf> {
+pub(crate) fn retired(base: &State, recipe: &Stage3) -> Vec<PathBuf> {
     let recorded =
         base.origin["portage_files"].as_array().map(|paths| paths.iter().filter_map(|path| path.as_str()).map(PathBuf::from));
     let before: Vec<PathBuf> = match recorded {
@@ -243,7 +307,7 @@ pub(crate) fn is_plain(path: &Path) -> bool {
 }
 
 /// What the definition listed when `base` was built, and does not list now.
-pub(crate) fn dropped(base: &State, recipe: &Recipe) -> Vec<String> {
+pub(crate) fn dropped(base: &State, recipe: &Stage3) -> Vec<String> {
     let before = base.origin["inputs"]["packages"].as_str().and_then(|list| serde_json::from_str::<Vec<String>>(list).ok());
     before
         .unwrap_or_default()

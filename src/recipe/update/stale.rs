@@ -22,7 +22,7 @@ use crate::portage::binpkgs::PackageKey;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::vdb;
 use crate::portage::vdb::Package;
-use crate::recipe::definition::Recipe;
+use crate::recipe::definition::Stage3;
 use crate::recipe::merge;
 use crate::recipe::patches::applied;
 use crate::recipe::patches::applied::PatchedPackage;
@@ -45,7 +45,7 @@ pub(crate) fn rebuild_stale(
     cx: &Context<'_>,
     work: &Work<'_>,
     steps: &mut StepsDone,
-    recipe: &Recipe,
+    recipe: &Stage3,
     before: &BTreeMap<String, PackageKey>,
     resumed: bool,
 ) -> Result<()> {

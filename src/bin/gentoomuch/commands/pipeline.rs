@@ -167,6 +167,7 @@ fn options(names: &[String], format: Option<FormatArg>, no_sign: bool) -> Pipeli
         names: names.to_vec(),
         format: format.map(Into::into),
         gpg: if no_sign { None } else { Some(Invocation::gpg()) },
+        ..PipelineOptions::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gentoomuch::kernel::build;
+use gentoomuch::pipeline::kernel;
 
 use crate::commands::Outcome;
 use crate::invocation::Invocation;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     config.kernel(&args.name)?;
     let jobs = Invocation::jobs(args.jobs, &config)?;
     let opened = Opened::open(invocation)?.limited(args.limits)?;
-    let built = build::kernel_build(&opened.context(jobs), &config, &args.name, args.profile.as_deref())?;
+    let built = kernel::kernel_build(&opened.context(jobs), &config, &args.name, args.profile.as_deref())?;
     invocation.progress.clear();
     if args.json {
         print_json(&built)?;

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
+use crate::config::ConfigDir;
 use crate::config::kconfig::SymbolChange;
-use crate::config::{BUILDER, ConfigDir};
 use crate::context::Context;
 use crate::error::Result;
 use crate::names::profiles;
-use crate::names::refs::profile_lock;
-use crate::recipe::kernel::kernel_of;
+use crate::names::refs::kernel_ref;
+use crate::pipeline::bootstrap::build_one;
+use crate::pipeline::plan::Wishes;
 use crate::store::State;
-use crate::{context, resolve};
 
 /// A kernel that was asked for.
 #[derive(Debug, Clone, Serialize)]
@@ -40,11 +40,10 @@ pub struct KernelBuilt {
 /// Builds the kernel configuration `name` with the builder of `profile`, or of the default one.
 pub fn kernel_build(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>) -> Result<KernelBuilt> {
     let kernel = config.kernel(name)?;
-    let _shared = context::share_store(cx)?;
     let profile = profiles::profile_or_default(cx, profile)?;
-    let _profile = context::lock_shared(cx, &profile_lock(&profile))?;
-    let built = kernel_of(cx, config, kernel, &profile);
-    let built = built.map_err(|error| resolve::with_proposal(cx, config, &format!("stage3:{BUILDER}"), &profile, error))?;
+    let id = kernel_ref(&profile, &kernel.label());
+    let wishes = Wishes { kernels: vec![(profile, kernel)], ..Wishes::default() };
+    let built = build_one(cx, config, wishes, &id)?;
     Ok(KernelBuilt::of(&built.state, built.reused))
 }
 
