@@ -24,6 +24,7 @@ mod causes;
 pub mod config;
 pub mod context;
 pub mod copy_tree;
+pub mod cpu_flags;
 pub mod download;
 pub mod durable;
 pub mod error;

@@ -1,7 +1,5 @@
 //! How the library tells what it is doing; the program decides how that looks.
 
-use crate::portage::emerge::EmergeStatus;
-
 /// One thing worth telling while work goes on.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
@@ -57,4 +55,52 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn event(&self, _event: &Event<'_>) {}
+}
+
+/// Where a running `emerge` stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EmergeStatus {
+    /// Packages finished so far.
+    pub done: usize,
+    /// Packages in this run.
+    pub total: usize,
+    /// What is being worked on.
+    pub running: Vec<EmergeTask>,
+    /// What is brought for it meanwhile, if it needs anything.
+    pub fetching: Option<Fetching>,
+}
+
+/// Where fetching for a run stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fetching {
+    /// Files that are here.
+    pub done: usize,
+    /// Files that cannot be had.
+    pub failed: usize,
+    /// Files in all.
+    pub total: usize,
+    /// Bytes that are here.
+    pub bytes_done: u64,
+    /// Bytes in all.
+    pub bytes_total: u64,
+    /// Files that the run waits for.
+    pub awaited: Vec<String>,
+}
+
+impl Fetching {
+    /// Whether there is something to wait for.
+    pub fn goes_on(&self) -> bool {
+        self.done + self.failed < self.total
+    }
+}
+
+/// One package that `emerge` is working on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmergeTask {
+    /// `category/name-version`.
+    pub cpv: String,
+    /// The phase, in ebuild terms (`compile`), or `merge`, `fetch`.
+    pub phase: String,
+    /// Seconds since the package was started.
+    pub elapsed_secs: u64,
 }

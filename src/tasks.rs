@@ -3,10 +3,10 @@
 use crate::history::{cp, diff};
 use crate::inventory::{INVENTORY, inventory_task};
 use crate::patch::source;
-use crate::portage::emerge::build_logs;
 use crate::recipe::patches::applied;
 use crate::recipe::standing::reach;
 use crate::sandbox::TaskFn;
+use crate::session::build_logs;
 use crate::session::relink::{RELINK, relink_task};
 use crate::session::tidy::{TIDY, tidy_task};
 use crate::try_it::outcome;

@@ -14,8 +14,8 @@ use std::fmt;
 
 use super::diagnostic::{Located, Place};
 use super::portage_dir::PortageDir;
-pub use crate::host::cpu_flags::CpuInfo;
-use crate::host::cpu_flags::{arm64_needs, x86_needs};
+pub use crate::cpu_flags::CpuInfo;
+use crate::cpu_flags::{arm64_needs, x86_needs};
 
 /// A flag of the configuration that this machine cannot execute, or that nothing is known about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -497,7 +497,7 @@ mod tests {
             let flags = needed.join(" ");
             let cpu = CpuInfo { model: String::new(), flags: flags.split_whitespace().map(str::to_owned).collect() };
             let arch = if text.contains("CPU_FLAGS_ARM=") { "arm64" } else { "amd64" };
-            let (variable, detected) = crate::host::cpu_flags::detect(arch, &cpu).unwrap();
+            let (variable, detected) = crate::cpu_flags::detect(arch, &cpu).unwrap();
             let shipped: Vec<&str> = text.split_once(variable).unwrap().1.split('"').nth(1).unwrap().split_whitespace().collect();
             assert_eq!(shipped, detected, "{}", name.display());
             assert_eq!(check(&text, &format!("flags : {flags}\n")), Ok(Vec::new()), "{}", name.display());

@@ -1,7 +1,6 @@
 //! What this machine allows, found by trying: `doctor`, and the cheap part of it that every command runs first.
 //!
 //! ```text
-//! cpu_flags  /proc/cpuinfo, and the CPU_FLAGS_* that it stands for: shared with the check of the configuration
 //! facts      read from /proc, /sys and /etc: pure functions over their text, with the remedy for each
 //! probe      the sandbox really entered: id map, mounts, a new proc, overlayfs in the data directory, seccomp
 //! report     the checks in order, and the isolation rung that results
@@ -10,7 +9,6 @@
 //! There is one rung so far: anything less is refused with the exact thing to do, never entered silently. [`rung`] is what is recorded, and
 //! says whether the kernel has Landlock scopes besides.
 
-pub mod cpu_flags;
 mod facts;
 mod probe;
 mod report;

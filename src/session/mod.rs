@@ -12,6 +12,7 @@
 //! ```
 
 pub mod binhost;
+pub mod build_logs;
 pub mod echo;
 pub mod emerge;
 pub mod fulfilled;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gentoomuch::portage::emerge::{EmergeStatus, Fetching};
+use gentoomuch::progress::{EmergeStatus, Fetching};
 use gentoomuch::progress::{Event, Observer};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::SHIPPED;
 use crate::config::cpu::best_march;
 use crate::config::env;
-use crate::host::cpu_flags::{self, CpuInfo};
+use crate::cpu_flags;
+use crate::cpu_flags::CpuInfo;
 
 /// Name of the definition in `cpu.defines` that is written for this machine.
 pub const THIS_HOST: &str = "this-host";

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::config::{ConfigDir, cpu};
-use crate::host::cpu_flags::CpuInfo;
+use crate::cpu_flags::CpuInfo;
 
 const HASWELL: &str = "model name : Intel(R) Core(TM) i7-4770\nflags : fpu cx8 cmov mmx fxsr sse sse2 lm pni pclmulqdq ssse3 fma cx16 sse4_1 \
     sse4_2 movbe popcnt aes avx f16c rdrand lahf_lm abm bmi1 avx2 bmi2\n";

@@ -19,7 +19,7 @@ use rustix::fs::FileType;
 use serde::Deserialize;
 
 use super::sanitize::sanitize_line;
-use super::{EmergeStatus, EmergeTask};
+use crate::progress::{EmergeStatus, EmergeTask};
 use crate::portage::untrusted;
 
 /// Directory inside the session where emerge publishes.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::EmergeStatus;
+use crate::progress::EmergeStatus;
 use super::failure::{Evidence, Failure};
 use super::progress::Progress;
 

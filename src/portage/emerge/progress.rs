@@ -14,7 +14,7 @@
 use std::time::Instant;
 
 use super::sanitize::sanitize_line;
-use super::{EmergeStatus, EmergeTask};
+use crate::progress::{EmergeStatus, EmergeTask};
 
 /// No run works on more at once; a hostile output may pretend to.
 const MAX_RUNNING: usize = 256;

@@ -32,8 +32,9 @@ use crate::fetch::{AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelve
 use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::{Merge, Resolution};
 use crate::portage::emerge::sanitize::sanitize_line;
-use crate::portage::emerge::{EmergeStatus, Failure, FailureKind, Fetching};
+use crate::portage::emerge::{Failure, FailureKind};
 use crate::progress::Event;
+use crate::progress::{EmergeStatus, Fetching};
 use crate::session::root::HOOKS_DIR;
 use crate::session::supply::downloads::Downloads;
 use crate::session::work::{Given, Subject, create_open, write_public};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use gentoomuch::pipeline::Node;
 use gentoomuch::pipeline::run::{NodeReport, Outcome, Watcher};
-use gentoomuch::portage::emerge::EmergeStatus;
+use gentoomuch::progress::EmergeStatus;
 use gentoomuch::progress::Event;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
