@@ -7,10 +7,10 @@
 //! ```text
 //! stage3.tar.xz --stage3 verifies--> archive unpacks --store commits--> profile/NAME/upstream
 //! config/ --config reads, merges--> PortageDir
-//! build: session = store's layers + upper, entered by sandbox, filled by portage::emerge, committed by store, exported by archive
+//! recipe: session = store's layers + upper, entered by sandbox, filled by emerge, committed by store, exported by artifact
 //! ```
 //!
-//! Dependencies point downwards: `bin -> build -> {portage::emerge, stage3, config, store, sandbox, archive} -> sys`.
+//! `ARCHITECTURE.md` has the picture of the rooms and who may know whom.
 //!
 //! The library never prints, never exits and never reads the ambient environment: places, identity and helper program are
 //! arguments. `ARCHITECTURE.md` at the root of the repository has the code map and the invariants.
