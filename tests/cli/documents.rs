@@ -1,14 +1,43 @@
-//! What README.md promises. (That every command shown anywhere is one that the program takes is tested beside the grammar, in
+//! What README.md and the book promise. (That every command shown anywhere is one that the program takes is tested beside the grammar, in
 //! `src/bin/gentoomuch/shown.rs`.)
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::help::COMMANDS;
 use crate::program::repository;
 
 fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// README and its like, and every page of the book, by their paths in the repository.
+pub(crate) fn documents() -> Vec<String> {
+    let mut found: Vec<String> =
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "config/README.md"]
+            .map(str::to_owned)
+            .into();
+    found.extend(["tests/testbed/README.md", "rootfs-hooks/README.md"].map(str::to_owned));
+    found.extend(pages().into_iter().map(|page| format!("docs/src/{page}")));
+    found
+}
+
+/// The pages of the book, by their paths in it, sorted.
+fn pages() -> BTreeSet<String> {
+    let top = repository().join("docs/src");
+    let (mut pages, mut directories) = (BTreeSet::new(), vec![top.clone()]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                pages.insert(path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    pages
 }
 
 /// Lines of blocks fenced as `language`.
@@ -39,11 +68,11 @@ fn command(words: &str) -> String {
 }
 
 #[test]
-fn the_main_job_in_the_readme_is_what_the_demo_runs() {
-    let shown: BTreeSet<String> =
-        fenced(&read("README.md"), "console").iter().filter_map(|line| line.strip_prefix("$ gentoomuch ")).map(command).collect();
+fn the_main_job_in_the_book_is_what_the_demo_runs() {
+    let transcript = fenced(&read("docs/src/tutorial/first-stage4.md"), "console");
+    let shown: BTreeSet<String> = transcript.iter().filter_map(|line| line.strip_prefix("$ gentoomuch ")).map(command).collect();
     for wanted in ["doctor", "keys import", "stage3 verify", "sync", "bootstrap", "freshroot", "stage build"] {
-        assert!(shown.contains(wanted), "`{wanted}` is not in the transcript of README.md");
+        assert!(shown.contains(wanted), "`{wanted}` is not in the transcript of the first tutorial");
     }
     let demo = read("scripts/demo");
     let run: BTreeSet<String> = demo
@@ -55,32 +84,118 @@ fn the_main_job_in_the_readme_is_what_the_demo_runs() {
         .collect();
     assert!(demo.contains("run \"${build[@]}\"") && demo.contains("run \"${pipeline[@]}\"\nrun \"${pipeline[@]}\"\n"));
     for command in shown {
-        assert!(run.contains(&command), "`{command}` is in README.md and not in scripts/demo");
+        assert!(run.contains(&command), "`{command}` is in the first tutorial and not in scripts/demo");
     }
 }
 
 #[test]
 fn every_make_target_is_documented() {
-    let readme = read("README.md");
+    let contributing = read("CONTRIBUTING.md");
     for line in read("Makefile").lines() {
         if let Some((target, _)) = line.split_once(": ## ") {
-            assert!(target == "help" || readme.contains(&format!("`make {target}`")), "`make {target}` is not in README.md");
+            assert!(
+                target == "help" || contributing.contains(&format!("`make {target}`")),
+                "`make {target}` is not in CONTRIBUTING.md"
+            );
         }
     }
 }
 
 #[test]
-fn links_lead_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "config/README.md", "tests/testbed/README.md"] {
-        let text = read(document);
-        for part in text.split("](").skip(1) {
-            let target = part.split(')').next().unwrap().split('#').next().unwrap();
-            if !target.is_empty() && !target.contains("://") {
-                let path = repository().join(document).with_file_name(target);
-                assert!(path.exists(), "{document} links to {target}");
-            }
+fn the_readme_is_read_in_minutes() {
+    assert!(read("README.md").lines().count() <= 150);
+}
+
+#[test]
+fn the_summary_names_every_page_once() {
+    let summary = read("docs/src/SUMMARY.md");
+    let named = links(&summary);
+    let mut wanted = pages();
+    assert!(wanted.remove("SUMMARY.md"));
+    assert_eq!(named.iter().cloned().collect::<BTreeSet<_>>(), wanted);
+    assert_eq!(named.len(), wanted.len(), "a page is named twice");
+}
+
+/// What is outside of fenced blocks and of `code`.
+fn prose(text: &str) -> String {
+    let (mut prose, mut is_fenced) = (String::new(), false);
+    for line in text.lines() {
+        let is_fence = line.trim_start().starts_with("```");
+        is_fenced ^= is_fence;
+        if !is_fenced && !is_fence {
+            line.split('`').step_by(2).for_each(|words| prose.push_str(words));
+        }
+        prose.push('\n');
+    }
+    prose
+}
+
+/// Where the links of a document lead.
+fn links(text: &str) -> Vec<String> {
+    prose(text).split("](").skip(1).map(|part| part.split(')').next().unwrap().to_owned()).collect()
+}
+
+/// The anchors of a document's headings, as mdbook and the usual forges make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let (mut anchors, mut times, mut is_fenced) = (BTreeSet::new(), BTreeMap::new(), false);
+    for line in text.lines() {
+        is_fenced ^= line.trim_start().starts_with("```");
+        let heading = line.trim_start_matches('#');
+        if is_fenced || heading.len() == line.len() || !heading.starts_with(' ') {
+            continue;
+        }
+        let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
+        let anchor: String = heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect();
+        let count = times.entry(anchor.clone()).or_insert(0);
+        anchors.insert(if *count == 0 { anchor } else { format!("{anchor}-{count}") });
+        *count += 1;
+    }
+    anchors
+}
+
+/// `path` without the `..` in it.
+fn without_parents(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        if part.as_os_str() == ".." {
+            assert!(out.pop(), "{} leads out of the repository", path.display());
+        } else {
+            out.push(part);
         }
     }
+    out
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut checked = 0;
+    for document in documents() {
+        let text = read(&document);
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            let (target, anchor) = link.split_once('#').map_or((link.as_str(), None), |(target, anchor)| (target, Some(anchor)));
+            let path = match target {
+                "" => PathBuf::from(&document),
+                target => without_parents(&Path::new(&document).with_file_name(target)),
+            };
+            assert!(repository().join(&path).exists(), "{document} links to {link}: there is no {}", path.display());
+            if let Some(anchor) = anchor {
+                let there = anchors(&read(path.to_str().unwrap()));
+                assert!(there.contains(anchor), "{document} links to {link}; there are {there:?}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 150, "only {checked} links found: is the search still right?");
+}
+
+#[test]
+fn links_and_anchors_are_read_as_they_are_meant() {
+    assert_eq!(links("a [b](c.md#d) `[x](y)`\n```\n[z](w)\n```\n[e\nf](g)"), ["c.md#d", "g"]);
+    let there = anchors("# What `clean` removes\n## --max-size\n```\n# not\n```\n## env/limits\n## A\n## A\n");
+    assert_eq!(there.iter().map(String::as_str).collect::<Vec<_>>(), ["--max-size", "a", "a-1", "envlimits", "what-clean-removes"]);
 }
 
 #[test]
