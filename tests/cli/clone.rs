@@ -34,7 +34,9 @@ fn a_clone_that_cannot_be_written_to_is_installed_and_stays_as_it_is() {
     allow(&clone, "u+w");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!clone.join("target").exists());
-    for file in ["bin/gentoomuch", "share/man/man1/gentoomuch.1", "share/gentoomuch/config/README.md"] {
+    for file in
+        ["bin/gentoomuch", "share/man/man1/gentoomuch.1", "share/man/man5/gentoomuch-config.5", "share/gentoomuch/config/README.md"]
+    {
         assert!(out.join("usr").join(file).is_file(), "{file}");
     }
     let built: Vec<_> = fs::read_dir(dir.path().join("home/.cache/gentoomuch-target")).unwrap().collect();

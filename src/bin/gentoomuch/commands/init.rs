@@ -17,7 +17,7 @@ use crate::table::{count, human_bytes, print, print_json};
 
 /// Make a documented configuration directory for this machine
 ///
-/// It gets the shipped definitions and examples, each folder and file explained in its README.md, and in `cpu.defines/this-host` and `env` what
+/// It gets the shipped definitions and examples with a README.md that says what is where, and in `cpu.defines/this-host` and `env` what
 /// this machine is: architecture, CPU flags, number of jobs. Nothing is asked, and nothing that is there is overwritten: a directory that
 /// lacks something is completed.
 #[derive(Debug, clap::Args)]
@@ -123,7 +123,7 @@ A stage4 is signed with gpg's default key, or with the one whose fingerprint is 
     if !done.machine.known_arch {
         let _ = writeln!(text, "Gentoo has no architecture `{}`: write what it is into env/arch.", done.machine.arch);
     }
-    let _ = writeln!(text, "README.md in it explains every folder and file.");
+    let _ = writeln!(text, "README.md in it says what is where, and gentoomuch-config(5) explains every folder and file.");
     text
 }
 
