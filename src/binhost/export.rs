@@ -377,11 +377,6 @@ fn is_empty(dir: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a directory was exported by us.
-pub(crate) fn is_exported(dir: &Path) -> bool {
-    dir.join(RECORD).is_file() && dir.join(INDEX).is_file()
-}
-
 fn write_record(dir: &Path, record: &Record) -> Result<()> {
     let path = dir.join(RECORD);
     let mut text = serde_json::to_vec_pretty(record).map_err(|source| BinhostError::Damaged { path, source })?;

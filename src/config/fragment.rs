@@ -172,7 +172,7 @@ fn check_hosts(findings: &mut Findings<'_>, file: &Path, bytes: &[u8]) {
         let (words, hint) = match why {
             Unreachable::Protocol => (
                 "a binary package host has an `http` or `https` address, or is a directory of this machine",
-                "write a directory as `file:///DIR`; one of another machine is handed out there with `gentoomuch binhost serve DIR`",
+                "write a directory as `file:///DIR`; one of another machine is handed out there by any web server",
             ),
             Unreachable::Reference => ("what `%(…)s` stands for is not read", "write the address in full; a `%` is written `%%`"),
         };

@@ -102,8 +102,6 @@ fn values_that_cannot_be() {
         "clean --older-than 30",
         "clean --max-size 1.5G",
         "clean --everything --keep 2",
-        "binhost serve --port 70000",
-        "binhost serve --profile demo exported",
     ]));
 }
 

@@ -78,7 +78,6 @@ pub(crate) const COMMANDS: &[&str] = &[
     "store verify",
     "binhost",
     "binhost export",
-    "binhost serve",
     "clean",
     "completions",
     "man",

@@ -114,7 +114,6 @@ fn arguments() {
         "profile rename @ @",
         "resolve @",
         "resolve --stage @ app-misc/hello",
-        "binhost serve --dir @",
         "completions @",
         "man @/@",
         "init --config @",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -13,29 +13,21 @@ use crate::shared::{Shared, shared};
 
 const GREETER: &str = "app-misc/greeter/greeter-1.0-1.gpkg.tar";
 
-/// A running `binhost serve`.
+/// A web server with an exported directory, as the documentation shows.
 struct Host {
-    running: Option<Known>,
+    _running: Known,
     address: String,
 }
 
 impl Host {
-    fn of(place: &Place, dir: &Path) -> Self {
-        let mut command = place.command(&["--quiet", "binhost", "serve", "--port", "0", dir.to_str().unwrap()]);
-        let mut running = child::spawn(&mut command);
+    fn of(dir: &Path) -> Self {
+        let mut command = Command::new("python3");
+        command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory"]).arg(dir).arg("0");
+        let mut running = child::spawn(command.stdin(Stdio::null()).stderr(Stdio::null()));
         let mut line = String::new();
         BufReader::new(running.child().stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_whitespace().nth(1).unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
-        Self { running: Some(running), address }
-    }
-
-    /// Ends it as a user would.
-    fn end(mut self) {
-        let running = self.running.take().unwrap();
-        let pid = nix::unistd::Pid::from_raw(running.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-        let output = running.output();
-        assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        let port = line.split(" port ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("no port in {line:?}"));
+        Self { address: format!("http://127.0.0.1:{port}"), _running: running }
     }
 }
 
@@ -123,14 +115,9 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
         .fails(2)
         .says("is neither empty nor an exported binhost")
         .says("hint: name a new");
-    place.run(&["binhost", "serve", "binhost-other"]).fails(2).says("is not an exported binhost").says("hint: make it with");
-    place
-        .run(&["binhost", "serve", "--address", "nowhere.invalid", "binhost-a"])
-        .fails(2)
-        .says("cannot listen on `nowhere.invalid:8080`");
 
     // By the instructions for clients, in a root that nothing of ours was applied to.
-    let host = Host::of(place, &dir);
+    let host = Host::of(&dir);
     let bare = "binhost-bare";
     place.run(&["bootstrap", "--no-rebuild", bare, shared.testbed.stage3.to_str().unwrap()]).ok();
     let readme = fs::read_to_string(dir.join("README")).unwrap();
@@ -154,7 +141,6 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
         script.lines().filter(|line| !line.contains("ownertrust") && *line != "hello").flat_map(|l| [l, "\n"]).collect();
     let refused = client(&keyless.replace("set -e;", "")).fails(1);
     assert!((refused.text() + &refused.stderr).contains("GnuPG verification failed"), "{refused}");
-    host.end();
     place.run(&["profile", "rm", bare]).ok();
     // Where it is found is said once.
     let uri = ["binhost", "export", "--profile", "demo", "--uri", "http://found.example:1", dir.to_str().unwrap()];
@@ -203,7 +189,7 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     export(&shared.place, &dir);
     let good = fresh(&shared.place, "binhost-good");
     copy(&dir, &good);
-    let host = Host::of(&shared.place, &dir);
+    let host = Host::of(&dir);
     let host_address = host.address.clone();
 
     // Nobody knows the key.
@@ -252,7 +238,6 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     // By hand, it is as in a build.
     let emerge = ["freshroot", "--profile", "binhost-c", "--", "emerge", "--getbinpkgonly", "--oneshot", "app-misc/hello"];
     assert!(place.run(&emerge).ok().text().contains("Emerging binary (1 of 1) app-misc/hello-2.10"));
-    host.end();
 
     // A host that is gone is said once, however many runs of emerge find it out. Everything is in the pool.
     let place_without = shared.place.with_config(shared.config("binhost-gone"));
@@ -334,7 +319,7 @@ fn damaged(profile: &str, damages: &[Damage]) {
     export(&shared.place, &dir);
     let good = fresh(&shared.place, &format!("{profile}-whole"));
     copy(&dir, &good);
-    let host = Host::of(&shared.place, &dir);
+    let host = Host::of(&dir);
     let place = client(&shared, profile, &host.address, true);
     let whole = fs::read(good.join(GREETER)).unwrap();
     for &(what, damage, index) in damages {
@@ -349,6 +334,5 @@ fn damaged(profile: &str, damages: &[Damage]) {
         assert_eq!(ran.status.code(), Some(4), "{what}: {ran}");
         ran.says(&format!("error: cannot trust `own/{GREETER}`\n")).says("nothing of it was installed");
     }
-    host.end();
     shared.place.run(&["profile", "rm", "--force", profile]);
 }
