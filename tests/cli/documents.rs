@@ -222,3 +222,17 @@ fn the_architecture_names_things_that_exist() {
     }
     assert!(checked > 10);
 }
+
+#[test]
+fn the_ci_files_run_both_kinds_of_tests() {
+    assert!(read("Makefile").contains("\ntest-long: ## "));
+    assert!(read(".ci/run").contains("make --no-print-directory test "));
+    for file in [".github/workflows/ci.yml", ".gitlab-ci.yml"] {
+        let text = read(file);
+        // Not what comments say.
+        let steps: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+        for command in [".ci/run", "make test-long"] {
+            assert!(steps.iter().any(|step| step.ends_with(command)), "{file} does not run {command}");
+        }
+    }
+}
