@@ -5,7 +5,7 @@
 //! run that succeeds; a store that verifies without any remark; nothing half-made anywhere.
 //!
 //! ```text
-//! GENTOOMUCH_KILLS=50           kills in each phase (4); `make kills` sets it
+//! GENTOOMUCH_KILLS=50           kills in each phase (one of each victim); `make kills` sets it
 //! GENTOOMUCH_KILLS_SEED=N       repeats the moments of an earlier run, as far as the machine does
 //! GENTOOMUCH_KILLS_ONLY=export,commit,signals,emerge     some of what works on the testbed (all)
 //! GENTOOMUCH_TESTBED=DIR        the release that emerge, commit and export work on (tests/testbed/README.md)

@@ -9,9 +9,9 @@ use crate::processes::Victim;
 /// Parts that a phase is divided into, to show that the kills are spread over it.
 const PARTS: usize = 5;
 
-/// Kills wanted in each phase.
-pub(crate) fn wanted() -> usize {
-    std::env::var("GENTOOMUCH_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+/// Kills wanted in a phase: one of each victim, unless `GENTOOMUCH_KILLS` says more.
+pub(crate) fn wanted(victims: usize) -> usize {
+    std::env::var("GENTOOMUCH_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(victims)
 }
 
 /// A small generator of which nothing is asked but that its numbers differ (`SplitMix64`).
@@ -50,6 +50,7 @@ impl Moments {
 pub(crate) struct Tally {
     phase: &'static str,
     length: Duration,
+    wanted: usize,
     victims: BTreeMap<Victim, usize>,
     parts: [usize; PARTS],
     marks: BTreeMap<&'static str, usize>,
@@ -59,10 +60,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(phase: &'static str, length: Duration) -> Self {
+    pub(crate) fn new(phase: &'static str, length: Duration, wanted: usize) -> Self {
         Self {
             phase,
             length,
+            wanted,
             victims: BTreeMap::new(),
             parts: [0; PARTS],
             marks: BTreeMap::new(),
@@ -96,9 +98,9 @@ impl Tally {
         self.slowest = self.slowest.max(took);
     }
 
-    /// More attempts than this mean that the phase cannot be hit.
-    pub(crate) fn limit() -> usize {
-        wanted() * 4 + 12
+    /// Whether another kill is wanted. Too many attempts mean that the phase cannot be hit.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.hits() < self.wanted && self.attempts() < self.wanted * 4 + 12
     }
 
     pub(crate) fn attempts(&self) -> usize {
@@ -120,7 +122,7 @@ impl Tally {
         let _ = writeln!(text, "  kills after its end       {:>4}", self.outside);
         let _ = writeln!(text, "  recovered by a normal run {:>4} (slowest {:.1} s)", self.recovered, self.slowest.as_secs_f64());
         println!("{text}");
-        assert!(self.hits() >= wanted(), "{}: only {} of {} kills fell into the phase", self.phase, self.hits(), wanted());
+        assert_eq!(self.hits(), self.wanted, "{}: kills that fell into the phase", self.phase);
         assert_eq!(self.recovered, self.attempts(), "{}: each kill is followed by a normal run", self.phase);
     }
 }
