@@ -108,7 +108,8 @@ fn git_runs_nothing_that_a_package_brought() {
     // By each name that leads git to a repository: one is there, and it is ours.
     let files = everything(&dir);
     let below_git: Vec<&PathBuf> = files.iter().filter(|path| path.starts_with(".git")).collect();
-    assert!(below_git.iter().all(|path| fs::symlink_metadata(dir.join(path)).unwrap().is_dir() || dir.join(path).is_file()));
+    let kind = |path: &&PathBuf| fs::symlink_metadata(dir.join(path)).unwrap().file_type();
+    assert!(below_git.iter().all(|path| kind(path).is_dir() || kind(path).is_file()), "links or worse: {below_git:?}");
     assert!(!dir.join(".git/hooks").exists());
     for path in files.iter().filter(|path| !path.starts_with(".git")) {
         let name = path.file_name().map(OsStr::as_bytes).unwrap().to_ascii_lowercase();
