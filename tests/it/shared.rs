@@ -102,6 +102,9 @@ fn make() -> Option<Shared> {
         keyring.export(&key, &place.path("sign_key.asc"));
         std::mem::forget(keyring);
         place.write("config/env/sign_key", format!("{key}\n"));
+        // For tests of kernels: a builder of their own is a builder more.
+        let keywords = "config/portage.locals/gentoomuch/builder/package.accept_keywords";
+        place.write(keywords, "sys-kernel/testbed-sources ~amd64\n");
     }
     let key = std::fs::read_to_string(place.path("config/env/sign_key")).unwrap().trim().to_owned();
     std::fs::create_dir_all(place.path("cache")).unwrap();
