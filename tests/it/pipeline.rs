@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -262,12 +261,10 @@ fn unchanged(place: &Place) {
     };
     let before = kept();
     assert!(before.0.len() >= 4 && before.1 > 0, "{before:?}");
-    let begun = Instant::now();
     let (ran, started) = traced::run(&mut place.command(&RUN));
     let ran = ran.ok();
     assert_eq!(started, 0, "an unchanged pipeline has started processes: {ran}");
-    assert!(ran.text().contains("8 nodes, nothing to do, in 0.") && ran.stderr.is_empty(), "{ran}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(ran.text().contains("8 nodes, nothing to do, in ") && ran.stderr.is_empty(), "{ran}");
     assert_eq!(kept(), before);
     let dry = pipeline(place, &["--dry-run"]).ok().text();
     assert!(dry.ends_with("\nnothing to do\n") && !dry.contains("build"), "{dry}");
