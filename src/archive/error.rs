@@ -355,6 +355,12 @@ pub enum Refusal {
         /// Size in the header.
         header: u64,
     },
+    /// A header from before POSIX, which says of nothing but links what it is.
+    #[error("its header is of the V7 format, which is not supported")]
+    V7,
+    /// Holes described otherwise than by version 1.0 or the old GNU format. GNU tar has not written such since 2006 unless it was told to.
+    #[error("its holes are described by another version of GNU's sparse format than 1.0, which is not supported")]
+    SparseVersion,
     /// A sparse map that contradicts itself or the data.
     #[error("its sparse map is inconsistent")]
     SparseMap,

@@ -268,12 +268,13 @@ impl<R: BufRead> Members<R> {
             let short = || header.link_name_bytes().map(std::borrow::Cow::into_owned);
             pax.link_path.clone().or(extensions.long_link).or_else(short).unwrap_or_default()
         };
+        if !header.as_bytes()[257..].starts_with(b"ustar") {
+            return Err(refused(Refusal::V7));
+        }
         let byte = header.as_bytes()[156];
         let kind = match byte {
-            // Before POSIX a directory was a file whose name ends with a slash.
-            0 if path.ends_with(b"/") => Kind::Directory,
             b'0' | b'7' if path.ends_with(b"/") => return Err(refused(Refusal::FileNamedLikeDirectory)),
-            0 | b'0' | b'7' | b'S' => Kind::File,
+            b'0' | b'7' | b'S' => Kind::File,
             b'1' => Kind::Hardlink(link()),
             b'2' => Kind::Symlink(link()),
             b'3' | b'4' => device(header, byte == b'3', at)?,
@@ -317,10 +318,10 @@ impl<R: BufRead> Members<R> {
         let real_size = || pax.sparse.real_size.ok_or_else(|| refused(Refusal::SparseMap));
         let (size, extents) = if header.as_bytes()[156] == b'S' {
             self.old_gnu_map(header, at).and_then(|map| map.ok_or_else(|| refused(Refusal::SparseMap)))?
-        } else if pax.sparse.major == Some(1) {
+        } else if pax.sparse.major == Some(1) && pax.sparse.minor == Some(0) {
             (real_size()?, self.leading_map(path, at)?)
-        } else if let Some(extents) = &pax.sparse.extents {
-            (real_size()?, extents.clone())
+        } else if pax.sparse.mentioned {
+            return Err(refused(Refusal::SparseVersion));
         } else {
             return Ok((stored, None));
         };

@@ -5,9 +5,18 @@
 //! skipped. Sources: POSIX pax(1), "pax Extended Header"; GNU tar manual, "Storing Sparse Files"; star(5) for `SCHILY.*`;
 //! libarchive's tar(5) for `LIBARCHIVE.xattr.*`.
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::percent_decode;
+
 use super::error::Damage;
 use super::member::Time;
-use super::sparse::Extent;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+);
 
 /// What the records before one entry say about it. An absent record leaves the header's own field in force.
 #[derive(Debug, Default)]
@@ -28,7 +37,8 @@ pub(super) struct Pax {
     pub(super) sparse: SparseRecords,
 }
 
-/// GNU's three ways to describe holes in PAX records.
+/// What GNU's records say of a file with holes. Version 1.0 is read, which has its map in the data; 0.0 and 0.1, which have it in records,
+/// are only recognised.
 #[derive(Debug, Default)]
 pub(super) struct SparseRecords {
     pub(super) major: Option<u64>,
@@ -36,9 +46,8 @@ pub(super) struct SparseRecords {
     /// The file's real name; `path` is made up for readers that know nothing of holes.
     pub(super) name: Option<Vec<u8>>,
     pub(super) real_size: Option<u64>,
-    /// Version 0.0 repeats `offset` and `numbytes`; 0.1 has them all in `map`.
-    pub(super) extents: Option<Vec<Extent>>,
-    offset: Option<u64>,
+    /// Whether there is any such record at all.
+    pub(super) mentioned: bool,
 }
 
 impl Pax {
@@ -49,9 +58,6 @@ impl Pax {
             let (key, value, rest) = record(bytes)?;
             pax.take(key, value)?;
             bytes = rest;
-        }
-        if pax.sparse.offset.is_some() {
-            return Err(Damage::PaxValue("GNU.sparse.numbytes"));
         }
         Ok(pax)
     }
@@ -72,10 +78,10 @@ impl Pax {
             b"SCHILY.acl.default" => self.acl_default = text(),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.set_xattr(percent_decode(name), value.to_vec(), true);
+                    self.set_xattr(percent_decode(name).collect(), value.to_vec(), true);
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                    let value = base64(value).ok_or(Damage::PaxValue("LIBARCHIVE.xattr"))?;
-                    self.set_xattr(percent_decode(name), value, false);
+                    let value = decode_base64(value).ok_or(Damage::PaxValue("LIBARCHIVE.xattr"))?;
+                    self.set_xattr(percent_decode(name).collect(), value, false);
                 } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.take(key, value)?;
                 }
@@ -97,28 +103,12 @@ impl Pax {
 impl SparseRecords {
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damage> {
         let numeric = |name| number(value).ok_or(Damage::PaxValue(name));
+        self.mentioned = true;
         match key {
             b"major" => self.major = Some(numeric("GNU.sparse.major")?),
             b"minor" => self.minor = Some(numeric("GNU.sparse.minor")?),
             b"name" => self.name = Some(value.to_vec()),
-            b"size" | b"realsize" => self.real_size = Some(numeric("GNU.sparse.size")?),
-            // Only an announcement; the records are counted as they come.
-            b"numblocks" => {
-                numeric("GNU.sparse.numblocks")?;
-                self.extents.get_or_insert_default();
-            }
-            b"offset" => {
-                let offset = numeric("GNU.sparse.offset")?;
-                if self.offset.replace(offset).is_some() {
-                    return Err(Damage::PaxValue("GNU.sparse.offset"));
-                }
-            }
-            b"numbytes" => {
-                let len = numeric("GNU.sparse.numbytes")?;
-                let offset = self.offset.take().ok_or(Damage::PaxValue("GNU.sparse.numbytes"))?;
-                self.extents.get_or_insert_default().push(Extent { offset, len });
-            }
-            b"map" => self.extents = Some(map_list(value).ok_or(Damage::PaxValue("GNU.sparse.map"))?),
+            b"realsize" => self.real_size = Some(numeric("GNU.sparse.realsize")?),
             _ => {}
         }
         Ok(())
@@ -153,61 +143,18 @@ fn optional<T>(value: &[u8], parse: impl Fn(&[u8]) -> Option<T>, name: &'static 
     if value.is_empty() { Ok(None) } else { parse(value).map(Some).ok_or(Damage::PaxValue(name)) }
 }
 
-/// `offset,numbytes,offset,numbytes,…` of version 0.1.
-fn map_list(value: &[u8]) -> Option<Vec<Extent>> {
-    let mut extents = Vec::new();
-    if value.is_empty() {
-        return Some(extents);
-    }
-    let mut numbers = value.split(|b| *b == b',').map(number);
-    while let Some(offset) = numbers.next() {
-        extents.push(Extent { offset: offset?, len: numbers.next()?? });
-    }
-    Some(extents)
-}
-
-/// `%3D` and its like, which stand for bytes that a keyword cannot hold. A `%` that starts no such sequence is itself.
-fn percent_decode(name: &[u8]) -> Vec<u8> {
-    let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let mut out = Vec::with_capacity(name.len());
-    let mut i = 0;
-    while i < name.len() {
-        if name[i] == b'%'
-            && let (Some(high), Some(low)) = (name.get(i + 1).copied().and_then(hex), name.get(i + 2).copied().and_then(hex))
-        {
-            out.push(high << 4 | low);
-            i += 3;
-        } else {
-            out.push(name[i]);
-            i += 1;
-        }
-    }
-    out
-}
-
-/// Decodes base64 with or without padding.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let mut bits = 0_u32;
-    let mut held = 0;
-    for byte in text.iter().filter(|b| !matches!(b, b'=' | b'\n')) {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from(bits >> held).ok()?);
-            bits &= (1 << held) - 1;
-        }
-    }
-    Some(out)
+/// libarchive writes the plain alphabet without padding. Others pad, and the alphabet of addresses has been seen.
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let plain: Vec<u8> = text
+        .iter()
+        .filter(|byte| **byte != b'\n')
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        })
+        .collect();
+    BASE64.decode(plain).ok()
 }
 
 /// Writes one record; its length counts its own digits.
@@ -256,18 +203,23 @@ mod tests {
     }
 
     #[test]
-    fn all_three_sparse_versions_are_understood() {
-        let mut old = rec("GNU.sparse.size", b"100");
-        old.extend(rec("GNU.sparse.numblocks", b"2"));
-        for (offset, len) in [("0", "10"), ("90", "10")] {
-            old.extend(rec("GNU.sparse.offset", offset.as_bytes()));
-            old.extend(rec("GNU.sparse.numbytes", len.as_bytes()));
+    fn every_sparse_record_is_noticed() {
+        for key in ["major", "minor", "realsize", "size", "numblocks", "offset", "numbytes", "map", "name"] {
+            assert!(Pax::parse(&rec(&format!("GNU.sparse.{key}"), b"1")).unwrap().sparse.mentioned, "{key}");
         }
-        let new = [rec("GNU.sparse.size", b"100"), rec("GNU.sparse.map", b"0,10,90,10")].concat();
-        for bytes in [old, new] {
-            let sparse = Pax::parse(&bytes).unwrap().sparse;
-            assert_eq!(sparse.real_size, Some(100));
-            assert_eq!(sparse.extents.unwrap(), [Extent { offset: 0, len: 10 }, Extent { offset: 90, len: 10 }]);
+        assert!(!Pax::parse(&rec("size", b"1")).unwrap().sparse.mentioned);
+    }
+
+    #[test]
+    fn attributes_in_base64_of_both_alphabets() {
+        for (text, expected) in
+            [("-_8", Some(&b"\xfb\xff"[..])), ("+/8=", Some(b"\xfb\xff")), ("", Some(b"")), ("a", None), ("a b", None)]
+        {
+            let parsed = Pax::parse(&rec("LIBARCHIVE.xattr.user.a", text.as_bytes()));
+            match expected {
+                Some(value) => assert_eq!(parsed.unwrap().xattrs[0].1, value, "{text}"),
+                None => assert_eq!(parsed.unwrap_err(), Damage::PaxValue("LIBARCHIVE.xattr"), "{text}"),
+            }
         }
     }
 
@@ -288,7 +240,7 @@ mod tests {
             assert_eq!(Pax::parse(bytes).unwrap_err(), Damage::PaxRecord, "{}", bytes.escape_ascii());
         }
         for (key, value) in
-            [("size", "-1"), ("size", "99999999999999999999"), ("uid", "root"), ("mtime", "noon"), ("GNU.sparse.map", "1")]
+            [("size", "-1"), ("size", "99999999999999999999"), ("uid", "root"), ("mtime", "noon"), ("GNU.sparse.realsize", "x")]
         {
             let error = Pax::parse(&rec(key, value.as_bytes())).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");
