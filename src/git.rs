@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::config::nearest;
+use crate::did_you_mean::nearest;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::program::{self, Attendance, Heard};
 
@@ -192,7 +192,7 @@ impl Git {
         let refs = ["for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags"];
         let known = self.run(top, &refs, &[], b"")?.ok()?;
         let known: Vec<String> = String::from_utf8_lossy(&known).lines().map(printable).collect();
-        let nearest = nearest(revision, known.iter().map(String::as_str)).map(str::to_owned);
+        let nearest = nearest(revision, &known).map(str::to_owned);
         Err(GitError::UnknownRevision { revision: revision.to_owned(), repository: top.to_owned(), nearest, known })
     }
 

@@ -25,6 +25,7 @@ pub mod config;
 pub mod context;
 pub mod copy_tree;
 pub mod cpu_flags;
+pub mod did_you_mean;
 pub mod download;
 pub mod durable;
 pub mod error;

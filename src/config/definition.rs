@@ -26,6 +26,7 @@ use super::names::{self, Shape};
 use super::oci::{self, OciConfig};
 use super::packages::{self, Package};
 use super::reading;
+use crate::did_you_mean::{nearest, question};
 use crate::patterns::PathPattern;
 use crate::portage::atom::Atom;
 use crate::portage::profile::PortageProfile;
@@ -251,8 +252,8 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path, known: &[&str]) {
             findings.warning(&place, "this file of an older layout is not read", *replacement);
             continue;
         }
-        let hint = match names::nearest(&entry.name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
+        let hint = match nearest(&entry.name, known) {
+            Some(near) => question(near),
             None => format!("a definition has {}", known.join(", ")),
         };
         findings.warning(&place, "this file of the definition is not read", hint);

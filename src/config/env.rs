@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::binary_packages;
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
-use super::names;
 use super::reading;
 use super::repos_conf::is_repository_name;
 use super::source::{Revision, SourceError, TreeSource};
+use crate::did_you_mean::{nearest, question};
 use crate::limits::Asked;
 use crate::portage::package_files::split_comment;
 
@@ -53,8 +53,8 @@ pub(crate) fn read(findings: &mut Findings<'_>, default_arch: &str) -> Env {
     }
     let arch = reading::single(findings, &dir.join("arch"));
     if let Some(arch) = arch.as_ref().filter(|arch| !ARCHITECTURES.contains(&arch.value.as_str())) {
-        let hint = match names::nearest(&arch.value, ARCHITECTURES) {
-            Some(near) => format!("did you mean `{near}`?"),
+        let hint = match nearest(&arch.value, ARCHITECTURES) {
+            Some(near) => question(near),
             None => format!("one of {}", ARCHITECTURES.join(", ")),
         };
         findings.error_with_hint(&arch.place(), format!("`{}` is no architecture of Gentoo", arch.value), hint);
@@ -84,8 +84,8 @@ fn check_files(findings: &mut Findings<'_>, dir: &Path) {
             "uid" | "gid" => findings.note(&place, "without effect: builds run as the user who starts them"),
             name if FILES.contains(&name) => {}
             name => {
-                let hint = match names::nearest(name, FILES) {
-                    Some(near) => format!("did you mean `{near}`?"),
+                let hint = match nearest(name, FILES) {
+                    Some(near) => question(near),
                     None => "there are arch, binhost, binpkgs, jobs, limits, sign_key and tree".to_owned(),
                 };
                 findings.warning(&place, "this setting is not known", hint);

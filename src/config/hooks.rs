@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use super::diagnostic::{Findings, Place};
 use super::names;
 use super::reading;
+use crate::did_you_mean::nearest;
 
 /// When a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -226,7 +227,7 @@ pub(crate) fn check(findings: &mut Findings<'_>) {
         let path = dir.join(&entry.name);
         let phase = entry.name.strip_suffix(".d").filter(|_| entry.is_dir).unwrap_or(&entry.name);
         if let Err(error) = phase.parse::<Phase>() {
-            let near = names::nearest(phase, Phase::ALL.map(Phase::as_str));
+            let near = nearest(phase, Phase::ALL.map(Phase::as_str));
             let hint = near.map_or_else(|| "hooks lie in `hooks/PHASE.d/`".to_owned(), |near| format!("did you mean `{near}.d`?"));
             findings.error_with_hint(&Place::whole(&path), error.to_string(), hint);
             continue;

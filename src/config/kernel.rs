@@ -16,6 +16,7 @@ use super::diagnostic::{Findings, Located, Place};
 use super::kconfig::{Symbols, is_option};
 use super::names::{self, Shape};
 use super::{ConfigDir, Error, Result, Stage4Definition, reading};
+use crate::did_you_mean::nearest;
 use crate::portage::atom::{Atom, AtomError, Operator};
 
 /// Where kernel configurations lie.
@@ -106,7 +107,7 @@ impl ConfigDir {
         let name = name.strip_suffix(".kconf").unwrap_or(name);
         let known = self.kernel_names();
         if !known.iter().any(|known| known == name) {
-            let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+            let nearest = nearest(name, &known).map(str::to_owned);
             let folder = self.root().join(CONFIGS);
             return Err(Error::Unknown { what: "kernel configuration", name: name.to_owned(), folder, nearest, known });
         }

@@ -70,13 +70,14 @@ pub use repos_conf::{REPOS_DIR, Repositories, RepositoryEntry, is_repository_nam
 pub use stage::Stage;
 pub use terms::{Difference, Term, Terms, Topic, differences};
 
-pub(crate) use names::{is_definition_name, nearest};
+pub(crate) use names::is_definition_name;
 
 use diagnostic::Findings;
 use fragment::Fragment;
 use merge::Merge;
 use names::Shape;
 
+use crate::did_you_mean::nearest;
 use crate::portage::make_conf::Piece;
 
 /// Name of the stage3 definition that `bootstrap` applies to make the builder.
@@ -264,7 +265,7 @@ impl ConfigDir {
             return Ok(name.to_owned());
         }
         let known = known();
-        let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        let nearest = nearest(name, &known).map(str::to_owned);
         Err(Error::Unknown { what, name: name.to_owned(), folder: self.root.join(folder), nearest, known })
     }
 

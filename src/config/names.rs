@@ -1,9 +1,10 @@
-//! Names of definitions, fragments, sets and scripts: what they may look like, where they are, and which spelling was meant.
+//! Names of definitions, fragments, sets and scripts: what they may look like, and where they are.
 
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Findings, Located, Place};
 use super::reading;
+use crate::did_you_mean::{nearest, question};
 
 /// Why a word is no name.
 pub(crate) fn fault(name: &str) -> Option<&'static str> {
@@ -219,45 +220,14 @@ pub(crate) fn alternatives(folder: &str, name: &str, known: &[String]) -> String
     if known.is_empty() {
         return format!("{looked}; nothing is there yet");
     }
-    let nearest = nearest(name, known.iter().map(String::as_str));
+    let nearest = nearest(name, known);
     let all: Vec<String> = known.iter().take(12).map(|name| format!("`{name}`")).collect();
     let more = if known.len() > 12 { format!(" and {} more", known.len() - 12) } else { String::new() };
     let there = if known.len() == 1 { "there is" } else { "there are" };
     match nearest {
-        Some(near) => format!("did you mean `{near}`? {looked}; {there} {}{more}", all.join(", ")),
+        Some(near) => format!("{} {looked}; {there} {}{more}", question(near), all.join(", ")),
         None => format!("{looked}; {there} {}{more}", all.join(", ")),
     }
-}
-
-/// The candidate that differs least, if it differs little enough to be a slip.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= limit || candidate.ends_with(&format!("/{name}")))
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, with a swap of neighbours as one step.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = change.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(before[j - 2] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]
@@ -408,20 +378,5 @@ mod tests {
             let said = findings.into_all();
             assert_eq!((said[0].message.as_str(), said[0].hint.as_deref()), (message, Some(hint.as_str())), "{name}");
         }
-    }
-
-    #[test]
-    fn finds_the_spelling_that_was_meant() {
-        let known = ["generic-amd64", "x86-64-v3", "gentoomuch/builder"];
-        for (name, expected) in [
-            ("generic-amd46", Some("generic-amd64")),
-            ("x86-64-v4", Some("x86-64-v3")),
-            ("builder", Some("gentoomuch/builder")),
-            ("nothing", None),
-        ] {
-            assert_eq!(nearest(name, known), expected, "{name}");
-        }
-        assert_eq!(distance("ab", "ba"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

@@ -15,8 +15,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::diagnostic::{Findings, Located};
-use super::names;
 use super::reading;
+use crate::did_you_mean::{nearest, question};
 
 /// What a container started from the image gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -102,8 +102,8 @@ pub(crate) fn read(findings: &mut Findings<'_>, file: &Path) -> Option<OciConfig
 
 fn report(findings: &mut Findings<'_>, line: &Located<String>, problem: &Problem) {
     let hint = match problem {
-        Problem::Key(key) => Some(match names::nearest(key, KEYS.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
+        Problem::Key(key) => Some(match nearest(key, KEYS) {
+            Some(near) => question(near),
             None => format!("there are {}", KEYS.join(", ")),
         }),
         Problem::Quote => Some("quote as in a shell: `cmd \"two words\"`".to_owned()),
@@ -252,40 +252,7 @@ fn port(text: &str) -> Option<String> {
 
 /// Words as a shell would split them, without any expansion.
 fn words(line: &str) -> Result<Vec<String>, Problem> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            c if c.is_whitespace() => words.extend(word.take()),
-            '\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next().ok_or(Problem::Quote)? {
-                        '\'' => break,
-                        c => word.push(c),
-                    }
-                }
-            }
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next().ok_or(Problem::Quote)? {
-                        '"' => break,
-                        '\\' => match chars.next().ok_or(Problem::Quote)? {
-                            c @ ('"' | '\\') => word.push(c),
-                            c => word.extend(['\\', c]),
-                        },
-                        c => word.push(c),
-                    }
-                }
-            }
-            '\\' => word.get_or_insert_default().extend(chars.next()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Ok(words)
+    shlex::split(line).ok_or(Problem::Quote)
 }
 
 #[cfg(test)]
@@ -301,8 +268,9 @@ mod tests {
         ] {
             assert_eq!(words(line).unwrap(), expected, "{line}");
         }
-        assert_eq!(words("cmd 'open").unwrap_err(), Problem::Quote);
-        assert_eq!(words("cmd \"open").unwrap_err(), Problem::Quote);
+        for open in ["cmd 'open", "cmd \"open", "cmd open\\"] {
+            assert_eq!(words(open).unwrap_err(), Problem::Quote, "{open}");
+        }
     }
 
     #[test]

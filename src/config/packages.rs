@@ -7,6 +7,7 @@ use std::path::Path;
 use super::diagnostic::{Findings, Located, Place};
 use super::names::{self, Shape};
 use super::reading;
+use crate::did_you_mean::nearest;
 use crate::portage::atom::Atom;
 
 /// Sets that Portage itself defines (`cnf/sets/portage.conf`, 3.0.83); these are for `emerge` to resolve.
@@ -108,7 +109,7 @@ impl Resolver {
                 Ok(atom) => self.push(entry.with(Package::Atom(atom))),
                 Err(error) => {
                     let known = names::list(findings.root(), "package.sets", Shape::File);
-                    match names::nearest(word, known.iter().map(String::as_str)) {
+                    match nearest(word, &known) {
                         Some(near) => {
                             findings.error_with_hint(&entry.place(), error.to_string(), format!("did you mean the set `@{near}`?"));
                         }
@@ -146,7 +147,7 @@ impl Resolver {
             let message = format!("the set `@{name}` is left to Portage, which does not define it by itself");
             let hint = names::alternatives("package.sets", name, &known);
             // A repository may define it, unless it is a slip of the pen.
-            if names::nearest(name, known.iter().map(String::as_str)).is_some() {
+            if nearest(name, &known).is_some() {
                 findings.warning(&entry.place(), message, hint);
             } else {
                 findings.note_with_hint(&entry.place(), message, hint);

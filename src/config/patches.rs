@@ -30,7 +30,8 @@ pub use header::Header;
 use super::diagnostic::{Findings, Place};
 use super::fragment::Copied;
 use super::merge::Merge;
-use super::{ConfigDir, Error, PortageDir, Result, names, reading};
+use super::{ConfigDir, Error, PortageDir, Result, reading};
+use crate::did_you_mean::nearest;
 use crate::portage::atom::Atom;
 use crate::portage::cpv::{split_pf, split_revision};
 
@@ -346,7 +347,7 @@ impl ConfigDir {
     pub fn patch(&self, name: &str) -> Result<Vec<SavedPatch>> {
         let known = self.patch_names();
         if !known.iter().any(|known| known == name) {
-            let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+            let nearest = nearest(name, &known).map(str::to_owned);
             let folder = self.root().join(USER_PATCHES);
             return Err(Error::Unknown { what: "saved patch", name: name.to_owned(), folder, nearest, known });
         }

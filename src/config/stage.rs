@@ -6,7 +6,8 @@
 //! stage4:web       the stage4 definition
 //! ```
 
-use super::{ConfigDir, Error, Result, Stage3Definition, Stage4Definition, names};
+use super::{ConfigDir, Error, Result, Stage3Definition, Stage4Definition};
+use crate::did_you_mean::nearest;
 
 /// Which definition a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl ConfigDir {
         if known.iter().any(|known| known == name) {
             return Ok(Found::Stage3(name.to_owned()));
         }
-        let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        let nearest = nearest(name, &known).map(str::to_owned);
         Err(Error::Unknown {
             what: "stage4 or stage3 definition",
             name: name.to_owned(),

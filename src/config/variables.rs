@@ -14,8 +14,8 @@ use std::path::{Component, Path};
 use super::diagnostic::{Findings, Place};
 use super::fragment::Copied;
 use super::merge::{Merge, expanded};
-use super::names;
 use super::repos_conf::{REPOS_DIR, Repositories};
+use crate::did_you_mean::{nearest, question};
 use crate::portage::emerge::default_opts::{self, DefaultOpts, Fault};
 use crate::portage::make_conf::{Piece, Statement};
 use crate::portage::variables::{self, Class};
@@ -158,8 +158,8 @@ fn emerge_opts(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
     };
     let (opts, faults) = default_opts::parse(words);
     for (fault, place) in faults {
-        let near = if let Fault::Unknown(option) = &fault { names::nearest(option, default_opts::names()) } else { None };
-        let hint = near.map_or_else(|| fault.hint().to_owned(), |near| format!("did you mean `{near}`?"));
+        let near = if let Fault::Unknown(option) = &fault { nearest(option, default_opts::names()) } else { None };
+        let hint = near.map_or_else(|| fault.hint().to_owned(), |near| question(near));
         findings.error_with_hint(place, fault.to_string(), hint);
     }
     opts

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use super::board::{Claim, Job, Key, Origin, State};
 use super::broker::{Inside, lock};
 use super::hosts::{self, Whereabouts};
@@ -308,6 +310,7 @@ fn reason(error: ShelfError) -> Reason {
 
 /// With what an address may not hold written as `%XX`. What is written so already stays.
 fn quoted(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    const QUOTED: &AsciiSet =
+        &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+    utf8_percent_encode(text, QUOTED).to_string()
 }

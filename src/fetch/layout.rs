@@ -6,6 +6,8 @@
 //! 1=flat
 //! ```
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::portage::configparser;
 use crate::portage::manifest::{Expected, HASHES};
 use crate::stage3::hashing::Hasher;
@@ -93,15 +95,8 @@ fn directories(hash: &str, bits: &[usize]) -> String {
 
 /// `urllib.parse.quote`.
 fn quote(path: &str) -> String {
-    path.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() || b"_.-~/".contains(&byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
+    const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~').remove(b'/');
+    utf8_percent_encode(path, QUOTED).to_string()
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Git, GitError, Result, printable};
-use crate::config::nearest;
 use crate::config::source::Revision;
+use crate::did_you_mean::nearest;
 use crate::program::{self, Attendance, Heard};
 use crate::progress::{Event, Observer};
 
@@ -181,7 +181,7 @@ impl<'a> Mirror<'a> {
         }
         let short = |name: &&str| name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/tags/")).map(printable);
         let known: Vec<String> = refs.iter().filter_map(short).collect();
-        let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        let nearest = nearest(name, &known).map(str::to_owned);
         Err(GitError::UnknownRevision { revision: name.to_owned(), repository: uri.into(), nearest, known })
     }
 

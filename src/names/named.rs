@@ -10,7 +10,8 @@
 //!
 //! A name comes before an id, a name in full before a tag. Tree snapshots (`tree/…`) are no build states.
 
-use crate::config::{BUILDER, nearest};
+use crate::config::BUILDER;
+use crate::did_you_mean::nearest;
 use crate::context::Context;
 use crate::error::Result;
 use crate::names::profiles;

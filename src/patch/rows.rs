@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::config::patches::{SavedPatch, USER_PATCHES};
-use crate::config::{ConfigDir, nearest};
+use crate::config::ConfigDir;
+use crate::did_you_mean::nearest;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::patch::error::PatchError;

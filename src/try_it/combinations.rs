@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::config::nearest;
+use crate::did_you_mean::nearest;
 use crate::portage::atom::{Atom, is_flag};
 use crate::portage::emerge::resolution::required_use::{Expression, FlagState, Flags};
 use crate::portage::use_flags::Switch;

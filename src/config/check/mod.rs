@@ -20,6 +20,7 @@ use self::parts::MissingEnv;
 use super::diagnostic::{Diagnostic, Findings, Place};
 use super::names::{self, Shape};
 use super::{ConfigDir, Error, Result, definition, env, hooks, reading};
+use crate::did_you_mean::{nearest, question};
 
 /// Folders that are read.
 const FOLDERS: [&str; 13] = [
@@ -139,7 +140,7 @@ impl ConfigDir {
         };
         known.sort();
         known.dedup();
-        let nearest = names::nearest(bare, known.iter().map(String::as_str)).map(str::to_owned);
+        let nearest = nearest(bare, &known).map(str::to_owned);
         Err(Error::Unknown { what, name: bare.to_owned(), folder: self.root().to_owned(), nearest, known })
     }
 }
@@ -152,8 +153,8 @@ fn check_folders(findings: &mut Findings<'_>) {
                 findings.error(&place, "this is a file, where a folder is read");
             }
         } else if entry.is_dir && !old::is_folder(&entry.name) {
-            match names::nearest(&entry.name, FOLDERS) {
-                Some(near) => findings.warning(&place, "this folder is not read", format!("did you mean `{near}`?")),
+            match nearest(&entry.name, FOLDERS) {
+                Some(near) => findings.warning(&place, "this folder is not read", question(near)),
                 None => findings.note(&place, "this folder is not read"),
             }
         }

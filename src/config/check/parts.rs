@@ -9,6 +9,7 @@ use super::super::mentions::Mentions;
 use super::super::merge::Merge;
 use super::super::names::{self, Shape};
 use super::super::{definition, kernel, packages, patches, reading};
+use crate::did_you_mean::{nearest, question};
 use crate::portage::package_files::LineFile;
 
 /// What Portage reads in Portage profiles, and so below `profile/` of `/etc/portage`, but not beside it (portage(5), 3.0.83).
@@ -91,8 +92,8 @@ fn check_file_names(findings: &mut Findings<'_>, dir: &Path, mentions: &Mentions
         if PROFILE_NAMES.contains(&name) {
             let hint = format!("move it to `{}`", dir.join("profile").join(name).display());
             findings.warning(&place, format!("Portage reads `{name}` only below `profile/`"), hint);
-        } else if let Some(near) = names::nearest(name, names::PORTAGE_NAMES).filter(|near| near.len() > 4) {
-            findings.warning(&place, format!("Portage does not read `{name}`"), format!("did you mean `{near}`?"));
+        } else if let Some(near) = nearest(name, names::PORTAGE_NAMES).filter(|near| near.len() > 4) {
+            findings.warning(&place, format!("Portage does not read `{name}`"), question(near));
         } else if name.starts_with("package.") || name.starts_with("make.") {
             let known = names::PORTAGE_NAMES.iter().filter(|known| known.starts_with("package."));
             let known: Vec<String> = known.map(|known| format!("`{known}`")).collect();
@@ -135,8 +136,8 @@ impl MissingEnv {
         let entries = merge.lines.get(&LineFile::Env).into_iter().flatten().flat_map(|line| &line.switches.entries);
         for entry in entries.filter(|entry| !env.contains(&entry.switch.name())) {
             let name = entry.switch.name();
-            let hint = match (names::nearest(name, env.iter().copied()), env.is_empty()) {
-                (Some(near), _) => format!("did you mean `{near}`?"),
+            let hint = match (nearest(name, env.iter().copied()), env.is_empty()) {
+                (Some(near), _) => question(near),
                 (None, true) => "nothing is in `env/` of any of them".to_owned(),
                 (None, false) => format!("there are {}", env.join(", ")),
             };

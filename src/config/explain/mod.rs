@@ -19,8 +19,8 @@ use super::PortageDir;
 use super::diagnostic::Place;
 use super::effective;
 use super::history::{Said, Touch};
-use super::names;
 use super::portage_dir::AtomEntry;
+use crate::did_you_mean::nearest;
 use crate::portage::atom::{Atom, AtomError};
 use crate::portage::effective_use::{Layer, Outcome, Word, verdict};
 use crate::portage::licence::LicenceGroups;
@@ -308,7 +308,7 @@ impl<'a> Explainer<'a> {
         }
         if explained.steps.is_empty() && elsewhere.is_empty() {
             let known = flags_named(&words);
-            let nearest = names::nearest(flag, known.iter().map(String::as_str)).map(str::to_owned);
+            let nearest = nearest(flag, &known).map(str::to_owned);
             let known = self.portage.list("USE").unwrap_or_default();
             let known = known.iter().map(|entry| entry.switch.name().to_owned()).collect();
             return Err(ExplainError::NoEntry { variable: "USE".to_owned(), entry: flag.to_owned(), nearest, known });

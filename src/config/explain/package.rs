@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::super::diagnostic::Place;
-use super::super::names;
 use super::{ExplainError, Explainer, FlagExplained, Origin, Result, Step};
+use crate::did_you_mean::nearest;
 use crate::portage::atom::Atom;
 use crate::portage::effective_use::verdicts;
 use crate::portage::matching::{Version, by_specificity};
@@ -129,7 +129,7 @@ impl Explainer<'_> {
         for repository in &self.around.repositories {
             all.extend(repository.packages()?);
         }
-        let nearest = names::nearest(&package, all.iter().map(String::as_str)).map(str::to_owned);
+        let nearest = nearest(&package, &all).map(str::to_owned);
         let repositories = self.around.repositories.iter().map(|repository| repository.name.clone()).collect();
         Err(ExplainError::NoPackage { package, repositories, nearest })
     }
@@ -178,7 +178,7 @@ impl Explainer<'_> {
         let exists = (!ebuild.metadata.is_empty()).then(|| iuse.contains(flag) || self.is_implicit(flag).unwrap_or(false));
         let mentioned = explained.steps.iter().any(|step| step.said.trim_start_matches('-') == flag);
         if exists == Some(false) && !mentioned {
-            let nearest = names::nearest(flag, iuse.iter().map(String::as_str)).map(str::to_owned);
+            let nearest = nearest(flag, &iuse).map(str::to_owned);
             let (version, known) = (ebuild.version.to_string(), iuse.into_iter().collect());
             return Err(ExplainError::NoFlag { version, flag: flag.to_owned(), nearest, known });
         }

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::super::fate::{Fate, fates};
 use super::super::history::Said;
-use super::super::names;
 use super::{ExplainError, Explainer, Known, MAKE_GLOBALS, Origin, Result, Step, outside, source_of};
+use crate::did_you_mean::nearest;
 use crate::portage::effective_use::{Action, Outcome, verdict};
 use crate::portage::profile_stack::{Default, evaluate};
 use crate::portage::use_flags::is_incremental;
@@ -63,7 +63,7 @@ impl Explainer<'_> {
         };
         if steps.is_empty() {
             let known: Vec<String> = self.portage.variables().into_iter().map(|(name, _)| name).collect();
-            let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+            let nearest = nearest(name, &known).map(str::to_owned);
             let everywhere = self.stack.is_some() && self.around.make_conf.is_some();
             return Err(ExplainError::NoVariable { name: name.to_owned(), everywhere, nearest, known });
         }
@@ -85,7 +85,7 @@ impl Explainer<'_> {
         if steps.is_empty() {
             let known: BTreeSet<String> =
                 self.heard(name)?.iter().map(|heard| heard.word.trim_start_matches('-').to_owned()).collect();
-            let nearest = names::nearest(entry, known.iter().map(String::as_str)).map(str::to_owned);
+            let nearest = nearest(entry, &known).map(str::to_owned);
             let (variable, known) = (name.to_owned(), known.into_iter().collect());
             return Err(ExplainError::NoEntry { variable, entry: entry.to_owned(), nearest, known });
         }

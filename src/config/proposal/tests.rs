@@ -320,7 +320,7 @@ fn hunks_are_those_of_diff() {
     insta::assert_snapshot!(unified(&[edit]), @r#"
     --- a/f
     +++ b/f
-    @@ -3,7 +3,7 @@
+    @@ -3,13 +3,14 @@
      l2
      l3
      l4
@@ -329,7 +329,6 @@ fn hunks_are_those_of_diff() {
      l6
      l7
      l8
-    @@ -10,6 +10,7 @@
      l9
      l10
      l11

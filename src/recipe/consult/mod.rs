@@ -263,7 +263,7 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
     let described = RootDir::open(&tree.path).and_then(|tree| tree.follow("profiles/profiles.desc")?.read(PROFILES_LIMIT_BYTES));
     let described = described.map(|bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let known: Vec<&str> = described.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    let hint = config::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
+    let hint = crate::did_you_mean::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
     let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
     said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
 }

@@ -1,6 +1,7 @@
 //! Problems in a few lines each, instead of emerge's screenful.
 
 use super::{Problem, Pulled};
+use crate::did_you_mean::question_of;
 
 /// Of those who want a package so many are named.
 const SHOWN: usize = 3;
@@ -59,10 +60,7 @@ impl Problem {
                 (!ways.is_empty())
                     .then(|| format!("{} in `package.use` breaks it, and may go again once they are built", ways.join(" or ")))
             }
-            Self::Unsatisfied { similar, .. } if !similar.is_empty() => {
-                let names: Vec<String> = similar.iter().map(|name| format!("`{name}`")).collect();
-                Some(format!("did you mean {}?", names.join(", ")))
-            }
+            Self::Unsatisfied { similar, .. } if !similar.is_empty() => question_of(similar),
             Self::Unsatisfied { wanted, candidates, .. } if candidates.is_empty() && wanted.contains('[') => {
                 Some("the flag may be masked or forced by the Portage profile".to_owned())
             }
@@ -149,7 +147,7 @@ mod tests {
             (
                 include_bytes!("transcripts/none.txt"),
                 &["nothing satisfies `app-misc/none-at-all`"],
-                Some("did you mean `app-misc/hello`, `app-misc/broken`, `app-misc/greeter`?"),
+                Some("did you mean `app-misc/hello` or `app-misc/broken` or `app-misc/greeter`?"),
             ),
             (
                 include_bytes!("transcripts/missing-iuse.txt"),
