@@ -78,16 +78,13 @@ fn start(criterion: &mut Criterion) {
     group.bench_function("true, as a whole command", |bencher| bencher.iter(|| run(&launcher(map.clone()), &ours)));
     let kept = launcher(map.clone());
     group.bench_function("true, helper copied before", |bencher| bencher.iter(|| run(&kept, &ours)));
-    let single = launcher(IdMap::single(uid.as_raw(), user.gid.as_raw()));
-    let alone = plan(&place(&dir.path().join("single")));
-    group.bench_function("true, one id", |bencher| bencher.iter(|| run(&single, &alone)));
     if let Some((name, mut bwrap)) = bubblewrap(&place(&dir.path().join("bwrap"))) {
         group.bench_function(name, |bencher| bencher.iter(|| assert!(bwrap.status().unwrap().success())));
     }
     group.finish();
     // The work directories hold one that nobody may enter.
     let mut options = SessionOptions::new(Stdio::Null);
-    options.remove_after = vec![dir.path().join("bwrap"), dir.path().join("single"), dir.path().join("ours")];
+    options.remove_after = vec![dir.path().join("bwrap"), dir.path().join("ours")];
     kept.session(&ours, options).unwrap().wait().unwrap();
 }
 

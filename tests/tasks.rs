@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use gentoomuch::sandbox::{Error, HelperSource, IdMap, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions, helper};
+use gentoomuch::sandbox::{Error, HelperSource, IdMap, IdRange, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions, helper};
 use gentoomuch::sys::mount::Attributes;
 use serde_json::{Value, json};
 
@@ -119,7 +119,11 @@ fn is_root(launcher: &Launcher) {
     let answer = launcher.task("root", &input, TaskOptions::default(), &mut quiet).unwrap();
     assert_eq!(answer, json!({ "ids": [0, 0], "variables": 0, "input": input }));
     let file = std::fs::metadata(dir.path().join("file")).unwrap();
-    assert_eq!((Some(file.uid()), Some(file.gid())), (launcher.id_map().outside_uid(250), launcher.id_map().outside_gid(65534)));
+    let outside = |ranges: &[IdRange], id| {
+        ranges.iter().find(|r| (r.inside..r.inside + r.count).contains(&id)).map(|r| id - r.inside + r.outside)
+    };
+    let map = launcher.id_map();
+    assert_eq!((Some(file.uid()), Some(file.gid())), (outside(&map.uids, 250), outside(&map.gids, 65534)));
 }
 
 fn events(launcher: &Launcher) {

@@ -96,8 +96,6 @@ pub(crate) struct Merge {
     /// In order of first assignment until [`Merge::finish`], then each after those it refers to.
     pub(crate) variables: Vec<Merged>,
     pub(crate) lines: BTreeMap<LineFile, Vec<AtomLines>>,
-    /// Lines that a later fragment took back.
-    pub(crate) dropped: BTreeMap<LineFile, Vec<AtomLines>>,
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
     /// What `repos.conf` among them says.
     pub(crate) repositories: Repositories,
@@ -316,11 +314,8 @@ impl Merge {
     /// Restates what hangs on `COMMON_FLAGS`, sorts the variables by their references and looks for what cannot be.
     pub(crate) fn finish(&mut self, findings: &mut Findings<'_>) {
         self.repositories = repos_conf::read(findings, &self.copied);
-        for (kind, lines) in &mut self.lines {
-            let dropped: Vec<AtomLines> = lines.extract_if(.., |line| line.dropped).collect();
-            if !dropped.is_empty() {
-                self.dropped.insert(*kind, dropped);
-            }
+        for lines in self.lines.values_mut() {
+            lines.retain(|line| !line.dropped);
         }
         self.restate_common_flags();
         self.drop_off_switches(findings);

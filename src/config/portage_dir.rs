@@ -47,7 +47,6 @@ pub struct PortageDir {
     pub emerge_opts: DefaultOpts,
     variables: Vec<Merged>,
     lines: BTreeMap<LineFile, Vec<AtomLines>>,
-    dropped: BTreeMap<LineFile, Vec<AtomLines>>,
     sources: BTreeMap<PathBuf, Vec<PathBuf>>,
     fragments: Fragments,
 }
@@ -128,8 +127,8 @@ impl PortageDir {
         for path in files.keys() {
             modes.entry(path.clone()).or_insert(0o644);
         }
-        let Merge { variables, lines, dropped, fragments, repositories, emerge_opts, .. } = merge;
-        Self { files, modes, notes, repositories, emerge_opts, variables, lines, dropped, sources, fragments }
+        let Merge { variables, lines, fragments, repositories, emerge_opts, .. } = merge;
+        Self { files, modes, notes, repositories, emerge_opts, variables, lines, sources, fragments }
     }
 
     /// SHA-256 over paths, modes and contents, in hexadecimal. Equal for equal directories wherever the configuration lies.
@@ -222,11 +221,6 @@ impl PortageDir {
     /// The effective lines of a `package.*` file, in order.
     pub fn entries(&self, kind: LineFile) -> impl Iterator<Item = AtomEntry<'_>> {
         self.lines.get(&kind).into_iter().flatten().map(AtomEntry::new)
-    }
-
-    /// Lines of `package.mask` and `package.unmask` that a later fragment undid with `# override`.
-    pub fn undone_entries(&self, kind: LineFile) -> impl Iterator<Item = AtomEntry<'_>> {
-        self.dropped.get(&kind).into_iter().flatten().map(AtomEntry::new)
     }
 
     /// The words of a variable that is a list, in the order in which Portage reads them; `None` if it is none, or not set.

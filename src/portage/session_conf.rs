@@ -13,9 +13,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// Name of the file below `etc/portage/make.conf/`: sorts after everything that a configuration would bring.
-pub const FILE_NAME: &str = "99-session.conf";
-
 /// Where Portage keeps its full build logs, inside the root.
 pub const DEFAULT_LOGDIR: &str = "/var/log/portage";
 
@@ -43,8 +40,6 @@ pub struct SessionConf {
     pub logdir: String,
     /// Whether this Portage knows `FEATURES=observability` (3.0.83 and later); an older one only warns about it.
     pub observability: bool,
-    /// What the host cannot do.
-    pub limits: Limits,
     /// How the session gets what it has to download; `None`: as the configuration says.
     pub fetching: Option<Fetching>,
 }
@@ -74,20 +69,6 @@ pub fn protocol_of(name: &str) -> Option<&str> {
     (!rest.is_empty()).then_some(rest)
 }
 
-/// Parts of Portage's own isolation that this host cannot provide, found by probing. Everything is `false` where nothing is missing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent findings of independent probes")]
-pub struct Limits {
-    /// Only one id is mapped: nothing can be owned by, or run as, the `portage` user.
-    pub single_id: bool,
-    /// A new `/proc` cannot be mounted (a container that masks parts of it), which is fatal to `pid-sandbox`.
-    pub no_new_proc: bool,
-    /// `ptrace` or `process_vm_readv` are refused, which `sandbox` needs for static and set-id programs.
-    pub no_ptrace: bool,
-    /// The session already has no network namespace of its own to make one in.
-    pub no_network_namespace: bool,
-}
-
 impl SessionConf {
     /// A session at the usual places, for a machine with `jobs` processors.
     pub fn new(jobs: u32) -> Self {
@@ -101,7 +82,6 @@ impl SessionConf {
             portage_tmpdir: "/var/tmp".to_owned(),
             logdir: DEFAULT_LOGDIR.to_owned(),
             observability: true,
-            limits: Limits::default(),
             fetching: None,
         }
     }
@@ -152,15 +132,6 @@ impl SessionConf {
         if self.jobserver.is_some() {
             on.insert("jobserver-token");
         }
-        if self.limits.single_id {
-            off.extend(["userpriv", "usersandbox"]);
-        }
-        if self.limits.no_new_proc {
-            off.insert("pid-sandbox");
-        }
-        if self.limits.no_network_namespace {
-            off.insert("network-sandbox");
-        }
         conf.comment("buildpkg: what is compiled here is never compiled twice; also for an emerge typed by hand.");
         conf.comment("binpkg-multi-instance: builds with other USE flags live side by side in a pool.");
         conf.comment("pkgdir-index-trusted: without it Portage 3.0.83 opens every package of the pool at each start; the index is ours, and right.");
@@ -178,20 +149,8 @@ impl SessionConf {
         if self.fetching.is_some() {
             conf.comment("-parallel-fetch, -force-mirror: what a run needs is fetched outside, from the first moment on; here is no network.");
         }
-        if self.limits != Limits::default() {
-            conf.comment("-userpriv, -usersandbox, -pid-sandbox, -network-sandbox: what of these is named, this host cannot do.");
-        }
         let words: Vec<String> = on.iter().map(|f| (*f).to_owned()).chain(off.iter().map(|f| format!("-{f}"))).collect();
         conf.extend("FEATURES", &words.join(" "));
-        if self.limits.no_ptrace {
-            conf.comment("Without ptrace, static and set-id programs go untraced.");
-            conf.assign("SANDBOX_METHOD", "preload");
-        }
-        if self.limits.single_id {
-            conf.comment("Only one id is mapped: Portage must not try to become anybody else.");
-            conf.assign("PORTAGE_USERNAME", "root");
-            conf.assign("PORTAGE_GRPNAME", "root");
-        }
     }
 
     fn places(&self, conf: &mut Conf) {
@@ -349,19 +308,6 @@ mod tests {
         let text = SessionConf::new(1).render();
         assert_eq!(line(&text, "PORTAGE_BINHOST"), "PORTAGE_BINHOST=\"\"");
         assert!(line(&text, "FEATURES").contains(" -getbinpkg "), "{text}");
-    }
-
-    #[test]
-    fn limits_switch_off_only_what_the_host_cannot_do() {
-        let all = Limits { single_id: true, no_new_proc: true, no_ptrace: true, no_network_namespace: true };
-        let text = SessionConf { limits: all, ..SessionConf::new(1) }.render();
-        for word in ["-userpriv", "-pid-sandbox", "-network-sandbox"] {
-            assert!(line(&text, "FEATURES").contains(word), "{word} in {text}");
-        }
-        assert_eq!(line(&text, "SANDBOX_METHOD"), "SANDBOX_METHOD=\"preload\"");
-        assert_eq!(line(&text, "PORTAGE_USERNAME"), "PORTAGE_USERNAME=\"root\"");
-        let none = SessionConf::new(1).render();
-        assert!(!none.contains("SANDBOX_METHOD=") && !line(&none, "FEATURES").contains("pid-sandbox"));
     }
 
     #[test]

@@ -159,7 +159,8 @@ pub fn counts_for_what_is_built(name: &str) -> bool {
 }
 
 /// All names of a class that stand for themselves, sorted.
-pub fn names_of(class: Class) -> impl Iterator<Item = &'static str> {
+#[cfg(test)]
+pub(super) fn names_of(class: Class) -> impl Iterator<Item = &'static str> {
     NAMES.whole.iter().filter(move |(_, of)| **of == class).map(|(name, _)| *name)
 }
 

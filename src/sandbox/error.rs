@@ -104,13 +104,6 @@ pub enum Error {
         /// What it said.
         said: String,
     },
-    /// The map of a single id could not be written.
-    #[error("cannot write the id map")]
-    MapWrite {
-        /// The call that failed.
-        #[source]
-        source: sys::Error,
-    },
     /// The overlay was refused.
     #[error("cannot stack layers with `{upper}` on top, which lies on {file_system}")]
     Overlay {

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,29 +80,6 @@ impl IdMap {
         Ok(Self { uids: stack(uid, &uids), gids: stack(gid, &gids) })
     }
 
-    /// As [`IdMap::for_user`], but asks `tool`, the path of `getsubids`, which also knows the ranges of a directory service (LDAP
-    /// through SSSD; shadow 4.10). No answer is no range.
-    pub fn from_getsubids(uid: u32, gid: u32, user: &str, tool: &Path) -> Result<Self, IdMapError> {
-        let ask = |arguments: &[&str]| {
-            let output = Command::new(tool).args(arguments).arg(user).env_clear().env("LC_ALL", "C").stdin(Stdio::null()).output();
-            let output = output.map_err(|source| IdMapError::Read { path: tool.to_owned(), source })?;
-            let ranges = parse_getsubids(&String::from_utf8_lossy(&output.stdout));
-            let none = || IdMapError::NoRange { user: user.to_owned(), path: tool.to_owned() };
-            (output.status.success() && !ranges.is_empty()).then_some(ranges).ok_or_else(none)
-        };
-        Ok(Self { uids: stack(uid, &ask(&[])?), gids: stack(gid, &ask(&["-g"])?) })
-    }
-
-    /// Maps 0 to the user's own ids and nothing else: what every user may do without a range, `newuidmap` or an administrator.
-    pub fn single(uid: u32, gid: u32) -> Self {
-        Self { uids: stack(uid, &[]), gids: stack(gid, &[]) }
-    }
-
-    /// From ranges that another source gave, such as `getsubids`: pairs of first id and count.
-    pub fn from_ranges(uid: u32, gid: u32, uids: &[(u32, u32)], gids: &[(u32, u32)]) -> Self {
-        Self { uids: stack(uid, uids), gids: stack(gid, gids) }
-    }
-
     /// The map of a session's namespace inside this one, in which every id stays what it is, without the last user id. That is the second value: who
     /// watches the session is that user. The kernel lets a process change the limits and priorities of processes of its own user and signal them, and
     /// nobody in the session can become a user that it does not have. `None` where no id can be spared.
@@ -121,11 +97,6 @@ impl IdMap {
         (nested, watcher)
     }
 
-    /// Whether it holds one user and one group only.
-    pub fn is_single(&self) -> bool {
-        self.count() == 1
-    }
-
     /// How many user or group ids there are, whichever are fewer. Below [`COMFORTABLE_COUNT`] some packages cannot be installed.
     pub fn count(&self) -> u64 {
         let total = |ranges: &[IdRange]| ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
@@ -136,16 +107,6 @@ impl IdMap {
     pub fn missing(&self) -> Vec<(&'static str, u32)> {
         let here = |id: u32| outside(&self.uids, id).is_some() && outside(&self.gids, id).is_some();
         NEEDED.into_iter().filter(|(_, id)| !here(*id)).collect()
-    }
-
-    /// The host's id for a user id inside.
-    pub fn outside_uid(&self, inside: u32) -> Option<u32> {
-        outside(&self.uids, inside)
-    }
-
-    /// The host's id for a group id inside.
-    pub fn outside_gid(&self, inside: u32) -> Option<u32> {
-        outside(&self.gids, inside)
     }
 }
 
@@ -218,18 +179,6 @@ fn parse(text: &str, user: &str, uid: u32, path: &Path) -> Result<Vec<(u32, u32)
     Ok(ranges)
 }
 
-/// What `getsubids` prints (shadow 4.10): `0: NAME FIRST COUNT`, one range a line. It also asks the sources of `nsswitch.conf`.
-fn parse_getsubids(text: &str) -> Vec<(u32, u32)> {
-    text.lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace().rev();
-            let count = words.next()?.parse().ok()?;
-            Some((words.next()?.parse().ok()?, count))
-        })
-        .filter(|(_, count)| *count > 0)
-        .collect()
-}
-
 /// The lines of `/proc/PID/uid_map`.
 pub(crate) fn map_file(ranges: &[IdRange]) -> String {
     let lines: Vec<String> = ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect();
@@ -261,6 +210,10 @@ mod tests {
         parse(text, "larry", 1000, Path::new("/etc/subuid")).map_err(|error| error.to_string())
     }
 
+    fn from_ranges(uid: u32, gid: u32, uids: &[(u32, u32)], gids: &[(u32, u32)]) -> IdMap {
+        IdMap { uids: stack(uid, uids), gids: stack(gid, gids) }
+    }
+
     #[test]
     fn subid_files() {
         for (text, wanted) in [
@@ -279,17 +232,18 @@ mod tests {
 
     #[test]
     fn maps_use_every_range_in_order() {
-        let map = IdMap::from_ranges(1000, 100, &[(100_000, 65536), (300_000, 1000)], &[(500_000, 70000)]);
+        let map = from_ranges(1000, 100, &[(100_000, 65536), (300_000, 1000)], &[(500_000, 70000)]);
         assert_eq!(map.to_string(), "uid 0:1000+1 1:100000+65536 65537:300000+1000, gid 0:100+1 1:500000+70000");
         let (nested, watcher) = map.nested();
         assert_eq!(nested.to_string(), "uid 0:0+1 1:1+65536 65537:65537+999, gid 0:0+1 1:1+70000");
         assert_eq!(watcher, Some(66536));
         assert_eq!(map.count(), 66537);
-        assert_eq!((map.outside_uid(0), map.outside_uid(250), map.outside_uid(65537)), (Some(1000), Some(100_249), Some(300_000)));
+        let at = |id| outside(&map.uids, id);
+        assert_eq!((at(0), at(250), at(65537), at(66537)), (Some(1000), Some(100_249), Some(300_000), None));
         assert_eq!(map.missing(), []);
-        assert_eq!(IdMap::from_ranges(1, 1, &[(100, 65533)], &[(100, 65536)]).missing(), [("nobody", 65534)]);
-        assert_eq!(IdMap::single(1, 1).missing(), [("portage", 250), ("nobody", 65534)]);
-        assert_eq!((map.outside_uid(66537), map.outside_gid(70001)), (None, None));
+        assert_eq!(from_ranges(1, 1, &[(100, 65533)], &[(100, 65536)]).missing(), [("nobody", 65534)]);
+        assert_eq!(from_ranges(1, 1, &[], &[]).missing(), [("portage", 250), ("nobody", 65534)]);
+        assert_eq!(outside(&map.gids, 70001), None);
         assert_eq!(map_file(&nested.gids), "0 0 1\n1 1 70000\n");
         // The last range may be one id, none may be spared, and there may be none.
         for (ranges, map, watcher) in [
@@ -297,7 +251,7 @@ mod tests {
             (&[(100, 65534)], "uid 0:0+1 1:1+65534, gid 0:0+1", None),
             (&[], "uid 0:0+1, gid 0:0+1", None),
         ] {
-            let nested = IdMap::from_ranges(1, 1, ranges, &[]).nested();
+            let nested = from_ranges(1, 1, ranges, &[]).nested();
             assert_eq!((nested.0.to_string().as_str(), nested.1), (map, watcher));
         }
         assert_eq!(map_arguments(&map.gids), ["0", "100", "1", "1", "500000", "70000"]);
@@ -305,27 +259,8 @@ mod tests {
 
     #[test]
     fn overlapping_ranges_are_cut() {
-        let map = IdMap::from_ranges(1000, 1000, &[(900, 200), (1000, 200)], &[(1000, 1)]);
+        let map = from_ranges(1000, 1000, &[(900, 200), (1000, 200)], &[(1000, 1)]);
         assert_eq!(map.to_string(), "uid 0:1000+1 1:900+100 101:1001+99 200:1100+100, gid 0:1000+1");
-    }
-
-    #[test]
-    fn getsubids_output() {
-        assert_eq!(parse_getsubids("0: larry 100000 65536\n1: larry 300000 10\n"), [(100_000, 65536), (300_000, 10)]);
-        assert_eq!(parse_getsubids("Error fetching ranges\n"), []);
-    }
-
-    #[test]
-    fn getsubids_is_asked_for_both_kinds() {
-        let dir = tempfile::tempdir().unwrap();
-        let tool = dir.path().join("getsubids");
-        let script = "#!/bin/sh\n[ \"$*\" = larry ] && echo '0: larry 100000 65536'\n[ \"$*\" = '-g larry' ] && echo '0: larry 200000 70000'\ntrue\n";
-        std::fs::write(&tool, script).unwrap();
-        std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let map = IdMap::from_getsubids(1000, 100, "larry", &tool).unwrap();
-        assert_eq!(map.to_string(), "uid 0:1000+1 1:100000+65536, gid 0:100+1 1:200000+70000");
-        let error = IdMap::from_getsubids(1001, 100, "curly", &tool).unwrap_err().to_string();
-        assert_eq!(error, format!("`curly` has no range of ids in `{}`", tool.display()));
     }
 
     #[test]

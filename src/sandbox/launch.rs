@@ -277,9 +277,6 @@ impl Launcher {
     }
 
     fn write_map(&self, pid: u32) -> Result<()> {
-        if self.map.is_single() {
-            return write_single_map(pid, &self.map);
-        }
         let uids = self.start_map_tool("newuidmap", pid, &self.map.uids)?;
         let gids = self.start_map_tool("newgidmap", pid, &self.map.gids);
         // Both are waited for, whatever becomes of either.
@@ -356,17 +353,6 @@ impl MapTool {
             Error::MapFailed { program, exit, said }
         })
     }
-}
-
-/// One id needs no privilege, but `setgroups` must be given up first (`user_namespaces(7)`).
-fn write_single_map(pid: u32, map: &IdMap) -> Result<()> {
-    let files =
-        [("setgroups", "deny".to_owned()), ("uid_map", idmap::map_file(&map.uids)), ("gid_map", idmap::map_file(&map.gids))];
-    for (name, contents) in files {
-        let path = format!("/proc/{pid}/{name}");
-        std::fs::write(&path, contents).map_err(|source| Error::MapWrite { source: sys::Error::new("write", path, source) })?;
-    }
-    Ok(())
 }
 
 /// An outer helper. Dropping it ends it and all below it.

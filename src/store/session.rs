@@ -353,12 +353,6 @@ impl Session {
         self.base.as_ref().map(|b| self.store.lower_dirs(b)).unwrap_or_default()
     }
 
-    /// What is of no use once the session has been committed and its packages were published. Most of it belongs to mapped owners: name
-    /// these as what the sandbox shall remove after PID 1 is gone, and the commit finds nothing left to do.
-    pub fn disposable(&self) -> Vec<PathBuf> {
-        vec![self.work(), self.scratch()]
-    }
-
     /// A descriptor that keeps the session locked: for the helper and for PID 1, which then outlive us visibly.
     pub fn lock_fd(&self) -> Result<OwnedFd> {
         self.lock.duplicate()

@@ -24,14 +24,6 @@ impl Exit {
     pub fn success(self) -> bool {
         self == Self::Code(0)
     }
-
-    /// The status a shell would show: the code, or 128 and the signal's number.
-    pub fn shell_status(self) -> i32 {
-        match self {
-            Self::Code(code) => code,
-            Self::Signal(signal) => 128 + signal,
-        }
-    }
 }
 
 impl std::fmt::Display for Exit {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use gentoomuch::sandbox::{Error, Exit, HelperSource, IdMap, Launcher, MountCalls, SessionOptions, Stdio};
+use gentoomuch::sandbox::{Error, Exit, HelperSource, IdMap, IdRange, Launcher, MountCalls, SessionOptions, Stdio};
 
 use crate::fixture::{chain, fixture, id_map, launcher, skip};
 
@@ -142,20 +142,6 @@ fn sessions_run_side_by_side() {
 }
 
 #[test]
-fn one_id_needs_no_range() {
-    let Some(fixture) = fixture() else { return };
-    let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-    let single = Launcher::new(HelperSource::Path(env!("CARGO_BIN_EXE_gentoomuch").into()), IdMap::single(uid, gid)).unwrap();
-    let (plan, place) = fixture.plan(&["sh", "-c", "id -u; cat /proc/self/uid_map; ls -d /dev/pts"]);
-    let (mut reader, options) = crate::fixture::options(place, MountCalls::Newest);
-    let mut running = single.session(&plan, options).unwrap_or_else(|error| panic!("{}", chain(&error)));
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    assert_eq!(running.wait().unwrap(), Exit::Code(0));
-    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "0", "0", "1", "/dev/pts"]);
-}
-
-#[test]
 fn a_program_that_cannot_be_copied_is_named() {
     let Some(fixture) = fixture() else { return };
     let (plan, place) = fixture.plan(&["true"]);
@@ -185,8 +171,8 @@ fn map_tools_that_are_missing_or_refuse_are_named() {
     let error = without.session(&plan, SessionOptions::new(Stdio::Null)).unwrap_err();
     assert_eq!(error.to_string(), "`newuidmap` is not in /nonexistent");
     // The range of somebody else.
-    let stolen =
-        IdMap::from_ranges(nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw(), &[(4_000_000, 10)], &[(4_000_000, 10)]);
+    let with = |own| vec![IdRange { inside: 0, outside: own, count: 1 }, IdRange { inside: 1, outside: 4_000_000, count: 10 }];
+    let stolen = IdMap { uids: with(nix::unistd::getuid().as_raw()), gids: with(nix::unistd::getgid().as_raw()) };
     let error = launcher(stolen).session(&plan, SessionOptions::new(Stdio::Null)).unwrap_err();
     assert!(matches!(error, Error::MapRefused { .. }), "{error:?}");
     // A copy has neither set-id bit nor file capabilities.

@@ -29,7 +29,7 @@ pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
                 doctor_hint(),
             ],
         ),
-        E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } | E::MapWrite { .. } => (Kind::Host, vec![doctor_hint()]),
+        E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } => (Kind::Host, vec![doctor_hint()]),
         E::CommandNotFound { .. } => (Kind::Usage, one("it is looked for in the `PATH` of the session, not of this host")),
         E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
         E::StandardDirectory { .. } => {

@@ -74,14 +74,6 @@ impl EmergeLog {
         &self.path
     }
 
-    /// A new run begins: what the last one told is forgotten, the file goes on.
-    pub fn begin_run(&mut self) {
-        self.line.clear();
-        self.after_return = false;
-        self.progress = Progress::new();
-        self.evidence = Evidence::new();
-    }
-
     /// Takes a piece of output; `true` when the status changed. A log that cannot be written is told by [`finish`](Self::finish): emerge
     /// must not be stopped in the middle of a merge by its transcript.
     pub fn feed(&mut self, bytes: &[u8], now: Instant) -> bool {
