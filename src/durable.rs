@@ -19,36 +19,13 @@ use std::{fs, io};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
+use crate::path_error::PathError;
+
 /// Distinguishes the new files of one process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// What went wrong, with which file.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} `{}`", path.display())]
-pub struct Error {
-    /// What was being done.
-    pub action: &'static str,
-    /// With what.
-    pub path: PathBuf,
-    /// Why not.
-    #[source]
-    pub source: io::Error,
-}
-
 /// What a function here returns.
-pub type Result<T> = std::result::Result<T, Error>;
-
-impl Error {
-    fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self { action, path, source }
-    }
-
-    /// Its parts, for the errors of other modules.
-    pub fn into_parts(self) -> (&'static str, PathBuf, io::Error) {
-        (self.action, self.path, self.source)
-    }
-}
+pub type Result<T> = std::result::Result<T, PathError>;
 
 /// The permissions of a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +60,7 @@ impl Replace<'_> {
             .permit(&file)
             .and_then(|()| file.write_all(bytes))
             .and_then(|()| self.modified.map_or(Ok(()), |time| file.set_modified(time)))
-            .map_err(Error::of("write", target))
+            .map_err(PathError::of("write", target))
             .and_then(|()| sync(&file, target))
             .and_then(|()| rename_over(&new, target));
         if written.is_err() {
@@ -110,7 +87,7 @@ impl Replace<'_> {
             match OpenOptions::new().write(true).create_new(true).mode(mode).open(&new) {
                 Ok(file) => return Ok((new, file)),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(Error { action: "write", path: target.to_owned(), source }),
+                Err(source) => return Err(PathError::new("write", target, source)),
             }
         }
     }
@@ -136,7 +113,7 @@ pub fn publish_new(from: &Path, to: &Path) -> Result<()> {
         Err(Errno::INVAL | Errno::NOSYS) => link_to_free(from, to),
         other => other.map_err(io::Error::from),
     };
-    renamed.map_err(Error::of("publish", to))?;
+    renamed.map_err(PathError::of("publish", to))?;
     record("rename", to);
     sync_parents(from, to)
 }
@@ -151,8 +128,7 @@ pub fn publish_tree(from: &Path, to: &Path) -> Result<()> {
 /// A directory takes the place of another at one instant; the old one then has the new one's name.
 pub fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
     sync_tree(new)?;
-    rustix::fs::renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE)
-        .map_err(|errno| Error::of("replace", old)(errno.into()))?;
+    rustix::fs::renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).map_err(PathError::of("replace", old))?;
     record("rename", old);
     sync_parents(new, old)
 }
@@ -167,15 +143,15 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 
 /// Brings all of a tree to the disk, and with it the rest of its file system: one call, where one for each file would take much longer.
 pub fn sync_tree(dir: &Path) -> Result<()> {
-    let opened = File::open(dir).map_err(Error::of("open", dir))?;
-    rustix::fs::syncfs(&opened).map_err(|errno| Error::of("sync", dir)(errno.into()))?;
+    let opened = File::open(dir).map_err(PathError::of("open", dir))?;
+    rustix::fs::syncfs(&opened).map_err(PathError::of("sync", dir))?;
     record("syncfs", dir);
     Ok(())
 }
 
 /// Brings the names in a directory to the disk.
 pub fn sync_dir(dir: &Path) -> Result<()> {
-    let opened = File::open(dir).map_err(Error::of("open", dir))?;
+    let opened = File::open(dir).map_err(PathError::of("open", dir))?;
     sync(&opened, dir)
 }
 
@@ -191,21 +167,21 @@ pub fn make_dirs(dir: &Path, mode: Mode) -> Result<()> {
     match fs::DirBuilder::new().mode(bits).create(dir) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => return Ok(()),
-        Err(source) => return Err(Error { action: "create", path: dir.to_owned(), source }),
+        Err(source) => return Err(PathError::new("create", dir, source)),
     }
     if let Mode::Exactly(bits) = mode {
-        fs::set_permissions(dir, Permissions::from_mode(bits)).map_err(Error::of("change the mode of", dir))?;
+        fs::set_permissions(dir, Permissions::from_mode(bits)).map_err(PathError::of("change the mode of", dir))?;
     }
     sync_parent(dir)
 }
 
 fn sync_file(path: &Path) -> Result<()> {
-    let file = File::open(path).map_err(Error::of("open", path))?;
+    let file = File::open(path).map_err(PathError::of("open", path))?;
     sync(&file, path)
 }
 
 fn sync(file: &File, shown: &Path) -> Result<()> {
-    file.sync_all().map_err(Error::of("write", shown))?;
+    file.sync_all().map_err(PathError::of("write", shown))?;
     record("fsync", shown);
     Ok(())
 }
@@ -220,7 +196,7 @@ fn sync_parents(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn rename_over(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(Error::of("replace", to))?;
+    fs::rename(from, to).map_err(PathError::of("replace", to))?;
     record("rename", to);
     Ok(())
 }
@@ -310,7 +286,7 @@ pub(crate) mod tests {
         let staging = dir.path().join("none");
         let elsewhere = Replace { staging: Some(&staging), ..Replace::with_mode(Mode::AtMost(0o666)) };
         let error = elsewhere.replace(&dir.path().join("file"), b"x").unwrap_err();
-        assert_eq!((error.action, error.source.kind()), ("write", ErrorKind::NotFound));
+        assert_eq!((error.doing, error.source.kind()), ("write", ErrorKind::NotFound));
     }
 
     #[test]

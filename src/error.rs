@@ -351,10 +351,9 @@ pub enum Error {
 /// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
-impl From<crate::durable::Error> for Error {
-    fn from(error: crate::durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
+impl From<crate::path_error::PathError> for Error {
+    fn from(error: crate::path_error::PathError) -> Self {
+        Self::Io { action: error.doing, path: error.path, source: error.source }
     }
 }
 

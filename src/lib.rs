@@ -40,6 +40,7 @@ pub mod kernel;
 pub mod limits;
 pub mod names;
 pub mod patch;
+pub mod path_error;
 pub mod patterns;
 pub mod pipeline;
 pub mod places;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::name::EntryName;
 use crate::beneath;
+use crate::path_error::PathError;
 
 /// What this module's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -13,9 +14,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl From<beneath::Error> for Error {
     fn from(error: beneath::Error) -> Self {
         match error {
-            beneath::Error::Io { action, path, source } => {
+            beneath::Error::Io(PathError { doing, path, source }) => {
                 let path = if path.as_os_str().is_empty() { b"." } else { path.as_os_str().as_bytes() };
-                Self::Entry { action, entry: EntryName::new(path), source }
+                Self::Entry { action: doing, entry: EntryName::new(path), source }
             }
             other => Self::Beneath(other),
         }

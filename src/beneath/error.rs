@@ -5,21 +5,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::path_error::PathError;
+
 /// Why something beneath a directory could not be had, read or changed. Paths are for people: nothing opens them again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A call failed.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, a verb.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
     /// A symbolic link where none is followed.
     #[error("`{}` is a symbolic link or lies behind one", path.display())]
     Link {
@@ -81,7 +75,7 @@ pub enum Error {
 impl Error {
     /// A call that failed, by what was tried.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
-        Self::Io { action, path: path.into(), source: source.into() }
+        Self::Io(PathError::new(action, path, source))
     }
 
     /// The error of opening something: the kernel's refusals to resolve get words of their own.
@@ -95,13 +89,13 @@ impl Error {
 
     /// Whether the file simply is not there.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        matches!(self, Self::Io(PathError { source, .. }) if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether there is nothing of the kind that was asked for: not there, behind something that is no directory, a link, or no regular file.
     pub fn is_no_such_file(&self) -> bool {
         match self {
-            Self::Io { source, .. } => matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            Self::Io(PathError { source, .. }) => matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
             Self::Link { .. } | Self::NotRegular { .. } => true,
             _ => false,
         }
@@ -110,7 +104,7 @@ impl Error {
     /// What it is about, for people.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Io { path, .. }
+            Self::Io(PathError { path, .. })
             | Self::Link { path }
             | Self::NotRegular { path }
             | Self::TooBig { path, .. }
@@ -125,7 +119,7 @@ impl Error {
     /// What the kernel answered, if it was asked.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Io { source, .. } => Errno::from_io_error(source),
+            Self::Io(PathError { source, .. }) => Errno::from_io_error(source),
             Self::Link { .. } => Some(Errno::LOOP),
             Self::Mounted { .. } => Some(Errno::XDEV),
             _ => None,
@@ -140,7 +134,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Io { source, .. } => source,
+            Error::Io(PathError { source, .. }) => source,
             other => other.errno().map_or_else(|| Self::other(other.to_string()), Self::from),
         }
     }
@@ -150,7 +144,7 @@ impl From<Error> for io::Error {
 impl From<Error> for crate::sys::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::Io { action, path, source } => Self::new(action, path.display(), source),
+            Error::Io(PathError { doing, path, source }) => Self::new(doing, path.display(), source),
             other => Self::new("open", other.path().display(), io::Error::other(other.to_string())),
         }
     }

@@ -10,6 +10,7 @@ use super::repos_conf::is_repository_name;
 use super::source::{Revision, SourceError, TreeSource};
 use crate::did_you_mean::{nearest, question};
 use crate::limits::Asked;
+use crate::path_error::PathError;
 use crate::portage::package_files::split_comment;
 
 /// Architectures by the keyword that Gentoo uses (`profiles/arch.list`).
@@ -202,7 +203,7 @@ pub fn write_pin(root: &Path, repository: &str, pin: &TreePin) -> Result<Place, 
     let before = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(super::proposal::Error::Io { action: "read", path, source }),
+        Err(source) => return Err(PathError::new("read", path, source).into()),
     };
     let new = pin_line(repository, pin);
     let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();

@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use super::proposal::make_dirs;
 use crate::durable::{self, Mode};
+use crate::path_error::PathError;
 
 pub use machine::{Machine, THIS_HOST};
 
@@ -44,16 +45,8 @@ pub enum InitError {
     #[error("`{}` is not a directory", .0.display())]
     NotADirectory(PathBuf),
     /// A file or directory of it.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// `create`, `write`, …
-        action: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
 }
 
 /// What became of a file, or of a folder that is put in place as a whole.
@@ -105,13 +98,13 @@ pub fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitError> {
         Ok(_) => {}
         // Nobody else's business, until the user says so.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(PathError::of("create", dir))?;
         }
-        Err(source) => return Err(InitError::Io { action: "examine", path: dir.to_owned(), source }),
+        Err(source) => return Err(PathError::new("examine", dir, source).into()),
     }
     // Two at the same time would clear away what the other one is making.
-    let lock = File::open(dir).map_err(failed("open", dir))?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("lock", dir)(error.into()))?;
+    let lock = File::open(dir).map_err(PathError::of("open", dir))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(PathError::of("lock", dir))?;
     let mut items = Vec::new();
     let mut missing = Vec::new();
     for (path, files) in plan(machine) {
@@ -121,7 +114,7 @@ pub fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitError> {
                 items.push(Item { path, status });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push((path, files)),
-            Err(source) => return Err(InitError::Io { action: "examine", path: dir.join(&path), source }),
+            Err(source) => return Err(PathError::new("examine", dir.join(&path), source).into()),
         }
     }
     if !missing.is_empty() || dir.join(STAGING).exists() {
@@ -178,7 +171,7 @@ fn write(dir: &Path, items: &[(PathBuf, BTreeMap<PathBuf, Planned>)]) -> Result<
     remove(&staging)?;
     let mut done = Vec::new();
     if !items.is_empty() {
-        fs::create_dir(&staging).map_err(failed("create", &staging))?;
+        fs::create_dir(&staging).map_err(PathError::of("create", &staging))?;
         let result = items.iter().enumerate().try_for_each(|(number, (path, files))| {
             let status = place(dir, &staging.join(number.to_string()), path, files)?;
             done.push(Item { path: path.clone(), status });
@@ -222,25 +215,13 @@ fn write_file(path: &Path, planned: &Planned) -> Result<(), InitError> {
 
 fn remove(path: &Path) -> Result<(), InitError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PathError::new("remove", path, error).into()),
         _ => Ok(()),
     }
 }
 
 fn sync(dir: &Path) -> Result<(), InitError> {
     Ok(durable::sync_dir(dir)?)
-}
-
-impl From<durable::Error> for InitError {
-    fn from(error: durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
-    }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitError {
-    let path = path.to_owned();
-    move |source| InitError::Io { action, path, source }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::url::{NotAUrl, Url};
+use crate::path_error::PathError;
 
 /// A download that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -41,16 +42,8 @@ pub enum Error {
         tried: Vec<Tried>,
     },
     /// The disk.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// `create`, `write`, …
-        action: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
     /// Another process is downloading the same file.
     #[error("another process is downloading `{name}`")]
     Busy {
@@ -209,13 +202,6 @@ impl Cause {
             | Self::WrongPart => true,
             _ => false,
         }
-    }
-}
-
-impl From<crate::durable::Error> for Error {
-    fn from(error: crate::durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
     }
 }
 

@@ -15,6 +15,7 @@ use super::error::{Cause, Error};
 use super::url::{Url, name_of};
 use super::{Cancelled, Request, retry};
 use crate::durable;
+use crate::path_error::PathError;
 use crate::progress::{Event, Observer};
 
 /// How often a lock is asked for.
@@ -48,7 +49,7 @@ impl Partial {
         let path = with_suffix(request.target, ".part");
         let mut told = false;
         loop {
-            let io = |action| move |source| Error::Io { action, path: with_suffix(request.target, ".part"), source };
+            let io = |action| PathError::of(action, with_suffix(request.target, ".part"));
             // Neither a link nor a pipe that somebody has put there.
             let file = OpenOptions::new()
                 .read(true)
@@ -70,7 +71,7 @@ impl Partial {
                     retry::wait(TICK, cancelled).map_err(|_| Error::Interrupted)?;
                     continue;
                 }
-                Err(errno) => return Err(io("lock")(errno.into())),
+                Err(errno) => return Err(io("lock")(errno.into()).into()),
             }
             let held = file.metadata().map_err(io("examine"))?;
             let there = fs::symlink_metadata(&path);
@@ -187,8 +188,8 @@ impl Partial {
 
     fn error(&self, cause: Cause) -> Error {
         match cause {
-            Cause::Disk { path, source } => Error::Io { action: "write", path, source },
-            other => Error::Io { action: "write", path: self.path.clone(), source: io::Error::other(other) },
+            Cause::Disk { path, source } => PathError::new("write", path, source).into(),
+            other => PathError::new("write", &self.path, io::Error::other(other)).into(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::error::{Cause, Error, Tried};
 use super::url::Url;
 use super::{Cancelled, Downloader};
+use crate::path_error::PathError;
 use crate::progress::{Event, Observer};
 
 /// With others to ask there is no need for much patience.
@@ -36,7 +37,7 @@ impl Downloader {
             match self.with_patience(url, attempts, observer, &mut attempt) {
                 Ok(()) => return Ok(url.clone()),
                 Err(Cause::Interrupted) => return Err(Error::Interrupted),
-                Err(Cause::Disk { path, source }) => return Err(Error::Io { action: "write", path, source }),
+                Err(Cause::Disk { path, source }) => return Err(PathError::new("write", path, source).into()),
                 Err(cause) => {
                     if others {
                         observer.event(&Event::Note(&format!("`{url}`: {cause}; asking the next mirror")));

@@ -1,22 +1,15 @@
 //! Why nothing can be brought at all. Why a single file does not come is a [`Reason`](super::Reason).
 
 use std::io;
-use std::path::PathBuf;
+
+use crate::path_error::PathError;
 
 /// A broker that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// `create`, `write`, …
-        action: &'static str,
-        /// What.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
     /// An ebuild tree.
     #[error("cannot read the ebuild tree `{name}`")]
     Tree {
@@ -36,11 +29,4 @@ pub enum Error {
     /// The user wants to stop.
     #[error("interrupted")]
     Interrupted,
-}
-
-impl Error {
-    pub(super) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
-    }
 }

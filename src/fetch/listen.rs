@@ -8,29 +8,32 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Error, Result, SCRIPT};
+use super::{Result, SCRIPT};
+use crate::path_error::PathError;
 
 /// Makes `dir` anew, with the script and a socket, which is listened to. Programs of any user of the session may ask: the directory is
 /// bound into no other.
 pub fn listen(dir: &Path) -> Result<UnixListener> {
     match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", dir)(error)),
-        _ => fs::create_dir(dir).map_err(Error::io("create", dir))?,
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(PathError::new("remove", dir, error).into()),
+        _ => fs::create_dir(dir).map_err(PathError::of("create", dir))?,
     }
     let mode = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(PathError::of("change the mode of", path))
     };
     mode(dir, 0o755)?;
     let script = dir.join("fetch");
     let written = File::options().write(true).create_new(true).mode(0o755).open(&script);
-    written.and_then(|mut file| std::io::Write::write_all(&mut file, SCRIPT.as_bytes())).map_err(Error::io("write", &script))?;
+    written
+        .and_then(|mut file| std::io::Write::write_all(&mut file, SCRIPT.as_bytes()))
+        .map_err(PathError::of("write", &script))?;
     mode(&script, 0o755)?;
     // The name of a socket is 108 bytes long at most, and those of sessions are not short: by the directory's descriptor it is.
     let opened = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let opened = opened.map_err(|errno| Error::io("open", dir)(errno.into()))?;
+    let opened = opened.map_err(PathError::of("open", dir))?;
     let socket = dir.join("socket");
     let listener =
-        UnixListener::bind(format!("/proc/self/fd/{}/socket", opened.as_raw_fd())).map_err(Error::io("bind", &socket))?;
+        UnixListener::bind(format!("/proc/self/fd/{}/socket", opened.as_raw_fd())).map_err(PathError::of("bind", &socket))?;
     mode(&socket, 0o666)?;
     Ok(listener)
 }

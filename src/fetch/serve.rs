@@ -14,10 +14,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use super::Result;
 use super::board::{Key, Origin, State};
 use super::broker::{Inside, TICK};
 use super::hosts::Asked;
-use super::{Error, Result};
+use crate::path_error::PathError;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -90,13 +91,13 @@ pub(super) struct Door(UnixListener);
 
 impl Door {
     pub(super) fn new(listener: UnixListener) -> Result<Self> {
-        listener.set_nonblocking(true).map_err(Error::io("listen at", std::path::Path::new("socket")))?;
+        listener.set_nonblocking(true).map_err(PathError::of("listen at", "socket"))?;
         Ok(Self(listener))
     }
 
     /// What ends the waiting for questions: the broker shuts it down once it is over.
     pub(super) fn bell(&self) -> Result<UnixListener> {
-        self.0.try_clone().map_err(Error::io("listen at", std::path::Path::new("socket")))
+        Ok(self.0.try_clone().map_err(PathError::of("listen at", "socket"))?)
     }
 
     /// Serves until the broker is dropped.

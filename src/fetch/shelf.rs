@@ -21,9 +21,10 @@ use std::time::Duration;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
-use super::{Error, Result};
+use super::Result;
 use crate::beneath::{self, TreeDir};
 use crate::durable;
+use crate::path_error::PathError;
 use crate::portage::manifest::Expected;
 
 /// Where files lie whose name is taken.
@@ -52,15 +53,8 @@ pub(super) enum ShelfError {
     #[error(transparent)]
     Beneath(#[from] beneath::Error),
     /// The disk.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// `create`, …
-        action: &'static str,
-        /// What.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
     /// The disk would be full.
     #[error("`{}` has no room for {bytes} bytes; {} MiB have to stay free", path.display(), RESERVE_BYTES >> 20)]
     Space {
@@ -104,9 +98,9 @@ fn let_pass(dir: &Path) -> io::Result<()> {
 impl Shelf {
     /// Opens a directory, which is made if need be. A link to it is the user's choice.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        fs::create_dir_all(path).map_err(PathError::of("create", path))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::io("open", path)(errno.into()))?;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(PathError::of("open", path))?;
         if let Err(error) = let_pass(path) {
             // Another user's, whose matter it is.
             tracing::debug!(path = %path.display(), %error, "the mode stays");
@@ -144,7 +138,7 @@ impl Shelf {
             return Ok(false);
         }
         let file = plain.file;
-        let io = |action| move |source| ShelfError::Io { action, path: self.path.join(place), source };
+        let io = |action| PathError::of(action, self.path.join(place));
         let meta = file.metadata().map_err(io("examine"))?;
         let mode = meta.permissions().mode() & 0o7777;
         // Users of the session are not its owner. The owner may well be another one.
@@ -182,10 +176,7 @@ impl Shelf {
         }
         let dir = self.path.join(INCOMING).join(short(expected));
         loop {
-            let io = |action| {
-                let path = dir.clone();
-                move |source| ShelfError::Io { action, path, source }
-            };
+            let io = |action| PathError::of(action, &dir);
             fs::create_dir_all(&dir).map_err(io("create"))?;
             let lock = File::open(&dir).map_err(io("open"))?;
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -195,7 +186,7 @@ impl Shelf {
                     std::thread::sleep(TICK);
                     continue;
                 }
-                Err(errno) => return Err(io("lock")(errno.into())),
+                Err(errno) => return Err(PathError::new("lock", &dir, errno).into()),
             }
             let held = lock.metadata().map_err(io("examine"))?;
             let there = fs::symlink_metadata(&dir);
@@ -225,7 +216,7 @@ impl Incoming<'_> {
 
     /// Copies a file there, up to the size that is expected and a byte; asks after each piece of it whether to go on.
     pub(super) fn fill(&self, from: impl Read, mut go_on: impl FnMut(u64) -> bool) -> Outcome<()> {
-        let io = |action| move |source| ShelfError::Io { action, path: self.target(), source };
+        let io = |action| PathError::of(action, self.target());
         let mut target = File::create(self.target()).map_err(io("create"))?;
         let mut from = from.take(self.expected.size.saturating_add(1));
         let mut copied = 0;
@@ -244,7 +235,7 @@ impl Incoming<'_> {
     /// Whether what was downloaded is the file; if not, it is removed.
     pub(super) fn verify(&self) -> Outcome<bool> {
         let target = self.target();
-        let io = |action| move |source| ShelfError::Io { action, path: self.target(), source };
+        let io = |action| PathError::of(action, self.target());
         let file = File::open(&target).map_err(io("open"))?;
         if self.expected.difference(&file).map_err(io("read"))?.is_none() {
             return Ok(true);
@@ -256,11 +247,7 @@ impl Incoming<'_> {
     /// Gives the file, which was verified, its place; says where that is.
     pub(super) fn publish(self) -> Outcome<String> {
         let target = self.target();
-        let io = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| ShelfError::Io { action, path, source }
-        };
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).map_err(io("change the mode of", &target))?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).map_err(PathError::of("change the mode of", &target))?;
         let aside = by_content(&self.name, &self.expected);
         let own_name = (!is_reserved(&self.name)).then(|| self.name.clone());
         for place in own_name.into_iter().chain([aside.clone()]) {
@@ -268,7 +255,7 @@ impl Incoming<'_> {
             let parents = path.ancestors().skip(1).take_while(|parent| *parent != self.shelf.path);
             for parent in parents.collect::<Vec<_>>().into_iter().rev() {
                 durable::make_dirs(parent, durable::Mode::AtMost(0o777))?;
-                let_pass(parent).map_err(io("change the mode of", parent))?;
+                let_pass(parent).map_err(PathError::of("change the mode of", parent))?;
             }
             match durable::publish_new(&target, &path) {
                 Ok(()) => return self.published(place),
@@ -289,10 +276,7 @@ impl Incoming<'_> {
 
     fn published(&self, place: String) -> Outcome<String> {
         let path = self.shelf.path.join(&place);
-        let io = |action| {
-            let path = path.clone();
-            move |source| ShelfError::Io { action, path, source }
-        };
+        let io = |action| PathError::of(action, &path);
         let meta = File::open(&path).map_err(io("open"))?.metadata().map_err(io("examine"))?;
         self.shelf.remember(Verified::of(&meta, &self.expected));
         self.clear();
@@ -340,13 +324,6 @@ fn by_content(name: &str, expected: &Expected) -> String {
 /// Names that mean something else in a directory of source archives: to Portage, which reads `layout.conf`, and to us.
 fn is_reserved(name: &str) -> bool {
     name.starts_with('.') || matches!(name, "layout.conf" | BY_CONTENT)
-}
-
-impl From<durable::Error> for ShelfError {
-    fn from(error: durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
-    }
 }
 
 #[cfg(test)]

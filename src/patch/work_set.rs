@@ -147,7 +147,7 @@ pub(crate) fn read(places: &Places, name: &str) -> Result<Option<WorkSet>, Patch
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|source| PatchError::Damaged { path: dir(places, name).join(record), source }),
-        Err(beneath::Error::Io { source, .. })
+        Err(beneath::Error::Io(crate::path_error::PathError { source, .. }))
             if matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
         {
             Ok(None)

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::Places;
 use crate::durable::{self, Mode};
+use crate::path_error::PathError;
 
 /// Directories directly below data and cache with their modes, and whether something of theirs is bound into sessions as it is, so that ids
 /// other than the user's have to pass.
@@ -103,23 +104,8 @@ pub enum Unsafe {
         path: PathBuf,
     },
     /// Looking at it, or closing it, failed.
-    #[error("cannot {action} `{path}`")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl From<durable::Error> for Unsafe {
-    fn from(error: durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
-    }
+    #[error(transparent)]
+    Io(#[from] PathError),
 }
 
 impl Unsafe {
@@ -181,7 +167,7 @@ fn wall(path: &Path, owner: Owner, closed: &mut Vec<Closed>) -> Result<bool, Uns
     let real = match fs::canonicalize(path) {
         Ok(real) => real,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
-        Err(source) => return Err(Unsafe::Io { action: "find", path: path.to_owned(), source }),
+        Err(source) => return Err(PathError::new("find", path, source).into()),
     };
     check_way(path, &real, owner)?;
     let metadata = examine(&real)?;
@@ -204,7 +190,7 @@ fn inside(path: &Path, wanted: u32, owner: Owner, closed: &mut Vec<Closed>) -> R
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(Unsafe::Io { action: "examine", path: path.to_owned(), source }),
+        Err(source) => return Err(PathError::new("examine", path, source).into()),
     };
     let mode = metadata.mode() & 0o7777;
     if metadata.is_dir() && metadata.uid() == owner.uid && mode & 0o077 & !wanted != 0 {
@@ -218,8 +204,7 @@ fn inside(path: &Path, wanted: u32, owner: Owner, closed: &mut Vec<Closed>) -> R
 fn check_way(path: &Path, real: &Path, owner: Owner) -> Result<(), Unsafe> {
     let is_ours = |uid: u32| uid == 0 || uid == owner.uid || Some(uid) == owner.unknown_uid;
     for link in path.ancestors().filter(|part| !part.as_os_str().is_empty()) {
-        let metadata =
-            fs::symlink_metadata(link).map_err(|source| Unsafe::Io { action: "examine", path: link.to_owned(), source })?;
+        let metadata = fs::symlink_metadata(link).map_err(PathError::of("examine", link))?;
         if metadata.file_type().is_symlink() && !is_ours(metadata.uid()) {
             return Err(Unsafe::ForeignWay { path: path.to_owned(), on_the_way: link.to_owned(), uid: metadata.uid() });
         }
@@ -249,15 +234,11 @@ fn has_acl(directory: &Path) -> bool {
 }
 
 fn examine(path: &Path) -> Result<Metadata, Unsafe> {
-    fs::metadata(path).map_err(|source| Unsafe::Io { action: "examine", path: path.to_owned(), source })
+    Ok(fs::metadata(path).map_err(PathError::of("examine", path))?)
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), Unsafe> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|source| Unsafe::Io {
-        action: "close to others",
-        path: path.to_owned(),
-        source,
-    })
+    Ok(fs::set_permissions(path, Permissions::from_mode(mode)).map_err(PathError::of("close to others", path))?)
 }
 
 #[cfg(test)]

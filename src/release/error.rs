@@ -1,9 +1,7 @@
 //! Why a release cannot be had.
 
-use std::io;
-use std::path::{Path, PathBuf};
-
 use crate::download::{self, Url};
+use crate::path_error::PathError;
 use crate::stage3::index::IndexError;
 use crate::stage3::{Day, Reason, VerifyError};
 
@@ -73,23 +71,8 @@ pub enum Error {
         text: String,
     },
     /// Files of ours.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// `create`, `read`, `write`, …
-        action: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl From<crate::durable::Error> for Error {
-    fn from(error: crate::durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
-    }
+    #[error(transparent)]
+    Io(#[from] PathError),
 }
 
 impl Error {
@@ -99,10 +82,5 @@ impl Error {
             VerifyError::Rejected { reason, .. } => Self::Untrusted { url: url.clone(), reason },
             other => Self::Verify(other),
         }
-    }
-
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Error, Releases, Result, Variant};
 use crate::causes::in_one_line;
 use crate::download::{self, Downloader, Request, Url};
+use crate::path_error::PathError;
 use crate::stage3::{self, StageName, Verified, VerifyError, verify_clear_signed};
 
 /// Signatures and digests take a few kilobytes.
@@ -140,7 +141,7 @@ impl Releases<'_> {
                 Err(error) => return Err(error.into()),
             }
             if suffix == PROOFS[0] {
-                let document = fs::read(&target).map_err(Error::io("read", &target))?;
+                let document = fs::read(&target).map_err(PathError::of("read", &target))?;
                 let checked = verify_clear_signed(&url.name(), &document, self.trusted, self.verify);
                 if let Err(error) = checked {
                     remove(&target)?;
@@ -191,7 +192,7 @@ impl Releases<'_> {
 
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PathError::new("remove", path, error).into()),
         _ => Ok(()),
     }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Result};
+use super::Result;
 use crate::durable;
+use crate::path_error::PathError;
 
 const NAME: &str = "lists.json";
 /// A few lines for each architecture.
@@ -36,7 +37,7 @@ impl Seen {
         }
         self.0.insert(arch.to_owned(), made);
         let path = dir.join(NAME);
-        let json = serde_json::to_vec_pretty(&self).map_err(std::io::Error::other).map_err(Error::io("write", &path))?;
+        let json = serde_json::to_vec_pretty(&self).map_err(std::io::Error::other).map_err(PathError::of("write", &path))?;
         Ok(durable::replace(&path, &json, durable::Mode::AtMost(0o644))?)
     }
 }

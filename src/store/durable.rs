@@ -133,7 +133,7 @@ mod tests {
         // `/dev/full` gives ENOSPC for each write, as a full disk does.
         let path = Path::new("/dev/full");
         let error = write_unsynced_json(path, &1).unwrap_err();
-        let Error::Io { source, path: named, .. } = &error else { panic!("{error:?}") };
+        let Error::Io(crate::path_error::PathError { source, path: named, .. }) = &error else { panic!("{error:?}") };
         assert_eq!(source.raw_os_error(), Some(libc::ENOSPC));
         assert_eq!(named, path);
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Busy, LayerId, SessionId, StateId, TreeId};
+use crate::path_error::PathError;
 
 /// What this module's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -13,16 +14,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A call on a file failed; a full disk arrives here as `ENOSPC` or `EDQUOT`, with the path that could not be written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, a verb: `write`.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
     /// Data that was accepted earlier could not be brought to the disk: `syncfs` reported a write-back error.
     #[error("what was written below `{}` did not reach the disk", path.display())]
     WriteBack {
@@ -177,9 +170,6 @@ pub enum Error {
         /// Why not.
         problem: UpperProblem,
     },
-    /// A layer was asked to be compared with a digest that it does not have.
-    #[error("layer `{0}` is not sealed")]
-    Unsealed(LayerId),
     /// A tree could not be removed or read to its end.
     #[error(transparent)]
     Tree(#[from] super::tasks::TreeError),
@@ -207,16 +197,9 @@ pub enum Error {
     Injected,
 }
 
-impl From<crate::durable::Error> for Error {
-    fn from(error: crate::durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
-    }
-}
-
 impl Error {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_owned(), source }
+        Self::Io(PathError::new(action, path, source))
     }
 }
 

@@ -19,6 +19,7 @@ use super::lock::{self, Lock, LockMode};
 use super::tasks;
 use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, clean, session};
 use crate::beneath::{self, TreeDir, remove_tree};
+use crate::path_error::PathError;
 use crate::sandbox::{Launcher, TaskOptions};
 
 /// How long the first process of a session that is over may take to end. It has seen the end of file on its socket, so this is the time that the
@@ -149,7 +150,7 @@ impl Store {
             let lock = match lock::try_existing(&lock_path, &self.inner.command) {
                 Ok(lock) => lock,
                 // A plain file.
-                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotADirectory => None,
+                Err(Error::Io(PathError { source, .. })) if source.kind() == ErrorKind::NotADirectory => None,
                 Err(e) => return Err(e),
             };
             if lock.is_some() || !lock_path.exists() {
@@ -228,7 +229,7 @@ impl Store {
     /// those who hold the structure lock. A directory without its lock would be litter to them.
     pub(super) fn dismantle(&self, dir: &Path, remove: impl FnOnce(&[PathBuf]) -> Result<()>) -> Result<()> {
         let mut inner = match list(dir) {
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(Error::Io(PathError { source, .. })) if source.kind() == ErrorKind::NotFound => return Ok(()),
             listed => listed?,
         };
         inner.retain(|path| path.file_name().is_none_or(|name| name != "lock"));

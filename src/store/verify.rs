@@ -17,6 +17,7 @@ use super::{
     DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, recover,
     refs, session,
 };
+use crate::path_error::PathError;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -240,11 +241,6 @@ impl VerifyReport {
     /// Whether everything is as it should be.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
-    }
-
-    /// Whether something cannot be used any more.
-    pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|f| f.severity() == Severity::Error)
     }
 }
 
@@ -517,7 +513,7 @@ fn is_free(path: &Path) -> Result<bool> {
     match lock::is_held(&lock_path) {
         Ok(held) => Ok(!held && path.symlink_metadata().is_ok()),
         // A plain file in `tmp/` that is being written at this moment, or was.
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => Ok(true),
+        Err(Error::Io(PathError { source, .. })) if source.kind() == std::io::ErrorKind::NotADirectory => Ok(true),
         Err(e) => Err(e),
     }
 }

@@ -43,7 +43,7 @@ impl From<InitError> for Failure {
     fn from(error: InitError) -> Self {
         let hint = match &error {
             InitError::NotADirectory(_) => "name another directory, or move the file away",
-            InitError::Io { source, .. } => match source.kind() {
+            InitError::Io(error) => match error.source.kind() {
                 std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                     "name a directory that you may write: `gentoomuch init DIR`"
                 }

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::Findings;
 use super::names;
 use super::{ConfigDir, Place, Stage3Definition, definition, reading};
+use crate::path_error::PathError;
 use crate::portage::atom::Atom;
 use crate::portage::package_files::LineFile;
 
@@ -123,16 +124,8 @@ pub enum Error {
     #[error("`{}` is a link that leads out of the configuration directory", .0.display())]
     Outside(PathBuf),
     /// A file could not be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// `read`, `write`, …
-        action: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
 }
 
 /// A line that is there, and one that is needed, which say the opposite.
@@ -203,7 +196,7 @@ impl ConfigDir {
         match std::fs::read_to_string(self.root().join(path)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { action: "read", path: self.root().join(path), source }),
+            Err(source) => Err(PathError::new("read", self.root().join(path), source).into()),
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Edit, Error};
 use crate::durable::{self, Mode};
+use crate::path_error::PathError;
 
 /// Writes the edits below `root`, each file by one rename, after all of them were found to be as they were read. Returns what was
 /// written, relative to `root`.
@@ -25,20 +26,16 @@ pub fn write(root: &Path, edits: &[Edit]) -> Result<Vec<PathBuf>, Error> {
 /// The file that is to be replaced: what a link leads to, as long as that is inside.
 fn unchanged(root: &Path, edit: &Edit) -> Result<PathBuf, Error> {
     let path = root.join(&edit.path);
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Io { action, path, source }
-    };
     let target = match path.canonicalize() {
-        Ok(real) if real.starts_with(root.canonicalize().map_err(failed("read", root))?) => real,
+        Ok(real) if real.starts_with(root.canonicalize().map_err(PathError::of("read", root))?) => real,
         Ok(_) => return Err(Error::Outside(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => path,
-        Err(source) => return Err(Error::Io { action: "read", path, source }),
+        Err(source) => return Err(PathError::new("read", path, source).into()),
     };
     let now = match fs::read_to_string(&target) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => return Err(Error::Io { action: "read", path: target, source }),
+        Err(source) => return Err(PathError::new("read", target, source).into()),
     };
     if now == edit.before { Ok(target) } else { Err(Error::Changed(target)) }
 }
@@ -54,11 +51,4 @@ pub(crate) fn replace(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), E
     make_dirs(target.parent().unwrap_or(Path::new("/")))?;
     let mode = fs::metadata(target).map_or(Mode::AtMost(0o644), |meta| Mode::Exactly(meta.permissions().mode() & 0o777));
     Ok(durable::replace(target, contents.as_ref(), mode)?)
-}
-
-impl From<durable::Error> for Error {
-    fn from(error: durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
-    }
 }

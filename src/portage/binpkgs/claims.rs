@@ -23,6 +23,7 @@ use rustix::io::Errno;
 
 use super::package_key::PackageKey;
 use super::{Error, LOCK, Result};
+use crate::path_error::PathError;
 
 const CLAIMS: &str = ".claims";
 
@@ -150,7 +151,7 @@ fn held_in(dir: &Path, pool: &Path, wanted: &Wanted) -> Result<Vec<Held>> {
 
 fn unless_gone<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(Error::Io(PathError { source, .. })) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
 }

@@ -38,6 +38,7 @@ pub use publish::{KeyOf, Published, Reason, Skipped, Transfer, key_in, publish};
 pub use view::View;
 
 use super::untrusted;
+use crate::path_error::PathError;
 use crate::progress::Observer;
 
 /// Directory below the pools' root that holds the throw-away ones.
@@ -60,16 +61,8 @@ pub enum PoolKind {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A call on a file of the pool, or of the session, failed.
-    #[error("cannot {action} `{path}`")]
-    Io {
-        /// What was tried: `create`, `lock`.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
     /// The session's place, or the pool, cannot be read.
     #[error("cannot list the binary packages in `{path}`")]
     Read {
@@ -90,16 +83,9 @@ pub enum Error {
     },
 }
 
-impl From<crate::durable::Error> for Error {
-    fn from(error: crate::durable::Error) -> Self {
-        let (action, path, source) = error.into_parts();
-        Self::Io { action, path, source }
-    }
-}
-
 impl Error {
     fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        Self::Io { action, path: path.to_owned(), source: source.into() }
+        Self::Io(PathError::new(action, path, source))
     }
 
     fn read(path: &Path, source: untrusted::Error) -> Self {

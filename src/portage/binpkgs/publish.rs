@@ -24,6 +24,7 @@ use super::index::{Stanza, describing, describing_all};
 use super::package_key::PackageKey;
 use super::{Error, INDEX, Index, LOCK, PackageFile, Result};
 use crate::durable::{self, Replace};
+use crate::path_error::PathError;
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 
@@ -283,7 +284,7 @@ impl LockedPool {
         let (file, size) = match untrusted::open_file_in(source, path) {
             Ok(opened) => opened,
             Err(untrusted::Error::NotRegular { .. }) => return Ok(Placed::Skipped(Reason::NotAFile)),
-            Err(untrusted::Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(untrusted::Error::Io(PathError { source, .. })) if source.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(Placed::Skipped(Reason::Unreadable));
             }
             // emerge renames and removes while we look.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{KeysError, Purpose, Purposes, read_key_file};
 use crate::durable::{self, Mode};
+use crate::path_error::PathError;
 use crate::stage3::certificate::Certificate;
 use crate::stage3::fingerprint::Fingerprint;
 
@@ -245,9 +246,8 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
     durable::replace(path, bytes, Mode::AtMost(0o644)).map_err(written)
 }
 
-fn written(error: durable::Error) -> KeysError {
-    let (_, path, source) = error.into_parts();
-    KeysError::Write { path, source }
+fn written(error: PathError) -> KeysError {
+    KeysError::Write { path: error.path, source: error.source }
 }
 
 fn sync_directory(dir: &Path) -> Result<(), KeysError> {

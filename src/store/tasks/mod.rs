@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::{self, remove_tree};
+use crate::path_error::PathError;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 
 pub use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepInput};
@@ -46,16 +47,8 @@ pub enum TreeError {
     #[error(transparent)]
     Beneath(#[from] beneath::Error),
     /// A manifest could not be read or written.
-    #[error("cannot {action} `{}`", path.display())]
-    Io {
-        /// What was tried, a verb.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] PathError),
     /// A mark by which overlayfs would hide files of the layers below, in a tree that no overlay has written.
     #[error("`{}` is or has {what}, which only overlayfs may write", path.display())]
     Forged {
@@ -76,7 +69,7 @@ pub enum TreeError {
 
 impl TreeError {
     fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
-        Self::Io { action, path: path.into(), source: source.into() }
+        Self::Io(PathError::new(action, path, source))
     }
 }
 

@@ -1,0 +1,51 @@
+//! A call on a file that failed, for the errors of all rooms: which call, which file, and what the kernel answered.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What failed, with which file. An error of a room carries it as it is: `#[error(transparent)] Io(#[from] PathError)`.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} `{}`", path.display())]
+pub struct PathError {
+    /// A verb with what belongs to it: `read`, `change the mode of`.
+    pub doing: &'static str,
+    /// For people: nothing opens it again.
+    pub path: PathBuf,
+    /// What the kernel answered; a full disk is `ENOSPC` or `EDQUOT`.
+    #[source]
+    pub source: io::Error,
+}
+
+impl PathError {
+    /// From its parts.
+    pub fn new(doing: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self { doing, path: path.into(), source: source.into() }
+    }
+
+    /// For `map_err`.
+    pub fn of<E: Into<io::Error>>(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::new(doing, path, source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Room {
+        #[error(transparent)]
+        Io(#[from] PathError),
+    }
+
+    #[test]
+    fn says_what_failed_once() {
+        let error: Room = std::fs::read("/nonexistent").map_err(PathError::of("read", "/nonexistent")).unwrap_err().into();
+        assert_eq!(error.to_string(), "cannot read `/nonexistent`");
+        let cause = error.source().unwrap();
+        assert_eq!((cause.to_string().as_str(), cause.source().is_none()), ("No such file or directory (os error 2)", true));
+    }
+}
