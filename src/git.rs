@@ -24,8 +24,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::did_you_mean::nearest;
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::program::{self, Attendance, Heard};
+use crate::terminal_text::sanitize_line;
 
 pub use mirror::{Commit, Mirror};
 

@@ -58,6 +58,7 @@ pub mod stage3;
 pub mod store;
 pub mod sys;
 pub mod tasks;
+pub mod terminal_text;
 pub mod threads;
 pub mod trees;
 pub mod try_it;

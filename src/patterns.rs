@@ -1,5 +1,5 @@
 //! Path patterns: which paths of a root are meant, by `user.removes`, `keep`, and the list of what artifacts leave out. This is the only place that
-//! knows what a pattern means.
+//! knows what a pattern means. The wildcards of atoms, which are only `*`, are matched here, too ([`stars`]).
 //!
 //! ```text
 //! /usr/share/doc            the directory and everything in it
@@ -196,6 +196,15 @@ impl Token {
             Self::Char(own) => u32::from(*own) == unit,
         }
     }
+}
+
+/// Whether `text` is what `pattern` means, in which only `*` stands for anything: any number of characters.
+pub(crate) fn stars(pattern: &str, text: &str) -> bool {
+    if !pattern.contains('*') {
+        return pattern == text;
+    }
+    let tokens: Vec<Token> = pattern.chars().map(|c| if c == '*' { Token::Many } else { Token::Char(c) }).collect();
+    fits(&tokens, &units(text.as_bytes()))
 }
 
 /// Goes back to the last `*` on a mismatch. Those before it need not be tried again: they took as little as they could.

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::sys;
+use crate::terminal_text::sanitize_line;
 use crate::threads;
 
 /// How many of a program's last messages an error carries.

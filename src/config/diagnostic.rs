@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::portage::emerge::sanitize::visible_line;
+use crate::terminal_text::visible_line;
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::portage::emerge::sanitize::sanitize_line;
+use crate::terminal_text::sanitize_line;
 
 /// Of a longer text only the beginning is told.
 const MAX_VALUE_CHARS: usize = 200;

@@ -13,6 +13,7 @@ use super::retry::Progress;
 use super::url::Url;
 use super::wire::Wires;
 use crate::progress::{Event, Observer};
+use crate::terminal_text::sanitize_line;
 
 /// So many redirects are followed.
 const MAX_REDIRECTS: usize = 10;
@@ -189,7 +190,7 @@ fn plausible(answer: &HeaderMap, url: &Url) -> Result<(), Cause> {
     // Some servers call a `.gz` file gzip-coded; they send it as it lies there.
     let packed = [".gz", ".xz", ".bz2", ".zst"].iter().any(|suffix| url.name().ends_with(suffix));
     if !matches!(coding, "" | "identity") && !packed {
-        return Err(Cause::Coding(coding.chars().filter(|c| !c.is_control()).take(40).collect()));
+        return Err(Cause::Coding(sanitize_line(coding.as_bytes(), 40)));
     }
     let kind = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let page = matches!(kind.as_str(), "text/html" | "application/xhtml+xml");

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use ureq::http::Uri;
 
+use crate::terminal_text::blotted;
+
 /// An absolute `http` or `https` address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -100,7 +102,7 @@ impl FromStr for Url {
     type Err = NotAUrl;
 
     fn from_str(text: &str) -> Result<Self, NotAUrl> {
-        let form = || NotAUrl::Form(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect());
+        let form = || NotAUrl::Form(text.chars().map(blotted).collect());
         let uri: Uri = text.trim().parse().map_err(|_| form())?;
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(form)?;
         if authority.as_str().contains('@') {

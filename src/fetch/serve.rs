@@ -19,6 +19,7 @@ use super::board::{Key, Origin, State};
 use super::broker::{Inside, TICK};
 use super::hosts::Asked;
 use crate::path_error::PathError;
+use crate::terminal_text::blotted;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -79,7 +80,7 @@ impl Answer {
             Self::Empty(words) => ("empty", words),
             Self::No(words) => ("no", words),
         };
-        let plain = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+        let plain = |c: char| if c == '\n' { c } else { blotted(c) };
         let words: String = words.chars().map(plain).take(WORDS_LIMIT).collect();
         format!("{verdict} {words}\n")
     }

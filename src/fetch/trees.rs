@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{Error, Metadata, Result, Tree};
 use crate::beneath::RootDir;
-use crate::portage::cpv::split_pf;
+use crate::portage::cpv::{Cpv, split_pf};
 use crate::portage::manifest::{Expected, source_archives};
 use crate::portage::version::compare;
 
@@ -59,9 +59,8 @@ impl Trees {
     /// The package of `category/name-version` in the tree called `repository`, and its `name-version`.
     pub(super) fn package<'a>(&self, cpv: &'a str, repository: &str) -> Option<(Package, &'a str)> {
         let tree = self.trees.iter().position(|(name, _)| name == repository)?;
-        let (category, pf) = cpv.split_once('/')?;
-        let (name, _) = split_pf(pf)?;
-        Some((Package { tree, path: format!("{category}/{name}").into() }, pf))
+        let cpv = Cpv::parse(cpv)?;
+        Some((Package { tree, path: cpv.name().into() }, cpv.pf()))
     }
 
     /// The tree's name.

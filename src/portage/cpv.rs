@@ -28,6 +28,11 @@ impl<'a> Cpv<'a> {
         &self.text[..self.text.len() - self.version.len() - 1]
     }
 
+    /// `name-version`
+    pub fn pf(&self) -> &'a str {
+        &self.text[self.category.len() + 1..]
+    }
+
     /// `category/name` of a text that should be a [`Cpv`]; the text itself if it is none.
     pub fn name_of(text: &'a str) -> &'a str {
         Self::parse(text).map_or(text, |cpv| cpv.name())

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::emerge::sanitize::sanitize_line;
+use crate::terminal_text::sanitize_line;
 
 /// More lines than any package has (the kernel's sources: 90,000).
 const MAX_LINES: usize = 1_000_000;

@@ -7,7 +7,9 @@
 use std::cmp::Ordering;
 
 use super::atom::{Atom, Operator};
+use super::cpv::split_revision;
 use super::version::compare;
+use crate::patterns::stars;
 
 /// A version of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -34,8 +36,8 @@ impl std::fmt::Display for Version {
 impl Atom {
     /// Whether the atom means `version`.
     pub fn matches(&self, version: &Version) -> bool {
-        glob(&self.category, &version.category)
-            && glob(&self.package, &version.package)
+        stars(&self.category, &version.category)
+            && stars(&self.package, &version.package)
             && self.matches_version(&version.version)
             && self.matches_slot(version.slot.as_deref())
             && (self.repository.is_none() || version.repository.is_none() || self.repository == version.repository)
@@ -43,7 +45,7 @@ impl Atom {
 
     /// Whether the atom can mean a version of `category/package`.
     pub fn can_mean(&self, category: &str, package: &str) -> bool {
-        glob(&self.category, category) && glob(&self.package, package)
+        stars(&self.category, category) && stars(&self.package, package)
     }
 
     fn matches_version(&self, other: &str) -> bool {
@@ -57,7 +59,7 @@ impl Atom {
                 Some(beginning) => begins(beginning, other),
                 None => compare(other, version) == Ordering::Equal,
             },
-            Operator::AnyRevision => without_revision(other) == without_revision(version),
+            Operator::AnyRevision => split_revision(other).0 == split_revision(version).0,
             Operator::Less => compare(other, version) == Ordering::Less,
             Operator::LessOrEqual => compare(other, version) != Ordering::Greater,
             Operator::Greater => compare(other, version) == Ordering::Greater,
@@ -94,21 +96,6 @@ impl Atom {
     }
 }
 
-/// `*` stands for any run of characters.
-fn glob(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut left) = text.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    for part in parts {
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
-        }
-    }
-    left.len() >= last.len() && left.ends_with(last)
-}
-
 /// `=cat/pkg-1.2*`: the beginning of the text, but only where a part of the version ends: `1*` means `1.5` and not `10`.
 fn begins(beginning: &str, version: &str) -> bool {
     let plain = |text: &str| {
@@ -121,13 +108,6 @@ fn begins(beginning: &str, version: &str) -> bool {
     match rest.chars().next() {
         None | Some('.' | '_' | '-') => true,
         next => digit(beginning.chars().next_back()) != digit(next),
-    }
-}
-
-fn without_revision(version: &str) -> &str {
-    match version.rsplit_once("-r") {
-        Some((rest, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => rest,
-        _ => version,
     }
 }
 

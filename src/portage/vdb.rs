@@ -18,8 +18,8 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use super::cpv::Cpv;
-use super::emerge::sanitize::sanitize_line;
 use super::untrusted;
+use crate::terminal_text::{sanitize, sanitize_line};
 
 /// The database, below the root.
 pub const VDB: &str = "var/db/pkg";
@@ -186,7 +186,7 @@ pub fn world_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<String>> {
             Err(e) if e.is_absent() => continue,
             bytes => bytes?,
         };
-        let text = super::emerge::sanitize(&bytes);
+        let text = sanitize(&bytes);
         let mut lines: Vec<String> =
             text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect();
         lines.sort();

@@ -23,6 +23,7 @@ use pgp::types::{KeyDetails, PublicParams, Tag};
 
 use super::armor::{self, Block};
 use super::fingerprint::Fingerprint;
+use crate::terminal_text::blotted;
 
 /// Why key material was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -145,7 +146,7 @@ impl Certificate {
         let user = valid.iter().find(|user| user.is_primary()).or(valid.first())?;
         // Key material is somebody else's text: it must not drive the terminal.
         let text = String::from_utf8_lossy(user.id.id()).into_owned();
-        Some(text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+        Some(text.chars().map(blotted).collect())
     }
 
     /// What the primary key is worth at `now`.

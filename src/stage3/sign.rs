@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::fingerprint::Fingerprint;
+use crate::terminal_text::sanitize_line;
 
 /// How many of gpg's messages an error carries.
 const LAST_LINES: usize = 8;
@@ -306,7 +307,7 @@ impl Run {
 
 /// Tells gpg's status lines from its messages.
 fn split_stderr(text: &str) -> (Vec<String>, Vec<String>) {
-    let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+    let clean = |line: &str| sanitize_line(line.as_bytes(), 400);
     let (statuses, messages): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("[GNUPG:] "));
     let statuses = statuses.iter().map(|line| clean(line.trim_start_matches("[GNUPG:] "))).collect();
     let last = messages.len().saturating_sub(LAST_LINES);
@@ -353,7 +354,7 @@ fn listed_keys(listing: &str) -> Vec<ListedKey> {
             }
             "uid" => {
                 if let Some(key) = keys.last_mut().filter(|key| key.uid.is_none()) {
-                    key.uid = Some(field(10).chars().filter(|c| !c.is_control()).collect());
+                    key.uid = Some(sanitize_line(field(10).as_bytes(), 400));
                 }
             }
             _ => {}

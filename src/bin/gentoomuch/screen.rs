@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-pub(crate) use gentoomuch::portage::emerge::sanitize::visible_line as line;
-use gentoomuch::portage::emerge::sanitize::{is_obeyed, visible_lines};
+pub(crate) use gentoomuch::terminal_text::visible_line as line;
+use gentoomuch::terminal_text::{is_obeyed, visible_lines};
 use serde::Serialize;
 
 /// How words are set off where there is colour.

@@ -10,6 +10,7 @@ use crate::config::cpu::best_march;
 use crate::config::env;
 use crate::cpu_flags;
 use crate::cpu_flags::CpuInfo;
+use crate::terminal_text::sanitize_line;
 
 /// Name of the definition in `cpu.defines` that is written for this machine.
 pub const THIS_HOST: &str = "this-host";
@@ -51,7 +52,7 @@ impl Machine {
         Self {
             known_arch: env::ARCHITECTURES.contains(&arch),
             arch: arch.to_owned(),
-            model: cpu.model.chars().filter(|c| !c.is_control()).take(80).collect(),
+            model: sanitize_line(cpu.model.as_bytes(), 80),
             march: best_march(arch, &cpu),
             cpu_flags_variable: variable.map(str::to_owned),
             cpu_flags: flags.unwrap_or_default().into_iter().map(str::to_owned).collect(),

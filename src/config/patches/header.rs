@@ -12,7 +12,7 @@
 //! Patches come from anywhere, so that as little is believed as of what comes out of a session: bounded, and safe to print. What mail
 //! and other distributions write (`Subject`, `Description`) is understood where it means the same.
 
-use crate::portage::emerge::sanitize::sanitize_line;
+use crate::terminal_text::sanitize_line;
 
 /// Nobody writes a longer one; a patch without any change is not read to its end.
 const MAX_BYTES: usize = 64 * 1024;

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use super::package_key::PackageKey;
 use super::{Error, LOCK, Result};
 use crate::path_error::PathError;
+use crate::terminal_text::sanitize_line;
 
 const CLAIMS: &str = ".claims";
 
@@ -71,7 +72,7 @@ impl Claims {
         let path = dir.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         let lock = open(&path, OFlags::CREATE)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| Error::io("lock", &path, e))?;
-        let by = by.chars().filter(|c| !c.is_control()).collect();
+        let by = sanitize_line(by.as_bytes(), 400);
         let claims = Self { path, pool: pool.to_owned(), by, keys: RefCell::new(wanted), _lock: lock };
         claims.write()?;
         Ok(Taken::All(claims))
@@ -218,7 +219,7 @@ mod tests {
         let tmp = tempfile::tempdir().expect("tempdir");
         let dir = tmp.path().join(CLAIMS);
         let one = take(tmp.path(), "/pool", "one\n\u{1b}[2J", "1").expect("free");
-        assert_eq!(take(tmp.path(), "/pool", "two", "1").expect_err("held")[0].1, "one[2J");
+        assert_eq!(take(tmp.path(), "/pool", "two", "1").expect_err("held")[0].1, "one");
         // As a kill leaves it: the file, and no lock.
         let copy = dir.join("1-1");
         fs::copy(&one.path, &copy).expect("copy");

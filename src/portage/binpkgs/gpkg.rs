@@ -25,6 +25,8 @@ use blake2::Blake2b512;
 use sha2::{Digest as _, Sha512};
 use tar::{Archive, Builder, EntryType, Header};
 
+use crate::terminal_text::sanitize_line;
+
 const MANIFEST: &str = "Manifest";
 const SIGNATURE: &str = ".sig";
 /// A container has six members; more than this is none.
@@ -173,7 +175,7 @@ fn read(source: &Path, scratch: &Path) -> Result<(String, Vec<Part>, String), Er
         }
         let mut entry = entry.map_err(failed)?;
         let full = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let odd = || refused(Problem::Member(full.chars().filter(|c| !c.is_control()).collect()));
+        let odd = || refused(Problem::Member(sanitize_line(full.as_bytes(), 400)));
         let (directory, name) = full.split_once('/').filter(|(d, n)| !d.is_empty() && !n.is_empty()).ok_or_else(odd)?;
         let plain = entry.header().entry_type() == EntryType::Regular && !name.contains('/') && !directory.starts_with('.');
         let known = parts.iter().any(|part| part.name == name) || (name == MANIFEST && manifest.is_some());
@@ -241,7 +243,7 @@ fn check(parts: &[Part], manifest: &str) -> Result<(), Problem> {
         }
     }
     match named.into_keys().find(|name| !name.ends_with(SIGNATURE)) {
-        Some(name) => Err(Problem::Missing(name.chars().filter(|c| !c.is_control()).collect())),
+        Some(name) => Err(Problem::Missing(sanitize_line(name.as_bytes(), 400))),
         None => Ok(()),
     }
 }

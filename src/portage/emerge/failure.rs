@@ -8,8 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::progress::{self, Told};
-use super::sanitize::{sanitize, sanitize_line};
 use super::violation::Violations;
+use crate::terminal_text::{sanitize, sanitize_line};
 
 /// Lines of a log that are shown.
 pub const LAST_LINES: usize = 30;
@@ -382,11 +382,6 @@ impl Evidence {
         if self.resolution.is_some() && self.explanation.len() < MAX_EXPLANATION_LINES && !self.in_advice {
             self.explanation.push(line.to_owned());
         }
-    }
-
-    /// Whether merging began, that is, the dependencies were satisfied.
-    pub fn merging_began(&self) -> bool {
-        self.merging
     }
 
     /// Weighs what was seen of a run that failed. `read_log` gets the path of the build log inside the root and returns the end of its

@@ -10,7 +10,6 @@
 //! resolution     output of --pretend    -> Resolution: proposed changes and conflicts, typed; REQUIRED_USE solved
 //! build_logs     Portage's own logs     -> the user's to read and to delete
 //! resume         mtimedb               -> whether `--resume` has something to go on with
-//! sanitize       hostile bytes         -> text that is safe to print
 //! ```
 
 pub mod default_opts;
@@ -21,13 +20,12 @@ pub mod progress;
 pub mod request;
 pub mod resolution;
 pub mod resume;
-pub mod sanitize;
 mod violation;
 
+pub use crate::terminal_text::{self as sanitize, sanitize};
 pub use default_opts::DefaultOpts;
 pub use failure::{Distrust, Failure, FailureKind};
 pub use observability::Status;
 pub use output::EmergeLog;
 pub use request::{Existing, Goal, Mode, Request};
 pub use resume::resumable;
-pub use sanitize::sanitize;

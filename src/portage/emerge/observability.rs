@@ -18,12 +18,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use serde::Deserialize;
 
-use super::sanitize::sanitize_line;
 use crate::progress::{EmergeStatus, EmergeTask};
 use crate::portage::untrusted;
-
-/// Directory inside the session where emerge publishes.
-pub const RUN_DIR: &str = "/run/portage";
+use crate::terminal_text::sanitize_line;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_ENTRIES: usize = 64;
@@ -37,7 +34,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// `dir` is the host's side of the bind mount at [`RUN_DIR`]; it must be new for each session, or a killed emerge is still heard.
+    /// `dir` is the host's side of the bind mount at `/run/portage`; it must be new for each session, or a killed emerge is still heard.
     pub fn open(dir: &Path) -> untrusted::Result<Self> {
         Ok(Self { dir: untrusted::open_root(dir)?, path: dir.to_owned() })
     }

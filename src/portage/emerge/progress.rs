@@ -13,8 +13,8 @@
 
 use std::time::Instant;
 
-use super::sanitize::sanitize_line;
 use crate::progress::{EmergeStatus, EmergeTask};
+use crate::terminal_text::sanitize_line;
 
 /// No run works on more at once; a hostile output may pretend to.
 const MAX_RUNNING: usize = 256;

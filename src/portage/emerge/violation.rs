@@ -15,7 +15,7 @@
 //!
 //! A phase that fails by nothing else says no more than that emerge failed.
 
-use super::sanitize::sanitize_line;
+use crate::terminal_text::sanitize_line;
 
 /// Longer paths are cut.
 const PATH_CHARS: usize = 400;

@@ -14,13 +14,13 @@ use gentoomuch::portage::binrepos;
 use gentoomuch::portage::emerge::failure;
 use gentoomuch::portage::emerge::resolution::Resolution;
 use gentoomuch::portage::emerge::resolution::required_use::{Expression, Flags};
-use gentoomuch::portage::emerge::sanitize;
 use gentoomuch::portage::make_conf::{self, Piece, Statement};
 use gentoomuch::portage::manifest::source_archives;
 use gentoomuch::portage::package_files::{self, LineFile};
 use gentoomuch::portage::profile::PortageProfile;
 use gentoomuch::portage::src_uri::{self, Conditions};
 use gentoomuch::portage::use_flags::{self, Switch};
+use gentoomuch::terminal_text::sanitize;
 use libfuzzer_sys::fuzz_target;
 
 const TARGETS: [(&str, fn(&str)); 18] = [

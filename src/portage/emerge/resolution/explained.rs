@@ -2,6 +2,7 @@
 
 use super::{Problem, Pulled};
 use crate::did_you_mean::question_of;
+use crate::portage::cpv::Cpv;
 
 /// Of those who want a package so many are named.
 const SHOWN: usize = 3;
@@ -56,7 +57,7 @@ impl Problem {
         match self {
             Self::Circle { ways_out, .. } => {
                 let ways: Vec<String> =
-                    ways_out.iter().map(|(package, flags)| format!("`{} {}`", without_version(package), flags.join(" "))).collect();
+                    ways_out.iter().map(|(package, flags)| format!("`{} {}`", Cpv::name_of(package), flags.join(" "))).collect();
                 (!ways.is_empty())
                     .then(|| format!("{} in `package.use` breaks it, and may go again once they are built", ways.join(" or ")))
             }
@@ -73,11 +74,6 @@ impl Problem {
             _ => None,
         }
     }
-}
-
-/// `category/name` of `category/name-version`.
-fn without_version(cpv: &str) -> String {
-    format!("={cpv}").parse::<crate::portage::atom::Atom>().map_or_else(|_| cpv.to_owned(), |atom| atom.name())
 }
 
 fn needed_by(chain: &[String]) -> Option<String> {

@@ -25,8 +25,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::sanitize::{sanitize, sanitize_uncut};
 use crate::portage::atom::Atom;
+use crate::terminal_text::{sanitize, sanitize_uncut};
 pub use merge_list::Merge;
 use required_use::Flags;
 

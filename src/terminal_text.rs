@@ -1,4 +1,11 @@
-//! Output of a session, made safe to print: hostile programs write what they like, and terminals obey escapes.
+//! Other people's words, made safe to print. Packages, servers, keys and files say what they like, and a terminal obeys some of it: it changes
+//! its title, its clipboard, or what was printed before.
+//!
+//! ```text
+//! sanitize, sanitize_line    what a terminal obeys is left out: for output of programs, whose escapes were meant for a terminal
+//! visible_line, _lines       it is written as `\u{1b}`: for names and messages
+//! blotted                    it becomes U+FFFD: for what is stored and compared
+//! ```
 
 /// A longer line is cut before we print it: build logs have command lines of a hundred kilobytes.
 pub const MAX_LINE_CHARS: usize = 2000;
@@ -138,6 +145,11 @@ fn visible(words: &str, breaks: bool) -> String {
         }
     }
     out
+}
+
+/// A character for a text that is kept: U+FFFD in the place of one that a terminal obeys.
+pub fn blotted(c: char) -> char {
+    if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }
 }
 
 fn is_invisible(c: char) -> bool {
