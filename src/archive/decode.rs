@@ -103,16 +103,7 @@ pub fn open(input: impl Read + Send + 'static, threads: u32, algorithms: &[Algor
             source.finish()
         })
         .map_err(Error::Thread)?;
-    Ok(Decoder {
-        compression,
-        receiver: Some(receiver),
-        recycle,
-        current: Vec::new(),
-        used: 0,
-        ended: false,
-        thread: Some(thread),
-        position,
-    })
+    Ok(Decoder { receiver: Some(receiver), recycle, current: Vec::new(), used: 0, ended: false, thread: Some(thread), position })
 }
 
 /// As [`open`], from a file, with a read-ahead hint to the kernel.
@@ -125,7 +116,6 @@ pub fn open_file(file: File, threads: u32, algorithms: &[Algorithm]) -> Result<D
 /// The decoded stream.
 #[derive(Debug)]
 pub struct Decoder {
-    compression: Compression,
     receiver: Option<Receiver<Message>>,
     recycle: Sender<Vec<u8>>,
     current: Vec<u8>,
@@ -142,11 +132,6 @@ enum Message {
 }
 
 impl Decoder {
-    /// What the magic said.
-    pub fn compression(&self) -> Compression {
-        self.compression
-    }
-
     /// A handle that tells how many compressed bytes have been read; the decoded side is at most some buffers behind.
     pub fn position(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.position)

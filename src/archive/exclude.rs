@@ -38,7 +38,8 @@ impl Excludes {
     }
 
     /// Whether `path` (relative to the root, with or without leading slash) is left out.
-    pub fn matches(&self, path: impl AsRef<[u8]>) -> bool {
+    #[cfg(test)]
+    pub(crate) fn matches(&self, path: impl AsRef<[u8]>) -> bool {
         self.verdict(path.as_ref()) == Verdict::Leave
     }
 

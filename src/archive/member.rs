@@ -181,11 +181,6 @@ impl<R: BufRead> Members<R> {
         self.offset
     }
 
-    /// Gives the reader back, wherever it stands.
-    pub fn into_inner(self) -> R {
-        self.input
-    }
-
     /// Moves to the next entry, past whatever was left of the current one. `None` after the end marker.
     pub fn next_member(&mut self) -> Result<Option<Member>> {
         if self.done {

@@ -11,14 +11,12 @@
 //! * [`member`] reads a tar stream entry by entry with bounded memory and believes nothing it is told;
 //! * [`mod@unpack`] creates files, never leaving the directory it was given;
 //! * [`mod@pack`] writes a directory tree as a tar whose bytes depend on nothing but the tree;
-//! * [`list()`] looks at an archive without unpacking it;
 //! * [`tasks`] holds the functions that run inside the id map.
 
 pub mod decode;
 pub mod digest;
 pub mod encode;
 pub mod exclude;
-pub mod list;
 pub mod member;
 pub mod name;
 pub mod owners;
@@ -40,7 +38,6 @@ pub use decode::Compression;
 pub use digest::Digests;
 pub use error::{Error, NO_INODES, Refusal, Result};
 pub use exclude::Excludes;
-pub use list::{Listed, list};
 pub use name::EntryName;
 pub use owners::OwnerNames;
 pub use pack::{Format, PackOptions, Packed, View, pack};

@@ -23,11 +23,6 @@ impl EntryName {
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
     }
-
-    /// The bytes as the archive has them.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 impl fmt::Display for EntryName {

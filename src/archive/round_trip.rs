@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -341,27 +341,6 @@ fn user_attributes_travel_both_ways() {
     let mut buffer = [0; 100];
     let n = rustix::fs::fgetxattr(&file, "user.note", buffer.as_mut_slice()).unwrap();
     assert_eq!(&buffer[..n], value);
-}
-
-#[test]
-fn listing_reads_every_kind_of_header() {
-    let place = tempfile::tempdir().unwrap();
-    let tree = place.path().join("tree");
-    fs::create_dir(&tree).unwrap();
-    make_tree(&tree);
-    for format in ["gnu", "posix", "ustar"] {
-        let skip = if format == "ustar" { "--exclude=n*n --exclude=a-dir* --exclude=zero --exclude='*long link'" } else { "" };
-        let name = format!("{format}.tar");
-        run("sh", &["-c", &format!("tar -c --format={format} --owner=me:7 --group=us:8 {skip} -f ../{name} .")], &tree);
-        let verbose = run("tar", &["-tvf", &name], place.path());
-        let mut listed = list(BufReader::new(File::open(place.path().join(&name)).unwrap()), Limits::default());
-        let mut lines = Vec::new();
-        while let Some(member) = listed.next() {
-            lines.extend(listed.line(&member.unwrap()));
-            lines.push(b'\n');
-        }
-        assert_same(&String::from_utf8_lossy(&lines), &verbose, format);
-    }
 }
 
 /// A package that leaves a hole of 4 TiB must not occupy whoever exports it for a day.

@@ -105,13 +105,6 @@ pub struct NetworkUse {
     pub atoms: Vec<Located<Atom>>,
 }
 
-impl NetworkUse {
-    /// Whether nothing may use the network.
-    pub fn is_none(&self) -> bool {
-        self.everything.is_none() && self.atoms.is_empty()
-    }
-}
-
 /// Format of an artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ArtifactFormat {

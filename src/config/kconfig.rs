@@ -48,8 +48,8 @@ impl Symbols {
         Self(symbols)
     }
 
-    /// The value of one.
-    pub fn get(&self, symbol: &str) -> Option<&str> {
+    #[cfg(test)]
+    fn get(&self, symbol: &str) -> Option<&str> {
         self.0.get(symbol).map(String::as_str)
     }
 

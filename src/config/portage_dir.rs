@@ -213,11 +213,6 @@ impl PortageDir {
         self.variables.iter().map(|merged| (merged.name.clone(), merged.places())).collect()
     }
 
-    /// The lines of the configuration directory behind each atom of a `package.*` file, in the order of the merged file.
-    pub fn atoms(&self, kind: LineFile) -> Vec<(String, Vec<Place>)> {
-        self.lines.get(&kind).into_iter().flatten().map(|lines| (lines.atom.clone(), lines.places.clone())).collect()
-    }
-
     /// The effective lines of a `package.*` file, in order.
     pub fn entries(&self, kind: LineFile) -> impl Iterator<Item = AtomEntry<'_>> {
         self.lines.get(&kind).into_iter().flatten().map(AtomEntry::new)

@@ -133,7 +133,7 @@ fn reads_a_nested_stage3_definition() {
         ]
     );
     assert_eq!(builder.portage_profile.as_ref().unwrap().value.path, "default/linux/amd64/23.0/musl");
-    assert!(!builder.network.is_none());
+    assert_ne!(builder.network, NetworkUse::default());
     assert!(builder.notes.is_empty(), "{:?}", builder.notes);
     assert_eq!(config.portage_dir(&builder).unwrap().variable("USE").as_deref(), Some("a b"));
 }

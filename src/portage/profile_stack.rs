@@ -183,11 +183,6 @@ impl Known {
         Self::default()
     }
 
-    /// The value of a variable.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(|value| value.text.as_str())
-    }
-
     /// Forgets a variable, and answers what it was.
     pub fn remove(&mut self, name: &str) -> Option<String> {
         self.values.remove(name).map(|value| value.text)
@@ -326,8 +321,9 @@ impl Node {
         Self::of(repository, Path::new(PROFILES))
     }
 
-    /// Its name, as a Portage profile is called.
-    pub fn name(&self) -> String {
+    /// As a Portage profile is called.
+    #[cfg(test)]
+    fn name(&self) -> String {
         match &self.place {
             Place::Directory { repository, dir } => {
                 format!("{}:{}", repository.name, dir.strip_prefix(PROFILES).unwrap_or(dir).display())

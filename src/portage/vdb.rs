@@ -19,15 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use super::cpv::Cpv;
 use super::untrusted;
-use crate::terminal_text::{sanitize, sanitize_line};
+use crate::terminal_text::sanitize_line;
 
 /// The database, below the root.
 pub const VDB: &str = "var/db/pkg";
-const WORLD: &str = "var/lib/portage/world";
-const WORLD_SETS: &str = "var/lib/portage/world_sets";
 
 const MAX_VALUE_BYTES: u64 = 64 * 1024;
-const MAX_WORLD_BYTES: u64 = 1 << 20;
 const MAX_CATEGORIES: usize = 2000;
 const MAX_PER_CATEGORY: usize = 20_000;
 
@@ -172,30 +169,6 @@ fn read_package(entry: BorrowedFd<'_>, cpv: &str) -> Package {
     }
 }
 
-/// What the user asked for in the root directory `root`: atoms of the world file, then sets (`@name`), each sorted.
-pub fn world(root: &Path) -> Result<Vec<String>, Error> {
-    let failed = |source| Error::Read { root: root.to_owned(), source };
-    world_in(untrusted::open_root(root).map_err(failed)?.as_fd()).map_err(failed)
-}
-
-/// As [`world`], of a root that is open already.
-pub fn world_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<String>> {
-    let mut all = Vec::new();
-    for path in [WORLD, WORLD_SETS] {
-        let bytes = match untrusted::read_in(root, Path::new(path), MAX_WORLD_BYTES) {
-            Err(e) if e.is_absent() => continue,
-            bytes => bytes?,
-        };
-        let text = sanitize(&bytes);
-        let mut lines: Vec<String> =
-            text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect();
-        lines.sort();
-        lines.dedup();
-        all.append(&mut lines);
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,16 +260,6 @@ mod tests {
         ] {
             assert_eq!(Package { cpv: cpv.to_owned(), ..Package::default() }.name(), name);
         }
-    }
-
-    #[test]
-    fn world_and_sets() {
-        let dir = root();
-        assert_eq!(world(dir.path()).expect("none yet"), Vec::<String>::new());
-        std::fs::create_dir_all(dir.path().join("var/lib/portage")).expect("mkdir");
-        std::fs::write(dir.path().join(WORLD), "sys-apps/z\napp-misc/hello\n\n# note\n").expect("write");
-        std::fs::write(dir.path().join(WORLD_SETS), "@builder\n").expect("write");
-        assert_eq!(world(dir.path()).expect("world"), ["app-misc/hello", "sys-apps/z", "@builder"]);
     }
 
     #[test]

@@ -102,19 +102,6 @@ impl IdMap {
         let total = |ranges: &[IdRange]| ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
         total(&self.uids).min(total(&self.gids))
     }
-
-    /// Ids that a Gentoo system cannot do without and that this map does not hold: the name of their owner, and the id.
-    pub fn missing(&self) -> Vec<(&'static str, u32)> {
-        let here = |id: u32| outside(&self.uids, id).is_some() && outside(&self.gids, id).is_some();
-        NEEDED.into_iter().filter(|(_, id)| !here(*id)).collect()
-    }
-}
-
-fn outside(ranges: &[IdRange], inside: u32) -> Option<u32> {
-    ranges.iter().find_map(|range| {
-        let offset = inside.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
-        range.outside.checked_add(offset)
-    })
 }
 
 /// Puts the ranges behind one another, from 1 upwards. Overlapping ones (an administrator's mistake that the kernel refuses) are
@@ -238,12 +225,6 @@ mod tests {
         assert_eq!(nested.to_string(), "uid 0:0+1 1:1+65536 65537:65537+999, gid 0:0+1 1:1+70000");
         assert_eq!(watcher, Some(66536));
         assert_eq!(map.count(), 66537);
-        let at = |id| outside(&map.uids, id);
-        assert_eq!((at(0), at(250), at(65537), at(66537)), (Some(1000), Some(100_249), Some(300_000), None));
-        assert_eq!(map.missing(), []);
-        assert_eq!(from_ranges(1, 1, &[(100, 65533)], &[(100, 65536)]).missing(), [("nobody", 65534)]);
-        assert_eq!(from_ranges(1, 1, &[], &[]).missing(), [("portage", 250), ("nobody", 65534)]);
-        assert_eq!(outside(&map.gids, 70001), None);
         assert_eq!(map_file(&nested.gids), "0 0 1\n1 1 70000\n");
         // The last range may be one id, none may be spared, and there may be none.
         for (ranges, map, watcher) in [

@@ -176,8 +176,8 @@ impl DigestList {
         })
     }
 
-    /// The files that have a strong digest.
-    pub fn files(&self) -> impl Iterator<Item = &str> {
+    #[cfg(test)]
+    fn files(&self) -> impl Iterator<Item = &str> {
         self.strong.keys().map(String::as_str)
     }
 }

@@ -251,7 +251,8 @@ impl TrustedKeys {
     }
 
     /// Trusts a fingerprint with these, or without any with everything, for the life of this value.
-    pub fn pin(&mut self, fingerprint: Fingerprint, purposes: &[Purpose], comment: &str) {
+    #[cfg(test)]
+    pub(crate) fn pin(&mut self, fingerprint: Fingerprint, purposes: &[Purpose], comment: &str) {
         let pin = Pin { source: PinSource::Trusted { line: 0 }, purposes: Purposes::of(purposes), comment: comment.to_owned() };
         self.pins.entry(fingerprint).or_insert(pin);
     }

@@ -296,11 +296,6 @@ impl Session {
         self.base.as_ref()
     }
 
-    /// Its directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// A path in its directory.
     pub fn path(&self, sub: impl AsRef<Path>) -> PathBuf {
         self.dir.join(sub)

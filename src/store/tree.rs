@@ -94,11 +94,6 @@ impl TempArea {
         self.path.join("tree").join("fs")
     }
 
-    /// A descriptor that keeps the area locked, for the process that fills it.
-    pub fn lock_fd(&self) -> Result<OwnedFd> {
-        self.lock.duplicate()
-    }
-
     /// Turns the tree into a snapshot: everything on the disk, then one rename. Nothing may write to it any more.
     pub fn commit_tree(self, origin: serde_json::Value) -> Result<TreeId> {
         let id = TreeId::fresh()?;

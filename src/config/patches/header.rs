@@ -75,8 +75,8 @@ impl Header {
         ["Bug", "Bug-Gentoo", "Bug-Upstream"].iter().find_map(|name| self.get(name))
     }
 
-    /// All fields in order.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+    #[cfg(test)]
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }

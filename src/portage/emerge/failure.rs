@@ -13,8 +13,6 @@ use crate::terminal_text::{sanitize, sanitize_line};
 
 /// Lines of a log that are shown.
 pub const LAST_LINES: usize = 30;
-/// How much of the end of a build log is read for them, bytes.
-pub const LOG_TAIL_BYTES: u64 = 256 * 1024;
 /// An explanation of emerge about dependencies is cut after so many lines.
 const MAX_EXPLANATION_LINES: usize = 120;
 const MAX_PROPOSALS: usize = 64;
@@ -385,7 +383,7 @@ impl Evidence {
     }
 
     /// Weighs what was seen of a run that failed. `read_log` gets the path of the build log inside the root and returns the end of its
-    /// contents ([`LOG_TAIL_BYTES`] will do), or [`None`] if it cannot be read.
+    /// contents (a quarter of a mebibyte will do), or [`None`] if it cannot be read.
     pub fn into_failure(self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
         let log = self.build_log.as_deref().and_then(read_log);
         let violation = log.as_deref().map(|bytes| Violations::of(&sanitize(bytes))).and_then(Violations::into_first);

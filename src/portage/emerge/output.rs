@@ -69,8 +69,8 @@ impl EmergeLog {
         })
     }
 
-    /// The log file.
-    pub fn path(&self) -> &Path {
+    #[cfg(test)]
+    fn path(&self) -> &Path {
         &self.path
     }
 
@@ -130,11 +130,6 @@ impl EmergeLog {
                 Err(e) => return Err(Error::Read(e)),
             }
         }
-    }
-
-    /// Where the run stands, by its output.
-    pub fn status(&self, now: Instant) -> EmergeStatus {
-        self.progress.status(now)
     }
 
     /// Ends the log. Fails if part of it is missing from the file.

@@ -213,13 +213,6 @@ impl Request {
     }
 }
 
-/// The environment that every run gets, besides what the sandbox sets for any program: it pins what our parser reads.
-pub fn environment() -> Vec<(String, String)> {
-    [("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("NOCOLOR", "true"), ("COLUMNS", "160")]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .to_vec()
-}
-
 fn checked(atom: &str) -> Result<&str, Error> {
     let refused = atom.is_empty() || atom.starts_with('-') || atom.chars().any(|c| c.is_whitespace() || c.is_control());
     if refused { Err(Error::Atom { atom: atom.to_owned() }) } else { Ok(atom) }

@@ -174,7 +174,6 @@ fn resolution(text: &str) {
 fn required_use(text: &str) {
     if let Ok(expression) = Expression::parse(text) {
         let flags = Flags::default();
-        expression.is_satisfied(&flags);
         expression.solutions(&flags);
     }
 }
