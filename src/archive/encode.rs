@@ -31,7 +31,6 @@ pub enum Codec {
     Zstd(i32),
     /// gzip with a level 1–9.
     Gzip(u32),
-    /// Nothing.
     None,
 }
 

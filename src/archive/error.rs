@@ -8,7 +8,6 @@ use super::name::EntryName;
 use crate::beneath;
 use crate::path_error::PathError;
 
-/// What this module's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<beneath::Error> for Error {
@@ -51,7 +50,6 @@ pub enum Error {
     Header {
         /// Where the block starts.
         offset: u64,
-        /// What is wrong with it.
         what: Damage,
     },
     /// An entry that will not be unpacked.
@@ -59,30 +57,21 @@ pub enum Error {
     Refused {
         /// Its path, as the archive spells it.
         entry: EntryName,
-        /// Why.
         #[source]
         cause: Refusal,
     },
     /// More entries than the limit.
     #[error("archive has more than {limit} entries")]
-    TooManyEntries {
-        /// The limit in force.
-        limit: u64,
-    },
+    TooManyEntries { limit: u64 },
     /// More bytes than the limit.
     #[error("archive unpacks to more than {limit} bytes")]
-    TooManyBytes {
-        /// The limit in force.
-        limit: u64,
-    },
+    TooManyBytes { limit: u64 },
     /// A system call on an entry failed.
     #[error("cannot {action} `{entry}`")]
     Entry {
         /// What was attempted: `create`, `set the owner of`.
         action: &'static str,
-        /// The entry's path.
         entry: EntryName,
-        /// What the kernel answered.
         #[source]
         source: io::Error,
     },
@@ -92,9 +81,7 @@ pub enum Error {
     /// An owner that does not exist in the id map.
     #[error("cannot give `{entry}` to {uid}:{gid}, which is not in the id map")]
     UnmappedOwner {
-        /// The entry's path.
         entry: EntryName,
-        /// The user.
         uid: u32,
         /// The group.
         gid: u32,
@@ -104,11 +91,8 @@ pub enum Error {
     Xattr {
         /// `set` or `read`.
         action: &'static str,
-        /// The attribute's name.
         attribute: EntryName,
-        /// The entry's path.
         entry: EntryName,
-        /// What the kernel answered.
         #[source]
         source: io::Error,
     },
@@ -139,7 +123,6 @@ pub enum Error {
     Unpackable {
         /// Its path below the root.
         entry: EntryName,
-        /// What it is.
         what: Oddity,
     },
     /// There was room for bytes, and none for names. By the time that somebody is told, what was unpacked has been removed.
@@ -153,7 +136,6 @@ pub enum Error {
     Codec {
         /// `xz`, `zstd`, `gzip`.
         codec: &'static str,
-        /// What the library said.
         #[source]
         source: io::Error,
     },
@@ -166,25 +148,20 @@ pub enum Error {
     /// Opening a place on disk failed.
     #[error("cannot open `{}`", path.display())]
     Open {
-        /// The place.
         path: PathBuf,
-        /// What the kernel answered.
         #[source]
         source: io::Error,
     },
     /// The merged view of several layers could not be mounted.
     #[error("cannot mount the merged view of {layers} layers")]
     Merge {
-        /// How many there are.
         layers: usize,
-        /// The call that failed.
         #[source]
         source: crate::sys::Error,
     },
     /// A task was called with something other than its input.
     #[error("invalid input for the task `{task}`")]
     Input {
-        /// The task.
         task: &'static str,
         /// What the parser said.
         #[source]
@@ -193,7 +170,6 @@ pub enum Error {
     /// A task was called with too few descriptors.
     #[error("task `{task}` needs {needed} descriptors and got {got}")]
     Descriptors {
-        /// The task.
         task: &'static str,
         /// How many it needs.
         needed: usize,
@@ -246,10 +222,7 @@ pub enum Damage {
     Repeated,
     /// An extended header that is larger than any real one.
     #[error("an extended header is larger than {limit} bytes")]
-    ExtensionTooLarge {
-        /// The limit in force.
-        limit: u64,
-    },
+    ExtensionTooLarge { limit: u64 },
     /// A PAX record whose length is wrong.
     #[error("a record of its extended header has a wrong length")]
     PaxRecord,
@@ -281,7 +254,6 @@ pub enum Refusal {
     PathTooLong {
         /// Its length.
         bytes: usize,
-        /// The limit in force.
         limit: usize,
     },
     /// One component longer than any file system takes.
@@ -289,15 +261,11 @@ pub enum Refusal {
     ComponentTooLong {
         /// Its length.
         bytes: usize,
-        /// The limit in force.
         limit: usize,
     },
     /// Too many directories above it.
     #[error("it lies deeper than {limit} directories")]
-    TooDeep {
-        /// The limit in force.
-        limit: usize,
-    },
+    TooDeep { limit: usize },
     /// Something that is no directory stands where one is needed.
     #[error("`{parent}` above it is not a directory")]
     ParentNotDirectory {
@@ -367,24 +335,13 @@ pub enum Refusal {
     SparseMap,
     /// More holes than any real file has.
     #[error("its sparse map has more than {limit} parts")]
-    SparseMapTooLarge {
-        /// The limit in force.
-        limit: usize,
-    },
+    SparseMapTooLarge { limit: usize },
     /// A file larger than the limit, holes counted.
     #[error("it claims a size of {size} bytes, more than {limit}")]
-    FileTooLarge {
-        /// Its size.
-        size: u64,
-        /// The limit in force.
-        limit: u64,
-    },
+    FileTooLarge { size: u64, limit: u64 },
     /// Holes that are too much together with those of the files before.
     #[error("with it the holes are more than {limit} bytes")]
-    Holes {
-        /// The limit in force.
-        limit: u64,
-    },
+    Holes { limit: u64 },
     /// A time, owner or mode outside what the kernel can store.
     #[error("its {0} is out of range")]
     OutOfRange(&'static str),

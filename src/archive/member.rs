@@ -100,13 +100,11 @@ impl Time {
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file.
     File,
     /// Another name of an entry that came before; the target as the archive spells it.
     Hardlink(Vec<u8>),
     /// A symbolic link; its text.
     Symlink(Vec<u8>),
-    /// A directory.
     Directory,
     /// A named pipe.
     Fifo,
@@ -121,7 +119,6 @@ pub enum Kind {
 pub struct Member {
     /// Its path, as the archive spells it.
     pub path: Vec<u8>,
-    /// What it is.
     pub kind: Kind,
     /// Permission bits, set-id and sticky included.
     pub mode: u32,

@@ -52,7 +52,6 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const OCTAL_7: u64 = 0o777_7777;
 const OCTAL_11: u64 = 0o777_7777_7777;
 
-/// The archive's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Format {
     /// tar, compressed with xz.
@@ -93,12 +92,10 @@ impl Format {
     }
 }
 
-/// How to pack.
 #[derive(Debug, Clone)]
 pub struct PackOptions {
     /// Whether the tree is a merged one or a layer.
     pub view: View,
-    /// The archive's format.
     pub format: Format,
     /// The compressor's level; `None` means its default.
     pub level: Option<u32>,
@@ -108,13 +105,11 @@ pub struct PackOptions {
     pub exclude: Excludes,
     /// Seconds since 1970 that no modification time exceeds.
     pub mtime_clamp: i64,
-    /// Names of owners.
     pub names: OwnerNames,
     /// Digests of the output to compute.
     pub digests: Vec<Algorithm>,
 }
 
-/// What was packed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packed {
     /// Entries written.

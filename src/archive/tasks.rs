@@ -59,7 +59,6 @@ pub struct ExportInput {
     /// Whether they are packed as one layer of an OCI image: there is one only, and what it hides is written as such.
     #[serde(default)]
     pub as_layer: bool,
-    /// The archive's format.
     pub format: Format,
     /// The compressor's level; `None` means its default.
     pub level: Option<u32>,
@@ -73,7 +72,6 @@ pub struct ExportInput {
     pub mtime_clamp: i64,
 }
 
-/// What was exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
     /// Entries in the archive.

@@ -45,7 +45,6 @@ pub enum Owners {
     Ignore,
 }
 
-/// How to unpack.
 #[derive(Debug, Clone, Default)]
 pub struct UnpackOptions {
     /// Bounds on what the archive may ask for.
@@ -56,7 +55,6 @@ pub struct UnpackOptions {
     pub way: Way,
 }
 
-/// What was unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpacked {
     /// Regular files.

@@ -29,7 +29,6 @@ pub(super) struct Found<'a> {
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What was found.
 #[derive(Debug)]
 pub(super) enum What {
     Directory,
