@@ -22,14 +22,10 @@ pub enum Error {
     },
     /// A link, device, FIFO, socket or directory.
     #[error("`{}` is not a regular file", path.display())]
-    NotRegular {
-        /// The file.
-        path: PathBuf,
-    },
+    NotRegular { path: PathBuf },
     /// More than anybody would have written.
     #[error("`{}` has more than {limit_bytes} bytes", path.display())]
     TooBig {
-        /// The file.
         path: PathBuf,
         /// What would have been accepted, bytes.
         limit_bytes: u64,
@@ -45,7 +41,6 @@ pub enum Error {
     /// More entries than anybody would have made.
     #[error("directory `{}` has more than {limit} entries", path.display())]
     TooMany {
-        /// The directory.
         path: PathBuf,
         /// What would have been accepted.
         limit: usize,
