@@ -31,7 +31,6 @@ use crate::patterns::PathPattern;
 use crate::portage::atom::Atom;
 use crate::portage::profile::PortageProfile;
 
-/// A stage3 definition.
 #[derive(Debug, Clone)]
 pub struct Stage3Definition {
     /// Its name, nested ones with `/`.
@@ -54,7 +53,6 @@ pub struct Stage3Definition {
     pub notes: Vec<Diagnostic>,
 }
 
-/// A stage4 definition.
 #[derive(Debug, Clone)]
 pub struct Stage4Definition {
     /// Its name, nested ones with `/`.
@@ -105,7 +103,6 @@ pub struct NetworkUse {
     pub atoms: Vec<Located<Atom>>,
 }
 
-/// Format of an artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ArtifactFormat {
     /// `tar.xz`
@@ -123,7 +120,6 @@ pub enum ArtifactFormat {
 }
 
 impl ArtifactFormat {
-    /// All of them.
     pub const ALL: [Self; 6] = [Self::TarXz, Self::TarZst, Self::TarGz, Self::Tar, Self::Oci, Self::Squashfs];
 }
 

@@ -12,7 +12,6 @@ use crate::terminal_text::visible_line;
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Located<T> {
-    /// The value.
     pub value: T,
     /// File, relative to the configuration directory. Shared by all that is said in it.
     pub file: Arc<Path>,

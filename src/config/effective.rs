@@ -27,7 +27,6 @@ pub struct Effective {
 /// A variable of `make.conf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EffectiveVariable {
-    /// Its name.
     pub name: String,
     /// Its value with references to other variables replaced, as far as fragments set these.
     pub value: String,
@@ -44,7 +43,6 @@ pub struct EffectiveVariable {
 /// A line of `package.use` or one of its relatives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EffectiveLine {
-    /// The atom.
     pub atom: String,
     /// `-atom` in `package.mask` and `package.unmask`.
     pub negated: bool,
@@ -70,13 +68,10 @@ pub struct EffectiveEntry {
 pub struct EffectiveTouch {
     /// Folder of the fragment.
     pub fragment: PathBuf,
-    /// The line.
     pub place: Place,
-    /// What it says.
     pub said: String,
     /// Whether it ends with `# override`.
     pub overrides: bool,
-    /// What became of it.
     pub fate: Fate,
 }
 
@@ -87,7 +82,6 @@ pub struct EffectiveFile {
     pub path: PathBuf,
     /// Permission bits, as an octal number in text: `0644`.
     pub mode: String,
-    /// Bytes.
     pub size_bytes: u64,
     /// Files of the configuration directory behind it.
     pub sources: Vec<PathBuf>,

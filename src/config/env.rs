@@ -42,7 +42,6 @@ pub struct Env {
 pub struct TreePin {
     /// Where it comes from; otherwise `repos.conf` says.
     pub source: Option<TreeSource>,
-    /// Which one.
     pub rev: Revision,
 }
 

@@ -32,7 +32,6 @@ const SOURCE_DEPTH_LIMIT: usize = 16;
 /// Part of a value, with the line that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Text as it stands.
     Text(String, Place),
     /// The merged value of another variable.
     Reference(String, Place),
@@ -111,7 +110,6 @@ pub(crate) struct Copied {
     pub(crate) same: Vec<PathBuf>,
 }
 
-/// A fragment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fragment {
     /// Where it lies, relative to the configuration directory.

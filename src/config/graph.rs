@@ -24,13 +24,10 @@ use super::{ConfigDir, Result, kernel, packages, reading, stage};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
-    /// A stage4 definition.
     Stage4,
-    /// A stage3 definition.
     Stage3,
     /// The profile that a stage4 starts from.
     Profile,
-    /// A Portage profile.
     PortageProfile,
     /// One of `cpu.defines`.
     Cpu,
@@ -53,7 +50,6 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
-    /// In words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stage4 => "stage4",
@@ -76,9 +72,7 @@ impl NodeKind {
 /// Something with a name, and what it uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
-    /// What it is.
     pub kind: NodeKind,
-    /// Its name.
     pub name: String,
     /// The line that names it; none for what is used without being named.
     pub named_at: Option<Place>,
@@ -97,11 +91,8 @@ pub struct Node {
 /// Something that lies there and is used by no stage.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Unused {
-    /// What it is.
     pub kind: NodeKind,
-    /// Its name.
     pub name: String,
-    /// Where it lies.
     pub path: PathBuf,
 }
 

@@ -47,9 +47,7 @@ impl fmt::Display for Said {
 pub struct Touch {
     /// Which fragment, as a number of [`Fragments`].
     pub(crate) fragment: usize,
-    /// The line.
     pub place: Place,
-    /// What it says.
     pub said: Said,
     /// Whether it ends with `# override`.
     pub overrides: bool,

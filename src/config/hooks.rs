@@ -71,7 +71,6 @@ impl FromStr for Phase {
     }
 }
 
-/// One hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
     /// When it runs.
@@ -92,16 +91,13 @@ pub enum HooksError {
     Read {
         /// What could not be read.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// A directory that is no `PHASE.d`.
     #[error("`{path}` is no directory of hooks")]
     Phase {
-        /// The directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: UnknownPhase,
     },

@@ -54,7 +54,6 @@ pub enum InitError {
 pub struct Item {
     /// Below the configuration directory.
     pub path: PathBuf,
-    /// What became of it.
     pub status: Status,
 }
 
@@ -73,7 +72,6 @@ pub enum Status {
 /// What [`init`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Initialised {
-    /// The configuration directory.
     pub dir: PathBuf,
     /// What was found out about the machine.
     pub machine: Machine,

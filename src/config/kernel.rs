@@ -48,7 +48,6 @@ pub struct KernelConfig {
     pub name: String,
     /// The configuration, relative to the configuration directory.
     pub path: PathBuf,
-    /// Its text.
     pub text: String,
     /// What it sets.
     pub symbols: Symbols,
@@ -234,7 +233,6 @@ pub fn with_header(text: &str, sources: &str, version: Option<&str>) -> String {
 /// The file of a stage4 that chooses its kernel's sources.
 pub(crate) const SOURCES: &str = "kernel.sources";
 
-/// Reads it.
 pub(crate) fn read_chosen(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<Atom>> {
     let entry = reading::single(findings, &dir.join(SOURCES))?;
     let atom = parse_sources(findings, &entry);

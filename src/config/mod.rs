@@ -99,7 +99,6 @@ pub enum Error {
     Read {
         /// What could not be read.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -114,7 +113,6 @@ pub enum Error {
         folder: PathBuf,
         /// The nearest spelling, if one is near.
         nearest: Option<String>,
-        /// What there is.
         known: Vec<String>,
     },
     /// It is wrong at some places.
@@ -122,7 +120,6 @@ pub enum Error {
     Invalid(Diagnostics),
 }
 
-/// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A configuration directory. Nothing in it is read before it is asked for, and nothing is ever written.

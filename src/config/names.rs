@@ -65,7 +65,6 @@ pub(crate) enum Shape {
     Directory,
     /// A directory shaped like `/etc/portage`. Directories within that Portage knows are parts of it, others are fragments of their own.
     Fragment,
-    /// A regular file.
     File,
 }
 

@@ -27,7 +27,6 @@ pub struct OciConfig {
     pub cmd: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Who runs the program: a name or number, with `:GROUP` if need be.
     pub user: Option<String>,
@@ -55,7 +54,6 @@ pub enum LayerCompression {
 }
 
 impl LayerCompression {
-    /// All of them.
     pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
 
     /// As it is written.

@@ -52,7 +52,6 @@ pub(crate) fn is_brought(root: &Path, name: &str) -> bool {
 /// What `emerge` is told to install.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Package {
-    /// A package.
     Atom(Atom),
     /// A set that is Portage's or a repository's, without its `@`.
     Set(String),

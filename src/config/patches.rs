@@ -157,7 +157,6 @@ pub fn directories(package: &str, version: &str, slot: &str) -> [String; 6] {
 pub struct SavedPatch {
     /// The patch that it is part of: `PATCH` of `user.patches/PATCH`, or the folder of the fragment that brings it.
     pub name: String,
-    /// Category of the package.
     pub category: String,
     /// Name and versions of the package.
     pub scope: Scope,
@@ -193,7 +192,6 @@ impl SavedPatch {
 
 /// What decides about a patch: where it lies, and what is in it.
 pub trait Placed {
-    /// Category of the package.
     fn category(&self) -> &str;
     /// The directory below it: `hello-2.10`.
     fn directory(&self) -> String;
@@ -226,7 +224,6 @@ impl Placed for SavedPatch {
 pub struct PatchRecord {
     /// See [`SavedPatch::name`].
     pub name: String,
-    /// Category of the package.
     pub category: String,
     /// Name and versions of the package, as a directory is called.
     pub directory: String,

@@ -33,7 +33,6 @@ const PORTAGES_OWN: (&str, &str, &str) = ("gentoo", "rsync", "rsync://rsync.gent
 /// So many bytes may come of the references of one option: each level of them can multiply what the next one holds.
 const MAX_REFERRED_BYTES: usize = 64 * 1024;
 
-/// One repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryEntry {
     /// Its name: the section.

@@ -60,9 +60,7 @@ pub enum SourceError {
     /// A method with an address of another protocol.
     #[error("`{uri}` is no address for {method}: {wanted}")]
     Scheme {
-        /// The method.
         method: Method,
-        /// The address.
         uri: String,
         /// Which it takes.
         wanted: &'static str,
@@ -76,11 +74,9 @@ pub enum SourceError {
     /// A revision that this method does not have.
     #[error("`{rev}` is no revision for {method}: {wanted}")]
     Revision {
-        /// The method.
         method: Method,
         /// As written.
         rev: String,
-        /// What there is.
         wanted: &'static str,
     },
     /// Nothing that could be a revision.
@@ -182,7 +178,6 @@ impl TreeSource {
         Ok((source, rev))
     }
 
-    /// A revision of this source's.
     pub fn revision(&self, text: &str) -> Result<Revision, SourceError> {
         let rev = Revision::parse(text)?;
         let fits = match &rev {

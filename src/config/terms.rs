@@ -46,9 +46,7 @@ pub enum Topic {
     Kernel,
     /// `user.scripts`.
     Scripts,
-    /// Hooks.
     Hooks,
-    /// What is removed.
     Removes,
     /// What is brought back.
     Keeps,

@@ -55,9 +55,7 @@ pub enum Subject {
     Flag(String),
     /// An entry of another list, such as `FEATURES:test`.
     Entry(String, String),
-    /// A package.
     Package(Atom),
-    /// A flag of a package.
     PackageFlag(Atom, String),
 }
 
@@ -77,14 +75,12 @@ pub enum ExplainError {
     Atom {
         /// As asked for.
         word: String,
-        /// Why.
         #[source]
         source: AtomError,
     },
     /// A variable that nobody sets.
     #[error("nothing sets `{name}`: no fragment of the stage{}", if *.everywhere { ", not its stage3, and not its Portage profile" } else { "" })]
     NoVariable {
-        /// The variable.
         name: String,
         /// Whether stage3 and Portage profile are known, too.
         everywhere: bool,
@@ -96,9 +92,7 @@ pub enum ExplainError {
     /// An entry that is nowhere in a list.
     #[error("nothing says anything about `{entry}` in `{variable}`")]
     NoEntry {
-        /// The list.
         variable: String,
-        /// The entry.
         entry: String,
         /// The nearest spelling.
         nearest: Option<String>,
@@ -108,7 +102,6 @@ pub enum ExplainError {
     /// A package that no repository has.
     #[error("there is no package `{package}` in {}", .repositories.join(", "))]
     NoPackage {
-        /// The package.
         package: String,
         /// Where it was looked for.
         repositories: Vec<String>,
@@ -118,9 +111,7 @@ pub enum ExplainError {
     /// A version that no repository has.
     #[error("no version of `{package}` is meant by `{atom}`")]
     NoVersion {
-        /// The atom.
         atom: String,
-        /// The package.
         package: String,
         /// The versions there are.
         known: Vec<String>,
@@ -130,11 +121,9 @@ pub enum ExplainError {
     NoFlag {
         /// The package with its version.
         version: String,
-        /// The flag.
         flag: String,
         /// The nearest spelling.
         nearest: Option<String>,
-        /// Its flags.
         known: Vec<String>,
     },
     /// A repository or a profile that cannot be read.
@@ -142,7 +131,6 @@ pub enum ExplainError {
     Repository(#[from] RepositoryError),
 }
 
-/// What this module returns.
 pub type Result<T> = std::result::Result<T, ExplainError>;
 
 /// Where something was said.
@@ -153,21 +141,16 @@ pub enum Origin {
     Fragment {
         /// Its folder.
         fragment: PathBuf,
-        /// The line.
         place: Place,
         /// Whether it ends with `# override`.
         overrides: bool,
     },
     /// The Portage profile, or the repository for all profiles.
-    Profile {
-        /// The line.
-        source: Source,
-    },
+    Profile { source: Source },
     /// A file that the stage3 brings.
     Stage3 {
         /// The file in the root.
         file: PathBuf,
-        /// The line.
         line: u32,
     },
     /// `IUSE` of an ebuild.
@@ -191,24 +174,19 @@ impl fmt::Display for Origin {
 /// Something that was said, in the order in which Portage hears it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// Where.
     pub origin: Origin,
     /// What it is about: the variable, or the file of `package.*` and the atom.
     pub about: String,
-    /// What it says.
     pub said: String,
-    /// What became of it.
     pub outcome: Outcome,
 }
 
 /// Whether a flag is on, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FlagExplained {
-    /// The flag.
     pub flag: String,
     /// The version of the package it is about; none for all packages.
     pub version: Option<String>,
-    /// Whether it is on.
     pub enabled: bool,
     /// Whether the package has it; none where that is not known.
     pub exists: Option<bool>,

@@ -14,7 +14,6 @@ use crate::portage::package_files::LineFile;
 use crate::portage::profile_stack::PackageLine;
 use crate::portage::repository::Ebuild;
 
-/// A package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PackageExplained {
     /// `category/name`
@@ -23,7 +22,6 @@ pub struct PackageExplained {
     pub versions: Vec<VersionExplained>,
     /// The version whose flags are told: the highest that can be installed, else the highest.
     pub version: Option<String>,
-    /// Its flags.
     pub flags: Vec<PackageFlag>,
     /// Lines of the configuration that mean the package, or one of its versions.
     pub lines: Vec<PackageNote>,
@@ -32,7 +30,6 @@ pub struct PackageExplained {
 /// Whether a version can be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VersionExplained {
-    /// Which.
     #[serde(flatten)]
     pub version: Version,
     /// Its `KEYWORDS`, if none of them is accepted.
@@ -57,16 +54,13 @@ impl VersionExplained {
 pub struct Mask {
     /// As written.
     pub atom: String,
-    /// Where.
     pub origin: Origin,
 }
 
 /// A flag of a version, and who decides about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PackageFlag {
-    /// Its name.
     pub flag: String,
-    /// Whether it is on.
     pub enabled: bool,
     /// Who says so; none if nobody does, and it is off.
     pub decided_by: Option<Step>,
@@ -77,11 +71,9 @@ pub struct PackageFlag {
 pub struct PackageNote {
     /// `package.use` or one of its relatives.
     pub file: &'static str,
-    /// Which packages.
     pub atom: String,
     /// What is said about them.
     pub said: String,
-    /// Where.
     pub places: Vec<Place>,
 }
 

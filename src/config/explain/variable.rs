@@ -15,7 +15,6 @@ use crate::portage::use_flags::is_incremental;
 /// A variable, and who set it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VariableExplained {
-    /// Its name.
     pub name: String,
     /// What Portage makes of it, as far as what it refers to is known.
     pub value: String,

@@ -34,7 +34,6 @@ pub struct Machine {
     pub cpu_flags_variable: Option<String>,
     /// Its values.
     pub cpu_flags: Vec<String>,
-    /// Processors.
     pub processors: u32,
     /// Memory, bytes; `None` when it is not known.
     pub memory_bytes: Option<u64>,

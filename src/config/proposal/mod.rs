@@ -64,13 +64,11 @@ pub enum Role {
 pub struct FragmentFiles {
     /// Relative to the configuration directory.
     pub dir: PathBuf,
-    /// What it is.
     pub role: Role,
     /// Other stage3 definitions that list it.
     pub shared_with: Vec<String>,
     /// Its `package.*` files, relative to the configuration directory.
     pub texts: BTreeMap<PathBuf, String>,
-    /// Those that are directories.
     pub directories: BTreeSet<LineFile>,
 }
 
@@ -132,11 +130,9 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}/{there}: `{line}` contradicts what is needed: `{wanted}` in `{}`", .root.display(), place.file.display())]
 pub struct Contradiction {
-    /// The configuration directory.
     pub root: PathBuf,
     /// Where it is.
     pub there: Place,
-    /// That line.
     pub line: String,
     /// The line that is needed.
     pub wanted: String,
