@@ -12,17 +12,13 @@ use crate::path_error::PathError;
 pub enum Error {
     /// Nowhere to ask.
     #[error("no address to download `{name}` from")]
-    NoUrls {
-        /// The file.
-        name: String,
-    },
+    NoUrls { name: String },
     /// Not an address.
     #[error(transparent)]
     Url(#[from] NotAUrl),
     /// Downloads are switched off.
     #[error("`{name}` is not here, and downloads are switched off")]
     Offline {
-        /// The file.
         name: String,
         /// Where it would have come from.
         url: Url,
@@ -36,20 +32,15 @@ pub enum Error {
     /// Nobody who was asked has it.
     #[error("cannot download `{name}`")]
     Failed {
-        /// The file.
         name: String,
         /// Who was asked, in that order, and what came of it.
         tried: Vec<Tried>,
     },
-    /// The disk.
     #[error(transparent)]
     Io(#[from] PathError),
     /// Another process is downloading the same file.
     #[error("another process is downloading `{name}`")]
-    Busy {
-        /// The file.
-        name: String,
-    },
+    Busy { name: String },
     /// The user wants to stop. What has come is kept.
     #[error("interrupted")]
     Interrupted,
@@ -58,7 +49,6 @@ pub enum Error {
 /// What came of asking at one address.
 #[derive(Debug)]
 pub struct Tried {
-    /// The address.
     pub url: Url,
     /// What happened last.
     pub cause: Cause,
@@ -81,7 +71,6 @@ pub enum Cause {
     /// A server that only the user may name.
     #[error("`{host}` is at {address}, where only servers that the configuration names are asked")]
     Address {
-        /// Its name.
         host: String,
         /// Where it leads.
         address: IpAddr,
@@ -117,22 +106,15 @@ pub enum Cause {
     /// Not HTTP.
     #[error("the answer is not HTTP: {0}")]
     Protocol(String),
-    /// The proxy.
     #[error("the proxy `{proxy}` is of no use: {reason}")]
     Proxy {
         /// Its address, without password.
         proxy: String,
-        /// What is wrong.
         reason: String,
     },
     /// A file of authorities.
     #[error("cannot read certificate authorities from `{}`: {reason}", path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    Authorities { path: PathBuf, reason: String },
     /// No file of authorities.
     #[error("no certificate authorities are known on this host, so `https` proves nothing")]
     NoAuthorities,
@@ -181,12 +163,7 @@ pub enum Cause {
     Interrupted,
     /// The disk: no mirror helps.
     #[error("cannot write `{}`: {source}", path.display())]
-    Disk {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Disk { path: PathBuf, source: io::Error },
 }
 
 impl Cause {

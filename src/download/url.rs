@@ -17,15 +17,11 @@ pub struct Url(Box<Uri>);
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAUrl {
-    /// Not in the form of one.
     #[error("`{0}` is not a URL")]
     Form(String),
     /// Another protocol.
     #[error("`{url}` is neither `http://` nor `https://`")]
-    Scheme {
-        /// The address.
-        url: String,
-    },
+    Scheme { url: String },
     /// `user:password@`, which would be kept and shown in too many places.
     #[error("the address of `{host}` holds a user name or password, which is not supported")]
     Credentials {
