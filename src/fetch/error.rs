@@ -7,22 +7,17 @@ use crate::path_error::PathError;
 /// A broker that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The disk.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// An ebuild tree.
     #[error("cannot read the ebuild tree `{name}`")]
     Tree {
-        /// Its name.
         name: String,
-        /// Why.
         #[source]
         source: crate::beneath::Error,
     },
     /// No thread can be started.
     #[error("cannot start a thread to answer with")]
     Thread {
-        /// What the system said.
         #[source]
         source: io::Error,
     },

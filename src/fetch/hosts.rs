@@ -91,9 +91,14 @@ pub(super) struct Hosts {
 #[derive(Debug)]
 pub(super) enum Asked {
     /// The index, by this name.
-    Index { host: usize, name: &'static str },
-    /// A package.
-    Package { at: Whereabouts, expected: Expected },
+    Index {
+        host: usize,
+        name: &'static str,
+    },
+    Package {
+        at: Whereabouts,
+        expected: Expected,
+    },
 }
 
 impl Hosts {

@@ -99,10 +99,8 @@ pub struct Sources {
     pub hosts: Vec<BinHost>,
 }
 
-/// An ebuild tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
-    /// Its name.
     pub name: String,
     /// Where we have it.
     pub dir: PathBuf,
@@ -147,9 +145,7 @@ impl BinHost {
 pub struct Wanted {
     /// `category/name-version`.
     pub cpv: String,
-    /// Its tree.
     pub repository: String,
-    /// Which of its files.
     pub files: Files,
 }
 
@@ -169,7 +165,6 @@ pub enum Files {
 pub struct Metadata {
     /// `category/name-version`.
     pub cpv: String,
-    /// Its tree.
     pub repository: String,
     /// `SRC_URI`, with its conditions.
     pub src_uri: String,
@@ -202,13 +197,11 @@ pub struct FetchStatus {
 /// A file that is not here and will not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// Its name.
     pub name: String,
     /// Packages that want it: `category/name-version`; none if the session asked by itself.
     pub packages: Vec<String>,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Why.
     pub reason: Reason,
 }
 
@@ -227,7 +220,6 @@ pub enum Reason {
     Other(String),
 }
 
-/// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl fmt::Display for Reason {

@@ -23,7 +23,6 @@ pub(super) struct Mirrors {
     pub(super) third_party: BTreeMap<String, Vec<String>>,
 }
 
-/// One place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// Below `distfiles/` of this mirror, by its layout.

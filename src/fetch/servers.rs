@@ -13,7 +13,6 @@ const MAX_AT_A_TIME: u32 = 6;
 const MAX_UNREACHED: u32 = 2;
 const TICK: Duration = Duration::from_millis(100);
 
-/// One server.
 #[derive(Debug, Clone, Copy, Default)]
 struct Server {
     busy: u32,

@@ -44,7 +44,6 @@ pub(super) enum ShelfError {
     /// Something that is no file has its name.
     #[error("`{}` is {kind}, where a source archive has to be; move it away", path.display())]
     Obstacle {
-        /// The name.
         path: PathBuf,
         /// With its article.
         kind: &'static str,
@@ -52,13 +51,11 @@ pub(super) enum ShelfError {
     /// It cannot be read.
     #[error(transparent)]
     Beneath(#[from] beneath::Error),
-    /// The disk.
     #[error(transparent)]
     Io(#[from] PathError),
     /// The disk would be full.
     #[error("`{}` has no room for {bytes} bytes; {} MiB have to stay free", path.display(), RESERVE_BYTES >> 20)]
     Space {
-        /// The directory.
         path: PathBuf,
         /// The file's size.
         bytes: u64,

@@ -34,7 +34,6 @@ pub(super) struct Trees {
 /// A package's directory, with its Manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Package {
-    /// Which tree.
     tree: usize,
     /// `category/name`.
     path: Box<str>,
