@@ -31,24 +31,17 @@ pub enum HostProblem {
     NoNewPrivs,
     /// `newuidmap` or `newgidmap` is not installed.
     #[error("`{program}` is not installed")]
-    MissingProgram {
-        /// Its name.
-        program: &'static str,
-    },
+    MissingProgram { program: &'static str },
     /// The program's set-id bit gives it the power of somebody who has none here, as in a user namespace that does not know its owner.
     #[error("`{}` belongs to user {uid}, so that its set-id bit does not give it root's power", path.display())]
     ForeignProgram {
-        /// Where it was found.
         path: PathBuf,
         /// Who owns it, as seen from here.
         uid: u32,
     },
     /// The program lost its set-id bit and its capability.
     #[error("`{}` has neither its set-id bit nor its file capability", path.display())]
-    PowerlessProgram {
-        /// Where it was found.
-        path: PathBuf,
-    },
+    PowerlessProgram { path: PathBuf },
 }
 
 impl HostProblem {

@@ -29,15 +29,12 @@ pub enum Status {
 pub struct Check {
     /// What was looked at, a few words.
     pub name: &'static str,
-    /// How it ended.
     pub status: Status,
-    /// What was found.
     pub found: String,
     /// What to do, if it is not as it should be.
     pub remedy: Option<String>,
 }
 
-/// All checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Whether the main job can run.
