@@ -85,7 +85,6 @@ pub struct Atom {
 /// Why a text is no atom.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AtomError {
-    /// Nothing there.
     #[error("the atom is empty")]
     Empty,
     /// `hello` for `app-misc/hello`.

@@ -77,12 +77,9 @@ impl Action {
     }
 }
 
-/// A word, and where it is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word<O> {
-    /// Where it stands.
     pub layer: Layer,
-    /// What it does.
     pub action: Action,
     /// Where it was written.
     pub origin: O,
@@ -105,7 +102,6 @@ pub enum Outcome {
 /// Whether a flag is on, and what was said about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether it is on.
     pub enabled: bool,
     /// Every word about it by its number, and what became of it.
     pub said: Vec<(usize, Outcome)>,

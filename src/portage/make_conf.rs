@@ -31,10 +31,8 @@ pub enum Statement {
     },
 }
 
-/// One assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// Name of the variable.
     pub name: String,
     /// Value, with references not yet replaced.
     pub value: Vec<Piece>,
@@ -47,7 +45,6 @@ pub struct Assignment {
 /// Part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Text as it stands.
     Text {
         /// The text; quotes and backslashes are resolved.
         text: String,
@@ -69,7 +66,6 @@ pub enum Piece {
 pub struct SyntaxError {
     /// Line, from 1.
     pub line: u32,
-    /// What is wrong there.
     pub problem: SyntaxProblem,
 }
 
@@ -111,12 +107,7 @@ pub enum SyntaxProblem {
     LargeValues(String),
     /// A character that no value can have.
     #[error("the value of `{name}` has the control character `{}`", .character.escape_default())]
-    Control {
-        /// Name of the variable.
-        name: String,
-        /// The character.
-        character: char,
-    },
+    Control { name: String, character: char },
 }
 
 /// The text as Python's text files give it: every line ends with `\n`.

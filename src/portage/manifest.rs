@@ -29,7 +29,6 @@ pub struct Expected {
 /// How a file differs from what it must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// In size.
     Size,
     /// In at least one of the hashes.
     Contents,
@@ -89,7 +88,6 @@ pub fn source_archives(text: &str) -> impl Iterator<Item = (&str, Expected)> {
 pub struct Manifest {
     /// Other Manifests.
     pub manifests: BTreeMap<PathBuf, Expected>,
-    /// Files.
     pub files: BTreeMap<PathBuf, Expected>,
     /// Files and directories that nothing is said about.
     pub ignored: Vec<PathBuf>,

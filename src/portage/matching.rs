@@ -14,9 +14,7 @@ use crate::patterns::stars;
 /// A version of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Version {
-    /// Category.
     pub category: String,
-    /// Name.
     pub package: String,
     /// Version with revision; empty where any may be meant.
     pub version: String,

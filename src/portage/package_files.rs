@@ -38,7 +38,6 @@ pub enum LineFile {
 }
 
 impl LineFile {
-    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Use,
         Self::AcceptKeywords,
@@ -82,10 +81,8 @@ impl LineFile {
     }
 }
 
-/// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Which packages.
     pub atom: Atom,
     /// `-atom` in a mask file.
     pub negated: bool,
@@ -114,7 +111,6 @@ impl fmt::Display for Line {
 pub struct LineError {
     /// Line number, from 1.
     pub line: u32,
-    /// What is wrong.
     pub problem: LineProblem,
 }
 

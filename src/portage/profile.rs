@@ -18,7 +18,6 @@ pub struct PortageProfile {
 /// Why a text names no Portage profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
-    /// Nothing there.
     #[error("the name of a Portage profile is empty")]
     Empty,
     /// The part before the colon.

@@ -65,7 +65,6 @@ pub struct LooseFile {
     pub path: PathBuf,
     /// What to call it.
     pub told_as: PathBuf,
-    /// Its content.
     pub text: String,
 }
 
@@ -90,11 +89,9 @@ pub struct Node {
 /// A line about packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageLine {
-    /// Where it stands.
     pub source: Source,
     /// `-atom` takes an earlier one back.
     pub negated: bool,
-    /// Which packages.
     pub atom: Atom,
     /// What follows.
     pub words: Vec<String>,
@@ -103,7 +100,6 @@ pub struct PackageLine {
 /// A variable of a `make.defaults`, references replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Default {
-    /// Its name.
     pub name: String,
     /// Its words, each with the line where it was written, which may be of a file that this one refers to.
     pub words: Vec<(String, Source)>,

@@ -51,7 +51,6 @@ pub enum RepositoryError {
     /// A directory that stands for a file of a profile, with links that lead back to itself.
     #[error("`{path}` has more than {most} files and directories, links followed")]
     TooManyFiles {
-        /// The directory.
         path: PathBuf,
         /// How many are read.
         most: usize,
@@ -59,24 +58,19 @@ pub enum RepositoryError {
     /// A `make.defaults` that Portage would not read either, or whose values are larger than any that is meant.
     #[error("cannot read line {line} of `{path}`")]
     Syntax {
-        /// The file.
         path: PathBuf,
-        /// The line.
         line: u32,
-        /// What is wrong.
         #[source]
         source: super::make_conf::SyntaxError,
     },
 }
 
-/// What this module returns.
 pub type Result<T> = std::result::Result<T, RepositoryError>;
 
 /// An ebuild repository. Whoever made the tree shaped what is in it, so its files are read through the directory that was opened once, and links are
 /// resolved inside of it.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    /// Its name.
     pub name: String,
     /// Where it is, as paths of profiles and messages name it.
     pub path: PathBuf,
@@ -100,7 +94,6 @@ impl Eq for Repository {}
 /// A version of a package, and what its metadata say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ebuild {
-    /// Which one.
     pub version: Version,
     /// `KEYWORDS`, `IUSE`, …; empty where the repository has no metadata cache.
     pub metadata: BTreeMap<String, String>,

@@ -34,9 +34,7 @@ pub enum Error {
     /// A file or directory of it.
     #[error("cannot read the package database of `{root}`")]
     Read {
-        /// The root.
         root: PathBuf,
-        /// Why.
         #[source]
         source: untrusted::Error,
     },

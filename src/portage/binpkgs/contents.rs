@@ -26,7 +26,6 @@ const MAX_UNPACKED_BYTES: u64 = 64 << 30;
 /// The largest window that zstd knows; `BINPKG_COMPRESS_FLAGS=--long=31` makes such.
 const MAX_WINDOW_LOG: u32 = 31;
 
-/// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contents {
     /// Nothing that speaks against it (or a format that is not looked into).

@@ -47,26 +47,17 @@ pub enum Error {
     /// Reading the package or writing the signed one failed.
     #[error("cannot sign `{}`", path.display())]
     Io {
-        /// The package.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// It is not a container as Portage makes it.
     #[error("`{}` is no binary package that can be signed: {problem}", path.display())]
-    Refused {
-        /// The package.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: Problem,
-    },
+    Refused { path: PathBuf, problem: Problem },
     /// `gpg` made no signature.
     #[error("cannot sign `{}`", path.display())]
     Sign {
-        /// The package.
         path: PathBuf,
-        /// Why.
         #[source]
         source: crate::stage3::sign::SignError,
     },

@@ -30,7 +30,6 @@ pub struct PoolInputs {
 pub struct PoolKey(String);
 
 impl PoolKey {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -66,18 +66,14 @@ pub enum Error {
     /// The session's place, or the pool, cannot be read.
     #[error("cannot list the binary packages in `{path}`")]
     Read {
-        /// The directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: untrusted::Error,
     },
     /// The description of a pool cannot be written as JSON.
     #[error("cannot describe the pool `{path}`")]
     Describe {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
@@ -93,7 +89,6 @@ impl Error {
     }
 }
 
-/// What these functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The directory of a pool below `binpkgs`, the pools' root.

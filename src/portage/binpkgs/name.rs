@@ -10,7 +10,6 @@
 /// A binary package's place below its pool, found valid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackageFile {
-    /// Relative path.
     pub path: String,
     /// `category/name-version`.
     pub cpv: String,

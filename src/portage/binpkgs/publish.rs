@@ -54,9 +54,7 @@ pub struct Published {
 /// A package that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Relative path.
     pub path: String,
-    /// Why.
     pub reason: Reason,
 }
 
@@ -208,7 +206,6 @@ impl LockedPool {
         Ok(pool)
     }
 
-    /// Its directory.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }

@@ -18,14 +18,12 @@ pub struct PoolDir {
     pub throwaway: bool,
     /// The name of its directory, which is its key.
     pub key: String,
-    /// Its directory.
     pub path: PathBuf,
 }
 
 /// A binary package in a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
-    /// Its name.
     pub package: PackageFile,
     /// USE flags that it was built with, as the index has them; `None` if the index does not know it.
     pub use_flags: Option<String>,

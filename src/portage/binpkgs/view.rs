@@ -78,7 +78,6 @@ impl View {
         self.write_index(&index, now_secs)
     }
 
-    /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -53,7 +53,6 @@ pub enum Fault {
     /// A value that the option does not take.
     #[error("`{option}` in `EMERGE_DEFAULT_OPTS` takes no `{value}`")]
     Value {
-        /// The option.
         option: String,
         /// As written.
         value: String,

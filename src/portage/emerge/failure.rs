@@ -19,7 +19,6 @@ const MAX_PROPOSALS: usize = 64;
 /// What `die` adds below its own line: the message, often two lines. The rest (call stack, advice) is no news.
 const DIE_MESSAGE_LINES: usize = 2;
 
-/// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// A phase of an ebuild failed.
@@ -91,7 +90,6 @@ pub struct Proposal {
 /// Why a run of `emerge` failed. All text in it is safe to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What went wrong.
     pub kind: FailureKind,
     /// `category/name-version`; for dependencies that cannot be satisfied the atom.
     pub package: Option<String>,

@@ -18,18 +18,14 @@ pub enum Error {
     /// The log file cannot be made.
     #[error("cannot create the log `{path}`")]
     Create {
-        /// The log file.
         path: PathBuf,
-        /// What the kernel answered.
         #[source]
         source: io::Error,
     },
     /// The log file cannot be written; the run itself was followed to its end.
     #[error("cannot write the log `{path}`")]
     Write {
-        /// The log file.
         path: PathBuf,
-        /// What the kernel answered.
         #[source]
         source: io::Error,
     },

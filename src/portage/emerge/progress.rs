@@ -32,7 +32,6 @@ pub enum Told {
         total: usize,
         /// `category/name-version`.
         cpv: String,
-        /// The stage.
         phase: &'static str,
     },
     /// A package is installed.

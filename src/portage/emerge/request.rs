@@ -96,10 +96,7 @@ pub struct Request {
 pub enum Error {
     /// It would be taken for an option, or for several arguments.
     #[error("`{atom}` is not a package atom or set")]
-    Atom {
-        /// What was given.
-        atom: String,
-    },
+    Atom { atom: String },
     /// Nothing was asked for.
     #[error("no packages to emerge")]
     NoAtoms,

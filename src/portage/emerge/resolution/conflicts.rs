@@ -5,7 +5,6 @@ use super::{MAX_KEPT, MAX_WORD_CHARS, Problem, Pulled, cpv, cpv_or_atom};
 /// Of those who want a package so many are kept.
 const MAX_PARENTS: usize = 16;
 
-/// All of them.
 pub(super) fn read(lines: &[&str]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (at, line) in lines.iter().enumerate() {

@@ -20,7 +20,6 @@ pub struct Merge {
     pub binary: bool,
     /// The flags of its `IUSE` that are on. `PYTHON_TARGETS="python3_13"` is `python_targets_python3_13`.
     pub flags: BTreeSet<String>,
-    /// Those that are off.
     pub off: BTreeSet<String>,
 }
 

@@ -94,14 +94,12 @@ pub enum Problem {
     SlotConflict {
         /// `category/name:slot`
         slot: String,
-        /// The packages.
         instances: Vec<Pulled>,
     },
     /// Packages that do not bear each other.
     Blocked {
         /// What the ebuilds say: the atom, and the package that blocks it.
         blocks: Vec<(String, String)>,
-        /// The packages.
         instances: Vec<Pulled>,
     },
     /// Packages that each need the other first.

@@ -26,7 +26,6 @@ const MAX_SOLUTIONS: usize = 64;
 pub enum Expression {
     /// `flag`, `!flag`
     Flag {
-        /// Its name.
         name: String,
         /// What it has to be.
         on: bool,
@@ -41,7 +40,6 @@ pub enum Expression {
     AtMostOne(Vec<Self>),
     /// `flag? ( … )`, `!flag? ( … )`
     If {
-        /// Its name.
         name: String,
         /// When the rest counts.
         on: bool,
@@ -67,7 +65,6 @@ pub enum ExpressionError {
 /// One flag of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlagState {
-    /// Whether it is on.
     pub on: bool,
     /// Whether it may not be changed: forced or masked by the Portage profile, or decided by somebody.
     pub fixed: bool,
