@@ -8,15 +8,12 @@ use crate::stage3::{Day, Reason, VerifyError};
 /// What can go wrong with releases.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A download.
     #[error(transparent)]
     Download(#[from] download::Error),
     /// What was downloaded cannot be trusted.
     #[error("cannot trust `{url}`")]
     Untrusted {
-        /// Where it is from.
         url: Url,
-        /// Why not.
         #[source]
         reason: Reason,
     },
@@ -26,16 +23,13 @@ pub enum Error {
     /// A list that is signed and makes no sense.
     #[error("cannot read the list `{url}`")]
     Index {
-        /// Where it is from.
         url: Url,
-        /// Why not.
         #[source]
         source: IndexError,
     },
     /// A list that is older than one seen before, by more than a mirror may lag.
     #[error("the list `{url}` is of {}, older than one of {} seen before", Day(*made), Day(*seen))]
     Replayed {
-        /// Where it is from.
         url: Url,
         /// When it was made, seconds since 1970.
         made: i64,
@@ -44,16 +38,10 @@ pub enum Error {
     },
     /// A name that no variant can have.
     #[error("`{text}` is not the name of a stage3's variant")]
-    Variant {
-        /// What was given.
-        text: String,
-    },
+    Variant { text: String },
     /// An architecture that upstream has not.
     #[error("`{text}` is not the name of an architecture")]
-    Arch {
-        /// What was given.
-        text: String,
-    },
+    Arch { text: String },
     /// Not in the list.
     #[error("there is no stage3 `{variant}` in the list of {arch}")]
     NoSuchVariant {
@@ -61,15 +49,11 @@ pub enum Error {
         variant: String,
         /// The list's architecture.
         arch: String,
-        /// What is there.
         known: Vec<String>,
     },
     /// A time that is none.
     #[error("`{text}` is not a build's time")]
-    Date {
-        /// What was given.
-        text: String,
-    },
+    Date { text: String },
     /// Files of ours.
     #[error(transparent)]
     Io(#[from] PathError),

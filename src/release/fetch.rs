@@ -32,7 +32,6 @@ pub enum Which {
 /// A stage3 that is here.
 #[derive(Debug)]
 pub struct Fetched {
-    /// Where.
     pub path: PathBuf,
     /// Where from; `None` if it was here already.
     pub url: Option<Url>,

@@ -33,7 +33,6 @@ const MAX_BYTES: u64 = 4 << 20;
 pub enum Source {
     /// The web key directory of a mail address.
     Wkd(Address),
-    /// A keyserver.
     Keyserver(Keyserver),
 }
 

@@ -33,7 +33,6 @@ pub use fetch::{Fetched, Which};
 pub use listing::{Build, Listing};
 pub use variant::Variant;
 
-/// What this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Gentoo's own address for its mirrors.
@@ -50,7 +49,6 @@ pub struct Releases<'a> {
     pub downloader: &'a Downloader,
     /// Whose signatures count.
     pub trusted: KeysFor<'a>,
-    /// How to verify.
     pub verify: &'a VerifyOptions,
     /// Fail instead of waiting while another process fetches the same.
     pub no_wait: bool,
