@@ -41,10 +41,7 @@ pub enum ChannelError {
     },
     /// More descriptors than one message carries.
     #[error("{count} descriptors are more than the {DESCRIPTORS_LIMIT} that one message carries")]
-    TooManyDescriptors {
-        /// How many there were.
-        count: usize,
-    },
+    TooManyDescriptors { count: usize },
 }
 
 /// One end of a connection.

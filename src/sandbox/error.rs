@@ -28,9 +28,7 @@ pub enum Error {
     /// Our own program cannot be copied.
     #[error("cannot copy the program `{path}` for use as helper")]
     HelperProgram {
-        /// Where it lies.
         path: PathBuf,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
@@ -39,7 +37,6 @@ pub enum Error {
     Spawn {
         /// What was to be started.
         program: String,
-        /// What the kernel answered.
         #[source]
         source: io::Error,
     },
@@ -48,7 +45,6 @@ pub enum Error {
     UserNamespace {
         /// The setting that forbids it.
         block: UserNamespaceBlock,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
@@ -57,61 +53,42 @@ pub enum Error {
     Namespaces {
         /// The setting that forbids it.
         block: UserNamespaceBlock,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
     /// The user namespace inside the user namespace was refused.
     #[error("cannot make the session's own user namespace")]
     NestedNamespace {
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
     /// `newuidmap` or `newgidmap` is not installed.
     #[error("`{program}` is not in {searched}")]
     MapToolMissing {
-        /// Which one.
         program: &'static str,
         /// Where it was looked for.
         searched: String,
     },
     /// `newuidmap` or `newgidmap` lacks the file capability or set-id bit that it needs.
     #[error("`{program}` may not write id maps: it has neither file capabilities nor the set-id bit")]
-    MapToolPowerless {
-        /// Where it lies.
-        program: PathBuf,
-        /// What it said.
-        said: String,
-    },
+    MapToolPowerless { program: PathBuf, said: String },
     /// The range is not the user's.
     #[error("`{program}` refuses the ids {ranges}: {said}")]
     MapRefused {
-        /// Where it lies.
         program: PathBuf,
         /// The ids asked for.
         ranges: String,
-        /// What it said.
         said: String,
     },
     /// The map could not be written for another reason.
     #[error("`{program}` failed with {exit}: {said}")]
-    MapFailed {
-        /// Where it lies.
-        program: PathBuf,
-        /// How it ended.
-        exit: Exit,
-        /// What it said.
-        said: String,
-    },
+    MapFailed { program: PathBuf, exit: Exit, said: String },
     /// The overlay was refused.
     #[error("cannot stack layers with `{upper}` on top, which lies on {file_system}")]
     Overlay {
-        /// The upper directory.
         upper: PathBuf,
         /// The type of the file system that holds it.
         file_system: String,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
@@ -120,7 +97,6 @@ pub enum Error {
     Proc {
         /// In the session.
         target: PathBuf,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
@@ -129,14 +105,12 @@ pub enum Error {
     Step {
         /// As displayed.
         step: String,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
     /// Something besides the steps of the plan failed.
     #[error("cannot prepare the session")]
     Prepare {
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
@@ -145,7 +119,6 @@ pub enum Error {
     Directory {
         /// In the session.
         path: PathBuf,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
@@ -160,16 +133,12 @@ pub enum Error {
     CommandNotExecutable {
         /// As it was asked for.
         command: String,
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
     /// One of our processes ended without a word: it was killed, or ran out of memory.
     #[error("{who} died unexpectedly")]
-    Died {
-        /// Which one.
-        who: String,
-    },
+    Died { who: String },
     /// One of our processes has a bug.
     #[error("a helper process panicked: {message}")]
     Panic {
@@ -185,10 +154,8 @@ pub enum Error {
     /// Talking to a helper failed.
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    /// A task failed.
     #[error("the task `{name}` failed")]
     Task {
-        /// The task's name.
         name: String,
         /// What it sent, to match on its kind.
         failure: TaskFailure,
@@ -198,33 +165,22 @@ pub enum Error {
     },
     /// The user had enough of waiting for a task.
     #[error("the task `{name}` was cancelled")]
-    Cancelled {
-        /// The task's name.
-        name: String,
-    },
+    Cancelled { name: String },
     /// The session is over, but what it left could not be removed.
     #[error("cannot remove what the session left")]
     Removal {
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
     /// A directory was to be the command's standard input, output or error.
     #[error("{name} is a directory")]
-    StandardDirectory {
-        /// Which one.
-        name: &'static str,
-    },
+    StandardDirectory { name: &'static str },
     /// All processes of the session are gone, and somebody still has its files open.
     #[error("a process outside of the session has files of `{upper}` open")]
-    Held {
-        /// The upper directory.
-        upper: PathBuf,
-    },
+    Held { upper: PathBuf },
     /// Whether somebody has files of the session open cannot be found out.
     #[error("cannot tell whether a process outside of the session has its files open")]
     Unsure {
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },
@@ -237,7 +193,6 @@ pub enum Error {
     /// The session was ended, since it has limits and nobody could see to them.
     #[error("the session was ended, since it cannot be seen any more what it uses")]
     Unseen {
-        /// The call that failed.
         #[source]
         source: sys::Error,
     },

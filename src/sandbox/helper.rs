@@ -21,7 +21,6 @@ pub type Lookup = fn(&str) -> Option<TaskFn>;
 pub struct TaskContext {
     /// Its name, as it was asked for.
     pub name: String,
-    /// Its input.
     pub input: serde_json::Value,
     /// Descriptors, in the order in which they were passed.
     pub fds: Vec<OwnedFd>,
@@ -47,7 +46,6 @@ impl EventSink {
         Self { channel: Arc::new(Mutex::new(channel)) }
     }
 
-    /// Sends one event.
     pub fn send(&self, event: &impl Serialize) -> Result<(), ChannelError> {
         self.send_raw(&FromOuter::Event(serde_json::to_value(event)?))
     }

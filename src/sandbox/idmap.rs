@@ -17,16 +17,13 @@ pub struct IdRange {
     pub inside: u32,
     /// The same id outside.
     pub outside: u32,
-    /// How many.
     pub count: u32,
 }
 
 /// The whole map of a user namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
-    /// User ids.
     pub uids: Vec<IdRange>,
-    /// Group ids.
     pub gids: Vec<IdRange>,
 }
 
@@ -36,16 +33,13 @@ pub enum IdMapError {
     /// The file cannot be read.
     #[error("cannot read `{path}`")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// What the kernel answered.
         #[source]
         source: io::Error,
     },
     /// The user has no range of his own.
     #[error("`{user}` has no range of ids in `{path}`")]
     NoRange {
-        /// The user's name.
         user: String,
         /// The file that was read.
         path: PathBuf,
@@ -53,11 +47,9 @@ pub enum IdMapError {
     /// A line of the user's that makes no sense.
     #[error("{path}:{line}: `{text}` is not `NAME:FIRST:COUNT`")]
     Line {
-        /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What stands there.
         text: String,
     },
 }

@@ -22,10 +22,8 @@ pub struct Interrupt {
 /// What an interrupted session has been told so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Told {
-    /// Nothing.
     #[default]
     Nothing,
-    /// To stop.
     Stop,
     /// Nothing any more: it was killed.
     Killed,

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 pub enum Network {
     /// A network namespace of its own with nothing but loopback.
     None,
-    /// The host's.
     Host,
 }
 
@@ -237,10 +236,7 @@ pub enum PlanError {
     NoCommand,
     /// What `execve` cannot carry.
     #[error("a NUL byte, or a `=` in a variable's name, cannot be passed to `{command}`")]
-    Unpassable {
-        /// The program.
-        command: String,
-    },
+    Unpassable { command: String },
     /// The kernel takes up to 64 bytes.
     #[error("the host name `{name}` is empty or longer than 64 bytes")]
     HostName {

@@ -9,7 +9,6 @@ use super::request::{Failure, FromOuter};
 use crate::sys::namespace::{self, Namespace};
 use crate::sys::{fd, mount, process};
 
-/// What was asked for.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) name: String,
