@@ -57,7 +57,6 @@ pub(crate) struct Revocation {
     /// Whether earlier signatures are void, too: compromised, or no reason given. A key that was merely retired or superseded
     /// (RFC 9580, section 5.2.3.31) leaves them standing.
     pub(crate) hard: bool,
-    /// In words.
     pub(crate) reason: &'static str,
 }
 

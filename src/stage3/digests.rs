@@ -24,9 +24,7 @@ use serde::{Deserialize, Serialize};
 pub enum Algorithm {
     /// BLAKE2b with 512 bits, as `b2sum` prints it.
     Blake2b,
-    /// SHA-512.
     Sha512,
-    /// SHA-256.
     Sha256,
 }
 
@@ -88,7 +86,6 @@ pub enum DigestsError {
     /// The file has digests, but none that can be relied on.
     #[error("only {algorithms} for `{file}`, too weak to rely on")]
     WeakOnly {
-        /// The file.
         file: String,
         /// Names of the weak algorithms, as the list writes them.
         algorithms: String,

@@ -16,7 +16,6 @@ pub struct Fingerprint(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a fingerprint of 40 or 64 hexadecimal digits")]
 pub struct NotAFingerprint {
-    /// What was given.
     pub text: String,
 }
 

@@ -37,7 +37,6 @@ pub enum IndexError {
     Path {
         /// Counted from 1, within the signed text.
         line: usize,
-        /// The path.
         path: String,
     },
     /// Something other than a number after the path.
@@ -45,7 +44,6 @@ pub enum IndexError {
     Size {
         /// Counted from 1, within the signed text.
         line: usize,
-        /// What is there.
         text: String,
     },
     /// No builds at all.

@@ -84,34 +84,27 @@ pub enum KeysError {
     /// Reading failed.
     #[error("cannot read `{path}`")]
     Read {
-        /// The file or directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Writing failed.
     #[error("cannot write `{path}`")]
     Write {
-        /// The file or directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Not key material.
     #[error("cannot use `{path}`")]
     Material {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: CertificateError,
     },
     /// Too large to be key material.
     #[error("`{path}` is larger than {limit} bytes")]
     TooLarge {
-        /// The file.
         path: PathBuf,
         /// The limit in bytes.
         limit: u64,
@@ -119,22 +112,18 @@ pub enum KeysError {
     /// A line of `trusted`.
     #[error("{path}:{line}: not a fingerprint")]
     Trusted {
-        /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// Why.
         #[source]
         source: NotAFingerprint,
     },
     /// A word after the fingerprint in a line of `trusted`.
     #[error("{path}:{line}: not a purpose")]
     Purpose {
-        /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// Why.
         #[source]
         source: NotAPurpose,
     },
@@ -187,7 +176,6 @@ pub struct TrustedKeys {
 /// One key, for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyInfo {
-    /// The primary key.
     pub fingerprint: Fingerprint,
     /// Its user id, if the public key is here.
     pub uid: Option<String>,

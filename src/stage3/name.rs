@@ -50,7 +50,6 @@ pub struct StageName {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is not the name of a tarball: it ends in none of .tar.xz, .tar.zst, .tar.gz")]
 pub struct NotATarball {
-    /// The file name.
     pub name: String,
 }
 

@@ -102,23 +102,18 @@ pub enum SignatureError {
     /// The signature's own validity is over.
     #[error("signature by {signer} was valid until {on} only")]
     Expired {
-        /// Who made it.
         signer: Fingerprint,
         /// Its last day.
         on: Day,
     },
-    /// From the future.
     #[error("signature by {signer} is from the future ({on}); is this machine's clock right?")]
     Future {
-        /// Who made it.
         signer: Fingerprint,
         /// When, as it says.
         on: Day,
     },
-    /// Older than its key.
     #[error("signature is older ({on}) than the key {signer} that made it")]
     OlderThanKey {
-        /// Who made it.
         signer: Fingerprint,
         /// When, as it says.
         on: Day,
@@ -134,7 +129,6 @@ pub enum SignatureError {
     /// The key can be attacked.
     #[error("signed by {key}, a key too weak to rely on ({algorithm})")]
     WeakKey {
-        /// The key.
         key: Fingerprint,
         /// Algorithm and size, as in `dsa1024`.
         algorithm: String,
@@ -142,27 +136,19 @@ pub enum SignatureError {
     /// A subkey without a valid binding or back-signature.
     #[error("signed by {subkey}, which {primary} does not vouch for as a subkey of its own")]
     NotBound {
-        /// The subkey.
         subkey: Fingerprint,
         /// The primary key it is filed under.
         primary: Fingerprint,
     },
     /// A primary key without a self-signature: nobody knows until when it is valid.
     #[error("signed by {key}, of which this copy carries no valid self-signature")]
-    NoSelfSignature {
-        /// The key.
-        key: Fingerprint,
-    },
+    NoSelfSignature { key: Fingerprint },
     /// A key for encryption, authentication or certification.
     #[error("signed by {key}, which is not a key for signing data")]
-    NotForSigning {
-        /// The key.
-        key: Fingerprint,
-    },
+    NotForSigning { key: Fingerprint },
     /// The signature contradicts itself about who made it.
     #[error("signature names {named} as its maker and was filed under another key, {key}")]
     IssuerMismatch {
-        /// The fingerprint in the signature.
         named: Fingerprint,
         /// The key that has the signature's key id.
         key: Fingerprint,
@@ -178,7 +164,6 @@ pub enum SignatureError {
     /// The key is trusted, but not with this.
     #[error("signed by {signer} ({uid}), which counts for {counts_for} only, not for {wanted}")]
     OtherPurpose {
-        /// The primary key.
         signer: Fingerprint,
         /// Its user id, for what that is worth.
         uid: Box<str>,
@@ -190,7 +175,6 @@ pub enum SignatureError {
     /// The key is known and not trusted.
     #[error("signed by {signer} ({uid}), which is not a release key this configuration trusts")]
     Untrusted {
-        /// The primary key.
         signer: Fingerprint,
         /// Its user id, for what that is worth.
         uid: String,
@@ -217,10 +201,7 @@ pub enum SignatureError {
     },
     /// A version, hash or key algorithm that is not implemented.
     #[error("signature uses {what}, which is not supported")]
-    Unsupported {
-        /// What.
-        what: String,
-    },
+    Unsupported { what: String },
     /// No issuer or no time in the signature.
     #[error("signature does not say {what}")]
     Incomplete {

@@ -27,9 +27,7 @@ pub struct FileDigests {
     pub size: u64,
     /// BLAKE2b with 512 bits.
     pub blake2b: String,
-    /// SHA-512.
     pub sha512: String,
-    /// SHA-256.
     pub sha256: String,
 }
 

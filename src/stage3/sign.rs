@@ -29,7 +29,6 @@ pub struct Gpg {
 /// A secret key that can sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretKey {
-    /// The primary key.
     pub primary: Fingerprint,
     /// Its first user id.
     pub uid: Option<String>,
@@ -50,18 +49,14 @@ pub enum SignError {
     /// gpg did not start.
     #[error("cannot run `{program}`")]
     Start {
-        /// The program.
         program: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Talking to gpg failed.
     #[error("lost the connection to `{program}`")]
     Pipe {
-        /// The program.
         program: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -102,9 +97,7 @@ pub enum SignError {
     /// gpg failed.
     #[error("`{argv}` failed with {status}")]
     Failed {
-        /// The command line.
         argv: String,
-        /// How it ended.
         status: ExitStatus,
         /// gpg's last messages.
         last_lines: Vec<String>,
@@ -112,7 +105,6 @@ pub enum SignError {
     /// gpg was content and made nothing.
     #[error("`{argv}` made no signature")]
     Nothing {
-        /// The command line.
         argv: String,
         /// gpg's last messages.
         last_lines: Vec<String>,
@@ -314,7 +306,6 @@ fn split_stderr(text: &str) -> (Vec<String>, Vec<String>) {
     (statuses, messages[last..].iter().map(|line| clean(line)).collect())
 }
 
-/// A key in a listing.
 #[derive(Debug, PartialEq, Eq)]
 struct ListedKey {
     primary: Fingerprint,

@@ -34,7 +34,6 @@ use crate::progress::{Event, Observer};
 pub use error::{Reason, VerifyError};
 use sidecars::{Sidecar, Sidecars};
 
-/// How to verify.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
     /// The present, seconds since 1970.
@@ -55,7 +54,6 @@ impl VerifyOptions {
 /// A check that was made and passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// The file that was checked.
     pub file: String,
     /// What it was checked with: `signature`, `BLAKE2B`, …
     pub what: String,
@@ -66,7 +64,6 @@ pub struct Check {
 /// A tarball that was verified; or that was allowed not to be.
 #[derive(Debug)]
 pub struct Verified {
-    /// The file name.
     pub name: String,
     /// What the name says of architecture: `amd64`.
     pub arch: Option<String>,

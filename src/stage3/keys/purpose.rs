@@ -114,7 +114,6 @@ impl fmt::Display for Purposes {
 /// The keys of a configuration, asked about one kind of file. Verifying takes nothing else, so that nobody forgets to say which.
 #[derive(Debug, Clone, Copy)]
 pub struct KeysFor<'a> {
-    /// All keys.
     pub(crate) keys: &'a TrustedKeys,
     /// What is to be verified.
     pub(crate) purpose: Purpose,

@@ -18,7 +18,6 @@ use crate::stage3::fingerprint::Fingerprint;
 pub enum Change {
     /// A public key was written.
     Stored {
-        /// The key.
         fingerprint: Fingerprint,
         /// Its file.
         path: PathBuf,
@@ -27,34 +26,17 @@ pub enum Change {
     },
     /// A fingerprint was added to `trusted`, or its line changed.
     Trusted {
-        /// The key.
         fingerprint: Fingerprint,
         /// What it counts for, as `trusted` says.
         purposes: Purposes,
-        /// The file.
         path: PathBuf,
     },
     /// A fingerprint was taken out of `trusted`.
-    Distrusted {
-        /// The key.
-        fingerprint: Fingerprint,
-        /// The file.
-        path: PathBuf,
-    },
+    Distrusted { fingerprint: Fingerprint, path: PathBuf },
     /// A public key was removed from a file that holds others, too.
-    Rewritten {
-        /// The key.
-        fingerprint: Fingerprint,
-        /// The file.
-        path: PathBuf,
-    },
+    Rewritten { fingerprint: Fingerprint, path: PathBuf },
     /// A file was removed with the public key in it.
-    Removed {
-        /// The key.
-        fingerprint: Fingerprint,
-        /// The file.
-        path: PathBuf,
-    },
+    Removed { fingerprint: Fingerprint, path: PathBuf },
 }
 
 /// How a key is to be trusted.

@@ -13,47 +13,35 @@ pub enum VerifyError {
     /// The file, or one beside it, cannot be opened.
     #[error("cannot open `{path}`")]
     Open {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Reading stopped.
     #[error("cannot read `{path}`")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// A directory, a pipe, …
     #[error("`{path}` is not a regular file")]
-    NotRegular {
-        /// What was given.
-        path: PathBuf,
-    },
+    NotRegular { path: PathBuf },
     /// A file of signatures or digests that is too large to be one.
     #[error("`{path}` is larger than {limit} bytes")]
     TooLarge {
-        /// The file.
         path: PathBuf,
         /// The limit in bytes.
         limit: u64,
     },
     /// Somebody wrote to the file meanwhile.
     #[error("`{path}` changed while it was being verified")]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
+    Changed { path: PathBuf },
     /// The file does not deserve trust.
     #[error("cannot trust `{file}`")]
     Rejected {
         /// The file, without directories.
         file: String,
-        /// Why.
         #[source]
         reason: Reason,
     },
@@ -64,16 +52,12 @@ pub enum VerifyError {
 pub enum Reason {
     /// Nothing beside it is signed.
     #[error("no signature found beside it: neither `{name}.asc` nor a clear-signed `{name}.DIGESTS`")]
-    Unsigned {
-        /// The file.
-        name: String,
-    },
+    Unsigned { name: String },
     /// A signature that does not count.
     #[error("the signature in `{sidecar}` does not count")]
     Signature {
         /// The file with the signature.
         sidecar: String,
-        /// Why.
         #[source]
         source: SignatureError,
     },
@@ -82,16 +66,13 @@ pub enum Reason {
     Cleartext {
         /// The document.
         sidecar: String,
-        /// Why.
         #[source]
         source: CleartextError,
     },
     /// A list of digests that says nothing useful.
     #[error("cannot use `{sidecar}`")]
     List {
-        /// The list.
         sidecar: String,
-        /// Why.
         #[source]
         source: DigestsError,
     },
@@ -102,13 +83,11 @@ pub enum Reason {
         name: String,
         /// The first digest that differs.
         algorithm: Algorithm,
-        /// The list.
         sidecar: String,
     },
     /// An interrupted download.
     #[error("it looks truncated: it does not end as an xz file does, and `{by}` does not match it")]
     Truncated {
-        /// The file.
         name: String,
         /// The file that does not match.
         by: String,
