@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::{Busy, LayerId, SessionId, StateId, TreeId};
 use crate::path_error::PathError;
 
-/// What this module's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A failure of the store.
@@ -28,9 +27,7 @@ pub enum Error {
     /// A file of ours does not hold what we write.
     #[error("`{}` is damaged", path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
-        /// Where reading it stopped.
         #[source]
         source: serde_json::Error,
     },
@@ -39,14 +36,12 @@ pub enum Error {
     Encode {
         /// The file that it was for.
         path: PathBuf,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
     /// A ref's file does not hold lines of an id and a time.
     #[error("`{}` is damaged: line {line} is not an id and a time", path.display())]
     DamagedRef {
-        /// The file.
         path: PathBuf,
         /// Its first bad line, from 1.
         line: usize,
@@ -56,23 +51,17 @@ pub enum Error {
     Version {
         /// `store.json`.
         path: PathBuf,
-        /// As found.
         found: u32,
-        /// As known.
         known: u32,
     },
     /// Something that should be a directory is not.
     #[error("`{}` is not a directory", path.display())]
-    NotADirectory {
-        /// What it is.
-        path: PathBuf,
-    },
+    NotADirectory { path: PathBuf },
     /// A store belongs to the user who made it.
     #[error("`{}` belongs to user {owner}, and this is user {me}", path.display())]
     NotOwner {
         /// What belongs to another.
         path: PathBuf,
-        /// Its owner.
         owner: u32,
         /// Ourselves.
         me: u32,
@@ -92,7 +81,6 @@ pub enum Error {
     Name {
         /// As given.
         name: String,
-        /// What is wrong with it.
         problem: NameProblem,
     },
     /// Text that is not an id of the kind wanted.
@@ -112,11 +100,9 @@ pub enum Error {
     /// A ref has fewer previous values than asked for.
     #[error("`{name}` has no value {index}: {kept} are kept")]
     NoSuchRefEntry {
-        /// The ref.
         name: String,
         /// As asked for, 0 is the present value.
         index: usize,
-        /// How many there are.
         kept: usize,
     },
     /// The beginning of an id fits several.
@@ -127,10 +113,8 @@ pub enum Error {
         /// How many it fits.
         count: usize,
     },
-    /// No such state.
     #[error("there is no build state `{0}`")]
     NoSuchState(StateId),
-    /// No such layer.
     #[error("there is no layer `{0}`")]
     NoSuchLayer(LayerId),
     /// No such tree snapshot.
@@ -141,53 +125,37 @@ pub enum Error {
     Busy(Busy),
     /// Waiting for a lock was given up on demand.
     #[error("gave up waiting for `{lock}`")]
-    Cancelled {
-        /// The lock.
-        lock: String,
-    },
+    Cancelled { lock: String },
     /// A session's first process is still there, so that its upper directory may still be written.
     #[error("process {pid} of session `{session}` is still running")]
     StillRunning {
-        /// The session.
         session: SessionId,
         /// Its PID 1, as seen from here.
         pid: i32,
     },
     /// A programming error: an upper directory that another session was given has to be looked through.
     #[error("session `{session}` was bound into another one and was not looked through")]
-    NotLookedThrough {
-        /// The session.
-        session: SessionId,
-    },
+    NotLookedThrough { session: SessionId },
     /// The whole store was to be removed, and somebody works in it.
     #[error("somebody still works in session `{0}`")]
     SessionBusy(SessionId),
     /// An upper directory that must not become a layer.
     #[error("`{}` cannot become a layer: {problem}", path.display())]
-    Upper {
-        /// The directory.
-        path: PathBuf,
-        /// Why not.
-        problem: UpperProblem,
-    },
+    Upper { path: PathBuf, problem: UpperProblem },
     /// A tree could not be removed or read to its end.
     #[error(transparent)]
     Tree(#[from] super::tasks::TreeError),
     /// Work inside the id map failed.
     #[error("`{task}` failed inside the id map")]
     InMap {
-        /// Name of the task.
         task: &'static str,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A task answered something else than it should.
     #[error("`{task}` gave an unexpected answer")]
     Answer {
-        /// Name of the task.
         task: &'static str,
-        /// Where reading it stopped.
         #[source]
         source: serde_json::Error,
     },

@@ -64,7 +64,6 @@ impl fmt::Debug for Wait<'_> {
 /// Who holds a lock, as recorded when they took it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
     #[serde(flatten)]
     pub process: ProcessStamp,
     /// Its command line as it described itself; may be empty.

@@ -27,7 +27,6 @@ impl ProcessStamp {
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, start_ticks })
     }
 
-    /// This process.
     pub fn current() -> Option<Self> {
         Self::of(rustix::process::getpid().as_raw_nonzero().get())
     }

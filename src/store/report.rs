@@ -26,10 +26,8 @@ pub struct ListReport {
     pub trees: Vec<TreeRow>,
 }
 
-/// A ref.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefRow {
-    /// Its name.
     pub name: String,
     /// What it names.
     pub state: StateId,
@@ -42,7 +40,6 @@ pub struct RefRow {
 /// A build state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StateRow {
-    /// Its id.
     pub id: StateId,
     /// RFC 3339.
     pub created: String,
@@ -56,10 +53,8 @@ pub struct StateRow {
     pub refs: Vec<String>,
 }
 
-/// A layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerRow {
-    /// Its id.
     pub id: LayerId,
     /// RFC 3339.
     pub created: String,
@@ -71,12 +66,9 @@ pub struct LayerRow {
     pub states: usize,
 }
 
-/// A session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionRow {
-    /// Its id.
     pub id: SessionId,
-    /// What for.
     pub purpose: Purpose,
     /// RFC 3339.
     pub created: String,
@@ -91,7 +83,6 @@ pub struct SessionRow {
 /// A tree snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TreeRow {
-    /// Its id.
     pub id: TreeId,
     /// RFC 3339.
     pub created: String,
@@ -135,7 +126,6 @@ pub struct DiskUsage {
 /// A layer's share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerUsage {
-    /// The layer.
     pub id: LayerId,
     /// Allocated bytes and inodes.
     #[serde(flatten)]
@@ -147,7 +137,6 @@ pub struct LayerUsage {
 /// A state's share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StateUsage {
-    /// The state.
     pub id: StateId,
     /// Names it has now.
     pub refs: Vec<String>,
@@ -162,7 +151,6 @@ pub struct StateUsage {
 /// What sealing did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SealReport {
-    /// The layer.
     pub id: LayerId,
     /// What is recorded about it now.
     #[serde(flatten)]
@@ -172,7 +160,6 @@ pub struct SealReport {
 }
 
 impl Store {
-    /// Lists the store.
     pub fn list(&self) -> Result<ListReport> {
         let states = self.states()?;
         let names = self.names_by_state()?;

@@ -70,7 +70,6 @@ pub enum SessionStatus {
 pub struct SessionRecord {
     /// As in the path.
     pub id: SessionId,
-    /// What for.
     pub purpose: Purpose,
     /// The state below it.
     pub base: Option<StateId>,
@@ -281,7 +280,6 @@ fn take_back(state: &Path, taken: &Path, unfinished: &Path) {
 }
 
 impl Session {
-    /// Its id.
     pub fn id(&self) -> &SessionId {
         &self.record.id
     }

@@ -52,7 +52,6 @@ pub struct LayerMeta {
     pub id: LayerId,
     /// When it was committed, RFC 3339, UTC.
     pub created: String,
-    /// What for.
     pub purpose: Purpose,
     /// The state below it when it was written.
     pub base: Option<StateId>,
@@ -77,7 +76,6 @@ pub struct Sealed {
 /// A layer in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// Its id.
     pub id: LayerId,
     /// Its tree, in overlayfs upper format.
     pub path: PathBuf,

@@ -33,7 +33,6 @@ pub struct TreeMeta {
 /// A tree snapshot in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
-    /// Its id.
     pub id: TreeId,
     /// The ebuild repository.
     pub path: PathBuf,

@@ -43,35 +43,27 @@ pub enum Finding {
     },
     /// Others could enter a directory of the store.
     Mode {
-        /// The directory.
         path: PathBuf,
         /// Its mode, octal.
         mode: String,
     },
     /// Something is owned by somebody else.
     Owner {
-        /// What.
         path: PathBuf,
         /// By whom.
         owner: u32,
     },
     /// A file cannot be read or understood.
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// Why, with causes.
         why: String,
     },
     /// A directory that should be there is not one.
-    NotADirectory {
-        /// Where.
-        path: PathBuf,
-    },
+    NotADirectory { path: PathBuf },
     /// A ref names a state that is not there.
     RefWithoutState {
-        /// The ref.
         name: String,
-        /// Its value.
         state: StateId,
         /// Whether that is a previous value only: the present one is good.
         former: bool,
@@ -80,62 +72,38 @@ pub enum Finding {
     RefWithoutTree {
         /// The name, without `tree/`.
         name: String,
-        /// Its value.
         tree: TreeId,
     },
     /// A state was made from one that is not there.
     StateWithoutParent {
-        /// The state.
         state: StateId,
         /// What it was made from.
         parent: StateId,
     },
     /// A suspended session is on a state that is not there.
     SessionWithoutState {
-        /// The session.
         session: SessionId,
         /// What it is on.
         state: StateId,
     },
     /// A state names a layer that is not there.
-    StateWithoutLayer {
-        /// The state.
-        state: StateId,
-        /// The layer.
-        layer: LayerId,
-    },
+    StateWithoutLayer { state: StateId, layer: LayerId },
     /// A state's id is not the digest of its contents.
-    StateChanged {
-        /// The state.
-        state: StateId,
-    },
+    StateChanged { state: StateId },
     /// A file says it is another one.
-    WrongId {
-        /// The file.
-        path: PathBuf,
-    },
+    WrongId { path: PathBuf },
     /// No state names this layer, and its session is gone.
     LayerWithoutState {
-        /// The layer.
         layer: LayerId,
         /// Whether it stays, since a state or a name that is missing or damaged may lead to it.
         doubtful: bool,
     },
     /// A sealed layer has lost its manifest.
-    ManifestMissing {
-        /// The layer.
-        layer: LayerId,
-    },
+    ManifestMissing { layer: LayerId },
     /// Nothing of ours.
-    Unknown {
-        /// What.
-        path: PathBuf,
-    },
+    Unknown { path: PathBuf },
     /// What a killed process has left.
-    Litter {
-        /// What.
-        path: PathBuf,
-    },
+    Litter { path: PathBuf },
 }
 
 impl Finding {
@@ -258,17 +226,12 @@ pub struct DeepReport {
 /// A layer that is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerDifferences {
-    /// The layer.
     pub layer: LayerId,
-    /// As recorded.
     pub recorded_digest: String,
-    /// As found.
     pub digest: String,
     /// Whether the list of files itself was changed, so that the names below may mislead.
     pub manifest_changed: bool,
-    /// The first differences.
     pub first: Vec<Difference>,
-    /// How many there are.
     pub count: u64,
 }
 
@@ -277,7 +240,6 @@ pub struct LayerDifferences {
 pub struct Difference {
     /// Relative to the layer's root; bytes outside printable ASCII are `\xNN`.
     pub path: String,
-    /// In words.
     pub what: String,
 }
 

@@ -47,7 +47,6 @@ const LOCAL_ATTRIBUTES: [&str; 6] = [
 /// Input of [`super::SEAL`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SealInput {
-    /// The tree.
     pub tree: PathBuf,
     /// Where to write the manifest; must not exist.
     pub manifest: PathBuf,
@@ -67,7 +66,6 @@ pub struct ManifestSummary {
 /// Input of [`super::VERIFY_DEEP`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VerifyDeepInput {
-    /// The tree.
     pub tree: PathBuf,
     /// Its manifest of old.
     pub manifest: PathBuf,

@@ -51,16 +51,10 @@ pub enum TreeError {
     Io(#[from] PathError),
     /// A mark by which overlayfs would hide files of the layers below, in a tree that no overlay has written.
     #[error("`{}` is or has {what}, which only overlayfs may write", path.display())]
-    Forged {
-        /// Where.
-        path: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
+    Forged { path: PathBuf, what: &'static str },
     /// A manifest is not one of ours.
     #[error("`{}` is damaged: line {line}", path.display())]
     Manifest {
-        /// The file.
         path: PathBuf,
         /// Its first bad line, from 1.
         line: usize,
