@@ -21,7 +21,6 @@ const PREFIX: &str = "gentoomuch-";
 /// What a group may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Allowance {
-    /// Bytes.
     pub memory_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,

@@ -33,7 +33,6 @@ pub struct Error {
     pub call: Cow<'static, str>,
     /// The arguments worth reading, formatted.
     pub args: String,
-    /// What the kernel answered.
     #[source]
     pub source: io::Error,
 }

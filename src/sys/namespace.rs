@@ -13,7 +13,6 @@ use super::{Error, Result};
 pub enum Namespace {
     /// User and group ids, capabilities.
     User,
-    /// Mounts.
     Mount,
     /// Process ids, for the children made from now on.
     Pid,

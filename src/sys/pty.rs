@@ -55,7 +55,6 @@ pub struct RawMode {
 }
 
 impl RawMode {
-    /// Enters raw mode.
     pub fn enter(terminal: impl AsFd) -> Result<Self> {
         let terminal = super::fd::duplicate(terminal)?;
         let earlier = rustix::termios::tcgetattr(&terminal).map_err(Error::of("tcgetattr", ""))?;

@@ -89,7 +89,6 @@ fn ran() -> Duration {
 /// Memory in bytes; processes and threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Found {
-    /// Bytes.
     pub memory_bytes: u64,
     /// Processes, each with its threads.
     pub pids: u64,
