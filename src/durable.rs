@@ -24,7 +24,6 @@ use crate::path_error::PathError;
 /// Distinguishes the new files of one process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// What a function here returns.
 pub type Result<T> = std::result::Result<T, PathError>;
 
 /// The permissions of a new file.
@@ -39,7 +38,6 @@ pub enum Mode {
 /// How a file is replaced.
 #[derive(Debug, Clone, Copy)]
 pub struct Replace<'a> {
-    /// Its permissions.
     pub mode: Mode,
     /// Where it is written, on the same file system; by default beside the old one, under a hidden name.
     pub staging: Option<&'a Path>,

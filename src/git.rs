@@ -80,39 +80,26 @@ pub enum GitError {
     },
     /// The server has no such commit, or gives out only what a branch or tag names.
     #[error("`{uri}` does not give out the commit {commit}")]
-    NotGiven {
-        /// The commit.
-        commit: String,
-        /// The repository.
-        uri: String,
-    },
+    NotGiven { commit: String, uri: String },
     /// Downloads are switched off.
     #[error("`{uri}` would have to be asked, and downloads are switched off")]
-    Offline {
-        /// The repository.
-        uri: String,
-    },
+    Offline { uri: String },
     /// The bare repository cannot be made.
     #[error("cannot use `{path}`")]
     Mirror {
-        /// The repository.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The temporary directory cannot be made.
     #[error("cannot create `{path}`")]
     Scratch {
-        /// The directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
 }
 
-/// What this module returns.
 pub type Result<T> = std::result::Result<T, GitError>;
 
 /// A directory of our own.

@@ -23,25 +23,16 @@ pub struct Limits {
     pub timeout_ms: Option<u64>,
 }
 
-/// The limit that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Exceeded {
-    /// Memory.
     #[error("the session used more than {} of memory, its limit", Bytes(*.limit_bytes))]
-    Memory {
-        /// In bytes.
-        limit_bytes: u64,
-    },
+    Memory { limit_bytes: u64 },
     /// Processes and threads.
     #[error("the session had more than {limit} processes and threads, its limit")]
-    Pids {
-        /// How many.
-        limit: u64,
-    },
+    Pids { limit: u64 },
     /// What it takes to see how much memory it uses.
     #[error("the session has so many processes and open files that its use of memory cannot be told in time")]
     Sight,
-    /// Time.
     #[error("the session ran for more than {}, its limit", Span(*.limit_ms))]
     Time {
         /// In milliseconds.
@@ -101,7 +92,6 @@ pub enum Bound {
 /// A text that is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotALimit {
-    /// Of memory.
     #[error("`{0}` is no amount of memory: a number with K, M, G or T, such as `8G`, or `none`")]
     Memory(String),
     /// Of processes.

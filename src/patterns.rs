@@ -68,20 +68,10 @@ pub enum PatternError {
     OpenBracket(String),
     /// `[z-a]`
     #[error("`{pattern}` has nothing in `{range}`")]
-    EmptyRange {
-        /// The pattern.
-        pattern: String,
-        /// The range.
-        range: String,
-    },
+    EmptyRange { pattern: String, range: String },
     /// `[à-ü]`: which characters lie between depends on who is asked.
     #[error("`{pattern}` has the range `{range}`: only ranges of ASCII characters mean the same everywhere")]
-    Range {
-        /// The pattern.
-        pattern: String,
-        /// The range.
-        range: String,
-    },
+    Range { pattern: String, range: String },
     /// `[[:alpha:]]` and the like.
     #[error("`{0}` has a class of characters in it, such as `[:alpha:]`: write a range, such as `a-z`")]
     Class(String),

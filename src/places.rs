@@ -25,7 +25,6 @@ pub use walls::{Closed, Owner, Unsafe, unknown_id};
 /// Configuration, data and cache directories, all absolute. The program resolves them from flags, `GENTOOMUCH_*` and XDG variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// The configuration directory.
     pub config: PathBuf,
     /// What must not be lost.
     pub data: PathBuf,

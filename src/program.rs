@@ -37,9 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Which of a program's outputs is handed out line by line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
@@ -64,11 +62,8 @@ impl fmt::Debug for Attendance<'_> {
 /// What a program came to.
 #[derive(Debug)]
 pub struct Ended {
-    /// The command line.
     pub argv: String,
-    /// How it ended.
     pub status: ExitStatus,
-    /// Its output.
     pub stdout: Vec<u8>,
     /// What it complained about; hostile.
     pub stderr: String,
@@ -79,25 +74,17 @@ pub struct Ended {
 pub enum Error {
     /// There is none of this name.
     #[error("cannot find `{}`", program.display())]
-    NotInstalled {
-        /// The program.
-        program: PathBuf,
-    },
+    NotInstalled { program: PathBuf },
     /// It did not start, or the connection was lost.
     #[error("cannot run `{argv}`")]
     Run {
-        /// The command line.
         argv: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// It failed.
     #[error("`{argv}` failed with {status}")]
     Failed {
-        /// The command line.
         argv: String,
-        /// How it ended.
         status: ExitStatus,
         /// Its last messages, safe to print.
         last_lines: Vec<String>,

@@ -35,7 +35,6 @@ const BELOW_CACHE: &[(&str, u32)] = &[
 /// Who the directories are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
     pub uid: u32,
     /// The user's group, if nobody else is in it.
     pub private_gid: Option<u32>,
@@ -54,7 +53,6 @@ pub fn unknown_id(uid_map: &str, overflow: Option<u32>) -> Option<u32> {
 /// A directory that others could enter, and no longer can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// The directory.
     pub path: PathBuf,
     /// The mode it had.
     pub mode: u32,
@@ -66,7 +64,6 @@ pub enum Unsafe {
     /// Another user's.
     #[error("`{path}` belongs to another user (uid {uid})")]
     Foreign {
-        /// The directory.
         path: PathBuf,
         /// Whose it is.
         uid: u32,
@@ -74,7 +71,6 @@ pub enum Unsafe {
     /// A directory on the way, or a link on it, belongs to somebody who could put another directory there.
     #[error("`{on_the_way}` belongs to another user (uid {uid}), who could put something else in the place of `{path}`")]
     ForeignWay {
-        /// The place.
         path: PathBuf,
         /// The directory or link.
         on_the_way: PathBuf,
@@ -83,26 +79,13 @@ pub enum Unsafe {
     },
     /// A directory on the way that others may write to.
     #[error("others can rename what is in `{on_the_way}` (mode {mode:04o}), and so put something else in the place of `{path}`")]
-    OpenWay {
-        /// The place.
-        path: PathBuf,
-        /// The directory.
-        on_the_way: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    OpenWay { path: PathBuf, on_the_way: PathBuf, mode: u32 },
     /// Its name is no text, and what is kept there could not be named to our own processes, nor be removed by them.
     #[error("the name of `{path}` is not UTF-8")]
-    NotText {
-        /// The place.
-        path: PathBuf,
-    },
+    NotText { path: PathBuf },
     /// Not a directory.
     #[error("`{path}` is not a directory")]
-    NotADirectory {
-        /// What is there.
-        path: PathBuf,
-    },
+    NotADirectory { path: PathBuf },
     /// Looking at it, or closing it, failed.
     #[error(transparent)]
     Io(#[from] PathError),
