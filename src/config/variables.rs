@@ -159,7 +159,7 @@ fn emerge_opts(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
     let (opts, faults) = default_opts::parse(words);
     for (fault, place) in faults {
         let near = if let Fault::Unknown(option) = &fault { nearest(option, default_opts::names()) } else { None };
-        let hint = near.map_or_else(|| fault.hint().to_owned(), |near| question(near));
+        let hint = near.map_or_else(|| fault.hint().to_owned(), question);
         findings.error_with_hint(place, fault.to_string(), hint);
     }
     opts
