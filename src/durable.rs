@@ -134,7 +134,7 @@ pub fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
 /// Removes a file, if it is there. Its name may come back after a power cut.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::of("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PathError::new("remove", path, error)),
         _ => Ok(()),
     }
 }
