@@ -11,11 +11,12 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::refs::{kept_ref, ref_name};
 use crate::names::{named, profiles};
+use crate::origin::{self, Kept, Origin};
 use crate::portage::binpkgs::PoolKind;
 use crate::progress::Event;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
-use crate::session::keys::throwaway::{attach_throwaway_pools, made_from, pool_of, throwaway_pools};
+use crate::session::keys::throwaway::{attach_throwaway_pools, pool_of, throwaway_pools};
 use crate::session::keys::{PoolUse, packages_of};
 use crate::session::root::{Run, UserBind};
 use crate::session::work::{Given, Subject};
@@ -87,19 +88,19 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
     let outcome = freshroot_in(cx, &mut session, &profile, &base, options);
     match (outcome, &options.keep) {
         (Ok((exit, published)), Some(name)) => {
-            let origin = serde_json::json!({
-                "kind": "kept session",
-                "name": name,
-                "profile": profile,
-                "command": options.command,
-                "parent": made_from(&base.origin),
-                "isolation": crate::host::rung(),
-                "network": options.network.to_string(),
+            let origin = Origin::Kept(Kept {
+                name: name.clone(),
+                profile,
+                command: options.command.clone(),
+                parent: Some(base.origin.made_from().clone()),
+                isolation: crate::host::rung().to_owned(),
+                network: Some(origin::Network::Word(options.network.to_string())),
+                ..Kept::default()
             });
             // A kept session is no function of its inputs: its key is its own.
             let key = format!("kept:{}", session.id());
             let newest_input = base.newest_input;
-            let state = session.commit(NewState { key, origin, newest_input, parent: Some(base.id.clone()) })?;
+            let state = session.commit(NewState { key, origin: origin.into(), newest_input, parent: Some(base.id.clone()) })?;
             cx.store.ref_set(&kept_ref(name), &state.id)?;
             Ok(Ended { exit, kept: Some(state), published })
         }
@@ -117,7 +118,7 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
 fn freshroot_base(cx: &Context<'_>, options: &FreshrootOptions) -> Result<(String, State)> {
     if let Some(text) = &options.state {
         let state = named::named(cx, text)?.state;
-        let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
+        let profile = state.origin.profile().unwrap_or_default().to_owned();
         return Ok((profile, state));
     }
     if let Some(name) = &options.from {
@@ -127,7 +128,7 @@ fn freshroot_base(cx: &Context<'_>, options: &FreshrootOptions) -> Result<(Strin
             return Err(Error::NoKept { name: name.clone(), known });
         };
         let state = cx.store.state(&id)?;
-        let profile = state.origin["profile"].as_str().unwrap_or_default().to_owned();
+        let profile = state.origin.profile().unwrap_or_default().to_owned();
         return Ok((profile, state));
     }
     let (profile, index) = profiles::profile_and_index(cx, options.profile.as_deref())?;

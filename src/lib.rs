@@ -39,6 +39,7 @@ pub mod jobserver;
 pub mod kernel;
 pub mod limits;
 pub mod names;
+pub mod origin;
 pub mod patch;
 pub mod path_error;
 pub mod patterns;

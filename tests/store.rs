@@ -59,7 +59,7 @@ fn run(launcher: &Launcher, session: &mut Session, script: &str) {
 }
 
 fn commit(session: Session, key: &str, base: Option<&State>) -> State {
-    let new = NewState { key: key.into(), origin: serde_json::Value::Null, newest_input: 0, parent: base.map(|b| b.id.clone()) };
+    let new = NewState { key: key.into(), origin: serde_json::Value::Null.into(), newest_input: 0, parent: base.map(|b| b.id.clone()) };
     session.commit(new).unwrap()
 }
 

@@ -313,8 +313,8 @@ fn rfc3339(seconds: i64) -> String {
 
 /// How a layer came to be.
 fn step(of: &State, clamp: i64) -> Result<History> {
-    let name = ["definition", "kept", "name"].into_iter().find_map(|field| of.origin[field].as_str()).unwrap_or_default();
-    let kind = of.origin["kind"].as_str().unwrap_or("session");
+    let name = of.origin.definition().or_else(|| of.origin.name()).unwrap_or_default();
+    let kind = of.origin.kind().unwrap_or("session");
     let created_by = format!("gentoomuch: {kind} {name}").trim_end().to_owned();
     Ok(HistoryBuilder::default().created(rfc3339(clamp)).created_by(created_by).comment(format!("key {}", of.key)).build()?)
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::names::named;
 use crate::names::named::Named;
 use crate::names::refs::stage4_lock;
+use crate::origin::Origin;
 use crate::stage3::sign::Gpg;
 use crate::store::StateId;
 use crate::{artifact, context};
@@ -101,11 +102,9 @@ pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &Expo
 }
 
 /// The definition that a state was built by, as it is now.
-fn stage4_definition(cx: &Context<'_>, config: Option<&ConfigDir>, origin: &serde_json::Value) -> Result<Option<Stage4Definition>> {
-    let (Some(config), Some("stage4 definition"), Some(name)) = (config, origin["kind"].as_str(), origin["definition"].as_str())
-    else {
-        return Ok(None);
-    };
+fn stage4_definition(cx: &Context<'_>, config: Option<&ConfigDir>, origin: &Origin) -> Result<Option<Stage4Definition>> {
+    let (Some(config), Origin::Stage4(stage4)) = (config, origin) else { return Ok(None) };
+    let name = &stage4.definition;
     match config.stage4(name) {
         Ok(definition) => Ok(Some(definition)),
         Err(crate::config::Error::Unknown { .. }) => {

@@ -344,7 +344,7 @@ mod tests {
             layers: Vec::new(),
             parent: None,
             key: String::new(),
-            origin: serde_json::Value::Null,
+            origin: serde_json::Value::Null.into(),
             created: String::new(),
             newest_input: 0,
         };

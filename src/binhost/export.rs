@@ -34,7 +34,6 @@ use crate::portage::binpkgs::gpkg::Signer;
 use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
 use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
 use crate::session::binhost::BinhostError;
-use crate::session::keys::keys_of;
 use crate::stage3::sign::{Gpg, SignError};
 use crate::{context, durable};
 
@@ -200,8 +199,8 @@ fn fitting(cx: &Context<'_>, profile: &str, index: &Index) -> Result<(BTreeSet<S
     let mut all = BTreeSet::new();
     for (name, id) in cx.store.refs()? {
         let state = cx.store.state(&id)?;
-        if state.origin["profile"] == profile {
-            let keys = keys_of(&state).into_values();
+        if state.origin.profile() == Some(profile) {
+            let keys = state.origin.package_keys().into_values();
             if name == ref_name(profile, BUILDER) { builder.extend(keys) } else { all.extend(keys) }
         }
     }
@@ -212,8 +211,7 @@ fn fitting(cx: &Context<'_>, profile: &str, index: &Index) -> Result<(BTreeSet<S
 fn pool_of_profile(cx: &Context<'_>, profile: &str) -> Result<PoolInputs> {
     let none = || BinhostError::NoPool { profile: profile.to_owned() };
     let id = cx.store.ref_get(&ref_name(profile, BUILDER))?.ok_or_else(none)?;
-    let origin = cx.store.state(&id)?.origin;
-    Ok(serde_json::from_value(origin["pool"].clone()).map_err(|_| none())?)
+    Ok(cx.store.state(&id)?.origin.pool().cloned().ok_or_else(none)?)
 }
 
 /// Signs one package, unless the signed one is there.

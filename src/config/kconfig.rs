@@ -9,9 +9,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+pub use crate::origin::SymbolChange;
 use crate::terminal_text::sanitize_line;
 
 /// Of a longer text only the beginning is told.
@@ -24,17 +25,6 @@ const TOOLCHAIN: [&str; 10] = ["CC_", "GCC_", "CLANG_", "LD_", "LLD_", "AS_", "R
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Symbols(BTreeMap<String, String>);
-
-/// A symbol that two configurations set differently.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SymbolChange {
-    /// Without `CONFIG_`.
-    pub symbol: String,
-    /// Its value before, safe to print; `None`: the configuration says nothing of it.
-    pub before: Option<String>,
-    /// Its value after.
-    pub after: Option<String>,
-}
 
 impl Symbols {
     /// Reads a configuration. There is none that cannot be read.

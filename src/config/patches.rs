@@ -22,7 +22,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use header::Header;
@@ -32,6 +31,7 @@ use super::fragment::Copied;
 use super::merge::Merge;
 use super::{ConfigDir, Error, PortageDir, Result, reading};
 use crate::did_you_mean::nearest;
+pub use crate::origin::PatchRecord;
 use crate::portage::atom::Atom;
 use crate::portage::cpv::{split_pf, split_revision};
 
@@ -217,22 +217,6 @@ impl Placed for SavedPatch {
     fn sha256(&self) -> Option<String> {
         (!self.contents.is_empty()).then(|| hex::encode(Sha256::digest(&self.contents)))
     }
-}
-
-/// What a build state remembers of a patch that it was given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PatchRecord {
-    /// See [`SavedPatch::name`].
-    pub name: String,
-    pub category: String,
-    /// Name and versions of the package, as a directory is called.
-    pub directory: String,
-    /// See [`SavedPatch::file_name`].
-    pub file_name: String,
-    /// See [`SavedPatch::path`].
-    pub path: PathBuf,
-    /// SHA-256 of the contents, hexadecimal; none if it is empty.
-    pub sha256: Option<String>,
 }
 
 impl From<&SavedPatch> for PatchRecord {

@@ -5,11 +5,11 @@
 
 use serde::Serialize;
 
-use crate::build_key::Inputs;
 use crate::context::Context;
 use crate::error::Result;
 use crate::names::named;
 use crate::names::named::{RefAt, TAGS};
+use crate::origin::Origin;
 use crate::store::{State, StateId};
 use crate::{context, store};
 
@@ -158,7 +158,7 @@ fn log_of(cx: &Context<'_>, name: &str, histories: &[(String, Vec<StateId>)]) ->
             since: entry.since,
             created: state.map(|state| state.created.clone()),
             complete: state.is_some_and(|state| state.layers.iter().all(|layer| cx.store.layer(layer).is_ok())),
-            kind: state.and_then(|state| state.origin["kind"].as_str()).map(str::to_owned),
+            kind: state.and_then(|state| state.origin.kind()).map(str::to_owned),
             from: state.and_then(|state| from(state, histories)),
             changed,
             changed_below,
@@ -197,7 +197,7 @@ pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag
         set => set?,
     }
     let since = cx.store.ref_history(&full)?.into_iter().next().map(|entry| entry.since).unwrap_or_default();
-    let kind = state.origin["kind"].as_str().map(str::to_owned);
+    let kind = state.origin.kind().map(str::to_owned);
     Ok(Tag { name: bare.to_owned(), state: state.id, since, kind, before })
 }
 
@@ -207,7 +207,7 @@ pub fn tags(cx: &Context<'_>) -> Result<Vec<Tag>> {
     for (name, state) in cx.store.refs()? {
         let Some(bare) = name.strip_prefix(TAGS) else { continue };
         let history = cx.store.ref_history(&name)?;
-        let kind = cx.store.state(&state).ok().and_then(|state| state.origin["kind"].as_str().map(str::to_owned));
+        let kind = cx.store.state(&state).ok().and_then(|state| state.origin.kind().map(str::to_owned));
         let since = history.first().map(|entry| entry.since.clone()).unwrap_or_default();
         let before = history.into_iter().nth(1).map(|entry| entry.value);
         tags.push(Tag { name: bare.to_owned(), state, since, kind, before });
@@ -227,12 +227,11 @@ pub fn tag_remove(cx: &Context<'_>, name: &str) -> Result<Tag> {
 }
 
 /// Names of the inputs that differ, and where the state below is another one, those of its own.
-fn changes(new: &serde_json::Value, old: &serde_json::Value) -> (Option<Vec<String>>, Vec<String>) {
-    let inputs = |origin: &serde_json::Value| serde_json::from_value::<Inputs>(origin["inputs"].clone()).ok();
-    let changed = |new: &serde_json::Value, old: &serde_json::Value| Some(inputs(new)?.changed_since(&inputs(old)?));
+fn changes(new: &Origin, old: &Origin) -> (Option<Vec<String>>, Vec<String>) {
+    let changed = |new: &Origin, old: &Origin| Some(new.inputs()?.changed_since(old.inputs()?));
     let all = changed(new, old);
     let below = if all.iter().flatten().any(|name| name == "parent") {
-        ["base", "stage3", "parent"].iter().find_map(|field| changed(&new[field], &old[field])).unwrap_or_default()
+        new.below().zip(old.below()).and_then(|(new, old)| changed(new, old)).unwrap_or_default()
     } else {
         Vec::new()
     };
@@ -241,7 +240,7 @@ fn changes(new: &serde_json::Value, old: &serde_json::Value) -> (Option<Vec<Stri
 
 /// What a state was made from, in words that commands take where there are such.
 pub(crate) fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Option<String> {
-    let Some(parent) = &state.parent else { return state.origin["name"].as_str().map(str::to_owned) };
+    let Some(parent) = &state.parent else { return state.origin.name().map(str::to_owned) };
     // The name that had it last; a tag says least about it.
     let named = histories.iter().filter_map(|(name, values)| {
         let index = values.iter().position(|value| value == parent)?;
@@ -256,20 +255,23 @@ pub(crate) fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build_key::Inputs;
+    use crate::origin::Recorded;
     use serde_json::json;
 
     #[test]
     fn what_changed_is_named_also_below() {
         let origin = |packages: &str, below: &str| {
-            json!({
+            Recorded::from(json!({
+                "kind": "stage4 definition",
                 "inputs": Inputs::new("stage4").with("packages", packages).with("parent", below),
-                "base": { "inputs": Inputs::new("stage3").with("configuration", below) },
-            })
+                "base": { "kind": "stage3 definition", "inputs": Inputs::new("stage3").with("configuration", below) },
+            }))
         };
         assert_eq!(changes(&origin("a", "1"), &origin("b", "1")), (Some(vec!["packages".to_owned()]), Vec::new()));
         let (all, below) = changes(&origin("a", "1"), &origin("b", "2"));
         assert_eq!(all.unwrap(), ["packages", "parent"]);
         assert_eq!(below, ["configuration"]);
-        assert_eq!(changes(&json!({}), &origin("b", "2")), (None, Vec::new()));
+        assert_eq!(changes(&Recorded::from(json!({})), &origin("b", "2")), (None, Vec::new()));
     }
 }

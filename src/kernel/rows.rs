@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::context::Context;
+use crate::origin::Kernel;
 use crate::error::Result;
 use crate::{context, inventory};
 
@@ -72,15 +73,15 @@ pub fn kernel_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<KernelRow
                 continue;
             }
             let state = cx.store.state(id)?;
-            let text = |name: &str| state.origin[name].as_str().unwrap_or_default().to_owned();
+            let Kernel { release, package, configuration, .. } = state.origin.as_kernel().cloned().unwrap_or_default();
             built.push(BuiltKernel {
                 profile: profile.to_owned(),
                 name: label.to_owned(),
-                release: text("release"),
-                package: text("package"),
+                release,
+                package,
                 state: state.id.to_string(),
                 created: state.created.clone(),
-                current: text("configuration") == digest,
+                current: configuration == digest,
                 size_bytes: inventory::bytes_of(cx, std::slice::from_ref(&state), &[])?,
             });
         }

@@ -58,7 +58,7 @@ pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, optio
         upstream: upstream.state.id.to_string(),
         upstream_reused: upstream.reused,
         builder_reused: builder.as_ref().is_some_and(|built| built.reused),
-        patched: builder.as_ref().map_or(serde_json::Value::Null, |built| built.state.origin["patched"].clone()),
+        patched: builder.as_ref().map_or(serde_json::Value::Null, |built| serde_json::json!(built.state.origin.patched())),
         builder: builder.map(|built| built.state.id.to_string()),
     })
 }

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::names::profiles;
 use crate::names::refs::kernel_ref;
+use crate::origin::Kernel;
 use crate::pipeline::bootstrap::build_one;
 use crate::pipeline::plan::Wishes;
 use crate::store::State;
@@ -49,19 +50,9 @@ pub fn kernel_build(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: O
 
 impl KernelBuilt {
     fn of(state: &State, reused: bool) -> Self {
-        let origin = &state.origin;
-        let text = |name: &str| origin[name].as_str().unwrap_or_default().to_owned();
-        Self {
-            name: text("name"),
-            profile: text("profile"),
-            state: state.id.to_string(),
-            reused,
-            package: text("package"),
-            release: text("release"),
-            unmet: serde_json::from_value(origin["unmet"].clone()).unwrap_or_default(),
-            built_in: origin["built_in"].as_u64().unwrap_or_default(),
-            modules: origin["modules"].as_u64().unwrap_or_default(),
-            initramfs: origin["initramfs"].as_bool().unwrap_or_default(),
-        }
+        let kernel = state.origin.as_kernel().cloned().unwrap_or_default();
+        let Kernel { name, profile, package, release, unmet, built_in, modules, initramfs, .. } = kernel;
+        let state = state.id.to_string();
+        Self { name, profile, state, reused, package, release, unmet, built_in, modules, initramfs }
     }
 }

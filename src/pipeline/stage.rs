@@ -52,7 +52,7 @@ pub fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions)
     let state = stage.state.map(|id| cx.store.state(&id)).transpose()?;
     Ok(StageBuilt {
         name,
-        patched: state.as_ref().map_or(serde_json::Value::Null, |state| state.origin["patched"].clone()),
+        patched: state.as_ref().map_or(serde_json::Value::Null, |state| serde_json::json!(state.origin.patched())),
         state: state.map(|state| state.id.to_string()).unwrap_or_default(),
         state_reused: stage.outcome == Outcome::Reused,
         artifact: artifact.filter(|_| export),

@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::portage::untrusted;
 use crate::recipe::definition::Stage3;
 use crate::recipe::standing::SINCE_BASE;
-use crate::session::work::in_origins;
 use crate::store;
 use crate::store::State;
 
@@ -61,14 +60,14 @@ pub(crate) fn of_state(
         Err(store::Error::NoSuchState(_)) => return Ok(vec![Reason::new("its state was removed")]),
         Err(error) => return Err(error.into()),
     };
-    let Ok(old) = serde_json::from_value::<Inputs>(before.origin["inputs"].clone()) else {
+    let Some(old) = before.origin.inputs() else {
         return Ok(vec![Reason::new("it is not known what it was built from")]);
     };
-    let changed = inputs.changed_since(&old);
+    let changed = inputs.changed_since(old);
     if changed.is_empty() {
         return Ok(vec![Reason::new("its state was removed")]);
     }
-    Ok(changed.into_iter().map(|input| reason(cx, input, inputs, &old, from, recipe, &before)).collect())
+    Ok(changed.into_iter().map(|input| reason(cx, input, inputs, old, from, recipe, &before)).collect())
 }
 
 fn reason(
@@ -128,8 +127,7 @@ fn difference(was: &str, is: &str) -> Vec<String> {
 fn configuration(cx: &Context<'_>, before: &State, recipe: &Stage3) -> Vec<String> {
     let layers = cx.store.lower_dirs(before);
     // A stage4 has that of its base, unless something had changed since that was made.
-    let recorded = in_origins(&before.origin, |origin| origin["portage_files"].as_array().cloned()).unwrap_or_default();
-    let recorded: BTreeSet<PathBuf> = recorded.iter().filter_map(|path| path.as_str()).map(PathBuf::from).collect();
+    let recorded: BTreeSet<PathBuf> = before.origin.portage_files().unwrap_or_default().iter().cloned().collect();
     let mut lines = Vec::new();
     for path in recorded.union(&recipe.portage.files.keys().cloned().collect()) {
         let was = if recorded.contains(path) { read(&layers, path) } else { Some(Vec::new()) };
@@ -152,8 +150,8 @@ fn configuration(cx: &Context<'_>, before: &State, recipe: &Stage3) -> Vec<Strin
 /// A patch that came, went or changed, by the file that the user keeps: what is in it says less.
 fn patch(before: &State, recipe: &Stage3, path: &Path, was: &[u8], is: &[u8]) -> Option<String> {
     let source = recipe.portage.sources(path).first().cloned().or_else(|| {
-        let records = crate::session::work::recorded(&before.origin);
-        records.into_iter().find(|record| record.inside() == Path::new("/etc/portage").join(path)).map(|record| record.path)
+        let mut records = before.origin.patches().iter();
+        records.find(|record| record.inside() == Path::new("/etc/portage").join(path)).map(|record| record.path.clone())
     });
     let source = source.as_deref().unwrap_or(path).display();
     match (was.is_empty(), is.is_empty()) {

@@ -62,8 +62,8 @@ pub fn profile_rows(cx: &Context<'_>) -> Result<Vec<ProfileRow>> {
             let state = cx.store.state(id)?;
             match definition {
                 "upstream" => {
-                    row.stage3 = state.origin["name"].as_str().map(str::to_owned);
-                    row.allow_unsigned = state.origin["allow_unsigned"].as_str().map(str::to_owned);
+                    row.stage3 = state.origin.name().map(str::to_owned);
+                    row.allow_unsigned = state.origin.stage3().and_then(|stage3| stage3.allow_unsigned.clone());
                 }
                 BUILDER => {
                     row.trees = show::trees_of(cx, &state.origin)?;

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::config::{BUILDER, ConfigDir};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::profiles;
 use crate::names::profiles::joined;
+use crate::origin::{Import, Origin};
 use crate::portage::vdb::Package;
 use crate::recipe::definition;
 use crate::recipe::kernel::stage;
@@ -126,10 +126,6 @@ pub struct HistoryShown {
     pub complete: bool,
 }
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
-}
-
 /// Everything about a profile, or an earlier state of it (`NAME@{N}`); about the default one if `None`.
 pub fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option<&ConfigDir>) -> Result<ProfileShown> {
     let _shared = context::share_store(cx)?;
@@ -187,9 +183,9 @@ fn builder_shown(cx: &Context<'_>, state: &State, stage3: &State, config: Option
         created: state.created.clone(),
         bootstrapped: first.created,
         updates,
-        portage_profile: text(&state.origin["portage_profile"]).unwrap_or_default(),
+        portage_profile: state.origin.portage_profile().unwrap_or_default().to_owned(),
         trees: trees_of(cx, &state.origin)?,
-        isolation: text(&state.origin["isolation"]).unwrap_or_default(),
+        isolation: state.origin.isolation().unwrap_or_default().to_owned(),
         differs: config.and_then(|config| definition::differs_from(cx, config, state, stage3)),
     })
 }
@@ -205,7 +201,7 @@ fn history_shown(cx: &Context<'_>, profile: &str) -> Result<Vec<HistoryShown>> {
     let history = cx.store.ref_history(&profiles::profile_ref(cx, profile)?)?;
     let shown = history.into_iter().enumerate().map(|(index, entry)| {
         let state = cx.store.state(&entry.value).ok();
-        let stage3 = state.as_ref().and_then(|state| text(&state.origin["stage3"]["name"]).or_else(|| text(&state.origin["name"])));
+        let stage3 = state.as_ref().and_then(|state| Some(state.origin.stage3()?.name.clone()));
         HistoryShown {
             name: joined(profile, index),
             since: entry.since,
@@ -219,17 +215,15 @@ fn history_shown(cx: &Context<'_>, profile: &str) -> Result<Vec<HistoryShown>> {
 }
 
 /// The trees that a state was built with.
-pub(crate) fn trees_of(cx: &Context<'_>, origin: &Value) -> Result<Vec<TreeShown>> {
+pub(crate) fn trees_of(cx: &Context<'_>, origin: &Origin) -> Result<Vec<TreeShown>> {
     let known = cx.store.trees()?;
-    let used = origin["trees"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let shown = used.iter().map(|tree| {
-        let digest = text(&tree["digest"]).unwrap_or_default();
-        let found = known.iter().find(|known| known.meta.origin["digest"] == digest.as_str());
+    let shown = origin.trees().unwrap_or_default().iter().map(|tree| {
+        let found = known.iter().find(|known| known.meta.origin["digest"] == tree.digest.as_str());
         TreeShown {
-            name: text(&tree["name"]).unwrap_or_default(),
+            name: tree.name.clone(),
             id: found.map(|tree| tree.id.clone()),
             imported: found.map(|tree| tree.meta.created.clone()),
-            digest,
+            digest: tree.digest.clone(),
         }
     });
     Ok(shown.collect())
@@ -244,14 +238,14 @@ pub(crate) fn present_only(named: Option<&str>) -> Result<()> {
 }
 
 fn stage3_shown(state: &State) -> Stage3Shown {
-    let origin = &state.origin;
+    let Import { name, sha512, signer, allow_unsigned, .. } = state.origin.stage3().cloned().unwrap_or_default();
     Stage3Shown {
         state: state.id.clone(),
-        name: text(&origin["name"]).unwrap_or_default(),
-        sha512: text(&origin["sha512"]).unwrap_or_default(),
-        signer: text(&origin["signer"]["primary"]),
-        signer_name: text(&origin["signer"]["uid"]),
-        allow_unsigned: text(&origin["allow_unsigned"]),
+        name,
+        sha512,
+        signer: signer.as_ref().map(|signer| signer.primary.to_string()),
+        signer_name: signer.and_then(|signer| signer.uid),
+        allow_unsigned,
         imported: state.created.clone(),
     }
 }

@@ -77,7 +77,7 @@ pub fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOpti
     let recipe = definition::recipe(cx, config, BUILDER, &upstream)?;
     if !options.depclean && recipe.inputs(&upstream).key() == base.key {
         let state = base.id.clone();
-        let patched = base.origin["patched"].clone();
+        let patched = serde_json::json!(base.origin.patched());
         return Ok(UpdatedProfile { profile, state, previous: None, reused: true, patched, packages: Vec::new() });
     }
     let update = Update::of(cx, config, &profile, &recipe, [&base, &upstream], options.depclean)?;
@@ -89,7 +89,7 @@ pub fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOpti
         profile: profile.clone(),
         previous: moved.then(|| base.id.clone()),
         reused: built.reused,
-        patched: state.origin["patched"].clone(),
+        patched: serde_json::json!(state.origin.patched()),
         state: state.id,
         packages,
     })

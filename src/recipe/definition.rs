@@ -393,12 +393,12 @@ pub(crate) fn stage3_profile(lower: &[PathBuf]) -> String {
 
 /// In which inputs the configuration differs from what a builder was built with; `None` where that cannot be told.
 pub(crate) fn differs_from(cx: &Context<'_>, config: &ConfigDir, state: &State, stage3: &State) -> Option<Vec<String>> {
-    let definition = state.origin["definition"].as_str()?;
-    let before: Inputs = serde_json::from_value(state.origin["inputs"].clone()).ok()?;
+    let definition = state.origin.definition()?;
+    let before = state.origin.inputs()?;
     // A configuration that is broken now says so when it is used.
     let recipe =
         definition::recipe(cx, config, definition, stage3).inspect_err(|error| tracing::debug!(%error, "not compared")).ok()?;
-    Some(recipe.inputs(stage3).changed_since(&before))
+    Some(recipe.inputs(stage3).changed_since(before))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ pub(crate) trait InSession: Recipe {
         note_packages(&mut origin, &session);
         let newest_input = self.newest_input(base, &filled);
         let parent = base.map(|base| base.id.clone());
-        Ok(session.commit(NewState { key: self.inputs().key(), origin, newest_input, parent })?)
+        Ok(session.commit(NewState { key: self.inputs().key(), origin: origin.into(), newest_input, parent })?)
     }
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn in_session<R: InSession>(cx: &Context<'_>, recipe: &R) -> Result<B
 /// Makes a state of the layers of another one, which says `origin` of itself.
 pub(crate) fn under_another_key(cx: &Context<'_>, same: &State, inputs: &Inputs, mut origin: serde_json::Value) -> Result<Built> {
     origin["inputs"] = serde_json::json!(inputs);
-    let new = NewState { key: inputs.key(), origin, newest_input: same.newest_input, parent: Some(same.id.clone()) };
+    let new = NewState { key: inputs.key(), origin: origin.into(), newest_input: same.newest_input, parent: Some(same.id.clone()) };
     Ok(Built { state: cx.store.state_of_layers(same.layers.clone(), new)?, reused: false })
 }
 

@@ -48,11 +48,11 @@ impl Stage4 {
 
     /// About which packages something else is said now than when `base` was made, which does not have them. The stage4 may get them.
     pub(crate) fn since(&self, base: &State) -> Changes {
-        if base.origin["inputs"]["configuration"] == self.on.portage.digest() {
+        if base.origin.inputs().and_then(|inputs| inputs.get("configuration")) == Some(&self.on.portage.digest()) {
             return Changes::new();
         }
-        let before = Parts::noted(&base.origin);
-        before.and_then(|before| Parts::of(&self.on.portage).changes_since(&before)).unwrap_or_default()
+        let before = base.origin.parts();
+        before.and_then(|before| Parts::of(&self.on.portage).changes_since(before)).unwrap_or_default()
     }
 
     /// Whether its state stays what it would be.
@@ -167,7 +167,7 @@ impl InSession for OnBase<'_> {
             "inputs": self.inputs(),
             // Not the base's: what its world brought, such as a newer compiler, counts for what is built on it.
             "pool": filled.inputs,
-            "portage_profile": base.origin["portage_profile"],
+            "portage_profile": base.origin.portage_profile(),
             "base": base.origin,
             "kernel": self.kernel.map(kernel_record),
             "isolation": crate::host::rung(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::origin::Origin;
 use crate::portage::binpkgs::PoolInputs;
 use crate::session::root::HOOKS_DIR;
 use crate::session::{Work, run};
@@ -85,10 +86,10 @@ pub(crate) struct PoolOf {
 
 impl PoolOf {
     /// As for the state that stands below.
-    pub(crate) fn recorded(origin: &serde_json::Value) -> Self {
+    pub(crate) fn recorded(origin: &Origin) -> Self {
         Self {
-            portage_profile: origin["portage_profile"].as_str().unwrap_or_default().to_owned(),
-            own: origin["pool"]["own"].as_str().map(str::to_owned),
+            portage_profile: origin.portage_profile().unwrap_or_default().to_owned(),
+            own: origin.pool().and_then(|pool| pool.own.clone()),
         }
     }
 }

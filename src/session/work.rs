@@ -68,7 +68,7 @@ pub(crate) fn work<'s>(
 ) -> Result<Work<'s>> {
     let Given { hooks, portage, downloads, trees, binds, behalf } = given;
     let log_dir = logs::log_dir(cx, &subject.log_name)?;
-    let before = work::recorded(&base.origin);
+    let before = base.origin.patches().to_vec();
     let (upper, overlay_work, mountpoint) = (session.upper(), session.work(), session.root());
     let dir = |name: &str| -> Result<PathBuf> {
         let path = session.path(name);
@@ -147,7 +147,7 @@ pub(crate) fn work<'s>(
         supply,
         emerge_opts: match portage {
             Some(portage) => portage.emerge_opts.clone(),
-            None => recorded_emerge_opts(&base.origin),
+            None => base.origin.emerge_opts().cloned().unwrap_or_default(),
         },
         patches: match portage {
             Some(portage) => portage.patches().iter().map(PatchRecord::from).collect(),
@@ -171,24 +171,6 @@ const EMERGE_OPTS: &str = "emerge_opts";
 /// Notes what a configuration wants of emerge, for those who build on the state.
 pub(crate) fn note_emerge_opts(origin: &mut serde_json::Value, opts: &DefaultOpts) {
     origin[EMERGE_OPTS] = serde_json::json!(opts);
-}
-
-/// What the configuration of a state wanted of emerge. A stage4 has that of its base.
-fn recorded_emerge_opts(origin: &serde_json::Value) -> DefaultOpts {
-    in_origins(origin, |origin| serde_json::from_value(origin[EMERGE_OPTS].clone()).ok()).unwrap_or_default()
-}
-
-/// What a state says of itself, or the states below it do: the first of them of which `find` finds something.
-pub(crate) fn in_origins<T>(origin: &serde_json::Value, find: impl Fn(&serde_json::Value) -> Option<T>) -> Option<T> {
-    let mut origin = origin;
-    // As deep as a kept session of a kept session of a stage4.
-    for _ in 0..16 {
-        if let Some(found) = find(origin) {
-            return Some(found);
-        }
-        origin = if origin["base"].is_object() { &origin["base"] } else { &origin["parent"] };
-    }
-    None
 }
 
 /// Writes the merged configuration into `dir`, from where it is put in place.
@@ -270,11 +252,6 @@ impl StepsDone {
     pub(crate) fn any(&self) -> bool {
         !self.done.is_empty()
     }
-}
-
-/// The patches that a state was given, by what it says of itself; a stage4 has those of its base.
-pub(crate) fn recorded(origin: &serde_json::Value) -> Vec<PatchRecord> {
-    in_origins(origin, |origin| serde_json::from_value(origin["patches"].clone()).ok()).unwrap_or_default()
 }
 
 /// The script that puts the merged configuration into the root; written beside the hooks of every session.

@@ -22,7 +22,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::digests::{Algorithm, DigestList, DigestsError};
 use super::hashing::{Hasher, hash_all};
@@ -52,7 +52,7 @@ impl VerifyOptions {
 }
 
 /// A check that was made and passed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub file: String,
     /// What it was checked with: `signature`, `BLAKE2B`, …

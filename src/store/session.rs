@@ -12,6 +12,7 @@ use super::lock::{self, Lock, LockMode, Wait};
 use super::process::{self, ProcessStamp};
 use super::recover::{self, InMap, PID1_LIMIT};
 use super::{Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, make_dir, state};
+use crate::origin::Recorded;
 
 /// Size of `session.json`, so that another status can be written into it where there is no room for another file.
 const RECORD_BYTES: usize = 4096;
@@ -94,7 +95,7 @@ pub struct NewState {
     /// Build key.
     pub key: String,
     /// See [`State::origin`].
-    pub origin: serde_json::Value,
+    pub origin: Recorded,
     /// See [`State::newest_input`]; never below the parent's.
     pub newest_input: i64,
     /// The state that it counts as made from, usually the session's base.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Error, LayerId, LockMode, NewState, Purpose, Result, StateId, Store, durable, process};
+use crate::origin::Recorded;
 
 /// A chain of layers and where it came from. Never changes once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +24,7 @@ pub struct State {
     /// The build key: a hash of all that went in.
     pub key: String,
     /// Who made it and from what: stage3 name, signer, the reason given for an unsigned one, definition, tree snapshot, packages.
-    pub origin: serde_json::Value,
+    pub origin: Recorded,
     /// When it was committed, RFC 3339, UTC.
     pub created: String,
     /// Time of the newest thing that went in, seconds since 1970: what exports clamp times to.
@@ -36,7 +37,7 @@ impl State {
         layers: &[LayerId],
         parent: Option<&StateId>,
         key: &str,
-        origin: &serde_json::Value,
+        origin: &Recorded,
     ) -> Result<StateId> {
         let parts = (layers, parent, key, origin);
         let path = PathBuf::from("states");

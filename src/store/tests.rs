@@ -1,6 +1,7 @@
 //! The store as a whole, as an ordinary user would see it: trees of one owner, and tasks run by this very process.
 
 mod missing;
+mod older;
 mod suspending;
 mod verifying;
 
@@ -81,7 +82,7 @@ impl Fixture {
 }
 
 fn new_state(base: Option<&State>, key: &str) -> NewState {
-    NewState { key: key.to_owned(), origin: json!({ "made": "by a test" }), newest_input: 1, parent: base.map(|b| b.id.clone()) }
+    NewState { key: key.to_owned(), origin: json!({ "made": "by a test" }).into(), newest_input: 1, parent: base.map(|b| b.id.clone()) }
 }
 
 fn mode(path: &Path) -> u32 {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 
 use crate::config;
 use crate::config::source::{Method, Revision, TreeSource};
@@ -85,12 +84,9 @@ pub(crate) fn trees_for(cx: &Context<'_>, portage: &PortageDir) -> Result<Vec<Pi
 
 /// The repositories that a state was made with, as they are now; all if nothing is known of that.
 pub(crate) fn trees_of_state(cx: &Context<'_>, state: &State) -> Result<Vec<PinnedTree>> {
-    let origin = if state.origin["trees"].is_array() { &state.origin } else { &state.origin["base"] };
-    let Some(trees) = origin["trees"].as_array().filter(|trees| !trees.is_empty()) else { return trees(cx) };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let named: Vec<(String, Option<PathBuf>)> =
-        trees.iter().filter_map(|tree| Some((text(&tree["name"])?, text(&tree["location"]).map(PathBuf::from)))).collect();
-    chosen(cx, named.iter().map(|(name, location)| (name.as_str(), location.as_deref())), &pins(cx)?)
+    let used = state.origin.trees().or_else(|| state.origin.as_stage4()?.base.as_ref()?.trees());
+    let Some(used) = used.filter(|used| !used.is_empty()) else { return trees(cx) };
+    chosen(cx, used.iter().map(|tree| (tree.name.as_str(), tree.location.as_deref())), &pins(cx)?)
 }
 
 /// The pins of the configuration directory, if there is one.

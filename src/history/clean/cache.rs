@@ -22,10 +22,9 @@ use crate::history::clean::files::list;
 use crate::history::clean::survey::{Found, Survey};
 use crate::history::clean::{CleanItem, CleanKind, FileUse, Thing};
 use crate::portage::binpkgs::unused::{Build, PoolDir};
-use crate::portage::binpkgs::{PackageKey, PoolInputs, pool_key, unused};
+use crate::portage::binpkgs::{PackageKey, pool_key, unused};
 use crate::portage::cpv::Cpv;
 use crate::portage::vdb::Package;
-use crate::session::keys::keys_of;
 use crate::{beneath, context, inventory};
 
 /// No directory of a tree has more names.
@@ -108,7 +107,7 @@ pub(crate) fn installed(cx: &Context<'_>, survey: &Survey, found: &Found) -> Res
     let mut all = Installed::default();
     for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
         context::not_interrupted(cx)?;
-        all.note_keys(keys_of(state).into_values(), survey.last_used(&state.id));
+        all.note_keys(state.origin.package_keys().into_values(), survey.last_used(&state.id));
         let inventory = inventory::inventory(cx, state)?;
         let packages: Vec<Package> = serde_json::from_value(inventory)
             .map_err(|source| crate::store::Error::Answer { task: crate::inventory::INVENTORY, source })?;
@@ -232,16 +231,7 @@ pub(crate) fn build_name(pool: &PoolDir, build: &Build) -> String {
 fn reached_pools(survey: &Survey, found: &Found) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
-        // A kept session's is in its parent's origin, a stage4's also in its base's.
-        let mut waiting = vec![&state.origin];
-        while let Some(value) = waiting.pop() {
-            if let Some(object) = value.as_object() {
-                if let Some(inputs) = object.get("pool").and_then(|pool| serde_json::from_value::<PoolInputs>(pool.clone()).ok()) {
-                    keys.insert(pool_key(&inputs).to_string());
-                }
-                waiting.extend(object.values().filter(|value| value.is_object()));
-            }
-        }
+        keys.extend(state.origin.pools().iter().map(|inputs| pool_key(inputs).to_string()));
     }
     keys
 }

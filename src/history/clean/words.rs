@@ -8,10 +8,9 @@ use crate::store::State;
 /// A state as people know it: the beginning of its id, what it is, and of which profile.
 pub(crate) fn state(state: &State) -> String {
     let origin = &state.origin;
-    let word = |name: &str| origin[name].as_str().filter(|word| !word.is_empty());
     let id = &state.id.as_str()[..12];
-    let what = word("definition").or_else(|| word("name")).or_else(|| word("kind")).unwrap_or("state");
-    let on = word("profile").map(|profile| format!(" on {profile}")).unwrap_or_default();
+    let what = origin.definition().or_else(|| origin.name()).or_else(|| origin.kind()).unwrap_or("state");
+    let on = origin.profile().map(|profile| format!(" on {profile}")).unwrap_or_default();
     format!("{id} {what}{on}")
 }
 

@@ -9,7 +9,6 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::jobserver::PIPE_INSIDE;
 use crate::names::refs::{kernel_lock, kernel_ref};
-use crate::portage::binpkgs::PoolInputs;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::progress::Event;
 use crate::recipe::definition::subject_of;
@@ -83,7 +82,7 @@ impl Recipe for KernelOn<'_> {
                 "{label} on {profile} is what was built before: its sources, configuration and toolchain are the same"
             ));
         }
-        let mut origin = made.state.origin.clone();
+        let mut origin = made.state.origin.json().clone();
         origin["name"] = serde_json::json!(label);
         origin["profile"] = serde_json::json!(profile);
         under_another_key(cx, &made.state, &self.inputs(), origin)
@@ -147,7 +146,7 @@ impl InSession for Payload<'_> {
     }
 
     fn origin(&self, _base: Option<&State>, filled: &State) -> serde_json::Value {
-        filled.origin.clone()
+        filled.origin.json().clone()
     }
 
     fn newest_input(&self, _base: Option<&State>, filled: &State) -> i64 {
@@ -308,7 +307,7 @@ fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &Payload<'_>, kernel
     });
     let newest_input = task.sources.newest_input;
     let of_devel = serde_json::json!({ "kind": "kernel headers", "name": kernel.release, "package": facts.package });
-    let new = NewState { key: devel_key(&key), origin: of_devel, newest_input, parent: None };
+    let new = NewState { key: devel_key(&key), origin: of_devel.into(), newest_input, parent: None };
     let devel = devel.commit_bound(new, cx.launcher);
     let devel = match devel {
         Ok(devel) => devel,
@@ -317,7 +316,7 @@ fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &Payload<'_>, kernel
             return Err(error.into());
         }
     };
-    Ok(payload.commit_bound(NewState { key, origin, newest_input, parent: Some(devel.id) }, cx.launcher)?)
+    Ok(payload.commit_bound(NewState { key, origin: origin.into(), newest_input, parent: Some(devel.id) }, cx.launcher)?)
 }
 
 fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, kernel: &Compiled) -> Result<()> {
@@ -337,7 +336,7 @@ fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, kernel: &
 
 /// What decides a payload: the sources as they are, the configuration, the toolchain.
 fn content(recipe: &Kernel, sources: &State, facts: &SourcesFacts, builder: &State) -> Inputs {
-    let pool = serde_json::from_value::<PoolInputs>(sources.origin["pool"].clone()).ok();
+    let pool = sources.origin.pool();
     let toolchain = pool.map_or_else(|| builder.key.clone(), |pool| format!("{} {}", pool.chost, pool.toolchain));
     let inputs =
         recipe.with_own(Inputs::new("kernel payload")).with("package", facts.package.as_str()).with("toolchain", toolchain);

@@ -1,11 +1,11 @@
 //! Kernel sources, installed once on the builder: where a configuration is asked for, and kernels are compiled.
 
-use serde::{Deserialize, Serialize};
-
 use crate::build_key::Inputs;
 use crate::config::{ConfigDir, Place};
 use crate::context::Context;
 use crate::error::Result;
+use crate::origin::Origin;
+pub(crate) use crate::origin::SourcesFacts;
 use crate::portage::atom::{Atom, Operator};
 use crate::portage::binpkgs::PoolInputs;
 use crate::portage::cpv::Cpv;
@@ -22,23 +22,13 @@ use crate::session::{Work, keys, relink, tidy, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 
-/// What sources turned out to be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct SourcesFacts {
-    /// Category, name and version of their package.
-    pub(crate) package: String,
-    /// Whether that package builds the kernel, so that nothing is installed yet.
-    pub(crate) distribution: bool,
-    /// Where they lie.
-    pub(crate) tree: String,
-    /// Digest of the names and checksums of all files of the package.
-    pub(crate) contents: String,
-}
-
 impl SourcesFacts {
     /// As they were noted.
     pub(crate) fn of(state: &State) -> Option<Self> {
-        serde_json::from_value(state.origin["sources"].clone()).ok()
+        match &*state.origin {
+            Origin::KernelSources(of) => of.sources.clone(),
+            _ => None,
+        }
     }
 
     /// Category and name without the version.
@@ -130,7 +120,7 @@ impl Recipe for SourcesOn<'_> {
             .map_err(|_| KernelError::NotSources { package: facts.package.clone() })?;
         let exact = WantedSources { atom: &exact, at: self.wanted.at.clone(), trees: self.wanted.trees };
         let state = realise(cx, &SourcesOn { wanted: &exact, ..*self })?.state;
-        under_another_key(cx, &state, &self.inputs(), state.origin.clone())
+        under_another_key(cx, &state, &self.inputs(), state.origin.json().clone())
     }
 }
 
@@ -158,7 +148,7 @@ impl InSession for SourcesOn<'_> {
     }
 
     fn origin(&self, _base: Option<&State>, (facts, pool): &Self::Filled) -> serde_json::Value {
-        let mut origin = self.builder.origin.clone();
+        let mut origin = self.builder.origin.json().clone();
         for (name, value) in [
             ("kind", serde_json::json!("kernel sources")),
             ("name", serde_json::json!(facts.package)),

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::build_key::Inputs;
 use crate::context::Context;
 use crate::error::Result;
+use crate::origin::{Kernel, KernelRecord, Origin};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::recipe::kernel::{give, script};
@@ -15,23 +16,19 @@ use crate::session::work::{StepsDone, create_open};
 use crate::session::{Work, run};
 use crate::store::{NewState, State};
 
-/// `kind` of the origin of a state that is a base with a kernel on it.
-const KIND: &str = "base with kernel";
 /// Made when a stage4 is begun: what was installed before it is older. In the session's scratch, so that it goes with it.
 const MARKER: &str = "/var/tmp/portage/.gentoomuch-begun";
 const LIST_LIMIT_BYTES: u64 = 1 << 20;
 
 /// `base` with the payload of `kernel` on it. Nothing is copied: it is a state of the layers of both.
 pub(crate) fn with_kernel(cx: &Context<'_>, base: &State, kernel: &State) -> Result<State> {
-    let key = Inputs::new(KIND).with("parent", &base.key).with("kernel", &kernel.key).key();
+    let key = Inputs::new("base with kernel").with("parent", &base.key).with("kernel", &kernel.key).key();
     let layers: Vec<_> = base.layers.iter().chain(&kernel.layers).cloned().collect();
     if let Some(state) = cx.store.state_by_key(&key)?.filter(|state| state.layers == layers) {
         return Ok(state);
     }
     // Whoever builds on it finds there what the base says of trees, pools and hosts.
-    let mut origin = base.origin.clone();
-    origin["kind"] = serde_json::json!(KIND);
-    origin["kernel"] = kernel_record(kernel);
+    let origin = Origin::on_kernel(&base.origin, kernel_record(kernel)).into();
     let newest_input = base.newest_input.max(kernel.newest_input);
     Ok(cx.store.state_of_layers(layers, NewState { key, origin, newest_input, parent: Some(base.id.clone()) })?)
 }
@@ -40,7 +37,7 @@ pub(crate) fn with_kernel(cx: &Context<'_>, base: &State, kernel: &State) -> Res
 pub(crate) fn built_from(cx: &Context<'_>, state: &State) -> Result<Option<crate::store::StateId>> {
     let Some(id) = &state.parent else { return Ok(None) };
     let parent = cx.store.state(id)?;
-    Ok(if parent.origin["kind"] == KIND { parent.parent } else { Some(parent.id) })
+    Ok(if matches!(*parent.origin, Origin::BaseWithKernel(_)) { parent.parent } else { Some(parent.id) })
 }
 
 /// Shows a session the headers of a kernel as `/usr/src`. What is written there is gone with the session.
@@ -60,7 +57,7 @@ fn headers_of(cx: &Context<'_>, kernel: &State) -> Result<Option<Source>> {
     let mut at = kernel.clone();
     while let Some(parent) = at.parent.clone() {
         at = cx.store.state(&parent)?;
-        if at.origin["kind"] == "kernel headers" {
+        if matches!(*at.origin, Origin::KernelHeaders(_)) {
             return Ok(cx.store.lower_dirs(&at).first().map(|layer| Source::inside(layer.clone(), "usr/src")));
         }
     }
@@ -93,20 +90,14 @@ pub(crate) fn rebuild_modules(
         let request = Request { usepkg_exclude: names.clone(), buildpkg_exclude: names, ..Request::new(goal, Mode::Run) };
         merge::emerge_request(cx, work, steps, "kernel modules", request, resumed, false)?;
     }
-    let release = kernel.origin["release"].as_str().unwrap_or_default().to_owned();
+    let release = kernel.origin.as_kernel().map(|kernel| kernel.release.clone()).unwrap_or_default();
     steps.once("depmod", || run::command(cx, work, script(&["depend", &release]), Network::None))
 }
 
 /// What a stage4's metadata says of its kernel.
-pub(crate) fn kernel_record(kernel: &State) -> serde_json::Value {
-    let origin = &kernel.origin;
-    serde_json::json!({
-        "name": origin["name"],
-        "release": origin["release"],
-        "package": origin["package"],
-        "configuration": origin["configuration"],
-        "state": kernel.id,
-    })
+pub(crate) fn kernel_record(kernel: &State) -> KernelRecord {
+    let Kernel { name, release, package, configuration, .. } = kernel.origin.as_kernel().cloned().unwrap_or_default();
+    KernelRecord { name, release, package, configuration, state: kernel.id.to_string(), ..KernelRecord::default() }
 }
 
 /// Packages with kernel modules that have to be compiled, and all that there are.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
 use crate::context::Context;
 use crate::error::{Error, Result};
+pub use crate::origin::PatchFate;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize_line;
@@ -57,23 +58,6 @@ pub struct PatchedPackage {
     /// Where to find it.
     #[serde(skip)]
     place: InSlot,
-}
-
-/// What became of the patches of a package.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "result")]
-pub enum PatchFate {
-    /// All are in it.
-    Applied,
-    /// Its ebuild applies none.
-    NotCalled {
-        /// The EAPI.
-        eapi: String,
-    },
-    /// It was built before they were there.
-    BuiltBefore,
-    /// It was built with others than are configured now.
-    BuiltWithOthers,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -342,6 +326,7 @@ fn records_patches(root: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Recorded;
 
     fn record(name: &str, directory: &str, sha256: &str) -> PatchRecord {
         PatchRecord {
@@ -417,9 +402,8 @@ mod tests {
         let mut base = serde_json::json!({ "kind": "stage3 definition" });
         note_patches(&mut base, &[record("a", "hello", "1")], &[]);
         let kept = serde_json::json!({ "kind": "kept session", "parent": { "kind": "stage4 definition", "base": base } });
-        assert_eq!(crate::session::work::recorded(&kept), [record("a", "hello", "1")]);
-        assert_eq!(crate::session::work::recorded(&serde_json::json!({ "kind": "stage3" })), []);
-        assert_eq!(crate::session::work::recorded(&serde_json::Value::Null), []);
+        assert_eq!(Recorded::from(kept).patches(), [record("a", "hello", "1")]);
+        assert_eq!(Recorded::from(serde_json::json!({ "kind": "stage3" })).patches(), []);
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub(crate) fn standing(cx: &Context<'_>, asked: &Asked<'_>) -> Result<Standing> 
     }
     let Some(id) = cx.store.ref_get(asked.name)? else { return Ok(Standing::Other) };
     let Ok(state) = cx.store.state(&id) else { return Ok(Standing::Other) };
-    let Ok(old) = serde_json::from_value::<Inputs>(state.origin["inputs"].clone()) else { return Ok(Standing::Other) };
-    let Some(changed) = changed_packages(cx, asked, &old, &state)? else { return Ok(Standing::Other) };
+    let Some(old) = state.origin.inputs() else { return Ok(Standing::Other) };
+    let Some(changed) = changed_packages(cx, asked, old, &state)? else { return Ok(Standing::Other) };
     if !changed.is_empty() {
         let names = changed.iter().map(String::as_str).collect();
         let concerned = reach::concerned(cx, &state, &names, asked.packages, asked.trees)?;
@@ -81,8 +81,8 @@ fn changed_packages(cx: &Context<'_>, asked: &Asked<'_>, old: &Inputs, state: &S
         let list = |inputs: &Inputs| inputs.list(&input);
         let names: Option<BTreeSet<String>> = match input.as_str() {
             "configuration" => {
-                let both = asked.parts.zip(Parts::noted(&state.origin));
-                both.and_then(|(now, before)| now.changes_since(&before)).map(|changes| changes.into_keys().collect())
+                let both = asked.parts.zip(state.origin.parts());
+                both.and_then(|(now, before)| now.changes_since(before)).map(|changes| changes.into_keys().collect())
             }
             SINCE_BASE => Some(differing(&list(old), &list(asked.inputs))),
             "trees" => changed_in_trees(cx, &list(old), &list(asked.inputs), asked.trees)?,

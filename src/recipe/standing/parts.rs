@@ -13,11 +13,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::str::FromStr as _;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::PortageDir;
 use crate::config::patches::{PATCHES_DIR, Scope};
+pub(crate) use crate::origin::Parts;
 use crate::portage::atom::Atom;
 use crate::portage::cpv::split_pf;
 use crate::portage::package_files::LineFile;
@@ -25,13 +25,6 @@ use crate::portage::use_flags::Switch;
 
 /// Where a state's origin has them.
 const NOTED: &str = "parts";
-
-/// Digests, in hexadecimal: of what holds for all packages, and of what holds for each `category/name` that something is said about.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Parts {
-    general: String,
-    packages: BTreeMap<String, String>,
-}
 
 /// By `category/name`, what is said about the package now; empty if nothing is said any more.
 pub(crate) type Changes = BTreeMap<String, String>;
@@ -99,12 +92,7 @@ impl Parts {
         Self { general: hex::encode(hashes.general.finalize()), packages }
     }
 
-    /// Those that a state was built with, if it was built from a configuration.
-    pub(crate) fn noted(origin: &serde_json::Value) -> Option<Self> {
-        serde_json::from_value(origin[NOTED].clone()).ok()
-    }
-
-    /// Has a state's origin say them: see [`Self::noted`].
+    /// Has a state's origin say them: see [`Origin::parts`](crate::origin::Origin::parts).
     pub(crate) fn note(&self, origin: &mut serde_json::Value) {
         origin[NOTED] = serde_json::json!(self);
     }
@@ -168,6 +156,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::origin::Recorded;
     use crate::config::ConfigDir;
 
     fn parts(files: &[(&str, &str)]) -> Parts {
@@ -239,9 +228,9 @@ mod tests {
     #[test]
     fn what_is_noted_is_read_back() {
         let before = parts(&[]);
-        let mut origin = serde_json::json!({});
-        assert_eq!(Parts::noted(&origin), None);
+        let mut origin = serde_json::json!({ "kind": "stage3 definition" });
+        assert_eq!(Recorded::from(origin.clone()).parts(), None);
         before.note(&mut origin);
-        assert_eq!(Parts::noted(&origin), Some(before));
+        assert_eq!(Recorded::from(origin).parts(), Some(&before));
     }
 }

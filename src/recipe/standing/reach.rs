@@ -23,7 +23,6 @@ use crate::portage::cpv::Cpv;
 use crate::portage::repository::{Ebuild, Repository};
 use crate::portage::{untrusted, vdb, version};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
-use crate::session::keys::keys_of;
 use crate::store::State;
 use crate::sys::overlay;
 use crate::trees::choose::PinnedTree;
@@ -157,7 +156,7 @@ pub(crate) fn concerned(
     let answer = context::task(cx, NEEDS, &input, options, &mut |_| {})?;
     let mut needs: Needs = serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: NEEDS, source })?;
     let noted =
-        keys_of(state).into_keys().map(|package| package.split_once("::").map_or("", |(cpv, _)| Cpv::name_of(cpv)).to_owned());
+        state.origin.package_keys().into_keys().map(|package| package.split_once("::").map_or("", |(cpv, _)| Cpv::name_of(cpv)).to_owned());
     needs.add_noted(noted, changed);
     let within: Vec<String> =
         changed.iter().filter(|name| needs.installed.contains_key(**name)).map(|name| format!("{name} is in it")).collect();

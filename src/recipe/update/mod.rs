@@ -26,7 +26,7 @@ use crate::recipe::patches::applied;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session};
 use crate::recipe::{consult, definition, merge};
 use crate::sandbox::plan::Network;
-use crate::session::keys::{PoolUse, keys_of};
+use crate::session::keys::PoolUse;
 use crate::session::work::{Given, StepsDone, Subject};
 use crate::session::{Work, emerge, hooks, keys, run, work};
 use crate::store::{Purpose, Session, State};
@@ -70,7 +70,7 @@ impl<'a> Update<'a> {
     ) -> Result<Self> {
         let before = packages_of(cx, base)?;
         let (retired, dropped) = (retired(base, stage3), dropped(base, stage3));
-        Ok(Self { config, profile, stage3, base, upstream, before, keys: keys_of(base), retired, dropped, depclean })
+        Ok(Self { config, profile, stage3, base, upstream, before, keys: base.origin.package_keys(), retired, dropped, depclean })
     }
 }
 
@@ -251,7 +251,7 @@ pub(crate) fn retire(cx: &Context<'_>, work: &Work<'_>, paths: &[PathBuf]) -> Re
 /// Points at the stage3's own Portage profile again, where the definition does not name one any more. (Applying it has set the link
 /// otherwise.)
 pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3, update: &Update<'_>) -> Result<()> {
-    if recipe.definition.portage_profile.is_some() || update.base.origin["portage_profile"] == recipe.portage_profile.as_str() {
+    if recipe.definition.portage_profile.is_some() || update.base.origin.portage_profile() == Some(&recipe.portage_profile) {
         return Ok(());
     }
     let layers = cx.store.lower_dirs(update.upstream);
@@ -287,10 +287,8 @@ pub(crate) fn preserves_libraries(cx: &Context<'_>, work: &Work<'_>) -> Result<b
 
 /// What the configuration of `base` brought and this one does not.
 pub(crate) fn retired(base: &State, recipe: &Stage3) -> Vec<PathBuf> {
-    let recorded =
-        base.origin["portage_files"].as_array().map(|paths| paths.iter().filter_map(|path| path.as_str()).map(PathBuf::from));
-    let before: Vec<PathBuf> = match recorded {
-        Some(recorded) => recorded.filter(|path| is_plain(path)).collect(),
+    let before: Vec<PathBuf> = match base.origin.portage_files() {
+        Some(recorded) => recorded.iter().filter(|path| is_plain(path)).cloned().collect(),
         // A state of an earlier version: what we write ourselves has known names.
         None => LineFile::ALL
             .iter()
@@ -308,7 +306,7 @@ pub(crate) fn is_plain(path: &Path) -> bool {
 
 /// What the definition listed when `base` was built, and does not list now.
 pub(crate) fn dropped(base: &State, recipe: &Stage3) -> Vec<String> {
-    let before = base.origin["inputs"]["packages"].as_str().and_then(|list| serde_json::from_str::<Vec<String>>(list).ok());
+    let before = base.origin.inputs().and_then(|inputs| serde_json::from_str::<Vec<String>>(inputs.get("packages")?).ok());
     before
         .unwrap_or_default()
         .into_iter()
@@ -318,8 +316,7 @@ pub(crate) fn dropped(base: &State, recipe: &Stage3) -> Vec<String> {
 
 /// Whether the compiler is told other things now: what Portage takes for no reason to build a package again.
 pub(crate) fn compiles_otherwise(base: &State, now: &PoolInputs) -> bool {
-    serde_json::from_value::<PoolInputs>(base.origin["pool"].clone())
-        .is_ok_and(|before| before.chost != now.chost || before.flags != now.flags)
+    base.origin.pool().is_some_and(|before| before.chost != now.chost || before.flags != now.flags)
 }
 
 /// A regular file of the stage3's `/etc/portage`; the layers are those of a state, topmost first, and hostile.
@@ -351,16 +348,16 @@ mod tests {
             own: None,
         };
         let before = pool("-O2", "gcc-14", "gentoo:a");
-        let base = |origin| State {
+        let base = |origin: Value| State {
             id: "0".repeat(32).parse().unwrap(),
             layers: Vec::new(),
             parent: None,
             key: String::new(),
-            origin,
+            origin: origin.into(),
             created: String::new(),
             newest_input: 0,
         };
-        let recorded = base(serde_json::json!({ "pool": before }));
+        let recorded = base(serde_json::json!({ "kind": "stage3 definition", "pool": before }));
         assert!(compiles_otherwise(&recorded, &pool("-O3", "gcc-14", "gentoo:a")));
         assert!(!compiles_otherwise(&recorded, &before));
         // These Portage does compare, as packages and USE flags.

@@ -523,11 +523,6 @@ fn read_answers(text: &str) -> Result<Vec<Described>> {
     described.collect()
 }
 
-/// The keys that a state's origin has, by package.
-pub(crate) fn keys_of(state: &State) -> BTreeMap<String, PackageKey> {
-    serde_json::from_value(state.origin[NOTED].clone()).unwrap_or_default()
-}
-
 /// Finds out which pool fits the root, and attaches it.
 pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, used: PoolUse) -> Result<PoolInputs> {
     let facts = inspect::inspect(cx, work)?;

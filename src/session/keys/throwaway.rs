@@ -29,14 +29,5 @@ pub(crate) fn throwaway_pools(cx: &Context<'_>, base: &State) -> Result<Option<[
 
 /// What the pool of a state, or of the state that a kept one was made from, is keyed by. An imported stage3 has none yet.
 pub(crate) fn pool_of(state: &State) -> Option<PoolInputs> {
-    serde_json::from_value(made_from(&state.origin)["pool"].clone()).ok()
-}
-
-/// The origin of the state below all kept sessions. A kept session on a kept session says only this of what is below it: an origin that grew
-/// with each one could not be read any more after some 120, and the ids of the states between are in `State::parent`.
-pub(crate) fn made_from(mut origin: &serde_json::Value) -> &serde_json::Value {
-    while origin["kind"] == "kept session" {
-        origin = &origin["parent"];
-    }
-    origin
+    state.origin.made_from().pool().cloned()
 }

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use rustix::fs::FileType;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::beneath::TreeDir;
 use crate::config::PortageDir;
 use crate::fetch::{BinHost, Sources, Tree, dictionary};
+pub(crate) use crate::origin::Downloads;
+use crate::origin::Origin;
 use crate::portage::binrepos;
 use crate::portage::session_conf::protocol_of;
 use crate::release::OFFICIAL;
-use crate::session::work::in_origins;
 use crate::trees::choose::PinnedTree;
 
 /// Where it stands in what a state says of itself.
@@ -24,21 +24,6 @@ const MIRRORS: &str = "mirrors";
 /// Of a stage3 no more is read.
 const MOST_FILES: usize = 100;
 const FILE_LIMIT_BYTES: u64 = 64 * 1024;
-
-/// Where files may come from besides the addresses in ebuild trees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Downloads {
-    /// `GENTOO_MIRRORS`.
-    mirrors: Vec<String>,
-    /// `/etc/portage/mirrors`.
-    named_mirrors: BTreeMap<String, Vec<String>>,
-    /// Hosts of binary packages: name and address.
-    hosts: BTreeMap<String, String>,
-    /// Those of the stage3's own files, which are used together with them.
-    stage3_hosts: BTreeMap<String, String>,
-    /// For which protocols it names commands.
-    protocols: BTreeSet<String>,
-}
 
 impl Default for Downloads {
     fn default() -> Self {
@@ -75,8 +60,8 @@ impl Downloads {
     }
 
     /// What the configuration said that a state was made with. A stage4 has that of its base.
-    pub(crate) fn recorded(origin: &Value) -> Self {
-        in_origins(origin, |origin| serde_json::from_value(origin[RECORD].clone()).ok()).unwrap_or_default()
+    pub(crate) fn recorded(origin: &Origin) -> Self {
+        origin.downloads().cloned().unwrap_or_default()
     }
 
     /// Notes it in what a state says of itself.
@@ -137,6 +122,7 @@ fn hosts_of(layers: &[PathBuf]) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Recorded;
     use crate::config::ConfigDir;
 
     fn names(said: &Downloads) -> Vec<String> {
@@ -187,7 +173,7 @@ mod tests {
         let mut origin = serde_json::json!({ "kind": "stage3 definition" });
         said.note(&mut origin);
         let kept = serde_json::json!({ "kind": "kept session", "parent": { "kind": "stage4 definition", "base": origin } });
-        assert_eq!(Downloads::recorded(&kept), said);
-        assert_eq!(Downloads::recorded(&serde_json::json!({})), Downloads::default());
+        assert_eq!(Downloads::recorded(&Recorded::from(kept)), said);
+        assert_eq!(Downloads::recorded(&Recorded::from(serde_json::json!({}))), Downloads::default());
     }
 }

@@ -152,7 +152,7 @@ fn a_state_that_could_not_be_read_again_is_not_made() {
     for _ in 0..200 {
         origin = json!({ "parent": origin });
     }
-    let new = NewState { origin, ..new_state(Some(&base), "deep") };
+    let new = NewState { origin: origin.into(), ..new_state(Some(&base), "deep") };
     let session = fixture.store.session_create(Some(&base), Purpose::Throwaway, "deep").unwrap();
     let error = session.commit(new.clone()).unwrap_err();
     assert!(error.to_string().starts_with("cannot write the contents of `"), "{error}");

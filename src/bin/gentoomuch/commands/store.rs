@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use gentoomuch::context;
 use gentoomuch::names::named;
+use gentoomuch::origin::Recorded;
 use gentoomuch::store::{DeepReport, LayerId, ListReport, SessionStatus, Severity, ShowReport, VerifyReport};
 
 use super::Outcome;
@@ -146,28 +147,27 @@ fn render_show(report: &ShowReport) -> String {
 }
 
 /// Where a state came from, as far as it fits: what it is, then what that was made from.
-fn render_origin(origin: &serde_json::Value) -> String {
+fn render_origin(origin: &Recorded) -> String {
     let mut text = String::new();
     let mut next = Some(origin);
     while let Some(origin) = next {
-        let word = |name: &str| origin[name].as_str().filter(|word| !word.is_empty());
-        text.push_str(&format!("origin   {}", word("kind").unwrap_or("unknown")));
-        let named = ["name", "definition", "profile"];
-        text.extend(named.iter().filter_map(|name| word(name).map(|word| format!(", {name} {word}"))));
+        text.push_str(&format!("origin   {}", origin.kind().unwrap_or("unknown")));
+        let named = [("name", origin.name()), ("definition", origin.definition()), ("profile", origin.profile())];
+        text.extend(named.iter().filter_map(|(name, word)| word.map(|word| format!(", {name} {word}"))));
         text.push('\n');
+        let stage3 = origin.as_import();
         for (label, value) in [
-            ("signer", origin["signer"]["primary"].as_str()),
-            ("unsigned", word("allow_unsigned")),
-            ("portage profile", word("portage_profile")),
-            ("isolation", word("isolation")),
+            ("signer", stage3.and_then(|stage3| Some(stage3.signer.as_ref()?.primary.to_string()))),
+            ("unsigned", stage3.and_then(|stage3| stage3.allow_unsigned.clone())),
+            ("portage profile", origin.portage_profile().map(str::to_owned)),
+            ("isolation", origin.isolation().map(str::to_owned)),
         ] {
             text.extend(value.map(|value| format!("         {label} {value}\n")));
         }
-        for tree in origin["trees"].as_array().into_iter().flatten() {
-            let field = |name: &str| tree[name].as_str().unwrap_or("-");
-            text.push_str(&format!("         tree {} {}\n", field("name"), field("digest")));
+        for tree in origin.trees().unwrap_or_default() {
+            text.push_str(&format!("         tree {} {}\n", tree.name, tree.digest));
         }
-        next = ["base", "stage3", "parent"].iter().map(|name| &origin[*name]).find(|below| below.is_object());
+        next = origin.below();
     }
     text
 }
@@ -319,14 +319,14 @@ mod tests {
 
     #[test]
     fn an_origin_is_told_from_the_top_to_the_stage3() {
-        let origin = serde_json::json!({
+        let origin = Recorded::from(serde_json::json!({
             "kind": "stage4 definition", "definition": "web", "profile": "server", "isolation": "all",
             "base": {
                 "kind": "stage3 definition", "definition": "plain", "profile": "server", "portage_profile": "gentoo:default",
                 "trees": [{ "name": "gentoo", "digest": "9136" }],
                 "stage3": { "kind": "stage3", "name": "stage3.tar.xz", "signer": { "primary": "13EB" }, "allow_unsigned": null },
             },
-        });
+        }));
         assert_eq!(
             render_origin(&origin),
             "origin   stage4 definition, definition web, profile server\n         isolation all\n\
