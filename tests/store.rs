@@ -2,8 +2,10 @@
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "failing tests may panic, and skipped ones say so")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use gentoomuch::origin::{Kept, Origin, Recorded};
 use gentoomuch::sandbox::{CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step};
 use gentoomuch::store::{InMap, NewState, Purpose, Session, State, Store, Wait};
 
@@ -129,4 +131,78 @@ fn an_orphaned_session_of_mapped_owners_is_removed() {
         }
         assert!(is_empty(&dir.path().join("store/sessions")) && is_empty(&dir.path().join("store/tmp")));
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// `tests/older-store` was made by the version before. Only what its layers had is gone, but for a package.
+#[test]
+fn a_store_of_the_version_before_is_read_and_goes_on() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(launcher) = launcher() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join(".local/share/gentoomuch/store");
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/older-store"), &root);
+    let mut record = json(&root.join("store.json"));
+    record["idmap"] = serde_json::to_value(launcher.id_map()).unwrap();
+    std::fs::write(root.join("store.json"), record.to_string()).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gentoomuch"));
+        let ran = command.env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").args(args).output().unwrap();
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        ran.stdout
+    };
+    let told = |args: &[&str]| serde_json::from_slice::<serde_json::Value>(&run(args)).unwrap();
+
+    run(&["store", "verify"]);
+    let stage4 = json(&root.join("states/a27a6ca02e9fc7e95fe894987e9d5297.json"))["origin"].clone();
+    assert_eq!(told(&["store", "show", "stage4/hello", "--json"])["origin"], stage4, "as it was written");
+    let text = String::from_utf8(run(&["store", "show", "stage4/hello"])).unwrap();
+    for line in [
+        "origin   stage4 definition, definition hello, profile demo",
+        "origin   stage3 definition, definition plain, profile demo",
+        "         portage profile gentoo:default/linux/amd64/testbed",
+        "origin   stage3, name stage3-amd64-testbed-20261128T145737Z.tar.xz",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
+    let profile = told(&["profile", "show", "demo", "--json"]);
+    assert_eq!(profile["stage3"]["signer"], stage4["base"]["stage3"]["signer"]["primary"], "{profile}");
+    assert_eq!(profile["builder"]["trees"][0]["id"], "01a225cd41ae3eb91966", "{profile}");
+    assert_eq!(profile["stages"], serde_json::json!(["hello"]), "{profile}");
+
+    {
+        let store = Store::open(&root, launcher.id_map()).unwrap();
+        let _shared = store.lock_shared(Wait::NoWait).unwrap();
+        let base = store.state(&store.ref_get("stage4/hello").unwrap().unwrap()).unwrap();
+        let session = store.session_create(Some(&base), Purpose::Throwaway, "").unwrap();
+        std::fs::write(session.upper().join("kept"), "by hand").unwrap();
+        let kept = Kept { name: "mine".to_owned(), parent: Some(base.origin.made_from().clone()), ..Kept::default() };
+        let origin = Recorded::from(Origin::Kept(kept));
+        let new = NewState { key: "kept:mine".to_owned(), origin, newest_input: base.newest_input, parent: Some(base.id.clone()) };
+        store.ref_set("kept/mine", &session.commit(new).unwrap().id).unwrap();
+    }
+    run(&["tag", "kept/mine", "first"]);
+    let out = home.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    run(&["export", "tag/first", "--no-sign", "--format", "tar", "--output", out.to_str().unwrap()]);
+    let mut files = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+    let artifact = json(&files.find(|path| path.extension().is_some_and(|end| end == "json")).unwrap());
+    assert_eq!((&artifact["origin"]["version"], &artifact["origin"]["parent"]), (&1.into(), &stage4), "{artifact}");
+    assert_eq!(artifact["packages"].as_array().unwrap().len(), 1, "{artifact}");
+    run(&["store", "verify"]);
 }

@@ -86,7 +86,10 @@ impl Origin {
         if fields.remove(VERSION_FIELD).is_some_and(|version| version.as_u64().is_none_or(|version| version > VERSION)) {
             return Self::Unknown(written.clone());
         }
-        Self::deserialize(Value::Object(fields)).unwrap_or_else(|_| Self::Unknown(written.clone()))
+        match Self::deserialize(Value::Object(fields)) {
+            Ok(Self::Unknown(_)) | Err(_) => Self::Unknown(written.clone()),
+            Ok(known) => known,
+        }
     }
 
     /// What a base says with a kernel on it, of which kind it may be.
