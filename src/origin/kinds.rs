@@ -62,11 +62,9 @@ records! {
 
     /// A stage3 definition on a stage3.
     struct Definition {
-        /// The profile.
         profile: String,
         /// The definition. Kernel sources have none.
         definition: Option<String>,
-        /// The Portage profile.
         portage_profile: String,
         /// What an update has to take away when the configuration does not bring it any more. Relative to `/etc/portage`.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,24 +81,19 @@ records! {
         /// The ebuild trees, the main one first.
         #[serde(skip_serializing_if = "Option::is_none")]
         trees: Option<Vec<TreeUsed>>,
-        /// The isolation in which it was made.
         isolation: String,
         /// What had the network.
         #[serde(skip_serializing_if = "Option::is_none")]
         network: Option<Network>,
-        /// What its configuration says of downloads.
         #[serde(skip_serializing_if = "Option::is_none")]
         downloads: Option<Downloads>,
-        /// What its configuration wants of emerge.
         #[serde(skip_serializing_if = "Option::is_none")]
         emerge_opts: Option<DefaultOpts>,
-        /// Its configuration, taken apart.
         #[serde(skip_serializing_if = "Option::is_none")]
         parts: Option<Parts>,
         /// What was downloaded from hosts of binary packages.
         #[serde(skip_serializing_if = "Option::is_none")]
         binhost_packages: Option<Vec<String>>,
-        /// The patches that it was given.
         #[serde(skip_serializing_if = "Option::is_none")]
         patches: Option<Vec<PatchRecord>>,
         /// What became of them.
@@ -116,9 +109,7 @@ records! {
 
     /// A stage4 on a stage3 definition.
     struct Stage4 {
-        /// The profile.
         profile: String,
-        /// The definition.
         definition: String,
         /// See [`Origin::inputs`](super::Origin::inputs).
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,14 +117,11 @@ records! {
         /// Not the base's: what its world brought, such as a newer compiler, counts for what is built on it.
         #[serde(skip_serializing_if = "Option::is_none")]
         pool: Option<PoolInputs>,
-        /// The Portage profile.
         portage_profile: Option<String>,
         /// What it stands on.
         #[serde(skip_serializing_if = "Option::is_none")]
         base: Option<Recorded>,
-        /// Its kernel.
         kernel: Option<KernelRecord>,
-        /// The isolation in which it was made.
         isolation: String,
         /// What had the network.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,7 +147,6 @@ records! {
     struct Kernel {
         /// The label of its configuration.
         name: String,
-        /// The profile.
         profile: String,
         /// The package of its sources.
         package: String,
@@ -173,12 +160,10 @@ records! {
         built_in: u64,
         /// Options that are modules.
         modules: u64,
-        /// Whether it has an initramfs.
         initramfs: bool,
         /// See [`Origin::inputs`](super::Origin::inputs).
         #[serde(skip_serializing_if = "Option::is_none")]
         inputs: Option<Inputs>,
-        /// The isolation in which it was made.
         isolation: String,
         /// Nothing had the network.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,14 +182,12 @@ records! {
     struct Kept {
         /// The name it was kept by.
         name: String,
-        /// The profile.
         profile: String,
         /// What was run.
         command: Vec<String>,
         /// What it stands on, below all kept sessions.
         #[serde(skip_serializing_if = "Option::is_none")]
         parent: Option<Recorded>,
-        /// The isolation in which it was made.
         isolation: String,
         /// Whether it had the network.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,7 +198,6 @@ records! {
     struct KernelRecord {
         /// The label of its configuration.
         name: String,
-        /// What it calls itself.
         release: String,
         /// The package of its sources.
         package: String,
@@ -227,7 +209,6 @@ records! {
 
     /// An ebuild tree that a state was made with.
     struct TreeUsed {
-        /// The repository.
         name: String,
         /// Digest of its contents.
         digest: String,
@@ -240,7 +221,6 @@ records! {
 /// A stage3 definition with a kernel on it. Whoever builds on it finds there what the definition says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaseWithKernel {
-    /// The kernel.
     #[serde(default, deserialize_with = "lenient")]
     pub kernel: Option<KernelRecord>,
     /// The definition, with all that other versions say.
