@@ -61,7 +61,8 @@ fn run(launcher: &Launcher, session: &mut Session, script: &str) {
 }
 
 fn commit(session: Session, key: &str, base: Option<&State>) -> State {
-    let new = NewState { key: key.into(), origin: serde_json::Value::Null.into(), newest_input: 0, parent: base.map(|b| b.id.clone()) };
+    let new =
+        NewState { key: key.into(), origin: serde_json::Value::Null.into(), newest_input: 0, parent: base.map(|b| b.id.clone()) };
     session.commit(new).unwrap()
 }
 
@@ -162,7 +163,8 @@ fn a_store_of_the_version_before_is_read_and_goes_on() {
     std::fs::write(root.join("store.json"), record.to_string()).unwrap();
     let run = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gentoomuch"));
-        let ran = command.env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").args(args).output().unwrap();
+        let ran =
+            command.env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").args(args).output().unwrap();
         assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
         ran.stdout
     };

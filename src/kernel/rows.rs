@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::context::Context;
-use crate::origin::Kernel;
 use crate::error::Result;
+use crate::origin::Kernel;
 use crate::{context, inventory};
 
 /// A kernel configuration.

@@ -44,7 +44,8 @@ fn what_is_written_has_its_kind_and_its_version() {
 
 #[test]
 fn a_state_has_the_configuration_of_what_it_stands_on() {
-    let stage4 = json!({ "kind": "stage4 definition", "profile": "demo", "definition": "web", "kernel": null, "base": definition() });
+    let stage4 =
+        json!({ "kind": "stage4 definition", "profile": "demo", "definition": "web", "kernel": null, "base": definition() });
     let kept = json!({ "kind": "kept session", "name": "one", "parent": stage4 });
     let twice = read(json!({ "kind": "kept session", "name": "two", "parent": kept }));
     for origin in [&read(definition()), &read(stage4), &read(kept), &twice] {
@@ -85,7 +86,9 @@ fn what_a_newer_version_wrote_is_kept_and_does_no_harm() {
     let kind = json!({ "kind": "cross build", "name": "arm", "profile": "demo", "on": definition(), "version": 1 });
     let mut version = definition();
     version["version"] = json!(2);
-    for (json, name, pools) in [(kind, Some("arm"), 1), (version, None, 1), (json!({ "made": "by hand" }), None, 0), (json!(null), None, 0)] {
+    for (json, name, pools) in
+        [(kind, Some("arm"), 1), (version, None, 1), (json!({ "made": "by hand" }), None, 0), (json!(null), None, 0)]
+    {
         let origin = read(json.clone());
         assert_eq!(*origin, Origin::Unknown(json.clone()));
         assert_eq!((origin.name(), origin.pools().len()), (name, pools), "{origin}");

@@ -33,12 +33,7 @@ pub struct State {
 
 impl State {
     /// The id that a state with these properties has.
-    pub(super) fn derive_id(
-        layers: &[LayerId],
-        parent: Option<&StateId>,
-        key: &str,
-        origin: &Recorded,
-    ) -> Result<StateId> {
+    pub(super) fn derive_id(layers: &[LayerId], parent: Option<&StateId>, key: &str, origin: &Recorded) -> Result<StateId> {
         let parts = (layers, parent, key, origin);
         let path = PathBuf::from("states");
         let bytes = serde_json::to_vec(&parts).map_err(|source| Error::Encode { path, source })?;

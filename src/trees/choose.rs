@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-
 use crate::config;
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{ConfigDir, Located, PortageDir, REPOS_DIR, TreePin};

@@ -67,7 +67,8 @@ impl Tiny {
             let file = if layer == layers { name.to_owned() } else { format!("layer-{layer}") };
             fs::write(session.upper().join("etc").join(file), name).unwrap();
             let origin = serde_json::json!({ "kind": "kept session", "name": name, "parent": state.origin["stage3"] });
-            let new = NewState { key: format!("kept:{}", session.id()), origin: origin.into(), newest_input: 1, parent: Some(state.id.clone()) };
+            let key = format!("kept:{}", session.id());
+            let new = NewState { key, origin: origin.into(), newest_input: 1, parent: Some(state.id.clone()) };
             state = session.commit(new).unwrap();
         }
         store.ref_set(&format!("kept/{name}"), &state.id).unwrap();

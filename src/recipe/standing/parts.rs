@@ -156,8 +156,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::origin::Recorded;
     use crate::config::ConfigDir;
+    use crate::origin::Recorded;
 
     fn parts(files: &[(&str, &str)]) -> Parts {
         let dir = tempfile::tempdir().unwrap();

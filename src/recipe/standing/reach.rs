@@ -155,8 +155,11 @@ pub(crate) fn concerned(
     let options = TaskOptions { mounts: true, ..TaskOptions::default() };
     let answer = context::task(cx, NEEDS, &input, options, &mut |_| {})?;
     let mut needs: Needs = serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: NEEDS, source })?;
-    let noted =
-        state.origin.package_keys().into_keys().map(|package| package.split_once("::").map_or("", |(cpv, _)| Cpv::name_of(cpv)).to_owned());
+    let noted = state
+        .origin
+        .package_keys()
+        .into_keys()
+        .map(|package| package.split_once("::").map_or("", |(cpv, _)| Cpv::name_of(cpv)).to_owned());
     needs.add_noted(noted, changed);
     let within: Vec<String> =
         changed.iter().filter(|name| needs.installed.contains_key(**name)).map(|name| format!("{name} is in it")).collect();

@@ -122,8 +122,8 @@ fn hosts_of(layers: &[PathBuf]) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::Recorded;
     use crate::config::ConfigDir;
+    use crate::origin::Recorded;
 
     fn names(said: &Downloads) -> Vec<String> {
         said.hosts().into_iter().map(|host| host.name).collect()

@@ -29,7 +29,11 @@ fn a_store_has_them_as_its_own() {
         fs::write(store.state_path(&state.id), text).unwrap();
         assert!(store.state(&state.id).unwrap().has_id(&state.id).unwrap(), "{about}: nothing of it is lost");
         assert_eq!(store.state_by_key(&state.key).unwrap().as_ref(), Some(&state), "{about}");
-        assert_eq!((state.origin.version(), state.origin.json()), (0, &serde_json::from_str::<Value>(text).unwrap()["origin"]), "{about}");
+        assert_eq!(
+            (state.origin.version(), state.origin.json()),
+            (0, &serde_json::from_str::<Value>(text).unwrap()["origin"]),
+            "{about}"
+        );
     }
     assert_eq!(store.states().unwrap().len(), FILES.len());
 }
