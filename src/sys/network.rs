@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
+use nix::sys::ioctl::ioctl_num_type;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::{Error, Result};
@@ -16,7 +17,9 @@ pub fn loopback_up() -> Result<()> {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(i16::MAX);
+    // musl declares the request's number as `int`, glibc as `unsigned long`.
+    let set_flags = libc::SIOCSIFFLAGS as ioctl_num_type;
     // SAFETY: the request carries a terminated name and the flags, and outlives the call.
-    let code = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let code = unsafe { libc::ioctl(socket.as_raw_fd(), set_flags, &raw const request) };
     if code == 0 { Ok(()) } else { Err(Error::new("ioctl", "SIOCSIFFLAGS, lo, IFF_UP", std::io::Error::last_os_error())) }
 }
