@@ -1,11 +1,11 @@
 # Entry points for people. Each calls a script or cargo, which may also be called by hand.
-# As root, `demo`, `test`, `test-long`, `kills`, `testbed` and `bench` make an ordinary user and run as it.
+# As root, all but `fuzz` and `install` make an ordinary user and run as it.
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long fuzz kills testbed bench install
+.PHONY: help demo test test-long fuzz kills testbed bench install static dist
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -33,5 +33,11 @@ testbed: ## make the stage3-shaped release that the tests use; prints its tarbal
 bench: ## functions by criterion, then whole commands beside other tools
 	@scripts/bench
 
-install: ## binary, man pages, completions, hooks and configuration, below $(DESTDIR)$(PREFIX)
+static: ## one file that needs no library of the machine it runs on, with musl; prints its path
+	@scripts/static
+
+dist: ## static program, sources, ebuilds and Debian package, in target/dist
+	@scripts/dist
+
+install: ## binary, man pages, completions, hooks, configuration and documents, below $(DESTDIR)$(PREFIX)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install

@@ -16,5 +16,6 @@ mod help;
 mod hostile;
 mod init;
 mod kernel;
+mod packages;
 mod program;
 mod streams;

@@ -66,7 +66,7 @@ impl Tiny {
             fs::create_dir(session.upper().join("etc")).unwrap();
             let file = if layer == layers { name.to_owned() } else { format!("layer-{layer}") };
             fs::write(session.upper().join("etc").join(file), name).unwrap();
-            let origin = serde_json::json!({ "kind": "kept session", "name": name, "parent": state.origin["stage3"] });
+            let origin = serde_json::json!({ "kind": "kept session", "name": name, "parent": state.origin.json()["stage3"] });
             let key = format!("kept:{}", session.id());
             let new = NewState { key, origin: origin.into(), newest_input: 1, parent: Some(state.id.clone()) };
             state = session.commit(new).unwrap();

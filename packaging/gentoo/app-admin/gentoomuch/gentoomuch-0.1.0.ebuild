@@ -1,0 +1,351 @@
+# Copyright 2026 The gentoomuch authors
+# Distributed under the terms of the GNU General Public License v2
+
+EAPI=8
+
+# CRATES, RUST_MIN_VER and LICENSE are written by packaging/gentoo/update.
+CRATES="
+	aead@0.5.2
+	aes@0.8.4
+	aes-gcm@0.10.3
+	aes-kw@0.2.1
+	aho-corasick@1.1.5
+	alloca@0.4.0
+	anes@0.1.6
+	anstream@1.0.0
+	anstyle@1.0.14
+	anstyle-parse@1.0.0
+	anstyle-query@1.1.5
+	anstyle-wincon@3.0.11
+	arbitrary@1.5.0
+	argon2@0.5.3
+	assert_cmd@2.2.2
+	autocfg@1.5.1
+	base16ct@0.2.0
+	base64@0.22.1
+	base64@0.23.1
+	base64ct@1.8.3
+	bitfields@1.0.3
+	bitfields-impl@1.0.3
+	bitflags@2.13.2
+	bitvec@1.1.1
+	blake2@0.10.6
+	block-buffer@0.10.4
+	block-padding@0.3.3
+	blowfish@0.9.1
+	bstr@1.13.1
+	buffer-redux@1.1.0
+	bumpalo@3.20.3
+	byteorder@1.5.0
+	bytes@1.12.1
+	camellia@0.1.0
+	caps@0.5.6
+	cast@0.3.0
+	cast5@0.11.1
+	cc@1.11.1
+	cfb-mode@0.8.2
+	cfg-if@1.0.5
+	cfg_aliases@0.2.2
+	ciborium@0.2.2
+	ciborium-io@0.2.2
+	ciborium-ll@0.2.2
+	cipher@0.4.4
+	clap@4.6.7
+	clap_builder@4.6.7
+	clap_complete@4.6.11
+	clap_derive@4.6.7
+	clap_lex@1.1.1
+	clap_mangen@0.3.3
+	cmac@0.7.2
+	colorchoice@1.0.5
+	console@0.16.6
+	const-oid@0.9.6
+	const_format@0.2.37
+	const_format_proc_macros@0.2.37
+	convert_case@0.10.0
+	cpufeatures@0.2.17
+	crc24@0.1.6
+	criterion@0.8.2
+	criterion-plot@0.8.2
+	crossbeam-deque@0.8.8
+	crossbeam-epoch@0.9.21
+	crossbeam-utils@0.8.23
+	crunchy@0.2.4
+	crypto-bigint@0.5.5
+	crypto-common@0.1.7
+	ctr@0.9.2
+	curve25519-dalek@4.1.3
+	curve25519-dalek-derive@0.1.1
+	cx448@0.1.1
+	darling@0.20.11
+	darling_core@0.20.11
+	darling_macro@0.20.11
+	dbl@0.3.2
+	der@0.7.10
+	derive_builder@0.20.2
+	derive_builder_core@0.20.2
+	derive_builder_macro@0.20.2
+	derive_more@2.1.1
+	derive_more-impl@2.1.1
+	des@0.8.1
+	difflib@0.4.0
+	digest@0.10.7
+	dsa@0.6.3
+	eax@0.5.0
+	ecdsa@0.16.9
+	ed25519@2.2.3
+	ed25519-dalek@2.2.0
+	either@1.19.0
+	elliptic-curve@0.13.8
+	encode_unicode@1.0.0
+	enumflags2@0.7.12
+	enumflags2_derive@0.7.12
+	errno@0.3.14
+	fastrand@2.5.0
+	ff@0.13.1
+	fiat-crypto@0.2.9
+	filetime@0.2.29
+	find-msvc-tools@0.1.15
+	flate2@1.1.11
+	fnv@1.0.7
+	funty@2.0.0
+	futures-core@0.3.34
+	futures-task@0.3.34
+	futures-util@0.3.34
+	generic-array@0.14.7
+	getrandom@0.2.17
+	getrandom@0.4.3
+	getset@0.1.7
+	ghash@0.5.1
+	group@0.13.0
+	half@2.7.1
+	heck@0.5.0
+	hex@0.4.3
+	hkdf@0.12.4
+	hmac@0.12.1
+	http@1.5.0
+	httparse@1.10.1
+	idea@0.5.1
+	ident_case@1.0.1
+	indicatif@0.18.6
+	inout@0.1.4
+	insta@1.49.0
+	is_terminal_polyfill@1.70.2
+	itertools@0.13.0
+	itoa@1.0.18
+	jiff@0.2.43
+	jiff-core@0.1.5
+	jiff-static@0.2.43
+	jobserver@0.1.35
+	js-sys@0.3.107
+	k256@0.13.4
+	keccak@0.1.6
+	konst@0.2.20
+	konst_macro_rules@0.2.19
+	landlock@0.4.8
+	lazy_static@1.5.1
+	libc@0.2.191
+	libfuzzer-sys@0.4.13
+	liblzma@0.4.9
+	liblzma-sys@0.4.9
+	libm@0.2.16
+	linux-raw-sys@0.12.1
+	log@0.4.35
+	md-5@0.10.6
+	memchr@2.8.3
+	memoffset@0.9.1
+	nix@0.31.3
+	nom@8.0.0
+	nu-ansi-term@0.50.3
+	num-bigint-dig@0.8.6
+	num-integer@0.1.47
+	num-iter@0.1.46
+	num-traits@0.2.19
+	num_enum@0.7.6
+	num_enum_derive@0.7.6
+	ocb3@0.1.0
+	oci-spec@0.10.0
+	once_cell@1.21.4
+	once_cell_polyfill@1.70.2
+	oorandom@11.1.5
+	opaque-debug@0.3.1
+	p256@0.13.2
+	p384@0.13.1
+	p521@0.13.3
+	page_size@0.6.0
+	password-hash@0.5.0
+	pem-rfc7468@0.7.0
+	percent-encoding@2.3.2
+	pgp@0.21.0
+	pin-project-lite@0.2.17
+	pkcs1@0.7.5
+	pkcs8@0.10.2
+	pkg-config@0.3.34
+	polyval@0.6.2
+	portable-atomic@1.15.0
+	portable-atomic-util@0.2.8
+	ppv-lite86@0.2.21
+	predicates@3.1.4
+	predicates-core@1.0.10
+	predicates-tree@1.0.13
+	primeorder@0.13.6
+	proc-macro2@1.0.107
+	quote@1.0.47
+	r-efi@6.0.0
+	radium@0.7.0
+	rand@0.8.8
+	rand_chacha@0.3.1
+	rand_core@0.6.4
+	rayon@1.12.0
+	rayon-core@1.13.0
+	regex@1.13.1
+	regex-automata@0.4.18
+	regex-syntax@0.8.11
+	replace_with@0.1.8
+	rfc6979@0.4.0
+	ring@0.17.14
+	ripemd@0.1.3
+	roff@1.1.1
+	rsa@0.9.10
+	rustc_version@0.4.1
+	rustix@1.1.6
+	rustls@0.23.46
+	rustls-pki-types@1.16.0
+	rustls-webpki@0.103.17
+	rustversion@1.0.23
+	same-file@1.0.6
+	sec1@0.7.3
+	semver@1.0.28
+	serde@1.0.229
+	serde_core@1.0.229
+	serde_derive@1.0.229
+	serde_json@1.0.154
+	serdect@0.2.0
+	serdect@0.3.0
+	sha1@0.10.7
+	sha1-checked@0.10.0
+	sha2@0.10.9
+	sha3@0.10.9
+	sharded-slab@0.1.7
+	shlex@2.0.1
+	signature@2.2.0
+	similar@2.7.0
+	slab@0.4.12
+	smallvec@1.16.5
+	snafu@0.9.2
+	snafu-derive@0.9.2
+	spin@0.9.9
+	spki@0.7.3
+	strsim@0.11.1
+	strum@0.27.2
+	strum_macros@0.27.2
+	subtle@2.6.1
+	syn@2.0.119
+	syn@3.0.9
+	tap@1.0.1
+	tar@0.4.46
+	tempfile@3.27.0
+	terminal_size@0.4.4
+	termtree@0.5.1
+	thiserror@2.0.21
+	thiserror-impl@2.0.21
+	thread_local@1.1.10
+	tinytemplate@1.2.1
+	tracing@0.1.44
+	tracing-attributes@0.1.31
+	tracing-core@0.1.36
+	tracing-log@0.2.0
+	tracing-serde@0.2.0
+	tracing-subscriber@0.3.23
+	twofish@0.7.1
+	typenum@1.20.1
+	unicode-ident@1.0.27
+	unicode-segmentation@1.13.3
+	unicode-width@0.2.3
+	unicode-xid@0.2.6
+	unit-prefix@0.5.2
+	universal-hash@0.5.1
+	untrusted@0.9.0
+	ureq@3.5.2
+	ureq-proto@0.7.1
+	utf8-zero@0.8.1
+	utf8parse@0.2.2
+	valuable@0.1.1
+	version_check@0.9.5
+	wait-timeout@0.2.1
+	walkdir@2.5.0
+	wasi@0.11.1+wasi-snapshot-preview1
+	wasm-bindgen@0.2.130
+	wasm-bindgen-macro@0.2.130
+	wasm-bindgen-macro-support@0.2.130
+	wasm-bindgen-shared@0.2.130
+	web-time@1.1.0
+	winapi@0.3.9
+	winapi-i686-pc-windows-gnu@0.4.0
+	winapi-util@0.1.11
+	winapi-x86_64-pc-windows-gnu@0.4.0
+	windows-link@0.2.1
+	windows-sys@0.52.0
+	windows-sys@0.61.2
+	windows-targets@0.52.6
+	windows_aarch64_gnullvm@0.52.6
+	windows_aarch64_msvc@0.52.6
+	windows_i686_gnu@0.52.6
+	windows_i686_gnullvm@0.52.6
+	windows_i686_msvc@0.52.6
+	windows_x86_64_gnu@0.52.6
+	windows_x86_64_gnullvm@0.52.6
+	windows_x86_64_msvc@0.52.6
+	wyz@0.5.1
+	x25519-dalek@2.0.1
+	zerocopy@0.8.63
+	zerocopy-derive@0.8.63
+	zeroize@1.9.1
+	zeroize_derive@1.5.0
+	zlib-rs@0.6.8
+	zmij@1.0.23
+	zstd@0.14.3
+	zstd-safe@8.2.0
+	zstd-sys@2.1.2+zstd.1.5.7
+"
+RUST_MIN_VER="1.91.0"
+
+inherit cargo
+
+DESCRIPTION="Daemonless, rootless builder of Gentoo systems: verified stage3 in, signed stage4 out"
+# It has no page of its own yet: this one says what it makes.
+HOMEPAGE="https://wiki.gentoo.org/wiki/Stage_file"
+# The archive is made by `make dist`; the crates are fetched.
+SRC_URI="
+	${P}.tar.xz
+	${CARGO_CRATE_URIS//https:/fetch+https:}
+"
+
+LICENSE="GPL-2+"
+# What is linked into the program
+LICENSE+=" Apache-2.0 BSD ISC MIT Unicode-3.0 ZLIB"
+SLOT="0"
+KEYWORDS="~amd64 ~arm64"
+
+# Tests build whole systems, in namespaces that Portage's own sandbox does not allow.
+RESTRICT="fetch test"
+
+# newuidmap; gpg signs what is made; git brings trees
+RDEPEND="
+	app-crypt/gnupg
+	dev-vcs/git
+	sys-apps/shadow
+"
+
+QA_FLAGS_IGNORED="usr/bin/gentoomuch"
+
+pkg_nofetch() {
+	einfo "Make ${P}.tar.xz by \`make dist\` in a checkout of gentoomuch,"
+	einfo "and copy it from target/dist into your DISTDIR."
+}
+
+src_install() {
+	BINARY="$(cargo_target_dir)/gentoomuch" DESTDIR="${D}" PREFIX="${EPREFIX}/usr" DOCDIR="share/doc/${PF}" \
+		scripts/install || die "scripts/install failed"
+	rm "${ED}/usr/share/doc/${PF}/LICENSE" || die
+}
