@@ -5,13 +5,43 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::download::Downloader;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::jobserver::JobServer;
 use crate::places::Places;
 use crate::progress::Observer;
 use crate::sandbox::{Interrupt, Launcher};
 use crate::store::{Busy, Lock, Store, Wait};
-use crate::{download, sandbox};
+use crate::threads::NoThread;
+use crate::{beneath, download, durable, sandbox, store};
+
+/// What tools and surroundings do not give.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Namespaces, mounts, the helper.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// Files of ours, outside of the store.
+    #[error(transparent)]
+    Io(#[from] crate::path_error::PathError),
+    /// A file of a root or a tree.
+    #[error(transparent)]
+    RootFile(#[from] beneath::Error),
+    /// No thread can be started.
+    #[error(transparent)]
+    Thread(#[from] NoThread),
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted")]
+    Interrupted {
+        /// Whether repeating the command goes on from here.
+        resumable: bool,
+    },
+}
+
+/// What functions on a context return.
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// What the program finds out about its surroundings and the library does not.
 #[derive(Debug, Clone)]
@@ -97,14 +127,14 @@ pub(crate) fn lock_shared(cx: &Context<'_>, name: &str) -> Result<Lock> {
     lock_by(cx, |wait| cx.store.lock_named_shared(name, wait))
 }
 
-pub(crate) fn lock_by(cx: &Context<'_>, take: impl FnOnce(Wait<'_>) -> crate::store::Result<Lock>) -> Result<Lock> {
+pub(crate) fn lock_by(cx: &Context<'_>, take: impl FnOnce(Wait<'_>) -> store::Result<Lock>) -> Result<Lock> {
     if cx.settings.no_wait {
         return Ok(take(Wait::NoWait)?);
     }
     let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));
     let cancelled = || cx.interrupt.count() > 0;
     match take(Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled }) {
-        Err(crate::store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
+        Err(store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
         other => Ok(other?),
     }
 }
@@ -134,10 +164,10 @@ pub(crate) fn not_interrupted(cx: &Context<'_>) -> Result<()> {
 /// Held by every command that uses the store, so that nothing it relies on is deleted meanwhile.
 pub fn share_store(cx: &Context<'_>) -> Result<Lock> {
     let cancelled = || cx.interrupt.count() > 0;
-    let mut notify = |busy: &crate::store::Busy| cx.observer.note(&format!("waiting: {busy}"));
+    let mut notify = |busy: &store::Busy| cx.observer.note(&format!("waiting: {busy}"));
     let wait = if cx.settings.no_wait { Wait::NoWait } else { Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled } };
     match cx.store.lock_shared(wait) {
-        Err(crate::store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
+        Err(store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
         other => Ok(other?),
     }
 }
@@ -148,7 +178,7 @@ pub(crate) fn lock_store(cx: &Context<'_>) -> Result<Lock> {
     let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));
     let wait = if cx.settings.no_wait { Wait::NoWait } else { Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled } };
     match cx.store.lock_exclusive(wait) {
-        Err(crate::store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
+        Err(store::Error::Cancelled { .. }) => Err(Error::Interrupted { resumable: false }),
         other => Ok(other?),
     }
 }

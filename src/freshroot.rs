@@ -8,6 +8,7 @@ use std::fs;
 use crate::config::BUILDER;
 use crate::context;
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::names::refs::{kept_ref, ref_name};
 use crate::names::{named, profiles};
@@ -195,7 +196,7 @@ fn freshroot_in(
     let run = freshroot_run(cx, &work, options);
     let exit = run::attend(cx, &work, &run)?;
     if cx.interrupt.count() > 0 && options.keep.is_none() && !options.terminal {
-        return Err(Error::Interrupted { resumable: false });
+        return Err(context::Error::Interrupted { resumable: false }.into());
     }
     let kind = if options.promote { PoolKind::Release } else { PoolKind::Throwaway };
     let published = publish_by_hand(cx, &mut work, &subject, base, kind)?;

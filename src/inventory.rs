@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::RootDir;
-use crate::context::Context;
-use crate::error::Result;
+use crate::context::{Context, Result};
 use crate::portage::vdb::Package;
 use crate::sandbox::{TaskContext, TaskFailure, TaskOptions};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{LayerId, State};
 use crate::sys::overlay;
-use crate::{context, inventory};
+use crate::{context, inventory, store};
 
 /// Lists the packages of a build state: [`InventoryInput`] in, [`Vec`] of [`crate::portage::vdb::Package`] out.
 pub const INVENTORY: &str = "build.inventory";
@@ -111,7 +110,7 @@ pub(crate) fn packages_of(cx: &Context<'_>, state: &State) -> Result<Vec<Package
 pub(crate) fn packages_in(cx: &Context<'_>, lower: Vec<PathBuf>) -> Result<Vec<Package>> {
     let answer = inventory::inventory_of(cx, lower)?;
     let task = crate::inventory::INVENTORY;
-    Ok(serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task, source })?)
+    Ok(serde_json::from_value(answer).map_err(|source| store::Error::Answer { task, source })?)
 }
 
 /// What differs between two lists of packages: by name and slot, each of which there is at most one of.
@@ -139,7 +138,7 @@ pub(crate) fn bytes_of(cx: &Context<'_>, states: &[State], kept: &[State]) -> Re
     }
     let answer = context::task(cx, DISK_USAGE, &DiskUsageInput { trees }, crate::sandbox::TaskOptions::default(), &mut |_| {})?;
     let usage: Vec<TreeUsage> =
-        serde_json::from_value(answer).map_err(|source| crate::store::Error::Answer { task: DISK_USAGE, source })?;
+        serde_json::from_value(answer).map_err(|source| store::Error::Answer { task: DISK_USAGE, source })?;
     Ok(usage.iter().map(|usage| usage.bytes).sum())
 }
 

@@ -33,7 +33,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fs, io};
 
-use crate::error::{Error, Result};
+use crate::durable::Result;
+use crate::path_error::{OfFile as _, PathError};
 use crate::threads;
 use crate::threads::NoThread;
 
@@ -270,7 +271,7 @@ impl Share {
     /// Taken for each run of emerge.
     pub(crate) fn turn(&self) -> Result<Option<Turn>> {
         match self {
-            Self::Pipe(shared, path) => shared.join(path).map(Some).map_err(Error::io("open", path)),
+            Self::Pipe(shared, path) => shared.join(path).map(Some).map_err(PathError::io("open", path)),
             Self::Whole | Self::Fixed(_) => Ok(None),
         }
     }
@@ -280,8 +281,8 @@ impl Share {
 pub(crate) fn make_pipe(path: &Path) -> Result<()> {
     crate::durable::remove_if_there(path)?;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
-        .map_err(|errno| Error::Io { action: "create", path: path.to_owned(), source: errno.into() })?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(Error::io("change the mode of", path))
+        .map_err(|errno| PathError::io("create", path)(errno.into()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(PathError::io("change the mode of", path))
 }
 
 #[cfg(test)]

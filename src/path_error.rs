@@ -29,6 +29,17 @@ impl PathError {
     }
 }
 
+/// An error that may be about a file of ours.
+pub(crate) trait OfFile: From<PathError> {
+    /// For `map_err`.
+    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| PathError { doing, path, source }.into()
+    }
+}
+
+impl<E: From<PathError>> OfFile for E {}
+
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;

@@ -17,6 +17,7 @@
 //! All of it is made in a hidden directory beside its place and gets its names by [`publish`], the metadata last. `recorded.rs` says whether what is
 //! there is what was made. An archive that was published is never replaced by another; if only its signature is to be another one, it stays as it is.
 
+mod error;
 pub mod exclusions;
 pub mod native;
 pub mod oci;
@@ -42,13 +43,15 @@ use crate::artifact::oci::ImageOptions;
 use crate::artifact::recorded::{FileMark, Lacking, PACKER, Recorded, Signature, Wanted, all_files, beside};
 use crate::config::{ArtifactFormat, OciConfig, Stage4Definition};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::inventory::inventory;
 use crate::stage3::name::ID_DIGITS;
 use crate::stage3::publish::{FileDigests, digests_body, sha256_body};
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::State;
 use crate::{context, durable};
+
+pub use error::{Error, Result};
 
 /// Ending of the hidden directory in which an artifact is made.
 const UNFINISHED: &str = ".new";
@@ -157,7 +160,7 @@ pub(crate) fn try_signer(cx: &Context<'_>, signer: Option<&(Gpg, SecretKey)>) ->
 
 /// What a failure was if the user has asked to stop: what did not fail by itself.
 fn interrupted_or(cx: &Context<'_>, error: Error) -> Error {
-    if cx.interrupt.count() > 0 { Error::Interrupted { resumable: true } } else { error }
+    if cx.interrupt.count() > 0 { context::Error::Interrupted { resumable: true }.into() } else { error }
 }
 
 /// Where the artifact of `state` goes if the user has no other wish. `name` is the stage4's, or the state's; none if the state has no name.
@@ -400,7 +403,7 @@ fn pack(
     let exported =
         archive_tasks::export(cx.launcher, &input, out, Some(listing), Vec::new(), Some(context::cancel(cx)?), cx.observer);
     // The state is there: the next run has only this to do.
-    context::not_interrupted(cx).map_err(|_| Error::Interrupted { resumable: true })?;
+    context::not_interrupted(cx).map_err(|_| context::Error::Interrupted { resumable: true })?;
     Ok(exported?)
 }
 

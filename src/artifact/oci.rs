@@ -32,11 +32,12 @@ use crate::archive::digest::Algorithm;
 use crate::archive::tasks::ExportInput;
 use crate::archive::{Format, tasks as archive_tasks};
 use crate::artifact::exclusions;
+use crate::artifact::{Error, Result};
 use crate::build_key::Inputs;
 use crate::config::{LayerCompression, OciConfig};
 use crate::context;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::store::{LayerId, State};
 
 /// Raised whenever the same layer is packed to other bytes.
@@ -239,7 +240,7 @@ fn pack_layer(
     let pack = || -> Result<Packed> {
         let fd = OwnedFd::from(out.try_clone().map_err(Error::io("open", &unfinished))?);
         let exported = archive_tasks::export(cx.launcher, &input, fd, None, Vec::new(), Some(context::cancel(cx)?), cx.observer);
-        context::not_interrupted(cx).map_err(|_| Error::Interrupted { resumable: true })?;
+        context::not_interrupted(cx).map_err(|_| context::Error::Interrupted { resumable: true })?;
         let exported = exported.map_err(Error::from).map_err(Error::making(&unfinished))?;
         let packed = Packed {
             digest: exported.archive.get(Algorithm::Sha256).to_owned(),

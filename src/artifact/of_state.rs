@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::artifact::{Artifact, ExportOptions, Target, short_id};
+use crate::artifact::{Error, Result};
 use crate::config::{ArtifactFormat, ConfigDir, LayerCompression, Stage4Definition};
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::names::named;
 use crate::names::named::Named;
 use crate::names::refs::stage4_lock;
@@ -38,27 +38,6 @@ pub enum Destination {
     Path(PathBuf),
     /// What an OCI image in one file is called.
     OciArchive(PathBuf),
-}
-
-/// Why an artifact cannot be called so.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The ending is no artifact's.
-    #[error("`{}` is no artifact's name: nothing made here ends in `.{ending}`", path.display())]
-    Ending {
-        /// The name.
-        path: PathBuf,
-        /// Its ending.
-        ending: String,
-    },
-    /// The ending is that of another form than the one asked for.
-    #[error("`{}` would not be what its name says: `{asked}` was asked for", path.display())]
-    OtherForm {
-        /// The name.
-        path: PathBuf,
-        /// The form asked for.
-        asked: ArtifactFormat,
-    },
 }
 
 /// What was exported.
@@ -116,7 +95,7 @@ fn stage4_definition(cx: &Context<'_>, config: Option<&ConfigDir>, origin: &Orig
 }
 
 /// The form that a file's name says, if it says one. `asked` has to agree, and says what a name without an ending means.
-fn said_by(to: &Destination, asked: Option<ArtifactFormat>) -> std::result::Result<Option<ArtifactFormat>, ExportError> {
+fn said_by(to: &Destination, asked: Option<ArtifactFormat>) -> Result<Option<ArtifactFormat>> {
     let (path, said) = match to {
         Destination::OciArchive(path) => (path, Some(ArtifactFormat::Oci)),
         Destination::Path(path) if is_directory(path) => return Ok(None),
@@ -125,11 +104,11 @@ fn said_by(to: &Destination, asked: Option<ArtifactFormat>) -> std::result::Resu
     match (said, asked) {
         // An image in one file is a tar, if an image is asked for.
         (Some(ArtifactFormat::Tar), Some(ArtifactFormat::Oci)) => Ok(asked),
-        (Some(said), Some(asked)) if said != asked => Err(ExportError::OtherForm { path: path.clone(), asked }),
+        (Some(said), Some(asked)) if said != asked => Err(Error::OtherForm { path: path.clone(), asked }),
         (Some(said), _) => Ok(Some(said)),
         (None, Some(_)) => Ok(None),
         (None, None) => match path.extension() {
-            Some(ending) => Err(ExportError::Ending { path: path.clone(), ending: ending.to_string_lossy().into_owned() }),
+            Some(ending) => Err(Error::Ending { path: path.clone(), ending: ending.to_string_lossy().into_owned() }),
             None => Ok(None),
         },
     }

@@ -16,8 +16,9 @@ use std::{fs, io};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::artifact::{Error, Result};
 use crate::durable;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,8 +13,9 @@ use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use crate::archive::tasks::Exported;
+use crate::artifact::{Error, Result};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::portage::emerge::sanitize::sanitize;
 
 const PROGRAM: &str = "mksquashfs";
@@ -92,7 +93,7 @@ pub(crate) fn write_squashfs(
     let status = child.wait().map_err(SquashfsError::Start)?;
     // An interruption is the better word for what it leads to; a broken pipe is not.
     match packed {
-        Err(error @ Error::Interrupted { .. }) => return Err(error),
+        Err(error) if error.is_interrupted() => return Err(error),
         Err(error) if status.code().is_none() => return Err(error),
         _ => {}
     }

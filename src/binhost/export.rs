@@ -24,16 +24,16 @@ use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
+use crate::binhost::{Error, Result};
 use crate::config::BUILDER;
 use crate::context::Context;
 use crate::durable::{Mode, Replace};
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::names::profiles;
 use crate::names::refs::ref_name;
 use crate::portage::binpkgs::gpkg::Signer;
 use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
 use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
-use crate::session::binhost::BinhostError;
 use crate::stage3::sign::{Gpg, SignError};
 use crate::{context, durable};
 
@@ -134,7 +134,7 @@ pub fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Expo
     let _shared = context::share_store(cx)?;
     let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;
     let inputs = pool_of_profile(cx, &profile)?;
-    let key = options.gpg.secret_key_available().map_err(BinhostError::Sign)?.primary;
+    let key = options.gpg.secret_key_available().map_err(Error::Sign)?.primary;
     let pool = pool_dir(&cx.places.binpkgs(), PoolKind::Release, &pool_key(&inputs));
     let dir = &options.dir;
     let _lock = context::lock(cx, &lock_name(dir)?)?;
@@ -171,7 +171,7 @@ pub fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Expo
                 out.packages.insert(path.to_owned(), stanza_of(&stanza, &entry));
                 Ok(Some((entry, new)))
             }
-            Err(Error::Binhost(BinhostError::Package(gpkg::Error::Refused { problem, .. }))) => {
+            Err(Error::Package(gpkg::Error::Refused { problem, .. })) => {
                 done.left_out.push(LeftOut { path: path.to_owned(), why: problem.to_string() });
                 Ok(None)
             }
@@ -182,7 +182,7 @@ pub fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Expo
     done.packages = record.packages.len();
     write_record(dir, &record)?;
     write_index(dir, &out)?;
-    write(dir, PUBLIC_KEY, &options.gpg.public_key(&key).map_err(BinhostError::Sign)?)?;
+    write(dir, PUBLIC_KEY, &options.gpg.public_key(&key).map_err(Error::Sign)?)?;
     let name = conf_name(&done.profile);
     write(dir, CLIENT_CONF, client_conf(&name, record.uri.as_deref()).as_bytes())?;
     write(dir, README, readme(&name, &done).as_bytes())?;
@@ -209,7 +209,7 @@ fn fitting(cx: &Context<'_>, profile: &str, index: &Index) -> Result<(BTreeSet<S
 
 /// What the pool of a profile's builder is keyed by.
 fn pool_of_profile(cx: &Context<'_>, profile: &str) -> Result<PoolInputs> {
-    let none = || BinhostError::NoPool { profile: profile.to_owned() };
+    let none = || Error::NoPool { profile: profile.to_owned() };
     let id = cx.store.ref_get(&ref_name(profile, BUILDER))?.ok_or_else(none)?;
     Ok(cx.store.state(&id)?.origin.pool().cloned().ok_or_else(none)?)
 }
@@ -226,7 +226,7 @@ fn export_package(
 ) -> Result<(Done, bool)> {
     let refused = |problem| {
         let error = gpkg::Error::Refused { path: pool.join(path), problem };
-        Error::Binhost(BinhostError::Package(error))
+        Error::Package(error)
     };
     let source = pool.join(path);
     let meta = match fs::symlink_metadata(&source) {
@@ -253,7 +253,7 @@ fn export_package(
         .truncate(true)
         .open(&temporary)
         .map_err(Error::io("create", &temporary))?;
-    gpkg::sign(&source, &mut file, &incoming, &GpgSigner(gpg)).map_err(BinhostError::Package)?;
+    gpkg::sign(&source, &mut file, &incoming, &GpgSigner(gpg)).map_err(Error::Package)?;
     let digests = digest(&temporary)?;
     let time = meta.modified().map_err(Error::io("read", &source))?;
     file.set_modified(time).map_err(Error::io("write", &temporary))?;
@@ -337,18 +337,18 @@ fn open_dir(dir: &Path, profile: &str) -> Result<Record> {
             Ok(record) => Some(record),
             // The first export was cut off: nothing is in it yet.
             Err(_) if is_empty(dir)? => None,
-            Err(source) => return Err(BinhostError::Damaged { path, source }.into()),
+            Err(source) => return Err(Error::Damaged { path, source }.into()),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if !is_empty(dir)? {
-                return Err(BinhostError::NotOurs(dir.to_owned()).into());
+                return Err(Error::NotOurs(dir.to_owned()).into());
             }
             None
         }
-        Err(source) => return Err(Error::Io { action: "read", path, source }),
+        Err(source) => return Err(Error::io("read", path)(source)),
     };
     if let Some(other) = read.as_ref().and_then(|record| record.profile.clone()).filter(|other| other != profile) {
-        return Err(BinhostError::OtherProfile { dir: dir.to_owned(), profile: other }.into());
+        return Err(Error::OtherProfile { dir: dir.to_owned(), profile: other }.into());
     }
     let incoming = dir.join(INCOMING);
     if incoming.exists() {
@@ -377,7 +377,7 @@ fn is_empty(dir: &Path) -> Result<bool> {
 
 fn write_record(dir: &Path, record: &Record) -> Result<()> {
     let path = dir.join(RECORD);
-    let mut text = serde_json::to_vec_pretty(record).map_err(|source| BinhostError::Damaged { path, source })?;
+    let mut text = serde_json::to_vec_pretty(record).map_err(|source| Error::Damaged { path, source })?;
     text.push(b'\n');
     write(dir, RECORD, &text)
 }
@@ -398,7 +398,7 @@ fn read_index(pool: &Path) -> Result<Index> {
     match fs::read(&path) {
         Ok(bytes) => Ok(Index::parse(&String::from_utf8_lossy(&bytes))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Index::default()),
-        Err(source) => Err(Error::Io { action: "read", path, source }),
+        Err(source) => Err(Error::io("read", path)(source)),
     }
 }
 
@@ -549,7 +549,7 @@ mod tests {
                 let at: usize = path[1..].parse().unwrap();
                 assert!(before.is_some(), "{path} was known");
                 if at == end {
-                    return Err(Error::Interrupted { resumable: false });
+                    return Err(context::Error::Interrupted { resumable: false }.into());
                 }
                 let new = at.is_multiple_of(2);
                 Ok(Some((if new { entry("new") } else { before.unwrap().clone() }, new)))

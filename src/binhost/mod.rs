@@ -4,4 +4,6 @@
 //! export    a pool as a directory that any web server can hand out: packages signed, index, public key, instructions
 //! ```
 
+mod error;
 pub mod export;
+pub use error::{Error, Result};

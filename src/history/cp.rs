@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::RootDir;
 use crate::context::Context;
 use crate::copy_tree::Copied;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::names::named;
 use crate::progress::Event;
@@ -166,7 +167,7 @@ fn copy_into(
             match rustix::fs::renameat_with(&opened, &unfinished, &opened, name, RenameFlags::NOREPLACE) {
                 Ok(()) => Ok(copied),
                 Err(rustix::io::Errno::EXIST) => Err(CopyError::Exists(dir.join(name)).into()),
-                Err(errno) => Err(Error::Io { action: "create", path: dir.join(name), source: errno.into() }),
+                Err(errno) => Err(Error::io("create", dir.join(name))(errno.into())),
             }
         });
     if outcome.is_err() {

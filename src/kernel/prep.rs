@@ -7,9 +7,8 @@ use serde::Serialize;
 use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::config::proposal::Edit;
 use crate::config::{BUILDER, ConfigDir, DEFAULT_SOURCES, KernelConfig, proposal, with_kernel_header};
-use crate::context;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::profiles;
 use crate::names::refs::profile_lock;
 use crate::portage::atom::Atom;
@@ -26,6 +25,7 @@ use crate::session::work::{Given, Subject};
 use crate::session::{Work, run, supply, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
+use crate::{context, names};
 
 /// Name of the configuration that a session is given.
 const KCONF: &str = "kconf";
@@ -79,7 +79,7 @@ pub fn kernel_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) 
     }
     let existing = config.kernel_if_any(&options.name)?;
     if existing.is_none() && !crate::config::is_definition_name(&options.name) {
-        return Err(Error::Name { name: options.name.clone(), what: "a kernel configuration" });
+        return Err(names::Error::Name { name: options.name.clone(), what: "a kernel configuration" }.into());
     }
     let _shared = context::share_store(cx)?;
     let atom = match (&options.sources, &existing) {
@@ -179,7 +179,7 @@ fn on_terminal(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>) -> Result<E
     // What is drawn on it goes before others draw.
     cx.observer.event(&Event::End);
     let run = Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone(), shown: None };
-    run::attend(cx, work, &run)
+    Ok(run::attend(cx, work, &run)?)
 }
 
 /// A package of sources as a header names it: which version, it says beside.

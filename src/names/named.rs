@@ -13,9 +13,9 @@
 use crate::config::BUILDER;
 use crate::did_you_mean::nearest;
 use crate::context::Context;
-use crate::error::Result;
 use crate::names::profiles;
 use crate::names::refs::ref_name;
+use crate::names::{Error, Result};
 use crate::store;
 use crate::store::{RefEntry, State, StateId};
 
@@ -52,56 +52,6 @@ pub struct Named {
     pub state: State,
 }
 
-/// Text that names no build state.
-#[derive(Debug, thiserror::Error)]
-pub enum NamingError {
-    /// Neither a name nor an id.
-    #[error("no build state is called `{text}`")]
-    Unknown {
-        /// As given.
-        text: String,
-        /// What was probably meant.
-        nearest: Option<String>,
-        /// The names that there are, in full.
-        known: Vec<String>,
-    },
-    /// A name has fewer values than asked for.
-    #[error("`{name}` has no value {index}")]
-    NoEntry {
-        /// The name in full.
-        name: String,
-        /// As asked for, 0 is the present value.
-        index: usize,
-        /// How many there are, the present one included.
-        kept: usize,
-    },
-    /// The beginning of several ids.
-    #[error("`{text}` is the beginning of {} ids", fits.len())]
-    Ambiguous {
-        /// As given.
-        text: String,
-        /// All that it fits.
-        fits: Vec<StateId>,
-    },
-    /// An id where a name is needed, since only names have a history.
-    #[error("`{text}` is a build state's id, and no name")]
-    NotAName {
-        /// As given.
-        text: String,
-        /// The names that the state has now.
-        names: Vec<String>,
-    },
-    /// The state, or a layer of it, was removed.
-    #[error("the state `{text}` is not in the store any more")]
-    Gone {
-        /// As given.
-        text: String,
-        /// What is missing.
-        #[source]
-        source: store::Error,
-    },
-}
-
 /// The state that `text` names, complete. The caller holds `share_store`'s lock if it is going to use it.
 pub fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
     let (at, id) = match ref_at(cx, text)? {
@@ -111,7 +61,7 @@ pub fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
     match profiles::complete_state(cx, &id) {
         Ok(state) => Ok(Named { at, state }),
         Err(source @ (store::Error::NoSuchState(_) | store::Error::NoSuchLayer(_))) => {
-            Err(NamingError::Gone { text: text.to_owned(), source }.into())
+            Err(Error::Gone { text: text.to_owned(), source }.into())
         }
         Err(error) => Err(error.into()),
     }
@@ -132,7 +82,7 @@ pub fn named_ref(cx: &Context<'_>, text: &str) -> Result<RefAt> {
     }
     let id = id_at(cx, text)?;
     let names = cx.store.refs()?.into_iter().filter(|(_, value)| *value == id).map(|(name, _)| name).collect();
-    Err(NamingError::NotAName { text: text.to_owned(), names }.into())
+    Err(Error::NotAName { text: text.to_owned(), names }.into())
 }
 
 /// The name `text`, or what it is short for.
@@ -152,7 +102,7 @@ fn ref_at(cx: &Context<'_>, text: &str) -> Result<Option<RefAt>> {
         let kept = history.len();
         match history.into_iter().nth(index) {
             Some(entry) => return Ok(Some(RefAt { name, index, value: entry.value, kept })),
-            None if kept > 0 => return Err(NamingError::NoEntry { name, index, kept }.into()),
+            None if kept > 0 => return Err(Error::NoEntry { name, index, kept }.into()),
             None => {}
         }
     }
@@ -167,11 +117,11 @@ fn id_at(cx: &Context<'_>, text: &str) -> Result<StateId> {
         match fits.len() {
             0 => {}
             1 => return Ok(fits.remove(0)),
-            _ => return Err(NamingError::Ambiguous { text: text.to_owned(), fits }.into()),
+            _ => return Err(Error::Ambiguous { text: text.to_owned(), fits }.into()),
         }
     }
     let known: Vec<String> = cx.store.refs()?.into_iter().map(|(name, _)| name).collect();
-    Err(NamingError::Unknown { text: text.to_owned(), nearest: likely(text, &known), known }.into())
+    Err(Error::Unknown { text: text.to_owned(), nearest: likely(text, &known), known }.into())
 }
 
 /// What `text` probably means, as it would have to be written.

@@ -4,9 +4,10 @@ use std::fs;
 
 use crate::config::{BUILDER, Located};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::names::profiles;
 use crate::names::refs::ref_name;
+use crate::names::{Error, Result};
 use crate::store::{State, StateId};
 use crate::{context, durable, store};
 
@@ -25,7 +26,7 @@ pub fn default_profile(cx: &Context<'_>) -> Result<Option<String>> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::Io { action: "read", path, source }),
+        Err(source) => return Err(Error::io("read", path)(source)),
     };
     let names: Vec<&str> = text.split_whitespace().collect();
     if names.len() < 2 {

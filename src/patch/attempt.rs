@@ -10,6 +10,7 @@ use crate::beneath::TreeDir;
 use crate::config::ConfigDir;
 use crate::config::patches::PATCHES_DIR;
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::patch::error::PatchError;
 use crate::patch::save::{Changed, Diff, is_own};
@@ -25,7 +26,7 @@ use crate::session::root::{BUILD_DIR, HOOKS_DIR, Run};
 use crate::session::work::{Given, Subject, write_public};
 use crate::session::{keys, run, supply, work};
 use crate::store::{Purpose, Session};
-use crate::{context, patch};
+use crate::{context, patch, session};
 
 /// In a kept session: what failed in it.
 const RECORD: &str = "patch.json";
@@ -148,7 +149,7 @@ fn try_in(
     let name = &options.name;
     let mut desk = patch::patch_desk(cx, session, ground, name)?;
     let outcome = patch::patch_git(cx, &desk.work).and_then(|()| try_at(cx, &mut desk, ground, options, set));
-    if matches!(outcome, Ok((Attempt { came: Came::Built, .. }, _)) | Err(Error::Interrupted { .. })) {
+    if matches!(outcome, Ok((Attempt { came: Came::Built, .. }, _)) | Err(Error::Context(context::Error::Interrupted { .. }))) {
         desk.work.forget_logs();
     }
     outcome
@@ -190,7 +191,7 @@ fn try_at(
             keys::tell_published(cx, &desk.work, &desk.pool);
             Ok((attempt, None))
         }
-        Err(Error::Emerge { failure, log, .. }) => {
+        Err(Error::Session(session::Error::Emerge { failure, log, .. })) => {
             let own = failure.package.as_deref().is_none_or(|package| package == set.cpv);
             let build_dir = format!("{BUILD_DIR}/{}", failure.package.as_deref().unwrap_or(&set.cpv));
             let kept = (own || failure.phase.is_some()).then(|| Kept { profile: ground.profile.clone(), build_dir });
@@ -216,7 +217,7 @@ fn put_patch(cx: &Context<'_>, desk: &Desk<'_>, ground: &Ground, name: &str, set
     let place = format!("/etc/portage/{PATCHES_DIR}/{}/{}-{}-{}", set.category, set.package, set.version, set.revision);
     let target = format!("{place}/{name}-{name}.patch");
     let script = "mkdir -p -- \"$1\" && cp -- \"$2\" \"$3\"";
-    run::command(cx, work, words(&["sh", "-c", script, "sh", &place, &scripts::path(scripts::GIVEN), &target]), Network::None)
+    Ok(run::command(cx, work, words(&["sh", "-c", script, "sh", &place, &scripts::path(scripts::GIVEN), &target]), Network::None)?)
 }
 
 /// Builds the package itself; says how long that took, seconds.

@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::config::ConfigDir;
 use crate::config::patches::SavedPatch;
 use crate::context::{Context, Settings};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::profiles;
 use crate::patch::error::PatchError;
 use crate::patch::{Desk, Ground};
@@ -34,7 +34,7 @@ use crate::recipe::patches::{applied, rehearse};
 use crate::session::logs::package_log;
 use crate::session::{Work, keys};
 use crate::store::{Purpose, Session};
-use crate::{context, patch};
+use crate::{context, patch, session};
 
 /// What the logs of its sessions are called after.
 const PURPOSE: &str = "compile";
@@ -269,12 +269,12 @@ fn compile_in(cx: &Context<'_>, session: &mut Session, ground: &Ground, cpv: &st
     let built = merge::emerge_supplied(cx, work, &request).map(|()| begun.elapsed().as_secs_f64());
     let seconds = match built {
         Ok(seconds) => (seconds * 10.0).round() / 10.0,
-        Err(Error::Emerge { failure, log, .. }) => return Ok(failed(work, &failure, log)),
+        Err(session::Error::Emerge { failure, log, .. }) => return Ok(failed(work, &failure, log)),
         Err(error) => {
-            if matches!(error, Error::Interrupted { .. }) {
+            if error.is_interrupted() {
                 work.forget_logs();
             }
-            return Err(error);
+            return Err(error.into());
         }
     };
     let result = match applied::patched(cx, work)?.into_iter().find(|package| package.package == cpv) {

@@ -32,6 +32,7 @@ use std::path::PathBuf;
 
 use crate::config::hooks::Phase;
 use crate::config::{BUILDER, ConfigDir};
+use crate::context;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::names::profiles;
@@ -125,7 +126,7 @@ pub(crate) fn patch_git(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     }
     cx.observer.note(&format!("the builder has no git: installing {GIT_PACKAGE} in this session"));
     let goal = Goal::Packages { atoms: vec![GIT_PACKAGE.to_owned()], existing: Existing::Keep, oneshot: true };
-    merge::emerge_supplied(cx, work, &patch_request(cx, goal))
+    Ok(merge::emerge_supplied(cx, work, &patch_request(cx, goal))?)
 }
 
 pub(crate) fn patch_request(cx: &Context<'_>, goal: Goal) -> Request {
@@ -141,7 +142,7 @@ pub(crate) fn patch_dependencies(cx: &Context<'_>, desk: &Desk<'_>, atom: &str) 
     cx.observer.step(&format!("installing what {} needs to be built", atom.trim_start_matches('=')));
     let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
     let request = Request { part: Part::BuildDependencies, ..patch_request(cx, goal) };
-    merge::emerge_supplied(cx, &desk.work, &request)
+    Ok(merge::emerge_supplied(cx, &desk.work, &request)?)
 }
 
 /// The work set, or what there is instead.
@@ -165,7 +166,7 @@ fn words(words: &[&str]) -> Vec<String> {
 
 /// Whatever came of a session: an interruption leaves no logs.
 fn forget_if_interrupted<T>(work: &Work<'_>, outcome: Result<T>) -> Result<T> {
-    if matches!(outcome, Ok(_) | Err(Error::Interrupted { .. })) {
+    if matches!(outcome, Ok(_) | Err(Error::Context(context::Error::Interrupted { .. }))) {
         work.forget_logs();
     }
     outcome

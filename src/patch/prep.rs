@@ -243,7 +243,7 @@ fn prep_at(
         }
         work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false)];
         let (unpack, given) = (scripts::path(scripts::UNPACK), scripts::path(scripts::GIVEN));
-        run::output_of(cx, work, words(&["sh", &unpack, WORK_DIR, &title, &given]), OUTPUT_LIMIT_BYTES)
+        Ok(run::output_of(cx, work, words(&["sh", &unpack, WORK_DIR, &title, &given]), OUTPUT_LIMIT_BYTES)?)
     })?;
     let unpacked = unpacked(&scripts::Told::read(&text), before, &source)?;
     Ok((found.into_work_set(&ground.profile, options.prepare, &source.subdir), unpacked))

@@ -141,7 +141,7 @@ fn merge_onto(
     let text = source::with_git(cx, &ground.base, &ground.profile, name, |work| {
         work.root.binds = vec![bind(new.to_owned(), WORK_DIR, false), bind(old, BEFORE_DIR, true)];
         let refresh = scripts::path(scripts::REFRESH);
-        run::output_of(cx, work, words(&["sh", &refresh, WORK_DIR, &title, BEFORE_DIR]), OUTPUT_LIMIT_BYTES)
+        Ok(run::output_of(cx, work, words(&["sh", &refresh, WORK_DIR, &title, BEFORE_DIR]), OUTPUT_LIMIT_BYTES)?)
     })?;
     let unpacked = unpacked(&scripts::Told::read(&text), patches, &source)?;
     Ok((found.into_work_set(&ground.profile, before.prepared, &source.subdir), unpacked))

@@ -9,6 +9,7 @@ use crate::config::patches::{SavedPatch, USER_PATCHES};
 use crate::config::ConfigDir;
 use crate::did_you_mean::nearest;
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::patch::error::PatchError;
 use crate::patch::work_set::WorkSet;

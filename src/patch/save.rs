@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::patches::{Header, SavedPatch, Scope, USER_PATCHES};
 use crate::config::{ConfigDir, proposal};
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::names::profiles;
 use crate::patch::error::PatchError;

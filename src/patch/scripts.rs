@@ -37,7 +37,7 @@ pub(crate) fn place(work: &Work<'_>) -> Result<()> {
     ] {
         write_public(&work.root.hooks.join(name), text.as_bytes(), 0o755)?;
     }
-    visible::place(&work.root.hooks)
+    Ok(visible::place(&work.root.hooks)?)
 }
 
 /// Where a script is in the session.

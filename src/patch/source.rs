@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::TreeDir;
 use crate::context::Context;
 use crate::copy_tree::{Copied, Keep, REPOSITORY};
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::patch::error::PatchError;
 use crate::patch::prep::{Found, MAX_NAMED};

@@ -130,7 +130,7 @@ pub(crate) fn all(places: &Places) -> Result<Vec<(String, WorkSet)>, PatchError>
     let entries = match fs::read_dir(&parent) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(PatchError::Io { action: "list", path: parent, source }),
+        Err(source) => return Err(PatchError::io("list", &parent)(source)),
     };
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.retain(|name| check_name(name).is_ok());

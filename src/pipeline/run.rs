@@ -119,7 +119,7 @@ impl Report {
         }
         let node = self.nodes.into_iter().find(|node| node.id == id);
         // What was not begun was not for want of anything but time.
-        node.filter(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused)).ok_or(Error::Interrupted { resumable: false })
+        node.filter(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused)).ok_or_else(|| context::Error::Interrupted { resumable: false }.into())
     }
 
     /// How many nodes came to this.
@@ -413,7 +413,7 @@ impl<'r> Run<'r> {
                 }
             }
             Err(error) => {
-                let interrupted = matches!(error, Error::Interrupted { .. });
+                let interrupted = error.is_interrupted();
                 let outcome = if interrupted { Outcome::Interrupted } else { Outcome::Failed };
                 let error_words = (!interrupted).then(|| error.to_string());
                 board.reports[at] = Some(NodeReport { seconds, error: error_words, failure: Some(error), ..report(part, outcome) });

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::ConfigDir;
 use crate::context;
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::inventory::bytes_of;
 use crate::names::profiles;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::config::{BUILDER, ConfigDir};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::profiles;
 use crate::names::profiles::joined;
 use crate::origin::{Import, Origin};
@@ -14,7 +14,7 @@ use crate::portage::vdb::Package;
 use crate::recipe::definition;
 use crate::recipe::kernel::stage;
 use crate::store::{State, StateId, TreeId, split_index};
-use crate::{context, inventory};
+use crate::{context, inventory, names};
 
 /// Everything that `profile show` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -232,7 +232,7 @@ pub(crate) fn trees_of(cx: &Context<'_>, origin: &Origin) -> Result<Vec<TreeShow
 /// Whether `named` asks for an earlier state, which a command that changes a profile cannot take.
 pub(crate) fn present_only(named: Option<&str>) -> Result<()> {
     match named.map(split_index) {
-        Some((name, index)) if index > 0 => Err(Error::Name { name: joined(name, index), what: "a profile" }),
+        Some((name, index)) if index > 0 => Err(names::Error::Name { name: joined(name, index), what: "a profile" }.into()),
         _ => Ok(()),
     }
 }

@@ -104,5 +104,5 @@ pub fn output_with_configuration(
     argv: Vec<String>,
     limit_bytes: u64,
 ) -> Result<String> {
-    with_configuration(cx, config, stage, profile, "ask", |configured| run::output_of(cx, &configured.work, argv, limit_bytes))
+    with_configuration(cx, config, stage, profile, "ask", |configured| Ok(run::output_of(cx, &configured.work, argv, limit_bytes)?))
 }

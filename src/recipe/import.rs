@@ -7,6 +7,7 @@ use crate::archive::tasks::ImportInput;
 use crate::archive::{Unpacked, tasks};
 use crate::build_key::Inputs;
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::names::refs::{UPSTREAM, definition_lock, ref_name};
 use crate::progress::Event;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
@@ -12,6 +12,7 @@ use crate::recipe::definition::Stage3;
 use crate::recipe::patches::rehearse::Candidate;
 use crate::recipe::patches::{applied, rehearse};
 use crate::sandbox::plan::Network;
+use crate::session;
 use crate::session::keys::claims;
 use crate::session::open::can_resume;
 use crate::session::supply::Foreseen;
@@ -73,7 +74,7 @@ pub(crate) fn emerge_request(
             again.jobs = request.jobs;
             again.load = request.load;
             match emerge::emerge_with(cx, work, &again, network, &log) {
-                Err(Error::Emerge { .. }) => {}
+                Err(session::Error::Emerge { .. }) => {}
                 other => return other.and_then(|()| fulfilled::fulfilled(cx, work, name, &request, &foreseen)),
             }
             // The list that was left may not fit any more; packages built so far are binary packages by now.
@@ -83,7 +84,7 @@ pub(crate) fn emerge_request(
         fulfilled::fulfilled(cx, work, name, &request, &foreseen)
     });
     drop(compiling);
-    emerged
+    Ok(emerged?)
 }
 
 /// Builds packages that may use the network.
@@ -93,7 +94,7 @@ pub(crate) fn live_goal(recipe: &Stage3) -> Option<Goal> {
 }
 
 /// Foresees what a run needs, has it brought, and runs it.
-pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<()> {
+pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> session::Result<()> {
     let foreseen = keys::foresee_and_learn(cx, work, request)?;
     supply::want(cx, work, &foreseen, &[])?;
     emerge_or_from_source(cx, work, request, Network::None, &work.log_dir.join("emerge.log"))?;
@@ -107,9 +108,9 @@ pub(crate) fn emerge_or_from_source(
     request: &Request,
     network: Network,
     log: &Path,
-) -> Result<()> {
+) -> session::Result<()> {
     match applied::emerge_patched(cx, work, request, network, log) {
-        Err(Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
+        Err(session::Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
             // What this very session built, or an old pool holds, and Portage will not install: build it again.
             let package = failure.package.as_deref().map(Cpv::name_of).unwrap_or_default();
             cx.observer.note(&format!("{failure}: building {package} from source"));

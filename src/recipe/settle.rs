@@ -6,10 +6,10 @@
 use crate::causes::in_one_line;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::session::binhost::BinhostError;
+use crate::session::Error as Failed;
 use crate::session::work::StepsDone;
 use crate::store::Session;
-use crate::{sandbox, store};
+use crate::{context, sandbox, store};
 
 /// Of the words that say why a session is suspended so many characters are kept.
 const MOST_CHARS: usize = 200;
@@ -53,10 +53,12 @@ fn end(cx: &Context<'_>, session: Session, error: Error) -> Error {
 fn is_unusable(error: &Error) -> bool {
     match error {
         // It can be changed by somebody else, or lacks what the disk has lost.
-        Error::Sandbox(sandbox::Error::Held { .. } | sandbox::Error::Unsure { .. })
-        | Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. })
+        Error::Context(
+            context::Error::Sandbox(sandbox::Error::Held { .. } | sandbox::Error::Unsure { .. })
+            | context::Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. }),
+        )
         // The package would be found again, as it is.
-        | Error::Binhost(BinhostError::Untrusted { .. })
+        | Error::Session(Failed::Untrusted { .. })
         // The patch is in the key: once it is corrected, nobody asks for this session any more.
         | Error::DoesNotApply(_) => true,
         _ => false,
@@ -66,12 +68,12 @@ fn is_unusable(error: &Error) -> bool {
 /// Why a session is suspended, for people.
 fn note_of(error: &Error) -> String {
     match error {
-        Error::Interrupted { .. } => "interrupted".to_owned(),
-        Error::Emerge { .. } => "emerge failed".to_owned(),
-        Error::Unmet { .. } | Error::Unchecked { .. } => "not what was asked for".to_owned(),
-        Error::Missing { .. } => "sources are missing".to_owned(),
-        Error::Sandbox(sandbox::Error::Exceeded(_)) => "a limit was exceeded".to_owned(),
-        Error::Command { .. } => "a command failed".to_owned(),
+        Error::Context(context::Error::Interrupted { .. }) => "interrupted".to_owned(),
+        Error::Context(context::Error::Sandbox(sandbox::Error::Exceeded(_))) => "a limit was exceeded".to_owned(),
+        Error::Session(Failed::Emerge { .. }) => "emerge failed".to_owned(),
+        Error::Session(Failed::Unmet { .. } | Failed::Unchecked { .. }) => "not what was asked for".to_owned(),
+        Error::Session(Failed::Missing { .. }) => "sources are missing".to_owned(),
+        Error::Session(Failed::Command { .. }) => "a command failed".to_owned(),
         other => other.to_string().lines().next().unwrap_or_default().chars().take(MOST_CHARS).collect(),
     }
 }
@@ -79,8 +81,8 @@ fn note_of(error: &Error) -> String {
 /// The same failure, of which the user learns that repeating the command goes on.
 fn resumable(error: Error) -> Error {
     match error {
-        Error::Interrupted { .. } => Error::Interrupted { resumable: true },
-        Error::Emerge { failure, log, .. } => Error::Emerge { failure, log, resumable: true },
+        Error::Context(context::Error::Interrupted { .. }) => context::Error::Interrupted { resumable: true }.into(),
+        Error::Session(Failed::Emerge { failure, log, .. }) => Failed::Emerge { failure, log, resumable: true }.into(),
         Error::Suspended(_) => error,
         other => Error::Suspended(Box::new(other)),
     }
@@ -91,12 +93,15 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::path_error::OfFile as _;
     use crate::recipe::patches::rehearse::PatchMisfit;
+    use crate::trees;
 
     #[test]
     fn a_session_is_thrown_away_only_for_what_is_wrong_with_it() {
+        let interrupted = || Error::from(context::Error::Interrupted { resumable: false });
         let full = || Error::io("write", "/logs/emerge.log")(io::Error::from_raw_os_error(libc::ENOSPC));
-        let held = Error::Sandbox(sandbox::Error::Held { upper: "/s".into() });
+        let held = sandbox::Error::Held { upper: "/s".into() };
         let lost = store::Error::WriteBack { path: "/s".into(), source: io::Error::from_raw_os_error(libc::EIO) };
         let misfit = PatchMisfit {
             package: "app-misc/broken-1.0".to_owned(),
@@ -109,18 +114,18 @@ mod tests {
         let misfit = Error::DoesNotApply(Box::new(misfit));
         for (error, unusable, note) in [
             (misfit, true, "user.patches/fix/x.patch: does not apply to `app-misc/broken-1.0`"),
-            (Error::Interrupted { resumable: false }, false, "interrupted"),
+            (interrupted(), false, "interrupted"),
             (full(), false, "cannot write `/logs/emerge.log`"),
-            (Error::Sandbox(sandbox::Error::Died { who: "PID 1".to_owned() }), false, "PID 1 died unexpectedly"),
-            (Error::NoTree, false, "no ebuild tree in the store"),
-            (held, true, "a process outside of the session has files of `/s` open"),
-            (Error::Store(lost), true, "what was written below `/s` did not reach the disk"),
+            (sandbox::Error::Died { who: "PID 1".to_owned() }.into(), false, "PID 1 died unexpectedly"),
+            (trees::Error::NoTree.into(), false, "no ebuild tree in the store"),
+            (held.into(), true, "a process outside of the session has files of `/s` open"),
+            (lost.into(), true, "what was written below `/s` did not reach the disk"),
         ] {
             assert_eq!((is_unusable(&error), note_of(&error).as_str()), (unusable, note), "{error}");
         }
-        assert!(matches!(resumable(Error::Interrupted { resumable: false }), Error::Interrupted { resumable: true }));
+        assert!(matches!(resumable(interrupted()), Error::Context(context::Error::Interrupted { resumable: true })));
         let kept = resumable(resumable(full()));
-        assert!(matches!(&kept, Error::Suspended(error) if matches!(**error, Error::Io { .. })), "{kept:?}");
+        assert!(matches!(&kept, Error::Suspended(error) if matches!(**error, Error::Context(context::Error::Io(_)))), "{kept:?}");
         assert_eq!(in_one_line(&kept), "cannot write `/logs/emerge.log`: No space left on device (os error 28)");
     }
 }

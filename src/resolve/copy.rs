@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use crate::config::proposal::Edit;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 
 /// Deeper than any configuration; links may lead in circles.

@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::config::proposal::{Edit, Fragments, Placed};
 use crate::config::{ConfigDir, Stage, proposal};
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resolution::{Problem, Resolution};
@@ -31,7 +32,7 @@ use crate::recipe::configured::Configured;
 use crate::resolve::wanted::Wanted;
 use crate::sandbox::Exit;
 use crate::session::{logs, run};
-use crate::{config, context};
+use crate::{config, context, session};
 
 /// Of emerge's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
@@ -198,26 +199,28 @@ fn unresolvable(cx: &Context<'_>, stuck: Stuck) -> Result<Error> {
 
 /// The error of a build that failed about dependencies, with the change that would help, or why none does.
 pub(crate) fn with_proposal(cx: &Context<'_>, config: &ConfigDir, stage: &str, profile: &str, error: Error) -> Error {
-    let (failure, log, resumable) = match error {
-        Error::Emerge { failure, log, resumable } => (failure, log, resumable),
+    let failed = match error {
+        Error::Session(failed @ session::Error::Emerge { .. }) => failed,
         Error::Refused { findings, .. } => {
             return match proposal_for(cx, config, stage, profile) {
-                Err(error @ Error::Interrupted { .. }) => error,
+                Err(error) if error.is_interrupted() => error,
                 proposal => Error::Refused { findings, proposal: proposal.ok().flatten() },
             };
         }
         other => return other,
     };
-    if !failure.kind.is_about_dependencies() {
-        return Error::Emerge { failure, log, resumable };
-    }
+    let log = match &failed {
+        session::Error::Emerge { failure, log, .. } if failure.kind.is_about_dependencies() => log.clone(),
+        _ => return failed.into(),
+    };
     match proposal_for(cx, config, stage, profile) {
         Ok(Some((arguments, resolved))) => Error::Unconfigured { stage: stage.to_owned(), arguments, resolved, log },
-        Err(error @ (Error::Unresolvable { .. } | Error::Proposal(_) | Error::Interrupted { .. })) => error,
-        Ok(None) => Error::Emerge { failure, log, resumable },
+        Err(error @ (Error::Unresolvable { .. } | Error::Proposal(_))) => error,
+        Err(error) if error.is_interrupted() => error,
+        Ok(None) => failed.into(),
         Err(other) => {
             tracing::debug!(%other, "no proposal");
-            Error::Emerge { failure, log, resumable }
+            failed.into()
         }
     }
 }

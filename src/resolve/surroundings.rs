@@ -4,9 +4,8 @@
 
 use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
 use crate::config::{ConfigDir, Stage};
-use crate::context;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::inventory::read;
 use crate::names::profiles;
 use crate::portage::profile::PortageProfile;
@@ -14,7 +13,7 @@ use crate::portage::profile_stack::ProfileStack;
 use crate::portage::repository::Repository;
 use crate::recipe::definition::stage3_profile;
 use crate::trees::choose;
-use crate::trees::error::TreeError;
+use crate::{context, names, trees};
 
 /// What is known, and in a line each what is not.
 #[derive(Debug, Clone, Default)]
@@ -40,13 +39,13 @@ pub fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> R
                 around.surroundings.repositories.push(Repository::read(&tree.name, &tree.path)?);
             }
         }
-        Err(Error::NoTree) => {
+        Err(trees::Error::NoTree) => {
             around.missing.push("no ebuild tree is imported: told without versions and Portage profile".to_owned());
         }
-        Err(Error::Tree(error @ (TreeError::NotHere { .. } | TreeError::PinNotHere { .. }))) => {
+        Err(error @ (trees::Error::NotHere { .. } | trees::Error::PinNotHere { .. })) => {
             around.missing.push(format!("{error}: told without versions and Portage profile"));
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     }
     let own = match profiles::profile_or_default(cx, profile.or_else(|| stage.profile())) {
         Ok(name) => {
@@ -55,16 +54,16 @@ pub fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> R
             around.surroundings.make_conf = read(&lower, STAGE3_MAKE_CONF)?;
             Some(stage3_profile(&lower))
         }
-        Err(error @ Error::NoProfile { .. }) if profile.is_some() => return Err(error),
-        Err(Error::NoProfile { profile, .. }) => {
+        Err(error @ names::Error::NoProfile { .. }) if profile.is_some() => return Err(error.into()),
+        Err(names::Error::NoProfile { profile, .. }) => {
             around.missing.push(format!("the profile `{profile}` is not bootstrapped: told without its stage3"));
             None
         }
-        Err(Error::NoDefaultProfile) => {
+        Err(names::Error::NoDefaultProfile) => {
             around.missing.push("no profile is chosen: told without a stage3".to_owned());
             None
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let asked = stage.stage3.portage_profile.as_ref().map(|profile| profile.value.to_string());
     if let Some(name) = asked.or(own)

@@ -10,18 +10,19 @@
 //! package before it unpacks anything of it; that it may not be told otherwise is seen to here. Nothing of a binhost gets into a pool: its
 //! compiler and flags are not known. Our own packages stay unsigned, since they never leave this user's directories.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::beneath::TreeDir;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::fetch::{BinHost, PACKAGE_COMMAND};
 use crate::sandbox::plan::{Network, Step};
 use crate::session::supply::downloads::Downloads;
+use crate::session::{Error, Result};
 use crate::session::{Work, run};
 use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
@@ -112,10 +113,10 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
     if hosts.is_empty() {
         return Ok(None);
     }
-    let keys = TrustedKeys::load(&cx.places.keys(), GENTOO).map_err(BinhostError::Keys)?;
+    let keys = TrustedKeys::load(&cx.places.keys(), GENTOO).map_err(Error::Keys)?;
     let trusted: Vec<_> = keys.certificates().filter(|key| keys.counting_for(Purpose::Binpkg).count(key.fingerprint())).collect();
     if trusted.is_empty() {
-        return Err(BinhostError::NoKeys.into());
+        return Err(Error::NoKeys.into());
     }
     let dir = |name: &str| -> Result<PathBuf> {
         let path = session.path(name);
@@ -126,7 +127,7 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
     for key in trusted {
         let text = key
             .to_armored()
-            .map_err(|source| BinhostError::Keys(crate::stage3::keys::KeysError::Material { path: cx.places.keys(), source }))?;
+            .map_err(|source| Error::Keys(crate::stage3::keys::KeysError::Material { path: cx.places.keys(), source }))?;
         armored.push_str(&text);
         ownertrust.push_str(&format!("{}:6:\n", key.fingerprint()));
     }
@@ -154,7 +155,7 @@ pub(crate) fn make_keyring(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     }
     let argv = ["/bin/sh", "-ec", MAKE_KEYRING, "sh", KEYRING].map(str::to_owned).to_vec();
     run::command(cx, work, argv, Network::None).map_err(|error| match error {
-        error @ Error::Command { .. } => BinhostError::Keyring(Box::new(error)).into(),
+        error @ Error::Command { .. } => Error::Keyring(Box::new(error)).into(),
         other => other,
     })
 }
@@ -174,75 +175,6 @@ pub(crate) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
     }
     found.sort();
     origin["binhost_packages"] = serde_json::json!(found);
-}
-
-/// Why there is no binhost.
-#[derive(Debug, thiserror::Error)]
-pub enum BinhostError {
-    /// A profile without a pool.
-    #[error("profile `{profile}` has no binary packages: nothing was built on it yet")]
-    NoPool {
-        /// The profile.
-        profile: String,
-    },
-    /// A directory with something else in it.
-    #[error("`{}` is neither empty nor an exported binhost", .0.display())]
-    NotOurs(PathBuf),
-    /// A directory with another profile's packages in it, which would go.
-    #[error("`{}` has the binary packages of profile `{profile}`", dir.display())]
-    OtherProfile {
-        /// The directory.
-        dir: PathBuf,
-        /// The profile.
-        profile: String,
-    },
-    /// Not a directory that was exported.
-    #[error("`{}` is not an exported binhost", .0.display())]
-    NotExported(PathBuf),
-    /// No key.
-    #[error("cannot sign packages")]
-    Sign(#[source] crate::stage3::sign::SignError),
-    /// A package that `gpg` would not sign.
-    #[error(transparent)]
-    Package(#[from] crate::portage::binpkgs::gpkg::Error),
-    /// A record of ours that is damaged.
-    #[error("`{}` is damaged", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// An address that cannot be listened on.
-    #[error("cannot listen on `{address}`")]
-    Listen {
-        /// The address.
-        address: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A package that Portage refused.
-    #[error("cannot trust `{package}`")]
-    Untrusted {
-        /// The host's name, and the package's path there.
-        package: String,
-        /// Why.
-        #[source]
-        why: crate::portage::emerge::Distrust,
-        /// Portage's whole output.
-        log: PathBuf,
-    },
-    /// No key to verify with.
-    #[error("`binrepos.conf` names a binhost, and no key that is here counts for binary packages")]
-    NoKeys,
-    /// The keys of the configuration.
-    #[error(transparent)]
-    Keys(#[from] crate::stage3::keys::KeysError),
-    /// A root without gpg.
-    #[error("cannot make a keyring in the session")]
-    Keyring(#[source] Box<crate::error::Error>),
 }
 
 #[cfg(test)]

@@ -14,12 +14,12 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::portage::emerge::request::{Goal, Part, Request};
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::root::HOOKS_DIR;
 use crate::session::supply::Foreseen;
 use crate::session::work::write_public;
+use crate::session::{Error, Result};
 use crate::session::{Work, run};
 
 const SCRIPT: &str = include_str!("fulfilled.py");

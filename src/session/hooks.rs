@@ -2,8 +2,8 @@
 
 use crate::config::hooks::{Hooks, Phase};
 use crate::context::Context;
-use crate::error::Result;
 use crate::sandbox::plan::Network;
+use crate::session::Result;
 use crate::session::keys::record;
 use crate::session::root::HOOKS_DIR;
 use crate::session::{Work, run};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::context::Context;
-use crate::error::Result;
 use crate::origin::Origin;
 use crate::portage::binpkgs::PoolInputs;
+use crate::session::Result;
 use crate::session::root::HOOKS_DIR;
 use crate::session::{Work, run};
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::context;
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::jobserver::{PIPE, PIPE_INSIDE, Share, make_pipe};
+use crate::session::Result;
 use crate::session::Work;
 use crate::session::inspect::Facts;
 
@@ -24,7 +25,7 @@ pub(crate) fn share_jobs(cx: &Context<'_>, work: &mut Work<'_>, facts: &Facts) -
         return Ok(());
     }
     let cancelled = || cx.interrupt.count() > 0;
-    let claim = server.shared.claim(&cancelled).ok_or(Error::Interrupted { resumable: false })?;
+    let claim = server.shared.claim(&cancelled).ok_or(context::Error::Interrupted { resumable: false })?;
     work.root.session_conf.jobs = 1;
     work.root.session_conf.make_jobs = u32::try_from(claim.jobs).unwrap_or(u32::MAX);
     work.jobs = Share::Fixed(claim);

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::beneath::{Plain, TreeDir};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::session::root::LOG_DIR;
+use crate::session::{Error, Result};
 
 /// Of the log of one package so much is read for that.
 pub(crate) const LOG_TAIL_BYTES: u64 = 256 * 1024;
@@ -49,7 +50,7 @@ pub(crate) fn log_dir(cx: &Context<'_>, what: &str) -> Result<LogDir> {
                 return Ok(dir);
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(Error::Io { action: "create", path: dir, source }),
+            Err(source) => return Err(Error::io("create", dir)(source)),
         }
     }
     unreachable!("one of all numbers is free")

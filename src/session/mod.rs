@@ -15,6 +15,7 @@ pub mod binhost;
 pub mod build_logs;
 pub mod echo;
 pub mod emerge;
+mod error;
 pub mod fulfilled;
 pub mod hooks;
 pub mod inspect;
@@ -32,6 +33,8 @@ pub mod supply;
 pub mod tidy;
 pub mod visible;
 pub mod work;
+
+pub use error::{Error, Result};
 use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;

@@ -2,8 +2,8 @@
 
 use crate::beneath::RootDir;
 use crate::context::Context;
-use crate::error::Result;
 use crate::portage::emerge::resume;
+use crate::session::Result;
 use crate::store::{Purpose, Session, State};
 /// A suspended session with this key, or a new one. One that was suspended while `subject` was made from something else, such as a
 /// configuration that has been corrected since, is of no use any more.

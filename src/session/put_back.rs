@@ -20,10 +20,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::sandbox::plan::Network;
 use crate::session::root::{CONFIGURATION_DIR, ETC_PORTAGE, HOOKS_DIR, UserBind, session_files};
 use crate::session::work::{create_open, write_public};
+use crate::session::{Error, Result};
 use crate::session::{Work, run};
 use crate::store::Session;
 

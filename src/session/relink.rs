@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::beneath::{Plain, TreeDir, same_contents};
 use crate::context::Context;
-use crate::error::Result;
 use crate::sandbox::{TaskContext, TaskFailure};
+use crate::session::Result;
 use crate::session::{Work, relink};
 use crate::{beneath, context};
 

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::context::{Context, not_interrupted};
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::portage::emerge::sanitize::{sanitize, sanitize_uncut};
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Running, SessionOptions, Stdio, terminal};
 use crate::session::emerge::{READ, connect};
 use crate::session::output::SessionOutput;
 use crate::session::root::{Run, UserBind};
+use crate::session::{Error, Result};
 use crate::session::{Work, put_back, supply};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};

@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::config::{PathPattern, UserScript};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::sandbox::plan::Network;
 use crate::session::keys::record;
 use crate::session::root::HOOKS_DIR;
 use crate::session::work::write_public;
+use crate::session::{Error, Result};
 use crate::session::{Work, run};
 
 /// Removes what matches its arguments, pairs of [`PathPattern::search`]. A shell's own globs know no `**`, or let it through links.

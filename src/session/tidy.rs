@@ -7,8 +7,8 @@ use rustix::fs::FileType;
 use crate::beneath;
 use crate::beneath::TreeDir;
 use crate::context::Context;
-use crate::error::Result;
 use crate::sandbox::{TaskContext, TaskFailure};
+use crate::session::Result;
 use crate::session::root::{Litter, LitterFile};
 use crate::session::{Work, put_back, tidy};
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::error::Result;
 use crate::portage::emerge::sanitize::sanitize_line;
+use crate::session::Result;
 use crate::session::work::write_public;
 
 const SCRIPT: &str = include_str!("visible.py");

@@ -12,19 +12,20 @@ use crate::config::PortageDir;
 use crate::config::hooks::Hooks;
 use crate::config::patches::PatchRecord;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::jobserver::Share;
 use crate::portage::emerge::DefaultOpts;
 use crate::portage::session_conf::SessionConf;
 use crate::sandbox::Interrupt;
-use crate::session::binhost::BinhostError;
 use crate::session::keys::Keys;
 use crate::session::put_back::Kept;
 use crate::session::root::{Root, UserBind};
 use crate::session::supply::Supply;
 use crate::session::supply::downloads::Downloads;
+use crate::session::{Error, Result};
 use crate::session::{Work, binhost, inspect, logs, supply, work};
 use crate::store::{Session, State};
+use crate::trees;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 
@@ -91,7 +92,7 @@ pub(crate) fn work<'s>(
         Some(trees) => trees.to_vec(),
         None => match choose::trees_of_state(cx, base) {
             // Whoever builds has asked for them before.
-            Err(Error::NoTree) => Vec::new(),
+            Err(trees::Error::NoTree) => Vec::new(),
             trees => trees?,
         },
     };
@@ -104,7 +105,7 @@ pub(crate) fn work<'s>(
     let (status, scratch, logs) = (dir("status")?, dir("scratch")?, dir("logs")?);
     let binhost = match binhost::binhost_client(cx, session, &downloads) {
         // Whoever only looks around needs none.
-        Err(Error::Binhost(BinhostError::NoKeys)) if subject.definition.is_empty() => None,
+        Err(Error::NoKeys) if subject.definition.is_empty() => None,
         client => client?,
     };
     let lower = cx.store.lower_dirs(base);
@@ -192,7 +193,7 @@ pub(crate) fn create_open(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(Error::Io { action: "create", path: path.to_owned(), source }),
+        Err(source) => Err(Error::io("create", path.to_owned())(source)),
     }
 }
 
@@ -225,13 +226,13 @@ impl StepsDone {
             // Half a record can only come from a crash of the machine; then every step is done again.
             Ok(bytes) => serde_json::from_slice::<Recorded>(&bytes).map(|recorded| recorded.done).unwrap_or_default(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(Error::Io { action: "read", path, source }),
+            Err(source) => return Err(Error::io("read", path)(source)),
         };
         Ok(Self { path, done })
     }
 
     /// Runs `step` unless it is done, and records it.
-    pub(crate) fn once(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn once<E: From<Error>>(&mut self, name: &str, step: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         if self.has(name) {
             return Ok(());
         }
@@ -240,7 +241,7 @@ impl StepsDone {
         let text = serde_json::json!({ "done": self.done }).to_string();
         let new = self.path.with_extension("new");
         fs::write(&new, text).map_err(Error::io("write", &new))?;
-        fs::rename(&new, &self.path).map_err(Error::io("rename", &new))
+        Ok(fs::rename(&new, &self.path).map_err(Error::io("rename", &new))?)
     }
 
     /// Whether `name` is done.
@@ -284,7 +285,7 @@ mod tests {
         let mut count = 0;
         let mut steps = StepsDone::at(path.clone()).unwrap();
         assert!(!steps.any());
-        let failed = steps.once("a", || Err(Error::NoTree));
+        let failed = steps.once("a", || Err(Error::from(trees::Error::NoTree)));
         assert!(failed.is_err());
         for _ in 0..2 {
             let mut steps = StepsDone::at(path.clone()).unwrap();

@@ -8,10 +8,9 @@ use crate::config;
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{ConfigDir, Located, PortageDir, REPOS_DIR, TreePin};
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::release::OFFICIAL;
 use crate::store::{State, Tree};
-use crate::trees::error::TreeError;
+use crate::trees::{Error, Result};
 
 /// The main repository where nothing else is said.
 const MAIN: &str = "gentoo";
@@ -106,7 +105,7 @@ fn chosen<'n>(cx: &Context<'_>, wanted: impl Iterator<Item = (&'n str, Option<&'
     let mut trees = Vec::new();
     for (name, location) in wanted {
         let tree = match pins.get(name) {
-            Some(pin) => find_revision(cx, name, &pin.value.rev)?.ok_or_else(|| TreeError::PinNotHere {
+            Some(pin) => find_revision(cx, name, &pin.value.rev)?.ok_or_else(|| Error::PinNotHere {
                 place: pin.place(),
                 name: name.to_owned(),
                 rev: pin.value.rev.to_string(),
@@ -171,11 +170,11 @@ pub(crate) fn configured_repositories(cx: &Context<'_>, config: &ConfigDir) -> R
             configured.branch = configured.branch.take().or(entry.branch);
             let Some(source) = entry.source else { continue };
             let place = source.place();
-            let uri = source.value.clone().map_err(|source| TreeError::BadSource { place: place.clone(), source })?;
+            let uri = source.value.clone().map_err(|source| Error::BadSource { place: place.clone(), source })?;
             let known = sources.entry(name.clone()).or_insert_with(|| source.with(uri.clone()));
             if known.value != uri {
                 let (other_place, other) = (known.place(), known.value.to_string());
-                return Err(TreeError::TwoSources { name, place, uri: uri.to_string(), other_place, other }.into());
+                return Err(Error::TwoSources { name, place, uri: uri.to_string(), other_place, other }.into());
             }
             configured.source = Some(uri);
             configured.say_source = false;
@@ -200,5 +199,5 @@ pub(crate) fn configured_repositories(cx: &Context<'_>, config: &ConfigDir) -> R
 }
 
 fn not_here(name: &Located<String>) -> Error {
-    TreeError::NotHere { place: name.place(), name: name.value.clone() }.into()
+    Error::NotHere { place: name.place(), name: name.value.clone() }.into()
 }

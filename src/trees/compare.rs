@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::beneath::TreeDir;
 use crate::context;
 use crate::context::Context;
-use crate::error::Result;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::version;
 use crate::store::Tree;
+use crate::trees::Result;
 use crate::trees::contents::{Item, list};
 use crate::trees::rows;
 

@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 use crate::beneath;
 use crate::beneath::{Budget, FILE_LIMIT_BYTES, RootDir, TreeDir, copy_plain, may_have_holes};
 use crate::config::is_repository_name;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::store::Tree;
+use crate::trees::{Error, Result};
 
 /// What a tree holds.
 #[derive(Debug, Clone)]

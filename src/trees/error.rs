@@ -2,16 +2,28 @@
 
 use std::path::PathBuf;
 
+use crate::causes::by_way_of;
 use crate::config::{Place, source};
 use crate::git::GitError;
 use crate::portage::manifest::ManifestError;
-use crate::program;
+use crate::portage::repository::RepositoryError;
 use crate::stage3::VerifyError;
 use crate::store::TreeId;
+use crate::threads::NoThread;
+use crate::{archive, beneath, config, context, download, durable, program, sandbox, store};
 
 /// A tree that was not brought, found or removed.
 #[derive(Debug, thiserror::Error)]
-pub enum TreeError {
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A download.
+    #[error(transparent)]
+    Download(#[from] download::Error),
     /// git.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -160,5 +172,33 @@ pub enum TreeError {
     Untrusted(#[from] VerifyError),
     /// The pin cannot be written.
     #[error(transparent)]
-    Pin(#[from] crate::config::proposal::Error),
+    Pin(#[from] config::proposal::Error),
+    /// No tree snapshot.
+    #[error("no ebuild tree in the store")]
+    NoTree,
+    /// A directory or archive that is not an ebuild repository.
+    #[error("`{}` is not an ebuild repository: {problem}", path.display())]
+    NotATree {
+        /// What was given.
+        path: PathBuf,
+        /// What is missing.
+        problem: &'static str,
+    },
+    /// An ebuild repository of the store, or a Portage profile in it.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A tarball that cannot be unpacked.
+    #[error("cannot unpack `{}`", path.display())]
+    Unpack {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: archive::Error,
+    },
 }
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);

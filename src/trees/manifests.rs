@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::beneath::TreeDir;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::portage::manifest::{Difference, Expected, Manifest};
 use crate::stage3;
 use crate::stage3::keys::KeysFor;
 use crate::stage3::{Signer, VerifyOptions};
 use crate::trees::contents::{Item, list};
-use crate::trees::error::TreeError;
+use crate::trees::{Error, Result};
 
 const TOP: &str = "Manifest";
 /// A Manifest larger than this is refused, packed or not.
@@ -42,7 +42,7 @@ pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) ->
 fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
     let parse = |path: &Path, text: &str| {
         let dir = path.parent().unwrap_or(Path::new(""));
-        Manifest::parse(dir, text).map_err(|source| TreeError::Manifest { manifest: path.to_owned(), source })
+        Manifest::parse(dir, text).map_err(|source| Error::Manifest { manifest: path.to_owned(), source })
     };
     let mut all = parse(Path::new(TOP), top)?;
     let mut pending: Vec<(PathBuf, Expected)> = std::mem::take(&mut all.manifests).into_iter().collect();
@@ -108,8 +108,8 @@ fn check(path: &Path, expected: &Expected, reader: impl std::io::Read) -> Result
     }
 }
 
-fn wrong(path: &Path, problem: &'static str) -> TreeError {
-    TreeError::NotAsSigned { file: path.to_owned(), problem }
+fn wrong(path: &Path, problem: &'static str) -> Error {
+    Error::NotAsSigned { file: path.to_owned(), problem }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub mod bring;
 pub mod choose;
 pub mod compare;
 pub mod contents;
-pub mod error;
+mod error;
 pub mod manifests;
 pub mod rows;
 pub mod synced;
@@ -33,7 +33,6 @@ use serde::Serialize;
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{ConfigDir, Place, TreePin};
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::git::Git;
 use crate::progress::Event;
 use crate::rsync::Rsync;
@@ -42,8 +41,9 @@ use crate::stage3::keys::{Purpose, TrustedKeys};
 use crate::store::{InMap as _, TempArea, Tree, TreeId};
 use crate::trees::bring::{Brought, Vouched};
 use crate::trees::contents::{Contents, copy_tree, digest_tree, repo_name};
-use crate::trees::error::TreeError;
 use crate::{config, context};
+
+pub use error::{Error, Result};
 
 /// Programs of the host.
 #[derive(Debug, Clone)]
@@ -152,7 +152,7 @@ pub fn sync_configured(
     for name in &names {
         let Some(repository) = configured.get(*name) else {
             let known = configured.keys().cloned().collect();
-            return Err(TreeError::NotConfigured { name: (*name).clone(), known }.into());
+            return Err(Error::NotConfigured { name: (*name).clone(), known }.into());
         };
         wanted.push(repository);
     }
@@ -163,11 +163,11 @@ pub fn sync_configured(
                 cx.observer.note(&format!("nothing says where `{}` comes from: it stays as it was imported", repository.name));
                 continue;
             }
-            return Err(TreeError::NoSource { name: repository.name.clone() }.into());
+            return Err(Error::NoSource { name: repository.name.clone() }.into());
         };
         let fixed = match pin {
             Some("latest") => None,
-            Some(rev) => Some(source.revision(rev).map_err(TreeError::from)?),
+            Some(rev) => Some(source.revision(rev).map_err(Error::from)?),
             None => repository.rev.as_ref().map(|rev| rev.value.clone()),
         };
         let pinned = fixed.as_ref().is_some_and(Revision::is_fixed);
@@ -186,9 +186,9 @@ pub fn sync_configured(
 
 /// Pins what was brought in `env/tree`; the line.
 pub fn write_pin(cx: &Context<'_>, config: &ConfigDir, synced: &Synced, source: Option<TreeSource>) -> Result<String> {
-    let rev = Revision::parse(&synced.rev).map_err(TreeError::from)?;
+    let rev = Revision::parse(&synced.rev).map_err(Error::from)?;
     cx.store.tree_ref_set(&choose::pin_ref(&synced.name, &rev), &synced.id)?;
-    let place: Place = config::write_pin(config.root(), &synced.name, &TreePin { source, rev }).map_err(TreeError::from)?;
+    let place: Place = config::write_pin(config.root(), &synced.name, &TreePin { source, rev }).map_err(Error::from)?;
     Ok(place.to_string())
 }
 
@@ -200,7 +200,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
     let name = match (&options.name, own) {
         // Given by hand, it may be another one, as it always could.
         (Some(name), Some(own)) if *name != own && options.pinned => {
-            return Err(TreeError::OtherName { uri: from, name: name.clone(), found: own }.into());
+            return Err(Error::OtherName { uri: from, name: name.clone(), found: own }.into());
         }
         (Some(name), _) => name.clone(),
         (None, Some(own)) => own,
@@ -220,12 +220,12 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
         && brought.rev.as_ref() != Some(wanted)
     {
         let found = brought.rev.as_ref().map_or_else(|| format!("sha256:{}", contents.digest), ToString::to_string);
-        return Err(TreeError::OtherContents { uri: from, wanted: wanted.to_string(), found }.into());
+        return Err(Error::OtherContents { uri: from, wanted: wanted.to_string(), found }.into());
     }
     if let Some(Revision::Digest(wanted)) = &options.rev {
         if *wanted != contents.digest {
             let found = format!("sha256:{}", contents.digest);
-            return Err(TreeError::OtherContents { uri: from, wanted: format!("sha256:{wanted}"), found }.into());
+            return Err(Error::OtherContents { uri: from, wanted: format!("sha256:{wanted}"), found }.into());
         }
         if brought.vouched == Vouched::Nobody {
             brought.vouched = Vouched::Pin;
@@ -233,7 +233,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
     }
     if brought.vouched == Vouched::Nobody && options.verify.allow_unsigned.is_none() {
         let what = format!("`{from}`");
-        return Err(TreeError::Unsigned { what, why: brought.why, digest: Some(contents.digest) }.into());
+        return Err(Error::Unsigned { what, why: brought.why, digest: Some(contents.digest) }.into());
     }
     // One that nobody has signed does not stand for one that somebody has.
     let fits = |tree: &Tree| {

@@ -6,10 +6,9 @@ use serde::Serialize;
 
 use crate::context;
 use crate::context::Context;
-use crate::error::Result;
 use crate::store::{Lock, Tree, TreeId, Unused};
-use crate::trees::error::TreeError;
 use crate::trees::method_word;
+use crate::trees::{Error, Result};
 
 const TREE: &str = "tree/";
 
@@ -101,7 +100,7 @@ fn users_of_trees(cx: &Context<'_>) -> Result<Vec<(String, String)>> {
 /// The snapshot meant by `NAME`, `NAME@{N}`, `NAME/REV` or the beginning of an id, and the name if it was a whole one.
 pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<String>)> {
     let refs = cx.store.tree_refs()?;
-    let unknown = || TreeError::Unknown { text: text.to_owned(), known: refs.iter().map(|(name, _)| name.clone()).collect() };
+    let unknown = || Error::Unknown { text: text.to_owned(), known: refs.iter().map(|(name, _)| name.clone()).collect() };
     let name = text.split("@{").next().unwrap_or_default();
     if refs.iter().any(|(known, _)| known == name) {
         let id = cx.store.tree_ref_get(text)?.ok_or_else(unknown)?;
@@ -144,7 +143,7 @@ pub fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTre
                 users.iter().filter(|(origin, _)| tree.went_into(origin)).map(|(_, name)| format!("build state {name}")).collect();
             by.extend(others.iter().map(|other| format!("the name {other}")));
             if !by.is_empty() {
-                return Err(TreeError::InUse { id: tree.id, by, name: others.first().cloned() }.into());
+                return Err(Error::InUse { id: tree.id, by, name: others.first().cloned() }.into());
             }
         }
         let repository = tree.meta.origin["name"].as_str().unwrap_or_default().to_owned();

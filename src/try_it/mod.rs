@@ -30,6 +30,7 @@ use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::context::{Context, Settings};
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::names::profiles;
 use crate::portage::atom::Atom;
@@ -53,7 +54,7 @@ use crate::try_it::keeping::Keep;
 use crate::try_it::outcome::{
     Built as BuiltCombination, EXAMINE, ExamineInput, Examined, Failed as FailedCombination, Installed, Outcome,
 };
-use crate::{context, store};
+use crate::{context, session, store};
 
 /// The script that puts the settings of a combination into place, and its name beside the hooks.
 const APPLY: &str = include_str!("try.sh");
@@ -293,7 +294,7 @@ fn apply_settings(cx: &Context<'_>, work: &Work<'_>, files: &[(&str, Vec<String>
         return Ok(());
     }
     let argv = ["/bin/sh", &format!("{HOOKS_DIR}/{APPLY_NAME}"), PORTAGE_DIR];
-    run::command(cx, work, argv.map(str::to_owned).into(), Network::None)
+    Ok(run::command(cx, work, argv.map(str::to_owned).into(), Network::None)?)
 }
 
 /// Builds all that are not left out, as many at a time as there are jobs.
@@ -360,12 +361,12 @@ fn build_in(
     let built = merge::emerge_supplied(cx, &work, &request).map(|()| begun.elapsed().as_secs_f64());
     let seconds = match built {
         Ok(seconds) => seconds,
-        Err(Error::Emerge { failure, log, .. }) => return Ok(Ended::Failed(failed(&work, *failure, log))),
+        Err(session::Error::Emerge { failure, log, .. }) => return Ok(Ended::Failed(failed(&work, *failure, log))),
         Err(error) => {
-            if matches!(error, Error::Interrupted { .. }) {
+            if error.is_interrupted() {
                 work.forget_logs();
             }
-            return Err(error);
+            return Err(error.into());
         }
     };
     working("looking at it");

@@ -6,10 +6,6 @@
 mod args;
 mod commands;
 mod failures;
-mod failures_kernel;
-mod failures_patch;
-mod failures_places;
-mod failures_sandbox;
 mod invocation;
 mod limits;
 mod opened;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::context;
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::history::clean;
 use crate::history::clean::files::list;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::artifact::is_unfinished;
 use crate::config::ArtifactFormat;
 use crate::context::Context;
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::history::clean::survey::Survey;
 use crate::history::clean::{CleanItem, CleanKind, CleanOptions, FileUse, Thing};
@@ -215,7 +216,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::Io { action: "list", path: dir.to_owned(), source }),
+        Err(source) => return Err(Error::io("list", dir.to_owned())(source)),
     };
     let mut found = Vec::new();
     for entry in entries {

@@ -28,6 +28,7 @@ use serde::Serialize;
 
 use self::survey::Survey;
 use crate::context::{Context, lock_store};
+use crate::path_error::OfFile as _;
 use crate::error::{Error, Result};
 use crate::portage::binpkgs::unused as pools;
 use crate::sandbox::TaskOptions;

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use self::answers::AnswerError;
 use self::questions::Questions;
 use crate::beneath::RootDir;
-use crate::config;
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -33,7 +32,7 @@ use crate::session::run;
 use crate::session::work::write_public;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
-use crate::trees::error::TreeError;
+use crate::{config, context, session, trees};
 
 const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";
@@ -196,7 +195,7 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
                 Some(try_it(profile)),
             );
         }
-        Err(Error::Sandbox(error)) => {
+        Err(Error::Context(context::Error::Sandbox(error))) => {
             said.warning(
                 &place,
                 format!("Portage could not be asked about it: {}", crate::causes::in_one_line(&error)),
@@ -204,25 +203,27 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
             );
         }
         // What is wrong with hooks is found without Portage, too.
-        Err(Error::Hooks(_) | Error::Config(config::Error::Invalid(_))) => said.note(&place, AFTER_ERRORS, None),
+        Err(Error::Session(session::Error::Hooks(_)) | Error::Config(config::Error::Invalid(_))) => {
+            said.note(&place, AFTER_ERRORS, None)
+        }
         Err(Error::NoPortageProfile { place, profile, tree }) => {
             let trees = choose::trees_for(cx, &config.portage_dir(&group.stage.stage3)?)?;
             no_portage_profile(said, &trees, &place, &profile, &tree);
         }
-        Err(Error::Tree(TreeError::NotHere { place, name })) => {
+        Err(Error::Trees(trees::Error::NotHere { place, name })) => {
             let hint = format!("`gentoomuch sync {name}` brings it");
             said.error(&place, format!("the repository `{name}` is not in the store"), Some(hint));
         }
-        Err(Error::Tree(TreeError::PinNotHere { place, name, rev })) => {
+        Err(Error::Trees(trees::Error::PinNotHere { place, name, rev })) => {
             let hint = format!("`gentoomuch sync {name}` brings it");
             said.error(&place, format!("`{name}` at {rev} is not in the store"), Some(hint));
         }
-        Err(Error::NoTree) => said.note(
+        Err(Error::Trees(trees::Error::NoTree)) => said.note(
             &Place::whole(Path::new("")),
             "Portage was not asked: there is no ebuild tree in the store",
             Some("`gentoomuch sync` brings one".to_owned()),
         ),
-        Err(Error::Command { command, exit, log, last_lines }) => {
+        Err(Error::Session(session::Error::Command { command, exit, log, last_lines })) => {
             let last = last_lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| format!(": {line}"));
             said.warning(
                 &place,

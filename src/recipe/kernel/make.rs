@@ -6,7 +6,7 @@ use crate::build_key::Inputs;
 use crate::config::ConfigDir;
 use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::jobserver::PIPE_INSIDE;
 use crate::names::refs::{kernel_lock, kernel_ref};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
@@ -19,6 +19,7 @@ use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, unde
 use crate::recipe::{kernel, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
+use crate::session;
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
 use crate::session::root::UserBind;
@@ -179,7 +180,7 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &Payload<'_>) -> R
     let pool = keys::choose_pool(cx, &mut work, PoolOf::recorded(&sources.origin), PoolUse::Publish)?;
     if recipe.config.dracut.is_some() {
         match in_kernel(cx, &work, &["need_dracut"]) {
-            Err(Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {
+            Err(session::Error::Command { exit: Exit::Code(NO_DRACUT), .. }) => {
                 return Err(KernelError::NoDracut { kernel: recipe.config.name.clone() }.into());
             }
             other => other?,
@@ -253,7 +254,7 @@ fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, is_built: 
 }
 
 /// Runs the script; makes in it have the session's share of jobs.
-fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> Result<()> {
+fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> session::Result<()> {
     let _turn = work.jobs.turn()?;
     let jobs = work.root.session_conf.make_jobs.max(1);
     let mut argv = vec!["/usr/bin/env".to_owned()];
@@ -264,7 +265,9 @@ fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> Result<()
     }
     argv.extend(script(arguments));
     run::command(cx, work, argv, Network::None).map_err(|error| match error {
-        Error::Command { exit, log, last_lines, .. } => Error::Command { command: words(arguments), exit, log, last_lines },
+        session::Error::Command { exit, log, last_lines, .. } => {
+            session::Error::Command { command: words(arguments), exit, log, last_lines }
+        }
         other => other,
     })
 }
@@ -331,7 +334,7 @@ fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, kernel: &
         return Ok(());
     }
     cx.observer.step("making its initramfs");
-    in_kernel(cx, work, &["initramfs", PAYLOAD, &kernel.release, &given(DRACUT)])
+    Ok(in_kernel(cx, work, &["initramfs", PAYLOAD, &kernel.release, &given(DRACUT)])?)
 }
 
 /// What decides a payload: the sources as they are, the configuration, the toolchain.

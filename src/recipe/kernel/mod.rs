@@ -97,7 +97,7 @@ pub(crate) fn kernel_text(cx: &Context<'_>, work: &Work<'_>, path: &str) -> Resu
 pub(crate) fn give(work: &Work<'_>, files: &[(&str, &str)]) -> Result<()> {
     let hooks = &work.root.hooks;
     write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o755)?;
-    files.iter().try_for_each(|(name, text)| write_public(&hooks.join(name), text.as_bytes(), 0o644))
+    Ok(files.iter().try_for_each(|(name, text)| write_public(&hooks.join(name), text.as_bytes(), 0o644))?)
 }
 
 /// Where a session sees a file of [`give`].

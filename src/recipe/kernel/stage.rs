@@ -66,7 +66,7 @@ fn headers_of(cx: &Context<'_>, kernel: &State) -> Result<Option<Source>> {
 
 /// Notes when a stage4 was begun.
 pub(crate) fn mark_modules(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
-    run::command(cx, work, vec!["/bin/touch".to_owned(), MARKER.to_owned()], Network::None)
+    Ok(run::command(cx, work, vec!["/bin/touch".to_owned(), MARKER.to_owned()], Network::None)?)
 }
 
 /// Compiles the kernel modules of packages anew that were not compiled for this kernel in this session.
@@ -91,7 +91,7 @@ pub(crate) fn rebuild_modules(
         merge::emerge_request(cx, work, steps, "kernel modules", request, resumed, false)?;
     }
     let release = kernel.origin.as_kernel().map(|kernel| kernel.release.clone()).unwrap_or_default();
-    steps.once("depmod", || run::command(cx, work, script(&["depend", &release]), Network::None))
+    Ok(steps.once("depmod", || run::command(cx, work, script(&["depend", &release]), Network::None))?)
 }
 
 /// What a stage4's metadata says of its kernel.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 pub use crate::origin::PatchFate;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
@@ -34,7 +34,7 @@ use crate::sandbox::plan::Network;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::session::work::StepsDone;
 use crate::session::{Work, emerge};
-use crate::{context, store};
+use crate::{context, session, store};
 
 /// Reads which patches installed packages have: [`Look`] in, [`Seen`] out.
 const PATCHED: &str = "build.patched";
@@ -134,11 +134,17 @@ const MOST_LOST: u32 = 3;
 
 /// Runs `emerge`, again if it fails only because a checksum was lost: on a busy machine, `eapply_user` of Portage 3.0.83 waits for
 /// `sha256sum` when bash has forgotten it already. What was built until then is a binary package by now.
-pub(crate) fn emerge_patched(cx: &Context<'_>, work: &Work<'_>, request: &Request, network: Network, log: &Path) -> Result<()> {
+pub(crate) fn emerge_patched(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    request: &Request,
+    network: Network,
+    log: &Path,
+) -> session::Result<()> {
     let mut lost = 0;
     loop {
         match emerge::emerge_with(cx, work, request, network, log) {
-            Err(Error::Emerge { failure, .. }) if lost < MOST_LOST && has_lost_checksum(&failure.last_lines) => {
+            Err(session::Error::Emerge { failure, .. }) if lost < MOST_LOST && has_lost_checksum(&failure.last_lines) => {
                 lost += 1;
                 let package = failure.package.as_deref().unwrap_or("a package");
                 cx.observer.note(&format!("Portage has lost the checksum of a patch of {package}, which was applied: once more"));

@@ -23,6 +23,7 @@ use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
 use crate::recipe::patches::applied::knows_no_patches;
+use crate::session;
 use crate::session::keys::record;
 use crate::session::logs::{package_log, read_package_log};
 use crate::session::root::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
@@ -138,8 +139,11 @@ pub(crate) fn rehearse_ahead(cx: &Context<'_>, work: &Work<'_>, atoms: &[String]
     foreseen.list.retain(|merge| cpvs.contains(&merge.cpv.as_str()));
     match supply::want(cx, work, &foreseen, &[]) {
         // Its own build will tell.
-        Err(Error::Missing { .. }) => Ok(()),
-        wanted => wanted.and_then(|()| rehearse(cx, work, &candidates)),
+        Err(session::Error::Missing { .. }) => Ok(()),
+        wanted => {
+            wanted?;
+            rehearse(cx, work, &candidates)
+        }
     }
 }
 

@@ -172,7 +172,7 @@ pub(crate) fn concerned(
     let read = trees.iter().map(|tree| Repository::read(&tree.name, &tree.path));
     let repositories: Vec<Repository> = read.collect::<std::result::Result<_, _>>()?;
     let named = needs.named.into_iter().chain(asked_for.iter().flat_map(|atom| names(atom).collect::<Vec<_>>())).collect();
-    let found = reach(named, &needs.installed, changed, &repositories, &|| context::not_interrupted(cx))?;
+    let found = reach(named, &needs.installed, changed, &repositories, &|| Ok(context::not_interrupted(cx)?))?;
     Ok(match found {
         Reach::Nothing => Vec::new(),
         Reach::Could(name) => vec![format!("{name} could come into it")],

@@ -258,7 +258,7 @@ pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3,
     let Some(link) = profile_link(&layers) else { return Ok(()) };
     let words = ["ln", "-sfn", "--"].map(str::to_owned).into_iter();
     let argv = words.chain([link, "/etc/portage/make.profile".to_owned()]).collect();
-    run::command(cx, work, argv, Network::None)
+    Ok(run::command(cx, work, argv, Network::None)?)
 }
 
 /// Builds again what uses libraries that Portage keeps for it alone.

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use crate::context;
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::PackageKey;
 use crate::portage::binpkgs::claims::{Claims, Held, Taken, Wanted};
@@ -23,6 +22,7 @@ use crate::portage::emerge::request::Request;
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::keys::{Keys, remove_index};
 use crate::session::supply::Foreseen;
+use crate::session::{Error, Result};
 use crate::session::{Work, keys};
 
 /// How often whoever waits looks.

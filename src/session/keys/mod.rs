@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::patches::PatchRecord;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::portage::binpkgs;
 use crate::portage::binpkgs::claims::Claims;
 use crate::portage::binpkgs::index::Stanza;
@@ -37,6 +37,7 @@ use crate::session::inspect::PoolOf;
 use crate::session::root::{HOOKS_DIR, Packages};
 use crate::session::supply::Foreseen;
 use crate::session::work::{Given, Subject, write_public};
+use crate::session::{Error, Result};
 use crate::session::{Work, emerge, inspect, jobs, keys, run, supply, work};
 use crate::store::{Purpose, State};
 
@@ -487,8 +488,7 @@ fn made_by(work: &Work<'_>) -> String {
 }
 
 fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text =
-        serde_json::to_vec(value).map_err(|source| Error::Io { action: "write", path: path.to_owned(), source: source.into() })?;
+    let text = serde_json::to_vec(value).map_err(|source| Error::io("write", path)(source.into()))?;
     Ok(crate::durable::replace(path, &text, crate::durable::Mode::AtMost(0o666))?)
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::session::Result;
 use crate::session::Work;
 use crate::session::keys::{Entry, Keys, Package, replace};
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::context::Context;
-use crate::error::Result;
 use crate::portage::binpkgs::{PoolInputs, PoolKind};
+use crate::session::Result;
 use crate::session::keys::{PoolUse, packages_of};
 use crate::session::{Work, keys};
 use crate::store::State;

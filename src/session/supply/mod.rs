@@ -27,7 +27,7 @@ use serde::Deserialize;
 
 use crate::causes::in_one_line;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::path_error::OfFile as _;
 use crate::fetch::{AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelves, Wanted};
 use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::{Merge, Resolution};
@@ -38,6 +38,7 @@ use crate::progress::{EmergeStatus, Fetching};
 use crate::session::root::HOOKS_DIR;
 use crate::session::supply::downloads::Downloads;
 use crate::session::work::{Given, Subject, create_open, write_public};
+use crate::session::{Error, Result};
 use crate::session::{Work, emerge, run, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;

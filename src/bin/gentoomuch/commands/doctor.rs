@@ -12,7 +12,7 @@ use gentoomuch::sandbox::{HelperSource, IdMap, Launcher};
 use gentoomuch::stage3::sign::Gpg;
 
 use super::Outcome;
-use crate::failures_sandbox::id_map_hint;
+use crate::failures::sandbox::id_map_hint;
 use crate::invocation::Invocation;
 use crate::opened::host_arch;
 use crate::report::{Failure, Kind};

@@ -9,7 +9,7 @@ use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::sandbox::Exit;
 use gentoomuch::sandbox::plan::Network;
 use gentoomuch::session::root::UserBind;
-use gentoomuch::{error, freshroot, sandbox};
+use gentoomuch::{context, error, freshroot, sandbox};
 
 use super::Outcome;
 use crate::invocation::Invocation;
@@ -139,8 +139,8 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
 /// A command that cannot be started is the user's affair, and told from a sandbox that cannot.
 fn failed(error: error::Error) -> Failure {
     let kind = match &error {
-        error::Error::Sandbox(sandbox::Error::CommandNotFound { .. }) => Some(Kind::NoCommand),
-        error::Error::Sandbox(sandbox::Error::CommandNotExecutable { .. }) => Some(Kind::NotExecutable),
+        error::Error::Context(context::Error::Sandbox(sandbox::Error::CommandNotFound { .. })) => Some(Kind::NoCommand),
+        error::Error::Context(context::Error::Sandbox(sandbox::Error::CommandNotExecutable { .. })) => Some(Kind::NotExecutable),
         _ => None,
     };
     let failure = Failure::from(error);

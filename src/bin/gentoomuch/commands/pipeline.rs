@@ -210,8 +210,7 @@ fn outcome(invocation: &Invocation, report: &mut PipelineReport) -> CommandOutco
     let not_begun = report.count(|outcome| *outcome == Outcome::NotBegun);
     let interrupted = report.count(|outcome| *outcome == Outcome::Interrupted) > 0 || (failed == 0 && not_begun > 0);
     let all = report.nodes.len();
-    let failures =
-        report.failures().into_iter().filter(|(_, error)| !matches!(error, gentoomuch::error::Error::Interrupted { .. }));
+    let failures = report.failures().into_iter().filter(|(_, error)| !error.is_interrupted());
     let mut failures: Vec<Failure> =
         failures.map(|(id, error)| Failure::from(error).about(format!("cannot build `{id}`"))).collect();
     if interrupted {

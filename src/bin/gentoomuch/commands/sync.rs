@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use gentoomuch::config::is_repository_name;
 use gentoomuch::config::source::{Revision, TreeSource};
 use gentoomuch::trees;
-use gentoomuch::trees::error::TreeError;
 use gentoomuch::trees::{SyncFrom, SyncOptions, Synced};
 
 use super::Outcome;
@@ -124,7 +123,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 }
 
 fn usage(error: gentoomuch::config::source::SourceError) -> Failure {
-    gentoomuch::error::Error::from(TreeError::from(error)).into()
+    trees::Error::from(error).into()
 }
 
 fn check_pin(pin: &str) -> Result<(), Failure> {

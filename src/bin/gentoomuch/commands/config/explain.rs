@@ -6,7 +6,7 @@ use gentoomuch::config::explain::{
     Explainer, FlagExplained, Origin, PackageExplained, PackageNote, Step, Subject, VariableExplained, VersionExplained,
 };
 use gentoomuch::config::{Place, Stage};
-use gentoomuch::error;
+use gentoomuch::names;
 use gentoomuch::portage::effective_use::Outcome;
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::resolve::surroundings;
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Ended {
 fn around(args: &Args, invocation: &Invocation, stage: &Stage) -> Result<Around, Failure> {
     if !invocation.places.store().is_dir() {
         if let Some(profile) = &args.profile {
-            return Err(error::Error::NoProfile { profile: profile.clone(), known: Vec::new(), named_in: None }.into());
+            return Err(names::Error::NoProfile { profile: profile.clone(), known: Vec::new(), named_in: None }.into());
         }
         let missing = vec!["nothing is imported or bootstrapped: told from the configuration alone".to_owned()];
         return Ok(Around { missing, ..Around::default() });

@@ -1,0 +1,83 @@
+//! What keeps an artifact from being made.
+
+use std::path::{Path, PathBuf};
+
+use super::ArtifactFormat;
+use super::squashfs::SquashfsError;
+use crate::causes::{by_way_of, lifted};
+use crate::threads::NoThread;
+use crate::{beneath, config, context, durable, names, sandbox, stage3, store};
+
+/// An artifact that was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// Names of states.
+    #[error(transparent)]
+    Names(names::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A squashfs image that `mksquashfs` did not make.
+    #[error(transparent)]
+    Squashfs(#[from] SquashfsError),
+    /// A document of an OCI image that lacks something.
+    #[error("cannot describe the image")]
+    Oci(#[from] oci_spec::OciSpecError),
+    /// An artifact would overwrite something.
+    #[error("`{}` is there already", path.display())]
+    ArtifactExists {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// An archive or a layer of an image that cannot be written.
+    #[error("cannot make `{}`", path.display())]
+    Making {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<Self>,
+    },
+    /// No secret key for signing.
+    #[error("cannot sign artifacts")]
+    Sign(#[source] stage3::sign::SignError),
+    /// The ending is no artifact's.
+    #[error("`{}` is no artifact's name: nothing made here ends in `.{ending}`", path.display())]
+    Ending {
+        /// The name.
+        path: PathBuf,
+        /// Its ending.
+        ending: String,
+    },
+    /// The ending is that of another form than the one asked for.
+    #[error("`{}` would not be what its name says: `{asked}` was asked for", path.display())]
+    OtherForm {
+        /// The name.
+        path: PathBuf,
+        /// The form asked for.
+        asked: ArtifactFormat,
+    },
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
+lifted!(Error::Names: names { Context });
+
+impl Error {
+    /// Wraps what went wrong while `path` was written, unless the user has ended it.
+    pub(crate) fn making(path: &Path) -> impl FnOnce(Self) -> Self {
+        move |source| {
+            if source.is_interrupted() { source } else { Self::Making { path: path.to_owned(), source: Box::new(source) } }
+        }
+    }
+
+    /// Whether the user has ended it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Context(context::Error::Interrupted { .. }))
+    }
+}

@@ -1,0 +1,104 @@
+//! Names that lead nowhere.
+
+use crate::causes::by_way_of;
+use crate::config::Place;
+use crate::store::StateId;
+use crate::{beneath, context, durable, sandbox, store};
+
+/// A name that is none, or that leads to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// Neither a name nor an id.
+    #[error("no build state is called `{text}`")]
+    Unknown {
+        /// As given.
+        text: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+        /// The names that there are, in full.
+        known: Vec<String>,
+    },
+    /// A name has fewer values than asked for.
+    #[error("`{name}` has no value {index}")]
+    NoEntry {
+        /// The name in full.
+        name: String,
+        /// As asked for, 0 is the present value.
+        index: usize,
+        /// How many there are, the present one included.
+        kept: usize,
+    },
+    /// The beginning of several ids.
+    #[error("`{text}` is the beginning of {} ids", fits.len())]
+    Ambiguous {
+        /// As given.
+        text: String,
+        /// All that it fits.
+        fits: Vec<StateId>,
+    },
+    /// An id where a name is needed, since only names have a history.
+    #[error("`{text}` is a build state's id, and no name")]
+    NotAName {
+        /// As given.
+        text: String,
+        /// The names that the state has now.
+        names: Vec<String>,
+    },
+    /// The state, or a layer of it, was removed.
+    #[error("the state `{text}` is not in the store any more")]
+    Gone {
+        /// As given.
+        text: String,
+        /// What is missing.
+        #[source]
+        source: store::Error,
+    },
+    /// A profile that was never bootstrapped.
+    #[error("profile `{profile}` is not bootstrapped")]
+    NoProfile {
+        /// Its name.
+        profile: String,
+        /// Those that are.
+        known: Vec<String>,
+        /// Where the configuration names it, if it does.
+        named_in: Option<Place>,
+    },
+    /// A position in a profile's history that it does not have.
+    #[error("profile `{profile}` has no state {index}")]
+    NoProfileState {
+        /// The profile.
+        profile: String,
+        /// As asked for; 0 is the present state.
+        index: usize,
+        /// How many there are, the present one included.
+        kept: usize,
+    },
+    /// A state of a profile of which something was removed from the store.
+    #[error("the state `{name}` is not in the store any more")]
+    StateGone {
+        /// `PROFILE@{N}`.
+        name: String,
+        /// What is missing: the state itself, or a layer of it.
+        #[source]
+        source: store::Error,
+    },
+    /// No profile was named, and none is set.
+    #[error("no profile given, and none is set")]
+    NoDefaultProfile,
+    /// A name that cannot be used.
+    #[error("`{name}` cannot be used as a name for {what}")]
+    Name {
+        /// What was given.
+        name: String,
+        /// What for.
+        what: &'static str,
+    },
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
