@@ -5,24 +5,62 @@
 
 use std::fs;
 
+use crate::{beneath, config, context, durable, names, origin, sandbox, session, store};
+use crate::causes::{by_way_of, lifted};
 use crate::config::BUILDER;
-use crate::context;
 use crate::context::Context;
-use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
-use crate::names::refs::{kept_ref, ref_name};
 use crate::names::{named, profiles};
-use crate::origin::{self, Kept, Origin};
+use crate::names::refs::{kept_ref, ref_name};
+use crate::origin::{Kept, Origin};
+use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::PoolKind;
 use crate::progress::Event;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
-use crate::session::keys::throwaway::{attach_throwaway_pools, pool_of, throwaway_pools};
+use crate::session::{Work, binhost, keys, run, tidy, work};
 use crate::session::keys::{PoolUse, packages_of};
+use crate::session::keys::throwaway::{attach_throwaway_pools, pool_of, throwaway_pools};
 use crate::session::root::{Run, UserBind};
 use crate::session::work::{Given, Subject};
-use crate::session::{Work, binhost, keys, run, tidy, work};
 use crate::store::{NewState, Purpose, Session, State};
+
+/// A session that is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A session.
+    #[error(transparent)]
+    Session(session::Error),
+    /// A kept session's name is taken.
+    #[error("`{name}` is already kept")]
+    KeptExists {
+        /// The name.
+        name: String,
+    },
+    /// No such kept state.
+    #[error("nothing is kept as `{name}`")]
+    NoKept {
+        /// The name.
+        name: String,
+        /// What is.
+        known: Vec<String>,
+    },
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
+lifted!(Error::Names: names { Context });
+lifted!(Error::Session: session { Context, Config });
 
 /// The best login shell that a root has.
 const ANY_SHELL: &str = "command -v bash >/dev/null && exec bash -l; exec sh -l";

@@ -28,7 +28,6 @@ pub mod cpu_flags;
 pub mod did_you_mean;
 pub mod download;
 pub mod durable;
-pub mod error;
 pub mod fetch;
 pub mod freshroot;
 pub mod git;

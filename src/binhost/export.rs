@@ -26,16 +26,16 @@ use sha1::{Digest as _, Sha1};
 
 use crate::binhost::{Error, Result};
 use crate::config::BUILDER;
+use crate::{context, durable};
 use crate::context::Context;
 use crate::durable::{Mode, Replace};
-use crate::path_error::OfFile as _;
 use crate::names::profiles;
 use crate::names::refs::ref_name;
+use crate::path_error::OfFile as _;
+use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
 use crate::portage::binpkgs::gpkg::Signer;
 use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
-use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
 use crate::stage3::sign::{Gpg, SignError};
-use crate::{context, durable};
 
 const RECORD: &str = ".gentoomuch-binhost.json";
 const INCOMING: &str = ".incoming";
@@ -337,18 +337,18 @@ fn open_dir(dir: &Path, profile: &str) -> Result<Record> {
             Ok(record) => Some(record),
             // The first export was cut off: nothing is in it yet.
             Err(_) if is_empty(dir)? => None,
-            Err(source) => return Err(Error::Damaged { path, source }.into()),
+            Err(source) => return Err(Error::Damaged { path, source }),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if !is_empty(dir)? {
-                return Err(Error::NotOurs(dir.to_owned()).into());
+                return Err(Error::NotOurs(dir.to_owned()));
             }
             None
         }
         Err(source) => return Err(Error::io("read", path)(source)),
     };
     if let Some(other) = read.as_ref().and_then(|record| record.profile.clone()).filter(|other| other != profile) {
-        return Err(Error::OtherProfile { dir: dir.to_owned(), profile: other }.into());
+        return Err(Error::OtherProfile { dir: dir.to_owned(), profile: other });
     }
     let incoming = dir.join(INCOMING);
     if incoming.exists() {

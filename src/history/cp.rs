@@ -11,26 +11,26 @@
 //! Nothing in a state is followed out of it, and nothing is written outside of the new directory entry, whatever links either holds.
 
 use std::ffi::OsString;
+use std::{fs, io};
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::{fs, io};
 
 use rustix::fs::RenameFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::{beneath, context, copy_tree, store};
 use crate::beneath::RootDir;
 use crate::context::Context;
 use crate::copy_tree::Copied;
-use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
+use crate::history::{Error, Result};
 use crate::names::named;
+use crate::path_error::OfFile as _;
 use crate::progress::Event;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::StateId;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::sys::overlay;
-use crate::{beneath, context, copy_tree, store};
 
 /// Copies out of a build state: [`CopyInput`] and a descriptor to write to in, [`CopyAnswer`] out.
 const COPY_OUT: &str = "build.copy_out";
@@ -67,51 +67,6 @@ pub struct CopiedOut {
     /// What it is.
     #[serde(flatten)]
     pub copied: Copied,
-}
-
-/// Why nothing was copied.
-#[derive(Debug, thiserror::Error)]
-pub enum CopyError {
-    /// The state has no such file.
-    #[error("there is no `{path}` in `{state}`")]
-    Missing {
-        /// As asked for.
-        path: String,
-        /// As asked for.
-        state: String,
-    },
-    /// A device, a pipe or a socket.
-    #[error("`{path}` in `{state}` is {what}, which is not copied")]
-    Special {
-        /// As asked for.
-        path: String,
-        /// As asked for.
-        state: String,
-        /// `a device`.
-        what: String,
-    },
-    /// A directory as a stream.
-    #[error("`{path}` in `{state}` is a directory, and only a file can be written to standard output")]
-    Directory {
-        /// As asked for.
-        path: String,
-        /// As asked for.
-        state: String,
-    },
-    /// A path that ends in `/` or `..`, into a directory.
-    #[error("`{path}` has no name that the copy could have in `{}`", to.display())]
-    NoName {
-        /// As asked for.
-        path: String,
-        /// The directory.
-        to: PathBuf,
-    },
-    /// Something has the name of the copy.
-    #[error("`{}` is there already", .0.display())]
-    Exists(PathBuf),
-    /// Neither the directory nor its parent is there.
-    #[error("there is no directory `{}`", .0.display())]
-    NoDirectory(PathBuf),
 }
 
 /// What [`COPY_OUT`] gets.
@@ -166,7 +121,7 @@ fn copy_into(
         copy_task(cx, named, &input(Some(unfinished.clone())), target).and_then(|copied| {
             match rustix::fs::renameat_with(&opened, &unfinished, &opened, name, RenameFlags::NOREPLACE) {
                 Ok(()) => Ok(copied),
-                Err(rustix::io::Errno::EXIST) => Err(CopyError::Exists(dir.join(name)).into()),
+                Err(rustix::io::Errno::EXIST) => Err(Error::Exists(dir.join(name))),
                 Err(errno) => Err(Error::io("create", dir.join(name))(errno.into())),
             }
         });
@@ -193,31 +148,31 @@ fn copy_task(cx: &Context<'_>, named: &str, input: &CopyInput, target: OwnedFd) 
     let (path, state) = (input.path.clone(), named.to_owned());
     match answer {
         CopyAnswer::Copied(copied) => Ok(copied),
-        CopyAnswer::Missing => Err(CopyError::Missing { path, state }.into()),
-        CopyAnswer::Special(what) => Err(CopyError::Special { path, state, what }.into()),
-        CopyAnswer::Directory => Err(CopyError::Directory { path, state }.into()),
+        CopyAnswer::Missing => Err(Error::Missing { path, state }),
+        CopyAnswer::Special(what) => Err(Error::Special { path, state, what }),
+        CopyAnswer::Directory => Err(Error::Directory { path, state }),
     }
 }
 
 /// The directory to copy into, and the name of the copy there: as cp(1) decides.
-fn destination(to: &Path, path: &str) -> std::result::Result<(PathBuf, OsString), CopyError> {
+fn destination(to: &Path, path: &str) -> Result<(PathBuf, OsString)> {
     match fs::symlink_metadata(to).and_then(|_| fs::metadata(to)) {
         Ok(meta) if meta.is_dir() => {
             let last = Path::new(path).components().next_back();
             let Some(Component::Normal(name)) = last else {
-                return Err(CopyError::NoName { path: path.to_owned(), to: to.to_owned() });
+                return Err(Error::NoName { path: path.to_owned(), to: to.to_owned() });
             };
             if fs::symlink_metadata(to.join(name)).is_ok() {
-                return Err(CopyError::Exists(to.join(name)));
+                return Err(Error::Exists(to.join(name)));
             }
             Ok((to.to_owned(), name.to_owned()))
         }
         // Also a link that leads nowhere.
-        Ok(_) => Err(CopyError::Exists(to.to_owned())),
-        Err(_) if fs::symlink_metadata(to).is_ok() => Err(CopyError::Exists(to.to_owned())),
+        Ok(_) => Err(Error::Exists(to.to_owned())),
+        Err(_) if fs::symlink_metadata(to).is_ok() => Err(Error::Exists(to.to_owned())),
         Err(_) => match (to.parent().filter(|parent| parent.is_dir()), to.file_name()) {
             (Some(parent), Some(name)) => Ok((parent.to_owned(), name.to_owned())),
-            _ => Err(CopyError::NoDirectory(to.parent().unwrap_or(to).to_owned())),
+            _ => Err(Error::NoDirectory(to.parent().unwrap_or(to).to_owned())),
         },
     }
 }

@@ -20,9 +20,10 @@ use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::OwnerNames;
+use crate::{beneath, context, inventory, store};
 use crate::beneath::{TreeDir, same_contents};
 use crate::context::Context;
-use crate::error::Result;
+use crate::history::Result;
 use crate::inventory::{Change, SlotChange, slot_changes, slot_of};
 use crate::names::named;
 use crate::portage::cpv::Cpv;
@@ -31,7 +32,6 @@ use crate::portage::vdb::Package;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::{State, StateId};
 use crate::sys::overlay;
-use crate::{beneath, context, inventory, store};
 
 /// Compares the merged views of two states: [`CompareInput`] in, batches of [`FileChange`] as events.
 pub(crate) const COMPARE: &str = "build.compare";

@@ -5,13 +5,13 @@
 
 use serde::Serialize;
 
+use crate::{context, store};
 use crate::context::Context;
-use crate::error::Result;
+use crate::history::{Error, Result};
 use crate::names::named;
 use crate::names::named::{RefAt, TAGS};
 use crate::origin::Origin;
 use crate::store::{State, StateId};
-use crate::{context, store};
 
 /// One value that a name has, or had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,60 +55,6 @@ pub struct Tag {
     /// What it was before it was moved, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<StateId>,
-}
-
-/// What is not done with a name.
-#[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
-    /// The name has had no other value.
-    #[error("`{name}` has no value {index} to go back to")]
-    NoValue {
-        /// The name in full.
-        name: String,
-        /// As asked for.
-        index: usize,
-        /// How many there are, the present one included.
-        kept: usize,
-    },
-    /// The position is said twice.
-    #[error("`{0}` and a number both say where to go back to")]
-    TwoPositions(String),
-    /// A stage3 below a builder.
-    #[error("`{name}` moves together with the builder on it")]
-    Upstream {
-        /// The name in full.
-        name: String,
-        /// The profile.
-        profile: String,
-    },
-    /// A tag that stands for something else.
-    #[error("the tag `{name}` stands for {state}")]
-    Tagged {
-        /// The tag.
-        name: String,
-        /// The state.
-        state: StateId,
-    },
-    /// No such tag.
-    #[error("there is no tag `{name}`")]
-    NoTag {
-        /// As given.
-        name: String,
-        /// Those that there are.
-        known: Vec<String>,
-    },
-    /// Text that cannot be a tag.
-    #[error("`{name}` is no name for a tag")]
-    TagName {
-        /// As given.
-        name: String,
-        /// Why not.
-        #[source]
-        source: store::Error,
-    },
-    /// A name that other states have.
-    #[error("`{0}` names a state that is no tag")]
-    TagTaken(String),
 }
 
 /// What names of states in full begin with. A tag of such a name could never be meant.
@@ -173,7 +119,7 @@ fn log_of(cx: &Context<'_>, name: &str, histories: &[(String, Vec<StateId>)]) ->
 pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag> {
     let bare = name.strip_prefix(TAGS).unwrap_or(name);
     if bare.split_once('/').is_some_and(|(first, _)| FULL_NAMES.contains(&first)) {
-        return Err(HistoryError::TagTaken(bare.to_owned()).into());
+        return Err(Error::TagTaken(bare.to_owned()));
     }
     let full = format!("{TAGS}{bare}");
     let _shared = context::share_store(cx)?;
@@ -182,17 +128,17 @@ pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag
         Ok(before) if !full.contains('@') => before,
         Ok(_) => None,
         Err(source @ store::Error::Name { .. }) => {
-            return Err(HistoryError::TagName { name: bare.to_owned(), source }.into());
+            return Err(Error::TagName { name: bare.to_owned(), source });
         }
         Err(error) => return Err(error.into()),
     };
     let before = before.filter(|before| *before != state.id);
     if let Some(before) = before.clone().filter(|_| !force) {
-        return Err(HistoryError::Tagged { name: bare.to_owned(), state: before }.into());
+        return Err(Error::Tagged { name: bare.to_owned(), state: before });
     }
     match cx.store.ref_set(&full, &state.id) {
         Err(source @ store::Error::Name { .. }) => {
-            return Err(HistoryError::TagName { name: bare.to_owned(), source }.into());
+            return Err(Error::TagName { name: bare.to_owned(), source });
         }
         set => set?,
     }
@@ -220,7 +166,7 @@ pub fn tag_remove(cx: &Context<'_>, name: &str) -> Result<Tag> {
     let bare = name.strip_prefix(TAGS).unwrap_or(name);
     let tags = tags(cx)?;
     let Some(tag) = tags.iter().find(|tag| tag.name == bare) else {
-        return Err(HistoryError::NoTag { name: bare.to_owned(), known: tags.into_iter().map(|tag| tag.name).collect() }.into());
+        return Err(Error::NoTag { name: bare.to_owned(), known: tags.into_iter().map(|tag| tag.name).collect() });
     };
     cx.store.ref_remove(&format!("{TAGS}{bare}"))?;
     Ok(tag.clone())

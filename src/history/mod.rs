@@ -11,5 +11,8 @@
 pub mod clean;
 pub mod cp;
 pub mod diff;
+mod error;
 pub mod log;
 pub mod rollback;
+
+pub use error::{Error, Result};

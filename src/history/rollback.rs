@@ -3,17 +3,15 @@
 use serde::Serialize;
 
 use crate::config::ConfigDir;
+use crate::{context, store};
 use crate::context::Context;
-use crate::error::Result;
-use crate::history::log::HistoryError;
-use crate::history::rollback;
+use crate::history::{Error, Result, rollback};
+use crate::names::{named, profiles};
 use crate::names::named::RefAt;
 use crate::names::profiles::{check_profile_name, profile_ref, profile_state, root_of};
 use crate::names::refs::{profile_lock, ref_name};
-use crate::names::{named, profiles};
 use crate::recipe::definition::differs_from;
 use crate::store::StateId;
-use crate::{context, store};
 
 /// A name that has moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -89,19 +87,19 @@ pub enum Rollback {
 pub fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: Option<&ConfigDir>) -> Result<Rollback> {
     let (bare, position) = store::split_index(text);
     if bare != text && to.is_some() {
-        return Err(HistoryError::TwoPositions(text.to_owned()).into());
+        return Err(Error::TwoPositions(text.to_owned()));
     }
     let RefAt { name, kept, .. } = named::named_ref(cx, bare)?;
     let index = to.unwrap_or(if bare == text { 1 } else { position });
     if index >= kept {
-        return Err(HistoryError::NoValue { name, index, kept }.into());
+        return Err(Error::NoValue { name, index, kept });
     }
     if let Some((profile, definition)) = name.strip_prefix("profile/").and_then(|rest| rest.split_once('/')) {
         if name == profiles::profile_ref(cx, profile)? {
             return Ok(Rollback::Profile(rollback::profile_rollback(cx, Some(profile), Some(index), config)?));
         }
         if definition == "upstream" {
-            return Err(HistoryError::Upstream { profile: profile.to_owned(), name }.into());
+            return Err(Error::Upstream { profile: profile.to_owned(), name });
         }
     }
     let _shared = context::share_store(cx)?;

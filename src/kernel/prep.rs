@@ -4,28 +4,28 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::config::{BUILDER, ConfigDir, DEFAULT_SOURCES, KernelConfig, proposal, with_kernel_header};
 use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::config::proposal::Edit;
-use crate::config::{BUILDER, ConfigDir, DEFAULT_SOURCES, KernelConfig, proposal, with_kernel_header};
+use crate::{context, names};
 use crate::context::Context;
-use crate::error::Result;
+use crate::kernel::{Error, Result};
 use crate::names::profiles;
 use crate::names::refs::profile_lock;
 use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::progress::Event;
-use crate::recipe::kernel::error::KernelError;
-use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
-use crate::recipe::kernel::{give, given, script, sources};
 use crate::recipe::{definition, kernel};
+use crate::recipe::kernel::error::KernelError;
+use crate::recipe::kernel::{give, given, script, sources};
+use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
+use crate::session::{Work, run, supply, work};
 use crate::session::root::Run;
 use crate::session::work::{Given, Subject};
-use crate::session::{Work, run, supply, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
-use crate::{context, names};
 
 /// Name of the configuration that a session is given.
 const KCONF: &str = "kconf";
@@ -75,7 +75,7 @@ pub struct KernelPrepared {
 /// Makes or changes a kernel configuration, and writes it to the configuration directory.
 pub fn kernel_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) -> Result<KernelPrepared> {
     if options.asks && !options.terminal {
-        return Err(KernelError::NoTerminal { target: options.target.clone() }.into());
+        return Err(Error::NoTerminal { target: options.target.clone() });
     }
     let existing = config.kernel_if_any(&options.name)?;
     if existing.is_none() && !crate::config::is_definition_name(&options.name) {
@@ -161,12 +161,12 @@ fn configure(
     if options.asks {
         let exit = on_terminal(cx, work, argv)?;
         if exit != Exit::Code(0) {
-            return Err(KernelError::Target { target: options.target.clone(), exit }.into());
+            return Err(Error::Target { target: options.target.clone(), exit });
         }
     } else {
         run::command(cx, work, argv, Network::None)?;
     }
-    let text = kernel::kernel_text(cx, work, &format!("{}/.config", facts.tree))?.ok_or(KernelError::NothingSaved)?;
+    let text = kernel::kernel_text(cx, work, &format!("{}/.config", facts.tree))?.ok_or(Error::NothingSaved)?;
     if Symbols::parse(&text).is_empty() {
         return Err(KernelError::NoConfiguration.into());
     }

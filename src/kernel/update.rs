@@ -5,18 +5,16 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::config::{ConfigDir, KernelConfig, proposal, with_kernel_header};
 use crate::config::kconfig::Symbols;
 use crate::config::proposal::Edit;
-use crate::config::{ConfigDir, KernelConfig, proposal, with_kernel_header};
 use crate::context;
 use crate::context::Context;
-use crate::error::Result;
-use crate::kernel::prep;
+use crate::kernel::{Error, Result, prep};
 use crate::kernel::prep::bare;
 use crate::portage::emerge::sanitize::sanitize;
-use crate::recipe::kernel::error::KernelError;
-use crate::recipe::kernel::sources::SourcesFacts;
 use crate::recipe::kernel::{CONFIG_LIMIT_BYTES, give, given, script};
+use crate::recipe::kernel::sources::SourcesFacts;
 use crate::session::{Work, run};
 
 const KCONF: &str = "kconf";
@@ -58,7 +56,7 @@ pub struct KernelNews {
 pub fn kernel_update(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>, write: bool) -> Result<KernelNews> {
     let kernel = config.kernel(name)?;
     if let Some(place) = kernel.sources_at.as_ref().filter(|place| write && *place.file != *kernel.path) {
-        return Err(KernelError::OldLayout { path: place.to_string(), name: kernel.name }.into());
+        return Err(Error::OldLayout { path: place.to_string(), name: kernel.name });
     }
     let _shared = context::share_store(cx)?;
     let atom = bare(&kernel.sources);
@@ -84,7 +82,7 @@ fn new_symbols(cx: &Context<'_>, work: &Work<'_>, facts: &SourcesFacts, kernel: 
     let (exit, bytes) = run::exit_and_output(cx, work, argv, CONFIG_LIMIT_BYTES)?;
     let text = sanitize(&bytes);
     if exit != crate::sandbox::Exit::Code(0) {
-        return Err(KernelError::Target { target: "listnewconfig".to_owned(), exit }.into());
+        return Err(Error::Target { target: "listnewconfig".to_owned(), exit });
     }
     let (symbols, help) = text.split_once(HELP).unwrap_or((&text, ""));
     let prompts = prompts(help);

@@ -11,11 +11,10 @@
 //! A name comes before an id, a name in full before a tag. Tree snapshots (`tree/…`) are no build states.
 
 use crate::config::BUILDER;
-use crate::did_you_mean::nearest;
 use crate::context::Context;
-use crate::names::profiles;
+use crate::did_you_mean::nearest;
+use crate::names::{Error, Result, profiles};
 use crate::names::refs::ref_name;
-use crate::names::{Error, Result};
 use crate::store;
 use crate::store::{RefEntry, State, StateId};
 
@@ -61,7 +60,7 @@ pub fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
     match profiles::complete_state(cx, &id) {
         Ok(state) => Ok(Named { at, state }),
         Err(source @ (store::Error::NoSuchState(_) | store::Error::NoSuchLayer(_))) => {
-            Err(Error::Gone { text: text.to_owned(), source }.into())
+            Err(Error::Gone { text: text.to_owned(), source })
         }
         Err(error) => Err(error.into()),
     }
@@ -82,7 +81,7 @@ pub fn named_ref(cx: &Context<'_>, text: &str) -> Result<RefAt> {
     }
     let id = id_at(cx, text)?;
     let names = cx.store.refs()?.into_iter().filter(|(_, value)| *value == id).map(|(name, _)| name).collect();
-    Err(Error::NotAName { text: text.to_owned(), names }.into())
+    Err(Error::NotAName { text: text.to_owned(), names })
 }
 
 /// The name `text`, or what it is short for.
@@ -102,7 +101,7 @@ fn ref_at(cx: &Context<'_>, text: &str) -> Result<Option<RefAt>> {
         let kept = history.len();
         match history.into_iter().nth(index) {
             Some(entry) => return Ok(Some(RefAt { name, index, value: entry.value, kept })),
-            None if kept > 0 => return Err(Error::NoEntry { name, index, kept }.into()),
+            None if kept > 0 => return Err(Error::NoEntry { name, index, kept }),
             None => {}
         }
     }
@@ -117,11 +116,11 @@ fn id_at(cx: &Context<'_>, text: &str) -> Result<StateId> {
         match fits.len() {
             0 => {}
             1 => return Ok(fits.remove(0)),
-            _ => return Err(Error::Ambiguous { text: text.to_owned(), fits }.into()),
+            _ => return Err(Error::Ambiguous { text: text.to_owned(), fits }),
         }
     }
     let known: Vec<String> = cx.store.refs()?.into_iter().map(|(name, _)| name).collect();
-    Err(Error::Unknown { text: text.to_owned(), nearest: likely(text, &known), known }.into())
+    Err(Error::Unknown { text: text.to_owned(), nearest: likely(text, &known), known })
 }
 
 /// What `text` probably means, as it would have to be written.

@@ -11,30 +11,28 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::config::patches::SavedPatch;
+use crate::{context, patch, session};
 use crate::context::{Context, Settings};
-use crate::error::Result;
 use crate::names::profiles;
-use crate::patch::error::PatchError;
-use crate::patch::{Desk, Ground};
+use crate::patch::{Desk, Ground, PatchError, Result};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Request};
 use crate::progress::{Event, Observer};
 use crate::recipe::merge;
-use crate::recipe::patches::rehearse::Visible;
 use crate::recipe::patches::{applied, rehearse};
-use crate::session::logs::package_log;
+use crate::recipe::patches::rehearse::Visible;
 use crate::session::{Work, keys};
+use crate::session::logs::package_log;
 use crate::store::{Purpose, Session};
-use crate::{context, patch, session};
 
 /// What the logs of its sessions are called after.
 const PURPOSE: &str = "compile";
@@ -199,7 +197,7 @@ fn compile_versions(cx: &Context<'_>, ground: &Ground, chosen: &[&SavedPatch]) -
     let outcome = patch::patch_desk(cx, &mut session, ground, PURPOSE).and_then(|Desk { work, .. }| {
         let found = rehearse::visible_versions(cx, &work, &atoms);
         work.forget_logs();
-        found
+        Ok(found?)
     });
     session.discard(cx.launcher)?;
     outcome

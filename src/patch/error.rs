@@ -3,9 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::{beneath, config, context, durable, names, recipe, sandbox, session, store};
+use crate::causes::{by_way_of, lifted};
 use crate::session::visible::NotVisible;
+use crate::threads::NoThread;
 
-/// Why nothing came of a command about patches.
+/// What is wrong with a patch or its work set.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
     /// It is the name of a directory, in two places.
@@ -131,3 +134,37 @@ impl PatchError {
         move |source| Self::Io { action, path, source }
     }
 }
+
+/// A command about patches of which nothing came.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A session.
+    #[error(transparent)]
+    Session(session::Error),
+    /// A recipe.
+    #[error(transparent)]
+    Recipe(recipe::Error),
+    /// A file of the configuration that cannot be written.
+    #[error(transparent)]
+    Proposal(#[from] config::proposal::Error),
+    /// The patch, or its work set.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
+lifted!(Error::Names: names { Context });
+lifted!(Error::Session: session { Context, Config });
+lifted!(Error::Recipe: recipe { Context, Config, Names, Session });

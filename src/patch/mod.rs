@@ -19,7 +19,7 @@
 
 pub mod attempt;
 pub mod compile;
-pub mod error;
+mod error;
 pub mod prep;
 pub mod refresh;
 pub mod rows;
@@ -30,25 +30,25 @@ pub mod work_set;
 
 use std::path::PathBuf;
 
-use crate::config::hooks::Phase;
 use crate::config::{BUILDER, ConfigDir};
+use crate::config::hooks::Phase;
 use crate::context;
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::names::profiles;
-use crate::patch::error::PatchError;
 use crate::patch::work_set::WorkSet;
 use crate::portage::binpkgs::{PoolInputs, PoolKind};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
-use crate::recipe::definition::Stage3;
 use crate::recipe::{definition, merge};
+use crate::recipe::definition::Stage3;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
+use crate::session::{Work, hooks, inspect, jobs, keys, run, work};
 use crate::session::keys::{PoolUse, throwaway};
 use crate::session::root::UserBind;
 use crate::session::work::{Given, Subject};
-use crate::session::{Work, hooks, inspect, jobs, keys, run, work};
 use crate::store::{Session, State};
+
+pub use error::{Error, PatchError, Result};
 
 /// Where a work set is in a session, where another one, and where a script writes what it found.
 const WORK_DIR: &str = "/run/gentoomuch/work";

@@ -5,20 +5,18 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::patches::{SavedPatch, USER_PATCHES};
 use crate::config::ConfigDir;
-use crate::did_you_mean::nearest;
+use crate::config::patches::{SavedPatch, USER_PATCHES};
+use crate::{context, patch};
 use crate::context::Context;
-use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
-use crate::patch::error::PatchError;
+use crate::did_you_mean::nearest;
+use crate::patch::{Error, PatchError, Result, attempt, lock_name, save, work_set};
 use crate::patch::work_set::WorkSet;
-use crate::patch::{attempt, lock_name, save, work_set};
+use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::emerge::sanitize::sanitize;
 use crate::sandbox::TaskOptions;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
-use crate::{context, patch};
 
 /// A patch.
 #[derive(Debug, Clone, Serialize)]

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath;
 use crate::beneath::{Budget, Entry, TreeDir, Walk};
 use crate::copy_tree::names_repository;
-use crate::patch::error::PatchError;
+use crate::patch::PatchError;
 use crate::places::Places;
 
 /// Of a work set's repository, the only configuration. The user's own holds too, and may name programs by paths that begin in the work tree, as

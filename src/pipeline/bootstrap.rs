@@ -5,13 +5,13 @@ use serde::Serialize;
 use crate::config::{BUILDER, ConfigDir};
 use crate::context;
 use crate::context::Context;
-use crate::error::Result;
 use crate::names::profiles;
 use crate::names::profiles::check_profile_name;
-use crate::names::refs::profile_lock;
+use crate::names::refs::{profile_lock, ref_name};
+use crate::pipeline::{PipelineOptions, Result};
 use crate::pipeline::plan::{Wishes, plan};
 use crate::pipeline::run::{Outcome, PassOn};
-use crate::pipeline::{PipelineError, PipelineOptions};
+use crate::recipe::definition;
 use crate::recipe::import::{BootstrapOptions, import};
 use crate::recipe::realise::Built;
 use crate::stage3::keys::TrustedKeys;
@@ -73,7 +73,7 @@ fn builder(cx: &Context<'_>, config: &ConfigDir, profile: &str) -> Result<Built>
 pub(crate) fn build_one(cx: &Context<'_>, config: &ConfigDir, wishes: Wishes, id: &str) -> Result<Built> {
     let options = PipelineOptions { one_by_one: true, ..PipelineOptions::default() };
     let node = plan(cx, config, wishes, options)?.run(false, &PassOn(cx.observer))?.into_node(id)?;
-    let unbuilt = || PipelineError::Unbuilt { id: id.to_owned(), needs: Vec::new() };
+    let unbuilt = || crate::pipeline::Error::Unbuilt { id: id.to_owned(), needs: Vec::new() };
     let state = cx.store.state(&node.state.ok_or_else(unbuilt)?)?;
     Ok(Built { state, reused: node.outcome == Outcome::Reused })
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config::ConfigDir;
 use crate::config::kconfig::SymbolChange;
 use crate::context::Context;
-use crate::error::Result;
+use crate::pipeline::Result;
 use crate::names::profiles;
 use crate::names::refs::kernel_ref;
 use crate::origin::Kernel;

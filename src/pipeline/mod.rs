@@ -32,6 +32,7 @@
 //! is part of a build key.
 
 pub mod bootstrap;
+mod error;
 pub mod formats;
 pub mod kernel;
 pub mod plan;
@@ -44,11 +45,12 @@ use serde::Serialize;
 use crate::artifact::Artifact;
 use crate::config::{ArtifactFormat, BUILDER, ConfigDir, Env};
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::pipeline::plan::{Part, Wishes};
 use crate::pipeline::why::Reason;
 use crate::stage3::sign::Gpg;
 use crate::store::{Lock, State, StateId};
+
+pub use error::{Error, Result};
 
 /// What to build and how to export it.
 #[derive(Debug, Clone, Default)]
@@ -106,27 +108,6 @@ pub struct Node {
     pub artifact: Option<Artifact>,
 }
 
-/// Wishes that no graph fulfils.
-#[derive(Debug, thiserror::Error)]
-pub enum PipelineError {
-    /// No node is called so.
-    #[error("there is no node `{id}`")]
-    UnknownNode {
-        /// As asked for.
-        id: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// A single node was asked for, and what it is made from is not there.
-    #[error("`{id}` cannot be built before what it is made from")]
-    Unbuilt {
-        /// The node.
-        id: String,
-        /// What has to be built first.
-        needs: Vec<String>,
-    },
-}
-
 /// A graph with what is needed to build it; its profiles stay as they are as long as it lives.
 pub struct Pipeline<'e, 'a> {
     cx: &'e Context<'a>,
@@ -156,7 +137,7 @@ pub fn pipeline_node<'e, 'a>(
     mut options: PipelineOptions,
     id: &str,
 ) -> Result<Pipeline<'e, 'a>> {
-    let unknown = |known| Error::Pipeline(PipelineError::UnknownNode { id: id.to_owned(), known });
+    let unknown = |known| Error::UnknownNode { id: id.to_owned(), known };
     options.names = match id.split_once('/') {
         Some(("stage4" | "artifact", name)) if config.stage4_names().iter().any(|known| known == name) => vec![name.to_owned()],
         // Any stage4 that stands on it will do; others, which may be wrong, are not read.
@@ -189,7 +170,7 @@ pub fn pipeline_node<'e, 'a>(
     let unbuilt: Vec<String> =
         pipeline.nodes().filter(|other| other.build && node.needs.contains(&other.id)).map(|other| other.id.clone()).collect();
     if node.build && !unbuilt.is_empty() {
-        return Err(Error::Pipeline(PipelineError::Unbuilt { id: node.id, needs: unbuilt }));
+        return Err(Error::Unbuilt { id: node.id, needs: unbuilt });
     }
     pipeline.keep_only(&node);
     Ok(pipeline)

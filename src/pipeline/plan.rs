@@ -6,24 +6,23 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::artifact::recorded::{Lacking, Signature};
+use crate::{artifact, config, context};
 use crate::artifact::{Artifact, ExportOptions};
+use crate::artifact::recorded::{Lacking, Signature};
 use crate::build_key::Inputs;
-use crate::config::hooks::Hooks;
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Env, KernelConfig, Located, Stage4Definition};
+use crate::config::hooks::Hooks;
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::names::profiles;
 use crate::names::refs::{kernel_ref, profile_lock, ref_name, stage4_ref};
+use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result, why};
 use crate::pipeline::why::Reason;
-use crate::pipeline::{Made, Node, NodeKind, Pipeline, PipelineOptions, why};
 use crate::recipe::definition;
 use crate::recipe::definition::Stage3;
 use crate::recipe::kernel::Kernel;
 use crate::recipe::stage4::Stage4;
 use crate::recipe::standing::Standing;
 use crate::store::State;
-use crate::{artifact, config, context};
 
 /// A node with what is needed to build it.
 pub(crate) struct Part {
@@ -447,6 +446,7 @@ fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trees;
 
     #[test]
     fn a_mistake_that_several_stages_have_is_said_once() {
@@ -460,9 +460,9 @@ mod tests {
         let invalid = |lines: &[u32]| -> Result<u32> {
             Err(config::Error::Invalid(lines.iter().copied().map(diagnostic).collect::<Vec<_>>().into()).into())
         };
-        let error = all(vec![Ok(1), invalid(&[7, 3]), Err(Error::NoTree), invalid(&[3])]).unwrap_err();
+        let error = all(vec![Ok(1), invalid(&[7, 3]), Err(trees::Error::NoTree.into()), invalid(&[3])]).unwrap_err();
         assert_eq!(error.to_string(), "portage.global/package.use:3: wrong\nportage.global/package.use:7: wrong");
-        assert!(matches!(all(vec![Ok(1), Err(Error::NoTree)]), Err(Error::NoTree)));
+        assert!(matches!(all(vec![Ok(1), Err(trees::Error::NoTree.into())]), Err(Error::Trees(trees::Error::NoTree))));
         assert_eq!(all(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
     }
 }

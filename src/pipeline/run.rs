@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::{artifact, context, resolve};
 use crate::artifact::{Artifact, ExportOptions};
 use crate::config::Stage4Definition;
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::jobserver::JobServer;
 use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
+use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, Result};
 use crate::pipeline::plan::{Part, What};
 use crate::pipeline::why::Reason;
-use crate::pipeline::{Made, Node, NodeKind, Pipeline};
 use crate::progress::{Event, Observer};
 use crate::recipe::definition;
 use crate::recipe::definition::{OnStage3, definition_words};
@@ -22,9 +22,8 @@ use crate::recipe::kernel::make::{KernelOn, kernel_words};
 use crate::recipe::realise::{Built, name_state, realise};
 use crate::recipe::stage4::OnBase;
 use crate::stage3::sign::{Gpg, SecretKey};
-use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{State, StateId};
-use crate::{artifact, context, resolve};
+use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 
 /// How often a thread that waits for a node looks whether the user has had enough.
 const LOOK: Duration = Duration::from_millis(100);
@@ -386,8 +385,8 @@ impl<'r> Run<'r> {
     /// The state of a node that is done.
     fn state_of(&self, id: &str) -> Result<State> {
         let made = self.places.get(id).and_then(|at| self.board().made[*at].clone());
-        let unbuilt = || crate::pipeline::PipelineError::Unbuilt { id: id.to_owned(), needs: vec![id.to_owned()] };
-        made.and_then(|made| made.state).ok_or_else(|| unbuilt().into())
+        let unbuilt = || Error::Unbuilt { id: id.to_owned(), needs: vec![id.to_owned()] };
+        made.and_then(|made| made.state).ok_or_else(unbuilt)
     }
 
     /// Writes down what became of a node, and what follows from it for others.

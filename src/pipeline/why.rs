@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::build_key::Inputs;
 use crate::config::patches::PATCHES_DIR;
 use crate::context::Context;
-use crate::error::Result;
+use crate::pipeline::Result;
 use crate::portage::untrusted;
 use crate::recipe::definition::Stage3;
 use crate::recipe::standing::SINCE_BASE;

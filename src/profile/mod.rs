@@ -7,6 +7,7 @@
 //! data/default-profile                the name that commands use; while a profile is being renamed, its old and its new name
 //! ```
 
+mod error;
 pub mod names;
 pub mod show;
 pub mod update;
@@ -15,10 +16,11 @@ use serde::Serialize;
 
 use crate::config::BUILDER;
 use crate::context::Context;
-use crate::error::Result;
 use crate::names::profiles::{default_profile, profiles};
 use crate::names::refs::ref_name;
 use crate::profile::show::TreeShown;
+
+pub use error::{Error, Result};
 
 /// One row of `profile ls`.
 #[derive(Debug, Clone, Serialize)]

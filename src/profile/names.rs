@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::config::ConfigDir;
 use crate::context;
 use crate::context::Context;
-use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
 use crate::inventory::bytes_of;
 use crate::names::profiles;
 use crate::names::profiles::{DEFAULT_LOCK, check_profile_name};
 use crate::names::refs::{kernel_prefixes, profile_lock};
+use crate::path_error::OfFile as _;
+use crate::profile::{Error, Result};
 use crate::recipe::kernel::stage;
 use crate::store::{SessionStatus, State, StateId};
 
@@ -58,12 +58,12 @@ pub fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<Re
     let mine = states_of_its_own(cx, &prefix)?;
     let running = sessions_on(cx, &mine, true)?;
     if !running.is_empty() {
-        return Err(Error::ProfileInUse { profile, by: running, may_force: false });
+        return Err(Error::InUse { profile, by: running, may_force: false });
     }
     let left = built_on(cx, &mine)?;
     let by: Vec<String> = sessions_on(cx, &mine, false)?.into_iter().chain(left.clone()).collect();
     if !by.is_empty() && !force {
-        return Err(Error::ProfileInUse { profile, by, may_force: true });
+        return Err(Error::InUse { profile, by, may_force: true });
     }
     let _default = context::lock(cx, DEFAULT_LOCK)?;
     let was_default = profiles::default_profile(cx)?.as_deref() == Some(&profile);
@@ -97,7 +97,7 @@ pub fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Option<&Co
     let _first = context::lock(cx, &profile_lock(both[0]))?;
     let _second = if both[0] == both[1] { None } else { Some(context::lock(cx, &profile_lock(both[1]))?) };
     if profiles::profiles(cx)?.iter().any(|known| known == new) {
-        return Err(Error::ProfileExists { profile: new.to_owned() });
+        return Err(Error::Exists { profile: new.to_owned() });
     }
     let _default = context::lock(cx, DEFAULT_LOCK)?;
     let is_default = profiles::default_profile(cx)?.as_deref() == Some(old);

@@ -14,6 +14,7 @@
 pub mod configured;
 pub mod consult;
 pub mod definition;
+mod error;
 pub mod import;
 pub mod kernel;
 pub mod merge;
@@ -23,3 +24,5 @@ pub mod settle;
 pub mod stage4;
 pub mod standing;
 pub mod update;
+
+pub use error::{Error, Result};

@@ -10,7 +10,7 @@
 use crate::build_key::Inputs;
 use crate::context;
 use crate::context::Context;
-use crate::error::Result;
+use crate::recipe::Result;
 use crate::recipe::settle::settle;
 use crate::recipe::standing::Standing;
 use crate::session::binhost::note_packages;

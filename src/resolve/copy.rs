@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::config::proposal::Edit;
 use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
+use crate::resolve::{Error, Result};
 
 /// Deeper than any configuration; links may lead in circles.
 const MAX_DEPTH: usize = 24;

@@ -10,6 +10,7 @@
 //! Each round starts from a session of its own, since a changed configuration may rest on another state. Nothing is written but the copy.
 
 pub mod copy;
+mod error;
 pub mod surroundings;
 pub mod wanted;
 
@@ -19,11 +20,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::proposal::{Edit, Fragments, Placed};
+use crate::{config, context, recipe, session};
 use crate::config::{ConfigDir, Stage, proposal};
+use crate::config::proposal::{Edit, Fragments, Placed};
 use crate::context::Context;
 use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resolution::{Problem, Resolution};
 use crate::portage::emerge::sanitize::sanitize;
@@ -32,7 +33,8 @@ use crate::recipe::configured::Configured;
 use crate::resolve::wanted::Wanted;
 use crate::sandbox::Exit;
 use crate::session::{logs, run};
-use crate::{config, context, session};
+
+pub use error::{Error, Result};
 
 /// Of emerge's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
@@ -182,7 +184,7 @@ fn ask_portage(cx: &Context<'_>, dir: &Path, config: &ConfigDir, stage: &Stage, 
         }
         Ok(told)
     });
-    asked.map_err(|error| in_place_of(error, dir, config.root()))
+    asked.map_err(|error| in_place_of(error.into(), dir, config.root()))
 }
 
 /// The error for a graph that no change resolves; emerge's whole output is kept beside other logs.
@@ -198,16 +200,17 @@ fn unresolvable(cx: &Context<'_>, stuck: Stuck) -> Result<Error> {
 }
 
 /// The error of a build that failed about dependencies, with the change that would help, or why none does.
-pub(crate) fn with_proposal(cx: &Context<'_>, config: &ConfigDir, stage: &str, profile: &str, error: Error) -> Error {
+pub(crate) fn with_proposal(cx: &Context<'_>, config: &ConfigDir, stage: &str, profile: &str, error: recipe::Error) -> Error {
     let failed = match error {
-        Error::Session(failed @ session::Error::Emerge { .. }) => failed,
-        Error::Refused { findings, .. } => {
+        recipe::Error::Session(failed @ session::Error::Emerge { .. }) => failed,
+        recipe::Error::Refused { findings } => {
             return match proposal_for(cx, config, stage, profile) {
                 Err(error) if error.is_interrupted() => error,
-                proposal => Error::Refused { findings, proposal: proposal.ok().flatten() },
+                Ok(Some((arguments, resolved))) => Error::Refused { findings, arguments, resolved },
+                Ok(None) | Err(_) => recipe::Error::Refused { findings }.into(),
             };
         }
-        other => return other,
+        other => return other.into(),
     };
     let log = match &failed {
         session::Error::Emerge { failure, log, .. } if failure.kind.is_about_dependencies() => log.clone(),

@@ -18,12 +18,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::beneath::TreeDir;
 use crate::context::Context;
-use crate::path_error::OfFile as _;
 use crate::fetch::{BinHost, PACKAGE_COMMAND};
+use crate::path_error::OfFile as _;
 use crate::sandbox::plan::{Network, Step};
+use crate::session::{Error, Result, Work, run};
 use crate::session::supply::downloads::Downloads;
-use crate::session::{Error, Result};
-use crate::session::{Work, run};
 use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
 
@@ -155,7 +154,7 @@ pub(crate) fn make_keyring(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     }
     let argv = ["/bin/sh", "-ec", MAKE_KEYRING, "sh", KEYRING].map(str::to_owned).to_vec();
     run::command(cx, work, argv, Network::None).map_err(|error| match error {
-        error @ Error::Command { .. } => Error::Keyring(Box::new(error)).into(),
+        error @ Error::Command { .. } => Error::Keyring(Box::new(error)),
         other => other,
     })
 }

@@ -9,19 +9,18 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::{archive, context, download, stage3};
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::context::Context;
 use crate::download::{Downloader, Url};
-use crate::path_error::OfFile as _;
 use crate::git::Mirror;
+use crate::path_error::OfFile as _;
 use crate::progress::Event;
-use crate::stage3::keys::KeysFor;
 use crate::stage3::{Reason, Signer, Verified, VerifyError, VerifyOptions};
+use crate::stage3::keys::KeysFor;
 use crate::store::{TempArea, Tree};
+use crate::trees::{Error, Result, SyncFrom, SyncOptions, manifests};
 use crate::trees::contents::{copy_tree, make_plain, single_directory};
-use crate::trees::{Error, Result};
-use crate::trees::{SyncFrom, SyncOptions, manifests};
-use crate::{archive, context, download, stage3};
 
 /// A published snapshot is some 50 MB.
 const TARBALL_LIMIT_BYTES: u64 = 4 << 30;
@@ -116,11 +115,11 @@ fn by_git(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sync
     let _lock = lock_file(cx, &dir.with_extension("git.lock"))?;
     cx.observer.step(&format!("fetching {source}"));
     let cancelled = || cx.interrupt.count() > 0;
-    let mirror = Mirror::open(&options.programs.git, &dir, cx.observer, &cancelled).map_err(Error::from)?;
+    let mirror = Mirror::open(&options.programs.git, &dir, cx.observer, &cancelled)?;
     cx.observer.event(&Event::Begin { what: "receiving", total: None });
     let commit = mirror.fetch(&source.uri, options.rev.as_ref(), cx.settings.download.offline);
     cx.observer.event(&Event::End);
-    let commit = commit.map_err(Error::from)?;
+    let commit = commit?;
     let named = matches!(options.rev, Some(Revision::Commit(_)));
     let short: String = commit.id.chars().take(12).collect();
     let signer = unless_pinned(
@@ -134,7 +133,7 @@ fn by_git(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sync
     if here.is_none() {
         cx.observer.step(&format!("checking out {short}"));
         let index = area.path().join("index");
-        mirror.checkout(&commit, &area.tree(), &index).map_err(Error::from)?;
+        mirror.checkout(&commit, &area.tree(), &index)?;
         fs::remove_file(&index).map_err(Error::io("remove", &index))?;
         make_plain(&area.tree(), Some(commit.committed))?;
     }
@@ -149,7 +148,7 @@ fn by_git(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sync
 
 fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
     if cx.settings.download.offline {
-        return Err(Error::Offline { uri: source.to_string() }.into());
+        return Err(Error::Offline { uri: source.to_string() });
     }
     cx.observer.step(&format!("fetching {source}"));
     let like = match &options.name {
@@ -158,7 +157,7 @@ fn by_rsync(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sy
     };
     let cancelled = || cx.interrupt.count() > 0;
     let rsync = &options.programs.rsync;
-    rsync.fetch(&source.uri, &area.tree(), like.as_deref(), cx.observer, &cancelled).map_err(Error::from)?;
+    rsync.fetch(&source.uri, &area.tree(), like.as_deref(), cx.observer, &cancelled)?;
     make_plain(&area.tree(), None)?;
     cx.observer.step("comparing the tree with its Manifests");
     let pinned = matches!(options.rev, Some(Revision::Digest(_)));
@@ -220,7 +219,7 @@ fn by_download(
             None => "a directory that is named after no day".to_owned(),
         };
         let wanted = format!("gentoo-{asked}");
-        return Err(Error::OtherContents { uri: url.to_string(), wanted, found }.into());
+        return Err(Error::OtherContents { uri: url.to_string(), wanted, found });
     }
     let rev = rev.filter(|_| source.method == Method::Webrsync);
     Ok(Brought { from: source.to_string(), rev, why: "there is no signature beside it", ..signed_or_not(verified.signer.as_ref()) })
@@ -323,7 +322,7 @@ fn unpack_snapshot(
 
 /// A lock on a file of the cache, which several stores may share.
 fn lock_file(cx: &Context<'_>, path: &Path) -> Result<File> {
-    let failed = |source| Error::from(Error::Lock { path: path.to_owned(), source });
+    let failed = |source| Error::Lock { path: path.to_owned(), source };
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     let mut told = false;
     loop {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::config;
-use crate::config::source::{Method, Revision, TreeSource};
 use crate::config::{ConfigDir, Located, PortageDir, REPOS_DIR, TreePin};
+use crate::config::source::{Method, Revision, TreeSource};
 use crate::context::Context;
 use crate::release::OFFICIAL;
 use crate::store::{State, Tree};
@@ -174,7 +174,7 @@ pub(crate) fn configured_repositories(cx: &Context<'_>, config: &ConfigDir) -> R
             let known = sources.entry(name.clone()).or_insert_with(|| source.with(uri.clone()));
             if known.value != uri {
                 let (other_place, other) = (known.place(), known.value.to_string());
-                return Err(Error::TwoSources { name, place, uri: uri.to_string(), other_place, other }.into());
+                return Err(Error::TwoSources { name, place, uri: uri.to_string(), other_place, other });
             }
             configured.source = Some(uri);
             configured.say_source = false;
@@ -199,5 +199,5 @@ pub(crate) fn configured_repositories(cx: &Context<'_>, config: &ConfigDir) -> R
 }
 
 fn not_here(name: &Located<String>) -> Error {
-    Error::NotHere { place: name.place(), name: name.value.clone() }.into()
+    Error::NotHere { place: name.place(), name: name.value.clone() }
 }

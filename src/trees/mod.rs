@@ -30,8 +30,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::source::{Method, Revision, TreeSource};
+use crate::{config, context};
 use crate::config::{ConfigDir, Place, TreePin};
+use crate::config::source::{Method, Revision, TreeSource};
 use crate::context::Context;
 use crate::git::Git;
 use crate::progress::Event;
@@ -41,7 +42,6 @@ use crate::stage3::keys::{Purpose, TrustedKeys};
 use crate::store::{InMap as _, TempArea, Tree, TreeId};
 use crate::trees::bring::{Brought, Vouched};
 use crate::trees::contents::{Contents, copy_tree, digest_tree, repo_name};
-use crate::{config, context};
 
 pub use error::{Error, Result};
 
@@ -152,7 +152,7 @@ pub fn sync_configured(
     for name in &names {
         let Some(repository) = configured.get(*name) else {
             let known = configured.keys().cloned().collect();
-            return Err(Error::NotConfigured { name: (*name).clone(), known }.into());
+            return Err(Error::NotConfigured { name: (*name).clone(), known });
         };
         wanted.push(repository);
     }
@@ -163,11 +163,11 @@ pub fn sync_configured(
                 cx.observer.note(&format!("nothing says where `{}` comes from: it stays as it was imported", repository.name));
                 continue;
             }
-            return Err(Error::NoSource { name: repository.name.clone() }.into());
+            return Err(Error::NoSource { name: repository.name.clone() });
         };
         let fixed = match pin {
             Some("latest") => None,
-            Some(rev) => Some(source.revision(rev).map_err(Error::from)?),
+            Some(rev) => Some(source.revision(rev)?),
             None => repository.rev.as_ref().map(|rev| rev.value.clone()),
         };
         let pinned = fixed.as_ref().is_some_and(Revision::is_fixed);
@@ -186,9 +186,9 @@ pub fn sync_configured(
 
 /// Pins what was brought in `env/tree`; the line.
 pub fn write_pin(cx: &Context<'_>, config: &ConfigDir, synced: &Synced, source: Option<TreeSource>) -> Result<String> {
-    let rev = Revision::parse(&synced.rev).map_err(Error::from)?;
+    let rev = Revision::parse(&synced.rev)?;
     cx.store.tree_ref_set(&choose::pin_ref(&synced.name, &rev), &synced.id)?;
-    let place: Place = config::write_pin(config.root(), &synced.name, &TreePin { source, rev }).map_err(Error::from)?;
+    let place: Place = config::write_pin(config.root(), &synced.name, &TreePin { source, rev })?;
     Ok(place.to_string())
 }
 
@@ -200,7 +200,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
     let name = match (&options.name, own) {
         // Given by hand, it may be another one, as it always could.
         (Some(name), Some(own)) if *name != own && options.pinned => {
-            return Err(Error::OtherName { uri: from, name: name.clone(), found: own }.into());
+            return Err(Error::OtherName { uri: from, name: name.clone(), found: own });
         }
         (Some(name), _) => name.clone(),
         (None, Some(own)) => own,
@@ -220,7 +220,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
         && brought.rev.as_ref() != Some(wanted)
     {
         let found = brought.rev.as_ref().map_or_else(|| format!("sha256:{}", contents.digest), ToString::to_string);
-        return Err(Error::OtherContents { uri: from, wanted: wanted.to_string(), found }.into());
+        return Err(Error::OtherContents { uri: from, wanted: wanted.to_string(), found });
     }
     if let Some(Revision::Digest(wanted)) = &options.rev {
         if *wanted != contents.digest {
@@ -233,7 +233,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
     }
     if brought.vouched == Vouched::Nobody && options.verify.allow_unsigned.is_none() {
         let what = format!("`{from}`");
-        return Err(Error::Unsigned { what, why: brought.why, digest: Some(contents.digest) }.into());
+        return Err(Error::Unsigned { what, why: brought.why, digest: Some(contents.digest) });
     }
     // One that nobody has signed does not stand for one that somebody has.
     let fits = |tree: &Tree| {

@@ -7,8 +7,7 @@ use serde::Serialize;
 use crate::context;
 use crate::context::Context;
 use crate::store::{Lock, Tree, TreeId, Unused};
-use crate::trees::method_word;
-use crate::trees::{Error, Result};
+use crate::trees::{Error, Result, method_word};
 
 const TREE: &str = "tree/";
 
@@ -143,7 +142,7 @@ pub fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTre
                 users.iter().filter(|(origin, _)| tree.went_into(origin)).map(|(_, name)| format!("build state {name}")).collect();
             by.extend(others.iter().map(|other| format!("the name {other}")));
             if !by.is_empty() {
-                return Err(Error::InUse { id: tree.id, by, name: others.first().cloned() }.into());
+                return Err(Error::InUse { id: tree.id, by, name: others.first().cloned() });
             }
         }
         let repository = tree.meta.origin["name"].as_str().unwrap_or_default().to_owned();

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::portage::atom::{Atom, is_flag};
 use crate::portage::emerge::resolution::required_use::{Expression, FlagState};
 use crate::session::visible::NotVisible;
-use crate::try_it::ExperimentError;
+use crate::try_it::Error;
 use crate::try_it::combinations::Subject;
 
 /// The script that asks, and its name beside the hooks.
@@ -36,23 +36,23 @@ struct Answer {
 }
 
 /// Reads what the script says about `atoms`, of which the first `tried` are the packages that are tried.
-pub(crate) fn parse(text: &str, atoms: &[String], tried: usize) -> Result<Vec<Subject>, ExperimentError> {
+pub(crate) fn parse(text: &str, atoms: &[String], tried: usize) -> Result<Vec<Subject>, Error> {
     let mut subjects = Vec::new();
     let mut lines = text.lines();
     for (at, atom) in atoms.iter().enumerate() {
-        let json = lines.by_ref().find_map(|line| line.strip_prefix(ANSWER)).ok_or(ExperimentError::Answer(None))?;
-        let answer: Answer = serde_json::from_str(json).map_err(|source| ExperimentError::Answer(Some(source)))?;
+        let json = lines.by_ref().find_map(|line| line.strip_prefix(ANSWER)).ok_or(Error::Answer(None))?;
+        let answer: Answer = serde_json::from_str(json).map_err(|source| Error::Answer(Some(source)))?;
         subjects.push(subject(answer, atom, at < tried)?);
     }
     let complete = lines.any(|line| line.strip_prefix(DONE).is_some_and(|count| count.trim() == atoms.len().to_string()));
-    if complete { Ok(subjects) } else { Err(ExperimentError::Answer(None)) }
+    if complete { Ok(subjects) } else { Err(Error::Answer(None)) }
 }
 
-fn subject(answer: Answer, atom: &str, is_tried: bool) -> Result<Subject, ExperimentError> {
+fn subject(answer: Answer, atom: &str, is_tried: bool) -> Result<Subject, Error> {
     let Some(cpv) = answer.cpv else {
         return Err(NotVisible::told(atom, answer.versions, answer.reasons, answer.near).into());
     };
-    let parsed: Atom = format!("={cpv}").parse().map_err(|_| ExperimentError::Answer(None))?;
+    let parsed: Atom = format!("={cpv}").parse().map_err(|_| Error::Answer(None))?;
     let fixed: BTreeSet<&String> = answer.masked.iter().chain(&answer.forced).collect();
     let flags = answer.flags.iter().filter(|flag| is_flag(flag)).map(|flag| {
         let state = FlagState { on: answer.on.contains(flag), fixed: fixed.contains(flag) };

@@ -14,7 +14,7 @@ use crate::did_you_mean::nearest;
 use crate::portage::atom::{Atom, is_flag};
 use crate::portage::emerge::resolution::required_use::{Expression, FlagState, Flags};
 use crate::portage::use_flags::Switch;
-use crate::try_it::ExperimentError;
+use crate::try_it::Error;
 
 /// More builds than anybody waits for.
 pub(crate) const MAX_COMBINATIONS: usize = 64;
@@ -31,11 +31,11 @@ pub struct Variable {
 }
 
 impl FromStr for Variable {
-    type Err = ExperimentError;
+    type Err = Error;
 
     /// Reads `flag` or `category/package:flag`.
-    fn from_str(word: &str) -> Result<Self, ExperimentError> {
-        let wrong = || ExperimentError::Word { word: word.to_owned() };
+    fn from_str(word: &str) -> Result<Self, Error> {
+        let wrong = || Error::Word { word: word.to_owned() };
         let (package, flag) = match word.split_once(':') {
             Some((package, flag)) => (Some(package), flag),
             None => (None, word),
@@ -86,7 +86,7 @@ pub(crate) fn all(
     uses: &[Switch],
     matrix: &[Variable],
     cflags: &[String],
-) -> Result<Vec<Combination>, ExperimentError> {
+) -> Result<Vec<Combination>, Error> {
     for switch in uses {
         let known = subjects.iter().filter(|subject| subject.is_tried);
         if !matches!(switch, Switch::Clear(_)) && targets(subjects, None, switch.name()).is_empty() {
@@ -108,7 +108,7 @@ pub(crate) fn all(
     let count = 1_usize.checked_shl(u32::try_from(variables.len()).unwrap_or(u32::MAX)).unwrap_or(usize::MAX);
     let count = count.saturating_mul(cflags.len().max(1));
     if count > MAX_COMBINATIONS {
-        return Err(ExperimentError::TooMany { count, most: MAX_COMBINATIONS });
+        return Err(Error::TooMany { count, most: MAX_COMBINATIONS });
     }
     let base: Vec<Flags> = subjects.iter().map(|subject| with(subject, uses)).collect();
     let mut combinations = Vec::new();
@@ -133,7 +133,7 @@ pub(crate) fn all(
     if combinations.iter().all(|combination| combination.left_out.is_some()) {
         let mut reasons: Vec<String> = combinations.into_iter().filter_map(|combination| combination.left_out).collect();
         reasons.dedup();
-        return Err(ExperimentError::AllLeftOut { reasons, ways: ways(subjects, &base) });
+        return Err(Error::AllLeftOut { reasons, ways: ways(subjects, &base) });
     }
     Ok(combinations)
 }
@@ -147,14 +147,14 @@ fn targets(subjects: &[Subject], package: Option<&str>, flag: &str) -> Vec<usize
     (0..subjects.len()).filter(|at| is(&subjects[*at]) && subjects[*at].flags.contains_key(flag)).collect()
 }
 
-fn no_flag<'a>(flag: &str, subjects: impl Iterator<Item = &'a Subject>) -> ExperimentError {
+fn no_flag<'a>(flag: &str, subjects: impl Iterator<Item = &'a Subject>) -> Error {
     let (mut packages, mut known) = (Vec::new(), BTreeSet::new());
     for subject in subjects {
         packages.push(subject.cpv.clone());
         known.extend(subject.flags.keys().cloned());
     }
     let nearest = nearest(flag, known.iter().map(String::as_str)).map(str::to_owned);
-    ExperimentError::NoFlag { flag: flag.to_owned(), packages, nearest, known: known.into_iter().collect() }
+    Error::NoFlag { flag: flag.to_owned(), packages, nearest, known: known.into_iter().collect() }
 }
 
 /// The flags of a package with those that are asked for.
@@ -381,13 +381,13 @@ mod tests {
         assert_eq!(shown(&one, "", &flags[..6].join(" "), &["-O2", "-O3"]), ["128 combinations are more than 64"]);
         assert_eq!(shown(&one, "g1", "", &[]), ["no package that is tried has the flag `g1`"]);
         let error = all(&one, &[], &["f9".parse().unwrap()], &[]).unwrap_err();
-        assert!(matches!(error, ExperimentError::NoFlag { nearest: Some(near), .. } if near.starts_with('f')));
+        assert!(matches!(error, Error::NoFlag { nearest: Some(near), .. } if near.starts_with('f')));
     }
 
     #[test]
     fn ways_out() {
         let one = [subject("a/b", "-x -y", "^^ ( x y )", true)];
-        let Err(ExperimentError::AllLeftOut { reasons, ways }) = all(&one, &[], &[], &[]) else { panic!() };
+        let Err(Error::AllLeftOut { reasons, ways }) = all(&one, &[], &[], &[]) else { panic!() };
         assert_eq!((reasons, ways), (vec!["REQUIRED_USE of a/b-1: ^^ ( x y )".to_owned()], vec!["x".to_owned(), "y".to_owned()]));
     }
 

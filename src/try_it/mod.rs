@@ -15,6 +15,7 @@
 
 pub mod asked;
 pub mod combinations;
+mod error;
 pub mod keeping;
 pub mod outcome;
 
@@ -22,17 +23,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::config::ConfigDir;
+use crate::{context, session, store};
 use crate::context::{Context, Settings};
-use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
 use crate::names::profiles;
+use crate::path_error::OfFile as _;
 use crate::portage::atom::Atom;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
@@ -42,19 +43,17 @@ use crate::recipe::merge;
 use crate::recipe::patches::applied;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
+use crate::session::{Work, inspect, run, visible, work};
 use crate::session::keys::throwaway;
 use crate::session::logs::package_log;
 use crate::session::root::{HOOKS_DIR, PORTAGE_DIR};
-use crate::session::visible::NotVisible;
 use crate::session::work::{Given, Subject as WorkSubject, write_public};
-use crate::session::{Work, inspect, run, visible, work};
 use crate::store::{Purpose, Session, State, StateId};
 use crate::try_it::combinations::{Combination, Subject, Variable};
 use crate::try_it::keeping::Keep;
-use crate::try_it::outcome::{
-    Built as BuiltCombination, EXAMINE, ExamineInput, Examined, Failed as FailedCombination, Installed, Outcome,
-};
-use crate::{context, session, store};
+use crate::try_it::outcome::{Built as BuiltCombination, EXAMINE, ExamineInput, Examined, Failed as FailedCombination, Installed, Outcome};
+
+pub use error::{Error, Result};
 
 /// The script that puts the settings of a combination into place, and its name beside the hooks.
 const APPLY: &str = include_str!("try.sh");
@@ -114,54 +113,6 @@ pub struct Experiment {
     pub packages: Vec<String>,
     /// All combinations, in the order of the command line.
     pub combinations: Vec<Tried>,
-}
-
-/// Why an experiment cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum ExperimentError {
-    /// A word of the matrix.
-    #[error("`{word}` is neither a USE flag nor `CATEGORY/PACKAGE:FLAG`")]
-    Word {
-        /// As given.
-        word: String,
-    },
-    /// Compiler flags that would break out of the file that they are written to.
-    #[error("`{0}` cannot be compiler flags")]
-    Cflags(String),
-    /// A package of which no version can be taken.
-    #[error(transparent)]
-    NotVisible(#[from] NotVisible),
-    /// A flag that none of the packages has.
-    #[error("no package that is tried has the flag `{flag}`")]
-    NoFlag {
-        /// As given.
-        flag: String,
-        /// The packages that were looked at.
-        packages: Vec<String>,
-        /// What was probably meant.
-        nearest: Option<String>,
-        /// The flags that they have.
-        known: Vec<String>,
-    },
-    /// More than anybody waits for.
-    #[error("{count} combinations are more than {most}")]
-    TooMany {
-        /// How many.
-        count: usize,
-        /// The limit.
-        most: usize,
-    },
-    /// Nothing is left to build.
-    #[error("no combination can be built")]
-    AllLeftOut {
-        /// Why not.
-        reasons: Vec<String>,
-        /// Flags that would satisfy `REQUIRED_USE`.
-        ways: Vec<String>,
-    },
-    /// The script's output.
-    #[error("what Portage said about the packages is not understood")]
-    Answer(#[source] Option<serde_json::Error>),
 }
 
 /// Is told how an experiment goes on, from any thread.
@@ -439,10 +390,10 @@ fn keyword_line(name: &str, options: &TryOptions) -> String {
 }
 
 /// Flags as a compiler takes them have no use for what means something in the file that they go to.
-fn check_cflags(text: &str) -> std::result::Result<(), ExperimentError> {
+fn check_cflags(text: &str) -> std::result::Result<(), Error> {
     let empty = text.trim_start_matches('+').trim().is_empty();
     let strange = text.chars().any(|c| c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$'));
-    if empty || strange { Err(ExperimentError::Cflags(text.to_owned())) } else { Ok(()) }
+    if empty || strange { Err(Error::Cflags(text.to_owned())) } else { Ok(()) }
 }
 
 fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination {

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::context;
 use crate::context::Context;
-use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
-use crate::history::clean;
-use crate::history::clean::files::list;
+use crate::history::{Error, Result, clean};
 use crate::history::clean::{CleanItem, CleanKind, CleanPlan, Thing};
+use crate::history::clean::files::list;
+use crate::path_error::OfFile as _;
 use crate::store::InMap as _;
 
 /// Everything but the configuration and patches in work, with what it takes.

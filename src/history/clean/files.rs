@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use crate::artifact::is_unfinished;
 use crate::config::ArtifactFormat;
 use crate::context::Context;
-use crate::path_error::OfFile as _;
-use crate::error::{Error, Result};
-use crate::history::clean::survey::Survey;
+use crate::history::{Error, Result};
 use crate::history::clean::{CleanItem, CleanKind, CleanOptions, FileUse, Thing};
+use crate::history::clean::survey::Survey;
+use crate::path_error::OfFile as _;
 
 /// Logs are of use for so long, unless told otherwise.
 const LOG_DAYS: i64 = 30;

@@ -16,23 +16,22 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use self::answers::AnswerError;
-use self::questions::Questions;
 use crate::beneath::RootDir;
+use crate::{config, context, session, trees};
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::names::profiles;
 use crate::portage::atom::Atom;
 use crate::progress::Event;
-use crate::recipe::configured;
+use crate::recipe::{Error, Result, configured};
 use crate::recipe::configured::Configured;
 use crate::session::root::HOOKS_DIR;
 use crate::session::run;
 use crate::session::work::write_public;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
-use crate::{config, context, session, trees};
+use self::answers::AnswerError;
+use self::questions::Questions;
 
 const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";
@@ -100,7 +99,7 @@ pub(crate) fn assert_known(
     consult_group(cx, config, profile, &Group { stage4s: stage4s.to_vec(), ..Group::of(stage) }, &mut said)?;
     let is = |severity| move |finding: &&Diagnostic| finding.severity == severity;
     if said.findings.iter().any(|finding| finding.severity == Severity::Error) {
-        return Err(Error::Refused { findings: said.findings.into(), proposal: None });
+        return Err(Error::Refused { findings: said.findings.into() });
     }
     for Diagnostic { file, line, message, .. } in said.findings.iter().filter(is(Severity::Warning)) {
         let place = if *line == 0 { file.display().to_string() } else { format!("{}:{line}", file.display()) };

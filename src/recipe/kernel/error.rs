@@ -31,32 +31,7 @@ pub enum KernelError {
         /// The kernel configuration.
         kernel: String,
     },
-    /// Nobody is there to answer.
-    #[error("`make {target}` needs a terminal")]
-    NoTerminal {
-        /// As asked for.
-        target: String,
-    },
-    /// The user's `make` failed.
-    #[error("`make {target}` failed: {exit}")]
-    Target {
-        /// As asked for.
-        target: String,
-        /// How it ended.
-        exit: crate::sandbox::Exit,
-    },
-    /// Nothing was saved.
-    #[error("no configuration was saved")]
-    NothingSaved,
     /// A configuration larger than any kernel's.
     #[error("what `make` has made is no kernel configuration")]
     NoConfiguration,
-    /// An old layout, where nothing is written.
-    #[error("`{path}` is of an older layout")]
-    OldLayout {
-        /// The configuration, relative to the configuration directory.
-        path: String,
-        /// Its name.
-        name: String,
-    },
 }

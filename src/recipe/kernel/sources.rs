@@ -3,24 +3,24 @@
 use crate::build_key::Inputs;
 use crate::config::{ConfigDir, Place};
 use crate::context::Context;
-use crate::error::Result;
 use crate::origin::Origin;
-pub(crate) use crate::origin::SourcesFacts;
 use crate::portage::atom::{Atom, Operator};
 use crate::portage::binpkgs::PoolInputs;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::recipe::{Result, kernel, merge};
 use crate::recipe::definition::subject_of;
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::give;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, under_another_key};
-use crate::recipe::{kernel, merge};
+use crate::session::{Work, keys, relink, tidy, work};
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
 use crate::session::work::{Given, StepsDone, Subject};
-use crate::session::{Work, keys, relink, tidy, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
+
+pub(crate) use crate::origin::SourcesFacts;
 
 impl SourcesFacts {
     /// As they were noted.

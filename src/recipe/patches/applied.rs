@@ -21,20 +21,20 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
+use crate::{context, session, store};
 use crate::context::Context;
-use crate::error::Result;
-pub use crate::origin::PatchFate;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::{untrusted, vdb};
 use crate::progress::Event;
-use crate::recipe::merge;
-use crate::sandbox::plan::Network;
+use crate::recipe::{Result, merge};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
-use crate::session::work::StepsDone;
+use crate::sandbox::plan::Network;
 use crate::session::{Work, emerge};
-use crate::{context, session, store};
+use crate::session::work::StepsDone;
+
+pub use crate::origin::PatchFate;
 
 /// Reads which patches installed packages have: [`Look`] in, [`Seen`] out.
 const PATCHED: &str = "build.patched";

@@ -17,19 +17,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::portage::atom::Atom;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::sanitize::sanitize;
+use crate::recipe::{Error, Result};
 use crate::recipe::patches::applied::knows_no_patches;
 use crate::session;
+use crate::session::{Work, emerge, run, supply};
 use crate::session::keys::record;
 use crate::session::logs::{package_log, read_package_log};
 use crate::session::root::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
 use crate::session::supply::Foreseen;
 use crate::session::work::write_public;
-use crate::session::{Work, emerge, run, supply};
 
 const SCRIPT: &str = include_str!("rehearse.py");
 const SCRIPT_NAME: &str = "rehearse.py";

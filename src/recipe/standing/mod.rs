@@ -21,7 +21,7 @@ use crate::build_key::Inputs;
 use crate::context::Context;
 use crate::durable;
 use crate::durable::Mode;
-use crate::error::Result;
+use crate::recipe::Result;
 use crate::recipe::standing::parts::Parts;
 use crate::store::{State, StateId};
 use crate::trees::choose;

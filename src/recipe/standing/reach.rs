@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::context;
 use crate::context::Context;
-use crate::error::Result;
 use crate::portage::cpv::Cpv;
 use crate::portage::repository::{Ebuild, Repository};
 use crate::portage::{untrusted, vdb, version};
+use crate::recipe::Result;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::State;
 use crate::sys::overlay;

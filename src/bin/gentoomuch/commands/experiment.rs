@@ -7,17 +7,17 @@ use std::process::ExitCode;
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::portage::use_flags::Switch;
 use gentoomuch::try_it;
+use gentoomuch::try_it::{TryOptions, Watcher};
 use gentoomuch::try_it::combinations::Variable;
 use gentoomuch::try_it::outcome::Outcome as Came;
-use gentoomuch::try_it::{ExperimentError, TryOptions, Watcher};
 
-use super::Outcome;
-use super::live::Live;
 use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
 use crate::opened::{Opened, processors};
 use crate::report::{Failure, Kind};
 use crate::table::{print, print_json};
+use super::Outcome;
+use super::live::Live;
 
 /// Build packages with other settings in throw-away sessions
 ///
@@ -130,7 +130,7 @@ fn options(args: &Args) -> Result<TryOptions, Failure> {
     if let Some(wrong) = uses.iter().find(|switch| !switch.is_flag()) {
         return Err(Failure::message(Kind::Usage, format!("`{wrong}` is no USE flag")).hint("for example `--use \"ssl -ipv6\"`"));
     }
-    let matrix: Result<Vec<Variable>, ExperimentError> = split(&args.matrix).iter().map(|word| word.parse()).collect();
+    let matrix: Result<Vec<Variable>, try_it::Error> = split(&args.matrix).iter().map(|word| word.parse()).collect();
     let keywords = split(&args.keywords);
     let is_keyword = |word: &&String| word.chars().all(|c| c.is_ascii_alphanumeric() || "~*-_".contains(c));
     if let Some(wrong) = keywords.iter().find(|word| !is_keyword(word)) {
@@ -139,7 +139,7 @@ fn options(args: &Args) -> Result<TryOptions, Failure> {
     Ok(TryOptions {
         atoms: args.atoms.clone(),
         uses,
-        matrix: matrix.map_err(gentoomuch::error::Error::from)?,
+        matrix: matrix?,
         keywords,
         cflags: args.cflags.clone(),
         profile: args.profile.clone(),

@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use gentoomuch::{context, freshroot, sandbox};
 use gentoomuch::freshroot::FreshrootOptions;
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::sandbox::Exit;
 use gentoomuch::sandbox::plan::Network;
 use gentoomuch::session::root::UserBind;
-use gentoomuch::{context, error, freshroot, sandbox};
 
-use super::Outcome;
 use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
 use crate::opened::Opened;
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
 use crate::table;
+use super::Outcome;
 
 /// Open a throw-away session on the builder: a shell, or one command
 ///
@@ -137,10 +137,12 @@ pub(super) fn run_with(options: &FreshrootOptions, limits: LimitArgs, print_plan
 }
 
 /// A command that cannot be started is the user's affair, and told from a sandbox that cannot.
-fn failed(error: error::Error) -> Failure {
+fn failed(error: freshroot::Error) -> Failure {
     let kind = match &error {
-        error::Error::Context(context::Error::Sandbox(sandbox::Error::CommandNotFound { .. })) => Some(Kind::NoCommand),
-        error::Error::Context(context::Error::Sandbox(sandbox::Error::CommandNotExecutable { .. })) => Some(Kind::NotExecutable),
+        freshroot::Error::Context(context::Error::Sandbox(sandbox::Error::CommandNotFound { .. })) => Some(Kind::NoCommand),
+        freshroot::Error::Context(context::Error::Sandbox(sandbox::Error::CommandNotExecutable { .. })) => {
+            Some(Kind::NotExecutable)
+        }
         _ => None,
     };
     let failure = Failure::from(error);

@@ -4,21 +4,20 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gentoomuch::config::proposal::Placed;
+use gentoomuch::{config, resolve};
 use gentoomuch::config::{BUILDER, ConfigDir, proposal};
-use gentoomuch::error::Error as BuildError;
+use gentoomuch::config::proposal::Placed;
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::resolve::{PackageCount, ResolveOptions, Resolved};
-use gentoomuch::{config, resolve};
 use serde::Serialize;
 
-use super::Outcome;
 use crate::invocation::Invocation;
 use crate::opened::Opened;
 use crate::report::{Failure, Kind};
 use crate::screen::{Shown as _, Style, Text};
 use crate::table::{count, print, print_json};
+use super::Outcome;
 
 /// Show, or write, the configuration changes that packages need
 ///
@@ -87,13 +86,13 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     let resolved = match resolved {
         Ok(resolved) => resolved,
         // The answer to the question is yes, whoever has to decide how.
-        Err(error @ BuildError::Proposal(proposal::Error::Contradiction(_))) if args.check => {
+        Err(error @ resolve::Error::Proposal(proposal::Error::Contradiction(_))) if args.check => {
             return Err(Failure::from(error).of_kind(Kind::ChangeNeeded));
         }
         Err(error) => return Err(error.into()),
     };
     let written = match &args.write {
-        Some(_) => proposal::write(config.root(), &resolved.edits).map_err(BuildError::from)?,
+        Some(_) => proposal::write(config.root(), &resolved.edits).map_err(resolve::Error::from)?,
         None => Vec::new(),
     };
     let diff = proposal::unified(&resolved.edits);

@@ -1,13 +1,29 @@
 //! What to do about errors of patches.
 
-use gentoomuch::patch::error::PatchError;
+use gentoomuch::patch;
+use gentoomuch::patch::PatchError;
 use gentoomuch::session::visible::NotVisible as N;
 
-use crate::failures::{accepting, there_are};
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
+use super::{accepting, proposal, there_are};
 
-pub(crate) fn patch(error: PatchError) -> Failure {
+impl From<patch::Error> for Failure {
+    fn from(error: patch::Error) -> Self {
+        use patch::Error as E;
+        match error {
+            E::Context(error) => error.into(),
+            E::Config(error) => error.into(),
+            E::Names(error) => error.into(),
+            E::Session(error) => error.into(),
+            E::Recipe(error) => error.into(),
+            E::Proposal(error) => proposal(error),
+            E::Patch(error) => of_patch(error),
+        }
+    }
+}
+
+fn of_patch(error: PatchError) -> Failure {
     use PatchError as E;
     let mut kind = Kind::Usage;
     let hints: Vec<String> = match &error {

@@ -5,15 +5,14 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use gentoomuch::kernel::prep;
 use gentoomuch::kernel::prep::{KernelPrepared, PrepOptions as KernelPrepOptions};
-use gentoomuch::recipe::kernel::error::KernelError;
 
-use super::{changes, parse_sources};
 use crate::commands::Outcome;
 use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
 use crate::opened::Opened;
 use crate::screen::Shown as _;
 use crate::table::{count, print, print_json};
+use super::{changes, parse_sources};
 
 /// So many changed options are listed.
 const MOST: usize = 40;
@@ -84,7 +83,7 @@ pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
     };
     if options.asks && !options.terminal {
         // Needs no sandbox to be found out.
-        return Err(KernelError::NoTerminal { target: options.target }.into());
+        return Err(gentoomuch::kernel::Error::NoTerminal { target: options.target }.into());
     }
     let jobs = Invocation::jobs(None, &config)?;
     let opened = Opened::open(invocation)?.limited(args.limits)?;

@@ -1,0 +1,120 @@
+//! What is not done with what was built.
+
+use std::path::PathBuf;
+
+use crate::{beneath, config, context, durable, names, sandbox, store};
+use crate::causes::{by_way_of, lifted};
+use crate::portage::binpkgs;
+use crate::store::StateId;
+
+/// A history, a copy or a comparison that there is none of.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A pool of binary packages.
+    #[error(transparent)]
+    Binpkgs(#[from] binpkgs::Error),
+    /// The name has had no other value.
+    #[error("`{name}` has no value {index} to go back to")]
+    NoValue {
+        /// The name in full.
+        name: String,
+        /// As asked for.
+        index: usize,
+        /// How many there are, the present one included.
+        kept: usize,
+    },
+    /// The position is said twice.
+    #[error("`{0}` and a number both say where to go back to")]
+    TwoPositions(String),
+    /// A stage3 below a builder.
+    #[error("`{name}` moves together with the builder on it")]
+    Upstream {
+        /// The name in full.
+        name: String,
+        /// The profile.
+        profile: String,
+    },
+    /// A tag that stands for something else.
+    #[error("the tag `{name}` stands for {state}")]
+    Tagged {
+        /// The tag.
+        name: String,
+        /// The state.
+        state: StateId,
+    },
+    /// No such tag.
+    #[error("there is no tag `{name}`")]
+    NoTag {
+        /// As given.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// Text that cannot be a tag.
+    #[error("`{name}` is no name for a tag")]
+    TagName {
+        /// As given.
+        name: String,
+        /// Why not.
+        #[source]
+        source: store::Error,
+    },
+    /// A name that other states have.
+    #[error("`{0}` names a state that is no tag")]
+    TagTaken(String),
+    /// The state has no such file.
+    #[error("there is no `{path}` in `{state}`")]
+    Missing {
+        /// As asked for.
+        path: String,
+        /// As asked for.
+        state: String,
+    },
+    /// A device, a pipe or a socket.
+    #[error("`{path}` in `{state}` is {what}, which is not copied")]
+    Special {
+        /// As asked for.
+        path: String,
+        /// As asked for.
+        state: String,
+        /// `a device`.
+        what: String,
+    },
+    /// A directory as a stream.
+    #[error("`{path}` in `{state}` is a directory, and only a file can be written to standard output")]
+    Directory {
+        /// As asked for.
+        path: String,
+        /// As asked for.
+        state: String,
+    },
+    /// A path that ends in `/` or `..`, into a directory.
+    #[error("`{path}` has no name that the copy could have in `{}`", to.display())]
+    NoName {
+        /// As asked for.
+        path: String,
+        /// The directory.
+        to: PathBuf,
+    },
+    /// Something has the name of the copy.
+    #[error("`{}` is there already", .0.display())]
+    Exists(PathBuf),
+    /// Neither the directory nor its parent is there.
+    #[error("there is no directory `{}`", .0.display())]
+    NoDirectory(PathBuf),
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
+lifted!(Error::Names: names { Context });

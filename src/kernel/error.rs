@@ -1,0 +1,70 @@
+//! What keeps a kernel configuration from being made.
+
+use crate::{beneath, config, context, durable, names, recipe, resolve, sandbox, session, store, trees};
+use crate::causes::{by_way_of, lifted};
+use crate::config::proposal;
+use crate::recipe::kernel::error::KernelError;
+use crate::sandbox::Exit;
+
+/// A kernel configuration that was not made, or not built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Ebuild trees.
+    #[error(transparent)]
+    Trees(trees::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A session.
+    #[error(transparent)]
+    Session(session::Error),
+    /// A recipe.
+    #[error(transparent)]
+    Recipe(recipe::Error),
+    /// What the configuration lacks.
+    #[error(transparent)]
+    Resolve(resolve::Error),
+    /// Nobody is there to answer.
+    #[error("`make {target}` needs a terminal")]
+    NoTerminal {
+        /// As asked for.
+        target: String,
+    },
+    /// The user's `make` failed.
+    #[error("`make {target}` failed: {exit}")]
+    Target {
+        /// As asked for.
+        target: String,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Nothing was saved.
+    #[error("no configuration was saved")]
+    NothingSaved,
+    /// An old layout, where nothing is written.
+    #[error("`{path}` is of an older layout")]
+    OldLayout {
+        /// The configuration, relative to the configuration directory.
+        path: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
+by_way_of!(Error::Recipe: KernelError);
+by_way_of!(Error::Resolve: proposal::Error);
+lifted!(Error::Trees: trees { Context, Config });
+lifted!(Error::Names: names { Context });
+lifted!(Error::Session: session { Context, Config, Trees });
+lifted!(Error::Recipe: recipe { Context, Config, Trees, Names, Session });
+lifted!(Error::Resolve: resolve { Context, Config, Trees, Names, Session, Recipe });

@@ -1,0 +1,70 @@
+//! Why a graph of stages is not built.
+
+use crate::{artifact, beneath, config, context, durable, names, recipe, resolve, sandbox, session, store, trees};
+use crate::causes::{by_way_of, lifted};
+use crate::config::hooks::HooksError;
+use crate::threads::NoThread;
+
+/// A graph of stages, or a node of it, that is not built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Ebuild trees.
+    #[error(transparent)]
+    Trees(trees::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A session.
+    #[error(transparent)]
+    Session(session::Error),
+    /// An artifact.
+    #[error(transparent)]
+    Artifact(artifact::Error),
+    /// A recipe.
+    #[error(transparent)]
+    Recipe(recipe::Error),
+    /// What the configuration lacks.
+    #[error(transparent)]
+    Resolve(resolve::Error),
+    /// No node is called so.
+    #[error("there is no node `{id}`")]
+    UnknownNode {
+        /// As asked for.
+        id: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A single node was asked for, and what it is made from is not there.
+    #[error("`{id}` cannot be built before what it is made from")]
+    Unbuilt {
+        /// The node.
+        id: String,
+        /// What has to be built first.
+        needs: Vec<String>,
+    },
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
+by_way_of!(Error::Session: HooksError);
+lifted!(Error::Trees: trees { Context, Config });
+lifted!(Error::Names: names { Context });
+lifted!(Error::Session: session { Context, Config, Trees });
+lifted!(Error::Artifact: artifact { Context, Config, Names });
+lifted!(Error::Recipe: recipe { Context, Config, Trees, Names, Session });
+lifted!(Error::Resolve: resolve { Context, Config, Trees, Names, Session, Recipe });
+
+impl Error {
+    /// Whether the user has ended it.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Context(context::Error::Interrupted { .. }))
+    }
+}

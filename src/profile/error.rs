@@ -1,0 +1,60 @@
+//! What is not done with a profile.
+
+use crate::{beneath, config, context, durable, names, recipe, resolve, sandbox, store};
+use crate::causes::{by_way_of, lifted};
+
+/// A profile that stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A recipe.
+    #[error(transparent)]
+    Recipe(recipe::Error),
+    /// What the configuration lacks.
+    #[error(transparent)]
+    Resolve(resolve::Error),
+    /// A profile whose builder was never built.
+    #[error("profile `{profile}` has no builder")]
+    NoBuilder {
+        /// The profile.
+        profile: String,
+    },
+    /// Its stage3 has been replaced, so that the builder is not one of it any more.
+    #[error("the builder of profile `{profile}` was built from another stage3 than the profile has now")]
+    OtherStage3 {
+        /// The profile.
+        profile: String,
+    },
+    /// A profile that is not removed, since something depends on it.
+    #[error("profile `{profile}` is in use")]
+    InUse {
+        /// The profile.
+        profile: String,
+        /// What uses it, in words.
+        by: Vec<String>,
+        /// Whether the user may remove it nevertheless.
+        may_force: bool,
+    },
+    /// A new name that is taken.
+    #[error("there is a profile `{profile}` already")]
+    Exists {
+        /// The name.
+        profile: String,
+    },
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
+lifted!(Error::Names: names { Context });
+lifted!(Error::Recipe: recipe { Context, Config, Names });
+lifted!(Error::Resolve: resolve { Context, Config, Names, Recipe });

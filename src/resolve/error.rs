@@ -1,0 +1,90 @@
+//! What a configuration lacks, or why that cannot be told.
+
+use std::path::PathBuf;
+
+use crate::{beneath, config, context, durable, names, recipe, sandbox, session, store, trees};
+use crate::causes::{by_way_of, lifted};
+use crate::portage::emerge::request;
+use crate::portage::emerge::resolution::Problem;
+use crate::portage::repository::RepositoryError;
+use crate::resolve::Resolved;
+
+/// A configuration that has to change, or that no change helps.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Ebuild trees.
+    #[error(transparent)]
+    Trees(trees::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A session.
+    #[error(transparent)]
+    Session(session::Error),
+    /// A recipe.
+    #[error(transparent)]
+    Recipe(recipe::Error),
+    /// The configuration lacks something, and it is known what.
+    #[error("the configuration of `{stage}` has to change first")]
+    Unconfigured {
+        /// The stage.
+        stage: String,
+        /// How `resolve` is told of it.
+        arguments: String,
+        /// What has to change.
+        resolved: Box<Resolved>,
+        /// emerge's whole output, on the host.
+        log: PathBuf,
+    },
+    /// What Portage does not know, or does not allow, can be changed.
+    #[error("{findings}")]
+    Refused {
+        /// What is said of the configuration; errors are among it.
+        findings: config::Diagnostics,
+        /// How `resolve` is told of the stage.
+        arguments: String,
+        /// What has to change.
+        resolved: Box<Resolved>,
+    },
+    /// No change of the configuration would help.
+    #[error("Portage cannot resolve `{target}`")]
+    Unresolvable {
+        /// A stage, or atoms.
+        target: String,
+        /// What is in the way.
+        problems: Vec<Problem>,
+        /// What was needed at the same time and cannot be.
+        contradiction: Option<String>,
+        /// The end of emerge's output, safe to print.
+        last_lines: Vec<String>,
+        /// emerge's whole output, on the host.
+        log: PathBuf,
+    },
+    /// A needed change that cannot be placed.
+    #[error(transparent)]
+    Proposal(#[from] config::proposal::Error),
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
+by_way_of!(Error::Session: request::Error);
+by_way_of!(Error::Trees: RepositoryError);
+lifted!(Error::Trees: trees { Context, Config });
+lifted!(Error::Names: names { Context });
+lifted!(Error::Session: session { Context, Config, Trees });
+lifted!(Error::Recipe: recipe { Context, Config, Trees, Names, Session });
+
+impl Error {
+    /// Whether the user has ended it.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Context(context::Error::Interrupted { .. }))
+    }
+}

@@ -1,0 +1,77 @@
+//! Why nothing is tried.
+
+use crate::{beneath, config, context, durable, names, recipe, sandbox, session, store};
+use crate::causes::{by_way_of, lifted};
+use crate::session::visible::NotVisible;
+use crate::threads::NoThread;
+
+/// An experiment that cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store, the sandbox, files of ours; or the user has ended it.
+    #[error(transparent)]
+    Context(#[from] context::Error),
+    /// The configuration directory.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Names of states and profiles.
+    #[error(transparent)]
+    Names(names::Error),
+    /// A session.
+    #[error(transparent)]
+    Session(session::Error),
+    /// A recipe.
+    #[error(transparent)]
+    Recipe(recipe::Error),
+    /// A word of the matrix.
+    #[error("`{word}` is neither a USE flag nor `CATEGORY/PACKAGE:FLAG`")]
+    Word {
+        /// As given.
+        word: String,
+    },
+    /// Compiler flags that would break out of the file that they are written to.
+    #[error("`{0}` cannot be compiler flags")]
+    Cflags(String),
+    /// A package of which no version can be taken.
+    #[error(transparent)]
+    NotVisible(#[from] NotVisible),
+    /// A flag that none of the packages has.
+    #[error("no package that is tried has the flag `{flag}`")]
+    NoFlag {
+        /// As given.
+        flag: String,
+        /// The packages that were looked at.
+        packages: Vec<String>,
+        /// What was probably meant.
+        nearest: Option<String>,
+        /// The flags that they have.
+        known: Vec<String>,
+    },
+    /// More than anybody waits for.
+    #[error("{count} combinations are more than {most}")]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Nothing is left to build.
+    #[error("no combination can be built")]
+    AllLeftOut {
+        /// Why not.
+        reasons: Vec<String>,
+        /// Flags that would satisfy `REQUIRED_USE`.
+        ways: Vec<String>,
+    },
+    /// The script's output.
+    #[error("what Portage said about the packages is not understood")]
+    Answer(#[source] Option<serde_json::Error>),
+}
+
+/// What functions of this room return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
+lifted!(Error::Names: names { Context });
+lifted!(Error::Session: session { Context, Config });
+lifted!(Error::Recipe: recipe { Context, Config, Names, Session });
