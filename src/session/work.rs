@@ -292,7 +292,7 @@ mod tests {
             steps
                 .once("a", || {
                     count += 1;
-                    Ok(())
+                    Ok::<_, Error>(())
                 })
                 .unwrap();
             assert!(steps.any());
