@@ -5,14 +5,14 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::download::Downloader;
-use crate::path_error::OfFile as _;
 use crate::jobserver::JobServer;
+use crate::path_error::OfFile as _;
 use crate::places::Places;
 use crate::progress::Observer;
 use crate::sandbox::{Interrupt, Launcher};
 use crate::store::{Busy, Lock, Store, Wait};
 use crate::threads::NoThread;
-use crate::{beneath, download, durable, sandbox, store};
+use crate::{beneath, download, sandbox, store};
 
 /// What tools and surroundings do not give.
 #[derive(Debug, thiserror::Error)]

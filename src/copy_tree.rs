@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::{Budget, FILE_LIMIT_BYTES, NAMES_LIMIT, Plain, TreeDir, extents};
-use crate::portage::emerge::sanitize::sanitize_line;
+use crate::terminal_text::sanitize_line;
 
 /// Of what was skipped, and of links, so many are named.
 const MAX_NAMED: usize = 100;

@@ -5,24 +5,24 @@
 
 use std::fs;
 
-use crate::{beneath, config, context, durable, names, origin, sandbox, session, store};
 use crate::causes::{by_way_of, lifted};
 use crate::config::BUILDER;
 use crate::context::Context;
-use crate::names::{named, profiles};
 use crate::names::refs::{kept_ref, ref_name};
+use crate::names::{named, profiles};
 use crate::origin::{Kept, Origin};
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::PoolKind;
 use crate::progress::Event;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::{Network, Plan};
-use crate::session::{Work, binhost, keys, run, tidy, work};
-use crate::session::keys::{PoolUse, packages_of};
 use crate::session::keys::throwaway::{attach_throwaway_pools, pool_of, throwaway_pools};
+use crate::session::keys::{PoolUse, packages_of};
 use crate::session::root::{Run, UserBind};
 use crate::session::work::{Given, Subject};
+use crate::session::{Work, binhost, keys, run, tidy, work};
 use crate::store::{NewState, Purpose, Session, State};
+use crate::{beneath, config, context, names, origin, sandbox, session, store};
 
 /// A session that is not opened.
 #[derive(Debug, thiserror::Error)]

@@ -15,16 +15,16 @@
 mod mirror;
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::{fs, io};
 
 use crate::did_you_mean::nearest;
-use crate::program::{self, Attendance, Heard};
+use crate::program;
+use crate::program::{Attendance, Heard};
 use crate::terminal_text::sanitize_line;
 
 pub use mirror::{Commit, Mirror};

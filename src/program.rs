@@ -13,17 +13,16 @@
 //! The programs themselves know nothing of our pipes, and a server that says nothing would keep them alive for long.
 
 use std::ffi::OsStr;
-use std::fmt;
-use std::io::{self, Read, Write as _};
+use std::io::{Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
-use crate::sys;
 use crate::terminal_text::sanitize_line;
-use crate::threads;
+use crate::{sys, threads};
 
 /// How many of a program's last messages an error carries.
 const LAST_LINES: usize = 8;

@@ -10,7 +10,8 @@
 //! file that was exchanged after it was verified.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read};
+use std::io;
+use std::io::{BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};

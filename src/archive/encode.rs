@@ -7,10 +7,10 @@
 //! What is written goes through the digests on the way.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io;
+use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::write::GzEncoder;
 use liblzma::stream::{Action, Check, MtStreamBuilder, Status, Stream};

@@ -9,15 +9,16 @@
 //! zeros. Here memory is bounded by [`Limits`], every length is checked before it is believed, and nothing that is ambiguous
 //! between readers (two sizes, data on a link, a lone zero block) is accepted.
 
-use std::io::{self, BufRead};
+use std::io;
+use std::io::BufRead;
 
 use tar::Header;
 
 use super::error::{Damage, Error, Part, Refusal, Result};
 use super::name::EntryName;
-use super::pax::{self, Pax};
-use super::sparse::{self, Extent};
-use super::xattr;
+use super::pax::Pax;
+use super::sparse::Extent;
+use super::{pax, sparse, xattr};
 
 const BLOCK: usize = 512;
 /// Largest number that eleven octal digits hold.

@@ -4,7 +4,8 @@
 //! the module uses as key (`./usr//bin/.` and `usr/bin` are one), or says why it cannot be accepted. [`EntryName`] prints it
 //! without letting it speak to the terminal.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::fmt::Write as _;
 
 use super::error::Refusal;
 

@@ -37,9 +37,10 @@ use super::member::Kind;
 use super::name::EntryName;
 use super::owners::OwnerNames;
 use super::pax::append_record;
-pub use super::walk::View;
 use super::walk::{Found, What, walk};
 use crate::beneath::Budget;
+
+pub use super::walk::View;
 
 /// Chunks that the walk may be ahead of the compressor.
 const AHEAD: usize = 16;

@@ -1,7 +1,8 @@
 //! Tests over the whole module: our archives in GNU tar's hands and its archives in ours.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;

@@ -20,10 +20,11 @@ use super::exclude::Excludes;
 use super::owners::OwnerNames;
 use super::pack::{Format, PackOptions, Packed, View, pack};
 use super::unpack::{UnpackOptions, Unpacked, unpack};
-use crate::beneath::{self, TreeDir};
+use crate::beneath::TreeDir;
 use crate::progress::{Event, Observer};
-use crate::sandbox::{self, EventSink, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions};
+use crate::sandbox::{EventSink, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sys::overlay;
+use crate::{beneath, sandbox};
 
 /// Unpacks a verified archive: [`ImportInput`] and the open archive to [`Unpacked`].
 pub const IMPORT: &str = "archive.import";

@@ -26,14 +26,14 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFla
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-pub use super::member::Limits;
-
 use super::directories::Directories;
 use super::error::{Error, Refusal, Result};
 use super::member::{Kind, Member, Members, Time};
-use super::name::{self, EntryName};
-use super::xattr;
+use super::name::EntryName;
+use super::{name, xattr};
 use crate::beneath::Way;
+
+pub use super::member::Limits;
 
 /// Whether owners are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

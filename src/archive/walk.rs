@@ -16,7 +16,8 @@ use super::error::{Error, Oddity, Result};
 use super::exclude::{Excludes, Verdict};
 use super::name::EntryName;
 use super::xattr;
-use crate::beneath::{self, Entry, Order, Plain, TreeDir, Walk};
+use crate::beneath;
+use crate::beneath::{Entry, Order, Plain, TreeDir, Walk};
 
 /// Something found on the way.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::ArtifactFormat;
 use super::squashfs::SquashfsError;
 use crate::causes::{by_way_of, lifted};
 use crate::threads::NoThread;
-use crate::{beneath, config, context, durable, names, sandbox, stage3, store};
+use crate::{beneath, config, context, names, sandbox, stage3, store};
 
 /// An artifact that was not made.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::artifact::{Artifact, ExportOptions, Target, short_id};
-use crate::artifact::{Error, Result};
+use crate::artifact::{Artifact, Error, ExportOptions, Result, Target, short_id};
 use crate::config::{ArtifactFormat, ConfigDir, LayerCompression, Stage4Definition};
 use crate::context::Context;
 use crate::names::named;

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::digest::Algorithm;
 use crate::artifact::seen::Stamps;
-use crate::artifact::{Artifact, ExportOptions, exclusions};
-use crate::artifact::{Error, Result};
+use crate::artifact::{Artifact, Error, ExportOptions, Result, exclusions};
 use crate::config::ArtifactFormat;
 use crate::path_error::OfFile as _;
 use crate::stage3::hashing::Hasher;

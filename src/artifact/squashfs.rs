@@ -16,7 +16,7 @@ use crate::archive::tasks::Exported;
 use crate::artifact::{Error, Result};
 use crate::context::Context;
 use crate::path_error::OfFile as _;
-use crate::portage::emerge::sanitize::sanitize;
+use crate::terminal_text::sanitize;
 
 const PROGRAM: &str = "mksquashfs";
 /// Where it is looked for.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::causes::{by_way_of, lifted};
 use crate::threads::NoThread;
-use crate::{beneath, config, context, durable, names, sandbox, store};
+use crate::{beneath, config, context, names, sandbox, store};
 
 /// A binary package host that was not exported, or is not served.
 #[derive(Debug, thiserror::Error)]

@@ -26,16 +26,16 @@ use sha1::{Digest as _, Sha1};
 
 use crate::binhost::{Error, Result};
 use crate::config::BUILDER;
-use crate::{context, durable};
 use crate::context::Context;
 use crate::durable::{Mode, Replace};
 use crate::names::profiles;
 use crate::names::refs::ref_name;
 use crate::path_error::OfFile as _;
-use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
 use crate::portage::binpkgs::gpkg::Signer;
 use crate::portage::binpkgs::index::{Stanza, describing, describing_all};
+use crate::portage::binpkgs::{INDEX, Index, PackageKey, PoolInputs, PoolKind, gpkg, key_in, pool_dir, pool_key, unused};
 use crate::stage3::sign::{Gpg, SignError};
+use crate::{context, durable};
 
 const RECORD: &str = ".gentoomuch-binhost.json";
 const INCOMING: &str = ".incoming";

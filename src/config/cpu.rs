@@ -14,8 +14,9 @@ use std::fmt;
 
 use super::diagnostic::{Located, Place};
 use super::portage_dir::PortageDir;
-pub use crate::cpu_flags::CpuInfo;
 use crate::cpu_flags::{arm64_needs, x86_needs};
+
+pub use crate::cpu_flags::CpuInfo;
 
 /// A flag of the configuration that this machine cannot execute, or that nothing is known about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

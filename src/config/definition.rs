@@ -19,13 +19,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::binary_packages::{self, BinaryPackages};
+use super::binary_packages::BinaryPackages;
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
-use super::kernel;
-use super::names::{self, Shape};
-use super::oci::{self, OciConfig};
-use super::packages::{self, Package};
-use super::reading;
+use super::names::Shape;
+use super::oci::OciConfig;
+use super::packages::Package;
+use super::{binary_packages, kernel, names, oci, packages, reading};
 use crate::did_you_mean::{nearest, question};
 use crate::patterns::PathPattern;
 use crate::portage::atom::Atom;

@@ -1,9 +1,8 @@
 //! Places in the configuration directory, and what is wrong there.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::binary_packages;
 use super::diagnostic::{Diagnostic, Findings, Located, Place};
-use super::reading;
 use super::repos_conf::is_repository_name;
 use super::source::{Revision, SourceError, TreeSource};
+use super::{binary_packages, reading};
 use crate::did_you_mean::{nearest, question};
 use crate::limits::Asked;
 use crate::path_error::PathError;

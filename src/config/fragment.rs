@@ -19,10 +19,11 @@ use super::diagnostic::{Findings, Place};
 use super::history::{Said, Touch, written};
 use super::switches::Word;
 use super::{mentions, names, reading, secrets};
-use crate::portage::binrepos::{self, Unreachable};
-use crate::portage::make_conf::{self, Assignment, Piece, Statement};
-use crate::portage::package_files::{self, Line, LineFile};
+use crate::portage::binrepos::Unreachable;
+use crate::portage::make_conf::{Assignment, Piece, Statement};
+use crate::portage::package_files::{Line, LineFile};
 use crate::portage::use_flags::Switch;
+use crate::portage::{binrepos, make_conf, package_files};
 
 /// More text than this in one variable can only come from references that multiply it.
 const VALUE_LIMIT_BYTES: usize = 1 << 20;

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use super::diagnostic::{Findings, Located, Place};
 use super::hooks::Hooks;
-use super::names::{self, Shape};
-use super::{ConfigDir, Result, kernel, packages, reading, stage};
+use super::names::Shape;
+use super::{ConfigDir, Result, kernel, names, packages, reading, stage};
 
 /// What a [`Node`] stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -10,17 +10,14 @@
 //! `GENTOOMUCH_PHASE`, `GENTOOMUCH_PROFILE`, `GENTOOMUCH_DEFINITION`, `GENTOOMUCH_ARCH`. A hook that fails fails the build.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, fs, io};
 
 use sha2::{Digest, Sha256};
 
 use super::diagnostic::{Findings, Place};
-use super::names;
-use super::reading;
+use super::{names, reading};
 use crate::did_you_mean::nearest;
 
 /// When a hook runs.

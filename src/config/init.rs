@@ -14,16 +14,17 @@
 mod machine;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
 
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 
 use super::proposal::make_dirs;
-use crate::durable::{self, Mode};
+use crate::durable;
+use crate::durable::Mode;
 use crate::path_error::PathError;
 
 pub use machine::{Machine, THIS_HOST};

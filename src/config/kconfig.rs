@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-pub use crate::origin::SymbolChange;
 use crate::terminal_text::sanitize_line;
+
+pub use crate::origin::SymbolChange;
 
 /// Of a longer text only the beginning is told.
 const MAX_VALUE_CHARS: usize = 200;

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Findings, Located, Place};
 use super::kconfig::{Symbols, is_option};
-use super::names::{self, Shape};
-use super::{ConfigDir, Error, Result, Stage4Definition, reading};
+use super::names::Shape;
+use super::{ConfigDir, Error, Result, Stage4Definition, names, reading};
 use crate::did_you_mean::nearest;
 use crate::portage::atom::{Atom, AtomError, Operator};
 

@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 use super::diagnostic::{Findings, Place};
 use super::fragment::{AtomLine, Copied, Fragment, Part, Variable};
 use super::history::{Fragments, Said, Touch, written};
-use super::names;
-use super::reading;
-use super::repos_conf::{self, Repositories};
+use super::repos_conf::Repositories;
 use super::switches::{Switches, WAYS_OUT, Word};
-use super::variables::{self, Within};
+use super::variables::Within;
+use super::{names, reading, repos_conf, variables};
 use crate::portage::emerge::default_opts::DefaultOpts;
-use crate::portage::make_conf::{self, Piece};
+use crate::portage::make_conf::Piece;
 use crate::portage::package_files::LineFile;
-use crate::portage::use_flags::{self, Kind, Switch};
+use crate::portage::use_flags::{Kind, Switch};
+use crate::portage::{make_conf, use_flags};
 
 /// What the stage3's own `make.conf` derives from `COMMON_FLAGS`. It has done so before ours is read, so ours must do it again.
 const FROM_COMMON_FLAGS: [&str; 4] = ["CFLAGS", "CXXFLAGS", "FCFLAGS", "FFLAGS"];

@@ -52,6 +52,13 @@ mod variables;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::did_you_mean::nearest;
+use crate::portage::make_conf::Piece;
+use diagnostic::Findings;
+use fragment::Fragment;
+use merge::Merge;
+use names::Shape;
+
 pub use crate::patterns::{PathPattern, PatternError};
 pub use binary_packages::BinaryPackages;
 pub use definition::{ArtifactFormat, NetworkUse, Stage3Definition, Stage4Definition, UnknownFormat, UserScript};
@@ -61,7 +68,6 @@ pub use env::{Env, TreePin, pin_line, write_pin};
 pub use fate::{Fate, fates};
 pub use graph::{Graph, Node, NodeKind, Unused};
 pub use history::{Said, Touch};
-pub(crate) use kernel::sources_label;
 pub use kernel::{DEFAULT_SOURCES, KernelConfig, KernelHeader, parse_kernel_sources, with_header as with_kernel_header};
 pub use oci::{LayerCompression, OciConfig};
 pub use packages::Package;
@@ -70,15 +76,8 @@ pub use repos_conf::{REPOS_DIR, Repositories, RepositoryEntry, is_repository_nam
 pub use stage::Stage;
 pub use terms::{Difference, Term, Terms, Topic, differences};
 
+pub(crate) use kernel::sources_label;
 pub(crate) use names::is_definition_name;
-
-use diagnostic::Findings;
-use fragment::Fragment;
-use merge::Merge;
-use names::Shape;
-
-use crate::did_you_mean::nearest;
-use crate::portage::make_conf::Piece;
 
 /// Name of the stage3 definition that `bootstrap` applies to make the builder.
 pub const BUILDER: &str = "gentoomuch/builder";

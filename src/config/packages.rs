@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::diagnostic::{Findings, Located, Place};
-use super::names::{self, Shape};
-use super::reading;
+use super::names::Shape;
+use super::{names, reading};
 use crate::did_you_mean::nearest;
 use crate::portage::atom::Atom;
 

@@ -24,16 +24,16 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-pub use header::Header;
-
 use super::diagnostic::{Findings, Place};
 use super::fragment::Copied;
 use super::merge::Merge;
 use super::{ConfigDir, Error, PortageDir, Result, reading};
 use crate::did_you_mean::nearest;
-pub use crate::origin::PatchRecord;
 use crate::portage::atom::Atom;
 use crate::portage::cpv::{split_pf, split_revision};
+
+pub use crate::origin::PatchRecord;
+pub use header::Header;
 
 /// The folder of the configuration directory.
 pub const USER_PATCHES: &str = "user.patches";

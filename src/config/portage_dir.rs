@@ -12,7 +12,8 @@
 //! `10-stage3` before these are written: see [`PortageDir::directories`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
@@ -20,7 +21,8 @@ use sha2::{Digest, Sha256};
 
 use super::diagnostic::{Diagnostic, Located, Place};
 use super::fragment::Part;
-use super::history::{self, Fragments, Touch};
+use super::history;
+use super::history::{Fragments, Touch};
 use super::merge::{AtomLines, Merge, Merged, Value, expanded};
 use super::repos_conf::Repositories;
 use super::switches::Switches;

@@ -16,9 +16,11 @@ use super::fragment::Copied;
 use super::merge::{Merge, expanded};
 use super::repos_conf::{REPOS_DIR, Repositories};
 use crate::did_you_mean::{nearest, question};
-use crate::portage::emerge::default_opts::{self, DefaultOpts, Fault};
+use crate::portage::emerge::default_opts;
+use crate::portage::emerge::default_opts::{DefaultOpts, Fault};
 use crate::portage::make_conf::{Piece, Statement};
-use crate::portage::variables::{self, Class};
+use crate::portage::variables;
+use crate::portage::variables::Class;
 
 const EMERGE_OPTS: &str = "EMERGE_DEFAULT_OPTS";
 /// What `make.globals` has, and sessions as well: whoever writes it out says nothing new.

@@ -9,11 +9,11 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::board::{Claim, Job, Key, Origin, State};
 use super::broker::{Inside, lock};
-use super::hosts::{self, Whereabouts};
+use super::hosts::Whereabouts;
 use super::layout::Layout;
-use super::places::{self, Place, Places};
+use super::places::{Place, Places};
 use super::shelf::{Incoming, Shelf, ShelfError};
-use super::{Metadata, Reason};
+use super::{Metadata, Reason, hosts, places};
 use crate::causes;
 use crate::download::{Cause, Error as DownloadError, Request, Url};
 use crate::portage::manifest::Expected;

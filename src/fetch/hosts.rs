@@ -17,12 +17,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::BinHost;
 use super::board::MEMORY;
-use crate::beneath::{self, Plain, RootDir};
-use crate::download::{self, Downloader, Url};
+use crate::beneath::{Plain, RootDir};
+use crate::download::{Downloader, Url};
 use crate::portage::binpkgs::index::Index;
 use crate::portage::binpkgs::name::PackageFile;
 use crate::portage::manifest::{Expected, HASHES};
 use crate::progress::Silent;
+use crate::{beneath, download};
 
 /// An index larger than this, packed or not, is refused. Gentoo's largest has some 60 MB.
 const INDEX_LIMIT_BYTES: u64 = 256 << 20;

@@ -1,6 +1,7 @@
 //! The directory by which a session reaches us.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;

@@ -41,14 +41,16 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::portage::binrepos;
+
 pub use broker::Broker;
 pub use error::Error;
 pub use listen::listen;
-use sha2::{Digest as _, Sha256};
-pub(crate) use shelf::{BY_CONTENT, INCOMING};
 pub use trees::dictionary;
 
-use crate::portage::binrepos;
+pub(crate) use shelf::{BY_CONTENT, INCOMING};
 
 /// Where a session sees what it is given.
 pub mod seen {

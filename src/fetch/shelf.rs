@@ -10,22 +10,23 @@
 //! file, unchanged, that holds. It is published by a rename that replaces nothing.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use std::{fs, io};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::Result;
-use crate::beneath::{self, TreeDir};
-use crate::durable;
+use crate::beneath::TreeDir;
 use crate::path_error::PathError;
 use crate::portage::manifest::Expected;
+use crate::{beneath, durable};
 
 /// Where files lie whose name is taken.
 pub(crate) const BY_CONTENT: &str = "by-content";

@@ -10,15 +10,15 @@
 //! which also refuses paths that lead out of a work tree. Locks and half-received packs of an earlier git that was killed are removed first.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 use super::{Git, GitError, Result, printable};
 use crate::config::source::Revision;
 use crate::did_you_mean::nearest;
-use crate::program::{self, Attendance, Heard};
+use crate::program;
+use crate::program::{Attendance, Heard};
 use crate::progress::{Event, Observer};
 
 /// Where the wanted commit is remembered.

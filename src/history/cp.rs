@@ -11,15 +11,14 @@
 //! Nothing in a state is followed out of it, and nothing is written outside of the new directory entry, whatever links either holds.
 
 use std::ffi::OsString;
-use std::{fs, io};
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
 
 use rustix::fs::RenameFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::{beneath, context, copy_tree, store};
 use crate::beneath::RootDir;
 use crate::context::Context;
 use crate::copy_tree::Copied;
@@ -31,6 +30,7 @@ use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::StateId;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::sys::overlay;
+use crate::{beneath, context, copy_tree, store};
 
 /// Copies out of a build state: [`CopyInput`] and a descriptor to write to in, [`CopyAnswer`] out.
 const COPY_OUT: &str = "build.copy_out";

@@ -20,18 +20,18 @@ use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::OwnerNames;
-use crate::{beneath, context, inventory, store};
 use crate::beneath::{TreeDir, same_contents};
 use crate::context::Context;
 use crate::history::Result;
 use crate::inventory::{Change, SlotChange, slot_changes, slot_of};
 use crate::names::named;
 use crate::portage::cpv::Cpv;
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::vdb::Package;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::store::{State, StateId};
 use crate::sys::overlay;
+use crate::terminal_text::sanitize_line;
+use crate::{beneath, context, inventory, store};
 
 /// Compares the merged views of two states: [`CompareInput`] in, batches of [`FileChange`] as events.
 pub(crate) const COMPARE: &str = "build.compare";

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{beneath, config, context, durable, names, sandbox, store};
 use crate::causes::{by_way_of, lifted};
 use crate::portage::binpkgs;
 use crate::store::StateId;
+use crate::{beneath, config, context, names, sandbox, store};
 
 /// A history, a copy or a comparison that there is none of.
 #[derive(Debug, thiserror::Error)]

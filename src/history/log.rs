@@ -5,13 +5,13 @@
 
 use serde::Serialize;
 
-use crate::{context, store};
 use crate::context::Context;
 use crate::history::{Error, Result};
 use crate::names::named;
 use crate::names::named::{RefAt, TAGS};
 use crate::origin::Origin;
 use crate::store::{State, StateId};
+use crate::{context, store};
 
 /// One value that a name has, or had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -3,15 +3,15 @@
 use serde::Serialize;
 
 use crate::config::ConfigDir;
-use crate::{context, store};
 use crate::context::Context;
 use crate::history::{Error, Result, rollback};
-use crate::names::{named, profiles};
 use crate::names::named::RefAt;
 use crate::names::profiles::{check_profile_name, profile_ref, profile_state, root_of};
 use crate::names::refs::{profile_lock, ref_name};
+use crate::names::{named, profiles};
 use crate::recipe::definition::differs_from;
 use crate::store::StateId;
+use crate::{context, store};
 
 /// A name that has moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::facts::{self, Facts};
-use super::probe;
+use super::facts::Facts;
+use super::{facts, probe};
 use crate::sandbox::{IdMap, Launcher};
 
 /// Below this much free space the main job will not end well.

@@ -1,10 +1,10 @@
 //! What keeps a kernel configuration from being made.
 
-use crate::{beneath, config, context, durable, names, recipe, resolve, sandbox, session, store, trees};
 use crate::causes::{by_way_of, lifted};
 use crate::config::proposal;
 use crate::recipe::kernel::error::KernelError;
 use crate::sandbox::Exit;
+use crate::{beneath, config, context, names, recipe, resolve, sandbox, session, store, trees};
 
 /// A kernel configuration that was not made, or not built.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{BUILDER, ConfigDir, DEFAULT_SOURCES, KernelConfig, proposal, with_kernel_header};
 use crate::config::kconfig::{SymbolChange, Symbols};
 use crate::config::proposal::Edit;
-use crate::{context, names};
+use crate::config::{BUILDER, ConfigDir, DEFAULT_SOURCES, KernelConfig, proposal, with_kernel_header};
 use crate::context::Context;
 use crate::kernel::{Error, Result};
 use crate::names::profiles;
@@ -15,17 +14,18 @@ use crate::names::refs::profile_lock;
 use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
 use crate::progress::Event;
-use crate::recipe::{definition, kernel};
 use crate::recipe::kernel::error::KernelError;
-use crate::recipe::kernel::{give, given, script, sources};
 use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
+use crate::recipe::kernel::{give, given, script, sources};
+use crate::recipe::{definition, kernel};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
-use crate::session::{Work, run, supply, work};
 use crate::session::root::Run;
 use crate::session::work::{Given, Subject};
+use crate::session::{Work, run, supply, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
+use crate::{context, names};
 
 /// Name of the configuration that a session is given.
 const KCONF: &str = "kconf";

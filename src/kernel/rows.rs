@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::config::ConfigDir;
-use crate::{context, inventory};
 use crate::context::Context;
 use crate::kernel::Result;
 use crate::origin::Kernel;
+use crate::{context, inventory};
 
 /// A kernel configuration.
 #[derive(Debug, Clone, Serialize)]

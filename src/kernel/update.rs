@@ -5,17 +5,17 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::{ConfigDir, KernelConfig, proposal, with_kernel_header};
 use crate::config::kconfig::Symbols;
 use crate::config::proposal::Edit;
+use crate::config::{ConfigDir, KernelConfig, proposal, with_kernel_header};
 use crate::context;
 use crate::context::Context;
-use crate::kernel::{Error, Result, prep};
 use crate::kernel::prep::bare;
-use crate::portage::emerge::sanitize::sanitize;
-use crate::recipe::kernel::{CONFIG_LIMIT_BYTES, give, given, script};
+use crate::kernel::{Error, Result, prep};
 use crate::recipe::kernel::sources::SourcesFacts;
+use crate::recipe::kernel::{CONFIG_LIMIT_BYTES, give, given, script};
 use crate::session::{Work, run};
+use crate::terminal_text::sanitize;
 
 const KCONF: &str = "kconf";
 /// Between the symbols and what there is to say about them.

@@ -3,7 +3,7 @@
 use crate::causes::by_way_of;
 use crate::config::Place;
 use crate::store::StateId;
-use crate::{beneath, context, durable, sandbox, store};
+use crate::{beneath, context, sandbox, store};
 
 /// A name that is none, or that leads to nothing.
 #[derive(Debug, thiserror::Error)]

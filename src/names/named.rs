@@ -13,8 +13,8 @@
 use crate::config::BUILDER;
 use crate::context::Context;
 use crate::did_you_mean::nearest;
-use crate::names::{Error, Result, profiles};
 use crate::names::refs::ref_name;
+use crate::names::{Error, Result, profiles};
 use crate::store;
 use crate::store::{RefEntry, State, StateId};
 

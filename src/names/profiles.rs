@@ -4,10 +4,9 @@ use std::fs;
 
 use crate::config::{BUILDER, Located};
 use crate::context::Context;
-use crate::path_error::OfFile as _;
-use crate::names::profiles;
 use crate::names::refs::ref_name;
-use crate::names::{Error, Result};
+use crate::names::{Error, Result, profiles};
+use crate::path_error::OfFile as _;
 use crate::store::{State, StateId};
 use crate::{context, durable, store};
 

@@ -22,23 +22,22 @@ mod kinds;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::iter;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::{fmt, iter};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+
+use crate::build_key::Inputs;
+use crate::portage::binpkgs::{PackageKey, PoolInputs};
+use crate::portage::emerge::default_opts::DefaultOpts;
 
 pub use kinds::{
     BaseWithKernel, Definition, Downloads, Import, Kept, Kernel, KernelHeaders, KernelRecord, KernelSources, Network, Parts,
     PatchFate, PatchRecord, Patched, SourcesFacts, Stage4, SymbolChange, TreeUsed,
 };
-
-use crate::build_key::Inputs;
-use crate::portage::binpkgs::{PackageKey, PoolInputs};
-use crate::portage::emerge::default_opts::DefaultOpts;
 
 /// What is written now. Versions before wrote no number, which is 0. Raise it when a field means something else than before.
 const VERSION: u64 = 1;

@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::TreeDir;
 use crate::config::ConfigDir;
 use crate::config::patches::PATCHES_DIR;
-use crate::{context, patch, session};
 use crate::context::Context;
-use crate::patch::{Desk, Error, Ground, PatchError, Result, lock_name, prep, save, scripts, words, work_set};
 use crate::patch::save::{Changed, Diff, is_own};
 use crate::patch::work_set::WorkSet;
+use crate::patch::{Desk, Error, Ground, PatchError, Result, lock_name, prep, save, scripts, words, work_set};
 use crate::path_error::OfFile as _;
 use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::recipe::patches::applied;
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
-use crate::session::{keys, run, supply, work};
 use crate::session::logs::package_log;
 use crate::session::root::{BUILD_DIR, HOOKS_DIR, Run};
 use crate::session::work::{Given, Subject, write_public};
+use crate::session::{keys, run, supply, work};
 use crate::store::{Purpose, Session};
+use crate::{context, patch, session};
 
 /// In a kept session: what failed in it.
 const RECORD: &str = "patch.json";

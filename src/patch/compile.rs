@@ -11,15 +11,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::config::patches::SavedPatch;
-use crate::{context, patch, session};
 use crate::context::{Context, Settings};
 use crate::names::profiles;
 use crate::patch::{Desk, Ground, PatchError, Result};
@@ -28,11 +27,12 @@ use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Request};
 use crate::progress::{Event, Observer};
 use crate::recipe::merge;
-use crate::recipe::patches::{applied, rehearse};
 use crate::recipe::patches::rehearse::Visible;
-use crate::session::{Work, keys};
+use crate::recipe::patches::{applied, rehearse};
 use crate::session::logs::package_log;
+use crate::session::{Work, keys};
 use crate::store::{Purpose, Session};
+use crate::{context, patch, session};
 
 /// What the logs of its sessions are called after.
 const PURPOSE: &str = "compile";

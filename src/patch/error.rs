@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{beneath, config, context, durable, names, recipe, sandbox, session, store};
 use crate::causes::{by_way_of, lifted};
 use crate::session::visible::NotVisible;
 use crate::threads::NoThread;
+use crate::{beneath, config, context, names, recipe, sandbox, session, store};
 
 /// What is wrong with a patch or its work set.
 #[derive(Debug, thiserror::Error)]

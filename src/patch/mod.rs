@@ -30,22 +30,22 @@ pub mod work_set;
 
 use std::path::PathBuf;
 
-use crate::config::{BUILDER, ConfigDir};
 use crate::config::hooks::Phase;
+use crate::config::{BUILDER, ConfigDir};
 use crate::context;
 use crate::context::Context;
 use crate::names::profiles;
 use crate::patch::work_set::WorkSet;
 use crate::portage::binpkgs::{PoolInputs, PoolKind};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Part, Request};
-use crate::recipe::{definition, merge};
 use crate::recipe::definition::Stage3;
+use crate::recipe::{definition, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
-use crate::session::{Work, hooks, inspect, jobs, keys, run, work};
 use crate::session::keys::{PoolUse, throwaway};
 use crate::session::root::UserBind;
 use crate::session::work::{Given, Subject};
+use crate::session::{Work, hooks, inspect, jobs, keys, run, work};
 use crate::store::{Session, State};
 
 pub use error::{Error, PatchError, Result};

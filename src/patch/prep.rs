@@ -7,21 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigDir;
 use crate::config::patches::{SavedPatch, Scope, applied_to};
-use crate::{context, durable, patch};
 use crate::context::Context;
-use crate::patch::{Desk, Ground, PatchError, Result, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, source, words, work_set};
 use crate::patch::source::Source;
 use crate::patch::work_set::{WorkSet, harden};
+use crate::patch::{
+    Desk, Ground, PatchError, Result, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, source, words, work_set,
+};
 use crate::portage::atom::Atom;
 use crate::portage::emerge::request::{Existing, Goal, Part, Request};
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
-use crate::session::{Work, keys, run, supply};
 use crate::session::root::BUILD_DIR;
 use crate::session::visible::NotVisible;
 use crate::session::work::write_public;
-use crate::store::{Purpose, Session};
+use crate::session::{Work, keys, run, supply};
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
+use crate::store::{Purpose, Session};
+use crate::{context, durable, patch};
 
 /// Of a script's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;

@@ -5,14 +5,17 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::config::ConfigDir;
-use crate::{context, durable, patch};
 use crate::context::Context;
-use crate::patch::{BEFORE_DIR, Desk, Ground, PatchError, Result, WORK_DIR, bind, forget_if_interrupted, lock_name, prep, rows, save, scripts, source, words, work_set};
 use crate::patch::prep::{Found, PrepOptions, Prepared, Unpacked, unpacked};
 use crate::patch::work_set::{WorkSet, harden};
+use crate::patch::{
+    BEFORE_DIR, Desk, Ground, PatchError, Result, WORK_DIR, bind, forget_if_interrupted, lock_name, prep, rows, save, scripts,
+    source, words, work_set,
+};
 use crate::portage::atom::Atom;
 use crate::session::run;
 use crate::store::{Purpose, Session};
+use crate::{context, durable, patch};
 
 /// Of the script's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;

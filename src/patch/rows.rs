@@ -7,16 +7,16 @@ use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::config::patches::{SavedPatch, USER_PATCHES};
-use crate::{context, patch};
 use crate::context::Context;
 use crate::did_you_mean::nearest;
-use crate::patch::{Error, PatchError, Result, attempt, lock_name, save, work_set};
 use crate::patch::work_set::WorkSet;
+use crate::patch::{Error, PatchError, Result, attempt, lock_name, save, work_set};
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::unused::remove_empty;
-use crate::portage::emerge::sanitize::sanitize;
 use crate::sandbox::TaskOptions;
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
+use crate::terminal_text::sanitize;
+use crate::{context, patch};
 
 /// A patch.
 #[derive(Debug, Clone, Serialize)]

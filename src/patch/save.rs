@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{ConfigDir, proposal};
 use crate::config::patches::{Header, SavedPatch, Scope, USER_PATCHES};
-use crate::{context, patch};
+use crate::config::{ConfigDir, proposal};
 use crate::context::Context;
 use crate::names::profiles;
-use crate::patch::{Error, OUT_DIR, PatchError, Result, WORK_DIR, bind, lock_name, scripts, source, words, work_set};
 use crate::patch::work_set::WorkSet;
+use crate::patch::{Error, OUT_DIR, PatchError, Result, WORK_DIR, bind, lock_name, scripts, source, words, work_set};
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::unused::remove_empty;
 use crate::portage::untrusted;
 use crate::sandbox::plan::Network;
 use crate::session::{Work, run};
+use crate::{context, patch};
 
 /// A larger one is no patch.
 const MAX_PATCH_BYTES: u64 = 64 << 20;

@@ -1,11 +1,11 @@
 //! Scripts that run in sessions, and what they print.
 
-use crate::patch::{PatchError, Result};
 use crate::patch::work_set::{ATTRIBUTES, CONFIG};
-use crate::portage::emerge::sanitize::sanitize_line;
-use crate::session::{Work, visible};
+use crate::patch::{PatchError, Result};
 use crate::session::root::HOOKS_DIR;
 use crate::session::work::write_public;
+use crate::session::{Work, visible};
+use crate::terminal_text::sanitize_line;
 
 pub(crate) const ASK: &str = "patch.py";
 pub(crate) const SOURCE: &str = "source.sh";

@@ -17,16 +17,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::TreeDir;
-use crate::{context, copy_tree, patch, store};
 use crate::context::Context;
 use crate::copy_tree::{Copied, Keep, REPOSITORY};
-use crate::patch::{Desk, Error, PatchError, Result, forget_if_interrupted, scripts};
 use crate::patch::prep::{Found, MAX_NAMED};
+use crate::patch::{Desk, Error, PatchError, Result, forget_if_interrupted, scripts};
 use crate::path_error::OfFile as _;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
-use crate::session::{Work, run};
 use crate::session::root::BUILD_DIR;
+use crate::session::{Work, run};
 use crate::store::{Purpose, State};
+use crate::{context, copy_tree, patch, store};
 
 /// Copies a source tree: [`SourceInput`] and the directory to make the copy in, in; [`Copied`] out.
 const COPY_SOURCE: &str = "patch.copy-source";

@@ -1,9 +1,9 @@
 //! Why a graph of stages is not built.
 
-use crate::{artifact, beneath, config, context, durable, names, recipe, resolve, sandbox, session, store, trees};
 use crate::causes::{by_way_of, lifted};
 use crate::config::hooks::HooksError;
 use crate::threads::NoThread;
+use crate::{artifact, beneath, config, context, names, recipe, resolve, sandbox, session, store, trees};
 
 /// A graph of stages, or a node of it, that is not built.
 #[derive(Debug, thiserror::Error)]

@@ -6,23 +6,23 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::{artifact, config, context};
-use crate::artifact::{Artifact, ExportOptions};
 use crate::artifact::recorded::{Lacking, Signature};
+use crate::artifact::{Artifact, ExportOptions};
 use crate::build_key::Inputs;
-use crate::config::{BUILDER, ConfigDir, Diagnostic, Env, KernelConfig, Located, Stage4Definition};
 use crate::config::hooks::Hooks;
+use crate::config::{BUILDER, ConfigDir, Diagnostic, Env, KernelConfig, Located, Stage4Definition};
 use crate::context::Context;
 use crate::names::profiles;
 use crate::names::refs::{kernel_ref, profile_lock, ref_name, stage4_ref};
-use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result, why};
 use crate::pipeline::why::Reason;
+use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result, why};
 use crate::recipe::definition;
 use crate::recipe::definition::Stage3;
 use crate::recipe::kernel::Kernel;
 use crate::recipe::stage4::Stage4;
 use crate::recipe::standing::Standing;
 use crate::store::State;
+use crate::{artifact, config, context};
 
 /// A node with what is needed to build it.
 pub(crate) struct Part {

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::{artifact, context, resolve};
 use crate::artifact::{Artifact, ExportOptions};
 use crate::config::Stage4Definition;
 use crate::context::Context;
 use crate::jobserver::JobServer;
 use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
-use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, Result};
 use crate::pipeline::plan::{Part, What};
 use crate::pipeline::why::Reason;
+use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, Result};
 use crate::progress::{Event, Observer};
 use crate::recipe::definition;
 use crate::recipe::definition::{OnStage3, definition_words};
@@ -22,8 +21,9 @@ use crate::recipe::kernel::make::{KernelOn, kernel_words};
 use crate::recipe::realise::{Built, name_state, realise};
 use crate::recipe::stage4::OnBase;
 use crate::stage3::sign::{Gpg, SecretKey};
-use crate::store::{State, StateId};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
+use crate::store::{State, StateId};
+use crate::{artifact, context, resolve};
 
 /// How often a thread that waits for a node looks whether the user has had enough.
 const LOOK: Duration = Duration::from_millis(100);
@@ -118,7 +118,8 @@ impl Report {
         }
         let node = self.nodes.into_iter().find(|node| node.id == id);
         // What was not begun was not for want of anything but time.
-        node.filter(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused)).ok_or_else(|| context::Error::Interrupted { resumable: false }.into())
+        node.filter(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused))
+            .ok_or_else(|| context::Error::Interrupted { resumable: false }.into())
     }
 
     /// How many nodes came to this.

@@ -2,17 +2,13 @@
 
 use serde::Serialize;
 
-use crate::{artifact, context, pipeline, recipe, resolve};
 use crate::artifact::Artifact;
 use crate::config::{ArtifactFormat, ConfigDir};
 use crate::context::Context;
-use crate::names::profiles;
-use crate::names::refs::{definition_lock, profile_lock, stage4_lock};
-use crate::pipeline::{PipelineOptions, Result};
+use crate::pipeline;
 use crate::pipeline::run::{Outcome, PassOn};
-use crate::recipe::{definition, kernel};
+use crate::pipeline::{PipelineOptions, Result};
 use crate::stage3::sign::Gpg;
-use crate::trees::choose;
 
 /// What to build and how to export it.
 #[derive(Debug, Clone)]

@@ -10,13 +10,14 @@
 //! umask was. The rules for the way there are those of sshd's `StrictModes` and of gnupg, with the exception that Debian's sshd makes for groups
 //! that have no other member.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
-use std::io;
+use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::Places;
-use crate::durable::{self, Mode};
+use crate::durable;
+use crate::durable::Mode;
 use crate::path_error::PathError;
 
 /// Directories directly below data and cache with their modes, and whether something of theirs is bound into sessions as it is, so that ids

@@ -9,7 +9,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use crate::stage3::hashing::{Hasher, hash_all};

@@ -12,7 +12,8 @@ use std::fmt;
 
 use crate::portage::atom::{Atom, AtomError};
 use crate::portage::make_conf::{is_override, unix_newlines};
-use crate::portage::use_flags::{self, Switch};
+use crate::portage::use_flags;
+use crate::portage::use_flags::Switch;
 
 /// Which of the line files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

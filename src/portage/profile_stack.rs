@@ -18,10 +18,10 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 
 use super::atom::Atom;
-use super::make_conf::{self, Piece, Statement};
+use super::make_conf::{Piece, Statement};
 use super::package_files::split_comment;
 use super::repository::{Repository, RepositoryError, Result, eapi_at_least};
-use super::use_flags;
+use super::{make_conf, use_flags};
 
 /// Where a repository has its profiles.
 const PROFILES: &str = "profiles";

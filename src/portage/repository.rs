@@ -16,7 +16,8 @@ use rustix::io::Errno;
 use super::cpv::split_pf;
 use super::matching::Version;
 use super::version::compare;
-use crate::beneath::{self, RootDir};
+use crate::beneath;
+use crate::beneath::RootDir;
 
 /// No file of a repository that is read whole is larger; `profiles/use.local.desc`, the largest, has two megabytes.
 const LIMIT_BYTES: u64 = 16 << 20;

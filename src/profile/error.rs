@@ -1,7 +1,7 @@
 //! What is not done with a profile.
 
-use crate::{beneath, config, context, durable, names, recipe, resolve, sandbox, store};
 use crate::causes::{by_way_of, lifted};
+use crate::{beneath, config, context, names, recipe, resolve, sandbox, store};
 
 /// A profile that stays as it is.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::config::{BUILDER, ConfigDir};
-use crate::{context, inventory, names};
 use crate::context::Context;
 use crate::names::profiles;
 use crate::names::profiles::joined;
@@ -15,6 +14,7 @@ use crate::profile::Result;
 use crate::recipe::definition;
 use crate::recipe::kernel::stage;
 use crate::store::{State, StateId, TreeId, split_index};
+use crate::{context, inventory, names};
 
 /// Everything that `profile show` shows.
 #[derive(Debug, Clone, Serialize)]

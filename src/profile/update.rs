@@ -20,16 +20,16 @@
 use serde::Serialize;
 
 use crate::config::{BUILDER, ConfigDir};
-use crate::{context, resolve};
 use crate::context::Context;
 use crate::inventory::{PackageChange, changes, packages_of};
 use crate::names::profiles;
 use crate::names::refs::{profile_lock, ref_name};
 use crate::profile::{Error, Result, show};
-use crate::recipe::{consult, definition};
+use crate::recipe::definition;
 use crate::recipe::realise::realise;
 use crate::recipe::update::Update;
-use crate::store::{State, StateId};
+use crate::store::StateId;
+use crate::{context, resolve};
 
 /// What to update.
 #[derive(Debug, Clone, Default)]

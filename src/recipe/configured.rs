@@ -7,16 +7,16 @@
 //!
 //! Binary package pools are attached as for builds. Whatever happens in the session, nothing of it stays: it is always discarded.
 
-use crate::config::{ConfigDir, PortageDir, Stage};
 use crate::config::hooks::Phase;
+use crate::config::{ConfigDir, PortageDir, Stage};
 use crate::context;
 use crate::context::Context;
 use crate::names::profiles;
-use crate::recipe::{Result, definition};
 use crate::recipe::definition::Stage3;
-use crate::session::{Work, hooks, keys, run, work};
+use crate::recipe::{Result, definition};
 use crate::session::keys::PoolUse;
 use crate::session::work::Subject;
+use crate::session::{Work, hooks, keys, run, work};
 use crate::store::{Purpose, Session, State};
 
 /// A root whose `/etc/portage` is what a stage3 definition makes of it.

@@ -1,6 +1,5 @@
 //! What keeps a state from being built.
 
-use crate::{beneath, config, context, durable, names, sandbox, session, store, trees};
 use crate::causes::{by_way_of, lifted};
 use crate::config::Place;
 use crate::config::cpu::Reason;
@@ -11,6 +10,7 @@ use crate::recipe::kernel::error::KernelError;
 use crate::recipe::patches::rehearse::PatchMisfit;
 use crate::stage3::VerifyError;
 use crate::threads::NoThread;
+use crate::{beneath, config, context, names, sandbox, session, store, trees};
 
 /// A state that was not built.
 #[derive(Debug, thiserror::Error)]

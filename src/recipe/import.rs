@@ -3,20 +3,20 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::archive::{Unpacked, tasks};
 use crate::archive::tasks::ImportInput;
+use crate::archive::{Unpacked, tasks};
 use crate::build_key::Inputs;
-use crate::{context, stage3};
 use crate::context::Context;
 use crate::names::refs::{UPSTREAM, definition_lock, ref_name};
 use crate::path_error::OfFile as _;
 use crate::progress::Event;
-use crate::recipe::{Error, Result};
 use crate::recipe::definition::definition_words;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise};
-use crate::stage3::{Verified, VerifyOptions};
+use crate::recipe::{Error, Result};
 use crate::stage3::keys::{Purpose as KeyPurpose, TrustedKeys};
+use crate::stage3::{Verified, VerifyOptions};
 use crate::store::{Purpose, Session, State};
+use crate::{context, stage3};
 
 /// What to bootstrap from, and how far.
 #[derive(Debug, Clone)]

@@ -9,15 +9,15 @@ use crate::portage::emerge::FailureKind;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::recipe::Result;
 use crate::recipe::definition::Stage3;
-use crate::recipe::patches::{applied, rehearse};
 use crate::recipe::patches::rehearse::Candidate;
+use crate::recipe::patches::{applied, rehearse};
 use crate::sandbox::plan::Network;
 use crate::session;
-use crate::session::{Work, emerge, fulfilled, keys, supply};
 use crate::session::keys::claims;
 use crate::session::open::can_resume;
 use crate::session::supply::Foreseen;
 use crate::session::work::StepsDone;
+use crate::session::{Work, emerge, fulfilled, keys, supply};
 
 /// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
 /// packages.

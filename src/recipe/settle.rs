@@ -4,12 +4,12 @@
 //! somebody, or a log cannot be written. Only what makes the session itself unusable throws it away.
 
 use crate::causes::in_one_line;
-use crate::{context, sandbox, store};
 use crate::context::Context;
 use crate::recipe::{Error, Result};
 use crate::session::Error as Failed;
 use crate::session::work::StepsDone;
 use crate::store::Session;
+use crate::{context, sandbox, store};
 
 /// Of the words that say why a session is suspended so many characters are kept.
 const MOST_CHARS: usize = 200;

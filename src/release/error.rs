@@ -1,6 +1,7 @@
 //! Why a release cannot be had.
 
-use crate::download::{self, Url};
+use crate::download;
+use crate::download::Url;
 use crate::path_error::PathError;
 use crate::stage3::index::IndexError;
 use crate::stage3::{Day, Reason, VerifyError};

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Releases, Result, Variant};
 use crate::causes::in_one_line;
-use crate::download::{self, Downloader, Request, Url};
+use crate::download::{Downloader, Request, Url};
 use crate::path_error::PathError;
-use crate::stage3::{self, StageName, Verified, VerifyError, verify_clear_signed};
+use crate::stage3::{StageName, Verified, VerifyError, verify_clear_signed};
+use crate::{download, stage3};
 
 /// Signatures and digests take a few kilobytes.
 const MAX_SIDECAR_BYTES: u64 = 1 << 20;

@@ -18,10 +18,11 @@ use std::str::FromStr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha1::{Digest as _, Sha1};
 
-use crate::download::{self, Downloader, NotAUrl, Url};
+use crate::download;
+use crate::download::{Downloader, NotAUrl, Url};
 use crate::progress::{Event, Observer};
-use crate::stage3::keys::{self, Change, GENTOO, KeysError, TrustedKeys};
-use crate::stage3::{Certificate, CertificateError, Fingerprint};
+use crate::stage3::keys::{Change, GENTOO, KeysError, TrustedKeys};
+use crate::stage3::{Certificate, CertificateError, Fingerprint, keys};
 
 /// Asked for Gentoo's keys, and for others.
 const KEYSERVERS: [&str; 2] = ["hkps://keys.gentoo.org", "hkps://keys.openpgp.org"];

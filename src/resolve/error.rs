@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::{beneath, config, context, durable, names, recipe, sandbox, session, store, trees};
 use crate::causes::{by_way_of, lifted};
 use crate::portage::emerge::request;
 use crate::portage::emerge::resolution::Problem;
 use crate::portage::repository::RepositoryError;
 use crate::resolve::Resolved;
+use crate::{beneath, config, context, names, recipe, sandbox, session, store, trees};
 
 /// A configuration that has to change, or that no change helps.
 #[derive(Debug, thiserror::Error)]

@@ -20,19 +20,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::{config, context, recipe, session};
-use crate::config::{ConfigDir, Stage, proposal};
 use crate::config::proposal::{Edit, Fragments, Placed};
+use crate::config::{ConfigDir, Stage, proposal};
 use crate::context::Context;
 use crate::path_error::OfFile as _;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::emerge::resolution::{Problem, Resolution};
-use crate::portage::emerge::sanitize::sanitize;
 use crate::recipe::configured;
 use crate::recipe::configured::Configured;
 use crate::resolve::wanted::Wanted;
 use crate::sandbox::Exit;
 use crate::session::{logs, run};
+use crate::terminal_text::sanitize;
+use crate::{config, context, recipe, session};
 
 pub use error::{Error, Result};
 

@@ -2,9 +2,8 @@
 //!
 //! Nothing is run for it: the answers of [`crate::config::explain`] take milliseconds.
 
-use crate::config::{ConfigDir, Stage};
 use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
-use crate::{context, names, trees};
+use crate::config::{ConfigDir, Stage};
 use crate::context::Context;
 use crate::inventory::read;
 use crate::names::profiles;
@@ -14,6 +13,7 @@ use crate::portage::repository::Repository;
 use crate::recipe::definition::stage3_profile;
 use crate::resolve::Result;
 use crate::trees::choose;
+use crate::{context, names, trees};
 
 /// What is known, and in a line each what is not.
 #[derive(Debug, Clone, Default)]

@@ -6,7 +6,8 @@
 //!
 //! The end of the stream is the other process's death, or its wish to end: both mean the same to the one who reads it.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io;
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

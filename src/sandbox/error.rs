@@ -1,8 +1,7 @@
 //! What can go wrong with a sandbox, by cause.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use super::channel::ChannelError;
 use super::helper::TaskFailure;

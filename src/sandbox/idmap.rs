@@ -4,9 +4,8 @@
 //! NAME-OR-UID:FIRST:COUNT          one range a line; several lines a user are allowed (subuid(5))
 //! ```
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 

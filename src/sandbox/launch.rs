@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::Channel;
 use super::error::{Error, Result};
-use super::idmap::{self, IdMap, IdRange};
+use super::idmap::{IdMap, IdRange};
 use super::limits::Limits;
 use super::plan::Plan;
 use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
-use super::stdio::{self, Copies, Inherited};
+use super::stdio::{Copies, Inherited};
+use super::{idmap, stdio};
 use crate::sys;
 use crate::sys::process::Exit;
 use crate::sys::pty::TerminalSize;

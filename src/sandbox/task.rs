@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use super::channel::Channel;
 use super::helper::{EventSink, Lookup, TaskContext, TaskFailure, TaskFn};
 use super::request::{Failure, FromOuter};
-use crate::sys::namespace::{self, Namespace};
-use crate::sys::{fd, mount, process};
+use crate::sys::namespace::Namespace;
+use crate::sys::{fd, mount, namespace, process};
 
 #[derive(Debug)]
 pub(crate) struct Asked {

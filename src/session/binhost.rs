@@ -21,8 +21,8 @@ use crate::context::Context;
 use crate::fetch::{BinHost, PACKAGE_COMMAND};
 use crate::path_error::OfFile as _;
 use crate::sandbox::plan::{Network, Step};
-use crate::session::{Error, Result, Work, run};
 use crate::session::supply::downloads::Downloads;
+use crate::session::{Error, Result, Work, run};
 use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::io::Read;
 
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::progress::{Event, Observer};
+use crate::terminal_text::sanitize_line;
 
 /// Of a longer line only the beginning is shown.
 const MAX_LINE_BYTES: usize = 16 * 1024;

@@ -6,20 +6,20 @@ use std::path::Path;
 use crate::causes::in_one_line;
 use crate::context::{Context, not_interrupted};
 use crate::path_error::OfFile as _;
-use crate::portage::emerge::{Distrust, output as emerge_output};
 use crate::portage::emerge::observability::Status;
 use crate::portage::emerge::output::EmergeLog;
 use crate::portage::emerge::request::{Goal, Mode, Request};
+use crate::portage::emerge::{Distrust, output as emerge_output};
 use crate::progress::{EmergeStatus, Event};
-use crate::{sandbox, threads};
-use crate::sandbox::{Exit, Running};
 use crate::sandbox::plan::Network;
-use crate::session::{Error, Result, Work, binhost, build_logs, keys, put_back, supply};
+use crate::sandbox::{Exit, Running};
 use crate::session::echo::Echo;
 use crate::session::keys::record;
 use crate::session::logs::read_package_log;
 use crate::session::run::{launch, run_of, supervise};
+use crate::session::{Error, Result, Work, binhost, build_logs, keys, put_back, supply};
 use crate::threads::NoThread;
+use crate::{sandbox, threads};
 
 /// What the threads are for that read a session's output.
 pub(crate) const READ: &str = "read the output of a session with";

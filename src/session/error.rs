@@ -6,7 +6,7 @@ use crate::causes::{by_way_of, lifted};
 use crate::fetch::Missing;
 use crate::portage::emerge::Failure;
 use crate::threads::NoThread;
-use crate::{beneath, config, context, durable, fetch, sandbox, store, trees};
+use crate::{beneath, config, context, fetch, sandbox, store, trees};
 
 /// A session in which something has failed.
 #[derive(Debug, thiserror::Error)]

@@ -15,12 +15,11 @@ use serde::Deserialize;
 
 use crate::context::Context;
 use crate::portage::emerge::request::{Goal, Part, Request};
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::root::HOOKS_DIR;
 use crate::session::supply::Foreseen;
 use crate::session::work::write_public;
-use crate::session::{Error, Result};
-use crate::session::{Work, run};
+use crate::session::{Error, Result, Work, run};
+use crate::terminal_text::sanitize_line;
 
 const SCRIPT: &str = include_str!("fulfilled.py");
 const SCRIPT_NAME: &str = "fulfilled.py";

@@ -3,10 +3,9 @@
 use crate::config::hooks::{Hooks, Phase};
 use crate::context::Context;
 use crate::sandbox::plan::Network;
-use crate::session::Result;
 use crate::session::keys::record;
 use crate::session::root::HOOKS_DIR;
-use crate::session::{Work, run};
+use crate::session::{Result, Work, run};
 /// Runs the hooks of a phase, in order of their names.
 pub(crate) fn hooks(cx: &Context<'_>, work: &Work<'_>, hooks: &Hooks, phase: Phase) -> Result<()> {
     for hook in hooks.of(phase) {

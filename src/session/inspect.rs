@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use crate::context::Context;
 use crate::origin::Origin;
 use crate::portage::binpkgs::PoolInputs;
-use crate::session::Result;
 use crate::session::root::HOOKS_DIR;
-use crate::session::{Work, run};
+use crate::session::{Result, Work, run};
 
 /// The script that asks; written beside the hooks of every session.
 pub(crate) const SCRIPT: &str = include_str!("inspect.sh");

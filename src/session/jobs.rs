@@ -5,9 +5,8 @@ use std::sync::Arc;
 use crate::context;
 use crate::context::Context;
 use crate::jobserver::{PIPE, PIPE_INSIDE, Share, make_pipe};
-use crate::session::Result;
-use crate::session::Work;
 use crate::session::inspect::Facts;
+use crate::session::{Result, Work};
 
 /// Gives a session its share of the budget, if there is one.
 pub(crate) fn share_jobs(cx: &Context<'_>, work: &mut Work<'_>, facts: &Facts) -> Result<()> {

@@ -34,7 +34,6 @@ pub mod tidy;
 pub mod visible;
 pub mod work;
 
-pub use error::{Error, Result};
 use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
@@ -50,6 +49,8 @@ use crate::session::logs::LogDir;
 use crate::session::put_back::Kept;
 use crate::session::root::Root;
 use crate::session::supply::Supply;
+
+pub use error::{Error, Result};
 
 /// A session being worked in: its root, and where its output goes.
 #[derive(Debug)]

@@ -24,8 +24,7 @@ use crate::path_error::OfFile as _;
 use crate::sandbox::plan::Network;
 use crate::session::root::{CONFIGURATION_DIR, ETC_PORTAGE, HOOKS_DIR, UserBind, session_files};
 use crate::session::work::{create_open, write_public};
-use crate::session::{Error, Result};
-use crate::session::{Work, run};
+use crate::session::{Error, Result, Work, run};
 use crate::store::Session;
 
 const SCRIPT: &str = include_str!("mirror.py");

@@ -21,8 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::{Plain, TreeDir, same_contents};
 use crate::context::Context;
 use crate::sandbox::{TaskContext, TaskFailure};
-use crate::session::Result;
-use crate::session::{Work, relink};
+use crate::session::{Result, Work, relink};
 use crate::{beneath, context};
 
 /// Room for the names, or one value, of a file's attributes: the kernel's own limit.

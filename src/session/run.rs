@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use crate::context::{Context, not_interrupted};
 use crate::path_error::OfFile as _;
-use crate::portage::emerge::sanitize::{sanitize, sanitize_uncut};
 use crate::sandbox::plan::Network;
 use crate::sandbox::{Exit, Running, SessionOptions, Stdio, terminal};
 use crate::session::emerge::{READ, connect};
 use crate::session::output::SessionOutput;
 use crate::session::root::{Run, UserBind};
-use crate::session::{Error, Result};
-use crate::session::{Work, put_back, supply};
+use crate::session::{Error, Result, Work, put_back, supply};
+use crate::terminal_text::{sanitize, sanitize_uncut};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 

@@ -10,8 +10,7 @@ use crate::sandbox::plan::Network;
 use crate::session::keys::record;
 use crate::session::root::HOOKS_DIR;
 use crate::session::work::write_public;
-use crate::session::{Error, Result};
-use crate::session::{Work, run};
+use crate::session::{Error, Result, Work, run};
 
 /// Removes what matches its arguments, pairs of [`PathPattern::search`]. A shell's own globs know no `**`, or let it through links.
 pub(crate) const REMOVE: &str = r#"set -e

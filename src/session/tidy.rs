@@ -8,9 +8,8 @@ use crate::beneath;
 use crate::beneath::TreeDir;
 use crate::context::Context;
 use crate::sandbox::{TaskContext, TaskFailure};
-use crate::session::Result;
 use crate::session::root::{Litter, LitterFile};
-use crate::session::{Work, put_back, tidy};
+use crate::session::{Result, Work, put_back, tidy};
 
 /// What could not be tidied.
 #[derive(Debug, thiserror::Error)]

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::Result;
 use crate::session::work::write_public;
+use crate::terminal_text::sanitize_line;
 
 const SCRIPT: &str = include_str!("visible.py");
 const SCRIPT_NAME: &str = "visible.py";

@@ -21,7 +21,8 @@ use pgp::crypto::public_key::PublicKeyAlgorithm;
 use pgp::packet::{Packet, PacketParser, RevocationCode, Signature, SignatureType, SubpacketData};
 use pgp::types::{KeyDetails, PublicParams, Tag};
 
-use super::armor::{self, Block};
+use super::armor;
+use super::armor::Block;
 use super::fingerprint::Fingerprint;
 use crate::terminal_text::blotted;
 

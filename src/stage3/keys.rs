@@ -15,9 +15,8 @@ mod store;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Serialize;
 
@@ -25,8 +24,9 @@ use super::certificate::{Certificate, CertificateError, algorithm_name};
 use super::fingerprint::{Fingerprint, NotAFingerprint};
 
 pub use purpose::{KeysFor, NotAPurpose, Purpose, Purposes};
-pub(crate) use store::store_certificates;
 pub use store::{Change, Trust, import, remove, trust};
+
+pub(crate) use store::store_certificates;
 
 /// Key files larger than this are refused; all of Gentoo's developers fit into a third of it.
 const MAX_KEY_FILE_BYTES: u64 = 16 << 20;

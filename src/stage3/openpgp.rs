@@ -22,7 +22,8 @@ use pgp::packet::{Packet, PacketParser, Signature, SignatureConfig, SignatureTyp
 use pgp::types::{SignatureBytes, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use super::armor::{self, Block};
+use super::armor;
+use super::armor::Block;
 use super::certificate::{Certificate, Standing, algorithm_name, is_weak};
 use super::fingerprint::Fingerprint;
 use super::hashing::Hasher;

@@ -11,7 +11,8 @@
 //! The bodies are unsigned text; [`super::sign`] signs them. Left unsigned (`--no-sign`) they are still compared by
 //! [`super::verify()`], but prove nothing.
 
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 

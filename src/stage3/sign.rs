@@ -5,7 +5,8 @@
 //! agent's own pinentry, which finds its terminal by `GPG_TTY` in the environment that the caller passes in.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write as _};
+use std::io;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 

@@ -28,11 +28,12 @@ use super::digests::{Algorithm, DigestList, DigestsError};
 use super::hashing::{Hasher, hash_all};
 use super::keys::KeysFor;
 use super::name::StageName;
-use super::openpgp::{self, Over, Pending, Policy, SignatureError, Signer, WantedHash};
+use super::openpgp;
+use super::openpgp::{Over, Pending, Policy, SignatureError, Signer, WantedHash};
 use crate::progress::{Event, Observer};
+use sidecars::{Sidecar, Sidecars};
 
 pub use error::{Reason, VerifyError};
-use sidecars::{Sidecar, Sidecars};
 
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {

@@ -1,6 +1,7 @@
 //! Small files of the store: written in its `tmp/`, and what is durable of them by [`crate::durable`].
 
-use std::fs::{self, OpenOptions};
+use std::fs;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -10,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Error, Result, id, open_at};
-use crate::durable::{self, Mode, Replace};
+use crate::durable;
+use crate::durable::{Mode, Replace};
 
 /// Replaces `target` by a file with these bytes, written first in `tmp` (a directory of the same file system).
 ///

@@ -3,20 +3,20 @@
 //! A lock file holds a line of JSON for each holder. An exclusive holder replaces the contents; shared holders append. The lines are for
 //! people only, so a stale one (its process gone) is ignored and now and then swept out; what counts is the kernel's lock.
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::process::{self, ProcessStamp};
-use super::{Error, Result};
+use super::process::ProcessStamp;
+use super::{Error, Result, process};
 
 /// How often a waiting process tries again. The kernel's own queue would not let it notice that the user has had enough.
 const RETRY: Duration = Duration::from_millis(25);

@@ -15,10 +15,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lock::{self, Lock, LockMode};
-use super::tasks;
-use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, clean, session};
-use crate::beneath::{self, TreeDir, remove_tree};
+use super::lock::{Lock, LockMode};
+use super::{Error, LayerId, Result, SessionId, StateId, Store, UpperProblem, clean, lock, session, tasks};
+use crate::beneath;
+use crate::beneath::{TreeDir, remove_tree};
 use crate::path_error::PathError;
 use crate::sandbox::{Launcher, TaskOptions};
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::recover::{InMap, call};
-use super::tasks::{self, DiskUsageInput, ManifestSummary, SealInput, TreeUsage};
+use super::tasks::{DiskUsageInput, ManifestSummary, SealInput, TreeUsage};
 use super::{
     Layer, LayerId, LockMode, Purpose, RefEntry, Result, Sealed, SessionId, SessionStatus, State, StateId, Store, TreeId, Wait,
-    durable, process,
+    durable, process, tasks,
 };
 
 /// Everything that has a name or an id in the store.

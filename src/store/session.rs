@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::durable;
-use super::lock::{self, Lock, LockMode, Wait};
-use super::process::{self, ProcessStamp};
-use super::recover::{self, InMap, PID1_LIMIT};
-use super::{Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, make_dir, state};
+use super::lock::{Lock, LockMode, Wait};
+use super::process::ProcessStamp;
+use super::recover::{InMap, PID1_LIMIT};
+use super::{
+    Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, durable, lock, make_dir, process, recover, state,
+};
 use crate::origin::Recorded;
 
 /// Size of `session.json`, so that another status can be written into it where there is no room for another file.

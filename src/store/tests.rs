@@ -82,7 +82,12 @@ impl Fixture {
 }
 
 fn new_state(base: Option<&State>, key: &str) -> NewState {
-    NewState { key: key.to_owned(), origin: json!({ "made": "by a test" }).into(), newest_input: 1, parent: base.map(|b| b.id.clone()) }
+    NewState {
+        key: key.to_owned(),
+        origin: json!({ "made": "by a test" }).into(),
+        newest_input: 1,
+        parent: base.map(|b| b.id.clone()),
+    }
 }
 
 fn mode(path: &Path) -> u32 {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::recover::{self, InMap};
-use super::{Error, Lock, LockMode, Result, Store, TreeId, Wait, durable, id, lock, make_dir};
+use super::recover::InMap;
+use super::{Error, Lock, LockMode, Result, Store, TreeId, Wait, durable, id, lock, make_dir, recover};
 
 /// A place in `tmp/` for something that is not there yet. Dropped without a commit, it is litter that recovery removes.
 #[derive(Debug)]

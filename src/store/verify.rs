@@ -4,18 +4,17 @@
 //! find, since one damaged file says little.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use serde::Serialize;
 
 use super::recover::{InMap, call};
-use super::tasks::{self, Compared, VerifyDeepInput};
+use super::tasks::{Compared, VerifyDeepInput};
 use super::{
     DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, recover,
-    refs, session,
+    refs, session, tasks,
 };
 use crate::path_error::PathError;
 

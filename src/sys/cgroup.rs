@@ -9,9 +9,8 @@
 //! A group that has processes of its own cannot pass controllers on (cgroups(7), "no internal processes"), so the place is beside us or above,
 //! not below. What a killed run has left is empty, and the next run removes it.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::{Error, Result};
 

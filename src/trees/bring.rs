@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{archive, context, download, stage3};
 use crate::config::source::{Method, Revision, TreeSource};
 use crate::context::Context;
 use crate::download::{Downloader, Url};
 use crate::git::Mirror;
 use crate::path_error::OfFile as _;
 use crate::progress::Event;
-use crate::stage3::{Reason, Signer, Verified, VerifyError, VerifyOptions};
 use crate::stage3::keys::KeysFor;
+use crate::stage3::{Reason, Signer, Verified, VerifyError, VerifyOptions};
 use crate::store::{TempArea, Tree};
-use crate::trees::{Error, Result, SyncFrom, SyncOptions, manifests};
 use crate::trees::contents::{copy_tree, make_plain, single_directory};
+use crate::trees::{Error, Result, SyncFrom, SyncOptions, manifests};
+use crate::{archive, context, download, stage3};
 
 /// A published snapshot is some 50 MB.
 const TARBALL_LIMIT_BYTES: u64 = 4 << 30;

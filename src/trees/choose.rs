@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::config;
-use crate::config::{ConfigDir, Located, PortageDir, REPOS_DIR, TreePin};
 use crate::config::source::{Method, Revision, TreeSource};
+use crate::config::{ConfigDir, Located, PortageDir, REPOS_DIR, TreePin};
 use crate::context::Context;
 use crate::release::OFFICIAL;
 use crate::store::{State, Tree};

@@ -10,12 +10,11 @@ use serde::Serialize;
 use crate::beneath::TreeDir;
 use crate::context;
 use crate::context::Context;
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::version;
 use crate::store::Tree;
-use crate::trees::Result;
+use crate::terminal_text::sanitize_line;
 use crate::trees::contents::{Item, list};
-use crate::trees::rows;
+use crate::trees::{Result, rows};
 
 const LIMIT_BYTES: u64 = 16 << 20;
 const LAYOUT: &str = "metadata/layout.conf";

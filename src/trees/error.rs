@@ -10,7 +10,7 @@ use crate::portage::repository::RepositoryError;
 use crate::stage3::VerifyError;
 use crate::store::TreeId;
 use crate::threads::NoThread;
-use crate::{archive, beneath, config, context, download, durable, program, sandbox, store};
+use crate::{archive, beneath, config, context, download, program, sandbox, store};
 
 /// A tree that was not brought, found or removed.
 #[derive(Debug, thiserror::Error)]

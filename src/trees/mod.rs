@@ -30,9 +30,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::{config, context};
-use crate::config::{ConfigDir, Place, TreePin};
 use crate::config::source::{Method, Revision, TreeSource};
+use crate::config::{ConfigDir, Place, TreePin};
 use crate::context::Context;
 use crate::git::Git;
 use crate::progress::Event;
@@ -42,6 +41,7 @@ use crate::stage3::keys::{Purpose, TrustedKeys};
 use crate::store::{InMap as _, TempArea, Tree, TreeId};
 use crate::trees::bring::{Brought, Vouched};
 use crate::trees::contents::{Contents, copy_tree, digest_tree, repo_name};
+use crate::{config, context};
 
 pub use error::{Error, Result};
 

@@ -1,9 +1,9 @@
 //! Why nothing is tried.
 
-use crate::{beneath, config, context, durable, names, recipe, sandbox, session, store};
 use crate::causes::{by_way_of, lifted};
 use crate::session::visible::NotVisible;
 use crate::threads::NoThread;
+use crate::{beneath, config, context, names, recipe, sandbox, session, store};
 
 /// An experiment that cannot begin.
 #[derive(Debug, thiserror::Error)]

@@ -23,14 +23,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::config::ConfigDir;
-use crate::{context, session, store};
 use crate::context::{Context, Settings};
 use crate::names::profiles;
 use crate::path_error::OfFile as _;
@@ -43,15 +42,18 @@ use crate::recipe::merge;
 use crate::recipe::patches::applied;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
-use crate::session::{Work, inspect, run, visible, work};
 use crate::session::keys::throwaway;
 use crate::session::logs::package_log;
 use crate::session::root::{HOOKS_DIR, PORTAGE_DIR};
 use crate::session::work::{Given, Subject as WorkSubject, write_public};
+use crate::session::{Work, inspect, run, visible, work};
 use crate::store::{Purpose, Session, State, StateId};
 use crate::try_it::combinations::{Combination, Subject, Variable};
 use crate::try_it::keeping::Keep;
-use crate::try_it::outcome::{Built as BuiltCombination, EXAMINE, ExamineInput, Examined, Failed as FailedCombination, Installed, Outcome};
+use crate::try_it::outcome::{
+    Built as BuiltCombination, EXAMINE, ExamineInput, Examined, Failed as FailedCombination, Installed, Outcome,
+};
+use crate::{context, session, store};
 
 pub use error::{Error, Result};
 

@@ -1,15 +1,16 @@
 //! How progress looks: bars on a terminal, plain lines elsewhere, JSON lines when asked for.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
+use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gentoomuch::progress::{EmergeStatus, Fetching};
-use gentoomuch::progress::{Event, Observer};
+use gentoomuch::progress::{EmergeStatus, Event, Fetching, Observer};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Global, LogFormat};
-use crate::screen::{self, Style, Text};
+use crate::screen;
+use crate::screen::{Style, Text};
 
 /// Without a terminal, a line for `emerge` at most this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);

@@ -5,12 +5,14 @@
 //! from words, in which such characters become visible (`\u{1b}`), and from codes that are part of this program.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
+use std::io::Write as _;
 use std::path::Path;
 
-pub(crate) use gentoomuch::terminal_text::visible_line as line;
 use gentoomuch::terminal_text::{is_obeyed, visible_lines};
 use serde::Serialize;
+
+pub(crate) use gentoomuch::terminal_text::visible_line as line;
 
 /// How words are set off where there is colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,8 @@ use std::path::Path;
 
 use self::parts::MissingEnv;
 use super::diagnostic::{Diagnostic, Findings, Place};
-use super::names::{self, Shape};
-use super::{ConfigDir, Error, Result, definition, env, hooks, reading};
+use super::names::Shape;
+use super::{ConfigDir, Error, Result, definition, env, hooks, names, reading};
 use crate::did_you_mean::{nearest, question};
 
 /// Folders that are read.

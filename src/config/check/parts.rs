@@ -7,8 +7,8 @@ use super::super::diagnostic::{Findings, Place};
 use super::super::fragment::Fragment;
 use super::super::mentions::Mentions;
 use super::super::merge::Merge;
-use super::super::names::{self, Shape};
-use super::super::{definition, kernel, packages, patches, reading};
+use super::super::names::Shape;
+use super::super::{definition, kernel, names, packages, patches, reading};
 use crate::did_you_mean::{nearest, question};
 use crate::portage::package_files::LineFile;
 

@@ -15,11 +15,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::PortageDir;
 use super::diagnostic::Place;
-use super::effective;
 use super::history::{Said, Touch};
 use super::portage_dir::AtomEntry;
+use super::{PortageDir, effective};
 use crate::did_you_mean::nearest;
 use crate::portage::atom::{Atom, AtomError};
 use crate::portage::effective_use::{Layer, Outcome, Word, verdict};
@@ -28,7 +27,8 @@ use crate::portage::matching::{Version, by_specificity};
 use crate::portage::package_files::LineFile;
 use crate::portage::profile_stack::{Known, LooseFile, ProfileStack, Source, evaluate};
 use crate::portage::repository::{Repository, RepositoryError};
-use crate::portage::use_flags::{self, Switch};
+use crate::portage::use_flags;
+use crate::portage::use_flags::Switch;
 
 pub use package::{PackageExplained, PackageFlag, PackageNote, VersionExplained};
 pub use variable::VariableExplained;

@@ -20,8 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Findings;
-use super::names;
-use super::{ConfigDir, Place, Stage3Definition, definition, reading};
+use super::{ConfigDir, Place, Stage3Definition, definition, names, reading};
 use crate::path_error::PathError;
 use crate::portage::atom::Atom;
 use crate::portage::package_files::LineFile;
@@ -29,6 +28,7 @@ use crate::portage::package_files::LineFile;
 pub use diff::unified;
 pub use placing::{Placed, propose};
 pub use writing::write;
+
 pub(crate) use writing::{make_dirs, replace};
 
 /// A line that has to be in the merged configuration.

@@ -1,12 +1,12 @@
 //! Writing edits: one rename a file, and nothing that changed meanwhile.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::{Edit, Error};
-use crate::durable::{self, Mode};
+use crate::durable;
+use crate::durable::Mode;
 use crate::path_error::PathError;
 
 /// Writes the edits below `root`, each file by one rename, after all of them were found to be as they were read. Returns what was

@@ -14,18 +14,18 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::{beneath, context, inventory};
 use crate::beneath::{RootDir, TreeDir};
 use crate::context::Context;
 use crate::fetch::{BY_CONTENT, INCOMING};
 use crate::history::Result;
-use crate::history::clean::{CleanItem, CleanKind, FileUse, Thing};
 use crate::history::clean::files::list;
 use crate::history::clean::survey::{Found, Survey};
-use crate::portage::binpkgs::{PackageKey, pool_key, unused};
+use crate::history::clean::{CleanItem, CleanKind, FileUse, Thing};
 use crate::portage::binpkgs::unused::{Build, PoolDir};
+use crate::portage::binpkgs::{PackageKey, pool_key, unused};
 use crate::portage::cpv::Cpv;
 use crate::portage::vdb::Package;
+use crate::{beneath, context, inventory};
 
 /// No directory of a tree has more names.
 const NAMES_LIMIT: usize = 100_000;

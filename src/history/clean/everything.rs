@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::context;
 use crate::context::Context;
-use crate::history::{Error, Result, clean};
-use crate::history::clean::{CleanItem, CleanKind, CleanPlan, Thing};
 use crate::history::clean::files::list;
+use crate::history::clean::{CleanItem, CleanKind, CleanPlan, Thing};
+use crate::history::{Error, Result, clean};
 use crate::path_error::OfFile as _;
 use crate::store::InMap as _;
 

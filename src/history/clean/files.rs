@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use crate::artifact::is_unfinished;
 use crate::config::ArtifactFormat;
 use crate::context::Context;
-use crate::history::{Error, Result};
-use crate::history::clean::{CleanItem, CleanKind, CleanOptions, FileUse, Thing};
 use crate::history::clean::survey::Survey;
+use crate::history::clean::{CleanItem, CleanKind, CleanOptions, FileUse, Thing};
+use crate::history::{Error, Result};
 use crate::path_error::OfFile as _;
 
 /// Logs are of use for so long, unless told otherwise.

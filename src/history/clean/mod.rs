@@ -20,21 +20,21 @@ pub mod survey;
 pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::{fmt, fs};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use serde::Serialize;
 
-use crate::{context, durable};
+use self::survey::Survey;
 use crate::context::{Context, lock_store};
 use crate::history::{Error, Result};
 use crate::path_error::OfFile as _;
 use crate::portage::binpkgs::unused as pools;
 use crate::sandbox::TaskOptions;
-use crate::store::{InMap as _, LayerId, Lock, SessionId, StateId, TreeId, Unused};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
-use self::survey::Survey;
+use crate::store::{InMap as _, LayerId, Lock, SessionId, StateId, TreeId, Unused};
+use crate::{context, durable};
 
 /// What can be cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

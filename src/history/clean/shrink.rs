@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::context::Context;
-use crate::history::{Result, clean};
-use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, FileUse, Thing, cache, files};
 use crate::history::clean::cache::{Installed, build_name, files_of, list_distfiles};
 use crate::history::clean::files::{artifact_item, list, log_item};
 use crate::history::clean::survey::{Found, Positions, Survey};
 use crate::history::clean::words::day;
+use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, FileUse, Thing, cache, files};
+use crate::history::{Result, clean};
 use crate::portage::binpkgs::unused;
 
 /// Something that could go.

@@ -14,11 +14,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
+use std::io::{Read, Seek};
 use std::time::{Duration, Instant};
 
 use rustix::fs::Stat;
-
 use tar::{Archive, EntryType};
 
 /// Packages unpack to far less; a bomb does not.

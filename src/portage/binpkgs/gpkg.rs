@@ -18,7 +18,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use blake2::Blake2b512;

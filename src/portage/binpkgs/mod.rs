@@ -29,6 +29,10 @@ pub mod view;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::untrusted;
+use crate::path_error::PathError;
+use crate::progress::Observer;
+
 pub use contents::Examiner;
 pub use index::Index;
 pub use key::{PoolInputs, PoolKey, pool_key};
@@ -36,10 +40,6 @@ pub use name::PackageFile;
 pub use package_key::{Described, PackageKey};
 pub use publish::{KeyOf, Published, Reason, Skipped, Transfer, key_in, publish};
 pub use view::View;
-
-use super::untrusted;
-use crate::path_error::PathError;
-use crate::progress::Observer;
 
 /// Directory below the pools' root that holds the throw-away ones.
 pub const THROWAWAY: &str = "throwaway";

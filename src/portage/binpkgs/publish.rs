@@ -11,7 +11,8 @@
 //! of what that session was to build, and throw-away sessions have pools of their own.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -23,7 +24,8 @@ use super::contents::{Contents, Examiner};
 use super::index::{Stanza, describing, describing_all};
 use super::package_key::PackageKey;
 use super::{Error, INDEX, Index, LOCK, PackageFile, Result};
-use crate::durable::{self, Replace};
+use crate::durable;
+use crate::durable::Replace;
 use crate::path_error::PathError;
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};

@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::publish::{self, LockedPool};
-use super::{DESCRIPTION, Error, INDEX, PackageFile, PoolKind, Result, THROWAWAY};
+use super::publish::LockedPool;
+use super::{DESCRIPTION, Error, INDEX, PackageFile, PoolKind, Result, THROWAWAY, publish};
 use crate::portage::untrusted;
 use crate::progress::Observer;
 

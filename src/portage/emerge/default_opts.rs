@@ -15,6 +15,8 @@
 
 use std::collections::VecDeque;
 
+use Fate::{Jobs, KeepGoing, LeftOut, Load, Ours, Refused, TakenOver, WithBdeps};
+use Takes::{Maybe, MaybeNumber, MaybeYesNo, Nothing, Value, YesNo};
 use serde::{Deserialize, Serialize};
 
 /// What our runs take over.
@@ -120,9 +122,6 @@ enum Fate {
     Ours(bool),
     Refused,
 }
-
-use Fate::{Jobs, KeepGoing, LeftOut, Load, Ours, Refused, TakenOver, WithBdeps};
-use Takes::{Maybe, MaybeNumber, MaybeYesNo, Nothing, Value, YesNo};
 
 /// All options of emerge (3.0.83) but its actions.
 const OPTIONS: &[(Fate, Takes, &str)] = &[

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::progress::{self, Told};
+use super::progress;
+use super::progress::Told;
 use super::violation::Violations;
 use crate::terminal_text::{sanitize, sanitize_line};
 

@@ -22,7 +22,6 @@ pub mod resolution;
 pub mod resume;
 mod violation;
 
-pub use crate::terminal_text::{self as sanitize, sanitize};
 pub use default_opts::DefaultOpts;
 pub use failure::{Distrust, Failure, FailureKind};
 pub use observability::Status;

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use serde::Deserialize;
 
-use crate::progress::{EmergeStatus, EmergeTask};
 use crate::portage::untrusted;
+use crate::progress::{EmergeStatus, EmergeTask};
 use crate::terminal_text::sanitize_line;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -1,13 +1,14 @@
 //! The output of a run: kept verbatim in a file, and read while it streams by, in bounded memory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::progress::EmergeStatus;
 use super::failure::{Evidence, Failure};
 use super::progress::Progress;
+use crate::progress::EmergeStatus;
 
 /// Of a longer line only the beginning is read; the file gets all of it.
 const MAX_LINE_BYTES: usize = 16 * 1024;

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::config::{ConfigDir, Diagnostic, Severity};
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::recipe::consult::questions::{Question, Questions};
+use crate::terminal_text::sanitize_line;
 
 /// Before an answer; other lines are what Portage says besides.
 const ANSWER: &str = "@gentoomuch ";

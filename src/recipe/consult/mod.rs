@@ -16,22 +16,22 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use self::answers::AnswerError;
+use self::questions::Questions;
 use crate::beneath::RootDir;
-use crate::{config, context, session, trees};
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
 use crate::context::Context;
 use crate::names::profiles;
 use crate::portage::atom::Atom;
 use crate::progress::Event;
-use crate::recipe::{Error, Result, configured};
 use crate::recipe::configured::Configured;
+use crate::recipe::{Error, Result, configured};
 use crate::session::root::HOOKS_DIR;
 use crate::session::run;
 use crate::session::work::write_public;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
-use self::answers::AnswerError;
-use self::questions::Questions;
+use crate::{config, context, session, trees};
 
 const SCRIPT: &str = include_str!("consult.py");
 const SCRIPT_NAME: &str = "consult.py";

@@ -10,20 +10,20 @@ use crate::jobserver::PIPE_INSIDE;
 use crate::names::refs::{kernel_lock, kernel_ref};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::progress::Event;
-use crate::recipe::{Result, kernel, merge};
 use crate::recipe::definition::subject_of;
-use crate::recipe::kernel::{Kernel, give, given, script, sources};
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::sources::{SourcesFacts, WantedSources};
+use crate::recipe::kernel::{Kernel, give, given, script, sources};
 use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, under_another_key};
+use crate::recipe::{Result, kernel, merge};
 use crate::sandbox::Exit;
 use crate::sandbox::plan::Network;
 use crate::session;
-use crate::session::{Work, keys, run, work};
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
 use crate::session::root::UserBind;
 use crate::session::work::{Given, StepsDone, Subject};
+use crate::session::{Work, keys, run, work};
 use crate::store::{NewState, Purpose, Session, State};
 
 /// Where the session sees the layers that it fills.

@@ -40,11 +40,10 @@ use sha2::{Digest as _, Sha256};
 use crate::build_key::Inputs;
 use crate::config::{BUILDER, KernelConfig};
 use crate::context::Context;
-use crate::names::refs::{definition_lock, kernel_lock};
-use crate::recipe::{Result, definition};
-use crate::session::{Work, run};
+use crate::recipe::Result;
 use crate::session::root::HOOKS_DIR;
 use crate::session::work::write_public;
+use crate::session::{Work, run};
 use crate::trees::choose::PinnedTree;
 
 /// The script that does what is done inside; written beside the hooks of the sessions that need it.

@@ -8,15 +8,15 @@ use crate::portage::atom::{Atom, Operator};
 use crate::portage::binpkgs::PoolInputs;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::recipe::{Result, kernel, merge};
 use crate::recipe::definition::subject_of;
 use crate::recipe::kernel::error::KernelError;
 use crate::recipe::kernel::give;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session, realise, under_another_key};
-use crate::session::{Work, keys, relink, tidy, work};
+use crate::recipe::{Result, kernel, merge};
 use crate::session::inspect::PoolOf;
 use crate::session::keys::PoolUse;
 use crate::session::work::{Given, StepsDone, Subject};
+use crate::session::{Work, keys, relink, tidy, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 

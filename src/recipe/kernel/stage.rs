@@ -7,12 +7,12 @@ use crate::context::Context;
 use crate::origin::{Kernel, KernelRecord, Origin};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::recipe::{Result, merge};
 use crate::recipe::kernel::{give, script};
+use crate::recipe::{Result, merge};
 use crate::sandbox::plan::{Network, Source};
-use crate::session::{Work, run};
 use crate::session::root::KernelTree;
 use crate::session::work::{StepsDone, create_open};
+use crate::session::{Work, run};
 use crate::store::{NewState, State};
 
 /// Made when a stage4 is begun: what was installed before it is older. In the session's scratch, so that it goes with it.

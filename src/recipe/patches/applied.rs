@@ -21,18 +21,18 @@ use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::config::patches::{PatchRecord, applied_to, digest, digest_for_binaries};
-use crate::{context, session, store};
 use crate::context::Context;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::{untrusted, vdb};
 use crate::progress::Event;
 use crate::recipe::{Result, merge};
-use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::sandbox::plan::Network;
-use crate::session::{Work, emerge};
+use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::session::work::StepsDone;
+use crate::session::{Work, emerge};
+use crate::terminal_text::sanitize_line;
+use crate::{context, session, store};
 
 pub use crate::origin::PatchFate;
 

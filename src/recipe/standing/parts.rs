@@ -17,11 +17,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::PortageDir;
 use crate::config::patches::{PATCHES_DIR, Scope};
-pub(crate) use crate::origin::Parts;
 use crate::portage::atom::Atom;
 use crate::portage::cpv::split_pf;
 use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::Switch;
+
+pub(crate) use crate::origin::Parts;
 
 /// Where a state's origin has them.
 const NOTED: &str = "parts";

@@ -9,25 +9,25 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use crate::build_key::Inputs;
-use crate::config::{BUILDER, ConfigDir, MAKE_CONF, PortageDir};
 use crate::config::hooks::Phase;
+use crate::config::{BUILDER, ConfigDir, MAKE_CONF, PortageDir};
 use crate::context::Context;
-use crate::inventory::{PackageChange, changes, packages_in, packages_of};
+use crate::inventory::{packages_in, packages_of};
 use crate::names::refs::{definition_lock, ref_name};
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::package_files::LineFile;
 use crate::portage::untrusted;
 use crate::portage::vdb::Package;
-use crate::recipe::{Result, consult, definition, merge};
 use crate::recipe::definition::{Filled, Stage3, definition_words, profile_link};
 use crate::recipe::merge::live_goal;
 use crate::recipe::patches::applied;
 use crate::recipe::realise::{Built, InSession, Recipe, in_session};
+use crate::recipe::{Result, consult, definition, merge};
 use crate::sandbox::plan::Network;
-use crate::session::{Work, emerge, hooks, keys, run, work};
 use crate::session::keys::PoolUse;
 use crate::session::work::{Given, StepsDone, Subject};
+use crate::session::{Work, emerge, hooks, keys, run, work};
 use crate::store::{Purpose, Session, State};
 
 /// Portage's record of libraries that it keeps for programs that were not rebuilt.

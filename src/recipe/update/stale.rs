@@ -21,13 +21,13 @@ use crate::portage::binpkgs::PackageKey;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::vdb;
 use crate::portage::vdb::Package;
-use crate::recipe::{Result, merge};
 use crate::recipe::definition::Stage3;
 use crate::recipe::patches::applied;
 use crate::recipe::patches::applied::PatchedPackage;
-use crate::session::{Work, run, visible};
+use crate::recipe::{Result, merge};
 use crate::session::root::HOOKS_DIR;
 use crate::session::work::{StepsDone, write_public};
+use crate::session::{Work, run, visible};
 
 const SCRIPT: &str = include_str!("stale.py");
 const SCRIPT_NAME: &str = "stale.py";

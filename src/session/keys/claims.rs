@@ -19,11 +19,10 @@ use crate::portage::binpkgs::PackageKey;
 use crate::portage::binpkgs::claims::{Claims, Held, Taken, Wanted};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::keys::{Keys, remove_index};
 use crate::session::supply::Foreseen;
-use crate::session::{Error, Result};
-use crate::session::{Work, keys};
+use crate::session::{Error, Result, Work, keys};
+use crate::terminal_text::sanitize_line;
 
 /// How often whoever waits looks.
 const LOOK: Duration = Duration::from_millis(250);

@@ -32,14 +32,13 @@ use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::{Described, Examiner, Index, PackageKey, PoolInputs, PoolKind, Transfer, View, package_key};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::session::inspect::PoolOf;
 use crate::session::root::{HOOKS_DIR, Packages};
 use crate::session::supply::Foreseen;
 use crate::session::work::{Given, Subject, write_public};
-use crate::session::{Error, Result};
-use crate::session::{Work, emerge, inspect, jobs, keys, run, supply, work};
+use crate::session::{Error, Result, Work, emerge, inspect, jobs, keys, run, supply, work};
 use crate::store::{Purpose, State};
+use crate::terminal_text::sanitize_line;
 
 const SCRIPT: &str = include_str!("keys.py");
 const SCRIPT_NAME: &str = "keys.py";

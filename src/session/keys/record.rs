@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::Result;
-use crate::session::Work;
 use crate::session::keys::{Entry, Keys, Package, replace};
+use crate::session::{Result, Work};
 
 /// Beside the session's directories and never shown in it.
 const RECORD: &str = "package-keys.json";

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use crate::context::Context;
 use crate::portage::binpkgs::{PoolInputs, PoolKind};
-use crate::session::Result;
 use crate::session::keys::{PoolUse, packages_of};
-use crate::session::{Work, keys};
+use crate::session::{Result, Work, keys};
 use crate::store::State;
 
 /// Shows a session the binary packages that fit its base: those of throw-away sessions, and those that were released.

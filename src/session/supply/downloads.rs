@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::beneath::TreeDir;
 use crate::config::PortageDir;
 use crate::fetch::{BinHost, Sources, Tree, dictionary};
-pub(crate) use crate::origin::Downloads;
 use crate::origin::Origin;
 use crate::portage::binrepos;
 use crate::portage::session_conf::protocol_of;
 use crate::release::OFFICIAL;
 use crate::trees::choose::PinnedTree;
+
+pub(crate) use crate::origin::Downloads;
 
 /// Where it stands in what a state says of itself.
 const RECORD: &str = "downloads";

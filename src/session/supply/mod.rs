@@ -27,20 +27,18 @@ use serde::Deserialize;
 
 use crate::causes::in_one_line;
 use crate::context::Context;
-use crate::path_error::OfFile as _;
 use crate::fetch::{AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelves, Wanted};
+use crate::path_error::OfFile as _;
 use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::{Merge, Resolution};
-use crate::portage::emerge::sanitize::sanitize_line;
 use crate::portage::emerge::{Failure, FailureKind};
-use crate::progress::Event;
-use crate::progress::{EmergeStatus, Fetching};
+use crate::progress::{EmergeStatus, Event, Fetching};
 use crate::session::root::HOOKS_DIR;
 use crate::session::supply::downloads::Downloads;
 use crate::session::work::{Given, Subject, create_open, write_public};
-use crate::session::{Error, Result};
-use crate::session::{Work, emerge, run, work};
+use crate::session::{Error, Result, Work, emerge, run, work};
 use crate::store::{Purpose, Session, State};
+use crate::terminal_text::sanitize_line;
 use crate::trees::choose::PinnedTree;
 use crate::{context, fetch, threads};
 

@@ -1,13 +1,13 @@
 //! Reading and changing the files below `config/keys/`.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Serialize;
 
 use super::{KeysError, Purpose, Purposes, read_key_file};
-use crate::durable::{self, Mode};
+use crate::durable;
+use crate::durable::Mode;
 use crate::path_error::PathError;
 use crate::stage3::certificate::Certificate;
 use crate::stage3::fingerprint::Fingerprint;

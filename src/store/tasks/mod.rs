@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::beneath::{self, remove_tree};
+use crate::beneath;
+use crate::beneath::remove_tree;
 use crate::path_error::PathError;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 

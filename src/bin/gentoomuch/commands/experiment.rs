@@ -7,17 +7,17 @@ use std::process::ExitCode;
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::portage::use_flags::Switch;
 use gentoomuch::try_it;
-use gentoomuch::try_it::{TryOptions, Watcher};
 use gentoomuch::try_it::combinations::Variable;
 use gentoomuch::try_it::outcome::Outcome as Came;
+use gentoomuch::try_it::{TryOptions, Watcher};
 
+use super::Outcome;
+use super::live::Live;
 use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
 use crate::opened::{Opened, processors};
 use crate::report::{Failure, Kind};
 use crate::table::{print, print_json};
-use super::Outcome;
-use super::live::Live;
 
 /// Build packages with other settings in throw-away sessions
 ///

@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gentoomuch::{context, freshroot, sandbox};
 use gentoomuch::freshroot::FreshrootOptions;
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::sandbox::Exit;
 use gentoomuch::sandbox::plan::Network;
 use gentoomuch::session::root::UserBind;
+use gentoomuch::{context, freshroot, sandbox};
 
+use super::Outcome;
 use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
 use crate::opened::Opened;
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
 use crate::table;
-use super::Outcome;
 
 /// Open a throw-away session on the builder: a shell, or one command
 ///

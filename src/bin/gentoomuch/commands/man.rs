@@ -5,10 +5,9 @@
 
 mod markdown;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{fs, io};
 
 use clap::CommandFactory as _;
 use clap_mangen::Man;
@@ -17,8 +16,7 @@ use super::Outcome;
 use crate::args::Cli;
 use crate::invocation::Invocation;
 use crate::report::{Failure, Kind};
-use crate::screen::Shown as _;
-use crate::screen::Text;
+use crate::screen::{Shown as _, Text};
 
 /// Write the man pages of all commands and of the configuration
 #[derive(Debug, clap::Args)]

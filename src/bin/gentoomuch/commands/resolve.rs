@@ -4,20 +4,20 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gentoomuch::{config, resolve};
-use gentoomuch::config::{BUILDER, ConfigDir, proposal};
 use gentoomuch::config::proposal::Placed;
+use gentoomuch::config::{BUILDER, ConfigDir, proposal};
 use gentoomuch::portage::atom::Atom;
 use gentoomuch::progress::{Event, Observer as _};
 use gentoomuch::resolve::{PackageCount, ResolveOptions, Resolved};
+use gentoomuch::{config, resolve};
 use serde::Serialize;
 
+use super::Outcome;
 use crate::invocation::Invocation;
 use crate::opened::Opened;
 use crate::report::{Failure, Kind};
 use crate::screen::{Shown as _, Style, Text};
 use crate::table::{count, print, print_json};
-use super::Outcome;
 
 /// Show, or write, the configuration changes that packages need
 ///

@@ -2,8 +2,8 @@
 
 use gentoomuch::freshroot;
 
-use crate::report::{Failure, Kind};
 use super::there_are;
+use crate::report::{Failure, Kind};
 
 impl From<freshroot::Error> for Failure {
     fn from(error: freshroot::Error) -> Self {

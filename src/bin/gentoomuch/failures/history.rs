@@ -2,8 +2,8 @@
 
 use gentoomuch::history;
 
-use crate::report::{Failure, Kind};
 use super::there_are;
+use crate::report::{Failure, Kind};
 
 impl From<history::Error> for Failure {
     fn from(error: history::Error) -> Self {

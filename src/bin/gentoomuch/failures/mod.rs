@@ -19,9 +19,9 @@ mod session;
 mod trees;
 mod try_it;
 
-use gentoomuch::{archive, config};
 use gentoomuch::config::explain::ExplainError;
 use gentoomuch::config::init::InitError;
+use gentoomuch::{archive, config};
 
 use crate::report::{Failure, Kind};
 

@@ -4,9 +4,9 @@ use gentoomuch::patch;
 use gentoomuch::patch::PatchError;
 use gentoomuch::session::visible::NotVisible as N;
 
+use super::{accepting, proposal, there_are};
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
-use super::{accepting, proposal, there_are};
 
 impl From<patch::Error> for Failure {
     fn from(error: patch::Error) -> Self {

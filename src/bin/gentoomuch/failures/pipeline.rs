@@ -2,8 +2,8 @@
 
 use gentoomuch::pipeline;
 
-use crate::report::{Failure, Kind};
 use super::there_are;
+use crate::report::{Failure, Kind};
 
 impl From<pipeline::Error> for Failure {
     fn from(error: pipeline::Error) -> Self {

@@ -1,7 +1,7 @@
 //! Kinds and hints of what keeps a state from being built.
 
-use gentoomuch::{config, context, recipe, sandbox};
 use gentoomuch::recipe::kernel::error::KernelError;
+use gentoomuch::{config, context, recipe, sandbox};
 
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;

@@ -1,11 +1,11 @@
 //! Kinds and hints of what a configuration lacks.
 
-use gentoomuch::{config, resolve};
 use gentoomuch::portage::emerge::resolution::Problem;
+use gentoomuch::{config, resolve};
 
+use super::proposal;
 use crate::report::{Failure, Kind};
 use crate::screen::Shown as _;
-use super::proposal;
 
 impl From<resolve::Error> for Failure {
     fn from(error: resolve::Error) -> Self {

@@ -3,8 +3,8 @@
 use gentoomuch::session::visible::NotVisible as N;
 use gentoomuch::try_it;
 
-use crate::report::{Failure, Kind};
 use super::{accepting, there_are};
+use crate::report::{Failure, Kind};
 
 impl From<try_it::Error> for Failure {
     fn from(error: try_it::Error) -> Self {

@@ -27,8 +27,9 @@ use serde::Serialize;
 
 use crate::portage::atom::Atom;
 use crate::terminal_text::{sanitize, sanitize_uncut};
-pub use merge_list::Merge;
 use required_use::Flags;
+
+pub use merge_list::Merge;
 
 /// Which of Portage's files a change belongs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

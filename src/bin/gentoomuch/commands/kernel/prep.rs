@@ -6,13 +6,13 @@ use clap::ValueEnum;
 use gentoomuch::kernel::prep;
 use gentoomuch::kernel::prep::{KernelPrepared, PrepOptions as KernelPrepOptions};
 
+use super::{changes, parse_sources};
 use crate::commands::Outcome;
 use crate::invocation::Invocation;
 use crate::limits::LimitArgs;
 use crate::opened::Opened;
 use crate::screen::Shown as _;
 use crate::table::{count, print, print_json};
-use super::{changes, parse_sources};
 
 /// So many changed options are listed.
 const MOST: usize = 40;

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use gentoomuch::pipeline::Node;
 use gentoomuch::pipeline::run::{NodeReport, Outcome, Watcher};
-use gentoomuch::progress::EmergeStatus;
-use gentoomuch::progress::Event;
+use gentoomuch::progress::{EmergeStatus, Event};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::words;
