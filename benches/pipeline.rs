@@ -10,13 +10,13 @@ use std::path::Path;
 use criterion::Criterion;
 use gentoomuch::artifact::exclusions;
 use gentoomuch::config::ConfigDir;
+use gentoomuch::context::{Context, Settings, Told};
 use gentoomuch::pipeline;
-use gentoomuch::pipeline::{Node, NodeKind, PipelineOptions};
 use gentoomuch::pipeline::run::{NodeReport, Watcher};
+use gentoomuch::pipeline::{Node, NodeKind, PipelineOptions};
 use gentoomuch::places::Places;
 use gentoomuch::progress::{Event, Silent};
 use gentoomuch::sandbox::{HelperSource, IdMap, IdRange, Interrupt, Launcher};
-use gentoomuch::context::{Context, Settings, Told};
 use gentoomuch::stage3::publish::FileDigests;
 use gentoomuch::store::{NewState, Purpose, State, Store};
 
@@ -60,7 +60,9 @@ fn commit(store: &Store, key: &str, base: Option<&State>) -> State {
     let session = store.session_create(base, Purpose::Stage, key).unwrap();
     let filler: Vec<String> = (0..100).map(|n| format!("package.use/{n}-of-many")).collect();
     let origin = serde_json::json!({ "portage_files": filler, "inputs": {} });
-    session.commit(NewState { key: key.to_owned(), origin: origin.into(), newest_input: 1, parent: base.map(|base| base.id.clone()) }).unwrap()
+    session
+        .commit(NewState { key: key.to_owned(), origin: origin.into(), newest_input: 1, parent: base.map(|base| base.id.clone()) })
+        .unwrap()
 }
 
 /// The files that `stages/NAME/` has of a state; as many packages in its inventory as a small server has.

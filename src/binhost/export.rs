@@ -211,7 +211,7 @@ fn fitting(cx: &Context<'_>, profile: &str, index: &Index) -> Result<(BTreeSet<S
 fn pool_of_profile(cx: &Context<'_>, profile: &str) -> Result<PoolInputs> {
     let none = || Error::NoPool { profile: profile.to_owned() };
     let id = cx.store.ref_get(&ref_name(profile, BUILDER))?.ok_or_else(none)?;
-    Ok(cx.store.state(&id)?.origin.pool().cloned().ok_or_else(none)?)
+    cx.store.state(&id)?.origin.pool().cloned().ok_or_else(none)
 }
 
 /// Signs one package, unless the signed one is there.

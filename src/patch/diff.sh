@@ -4,7 +4,7 @@
 # Inputs:  $1 the work set; $2 where to write `patch`, `raw`, `numstat`, `ignored` and `unmerged`.
 set -eu
 
-# shellcheck source=src/build/patch/git.sh
+# shellcheck source=src/patch/git.sh
 . "${0%/*}/git.sh"
 
 objects=$(mktemp -d)

@@ -5,7 +5,7 @@
 # Output:  lines "@gentoomuch WORD VALUE".
 set -eu
 
-# shellcheck source=src/build/patch/git.sh
+# shellcheck source=src/patch/git.sh
 . "${0%/*}/git.sh"
 
 new_repository "$1"

@@ -115,7 +115,7 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
     let keys = TrustedKeys::load(&cx.places.keys(), GENTOO).map_err(Error::Keys)?;
     let trusted: Vec<_> = keys.certificates().filter(|key| keys.counting_for(Purpose::Binpkg).count(key.fingerprint())).collect();
     if trusted.is_empty() {
-        return Err(Error::NoKeys.into());
+        return Err(Error::NoKeys);
     }
     let dir = |name: &str| -> Result<PathBuf> {
         let path = session.path(name);

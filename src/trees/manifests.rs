@@ -58,7 +58,7 @@ fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
         all.ignored.extend(manifest.ignored);
         for (file, expected) in manifest.files {
             if all.files.insert(file.clone(), expected.clone()).is_some_and(|before| before != expected) {
-                return Err(wrong(&file, "is listed twice and differently").into());
+                return Err(wrong(&file, "is listed twice and differently"));
             }
         }
     }
@@ -88,13 +88,13 @@ fn compare(tree: &TreeDir, listed: &Manifest) -> Result<()> {
         match (known, hidden) {
             (true, _) => drop(found.insert(path.clone(), item)),
             (false, true) => tree.unlink(path)?,
-            (false, false) => return Err(wrong(path, "is in no Manifest").into()),
+            (false, false) => return Err(wrong(path, "is in no Manifest")),
         }
     }
     listed.files.par_iter().try_for_each(|(path, expected)| {
         let item = found.get(path).ok_or_else(|| wrong(path, "is missing"))?;
         if !item.is_file() {
-            return Err(wrong(path, "is no regular file").into());
+            return Err(wrong(path, "is no regular file"));
         }
         check(path, expected, tree.open_file(path)?.file)
     })
@@ -103,8 +103,8 @@ fn compare(tree: &TreeDir, listed: &Manifest) -> Result<()> {
 fn check(path: &Path, expected: &Expected, reader: impl std::io::Read) -> Result<()> {
     match expected.difference(reader).map_err(Error::io("read", path))? {
         None => Ok(()),
-        Some(Difference::Size) => Err(wrong(path, "has another size").into()),
-        Some(Difference::Contents) => Err(wrong(path, "has other contents").into()),
+        Some(Difference::Size) => Err(wrong(path, "has another size")),
+        Some(Difference::Contents) => Err(wrong(path, "has other contents")),
     }
 }
 

@@ -225,7 +225,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
     if let Some(Revision::Digest(wanted)) = &options.rev {
         if *wanted != contents.digest {
             let found = format!("sha256:{}", contents.digest);
-            return Err(Error::OtherContents { uri: from, wanted: format!("sha256:{wanted}"), found }.into());
+            return Err(Error::OtherContents { uri: from, wanted: format!("sha256:{wanted}"), found });
         }
         if brought.vouched == Vouched::Nobody {
             brought.vouched = Vouched::Pin;

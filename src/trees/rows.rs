@@ -118,7 +118,7 @@ pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<S
             count => return Err(crate::store::Error::Ambiguous { text: text.to_owned(), count }.into()),
         }
     }
-    Err(unknown().into())
+    Err(unknown())
 }
 
 /// Removes snapshots that nothing needs. Alone with the store, so that nothing begins to need one meanwhile.

@@ -27,7 +27,8 @@ impl Host {
         let mut running = child::spawn(command.stdin(Stdio::null()).stderr(Stdio::null()));
         let mut line = String::new();
         BufReader::new(running.child().stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let port = line.split(" port ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("no port in {line:?}"));
+        let port =
+            line.split(" port ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("no port in {line:?}"));
         Self { address: format!("http://127.0.0.1:{port}"), _running: running }
     }
 }

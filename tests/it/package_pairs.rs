@@ -348,7 +348,7 @@ fn keys(place: &Place, side: Side, version: u32) -> BTreeMap<&'static str, Packa
     let request = serde_json::json!({ "packages": packages, "installed": false }).to_string();
     let binds = [
         format!("{}:/mnt/asked:ro", asked.display()),
-        format!("{}/src/build/keys:/mnt/keys:ro", env!("CARGO_MANIFEST_DIR")),
+        format!("{}/src/session/keys:/mnt/keys:ro", env!("CARGO_MANIFEST_DIR")),
         format!("{}:/var/db/repos/pairs:ro", tree(place, side, version).display()),
     ];
     let script = "cp -r /mnt/asked/. /etc/portage && echo \"$1\" >/tmp/request && exec python3 -B /mnt/keys/keys.py /tmp/request";

@@ -203,7 +203,7 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
         }
         // What is wrong with hooks is found without Portage, too.
         Err(Error::Session(session::Error::Hooks(_)) | Error::Config(config::Error::Invalid(_))) => {
-            said.note(&place, AFTER_ERRORS, None)
+            said.note(&place, AFTER_ERRORS, None);
         }
         Err(Error::NoPortageProfile { place, profile, tree }) => {
             let trees = choose::trees_for(cx, &config.portage_dir(&group.stage.stage3)?)?;

@@ -188,7 +188,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
 
 /// The profiles that have a builder.
 fn with_builders(cx: &Context<'_>) -> Result<Vec<String>, Failure> {
-    let rows = profile::profile_rows(&cx)?;
+    let rows = profile::profile_rows(cx)?;
     Ok(rows.into_iter().filter(|row| row.builder.is_some()).map(|row| row.name).collect())
 }
 
@@ -197,7 +197,7 @@ fn update_all(invocation: &Invocation, cx: &Context<'_>, config: &ConfigDir, dep
     let mut all = Vec::new();
     for name in with_builders(cx)? {
         invocation.progress.event(&Event::Step(&format!("updating profile {name}")));
-        let done = update::profile_update(&cx, config, &UpdateOptions { profile: Some(name), depclean })?;
+        let done = update::profile_update(cx, config, &UpdateOptions { profile: Some(name), depclean })?;
         invocation.progress.clear();
         if !json {
             print(words::updated(&done))?;

@@ -20,12 +20,11 @@ impl From<history::Error> for Failure {
             E::TagTaken(_) => Some("any other name: `gentoomuch tag STATE release-1`".to_owned()),
             E::TagName { .. } => Some("letters, digits and `._+-`, with `/` between parts".to_owned()),
             E::Missing { state, .. } => Some(format!("`gentoomuch shell {state}` looks around in it")),
-            E::Special { .. } => None,
             E::Directory { .. } => Some("name a directory to copy it to".to_owned()),
             E::NoName { .. } => Some("name a path that is not there yet, which becomes the copy".to_owned()),
             E::Exists(_) => Some("move it away, or name another directory".to_owned()),
             E::NoDirectory(_) => Some("make it first".to_owned()),
-            E::Context(_) | E::Config(_) | E::Names(_) | E::Binpkgs(_) => None,
+            E::Special { .. } | E::Context(_) | E::Config(_) | E::Names(_) | E::Binpkgs(_) => None,
         };
         match error {
             E::Context(error) => error.into(),
