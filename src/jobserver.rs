@@ -15,7 +15,7 @@
 //! **Why each session has a pipe of its own.** Who is killed gives nothing back, and a byte in a pipe does not say who has taken it. With one
 //! pipe for all, what a killed build held would be lost for those that go on, in the end until all wait for ever. Here it is known what each
 //! session was given: when its emerge has ended, however it ended, all of that is back in the purse, and the pipe is emptied. The price is
-//! that somebody has to move tokens between the pipes: a thread that looks every [`TICK`], takes what lies idle in one pipe while another is
+//! that somebody has to move tokens between the pipes: a thread that looks every `TICK`, takes what lies idle in one pipe while another is
 //! empty, and gives less and less often to those that do not use it. Each emerge has at least one in the end, so none waits for ever.
 //!
 //! **Without it.** make knows named pipes since 4.4, Portage tokens since 3.0.76. A session of older ones claims a fixed part of the purse

@@ -1,5 +1,5 @@
 //! Path patterns: which paths of a root are meant, by `user.removes`, `keep`, and the list of what artifacts leave out. This is the only place that
-//! knows what a pattern means. The wildcards of atoms, which are only `*`, are matched here, too ([`stars`]).
+//! knows what a pattern means. The wildcards of atoms, which are only `*`, are matched here, too (`stars`).
 //!
 //! ```text
 //! /usr/share/doc            the directory and everything in it

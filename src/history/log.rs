@@ -1,7 +1,7 @@
 //! The history of names: `log`, `rollback` and `tag`.
 //!
 //! A name of a build state remembers what it stood for (`store::refs`); a state remembers the inputs that it was built from
-//! ([`Inputs`]). Of two states that follow each other it can so be said which inputs had changed.
+//! ([`crate::build_key::Inputs`]). Of two states that follow each other it can so be said which inputs had changed.
 
 use serde::Serialize;
 

@@ -72,7 +72,7 @@ pub struct WentBack {
     pub created: String,
 }
 
-/// What [`rollback`] has done.
+/// What [`rollback()`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Rollback {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A repository that a session has written could make git run anything, once the user calls it in there. So what decides what git does is
-//! written anew outside of the session, and nothing else that git takes for a repository is left ([`harden`]). Later the work set is the
-//! user's. It is looked through again before a session reads it ([`check`]), so that no pipe or link in it makes us wait or leads us elsewhere.
+//! written anew outside of the session, and nothing else that git takes for a repository is left (`harden`). Later the work set is the
+//! user's. It is looked through again before a session reads it (`check`), so that no pipe or link in it makes us wait or leads us elsewhere.
 
 use std::ffi::CStr;
 use std::fs;

@@ -32,7 +32,7 @@ pub struct StageBuilt {
     pub state: String,
     /// Whether the state was there already.
     pub state_reused: bool,
-    /// Packages with patches, and what became of these; see [`crate::patch::PatchedPackage`]. Null where there are none.
+    /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
     /// The files, if they were asked for.

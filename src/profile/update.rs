@@ -11,7 +11,7 @@
 //!
 //! - what the configuration brought and does not bring any more is taken out of `/etc/portage`, the stage3's own file comes back;
 //! - packages that the definition does not list any more leave the world file (and the root, with `--depclean`);
-//! - what was made from something else than it would be made from now is built again ([`stale`]): Portage compares neither compiler flags nor
+//! - what was made from something else than it would be made from now is built again (`recipe::update::stale`): Portage compares neither compiler flags nor
 //!   `package.env`, and not the text of an ebuild; global compiler flags have all of world built again, also what has no package key;
 //! - hooks and scripts run again, since a rebuilt package may have replaced what they had changed: they have to stand that.
 //!
@@ -51,7 +51,7 @@ pub struct UpdatedProfile {
     pub previous: Option<StateId>,
     /// Whether the state was there already, and nothing was built.
     pub reused: bool,
-    /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::build::PatchedPackage). Null where there are none.
+    /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
     /// What has changed in the list of packages, by name.

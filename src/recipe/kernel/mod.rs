@@ -14,13 +14,13 @@
 //! ```
 //!
 //! **Two keys.** A pipeline has to know before anything is built whether a kernel is there: its key is made from the builder's key, the atom of
-//! the sources, the trees and the configuration ([`Kernel::inputs`]). Where that key is new, the sources are installed, and it is
+//! the sources, the trees and the configuration (`Kernel::inputs`). Where that key is new, the sources are installed, and it is
 //! known what they really are: the package and the checksums of all its files, so that patches count, and the compiler. Those and the symbols of the
 //! configuration are the second key, by which a payload is found that was made before, however much the builder has changed otherwise:
 //! a kernel is compiled once for its sources, configuration and toolchain.
 //!
 //! **The payload** holds nothing that emerge wrote, and never a `lib/`, which would hide a merged-usr link: it may lie on any base
-//! ([`crate::recipe::kernel::stage::with_kernel`]). Both layers are written through a bind mount by a session that is thrown away, so that nothing is copied.
+//! (`stage::with_kernel`). Both layers are written through a bind mount by a session that is thrown away, so that nothing is copied.
 //!
 //! **Modules of other packages** are compiled in the session of the stage4 that has them, which sees the devel layer as `/usr/src` as long as it
 //! runs: there they are installed, owned by their package, and with all else that it has (`stage.rs`).

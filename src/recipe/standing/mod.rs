@@ -9,7 +9,7 @@
 //!                                                      none of them: it is reused, and that is noted in the cache
 //! ```
 //!
-//! Such a state has the `/etc/portage` that it was built with. What is built on it gets the present one first: see [`Parts::changes_since`]
+//! Such a state has the `/etc/portage` that it was built with. What is built on it gets the present one first: see `Parts::changes_since`
 //! and [`crate::recipe::stage4`].
 
 pub mod parts;

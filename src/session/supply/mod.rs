@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What no metadata cache describes is asked of Portage in a session of its own, in which nothing but Portage has run: an ebuild that is
-//! being built must not say where its sources are from. That session is started by whoever waits for the run ([`answering`]), ends with it
+//! being built must not say where its sources are from. That session is started by whoever waits for the run (`answering`), ends with it
 //! and has no broker, so that an ebuild which asks for a source while it is asked for its sources is not asked in yet another session.
 
 pub mod downloads;
