@@ -54,7 +54,7 @@ fn files(dir: &Path) -> BTreeSet<String> {
 }
 
 /// All but the man pages of commands, the configuration and the hooks, which are many.
-const INSTALLED: [&str; 10] = [
+const INSTALLED: [&str; 11] = [
     "0644 usr/share/bash-completion/completions/gentoomuch",
     "0644 usr/share/doc/gentoomuch/CHANGELOG.md",
     "0644 usr/share/doc/gentoomuch/LICENSE",
@@ -63,6 +63,7 @@ const INSTALLED: [&str; 10] = [
     "0644 usr/share/fish/vendor_completions.d/gentoomuch.fish",
     "0644 usr/share/gentoomuch/config/README.md",
     "0644 usr/share/man/man1/gentoomuch.1",
+    "0644 usr/share/man/man5/gentoomuch-config.5",
     "0644 usr/share/zsh/site-functions/_gentoomuch",
     "0755 usr/bin/gentoomuch",
 ];
