@@ -179,15 +179,18 @@ impl Origin {
     /// The Portage profile.
     pub fn portage_profile(&self) -> Option<&str> {
         self.of_either(|of| Some(of.portage_profile.as_str()), |of| of.portage_profile.as_deref())
+            .filter(|profile| !profile.is_empty())
     }
 
     /// The isolation in which it was made.
     pub fn isolation(&self) -> Option<&str> {
-        match self {
-            Self::Kernel(kernel) => Some(&kernel.isolation),
-            Self::Kept(kept) => Some(&kept.isolation),
-            _ => self.of_either(|of| Some(of.isolation.as_str()), |of| Some(of.isolation.as_str())),
-        }
+        let isolation = match self {
+            Self::Kernel(kernel) => kernel.isolation.as_str(),
+            Self::Kept(kept) => kept.isolation.as_str(),
+            _ => self.of_either(|of| Some(of.isolation.as_str()), |of| Some(of.isolation.as_str()))?,
+        };
+        // A record of a version that did not say.
+        Some(isolation).filter(|isolation| !isolation.is_empty())
     }
 
     /// The ebuild trees that it was made with; `None` where it says nothing of them, as a stage4 does.

@@ -319,19 +319,20 @@ mod tests {
 
     #[test]
     fn an_origin_is_told_from_the_top_to_the_stage3() {
+        const KEY: &str = "13EBBDBEDE7A12775DFDB1BABB572E0E2D182910";
         let origin = Recorded::from(serde_json::json!({
             "kind": "stage4 definition", "definition": "web", "profile": "server", "isolation": "all",
             "base": {
                 "kind": "stage3 definition", "definition": "plain", "profile": "server", "portage_profile": "gentoo:default",
                 "trees": [{ "name": "gentoo", "digest": "9136" }],
-                "stage3": { "kind": "stage3", "name": "stage3.tar.xz", "signer": { "primary": "13EB" }, "allow_unsigned": null },
+                "stage3": { "kind": "stage3", "name": "stage3.tar.xz", "signer": { "fingerprint": KEY, "primary": KEY, "uid": null, "signed_at": 1, "expired": null }, "allow_unsigned": null },
             },
         }));
         assert_eq!(
             render_origin(&origin),
             "origin   stage4 definition, definition web, profile server\n         isolation all\n\
              origin   stage3 definition, definition plain, profile server\n         portage profile gentoo:default\n         tree gentoo 9136\n\
-             origin   stage3, name stage3.tar.xz\n         signer 13EB\n"
+             origin   stage3, name stage3.tar.xz\n         signer 13EBBDBEDE7A12775DFDB1BABB572E0E2D182910\n"
         );
     }
 }
