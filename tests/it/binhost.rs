@@ -11,8 +11,8 @@ use crate::child::{self, Known};
 use crate::place::{Place, copy};
 use crate::shared::{Shared, shared};
 
-/// Among the first that are installed: whoever refuses it has not built much.
-const GREET: &str = "dev-libs/greet/greet-1.0-1.gpkg.tar";
+/// No other test builds it in other ways, so that there is one of it in the pool.
+const GREETER: &str = "app-misc/greeter/greeter-1.0-1.gpkg.tar";
 
 /// A web server with an exported directory, as the documentation shows.
 struct Host {
@@ -53,12 +53,12 @@ fn sum(program: &str, file: &Path) -> String {
 
 /// Has the index say what the package is now: who can change a package can change the index, too.
 fn fix_index(dir: &Path) {
-    let package = dir.join(GREET);
+    let package = dir.join(GREETER);
     let text = fs::read_to_string(dir.join("Packages")).unwrap();
     let stanzas: Vec<String> = text
         .split("\n\n")
         .map(|stanza| {
-            if !stanza.contains(&format!("PATH: {GREET}")) {
+            if !stanza.contains(&format!("PATH: {GREETER}")) {
                 return stanza.to_owned();
             }
             let lines = stanza.lines().map(|line| match line.split_once(": ") {
@@ -88,15 +88,15 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
     assert_eq!((&again["signed"], &again["removed"]), (&Value::from(0), &Value::from(0)));
     assert_eq!(fs::read(dir.join("Packages.gz")).unwrap(), index, "nothing has changed");
     // What is missing is signed again.
-    fs::remove_file(dir.join(GREET)).unwrap();
+    fs::remove_file(dir.join(GREETER)).unwrap();
     assert_eq!(export(place, &dir)["signed"], 1);
     // So is one that is not what was signed, however long it is.
-    let mut bytes = fs::read(dir.join(GREET)).unwrap();
+    let mut bytes = fs::read(dir.join(GREETER)).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    fs::write(dir.join(GREET), &bytes).unwrap();
+    fs::write(dir.join(GREETER), &bytes).unwrap();
     assert_eq!(export(place, &dir)["signed"], 1);
-    assert!(fs::read(dir.join(GREET)).unwrap() != bytes);
+    assert!(fs::read(dir.join(GREETER)).unwrap() != bytes);
 
     // Another profile's packages would take the place of these.
     let record = dir.join(".gentoomuch-binhost.json");
@@ -107,7 +107,7 @@ fn a_root_of_its_own_installs_what_was_exported_and_signed() {
         .fails(2)
         .says("/binhost-a` has the binary packages of profile `server`\n")
         .says("hint: name another directory, or export `server` with `--profile server`");
-    assert!(dir.join(GREET).exists());
+    assert!(dir.join(GREETER).exists());
     fs::write(&record, of_demo).unwrap();
     assert_eq!(export(place, &dir)["signed"], 0);
 
@@ -204,27 +204,27 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     let index = |dir: &Path| fs::read_to_string(dir.join("Packages")).unwrap();
     let pool: Value =
         serde_json::from_str(&shared.place.run(&["binhost", "export", "--json", dir.to_str().unwrap()]).ok().text()).unwrap();
-    let unsigned = shared.place.path(&format!("cache/binpkgs/{}/{GREET}", pool["pool"].as_str().unwrap()));
-    fs::copy(&unsigned, dir.join(GREET)).unwrap();
+    let unsigned = shared.place.path(&format!("cache/binpkgs/{}/{GREETER}", pool["pool"].as_str().unwrap()));
+    fs::copy(&unsigned, dir.join(GREETER)).unwrap();
     fix_index(&dir);
     bootstrap(&shared, &place, "binhost-c")
         .fails(4)
-        .says(&format!("error: cannot trust `own/{GREET}`\ncaused by: it is not signed\n"));
-    let mut bytes = fs::read(good.join(GREET)).unwrap();
+        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: it is not signed\n"));
+    let mut bytes = fs::read(good.join(GREETER)).unwrap();
     let header = bytes.windows(9).position(|name| name == b"image.tar").unwrap() / 512 * 512;
     bytes[header + 512 + 40] ^= 0xff;
-    fs::write(dir.join(GREET), bytes).unwrap();
+    fs::write(dir.join(GREETER), bytes).unwrap();
     fs::write(dir.join("Packages"), index(&good)).unwrap();
     fs::copy(good.join("Packages.gz"), dir.join("Packages.gz")).unwrap();
     fix_index(&dir);
     let changed = bootstrap(&shared, &place, "binhost-c").fails(4);
     changed
-        .says(&format!("error: cannot trust `own/{GREET}`\ncaused by: it is not what was signed\n"))
+        .says(&format!("error: cannot trust `own/{GREETER}`\ncaused by: it is not what was signed\n"))
         .says("nothing of it was installed");
     assert!(!shared.place.listing().contains("profile/binhost-c/gentoomuch"), "nothing was built");
 
     // As it should be.
-    for name in [GREET, "Packages", "Packages.gz"] {
+    for name in [GREETER, "Packages", "Packages.gz"] {
         fs::copy(good.join(name), dir.join(name)).unwrap();
     }
     let built = bootstrap(&shared, &place, "binhost-c").ok();
@@ -232,7 +232,7 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     let shown = place.run(&["store", "show", "--json", "profile/binhost-c/gentoomuch/builder"]).ok();
     let shown: Value = serde_json::from_str(&shown.text()).unwrap();
     let used: Vec<&str> = shown["origin"]["binhost_packages"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
-    assert!(used.len() >= 6 && used.contains(&format!("own/{GREET}").as_str()), "{used:?}");
+    assert!(used.len() >= 6 && used.contains(&format!("own/{GREETER}").as_str()), "{used:?}");
     let layer = shared.place.store().join("layers").join(shown["layers"].as_array().unwrap().last().unwrap().as_str().unwrap());
     let names: Vec<_> = fs::read_dir(layer.join("fs/etc/portage/binrepos.conf")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["50-gentoomuch.conf"]);
@@ -242,6 +242,7 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     assert!(place.run(&emerge).ok().text().contains("Emerging binary (1 of 1) app-misc/hello-2.10"));
 
     // A host that is gone is said once, however many runs of emerge find it out. Everything is in the pool.
+    drop(host);
     let place_without = shared.place.with_config(shared.config("binhost-gone"));
     name_host(&place_without, &host_address);
     trust_host(&shared, &place_without);
@@ -255,7 +256,7 @@ fn sessions_install_from_a_binhost_only_what_its_key_has_signed() {
     let offline = here.run(&["--offline", "bootstrap", "binhost-here", shared.testbed.stage3.to_str().unwrap()]).ok();
     assert_eq!(told(&offline), 0, "{offline}");
     let shown = here.run(&["store", "show", "--json", "profile/binhost-here/gentoomuch/builder"]).ok();
-    assert!(shown.text().contains(&format!("\"own/{GREET}\"")), "{shown}");
+    assert!(shown.text().contains(&format!("\"own/{GREETER}\"")), "{shown}");
     shared.place.run(&["profile", "rm", "binhost-here"]).ok();
 
     // Not to be verified: that cannot be had.
@@ -323,9 +324,9 @@ fn damaged(profile: &str, damages: &[Damage]) {
     copy(&dir, &good);
     let host = Host::of(&dir);
     let place = client(&shared, profile, &host.address, true);
-    let whole = fs::read(good.join(GREET)).unwrap();
+    let whole = fs::read(good.join(GREETER)).unwrap();
     for &(what, damage, index) in damages {
-        fs::write(dir.join(GREET), damage(&whole)).unwrap();
+        fs::write(dir.join(GREETER), damage(&whole)).unwrap();
         for name in ["Packages", "Packages.gz"] {
             fs::copy(good.join(name), dir.join(name)).unwrap();
         }
@@ -334,7 +335,7 @@ fn damaged(profile: &str, damages: &[Damage]) {
         }
         let ran = bootstrap(&shared, &place, profile);
         assert_eq!(ran.status.code(), Some(4), "{what}: {ran}");
-        ran.says(&format!("error: cannot trust `own/{GREET}`\n")).says("nothing of it was installed");
+        ran.says(&format!("error: cannot trust `own/{GREETER}`\n")).says("nothing of it was installed");
     }
     shared.place.run(&["profile", "rm", "--force", profile]);
 }
