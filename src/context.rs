@@ -17,10 +17,8 @@ use crate::{beneath, download, sandbox, store};
 /// What tools and surroundings do not give.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// Namespaces, mounts, the helper.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
     /// Files of ours, outside of the store.

@@ -30,29 +30,19 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A session.
     #[error(transparent)]
     Session(session::Error),
     /// A kept session's name is taken.
     #[error("`{name}` is already kept")]
-    KeptExists {
-        /// The name.
-        name: String,
-    },
+    KeptExists { name: String },
     /// No such kept state.
     #[error("nothing is kept as `{name}`")]
-    NoKept {
-        /// The name.
-        name: String,
-        /// What is.
-        known: Vec<String>,
-    },
+    NoKept { name: String, known: Vec<String> },
 }
 
 /// What functions of this room return.

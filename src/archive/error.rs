@@ -80,16 +80,10 @@ pub enum Error {
     Beneath(beneath::Error),
     /// An owner that does not exist in the id map.
     #[error("cannot give `{entry}` to {uid}:{gid}, which is not in the id map")]
-    UnmappedOwner {
-        entry: EntryName,
-        uid: u32,
-        /// The group.
-        gid: u32,
-    },
+    UnmappedOwner { entry: EntryName, uid: u32, gid: u32 },
     /// An extended attribute could not be written or read.
     #[error("cannot {action} the extended attribute `{attribute}` of `{entry}`")]
     Xattr {
-        /// `set` or `read`.
         action: &'static str,
         attribute: EntryName,
         entry: EntryName,
@@ -99,9 +93,7 @@ pub enum Error {
     /// The bytes read are not those that were verified.
     #[error("`{}` changed after it was verified: its {algorithm} is {found}, not {expected}", path.display())]
     Changed {
-        /// The compressed archive.
         path: PathBuf,
-        /// `SHA512` or `BLAKE2B`.
         algorithm: &'static str,
         /// Hex digest of what was read.
         found: String,
@@ -110,14 +102,7 @@ pub enum Error {
     },
     /// The file has another size than the one that was verified.
     #[error("`{}` changed after it was verified: it has {found} bytes, not {expected}", path.display())]
-    Resized {
-        /// The compressed archive.
-        path: PathBuf,
-        /// Bytes read.
-        found: u64,
-        /// Bytes verified.
-        expected: u64,
-    },
+    Resized { path: PathBuf, found: u64, expected: u64 },
     /// Something in the tree that an archive cannot hold.
     #[error("cannot pack `{entry}`: {what}")]
     Unpackable {
@@ -134,7 +119,6 @@ pub enum Error {
     /// A compressor or decompressor could not be started.
     #[error("cannot start {codec}")]
     Codec {
-        /// `xz`, `zstd`, `gzip`.
         codec: &'static str,
         #[source]
         source: io::Error,
@@ -173,7 +157,6 @@ pub enum Error {
         task: &'static str,
         /// How many it needs.
         needed: usize,
-        /// How many came.
         got: usize,
     },
 }
@@ -251,18 +234,10 @@ pub enum Refusal {
     ParentComponent,
     /// A path longer than the limit.
     #[error("its path has {bytes} bytes, more than {limit}")]
-    PathTooLong {
-        /// Its length.
-        bytes: usize,
-        limit: usize,
-    },
+    PathTooLong { bytes: usize, limit: usize },
     /// One component longer than any file system takes.
     #[error("a component of its path has {bytes} bytes, more than {limit}")]
-    ComponentTooLong {
-        /// Its length.
-        bytes: usize,
-        limit: usize,
-    },
+    ComponentTooLong { bytes: usize, limit: usize },
     /// Too many directories above it.
     #[error("it lies deeper than {limit} directories")]
     TooDeep { limit: usize },
@@ -283,24 +258,17 @@ pub enum Refusal {
     RootNotDirectory,
     /// A hard link to a path that this archive did not create before.
     #[error("it is a hard link to `{target}`, which the archive has not created before")]
-    LinkToUnknown {
-        /// Where it points.
-        target: EntryName,
-    },
+    LinkToUnknown { target: EntryName },
     /// A hard link whose target is itself unacceptable.
     #[error("it is a hard link to `{target}`: {cause}")]
     LinkTarget {
-        /// Where it points.
         target: EntryName,
         /// Why that is unacceptable as a path.
         cause: Box<Refusal>,
     },
     /// A hard link to a directory.
     #[error("it is a hard link to the directory `{target}`")]
-    LinkToDirectory {
-        /// Where it points.
-        target: EntryName,
-    },
+    LinkToDirectory { target: EntryName },
     /// A symbolic link to nowhere.
     #[error("it is a symbolic link with an empty, overlong or NUL-carrying target")]
     SymlinkTarget,

@@ -14,10 +14,8 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// Names of states.
     #[error(transparent)]
     Names(names::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
     /// A squashfs image that `mksquashfs` did not make.
@@ -35,9 +33,7 @@ pub enum Error {
     /// An archive or a layer of an image that cannot be written.
     #[error("cannot make `{}`", path.display())]
     Making {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: Box<Self>,
     },
@@ -46,16 +42,10 @@ pub enum Error {
     Sign(#[source] stage3::sign::SignError),
     /// The ending is no artifact's.
     #[error("`{}` is no artifact's name: nothing made here ends in `.{ending}`", path.display())]
-    Ending {
-        /// The name.
-        path: PathBuf,
-        /// Its ending.
-        ending: String,
-    },
+    Ending { path: PathBuf, ending: String },
     /// The ending is that of another form than the one asked for.
     #[error("`{}` would not be what its name says: `{asked}` was asked for", path.display())]
     OtherForm {
-        /// The name.
         path: PathBuf,
         /// The form asked for.
         asked: ArtifactFormat,

@@ -11,7 +11,6 @@ use crate::path_error::PathError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A call failed.
     #[error(transparent)]
     Io(#[from] PathError),
     /// A symbolic link where none is followed.
@@ -48,23 +47,16 @@ pub enum Error {
     /// More names on the way down to one place than are held in memory.
     #[error("the directories down to `{}` have more names than fit into {} MiB", path.display(), limit_bytes >> 20)]
     TooWide {
-        /// The innermost directory.
         path: PathBuf,
         /// What would have been accepted, bytes of names.
         limit_bytes: usize,
     },
     /// Something is mounted in the tree, and what is mounted there is not ours to touch.
     #[error("something is mounted on `{}`", path.display())]
-    Mounted {
-        /// The mount point.
-        path: PathBuf,
-    },
+    Mounted { path: PathBuf },
     /// Somebody moved a directory while we were in it.
     #[error("`{}` was moved while it was read", path.display())]
-    Moved {
-        /// Where it was.
-        path: PathBuf,
-    },
+    Moved { path: PathBuf },
 }
 
 impl Error {

@@ -13,7 +13,6 @@ pub enum Error {
     /// Nowhere to ask.
     #[error("no address to download `{name}` from")]
     NoUrls { name: String },
-    /// Not an address.
     #[error(transparent)]
     Url(#[from] NotAUrl),
     /// Downloads are switched off.
@@ -60,7 +59,6 @@ pub enum Cause {
     /// The server's answer.
     #[error("the server says {code}{}", reason(*code))]
     Status {
-        /// Of HTTP.
         code: u16,
         /// When to ask again, as the server says, in seconds.
         retry_after: Option<u64>,
@@ -70,11 +68,7 @@ pub enum Cause {
     Unknown,
     /// A server that only the user may name.
     #[error("`{host}` is at {address}, where only servers that the configuration names are asked")]
-    Address {
-        host: String,
-        /// Where it leads.
-        address: IpAddr,
-    },
+    Address { host: String, address: IpAddr },
     /// Nobody answers.
     #[error("no connection within {secs} s")]
     ConnectTimeout {
@@ -123,7 +117,6 @@ pub enum Cause {
     Redirects {
         /// How many are followed.
         limit: usize,
-        /// Where to.
         last: Url,
     },
     /// A redirect that leads nowhere.
@@ -131,10 +124,7 @@ pub enum Cause {
     RedirectUrl(String),
     /// From `https` to `http`.
     #[error("redirected from `https` to `{to}`, which is refused")]
-    Downgrade {
-        /// Where to.
-        to: Url,
-    },
+    Downgrade { to: Url },
     /// More than allowed.
     #[error("the file is larger than {limit} bytes")]
     TooLarge {

@@ -13,7 +13,6 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
     /// Names of states and profiles.
@@ -27,7 +26,6 @@ pub enum Error {
     NoValue {
         /// The name in full.
         name: String,
-        /// As asked for.
         index: usize,
         /// How many there are, the present one included.
         kept: usize,
@@ -40,21 +38,14 @@ pub enum Error {
     Upstream {
         /// The name in full.
         name: String,
-        /// The profile.
         profile: String,
     },
     /// A tag that stands for something else.
     #[error("the tag `{name}` stands for {state}")]
-    Tagged {
-        /// The tag.
-        name: String,
-        /// The state.
-        state: StateId,
-    },
+    Tagged { name: String, state: StateId },
     /// No such tag.
     #[error("there is no tag `{name}`")]
     NoTag {
-        /// As given.
         name: String,
         /// Those that there are.
         known: Vec<String>,
@@ -62,9 +53,7 @@ pub enum Error {
     /// Text that cannot be a tag.
     #[error("`{name}` is no name for a tag")]
     TagName {
-        /// As given.
         name: String,
-        /// Why not.
         #[source]
         source: store::Error,
     },
@@ -73,38 +62,16 @@ pub enum Error {
     TagTaken(String),
     /// The state has no such file.
     #[error("there is no `{path}` in `{state}`")]
-    Missing {
-        /// As asked for.
-        path: String,
-        /// As asked for.
-        state: String,
-    },
+    Missing { path: String, state: String },
     /// A device, a pipe or a socket.
     #[error("`{path}` in `{state}` is {what}, which is not copied")]
-    Special {
-        /// As asked for.
-        path: String,
-        /// As asked for.
-        state: String,
-        /// `a device`.
-        what: String,
-    },
+    Special { path: String, state: String, what: String },
     /// A directory as a stream.
     #[error("`{path}` in `{state}` is a directory, and only a file can be written to standard output")]
-    Directory {
-        /// As asked for.
-        path: String,
-        /// As asked for.
-        state: String,
-    },
+    Directory { path: String, state: String },
     /// A path that ends in `/` or `..`, into a directory.
     #[error("`{path}` has no name that the copy could have in `{}`", to.display())]
-    NoName {
-        /// As asked for.
-        path: String,
-        /// The directory.
-        to: PathBuf,
-    },
+    NoName { path: String, to: PathBuf },
     /// Something has the name of the copy.
     #[error("`{}` is there already", .0.display())]
     Exists(PathBuf),

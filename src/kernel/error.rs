@@ -12,38 +12,25 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Ebuild trees.
     #[error(transparent)]
     Trees(trees::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A session.
     #[error(transparent)]
     Session(session::Error),
-    /// A recipe.
     #[error(transparent)]
     Recipe(recipe::Error),
-    /// What the configuration lacks.
     #[error(transparent)]
     Resolve(resolve::Error),
     /// Nobody is there to answer.
     #[error("`make {target}` needs a terminal")]
-    NoTerminal {
-        /// As asked for.
-        target: String,
-    },
+    NoTerminal { target: String },
     /// The user's `make` failed.
     #[error("`make {target}` failed: {exit}")]
-    Target {
-        /// As asked for.
-        target: String,
-        /// How it ended.
-        exit: Exit,
-    },
+    Target { target: String, exit: Exit },
     /// Nothing was saved.
     #[error("no configuration was saved")]
     NothingSaved,
@@ -52,7 +39,6 @@ pub enum Error {
     OldLayout {
         /// The configuration, relative to the configuration directory.
         path: String,
-        /// Its name.
         name: String,
     },
 }

@@ -14,7 +14,6 @@ pub enum Error {
     /// Neither a name nor an id.
     #[error("no build state is called `{text}`")]
     Unknown {
-        /// As given.
         text: String,
         /// What was probably meant.
         nearest: Option<String>,
@@ -34,7 +33,6 @@ pub enum Error {
     /// The beginning of several ids.
     #[error("`{text}` is the beginning of {} ids", fits.len())]
     Ambiguous {
-        /// As given.
         text: String,
         /// All that it fits.
         fits: Vec<StateId>,
@@ -42,7 +40,6 @@ pub enum Error {
     /// An id where a name is needed, since only names have a history.
     #[error("`{text}` is a build state's id, and no name")]
     NotAName {
-        /// As given.
         text: String,
         /// The names that the state has now.
         names: Vec<String>,
@@ -50,18 +47,14 @@ pub enum Error {
     /// The state, or a layer of it, was removed.
     #[error("the state `{text}` is not in the store any more")]
     Gone {
-        /// As given.
         text: String,
-        /// What is missing.
         #[source]
         source: store::Error,
     },
     /// A profile that was never bootstrapped.
     #[error("profile `{profile}` is not bootstrapped")]
     NoProfile {
-        /// Its name.
         profile: String,
-        /// Those that are.
         known: Vec<String>,
         /// Where the configuration names it, if it does.
         named_in: Option<Place>,
@@ -69,7 +62,6 @@ pub enum Error {
     /// A position in a profile's history that it does not have.
     #[error("profile `{profile}` has no state {index}")]
     NoProfileState {
-        /// The profile.
         profile: String,
         /// As asked for; 0 is the present state.
         index: usize,
@@ -79,7 +71,6 @@ pub enum Error {
     /// A state of a profile of which something was removed from the store.
     #[error("the state `{name}` is not in the store any more")]
     StateGone {
-        /// `PROFILE@{N}`.
         name: String,
         /// What is missing: the state itself, or a layer of it.
         #[source]
@@ -90,12 +81,7 @@ pub enum Error {
     NoDefaultProfile,
     /// A name that cannot be used.
     #[error("`{name}` cannot be used as a name for {what}")]
-    Name {
-        /// What was given.
-        name: String,
-        /// What for.
-        what: &'static str,
-    },
+    Name { name: String, what: &'static str },
 }
 
 /// What functions of this room return.

@@ -19,16 +19,10 @@ pub enum PatchError {
     HeaderLine(String),
     /// There is one of that name.
     #[error("there is a work set `{name}` already")]
-    Exists {
-        /// Its name.
-        name: String,
-        /// Where.
-        dir: PathBuf,
-    },
+    Exists { name: String, dir: PathBuf },
     /// There is none of that name.
     #[error("there is no work set `{name}`")]
     NoWorkSet {
-        /// As given.
         name: String,
         /// Those that there are.
         known: Vec<String>,
@@ -38,32 +32,20 @@ pub enum PatchError {
     /// Neither work set nor saved patch.
     #[error("there is no patch `{name}`")]
     Unknown {
-        /// As given.
         name: String,
-        /// The nearest spelling.
         nearest: Option<String>,
         /// Those that there are.
         known: Vec<String>,
     },
     /// A saved patch for several packages says not which one is meant.
     #[error("the saved patch `{name}` is for several packages: {}", packages.join(", "))]
-    SeveralPackages {
-        /// Its name.
-        name: String,
-        /// They.
-        packages: Vec<String>,
-    },
+    SeveralPackages { name: String, packages: Vec<String> },
     /// A package of which no version can be taken.
     #[error(transparent)]
     NotVisible(#[from] NotVisible),
     /// Another package than the work set's.
     #[error("`{atom}` is not `{package}`, whose source is in the work set")]
-    OtherPackage {
-        /// As given.
-        atom: String,
-        /// `category/name`.
-        package: String,
-    },
+    OtherPackage { atom: String, package: String },
     /// Nothing to compile.
     #[error("no patches are saved")]
     NothingSaved,
@@ -90,16 +72,10 @@ pub enum PatchError {
     NothingLeft(String),
     /// Nothing newer.
     #[error("the work set `{name}` is for {cpv} already, which is what would be taken now")]
-    NothingNewer {
-        /// Its name.
-        name: String,
-        /// `category/name-version`.
-        cpv: String,
-    },
+    NothingNewer { name: String, cpv: String },
     /// A file of ours that somebody has changed.
     #[error("`{path}` says not what the work set is for")]
     Damaged {
-        /// The record.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -117,11 +93,8 @@ pub enum PatchError {
     /// Files of the work set that are not as they should be.
     #[error("cannot {action} `{path}`")]
     Io {
-        /// `read`, `write`, …
         action: &'static str,
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -141,16 +114,13 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A session.
     #[error(transparent)]
     Session(session::Error),
-    /// A recipe.
     #[error(transparent)]
     Recipe(recipe::Error),
     /// A file of the configuration that cannot be written.

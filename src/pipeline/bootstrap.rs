@@ -8,9 +8,9 @@ use crate::context::Context;
 use crate::names::profiles;
 use crate::names::profiles::check_profile_name;
 use crate::names::refs::profile_lock;
-use crate::pipeline::plan::{Wishes, plan};
-use crate::pipeline::run::{Outcome, PassOn};
-use crate::pipeline::{PipelineOptions, Result};
+use crate::pipeline::Result;
+use crate::pipeline::plan::Wishes;
+use crate::pipeline::run::build_one;
 use crate::recipe::import::{BootstrapOptions, import};
 use crate::recipe::realise::Built;
 use crate::stage3::keys::TrustedKeys;
@@ -39,18 +39,15 @@ pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, optio
     let profile = &options.profile;
     check_profile_name(profile)?;
     let _shared = context::share_store(cx)?;
-    let upstream = {
-        let _lock = context::lock(cx, &profile_lock(profile))?;
-        if !options.no_rebuild {
-            // What is wrong with the configuration should not come out after an hour of unpacking and building.
-            choose::trees_for(cx, &config.portage_dir(&config.stage3(BUILDER)?)?)?;
-        }
-        let upstream = import(cx, keys, options)?;
-        if profiles::default_profile(cx)?.is_none() {
-            profiles::set_default_profile(cx, profile)?;
-        }
-        upstream
-    };
+    let _lock = context::lock(cx, &profile_lock(profile))?;
+    if !options.no_rebuild {
+        // What is wrong with the configuration should not come out after an hour of unpacking and building.
+        choose::trees_for(cx, &config.portage_dir(&config.stage3(BUILDER)?)?)?;
+    }
+    let upstream = import(cx, keys, options)?;
+    if profiles::default_profile(cx)?.is_none() {
+        profiles::set_default_profile(cx, profile)?;
+    }
     let builder = if options.no_rebuild { None } else { Some(builder(cx, config, profile)?) };
     Ok(Bootstrapped {
         profile: profile.clone(),
@@ -62,17 +59,12 @@ pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, optio
     })
 }
 
-/// The pipeline of a profile's builder.
+/// The pipeline of a profile's builder. The caller holds the lock on the profile.
 fn builder(cx: &Context<'_>, config: &ConfigDir, profile: &str) -> Result<Built> {
-    let wishes = Wishes { stage3s: [(profile.to_owned(), BUILDER.to_owned())].into(), ..Wishes::default() };
+    let wishes = Wishes {
+        stage3s: [(profile.to_owned(), BUILDER.to_owned())].into(),
+        locked: Some(profile.to_owned()),
+        ..Wishes::default()
+    };
     build_one(cx, config, wishes, &format!("stage3/{profile}/{BUILDER}"))
-}
-
-/// Builds what is wished, one node after the other; the state of the node `id`.
-pub(crate) fn build_one(cx: &Context<'_>, config: &ConfigDir, wishes: Wishes, id: &str) -> Result<Built> {
-    let options = PipelineOptions { one_by_one: true, ..PipelineOptions::default() };
-    let node = plan(cx, config, wishes, options)?.run(false, &PassOn(cx.observer))?.into_node(id)?;
-    let unbuilt = || crate::pipeline::Error::Unbuilt { id: id.to_owned(), needs: Vec::new() };
-    let state = cx.store.state(&node.state.ok_or_else(unbuilt)?)?;
-    Ok(Built { state, reused: node.outcome == Outcome::Reused })
 }

@@ -11,39 +11,27 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Ebuild trees.
     #[error(transparent)]
     Trees(trees::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A session.
     #[error(transparent)]
     Session(session::Error),
-    /// An artifact.
     #[error(transparent)]
     Artifact(artifact::Error),
-    /// A recipe.
     #[error(transparent)]
     Recipe(recipe::Error),
-    /// What the configuration lacks.
     #[error(transparent)]
     Resolve(resolve::Error),
     /// No node is called so.
     #[error("there is no node `{id}`")]
-    UnknownNode {
-        /// As asked for.
-        id: String,
-        /// What there is.
-        known: Vec<String>,
-    },
+    UnknownNode { id: String, known: Vec<String> },
     /// A single node was asked for, and what it is made from is not there.
     #[error("`{id}` cannot be built before what it is made from")]
     Unbuilt {
-        /// The node.
         id: String,
         /// What has to be built first.
         needs: Vec<String>,

@@ -9,8 +9,8 @@ use crate::names::profiles;
 use crate::names::refs::kernel_ref;
 use crate::origin::Kernel;
 use crate::pipeline::Result;
-use crate::pipeline::bootstrap::build_one;
 use crate::pipeline::plan::Wishes;
+use crate::pipeline::run::build_one;
 use crate::store::State;
 
 /// A kernel that was asked for.

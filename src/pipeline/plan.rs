@@ -84,6 +84,8 @@ pub(crate) struct Wishes {
     pub(crate) stage3s: BTreeSet<OnProfile>,
     /// Profiles, with a kernel each.
     pub(crate) kernels: Vec<(String, KernelConfig)>,
+    /// The profile whose lock the caller holds, exclusively. Taking it once more would wait for ourselves.
+    pub(crate) locked: Option<String>,
 }
 
 impl Wishes {
@@ -119,7 +121,9 @@ pub(crate) fn plan<'e, 'a>(
         if let Some(named) = named {
             profiles::profile_of(cx, named)?;
         }
-        locks.push(context::lock_shared(cx, &profile_lock(profile))?);
+        if wishes.locked.as_deref() != Some(profile) {
+            locks.push(context::lock_shared(cx, &profile_lock(profile))?);
+        }
         upstreams.insert(profile.to_owned(), profiles::upstream(cx, profile)?);
     }
     let planner = Planner { cx, config, hooks: Hooks::with_config(config.root())? };

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::artifact::{Artifact, ExportOptions};
-use crate::config::Stage4Definition;
+use crate::config::{ConfigDir, Stage4Definition};
 use crate::context::Context;
 use crate::jobserver::JobServer;
 use crate::names::refs::{definition_lock, kernel_lock, kernel_ref, ref_name, stage4_lock, stage4_ref};
-use crate::pipeline::plan::{Part, What};
+use crate::pipeline::plan::{Part, What, Wishes, plan};
 use crate::pipeline::why::Reason;
-use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, Result};
+use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result};
 use crate::progress::{Event, Observer};
 use crate::recipe::definition;
 use crate::recipe::definition::{OnStage3, definition_words};
@@ -111,15 +111,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// The node `id`, which came to its end; else why it, or what it needs, did not.
+    /// The node `id`, if all nodes came to their end; else what went wrong.
     pub(crate) fn into_node(mut self, id: &str) -> Result<NodeReport> {
         if let Some((_, error)) = self.failures().into_iter().next() {
             return Err(error);
         }
-        let node = self.nodes.into_iter().find(|node| node.id == id);
-        // What was not begun was not for want of anything but time.
-        node.filter(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused))
-            .ok_or_else(|| context::Error::Interrupted { resumable: false }.into())
+        // A node that did not fail and was not begun either was left out because of Ctrl-C.
+        let is_done = self.nodes.iter().all(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused));
+        let node = self.nodes.into_iter().find(|node| is_done && node.id == id);
+        node.ok_or_else(|| context::Error::Interrupted { resumable: false }.into())
     }
 
     /// How many nodes came to this.
@@ -462,4 +462,44 @@ fn layer_bytes(cx: &Context<'_>, state: &State) -> Option<u64> {
     let answer = cx.launcher.task(DISK_USAGE, &input, crate::sandbox::TaskOptions::default(), &mut |_| {}).ok()?;
     let usage: Vec<TreeUsage> = serde_json::from_value(answer).ok()?;
     usage.first().map(|usage| usage.bytes)
+}
+
+/// Builds what is wished, one node after the other; the state of the node `id`.
+pub(crate) fn build_one(cx: &Context<'_>, config: &ConfigDir, wishes: Wishes, id: &str) -> Result<Built> {
+    let options = PipelineOptions { one_by_one: true, ..PipelineOptions::default() };
+    let node = plan(cx, config, wishes, options)?.run(false, &PassOn(cx.observer))?.into_node(id)?;
+    let unbuilt = || crate::pipeline::Error::Unbuilt { id: id.to_owned(), needs: Vec::new() };
+    let state = cx.store.state(&node.state.ok_or_else(unbuilt)?)?;
+    Ok(Built { state, reused: node.outcome == Outcome::Reused })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(outcomes: &[(&str, Outcome)]) -> Report {
+        let node = |(id, outcome): &(&str, Outcome)| NodeReport {
+            id: (*id).to_owned(),
+            kind: NodeKind::Stage4,
+            outcome: outcome.clone(),
+            seconds: 0.0,
+            size_bytes: None,
+            why: Vec::new(),
+            state: None,
+            artifact: None,
+            error: None,
+            failure: None,
+        };
+        Report { nodes: outcomes.iter().map(node).collect(), seconds: 0.0, jobs: 1 }
+    }
+
+    #[test]
+    fn one_thing_is_done_only_if_all_of_its_run_is() {
+        let done = report(&[("stage3/a", Outcome::Reused), ("stage4/b", Outcome::Built), ("artifact/b", Outcome::Reused)]);
+        assert_eq!(done.into_node("stage4/b").unwrap().outcome, Outcome::Built);
+        // Ctrl-C between the stage and its files: nothing has failed, and the files are not there.
+        let cut = report(&[("stage4/b", Outcome::Built), ("artifact/b", Outcome::NotBegun)]);
+        let error = cut.into_node("stage4/b").unwrap_err();
+        assert!(matches!(error, Error::Context(context::Error::Interrupted { .. })), "{error}");
+    }
 }

@@ -9,34 +9,24 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A recipe.
     #[error(transparent)]
     Recipe(recipe::Error),
-    /// What the configuration lacks.
     #[error(transparent)]
     Resolve(resolve::Error),
     /// A profile whose builder was never built.
     #[error("profile `{profile}` has no builder")]
-    NoBuilder {
-        /// The profile.
-        profile: String,
-    },
+    NoBuilder { profile: String },
     /// Its stage3 has been replaced, so that the builder is not one of it any more.
     #[error("the builder of profile `{profile}` was built from another stage3 than the profile has now")]
-    OtherStage3 {
-        /// The profile.
-        profile: String,
-    },
+    OtherStage3 { profile: String },
     /// A profile that is not removed, since something depends on it.
     #[error("profile `{profile}` is in use")]
     InUse {
-        /// The profile.
         profile: String,
         /// What uses it, in words.
         by: Vec<String>,
@@ -45,10 +35,7 @@ pub enum Error {
     },
     /// A new name that is taken.
     #[error("there is a profile `{profile}` already")]
-    Exists {
-        /// The name.
-        profile: String,
-    },
+    Exists { profile: String },
 }
 
 /// What functions of this room return.

@@ -18,16 +18,13 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Ebuild trees.
     #[error(transparent)]
     Trees(trees::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A session.
     #[error(transparent)]
     Session(session::Error),
     /// A stage3 that cannot be trusted.
@@ -38,7 +35,6 @@ pub enum Error {
     NoPortageProfile {
         /// Where it is asked for.
         place: Place,
-        /// As in `portage.profile`.
         profile: String,
         /// Name of the repository.
         tree: String,
@@ -46,7 +42,6 @@ pub enum Error {
     /// Settings that this processor cannot execute.
     #[error("this processor cannot run what `{definition}` would build")]
     Cpu {
-        /// The stage3 definition.
         definition: String,
         /// Each reason, with its place.
         reasons: Vec<Reason>,

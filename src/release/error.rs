@@ -48,14 +48,12 @@ pub enum Error {
     NoSuchVariant {
         /// What was asked for.
         variant: String,
-        /// The list's architecture.
         arch: String,
         known: Vec<String>,
     },
     /// A time that is none.
     #[error("`{text}` is not a build's time")]
     Date { text: String },
-    /// Files of ours.
     #[error(transparent)]
     Io(#[from] PathError),
 }

@@ -15,25 +15,20 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Ebuild trees.
     #[error(transparent)]
     Trees(trees::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A session.
     #[error(transparent)]
     Session(session::Error),
-    /// A recipe.
     #[error(transparent)]
     Recipe(recipe::Error),
     /// The configuration lacks something, and it is known what.
     #[error("the configuration of `{stage}` has to change first")]
     Unconfigured {
-        /// The stage.
         stage: String,
         /// How `resolve` is told of it.
         arguments: String,

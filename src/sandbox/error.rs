@@ -18,7 +18,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A failure of the sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The user's ids.
     #[error(transparent)]
     IdMap(#[from] IdMapError),
     /// The plan makes no sense.
@@ -94,7 +93,6 @@ pub enum Error {
     /// A new `/proc` was refused, as in a container with a masked one.
     #[error("cannot mount a new proc on `{target}`")]
     Proc {
-        /// In the session.
         target: PathBuf,
         #[source]
         source: sys::Error,
@@ -102,7 +100,6 @@ pub enum Error {
     /// Any other step of the plan failed.
     #[error("cannot {step}")]
     Step {
-        /// As displayed.
         step: String,
         #[source]
         source: sys::Error,
@@ -116,7 +113,6 @@ pub enum Error {
     /// The command's directory cannot be entered.
     #[error("cannot enter `{path}` in the session")]
     Directory {
-        /// In the session.
         path: PathBuf,
         #[source]
         source: sys::Error,
@@ -140,10 +136,7 @@ pub enum Error {
     Died { who: String },
     /// One of our processes has a bug.
     #[error("a helper process panicked: {message}")]
-    Panic {
-        /// Where and why.
-        message: String,
-    },
+    Panic { message: String },
     /// Our processes misunderstood each other.
     #[error("a helper process sent {what}")]
     Protocol {

@@ -14,13 +14,10 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// Ebuild trees.
     #[error(transparent)]
     Trees(trees::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// Hooks of the configuration.
     #[error(transparent)]
     Hooks(#[from] config::hooks::HooksError),
     /// What Portage says of packages is not what was asked.
@@ -32,11 +29,7 @@ pub enum Error {
     },
     /// Nothing says which compiler would build a package.
     #[error("no C compiler answers in the root in which `{package}` would be built")]
-    NoCompiler {
-        /// The first package.
-        package: String,
-    },
-    /// Binary packages.
+    NoCompiler { package: String },
     #[error(transparent)]
     Binpkgs(#[from] crate::portage::binpkgs::Error),
     /// Nothing can be brought for a session.
@@ -61,9 +54,7 @@ pub enum Error {
     /// emerge ended well, and what it was asked for is not there.
     #[error("emerge ended well, and `{what}` is not what was asked for")]
     Unmet {
-        /// Which run.
         what: String,
-        /// What is otherwise.
         unmet: Vec<crate::session::fulfilled::Unmet>,
         /// emerge's whole output, on the host.
         log: PathBuf,
@@ -71,9 +62,7 @@ pub enum Error {
     /// Whether it is there could not be found out.
     #[error("cannot tell whether `{what}` is what was asked for")]
     Unchecked {
-        /// Which run.
         what: String,
-        /// Why.
         #[source]
         source: crate::session::fulfilled::AnswerError,
     },
@@ -86,9 +75,7 @@ pub enum Error {
     /// A command of ours in a session failed.
     #[error("`{command}` failed in the session: {exit}")]
     Command {
-        /// Program and arguments.
         command: String,
-        /// How it ended.
         exit: sandbox::Exit,
         /// Its whole output, on the host.
         log: PathBuf,
@@ -100,10 +87,8 @@ pub enum Error {
     Untrusted {
         /// The host's name, and the package's path there.
         package: String,
-        /// Why.
         #[source]
         why: crate::portage::emerge::Distrust,
-        /// Portage's whole output.
         log: PathBuf,
     },
     /// No key to verify with.

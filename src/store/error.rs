@@ -48,12 +48,7 @@ pub enum Error {
     },
     /// The store was written by another version of this program.
     #[error("`{}` has layout version {found}, and this program knows {known}", path.display())]
-    Version {
-        /// `store.json`.
-        path: PathBuf,
-        found: u32,
-        known: u32,
-    },
+    Version { path: PathBuf, found: u32, known: u32 },
     /// Something that should be a directory is not.
     #[error("`{}` is not a directory", path.display())]
     NotADirectory { path: PathBuf },
@@ -63,7 +58,6 @@ pub enum Error {
         /// What belongs to another.
         path: PathBuf,
         owner: u32,
-        /// Ourselves.
         me: u32,
     },
     /// An administrator has changed the user's subordinate ids since the store was made.
@@ -71,32 +65,22 @@ pub enum Error {
     IdMapChanged {
         /// Root of the store.
         root: PathBuf,
-        /// Its ids.
         recorded: String,
-        /// The host's.
         current: String,
     },
     /// A name that cannot be a ref's or a lock's.
     #[error("`{name}` cannot be a name in the store: {problem}")]
-    Name {
-        /// As given.
-        name: String,
-        problem: NameProblem,
-    },
+    Name { name: String, problem: NameProblem },
     /// Text that is not an id of the kind wanted.
     #[error("`{text}` is not the id of a {what}")]
     Id {
-        /// As given.
         text: String,
         /// `layer`, `build state`, …
         what: &'static str,
     },
     /// No ref has this name.
     #[error("no build state is called `{name}`")]
-    NoSuchRef {
-        /// As given.
-        name: String,
-    },
+    NoSuchRef { name: String },
     /// A ref has fewer previous values than asked for.
     #[error("`{name}` has no value {index}: {kept} are kept")]
     NoSuchRefEntry {
@@ -108,7 +92,6 @@ pub enum Error {
     /// The beginning of an id fits several.
     #[error("`{text}` is the beginning of {count} ids")]
     Ambiguous {
-        /// As given.
         text: String,
         /// How many it fits.
         count: usize,

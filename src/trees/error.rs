@@ -18,16 +18,12 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// A download.
     #[error(transparent)]
     Download(#[from] download::Error),
-    /// git.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// rsync.
     #[error(transparent)]
     Program(#[from] program::Error),
     /// An address, a method or a revision.
@@ -35,16 +31,12 @@ pub enum Error {
     Source(#[from] source::SourceError),
     /// Downloads are switched off.
     #[error("`{uri}` would have to be asked, and downloads are switched off")]
-    Offline {
-        /// The address.
-        uri: String,
-    },
+    Offline { uri: String },
     /// Nobody vouches for what has come.
     #[error("cannot trust {what}: {why}")]
     Unsigned {
         /// `commit …`, an address.
         what: String,
-        /// What is missing.
         why: &'static str,
         /// What its contents are, for a pin; unknown before they are looked at.
         digest: Option<String>,
@@ -54,7 +46,6 @@ pub enum Error {
     Manifest {
         /// Its path in the tree.
         manifest: PathBuf,
-        /// Why.
         #[source]
         source: ManifestError,
     },
@@ -63,7 +54,6 @@ pub enum Error {
     NotAsSigned {
         /// Its path in the tree.
         file: PathBuf,
-        /// What is wrong.
         problem: &'static str,
     },
     /// Another tree than was pinned.
@@ -73,51 +63,34 @@ pub enum Error {
         uri: String,
         /// What was asked for.
         wanted: String,
-        /// What came.
         found: String,
     },
     /// Where a repository comes from is said twice, differently.
     #[error("{place}: `{name}` comes from `{uri}`, but from `{other}` in {other_place}")]
     TwoSources {
-        /// The repository.
         name: String,
         /// Where it is said.
         place: Place,
         /// What is said there.
         uri: String,
-        /// Where else.
         other_place: Place,
         /// What is said there.
         other: String,
     },
     /// Where a repository comes from makes no sense.
     #[error("{place}: {source}")]
-    BadSource {
-        /// The line.
-        place: Place,
-        /// Why.
-        source: source::SourceError,
-    },
+    BadSource { place: Place, source: source::SourceError },
     /// A repository that the configuration does not name.
     #[error("the configuration names no repository `{name}`")]
-    NotConfigured {
-        /// The name.
-        name: String,
-        /// What it names.
-        known: Vec<String>,
-    },
+    NotConfigured { name: String, known: Vec<String> },
     /// A repository without source.
     #[error("nothing says where the repository `{name}` comes from")]
-    NoSource {
-        /// The name.
-        name: String,
-    },
+    NoSource { name: String },
     /// A repository of the configuration that was never brought.
     #[error("{place}: the repository `{name}` is not in the store")]
     NotHere {
         /// The line that names it.
         place: Place,
-        /// The name.
         name: String,
     },
     /// A pinned state that was never brought.
@@ -125,9 +98,7 @@ pub enum Error {
     PinNotHere {
         /// The line of the pin.
         place: Place,
-        /// The repository.
         name: String,
-        /// The revision.
         rev: String,
     },
     /// A snapshot with another repository in it than asked for.
@@ -143,7 +114,6 @@ pub enum Error {
     /// Something needs a snapshot.
     #[error("the tree `{id}` is in use")]
     InUse {
-        /// The snapshot.
         id: TreeId,
         /// By what, in words.
         by: Vec<String>,
@@ -152,22 +122,14 @@ pub enum Error {
     },
     /// Nothing is called so.
     #[error("there is no tree `{text}`")]
-    Unknown {
-        /// What was given.
-        text: String,
-        /// Names there are.
-        known: Vec<String>,
-    },
+    Unknown { text: String, known: Vec<String> },
     /// The bare repository is being used, or cannot be locked.
     #[error("cannot lock `{}`", path.display())]
     Lock {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// What a signature says.
     #[error(transparent)]
     Untrusted(#[from] VerifyError),
     /// The pin cannot be written.
@@ -178,21 +140,14 @@ pub enum Error {
     NoTree,
     /// A directory or archive that is not an ebuild repository.
     #[error("`{}` is not an ebuild repository: {problem}", path.display())]
-    NotATree {
-        /// What was given.
-        path: PathBuf,
-        /// What is missing.
-        problem: &'static str,
-    },
+    NotATree { path: PathBuf, problem: &'static str },
     /// An ebuild repository of the store, or a Portage profile in it.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
     /// A tarball that cannot be unpacked.
     #[error("cannot unpack `{}`", path.display())]
     Unpack {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: archive::Error,
     },

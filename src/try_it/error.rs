@@ -11,24 +11,18 @@ pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
-    /// The configuration directory.
     #[error(transparent)]
     Config(#[from] config::Error),
     /// Names of states and profiles.
     #[error(transparent)]
     Names(names::Error),
-    /// A session.
     #[error(transparent)]
     Session(session::Error),
-    /// A recipe.
     #[error(transparent)]
     Recipe(recipe::Error),
     /// A word of the matrix.
     #[error("`{word}` is neither a USE flag nor `CATEGORY/PACKAGE:FLAG`")]
-    Word {
-        /// As given.
-        word: String,
-    },
+    Word { word: String },
     /// Compiler flags that would break out of the file that they are written to.
     #[error("`{0}` cannot be compiler flags")]
     Cflags(String),
@@ -38,7 +32,6 @@ pub enum Error {
     /// A flag that none of the packages has.
     #[error("no package that is tried has the flag `{flag}`")]
     NoFlag {
-        /// As given.
         flag: String,
         /// The packages that were looked at.
         packages: Vec<String>,
@@ -49,16 +42,10 @@ pub enum Error {
     },
     /// More than anybody waits for.
     #[error("{count} combinations are more than {most}")]
-    TooMany {
-        /// How many.
-        count: usize,
-        /// The limit.
-        most: usize,
-    },
+    TooMany { count: usize, most: usize },
     /// Nothing is left to build.
     #[error("no combination can be built")]
     AllLeftOut {
-        /// Why not.
         reasons: Vec<String>,
         /// Flags that would satisfy `REQUIRED_USE`.
         ways: Vec<String>,

@@ -8,7 +8,6 @@ pub enum KernelError {
     /// Portage would install nothing for the atom.
     #[error("{}no package fits the kernel sources `{atom}`", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
     NoSources {
-        /// The atom.
         atom: String,
         /// Where it is said, if anywhere.
         place: Option<Place>,
@@ -27,10 +26,7 @@ pub enum KernelError {
     },
     /// An initramfs is wanted, and nothing can make it.
     #[error("the initramfs of `{kernel}` cannot be made: the builder has no dracut")]
-    NoDracut {
-        /// The kernel configuration.
-        kernel: String,
-    },
+    NoDracut { kernel: String },
     /// A configuration larger than any kernel's.
     #[error("what `make` has made is no kernel configuration")]
     NoConfiguration,

@@ -64,7 +64,6 @@ pub enum Reason {
     /// A clear-signed document that is none.
     #[error("cannot read `{sidecar}`")]
     Cleartext {
-        /// The document.
         sidecar: String,
         #[source]
         source: CleartextError,

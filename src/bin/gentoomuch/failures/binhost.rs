@@ -19,12 +19,6 @@ impl From<binhost::Error> for Failure {
             E::OtherProfile { ref profile, .. } => {
                 (Kind::Usage, Some(format!("name another directory, or export `{profile}` with `--profile {profile}`")))
             }
-            E::NotExported(_) => (Kind::Usage, Some("make it with `gentoomuch binhost export DIR`".to_owned())),
-            E::Listen { ref source, .. } => match source.kind() {
-                std::io::ErrorKind::AddrInUse => (Kind::Usage, Some("choose another one with `--port`; 0 takes any".to_owned())),
-                std::io::ErrorKind::PermissionDenied => (Kind::Usage, Some("ports below 1024 are the administrator's".to_owned())),
-                _ => (Kind::Usage, None),
-            },
             E::Sign(ref sign) | E::Package(gpkg::Error::Sign { source: ref sign, .. }) => {
                 let lines = sign.last_lines().to_vec();
                 let failure = lines.into_iter().fold(Self::new(Kind::Signing, error), Self::detail);
