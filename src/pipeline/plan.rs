@@ -30,6 +30,8 @@ pub(crate) struct Part {
     pub(crate) what: What,
     /// What of it is there.
     pub(crate) made: Made,
+    /// Whether that was made from other inputs, and stays, since no change concerns it.
+    pub(crate) stands: bool,
 }
 
 /// How a node is built. The next kind is one more variant here, one more arm in `run.rs`, and its nodes in [`Planner::parts`].
@@ -61,6 +63,12 @@ impl Wanted {
     fn new(inputs: Inputs) -> Self {
         let key = inputs.key();
         Self { inputs, key }
+    }
+}
+
+impl Made {
+    fn stands(&self, wanted: &Wanted) -> bool {
+        self.state.as_ref().is_some_and(|state| state.key != wanted.inputs.key())
     }
 }
 
@@ -287,7 +295,7 @@ impl Planner<'_, '_> {
         };
         let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
         let what = What::Definition { recipe, upstream: upstream.clone(), asked_for };
-        Ok(Part { node: Node { why, ..node }, what, made })
+        Ok(Part { node: Node { why, ..node }, what, stands: made.stands(wanted), made })
     }
 
     fn kernel_part(&self, at: &OnProfile, kernel: WantedKernel, builder_key: &str, here: &Here) -> Result<Part> {
@@ -301,7 +309,12 @@ impl Planner<'_, '_> {
             Vec::new()
         };
         let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
-        Ok(Part { node: Node { why, ..node }, what: What::Kernel { recipe: Box::new(recipe), builder, asked_for }, made })
+        Ok(Part {
+            node: Node { why, ..node },
+            what: What::Kernel { recipe: Box::new(recipe), builder, asked_for },
+            made,
+            stands: false,
+        })
     }
 
     /// `kernel` is the node of its kernel, and whether that is built.
@@ -328,7 +341,12 @@ impl Planner<'_, '_> {
         let why = here.with_concerned(why, wanted);
         let made = Made { state: here.found.get(&wanted.key).cloned(), artifact: None };
         let kernel = kernel.map(|(id, _)| id);
-        Ok(Part { node: Node { why, ..node }, what: What::Stage4 { recipe: Box::new(recipe), base, kernel }, made })
+        Ok(Part {
+            node: Node { why, ..node },
+            what: What::Stage4 { recipe: Box::new(recipe), base, kernel },
+            stands: made.stands(wanted),
+            made,
+        })
     }
 
     fn artifact_part(&self, name: &str, stage: &Part, form: ExportOptions, env: &Env, options: &PipelineOptions) -> Part {
@@ -361,6 +379,7 @@ impl Planner<'_, '_> {
             node,
             what: What::Artifact { of, options: Box::new(form) },
             made: Made { state: stage.made.state.clone(), artifact },
+            stands: false,
         }
     }
 }

@@ -210,6 +210,10 @@ impl Pipeline<'_, '_> {
                 What::Stage4 { .. } => (stage4_ref(label), stage4_lock(label), label.to_owned()),
                 What::Artifact { .. } => continue,
             };
+            // Of many nodes the table tells.
+            if part.stands && self.options.one_by_one {
+                self.cx.observer.note(&format!("nothing that has changed concerns {words}"));
+            }
             // Where nothing has to move, nobody who builds just that has to be waited for.
             let moves = self.cx.store.ref_get(&name)?.as_ref() != Some(&state.id);
             let _lock = if moves { Some(context::lock(self.cx, &lock)?) } else { None };

@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use crate::artifact;
 use crate::artifact::Artifact;
 use crate::config::{ArtifactFormat, ConfigDir};
 use crate::context::Context;
+use crate::names::profiles;
 use crate::pipeline;
 use crate::pipeline::run::{Outcome, PassOn};
 use crate::pipeline::{PipelineOptions, Result};
@@ -44,8 +46,15 @@ pub struct StageBuilt {
 pub fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
     let StageOptions { name, format, gpg, export } = options.clone();
     let gpg = gpg.filter(|_| export);
-    let options = PipelineOptions { names: vec![name.clone()], format, gpg, no_files: !export, one_by_one: true };
-    let report = pipeline::pipeline(cx, config, options)?.run(false, &PassOn(cx.observer))?;
+    profiles::profile_of(cx, &config.stage4(&name)?.profile)?;
+    let options = PipelineOptions { names: vec![name.clone()], format, gpg: gpg.clone(), no_files: !export, one_by_one: true };
+    let planned = pipeline::pipeline(cx, config, options);
+    if planned.is_err() && gpg.is_some() {
+        // A plan tries the key that it signs with. What it lacks, such as a tree, may take long to bring: a key that cannot sign is told first.
+        let signer = artifact::signer(cx, config.env(&cx.settings.arch)?.sign_key.map(|key| key.value), gpg.as_ref())?;
+        artifact::try_signer(cx, signer.as_ref())?;
+    }
+    let report = planned?.run(false, &PassOn(cx.observer))?;
     let artifact = report.nodes.iter().find_map(|node| node.artifact.clone());
     let stage = report.into_node(&format!("stage4/{name}"))?;
     let state = stage.state.map(|id| cx.store.state(&id)).transpose()?;
