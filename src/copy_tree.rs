@@ -34,12 +34,10 @@ pub(crate) const REPOSITORY: &str = "a git repository";
 /// A path for people is cut after so many bytes.
 const MAX_PATH: usize = 4096;
 
-/// What was copied.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// Regular files.
     pub files: u64,
-    /// Directories.
     pub directories: u64,
     /// Symbolic links.
     pub links: u64,

@@ -1,6 +1,7 @@
 //! The store with trees of mapped owners, in real namespaces: run as an ordinary user with subordinate ids.
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "failing tests may panic, and skipped ones say so")]
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
@@ -134,8 +135,9 @@ fn an_orphaned_session_of_mapped_owners_is_removed() {
     }
 }
 
+/// With the modes of a store, which git does not keep.
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {

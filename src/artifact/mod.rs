@@ -100,7 +100,6 @@ impl Target {
     }
 }
 
-/// Layers of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ImageLayers {
     /// How many there are.

@@ -18,7 +18,6 @@ use crate::{artifact, context};
 /// What to export, and how.
 #[derive(Debug, Clone)]
 pub struct ExportRequest {
-    /// The state.
     pub state: String,
     /// The form; by default that of the file's ending, else that of the stage4 definition, else `tar.xz`.
     pub format: Option<ArtifactFormat>,
@@ -39,12 +38,10 @@ pub enum Destination {
     OciArchive(PathBuf),
 }
 
-/// What was exported.
 #[derive(Debug, Clone, Serialize)]
 pub struct ExportedState {
     /// The name it was found by, if not by its id.
     pub name: Option<String>,
-    /// The state.
     pub state: StateId,
     /// The files.
     pub artifact: Artifact,

@@ -65,16 +65,12 @@ pub struct BinhostOptions {
 pub struct LeftOut {
     /// Its path in the pool.
     pub path: String,
-    /// Why.
     pub why: String,
 }
 
-/// What was exported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {
-    /// The profile.
     pub profile: String,
-    /// The pool.
     pub pool: String,
     /// The directory.
     pub dir: PathBuf,

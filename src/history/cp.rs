@@ -57,7 +57,6 @@ pub enum CopyTo {
     Stream(OwnedFd),
 }
 
-/// What was copied.
 #[derive(Debug, Clone, Serialize)]
 pub struct CopiedOut {
     /// From which state.

@@ -64,9 +64,7 @@ pub struct DiffOptions {
 /// Differences of two states.
 #[derive(Debug, Clone, Serialize)]
 pub struct StateDiff {
-    /// The state before.
     pub before: StateId,
-    /// The state after.
     pub after: StateId,
     /// Packages, by name and slot, unless not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +86,6 @@ impl StateDiff {
 pub struct PackageDiff {
     /// `category/name`.
     pub name: String,
-    /// Its slot.
     pub slot: String,
     /// What became of it.
     pub change: Change,

@@ -20,7 +20,6 @@ pub struct LogEntry {
     pub name: String,
     /// 0 is the present value.
     pub index: usize,
-    /// The state.
     pub state: StateId,
     /// Since when the name stands, or stood, for it, RFC 3339.
     pub since: String,
@@ -41,7 +40,6 @@ pub struct LogEntry {
     pub tags: Vec<String>,
 }
 
-/// A tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tag {
     /// Its name, without `tag/`.

@@ -27,7 +27,6 @@ pub struct Moved {
 /// What [`profile_rollback`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RolledBack {
-    /// The profile.
     pub profile: String,
     /// The names that have moved; none where each named the right state already.
     pub moved: Vec<Moved>,

@@ -31,7 +31,6 @@ pub enum Error {
     /// The user's `make` failed.
     #[error("`make {target}` failed: {exit}")]
     Target { target: String, exit: Exit },
-    /// Nothing was saved.
     #[error("no configuration was saved")]
     NothingSaved,
     /// An old layout, where nothing is written.

@@ -11,7 +11,6 @@ use crate::{context, inventory};
 /// A kernel configuration.
 #[derive(Debug, Clone, Serialize)]
 pub struct KernelRow {
-    /// Its name.
     pub name: String,
     /// The sources that it is built from where a stage4 chooses no others.
     pub sources: String,
@@ -40,7 +39,6 @@ pub struct BuiltKernel {
     pub release: String,
     /// The package of sources.
     pub package: String,
-    /// Its state.
     pub state: String,
     /// When it was made, RFC 3339.
     pub created: String,

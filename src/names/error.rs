@@ -32,11 +32,7 @@ pub enum Error {
     },
     /// The beginning of several ids.
     #[error("`{text}` is the beginning of {} ids", fits.len())]
-    Ambiguous {
-        text: String,
-        /// All that it fits.
-        fits: Vec<StateId>,
-    },
+    Ambiguous { text: String, fits: Vec<StateId> },
     /// An id where a name is needed, since only names have a history.
     #[error("`{text}` is a build state's id, and no name")]
     NotAName {

@@ -203,7 +203,6 @@ records! {
         package: String,
         /// Digest of its configuration.
         configuration: String,
-        /// Its state.
         state: String,
     }
 
@@ -325,10 +324,7 @@ pub enum PatchFate {
     /// All are in it.
     Applied,
     /// Its ebuild applies none.
-    NotCalled {
-        /// The EAPI.
-        eapi: String,
-    },
+    NotCalled { eapi: String },
     /// It was built before they were there.
     BuiltBefore,
     /// It was built with others than are configured now.

@@ -176,7 +176,6 @@ impl Origin {
         self.of_either(|of| of.pool.as_ref(), |of| of.pool.as_ref())
     }
 
-    /// The Portage profile.
     pub fn portage_profile(&self) -> Option<&str> {
         self.of_either(|of| Some(of.portage_profile.as_str()), |of| of.portage_profile.as_deref())
             .filter(|profile| !profile.is_empty())

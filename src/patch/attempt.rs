@@ -48,11 +48,8 @@ pub struct AttemptOptions {
 pub struct Attempt {
     /// The patch.
     pub name: String,
-    /// The package.
     pub package: String,
-    /// The profile.
     pub profile: String,
-    /// Files that were changed.
     pub files: Vec<Changed>,
     /// Files that are not part of it, since git is told to ignore them.
     pub ignored: Vec<String>,

@@ -57,7 +57,6 @@ pub struct CompiledPatch {
     pub patch: String,
     /// `category/name-version`, or the atom that no version meets.
     pub package: String,
-    /// The profile.
     pub profile: String,
     /// What came of it.
     #[serde(flatten)]

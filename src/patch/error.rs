@@ -70,7 +70,6 @@ pub enum PatchError {
     /// Both copies of what a user has done.
     #[error("nothing would be left of the changes of `{0}`: the work set and what is saved of it go together")]
     NothingLeft(String),
-    /// Nothing newer.
     #[error("the work set `{name}` is for {cpv} already, which is what would be taken now")]
     NothingNewer { name: String, cpv: String },
     /// A file of ours that somebody has changed.

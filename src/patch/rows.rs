@@ -18,12 +18,9 @@ use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::terminal_text::sanitize;
 use crate::{context, patch};
 
-/// A patch.
 #[derive(Debug, Clone, Serialize)]
 pub struct PatchRow {
-    /// Its name.
     pub name: String,
-    /// Its work set.
     pub work_set: Option<WorkSet>,
     /// Where that is.
     pub dir: Option<PathBuf>,
@@ -62,9 +59,7 @@ pub struct SavedFile {
 /// What is gone of a patch.
 #[derive(Debug, Clone, Serialize)]
 pub struct RemovedPatch {
-    /// Its name.
     pub name: String,
-    /// The work set.
     pub work_set: Option<PathBuf>,
     /// Files of the configuration, relative to it.
     pub saved: Vec<PathBuf>,

@@ -52,7 +52,6 @@ pub struct SaveOptions {
     pub keep: bool,
 }
 
-/// What was saved.
 #[derive(Debug, Clone, Serialize)]
 pub struct SavedAs {
     /// The patch.

@@ -64,7 +64,6 @@ const PARTS_LIMIT: usize = 10_000;
 pub struct WorkSet {
     /// The package's version, `category/name-version`.
     pub cpv: String,
-    /// Its category.
     pub category: String,
     /// Its name.
     pub package: String,

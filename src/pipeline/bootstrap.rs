@@ -19,7 +19,6 @@ use crate::trees::choose;
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bootstrapped {
-    /// The profile.
     pub profile: String,
     /// State of the imported stage3.
     pub upstream: String,

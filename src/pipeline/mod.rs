@@ -67,7 +67,6 @@ pub struct PipelineOptions {
     pub one_by_one: bool,
 }
 
-/// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeKind {
@@ -75,7 +74,6 @@ pub enum NodeKind {
     Stage3,
     /// A kernel, built on a profile.
     Kernel,
-    /// A stage4.
     Stage4,
     /// The files made of a stage4.
     Artifact,
@@ -88,7 +86,6 @@ pub struct Node {
     pub id: String,
     /// What it is.
     pub kind: NodeKind,
-    /// The profile.
     pub profile: String,
     /// The definition.
     pub name: String,

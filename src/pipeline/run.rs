@@ -16,10 +16,10 @@ use crate::pipeline::why::Reason;
 use crate::pipeline::{Error, Made, Node, NodeKind, Pipeline, PipelineOptions, Result};
 use crate::progress::{Event, Observer};
 use crate::recipe::definition;
-use crate::recipe::definition::{OnStage3, definition_words};
-use crate::recipe::kernel::make::{KernelOn, kernel_words};
+use crate::recipe::definition::{Stage3Recipe, definition_words};
+use crate::recipe::kernel::make::{KernelRecipe, kernel_words};
 use crate::recipe::realise::{Built, name_state, realise};
-use crate::recipe::stage4::OnBase;
+use crate::recipe::stage4::Stage4Recipe;
 use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{State, StateId};
@@ -30,7 +30,6 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Is told what happens to which node, from any thread.
 pub trait Watcher: Sync {
-    /// A node is begun.
     fn begun(&self, node: &Node);
     /// Something happens in a node.
     fn event(&self, node: &Node, event: &Event<'_>);
@@ -57,7 +56,6 @@ impl Watcher for PassOn<'_> {
 pub enum Outcome {
     /// It was there.
     Reused,
-    /// It was built.
     Built,
     /// Building it failed.
     Failed,
@@ -75,7 +73,6 @@ pub enum Outcome {
 /// What there is to say about a node in the end.
 #[derive(Debug, Serialize)]
 pub struct NodeReport {
-    /// Its id.
     pub id: String,
     /// What it is.
     pub kind: NodeKind,
@@ -88,7 +85,6 @@ pub struct NodeReport {
     pub size_bytes: Option<u64>,
     /// Why it had to be built.
     pub why: Vec<Reason>,
-    /// Its state.
     pub state: Option<StateId>,
     /// Its files.
     pub artifact: Option<Artifact>,
@@ -342,12 +338,12 @@ impl<'r> Run<'r> {
         let (built, stage) = match &part.what {
             What::Definition { recipe, upstream, asked_for } => {
                 let stage4s = self.stage4s_on(&part.node.id);
-                let on = OnStage3 { config, profile, upstream, stage3: recipe, stage4s: &stage4s };
+                let on = Stage3Recipe { config, profile, upstream, stage3: recipe, stage4s: &stage4s };
                 (realise(cx, &on), asked_for.as_str())
             }
             What::Kernel { recipe, builder, asked_for } => {
                 let builder = self.state_of(builder)?;
-                (realise(cx, &KernelOn { config, profile, kernel: recipe, builder: &builder }), asked_for.as_str())
+                (realise(cx, &KernelRecipe { config, profile, kernel: recipe, builder: &builder }), asked_for.as_str())
             }
             What::Stage4 { recipe, base, kernel } => {
                 // Together with the definition that it stands on, where that had to be built.
@@ -356,7 +352,7 @@ impl<'r> Run<'r> {
                 let base = self.state_of(base)?;
                 let kernel = kernel.as_ref().map(|kernel| self.state_of(kernel)).transpose()?;
                 let since = recipe.since(&base);
-                let on = OnBase { config, profile, stage4: recipe, base: &base, kernel: kernel.as_ref(), is_asked, since };
+                let on = Stage4Recipe { config, profile, stage4: recipe, base: &base, kernel: kernel.as_ref(), is_asked, since };
                 (realise(cx, &on), part.node.name.as_str())
             }
             What::Artifact { of, options } => {

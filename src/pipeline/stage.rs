@@ -30,7 +30,6 @@ pub struct StageOptions {
 pub struct StageBuilt {
     /// The stage4 definition.
     pub name: String,
-    /// Its state.
     pub state: String,
     /// Whether the state was there already.
     pub state_reused: bool,

@@ -25,7 +25,6 @@ pub use error::{Error, Result};
 /// One row of `profile ls`.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProfileRow {
-    /// Its name.
     pub name: String,
     /// Whether commands use it when none is named.
     pub default: bool,

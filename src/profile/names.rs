@@ -20,7 +20,6 @@ use crate::store::{SessionStatus, State, StateId};
 /// What [`profile_remove`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RemovedProfile {
-    /// The profile.
     pub profile: String,
     /// The names that are gone, each with its history.
     pub refs: Vec<String>,

@@ -67,7 +67,6 @@ pub struct Stage3Shown {
 /// The builder of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BuilderShown {
-    /// Its state.
     pub state: StateId,
     /// When that was committed, RFC 3339.
     pub created: String,
@@ -75,7 +74,6 @@ pub struct BuilderShown {
     pub bootstrapped: String,
     /// How many updates came after that.
     pub updates: usize,
-    /// The Portage profile.
     pub portage_profile: String,
     /// What ebuilds came from.
     pub trees: Vec<TreeShown>,
@@ -101,9 +99,7 @@ pub struct TreeShown {
 /// A stage3 definition on a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DefinitionShown {
-    /// Its name.
     pub name: String,
-    /// Its state.
     pub state: StateId,
     /// When that was committed, RFC 3339.
     pub created: String,
@@ -114,7 +110,6 @@ pub struct DefinitionShown {
 pub struct HistoryShown {
     /// `NAME@{N}`, or `NAME` for the present one.
     pub name: String,
-    /// The state.
     pub state: StateId,
     /// Since when the profile had it, RFC 3339.
     pub since: String,

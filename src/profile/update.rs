@@ -27,7 +27,7 @@ use crate::names::refs::{profile_lock, ref_name};
 use crate::profile::{Error, Result, show};
 use crate::recipe::definition;
 use crate::recipe::realise::realise;
-use crate::recipe::update::Update;
+use crate::recipe::update::UpdateRecipe;
 use crate::store::StateId;
 use crate::{context, resolve};
 
@@ -43,7 +43,6 @@ pub struct UpdateOptions {
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct UpdatedProfile {
-    /// The profile.
     pub profile: String,
     /// The builder's state.
     pub state: StateId,
@@ -79,7 +78,7 @@ pub fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOpti
         let patched = serde_json::json!(base.origin.patched());
         return Ok(UpdatedProfile { profile, state, previous: None, reused: true, patched, packages: Vec::new() });
     }
-    let update = Update::of(cx, config, &profile, &recipe, [&base, &upstream], options.depclean)?;
+    let update = UpdateRecipe::of(cx, config, &profile, &recipe, [&base, &upstream], options.depclean)?;
     let built = realise(cx, &update).map_err(|error| resolve::with_proposal(cx, config, BUILDER, &profile, error))?;
     let state = built.state;
     let moved = state.id != base.id;

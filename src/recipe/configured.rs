@@ -28,7 +28,6 @@ pub(crate) struct Configured<'s> {
     pub(crate) portage: PortageDir,
     /// `REPOSITORY:PATH` of the Portage profile.
     pub(crate) portage_profile: String,
-    /// The profile.
     pub(crate) profile: String,
     /// What the session is based on: the definition's state, or the profile's upstream state.
     pub(crate) base: State,

@@ -94,7 +94,7 @@ pub(crate) fn check_cpu(cx: &Context<'_>, recipe: &Stage3) -> Result<Vec<cpu::Re
 }
 
 /// A stage3 definition on the stage3 of a profile: the builder, and what stage4s stand on.
-pub(crate) struct OnStage3<'a> {
+pub(crate) struct Stage3Recipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
     pub(crate) upstream: &'a State,
@@ -107,16 +107,16 @@ pub(crate) struct OnStage3<'a> {
 pub(crate) fn definition(cx: &Context<'_>, config: &ConfigDir, profile: &str, definition: &str) -> Result<Built> {
     let upstream = upstream(cx, profile)?;
     let stage3 = recipe(cx, config, definition, &upstream)?;
-    realise(cx, &OnStage3 { config, profile, upstream: &upstream, stage3: &stage3, stage4s: &[] })
+    realise(cx, &Stage3Recipe { config, profile, upstream: &upstream, stage3: &stage3, stage4s: &[] })
 }
 
-impl OnStage3<'_> {
+impl Stage3Recipe<'_> {
     fn definition(&self) -> &str {
         &self.stage3.definition.name
     }
 }
 
-impl Recipe for OnStage3<'_> {
+impl Recipe for Stage3Recipe<'_> {
     fn name(&self) -> Option<String> {
         Some(ref_name(self.profile, self.definition()))
     }
@@ -149,7 +149,7 @@ impl Recipe for OnStage3<'_> {
     }
 }
 
-impl InSession for OnStage3<'_> {
+impl InSession for Stage3Recipe<'_> {
     type Filled = Filled;
 
     fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
@@ -190,8 +190,8 @@ impl InSession for OnStage3<'_> {
     }
 }
 
-fn fill(cx: &Context<'_>, session: &mut Session, on: &OnStage3<'_>, subject: &Subject, ahead: &[String]) -> Result<Filled> {
-    let OnStage3 { stage3: recipe, upstream, .. } = *on;
+fn fill(cx: &Context<'_>, session: &mut Session, on: &Stage3Recipe<'_>, subject: &Subject, ahead: &[String]) -> Result<Filled> {
+    let Stage3Recipe { stage3: recipe, upstream, .. } = *on;
     let mut steps = StepsDone::of(session)?;
     let mut work = work::work(cx, session, upstream, subject, recipe.given())?;
     let resumed = steps.any();

@@ -46,17 +46,17 @@ pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOp
     for note in &verified.notes {
         cx.observer.note(note);
     }
-    realise(cx, &Stage3File { verified: &verified, path, profile: &options.profile })
+    realise(cx, &ImportRecipe { verified: &verified, path, profile: &options.profile })
 }
 
 /// A verified stage3.
-struct Stage3File<'a> {
+struct ImportRecipe<'a> {
     verified: &'a Verified,
     path: &'a Path,
     profile: &'a str,
 }
 
-impl Recipe for Stage3File<'_> {
+impl Recipe for ImportRecipe<'_> {
     fn name(&self) -> Option<String> {
         Some(ref_name(self.profile, UPSTREAM))
     }
@@ -84,7 +84,7 @@ impl Recipe for Stage3File<'_> {
     }
 }
 
-impl InSession for Stage3File<'_> {
+impl InSession for ImportRecipe<'_> {
     type Filled = Unpacked;
 
     fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {

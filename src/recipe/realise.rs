@@ -20,7 +20,6 @@ use crate::store::{NewState, Purpose, Session, State};
 /// A state that was asked for.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The state.
     pub state: State,
     /// Whether it was there already.
     pub reused: bool,

@@ -83,7 +83,7 @@ impl Stage4 {
 }
 
 /// A stage4 on the state of its stage3 definition, and with its kernel.
-pub(crate) struct OnBase<'a> {
+pub(crate) struct Stage4Recipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
     pub(crate) stage4: &'a Stage4,
@@ -95,7 +95,7 @@ pub(crate) struct OnBase<'a> {
     pub(crate) since: Changes,
 }
 
-impl Recipe for OnBase<'_> {
+impl Recipe for Stage4Recipe<'_> {
     fn name(&self) -> Option<String> {
         Some(stage4_ref(&self.stage4.definition.name))
     }
@@ -130,7 +130,7 @@ impl Recipe for OnBase<'_> {
     }
 }
 
-impl InSession for OnBase<'_> {
+impl InSession for Stage4Recipe<'_> {
     type Filled = Filled;
 
     fn base(&self, cx: &Context<'_>) -> Result<Option<State>> {
@@ -189,8 +189,8 @@ impl InSession for OnBase<'_> {
 }
 
 /// `anew`: the base has another configuration, with these files, which nothing brings any more; the present one is put in its place.
-fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &OnBase<'_>, anew: Option<&[PathBuf]>) -> Result<Filled> {
-    let OnBase { stage4: recipe, profile, kernel, .. } = on;
+fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe<'_>, anew: Option<&[PathBuf]>) -> Result<Filled> {
+    let Stage4Recipe { stage4: recipe, profile, kernel, .. } = on;
     let Stage4 { definition, packages, removes, hooks, on, .. } = recipe;
     let subject = Subject {
         log_name: format!("stage-{}", definition.name),

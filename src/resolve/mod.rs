@@ -69,7 +69,6 @@ impl ResolveOptions {
 /// What came of it.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// The profile.
     pub profile: String,
     /// How often Portage was asked.
     pub rounds: usize,

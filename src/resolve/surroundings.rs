@@ -22,7 +22,6 @@ pub struct Around {
     pub surroundings: Surroundings,
     /// `REPOSITORY:PATH` of the Portage profile.
     pub portage_profile: Option<String>,
-    /// What is missing.
     pub missing: Vec<String>,
 }
 

@@ -10,7 +10,6 @@ use crate::session::{Result, Work, run};
 
 /// The script that asks; written beside the hooks of every session.
 pub(crate) const SCRIPT: &str = include_str!("inspect.sh");
-/// Its name there.
 pub(crate) const SCRIPT_NAME: &str = "inspect.sh";
 
 const OUTPUT_LIMIT_BYTES: u64 = 64 * 1024;

@@ -33,7 +33,6 @@ use crate::trees::choose::PinnedTree;
 pub(crate) struct Subject {
     /// `bootstrap-demo`, `stage-web`: name of the log directory.
     pub(crate) log_name: String,
-    /// The profile.
     pub(crate) profile: String,
     /// The stage3 or stage4 definition, empty for a freshroot.
     pub(crate) definition: String,
@@ -257,7 +256,6 @@ impl StepsDone {
 /// The script that puts the merged configuration into the root; written beside the hooks of every session.
 pub(crate) const APPLY: &str = include_str!("apply.sh");
 
-/// Its name there.
 pub(crate) const APPLY_NAME: &str = "apply.sh";
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ const TREE: &str = "tree/";
 /// A snapshot, as it is listed.
 #[derive(Debug, Clone, Serialize)]
 pub struct TreeListRow {
-    /// Its id.
     pub id: TreeId,
     /// The repository.
     pub name: String,
@@ -43,7 +42,6 @@ pub struct TreeListRow {
 /// A snapshot that is gone.
 #[derive(Debug, Clone, Serialize)]
 pub struct RemovedTree {
-    /// Its id.
     pub id: TreeId,
     /// The repository.
     pub name: String,

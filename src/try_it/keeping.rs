@@ -14,7 +14,6 @@ use crate::portage::package_files::LineFile;
 pub struct Keep {
     /// The file that it belongs in, relative to the configuration directory.
     pub file: PathBuf,
-    /// The line.
     pub line: String,
     /// A line that says the opposite and would have to go first, with its place.
     pub against: Option<String>,

@@ -107,7 +107,6 @@ pub struct Tried {
 /// A finished experiment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Experiment {
-    /// The profile.
     pub profile: String,
     /// The state that every session started from.
     pub state: StateId,

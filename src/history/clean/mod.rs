@@ -54,7 +54,6 @@ pub enum CleanKind {
     Distfiles,
     /// Artifacts of stage4s.
     Artifacts,
-    /// Logs.
     Logs,
 }
 

@@ -45,14 +45,14 @@ struct Compiled {
 }
 
 /// A kernel on the builder of a profile: a pipeline has to know its key before anything is built.
-pub(crate) struct KernelOn<'a> {
+pub(crate) struct KernelRecipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
     pub(crate) kernel: &'a Kernel,
     pub(crate) builder: &'a State,
 }
 
-impl Recipe for KernelOn<'_> {
+impl Recipe for KernelRecipe<'_> {
     fn name(&self) -> Option<String> {
         Some(kernel_ref(self.profile, &self.kernel.config.label()))
     }
@@ -75,7 +75,7 @@ impl Recipe for KernelOn<'_> {
         let wanted = WantedSources { atom: &kernel.config.sources, at: kernel.config.sources_at.clone(), trees: &kernel.trees };
         let (sources, facts) = sources::kernel_sources(cx, config, &wanted, profile, builder)?;
         let content = content(kernel, &sources, &facts, builder);
-        let payload = Payload { config, recipe: kernel, profile, sources: &sources, facts: &facts, content: &content };
+        let payload = PayloadRecipe { config, recipe: kernel, profile, sources: &sources, facts: &facts, content: &content };
         let made = realise(cx, &payload)?;
         if made.reused {
             cx.observer.note(&format!(
@@ -90,7 +90,7 @@ impl Recipe for KernelOn<'_> {
 }
 
 /// What a kernel is compiled to, by what decides it. Several kernels may have the same.
-struct Payload<'a> {
+struct PayloadRecipe<'a> {
     config: &'a ConfigDir,
     recipe: &'a Kernel,
     profile: &'a str,
@@ -99,7 +99,7 @@ struct Payload<'a> {
     content: &'a Inputs,
 }
 
-impl Recipe for Payload<'_> {
+impl Recipe for PayloadRecipe<'_> {
     fn name(&self) -> Option<String> {
         None
     }
@@ -121,7 +121,7 @@ impl Recipe for Payload<'_> {
     }
 }
 
-impl InSession for Payload<'_> {
+impl InSession for PayloadRecipe<'_> {
     /// Its layers are written before the session ends: what is compiled must not be lost when that fails.
     type Filled = State;
 
@@ -164,8 +164,8 @@ pub(crate) fn kernel_words(profile: &str, label: &str) -> String {
     format!("kernel {label} on {profile}")
 }
 
-fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &Payload<'_>) -> Result<State> {
-    let Payload { recipe, profile, sources, facts, .. } = task;
+fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>) -> Result<State> {
+    let PayloadRecipe { recipe, profile, sources, facts, .. } = task;
     let mut steps = StepsDone::of(session)?;
     let subject = Subject {
         log_name: format!("kernel-{profile}-{}", recipe.config.label()),
@@ -227,7 +227,7 @@ fn emerge_kernel(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, facts
 }
 
 /// What came of the configuration, and how the kernel calls itself, if it is built by now.
-fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, is_built: bool) -> Result<Compiled> {
+fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &PayloadRecipe<'_>, is_built: bool) -> Result<Compiled> {
     let facts = task.facts;
     let (release, path) = if facts.distribution {
         let answer = kernel::ask_kernel(cx, work, &["collected", &facts.package])?;
@@ -272,7 +272,7 @@ fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> session::
 }
 
 /// Writes the two layers, and makes states of them.
-fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &Payload<'_>, kernel: &Compiled) -> Result<State> {
+fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &PayloadRecipe<'_>, kernel: &Compiled) -> Result<State> {
     let key = task.content.key();
     let mut devel = cx.store.session_create(None, Purpose::Kernel, &devel_key(&key))?;
     let mut payload = match cx.store.session_create(None, Purpose::Kernel, &key) {
@@ -321,7 +321,7 @@ fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &Payload<'_>, kernel
     Ok(payload.commit_bound(NewState { key, origin: origin.into(), newest_input, parent: Some(devel.id) }, cx.launcher)?)
 }
 
-fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &Payload<'_>, kernel: &Compiled) -> Result<()> {
+fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &PayloadRecipe<'_>, kernel: &Compiled) -> Result<()> {
     let facts = task.facts;
     cx.observer.step(&format!("keeping kernel {}", kernel.release));
     if facts.distribution {

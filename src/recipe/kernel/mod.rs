@@ -48,7 +48,6 @@ use crate::trees::choose::PinnedTree;
 
 /// The script that does what is done inside; written beside the hooks of the sessions that need it.
 const SCRIPT: &str = include_str!("kernel.sh");
-/// Its name there.
 const SCRIPT_NAME: &str = "kernel.sh";
 /// Answers longer than this are none.
 const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;

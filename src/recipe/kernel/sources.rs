@@ -66,7 +66,7 @@ impl WantedSources<'_> {
 }
 
 /// Sources on the builder of a profile.
-struct SourcesOn<'a> {
+struct SourcesRecipe<'a> {
     config: &'a ConfigDir,
     profile: &'a str,
     wanted: &'a WantedSources<'a>,
@@ -81,12 +81,12 @@ pub(crate) fn kernel_sources(
     profile: &str,
     builder: &State,
 ) -> Result<(State, SourcesFacts)> {
-    let state = realise(cx, &SourcesOn { config, profile, wanted, builder })?.state;
+    let state = realise(cx, &SourcesRecipe { config, profile, wanted, builder })?.state;
     let facts = SourcesFacts::of(&state).ok_or_else(|| KernelError::NotSources { package: wanted.atom.to_string() })?;
     Ok((state, facts))
 }
 
-impl Recipe for SourcesOn<'_> {
+impl Recipe for SourcesRecipe<'_> {
     fn name(&self) -> Option<String> {
         Some(self.lock())
     }
@@ -119,12 +119,12 @@ impl Recipe for SourcesOn<'_> {
         let exact = Atom::parse_target(&format!("={}", facts.package))
             .map_err(|_| KernelError::NotSources { package: facts.package.clone() })?;
         let exact = WantedSources { atom: &exact, at: self.wanted.at.clone(), trees: self.wanted.trees };
-        let state = realise(cx, &SourcesOn { wanted: &exact, ..*self })?.state;
+        let state = realise(cx, &SourcesRecipe { wanted: &exact, ..*self })?.state;
         under_another_key(cx, &state, &self.inputs(), state.origin.json().clone())
     }
 }
 
-impl InSession for SourcesOn<'_> {
+impl InSession for SourcesRecipe<'_> {
     type Filled = (SourcesFacts, PoolInputs);
 
     fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {

@@ -40,7 +40,7 @@ pub(crate) const PRESERVED_LIMIT_BYTES: u64 = 4 << 20;
 pub(crate) const CONF_LIMIT_BYTES: u64 = 1 << 20;
 
 /// The builder of a profile, made of the one that is there.
-pub(crate) struct Update<'a> {
+pub(crate) struct UpdateRecipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
     pub(crate) stage3: &'a Stage3,
@@ -57,7 +57,7 @@ pub(crate) struct Update<'a> {
     pub(crate) depclean: bool,
 }
 
-impl<'a> Update<'a> {
+impl<'a> UpdateRecipe<'a> {
     /// The update of `base` on `upstream`.
     pub(crate) fn of(
         cx: &Context<'_>,
@@ -73,7 +73,7 @@ impl<'a> Update<'a> {
     }
 }
 
-impl Recipe for Update<'_> {
+impl Recipe for UpdateRecipe<'_> {
     fn name(&self) -> Option<String> {
         Some(ref_name(self.profile, BUILDER))
     }
@@ -107,7 +107,7 @@ impl Recipe for Update<'_> {
     }
 }
 
-impl InSession for Update<'_> {
+impl InSession for UpdateRecipe<'_> {
     /// And its packages.
     type Filled = (Filled, Vec<Package>);
 
@@ -169,7 +169,7 @@ impl InSession for Update<'_> {
     }
 }
 
-fn fill_update(cx: &Context<'_>, session: &mut Session, update: &Update<'_>, subject: &Subject) -> Result<Filled> {
+fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_>, subject: &Subject) -> Result<Filled> {
     let recipe = update.stage3;
     let (portage, retired) = bring_back(cx, recipe, update);
     let mut steps = StepsDone::of(session)?;
@@ -221,7 +221,7 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &Update<'_>, sub
 }
 
 /// What is applied: the configuration, with the stage3's own files in place of retired ones; and those that nothing replaces.
-pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Stage3, update: &Update<'_>) -> (PortageDir, Vec<PathBuf>) {
+pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Stage3, update: &UpdateRecipe<'_>) -> (PortageDir, Vec<PathBuf>) {
     let layers = cx.store.lower_dirs(update.upstream);
     let (mut portage, mut gone) = (recipe.portage.clone(), Vec::new());
     for path in &update.retired {
@@ -249,7 +249,7 @@ pub(crate) fn retire(cx: &Context<'_>, work: &Work<'_>, paths: &[PathBuf]) -> Re
 
 /// Points at the stage3's own Portage profile again, where the definition does not name one any more. (Applying it has set the link
 /// otherwise.)
-pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3, update: &Update<'_>) -> Result<()> {
+pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3, update: &UpdateRecipe<'_>) -> Result<()> {
     if recipe.definition.portage_profile.is_some() || update.base.origin.portage_profile() == Some(&recipe.portage_profile) {
         return Ok(());
     }
