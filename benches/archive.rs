@@ -6,8 +6,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use gentoomuch::archive::{Excludes, Format, OwnerNames, Owners, PackOptions, UnpackOptions, decode, name, pack, unpack};
-use gentoomuch::beneath::Way;
+use gentoomuch::internals::archive::{
+    Excludes, Format, OwnerNames, Owners, PackOptions, UnpackOptions, decode, name, pack, unpack,
+};
+use gentoomuch::internals::beneath::Way;
 
 const FILES: usize = 2000;
 
@@ -24,7 +26,7 @@ fn make_tree(root: &Path) {
 
 fn options(format: Format) -> PackOptions {
     PackOptions {
-        view: gentoomuch::archive::View::Merged,
+        view: gentoomuch::internals::archive::View::Merged,
         format,
         level: None,
         threads: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
@@ -48,8 +50,8 @@ fn trees(c: &mut Criterion) {
     let root = File::open(&tree).expect("the tree was just made");
     let mut group = c.benchmark_group("tree of 2000 files");
     group.sample_size(10).throughput(Throughput::Elements(FILES as u64));
-    for format in Format::ALL {
-        group.bench_function(format!("pack {}", format.extension()), |b| {
+    for format in [Format::TarXz, Format::TarZst, Format::TarGz] {
+        group.bench_function(format!("pack {format:?}"), |b| {
             b.iter(|| pack(root.as_fd(), std::io::sink(), &options(format), &mut |_| {}));
         });
     }

@@ -6,8 +6,8 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput};
-use gentoomuch::config::ConfigDir;
-use gentoomuch::portage::package_files::{self, LineFile};
+use gentoomuch::internals::config::ConfigDir;
+use gentoomuch::internals::portage::package_files::{self, LineFile};
 
 const FRAGMENTS: usize = 500;
 /// Of each fragment: `make.conf` has 10, `package.use` 20, the others 10 together.

@@ -8,17 +8,17 @@ use std::fs;
 use std::path::Path;
 
 use criterion::Criterion;
-use gentoomuch::artifact::exclusions;
-use gentoomuch::config::ConfigDir;
-use gentoomuch::context::{Context, Settings, Told};
-use gentoomuch::pipeline;
-use gentoomuch::pipeline::run::{NodeReport, Watcher};
-use gentoomuch::pipeline::{Node, NodeKind, PipelineOptions};
-use gentoomuch::places::Places;
-use gentoomuch::progress::{Event, Silent};
-use gentoomuch::sandbox::{HelperSource, IdMap, IdRange, Interrupt, Launcher};
-use gentoomuch::stage3::publish::FileDigests;
-use gentoomuch::store::{NewState, Purpose, State, Store};
+use gentoomuch::internals::artifact::exclusions;
+use gentoomuch::internals::config::ConfigDir;
+use gentoomuch::internals::context::{Context, Settings, Told};
+use gentoomuch::internals::pipeline;
+use gentoomuch::internals::pipeline::run::{NodeReport, Watcher};
+use gentoomuch::internals::pipeline::{Node, NodeKind, PipelineOptions};
+use gentoomuch::internals::places::Places;
+use gentoomuch::internals::progress::{Event, Silent};
+use gentoomuch::internals::sandbox::{HelperSource, IdMap, IdRange, Interrupt, Launcher};
+use gentoomuch::internals::stage3::publish::FileDigests;
+use gentoomuch::internals::store::{NewState, Purpose, State, Store};
 
 const STAGES: usize = 20;
 const BASES: usize = 5;
@@ -103,19 +103,19 @@ fn main() {
     for old in 0..OLD_STATES {
         drop(commit(&store, &format!("old {old}"), Some(&upstream)));
     }
-    let launcher = Launcher::new(HelperSource::CurrentExe, map).unwrap();
+    let launcher = Launcher::new(HelperSource::CurrentExe, map);
     let interrupt = Interrupt::install().unwrap();
     let settings = Settings {
         jobs: 2,
         processors: 2,
         arch: "amd64".to_owned(),
-        limits: gentoomuch::limits::Limits::default(),
+        limits: gentoomuch::internals::limits::Limits::default(),
         no_wait: true,
         resolv_conf: None,
         cpuinfo: String::new(),
         source_date_epoch: None,
         term: None,
-        download: gentoomuch::download::Settings::default(),
+        download: gentoomuch::internals::download::Settings::default(),
     };
     let (places, store) = (&places, &store);
     let told = Told::default();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gentoomuch::sandbox::{CommandLine, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step};
+use gentoomuch::internals::sandbox::{CommandLine, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step};
 
 fn place(dir: &Path) -> PathBuf {
     for part in ["lower", "upper", "work", "root"] {
@@ -67,7 +67,7 @@ fn start(criterion: &mut Criterion) {
     let map = IdMap::for_user(uid.as_raw(), user.gid.as_raw(), &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"));
     let Ok(map) = map.inspect_err(|error| eprintln!("skipped: {error}")) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let launcher = |map: IdMap| Launcher::new(HelperSource::Path(env!("CARGO_BIN_EXE_gentoomuch").into()), map).unwrap();
+    let launcher = |map: IdMap| Launcher::new(HelperSource::Path(env!("CARGO_BIN_EXE_gentoomuch").into()), map);
     let run = |launcher: &Launcher, plan: &Plan| {
         let mut session = launcher.session(plan, SessionOptions::new(Stdio::Null)).unwrap();
         assert!(session.wait().unwrap().success());

@@ -1,5 +1,7 @@
 //! What every workflow is given: places, the open store, the launcher of sandboxes, who is told, who interrupts, and settings.
 
+mod tools;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +15,8 @@ use crate::sandbox::{Interrupt, Launcher};
 use crate::store::{Busy, Lock, Store, Wait};
 use crate::threads::NoThread;
 use crate::{beneath, download, sandbox, store};
+
+pub use tools::{OpenError, Tools, User};
 
 /// What tools and surroundings do not give.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +43,7 @@ pub enum Error {
 }
 
 /// What functions on a context return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// What the program finds out about its surroundings and the library does not.
 #[derive(Debug, Clone)]
@@ -66,7 +70,26 @@ pub struct Settings {
     pub download: download::Settings,
 }
 
-/// One invocation's tools. Every workflow is a method, in a file of its own.
+impl Settings {
+    /// The least that has to be known: `arch` is Gentoo's keyword for this machine (`amd64`), `jobs` how much is done at the same time.
+    /// Sessions have no limits, and downloads take neither proxies nor certificates of authorities.
+    pub fn new(arch: &str, jobs: u32) -> Self {
+        Self {
+            jobs,
+            processors: jobs,
+            arch: arch.to_owned(),
+            no_wait: false,
+            resolv_conf: None,
+            cpuinfo: String::new(),
+            source_date_epoch: None,
+            term: None,
+            limits: sandbox::Limits::default(),
+            download: download::Settings::default(),
+        }
+    }
+}
+
+/// What each workflow is called with: one invocation's tools and settings.
 pub struct Context<'a> {
     /// Directories.
     pub places: &'a Places,
@@ -106,12 +129,12 @@ impl Told {
 
 impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("places", self.places).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Context").field("places", self.places).field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 /// Asks servers, until the user wants to stop.
-pub fn downloader(cx: &Context<'_>) -> Downloader {
+pub(crate) fn downloader(cx: &Context<'_>) -> Downloader {
     Downloader::new(cx.settings.download.clone(), std::sync::Arc::new(Interrupt::asked))
 }
 
@@ -160,7 +183,7 @@ pub(crate) fn not_interrupted(cx: &Context<'_>) -> Result<()> {
 }
 
 /// Held by every command that uses the store, so that nothing it relies on is deleted meanwhile.
-pub fn share_store(cx: &Context<'_>) -> Result<Lock> {
+pub(crate) fn share_store(cx: &Context<'_>) -> Result<Lock> {
     let cancelled = || cx.interrupt.count() > 0;
     let mut notify = |busy: &store::Busy| cx.observer.note(&format!("waiting: {busy}"));
     let wait = if cx.settings.no_wait { Wait::NoWait } else { Wait::BlockUnless { notify: &mut notify, cancelled: &cancelled } };

@@ -35,7 +35,7 @@ pub(crate) const REPOSITORY: &str = "a git repository";
 const MAX_PATH: usize = 4096;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copied {
+pub(crate) struct Copied {
     /// Regular files.
     pub files: u64,
     pub directories: u64,
@@ -57,7 +57,7 @@ pub struct Copied {
 
 /// Something that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     /// Below what was copied; safe to print.
     pub path: String,
     /// `a device`

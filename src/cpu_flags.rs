@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 /// What `/proc/cpuinfo` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CpuInfo {
+pub(crate) struct CpuInfo {
     /// Name of the model, for messages.
     pub model: String,
     /// Flags that every processor of the machine has.
@@ -19,7 +19,7 @@ pub struct CpuInfo {
 
 impl CpuInfo {
     /// Reads the text of `/proc/cpuinfo`.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut info = Self::default();
         let mut first = true;
         for line in text.lines() {
@@ -44,7 +44,7 @@ impl CpuInfo {
 
     /// Whether the processor has what `needed` names: a flag of the kernel's, or several with `|` between them, of which one is enough. A
     /// need of nothing is always met.
-    pub fn has(&self, needed: &str) -> bool {
+    pub(crate) fn has(&self, needed: &str) -> bool {
         needed.is_empty() || needed.split('|').any(|flag| self.flags.contains(flag))
     }
 }
@@ -131,12 +131,12 @@ const ARM64: [(&str, &str); 27] = [
 ];
 
 /// What the kernel must name for a member of `CPU_FLAGS_X86` to be usable, as [`CpuInfo::has`] takes it; `None` for one that is not known.
-pub fn x86_needs(flag: &str) -> Option<&'static str> {
+pub(crate) fn x86_needs(flag: &str) -> Option<&'static str> {
     needs(&X86, flag)
 }
 
 /// The same for `CPU_FLAGS_ARM` on arm64.
-pub fn arm64_needs(flag: &str) -> Option<&'static str> {
+pub(crate) fn arm64_needs(flag: &str) -> Option<&'static str> {
     needs(&ARM64, flag)
 }
 
@@ -146,7 +146,7 @@ fn needs(table: &[(&str, &'static str)], flag: &str) -> Option<&'static str> {
 
 /// Variable and values that Gentoo has for the processor of a machine of this architecture (Gentoo's keyword), as `cpuid2cpuflags` prints
 /// them; `None` for an architecture without such a variable, or one that `/proc/cpuinfo` has nothing about.
-pub fn detect(arch: &str, cpu: &CpuInfo) -> Option<(&'static str, Vec<&'static str>)> {
+pub(crate) fn detect(arch: &str, cpu: &CpuInfo) -> Option<(&'static str, Vec<&'static str>)> {
     let (variable, table) = match arch {
         "amd64" | "x86" => ("CPU_FLAGS_X86", &X86[..]),
         "arm64" => ("CPU_FLAGS_ARM", &ARM64[..]),

@@ -2,7 +2,7 @@
 
 /// The candidate that differs least, if it differs little enough to be a slip. A swap of neighbours counts as one difference. A candidate
 /// may also be written without the folders that it lies in.
-pub fn nearest<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, candidates: impl IntoIterator<Item = &'a N>) -> Option<&'a str> {
+pub(crate) fn nearest<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, candidates: impl IntoIterator<Item = &'a N>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).max(1);
     candidates
         .into_iter()
@@ -14,12 +14,12 @@ pub fn nearest<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, candidates: impl Int
 }
 
 /// The hint that asks for it.
-pub fn question(name: &str) -> String {
+pub(crate) fn question(name: &str) -> String {
     format!("did you mean `{name}`?")
 }
 
 /// The hint that asks for one of several; none if there are none.
-pub fn question_of<N: AsRef<str>>(names: &[N]) -> Option<String> {
+pub(crate) fn question_of<N: AsRef<str>>(names: &[N]) -> Option<String> {
     let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
     (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
 }

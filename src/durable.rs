@@ -24,11 +24,11 @@ use crate::path_error::PathError;
 /// Distinguishes the new files of one process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-pub type Result<T> = std::result::Result<T, PathError>;
+pub(crate) type Result<T> = std::result::Result<T, PathError>;
 
 /// The permissions of a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// These, whatever the umask.
     Exactly(u32),
     /// These without what the umask takes away.
@@ -37,7 +37,7 @@ pub enum Mode {
 
 /// How a file is replaced.
 #[derive(Debug, Clone, Copy)]
-pub struct Replace<'a> {
+pub(crate) struct Replace<'a> {
     pub mode: Mode,
     /// Where it is written, on the same file system; by default beside the old one, under a hidden name.
     pub staging: Option<&'a Path>,
@@ -47,12 +47,12 @@ pub struct Replace<'a> {
 
 impl Replace<'_> {
     /// Beside the old one, with this mode.
-    pub fn with_mode(mode: Mode) -> Self {
+    pub(crate) fn with_mode(mode: Mode) -> Self {
         Self { mode, staging: None, modified: None }
     }
 
     /// Replaces `target`, or makes it. What is there stays as it is if this fails.
-    pub fn replace(self, target: &Path, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn replace(self, target: &Path, bytes: &[u8]) -> Result<()> {
         let (new, mut file) = self.create(target)?;
         let written = self
             .permit(&file)
@@ -92,19 +92,19 @@ impl Replace<'_> {
 }
 
 /// Replaces `target`, or makes it, with this mode.
-pub fn replace(target: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
+pub(crate) fn replace(target: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
     Replace::with_mode(mode).replace(target, bytes)
 }
 
 /// Gives a finished file, or a directory whose contents are on the disk, its place, over a file that may be there.
-pub fn publish(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn publish(from: &Path, to: &Path) -> Result<()> {
     sync_file(from)?;
     rename_over(from, to)?;
     sync_parents(from, to)
 }
 
 /// The same unless something has that name already: `AlreadyExists`.
-pub fn publish_new(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn publish_new(from: &Path, to: &Path) -> Result<()> {
     sync_file(from)?;
     let renamed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Of a file system, or an emulation, that cannot.
@@ -117,14 +117,14 @@ pub fn publish_new(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Gives a directory with all that is in it its place, where nothing is.
-pub fn publish_tree(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn publish_tree(from: &Path, to: &Path) -> Result<()> {
     sync_tree(from)?;
     rename_over(from, to)?;
     sync_parents(from, to)
 }
 
 /// A directory takes the place of another at one instant; the old one then has the new one's name.
-pub fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
+pub(crate) fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
     sync_tree(new)?;
     rustix::fs::renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).map_err(PathError::of("replace", old))?;
     record("rename", old);
@@ -132,7 +132,7 @@ pub fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
 }
 
 /// Removes a file, if it is there. Its name may come back after a power cut.
-pub fn remove_if_there(path: &Path) -> Result<()> {
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PathError::new("remove", path, error)),
         _ => Ok(()),
@@ -140,7 +140,7 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 }
 
 /// Brings all of a tree to the disk, and with it the rest of its file system: one call, where one for each file would take much longer.
-pub fn sync_tree(dir: &Path) -> Result<()> {
+pub(crate) fn sync_tree(dir: &Path) -> Result<()> {
     let opened = File::open(dir).map_err(PathError::of("open", dir))?;
     rustix::fs::syncfs(&opened).map_err(PathError::of("sync", dir))?;
     record("syncfs", dir);
@@ -148,13 +148,13 @@ pub fn sync_tree(dir: &Path) -> Result<()> {
 }
 
 /// Brings the names in a directory to the disk.
-pub fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     let opened = File::open(dir).map_err(PathError::of("open", dir))?;
     sync(&opened, dir)
 }
 
 /// Makes a directory, and those above it as needed, each on the disk before what is in it.
-pub fn make_dirs(dir: &Path, mode: Mode) -> Result<()> {
+pub(crate) fn make_dirs(dir: &Path, mode: Mode) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
     }

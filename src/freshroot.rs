@@ -46,7 +46,7 @@ pub enum Error {
 }
 
 /// What functions of this room return.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
 lifted!(Error::Names: names { Context });
@@ -66,7 +66,7 @@ pub struct FreshrootOptions {
     pub profile: Option<String>,
     /// Start from this kept state instead of the builder.
     pub from: Option<String>,
-    /// Start from this build state instead, whatever [`crate::names::named::named`] knows it by.
+    /// Start from this build state instead, by any name that `store show` takes.
     pub state: Option<String>,
     /// Keep the result under this name.
     pub keep: Option<String>,
@@ -94,7 +94,7 @@ pub struct Ended {
 }
 
 /// The plan that [`freshroot`] would execute, without doing anything but making an empty session for a moment.
-pub fn freshroot_plan(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Plan> {
+pub(crate) fn freshroot_plan(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Plan> {
     let _shared = context::share_store(cx)?;
     let (profile, base) = freshroot_base(cx, options)?;
     let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;

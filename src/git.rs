@@ -27,11 +27,11 @@ use crate::program;
 use crate::program::{Attendance, Heard};
 use crate::terminal_text::sanitize_line;
 
-pub use mirror::{Commit, Mirror};
+pub(crate) use mirror::Mirror;
 
 /// How to run `git`.
 #[derive(Debug, Clone)]
-pub struct Git {
+pub(crate) struct Git {
     /// The program, `git` to be looked up or a path.
     pub program: PathBuf,
     /// Its environment: `HOME`, `PATH`, and what its filters need. Variables that name a repository are left out.
@@ -42,7 +42,7 @@ pub struct Git {
 
 /// A directory as it was at a commit. Its files are removed when this is dropped.
 #[derive(Debug)]
-pub struct Checkout {
+pub(crate) struct Checkout {
     scratch: Scratch,
     prefix: PathBuf,
     /// The whole name of the commit.
@@ -100,7 +100,7 @@ pub enum GitError {
     },
 }
 
-pub type Result<T> = std::result::Result<T, GitError>;
+pub(crate) type Result<T> = std::result::Result<T, GitError>;
 
 /// A directory of our own.
 #[derive(Debug)]
@@ -132,14 +132,14 @@ impl Scratch {
 
 impl Checkout {
     /// Where the directory is.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.scratch.0.join("tree").join(&self.prefix)
     }
 }
 
 impl Git {
     /// The directory `dir` of a work tree as it was at `revision`: a branch, a tag, a commit, `HEAD~3`, `main@{yesterday}`.
-    pub fn checkout(&self, dir: &Path, revision: &str) -> Result<Checkout> {
+    pub(crate) fn checkout(&self, dir: &Path, revision: &str) -> Result<Checkout> {
         let asked = self.run(dir, &["rev-parse", "--show-toplevel"], &[], b"")?;
         if !asked.status.success() && asked.stderr.contains("not a git repository") {
             return Err(GitError::NotARepository(dir.to_owned()));

@@ -15,11 +15,11 @@ use crate::sys::overlay;
 use crate::{context, inventory, store};
 
 /// Lists the packages of a build state: [`InventoryInput`] in, [`Vec`] of [`crate::portage::vdb::Package`] out.
-pub const INVENTORY: &str = "build.inventory";
+pub(crate) const INVENTORY: &str = "build.inventory";
 
 /// What [`INVENTORY`] looks at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InventoryInput {
+pub(crate) struct InventoryInput {
     /// Layers, top first.
     pub lower: Vec<PathBuf>,
 }
@@ -79,7 +79,7 @@ pub(crate) fn slot_of(package: &Package) -> (&str, &str) {
 
 /// A package that is another one now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PackageChange {
+pub(crate) struct PackageChange {
     /// `category/name-version`, as it is now, or was before it was removed.
     pub package: String,
     /// What became of it.
@@ -92,7 +92,7 @@ pub struct PackageChange {
 /// What became of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Change {
+pub(crate) enum Change {
     /// It was not there.
     Added,
     /// It has another version.

@@ -10,55 +10,101 @@
 //! recipe: session = store's layers + upper, entered by sandbox, filled by emerge, committed by store, exported by artifact
 //! ```
 //!
-//! `ARCHITECTURE.md` has the picture of the rooms and who may know whom.
+//! # For programs that embed it
 //!
-//! The library never prints, never exits and never reads the ambient environment: places, identity and helper program are
-//! arguments. `ARCHITECTURE.md` at the root of the repository has the code map and the invariants.
+//! What is public is what such a program needs; the rest may change any day. `main` calls [`enter_if_asked`] before anything else. Then:
+//!
+//! - [`verify`] checks a tarball against [`TrustedKeys`]. It needs nothing else.
+//! - [`Tools::open`] opens a store, and [`Tools::context`] gives what the following take. An [`Observer`] is told what happens;
+//!   [`Tools::cancel`] stops it.
+//! - [`bootstrap`] imports a stage3 and makes a profile of it.
+//! - [`freshroot()`] runs a command in a session, and keeps a snapshot of what it left if [`FreshrootOptions::keep`] names one.
+//! - [`export_state`] makes a signed artifact of a state.
+//! - [`pipeline()`] says what a configuration needs, and [`Pipeline::run`] builds it.
+//!
+//! `examples/` has a program for each. The library never prints, never exits and never reads the ambient environment: places, identity and
+//! helper program are arguments. `ARCHITECTURE.md` at the root of the repository has the code map and the invariants.
 
-pub mod archive;
-pub mod artifact;
-pub mod beneath;
-pub mod binhost;
-pub mod build_key;
+mod archive;
+mod artifact;
+mod beneath;
+mod binhost;
+mod build_key;
 mod causes;
-pub mod config;
-pub mod context;
-pub mod copy_tree;
-pub mod cpu_flags;
-pub mod did_you_mean;
-pub mod download;
-pub mod durable;
-pub mod fetch;
-pub mod freshroot;
-pub mod git;
-pub mod history;
-pub mod host;
-pub mod inventory;
-pub mod jobserver;
-pub mod kernel;
-pub mod limits;
-pub mod names;
-pub mod origin;
-pub mod patch;
-pub mod path_error;
-pub mod patterns;
-pub mod pipeline;
-pub mod places;
-pub mod portage;
-pub mod profile;
-pub mod program;
-pub mod progress;
-pub mod recipe;
-pub mod release;
-pub mod resolve;
-pub mod rsync;
-pub mod sandbox;
-pub mod session;
-pub mod stage3;
-pub mod store;
-pub mod sys;
-pub mod tasks;
-pub mod terminal_text;
-pub mod threads;
-pub mod trees;
-pub mod try_it;
+#[cfg(feature = "cli")]
+mod cli;
+mod config;
+mod context;
+mod copy_tree;
+mod cpu_flags;
+mod did_you_mean;
+mod download;
+mod durable;
+mod fetch;
+mod freshroot;
+mod git;
+mod history;
+mod host;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+mod inventory;
+mod jobserver;
+mod kernel;
+mod limits;
+mod names;
+mod origin;
+mod patch;
+mod path_error;
+mod patterns;
+mod pipeline;
+mod places;
+mod portage;
+mod profile;
+mod program;
+mod progress;
+mod recipe;
+mod release;
+mod resolve;
+mod rsync;
+mod sandbox;
+mod session;
+mod stage3;
+mod store;
+mod sys;
+mod tasks;
+mod terminal_text;
+mod threads;
+mod trees;
+mod try_it;
+
+pub use artifact::of_state::{Destination, ExportRequest, ExportedState, export_state};
+pub use artifact::{Artifact, Error as ExportError};
+pub use config::{ArtifactFormat, ConfigDir, Error as ConfigError, LayerCompression};
+pub use context::{Context, OpenError, Settings, Tools, User};
+pub use freshroot::{Ended, Error as FreshrootError, FreshrootOptions, freshroot};
+pub use pipeline::bootstrap::{Bootstrapped, bootstrap};
+pub use pipeline::run::{NodeReport, Outcome, Report, Watcher};
+pub use pipeline::why::Reason;
+pub use pipeline::{Error as PipelineError, Node, NodeKind, Pipeline, PipelineOptions, pipeline};
+pub use places::Places;
+pub use progress::{EmergeStatus, EmergeTask, Event, Fetching, Observer, Silent};
+pub use recipe::import::BootstrapOptions;
+pub use sandbox::{Exit, HelperSource, Limits, Network};
+pub use session::root::UserBind;
+pub use stage3::keys::{BuiltinKey, GENTOO, KeysError, KeysFor, Purpose, TrustedKeys};
+pub use stage3::sign::Gpg;
+pub use stage3::{Check, Signer, Verified, VerifyError, VerifyOptions, verify};
+pub use store::{State, StateId};
+
+/// Becomes the sandbox's helper if this process was started as one, and never returns then.
+///
+/// The first thing that `main` of an embedding program does: a session begins with a copy of the running program, and later there are threads.
+/// A program that cannot do so names an installed `gentoomuch` with [`HelperSource::Path`].
+pub fn enter_if_asked() {
+    sandbox::helper::enter_if_asked(tasks::lookup);
+}
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use cli::main as program;

@@ -125,7 +125,7 @@ pub struct Asked {
 }
 
 /// A size such as `8G`; units are powers of 1024.
-pub fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let plain = text.trim().trim_end_matches(['b', 'B']).trim_end_matches('i');
     let digits = plain.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match plain[digits.len()..].to_ascii_uppercase().as_str() {

@@ -20,7 +20,7 @@ mod walls;
 
 use std::path::{Path, PathBuf};
 
-pub use walls::{Closed, Owner, Unsafe, unknown_id};
+pub(crate) use walls::{Closed, Owner, Unsafe, unknown_id};
 
 /// Configuration, data and cache directories, all absolute. The program resolves them from flags, `GENTOOMUCH_*` and XDG variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,6 @@ impl Places {
 }
 
 /// `path` itself if absolute, else below `base`.
-pub fn absolute(path: &Path, base: &Path) -> PathBuf {
+pub(crate) fn absolute(path: &Path, base: &Path) -> PathBuf {
     if path.is_absolute() { path.to_owned() } else { base.join(path) }
 }

@@ -35,13 +35,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which of a program's outputs is handed out line by line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     Stdout,
     Stderr,
 }
 
 /// Who wants to know of a running program, and may end it.
-pub struct Attendance<'a> {
+pub(crate) struct Attendance<'a> {
     /// Which output.
     pub heard: Heard,
     /// Gets each piece of it that a line feed or carriage return ends; hostile.
@@ -60,7 +60,7 @@ impl fmt::Debug for Attendance<'_> {
 
 /// What a program came to.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub argv: String,
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
@@ -95,7 +95,7 @@ pub enum Error {
 
 impl Ended {
     /// Its output, if it succeeded.
-    pub fn ok(self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn ok(self) -> Result<Vec<u8>, Error> {
         if self.status.success() {
             return Ok(self.stdout);
         }
@@ -104,7 +104,7 @@ impl Ended {
     }
 
     /// Its last messages, safe to print. Of lines that were written over each other the last one counts.
-    pub fn last_lines(&self) -> Vec<String> {
+    pub(crate) fn last_lines(&self) -> Vec<String> {
         let lines = self.stderr.lines().map(|line| line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default());
         let lines: Vec<String> =
             lines.map(|line| sanitize_line(line.as_bytes(), 400)).filter(|line| !line.trim().is_empty()).collect();
@@ -116,7 +116,7 @@ impl Ended {
 const FEED: &str = "talk to a program with";
 
 /// Starts `command`, gives it `input` and waits for its end.
-pub fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Result<Ended, Error> {
+pub(crate) fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Result<Ended, Error> {
     let argv = command_line(&command);
     tracing::debug!(argv, "starting");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

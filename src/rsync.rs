@@ -13,7 +13,7 @@ use crate::progress::{Event, Observer};
 
 /// How to run `rsync`.
 #[derive(Debug, Clone)]
-pub struct Rsync {
+pub(crate) struct Rsync {
     /// The program, `rsync` to be looked up or a path.
     pub program: PathBuf,
     /// Its environment: only what finds and reaches a server is passed on.
@@ -24,7 +24,7 @@ const VARIABLES: [&str; 3] = ["PATH", "HOME", "RSYNC_PROXY"];
 
 impl Rsync {
     /// Brings what is at `uri` into `target`. Files that `like` has are copied from there.
-    pub fn fetch(
+    pub(crate) fn fetch(
         &self,
         uri: &str,
         target: &Path,

@@ -13,7 +13,7 @@ use crate::try_it::outcome;
 use crate::{archive, host, store};
 
 /// Every task that this program's helper offers.
-pub fn lookup(name: &str) -> Option<TaskFn> {
+pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     match name {
         TIDY => Some(tidy_task),
         RELINK => Some(relink_task),

@@ -8,7 +8,7 @@
 //! ```
 
 /// A longer line is cut before we print it: build logs have command lines of a hundred kilobytes.
-pub const MAX_LINE_CHARS: usize = 2000;
+pub(crate) const MAX_LINE_CHARS: usize = 2000;
 
 /// `bytes` as text without terminal escapes and control characters; of those only line feed and tab stay. Carriage returns end a line.
 ///
@@ -20,7 +20,7 @@ pub fn sanitize(bytes: &[u8]) -> String {
 }
 
 /// As [`sanitize`], with lines of any length: for answers that a program reads. A line that is cut is no JSON any more.
-pub fn sanitize_uncut(bytes: &[u8]) -> String {
+pub(crate) fn sanitize_uncut(bytes: &[u8]) -> String {
     sanitize_lines(bytes, usize::MAX)
 }
 
@@ -56,7 +56,7 @@ fn sanitize_lines(bytes: &[u8], max_line_chars: usize) -> String {
 }
 
 /// One line: as [`sanitize`], line breaks turned to spaces, at most `max_chars` long.
-pub fn sanitize_line(bytes: &[u8], max_chars: usize) -> String {
+pub(crate) fn sanitize_line(bytes: &[u8], max_chars: usize) -> String {
     let text = sanitize(bytes);
     let text = text.trim_end();
     let mut out: String = text.chars().map(|c| if c == '\n' { ' ' } else { c }).take(max_chars).collect();
@@ -120,17 +120,17 @@ fn skip_string(chars: &mut Chars<'_>) {
 
 /// Whether a terminal does something else with it than to show it: controls (C0, DEL, C1), line breaks and tabs among them, and characters that
 /// are not seen or change the direction of what is.
-pub fn is_obeyed(c: char) -> bool {
+pub(crate) fn is_obeyed(c: char) -> bool {
     c.is_control() || is_invisible(c)
 }
 
 /// Somebody else's words as one line for a terminal: what it would obey is written as Rust writes it, `\u{1b}`.
-pub fn visible_line(words: &str) -> String {
+pub(crate) fn visible_line(words: &str) -> String {
     visible(words, false)
 }
 
 /// The same in several lines: breaks stay.
-pub fn visible_lines(words: &str) -> String {
+pub(crate) fn visible_lines(words: &str) -> String {
     visible(words, true)
 }
 
@@ -148,7 +148,7 @@ fn visible(words: &str, breaks: bool) -> String {
 }
 
 /// A character for a text that is kept: U+FFFD in the place of one that a terminal obeys.
-pub fn blotted(c: char) -> char {
+pub(crate) fn blotted(c: char) -> char {
     if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn builder() -> Builder {
 /// # Errors
 ///
 /// One of them cannot be started. Then nothing may be shared: `rayon` would panic, and it waits for ever for one that it counts on.
-pub fn pool() -> Result<(), NoThread> {
+pub(crate) fn pool() -> Result<(), NoThread> {
     static REFUSED: OnceLock<Option<i32>> = OnceLock::new();
     let refused = REFUSED.get_or_init(|| {
         let refused = Mutex::new(None);

@@ -9,11 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gentoomuch::archive::digest::Algorithm;
-use gentoomuch::archive::tasks::{self, ExportInput, ImportInput};
-use gentoomuch::archive::{Format, decode};
-use gentoomuch::progress::Silent;
-use gentoomuch::sandbox::{self, HelperSource, IdMap, Launcher};
+use gentoomuch::internals::archive::digest::Algorithm;
+use gentoomuch::internals::archive::tasks::{self, ExportInput, ImportInput};
+use gentoomuch::internals::archive::{Format, decode};
+use gentoomuch::internals::progress::Silent;
+use gentoomuch::internals::sandbox::{self, HelperSource, IdMap, Launcher};
 
 /// A launcher with the user's whole id range, or the reason why there is none.
 fn launcher() -> Option<Launcher> {
@@ -25,7 +25,7 @@ fn launcher() -> Option<Launcher> {
         Err(error) => error.to_string(),
         Ok(map) => {
             let program = PathBuf::from(env!("CARGO_BIN_EXE_gentoomuch"));
-            return Some(Launcher::new(HelperSource::Path(program), map).unwrap());
+            return Some(Launcher::new(HelperSource::Path(program), map));
         }
     };
     assert!(std::env::var_os("GENTOOMUCH_TEST_STRICT").is_none(), "cannot test: {reason}");
@@ -44,7 +44,7 @@ fn inside(script: &str, directory: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn import(launcher: &Launcher, archive: &Path, into: &Path) -> sandbox::Result<gentoomuch::archive::Unpacked> {
+fn import(launcher: &Launcher, archive: &Path, into: &Path) -> sandbox::Result<gentoomuch::internals::archive::Unpacked> {
     fs::create_dir(into).unwrap();
     let digests =
         decode::open_file(File::open(archive).unwrap(), 1, &[Algorithm::Sha512, Algorithm::Blake2b]).unwrap().finish().unwrap();
@@ -110,8 +110,8 @@ fn owners_modes_and_capabilities_survive_import_and_export() {
     assert_eq!(fs::metadata(at("layer/bin/su")).unwrap().uid(), nix::unistd::getuid().as_raw());
     assert!(fs::metadata(at("layer/bin/owned")).unwrap().uid() > 65535);
 
-    for format in Format::ALL {
-        let out = at(&format!("out.{}", format.extension()));
+    for format in [Format::TarXz, Format::TarZst, Format::TarGz] {
+        let out = at(&format!("out.{format:?}"));
         let exported = export(&launcher, &[at("layer")], &out, format).unwrap();
         let again = export(&launcher, &[at("layer")], &at("again"), format).unwrap();
         assert_eq!(exported, again);

@@ -15,8 +15,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use gentoomuch::archive::{Error, Limits, Owners, UnpackOptions, Unpacked, unpack};
-use gentoomuch::beneath::Way;
+use gentoomuch::internals::archive::{Error, Limits, Owners, UnpackOptions, Unpacked, unpack};
+use gentoomuch::internals::beneath::Way;
 
 /// Builds an archive out of blocks, true or false.
 #[derive(Default, Clone)]

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use gentoomuch::origin::{Kept, Origin, Recorded};
-use gentoomuch::sandbox::{CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step};
-use gentoomuch::store::{InMap, NewState, Purpose, Session, State, Store, Wait};
+use gentoomuch::internals::origin::{Kept, Origin, Recorded};
+use gentoomuch::internals::sandbox::{
+    CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step,
+};
+use gentoomuch::internals::store::{InMap, NewState, Purpose, Session, State, Store, Wait};
 
 /// Held by each test to its end: what one test starts is, until it executes, a copy of this process with the other test's locks.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -19,7 +21,7 @@ fn launcher() -> Option<Launcher> {
     let user = nix::unistd::User::from_uid(uid).unwrap().unwrap();
     let (subuid, subgid) = (Path::new("/etc/subuid"), Path::new("/etc/subgid"));
     match IdMap::for_user(uid.as_raw(), user.gid.as_raw(), &user.name, subuid, subgid) {
-        Ok(map) => Some(Launcher::new(HelperSource::Path(PathBuf::from(env!("CARGO_BIN_EXE_gentoomuch"))), map).unwrap()),
+        Ok(map) => Some(Launcher::new(HelperSource::Path(PathBuf::from(env!("CARGO_BIN_EXE_gentoomuch"))), map)),
         Err(error) if std::env::var_os("GENTOOMUCH_TEST_STRICT").is_none() => {
             eprintln!("skipped: {error}");
             None

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use gentoomuch::sandbox::{Error, HelperSource, IdMap, IdRange, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions, helper};
-use gentoomuch::sys::mount::Attributes;
+use gentoomuch::internals::sandbox::{
+    Error, HelperSource, IdMap, IdRange, Launcher, TaskContext, TaskFailure, TaskFn, TaskOptions, helper,
+};
+use gentoomuch::internals::sys::mount::Attributes;
 use serde_json::{Value, json};
 
 type Test = (&'static str, fn(&Launcher));
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(strict));
         }
     };
-    let launcher = Launcher::new(HelperSource::CurrentExe, map).unwrap();
+    let launcher = Launcher::new(HelperSource::CurrentExe, map);
     // As a victim, started by a test below.
     if std::env::args().any(|word| word == "--wait-for-ever") {
         launcher.task("wait", &Value::Null, TaskOptions::default(), &mut |event| eprintln!("{event}")).unwrap();
@@ -101,11 +103,12 @@ struct Wrapped(#[source] std::io::Error);
 
 fn mount_something(context: &mut TaskContext) -> Result<Value, TaskFailure> {
     let target = PathBuf::from(context.input.as_str().unwrap());
-    let tmpfs = gentoomuch::sys::mount::NewFileSystem::open("tmpfs")
+    let tmpfs = gentoomuch::internals::sys::mount::NewFileSystem::open("tmpfs")
         .and_then(|new| new.mount(Attributes::TEMPORARY))
         .map_err(|error| TaskFailure::of("mount", &error))?;
     let place = std::fs::File::open(&target).unwrap();
-    gentoomuch::sys::mount::attach(std::os::fd::AsFd::as_fd(&tmpfs), std::os::fd::AsFd::as_fd(&place), target.display()).unwrap();
+    gentoomuch::internals::sys::mount::attach(std::os::fd::AsFd::as_fd(&tmpfs), std::os::fd::AsFd::as_fd(&place), target.display())
+        .unwrap();
     std::fs::write(target.join("inside"), "x").unwrap();
     Ok(json!(target.join("inside").exists()))
 }

@@ -33,7 +33,7 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub(crate) enum Compression {
     /// Not at all.
     Plain,
     /// xz, of any number of blocks and streams.
@@ -46,7 +46,7 @@ pub enum Compression {
 
 impl Compression {
     /// Reads the magic at the start of a file.
-    pub fn of(start: &[u8]) -> Self {
+    pub(crate) fn of(start: &[u8]) -> Self {
         match start {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
@@ -81,7 +81,7 @@ impl From<DecodeError> for io::Error {
 
 /// Starts decoding `input`, whose compression is told by its first bytes. `threads` bounds what the xz decoder starts, and
 /// `algorithms` are the digests to compute over the compressed bytes.
-pub fn open(input: impl Read + Send + 'static, threads: u32, algorithms: &[Algorithm]) -> Result<Decoder> {
+pub(crate) fn open(input: impl Read + Send + 'static, threads: u32, algorithms: &[Algorithm]) -> Result<Decoder> {
     let position = Arc::new(AtomicU64::new(0));
     let hashing = Hashing::start(algorithms)?;
     let mut source = Source { input, hashing, chunk: Arc::default(), used: 0, position: Arc::clone(&position) };

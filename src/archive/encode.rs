@@ -24,7 +24,7 @@ const QUEUE: usize = 16;
 
 /// What an archive is compressed with, and how hard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
+pub(crate) enum Codec {
     /// xz with a preset 0–9.
     Xz(u32),
     /// Zstandard with a level 1–19.
@@ -37,7 +37,7 @@ pub enum Codec {
 /// Compresses what `chunks` yields into `out` and returns the digests of what was written.
 ///
 /// The chunks must come in the same sizes each time for the same result; `threads` does not matter to it.
-pub fn encode<W: Write + Send>(
+pub(crate) fn encode<W: Write + Send>(
     chunks: impl Iterator<Item = Vec<u8>>,
     mut out: W,
     codec: Codec,

@@ -8,7 +8,7 @@ use super::name::EntryName;
 use crate::beneath;
 use crate::path_error::PathError;
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl From<beneath::Error> for Error {
     fn from(error: beneath::Error) -> Self {
@@ -23,7 +23,7 @@ impl From<beneath::Error> for Error {
 }
 
 /// In these words, since errors cross processes as words.
-pub const NO_INODES: &str = "the file system has no inodes left";
+pub(crate) const NO_INODES: &str = "the file system has no inodes left";
 
 /// Why an archive could not be read, unpacked or written.
 #[derive(Debug, thiserror::Error)]

@@ -64,7 +64,7 @@ impl Default for Limits {
 
 /// A time stamp: seconds since 1970 and nanoseconds after that second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Time {
+pub(crate) struct Time {
     /// Seconds since 1970-01-01 UTC, negative before.
     pub secs: i64,
     /// Nanoseconds since that second, below 10⁹.
@@ -100,7 +100,7 @@ impl Time {
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     File,
     /// Another name of an entry that came before; the target as the archive spells it.
     Hardlink(Vec<u8>),
@@ -117,7 +117,7 @@ pub enum Kind {
 
 /// One entry of an archive, its extended headers already applied. Nothing about its path is checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its path, as the archive spells it.
     pub path: Vec<u8>,
     pub kind: Kind,
@@ -143,7 +143,7 @@ pub struct Member {
 
 /// A tar stream being read.
 #[derive(Debug)]
-pub struct Members<R> {
+pub(crate) struct Members<R> {
     input: R,
     limits: Limits,
     offset: u64,
@@ -170,17 +170,17 @@ impl Extensions {
 
 impl<R: BufRead> Members<R> {
     /// Starts at the beginning of a tar stream.
-    pub fn new(input: R, limits: Limits) -> Self {
+    pub(crate) fn new(input: R, limits: Limits) -> Self {
         Self { input, limits, offset: 0, entries: 0, data_left: 0, padding: 0, done: false }
     }
 
     /// Bytes of the stream read so far.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Moves to the next entry, past whatever was left of the current one. `None` after the end marker.
-    pub fn next_member(&mut self) -> Result<Option<Member>> {
+    pub(crate) fn next_member(&mut self) -> Result<Option<Member>> {
         if self.done {
             return Ok(None);
         }
@@ -214,7 +214,7 @@ impl<R: BufRead> Members<R> {
     }
 
     /// Hands the current entry's stored bytes to `sink`, in pieces as they come.
-    pub fn copy_data(&mut self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub(crate) fn copy_data(&mut self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while self.data_left > 0 {
             let want = usize::try_from(self.data_left).unwrap_or(usize::MAX);
             let piece = fill(&mut self.input, self.offset)?;
@@ -231,7 +231,7 @@ impl<R: BufRead> Members<R> {
 
     /// Reads what follows the end marker (padding to a record, or the file index that pixz appends) to the end of the stream,
     /// counting it against the limit.
-    pub fn drain(&mut self) -> Result<()> {
+    pub(crate) fn drain(&mut self) -> Result<()> {
         loop {
             let n = fill(&mut self.input, self.offset)?.len();
             if n == 0 {

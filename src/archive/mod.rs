@@ -13,15 +13,15 @@
 //! * [`mod@pack`] writes a directory tree as a tar whose bytes depend on nothing but the tree;
 //! * [`tasks`] holds the functions that run inside the id map.
 
-pub mod decode;
-pub mod digest;
-pub mod encode;
-pub mod exclude;
-pub mod member;
-pub mod name;
-pub mod owners;
-pub mod pack;
-pub mod tasks;
+pub(crate) mod decode;
+pub(crate) mod digest;
+pub(crate) mod encode;
+pub(crate) mod exclude;
+pub(crate) mod member;
+pub(crate) mod name;
+pub(crate) mod owners;
+pub(crate) mod pack;
+pub(crate) mod tasks;
 pub mod unpack;
 
 mod contents;
@@ -34,11 +34,8 @@ mod sparse;
 mod walk;
 mod xattr;
 
-pub use decode::Compression;
-pub use digest::Digests;
-pub use error::{Error, NO_INODES, Refusal, Result};
-pub use exclude::Excludes;
-pub use name::EntryName;
+pub use error::Error;
+pub(crate) use error::NO_INODES;
 pub use owners::OwnerNames;
-pub use pack::{Format, PackOptions, Packed, View, pack};
-pub use unpack::{Limits, Owners, UnpackOptions, Unpacked, unpack};
+pub use pack::Format;
+pub use unpack::{Owners, UnpackOptions, Unpacked, unpack};

@@ -70,19 +70,6 @@ pub enum Format {
 }
 
 impl Format {
-    /// All that are kept as files.
-    pub const ALL: [Self; 3] = [Self::TarXz, Self::TarZst, Self::TarGz];
-
-    /// The end of a file's name, without leading dot.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Self::TarXz => "tar.xz",
-            Self::TarZst => "tar.zst",
-            Self::TarGz => "tar.gz",
-            Self::Tar => "tar",
-        }
-    }
-
     /// The level that the format's own program uses by default.
     pub fn default_level(self) -> u32 {
         match self {

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::digest::Algorithm;
+use super::error::Result;
+use super::exclude::Excludes;
+use super::pack::{PackOptions, Packed, View, pack};
 use super::*;
 use crate::beneath::Way;
 
@@ -202,8 +205,8 @@ fn our_archives_unpack_the_same_with_gnu_tar_and_with_us() {
     // Whole seconds are what an archive of ours keeps.
     set_mtime(&tree.join("big"), 1_000_000_000, 0);
     run("sh", &["-c", "find . -exec touch -h -d '@1500000000' {} +"], &tree);
-    for format in Format::ALL {
-        let archive = place.path().join(format!("a.{}", format.extension()));
+    for format in [Format::TarXz, Format::TarZst, Format::TarGz] {
+        let archive = place.path().join(format!("a.{format:?}"));
         let packed = pack_tree(&tree, &archive, &options(format));
         let decompress = decompressor(["xz", "zstd", "gzip"][format as usize]);
         let name = archive.to_str().unwrap();
@@ -243,9 +246,9 @@ fn two_archives_of_one_tree_are_identical() {
             file.write_all(noise.as_bytes()).unwrap();
         }
         run("chmod", &["-R", "u=rwX,go=rX", "."], &tree);
-        for format in Format::ALL {
+        for format in [Format::TarXz, Format::TarZst, Format::TarGz] {
             for threads in [1, 2, 5] {
-                let out = place.path().join(format!("{n}-{threads}.{}", format.extension()));
+                let out = place.path().join(format!("{n}-{threads}.{format:?}"));
                 let packed = pack_tree(&tree, &out, &PackOptions { threads, mtime_clamp: 1_400_000_000, ..options(format) });
                 let names: Vec<_> = std::str::from_utf8(&packed.contents)
                     .unwrap()

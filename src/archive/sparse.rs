@@ -4,7 +4,7 @@ use super::error::Refusal;
 
 /// A run of bytes that the archive holds; everything between runs is zeros that were not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Where it belongs in the file, in bytes.
     pub offset: u64,
     /// Its length in bytes.

@@ -27,9 +27,9 @@ use crate::sys::overlay;
 use crate::{beneath, sandbox};
 
 /// Unpacks a verified archive: [`ImportInput`] and the open archive to [`Unpacked`].
-pub const IMPORT: &str = "archive.import";
+pub(crate) const IMPORT: &str = "archive.import";
 /// Packs a chain of layers: [`ExportInput`] and the output, perhaps a second one for its `CONTENTS`, to [`Exported`].
-pub const EXPORT: &str = "archive.export";
+pub(crate) const EXPORT: &str = "archive.export";
 
 /// An archive may unpack to this many times its size, or to [`SMALL_BYTES`] if that is more; stage3 files reach 5.
 const RATIO_MAX: u64 = 200;
@@ -95,7 +95,7 @@ struct Advance {
 }
 
 /// Finds this module's tasks by name.
-pub fn lookup(name: &str) -> Option<TaskFn> {
+pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     match name {
         IMPORT => Some(run_import),
         EXPORT => Some(run_export),

@@ -39,7 +39,7 @@ pub const DEFAULT: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::Excludes;
+    use crate::archive::exclude::Excludes;
 
     #[test]
     fn identity_and_scratch_stay_out_and_the_system_comes_along() {

@@ -18,14 +18,14 @@
 //! there is what was made. An archive that was published is never replaced by another; if only its signature is to be another one, it stays as it is.
 
 mod error;
-pub mod exclusions;
-pub mod native;
-pub mod oci;
-pub mod of_state;
-pub mod publish;
-pub mod recorded;
-pub mod seen;
-pub mod squashfs;
+pub(crate) mod exclusions;
+pub(crate) mod native;
+pub(crate) mod oci;
+pub(crate) mod of_state;
+pub(crate) mod publish;
+pub(crate) mod recorded;
+pub(crate) mod seen;
+pub(crate) mod squashfs;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +51,8 @@ use crate::stage3::sign::{Gpg, SecretKey};
 use crate::store::State;
 use crate::{context, durable};
 
-pub use error::{Error, Result};
+pub use error::Error;
+pub(crate) use error::Result;
 
 /// Ending of the hidden directory in which an artifact is made.
 const UNFINISHED: &str = ".new";

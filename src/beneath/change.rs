@@ -209,7 +209,7 @@ fn split(path: &Path) -> Option<(&Path, &OsStr)> {
 }
 
 /// Whether the descriptor is of a directory.
-pub fn is_directory(fd: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+pub(crate) fn is_directory(fd: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
 }
 

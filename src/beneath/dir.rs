@@ -22,9 +22,9 @@ pub(super) const FILE: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// A directory that is `/` for what it holds: links are resolved inside of it.
-pub type RootDir = Dir<Inside>;
+pub(crate) type RootDir = Dir<Inside>;
 /// A directory in which nothing is followed.
-pub type TreeDir = Dir<Refused>;
+pub(crate) type TreeDir = Dir<Refused>;
 
 /// See [`RootDir`].
 #[derive(Debug, Clone, Copy)]

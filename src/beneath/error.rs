@@ -115,7 +115,7 @@ impl Error {
 }
 
 /// What the functions of this room return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// For callers that name the path themselves.
 impl From<Error> for io::Error {

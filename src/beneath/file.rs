@@ -68,16 +68,16 @@ impl AsFd for Plain {
 }
 
 /// How large a single file of a layer or tree may be, bytes.
-pub const FILE_LIMIT_BYTES: u64 = 64 << 30;
+pub(crate) const FILE_LIMIT_BYTES: u64 = 64 << 30;
 /// How much of the files of one layer or tree may be holes, bytes.
-pub const HOLES_LIMIT_BYTES: u64 = 8 << 30;
+pub(crate) const HOLES_LIMIT_BYTES: u64 = 8 << 30;
 /// A file that occupies so much less than its size is asked where its holes are. Compression makes smaller differences.
 const WORTH_ASKING_BYTES: u64 = 1 << 20;
 
 /// What reading a whole tree may come to. A hole costs whoever made it nothing, and whoever hashes or packs it as much as data: one of 4 TiB, an hour.
 /// Real data is bounded by the disk.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub(crate) struct Budget {
     holes_left_bytes: u64,
 }
 
@@ -89,7 +89,7 @@ impl Default for Budget {
 
 impl Budget {
     /// Refuses a file that is too large, or whose holes are too much for the tree. To be asked before the file is read.
-    pub fn admit(&mut self, file: &Plain) -> Result<()> {
+    pub(crate) fn admit(&mut self, file: &Plain) -> Result<()> {
         file.check_size(FILE_LIMIT_BYTES)?;
         let size = file.size();
         if !may_have_holes(&file.stat) {
@@ -111,7 +111,7 @@ impl Budget {
 }
 
 /// Whether a file occupies so much less than its size that holes have to be looked for.
-pub fn may_have_holes(stat: &Stat) -> bool {
+pub(crate) fn may_have_holes(stat: &Stat) -> bool {
     // `st_blocks` is in units of 512 bytes whatever the file system's block size, see `stat(3type)`.
     let occupied = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
     occupied.saturating_add(WORTH_ASKING_BYTES) < u64::try_from(stat.st_size).unwrap_or(0)
@@ -119,7 +119,7 @@ pub fn may_have_holes(stat: &Stat) -> bool {
 
 /// The parts of the first `size` bytes of a file that hold data; what lies between is zeros that occupy nothing. A file system that knows no holes
 /// says that all of it is data.
-pub fn extents(file: BorrowedFd<'_>, size: u64) -> impl Iterator<Item = io::Result<Range<u64>>> {
+pub(crate) fn extents(file: BorrowedFd<'_>, size: u64) -> impl Iterator<Item = io::Result<Range<u64>>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         if at >= size {
@@ -168,7 +168,7 @@ fn next_extent(file: BorrowedFd<'_>, at: u64, size: u64) -> std::result::Result<
 const BLOCK_BYTES: usize = 128 << 10;
 
 /// Whether two files hold the same bytes. What is a hole in both is not read.
-pub fn same_contents(one: &Plain, other: &Plain) -> Result<bool> {
+pub(crate) fn same_contents(one: &Plain, other: &Plain) -> Result<bool> {
     let size = one.size();
     if size != other.size() {
         return Ok(false);
@@ -220,7 +220,7 @@ fn read_at(file: &Plain, buffer: &mut [u8], at: u64) -> Result<usize> {
 }
 
 /// Copies the contents of `from` into the empty file `to`, holes as holes: the size that it had when it was opened, and not more.
-pub fn copy_plain(from: &Plain, to: &File) -> Result<()> {
+pub(crate) fn copy_plain(from: &Plain, to: &File) -> Result<()> {
     let failed = |error: io::Error| Error::io("copy", &from.shown, error);
     let mut out = to;
     for extent in extents(from.as_fd(), from.size()) {

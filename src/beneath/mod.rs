@@ -25,13 +25,15 @@ mod remove;
 mod resolve;
 mod walk;
 
-pub use self::change::is_directory;
-pub use self::dir::{Dir, Entry, RootDir, TreeDir};
-pub use self::error::{Error, Result};
-pub use self::file::{Budget, FILE_LIMIT_BYTES, HOLES_LIMIT_BYTES, Plain, copy_plain, extents, may_have_holes, same_contents};
-pub use self::remove::remove_tree;
+pub(crate) use self::change::is_directory;
+pub(crate) use self::dir::{Entry, RootDir, TreeDir};
+pub(crate) use self::error::{Error, Result};
+pub(crate) use self::file::{
+    Budget, FILE_LIMIT_BYTES, HOLES_LIMIT_BYTES, Plain, copy_plain, extents, may_have_holes, same_contents,
+};
+pub(crate) use self::remove::remove_tree;
 pub use self::resolve::Way;
-pub use self::walk::{NAMES_LIMIT, Order, Walk};
+pub(crate) use self::walk::{NAMES_LIMIT, Order, Walk};
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ const OPEN_LIMIT: usize = 64;
 const NAMES_AT_A_TIME: usize = 4096;
 
 /// Removes `path`, which only we make, with all below it. What vanishes meanwhile, `path` itself included, is as good as removed.
-pub fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::io("remove", path, Errno::INVAL));
     };

@@ -22,12 +22,12 @@ use super::resolve::{self, Links, Way};
 /// How many directories of one walk are open at once.
 const OPEN_LIMIT: usize = 64;
 /// How many names of one directory are taken.
-pub const NAMES_LIMIT: usize = 2_000_000;
+pub(crate) const NAMES_LIMIT: usize = 2_000_000;
 /// How much all the names that are still to come may take.
 const HELD_LIMIT_BYTES: usize = 256 << 20;
 
 /// Which of two names in one directory comes first.
-pub type Order = fn(&Entry, &Entry) -> Ordering;
+pub(crate) type Order = fn(&Entry, &Entry) -> Ordering;
 
 #[derive(Debug)]
 struct Frame {

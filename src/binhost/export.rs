@@ -49,7 +49,7 @@ const SOMEWHERE: &str = "http://HOST:8080";
 
 /// What to export.
 #[derive(Debug, Clone)]
-pub struct BinhostOptions {
+pub(crate) struct BinhostOptions {
     /// The profile; the default one if `None`.
     pub profile: Option<String>,
     /// The directory.
@@ -62,14 +62,14 @@ pub struct BinhostOptions {
 
 /// A package that was not exported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LeftOut {
+pub(crate) struct LeftOut {
     /// Its path in the pool.
     pub path: String,
     pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Exported {
+pub(crate) struct Exported {
     pub profile: String,
     pub pool: String,
     /// The directory.
@@ -126,7 +126,7 @@ impl Signer for GpgSigner<'_> {
 }
 
 /// Exports the packages that releases on a profile are built from.
-pub fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Exported> {
+pub(crate) fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Exported> {
     let _shared = context::share_store(cx)?;
     let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;
     let inputs = pool_of_profile(cx, &profile)?;

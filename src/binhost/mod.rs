@@ -5,5 +5,5 @@
 //! ```
 
 mod error;
-pub mod export;
-pub use error::{Error, Result};
+pub(crate) mod export;
+pub(crate) use error::{Error, Result};

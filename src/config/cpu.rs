@@ -16,7 +16,7 @@ use super::diagnostic::{Located, Place};
 use super::portage_dir::PortageDir;
 use crate::cpu_flags::{arm64_needs, x86_needs};
 
-pub use crate::cpu_flags::CpuInfo;
+pub(crate) use crate::cpu_flags::CpuInfo;
 
 /// A flag of the configuration that this machine cannot execute, or that nothing is known about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ impl fmt::Display for Reason {
 
 /// Checks compiler flags and `CPU_FLAGS_*` of a merged Portage directory. `Ok` holds the flags that nothing is known about, `Err` those
 /// that the machine cannot execute.
-pub fn host_can_run(dir: &PortageDir, cpu: &CpuInfo) -> Result<Vec<Reason>, Vec<Reason>> {
+pub(crate) fn host_can_run(dir: &PortageDir, cpu: &CpuInfo) -> Result<Vec<Reason>, Vec<Reason>> {
     let mut check = Check { cpu, refused: Vec::new(), unknown: Vec::new() };
     for variable in ["COMMON_FLAGS", "CFLAGS", "CXXFLAGS", "FCFLAGS", "FFLAGS", "RUSTFLAGS", "GOAMD64"] {
         if let Some(words) = dir.located_words(variable) {
@@ -117,7 +117,7 @@ impl Check<'_> {
 }
 
 /// The first flag of a `make.conf` by which a compiler takes the processor that it runs on.
-pub fn native_flag(make_conf: &str) -> Option<&str> {
+pub(crate) fn native_flag(make_conf: &str) -> Option<&str> {
     let lines = make_conf.lines().filter(|line| !line.trim_start().starts_with('#'));
     let mut words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || c == '"' || c == '\''));
     words.find_map(|word| {
@@ -224,7 +224,7 @@ const ARM64: [(&str, &str, &str); 17] = [
 ///
 /// Not the compiler's name of the model, although it would allow more: that depends on the compiler (a stage3's need not know `znver5`) and
 /// stands for all that the model has, while a virtual machine may hide some of it.
-pub fn best_march(arch: &str, cpu: &CpuInfo) -> Option<String> {
+pub(crate) fn best_march(arch: &str, cpu: &CpuInfo) -> Option<String> {
     let runs = |name: &str| requirements(name).is_some_and(|needed| needed.iter().all(|flag| cpu.has(flag)));
     match arch {
         "amd64" => ["x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64"].into_iter().find(|name| runs(name)).map(str::to_owned),

@@ -35,7 +35,7 @@ impl Fate {
 }
 
 /// The fate of each of `touches`, everything that was said about the variable `name` or about one atom.
-pub fn fates(name: &str, touches: &[Touch]) -> Vec<Fate> {
+pub(crate) fn fates(name: &str, touches: &[Touch]) -> Vec<Fate> {
     let mut later = Later::default();
     let mut fates: Vec<Fate> = touches.iter().rev().map(|touch| later.add(name, &touch.said)).collect();
     fates.reverse();

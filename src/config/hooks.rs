@@ -23,7 +23,7 @@ use crate::did_you_mean::nearest;
 /// When a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// The Portage profile is selected and the Portage directory in place; nothing has been fetched yet.
     Prepare,
     /// World has been rebuilt, the definition's packages are not installed yet.
@@ -36,10 +36,10 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, in order.
-    pub const ALL: [Self; 4] = [Self::Prepare, Self::AfterWorld, Self::Stage, Self::Finish];
+    pub(crate) const ALL: [Self; 4] = [Self::Prepare, Self::AfterWorld, Self::Stage, Self::Finish];
 
     /// As in `PHASE.d` and `GENTOOMUCH_PHASE`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Prepare => "prepare",
             Self::AfterWorld => "after-world",
@@ -69,7 +69,7 @@ impl FromStr for Phase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hook {
+pub(crate) struct Hook {
     /// When it runs.
     pub phase: Phase,
     /// `NN-NAME.sh`
@@ -108,7 +108,7 @@ pub enum HooksError {
 
 /// The hooks of a build, by phase and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hooks(BTreeMap<(Phase, String), Hook>);
+pub(crate) struct Hooks(BTreeMap<(Phase, String), Hook>);
 
 /// The files of `rootfs-hooks/`, so that an installed program has them wherever it lies.
 const SHIPPED: [(Phase, &str, &str); 5] = [
@@ -121,7 +121,7 @@ const SHIPPED: [(Phase, &str, &str); 5] = [
 
 impl Hooks {
     /// The shipped ones.
-    pub fn shipped() -> Self {
+    pub(crate) fn shipped() -> Self {
         let hook = |(phase, name, contents): (Phase, &str, &str)| {
             ((phase, name.to_owned()), Hook { phase, name: name.to_owned(), path: None, contents: contents.to_owned() })
         };
@@ -129,7 +129,7 @@ impl Hooks {
     }
 
     /// The shipped ones and those of `hooks/` in the configuration directory `config`.
-    pub fn with_config(config: &Path) -> Result<Self, HooksError> {
+    pub(crate) fn with_config(config: &Path) -> Result<Self, HooksError> {
         let mut hooks = Self::shipped();
         let dir = config.join("hooks");
         if dir.is_dir() {
@@ -139,7 +139,7 @@ impl Hooks {
     }
 
     /// The hooks of a directory of `PHASE.d` directories.
-    pub fn load(dir: &Path) -> Result<Self, HooksError> {
+    pub(crate) fn load(dir: &Path) -> Result<Self, HooksError> {
         let mut hooks = Self::default();
         for entry in read_entries(dir)? {
             let path = dir.join(&entry.name);
@@ -167,22 +167,22 @@ impl Hooks {
     }
 
     /// Adds `others`; those of the same phase and name replace, empty ones switch off.
-    pub fn extend(&mut self, others: Self) {
+    pub(crate) fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
     }
 
     /// The hooks of `phase`, in order.
-    pub fn of(&self, phase: Phase) -> impl Iterator<Item = &Hook> {
+    pub(crate) fn of(&self, phase: Phase) -> impl Iterator<Item = &Hook> {
         self.iter().filter(move |hook| hook.phase == phase)
     }
 
     /// All hooks, by phase and in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Hook> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Hook> {
         self.0.values().filter(|hook| !hook.contents.is_empty())
     }
 
     /// SHA-256 over names and contents of some phases, in hexadecimal: a change to a hook of stage4s must not rebuild a base.
-    pub fn digest_of(&self, phases: &[Phase]) -> String {
+    pub(crate) fn digest_of(&self, phases: &[Phase]) -> String {
         let mut hash = Sha256::new();
         for hook in self.iter().filter(|hook| phases.contains(&hook.phase)) {
             for part in [hook.phase.as_str(), &hook.name, &hook.contents] {

@@ -27,7 +27,7 @@ use crate::durable;
 use crate::durable::Mode;
 use crate::path_error::PathError;
 
-pub use machine::{Machine, THIS_HOST};
+pub(crate) use machine::{Machine, THIS_HOST};
 
 /// The files of `config/`: path, whether it is executable, contents. Made by `build.rs`.
 const SHIPPED: &[(&str, bool, &[u8])] = include!(concat!(env!("OUT_DIR"), "/shipped_config.rs"));
@@ -41,7 +41,7 @@ const STAGING: &str = ".gentoomuch-init";
 
 /// Why a configuration directory cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum InitError {
+pub(crate) enum InitError {
     /// Something else has its name.
     #[error("`{}` is not a directory", .0.display())]
     NotADirectory(PathBuf),
@@ -52,7 +52,7 @@ pub enum InitError {
 
 /// What became of a file, or of a folder that is put in place as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Item {
+pub(crate) struct Item {
     /// Below the configuration directory.
     pub path: PathBuf,
     pub status: Status,
@@ -61,7 +61,7 @@ pub struct Item {
 /// What became of an [`Item`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub(crate) enum Status {
     /// It was not there, and is now.
     Written,
     /// It was there, with the same contents.
@@ -72,7 +72,7 @@ pub enum Status {
 
 /// What [`init`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Initialised {
+pub(crate) struct Initialised {
     pub dir: PathBuf,
     /// What was found out about the machine.
     pub machine: Machine,
@@ -91,7 +91,7 @@ struct Planned {
 type Plan = BTreeMap<PathBuf, BTreeMap<PathBuf, Planned>>;
 
 /// Makes `dir` a configuration directory, or completes it. Overwrites nothing.
-pub fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitError> {
+pub(crate) fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitError> {
     match fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => return Err(InitError::NotADirectory(dir.to_owned())),
         Ok(_) => {}

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::terminal_text::sanitize_line;
 
-pub use crate::origin::SymbolChange;
+pub(crate) use crate::origin::SymbolChange;
 
 /// Of a longer text only the beginning is told.
 const MAX_VALUE_CHARS: usize = 200;

@@ -28,7 +28,7 @@ pub(crate) const DEFINES: &str = "kernel.defines";
 const MAX_LINES: usize = 5;
 
 /// Sources where nothing names any.
-pub const DEFAULT_SOURCES: &str = "sys-kernel/gentoo-sources";
+pub(crate) const DEFAULT_SOURCES: &str = "sys-kernel/gentoo-sources";
 /// What a line of the header begins with.
 const HEADER: &str = "# gentoomuch:";
 
@@ -300,7 +300,7 @@ pub(crate) fn read_define(findings: &mut Findings<'_>, dir: &Path) -> Option<(Pa
 }
 
 /// Sources as users name them: `gentoo-sources-6.12.4-r1`, `sys-kernel/gentoo-sources-6.12.4`, or any atom.
-pub fn parse_kernel_sources(text: &str) -> std::result::Result<Atom, AtomError> {
+pub(crate) fn parse_kernel_sources(text: &str) -> std::result::Result<Atom, AtomError> {
     let text = if text.contains('/') { text.to_owned() } else { format!("sys-kernel/{text}") };
     match Atom::parse_target(&text) {
         Err(AtomError::NoOperator(text)) => Atom::parse_target(&format!("={text}")),

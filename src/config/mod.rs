@@ -18,32 +18,32 @@
 
 mod binary_packages;
 mod check;
-pub mod cpu;
+pub(crate) mod cpu;
 mod definition;
 mod diagnostic;
 mod effective;
-mod env;
-pub mod explain;
+pub(crate) mod env;
+pub(crate) mod explain;
 mod fate;
 mod fragment;
 mod graph;
 mod history;
-pub mod hooks;
-pub mod init;
-pub mod kconfig;
+pub(crate) mod hooks;
+pub(crate) mod init;
+pub(crate) mod kconfig;
 mod kernel;
 mod mentions;
 mod merge;
 mod names;
 mod oci;
 mod packages;
-pub mod patches;
+pub(crate) mod patches;
 mod portage_dir;
-pub mod proposal;
+pub(crate) mod proposal;
 mod reading;
 mod repos_conf;
 mod secrets;
-pub mod source;
+pub(crate) mod source;
 mod stage;
 mod switches;
 mod terms;
@@ -59,28 +59,30 @@ use fragment::Fragment;
 use merge::Merge;
 use names::Shape;
 
-pub use crate::patterns::{PathPattern, PatternError};
-pub use binary_packages::BinaryPackages;
-pub use definition::{ArtifactFormat, NetworkUse, Stage3Definition, Stage4Definition, UnknownFormat, UserScript};
-pub use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
-pub use effective::{Effective, EffectiveEntry, EffectiveFile, EffectiveLine, EffectiveTouch, EffectiveVariable};
-pub use env::{Env, TreePin, pin_line, write_pin};
-pub use fate::{Fate, fates};
-pub use graph::{Graph, Node, NodeKind, Unused};
-pub use history::{Said, Touch};
-pub use kernel::{DEFAULT_SOURCES, KernelConfig, KernelHeader, parse_kernel_sources, with_header as with_kernel_header};
+pub use crate::patterns::PathPattern;
+pub(crate) use binary_packages::BinaryPackages;
+pub use definition::ArtifactFormat;
+pub(crate) use definition::{NetworkUse, Stage3Definition, Stage4Definition, UserScript};
+pub(crate) use diagnostic::{Diagnostic, Diagnostics, Located, Place, Severity};
+pub(crate) use effective::{Effective, EffectiveFile};
+pub use env::write_pin;
+pub(crate) use env::{Env, TreePin};
+pub(crate) use graph::{Graph, Node, NodeKind, Unused};
+pub use kernel::with_header as with_kernel_header;
+pub(crate) use kernel::{DEFAULT_SOURCES, KernelConfig, parse_kernel_sources};
 pub use oci::{LayerCompression, OciConfig};
-pub use packages::Package;
-pub use portage_dir::{AtomEntry, ListEntry, MAKE_CONF, PortageDir};
-pub use repos_conf::{REPOS_DIR, Repositories, RepositoryEntry, is_repository_name};
-pub use stage::Stage;
-pub use terms::{Difference, Term, Terms, Topic, differences};
+pub(crate) use packages::Package;
+pub(crate) use portage_dir::MAKE_CONF;
+pub use portage_dir::PortageDir;
+pub(crate) use repos_conf::{REPOS_DIR, is_repository_name};
+pub(crate) use stage::Stage;
+pub(crate) use terms::{Difference, Terms, Topic, differences};
 
 pub(crate) use kernel::sources_label;
 pub(crate) use names::is_definition_name;
 
 /// Name of the stage3 definition that `bootstrap` applies to make the builder.
-pub const BUILDER: &str = "gentoomuch/builder";
+pub(crate) const BUILDER: &str = "gentoomuch/builder";
 /// What the newest layout of the original tool calls it.
 const OLD_BUILDER: &str = "gentoomuch-builder";
 
@@ -119,7 +121,7 @@ pub enum Error {
     Invalid(Diagnostics),
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// A configuration directory. Nothing in it is read before it is asked for, and nothing is ever written.
 #[derive(Debug, Clone)]

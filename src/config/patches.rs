@@ -32,13 +32,13 @@ use crate::did_you_mean::nearest;
 use crate::portage::atom::Atom;
 use crate::portage::cpv::{split_pf, split_revision};
 
-pub use crate::origin::PatchRecord;
-pub use header::Header;
+pub(crate) use crate::origin::PatchRecord;
+pub(crate) use header::Header;
 
 /// The folder of the configuration directory.
-pub const USER_PATCHES: &str = "user.patches";
+pub(crate) const USER_PATCHES: &str = "user.patches";
 /// Where Portage looks for patches, below `/etc/portage`.
-pub const PATCHES_DIR: &str = "patches";
+pub(crate) const PATCHES_DIR: &str = "patches";
 
 const LAYOUT: &str = "the directories are `CATEGORY/PACKAGE[-VERSION][:SLOT]`";
 
@@ -138,7 +138,7 @@ fn is_slot(text: &str) -> bool {
 
 /// The directories below `patches/CATEGORY` that Portage looks into for a package, the least specific first. `version` may have a revision,
 /// `slot` a sub-slot.
-pub fn directories(package: &str, version: &str, slot: &str) -> [String; 6] {
+pub(crate) fn directories(package: &str, version: &str, slot: &str) -> [String; 6] {
     let (bare, revision) = split_revision(version);
     let revision = revision.unwrap_or("0");
     let slot = slot.split_once('/').map_or(slot, |(slot, _)| slot);
@@ -191,7 +191,7 @@ impl SavedPatch {
 }
 
 /// What decides about a patch: where it lies, and what is in it.
-pub trait Placed {
+pub(crate) trait Placed {
     fn category(&self) -> &str;
     /// The directory below it: `hello-2.10`.
     fn directory(&self) -> String;
@@ -263,7 +263,7 @@ impl Placed for PatchRecord {
 }
 
 /// Which of `patches` are applied to a package, in this order. `version` may have a revision, `slot` a sub-slot.
-pub fn applied_to<'a, P: Placed>(patches: &'a [P], category: &str, package: &str, version: &str, slot: &str) -> Vec<&'a P> {
+pub(crate) fn applied_to<'a, P: Placed>(patches: &'a [P], category: &str, package: &str, version: &str, slot: &str) -> Vec<&'a P> {
     united(patches, category, &directories(package, version, slot))
 }
 
@@ -283,7 +283,7 @@ fn united<'a, P: Placed>(patches: &'a [P], category: &str, directories: &[String
 }
 
 /// What Portage records as `USER_PATCHES` of a package to which these were applied in this order; none without patches.
-pub fn digest<P: Placed>(applied: &[&P]) -> Option<String> {
+pub(crate) fn digest<P: Placed>(applied: &[&P]) -> Option<String> {
     if applied.is_empty() {
         return None;
     }
@@ -294,7 +294,13 @@ pub fn digest<P: Placed>(applied: &[&P]) -> Option<String> {
 /// What Portage takes `USER_PATCHES` of a binary package to have to be, when it decides whether to use one. It looks into fewer directories
 /// than `eapply_user`, in another order (`portage/package/ebuild/_config/UserPatches.py`, 3.0.83), so that for patches of a version without
 /// its revision it takes an unpatched package for the right one.
-pub fn digest_for_binaries<P: Placed>(patches: &[P], category: &str, package: &str, version: &str, slot: &str) -> Option<String> {
+pub(crate) fn digest_for_binaries<P: Placed>(
+    patches: &[P],
+    category: &str,
+    package: &str,
+    version: &str,
+    slot: &str,
+) -> Option<String> {
     let slot = slot.split_once('/').map_or(slot, |(slot, _)| slot);
     let names =
         [package.to_owned(), format!("{package}-{version}"), format!("{package}:{slot}"), format!("{package}-{version}:{slot}")];

@@ -32,7 +32,7 @@ use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::Switch;
 
 /// Where the merged variables lie.
-pub const MAKE_CONF: &str = "make.conf/50-gentoomuch.conf";
+pub(crate) const MAKE_CONF: &str = "make.conf/50-gentoomuch.conf";
 
 /// The merged Portage directory of one stage3 definition.
 #[derive(Debug, Clone)]

@@ -24,7 +24,7 @@ use super::fragment::Copied;
 use super::source::{Method, Revision, SourceError, TreeSource};
 
 /// Where repositories are when nothing else is said.
-pub const REPOS_DIR: &str = "/var/db/repos";
+pub(crate) const REPOS_DIR: &str = "/var/db/repos";
 const FILE: &str = "repos.conf";
 /// Where snapshots come from, unless somebody says otherwise.
 const OFFICIAL: &str = "https://distfiles.gentoo.org";
@@ -311,7 +311,7 @@ impl Section<'_, '_> {
 }
 
 /// A name by PMS 3.1.5, which has to be one of the store's as well.
-pub fn is_repository_name(name: &str) -> bool {
+pub(crate) fn is_repository_name(name: &str) -> bool {
     name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) && !name.starts_with('-') && (1..=100).contains(&name.len())
 }
 

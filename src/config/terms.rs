@@ -91,7 +91,7 @@ pub struct Term {
 }
 
 /// All terms of a stage by topic and subject.
-pub type Terms = BTreeMap<(Topic, String), Term>;
+pub(crate) type Terms = BTreeMap<(Topic, String), Term>;
 
 impl ConfigDir {
     /// The stage in Portage's terms, `portage` being its merged Portage directory.
@@ -296,7 +296,7 @@ fn digest(bytes: &[u8]) -> String {
 
 /// How two stages differ about one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// What it is about.
     pub topic: Topic,
     /// Flag, atom, variable, path.
@@ -309,7 +309,7 @@ pub struct Difference {
 
 /// All subjects about which `before` and `after` differ, by topic and name. Other places for the same value are no difference, and of two
 /// kernel configurations with different names only these are told.
-pub fn differences(before: &Terms, after: &Terms) -> Vec<Difference> {
+pub(crate) fn differences(before: &Terms, after: &Terms) -> Vec<Difference> {
     let kernel = |terms: &Terms| terms.get(&(Topic::Definition, "kernel".to_owned())).map(|term| term.value.clone());
     let same_kernel = kernel(before) == kernel(after);
     let keys: BTreeSet<&(Topic, String)> =

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::env::pin_line;
 use super::*;
 
 /// A directory from `(path, content)`.

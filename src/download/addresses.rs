@@ -61,7 +61,7 @@ fn plain(host: &str) -> String {
 }
 
 /// Whether an address is one of the public Internet's. Private ranges (RFC 1918, RFC 4193, RFC 6598) are not.
-pub fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),

@@ -37,10 +37,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use addresses::{Addresses, is_public};
-pub use error::{Cause, Error, Tried};
+pub(crate) use addresses::Addresses;
+pub(crate) use error::Cause;
+pub use error::Error;
 pub use proxies::Proxies;
-pub use url::{NotAUrl, Url};
+pub(crate) use url::NotAUrl;
+pub use url::Url;
 
 use crate::progress::Observer;
 use partial::Partial;
@@ -119,7 +121,7 @@ pub struct Downloader {
 }
 
 /// Whether the user wants to stop.
-pub type Cancelled = Arc<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type Cancelled = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl fmt::Debug for Downloader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -328,18 +328,13 @@ impl Inside {
 
     /// Puts the files of one package on the board.
     fn enlist(&self, wanted: &Wanted, package: &Package, pf: &str, metadata: &Metadata) {
-        let flags = match &wanted.files {
-            Files::Flags(flags) => Some(Arc::new(flags.clone())),
-            _ => None,
-        };
-        let is_on = |flag: &str| flags.as_ref().is_some_and(|flags| flags.contains(flag));
-        let conditions = if flags.is_some() { Conditions::On(&is_on) } else { Conditions::None };
-        let files: Vec<String> = match &wanted.files {
-            Files::Named(files) => files.clone(),
-            _ => {
-                let found = source_uris(&metadata.src_uri, conditions).unwrap_or_default();
+        let (files, flags) = match &wanted.files {
+            Files::Named(files) => (files.clone(), None),
+            Files::Flags(flags) => {
+                let found = source_uris(&metadata.src_uri, Conditions::On(&|flag| flags.contains(flag))).unwrap_or_default();
                 let mut seen = BTreeSet::new();
-                found.into_iter().filter(|found| seen.insert(found.file)).map(|found| found.file.to_owned()).collect()
+                let files = found.into_iter().filter(|found| seen.insert(found.file)).map(|found| found.file.to_owned());
+                (files.collect(), Some(Arc::new(flags.clone())))
             }
         };
         if files.is_empty() {
@@ -483,7 +478,7 @@ mod tests {
         let sources = Sources { trees: vec![tree.tree()], mirrors: Vec::new(), custom_mirrors: BTreeMap::new(), hosts: Vec::new() };
         let downloader = Downloader::new(Settings { offline: true, ..Settings::default() }, Arc::new(|| false));
         let broker = Broker::new(&shelves, sources, &downloader, Box::new(|_| Vec::new())).unwrap();
-        let wanted = Wanted { cpv: "a/one-1".to_owned(), repository: "gentoo".to_owned(), files: Files::Unconditional };
+        let wanted = Wanted { cpv: "a/one-1".to_owned(), repository: "gentoo".to_owned(), files: Files::Flags(BTreeSet::new()) };
         let missing = without_any(|| {
             broker.want(vec![wanted]);
             broker.settle().unwrap()

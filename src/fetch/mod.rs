@@ -46,20 +46,20 @@ use sha2::{Digest as _, Sha256};
 use crate::portage::binrepos;
 
 pub use broker::Broker;
-pub use error::Error;
+pub(crate) use error::Error;
 pub use listen::listen;
 pub use trees::dictionary;
 
 pub(crate) use shelf::{BY_CONTENT, INCOMING};
 
 /// Where a session sees what it is given.
-pub mod seen {
+pub(crate) mod seen {
     /// The script and the socket.
-    pub const FETCH: &str = "/run/gentoomuch/fetch";
+    pub(crate) const FETCH: &str = "/run/gentoomuch/fetch";
     /// Source archives.
-    pub const DISTFILES: &str = "/run/gentoomuch/distfiles";
+    pub(crate) const DISTFILES: &str = "/run/gentoomuch/distfiles";
     /// Packages of binhosts.
-    pub const PACKAGES: &str = "/run/gentoomuch/packages";
+    pub(crate) const PACKAGES: &str = "/run/gentoomuch/packages";
 }
 
 /// The script that a session runs.
@@ -67,14 +67,15 @@ pub const SCRIPT: &str = include_str!("fetch.py");
 
 /// `FETCHCOMMAND` and `RESUMECOMMAND`, as Portage is to have them after it has read `make.conf`. Without what `site` brings, Python starts in half
 /// the time.
-pub const SOURCE_COMMAND: &str =
+pub(crate) const SOURCE_COMMAND: &str =
     r#"/usr/bin/python3 -ISB /run/gentoomuch/fetch/fetch source "${DISTDIR}" "${FILE}" "${URI}" "${DIGESTS}""#;
 
 /// `fetchcommand` and `resumecommand` of a host in `binrepos.conf`.
-pub const PACKAGE_COMMAND: &str = r#"/usr/bin/python3 -ISB /run/gentoomuch/fetch/fetch package "${DISTDIR}" "${FILE}" "${URI}""#;
+pub(crate) const PACKAGE_COMMAND: &str =
+    r#"/usr/bin/python3 -ISB /run/gentoomuch/fetch/fetch package "${DISTDIR}" "${FILE}" "${URI}""#;
 
 /// The one mirror that Portage is told of, so that it asks once for each file. No host of this name can exist (RFC 6761).
-pub const MIRROR: &str = "http://gentoomuch.invalid";
+pub(crate) const MIRROR: &str = "http://gentoomuch.invalid";
 
 /// Below it are binhosts that are directories.
 const DIRECTORIES: &str = "http://binhost.gentoomuch.invalid";
@@ -158,8 +159,6 @@ pub enum Files {
     Named(Vec<String>),
     /// Those of these USE flags, which are all that are on: `IUSE`'s, the architecture, `kernel_linux` and the like.
     Flags(BTreeSet<String>),
-    /// Not known: those that no condition depends on; others when they are asked for.
-    Unconditional,
 }
 
 /// What an ebuild says of its sources.
@@ -222,7 +221,7 @@ pub enum Reason {
     Other(String),
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

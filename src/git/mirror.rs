@@ -65,7 +65,7 @@ const SETTINGS: [(&str, &str); 16] = [
 ];
 
 /// The bare repository of one ebuild repository.
-pub struct Mirror<'a> {
+pub(crate) struct Mirror<'a> {
     git: &'a Git,
     dir: PathBuf,
     observer: &'a dyn Observer,
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Mirror<'_> {
 
 /// A commit that is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// Its whole name.
     pub id: String,
     /// The object as git hashes it, without the header: what a signature is over.
@@ -91,7 +91,7 @@ pub struct Commit {
 
 impl<'a> Mirror<'a> {
     /// The repository at `dir`, made if it is not there. The caller holds its lock.
-    pub fn open(git: &'a Git, dir: &Path, observer: &'a dyn Observer, cancelled: &'a dyn Fn() -> bool) -> Result<Self> {
+    pub(crate) fn open(git: &'a Git, dir: &Path, observer: &'a dyn Observer, cancelled: &'a dyn Fn() -> bool) -> Result<Self> {
         let mirror = Self { git, dir: dir.to_owned(), observer, cancelled };
         if dir.join("HEAD").is_file() {
             mirror.remove_litter().map_err(mirror.io())?;
@@ -131,7 +131,7 @@ impl<'a> Mirror<'a> {
     }
 
     /// The commit `rev` of the repository at `uri`, or what its `HEAD` names; brought if it is not here.
-    pub fn fetch(&self, uri: &str, rev: Option<&Revision>, offline: bool) -> Result<Commit> {
+    pub(crate) fn fetch(&self, uri: &str, rev: Option<&Revision>, offline: bool) -> Result<Commit> {
         let wanted = match rev {
             Some(Revision::Commit(id)) => {
                 if let Some(commit) = self.whole(id)? {
@@ -200,7 +200,7 @@ impl<'a> Mirror<'a> {
     }
 
     /// Writes the files of a commit into `target`, an empty directory. `index` is a file of git's, to be removed by the caller.
-    pub fn checkout(&self, commit: &Commit, target: &Path, index: &Path) -> Result<()> {
+    pub(crate) fn checkout(&self, commit: &Commit, target: &Path, index: &Path) -> Result<()> {
         let variables = [(OsStr::new("GIT_INDEX_FILE"), index.as_os_str()), (OsStr::new("GIT_WORK_TREE"), target.as_os_str())];
         self.run_with(None, &["read-tree", &commit.id], &variables)?.ok()?;
         let mut prefix = OsString::from("--prefix=");

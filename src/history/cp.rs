@@ -39,7 +39,7 @@ const UNFINISHED: &str = ".gentoomuch-cp-";
 
 /// What to copy.
 #[derive(Debug)]
-pub struct CopyOptions {
+pub(crate) struct CopyOptions {
     /// The state, see [`crate::names::named::named`].
     pub state: String,
     /// Absolute, in the state.
@@ -50,7 +50,7 @@ pub struct CopyOptions {
 
 /// Where to copy to.
 #[derive(Debug)]
-pub enum CopyTo {
+pub(crate) enum CopyTo {
     /// Into this directory; if there is none, it is the name of the copy.
     Path(PathBuf),
     /// The contents of a single file, into this.
@@ -58,7 +58,7 @@ pub enum CopyTo {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub struct CopiedOut {
+pub(crate) struct CopiedOut {
     /// From which state.
     pub state: StateId,
     /// Where it is now; `None` for a stream.
@@ -89,7 +89,7 @@ enum CopyAnswer {
 }
 
 /// Copies a file, or a directory with all that is in it, out of a state.
-pub fn copy_out(cx: &Context<'_>, options: CopyOptions) -> Result<CopiedOut> {
+pub(crate) fn copy_out(cx: &Context<'_>, options: CopyOptions) -> Result<CopiedOut> {
     let _shared = context::share_store(cx)?;
     let state = named::named(cx, &options.state)?.state;
     let CopyOptions { state: named, path, to } = options;

@@ -48,7 +48,7 @@ const NAMES_MAX: usize = 2_000_000;
 
 /// What to compare of two states.
 #[derive(Debug, Clone, Default)]
-pub struct DiffOptions {
+pub(crate) struct DiffOptions {
     /// The state before.
     pub before: String,
     /// The state after.
@@ -63,7 +63,7 @@ pub struct DiffOptions {
 
 /// Differences of two states.
 #[derive(Debug, Clone, Serialize)]
-pub struct StateDiff {
+pub(crate) struct StateDiff {
     pub before: StateId,
     pub after: StateId,
     /// Packages, by name and slot, unless not asked for.
@@ -76,14 +76,14 @@ pub struct StateDiff {
 
 impl StateDiff {
     /// Whether nothing that was asked for differs.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.packages.as_ref().is_none_or(Vec::is_empty) && self.files.as_ref().is_none_or(Vec::is_empty)
     }
 }
 
 /// A package that is not the same in both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PackageDiff {
+pub(crate) struct PackageDiff {
     /// `category/name`.
     pub name: String,
     pub slot: String,
@@ -106,7 +106,7 @@ pub struct PackageDiff {
 
 /// A file, directory, … that is not the same in both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileChange {
+pub(crate) struct FileChange {
     /// Absolute.
     pub path: String,
     /// As it was; `None` if it is new.
@@ -119,7 +119,7 @@ pub struct FileChange {
 
 /// What is known of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileNode {
+pub(crate) struct FileNode {
     /// `file`, `directory`, `link`, `pipe`, `socket`, `device`.
     pub kind: String,
     /// Permission bits.
@@ -154,7 +154,7 @@ struct CompareInput {
 }
 
 /// Compares two states.
-pub fn diff(cx: &Context<'_>, options: &DiffOptions) -> Result<StateDiff> {
+pub(crate) fn diff(cx: &Context<'_>, options: &DiffOptions) -> Result<StateDiff> {
     let _shared = context::share_store(cx)?;
     let (before, after) = (named::named(cx, &options.before)?.state, named::named(cx, &options.after)?.state);
     let packages = if options.packages { Some(package_diff(cx, &before, &after)?) } else { None };

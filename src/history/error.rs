@@ -9,7 +9,7 @@ use crate::{beneath, config, context, names, sandbox, store};
 
 /// A history, a copy or a comparison that there is none of.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
@@ -81,7 +81,7 @@ pub enum Error {
 }
 
 /// What functions of this room return.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
 lifted!(Error::Names: names { Context });

@@ -15,7 +15,7 @@ use crate::{context, store};
 
 /// One value that a name has, or had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LogEntry {
+pub(crate) struct LogEntry {
     /// The name in full, with its position: `stage4/web@{1}`.
     pub name: String,
     /// 0 is the present value.
@@ -41,7 +41,7 @@ pub struct LogEntry {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Tag {
+pub(crate) struct Tag {
     /// Its name, without `tag/`.
     pub name: String,
     /// What it stands for.
@@ -59,7 +59,7 @@ pub struct Tag {
 const FULL_NAMES: [&str; 6] = ["kept", "kernel", "kernel-sources", "profile", "stage4", "tree"];
 
 /// All that a name stands and stood for, newest first; of all names if none is given.
-pub fn log(cx: &Context<'_>, name: Option<&str>) -> Result<Vec<LogEntry>> {
+pub(crate) fn log(cx: &Context<'_>, name: Option<&str>) -> Result<Vec<LogEntry>> {
     let histories = histories(cx)?;
     let Some(text) = name else {
         let mut entries = Vec::new();
@@ -114,7 +114,7 @@ fn log_of(cx: &Context<'_>, name: &str, histories: &[(String, Vec<StateId>)]) ->
 }
 
 /// Gives a state a name of its own, by which it stays when others move on. A tag that stands for another state moves only if told to.
-pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag> {
+pub(crate) fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag> {
     let bare = name.strip_prefix(TAGS).unwrap_or(name);
     if bare.split_once('/').is_some_and(|(first, _)| FULL_NAMES.contains(&first)) {
         return Err(Error::TagTaken(bare.to_owned()));
@@ -146,7 +146,7 @@ pub fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag
 }
 
 /// All tags, by name.
-pub fn tags(cx: &Context<'_>) -> Result<Vec<Tag>> {
+pub(crate) fn tags(cx: &Context<'_>) -> Result<Vec<Tag>> {
     let mut tags = Vec::new();
     for (name, state) in cx.store.refs()? {
         let Some(bare) = name.strip_prefix(TAGS) else { continue };
@@ -160,7 +160,7 @@ pub fn tags(cx: &Context<'_>) -> Result<Vec<Tag>> {
 }
 
 /// Removes a tag with its history. The state stays until it is cleaned.
-pub fn tag_remove(cx: &Context<'_>, name: &str) -> Result<Tag> {
+pub(crate) fn tag_remove(cx: &Context<'_>, name: &str) -> Result<Tag> {
     let bare = name.strip_prefix(TAGS).unwrap_or(name);
     let tags = tags(cx)?;
     let Some(tag) = tags.iter().find(|tag| tag.name == bare) else {

@@ -8,11 +8,11 @@
 //! clean     what nothing needs any more is found, shown and removed
 //! ```
 
-pub mod clean;
-pub mod cp;
-pub mod diff;
+pub(crate) mod clean;
+pub(crate) mod cp;
+pub(crate) mod diff;
 mod error;
-pub mod log;
-pub mod rollback;
+pub(crate) mod log;
+pub(crate) mod rollback;
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};

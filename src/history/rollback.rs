@@ -15,7 +15,7 @@ use crate::{context, store};
 
 /// A name that has moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Moved {
+pub(crate) struct Moved {
     /// The name in the store.
     pub name: String,
     /// What it named.
@@ -26,7 +26,7 @@ pub struct Moved {
 
 /// What [`profile_rollback`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RolledBack {
+pub(crate) struct RolledBack {
     pub profile: String,
     /// The names that have moved; none where each named the right state already.
     pub moved: Vec<Moved>,
@@ -38,7 +38,7 @@ pub struct RolledBack {
 
 /// Goes back to a state that the profile had: its previous one, or the `to`th before. Going back is a step as any other: doing it twice is
 /// as not doing it. With the stage3 of a state comes the name of it.
-pub fn profile_rollback(
+pub(crate) fn profile_rollback(
     cx: &Context<'_>,
     named: Option<&str>,
     to: Option<usize>,
@@ -62,7 +62,7 @@ pub fn profile_rollback(
 
 /// A name that went back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WentBack {
+pub(crate) struct WentBack {
     /// The name in full.
     pub name: String,
     /// What moved; none if it stood for that already.
@@ -74,7 +74,7 @@ pub struct WentBack {
 /// What [`rollback()`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Rollback {
+pub(crate) enum Rollback {
     /// A profile as a whole.
     Profile(RolledBack),
     /// One name.
@@ -83,7 +83,7 @@ pub enum Rollback {
 
 /// Makes a name stand for what it stood for before: the previous value, or the `to`th. A profile's builder takes its stage3 along, as with
 /// [`crate::history::rollback::profile_rollback`]. Going back is a step as any other: doing it twice is as not doing it.
-pub fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: Option<&ConfigDir>) -> Result<Rollback> {
+pub(crate) fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: Option<&ConfigDir>) -> Result<Rollback> {
     let (bare, position) = store::split_index(text);
     if bare != text && to.is_some() {
         return Err(Error::TwoPositions(text.to_owned()));

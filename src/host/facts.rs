@@ -82,7 +82,7 @@ impl HostProblem {
 
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// `uname -r`.
     pub kernel: String,
     /// `user.max_user_namespaces`; `None` when the kernel does not say.
@@ -103,7 +103,7 @@ pub struct Facts {
 
 impl Facts {
     /// Reads them below `root`.
-    pub fn read(root: &Path) -> Self {
+    pub(crate) fn read(root: &Path) -> Self {
         let text = |path: &str| fs::read_to_string(root.join(path)).ok();
         let number = |path: &str| text(path).and_then(|value| value.trim().parse().ok());
         let status = text("proc/self/status").unwrap_or_default();
@@ -123,7 +123,7 @@ impl Facts {
     }
 
     /// The problems that these facts alone prove.
-    pub fn problems(&self) -> Vec<HostProblem> {
+    pub(crate) fn problems(&self) -> Vec<HostProblem> {
         let mut problems = Vec::new();
         if kernel_version(&self.kernel).is_some_and(|version| version < KERNEL_FLOOR) {
             problems.push(HostProblem::OldKernel { release: self.kernel.clone() });
@@ -177,7 +177,7 @@ fn check_power(program: &Path) -> Result<(), HostProblem> {
 ///
 /// `path` lists directories to look for `newuidmap` in; `root` is `/`, but for tests. Whether the user has subordinate ids is the
 /// business of [`crate::sandbox::IdMap::for_user`].
-pub fn precheck(root: &Path, path: &[PathBuf]) -> Result<Facts, HostProblem> {
+pub(crate) fn precheck(root: &Path, path: &[PathBuf]) -> Result<Facts, HostProblem> {
     let facts = Facts::read(root);
     if let Some(problem) = facts.problems().into_iter().next() {
         return Err(problem);

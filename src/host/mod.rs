@@ -15,9 +15,9 @@ mod report;
 
 use crate::sys;
 
-pub use facts::{Facts, HostProblem, precheck};
-pub use probe::{TASK_OVERLAY, lookup};
-pub use report::{Check, Report, Status, Subject, examine};
+pub(crate) use facts::{HostProblem, precheck};
+pub(crate) use probe::lookup;
+pub(crate) use report::{Status, Subject, examine};
 
 /// The isolation that every session has: two user namespaces with the user's subordinate ids, own mount, PID, IPC, UTS and (unless
 /// the network was asked for) network namespace, reduced capabilities, `no_new_privs`, a seccomp filter, and kernel overlayfs.
@@ -27,6 +27,6 @@ const RUNG: &str = "subordinate-ids+nested-userns+seccomp+overlayfs";
 const RUNG_WITH_SCOPES: &str = "subordinate-ids+nested-userns+seccomp+landlock-scopes+overlayfs";
 
 /// The isolation of sessions on this kernel, as it is recorded.
-pub fn rung() -> &'static str {
+pub(crate) fn rung() -> &'static str {
     if sys::landlock::abi().is_some_and(|abi| abi >= sys::landlock::SCOPES_ABI) { RUNG_WITH_SCOPES } else { RUNG }
 }

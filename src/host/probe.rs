@@ -13,10 +13,10 @@ use crate::sys;
 use crate::sys::overlay::{Layer, Overlay, Writable};
 
 /// Mounts an overlay in an empty directory and tries what layers need: where to try in, nothing out.
-pub const TASK_OVERLAY: &str = "host.overlay";
+pub(crate) const TASK_OVERLAY: &str = "host.overlay";
 
 /// The tasks of this module.
-pub fn lookup(name: &str) -> Option<TaskFn> {
+pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     (name == TASK_OVERLAY).then_some(overlay_task as TaskFn)
 }
 

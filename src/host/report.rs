@@ -15,7 +15,7 @@ const SPACE_NEEDED_BYTES: u64 = 1 << 30;
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub(crate) enum Status {
     /// As it should be.
     Ok,
     /// The main job runs, but something will be missing or slow.
@@ -26,7 +26,7 @@ pub enum Status {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// What was looked at, a few words.
     pub name: &'static str,
     pub status: Status,
@@ -36,7 +36,7 @@ pub struct Check {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Whether the main job can run.
     pub ready: bool,
     /// The isolation that sessions will have; absent if none can be made.
@@ -47,7 +47,7 @@ pub struct Report {
 
 /// What to look at.
 #[derive(Debug)]
-pub struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// The user's id map, or why there is none, and what to do.
     pub id_map: Result<&'a IdMap, (String, String)>,
     /// Starts helpers with that map.
@@ -61,7 +61,7 @@ pub struct Subject<'a> {
 }
 
 /// Looks at everything.
-pub fn examine(subject: &Subject<'_>) -> Report {
+pub(crate) fn examine(subject: &Subject<'_>) -> Report {
     let facts = Facts::read(Path::new("/"));
     let mut checks = vec![kernel(&facts), namespaces(&facts), id_ranges(subject)];
     checks.extend(["newuidmap", "newgidmap"].map(|name| map_program(name, subject.search_path)));

@@ -1,8 +1,8 @@
 //! Kernel configurations: made, listed, brought to newer sources. What builds them is [`crate::recipe::kernel`].
 
 mod error;
-pub mod prep;
-pub mod rows;
-pub mod update;
+pub(crate) mod prep;
+pub(crate) mod rows;
+pub(crate) mod update;
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};

@@ -34,7 +34,7 @@ const UNPACKED: &str = "/usr/src/gentoomuch-prep";
 
 /// What to configure, and how.
 #[derive(Debug, Clone)]
-pub struct PrepOptions {
+pub(crate) struct PrepOptions {
     /// The kernel configuration; it need not exist.
     pub name: String,
     /// The profile whose builder has the sources; `None` for the default one.
@@ -53,7 +53,7 @@ pub struct PrepOptions {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct KernelPrepared {
+pub(crate) struct KernelPrepared {
     /// The kernel configuration.
     pub name: String,
     /// Its file.
@@ -73,7 +73,7 @@ pub struct KernelPrepared {
 }
 
 /// Makes or changes a kernel configuration, and writes it to the configuration directory.
-pub fn kernel_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) -> Result<KernelPrepared> {
+pub(crate) fn kernel_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) -> Result<KernelPrepared> {
     if options.asks && !options.terminal {
         return Err(Error::NoTerminal { target: options.target.clone() });
     }

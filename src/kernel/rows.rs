@@ -10,7 +10,7 @@ use crate::{context, inventory};
 
 /// A kernel configuration.
 #[derive(Debug, Clone, Serialize)]
-pub struct KernelRow {
+pub(crate) struct KernelRow {
     pub name: String,
     /// The sources that it is built from where a stage4 chooses no others.
     pub sources: String,
@@ -30,7 +30,7 @@ pub struct KernelRow {
 
 /// A kernel in the store.
 #[derive(Debug, Clone, Serialize)]
-pub struct BuiltKernel {
+pub(crate) struct BuiltKernel {
     /// The profile whose builder compiled it.
     pub profile: String,
     /// Its name: that of the configuration, and the sources where a stage4 chose them.
@@ -49,7 +49,7 @@ pub struct BuiltKernel {
 }
 
 /// Everything `kernel ls` shows.
-pub fn kernel_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<KernelRow>> {
+pub(crate) fn kernel_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<KernelRow>> {
     let _shared = context::share_store(cx)?;
     let mut users = Vec::new();
     for stage4 in config.stage4_names() {

@@ -23,7 +23,7 @@ const HELP: &str = "--- help";
 
 /// An option that a configuration says nothing of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NewSymbol {
+pub(crate) struct NewSymbol {
     /// Without `CONFIG_`.
     pub symbol: String,
     /// What it becomes unless the configuration says otherwise.
@@ -34,7 +34,7 @@ pub struct NewSymbol {
 
 /// What newer sources bring.
 #[derive(Debug, Clone, Serialize)]
-pub struct KernelNews {
+pub(crate) struct KernelNews {
     /// The kernel configuration.
     pub name: String,
     /// Its file.
@@ -53,7 +53,13 @@ pub struct KernelNews {
 
 /// Installs the newest sources that the configuration accepts, and asks them which options are new. With `write` their version goes
 /// into the header.
-pub fn kernel_update(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>, write: bool) -> Result<KernelNews> {
+pub(crate) fn kernel_update(
+    cx: &Context<'_>,
+    config: &ConfigDir,
+    name: &str,
+    profile: Option<&str>,
+    write: bool,
+) -> Result<KernelNews> {
     let kernel = config.kernel(name)?;
     if let Some(place) = kernel.sources_at.as_ref().filter(|place| write && *place.file != *kernel.path) {
         return Err(Error::OldLayout { path: place.to_string(), name: kernel.name });

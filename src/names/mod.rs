@@ -1,8 +1,8 @@
 //! What builds are called: profiles, tags, kept states, ids, and the refs and locks behind these names.
 
 mod error;
-pub mod named;
-pub mod profiles;
-pub mod refs;
+pub(crate) mod named;
+pub(crate) mod profiles;
+pub(crate) mod refs;
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};

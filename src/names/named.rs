@@ -19,13 +19,13 @@ use crate::store;
 use crate::store::{RefEntry, State, StateId};
 
 /// Below this lie tags.
-pub const TAGS: &str = "tag/";
+pub(crate) const TAGS: &str = "tag/";
 /// An id's beginning has so many digits at least.
 const SHORTEST_ID: usize = 4;
 
 /// A position in a name's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefAt {
+pub(crate) struct RefAt {
     /// The name in full.
     pub name: String,
     /// 0 is the present value.
@@ -44,7 +44,7 @@ impl std::fmt::Display for RefAt {
 
 /// A build state that was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub(crate) struct Named {
     /// The name by which it was found; `None` for an id.
     pub at: Option<RefAt>,
     /// The state, complete: neither it nor a layer of it was removed.
@@ -52,7 +52,7 @@ pub struct Named {
 }
 
 /// The state that `text` names, complete. The caller holds `share_store`'s lock if it is going to use it.
-pub fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
+pub(crate) fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
     let (at, id) = match ref_at(cx, text)? {
         Some(at) => (Some(at.clone()), at.value),
         None => (None, id_at(cx, text)?),
@@ -67,7 +67,7 @@ pub fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
 }
 
 /// The id of the state that `text` names, complete or not.
-pub fn named_id(cx: &Context<'_>, text: &str) -> Result<StateId> {
+pub(crate) fn named_id(cx: &Context<'_>, text: &str) -> Result<StateId> {
     match ref_at(cx, text)? {
         Some(at) => Ok(at.value),
         None => id_at(cx, text),
@@ -75,7 +75,7 @@ pub fn named_id(cx: &Context<'_>, text: &str) -> Result<StateId> {
 }
 
 /// The name that `text` is, in full, with its position: for what moves or lists names. What it stands for need not be there any more.
-pub fn named_ref(cx: &Context<'_>, text: &str) -> Result<RefAt> {
+pub(crate) fn named_ref(cx: &Context<'_>, text: &str) -> Result<RefAt> {
     if let Some(at) = ref_at(cx, text)? {
         return Ok(at);
     }

@@ -14,13 +14,13 @@ use crate::{context, durable, store};
 pub(crate) const DEFAULT_LOCK: &str = "profiles";
 
 /// Names of the bootstrapped profiles, sorted.
-pub fn profiles(cx: &Context<'_>) -> Result<Vec<String>> {
+pub(crate) fn profiles(cx: &Context<'_>) -> Result<Vec<String>> {
     let refs = cx.store.refs()?;
     Ok(refs.iter().filter_map(|(name, _)| name.strip_prefix("profile/")?.strip_suffix("/upstream").map(str::to_owned)).collect())
 }
 
 /// The profile that commands use when none is named.
-pub fn default_profile(cx: &Context<'_>) -> Result<Option<String>> {
+pub(crate) fn default_profile(cx: &Context<'_>) -> Result<Option<String>> {
     let path = cx.places.data.join("default-profile");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -38,7 +38,7 @@ pub fn default_profile(cx: &Context<'_>) -> Result<Option<String>> {
 }
 
 /// Sets it; the profile must be bootstrapped.
-pub fn set_default_profile(cx: &Context<'_>, name: &str) -> Result<()> {
+pub(crate) fn set_default_profile(cx: &Context<'_>, name: &str) -> Result<()> {
     let known = profiles(cx)?;
     if !known.iter().any(|profile| profile == name) {
         return Err(Error::NoProfile { profile: name.to_owned(), known, named_in: None });

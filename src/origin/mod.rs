@@ -34,9 +34,10 @@ use crate::build_key::Inputs;
 use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::default_opts::DefaultOpts;
 
-pub use kinds::{
-    BaseWithKernel, Definition, Downloads, Import, Kept, Kernel, KernelHeaders, KernelRecord, KernelSources, Network, Parts,
-    PatchFate, PatchRecord, Patched, SourcesFacts, Stage4, SymbolChange, TreeUsed,
+pub use kinds::Kept;
+pub(crate) use kinds::{
+    BaseWithKernel, Definition, Downloads, Import, Kernel, KernelHeaders, KernelRecord, KernelSources, Network, Parts, PatchFate,
+    PatchRecord, Patched, SourcesFacts, Stage4, SymbolChange, TreeUsed,
 };
 
 /// What is written now. Versions before wrote no number, which is 0. Raise it when a field means something else than before.

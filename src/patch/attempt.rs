@@ -34,7 +34,7 @@ const MAX_LOG_BYTES: u64 = 256 << 20;
 
 /// What to build.
 #[derive(Debug, Clone)]
-pub struct AttemptOptions {
+pub(crate) struct AttemptOptions {
     /// The patch.
     pub name: String,
     /// The profile; `None`: the one that the work set was unpacked with.
@@ -45,7 +45,7 @@ pub struct AttemptOptions {
 
 /// What came of building a package with a patch.
 #[derive(Debug, Clone, Serialize)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// The patch.
     pub name: String,
     pub package: String,
@@ -63,7 +63,7 @@ pub struct Attempt {
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
-pub enum Came {
+pub(crate) enum Came {
     /// It was built with the changes.
     Built,
     /// It was built, and the changes were not in it.
@@ -94,7 +94,7 @@ struct Kept {
 }
 
 /// Builds the package of a work set with the changes in it. That it cannot be built is no error.
-pub fn patch_try(cx: &Context<'_>, config: &ConfigDir, options: &AttemptOptions) -> Result<Attempt> {
+pub(crate) fn patch_try(cx: &Context<'_>, config: &ConfigDir, options: &AttemptOptions) -> Result<Attempt> {
     let name = &options.name;
     work_set::check_name(name)?;
     let _shared = context::share_store(cx)?;
@@ -237,7 +237,7 @@ fn build_patched(cx: &Context<'_>, desk: &Desk<'_>, options: &AttemptOptions, se
 }
 
 /// Opens a shell, or runs a command, where the last attempt failed. The session stays.
-pub fn patch_shell(cx: &Context<'_>, name: &str, command: &[String], has_terminal: bool) -> Result<Exit> {
+pub(crate) fn patch_shell(cx: &Context<'_>, name: &str, command: &[String], has_terminal: bool) -> Result<Exit> {
     work_set::check_name(name)?;
     let _shared = context::share_store(cx)?;
     let _lock = context::lock(cx, &lock_name(name))?;

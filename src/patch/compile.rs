@@ -39,7 +39,7 @@ const PURPOSE: &str = "compile";
 
 /// What to build.
 #[derive(Debug, Clone, Default)]
-pub struct CompileOptions {
+pub(crate) struct CompileOptions {
     /// Saved patches; all if none is named.
     pub names: Vec<String>,
     /// The profile; the default one if there is none.
@@ -52,7 +52,7 @@ pub struct CompileOptions {
 
 /// A patch for one package on one profile, and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CompiledPatch {
+pub(crate) struct CompiledPatch {
     /// The saved patch.
     pub patch: String,
     /// `category/name-version`, or the atom that no version meets.
@@ -66,7 +66,7 @@ pub struct CompiledPatch {
 /// What came of building a package with its patches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
-pub enum PatchResult {
+pub(crate) enum PatchResult {
     /// It was built, and the patch is in it.
     Built {
         /// How long emerge took, with everything that had to be built for it, seconds.
@@ -96,14 +96,14 @@ pub enum PatchResult {
 
 impl PatchResult {
     /// Whether it is as it should be.
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         matches!(self, Self::Built { .. } | Self::Replaced)
     }
 }
 
 /// All rows, by profile, package and patch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Compiled {
+pub(crate) struct Compiled {
     /// They.
     pub patches: Vec<CompiledPatch>,
 }
@@ -117,7 +117,7 @@ struct Job {
 }
 
 /// Is told how it goes on, from any thread.
-pub trait CompileWatcher: Sync {
+pub(crate) trait CompileWatcher: Sync {
     /// What is built, each `category/name-version on PROFILE`.
     fn planned(&self, names: &[String]);
     /// What is done for the one of this number now, in words.
@@ -150,7 +150,7 @@ impl Observer for Relay<'_> {
 }
 
 /// Builds saved patches. That some cannot be built is no error.
-pub fn patch_compile(
+pub(crate) fn patch_compile(
     cx: &Context<'_>,
     config: &ConfigDir,
     options: &CompileOptions,

@@ -10,7 +10,7 @@ use crate::{beneath, config, context, names, recipe, sandbox, session, store};
 
 /// What is wrong with a patch or its work set.
 #[derive(Debug, thiserror::Error)]
-pub enum PatchError {
+pub(crate) enum PatchError {
     /// It is the name of a directory, in two places.
     #[error("`{0}` cannot be the name of a patch")]
     Name(String),
@@ -109,7 +109,7 @@ impl PatchError {
 
 /// A command about patches of which nothing came.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
@@ -131,7 +131,7 @@ pub enum Error {
 }
 
 /// What functions of this room return.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
 lifted!(Error::Names: names { Context });

@@ -17,16 +17,16 @@
 //! What every build does with saved patches: `rehearse.rs` applies them before anything is compiled, `applied.rs` looks afterwards which
 //! packages have theirs.
 
-pub mod attempt;
-pub mod compile;
+pub(crate) mod attempt;
+pub(crate) mod compile;
 mod error;
-pub mod prep;
-pub mod refresh;
-pub mod rows;
-pub mod save;
-pub mod scripts;
-pub mod source;
-pub mod work_set;
+pub(crate) mod prep;
+pub(crate) mod refresh;
+pub(crate) mod rows;
+pub(crate) mod save;
+pub(crate) mod scripts;
+pub(crate) mod source;
+pub(crate) mod work_set;
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ use crate::session::work::{Given, Subject};
 use crate::session::{Work, hooks, inspect, jobs, keys, run, work};
 use crate::store::{Session, State};
 
-pub use error::{Error, PatchError, Result};
+pub(crate) use error::{Error, PatchError, Result};
 
 /// Where a work set is in a session, where another one, and where a script writes what it found.
 const WORK_DIR: &str = "/run/gentoomuch/work";

@@ -32,7 +32,7 @@ pub(crate) const MAX_NAMED: usize = 20;
 
 /// What to unpack, and as what.
 #[derive(Debug, Clone)]
-pub struct PrepOptions {
+pub(crate) struct PrepOptions {
     /// The patch.
     pub name: String,
     /// The package, as emerge takes it.
@@ -47,7 +47,7 @@ pub struct PrepOptions {
 
 /// A new work set.
 #[derive(Debug, Clone, Serialize)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// The patch.
     pub name: String,
     /// Where it is.
@@ -61,7 +61,7 @@ pub struct Prepared {
 
 /// What unpacking has told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     /// Files in the first commit.
     pub files: u64,
     /// Saved patches of others that are in it, by name.
@@ -164,7 +164,7 @@ impl Found {
 }
 
 /// Unpacks a package's source into a new work set. A patch of that name that was saved before is applied on top.
-pub fn patch_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) -> Result<Prepared> {
+pub(crate) fn patch_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOptions) -> Result<Prepared> {
     let name = &options.name;
     work_set::check_name(name)?;
     let _shared = context::share_store(cx)?;

@@ -22,7 +22,7 @@ const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
 
 /// What to refresh.
 #[derive(Debug, Clone)]
-pub struct RefreshOptions {
+pub(crate) struct RefreshOptions {
     /// The patch.
     pub name: String,
     /// Which version to go to; `None`: the newest that emerge would take.
@@ -33,7 +33,7 @@ pub struct RefreshOptions {
 
 /// A work set of another version.
 #[derive(Debug, Clone, Serialize)]
-pub struct Refreshed {
+pub(crate) struct Refreshed {
     /// The patch.
     pub name: String,
     /// Where it is.
@@ -48,7 +48,7 @@ pub struct Refreshed {
 }
 
 /// Brings a patch onto another version by a three-way merge. Conflicts are left in the files, between markers, and are no error.
-pub fn patch_refresh(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
+pub(crate) fn patch_refresh(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
     let name = &options.name;
     work_set::check_name(name)?;
     let Some(before) = work_set::read(cx.places, name)? else { return refresh_saved(cx, config, options) };

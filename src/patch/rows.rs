@@ -19,7 +19,7 @@ use crate::terminal_text::sanitize;
 use crate::{context, patch};
 
 #[derive(Debug, Clone, Serialize)]
-pub struct PatchRow {
+pub(crate) struct PatchRow {
     pub name: String,
     pub work_set: Option<WorkSet>,
     /// Where that is.
@@ -32,7 +32,7 @@ pub struct PatchRow {
 
 /// A file of a saved patch.
 #[derive(Debug, Clone, Serialize)]
-pub struct SavedFile {
+pub(crate) struct SavedFile {
     /// Relative to the configuration directory.
     pub path: PathBuf,
     /// The versions that it is for.
@@ -58,7 +58,7 @@ pub struct SavedFile {
 
 /// What is gone of a patch.
 #[derive(Debug, Clone, Serialize)]
-pub struct RemovedPatch {
+pub(crate) struct RemovedPatch {
     pub name: String,
     pub work_set: Option<PathBuf>,
     /// Files of the configuration, relative to it.
@@ -66,7 +66,7 @@ pub struct RemovedPatch {
 }
 
 /// All patches, saved or being worked on, by name.
-pub fn patch_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<PatchRow>> {
+pub(crate) fn patch_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<PatchRow>> {
     let mut rows: BTreeMap<String, PatchRow> = BTreeMap::new();
     let row = |name: &str| PatchRow { name: name.to_owned(), work_set: None, dir: None, saved: Vec::new(), failed_build: false };
     for (name, set) in work_set::all(cx.places)? {
@@ -84,7 +84,7 @@ pub fn patch_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<PatchRow>>
 }
 
 /// One patch.
-pub fn patch_row(cx: &Context<'_>, config: &ConfigDir, name: &str) -> Result<PatchRow> {
+pub(crate) fn patch_row(cx: &Context<'_>, config: &ConfigDir, name: &str) -> Result<PatchRow> {
     match patch_rows(cx, config)?.into_iter().find(|row| row.name == name) {
         Some(row) => Ok(row),
         None => Err(no_such_patch(cx, config, name)?.into()),
@@ -92,7 +92,7 @@ pub fn patch_row(cx: &Context<'_>, config: &ConfigDir, name: &str) -> Result<Pat
 }
 
 /// What the user has changed in a work set, as a patch, safe to print.
-pub fn patch_changes(cx: &Context<'_>, name: &str) -> Result<String> {
+pub(crate) fn patch_changes(cx: &Context<'_>, name: &str) -> Result<String> {
     let _shared = context::share_store(cx)?;
     let _lock = context::lock(cx, &lock_name(name))?;
     let set = patch::work_set(cx, None, name)?;
@@ -100,7 +100,7 @@ pub fn patch_changes(cx: &Context<'_>, name: &str) -> Result<String> {
 }
 
 /// Removes a work set, and with `saved` what is saved of it. Without `force` a work set goes only if all of it is saved.
-pub fn patch_remove(cx: &Context<'_>, config: &ConfigDir, name: &str, saved: bool, force: bool) -> Result<RemovedPatch> {
+pub(crate) fn patch_remove(cx: &Context<'_>, config: &ConfigDir, name: &str, saved: bool, force: bool) -> Result<RemovedPatch> {
     work_set::check_name(name)?;
     let _shared = context::share_store(cx)?;
     let _lock = context::lock(cx, &lock_name(name))?;

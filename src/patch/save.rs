@@ -26,7 +26,7 @@ const MAX_LINE_CHARS: usize = 1000;
 
 /// For which versions of the package a patch is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Span {
+pub(crate) enum Span {
     /// All.
     Any,
     /// Those in the slot of the work set's.
@@ -39,7 +39,7 @@ pub enum Span {
 
 /// What to save.
 #[derive(Debug, Clone)]
-pub struct SaveOptions {
+pub(crate) struct SaveOptions {
     /// The patch.
     pub name: String,
     /// For which versions; `None`: as it was saved before, else for this version.
@@ -53,7 +53,7 @@ pub struct SaveOptions {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub struct SavedAs {
+pub(crate) struct SavedAs {
     /// The patch.
     pub name: String,
     /// The file, relative to the configuration directory.
@@ -72,7 +72,7 @@ pub struct SavedAs {
 
 /// A file that a patch changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Changed {
+pub(crate) struct Changed {
     /// Its path in the source.
     pub path: String,
     /// Lines added.
@@ -90,7 +90,7 @@ pub(crate) struct Diff {
 }
 
 /// Saves what was changed in a work set as a patch that every stage gets.
-pub fn patch_save(cx: &Context<'_>, config: &ConfigDir, options: &SaveOptions) -> Result<SavedAs> {
+pub(crate) fn patch_save(cx: &Context<'_>, config: &ConfigDir, options: &SaveOptions) -> Result<SavedAs> {
     let name = &options.name;
     work_set::check_name(name)?;
     for line in options.purpose.iter().chain(&options.bug) {

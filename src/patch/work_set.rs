@@ -61,7 +61,7 @@ const PARTS_LIMIT: usize = 10_000;
 
 /// What a work set is the source of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkSet {
+pub(crate) struct WorkSet {
     /// The package's version, `category/name-version`.
     pub cpv: String,
     pub category: String,
@@ -92,7 +92,7 @@ impl WorkSet {
     }
 
     /// `category/name`.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.category, self.package)
     }
 }

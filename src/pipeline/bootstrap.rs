@@ -28,7 +28,7 @@ pub struct Bootstrapped {
     pub builder: Option<String>,
     /// Whether the builder was there already.
     pub builder_reused: bool,
-    /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
+    /// Packages with patches, and what became of these; Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
 }

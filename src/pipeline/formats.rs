@@ -6,18 +6,18 @@ use crate::pipeline::{Node, NodeKind};
 
 /// A graph to be written down.
 #[derive(Debug)]
-pub struct Drawing<'n> {
+pub(crate) struct Drawing<'n> {
     nodes: Vec<&'n Node>,
 }
 
 impl<'n> Drawing<'n> {
     /// Of these nodes, each after those that it needs.
-    pub fn new(nodes: impl Iterator<Item = &'n Node>) -> Self {
+    pub(crate) fn new(nodes: impl Iterator<Item = &'n Node>) -> Self {
         Self { nodes: nodes.collect() }
     }
 
     /// For Graphviz: what has to be built is filled.
-    pub fn dot(&self) -> String {
+    pub(crate) fn dot(&self) -> String {
         let mut text = String::from("digraph gentoomuch {\n  rankdir=LR;\n  node [shape=box];\n");
         for node in &self.nodes {
             let style = if node.build { " [style=filled]" } else { "" };
@@ -33,7 +33,7 @@ impl<'n> Drawing<'n> {
     }
 
     /// A makefile with a target for each node, all of them phony: gentoomuch itself knows what is there. Each node gets `flags`.
-    pub fn make(&self, flags: &str) -> String {
+    pub(crate) fn make(&self, flags: &str) -> String {
         let ids = |nodes: &mut dyn Iterator<Item = &&Node>| nodes.map(|node| node.id.clone()).collect::<Vec<_>>().join(" ");
         let all = ids(&mut self.nodes.iter());
         let ends = ids(&mut self.nodes.iter().filter(|node| node.kind == NodeKind::Artifact));

@@ -15,7 +15,7 @@ use crate::store::State;
 
 /// A kernel that was asked for.
 #[derive(Debug, Clone, Serialize)]
-pub struct KernelBuilt {
+pub(crate) struct KernelBuilt {
     /// The kernel configuration.
     pub name: String,
     /// The profile whose builder compiles.
@@ -39,7 +39,7 @@ pub struct KernelBuilt {
 }
 
 /// Builds the kernel configuration `name` with the builder of `profile`, or of the default one.
-pub fn kernel_build(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>) -> Result<KernelBuilt> {
+pub(crate) fn kernel_build(cx: &Context<'_>, config: &ConfigDir, name: &str, profile: Option<&str>) -> Result<KernelBuilt> {
     let kernel = config.kernel(name)?;
     let profile = profiles::profile_or_default(cx, profile)?;
     let id = kernel_ref(&profile, &kernel.label());

@@ -31,14 +31,14 @@
 //! so many jobs ([`crate::jobserver`]). Archives are compressed one after the other, since each takes all processors. None of it
 //! is part of a build key.
 
-pub mod bootstrap;
+pub(crate) mod bootstrap;
 mod error;
-pub mod formats;
-pub mod kernel;
-pub mod plan;
-pub mod run;
-pub mod stage;
-pub mod why;
+pub(crate) mod formats;
+pub(crate) mod kernel;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod stage;
+pub(crate) mod why;
 
 use serde::Serialize;
 
@@ -50,7 +50,8 @@ use crate::pipeline::why::Reason;
 use crate::stage3::sign::Gpg;
 use crate::store::{Lock, State, StateId};
 
-pub use error::{Error, Result};
+pub use error::Error;
+pub(crate) use error::Result;
 
 /// What to build and how to export it.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +129,7 @@ pub fn pipeline<'e, 'a>(cx: &'e Context<'a>, config: &'e ConfigDir, options: Pip
 }
 
 /// Plans the one node `id`. What it is made from must be there if it has to be built.
-pub fn pipeline_node<'e, 'a>(
+pub(crate) fn pipeline_node<'e, 'a>(
     cx: &'e Context<'a>,
     config: &'e ConfigDir,
     mut options: PipelineOptions,

@@ -14,7 +14,7 @@ use crate::stage3::sign::Gpg;
 
 /// What to build and how to export it.
 #[derive(Debug, Clone)]
-pub struct StageOptions {
+pub(crate) struct StageOptions {
     /// The stage4 definition.
     pub name: String,
     /// Form and compression; the definition's if `None`.
@@ -27,7 +27,7 @@ pub struct StageOptions {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct StageBuilt {
+pub(crate) struct StageBuilt {
     /// The stage4 definition.
     pub name: String,
     pub state: String,
@@ -42,7 +42,7 @@ pub struct StageBuilt {
 }
 
 /// Builds a stage4 with what it needs, and exports it: the pipeline of one stage.
-pub fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
+pub(crate) fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
     let StageOptions { name, format, gpg, export } = options.clone();
     let gpg = gpg.filter(|_| export);
     profiles::profile_of(cx, &config.stage4(&name)?.profile)?;

@@ -45,7 +45,7 @@ pub struct Owner {
 
 /// The id `overflow` if this user namespace, by its `uid_map`, does not know all ids: it stands for those, even where it is itself mapped to one
 /// of the user's.
-pub fn unknown_id(uid_map: &str, overflow: Option<u32>) -> Option<u32> {
+pub(crate) fn unknown_id(uid_map: &str, overflow: Option<u32>) -> Option<u32> {
     let count = |line: &str| line.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
     let known: u64 = uid_map.lines().filter_map(count).sum();
     overflow.filter(|_| known < u64::from(u32::MAX))

@@ -23,7 +23,7 @@ pub fn unverified(text: &str) -> impl Iterator<Item = u32> {
 
 /// Why a host cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreachable {
+pub(crate) enum Unreachable {
     /// Its address is neither of `http` nor of `https`, nor a directory.
     Protocol,
     /// Its address has `%(name)s`, which is not read here.
@@ -31,7 +31,7 @@ pub enum Unreachable {
 }
 
 /// Hosts that cannot be asked: the line of each, counted from 1, its address, and why.
-pub fn unreachable(text: &str) -> impl Iterator<Item = (u32, String, Unreachable)> {
+pub(crate) fn unreachable(text: &str) -> impl Iterator<Item = (u32, String, Unreachable)> {
     let why = |value: &str| {
         let Some(uri) = interpolated(value) else { return Some(Unreachable::Reference) };
         let lower = uri.trim().to_ascii_lowercase();
@@ -43,7 +43,7 @@ pub fn unreachable(text: &str) -> impl Iterator<Item = (u32, String, Unreachable
 }
 
 /// The directory that an address names: `file:///DIR`, `file:/DIR` or `/DIR`. Portage takes it as it is written, `%20` and all.
-pub fn directory(uri: &str) -> Option<PathBuf> {
+pub(crate) fn directory(uri: &str) -> Option<PathBuf> {
     let uri = uri.trim();
     let path = match uri.split_at_checked(5) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file:") => match rest.strip_prefix("//") {

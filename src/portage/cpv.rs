@@ -5,7 +5,7 @@
 
 /// A package of a version, as Portage writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cpv<'a> {
+pub(crate) struct Cpv<'a> {
     /// `app-misc`
     pub category: &'a str,
     /// `hello`
@@ -17,30 +17,30 @@ pub struct Cpv<'a> {
 
 impl<'a> Cpv<'a> {
     /// Reads `category/name-version`; nothing if it has no version.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (category, pf) = text.split_once('/')?;
         let (package, version) = split_pf(pf)?;
         (!category.is_empty() && !package.is_empty()).then_some(Self { category, package, version, text })
     }
 
     /// `category/name`
-    pub fn name(&self) -> &'a str {
+    pub(crate) fn name(&self) -> &'a str {
         &self.text[..self.text.len() - self.version.len() - 1]
     }
 
     /// `name-version`
-    pub fn pf(&self) -> &'a str {
+    pub(crate) fn pf(&self) -> &'a str {
         &self.text[self.category.len() + 1..]
     }
 
     /// `category/name` of a text that should be a [`Cpv`]; the text itself if it is none.
-    pub fn name_of(text: &'a str) -> &'a str {
+    pub(crate) fn name_of(text: &'a str) -> &'a str {
         Self::parse(text).map_or(text, |cpv| cpv.name())
     }
 }
 
 /// Splits `name-1.2-r3` into name and version, if it ends in a version.
-pub fn split_pf(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_pf(text: &str) -> Option<(&str, &str)> {
     let mut candidates = text.rmatch_indices('-').map(|(at, _)| at).take(2);
     // The last hyphen may begin a revision, which belongs to the version before it.
     let last = candidates.next()?;
@@ -52,7 +52,7 @@ pub fn split_pf(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Splits `1.2-r3` into the version and the number of its revision.
-pub fn split_revision(version: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_revision(version: &str) -> (&str, Option<&str>) {
     match version.rsplit_once("-r") {
         Some((rest, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => (rest, Some(number)),
         _ => (version, None),
@@ -60,7 +60,7 @@ pub fn split_revision(version: &str) -> (&str, Option<&str>) {
 }
 
 /// PMS 3.2: numbers with dots, an optional letter, any number of `_suffixN`, an optional revision.
-pub fn is_version(text: &str) -> bool {
+pub(crate) fn is_version(text: &str) -> bool {
     let (version, _) = split_revision(text);
     let mut parts = version.split('_');
     let numbers = parts.next().unwrap_or_default();

@@ -21,7 +21,7 @@ use super::use_flags::Switch;
 /// Where a word stands, what counts least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Layer {
+pub(crate) enum Layer {
     /// `profiles/make.defaults` and `profiles/package.use` of the repository.
     Repository,
     /// `FEATURES="test"`.
@@ -42,7 +42,7 @@ pub enum Layer {
 
 /// What a word does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Switches a flag, or clears some.
     Switch(Switch),
     /// A `USE_EXPAND` variable outside of profiles: these flags with the prefix are on, all others with it are off.
@@ -78,7 +78,7 @@ impl Action {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word<O> {
+pub(crate) struct Word<O> {
     pub layer: Layer,
     pub action: Action,
     /// Where it was written.
@@ -88,7 +88,7 @@ pub struct Word<O> {
 /// What became of a word about one flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The flag is what it says, because it says so.
     Decides,
     /// The flag is what it says, because another one says so.
@@ -101,7 +101,7 @@ pub enum Outcome {
 
 /// Whether a flag is on, and what was said about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     pub enabled: bool,
     /// Every word about it by its number, and what became of it.
     pub said: Vec<(usize, Outcome)>,
@@ -109,13 +109,13 @@ pub struct Verdict {
 
 impl Verdict {
     /// The number of the word that decides; none if nothing does, and the flag is off.
-    pub fn decided_by(&self) -> Option<usize> {
+    pub(crate) fn decided_by(&self) -> Option<usize> {
         self.said.iter().find(|(_, outcome)| *outcome == Outcome::Decides).map(|(index, _)| *index)
     }
 }
 
 /// Whether `flag` is on by `words`, in the order in which Portage stacks them, for a package with the flags `iuse`.
-pub fn verdict<O>(words: &[Word<O>], flag: &str, iuse: &BTreeSet<String>) -> Verdict {
+pub(crate) fn verdict<O>(words: &[Word<O>], flag: &str, iuse: &BTreeSet<String>) -> Verdict {
     let effects: Vec<(usize, Layer, bool, bool)> = words
         .iter()
         .enumerate()
@@ -153,7 +153,7 @@ pub fn verdict<O>(words: &[Word<O>], flag: &str, iuse: &BTreeSet<String>) -> Ver
 }
 
 /// All flags of `iuse` with what becomes of them.
-pub fn verdicts<O>(words: &[Word<O>], iuse: &BTreeSet<String>) -> BTreeMap<String, Verdict> {
+pub(crate) fn verdicts<O>(words: &[Word<O>], iuse: &BTreeSet<String>) -> BTreeMap<String, Verdict> {
     iuse.iter().map(|flag| (flag.clone(), verdict(words, flag, iuse))).collect()
 }
 

@@ -24,11 +24,11 @@ const MAX_PATH_BYTES: usize = 4096;
 const MAX_LIBRARIES: usize = 10_000;
 
 /// The files and links of a package, by path, each with what tells two of them apart: `obj MD5`, `sym TARGET`.
-pub type Contents = BTreeMap<String, String>;
+pub(crate) type Contents = BTreeMap<String, String>;
 
 /// What programs and libraries of a package need and provide.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Linked {
+pub(crate) struct Linked {
     /// Sonames that its files are linked with and that it does not bring itself, sorted.
     pub needs: BTreeSet<String>,
     /// Sonames of its own libraries, sorted.
@@ -36,7 +36,7 @@ pub struct Linked {
 }
 
 /// Reads `CONTENTS`; directories are left out.
-pub fn contents(bytes: &[u8]) -> Contents {
+pub(crate) fn contents(bytes: &[u8]) -> Contents {
     let mut found = Contents::new();
     for line in bytes.split(|byte| *byte == b'\n').take(MAX_LINES) {
         let line = sanitize_line(line, 2 * MAX_PATH_BYTES);
@@ -60,7 +60,7 @@ pub fn contents(bytes: &[u8]) -> Contents {
 }
 
 /// Reads `NEEDED.ELF.2`.
-pub fn linked(bytes: &[u8]) -> Linked {
+pub(crate) fn linked(bytes: &[u8]) -> Linked {
     let mut linked = Linked::default();
     for line in bytes.split(|byte| *byte == b'\n').take(MAX_LINES) {
         let line = sanitize_line(line, 64 * 1024);

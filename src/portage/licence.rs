@@ -9,11 +9,11 @@ const MAX_DEPTH: usize = 64;
 
 /// Groups of licences, as files called `license_groups` define them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LicenceGroups(BTreeMap<String, Vec<String>>);
+pub(crate) struct LicenceGroups(BTreeMap<String, Vec<String>>);
 
 impl LicenceGroups {
     /// Adds what one file says: a line for each group, its name first. A group of several files has the members of all.
-    pub fn add(&mut self, text: &str) {
+    pub(crate) fn add(&mut self, text: &str) {
         for line in text.lines() {
             let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
             if let Some(name) = words.next() {
@@ -24,7 +24,7 @@ impl LicenceGroups {
 
     /// Words of `ACCEPT_LICENSE` or `package.license` with the members of groups in place of `@GROUP` and `-@GROUP`; a group that
     /// there is not stays as it is.
-    pub fn expand<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    pub(crate) fn expand<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
         let mut expanded = Vec::new();
         for word in words {
             let (minus, name) = word.strip_prefix('-').map_or(("", word), |name| ("-", name));
@@ -80,7 +80,7 @@ fn is_any_of(parts: &[Part<'_>]) -> bool {
 
 /// The licences of `text`, a `LICENSE`, that `accepted` lacks: expanded words, the last one about a licence counts. `is_on` says
 /// whether a USE flag is. `None` where the text is not understood.
-pub fn missing(text: &str, accepted: &[String], is_on: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
+pub(crate) fn missing(text: &str, accepted: &[String], is_on: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
     let parts = reduced(text, is_on)?;
     // Those of all conditions, whether they hold or not.
     let all = text.split_whitespace().filter(|word| !matches!(*word, "(" | ")" | ANY_OF) && !word.ends_with('?'));

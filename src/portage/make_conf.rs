@@ -165,7 +165,7 @@ fn assignment(lexer: &mut Lexer<'_>, key: &Token) -> Result<Assignment, SyntaxEr
 }
 
 /// Whether a comment (without its `#`) says that the line wins over earlier ones.
-pub fn is_override(comment: &str) -> bool {
+pub(crate) fn is_override(comment: &str) -> bool {
     comment
         .trim_start_matches('#')
         .split_whitespace()

@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::stage3::hashing::{Hasher, hash_all};
 
 /// The hashes that count, as Manifests call them. One of them has to be there.
-pub const HASHES: [&str; 3] = ["BLAKE2B", "SHA512", "SHA256"];
+pub(crate) const HASHES: [&str; 3] = ["BLAKE2B", "SHA512", "SHA256"];
 
 /// What a file must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub fn source_archives(text: &str) -> impl Iterator<Item = (&str, Expected)> {
 
 /// One Manifest, its paths relative to the top of the repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Other Manifests.
     pub manifests: BTreeMap<PathBuf, Expected>,
     pub files: BTreeMap<PathBuf, Expected>,
@@ -143,7 +143,7 @@ pub enum ManifestError {
 
 impl Manifest {
     /// Reads the Manifest that lies in `dir`, relative to the top.
-    pub fn parse(dir: &Path, text: &str) -> Result<Self, ManifestError> {
+    pub(crate) fn parse(dir: &Path, text: &str) -> Result<Self, ManifestError> {
         let mut manifest = Self::default();
         for (line, content) in (1..).zip(text.lines()) {
             let words: Vec<&str> = content.split_whitespace().collect();
@@ -174,7 +174,7 @@ impl Manifest {
     }
 
     /// Whether nothing is said about `path`.
-    pub fn ignores(&self, path: &Path) -> bool {
+    pub(crate) fn ignores(&self, path: &Path) -> bool {
         self.ignored.iter().any(|ignored| path.starts_with(ignored))
     }
 }

@@ -110,7 +110,7 @@ fn begins(beginning: &str, version: &str) -> bool {
 }
 
 /// Those of `atoms` that mean `version`, by their number, the least specific first: the last word counts.
-pub fn by_specificity(atoms: &[&Atom], version: &Version) -> Vec<usize> {
+pub(crate) fn by_specificity(atoms: &[&Atom], version: &Version) -> Vec<usize> {
     let mut left: Vec<usize> = (0..atoms.len()).filter(|index| atoms[*index].matches(version)).collect();
     // Portage looks at atoms with a wildcard after the others, those of one name together.
     let name = |index: usize| (&atoms[index].category, &atoms[index].package);

@@ -195,7 +195,7 @@ fn parse_line(kind: LineFile, raw: &str, line: u32) -> Result<Option<Line>, Line
 }
 
 /// Splits a line at the first word that begins with `#`; the comment is without it.
-pub fn split_comment(line: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_comment(line: &str) -> (&str, Option<&str>) {
     let mut before = ' ';
     for (at, c) in line.char_indices() {
         if c == '#' && before.is_whitespace() {

@@ -40,7 +40,7 @@ pub(crate) const VALUES_LIMIT_BYTES: usize = 4 << 20;
 
 /// A line of a file of a profile. Prints as `REPOSITORY:FILE:LINE`, files being below `profiles/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Source {
+pub(crate) struct Source {
     /// The repository; none for the user's own profile.
     pub repository: Option<String>,
     /// The file, below `profiles/` of the repository.
@@ -60,7 +60,7 @@ impl fmt::Display for Source {
 
 /// A file that is not on the disk: of the user's own profile, as merging makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LooseFile {
+pub(crate) struct LooseFile {
     /// Path below the profile.
     pub path: PathBuf,
     /// What to call it.
@@ -80,7 +80,7 @@ enum Place {
 
 /// One directory of the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     place: Place,
     eapi: Option<String>,
     directories: bool,
@@ -88,7 +88,7 @@ pub struct Node {
 
 /// A line about packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackageLine {
+pub(crate) struct PackageLine {
     pub source: Source,
     /// `-atom` takes an earlier one back.
     pub negated: bool,
@@ -99,7 +99,7 @@ pub struct PackageLine {
 
 /// A variable of a `make.defaults`, references replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Default {
+pub(crate) struct Default {
     pub name: String,
     /// Its words, each with the line where it was written, which may be of a file that this one refers to.
     pub words: Vec<(String, Source)>,
@@ -111,7 +111,7 @@ pub struct Default {
 
 /// Values that a `${NAME}` may refer to.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     values: BTreeMap<String, Value>,
     /// Of all values that it ever learned.
     bytes: usize,
@@ -175,12 +175,12 @@ impl Value {
 
 impl Known {
     /// Without any.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Forgets a variable, and answers what it was.
-    pub fn remove(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn remove(&mut self, name: &str) -> Option<String> {
         self.values.remove(name).map(|value| value.text)
     }
 
@@ -229,14 +229,14 @@ impl Known {
 
 /// A profile and all that it inherits, what counts least first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProfileStack {
+pub(crate) struct ProfileStack {
     /// The directories.
     pub nodes: Vec<Node>,
 }
 
 impl ProfileStack {
     /// The profile at `path` below `profiles/` of the repository called `repository`.
-    pub fn read(repositories: &[Repository], repository: &str, path: &str) -> Result<Self> {
+    pub(crate) fn read(repositories: &[Repository], repository: &str, path: &str) -> Result<Self> {
         let name = format!("{repository}:{path}");
         let missing = || RepositoryError::NoProfile { profile: name.clone(), named_in: None };
         let repository = repositories.iter().find(|known| known.name == repository).ok_or_else(missing)?;
@@ -252,7 +252,7 @@ impl ProfileStack {
     }
 
     /// Adds the user's own profile, `/etc/portage/profile`.
-    pub fn push_user(&mut self, files: Vec<LooseFile>) {
+    pub(crate) fn push_user(&mut self, files: Vec<LooseFile>) {
         let eapi = files.iter().find(|file| file.path == Path::new("eapi")).map(|file| file.text.trim().to_owned());
         if !files.is_empty() {
             self.nodes.push(Node { place: Place::Loose(files), eapi, directories: true });
@@ -313,7 +313,7 @@ impl Node {
     }
 
     /// What a repository says for all profiles: the files in `profiles/` itself.
-    pub fn of_repository(repository: &Repository) -> Result<Self> {
+    pub(crate) fn of_repository(repository: &Repository) -> Result<Self> {
         Self::of(repository, Path::new(PROFILES))
     }
 
@@ -329,7 +329,7 @@ impl Node {
     }
 
     /// Whether its EAPI has what that of this number brought.
-    pub fn eapi_at_least(&self, number: u32) -> bool {
+    pub(crate) fn eapi_at_least(&self, number: u32) -> bool {
         self.eapi.as_deref().is_none_or(|eapi| eapi_at_least(eapi, number))
     }
 
@@ -370,13 +370,13 @@ impl Node {
     }
 
     /// The flags of `use.mask`, `use.force` and their relatives, which have one a line.
-    pub fn flags(&self, name: &str) -> Result<Vec<(String, Source)>> {
+    pub(crate) fn flags(&self, name: &str) -> Result<Vec<(String, Source)>> {
         let lines = self.lines(name)?.into_iter();
         Ok(lines.filter_map(|(source, words)| words.into_iter().next().map(|word| (word, source))).collect())
     }
 
     /// The lines of `package.use`, `package.mask` and their relatives. What is no atom is left out, as Portage does after a warning.
-    pub fn packages(&self, name: &str) -> Result<Vec<PackageLine>> {
+    pub(crate) fn packages(&self, name: &str) -> Result<Vec<PackageLine>> {
         let is_user = matches!(self.place, Place::Loose(_));
         let mut lines = Vec::new();
         for (source, words) in self.lines(name)? {
@@ -396,7 +396,7 @@ impl Node {
     }
 
     /// The variables of `make.defaults`, in order of name. `known` gives the values of references, and learns those of this file.
-    pub fn make_defaults(&self, known: &mut Known) -> Result<Vec<Default>> {
+    pub(crate) fn make_defaults(&self, known: &mut Known) -> Result<Vec<Default>> {
         // So that `USE="${USE} …"` does not repeat what its parents say (`portage/package/ebuild/config.py`).
         known.remove("USE");
         let mut found = BTreeMap::new();
@@ -414,7 +414,11 @@ impl Node {
 
 /// The assignments of a text, references replaced by what `known` has, which learns them. `source` statements are left out. Values that are too large
 /// are an error, as what Portage would not read.
-pub fn evaluate(text: &str, source: &Source, known: &mut Known) -> std::result::Result<Vec<Default>, make_conf::SyntaxError> {
+pub(crate) fn evaluate(
+    text: &str,
+    source: &Source,
+    known: &mut Known,
+) -> std::result::Result<Vec<Default>, make_conf::SyntaxError> {
     let mut all = Vec::new();
     for statement in make_conf::parse(text)? {
         let Statement::Assign(assignment) = statement else { continue };

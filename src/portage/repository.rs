@@ -66,12 +66,12 @@ pub enum RepositoryError {
     },
 }
 
-pub type Result<T> = std::result::Result<T, RepositoryError>;
+pub(crate) type Result<T> = std::result::Result<T, RepositoryError>;
 
 /// An ebuild repository. Whoever made the tree shaped what is in it, so its files are read through the directory that was opened once, and links are
 /// resolved inside of it.
 #[derive(Debug, Clone)]
-pub struct Repository {
+pub(crate) struct Repository {
     pub name: String,
     /// Where it is, as paths of profiles and messages name it.
     pub path: PathBuf,
@@ -94,7 +94,7 @@ impl Eq for Repository {}
 
 /// A version of a package, and what its metadata say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ebuild {
+pub(crate) struct Ebuild {
     pub version: Version,
     /// `KEYWORDS`, `IUSE`, …; empty where the repository has no metadata cache.
     pub metadata: BTreeMap<String, String>,
@@ -102,19 +102,19 @@ pub struct Ebuild {
 
 impl Ebuild {
     /// The words of a value.
-    pub fn words(&self, key: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn words(&self, key: &str) -> impl Iterator<Item = &str> {
         self.metadata.get(key).map_or("", String::as_str).split_whitespace()
     }
 
     /// The names in `IUSE`.
-    pub fn flags(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn flags(&self) -> impl Iterator<Item = &str> {
         self.words("IUSE").map(|flag| flag.trim_start_matches(['+', '-']))
     }
 }
 
 impl Repository {
     /// Reads what the directory `path` says of itself. A repository without `layout.conf` is one with defaults.
-    pub fn read(name: &str, path: &Path) -> Result<Self> {
+    pub(crate) fn read(name: &str, path: &Path) -> Result<Self> {
         let root = Arc::new(RootDir::open(path)?);
         let text = read_optional(&root, Path::new("metadata/layout.conf"))?.unwrap_or_default();
         let value = |key: &str| {
@@ -148,7 +148,7 @@ impl Repository {
     }
 
     /// All versions of `category/package`, lowest first.
-    pub fn ebuilds(&self, category: &str, package: &str) -> Result<Vec<Ebuild>> {
+    pub(crate) fn ebuilds(&self, category: &str, package: &str) -> Result<Vec<Ebuild>> {
         let cache = Path::new("metadata/md5-cache").join(category);
         let mut versions: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for name in self.names(&cache)? {
@@ -205,7 +205,7 @@ impl Repository {
     }
 
     /// Every `category/package`, sorted.
-    pub fn packages(&self) -> Result<Vec<String>> {
+    pub(crate) fn packages(&self) -> Result<Vec<String>> {
         let mut packages = Vec::new();
         let listed = self.text("profiles/categories")?.unwrap_or_default();
         for category in listed.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {

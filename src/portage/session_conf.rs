@@ -14,14 +14,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Where Portage keeps its full build logs, inside the root.
-pub const DEFAULT_LOGDIR: &str = "/var/log/portage";
+pub(crate) const DEFAULT_LOGDIR: &str = "/var/log/portage";
 
 /// How binary packages are packed.
 const BINPKG_FORMAT: &str = "gpkg";
 
 /// What differs between sessions. All paths are paths inside the session's root.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SessionConf {
+pub(crate) struct SessionConf {
     /// Packages built at the same time.
     pub jobs: u32,
     /// `-j` of each `make`; together with [`jobs`](Self::jobs) bounded by [`load`](Self::load).
@@ -46,7 +46,7 @@ pub struct SessionConf {
 
 /// Who brings what Portage wants to download.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetching {
+pub(crate) struct Fetching {
     /// The command that asks for a file: `FETCHCOMMAND` as Portage has it once it has read the file.
     pub command: String,
     /// The only mirror.
@@ -59,19 +59,19 @@ pub struct Fetching {
 
 /// Protocols for which `make.globals` or an administrator names commands of their own (`FETCHCOMMAND_SFTP`), which would win over
 /// `FETCHCOMMAND`.
-pub const PROTOCOLS: [&str; 8] = ["FILE", "FTP", "FTPS", "HTTP", "HTTPS", "RSYNC", "SFTP", "SSH"];
+pub(crate) const PROTOCOLS: [&str; 8] = ["FILE", "FTP", "FTPS", "HTTP", "HTTPS", "RSYNC", "SFTP", "SSH"];
 /// Which variables name commands that download.
 const COMMANDS: [&str; 2] = ["FETCHCOMMAND", "RESUMECOMMAND"];
 
 /// The protocol of `FETCHCOMMAND_HTTPS`.
-pub fn protocol_of(name: &str) -> Option<&str> {
+pub(crate) fn protocol_of(name: &str) -> Option<&str> {
     let rest = COMMANDS.iter().find_map(|command| name.strip_prefix(command)?.strip_prefix('_'))?;
     (!rest.is_empty()).then_some(rest)
 }
 
 impl SessionConf {
     /// A session at the usual places, for a machine with `jobs` processors.
-    pub fn new(jobs: u32) -> Self {
+    pub(crate) fn new(jobs: u32) -> Self {
         Self {
             jobs,
             make_jobs: jobs,
@@ -87,7 +87,7 @@ impl SessionConf {
     }
 
     /// Variables of each command in a session. They win over files that `package.env` names, as the session's `make.conf` does not.
-    pub fn environment(&self) -> [(&'static str, &str); 5] {
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 5] {
         [
             ("BINPKG_FORMAT", BINPKG_FORMAT),
             ("DISTDIR", &self.distdir),
@@ -98,7 +98,7 @@ impl SessionConf {
     }
 
     /// The text of the file.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut conf = Conf::default();
         conf.comment("Settings of this session only, written by gentoomuch and removed before anything is committed.");
         self.features(&mut conf);

@@ -72,7 +72,7 @@ impl Conditions<'_> {
 }
 
 /// The words of `text` whose conditions hold; `None` where the text is not understood.
-pub fn words<'a>(text: &'a str, conditions: Conditions<'_>) -> Option<Vec<&'a str>> {
+pub(crate) fn words<'a>(text: &'a str, conditions: Conditions<'_>) -> Option<Vec<&'a str>> {
     let mut found = Vec::new();
     // For each open bracket, whether what is in it counts.
     let mut open = vec![true];

@@ -10,32 +10,32 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use crate::beneath::RootDir;
-pub use crate::beneath::{Error, Result};
+pub(crate) use crate::beneath::{Error, Result};
 
 /// Opens the directory `path`, which the caller trusts to be the right one.
-pub fn open_root(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open_root(path: &Path) -> Result<OwnedFd> {
     Ok(RootDir::open(path)?.into())
 }
 
 /// Opens a directory below `root`, links resolved as if `root` were `/`, so that they cannot lead outside.
-pub fn open_dir_in(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open_dir_in(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     Ok(RootDir::borrowed(root, "")?.open_dir(path)?.into())
 }
 
 /// Opens a regular file below `root`, links on the way resolved as if `root` were `/`; the file itself must not be one.
-pub fn open_file_in(root: BorrowedFd<'_>, path: &Path) -> Result<(File, u64)> {
+pub(crate) fn open_file_in(root: BorrowedFd<'_>, path: &Path) -> Result<(File, u64)> {
     let plain = RootDir::borrowed(root, "")?.open_file(path)?;
     let size = plain.size();
     Ok((plain.file, size))
 }
 
 /// The contents of a regular file below `root`, at most `limit_bytes`.
-pub fn read_in(root: BorrowedFd<'_>, path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_in(root: BorrowedFd<'_>, path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
     RootDir::borrowed(root, "")?.read(path, limit_bytes)
 }
 
 /// Names and types in a directory, sorted by name; `path` is for messages. Names that are not UTF-8 are left out: Portage makes none.
-pub fn entries(dir: impl AsFd, path: &Path, limit: usize) -> Result<Vec<(String, FileType)>> {
+pub(crate) fn entries(dir: impl AsFd, path: &Path, limit: usize) -> Result<Vec<(String, FileType)>> {
     let entries = RootDir::borrowed(dir.as_fd(), path)?.entries(limit)?;
     Ok(entries.into_iter().filter_map(|entry| Some((entry.text()?.to_owned(), entry.kind))).collect())
 }

@@ -143,7 +143,7 @@ const MULTI_VALUED: [&str; 52] = [
 ];
 
 /// Whether Portage stacks the values that a variable has in `make.defaults` and `make.conf`, instead of taking the last.
-pub fn is_incremental(name: &str) -> bool {
+pub(crate) fn is_incremental(name: &str) -> bool {
     INCREMENTAL.contains(&name)
 }
 

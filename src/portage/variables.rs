@@ -154,7 +154,7 @@ pub fn class_of(name: &str) -> Option<Class> {
 ///
 /// `USE` and `FEATURES` count, although not each word of them does. Of what Portage sets itself, name and version of a package, its USE
 /// flags and the files of its bashrc have to be counted by other ways.
-pub fn counts_for_what_is_built(name: &str) -> bool {
+pub(crate) fn counts_for_what_is_built(name: &str) -> bool {
     class_of(name).is_none_or(Class::counts)
 }
 

@@ -22,7 +22,7 @@ use super::untrusted;
 use crate::terminal_text::sanitize_line;
 
 /// The database, below the root.
-pub const VDB: &str = "var/db/pkg";
+pub(crate) const VDB: &str = "var/db/pkg";
 
 const MAX_VALUE_BYTES: u64 = 64 * 1024;
 const MAX_CATEGORIES: usize = 2000;
@@ -30,7 +30,7 @@ const MAX_PER_CATEGORY: usize = 20_000;
 
 /// The database could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A file or directory of it.
     #[error("cannot read the package database of `{root}`")]
     Read {
@@ -42,7 +42,7 @@ pub enum Error {
 
 /// An installed package. Values are safe to print; what the database does not say is [`None`] or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Package {
+pub(crate) struct Package {
     /// `category/name-version`.
     pub cpv: String,
     /// Slot, with sub-slot where there is one: `0/2`.
@@ -68,19 +68,19 @@ pub struct Package {
 
 impl Package {
     /// `category/name`, without the version.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         Cpv::name_of(&self.cpv)
     }
 }
 
 /// What is installed in the root directory `root`, sorted by `category/name-version`. A root without a database has nothing installed.
-pub fn installed(root: &Path) -> Result<Vec<Package>, Error> {
+pub(crate) fn installed(root: &Path) -> Result<Vec<Package>, Error> {
     let failed = |source| Error::Read { root: root.to_owned(), source };
     installed_in(untrusted::open_root(root).map_err(failed)?.as_fd()).map_err(failed)
 }
 
 /// As [`installed`], of a root that is open already, such as a detached mount.
-pub fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
+pub(crate) fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
     let mut packages = Vec::new();
     visit_all_in(root, &mut |package, _| packages.push(package))?;
     packages.sort_by(|a, b| a.cpv.cmp(&b.cpv));
@@ -88,7 +88,7 @@ pub fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
 }
 
 /// Shows `visit` each installed version of the packages `names` (`category/name`), with its open directory in the database.
-pub fn visit_in(
+pub(crate) fn visit_in(
     root: BorrowedFd<'_>,
     names: &BTreeSet<String>,
     visit: &mut dyn FnMut(Package, BorrowedFd<'_>),
@@ -105,7 +105,7 @@ pub fn visit_in(
 }
 
 /// Shows `visit` each installed package, with its open directory in the database.
-pub fn visit_all_in(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Package, BorrowedFd<'_>)) -> untrusted::Result<()> {
+pub(crate) fn visit_all_in(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Package, BorrowedFd<'_>)) -> untrusted::Result<()> {
     let vdb = match untrusted::open_dir_in(root, Path::new(VDB)) {
         Err(e) if e.is_absent() => return Ok(()),
         vdb => vdb?,

@@ -11,7 +11,7 @@
 use std::cmp::Ordering;
 
 /// Compares two versions, each with an optional revision. What is no version compares as its text does.
-pub fn compare(a: &str, b: &str) -> Ordering {
+pub(crate) fn compare(a: &str, b: &str) -> Ordering {
     if a == b {
         return Ordering::Equal;
     }

@@ -5,7 +5,7 @@ use crate::{beneath, config, context, names, recipe, resolve, sandbox, store};
 
 /// A profile that stays as it is.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
     #[error(transparent)]
     Context(#[from] context::Error),
@@ -39,7 +39,7 @@ pub enum Error {
 }
 
 /// What functions of this room return.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
 lifted!(Error::Names: names { Context });

@@ -8,9 +8,9 @@
 //! ```
 
 mod error;
-pub mod names;
-pub mod show;
-pub mod update;
+pub(crate) mod names;
+pub(crate) mod show;
+pub(crate) mod update;
 
 use serde::Serialize;
 
@@ -20,11 +20,11 @@ use crate::names::profiles::{default_profile, profiles};
 use crate::names::refs::ref_name;
 use crate::profile::show::TreeShown;
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};
 
 /// One row of `profile ls`.
 #[derive(Debug, Clone, Serialize)]
-pub struct ProfileRow {
+pub(crate) struct ProfileRow {
     pub name: String,
     /// Whether commands use it when none is named.
     pub default: bool,
@@ -43,7 +43,7 @@ pub struct ProfileRow {
 }
 
 /// Everything `profile ls` shows.
-pub fn profile_rows(cx: &Context<'_>) -> Result<Vec<ProfileRow>> {
+pub(crate) fn profile_rows(cx: &Context<'_>) -> Result<Vec<ProfileRow>> {
     let default = default_profile(cx)?;
     let refs = cx.store.refs()?;
     let mut rows = Vec::new();

@@ -19,7 +19,7 @@ use crate::store::{SessionStatus, State, StateId};
 
 /// What [`profile_remove`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RemovedProfile {
+pub(crate) struct RemovedProfile {
     pub profile: String,
     /// The names that are gone, each with its history.
     pub refs: Vec<String>,
@@ -35,7 +35,7 @@ pub struct RemovedProfile {
 
 /// What [`profile_rename`] has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RenamedProfile {
+pub(crate) struct RenamedProfile {
     /// Its former name.
     pub from: String,
     /// Its name.
@@ -49,7 +49,7 @@ pub struct RenamedProfile {
 }
 
 /// Removes a profile's names. What uses it, or was built on it, is a reason not to, unless `force`.
-pub fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<RemovedProfile> {
+pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<RemovedProfile> {
     let _shared = context::share_store(cx)?;
     let profile = profiles::profile_or_default(cx, Some(profile))?;
     let _lock = context::lock(cx, &profile_lock(&profile))?;
@@ -86,7 +86,7 @@ pub fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<Re
 }
 
 /// Gives a profile another name, with all that is below it, by one rename. What the configuration says is only reported.
-pub fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Option<&ConfigDir>) -> Result<RenamedProfile> {
+pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Option<&ConfigDir>) -> Result<RenamedProfile> {
     let _shared = context::share_store(cx)?;
     check_profile_name(new)?;
     let profile = profiles::profile_or_default(cx, Some(old))?;

@@ -18,7 +18,7 @@ use crate::{context, inventory, names};
 
 /// Everything that `profile show` shows.
 #[derive(Debug, Clone, Serialize)]
-pub struct ProfileShown {
+pub(crate) struct ProfileShown {
     /// `NAME`, or `NAME@{N}` for an earlier state.
     pub name: String,
     /// Whether commands use it when none is named.
@@ -47,7 +47,7 @@ pub struct ProfileShown {
 
 /// The stage3 of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Stage3Shown {
+pub(crate) struct Stage3Shown {
     /// The state that it was imported as.
     pub state: StateId,
     /// Name of its file.
@@ -66,7 +66,7 @@ pub struct Stage3Shown {
 
 /// The builder of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BuilderShown {
+pub(crate) struct BuilderShown {
     pub state: StateId,
     /// When that was committed, RFC 3339.
     pub created: String,
@@ -85,7 +85,7 @@ pub struct BuilderShown {
 
 /// An ebuild tree that something was built with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TreeShown {
+pub(crate) struct TreeShown {
     /// Name of the repository.
     pub name: String,
     /// The tree snapshot, if the store has it still.
@@ -98,7 +98,7 @@ pub struct TreeShown {
 
 /// A stage3 definition on a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DefinitionShown {
+pub(crate) struct DefinitionShown {
     pub name: String,
     pub state: StateId,
     /// When that was committed, RFC 3339.
@@ -107,7 +107,7 @@ pub struct DefinitionShown {
 
 /// A state that a profile has or had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HistoryShown {
+pub(crate) struct HistoryShown {
     /// `NAME@{N}`, or `NAME` for the present one.
     pub name: String,
     pub state: StateId,
@@ -122,7 +122,7 @@ pub struct HistoryShown {
 }
 
 /// Everything about a profile, or an earlier state of it (`NAME@{N}`); about the default one if `None`.
-pub fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option<&ConfigDir>) -> Result<ProfileShown> {
+pub(crate) fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option<&ConfigDir>) -> Result<ProfileShown> {
     let _shared = context::share_store(cx)?;
     let (profile, index) = profiles::profile_and_index(cx, named)?;
     let state = profiles::profile_state(cx, &profile, index)?;

@@ -33,7 +33,7 @@ use crate::{context, resolve};
 
 /// What to update.
 #[derive(Debug, Clone, Default)]
-pub struct UpdateOptions {
+pub(crate) struct UpdateOptions {
     /// The profile; `None` for the default one.
     pub profile: Option<String>,
     /// Remove packages that nothing needs.
@@ -42,7 +42,7 @@ pub struct UpdateOptions {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct UpdatedProfile {
+pub(crate) struct UpdatedProfile {
     pub profile: String,
     /// The builder's state.
     pub state: StateId,
@@ -58,7 +58,7 @@ pub struct UpdatedProfile {
 }
 
 /// Brings a profile's builder up to date. Its name moves only when that has succeeded.
-pub fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOptions) -> Result<UpdatedProfile> {
+pub(crate) fn profile_update(cx: &Context<'_>, config: &ConfigDir, options: &UpdateOptions) -> Result<UpdatedProfile> {
     let _shared = context::share_store(cx)?;
     show::present_only(options.profile.as_deref())?;
     let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;

@@ -16,7 +16,7 @@ use crate::recipe::definition::Stage3;
 use crate::recipe::{Result, definition};
 use crate::session::keys::PoolUse;
 use crate::session::work::Subject;
-use crate::session::{Work, hooks, keys, run, work};
+use crate::session::{Work, hooks, keys, work};
 use crate::store::{Purpose, Session, State};
 
 /// A root whose `/etc/portage` is what a stage3 definition makes of it.
@@ -90,17 +90,4 @@ fn ask_configured<R>(
     let answer = ask(&mut configured)?;
     configured.work.forget_logs();
     Ok(answer)
-}
-
-/// Runs a command with the configuration of `stage`, without network, and returns the beginning of its output (both streams), which
-/// is safe to print.
-pub fn output_with_configuration(
-    cx: &Context<'_>,
-    config: &ConfigDir,
-    stage: &Stage,
-    profile: Option<&str>,
-    argv: Vec<String>,
-    limit_bytes: u64,
-) -> Result<String> {
-    with_configuration(cx, config, stage, profile, "ask", |configured| Ok(run::output_of(cx, &configured.work, argv, limit_bytes)?))
 }

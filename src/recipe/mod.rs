@@ -11,18 +11,18 @@
 //! `standing` decides whether a state with another key is what would be built, `consult` asks Portage about a configuration before
 //! anything is built, `patches` tries them, `settle` says what becomes of a session that has ended.
 
-pub mod configured;
-pub mod consult;
-pub mod definition;
+pub(crate) mod configured;
+pub(crate) mod consult;
+pub(crate) mod definition;
 mod error;
-pub mod import;
-pub mod kernel;
-pub mod merge;
-pub mod patches;
-pub mod realise;
-pub mod settle;
-pub mod stage4;
-pub mod standing;
-pub mod update;
+pub(crate) mod import;
+pub(crate) mod kernel;
+pub(crate) mod merge;
+pub(crate) mod patches;
+pub(crate) mod realise;
+pub(crate) mod settle;
+pub(crate) mod stage4;
+pub(crate) mod standing;
+pub(crate) mod update;
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};

@@ -19,7 +19,7 @@ use crate::store::{NewState, Purpose, Session, State};
 
 /// A state that was asked for.
 #[derive(Debug, Clone)]
-pub struct Built {
+pub(crate) struct Built {
     pub state: State,
     /// Whether it was there already.
     pub reused: bool,

@@ -8,7 +8,7 @@ use crate::stage3::{Day, Reason, VerifyError};
 
 /// What can go wrong with releases.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error(transparent)]
     Download(#[from] download::Error),
     /// What was downloaded cannot be trusted.

@@ -23,7 +23,7 @@ const CONTENTS: &str = ".CONTENTS.gz";
 
 /// Which build of a variant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub(crate) enum Which {
     /// The latest, by the signed list.
     Latest,
     /// The one that was started then: `20260811T083102Z`.
@@ -32,7 +32,7 @@ pub enum Which {
 
 /// A stage3 that is here.
 #[derive(Debug)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     pub path: PathBuf,
     /// Where from; `None` if it was here already.
     pub url: Option<Url>,
@@ -52,7 +52,7 @@ struct Place {
 
 impl Releases<'_> {
     /// Fetches a build and verifies it.
-    pub fn fetch(&self, variant: &Variant, which: &Which) -> Result<Fetched> {
+    pub(crate) fn fetch(&self, variant: &Variant, which: &Which) -> Result<Fetched> {
         let place = self.place(variant, which)?;
         self.create_dir()?;
         let target = self.path(&place.name);

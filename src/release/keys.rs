@@ -31,7 +31,7 @@ const MAX_BYTES: u64 = 4 << 20;
 
 /// Where a public key may be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// The web key directory of a mail address.
     Wkd(Address),
     Keyserver(Keyserver),
@@ -39,18 +39,18 @@ pub enum Source {
 
 /// A mail address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     local: String,
     domain: String,
 }
 
 /// A keyserver: `keys.gentoo.org`, `hkps://HOST[:PORT]`, `https://…`; or `hkp://HOST[:PORT]`, without TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyserver(Url);
+pub(crate) struct Keyserver(Url);
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Not pinned: nothing could tell the key from another one.
     #[error("the key {0} is not pinned")]
     NotPinned(Fingerprint),
@@ -72,7 +72,7 @@ pub enum Error {
 
 /// Why a source was of no use.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// It could not be asked.
     #[error("{}", first_cause(.0))]
     Download(download::Error),
@@ -87,7 +87,7 @@ pub enum Unusable {
 /// Text that is no mail address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a mail address")]
-pub struct NotAnAddress(String);
+pub(crate) struct NotAnAddress(String);
 
 fn first_cause(error: &download::Error) -> String {
     match error {
@@ -97,12 +97,12 @@ fn first_cause(error: &download::Error) -> String {
 }
 
 /// The pinned keys of Gentoo's that are in use.
-pub fn gentoo() -> Vec<Fingerprint> {
+pub(crate) fn gentoo() -> Vec<Fingerprint> {
     GENTOO.iter().filter(|key| key.address.is_some()).filter_map(|key| key.fingerprint.parse().ok()).collect()
 }
 
 /// Where a key is looked for unless the user says it: the directory of its address, if that is known, then keyservers.
-pub fn usual_sources(fingerprint: &Fingerprint, trusted: &TrustedKeys, now: i64) -> Vec<Source> {
+pub(crate) fn usual_sources(fingerprint: &Fingerprint, trusted: &TrustedKeys, now: i64) -> Vec<Source> {
     let builtin = GENTOO.iter().find(|key| key.fingerprint == fingerprint.as_str()).and_then(|key| key.address);
     let known = trusted.certificates().find(|certificate| certificate.fingerprint() == fingerprint);
     let uid = known.and_then(|certificate| certificate.user_id(now));
@@ -113,7 +113,7 @@ pub fn usual_sources(fingerprint: &Fingerprint, trusted: &TrustedKeys, now: i64)
 }
 
 /// Gets one key and stores it in `dir`, merged with the copy that is there.
-pub fn fetch(
+pub(crate) fn fetch(
     downloader: &Downloader,
     fingerprint: &Fingerprint,
     sources: &[Source],

@@ -19,7 +19,7 @@ const LAG_SECS: i64 = 7 * DAY_SECS;
 
 /// What a mirror says are the latest builds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// The mirror that was believed.
     pub mirror: Url,
     /// The directory: `amd64`.
@@ -34,7 +34,7 @@ pub struct Listing {
 
 /// A build that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Build {
+pub(crate) struct Build {
     /// `amd64-openrc`
     pub variant: String,
     /// When it was started: `20260811T083102Z`.
@@ -49,7 +49,7 @@ pub struct Build {
 
 impl Releases<'_> {
     /// The latest builds of `arch`, by the first mirror that can be believed.
-    pub fn listing(&self, arch: &str) -> Result<Listing> {
+    pub(crate) fn listing(&self, arch: &str) -> Result<Listing> {
         self.step(&format!("reading the list of {arch}"));
         self.over_mirrors("latest-stage3.txt", |downloader, mirror| self.listing_of(downloader, mirror, arch))
     }

@@ -16,7 +16,7 @@
 
 mod error;
 mod fetch;
-pub mod keys;
+pub(crate) mod keys;
 mod listing;
 mod seen;
 mod variant;
@@ -28,19 +28,19 @@ use crate::progress::{Event, Observer};
 use crate::stage3::VerifyOptions;
 use crate::stage3::keys::KeysFor;
 
-pub use error::Error;
-pub use fetch::{Fetched, Which};
-pub use listing::{Build, Listing};
-pub use variant::Variant;
+pub(crate) use error::Error;
+pub(crate) use fetch::{Fetched, Which};
+pub(crate) use listing::Listing;
+pub(crate) use variant::Variant;
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// Gentoo's own address for its mirrors.
-pub const OFFICIAL: &str = "https://distfiles.gentoo.org";
+pub(crate) const OFFICIAL: &str = "https://distfiles.gentoo.org";
 
 /// Mirrors, and all that is needed to get something from them.
 #[derive(Clone, Copy)]
-pub struct Releases<'a> {
+pub(crate) struct Releases<'a> {
     /// Asked in this order.
     pub mirrors: &'a [Url],
     /// Where stage3s are kept; made when there is something to keep.
@@ -86,7 +86,7 @@ impl Releases<'_> {
 
 /// The mirrors of a `GENTOO_MIRRORS`: those that can be asked over HTTP. What else may stand there (`rsync:`, `ftp:`, directories)
 /// comes back as the second part.
-pub fn mirrors_of(gentoo_mirrors: &str) -> (Vec<Url>, Vec<String>) {
+pub(crate) fn mirrors_of(gentoo_mirrors: &str) -> (Vec<Url>, Vec<String>) {
     let mut others = Vec::new();
     let urls = gentoo_mirrors.split_whitespace().filter_map(|word| match word.parse() {
         Ok(url) => Some(url),

@@ -26,7 +26,7 @@ const DIRECTORIES: [(&str, &[&str]); 16] = [
 
 /// A stage3's variant: `amd64-openrc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variant {
+pub(crate) struct Variant {
     /// The directory: `amd64`.
     pub arch: String,
     /// As in the file's name: `amd64-openrc`, `i686-hardened-openrc`.
@@ -35,7 +35,7 @@ pub struct Variant {
 
 impl Variant {
     /// Takes `amd64-openrc`, `stage3-amd64-openrc`, or `openrc` alone for `host_arch`.
-    pub fn parse(text: &str, host_arch: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, host_arch: &str) -> Result<Self> {
         let name = text.strip_prefix("stage3-").unwrap_or(text);
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_+.".contains(c);
         if name.is_empty() || name.starts_with(['-', '.']) || !name.chars().all(allowed) {
@@ -49,7 +49,7 @@ impl Variant {
     }
 
     /// The directory of an architecture that is given alone: `amd64`, `i686`.
-    pub fn directory(text: &str) -> Result<&'static str> {
+    pub(crate) fn directory(text: &str) -> Result<&'static str> {
         directory_of(text).ok_or_else(|| Error::Arch { text: text.escape_debug().to_string() })
     }
 }

@@ -9,10 +9,10 @@
 //!
 //! Each round starts from a session of its own, since a changed configuration may rest on another state. Nothing is written but the copy.
 
-pub mod copy;
+pub(crate) mod copy;
 mod error;
-pub mod surroundings;
-pub mod wanted;
+pub(crate) mod surroundings;
+pub(crate) mod wanted;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +34,7 @@ use crate::session::{logs, run};
 use crate::terminal_text::sanitize;
 use crate::{config, context, recipe, session};
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};
 
 /// Of emerge's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
@@ -43,7 +43,7 @@ const LAST_LINES: usize = 12;
 
 /// What to resolve.
 #[derive(Debug, Clone)]
-pub struct ResolveOptions {
+pub(crate) struct ResolveOptions {
     /// The stage whose configuration counts.
     pub stage: String,
     /// Atoms and sets instead of what the stage's build would install.
@@ -58,10 +58,10 @@ pub struct ResolveOptions {
 
 impl ResolveOptions {
     /// More rounds than this are not made unless asked for: nobody would read the result.
-    pub const MAX_ROUNDS: usize = 12;
+    pub(crate) const MAX_ROUNDS: usize = 12;
 
     /// What `stage`'s build needs, or `atoms` if there are any, on the profile that it names.
-    pub fn new(stage: impl Into<String>, atoms: Vec<String>) -> Self {
+    pub(crate) fn new(stage: impl Into<String>, atoms: Vec<String>) -> Self {
         Self { stage: stage.into(), atoms, profile: None, into: None, max_rounds: Self::MAX_ROUNDS }
     }
 }
@@ -101,7 +101,7 @@ struct Told {
 }
 
 /// Finds the smallest change with which the dependency graph of a stage, or of atoms, resolves. Nothing is written.
-pub fn resolve(cx: &Context<'_>, config: &ConfigDir, options: &ResolveOptions) -> Result<Resolved> {
+pub(crate) fn resolve(cx: &Context<'_>, config: &ConfigDir, options: &ResolveOptions) -> Result<Resolved> {
     let stage = config.stage(&options.stage)?;
     // What is wrong already is said about the user's own files, and needs no session.
     config.portage_dir(&stage.stage3)?;

@@ -17,7 +17,7 @@ use crate::{context, names, trees};
 
 /// What is known, and in a line each what is not.
 #[derive(Debug, Clone, Default)]
-pub struct Around {
+pub(crate) struct Around {
     /// What is known.
     pub surroundings: Surroundings,
     /// `REPOSITORY:PATH` of the Portage profile.
@@ -27,7 +27,7 @@ pub struct Around {
 
 /// What is around the configuration of `stage`. The profile is `profile`, else the one that its stage4 definition names, else the
 /// default one; only a profile asked for by name has to exist.
-pub fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> Result<Around> {
+pub(crate) fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> Result<Around> {
     let _shared = context::share_store(cx)?;
     let mut around = Around::default();
     // Of another commit's configuration less may be known; then all trees there are will do.

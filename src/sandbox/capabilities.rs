@@ -22,7 +22,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use crate::sys::{self, process};
 
 /// What a session keeps in its bounding, permitted and effective sets; the inheritable and ambient ones are empty.
-pub const KEPT: [Capability; 15] = [
+pub(crate) const KEPT: [Capability; 15] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_DAC_READ_SEARCH,

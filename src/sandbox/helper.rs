@@ -14,7 +14,7 @@ use crate::sys;
 pub type TaskFn = fn(&mut TaskContext) -> Result<serde_json::Value, TaskFailure>;
 
 /// Finds a task by its name.
-pub type Lookup = fn(&str) -> Option<TaskFn>;
+pub(crate) type Lookup = fn(&str) -> Option<TaskFn>;
 
 /// What a task is given.
 #[derive(Debug)]

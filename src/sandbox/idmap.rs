@@ -54,7 +54,7 @@ pub enum IdMapError {
 }
 
 /// How many ids a Gentoo system wants: `nobody` is 65534.
-pub const COMFORTABLE_COUNT: u64 = 65536;
+pub(crate) const COMFORTABLE_COUNT: u64 = 65536;
 
 /// Fixed ids (`acct-user/portage`, `nobody` of `sys-apps/baselayout`).
 const NEEDED: [(&str, u32); 2] = [("portage", 250), ("nobody", 65534)];

@@ -35,9 +35,14 @@ impl Interrupt {
         Ok(Self { watch: Watch::new(&SIGNALS)? })
     }
 
+    /// Asks to stop, as Ctrl-C does; from any thread.
+    pub fn ask(&self) {
+        self.watch.tell(Signal::SIGTERM);
+    }
+
     /// How many times the user has asked to stop. A long piece of work looks here between its parts.
     pub fn count(&self) -> u32 {
-        SIGNALS.iter().map(|signal| self.watch.count(*signal)).sum()
+        self.watch.count()
     }
 
     /// Whether the user has asked to stop, for threads and connections that may outlive the borrow. Without an [`Interrupt`] in place
@@ -48,7 +53,7 @@ impl Interrupt {
 
     /// The signal that was first among equals: what the session is told.
     pub fn signal(&self) -> Option<i32> {
-        SIGNALS.iter().find(|signal| self.watch.count(**signal) > 0).map(|signal| *signal as i32)
+        self.watch.first().map(|signal| signal as i32)
     }
 
     /// Readable when the user has asked (again) since [`Interrupt::seen`]; for poll loops.

@@ -27,7 +27,7 @@ use crate::sys::pty::TerminalSize;
 /// Where the helper's program comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HelperSource {
-    /// The running program, whose `main` begins with [`super::helper::enter_if_asked`].
+    /// The running program, whose `main` begins with [`crate::enter_if_asked`].
     CurrentExe,
     /// Another program whose `main` does, such as `gentoomuch` itself for an embedding program that has no such line.
     Path(PathBuf),
@@ -126,9 +126,9 @@ const MAP_TOOL_PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/
 
 impl Launcher {
     /// Nothing is started or copied yet.
-    pub fn new(source: HelperSource, map: IdMap) -> Result<Self> {
+    pub fn new(source: HelperSource, map: IdMap) -> Self {
         let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
-        Ok(Self { source, map, search, program: OnceLock::new(), copying: Mutex::new(None) })
+        Self { source, map, search, program: OnceLock::new(), copying: Mutex::new(None) }
     }
 
     /// Looks for `newuidmap` and `newgidmap` in these directories.

@@ -10,7 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-pub use crate::limits::{Exceeded, Limits};
+pub(crate) use crate::limits::Exceeded;
+pub use crate::limits::Limits;
 use crate::sys;
 use crate::sys::cgroup::{Allowance, Refused};
 use crate::sys::usage::{Budget, Found, Unseen, Worth};

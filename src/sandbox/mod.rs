@@ -18,32 +18,33 @@
 //! outer one: what is read-only stays so, while mounts of their own (what Portage's sandboxes do) work. They cannot make a further user
 //! namespace (`unshare` and `clone` answer ENOSPC), in which they would have all capabilities again.
 
-pub mod capabilities;
+pub(crate) mod capabilities;
 mod channel;
 mod error;
-pub mod helper;
-pub mod idmap;
-pub mod interrupt;
-pub mod launch;
-pub mod limits;
+pub(crate) mod helper;
+pub(crate) mod idmap;
+pub(crate) mod interrupt;
+pub(crate) mod launch;
+pub(crate) mod limits;
 mod outer;
 mod pid1;
-pub mod plan;
+pub(crate) mod plan;
 mod profile_env;
 mod request;
 mod session;
 mod stdio;
 mod steps;
 mod task;
-pub mod terminal;
+pub(crate) mod terminal;
 
 pub use crate::sys::process::Exit;
-pub use crate::sys::pty::TerminalSize;
-pub use error::{Error, Result, TaskCause, UserNamespaceBlock};
-pub use helper::{EventSink, TaskContext, TaskFailure, TaskFn};
-pub use idmap::{IdMap, IdMapError, IdRange};
-pub use interrupt::{Interrupt, Told};
-pub use launch::{HelperSource, Launcher, MountCalls, Running, SessionOptions, Stdio, TaskOptions};
-pub use limits::{Exceeded, Limits};
-pub use plan::{CommandLine, Network, Plan, Step};
-pub use stdio::refuse_directories;
+pub(crate) use error::UserNamespaceBlock;
+pub use error::{Error, Result};
+pub(crate) use helper::EventSink;
+pub use helper::{TaskContext, TaskFailure, TaskFn};
+pub use idmap::IdMap;
+pub use interrupt::Interrupt;
+pub use launch::{HelperSource, Launcher, Running, SessionOptions, Stdio, TaskOptions};
+pub use limits::Limits;
+pub use plan::Network;
+pub(crate) use stdio::refuse_directories;

@@ -76,7 +76,7 @@ const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"]
 
 /// Fails if standard input, output or error of this process is a directory. It is of no use there, and whoever holds one reaches what it is
 /// part of.
-pub fn refuse_directories() -> Result<()> {
+pub(crate) fn refuse_directories() -> Result<()> {
     refuse_directories_among([rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()])
 }
 

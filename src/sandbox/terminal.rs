@@ -24,7 +24,7 @@ use crate::sys::watch::Watch;
 
 /// Whether standard input and output of this process are one terminal. Only then a session is joined with it: who prints elsewhere does not
 /// expect that his keys are read, and who reads from elsewhere does not expect that what he sees moves his cursor.
-pub fn is_ours() -> bool {
+pub(crate) fn is_ours() -> bool {
     is_one(rustix::stdio::stdin(), rustix::stdio::stdout())
 }
 

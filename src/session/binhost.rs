@@ -48,7 +48,7 @@ chmod 0644 pubring.kbx trustdb.gpg
 
 /// The directories of a session that uses binhosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
+pub(crate) struct Client {
     /// What is downloaded.
     pub packages: PathBuf,
     /// Indexes.
@@ -99,7 +99,7 @@ impl Client {
 }
 
 /// What the session's settings say besides.
-pub fn settings() -> String {
+pub(crate) fn settings() -> String {
     format!(
         "\n# Binhosts: verified with the keys that the configuration trusts. PORTAGE_TRUST_HELPER would fetch others.\n\
          BINPKG_GPG_VERIFY_GPG_HOME=\"{KEYRING}\"\nPORTAGE_TRUST_HELPER=\"\"\nFEATURES=\"${{FEATURES}} -binpkg-ignore-signature\"\n"

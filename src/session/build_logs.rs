@@ -22,7 +22,7 @@ use crate::beneath::{Error, Plain, Result, TreeDir, Walk, copy_plain};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 
 /// Name of the task: [`AdoptInput`] and the directory that they go to in, [`Adopted`] out.
-pub const ADOPT: &str = "emerge.adopt-logs";
+pub(crate) const ADOPT: &str = "emerge.adopt-logs";
 
 /// `DIR/build/CATEGORY/…` with `FEATURES=split-log`, `DIR/elog/…`.
 const MAX_DEPTH: usize = 4;
@@ -35,14 +35,14 @@ const TOTAL_LIMIT_BYTES: u64 = 4 << 30;
 
 /// What [`ADOPT`] works on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AdoptInput {
+pub(crate) struct AdoptInput {
     /// The directory that is `PORTAGE_LOGDIR` in the session, as the host sees it.
     pub dir: PathBuf,
 }
 
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Adopted {
+pub(crate) struct Adopted {
     /// Logs that now are the user's.
     pub files: usize,
     /// Links, devices, FIFOs and sockets, which are gone.
@@ -52,7 +52,7 @@ pub struct Adopted {
 }
 
 /// The tasks of this module, by name.
-pub fn lookup(name: &str) -> Option<TaskFn> {
+pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     (name == ADOPT).then_some(adopt_task as TaskFn)
 }
 

@@ -11,28 +11,28 @@
 //! put_back, relink, tidy        what is taken back before a layer is made of it
 //! ```
 
-pub mod binhost;
-pub mod build_logs;
-pub mod echo;
-pub mod emerge;
+pub(crate) mod binhost;
+pub(crate) mod build_logs;
+pub(crate) mod echo;
+pub(crate) mod emerge;
 mod error;
-pub mod fulfilled;
-pub mod hooks;
-pub mod inspect;
-pub mod jobs;
-pub mod keys;
-pub mod logs;
-pub mod open;
-pub mod output;
-pub mod put_back;
-pub mod relink;
-pub mod root;
-pub mod run;
-pub mod script;
-pub mod supply;
-pub mod tidy;
-pub mod visible;
-pub mod work;
+pub(crate) mod fulfilled;
+pub(crate) mod hooks;
+pub(crate) mod inspect;
+pub(crate) mod jobs;
+pub(crate) mod keys;
+pub(crate) mod logs;
+pub(crate) mod open;
+pub(crate) mod output;
+pub(crate) mod put_back;
+pub(crate) mod relink;
+pub(crate) mod root;
+pub(crate) mod run;
+pub(crate) mod script;
+pub(crate) mod supply;
+pub(crate) mod tidy;
+pub(crate) mod visible;
+pub(crate) mod work;
 
 use std::cell::RefCell;
 use std::fs;
@@ -50,7 +50,7 @@ use crate::session::put_back::Kept;
 use crate::session::root::Root;
 use crate::session::supply::Supply;
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};
 
 /// A session being worked in: its root, and where its output goes.
 #[derive(Debug)]

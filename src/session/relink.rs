@@ -195,7 +195,7 @@ fn replace(root: &TreeDir, twin: &Path, name: &Path) -> io::Result<()> {
 }
 
 /// Restores hard links that overlayfs has taken apart; returns how many.
-pub const RELINK: &str = "build.relink";
+pub(crate) const RELINK: &str = "build.relink";
 
 pub(crate) fn relink_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: RelinkInput = context.input_as()?;

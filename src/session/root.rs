@@ -31,29 +31,29 @@ use crate::session::supply::Ways;
 use crate::trees::synced;
 
 /// What the configuration decides about.
-pub const ETC_PORTAGE: &str = "/etc/portage";
+pub(crate) const ETC_PORTAGE: &str = "/etc/portage";
 /// Where the session's settings lie inside the root; the last file of the directory, so that it wins.
-pub const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
+pub(crate) const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
 /// The resolver's configuration, there while a run has the network.
-pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where emerge puts source archives.
-pub const DISTDIR: &str = "/var/cache/distfiles";
+pub(crate) const DISTDIR: &str = "/var/cache/distfiles";
 /// Where emerge finds and puts binary packages.
-pub const PKGDIR: &str = "/var/cache/binpkgs";
+pub(crate) const PKGDIR: &str = "/var/cache/binpkgs";
 /// Where emerge compiles.
-pub const BUILD_DIR: &str = "/var/tmp/portage";
+pub(crate) const BUILD_DIR: &str = "/var/tmp/portage";
 /// Where kernel sources are looked for.
-pub const SOURCES_DIR: &str = "/usr/src";
+pub(crate) const SOURCES_DIR: &str = "/usr/src";
 /// Where hooks are seen.
-pub const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
+pub(crate) const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
 /// Where the merged configuration is seen before it is copied.
-pub const PORTAGE_DIR: &str = "/run/gentoomuch/portage";
+pub(crate) const PORTAGE_DIR: &str = "/run/gentoomuch/portage";
 /// Where a copy of the configuration is seen, by runs that copy it (`put_back`).
-pub const CONFIGURATION_DIR: &str = "/run/gentoomuch/configuration";
+pub(crate) const CONFIGURATION_DIR: &str = "/run/gentoomuch/configuration";
 /// Where emerge writes the logs of single packages.
-pub const LOG_DIR: &str = "/run/gentoomuch/logs";
+pub(crate) const LOG_DIR: &str = "/run/gentoomuch/logs";
 /// Where emerge publishes its status (`FEATURES=observability`).
-pub const STATUS_DIR: &str = "/run/portage";
+pub(crate) const STATUS_DIR: &str = "/run/portage";
 /// Where ebuild trees are mounted.
 use crate::config::REPOS_DIR;
 
@@ -70,7 +70,7 @@ pub struct UserBind {
 
 /// The binary packages that a session sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packages {
+pub(crate) struct Packages {
     /// Pools, the first wins; none is written to.
     pub pools: Vec<PathBuf>,
     /// Where new packages land.
@@ -81,7 +81,7 @@ pub struct Packages {
 
 /// What a session sees as `/usr/src`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KernelTree {
+pub(crate) struct KernelTree {
     /// The headers.
     pub lower: Source,
     /// Where changes go.
@@ -92,7 +92,7 @@ pub struct KernelTree {
 
 /// A session's root: what its plans have in common.
 #[derive(Debug, Clone)]
-pub struct Root {
+pub(crate) struct Root {
     /// Layers, top first.
     pub lower: Vec<PathBuf>,
     /// Where changes go.
@@ -137,7 +137,7 @@ pub struct Root {
 
 /// One command in a session.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub(crate) struct Run {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Variables besides the standard ones.
@@ -159,7 +159,7 @@ pub(crate) fn session_files() -> [&'static str; 3] {
 
 impl Root {
     /// The plan that runs `run` in this root.
-    pub fn plan(&self, run: &Run) -> Plan {
+    pub(crate) fn plan(&self, run: &Run) -> Plan {
         let mut steps = vec![
             Step::FreshDirectory { path: self.work.clone() },
             Step::Overlay {
@@ -235,7 +235,7 @@ impl Root {
     }
 
     /// Whether `run` sees directories that the user shows it.
-    pub fn shows_host(&self, run: &Run) -> bool {
+    pub(crate) fn shows_host(&self, run: &Run) -> bool {
         !self.binds.is_empty() || run.shown.is_some()
     }
 
@@ -245,7 +245,7 @@ impl Root {
     }
 
     /// Whether something in the session has changed what lies in `/etc/portage`. What cannot be seen counts as changed.
-    pub fn has_own_configuration(&self) -> bool {
+    pub(crate) fn has_own_configuration(&self) -> bool {
         let ours = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/'));
         match TreeDir::open(&self.upper).and_then(|upper| upper.open_dir("etc/portage")) {
             Ok(dir) => !matches!(holds_only(&dir, &ours), Ok(true)),
@@ -254,7 +254,7 @@ impl Root {
     }
 
     /// What has to go before the upper directory becomes a layer.
-    pub fn litter(&self) -> Litter {
+    pub(crate) fn litter(&self) -> Litter {
         let mut directories: Vec<String> = self.trees.iter().map(|(location, _)| location.display().to_string()).collect();
         directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
         if self.binhost.is_some() {
@@ -330,7 +330,7 @@ fn environment(run: &Run, conf: &SessionConf) -> Vec<(String, String)> {
 /// A directory goes when it is empty and no layer below has one of that name (its parents likewise). A file that goes brings back
 /// the one of the layers below, if any.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Litter {
+pub(crate) struct Litter {
     /// The upper directory; its overlay must be gone.
     pub upper: PathBuf,
     /// The layers below, top first.
@@ -345,7 +345,7 @@ pub struct Litter {
 
 /// A file that only a session needed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LitterFile {
+pub(crate) struct LitterFile {
     /// Absolute path inside the root.
     pub path: String,
     /// The file stays when it holds anything else: then it is the session's own work.

@@ -75,7 +75,7 @@ fn remove_file(upper: &TreeDir, file: &LitterFile) -> beneath::Result<()> {
 }
 
 /// Takes a [`Litter`] out of an upper directory.
-pub const TIDY: &str = "build.tidy";
+pub(crate) const TIDY: &str = "build.tidy";
 
 pub(crate) fn tidy_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let litter: Litter = context.input_as()?;

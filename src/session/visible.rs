@@ -13,7 +13,7 @@ const MAX_WORD_CHARS: usize = 200;
 
 /// Why no version of a package can be taken.
 #[derive(Debug, thiserror::Error)]
-pub enum NotVisible {
+pub(crate) enum NotVisible {
     /// No tree has it.
     #[error("there is no package `{atom}`")]
     NoPackage {

@@ -17,7 +17,7 @@
 
 /// A clear-signed document, its signature not yet verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cleartext {
+pub(crate) struct Cleartext {
     /// The signed text, lines ended by LF. Not to be looked at before the signature is verified.
     pub text: String,
     /// The armoured signature.
@@ -58,13 +58,13 @@ const BEGIN_SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
 const END_SIGNATURE: &str = "-----END PGP SIGNATURE-----";
 
 /// Whether `bytes` have a line that opens a clear-signed document.
-pub fn is_clear_signed(bytes: &[u8]) -> bool {
+pub(crate) fn is_clear_signed(bytes: &[u8]) -> bool {
     bytes.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_end() == BEGIN_MESSAGE.as_bytes())
 }
 
 impl Cleartext {
     /// Takes a document apart.
-    pub fn parse(bytes: &[u8]) -> Result<Self, CleartextError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, CleartextError> {
         if !is_clear_signed(bytes) {
             return Err(CleartextError::NotSigned);
         }
@@ -114,7 +114,7 @@ impl Cleartext {
     }
 
     /// The bytes that the signature covers: CR LF between the lines, none after the last.
-    pub fn signed_bytes(&self) -> Vec<u8> {
+    pub(crate) fn signed_bytes(&self) -> Vec<u8> {
         self.text.strip_suffix('\n').unwrap_or(&self.text).replace('\n', "\r\n").into_bytes()
     }
 }

@@ -22,7 +22,12 @@ use super::verify::{Reason, VerifyError, VerifyOptions};
 const HEADERS: [&[u8]; 2] = [b"gpgsig ", b"gpgsig-sha256 "];
 
 /// Who signed the commit `id`, whose object is `raw`; `None` if nobody did.
-pub fn verify_commit(id: &str, raw: &[u8], trusted: KeysFor<'_>, options: &VerifyOptions) -> Result<Option<Signer>, VerifyError> {
+pub(crate) fn verify_commit(
+    id: &str,
+    raw: &[u8],
+    trusted: KeysFor<'_>,
+    options: &VerifyOptions,
+) -> Result<Option<Signer>, VerifyError> {
     let Some((signature, payload)) = take_apart(raw) else { return Ok(None) };
     let rejected = |source| {
         let reason = Reason::Signature { sidecar: "gpgsig".to_owned(), source };

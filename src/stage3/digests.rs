@@ -94,7 +94,7 @@ pub enum DigestsError {
 
 /// Digests by file name and algorithm, in hexadecimal, lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DigestList {
+pub(crate) struct DigestList {
     strong: BTreeMap<String, BTreeMap<Algorithm, String>>,
     weak: BTreeMap<String, BTreeSet<String>>,
 }
@@ -108,7 +108,7 @@ enum Stanza {
 
 impl DigestList {
     /// Reads a list. Lines before the first stanza are taken for `unmarked`, if given (`.sha256` files may have no stanza).
-    pub fn parse(text: &str, unmarked: Option<Algorithm>) -> Result<Self, DigestsError> {
+    pub(crate) fn parse(text: &str, unmarked: Option<Algorithm>) -> Result<Self, DigestsError> {
         let mut list = Self::default();
         let mut stanza = unmarked.map_or(Stanza::Unknown, Stanza::Strong);
         for (index, line) in text.lines().enumerate() {
@@ -160,7 +160,7 @@ impl DigestList {
     }
 
     /// The strong digests of `file` (no directories); at least one.
-    pub fn of(&self, file: &str) -> Result<&BTreeMap<Algorithm, String>, DigestsError> {
+    pub(crate) fn of(&self, file: &str) -> Result<&BTreeMap<Algorithm, String>, DigestsError> {
         if let Some(digests) = self.strong.get(file) {
             return Ok(digests);
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// A list of builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseIndex {
+pub(crate) struct ReleaseIndex {
     /// When upstream made the list, seconds since 1970, if it says so.
     pub timestamp: Option<i64>,
     /// The builds, in the list's order.
@@ -22,7 +22,7 @@ pub struct ReleaseIndex {
 
 /// One build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexEntry {
+pub(crate) struct IndexEntry {
     /// Relative path, without `.` or `..` components.
     pub path: String,
     /// Size of the tarball in bytes; lists before 2016 have none.
@@ -31,7 +31,7 @@ pub struct IndexEntry {
 
 /// What a list may have wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IndexError {
+pub(crate) enum IndexError {
     /// A path that leads elsewhere.
     #[error("line {line}: `{path}` is not a path below the list's directory")]
     Path {
@@ -53,7 +53,7 @@ pub enum IndexError {
 
 impl ReleaseIndex {
     /// Reads a list.
-    pub fn parse(text: &str) -> Result<Self, IndexError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, IndexError> {
         let mut timestamp = None;
         let mut entries = Vec::new();
         for (index, line) in text.lines().enumerate() {

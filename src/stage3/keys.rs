@@ -23,8 +23,9 @@ use serde::Serialize;
 use super::certificate::{Certificate, CertificateError, algorithm_name};
 use super::fingerprint::{Fingerprint, NotAFingerprint};
 
-pub use purpose::{KeysFor, NotAPurpose, Purpose, Purposes};
-pub use store::{Change, Trust, import, remove, trust};
+pub use purpose::{KeysFor, Purpose};
+pub(crate) use purpose::{NotAPurpose, Purposes};
+pub(crate) use store::{Change, Trust, import, remove, trust};
 
 pub(crate) use store::store_certificates;
 

@@ -20,24 +20,26 @@
 
 mod armor;
 mod certificate;
-pub mod cleartext;
+pub(crate) mod cleartext;
 mod commit;
-pub mod digests;
+pub(crate) mod digests;
 mod fingerprint;
 pub(crate) mod hashing;
-pub mod index;
-pub mod keys;
-pub mod name;
+pub(crate) mod index;
+pub(crate) mod keys;
+pub(crate) mod name;
 mod openpgp;
-pub mod publish;
-pub mod sign;
+pub(crate) mod publish;
+pub(crate) mod sign;
 #[cfg(test)]
 mod test_gpg;
 mod verify;
 
-pub use certificate::{Certificate, CertificateError};
-pub use commit::verify_commit;
-pub use fingerprint::{Fingerprint, NotAFingerprint};
-pub use name::StageName;
-pub use openpgp::{Day, SignatureError, Signer};
-pub use verify::{Check, Reason, Verified, VerifyError, VerifyOptions, verify, verify_clear_signed, verify_detached};
+pub(crate) use certificate::{Certificate, CertificateError};
+pub(crate) use commit::verify_commit;
+pub(crate) use fingerprint::Fingerprint;
+pub(crate) use name::StageName;
+pub(crate) use openpgp::Day;
+pub use openpgp::Signer;
+pub use verify::{Check, Verified, VerifyError, VerifyOptions, verify};
+pub(crate) use verify::{Reason, verify_clear_signed, verify_detached};

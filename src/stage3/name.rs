@@ -18,7 +18,7 @@ pub(crate) const ID_DIGITS: usize = 12;
 /// How a tarball is compressed, as its name claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Compression {
+pub(crate) enum Compression {
     /// `.tar.xz`
     Xz,
     /// `.tar.zst`
@@ -29,7 +29,7 @@ pub enum Compression {
 
 /// The parts of a tarball's file name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageName {
+pub(crate) struct StageName {
     /// The file name, without directories.
     pub file: String,
     /// The file name without `.tar.*`.
@@ -49,13 +49,13 @@ pub struct StageName {
 /// A file name that no tarball has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is not the name of a tarball: it ends in none of .tar.xz, .tar.zst, .tar.gz")]
-pub struct NotATarball {
+pub(crate) struct NotATarball {
     pub name: String,
 }
 
 impl StageName {
     /// Takes a file name (no directories) apart. Any `<name>.tar.{xz,zst,gz}` is accepted; what it does not say stays `None`.
-    pub fn parse(file: &str) -> Result<Self, NotATarball> {
+    pub(crate) fn parse(file: &str) -> Result<Self, NotATarball> {
         let endings = [(".tar.xz", Compression::Xz), (".tar.zst", Compression::Zst), (".tar.gz", Compression::Gz)];
         let found = endings.iter().find_map(|(ending, compression)| Some((file.strip_suffix(ending)?, *compression)));
         let Some((stem, compression)) = found.filter(|(stem, _)| !stem.is_empty() && !file.contains('/')) else {

@@ -42,7 +42,7 @@ impl FileDigests {
 }
 
 /// The text of a `.DIGESTS` file for `files`, usually the tarball and its `.CONTENTS.gz`.
-pub fn digests_body(files: &[FileDigests]) -> String {
+pub(crate) fn digests_body(files: &[FileDigests]) -> String {
     let mut body = String::new();
     for file in files {
         for (algorithm, digest) in [(Algorithm::Blake2b, &file.blake2b), (Algorithm::Sha512, &file.sha512)] {
@@ -53,7 +53,7 @@ pub fn digests_body(files: &[FileDigests]) -> String {
 }
 
 /// The text of a `.sha256` file.
-pub fn sha256_body(file: &FileDigests) -> String {
+pub(crate) fn sha256_body(file: &FileDigests) -> String {
     let mut body = String::new();
     stanza(&mut body, Algorithm::Sha256, &file.sha256, &file.name);
     body

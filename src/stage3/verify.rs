@@ -33,7 +33,8 @@ use super::openpgp::{Over, Pending, Policy, SignatureError, Signer, WantedHash};
 use crate::progress::{Event, Observer};
 use sidecars::{Sidecar, Sidecars};
 
-pub use error::{Reason, VerifyError};
+pub(crate) use error::Reason;
+pub use error::VerifyError;
 
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
@@ -104,7 +105,7 @@ pub fn verify(
 }
 
 /// Verifies `data` with one detached signature, as upstream publishes for tree snapshots (`gentoo-YYYYMMDD.tar.xz.gpgsig`).
-pub fn verify_detached(
+pub(crate) fn verify_detached(
     data: &Path,
     signature: &Path,
     trusted: KeysFor<'_>,
@@ -116,7 +117,7 @@ pub fn verify_detached(
 }
 
 /// Verifies a clear-signed document that is in memory and returns the text that was signed.
-pub fn verify_clear_signed(
+pub(crate) fn verify_clear_signed(
     name: &str,
     document: &[u8],
     trusted: KeysFor<'_>,

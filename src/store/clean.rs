@@ -36,7 +36,7 @@ pub struct Unused {
 
 /// What something leads to: states, and what each of them was made from.
 #[derive(Debug, Default)]
-pub struct Reached {
+pub(crate) struct Reached {
     /// The states that are there.
     pub there: BTreeSet<StateId>,
     /// Those that are not: a file of `states/` was lost, since cleaning leaves what is led to. Nobody knows which layers they have, so as long as
@@ -46,7 +46,7 @@ pub struct Reached {
 
 impl Reached {
     /// Follows `ids` down; `parent` is what a state was made from, `None` if the state is not there.
-    pub fn from<E>(
+    pub(crate) fn from<E>(
         ids: impl IntoIterator<Item = StateId>,
         parent: impl Fn(&StateId) -> std::result::Result<Option<Option<StateId>>, E>,
     ) -> std::result::Result<Self, E> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Busy, LayerId, SessionId, StateId, TreeId};
 use crate::path_error::PathError;
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,7 @@ const SWEEP_BYTES: u64 = 16 * 1024;
 
 /// Whether others may hold the lock as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LockMode {
+pub(crate) enum LockMode {
     /// Together with other shared holders.
     Shared,
     /// Alone.

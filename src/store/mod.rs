@@ -56,7 +56,7 @@ mod refs;
 mod report;
 mod session;
 mod state;
-pub mod tasks;
+pub(crate) mod tasks;
 mod tree;
 mod verify;
 
@@ -72,20 +72,21 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use self::clean::{Reached, Unused};
-pub use self::error::{Error, NameProblem, Result, UpperProblem};
-pub use self::id::{LayerId, SessionId, StateId, TreeId};
-pub use self::lock::{Busy, Holder, Lock, LockMode, Wait};
-pub use self::process::ProcessStamp;
-pub use self::recover::{InMap, Recovered};
-pub use self::refs::{RefEntry, split_index};
-pub use self::report::{
-    DiskUsage, LayerRow, LayerUsage, ListReport, RefRow, SealReport, SessionRow, ShowReport, StateRow, StateUsage, TreeRow,
-};
-pub use self::session::{NewState, Purpose, Session, SessionRecord, SessionStatus};
-pub use self::state::{Layer, LayerMeta, Sealed, State};
-pub use self::tree::{TempArea, Tree, TreeMeta};
-pub use self::verify::{DeepReport, Difference, Finding, LayerDifferences, Severity, VerifyReport};
+pub(crate) use self::clean::{Reached, Unused};
+pub(crate) use self::error::{Error, NameProblem, Result, UpperProblem};
+pub use self::id::StateId;
+pub(crate) use self::id::{LayerId, SessionId, TreeId};
+pub use self::lock::Wait;
+pub(crate) use self::lock::{Busy, Lock, LockMode};
+pub use self::recover::InMap;
+pub(crate) use self::refs::{RefEntry, split_index};
+pub(crate) use self::report::{ListReport, ShowReport};
+pub use self::session::{NewState, Purpose, Session};
+pub(crate) use self::session::{SessionRecord, SessionStatus};
+pub use self::state::State;
+pub(crate) use self::state::{Layer, LayerMeta, Sealed};
+pub(crate) use self::tree::{TempArea, Tree};
+pub(crate) use self::verify::{DeepReport, Severity, VerifyReport};
 
 use crate::sandbox::idmap::{IdMap, IdRange};
 

@@ -60,7 +60,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 }
 
 /// Splits `name@{n}` into the name and `n`; a name alone means its present value.
-pub fn split_index(text: &str) -> (&str, usize) {
+pub(crate) fn split_index(text: &str) -> (&str, usize) {
     text.strip_suffix('}')
         .and_then(|t| t.rsplit_once("@{"))
         .and_then(|(name, index)| Some((name, index.parse().ok()?)))

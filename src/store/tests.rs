@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::session::{CRASH_AFTER, Fault};
 use super::*;
+use crate::store::recover::Recovered;
 
 /// Runs tasks where it is.
 struct Here;

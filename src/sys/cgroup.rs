@@ -19,7 +19,7 @@ const PREFIX: &str = "gentoomuch-";
 
 /// What a group may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     pub memory_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
@@ -29,7 +29,7 @@ pub struct Allowance {
 
 /// What the kernel has refused to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// Memory: it has killed a process.
     Memory,
     /// A process or thread.
@@ -38,13 +38,13 @@ pub enum Refused {
 
 /// A group. Dropping it removes it, if its processes are gone.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     dir: PathBuf,
 }
 
 impl Group {
     /// Makes a group for the process `pid`, which it then belongs to with all its children to come. `None`: there is no place for one.
-    pub fn around(pid: i32, allowance: Allowance) -> Option<Self> {
+    pub(crate) fn around(pid: i32, allowance: Allowance) -> Option<Self> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let own = places(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
         own.iter().find_map(|place| match Self::at(place, pid, allowance) {
@@ -95,7 +95,7 @@ impl Group {
     }
 
     /// What was refused to it so far, if anything.
-    pub fn refused(&self) -> Option<Refused> {
+    pub(crate) fn refused(&self) -> Option<Refused> {
         let count = |file: &str, key: &str| events(&fs::read_to_string(self.dir.join(file)).unwrap_or_default(), key);
         if count("memory.events", "oom_kill") > 0 {
             Some(Refused::Memory)
@@ -107,7 +107,7 @@ impl Group {
     }
 
     /// Kills all that is in it (Linux 5.14; before, the end of PID 1 has to do).
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         if let Err(error) = self.write("cgroup.kill", 1) {
             tracing::debug!(%error, "the control group is not killed");
         }

@@ -9,30 +9,30 @@ use rustix::fs::{Mode, OFlags};
 use super::{Error, Result};
 
 /// A duplicate with close-on-exec set, at number 3 or above.
-pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     let fd = fd.as_fd();
     rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(Error::of("fcntl", format_args!("{}, F_DUPFD_CLOEXEC", fd.as_raw_fd())))
 }
 
 /// Duplicates of descriptors 0, 1 and 2 of this process.
-pub fn duplicate_stdio() -> Result<[OwnedFd; 3]> {
+pub(crate) fn duplicate_stdio() -> Result<[OwnedFd; 3]> {
     Ok([duplicate(rustix::stdio::stdin())?, duplicate(rustix::stdio::stdout())?, duplicate(rustix::stdio::stderr())?])
 }
 
 /// `/dev/null`, for reading and writing.
-pub fn null() -> Result<OwnedFd> {
+pub(crate) fn null() -> Result<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", "/dev/null"))
 }
 
 /// Makes `fds` the descriptors 0, 1 and 2 of this process.
-pub fn replace_stdio(fds: [BorrowedFd<'_>; 3]) -> Result<()> {
+pub(crate) fn replace_stdio(fds: [BorrowedFd<'_>; 3]) -> Result<()> {
     rustix::stdio::dup2_stdin(fds[0]).map_err(Error::of("dup2", "stdin"))?;
     rustix::stdio::dup2_stdout(fds[1]).map_err(Error::of("dup2", "stdout"))?;
     rustix::stdio::dup2_stderr(fds[2]).map_err(Error::of("dup2", "stderr"))
 }
 
 /// Takes descriptor 0 away from standard input, for a process that was given a socket there, and leaves `/dev/null` in its place.
-pub fn take_stdin() -> Result<OwnedFd> {
+pub(crate) fn take_stdin() -> Result<OwnedFd> {
     let taken = duplicate(rustix::stdio::stdin())?;
     let null = null()?;
     rustix::stdio::dup2_stdin(null).map_err(Error::of("dup2", "/dev/null, 0"))?;
@@ -40,7 +40,7 @@ pub fn take_stdin() -> Result<OwnedFd> {
 }
 
 /// Marks every descriptor from 3 upwards close-on-exec, whoever opened it.
-pub fn close_others_on_exec() -> Result<()> {
+pub(crate) fn close_others_on_exec() -> Result<()> {
     // SAFETY: the call takes three integers; it changes flags of descriptors and closes none.
     let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     // The flag came with Linux 5.11, and filters of container engines answer EPERM for calls that they do not know.
@@ -49,7 +49,7 @@ pub fn close_others_on_exec() -> Result<()> {
 
 /// Closes every descriptor from 3 upwards, for a process that was given nothing there. Where a filter hides the call, they are closed
 /// when it executes.
-pub fn close_others() -> Result<()> {
+pub(crate) fn close_others() -> Result<()> {
     // SAFETY: the call takes three integers; the caller owns no descriptor yet.
     let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
     if code == 0 { Ok(()) } else { close_listed_on_exec(Path::new(LIST)) }

@@ -13,7 +13,7 @@ use super::{Error, Result};
 pub const SCOPES_ABI: u32 = 6;
 
 /// Puts this process and its children into a scope of their own, for good. False where the kernel has no scopes. Needs `no_new_privs`.
-pub fn scope() -> Result<bool> {
+pub(crate) fn scope() -> Result<bool> {
     let failed = |error: landlock::RulesetError| Error::new("landlock_restrict_self", "scopes", std::io::Error::other(error));
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)

@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use super::{Error, Result};
 
 /// Copies `file` from its beginning into a memory file that can no longer be written, grown, shrunk or unsealed.
-pub fn sealed_copy(name: &str, file: &File) -> Result<OwnedFd> {
+pub(crate) fn sealed_copy(name: &str, file: &File) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Where `vm.memfd_noexec` is 2, asking for execution is refused; before Linux 6.3 the flag is unknown.
     let memfd = rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC)

@@ -8,22 +8,22 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 
-pub mod cgroup;
-pub mod fd;
-pub mod landlock;
-pub mod memfd;
-pub mod mount;
-pub mod mountcompat;
-pub mod namespace;
-pub mod network;
-pub mod overlay;
-pub mod process;
-pub mod pty;
-pub mod seccomp;
+pub(crate) mod cgroup;
+pub(crate) mod fd;
+pub(crate) mod landlock;
+pub(crate) mod memfd;
+pub(crate) mod mount;
+pub(crate) mod mountcompat;
+pub(crate) mod namespace;
+pub(crate) mod network;
+pub(crate) mod overlay;
+pub(crate) mod process;
+pub(crate) mod pty;
+pub(crate) mod seccomp;
 mod seccomp_tables;
-pub mod signal;
-pub mod usage;
-pub mod watch;
+pub(crate) mod signal;
+pub(crate) mod usage;
+pub(crate) mod watch;
 
 /// A system call that failed, with the arguments that matter.
 #[derive(Debug, thiserror::Error)]
@@ -55,4 +55,4 @@ impl Error {
 }
 
 /// What a wrapper returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -93,7 +93,7 @@ impl NewFileSystem {
 }
 
 /// A detached copy of the mounts at and below what `place` names, in this process's mount namespace.
-pub fn clone_tree(place: BorrowedFd<'_>, shown: &Path) -> Result<OwnedFd> {
+pub(crate) fn clone_tree(place: BorrowedFd<'_>, shown: &Path) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
@@ -102,7 +102,7 @@ pub fn clone_tree(place: BorrowedFd<'_>, shown: &Path) -> Result<OwnedFd> {
 }
 
 /// A descriptor that names a file or directory of the host, by a path that the user or we chose.
-pub fn name(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn name(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Error::of("open", path.display()))
 }
 
@@ -123,7 +123,7 @@ struct MountAttr {
 }
 
 /// Adds attributes to a mount and all mounts below it (Linux 5.12; `ENOSYS` before).
-pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, shown: impl std::fmt::Display) -> Result<()> {
+pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, shown: impl std::fmt::Display) -> Result<()> {
     let attr = MountAttr { attr_set: u64::from(attributes.flags().bits()), ..MountAttr::default() };
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
     // SAFETY: the path is an empty terminated string, and the structure has the size that is passed with it.
@@ -145,13 +145,13 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, shown: impl
 }
 
 /// Stops mounts from travelling between this namespace and any other.
-pub fn make_all_private() -> Result<()> {
+pub(crate) fn make_all_private() -> Result<()> {
     rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(Error::of("mount", "/, MS_REC|MS_PRIVATE"))
 }
 
 /// Makes the attached mount `root` the root of this mount namespace, for all its processes, and drops the old root.
-pub fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root).map_err(Error::of("fchdir", "new root"))?;
     rustix::process::pivot_root(".", ".").map_err(Error::of("pivot_root", "., ."))?;
     // The old root now lies over the new one, at the same place.
@@ -160,7 +160,7 @@ pub fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// The type of the file system at `path`, by name where it is one that people put data on, else its magic number in hexadecimal.
-pub fn file_system_name(path: &Path) -> Result<String> {
+pub(crate) fn file_system_name(path: &Path) -> Result<String> {
     let magic = rustix::fs::statfs(path).map_err(Error::of("statfs", path.display()))?.f_type;
     Ok(match magic.cast_unsigned() & 0xffff_ffff {
         0xef53 => "ext4".to_owned(),

@@ -18,7 +18,7 @@ const OPTIONS_LIMIT: usize = 4095;
 
 /// Mounts an overlay by the option string on an open directory; `writable` is upper directory, work directory, and whether `sync` is a no-op.
 /// Each path must be free of `:`, `,` and `\` (see [`super::overlay`], which passes `/proc/self/fd/N`).
-pub fn mount_overlay(
+pub(crate) fn mount_overlay(
     lower: &[String],
     writable: Option<&(String, String, bool)>,
     place: BorrowedFd<'_>,
@@ -39,7 +39,7 @@ pub fn mount_overlay(
 }
 
 /// Makes every mount at and below the attached mount `mount` read-only, one by one, keeping the flags that are locked.
-pub fn set_read_only(mount: BorrowedFd<'_>, shown: &str) -> Result<()> {
+pub(crate) fn set_read_only(mount: BorrowedFd<'_>, shown: &str) -> Result<()> {
     let link = format!("/proc/self/fd/{}", mount.as_raw_fd());
     let top = std::fs::read_link(&link).map_err(Error::of("readlink", &link))?;
     let table = std::fs::read("/proc/self/mountinfo").map_err(Error::of("read", "/proc/self/mountinfo"))?;

@@ -10,7 +10,7 @@ use super::{Error, Result};
 
 /// A kind of namespace that [`unshare`] can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Namespace {
+pub(crate) enum Namespace {
     /// User and group ids, capabilities.
     User,
     Mount,
@@ -41,7 +41,7 @@ impl Namespace {
 }
 
 /// Moves this process into new namespaces. `User` needs a process with one thread.
-pub fn unshare(namespaces: &[Namespace]) -> Result<()> {
+pub(crate) fn unshare(namespaces: &[Namespace]) -> Result<()> {
     let flags = namespaces.iter().fold(CloneFlags::empty(), |flags, one| flags | one.flag().0);
     nix::sched::unshare(flags).map_err(|errno| {
         let names: Vec<&str> = namespaces.iter().map(|one| one.flag().1).collect();
@@ -51,7 +51,7 @@ pub fn unshare(namespaces: &[Namespace]) -> Result<()> {
 
 /// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. Where `setgroups` is denied, as in a
 /// namespace that maps one id only, the groups stay.
-pub fn become_root() -> Result<()> {
+pub(crate) fn become_root() -> Result<()> {
     match nix::unistd::setgroups(&[]) {
         Ok(()) | Err(nix::errno::Errno::EPERM) => {}
         Err(errno) => return Err(Error::new("setgroups", "[]", errno)),
@@ -66,7 +66,7 @@ pub fn become_root() -> Result<()> {
 /// Without it, a program gets all capabilities by a user namespace of its own, and the capabilities of a session bound nothing.
 ///
 /// `settings` is `/proc/sys/user`. The kernel shows there the limits of the namespace of whoever opens them.
-pub fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> Result<()> {
     limit(settings, "max_user_namespaces", 0)
 }
 
@@ -82,17 +82,17 @@ const SHARED: [&str; 2] = ["max_inotify_instances", "max_inotify_watches"];
 
 /// The limits of what a user shares with his namespaces.
 #[derive(Debug)]
-pub struct Shared([Option<u64>; 2]);
+pub(crate) struct Shared([Option<u64>; 2]);
 
 impl Shared {
     /// Those of the user namespace that this process is in.
-    pub fn of_this_namespace() -> Self {
+    pub(crate) fn of_this_namespace() -> Self {
         let read = |name| std::fs::read_to_string(format!("/proc/sys/user/{name}")).ok()?.trim().parse().ok();
         Self(SHARED.map(read))
     }
 
     /// Lets this user namespace, a new one, and all below it have half of them together, whatever ids are in use there.
-    pub fn leave_half(&self) -> Result<()> {
+    pub(crate) fn leave_half(&self) -> Result<()> {
         let settings = rustix::fs::open("/proc/sys/user", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(Error::of("open", "/proc/sys/user"))?;
         for (name, most) in SHARED.into_iter().zip(self.0) {
@@ -103,6 +103,6 @@ impl Shared {
 }
 
 /// Sets the host name of this UTS namespace.
-pub fn set_host_name(name: &str) -> Result<()> {
+pub(crate) fn set_host_name(name: &str) -> Result<()> {
     nix::unistd::sethostname(name).map_err(Error::of("sethostname", name))
 }

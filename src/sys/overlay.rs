@@ -14,7 +14,7 @@ use super::{Error, Result, mountcompat};
 
 /// A directory that an overlay is made of.
 #[derive(Debug)]
-pub struct Layer {
+pub(crate) struct Layer {
     fd: OwnedFd,
     /// For messages.
     shown: PathBuf,
@@ -22,12 +22,12 @@ pub struct Layer {
 
 impl Layer {
     /// Opens a directory by a path that only we make.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         Ok(Self { fd: open_directory(path)?, shown: path.to_owned() })
     }
 
     /// Takes an open directory, also one open with `O_PATH`.
-    pub fn from_fd(fd: OwnedFd, shown: PathBuf) -> Self {
+    pub(crate) fn from_fd(fd: OwnedFd, shown: PathBuf) -> Self {
         Self { fd, shown }
     }
 
@@ -38,7 +38,7 @@ impl Layer {
 
 /// An overlay to be mounted.
 #[derive(Debug, Clone, Copy)]
-pub struct Overlay<'a> {
+pub(crate) struct Overlay<'a> {
     /// Layers, the topmost first.
     pub lower: &'a [Layer],
     /// Where changes go; without it the overlay is read-only and needs two layers.
@@ -47,7 +47,7 @@ pub struct Overlay<'a> {
 
 /// The writable part of an overlay.
 #[derive(Debug, Clone, Copy)]
-pub struct Writable<'a> {
+pub(crate) struct Writable<'a> {
     /// Where changes go.
     pub upper: &'a Layer,
     /// The overlay's own directory, on the same file system as `upper`.
@@ -58,7 +58,7 @@ pub struct Writable<'a> {
 
 impl Overlay<'_> {
     /// Mounts it on `target`, a directory that only we make; returns its root. `newest` is only false in tests, which force the older calls.
-    pub fn mount_on(self, target: &Path, newest: bool) -> Result<OwnedFd> {
+    pub(crate) fn mount_on(self, target: &Path, newest: bool) -> Result<OwnedFd> {
         let place = open_directory(target)?;
         match self.mount_at(place.as_fd(), target, newest)? {
             Some(root) => Ok(root),
@@ -68,7 +68,7 @@ impl Overlay<'_> {
     }
 
     /// Mounts it on an open directory. Returns its root where the kernel's calls give one.
-    pub fn mount_at(self, place: BorrowedFd<'_>, shown: &Path, newest: bool) -> Result<Option<OwnedFd>> {
+    pub(crate) fn mount_at(self, place: BorrowedFd<'_>, shown: &Path, newest: bool) -> Result<Option<OwnedFd>> {
         if !newest {
             return self.by_options(place, shown).map(|()| None);
         }
@@ -115,7 +115,7 @@ impl Overlay<'_> {
 ///
 /// The kernel marks an upper directory while an overlay uses it. With `index=on` a second one is refused then (EBUSY), before anything is
 /// looked at that would make `index` impossible here.
-pub fn is_alive(upper: &Path, work: &Path) -> Result<bool> {
+pub(crate) fn is_alive(upper: &Path, work: &Path) -> Result<bool> {
     let [lower, work] = ["no-layers", "no-work"].map(|name| work.join(name));
     for path in [&lower, &work] {
         match rustix::fs::mkdir(path, Mode::RWXU) {
@@ -148,7 +148,7 @@ fn give(overlay: &NewFileSystem, key: &str, layer: &Layer) -> Result<()> {
 }
 
 /// Shows `layers`, topmost first, read-only on `target`: an overlay, or a bind of the only one. Returns the root.
-pub fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
+pub(crate) fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
     let opened: Vec<Layer> = layers.iter().map(|path| Layer::open(path)).collect::<Result<_>>()?;
     if let [only] = opened.as_slice() {
         let tree = mount::clone_tree(only.fd.as_fd(), &only.shown)?;
@@ -166,7 +166,7 @@ pub fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
 }
 
 /// A descriptor that names a directory.
-pub fn open_directory(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(Error::of("open", path.display()))
 }

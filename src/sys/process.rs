@@ -39,17 +39,17 @@ impl std::fmt::Display for Exit {
 }
 
 /// Whether other processes of the user may look into this one: its memory, its `/proc/PID/exe`, its descriptors.
-pub fn set_dumpable(dumpable: bool) -> Result<()> {
+pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     nix::sys::prctl::set_dumpable(dumpable).map_err(Error::of("prctl", format_args!("PR_SET_DUMPABLE, {}", u8::from(dumpable))))
 }
 
 /// Set-id programs and file capabilities no longer give anything to this process and its children.
-pub fn set_no_new_privileges() -> Result<()> {
+pub(crate) fn set_no_new_privileges() -> Result<()> {
     nix::sys::prctl::set_no_new_privs().map_err(Error::of("prctl", "PR_SET_NO_NEW_PRIVS, 1"))
 }
 
 /// Becomes another user and keeps all capabilities.
-pub fn become_user(uid: u32) -> Result<()> {
+pub(crate) fn become_user(uid: u32) -> Result<()> {
     // SAFETY: the call takes integers. It changes what the next ones do to the capabilities of this process, which has one thread.
     let code = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, libc::c_ulong::from(SECBIT_NO_SETUID_FIXUP), 0, 0, 0) };
     if code != 0 {
@@ -65,22 +65,22 @@ pub fn become_user(uid: u32) -> Result<()> {
 const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
 
 /// Makes this process the leader of a session and a process group of its own, without a terminal.
-pub fn new_session() -> Result<()> {
+pub(crate) fn new_session() -> Result<()> {
     nix::unistd::setsid().map(drop).map_err(Error::of("setsid", ""))
 }
 
 /// Reaps one child that has ended, of any process group, without waiting. `None`: none has ended, or there is none.
-pub fn reap_any() -> Result<Option<(i32, Exit)>> {
+pub(crate) fn reap_any() -> Result<Option<(i32, Exit)>> {
     reap(None, WaitPidFlag::WNOHANG)
 }
 
 /// Waits for the end of any child. `None`: there is none.
-pub fn wait_any() -> Result<Option<(i32, Exit)>> {
+pub(crate) fn wait_any() -> Result<Option<(i32, Exit)>> {
     reap(None, WaitPidFlag::empty())
 }
 
 /// Waits for the end of one child.
-pub fn wait_for(pid: i32) -> Result<Exit> {
+pub(crate) fn wait_for(pid: i32) -> Result<Exit> {
     match reap(Some(Pid::from_raw(pid)), WaitPidFlag::empty())? {
         Some((_, exit)) => Ok(exit),
         None => Err(Error::new("waitpid", pid, nix::errno::Errno::ECHILD)),
@@ -100,13 +100,13 @@ fn reap(pid: Option<Pid>, flags: WaitPidFlag) -> Result<Option<(i32, Exit)>> {
 }
 
 /// A descriptor that becomes readable when the child `pid` ends (Linux 5.3).
-pub fn open_pidfd(pid: i32) -> Result<OwnedFd> {
+pub(crate) fn open_pidfd(pid: i32) -> Result<OwnedFd> {
     let number = rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::new("pidfd_open", pid, rustix::io::Errno::INVAL))?;
     rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()).map_err(Error::of("pidfd_open", pid))
 }
 
 /// Sends SIGKILL to the process that `pidfd` names. One that has ended already is no error.
-pub fn kill_pidfd(pidfd: impl AsFd) -> Result<()> {
+pub(crate) fn kill_pidfd(pidfd: impl AsFd) -> Result<()> {
     match rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(errno) => Err(Error::new("pidfd_send_signal", "SIGKILL", errno)),
@@ -114,19 +114,19 @@ pub fn kill_pidfd(pidfd: impl AsFd) -> Result<()> {
 }
 
 /// Replaces this process by the program at `path`. Returns only on failure.
-pub fn execute(path: &CString, argv: &[CString], env: &[CString]) -> Result<Infallible> {
+pub(crate) fn execute(path: &CString, argv: &[CString], env: &[CString]) -> Result<Infallible> {
     nix::unistd::execve(path, argv, env).map_err(Error::of("execve", path.to_string_lossy()))
 }
 
 /// Ends this process at once: no destructors, no buffered output. For the helper only, which must never return into a program
 /// that believes it is alone.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` takes an integer and does not return.
     unsafe { libc::_exit(code) }
 }
 
 /// Removes from the bounding set every capability that `kept` does not name, known to us or not: the kernel says where they end.
-pub fn limit_bounding_set(kept: u64) -> Result<()> {
+pub(crate) fn limit_bounding_set(kept: u64) -> Result<()> {
     for number in 0..64u32 {
         if kept >> number & 1 == 1 {
             continue;
@@ -147,7 +147,7 @@ pub fn limit_bounding_set(kept: u64) -> Result<()> {
 /// Makes this process and its children the first that the kernel ends when it runs out of memory. A courtesy: they may take it back, since only
 /// `CAP_SYS_RESOURCE` in the first user namespace sets a value that others cannot lower (`oom_score_adj_min` in fs/proc/base.c). Where it cannot be said,
 /// nothing is lost.
-pub fn be_killed_first() {
+pub(crate) fn be_killed_first() {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::debug!(%error, "no word about running out of memory");
     }
@@ -155,7 +155,7 @@ pub fn be_killed_first() {
 
 /// Lets the user namespaces that are made from now on, and this process, have no more processes and threads than this. Before Linux 5.14 all
 /// processes of a user counted together, wherever they were; then it does nothing.
-pub fn limit_processes(most: u64) -> Result<()> {
+pub(crate) fn limit_processes(most: u64) -> Result<()> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     if !counts_by_namespace(&release) {
         return Ok(());
@@ -168,7 +168,7 @@ pub fn limit_processes(most: u64) -> Result<()> {
 }
 
 /// Lets this process, and each that it starts, have no more open files than this.
-pub fn limit_files(most: u64) -> Result<()> {
+pub(crate) fn limit_files(most: u64) -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::of("getrlimit", "RLIMIT_NOFILE"))?;
     let (soft, hard) = (soft.min(most), hard.min(most));
@@ -181,7 +181,7 @@ fn counts_by_namespace(release: &str) -> bool {
 }
 
 /// Runs this process and its children on so many of the processors that it may use, not always the same ones.
-pub fn run_on(processors: u32) -> Result<()> {
+pub(crate) fn run_on(processors: u32) -> Result<()> {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     let this = Pid::from_raw(0);
     let may = sched_getaffinity(this).map_err(Error::of("sched_getaffinity", ""))?;
@@ -196,7 +196,7 @@ pub fn run_on(processors: u32) -> Result<()> {
 }
 
 /// Sends a signal to all processes of a group. One that has ended already is no error.
-pub fn signal_group(group: i32, signal: nix::sys::signal::Signal) {
+pub(crate) fn signal_group(group: i32, signal: nix::sys::signal::Signal) {
     if let Err(errno) = nix::sys::signal::killpg(Pid::from_raw(group), signal) {
         tracing::debug!(group, %signal, %errno, "nobody to tell");
     }

@@ -17,7 +17,7 @@ pub struct TerminalSize {
 }
 
 /// Unlocks the master `ptmx`, just opened, and opens its other side without a path (Linux 4.13).
-pub fn open_other_side(ptmx: impl AsFd) -> Result<OwnedFd> {
+pub(crate) fn open_other_side(ptmx: impl AsFd) -> Result<OwnedFd> {
     let ptmx = ptmx.as_fd();
     rustix::pty::unlockpt(ptmx).map_err(Error::of("ioctl", "ptmx, TIOCSPTLCK"))?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -25,37 +25,37 @@ pub fn open_other_side(ptmx: impl AsFd) -> Result<OwnedFd> {
 }
 
 /// The size of the terminal, if it is one.
-pub fn size(terminal: impl AsFd) -> Option<TerminalSize> {
+pub(crate) fn size(terminal: impl AsFd) -> Option<TerminalSize> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
     Some(TerminalSize { rows: size.ws_row, columns: size.ws_col })
 }
 
 /// Tells the terminal its size; the foreground process group gets SIGWINCH.
-pub fn set_size(terminal: impl AsFd, size: TerminalSize) -> Result<()> {
+pub(crate) fn set_size(terminal: impl AsFd, size: TerminalSize) -> Result<()> {
     let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(terminal, size).map_err(Error::of("ioctl", "TIOCSWINSZ"))
 }
 
 /// Makes `terminal` the controlling terminal of this session leader.
-pub fn take_control(terminal: impl AsFd) -> Result<()> {
+pub(crate) fn take_control(terminal: impl AsFd) -> Result<()> {
     rustix::process::ioctl_tiocsctty(terminal).map_err(Error::of("ioctl", "TIOCSCTTY"))
 }
 
 /// The foreground process group of the terminal, in this process's PID namespace.
-pub fn foreground_group(terminal: impl AsFd) -> Option<i32> {
+pub(crate) fn foreground_group(terminal: impl AsFd) -> Option<i32> {
     rustix::termios::tcgetpgrp(terminal).ok().map(rustix::process::Pid::as_raw_pid)
 }
 
 /// A terminal in raw mode: every key goes through as bytes. Dropping it restores the mode, as unwinding from a panic does; nothing
 /// can after SIGKILL (`stty sane` does).
 #[derive(Debug)]
-pub struct RawMode {
+pub(crate) struct RawMode {
     terminal: OwnedFd,
     earlier: rustix::termios::Termios,
 }
 
 impl RawMode {
-    pub fn enter(terminal: impl AsFd) -> Result<Self> {
+    pub(crate) fn enter(terminal: impl AsFd) -> Result<Self> {
         let terminal = super::fd::duplicate(terminal)?;
         let earlier = rustix::termios::tcgetattr(&terminal).map_err(Error::of("tcgetattr", ""))?;
         let mut raw = earlier.clone();

@@ -44,13 +44,13 @@ const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
 /// An assembled filter.
 #[derive(Debug, Clone)]
-pub struct Filter {
+pub(crate) struct Filter {
     program: Vec<libc::sock_filter>,
 }
 
 impl Filter {
     /// The filter of a session; with `watched_by_own` its PID 1 has its user. `None` on an architecture without a table.
-    pub fn for_this_machine(watched_by_own: bool) -> Option<Self> {
+    pub(crate) fn for_this_machine(watched_by_own: bool) -> Option<Self> {
         (!TABLES.is_empty()).then(|| Self::assemble(TABLES, watched_by_own))
     }
 
@@ -71,7 +71,7 @@ impl Filter {
     ///
     /// Mitigations against speculation that the kernel would switch on for filtered programs stay off: the filter is no border
     /// between programs that distrust each other, and Python would run 1.5 times slower.
-    pub fn install(&self) -> Result<()> {
+    pub(crate) fn install(&self) -> Result<()> {
         let program = libc::sock_fprog {
             len: u16::try_from(self.program.len()).map_err(|_| Error::new("seccomp", "too long", rustix::io::Errno::TOOBIG))?,
             filter: self.program.as_ptr().cast_mut(),

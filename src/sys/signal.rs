@@ -8,7 +8,7 @@ use super::{Error, Result};
 
 /// Gives every signal its default action and unblocks all: a process started by somebody who ignores SIGCHLD could not wait for
 /// its children, and a session must not inherit that our runtime ignores SIGPIPE.
-pub fn reset_all() -> Result<()> {
+pub(crate) fn reset_all() -> Result<()> {
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action runs no code of ours. Handlers that the runtime installed (stack overflow) are given up.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }
@@ -19,7 +19,7 @@ pub fn reset_all() -> Result<()> {
 }
 
 /// Lets this process wait for its children, also if whoever started it ignores SIGCHLD: then the kernel reaps them, and `waitpid` finds none.
-pub fn heed_children() -> Result<()> {
+pub(crate) fn heed_children() -> Result<()> {
     // SAFETY: the default action runs no code of ours.
     unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }
         .map(drop)
@@ -27,7 +27,7 @@ pub fn heed_children() -> Result<()> {
 }
 
 /// Has a write beyond `RLIMIT_FSIZE` fail with `EFBIG`. Its signal, SIGXFSZ, would kill the process without a word.
-pub fn ignore_file_size() -> Result<()> {
+pub(crate) fn ignore_file_size() -> Result<()> {
     // SAFETY: ignoring a signal runs no code of ours.
     unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) }
         .map(drop)
@@ -35,19 +35,19 @@ pub fn ignore_file_size() -> Result<()> {
 }
 
 /// Blocks `signals` for this thread and the threads it will start, and gives a descriptor that is readable when one is pending.
-pub fn as_descriptor(signals: &[Signal]) -> Result<SignalFd> {
+pub(crate) fn as_descriptor(signals: &[Signal]) -> Result<SignalFd> {
     let set: SigSet = signals.iter().copied().collect();
     set.thread_block().map_err(Error::of("pthread_sigmask", "SIG_BLOCK"))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(Error::of("signalfd", ""))
 }
 
 /// Sends `signal` to a process group. One that has ended already is no error.
-pub fn send_to_group(group: i32, signal: i32) -> Result<()> {
+pub(crate) fn send_to_group(group: i32, signal: i32) -> Result<()> {
     send(Pid::from_raw(-group), signal)
 }
 
 /// Sends SIGKILL to every process of this PID namespace but its first, which must be the caller.
-pub fn kill_all_others() -> Result<()> {
+pub(crate) fn kill_all_others() -> Result<()> {
     send(Pid::from_raw(-1), Signal::SIGKILL as i32)
 }
 

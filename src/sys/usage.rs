@@ -26,7 +26,7 @@ const INODE_BYTES: u64 = 1024;
 
 /// A view of a PID namespace, and of the file systems in memory that it can write to.
 #[derive(Debug)]
-pub struct Usage {
+pub(crate) struct Usage {
     proc: OwnedFd,
     in_memory: Vec<OwnedFd>,
     /// The IPC namespace of the calling process; `None`: segments are not counted.
@@ -35,7 +35,7 @@ pub struct Usage {
 
 /// What has to be found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Worth {
+pub(crate) struct Worth {
     /// More memory than this is counted exactly; `None`: none is counted.
     pub memory_bytes: Option<u64>,
     /// More processes than this need not be counted.
@@ -44,7 +44,7 @@ pub struct Worth {
 
 /// What a look may cost.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// By the clock of the time that this thread ran.
     ran: Duration,
     until: Option<Instant>,
@@ -52,7 +52,7 @@ pub struct Budget {
 
 /// Why a look says nothing.
 #[derive(Debug)]
-pub enum Unseen {
+pub(crate) enum Unseen {
     /// It costs more than it may.
     TooMuch,
     /// A call failed for another reason than the end of a process.
@@ -67,7 +67,7 @@ impl From<Error> for Unseen {
 
 impl Budget {
     /// So much time of this thread on a processor, however busy the machine is, and nothing after `until`.
-    pub fn new(most: Duration, until: Option<Instant>) -> Self {
+    pub(crate) fn new(most: Duration, until: Option<Instant>) -> Self {
         Self { ran: ran().saturating_add(most), until }
     }
 
@@ -88,7 +88,7 @@ fn ran() -> Duration {
 
 /// Memory in bytes; processes and threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Found {
+pub(crate) struct Found {
     pub memory_bytes: u64,
     /// Processes, each with its threads.
     pub pids: u64,
@@ -96,7 +96,7 @@ pub struct Found {
 
 impl Usage {
     /// Of the calling process's PID namespace, by a `/proc` that is mounted nowhere, so that nobody can put another in its place.
-    pub fn of_this_namespace() -> Result<Self> {
+    pub(crate) fn of_this_namespace() -> Result<Self> {
         let mounted = NewFileSystem::open("proc")?.mount(Attributes::KERNEL)?;
         // What `fsmount` gives cannot be listed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -108,7 +108,7 @@ impl Usage {
     }
 
     /// Counts the files below `directory`, too, if they lie in memory. Each file system counts once.
-    pub fn count_files_of(&mut self, directory: OwnedFd) -> Result<()> {
+    pub(crate) fn count_files_of(&mut self, directory: OwnedFd) -> Result<()> {
         let of = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_dev).map_err(Error::of("fstat", "a tmpfs"));
         let magic = rustix::fs::fstatfs(&directory).map_err(Error::of("fstatfs", "a tmpfs"))?.f_type;
         let device = of(directory.as_fd())?;
@@ -125,7 +125,7 @@ impl Usage {
     /// # Errors
     ///
     /// [`Unseen`]: nothing is said then. What cannot be read is not taken for nothing.
-    pub fn look(&self, worth: &Worth, budget: &Budget) -> std::result::Result<Found, Unseen> {
+    pub(crate) fn look(&self, worth: &Worth, budget: &Budget) -> std::result::Result<Found, Unseen> {
         let processes = self.processes()?;
         let mut found = Found { pids: u64::try_from(processes.len()).unwrap_or(u64::MAX), memory_bytes: 0 };
         if worth.most_pids.is_some_and(|most| found.pids > most) {

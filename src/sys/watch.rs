@@ -18,14 +18,14 @@ static EVENTS: [AtomicI32; LIMIT] = [const { AtomicI32::new(-1) }; LIMIT];
 
 /// Handlers for some signals; dropping it puts the earlier actions back. At most one at a time may watch a signal.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     event: OwnedFd,
     earlier: Vec<(Signal, SigAction)>,
 }
 
 impl Watch {
     /// Counts from zero.
-    pub fn new(signals: &[Signal]) -> Result<Self> {
+    pub(crate) fn new(signals: &[Signal]) -> Result<Self> {
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
         let event = rustix::event::eventfd(0, flags).map_err(Error::of("eventfd", "0"))?;
         let action = SigAction::new(SigHandler::Handler(count), SaFlags::SA_RESTART, SigSet::empty());
@@ -48,23 +48,34 @@ impl Watch {
         Ok(watch)
     }
 
-    /// How often the signal has come since the watch began.
-    pub fn count(&self, signal: Signal) -> u32 {
-        COUNTS[signal as usize].load(Ordering::SeqCst)
+    /// Counts a signal that nobody has sent.
+    pub(crate) fn tell(&self, signal: Signal) {
+        COUNTS[signal as usize].fetch_add(1, Ordering::SeqCst);
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
-    /// As [`Watch::count`], for those who cannot hold on to the watch.
-    pub fn count_of(signal: Signal) -> u32 {
+    /// How often signals have come since the watch began.
+    pub(crate) fn count(&self) -> u32 {
+        self.earlier.iter().map(|(signal, _)| Self::count_of(*signal)).sum()
+    }
+
+    /// The first of the signals, in the order in which they were named, that has come.
+    pub(crate) fn first(&self) -> Option<Signal> {
+        self.earlier.iter().map(|(signal, _)| *signal).find(|signal| Self::count_of(*signal) > 0)
+    }
+
+    /// How often the signal has come since the last watch of it began.
+    pub(crate) fn count_of(signal: Signal) -> u32 {
         COUNTS[signal as usize].load(Ordering::SeqCst)
     }
 
     /// Readable once a signal has come, until [`Watch::drain`].
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 
     /// Makes the descriptor wait for the next signal.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut value = [0u8; 8];
         let _ = rustix::io::read(&self.event, &mut value);
     }
@@ -105,10 +116,14 @@ mod tests {
         nix::sys::signal::raise(Signal::SIGUSR1).unwrap();
         nix::sys::signal::raise(Signal::SIGUSR1).unwrap();
         assert_eq!(super::super::fd::wait_readable(&[watch.fd()], Some(1000)).unwrap(), [true]);
-        assert_eq!(watch.count(Signal::SIGUSR1), 2);
+        assert_eq!(Watch::count_of(Signal::SIGUSR1), 2);
         watch.drain();
         assert_eq!(super::super::fd::wait_readable(&[watch.fd()], Some(0)).unwrap(), [false]);
         drop(watch);
-        assert_eq!(Watch::new(&[Signal::SIGUSR1]).unwrap().count(Signal::SIGUSR1), 0);
+        let watch = Watch::new(&[Signal::SIGUSR1]).unwrap();
+        assert_eq!(Watch::count_of(Signal::SIGUSR1), 0);
+        watch.tell(Signal::SIGUSR1);
+        assert_eq!(Watch::count_of(Signal::SIGUSR1), 1);
+        assert_eq!(super::super::fd::wait_readable(&[watch.fd()], Some(0)).unwrap(), [true]);
     }
 }

@@ -21,7 +21,7 @@ const LAYOUT: &str = "metadata/layout.conf";
 
 /// What became of a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct TreeChange {
+pub(crate) struct TreeChange {
     /// `category/package`.
     pub package: String,
     /// Versions that came, oldest first.
@@ -36,7 +36,7 @@ pub struct TreeChange {
 
 /// Two snapshots compared.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct TreeDifference {
+pub(crate) struct TreeDifference {
     /// Id and revision of the first.
     pub from: (String, String),
     /// The same of the second.
@@ -59,14 +59,14 @@ pub struct TreeDifference {
 
 impl TreeDifference {
     /// Whether both hold the same.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let lists = [&self.eclasses, &self.profiles, &self.masked, &self.unmasked, &self.news];
         self.packages.is_empty() && self.others == 0 && lists.iter().all(|list| list.is_empty())
     }
 }
 
 /// What the second snapshot has that the first has not, and the other way round.
-pub fn compare_trees(cx: &Context<'_>, from: &str, to: &str) -> Result<TreeDifference> {
+pub(crate) fn compare_trees(cx: &Context<'_>, from: &str, to: &str) -> Result<TreeDifference> {
     let _shared = context::share_store(cx)?;
     let (from, to) = (rows::tree_named(cx, from)?.0, rows::tree_named(cx, to)?.0);
     let label = |tree: &Tree| (tree.id.to_string(), tree.meta.origin["rev"].as_str().unwrap_or_default().to_owned());

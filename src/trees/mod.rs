@@ -17,14 +17,14 @@
 //! Whichever way a tree came, it is named by the digest of its contents, so the same tree is the same input. Somebody has to vouch for it:
 //! a trusted signature, a pin that says what it must be, the user with a reason, or, for a directory, the user who names it.
 
-pub mod bring;
-pub mod choose;
-pub mod compare;
-pub mod contents;
+pub(crate) mod bring;
+pub(crate) mod choose;
+pub(crate) mod compare;
+pub(crate) mod contents;
 mod error;
-pub mod manifests;
-pub mod rows;
-pub mod synced;
+pub(crate) mod manifests;
+pub(crate) mod rows;
+pub(crate) mod synced;
 
 use std::path::PathBuf;
 
@@ -43,11 +43,11 @@ use crate::trees::bring::{Brought, Vouched};
 use crate::trees::contents::{Contents, copy_tree, digest_tree, repo_name};
 use crate::{config, context};
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};
 
 /// Programs of the host.
 #[derive(Debug, Clone)]
-pub struct Programs {
+pub(crate) struct Programs {
     /// Commits.
     pub git: Git,
     /// rsync modules.
@@ -56,7 +56,7 @@ pub struct Programs {
 
 /// Where a tree comes from.
 #[derive(Debug, Clone)]
-pub enum SyncFrom {
+pub(crate) enum SyncFrom {
     /// A published snapshot, or a directory.
     Local(PathBuf),
     /// Another machine.
@@ -65,7 +65,7 @@ pub enum SyncFrom {
 
 /// What to import.
 #[derive(Debug, Clone)]
-pub struct SyncOptions {
+pub(crate) struct SyncOptions {
     /// From where.
     pub from: SyncFrom,
     /// Which state of it; the latest if not said.
@@ -82,7 +82,7 @@ pub struct SyncOptions {
 
 /// What was imported.
 #[derive(Debug, Clone, Serialize)]
-pub struct Synced {
+pub(crate) struct Synced {
     /// Name of the repository.
     pub name: String,
     /// The snapshot.
@@ -113,7 +113,7 @@ struct Found {
 }
 
 /// Imports a tree and points `tree/NAME` at it.
-pub fn sync(cx: &Context<'_>, options: &SyncOptions, keys: &TrustedKeys) -> Result<Synced> {
+pub(crate) fn sync(cx: &Context<'_>, options: &SyncOptions, keys: &TrustedKeys) -> Result<Synced> {
     let _shared = context::share_store(cx)?;
     if let (Some(name), Some(rev)) = (&options.name, options.rev.as_ref().filter(|rev| rev.is_fixed()))
         && matches!(options.from, SyncFrom::Remote(_))
@@ -138,7 +138,7 @@ pub fn sync(cx: &Context<'_>, options: &SyncOptions, keys: &TrustedKeys) -> Resu
 }
 
 /// Brings the repositories that a configuration names, each at its pin; all of them if `names` is empty.
-pub fn sync_configured(
+pub(crate) fn sync_configured(
     cx: &Context<'_>,
     config: &ConfigDir,
     names: &[String],
@@ -185,7 +185,7 @@ pub fn sync_configured(
 }
 
 /// Pins what was brought in `env/tree`; the line.
-pub fn write_pin(cx: &Context<'_>, config: &ConfigDir, synced: &Synced, source: Option<TreeSource>) -> Result<String> {
+pub(crate) fn write_pin(cx: &Context<'_>, config: &ConfigDir, synced: &Synced, source: Option<TreeSource>) -> Result<String> {
     let rev = Revision::parse(&synced.rev)?;
     cx.store.tree_ref_set(&choose::pin_ref(&synced.name, &rev), &synced.id)?;
     let place: Place = config::write_pin(config.root(), &synced.name, &TreePin { source, rev })?;

@@ -13,7 +13,7 @@ const TREE: &str = "tree/";
 
 /// A snapshot, as it is listed.
 #[derive(Debug, Clone, Serialize)]
-pub struct TreeListRow {
+pub(crate) struct TreeListRow {
     pub id: TreeId,
     /// The repository.
     pub name: String,
@@ -41,7 +41,7 @@ pub struct TreeListRow {
 
 /// A snapshot that is gone.
 #[derive(Debug, Clone, Serialize)]
-pub struct RemovedTree {
+pub(crate) struct RemovedTree {
     pub id: TreeId,
     /// The repository.
     pub name: String,
@@ -52,7 +52,7 @@ pub struct RemovedTree {
 }
 
 /// All snapshots, oldest first.
-pub fn tree_rows(cx: &Context<'_>) -> Result<Vec<TreeListRow>> {
+pub(crate) fn tree_rows(cx: &Context<'_>) -> Result<Vec<TreeListRow>> {
     let _shared = context::share_store(cx)?;
     let refs = cx.store.tree_refs()?;
     let users = users_of_trees(cx)?;
@@ -120,7 +120,7 @@ pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<S
 }
 
 /// Removes snapshots that nothing needs. Alone with the store, so that nothing begins to need one meanwhile.
-pub fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTree>> {
+pub(crate) fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTree>> {
     let exclusive = context::lock_store(cx)?;
     let users = users_of_trees(cx)?;
     let mut removed: Vec<(RemovedTree, Option<String>)> = Vec::new();

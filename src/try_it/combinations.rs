@@ -23,7 +23,7 @@ const MAX_WAYS: usize = 3;
 
 /// A flag that is tried on and off.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variable {
+pub(crate) struct Variable {
     /// `category/package`, for a flag of a dependency; `None`: of the packages that are tried.
     pub package: Option<String>,
     /// Its name.

@@ -11,7 +11,7 @@ use crate::portage::package_files::LineFile;
 
 /// A line of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// The file that it belongs in, relative to the configuration directory.
     pub file: PathBuf,
     pub line: String,

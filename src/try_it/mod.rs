@@ -13,11 +13,11 @@
 //! What dependencies are built on the way is published in the pool of throw-away sessions. The packages that are tried are really built each
 //! time, and leave no binary package: other compiler flags must not get into a pool.
 
-pub mod asked;
-pub mod combinations;
+pub(crate) mod asked;
+pub(crate) mod combinations;
 mod error;
-pub mod keeping;
-pub mod outcome;
+pub(crate) mod keeping;
+pub(crate) mod outcome;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -55,7 +55,7 @@ use crate::try_it::outcome::{
 };
 use crate::{context, session, store};
 
-pub use error::{Error, Result};
+pub(crate) use error::{Error, Result};
 
 /// The script that puts the settings of a combination into place, and its name beside the hooks.
 const APPLY: &str = include_str!("try.sh");
@@ -68,7 +68,7 @@ const COMPILER_VARIABLES: [&str; 5] = ["COMMON_FLAGS", "CFLAGS", "CXXFLAGS", "FF
 
 /// What to try.
 #[derive(Debug, Clone)]
-pub struct TryOptions {
+pub(crate) struct TryOptions {
     /// Atoms, each of one package.
     pub atoms: Vec<String>,
     /// Flags of theirs in every combination.
@@ -89,7 +89,7 @@ pub struct TryOptions {
 
 /// One combination, and what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Tried {
+pub(crate) struct Tried {
     /// For people: `json -color`.
     pub name: String,
     /// By package, the flags that were set for it.
@@ -106,7 +106,7 @@ pub struct Tried {
 
 /// A finished experiment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Experiment {
+pub(crate) struct Experiment {
     pub profile: String,
     /// The state that every session started from.
     pub state: StateId,
@@ -117,7 +117,7 @@ pub struct Experiment {
 }
 
 /// Is told how an experiment goes on, from any thread.
-pub trait Watcher: Sync {
+pub(crate) trait Watcher: Sync {
     /// Names of all combinations; those that are left out have a reason.
     fn planned(&self, combinations: &[(String, Option<String>)]);
     /// What is done for the combination of this number now, in words.
@@ -170,7 +170,12 @@ impl Observer for Relay<'_> {
 }
 
 /// Builds every combination that can be, several at a time. That some cannot is no error.
-pub fn experiment(cx: &Context<'_>, options: &TryOptions, config: Option<&ConfigDir>, watcher: &dyn Watcher) -> Result<Experiment> {
+pub(crate) fn experiment(
+    cx: &Context<'_>,
+    options: &TryOptions,
+    config: Option<&ConfigDir>,
+    watcher: &dyn Watcher,
+) -> Result<Experiment> {
     options.cflags.iter().try_for_each(|text| check_cflags(text))?;
     let _shared = context::share_store(cx)?;
     let (profile, index) = profiles::profile_and_index(cx, options.profile.as_deref())?;

@@ -38,7 +38,7 @@ pub(crate) struct Installed {
 /// What came of a combination.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It can be built.
     Built(Built),
     /// It cannot.
@@ -52,7 +52,7 @@ pub enum Outcome {
 
 /// A combination that was built.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Built {
+pub(crate) struct Built {
     /// How long emerge took, with everything that had to be built for it, seconds.
     pub seconds: f64,
     /// Installed size of the packages, bytes.
@@ -72,7 +72,7 @@ pub struct Built {
 
 /// In what a combination differs from the first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Differences {
+pub(crate) struct Differences {
     /// Paths that only it has, sorted.
     pub added: Vec<String>,
     /// Paths that only the first has, sorted.
@@ -87,7 +87,7 @@ pub struct Differences {
 
 /// A combination that cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// In one line.
     pub reason: String,
     /// `category/name-version`, or the atom that cannot be satisfied.

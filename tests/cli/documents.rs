@@ -1,5 +1,5 @@
 //! What README.md and the book promise. (That every command shown anywhere is one that the program takes is tested beside the grammar, in
-//! `src/bin/gentoomuch/shown.rs`.)
+//! `src/cli/shown.rs`.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use gentoomuch::fetch::{BinHost, Missing, Reason};
+use gentoomuch::internals::fetch::{BinHost, Missing, Reason};
 
 use crate::broker::{Desk, targets, words};
 use crate::server::{Answer, Server};

@@ -1,6 +1,6 @@
 //! The broker of sessions, asked as a session asks: over its socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{IoSlice, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gentoomuch::download::{Downloader, Settings};
-use gentoomuch::fetch::{
+use gentoomuch::internals::download::{Downloader, Settings};
+use gentoomuch::internals::fetch::{
     AskMetadata, BinHost, Broker, Files, Metadata, Missing, Reason, SCRIPT, Shelves, Sources, Tree, Wanted, listen,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -138,7 +138,8 @@ pub(crate) fn words(answer: &str) -> &str {
 }
 
 fn wanted(names: &[&str]) -> Vec<Wanted> {
-    let one = |name: &&str| Wanted { cpv: format!("a/{name}-1"), repository: "gentoo".into(), files: Files::Unconditional };
+    let one =
+        |name: &&str| Wanted { cpv: format!("a/{name}-1"), repository: "gentoo".into(), files: Files::Flags(BTreeSet::new()) };
     names.iter().map(one).collect()
 }
 
@@ -187,7 +188,7 @@ fn what_a_run_needs_is_brought_without_being_asked_for() {
     wanted[2].files = Files::Flags(["x".to_owned()].into());
     broker.want(wanted);
     assert_eq!(broker.settle().unwrap(), []);
-    // What depends on a flag that nobody knows is left to whoever asks.
+    // What depends on a flag that is off is not fetched.
     assert_eq!(broker.status().files_total, 2);
     assert!(desk.path("distfiles/one.tar").exists() && desk.path("distfiles/three.tar").exists());
     assert!(!desk.path("distfiles/two.tar").exists());

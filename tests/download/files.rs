@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gentoomuch::download::{Downloaded, Downloader, Error, Proxies, Request, Settings, Url};
-use gentoomuch::progress::Silent;
+use gentoomuch::internals::download::{Downloaded, Downloader, Error, Proxies, Request, Settings, Url};
+use gentoomuch::internals::progress::Silent;
 
 use crate::server::{Answer, Server, Then};
 

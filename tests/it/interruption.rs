@@ -15,7 +15,7 @@ use crate::shared::{User, shared};
 const PATCH: &str = "--- /dev/null\n+++ b/NAME\n@@ -0,0 +1 @@\n+built for one test\n";
 
 /// The shared place with a configuration of its own, in which app-misc/slow takes `secs` and is not yet built.
-fn slow(name: &str, secs: u32) -> Option<(User, Place)> {
+pub(crate) fn slow(name: &str, secs: u32) -> Option<(User, Place)> {
     let shared = shared()?;
     let config = shared.config(name);
     // For these two alone: all other packages would be made from something else, too.
@@ -77,7 +77,7 @@ fn suspended(place: &Place, purpose: &str) -> usize {
 const SLOW_STARTED: &str = "app-misc/slow-1.0::gentoo";
 
 /// A stage4 of a package that is quick, and of one that takes its time.
-fn define_slow(place: &Place, name: &str) {
+pub(crate) fn define_slow(place: &Place, name: &str) {
     for (dir, files) in [
         (
             format!("stage4.defines/{name}"),

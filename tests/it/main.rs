@@ -32,6 +32,7 @@ mod concurrency;
 mod config_check;
 mod downloads;
 mod durability;
+mod embedding;
 mod examples;
 mod experiments;
 mod explain;

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use gentoomuch::store::{NewState, Purpose, Store};
+use gentoomuch::internals::store::{NewState, Purpose, Store};
 
 use crate::child;
 use crate::package_keys::{define, expected, patch, records, tree};

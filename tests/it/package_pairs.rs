@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gentoomuch::portage::binpkgs::{Described, PackageKey};
+use gentoomuch::internals::portage::binpkgs::{Described, PackageKey};
 use serde_json::Value;
 
 use crate::child;

@@ -99,6 +99,13 @@ impl Place {
         self.wrapped(shell, args)
     }
 
+    /// A program of `examples/`, as an embedding program would be started.
+    pub(crate) fn example<S: AsRef<OsStr>>(&self, name: &str, args: &[S]) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_gentoomuch")).with_file_name("examples").join(name);
+        assert!(program.exists(), "{} is not there: `cargo build --examples` makes it", program.display());
+        self.wrapped(Command::new(program), args)
+    }
+
     fn wrapped<S: AsRef<OsStr>>(&self, mut command: Command, args: &[S]) -> Command {
         command.args(args).env_clear().envs(self.environment()).current_dir(&self.dir).stdin(Stdio::null());
         command

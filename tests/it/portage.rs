@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gentoomuch::config::{ConfigDir, PortageDir};
-use gentoomuch::portage::package_files::LineFile;
-use gentoomuch::portage::use_flags::{self, Kind};
-use gentoomuch::portage::variables;
+use gentoomuch::internals::config::{ConfigDir, PortageDir};
+use gentoomuch::internals::portage::package_files::LineFile;
+use gentoomuch::internals::portage::use_flags::{self, Kind};
+use gentoomuch::internals::portage::variables;
 use serde_json::Value;
 
 use crate::child;

@@ -60,7 +60,7 @@ impl Terminal {
         let since = Instant::now();
         let mut chunk = [0; 4096];
         while !self.seen.contains(wanted) {
-            let ready = gentoomuch::sys::fd::wait_readable(&[self.user.as_fd()], Some(1000)).unwrap();
+            let ready = gentoomuch::internals::sys::fd::wait_readable(&[self.user.as_fd()], Some(1000)).unwrap();
             if ready == [true] {
                 let length = screen.read(&mut chunk).unwrap();
                 self.seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
@@ -75,7 +75,7 @@ impl Terminal {
         let modes = tcgetattr(&self.program).unwrap().local_modes;
         assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "the terminal's mode is not restored: {modes:?}");
         let mut screen = File::from(self.user.try_clone().unwrap());
-        while gentoomuch::sys::fd::wait_readable(&[self.user.as_fd()], Some(100)).unwrap() == [true] {
+        while gentoomuch::internals::sys::fd::wait_readable(&[self.user.as_fd()], Some(100)).unwrap() == [true] {
             let mut chunk = [0; 4096];
             let length = screen.read(&mut chunk).unwrap();
             self.seen.push_str(&String::from_utf8_lossy(&chunk[..length]));

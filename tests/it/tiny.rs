@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gentoomuch::store::{NewState, Purpose, State, Store};
+use gentoomuch::internals::store::{NewState, Purpose, State, Store};
 
 use crate::child;
 use crate::gpg::{Gpg, beside};

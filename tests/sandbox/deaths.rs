@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use gentoomuch::sandbox::{Error, MountCalls};
+use gentoomuch::internals::sandbox::{Error, MountCalls};
 
 use crate::fixture::{fixture, id_map, launcher, options, place_in, plan};
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-use gentoomuch::sandbox::{Exit, SessionOptions};
+use gentoomuch::internals::sandbox::{Exit, SessionOptions};
 
 use crate::fixture::{chain, fixture};
 
@@ -16,7 +16,7 @@ fn as_a_program_with_descriptors() {
     let Some(script) = std::env::var_os("GENTOOMUCH_SCRIPT") else { return };
     let Some(fixture) = fixture() else { return };
     let (plan, place) = fixture.plan(&["sh", "-c", script.to_str().unwrap()]);
-    let mut options = SessionOptions::new(gentoomuch::sandbox::Stdio::Inherit);
+    let mut options = SessionOptions::new(gentoomuch::internals::sandbox::Stdio::Inherit);
     options.remove_after = vec![place];
     let mut running = fixture.launcher.session(&plan, options).unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert_eq!(running.wait().unwrap(), Exit::Code(0));

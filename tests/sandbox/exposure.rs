@@ -2,7 +2,7 @@
 //!
 //! Numbers that differ from machine to machine are shown as `N`.
 
-use gentoomuch::sandbox::{MountCalls, Network};
+use gentoomuch::internals::sandbox::{MountCalls, Network};
 
 use crate::fixture::{fixture, skip};
 
@@ -117,7 +117,7 @@ fn what_a_session_sees_and_touches() {
 
 #[test]
 fn what_a_session_with_the_hosts_network_sees_and_touches() {
-    if gentoomuch::sys::landlock::abi().is_none_or(|abi| abi < gentoomuch::sys::landlock::SCOPES_ABI) {
+    if gentoomuch::internals::sys::landlock::abi().is_none_or(|abi| abi < gentoomuch::internals::sys::landlock::SCOPES_ABI) {
         skip("this kernel has no Landlock scopes");
         return;
     }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gentoomuch::sandbox::{
+use gentoomuch::internals::sandbox::{
     CommandLine, Error, Exit, HelperSource, IdMap, Launcher, MountCalls, Network, Plan, Running, SessionOptions, Stdio, Step,
 };
 
@@ -59,7 +59,7 @@ pub(crate) fn id_map() -> Result<IdMap, String> {
 }
 
 pub(crate) fn launcher(map: IdMap) -> Launcher {
-    Launcher::new(HelperSource::Path(PathBuf::from(env!("CARGO_BIN_EXE_gentoomuch"))), map).unwrap()
+    Launcher::new(HelperSource::Path(PathBuf::from(env!("CARGO_BIN_EXE_gentoomuch"))), map)
 }
 
 impl Fixture {

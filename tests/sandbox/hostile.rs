@@ -10,7 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gentoomuch::sandbox::{Error, Exit, MountCalls, Network, Plan, Running, SessionOptions, Stdio, Step};
+use gentoomuch::internals::sandbox::{Error, Exit, MountCalls, Network, Plan, Running, SessionOptions, Stdio, Step};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -234,7 +234,8 @@ fn address(name: &str) -> SocketAddr {
 }
 
 fn has_scopes() -> bool {
-    let has = gentoomuch::sys::landlock::abi().is_some_and(|abi| abi >= gentoomuch::sys::landlock::SCOPES_ABI);
+    let has =
+        gentoomuch::internals::sys::landlock::abi().is_some_and(|abi| abi >= gentoomuch::internals::sys::landlock::SCOPES_ABI);
     if !has {
         skip("this kernel has no Landlock scopes");
     }

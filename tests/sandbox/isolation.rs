@@ -2,8 +2,8 @@
 
 use std::os::fd::AsRawFd;
 
-use gentoomuch::sandbox::capabilities::kept_mask;
-use gentoomuch::sandbox::{Exit, MountCalls, Network, Step};
+use gentoomuch::internals::sandbox::capabilities::kept_mask;
+use gentoomuch::internals::sandbox::{Exit, MountCalls, Network, Step};
 
 use crate::fixture::{fixture, skip};
 

@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::process::Command;
 
-use gentoomuch::limits::{Exceeded, Limits};
-use gentoomuch::sandbox::{Error, Exit, MountCalls};
+use gentoomuch::internals::limits::{Exceeded, Limits};
+use gentoomuch::internals::sandbox::{Error, Exit, MountCalls};
 
 use crate::fixture::{Fixture, Output, fixture, options, skip};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gentoomuch::sandbox::{Error, Exit, MountCalls, Step};
+use gentoomuch::internals::sandbox::{Error, Exit, MountCalls, Step};
 
 use crate::fixture::{chain, fixture, place_in, plan};
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use gentoomuch::sandbox::{Error, Exit, HelperSource, IdMap, IdRange, Launcher, MountCalls, SessionOptions, Stdio};
+use gentoomuch::internals::sandbox::{Error, Exit, HelperSource, IdMap, IdRange, Launcher, MountCalls, SessionOptions, Stdio};
 
 use crate::fixture::{chain, fixture, id_map, launcher, skip};
 
@@ -52,8 +52,11 @@ fn a_script_without_interpreter_runs_in_the_shell() {
     let (mut plan, place) = fixture.plan(&["gentoomuch-test", "word"]);
     std::fs::create_dir(place.join("lower/opt")).unwrap();
     let last = plan.steps.len() - 1;
-    let step =
-        gentoomuch::sandbox::Step::File { path: "/opt/gentoomuch-test".into(), contents: "echo ran $1\n".to_owned(), mode: 0o755 };
+    let step = gentoomuch::internals::sandbox::Step::File {
+        path: "/opt/gentoomuch-test".into(),
+        contents: "echo ran $1\n".to_owned(),
+        mode: 0o755,
+    };
     plan.steps.insert(last, step);
     plan.command.env[0].1.push_str(":/opt");
     assert_eq!(fixture.run_plan(&plan, &place, MountCalls::Newest).unwrap().text, "ran word\n");
@@ -146,7 +149,7 @@ fn a_program_that_cannot_be_copied_is_named() {
     let Some(fixture) = fixture() else { return };
     let (plan, place) = fixture.plan(&["true"]);
     for early in [false, true] {
-        let missing = Launcher::new(HelperSource::Path("/nonexistent/helper".into()), fixture.launcher.id_map().clone()).unwrap();
+        let missing = Launcher::new(HelperSource::Path("/nonexistent/helper".into()), fixture.launcher.id_map().clone());
         if early {
             missing.prepare();
         }

@@ -1,7 +1,7 @@
 //! What a layer holds does not decide what a session is shown of the host.
 
-use gentoomuch::sandbox::plan::Source;
-use gentoomuch::sandbox::{MountCalls, Step};
+use gentoomuch::internals::sandbox::plan::Source;
+use gentoomuch::internals::sandbox::{MountCalls, Step};
 
 use crate::fixture::{chain, fixture};
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use gentoomuch::sandbox::{Exit, Interrupt, Plan, Running, SessionOptions, Stdio, TerminalSize, terminal};
+use gentoomuch::internals::sandbox::{Exit, Interrupt, Plan, Running, SessionOptions, Stdio, TerminalSize, terminal};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
@@ -44,7 +44,8 @@ fn the_command_has_a_terminal_of_its_own() {
     let probe = fixture.dir.path().join("probe");
     let mut running = start(&fixture, &["/probe", "terminal"], |plan| {
         let last = plan.steps.len() - 1;
-        plan.steps.insert(last, gentoomuch::sandbox::Step::Bind { source: probe, target: "/probe".into(), read_only: true });
+        plan.steps
+            .insert(last, gentoomuch::internals::sandbox::Step::Bind { source: probe, target: "/probe".into(), read_only: true });
     });
     let text = read_all(&running);
     assert_eq!(running.wait().unwrap(), Exit::Code(0));
@@ -76,7 +77,7 @@ fn users_terminal() -> (OwnedFd, OwnedFd) {
 fn until(screen: &mut std::fs::File, seen: &mut String, wanted: &str) {
     let mut chunk = [0u8; 1024];
     while !seen.contains(wanted) {
-        let ready = gentoomuch::sys::fd::wait_readable(&[screen.as_fd()], Some(20_000)).unwrap();
+        let ready = gentoomuch::internals::sys::fd::wait_readable(&[screen.as_fd()], Some(20_000)).unwrap();
         assert_eq!(ready, [true], "no {wanted:?} in {seen:?}");
         let length = screen.read(&mut chunk).unwrap();
         seen.push_str(&String::from_utf8_lossy(&chunk[..length]));
@@ -165,7 +166,7 @@ fn once_is_told_and_twice_is_killed() {
     let interrupt = Interrupt::install().unwrap();
     let raise = || nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
     let (plan, place) = fixture.plan(&["sh", "-c", "trap 'echo told; exit 9' INT; echo ready; while :; do sleep 0.05; done"]);
-    let (mut running, mut reader) = fixture.start(&plan, &place, gentoomuch::sandbox::MountCalls::Newest).unwrap();
+    let (mut running, mut reader) = fixture.start(&plan, &place, gentoomuch::internals::sandbox::MountCalls::Newest).unwrap();
     reader.read_exact(&mut [0u8; 6]).unwrap();
     raise();
     assert_eq!(interrupt.wait(&mut running).unwrap(), Exit::Code(9));
@@ -174,7 +175,7 @@ fn once_is_told_and_twice_is_killed() {
 
     let interrupt = Interrupt::install().unwrap();
     let (plan, place) = fixture.plan(&["sh", "-c", "trap '' INT; echo ready; sleep 1000"]);
-    let (mut running, mut reader) = fixture.start(&plan, &place, gentoomuch::sandbox::MountCalls::Newest).unwrap();
+    let (mut running, mut reader) = fixture.start(&plan, &place, gentoomuch::internals::sandbox::MountCalls::Newest).unwrap();
     reader.read_exact(&mut [0u8; 6]).unwrap();
     raise();
     std::thread::scope(|scope| {
@@ -194,7 +195,8 @@ fn as_a_program_with_descriptors() {
     let Some(fixture) = fixture() else { return };
     let Some((plan, place)) = fixture.probe_plan(&["descriptors", "/out/found"], |plan| {
         let last = plan.steps.len() - 1;
-        plan.steps.insert(last, gentoomuch::sandbox::Step::Bind { source: dir, target: "/out".into(), read_only: false });
+        plan.steps
+            .insert(last, gentoomuch::internals::sandbox::Step::Bind { source: dir, target: "/out".into(), read_only: false });
     }) else {
         return;
     };

@@ -30,12 +30,12 @@ use crate::portage::repository::{Repository, RepositoryError};
 use crate::portage::use_flags;
 use crate::portage::use_flags::Switch;
 
-pub use package::{PackageExplained, PackageFlag, PackageNote, VersionExplained};
-pub use variable::VariableExplained;
+pub(crate) use package::{PackageExplained, PackageNote, VersionExplained};
+pub(crate) use variable::VariableExplained;
 
 /// What is around a merged Portage directory when a stage is built from it.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// The ebuild repositories, the main one first.
     pub repositories: Vec<Repository>,
     /// The Portage profile, without the user's own.
@@ -48,7 +48,7 @@ pub struct Surroundings {
 
 /// What is to be explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
+pub(crate) enum Subject {
     /// A variable of `make.conf`.
     Variable(String),
     /// A flag for all packages, in the words of `USE`: `video_cards_amdgpu` for `VIDEO_CARDS:amdgpu`.
@@ -61,7 +61,7 @@ pub enum Subject {
 
 /// Why something cannot be explained.
 #[derive(Debug, thiserror::Error)]
-pub enum ExplainError {
+pub(crate) enum ExplainError {
     /// Neither a variable nor an atom.
     #[error("`{word}` is neither a variable nor an atom")]
     Subject {
@@ -131,12 +131,12 @@ pub enum ExplainError {
     Repository(#[from] RepositoryError),
 }
 
-pub type Result<T> = std::result::Result<T, ExplainError>;
+pub(crate) type Result<T> = std::result::Result<T, ExplainError>;
 
 /// Where something was said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A fragment of the configuration directory.
     Fragment {
         /// Its folder.
@@ -173,7 +173,7 @@ impl fmt::Display for Origin {
 
 /// Something that was said, in the order in which Portage hears it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub(crate) struct Step {
     pub origin: Origin,
     /// What it is about: the variable, or the file of `package.*` and the atom.
     pub about: String,
@@ -183,7 +183,7 @@ pub struct Step {
 
 /// Whether a flag is on, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FlagExplained {
+pub(crate) struct FlagExplained {
     pub flag: String,
     /// The version of the package it is about; none for all packages.
     pub version: Option<String>,
@@ -206,7 +206,7 @@ struct Heard {
 
 /// Answers questions about one stage.
 #[derive(Debug)]
-pub struct Explainer<'a> {
+pub(crate) struct Explainer<'a> {
     portage: &'a PortageDir,
     around: &'a Surroundings,
     /// The profile with the user's own on top.
@@ -217,7 +217,7 @@ pub struct Explainer<'a> {
 
 impl<'a> Explainer<'a> {
     /// For `portage`, in `around`.
-    pub fn new(portage: &'a PortageDir, around: &'a Surroundings) -> Self {
+    pub(crate) fn new(portage: &'a PortageDir, around: &'a Surroundings) -> Self {
         let mut stack = around.profile.clone();
         if let Some(stack) = &mut stack {
             stack.push_user(user_profile(portage));
@@ -226,7 +226,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// What `word` asks for: `USE`, `USE:ssl`, `VIDEO_CARDS:amdgpu`, `app-misc/hello`, `app-misc/hello:nls`, `app-misc/hello:0:nls`.
-    pub fn subject(&self, word: &str) -> Result<Subject> {
+    pub(crate) fn subject(&self, word: &str) -> Result<Subject> {
         let (name, entry) = word.split_once(':').map_or((word, None), |(name, entry)| (name, Some(entry)));
         let is_variable = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
@@ -272,7 +272,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// Whether a flag is on for all packages that nothing more specific is said about.
-    pub fn flag(&self, flag: &str) -> Result<FlagExplained> {
+    pub(crate) fn flag(&self, flag: &str) -> Result<FlagExplained> {
         let words = self.global_words()?;
         let explained = explained(&words, flag, &BTreeSet::new());
         let mut elsewhere = Vec::new();
@@ -371,9 +371,9 @@ fn explained(words: &[Word<Heard>], flag: &str, iuse: &BTreeSet<String>) -> Flag
 }
 
 /// Where Portage keeps its own defaults.
-pub const MAKE_GLOBALS: &str = "/usr/share/portage/config/make.globals";
+pub(crate) const MAKE_GLOBALS: &str = "/usr/share/portage/config/make.globals";
 /// Where a stage3 has its `make.conf`.
-pub const STAGE3_MAKE_CONF: &str = "/etc/portage/make.conf";
+pub(crate) const STAGE3_MAKE_CONF: &str = "/etc/portage/make.conf";
 
 fn source_of(file: &str) -> Source {
     Source { repository: None, file: file.into(), line: 0 }

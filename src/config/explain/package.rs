@@ -15,7 +15,7 @@ use crate::portage::profile_stack::PackageLine;
 use crate::portage::repository::Ebuild;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PackageExplained {
+pub(crate) struct PackageExplained {
     /// `category/name`
     pub package: String,
     /// The versions that are meant, lowest first; none where no repository is known.
@@ -29,7 +29,7 @@ pub struct PackageExplained {
 
 /// Whether a version can be installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct VersionExplained {
+pub(crate) struct VersionExplained {
     #[serde(flatten)]
     pub version: Version,
     /// Its `KEYWORDS`, if none of them is accepted.
@@ -44,14 +44,14 @@ pub struct VersionExplained {
 
 impl VersionExplained {
     /// Whether neither keywords nor licences nor masks are in the way.
-    pub fn is_visible(&self) -> bool {
+    pub(crate) fn is_visible(&self) -> bool {
         self.missing_keywords.is_none() && self.missing_licences.is_none() && self.masked_by.is_none()
     }
 }
 
 /// A line of `package.mask`, or of `package.unmask` that is stronger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Mask {
+pub(crate) struct Mask {
     /// As written.
     pub atom: String,
     pub origin: Origin,
@@ -59,7 +59,7 @@ pub struct Mask {
 
 /// A flag of a version, and who decides about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PackageFlag {
+pub(crate) struct PackageFlag {
     pub flag: String,
     pub enabled: bool,
     /// Who says so; none if nobody does, and it is off.
@@ -68,7 +68,7 @@ pub struct PackageFlag {
 
 /// A line of the configuration about a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PackageNote {
+pub(crate) struct PackageNote {
     /// `package.use` or one of its relatives.
     pub file: &'static str,
     pub atom: String,
@@ -137,7 +137,7 @@ impl Explainer<'_> {
     }
 
     /// What is to be said about the package that `atom` means.
-    pub fn package(&self, atom: &Atom) -> Result<PackageExplained> {
+    pub(crate) fn package(&self, atom: &Atom) -> Result<PackageExplained> {
         let known = !self.around.repositories.is_empty();
         let (versions, chosen) = self.chosen(self.meant(atom)?)?;
         let mut flags = Vec::new();
@@ -159,7 +159,7 @@ impl Explainer<'_> {
     }
 
     /// Whether the flag `flag` of the package that `atom` means is on, and why.
-    pub fn package_flag(&self, atom: &Atom, flag: &str) -> Result<FlagExplained> {
+    pub(crate) fn package_flag(&self, atom: &Atom, flag: &str) -> Result<FlagExplained> {
         let (_, chosen) = self.chosen(self.meant(atom)?)?;
         let Some(ebuild) = chosen else {
             return Err(ExplainError::NoVersion { atom: atom.to_string(), package: atom.name(), known: Vec::new() });

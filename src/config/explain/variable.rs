@@ -14,7 +14,7 @@ use crate::portage::use_flags::is_incremental;
 
 /// A variable, and who set it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct VariableExplained {
+pub(crate) struct VariableExplained {
     pub name: String,
     /// What Portage makes of it, as far as what it refers to is known.
     pub value: String,
@@ -36,7 +36,7 @@ struct ListWord {
 
 impl Explainer<'_> {
     /// Who set the variable `name`, and to what.
-    pub fn variable(&self, name: &str) -> Result<VariableExplained> {
+    pub(crate) fn variable(&self, name: &str) -> Result<VariableExplained> {
         self.variable_within(name, &mut Vec::new())
     }
 
@@ -79,7 +79,7 @@ impl Explainer<'_> {
     }
 
     /// Who says something about the entry `entry` of the list `name`.
-    pub fn entry(&self, name: &str, entry: &str) -> Result<VariableExplained> {
+    pub(crate) fn entry(&self, name: &str, entry: &str) -> Result<VariableExplained> {
         let steps = self.entry_steps(name, entry)?;
         if steps.is_empty() {
             let known: BTreeSet<String> =

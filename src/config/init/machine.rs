@@ -13,7 +13,7 @@ use crate::cpu_flags::CpuInfo;
 use crate::terminal_text::sanitize_line;
 
 /// Name of the definition in `cpu.defines` that is written for this machine.
-pub const THIS_HOST: &str = "this-host";
+pub(crate) const THIS_HOST: &str = "this-host";
 /// What the shipped definitions are for.
 const SHIPPED_CPU: &str = "generic-amd64";
 /// Memory that a compiler may need for one job: Gentoo's handbook counts with 2 GiB.
@@ -21,7 +21,7 @@ const BYTES_PER_JOB: u64 = 2 << 30;
 
 /// What a machine is, as far as it matters for building on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Gentoo's keyword, `amd64`; or the system's own name where Gentoo has none.
     pub arch: String,
     /// Whether that is a keyword of Gentoo's.
@@ -43,7 +43,7 @@ pub struct Machine {
 
 impl Machine {
     /// From the texts of `/proc/cpuinfo` and `/proc/meminfo`; `arch` is Gentoo's keyword where there is one.
-    pub fn of(arch: &str, cpuinfo: &str, meminfo: &str, processors: u32) -> Self {
+    pub(crate) fn of(arch: &str, cpuinfo: &str, meminfo: &str, processors: u32) -> Self {
         let cpu = CpuInfo::parse(cpuinfo);
         let (variable, flags) = cpu_flags::detect(arch, &cpu).unzip();
         let memory_bytes = total_memory(meminfo);

@@ -7,7 +7,7 @@ use similar::TextDiff;
 use super::Edit;
 
 /// The edits as one unified diff, applicable with `patch -p1` and `git apply`. Empty if nothing changes.
-pub fn unified(edits: &[Edit]) -> String {
+pub(crate) fn unified(edits: &[Edit]) -> String {
     let mut text = String::new();
     for edit in edits.iter().filter(|edit| edit.before.as_deref() != Some(&edit.after)) {
         let path = edit.path.display();

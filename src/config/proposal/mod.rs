@@ -25,15 +25,15 @@ use crate::path_error::PathError;
 use crate::portage::atom::Atom;
 use crate::portage::package_files::LineFile;
 
-pub use diff::unified;
-pub use placing::{Placed, propose};
-pub use writing::write;
+pub(crate) use diff::unified;
+pub(crate) use placing::{Placed, propose};
+pub(crate) use writing::write;
 
 pub(crate) use writing::{make_dirs, replace};
 
 /// A line that has to be in the merged configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedLine {
+pub(crate) struct WantedLine {
     /// In which of Portage's files.
     pub file: LineFile,
     /// For which packages.

@@ -29,7 +29,7 @@ pub struct Placed {
 
 /// What the files become so that `wanted` is in them. `into` is the fragment to write to, if one was asked for: `portage.locals/NAME`,
 /// `NAME`, `portage.global`.
-pub fn propose(fragments: &Fragments, wanted: &[WantedLine], into: Option<&str>) -> Result<(Vec<Edit>, Vec<Placed>), Error> {
+pub(crate) fn propose(fragments: &Fragments, wanted: &[WantedLine], into: Option<&str>) -> Result<(Vec<Edit>, Vec<Placed>), Error> {
     let into = into.map(|name| asked_for(fragments, name)).transpose()?;
     let mut texts: BTreeMap<PathBuf, String> = fragments.all.iter().flat_map(|fragment| fragment.texts.clone()).collect();
     let mut placed = Vec::new();

@@ -11,7 +11,7 @@ use crate::path_error::PathError;
 
 /// Writes the edits below `root`, each file by one rename, after all of them were found to be as they were read. Returns what was
 /// written, relative to `root`.
-pub fn write(root: &Path, edits: &[Edit]) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn write(root: &Path, edits: &[Edit]) -> Result<Vec<PathBuf>, Error> {
     let edits: Vec<&Edit> = edits.iter().filter(|edit| edit.before.as_deref() != Some(&edit.after)).collect();
     let mut targets = Vec::new();
     for edit in &edits {

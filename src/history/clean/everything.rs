@@ -12,13 +12,13 @@ use crate::path_error::OfFile as _;
 use crate::store::InMap as _;
 
 /// Everything but the configuration and patches in work, with what it takes.
-pub fn clean_everything_plan(cx: &Context<'_>) -> Result<CleanPlan> {
+pub(crate) fn clean_everything_plan(cx: &Context<'_>) -> Result<CleanPlan> {
     let _shared = context::share_store(cx)?;
     plan_everything(cx)
 }
 
 /// Removes the store, artifacts, logs, distfiles and binary packages. The store cannot be used afterwards.
-pub fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
+pub(crate) fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     let exclusive = context::lock_store(cx)?;
     let plan = plan_everything(cx)?;
     cx.observer.step("removing everything");

@@ -12,12 +12,12 @@
 //! is removed. So nothing goes that was not shown, and nothing that somebody has begun to use in between. A name that has moved meanwhile
 //! forgets the values that were shown, wherever in its history they are by then, and no others; what may go with them is found after that.
 
-pub mod cache;
-pub mod everything;
-pub mod files;
-pub mod shrink;
-pub mod survey;
-pub mod words;
+pub(crate) mod cache;
+pub(crate) mod everything;
+pub(crate) mod files;
+pub(crate) mod shrink;
+pub(crate) mod survey;
+pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -39,7 +39,7 @@ use crate::{context, durable};
 /// What can be cleaned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CleanKind {
+pub(crate) enum CleanKind {
     /// Suspended sessions.
     Sessions,
     /// Build states, with the layers that only they have.
@@ -59,11 +59,11 @@ pub enum CleanKind {
 
 impl CleanKind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 8] =
+    pub(crate) const ALL: [Self; 8] =
         [Self::Sessions, Self::States, Self::Layers, Self::Trees, Self::Binpkgs, Self::Distfiles, Self::Artifacts, Self::Logs];
 
     /// What it is called.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sessions => "sessions",
             Self::States => "states",
@@ -85,7 +85,7 @@ impl fmt::Display for CleanKind {
 
 /// What to clean, and what to keep.
 #[derive(Debug, Clone, Default)]
-pub struct CleanOptions {
+pub(crate) struct CleanOptions {
     /// Of these.
     pub kinds: BTreeSet<CleanKind>,
     /// Suspended sessions too, which could go on.
@@ -116,7 +116,7 @@ impl CleanOptions {
 
 /// One thing that nothing needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CleanItem {
+pub(crate) struct CleanItem {
     /// What kind of thing.
     pub kind: CleanKind,
     /// What people call it.
@@ -180,7 +180,7 @@ impl FileUse {
 
 /// Earlier values that a name forgets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Forgotten {
+pub(crate) struct Forgotten {
     /// The name: `profile/demo/upstream`, `tree/gentoo`.
     pub name: String,
     /// Positions, as in `NAME@{2}`.
@@ -197,7 +197,7 @@ type Forgettable = BTreeSet<(String, String, String)>;
 
 /// What is to be removed, or was.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct CleanPlan {
+pub(crate) struct CleanPlan {
     /// By kind.
     pub items: Vec<CleanItem>,
     /// Names that forget earlier values.
@@ -224,7 +224,7 @@ impl CleanPlan {
     }
 
     /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.forgotten.is_empty()
     }
 
@@ -253,14 +253,14 @@ impl CleanPlan {
 }
 
 /// What nothing needs, and why. Nothing is changed.
-pub fn clean_plan(cx: &Context<'_>, options: &CleanOptions) -> Result<CleanPlan> {
+pub(crate) fn clean_plan(cx: &Context<'_>, options: &CleanOptions) -> Result<CleanPlan> {
     let _shared = context::share_store(cx)?;
     cx.observer.step("looking for what nothing needs");
     plan_cleaning(cx, options, None)
 }
 
 /// Removes what is in `shown` and, looked at again, still not needed.
-pub fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan) -> Result<CleanPlan> {
+pub(crate) fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan) -> Result<CleanPlan> {
     let exclusive = lock_store(cx)?;
     let mut plan = plan_cleaning(cx, options, Some(shown.forgettable()))?;
     let known: BTreeSet<(CleanKind, &Path)> = shown.items.iter().map(|item| (item.kind, item.path.as_path())).collect();

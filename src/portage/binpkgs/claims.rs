@@ -28,11 +28,11 @@ use crate::terminal_text::sanitize_line;
 const CLAIMS: &str = ".claims";
 
 /// Packages that are to be compiled, and how they are called.
-pub type Wanted = BTreeMap<PackageKey, String>;
+pub(crate) type Wanted = BTreeMap<PackageKey, String>;
 
 /// A package that somebody else compiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub(crate) struct Held {
     /// Its name with version.
     pub package: String,
     /// The session that compiles it, as users call what it makes: `stage4/web`.
@@ -41,7 +41,7 @@ pub struct Held {
 
 /// What became of an attempt.
 #[derive(Debug)]
-pub enum Taken {
+pub(crate) enum Taken {
     /// Nobody else compiles any of the packages.
     All(Claims),
     /// Others compile these; nothing was claimed.
@@ -50,7 +50,7 @@ pub enum Taken {
 
 /// One session's claims, gone with this value.
 #[derive(Debug)]
-pub struct Claims {
+pub(crate) struct Claims {
     path: PathBuf,
     pool: PathBuf,
     by: String,
@@ -60,7 +60,7 @@ pub struct Claims {
 
 impl Claims {
     /// Claims all of `wanted` for `by`, or nothing. `pool`, below `binpkgs`, is where the packages will be.
-    pub fn take(binpkgs: &Path, pool: &Path, by: &str, wanted: Wanted) -> Result<Taken> {
+    pub(crate) fn take(binpkgs: &Path, pool: &Path, by: &str, wanted: Wanted) -> Result<Taken> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let dir = binpkgs.join(CLAIMS);
         let _all = lock_all(&dir)?;
@@ -78,14 +78,14 @@ impl Claims {
     }
 
     /// Which of `wanted` others compile now.
-    pub fn held(binpkgs: &Path, pool: &Path, wanted: &Wanted) -> Result<Vec<Held>> {
+    pub(crate) fn held(binpkgs: &Path, pool: &Path, wanted: &Wanted) -> Result<Vec<Held>> {
         let dir = binpkgs.join(CLAIMS);
         let _all = lock_all(&dir)?;
         held_in(&dir, pool, wanted)
     }
 
     /// Gives up some: they are in the pool.
-    pub fn release(&self, keys: &[PackageKey]) -> Result<()> {
+    pub(crate) fn release(&self, keys: &[PackageKey]) -> Result<()> {
         let count = self.keys.borrow().len();
         self.keys.borrow_mut().retain(|key, _| !keys.contains(key));
         if self.keys.borrow().len() == count {

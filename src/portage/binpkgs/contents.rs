@@ -44,7 +44,7 @@ type Stamp = (u64, u64, i64, i64, u64);
 
 /// Looks into packages, into what it refused once only. What they unpack to is the session's choice.
 #[derive(Debug)]
-pub struct Examiner {
+pub(crate) struct Examiner {
     refused: RefCell<BTreeSet<Stamp>>,
     stop: fn() -> bool,
 }
@@ -57,7 +57,7 @@ impl Default for Examiner {
 
 impl Examiner {
     /// `stop`: whether to leave a package that takes long where it is.
-    pub fn new(stop: fn() -> bool) -> Self {
+    pub(crate) fn new(stop: fn() -> bool) -> Self {
         Self { refused: RefCell::default(), stop }
     }
 

@@ -35,7 +35,7 @@ const MAX_MEMBERS: usize = 16;
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
 
 /// What makes signatures.
-pub trait Signer {
+pub(crate) trait Signer {
     /// A detached signature of the file.
     fn detached(&self, file: &Path) -> std::result::Result<Vec<u8>, crate::stage3::sign::SignError>;
     /// A clear-signed document of the text.
@@ -44,7 +44,7 @@ pub trait Signer {
 
 /// Why a package was not signed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Reading the package or writing the signed one failed.
     #[error("cannot sign `{}`", path.display())]
     Io {
@@ -66,7 +66,7 @@ pub enum Error {
 
 /// What is wrong with a package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// A name that is not `PACKAGE/PART`, or comes twice, or a member that is no plain file.
     #[error("`{0}` in it is not a part of a package")]
     Member(String),
@@ -109,7 +109,7 @@ impl Line {
 
 /// Writes the package `source` with signatures to `target`, which is empty. `scratch` is a directory of the caller's own, on a disk with room for
 /// one package.
-pub fn sign(source: &Path, target: &mut File, scratch: &Path, signer: &dyn Signer) -> Result<(), Error> {
+pub(crate) fn sign(source: &Path, target: &mut File, scratch: &Path, signer: &dyn Signer) -> Result<(), Error> {
     let failed = |error: io::Error| Error::Io { path: source.to_owned(), source: error };
     let refused = |problem| Error::Refused { path: source.to_owned(), problem };
     let signed = |error| Error::Sign { path: source.to_owned(), source: error };

@@ -30,12 +30,12 @@ const OF_ALL: &str = "ACCEPT_KEYWORDS ACCEPT_LICENSE ACCEPT_PROPERTIES ACCEPT_RE
                       REPO USE USERLAND USE_EXPAND USE_EXPAND_HIDDEN USE_EXPAND_IMPLICIT USE_EXPAND_UNPREFIXED VERSION";
 
 /// A package's stanza, as far as it describes that.
-pub fn describing(stanza: &Stanza) -> Stanza {
+pub(crate) fn describing(stanza: &Stanza) -> Stanza {
     only(stanza, OF_A_PACKAGE)
 }
 
 /// A header, as far as it describes packages.
-pub fn describing_all(header: &Stanza) -> Stanza {
+pub(crate) fn describing_all(header: &Stanza) -> Stanza {
     only(header, OF_ALL)
 }
 
@@ -48,11 +48,11 @@ fn only(stanza: &Stanza, keys: &str) -> Stanza {
 const VERSION: u64 = 0;
 
 /// One stanza: keys as they are in the file.
-pub type Stanza = BTreeMap<String, String>;
+pub(crate) type Stanza = BTreeMap<String, String>;
 
 /// A parsed index. Stanzas are complete: inherited values are filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Index {
+pub(crate) struct Index {
     /// The header, without the counts.
     pub header: Stanza,
     /// The packages, by path below the pool.
@@ -62,7 +62,7 @@ pub struct Index {
 impl Index {
     /// Reads an index. Lines without a colon are ignored, as Portage does; so are stanzas without a `CPV`. An index of a version that we do
     /// not know is taken as empty, as Portage does.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut stanzas = Stanzas { lines: text.lines() };
         let mut header = stanzas.next().unwrap_or_default();
         if header.get("VERSION").is_some_and(|v| v.parse::<u64>().is_ok_and(|v| v > VERSION)) {
@@ -87,7 +87,7 @@ impl Index {
     }
 
     /// The text of the file, written at `timestamp` (seconds since the epoch).
-    pub fn render(&self, timestamp: i64) -> String {
+    pub(crate) fn render(&self, timestamp: i64) -> String {
         let mut header = self.header.clone();
         header.insert("PACKAGES".to_owned(), self.packages.len().to_string());
         header.insert("TIMESTAMP".to_owned(), timestamp.to_string());

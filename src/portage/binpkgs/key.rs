@@ -27,10 +27,10 @@ pub struct PoolInputs {
 /// The name of a pool's directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PoolKey(String);
+pub(crate) struct PoolKey(String);
 
 impl PoolKey {
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -45,7 +45,7 @@ impl fmt::Display for PoolKey {
 const RECIPE: &str = "pool-2";
 
 /// The pool for `inputs`: what a reader wants to see first, then a hash of all.
-pub fn pool_key(inputs: &PoolInputs) -> PoolKey {
+pub(crate) fn pool_key(inputs: &PoolInputs) -> PoolKey {
     let mut hash = Sha256::new();
     let mut field = |name: &str, value: &str| {
         // Lengths in front: no two lists of fields give the same bytes.

@@ -15,16 +15,16 @@
 //!   .views/, .claims/                 what running sessions see, and what each of them compiles
 //! ```
 
-pub mod claims;
+pub(crate) mod claims;
 mod contents;
-pub mod gpkg;
-pub mod index;
-pub mod key;
-pub mod name;
-pub mod package_key;
-pub mod publish;
-pub mod unused;
-pub mod view;
+pub(crate) mod gpkg;
+pub(crate) mod index;
+pub(crate) mod key;
+pub(crate) mod name;
+pub(crate) mod package_key;
+pub(crate) mod publish;
+pub(crate) mod unused;
+pub(crate) mod view;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,24 +33,24 @@ use super::untrusted;
 use crate::path_error::PathError;
 use crate::progress::Observer;
 
-pub use contents::Examiner;
-pub use index::Index;
-pub use key::{PoolInputs, PoolKey, pool_key};
-pub use name::PackageFile;
+pub(crate) use contents::Examiner;
+pub(crate) use index::Index;
+pub(crate) use key::{PoolInputs, PoolKey, pool_key};
+pub(crate) use name::PackageFile;
 pub use package_key::{Described, PackageKey};
-pub use publish::{KeyOf, Published, Reason, Skipped, Transfer, key_in, publish};
-pub use view::View;
+pub(crate) use publish::{KeyOf, Transfer, key_in, publish};
+pub(crate) use view::View;
 
 /// Directory below the pools' root that holds the throw-away ones.
-pub const THROWAWAY: &str = "throwaway";
+pub(crate) const THROWAWAY: &str = "throwaway";
 /// The index that Portage reads.
-pub const INDEX: &str = "Packages";
+pub(crate) const INDEX: &str = "Packages";
 const LOCK: &str = ".lock";
 const DESCRIPTION: &str = "pool.json";
 
 /// Who may read a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolKind {
+pub(crate) enum PoolKind {
     /// Builds whose artifacts are released.
     Release,
     /// Sessions that are thrown away.
@@ -89,10 +89,10 @@ impl Error {
     }
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// The directory of a pool below `binpkgs`, the pools' root.
-pub fn pool_dir(binpkgs: &Path, kind: PoolKind, key: &PoolKey) -> PathBuf {
+pub(crate) fn pool_dir(binpkgs: &Path, kind: PoolKind, key: &PoolKey) -> PathBuf {
     match kind {
         PoolKind::Release => binpkgs.join(key.as_str()),
         PoolKind::Throwaway => binpkgs.join(THROWAWAY).join(key.as_str()),
@@ -100,7 +100,7 @@ pub fn pool_dir(binpkgs: &Path, kind: PoolKind, key: &PoolKey) -> PathBuf {
 }
 
 /// Makes the pool for `inputs` below `binpkgs`, if it is not there, and returns its directory.
-pub fn open_pool(binpkgs: &Path, kind: PoolKind, inputs: &PoolInputs, observer: &dyn Observer) -> Result<PathBuf> {
+pub(crate) fn open_pool(binpkgs: &Path, kind: PoolKind, inputs: &PoolInputs, observer: &dyn Observer) -> Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let dir = pool_dir(binpkgs, kind, &pool_key(inputs));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| Error::io("create", &dir, e))?;

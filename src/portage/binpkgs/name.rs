@@ -9,7 +9,7 @@
 
 /// A binary package's place below its pool, found valid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PackageFile {
+pub(crate) struct PackageFile {
     pub path: String,
     /// `category/name-version`.
     pub cpv: String,
@@ -19,7 +19,7 @@ pub struct PackageFile {
 
 impl PackageFile {
     /// Reads a path relative to the pool; [`None`] if Portage would not have made it.
-    pub fn parse(path: &str) -> Option<Self> {
+    pub(crate) fn parse(path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.split('/').collect();
         let (category, package, file) = match parts[..] {
             [category, package, file] => (category, Some(package), file),
@@ -50,7 +50,7 @@ impl PackageFile {
 
 impl PackageFile {
     /// The same version's build of another number; `None` where names do not tell.
-    pub fn with_build_id(&self, number: u64) -> Option<Self> {
+    pub(crate) fn with_build_id(&self, number: u64) -> Option<Self> {
         let suffix = |number: u64, extension: &str| format!("-{number}.{extension}");
         let (_, extension) = split_extension(self.path.rsplit('/').next()?)?;
         let stem = self.path.strip_suffix(&suffix(self.build_id?, extension))?;

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::portage::variables::counts_for_what_is_built;
 
 /// Raise it when a part comes to mean something else: then no package of before is used.
-pub const RECIPE: &str = "package-2";
+pub(crate) const RECIPE: &str = "package-2";
 
 /// The key of a package: 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

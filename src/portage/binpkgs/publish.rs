@@ -31,7 +31,7 @@ use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 
 /// Nothing of Gentoo's comes near; a sparse file may claim more.
-pub const MAX_PACKAGE_BYTES: u64 = 16 << 30;
+pub(crate) const MAX_PACKAGE_BYTES: u64 = 16 << 30;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Of what an index says of one package, or of all of them; the session wrote it.
 const MAX_STANZA_BYTES: u64 = 256 << 10;
@@ -44,7 +44,7 @@ const MAX_BUILDS: u64 = 10_000;
 
 /// What became of the packages of a session. Paths are relative to the pool, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Published {
+pub(crate) struct Published {
     /// New in the pool.
     pub added: Vec<String>,
     /// Put in place of an older build of the same key.
@@ -55,14 +55,14 @@ pub struct Published {
 
 /// A package that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     pub path: String,
     pub reason: Reason,
 }
 
 /// Why a package was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The pool has this very file.
     AlreadyThere,
     /// The pool has a newer build of the same key.
@@ -89,7 +89,7 @@ pub enum Reason {
 
 /// How files get into a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transfer {
+pub(crate) enum Transfer {
     /// The session's processes are gone, and so are its packages afterwards.
     Move,
     /// The session goes on: it keeps its file, and could still write to it.
@@ -97,12 +97,12 @@ pub enum Transfer {
 }
 
 /// Which package a stanza of an index is, by what it was made from; `None`: nobody knows, or it is not what was to be built.
-pub type KeyOf<'a> = dyn Fn(&Stanza) -> Option<PackageKey> + 'a;
+pub(crate) type KeyOf<'a> = dyn Fn(&Stanza) -> Option<PackageKey> + 'a;
 
 /// Puts what a session built into its pool, each package under its key. `now_secs` (since the epoch) becomes the index's time.
 ///
 /// Only what the session's index lists is whole: Portage writes the package first. Waits for the pool's lock, telling `observer` if it has to.
-pub fn publish(
+pub(crate) fn publish(
     session_pkgdir: &Path,
     pool: &Path,
     key_of: &KeyOf<'_>,
@@ -167,7 +167,7 @@ fn bytes_of(stanza: &Stanza) -> u64 {
 }
 
 /// A pool's index; empty if there is none.
-pub fn index_of(pool: &Path) -> Result<Index> {
+pub(crate) fn index_of(pool: &Path) -> Result<Index> {
     match untrusted::open_root(pool) {
         Ok(dir) => read_index(dir.as_fd(), pool),
         Err(e) if e.is_absent() => Ok(Index::default()),
@@ -462,7 +462,7 @@ fn stanza_of(stanza: &Stanza, target: &PackageFile, key: &PackageKey) -> Stanza 
 }
 
 /// The key that a pool's index has of a package.
-pub fn key_in(stanza: &Stanza) -> Option<PackageKey> {
+pub(crate) fn key_in(stanza: &Stanza) -> Option<PackageKey> {
     PackageKey::parse(stanza.get(KEY)?)
 }
 

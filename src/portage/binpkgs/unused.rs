@@ -13,7 +13,7 @@ use crate::progress::Observer;
 
 /// A pool that is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PoolDir {
+pub(crate) struct PoolDir {
     /// Whether it is one that releases do not read.
     pub throwaway: bool,
     /// The name of its directory, which is its key.
@@ -23,7 +23,7 @@ pub struct PoolDir {
 
 /// A binary package in a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Build {
+pub(crate) struct Build {
     pub package: PackageFile,
     /// USE flags that it was built with, as the index has them; `None` if the index does not know it.
     pub use_flags: Option<String>,
@@ -38,7 +38,7 @@ pub struct Build {
 }
 
 /// The pools below `binpkgs`, sorted; none if there is no such directory.
-pub fn pools(binpkgs: &Path) -> Result<Vec<PoolDir>> {
+pub(crate) fn pools(binpkgs: &Path) -> Result<Vec<PoolDir>> {
     let mut found = Vec::new();
     for kind in [PoolKind::Release, PoolKind::Throwaway] {
         let throwaway = kind == PoolKind::Throwaway;
@@ -62,7 +62,7 @@ pub fn pools(binpkgs: &Path) -> Result<Vec<PoolDir>> {
 }
 
 /// The packages in a pool, by path.
-pub fn builds(pool: &Path) -> Result<Vec<Build>> {
+pub(crate) fn builds(pool: &Path) -> Result<Vec<Build>> {
     let dir = untrusted::open_root(pool).map_err(|e| Error::read(pool, e))?;
     let (packages, _) = publish::packages_in(dir.as_fd(), pool)?;
     let index = publish::read_index(dir.as_fd(), pool)?;
@@ -85,7 +85,7 @@ pub fn builds(pool: &Path) -> Result<Vec<Build>> {
 }
 
 /// Takes packages out of a pool. Killed in between, packages are there that the index does not name, which nobody uses.
-pub fn remove(pool: &Path, paths: &BTreeSet<String>, now_secs: i64, observer: &dyn Observer) -> Result<()> {
+pub(crate) fn remove(pool: &Path, paths: &BTreeSet<String>, now_secs: i64, observer: &dyn Observer) -> Result<()> {
     let locked = LockedPool::lock(pool, observer)?;
     let mut index = publish::read_index(locked.as_fd(), pool)?;
     let before = index.packages.len();

@@ -31,7 +31,7 @@ const VIEWS: &str = ".views";
 
 /// One session's view, gone with this value; after a kill, with the next view that is made.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     dir: PathBuf,
     /// The keys of the packages in it.
     pub offered: BTreeSet<PackageKey>,
@@ -41,7 +41,7 @@ pub struct View {
 impl View {
     /// Makes a view of `pools`, all of them below `binpkgs`; the first that has a package wins. `key_of` says what the session itself would make of
     /// a stanza's package.
-    pub fn make(binpkgs: &Path, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<Self> {
+    pub(crate) fn make(binpkgs: &Path, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<Self> {
         let views = binpkgs.join(VIEWS);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&views).map_err(|e| Error::io("create", &views, e))?;
         let (dir, lock) = new_dir(&views)?;
@@ -51,7 +51,7 @@ impl View {
     }
 
     /// Makes it anew, with what has come into the pools since. Nothing may run in the session.
-    pub fn refresh(&mut self, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<()> {
+    pub(crate) fn refresh(&mut self, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<()> {
         for entry in fs::read_dir(&self.dir).map_err(|e| Error::io("list", &self.dir, e))? {
             let entry = entry.map_err(|e| Error::io("list", &self.dir, e))?;
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -77,7 +77,7 @@ impl View {
         self.write_index(&index, now_secs)
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 

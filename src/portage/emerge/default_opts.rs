@@ -42,7 +42,7 @@ pub struct DefaultOpts {
 
 /// A word that has no place there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// An option that decides what is installed, or whether.
     #[error("`{0}` in `EMERGE_DEFAULT_OPTS` would change what a build does")]
     Refused(String),
@@ -69,7 +69,7 @@ pub enum Fault {
 
 impl Fault {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Target(_) => "list packages in `packages` of a definition",
             Self::Refused(option) => {
@@ -245,7 +245,7 @@ const SHORT: [(char, &str); 37] = [
 /// # Errors
 ///
 /// [`Fault::Quotes`] for a quote that stays open.
-pub fn split<P: Clone>(text: impl IntoIterator<Item = (char, P)>) -> Result<Vec<(String, P)>, Fault> {
+pub(crate) fn split<P: Clone>(text: impl IntoIterator<Item = (char, P)>) -> Result<Vec<(String, P)>, Fault> {
     let mut words: Vec<(String, P)> = Vec::new();
     let (mut within, mut quote, mut escaped) = (false, None, false);
     for (c, place) in text {
@@ -275,7 +275,7 @@ pub fn split<P: Clone>(text: impl IntoIterator<Item = (char, P)>) -> Result<Vec<
 }
 
 /// Reads the words: what is taken over, and what has no place there.
-pub fn parse<P: Clone>(words: Vec<(String, P)>) -> (DefaultOpts, Vec<(Fault, P)>) {
+pub(crate) fn parse<P: Clone>(words: Vec<(String, P)>) -> (DefaultOpts, Vec<(Fault, P)>) {
     let (mut opts, mut faults) = (DefaultOpts::default(), Vec::new());
     let mut rest: VecDeque<(String, P)> = words.into();
     while let Some((word, place)) = rest.pop_front() {
@@ -327,7 +327,7 @@ fn takes_of(name: &str) -> Option<Takes> {
 }
 
 /// All names, for whoever mistyped one.
-pub fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     OPTIONS.iter().flat_map(|(_, _, names)| names.split_whitespace())
 }
 

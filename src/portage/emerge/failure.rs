@@ -13,7 +13,7 @@ use super::violation::Violations;
 use crate::terminal_text::{sanitize, sanitize_line};
 
 /// Lines of a log that are shown.
-pub const LAST_LINES: usize = 30;
+pub(crate) const LAST_LINES: usize = 30;
 /// An explanation of emerge about dependencies is cut after so many lines.
 const MAX_EXPLANATION_LINES: usize = 120;
 const MAX_PROPOSALS: usize = 64;

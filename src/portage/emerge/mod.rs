@@ -12,19 +12,15 @@
 //! resume         mtimedb               -> whether `--resume` has something to go on with
 //! ```
 
-pub mod default_opts;
-pub mod failure;
-pub mod observability;
-pub mod output;
-pub mod progress;
-pub mod request;
-pub mod resolution;
-pub mod resume;
+pub(crate) mod default_opts;
+pub(crate) mod failure;
+pub(crate) mod observability;
+pub(crate) mod output;
+pub(crate) mod progress;
+pub(crate) mod request;
+pub(crate) mod resolution;
+pub(crate) mod resume;
 mod violation;
 
-pub use default_opts::DefaultOpts;
-pub use failure::{Distrust, Failure, FailureKind};
-pub use observability::Status;
-pub use output::EmergeLog;
-pub use request::{Existing, Goal, Mode, Request};
-pub use resume::resumable;
+pub(crate) use default_opts::DefaultOpts;
+pub(crate) use failure::{Distrust, Failure, FailureKind};

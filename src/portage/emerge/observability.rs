@@ -28,14 +28,14 @@ const MAX_TASKS: usize = 256;
 
 /// Reads the status that runs in one session publish.
 #[derive(Debug)]
-pub struct Status {
+pub(crate) struct Status {
     dir: OwnedFd,
     path: PathBuf,
 }
 
 impl Status {
     /// `dir` is the host's side of the bind mount at `/run/portage`; it must be new for each session, or a killed emerge is still heard.
-    pub fn open(dir: &Path) -> untrusted::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> untrusted::Result<Self> {
         Ok(Self { dir: untrusted::open_root(dir)?, path: dir.to_owned() })
     }
 
@@ -43,7 +43,7 @@ impl Status {
     ///
     /// Of several runs at once the one that published last is told. What cannot be read or understood is skipped: the fallback is the
     /// output, and a run is never failed over its display.
-    pub fn poll(&self) -> Option<EmergeStatus> {
+    pub(crate) fn poll(&self) -> Option<EmergeStatus> {
         let entries = untrusted::entries(self.dir.as_fd(), &self.path, MAX_ENTRIES)
             .inspect_err(|error| tracing::debug!(%error, "no live status"))
             .ok()?;

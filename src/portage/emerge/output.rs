@@ -37,7 +37,7 @@ pub enum Error {
 
 /// Follows the output of one run (or of several in a row, such as fetch and build, into one file).
 #[derive(Debug)]
-pub struct EmergeLog {
+pub(crate) struct EmergeLog {
     path: PathBuf,
     file: File,
     broken: Option<io::Error>,
@@ -49,7 +49,7 @@ pub struct EmergeLog {
 
 impl EmergeLog {
     /// Creates the log file, or appends to it.
-    pub fn create(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -73,7 +73,7 @@ impl EmergeLog {
 
     /// Takes a piece of output; `true` when the status changed. A log that cannot be written is told by [`finish`](Self::finish): emerge
     /// must not be stopped in the middle of a merge by its transcript.
-    pub fn feed(&mut self, bytes: &[u8], now: Instant) -> bool {
+    pub(crate) fn feed(&mut self, bytes: &[u8], now: Instant) -> bool {
         if self.broken.is_none()
             && let Err(error) = self.file.write_all(bytes)
         {
@@ -110,7 +110,7 @@ impl EmergeLog {
     }
 
     /// Follows `output` to its end, telling each change of status.
-    pub fn tee(&mut self, mut output: impl Read, on_status: &mut dyn FnMut(&EmergeStatus)) -> Result<(), Error> {
+    pub(crate) fn tee(&mut self, mut output: impl Read, on_status: &mut dyn FnMut(&EmergeStatus)) -> Result<(), Error> {
         let mut buffer = vec![0u8; 64 * 1024];
         loop {
             match output.read(&mut buffer) {
@@ -130,13 +130,13 @@ impl EmergeLog {
     }
 
     /// Ends the log. Fails if part of it is missing from the file.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
         self.end_of_output();
         self.broken.map_or(Ok(()), |source| Err(Error::Write { path: self.path, source }))
     }
 
     /// Ends the log of a run that failed and says why it did. `read_log`: see [`Evidence::into_failure`].
-    pub fn into_failure(mut self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
+    pub(crate) fn into_failure(mut self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
         self.end_of_output();
         self.evidence.into_failure(read_log)
     }

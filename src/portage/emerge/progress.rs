@@ -23,7 +23,7 @@ const MAX_CPV_CHARS: usize = 200;
 
 /// What one line of output or of `emerge.log` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// A package entered a stage of its way: `fetch`, `build`, `unpack` (a binary package), `merge`.
     Started {
         /// Its position in the merge list, from 1.
@@ -58,7 +58,7 @@ pub enum Told {
 }
 
 /// Reads one line, of output or of `emerge.log`, colours or not; [`None`] for the many that tell nothing about progress.
-pub fn read_line(line: &str) -> Option<Told> {
+pub(crate) fn read_line(line: &str) -> Option<Told> {
     let plain = sanitize_line(line.as_bytes(), 600);
     let line = plain.trim();
     // emerge.log: seconds since the epoch, then the message.
@@ -131,7 +131,7 @@ fn cpv_of(text: &str) -> Option<String> {
 
 /// Follows a run line by line.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     done: usize,
     total: usize,
     running: Vec<(EmergeTask, Instant)>,
@@ -139,12 +139,12 @@ pub struct Progress {
 
 impl Progress {
     /// Nothing known yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Takes one line; `true` when the status changed. `now` starts the clock of a package.
-    pub fn line(&mut self, line: &str, now: Instant) -> bool {
+    pub(crate) fn line(&mut self, line: &str, now: Instant) -> bool {
         let Some(told) = read_line(line) else { return false };
         match told {
             Told::Started { position, total, cpv, phase } => {
@@ -188,7 +188,7 @@ impl Progress {
     }
 
     /// Where the run stands at `now`.
-    pub fn status(&self, now: Instant) -> EmergeStatus {
+    pub(crate) fn status(&self, now: Instant) -> EmergeStatus {
         let running = self
             .running
             .iter()

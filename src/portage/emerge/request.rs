@@ -6,11 +6,11 @@
 use super::default_opts::DefaultOpts;
 
 /// The program, found in the session's `PATH`.
-pub const PROGRAM: &str = "emerge";
+pub(crate) const PROGRAM: &str = "emerge";
 
 /// What shall be there afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Goal {
+pub(crate) enum Goal {
     /// Everything in `@world` built anew for the settings now in force; a binary package that fits counts as built.
     RebuildWorld,
     /// These atoms and sets installed.
@@ -30,7 +30,7 @@ pub enum Goal {
 
 /// What a request does about packages that are installed already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
+pub(crate) enum Existing {
     /// Leave them.
     Keep,
     /// Bring them, and what they depend on, up to date with tree and USE flags.
@@ -41,7 +41,7 @@ pub enum Existing {
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Do it.
     Run,
     /// Only say what would be done.
@@ -50,7 +50,7 @@ pub enum Mode {
 
 /// Which part of a merge list is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// The packages and what they need.
     All,
     /// What they need to be built, not they themselves.
@@ -62,7 +62,7 @@ pub enum Part {
 /// One run of `emerge`.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "options of emerge that have nothing to do with each other")]
-pub struct Request {
+pub(crate) struct Request {
     /// What shall be there afterwards.
     pub goal: Goal,
     /// How far to go.
@@ -104,7 +104,7 @@ pub enum Error {
 
 impl Request {
     /// `goal`, with binary packages used and made, and one job.
-    pub fn new(goal: Goal, mode: Mode) -> Self {
+    pub(crate) fn new(goal: Goal, mode: Mode) -> Self {
         Self {
             goal,
             mode,
@@ -124,12 +124,12 @@ impl Request {
 
     /// The same request, going only as far as `mode`: what is foreseen and what is done work on the same merge list.
     #[must_use]
-    pub fn with_mode(&self, mode: Mode) -> Self {
+    pub(crate) fn with_mode(&self, mode: Mode) -> Self {
         Self { mode, ..self.clone() }
     }
 
     /// The argument vector, program first.
-    pub fn argv(&self) -> Result<Vec<String>, Error> {
+    pub(crate) fn argv(&self) -> Result<Vec<String>, Error> {
         let mut argv = vec![PROGRAM.to_owned()];
         let yn = |on: bool| if on { "y" } else { "n" };
         argv.push("--ignore-default-opts".to_owned());

@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 /// Where Portage keeps its merge list between runs, below the root.
-pub const MTIMEDB: &str = "var/cache/edb/mtimedb";
+pub(crate) const MTIMEDB: &str = "var/cache/edb/mtimedb";
 
 /// Whether `mtimedb` (JSON, hostile) holds a merge list that `emerge --resume` would take up.
 ///
 /// Mirrors the checks of `_emerge/actions.py`, `action_build`: an entry without options or favourites is thrown away there. A
 /// `resume_backup` is an older list, from before the run that was interrupted, and is not ours to go on with.
-pub fn resumable(mtimedb: &[u8]) -> bool {
+pub(crate) fn resumable(mtimedb: &[u8]) -> bool {
     let Ok(Value::Object(db)) = serde_json::from_slice(mtimedb) else { return false };
     let Some(Value::Object(resume)) = db.get("resume") else { return false };
     let listed = matches!(resume.get("mergelist"), Some(Value::Array(list)) if !list.is_empty());

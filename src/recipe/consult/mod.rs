@@ -7,8 +7,8 @@
 //!
 //! There is one session for each profile and stage3 definition, whatever number of stage4s share them. Nothing of it stays.
 
-pub mod answers;
-pub mod questions;
+pub(crate) mod answers;
+pub(crate) mod questions;
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +63,7 @@ impl Group {
 /// # Errors
 ///
 /// A store or a sandbox that fails, a name that no stage has, and Ctrl-C. That a question could not be put is no error.
-pub fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) -> Result<Vec<Diagnostic>> {
+pub(crate) fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) -> Result<Vec<Diagnostic>> {
     let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
     if profiles::profiles(cx)?.is_empty() {
         said.note(

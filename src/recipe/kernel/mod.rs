@@ -30,10 +30,10 @@
 //!
 //! **Locks** are `kernel/PROFILE/NAME`, then `kernel-sources/PROFILE/ATOM` within it, which is held by nobody who waits for anything else.
 
-pub mod error;
-pub mod make;
-pub mod sources;
-pub mod stage;
+pub(crate) mod error;
+pub(crate) mod make;
+pub(crate) mod sources;
+pub(crate) mod stage;
 
 use sha2::{Digest as _, Sha256};
 

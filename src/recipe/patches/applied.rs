@@ -34,7 +34,7 @@ use crate::session::{Work, emerge};
 use crate::terminal_text::sanitize_line;
 use crate::{context, session, store};
 
-pub use crate::origin::PatchFate;
+pub(crate) use crate::origin::PatchFate;
 
 /// Reads which patches installed packages have: [`Look`] in, [`Seen`] out.
 const PATCHED: &str = "build.patched";
@@ -47,7 +47,7 @@ const MAX_HELPERS_BYTES: u64 = 1 << 20;
 
 /// A package for which patches are configured, or that was built with some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PatchedPackage {
+pub(crate) struct PatchedPackage {
     /// `category/name-version`
     pub package: String,
     /// The patches that are for it, relative to the configuration directory, in the order in which they are applied.
@@ -70,7 +70,7 @@ struct InSlot {
 
 impl PatchedPackage {
     /// Whether the patches that are configured, and no others, are in it.
-    pub fn is_applied(&self) -> bool {
+    pub(crate) fn is_applied(&self) -> bool {
         self.fate == PatchFate::Applied
     }
 }

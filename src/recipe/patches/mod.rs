@@ -1,4 +1,4 @@
 //! Patches of the configuration: tried before a build, and looked for after it.
 
-pub mod applied;
-pub mod rehearse;
+pub(crate) mod applied;
+pub(crate) mod rehearse;

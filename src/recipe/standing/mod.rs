@@ -12,8 +12,8 @@
 //! Such a state has the `/etc/portage` that it was built with. What is built on it gets the present one first: see `Parts::changes_since`
 //! and [`crate::recipe::stage4`].
 
-pub mod parts;
-pub mod reach;
+pub(crate) mod parts;
+pub(crate) mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 

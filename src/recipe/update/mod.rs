@@ -2,7 +2,7 @@
 //!
 //! The new state has the key that a bootstrap from the same inputs would have, so that both are the same to what stands on it.
 
-pub mod stale;
+pub(crate) mod stale;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsFd as _;

@@ -11,9 +11,9 @@
 //!
 //! [`crate::portage::binpkgs::package_key`] says what a key is made of.
 
-pub mod claims;
-pub mod record;
-pub mod throwaway;
+pub(crate) mod claims;
+pub(crate) mod record;
+pub(crate) mod throwaway;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

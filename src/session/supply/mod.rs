@@ -14,7 +14,7 @@
 //! being built must not say where its sources are from. That session is started by whoever waits for the run (`answering`), ends with it
 //! and has no broker, so that an ebuild which asks for a source while it is asked for its sources is not asked in yet another session.
 
-pub mod downloads;
+pub(crate) mod downloads;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ impl std::fmt::Debug for Question {
 
 /// The directories of a session by which it is supplied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ways {
+pub(crate) struct Ways {
     /// The script and the socket.
     pub fetch: PathBuf,
     /// The session's own `DISTDIR`.

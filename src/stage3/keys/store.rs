@@ -15,7 +15,7 @@ use crate::stage3::fingerprint::Fingerprint;
 /// Something that was done to the directory of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "lowercase")]
-pub enum Change {
+pub(crate) enum Change {
     /// A public key was written.
     Stored {
         fingerprint: Fingerprint,
@@ -41,7 +41,7 @@ pub enum Change {
 
 /// How a key is to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Trust<'a> {
+pub(crate) struct Trust<'a> {
     /// With what; nothing means everything.
     pub purposes: &'a [Purpose],
     /// Whose it is; may be empty.
@@ -50,7 +50,7 @@ pub struct Trust<'a> {
 
 /// Stores the public keys in the file `source`, one `<FINGERPRINT>.asc` each, merged with a copy that is there. With `trust`, their
 /// fingerprints are pinned, too.
-pub fn import(dir: &Path, source: &Path, trust: Option<Trust<'_>>) -> Result<Vec<Change>, KeysError> {
+pub(crate) fn import(dir: &Path, source: &Path, trust: Option<Trust<'_>>) -> Result<Vec<Change>, KeysError> {
     let certificates = read_key_file(source)?;
     let fingerprints: Vec<Fingerprint> = certificates.iter().map(|certificate| certificate.fingerprint().clone()).collect();
     let mut changes = store_certificates(dir, certificates)?;
@@ -84,7 +84,7 @@ pub(crate) fn store_certificates(dir: &Path, certificates: Vec<Certificate>) -> 
 }
 
 /// Pins `fingerprint`. One that `trusted` has already gets the purposes besides those that it has. Returns `None` if nothing changes.
-pub fn trust(dir: &Path, fingerprint: &Fingerprint, how: Trust<'_>) -> Result<Option<Change>, KeysError> {
+pub(crate) fn trust(dir: &Path, fingerprint: &Fingerprint, how: Trust<'_>) -> Result<Option<Change>, KeysError> {
     if how.comment.chars().any(char::is_control) {
         return Err(KeysError::Comment);
     }
@@ -119,7 +119,7 @@ fn trusted_line(fingerprint: &Fingerprint, purposes: &Purposes, comment: &str) -
 }
 
 /// Removes the public key with the primary key `fingerprint` from all files, and the fingerprint from `trusted`.
-pub fn remove(dir: &Path, fingerprint: &Fingerprint) -> Result<Vec<Change>, KeysError> {
+pub(crate) fn remove(dir: &Path, fingerprint: &Fingerprint) -> Result<Vec<Change>, KeysError> {
     let mut changes = Vec::new();
     for path in key_files(dir)? {
         let all = read_key_file(&path)?;

@@ -46,7 +46,7 @@ const LOCAL_ATTRIBUTES: [&str; 6] = [
 
 /// Input of [`super::SEAL`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SealInput {
+pub(crate) struct SealInput {
     pub tree: PathBuf,
     /// Where to write the manifest; must not exist.
     pub manifest: PathBuf,
@@ -54,7 +54,7 @@ pub struct SealInput {
 
 /// What a manifest comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestSummary {
+pub(crate) struct ManifestSummary {
     /// `sha256:` and 64 digits.
     pub digest: String,
     /// How many names, the top included.
@@ -65,7 +65,7 @@ pub struct ManifestSummary {
 
 /// Input of [`super::VERIFY_DEEP`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VerifyDeepInput {
+pub(crate) struct VerifyDeepInput {
     pub tree: PathBuf,
     /// Its manifest of old.
     pub manifest: PathBuf,
@@ -75,7 +75,7 @@ pub struct VerifyDeepInput {
 
 /// How a tree compares with its manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Compared {
+pub(crate) struct Compared {
     /// Digest of the tree as it is.
     pub digest: String,
     /// Digest of the manifest's text as it is: if it is not the layer's, the manifest itself was changed.

@@ -15,7 +15,7 @@ use crate::beneath::{Budget, TreeDir, Walk};
 
 /// Input of [`super::LOOK_THROUGH`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LookInput {
+pub(crate) struct LookInput {
     /// The tree, to which no overlay has ever written.
     pub tree: PathBuf,
 }

@@ -15,24 +15,24 @@ use crate::beneath::remove_tree;
 use crate::path_error::PathError;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 
-pub use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepInput};
-pub use self::forged::LookInput;
-pub use self::usage::{DiskUsageInput, TreeUsage};
+pub(crate) use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepInput};
+pub(crate) use self::forged::LookInput;
+pub(crate) use self::usage::{DiskUsageInput, TreeUsage};
 
 /// Removes trees: [`RemoveInput`] to nothing.
-pub const REMOVE_TREE: &str = "store.remove_tree";
+pub(crate) const REMOVE_TREE: &str = "store.remove_tree";
 /// Writes a layer's manifest: [`SealInput`] to [`ManifestSummary`].
-pub const SEAL: &str = "store.seal";
+pub(crate) const SEAL: &str = "store.seal";
 /// Compares a layer with its manifest: [`VerifyDeepInput`] to [`Compared`].
-pub const VERIFY_DEEP: &str = "store.verify_deep";
+pub(crate) const VERIFY_DEEP: &str = "store.verify_deep";
 /// Refuses a tree that has what only overlayfs may write: [`LookInput`] to nothing.
-pub const LOOK_THROUGH: &str = "store.look_through";
+pub(crate) const LOOK_THROUGH: &str = "store.look_through";
 /// Measures trees: [`DiskUsageInput`] to a list of [`TreeUsage`], in the order asked for.
-pub const DISK_USAGE: &str = "store.disk_usage";
+pub(crate) const DISK_USAGE: &str = "store.disk_usage";
 
 /// Input of [`REMOVE_TREE`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RemoveInput {
+pub(crate) struct RemoveInput {
     /// Absolute; each is removed with all that is below it.
     pub paths: Vec<PathBuf>,
 }
@@ -70,7 +70,7 @@ impl TreeError {
 
 /// Why a task failed.
 #[derive(Debug, thiserror::Error)]
-pub enum TaskError {
+pub(crate) enum TaskError {
     /// The input is not the task's.
     #[error("the input of the task is not what it takes")]
     Input(#[source] serde_json::Error),
@@ -83,10 +83,10 @@ pub enum TaskError {
 }
 
 /// A task as this module knows it.
-pub type Function = fn(serde_json::Value) -> Result<serde_json::Value, TaskError>;
+pub(crate) type Function = fn(serde_json::Value) -> Result<serde_json::Value, TaskError>;
 
 /// The task of this name, if it is one of the store's.
-pub fn function(name: &str) -> Option<Function> {
+pub(crate) fn function(name: &str) -> Option<Function> {
     Some(match name {
         REMOVE_TREE => |input| {
             let input: RemoveInput = serde_json::from_value(input).map_err(TaskError::Input)?;
@@ -102,7 +102,7 @@ pub fn function(name: &str) -> Option<Function> {
 }
 
 /// The task of this name as the helper calls it, for [`crate::sandbox::helper::enter_if_asked`].
-pub fn lookup(name: &str) -> Option<TaskFn> {
+pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     function(name).map(|_| in_helper as TaskFn)
 }
 

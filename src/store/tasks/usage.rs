@@ -12,7 +12,7 @@ use crate::beneath::TreeDir;
 
 /// Input of [`super::DISK_USAGE`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DiskUsageInput {
+pub(crate) struct DiskUsageInput {
     /// Directories, absolute.
     pub trees: Vec<PathBuf>,
 }

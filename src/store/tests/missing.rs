@@ -1,6 +1,7 @@
 //! States that are gone although something leads to them: a file system check, or a user, has taken their files.
 
 use super::*;
+use crate::store::recover::Recovered;
 
 /// Two states on a base, and a third that has no name.
 struct Lost {

@@ -1,6 +1,7 @@
 //! What `store verify` and `store seal` find.
 
 use super::*;
+use crate::store::verify::{Difference, Finding};
 
 #[test]
 fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gentoomuch::config::{ConfigDir, OciConfig, pin_line, write_pin};
-use gentoomuch::download::{Downloader, Request, Settings, Url};
-use gentoomuch::portage::make_conf;
-use gentoomuch::progress::Silent;
+use gentoomuch::internals::config::{ConfigDir, OciConfig, pin_line, write_pin};
+use gentoomuch::internals::download::{Downloader, Request, Settings, Url};
+use gentoomuch::internals::portage::make_conf;
+use gentoomuch::internals::progress::Silent;
 
 /// The one directory. The fuzzer ends its process without unwinding, so that this is never dropped: who started it removes it (`scripts/fuzz`).
 fn root() -> &'static Path {

@@ -7,20 +7,20 @@ mod files;
 
 use std::sync::OnceLock;
 
-use gentoomuch::config::kconfig::Symbols;
-use gentoomuch::config::{PathPattern, with_kernel_header};
-use gentoomuch::portage::atom::Atom;
-use gentoomuch::portage::binrepos;
-use gentoomuch::portage::emerge::failure;
-use gentoomuch::portage::emerge::resolution::Resolution;
-use gentoomuch::portage::emerge::resolution::required_use::{Expression, Flags};
-use gentoomuch::portage::make_conf::{self, Piece, Statement};
-use gentoomuch::portage::manifest::source_archives;
-use gentoomuch::portage::package_files::{self, LineFile};
-use gentoomuch::portage::profile::PortageProfile;
-use gentoomuch::portage::src_uri::{self, Conditions};
-use gentoomuch::portage::use_flags::{self, Switch};
-use gentoomuch::terminal_text::sanitize;
+use gentoomuch::internals::config::kconfig::Symbols;
+use gentoomuch::internals::config::{PathPattern, with_kernel_header};
+use gentoomuch::internals::portage::atom::Atom;
+use gentoomuch::internals::portage::binrepos;
+use gentoomuch::internals::portage::emerge::failure;
+use gentoomuch::internals::portage::emerge::resolution::Resolution;
+use gentoomuch::internals::portage::emerge::resolution::required_use::{Expression, Flags};
+use gentoomuch::internals::portage::make_conf::{self, Piece, Statement};
+use gentoomuch::internals::portage::manifest::source_archives;
+use gentoomuch::internals::portage::package_files::{self, LineFile};
+use gentoomuch::internals::portage::profile::PortageProfile;
+use gentoomuch::internals::portage::src_uri::{self, Conditions};
+use gentoomuch::internals::portage::use_flags::{self, Switch};
+use gentoomuch::internals::terminal_text::sanitize;
 use libfuzzer_sys::fuzz_target;
 
 const TARGETS: [(&str, fn(&str)); 18] = [
@@ -104,7 +104,7 @@ fn sources(text: &str) {
         assert!(found.iter().all(|found| is_name(found.file)), "{found:?}");
     }
     assert!(source_archives(text).all(|(name, expected)| is_name(name) && !expected.hashes.is_empty()));
-    assert!(gentoomuch::fetch::dictionary(text).values().all(|words| !words.is_empty()));
+    assert!(gentoomuch::internals::fetch::dictionary(text).values().all(|words| !words.is_empty()));
 }
 
 fn flat(statements: &[Statement]) -> Vec<(&str, String)> {

@@ -19,7 +19,7 @@ mod explained;
 mod merge_list;
 mod problems;
 mod proposals;
-pub mod required_use;
+pub(crate) mod required_use;
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ use crate::portage::atom::Atom;
 use crate::terminal_text::{sanitize, sanitize_uncut};
 use required_use::Flags;
 
-pub use merge_list::Merge;
+pub(crate) use merge_list::Merge;
 
 /// Which of Portage's files a change belongs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -74,7 +74,7 @@ pub struct FlagState {
 pub type Flags = BTreeMap<String, FlagState>;
 
 /// One way to satisfy an expression: flags to change, with what they become, in the order of the expression.
-pub type Changes = Vec<(String, bool)>;
+pub(crate) type Changes = Vec<(String, bool)>;
 
 impl Expression {
     /// Reads an expression in an ebuild's or in emerge's words.

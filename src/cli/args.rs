@@ -1,0 +1,87 @@
+//! The command line's grammar. Shell completions and man pages are made from it.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, ValueEnum};
+
+use crate::cli::commands::Command;
+
+/// Daemonless, rootless builder of Gentoo systems: verified stage3 in, signed stage4 out.
+#[derive(Debug, Parser)]
+#[command(name = "gentoomuch", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  gentoomuch doctor
+  gentoomuch keys fetch --gentoo
+  gentoomuch sync
+  gentoomuch bootstrap server amd64-openrc
+  gentoomuch freshroot -- emerge app-misc/hello
+  gentoomuch stage build web
+
+Exit codes: 0 done, 1 other failure, 2 command line, 3 configuration, 4 verification,
+5 this host cannot sandbox, 6 emerge failed, 7 signing failed, 10 `--check`: a change is
+needed, 70 bug, 125 our own failure around a command of yours, 130 interrupted.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration directory [default: `$XDG_CONFIG_HOME/gentoomuch`]
+    #[arg(long, global = true, value_name = "DIR", env = "GENTOOMUCH_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory: store, artifacts, logs [default: `$XDG_DATA_HOME/gentoomuch`]
+    #[arg(long, global = true, value_name = "DIR", env = "GENTOOMUCH_DATA", hide_env = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// Cache directory: distfiles, binary packages [default: `$XDG_CACHE_HOME/gentoomuch`]
+    #[arg(long, global = true, value_name = "DIR", env = "GENTOOMUCH_CACHE", hide_env = true)]
+    pub(crate) cache: Option<PathBuf>,
+    /// Say more: -v what is done, -vv each step of the sandbox
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Form of what is said on standard error: lines for people, or a JSON object a line
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Colour in what is printed; `auto`: on a terminal, unless `NO_COLOR` is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// Fail at once, instead of waiting, when another command holds what this one needs
+    #[arg(long, global = true)]
+    pub(crate) no_wait: bool,
+    /// Download nothing, nor let emerge: what is missing is an error
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
+}
+
+/// Form of the diagnostics on standard error. (Comments on the values would make clap spread every help text.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Whether to colour a stream that is, or is not, a terminal.
+    pub(crate) fn enabled(self, is_terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `gentoomuch bootstrap PROFILE STAGE3`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::pipeline::bootstrap;
+use crate::recipe::import::BootstrapOptions;
+use crate::release::Which;
+
+use super::Outcome;
+use crate::cli::invocation::Invocation;
+use crate::cli::limits::LimitArgs;
+use crate::cli::opened::Opened;
+use crate::cli::report::Failure;
+
+/// Verify and import a stage3, and rebuild it as a profile's builder
+///
+/// The stage3 definition `gentoomuch/builder` of the configuration decides what the builder becomes. Interrupted or failed, the same
+/// command goes on at the package where it stopped. Given the name of a variant instead of a file, the latest is fetched first (as by
+/// `gentoomuch stage3 fetch`).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch bootstrap server stage3-amd64-openrc-20260811T083102Z.tar.xz
+  gentoomuch bootstrap server amd64-openrc
+  gentoomuch bootstrap --no-rebuild musl ./stage3-amd64-musl-hardened-20260811T083102Z.tar.xz")]
+pub(crate) struct Args {
+    /// Name of the profile to make or renew
+    profile: String,
+    /// The tarball, with its `.asc`, `.DIGESTS` and `.sha256` beside it; or a variant to fetch, such as amd64-openrc
+    stage3: PathBuf,
+    /// Stop after the import: no builder
+    #[arg(long)]
+    no_rebuild: bool,
+    /// Take a tarball without a trusted signature; the reason is recorded for ever
+    #[arg(long, value_name = "REASON")]
+    allow_unsigned: Option<String>,
+    /// Accept a good signature by a key that has expired since
+    #[arg(long)]
+    allow_expired: bool,
+    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let keys = invocation.trusted_keys()?;
+    let jobs = Invocation::jobs(args.jobs, &config)?;
+    let options = BootstrapOptions {
+        profile: args.profile.clone(),
+        stage3: stage3(args, invocation)?,
+        verify: Invocation::verify_options(args.allow_unsigned.as_ref(), args.allow_expired)?,
+        no_rebuild: args.no_rebuild,
+    };
+    Invocation::given_file(&options.stage3)?;
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = bootstrap::bootstrap(&opened.context(jobs), &config, &keys, &options)?;
+    invocation.progress.clear();
+    if args.json {
+        crate::cli::table::print_json(&done)?;
+    } else {
+        let reused = |yes| if yes { "  (unchanged)" } else { "" };
+        let mut text = format!("profile   {}\nupstream  {}{}\n", done.profile, done.upstream, reused(done.upstream_reused));
+        if let Some(builder) = &done.builder {
+            text.push_str(&format!("builder   {builder}{}\n", reused(done.builder_reused)));
+        }
+        crate::cli::table::print(&text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file that was named, or one that is fetched.
+fn stage3(args: &Args, invocation: &Invocation) -> Result<PathBuf, Failure> {
+    let file = invocation.path(&args.stage3);
+    let variant = args.stage3.to_str().filter(|text| !text.contains('/') && !text.contains(".tar"));
+    match variant {
+        Some(variant) if !file.exists() => {
+            let fetched = super::stage3::fetch(invocation, variant, &Which::Latest, &[], args.allow_expired)?;
+            Ok(fetched.path)
+        }
+        _ => Ok(file),
+    }
+}

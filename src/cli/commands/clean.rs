@@ -1,0 +1,276 @@
+//! `gentoomuch clean [WHAT…]`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::io::{BufRead as _, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+
+use crate::history::clean;
+use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, everything};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::Outcome;
+use crate::cli::invocation::Invocation;
+use crate::cli::opened::Opened;
+use crate::cli::report::{Failure, Kind};
+use crate::cli::screen;
+use crate::cli::screen::Text;
+use crate::cli::table::{Table, count, human_bytes, print, print_json};
+
+/// So many lines a reason are shown; `-v` shows all.
+const LINES: usize = 12;
+
+/// Free the space of what nothing needs any more
+///
+/// Shows first what would go, how much that is and why nothing needs it; then asks. Without a limit only that goes to which nothing leads:
+/// states and layers without a name, tree snapshots without a name that no kept state was built with, binary packages that are installed in
+/// no state and have no use for the next build, distfiles that no Manifest names, and logs older than 30 days. Names below `kept/` and
+/// `tag/` keep what they name.
+///
+/// Waits until no other command uses the store. Killed at any moment, it has removed less, and the next command finishes what it began.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch clean --dry-run
+  gentoomuch clean --keep 3 --older-than 30d
+  gentoomuch clean --yes --max-size 20G
+  gentoomuch clean binpkgs distfiles
+  gentoomuch clean --everything
+
+Sizes are powers of 1024 (K, M, G, T). Durations are hours, days, weeks, months of 30 days, or years: 12h, 30d, 2w, 6m, 1y.
+Without a terminal nothing is removed unless `--yes` is given.")]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line, each on its own")]
+pub(crate) struct Args {
+    /// Only these [default: all]
+    #[arg(value_parser = what(), value_name = "WHAT")]
+    what: Vec<What>,
+    /// Only show what would go
+    #[arg(short = 'n', long, visible_alias = "plan")]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Suspended sessions too, although they could go on
+    #[arg(long)]
+    sessions: bool,
+    /// Of each name and each stage4 keep the N newest, and let earlier ones go
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Let earlier states go that were replaced so long ago, and artifacts and logs that old; with `--keep`, both must hold
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Option<i64>,
+    /// Then let the least recently used go until all of it takes no more than this
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+    /// Remove the whole store, artifacts, logs, distfiles and binary packages; the configuration stays
+    #[arg(long, conflicts_with_all = ["what", "sessions", "keep", "older_than", "max_size"])]
+    everything: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to clean: one kind, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct What(Option<CleanKind>);
+
+impl What {
+    const ALL: &'static str = "all";
+
+    fn kinds(self) -> Vec<CleanKind> {
+        self.0.map_or_else(|| CleanKind::ALL.to_vec(), |kind| vec![kind])
+    }
+}
+
+/// Reads the name of a kind, and tells which there are.
+fn what() -> impl TypedValueParser<Value = What> {
+    let names = std::iter::once(What::ALL).chain(CleanKind::ALL.map(CleanKind::name));
+    PossibleValuesParser::new(names).map(|name| What(CleanKind::ALL.into_iter().find(|kind| kind.name() == name)))
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
+    let options = options(args);
+    let plan = if args.everything { everything::clean_everything_plan(&cx)? } else { clean::clean_plan(&cx, &options)? };
+    let nothing = plan.is_empty();
+    if args.dry_run || nothing {
+        return shown(args, &plan, false, invocation.global.verbose > 0);
+    }
+    if !args.json {
+        print(render(&plan, invocation.global.verbose > 0))?;
+    }
+    if !args.yes && !agreed(&plan, &opened)? {
+        return if io::stdin().is_terminal() {
+            print("nothing was removed\n")?;
+            Ok(ExitCode::SUCCESS)
+        } else {
+            Err(Failure::message(Kind::Usage, "nothing was removed: there is no terminal to ask on")
+                .hint("`--yes` removes what is shown, `--dry-run` only shows it"))
+        };
+    }
+    let done = if args.everything { everything::clean_everything(&cx)? } else { clean::clean(&cx, &options, &plan)? };
+    invocation.progress.clear();
+    if args.json {
+        return shown(args, &done, true, true);
+    }
+    print(format!("freed  {} in {}\n", human_bytes(done.bytes), count(done.items.len() as u64, "item")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &Args) -> CleanOptions {
+    let what = if args.what.is_empty() { vec![What(None)] } else { args.what.clone() };
+    let mut kinds: BTreeSet<CleanKind> = what.iter().flat_map(|what| what.kinds()).collect();
+    let suspended = args.sessions || args.what.contains(&What(Some(CleanKind::Sessions)));
+    if suspended {
+        kinds.insert(CleanKind::Sessions);
+    }
+    CleanOptions {
+        kinds,
+        suspended,
+        keep: args.keep.map(|keep| keep as usize),
+        older_than_secs: args.older_than,
+        max_size_bytes: args.max_size,
+        now_secs: super::now_secs(),
+    }
+}
+
+fn shown(args: &Args, plan: &CleanPlan, removed: bool, all: bool) -> Outcome {
+    if args.json {
+        let mut value = serde_json::to_value(plan).map_err(io::Error::other)?;
+        value["removed"] = removed.into();
+        print_json(&value)?;
+    } else {
+        print(render(plan, all))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks on the terminal; without one nobody has agreed.
+fn agreed(plan: &CleanPlan, opened: &Opened<'_>) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    let what = count(plan.items.len() as u64, "item");
+    screen::err(&Text::line(&format!("remove {what}, {}? [y/N] ", human_bytes(plan.bytes))));
+    let stdin = io::stdin();
+    // Ctrl-C only counts up while the program runs: here it has to end the question.
+    crate::sys::fd::wait_readable(&[stdin.as_fd(), opened.tools.interrupt.fd()], None)
+        .map_err(|error| Failure::new(Kind::Other, error))?;
+    if opened.tools.interrupt.count() > 0 {
+        screen::err(&"\n".into());
+        return Err(Failure::message(Kind::Interrupted, "interrupted: nothing was removed"));
+    }
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+fn render(plan: &CleanPlan, all: bool) -> String {
+    let mut text = String::new();
+    if !plan.items.is_empty() {
+        let mut groups: BTreeMap<(CleanKind, &str), Vec<&CleanItem>> = BTreeMap::new();
+        for item in &plan.items {
+            groups.entry((item.kind, &item.why)).or_default().push(item);
+        }
+        let mut table = Table::new(&["KIND", ">SIZE", "WHAT", "WHY"]);
+        for ((kind, why), mut items) in groups {
+            items.sort_by(|a, b| (b.bytes, &a.name).cmp(&(a.bytes, &b.name)));
+            let shown = if all || items.len() <= LINES { items.len() } else { LINES - 1 };
+            for item in &items[..shown] {
+                table.row([kind.to_string(), human_bytes(item.bytes), item.name.clone(), why.to_owned()]);
+            }
+            let more = &items[shown..];
+            if !more.is_empty() {
+                let bytes = more.iter().map(|item| item.bytes).sum();
+                table.row([
+                    kind.to_string(),
+                    human_bytes(bytes),
+                    format!("and {} more (`-v` lists them)", more.len()),
+                    why.to_owned(),
+                ]);
+            }
+        }
+        text.push_str(&table.render());
+        text.push('\n');
+    }
+    for forgotten in &plan.forgotten {
+        let values = count(forgotten.positions.len() as u64, "earlier value");
+        text.push_str(&format!("forgets  {values} of `{}`\n", forgotten.name));
+    }
+    if let Some(total) = plan.total_bytes {
+        let left = total.saturating_sub(plan.bytes);
+        text.push_str(&format!("takes    {} now, {} then\n", human_bytes(total), human_bytes(left)));
+        if let Some(max) = plan.max_size_bytes.filter(|max| left > *max) {
+            text.push_str(&format!("note     more than the {} asked for: the rest is in use\n", human_bytes(max)));
+        }
+    }
+    for note in &plan.notes {
+        text.push_str(&format!("note     {note}\n"));
+    }
+    let items = count(plan.items.len() as u64, "item");
+    if plan.is_empty() {
+        text.push_str("nothing to clean\n");
+    } else {
+        text.push_str(&format!("total    {} in {items}\n", human_bytes(plan.bytes)));
+    }
+    text
+}
+
+/// `20G` as bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "a size is a number with K, M, G or T: `20G`".to_owned();
+    let plain = text.trim().trim_end_matches(['b', 'B']).trim_end_matches('i');
+    let digits = plain.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match plain[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// `30d` as seconds.
+fn duration(text: &str) -> Result<i64, String> {
+    let wrong = || "a duration is a number with h, d, w, m (30 days) or y: `30d`".to_owned();
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let hours = match &text[digits.len()..] {
+        "h" => 1,
+        "d" => 24,
+        "w" => 7 * 24,
+        "m" => 30 * 24,
+        "y" => 365 * 24,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = digits.parse().map_err(|_| wrong())?;
+    Ok(i64::from(number) * hours * 3600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations() {
+        for (text, bytes) in [("0", 0), ("10", 10), ("1k", 1024), ("2MiB", 2 << 20), ("20G", 20 << 30), ("1TB", 1 << 40)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "x", "1X", "-1G", "1.5G", "99999999999T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        for (text, secs) in
+            [("12h", 43_200), ("30d", 2_592_000), ("2w", 1_209_600), ("1m", 2_592_000), ("1y", 31_536_000), ("0d", 0)]
+        {
+            assert_eq!(duration(text), Ok(secs), "{text}");
+        }
+        for text in ["", "30", "d", "-1d", "1s", "1 d x"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! `gentoomuch export STATE`
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::artifact::of_state;
+use crate::artifact::of_state::{Destination, ExportRequest};
+use crate::config::{ConfigDir, LayerCompression};
+use clap::ValueEnum;
+
+use super::Outcome;
+use super::stage::{FormatArg, extent};
+use crate::cli::invocation::Invocation;
+use crate::cli::opened::Opened;
+use crate::cli::screen::Shown as _;
+use crate::cli::table::{print, print_json, short_id};
+
+/// Export any build state as tarball, OCI image or squashfs
+///
+/// What a stage4 leaves out is left out here too: host keys, logs, caches. A state of a stage4 is exported as its definition has it
+/// (`format`, `keep`, `oci`). The artifact is signed and gets its digests and metadata beside it. Of an OCI image layout, `index.json` is what
+/// is signed: everything else in it is found by digest.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch export stage4/web
+  gentoomuch export stage4/web -o oci-archive:web.img
+  gentoomuch export kept/with-hello --format tar.zst --no-sign -o /tmp
+  gentoomuch export 'stage4/web@{1}' -o before.squashfs")]
+pub(crate) struct Args {
+    /// A name, `NAME@{N}`, a tag, or the beginning of an id
+    state: String,
+    /// Form of the artifact [default: by the ending of PLACE, or as the stage4 is, or tar.xz]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// Compression of the layers of an OCI image [default: `compression` in `oci`, or gzip]
+    #[arg(long, value_enum)]
+    compression: Option<CompressionArg>,
+    /// Where to: a directory that is there, or a name that is not; `oci-archive:FILE` is an OCI image in one file [default: below `stages` in the data directory]
+    #[arg(short, long, value_name = "PLACE")]
+    output: Option<PathBuf>,
+    /// Do not sign the artifact
+    #[arg(long)]
+    no_sign: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CompressionArg {
+    /// Read by everything
+    Gzip,
+    /// Smaller and quicker
+    Zstd,
+}
+
+fn destination(given: &Path, invocation: &Invocation) -> Destination {
+    match given.as_os_str().as_bytes().strip_prefix(b"oci-archive:") {
+        Some(file) => Destination::OciArchive(invocation.path(Path::new(OsStr::from_bytes(file)))),
+        None => Destination::Path(invocation.path(given)),
+    }
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    // States can be exported without a configuration; one that is there must be right.
+    let config = if invocation.places.config.exists() { Some(ConfigDir::open(&invocation.places.config)?) } else { None };
+    let opened = Opened::open(invocation)?;
+    let request = ExportRequest {
+        state: args.state.clone(),
+        format: args.format.map(Into::into),
+        compression: args.compression.map(|compression| match compression {
+            CompressionArg::Gzip => LayerCompression::Gzip,
+            CompressionArg::Zstd => LayerCompression::Zstd,
+        }),
+        to: args.output.as_deref().map(|path| destination(path, invocation)),
+        gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
+    };
+    let done = of_state::export_state(&opened.context(None), config.as_ref(), &request)?;
+    invocation.progress.clear();
+    if args.json {
+        print_json(&done)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let artifact = &done.artifact;
+    print(format!(
+        "state     {}{}\nartifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
+        short_id(&done.state),
+        done.name.as_ref().map_or_else(String::new, |name| format!("  ({name})")),
+        artifact.path.shown(),
+        if artifact.reused { "  (unchanged)" } else { "" },
+        artifact.format,
+        extent(artifact),
+        artifact.signed_by.as_deref().unwrap_or("no"),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

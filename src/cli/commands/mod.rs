@@ -1,0 +1,127 @@
+//! The commands, one file each: its arguments with their help, and `run`.
+
+mod binhost;
+mod bootstrap;
+mod clean;
+mod completions;
+mod config;
+mod cp;
+mod diff;
+mod doctor;
+mod experiment;
+mod export;
+mod freshroot;
+mod init;
+mod kernel;
+mod keys;
+mod live;
+mod log;
+mod man;
+mod patch;
+mod pipeline;
+mod profile;
+mod resolve;
+mod rollback;
+mod shell;
+mod stage;
+mod stage3;
+mod store;
+mod sync;
+mod tag;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::cli::invocation::Invocation;
+use crate::cli::report::Failure;
+
+pub(crate) use self::stage3::{keys_failure, load_keys, now_secs, verify_failure};
+
+/// What a command returns: the exit code, 0 unless a user's command had another.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Doctor(doctor::Args),
+    Init(init::Args),
+    Config(config::Args),
+    Keys(keys::Args),
+    Sync(sync::Args),
+    Tree(tree::Args),
+    Stage3(stage3::Args),
+    Bootstrap(bootstrap::Args),
+    Profile(profile::Args),
+    Resolve(resolve::Args),
+    Try(experiment::Args),
+    Patch(patch::Args),
+    Kernel(kernel::Args),
+    Freshroot(freshroot::Args),
+    Shell(shell::Args),
+    Cp(cp::Args),
+    Stage(stage::Args),
+    Pipeline(pipeline::Args),
+    Export(export::Args),
+    Log(log::Args),
+    Diff(diff::Args),
+    Rollback(rollback::Args),
+    Tag(tag::Args),
+    Store(store::Args),
+    Binhost(binhost::Args),
+    Clean(clean::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+impl Command {
+    /// Whether it runs a command of the user's, whose exit code it has.
+    pub(crate) fn is_around_another(&self) -> bool {
+        match self {
+            Self::Freshroot(args) => !args.prints_plan(),
+            Self::Shell(args) => !args.prints_plan(),
+            Self::Patch(args) => args.is_shell(),
+            _ => false,
+        }
+    }
+
+    /// Whether it may put something into the data or cache directory. Those that read or write the configuration alone make none.
+    pub(crate) fn keeps_things(&self) -> bool {
+        !matches!(self, Self::Init(_) | Self::Config(_) | Self::Keys(_) | Self::Completions(_) | Self::Man(_))
+    }
+}
+
+/// Runs one command.
+pub(crate) fn run(command: Command, invocation: &Invocation) -> Outcome {
+    match command {
+        Command::Doctor(args) => doctor::run(&args, invocation),
+        Command::Init(args) => init::run(&args, invocation),
+        Command::Config(args) => config::run(&args, invocation),
+        Command::Keys(args) => keys::run(&args, invocation),
+        Command::Sync(args) => sync::run(&args, invocation),
+        Command::Tree(args) => tree::run(&args, invocation),
+        Command::Stage3(args) => stage3::run(&args, invocation),
+        Command::Bootstrap(args) => bootstrap::run(&args, invocation),
+        Command::Profile(args) => profile::run(&args, invocation),
+        Command::Resolve(args) => resolve::run(&args, invocation),
+        Command::Try(args) => experiment::run(&args, invocation),
+        Command::Patch(args) => patch::run(&args, invocation),
+        Command::Kernel(args) => kernel::run(&args, invocation),
+        Command::Freshroot(args) => freshroot::run(&args, invocation),
+        Command::Shell(args) => shell::run(&args, invocation),
+        Command::Cp(args) => cp::run(&args, invocation),
+        Command::Stage(args) => stage::run(&args, invocation),
+        Command::Pipeline(args) => pipeline::run(&args, invocation),
+        Command::Export(args) => export::run(&args, invocation),
+        Command::Log(args) => log::run(&args, invocation),
+        Command::Diff(args) => diff::run(&args, invocation),
+        Command::Rollback(args) => rollback::run(&args, invocation),
+        Command::Tag(args) => tag::run(&args, invocation),
+        Command::Store(args) => store::run(&args, invocation),
+        Command::Binhost(args) => binhost::run(&args, invocation),
+        Command::Clean(args) => clean::run(&args, invocation),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args, invocation),
+    }
+}

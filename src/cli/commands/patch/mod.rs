@@ -1,0 +1,385 @@
+//! `gentoomuch patch prep|try|shell|save|compile|refresh|ls|show|rm`
+
+mod compile;
+mod shell;
+mod words;
+
+use std::process::ExitCode;
+
+use crate::patch::attempt::{AttemptOptions, Came as AttemptCame};
+use crate::patch::prep::PrepOptions;
+use crate::patch::refresh::RefreshOptions;
+use crate::patch::save::{SaveOptions, Span};
+use crate::patch::{attempt, prep, refresh, rows, save};
+use crate::portage::atom::Atom;
+use clap::{Subcommand, ValueEnum};
+
+use super::Outcome;
+use crate::cli::invocation::Invocation;
+use crate::cli::limits::LimitArgs;
+use crate::cli::opened::Opened;
+use crate::cli::report::{Failure, Kind};
+use crate::cli::table::{print, print_either, print_json};
+
+/// Change the source of packages, and keep the changes as patches
+///
+/// `prep` unpacks the source that emerge would build into a git repository of yours, `try` builds the package with what you have changed
+/// in it, `save` makes a patch of it in the configuration, which every stage gets from then on.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  gentoomuch patch prep quiet-hello app-misc/hello
+  gentoomuch patch try quiet-hello
+  gentoomuch patch save quiet-hello --purpose 'say less'
+  gentoomuch patch ls")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+impl Args {
+    /// Whether it is the shell where a package failed.
+    pub(super) fn is_shell(&self) -> bool {
+        matches!(self.command, Command::Shell(_))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Prep(Prep),
+    Try(Try),
+    Shell(shell::Args),
+    Save(Save),
+    Compile(compile::Args),
+    Refresh(Refresh),
+    Ls(Ls),
+    Show(Show),
+    Rm(Rm),
+}
+
+/// Unpack the source of a package to change it
+///
+/// It is the source that emerge would build: fetched, verified, unpacked, and by default prepared, so that the ebuild's own patches are in,
+/// and those saved patches that Portage applies before this one. It becomes a git repository whose first commit is that state; change what
+/// you like in it, with or without commits. If the patch was saved before, it is applied on top.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch patch prep quiet-hello app-misc/hello
+  gentoomuch patch prep fix '=sys-apps/sed-4.9' --profile musl-hardened
+  gentoomuch patch prep fix sys-apps/sed 4.9
+  gentoomuch patch prep fix dev-libs/foo --repo guru")]
+struct Prep {
+    /// What the patch shall be called
+    name: String,
+    /// The package, as emerge takes it
+    atom: String,
+    /// Its version, if the package is named without one
+    version: Option<String>,
+    /// The profile whose builder unpacks it [default: the one set with `gentoomuch profile set`]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// The ebuild repository [default: as emerge chooses]
+    #[arg(long, value_name = "NAME")]
+    repo: Option<String>,
+    /// Only unpack it: without the ebuild's own patches
+    #[arg(long)]
+    no_prepare: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Build a package with what was changed in its work set
+///
+/// In a throw-away session with the configuration as it is now, what it needs from binary packages where there are some, the compiler's
+/// output on the screen. If it fails, the session is kept for `gentoomuch patch shell`, until the next attempt.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch patch try quiet-hello
+  gentoomuch patch try quiet-hello --profile musl-hardened --jobs 4
+
+Exit codes: 0 it was built with the changes, 6 it was not.")]
+struct Try {
+    /// The patch
+    name: String,
+    /// The profile to build it with [default: the one that unpacked it]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Make jobs at the same time [default: `env/jobs` of the configuration, or one for each processor]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print the result as JSON, and no build log
+    #[arg(long)]
+    json: bool,
+}
+
+/// Save what was changed in a work set as a patch
+///
+/// It is written to `user.patches/NAME/CATEGORY/PACKAGE-VERSION/NAME.patch` of the configuration, with what it is for, the package and the
+/// date on top. New files count, too; those that git is told to ignore only once they were added with `git add --force`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch patch save quiet-hello --purpose 'say less'
+  gentoomuch patch save fix --bug https://bugs.gentoo.org/917047 --for any")]
+struct Save {
+    /// The patch
+    name: String,
+    /// What it is for, one line [default: as it says already, or its name]
+    #[arg(long, value_name = "TEXT")]
+    purpose: Option<String>,
+    /// Where upstream or the distribution knows of it
+    #[arg(long, value_name = "URL")]
+    bug: Option<String>,
+    /// For which versions of the package [default: as it was saved before, or `version`]
+    #[arg(long = "for", value_enum, value_name = "WHICH")]
+    span: Option<SpanArg>,
+    /// Leave what was saved of it for other versions
+    #[arg(long)]
+    keep: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// For which versions of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SpanArg {
+    /// Every version
+    Any,
+    /// Every version in its slot
+    Slot,
+    /// Every revision of its version
+    Version,
+    /// Its revision only
+    Revision,
+}
+
+/// Bring a patch onto a newer version of the package
+///
+/// The newer version is unpacked, and what was changed in the old one is merged into it, three-way. What cannot be merged is left between
+/// conflict markers in the files, and said. Without a work set the saved patch is applied as far as it fits. What was saved stays as it is,
+/// until `gentoomuch patch save`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch patch refresh quiet-hello
+  gentoomuch patch refresh quiet-hello --to '=app-misc/hello-2.12'
+
+Exit codes: 0 it was merged, 1 there are conflicts.")]
+struct Refresh {
+    /// The patch
+    name: String,
+    /// The version to go to [default: the newest that emerge would take]
+    #[arg(long, value_name = "ATOM")]
+    to: Option<String>,
+    /// The profile whose builder unpacks it [default: the one that unpacked it before]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// List patches, saved or being worked on
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  gentoomuch patch ls --json")]
+struct Ls {
+    /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show what a patch is for and what it changes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch patch show quiet-hello
+  gentoomuch patch show quiet-hello --diff
+  gentoomuch patch show quiet-hello --changes")]
+struct Show {
+    /// The patch
+    name: String,
+    /// Print the saved patch itself, too
+    #[arg(long, conflicts_with = "json")]
+    diff: bool,
+    /// Print what is changed in the work set now instead, as a patch
+    #[arg(long, conflicts_with_all = ["json", "diff"])]
+    changes: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove a work set, or all of a patch
+///
+/// Refused while the work set has changes that are not saved.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch patch rm quiet-hello
+  gentoomuch patch rm quiet-hello --saved --force")]
+struct Rm {
+    /// The patch
+    name: String,
+    /// What is saved of it in the configuration, too
+    #[arg(long)]
+    saved: bool,
+    /// Although changes would be lost
+    #[arg(long)]
+    force: bool,
+    /// Print what was removed as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl From<SpanArg> for Span {
+    fn from(arg: SpanArg) -> Self {
+        match arg {
+            SpanArg::Any => Self::Any,
+            SpanArg::Slot => Self::Slot,
+            SpanArg::Version => Self::Version,
+            SpanArg::Revision => Self::Revision,
+        }
+    }
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    match &args.command {
+        Command::Prep(args) => prep(args, invocation),
+        Command::Try(args) => attempt(args, invocation),
+        Command::Shell(args) => shell::run(args, invocation),
+        Command::Save(args) => save(args, invocation),
+        Command::Compile(args) => compile::run(args, invocation),
+        Command::Refresh(args) => refresh(args, invocation),
+        Command::Ls(args) => ls(args, invocation),
+        Command::Show(args) => show(args, invocation),
+        Command::Rm(args) => rm(args, invocation),
+    }
+}
+
+/// An atom of one package, without flags: those are the configuration's.
+fn checked(atom: &str) -> Result<(), Failure> {
+    let parsed = Atom::parse_target(atom).map_err(|error| Failure::new(Kind::Usage, error))?;
+    if parsed.is_wildcard() || !parsed.use_dependencies.is_empty() {
+        let failure = Failure::message(Kind::Usage, format!("`{atom}` does not name one package"));
+        return Err(failure.hint("for example `app-misc/hello`, `=app-misc/hello-2.10` or `app-misc/hello:0`"));
+    }
+    Ok(())
+}
+
+fn prep(args: &Prep, invocation: &Invocation) -> Outcome {
+    checked(&args.atom)?;
+    let atom = with_version(&args.atom, args.version.as_deref())?;
+    let config = invocation.config()?;
+    let options = PrepOptions {
+        name: args.name.clone(),
+        atom,
+        repository: args.repo.clone(),
+        profile: args.profile.clone(),
+        prepare: !args.no_prepare,
+    };
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = prep::patch_prep(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
+    invocation.progress.clear();
+    print_either(args.json, &done, words::prepared)?;
+    Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
+}
+
+/// The atom of a package and its version, as the original tool had them.
+fn with_version(package: &str, version: Option<&str>) -> Result<String, Failure> {
+    let Some(version) = version else { return Ok(package.to_owned()) };
+    let atom = format!("={package}-{version}");
+    let is_plain = package.parse::<Atom>().is_ok_and(|atom| atom.operator.is_none() && atom.slot.is_none());
+    if is_plain && atom.parse::<Atom>().is_ok() {
+        return Ok(atom);
+    }
+    Err(Failure::message(Kind::Usage, format!("`{package}` and `{version}` are no package and its version"))
+        .hint("for example `sys-apps/sed 4.9`, or `'=sys-apps/sed-4.9'` alone"))
+}
+
+fn attempt(args: &Try, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let jobs = Invocation::jobs(args.jobs, &config)?;
+    let options = AttemptOptions { name: args.name.clone(), profile: args.profile.clone(), show_log: !args.json };
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = attempt::patch_try(&opened.context(jobs), &config, &options)?;
+    invocation.progress.clear();
+    print_either(args.json, &done, words::attempted)?;
+    Ok(if done.came == AttemptCame::Built { ExitCode::SUCCESS } else { ExitCode::from(Kind::Emerge.code()) })
+}
+
+fn save(args: &Save, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let options = SaveOptions {
+        name: args.name.clone(),
+        span: args.span.map(Span::from),
+        purpose: args.purpose.clone(),
+        bug: args.bug.clone(),
+        keep: args.keep,
+    };
+    let opened = Opened::open(invocation)?;
+    let done = save::patch_save(&opened.context(None), &config, &options)?;
+    invocation.progress.clear();
+    print_either(args.json, &done, |done| words::saved(done, &invocation.places.config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn refresh(args: &Refresh, invocation: &Invocation) -> Outcome {
+    if let Some(atom) = &args.to {
+        checked(atom)?;
+    }
+    let config = invocation.config()?;
+    let options = RefreshOptions { name: args.name.clone(), to: args.to.clone(), profile: args.profile.clone() };
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let done = refresh::patch_refresh(&opened.context(Invocation::jobs(None, &config)?), &config, &options)?;
+    invocation.progress.clear();
+    print_either(args.json, &done, words::refreshed)?;
+    Ok(conflicts(&done.unpacked.conflicts, &done.unpacked.rejected))
+}
+
+fn conflicts(markers: &[String], rejected: &[String]) -> ExitCode {
+    if markers.is_empty() && rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Kind::Other.code()) }
+}
+
+fn ls(args: &Ls, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let opened = Opened::open(invocation)?;
+    let rows = rows::patch_rows(&opened.context(None), &config)?;
+    print_either(args.json, &rows, |rows| words::list(rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(args: &Show, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let opened = Opened::open(invocation)?;
+    let cx = opened.context(None);
+    let row = rows::patch_row(&cx, &config, &args.name)?;
+    if args.changes {
+        let changes = rows::patch_changes(&cx, &args.name)?;
+        invocation.progress.clear();
+        print(&changes)?;
+    } else if args.json {
+        print_json(&row)?;
+    } else {
+        print(words::shown(&row, args.diff))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rm(args: &Rm, invocation: &Invocation) -> Outcome {
+    let config = invocation.config()?;
+    let opened = Opened::open(invocation)?;
+    let done = rows::patch_remove(&opened.context(None), &config, &args.name, args.saved, args.force)?;
+    invocation.progress.clear();
+    print_either(args.json, &done, |done| words::removed(done, &invocation.places.config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether both ends are a terminal.
+fn has_terminal() -> bool {
+    crate::sandbox::terminal::is_ours()
+}

@@ -1,0 +1,230 @@
+//! `gentoomuch pipeline [NAME…]`, `pipeline plan`, `pipeline node`
+
+mod view;
+mod words;
+
+use std::process::ExitCode;
+
+use crate::pipeline;
+use crate::pipeline::formats::Drawing;
+use crate::pipeline::run::{Outcome, Report as PipelineReport};
+use crate::pipeline::{Pipeline, PipelineOptions};
+use clap::{Subcommand, ValueEnum};
+
+use self::view::View;
+use super::Outcome as CommandOutcome;
+use super::stage::FormatArg;
+use crate::cli::invocation::Invocation;
+use crate::cli::limits::LimitArgs;
+use crate::cli::opened::Opened;
+use crate::cli::report::{Failure, Kind};
+use crate::cli::table::{print, print_json};
+
+/// Build all stage4s, and what they need, side by side
+///
+/// Every stage4 definition (or those named), with the stage3 definitions that they stand on, is a graph: what several need is built once,
+/// what does not depend on each other is built at the same time, and what has not changed since it was built is reused. `--jobs` is the
+/// budget of all builds together. After a failure nothing more is begun, and what runs comes to its end; after an interruption the same command
+/// goes on where it stopped.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:
+  gentoomuch pipeline
+  gentoomuch pipeline --dry-run
+  gentoomuch pipeline --keep-going --jobs 8 web mail
+  gentoomuch pipeline plan --format dot")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    build: Build,
+}
+
+#[derive(Debug, clap::Args)]
+struct Build {
+    /// Stage4 definitions [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    how: How,
+    /// After a failure, go on with what does not need what failed
+    #[arg(short, long)]
+    keep_going: bool,
+    /// Say what would be built, and why, and build nothing
+    #[arg(short = 'n', long, visible_alias = "why")]
+    dry_run: bool,
+}
+
+/// What all forms of the command take.
+#[derive(Debug, clap::Args)]
+struct How {
+    /// Packages and make jobs at the same time, of all builds together [default: number of processors, or `env/jobs`]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<u32>,
+    /// Form of the archives [default: `format` of each definition, or tar.xz]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// Do not sign the artifacts
+    #[arg(long)]
+    no_sign: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the graph, for another engine to run its nodes
+    ///
+    /// Each node can be run alone by `gentoomuch pipeline node ID`, once those that it needs are done.
+    #[command(after_help = "Examples:
+  gentoomuch pipeline plan --format dot | dot -Tsvg >pipeline.svg
+  gentoomuch pipeline plan --format make >pipeline.mk")]
+    Plan {
+        /// Stage4 definitions [default: all]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// JSON with keys and reasons; for Graphviz; or a makefile
+        #[arg(long, value_enum, default_value_t = PlanFormat::Json)]
+        format: PlanFormat,
+        /// Do not sign the artifacts
+        #[arg(long)]
+        no_sign: bool,
+        /// Jobs of each node, in a makefile [default: number of processors, or `env/jobs`]
+        #[arg(short, long, value_name = "N")]
+        jobs: Option<u32>,
+    },
+    /// Build one node of the graph
+    #[command(after_help = "Examples:
+  gentoomuch pipeline node stage3/demo/plain
+  gentoomuch pipeline node artifact/web")]
+    Node {
+        /// As `pipeline plan` has it: `stage3/PROFILE/DEFINITION`, `kernel/PROFILE/NAME`, `stage4/NAME`, `artifact/NAME`
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        how: How,
+    },
+}
+
+/// How a graph is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlanFormat {
+    Json,
+    Dot,
+    Make,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> CommandOutcome {
+    let config = invocation.config()?;
+    match &args.command {
+        Some(Command::Plan { names, format, no_sign, jobs }) => {
+            let jobs = Invocation::jobs(*jobs, &config)?;
+            let opened = Opened::open_idle(invocation)?;
+            let cx = opened.context(jobs);
+            let pipeline = pipeline::pipeline(&cx, &config, options(names, None, *no_sign))?;
+            let drawing = || Drawing::new(pipeline.nodes());
+            match format {
+                PlanFormat::Json => print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?,
+                PlanFormat::Dot => print(drawing().dot())?,
+                PlanFormat::Make => {
+                    let sign = if *no_sign { " --no-sign" } else { "" };
+                    print(drawing().make(&format!("--jobs {}{sign}", cx.settings.jobs)))?;
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Node { id, how }) => {
+            let jobs = Invocation::jobs(how.jobs, &config)?;
+            let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
+            let cx = opened.context(jobs);
+            let pipeline = pipeline::pipeline_node(&cx, &config, options(&[], how.format, how.no_sign), id)?;
+            build(invocation, &opened, &pipeline, false, how.json)
+        }
+        None => {
+            // What is wrong with the words given needs no sandbox to be found out.
+            for name in &args.build.names {
+                config.stage4(name)?;
+            }
+            let how = &args.build.how;
+            let jobs = Invocation::jobs(how.jobs, &config)?;
+            let opened = Opened::open_idle(invocation)?.limited(how.limits)?;
+            let cx = opened.context(jobs);
+            let pipeline = pipeline::pipeline(&cx, &config, options(&args.build.names, how.format, how.no_sign))?;
+            if args.build.dry_run {
+                return planned(&pipeline, how.json);
+            }
+            build(invocation, &opened, &pipeline, args.build.keep_going, how.json)
+        }
+    }
+}
+
+fn options(names: &[String], format: Option<FormatArg>, no_sign: bool) -> PipelineOptions {
+    PipelineOptions {
+        names: names.to_vec(),
+        format: format.map(Into::into),
+        gpg: if no_sign { None } else { Some(Invocation::gpg()) },
+        ..PipelineOptions::default()
+    }
+}
+
+fn planned(pipeline: &Pipeline<'_, '_>, json: bool) -> CommandOutcome {
+    if json {
+        print_json(&serde_json::json!({ "nodes": pipeline.nodes().collect::<Vec<_>>() }))?;
+    } else {
+        print(words::planned(&pipeline.nodes().collect::<Vec<_>>()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn build(
+    invocation: &Invocation,
+    opened: &Opened<'_>,
+    pipeline: &Pipeline<'_, '_>,
+    keep_going: bool,
+    json: bool,
+) -> CommandOutcome {
+    if !pipeline.is_current() {
+        opened.tools.launcher.prepare();
+    }
+    let view = View::new(&invocation.progress, pipeline.nodes());
+    let result = pipeline.run(keep_going, &view);
+    view.close();
+    let mut report = result?;
+    invocation.progress.clear();
+    if json {
+        print_json(&report)?;
+    } else {
+        print(words::summary(&report))?;
+    }
+    outcome(invocation, &mut report)
+}
+
+/// Says what went wrong in each node, and which exit code that makes.
+fn outcome(invocation: &Invocation, report: &mut PipelineReport) -> CommandOutcome {
+    let failed = report.count(|outcome| *outcome == Outcome::Failed);
+    let skipped = report.count(|outcome| matches!(outcome, Outcome::Skipped { .. }));
+    let not_begun = report.count(|outcome| *outcome == Outcome::NotBegun);
+    let interrupted = report.count(|outcome| *outcome == Outcome::Interrupted) > 0 || (failed == 0 && not_begun > 0);
+    let all = report.nodes.len();
+    let failures = report.failures().into_iter().filter(|(_, error)| !error.is_interrupted());
+    let mut failures: Vec<Failure> =
+        failures.map(|(id, error)| Failure::from(error).about(format!("cannot build `{id}`"))).collect();
+    if interrupted {
+        invocation.say_all(&failures);
+        return Err(Failure::message(Kind::Interrupted, "interrupted").hint("repeat the command to go on where it stopped"));
+    }
+    if failures.len() < 2 && skipped + not_begun == 0 {
+        return failures.pop().map_or(Ok(ExitCode::SUCCESS), Err);
+    }
+    invocation.say_all(&failures);
+    let kind = if failures.iter().any(|failure| failure.is(Kind::Emerge)) { Kind::Emerge } else { failures[0].kind() };
+    let mut words = vec![format!("{failed} of {all} nodes failed")];
+    words.extend((skipped > 0).then(|| format!("{skipped} that need them skipped")));
+    words.extend((not_begun > 0).then(|| format!("{not_begun} not begun")));
+    let failure = Failure::message(kind, words.join(", ")).hint("correct the cause and repeat the command: what is done stays");
+    Err(if not_begun > 0 { failure.hint("`--keep-going` builds what does not need what failed") } else { failure })
+}

@@ -1,0 +1,138 @@
+//! `gentoomuch stage build NAME`
+
+use std::process::ExitCode;
+
+use crate::artifact::Artifact;
+use crate::config::ArtifactFormat;
+use crate::pipeline::stage;
+use crate::pipeline::stage::StageOptions;
+use clap::{Subcommand, ValueEnum};
+
+use super::Outcome;
+use crate::cli::invocation::Invocation;
+use crate::cli::limits::LimitArgs;
+use crate::cli::opened::Opened;
+use crate::cli::screen::Shown as _;
+use crate::cli::table::{count, human_bytes};
+
+/// Build stage4s
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+#[command(after_help = "Example:\n  gentoomuch stage build web")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(Build),
+}
+
+/// Build a stage4 and export it, signed, as a tarball or an image
+///
+/// The stage3 definition it names is built on the profile's stage3 first, and shared with every other stage4 that names it. What has
+/// not changed since the last build is reused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gentoomuch stage build web
+  gentoomuch stage build --format tar.zst --no-sign web
+  gentoomuch stage build --format oci web
+  gentoomuch stage build --no-export web")]
+struct Build {
+    /// The stage4 definition
+    name: String,
+    /// Form of the artifact [default: `format` of the definition, or tar.xz]
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// Do not sign the artifact
+    #[arg(long)]
+    no_sign: bool,
+    /// Build the state only, to look at it with `shell`, and make no artifact of it
+    #[arg(long, conflicts_with_all = ["format", "no_sign"])]
+    no_export: bool,
+    /// Packages and make jobs at the same time [default: number of processors, or `env/jobs`]
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<u32>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Form of an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArg {
+    /// Smallest
+    #[value(name = "tar.xz")]
+    TarXz,
+    /// Quickest
+    #[value(name = "tar.zst")]
+    TarZst,
+    /// Most widely read
+    #[value(name = "tar.gz")]
+    TarGz,
+    /// Not compressed
+    Tar,
+    /// An image for container engines, in the OCI image layout
+    Oci,
+    /// A file system image, made by the host's mksquashfs
+    Squashfs,
+}
+
+impl From<FormatArg> for ArtifactFormat {
+    fn from(arg: FormatArg) -> Self {
+        match arg {
+            FormatArg::TarXz => Self::TarXz,
+            FormatArg::TarZst => Self::TarZst,
+            FormatArg::TarGz => Self::TarGz,
+            FormatArg::Tar => Self::Tar,
+            FormatArg::Oci => Self::Oci,
+            FormatArg::Squashfs => Self::Squashfs,
+        }
+    }
+}
+
+/// `size` and what is in it, in words.
+pub(super) fn extent(artifact: &Artifact) -> String {
+    let layers = artifact.layers.map_or_else(String::new, |layers| {
+        let reused = if layers.reused > 0 { format!(" ({} packed before)", layers.reused) } else { String::new() };
+        format!(" in {}{reused}", count(layers.count as u64, "layer"))
+    });
+    format!("{}, {} entries{layers}", human_bytes(artifact.size_bytes), artifact.entries)
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
+    let Command::Build(args) = &args.command;
+    let config = invocation.config()?;
+    // What is wrong with the words given needs no sandbox to be found out.
+    config.stage4(&args.name)?;
+    let jobs = Invocation::jobs(args.jobs, &config)?;
+    let opened = Opened::open(invocation)?.limited(args.limits)?;
+    let options = StageOptions {
+        name: args.name.clone(),
+        format: args.format.map(Into::into),
+        gpg: if args.no_sign { None } else { Some(Invocation::gpg()) },
+        export: !args.no_export,
+    };
+    let built = stage::stage_build(&opened.context(jobs), &config, &options)?;
+    invocation.progress.clear();
+    if args.json {
+        crate::cli::table::print_json(&built)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reused = |yes| if yes { "  (unchanged)" } else { "" };
+    crate::cli::table::print(format!("stage4    {}\nstate     {}{}\n", built.name, built.state, reused(built.state_reused)))?;
+    let Some(artifact) = &built.artifact else { return Ok(ExitCode::SUCCESS) };
+    crate::cli::table::print(format!(
+        "artifact  {}{}\nformat    {}\nsize      {}\nsigned    {}\n",
+        artifact.path.shown(),
+        reused(artifact.reused),
+        artifact.format,
+        extent(artifact),
+        artifact.signed_by.as_deref().unwrap_or("no"),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

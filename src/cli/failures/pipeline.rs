@@ -1,0 +1,30 @@
+//! Kinds and hints of a graph of stages.
+
+use crate::pipeline;
+
+use super::there_are;
+use crate::cli::report::{Failure, Kind};
+
+impl From<pipeline::Error> for Failure {
+    fn from(error: pipeline::Error) -> Self {
+        use pipeline::Error as E;
+        match error {
+            E::Context(error) => error.into(),
+            E::Config(error) => error.into(),
+            E::Trees(error) => error.into(),
+            E::Names(error) => error.into(),
+            E::Session(error) => error.into(),
+            E::Artifact(error) => error.into(),
+            E::Recipe(error) => error.into(),
+            E::Resolve(error) => error.into(),
+            E::UnknownNode { ref known, .. } => {
+                let hint = there_are(known);
+                Self::new(Kind::Usage, error).hints(hint)
+            }
+            E::Unbuilt { ref needs, .. } => {
+                let needs: Vec<String> = needs.iter().map(|id| format!("`gentoomuch pipeline node {id}` first")).collect();
+                Self::new(Kind::Usage, error).hints(needs)
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Kinds and hints of a sandbox that could not be made, or that was ended.
+
+use crate::sandbox;
+use crate::sandbox::UserNamespaceBlock;
+use crate::sandbox::idmap::IdMapError;
+
+use crate::cli::report::{Failure, Kind};
+use crate::cli::screen::Shown as _;
+
+/// Kind and hints of a sandbox that could not be made.
+pub(crate) fn sandbox_words(error: &sandbox::Error) -> (Kind, Vec<String>) {
+    use sandbox::Error as E;
+    let one = |hint: &str| vec![hint.to_owned()];
+    match error {
+        E::IdMap(error) => (Kind::Host, one(id_map_hint(error))),
+        E::UserNamespace { block, .. } | E::Namespaces { block, .. } => (Kind::Host, vec![block_hint(*block), doctor_hint()]),
+        E::MapToolMissing { .. } => (
+            Kind::Host,
+            one(
+                "as the administrator: install `uidmap` (Debian, Ubuntu), `shadow-utils` (Fedora), `shadow` (openSUSE, Arch) or `sys-apps/shadow` (Gentoo)",
+            ),
+        ),
+        E::MapToolPowerless { program, .. } => (Kind::Host, vec![format!("as the administrator: `chmod u+s {}`", program.shown())]),
+        E::MapRefused { .. } => (Kind::Host, one("compare the range with your lines in `/etc/subuid` and `/etc/subgid`")),
+        E::Overlay { .. } => (
+            Kind::Host,
+            vec![
+                "put the data directory on ext4, xfs, btrfs or tmpfs with `--data` or `GENTOOMUCH_DATA`".to_owned(),
+                doctor_hint(),
+            ],
+        ),
+        E::Proc { .. } | E::NestedNamespace { .. } | E::MapFailed { .. } => (Kind::Host, vec![doctor_hint()]),
+        E::CommandNotFound { .. } => (Kind::Usage, one("it is looked for in the `PATH` of the session, not of this host")),
+        E::CommandNotExecutable { .. } => (Kind::Usage, Vec::new()),
+        E::StandardDirectory { .. } => {
+            (Kind::Usage, one("redirect it: from a file or `/dev/null`, or to a file or a pipe (`DIR/NAME` instead of `DIR`)"))
+        }
+        E::Held { .. } => (
+            Kind::Other,
+            one(
+                "nothing of the session was kept, since it could be changed afterwards; find out who has them with `fuser`, then repeat the command",
+            ),
+        ),
+        E::Exceeded(exceeded) => {
+            let name = exceeded.name();
+            (Kind::Emerge, vec![format!("`--{name}` or a line `{name}` in `env/limits` sets another limit, or `none`")])
+        }
+        E::Died { .. } => (Kind::Other, one("it was killed, or the machine ran out of memory")),
+        E::Task { failure, .. } => match failure.kind.as_str() {
+            "archive-changed" | "archive-refused" => (Kind::Verification, Vec::new()),
+            "archive-damaged" => (Kind::Verification, one("fetch the file again")),
+            "archive-unmapped-owner" => (Kind::Host, one("ask the administrator for 65536 subordinate ids")),
+            _ => (Kind::Other, Vec::new()),
+        },
+        _ => (Kind::Other, Vec::new()),
+    }
+}
+
+pub(super) fn doctor_hint() -> String {
+    "`gentoomuch doctor` checks everything".to_owned()
+}
+
+fn block_hint(block: UserNamespaceBlock) -> String {
+    match block {
+        UserNamespaceBlock::MaxIsZero => "as the administrator: `sysctl -w user.max_user_namespaces=65536`",
+        UserNamespaceBlock::CloneDisabled => "as the administrator: `sysctl -w kernel.unprivileged_userns_clone=1`",
+        UserNamespaceBlock::AppArmor => {
+            "as the administrator: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or an AppArmor profile with `userns`"
+        }
+        UserNamespaceBlock::Unknown => "in a container: start it with `--security-opt seccomp=unconfined`",
+    }
+    .to_owned()
+}
+
+/// What to do about missing subordinate ids.
+pub(crate) fn id_map_hint(error: &IdMapError) -> &'static str {
+    match error {
+        IdMapError::NoRange { .. } | IdMapError::Read { .. } => {
+            "as the administrator: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER` (any free range will do)"
+        }
+        IdMapError::Line { .. } => "as the administrator: correct that line; see subuid(5)",
+    }
+}
+
+impl From<IdMapError> for Failure {
+    fn from(error: IdMapError) -> Self {
+        let hint = id_map_hint(&error);
+        Self::new(Kind::Host, error).about("this host cannot sandbox").hint(hint).hint(doctor_hint())
+    }
+}
+
+impl From<sandbox::Error> for Failure {
+    fn from(error: sandbox::Error) -> Self {
+        let (kind, hints) = sandbox_words(&error);
+        hints.into_iter().fold(Self::new(kind, error), Self::hint)
+    }
+}

@@ -1,0 +1,52 @@
+//! Kinds and hints of why nothing is tried.
+
+use crate::session::visible::NotVisible as N;
+use crate::try_it;
+
+use super::{accepting, there_are};
+use crate::cli::report::{Failure, Kind};
+
+impl From<try_it::Error> for Failure {
+    fn from(error: try_it::Error) -> Self {
+        use try_it::Error as E;
+        let did_you_mean = |near: &[String]| (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
+        let (mut details, mut kind) = (Vec::new(), Kind::Usage);
+        let hints: Vec<String> = match &error {
+            E::Word { .. } => vec!["for example `--matrix \"ipv6 ssl dev-libs/openssl:ktls\"`".to_owned()],
+            E::Cflags(_) => vec![
+                "write them as a compiler takes them, without quotes; one that begins with `+` is added to those configured"
+                    .to_owned(),
+            ],
+            E::NotVisible(N::NoPackage { near, .. }) => {
+                did_you_mean(near).into_iter().chain(["`gentoomuch sync` imports a newer tree".to_owned()]).collect()
+            }
+            E::NotVisible(N::Masked { reasons, .. }) if reasons.iter().any(|reason| reason.contains("keyword")) => {
+                vec![format!("`--keyword '{}'` accepts it for this experiment", accepting(reasons))]
+            }
+            E::NotVisible(N::Masked { atom, .. }) => {
+                vec![format!("`gentoomuch resolve {atom}` shows what the configuration would have to say")]
+            }
+            E::NoFlag { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
+            E::NoFlag { known, packages, .. } if known.is_empty() => vec![format!("{} has no flags", packages.join(", "))],
+            E::NoFlag { known, .. } => there_are(known).into_iter().collect(),
+            E::TooMany { .. } => vec!["each flag doubles them: try fewer at a time".to_owned()],
+            E::AllLeftOut { reasons, ways } => {
+                details.clone_from(reasons);
+                ways.iter().map(|way| format!("`--use \"{way}\"` satisfies it")).collect()
+            }
+            E::Context(_) | E::Config(_) | E::Names(_) | E::Session(_) | E::Recipe(_) => Vec::new(),
+            E::Answer(_) => {
+                kind = Kind::Other;
+                vec!["see whether `gentoomuch freshroot -- emerge --info` works".to_owned()]
+            }
+        };
+        match error {
+            E::Context(error) => error.into(),
+            E::Config(error) => error.into(),
+            E::Names(error) => error.into(),
+            E::Session(error) => error.into(),
+            E::Recipe(error) => error.into(),
+            error => details.into_iter().fold(Self::new(kind, error), Self::detail).hints(hints),
+        }
+    }
+}

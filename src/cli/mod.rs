@@ -1,0 +1,61 @@
+//! The command line: a thin layer over the rest, which is the only one that prints, exits and reads the environment.
+//!
+//! [`main`] only finds out what is asked and turns the outcome into an exit code; each command is one file below `commands/`,
+//! `report.rs` is the one place where errors become words, kinds and hints.
+
+mod args;
+mod commands;
+mod failures;
+mod invocation;
+mod limits;
+mod opened;
+mod progress;
+mod report;
+mod room;
+mod screen;
+#[cfg(test)]
+mod shown;
+mod table;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::sandbox;
+use clap::Parser as _;
+
+use crate::cli::args::Cli;
+use crate::cli::invocation::Invocation;
+use crate::cli::report::Failure;
+
+/// Runs the program: what `src/main.rs` calls.
+pub fn main() -> ExitCode {
+    // Before any thread exists: a copy of this very program, started by itself, is the sandbox's helper: that path never returns.
+    crate::enter_if_asked();
+    report::install_panic_hook();
+    // Writes beyond `RLIMIT_FSIZE` fail with words then, instead of killing us.
+    let no_signal = crate::sys::signal::ignore_file_size();
+    // What whoever started us left open is for nobody that we start: a descriptor of a directory is a way into it (CVE-2024-21626).
+    let closed = crate::sys::fd::close_others_on_exec();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report::print_usage(&error),
+    };
+    let begun =
+        closed.and(no_signal).map_err(sandbox::Error::from).and_then(|()| sandbox::refuse_directories()).map_err(Failure::from);
+    let begun = begun.and_then(|()| crate::threads::pool().map_err(Failure::from));
+    let around_command = cli.command.is_around_another();
+    let invocation = begun.and_then(|()| Invocation::new(&cli.global, cli.command.keeps_things()));
+    // Where nothing is kept yet, whoever fails has to name the place.
+    let invocation = invocation.map_err(|failure| failure.space_hint(Path::new("/")));
+    let outcome = invocation.and_then(|invocation| {
+        let outcome = commands::run(cli.command, &invocation);
+        invocation.progress.clear();
+        outcome.map_err(|failure| failure.space_hint(&invocation.places.data))
+    });
+    // Whose status is passed on must not be mistaken for ours, however early we fail.
+    let outcome = outcome.map_err(|failure| if around_command { failure.around_command() } else { failure });
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => report::print(&failure, &cli.global),
+    }
+}

@@ -1,0 +1,92 @@
+//! Opens what commands that build or look at the store need: the id map, the store, the sandbox's launcher, Ctrl-C.
+
+use std::fs;
+use std::thread::available_parallelism;
+
+use crate::config::ConfigDir;
+use crate::context::{Context, Settings, Tools};
+use crate::limits::{Asked, Limits};
+use crate::sandbox::HelperSource;
+
+use crate::cli::invocation::Invocation;
+use crate::cli::limits;
+use crate::cli::limits::LimitArgs;
+use crate::cli::report::Failure;
+
+/// The tools of one command, and what it has configured.
+#[derive(Debug)]
+pub(crate) struct Opened<'a> {
+    invocation: &'a Invocation,
+    pub(crate) tools: Tools,
+    limits: Limits,
+}
+
+impl<'a> Opened<'a> {
+    /// Checks the host cheaply, opens the store (making it if need be) and removes what killed runs left.
+    pub(crate) fn open(invocation: &'a Invocation) -> Result<Self, Failure> {
+        let opened = Self::open_idle(invocation)?;
+        opened.tools.launcher.prepare();
+        Ok(opened)
+    }
+
+    /// The same for what may turn out to have nothing to do: the program of the helpers is not copied yet.
+    pub(crate) fn open_idle(invocation: &'a Invocation) -> Result<Self, Failure> {
+        // Others are told who holds a lock: for them, words will do.
+        let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+        let tools =
+            Tools::open(&invocation.places, &Invocation::user(), HelperSource::CurrentExe, Invocation::search_path(), &command)?;
+        // Who only looks has no use for a complaint about a line of `env/limits`; who builds gets it from `limited`.
+        let configured = configured_limits(invocation).unwrap_or_default();
+        Ok(Self { invocation, tools, limits: configured.over(limits::usual()) })
+    }
+
+    /// The same with what the user wants sessions to be limited to.
+    pub(crate) fn limited(self, args: LimitArgs) -> Result<Self, Failure> {
+        let limits = args.asked().or(configured_limits(self.invocation)?).over(limits::usual());
+        tracing::debug!(?limits, "sessions");
+        Ok(Self { limits, ..self })
+    }
+
+    /// What workflows are called with.
+    pub(crate) fn context(&self, jobs: Option<u32>) -> Context<'_> {
+        let settings = Settings {
+            jobs: jobs.unwrap_or_else(processors),
+            processors: processors(),
+            arch: host_arch().to_owned(),
+            no_wait: self.invocation.global.no_wait,
+            limits: self.limits,
+            resolv_conf: fs::read_to_string("/etc/resolv.conf").ok(),
+            cpuinfo: fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
+            source_date_epoch: std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()),
+            term: std::env::var("TERM").ok(),
+            download: self.invocation.download_settings(),
+        };
+        self.tools.context(self.invocation.progress.as_ref(), settings)
+    }
+}
+
+/// What `env/limits` says; a configuration is not needed.
+fn configured_limits(invocation: &Invocation) -> Result<Asked, Failure> {
+    match ConfigDir::open(&invocation.places.config) {
+        Ok(config) => Ok(config.limits()?),
+        Err(_) => Ok(Asked::default()),
+    }
+}
+
+/// Processors that this process may use.
+pub(crate) fn processors() -> u32 {
+    available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+}
+
+/// Gentoo's keyword for this machine.
+pub(crate) fn host_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64",
+        "riscv64" => "riscv",
+        "loongarch64" => "loong",
+        "s390x" => "s390",
+        other => other,
+    }
+}

@@ -1,0 +1,340 @@
+//! From errors to words: kind, exit code, causes and hints. No other file decides how an error looks.
+//!
+//! ```text
+//! error: cannot trust `stage3-….tar.xz`
+//! caused by: signed by 1A2B…, which is not a release key this configuration trusts
+//! hint: add the key with `gentoomuch keys import FILE`, or check where the file came from
+//! ```
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config;
+use clap::Parser as _;
+
+use crate::cli::args::{Cli, Global, LogFormat};
+use crate::cli::room;
+use crate::cli::screen::{self, Style, Text};
+
+/// What could not be done where a result could not be printed.
+const OUTPUT: &str = "cannot write to standard output";
+
+/// What went wrong, as far as an exit code can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Anything without a code of its own.
+    Other,
+    /// The command line.
+    Usage,
+    /// The configuration directory.
+    Config,
+    /// A signature or digest.
+    Verification,
+    /// This host cannot sandbox.
+    Host,
+    /// `emerge` failed.
+    Emerge,
+    /// Nothing can be signed.
+    Signing,
+    /// `--check` found that the configuration has to change.
+    ChangeNeeded,
+    /// Ctrl-C, SIGTERM.
+    Interrupted,
+    /// Our own failure around a command of the user's.
+    AroundCommand,
+    /// A command of the user's that cannot be executed in the session.
+    NotExecutable,
+    /// A command of the user's that the session does not have.
+    NoCommand,
+}
+
+impl Kind {
+    /// The exit code, as documented in `gentoomuch --help`.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::Config => 3,
+            Self::Verification => 4,
+            Self::Host => 5,
+            Self::Emerge => 6,
+            Self::Signing => 7,
+            Self::ChangeNeeded => 10,
+            Self::AroundCommand => 125,
+            // As env(1), chroot(1) and every shell have it.
+            Self::NotExecutable => 126,
+            Self::NoCommand => 127,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A failed command: what `main` prints and exits with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    about: Option<String>,
+    error: Box<dyn Error + Send + Sync>,
+    detail: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure from a library error.
+    pub(crate) fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, about: None, error: error.into(), detail: Vec::new(), hints: Vec::new() }
+    }
+
+    /// A failure that the program itself found.
+    pub(crate) fn message(kind: Kind, text: impl Into<String>) -> Self {
+        Self::new(kind, text.into())
+    }
+
+    /// The same failure with another exit code.
+    pub(crate) fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Whether it is of this kind.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
+    /// Of which kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What could not be done, in one line.
+    pub(crate) fn first_words(&self) -> String {
+        self.causes().into_iter().next().unwrap_or_default()
+    }
+
+    /// Says first what could not be done.
+    pub(crate) fn about(mut self, what: impl Into<String>) -> Self {
+        self.about = Some(what.into());
+        self
+    }
+
+    /// Adds what to do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds what there is to do, if anything.
+    pub(crate) fn hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
+        self.hints.extend(hints);
+        self
+    }
+
+    /// Adds lines that are printed between causes and hints, such as the end of a log.
+    pub(crate) fn detail(mut self, line: impl Into<String>) -> Self {
+        self.detail.push(line.into());
+        self
+    }
+
+    /// Our own failure around a command of the user's, whose exit codes must not be mistaken for it.
+    pub(crate) fn around_command(mut self) -> Self {
+        if !matches!(self.kind, Kind::Interrupted | Kind::NotExecutable | Kind::NoCommand) {
+            self.kind = Kind::AroundCommand;
+        }
+        self
+    }
+
+    /// The same failure of what writes to standard output through somebody else, who does not know what that is.
+    pub(crate) fn of_output(self) -> Self {
+        let is_full = room::hint(self.chain(), None, &[], Path::new("/")).is_some();
+        if is_full { self.about(OUTPUT) } else { self }
+    }
+
+    /// Adds what to do about a place without room, if that is at the bottom of it; `data` is where we keep things.
+    pub(crate) fn space_hint(self, data: &Path) -> Self {
+        let is_output = self.about.as_deref() == Some(OUTPUT);
+        let hint = room::hint(self.chain(), self.about.as_deref(), &self.detail, data);
+        match hint {
+            Some(_) if is_output => self.hint("there is no room where standard output goes to"),
+            Some(hint) => self.hint(hint),
+            None if !is_output && self.chain().any(lacks_processes) => self.hint(PROCESSES),
+            None => self,
+        }
+    }
+
+    /// What could not be done, then each cause.
+    fn causes(&self) -> Vec<String> {
+        let mut words: Vec<String> = self.about.iter().cloned().collect();
+        words.extend(self.chain().map(ToString::to_string));
+        words
+    }
+
+    fn chain(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
+        std::iter::successors(Some(self.error.as_ref() as &(dyn Error + 'static)), |error| (*error).source())
+    }
+
+    fn render(&self, color: bool) -> Text {
+        let label = |style, label: &str| Text::default().painted(style, label, color).words(" ");
+        let line = |style, name: &str, words: &str| label(style, name).text(&Text::line(words)).words("\n");
+        let about = self.about.iter().map(|about| Text::line(about));
+        let causes = about.chain(self.chain().map(|error| match error.downcast_ref() {
+            // The only error of several lines. None of them has a break that is not ours.
+            Some(config::Error::Invalid(all)) => Text::from(all.to_string()),
+            _ => Text::line(&error.to_string()),
+        }));
+        let mut lines = Vec::new();
+        for (index, words) in causes.enumerate() {
+            let (style, name) = if index == 0 { (Style::Error, "error:") } else { (Style::Strong, "caused by:") };
+            lines.push(label(style, name).text(&words).words("\n"));
+        }
+        lines.extend(self.detail.iter().map(|line| Text::from("  ").text(&Text::line(line)).words("\n")));
+        lines.extend(self.hints.iter().map(|hint| line(Style::Hint, "hint:", hint)));
+        lines.into_iter().collect()
+    }
+
+    /// One line for programs, beside those of the diagnostics.
+    fn render_json(&self) -> Text {
+        let mut causes = self.causes().into_iter();
+        let line = serde_json::json!({
+            "kind": "error",
+            "message": causes.next(),
+            "causes": causes.collect::<Vec<_>>(),
+            "detail": self.detail,
+            "hints": self.hints,
+            "exit_code": self.kind.code(),
+        });
+        Text::json(&line, false).unwrap_or_default().words("\n")
+    }
+}
+
+/// Of what is written to standard output: everything else is told with its path.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Kind::Other, error).about(OUTPUT)
+    }
+}
+
+/// What to do where no process or thread can be started.
+const PROCESSES: &str =
+    "you, or the machine, have as many processes and threads as are allowed: end some, or raise the limit (`ulimit -u`)";
+
+/// Whether this very error says that one cannot be: of what came from a helper process only the words are left.
+fn lacks_processes(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => error.raw_os_error() == Some(libc::EAGAIN),
+        None => error.to_string().ends_with(&format!("(os error {})", libc::EAGAIN)),
+    }
+}
+
+/// `failure` in the form that is asked for: for one of several, before the command itself fails.
+pub(crate) fn rendered(failure: &Failure, global: &Global) -> Text {
+    match global.log_format {
+        LogFormat::Text => failure.render(global.color.enabled(io::stderr().is_terminal())),
+        LogFormat::Json => failure.render_json(),
+    }
+}
+
+/// Prints `failure` on standard error and says which code to exit with.
+pub(crate) fn print(failure: &Failure, global: &Global) -> ExitCode {
+    // A closed pipe on standard output (`gentoomuch store ls | head`) is the reader's decision, not an error.
+    let closed_pipe = failure.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+    if closed_pipe {
+        return ExitCode::SUCCESS;
+    }
+    screen::err(&rendered(failure, global));
+    ExitCode::from(failure.kind.code())
+}
+
+/// A command line that clap refuses, or a help text. What is refused is repeated, so only help gets clap's own styles.
+pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Refused once more, with words that fit into the lines of the message.
+        let shown = std::env::args_os().map(|word| screen::line(&word.to_string_lossy()));
+        let again = Cli::try_parse_from(shown).err().filter(clap::Error::use_stderr);
+        screen::err(&Text::from(again.as_ref().unwrap_or(error).render().to_string()));
+    } else {
+        // Where it goes to may be gone, as in `gentoomuch --help | head`.
+        match error.print() {
+            Err(unwritten) if unwritten.kind() != io::ErrorKind::BrokenPipe => {
+                let failure = Failure::from(unwritten).space_hint(Path::new("/"));
+                screen::err(&failure.render(false));
+                return ExitCode::from(failure.kind.code());
+            }
+            _ => {}
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Kind::Usage.code()))
+}
+
+/// A panic is a bug of ours: say so, and exit with 70.
+pub(crate) fn install_panic_hook() {
+    std::panic::set_hook(Box::new(move |info| {
+        let mut text = Text::from(format!("{info}\n"));
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            text = text.words(&format!("{trace}\n"));
+        }
+        screen::err(
+            &text.words("error: this is a bug in gentoomuch\nhint: report it with the lines above and the command you ran\n"),
+        );
+        exit_as_bug();
+    }));
+}
+
+#[expect(clippy::exit, reason = "a panic in any thread must end the process with the documented code")]
+fn exit_as_bug() {
+    std::process::exit(70);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_and_hints_have_lines_of_their_own() {
+        let failure =
+            Failure::message(Kind::Verification, "signed by 1A2B").about("cannot trust `x`").detail("a line").hint("do this");
+        assert_eq!(failure.render(false).as_str(), "error: cannot trust `x`\ncaused by: signed by 1A2B\n  a line\nhint: do this\n");
+        let json: serde_json::Value = serde_json::from_str(failure.render_json().as_str()).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "kind": "error", "message": "cannot trust `x`", "causes": ["signed by 1A2B"], "detail": ["a line"],
+                "hints": ["do this"], "exit_code": 4,
+            })
+        );
+        assert_eq!(failure.kind.code(), 4);
+        assert_eq!(failure.around_command().kind.code(), 125);
+    }
+
+    #[test]
+    fn nobodys_words_become_a_line_of_ours() {
+        let failure = Failure::message(Kind::Other, "no `a\nhint: rm -rf ~`").about("\u{1b}[2J").detail("b\r\nc").hint("d\u{202e}");
+        assert_eq!(
+            failure.render(false).as_str(),
+            "error: \\u{1b}[2J\ncaused by: no `a\\nhint: rm -rf ~`\n  b\\r\\nc\nhint: d\\u{202e}\n"
+        );
+        let painted = failure.render(true);
+        assert_eq!(painted.as_str().matches('\u{1b}').count(), 6, "{painted:?}");
+    }
+
+    #[test]
+    fn a_full_disk_is_recognised_here_and_in_a_task() {
+        let task = || {
+            let causes = vec!["cannot write `./a`".to_owned(), io::Error::from_raw_os_error(libc::ENOSPC).to_string()];
+            crate::sandbox::Error::task("archive.import", crate::sandbox::TaskFailure { kind: "archive-io".to_owned(), causes })
+        };
+        let hint = "hint: free some space on the file system of `/d` (`df` shows how much is left), and repeat the command: nothing half-made is left\n";
+        let text = Failure::from(task()).space_hint(Path::new("/d")).render(false);
+        assert!(text.as_str().ends_with(hint), "{text:?}");
+        let output = Failure::from(io::Error::from_raw_os_error(libc::ENOSPC)).space_hint(Path::new("/d")).render(false);
+        assert_eq!(
+            output.as_str(),
+            "error: cannot write to standard output\ncaused by: No space left on device (os error 28)\n\
+             hint: there is no room where standard output goes to\n"
+        );
+        let other = Failure::from(io::Error::from_raw_os_error(libc::EIO)).space_hint(Path::new("/d")).render(false);
+        assert!(!other.as_str().contains("hint:"), "{other:?}");
+    }
+}

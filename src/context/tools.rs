@@ -1,0 +1,98 @@
+//! What a context borrows: opened once, for as many contexts as a program needs.
+
+use std::path::{Path, PathBuf};
+
+use super::{Context, Settings, Told};
+use crate::host::{self, HostProblem};
+use crate::places::Places;
+use crate::progress::Observer;
+use crate::sandbox::idmap::IdMapError;
+use crate::sandbox::{self, HelperSource, IdMap, Interrupt, Launcher};
+use crate::store::{self, Store};
+use crate::threads::{self, NoThread};
+
+/// A user of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// As `/etc/subuid` has it: the login name, or the number in digits.
+    pub name: String,
+}
+
+/// The store, the sandbox's launcher and who counts Ctrl-C.
+#[derive(Debug)]
+pub struct Tools {
+    places: Places,
+    pub(crate) store: Store,
+    pub(crate) launcher: Launcher,
+    pub(crate) interrupt: Interrupt,
+    told: Told,
+}
+
+/// Why nothing can be built here.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The host lacks something; the problem knows its remedy.
+    #[error(transparent)]
+    Host(#[from] HostProblem),
+    /// The user has no subordinate ids.
+    #[error(transparent)]
+    Ids(#[from] IdMapError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    #[error(transparent)]
+    Thread(#[from] NoThread),
+}
+
+impl Tools {
+    /// Looks at the host, as far as that costs nothing; opens the store, which is made if it is not there; removes what killed runs left.
+    ///
+    /// `search_path` lists where `newuidmap` and other programs of the host are looked for. `command` is what others are told who wait for a lock.
+    ///
+    /// # Errors
+    ///
+    /// A host that cannot sandbox, a store that cannot be used, and a second one of these in the same process while the first one lives: both
+    /// would count the same signals.
+    pub fn open(
+        places: &Places,
+        user: &User,
+        helper: HelperSource,
+        search_path: Vec<PathBuf>,
+        command: &str,
+    ) -> Result<Self, OpenError> {
+        threads::pool()?;
+        host::precheck(Path::new("/"), &search_path)?;
+        let idmap = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"))?;
+        let store = Store::open_as(&places.store(), &idmap, command)?;
+        let launcher = Launcher::new(helper, store.idmap().clone()).search_in(search_path);
+        let interrupt = Interrupt::install()?;
+        let recovered = store.recover(&launcher)?;
+        if !recovered.is_nothing() {
+            tracing::info!(?recovered, "removed what killed runs have left");
+        }
+        Ok(Self { places: places.clone(), store, launcher, interrupt, told: Told::default() })
+    }
+
+    /// What workflows are called with.
+    pub fn context<'a>(&'a self, observer: &'a (dyn Observer + 'a), settings: Settings) -> Context<'a> {
+        Context {
+            places: &self.places,
+            store: &self.store,
+            launcher: &self.launcher,
+            observer,
+            interrupt: &self.interrupt,
+            jobserver: None,
+            told: &self.told,
+            settings,
+        }
+    }
+
+    /// Asks what runs to stop, as Ctrl-C does: a build is suspended and goes on when it is called again. From any thread; the second time
+    /// sessions are killed.
+    pub fn cancel(&self) {
+        self.interrupt.ask();
+    }
+}
