@@ -1,0 +1,1 @@
+default/linux/amd64/testbed
