@@ -8,36 +8,39 @@ use std::path::{Path, PathBuf};
 use crate::help::COMMANDS;
 use crate::program::repository;
 
+/// What mdbook makes a book of.
+const BOOK: &str = "docs/src/";
+/// What `gentoomuch init` writes.
+const CONFIG: &str = "config/";
+
 fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// README and its like, and every page of the book, by their paths in the repository.
+/// Every document of the repository, by its path in it: the book's pages, README and its like. Not those of the original tool's configuration
+/// that `tests/it` goes on with.
 pub(crate) fn documents() -> Vec<String> {
-    let mut found: Vec<String> =
-        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "config/README.md"]
-            .map(str::to_owned)
-            .into();
-    found.extend(["tests/testbed/README.md", "rootfs-hooks/README.md"].map(str::to_owned));
-    found.extend(pages().into_iter().map(|page| format!("docs/src/{page}")));
-    found
-}
-
-/// The pages of the book, by their paths in it, sorted.
-fn pages() -> BTreeSet<String> {
-    let top = repository().join("docs/src");
-    let (mut pages, mut directories) = (BTreeSet::new(), vec![top.clone()]);
+    let not_ours = ["target", "tests/it/original", "tests/testbed/cache"].map(Path::new);
+    let (mut found, mut directories) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else {
-                pages.insert(path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned());
+        for entry in fs::read_dir(repository().join(&directory)).unwrap().map(Result::unwrap) {
+            let (name, path) = (entry.file_name(), directory.join(entry.file_name()));
+            if entry.file_type().unwrap().is_dir() {
+                if !name.to_str().unwrap().starts_with('.') && !not_ours.contains(&path.as_path()) {
+                    directories.push(path);
+                }
+            } else if path.extension().is_some_and(|end| end == "md") {
+                found.push(path.to_str().unwrap().to_owned());
             }
         }
     }
-    pages
+    found.sort();
+    found
+}
+
+/// The pages of the book, by their paths in it.
+fn pages() -> BTreeSet<String> {
+    documents().iter().filter_map(|document| document.strip_prefix(BOOK)).map(str::to_owned).collect()
 }
 
 /// Lines of blocks fenced as `language`.
@@ -130,12 +133,16 @@ fn prose(text: &str) -> String {
     prose
 }
 
-/// Where the links of a document lead.
+/// Where the links of a document lead. There is one form of link.
 fn links(text: &str) -> Vec<String> {
-    prose(text).split("](").skip(1).map(|part| part.split(')').next().unwrap().to_owned()).collect()
+    let prose = prose(text);
+    for other in ["][", "]: ", "<a ", "<img ", "href="] {
+        assert!(!prose.contains(other), "a link of another form is not followed: {other}");
+    }
+    prose.split("](").skip(1).map(|part| part.split(')').next().unwrap().to_owned()).collect()
 }
 
-/// The anchors of a document's headings, as mdbook and the usual forges make them.
+/// The anchors of a document's headings for which mdbook and the usual forges agree: of `--max-size`, only forges keep the dashes.
 fn anchors(text: &str) -> BTreeSet<String> {
     let (mut anchors, mut times, mut is_fenced) = (BTreeSet::new(), BTreeMap::new(), false);
     for line in text.lines() {
@@ -146,6 +153,9 @@ fn anchors(text: &str) -> BTreeSet<String> {
         }
         let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
         let anchor: String = heading.trim().to_lowercase().chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect();
+        if anchor.starts_with('-') {
+            continue;
+        }
         let count = times.entry(anchor.clone()).or_insert(0);
         anchors.insert(if *count == 0 { anchor } else { format!("{anchor}-{count}") });
         *count += 1;
@@ -181,6 +191,12 @@ fn links_lead_somewhere() {
                 target => without_parents(&Path::new(&document).with_file_name(target)),
             };
             assert!(repository().join(&path).exists(), "{document} links to {link}: there is no {}", path.display());
+            for apart in [BOOK, CONFIG].iter().filter(|top| document.starts_with(**top)) {
+                assert!(
+                    path.starts_with(apart),
+                    "{document} links to {link}, which does not come along where {apart} is copied to"
+                );
+            }
             if let Some(anchor) = anchor {
                 let there = anchors(&read(path.to_str().unwrap()));
                 assert!(there.contains(anchor), "{document} links to {link}; there are {there:?}");
@@ -195,32 +211,38 @@ fn links_lead_somewhere() {
 fn links_and_anchors_are_read_as_they_are_meant() {
     assert_eq!(links("a [b](c.md#d) `[x](y)`\n```\n[z](w)\n```\n[e\nf](g)"), ["c.md#d", "g"]);
     let there = anchors("# What `clean` removes\n## --max-size\n```\n# not\n```\n## env/limits\n## A\n## A\n");
-    assert_eq!(there.iter().map(String::as_str).collect::<Vec<_>>(), ["--max-size", "a", "a-1", "envlimits", "what-clean-removes"]);
+    assert_eq!(there.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "a-1", "envlimits", "what-clean-removes"]);
 }
 
 #[test]
-fn the_architecture_names_things_that_exist() {
-    let text = read("ARCHITECTURE.md");
-    assert!(text.matches("**Architecture invariant:**").count() > 10);
+fn documents_name_files_that_exist() {
     let mut checked = 0;
-    let mut inside = false;
-    let prose: Vec<&str> = text
-        .lines()
-        .filter(|line| {
-            let fence = line.starts_with("```");
-            inside ^= fence;
-            !inside && !fence
-        })
-        .collect();
-    for span in prose.join(" ").split('`').skip(1).step_by(2) {
-        let is_path =
-            ["src/", "tests/", "scripts/", "config/", "benches/", "rootfs-hooks/"].iter().any(|root| span.starts_with(root));
-        if is_path {
-            assert!(repository().join(span).exists(), "ARCHITECTURE.md names `{span}`");
-            checked += 1;
+    // What has changed names things that are gone.
+    for document in documents().into_iter().filter(|document| document != "CHANGELOG.md") {
+        let mut inside = false;
+        let text = read(&document);
+        let prose: Vec<&str> = text
+            .lines()
+            .filter(|line| {
+                let fence = line.trim_start().starts_with("```");
+                inside ^= fence;
+                !inside && !fence
+            })
+            .collect();
+        for span in prose.join(" ").split('`').skip(1).step_by(2) {
+            // Its arguments are not part of its name.
+            let path = span.split(' ').next().unwrap();
+            let is_path = ["src/", "tests/", "scripts/", "config/", "docs/", "packaging/", "benches/", "rootfs-hooks/"]
+                .iter()
+                .any(|root| path.starts_with(root));
+            if is_path {
+                assert!(repository().join(path).exists(), "{document} names `{span}`");
+                checked += 1;
+            }
         }
     }
-    assert!(checked > 10);
+    assert!(checked > 100, "only {checked} paths found: is the search still right?");
+    assert!(read("ARCHITECTURE.md").matches("**Architecture invariant:**").count() > 10);
 }
 
 #[test]
