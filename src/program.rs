@@ -290,9 +290,9 @@ mod tests {
             cancelled: &|| since.elapsed().as_millis() > 300,
             reaches_out: true,
         };
-        let outcome = run(shell("sleep 50 & sleep 60"), b"", attendance);
+        // Neither of them ends by itself.
+        let outcome = run(shell("sleep infinity & sleep infinity"), b"", attendance);
         assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
-        assert!(since.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

@@ -82,7 +82,7 @@ struct Orphans {
 
 impl Store {
     /// Removes what killed processes have left: to be called by each command first, while it holds the store's shared lock. With nothing to do it
-    /// reads three directories and starts no process.
+    /// reads the directories of sessions and of temporary files, and starts no process.
     ///
     /// Sessions that are suspended and can be resumed stay, see [`Store::session_find_suspended`].
     pub fn recover(&self, in_map: &dyn InMap) -> Result<Recovered> {

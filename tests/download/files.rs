@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gentoomuch::internals::download::{Downloaded, Downloader, Error, Proxies, Request, Settings, Url};
 use gentoomuch::internals::progress::Silent;
@@ -18,11 +18,11 @@ fn content() -> Vec<u8> {
 
 const HALF: usize = 600_000;
 
-/// Settings of somebody who is in a hurry.
+/// No server counts as stalled because this machine is busy, and attempts follow one another at once.
 fn settings() -> Settings {
     Settings {
-        stall_timeout: Duration::from_millis(400),
-        connect_timeout: Duration::from_secs(2),
+        stall_timeout: Duration::from_hours(1),
+        connect_timeout: Duration::from_mins(1),
         pause: Duration::from_millis(10),
         ..Settings::default()
     }
@@ -138,11 +138,13 @@ fn a_stall_is_noticed_and_resumed() {
         0 => Answer::whole(&content()).only(HALF, Then::Stall),
         _ => Answer::ranged(asked, &content()),
     });
-    let since = Instant::now();
-    Desk::new().gets(&[server.url("/file.bin")]);
-    assert!(since.elapsed() < Duration::from_secs(5));
+    let mut desk = Desk::new();
+    desk.settings.stall_timeout = Duration::from_millis(400);
+    let done = desk.gets(&[server.url("/file.bin")]);
+    assert_eq!((done.resumed, server.asked()[1].from()), (0, Some(HALF)));
     let silent = Server::new(|_| Answer::whole(&content()).only(0, Then::Stall));
-    assert!(Desk::new().fails(&[silent.url("/file.bin")]).starts_with("the server sent next to nothing for 0 s"));
+    let desk = Desk { settings: desk.settings, ..Desk::new() };
+    assert!(desk.fails(&[silent.url("/file.bin")]).starts_with("the server sent next to nothing for 0 s"));
 }
 
 #[test]
@@ -153,7 +155,7 @@ fn a_lie_about_the_length_ends() {
         Some(_) => Answer::ranged(asked, &content()),
     });
     let words = Desk::new().fails(&[server.url("/file.bin")]);
-    assert!(words.starts_with("the connection was cut") || words.starts_with("the server sent another part"), "{words}");
+    assert_eq!(words, "the server sent another part of the file than was asked for");
     assert!(server.asked().len() < 12);
     // It claims less than there should be.
     let server = Server::new(|_| Answer { length: Some(5), ..Answer::whole(&content()) });
@@ -263,16 +265,14 @@ fn offline_nobody_is_asked() {
 #[test]
 fn whoever_wants_to_stop_need_not_wait() {
     let server = Server::new(|asked| Answer::ranged(asked, &content()).only(HALF, Then::Stall));
-    let mut desk = Desk::new();
-    desk.settings.stall_timeout = Duration::from_secs(30);
+    let desk = Desk::new();
     let cancelled = Arc::clone(&desk.cancelled);
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         cancelled.store(true, Ordering::SeqCst);
     });
-    let since = Instant::now();
+    // The server never goes on, so that the answer is what ends this.
     assert!(matches!(desk.get(&[server.url("/file.bin")]), Err(Error::Interrupted)));
-    assert!(since.elapsed() < Duration::from_secs(3));
     assert_eq!(fs::metadata(desk.dir.path().join("file.bin.part")).unwrap().len(), HALF as u64);
 }
 

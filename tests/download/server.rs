@@ -3,7 +3,6 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// A question.
 #[derive(Debug, Clone)]
@@ -139,7 +138,8 @@ fn converse(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) 
             Some((bytes, then)) => {
                 writer.write_all(&answer.body[..bytes])?;
                 if then == Then::Stall {
-                    std::thread::sleep(Duration::from_secs(20));
+                    // Until the other side hangs up: nothing else ends it.
+                    while let Some(Ok(_)) = lines.next() {}
                 }
                 return Ok(());
             }

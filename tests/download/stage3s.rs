@@ -101,7 +101,7 @@ fn killed_and_resumed() {
         let before = server.asked().len();
         let asked = || server.asked()[before..].iter().any(|asked| asked.target.ends_with(".tar.xz"));
         while !asked() || fs::metadata(&part).map_or(0, |part| part.len()) < 1_200_000 {
-            assert!(since.elapsed() < Duration::from_secs(10));
+            assert!(since.elapsed() < Duration::from_mins(4), "nothing came");
             std::thread::sleep(Duration::from_millis(20));
         }
         nix::sys::signal::kill(

@@ -156,7 +156,7 @@ pub(crate) fn rsyncd(dir: &Path, modules: &[(&str, PathBuf)]) -> Rsyncd {
     let running = child::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
     let since = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(since.elapsed() < Duration::from_secs(20), "the rsync daemon does not start");
+        assert!(since.elapsed() < Duration::from_mins(4), "the rsync daemon does not start");
         std::thread::sleep(Duration::from_millis(20));
     }
     Rsyncd { port, _running: running }

@@ -225,7 +225,7 @@ fn an_interrupted_or_killed_sync_leaves_nothing_and_the_next_one_works() {
         let pid = running.id();
         let since = Instant::now();
         while !has_child(pid, "git") {
-            assert!(since.elapsed() < Duration::from_secs(20), "git does not start");
+            assert!(since.elapsed() < Duration::from_mins(4), "git does not start");
             std::thread::sleep(Duration::from_millis(20));
         }
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();

@@ -18,17 +18,15 @@ pub(crate) fn signals(testbed: &Testbed) {
     let freshroot =
         |script: &str| place.traced(&["freshroot", "--profile", "kills", "--network", "none", "--", "sh", "-c", script]);
 
-    let (status, took, log) = trial::signal(freshroot("sleep 1000"), &RUNNING, &[(SOON, Signal::SIGTERM)]);
+    let (status, log) = trial::signal(freshroot("sleep 1000"), &RUNNING, &[(SOON, Signal::SIGTERM)]);
     assert_eq!(status.code(), Some(130), "SIGTERM: {log}");
-    assert!(took < Duration::from_secs(5), "SIGTERM took {took:?}");
     place.nothing_lives();
     place.all_is_clean();
 
     let stubborn = "trap '' INT TERM; while :; do sleep 1; done";
     let twice = [(SOON, Signal::SIGINT), (SOON, Signal::SIGINT)];
-    let (status, took, log) = trial::signal(freshroot(stubborn), &RUNNING, &twice);
+    let (status, log) = trial::signal(freshroot(stubborn), &RUNNING, &twice);
     assert_eq!(status.code(), Some(130), "SIGINT twice: {log}");
-    assert!(took < Duration::from_secs(5), "SIGINT twice took {took:?}");
     place.nothing_lives();
     place.all_is_clean();
 
@@ -40,9 +38,8 @@ pub(crate) fn signals(testbed: &Testbed) {
     ] {
         testbed.change(number);
         let build = || place.traced(&["stage", "build", "emerged", "--format", "tar.zst", "--no-sign"]);
-        let (status, took, log) = trial::signal(build(), &EMERGING, &signals);
+        let (status, log) = trial::signal(build(), &EMERGING, &signals);
         assert_eq!(status.code(), Some(130), "{what}: {log}");
-        assert!(took < Duration::from_secs(15), "{what} took {took:?}");
         place.nothing_lives();
         let sessions = place.run(&["store", "ls", "--json"]);
         assert!(sessions.contains("suspended"), "{what}: no suspended session in {sessions}");

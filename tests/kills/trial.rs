@@ -91,8 +91,8 @@ impl Started {
         }
     }
 
-    fn end(mut self, limit: Duration) -> (ExitStatus, Vec<(Instant, String)>) {
-        let deadline = Instant::now() + limit;
+    fn end(mut self) -> (ExitStatus, Vec<(Instant, String)>) {
+        let deadline = Instant::now() + LIMIT;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
@@ -118,7 +118,7 @@ fn text(lines: &[(Instant, String)]) -> String {
 pub(crate) fn measure(command: Command, phase: &Phase) -> Duration {
     let started = start(command);
     let begin = started.until(phase.begin);
-    let (status, lines) = started.end(LIMIT);
+    let (status, lines) = started.end();
     let end = Instant::now();
     assert!(status.success(), "{status}\n{}", text(&lines));
     let begin = begin.unwrap_or_else(|| panic!("no {:?} in\n{}", phase.begin, text(&lines)));
@@ -133,7 +133,7 @@ pub(crate) fn measure(command: Command, phase: &Phase) -> Duration {
 pub(crate) fn strike(command: Command, phase: &Phase, after: Duration, victim: Victim) -> Struck {
     let mut started = start(command);
     let Some(begin) = started.until(phase.begin) else {
-        let (status, lines) = started.end(LIMIT);
+        let (status, lines) = started.end();
         panic!("{}: {status} before it began\n{}", phase.name, text(&lines));
     };
     std::thread::sleep((begin + after).saturating_duration_since(Instant::now()));
@@ -141,28 +141,23 @@ pub(crate) fn strike(command: Command, phase: &Phase, after: Duration, victim: V
     // A program that has ended, but is not waited for, can still be "killed".
     let ended = started.child.try_wait().unwrap().is_some();
     let struck = if ended { None } else { processes::strike(started.child.id().cast_signed(), victim) };
-    let (status, lines) = started.end(if struck.is_some() { Duration::from_secs(20) } else { LIMIT });
+    let (status, lines) = started.end();
     let over = status.success() || phase.end.is_some_and(|sign| lines.iter().any(|(_, line)| is(line, sign)));
     let mark = phase.marks.iter().rev().find(|(_, sign)| lines.iter().any(|(_, line)| is(line, sign))).map(|(name, _)| *name);
     Struck { hit: struck.filter(|_| !over).map(|who| (who, at)), mark }
 }
 
 /// Starts the command, sends `signals` (with a pause before each) once the phase has begun, and waits for its end.
-pub(crate) fn signal(
-    command: Command,
-    phase: &Phase,
-    signals: &[(Duration, nix::sys::signal::Signal)],
-) -> (ExitStatus, Duration, String) {
+pub(crate) fn signal(command: Command, phase: &Phase, signals: &[(Duration, nix::sys::signal::Signal)]) -> (ExitStatus, String) {
     let started = start(command);
     let Some(_) = started.until(phase.begin) else {
-        let (status, lines) = started.end(LIMIT);
+        let (status, lines) = started.end();
         panic!("{}: {status} before it began\n{}", phase.name, text(&lines));
     };
     for (pause, signal) in signals {
         std::thread::sleep(*pause);
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(started.child.id().cast_signed()), *signal).unwrap();
     }
-    let begin = Instant::now();
-    let (status, lines) = started.end(Duration::from_mins(1));
-    (status, begin.elapsed(), text(&lines))
+    let (status, lines) = started.end();
+    (status, text(&lines))
 }

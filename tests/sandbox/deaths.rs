@@ -39,10 +39,13 @@ fn as_the_command_line_program() {
     running.wait().unwrap();
 }
 
+/// For what fails only: nothing that is waited for takes so long on the slowest machine.
+const PATIENCE: Duration = Duration::from_mins(4);
+
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{what} after 20 s");
+        assert!(begin.elapsed() < PATIENCE, "{what} after {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -198,11 +201,7 @@ fn as_the_nanny() {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(target), nix::sys::signal::Signal::SIGKILL);
         let begin = Instant::now();
         while !matches!(nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)), Err(nix::errno::Errno::ECHILD)) {
-            assert!(
-                begin.elapsed() < Duration::from_secs(30),
-                "round {round}: {:?} outlive {target} of {targets:?}",
-                children(own_pid())
-            );
+            assert!(begin.elapsed() < PATIENCE, "round {round}: {:?} outlive {target} of {targets:?}", children(own_pid()));
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(!dir.join("lock").exists() || is_free(&dir.join("lock")), "round {round}");

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gentoomuch::internals::sandbox::{Error, Exit, HelperSource, IdMap, IdRange, Launcher, MountCalls, SessionOptions, Stdio};
 
@@ -87,10 +87,8 @@ fn a_killed_session_is_gone_at_once() {
     let (mut running, mut reader) = fixture.start(&plan, &place, MountCalls::Newest).unwrap();
     reader.read_exact(&mut [0u8; 6]).unwrap();
     let pid1 = running.pid1();
-    let begin = Instant::now();
     running.kill().unwrap();
     assert_eq!(running.wait().unwrap(), Exit::Signal(9));
-    assert!(begin.elapsed() < Duration::from_secs(2));
     assert!(!PathBuf::from(format!("/proc/{pid1}")).exists());
     assert!(!place.exists());
 }
