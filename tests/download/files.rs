@@ -267,13 +267,17 @@ fn whoever_wants_to_stop_need_not_wait() {
     let server = Server::new(|asked| Answer::ranged(asked, &content()).only(HALF, Then::Stall));
     let desk = Desk::new();
     let cancelled = Arc::clone(&desk.cancelled);
+    let part = desk.dir.path().join("file.bin.part");
+    let path = part.clone();
     std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
+        while fs::metadata(&path).map_or(0, |part| part.len()) < HALF as u64 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         cancelled.store(true, Ordering::SeqCst);
     });
     // The server never goes on, so that the answer is what ends this.
     assert!(matches!(desk.get(&[server.url("/file.bin")]), Err(Error::Interrupted)));
-    assert_eq!(fs::metadata(desk.dir.path().join("file.bin.part")).unwrap().len(), HALF as u64);
+    assert_eq!(fs::metadata(part).unwrap().len(), HALF as u64);
 }
 
 #[test]
