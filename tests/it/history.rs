@@ -233,14 +233,15 @@ fn names_go_back_and_tags_stay() {
 
 #[test]
 fn an_export_to_a_place_of_the_users_replaces_nothing() {
-    let Some(shared) = shared() else { return };
-    let place = &shared.place;
-    let dir = place.path(&format!("exported-{}", std::process::id()));
+    let Some(tiny) = tiny() else { return };
+    let place = &tiny.place;
+    tiny.another("small", "a");
+    let dir = place.path("exported");
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("report.json"), "mine").unwrap();
     let export = |name: &str, format: &str| {
         let to = dir.join(name);
-        place.run(&["export", "stage4/hello", "--no-sign", "--format", format, "-o", to.to_str().unwrap()])
+        place.run(&["export", "profile/small/upstream", "--no-sign", "--format", format, "-o", to.to_str().unwrap()])
     };
     export("report", "tar.zst").fails(2).says("report.json` is there already").says("hint: move it away");
     assert_eq!(fs::read_to_string(dir.join("report.json")).unwrap(), "mine");

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::child::{self, Known};
 use crate::place::{Place, command_line, finish};
-use crate::shared::{User, shared};
+use crate::shared::{User, shared, small_world};
 
 /// Portage takes user patches into account when it picks binary packages: with one of its own, no test installs what another has built.
 const PATCH: &str = "--- /dev/null\n+++ b/NAME\n@@ -0,0 +1 @@\n+built for one test\n";
@@ -108,10 +108,9 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
     let first = wait_for(&place, &log_name, &[], &emerging, &mut running);
     std::thread::sleep(Duration::from_secs(1));
     interrupt(&running);
-    let asked = Instant::now();
     let ran =
         finish(command_line(&command), running).fails(130).says("error: interrupted\n").says("hint: repeat the command to go on");
-    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?} to stop", asked.elapsed());
+    assert!(!emerge_log(&first).contains(">>> Installing (2 of 2)"), "it waited for the package: {}", emerge_log(&first));
     assert!(ran.stderr.contains("interrupted: waiting for the build to stop"), "{ran}");
     assert_eq!(suspended(&place, "stage"), before + 1);
     child::assert_no_strangers();
@@ -130,6 +129,7 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
 fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
     // Long enough for two other commands to come and go while it compiles, on a busy machine as well.
     let Some((shared, place)) = slow("slow builder", 25) else { return };
+    small_world(&place.config, "app-misc/greeter");
     fs::write(place.config.join("package.sets/gentoomuch/builder"), "app-misc/slow\n").unwrap();
     fs::write(place.config.join("stage3.defines/gentoomuch/builder/portage.local"), "gentoomuch/builder\nslow\n").unwrap();
     let profile = format!("slow{}", std::process::id());
@@ -140,9 +140,8 @@ fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
     wait_for(&place, &log_name, &[], &format!("(1 of 1) {SLOW_STARTED}"), &mut running);
 
     // A second one says who holds the profile, and waits or does not.
-    let begin = Instant::now();
     let refused = place.run(&[&args[..], &["--no-wait"]].concat()).fails(1);
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(running.child().try_wait().unwrap().is_none(), "it waited: {refused}");
     let pid = running.id().to_string();
     assert!(refused.stderr.contains(&pid) && refused.stderr.contains("leave out `--no-wait`"), "{pid} is not named in {refused}");
     let mut waiting = place.command(&args);
@@ -168,7 +167,7 @@ fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
     place.run(&args).ok().says("* resuming gentoomuch/builder");
     let resumed = logs(&place, &log_name).into_iter().find(|log| !before.contains(log)).unwrap();
     let resumed = emerge_log(&resumed);
-    assert!(resumed.contains(SLOW_STARTED) && !resumed.contains("app-misc/hello"), "world was built twice: {resumed}");
+    assert!(resumed.contains(SLOW_STARTED) && !resumed.contains("app-misc/greeter"), "world was built twice: {resumed}");
     assert_eq!(suspended(&place, "bootstrap"), 0);
     let hello = place.run(&["freshroot", "--profile", &profile, "--network", "none", "--", "slow"]);
     assert_ne!(hello.status.code(), Some(127), "{hello}");

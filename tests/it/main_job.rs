@@ -122,11 +122,10 @@ fn nothing_is_done_again() {
 #[test]
 fn two_exports_of_one_state_are_the_same_bytes_whatever_the_umask() {
     let Some(shared) = shared() else { return };
-    let first = shared.artifact();
-    // An artifact directory of its own, with the same store.
-    let args = ["stage", "build", "hello", "--format", "tar.gz", "--no-sign"];
+    // Its artifacts have a directory of their own.
+    let args = ["export", "profile/demo/plain", "--format", "tar.zst", "--no-sign"];
     let mut seen: Vec<BTreeMap<PathBuf, String>> = Vec::new();
-    for umask in ["022", "077", "002"] {
+    for umask in ["022", "077"] {
         let built = run(&mut shared.place.command_with_umask(umask, &args)).ok();
         let artifact = PathBuf::from(built.value("artifact"));
         let files = ["", ".CONTENTS.gz", ".DIGESTS", ".sha256", ".json"];
@@ -139,6 +138,4 @@ fn two_exports_of_one_state_are_the_same_bytes_whatever_the_umask() {
         seen.push(sums);
     }
     assert_eq!(seen[0], seen[1]);
-    assert_eq!(seen[0], seen[2]);
-    assert!(first.exists());
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::child;
 use crate::host::{self, Testbed};
 use crate::place::{Place, Ran, copy, shipped_config};
+use crate::shared::small_world;
 
 /// A place of its own, whose tree has more packages, and two profiles, of which one has a builder.
 struct World {
@@ -54,6 +55,7 @@ fn world() -> Option<World> {
         fs::remove_dir_all(place.config.join("stage4.defines").join(example)).unwrap();
     }
     place.write("config/package.sets/gentoomuch/builder", "app-text/tree\n");
+    small_world(&place.config, "app-text/tree");
     child::check(Command::new("cp").arg("-R").arg(&testbed.distfiles).arg(place.path("cache")));
     place.run(&["keys", "import", "--trust", testbed.key.to_str().unwrap()]).ok();
     world.sync(&testbed);

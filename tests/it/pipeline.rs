@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::child;
 use crate::place::{Place, Ran, command_line, run};
-use crate::shared::{User, shared};
+use crate::shared::{BULK, User, shared};
 use crate::tiny::sum;
 use crate::traced;
 
@@ -107,8 +107,9 @@ fn set(place: &Place, file: &str, text: &str) {
 }
 
 fn stage4(place: &Place, name: &str, stage3: &str, packages: &str) {
-    // tar.zst is the quickest to write.
-    for (file, text) in [("profile", "demo"), ("stage3", stage3), ("packages", packages), ("format", "tar.zst")] {
+    // tar.zst is the quickest to write, and what is removed takes most of the time.
+    let files = [("profile", "demo"), ("stage3", stage3), ("packages", packages), ("format", "tar.zst"), ("removes", BULK)];
+    for (file, text) in files {
         set(place, &format!("stage4.defines/{name}/{file}"), text);
     }
 }
@@ -344,7 +345,7 @@ fn compilers(place: &Place, stages: &[&String]) -> i32 {
 fn by_make(place: &Place, names: &Names) {
     let Names { one, three, .. } = names;
     stage4(place, three, "plain", "app-text/tree\napp-misc/hello");
-    set(place, &format!("stage4.defines/{one}/removes"), "/usr/share/doc/none");
+    set(place, &format!("stage4.defines/{one}/removes"), &format!("{BULK}/usr/share/doc/none"));
     let plan = |format: &str| place.run(&["pipeline", "plan", "--no-sign", "--format", format]).ok().text();
     let json: serde_json::Value = serde_json::from_str(&plan("json")).unwrap();
     let nodes = json["nodes"].as_array().unwrap();

@@ -31,7 +31,7 @@ pub(crate) struct Place {
 /// What a run of the program came to.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    what: String,
+    pub(crate) what: String,
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
