@@ -107,6 +107,21 @@ pub mod portage {
 pub mod progress {
     pub use crate::progress::{Event, Silent};
 }
+pub mod query {
+    pub use crate::query::{answers, request};
+    pub mod fulfilled {
+        pub use crate::query::fulfilled::Fulfilled;
+    }
+    pub mod keys {
+        pub use crate::query::keys::Keys;
+    }
+    pub mod names {
+        pub use crate::query::names::Named;
+    }
+    pub mod versions {
+        pub use crate::query::versions::{NotVisible, Version};
+    }
+}
 pub mod sandbox {
     pub use crate::sandbox::idmap::IdRange;
     pub use crate::sandbox::launch::MountCalls;
@@ -149,5 +164,5 @@ pub mod sys {
     }
 }
 pub mod terminal_text {
-    pub use crate::terminal_text::sanitize;
+    pub use crate::terminal_text::{is_obeyed, sanitize};
 }

@@ -63,6 +63,7 @@ mod portage;
 mod profile;
 mod program;
 mod progress;
+mod query;
 mod recipe;
 mod release;
 mod resolve;

@@ -120,7 +120,7 @@ fn skip_string(chars: &mut Chars<'_>) {
 
 /// Whether a terminal does something else with it than to show it: controls (C0, DEL, C1), line breaks and tabs among them, and characters that
 /// are not seen or change the direction of what is.
-pub(crate) fn is_obeyed(c: char) -> bool {
+pub fn is_obeyed(c: char) -> bool {
     c.is_control() || is_invisible(c)
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::causes::{by_way_of, lifted};
-use crate::session::visible::NotVisible;
+use crate::query::versions::NotVisible;
 use crate::threads::NoThread;
 use crate::{beneath, config, context, names, recipe, sandbox, session, store};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::config::patches::{SavedPatch, Scope, applied_to};
@@ -14,11 +14,14 @@ use crate::patch::{
     Desk, Ground, PatchError, Result, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, source, words, work_set,
 };
 use crate::portage::atom::Atom;
+use crate::portage::cpv::split_revision;
 use crate::portage::emerge::request::{Existing, Goal, Part, Request};
+use crate::query::versions;
+use crate::query::versions::Version;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
+use crate::session::ask::ask;
 use crate::session::root::BUILD_DIR;
-use crate::session::visible::NotVisible;
 use crate::session::work::write_public;
 use crate::session::{Work, keys, run, supply};
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
@@ -78,8 +81,8 @@ pub(crate) struct Unpacked {
     pub rejected: Vec<String>,
 }
 
-/// What Portage says of an atom.
-#[derive(Debug, Clone, Deserialize)]
+/// The version of a package whose source is taken.
+#[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) cpv: String,
     pub(crate) category: String,
@@ -91,39 +94,19 @@ pub(crate) struct Found {
     pub(crate) ebuild: String,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Asked {
-    Found(Found),
-    NotVisible {
-        #[serde(default)]
-        versions: Vec<String>,
-        #[serde(default)]
-        reasons: Vec<String>,
-        #[serde(default)]
-        near: Vec<String>,
-    },
-}
-
 impl Found {
-    /// Whether each part is what it is called. What comes out of a session is hostile, and names directories of the configuration later.
-    fn is_sound(&self) -> bool {
-        let names_it = Atom::parse_target(&format!("={}::{}", self.cpv, self.repository)).is_ok_and(|atom| {
-            atom.category == self.category
-                && atom.package == self.package
-                && atom.version.as_deref() == Some(&self.version_and_revision())
-                && atom.repository.as_deref() == Some(&self.repository)
-        });
-        let scope: String = self.directory();
-        names_it
-            && scope.parse::<Scope>().is_ok_and(|scope| scope.package == self.package)
-            && self.ebuild.starts_with('/')
-            && !self.ebuild.chars().any(char::is_control)
-    }
-
-    /// The directory of patches that are for this version alone.
-    fn directory(&self) -> String {
-        format!("{}-{}-{}:{}", self.package, self.version, self.revision, self.slot)
+    /// Nothing if a part is not what it is called. What comes out of a session is hostile, and names directories of the configuration later.
+    fn of(found: versions::Found) -> Option<Self> {
+        let versions::Found { cpv, repository, slot, ebuild, .. } = found;
+        let atom = Atom::parse_target(&format!("={cpv}::{repository}")).ok()?;
+        let version = atom.version?;
+        let (version, revision) = split_revision(&version);
+        let (version, revision) = (version.to_owned(), format!("r{}", revision.unwrap_or("0")));
+        // The directory of patches that are for this version alone.
+        let scope: Scope = format!("{}-{version}-{revision}:{slot}", atom.package).parse().ok()?;
+        let is_sound = scope.package == atom.package && ebuild.starts_with('/') && !ebuild.chars().any(char::is_control);
+        let (category, package) = (atom.category, atom.package);
+        is_sound.then_some(Self { cpv, category, package, version, revision, slot, repository, ebuild })
     }
 
     /// Where its phases work.
@@ -251,15 +234,8 @@ fn prep_at(
 
 /// Which version emerge would take.
 pub(crate) fn ask_portage_for(cx: &Context<'_>, work: &Work<'_>, atom: &str) -> Result<Found> {
-    let text = run::output_of(cx, work, words(&["python3", "-B", &scripts::path(scripts::ASK), atom]), OUTPUT_LIMIT_BYTES)?;
-    let answer = serde_json::from_value(scripts::json(&text)?).map_err(|error| PatchError::Answer(Some(error)))?;
-    match answer {
-        Asked::Found(found) if found.is_sound() => Ok(found),
-        Asked::Found(_) => Err(PatchError::Answer(None).into()),
-        Asked::NotVisible { versions, reasons, near } => {
-            Err(PatchError::from(NotVisible::told(atom, versions, reasons, near)).into())
-        }
-    }
+    let taken = ask(cx, work, [Version { atom, why: true, flags: false }])?.pop().ok_or(PatchError::Answer(None))?;
+    Ok(Found::of(taken.found(atom).map_err(PatchError::from)?).ok_or(PatchError::Answer(None))?)
 }
 
 /// Fetches, unpacks and prepares a package's source in the session. Says which saved patches are in it.
@@ -348,31 +324,32 @@ mod tests {
 
     #[test]
     fn only_what_is_a_package_becomes_directories() {
-        let found = |category: &str, package: &str, version: &str, slot: &str| Found {
-            cpv: format!("{category}/{package}-{version}-r1"),
-            category: category.to_owned(),
-            package: package.to_owned(),
-            version: version.to_owned(),
-            revision: "r1".to_owned(),
-            slot: slot.to_owned(),
-            repository: "gentoo".to_owned(),
-            ebuild: "/var/db/repos/gentoo/x.ebuild".to_owned(),
+        let found = |cpv: &str, slot: &str, ebuild: &str| {
+            let (cpv, repository, ebuild) = (cpv.to_owned(), "gentoo".to_owned(), ebuild.to_owned());
+            Found::of(versions::Found { cpv, repository, slot: slot.to_owned(), ebuild, flags: None })
         };
-        for (category, package, version, slot, good) in [
-            ("app-misc", "hello", "2.10", "0", true),
-            ("app-misc", "hello-world", "1_rc2", "3.2", true),
-            ("../../..", "hello", "2.10", "0", false),
-            ("app-misc/..", "hello", "2.10", "0", false),
-            ("app-misc", "../hello", "2.10", "0", false),
-            ("app-misc", "hello", "2/../../10", "0", false),
-            ("app-misc", "hello", "2.10", "0/../..", false),
-            ("app-misc", "hello", "2.10", "..", false),
-            ("app-misc", "hello", "2.10", "", false),
-            ("app-misc", "he\u{1b}llo", "2.10", "0", false),
+        let ebuild = "/var/db/repos/gentoo/x.ebuild";
+        for (cpv, slot, parts) in [
+            ("app-misc/hello-2.10-r1", "0", ["app-misc", "hello", "2.10", "r1"]),
+            ("app-misc/hello-world-1_rc2", "3.2", ["app-misc", "hello-world", "1_rc2", "r0"]),
         ] {
-            assert_eq!(found(category, package, version, slot).is_sound(), good, "{category} {package} {version} {slot}");
+            let found = found(cpv, slot, ebuild).unwrap();
+            assert_eq!([found.category, found.package, found.version, found.revision], parts, "{cpv}");
         }
-        let other = Found { category: "sys-apps".to_owned(), ..found("app-misc", "hello", "2.10", "0") };
-        assert!(!other.is_sound(), "the parts of another package");
+        for (cpv, slot, ebuild) in [
+            ("../../../hello-2.10", "0", ebuild),
+            ("app-misc/../hello-2.10", "0", ebuild),
+            ("app-misc/hello-2/../../10", "0", ebuild),
+            ("app-misc/hello", "0", ebuild),
+            ("app-misc/hello-2.10", "0/../..", ebuild),
+            ("app-misc/hello-2.10", "..", ebuild),
+            ("app-misc/hello-2.10", "", ebuild),
+            ("app-misc/he\u{1b}llo-2.10", "0", ebuild),
+            ("app-misc/hello-2.10::other", "0", ebuild),
+            ("app-misc/hello-2.10", "0", "hello.ebuild"),
+            ("app-misc/hello-2.10", "0", "/hello\n.ebuild"),
+        ] {
+            assert!(found(cpv, slot, ebuild).is_none(), "{cpv} {slot} {ebuild}");
+        }
     }
 }

@@ -2,12 +2,11 @@
 
 use crate::patch::work_set::{ATTRIBUTES, CONFIG};
 use crate::patch::{PatchError, Result};
+use crate::session::Work;
 use crate::session::root::HOOKS_DIR;
 use crate::session::work::write_public;
-use crate::session::{Work, visible};
 use crate::terminal_text::sanitize_line;
 
-pub(crate) const ASK: &str = "patch.py";
 pub(crate) const SOURCE: &str = "source.sh";
 pub(crate) const UNPACK: &str = "unpack.sh";
 pub(crate) const DIFF: &str = "diff.sh";
@@ -24,7 +23,6 @@ const MAX_LINE_CHARS: usize = 4000;
 /// Puts all scripts beside a session's hooks.
 pub(crate) fn place(work: &Work<'_>) -> Result<()> {
     for (name, text) in [
-        (ASK, include_str!("patch.py")),
         ("git.sh", include_str!("git.sh")),
         (SOURCE, include_str!("source.sh")),
         (UNPACK, include_str!("unpack.sh")),
@@ -36,7 +34,7 @@ pub(crate) fn place(work: &Work<'_>) -> Result<()> {
     ] {
         write_public(&work.root.hooks.join(name), text.as_bytes(), 0o755)?;
     }
-    Ok(visible::place(&work.root.hooks)?)
+    Ok(())
 }
 
 /// Where a script is in the session.
@@ -70,12 +68,6 @@ impl Told {
     }
 }
 
-/// The one line of JSON that a script has printed.
-pub(crate) fn json(text: &str) -> std::result::Result<serde_json::Value, PatchError> {
-    let line = text.lines().find_map(|line| line.strip_prefix(MARK)).ok_or(PatchError::Answer(None))?;
-    serde_json::from_str(line).map_err(|error| PatchError::Answer(Some(error)))
-}
-
 /// The lines of a file that a script has written, safe to print.
 pub(crate) fn lines(bytes: &[u8]) -> Vec<String> {
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -94,7 +86,5 @@ mod tests {
         assert_eq!(told.all("nested"), ["a b/.git", "c/.git"]);
         assert_eq!(told.one("files").unwrap(), "12");
         assert!(told.one("subdir").is_err() && told.has("merge", "clean") && !told.has("merge", "conflicts"));
-        assert_eq!(json("x\n@gentoomuch {\"a\": 1}\n").unwrap()["a"], 1);
-        assert!(json("{}").is_err() && json("@gentoomuch {").is_err());
     }
 }

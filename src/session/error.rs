@@ -20,13 +20,9 @@ pub enum Error {
     Config(#[from] config::Error),
     #[error(transparent)]
     Hooks(#[from] config::hooks::HooksError),
-    /// What Portage says of packages is not what was asked.
-    #[error("cannot read what Portage says of packages")]
-    Described {
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
+    /// What Portage says is not what was asked.
+    #[error("cannot read what Portage says")]
+    NoAnswer(#[from] crate::query::Error),
     /// Nothing says which compiler would build a package.
     #[error("no C compiler answers in the root in which `{package}` would be built")]
     NoCompiler { package: String },
@@ -55,7 +51,7 @@ pub enum Error {
     #[error("emerge ended well, and `{what}` is not what was asked for")]
     Unmet {
         what: String,
-        unmet: Vec<crate::session::fulfilled::Unmet>,
+        unmet: Vec<crate::query::fulfilled::Unmet>,
         /// emerge's whole output, on the host.
         log: PathBuf,
     },
@@ -64,7 +60,7 @@ pub enum Error {
     Unchecked {
         what: String,
         #[source]
-        source: crate::session::fulfilled::AnswerError,
+        source: crate::query::Error,
     },
     /// Downloads are switched off, and something is not here.
     #[error("{}, and downloads are switched off", missing_words(missing))]

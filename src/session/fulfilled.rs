@@ -6,51 +6,18 @@
 //! what was decided   each package that emerge had listed beforehand is there, with these USE flags and from this tree
 //! ```
 //!
-//! emerge ends with 0 for many reasons. The script asks Portage in the session; packages have run there, so what it says is hostile: it can
+//! emerge ends with 0 for many reasons. Portage is asked in the session; packages have run there, so what it says is hostile: it can
 //! hide that something is missing from this build, and nothing more.
 
 use std::fmt;
 
-use serde::Deserialize;
-
 use crate::context::Context;
 use crate::portage::emerge::request::{Goal, Part, Request};
-use crate::session::root::HOOKS_DIR;
+use crate::portage::emerge::resolution::Merge;
+use crate::query::fulfilled::{Decided, Fulfilled, Problem, Unmet};
+use crate::session::ask::ask;
 use crate::session::supply::Foreseen;
-use crate::session::work::write_public;
-use crate::session::{Error, Result, Work, run};
-use crate::terminal_text::sanitize_line;
-
-const SCRIPT: &str = include_str!("fulfilled.py");
-const SCRIPT_NAME: &str = "fulfilled.py";
-const REQUEST_NAME: &str = "fulfilled.json";
-const ANSWER: &str = "@gentoomuch ";
-const DONE: &str = "@gentoomuch-done";
-const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
-/// Longer words than the script sends.
-const MAX_WORD_CHARS: usize = 300;
-
-/// What is otherwise than it was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Problem {
-    NotInstalled,
-    NotInWorld,
-    NotMerged,
-    Flags,
-    Repository,
-    Unreadable,
-}
-
-/// An atom or a package that is not there as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unmet {
-    problem: Problem,
-    target: String,
-    #[serde(default)]
-    details: Vec<String>,
-}
+use crate::session::{Error, Result, Work};
 
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,42 +34,7 @@ impl fmt::Display for Unmet {
     }
 }
 
-/// Output that is not what the script prints.
-#[derive(Debug, thiserror::Error)]
-pub enum AnswerError {
-    /// A line that is no answer.
-    #[error("line {line} of its output is no answer")]
-    Line {
-        /// From 1.
-        line: usize,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The last line is missing.
-    #[error("its output is incomplete, or too long")]
-    Unfinished,
-}
-
-/// Reads the script's output.
-fn parse(text: &str) -> std::result::Result<Vec<Unmet>, AnswerError> {
-    let mut all: Vec<Unmet> = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        if line == DONE {
-            return Ok(all);
-        }
-        let Some(json) = line.strip_prefix(ANSWER) else { continue };
-        let mut unmet: Unmet = serde_json::from_str(json).map_err(|source| AnswerError::Line { line: index + 1, source })?;
-        // JSON can hide control characters from whoever looked at the text.
-        for word in unmet.details.iter_mut().chain([&mut unmet.target]) {
-            *word = sanitize_line(word.as_bytes(), MAX_WORD_CHARS);
-        }
-        all.push(unmet);
-    }
-    Err(AnswerError::Unfinished)
-}
-
-/// What the script is asked: atoms and sets, and whether emerge records them.
+/// What is asked: atoms and sets, and whether emerge records them.
 fn asked(request: &Request) -> (Vec<String>, bool) {
     match (&request.goal, request.part) {
         (Goal::RebuildWorld, _) => (vec!["@world".to_owned()], false),
@@ -114,18 +46,19 @@ fn asked(request: &Request) -> (Vec<String>, bool) {
 /// Fails unless what `request` asked for, and emerge had decided, is installed. `what` is a word for the request.
 pub(crate) fn fulfilled(cx: &Context<'_>, work: &Work<'_>, what: &str, request: &Request, foreseen: &Foreseen) -> Result<()> {
     let (targets, world) = asked(request);
-    let package = |merge: &crate::portage::emerge::resolution::Merge| serde_json::json!({ "cpv": merge.cpv, "repository": merge.repository, "on": merge.flags, "off": merge.off });
-    let decided: Vec<serde_json::Value> = foreseen.list.iter().map(package).collect();
+    let decided = foreseen.list.iter().map(|Merge { cpv, repository, flags: on, off, .. }| {
+        let repository = repository.as_deref();
+        Decided { cpv, repository, on, off }
+    });
+    let decided: Vec<Decided<'_>> = decided.collect();
     if targets.is_empty() && decided.is_empty() {
         return Ok(());
     }
-    let hooks = &work.root.hooks;
-    let json = serde_json::json!({ "targets": targets, "world": world, "decided": decided });
-    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
-    write_public(&hooks.join(REQUEST_NAME), json.to_string().as_bytes(), 0o644)?;
-    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
-    let text = run::output_of(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
-    let unmet = parse(&text).map_err(|source| Error::Unchecked { what: what.to_owned(), source })?;
+    let unmet = ask(cx, work, [Fulfilled { targets, world, decided }]).map_err(|error| match error {
+        Error::NoAnswer(source) => Error::Unchecked { what: what.to_owned(), source },
+        error => error,
+    })?;
+    let unmet: Vec<Unmet> = unmet.into_iter().flatten().collect();
     if unmet.is_empty() {
         return Ok(());
     }
@@ -139,17 +72,19 @@ mod tests {
 
     #[test]
     fn answers_are_said_in_words() {
-        let line = |problem: &str, details: &str| {
-            format!("@gentoomuch {{\"problem\": \"{problem}\", \"target\": \"a/b\", \"details\": {details}}}\n")
+        let words = |problem, details: &[&str]| {
+            let details = details.iter().map(|word| (*word).to_owned()).collect();
+            Unmet { problem, target: "a/b".to_owned(), details }.to_string()
         };
-        let text = ["not-installed", "not-in-world", "not-merged"].map(|problem| line(problem, "[]")).concat()
-            + &line("flags", "[\"x\", \"-y\"]")
-            + &line("repository", "[\"one\", \"two\"]")
-            + &line("unreadable", "[\"why\\u001b[2J\"]")
-            + " * something of Portage's\n@gentoomuch-done\n";
-        let said: Vec<String> = parse(&text).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(
-            said,
+            [
+                words(Problem::NotInstalled, &[]),
+                words(Problem::NotInWorld, &[]),
+                words(Problem::NotMerged, &[]),
+                words(Problem::Flags, &["x", "-y"]),
+                words(Problem::Repository, &["one", "two"]),
+                words(Problem::Unreadable, &["why"]),
+            ],
             [
                 "no installed package satisfies `a/b`",
                 "`a/b` is installed, and not recorded in world",
@@ -159,12 +94,6 @@ mod tests {
                 "Portage cannot look for `a/b`: why",
             ]
         );
-    }
-
-    #[test]
-    fn output_that_is_cut_off_or_forged_is_no_answer() {
-        assert!(matches!(parse(""), Err(AnswerError::Unfinished)));
-        assert!(matches!(parse("x\n@gentoomuch {\"problem\": 1}\n"), Err(AnswerError::Line { line: 2, .. })));
     }
 
     #[test]

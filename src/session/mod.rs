@@ -7,10 +7,11 @@
 //! keys, supply     what its packages are made from, and who fetches their sources
 //! binhost          packages of other hosts
 //! hooks, script    what the configuration runs in it
-//! inspect, fulfilled, visible   questions to its Portage
+//! ask, inspect, fulfilled       questions to its Portage
 //! put_back, relink, tidy        what is taken back before a layer is made of it
 //! ```
 
+pub(crate) mod ask;
 pub(crate) mod binhost;
 pub(crate) mod build_logs;
 pub(crate) mod echo;
@@ -31,7 +32,6 @@ pub(crate) mod run;
 pub(crate) mod script;
 pub(crate) mod supply;
 pub(crate) mod tidy;
-pub(crate) mod visible;
 pub(crate) mod work;
 
 use std::cell::RefCell;

@@ -157,10 +157,15 @@ pub(crate) fn exit_and_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<Strin
 
 /// Runs a command and returns the beginning of its output, without anything that a terminal obeys. Its lines may be of any length.
 pub(crate) fn output_of(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<String> {
+    Ok(sanitize_uncut(&checked_output(cx, work, argv, limit_bytes)?))
+}
+
+/// The same as it is.
+pub(crate) fn checked_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<Vec<u8>> {
     let command = argv.join(" ");
     let (exit, text) = exit_and_output(cx, work, argv, limit_bytes)?;
     if exit == Exit::Code(0) {
-        return Ok(sanitize_uncut(&text));
+        return Ok(text);
     }
     let text = sanitize(&text);
     let log = work.log_dir.join("commands.log");

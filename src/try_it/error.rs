@@ -1,7 +1,7 @@
 //! Why nothing is tried.
 
 use crate::causes::{by_way_of, lifted};
-use crate::session::visible::NotVisible;
+use crate::query::versions::NotVisible;
 use crate::threads::NoThread;
 use crate::{beneath, config, context, names, recipe, sandbox, session, store};
 
@@ -50,9 +50,6 @@ pub(crate) enum Error {
         /// Flags that would satisfy `REQUIRED_USE`.
         ways: Vec<String>,
     },
-    /// The script's output.
-    #[error("what Portage said about the packages is not understood")]
-    Answer(#[source] Option<serde_json::Error>),
 }
 
 /// What functions of this room return.

@@ -38,15 +38,17 @@ use crate::portage::emerge::Failure;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::use_flags::Switch;
 use crate::progress::{Event, Observer};
+use crate::query::versions::{Taken, Version};
 use crate::recipe::merge;
 use crate::recipe::patches::applied;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
+use crate::session::ask::ask;
 use crate::session::keys::throwaway;
 use crate::session::logs::package_log;
 use crate::session::root::{HOOKS_DIR, PORTAGE_DIR};
 use crate::session::work::{Given, Subject as WorkSubject, write_public};
-use crate::session::{Work, inspect, run, visible, work};
+use crate::session::{Work, inspect, run, work};
 use crate::store::{Purpose, Session, State, StateId};
 use crate::try_it::combinations::{Combination, Subject, Variable};
 use crate::try_it::keeping::Keep;
@@ -195,27 +197,26 @@ fn ask_about<'o>(cx: &Context<'_>, options: &'o TryOptions, profile: String, bas
     let mut session = cx.store.session_create(Some(&base), Purpose::Throwaway, "")?;
     let outcome = ask_in(cx, &mut session, &base, options, &atoms);
     session.discard(cx.launcher)?;
-    let (text, observability) = outcome?;
-    let subjects = asked::parse(&text, &atoms, options.atoms.len())?;
+    let (taken, observability) = outcome?;
+    let subjects = asked::subjects(taken, &atoms, options.atoms.len())?;
     Ok(Setup { options, profile, base, subjects, observability })
 }
 
-fn ask_in(cx: &Context<'_>, session: &mut Session, base: &State, options: &TryOptions, atoms: &[String]) -> Result<(String, bool)> {
+fn ask_in(
+    cx: &Context<'_>,
+    session: &mut Session,
+    base: &State,
+    options: &TryOptions,
+    atoms: &[String],
+) -> Result<(Vec<Taken>, bool)> {
     let work = try_work(cx, session, base, "")?;
     let facts = inspect::inspect(cx, &work)?;
     let keywords =
         options.atoms.iter().filter_map(|atom| atom.parse::<Atom>().ok()).map(|atom| keyword_line(&atom.name(), options));
     apply_settings(cx, &work, &[("package.accept_keywords", keywords.collect())])?;
-    let hooks = &work.root.hooks;
-    write_public(&hooks.join(asked::SCRIPT_NAME), asked::SCRIPT.as_bytes(), 0o644)?;
-    visible::place(hooks)?;
-    let request = serde_json::json!({ "atoms": atoms }).to_string();
-    write_public(&hooks.join(asked::REQUEST_NAME), request.as_bytes(), 0o644)?;
-    let script = format!("{HOOKS_DIR}/{}", asked::SCRIPT_NAME);
-    let argv = ["python3", "-B", &script, &format!("{HOOKS_DIR}/{}", asked::REQUEST_NAME)];
-    let text = run::output_of(cx, &work, argv.map(str::to_owned).into(), asked::OUTPUT_LIMIT_BYTES)?;
+    let taken = ask(cx, &work, atoms.iter().map(|atom| Version { atom, why: true, flags: true }))?;
     work.forget_logs();
-    Ok((text, facts.has_observability()))
+    Ok((taken, facts.has_observability()))
 }
 
 /// A session's root as it is for every combination.

@@ -12,7 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gentoomuch::internals::portage::binpkgs::{Described, PackageKey};
+use gentoomuch::internals::portage::binpkgs::PackageKey;
+use gentoomuch::internals::query;
+use gentoomuch::internals::query::keys::Keys;
 use serde_json::Value;
 
 use crate::child;
@@ -343,33 +345,22 @@ fn keys(place: &Place, side: Side, version: u32) -> BTreeMap<&'static str, Packa
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, file["text"].as_str().unwrap()).unwrap();
     }
-    let packages: Vec<[String; 2]> =
-        pairs().iter().map(|(name, _)| [format!("app-pairs/{name}-{version}"), "pairs".to_owned()]).collect();
-    let request = serde_json::json!({ "packages": packages, "installed": false }).to_string();
+    let packages: Vec<(String, String)> =
+        pairs().iter().map(|(name, _)| (format!("app-pairs/{name}-{version}"), "pairs".to_owned())).collect();
+    let request = String::from_utf8(query::request(&[Keys { packages: &packages, here: false }]).unwrap()).unwrap();
     let binds = [
         format!("{}:/mnt/asked:ro", asked.display()),
-        format!("{}/src/session/keys:/mnt/keys:ro", env!("CARGO_MANIFEST_DIR")),
+        format!("{}/src/query:/mnt/query:ro", env!("CARGO_MANIFEST_DIR")),
         format!("{}:/var/db/repos/pairs:ro", tree(place, side, version).display()),
     ];
-    let script = "cp -r /mnt/asked/. /etc/portage && echo \"$1\" >/tmp/request && exec python3 -B /mnt/keys/keys.py /tmp/request";
+    let script = "cp -r /mnt/asked/. /etc/portage && echo \"$1\" >/tmp/request && exec python3 -B /mnt/query/ask.py /tmp/request";
     let mut words = vec!["freshroot", "--profile", "demo", "--network", "none"];
     words.extend(binds.iter().flat_map(|bind| ["--bind", bind]));
     words.extend(["--", "sh", "-c", script, "sh", &request]);
     let ran = place.run(&words).ok();
-    let mut environment: BTreeMap<String, String> = BTreeMap::new();
-    let mut keys = BTreeMap::new();
-    for line in ran.text().lines().filter_map(|line| line.strip_prefix("@gentoomuch ")) {
-        let told: Value = serde_json::from_str(line).unwrap();
-        for name in told["unset"].as_array().unwrap() {
-            environment.remove(name.as_str().unwrap());
-        }
-        environment.extend(serde_json::from_value::<BTreeMap<String, String>>(told["env"].clone()).unwrap());
-        let cpv = told["cpv"].as_str().unwrap().to_owned();
-        let (name, _) = pairs().into_iter().find(|(name, _)| cpv == format!("app-pairs/{name}-{version}")).unwrap();
-        let parts = serde_json::from_value(told["parts"].clone()).unwrap();
-        let told = Described { cpv, parts, environment: environment.clone(), ..Described::default() };
-        keys.insert(name, told.key());
-    }
+    let made = query::answers::<Keys<'_>>(ran.text().as_bytes(), 1).unwrap().pop().unwrap();
+    let name_of = |cpv: &str| pairs().into_iter().find(|(name, _)| cpv == format!("app-pairs/{name}-{version}")).unwrap().0;
+    let keys: BTreeMap<&str, PackageKey> = made.described().iter().map(|it| (name_of(&it.cpv), it.key())).collect();
     assert_eq!(keys.len(), pairs().len(), "{ran}");
     keys
 }

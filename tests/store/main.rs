@@ -6,7 +6,9 @@ mod older;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use gentoomuch::internals::sandbox::{CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step};
+use gentoomuch::internals::sandbox::{
+    CommandLine, Exit, HelperSource, IdMap, Launcher, Network, Plan, SessionOptions, Stdio, Step,
+};
 use gentoomuch::internals::store::{InMap, NewState, Purpose, Session, State, Store, Wait};
 
 /// Held by each test to its end: what one test starts is, until it executes, a copy of this process with the other test's locks.

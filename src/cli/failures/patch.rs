@@ -2,7 +2,7 @@
 
 use crate::patch;
 use crate::patch::PatchError;
-use crate::session::visible::NotVisible as N;
+use crate::query::versions::NotVisible as N;
 
 use super::{accepting, proposal, there_are};
 use crate::cli::report::{Failure, Kind};

@@ -52,7 +52,8 @@ impl From<session::Error> for Failure {
             }
             E::Hooks(_) | E::Keys(_) => Self::new(Kind::Config, error),
             E::Keyring(_) => Self::new(Kind::Other, error).hint("the stage3 needs `app-crypt/gnupg` to verify what a binhost has"),
-            E::Binpkgs(_) | E::Described { .. } | E::Fetch(_) | E::Request(_) | E::Output(_) => Self::new(Kind::Other, error),
+            E::NoAnswer(_) => Self::new(Kind::Other, error).hint("see whether `gentoomuch freshroot -- emerge --info` works"),
+            E::Binpkgs(_) | E::Fetch(_) | E::Request(_) | E::Output(_) => Self::new(Kind::Other, error),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Kinds and hints of why nothing is tried.
 
-use crate::session::visible::NotVisible as N;
+use crate::query::versions::NotVisible as N;
 use crate::try_it;
 
 use super::{accepting, there_are};
@@ -10,7 +10,7 @@ impl From<try_it::Error> for Failure {
     fn from(error: try_it::Error) -> Self {
         use try_it::Error as E;
         let did_you_mean = |near: &[String]| (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
-        let (mut details, mut kind) = (Vec::new(), Kind::Usage);
+        let mut details = Vec::new();
         let hints: Vec<String> = match &error {
             E::Word { .. } => vec!["for example `--matrix \"ipv6 ssl dev-libs/openssl:ktls\"`".to_owned()],
             E::Cflags(_) => vec![
@@ -35,10 +35,6 @@ impl From<try_it::Error> for Failure {
                 ways.iter().map(|way| format!("`--use \"{way}\"` satisfies it")).collect()
             }
             E::Context(_) | E::Config(_) | E::Names(_) | E::Session(_) | E::Recipe(_) => Vec::new(),
-            E::Answer(_) => {
-                kind = Kind::Other;
-                vec!["see whether `gentoomuch freshroot -- emerge --info` works".to_owned()]
-            }
         };
         match error {
             E::Context(error) => error.into(),
@@ -46,7 +42,7 @@ impl From<try_it::Error> for Failure {
             E::Names(error) => error.into(),
             E::Session(error) => error.into(),
             E::Recipe(error) => error.into(),
-            error => details.into_iter().fold(Self::new(kind, error), Self::detail).hints(hints),
+            error => details.into_iter().fold(Self::new(Kind::Usage, error), Self::detail).hints(hints),
         }
     }
 }

@@ -1,113 +1,17 @@
-//! What Portage answers: hostile lines, parsed strictly, and turned into words at the lines that raised the questions.
-
-use serde::Deserialize;
+//! What Portage answers, turned into words at the lines that raised the questions.
 
 use crate::config::{ConfigDir, Diagnostic, Severity};
-use crate::recipe::consult::questions::{Question, Questions};
-use crate::terminal_text::sanitize_line;
-
-/// Before an answer; other lines are what Portage says besides.
-const ANSWER: &str = "@gentoomuch ";
-/// Before the number of questions, in the last line.
-const DONE: &str = "@gentoomuch-done ";
-/// Longer words than the script sends.
-const MAX_WORD_CHARS: usize = 100;
-
-/// What is wrong with the thing asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Problem {
-    NoRepository,
-    NoPackage,
-    NoVersion,
-    Masked,
-    NoFlag,
-    MaskedFlag,
-    ForcedFlag,
-    UnknownFlag,
-    UnknownValue,
-    NoLicence,
-    NoKeyword,
-    NoFeature,
-    NoSet,
-    Refused,
-}
-
-/// An answer to the question of that number.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Answer {
-    question: usize,
-    problem: Problem,
-    /// Names that could have been meant.
-    #[serde(default)]
-    near: Vec<String>,
-    /// What there is instead, or why.
-    #[serde(default)]
-    details: Vec<String>,
-}
-
-/// Output that is not what the script prints.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AnswerError {
-    /// A line that is no answer.
-    #[error("line {line} of its output is no answer")]
-    Line {
-        /// From 1.
-        line: usize,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// An answer to what was not asked.
-    #[error("line {line} of its output answers question {question}, and there are {count}")]
-    Question {
-        /// From 1.
-        line: usize,
-        /// Its number.
-        question: usize,
-        /// How many there are.
-        count: usize,
-    },
-    /// The last line is missing, or there are more answers than questions.
-    #[error("its output is incomplete, or too long")]
-    Unfinished,
-}
-
-/// Reads the script's output: answers to `count` questions.
-pub(crate) fn parse(text: &str, count: usize) -> Result<Vec<Answer>, AnswerError> {
-    let mut answers: Vec<Answer> = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        if line.strip_prefix(DONE).is_some_and(|number| number.trim() == count.to_string()) {
-            return Ok(answers);
-        }
-        let Some(json) = line.strip_prefix(ANSWER) else { continue };
-        let line = index + 1;
-        let mut answer: Answer = serde_json::from_str(json).map_err(|source| AnswerError::Line { line, source })?;
-        if answer.question >= count {
-            return Err(AnswerError::Question { line, question: answer.question, count });
-        }
-        if answers.len() >= count {
-            return Err(AnswerError::Unfinished);
-        }
-        for word in answer.near.iter_mut().chain(&mut answer.details) {
-            // JSON can hide control characters from whoever looked at the text.
-            *word = sanitize_line(word.as_bytes(), MAX_WORD_CHARS);
-        }
-        answers.push(answer);
-    }
-    Err(AnswerError::Unfinished)
-}
+use crate::query::names::{Named, Problem, Unknown};
+use crate::recipe::consult::questions::Questions;
 
 /// What there is to say about the answers, at each line that raised the question.
-pub(crate) fn findings(config: &ConfigDir, questions: &Questions, answers: &[Answer]) -> Vec<Diagnostic> {
+pub(crate) fn findings(config: &ConfigDir, questions: &Questions, answers: &[Option<Unknown>]) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    let questions = questions.numbered();
-    for answer in answers {
-        let Some(&(question, places)) = questions.get(answer.question) else { continue };
+    for ((question, places), answer) in questions.with_places().zip(answers) {
+        let Some(answer) = answer else { continue };
         let (message, hint) = words(question, answer);
         // A stage cannot be built without its packages; anything else is without effect.
-        let wanted = matches!(question, Question::Target { .. } | Question::Set { .. });
+        let wanted = matches!(question, Named::Target { .. } | Named::Set { .. });
         let severity = if wanted { Severity::Error } else { Severity::Warning };
         findings.extend(places.iter().map(|place| Diagnostic {
             file: config.root().join(&place.file),
@@ -120,15 +24,13 @@ pub(crate) fn findings(config: &ConfigDir, questions: &Questions, answers: &[Ans
     findings
 }
 
-fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
+fn words(question: &Named, answer: &Unknown) -> (String, Option<String>) {
     let (subject, effect) = match question {
-        Question::Atom { atom, .. } => (atom.as_str(), ": the line has no effect"),
-        Question::Target { atom } | Question::Flag { atom, .. } => (atom.as_str(), ""),
-        Question::GlobalFlag { flag, .. } => (flag.as_str(), ""),
-        Question::Set { name } | Question::Licence { name } | Question::Keyword { name } | Question::Feature { name } => {
-            (name.as_str(), "")
-        }
-        Question::Value { value, .. } => (value.as_str(), ""),
+        Named::Atom { atom, .. } => (atom.as_str(), ": the line has no effect"),
+        Named::Target { atom } | Named::Flag { atom, .. } => (atom.as_str(), ""),
+        Named::GlobalFlag { flag, .. } => (flag.as_str(), ""),
+        Named::Set { name } | Named::Licence { name } | Named::Keyword { name } | Named::Feature { name } => (name.as_str(), ""),
+        Named::Value { value, .. } => (value.as_str(), ""),
     };
     let meant = || (!answer.near.is_empty()).then(|| format!("did you mean {}?", quoted(&answer.near, " or ")));
     let there = |what: &str| {
@@ -149,7 +51,7 @@ fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
         Problem::NoVersion => (format!("no version matches `{subject}`{effect}"), there("there")),
         Problem::Masked => masked(subject, &answer.details),
         Problem::NoFlag => {
-            let flag = if let Question::Flag { flag, .. } = question { flag.as_str() } else { "" };
+            let flag = if let Named::Flag { flag, .. } = question { flag.as_str() } else { "" };
             if subject.contains('*') {
                 return (format!("no package that `{subject}` matches has a flag `{flag}`"), meant());
             }
@@ -159,7 +61,7 @@ fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
         Problem::MaskedFlag | Problem::ForcedFlag => beaten(question, answer.problem == Problem::MaskedFlag),
         Problem::UnknownFlag => (format!("no package has a flag `{subject}`"), meant()),
         Problem::UnknownValue => {
-            let variable = if let Question::Value { variable, .. } = question { variable } else { "USE_EXPAND" };
+            let variable = if let Named::Value { variable, .. } = question { variable } else { "USE_EXPAND" };
             (format!("`{variable}` has no value `{subject}`"), meant())
         }
         Problem::NoLicence if subject.starts_with('@') => (format!("there is no group of licences `{subject}`"), meant()),
@@ -176,14 +78,12 @@ fn words(question: &Question, answer: &Answer) -> (String, Option<String>) {
 }
 
 /// A flag that the Portage profile does not let be switched.
-fn beaten(question: &Question, is_masked: bool) -> (String, Option<String>) {
+fn beaten(question: &Named, is_masked: bool) -> (String, Option<String>) {
     let (verb, file) = if is_masked { ("masks", "use.mask") } else { ("forces", "use.force") };
     let (subject, line, prefix) = match question {
-        Question::Flag { atom, flag, .. } if atom != "*/*" => {
-            (format!("`{flag}` of `{atom}`"), format!("{atom} -{flag}"), "package.")
-        }
-        Question::GlobalFlag { flag, .. } | Question::Flag { flag, .. } => (format!("`{flag}`"), format!("-{flag}"), ""),
-        Question::Value { variable, value, .. } => {
+        Named::Flag { atom, flag, .. } if atom != "*/*" => (format!("`{flag}` of `{atom}`"), format!("{atom} -{flag}"), "package."),
+        Named::GlobalFlag { flag, .. } | Named::Flag { flag, .. } => (format!("`{flag}`"), format!("-{flag}"), ""),
+        Named::Value { variable, value, .. } => {
             (format!("`{value}` of `{variable}`"), format!("-{}_{value}", variable.to_lowercase()), "")
         }
         _ => ("it".to_owned(), String::new(), ""),

@@ -1,8 +1,8 @@
 //! Asks Portage itself whether it knows what a configuration names: packages, flags, licences, keywords, sets, Portage profiles.
 //!
 //! ```text
-//! questions.rs    (question, lines that raise it) … ── JSON ──▶ consult.py, in a throw-away session with the configuration in place
-//! answers.rs      problems at file and line         ◀── lines ──
+//! questions.rs    (question, lines that raise it) … ──▶ crate::query, in a throw-away session with the configuration in place
+//! answers.rs      problems at file and line         ◀──
 //! ```
 //!
 //! There is one session for each profile and stage3 definition, whatever number of stage4s share them. Nothing of it stays.
@@ -16,7 +16,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use self::answers::AnswerError;
 use self::questions::Questions;
 use crate::beneath::RootDir;
 use crate::config::{BUILDER, ConfigDir, Diagnostic, Located, Place, Severity, Stage, Stage3Definition, Stage4Definition};
@@ -24,22 +23,15 @@ use crate::context::Context;
 use crate::names::profiles;
 use crate::portage::atom::Atom;
 use crate::progress::Event;
-use crate::recipe::configured::Configured;
 use crate::recipe::{Error, Result, configured};
-use crate::session::root::HOOKS_DIR;
-use crate::session::run;
-use crate::session::work::write_public;
+use crate::session::ask::ask;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 use crate::{config, context, session, trees};
 
-const SCRIPT: &str = include_str!("consult.py");
-const SCRIPT_NAME: &str = "consult.py";
-const REQUEST_NAME: &str = "consult.json";
 const AFTER_ERRORS: &str = "Portage is asked about it once its errors are gone";
 /// `profiles/profiles.desc` of the main tree has 50 kilobytes.
 const PROFILES_LIMIT_BYTES: u64 = 16 << 20;
-const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
 
 /// What is asked together.
 struct Group {
@@ -182,25 +174,13 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
     }
     let outcome = configured::with_configuration(cx, config, &group.stage, Some(profile), "check", |configured| {
         questions.of_configuration(&configured.portage);
-        ask(cx, configured, &questions)
+        Ok(ask(cx, &configured.work, questions.asked())?)
     });
     let place = Place::whole(&Path::new("stage3.defines").join(definition));
     match outcome {
-        Ok(Ok(answers)) => said.findings.extend(answers::findings(config, &questions, &answers)),
-        Ok(Err(error)) => {
-            said.warning(
-                &place,
-                format!("Portage could not be asked about it: {}", crate::causes::in_one_line(&error)),
-                Some(try_it(profile)),
-            );
-        }
-        Err(Error::Context(context::Error::Sandbox(error))) => {
-            said.warning(
-                &place,
-                format!("Portage could not be asked about it: {}", crate::causes::in_one_line(&error)),
-                Some(try_it(profile)),
-            );
-        }
+        Ok(answers) => said.findings.extend(answers::findings(config, &questions, &answers)),
+        Err(Error::Session(session::Error::NoAnswer(error))) => said.not_asked(&place, &error, profile),
+        Err(Error::Context(context::Error::Sandbox(error))) => said.not_asked(&place, &error, profile),
         // What is wrong with hooks is found without Portage, too.
         Err(Error::Session(session::Error::Hooks(_)) | Error::Config(config::Error::Invalid(_))) => {
             said.note(&place, AFTER_ERRORS, None);
@@ -238,19 +218,6 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
     Ok(())
 }
 
-fn ask(
-    cx: &Context<'_>,
-    configured: &Configured<'_>,
-    questions: &Questions,
-) -> Result<std::result::Result<Vec<answers::Answer>, AnswerError>> {
-    let hooks = &configured.work.root.hooks;
-    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
-    write_public(&hooks.join(REQUEST_NAME), questions.request().to_string().as_bytes(), 0o644)?;
-    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
-    let text = run::output_of(cx, &configured.work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
-    Ok(answers::parse(&text, questions.len()))
-}
-
 fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, profile: &str, tree: &str) {
     let Some(tree) = trees.iter().find(|known| known.name == tree) else {
         let known: Vec<String> = trees.iter().map(|known| format!("`{}`", known.name)).collect();
@@ -266,10 +233,6 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
     let hint = crate::did_you_mean::nearest(profile, known).map(|near| format!("did you mean `{near}`?"));
     let hint = hint.unwrap_or_else(|| format!("`profiles/profiles.desc` of the tree `{}` lists them", tree.name));
     said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
-}
-
-fn try_it(profile: &str) -> String {
-    format!("see whether `gentoomuch freshroot --profile {profile} -- emerge --info` works")
 }
 
 /// What was found, and what could not be.
@@ -290,6 +253,14 @@ impl Said {
 
     fn warning(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {
         self.push(Severity::Warning, place, message, hint);
+    }
+
+    fn not_asked(&mut self, place: &Place, error: &(dyn std::error::Error + 'static), profile: &str) {
+        self.warning(
+            place,
+            format!("Portage could not be asked about it: {}", crate::causes::in_one_line(error)),
+            Some(format!("see whether `gentoomuch freshroot --profile {profile} -- emerge --info` works")),
+        );
     }
 
     fn note(&mut self, place: &Place, message: impl Into<String>, hint: Option<String>) {

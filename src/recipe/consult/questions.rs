@@ -2,40 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use crate::config::{Located, Package, Place, PortageDir};
 use crate::portage::atom::Atom;
 use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::Switch;
-
-/// A question, in the form that the script takes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub(crate) enum Question {
-    /// Can this be installed?
-    Target { atom: String },
-    /// Is there such a set?
-    Set { name: String },
-    /// Does anything match the atom of a `package.*` line? `future`: one that is not there yet may be meant.
-    Atom { atom: String, future: bool },
-    /// Has any version that matches the flag, and can it be switched so?
-    Flag { atom: String, flag: String, on: bool },
-    /// Has any package the flag, and can it be switched so?
-    GlobalFlag { flag: String, on: bool },
-    /// Is it a value of the variable, if that is one of `USE_EXPAND`, and can it be switched so?
-    Value { variable: String, value: String, on: bool },
-    /// Is there such a licence, or group of licences?
-    Licence { name: String },
-    /// Is it a keyword of an architecture?
-    Keyword { name: String },
-    /// Is it one of `FEATURES`?
-    Feature { name: String },
-}
+use crate::query::names::Named;
 
 /// Questions in order, and where each comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Questions(BTreeMap<Question, Vec<Place>>);
+pub(crate) struct Questions(BTreeMap<Named, Vec<Place>>);
 
 impl Questions {
     /// All that a merged configuration raises.
@@ -43,14 +18,14 @@ impl Questions {
         for kind in LineFile::ALL {
             for entry in portage.entries(kind) {
                 let atom = entry.atom.to_owned();
-                self.add(Question::Atom { atom: atom.clone(), future: kind == LineFile::Mask }, entry.places);
+                self.add(Named::Atom { atom: atom.clone(), future: kind == LineFile::Mask }, entry.places);
                 for word in entry.words() {
                     let Some(name) = name_of(word.switch) else { continue };
                     let on = matches!(word.switch, Switch::On(_));
                     let question = match kind {
-                        LineFile::Use => Question::Flag { atom: atom.clone(), flag: name, on },
-                        LineFile::License => Question::Licence { name },
-                        LineFile::AcceptKeywords | LineFile::Keywords => Question::Keyword { name },
+                        LineFile::Use => Named::Flag { atom: atom.clone(), flag: name, on },
+                        LineFile::License => Named::Licence { name },
+                        LineFile::AcceptKeywords | LineFile::Keywords => Named::Keyword { name },
                         _ => continue,
                     };
                     self.add(question, word.places);
@@ -64,11 +39,11 @@ impl Questions {
 
     fn of_variable(&mut self, portage: &PortageDir, variable: &str) {
         let question = |name: String, on| match variable {
-            "USE" => Question::GlobalFlag { flag: name, on },
-            "ACCEPT_LICENSE" => Question::Licence { name },
-            "ACCEPT_KEYWORDS" => Question::Keyword { name },
-            "FEATURES" => Question::Feature { name },
-            _ => Question::Value { variable: variable.to_owned(), value: name, on },
+            "USE" => Named::GlobalFlag { flag: name, on },
+            "ACCEPT_LICENSE" => Named::Licence { name },
+            "ACCEPT_KEYWORDS" => Named::Keyword { name },
+            "FEATURES" => Named::Feature { name },
+            _ => Named::Value { variable: variable.to_owned(), value: name, on },
         };
         if let Some(list) = portage.list(variable) {
             for word in list {
@@ -87,8 +62,8 @@ impl Questions {
     pub(crate) fn of_packages(&mut self, packages: &[Located<Package>]) {
         for package in packages {
             let question = match &package.value {
-                Package::Atom(atom) => Question::Target { atom: atom.to_string() },
-                Package::Set(name) => Question::Set { name: name.clone() },
+                Package::Atom(atom) => Named::Target { atom: atom.to_string() },
+                Package::Set(name) => Named::Set { name: name.clone() },
             };
             self.add(question, &[package.place()]);
         }
@@ -97,11 +72,11 @@ impl Questions {
     /// What may use the network while it is built.
     pub(crate) fn of_atoms(&mut self, atoms: &[Located<Atom>]) {
         for atom in atoms {
-            self.add(Question::Target { atom: atom.value.to_string() }, &[atom.place()]);
+            self.add(Named::Target { atom: atom.value.to_string() }, &[atom.place()]);
         }
     }
 
-    fn add(&mut self, question: Question, places: &[Place]) {
+    fn add(&mut self, question: Named, places: &[Place]) {
         let known = self.0.entry(question).or_default();
         for place in places {
             if !known.contains(place) {
@@ -110,19 +85,14 @@ impl Questions {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// In the order of [`Questions::with_places`].
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Named> {
+        self.0.keys()
     }
 
-    /// The questions by their numbers, and the lines that raise each.
-    pub(crate) fn numbered(&self) -> Vec<(&Question, &[Place])> {
-        self.0.iter().map(|(question, places)| (question, places.as_slice())).collect()
-    }
-
-    /// What the script reads.
-    pub(crate) fn request(&self) -> serde_json::Value {
-        serde_json::json!({ "questions": self.0.keys().collect::<Vec<_>>() })
+    /// The questions, and the lines that raise each.
+    pub(crate) fn with_places(&self) -> impl Iterator<Item = (&Named, &[Place])> {
+        self.0.iter().map(|(question, places)| (question, places.as_slice()))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::config::ConfigDir;
 use crate::config::tests::config;
+use crate::query::names::Unknown;
 use crate::recipe::consult::answers;
-use crate::recipe::consult::answers::Answer;
 use crate::recipe::consult::questions::Questions;
 
 const FILES: &[(&str, &str)] = &[
@@ -37,8 +37,7 @@ fn each_thing_is_asked_once_with_every_line_that_names_it() {
     let (_dir, config) = config(FILES);
     let questions = questions(&config);
     let asked: Vec<String> = questions
-        .numbered()
-        .into_iter()
+        .with_places()
         .map(|(question, places)| {
             let question = serde_json::to_string(question).unwrap().replace('"', "");
             let places: Vec<String> = places.iter().map(ToString::to_string).collect();
@@ -46,49 +45,22 @@ fn each_thing_is_asked_once_with_every_line_that_names_it() {
         })
         .collect();
     insta::assert_snapshot!(asked.join("\n"));
-    assert_eq!(questions.request()["questions"].as_array().unwrap().len(), questions.len());
-}
-
-#[test]
-fn answers_are_read_strictly() {
-    let good = "!!! Portage says something\n@gentoomuch {\"question\": 1, \"problem\": \"no-set\", \"near\": [\"a\\u001b[2Jb\\nc\"]}\n\
-                @gentoomuch-done 2\nmore\n";
-    let read = answers::parse(good, 2).unwrap();
-    let expected: Answer = serde_json::from_str(r#"{"question": 1, "problem": "no-set", "near": ["ab c"]}"#).unwrap();
-    assert_eq!(read, [expected]);
-    for (text, message) in [
-        ("", "its output is incomplete, or too long"),
-        ("@gentoomuch-done 3\n", "its output is incomplete, or too long"),
-        ("@gentoomuch {\"question\": 2, \"problem\": \"masked\"}\n", "line 1 of its output answers question 2, and there are 2"),
-        ("\n@gentoomuch {\"question\": 0, \"problem\": \"strange\"}\n", "line 2 of its output is no answer"),
-        ("@gentoomuch {\"question\": 0, \"problem\": \"masked\", \"run\": \"rm\"}\n", "line 1 of its output is no answer"),
-        ("@gentoomuch {\"question\": -1, \"problem\": \"masked\"}\n", "line 1 of its output is no answer"),
-        ("@gentoomuch [", "line 1 of its output is no answer"),
-    ] {
-        assert_eq!(answers::parse(text, 2).unwrap_err().to_string(), message, "{text}");
-    }
-    let many = "@gentoomuch {\"question\": 0, \"problem\": \"masked\"}\n".repeat(3);
-    assert_eq!(answers::parse(&many, 2).unwrap_err().to_string(), "its output is incomplete, or too long");
 }
 
 #[test]
 fn every_problem_has_words_at_its_lines() {
     let (dir, config) = config(FILES);
     let questions = questions(&config);
+    let asked: Vec<serde_json::Value> = questions.asked().map(|question| serde_json::to_value(question).unwrap()).collect();
     let number = |json: &str| {
         let wanted: serde_json::Value = serde_json::from_str(json).unwrap();
-        let all = questions.request();
-        all["questions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .position(|question| *question == wanted)
-            .unwrap_or_else(|| panic!("{json} in {all}"))
+        asked.iter().position(|question| *question == wanted).unwrap_or_else(|| panic!("{json} in {asked:?}"))
     };
     let hello = r#"{"kind": "atom", "atom": "app-misc/hello", "future": false}"#;
     let target = r#"{"kind": "target", "atom": "app-misc/hello"}"#;
     let flag = r#"{"kind": "flag", "atom": "app-misc/hello", "flag": "nls", "on": true}"#;
-    let answers: Vec<String> = [
+    let mut all = Vec::new();
+    for (question, problem) in [
         (hello, r#""no-repository", "details": ["gentoo"]"#),
         (hello, r#""no-package", "near": ["app-misc/hallo", "app-text/hello"]"#),
         (hello, r#""no-version", "details": ["1.0", "2.0"]"#),
@@ -117,13 +89,10 @@ fn every_problem_has_words_at_its_lines() {
         (r#"{"kind": "keyword", "name": "~amd64"}"#, r#""no-keyword""#),
         (r#"{"kind": "feature", "name": "test"}"#, r#""no-feature""#),
         (r#"{"kind": "set", "name": "testbed"}"#, r#""no-set", "near": ["testbeds"]"#),
-    ]
-    .map(|(question, problem)| format!("@gentoomuch {{\"question\": {}, \"problem\": {problem}}}\n", number(question)))
-    .into();
-    let mut all = Vec::new();
-    for answer in answers {
-        let text = format!("{answer}@gentoomuch-done {}\n", questions.len());
-        all.extend(answers::findings(&config, &questions, &answers::parse(&text, questions.len()).unwrap()));
+    ] {
+        let mut answers: Vec<Option<Unknown>> = vec![None; asked.len()];
+        answers[number(question)] = Some(serde_json::from_str(&format!("{{\"problem\": {problem}}}")).unwrap());
+        all.extend(answers::findings(&config, &questions, &answers));
     }
     let root = format!("{}/", dir.path().display());
     let all: Vec<String> = all.iter().map(|finding| finding.to_string().replace(&root, "")).collect();

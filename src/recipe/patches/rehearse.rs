@@ -13,58 +13,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::patches::{PatchRecord, SavedPatch, applied_to, digest, digest_for_binaries};
 use crate::context::Context;
-use crate::portage::atom::Atom;
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
+use crate::query::versions::{Ebuild, Found, Rehearsal, Taken, Version};
 use crate::recipe::patches::applied::knows_no_patches;
 use crate::recipe::{Error, Result};
 use crate::session;
+use crate::session::ask::ask;
 use crate::session::keys::record;
 use crate::session::logs::{package_log, read_package_log};
-use crate::session::root::{BUILD_DIR, HOOKS_DIR, LOG_DIR};
+use crate::session::root::{BUILD_DIR, LOG_DIR};
 use crate::session::supply::Foreseen;
-use crate::session::work::write_public;
-use crate::session::{Work, emerge, run, supply};
+use crate::session::{Work, emerge, supply};
 use crate::terminal_text::sanitize;
 
-const SCRIPT: &str = include_str!("rehearse.py");
-const SCRIPT_NAME: &str = "rehearse.py";
-const REQUEST_NAME: &str = "rehearse.json";
-const ANSWER: &str = "@gentoomuch ";
-/// More than emerge says of ten thousand packages, and the script of a few.
-const OUTPUT_LIMIT_BYTES: u64 = 16 << 20;
 /// Of what `patch` says about a patch so much is shown.
 const LAST_LINES: usize = 30;
-
-#[derive(Debug, Serialize)]
-struct Ask<'a> {
-    packages: Vec<&'a str>,
-    atoms: Vec<&'a str>,
-    apply: bool,
-    scratch: String,
-    logs: String,
-}
-
-impl Default for Ask<'_> {
-    fn default() -> Self {
-        let (scratch, logs) = (format!("{BUILD_DIR}/rehearsal"), format!("{LOG_DIR}/rehearsal"));
-        Self { packages: Vec::new(), atoms: Vec::new(), apply: false, scratch, logs }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    package: String,
-    cpv: String,
-    slot: String,
-    eapi: String,
-    log: PathBuf,
-}
 
 /// A package whose patches are to be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,17 +72,18 @@ pub(crate) fn to_rehearse(cx: &Context<'_>, work: &Work<'_>, request: &mut Reque
         return Ok(Vec::new());
     }
     let mut candidates = Vec::new();
-    for answer in ask_about_patches(cx, work, &concerned, false)? {
-        let cpv = answer.package.as_str();
+    let ebuilds = ask(cx, work, concerned.iter().map(|cpv| Ebuild { cpv, repository: None, files: false }))?;
+    for (cpv, ebuild) in concerned.into_iter().zip(ebuilds) {
+        let ebuild = ebuild.unwrap_or_default();
         let Some(Cpv { category, package, version, .. }) = Cpv::parse(cpv) else { continue };
-        let expected = digest(&applied_to(&work.patches, category, package, version, &answer.slot));
+        let expected = digest(&applied_to(&work.patches, category, package, version, &ebuild.slot));
         let mut compiled = merges.get(cpv).is_some_and(|binary| !binary);
-        if !compiled && digest_for_binaries(&work.patches, category, package, version, &answer.slot) != expected {
+        if !compiled && digest_for_binaries(&work.patches, category, package, version, &ebuild.slot) != expected {
             request.usepkg_exclude.push(format!("{category}/{package}"));
             compiled = true;
         }
-        if compiled && expected.is_some() && !knows_no_patches(&answer.eapi) {
-            candidates.push(Candidate { cpv: cpv.to_owned(), slot: answer.slot });
+        if compiled && expected.is_some() && !knows_no_patches(&ebuild.eapi) {
+            candidates.push(Candidate { cpv: cpv.to_owned(), slot: ebuild.slot });
         }
     }
     Ok(candidates)
@@ -160,12 +127,12 @@ pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidat
     record::close_keys(work)?;
     let names: Vec<&str> = candidates.iter().map(|candidate| candidate.cpv.as_str()).collect();
     cx.observer.step(&format!("applying patches to {}", names.join(", ")));
-    let answers = ask_about_patches(cx, work, &names, true)?;
+    let (scratch, logs) = (&format!("{BUILD_DIR}/rehearsal"), &format!("{LOG_DIR}/rehearsal"));
+    let answers = ask(cx, work, names.iter().map(|cpv| Rehearsal { cpv, scratch, logs }))?;
     emerge::adopt_logs(cx, work)?;
-    for answer in answers {
-        let Some(candidate) = candidates.iter().find(|candidate| candidate.cpv == answer.package) else { continue };
-        let bytes = read_package_log(&work.package_logs(), &answer.log).unwrap_or_default();
-        let log = package_log(&work.package_logs(), &answer.log).unwrap_or_else(|| work.log_dir.to_path_buf());
+    for (candidate, inside) in candidates.iter().zip(answers) {
+        let bytes = read_package_log(&work.package_logs(), &inside).unwrap_or_default();
+        let log = package_log(&work.package_logs(), &inside).unwrap_or_else(|| work.log_dir.to_path_buf());
         let text = sanitize(&bytes);
         match read(&text) {
             Told::Applied => {}
@@ -182,26 +149,14 @@ pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidat
     Ok(())
 }
 
-fn ask_about_patches(cx: &Context<'_>, work: &Work<'_>, packages: &[&str], apply: bool) -> Result<Vec<Answer>> {
-    ask_patch_script(cx, work, &Ask { packages: packages.to_vec(), apply, ..Ask::default() })
-}
-
 /// The versions that emerge would take; atoms that none meets are left out.
 pub(crate) fn visible_versions(cx: &Context<'_>, work: &Work<'_>, atoms: &BTreeSet<String>) -> Result<Vec<Visible>> {
-    let ask = Ask { atoms: atoms.iter().map(String::as_str).collect(), ..Ask::default() };
-    let answers = ask_patch_script(cx, work, &ask)?.into_iter();
-    let answers = answers.filter(|answer| Atom::parse_target(&format!("={}", answer.cpv)).is_ok());
-    Ok(answers.map(|answer| Visible { atom: answer.package, cpv: answer.cpv, slot: answer.slot }).collect())
-}
-
-fn ask_patch_script(cx: &Context<'_>, work: &Work<'_>, ask: &Ask<'_>) -> Result<Vec<Answer>> {
-    let hooks = &work.root.hooks;
-    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
-    write_public(&hooks.join(REQUEST_NAME), serde_json::json!(ask).to_string().as_bytes(), 0o644)?;
-    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
-    let text = run::output_of(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
-    let lines = text.lines().filter_map(|line| line.strip_prefix(ANSWER));
-    Ok(lines.filter_map(|json| serde_json::from_str(json).ok()).collect())
+    let taken = ask(cx, work, atoms.iter().map(|atom| Version { atom, why: false, flags: false }))?;
+    let visible = atoms.iter().zip(taken).filter_map(|(atom, taken)| match taken {
+        Taken::Found(Found { cpv, slot, .. }) => Some(Visible { atom: atom.clone(), cpv, slot }),
+        Taken::Missing { .. } => None,
+    });
+    Ok(visible.collect())
 }
 
 /// The error, with the patches in the user's terms.

@@ -21,21 +21,15 @@ use crate::portage::binpkgs::PackageKey;
 use crate::portage::emerge::request::{Existing, Goal, Mode, Request};
 use crate::portage::vdb;
 use crate::portage::vdb::Package;
+use crate::query::versions::{Taken, Version};
 use crate::recipe::definition::Stage3;
 use crate::recipe::patches::applied;
 use crate::recipe::patches::applied::PatchedPackage;
 use crate::recipe::{Result, merge};
-use crate::session::root::HOOKS_DIR;
-use crate::session::work::{StepsDone, write_public};
-use crate::session::{Work, run, visible};
+use crate::session::Work;
+use crate::session::ask::ask;
+use crate::session::work::StepsDone;
 
-const SCRIPT: &str = include_str!("stale.py");
-const SCRIPT_NAME: &str = "stale.py";
-const ANSWER: &str = "@gentoomuch ";
-/// An atom for each of thirty thousand packages.
-const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
-/// As many as an argument list surely takes.
-const MOST_AT_ONCE: usize = 500;
 /// As many are named.
 const MOST_NAMED: usize = 12;
 
@@ -49,8 +43,10 @@ pub(crate) fn rebuild_stale(
     resumed: bool,
 ) -> Result<()> {
     let stale = stale(cx, work, before)?;
-    let may_be = may_be_installed(cx, work, &stale)?;
-    let (again, stay): (Vec<Package>, Vec<Package>) = stale.into_iter().partition(|package| may_be.contains(&atom_of(package)));
+    let atoms: Vec<String> = stale.iter().map(atom_of).collect();
+    let taken = ask(cx, work, atoms.iter().map(|atom| Version { atom, why: false, flags: false }))?;
+    let mut may_be = taken.iter().map(|taken| matches!(taken, Taken::Found(_)));
+    let (again, stay): (Vec<Package>, Vec<Package>) = stale.into_iter().partition(|_| may_be.next() == Some(true));
     if !stay.is_empty() {
         cx.observer.note(&format!(
             "what they are made from has changed, but they are masked by now, and stay as they are: {}",
@@ -91,20 +87,6 @@ fn stale(cx: &Context<'_>, work: &Work<'_>, before: &BTreeMap<String, PackageKey
     let stale = not_merged(upper, &installed)?.into_iter();
     let stale = stale.filter(|package| differ.contains(&name_of(package)) && !patched.contains(&package.cpv));
     Ok(stale.cloned().collect())
-}
-
-/// Of which Portage would take this very version. What it says is hostile: packages have run.
-fn may_be_installed(cx: &Context<'_>, work: &Work<'_>, packages: &[Package]) -> Result<BTreeSet<String>> {
-    let hooks = &work.root.hooks;
-    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
-    visible::place(hooks)?;
-    let mut found = BTreeSet::new();
-    for packages in packages.chunks(MOST_AT_ONCE) {
-        let words = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}")].map(str::to_owned).into_iter();
-        let text = run::output_of(cx, work, words.chain(packages.iter().map(atom_of)).collect(), OUTPUT_LIMIT_BYTES)?;
-        found.extend(text.lines().filter_map(|line| line.strip_prefix(ANSWER)).map(|atom| atom.trim().to_owned()));
-    }
-    Ok(found)
 }
 
 /// Those of `installed` that are as they were below `upper`. Portage writes that file for each merge anew.

@@ -32,20 +32,16 @@ use crate::portage::binpkgs::index::Stanza;
 use crate::portage::binpkgs::{Described, Examiner, Index, PackageKey, PoolInputs, PoolKind, Transfer, View, package_key};
 use crate::portage::cpv::Cpv;
 use crate::portage::emerge::request::Request;
+use crate::query;
+use crate::query::keys::Made;
+use crate::session::ask::ask;
 use crate::session::inspect::PoolOf;
-use crate::session::root::{HOOKS_DIR, Packages};
+use crate::session::root::Packages;
 use crate::session::supply::Foreseen;
-use crate::session::work::{Given, Subject, write_public};
-use crate::session::{Error, Result, Work, emerge, inspect, jobs, keys, run, supply, work};
+use crate::session::work::{Given, Subject};
+use crate::session::{Error, Result, Work, emerge, inspect, jobs, keys, supply, work};
 use crate::store::{Purpose, State};
-use crate::terminal_text::sanitize_line;
 
-const SCRIPT: &str = include_str!("keys.py");
-const SCRIPT_NAME: &str = "keys.py";
-const REQUEST_NAME: &str = "keys.json";
-const ANSWER: &str = "@gentoomuch ";
-/// Two kilobytes for each of thirty thousand packages.
-const OUTPUT_LIMIT_BYTES: u64 = 64 << 20;
 /// The directory beside the pools with what was found out for sessions without a configuration of their own.
 const REMEMBERED: &str = ".keys";
 /// Where a state's origin has keys.
@@ -104,19 +100,6 @@ struct Remembered {
     /// Of what else it depends on.
     made_by: String,
     packages: Vec<Entry>,
-}
-
-/// One line of the script's.
-#[derive(Debug, Deserialize)]
-struct Line {
-    cpv: String,
-    repository: String,
-    parts: BTreeMap<String, String>,
-    env: BTreeMap<String, String>,
-    unset: Vec<String>,
-    installed: bool,
-    #[serde(default)]
-    own_compiler: String,
 }
 
 /// A record's entry.
@@ -293,7 +276,8 @@ pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], ins
     if work.keys.is_closed.get() || (asked.is_empty() && !installed) {
         return Ok(());
     }
-    let described = ask_for_keys(cx, work, &asked, installed)?;
+    let made = ask(cx, work, [query::keys::Keys { packages: &asked, here: installed }])?;
+    let described: Vec<Described> = made.into_iter().flat_map(Made::described).collect();
     tracing::debug!(asked = asked.len(), installed, found = described.len(), "package keys made");
     let described = work.keys.with_compiler(described)?;
     let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
@@ -353,16 +337,6 @@ pub(crate) fn learn_beside(cx: &Context<'_>, work: &Work<'_>, subject: &Subject,
     });
     session.discard(cx.launcher)?;
     learnt
-}
-
-fn ask_for_keys(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], installed: bool) -> Result<Vec<Described>> {
-    let hooks = &work.root.hooks;
-    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
-    let request = serde_json::json!({ "packages": packages, "installed": installed }).to_string();
-    write_public(&hooks.join(REQUEST_NAME), request.as_bytes(), 0o644)?;
-    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
-    let text = run::output_of(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
-    read_answers(&text)
 }
 
 /// Foresees what a request merges; once between two runs of emerge.
@@ -478,7 +452,9 @@ pub(crate) fn packages_of(pools: &[PathBuf]) -> Result<Vec<Package>> {
 /// What keys depend on, besides the state and the packages.
 fn made_by(work: &Work<'_>) -> String {
     let mut hash = Sha256::new();
-    hash.update(SCRIPT);
+    for (_, text) in query::PROGRAM {
+        hash.update(text);
+    }
     hash.update(package_key::RECIPE);
     for (location, path) in &work.root.trees {
         hash.update(format!("\n{} {}", location.display(), path.display()));
@@ -493,33 +469,6 @@ fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
 
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
-}
-
-/// Each line says what differs from the one before.
-///
-/// # Errors
-///
-/// [`Error::Described`] if a line cannot be read: those after it would lack what it says.
-fn read_answers(text: &str) -> Result<Vec<Described>> {
-    let mut environment = BTreeMap::new();
-    let lines = text.lines().filter_map(|line| line.strip_prefix(ANSWER));
-    let described = lines.map(|json| {
-        let line: Line = serde_json::from_str(json).map_err(|source| Error::Described { source })?;
-        for name in &line.unset {
-            environment.remove(name);
-        }
-        environment.extend(line.env);
-        let plain = |text: &str| sanitize_line(text.as_bytes(), 200);
-        Ok(Described {
-            cpv: plain(&line.cpv),
-            repository: plain(&line.repository),
-            parts: line.parts,
-            environment: environment.clone(),
-            installed: line.installed,
-            own_compiler: plain(&line.own_compiler),
-        })
-    });
-    described.collect()
 }
 
 /// Finds out which pool fits the root, and attaches it.
@@ -537,32 +486,6 @@ pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, use
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_answer_is_read_on_top_of_the_one_before() {
-        let text = r#"noise
-@gentoomuch {"cpv": "a/b-1", "repository": "r", "parts": {"ebuild": "x"}, "env": {"CFLAGS": "-O2", "EXTRA": "1"}, "unset": [], "installed": true}
-@gentoomuch {"cpv": "a/d-1", "repository": "r", "parts": {}, "env": {"CFLAGS": "-O0"}, "unset": ["EXTRA"], "installed": false, "own_compiler": "clang"}
-"#;
-        let read = read_answers(text).unwrap();
-        assert_eq!(read.iter().map(|it| (it.cpv.as_str(), it.installed)).collect::<Vec<_>>(), [("a/b-1", true), ("a/d-1", false)]);
-        assert_eq!(read.iter().map(|it| it.own_compiler.as_str()).collect::<Vec<_>>(), ["", "clang"]);
-        assert_eq!(
-            read[0].inputs().into_iter().collect::<Vec<_>>(),
-            [
-                ("$CFLAGS".to_owned(), "-O2".to_owned()),
-                ("$EXTRA".to_owned(), "1".to_owned()),
-                ("ebuild".to_owned(), "x".to_owned())
-            ]
-        );
-        assert_eq!(read[1].inputs().into_iter().collect::<Vec<_>>(), [("$CFLAGS".to_owned(), "-O0".to_owned())]);
-    }
-
-    #[test]
-    fn an_answer_that_is_cut_off_is_no_answer() {
-        let error = read_answers("@gentoomuch {\"cpv\": \"a/c-1\"\n").unwrap_err();
-        assert_eq!(error.to_string(), "cannot read what Portage says of packages");
-    }
 
     #[test]
     fn only_what_was_to_be_built_may_be_published() {

@@ -23,8 +23,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
 use crate::causes::in_one_line;
 use crate::context::Context;
 use crate::fetch::{AskMetadata, Broker, Files, Metadata, Missing, Reason, Shelves, Wanted};
@@ -33,7 +31,8 @@ use crate::portage::emerge::request::{Mode, Request};
 use crate::portage::emerge::resolution::{Merge, Resolution};
 use crate::portage::emerge::{Failure, FailureKind};
 use crate::progress::{EmergeStatus, Event, Fetching};
-use crate::session::root::HOOKS_DIR;
+use crate::query::versions::{Ebuild, EbuildFacts};
+use crate::session::ask::ask;
 use crate::session::supply::downloads::Downloads;
 use crate::session::work::{Given, Subject, create_open, write_public};
 use crate::session::{Error, Result, Work, emerge, run, work};
@@ -42,11 +41,7 @@ use crate::terminal_text::sanitize_line;
 use crate::trees::choose::PinnedTree;
 use crate::{context, fetch, threads};
 
-const SCRIPT: &str = include_str!("sources.py");
-const SCRIPT_NAME: &str = "sources.py";
-const REQUEST_NAME: &str = "sources.json";
-const ANSWER: &str = "@gentoomuch ";
-/// More than emerge, or the script, says of ten thousand packages.
+/// More than emerge says of ten thousand packages.
 const OUTPUT_LIMIT_BYTES: u64 = 16 << 20;
 /// How often a wait is looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -120,16 +115,6 @@ impl Foreseen {
             merge.binary = false;
         }
     }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    cpv: String,
-    repository: String,
-    src_uri: String,
-    restrict: String,
-    files: Option<Vec<String>>,
 }
 
 impl Supply {
@@ -335,11 +320,12 @@ fn wanted(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen) -> Result<Vec<
         .collect();
     if cx.settings.download.offline && !wanted.is_empty() {
         // A guess would do to begin early; to say that something is missing it would not.
-        let packages: Vec<_> = wanted.iter().map(|wanted| (wanted.cpv.clone(), wanted.repository.clone())).collect();
-        for answer in ask_portage_for_sources(cx, work, &packages, true)? {
-            let asked = wanted.iter_mut().find(|wanted| wanted.cpv == answer.cpv && wanted.repository == answer.repository);
-            if let (Some(wanted), Some(files)) = (asked, answer.files) {
-                wanted.files = Files::Named(files);
+        let questions =
+            wanted.iter().map(|Wanted { cpv, repository, .. }| Ebuild { cpv, repository: Some(repository), files: true });
+        let answers = ask(cx, work, questions)?;
+        for (wanted, answer) in wanted.iter_mut().zip(answers) {
+            if let Some(ebuild) = answer {
+                wanted.files = Files::Named(ebuild.files);
             }
         }
     }
@@ -417,9 +403,11 @@ fn metadata(cx: &Context<'_>, supply: &Supply, packages: &[(String, String)]) ->
     let mut session = cx.store.session_create(Some(&supply.base), Purpose::Throwaway, "")?;
     let answers = ask_in_a_clean_session(cx, &mut session, supply, packages);
     session.discard(cx.launcher)?;
-    let asked = answers?.into_iter().filter(|answer| packages.iter().any(|(cpv, _)| *cpv == answer.cpv));
-    let metadata = |Answer { cpv, repository, src_uri, restrict, .. }: Answer| Metadata { cpv, repository, src_uri, restrict };
-    Ok(asked.map(metadata).collect())
+    let metadata = |((cpv, repository), facts): (&(String, String), Option<EbuildFacts>)| {
+        let EbuildFacts { src_uri, restrict, .. } = facts.unwrap_or_default();
+        Metadata { cpv: cpv.clone(), repository: repository.clone(), src_uri, restrict }
+    };
+    Ok(packages.iter().zip(answers?).map(metadata).collect())
 }
 
 fn ask_in_a_clean_session(
@@ -427,26 +415,16 @@ fn ask_in_a_clean_session(
     session: &mut Session,
     supply: &Supply,
     packages: &[(String, String)],
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<Option<EbuildFacts>>> {
     let subject = Subject { log_name: "sources".to_owned(), profile: String::new(), definition: String::new() };
     let given = Given { trees: Some(&supply.trees), behalf: Some(supply), ..Given::default() };
     let mut work = work::work(cx, session, &supply.base, &subject, given)?;
     // The configuration of the run is not in this root, and its trees are.
     work.env.push(("PORTAGE_REPOSITORIES".to_owned(), repositories(&supply.trees)));
-    let answers = ask_portage_for_sources(cx, &work, packages, false)?;
+    let questions = packages.iter().map(|(cpv, repository)| Ebuild { cpv, repository: Some(repository), files: false });
+    let answers = ask(cx, &work, questions)?;
     work.forget_logs();
     Ok(answers)
-}
-
-fn ask_portage_for_sources(cx: &Context<'_>, work: &Work<'_>, packages: &[(String, String)], files: bool) -> Result<Vec<Answer>> {
-    let hooks = &work.root.hooks;
-    write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
-    let request = serde_json::json!({ "packages": packages, "files": files }).to_string();
-    write_public(&hooks.join(REQUEST_NAME), request.as_bytes(), 0o644)?;
-    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), &format!("{HOOKS_DIR}/{REQUEST_NAME}")];
-    let text = run::output_of(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES)?;
-    let lines = text.lines().filter_map(|line| line.strip_prefix(ANSWER));
-    Ok(lines.filter_map(|json| serde_json::from_str(json).ok()).collect())
 }
 
 /// Ends [`answering`].

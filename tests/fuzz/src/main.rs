@@ -20,10 +20,15 @@ use gentoomuch::internals::portage::package_files::{self, LineFile};
 use gentoomuch::internals::portage::profile::PortageProfile;
 use gentoomuch::internals::portage::src_uri::{self, Conditions};
 use gentoomuch::internals::portage::use_flags::{self, Switch};
-use gentoomuch::internals::terminal_text::sanitize;
+use gentoomuch::internals::query;
+use gentoomuch::internals::query::fulfilled::Fulfilled;
+use gentoomuch::internals::query::keys::Keys;
+use gentoomuch::internals::query::names::Named;
+use gentoomuch::internals::query::versions::{NotVisible, Version};
+use gentoomuch::internals::terminal_text::{is_obeyed, sanitize};
 use libfuzzer_sys::fuzz_target;
 
-const TARGETS: [(&str, fn(&str)); 18] = [
+const TARGETS: [(&str, fn(&str)); 19] = [
     ("atom", atom),
     ("binrepos", binrepos_file),
     ("directory", files::directory),
@@ -35,6 +40,7 @@ const TARGETS: [(&str, fn(&str)); 18] = [
     ("partial", files::partial_download),
     ("path-pattern", path_pattern),
     ("portage-profile", portage_profile),
+    ("query", answers),
     ("repos-conf", files::repos_conf_file),
     ("required-use", required_use),
     ("resolution", resolution),
@@ -164,6 +170,31 @@ fn portage_profile(text: &str) {
     if let Ok(profile) = text.parse::<PortageProfile>() {
         assert_eq!(profile.to_string().parse(), Ok(profile.clone()));
         assert!(profile.link_target().components().skip(2).all(|part| part.as_os_str() != ".."));
+    }
+}
+
+/// Whatever a session answers, what is shown of it is safe to print. The input is one answer, or a whole output.
+fn answers(text: &str) {
+    let output = format!("@gentoomuch {text}\n@gentoomuch-done 1\n");
+    for output in [text.as_bytes(), output.as_bytes()] {
+        let mut shown: Vec<String> = Vec::new();
+        if let Ok(answers) = query::answers::<&Named>(output, 1) {
+            shown.extend(answers.into_iter().flatten().flat_map(|it| [it.near, it.details].concat()));
+        }
+        for taken in query::answers::<Version<'_>>(output, 1).unwrap_or_default() {
+            match taken.found("a/b") {
+                Ok(found) => shown.push(found.cpv),
+                Err(NotVisible::NoPackage { near, .. }) => shown.extend(near),
+                Err(error @ NotVisible::Masked { .. }) => shown.push(error.to_string()),
+            }
+        }
+        for unmet in query::answers::<Fulfilled<'_>>(output, 1).unwrap_or_default().concat() {
+            shown.push(unmet.to_string());
+        }
+        for made in query::answers::<Keys<'_>>(output, 1).unwrap_or_default() {
+            shown.extend(made.described().into_iter().flat_map(|it| [it.cpv, it.repository, it.own_compiler]));
+        }
+        assert!(!shown.iter().flat_map(|words| words.chars()).any(|c| is_obeyed(c) && c != '\t'), "{shown:?}");
     }
 }
 

@@ -1,8 +1,6 @@
 # Purpose: says of packages all that decides what their builds would be, as far as Portage knows it. gentoomuch makes a key of it.
-# When:    in a session whose configuration is in place, before anything else runs in it.
-# Inputs:  argv[1], a JSON file {"packages": [["category/name-version", "repository"], …], "installed": bool}; "installed" adds the
-#          packages that are there.
-# Output:  a line "@gentoomuch {JSON}" for each package that a tree has. "env" and "unset" are what differs from the line before;
+# When:    asked where the configuration is in place, before anything else runs there.
+# Answers: a list of what is known of each package that a tree has. "env" and "unset" are what differs from the package before;
 #          "own_compiler" is the command of a compiler that others do not have, or nothing.
 
 import hashlib
@@ -11,13 +9,12 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 
 import portage
 
-root = portage.settings["EROOT"] if portage.settings["EROOT"] in portage.db else portage.root
-ports = portage.db[root]["porttree"].dbapi
-installed = portage.db[root]["vartree"].dbapi
-settings = portage.config(clone=portage.settings)
+from root import installed, ports, settings
+
 etc = os.path.join(settings["PORTAGE_CONFIGROOT"], "etc/portage")
 keys = sorted({*ports._aux_cache_keys, "SRC_URI", "RESTRICT", "INHERITED"})
 # What a bashrc may read of /etc/portage, besides itself, is all that Portage has no meaning for, such as package.cflags, and env/, which has
@@ -63,25 +60,14 @@ class Digest:
         return self.hash.hexdigest() if self.any else ""
 
 
-def remembered(function):
-    known = {}
-
-    def ask(*args):
-        if args not in known:
-            known[args] = function(*args)
-        return known[args]
-
-    return ask
-
-
-@remembered
+@cache
 def in_etc(*names):
     """A directory of /etc/portage; nothing if there is none: most packages have no files of their own there."""
     path = os.path.join(etc, *names)
     return path if os.path.isdir(path) else ""
 
 
-@remembered
+@cache
 def read_by_bashrcs():
     """/etc/portage/bashrc, and whatever else a bashrc may read there."""
     digest = Digest()
@@ -93,7 +79,7 @@ def read_by_bashrcs():
     return digest.told()
 
 
-@remembered
+@cache
 def reads_files(path):
     """Whether a bashrc may read files of /etc/portage. One of a tree that names none does not: such a one may hold for all packages."""
     if path.startswith(etc + os.sep):
@@ -105,25 +91,25 @@ def reads_files(path):
         return False
 
 
-@remembered
+@cache
 def digest_of(path):
     digest = Digest()
     digest.file(path, os.path.basename(path))
     return digest.told()
 
 
-@remembered
+@cache
 def eclass_of(repository, name):
     return digest_of(ports.repositories[repository].eclass_db.eclasses[name].location)
 
 
-@remembered
+@cache
 def manifest_of(directory, repository):
     manifest = ports.repositories[repository].load_manifest(directory, settings["DISTDIR"], from_scratch=False)
     return manifest.getTypeDigests("DIST")
 
 
-@remembered
+@cache
 def compiler_of(command):
     """Name and major version of a compiler; nothing if there is none."""
     try:
@@ -220,21 +206,25 @@ def about(cpv, repository):
     return {"parts": parts, "own_compiler": own_compiler}, environment
 
 
-with open(sys.argv[1], encoding="utf-8") as file:
-    request = json.load(file)
-wanted = [tuple(package) for package in request["packages"]]
-there = set()
-if request["installed"]:
-    there = {(str(cpv), installed.aux_get(cpv, ["repository"])[0]) for cpv in installed.cpv_all()}
-    wanted += sorted(there)
-before = {}
-for cpv, repository in dict.fromkeys(wanted):
-    found = about(cpv, repository)
-    if found is None:
-        continue
-    told, environment = found
-    differs = {name: value for name, value in environment.items() if before.get(name) != value}
-    unset = [name for name in before if name not in environment]
-    before = environment
-    told |= {"cpv": cpv, "repository": repository, "env": differs, "unset": unset, "installed": (cpv, repository) in there}
-    print("@gentoomuch " + json.dumps(told))
+def ask_keys(packages, here):
+    """`packages`: pairs of "category/name-version" and repository. `here`: also of those that are installed."""
+    wanted = [tuple(package) for package in packages]
+    there = set()
+    if here:
+        there = {(str(cpv), installed.aux_get(cpv, ["repository"])[0]) for cpv in installed.cpv_all()}
+        wanted += sorted(there)
+    answer, before = [], {}
+    for cpv, repository in dict.fromkeys(wanted):
+        found = about(cpv, repository)
+        if found is None:
+            continue
+        told, environment = found
+        differs = {name: value for name, value in environment.items() if before.get(name) != value}
+        unset = [name for name in before if name not in environment]
+        before = environment
+        told |= {"cpv": cpv, "repository": repository, "env": differs, "unset": unset, "installed": (cpv, repository) in there}
+        answer.append(told)
+    return answer
+
+
+ANSWERS = {"keys": ask_keys}

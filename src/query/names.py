@@ -1,27 +1,23 @@
 # Purpose: says what Portage does not know of the things that a configuration names: packages, flags, licences, keywords, sets.
-# When:    in a throw-away session in which the configuration of a stage is in place.
-# Inputs:  argv[1], a JSON file {"questions": [{"kind": …, …}, …]}.
-# Output:  a line "@gentoomuch {JSON}" for each question with a problem, then "@gentoomuch-done COUNT" with the number of questions.
+# When:    asked where the configuration of a stage is in place.
+# Answers: null, or {"problem": …, "near": […], "details": […]}.
 
 import difflib
-import json
 import os
-import sys
+from functools import cache
 
 import portage
 from portage.dep import Atom, extended_cp_match, match_from_list
 from portage.exception import PortageException
 
-settings = portage.settings
-root = settings["EROOT"] if settings["EROOT"] in portage.db else portage.root
-ports = portage.db[root]["porttree"].dbapi
-installed = portage.db[root]["vartree"].dbapi
-trees = list(ports.porttrees)
+from root import installed, ports, sets, settings, words
+
+locations = list(ports.porttrees)
 
 
 def lines_of(*path):
     """The lines of a file of each tree, without comments and blank lines."""
-    for tree in trees:
+    for tree in locations:
         try:
             with open(os.path.join(tree, *path), encoding="utf-8", errors="replace") as file:
                 for line in file:
@@ -32,23 +28,12 @@ def lines_of(*path):
             pass
 
 
-class Once:
-    """What takes a while to find out, and is asked for only where something is in doubt."""
-
-    def __init__(self, find):
-        self.find, self.found = find, None
-
-    def __call__(self):
-        if self.found is None:
-            self.found = self.find()
-        return self.found
-
-
-def find_described():
+@cache
+def described():
     flags = {line.split(" - ")[0].strip() for line in lines_of("profiles", "use.desc")}
     for line in lines_of("profiles", "use.local.desc"):
         flags.add(line.split(" - ")[0].strip().rpartition(":")[2])
-    for tree in trees:
+    for tree in locations:
         try:
             names = os.listdir(os.path.join(tree, "profiles", "desc"))
         except OSError:
@@ -60,7 +45,8 @@ def find_described():
     return flags
 
 
-def find_implicit():
+@cache
+def implicit():
     flags = set(settings.get("IUSE_IMPLICIT", "").split())
     unprefixed = settings.get("USE_EXPAND_UNPREFIXED", "").split()
     for variable in settings.get("USE_EXPAND_IMPLICIT", "").split():
@@ -70,7 +56,8 @@ def find_implicit():
     return flags
 
 
-def find_users():
+@cache
+def users():
     """Every flag of the trees, with the versions that have it."""
     users = {}
     for cp in ports.cp_all():
@@ -80,7 +67,8 @@ def find_users():
     return users
 
 
-def find_suspects():
+@cache
+def suspects():
     """Flags that anything masks or forces, somewhere: of others nobody needs to look at all packages."""
     uses, found = settings._use_manager, set()
     kinds = [prefix + what for what in ("mask", "force") for prefix in ("use", "usestable", "puse", "pusestable")]
@@ -103,9 +91,10 @@ def iuse(dbapi, cpv):
         return set()
 
 
-def find_licences():
+@cache
+def licences():
     names = set()
-    for tree in trees:
+    for tree in locations:
         try:
             names.update(os.listdir(os.path.join(tree, "licenses")))
         except OSError:
@@ -113,7 +102,8 @@ def find_licences():
     return names
 
 
-def find_groups():
+@cache
+def groups():
     groups = {line.split()[0] for line in lines_of("profiles", "license_groups")}
     try:
         with open(os.path.join(settings["PORTAGE_CONFIGROOT"], "etc/portage/license_groups"), encoding="utf-8") as file:
@@ -123,23 +113,19 @@ def find_groups():
     return groups
 
 
-def find_sets():
-    from portage._sets import load_default_config
+@cache
+def arches():
+    return set(lines_of("profiles", "arch.list"))
 
-    return set(load_default_config(settings, portage.db[root]).getSets())
+
+@cache
+def all_iuse():
+    return set(users())
 
 
-arches = Once(lambda: set(lines_of("profiles", "arch.list")))
-described = Once(find_described)
-implicit = Once(find_implicit)
-users = Once(find_users)
-all_iuse = Once(lambda: set(users()))
-suspects = Once(find_suspects)
-licences = Once(find_licences)
-groups = Once(find_groups)
-sets = Once(find_sets)
-expand = Once(lambda: set(settings.get("USE_EXPAND", "").split()))
-names = Once(lambda: sorted(ports.cp_all()))
+@cache
+def names():
+    return sorted(ports.cp_all())
 
 
 def near(name, known):
@@ -160,18 +146,9 @@ def near_package(cp):
     return sorted(found, key=lambda other: other.partition("/")[0] != category)[:3]
 
 
-matched = {}
-
-
+@cache
 def matches(dbapi, atom):
     """The versions that match; a whole tree, where an atom of wildcards means that, is only gone through once."""
-    key = (dbapi is ports, str(atom))
-    if key not in matched:
-        matched[key] = find_matches(dbapi, atom)
-    return matched[key]
-
-
-def find_matches(dbapi, atom):
     if not atom.extended_syntax:
         return dbapi.xmatch("match-all", atom) if dbapi is ports else dbapi.match(atom)
     found = []
@@ -184,8 +161,8 @@ def find_matches(dbapi, atom):
     return match_from_list(atom, found) if atom.operator or atom.slot or atom.repo else found
 
 
-def missing(question, atom):
-    """Why no version matches; None if one does."""
+def missing(atom, future=False):
+    """Why no version matches; None if one does. `future`: one that is not there yet may be meant."""
     if atom.repo and atom.repo not in settings.repositories.prepos:
         known = sorted(settings.repositories.prepos_order)
         return {"problem": "no-repository", "near": near(atom.repo, known), "details": known}
@@ -197,7 +174,7 @@ def missing(question, atom):
     versions = [] if atom.extended_syntax else ports.cp_list(atom.cp)
     if not versions:
         return {"problem": "no-package", "near": [] if atom.extended_syntax else near_package(atom.cp)}
-    if question.get("future") and (atom.operator or "").startswith(">"):
+    if future and (atom.operator or "").startswith(">"):
         # Masked before it is there.
         return None
     shown = []
@@ -215,37 +192,41 @@ def parsed(text):
     return Atom(text, allow_wildcard=True, allow_repo=True)
 
 
-def ask_atom(question):
-    return missing(question, parsed(question["atom"]))
+def ask_atom(atom, future):
+    return missing(parsed(atom), future)
 
 
-def ask_target(question):
-    atom = parsed(question["atom"])
-    problem = missing(question, atom)
+def ask_target(atom):
+    atom = parsed(atom)
+    problem = missing(atom)
     if problem or ports.xmatch("bestmatch-visible", atom):
         return problem
     found = ports.xmatch("match-all", atom)
     if not found:
         # Installed, and gone from the tree.
         return None
-    best = found[-1]
-    reasons = portage.getmaskingstatus(best, settings=settings, portdb=ports, myrepo=getattr(best, "repo", None))
+    best, reasons = found[-1], masking(found[-1])
     return {"problem": "masked", "details": [str(best)] + reasons} if reasons else None
 
 
-def ask_flag(question):
-    atom, flag = parsed(question["atom"]), question["flag"]
+def masking(version):
+    """Why it may not be installed, in Portage's words."""
+    return portage.getmaskingstatus(version, settings=settings, portdb=ports, myrepo=getattr(version, "repo", None))
+
+
+def ask_flag(atom, flag, on):
+    atom = parsed(atom)
     if flag in implicit():
         # It is in the `IUSE` of none, and for all of them.
-        return beaten(flag, question["on"])
+        return beaten(flag, on)
     if str(atom) == "*/*" and is_known_flag(flag):
-        return beaten(flag, question["on"])
+        return beaten(flag, on)
     known = set()
     for dbapi in (ports, installed):
         for cpv in matches(dbapi, atom):
             known |= iuse(dbapi, cpv)
             if flag in known:
-                return beaten(flag, question["on"], atom)
+                return beaten(flag, on, atom)
     if not matches(ports, atom):
         # An answer to another question.
         return None
@@ -273,27 +254,24 @@ def beaten(flag, on, atom=None):
     return {"problem": "forced-flag"} if forced else None
 
 
-def ask_global_flag(question):
-    flag = question["flag"]
+def ask_global_flag(flag, on):
     if is_known_flag(flag):
-        return beaten(flag, question["on"])
+        return beaten(flag, on)
     return {"problem": "unknown-flag", "near": near(flag, described() | all_iuse())}
 
 
-def ask_value(question):
-    variable, value = question["variable"], question["value"]
+def ask_value(variable, value, on):
     unprefixed = settings.get("USE_EXPAND_UNPREFIXED", "").split()
-    if variable not in expand() or variable in unprefixed or variable == "LINGUAS":
+    if variable not in settings.get("USE_EXPAND", "").split() or variable in unprefixed or variable == "LINGUAS":
         return None
     prefix = variable.lower() + "_"
     if is_known_flag(prefix + value):
-        return beaten(prefix + value, question["on"])
+        return beaten(prefix + value, on)
     known = {flag[len(prefix) :] for flag in described() | all_iuse() if flag.startswith(prefix)}
     return {"problem": "unknown-value", "near": near(value, known)}
 
 
-def ask_licence(question):
-    name = question["name"]
+def ask_licence(name):
     if name == "*" or name in licences() or (name.startswith("@") and name[1:] in groups()):
         return None
     if name.startswith("@"):
@@ -301,53 +279,45 @@ def ask_licence(question):
     return {"problem": "no-licence", "near": near(name, licences())}
 
 
-def ask_keyword(question):
-    name = question["name"]
+def ask_keyword(name):
     if name in ("*", "**", "~*") or name.lstrip("~") in arches():
         return None
     return {"problem": "no-keyword", "near": near(name, arches() | {"~" + arch for arch in arches()})}
 
 
-def ask_feature(question):
+def ask_feature(name):
     known = portage.const.SUPPORTED_FEATURES
-    return None if question["name"] in known else {"problem": "no-feature", "near": near(question["name"], known)}
+    return None if name in known else {"problem": "no-feature", "near": near(name, known)}
 
 
-def ask_set(question):
-    name = question["name"]
-    return None if name in sets() else {"problem": "no-set", "near": near(name, sets())}
+def ask_set(name):
+    return None if name in sets().getSets() else {"problem": "no-set", "near": near(name, sets().getSets())}
 
 
-ASK = {
-    "atom": ask_atom,
-    "target": ask_target,
-    "flag": ask_flag,
-    "global-flag": ask_global_flag,
-    "value": ask_value,
-    "licence": ask_licence,
-    "keyword": ask_keyword,
-    "feature": ask_feature,
-    "set": ask_set,
-}
+def told(ask):
+    """Answers a question by `ask`."""
 
-
-def main():
-    with open(sys.argv[1], encoding="utf-8") as file:
-        questions = json.load(file)["questions"]
-    for number, question in enumerate(questions):
+    def answer(**question):
         try:
-            answer = ASK[question["kind"]](question)
+            problem = ask(**question)
         except PortageException as error:
-            answer = {"problem": "refused", "details": [str(error)]}
+            problem = {"problem": "refused", "details": [error]}
         except KeyError:
             # An ebuild that cannot be read is the tree's mistake.
-            answer = None
-        if answer:
-            # A line must not get longer than what is read of one.
-            for field in ("near", "details"):
-                answer[field] = [text[:100] for text in answer.get(field, [])[:8]]
-            print("@gentoomuch " + json.dumps({"question": number, **answer}), flush=True)
-    print("@gentoomuch-done", len(questions), flush=True)
+            problem = None
+        return problem and {name: text if name == "problem" else words(text) for name, text in problem.items()}
+
+    return answer
 
 
-main()
+ANSWERS = {
+    "atom": told(ask_atom),
+    "target": told(ask_target),
+    "flag": told(ask_flag),
+    "global-flag": told(ask_global_flag),
+    "value": told(ask_value),
+    "licence": told(ask_licence),
+    "keyword": told(ask_keyword),
+    "feature": told(ask_feature),
+    "set": told(ask_set),
+}

@@ -1,37 +1,27 @@
 # Purpose: holds what is installed against what emerge was asked for, and what it had decided.
-# When:    after a run of emerge that ended well, in the same session.
-# Inputs:  $1 a file with JSON: "targets" (atoms and @sets), "world" (whether they are recorded there), "decided" (packages).
-# Outputs: a line "@gentoomuch {…}" for all that is otherwise, and "@gentoomuch-done" at the end.
+# When:    asked after a run of emerge that ended well, in the same session.
+# Answers: a list of {"problem": …, "target": …, "details": […]}, of all that is otherwise.
 
-import json
-import sys
-
-import portage
-from portage._sets import load_default_config
 from portage.dep import Atom, match_from_list
 from portage.exception import PortageException
 
-settings = portage.config(clone=portage.settings)
-trees = portage.db[settings["EROOT"] if settings["EROOT"] in portage.db else portage.root]
-installed = trees["vartree"].dbapi
-sets = load_default_config(settings, trees)
+from root import installed, sets, settings, words
 
 
-def say(problem, target, details=()):
-    details = [str(detail)[:100] for detail in details][:20]
-    print("@gentoomuch " + json.dumps({"problem": problem, "target": target[:200], "details": details}), flush=True)
+def unmet(problem, target, details=()):
+    return {"problem": problem, "target": target[:200], "details": words(details, 20)}
 
 
 def atoms_of(target):
     """The atoms of a set, with those of the sets in it."""
-    return sorted(sets.getSetAtoms(target[1:]), key=str) if target.startswith("@") else [target]
+    return sorted(sets().getSetAtoms(target[1:]), key=str) if target.startswith("@") else [target]
 
 
 def is_recorded(target):
     """Whether emerge records the target in world at all."""
     if not target.startswith("@"):
         return True
-    known = sets.getSets().get(target[1:])
+    known = sets().getSets().get(target[1:])
     return target not in ("@world", "@selected") and getattr(known, "world_candidate", False)
 
 
@@ -40,7 +30,7 @@ def found_in(atoms, cpv):
 
 
 def check_targets(targets, world):
-    kept = [Atom(str(atom), allow_repo=True) for name in ("selected", "system") for atom in sets.getSetAtoms(name)]
+    kept = [Atom(str(atom), allow_repo=True) for name in ("selected", "system") for atom in sets().getSetAtoms(name)]
     for target in targets:
         for text in atoms_of(target):
             atom = Atom(str(text), allow_repo=True)
@@ -50,16 +40,16 @@ def check_targets(targets, world):
             matches = installed.match(atom)
             if not matches:
                 if not match_from_list(atom, settings.pprovideddict.get(atom.cp, [])):
-                    say("not-installed", shown)
+                    yield unmet("not-installed", shown)
             elif world and is_recorded(target) and not any(found_in(kept, cpv) for cpv in matches):
-                say("not-in-world", shown)
+                yield unmet("not-in-world", shown)
 
 
 def check_decided(decided):
     for package in decided:
         cpv, repository, on, off = package["cpv"], package["repository"], set(package["on"]), set(package["off"])
         if not installed.cpv_exists(cpv):
-            say("not-merged", cpv)
+            yield unmet("not-merged", cpv)
             continue
         iuse, use, origin = installed.aux_get(cpv, ["IUSE", "USE", "repository"])
         use = set(use.split())
@@ -67,20 +57,19 @@ def check_decided(decided):
         shown = {flag.lstrip("+-") for flag in iuse.split()} & (on | off)
         differ = sorted(flag for flag in shown if (flag in use) != (flag in on))
         if differ:
-            say("flags", cpv, [flag if flag in use else "-" + flag for flag in differ])
+            yield unmet("flags", cpv, [flag if flag in use else "-" + flag for flag in differ])
         if repository and origin and origin != repository:
-            say("repository", cpv, [origin, repository])
+            yield unmet("repository", cpv, [origin, repository])
 
 
-def main():
-    with open(sys.argv[1], encoding="utf-8") as file:
-        request = json.load(file)
+def ask_fulfilled(targets, world, decided):
+    """`targets` are atoms and @sets, `world`: whether they are recorded there, `decided`: packages."""
+    found = []
     try:
-        check_targets(request["targets"], request["world"])
+        found.extend(check_targets(targets, world))
     except (PortageException, KeyError) as error:
-        say("unreadable", " ".join(request["targets"]), [error])
-    check_decided(request["decided"])
-    print("@gentoomuch-done", flush=True)
+        found.append(unmet("unreadable", " ".join(targets), [error]))
+    return found + list(check_decided(decided))
 
 
-main()
+ANSWERS = {"fulfilled": ask_fulfilled}

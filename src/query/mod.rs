@@ -1,0 +1,110 @@
+//! What Portage is asked, and how its answers are read: one protocol for all questions.
+//!
+//! ```text
+//! request    a JSON file, a list of questions: {"kind": "set", "name": "system"} …
+//! ask.py     asks the Portage of the root in which it runs; each file beside it answers a few kinds of questions
+//! output     @gentoomuch JSON             one line for each question, in their order; other lines are what Portage says besides
+//!            @gentoomuch-done COUNT       the number of questions
+//! ```
+//!
+//! Nothing is run here. Packages may have run where Portage answers, so answers are hostile: they are bounded, and only what a question
+//! expects is taken.
+
+pub(crate) mod fulfilled;
+pub(crate) mod keys;
+pub(crate) mod names;
+#[cfg(test)]
+mod tests;
+pub(crate) mod versions;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::terminal_text::{sanitize_uncut, visible_line};
+
+/// The program: file names and texts.
+pub(crate) const PROGRAM: [(&str, &str); 6] = [
+    (START, include_str!("ask.py")),
+    ("root.py", include_str!("root.py")),
+    ("fulfilled.py", include_str!("fulfilled.py")),
+    ("keys.py", include_str!("keys.py")),
+    ("names.py", include_str!("names.py")),
+    ("versions.py", include_str!("versions.py")),
+];
+/// The file of it that is started, with the path of the request.
+pub(crate) const START: &str = "ask.py";
+/// More than Portage answers to ten thousand questions, or says of thirty thousand packages.
+pub(crate) const OUTPUT_LIMIT_BYTES: u64 = 64 << 20;
+/// Longer words than the program sends.
+const MAX_WORD_CHARS: usize = 300;
+const ANSWER: &str = "@gentoomuch ";
+const DONE: &str = "@gentoomuch-done ";
+
+/// What can be asked. It is written with its `kind`, by which the program finds who answers.
+pub trait Question: Serialize {
+    type Answer: DeserializeOwned;
+    /// A longer answer is refused unread.
+    const ANSWER_LIMIT_BYTES: usize = 1 << 20;
+}
+
+/// Output that does not answer what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("line {line} of its output is no answer")]
+    Line {
+        /// From 1.
+        line: usize,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("line {line} of its output has {bytes} bytes, and an answer at most {limit}")]
+    Long { line: usize, bytes: usize, limit: usize },
+    #[error("line {line} of its output answers one question more than the {count} there are")]
+    Unasked { line: usize, count: usize },
+    #[error("its output ends after {answers} answers to {count} questions")]
+    Unfinished { answers: usize, count: usize },
+    #[error("its output is longer than {} MiB", OUTPUT_LIMIT_BYTES >> 20)]
+    TooMuch,
+}
+
+/// What the program reads.
+pub fn request<Q: Question>(questions: &[Q]) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(questions)
+}
+
+/// Reads the program's output; an answer for each of `count` questions, in their order.
+pub fn answers<Q: Question>(output: &[u8], count: usize) -> Result<Vec<Q::Answer>, Error> {
+    if output.len() as u64 > OUTPUT_LIMIT_BYTES {
+        return Err(Error::TooMuch);
+    }
+    let (text, limit) = (sanitize_uncut(output), Q::ANSWER_LIMIT_BYTES);
+    let mut answers = Vec::new();
+    for (line, text) in (1..).zip(text.lines()) {
+        if let Some(json) = text.strip_prefix(ANSWER) {
+            if answers.len() == count {
+                return Err(Error::Unasked { line, count });
+            }
+            if json.len() > limit {
+                return Err(Error::Long { line, bytes: json.len(), limit });
+            }
+            answers.push(serde_json::from_str(json).map_err(|source| Error::Line { line, source })?);
+        } else if text.strip_prefix(DONE).is_some_and(|done| answers.len() == count && done.trim() == count.to_string()) {
+            return Ok(answers);
+        }
+    }
+    Err(Error::Unfinished { answers: answers.len(), count })
+}
+
+/// Somebody else's words, to be shown to people: JSON hides what a terminal obeys from whoever looked at the output.
+fn printable(words: &str) -> String {
+    visible_line(&words.chars().take(MAX_WORD_CHARS).collect::<String>())
+}
+
+/// Of a field whose words are shown.
+fn shown<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(printable(&String::deserialize(from)?))
+}
+
+fn all_shown<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Ok(Vec::<String>::deserialize(from)?.iter().map(|words| printable(words)).collect())
+}

@@ -1,0 +1,40 @@
+//! Asks the session's Portage.
+
+use crate::context::Context;
+use crate::path_error::OfFile as _;
+use crate::query;
+use crate::query::{OUTPUT_LIMIT_BYTES, PROGRAM, Question, START};
+use crate::session::root::HOOKS_DIR;
+use crate::session::work::{create_open, write_public};
+use crate::session::{Error, Result, Work, run};
+
+/// Beside the hooks: the program, and what it is asked.
+const DIR: &str = "query";
+const REQUEST: &str = "request.json";
+
+/// The answers to `questions`, in their order. What they say is hostile if packages have run in the session.
+///
+/// # Errors
+///
+/// [`Error::NoAnswer`], and a program that fails.
+pub(crate) fn ask<Q: Question>(
+    cx: &Context<'_>,
+    work: &Work<'_>,
+    questions: impl IntoIterator<Item = Q>,
+) -> Result<Vec<Q::Answer>> {
+    let questions: Vec<Q> = questions.into_iter().collect();
+    if questions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dir = work.root.hooks.join(DIR);
+    create_open(&dir)?;
+    for (name, text) in PROGRAM {
+        write_public(&dir.join(name), text.as_bytes(), 0o644)?;
+    }
+    let path = dir.join(REQUEST);
+    let request = query::request(&questions).map_err(|source| Error::io("write", &path)(source.into()))?;
+    write_public(&path, &request, 0o644)?;
+    let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{DIR}/{START}"), &format!("{HOOKS_DIR}/{DIR}/{REQUEST}")];
+    let output = run::checked_output(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES + 1)?;
+    Ok(query::answers::<Q>(&output, questions.len())?)
+}
