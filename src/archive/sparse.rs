@@ -60,4 +60,13 @@ mod tests {
             assert_eq!(check(&extents, size, stored).is_ok(), good, "{extents:?}");
         }
     }
+
+    #[test]
+    fn a_map_has_a_limit() {
+        let map = |len: usize| (0..len).map(|at| Extent { offset: at as u64 * 512, len: 512 }).collect::<Vec<_>>();
+        let bytes = EXTENTS_MAX as u64 * 512;
+        assert!(check(&map(EXTENTS_MAX), bytes, bytes).is_ok());
+        let refusal = check(&map(EXTENTS_MAX + 1), bytes + 512, bytes + 512).unwrap_err();
+        assert!(matches!(refusal, Refusal::SparseMapTooLarge { limit: EXTENTS_MAX }));
+    }
 }

@@ -150,7 +150,11 @@ mod tests {
         let v3 = hex::decode("0100000300200000000000000000000000000000a0860100").unwrap();
         assert_eq!(portable_capability(&v3), v2);
         assert_eq!(portable_capability(&v2), v2);
-        assert_eq!(portable_capability(b"x"), b"x");
+        // Of another length than its version has, it is nothing that we understand.
+        let longer_v2 = [&v2[..], &[0; 4]].concat();
+        for as_it_is in [b"x", &v3[..4], &v3[..20], &longer_v2] {
+            assert_eq!(portable_capability(as_it_is), as_it_is);
+        }
     }
 
     #[test]

@@ -225,6 +225,7 @@ mod tests {
         let is = "# another\nUSE=\"a b\"\napp-misc/hello -nls\n";
         assert_eq!(changed_lines(was, is), ["- app-misc/hello nls", "+ app-misc/hello -nls"]);
         let many: Vec<String> = (0..20).map(|n| format!("line {n}")).collect();
+        assert_eq!(shortened(many[..MOST_DETAILS].to_vec()), many[..MOST_DETAILS]);
         let short = shortened(many);
         assert_eq!((short.len(), short[11].as_str()), (12, "and 9 more"));
         assert_eq!(shortened(vec!["\u{1b}[31m".repeat(40)])[0].chars().count(), LONGEST + 1);

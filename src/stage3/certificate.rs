@@ -158,16 +158,18 @@ impl Certificate {
         });
         let users = self.key.details.users.iter().filter_map(|user| self.user_self_signature(user, now));
         let newest = direct.chain(users).max_by_key(|signature| made(signature));
-        let revoked =
-            worst(self.key.details.revocation_signatures.iter().filter(|signature| {
-                signature.typ() == Some(SignatureType::KeyRevocation) && signature.verify_key(primary).is_ok()
-            }));
+        let revocations = self
+            .key
+            .details
+            .revocation_signatures
+            .iter()
+            .filter(|signature| signature.typ() == Some(SignatureType::KeyRevocation) && signature.verify_key(primary).is_ok());
         Standing {
             bound: newest.is_some(),
             signs: newest.is_some_and(|signature| may_sign(signature).unwrap_or(true)),
             created,
             expires: newest.and_then(|signature| expiry(signature, created)),
-            revoked,
+            revoked: worst(revocations.map(revocation)),
         }
     }
 
@@ -189,16 +191,16 @@ impl Certificate {
         // Without the back-signature anybody could adopt a foreign signing subkey (RFC 9580, section 5.2.1.8).
         let back = binding.and_then(Signature::embedded_signature);
         let back = back.is_some_and(|back| usable(back, now) && back.verify_primary_key_binding(&subkey.key, primary).is_ok());
-        let revoked = worst(subkey.signatures.iter().filter(|signature| {
+        let revocations = subkey.signatures.iter().filter(|signature| {
             signature.typ() == Some(SignatureType::SubkeyRevocation)
                 && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
-        }));
+        });
         Standing {
             bound: binding.is_some() && (back || !signs),
             signs,
             created,
             expires: binding.and_then(|signature| expiry(signature, created)),
-            revoked,
+            revoked: worst(revocations.map(revocation)),
         }
     }
 
@@ -334,17 +336,31 @@ fn expiry(signature: &Signature, created: i64) -> Option<i64> {
     (validity != 0).then(|| created + i64::from(validity))
 }
 
+fn revocation(signature: &Signature) -> Revocation {
+    let (hard, reason) = match signature.revocation_reason_code() {
+        Some(RevocationCode::KeySuperseded) => (false, "superseded"),
+        Some(RevocationCode::KeyRetired) => (false, "no longer used"),
+        Some(RevocationCode::KeyCompromised) => (true, "compromised"),
+        Some(_) | None => (true, "no reason given"),
+    };
+    Revocation { at: made(signature), hard, reason }
+}
+
 /// Of several revocations: a hard one, else the earliest.
-fn worst<'a>(signatures: impl Iterator<Item = &'a Signature>) -> Option<Revocation> {
-    signatures
-        .map(|signature| {
-            let (hard, reason) = match signature.revocation_reason_code() {
-                Some(RevocationCode::KeySuperseded) => (false, "superseded"),
-                Some(RevocationCode::KeyRetired) => (false, "no longer used"),
-                Some(RevocationCode::KeyCompromised) => (true, "compromised"),
-                Some(_) | None => (true, "no reason given"),
-            };
-            Revocation { at: made(signature), hard, reason }
-        })
-        .min_by_key(|revocation| (!revocation.hard, revocation.at))
+fn worst(revocations: impl Iterator<Item = Revocation>) -> Option<Revocation> {
+    revocations.min_by_key(|revocation| (!revocation.hard, revocation.at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_compromised_is_void_whatever_else_was_said_of_it() {
+        let revocation = |at, hard| Revocation { at, hard, reason: "" };
+        let (retired, later, compromised) = (revocation(1, false), revocation(2, false), revocation(3, true));
+        assert_eq!(worst([later, retired].into_iter()), Some(retired));
+        assert_eq!(worst([retired, compromised, later].into_iter()), Some(compromised));
+        assert_eq!(worst([revocation(4, true), compromised].into_iter()), Some(compromised));
+    }
 }

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart() {
-        let table: [(&str, Parts); 11] = [
+        let table: [(&str, Parts); 13] = [
             ("stage3-amd64-openrc-20260811T083102Z.tar.xz", (Some(3), Some("amd64"), Some("openrc"), Some("20260811T083102Z"))),
             (
                 "stage3-amd64-musl-hardened-20260811T083102Z.tar.xz",
@@ -129,6 +129,14 @@ mod tests {
             (
                 "stage4-amd64-web-20261122T120000Z-41aa1be94f4f-2.tar.xz",
                 (Some(4), Some("amd64"), Some("web"), Some("20261122T120000Z")),
+            ),
+            (
+                "stage4-amd64-web-20261122T120000Z-41aa1be94f4f-x2.tar.xz",
+                (Some(4), Some("amd64"), Some("web-20261122T120000Z-41aa1be94f4f-x2"), None),
+            ),
+            (
+                "stage4-amd64-web-20261122T120000Z-41aa1be94f4f-.tar.xz",
+                (Some(4), Some("amd64"), Some("web-20261122T120000Z-41aa1be94f4f-"), None),
             ),
             ("stage4-amd64-41aa1be94f4f.tar.zst", (Some(4), Some("amd64"), Some("41aa1be94f4f"), None)),
             ("stage4-amd64-web.tar.zst", (Some(4), Some("amd64"), Some("web"), None)),

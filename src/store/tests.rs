@@ -559,6 +559,7 @@ fn reports() {
     let list = store.list().unwrap();
     assert_eq!((list.refs.len(), list.states.len(), list.layers.len(), list.sessions.len()), (1, 3, 3, 1));
     assert_eq!(list.refs[0].previous, 1);
+    assert_eq!(list.states.iter().find(|state| state.id == right.id).unwrap().refs, ["kept/x"]);
     assert_eq!(list.layers.iter().map(|l| l.states).collect::<Vec<_>>(), [3, 1, 1]);
     assert_eq!(list.sessions[0].id, *session.id());
     let show = store.show("kept/x@{1}").unwrap();
@@ -624,22 +625,28 @@ fn what_is_unused_goes_and_what_anything_leads_to_stays() {
     store.ref_set("stage4/web", &old.id).unwrap();
     store.ref_set("stage4/web", &top.id).unwrap();
     let held = store.session_create(Some(&lost), Purpose::Stage, "held").unwrap();
+    let left = store.session_create(None, Purpose::Stage, "left").unwrap();
+    let (session, lock) = (left.id().clone(), left.path("lock"));
+    left.suspend("interrupted").unwrap();
     let exclusive = store.lock_exclusive(Wait::NoWait).unwrap();
     // Asked to remove everything, it removes nothing that anything leads to.
     let all = Unused {
         states: store.states().unwrap().into_iter().map(|state| state.id).collect(),
         layers: store.layers().unwrap().into_iter().map(|layer| layer.id).collect(),
-        sessions: std::iter::once(held.id().clone()).collect(),
+        sessions: [held.id().clone(), session].into(),
         ..Unused::default()
     };
+    // One whose lock is gone is nobody's.
+    fs::remove_file(lock).unwrap();
     store.remove_unused(&exclusive, &all, &Here).unwrap();
-    assert_eq!((store.states().unwrap().len(), store.layers().unwrap().len(), store.sessions().unwrap().len()), (4, 4, 1));
+    assert_eq!((store.states().unwrap().len(), store.layers().unwrap().len()), (4, 4));
+    assert_eq!(store.sessions().unwrap().iter().map(|record| &record.id).collect::<Vec<_>>(), [held.id()]);
     held.discard(&Here).unwrap();
     store.ref_forget(&exclusive, "stage4/web", &[0, 1, 7].into()).unwrap();
     assert_eq!(store.ref_history("stage4/web").unwrap().len(), 1);
     store.remove_unused(&exclusive, &all, &Here).unwrap();
-    let left: BTreeSet<StateId> = store.states().unwrap().into_iter().map(|state| state.id).collect();
-    assert_eq!((left, store.layers().unwrap().len()), (BTreeSet::from([base.id, top.id]), 2));
+    let there: BTreeSet<StateId> = store.states().unwrap().into_iter().map(|state| state.id).collect();
+    assert_eq!((there, store.layers().unwrap().len()), (BTreeSet::from([base.id, top.id]), 2));
     assert!(store.verify().unwrap().is_clean());
     assert!(store.recover(&Nowhere).unwrap().is_nothing());
 }

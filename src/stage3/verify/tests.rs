@@ -158,7 +158,7 @@ fn each_part_alone_is_enough() {
 fn keys_of_each_kind_and_binary_signatures_are_accepted() {
     let Some(gpg) = TestGpg::new() else { return };
     let release = Release::new(&gpg);
-    for algorithm in ["ed25519", "rsa2048", "nistp256", "nistp384"] {
+    for algorithm in ["ed25519", "rsa2048", "dsa2048", "nistp256", "nistp384"] {
         let key = gpg.key(&format!("{algorithm} <{algorithm}@x>"), algorithm, "sign", "1y");
         let trusted = gpg.keys(&[&key], &[&key]);
         release.sign(&key);
@@ -487,6 +487,9 @@ fn only_regular_files_of_reasonable_size_are_read() {
     fs::File::create(&signature).unwrap().set_len((1 << 20) + 1).unwrap();
     let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` is larger than 1048576 bytes", signature.display()));
+    fs::File::create(&signature).unwrap().set_len(1 << 20).unwrap();
+    let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
+    assert!(matches!(error, VerifyError::Rejected { .. }), "{error}");
 }
 
 #[test]
