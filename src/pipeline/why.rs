@@ -212,6 +212,7 @@ mod tests {
             ),
             ("gentoo:default/a".to_owned(), "gentoo:default/b".to_owned(), vec!["gentoo:default/a -> gentoo:default/b"]),
             (digest('a'), digest('b'), vec![]),
+            ("#!/bin/sh\n".repeat(20), "#!/bin/sh\n".repeat(21), vec![]),
             (String::new(), "new".to_owned(), vec!["+ new"]),
         ];
         for (was, is, expected) in cases {

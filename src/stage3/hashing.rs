@@ -182,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn an_interrupted_read_goes_on() {
+        struct Interrupted(bool);
+        impl Read for Interrupted {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 = !self.0;
+                if self.0 { Err(io::ErrorKind::Interrupted.into()) } else { b"abc".as_slice().read(buffer) }
+            }
+        }
+        let mut buffer = [0; 6];
+        assert_eq!(fill(&mut Interrupted(false), &mut buffer).unwrap(), 6);
+        assert_eq!(&buffer, b"abcabc");
+    }
+
+    #[test]
     fn a_failing_read_is_reported() {
         struct Failing;
         impl Read for Failing {

@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn why_a_key_cannot_sign_is_told() {
+        for (validity, capabilities, token, told) in [
+            ("u", "scESC", "+", None),
+            ("r", "scESC", "+", Some("revoked")),
+            ("e", "scESC", "+", Some("expired")),
+            ("i", "scESC", "+", Some("invalid")),
+            ("d", "scESC", "+", Some("disabled")),
+            ("u", "scESCD", "+", Some("disabled")),
+            ("u", "cESC", "+", Some("not made for signing")),
+            ("u", "scESC", "#", Some("its secret part is not on this machine")),
+        ] {
+            let fields = ["sec", validity, "255", "22", "", "", "", "", "", "", "", capabilities, "", "", token];
+            assert_eq!(problem(&fields), told, "{fields:?}");
+        }
+    }
+
+    #[test]
     fn a_key_is_found_and_signs() {
         let Some(test) = TestGpg::new() else { return };
         assert_eq!(gpg(&test, None).secret_key_available().unwrap_err().to_string(), "gpg has no secret key");

@@ -194,6 +194,9 @@ fn commit_then_ref() {
     );
     assert_eq!(store.resolve(&top.id.as_str()[..12]).unwrap(), top.id);
     assert_eq!(store.resolve("profile/x/upstream@{1}").unwrap(), base.id);
+    for text in [&top.id.as_str()[..3], "", "nothing"] {
+        assert_eq!(store.resolve(text).unwrap_err().to_string(), format!("no build state is called `{text}`"));
+    }
     assert_eq!(store.resolve("profile/y").unwrap_err().to_string(), "no build state is called `profile/y`");
 
     assert!(store.ref_remove("profile/x/upstream").unwrap());

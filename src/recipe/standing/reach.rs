@@ -370,5 +370,12 @@ mod tests {
         let version = |version: &str| There { version: version.to_owned(), slot: "0".to_owned(), repository: "gentoo".to_owned() };
         let installed = [("a/b", "1"), ("a/e", "2")].map(|(name, text)| (name.to_owned(), BTreeSet::from([version(text)])));
         assert_eq!(needs, Needs { installed: installed.into(), named: set(&["a/c", "a/d"]), unread: set(&["a/e"]) });
+
+        // A session has written it: so many names are read, and that there are more is known.
+        let many: String = (0..MAX_NAMES).map(|number| format!("b/{number} ")).collect();
+        write("a/b-1/RDEPEND", &many);
+        write("a/b-1/PDEPEND", "a/unseen");
+        let needs = read(opened.as_fd()).unwrap();
+        assert_eq!((needs.named.len(), needs.unread), (MAX_NAMES, set(&["a/b", "a/e"])));
     }
 }

@@ -184,4 +184,7 @@ fn what_is_wrong_is_said() {
     assert_eq!(error.to_string(), "a comment must be one line without control characters");
     let error = import(dir, &dir.join("missing"), None).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read `{}`", dir.join("missing").display()));
+    assert!(store::key_files(&dir.join("missing")).unwrap().is_empty());
+    let error = store::key_files(&dir.join("trusted")).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read `{}`", dir.join("trusted").display()));
 }

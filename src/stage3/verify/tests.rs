@@ -274,6 +274,8 @@ fn odd_signatures_are_refused_with_words_of_their_own() {
     assert_eq!(judge(strong, vec![time(), maker()]), Ok(()));
     assert_eq!(judge(strong, vec![time(), id()]), Ok(()));
     assert_eq!(judge(HashAlgorithm::Sha224, vec![time(), maker()]), Ok(()));
+    let never = SubpacketData::SignatureExpirationTime(pgp::types::Duration::from_secs(0));
+    assert_eq!(judge(strong, vec![time(), maker(), Subpacket::regular(never).unwrap()]), Ok(()));
     let refused = |words: &str| Err(words.to_owned());
     assert_eq!(judge(strong, vec![time()]), refused("signature does not say who made it"));
     assert_eq!(judge(strong, vec![maker()]), refused("signature does not say when it was made"));
