@@ -124,7 +124,7 @@ pub mod query {
 }
 pub mod sandbox {
     pub use crate::sandbox::idmap::IdRange;
-    pub use crate::sandbox::launch::MountCalls;
+    pub use crate::sandbox::plan::MountCalls;
     pub use crate::sandbox::plan::{CommandLine, Plan, Step};
     pub use crate::sandbox::{
         Error, Exit, HelperSource, IdMap, Interrupt, Launcher, Network, Result, Running, SessionOptions, Stdio, TaskContext,

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use super::name::EntryName;
+use crate::archive::shown::EntryName;
 use crate::beneath;
 use crate::path_error::PathError;
 

@@ -15,10 +15,11 @@ use std::io::BufRead;
 use tar::Header;
 
 use super::error::{Damage, Error, Part, Refusal, Result};
-use super::name::EntryName;
 use super::pax::Pax;
+use super::shown::EntryName;
 use super::sparse::Extent;
 use super::{pax, sparse, xattr};
+use crate::archive::pax::Time;
 
 const BLOCK: usize = 512;
 /// Largest number that eleven octal digits hold.
@@ -59,42 +60,6 @@ impl Default for Limits {
             extension_bytes: 1 << 20,
             xattrs: 128,
         }
-    }
-}
-
-/// A time stamp: seconds since 1970 and nanoseconds after that second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Time {
-    /// Seconds since 1970-01-01 UTC, negative before.
-    pub secs: i64,
-    /// Nanoseconds since that second, below 10⁹.
-    pub nanos: u32,
-}
-
-impl Time {
-    /// Parses `-12.345`, as PAX writes times; digits beyond nanoseconds are cut off, towards the past.
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let (negative, digits) = match text.strip_prefix(b"-") {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        let mut parts = digits.splitn(2, |b| *b == b'.');
-        let secs = i64::try_from(pax::number(parts.next()?)?).ok()?;
-        let mut nanos = 0_u32;
-        if let Some(fraction) = parts.next() {
-            if !fraction.iter().all(u8::is_ascii_digit) {
-                return None;
-            }
-            for place in 0..9 {
-                nanos = nanos * 10 + fraction.get(place).map_or(0, |digit| u32::from(digit - b'0'));
-            }
-        }
-        if negative {
-            // -1.25 is a quarter before -1: second -2, 0.75 after it.
-            let borrow = i64::from(nanos > 0);
-            return Some(Self { secs: -secs - borrow, nanos: if nanos > 0 { 1_000_000_000 - nanos } else { 0 } });
-        }
-        Some(Self { secs, nanos })
     }
 }
 

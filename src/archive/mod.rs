@@ -30,6 +30,7 @@ mod error;
 mod pax;
 #[cfg(test)]
 mod round_trip;
+mod shown;
 mod sparse;
 mod walk;
 mod xattr;

@@ -34,9 +34,9 @@ use super::encode::{Codec, encode};
 use super::error::{Error, Oddity, Result};
 use super::exclude::Excludes;
 use super::member::Kind;
-use super::name::EntryName;
 use super::owners::OwnerNames;
 use super::pax::append_record;
+use super::shown::EntryName;
 use super::walk::{Found, What, walk};
 use crate::beneath::Budget;
 

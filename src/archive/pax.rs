@@ -11,7 +11,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use percent_encoding::percent_decode;
 
 use super::error::Damage;
-use super::member::Time;
+
+use super::pax;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -170,6 +171,42 @@ pub(super) fn append_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'=');
     out.extend_from_slice(value);
     out.push(b'\n');
+}
+
+/// A time stamp: seconds since 1970 and nanoseconds after that second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Time {
+    /// Seconds since 1970-01-01 UTC, negative before.
+    pub secs: i64,
+    /// Nanoseconds since that second, below 10⁹.
+    pub nanos: u32,
+}
+
+impl Time {
+    /// Parses `-12.345`, as PAX writes times; digits beyond nanoseconds are cut off, towards the past.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        let (negative, digits) = match text.strip_prefix(b"-") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let mut parts = digits.splitn(2, |b| *b == b'.');
+        let secs = i64::try_from(pax::number(parts.next()?)?).ok()?;
+        let mut nanos = 0_u32;
+        if let Some(fraction) = parts.next() {
+            if !fraction.iter().all(u8::is_ascii_digit) {
+                return None;
+            }
+            for place in 0..9 {
+                nanos = nanos * 10 + fraction.get(place).map_or(0, |digit| u32::from(digit - b'0'));
+            }
+        }
+        if negative {
+            // -1.25 is a quarter before -1: second -2, 0.75 after it.
+            let borrow = i64::from(nanos > 0);
+            return Some(Self { secs: -secs - borrow, nanos: if nanos > 0 { 1_000_000_000 - nanos } else { 0 } });
+        }
+        Some(Self { secs, nanos })
+    }
 }
 
 #[cfg(test)]

@@ -28,8 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use super::directories::Directories;
 use super::error::{Error, Refusal, Result};
-use super::member::{Kind, Member, Members, Time};
-use super::name::EntryName;
+use super::member::{Kind, Member, Members};
+use super::pax::Time;
+use super::shown::EntryName;
 use super::{name, xattr};
 use crate::beneath::Way;
 

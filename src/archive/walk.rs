@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::error::{Error, Oddity, Result};
 use super::exclude::{Excludes, Verdict};
-use super::name::EntryName;
+use super::shown::EntryName;
 use super::xattr;
 use crate::beneath;
 use crate::beneath::{Entry, Order, Plain, TreeDir, Walk};

@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use super::error::{Error, Result};
 use super::file::Plain;
 use super::resolve::{self, Links, Way};
-use super::walk::Walk;
 
 /// How a directory is opened for listing.
 pub(super) const DIRECTORY: OFlags =
@@ -127,11 +126,6 @@ impl Dir<Refused> {
     pub fn open(path: &Path) -> Result<Self> {
         let fd = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(|errno| Error::open(path, errno))?;
         Ok(Self::from_fd(fd, path))
-    }
-
-    /// Everything below, names of a directory in bytewise order.
-    pub fn walk(&self) -> Result<Walk> {
-        Walk::new(self)
     }
 
     pub(super) fn into_parts(self) -> (OwnedFd, PathBuf, Way) {

@@ -49,6 +49,13 @@ pub struct Walk {
     held_limit_bytes: usize,
 }
 
+impl TreeDir {
+    /// Everything below, names of a directory in bytewise order.
+    pub fn walk(&self) -> Result<Walk> {
+        Walk::new(self)
+    }
+}
+
 impl Walk {
     /// Begins in `top`, names of a directory in bytewise order.
     pub fn new(top: &TreeDir) -> Result<Self> {

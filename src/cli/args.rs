@@ -2,30 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, ValueEnum};
-
-use crate::cli::commands::Command;
-
-/// Daemonless, rootless builder of Gentoo systems: verified stage3 in, signed stage4 out.
-#[derive(Debug, Parser)]
-#[command(name = "gentoomuch", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Examples:
-  gentoomuch doctor
-  gentoomuch keys fetch --gentoo
-  gentoomuch sync
-  gentoomuch bootstrap server amd64-openrc
-  gentoomuch freshroot -- emerge app-misc/hello
-  gentoomuch stage build web
-
-Exit codes: 0 done, 1 other failure, 2 command line, 3 configuration, 4 verification,
-5 this host cannot sandbox, 6 emerge failed, 7 signing failed, 10 `--check`: a change is
-needed, 70 bug, 125 our own failure around a command of yours, 130 interrupted.")]
-pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) global: Global,
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
+use clap::{ArgAction, Args, ValueEnum};
 
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]

@@ -5,8 +5,18 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::SystemTime;
 use std::{env, io};
 
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::cli::args::{Global, LogFormat};
+use crate::cli::progress::Progress;
+use crate::cli::report::{Failure, Kind};
+use crate::cli::screen::{Shown as _, Text};
 use crate::config::ConfigDir;
 use crate::context::User;
 use crate::download::{Downloader, Proxies, Url};
@@ -16,18 +26,10 @@ use crate::progress::{Event, Observer as _};
 use crate::rsync::Rsync;
 use crate::sandbox::Interrupt;
 use crate::stage3::VerifyOptions;
-use crate::stage3::keys::TrustedKeys;
+use crate::stage3::keys::{GENTOO, TrustedKeys};
 use crate::stage3::sign::Gpg;
 use crate::trees::Programs;
 use crate::{download, release};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-
-use crate::cli::args::{Global, LogFormat};
-use crate::cli::progress::Progress;
-use crate::cli::report::{Failure, Kind};
-use crate::cli::screen::{Shown as _, Text};
 
 /// Where distributions keep the authorities whose certificates count: Debian and Gentoo, Fedora, openSUSE, Alpine.
 const AUTHORITIES: [&str; 4] =
@@ -117,7 +119,7 @@ impl Invocation {
 
     /// The keys that this configuration trusts.
     pub(crate) fn trusted_keys(&self) -> Result<TrustedKeys, Failure> {
-        crate::cli::commands::load_keys(self)
+        load_keys(self)
     }
 
     /// How to verify, with the present time.
@@ -126,7 +128,7 @@ impl Invocation {
             return Err(Failure::message(Kind::Usage, "`--allow-unsigned` needs a reason")
                 .hint("it is recorded in everything that is built from this"));
         }
-        Ok(VerifyOptions { now: crate::cli::commands::now_secs(), allow_unsigned: allow_unsigned.cloned(), accept_expired })
+        Ok(VerifyOptions { now: now_secs(), allow_unsigned: allow_unsigned.cloned(), accept_expired })
     }
 
     /// How to download: `--offline`, and the variables that curl and wget read, too. (`HTTP_PROXY` in capitals is not among them: a
@@ -202,7 +204,7 @@ impl Invocation {
         if asked == Some(0) {
             return Err(Failure::message(Kind::Usage, "`--jobs` must be at least 1"));
         }
-        let configured = config.env(crate::cli::opened::host_arch())?.jobs.map(|jobs| jobs.value);
+        let configured = config.env(crate::cli::invocation::host_arch())?.jobs.map(|jobs| jobs.value);
         Ok(asked.or(configured))
     }
 
@@ -284,4 +286,33 @@ fn start_logging(global: &Global, progress: &Arc<Progress>) {
         LogFormat::Json => registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init(),
     };
     drop(started);
+}
+
+/// The keys of this configuration.
+pub(crate) fn load_keys(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
+    TrustedKeys::load(&invocation.places.keys(), GENTOO).map_err(Failure::from)
+}
+
+/// The present, seconds since 1970.
+pub(crate) fn now_secs() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Processors that this process may use.
+pub(crate) fn processors() -> u32 {
+    available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+}
+
+/// Gentoo's keyword for this machine.
+pub(crate) fn host_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64",
+        "riscv64" => "riscv",
+        "loongarch64" => "loong",
+        "s390x" => "s390",
+        other => other,
+    }
 }

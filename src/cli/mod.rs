@@ -20,12 +20,13 @@ mod table;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::sandbox;
-use clap::Parser as _;
+use clap::Parser;
 
-use crate::cli::args::Cli;
+use crate::cli::args::Global;
+use crate::cli::commands::Command;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::Failure;
+use crate::sandbox;
 
 /// Runs the program: what `src/main.rs` calls.
 pub fn main() -> ExitCode {
@@ -58,4 +59,25 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => report::print(&failure, &cli.global),
     }
+}
+
+/// Daemonless, rootless builder of Gentoo systems: verified stage3 in, signed stage4 out.
+#[derive(Debug, Parser)]
+#[command(name = "gentoomuch", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  gentoomuch doctor
+  gentoomuch keys fetch --gentoo
+  gentoomuch sync
+  gentoomuch bootstrap server amd64-openrc
+  gentoomuch freshroot -- emerge app-misc/hello
+  gentoomuch stage build web
+
+Exit codes: 0 done, 1 other failure, 2 command line, 3 configuration, 4 verification,
+5 this host cannot sandbox, 6 emerge failed, 7 signing failed, 10 `--check`: a change is
+needed, 70 bug, 125 our own failure around a command of yours, 130 interrupted.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
 }

@@ -1,17 +1,15 @@
 //! Opens what commands that build or look at the store need: the id map, the store, the sandbox's launcher, Ctrl-C.
 
 use std::fs;
-use std::thread::available_parallelism;
 
+use crate::cli::invocation::{Invocation, host_arch, processors};
+use crate::cli::limits;
+use crate::cli::limits::LimitArgs;
+use crate::cli::report::Failure;
 use crate::config::ConfigDir;
 use crate::context::{Context, Settings, Tools};
 use crate::limits::{Asked, Limits};
 use crate::sandbox::HelperSource;
-
-use crate::cli::invocation::Invocation;
-use crate::cli::limits;
-use crate::cli::limits::LimitArgs;
-use crate::cli::report::Failure;
 
 /// The tools of one command, and what it has configured.
 #[derive(Debug)]
@@ -70,23 +68,5 @@ fn configured_limits(invocation: &Invocation) -> Result<Asked, Failure> {
     match ConfigDir::open(&invocation.places.config) {
         Ok(config) => Ok(config.limits()?),
         Err(_) => Ok(Asked::default()),
-    }
-}
-
-/// Processors that this process may use.
-pub(crate) fn processors() -> u32 {
-    available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
-}
-
-/// Gentoo's keyword for this machine.
-pub(crate) fn host_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64",
-        "riscv64" => "riscv",
-        "loongarch64" => "loong",
-        "s390x" => "s390",
-        other => other,
     }
 }

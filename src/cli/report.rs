@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use crate::config;
 use clap::Parser as _;
 
-use crate::cli::args::{Cli, Global, LogFormat};
+use crate::cli::Cli;
+use crate::cli::args::{Global, LogFormat};
 use crate::cli::room;
 use crate::cli::screen::{self, Style, Text};
 

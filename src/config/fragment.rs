@@ -19,6 +19,7 @@ use super::diagnostic::{Findings, Place};
 use super::history::{Said, Touch, written};
 use super::switches::Word;
 use super::{mentions, names, reading, secrets};
+use crate::config::history::Part;
 use crate::portage::binrepos::Unreachable;
 use crate::portage::make_conf::{Assignment, Piece, Statement};
 use crate::portage::package_files::{Line, LineFile};
@@ -29,32 +30,6 @@ use crate::portage::{binrepos, make_conf, package_files};
 const VALUE_LIMIT_BYTES: usize = 1 << 20;
 /// Files that source each other deeper than this do so in a circle.
 const SOURCE_DEPTH_LIMIT: usize = 16;
-
-/// Part of a value, with the line that it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
-    Text(String, Place),
-    /// The merged value of another variable.
-    Reference(String, Place),
-    /// The value that earlier fragments gave to a variable which this fragment sets later, or in the same assignment.
-    Earlier(String, Place),
-}
-
-impl Part {
-    /// The same as a piece of a `make.conf`.
-    pub(crate) fn piece(&self) -> Piece {
-        match self {
-            Self::Text(text, place) => Piece::Text { text: text.clone(), line: place.line },
-            Self::Reference(name, place) | Self::Earlier(name, place) => Piece::Reference { name: name.clone(), line: place.line },
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(text, _) | Self::Reference(text, _) | Self::Earlier(text, _) => text.len(),
-        }
-    }
-}
 
 /// What a fragment makes of one variable.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Place;
-use super::fragment::Part;
+use crate::portage::make_conf::Piece;
 use crate::portage::use_flags::Switch;
 
 /// What a line of a fragment said about a variable or an atom.
@@ -99,6 +99,32 @@ pub(crate) fn written(parts: &[Part]) -> Box<str> {
         }
     }
     text.into()
+}
+
+/// Part of a value, with the line that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    Text(String, Place),
+    /// The merged value of another variable.
+    Reference(String, Place),
+    /// The value that earlier fragments gave to a variable which this fragment sets later, or in the same assignment.
+    Earlier(String, Place),
+}
+
+impl Part {
+    /// The same as a piece of a `make.conf`.
+    pub(crate) fn piece(&self) -> Piece {
+        match self {
+            Self::Text(text, place) => Piece::Text { text: text.clone(), line: place.line },
+            Self::Reference(name, place) | Self::Earlier(name, place) => Piece::Reference { name: name.clone(), line: place.line },
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Text(text, _) | Self::Reference(text, _) | Self::Earlier(text, _) => text.len(),
+        }
+    }
 }
 
 #[cfg(test)]

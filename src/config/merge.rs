@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Findings, Place};
-use super::fragment::{AtomLine, Copied, Fragment, Part, Variable};
+use super::fragment::{AtomLine, Copied, Fragment, Variable};
+use super::history::Part;
 use super::history::{Fragments, Said, Touch, written};
 use super::repos_conf::Repositories;
 use super::switches::{Switches, WAYS_OUT, Word};

@@ -20,8 +20,8 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use sha2::{Digest, Sha256};
 
 use super::diagnostic::{Diagnostic, Located, Place};
-use super::fragment::Part;
 use super::history;
+use super::history::Part;
 use super::history::{Fragments, Touch};
 use super::merge::{AtomLines, Merge, Merged, Value, expanded};
 use super::repos_conf::Repositories;

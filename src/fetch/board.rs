@@ -2,17 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::hosts::Whereabouts;
 use super::shelf::hash_of;
 use super::trees::Package;
 use super::{FetchStatus, Missing, Reason};
+use crate::fetch::hosts::MEMORY;
 use crate::portage::manifest::Expected;
-
-/// So long a "no" is remembered: Portage asks for a file once for each address that it knows, and a user who types the command again
-/// wants to see it tried again.
-pub(super) const MEMORY: Duration = Duration::from_mins(1);
 
 /// Which file: two trees may list one name with different bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

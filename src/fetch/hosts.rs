@@ -10,13 +10,12 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 
 use super::BinHost;
-use super::board::MEMORY;
 use crate::beneath::{Plain, RootDir};
 use crate::download::{Downloader, Url};
 use crate::portage::binpkgs::index::Index;
@@ -222,6 +221,10 @@ fn packages(
     };
     Ok(index.packages.iter().filter_map(package).collect())
 }
+
+/// So long a "no" is remembered: Portage asks for a file once for each address that it knows, and a user who types the command again
+/// wants to see it tried again.
+pub(super) const MEMORY: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {

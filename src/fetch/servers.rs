@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::board::MEMORY;
+use super::hosts::MEMORY;
 use crate::download::Url;
 
 /// As many connections as browsers open to one server.

@@ -6,22 +6,18 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::config::ConfigDir;
-use crate::config::patches::{SavedPatch, Scope, applied_to};
+use crate::config::patches::{SavedPatch, applied_to};
 use crate::context::Context;
-use crate::patch::source::Source;
+use crate::patch::source::{Found, MAX_NAMED, Source};
 use crate::patch::work_set::{WorkSet, harden};
 use crate::patch::{
     Desk, Ground, PatchError, Result, WORK_DIR, bind, forget_if_interrupted, lock_name, scripts, source, words, work_set,
 };
-use crate::portage::atom::Atom;
-use crate::portage::cpv::split_revision;
 use crate::portage::emerge::request::{Existing, Goal, Part, Request};
-use crate::query::versions;
 use crate::query::versions::Version;
 use crate::sandbox::TaskOptions;
 use crate::sandbox::plan::Network;
 use crate::session::ask::ask;
-use crate::session::root::BUILD_DIR;
 use crate::session::work::write_public;
 use crate::session::{Work, keys, run, supply};
 use crate::store::tasks::{REMOVE_TREE, RemoveInput};
@@ -30,8 +26,6 @@ use crate::{context, durable, patch};
 
 /// Of a script's output so much is read.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
-/// So many names are kept of things that there should be none of.
-pub(crate) const MAX_NAMED: usize = 20;
 
 /// What to unpack, and as what.
 #[derive(Debug, Clone)]
@@ -79,71 +73,6 @@ pub(crate) struct Unpacked {
     pub conflicts: Vec<String>,
     /// Files with the parts that fit nowhere.
     pub rejected: Vec<String>,
-}
-
-/// The version of a package whose source is taken.
-#[derive(Debug, Clone)]
-pub(crate) struct Found {
-    pub(crate) cpv: String,
-    pub(crate) category: String,
-    pub(crate) package: String,
-    pub(crate) version: String,
-    pub(crate) revision: String,
-    pub(crate) slot: String,
-    pub(crate) repository: String,
-    pub(crate) ebuild: String,
-}
-
-impl Found {
-    /// Nothing if a part is not what it is called. What comes out of a session is hostile, and names directories of the configuration later.
-    fn of(found: versions::Found) -> Option<Self> {
-        let versions::Found { cpv, repository, slot, ebuild, .. } = found;
-        let atom = Atom::parse_target(&format!("={cpv}::{repository}")).ok()?;
-        let version = atom.version?;
-        let (version, revision) = split_revision(&version);
-        let (version, revision) = (version.to_owned(), format!("r{}", revision.unwrap_or("0")));
-        // The directory of patches that are for this version alone.
-        let scope: Scope = format!("{}-{version}-{revision}:{slot}", atom.package).parse().ok()?;
-        let is_sound = scope.package == atom.package && ebuild.starts_with('/') && !ebuild.chars().any(char::is_control);
-        let (category, package) = (atom.category, atom.package);
-        is_sound.then_some(Self { cpv, category, package, version, revision, slot, repository, ebuild })
-    }
-
-    /// Where its phases work.
-    pub(crate) fn build_dir(&self) -> String {
-        format!("{BUILD_DIR}/{}", self.cpv)
-    }
-
-    /// `=category/name-version::repository`.
-    pub(crate) fn atom(&self) -> String {
-        format!("={}::{}", self.cpv, self.repository)
-    }
-
-    /// The version with its revision, as Portage writes it.
-    pub(crate) fn version_and_revision(&self) -> String {
-        if self.revision == "r0" { self.version.clone() } else { format!("{}-{}", self.version, self.revision) }
-    }
-
-    /// What the pristine commit is called.
-    pub(crate) fn title(&self, prepared: bool) -> String {
-        format!("{}::{}{}", self.cpv, self.repository, if prepared { "" } else { ", not prepared" })
-    }
-
-    pub(crate) fn into_work_set(self, profile: &str, prepared: bool, subdir: &str) -> WorkSet {
-        WorkSet {
-            cpv: self.cpv,
-            category: self.category,
-            package: self.package,
-            version: self.version,
-            revision: self.revision,
-            slot: self.slot,
-            repository: self.repository,
-            profile: profile.to_owned(),
-            prepared,
-            subdir: subdir.to_owned(),
-            made: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        }
-    }
 }
 
 /// Unpacks a package's source into a new work set. A patch of that name that was saved before is applied on top.
@@ -326,7 +255,7 @@ mod tests {
     fn only_what_is_a_package_becomes_directories() {
         let found = |cpv: &str, slot: &str, ebuild: &str| {
             let (cpv, repository, ebuild) = (cpv.to_owned(), "gentoo".to_owned(), ebuild.to_owned());
-            Found::of(versions::Found { cpv, repository, slot: slot.to_owned(), ebuild, flags: None })
+            Found::of(crate::query::versions::Found { cpv, repository, slot: slot.to_owned(), ebuild, flags: None })
         };
         let ebuild = "/var/db/repos/gentoo/x.ebuild";
         for (cpv, slot, parts) in [

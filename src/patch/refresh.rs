@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::config::ConfigDir;
 use crate::context::Context;
-use crate::patch::prep::{Found, PrepOptions, Prepared, Unpacked, unpacked};
+use crate::patch::prep::{PrepOptions, Prepared, Unpacked, unpacked};
+use crate::patch::source::Found;
 use crate::patch::work_set::{WorkSet, harden};
 use crate::patch::{
     BEFORE_DIR, Desk, Ground, PatchError, Result, WORK_DIR, bind, forget_if_interrupted, lock_name, prep, rows, save, scripts,

@@ -17,11 +17,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::TreeDir;
+use crate::config::patches::Scope;
 use crate::context::Context;
 use crate::copy_tree::{Copied, Keep, REPOSITORY};
-use crate::patch::prep::{Found, MAX_NAMED};
+use crate::patch::work_set::WorkSet;
 use crate::patch::{Desk, Error, PatchError, Result, forget_if_interrupted, scripts};
 use crate::path_error::OfFile as _;
+use crate::portage::atom::Atom;
+use crate::portage::cpv::split_revision;
+use crate::query::versions;
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn, TaskOptions};
 use crate::session::root::BUILD_DIR;
 use crate::session::{Work, run};
@@ -108,4 +112,72 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     let source = source.map_err(|error| TaskFailure::of("copy", &error))?;
     let copied = copy_tree::copy(source.into(), target.as_fd(), input.name.as_bytes(), Keep::Source, &mut |_| {});
     serde_json::to_value(copied.map_err(|error| TaskFailure::of("copy", &error))?).map_err(|error| TaskFailure::of("copy", &error))
+}
+
+/// So many names are kept of things that there should be none of.
+pub(crate) const MAX_NAMED: usize = 20;
+
+/// The version of a package whose source is taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) cpv: String,
+    pub(crate) category: String,
+    pub(crate) package: String,
+    pub(crate) version: String,
+    pub(crate) revision: String,
+    pub(crate) slot: String,
+    pub(crate) repository: String,
+    pub(crate) ebuild: String,
+}
+
+impl Found {
+    /// Nothing if a part is not what it is called. What comes out of a session is hostile, and names directories of the configuration later.
+    pub(super) fn of(found: versions::Found) -> Option<Self> {
+        let versions::Found { cpv, repository, slot, ebuild, .. } = found;
+        let atom = Atom::parse_target(&format!("={cpv}::{repository}")).ok()?;
+        let version = atom.version?;
+        let (version, revision) = split_revision(&version);
+        let (version, revision) = (version.to_owned(), format!("r{}", revision.unwrap_or("0")));
+        // The directory of patches that are for this version alone.
+        let scope: Scope = format!("{}-{version}-{revision}:{slot}", atom.package).parse().ok()?;
+        let is_sound = scope.package == atom.package && ebuild.starts_with('/') && !ebuild.chars().any(char::is_control);
+        let (category, package) = (atom.category, atom.package);
+        is_sound.then_some(Self { cpv, category, package, version, revision, slot, repository, ebuild })
+    }
+
+    /// Where its phases work.
+    pub(crate) fn build_dir(&self) -> String {
+        format!("{BUILD_DIR}/{}", self.cpv)
+    }
+
+    /// `=category/name-version::repository`.
+    pub(crate) fn atom(&self) -> String {
+        format!("={}::{}", self.cpv, self.repository)
+    }
+
+    /// The version with its revision, as Portage writes it.
+    pub(crate) fn version_and_revision(&self) -> String {
+        if self.revision == "r0" { self.version.clone() } else { format!("{}-{}", self.version, self.revision) }
+    }
+
+    /// What the pristine commit is called.
+    pub(crate) fn title(&self, prepared: bool) -> String {
+        format!("{}::{}{}", self.cpv, self.repository, if prepared { "" } else { ", not prepared" })
+    }
+
+    pub(crate) fn into_work_set(self, profile: &str, prepared: bool, subdir: &str) -> WorkSet {
+        WorkSet {
+            cpv: self.cpv,
+            category: self.category,
+            package: self.package,
+            version: self.version,
+            revision: self.revision,
+            slot: self.slot,
+            repository: self.repository,
+            profile: profile.to_owned(),
+            prepared,
+            subdir: subdir.to_owned(),
+            made: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    }
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use super::channel::ChannelError;
-use super::helper::TaskFailure;
 use super::idmap::IdMapError;
 use super::limits::Exceeded;
 use super::plan::{Plan, PlanError, Step};
 use super::request::Failure;
+use super::request::TaskFailure;
 use crate::sys;
 use crate::sys::process::Exit;
 

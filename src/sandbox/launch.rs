@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::channel::Channel;
 use super::error::{Error, Result};
@@ -20,6 +20,7 @@ use super::plan::Plan;
 use super::request::{FromOuter, FromPid1, OUTER, Request, SessionRequest, ToPid1};
 use super::stdio::{Copies, Inherited};
 use super::{idmap, stdio};
+use crate::sandbox::plan::MountCalls;
 use crate::sys;
 use crate::sys::process::Exit;
 use crate::sys::pty::TerminalSize;
@@ -31,16 +32,6 @@ pub enum HelperSource {
     CurrentExe,
     /// Another program whose `main` does, such as `gentoomuch` itself for an embedding program that has no such line.
     Path(PathBuf),
-}
-
-/// Which system calls make mounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum MountCalls {
-    /// The newest, and what replaces them where the kernel does not have them.
-    #[default]
-    Newest,
-    /// What Linux 5.11 has. For tests.
-    Oldest,
 }
 
 /// The command's standard descriptors, where it has no terminal of its own. None may be a directory.
@@ -193,7 +184,7 @@ impl Launcher {
         fds.extend(options.hold);
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         helper.control.send(&request, &borrowed)?;
-        let hold = fds.split_off(super::outer::PASSED_ON);
+        let hold = fds.split_off(super::request::PASSED_ON);
         drop(fds);
         let mut running = Running::await_start(helper, pid1, plan, hold)?;
         running.copies = copies;

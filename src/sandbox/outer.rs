@@ -7,14 +7,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::channel::Channel;
-use super::helper::Lookup;
 use super::plan::{Network, Plan, Step};
 use super::request::{Failure, FromOuter, PID1, Request, SessionRequest, WireError};
 use super::task;
+use super::task::Lookup;
 use crate::beneath::{TreeDir, remove_tree};
+use crate::sandbox::request::PASSED_ON;
+use crate::sys;
 use crate::sys::cgroup::{Allowance, Group};
-use crate::sys::namespace::{self, Namespace};
-use crate::sys::{self, fd, mount, overlay, process, signal};
+use crate::sys::namespace::Namespace;
+use crate::sys::{fd, mount, namespace, overlay, process, signal};
 
 /// Runs as the outer helper; the result is the exit status, which nobody reads.
 pub(crate) fn run(control: Channel, lookup: Lookup) -> i32 {
@@ -153,9 +155,6 @@ fn held<'a>(overlays: impl Iterator<Item = (&'a Path, &'a Path)>) -> sys::Result
     }
     Ok(None)
 }
-
-/// PID 1's socket and its standard descriptors come before the locks.
-pub(crate) const PASSED_ON: usize = 4;
 
 /// How often the control group is asked, in milliseconds.
 const ASK_GROUP_MS: u64 = 250;

@@ -1,6 +1,7 @@
 //! What is done to make a session: a list of values that can be shown (`--print-plan`, `-vv`), sent to PID 1, and executed there.
 
 use std::fmt;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -366,6 +367,16 @@ impl fmt::Display for Plan {
         let terminal = if self.terminal { ", on a terminal of its own" } else { "" };
         write!(out, "run {:?} in {}{terminal}", self.command.argv, self.command.cwd.display())
     }
+}
+
+/// Which system calls make mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum MountCalls {
+    /// The newest, and what replaces them where the kernel does not have them.
+    #[default]
+    Newest,
+    /// What Linux 5.11 has. For tests.
+    Oldest,
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::helper::TaskFailure;
-use super::idmap::IdMap;
-use super::launch::MountCalls;
-use super::limits::{Exceeded, Limits};
-use super::plan::Plan;
 use crate::sys;
 use crate::sys::process::Exit;
 use crate::sys::pty::TerminalSize;
+
+use super::idmap::IdMap;
+use super::limits::{Exceeded, Limits};
+use super::plan::MountCalls;
+use super::plan::Plan;
 
 /// The program's own name (`argv[0]`) as the outer helper.
 pub(crate) const OUTER: &str = "gentoomuch-helper";
@@ -159,3 +159,24 @@ pub(crate) enum Failure {
     /// Our own processes did not understand each other.
     Protocol(String),
 }
+
+/// Why a task failed, in a form that crosses processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}", self.causes.first().map_or(self.kind.as_str(), String::as_str))]
+pub struct TaskFailure {
+    /// A word for the caller to match on, such as `digest-mismatch`.
+    pub kind: String,
+    /// The error and its causes, outermost first.
+    pub causes: Vec<String>,
+}
+
+impl TaskFailure {
+    /// Takes an error and the chain of its sources.
+    pub fn of(kind: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        Self { kind: kind.to_owned(), causes: chain.map(ToString::to_string).collect() }
+    }
+}
+
+/// PID 1's socket and its standard descriptors come before the locks.
+pub(crate) const PASSED_ON: usize = 4;

@@ -9,10 +9,10 @@ use rustix::fs::{Mode, OFlags};
 
 use super::capabilities;
 use super::channel::Channel;
-use super::launch::MountCalls;
 use super::limits::Limits;
 use super::outer::report_panics;
 use super::plan::CommandLine;
+use super::plan::MountCalls;
 use super::profile_env;
 use super::request::{Failure, FromSession, ToSession};
 use crate::beneath::{RootDir, Way};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode};
 
-use super::launch::MountCalls;
+use super::plan::MountCalls;
 use super::plan::{Network, Plan, Source, Step};
 use crate::beneath::{self, RootDir, TreeDir, Way};
 use crate::sys::mount::{self, Attributes, NewFileSystem};

@@ -2,10 +2,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::channel::Channel;
-use super::helper::{EventSink, Lookup, TaskContext, TaskFailure, TaskFn};
+use serde::Serialize;
+
+use super::channel::{Channel, ChannelError};
 use super::request::{Failure, FromOuter};
+use crate::sandbox::request::TaskFailure;
 use crate::sys::namespace::Namespace;
 use crate::sys::{fd, mount, namespace, process};
 
@@ -58,5 +61,50 @@ fn end_with(control: &Channel) {
             Ok(ready) if ready == [false] => {}
             _ => process::exit_now(1),
         }
+    }
+}
+
+/// A function of ours that runs in the helper, inside the id map.
+pub type TaskFn = fn(&mut TaskContext) -> Result<serde_json::Value, TaskFailure>;
+
+/// Finds a task by its name.
+pub(crate) type Lookup = fn(&str) -> Option<TaskFn>;
+
+/// What a task is given.
+#[derive(Debug)]
+pub struct TaskContext {
+    /// Its name, as it was asked for.
+    pub name: String,
+    pub input: serde_json::Value,
+    /// Descriptors, in the order in which they were passed.
+    pub fds: Vec<OwnedFd>,
+    /// Where it tells how far it is.
+    pub events: EventSink,
+}
+
+impl TaskContext {
+    /// The input as a type of the task's own.
+    pub fn input_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, TaskFailure> {
+        T::deserialize(&self.input).map_err(|error| TaskFailure::of("task input", &error))
+    }
+}
+
+/// Sends events of a task to the process that started it. Cheap to clone; may be used from any thread.
+#[derive(Debug, Clone)]
+pub struct EventSink {
+    pub(crate) channel: Arc<Mutex<Channel>>,
+}
+
+impl EventSink {
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self { channel: Arc::new(Mutex::new(channel)) }
+    }
+
+    pub fn send(&self, event: &impl Serialize) -> Result<(), ChannelError> {
+        self.send_raw(&FromOuter::Event(serde_json::to_value(event)?))
+    }
+
+    pub(crate) fn send_raw(&self, message: &FromOuter) -> Result<(), ChannelError> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner).send(message, &[])
     }
 }

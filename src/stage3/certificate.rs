@@ -314,7 +314,7 @@ fn usable(signature: &Signature, now: i64) -> bool {
         .signature_expiration_time()
         .is_some_and(|validity| validity.as_secs() != 0 && made(signature) + i64::from(validity.as_secs()) <= now);
     signature.created().is_some()
-        && made(signature) <= now + super::openpgp::CLOCK_TOLERANCE_SECS
+        && made(signature) <= now + CLOCK_TOLERANCE_SECS
         && !expired
         && !matches!(signature.hash_alg(), Some(HashAlgorithm::Md5 | HashAlgorithm::Ripemd160) | None)
 }
@@ -350,6 +350,9 @@ fn revocation(signature: &Signature) -> Revocation {
 fn worst(revocations: impl Iterator<Item = Revocation>) -> Option<Revocation> {
     revocations.min_by_key(|revocation| (!revocation.hard, revocation.at))
 }
+
+/// By how many seconds the clocks of signer and verifier may differ.
+pub(crate) const CLOCK_TOLERANCE_SECS: i64 = 300;
 
 #[cfg(test)]
 mod tests {

@@ -28,9 +28,7 @@ use super::certificate::{Certificate, Standing, algorithm_name, is_weak};
 use super::fingerprint::Fingerprint;
 use super::hashing::Hasher;
 use super::keys::{KeysFor, Purpose};
-
-/// By how many seconds the clocks of signer and verifier may differ.
-pub(crate) const CLOCK_TOLERANCE_SECS: i64 = 300;
+use crate::stage3::certificate::CLOCK_TOLERANCE_SECS;
 
 /// Signatures looked at in one file; more are a way to waste time.
 const MAX_SIGNATURES: usize = 16;

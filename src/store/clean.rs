@@ -15,7 +15,8 @@ use std::time::UNIX_EPOCH;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
-use super::recover::{InMap, list, rename};
+use super::durable::{list, rename};
+use super::in_map::InMap;
 use super::{Error, LayerId, Lock, LockMode, RefEntry, Result, SessionId, State, StateId, Store, TreeId, durable, lock, refs};
 
 /// In an area of `tmp/` that takes what is cleaned away: layers without a state are of the same cleaning.

@@ -4,7 +4,7 @@ use std::fs;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -87,6 +87,24 @@ pub(super) fn sync_dir(path: &Path) -> Result<()> {
 
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd> {
     open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)
+}
+
+/// The paths in a directory, sorted.
+pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(|e| Error::io("list", path, e))? {
+        found.push(entry.map_err(|e| Error::io("list", path, e))?.path());
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Renames, if there still is something to rename.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("move away", from, e)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

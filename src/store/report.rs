@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::recover::{InMap, call};
+use super::in_map::{InMap, call};
 use super::tasks::{DiskUsageInput, ManifestSummary, SealInput, TreeUsage};
 use super::{
     Layer, LayerId, LockMode, Purpose, RefEntry, Result, Sealed, SessionId, SessionStatus, State, StateId, Store, TreeId, Wait,

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::in_map::{InMap, PID1_LIMIT};
 use super::lock::{Lock, LockMode, Wait};
 use super::process::ProcessStamp;
-use super::recover::{InMap, PID1_LIMIT};
-use super::{
-    Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, durable, lock, make_dir, process, recover, state,
-};
+use super::{Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, durable, lock, make_dir, process, state};
 use crate::origin::Recorded;
 
 /// Size of `session.json`, so that another status can be written into it where there is no room for another file.
@@ -396,7 +394,7 @@ impl Session {
     pub fn commit_bound(self, new: NewState, in_map: &dyn InMap) -> Result<State> {
         self.require_quiet()?;
         let input = super::tasks::LookInput { tree: self.upper() };
-        recover::call::<serde_json::Value>(in_map, super::tasks::LOOK_THROUGH, &input)?;
+        super::in_map::call::<serde_json::Value>(in_map, super::tasks::LOOK_THROUGH, &input)?;
         self.commit_any(new)
     }
 
@@ -437,7 +435,7 @@ impl Session {
         };
         durable::write_unsynced_json(&unfinished.join("layer.json"), &meta)?;
         crash_point!(LayerMeta);
-        recover::check_upper(&self.upper(), self.store.fd())?;
+        super::in_map::check_upper(&self.upper(), self.store.fd())?;
         let sync_begun = std::time::Instant::now();
         self.store.sync(&self.fs)?;
         let sync_millis = sync_begun.elapsed().as_millis();

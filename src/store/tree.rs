@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::recover::InMap;
-use super::{Error, Lock, LockMode, Result, Store, TreeId, Wait, durable, id, lock, make_dir, recover};
+use super::in_map::InMap;
+use super::{Error, Lock, LockMode, Result, Store, TreeId, Wait, durable, id, lock, make_dir};
 
 /// A place in `tmp/` for something that is not there yet. Dropped without a commit, it is litter that recovery removes.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl TempArea {
         let meta = TreeMeta { id: id.clone(), created: super::process::now(), origin };
         let unfinished = self.path.join("tree");
         durable::write_unsynced_json(&unfinished.join("tree.json"), &meta)?;
-        recover::check_upper(&unfinished.join("fs"), self.store.fd())?;
+        super::in_map::check_upper(&unfinished.join("fs"), self.store.fd())?;
         self.store.sync(&self.fs)?;
         let target = self.store.path("trees");
         let path = target.join(id.as_str());

@@ -10,11 +10,11 @@ use std::{fmt, fs};
 
 use serde::Serialize;
 
-use super::recover::{InMap, call};
+use super::in_map::{InMap, call};
 use super::tasks::{Compared, VerifyDeepInput};
 use super::{
-    DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, recover,
-    refs, session, tasks,
+    DIRECTORIES, Error, IdMapChange, LayerId, LockMode, Result, SessionId, State, StateId, Store, TreeId, describe, lock, refs,
+    session, tasks,
 };
 use crate::path_error::PathError;
 
@@ -307,7 +307,7 @@ impl Store {
     /// Modes, and names that are not ours.
     fn verify_names(&self, report: &mut VerifyReport) -> Result<()> {
         type IsKnown = fn(&str) -> bool;
-        for path in recover::list(self.root())? {
+        for path in super::durable::list(self.root())? {
             let name = name_of(&path);
             if !DIRECTORIES.contains(&name) && name != "store.json" {
                 report.findings.push(Finding::Unknown { path });
@@ -320,7 +320,7 @@ impl Store {
             ("sessions", |n| n.parse::<SessionId>().is_ok()),
         ];
         for (directory, is_known) in known {
-            for path in recover::list(&self.path(directory))? {
+            for path in super::durable::list(&self.path(directory))? {
                 if !is_known(name_of(&path)) {
                     report.findings.push(Finding::Unknown { path });
                 }
@@ -335,7 +335,7 @@ impl Store {
             let dir = self.layer_dir(&id);
             check_directory(&dir, true, &mut report.findings);
             check_directory(&dir.join("fs"), false, &mut report.findings);
-            for path in recover::list(&dir).unwrap_or_default() {
+            for path in super::durable::list(&dir).unwrap_or_default() {
                 if !matches!(name_of(&path), "fs" | "layer.json" | "manifest") {
                     report.findings.push(Finding::Unknown { path });
                 }
@@ -448,7 +448,7 @@ impl Store {
 
     /// Sessions and temporary areas: those in use are fine.
     fn verify_passing(&self, report: &mut VerifyReport) -> Result<()> {
-        for path in recover::list(&self.path("sessions"))? {
+        for path in super::durable::list(&self.path("sessions"))? {
             let kept = session::read_record(&path).filter(|record| self.is_kept(record));
             if let Some(record) = kept {
                 check_directory(&path, true, &mut report.findings);
@@ -459,7 +459,7 @@ impl Store {
                 report.findings.push(Finding::Litter { path });
             }
         }
-        for path in recover::list(&self.path("tmp"))? {
+        for path in super::durable::list(&self.path("tmp"))? {
             if is_free(&path)? {
                 report.findings.push(Finding::Litter { path });
             }

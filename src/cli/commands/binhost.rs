@@ -66,7 +66,7 @@ fn export(
     dir: PathBuf,
     uri: Option<String>,
 ) -> Result<Exported, Failure> {
-    let env = invocation.config()?.env(crate::cli::opened::host_arch())?;
+    let env = invocation.config()?.env(crate::cli::invocation::host_arch())?;
     let gpg = Gpg { key: env.sign_key.map(|key| key.value), ..Invocation::gpg() };
     let options = BinhostOptions { profile: profile.map(str::to_owned), dir, gpg, uri };
     let exported = export::binhost_export(&opened.context(None), &options)?;

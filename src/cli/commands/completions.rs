@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 
 use super::Outcome;
-use crate::cli::args::Cli;
+use crate::cli::Cli;
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]

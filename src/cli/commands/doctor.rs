@@ -14,7 +14,7 @@ use crate::stage3::sign::Gpg;
 use super::Outcome;
 use crate::cli::failures::sandbox::id_map_hint;
 use crate::cli::invocation::Invocation;
-use crate::cli::opened::host_arch;
+use crate::cli::invocation::host_arch;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::screen::{Shown as _, Style, Text};
 use crate::cli::table::{Table, print, print_json};

@@ -14,8 +14,9 @@ use crate::try_it::{TryOptions, Watcher};
 use super::Outcome;
 use super::live::Live;
 use crate::cli::invocation::Invocation;
+use crate::cli::invocation::processors;
 use crate::cli::limits::LimitArgs;
-use crate::cli::opened::{Opened, processors};
+use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::table::{print, print_json};
 

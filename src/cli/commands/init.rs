@@ -11,7 +11,7 @@ use crate::config::init::{Initialised, Machine, Status, THIS_HOST};
 
 use super::Outcome;
 use crate::cli::invocation::Invocation;
-use crate::cli::opened::{host_arch, processors};
+use crate::cli::invocation::{host_arch, processors};
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{count, human_bytes, print, print_json};
 

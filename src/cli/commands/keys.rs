@@ -11,8 +11,8 @@ use crate::stage3::{Day, Fingerprint, keys};
 use clap::Subcommand;
 
 use super::Outcome;
-use super::stage3::{keys_failure, load_keys, now_secs};
 use crate::cli::invocation::Invocation;
+use crate::cli::invocation::{load_keys, now_secs};
 use crate::cli::report::{Failure, Kind};
 use crate::cli::screen::Shown as _;
 use crate::cli::table;
@@ -149,7 +149,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             Invocation::given_file(&file)?;
             let changes = keys::import(&dir, &file, comment).map_err(|error| {
                 let given = matches!(&error, KeysError::Read { path, .. } | KeysError::Material { path, .. } | KeysError::TooLarge { path, .. } if *path == file);
-                if given { Failure::new(Kind::Usage, error) } else { keys_failure(error) }
+                if given { Failure::new(Kind::Usage, error) } else { Failure::from(error) }
             })?;
             if args.json {
                 table::print_json(&changes)?;
@@ -166,7 +166,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
             table::print(&text)?;
         }
         KeysCommand::Rm(args) => {
-            let changes = keys::remove(&dir, &args.fingerprint).map_err(keys_failure)?;
+            let changes = keys::remove(&dir, &args.fingerprint)?;
             if args.json {
                 table::print_json(&changes)?;
                 return Ok(ExitCode::SUCCESS);
@@ -189,7 +189,7 @@ pub(crate) fn run(args: &Args, invocation: &Invocation) -> Outcome {
                 .hint("`--for` says what else it is to count for"));
             }
             let how = Trust { purposes: &args.purposes, comment: &args.comment };
-            let change = keys::trust(&dir, &args.fingerprint, how).map_err(keys_failure)?;
+            let change = keys::trust(&dir, &args.fingerprint, how)?;
             if args.json {
                 table::print_json(&change.into_iter().collect::<Vec<_>>())?;
                 return Ok(ExitCode::SUCCESS);

@@ -13,7 +13,7 @@ use clap::CommandFactory as _;
 use clap_mangen::Man;
 
 use super::Outcome;
-use crate::cli::args::Cli;
+use crate::cli::Cli;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::screen::{Shown as _, Text};

@@ -37,7 +37,7 @@ use clap::Subcommand;
 use crate::cli::invocation::Invocation;
 use crate::cli::report::Failure;
 
-pub(crate) use self::stage3::{keys_failure, load_keys, now_secs, verify_failure};
+pub(crate) use crate::cli::invocation::now_secs;
 
 /// What a command returns: the exit code, 0 unless a user's command had another.
 pub(crate) type Outcome = Result<ExitCode, Failure>;

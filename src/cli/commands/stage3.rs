@@ -5,20 +5,19 @@ mod ls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
-use crate::download::{Downloader, Url};
-use crate::release::Releases;
-use crate::sandbox::Interrupt;
-use crate::stage3::keys::{GENTOO, KeysError, Purpose, TrustedKeys};
-use crate::stage3::{Day, Signer, Verified, VerifyError, VerifyOptions, verify};
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::Outcome;
-use crate::cli::invocation::Invocation;
-use crate::cli::report::{Failure, Kind};
+use crate::cli::invocation::{Invocation, load_keys, now_secs};
+use crate::cli::report::Failure;
 use crate::cli::table;
+use crate::download::{Downloader, Url};
+use crate::release::Releases;
+use crate::sandbox::Interrupt;
+use crate::stage3::keys::{Purpose, TrustedKeys};
+use crate::stage3::{Day, Signer, Verified, VerifyOptions, verify};
 
 pub(crate) use fetch::fetch;
 
@@ -128,10 +127,12 @@ fn run_verify(args: &VerifyArgs, invocation: &Invocation) -> Outcome {
     let options = VerifyOptions { now: now_secs(), accept_expired: args.allow_expired, ..VerifyOptions::default() };
     let mut verified = Vec::new();
     for file in &args.files {
-        verified.push(
-            verify(&invocation.path(file), trusted.counting_for(Purpose::Stage3), &options, invocation.progress.as_ref())
-                .map_err(verify_failure)?,
-        );
+        verified.push(verify(
+            &invocation.path(file),
+            trusted.counting_for(Purpose::Stage3),
+            &options,
+            invocation.progress.as_ref(),
+        )?);
     }
     invocation.progress.clear();
     if args.json {
@@ -143,42 +144,6 @@ fn run_verify(args: &VerifyArgs, invocation: &Invocation) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The keys of this configuration.
-pub(crate) fn load_keys(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
-    TrustedKeys::load(&invocation.places.keys(), GENTOO).map_err(keys_failure)
-}
-
-/// A verification that failed, with what to do.
-pub(crate) fn verify_failure(error: VerifyError) -> Failure {
-    let hint = error.hint();
-    let kind = match error {
-        VerifyError::Rejected { .. } | VerifyError::Changed { .. } => Kind::Verification,
-        VerifyError::Open { .. } | VerifyError::NotRegular { .. } => Kind::Usage,
-        VerifyError::Read { .. } | VerifyError::TooLarge { .. } => Kind::Other,
-    };
-    let failure = Failure::new(kind, error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
-/// A directory of keys that cannot be used.
-pub(crate) fn keys_failure(error: KeysError) -> Failure {
-    let kind = match error {
-        KeysError::NoSuchKey { .. } | KeysError::Comment => Kind::Usage,
-        KeysError::Write { .. } => Kind::Other,
-        _ => Kind::Config,
-    };
-    Failure::new(kind, error)
-}
-
-/// The present, seconds since 1970.
-pub(crate) fn now_secs() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn report(verified: &Verified) -> Report<'_> {

@@ -16,6 +16,7 @@ mod release;
 mod resolve;
 pub(crate) mod sandbox;
 mod session;
+mod stage3;
 mod trees;
 mod try_it;
 

@@ -16,7 +16,7 @@ impl From<recipe::Error> for Failure {
             E::Names(error) => error.into(),
             E::Session(error) => error.into(),
             E::Kernel(error) => error.into(),
-            E::Untrusted(error) => crate::cli::commands::verify_failure(error),
+            E::Untrusted(error) => error.into(),
             E::Refused { findings } => config::Error::Invalid(findings).into(),
             E::DoesNotApply(misfit) => {
                 let hints = [

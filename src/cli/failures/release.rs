@@ -40,7 +40,7 @@ impl From<release::Error> for Failure {
         };
         match error {
             E::Download(error) => error.into(),
-            E::Verify(error) => crate::cli::commands::verify_failure(error),
+            E::Verify(error) => error.into(),
             error => Self::new(kind, error).hints(hint),
         }
     }
@@ -51,7 +51,7 @@ impl From<release::keys::Error> for Failure {
         use release::keys::Error as E;
         match error {
             E::Download(error) => error.into(),
-            E::Keys(error) => crate::cli::commands::keys_failure(error),
+            E::Keys(error) => error.into(),
             E::NotPinned(ref fingerprint) => {
                 let hint = format!("if you know that it is the right one: `gentoomuch keys trust {fingerprint}`");
                 Self::new(Kind::Verification, error).hint(hint)

@@ -17,7 +17,7 @@ impl From<trees::Error> for Failure {
             E::Download(error) => error.into(),
             E::Git(GitError::Program(error)) | E::Program(error) => error.into(),
             E::Git(error) => error.into(),
-            E::Untrusted(error) => crate::cli::commands::verify_failure(error),
+            E::Untrusted(error) => error.into(),
             E::Pin(error) => proposal(error),
             E::Offline { .. } => Self::new(Kind::Other, error).hint("repeat the command without `--offline`"),
             E::Source(_) => Self::new(Kind::Usage, error)

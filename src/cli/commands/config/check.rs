@@ -13,7 +13,8 @@ use super::super::Outcome;
 use super::findings;
 use super::findings::Report;
 use crate::cli::invocation::Invocation;
-use crate::cli::opened::{Opened, host_arch};
+use crate::cli::invocation::host_arch;
+use crate::cli::opened::Opened;
 use crate::cli::report::{Failure, Kind};
 use crate::cli::table;
 

@@ -8,8 +8,9 @@ use crate::patch::compile::{CompileOptions, CompileWatcher, Compiled, PatchResul
 use super::super::live::Live;
 use super::Outcome;
 use crate::cli::invocation::Invocation;
+use crate::cli::invocation::processors;
 use crate::cli::limits::LimitArgs;
-use crate::cli::opened::{Opened, processors};
+use crate::cli::opened::Opened;
 use crate::cli::report::Kind;
 use crate::cli::screen::Shown as _;
 use crate::cli::table::{Table, count, print, print_json};

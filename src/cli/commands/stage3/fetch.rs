@@ -77,7 +77,7 @@ pub(crate) fn fetch(
     mirrors: &[Url],
     allow_expired: bool,
 ) -> Result<Fetched, Failure> {
-    let variant = Variant::parse(variant, crate::cli::opened::host_arch())?;
+    let variant = Variant::parse(variant, crate::cli::invocation::host_arch())?;
     let online = Online::new(invocation, mirrors, allow_expired)?;
     Ok(online.releases(invocation).fetch(&variant, which)?)
 }

@@ -34,7 +34,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, invocation: &Invocation) -> Outcome {
-    let arch = Variant::directory(args.arch.as_deref().unwrap_or(crate::cli::opened::host_arch()))?;
+    let arch = Variant::directory(args.arch.as_deref().unwrap_or(crate::cli::invocation::host_arch()))?;
     let online = Online::new(invocation, &args.mirror, args.allow_expired)?;
     let listing = online.releases(invocation).listing(arch)?;
     invocation.progress.clear();
