@@ -530,6 +530,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_interrupted_read_goes_on() {
+        struct Interrupted(bool);
+        impl io::Read for Interrupted {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 = !self.0;
+                if self.0 { Err(io::ErrorKind::Interrupted.into()) } else { b"abc".as_slice().read(buffer) }
+            }
+        }
+        assert_eq!(fill(&mut io::BufReader::new(Interrupted(false)), 0).unwrap(), b"abc");
+    }
+
+    #[test]
     fn numbers_in_every_notation() {
         for (field, value) in [
             (&b"0000644\0"[..], Some(0o644)),

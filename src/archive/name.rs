@@ -113,5 +113,10 @@ mod tests {
             assert_eq!(EntryName::new(raw).to_string(), shown);
         }
         assert_eq!(EntryName::new(&[b'x'; 1000]).to_string().chars().count(), DISPLAY_CHARS_MAX + 1);
+        let mixed = [&[b'x'; DISPLAY_CHARS_MAX - 1][..], b"\xff\xff\xffx"].concat();
+        for (raw, end) in [(&[0xff; 1000][..], "\\xff…"), (&mixed, "x\\xff…"), (&mixed[..DISPLAY_CHARS_MAX], "x\\xff")] {
+            let shown = EntryName::new(raw).to_string();
+            assert!(shown.ends_with(end) && shown.chars().count() <= 4 * DISPLAY_CHARS_MAX + 1, "{shown}");
+        }
     }
 }

@@ -90,7 +90,8 @@ mod tests {
         fs::create_dir(root.path().join("db")).unwrap();
         fs::write(
             root.path().join("db/passwd"),
-            "root:x:0:0::/root:/bin/sh\nportage:x:250:250::/:\nother:x:250:1::/:\nbad name:x:7:7\n# x\nx:y\nz:x:nine\n",
+            "root:x:0:0::/root:/bin/sh\nportage:x:250:250::/:\nother:x:250:1::/:\nbad name:x:7:7\n# x\nx:y\nz:x:nine\n\
+             an-account-with-31-letters-in-i:x:8:8\nan-account-with-32-letters-in-it:x:9:9\n:x:10:10\n",
         )
         .unwrap();
         symlink("/db/passwd", root.path().join("etc/passwd")).unwrap();
@@ -99,7 +100,10 @@ mod tests {
         let names = OwnerNames::read(fd.as_fd());
         assert_eq!(names.user(250), "portage");
         assert_eq!(names.user(0), "root");
-        assert_eq!(names.user(7), "");
+        assert_eq!(names.user(8), "an-account-with-31-letters-in-i");
+        for id in [7, 9, 10] {
+            assert_eq!(names.user(id), "");
+        }
         assert_eq!(names.group(0), "root");
         // The link leads to itself inside the root, not to the host's groups.
         assert_eq!(names.groups.len(), 1);

@@ -235,6 +235,7 @@ mod tests {
         let mut bytes = rec("LIBARCHIVE.xattr.user.a", b"aGVsbG8");
         bytes.extend(rec("SCHILY.xattr.user.a", b"raw"));
         bytes.extend(rec("LIBARCHIVE.xattr.user.b", b"aGVsbG8="));
+        bytes.extend(rec("LIBARCHIVE.xattr.user.a", b"aGVsbG8"));
         let pax = Pax::parse(&bytes).unwrap();
         assert_eq!(pax.xattrs, [(b"user.a".to_vec(), b"raw".to_vec()), (b"user.b".to_vec(), b"hello".to_vec())]);
     }

@@ -1,36 +1,35 @@
 //! Names of entries as messages print them.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 /// Names longer than this are cut when printed.
 pub(crate) const DISPLAY_CHARS_MAX: usize = 240;
 
-pub(crate) fn escape(bytes: &[u8]) -> String {
+fn escape(bytes: &[u8]) -> String {
     let mut out = String::new();
-    let mut shown = 0;
+    let mut left = DISPLAY_CHARS_MAX;
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if shown == DISPLAY_CHARS_MAX {
+        let invalid = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
+        for shown in chunk.valid().chars().map(escape_char).chain(invalid) {
+            if left == 0 {
                 out.push('…');
                 return out;
             }
-            shown += 1;
-            if c == '`' || is_bidi_control(c) {
-                out.extend(c.escape_unicode());
-            } else if c == '\\' || c.is_control() {
-                out.extend(c.escape_default());
-            } else {
-                out.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "\\x{byte:02x}");
-            shown += 1;
+            left -= 1;
+            out.push_str(&shown);
         }
     }
     out
+}
+
+fn escape_char(c: char) -> String {
+    if c == '`' || is_bidi_control(c) {
+        c.escape_unicode().collect()
+    } else if c == '\\' || c.is_control() {
+        c.escape_default().collect()
+    } else {
+        c.to_string()
+    }
 }
 
 /// Characters that reorder what follows them, so that a path reads as another.

@@ -357,6 +357,30 @@ pub(crate) const CLOCK_TOLERANCE_SECS: i64 = 300;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage3::test_gpg::TestGpg;
+
+    #[test]
+    fn a_revocation_by_another_key_revokes_nothing() {
+        let Some(gpg) = TestGpg::new() else { return };
+        let (key, other) = (gpg.key("Key <k@x>", "ed25519", "sign", "1y"), gpg.key("Other <o@x>", "ed25519", "sign", "1y"));
+        let revocation = gpg.run(&["--no-batch", "--command-fd", "0", "--gen-revoke", &other], b"y\n1\n\ny\n");
+        gpg.run(&["--import"], &revocation);
+        let certificate = |key: &String| gpg.keys(&[key], &[key]).certificates().next().unwrap().clone();
+        let (mut mine, theirs, now) = (certificate(&key), certificate(&other), jiff::Timestamp::now().as_second());
+        assert!(theirs.standing(now).revoked.is_some());
+        mine.key.details.revocation_signatures.extend(theirs.key.details.revocation_signatures);
+        assert_eq!(mine.standing(now).revoked, None);
+    }
+
+    #[test]
+    fn two_copies_of_one_key_are_one() {
+        let Some(gpg) = TestGpg::new() else { return };
+        let key = gpg.key("Key <k@x>", "ed25519", "sign", "1y");
+        let mut certificate = gpg.keys(&[&key], &[&key]).certificates().next().unwrap().clone();
+        let before = certificate.to_armored().unwrap();
+        certificate.merge(certificate.clone());
+        assert_eq!(certificate.to_armored().unwrap(), before);
+    }
 
     #[test]
     fn a_key_that_was_compromised_is_void_whatever_else_was_said_of_it() {

@@ -381,6 +381,30 @@ mod tests {
     }
 
     #[test]
+    fn why_gpg_did_not_sign_is_told() {
+        let gpg = Gpg { program: "gpg".into(), environment: Vec::new(), key: None };
+        let told = |code: u32| {
+            let statuses = vec!["PINENTRY_LAUNCHED 1".to_owned(), format!("FAILURE sign {code}")];
+            let status = std::os::unix::process::ExitStatusExt::from_raw(2 << 8);
+            gpg.explain(Run { argv: "gpg".to_owned(), status, stdout: Vec::new(), statuses, last_lines: Vec::new() })
+        };
+        // As gpg prints them: where it happened is in the highest byte.
+        for code in [67_108_963, 83_886_179, 83_886_142, 198] {
+            assert!(matches!(told(code), SignError::Cancelled { .. }), "{code}");
+        }
+        for code in [17, 67_108_873, 67_108_881] {
+            assert!(matches!(told(code), SignError::NoSecretKey { .. }), "{code}");
+        }
+        assert!(matches!(told(67_108_875), SignError::BadPassphrase { .. }));
+        for code in [67_108_949, 83_918_950, 83_886_081] {
+            assert!(matches!(told(code), SignError::CannotAsk { .. }), "{code}");
+        }
+        for code in [0, 1, 67_108_865, 16_777_217] {
+            assert!(matches!(told(code), SignError::Failed { .. }), "{code}");
+        }
+    }
+
+    #[test]
     fn why_a_key_cannot_sign_is_told() {
         for (validity, capabilities, token, told) in [
             ("u", "scESC", "+", None),

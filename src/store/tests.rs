@@ -201,6 +201,7 @@ fn commit_then_ref() {
 
     assert!(store.ref_remove("profile/x/upstream").unwrap());
     assert!(!store.ref_remove("profile/x/upstream").unwrap());
+    assert!(!store.root().join("refs/profile/x").exists(), "a directory without a name in it goes, too");
     assert_eq!(store.refs().unwrap().len(), 1);
     assert!(store.recover(&Nowhere).unwrap().is_nothing());
 }

@@ -350,6 +350,16 @@ mod tests {
     }
 
     #[test]
+    fn a_state_says_which_patches_it_was_given() {
+        let mut origin = serde_json::json!({});
+        note_patches(&mut origin, &[], &[]);
+        assert_eq!(origin, serde_json::json!({}));
+        let records = [record("quiet", "hello", "1")];
+        note_patches(&mut origin, &records, &[]);
+        assert_eq!(origin, serde_json::json!({ "patches": records }));
+    }
+
+    #[test]
     fn each_package_is_held_against_what_is_configured() {
         let records = [record("a", "hello", "1"), record("b", "hello-2.10", "2"), record("c", "old", "3")];
         let both = digest(&records[..2].iter().collect::<Vec<_>>());

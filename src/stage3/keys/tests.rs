@@ -184,7 +184,16 @@ fn what_is_wrong_is_said() {
     assert_eq!(error.to_string(), "a comment must be one line without control characters");
     let error = import(dir, &dir.join("missing"), None).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read `{}`", dir.join("missing").display()));
+    let large = dir.join("large.gpg");
+    fs::File::create(&large).unwrap().set_len(MAX_KEY_FILE_BYTES + 1).unwrap();
+    assert_eq!(read_key_file(&large).unwrap_err().to_string(), format!("`{}` is larger than 16777216 bytes", large.display()));
+    fs::File::create(&large).unwrap().set_len(MAX_KEY_FILE_BYTES).unwrap();
+    assert_eq!(read_key_file(&large).unwrap_err().to_string(), format!("cannot use `{}`", large.display()));
     assert!(store::key_files(&dir.join("missing")).unwrap().is_empty());
+    let nowhere = tempfile::tempdir().unwrap();
+    fs::create_dir(nowhere.path().join("trusted")).unwrap();
+    let error = store::read_trusted(nowhere.path()).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read `{}`", nowhere.path().join("trusted").display()));
     let error = store::key_files(&dir.join("trusted")).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read `{}`", dir.join("trusted").display()));
 }

@@ -274,8 +274,10 @@ fn odd_signatures_are_refused_with_words_of_their_own() {
     assert_eq!(judge(strong, vec![time(), maker()]), Ok(()));
     assert_eq!(judge(strong, vec![time(), id()]), Ok(()));
     assert_eq!(judge(HashAlgorithm::Sha224, vec![time(), maker()]), Ok(()));
-    let never = SubpacketData::SignatureExpirationTime(pgp::types::Duration::from_secs(0));
-    assert_eq!(judge(strong, vec![time(), maker(), Subpacket::regular(never).unwrap()]), Ok(()));
+    for seconds_valid in [0, 3600] {
+        let validity = SubpacketData::SignatureExpirationTime(pgp::types::Duration::from_secs(seconds_valid));
+        assert_eq!(judge(strong, vec![time(), maker(), Subpacket::regular(validity).unwrap()]), Ok(()));
+    }
     let refused = |words: &str| Err(words.to_owned());
     assert_eq!(judge(strong, vec![time()]), refused("signature does not say who made it"));
     assert_eq!(judge(strong, vec![maker()]), refused("signature does not say when it was made"));
@@ -462,6 +464,17 @@ fn unsigned_is_allowed_for_a_reason_and_tampering_is_not() {
     let trusted = gpg.keys(&[&stranger], &[&stranger]);
     let verified = verify(&release.stage, trusted.counting_for(Purpose::Stage3), &allow, &Silent).unwrap();
     assert_eq!((verified.signer.is_some(), verified.allow_unsigned), (true, None));
+    // A bad one is no signature that is missing.
+    let signature = fs::read(release.beside(".asc")).unwrap();
+    release.write(".asc", gpg.detach(&stranger, &[""; 0], &release.beside(".DIGESTS")));
+    let error = verify(&release.stage, trusted.counting_for(Purpose::Stage3), &allow, &Silent).unwrap_err();
+    assert_eq!(
+        words(&error),
+        format!(
+            "cannot trust `STAGE`\nthe signature in `STAGE.asc` does not count\nbad signature: this is not what {stranger} signed"
+        )
+    );
+    release.write(".asc", signature);
     // The digests are checked in any case.
     let mut stage = fs::read(&release.stage).unwrap();
     stage[10] ^= 1;
@@ -489,7 +502,12 @@ fn only_regular_files_of_reasonable_size_are_read() {
     fs::File::create(&signature).unwrap().set_len((1 << 20) + 1).unwrap();
     let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` is larger than 1048576 bytes", signature.display()));
+    let loops = dir.path().join("a.tar.xz.sha256");
     fs::File::create(&signature).unwrap().set_len(1 << 20).unwrap();
+    std::os::unix::fs::symlink(&loops, &loops).unwrap();
+    let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot open `{}`", loops.display()));
+    fs::remove_file(&loops).unwrap();
     let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert!(matches!(error, VerifyError::Rejected { .. }), "{error}");
 }

@@ -31,6 +31,7 @@ fn a_session_is_suspended_where_no_file_can_be_made() {
     let fixture = Fixture::new();
     let store = &fixture.store;
     let mut session = store.session_create(None, Purpose::Stage, "key").unwrap();
+    assert!(!session.is_worth_keeping());
     fs::write(session.upper().join("built"), "for hours").unwrap();
     {
         let _full = Closed::new(store.path("tmp"));
