@@ -180,7 +180,11 @@ mod tests {
         pax.xattrs[0].1.truncate(5);
         assert!(gather(&pax, 1).is_ok());
         assert!(gather(&pax, 0).is_err());
-        pax.xattrs[0].0 = b"user.a\0b".to_vec();
-        assert!(gather(&pax, 1).is_err());
+        for name in [&b"user.a\0b"[..], b"", &[b'n'; NAME_BYTES_MAX + 1]] {
+            pax.xattrs[0].0 = name.to_vec();
+            assert!(gather(&pax, 1).is_err(), "{name:?}");
+        }
+        pax.xattrs[0].0 = vec![b'n'; NAME_BYTES_MAX];
+        assert!(gather(&pax, 1).is_ok());
     }
 }

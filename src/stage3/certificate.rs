@@ -373,6 +373,15 @@ mod tests {
     }
 
     #[test]
+    fn sizes_of_a_dsa_key() {
+        let Some(gpg) = TestGpg::new() else { return };
+        let key = gpg.key("Old <o@x>", "dsa1024", "sign", "1y");
+        let certificate = gpg.keys(&[&key], &[&key]).certificates().next().unwrap().clone();
+        let PublicParams::DSA(params) = certificate.key.primary_key.public_params() else { panic!() };
+        assert_eq!(dsa_bits(params), (1024, 160));
+    }
+
+    #[test]
     fn two_copies_of_one_key_are_one() {
         let Some(gpg) = TestGpg::new() else { return };
         let key = gpg.key("Key <k@x>", "ed25519", "sign", "1y");

@@ -232,12 +232,7 @@ impl Gpg {
         if !run.status.success() {
             return Err(self.explain(run));
         }
-        // SIG_CREATED <type> <algorithm> <hash> <class> <time> <fingerprint>
-        let created = run.statuses.iter().find_map(|status| status.strip_prefix("SIG_CREATED "));
-        match created.and_then(|created| created.split(' ').nth(5)).and_then(|word| word.parse().ok()) {
-            Some(fingerprint) if !run.stdout.is_empty() => Ok(Signed { bytes: run.stdout, fingerprint }),
-            _ => Err(SignError::Nothing { argv: run.argv, last_lines: run.last_lines }),
-        }
+        run.signed()
     }
 
     /// The only place where gpg is started.
@@ -293,6 +288,15 @@ impl Gpg {
 }
 
 impl Run {
+    fn signed(self) -> Result<Signed, SignError> {
+        // SIG_CREATED <type> <algorithm> <hash> <class> <time> <fingerprint>
+        let created = self.statuses.iter().find_map(|status| status.strip_prefix("SIG_CREATED "));
+        match created.and_then(|created| created.split(' ').nth(5)).and_then(|word| word.parse().ok()) {
+            Some(fingerprint) if !self.stdout.is_empty() => Ok(Signed { bytes: self.stdout, fingerprint }),
+            _ => Err(SignError::Nothing { argv: self.argv, last_lines: self.last_lines }),
+        }
+    }
+
     fn failed(self) -> SignError {
         SignError::Failed { argv: self.argv, status: self.status, last_lines: self.last_lines }
     }
@@ -380,13 +384,26 @@ mod tests {
         Gpg { program: "gpg".into(), environment: test.environment(), key: key.map(str::to_owned) }
     }
 
+    fn ended(code: i32, stdout: &[u8], statuses: &[String]) -> Run {
+        let status = std::os::unix::process::ExitStatusExt::from_raw(code << 8);
+        Run { argv: "gpg".to_owned(), status, stdout: stdout.to_vec(), statuses: statuses.to_vec(), last_lines: Vec::new() }
+    }
+
+    #[test]
+    fn a_signature_of_no_bytes_is_none() {
+        let created = [format!("SIG_CREATED D 22 10 00 1 {}", "A".repeat(40))];
+        assert_eq!(ended(0, b"signature", &created).signed().unwrap().bytes, b"signature");
+        for run in [ended(0, b"", &created), ended(0, b"signature", &[])] {
+            assert_eq!(run.signed().unwrap_err().to_string(), "`gpg` made no signature");
+        }
+    }
+
     #[test]
     fn why_gpg_did_not_sign_is_told() {
         let gpg = Gpg { program: "gpg".into(), environment: Vec::new(), key: None };
         let told = |code: u32| {
             let statuses = vec!["PINENTRY_LAUNCHED 1".to_owned(), format!("FAILURE sign {code}")];
-            let status = std::os::unix::process::ExitStatusExt::from_raw(2 << 8);
-            gpg.explain(Run { argv: "gpg".to_owned(), status, stdout: Vec::new(), statuses, last_lines: Vec::new() })
+            gpg.explain(ended(2, b"", &statuses))
         };
         // As gpg prints them: where it happened is in the highest byte.
         for code in [67_108_963, 83_886_179, 83_886_142, 198] {

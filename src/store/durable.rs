@@ -134,9 +134,15 @@ mod tests {
         overwrite_json(&path, &"x").unwrap();
         assert_eq!(read_json::<String>(&path).unwrap().as_deref(), Some("x"));
         assert_eq!(fs::metadata(&path).unwrap().len(), 64);
-        let error = overwrite_json(&path, &"y".repeat(64)).unwrap_err();
+        let mut longest = "y".repeat(64);
+        while encode(&path, &longest).unwrap().len() > 64 {
+            longest.pop();
+        }
+        let error = overwrite_json(&path, &format!("{longest}y")).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", path.display()));
         assert_eq!(read_json::<String>(&path).unwrap().as_deref(), Some("x"));
+        overwrite_json(&path, &longest).unwrap();
+        assert_eq!(read_json::<String>(&path).unwrap(), Some(longest));
     }
 
     #[test]

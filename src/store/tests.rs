@@ -194,11 +194,15 @@ fn commit_then_ref() {
     );
     assert_eq!(store.resolve(&top.id.as_str()[..12]).unwrap(), top.id);
     assert_eq!(store.resolve("profile/x/upstream@{1}").unwrap(), base.id);
-    for text in [&top.id.as_str()[..3], "", "nothing"] {
+    for text in [&top.id.as_str()[..3], "", "nothing", "tree/gentoo"] {
         assert_eq!(store.resolve(text).unwrap_err().to_string(), format!("no build state is called `{text}`"));
     }
     assert_eq!(store.resolve("profile/y").unwrap_err().to_string(), "no build state is called `profile/y`");
 
+    fs::create_dir_all(store.root().join("refs/kept/directory.ref")).unwrap();
+    let error = store.ref_remove("kept/directory").unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot remove `{}`", store.root().join("refs/kept/directory.ref").display()));
+    fs::remove_dir_all(store.root().join("refs/kept")).unwrap();
     assert!(store.ref_remove("profile/x/upstream").unwrap());
     assert!(!store.ref_remove("profile/x/upstream").unwrap());
     assert!(!store.root().join("refs/profile/x").exists(), "a directory without a name in it goes, too");
@@ -464,7 +468,10 @@ fn tree_snapshots() {
     let tree = store.tree(&store.tree_ref_get("gentoo").unwrap().unwrap()).unwrap();
     assert_eq!(fs::read_to_string(tree.path.join("profiles/repo_name")).unwrap(), "gentoo\n");
     assert_eq!(tree.meta.origin["file"], "gentoo-20260811.tar.xz");
-    assert_eq!(store.tree_refs().unwrap(), [("gentoo".to_owned(), id)]);
+    assert_eq!(store.tree_refs().unwrap(), [("gentoo".to_owned(), id.clone())]);
+    let histories = store.tree_histories().unwrap();
+    let values: Vec<_> = histories.iter().flat_map(|(name, values)| values.iter().map(move |entry| (name, &entry.value))).collect();
+    assert_eq!(values, [(&"gentoo".to_owned(), &id)]);
     assert!(store.refs().unwrap().is_empty());
     assert!(store.recover(&Nowhere).unwrap().is_nothing());
 
@@ -656,6 +663,17 @@ fn what_is_unused_goes_and_what_anything_leads_to_stays() {
 }
 
 #[test]
+fn what_cannot_be_moved_away_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    super::recover::rename(&from, &to).unwrap();
+    fs::create_dir(&from).unwrap();
+    fs::write(&to, "").unwrap();
+    let error = super::recover::rename(&from, &to).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot move away `{}`", from.display()));
+}
+
+#[test]
 fn a_cleaning_that_was_cut_off_is_finished_by_recovery() {
     let fixture = Fixture::new();
     let store = &fixture.store;
@@ -668,6 +686,7 @@ fn a_cleaning_that_was_cut_off_is_finished_by_recovery() {
     drop(area);
     let recovered = fixture.reopen().recover(&Here).unwrap();
     assert_eq!(recovered, Recovered { sessions: 0, layers: 1, temporary: 1 });
+    assert!(!recovered.is_nothing());
     assert!(store.verify().unwrap().is_clean());
 }
 

@@ -440,6 +440,8 @@ mod tests {
         let own = untrusted::open_root(&dir.path().join("own")).unwrap();
         let look = || see(root.as_fd(), own.as_fd(), &["a/wanted".to_owned()].into()).unwrap();
         assert!(!look().records);
+        write("usr/lib/portage/python3.13/phase-helpers.sh", b"x=build-info/SAVED_PATCHES\n");
+        assert!(!look().records);
         write("usr/lib/portage/python3.13/phase-helpers.sh", b"x=build-info/USER_PATCHES\n");
         let seen = look();
         assert!(seen.records);

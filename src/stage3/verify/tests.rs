@@ -508,6 +508,10 @@ fn only_regular_files_of_reasonable_size_are_read() {
     let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot open `{}`", loops.display()));
     fs::remove_file(&loops).unwrap();
+    nix::unistd::mkfifo(&loops, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{}` is not a regular file", loops.display()));
+    fs::remove_file(&loops).unwrap();
     let error = verify(&stage, nobody.counting_for(Purpose::Stage3), &options(), &Silent).unwrap_err();
     assert!(matches!(error, VerifyError::Rejected { .. }), "{error}");
 }
