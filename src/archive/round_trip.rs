@@ -228,6 +228,13 @@ fn our_archives_unpack_the_same_with_gnu_tar_and_with_us() {
     }
 }
 
+/// Those of the formats' own programs. With others, the same state would have other bytes.
+#[test]
+fn levels_stay_as_they_are() {
+    let formats = [Format::TarXz, Format::TarZst, Format::TarGz, Format::Tar];
+    assert_eq!(formats.map(Format::default_level), [6, 3, 6, 0]);
+}
+
 /// Order of creation, umask, thread count and directory hashing must not show.
 #[test]
 fn two_archives_of_one_tree_are_identical() {

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart() {
-        let table: [(&str, Parts); 20] = [
+        let table: [(&str, Parts); 22] = [
             ("stage3-amd64-openrc-20260811T083102Z.tar.xz", (Some(3), Some("amd64"), Some("openrc"), Some("20260811T083102Z"))),
             (
                 "stage3-amd64-musl-hardened-20260811T083102Z.tar.xz",
@@ -145,6 +145,11 @@ mod tests {
             ("stage3-amd64-20260811T08310Z.tar.xz", (Some(3), Some("amd64"), Some("20260811T08310Z"), None)),
             ("stage3-amd64-2026081T083102Z.tar.xz", (Some(3), Some("amd64"), Some("2026081T083102Z"), None)),
             ("stage3-20260811.tar.xz", (Some(3), Some("20260811"), None, None)),
+            (
+                "stage4-amd64-web-20261122T120000Z-41aa1be94f4g.tar.xz",
+                (Some(4), Some("amd64"), Some("web-20261122T120000Z-41aa1be94f4g"), None),
+            ),
+            ("stage4-amd64-web-20261122T120000Z-41aa.tar.xz", (Some(4), Some("amd64"), Some("web-20261122T120000Z-41aa"), None)),
             ("stage4-amd64-41aa1be94f4f.tar.zst", (Some(4), Some("amd64"), Some("41aa1be94f4f"), None)),
             ("stage4-amd64-web.tar.zst", (Some(4), Some("amd64"), Some("web"), None)),
             ("web.tar.gz", (None, None, None, None)),

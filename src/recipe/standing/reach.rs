@@ -372,8 +372,8 @@ mod tests {
         assert_eq!(needs, Needs { installed: installed.into(), named: set(&["a/c", "a/d"]), unread: set(&["a/e"]) });
 
         // A session has written it: so many names are read, and that there are more is known.
-        let many: String = (0..MAX_NAMES).map(|number| format!("b/{number} ")).collect();
-        write("a/b-1/RDEPEND", &many);
+        let many: Vec<String> = (0..MAX_NAMES).map(|number| format!("b/{number}")).collect();
+        write("a/b-1/RDEPEND", &many.join(" "));
         write("a/b-1/PDEPEND", "a/unseen");
         let needs = read(opened.as_fd()).unwrap();
         assert_eq!((needs.named.len(), needs.unread), (MAX_NAMES, set(&["a/b", "a/e"])));

@@ -150,6 +150,15 @@ fn a_failed_seal_leaves_the_layer_unsealed_and_no_litter() {
     assert!(fixture.store.recover(&Nowhere).unwrap().is_nothing());
 }
 
+#[test]
+fn a_lock_that_cannot_be_looked_at_is_named() {
+    let fixture = Fixture::new();
+    let lock = fixture.store.path("tmp").join("area/lock");
+    fs::create_dir(lock.parent().unwrap()).unwrap();
+    symlink("lock", &lock).unwrap();
+    assert_eq!(fixture.store.verify().unwrap_err().to_string(), format!("cannot open `{}`", lock.display()));
+}
+
 /// Everything that becomes visible, or goes, in several steps, by threads that hold locks as processes do.
 #[test]
 fn what_others_are_making_or_removing_is_no_damage() {
