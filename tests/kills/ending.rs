@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::tally::is_long;
 use crate::testbed::Testbed;
 use crate::trial::{self, Phase};
 
@@ -31,11 +32,15 @@ pub(crate) fn signals(testbed: &Testbed) {
     place.all_is_clean();
 
     for (what, number, signals) in [
+        // Of a build, `tests/it/interruption.rs` has it: here in the long run only.
         ("SIGINT", 1001, vec![(SOON, Signal::SIGINT)]),
         // Late enough for Portage to compile on most machines, early enough for it not to be done on a quick one.
         ("SIGTERM", 1002, vec![(Duration::from_millis(1500), Signal::SIGTERM)]),
         ("SIGINT twice", 1003, vec![(Duration::from_millis(1500), Signal::SIGINT), (Duration::from_millis(50), Signal::SIGINT)]),
-    ] {
+    ]
+    .into_iter()
+    .skip(usize::from(!is_long()))
+    {
         testbed.change(number);
         let build = || place.traced(&["stage", "build", "emerged", "--format", "tar.zst", "--no-sign"]);
         let (status, log) = trial::signal(build(), &EMERGING, &signals);

@@ -14,6 +14,11 @@ pub(crate) fn wanted(victims: usize) -> usize {
     std::env::var("GENTOOMUCH_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(victims)
 }
 
+/// Whether this is the long run.
+pub(crate) fn is_long() -> bool {
+    wanted(0) > 0
+}
+
 /// A small generator of which nothing is asked but that its numbers differ (`SplitMix64`).
 #[derive(Debug)]
 pub(crate) struct Moments {
