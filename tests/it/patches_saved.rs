@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::child;
 use crate::host::{self, Testbed};
 use crate::place::{Place, Ran, copy, shipped_config};
-use crate::shared::small_world;
+use crate::shared::{BULK, small_world};
 
 /// A place of its own, whose tree has more packages, and two profiles, of which one has a builder.
 struct World {
@@ -89,7 +89,10 @@ impl World {
     }
 
     fn stage4(&self, name: &str, packages: &str) {
-        for (file, text) in [("profile", "one"), ("stage3", "plain"), ("packages", packages), ("format", "tar.zst")] {
+        // What the packages install is looked at.
+        let removes = BULK.strip_prefix("/usr/share\n").unwrap();
+        let files = [("profile", "one"), ("stage3", "plain"), ("packages", packages), ("format", "tar.zst"), ("removes", removes)];
+        for (file, text) in files {
             self.place.write(&format!("config/stage4.defines/{name}/{file}"), format!("{text}\n"));
         }
     }
