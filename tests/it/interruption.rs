@@ -67,11 +67,9 @@ fn interrupt(running: &Known) {
     kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), Signal::SIGINT).unwrap();
 }
 
-/// Sessions of the store that an interruption has left for being resumed.
-fn suspended(place: &Place, purpose: &str) -> usize {
-    // Builds that other tests let fail are suspended with another note.
-    let is = |session: &&serde_json::Value| session["purpose"] == purpose && session["status"]["note"] == "interrupted";
-    place.sessions().iter().filter(is).count()
+/// Whether an interruption has left the session in which `subject` is made for being resumed. Other tests have theirs in the same store.
+fn is_suspended(place: &Place, subject: &str) -> bool {
+    place.session_of(subject).is_some_and(|session| session["status"]["note"] == "interrupted")
 }
 
 const SLOW_STARTED: &str = "app-misc/slow-1.0::gentoo";
@@ -101,7 +99,7 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
 
     let log_name = format!("stage-{name}-");
     let args = ["stage", "build", &name, "--no-sign", "--format", "tar.zst", "--jobs", "1"];
-    let before = suspended(&place, "stage");
+    let subject = format!("stage4/{name}");
     let mut command = place.command(&args);
     let mut running = child::spawn(&mut command);
     let emerging = format!(">>> Emerging (2 of 2) {SLOW_STARTED}");
@@ -112,7 +110,7 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
         finish(command_line(&command), running).fails(130).says("error: interrupted\n").says("hint: repeat the command to go on");
     assert!(!emerge_log(&first).contains(">>> Installing (2 of 2)"), "it waited for the package: {}", emerge_log(&first));
     assert!(ran.stderr.contains("interrupted: waiting for the build to stop"), "{ran}");
-    assert_eq!(suspended(&place, "stage"), before + 1);
+    assert!(is_suspended(&place, &subject));
     child::assert_no_strangers();
 
     let again = place.run(&args).ok().says("* resuming stage4");
@@ -120,7 +118,7 @@ fn an_interrupted_stage_build_goes_on_where_it_stopped() {
     let (first, second) = (emerge_log(&first), emerge_log(&second));
     assert!(first.contains("(1 of 2) app-misc/manyfiles") && second.contains("app-misc/slow"), "{second}");
     assert!(!second.contains(") app-misc/manyfiles"), "built twice: {second}");
-    assert_eq!(suspended(&place, "stage"), before, "{again}");
+    assert!(!is_suspended(&place, &subject), "{again}");
     let metadata = fs::read_to_string(format!("{}.json", again.value("artifact"))).unwrap();
     assert!(metadata.contains("manyfiles") && metadata.contains("slow"), "both are in it");
 }
@@ -157,7 +155,8 @@ fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
 
     interrupt(&running);
     finish(command_line(&command), running).fails(130).says("hint: repeat the command to go on where it stopped");
-    assert_eq!(suspended(&place, "bootstrap"), 1);
+    let subject = format!("profile/{profile}/gentoomuch/builder");
+    assert!(is_suspended(&place, &subject));
     // A store with a suspended session is in order.
     place.run(&["store", "verify"]).ok();
     let ls = place.run(&["store", "ls"]).ok().text();
@@ -168,7 +167,7 @@ fn an_interrupted_bootstrap_goes_on_and_others_wait_for_its_profile_or_not() {
     let resumed = logs(&place, &log_name).into_iter().find(|log| !before.contains(log)).unwrap();
     let resumed = emerge_log(&resumed);
     assert!(resumed.contains(SLOW_STARTED) && !resumed.contains("app-misc/greeter"), "world was built twice: {resumed}");
-    assert_eq!(suspended(&place, "bootstrap"), 0);
+    assert!(!is_suspended(&place, &subject));
     let hello = place.run(&["freshroot", "--profile", &profile, "--network", "none", "--", "slow"]);
     assert_ne!(hello.status.code(), Some(127), "{hello}");
 }
