@@ -117,25 +117,32 @@ fn all() -> String {
     })
 }
 
-/// The profile and the tree of most definitions here.
-const KEYS: (&str, &str) = ("demo", "keys");
-
 #[test]
 fn what_is_reused_is_what_would_have_been_built() {
+    reused("keys-short", std::process::id(), 1);
+}
+
+#[test]
+#[ignore = "long: the same with files that only a bashrc reads, and with a patch of a revision"]
+fn what_is_reused_is_what_would_have_been_built_whoever_reads_what_has_changed() {
+    reused("keys-long", std::process::id().wrapping_add(2_000_000), 2);
+}
+
+/// `rounds`: how often what concerns single packages changes.
+fn reused(name: &str, version: u32, rounds: usize) {
     let Some(shared) = shared() else { return };
-    // In a place that stays there are packages of the last run.
-    let version = std::process::id();
-    let config = shared.config("keys");
+    let config = shared.config(name);
+    let (keys, one, two) = (("demo", name), &*format!("{name}-one"), &*format!("{name}-two"));
     let place = shared.place.with_config(config.clone());
-    let sync = |text: &str| place.run(&["sync", "--from", tree(&place, "keys", version, text).to_str().unwrap()]).ok();
+    let sync = |text: &str| place.run(&["sync", "--from", tree(&place, name, version, text).to_str().unwrap()]).ok();
     sync("first");
-    define(&config, KEYS, "keys-one", &all(), &[]);
+    define(&config, keys, one, &all(), &[]);
     let package_env = "app-keys/flags slow\napp-keys/features split\n";
     let patch_name = "patches/app-keys/patched/change.patch";
     define(
         &config,
-        KEYS,
-        "keys-two",
+        keys,
+        two,
         &all(),
         &[
             ("package.env", package_env),
@@ -164,10 +171,10 @@ fn what_is_reused_is_what_would_have_been_built() {
         ("patched", "after"),
         ("text", "first"),
     ];
-    build(&place, "keys-one").ok();
-    assert_eq!(records(&place, "demo/keys-one"), expected(&plain));
-    build(&place, "keys-two").ok();
-    assert_eq!(records(&place, "demo/keys-two"), expected(&other));
+    build(&place, one).ok();
+    assert_eq!(records(&place, &format!("demo/{one}")), expected(&plain));
+    build(&place, two).ok();
+    assert_eq!(records(&place, &format!("demo/{two}")), expected(&other));
     // What is the same was compiled once, all else twice.
     for (name, count) in [("plain", 1), ("text", 1), ("flags", 2), ("saved", 2), ("bashrc", 2), ("features", 2), ("patched", 2)] {
         assert_eq!(builds(&place, name, version), count, "{name}");
@@ -175,10 +182,10 @@ fn what_is_reused_is_what_would_have_been_built() {
 
     // An ebuild says something else without a new version. The other way round: the newer packages are not those that fit.
     sync("second");
-    build(&place, "keys-one").ok();
+    build(&place, one).ok();
     let mut now = plain;
     now[6].1 = "second";
-    assert_eq!(records(&place, "demo/keys-one"), expected(&now));
+    assert_eq!(records(&place, &format!("demo/{one}")), expected(&now));
     assert_eq!((builds(&place, "text", version), builds(&place, "flags", version)), (2, 2));
 
     // What somebody removes from the pool by hand is compiled again, whatever the index still says.
@@ -197,20 +204,26 @@ fn what_is_reused_is_what_would_have_been_built() {
             [(3, "third"), (5, "third")],
         ),
         (&[("package.cflags", "fourth\n"), (&*of_revision, &*patch("fourth"))][..], [(3, "fourth"), (5, "fourth")]),
-    ] {
-        define(&config, KEYS, "keys-one", &all(), files);
+    ]
+    .into_iter()
+    .take(rounds)
+    {
+        define(&config, keys, one, &all(), files);
         let words = "is compiled, and no binary package of it is kept: its compiler `keys-cc -m64` does not answer yet";
-        build(&place, "keys-one").ok().says(&format!("app-keys/plain-{version} {words}"));
+        build(&place, one).ok().says(&format!("app-keys/plain-{version} {words}"));
         for (name, value) in changed {
             now[name].1 = value;
         }
-        assert_eq!(records(&place, "demo/keys-one"), expected(&now));
+        assert_eq!(records(&place, &format!("demo/{one}")), expected(&now));
     }
-    for (name, count) in [("plain", 1), ("text", 2), ("flags", 1), ("saved", 2), ("bashrc", 4), ("features", 2), ("patched", 4)] {
+    let each = 2 + rounds;
+    for (name, count) in
+        [("plain", 1), ("text", 2), ("flags", 1), ("saved", 2), ("bashrc", each), ("features", 2), ("patched", each)]
+    {
         assert_eq!(builds(&place, name, version), count, "{name}");
     }
-    for name in ["demo-keys-one", "demo-keys-two"] {
-        fs::remove_dir_all(place.path(&format!("keys-found-{name}"))).unwrap();
+    for definition in [one, two] {
+        fs::remove_dir_all(place.path(&format!("keys-found-demo-{definition}"))).unwrap();
     }
 }
 
