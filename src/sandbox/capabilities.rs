@@ -1,5 +1,5 @@
-//! The capabilities of a session, in its nested user namespace. They are a bound: a user namespace of one's own, in which one has all of them, cannot be
-//! made ([`crate::sys::namespace::forbid_user_namespaces`]).
+//! The capabilities of a session, in its nested user namespace. A session cannot get more than these: a new user namespace would give it
+//! all of them, and it cannot make one ([`crate::sys::namespace::forbid_user_namespaces`]).
 //!
 //! | kept | because |
 //! |---|---|
@@ -40,13 +40,14 @@ pub(crate) const KEPT: [Capability; 15] = [
     Capability::CAP_SYS_PTRACE,
 ];
 
-/// The kept ones as in `/proc/PID/status`.
+/// [`KEPT`] as the mask that `/proc/PID/status` shows.
 pub fn kept_mask() -> u64 {
     KEPT.iter().map(Capability::bitmask).sum()
 }
 
 /// Reduces this process's sets for good.
 pub(crate) fn reduce() -> sys::Result<()> {
+    // Effective before permitted: the kernel refuses a permitted set that lacks an effective capability.
     process::limit_bounding_set(kept_mask())?;
     let kept: CapsHashSet = KEPT.into_iter().collect();
     let failed = |call| move |error: caps::errors::CapsError| sys::Error::new(call, "reduced set", std::io::Error::other(error));

@@ -4,7 +4,7 @@
 //! frame = length (u32, little endian; descriptors travel with these four bytes) + JSON of that length
 //! ```
 //!
-//! The end of the stream is the other process's death, or its wish to end: both mean the same to the one who reads it.
+//! The end of the stream means that the other process died or wants us to end. The reader does the same in both cases.
 
 use std::io;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
@@ -19,28 +19,23 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The longest message that is accepted. The largest real ones are lists of files.
+/// The longest message that is accepted. The longest ones in use are lists of files.
 const FRAME_LIMIT: usize = 256 << 20;
 
 /// The kernel's own limit of descriptors in one message (`SCM_MAX_FD`).
 const DESCRIPTORS_LIMIT: usize = 253;
 
-/// What went wrong between two of our processes.
+/// Why two of our processes could not talk to each other.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
-    /// The socket failed; the other side's death while we write shows as EPIPE.
+    /// The socket failed. If the other process dies while we write, this is EPIPE.
     #[error("cannot talk to the helper process")]
     Io(#[from] io::Error),
-    /// A value that JSON cannot carry (such as a path that is not UTF-8), or that this version does not know.
+    /// JSON cannot carry the value (such as a path that is not UTF-8), or this version does not know it.
     #[error("cannot encode or decode a message of the helper process")]
     Json(#[from] serde_json::Error),
-    /// A message beyond the limit.
     #[error("a message of {length} bytes to or from the helper process is longer than {FRAME_LIMIT}")]
-    TooLong {
-        /// Its length in bytes.
-        length: usize,
-    },
-    /// More descriptors than one message carries.
+    TooLong { length: usize },
     #[error("{count} descriptors are more than the {DESCRIPTORS_LIMIT} that one message carries")]
     TooManyDescriptors { count: usize },
 }
@@ -58,7 +53,7 @@ impl Channel {
         Ok((Self { socket: ours }, theirs.into()))
     }
 
-    /// The end that another process made.
+    /// From the end that another process made.
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
         Self { socket: fd.into() }
     }
@@ -73,7 +68,7 @@ impl Channel {
         self.socket.shutdown(Shutdown::Write)
     }
 
-    /// Sends a message, with descriptors for the other process to own duplicates of.
+    /// Sends a message. The other process gets duplicates of the descriptors.
     pub(crate) fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
         let body = serde_json::to_vec(message)?;
         if body.len() > FRAME_LIMIT {
@@ -93,8 +88,8 @@ impl Channel {
         frame.extend_from_slice(&header);
         frame.extend_from_slice(&body);
         let sent = retry(|| sendmsg(&self.socket, &[IoSlice::new(&frame)], &mut ancillary, SendFlags::NOSIGNAL))?;
-        // The rest, if any, without sending the descriptors twice. `write` would raise SIGPIPE where that has its default action,
-        // which ends a helper whose parent is gone: just as well.
+        // Descriptors travel with the first byte that `sendmsg` sends, so the rest goes by `write`, or they would be sent twice. `write`
+        // raises SIGPIPE where that has its default action. It ends a helper whose parent is gone, which is what we want.
         (&self.socket).write_all(&frame[sent..])?;
         Ok(())
     }
@@ -111,6 +106,7 @@ impl Channel {
         });
         let got = match got {
             Ok(answer) => answer.bytes,
+            // A peer that dies with messages of ours unread resets the connection. For the reader that is the end of the stream, too.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
             Err(error) => return Err(error.into()),
         };
@@ -127,6 +123,7 @@ impl Channel {
         if length > FRAME_LIMIT {
             return Err(ChannelError::TooLong { length });
         }
+        // `take` and not `vec![0; length]`: memory grows with what really comes, not with what the header promises.
         let mut body = Vec::new();
         (&self.socket).take(length as u64).read_to_end(&mut body)?;
         if body.len() != length {

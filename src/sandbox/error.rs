@@ -12,10 +12,8 @@ use super::request::TaskFailure;
 use crate::sys;
 use crate::sys::process::Exit;
 
-/// What the sandbox's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure of the sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -33,7 +31,6 @@ pub enum Error {
     /// A process cannot be started.
     #[error("cannot start `{program}`")]
     Spawn {
-        /// What was to be started.
         program: String,
         #[source]
         source: io::Error,
@@ -41,7 +38,6 @@ pub enum Error {
     /// This machine does not let the user make user namespaces.
     #[error("cannot make a user namespace: {block}")]
     UserNamespace {
-        /// The setting that forbids it.
         block: UserNamespaceBlock,
         #[source]
         source: sys::Error,
@@ -49,7 +45,6 @@ pub enum Error {
     /// Namespaces inside the user namespace were refused.
     #[error("cannot make namespaces: {block}")]
     Namespaces {
-        /// The setting that forbids it.
         block: UserNamespaceBlock,
         #[source]
         source: sys::Error,
@@ -62,23 +57,14 @@ pub enum Error {
     },
     /// `newuidmap` or `newgidmap` is not installed.
     #[error("`{program}` is not in {searched}")]
-    MapToolMissing {
-        program: &'static str,
-        /// Where it was looked for.
-        searched: String,
-    },
+    MapToolMissing { program: &'static str, searched: String },
     /// `newuidmap` or `newgidmap` lacks the file capability or set-id bit that it needs.
     #[error("`{program}` may not write id maps: it has neither file capabilities nor the set-id bit")]
     MapToolPowerless { program: PathBuf, said: String },
     /// The range is not the user's.
     #[error("`{program}` refuses the ids {ranges}: {said}")]
-    MapRefused {
-        program: PathBuf,
-        /// The ids asked for.
-        ranges: String,
-        said: String,
-    },
-    /// The map could not be written for another reason.
+    MapRefused { program: PathBuf, ranges: String, said: String },
+    /// Writing the map failed for a reason that we do not know.
     #[error("`{program}` failed with {exit}: {said}")]
     MapFailed { program: PathBuf, exit: Exit, said: String },
     /// The overlay was refused.
@@ -90,7 +76,7 @@ pub enum Error {
         #[source]
         source: sys::Error,
     },
-    /// A new `/proc` was refused, as in a container with a masked one.
+    /// The kernel refused a new `/proc`. It does so in a container with a masked one.
     #[error("cannot mount a new proc on `{target}`")]
     Proc {
         target: PathBuf,
@@ -119,46 +105,39 @@ pub enum Error {
     },
     /// There is no such command (a shell's status 127).
     #[error("no command `{command}` in the session")]
-    CommandNotFound {
-        /// As it was asked for.
-        command: String,
-    },
+    CommandNotFound { command: String },
     /// The command cannot be executed (a shell's status 126).
     #[error("cannot execute `{command}` in the session")]
     CommandNotExecutable {
-        /// As it was asked for.
         command: String,
         #[source]
         source: sys::Error,
     },
-    /// One of our processes ended without a word: it was killed, or ran out of memory.
+    /// One of our processes ended without a message: something killed it, or memory ran out.
     #[error("{who} died unexpectedly")]
     Died { who: String },
     /// One of our processes has a bug.
     #[error("a helper process panicked: {message}")]
     Panic { message: String },
-    /// Our processes misunderstood each other.
+    /// One of our processes got a message that it did not expect.
     #[error("a helper process sent {what}")]
-    Protocol {
-        /// What was not expected.
-        what: String,
-    },
+    Protocol { what: String },
     /// Talking to a helper failed.
     #[error(transparent)]
     Channel(#[from] ChannelError),
     #[error("the task `{name}` failed")]
     Task {
         name: String,
-        /// What it sent, to match on its kind.
+        /// What the task sent. Callers match on its kind.
         failure: TaskFailure,
-        /// The same as a chain of errors, to report.
+        /// The same failure as a chain of errors, for reports.
         #[source]
         cause: Option<Box<TaskCause>>,
     },
-    /// The user had enough of waiting for a task.
+    /// The user stopped the task.
     #[error("the task `{name}` was cancelled")]
     Cancelled { name: String },
-    /// The session is over, but what it left could not be removed.
+    /// The session is over, but a directory of its own could not be removed.
     #[error("cannot remove what the session left")]
     Removal {
         #[source]
@@ -167,22 +146,22 @@ pub enum Error {
     /// A directory was to be the command's standard input, output or error.
     #[error("{name} is a directory")]
     StandardDirectory { name: &'static str },
-    /// All processes of the session are gone, and somebody still has its files open.
+    /// No process of the session lives, but somebody outside has files of it open.
     #[error("a process outside of the session has files of `{upper}` open")]
     Held { upper: PathBuf },
-    /// Whether somebody has files of the session open cannot be found out.
+    /// We could not find out whether somebody outside has files of the session open.
     #[error("cannot tell whether a process outside of the session has its files open")]
     Unsure {
         #[source]
         source: sys::Error,
     },
-    /// Nobody could copy the command's input or output.
+    /// No thread could be started to copy the command's input or output.
     #[error(transparent)]
     Thread(#[from] crate::threads::NoThread),
-    /// The session used more than it may, and was ended.
+    /// The session exceeded a limit and was ended.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
-    /// The session was ended, since it has limits and nobody could see to them.
+    /// The session was ended because it has limits and we can no longer measure what it uses.
     #[error("the session was ended, since it cannot be seen any more what it uses")]
     Unseen {
         #[source]
@@ -194,7 +173,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The failure of the task `name`.
+    /// A failure of the task `name`, with its causes as a chain of sources.
     pub fn task(name: impl Into<String>, failure: TaskFailure) -> Self {
         let chain =
             failure.causes.iter().rev().fold(None, |source, words| Some(Box::new(TaskCause { words: words.clone(), source })));
@@ -205,7 +184,7 @@ impl Error {
         Self::Spawn { program: program.to_owned(), source }
     }
 
-    /// The error that a helper's words mean, for the plan that it was given.
+    /// The error for the failure that a helper sent. `plan` is what the helper was given.
     pub(crate) fn from_failure(failure: Failure, plan: Option<&Plan>) -> Self {
         let command = || plan.and_then(|plan| plan.command.argv.first()).cloned().unwrap_or_default();
         match failure {

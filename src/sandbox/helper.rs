@@ -9,12 +9,12 @@ use crate::sys;
 /// Call this first in `main`, before any thread exists: it returns at once unless this process was started as one of our helpers,
 /// and never returns if it was. `lookup` finds the tasks that the program offers.
 ///
-/// A helper is given its socket as standard input and nothing else, so it closes every descriptor from 3 upwards first: a program that
-/// starts sessions may have others open that are not close-on-exec, and a link of the root could name one of them (CVE-2024-21626).
+/// A helper gets its socket as standard input and nothing else, so it first closes every descriptor from 3 upwards. The program that
+/// starts sessions may have others open that are not close-on-exec, and a link in the root could name one of them (CVE-2024-21626).
 ///
-/// In the program itself it sees to it that children can be waited for, whatever whoever started it does with SIGCHLD.
+/// In the program itself it resets SIGCHLD: if the parent ignored it, the kernel would reap our children before we could wait for them.
 pub fn enter_if_asked(lookup: Lookup) {
-    // It cannot fail for a signal that exists.
+    // `sigaction` fails only for a signal that does not exist.
     drop(sys::signal::heed_children());
     let Some(name) = std::env::args_os().next() else { return };
     let run: fn(Channel, Lookup) -> i32 = match name.to_str() {

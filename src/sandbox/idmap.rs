@@ -29,7 +29,6 @@ pub struct IdMap {
 /// Why there is no map.
 #[derive(Debug, thiserror::Error)]
 pub enum IdMapError {
-    /// The file cannot be read.
     #[error("cannot read `{path}`")]
     Read {
         path: PathBuf,
@@ -38,12 +37,8 @@ pub enum IdMapError {
     },
     /// The user has no range of his own.
     #[error("`{user}` has no range of ids in `{path}`")]
-    NoRange {
-        user: String,
-        /// The file that was read.
-        path: PathBuf,
-    },
-    /// A line of the user's that makes no sense.
+    NoRange { user: String, path: PathBuf },
+    /// One of the user's lines has the wrong form.
     #[error("{path}:{line}: `{text}` is not `NAME:FIRST:COUNT`")]
     Line {
         path: PathBuf,
@@ -59,11 +54,12 @@ pub(crate) const COMFORTABLE_COUNT: u64 = 65536;
 /// Fixed ids (`acct-user/portage`, `nobody` of `sys-apps/baselayout`).
 const NEEDED: [(&str, u32); 2] = [("portage", 250), ("nobody", 65534)];
 
-/// The kernel accepts this many lines in a map (Linux 4.15).
+/// The kernel accepts this many lines in a map (Linux 4.15; before that, 5).
 const RANGES_LIMIT: usize = 340;
 
 impl IdMap {
-    /// Maps 0 to the user's own ids, and 1 upwards to the whole of the ranges that the files (`/etc/subuid`, `/etc/subgid`) give him, in their order.
+    /// Maps 0 to the user's own ids, and 1 upwards to all the ranges that the files (`/etc/subuid`, `/etc/subgid`) give the user, in
+    /// their order.
     pub fn for_user(uid: u32, gid: u32, user: &str, uid_file: &Path, gid_file: &Path) -> Result<Self, IdMapError> {
         let read = |path: &Path| std::fs::read_to_string(path).map_err(|source| IdMapError::Read { path: path.to_owned(), source });
         let uids = parse(&read(uid_file)?, user, uid, uid_file)?;
@@ -71,9 +67,9 @@ impl IdMap {
         Ok(Self { uids: stack(uid, &uids), gids: stack(gid, &gids) })
     }
 
-    /// The map of a session's namespace inside this one, in which every id stays what it is, without the last user id. That is the second value: who
-    /// watches the session is that user. The kernel lets a process change the limits and priorities of processes of its own user and signal them, and
-    /// nobody in the session can become a user that it does not have. `None` where no id can be spared.
+    /// The map of a session's namespace inside this one. Every id stays the same, and the last user id is left out. PID 1, who watches
+    /// the session, becomes that user (the second value): the kernel lets a process signal processes of its own user and change their
+    /// limits and priorities, and nobody in the session can become a user that the map does not have. `None` if no id can be spared.
     #[must_use]
     pub fn nested(&self) -> (Self, Option<u32>) {
         let same = |ranges: &[IdRange]| ranges.iter().map(|range| IdRange { outside: range.inside, ..*range }).collect();
@@ -88,15 +84,15 @@ impl IdMap {
         (nested, watcher)
     }
 
-    /// How many user or group ids there are, whichever are fewer. Below [`COMFORTABLE_COUNT`] some packages cannot be installed.
+    /// The number of user ids or of group ids, whichever is smaller. Below [`COMFORTABLE_COUNT`] some packages cannot be installed.
     pub fn count(&self) -> u64 {
         let total = |ranges: &[IdRange]| ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
         total(&self.uids).min(total(&self.gids))
     }
 }
 
-/// Puts the ranges behind one another, from 1 upwards. Overlapping ones (an administrator's mistake that the kernel refuses) are
-/// cut, and the own id is left out of a range that holds it.
+/// Puts the ranges behind one another, from 1 upwards. The kernel refuses overlapping ranges (an administrator's mistake), so they are
+/// cut. The user's own id is left out of a range that holds it, since 0 is mapped to it.
 fn stack(own: u32, ranges: &[(u32, u32)]) -> Vec<IdRange> {
     let mut taken = vec![(own, 1)];
     let mut free = Vec::new();
@@ -120,7 +116,7 @@ fn stack(own: u32, ranges: &[(u32, u32)]) -> Vec<IdRange> {
     map
 }
 
-/// What is left of a range without another.
+/// The parts of the first range that are not in the second.
 fn subtract((first, count): (u32, u32), (used, used_count): (u32, u32)) -> Vec<(u32, u32)> {
     let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
     let (used, used_end) = (u64::from(used), u64::from(used) + u64::from(used_count));
@@ -131,7 +127,7 @@ fn subtract((first, count): (u32, u32), (used, used_count): (u32, u32)) -> Vec<(
         .collect()
 }
 
-/// The user's ranges. Lines of other users are none of our business, however broken.
+/// The user's ranges. A broken line of another user is ignored.
 fn parse(text: &str, user: &str, uid: u32, path: &Path) -> Result<Vec<(u32, u32)>, IdMapError> {
     let number = uid.to_string();
     let mut ranges = Vec::new();

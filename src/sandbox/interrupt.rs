@@ -1,4 +1,4 @@
-//! The user's wish to stop: once politely, twice at once.
+//! The user's wish to stop: the first time we ask the session to end, the second time we kill it.
 
 use std::os::fd::BorrowedFd;
 
@@ -13,7 +13,7 @@ use crate::sys::watch::Watch;
 /// The signals that mean "stop": Ctrl-C, `kill`, a closed terminal.
 const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// Counts SIGINT, SIGTERM and SIGHUP instead of dying from them, as long as it lives. One a process.
+/// Counts SIGINT, SIGTERM and SIGHUP for as long as it lives, instead of dying from them. A process has one at most.
 #[derive(Debug)]
 pub struct Interrupt {
     watch: Watch,
@@ -30,7 +30,6 @@ pub enum Told {
 }
 
 impl Interrupt {
-    /// Begins to count.
     pub fn install() -> Result<Self> {
         Ok(Self { watch: Watch::new(&SIGNALS)? })
     }
@@ -40,33 +39,33 @@ impl Interrupt {
         self.watch.tell(Signal::SIGTERM);
     }
 
-    /// How many times the user has asked to stop. A long piece of work looks here between its parts.
+    /// How many times the user has asked to stop. Long work checks this between its parts.
     pub fn count(&self) -> u32 {
         self.watch.count()
     }
 
-    /// Whether the user has asked to stop, for threads and connections that may outlive the borrow. Without an [`Interrupt`] in place
-    /// it says what the last one has counted.
+    /// Whether the user has asked to stop, for threads and connections that may outlive the borrow. When no [`Interrupt`] is in place,
+    /// this is the count of the last one.
     pub fn asked() -> bool {
         SIGNALS.iter().any(|signal| Watch::count_of(*signal) > 0)
     }
 
-    /// The signal that was first among equals: what the session is told.
+    /// The signal that came first. The session gets this one.
     pub fn signal(&self) -> Option<i32> {
         self.watch.first().map(|signal| signal as i32)
     }
 
-    /// Readable when the user has asked (again) since [`Interrupt::seen`]; for poll loops.
+    /// Becomes readable when the user asks (again) after [`Interrupt::seen`]; for poll loops.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.watch.fd()
     }
 
-    /// Makes the descriptor wait for the next time.
+    /// Empties the descriptor, so that it waits for the next signal.
     pub fn seen(&self) {
         self.watch.drain();
     }
 
-    /// Passes on what the user asked for: the first time the signal goes to the command, the second time the session is killed.
+    /// Passes the user's wish on: the first time the command gets the signal, the second time the session is killed.
     pub fn pass_on(&self, running: &mut Running, told: Told) -> Result<Told> {
         self.seen();
         let due = match self.count() {
@@ -84,10 +83,11 @@ impl Interrupt {
         Ok(due.max(told))
     }
 
-    /// Waits for the end of a session without a terminal, passing on what the user asks for meanwhile.
+    /// Waits for the end of a session without a terminal, and passes on what the user asks for meanwhile.
     pub fn wait(&self, running: &mut Running) -> Result<Exit> {
         let mut told = Told::Nothing;
         loop {
+            // The session's end is looked at first: after it there is nobody to pass a signal to.
             let ready = sys::fd::wait_readable(&[running.finished_fd(), self.fd()], None)?;
             if ready.first() == Some(&true) {
                 return running.wait();

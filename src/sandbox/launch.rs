@@ -30,51 +30,44 @@ use crate::sys::pty::TerminalSize;
 pub enum HelperSource {
     /// The running program, whose `main` begins with [`crate::enter_if_asked`].
     CurrentExe,
-    /// Another program whose `main` does, such as `gentoomuch` itself for an embedding program that has no such line.
+    /// Another program whose `main` does. A program that embeds us and has no such line names `gentoomuch` itself.
     Path(PathBuf),
 }
 
 /// The command's standard descriptors, where it has no terminal of its own. None may be a directory.
 #[derive(Debug)]
 pub enum Stdio {
-    /// What comes from and goes to those of this process. The command never has the descriptors themselves: `sandbox/stdio.rs` has the table.
+    /// Pipes or `/dev/null` in place of our own descriptors, which the command never gets: `sandbox/stdio.rs` has the table.
     Inherit,
     /// `/dev/null`.
     Null,
-    /// The command's ends of these.
-    Pipes {
-        /// It reads from here.
-        stdin: OwnedFd,
-        /// It writes there.
-        stdout: OwnedFd,
-        /// It complains there.
-        stderr: OwnedFd,
-    },
+    /// The command's ends of three pipes.
+    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
 }
 
 /// What a session is given besides its plan.
 #[derive(Debug)]
 pub struct SessionOptions {
-    /// Without effect for a plan with a terminal.
+    /// Has no effect if the plan has a terminal.
     pub stdio: Stdio,
-    /// Lock descriptors: held by our own processes until PID 1 is reaped, never by the command.
+    /// Lock descriptors. Our own processes hold them until PID 1 is reaped; the command never gets them.
     pub hold: Vec<OwnedFd>,
-    /// Directory trees that are removed inside the id map once PID 1 is reaped, also when this process is gone by then.
+    /// Directory trees that are removed inside the id map once PID 1 is reaped, even if this process is gone by then.
     pub remove_after: Vec<PathBuf>,
-    /// What it may use.
     pub limits: Limits,
-    /// What runs of the same session have used of the time before, in milliseconds.
+    /// The time that earlier runs of the same session have used, in milliseconds.
     pub used_ms: u64,
     /// The first size of the terminal.
     pub terminal_size: Option<TerminalSize>,
-    /// Whether it sees directories of the host, in which others can meet it. After its end we look whether somebody has files of it open.
+    /// Whether the session sees directories of the host in which other users can meet it. After its end we then check that nobody has
+    /// files of it open.
     pub shows_host: bool,
     /// For tests.
     pub mount_calls: MountCalls,
 }
 
 impl SessionOptions {
-    /// With these standard descriptors and nothing else.
+    /// Only standard descriptors; no locks and no limits.
     pub fn new(stdio: Stdio) -> Self {
         Self {
             stdio,
@@ -89,7 +82,6 @@ impl SessionOptions {
     }
 }
 
-/// What a task is given besides its input.
 #[derive(Debug, Default)]
 pub struct TaskOptions {
     /// Descriptors for the task.
@@ -98,7 +90,7 @@ pub struct TaskOptions {
     pub mounts: bool,
     /// Lock descriptors that its process holds until it ends.
     pub hold: Vec<OwnedFd>,
-    /// Ends the task as soon as this is readable: [`Error::Cancelled`]. Without it a task is waited for whatever the user asks.
+    /// Ends the task as soon as this is readable: [`Error::Cancelled`]. Without it we wait for the task even if the user asks to stop.
     pub cancel: Option<OwnedFd>,
 }
 
@@ -112,11 +104,11 @@ pub struct Launcher {
     copying: Mutex<Option<JoinHandle<sys::Result<OwnedFd>>>>,
 }
 
-/// Where `newuidmap` is looked for unless [`Launcher::search_in`] says otherwise.
+/// Where `newuidmap` is looked for unless [`Launcher::search_in`] says otherwise. The user's `PATH` is not asked: the library reads no
+/// environment.
 const MAP_TOOL_PLACES: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"];
 
 impl Launcher {
-    /// Nothing is started or copied yet.
     pub fn new(source: HelperSource, map: IdMap) -> Self {
         let search = MAP_TOOL_PLACES.iter().map(PathBuf::from).collect();
         Self { source, map, search, program: OnceLock::new(), copying: Mutex::new(None) }
@@ -129,13 +121,13 @@ impl Launcher {
         self
     }
 
-    /// Begins to copy the helper's program (some milliseconds) in a thread, while the caller still reads its configuration. The
-    /// first session waits for it, and is told what went wrong.
+    /// Begins to copy the helper's program (some milliseconds) in a thread, while the caller still reads its configuration. The first
+    /// session waits for the copy and gets its error.
     pub fn prepare(&self) {
         let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if self.program.get().is_none() && copying.is_none() {
             let path = self.program_path().to_owned();
-            // Without a thread the first session copies it.
+            // If there is no thread, the first session copies it.
             *copying = crate::threads::builder().spawn(move || copy_program(&path)).ok();
         }
     }
@@ -145,7 +137,7 @@ impl Launcher {
         &self.map
     }
 
-    /// Makes the session that `plan` describes and returns when its command runs.
+    /// Makes the session that `plan` describes. Returns when its command runs.
     pub fn session(&self, plan: &Plan, options: SessionOptions) -> Result<Running> {
         plan.check()?;
         for step in &plan.steps {
@@ -153,7 +145,7 @@ impl Launcher {
         }
         let helper = self.helper()?;
         let (stdio, copies) = match options.stdio {
-            // Whoever has a terminal of his own is given nothing else.
+            // A command with a terminal of its own gets nothing of ours.
             _ if plan.terminal => (null_stdio()?, Copies::default()),
             Stdio::Inherit => {
                 let Inherited { fds, copies } = stdio::inherit()?;
@@ -191,7 +183,7 @@ impl Launcher {
         Ok(running)
     }
 
-    /// Runs the function that the helper's program knows as `name`, inside the id map, and waits for it.
+    /// Runs the task `name` of the helper's program inside the id map, and waits for it.
     pub fn task(
         &self,
         name: &str,
@@ -227,6 +219,8 @@ impl Launcher {
     /// An outer helper whose id map is written.
     fn helper(&self) -> Result<Helper> {
         let (control, theirs) = Channel::pair().map_err(super::channel::ChannelError::from)?;
+        // Executes the sealed copy and not the program itself: a session can reach the binary of a process through `/proc/PID/exe`, and
+        // must not reach the installed one (CVE-2019-5736).
         let program = format!("/proc/self/fd/{}", self.program()?.as_raw_fd());
         let child = Command::new(&program)
             .arg0(OUTER)
@@ -257,7 +251,7 @@ impl Launcher {
             None => copy_program(self.program_path()),
         };
         let copy = copy.map_err(|source| Error::HelperProgram { path: self.program_path().to_owned(), source })?;
-        // Another thread may have been here first; then this copy is one too many.
+        // Another thread may have made its copy first; then ours is dropped.
         Ok(self.program.get_or_init(|| copy).as_fd())
     }
 
@@ -271,7 +265,7 @@ impl Launcher {
     fn write_map(&self, pid: u32) -> Result<()> {
         let uids = self.start_map_tool("newuidmap", pid, &self.map.uids)?;
         let gids = self.start_map_tool("newgidmap", pid, &self.map.gids);
-        // Both are waited for, whatever becomes of either.
+        // Wait for both before looking at either result, so that no child is left unreaped.
         let uids = uids.finish();
         let gids = gids.and_then(MapTool::finish);
         uids.and(gids)
@@ -319,7 +313,7 @@ impl MapTool {
     fn finish(mut self) -> Result<()> {
         let mut said = String::new();
         if let Some(mut pipe) = self.child.stderr.take() {
-            // What it says matters only if it fails.
+            // This text is used only if the tool fails.
             let _ = pipe.read_to_string(&mut said);
         }
         let status = self.child.wait().map_err(|source| Error::spawn(&self.program.display().to_string(), source))?;
@@ -337,6 +331,7 @@ impl MapTool {
             || said.contains("set caps")
         {
             Error::MapToolPowerless { program, said }
+        // The exit code is 1 for every failure, so we can tell them apart by the words only (`LC_ALL=C` keeps them English).
         } else {
             let exit = status.code().map_or_else(
                 || Exit::Signal(std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default()),
@@ -355,7 +350,7 @@ struct Helper {
 }
 
 impl Helper {
-    /// Waits for a message; `false` if `cancel` becomes readable first.
+    /// Waits for a message. `false` if `cancel` becomes readable first.
     fn receives_before(&self, cancel: &OwnedFd) -> Result<bool> {
         loop {
             let readable = sys::fd::wait_readable(&[self.control.as_fd(), cancel.as_fd()], None)?;
@@ -378,6 +373,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
+        // The helper sees the end of the stream, ends what is below it and removes what it has to. A signal would leave that undone.
         let _ = self.control.finish();
         let _ = self.child.wait();
     }
@@ -391,7 +387,7 @@ pub struct Running {
     pid1: i32,
     terminal: Option<OwnedFd>,
     _hold: Vec<OwnedFd>,
-    /// After `helper`, so that the session is over before its output is waited for.
+    /// Dropped after `helper` (fields are dropped in order), so that the session is over before we wait for the rest of its output.
     copies: Copies,
     killed: bool,
     exit: Option<Exit>,
@@ -416,7 +412,7 @@ impl Running {
             Ok(None) => Error::Died { who: "the session's PID 1".to_owned() },
             Err(error) => error.into(),
         };
-        // Its last word: PID 1 is reaped, and what had to be removed is gone.
+        // The helper's last message comes when PID 1 is reaped and `remove_after` is removed.
         match helper.receive() {
             Ok(FromOuter::Failed(failure)) => Err(Error::from_failure(failure, Some(plan))),
             _ => Err(failed),
@@ -433,13 +429,13 @@ impl Running {
         self.terminal.as_ref().map(AsFd::as_fd)
     }
 
-    /// Becomes readable when the session is over; for poll loops. Then [`Running::wait`] returns at once.
+    /// Becomes readable when the session is over; for poll loops. [`Running::wait`] then returns at once.
     pub fn finished_fd(&self) -> BorrowedFd<'_> {
         self.helper.control.as_fd()
     }
 
-    /// Sends a signal to the command's process group, or to the foreground process group of its terminal. A session that is over
-    /// is no error.
+    /// Sends a signal to the command's process group, or to the foreground process group of its terminal. If the session is over, nothing
+    /// happens.
     pub fn signal(&self, number: i32) -> Result<()> {
         match self.control.send(&ToPid1::Signal(number), &[]) {
             Err(super::channel::ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -453,7 +449,7 @@ impl Running {
         self.helper.control.finish().map_err(|error| super::channel::ChannelError::from(error).into())
     }
 
-    /// Waits until the command has ended, every process of the session is gone, PID 1 is reaped, and what had to be removed is.
+    /// Waits until the command has ended, every process of the session is gone, PID 1 is reaped, and `remove_after` is removed.
     pub fn wait(&mut self) -> Result<Exit> {
         loop {
             if let Some(exit) = self.wait_timeout(Duration::MAX)? {
@@ -462,7 +458,7 @@ impl Running {
         }
     }
 
-    /// Waits as [`Running::wait`] does, but not longer than this.
+    /// As [`Running::wait`], but returns `None` after `timeout`.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Exit>> {
         if let Some(exit) = self.exit {
             return Ok(Some(exit));
@@ -489,7 +485,7 @@ impl Running {
             FromOuter::Failed(failure) => return Err(Error::from_failure(failure, None)),
             other => return Err(Error::Protocol { what: format!("{other:?} at its end") }),
         };
-        // All that was printed is printed before the caller goes on.
+        // The rest of the output is printed before the caller goes on.
         drop(std::mem::take(&mut self.copies));
         if let Some(upper) = held {
             return Err(Error::Held { upper });
@@ -497,7 +493,7 @@ impl Running {
         if let Some(wire) = unsure {
             return Err(Error::Unsure { source: wire.into() });
         }
-        // PID 1 is gone, so what it said is all there.
+        // PID 1 is gone, so its last message is in the socket.
         let said = self.control.receive::<FromPid1>();
         if let Some(wire) = removal {
             return Err(Error::Removal { source: wire.into() });

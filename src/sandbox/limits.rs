@@ -1,4 +1,4 @@
-//! Who sees to it that a session keeps to its limits.
+//! Who enforces the limits of a session.
 //!
 //! ```text
 //! outer helper      a control group, if the user has a place for one (sys/cgroup.rs): the kernel counts
@@ -6,7 +6,8 @@
 //!     └ session     RLIMIT_NPROC, processors, and the first to go when the kernel runs out of memory (sys/process.rs)
 //! ```
 //!
-//! What exceeds a limit ends the session: [`Exceeded`]. So does what cannot be seen. Half-working builds, in which each `fork` fails, help nobody.
+//! A session that exceeds a limit is ended: [`Exceeded`]. So is one that can no longer be measured. A build in which each `fork` fails
+//! would go on half-working and fail somewhere else.
 
 use std::time::{Duration, Instant};
 
@@ -16,15 +17,15 @@ use crate::sys;
 use crate::sys::cgroup::{Allowance, Refused};
 use crate::sys::usage::{Budget, Found, Unseen, Worth};
 
-/// How often PID 1 looks, if there is nothing to worry about.
+/// How often PID 1 looks while the session uses less than half of each limit.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often, if half of a limit is used.
+/// How often it looks once half of a limit is used.
 const LOOK_CLOSELY: Duration = Duration::from_millis(50);
-/// How long a look may keep PID 1 busy. Sixteen thousand processes of a build take half of it.
+/// How long one look may take. A build with sixteen thousand processes needs half of this.
 const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 
 impl Limits {
-    /// The limit that a control group was refused more than.
+    /// The limit that belongs to what a control group refused.
     pub(crate) fn exceeded(&self, refused: Refused) -> Option<Exceeded> {
         match refused {
             Refused::Memory => self.memory_bytes.map(|limit_bytes| Exceeded::Memory { limit_bytes }),
@@ -32,8 +33,9 @@ impl Limits {
         }
     }
 
-    /// The limit of processes that the kernel gets. The session's end comes at [`Limits::pids`], when PID 1 has looked. A kernel that refuses a process
-    /// before that has the command fail with words of its own, so it lets some more through: as many as a bomb makes between two looks.
+    /// The limit of processes that the kernel gets, higher than [`Limits::pids`]. If the kernel refused a process first, the command
+    /// would fail with a message of its own before PID 1 has seen the limit exceeded. So the kernel lets some more through: as many as a
+    /// fork bomb makes between two looks.
     pub(crate) fn pids_at_most(&self) -> Option<u64> {
         self.pids.map(|pids| pids.saturating_add((pids / 8).max(4096)))
     }
@@ -45,16 +47,16 @@ impl From<&Limits> for Allowance {
     }
 }
 
-/// How a look is taken.
+/// Measures what the session uses.
 pub(crate) trait Look: FnOnce(&Worth, &Budget) -> Result<Found, Unseen> {}
 
 impl<F: FnOnce(&Worth, &Budget) -> Result<Found, Unseen>> Look for F {}
 
-/// PID 1's watch over the limits.
+/// PID 1's measurements, and when the next one is due.
 #[derive(Debug)]
 pub(crate) struct Watch {
     limits: Limits,
-    /// What was used of the time before.
+    /// The time that earlier runs of the session have used.
     used: Duration,
     began: Instant,
     looked: Instant,
@@ -62,19 +64,19 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins now, after `used_ms` of the time. With `counted`, memory and processes are somebody else's to count.
+    /// Begins now, after `used_ms` of the time. With `counted`, a control group counts memory and processes.
     pub(crate) fn new(limits: Limits, used_ms: u64, counted: bool) -> Self {
         let limits = if counted { Limits { memory_bytes: None, pids: None, ..limits } } else { limits };
         let now = Instant::now();
         Self { limits, used: Duration::from_millis(used_ms), began: now, looked: now, every: LOOK }
     }
 
-    /// Whether it has to look at the session at all.
+    /// Whether there is a limit that needs a look at the session.
     pub(crate) fn counts(&self) -> bool {
         self.limits.memory_bytes.is_some() || self.limits.pids.is_some()
     }
 
-    /// For how long nothing has to be looked at; `None`: for ever.
+    /// How long PID 1 can wait before it has something to do; `None`: for ever.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let look = self.counts().then(|| self.every.saturating_sub(self.looked.elapsed()));
         let left =
@@ -82,7 +84,7 @@ impl Watch {
         look.into_iter().chain(left).min()
     }
 
-    /// Whether a limit is exceeded; `look` is asked when it is time to.
+    /// Whether a limit is exceeded. Calls `look` only when a look is due.
     pub(crate) fn check(&mut self, look: impl Look) -> sys::Result<Option<Exceeded>> {
         let late = self.late();
         if late.is_some() {
@@ -96,7 +98,7 @@ impl Watch {
         limit.map(|limit_ms| Exceeded::Time { limit_ms })
     }
 
-    /// The same at once: the command has ended, perhaps because there was too much of something.
+    /// The same without waiting for the next look: the command has ended, perhaps because it ran out of something.
     pub(crate) fn check_now(&mut self, look: impl Look) -> sys::Result<Option<Exceeded>> {
         if !self.counts() {
             return Ok(None);
@@ -106,6 +108,7 @@ impl Watch {
         let worth = Worth { memory_bytes: self.limits.memory_bytes, most_pids: self.limits.pids };
         let used = match look(&worth, &Budget::new(LOOK_AT_MOST, until)) {
             Ok(used) => used,
+            // A look that takes too long may hide that the time is over; then that is what we report.
             Err(Unseen::TooMuch) => return Ok(self.late().or(Some(Exceeded::Sight))),
             Err(Unseen::Failed(error)) => return Err(error),
         };

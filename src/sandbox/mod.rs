@@ -12,11 +12,11 @@
 //!          `- session -> command   nested user and mount namespace, fewer capabilities, no_new_privs, Landlock scopes, seccomp
 //! ```
 //!
-//! Every one of them is its own execution of this program ([`helper::enter_if_asked`]); nothing forks without executing. When any
-//! of them dies, the next one down sees the end of its socket and ends, PID 1 takes its whole PID namespace with it, and the kernel
-//! drops the mounts with the last process. The session's programs own no mount they see, since the namespace that does is the
-//! outer one: what is read-only stays so, while mounts of their own (what Portage's sandboxes do) work. They cannot make a further user
-//! namespace (`unshare` and `clone` answer ENOSPC), in which they would have all capabilities again.
+//! Each of them is its own execution of this program ([`helper::enter_if_asked`]); nothing forks without executing. When one of them
+//! dies, the next one down sees the end of its socket and ends, PID 1 takes its whole PID namespace with it, and the kernel drops the
+//! mounts with the last process. The outer namespace owns the mounts that the session sees. So what is read-only stays so, and mounts
+//! that the session makes itself (Portage's sandboxes do) work. The session cannot make a further user namespace, in which it would have
+//! all capabilities again: `unshare` and `clone` answer ENOSPC.
 
 pub(crate) mod capabilities;
 mod channel;

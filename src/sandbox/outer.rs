@@ -44,7 +44,7 @@ pub(crate) fn run(control: Channel, lookup: Lookup) -> i32 {
     }
 }
 
-/// Sends the message of a panic instead of printing it: standard error is not ours.
+/// Sends the message of a panic instead of printing it: our standard error is `/dev/null`.
 pub(crate) fn report_panics<M: serde::Serialize + 'static>(channel: Channel, wrap: fn(Failure) -> M) {
     std::panic::set_hook(Box::new(move |info| {
         let _ = channel.send(&wrap(Failure::Panic(info.to_string())), &[]);
@@ -52,54 +52,56 @@ pub(crate) fn report_panics<M: serde::Serialize + 'static>(channel: Channel, wra
     }));
 }
 
-/// Enters the user namespace and waits for its map and the request. `None`: the other side is gone.
+/// Enters the user namespace and waits for its map and the request. `None` if the other side is gone.
 fn begin(control: &Channel) -> Result<Option<(Request, Vec<OwnedFd>)>, Failure> {
     let refused = |error: sys::Error| Failure::UserNamespace(error.into());
     signal::reset_all().map_err(refused)?;
     signal::ignore_file_size().map_err(refused)?;
-    // Signals of the terminal are for the program that started us; it decides what becomes of the session.
+    // After this, Ctrl-C on the terminal reaches only the program that started us, and that one decides what becomes of the session.
     process::new_session().map_err(refused)?;
-    // The files below `/proc/PID` must belong to the user while the map is written.
+    // `newuidmap` wants `/proc/PID` to belong to the user. The kernel gives it to root if the process is not dumpable.
     process::set_dumpable(true).map_err(refused)?;
     let shared = namespace::Shared::of_this_namespace();
     namespace::unshare(&[Namespace::User]).map_err(refused)?;
     control.send(&FromOuter::Unshared, &[]).map_err(|error| Failure::Protocol(error.to_string()))?;
     let request = control.receive::<Request>().map_err(|error| Failure::Protocol(error.to_string()))?;
+    // The limits are written only now, since the files below `/proc/sys/user` belong to id 0 of the namespace.
     let prepared = namespace::become_root().and_then(|()| shared.leave_half()).and_then(|()| process::set_dumpable(false));
     prepared.map_err(|error| Failure::Namespaces(error.into()))?;
     Ok(request)
 }
 
-/// Starts PID 1 and stays until it is reaped. The locks among `fds` are held until this process ends.
+/// Starts PID 1 and waits until it is reaped. This process holds the locks among `fds` until it ends.
 fn supervise(
     control: &Channel,
     session: &SessionRequest,
     fds: Vec<OwnedFd>,
     remove_after: &[PathBuf],
 ) -> Result<FromOuter, Failure> {
-    // Whoever was given a descriptor by a run whose helper was killed has it still.
+    // If the helper of an earlier run was killed, nobody has checked whether somebody outside has files of that run open.
     if let Some(upper) =
         held(overlays(&session.plan).filter(|(upper, _)| is_used(upper))).map_err(|error| Failure::Prepare(error.into()))?
     {
         return Err(Failure::Held(upper));
     }
+    // Only children enter the new PID namespace; this process stays outside and sees its PID 1 by its number out here.
     namespace::unshare(&[Namespace::Pid]).map_err(|error| Failure::Namespaces(error.into()))?;
     let protocol = |error: super::channel::ChannelError| Failure::Protocol(error.to_string());
     let (channel, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
     let pid1 = spawn_self(PID1, theirs).map_err(|error| Failure::Namespaces(error.into()))?;
-    // It waits for its request, so it has no children yet that could be outside.
+    // PID 1 waits for its request, so it has no children yet that could be outside of the group.
     let group = Group::around(pid1, Allowance::from(&session.limits));
     let session = SessionRequest { counted: group.is_some(), ..session.clone() };
     control.send(&FromOuter::Spawned { pid1 }, &[]).map_err(protocol)?;
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    // PID 1 may be dead already; what it said to the other side matters then, and its status, not that we could not write.
+    // PID 1 may be dead already. Then its own message and its status matter, not that we could not write.
     let _ = channel.send(&session, &borrowed);
-    // Keep the locks only: a pipe held open here would hide its end from whoever reads it.
+    // Keep only the locks. If we held the command's pipes open, whoever reads them would never see the end.
     let _locks: Vec<OwnedFd> = fds.into_iter().skip(PASSED_ON).collect();
     let exit = wait(control, pid1, group.as_ref()).map_err(|error| Failure::Prepare(error.into()))?;
     let refused = group.as_ref().and_then(Group::refused);
     drop(group);
-    // A session that could not be made has no overlay to look at; then its own failure is what matters.
+    // A session that could not be made has no overlay to check; the error to report is its own.
     let reachable = session.plan.network == Network::Host || session.shows_host;
     let looked = if reachable { held(overlays(&session.plan)) } else { Ok(None) };
     let (held, unsure) = looked.map_or_else(|error| (None, Some(error.into())), |held| (held, None));
@@ -109,13 +111,14 @@ fn supervise(
     }
     let exceeded = refused.and_then(|refused| session.limits.exceeded(refused));
     match exceeded {
-        // That somebody has it open matters more: a session that exceeded a limit may go on.
+        // A layer that somebody outside can change matters more: a session that exceeded a limit may be continued.
         Some(exceeded) if held.is_none() && unsure.is_none() => Err(Failure::Exceeded(exceeded)),
         _ => Ok(FromOuter::Done { pid1: exit, removal, held, unsure }),
     }
 }
 
-/// How often and how long after each other we look whether an overlay is gone: the kernel takes its last mount apart in the background.
+/// How often and at which interval we check whether an overlay is gone. The kernel unmounts it in the background, after the last process
+/// has ended.
 const LOOKS: u32 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
@@ -127,21 +130,23 @@ fn overlays(plan: &Plan) -> impl Iterator<Item = (&Path, &Path)> {
     })
 }
 
-/// Whether a session has run on it before. One that cannot be listed will be told of when it is mounted.
+/// Whether a session has run on it before: `entries(0)` fails if there is more than nothing. If it cannot be opened the answer is no, and
+/// mounting it reports why.
 fn is_used(upper: &Path) -> bool {
     TreeDir::open(upper).is_ok_and(|upper| upper.entries(0).is_err())
 }
 
-/// The upper directory of an overlay that lives on, although no process of the session does.
+/// The upper directory of an overlay that still lives although no process of the session does.
 ///
-/// A session can listen on a socket, and another user of the machine can connect to it and be given a descriptor: on an abstract socket with the
-/// host's network, on one with a path in a directory that the host shows. With it he could change the layer after its commit (the class of
-/// CVE-2024-27297). Landlock stops only connections that the session begins.
+/// A session can listen on a socket, and another user of the machine can connect to it and receive a descriptor: with the host's network
+/// through an abstract socket, else through one in a directory that the host shows. With that descriptor the other user could change the
+/// layer after its commit (the class of CVE-2024-27297). Landlock stops only connections that the session begins.
 fn held<'a>(overlays: impl Iterator<Item = (&'a Path, &'a Path)>) -> sys::Result<Option<PathBuf>> {
     let mut overlays = overlays.peekable();
     if overlays.peek().is_none() {
         return Ok(None);
     }
+    // The kernel lets only the owner of a mount namespace make mounts, and ours is the host's so far.
     namespace::unshare(&[Namespace::Mount]).and_then(|()| mount::make_all_private())?;
     for (upper, work) in overlays {
         let mut looks = 0;
@@ -159,8 +164,9 @@ fn held<'a>(overlays: impl Iterator<Item = (&'a Path, &'a Path)>) -> sys::Result
 /// How often the control group is asked, in milliseconds.
 const ASK_GROUP_MS: u64 = 250;
 
-/// Waits for the end of PID 1, and brings it about when the other side is gone, or when its control group was refused something.
+/// Waits for the end of PID 1. Ends it when the other side is gone, or when its control group refused something.
 fn wait(control: &Channel, pid1: i32, group: Option<&Group>) -> sys::Result<process::Exit> {
+    // A pidfd and not the number: the number may belong to another process once PID 1 is reaped.
     let pidfd = process::open_pidfd(pid1)?;
     let mut watched = vec![pidfd.as_fd(), control.as_fd()];
     loop {
@@ -173,14 +179,14 @@ fn wait(control: &Channel, pid1: i32, group: Option<&Group>) -> sys::Result<proc
             process::kill_pidfd(&pidfd)?;
         }
         if ready.get(1) == Some(&true) {
-            // Nothing is ever sent to us now: this is the end of the stream.
+            // Nobody sends us anything any more, so readable means the end of the stream.
             process::kill_pidfd(&pidfd)?;
             watched.truncate(1);
         }
     }
 }
 
-/// Executes our own memfd again under another name, with `socket` as its standard input. Answers the process id.
+/// Executes our own memfd again under another name, with `socket` as its standard input. Returns the process id.
 pub(crate) fn spawn_self(name: &str, socket: OwnedFd) -> sys::Result<i32> {
     let child = Command::new("/proc/self/exe")
         .arg0(name)

@@ -1,4 +1,4 @@
-//! PID 1 of a session: makes its mounts, starts its command, reaps, forwards signals, and takes everything with it when it ends.
+//! PID 1 of a session: makes its mounts, starts its command, reaps, forwards signals, and ends everything else when it ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -35,7 +35,7 @@ pub(crate) fn run(above: &Channel) -> i32 {
     }
     let mut watch = Watch::new(request.limits, request.used_ms, request.counted);
     let outcome = start(&request, &control, stdio, watch.counts()).and_then(|session| session.serve(&control, above, &mut watch));
-    // While this process still holds the locks, nothing of the session may be alive.
+    // No process of the session may live once this process drops the locks.
     let _ = signal::kill_all_others();
     while let Ok(Some(_)) = process::wait_any() {}
     let last = match outcome {
@@ -71,7 +71,7 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
     unshare(plan.network).map_err(|error| Failure::Namespaces(error.into()))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let children = signal::as_descriptor(&[Signal::SIGCHLD]).map_err(prepare)?;
-    // Started before the mounts are made, so that its start-up costs no time of its own.
+    // Started before the mounts are made, so that the program is loaded meanwhile.
     let (session, theirs) = Channel::pair().map_err(|error| Failure::Protocol(error.to_string()))?;
     let command = spawn_self(SESSION, theirs).map_err(prepare)?;
     let mut own_proc = None;
@@ -82,6 +82,7 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
         })
         .map_err(|(index, error)| Failure::Step { index, error: error.into() })?;
     let usage = if counts { Some(usage(plan, &root).map_err(prepare)?) } else { None };
+    // `execute` calls its function exactly once, so `own_proc` is set; the error is for a plan without `PivotRoot`.
     let own_proc = own_proc.ok_or_else(|| Failure::Died { who: "the session's process".to_owned() })?;
     namespace::set_host_name(&plan.hostname).map_err(prepare)?;
     if plan.network == Network::None {
@@ -100,7 +101,7 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
     Ok(Running { command, terminal: master, children, usage })
 }
 
-/// A view of what the session uses, its file systems in memory included.
+/// Measures what the session uses, including its file systems in memory.
 fn usage(plan: &Plan, root: &RootDir) -> sys::Result<Usage> {
     let mut usage = Usage::of_this_namespace()?;
     let made = |step: &Step| match step {
@@ -120,13 +121,13 @@ fn unshare(wanted: Network) -> sys::Result<()> {
         namespaces.push(Namespace::Network);
     }
     namespace::unshare(&namespaces)?;
-    // A cgroup namespace only hides names; where it is forbidden, nothing is lost.
+    // A cgroup namespace only hides names. If it is refused, the session works as well without.
     let _ = namespace::unshare(&[Namespace::Cgroup]);
     mount::make_all_private()?;
     rustix::process::chdir("/").map_err(sys::Error::of("chdir", "/"))
 }
 
-/// Waits for the session's process to be loaded: it must not look for its libraries while the root changes below it.
+/// Waits until the session's process is loaded. The root changes next, and the loader would look for libraries in the new one.
 fn wait_until_ready(session: &Channel) -> Option<OwnedFd> {
     match session.receive::<FromSession>() {
         Ok(Some((FromSession::Ready, mut fds))) => fds.pop(),
@@ -143,7 +144,7 @@ fn terminal(root: &RootDir, size: Option<pty::TerminalSize>) -> sys::Result<(Own
     Ok((master, other))
 }
 
-/// Leads the session's process into its nested namespace and waits until it has become the command.
+/// Leads the session's process into its nested namespace. Returns when it has become the command.
 fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio: &[OwnedFd]) -> Result<(), Failure> {
     let died = || Failure::Died { who: "the session's process".to_owned() };
     let borrowed: Vec<BorrowedFd<'_>> = stdio.iter().map(AsFd::as_fd).collect();
@@ -162,10 +163,10 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
         None => return Err(died()),
     }
     write_maps(own_proc, &request.nested).map_err(|error| Failure::Nested(error.into()))?;
-    // Before anything hostile runs, and after the last thing that only the owner of the map may do.
+    // Before anything of the root runs, and not earlier: only the owner of the namespace may write its map.
     request.watcher.map_or(Ok(()), process::become_user).map_err(prepare)?;
     session.send(&ToSession::Mapped, &[]).map_err(|error| protocol(&error))?;
-    // Its end of the socket closes when the command is executed.
+    // The socket is close-on-exec: its end means that the command was executed.
     match session.receive::<FromSession>().map_err(|error| protocol(&error))? {
         Some((FromSession::Failed(failure), _)) => Err(failure),
         Some(_) => Err(Failure::Protocol("an answer out of turn".to_owned())),
@@ -173,22 +174,23 @@ fn enter(session: &Channel, own_proc: &OwnedFd, request: &SessionRequest, stdio:
     }
 }
 
-/// `proc` is the process's directory in a `/proc` that is no longer mounted.
+/// `proc` is the process's directory in a `/proc` that is no longer mounted: `/proc` of the new root need not be one.
 fn write_maps(proc: &OwnedFd, map: &IdMap) -> sys::Result<()> {
     for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
         let file = rustix::fs::openat(proc, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(sys::Error::of("openat", format_args!("/proc/PID/{name}")))?;
         let lines = idmap::map_file(ranges);
-        // The kernel wants the whole map in one write.
+        // The kernel accepts one write to a map, with all its lines.
         rustix::io::write(&file, lines.as_bytes()).map_err(sys::Error::of("write", format_args!("/proc/PID/{name}, {lines:?}")))?;
     }
     Ok(())
 }
 
 impl Running {
-    /// Reaps and forwards until the command has ended. `None`: the other side is gone.
+    /// Reaps and forwards signals until the command has ended. `None` if the other side is gone.
     fn serve(self, control: &Channel, above: &Channel, watch: &mut Watch) -> Result<Option<Exit>, Failure> {
         loop {
+            // Rounded up, or the loop would spin for the last part of a millisecond.
             let patience = watch.patience().map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) + 1);
             let ready = fd::wait_readable(&[self.children.as_fd(), control.as_fd(), above.as_fd()], patience).map_err(prepare)?;
             let look = |worth: &Worth, budget: &Budget| match &self.usage {
@@ -200,10 +202,11 @@ impl Running {
                 return Err(Failure::Exceeded(exceeded));
             }
             if ready.first() == Some(&true) {
+                // SIGCHLDs merge: one signal may stand for many children, so every child that is there is reaped.
                 while let Ok(Some(_)) = self.children.read_signal() {}
                 while let Some((pid, exit)) = process::reap_any().map_err(prepare)? {
                     if pid == self.command {
-                        // One that succeeded is done, whatever it has left behind.
+                        // A command that succeeded is done, whatever it used.
                         let exceeded = if exit.success() { None } else { watch.check_now(look).map_err(unseen)? };
                         return exceeded.map_or(Ok(Some(exit)), |exceeded| Err(Failure::Exceeded(exceeded)));
                     }
@@ -222,6 +225,7 @@ impl Running {
     }
 
     fn forward(&self, number: i32) -> sys::Result<()> {
+        // On Ctrl-C the kernel signals the terminal's foreground group, which a shell sets for each job. So do we.
         let group = self.terminal.as_ref().and_then(pty::foreground_group).filter(|group| *group > 1).unwrap_or(self.command);
         signal::send_to_group(group, number)
     }

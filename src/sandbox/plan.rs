@@ -1,4 +1,4 @@
-//! What is done to make a session: a list of values that can be shown (`--print-plan`, `-vv`), sent to PID 1, and executed there.
+//! What makes a session: a list of values that can be shown (`--print-plan`, `-vv`), sent to PID 1, and executed there.
 
 use std::fmt;
 
@@ -27,39 +27,36 @@ impl fmt::Display for Network {
 /// The program that runs in the session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandLine {
-    /// The program and its arguments. A program without `/` is looked for in the `PATH` of `env`, inside the session.
+    /// The program and its arguments. A program without `/` is searched in the `PATH` of `env`, inside the session.
     pub argv: Vec<String>,
-    /// The whole environment.
+    /// The whole environment. Nothing of ours is inherited.
     pub env: Vec<(String, String)>,
-    /// Whether `/etc/profile.env` of the root holds as well, as for a login.
+    /// Whether `/etc/profile.env` of the root is added, as for a login.
     #[serde(default)]
     pub login: bool,
     /// Where it starts, inside the session.
     pub cwd: PathBuf,
 }
 
-/// A session, described.
+/// All that PID 1 needs to know to make a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The host name that the session sees.
     pub hostname: String,
-    /// Which network it sees.
     pub network: Network,
-    /// What PID 1 does, in this order.
+    /// Executed in this order.
     pub steps: Vec<Step>,
-    /// What runs then.
     pub command: CommandLine,
     /// Whether the command gets a terminal of its own.
     pub terminal: bool,
 }
 
-/// A directory of the host that is mounted. What lies inside of a layer or a tree was shaped by somebody else, so it is named apart from the directory
-/// that is ours, and no link is followed on the way to it.
+/// A directory of the host that is mounted. We made `directory`; what is inside a layer or a tree was made by somebody else. So the two
+/// are named apart, and no link is followed below `directory`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// A path that only we make.
     pub directory: PathBuf,
-    /// Where in it; empty for the directory itself.
+    /// The path below `directory`; empty for the directory itself.
     pub inside: PathBuf,
 }
 
@@ -83,11 +80,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// One thing that PID 1 does. Targets lie in the new root and are resolved inside it; sources are the host's. Missing targets
-/// (and their parents) are made.
+/// One thing that PID 1 does. `target`, and `path` where nothing else is said, lie in the new root and are resolved inside it; `source`,
+/// `lower`, `upper` and `work` are the host's. Missing targets (and their parents) are made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Makes an empty directory of the host, removing what was there: the work directory of an overlay.
+    /// Makes an empty directory of the host and removes what was there: the kernel wants the work directory of an overlay empty.
     FreshDirectory {
         /// On the host.
         path: PathBuf,

@@ -1,7 +1,7 @@
-//! `/etc/profile.env` of a session's root: what a login there would have in its environment.
+//! `/etc/profile.env` of a session's root: what a login there has in its environment.
 //!
-//! `env-update` writes it from `/etc/env.d`. On an LLVM stage3 `cc` and `ld` are only in a directory that this file adds to `PATH`. It is read inside the
-//! session, when everything else of it is done: whoever made the root can deceive nobody but the root's own programs.
+//! `env-update` writes it from `/etc/env.d`. On an LLVM stage3, `cc` and `ld` are only in a directory that this file adds to `PATH`. We
+//! read it inside the session, after the capabilities are dropped. So a made-up file can deceive only the programs of its own root.
 //!
 //! ```text
 //! PATH                                 its directories come first, ours that it lacks after them
@@ -16,13 +16,13 @@ use std::path::Path;
 use crate::beneath::RootDir;
 
 const FILE: &str = "etc/profile.env";
-/// Some kilobytes on a desktop with everything.
+/// A desktop with everything has some kilobytes.
 const LIMIT_BYTES: u64 = 256 * 1024;
 
-/// The environment of a command, `given` by us, as a login in the root at `/` has it.
+/// The environment of a command: `given` by us, plus what a login in the root at `/` has.
 pub(super) fn with_login(given: &[(String, String)]) -> Vec<(String, String)> {
     let text = RootDir::open(Path::new("/")).and_then(|root| root.follow(FILE)).and_then(|file| file.read(LIMIT_BYTES));
-    // A root without the file, or with something else in its place, has no such settings.
+    // A root without the file, or with a directory in its place, adds nothing.
     let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     merge(given, &parse(&text))
 }
@@ -32,7 +32,7 @@ fn parse(text: &str) -> Vec<(&str, &str)> {
     text.lines().filter_map(assignment).collect()
 }
 
-/// `export NAME='VALUE'`; `$'…'` is what env-update makes of a value that begins with a dollar sign.
+/// `export NAME='VALUE'`. `env-update` writes `$'…'` if the value begins with a dollar sign.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (name, quoted) = line.trim_end().strip_prefix("export ")?.split_once('=')?;
     let value = quoted.strip_prefix('$').unwrap_or(quoted).strip_prefix('\'')?.strip_suffix('\'')?;
@@ -58,8 +58,9 @@ fn merge(given: &[(String, String)], file: &[(&str, &str)]) -> Vec<(String, Stri
     env
 }
 
-/// Directories of the first list, then those of the second that it lacks.
+/// The directories of the first list, then those of the second that are not in the first.
 fn joined(first: &str, second: &str) -> String {
+    // A relative or empty entry would search in the command's own directory, which a package may have filled.
     let mut all: Vec<&str> = first.split(':').filter(|dir| dir.starts_with('/')).collect();
     for dir in second.split(':') {
         if !all.contains(&dir) {

@@ -1,4 +1,4 @@
-//! What our processes say to each other. Both ends are the same program, so nothing here has versions.
+//! The messages between our processes. Both ends are the same program, so the messages have no versions.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,9 +16,7 @@ use super::plan::Plan;
 
 /// The program's own name (`argv[0]`) as the outer helper.
 pub(crate) const OUTER: &str = "gentoomuch-helper";
-/// As the first process of a PID namespace.
 pub(crate) const PID1: &str = "gentoomuch-init";
-/// As the process that becomes the command.
 pub(crate) const SESSION: &str = "gentoomuch-session";
 
 /// gentoomuch to the outer helper, once the id map is written.
@@ -36,15 +34,19 @@ pub(crate) enum FromOuter {
     /// It is in its user namespace and waits for the map.
     Unshared,
     /// PID 1 runs, under this number in the host's PID namespace.
-    Spawned { pid1: i32 },
+    Spawned {
+        pid1: i32,
+    },
     /// PID 1 has ended and what had to be removed is removed; `removal` is the failure of that. `held` is an upper directory whose
     /// overlay somebody outside keeps alive, `unsure` why that cannot be told.
-    Done { pid1: Exit, removal: Option<WireError>, held: Option<PathBuf>, unsure: Option<WireError> },
-    /// An event of the task.
+    Done {
+        pid1: Exit,
+        removal: Option<WireError>,
+        held: Option<PathBuf>,
+        unsure: Option<WireError>,
+    },
     Event(serde_json::Value),
-    /// The task's end.
     TaskDone(Result<serde_json::Value, TaskFailure>),
-    /// Nothing more can be done.
     Failed(Failure),
 }
 
@@ -53,16 +55,16 @@ pub(crate) enum FromOuter {
 pub(crate) struct SessionRequest {
     pub(crate) plan: Plan,
     pub(crate) nested: IdMap,
-    /// The user that PID 1 becomes, whom the nested map does not have.
+    /// The user that PID 1 becomes. The nested map does not have it.
     pub(crate) watcher: Option<u32>,
     pub(crate) mount_calls: MountCalls,
     pub(crate) terminal_size: Option<TerminalSize>,
     pub(crate) limits: Limits,
-    /// What was used of the time before, in milliseconds.
+    /// The time that earlier runs have used, in milliseconds.
     pub(crate) used_ms: u64,
-    /// Whether a control group counts memory and processes.
+    /// A control group counts memory and processes, so PID 1 does not.
     pub(crate) counted: bool,
-    /// Whether others can meet the session in directories of the host, and be given descriptors.
+    /// Other users can meet the session in directories of the host and receive descriptors from it.
     pub(crate) shows_host: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The process that becomes the session's command: gives up what it does not need, then executes it.
+//! The process that becomes the session's command: it drops what the command must not have, then executes it.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -20,7 +20,7 @@ use crate::sys::namespace::{self, Namespace};
 use crate::sys::seccomp::Filter;
 use crate::sys::{self, fd, landlock, process, pty, signal};
 
-/// Where programs are looked for if the environment has no `PATH`.
+/// Where programs are searched if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs as the session's process; returns only when there is nothing to execute.
@@ -43,10 +43,10 @@ fn prepare(error: sys::Error) -> Failure {
 
 fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     let gone = |_| Failure::Died { who: "the session's PID 1".to_owned() };
-    // Opened while `/proc` is the host's: in the new root it is what a layer has made of it.
+    // Opened while `/proc` is the host's: in the new root a layer may have put anything there.
     let own_proc = place(Path::new("/proc/self")).map_err(prepare)?;
     let namespaces = place(Path::new("/proc/sys/user")).map_err(prepare)?;
-    // For the same reason now: whatever the session does, the kernel ends it before anything else of the user's.
+    // Also while `/proc` is the host's. When memory runs out, the kernel kills the session before anything else of the user.
     process::be_killed_first();
     control.send(&FromSession::Ready, &[own_proc.as_fd()]).map_err(gone)?;
     drop(own_proc);
@@ -61,7 +61,7 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
         return Err(Failure::Died { who: "the session's PID 1".to_owned() });
     };
     namespace::become_root().map_err(|error| Failure::Nested(error.into()))?;
-    // Needs CAP_SYS_RESOURCE in this namespace, which is given up below.
+    // This needs CAP_SYS_RESOURCE in this namespace, which is dropped below.
     namespace::forbid_user_namespaces(namespaces.as_fd()).map_err(prepare)?;
     drop(namespaces);
     process::new_session().map_err(prepare)?;
@@ -72,7 +72,7 @@ fn become_command(control: &Channel) -> Result<Infallible, Failure> {
     process::set_no_new_privileges().map_err(prepare)?;
     fd::close_others_on_exec().map_err(prepare)?;
     signal::reset_all().map_err(prepare)?;
-    // Where the kernel has no scopes the session goes on without: `host::rung` says which it is.
+    // Without scopes in the kernel the session goes on; `host::rung` records which protection it had.
     landlock::scope().map_err(prepare)?;
     let filter = Filter::for_this_machine(watched_by_own)
         .ok_or_else(|| sys::Error::new("seccomp", std::env::consts::ARCH, rustix::io::Errno::NOSYS));
@@ -85,8 +85,8 @@ fn place(path: &Path) -> sys::Result<OwnedFd> {
         .map_err(sys::Error::of("open", path.display()))
 }
 
-/// Enters the command's directory. A layer may have made it a link to anything, and a link of `/proc` leads to whatever a descriptor of
-/// this process refers to, so no such link is followed (CVE-2024-21626).
+/// Enters the command's directory. A layer may have made it a link to anything, and a link in `/proc` leads to whatever a descriptor of
+/// this process refers to. So no such link is followed (CVE-2024-21626).
 fn enter_directory(cwd: &Path, calls: MountCalls) -> Result<(), Failure> {
     let way = if calls == MountCalls::Oldest { Way::Stepwise } else { Way::Kernel };
     let found = RootDir::open(Path::new("/")).and_then(|root| root.by(way).place(cwd)).map_err(sys::Error::from);
@@ -94,10 +94,10 @@ fn enter_directory(cwd: &Path, calls: MountCalls) -> Result<(), Failure> {
     entered.map_err(|error| Failure::Directory(error.into()))
 }
 
-/// How many files a process of a session may have open. The machine's table is shared by all users. Linkers open some thousands.
+/// How many files a process of a session may have open. All users share the machine's table. Linkers open some thousands.
 const FILES: u64 = 16384;
 
-/// Sets what the kernel keeps to by itself. Before the namespace is made: it then holds for all that the namespace ever has, whoever they are in it.
+/// Sets the limits that the kernel enforces. Before the namespace is made, so that they hold for every user of the namespace.
 fn confine(limits: &Limits) -> sys::Result<()> {
     if let Some(pids) = limits.pids_at_most() {
         process::limit_processes(pids)?;
@@ -117,7 +117,7 @@ fn standard_descriptors(given: &[OwnedFd], terminal: bool) -> sys::Result<()> {
     }
 }
 
-/// Executes the command as a shell would find it: 127 and 126 are the caller's to answer.
+/// Finds and executes the command as a shell does. The caller answers 127 and 126.
 fn execute(command: &CommandLine) -> Result<Infallible, Failure> {
     let text = |text: &str| CString::new(text).map_err(|_| Failure::Protocol("a NUL byte in an argument".to_owned()));
     let argv: Vec<CString> = command.argv.iter().map(|word| text(word)).collect::<Result<_, _>>()?;
@@ -131,7 +131,7 @@ fn execute(command: &CommandLine) -> Result<Infallible, Failure> {
         let Err(error) = process::execute(&candidate, &argv, &env);
         match error.errno() {
             Some(libc::ENOENT | libc::ENOTDIR) => {}
-            // A script without `#!`: every shell runs it itself, and so does `execvp`.
+            // A script without `#!`: shells and `execvp` run it with `/bin/sh`.
             Some(libc::ENOEXEC) => {
                 let mut script = vec![c"/bin/sh".to_owned(), candidate];
                 script.extend(argv.iter().skip(1).cloned());
@@ -144,7 +144,7 @@ fn execute(command: &CommandLine) -> Result<Infallible, Failure> {
     Err(refused.map_or(Failure::CommandNotFound, |error| Failure::CommandNotExecutable(error.into())))
 }
 
-/// The paths that a name may mean, in the order in which they are tried.
+/// The paths that are tried for a name, in order.
 fn candidates(program: &str, path: &str) -> Vec<String> {
     if program.contains('/') {
         return vec![program.to_owned()];

@@ -1,7 +1,7 @@
-//! The command's standard descriptors, where it has no terminal of its own.
+//! The command's standard descriptors when it has no terminal of its own.
 //!
-//! A descriptor is more than what one reads or writes through it. `/proc/self/fd/N` opens the same file anew, for writing too if the user may
-//! write it: what feeds our pipe then feeds whoever reads it after us, such as the shell in `… | bash`. `O_NONBLOCK` is shared by all who were given
+//! A descriptor can do more than read or write. `/proc/self/fd/N` opens the same file anew, for writing too if the user may write it:
+//! whoever writes into our pipe then writes to its next reader, such as the shell in `… | bash`. `O_NONBLOCK` is shared by all who have
 //! the same description, and a terminal takes keys, modes and escape sequences. So a command gets none of ours:
 //!
 //! | ours is | as standard input | as standard output or error |
@@ -11,8 +11,8 @@
 //! | a directory | refused | refused |
 //! | a file, a socket, a device | a pipe, which we fill | a pipe; we write what comes |
 //!
-//! What the command does not read of a file or a pipe stays there for the next one (`while read NAME; do gentoomuch freshroot …; done < list`).
-//! Standard output and error have one pipe if ours are the same file, so that the order of what comes stays.
+//! What the command does not read of a file or a pipe stays there for the next one (`while read NAME; do gentoomuch freshroot …; done <
+//! list`). If our standard output and error are the same file, the command has one pipe for both, so that the order of its output stays.
 //! The user's terminal is handed over as a whole or not at all: see [`super::terminal`].
 
 mod cleaner;
@@ -43,7 +43,7 @@ pub(super) struct Inherited {
     pub(super) copies: Copies,
 }
 
-/// Threads that copy between the command's pipes and our descriptors. Dropping it ends them, once all that was written is printed.
+/// Threads that copy between the command's pipes and our descriptors. Dropping it prints what was written, then ends them.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     threads: Vec<JoinHandle<()>>,
@@ -55,13 +55,12 @@ impl Drop for Copies {
     fn drop(&mut self) {
         drop(self.stop.take());
         for thread in self.threads.drain(..) {
-            // A panic of it was printed already, and lost output is no reason for another.
+            // The panic was printed already. Lost output is no reason for a second one.
             let _ = thread.join();
         }
     }
 }
 
-/// What one of our descriptors is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Pipe,
@@ -71,21 +70,21 @@ enum Kind {
     Other,
 }
 
-/// What the three are called.
+/// For messages.
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
-/// Fails if standard input, output or error of this process is a directory. It is of no use there, and whoever holds one reaches what it is
-/// part of.
+/// Fails if standard input, output or error of this process is a directory. A command has no use for one, and through it could reach its
+/// parents.
 pub(crate) fn refuse_directories() -> Result<()> {
     refuse_directories_among([rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()])
 }
 
-/// Fails if one of the command's descriptors is a directory, also one that is only a place (`O_PATH`).
+/// Fails if one of the command's descriptors is a directory, opened normally or as a place (`O_PATH`).
 pub(super) fn refuse_directories_among(fds: [BorrowedFd<'_>; 3]) -> Result<()> {
     for (fd, name) in fds.into_iter().zip(NAMES) {
         match beneath::is_directory(fd) {
             Ok(true) => return Err(Error::StandardDirectory { name }),
-            // Nothing is open there.
+            // A closed descriptor is fine.
             Ok(false) | Err(Errno::BADF) => {}
             Err(errno) => return Err(sys::Error::new("fstat", name, errno).into()),
         }
@@ -107,6 +106,7 @@ fn join([input, output, error]: [OwnedFd; 3]) -> Result<Inherited> {
         Kind::Terminal | Kind::Nothing => fd::null()?,
         Kind::Other => copies.fill(input, again(&watch)?)?,
     };
+    // Two pipes would be read by two threads, and what the command wrote to both would come out in another order.
     let as_one = is_same(output.as_fd(), error.as_fd())?;
     let stdout = copies.drain(output, again(&watch)?)?;
     let stderr = if as_one { fd::duplicate(&stdout)? } else { copies.drain(error, watch)? };
@@ -139,7 +139,7 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<bool> {
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// Our side of a pipe must not wait: the other side may never read, and what ends the session must end us.
+/// Our side of a pipe must not block: the other side may never read, and the end of the session must end us.
 fn without_waiting(fd: BorrowedFd<'_>) -> Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd).map_err(sys::Error::of("fcntl", "F_GETFL"))?;
     Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK).map_err(sys::Error::of("fcntl", "F_SETFL, O_NONBLOCK"))?)

@@ -1,4 +1,4 @@
-//! PID 1 executing the steps of a plan.
+//! PID 1 executes the steps of a plan.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use crate::sys::mount::{self, Attributes, NewFileSystem};
 use crate::sys::overlay::{Layer, Overlay, Writable};
 use crate::sys::{Error, Result, mountcompat};
 
-/// `/dev` is for a few links and the places of devices. Nobody needs more there, and it would be memory.
+/// `/dev` holds a few links and the places of devices. A session must not fill our memory through it.
 const DEV_BYTES: u64 = 1 << 20;
 const DEV_INODES: u64 = 1024;
 
@@ -23,7 +23,8 @@ pub(crate) struct Building<'plan> {
     plan: &'plan Plan,
     calls: MountCalls,
     root: Option<RootDir>,
-    /// Copies of what will be bound, made while the host's paths still mean what the user sees.
+    /// What will be bound, cloned (`open_tree`) while a path of the host still means what the user sees: later steps mount over some of
+    /// them.
     sources: VecDeque<OwnedFd>,
 }
 
@@ -32,7 +33,7 @@ impl<'plan> Building<'plan> {
         Self { plan, calls, root: None, sources: VecDeque::new() }
     }
 
-    /// Executes all steps; the index of the one that failed comes with its error. `before_pivot` runs while the old root is there.
+    /// Executes all steps. An error comes with the index of its step. `before_pivot` runs while the old root is still there.
     pub(crate) fn execute(mut self, mut before_pivot: impl FnMut() -> Result<()>) -> std::result::Result<RootDir, (usize, Error)> {
         for (index, step) in self.plan.steps.iter().enumerate() {
             if let Step::Bind { source, .. } | Step::BindRoot { source, .. } = step {
@@ -100,12 +101,12 @@ impl<'plan> Building<'plan> {
         if self.calls == MountCalls::Oldest { Way::Stepwise } else { Way::Kernel }
     }
 
-    /// What is made inside of a root is called by its path in there.
+    /// Errors name what is in a root by its path in there.
     fn root_of(&self, root: OwnedFd) -> RootDir {
         RootDir::from_fd(root, "/").by(self.way())
     }
 
-    /// Opens a layer; nothing is followed inside of what somebody else has shaped.
+    /// Opens a layer. Somebody else has made what is inside, so no link is followed there.
     fn layer(&self, source: &Source) -> Result<Layer> {
         let Source { directory, inside } = source;
         if inside.as_os_str().is_empty() {
@@ -118,7 +119,7 @@ impl<'plan> Building<'plan> {
 
     fn bind_root(&mut self, source: &Path, read_only: bool) -> Result<()> {
         let tree = self.sources.pop_front().ok_or_else(|| Error::new("open_tree", source.display(), rustix::io::Errno::NOENT))?;
-        // Over its own source: any directory would do, and this one surely exists.
+        // `pivot_root` takes only a mount that is attached. Its own source is a directory that certainly exists.
         let target = mount::name(source)?;
         self.attach_source(&tree, target.as_fd(), source, read_only)?;
         self.root = Some(self.root_of(tree));
@@ -135,6 +136,8 @@ impl<'plan> Building<'plan> {
 
     fn attach_source(&self, tree: &OwnedFd, place: BorrowedFd<'_>, target: &Path, read_only: bool) -> Result<()> {
         let shown = target.display().to_string();
+        // Set on the detached tree and recursively, so that nobody ever sees a writable mount. Before Linux 5.12 there is no
+        // `mount_setattr`: then it is remounted once it is attached.
         let attributes = Attributes { read_only: true, ..Attributes::default() };
         let mut late = read_only && self.calls == MountCalls::Oldest;
         if read_only && !late {
@@ -156,7 +159,8 @@ impl<'plan> Building<'plan> {
         self.attach(&tmpfs(size, None, mode, Attributes::TEMPORARY)?, target)
     }
 
-    /// A fresh sysfs needs a network namespace of one's own, and a host that does not hide parts of its own.
+    /// The kernel mounts a fresh sysfs only for the owner of the network namespace, and only if the host hides no part of its own. Else
+    /// the host's is bound.
     fn sys(&self, target: &Path) -> Result<()> {
         if self.plan.network == Network::None {
             let attributes = Attributes { read_only: true, ..Attributes::KERNEL };
@@ -164,6 +168,7 @@ impl<'plan> Building<'plan> {
                 return self.attach(&sysfs, target);
             }
         }
+        // A clone of the whole tree: a plain bind of `/sys` is EINVAL, since the mounts on it are locked in our namespace.
         let sys = Path::new("/sys");
         let tree = mount::clone_tree(mount::name(sys)?.as_fd(), sys)?;
         let place = self.root()?.directory(target, 0o755)?;
@@ -172,7 +177,7 @@ impl<'plan> Building<'plan> {
 
     fn dev(&self, target: &Path) -> Result<()> {
         let no_exec = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
-        // Devices are bound from the host; `nodev` on the file system below does not matter to them.
+        // The devices are mounts of the host's `/dev`. The flags of the tmpfs below do not apply to them.
         self.attach(&tmpfs(Some(DEV_BYTES), Some(DEV_INODES), 0o755, no_exec)?, target)?;
         let root = self.root()?;
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
@@ -183,7 +188,7 @@ impl<'plan> Building<'plan> {
         }
         self.attach(&devpts()?, &target.join("pts"))?;
         self.attach(&tmpfs(None, None, 0o1777, Attributes::TEMPORARY)?, &target.join("shm"))?;
-        // Not every kernel has POSIX message queues, and nothing that builds needs them.
+        // A kernel without POSIX message queues is fine: no build needs them.
         if let Ok(queues) = NewFileSystem::open("mqueue").and_then(|queues| queues.mount(Attributes::KERNEL)) {
             self.attach(&queues, &target.join("mqueue"))?;
         }
@@ -206,6 +211,7 @@ impl<'plan> Building<'plan> {
             Some(FileType::Directory) => Ok(()),
             None => Ok(root.directory(place, 0o755).map(drop)?),
             Some(_) => {
+                // The directory gets the name of the file, so the file is moved aside first.
                 let aside = Path::new("/etc/portage/.make.conf.gentoomuch");
                 root.rename(place, aside)?;
                 root.directory(place, 0o755)?;
@@ -232,7 +238,7 @@ fn tmpfs(size: Option<u64>, inodes: Option<u64>, mode: u32, attributes: Attribut
     tmpfs.mount(attributes)
 }
 
-/// Group 5 is `tty` in every Gentoo system; without subordinate ids it is not mapped and refused.
+/// Group 5 is `tty` on every Gentoo system. Without subordinate ids it is not mapped, and the kernel answers EINVAL.
 fn devpts() -> Result<OwnedFd> {
     let make = |gid: Option<&str>| {
         let devpts = NewFileSystem::open("devpts")?;

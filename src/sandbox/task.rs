@@ -48,13 +48,13 @@ pub(crate) fn run(control: Channel, lookup: Lookup, mut asked: Asked) {
     let _ = events.send_raw(&answer);
 }
 
-/// The panic hook has ended the process by then; this is for a program that put its own hook in place.
+/// Our panic hook has ended the process by then. This is for a program that set its own hook.
 fn call(function: TaskFn, context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     std::panic::catch_unwind(AssertUnwindSafe(|| function(context)))
         .unwrap_or_else(|_| Err(TaskFailure { kind: "panic".to_owned(), causes: vec!["the task panicked".to_owned()] }))
 }
 
-/// Ends this process when the one that asked is gone: nobody wants the result any more.
+/// Ends this process when the one that asked is gone, since nobody wants the result any more.
 fn end_with(control: &Channel) {
     loop {
         match fd::wait_readable(&[control.as_fd()], None) {

@@ -1,4 +1,4 @@
-//! Between the user's terminal and the session's.
+//! Joins the user's terminal and the session's.
 //!
 //! ```text
 //! user's terminal (raw) --keys--> master of the session's pty --> command
@@ -6,7 +6,7 @@
 //! SIGWINCH -> size of the session's terminal;  SIGTERM, SIGHUP -> Interrupt
 //! ```
 //!
-//! In raw mode Ctrl-C is a byte like any other: the session's own terminal turns it into SIGINT for its foreground process group.
+//! In raw mode Ctrl-C is an ordinary byte. The session's own terminal turns it into SIGINT for its foreground process group.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -22,8 +22,8 @@ use crate::sys::process::Exit;
 use crate::sys::pty::{self, RawMode};
 use crate::sys::watch::Watch;
 
-/// Whether standard input and output of this process are one terminal. Only then a session is joined with it: who prints elsewhere does not
-/// expect that his keys are read, and who reads from elsewhere does not expect that what he sees moves his cursor.
+/// Whether standard input and output of this process are one terminal. Only then is a session joined with it. A user who redirects the
+/// output does not expect us to read keys, and a user who redirects the input does not expect the session to move the cursor.
 pub(crate) fn is_ours() -> bool {
     is_one(rustix::stdio::stdin(), rustix::stdio::stdout())
 }
@@ -39,8 +39,8 @@ fn is_one(input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> bool {
 /// Bytes moved at a time.
 const CHUNK: usize = 16 * 1024;
 
-/// Joins `input` and `output`, both of the user's terminal, with the session's terminal until the session is over, and prints what
-/// is left then. The terminal's mode is restored on every way out.
+/// Joins `input` and `output`, both of the user's terminal, with the session's terminal until the session is over, then prints the rest.
+/// The terminal's mode is restored on every way out.
 pub fn proxy(running: &mut Running, interrupt: &Interrupt, input: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Result<Exit> {
     let Some(master) = running.pty() else {
         return interrupt.wait(running);
@@ -80,13 +80,13 @@ pub fn proxy(running: &mut Running, interrupt: &Interrupt, input: BorrowedFd<'_>
 
 fn resize(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     match pty::size(from) {
-        // A serial line does not know its size.
+        // A serial line reports 0 rows and columns.
         Some(size) if size.rows > 0 && size.columns > 0 => Ok(pty::set_size(to, size)?),
         _ => Ok(()),
     }
 }
 
-/// What can be done without waiting.
+/// What would not block now.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each descriptor polled, all independent")]
 struct Ready {
@@ -101,7 +101,7 @@ struct Pump<'fd> {
     input: BorrowedFd<'fd>,
     output: BorrowedFd<'fd>,
     master: BorrowedFd<'fd>,
-    /// Typed, but not taken by the session yet: a program that does not read must not stop what it prints.
+    /// Typed, but not read by the session yet. A program that does not read must not stop its own output.
     to_session: Vec<u8>,
     input_open: bool,
     master_open: bool,
@@ -111,7 +111,7 @@ impl Pump<'_> {
     /// `others`: the end of the session, the window's size, the user's wish to stop.
     fn wait(&self, others: &[BorrowedFd<'_>; 3]) -> Result<Ready> {
         let mut polled: Vec<PollFd<'_>> = others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-        // Reading stops while much is waiting, and what is closed is not asked again.
+        // Read no more keys while many wait. Do not poll a closed descriptor: it would always be ready.
         let input = if self.input_open && self.to_session.len() < CHUNK { PollFlags::IN } else { PollFlags::empty() };
         let mut master = if self.master_open { PollFlags::IN } else { PollFlags::empty() };
         master.set(PollFlags::OUT, self.master_open && !self.to_session.is_empty());
@@ -137,7 +137,7 @@ impl Pump<'_> {
         })
     }
 
-    /// Takes what was typed; false at its end.
+    /// Reads what was typed; false at the end.
     fn read_input(&mut self) -> Result<bool> {
         let mut chunk = [0u8; CHUNK];
         match rustix::io::read(self.input, &mut chunk) {
@@ -149,7 +149,7 @@ impl Pump<'_> {
         Ok(self.input_open)
     }
 
-    /// Gives the session what it takes without making us wait.
+    /// Writes to the session's terminal as much as it takes without blocking.
     fn feed(&mut self) -> Result<()> {
         while !self.to_session.is_empty() && self.master_open && writable(self.master)? {
             // A terminal in line mode takes 4095 bytes at most; small writes never block once it is writable.
@@ -164,11 +164,11 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// Prints one chunk; false when there is no more and never will be.
+    /// Prints one chunk; false once there can be no more.
     fn print(&mut self) -> Result<bool> {
         let mut chunk = [0u8; CHUNK];
+        // EIO is how a pty's master reports that no process has the other side open.
         match rustix::io::read(self.master, &mut chunk) {
-            // The last process that had the terminal open is gone.
             Ok(0) | Err(Errno::IO) => self.master_open = false,
             Ok(length) => write_all(self.output, &chunk[..length])?,
             Err(Errno::INTR | Errno::AGAIN) => {}
@@ -177,7 +177,7 @@ impl Pump<'_> {
         Ok(self.master_open)
     }
 
-    /// Prints what the session left behind. All its processes are gone, so this ends.
+    /// Prints the rest of the output. All processes of the session are gone, so this comes to an end.
     fn print_rest(&mut self) -> Result<()> {
         while self.master_open && sys::fd::wait_readable(&[self.master], Some(0))? == [true] {
             self.print()?;
@@ -201,7 +201,7 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
         match rustix::io::write(fd, bytes) {
             Ok(length) => bytes = &bytes[length..],
             Err(Errno::INTR) => {}
-            // Somebody made the terminal non-blocking.
+            // `O_NONBLOCK` belongs to the open terminal, so another process that shares it may have set it.
             Err(Errno::AGAIN) => drop(rustix::event::poll(&mut [PollFd::new(&fd.as_fd(), PollFlags::OUT)], None)),
             Err(errno) => return Err(Error::Sys(sys::Error::new("write", "terminal", errno))),
         }

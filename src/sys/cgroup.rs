@@ -1,13 +1,13 @@
-//! A control group (version 2) of our own for one session, where an administrator or a service manager has given us a place for it.
+//! A control group (version 2) for one session, if an administrator or a service manager has given us a place for one.
 //!
 //! ```text
 //! /sys/fs/cgroup/…/app.slice         memory and pids are in its cgroup.subtree_control, and we may write to it
 //!   app-shell.scope                  where we are ourselves
-//!   gentoomuch-PID                   of PID 1's number: made for it, and removed when it is reaped
+//!       gentoomuch-PID       named after PID 1's number: made for it, and removed when it is reaped
 //! ```
 //!
-//! A group that has processes of its own cannot pass controllers on (cgroups(7), "no internal processes"), so the place is beside us or above,
-//! not below. What a killed run has left is empty, and the next run removes it.
+//! A group with processes of its own cannot pass controllers on (cgroups(7), "no internal processes"). So our group is made beside us or
+//! further up, not below. A killed run leaves an empty group, and the next run removes it.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -27,10 +27,10 @@ pub(crate) struct Allowance {
     pub cpus: Option<u32>,
 }
 
-/// What the kernel has refused to a group.
+/// What the kernel refused to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Memory: it has killed a process.
+    /// Memory: the kernel has killed a process.
     Memory,
     /// A process or thread.
     Pids,
@@ -43,7 +43,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Makes a group for the process `pid`, which it then belongs to with all its children to come. `None`: there is no place for one.
+    /// Makes a group for the process `pid` and all children that it starts from now on. `None` if there is no place for one.
     pub(crate) fn around(pid: i32, allowance: Allowance) -> Option<Self> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let own = places(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
@@ -56,7 +56,7 @@ impl Group {
         })
     }
 
-    /// The same at one place; `None` if the controllers are not there.
+    /// The same at one place. `None` if the place does not have the controllers.
     fn at(place: &Path, pid: i32, allowance: Allowance) -> Result<Option<Self>> {
         let controllers = fs::read_to_string(place.join("cgroup.subtree_control")).unwrap_or_default();
         let has = |name: &str| controllers.split_whitespace().any(|controller| controller == name);
@@ -69,7 +69,7 @@ impl Group {
         let group = Self { dir };
         if let Some(bytes) = allowance.memory_bytes {
             group.write("memory.max", bytes)?;
-            // Memory that is swapped out is used as well. Without swap there is no such file.
+            // The kernel would swap out what exceeds `memory.max` instead of refusing it. Without swap there is no such file.
             match group.write("memory.swap.max", 0) {
                 Err(error) if error.errno() != Some(libc::ENOENT) => return Err(error),
                 _ => {}
@@ -79,6 +79,7 @@ impl Group {
             group.write("pids.max", pids)?;
         }
         if let Some(cpus) = allowance.cpus.filter(|_| has("cpu")) {
+            // Quota and period in microseconds: of each 100 ms, so many times 100 ms of a processor.
             group.write("cpu.max", format_args!("{} 100000", u64::from(cpus) * 100_000))?;
         }
         group.write("cgroup.procs", pid)?;
@@ -94,7 +95,7 @@ impl Group {
             .map_err(Error::of("write", format_args!("{}, {value}", path.display())))
     }
 
-    /// What was refused to it so far, if anything.
+    /// What was refused to the group so far, if anything.
     pub(crate) fn refused(&self) -> Option<Refused> {
         let count = |file: &str, key: &str| events(&fs::read_to_string(self.dir.join(file)).unwrap_or_default(), key);
         if count("memory.events", "oom_kill") > 0 {
@@ -106,7 +107,7 @@ impl Group {
         }
     }
 
-    /// Kills all that is in it (Linux 5.14; before, the end of PID 1 has to do).
+    /// Kills all processes in the group (Linux 5.14). Before that, the caller's kill of PID 1 must do.
     pub(crate) fn kill(&self) {
         if let Err(error) = self.write("cgroup.kill", 1) {
             tracing::debug!(%error, "the control group is not killed");
@@ -116,7 +117,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // One that is still in use stays, and the next run removes it.
+        // A group in use cannot be removed. The next run removes it.
         if let Err(error) = fs::remove_dir(&self.dir) {
             tracing::debug!(%error, dir = %self.dir.display(), "a control group is left");
         }
@@ -132,7 +133,7 @@ fn places(own: &str, mountinfo: &str) -> Vec<PathBuf> {
         if words.get(dash + 1) != Some(&"cgroup2") || words.len() < 5 {
             continue;
         }
-        // What is mounted may be a part of the hierarchy, as in a container.
+        // In a container the mount may show only a part of the hierarchy.
         let Ok(below) = Path::new(own).strip_prefix(words[3]) else { continue };
         let mount = PathBuf::from(words[4].replace("\\040", " "));
         return below.ancestors().map(|part| mount.join(part).components().collect()).collect();
@@ -140,7 +141,7 @@ fn places(own: &str, mountinfo: &str) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// Removes groups of runs that are gone. A group with processes cannot be removed.
+/// Removes the groups of killed runs. The kernel refuses to remove a group with processes.
 fn remove_left(place: &Path) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) && fs::remove_dir(entry.path()).is_ok() {

@@ -31,7 +31,7 @@ pub(crate) fn replace_stdio(fds: [BorrowedFd<'_>; 3]) -> Result<()> {
     rustix::stdio::dup2_stderr(fds[2]).map_err(Error::of("dup2", "stderr"))
 }
 
-/// Takes descriptor 0 away from standard input, for a process that was given a socket there, and leaves `/dev/null` in its place.
+/// Moves descriptor 0, a socket, to another number and leaves `/dev/null` in its place.
 pub(crate) fn take_stdin() -> Result<OwnedFd> {
     let taken = duplicate(rustix::stdio::stdin())?;
     let null = null()?;
@@ -43,12 +43,12 @@ pub(crate) fn take_stdin() -> Result<OwnedFd> {
 pub(crate) fn close_others_on_exec() -> Result<()> {
     // SAFETY: the call takes three integers; it changes flags of descriptors and closes none.
     let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    // The flag came with Linux 5.11, and filters of container engines answer EPERM for calls that they do not know.
+    // The flag came with Linux 5.11. Seccomp filters of containers answer EPERM for calls that they do not know.
     if code == 0 { Ok(()) } else { close_listed_on_exec(Path::new(LIST)) }
 }
 
-/// Closes every descriptor from 3 upwards, for a process that was given nothing there. Where a filter hides the call, they are closed
-/// when it executes.
+/// Closes every descriptor from 3 upwards, for a process that was given nothing there. If a filter refuses the call, they are marked to
+/// be closed when it executes.
 pub(crate) fn close_others() -> Result<()> {
     // SAFETY: the call takes three integers; the caller owns no descriptor yet.
     let code = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
@@ -75,8 +75,8 @@ fn close_listed_on_exec(list: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until one of `fds` is readable or hung up, at most `timeout_ms` milliseconds (forever if absent). The answer has one entry
-/// for each of `fds`; none is set when the time is over or a signal arrived.
+/// Waits until one of `fds` is readable or hung up, at most `timeout_ms` milliseconds (forever if absent). The answer has one entry for
+/// each of `fds`. None is set if the time is over or a signal arrived.
 pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout_ms: Option<u64>) -> Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     let timeout = timeout_ms.map(|ms| Timespec {

@@ -1,9 +1,9 @@
-//! Landlock scopes: which processes outside a session's programs reach by what is not a file.
+//! Landlock scopes: which processes outside of the session its programs can reach other than through files.
 //!
-//! A network namespace has abstract Unix sockets of its own. A session with the host's network has those of the host, and a PID namespace
-//! hides processes only by their numbers. The scopes close both: no connection to an abstract socket that was made outside, and no signal to a
-//! process outside. Connections from outside to a socket of the session stay possible; `sandbox::outer` looks for what they may take
-//! away. Mounts, `unshare` and `chroot` are not touched, since no access to files is handled.
+//! A network namespace has abstract Unix sockets of its own, but a session with the host's network has the host's. A PID namespace only
+//! hides the numbers of processes. The scopes close both gaps: no connection to an abstract socket that was made outside, and no signal
+//! to a process outside. Connections from outside to a socket of the session stay possible; `sandbox::outer` checks whether one has taken
+//! a descriptor away. Mounts, `unshare` and `chroot` work as before, since we restrict no access to files.
 
 use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
 
@@ -12,7 +12,7 @@ use super::{Error, Result};
 /// The version of the interface that has scopes: Linux 6.12.
 pub const SCOPES_ABI: u32 = 6;
 
-/// Puts this process and its children into a scope of their own, for good. False where the kernel has no scopes. Needs `no_new_privs`.
+/// Puts this process and its children into a scope of their own, for good. False if the kernel has no scopes. Needs `no_new_privs`.
 pub(crate) fn scope() -> Result<bool> {
     let failed = |error: landlock::RulesetError| Error::new("landlock_restrict_self", "scopes", std::io::Error::other(error));
     let status = Ruleset::default()

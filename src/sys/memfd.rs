@@ -1,7 +1,7 @@
 //! Sealed copies of our own program in memory.
 //!
-//! The helper is executed from such a copy, so that nothing that runs in a session can reach the program's file on disk through
-//! `/proc/PID/exe`, and so that replacing the file during a build does not matter.
+//! The helper is executed from such a copy. So nothing that runs in a session can reach the program's file on disk through
+//! `/proc/PID/exe`, and a new version may replace the file during a build.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +13,7 @@ use super::{Error, Result};
 /// Copies `file` from its beginning into a memory file that can no longer be written, grown, shrunk or unsealed.
 pub(crate) fn sealed_copy(name: &str, file: &File) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Where `vm.memfd_noexec` is 2, asking for execution is refused; before Linux 6.3 the flag is unknown.
+    // Linux 6.3 and later want the flag and refuse it if `vm.memfd_noexec` is 2. Before 6.3 it is unknown: EINVAL.
     let memfd = rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC)
         .or_else(|errno| if errno == rustix::io::Errno::INVAL { rustix::fs::memfd_create(name, flags) } else { Err(errno) })
         .map_err(Error::of("memfd_create", name))?;
@@ -30,8 +30,8 @@ pub(crate) fn sealed_copy(name: &str, file: &File) -> Result<OwnedFd> {
     Ok(memfd)
 }
 
-/// The owner of the copy is root in a session. `EXEC` keeps the mode as it is; before Linux 6.3 the seal is unknown (`with_mode` is
-/// false in tests, which force that).
+/// Seals the copy. Its owner is root in a session and could change its mode, so `EXEC` seals that, too. Before Linux 6.3 this seal is
+/// unknown (`with_mode` is false in tests, which force that case).
 fn seal(memfd: &OwnedFd, with_mode: bool) -> Result<()> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     if with_mode {

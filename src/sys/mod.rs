@@ -1,7 +1,7 @@
 //! Thin wrappers around system calls: every `unsafe` block of the crate lies below this module.
 //!
-//! A wrapper adds two things to the call it names: owned descriptors instead of integers, and an [`Error`] that says which call
-//! failed with which arguments, so that callers read like prose and messages like `strace`.
+//! A wrapper adds two things to its call: owned descriptors instead of integers, and an [`Error`] that says which call failed with which
+//! arguments. So callers read like prose and messages like `strace`.
 #![expect(unsafe_code, reason = "the one place of the crate that talks to the kernel directly")]
 
 use std::borrow::Cow;
@@ -54,5 +54,4 @@ impl Error {
     }
 }
 
-/// What a wrapper returns.
 pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -1,5 +1,5 @@
-//! The mount API of Linux 5.2 over owned descriptors: a mount is made detached, configured, and attached to a descriptor, so that
-//! no path is resolved twice. What needs a kernel newer than our floor falls back to [`super::mountcompat`].
+//! The mount API of Linux 5.2 over owned descriptors. A mount is made detached, configured, and attached to a descriptor, so that no path
+//! is resolved twice. Calls that need a kernel newer than our oldest one fall back to [`super::mountcompat`].
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::{Error, Result};
 pub struct Attributes {
     /// Nothing below can be written.
     pub read_only: bool,
-    /// Set-id bits and file capabilities count for nothing.
+    /// Set-id bits and file capabilities have no effect.
     pub no_suid: bool,
     /// Device nodes do not open.
     pub no_dev: bool,
@@ -79,7 +79,7 @@ impl NewFileSystem {
             .map_err(|errno| self.error("fsmount", "", errno))
     }
 
-    /// The error, with what the kernel wrote into the context's own log: far more than the `errno` tells.
+    /// The error with the kernel's own messages about this context, which say far more than the `errno`.
     fn error(&self, call: &'static str, args: &str, errno: rustix::io::Errno) -> Error {
         let mut said = String::new();
         let mut line = [0u8; 512];
@@ -92,8 +92,9 @@ impl NewFileSystem {
     }
 }
 
-/// A detached copy of the mounts at and below what `place` names, in this process's mount namespace.
+/// A detached copy of the mount that `place` names and of all mounts below it, in this process's mount namespace.
 pub(crate) fn clone_tree(place: BorrowedFd<'_>, shown: &Path) -> Result<OwnedFd> {
+    // Recursive: the mounts below are locked in our namespace, and the kernel refuses a copy that would uncover what is under them.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
@@ -144,7 +145,7 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes, show
     Err(Error::new("mount_setattr", format_args!("{shown}, {names}"), std::io::Error::last_os_error()))
 }
 
-/// Stops mounts from travelling between this namespace and any other.
+/// Keeps mounts of this namespace from appearing in others, and the other way round.
 pub(crate) fn make_all_private() -> Result<()> {
     rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(Error::of("mount", "/, MS_REC|MS_PRIVATE"))
@@ -152,14 +153,15 @@ pub(crate) fn make_all_private() -> Result<()> {
 
 /// Makes the attached mount `root` the root of this mount namespace, for all its processes, and drops the old root.
 pub(crate) fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
+    // `pivot_root(".", ".")` needs no directory in the new root for the old one (pivot_root(2)).
     rustix::process::fchdir(root).map_err(Error::of("fchdir", "new root"))?;
     rustix::process::pivot_root(".", ".").map_err(Error::of("pivot_root", "., ."))?;
-    // The old root now lies over the new one, at the same place.
+    // The old root is now mounted over the new one, at the same place.
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(Error::of("umount2", "., MNT_DETACH"))?;
     rustix::process::chdir("/").map_err(Error::of("chdir", "/"))
 }
 
-/// The type of the file system at `path`, by name where it is one that people put data on, else its magic number in hexadecimal.
+/// The type of the file system at `path`: a name if people put data on such file systems, else the magic number in hexadecimal.
 pub(crate) fn file_system_name(path: &Path) -> Result<String> {
     let magic = rustix::fs::statfs(path).map_err(Error::of("statfs", path.display()))?.f_type;
     Ok(match magic.cast_unsigned() & 0xffff_ffff {

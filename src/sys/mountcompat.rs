@@ -1,7 +1,7 @@
-//! What newer kernels do in one call, done with the calls of Linux 5.11: overlay by an option string, recursive attributes by one
+//! Does with the calls of Linux 5.11 what newer kernels do in one call: an overlay by an option string, recursive attributes by one
 //! remount after the other.
 //!
-//! Nothing here is chosen by the kernel's version: the newer call is tried, and `ENOSYS` or `EINVAL` leads here. Tests force it.
+//! We do not look at the kernel's version. The newer call is tried, and `ENOSYS` or `EINVAL` leads here. Tests force it.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,7 +13,7 @@ use rustix::mount::MountFlags;
 
 use super::{Error, Result};
 
-/// The option string of `mount(2)` holds one page; what is longer is refused by the kernel without words.
+/// `mount(2)` takes one page of options. The kernel cuts a longer string off without an error.
 const OPTIONS_LIMIT: usize = 4095;
 
 /// Mounts an overlay by the option string on an open directory; `writable` is upper directory, work directory, and whether `sync` is a no-op.
@@ -38,7 +38,8 @@ pub(crate) fn mount_overlay(
     rustix::mount::mount("gentoomuch", link, "overlay", MountFlags::empty(), data.as_c_str()).map_err(Error::of("mount", shown))
 }
 
-/// Makes every mount at and below the attached mount `mount` read-only, one by one, keeping the flags that are locked.
+/// Makes every mount at and below the attached mount `mount` read-only, one by one. A remount that drops a locked flag is EPERM, so each
+/// mount keeps its flags.
 pub(crate) fn set_read_only(mount: BorrowedFd<'_>, shown: &str) -> Result<()> {
     let link = format!("/proc/self/fd/{}", mount.as_raw_fd());
     let top = std::fs::read_link(&link).map_err(Error::of("readlink", &link))?;
@@ -46,7 +47,7 @@ pub(crate) fn set_read_only(mount: BorrowedFd<'_>, shown: &str) -> Result<()> {
     for point in mount_points(&table).into_iter().filter(|point| point.starts_with(&top)) {
         let current = match rustix::fs::statvfs(&point) {
             Ok(current) => current.f_flag,
-            // Hidden below a later mount, or not ours to enter: then nobody in the session can reach it by this path either.
+            // The mount is hidden below a later one, or we may not enter it. Then nobody in the session reaches it by this path either.
             Err(rustix::io::Errno::ACCESS | rustix::io::Errno::NOENT) => continue,
             Err(errno) => return Err(Error::new("statvfs", point.display(), errno)),
         };

@@ -14,7 +14,7 @@ pub(crate) enum Namespace {
     /// User and group ids, capabilities.
     User,
     Mount,
-    /// Process ids, for the children made from now on.
+    /// Process ids. This process stays where it is: only children that it starts from now on are in the new namespace.
     Pid,
     /// System V IPC and POSIX message queues.
     Ipc,
@@ -40,7 +40,7 @@ impl Namespace {
     }
 }
 
-/// Moves this process into new namespaces. `User` needs a process with one thread.
+/// Moves this process into new namespaces. `User` works only in a process with one thread.
 pub(crate) fn unshare(namespaces: &[Namespace]) -> Result<()> {
     let flags = namespaces.iter().fold(CloneFlags::empty(), |flags, one| flags | one.flag().0);
     nix::sched::unshare(flags).map_err(|errno| {
@@ -49,8 +49,8 @@ pub(crate) fn unshare(namespaces: &[Namespace]) -> Result<()> {
     })
 }
 
-/// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. Where `setgroups` is denied, as in a
-/// namespace that maps one id only, the groups stay.
+/// Becomes id 0 with no supplementary groups, in a user namespace whose map is written. If `setgroups` is denied, as in a namespace that
+/// maps one id only, the groups stay.
 pub(crate) fn become_root() -> Result<()> {
     match nix::unistd::setgroups(&[]) {
         Ok(()) | Err(nix::errno::Errno::EPERM) => {}
@@ -62,10 +62,10 @@ pub(crate) fn become_root() -> Result<()> {
     nix::unistd::setresuid(uid, uid, uid).map_err(Error::of("setresuid", "0, 0, 0"))
 }
 
-/// Lets nobody make a user namespace in this one or below it, for good: only `CAP_SYS_RESOURCE` in this namespace could raise the limit again.
-/// Without it, a program gets all capabilities by a user namespace of its own, and the capabilities of a session bound nothing.
+/// Forbids new user namespaces in this one and below it, for good: only `CAP_SYS_RESOURCE` in this namespace could raise the limit again.
+/// In a user namespace of its own a program would get all capabilities, and the bound on a session's capabilities would mean nothing.
 ///
-/// `settings` is `/proc/sys/user`. The kernel shows there the limits of the namespace of whoever opens them.
+/// `settings` is `/proc/sys/user`. What the kernel shows there depends on the namespace of whoever opens a file in it.
 pub(crate) fn forbid_user_namespaces(settings: BorrowedFd<'_>) -> Result<()> {
     limit(settings, "max_user_namespaces", 0)
 }
@@ -77,21 +77,22 @@ fn limit(settings: BorrowedFd<'_>, name: &'static str, most: u64) -> Result<()> 
     rustix::io::write(file, most.to_string().as_bytes()).map(drop).map_err(Error::of("write", format_args!("user.{name}, {most}")))
 }
 
-/// What of the kernel's tables is counted for a user and for all namespaces that he makes, together (since Linux 4.13).
+/// Tables of the kernel that are counted for a user and all namespaces of that user together (since Linux 4.13).
 const SHARED: [&str; 2] = ["max_inotify_instances", "max_inotify_watches"];
 
-/// The limits of what a user shares with his namespaces.
+/// How much of them the user may have.
 #[derive(Debug)]
 pub(crate) struct Shared([Option<u64>; 2]);
 
 impl Shared {
-    /// Those of the user namespace that this process is in.
+    /// The limits of the user namespace that this process is in.
     pub(crate) fn of_this_namespace() -> Self {
         let read = |name| std::fs::read_to_string(format!("/proc/sys/user/{name}")).ok()?.trim().parse().ok();
         Self(SHARED.map(read))
     }
 
-    /// Lets this user namespace, a new one, and all below it have half of them together, whatever ids are in use there.
+    /// Lets this new user namespace and all below it use at most half of the user's limit, whatever ids are in use there. Else a session
+    /// could use up all that the user's desktop needs.
     pub(crate) fn leave_half(&self) -> Result<()> {
         let settings = rustix::fs::open("/proc/sys/user", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(Error::of("open", "/proc/sys/user"))?;

@@ -7,7 +7,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::{Error, Result};
 
-/// Brings `lo` up; the kernel then gives it `127.0.0.1` and `::1` by itself.
+/// Brings `lo` up. The kernel then gives it `127.0.0.1` and `::1` by itself.
 pub(crate) fn loopback_up() -> Result<()> {
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .map_err(Error::of("socket", "AF_INET, SOCK_DGRAM"))?;

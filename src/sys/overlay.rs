@@ -1,8 +1,8 @@
-//! Mounts overlays, by the mount API where the kernel takes layers one by one (Linux 6.5), else by an option string.
+//! Mounts overlays: by the mount API if the kernel takes layers one by one (Linux 6.5), else by an option string.
 //!
-//! Layers are descriptors: each is opened once, and what was opened is what is mounted, whatever its path means by then. Linux 6.13 takes the
-//! descriptors themselves; before, they are passed as `/proc/self/fd/N`. That also spares `fsconfig`'s limit of 255 bytes a value, and the
-//! meaning that overlayfs's own parser gives to `\`, `:` and `,`.
+//! Layers are descriptors. Each is opened once, and what was opened is mounted, even if its path means something else by then. Linux 6.13
+//! takes the descriptors themselves; before, we pass `/proc/self/fd/N`. That is also shorter than `fsconfig`'s limit of 255 bytes a
+//! value, and has none of the characters `\`, `:` and `,` that overlayfs parses.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ impl Layer {
         Ok(Self { fd: open_directory(path)?, shown: path.to_owned() })
     }
 
-    /// Takes an open directory, also one open with `O_PATH`.
+    /// `fd` is an open directory; `O_PATH` is enough.
     pub(crate) fn from_fd(fd: OwnedFd, shown: PathBuf) -> Self {
         Self { fd, shown }
     }
@@ -41,7 +41,7 @@ impl Layer {
 pub(crate) struct Overlay<'a> {
     /// Layers, the topmost first.
     pub lower: &'a [Layer],
-    /// Where changes go; without it the overlay is read-only and needs two layers.
+    /// Where changes go. Without it the overlay is read-only, and the kernel wants at least two layers.
     pub writable: Option<Writable<'a>>,
 }
 
@@ -57,17 +57,18 @@ pub(crate) struct Writable<'a> {
 }
 
 impl Overlay<'_> {
-    /// Mounts it on `target`, a directory that only we make; returns its root. `newest` is only false in tests, which force the older calls.
+    /// Mounts it on `target`, a directory that only we make, and returns its root. `newest` is false only in tests, which force the older
+    /// calls.
     pub(crate) fn mount_on(self, target: &Path, newest: bool) -> Result<OwnedFd> {
         let place = open_directory(target)?;
         match self.mount_at(place.as_fd(), target, newest)? {
             Some(root) => Ok(root),
-            // Mounted by path, so it is what the path leads to now.
+            // `mount(2)` gives no descriptor, so the root is what the path leads to now.
             None => open_directory(target),
         }
     }
 
-    /// Mounts it on an open directory. Returns its root where the kernel's calls give one.
+    /// Mounts it on an open directory. Returns its root if the newer calls made it.
     pub(crate) fn mount_at(self, place: BorrowedFd<'_>, shown: &Path, newest: bool) -> Result<Option<OwnedFd>> {
         if !newest {
             return self.by_options(place, shown).map(|()| None);
@@ -77,7 +78,7 @@ impl Overlay<'_> {
                 mount::attach(overlay.as_fd(), place, shown.display())?;
                 Ok(Some(overlay))
             }
-            // `lowerdir+` came with Linux 6.5. If the older call fails alike, the newer one's words say more.
+            // `lowerdir+` came with Linux 6.5. If both ways fail alike, the newer one's message says more.
             Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::ENOSYS)) => self
                 .by_options(place, shown)
                 .map(|()| None)
@@ -89,6 +90,7 @@ impl Overlay<'_> {
     fn by_context(&self) -> Result<OwnedFd> {
         let overlay = NewFileSystem::open("overlay")?;
         overlay.string("source", "gentoomuch")?;
+        // Without `userxattr` an overlay needs `trusted.*` attributes, which only root of the first user namespace may set.
         overlay.flag("userxattr")?;
         for layer in self.lower {
             give(&overlay, "lowerdir+", layer)?;
@@ -110,11 +112,11 @@ impl Overlay<'_> {
     }
 }
 
-/// Whether a writable overlay on `upper` lives: mounted anywhere, or kept by an open file or directory of it. `work` was its work directory; new
-/// directories are made there. Needs a mount namespace of one's own.
+/// Whether a writable overlay on `upper` lives: mounted anywhere, or held by an open file or directory of it. `work` was its work
+/// directory; this makes two new directories there. Needs a mount namespace of one's own.
 ///
-/// The kernel marks an upper directory while an overlay uses it. With `index=on` a second one is refused then (EBUSY), before anything is
-/// looked at that would make `index` impossible here.
+/// The kernel marks an upper directory while an overlay uses it. With `index=on` it refuses a second overlay on it (EBUSY). It does so
+/// before it checks whether `index` is possible here.
 pub(crate) fn is_alive(upper: &Path, work: &Path) -> Result<bool> {
     let [lower, work] = ["no-layers", "no-work"].map(|name| work.join(name));
     for path in [&lower, &work] {
@@ -138,7 +140,8 @@ pub(crate) fn is_alive(upper: &Path, work: &Path) -> Result<bool> {
 
 fn give(overlay: &NewFileSystem, key: &str, layer: &Layer) -> Result<()> {
     match overlay.descriptor(key, layer.fd.as_fd()) {
-        // The kernel takes no descriptors (before 6.13), or the directory will not do; then its words about the path say why.
+        // Either the kernel takes no descriptors (before 6.13), or it refuses the directory. In the second case the call with the path
+        // gives the reason.
         Err(error) if error.errno() == Some(libc::EINVAL) => overlay.string(key, &layer.link()).map_err(|mut error| {
             error.args = format!("{} is {}: {}", layer.link(), layer.shown.display(), error.args);
             error
@@ -147,7 +150,8 @@ fn give(overlay: &NewFileSystem, key: &str, layer: &Layer) -> Result<()> {
     }
 }
 
-/// Shows `layers`, topmost first, read-only on `target`: an overlay, or a bind of the only one. Returns the root.
+/// Shows `layers`, topmost first, read-only on `target`. A single layer is bound, since an overlay without an upper directory needs two.
+/// Returns the root.
 pub(crate) fn mount_read_only(layers: &[PathBuf], target: &Path) -> Result<OwnedFd> {
     let opened: Vec<Layer> = layers.iter().map(|path| Layer::open(path)).collect::<Result<_>>()?;
     if let [only] = opened.as_slice() {

@@ -38,12 +38,12 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// Whether other processes of the user may look into this one: its memory, its `/proc/PID/exe`, its descriptors.
+/// Whether other processes of the user can read this one's memory, `/proc/PID/exe` and descriptors.
 pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     nix::sys::prctl::set_dumpable(dumpable).map_err(Error::of("prctl", format_args!("PR_SET_DUMPABLE, {}", u8::from(dumpable))))
 }
 
-/// Set-id programs and file capabilities no longer give anything to this process and its children.
+/// From now on set-id programs and file capabilities give nothing to this process and its children.
 pub(crate) fn set_no_new_privileges() -> Result<()> {
     nix::sys::prctl::set_no_new_privs().map_err(Error::of("prctl", "PR_SET_NO_NEW_PRIVS, 1"))
 }
@@ -57,7 +57,7 @@ pub(crate) fn become_user(uid: u32) -> Result<()> {
     }
     let user = nix::unistd::Uid::from_raw(uid);
     nix::unistd::setresuid(user, user, user).map_err(Error::of("setresuid", format_args!("{uid}, {uid}, {uid}")))?;
-    // The kernel has set it to what `fs.suid_dumpable` says.
+    // `setresuid` has set it to `fs.suid_dumpable`.
     set_dumpable(false)
 }
 
@@ -69,17 +69,16 @@ pub(crate) fn new_session() -> Result<()> {
     nix::unistd::setsid().map(drop).map_err(Error::of("setsid", ""))
 }
 
-/// Reaps one child that has ended, of any process group, without waiting. `None`: none has ended, or there is none.
+/// Reaps one child that has ended, of any process group, without waiting. `None` if none has ended or there is none.
 pub(crate) fn reap_any() -> Result<Option<(i32, Exit)>> {
     reap(None, WaitPidFlag::WNOHANG)
 }
 
-/// Waits for the end of any child. `None`: there is none.
+/// Waits for the end of any child. `None` if there is none.
 pub(crate) fn wait_any() -> Result<Option<(i32, Exit)>> {
     reap(None, WaitPidFlag::empty())
 }
 
-/// Waits for the end of one child.
 pub(crate) fn wait_for(pid: i32) -> Result<Exit> {
     match reap(Some(Pid::from_raw(pid)), WaitPidFlag::empty())? {
         Some((_, exit)) => Ok(exit),
@@ -105,7 +104,7 @@ pub(crate) fn open_pidfd(pid: i32) -> Result<OwnedFd> {
     rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()).map_err(Error::of("pidfd_open", pid))
 }
 
-/// Sends SIGKILL to the process that `pidfd` names. One that has ended already is no error.
+/// Sends SIGKILL to the process that `pidfd` names. Does nothing if it has ended.
 pub(crate) fn kill_pidfd(pidfd: impl AsFd) -> Result<()> {
     match rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -118,14 +117,15 @@ pub(crate) fn execute(path: &CString, argv: &[CString], env: &[CString]) -> Resu
     nix::unistd::execve(path, argv, env).map_err(Error::of("execve", path.to_string_lossy()))
 }
 
-/// Ends this process at once: no destructors, no buffered output. For the helper only, which must never return into a program
-/// that believes it is alone.
+/// Ends this process at once: no destructors, no buffered output. Only for the helper, which must never return into a program that does
+/// not know that it is one.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` takes an integer and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Removes from the bounding set every capability that `kept` does not name, known to us or not: the kernel says where they end.
+/// Removes every capability from the bounding set that `kept` does not name. The loop goes on until the kernel answers EINVAL, so that it
+/// also finds capabilities that we do not know.
 pub(crate) fn limit_bounding_set(kept: u64) -> Result<()> {
     for number in 0..64u32 {
         if kept >> number & 1 == 1 {
@@ -144,17 +144,17 @@ pub(crate) fn limit_bounding_set(kept: u64) -> Result<()> {
     Ok(())
 }
 
-/// Makes this process and its children the first that the kernel ends when it runs out of memory. A courtesy: they may take it back, since only
-/// `CAP_SYS_RESOURCE` in the first user namespace sets a value that others cannot lower (`oom_score_adj_min` in fs/proc/base.c). Where it cannot be said,
-/// nothing is lost.
+/// Makes this process and its children the first that the kernel kills when memory runs out. They can undo it: only `CAP_SYS_RESOURCE` in
+/// the first user namespace sets a value that others cannot lower (`oom_score_adj_min` in fs/proc/base.c). If it fails, the session runs
+/// all the same.
 pub(crate) fn be_killed_first() {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::debug!(%error, "no word about running out of memory");
     }
 }
 
-/// Lets the user namespaces that are made from now on, and this process, have no more processes and threads than this. Before Linux 5.14 all
-/// processes of a user counted together, wherever they were; then it does nothing.
+/// Limits the processes and threads of this process and of each user namespace made from now on. Before Linux 5.14 the kernel counted all
+/// processes of a user together, also those outside; then this does nothing.
 pub(crate) fn limit_processes(most: u64) -> Result<()> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     if !counts_by_namespace(&release) {
@@ -167,7 +167,7 @@ pub(crate) fn limit_processes(most: u64) -> Result<()> {
         .map_err(Error::of("setrlimit", format_args!("RLIMIT_NPROC, {most}")))
 }
 
-/// Lets this process, and each that it starts, have no more open files than this.
+/// Limits the open files of this process and of each process that it starts.
 pub(crate) fn limit_files(most: u64) -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::of("getrlimit", "RLIMIT_NOFILE"))?;
@@ -180,7 +180,8 @@ fn counts_by_namespace(release: &str) -> bool {
     matches!(numbers[..], [major, minor] if (major, minor) >= (5, 14))
 }
 
-/// Runs this process and its children on so many of the processors that it may use, not always the same ones.
+/// Runs this process and its children on at most so many of its processors. The first one depends on the process id, so that several
+/// sessions do not share the same ones.
 pub(crate) fn run_on(processors: u32) -> Result<()> {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     let this = Pid::from_raw(0);
@@ -195,7 +196,7 @@ pub(crate) fn run_on(processors: u32) -> Result<()> {
     sched_setaffinity(this, &chosen).map_err(Error::of("sched_setaffinity", processors))
 }
 
-/// Sends a signal to all processes of a group. One that has ended already is no error.
+/// Sends a signal to all processes of a group. Does nothing if they have ended.
 pub(crate) fn signal_group(group: i32, signal: nix::sys::signal::Signal) {
     if let Err(errno) = nix::sys::signal::killpg(Pid::from_raw(group), signal) {
         tracing::debug!(group, %signal, %errno, "nobody to tell");

@@ -16,7 +16,7 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
-/// Unlocks the master `ptmx`, just opened, and opens its other side without a path (Linux 4.13).
+/// Unlocks the master `ptmx` and opens its other side without a path (Linux 4.13). A path could lead into another devpts.
 pub(crate) fn open_other_side(ptmx: impl AsFd) -> Result<OwnedFd> {
     let ptmx = ptmx.as_fd();
     rustix::pty::unlockpt(ptmx).map_err(Error::of("ioctl", "ptmx, TIOCSPTLCK"))?;
@@ -46,8 +46,8 @@ pub(crate) fn foreground_group(terminal: impl AsFd) -> Option<i32> {
     rustix::termios::tcgetpgrp(terminal).ok().map(rustix::process::Pid::as_raw_pid)
 }
 
-/// A terminal in raw mode: every key goes through as bytes. Dropping it restores the mode, as unwinding from a panic does; nothing
-/// can after SIGKILL (`stty sane` does).
+/// A terminal in raw mode: every key goes through as bytes. Dropping it restores the mode, also when a panic unwinds. After SIGKILL the
+/// user needs `stty sane`.
 #[derive(Debug)]
 pub(crate) struct RawMode {
     terminal: OwnedFd,
@@ -60,7 +60,7 @@ impl RawMode {
         let earlier = rustix::termios::tcgetattr(&terminal).map_err(Error::of("tcgetattr", ""))?;
         let mut raw = earlier.clone();
         raw.make_raw();
-        // Restores what is set in between even if this fails half-way.
+        // The guard comes first, so that the mode is restored even if setting it fails half-way.
         let guard = Self { terminal, earlier };
         rustix::termios::tcsetattr(&guard.terminal, rustix::termios::OptionalActions::Drain, &raw)
             .map_err(Error::of("tcsetattr", "raw"))?;

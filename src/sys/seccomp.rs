@@ -11,14 +11,14 @@
 //!          `-> unknown arch: ENOSYS
 //! ```
 //!
-//! All of these arguments but the last are 32-bit integers to the kernel, which ignores the high half of the register. So does the filter, or a set
-//! high bit would pass by it. The last, where the new limits are, is a pointer: both halves count.
+//! All of these arguments but the last are 32-bit integers to the kernel, which ignores the high half of the register. The filter ignores
+//! it as well; else a program could set a high bit and pass. The last one, the address of new limits, is a pointer: both halves count.
 //!
-//! `prlimit64` is looked at only where PID 1, which counts what the session uses, has the session's user. It could be given limits with which it can
-//! open nothing.
+//! `prlimit64` is checked only if PID 1, which measures what the session uses, has the session's user. The session could otherwise give
+//! PID 1 limits with which it can open nothing.
 //!
-//! The crates for this know one architecture a filter; Gentoo's multilib profiles run programs of two. Linux 5.11 remembers which
-//! calls a filter always allows if it looks at nothing but architecture and number, so the order of the comparisons costs nothing.
+//! Other crates make a filter for one architecture; Gentoo's multilib profiles run programs of two. Since Linux 5.11 the kernel remembers
+//! which calls a filter allows whatever their arguments, so the many comparisons cost nothing.
 
 use super::seccomp_tables::{
     FAMILIES, NETLINK, NETLINK_PROTOCOLS, NEW_CGROUP, REFUSED_IOCTLS, SOCKETCALL_SOCKET, TABLES, Table, X32_BIT,
@@ -49,7 +49,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// The filter of a session; with `watched_by_own` its PID 1 has its user. `None` on an architecture without a table.
+    /// The filter of a session. `watched_by_own` says that its PID 1 has the session's user. `None` on an architecture without a table.
     pub(crate) fn for_this_machine(watched_by_own: bool) -> Option<Self> {
         (!TABLES.is_empty()).then(|| Self::assemble(TABLES, watched_by_own))
     }
@@ -67,10 +67,10 @@ impl Filter {
         Self { program }
     }
 
-    /// Puts the filter over this thread, for good. Needs `no_new_privs`.
+    /// Installs the filter for this thread, for good. Needs `no_new_privs`.
     ///
-    /// Mitigations against speculation that the kernel would switch on for filtered programs stay off: the filter is no border
-    /// between programs that distrust each other, and Python would run 1.5 times slower.
+    /// The kernel would switch on mitigations against speculation for a filtered program; `SPEC_ALLOW` leaves them off. The filter
+    /// separates no programs that distrust each other, and with the mitigations Python runs 1.5 times slower.
     pub(crate) fn install(&self) -> Result<()> {
         let program = libc::sock_fprog {
             len: u16::try_from(self.program.len()).map_err(|_| Error::new("seccomp", "too long", rustix::io::Errno::TOOBIG))?,
@@ -93,7 +93,7 @@ impl Filter {
     }
 }
 
-/// The instructions for calls of one architecture; each way through them ends in an answer.
+/// The instructions for calls of one architecture. Each path through them ends in an answer.
 fn section(table: &Table, watched_by_own: bool) -> Vec<libc::sock_filter> {
     let mut section = vec![statement(LOAD, NUMBER)];
     if table.has_x32 {
@@ -127,7 +127,7 @@ fn section(table: &Table, watched_by_own: bool) -> Vec<libc::sock_filter> {
     section
 }
 
-/// What is answered to `prlimit64(pid, resource, new, old)`: process 0 is the caller, and limits may be read.
+/// The answer to `prlimit64(pid, resource, new, old)`. Process 0 is the caller, and reading limits is allowed.
 fn limits_of_others() -> Vec<libc::sock_filter> {
     let refuse = [answer(libc::EPERM)];
     let high = [&[statement(LOAD, argument_high(2))][..], &one_of(&[0], &[allow()], &refuse)].concat();
@@ -135,13 +135,13 @@ fn limits_of_others() -> Vec<libc::sock_filter> {
     [&[statement(LOAD, argument_low(0))][..], &one_of(&[0], &[allow()], &low)].concat()
 }
 
-/// Puts `asked`, each way through which ends in an answer, where calls of this number alone come by.
+/// Adds `asked` for calls of this number only. Each path through `asked` must end in an answer.
 fn only_for(number: u32, asked: Vec<libc::sock_filter>, section: &mut Vec<libc::sock_filter>) {
     section.push(jump(number, 0, u8::try_from(asked.len()).unwrap_or(u8::MAX)));
     section.extend(asked);
 }
 
-/// What is answered to `socket(family, type, protocol)` and its like.
+/// The answer to `socket(family, type, protocol)` and `socketpair`.
 fn socket() -> Vec<libc::sock_filter> {
     let refuse = [answer(libc::EAFNOSUPPORT)];
     let mut netlink = vec![statement(LOAD, argument_low(2))];

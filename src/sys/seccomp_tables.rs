@@ -1,12 +1,12 @@
 //! What the filter refuses, by architecture.
 //!
-//! A build needs none of these. Most are refused by the kernel anyway for want of a capability in the first user namespace; the
-//! filter keeps the code behind them out of reach. Calls that programs try in order to find out whether they exist answer `ENOSYS`,
-//! so that they take their other way; calls that set something answer `EPERM`. Reading the clock's state with `adjtimex` stays
-//! allowed: the filter cannot see whether a call writes, and the kernel refuses writes.
+//! A build needs none of these. The kernel refuses most of them anyway, for want of a capability in the first user namespace; the filter
+//! also keeps a program from reaching the code behind them. Calls that programs try in order to find out whether they exist answer
+//! `ENOSYS`, so that the programs take their other way. Calls that set something answer `EPERM`. `adjtimex` stays allowed because
+//! programs read the clock's state with it: the filter cannot see whether a call writes, and the kernel refuses writes.
 //!
-//! `clone3` has its flags in memory, so it is ENOSYS and the C library calls `clone`. `setns` needs no entry: the kernel lets nobody into a cgroup
-//! namespace whose owner is another user namespace, and no other can be made.
+//! `clone3` has its flags in memory, where the filter cannot look. So it answers ENOSYS, and the C library calls `clone`. `setns` needs
+//! no entry: the kernel lets nobody into a cgroup namespace that another user namespace owns, and the session can make none.
 //!
 //! Numbers: `asm/unistd_64.h`, `asm/unistd_32.h`, `asm/unistd_x32.h`, `asm-generic/unistd.h`, and `arm` in the kernel's
 //! `arch/arm/tools/syscall.tbl`.
@@ -25,7 +25,7 @@ pub(super) struct Table {
     pub(super) ioctl: &'static [u32],
     /// `socket` and `socketpair`: only some families, see [`FAMILIES`] and [`NETLINK_PROTOCOLS`].
     pub(super) sockets: &'static [u32],
-    /// `socketcall`, whose arguments lie in memory where the filter cannot look: `socket` by it is ENOSYS.
+    /// `socketcall`, whose arguments lie in memory where the filter cannot look: a `socket` through it answers ENOSYS.
     pub(super) socketcall: Option<u32>,
     /// Calls whose first argument is flags of `clone`: without [`NEW_CGROUP`].
     pub(super) flags: &'static [u32],
@@ -39,25 +39,26 @@ const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
 const EACCES: i32 = libc::EACCES;
 
-/// Requests of `ioctl` that put characters into a terminal's input: a way out of the session for who shares our terminal.
+/// Requests of `ioctl` that put characters into a terminal's input. A session on our terminal could type commands for our shell with
+/// them.
 pub(super) const REFUSED_IOCTLS: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
 
 /// The families of sockets that a session has; any other is EAFNOSUPPORT, as on a kernel that was built without it.
 ///
-/// A build talks to itself and, if it may, to the network. What else there is (virtual machines, the kernel's cryptography, Bluetooth, CAN, TIPC,
-/// RDS, …) is code of the kernel that a build has no use for, and that is loaded for whoever asks.
+/// A build talks to itself and, if it may, to the network. The others (virtual machines, the kernel's cryptography, Bluetooth, CAN, TIPC,
+/// RDS, …) are modules that a build does not need and that the kernel loads for anybody who asks.
 pub(super) const FAMILIES: [u32; 3] =
     [libc::AF_UNIX.cast_unsigned(), libc::AF_INET.cast_unsigned(), libc::AF_INET6.cast_unsigned()];
 
 pub(super) const NETLINK: u32 = libc::AF_NETLINK.cast_unsigned();
 
-/// The protocols of netlink that a session has. `ROUTE` is how C libraries list addresses (`getifaddrs`) and `ip` sets up a network namespace.
-/// `KOBJECT_UEVENT` is what libudev and libusb listen to when they are made; it only brings messages of the kernel, and none of the host's
-/// devices into another namespace.
+/// The protocols of netlink that a session has. C libraries list addresses with `ROUTE` (`getifaddrs`), and `ip` sets up a network
+/// namespace with it. libudev and libusb listen to `KOBJECT_UEVENT` as soon as they are used; it only brings messages of the kernel, and
+/// none about the host's devices into another namespace.
 ///
-/// Not there are netfilter, `XFRM`, `GENERIC` (wireguard, nl80211, …) and the like: with `NET_ADMIN` in a network namespace of their own, programs reach
-/// deep into the kernel by them. `USERSOCK` talks to processes of the host, `SOCK_DIAG` lists their sockets, `AUDIT` is not for a namespace:
-/// shadow and PAM take EAFNOSUPPORT for a kernel without it, and EPERM for a failure.
+/// Netfilter, `XFRM`, `GENERIC` (wireguard, nl80211, …) and the like are missing: with `NET_ADMIN` in their own network namespace,
+/// programs would reach deep into the kernel through them. `USERSOCK` talks to processes of the host, `SOCK_DIAG` lists their sockets.
+/// `AUDIT` does not work in a namespace: shadow and PAM take EAFNOSUPPORT for a kernel without it, but EPERM for a failure.
 pub(super) const NETLINK_PROTOCOLS: [u32; 2] = [libc::NETLINK_ROUTE.cast_unsigned(), libc::NETLINK_KOBJECT_UEVENT.cast_unsigned()];
 
 /// The number of `socket` among the calls of `socketcall` (`linux/net.h`).
@@ -77,7 +78,7 @@ pub(super) const TABLES: &[Table] = &[AARCH64, ARM];
 pub(super) const TABLES: &[Table] = &[RISCV64];
 #[cfg(target_arch = "loongarch64")]
 pub(super) const TABLES: &[Table] = &[LOONGARCH64];
-/// No filter is better than a wrong one, but no session is better than none: see `Filter::for_this_machine`.
+/// Without a table there is no filter, and a session fails to start: see `Filter::for_this_machine`.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64", target_arch = "loongarch64")))]
 pub(super) const TABLES: &[Table] = &[];
 

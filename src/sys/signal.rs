@@ -6,8 +6,8 @@ use nix::unistd::Pid;
 
 use super::{Error, Result};
 
-/// Gives every signal its default action and unblocks all: a process started by somebody who ignores SIGCHLD could not wait for
-/// its children, and a session must not inherit that our runtime ignores SIGPIPE.
+/// Gives every signal its default action and unblocks all. A process that inherits an ignored SIGCHLD cannot wait for its children, and a
+/// session must not inherit that our runtime ignores SIGPIPE.
 pub(crate) fn reset_all() -> Result<()> {
     for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
         // SAFETY: the default action runs no code of ours. Handlers that the runtime installed (stack overflow) are given up.
@@ -18,7 +18,8 @@ pub(crate) fn reset_all() -> Result<()> {
         .map_err(Error::of("sigprocmask", "SIG_SETMASK, []"))
 }
 
-/// Lets this process wait for its children, also if whoever started it ignores SIGCHLD: then the kernel reaps them, and `waitpid` finds none.
+/// Lets this process wait for its children. If the program that started us ignores SIGCHLD, so do we, and the kernel reaps children
+/// before `waitpid` finds them.
 pub(crate) fn heed_children() -> Result<()> {
     // SAFETY: the default action runs no code of ours.
     unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }
@@ -26,7 +27,7 @@ pub(crate) fn heed_children() -> Result<()> {
         .map_err(Error::of("signal", "SIGCHLD, SIG_DFL"))
 }
 
-/// Has a write beyond `RLIMIT_FSIZE` fail with `EFBIG`. Its signal, SIGXFSZ, would kill the process without a word.
+/// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG`. Its signal, SIGXFSZ, would kill the process without a message.
 pub(crate) fn ignore_file_size() -> Result<()> {
     // SAFETY: ignoring a signal runs no code of ours.
     unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) }
@@ -41,7 +42,7 @@ pub(crate) fn as_descriptor(signals: &[Signal]) -> Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(Error::of("signalfd", ""))
 }
 
-/// Sends `signal` to a process group. One that has ended already is no error.
+/// Sends `signal` to a process group. Does nothing if it has ended.
 pub(crate) fn send_to_group(group: i32, signal: i32) -> Result<()> {
     send(Pid::from_raw(-group), signal)
 }

@@ -1,10 +1,12 @@
-//! What the processes of a PID namespace use, as its own `/proc` tells.
+//! What the processes of a PID namespace use, according to its own `/proc`.
 //!
-//! A first look is cheap: the resident pages of each process, shared ones as often as they are shared. Only if that is too much, each page is
-//! divided among those who have it (`smaps_rollup`, which walks page tables), and files that the kernel can drop are left out. Files in memory
-//! (tmpfs, memfd, segments of System V) are nobody's resident pages before somebody maps them, so they are counted where they lie.
+//! A first look is cheap: the resident pages of each process, with shared pages counted for each process that has them. Only if the sum
+//! is too much, each page is divided among those who have it (`smaps_rollup`, which walks page tables), and files that the kernel can
+//! drop are left out. Files in memory (tmpfs, memfd, segments of System V) belong to no process before one maps them, so they are counted
+//! where they lie.
 //!
-//! What is looked at is hostile: it can have so many processes, descriptors and shared pages that a look takes minutes. So a look has a [`Budget`].
+//! The session may be hostile: it can have so many processes, descriptors and shared pages that a look takes minutes. So a look has a
+//! [`Budget`].
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -29,7 +31,7 @@ const INODE_BYTES: u64 = 1024;
 pub(crate) struct Usage {
     proc: OwnedFd,
     in_memory: Vec<OwnedFd>,
-    /// The IPC namespace of the calling process; `None`: segments are not counted.
+    /// The IPC namespace of the calling process. `None`: segments are not counted.
     own_ipc: Option<OwnedFd>,
 }
 
@@ -45,15 +47,15 @@ pub(crate) struct Worth {
 /// What a look may cost.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// By the clock of the time that this thread ran.
+    /// In processor time of this thread.
     ran: Duration,
     until: Option<Instant>,
 }
 
-/// Why a look says nothing.
+/// Why a look gave no result.
 #[derive(Debug)]
 pub(crate) enum Unseen {
-    /// It costs more than it may.
+    /// It would have cost more than it may.
     TooMuch,
     /// A call failed for another reason than the end of a process.
     Failed(Error),
@@ -66,7 +68,7 @@ impl From<Error> for Unseen {
 }
 
 impl Budget {
-    /// So much time of this thread on a processor, however busy the machine is, and nothing after `until`.
+    /// At most this much processor time of this thread, however busy the machine is, and nothing after `until`.
     pub(crate) fn new(most: Duration, until: Option<Instant>) -> Self {
         Self { ran: ran().saturating_add(most), until }
     }
@@ -77,7 +79,7 @@ impl Budget {
     }
 }
 
-/// For how long this thread ran; for ever where the kernel does not say.
+/// The processor time of this thread so far. If the kernel does not tell, for ever: then every look costs too much.
 fn ran() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Duration::MAX };
     [usage.user_time(), usage.system_time()]
@@ -95,10 +97,10 @@ pub(crate) struct Found {
 }
 
 impl Usage {
-    /// Of the calling process's PID namespace, by a `/proc` that is mounted nowhere, so that nobody can put another in its place.
+    /// Of the calling process's PID namespace, by a `/proc` that is mounted nowhere. So nobody can put another in its place.
     pub(crate) fn of_this_namespace() -> Result<Self> {
         let mounted = NewFileSystem::open("proc")?.mount(Attributes::KERNEL)?;
-        // What `fsmount` gives cannot be listed.
+        // The descriptor of `fsmount` is like one with `O_PATH`: it cannot be listed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(&mounted, ".", flags, Mode::empty()).map_err(Error::of("openat", "/proc"))?;
         let path = "1/ns/ipc";
@@ -107,7 +109,7 @@ impl Usage {
         Ok(Self { proc, in_memory: Vec::new(), own_ipc })
     }
 
-    /// Counts the files below `directory`, too, if they lie in memory. Each file system counts once.
+    /// Also counts the files of the file system at `directory` if it lies in memory. Each file system counts once.
     pub(crate) fn count_files_of(&mut self, directory: OwnedFd) -> Result<()> {
         let of = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_dev).map_err(Error::of("fstat", "a tmpfs"));
         let magic = rustix::fs::fstatfs(&directory).map_err(Error::of("fstatfs", "a tmpfs"))?.f_type;
@@ -119,12 +121,13 @@ impl Usage {
         Ok(())
     }
 
-    /// What is used now, without the process 1. Memory is counted exactly if it seems to be more than is worth a look; without that it is not counted. Nor
-    /// is it if there are more processes than `most_pids`. Processes that end meanwhile are not counted.
+    /// What is used now, without process 1. Memory is first estimated and counted exactly only if the estimate exceeds
+    /// `worth.memory_bytes`; without a limit it is not counted, nor with more processes than `most_pids`. Processes that end meanwhile
+    /// are not counted.
     ///
     /// # Errors
     ///
-    /// [`Unseen`]: nothing is said then. What cannot be read is not taken for nothing.
+    /// [`Unseen`]. What cannot be read is never taken for nothing.
     pub(crate) fn look(&self, worth: &Worth, budget: &Budget) -> std::result::Result<Found, Unseen> {
         let processes = self.processes()?;
         let mut found = Found { pids: u64::try_from(processes.len()).unwrap_or(u64::MAX), memory_bytes: 0 };
@@ -167,6 +170,7 @@ impl Usage {
         for entry in Dir::read_from(&self.proc).map_err(Error::of("opendir", "/proc"))? {
             let entry = entry.map_err(Error::of("readdir", "/proc"))?;
             let name = entry.file_name().to_str().unwrap_or_default();
+            // Process 1 is ours.
             if name != "1" && !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
                 found.push(name.to_owned());
             }
@@ -188,12 +192,12 @@ impl Usage {
             .unless_gone(pid, rustix::io::read(&file, text.as_mut_slice()))
             .map_err(Error::of("read", format_args!("/proc/{path}")))?;
         text.truncate(length.unwrap_or(0));
-        // Of `stat` the program's name may be anything.
+        // A program chooses its name in `stat`, which need not be UTF-8.
         Ok(length.map(|_| String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// What a process gave; `None` if it has ended. One that nobody has waited for has no memory any more, and the kernel then gives its files in `/proc` to
-    /// the host's root.
+    /// `None` if the process has ended. A process that ended but is not reaped has no memory any more, and the kernel gives its files in
+    /// `/proc` to the host's root: EACCES.
     fn unless_gone<T>(&self, pid: &str, answer: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
         match answer {
             Ok(value) => Ok(Some(value)),
@@ -212,7 +216,7 @@ impl Usage {
         }
     }
 
-    /// Files of the file systems that were named, empty ones with what the kernel needs for them.
+    /// The files of the file systems in memory. An empty file counts with what the kernel needs for it.
     fn files_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for fd in &self.in_memory {
@@ -224,7 +228,7 @@ impl Usage {
         Ok(bytes)
     }
 
-    /// Files without a name that somebody has open (`memfd_create`), each once.
+    /// Files without a name that a process has open (`memfd_create`), each counted once.
     fn memory_files_bytes(&self, processes: &[String], budget: &Budget) -> std::result::Result<u64, Unseen> {
         let mut seen = BTreeSet::new();
         let mut bytes = 0;
@@ -256,7 +260,8 @@ impl Usage {
         Ok(bytes)
     }
 
-    /// Segments of System V, attached or not, of every IPC namespace in which a process is. The kernel tells of those of the caller's own namespace only.
+    /// System V segments, attached or not, of every IPC namespace that a process is in. The kernel lists only those of the caller's own
+    /// namespace, so we enter each.
     fn segments_bytes(&self, processes: &[String], own: &OwnedFd, budget: &Budget) -> std::result::Result<u64, Unseen> {
         let link = |pid: &str| {
             let path = format!("{pid}/ns/ipc");
@@ -279,29 +284,30 @@ impl Usage {
             };
             enter(&namespace)?;
             let there = self.segments_here_bytes();
+            // Back before any error is returned: the next look counts from here.
             enter(own)?;
             bytes += there?;
         }
         Ok(bytes)
     }
 
-    /// Of the namespace that this process is in.
+    /// System V segments of the namespace that this process is in.
     fn segments_here_bytes(&self) -> Result<u64> {
         let path = "sysvipc/shm";
         let file = match rustix::fs::openat(&self.proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => file,
-            // A kernel without System V.
+            // A kernel without System V IPC.
             Err(Errno::NOENT) => return Ok(0),
             Err(errno) => return Err(Error::new("openat", "/proc/sysvipc/shm", errno)),
         };
         let mut text = String::new();
-        // Of one namespace there are no more than `kernel.shmmni` lines, 32768 at most.
+        // One namespace has at most `kernel.shmmni` lines, 32768 at most.
         let read = std::fs::File::from(file).take(16 << 20).read_to_string(&mut text);
         read.map_err(Error::of("read", "/proc/sysvipc/shm"))?;
         Ok(segments(&text))
     }
 
-    /// Each page once. Files in memory that are mapped are in both numbers, so the larger one counts.
+    /// Counts each page once. Mapped files in memory are in both numbers, so the larger one counts.
     fn exact_bytes(&self, processes: &[String], files: u64, budget: &Budget) -> std::result::Result<u64, Unseen> {
         let (mut own, mut shared) = (0, 0);
         for pid in processes {

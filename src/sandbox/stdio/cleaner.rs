@@ -1,12 +1,12 @@
 //! What a session prints, made fit for a terminal.
 
-/// Takes from a stream of text what a terminal obeys, but for colours.
+/// Removes what a terminal obeys from a stream of text. Colours stay.
 #[derive(Debug, Default)]
 pub(super) struct Cleaner {
     /// The beginning of a character whose end has not come yet.
     cut: Vec<u8>,
     state: State,
-    /// Of a control sequence, so far.
+    /// The control sequence so far.
     sequence: String,
 }
 
@@ -22,13 +22,15 @@ enum State {
     Words,
 }
 
-/// Longer ones are none that we let through.
+/// A longer sequence is none that we let through.
 const SEQUENCE_LIMIT: usize = 32;
 
 impl Cleaner {
     pub(super) fn text(&mut self, chunk: &[u8]) -> String {
         let mut bytes = std::mem::take(&mut self.cut);
         bytes.extend_from_slice(chunk);
+        // A chunk may end in the middle of a character. Only a sequence that is unfinished is kept for the next chunk; a wrong one
+        // becomes U+FFFD at once.
         if let Some(last) = bytes.iter().rposition(|byte| !(0x80..0xc0).contains(byte))
             && std::str::from_utf8(&bytes[last..]).is_err_and(|error| error.error_len().is_none())
         {
@@ -44,6 +46,7 @@ impl Cleaner {
     fn take(&mut self, character: char, out: &mut String) {
         match (self.state, character) {
             (_, '\x1b') => self.state = State::Escape,
+            // A newline ends any sequence, so that a program that stops in the middle of one cannot swallow the rest of the output.
             (_, '\n') | (State::Text, '\t' | '\r' | '\x08') => {
                 self.state = State::Text;
                 out.push(character);

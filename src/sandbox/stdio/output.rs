@@ -1,6 +1,6 @@
 //! Standard output and error: what a session writes into a pipe of its own, copied to ours.
 //!
-//! Copied and not moved by `splice(2)`: pages that a session has given away by `vmsplice` can still be changed by it.
+//! We copy and do not `splice(2)`: a session can still change pages that it has put into a pipe by `vmsplice`.
 
 use std::fs::File;
 use std::io::PipeReader;
@@ -22,12 +22,12 @@ pub(super) fn drain(reader: &PipeReader, output: &File, watch: &PipeReader, mut 
                 let cleaned = clean.as_mut().map(|clean| clean.text(&chunk[..length]));
                 let bytes = cleaned.as_ref().map_or(&chunk[..length], String::as_bytes);
                 if !write_all(output, bytes) {
-                    // Nobody reads it any more: closing our side tells the command.
+                    // Nobody reads our output any more. The command learns it when we close our side of its pipe.
                     return;
                 }
             }
             Err(Errno::INTR) => {}
-            // What is left in the pipe is printed; somebody outside who was given its other side is not waited for.
+            // The session is over and its pipe is empty. Somebody outside may have received its writing side; we do not wait for them.
             Err(Errno::AGAIN) if over => return,
             Err(Errno::AGAIN) => match wait(reader, output, watch) {
                 Next::Read => {}
@@ -43,7 +43,7 @@ enum Next {
     Read,
     /// The session is over.
     Over,
-    /// Nobody reads our output any more. The command is told when it writes the next byte, as if it had our pipe itself.
+    /// Nobody reads our output any more. The command gets EPIPE with its next byte, as if it had our pipe itself.
     Gone,
 }
 
@@ -51,7 +51,7 @@ fn wait(reader: &PipeReader, output: &File, watch: &PipeReader) -> Next {
     let mut polled = [
         PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN),
         PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN),
-        // Errors and the other side's end are always told.
+        // `poll` reports errors and the end of the other side without being asked.
         PollFd::from_borrowed_fd(output.as_fd(), PollFlags::empty()),
     ];
     match rustix::event::poll(&mut polled, None) {
@@ -62,13 +62,13 @@ fn wait(reader: &PipeReader, output: &File, watch: &PipeReader) -> Next {
     }
 }
 
-/// False when it cannot be written.
+/// False if it cannot be written.
 fn write_all(output: &File, mut rest: &[u8]) -> bool {
     while !rest.is_empty() {
         match rustix::io::write(output, rest) {
             Ok(written) => rest = &rest[written..],
             Err(Errno::INTR) => {}
-            // Who gave it to us, or shares it with us, does not wait.
+            // Another process shares our output and has set `O_NONBLOCK`.
             Err(Errno::AGAIN) => {
                 let mut polled = [PollFd::from_borrowed_fd(output.as_fd(), PollFlags::OUT)];
                 if !matches!(rustix::event::poll(&mut polled, None), Ok(_) | Err(Errno::INTR)) {
