@@ -1,12 +1,12 @@
-//! Removing what nothing leads to any more.
+//! Removes what nothing leads to any more.
 //!
-//! Who cleans holds the store's exclusive lock, so that no session runs and nothing is being committed. The order of a removal is that of a
-//! commit backwards: names forget, then states go, then layers. Everything goes by a rename into an area of `tmp/` that is marked
-//! [`MARK`], and is removed from there by a task inside the id map. Killed at any instant,
+//! The caller holds the store's exclusive lock, so that no session runs and nothing is being committed. A removal goes in the opposite
+//! order of a commit: names forget, then states go, then layers. Everything is renamed into an area of `tmp/` that is marked [`MARK`],
+//! and a task inside the id map removes it from there. A removal may be killed at any instant. Then
 //!
 //! - a name may have forgotten a state that is still there: the next cleaning finds it;
-//! - states may be gone whose layers are still there: [`Store::recover`] sees the mark, and removes layers that no state names;
-//! - the area may be there: it is unlocked, and so garbage for [`Store::recover`] as any other.
+//! - states may be gone whose layers are still there: [`Store::recover`] sees the mark and removes layers that no state names;
+//! - the area may still be there: it is unlocked, so [`Store::recover`] removes it like any other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,29 +19,29 @@ use super::durable::{list, rename};
 use super::in_map::InMap;
 use super::{Error, LayerId, Lock, LockMode, RefEntry, Result, SessionId, State, StateId, Store, TreeId, durable, lock, refs};
 
-/// In an area of `tmp/` that takes what is cleaned away: layers without a state are of the same cleaning.
+/// A file in an area of `tmp/`. It says that layers without a state are left by a cleaning.
 pub(super) const MARK: &str = "cleaning";
 
 /// What is to be removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unused {
-    /// Build states; those that something still leads to are left.
+    /// Build states. Those that something still leads to stay.
     pub states: BTreeSet<StateId>,
-    /// Layers; those that a state which stays has are left.
+    /// Layers. Those that a remaining state has stay.
     pub layers: BTreeSet<LayerId>,
-    /// Tree snapshots; those that a name still leads to are left.
+    /// Tree snapshots. Those that a name still leads to stay.
     pub trees: BTreeSet<TreeId>,
-    /// Sessions; those that somebody works in are left.
+    /// Sessions. Those that somebody works in stay.
     pub sessions: BTreeSet<SessionId>,
 }
 
-/// What something leads to: states, and what each of them was made from.
+/// The states that something leads to, and the ones that each of them was made from.
 #[derive(Debug, Default)]
 pub(crate) struct Reached {
-    /// The states that are there.
+    /// The states that exist.
     pub there: BTreeSet<StateId>,
-    /// Those that are not: a file of `states/` was lost, since cleaning leaves what is led to. Nobody knows which layers they have, so as long as
-    /// one is missing no state is removed, and no layer that no state names.
+    /// The states whose file in `states/` was lost (cleaning never removes them). Nobody knows which layers they have. So as long as one
+    /// is missing we remove no state, and no layer that no state names.
     pub missing: BTreeSet<StateId>,
 }
 
@@ -70,20 +70,22 @@ impl Reached {
 }
 
 impl Store {
-    /// Notes that a state is being used: its file's time of modification tells when that was last. Costs one system call; that it cannot be
-    /// noted is no reason to stop.
+    /// Notes that a state is being used: the time of modification of its file is the time of the last use. If it cannot be noted, work
+    /// goes on.
     pub fn note_use(&self, id: &StateId) {
         let now = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
         };
         let path = self.state_path(id);
+        // A state's file never changes, so its time of modification is free for this. The time of access is not, since file systems are
+        // mounted with `noatime`.
         if let Err(error) = rustix::fs::utimensat(CWD, &path, &now, AtFlags::SYMLINK_NOFOLLOW) {
             tracing::debug!(path = %path.display(), %error, "use not noted");
         }
     }
 
-    /// When a state was last used, seconds since 1970; 0 if that cannot be told.
+    /// When a state was last used, in seconds since 1970; 0 if we cannot tell.
     pub fn last_used(&self, id: &StateId) -> i64 {
         let modified = fs::metadata(self.state_path(id)).and_then(|meta| meta.modified()).ok();
         let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -103,7 +105,7 @@ impl Store {
             .collect()
     }
 
-    /// What names, with their earlier values, and sessions lead to.
+    /// What names, their earlier values and sessions lead to.
     pub(super) fn reached(&self) -> Result<Reached> {
         let named = self.histories()?.into_iter().flat_map(|(_, values)| values).map(|entry| entry.value);
         let below = self.sessions()?.into_iter().filter_map(|record| record.base);
@@ -119,26 +121,30 @@ impl Store {
         lock::is_held(&self.session_dir(id).join("lock"))
     }
 
-    /// Removes previous values of a name, by their positions, those of tree snapshots included; the present one, 0, stays.
+    /// Removes previous values of a name by their positions, also of names of tree snapshots. The present value, 0, stays.
     pub fn ref_forget(&self, _exclusive: &Lock, name: &str, positions: &BTreeSet<usize>) -> Result<()> {
         let path = self.ref_path(name);
         let _refs = self.lock("refs", LockMode::Exclusive, super::Wait::Quietly)?;
         let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         let kept = text.lines().enumerate().filter(|(at, _)| *at == 0 || !positions.contains(at));
         let kept: String = kept.flat_map(|(_, line)| [line, "\n"]).collect();
+        // The structure lock, or a recovery could take the temporary file of `replace` for litter.
         let _structure = self.structure(LockMode::Shared)?;
         durable::replace(&self.path("tmp"), &path, kept.as_bytes())
     }
 
-    /// Removes what is unused. What something leads to is left, whatever is asked for.
+    /// Removes what is unused. What something leads to stays, even if the caller asks for it.
     pub fn remove_unused(&self, exclusive: &Lock, unused: &Unused, in_map: &dyn InMap) -> Result<()> {
         self.require_idmap()?;
+        // The mark is on the disk before the first state goes: if we are killed between states and layers, recovery looks for layers
+        // without a state only if it sees the mark.
         let area = self.temp_area()?;
         durable::write_unsynced_json(&area.path().join(MARK), &())?;
         durable::sync_dir(area.path())?;
         for id in &unused.sessions {
             self.bury_session(id, area.path())?;
         }
+        // Sessions first: a session leads to its base, so one that is removed no longer keeps a state.
         if self.named_layers()?.is_some() {
             let reached = self.reached()?;
             let states = self.bury_states(exclusive, unused.states.difference(&reached.there), area.path())?;
@@ -166,14 +172,14 @@ impl Store {
         rename(&dir, &grave.join(format!("session-{id}")))
     }
 
-    /// Moves states away; says how many.
+    /// Moves states away and returns how many.
     fn bury_states<'a>(&self, _exclusive: &Lock, ids: impl Iterator<Item = &'a StateId>, grave: &Path) -> Result<usize> {
         let mut count = 0;
         for id in ids {
             rename(&self.state_path(id), &grave.join(format!("state-{id}")))?;
             count += 1;
         }
-        // On the disk before the first layer goes, or a power cut could leave a state without it.
+        // On the disk before the first layer goes. Else a power cut could leave a state without its layers.
         durable::sync_dir(&self.path("states"))?;
         Ok(count)
     }
@@ -186,7 +192,7 @@ impl Store {
         durable::sync_dir(&self.path("layers"))
     }
 
-    /// Removes the whole store. Nothing of it can be opened afterwards; killed meanwhile, it has less in it, and is whole.
+    /// Removes the whole store. Nothing can be opened in it afterwards. If it is killed on the way, a smaller but whole store is left.
     pub fn remove_everything(self, _exclusive: Lock, in_map: &dyn InMap) -> Result<()> {
         self.require_idmap()?;
         for record in self.sessions()? {
@@ -196,6 +202,7 @@ impl Store {
         }
         let area = self.temp_area()?;
         durable::write_unsynced_json(&area.path().join(MARK), &())?;
+        // In the order of a removal: names, then what they lead to.
         for name in ["refs", "sessions", "states", "layers", "trees"] {
             let dir = self.path(name);
             for path in list(&dir)? {
@@ -205,7 +212,7 @@ impl Store {
             durable::sync_dir(&dir)?;
         }
         area.discard(in_map)?;
-        // What is left is the user's own: empty directories, locks, `store.json`.
+        // Only what the user owns is left: empty directories, locks, `store.json`.
         let root = self.root().to_owned();
         fs::remove_dir_all(&root).map_err(|e| Error::io("remove", &root, e))
     }

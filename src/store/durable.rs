@@ -1,4 +1,4 @@
-//! Small files of the store: written in its `tmp/`, and what is durable of them by [`crate::durable`].
+//! Small files of the store. They are written in its `tmp/`; [`crate::durable`] brings them to the disk.
 
 use std::fs;
 use std::fs::OpenOptions;
@@ -14,27 +14,27 @@ use super::{Error, Result, id, open_at};
 use crate::durable;
 use crate::durable::{Mode, Replace};
 
-/// Replaces `target` by a file with these bytes, written first in `tmp` (a directory of the same file system).
+/// Replaces `target` by a file with these bytes. It is first written in `tmp`, a directory of the same file system.
 ///
-/// The caller holds the structure lock, or recovery could take the temporary file for litter.
+/// The caller holds the structure lock. Without it a recovery could take the temporary file for litter.
 pub(super) fn replace(tmp: &Path, target: &Path, bytes: &[u8]) -> Result<()> {
     let replacing = Replace { staging: Some(tmp), ..Replace::with_mode(Mode::Exactly(0o600)) };
     Ok(replacing.replace(target, bytes)?)
 }
 
-/// Replaces a file of which nothing is needed after a power cut, only that no reader ever sees half of it. It is made `size` bytes long.
+/// Replaces a file that may be lost in a power cut, but that no reader may see half-written. It is padded to `size` bytes.
 pub(super) fn replace_unsynced_json(tmp: &Path, target: &Path, value: &impl Serialize, size: usize) -> Result<()> {
     let temporary = tmp.join(id::fresh()?);
     let result = write_unsynced_json_of(&temporary, value, size)
         .and_then(|()| fs::rename(&temporary, target).map_err(|e| Error::io("replace", target, e)));
     if result.is_err() {
-        // Half of it may be there, on a disk that is full as it is.
+        // The disk may be full, so remove the part that was written.
         let _ = fs::remove_file(&temporary);
     }
     result
 }
 
-/// Writes such a file anew in its own place, for which a full disk has room: it stays as long as it was, and is written at once.
+/// Rewrites such a file in place, which works on a full disk: the length stays the same, so it needs no new block, and it is one write.
 pub(super) fn overwrite_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut file = OpenOptions::new().write(true).open(path).map_err(|e| Error::io("open", path, e))?;
     let size = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
@@ -46,7 +46,7 @@ pub(super) fn overwrite_json(path: &Path, value: &impl Serialize) -> Result<()> 
     file.write_all(&padded(bytes, size)).map_err(|e| Error::io("write", path, e))
 }
 
-/// Writes a file whose directory is not visible to anybody yet, with blanks at its end up to `size` bytes.
+/// Writes a file in a directory that nobody sees yet, with blanks at the end up to `size` bytes.
 pub(super) fn write_unsynced_json_of(path: &Path, value: &impl Serialize, size: usize) -> Result<()> {
     fs::write(path, padded(encode(path, value)?, size)).map_err(|e| Error::io("write", path, e))
 }
@@ -60,7 +60,7 @@ pub(super) fn replace_json(tmp: &Path, target: &Path, value: &impl Serialize) ->
     replace(tmp, target, &encode(target, value)?)
 }
 
-/// Writes a file whose directory is not visible to anybody yet, and which a later sync brings to the disk.
+/// Writes a file in a directory that nobody sees yet. A later sync brings it to the disk.
 pub(super) fn write_unsynced_json(path: &Path, value: &impl Serialize) -> Result<()> {
     fs::write(path, encode(path, value)?).map_err(|e| Error::io("write", path, e))
 }
@@ -71,7 +71,6 @@ fn encode(path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a JSON file of ours; `None` if there is none.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Damaged { path: path.to_owned(), source }),
@@ -80,7 +79,6 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
-/// Brings the names in a directory to the disk.
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
     Ok(durable::sync_dir(path)?)
 }

@@ -1,4 +1,4 @@
-//! Ids: what layers, states, trees and sessions are called on disk.
+//! Ids: the names of layers, states, trees and sessions on disk.
 
 use std::fmt;
 use std::io::Read;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
 
-/// Length of ids that sort by time: 12 digits of milliseconds since 1970 (enough until the year 10889) and 8 random ones.
+/// Length of ids that sort by time: 12 digits of milliseconds since 1970 (enough until the year 10889) and 8 random ones. The random ones
+/// keep processes apart that make an id in the same millisecond.
 const TIMED: usize = 20;
 /// Length of ids that are digests: the first half of a SHA-256.
 const DIGEST: usize = 32;
@@ -105,7 +106,7 @@ impl SessionId {
 }
 
 impl StateId {
-    /// From the digest of what makes the state; `digest` is at least 16 bytes long.
+    /// From the digest of the contents; `digest` has at least 16 bytes.
     pub(super) fn from_digest(digest: &[u8]) -> Self {
         let mut text = hex::encode(digest);
         text.truncate(DIGEST);
@@ -113,16 +114,16 @@ impl StateId {
     }
 }
 
-/// An id that nobody else has, later than all earlier ones of this process, and of others as far as the clock goes.
+/// A new id. It sorts after all earlier ones of this process, and after those of other processes as far as the clock is right.
 pub(super) fn fresh() -> Result<String> {
-    /// The time in the last one.
+    /// The time in the last id.
     static LAST: AtomicU64 = AtomicU64::new(0);
     let path = Path::new("/dev/urandom");
     let mut random = [0; 4];
     std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut random)).map_err(|e| Error::io("read", path, e))?;
-    // A clock before 1970 costs the order, nothing else.
+    // With a clock before 1970 the ids no longer sort by time. Nothing else breaks.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0));
-    // Of two in one millisecond the second is a little ahead of its time.
+    // A second id in the same millisecond gets the next millisecond.
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1))).unwrap_or_default();
     let millis = now.max(last + 1);
     Ok(format!("{:012x}{}", millis & 0xffff_ffff_ffff, hex::encode(random)))

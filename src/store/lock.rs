@@ -1,7 +1,7 @@
 //! Locks: `flock` on small files that also say who holds them.
 //!
-//! A lock file holds a line of JSON for each holder. An exclusive holder replaces the contents; shared holders append. The lines are for
-//! people only, so a stale one (its process gone) is ignored and now and then swept out; what counts is the kernel's lock.
+//! A lock file holds a line of JSON for each holder. An exclusive holder replaces the contents, a shared holder appends. The lines are
+//! only for people: the kernel's lock decides. A stale line (its process is gone) is ignored and sometimes removed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use super::process::ProcessStamp;
 use super::{Error, Result, process};
 
-/// How often a waiting process tries again. The kernel's own queue would not let it notice that the user has had enough.
+/// How often a waiting process tries again. If it waited in the kernel's queue, it could not notice that the user wants to stop.
 const RETRY: Duration = Duration::from_millis(25);
 
-/// A lock file longer than this is swept of the lines of processes that are gone.
+/// If a lock file is longer than this, the lines of processes that are gone are removed.
 const SWEEP_BYTES: u64 = 16 * 1024;
 
-/// Whether others may hold the lock as well.
+/// Whether others may hold the lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockMode {
     /// Together with other shared holders.
@@ -37,16 +37,16 @@ pub(crate) enum LockMode {
 pub enum Wait<'a> {
     /// Fail at once with [`Error::Busy`].
     NoWait,
-    /// Wait; the callback is told once whom for.
+    /// Wait. The callback learns once who holds the lock.
     Block(&'a mut dyn FnMut(&Busy)),
-    /// Wait as [`Wait::Block`] does, until `cancelled` says so: then fail with [`Error::Cancelled`].
+    /// Wait as [`Wait::Block`] does, until `cancelled` is true: then fail with [`Error::Cancelled`].
     BlockUnless {
-        /// Told once.
+        /// Called once.
         notify: &'a mut dyn FnMut(&Busy),
-        /// Asked again and again.
+        /// Asked at every try.
         cancelled: &'a dyn Fn() -> bool,
     },
-    /// Wait and tell nobody: for locks that are held for milliseconds.
+    /// Wait and tell nobody: for locks that others hold for milliseconds.
     Quietly,
 }
 
@@ -61,24 +61,23 @@ impl fmt::Debug for Wait<'_> {
     }
 }
 
-/// Who holds a lock, as recorded when they took it.
+/// Who holds a lock, as written when they took it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     #[serde(flatten)]
     pub process: ProcessStamp,
-    /// Its command line as it described itself; may be empty.
+    /// Its own description of its command line; may be empty.
     pub command: String,
-    /// Since when, RFC 3339.
+    /// RFC 3339.
     pub since: String,
 }
 
 /// A lock that others hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Busy {
-    /// Name of the lock.
     pub lock: String,
-    /// The holders that still run. Empty when the process that took the lock is gone and a child of it, such as the first process of a
-    /// session, still keeps it.
+    /// The holders that still run. Empty if the process that took the lock is gone but a child of it still keeps it, such as the first
+    /// process of a session.
     pub holders: Vec<Holder>,
 }
 
@@ -107,14 +106,15 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Another descriptor of the same open file description, for a process that shall keep the lock when we are gone.
+    /// Another descriptor of the same open file description: the process that gets it keeps the lock when we are gone.
     pub fn duplicate(&self) -> Result<OwnedFd> {
         self.file.as_fd().try_clone_to_owned().map_err(|e| Error::io("duplicate a descriptor of", Path::new("lock"), e))
     }
 }
 
-/// Takes the lock at `path`, which is called `name` when others wait for it.
+/// Takes the lock at `path`. Others that wait for it see it as `name`.
 pub(super) fn acquire(path: &Path, name: &str, mode: LockMode, wait: Wait<'_>, command: &str) -> Result<Lock> {
+    // Append and not write: shared holders add their lines at the same time.
     let mut file = open(path)?;
     let operation = match mode {
         LockMode::Shared => FlockOperation::NonBlockingLockShared,
@@ -126,7 +126,7 @@ pub(super) fn acquire(path: &Path, name: &str, mode: LockMode, wait: Wait<'_>, c
         if let Wait::NoWait = wait {
             return Err(Error::Busy(busy()));
         }
-        // What is held for milliseconds is over before anybody could read about it.
+        // A lock that is held for milliseconds is free again before a message about it could be read.
         std::thread::sleep(Duration::from_millis(1));
         if !try_lock(&file, operation, path)? {
             let cancelled = match wait {
@@ -152,7 +152,7 @@ pub(super) fn acquire(path: &Path, name: &str, mode: LockMode, wait: Wait<'_>, c
     Ok(Lock { file })
 }
 
-/// Takes the lock at `path` exclusively if it is free and the file exists; `None` otherwise.
+/// Takes the lock at `path` exclusively if the file exists and nobody holds the lock; `None` otherwise.
 pub(super) fn try_existing(path: &Path, command: &str) -> Result<Option<Lock>> {
     let mut file = match OpenOptions::new().read(true).append(true).open(path) {
         Ok(file) => file,
@@ -166,7 +166,8 @@ pub(super) fn try_existing(path: &Path, command: &str) -> Result<Option<Lock>> {
     Ok(Some(Lock { file }))
 }
 
-/// Whether somebody holds the lock at `path`; false if there is no such file. Takes it for a moment, shared, so that two who look see the same.
+/// Whether somebody holds the lock at `path`; false if there is no such file. It is taken for a moment to find out: shared, so that two
+/// processes that look at the same time do not see each other.
 pub(super) fn is_held(path: &Path) -> Result<bool> {
     match File::open(path) {
         Ok(file) => try_lock(&file, FlockOperation::NonBlockingLockShared, path).map(|free| !free),
@@ -190,7 +191,7 @@ fn try_lock(file: &File, operation: FlockOperation, path: &Path) -> Result<bool>
     }
 }
 
-/// Writes down who holds the lock. A disk too full for that does not take the lock away.
+/// Writes down who holds the lock. If the disk is too full for that, the lock is held all the same.
 fn record(file: &mut File, path: &Path, mode: LockMode, command: &str) {
     let Some(process) = ProcessStamp::current() else { return };
     let holder = Holder { process, command: command.to_owned(), since: process::now() };
@@ -201,7 +202,7 @@ fn record(file: &mut File, path: &Path, mode: LockMode, command: &str) {
         LockMode::Shared => {
             let long = file.metadata().is_ok_and(|m| m.len() > SWEEP_BYTES);
             if long {
-                // A line that another holder appends just now may be lost; it is for people only.
+                // A line that another holder appends at this moment may get lost. Only people read it.
                 for living in holders(path) {
                     line.extend(serde_json::to_string(&living).ok());
                     line.push('\n');

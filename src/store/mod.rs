@@ -22,18 +22,19 @@
 //!   locks/name%NAME               callers' locks, with a line for each holder; `/` in a name is `%`
 //! ```
 //!
-//! # How nothing is ever half there
+//! # Why nothing is ever half there
 //!
-//! A small file is written in `tmp/`, synced, and renamed over its place. A layer is filled below its session, synced with the whole
-//! file system in one call, and renamed; the state that names it is written after it, the ref that names the state after that. Whatever
-//! a killed process leaves is an unlocked session, an unlocked area of `tmp/`, or a layer without a state, and
-//! [`Store::recover`] removes all three. A power cut is the same case, since each step is synced before the next. A removal is the same backwards:
-//! names forget, states go, then layers, each by a rename into an area of `tmp/` (`clean.rs`).
+//! A small file is written in `tmp/`, synced, and renamed over its place. A layer is filled below its session, synced with the whole file
+//! system in one call, and renamed. After it the state that names it is written, and after that the ref that names the state. So a killed
+//! process leaves an unlocked session, an unlocked area of `tmp/`, or a layer without a state, and [`Store::recover`] removes all three.
+//! A power cut leaves the same, since each step is synced before the next. A removal goes in the opposite order: names forget, states go,
+//! then layers, each by a rename into an area of `tmp/` (`clean.rs`).
 //!
 //! # Order of locks
 //!
-//! All are `flock`s, which belong to the open file description: a duplicate handed to the helper and to PID 1 keeps the lock until they are
-//! gone, and the kernel drops it when the last of them dies, however it dies. Who takes several takes them in this order, and releases in any:
+//! All locks are `flock`s, which belong to the open file description. The helper and PID 1 get a duplicate, so the lock is held until
+//! they are gone, too, and the kernel drops it when the last of them dies, however it dies. A process that takes several takes them in
+//! this order, and releases them in any order:
 //!
 //! 1. the store (shared by each command that uses it, exclusive for what deletes states and layers: [`Store::lock_shared`],
 //!    [`Store::lock_exclusive`]);
@@ -91,13 +92,12 @@ pub(crate) use self::verify::{DeepReport, Severity, VerifyReport};
 
 use crate::sandbox::idmap::{IdMap, IdRange};
 
-/// Version of the layout above; a store of another version is refused.
+/// Version of the layout above. A store of another version is refused.
 const VERSION: u32 = 1;
 
 /// The directories directly below the root of a store.
 const DIRECTORIES: [&str; 7] = ["layers", "states", "refs", "trees", "sessions", "tmp", "locks"];
 
-/// The contents of `store.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct StoreRecord {
     version: u32,
@@ -114,35 +114,35 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    /// The root directory itself, on the underlying file system.
+    /// The root directory on the underlying file system.
     fd: OwnedFd,
-    /// As recorded when the store was made.
+    /// As written when the store was made.
     idmap: IdMap,
     /// As the host has it now.
     current: IdMap,
     boot_id: String,
     command: String,
-    /// The mode of the root as found, when others could enter it; it has been corrected.
+    /// The mode that the root had when others could enter it. We have corrected it.
     loose: Option<u32>,
 }
 
-/// How the host's id map compares with the one that the store was made with.
+/// How the host's id map compares with the one in `store.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdMapChange {
-    /// Each recorded id still means the same; there may be more of them now.
+    /// Each recorded id still means the same. There may be more ids now.
     None,
-    /// Some recorded ids are no longer the user's, or mean other ids.
+    /// Some recorded ids are no longer the user's, or mean other ids outside.
     Changed,
 }
 
 impl Store {
-    /// Opens the store at `root`, an absolute path, and makes it if there is none. `current` is what the host grants now; what a store was
-    /// made with is recorded and stays ([`Store::idmap`]).
+    /// Opens the store at `root`, an absolute path, and makes it if there is none. `current` is what the host grants now. The id map that
+    /// the store was made with is recorded and never changes ([`Store::idmap`]).
     pub fn open(root: &Path, current: &IdMap) -> Result<Self> {
         Self::open_as(root, current, "")
     }
 
-    /// [`Store::open`], with the command line that other processes are told when they wait for a lock of ours.
+    /// [`Store::open`], with a command line that other processes see while they wait for a lock of ours.
     pub fn open_as(root: &Path, current: &IdMap, command: &str) -> Result<Self> {
         let loose = make_private(root)?;
         for name in DIRECTORIES {
@@ -170,7 +170,7 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Writes `store.json`; of two processes that do so at once, the second takes what the first has written.
+    /// Writes `store.json`. If two processes do so at once, the second takes what the first has written.
     fn create_record(root: &Path, path: &Path, current: &IdMap) -> Result<StoreRecord> {
         let lock_path = root.join("locks").join("structure");
         let _lock = lock::acquire(&lock_path, "structure", LockMode::Exclusive, Wait::Quietly, "")?;
@@ -182,12 +182,11 @@ impl Store {
         Ok(record)
     }
 
-    /// Where the store lies.
     pub fn root(&self) -> &Path {
         &self.inner.root
     }
 
-    /// The id map that everything in this store was made with: the one to enter for working with it.
+    /// The id map that everything in this store was made with. Who works with the store enters this one.
     pub fn idmap(&self) -> &IdMap {
         &self.inner.idmap
     }
@@ -199,7 +198,7 @@ impl Store {
         if same { IdMapChange::None } else { IdMapChange::Changed }
     }
 
-    /// Refuses to go on when the id map has changed: what is written now could not be read or removed together with the rest.
+    /// Fails if the id map has changed: with other ids, what is written now and what is there could not be read or removed together.
     fn require_idmap(&self) -> Result<()> {
         match self.idmap_change() {
             IdMapChange::None => Ok(()),
@@ -219,29 +218,29 @@ impl Store {
         self.inner.fd.as_fd()
     }
 
-    /// Held by each command that uses the store, so that nothing it relies on is deleted meanwhile.
+    /// Each command that uses the store holds this lock, so that nothing it relies on is deleted meanwhile.
     pub fn lock_shared(&self, wait: Wait<'_>) -> Result<Lock> {
         self.lock("store", LockMode::Shared, wait)
     }
 
-    /// Held by what deletes states and layers.
+    /// Whoever deletes states and layers holds this lock.
     pub fn lock_exclusive(&self, wait: Wait<'_>) -> Result<Lock> {
         self.lock("store", LockMode::Exclusive, wait)
     }
 
-    /// An exclusive lock on something outside this module's knowledge, such as `profile/NAME`.
+    /// An exclusive lock on something that the store does not know, such as `profile/NAME`.
     pub fn lock_named(&self, name: &str, wait: Wait<'_>) -> Result<Lock> {
         self.named(name, LockMode::Exclusive, wait)
     }
 
-    /// The same lock, shared: held together with other shared holders, and not while somebody has it exclusively.
+    /// The same lock, shared: several may hold it, but not while somebody has it exclusively.
     pub fn lock_named_shared(&self, name: &str, wait: Wait<'_>) -> Result<Lock> {
         self.named(name, LockMode::Shared, wait)
     }
 
     fn named(&self, name: &str, mode: LockMode, wait: Wait<'_>) -> Result<Lock> {
         refs::check_name(name)?;
-        // The prefix keeps a caller's names apart from `store`, `refs` and `structure`.
+        // The prefix keeps the names of callers apart from `store`, `refs` and `structure`.
         let path = self.path("locks").join(format!("name%{}", name.replace('/', "%")));
         lock::acquire(&path, name, mode, wait, &self.inner.command)
     }
@@ -252,12 +251,12 @@ impl Store {
         lock::acquire(&path, name, mode, wait, &self.inner.command)
     }
 
-    /// Held, shared, while something becomes visible in more than one step.
+    /// Held (shared) while something becomes visible in more than one step.
     fn structure(&self, mode: LockMode) -> Result<Lock> {
         self.lock("structure", mode, Wait::Quietly)
     }
 
-    /// The names in one of the store's directories, sorted; what is not an id is left out (and reported by [`Store::verify`]).
+    /// The names in one of the store's directories, sorted. Names that are not ids are left out; [`Store::verify`] reports them.
     fn ids<T: std::str::FromStr + Ord>(&self, directory: &str, suffix: &str) -> Result<Vec<T>> {
         let path = self.path(directory);
         let mut found = Vec::new();
@@ -273,7 +272,7 @@ impl Store {
     }
 }
 
-/// Makes a directory that only its owner may enter, and parents as needed. An existing one is corrected; its former mode is returned.
+/// Makes a directory that only its owner may enter, and its parents. An existing one gets the right mode; its former mode is returned.
 fn make_private(path: &Path) -> Result<Option<u32>> {
     match fs::symlink_metadata(path) {
         Ok(meta) if !meta.is_dir() => return Err(Error::NotADirectory { path: path.to_owned() }),
@@ -287,18 +286,19 @@ fn make_private(path: &Path) -> Result<Option<u32>> {
                 return Ok(None);
             }
             tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "made private again");
+            // A layer holds set-id files of mapped owners. While the directory was open, other users of the machine could run them.
             set_mode(path, 0o700)?;
             return Ok(Some(mode));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(Error::io("examine", path, e)),
     }
-    // What is made on the way is nobody else's either.
+    // The parents that it makes are private, too.
     crate::durable::make_dirs(path, crate::durable::Mode::Exactly(0o700))?;
     Ok(None)
 }
 
-/// Makes one directory with exactly `mode`; one that another process has just made is as good.
+/// Makes one directory with exactly `mode`. It may exist: another process may just have made it.
 fn make_dir(path: &Path, mode: u32) -> Result<()> {
     match fs::create_dir(path) {
         Ok(()) => {}
@@ -312,12 +312,11 @@ fn set_mode(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| Error::io("change the mode of", path, e))
 }
 
-/// Opens a file below the store for `rustix` calls.
 fn open_at(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| Error::io("open", path, e.into()))
 }
 
-/// Whether each id that `old` maps is mapped to the same outside id by `new`.
+/// Whether `new` maps each id of `old` to the same outside id.
 fn covers(new: &[IdRange], old: &[IdRange]) -> bool {
     old.iter().all(|range| {
         let (mut at, end) = (u64::from(range.inside), u64::from(range.inside) + u64::from(range.count));
@@ -335,7 +334,7 @@ fn covers(new: &[IdRange], old: &[IdRange]) -> bool {
     })
 }
 
-/// An id map in the words of `/etc/subuid`: outside ids, first and last.
+/// An id map by its outside ids, first and last, as an administrator sees them in `/etc/subuid`.
 fn describe(map: &IdMap) -> String {
     let part = |what: &str, ranges: &[IdRange]| {
         let ranges: Vec<String> = ranges

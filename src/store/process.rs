@@ -1,4 +1,4 @@
-//! Which process, on which boot: enough to tell a living process from another one with its number.
+//! Which process, in which boot. A process number alone does not do: the kernel uses numbers again.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,18 +12,18 @@ use super::{Error, Result};
 /// A process as found in `/proc`: its number and when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessStamp {
-    /// Its number, as seen from the process that recorded it.
+    /// The number that the recording process sees.
     pub pid: i32,
     /// When it started, in clock ticks since boot (field 22 of `/proc/PID/stat`, see `proc_pid_stat(5)`).
     pub start_ticks: u64,
 }
 
 impl ProcessStamp {
-    /// The process that has this number now; `None` if there is none, or only a zombie.
+    /// The process that has this number now; `None` if there is none or only a zombie.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, start_ticks) = parse_stat(&stat)?;
-        // A zombie has given back its files and mounts already.
+        // The kernel has already released the files and mounts of a zombie.
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, start_ticks })
     }
 
@@ -31,12 +31,12 @@ impl ProcessStamp {
         Self::of(rustix::process::getpid().as_raw_nonzero().get())
     }
 
-    /// Whether this very process still runs.
+    /// Whether this same process still runs.
     pub fn is_running(&self) -> bool {
         Self::of(self.pid).as_ref() == Some(self)
     }
 
-    /// Waits until the process is gone; false if it still runs after `limit`.
+    /// Waits until the process is gone. False if it still runs after `limit`.
     pub(super) fn wait_gone(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.is_running() {
@@ -49,7 +49,7 @@ impl ProcessStamp {
     }
 }
 
-/// State and start time out of a line of `/proc/PID/stat`. The command's name, in parentheses, may hold anything.
+/// State and start time in a line of `/proc/PID/stat`. The command's name, in parentheses, may hold anything, also blanks and `)`.
 fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
@@ -59,15 +59,15 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
     Some((state, ticks))
 }
 
-/// What a boot is called whose name the kernel does not tell; never the same as another one.
+/// The boot id if the kernel does not tell it. It never equals another one.
 pub(super) const UNKNOWN_BOOT: &str = "unknown";
 
-/// What this boot of the kernel is called.
+/// The id of this boot.
 pub(super) fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     match fs::read_to_string(path) {
         Ok(text) => Ok(text.trim().to_owned()),
-        // Some containers mask it. Nothing suspended is resumed there, since boots cannot be told apart.
+        // Some containers mask it. There boots cannot be told apart, so no suspended session is resumed.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(UNKNOWN_BOOT.to_owned()),
         Err(e) => Err(Error::io("read", path, e)),
     }

@@ -1,7 +1,7 @@
-//! Removing what killed processes have left.
+//! Removes what killed processes have left.
 //!
-//! Deciding and removing are apart: under the exclusive structure lock, orphans are renamed into an area of `tmp/` that this process has locked;
-//! without that lock they are removed, by a task inside the id map, since they belong to mapped owners.
+//! Deciding and removing are apart. Under the exclusive structure lock, orphans are renamed into an area of `tmp/` that this process has
+//! locked. Without that lock, a task inside the id map removes them there, since mapped owners own them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,9 +28,9 @@ impl InMap for Launcher {
 /// How much a recovery has removed; all zero when there was nothing to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
-    /// Sessions whose process was killed, or that an earlier boot has left.
+    /// Sessions that were killed, or that are of an earlier boot.
     pub sessions: usize,
-    /// Layers whose commit, or whose removal, did not come to its end.
+    /// Layers of a commit or a removal that was interrupted.
     pub layers: usize,
     /// Areas and files in `tmp/`.
     pub temporary: usize,
@@ -43,7 +43,7 @@ impl Recovered {
     }
 }
 
-/// What recovery found and has locked, so that nobody else touches it.
+/// What recovery found and has locked, so that nobody else takes it.
 #[derive(Debug, Default)]
 struct Orphans {
     sessions: Vec<(SessionId, Option<Lock>)>,
@@ -51,16 +51,17 @@ struct Orphans {
 }
 
 impl Store {
-    /// Removes what killed processes have left: to be called by each command first, while it holds the store's shared lock. With nothing to do it
-    /// reads the directories of sessions and of temporary files, and starts no process.
+    /// Removes what killed processes have left. Each command calls it first, while it holds the store's shared lock. If there is nothing
+    /// to do, it only lists the directories of sessions and temporary files, and starts no process.
     ///
-    /// Sessions that are suspended and can be resumed stay, see [`Store::session_find_suspended`].
+    /// Suspended sessions that can be resumed stay, see [`Store::session_find_suspended`].
     pub fn recover(&self, in_map: &dyn InMap) -> Result<Recovered> {
         let first = self.find_orphans()?;
         if first.sessions.is_empty() && first.temporary.is_empty() {
             return Ok(Recovered::default());
         }
         self.require_idmap()?;
+        // Waited for before the structure lock, which is held for milliseconds only.
         for (id, _) in &first.sessions {
             self.wait_for_pid1(id)?;
         }
@@ -69,15 +70,15 @@ impl Store {
         let mut done = Recovered::default();
         {
             let _structure = self.structure(LockMode::Exclusive)?;
-            // Nothing is being made just now, so what is not locked now has no owner.
+            // Nothing is being made while we hold this lock, so what is not locked now has no owner.
             let orphans = self.find_orphans()?;
-            // A cleaning that was cut off has taken states away before their layers.
+            // A cleaning that was interrupted has removed states before their layers.
             let cleaning = orphans.temporary.iter().any(|(path, _)| path.join(clean::MARK).exists());
             if cleaning || !orphans.sessions.is_empty() {
                 done.layers = self.bury_unnamed_layers(grave.path())?;
             }
             for (id, _lock) in &orphans.sessions {
-                // A process may still be there if the session became an orphan just now; the next recovery will have it.
+                // If the session became an orphan just now, a process may still be there. The next recovery removes it.
                 if session::read_record(&self.session_dir(id)).and_then(|r| r.pid1).is_some_and(|p| p.is_running()) {
                     continue;
                 }
@@ -99,7 +100,8 @@ impl Store {
         Ok(done)
     }
 
-    /// Unlocked sessions that cannot be resumed, and unlocked things in `tmp/`. Without the structure lock these are suspects only.
+    /// Unlocked sessions that cannot be resumed, and unlocked entries of `tmp/`. Without the structure lock this is only a suspicion:
+    /// somebody may be making them.
     fn find_orphans(&self) -> Result<Orphans> {
         let mut found = Orphans::default();
         for entry in list(&self.path("sessions"))? {
@@ -109,7 +111,7 @@ impl Store {
             }
             let lock_path = entry.join("lock");
             let lock = lock::try_existing(&lock_path, &self.inner.command)?;
-            // Suspended between the look at its record and at its lock?
+            // The session may have been suspended after we read its record and before we took its lock.
             let kept = session::read_record(&entry).is_some_and(|r| self.is_kept(&r));
             if !kept && (lock.is_some() || !lock_path.exists()) && entry.exists() {
                 found.sessions.push((id, lock));
@@ -140,7 +142,7 @@ impl Store {
         }
     }
 
-    /// Moves layers that no state names out of sight. Only a commit or a cleaning that was cut off leaves one, and it leaves its session or area too.
+    /// Moves layers that no state names away. Only an interrupted commit or cleaning leaves one, and it leaves its session or area, too.
     fn bury_unnamed_layers(&self, grave: &Path) -> Result<usize> {
         let Some(named) = self.named_layers()? else { return Ok(0) };
         let mut count = 0;
@@ -153,8 +155,8 @@ impl Store {
         Ok(count)
     }
 
-    /// The layers that states name; nothing if there may be others, and `verify` tells why: a state that is missing although something leads to
-    /// it, or one that is damaged, may name any layer, and a damaged name may lead to any state.
+    /// The layers that states name. `None` if there may be others (`verify` tells why): a missing state that something leads to, or a
+    /// damaged one, may name any layer, and a damaged name may lead to any state.
     pub(super) fn named_layers(&self) -> Result<Option<BTreeSet<LayerId>>> {
         match self.reached() {
             Ok(reached) if reached.missing.is_empty() => {}
@@ -172,8 +174,8 @@ impl Store {
         Ok(Some(named))
     }
 
-    /// Removes what is left of a session or area whose contents have moved on, as far as its owner can without the id map; what remains is
-    /// garbage for the next recovery.
+    /// Removes the rest of a session or area whose contents have moved on, as far as the user can without the id map. The next recovery
+    /// removes what remains.
     pub(super) fn sweep(&self, dir: &Path, lock: Lock) {
         let grave = self.path("tmp").join(dir.file_name().unwrap_or_default());
         if dir != grave && fs::rename(dir, &grave).is_err() {
@@ -185,18 +187,18 @@ impl Store {
         drop(lock);
     }
 
-    /// Removes a session of ours: out of sight by one rename, and then for good. The caller holds its lock.
+    /// Removes a session of ours: renames it away, then removes it. The caller holds its lock.
     pub(super) fn bury(&self, dir: &Path, id: &SessionId, in_map: &dyn InMap) -> Result<()> {
         let grave = self.path("tmp").join(id.as_str());
         rename(dir, &grave)?;
         self.dismantle(&grave, |inner| {
-            // A session in which nothing ran as another user needs no helper.
+            // If nothing ran in the session as another user, we can remove it without the helper.
             if inner.iter().all(|path| remove_tree(path).is_ok()) { Ok(()) } else { in_map.remove_trees(inner) }
         })
     }
 
-    /// Removes a session or area that we have locked: its contents by `remove`, and then the lock with the directory in one step for
-    /// those who hold the structure lock. A directory without its lock would be litter to them.
+    /// Removes a session or area that we have locked. First its contents by `remove`, then the lock together with the directory while we
+    /// hold the structure lock: others would take a directory without a lock for litter.
     pub(super) fn dismantle(&self, dir: &Path, remove: impl FnOnce(&[PathBuf]) -> Result<()>) -> Result<()> {
         let mut inner = match list(dir) {
             Err(Error::Io(PathError { source, .. })) if source.kind() == ErrorKind::NotFound => return Ok(()),

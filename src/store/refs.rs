@@ -1,4 +1,4 @@
-//! Refs: names of build states and tree snapshots, each with its history.
+//! Refs: the names of build states and tree snapshots, with their histories.
 //!
 //! ```text
 //! refs/profile/musl/upstream.ref
@@ -6,7 +6,7 @@
 //!     1b22… 2026-07-01T09:30:00Z      the one before, `profile/musl/upstream@{1}`
 //! ```
 //!
-//! Value and history are one file, so that one rename moves both. The ending keeps `a` and `a/b` apart.
+//! Value and history are one file, so that one rename changes both. The ending keeps the name `a` apart from the directory of `a/b`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,13 +27,11 @@ const TREE_PREFIX: &str = "tree/";
 /// One value that a ref has, or had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefEntry<T = StateId> {
-    /// What it named.
     pub value: T,
-    /// Since when, RFC 3339.
     pub since: String,
 }
 
-/// Refuses names that could leave the store, hide in it, or look like an option.
+/// Refuses names that could lead out of the store, be hidden in it, or look like an option.
 pub(super) fn check_name(name: &str) -> Result<()> {
     let problem = |problem| Error::Name { name: name.to_owned(), problem };
     if name.len() > 200 {
@@ -59,7 +57,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Splits `name@{n}` into the name and `n`; a name alone means its present value.
+/// Splits `name@{n}` into the name and `n`. A name alone means its present value, 0.
 pub(crate) fn split_index(text: &str) -> (&str, usize) {
     text.strip_suffix('}')
         .and_then(|t| t.rsplit_once("@{"))
@@ -68,18 +66,18 @@ pub(crate) fn split_index(text: &str) -> (&str, usize) {
 }
 
 impl Store {
-    /// The state that a ref names, `NAME` or `NAME@{n}` for its `n`th previous value; `None` if there is no such ref.
+    /// The state that a ref names: `NAME`, or `NAME@{n}` for its `n`th previous value. `None` if there is no such ref.
     pub fn ref_get(&self, text: &str) -> Result<Option<StateId>> {
         self.value(text, false)
     }
 
-    /// The present and all kept previous values of a ref, newest first; empty if there is no such ref.
+    /// The present and all kept previous values of a ref, newest first. Empty if there is no such ref.
     pub fn ref_history(&self, name: &str) -> Result<Vec<RefEntry>> {
         check_kind(name, false)?;
         read(&self.ref_path(name))
     }
 
-    /// Moves a ref to `state`, which must exist, and creates it if needed. A ref that has this value already is left as it is.
+    /// Moves a ref to `state`, which must exist. Makes the ref if needed. If it has this value already, nothing is written.
     pub fn ref_set(&self, name: &str, state: &StateId) -> Result<()> {
         check_kind(name, false)?;
         self.state(state)?;
@@ -87,20 +85,21 @@ impl Store {
         self.set(name, state)
     }
 
-    /// Removes a ref with its history; false if there was none. The state stays.
+    /// Removes a ref with its history. False if there was none. The state stays.
     pub fn ref_remove(&self, name: &str) -> Result<bool> {
         check_name(name)?;
         self.remove_ref_file(name)
     }
 
-    /// Renames `old/…` to `new/…`: every ref below, with its history, by one rename. There must be nothing below `new`.
+    /// Renames `old/…` to `new/…`: all refs below it, with their histories, by one rename. There must be nothing below `new`.
     pub fn refs_rename(&self, old: &str, new: &str) -> Result<()> {
         check_kind(old, false)?;
         check_kind(new, false)?;
         let _refs = self.lock("refs", LockMode::Exclusive, super::Wait::Quietly)?;
         let (from, to) = (self.path("refs").join(old), self.path("refs").join(new));
         self.make_ref_parents(new)?;
-        // Removing the last ref below a name removes the directory as well; one that is there for another reason is empty.
+        // Removing the last ref below a name also removes the directory. An empty one may still be left over from `make_ref_parents`; it
+        // would stop the rename.
         if to.is_dir() && fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_none()) {
             fs::remove_dir(&to).map_err(|e| Error::io("remove", &to, e))?;
         }
@@ -133,7 +132,7 @@ impl Store {
         Ok(self.all::<TreeId>(true)?.into_iter().map(|(name, id)| (name[TREE_PREFIX.len()..].to_owned(), id)).collect())
     }
 
-    /// The state meant by `text`: a ref, `ref@{n}`, or an id or its beginning (at least 4 digits).
+    /// The state that `text` means: a ref, `ref@{n}`, or an id or its beginning (at least 4 digits).
     pub fn resolve(&self, text: &str) -> Result<StateId> {
         if check_name(split_index(text).0).is_ok()
             && !text.starts_with(TREE_PREFIX)
@@ -186,7 +185,7 @@ impl Store {
         durable::replace(&self.path("tmp"), &path, text.as_bytes())
     }
 
-    /// Makes the directories that a ref's file lies in, down to the disk.
+    /// Makes the directories for a ref's file, and syncs each.
     fn make_ref_parents(&self, name: &str) -> Result<()> {
         let mut directory = self.path("refs");
         let parts: Vec<&str> = name.split('/').collect();
@@ -214,7 +213,7 @@ impl Store {
         if let Some(directory) = parent {
             durable::sync_dir(directory)?;
         }
-        // Directories that have become empty go too; the first that has not ends it.
+        // Directories that are empty now go, too. The first one with something in it ends the loop.
         while let Some(directory) = parent.filter(|d| *d != top) {
             if fs::remove_dir(directory).is_err() {
                 break;
@@ -236,7 +235,7 @@ impl Store {
         Ok(found.into_iter().collect())
     }
 
-    /// Name and path of each file that looks like a ref.
+    /// Name and path of each file whose name ends like a ref's.
     pub(super) fn ref_files(&self) -> Result<Vec<(String, PathBuf)>> {
         let top = self.path("refs");
         let mut found = Vec::new();
@@ -244,7 +243,7 @@ impl Store {
         while let Some((prefix, directory)) = waiting.pop() {
             let entries = match fs::read_dir(&directory) {
                 Ok(entries) => entries,
-                // Another process may just have removed the last ref in it.
+                // Another process may just have removed the last ref in it, and with it the directory.
                 Err(e) if e.kind() == ErrorKind::NotFound && !prefix.is_empty() => continue,
                 Err(e) => return Err(Error::io("list", &directory, e)),
             };
@@ -272,7 +271,7 @@ fn check_kind(name: &str, tree: bool) -> Result<()> {
     }
 }
 
-/// The values in a ref's file, newest first; none if there is no file.
+/// The values in a ref's file, newest first. None if there is no file.
 pub(super) fn read<T: FromStr>(path: &Path) -> Result<Vec<RefEntry<T>>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,

@@ -1,4 +1,4 @@
-//! What `store ls`, `show`, `du` and `seal` tell, as values that go into tables and into JSON alike.
+//! What `store ls`, `show`, `du` and `seal` report, as values for both tables and JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,8 @@ use super::{
     durable, process, tasks,
 };
 
-/// Everything that has a name or an id in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListReport {
-    /// By name.
     pub refs: Vec<RefRow>,
     /// Oldest first.
     pub states: Vec<StateRow>,
@@ -29,25 +27,20 @@ pub struct ListReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefRow {
     pub name: String,
-    /// What it names.
     pub state: StateId,
-    /// Since when, RFC 3339.
     pub since: String,
     /// How many previous values are kept.
     pub previous: usize,
 }
 
-/// A build state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StateRow {
     pub id: StateId,
     /// RFC 3339.
     pub created: String,
-    /// How many layers it has.
     pub layers: usize,
     /// What it was built on.
     pub parent: Option<StateId>,
-    /// Build key.
     pub key: String,
     /// Names it has now.
     pub refs: Vec<String>,
@@ -58,7 +51,6 @@ pub struct LayerRow {
     pub id: LayerId,
     /// RFC 3339.
     pub created: String,
-    /// What it was made for.
     pub purpose: Purpose,
     /// Its digest, once sealed.
     pub digest: Option<String>,
@@ -80,7 +72,6 @@ pub struct SessionRow {
     pub key: String,
 }
 
-/// A tree snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TreeRow {
     pub id: TreeId,
@@ -100,7 +91,7 @@ pub struct ShowReport {
     pub state: State,
     /// Names it has now.
     pub refs: Vec<String>,
-    /// Names it had, with the position in the ref's history.
+    /// Names that it had, with the position in the ref's history.
     pub former_refs: Vec<(String, usize)>,
     /// Its layers, bottom first.
     pub layer_rows: Vec<LayerRow>,
@@ -108,7 +99,6 @@ pub struct ShowReport {
     pub children: Vec<StateId>,
 }
 
-/// Who occupies how much of the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskUsage {
     /// Oldest first.
@@ -123,18 +113,16 @@ pub struct DiskUsage {
     pub total_bytes: u64,
 }
 
-/// A layer's share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerUsage {
     pub id: LayerId,
     /// Allocated bytes and inodes.
     #[serde(flatten)]
     pub usage: TreeUsage,
-    /// How many states have it: with more than one it is shared.
+    /// How many states have it.
     pub states: usize,
 }
 
-/// A state's share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StateUsage {
     pub id: StateId,
@@ -142,20 +130,19 @@ pub struct StateUsage {
     pub refs: Vec<String>,
     /// Allocated by all its layers.
     pub total_bytes: u64,
-    /// By layers that another state has too.
+    /// Allocated by layers that another state has, too.
     pub shared_bytes: u64,
-    /// By layers that go when it goes.
+    /// Allocated by layers that no other state has.
     pub own_bytes: u64,
 }
 
-/// What sealing did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SealReport {
     pub id: LayerId,
     /// What is recorded about it now.
     #[serde(flatten)]
     pub sealed: Sealed,
-    /// Whether it was sealed before, and nothing was done.
+    /// It was sealed before, so nothing was done.
     pub was_sealed: bool,
 }
 
@@ -204,7 +191,7 @@ impl Store {
         Ok(ShowReport { state, refs, former_refs, layer_rows, children })
     }
 
-    /// Measures layers, sessions and tree snapshots, and what each state has for itself.
+    /// Measures layers, sessions and tree snapshots, and what of them belongs to one state only.
     pub fn disk_usage(&self, in_map: &dyn InMap) -> Result<DiskUsage> {
         let (layers, states) = (self.layers()?, self.states()?);
         let (sessions, trees) = (self.sessions()?, self.trees()?);
@@ -229,9 +216,9 @@ impl Store {
         Ok(DiskUsage { layers, states, sessions, trees, total_bytes })
     }
 
-    /// Digests a layer, writes its manifest and records the digest. A sealed layer stays as it is.
+    /// Digests a layer, writes its manifest and records the digest. If the layer is sealed already, nothing is done.
     ///
-    /// Sealing says what the layer contains from now on; it does not change the layer.
+    /// Sealing records what the layer contains; it does not change the layer.
     pub fn seal(&self, id: &LayerId, in_map: &dyn InMap) -> Result<SealReport> {
         let _lock = self.lock_named(&format!("seal/{id}"), Wait::Quietly)?;
         let layer = self.layer(id)?;
@@ -242,6 +229,7 @@ impl Store {
         let area = self.temp_area()?;
         let input = SealInput { tree: layer.path.clone(), manifest: area.path().join("manifest") };
         let result = call::<ManifestSummary>(in_map, tasks::SEAL, &input).and_then(|summary| {
+            // The manifest before the record: a layer whose record has a digest always has its manifest.
             let target = layer.manifest();
             crate::durable::publish(&input.manifest, &target)?;
             let ManifestSummary { digest, files, bytes } = summary;
@@ -255,7 +243,7 @@ impl Store {
         Ok(SealReport { id: id.clone(), sealed: result?, was_sealed: false })
     }
 
-    /// The names whose present value has a layer.
+    /// The names whose present state has this layer.
     pub fn names_with(&self, layer: &LayerId) -> Result<Vec<String>> {
         let has = |id: &StateId| self.state(id).is_ok_and(|state| state.layers.contains(layer));
         Ok(self.refs()?.into_iter().filter(|(_, state)| has(state)).map(|(name, _)| name).collect())
@@ -280,7 +268,7 @@ impl Store {
 fn uses(states: &[State]) -> BTreeMap<LayerId, usize> {
     let mut uses = BTreeMap::new();
     for state in states {
-        // A chain names a layer once; should it not, the state still counts once.
+        // A chain names each layer once. A damaged one that does not is still one state.
         for id in state.layers.iter().collect::<BTreeSet<_>>() {
             *uses.entry(id.clone()).or_insert(0) += 1;
         }

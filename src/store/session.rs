@@ -13,10 +13,10 @@ use super::process::ProcessStamp;
 use super::{Error, LayerId, LayerMeta, Result, SessionId, State, StateId, Store, durable, lock, make_dir, process, state};
 use crate::origin::Recorded;
 
-/// Size of `session.json`, so that another status can be written into it where there is no room for another file.
+/// Size of `session.json`. On a full disk there is no room for another file, so the status is then written into this one.
 const RECORD_BYTES: usize = 4096;
 
-/// What a session is for; decides nothing in the store, but is shown and recorded.
+/// What a session is for. The store only records and shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -48,13 +48,13 @@ impl std::fmt::Display for Purpose {
     }
 }
 
-/// Whether a session is being worked in.
+/// Whether somebody works in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum SessionStatus {
-    /// By the holder of its lock; without one it is an orphan.
+    /// The holder of its lock does. If nobody holds it, it is an orphan.
     Active,
-    /// Kept for being resumed during the same boot.
+    /// Kept for being resumed in the same boot.
     Suspended {
         /// Why, for people: `interrupted`, `emerge failed at dev-libs/foo-1`.
         note: String,
@@ -65,44 +65,43 @@ pub enum SessionStatus {
 
 /// The contents of `session.json`.
 ///
-/// Not synced: after a power cut the boot is another one, and then no session is worth keeping, whatever this file says.
+/// Not synced. After a power cut it is another boot, and then no session is kept, whatever this file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
-    /// As in the path.
     pub id: SessionId,
     pub purpose: Purpose,
-    /// The state below it.
+    /// The state that it stands on.
     pub base: Option<StateId>,
     /// Build key of the state that is being made.
     pub key: String,
-    /// What is being made, whatever goes in: `stage4/web`. A suspended session with another key is superseded by the next one for the same.
+    /// What is being made, without its inputs: `stage4/web`. A suspended session with another key is superseded by the next one for the
+    /// same subject.
     #[serde(default)]
     pub subject: Option<String>,
     /// RFC 3339.
     pub created: String,
-    /// Boot of the kernel during which it was last active.
+    /// The boot in which it was last active.
     pub boot_id: String,
     /// Active or suspended.
     pub status: SessionStatus,
-    /// First process of its PID namespace, as seen from outside, once started.
+    /// First process of its PID namespace, by its number outside, once started.
     pub pid1: Option<ProcessStamp>,
 }
 
-/// What becomes of a session's upper directory.
+/// The properties of the state that a session's upper directory becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewState {
-    /// Build key.
     pub key: String,
     /// See [`State::origin`].
     pub origin: Recorded,
     /// See [`State::newest_input`]; never below the parent's.
     pub newest_input: i64,
-    /// The state that it counts as made from, usually the session's base.
+    /// The state that it counts as made from. Usually the session's base.
     pub parent: Option<StateId>,
 }
 
-/// A session that this process has locked. Dropped without [`Session::commit`], [`Session::suspend`] or [`Session::discard`] it is an orphan,
-/// which the next recovery removes, exactly as if the process had been killed.
+/// A session that this process has locked. If it is dropped without [`Session::commit`], [`Session::suspend`] or [`Session::discard`] it
+/// is an orphan. The next recovery removes it, as if the process had been killed.
 #[derive(Debug)]
 #[must_use = "a session that is merely dropped is removed by the next recovery"]
 pub struct Session {
@@ -111,15 +110,16 @@ pub struct Session {
     base: Option<State>,
     dir: PathBuf,
     lock: Lock,
-    /// On the underlying file system since before the first write, so that its `syncfs` tells of each failed write-back.
+    /// Opened on the underlying file system before the first write. `syncfs` reports only write-back errors that happen after that, and
+    /// on the overlay itself it does nothing (`volatile`).
     fs: OwnedFd,
-    /// Whether another session was given the upper directory itself.
+    /// Another session was given the upper directory itself, without an overlay.
     bound: bool,
-    /// Whether so much is in it that it is kept when it ends early.
+    /// There is so much work in it that it is kept if it ends early.
     worth_keeping: bool,
 }
 
-/// The steps of a commit between which a crash is simulated.
+/// The steps of a commit after which a test can simulate a crash.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -136,7 +136,7 @@ thread_local! {
     pub(super) static CRASH_AFTER: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
 }
 
-/// In tests, stops as a crash would after the step named; nothing otherwise.
+/// In tests, stops after the named step as a crash would. Nothing otherwise.
 macro_rules! crash_point {
     ($step:ident) => {
         #[cfg(test)]
@@ -152,7 +152,7 @@ impl Store {
         self.session_create_for(base, purpose, key, None)
     }
 
-    /// Makes a session in which `subject` is made, if that has a name.
+    /// The same for a session in which `subject` is made.
     pub fn session_create_for(&self, base: Option<&State>, purpose: Purpose, key: &str, subject: Option<&str>) -> Result<Session> {
         self.require_idmap()?;
         let fs = durable::open_dir(self.root())?;
@@ -174,7 +174,8 @@ impl Store {
         };
         let _structure = self.structure(LockMode::Shared)?;
         make_dir(&dir, 0o700)?;
-        // A recovery that looks at this very moment may have the new lock for an instant; it decides nothing before we are done.
+        // A recovery that lists sessions at this moment may take the new lock for an instant. It decides nothing before we release the
+        // structure lock.
         let lock = lock::acquire(&dir.join("lock"), "session", LockMode::Exclusive, Wait::Quietly, &self.inner.command)?;
         for (name, mode) in
             [("layer", 0o700), ("layer/fs", 0o755), ("work", 0o755), ("root", 0o755), ("scratch", 0o755), ("binpkgs", 0o755)]
@@ -186,9 +187,9 @@ impl Store {
         Ok(Session { store: self.clone(), record, base: base.cloned(), dir, lock, fs, bound: false, worth_keeping: false })
     }
 
-    /// The youngest suspended session for this build key that can be resumed, locked and active again.
+    /// The youngest suspended session for this build key that can be resumed. It is locked and active again.
     ///
-    /// Its `work` directory still holds overlayfs' marks of the earlier mount and must be emptied before the next one.
+    /// Its `work` directory still has the marks of overlayfs from the earlier mount. It must be emptied before the next mount.
     pub fn session_find_suspended(&self, key: &str) -> Result<Option<Session>> {
         self.require_idmap()?;
         for record in self.sessions()?.into_iter().rev() {
@@ -198,7 +199,7 @@ impl Store {
             let dir = self.session_dir(&record.id);
             let fs = durable::open_dir(self.root())?;
             let Some(lock) = lock::try_existing(&dir.join("lock"), &self.inner.command)? else { continue };
-            // Only what is written under the lock counts: the session may have been resumed and committed meanwhile.
+            // Only what we read under the lock counts: meanwhile the session may have been resumed and committed.
             let Some(record) = read_record(&dir).filter(|r| self.is_resumable(r)) else { continue };
             let base = record.base.as_ref().map(|id| self.state(id)).transpose()?;
             let mut session = Session { store: self.clone(), record, base, dir, lock, fs, bound: false, worth_keeping: true };
@@ -210,13 +211,13 @@ impl Store {
         Ok(None)
     }
 
-    /// Whether a session was suspended that could go on with one of these build keys: those that could.
+    /// Which of these build keys have a suspended session that could be resumed.
     pub fn sessions_suspended(&self, keys: &[&str]) -> Result<Vec<String>> {
         let fits = |record: &SessionRecord| keys.contains(&record.key.as_str()) && self.is_resumable(record);
         Ok(self.sessions()?.into_iter().filter(fits).map(|record| record.key).collect())
     }
 
-    /// Removes suspended sessions that made `subject` from other inputs than `key` stands for; says how many.
+    /// Removes suspended sessions that made `subject` from other inputs than those of `key`. Returns how many.
     pub fn session_discard_superseded(&self, subject: &str, key: &str, in_map: &dyn InMap) -> Result<usize> {
         self.require_idmap()?;
         let is_superseded = |record: &SessionRecord| {
@@ -227,7 +228,7 @@ impl Store {
         let mut count = 0;
         for record in self.sessions()?.into_iter().filter(is_superseded) {
             let dir = self.session_dir(&record.id);
-            // Whoever holds the lock is at work in it again.
+            // The holder of the lock works in the session again.
             let Some(_lock) = lock::try_existing(&dir.join("lock"), &self.inner.command)? else { continue };
             if read_record(&dir).is_some_and(|record| is_superseded(&record)) {
                 self.bury(&dir, &record.id, in_map)?;
@@ -237,7 +238,7 @@ impl Store {
         Ok(count)
     }
 
-    /// What is written about each session, oldest first.
+    /// The records of all sessions, oldest first.
     pub fn sessions(&self) -> Result<Vec<SessionRecord>> {
         let ids = self.ids::<SessionId>("sessions", "")?;
         Ok(ids.iter().filter_map(|id| read_record(&self.session_dir(id))).collect())
@@ -247,31 +248,31 @@ impl Store {
         self.path("sessions").join(id.as_str())
     }
 
-    /// Whether a suspended session can go on: same boot, and the state below it still there.
+    /// Whether a suspended session can be resumed: same boot, and its base still exists.
     pub(super) fn is_resumable(&self, record: &SessionRecord) -> bool {
         self.is_kept(record) && record.base.as_ref().is_none_or(|id| self.state_path(id).exists())
     }
 
-    /// Whether a session that nobody works in stays: it was suspended during this boot. A state below it that is missing was lost, since cleaning
-    /// leaves it, and may come back from a backup.
+    /// Whether a session that nobody works in stays: if it was suspended in this boot. If its base is missing, the file was lost
+    /// (cleaning leaves it) and may come back from a backup.
     pub(super) fn is_kept(&self, record: &SessionRecord) -> bool {
         matches!(record.status, SessionStatus::Suspended { .. })
             && self.inner.boot_id != process::UNKNOWN_BOOT
             && record.boot_id == self.inner.boot_id
     }
 
-    /// Brings everything written since `fs` was opened to the disk, and reports what failed to get there.
+    /// Brings everything that was written since `fs` was opened to the disk, and reports write-back errors.
     pub(super) fn sync(&self, fs: &OwnedFd) -> Result<()> {
         rustix::fs::syncfs(fs.as_fd()).map_err(|e| Error::WriteBack { path: self.root().to_owned(), source: e.into() })
     }
 }
 
-/// What is written about the session in `dir`; nothing if that cannot be read, as after a power cut.
+/// The record of the session in `dir`. `None` if it cannot be read, as after a power cut.
 pub(super) fn read_record(dir: &Path) -> Option<SessionRecord> {
     durable::read_json(&dir.join("session.json")).ok().flatten()
 }
 
-/// Undoes what was done of a commit whose state cannot be written, as on a full disk: what is in the session is its own again.
+/// Undoes a commit whose state cannot be written, as on a full disk: the layer becomes the session's again.
 fn take_back(state: &Path, taken: &Path, unfinished: &Path) {
     let gone = fs::remove_file(state).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) });
     if let Err(error) = gone.and_then(|()| fs::rename(taken, unfinished)) {
@@ -284,17 +285,14 @@ impl Session {
         &self.record.id
     }
 
-    /// What is written about it.
     pub fn record(&self) -> &SessionRecord {
         &self.record
     }
 
-    /// The state below it.
     pub fn base(&self) -> Option<&State> {
         self.base.as_ref()
     }
 
-    /// A path in its directory.
     pub fn path(&self, sub: impl AsRef<Path>) -> PathBuf {
         self.dir.join(sub)
     }
@@ -304,23 +302,23 @@ impl Session {
         self.path("layer/fs")
     }
 
-    /// Says that what is going to be in it is not to be lost: a commit that fails suspends it.
+    /// Says that its contents are worth keeping: if its commit fails, it is suspended.
     pub fn mark_worth_keeping(&mut self) {
         self.worth_keeping = true;
     }
 
-    /// Whether it was suspended before, or is said to be worth it.
+    /// Whether it was suspended before, or was marked.
     pub fn is_worth_keeping(&self) -> bool {
         self.worth_keeping
     }
 
-    /// For overlayfs.
+    /// The work directory for overlayfs.
     pub fn work(&self) -> PathBuf {
         self.path("work")
     }
 
-    /// The upper directory, to be bound into another session as it is, without an overlay. What that session leaves in it is looked through by
-    /// [`Self::commit_bound`].
+    /// The upper directory, to be bound into another session without an overlay. [`Self::commit_bound`] checks what that session leaves
+    /// in it.
     pub fn bind_upper(&mut self) -> PathBuf {
         self.bound = true;
         self.upper()
@@ -341,31 +339,32 @@ impl Session {
         self.path("binpkgs")
     }
 
-    /// The trees below the upper directory, topmost first.
+    /// The layers below the upper directory, topmost first.
     pub fn lower_dirs(&self) -> Vec<PathBuf> {
         self.base.as_ref().map(|b| self.store.lower_dirs(b)).unwrap_or_default()
     }
 
-    /// A descriptor that keeps the session locked: for the helper and for PID 1, which then outlive us visibly.
+    /// A descriptor that keeps the session locked. The helper and PID 1 get it, so that others see the session as locked if they outlive
+    /// us.
     pub fn lock_fd(&self) -> Result<OwnedFd> {
         self.lock.duplicate()
     }
 
-    /// Writes down who is the first process of the session, as seen from here, so that recovery can wait for its end.
+    /// Records the first process of the session, by its number out here, so that recovery can wait for its end.
     pub fn record_pid1(&mut self, pid: i32) -> Result<()> {
         self.record.pid1 = ProcessStamp::of(pid);
         self.write_record()
     }
 
-    /// Keeps the session as it is, to be resumed during this boot. PID 1 must have been reaped.
+    /// Keeps the session as it is, to be resumed in this boot. PID 1 must have been reaped.
     pub fn suspend(mut self, note: &str) -> Result<()> {
         self.require_quiet()?;
-        // Now is the last time that this descriptor can tell of failed write-backs.
+        // This descriptor is closed next. A later one would not report write-back errors of now.
         self.store.sync(&self.fs)?;
         self.record.status = SessionStatus::Suspended { note: note.to_owned(), at: process::now() };
         self.record.boot_id = self.store.inner.boot_id.clone();
         self.write_record().or_else(|error| {
-            // On a full disk nothing new can be made, and what there is can be changed.
+            // On a full disk no new file can be made, but an existing one can be changed.
             let _structure = self.store.structure(LockMode::Shared)?;
             durable::overwrite_json(&self.dir.join("session.json"), &self.record).map_err(|_| error)
         })?;
@@ -373,16 +372,16 @@ impl Session {
         Ok(())
     }
 
-    /// Removes the session with all that is in it. PID 1 must have been reaped.
+    /// Removes the session and its contents. PID 1 must have been reaped.
     pub fn discard(self, in_map: &dyn InMap) -> Result<()> {
         self.require_quiet()?;
         self.store.bury(&self.dir, &self.record.id, in_map)
     }
 
-    /// Makes the upper directory a layer, and a state on top of the session's base with it.
+    /// Makes the upper directory a layer, and a state of the base's layers and this one.
     ///
-    /// PID 1 must have been reaped and with it the overlay mount gone: what is written afterwards would change a committed layer. How long this
-    /// takes depends on how much is not on the disk yet, not on how many files there are.
+    /// PID 1 must have been reaped: with it the overlay mount is gone, and a later write through it would change a committed layer. The
+    /// time depends on how much is not on the disk yet, not on the number of files.
     pub fn commit(self, new: NewState) -> Result<State> {
         if self.bound {
             return Err(Error::NotLookedThrough { session: self.record.id.clone() });
@@ -390,7 +389,8 @@ impl Session {
         self.commit_any(new)
     }
 
-    /// The same of an upper directory that was bound into another session: refused if that session has left what only overlayfs may write.
+    /// The same for an upper directory that was bound into another session. Refused if that session has written there what only overlayfs
+    /// may write.
     pub fn commit_bound(self, new: NewState, in_map: &dyn InMap) -> Result<State> {
         self.require_quiet()?;
         let input = super::tasks::LookInput { tree: self.upper() };
@@ -398,7 +398,7 @@ impl Session {
         self.commit_any(new)
     }
 
-    /// A session that is worth keeping and cannot become a layer yet, as on a full disk, is suspended.
+    /// If the session is worth keeping and cannot become a layer yet, as on a full disk, it is suspended.
     fn commit_any(self, new: NewState) -> Result<State> {
         match self.become_layer(new) {
             Ok(state) => {
@@ -449,7 +449,7 @@ impl Session {
         Ok(state)
     }
 
-    /// The two steps that must not be seen apart by recovery.
+    /// Two steps under one structure lock. A recovery between them would take the layer for garbage.
     fn publish(&self, unfinished: &Path, state: &State) -> Result<()> {
         let layer = state.layers.last().map_or_else(PathBuf::new, |id| self.store.layer_dir(id));
         let _structure = self.store.structure(LockMode::Shared)?;
@@ -479,7 +479,7 @@ impl Session {
         Ok(State { id, layers, parent, key, origin, created, newest_input })
     }
 
-    /// Refuses to go on while the session's first process may still write.
+    /// Fails if the session's first process is still there, since it may write.
     fn require_quiet(&self) -> Result<()> {
         match self.record.pid1 {
             Some(pid1) if !pid1.wait_gone(PID1_LIMIT) => {

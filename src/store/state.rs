@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{Error, LayerId, LockMode, NewState, Purpose, Result, StateId, Store, durable, process};
 use crate::origin::Recorded;
 
-/// A chain of layers and where it came from. Never changes once written.
+/// A chain of layers and what it was made from. It never changes once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Digest of `layers`, `parent`, `key` and `origin`.
@@ -21,18 +21,18 @@ pub struct State {
     pub layers: Vec<LayerId>,
     /// The state that the topmost layer was built on.
     pub parent: Option<StateId>,
-    /// The build key: a hash of all that went in.
+    /// The build key: a hash of all inputs.
     pub key: String,
     /// Who made it and from what: stage3 name, signer, the reason given for an unsigned one, definition, tree snapshot, packages.
     pub origin: Recorded,
     /// When it was committed, RFC 3339, UTC.
     pub created: String,
-    /// Time of the newest thing that went in, seconds since 1970: what exports clamp times to.
+    /// Time of the newest input, in seconds since 1970. Exports clamp times to it.
     pub newest_input: i64,
 }
 
 impl State {
-    /// The id that a state with these properties has.
+    /// The id of a state with these properties.
     pub(super) fn derive_id(layers: &[LayerId], parent: Option<&StateId>, key: &str, origin: &Recorded) -> Result<StateId> {
         let parts = (layers, parent, key, origin);
         let path = PathBuf::from("states");
@@ -41,22 +41,21 @@ impl State {
     }
 }
 
-/// What is written beside a layer's tree.
+/// The contents of `layer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerMeta {
-    /// Its id, as in its path.
     pub id: LayerId,
     /// When it was committed, RFC 3339, UTC.
     pub created: String,
     pub purpose: Purpose,
     /// The state below it when it was written.
     pub base: Option<StateId>,
-    /// Present once the contents have been digested.
+    /// Present once the layer is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Sealed>,
 }
 
-/// What a layer's contents were when it was sealed.
+/// What a layer contained when it was sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// SHA-256 of the manifest, `sha256:` and 64 digits.
@@ -75,24 +74,23 @@ pub struct Layer {
     pub id: LayerId,
     /// Its tree, in overlayfs upper format.
     pub path: PathBuf,
-    /// What is known about it.
     pub meta: LayerMeta,
 }
 
 impl Layer {
-    /// Where the list of its files is, once sealed.
+    /// Where the manifest is, once the layer is sealed.
     pub fn manifest(&self) -> PathBuf {
         self.path.with_file_name("manifest")
     }
 }
 
 impl State {
-    /// Whether this is the state that `id` stands for, and nothing of it was changed.
+    /// Whether this state has this id and its contents were not changed.
     pub fn has_id(&self, id: &StateId) -> Result<bool> {
         Ok(self.id == *id && Self::derive_id(&self.layers, self.parent.as_ref(), &self.key, &self.origin)? == *id)
     }
 
-    /// Refuses a state whose file could not be read again: an origin that is nested deeper than JSON is read.
+    /// Refuses a state that could not be read again: `serde_json` writes an origin that is nested more deeply than it reads.
     pub(super) fn check_readable(&self, path: &Path) -> Result<()> {
         let encode = |source| Error::Encode { path: path.to_owned(), source };
         let bytes = serde_json::to_vec(self).map_err(encode)?;
@@ -109,12 +107,10 @@ impl Store {
         self.path("layers").join(id.as_str())
     }
 
-    /// The state with this id.
     pub fn state(&self, id: &StateId) -> Result<State> {
         durable::read_json(&self.state_path(id))?.ok_or_else(|| Error::NoSuchState(id.clone()))
     }
 
-    /// The ids of all states, sorted.
     pub fn state_ids(&self) -> Result<Vec<StateId>> {
         self.ids("states", ".json")
     }
@@ -134,14 +130,14 @@ impl Store {
         Ok(states)
     }
 
-    /// The youngest state with this build key.
+    /// The youngest state with this build key. Keys do not name states: a build that is repeated gets a second state.
     pub fn state_by_key(&self, key: &str) -> Result<Option<State>> {
         Ok(self.states_by_key(&[key])?.remove(key))
     }
 
-    /// The youngest state with each of these build keys, as far as there is one.
+    /// For each of these build keys the youngest state, if there is one.
     ///
-    /// Reads each state's file once, several at the same time, and takes only those apart that have one of the keys in them.
+    /// Reads each state's file once, several at a time, and parses only those that contain one of the keys.
     pub fn states_by_key(&self, keys: &[&str]) -> Result<BTreeMap<String, State>> {
         let wanted: BTreeSet<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
         let ids = self.ids::<StateId>("states", ".json")?;
@@ -170,8 +166,8 @@ impl Store {
         Ok(youngest)
     }
 
-    /// Makes a state of layers that are there already, bottom first. Which of them may lie on which is the caller's to know: what emerge wrote
-    /// belongs on what it was written on, and nowhere else. The caller holds the store's lock, shared.
+    /// Makes a state of existing layers, bottom first. The caller must know which of them may lie on which: what emerge wrote belongs on
+    /// what it was written on, and on nothing else. The caller holds the store's lock, shared.
     pub fn state_of_layers(&self, layers: Vec<LayerId>, new: NewState) -> Result<State> {
         for layer in &layers {
             self.layer(layer)?;
@@ -193,20 +189,19 @@ impl Store {
         layers.filter(|layer| !matches!(layer, Err(Error::NoSuchLayer(id)) if !self.layer_dir(id).exists())).collect()
     }
 
-    /// The layer with this id.
     pub fn layer(&self, id: &LayerId) -> Result<Layer> {
         let dir = self.layer_dir(id);
         let meta = durable::read_json(&dir.join("layer.json"))?.ok_or_else(|| Error::NoSuchLayer(id.clone()))?;
         Ok(Layer { id: id.clone(), path: dir.join("fs"), meta })
     }
 
-    /// The trees that overlayfs stacks for this state, topmost first, as it wants them.
+    /// The trees that overlayfs stacks for this state, topmost first as the kernel wants them.
     pub fn lower_dirs(&self, state: &State) -> Vec<PathBuf> {
         state.layers.iter().rev().map(|id| self.layer_dir(id).join("fs")).collect()
     }
 }
 
-/// What lies between quotation marks in a JSON text, cut short at each escape: no key contains one.
+/// The parts of a JSON text between quotation marks, cut at each escape. No key contains an escape.
 fn strings_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'"')
 }

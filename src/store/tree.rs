@@ -1,4 +1,4 @@
-//! Temporary areas, and the tree snapshots that are made in them.
+//! Temporary areas, and tree snapshots, which are made in them.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,20 @@ use serde::{Deserialize, Serialize};
 use super::in_map::InMap;
 use super::{Error, Lock, LockMode, Result, Store, TreeId, Wait, durable, id, lock, make_dir};
 
-/// A place in `tmp/` for something that is not there yet. Dropped without a commit, it is litter that recovery removes.
+/// A place in `tmp/` for something that is being made. If it is dropped without a commit, the next recovery removes it.
 #[derive(Debug)]
 #[must_use = "what is not committed is removed by the next recovery"]
 pub struct TempArea {
     store: Store,
     path: PathBuf,
     lock: Lock,
-    /// On the underlying file system since before the first write, so that its `syncfs` tells of each failed write-back.
+    /// Opened on the underlying file system before the first write. `syncfs` reports only write-back errors that happen after that.
     fs: OwnedFd,
 }
 
-/// What is written beside a tree snapshot.
+/// The contents of `tree.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeMeta {
-    /// Its id, as in its path.
     pub id: TreeId,
     /// When it was imported, RFC 3339, UTC.
     pub created: String,
@@ -36,12 +35,12 @@ pub struct Tree {
     pub id: TreeId,
     /// The ebuild repository.
     pub path: PathBuf,
-    /// What is known about it.
     pub meta: TreeMeta,
 }
 
 impl Tree {
-    /// Whether a state with this `origin`, as text, was made with it. However an origin is laid out, the digest of each tree is in it.
+    /// Whether a state with this `origin`, as text, was made with it. Every layout of an origin contains the digest of each tree, so the
+    /// text is searched.
     pub fn went_into(&self, origin: &str) -> bool {
         origin.contains(self.meta.origin["digest"].as_str().filter(|digest| !digest.is_empty()).unwrap_or(self.id.as_str()))
     }
@@ -67,7 +66,6 @@ impl Store {
         Ok(area)
     }
 
-    /// The tree snapshot with this id.
     pub fn tree(&self, id: &TreeId) -> Result<Tree> {
         let dir = self.path("trees").join(id.as_str());
         let meta = durable::read_json(&dir.join("tree.json"))?.ok_or_else(|| Error::NoSuchTree(id.clone()))?;
@@ -83,17 +81,17 @@ impl Store {
 }
 
 impl TempArea {
-    /// The area itself; `lock` in it is taken.
+    /// The area itself. Our lock is the file `lock` in it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the files of a tree snapshot go, for an area from [`Store::tree_begin`].
+    /// Where the files of a tree snapshot go, in an area from [`Store::tree_begin`].
     pub fn tree(&self) -> PathBuf {
         self.path.join("tree").join("fs")
     }
 
-    /// Turns the tree into a snapshot: everything on the disk, then one rename. Nothing may write to it any more.
+    /// Makes the tree a snapshot: syncs everything, then renames it. Nobody may write to it any more.
     pub fn commit_tree(self, origin: serde_json::Value) -> Result<TreeId> {
         let id = TreeId::fresh()?;
         let meta = TreeMeta { id: id.clone(), created: super::process::now(), origin };
@@ -110,7 +108,7 @@ impl TempArea {
         Ok(id)
     }
 
-    /// Removes the area with all that is in it.
+    /// Removes the area and its contents.
     pub fn discard(self, in_map: &dyn InMap) -> Result<()> {
         self.store.dismantle(&self.path, |inner| in_map.remove_trees(inner))
     }

@@ -1,7 +1,7 @@
-//! Is everything in the store what it should be?
+//! Checks that everything in the store is as it should be.
 //!
-//! [`Store::verify`] looks at structure and needs no helper; [`Store::verify_deep`] reads every sealed layer inside the id map. Both collect all they
-//! find, since one damaged file says little.
+//! [`Store::verify`] checks the structure and needs no helper. [`Store::verify_deep`] reads every sealed layer inside the id map. Both
+//! report everything that they find, since one damaged file says little.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -22,13 +22,12 @@ use crate::path_error::PathError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Nothing is lost; the next command sets it right, or it costs space only.
+    /// Nothing is lost. Either the next command corrects it, or it only costs space.
     Note,
-    /// Something cannot be used any more.
+    /// Something is no longer usable.
     Error,
 }
 
-/// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "finding")]
 #[non_exhaustive]
@@ -41,72 +40,47 @@ pub enum Finding {
         current: String,
     },
     /// Others could enter a directory of the store.
-    Mode {
-        path: PathBuf,
-        /// Its mode, octal.
-        mode: String,
-    },
+    Mode { path: PathBuf, mode: String },
     /// Something is owned by somebody else.
-    Owner {
-        path: PathBuf,
-        /// By whom.
-        owner: u32,
-    },
+    Owner { path: PathBuf, owner: u32 },
     /// A file cannot be read or understood.
-    Unreadable {
-        path: PathBuf,
-        /// Why, with causes.
-        why: String,
-    },
+    Unreadable { path: PathBuf, why: String },
     /// A directory that should be there is not one.
     NotADirectory { path: PathBuf },
     /// A ref names a state that is not there.
     RefWithoutState {
         name: String,
         state: StateId,
-        /// Whether that is a previous value only: the present one is good.
+        /// It is only a previous value; the present one is fine.
         former: bool,
     },
     /// The name of a tree snapshot names none.
-    RefWithoutTree {
-        /// The name, without `tree/`.
-        name: String,
-        tree: TreeId,
-    },
+    RefWithoutTree { name: String, tree: TreeId },
     /// A state was made from one that is not there.
-    StateWithoutParent {
-        state: StateId,
-        /// What it was made from.
-        parent: StateId,
-    },
+    StateWithoutParent { state: StateId, parent: StateId },
     /// A suspended session is on a state that is not there.
-    SessionWithoutState {
-        session: SessionId,
-        /// What it is on.
-        state: StateId,
-    },
+    SessionWithoutState { session: SessionId, state: StateId },
     /// A state names a layer that is not there.
     StateWithoutLayer { state: StateId, layer: LayerId },
     /// A state's id is not the digest of its contents.
     StateChanged { state: StateId },
-    /// A file says it is another one.
+    /// A file has the id of another one in it.
     WrongId { path: PathBuf },
     /// No state names this layer, and its session is gone.
     LayerWithoutState {
         layer: LayerId,
-        /// Whether it stays, since a state or a name that is missing or damaged may lead to it.
+        /// The layer stays, since a missing or damaged state or name may lead to it.
         doubtful: bool,
     },
     /// A sealed layer has lost its manifest.
     ManifestMissing { layer: LayerId },
-    /// Nothing of ours.
+    /// No file of ours.
     Unknown { path: PathBuf },
-    /// What a killed process has left.
+    /// A killed process has left it.
     Litter { path: PathBuf },
 }
 
 impl Finding {
-    /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self {
             Self::LayerWithoutState { .. } | Self::Unknown { .. } | Self::Litter { .. } | Self::Mode { .. } => Severity::Note,
@@ -114,7 +88,6 @@ impl Finding {
         }
     }
 
-    /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::IdMapChanged { .. } => {
@@ -205,7 +178,6 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Whether everything is as it should be.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
@@ -214,27 +186,26 @@ impl VerifyReport {
 /// What `store verify --deep` found in the contents of layers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DeepReport {
-    /// Layers whose contents are what they were when sealed.
+    /// Layers that contain what they did when sealed.
     pub good: Vec<LayerId>,
     /// Layers whose contents are not.
     pub different: Vec<LayerDifferences>,
-    /// Layers that have no digest to compare with.
+    /// Layers without a digest to compare with.
     pub unsealed: Vec<LayerId>,
 }
 
-/// A layer that is not what it was.
+/// A sealed layer that has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerDifferences {
     pub layer: LayerId,
     pub recorded_digest: String,
     pub digest: String,
-    /// Whether the list of files itself was changed, so that the names below may mislead.
+    /// The manifest itself was changed, too, so the differences below may mislead.
     pub manifest_changed: bool,
     pub first: Vec<Difference>,
     pub count: u64,
 }
 
-/// One name that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// Relative to the layer's root; bytes outside printable ASCII are `\xNN`.
@@ -243,10 +214,11 @@ pub struct Difference {
 }
 
 impl Store {
-    /// Looks at the structure of the whole store. Errors are of reading directories only; all else is a finding. The caller holds the store's lock,
-    /// shared.
+    /// Checks the structure of the whole store. Errors are only those of listing directories; everything else is a finding. The caller
+    /// holds the store's lock, shared.
     ///
-    /// What others are just making or removing looks like damage for a moment: so what is found is looked at again while nobody does that.
+    /// What others make or remove at this moment looks like damage. So if there are findings, we check a second time while nobody makes
+    /// or removes anything.
     pub fn verify(&self) -> Result<VerifyReport> {
         match self.look() {
             Ok(report) if report.is_clean() => return Ok(report),
@@ -275,11 +247,11 @@ impl Store {
         Ok(report)
     }
 
-    /// Reads every sealed layer and compares it with its manifest; names at most `limit` differences a layer.
+    /// Reads every sealed layer and compares it with its manifest. Names at most `limit` differences of each layer.
     pub fn verify_deep(&self, in_map: &dyn InMap, limit: usize, mut begin: impl FnMut(&LayerId)) -> Result<DeepReport> {
         let mut report = DeepReport::default();
         for id in self.ids::<LayerId>("layers", "")? {
-            // What cannot be read is a finding of the structure.
+            // `verify` reports what cannot be read.
             let Ok(layer) = self.layer(&id) else { continue };
             let Some(sealed) = &layer.meta.sealed else {
                 report.unsealed.push(id);
@@ -304,7 +276,7 @@ impl Store {
         Ok(report)
     }
 
-    /// Modes, and names that are not ours.
+    /// Names that are not ours.
     fn verify_names(&self, report: &mut VerifyReport) -> Result<()> {
         type IsKnown = fn(&str) -> bool;
         for path in super::durable::list(self.root())? {
@@ -406,7 +378,7 @@ impl Store {
             if let Some(short) = name.strip_prefix("tree/") {
                 match refs::read::<TreeId>(&path) {
                     Ok(entries) => {
-                        // Only the present value matters: older snapshots are there as long as nobody cleans up.
+                        // Only the present value is checked: older snapshots stay only until somebody cleans up.
                         if let Some(entry) = entries.into_iter().next().filter(|e| self.tree(&e.value).is_err()) {
                             report.findings.push(Finding::RefWithoutTree { name: short.to_owned(), tree: entry.value });
                         }
@@ -446,7 +418,7 @@ impl Store {
         Ok(())
     }
 
-    /// Sessions and temporary areas: those in use are fine.
+    /// Sessions and temporary areas. Those in use are fine.
     fn verify_passing(&self, report: &mut VerifyReport) -> Result<()> {
         for path in super::durable::list(&self.path("sessions"))? {
             let kept = session::read_record(&path).filter(|record| self.is_kept(record));
@@ -473,13 +445,13 @@ fn is_free(path: &Path) -> Result<bool> {
     let lock_path = path.join("lock");
     match lock::is_held(&lock_path) {
         Ok(held) => Ok(!held && path.symlink_metadata().is_ok()),
-        // A plain file in `tmp/` that is being written at this moment, or was.
+        // A plain file in `tmp/`: its writer is at work or was killed.
         Err(Error::Io(PathError { source, .. })) if source.kind() == std::io::ErrorKind::NotADirectory => Ok(true),
         Err(e) => Err(e),
     }
 }
 
-/// A directory that is ours; `private` ones are closed to others, the tops of trees have the mode that the tree wants.
+/// Checks a directory of ours. `private` ones must be closed to others; the top of a tree has the mode that the tree wants.
 fn check_directory(path: &Path, private: bool, findings: &mut Vec<Finding>) {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => meta,

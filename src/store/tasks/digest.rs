@@ -10,10 +10,10 @@
 //! usr/share/gone char 0000 0 0 0:0
 //! ```
 //!
-//! A line for each name, sorted: path, kind, mode (octal), owner and group as inside the id map, then by kind size and digest, target, or device
-//! numbers, then extended attributes as `name=hex`. Bytes outside printable ASCII, blanks and backslashes are `\xNN`. The digest of a layer is
-//! the SHA-256 of this text. Times are no part of it, nor are the attributes in which overlayfs notes inode numbers and file system ids, so that
-//! a copied layer has the digest of its original.
+//! One line for each name, sorted: path, kind, mode (octal), owner and group as inside the id map; then by kind size and digest, target,
+//! or device numbers; then extended attributes as `name=hex`. Bytes outside printable ASCII, blanks and backslashes are `\xNN`. The
+//! digest of a layer is the SHA-256 of this text. Times are left out, and so are the attributes in which overlayfs notes inode numbers
+//! and file system ids. So a copied layer has the digest of its original.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,14 +33,14 @@ use crate::beneath::{Budget, Plain, TreeDir, Walk};
 
 const HEADER: &str = "gentoomuch manifest 1";
 
-/// Attributes that say something about the file system the layer lies on, not about the layer.
+/// Attributes about the file system that the layer lies on, not about the layer.
 const LOCAL_ATTRIBUTES: [&str; 6] = [
     "user.overlay.origin",
     "user.overlay.uuid",
     "user.overlay.impure",
     "user.overlay.nlink",
     "user.overlay.upper",
-    // Labels are the host's.
+    // SELinux labels come from the host.
     "security.selinux",
 ];
 
@@ -48,11 +48,11 @@ const LOCAL_ATTRIBUTES: [&str; 6] = [
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SealInput {
     pub tree: PathBuf,
-    /// Where to write the manifest; must not exist.
+    /// Where to write the manifest. Must not exist.
     pub manifest: PathBuf,
 }
 
-/// What a manifest comes to.
+/// The totals of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ManifestSummary {
     /// `sha256:` and 64 digits.
@@ -67,7 +67,7 @@ pub(crate) struct ManifestSummary {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct VerifyDeepInput {
     pub tree: PathBuf,
-    /// Its manifest of old.
+    /// Its manifest from the time of sealing.
     pub manifest: PathBuf,
     /// How many differences to name at most.
     pub limit: usize,
@@ -76,11 +76,11 @@ pub(crate) struct VerifyDeepInput {
 /// How a tree compares with its manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Compared {
-    /// Digest of the tree as it is.
+    /// Digest of the tree now.
     pub digest: String,
-    /// Digest of the manifest's text as it is: if it is not the layer's, the manifest itself was changed.
+    /// Digest of the manifest's text now. If it is not the layer's, somebody has changed the manifest.
     pub manifest_digest: String,
-    /// The first differences, in the order of paths: a path (escaped as in the manifest) and what is different there.
+    /// The first differences, by path: a path (escaped as in the manifest) and what differs there.
     pub differences: Vec<(String, String)>,
     /// How many there are in all.
     pub count: u64,
@@ -120,7 +120,7 @@ pub(super) fn verify(input: &VerifyDeepInput) -> Result<Compared, TreeError> {
     Ok(compared)
 }
 
-/// What the fields of a line are called, by position; extended attributes follow.
+/// The names of the fields of a line, by position. Extended attributes follow.
 fn field_names(kind: &str) -> &'static [&'static str] {
     match kind {
         "file" => &["kind", "mode", "owner", "group", "size", "contents"],
@@ -131,7 +131,7 @@ fn field_names(kind: &str) -> &'static [&'static str] {
     }
 }
 
-/// In words, which fields differ.
+/// Which fields differ, in words.
 fn difference(was: &str, is: &str) -> String {
     let (was, is): (Vec<&str>, Vec<&str>) = (was.split(' ').collect(), is.split(' ').collect());
     if was[0] != is[0] {
@@ -142,7 +142,7 @@ fn difference(was: &str, is: &str) -> String {
     for (i, name) in names.iter().enumerate() {
         let (a, b) = (was.get(i).unwrap_or(&"-"), is.get(i).unwrap_or(&"-"));
         if a != b {
-            // Two digests side by side tell a reader nothing.
+            // Two digests beside each other would tell a reader nothing.
             words.push(if *name == "contents" { "contents differ".to_owned() } else { format!("{name} was {a} and is {b}") });
         }
     }
@@ -177,7 +177,7 @@ fn named(digest: &[u8]) -> String {
     format!("sha256:{}", hex::encode(digest))
 }
 
-/// One name of the tree, on its way to a line.
+/// One name of the tree with its line.
 struct Entry {
     path: String,
     line: String,
@@ -192,7 +192,7 @@ struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a tree. One thread walks at a time, the others read files.
+    /// Reads a tree. One thread at a time walks; the others read files.
     fn of(tree: &Path) -> Result<Self, TreeError> {
         let walker = Walker::new(tree)?;
         let entries: Vec<Entry> = walker.par_bridge().map(|found| found?.finish()).collect::<Result<_, TreeError>>()?;
@@ -200,6 +200,7 @@ impl Manifest {
     }
 
     fn from_entries(mut entries: Vec<Entry>) -> Self {
+        // Sorted before hard links are found, so that the first path is the same in each run: files come from several threads.
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let mut first: BTreeMap<u64, String> = BTreeMap::new();
         let mut lines = BTreeMap::new();
@@ -237,7 +238,7 @@ impl Manifest {
     }
 }
 
-/// A name as found by the walk; a regular file comes opened, so that reading it needs no path.
+/// A name that the walk found. A regular file comes opened, so that reading it needs no path.
 struct Found {
     path: PathBuf,
     name: String,
@@ -329,7 +330,7 @@ impl Iterator for Walker {
         let walk = self.walk.as_mut()?;
         let result = step(walk, &mut self.budget).transpose();
         if !matches!(result, Some(Ok(_))) {
-            // Nothing sensible follows an error.
+            // After an error the walk does not know where it is.
             self.walk = None;
         }
         result
@@ -371,13 +372,13 @@ fn examine(walk: &mut Walk, name: &std::ffi::CStr, budget: &mut Budget) -> Resul
             content = Content::Symlink(walk.read_link(name)?);
             Vec::new()
         }
-        // Sockets, devices and fifos in an unprivileged layer carry attributes in no case that matters, and opening them has effects.
+        // Opening a socket, device or fifo can have effects, and a user can set no attributes on them (`xattr(7)`).
         _ => Vec::new(),
     };
     Ok(Found { path, name: relative, stat, attributes, content })
 }
 
-/// Extended attributes as `name=hex`, sorted, without those that belong to the file system.
+/// Extended attributes as `name=hex`, sorted, without [`LOCAL_ATTRIBUTES`].
 fn attributes(fd: impl AsFd) -> Result<Vec<String>, Errno> {
     let fd = fd.as_fd();
     let names = match grow(|buffer| rustix::fs::flistxattr(fd, buffer)) {
@@ -400,7 +401,7 @@ fn attributes(fd: impl AsFd) -> Result<Vec<String>, Errno> {
     Ok(found)
 }
 
-/// Calls with larger buffers until the answer fits; the kernel's limit is 64 KiB.
+/// Calls with a larger buffer until the answer fits. The kernel's limit is 64 KiB.
 pub(super) fn grow(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; 512];
     loop {

@@ -1,7 +1,8 @@
-//! Looking for what only overlayfs may write.
+//! Looks for what only overlayfs may write.
 //!
-//! A session that sees its upper directory through the overlay cannot make a whiteout or an opaque mark in it: the kernel refuses them there. One
-//! that was given the very directory (a kernel's layers are written so) can, and would hide files of every root that is stacked on the layer.
+//! A session that sees its upper directory through the overlay cannot make a whiteout or an opaque mark there: the kernel refuses it. A
+//! session that was given the directory itself can. (A kernel's layers are written so.) It could then hide files of every root that is
+//! stacked on the layer.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -16,11 +17,11 @@ use crate::beneath::{Budget, TreeDir, Walk};
 /// Input of [`super::LOOK_THROUGH`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LookInput {
-    /// The tree, to which no overlay has ever written.
+    /// A tree that no overlay has ever written.
     pub tree: PathBuf,
 }
 
-/// Refuses a tree that speaks to overlayfs, or that has files too large to be sealed and exported.
+/// Refuses a tree with marks for overlayfs, or with files too large to be sealed and exported.
 pub(super) fn look_through(input: &LookInput) -> Result<(), TreeError> {
     let mut walk = TreeDir::open(&input.tree)?.walk()?;
     let mut budget = Budget::default();
@@ -41,7 +42,7 @@ pub(super) fn look_through(input: &LookInput) -> Result<(), TreeError> {
                     budget.admit(&file)?;
                     check_attributes(&walk, std::os::fd::AsFd::as_fd(&file), &entry.name)?;
                 }
-                // The kernel lets nobody put an attribute of the user on anything else (`xattr(7)`).
+                // Only regular files and directories can have `user.` attributes (`xattr(7)`).
                 _ => {}
             }
         }

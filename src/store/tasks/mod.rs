@@ -1,6 +1,6 @@
 //! Work on trees of mapped owners: tasks that the helper runs inside the id map, as the map's root.
 //!
-//! Each is a plain function on paths with serialisable input and output, so that tests run it as an ordinary user on trees of its own.
+//! Each is a plain function on paths with input and output as JSON. So tests run it as an ordinary user on trees of their own.
 
 pub(super) mod digest;
 mod forged;
@@ -19,15 +19,15 @@ pub(crate) use self::digest::{Compared, ManifestSummary, SealInput, VerifyDeepIn
 pub(crate) use self::forged::LookInput;
 pub(crate) use self::usage::{DiskUsageInput, TreeUsage};
 
-/// Removes trees: [`RemoveInput`] to nothing.
+/// Removes trees. Takes a [`RemoveInput`], returns nothing.
 pub(crate) const REMOVE_TREE: &str = "store.remove_tree";
-/// Writes a layer's manifest: [`SealInput`] to [`ManifestSummary`].
+/// Writes a layer's manifest. Takes a [`SealInput`], returns a [`ManifestSummary`].
 pub(crate) const SEAL: &str = "store.seal";
-/// Compares a layer with its manifest: [`VerifyDeepInput`] to [`Compared`].
+/// Compares a layer with its manifest. Takes a [`VerifyDeepInput`], returns a [`Compared`].
 pub(crate) const VERIFY_DEEP: &str = "store.verify_deep";
-/// Refuses a tree that has what only overlayfs may write: [`LookInput`] to nothing.
+/// Refuses a tree with marks that only overlayfs may write. Takes a [`LookInput`], returns nothing.
 pub(crate) const LOOK_THROUGH: &str = "store.look_through";
-/// Measures trees: [`DiskUsageInput`] to a list of [`TreeUsage`], in the order asked for.
+/// Measures trees. Takes a [`DiskUsageInput`], returns a list of [`TreeUsage`] in the same order.
 pub(crate) const DISK_USAGE: &str = "store.disk_usage";
 
 /// Input of [`REMOVE_TREE`].
@@ -44,13 +44,13 @@ pub enum TreeError {
     /// No thread can be started.
     #[error(transparent)]
     Thread(#[from] crate::threads::NoThread),
-    /// The tree is not what it should be, or cannot be read or removed.
+    /// The tree is not what it should be, or it cannot be read or removed.
     #[error(transparent)]
     Beneath(#[from] beneath::Error),
     /// A manifest could not be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// A mark by which overlayfs would hide files of the layers below, in a tree that no overlay has written.
+    /// A mark that makes overlayfs hide files of the layers below, in a tree that no overlay has written.
     #[error("`{}` is or has {what}, which only overlayfs may write", path.display())]
     Forged { path: PathBuf, what: &'static str },
     /// A manifest is not one of ours.
@@ -68,16 +68,14 @@ impl TreeError {
     }
 }
 
-/// Why a task failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TaskError {
-    /// The input is not the task's.
+    /// The input is of another task.
     #[error("the input of the task is not what it takes")]
     Input(#[source] serde_json::Error),
     /// The result cannot be put into JSON.
     #[error("the answer of the task cannot be passed on")]
     Output(#[source] serde_json::Error),
-    /// Work on a tree failed.
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
@@ -85,7 +83,7 @@ pub(crate) enum TaskError {
 /// A task as this module knows it.
 pub(crate) type Function = fn(serde_json::Value) -> Result<serde_json::Value, TaskError>;
 
-/// The task of this name, if it is one of the store's.
+/// The function of the task `name`, if it is one of the store's.
 pub(crate) fn function(name: &str) -> Option<Function> {
     Some(match name {
         REMOVE_TREE => |input| {
@@ -101,7 +99,7 @@ pub(crate) fn function(name: &str) -> Option<Function> {
     })
 }
 
-/// The task of this name as the helper calls it, for [`crate::sandbox::helper::enter_if_asked`].
+/// The same as the helper calls it, for [`crate::sandbox::helper::enter_if_asked`].
 pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     function(name).map(|_| in_helper as TaskFn)
 }
@@ -115,7 +113,7 @@ fn in_helper(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure
 }
 
 impl TaskError {
-    /// The word that a caller on the other side of the process boundary matches on.
+    /// The word that callers in the other process match on.
     fn kind(&self) -> &'static str {
         match self {
             Self::Input(_) | Self::Output(_) => "protocol",

@@ -20,13 +20,13 @@ pub(crate) struct DiskUsageInput {
 /// What one tree occupies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeUsage {
-    /// Allocated on the disk, directories included; hard links within the tree are counted once.
+    /// Allocated on the disk, directories included. Hard links within the tree count once.
     pub bytes: u64,
     /// How many inodes.
     pub files: u64,
 }
 
-/// Measures each tree; one that does not exist occupies nothing.
+/// Measures each tree. One that does not exist occupies nothing.
 pub(super) fn measure(input: &DiskUsageInput) -> Result<Vec<TreeUsage>, TreeError> {
     crate::threads::pool()?;
     input.trees.par_iter().map(|top| measure_tree(top)).collect()
@@ -59,7 +59,7 @@ fn measure_tree(top: &Path) -> Result<TreeUsage, TreeError> {
 }
 
 fn add(sum: &mut TreeUsage, stat: &rustix::fs::Stat) {
-    // `st_blocks` is in units of 512 bytes whatever the file system's block size, see `stat(3type)`.
+    // `st_blocks` counts 512 bytes, whatever the file system's block size, see `stat(3type)`.
     sum.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
     sum.files += 1;
 }
