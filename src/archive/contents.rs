@@ -1,4 +1,4 @@
-//! Lines of a `CONTENTS` file: what `tar tvf` prints in UTC, which is how upstream's are made.
+//! Lines of a `CONTENTS` file. They look like the output of `tar tvf` in UTC, which is how upstream makes them.
 //!
 //! ```text
 //! drwxr-xr-x root/root         0 2026-08-11 08:31 ./etc/
@@ -7,7 +7,7 @@
 //! hrwxr-xr-x root/root         0 2026-08-11 08:31 ./bin/b link to ./bin/a
 //! ```
 //!
-//! The column of the size widens when a line needs more, and stays so, as GNU tar does it.
+//! When a line needs a wider size column, the column stays that wide for the lines after it, as in GNU tar.
 
 use std::fmt::Write as _;
 
@@ -101,7 +101,7 @@ fn mode_string(kind: &Kind, mode: u32) -> String {
     text
 }
 
-/// `2026-08-11 08:31`; a time that no calendar has is written as its number of seconds.
+/// `2026-08-11 08:31`. A time outside of the calendar is written as its number of seconds.
 fn date(secs: i64) -> String {
     jiff::Timestamp::from_second(secs).map_or_else(|_| secs.to_string(), |time| time.strftime("%Y-%m-%d %H:%M").to_string())
 }

@@ -1,4 +1,4 @@
-//! Decompression in threads of its own, with digests of the compressed bytes on the side.
+//! Decompression in threads of its own. Other threads compute digests of the compressed bytes.
 //!
 //! ```text
 //! file --1 MiB chunks--> decoding thread (liblzma starts more) --1 MiB buffers, 16 at most--> whoever reads the Decoder
@@ -6,8 +6,8 @@
 //!              +--> one thread per digest
 //! ```
 //!
-//! Whatever happens to the decoded side, [`Decoder::finish`] reads the file to its end, so that a caller can tell damage from a
-//! file that was exchanged after it was verified.
+//! [`Decoder::finish`] reads the file to its end, even after an error on the decoded side. So the caller can tell damage from a file that
+//! was exchanged after its verification.
 
 use std::fs::File;
 use std::io;
@@ -23,22 +23,21 @@ use super::digest::{Algorithm, Digests, Hashing};
 use super::error::{Error, Result};
 
 pub(super) const CHUNK: usize = 1 << 20;
-/// Decoded buffers in flight: enough to ride out a slow directory, little beside what the decoder itself holds.
+/// How many decoded buffers may wait. Enough to bridge a slow directory, and little beside the decoder's own memory.
 const BUFFERS: usize = 16;
-/// Memory for all blocks that liblzma decodes at once, and the point where it refuses. `xz -9` needs 64 MiB for its dictionary;
-/// a file that needs more than this was not made to be unpacked.
+/// Memory for all blocks that liblzma decodes at once. If one block needs more, it refuses. `xz -9` needs 64 MiB for its dictionary; a
+/// file that needs more than this was not made to be unpacked.
 const XZ_MEMORY_BYTES: u64 = 1 << 30;
-/// Largest window accepted, as a power of two: 128 MiB, what the `zstd` program accepts by itself.
+/// The largest window that we accept, as a power of two: 128 MiB, the default of the `zstd` program.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
-    /// Not at all.
+    /// Not compressed.
     Plain,
     /// xz, of any number of blocks and streams.
     Xz,
-    /// Zstandard.
     Zstd,
     /// gzip, of any number of members.
     Gzip,
@@ -62,13 +61,13 @@ pub enum DecodeError {
     /// The stream ends too early.
     #[error("the xz data is truncated")]
     XzTruncated,
-    /// Something that is neither padding nor another stream follows.
+    /// After the stream comes something that is neither padding nor another stream.
     #[error("something that is not xz follows the xz data")]
     XzTrailing,
     /// liblzma refuses.
     #[error("the xz data cannot be decoded")]
     Xz(#[source] liblzma::stream::Error),
-    /// The thread that decodes is gone without a word.
+    /// The thread that decodes has ended without a message.
     #[error("the decoding thread died")]
     ThreadDied,
 }
@@ -79,8 +78,8 @@ impl From<DecodeError> for io::Error {
     }
 }
 
-/// Starts decoding `input`, whose compression is told by its first bytes. `threads` bounds what the xz decoder starts, and
-/// `algorithms` are the digests to compute over the compressed bytes.
+/// Starts decoding `input`. Its first bytes tell the compression. `threads` limits the xz decoder, and `algorithms` are the digests of
+/// the compressed bytes to compute.
 pub(crate) fn open(input: impl Read + Send + 'static, threads: u32, algorithms: &[Algorithm]) -> Result<Decoder> {
     let position = Arc::new(AtomicU64::new(0));
     let hashing = Hashing::start(algorithms)?;
@@ -107,9 +106,9 @@ pub(crate) fn open(input: impl Read + Send + 'static, threads: u32, algorithms: 
     Ok(Decoder { receiver: Some(receiver), recycle, current: Vec::new(), used: 0, ended: false, thread: Some(thread), position })
 }
 
-/// As [`open`], from a file, with a read-ahead hint to the kernel.
+/// As [`open`], from a file, which the kernel is told to read ahead.
 pub fn open_file(file: File, threads: u32, algorithms: &[Algorithm]) -> Result<Decoder> {
-    // Only a hint.
+    // It is only a hint, so an error does not matter.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
     open(file, threads, algorithms)
 }
@@ -133,7 +132,7 @@ enum Message {
 }
 
 impl Decoder {
-    /// A handle that tells how many compressed bytes have been read; the decoded side is at most some buffers behind.
+    /// How many compressed bytes have been read. The decoded side is at most a few buffers behind.
     pub fn position(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.position)
     }
@@ -157,7 +156,7 @@ impl BufRead for Decoder {
                     let mut old = std::mem::replace(&mut self.current, buffer);
                     self.used = 0;
                     old.clear();
-                    // The decoding thread may have ended already.
+                    // If the decoding thread has ended, nobody needs the buffer.
                     let _ = self.recycle.send(old);
                 }
                 Ok(Message::End(result)) => {
@@ -188,7 +187,7 @@ impl Read for Decoder {
     }
 }
 
-/// The compressed side: reads chunks and shows each to the digests.
+/// The compressed side: reads chunks and gives each to the digests.
 #[derive(Debug)]
 struct Source<R> {
     input: R,
@@ -214,7 +213,7 @@ impl<R: Read> BufRead for Source<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.used == self.chunk.len() {
             let mut chunk = Vec::with_capacity(CHUNK);
-            // `read_to_end` neither zeroes the buffer nor gives up on EINTR.
+            // `read_to_end` fills the spare capacity without zeroing it first, and it retries on EINTR.
             self.input.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)?;
             self.chunk = Arc::new(chunk);
             self.used = 0;
@@ -247,7 +246,7 @@ struct Output {
     buffer: Vec<u8>,
 }
 
-/// Nobody reads the decoded side any more; not an error.
+/// Nobody reads the decoded side any more. This is not an error.
 struct Abandoned;
 
 impl Output {
@@ -298,7 +297,7 @@ fn zstd<R: Read>(source: &mut Source<R>, output: &mut Output) -> io::Result<()> 
     copy(decoder, output)
 }
 
-/// Decodes all streams of a file. The threaded decoder takes one, so what follows it is looked at here.
+/// Decodes all streams of a file. liblzma's threaded decoder takes one stream, so we look for the next one ourselves.
 fn xz<R: Read>(source: &mut Source<R>, threads: u32, output: &mut Output) -> io::Result<()> {
     loop {
         let mut stream = MtStreamBuilder::new()
@@ -329,7 +328,7 @@ fn xz<R: Read>(source: &mut Source<R>, threads: u32, output: &mut Output) -> io:
     }
 }
 
-/// Skips padding, whole groups of four zeros, and tells whether another stream starts.
+/// Skips padding (whole groups of four zeros). True if another stream starts after it.
 fn another_xz_stream<R: Read>(source: &mut Source<R>) -> io::Result<bool> {
     let mut padding = 0_u64;
     loop {
@@ -339,7 +338,7 @@ fn another_xz_stream<R: Read>(source: &mut Source<R>) -> io::Result<bool> {
         }
         let zeros = input.iter().position(|b| *b != 0).unwrap_or(input.len());
         if zeros < input.len() {
-            // The magic may be split between two chunks; its first byte decides, the decoder checks the rest.
+            // The magic may be split between two chunks. Its first byte decides; the decoder checks the rest.
             let starts = input[zeros] == 0xfd && (padding + zeros as u64).is_multiple_of(4);
             source.consume(zeros);
             return if starts { Ok(true) } else { Err(DecodeError::XzTrailing.into()) };

@@ -1,4 +1,4 @@
-//! Digests of a stream, computed while something else happens to it: each algorithm in a thread of its own.
+//! Digests of a stream while it is read or written: a thread for each algorithm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sha2::{Sha256, Sha512};
 
 use super::error::{Error, Result};
 
-/// Chunks that may wait for a slow algorithm; with the 1 MiB chunks of this module, its memory in MiB.
+/// How many chunks may wait for a slow algorithm. A chunk is 1 MiB.
 const QUEUE: usize = 8;
 
 /// A digest that upstream publishes.
@@ -47,13 +47,13 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// The digest by `algorithm`, empty if it was not asked for.
+    /// The digest by `algorithm`. Empty if it was not asked for.
     pub fn get(&self, algorithm: Algorithm) -> &str {
         self.hex.get(&algorithm).map_or("", String::as_str)
     }
 }
 
-/// Threads that digest the chunks they are given.
+/// Threads that compute digests of the chunks that they get.
 #[derive(Debug)]
 pub(super) struct Hashing {
     size: u64,
@@ -85,7 +85,7 @@ impl Hashing {
     pub(super) fn update(&mut self, chunk: &Arc<Vec<u8>>) {
         self.size += chunk.len() as u64;
         for (sender, _) in &self.lanes {
-            // The thread only ends when this sender is dropped.
+            // The thread ends only when this sender is dropped, so this cannot fail.
             let _ = sender.send(Arc::clone(chunk));
         }
     }
@@ -94,7 +94,7 @@ impl Hashing {
         let mut hex = BTreeMap::new();
         for (sender, thread) in self.lanes {
             drop(sender);
-            // A digest that panicked is missing, and so matches nothing.
+            // If a thread panicked, its digest is missing, and a missing one equals none that upstream publishes.
             if let Ok((algorithm, digest)) = thread.join() {
                 hex.insert(algorithm, digest);
             }

@@ -1,6 +1,6 @@
 //! The directories of an archive that is being unpacked.
 //!
-//! Archives list a directory's entries together, so the last few directories stay open.
+//! Archives list the entries of a directory together, so the directories that were used last stay open.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,14 +9,14 @@ use std::path::Path;
 
 use crate::beneath::{TreeDir, Way};
 
-/// Descriptors kept open; enough for any real tree, few beside a limit of 1024.
+/// How many directories stay open: enough for any real tree, and few beside a limit of 1024 descriptors.
 const OPEN_MAX: usize = 24;
 
-/// Directories below a root, the chain above the last one used kept open.
+/// Directories below a root. The chain above the last one used stays open.
 #[derive(Debug)]
 pub(super) struct Directories {
     root: TreeDir,
-    /// Each a descendant of the one before.
+    /// Each is below the one before.
     chain: Vec<(Vec<u8>, TreeDir)>,
 }
 
@@ -25,7 +25,7 @@ impl Directories {
         Ok(Self { root: TreeDir::borrowed(root, "").map_err(io::Error::other)?.by(way), chain: Vec::new() })
     }
 
-    /// The directory at the normalised `path`; empty means the root itself.
+    /// The directory at the normalised `path`. An empty path is the root.
     pub(super) fn open(&mut self, path: &[u8]) -> io::Result<BorrowedFd<'_>> {
         while let Some((known, _)) = self.chain.last()
             && !is_within(path, known)

@@ -1,10 +1,10 @@
-//! Compression by all cores, whose output does not depend on how many there are.
+//! Compression by all cores. The output does not depend on how many there are.
 //!
-//! * xz: liblzma's threaded encoder, also for one thread, with blocks of a size that follows from the level alone.
-//! * zstd: the library's own workers, at least one; its job size follows from the level alone.
-//! * gzip: members of 1 MiB each, compressed independently and written in order; every gzip reader takes several members.
+//! * xz: liblzma's threaded encoder, even for one thread. The level alone decides the size of blocks.
+//! * zstd: the library's own workers, at least one. The level alone decides the size of jobs.
+//! * gzip: members of 1 MiB each, compressed independently and written in order. Every gzip reader takes several members.
 //!
-//! What is written goes through the digests on the way.
+//! The output goes through the digests before it is written.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,10 +19,10 @@ use super::decode::CHUNK;
 use super::digest::{Algorithm, Digests, Hashing};
 use super::error::{Error, Result};
 
-/// Compressed pieces that may wait for the disk.
+/// How many compressed pieces may wait for the disk.
 const QUEUE: usize = 16;
 
-/// What an archive is compressed with, and how hard.
+/// How an archive is compressed, and at which level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     /// xz with a preset 0–9.
@@ -36,7 +36,7 @@ pub(crate) enum Codec {
 
 /// Compresses what `chunks` yields into `out` and returns the digests of what was written.
 ///
-/// The chunks must come in the same sizes each time for the same result; `threads` does not matter to it.
+/// For the same result the chunks must have the same sizes each time. `threads` does not change it.
 pub(crate) fn encode<W: Write + Send>(
     chunks: impl Iterator<Item = Vec<u8>>,
     mut out: W,
@@ -47,7 +47,7 @@ pub(crate) fn encode<W: Write + Send>(
     let hashing = Hashing::start(algorithms)?;
     std::thread::scope(|scope| {
         let (sender, pieces) = sync_channel::<Arc<Vec<u8>>>(QUEUE);
-        // On its own, so that a full disk queue holds up nothing but itself.
+        // In a thread of its own, so that a slow disk does not stop the compressor.
         let writer = std::thread::Builder::new()
             .name("write".into())
             .spawn_scoped(scope, move || {
@@ -58,7 +58,7 @@ pub(crate) fn encode<W: Write + Send>(
         let tee = Tee { sender, hashing, held: Vec::with_capacity(CHUNK) };
         let encoded = compress(chunks, tee, codec, threads.max(1));
         let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread died")));
-        // If the disk is full, the compressor only knows that nobody takes its output.
+        // If the disk is full, the compressor's error is only that nobody takes its output.
         written.map_err(Error::Write)?;
         encoded
     })
@@ -96,7 +96,7 @@ fn compress(chunks: impl Iterator<Item = Vec<u8>>, mut out: Tee, codec: Codec, t
     out.finish().map_err(Error::Write)
 }
 
-/// Three dictionaries, as `xz -T` does it by itself; written down so that another liblzma does not decide otherwise.
+/// Three dictionaries, which is also liblzma's default. We set it, so that another version of liblzma gives the same output.
 fn xz_block_bytes(preset: u32) -> u64 {
     let dictionary_log = match preset {
         0 => 18,
@@ -133,7 +133,7 @@ fn xz(chunks: impl Iterator<Item = Vec<u8>>, mut stream: Stream, out: &mut Tee) 
     }
 }
 
-/// One member to compress, and where its result is awaited.
+/// One member to compress, and where to send the result.
 type Job = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
 
 fn gzip(chunks: impl Iterator<Item = Vec<u8>>, out: &mut Tee, level: flate2::Compression, threads: u32) -> Result<()> {
@@ -146,13 +146,13 @@ fn gzip(chunks: impl Iterator<Item = Vec<u8>>, out: &mut Tee, level: flate2::Com
                 .name("gzip".into())
                 .spawn_scoped(scope, move || {
                     while let Some((data, answer)) = next_job(&queue) {
-                        // Nobody listens after a write error.
+                        // After a write error nobody receives it.
                         let _ = answer.send(member(&data, level));
                     }
                 })
                 .map_err(Error::Thread)?;
         }
-        // Bounds the members in flight, and keeps their order.
+        // Limits how many members are in memory. The queue keeps their order.
         let depth = usize::try_from(threads).unwrap_or(1) * 2 + 2;
         let mut awaited: VecDeque<Receiver<io::Result<Vec<u8>>>> = VecDeque::new();
         let mut take = |answer: Receiver<io::Result<Vec<u8>>>| out.write_all(&answer.recv().map_err(io::Error::other)??);
@@ -175,13 +175,13 @@ fn next_job(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
 }
 
 fn member(data: &[u8], level: flate2::Compression) -> io::Result<Vec<u8>> {
-    // The header has no time, name or operating system.
+    // The header has no time, name or operating system, so that the same data gives the same bytes.
     let mut encoder = GzEncoder::new(Vec::with_capacity(data.len() / 2), level);
     encoder.write_all(data)?;
     encoder.finish()
 }
 
-/// Gathers large pieces and hands each to the digests and to the thread that writes.
+/// Collects large pieces and gives each to the digests and to the writing thread.
 #[derive(Debug)]
 struct Tee {
     sender: SyncSender<Arc<Vec<u8>>>,

@@ -22,7 +22,7 @@ impl From<beneath::Error> for Error {
     }
 }
 
-/// In these words, since errors cross processes as words.
+/// Errors cross processes as text, and callers look for this one.
 pub(crate) const NO_INODES: &str = "the file system has no inodes left";
 
 /// Why an archive could not be read, unpacked or written.
@@ -31,31 +31,30 @@ pub enum Error {
     /// Reading the stream failed, or its compression is damaged.
     #[error("cannot read the archive at byte {offset} of its tar stream")]
     Read {
-        /// Bytes of the uncompressed stream read before.
+        /// In the uncompressed stream.
         offset: u64,
-        /// What the reader said.
         #[source]
         source: io::Error,
     },
     /// The stream ends before the archive does.
     #[error("archive is truncated: it ends at byte {offset} of its tar stream, {during}")]
     Truncated {
-        /// Bytes of the uncompressed stream that there were.
+        /// Length of the uncompressed stream that there was.
         offset: u64,
         /// What was being read.
         during: Part,
     },
-    /// A header block that is not one.
+    /// A block where a header should be is not one.
     #[error("header at byte {offset} of the tar stream is damaged: {what}")]
     Header {
         /// Where the block starts.
         offset: u64,
         what: Damage,
     },
-    /// An entry that will not be unpacked.
+    /// We do not unpack this entry.
     #[error("refused entry `{entry}`")]
     Refused {
-        /// Its path, as the archive spells it.
+        /// As the archive spells it.
         entry: EntryName,
         #[source]
         cause: Refusal,
@@ -69,16 +68,16 @@ pub enum Error {
     /// A system call on an entry failed.
     #[error("cannot {action} `{entry}`")]
     Entry {
-        /// What was attempted: `create`, `set the owner of`.
+        /// What was tried: `create`, `set the owner of`.
         action: &'static str,
         entry: EntryName,
         #[source]
         source: io::Error,
     },
-    /// What is to be packed is not what a tree should be.
+    /// The tree that is to be packed is not what it should be.
     #[error(transparent)]
     Beneath(beneath::Error),
-    /// An owner that does not exist in the id map.
+    /// The id map does not have this owner.
     #[error("cannot give `{entry}` to {uid}:{gid}, which is not in the id map")]
     UnmappedOwner { entry: EntryName, uid: u32, gid: u32 },
     /// An extended attribute could not be written or read.
@@ -90,27 +89,27 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The bytes read are not those that were verified.
+    /// The bytes that we read are not those that were verified.
     #[error("`{}` changed after it was verified: its {algorithm} is {found}, not {expected}", path.display())]
     Changed {
         path: PathBuf,
         algorithm: &'static str,
-        /// Hex digest of what was read.
+        /// Hexadecimal, of what we read.
         found: String,
-        /// Hex digest of what was verified.
+        /// Hexadecimal, of what was verified.
         expected: String,
     },
     /// The file has another size than the one that was verified.
     #[error("`{}` changed after it was verified: it has {found} bytes, not {expected}", path.display())]
     Resized { path: PathBuf, found: u64, expected: u64 },
-    /// Something in the tree that an archive cannot hold.
+    /// The tree has something that an archive cannot hold.
     #[error("cannot pack `{entry}`: {what}")]
     Unpackable {
         /// Its path below the root.
         entry: EntryName,
         what: Oddity,
     },
-    /// There was room for bytes, and none for names. By the time that somebody is told, what was unpacked has been removed.
+    /// The disk has room for bytes but no inodes. We say so here, because once the user looks, the unpacked part has been removed.
     #[error("{NO_INODES}")]
     NoInodes(#[source] Box<Error>),
     /// Writing the archive failed.
@@ -126,7 +125,6 @@ pub enum Error {
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
-    /// A pattern of an exclusion list.
     #[error(transparent)]
     Pattern(#[from] crate::patterns::PatternError),
     /// Opening a place on disk failed.
@@ -136,7 +134,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The merged view of several layers could not be mounted.
     #[error("cannot mount the merged view of {layers} layers")]
     Merge {
         layers: usize,
@@ -147,18 +144,12 @@ pub enum Error {
     #[error("invalid input for the task `{task}`")]
     Input {
         task: &'static str,
-        /// What the parser said.
         #[source]
         source: serde_json::Error,
     },
     /// A task was called with too few descriptors.
     #[error("task `{task}` needs {needed} descriptors and got {got}")]
-    Descriptors {
-        task: &'static str,
-        /// How many it needs.
-        needed: usize,
-        got: usize,
-    },
+    Descriptors { task: &'static str, needed: usize, got: usize },
 }
 
 /// The part of an archive that was being read when it ended.
@@ -170,7 +161,7 @@ pub enum Part {
     Extension,
     /// Contents of a file.
     Data,
-    /// Between two entries: the two zero blocks that end an archive are missing.
+    /// Between two entries. The two zero blocks at the end of an archive are missing.
     End,
 }
 
@@ -197,13 +188,13 @@ pub enum Damage {
     /// A single zero block between entries.
     #[error("a zero block is followed by something else")]
     LoneZeroBlock,
-    /// Extended headers with nothing after them.
+    /// Nothing follows the extended headers.
     #[error("an extended header describes nothing")]
     Orphan,
     /// Two extended headers of one kind before one entry.
     #[error("two extended headers of one kind describe one entry")]
     Repeated,
-    /// An extended header that is larger than any real one.
+    /// The extended header is larger than any real one.
     #[error("an extended header is larger than {limit} bytes")]
     ExtensionTooLarge { limit: u64 },
     /// A PAX record whose length is wrong.
@@ -212,7 +203,7 @@ pub enum Damage {
     /// A PAX value of the wrong form.
     #[error("`{0}` of its extended header has no valid value")]
     PaxValue(&'static str),
-    /// A global header that would change every entry after it.
+    /// A global header sets something for every entry after it.
     #[error("a global extended header sets more than a comment")]
     PaxGlobal,
 }
@@ -235,13 +226,13 @@ pub enum Refusal {
     /// A path longer than the limit.
     #[error("its path has {bytes} bytes, more than {limit}")]
     PathTooLong { bytes: usize, limit: usize },
-    /// One component longer than any file system takes.
+    /// One component is longer than any file system takes.
     #[error("a component of its path has {bytes} bytes, more than {limit}")]
     ComponentTooLong { bytes: usize, limit: usize },
     /// Too many directories above it.
     #[error("it lies deeper than {limit} directories")]
     TooDeep { limit: usize },
-    /// Something that is no directory stands where one is needed.
+    /// A directory is needed here, but something else is there.
     #[error("`{parent}` above it is not a directory")]
     ParentNotDirectory {
         /// The component in the way.
@@ -250,7 +241,7 @@ pub enum Refusal {
     /// The archive already has an entry at this path.
     #[error("the archive has another entry at the same path")]
     Duplicate,
-    /// A regular file named like a directory.
+    /// A regular file has the name of a directory.
     #[error("it is a file whose name ends with a slash")]
     FileNamedLikeDirectory,
     /// The root of the archive is not a directory.
@@ -259,7 +250,7 @@ pub enum Refusal {
     /// A hard link to a path that this archive did not create before.
     #[error("it is a hard link to `{target}`, which the archive has not created before")]
     LinkToUnknown { target: EntryName },
-    /// A hard link whose target is itself unacceptable.
+    /// The target of a hard link is not acceptable as a path.
     #[error("it is a hard link to `{target}`: {cause}")]
     LinkTarget {
         target: EntryName,
@@ -269,7 +260,7 @@ pub enum Refusal {
     /// A hard link to a directory.
     #[error("it is a hard link to the directory `{target}`")]
     LinkToDirectory { target: EntryName },
-    /// A symbolic link to nowhere.
+    /// The target of a symbolic link is empty, too long or has a NUL byte.
     #[error("it is a symbolic link with an empty, overlong or NUL-carrying target")]
     SymlinkTarget,
     /// A device outside `./dev`.
@@ -278,10 +269,10 @@ pub enum Refusal {
     /// A 0:0 character device means "deleted" to overlayfs.
     #[error("it is a 0:0 character device, which overlayfs takes for a deletion")]
     Whiteout,
-    /// An entry type that no root file system has.
+    /// No root file system has entries of this type.
     #[error("its type `{}` is not supported", char::from(*.0).escape_default())]
     Type(u8),
-    /// Data where there can be none.
+    /// Only files can have data.
     #[error("it carries {0} bytes of data although it is not a file")]
     UnexpectedData(u64),
     /// Header and extended header disagree about the size.
@@ -292,25 +283,25 @@ pub enum Refusal {
         /// Size in the header.
         header: u64,
     },
-    /// A header from before POSIX, which says of nothing but links what it is.
+    /// The header is older than POSIX. Apart from links it does not say what an entry is.
     #[error("its header is of the V7 format, which is not supported")]
     V7,
-    /// Holes described otherwise than by version 1.0 or the old GNU format. GNU tar has not written such since 2006 unless it was told to.
+    /// Holes are read in version 1.0 and in the old GNU format. GNU tar writes other versions only if told to, since 2006.
     #[error("its holes are described by another version of GNU's sparse format than 1.0, which is not supported")]
     SparseVersion,
     /// A sparse map that contradicts itself or the data.
     #[error("its sparse map is inconsistent")]
     SparseMap,
-    /// More holes than any real file has.
+    /// It has more holes than any real file.
     #[error("its sparse map has more than {limit} parts")]
     SparseMapTooLarge { limit: usize },
-    /// A file larger than the limit, holes counted.
+    /// The file is larger than the limit. Holes count.
     #[error("it claims a size of {size} bytes, more than {limit}")]
     FileTooLarge { size: u64, limit: u64 },
-    /// Holes that are too much together with those of the files before.
+    /// The holes of this file and those before are more than the limit.
     #[error("with it the holes are more than {limit} bytes")]
     Holes { limit: u64 },
-    /// A time, owner or mode outside what the kernel can store.
+    /// The kernel cannot store this time, owner or mode.
     #[error("its {0} is out of range")]
     OutOfRange(&'static str),
     /// Too many extended attributes, or too large.
@@ -319,7 +310,7 @@ pub enum Refusal {
         /// How many are allowed.
         limit: usize,
     },
-    /// An ACL in text form that cannot be converted.
+    /// The text of an ACL cannot be converted.
     #[error("its access control list cannot be read")]
     Acl,
 }
@@ -330,13 +321,13 @@ pub enum Oddity {
     /// A device node outside `/dev`.
     #[error("it is a device node")]
     Device,
-    /// A whiteout: the tree is a bare layer, not a merged view.
+    /// A whiteout. The tree is a bare layer, not a merged view.
     #[error("it is a whiteout of an overlay; pack the merged view instead")]
     Whiteout,
     /// The file changed while it was read.
     #[error("it changed while it was read")]
     Changed,
-    /// A file of a layer whose name means something else in an OCI image.
+    /// In an OCI image this name of a layer's file means a removal.
     #[error("its name begins with `.wh.`, which marks a removal in OCI images")]
     RemovalMark,
 }

@@ -1,15 +1,15 @@
 //! What is left out of an archive, by [patterns](crate::patterns).
 //!
-//! * A pattern leaves out what it matches **and everything below**: `/usr/src` leaves out the directory, `/usr/src/*` only what
-//!   is in it, so that the directory itself stays.
+//! * A pattern leaves out what it matches **and everything below**: `/usr/src` leaves out the directory; `/usr/src/*` leaves out what is
+//! in it, and the directory stays.
 //! * `keep` patterns bring back what they match and everything below, and the directories that lead there.
-//! * Files are left out as if they did not exist: `/etc/machine-id` is then made at first boot.
-//! * A hard link to something left out becomes the file itself.
+//! * A file that is left out does not exist in the archive: `/etc/machine-id` is then made at the first boot.
+//! * If the first name of a file with hard links is left out, the next one becomes the file.
 
 use super::error::Result;
 use crate::patterns::PathPattern;
 
-/// Patterns for what stays out, and for what is kept nevertheless.
+/// Patterns for what is left out, and for what is kept all the same.
 #[derive(Debug, Clone, Default)]
 pub struct Excludes {
     leave: Vec<PathPattern>,
@@ -21,7 +21,7 @@ pub struct Excludes {
 pub(super) enum Verdict {
     Take,
     Leave,
-    /// A directory that is left out itself but for something below that is kept.
+    /// The directory itself is left out, but something below it is kept, so the directory is written.
     Lead,
 }
 

@@ -4,10 +4,10 @@
 //! [L name] [K link] [x records]* header  data, padded to 512      … and two zero blocks at the end
 //! ```
 //!
-//! Field layout and the `ustar` prefix come from the `tar` crate's header types; the walk over the stream is ours, because the
-//! crate's iterator reads extended headers of any size into memory, splits their values at newlines, and expands holes into
-//! zeros. Here memory is bounded by [`Limits`], every length is checked before it is believed, and nothing that is ambiguous
-//! between readers (two sizes, data on a link, a lone zero block) is accepted.
+//! Field layout and the `ustar` prefix come from the `tar` crate's header types. The walk over the stream is ours: the crate's iterator
+//! reads extended headers of any size into memory, splits their values at newlines, and expands holes into zeros. Here [`Limits`] bound
+//! the memory, every length is checked before it is used, and what readers understand differently (two sizes, data on a link, a lone zero
+//! block) is refused.
 
 use std::io;
 use std::io::BufRead;
@@ -22,10 +22,10 @@ use super::{pax, sparse, xattr};
 use crate::archive::pax::Time;
 
 const BLOCK: usize = 512;
-/// Largest number that eleven octal digits hold.
+/// The largest number of eleven octal digits.
 const OCTAL_SIZE_MAX: u64 = 0o777_7777_7777;
 
-/// Bounds on what one archive may ask for.
+/// How much one archive may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Entries, extended headers not counted.
@@ -34,7 +34,7 @@ pub struct Limits {
     pub stream_bytes: u64,
     /// Apparent size of one file, holes counted.
     pub file_bytes: u64,
-    /// What the holes of all files come to, bytes.
+    /// The holes of all files together, in bytes.
     pub hole_bytes: u64,
     /// Length of a path or link target in bytes.
     pub path_bytes: usize,
@@ -47,12 +47,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Generous for a full desktop system, far from what fills a disk of today unnoticed.
+    /// More than a full desktop system needs, and less than what fills a disk of today unnoticed.
     fn default() -> Self {
         Self {
             entries: 4_000_000,
             stream_bytes: 128 << 30,
-            // What cannot be sealed and exported need not be imported.
+            // A file that we could not seal and export need not be imported.
             file_bytes: crate::beneath::FILE_LIMIT_BYTES,
             hole_bytes: crate::beneath::HOLES_LIMIT_BYTES,
             path_bytes: 4000,
@@ -67,9 +67,9 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
-    /// Another name of an entry that came before; the target as the archive spells it.
+    /// Another name of an earlier entry. The target is as the archive spells it.
     Hardlink(Vec<u8>),
-    /// A symbolic link; its text.
+    /// A symbolic link with its text.
     Symlink(Vec<u8>),
     Directory,
     /// A named pipe.
@@ -80,10 +80,9 @@ pub(crate) enum Kind {
     BlockDevice(u32, u32),
 }
 
-/// One entry of an archive, its extended headers already applied. Nothing about its path is checked yet.
+/// One entry of an archive with its extended headers applied. Its path is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Its path, as the archive spells it.
     pub path: Vec<u8>,
     pub kind: Kind,
     /// Permission bits, set-id and sticky included.
@@ -92,17 +91,17 @@ pub(crate) struct Member {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
-    /// Owner's name, possibly empty; never used to restore.
+    /// Owner's name, may be empty. It is never used to restore: names mean something else in each system.
     pub user: Vec<u8>,
-    /// Group's name, possibly empty; never used to restore.
+    /// Group's name, may be empty. Never used either.
     pub group: Vec<u8>,
     /// Time of last modification.
     pub mtime: Time,
     /// Apparent size in bytes, holes counted.
     pub size: u64,
-    /// The parts that the archive holds, if it leaves out holes.
+    /// The parts that the archive holds, if it leaves holes out.
     pub extents: Option<Vec<Extent>>,
-    /// Extended attributes, as the archive has them.
+    /// As the archive has them.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -113,13 +112,13 @@ pub(crate) struct Members<R> {
     limits: Limits,
     offset: u64,
     entries: u64,
-    /// Bytes of the current entry's data not yet read, and of the padding after them.
+    /// Bytes of the current entry that are not read yet: data, then padding.
     data_left: u64,
     padding: u64,
     done: bool,
 }
 
-/// Extended headers gathered before an entry.
+/// The extended headers before an entry.
 #[derive(Debug, Default)]
 struct Extensions {
     long_name: Option<Vec<u8>>,
@@ -144,7 +143,7 @@ impl<R: BufRead> Members<R> {
         self.offset
     }
 
-    /// Moves to the next entry, past whatever was left of the current one. `None` after the end marker.
+    /// Moves to the next entry and skips the rest of the current one. `None` after the end marker.
     pub(crate) fn next_member(&mut self) -> Result<Option<Member>> {
         if self.done {
             return Ok(None);
@@ -170,7 +169,7 @@ impl<R: BufRead> Members<R> {
                     once(&mut extensions.pax, Pax::parse(&records).map_err(damage)?).map_err(damage)?;
                 }
                 b'g' => global(&self.extension(size, at)?).map_err(damage)?,
-                // A volume label names the tape, nothing on it.
+                // A volume label is the name of the tape. It says nothing about an entry.
                 b'V' => self.open_data(size, at)?,
                 _ => return self.member(&header, size, extensions, at).map(Some),
             }
@@ -178,7 +177,7 @@ impl<R: BufRead> Members<R> {
         }
     }
 
-    /// Hands the current entry's stored bytes to `sink`, in pieces as they come.
+    /// Gives the current entry's stored bytes to `sink`, in pieces as they come.
     pub(crate) fn copy_data(&mut self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while self.data_left > 0 {
             let want = usize::try_from(self.data_left).unwrap_or(usize::MAX);
@@ -194,8 +193,8 @@ impl<R: BufRead> Members<R> {
         Ok(())
     }
 
-    /// Reads what follows the end marker (padding to a record, or the file index that pixz appends) to the end of the stream,
-    /// counting it against the limit.
+    /// Reads the rest of the stream after the end marker: padding to a record, or the file index that pixz appends. It counts towards the
+    /// limit.
     pub(crate) fn drain(&mut self) -> Result<()> {
         loop {
             let n = fill(&mut self.input, self.offset)?.len();
@@ -247,7 +246,7 @@ impl<R: BufRead> Members<R> {
         let old = header.as_old();
         let id = |pax: Option<u64>, field: &[u8], name: &'static str| -> Result<u32> {
             let wide = pax.map_or_else(|| number(field, name), Ok)?;
-            // The highest value means "leave it" to chown.
+            // `chown` takes the highest value for "do not change".
             u32::try_from(wide).ok().filter(|id| *id != u32::MAX).ok_or_else(|| refused(Refusal::OutOfRange("owner")))
         };
         let mode = u32::try_from(number(&old.mode, "mode")? & 0o7777).unwrap_or(0);
@@ -270,7 +269,7 @@ impl<R: BufRead> Members<R> {
         Ok(Member { path, kind, mode, uid, gid, user, group, mtime, size, extents, xattrs })
     }
 
-    /// Apparent size and map of a file with holes; of any other file its stored size.
+    /// Apparent size and map of a file with holes. Of any other file the stored size.
     fn extents(&mut self, header: &Header, pax: &Pax, stored: u64, path: &[u8], at: u64) -> Result<(u64, Option<Vec<Extent>>)> {
         let refused = |cause| Error::Refused { entry: EntryName::new(path), cause };
         let real_size = || pax.sparse.real_size.ok_or_else(|| refused(Refusal::SparseMap));
@@ -350,7 +349,7 @@ impl<R: BufRead> Members<R> {
         Ok(extents)
     }
 
-    /// A header block with a valid checksum; `None` at the end marker.
+    /// A header block with a valid checksum. `None` at the end marker.
     fn header(&mut self) -> Result<Option<Header>> {
         self.check_stream(0)?;
         let at = self.offset;
@@ -360,7 +359,7 @@ impl<R: BufRead> Members<R> {
         }
         self.exact(header.as_mut_bytes(), Part::Header)?;
         if is_zero(header.as_bytes()) {
-            // The marker is two blocks; a stream that stops after one has lost nothing.
+            // The marker is two blocks. A stream that ends after the first has lost nothing.
             if !fill(&mut self.input, self.offset)?.is_empty() {
                 let mut second = [0; BLOCK];
                 self.exact(&mut second, Part::Header)?;
@@ -376,19 +375,20 @@ impl<R: BufRead> Members<R> {
         Ok(Some(header))
     }
 
-    /// Reads the whole of an extended header.
+    /// Reads a whole extended header.
     fn extension(&mut self, size: u64, at: u64) -> Result<Vec<u8>> {
         let limit = self.limits.extension_bytes;
         let len = usize::try_from(size).ok().filter(|_| size <= limit);
         let len = len.ok_or(Error::Header { offset: at, what: Damage::ExtensionTooLarge { limit } })?;
         self.open_data(size, at)?;
+        // The length was checked against the limit, so it can be allocated at once.
         let mut bytes = vec![0; len];
         self.exact(&mut bytes, Part::Extension)?;
         self.data_left = 0;
         Ok(bytes)
     }
 
-    /// A GNU long name: bytes that end with one NUL.
+    /// A GNU long name, which ends with a NUL.
     fn long_name(&mut self, size: u64, at: u64) -> Result<Vec<u8>> {
         let mut name = self.extension(size, at)?;
         if name.last() == Some(&0) {
@@ -407,7 +407,7 @@ impl<R: BufRead> Members<R> {
 
     fn skip_rest(&mut self) -> Result<()> {
         self.copy_data(|_| Ok(()))?;
-        // At most one block; checked to be there, not to be zero.
+        // Less than a block. It must be there, but need not be zeros.
         let mut padding = [0; BLOCK];
         let len = usize::try_from(self.padding).unwrap_or(0);
         self.exact(&mut padding[..len], Part::Data)?;
@@ -441,7 +441,7 @@ impl<R: BufRead> Members<R> {
 }
 
 fn fill<R: BufRead>(input: &mut R, offset: u64) -> Result<&[u8]> {
-    // A loop that returns the borrow on success does not pass the borrow checker; asking twice is free.
+    // The borrow checker does not accept a loop that returns the borrow. The second call costs nothing, since the buffer is filled.
     loop {
         match input.fill_buf() {
             Ok(_) => break,
@@ -456,7 +456,7 @@ fn once<T>(slot: &mut Option<T>, value: T) -> std::result::Result<(), Damage> {
     if slot.replace(value).is_some() { Err(Damage::Repeated) } else { Ok(()) }
 }
 
-/// A global header may carry a comment (git writes the commit there); anything else would silently change what follows.
+/// A global header may have a comment (git writes the commit there). Anything else would change the entries after it, so it is refused.
 fn global(mut records: &[u8]) -> std::result::Result<(), Damage> {
     while !records.is_empty() {
         let (key, _, rest) = pax::record(records)?;
@@ -468,8 +468,8 @@ fn global(mut records: &[u8]) -> std::result::Result<(), Damage> {
     Ok(())
 }
 
-/// The extended header's size wins, as POSIX says; but a plain header that names another size is only acceptable where
-/// writers put a placeholder: zero, or the largest octal number.
+/// POSIX says that the size in the extended header counts. If the plain header has another size, that is only accepted where writers put
+/// a placeholder: zero, or the largest octal number.
 fn stored_size(pax: Option<u64>, header: u64) -> std::result::Result<u64, Refusal> {
     match pax {
         Some(pax) if pax != header && header != 0 && header != OCTAL_SIZE_MAX => Err(Refusal::SizeLie { pax, header }),
@@ -490,7 +490,7 @@ fn is_zero(block: &[u8]) -> bool {
     block.iter().all(|b| *b == 0)
 }
 
-/// The sum of all bytes, the checksum's own taken as spaces. Some old writers summed signed bytes.
+/// The sum of all bytes, with spaces in place of the checksum. Some old writers summed signed bytes.
 fn checksum_matches(block: &[u8; BLOCK]) -> bool {
     let Some(stored) = signed(&block[148..156]) else { return false };
     let others = || block[..148].iter().chain(&block[156..]);
@@ -503,11 +503,11 @@ fn unsigned(field: &[u8]) -> Option<u64> {
     signed(field).and_then(|n| u64::try_from(n).ok())
 }
 
-/// A numeric field: octal digits between blanks, or GNU's base 256, big-endian two's complement with the top bit set.
+/// A numeric field: octal digits between blanks, or GNU's base 256 (big-endian two's complement with the top bit set).
 fn signed(field: &[u8]) -> Option<i64> {
     let first = *field.first()?;
     if first & 0x80 != 0 {
-        // 0x80 starts a positive number, 0xff a negative one; the bit next to the flag is the sign.
+        // 0x80 begins a positive number, 0xff a negative one. The bit below the flag is the sign.
         let mut value = if first & 0x40 != 0 { i128::from((first | 0x80).cast_signed()) } else { i128::from(first & 0x3f) };
         for byte in &field[1..] {
             value = value.checked_mul(256)? + i128::from(*byte);

@@ -1,4 +1,4 @@
-//! Archives in and out: unpacking with safety, packing with determinism, compression in parallel.
+//! Archives: unpacking that stays inside its directory, packing that gives the same bytes each time, compression by all cores.
 //!
 //! ```text
 //! in:   file --source--> chunks --+--> sha512, blake2b          (a thread each)
@@ -8,9 +8,9 @@
 //! ```
 //!
 //! * [`decode`] finds the compression by magic and decodes in threads of its own;
-//! * [`member`] reads a tar stream entry by entry with bounded memory and believes nothing it is told;
-//! * [`mod@unpack`] creates files, never leaving the directory it was given;
-//! * [`mod@pack`] writes a directory tree as a tar whose bytes depend on nothing but the tree;
+//! * [`member`] reads a tar stream entry by entry with bounded memory and checks everything;
+//! * [`mod@unpack`] creates files and never leaves its directory;
+//! * [`mod@pack`] writes a directory tree as a tar whose bytes depend only on the tree;
 //! * [`tasks`] holds the functions that run inside the id map.
 
 pub(crate) mod decode;

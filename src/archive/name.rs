@@ -1,16 +1,16 @@
 //! Names of archive members: made safe to resolve, and safe to print.
 //!
-//! A member's path is bytes chosen by somebody else. [`normalise`] turns it into the canonical relative form that the rest of
-//! the module uses as key (`./usr//bin/.` and `usr/bin` are one), or says why it cannot be accepted. [`EntryName`] prints it
-//! without letting it speak to the terminal.
+//! A member's path is bytes that somebody else chose. [`normalise`] gives the canonical relative form (`./usr//bin/.` and `usr/bin` are
+//! one), which the rest of the module uses as key, or says why the path is refused. [`EntryName`] prints it so that it cannot control the
+//! terminal.
 
 use super::error::Refusal;
 
-/// Longest name of one component; `NAME_MAX` of every file system that can hold a layer.
+/// Longest name of one component: `NAME_MAX` of every file system that can hold a layer.
 const COMPONENT_BYTES_MAX: usize = 255;
 
-/// Brings a member's path into its canonical form: relative, without `.` components, doubled or trailing slashes. The root of
-/// the archive (`./`) is the empty path.
+/// The canonical form of a member's path: relative, without `.` components and without doubled or trailing slashes. The root of the
+/// archive (`./`) is the empty path.
 ///
 /// `path_bytes_max` and `depth_max` bound the result.
 pub fn normalise(raw: &[u8], path_bytes_max: usize, depth_max: usize) -> Result<Vec<u8>, Refusal> {
@@ -49,7 +49,7 @@ pub fn normalise(raw: &[u8], path_bytes_max: usize, depth_max: usize) -> Result<
     Ok(out)
 }
 
-/// Splits a normalised path into the directory that holds it and its last component; the root has none.
+/// Splits a normalised path into its directory and its last component. `None` for the root.
 pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.is_empty() {
         return None;

@@ -1,6 +1,6 @@
-//! Names of owners, as the packed tree's own `/etc/passwd` and `/etc/group` give them.
+//! Names of owners, from the `/etc/passwd` and `/etc/group` of the packed tree itself.
 //!
-//! The host's names mean nothing inside, so none are taken from it. Ids without a name are written as numbers only.
+//! The host's names mean nothing inside, so they are not used. An id without a name is written only as a number.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -8,9 +8,9 @@ use std::os::fd::BorrowedFd;
 
 use crate::beneath::{self, RootDir};
 
-/// A larger file is no user database; what lies beyond is ignored.
+/// A user database is never larger. The rest of a larger file is ignored.
 const FILE_BYTES_MAX: u64 = 4 << 20;
-/// What the name fields of a tar header hold besides their NUL.
+/// Length of the name fields of a tar header without their NUL.
 const NAME_BYTES_MAX: usize = 31;
 
 /// Names for user and group ids.
@@ -21,7 +21,7 @@ pub struct OwnerNames {
 }
 
 impl OwnerNames {
-    /// Reads the names below `root`. What cannot be read, or is no name, counts as absent; 0 is always `root`.
+    /// Reads the names below `root`. What cannot be read, or is not a name, is left out. 0 is always `root`.
     pub fn read(root: BorrowedFd<'_>) -> Self {
         let mut names = Self { users: table(&inside(root, "etc/passwd")), groups: table(&inside(root, "etc/group")) };
         names.users.insert(0, "root".into());
@@ -29,18 +29,18 @@ impl OwnerNames {
         names
     }
 
-    /// The user's name, or the empty string.
+    /// The user's name. Empty if it has none.
     pub fn user(&self, uid: u32) -> &str {
         self.users.get(&uid).map_or("", String::as_str)
     }
 
-    /// The group's name, or the empty string.
+    /// The group's name. Empty if it has none.
     pub fn group(&self, gid: u32) -> &str {
         self.groups.get(&gid).map_or("", String::as_str)
     }
 }
 
-/// Lines of `name:password:id:…`; the first name of an id counts.
+/// Lines of `name:password:id:…`. The first name of an id counts.
 fn table(bytes: &[u8]) -> BTreeMap<u32, String> {
     let mut names = BTreeMap::new();
     for line in String::from_utf8_lossy(bytes).lines() {
@@ -61,7 +61,7 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$' | b'@'))
 }
 
-/// A file's contents, its links resolved as if `root` were `/`. Only a regular file is read: what a build left there is hostile.
+/// A file's contents, with links resolved as if `root` were `/`. Only a regular file is read: a build may have put anything there.
 fn inside(root: BorrowedFd<'_>, path: &str) -> Vec<u8> {
     let read = || -> beneath::Result<Vec<u8>> {
         let file = RootDir::borrowed(root, "")?.follow(path)?;

@@ -1,16 +1,16 @@
-//! Writes a directory tree as a compressed tar whose bytes follow from the tree alone.
+//! Writes a directory tree as a compressed tar. Its bytes depend only on the tree.
 //!
-//! * Entries are sorted bytewise by the path written, `./` first; directories end with a slash.
-//! * Times are whole seconds; those newer than the clamp become the clamp.
-//! * Owners are numbers as this process sees them (inside the id map), with the names that the tree itself gives them.
-//! * Headers are `ustar`, with the prefix field for longer paths. A PAX header comes before only where needed: paths that do not
-//!   fit or are not ASCII (as GNU tar writes them), large ids and sizes, times before 1970, extended attributes.
-//! * The first name of an inode is the file, later ones are hard links to it.
-//! * Holes are written as zeros: where a file system keeps holes is its own affair and differs between copies of one tree. How large files and
-//!   holes may be is bounded ([`Budget`]).
-//! * Of a bare layer ([`View::Layer`]) a whiteout becomes an empty file `.wh.NAME`, and an opaque directory has `.wh..wh..opq` in it
-//!   (OCI image specification, `layer.md`); a name that would be taken for one of these is an error.
-//! * Sockets are left out, as are device nodes below `dev/`; one elsewhere, or a whiteout, is an error.
+//! * Entries are sorted bytewise by the path that is written, `./` first. Directories end with a slash.
+//! * Times are whole seconds. Times after the clamp become the clamp.
+//! * Owners are numbers as this process sees them (inside the id map), with the names of the tree's own user database.
+//! * Headers are `ustar`, with the prefix field for longer paths. A PAX header comes first only if it is needed: for paths that do not
+//! fit or are not ASCII (as in GNU tar), large ids and sizes, times before 1970, extended attributes.
+//! * The first name of an inode is the file. Later ones are hard links to it.
+//! * Holes are written as zeros: file systems keep them differently, so they differ between copies of one tree. [`Budget`] limits how
+//! large files and holes may be.
+//! * In a bare layer ([`View::Layer`]) a whiteout becomes an empty file `.wh.NAME`, and an opaque directory gets a file `.wh..wh..opq`
+//! (OCI image specification, `layer.md`). A name that looks like one of these is an error.
+//! * Sockets and device nodes below `dev/` are left out. A device node elsewhere is an error, and so is a whiteout in a merged tree.
 //!
 //! ```text
 //! walking thread: stat, read, headers --1 MiB chunks, 16 at most--> this thread: progress, compressor (its own threads) --> out
@@ -42,12 +42,12 @@ use crate::beneath::Budget;
 
 pub use super::walk::View;
 
-/// Chunks that the walk may be ahead of the compressor.
+/// How many chunks the walk may be ahead of the compressor.
 const AHEAD: usize = 16;
 const BLOCK: usize = 512;
-/// A tar ends on a multiple of this, as GNU tar's default.
+/// The length of a tar is a multiple of this, GNU tar's default.
 const RECORD: u64 = 20 * BLOCK as u64;
-/// Before the name of what a layer hides, and, below a directory, for all that is in it (OCI image specification, `layer.md`).
+/// OCI's prefix of a name that the layer hides (OCI image specification, `layer.md`).
 const HIDDEN: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const OCTAL_7: u64 = 0o777_7777;
@@ -64,7 +64,7 @@ pub enum Format {
     /// tar, compressed with gzip.
     #[serde(rename = "tar.gz")]
     TarGz,
-    /// tar as it is, for what reads it right away.
+    /// Not compressed, for a program that reads it at once.
     #[serde(rename = "tar")]
     Tar,
 }
@@ -82,19 +82,17 @@ impl Format {
 
 #[derive(Debug, Clone)]
 pub struct PackOptions {
-    /// Whether the tree is a merged one or a layer.
+    /// Whether the tree is a merged view or a bare layer.
     pub view: View,
     pub format: Format,
     /// The compressor's level; `None` means its default.
     pub level: Option<u32>,
-    /// Threads for compression; the output does not depend on it.
+    /// Threads for compression. They do not change the output.
     pub threads: u32,
-    /// What is left out.
     pub exclude: Excludes,
-    /// Seconds since 1970 that no modification time exceeds.
+    /// Seconds since 1970. Later modification times are written as this one.
     pub mtime_clamp: i64,
     pub names: OwnerNames,
-    /// Digests of the output to compute.
     pub digests: Vec<Algorithm>,
 }
 
@@ -104,7 +102,7 @@ pub struct Packed {
     pub entries: u64,
     /// Bytes of the uncompressed tar.
     pub bytes_tar: u64,
-    /// SHA-256 of the uncompressed tar, hexadecimal, if it is of a layer: what an image calls it.
+    /// SHA-256 of the uncompressed tar, hexadecimal, if it is of a layer. An image calls it the layer's diff id.
     pub tar_sha256: String,
     /// Size and digests of the output.
     pub digests: Digests,
@@ -112,8 +110,7 @@ pub struct Packed {
     pub contents: Vec<u8>,
 }
 
-/// Packs the tree at `root` into `out`. `on_progress` gets the number of bytes of the tar handed to the compressor since its last
-/// call.
+/// Packs the tree at `root` into `out`. `on_progress` gets how many bytes of the tar went to the compressor since its last call.
 pub fn pack(
     root: BorrowedFd<'_>,
     out: impl Write + Send,
@@ -143,7 +140,7 @@ pub fn pack(
         });
         let encoded = encode(counted, out, codec, options.threads, &options.digests);
         let walked = walker.join().unwrap_or_else(|_| Err(Error::Write(std::io::Error::other("the walking thread died"))));
-        // If the compressor failed, the walk only stopped for lack of a listener.
+        // If the compressor failed, the walk's error is only that nobody receives its chunks.
         let digests = encoded?;
         let tar_sha256 = tar_sha256.map(|hash| hex::encode(hash.finalize())).unwrap_or_default();
         Ok(Packed { tar_sha256, digests, ..walked? })
@@ -157,7 +154,7 @@ struct Writer<'a> {
     written: u64,
     lines: Lines,
     packed: Packed,
-    /// First path, as written, of each inode that has several.
+    /// First path, as it was written, of each inode with several names.
     first: HashMap<(u64, u64), Vec<u8>>,
     budget: Budget,
 }
@@ -221,7 +218,7 @@ impl<'a> Writer<'a> {
             }
             What::Symlink(target) => Kind::Symlink(target),
             What::Fifo => Kind::Fifo,
-            // Written above.
+            // `hidden` has written these.
             What::Whiteout | What::Opaque => return Ok(()),
         };
         if stat.st_nlink > 1 && !matches!(kind, Kind::Directory | Kind::Hardlink(_)) {
@@ -249,7 +246,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Writes what a layer hides, by the same bytes whoever removed it.
+    /// Writes what a layer hides. Owner and mode are fixed, so that the bytes do not depend on who removed it.
     fn hidden(&mut self, path: &[u8], what: &What, stat: &Stat) -> Result<()> {
         let cut = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
         let name = match what {
@@ -290,6 +287,7 @@ impl<'a> Writer<'a> {
             };
             self.buffer.truncate(at + n);
             if n == 0 {
+                // The header with the size is written already, so a file that became shorter cannot be packed.
                 return Err(Error::Unpackable { entry: EntryName::new(path), what: Oddity::Changed });
             }
             self.written += n as u64;
@@ -324,7 +322,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The header of one entry, with its PAX header before it if it needs one.
+/// The header of one entry. A PAX header comes before it if one is needed.
 fn headers(line: &Line<'_>, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut header = Header::new_ustar();
     let mut records = Vec::new();
@@ -339,7 +337,7 @@ fn headers(line: &Line<'_>, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     };
     if let Some(ustar) = header.as_ustar_mut() {
         let split = split_path(line.path);
-        // Readers disagree about the encoding of a bare name; of a PAX one they do not.
+        // Readers disagree about the encoding of a name in the plain header. In a PAX header it is UTF-8.
         if split.is_none() || needs_encoding(line.path) {
             append_record(&mut records, b"path", line.path);
         }
@@ -382,7 +380,7 @@ fn headers(line: &Line<'_>, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-/// The header of the PAX header itself; its name only shows where PAX is not understood.
+/// The header of a PAX header. Its name is seen only by readers that do not know PAX.
 fn pax_header(entry: &Header, path: &[u8], size: u64) -> [u8; BLOCK] {
     let mut header = Header::new_ustar();
     if let (Some(ustar), Some(of)) = (header.as_ustar_mut(), entry.as_ustar()) {
@@ -401,18 +399,18 @@ fn pax_header(entry: &Header, path: &[u8], size: u64) -> [u8; BLOCK] {
     *header.as_bytes()
 }
 
-/// Prefix and name fields for a path, if it fits into them.
+/// Prefix and name fields for a path. `None` if it does not fit.
 fn split_path(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.len() <= 100 {
         return Some((b"", path));
     }
-    // The slash between the two is not stored; the name must not be empty.
+    // The slash between the two is not stored, and the name must not be empty.
     let last = path.len() - 1;
     let slash = path[..last].iter().enumerate().filter(|(i, b)| **b == b'/' && *i <= 155).map(|(i, _)| i).next_back()?;
     (path.len() - slash - 1 <= 100 && slash > 0).then(|| (&path[..slash], &path[slash + 1..]))
 }
 
-/// As GNU tar decides. A name that is no UTF-8 cannot be said in PAX either, and stays raw where it fits.
+/// The same decision as GNU tar's. PAX cannot hold a name that is not UTF-8, so such a name stays in the plain header.
 fn needs_encoding(text: &[u8]) -> bool {
     !text.is_ascii() && std::str::from_utf8(text).is_ok()
 }
@@ -425,7 +423,7 @@ fn number_or_record(value: u64, max: u64, key: &[u8], records: &mut Vec<u8>) -> 
     0
 }
 
-/// GNU tar's own escapes for keywords.
+/// GNU tar's escapes in keywords.
 fn encode_key(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     for byte in name {
@@ -443,7 +441,7 @@ fn put_text(field: &mut [u8], text: &[u8]) {
     field[..n].copy_from_slice(&text[..n]);
 }
 
-/// Digits to the field's width less one, and a NUL.
+/// Octal digits that fill the field, and a NUL.
 fn octal(field: &mut [u8], value: u64) {
     let digits = field.len() - 1;
     let text = format!("{value:0digits$o}");

@@ -1,9 +1,9 @@
 //! Extended headers (POSIX.1-2001 "pax"): records `LENGTH KEYWORD=VALUE\n`, where LENGTH counts the whole record.
 //!
-//! Values may hold any byte, newlines included, so a record ends where its length says and must have its newline there; anything
-//! else is damage. Keywords that only describe how the archive came about (`comment`, `atime`, `LIBARCHIVE.creationtime`, …) are
-//! skipped. Sources: POSIX pax(1), "pax Extended Header"; GNU tar manual, "Storing Sparse Files"; star(5) for `SCHILY.*`;
-//! libarchive's tar(5) for `LIBARCHIVE.xattr.*`.
+//! A value may hold any byte, also newlines. So a record ends where its length says, and there it must have its newline; anything else is
+//! damage. Keywords that only describe how the archive was made (`comment`, `atime`, `LIBARCHIVE.creationtime`, …) are skipped. Sources:
+//! POSIX pax(1), "pax Extended Header"; GNU tar manual, "Storing Sparse Files"; star(5) for `SCHILY.*`; libarchive's tar(5) for
+//! `LIBARCHIVE.xattr.*`.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -19,7 +19,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
 );
 
-/// What the records before one entry say about it. An absent record leaves the header's own field in force.
+/// What the records before one entry say about it. If a record is missing, the header's own field counts.
 #[derive(Debug, Default)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
@@ -32,22 +32,22 @@ pub(super) struct Pax {
     pub(super) mtime: Option<Time>,
     /// Name and value of each extended attribute, in the order of the records.
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// `SCHILY.acl.access` and `SCHILY.acl.default`: access control lists as text.
+    /// `SCHILY.acl.access`: an access control list as text.
     pub(super) acl_access: Option<Vec<u8>>,
     pub(super) acl_default: Option<Vec<u8>>,
     pub(super) sparse: SparseRecords,
 }
 
-/// What GNU's records say of a file with holes. Version 1.0 is read, which has its map in the data; 0.0 and 0.1, which have it in records,
-/// are only recognised.
+/// What GNU's records say about a file with holes. We read version 1.0, which has its map in the data. 0.0 and 0.1 have it in records; we
+/// only recognise them.
 #[derive(Debug, Default)]
 pub(super) struct SparseRecords {
     pub(super) major: Option<u64>,
     pub(super) minor: Option<u64>,
-    /// The file's real name; `path` is made up for readers that know nothing of holes.
+    /// The file's real name. `path` is a made-up name for readers that do not know holes.
     pub(super) name: Option<Vec<u8>>,
     pub(super) real_size: Option<u64>,
-    /// Whether there is any such record at all.
+    /// Whether there is any such record.
     pub(super) mentioned: bool,
 }
 
@@ -64,7 +64,7 @@ impl Pax {
     }
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damage> {
-        // An empty value takes back an earlier record.
+        // An empty value cancels an earlier record.
         let text = || (!value.is_empty()).then(|| value.to_vec());
         match key {
             b"path" => self.path = text(),
@@ -91,7 +91,7 @@ impl Pax {
         Ok(())
     }
 
-    /// libarchive writes each attribute twice; the raw form wins.
+    /// libarchive writes each attribute in both forms. The raw one counts.
     fn set_xattr(&mut self, name: Vec<u8>, value: Vec<u8>, raw: bool) {
         match self.xattrs.iter_mut().find(|(known, _)| *known == name) {
             Some(known) if raw => known.1 = value,
@@ -116,7 +116,7 @@ impl SparseRecords {
     }
 }
 
-/// Splits the first record off: keyword, value, rest.
+/// Splits off the first record: keyword, value, rest.
 pub(super) fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Damage> {
     let space = bytes.iter().take(20).position(|b| *b == b' ').ok_or(Damage::PaxRecord)?;
     let len = number(&bytes[..space]).and_then(|n| usize::try_from(n).ok()).ok_or(Damage::PaxRecord)?;
@@ -144,7 +144,7 @@ fn optional<T>(value: &[u8], parse: impl Fn(&[u8]) -> Option<T>, name: &'static 
     if value.is_empty() { Ok(None) } else { parse(value).map(Some).ok_or(Damage::PaxValue(name)) }
 }
 
-/// libarchive writes the plain alphabet without padding. Others pad, and the alphabet of addresses has been seen.
+/// libarchive writes the standard alphabet without padding. Others pad, and some use the URL-safe alphabet.
 fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let plain: Vec<u8> = text
         .iter()
@@ -158,7 +158,7 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(plain).ok()
 }
 
-/// Writes one record; its length counts its own digits.
+/// Writes one record. Its length counts its own digits, so it is found by trying.
 pub(super) fn append_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let body = key.len() + value.len() + 3;
     let mut len = body;

@@ -2,22 +2,20 @@
 
 use super::error::Refusal;
 
-/// A run of bytes that the archive holds; everything between runs is zeros that were not stored.
+/// A run of bytes that the archive holds. Between runs are zeros, which it does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Where it belongs in the file, in bytes.
     pub offset: u64,
-    /// Its length in bytes.
     pub len: u64,
 }
 
-/// More runs than this in one file are refused; a 1 TiB disk image of 4 MiB islands stays below.
+/// More runs than this in one file are refused. A disk image of 1 TiB with runs of 4 MiB has fewer.
 pub(super) const EXTENTS_MAX: usize = 1 << 18;
 
-/// Checks a map against the size it claims and the bytes the archive holds for it.
+/// Checks a map against the size that it claims and the bytes that the archive holds.
 ///
-/// Runs must be in order, without overlap, end within `size`, sum up to `stored`, and all but the last must be whole blocks,
-/// since every writer stores blocks and readers disagree about anything else.
+/// Runs must be in order and without overlap, end within `size`, and add up to `stored`. All except the last must be whole blocks: every
+/// writer stores blocks, and readers disagree about anything else.
 pub(super) fn check(extents: &[Extent], size: u64, stored: u64) -> Result<(), Refusal> {
     if extents.len() > EXTENTS_MAX {
         return Err(Refusal::SparseMapTooLarge { limit: EXTENTS_MAX });

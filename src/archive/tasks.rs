@@ -1,7 +1,7 @@
 //! What runs inside the id map: importing a verified archive into a layer, exporting a build state.
 //!
-//! Each task has a function on the caller's side ([`import`], [`export`]) that starts it, turns its events into progress and gives
-//! back its typed result; [`lookup`] finds the functions on the helper's side. Nothing is synced here.
+//! Each task has a function on the caller's side ([`import`], [`export`]). It starts the task, turns its events into progress and returns
+//! its typed result. [`lookup`] finds the functions on the helper's side. Nothing is synced here.
 
 use std::fs::File;
 use std::io::Seek as _;
@@ -26,19 +26,19 @@ use crate::sandbox::{EventSink, Launcher, TaskContext, TaskFailure, TaskFn, Task
 use crate::sys::overlay;
 use crate::{beneath, sandbox};
 
-/// Unpacks a verified archive: [`ImportInput`] and the open archive to [`Unpacked`].
+/// Unpacks a verified archive. Takes an [`ImportInput`] and the open archive, returns [`Unpacked`].
 pub(crate) const IMPORT: &str = "archive.import";
-/// Packs a chain of layers: [`ExportInput`] and the output, perhaps a second one for its `CONTENTS`, to [`Exported`].
+/// Packs a chain of layers. Takes an [`ExportInput`], the output and perhaps a second one for its `CONTENTS`, returns [`Exported`].
 pub(crate) const EXPORT: &str = "archive.export";
 
-/// An archive may unpack to this many times its size, or to [`SMALL_BYTES`] if that is more; stage3 files reach 5.
+/// An archive may unpack to this many times its size, or to [`SMALL_BYTES`] if that is more. A stage3 reaches 5.
 const RATIO_MAX: u64 = 200;
 const SMALL_BYTES: u64 = 4 << 30;
 
 /// Input of [`IMPORT`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportInput {
-    /// Where the archive is, for messages; what is read is the descriptor.
+    /// For messages. The descriptor is what is read.
     pub source: PathBuf,
     /// The empty directory to unpack into.
     pub into: PathBuf,
@@ -57,7 +57,7 @@ pub struct ImportInput {
 pub struct ExportInput {
     /// Directories of the layers, topmost first.
     pub layers: Vec<PathBuf>,
-    /// Whether they are packed as one layer of an OCI image: there is one only, and what it hides is written as such.
+    /// Packs a single layer as a layer of an OCI image, with what it hides.
     #[serde(default)]
     pub as_layer: bool,
     pub format: Format,
@@ -67,9 +67,9 @@ pub struct ExportInput {
     pub threads: u32,
     /// Patterns for what is left out, see [`Excludes`].
     pub exclude: Vec<String>,
-    /// Patterns for what is kept nevertheless.
+    /// Patterns for what is kept all the same.
     pub keep: Vec<String>,
-    /// Seconds since 1970 that no modification time exceeds.
+    /// Seconds since 1970. Later modification times are written as this one.
     pub mtime_clamp: i64,
 }
 
@@ -84,11 +84,11 @@ pub struct Exported {
     pub tar_sha256: String,
     /// Size and digests (SHA512, BLAKE2B, SHA256) of the archive.
     pub archive: Digests,
-    /// The same of `CONTENTS.gz`, if it was asked for.
+    /// The same of `CONTENTS.gz`, if there is one.
     pub contents: Option<Digests>,
 }
 
-/// So many bytes more are done.
+/// How many bytes were done since the last event.
 #[derive(Debug, Serialize, Deserialize)]
 struct Advance {
     bytes: u64,
@@ -103,11 +103,11 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     }
 }
 
-/// Unpacks the open, verified archive into a layer, inside the launcher's id map. Progress is in bytes of the compressed
-/// file. `hold` are lock descriptors that the task's process keeps.
+/// Unpacks the open, verified archive into a layer, inside the launcher's id map. Progress is in bytes of the compressed file. The task's
+/// process keeps the lock descriptors in `hold`.
 ///
-/// On failure the layer holds a part of the archive and must be thrown away. A [`sandbox::Error::Task`] of kind
-/// `archive-changed` means that the file is no longer the one that was verified.
+/// On failure the layer holds a part of the archive and must be thrown away. A [`sandbox::Error::Task`] of kind `archive-changed` means
+/// that the file is not the one that was verified.
 pub fn import(
     launcher: &Launcher,
     input: &ImportInput,
@@ -120,8 +120,8 @@ pub fn import(
     call(launcher, IMPORT, input, options, observer, &Event::Begin { what: "unpacking", total: Some(input.size) })
 }
 
-/// Packs a chain of layers into `out`, inside the launcher's id map and a mount namespace of its own; a compressed listing goes to
-/// `contents`. Progress is in bytes of the uncompressed tar.
+/// Packs a chain of layers into `out`, inside the launcher's id map and a mount namespace of its own. `contents` gets a compressed
+/// listing. Progress is in bytes of the uncompressed tar.
 pub fn export(
     launcher: &Launcher,
     input: &ExportInput,
@@ -170,7 +170,7 @@ fn answer<T: Serialize>(task: &'static str, result: Result<T>) -> std::result::R
         .map_err(|error| TaskFailure::of(kind(&error), &error))
 }
 
-/// The word that a caller on the other side of the process boundary matches on.
+/// The word that callers in the other process match on.
 fn kind(error: &Error) -> &'static str {
     match error {
         Error::Changed { .. } | Error::Resized { .. } => "archive-changed",
@@ -188,7 +188,7 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     let [archive] = descriptors(IMPORT, context)?;
     let mut archive = File::from(archive);
     let open = |source| Error::Open { path: input.source.clone(), source };
-    // The verifier read the same open file, to its end.
+    // The verifier has read the same open file to its end.
     archive.rewind().map_err(open)?;
     let into = TreeDir::open(&input.into)?;
     let mut decoder = decode::open_file(archive, input.threads, &[Algorithm::Sha512, Algorithm::Blake2b])?;
@@ -198,13 +198,13 @@ fn do_import(context: &mut TaskContext) -> Result<Unpacked> {
     let unpacked = unpack(&mut decoder, into.as_fd(), &options, &mut |_| progress.tell(1 << 20));
     let unpacked = unpacked.map_err(|error| without_names(error, into.as_fd()));
     progress.tell(1);
-    // Also after a failure: an exchanged file is the better explanation of whatever was wrong inside.
+    // Also after a failure: if the file was exchanged, that explains every other error.
     let digests = decoder.finish()?;
     check(&input, &digests)?;
     unpacked
 }
 
-/// Says that it was names, not bytes, for which there was no room.
+/// Turns "disk full" into "no inodes left" if that is what was missing. The kernel's code is ENOSPC for both.
 fn without_names(error: Error, dir: impl AsFd) -> Error {
     let chain = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source());
     let mut codes = chain.filter_map(|error| error.downcast_ref::<std::io::Error>()?.raw_os_error());
@@ -236,7 +236,7 @@ fn check(input: &ImportInput, digests: &Digests) -> Result<()> {
     Ok(())
 }
 
-/// Tells how much of the compressed file is read.
+/// Reports how much of the compressed file is read.
 struct Progress {
     events: EventSink,
     position: Arc<AtomicU64>,
@@ -247,7 +247,7 @@ impl Progress {
     fn tell(&mut self, least: u64) {
         let position = self.position.load(Ordering::Relaxed);
         if position - self.told >= least {
-            // If nobody listens any more, this process is about to end.
+            // If nobody receives it, this process is about to end.
             let _ = self.events.send(&Advance { bytes: position - self.told });
             self.told = position;
         }
@@ -258,7 +258,7 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
     let input: ExportInput = parse(EXPORT, context)?;
     let contents = if context.fds.len() == 2 { context.fds.pop() } else { None };
     let [out] = descriptors(EXPORT, context)?;
-    // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
+    // Nobody else is in this mount namespace, so the view may be mounted over the topmost layer.
     let top = input.layers.first().cloned().unwrap_or_default();
     let root = if input.as_layer {
         TreeDir::open(&top)?.into()
@@ -273,13 +273,14 @@ fn do_export(context: &mut TaskContext) -> Result<Exported> {
         threads: input.threads,
         exclude: Excludes::new(&input.exclude, &input.keep)?,
         mtime_clamp: input.mtime_clamp,
-        // Those of another layer may be other ones, and the layer's digest must not depend on that.
+        // A layer is packed without names: they come from the user database of another layer, and this layer's digest must not depend on
+        // that.
         names: if input.as_layer { OwnerNames::default() } else { OwnerNames::read(root.as_fd()) },
         digests: digests.clone(),
     };
     let events = context.events.clone();
     let packed = pack(root.as_fd(), File::from(out), &options, &mut |bytes| {
-        // As above.
+        // If nobody receives it, this process is about to end.
         let _ = events.send(&Advance { bytes });
     })?;
     let contents = contents

@@ -1,11 +1,11 @@
 //! Unpacks a tar stream beneath one directory.
 //!
-//! Every path is normalised (see [`super::name`]) and every directory on the way is one that this archive made, opened beneath
-//! the target's descriptor without following links. Files are created exclusively, written, then given owner, mode, extended
-//! attributes and time, in that order, since each step can undo a later one (`chown` clears set-id bits and capabilities).
-//! Directories get theirs at the end, deepest first.
+//! Every path is normalised (see [`super::name`]). Every directory on the way is one that this archive made, opened beneath the target's
+//! descriptor without following links. A file is created exclusively and written; then it gets owner, mode, extended attributes and time,
+//! in this order, since each step can undo a later one (`chown` clears set-id bits and capabilities). Directories get theirs at the end,
+//! the deepest first.
 //!
-//! What happens when a path comes twice:
+//! If a path comes twice:
 //!
 //! | first | then | |
 //! |---|---|---|
@@ -16,7 +16,7 @@
 //! | skipped device | hard link to it | skipped too |
 //! | name differing in case | | another file; on a case-folding file system the second is refused (`EEXIST`) |
 //!
-//! Nothing is synced: the store does that once, when it commits.
+//! Nothing is synced here. The store does that once, when it commits.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -39,18 +39,16 @@ pub use super::member::Limits;
 /// Whether owners are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Owners {
-    /// As the archive says; needs root, or the mapped root of a user namespace. The default.
+    /// As the archive says. This needs root, or the mapped root of a user namespace.
     #[default]
     Restore,
-    /// Everything belongs to the caller, and attributes of the `security` namespace are dropped.
+    /// Everything belongs to the caller. Attributes of the `security` namespace are dropped.
     Ignore,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct UnpackOptions {
-    /// Bounds on what the archive may ask for.
     pub limits: Limits,
-    /// Whether owners are restored.
     pub owners: Owners,
     /// How directories are opened; tests force the older way.
     pub way: Way,
@@ -60,7 +58,7 @@ pub struct UnpackOptions {
 pub struct Unpacked {
     /// Regular files.
     pub files: u64,
-    /// Directories, those made only as parents included, the root not.
+    /// Directories, also those that no entry describes. Not the root.
     pub directories: u64,
     /// Symbolic links.
     pub symlinks: u64,
@@ -80,10 +78,10 @@ pub struct Unpacked {
     pub newest_mtime: i64,
 }
 
-/// Unpacks the tar stream `input` into the empty directory `into`. `on_progress` gets the number of bytes of the stream
-/// that were consumed since its last call, about once a MiB.
+/// Unpacks the tar stream `input` into the empty directory `into`. `on_progress` gets how many bytes of the stream were read since its
+/// last call, about once a MiB.
 ///
-/// On error the directory holds a part of the archive; the caller throws it away.
+/// On error the directory holds a part of the archive. The caller throws it away.
 pub fn unpack(
     input: impl BufRead,
     into: BorrowedFd<'_>,
@@ -112,14 +110,14 @@ pub fn unpack(
 /// What is known about a path that this archive created.
 #[derive(Debug, Clone, Copy)]
 enum Known {
-    /// A directory; index of its pending metadata.
+    /// A directory, with the index of its pending metadata.
     Directory(usize),
     Other,
-    /// A device that was left out.
+    /// A device that was not made.
     Skipped,
 }
 
-/// A directory's metadata, to be applied once nothing more is created in it.
+/// A directory's metadata. It is applied when nothing more is created in it: creating changes the time, and the mode may forbid it.
 #[derive(Debug)]
 struct Pending {
     path: Vec<u8>,
@@ -134,11 +132,11 @@ struct Pending {
 struct Tree<'a> {
     options: &'a UnpackOptions,
     directories: Directories,
-    /// A second chain, so that a hard link's target does not close its own directory.
+    /// A second chain, so that looking up a hard link's target does not close the directory that we write in.
     link_directories: Directories,
     known: HashMap<Vec<u8>, Known>,
     pending: Vec<Pending>,
-    /// Owner and group that a new file has by itself, when they can be foreseen.
+    /// Owner and group that a new file has by itself, if we know them. A file of this owner needs no `chown`.
     own_ids: Option<(u32, u32)>,
     hole_bytes: u64,
     done: Unpacked,
@@ -148,7 +146,7 @@ impl<'a> Tree<'a> {
     fn new(into: BorrowedFd<'_>, options: &'a UnpackOptions) -> Result<Self> {
         tracing::debug!(way = ?options.way, owners = ?options.owners, "unpacking");
         let stat = rustix::fs::fstat(into).map_err(|errno| entry_error("inspect", b".", errno))?;
-        // In a set-group-id directory new files take its group, and so do new directories' files.
+        // In a set-group-id directory a new file gets the directory's group, and a new directory passes that on.
         let plain = stat.st_mode & Mode::SGID.as_raw_mode() == 0;
         let directories = || Directories::new(into, options.way).map_err(|error| entry_error_io("open", b".", error));
         let own_ids = plain.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
@@ -170,7 +168,7 @@ impl<'a> Tree<'a> {
         let path = name::normalise(&member.path, limits.path_bytes, limits.depth).map_err(refused)?;
         self.done.newest_mtime = self.done.newest_mtime.max(member.mtime.secs);
         if self.pending.is_empty() {
-            // The root's own entry usually comes first and replaces this.
+            // If the archive has an entry for the root, it replaces this one.
             self.pending.push(implied(Vec::new(), member.mtime));
             self.known.insert(Vec::new(), Known::Directory(0));
         }
@@ -282,7 +280,7 @@ impl<'a> Tree<'a> {
                 members.copy_data(|mut bytes| {
                     while !bytes.is_empty() {
                         if left == 0 {
-                            // The map was checked to add up to the data.
+                            // The map was checked: it adds up to the data.
                             let Some(run) = runs.next() else { return Err(fail("write", Errno::INVAL)) };
                             (at, left) = (run.offset, run.len);
                         }
@@ -329,7 +327,7 @@ impl<'a> Tree<'a> {
         let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
         rustix::fs::symlinkat(target, directory, base).map_err(|errno| fail("create", errno))?;
         self.done.symlinks += 1;
-        // Nothing that travels can be set on a symbolic link.
+        // Linux has no `user.` attributes or ACLs on symbolic links.
         self.done.xattrs_dropped += member.xattrs.len() as u64;
         self.finish_by_name(member, parent, base, false)
     }
@@ -343,7 +341,7 @@ impl<'a> Tree<'a> {
         self.finish_by_name(member, parent, base, true)
     }
 
-    /// Owner, mode and time of something that cannot be opened; it was just created, exclusively, by this process.
+    /// Sets owner, mode and time of something that cannot be opened. This process has just created it exclusively.
     fn finish_by_name(&mut self, member: &Member, parent: &[u8], base: &[u8], mode: bool) -> Result<()> {
         let chown = self.must_chown(member.uid, member.gid);
         let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
@@ -430,7 +428,7 @@ impl Step {
     }
 }
 
-/// A directory that no entry describes.
+/// A directory that the archive has no entry for.
 fn implied(path: Vec<u8>, mtime: Time) -> Pending {
     Pending { path, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: Vec::new() }
 }
@@ -445,7 +443,7 @@ struct Meta<'a> {
 }
 
 impl Meta<'_> {
-    /// Owner, mode, attributes, time. Returns how many attributes were dropped.
+    /// Sets owner, mode, attributes and time, in this order. Returns how many attributes were dropped.
     fn apply(&self, fd: impl std::os::fd::AsFd, chown: bool, xattrs: &[(Vec<u8>, Vec<u8>)], owners: Owners) -> Result<u64> {
         let fd = fd.as_fd();
         if chown {
@@ -479,7 +477,7 @@ impl Meta<'_> {
     }
 }
 
-/// Modification time as given; access time the same, so that nothing depends on when this ran.
+/// Modification time as given, and access time the same, so that the result does not depend on when this ran.
 fn timestamps(mtime: Time) -> Timestamps {
     let time = Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) };
     Timestamps { last_access: time, last_modification: time }

@@ -1,10 +1,10 @@
-//! Walks a directory tree in the order of an archive: bytewise by the path that will be written, directories with their slash.
+//! Walks a directory tree in the order of an archive: bytewise by the path that will be written, with a slash after directories.
 //!
-//! Since a directory's entries all start with its path and slash, sorting each directory by name, directories taken as
-//! `name/`, gives that order over the whole tree without ever holding it in memory.
+//! All entries of a directory begin with its path and a slash. So it is enough to sort each directory by name, with directories as
+//! `name/`, and the whole tree is never in memory.
 //!
-//! A bare layer can be walked as well: what it hides of the layers below is then found too. In each directory that comes first,
-//! as the OCI image format wishes, since some readers extract as they read.
+//! A bare layer can be walked as well. Then what it hides of the layers below is found, too, and comes first in each directory, as the
+//! OCI image format wants: some readers extract while they read.
 
 use std::cmp::Ordering;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +26,7 @@ pub(super) struct Found<'a> {
     pub(super) path: &'a [u8],
     pub(super) stat: Stat,
     pub(super) what: What,
-    /// Attributes that travel, sorted by name.
+    /// The attributes that we write, sorted by name.
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -36,16 +36,15 @@ pub(super) enum What {
     File(Plain),
     Symlink(Vec<u8>),
     Fifo,
-    /// Of a bare layer: the path is not in the layers below any more.
+    /// In a bare layer: the path does not exist in the layers below any more.
     Whiteout,
-    /// Of a bare layer: nothing below the path, a directory, is in the layers below any more.
+    /// In a bare layer: the path is a directory, and its contents in the layers below are hidden.
     Opaque,
 }
 
-/// What is walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// A merged tree; a whiteout is an error.
+    /// A merged tree. A whiteout in it is an error.
     Merged,
     /// A layer in overlayfs upper format.
     Layer,
@@ -85,10 +84,10 @@ pub(super) fn walk(
     }
 }
 
-/// Bytewise by what is written, a directory with its slash.
+/// Bytewise by what is written, with a slash after a directory.
 fn as_written(a: &Entry, b: &Entry) -> Ordering {
     let (short, long) = (a.name.to_bytes(), b.name.to_bytes());
-    // Only names that are a prefix of the other need the slash to be compared.
+    // The slash can change the order only if one name is the beginning of the other.
     if !short.starts_with(long) && !long.starts_with(short) {
         return short.cmp(long);
     }
@@ -96,12 +95,12 @@ fn as_written(a: &Entry, b: &Entry) -> Ordering {
     written(a).cmp(&written(b))
 }
 
-/// The same, after what hides something of the layers below.
+/// The same, but first what hides something of the layers below.
 fn hidden_first(a: &Entry, b: &Entry) -> Ordering {
     b.whiteout.cmp(&a.whiteout).then_with(|| as_written(a, b))
 }
 
-/// Shows the directory that the walk has just entered.
+/// Gives the directory that the walk has just entered to `visit`.
 fn directory(at: &Walk, path: &[u8], view: View, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
     let stat = at.stat_here()?;
     visit(Found { path, stat, what: What::Directory, xattrs: attributes(at.here(), path)? })?;
@@ -128,21 +127,22 @@ fn leaf(at: &Walk, entry: &Entry, path: &[u8], view: View, visit: &mut dyn FnMut
             visit(Found { path, stat, what: What::Symlink(target), xattrs: Vec::new() })
         }
         FileType::Fifo => visit(Found { path, stat, what: What::Fifo, xattrs: Vec::new() }),
-        // A socket is an open program's; nothing can be restored of it.
+        // A socket exists only while its program runs. There is nothing to restore.
         FileType::Socket => Ok(()),
         FileType::CharacterDevice if stat.st_rdev == 0 && view == View::Layer => {
             visit(Found { path, stat, what: What::Whiteout, xattrs: Vec::new() })
         }
         FileType::CharacterDevice if stat.st_rdev == 0 => odd(Oddity::Whiteout),
-        // Only real root can have made one, and every boot makes them anew.
+        // Only real root can have made one, and each boot makes those in `/dev` again.
         FileType::CharacterDevice | FileType::BlockDevice if path.starts_with(b"dev/") => Ok(()),
         FileType::CharacterDevice | FileType::BlockDevice => odd(Oddity::Device),
-        // Changed between the listing and now.
+        // It changed after the listing.
         FileType::Directory | FileType::Unknown => odd(Oddity::Changed),
     }
 }
 
-/// Whether a directory of a layer hides all that layers below have in it. Ours are mounted with `userxattr`.
+/// Whether a directory of a layer hides what the layers below have in it. Our overlays are mounted with `userxattr`, so the mark is a
+/// `user.` attribute.
 fn is_opaque(fd: BorrowedFd<'_>, path: &[u8]) -> Result<bool> {
     let mut value = [0; 1];
     match rustix::fs::fgetxattr(fd, xattr::OPAQUE, value.as_mut_slice()) {
@@ -152,7 +152,7 @@ fn is_opaque(fd: BorrowedFd<'_>, path: &[u8]) -> Result<bool> {
     }
 }
 
-/// The attributes of an open file that travel, in the form that travels.
+/// The attributes of an open file that we write, in the form that we write.
 fn attributes(fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let fail = |attribute: &[u8], errno: Errno| Error::Xattr {
         action: "read",
@@ -160,7 +160,7 @@ fn attributes(fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>
         entry: EntryName::new(path),
         source: errno.into(),
     };
-    // One call for nearly every file: nothing there.
+    // Nearly every file has no attributes. This answers it in one call.
     let mut names = match rustix::fs::flistxattr_query(fd) {
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(_) => vec![0; xattr::VALUE_BYTES_MAX],

@@ -1,4 +1,4 @@
-//! Extended attributes: which ones travel, and in what form.
+//! Extended attributes: which ones we restore and write, and in what form.
 //!
 //! | attribute | coming in | going out |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | `user.overlay.*`, `trusted.overlay.*` | dropped: they would speak to our overlay | never written |
 //! | `security.selinux` and all else | dropped and counted: they belong to the host's policy | never written |
 //!
-//! Version 2 of a capability is 20 bytes, version 3 appends the root id of the namespace that may use it (linux/capability.h).
+//! Version 2 of a capability has 20 bytes. Version 3 adds the root id of the namespace that may use it (linux/capability.h).
 
 use super::error::Refusal;
 use super::pax::Pax;
@@ -17,7 +17,7 @@ use super::pax::Pax;
 pub(super) const CAPABILITY: &[u8] = b"security.capability";
 pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
-/// On a directory of a layer, with the value `y`: layers below are not seen through it (fs/overlayfs, `userxattr`).
+/// Set to `y` on a directory of a layer, it hides the contents that lower layers have there (fs/overlayfs, `userxattr`).
 pub(super) const OPAQUE: &[u8] = b"user.overlay.opaque";
 
 /// `XATTR_NAME_MAX` and `XATTR_SIZE_MAX` of linux/limits.h.
@@ -28,13 +28,13 @@ const REVISION_MASK: u32 = 0xff00_0000;
 const REVISION_2: u32 = 0x0200_0000;
 const REVISION_3: u32 = 0x0300_0000;
 
-/// Whether an attribute is restored and written; the table above.
+/// Whether an attribute is restored and written, see the table above.
 pub(super) fn travels(name: &[u8]) -> bool {
     (name.starts_with(b"user.") && name != b"user.overlay" && !name.starts_with(b"user.overlay."))
         || [CAPABILITY, ACL_ACCESS, ACL_DEFAULT].contains(&name)
 }
 
-/// The attributes that records ask for, ACLs in text form converted, within the kernel's limits and ours.
+/// The attributes that the records ask for, with ACLs converted from text. Refused beyond the kernel's limits and ours.
 pub(super) fn gather(pax: &Pax, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Refusal> {
     let mut xattrs = pax.xattrs.clone();
     for (text, name) in [(&pax.acl_access, ACL_ACCESS), (&pax.acl_default, ACL_DEFAULT)] {
@@ -53,7 +53,7 @@ pub(super) fn gather(pax: &Pax, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>,
     Ok(xattrs)
 }
 
-/// A capability in the form that means the same everywhere: version 3 loses its root id.
+/// A capability in the form that means the same in every namespace: version 3 loses its root id.
 pub(super) fn portable_capability(value: &[u8]) -> Vec<u8> {
     if let Some((magic, rest)) = value.split_first_chunk::<4>() {
         let magic = u32::from_le_bytes(*magic);
@@ -65,8 +65,8 @@ pub(super) fn portable_capability(value: &[u8]) -> Vec<u8> {
     value.to_vec()
 }
 
-/// Converts `user::rwx,group::r-x,user:name:r-x:1000,mask::r-x,other::r--` into the kernel's form. A named entry needs a
-/// number (star appends one) or the name `root`, since names mean nothing before the root file system exists.
+/// Converts `user::rwx,group::r-x,user:name:r-x:1000,mask::r-x,other::r--` into the kernel's form. A named entry needs a number (star
+/// appends one) or the name `root`: before the root file system exists, names mean nothing.
 fn acl_from_text(text: &[u8]) -> Option<Vec<u8>> {
     let mut entries = Vec::new();
     for entry in std::str::from_utf8(text).ok()?.split([',', '\n']) {
@@ -92,7 +92,7 @@ fn acl_from_text(text: &[u8]) -> Option<Vec<u8>> {
         };
         entries.push((tag, id, permissions(bits)?));
     }
-    // The kernel insists on this order.
+    // The kernel refuses an ACL in any other order.
     entries.sort_unstable();
     let mut out = 2_u32.to_le_bytes().to_vec();
     for (tag, id, perm) in entries {

@@ -20,14 +20,14 @@ struct Parent<'path> {
 }
 
 impl TreeDir {
-    /// Makes a regular file that must not be there yet.
+    /// Makes a regular file that must not exist yet.
     pub fn create(&self, path: impl AsRef<Path>, mode: u32) -> Result<File> {
         let path = path.as_ref();
         let Parent { fd, name } = self.parent(path)?;
         create(fd.as_fd(), name, mode).map_err(|errno| Error::io("make", self.shown(path), errno))
     }
 
-    /// Makes a directory that must not be there yet, with exactly this mode.
+    /// Makes a directory that must not exist yet, with exactly this mode.
     pub fn make_dir(&self, path: impl AsRef<Path>, mode: u32) -> Result<TreeDir> {
         let path = path.as_ref();
         let Parent { fd, name } = self.parent(path)?;
@@ -39,14 +39,14 @@ impl TreeDir {
         Ok(made)
     }
 
-    /// Makes a symbolic link that must not be there yet; its target is only text.
+    /// Makes a symbolic link that must not exist yet. Its target is not looked at.
     pub fn symlink(&self, path: impl AsRef<Path>, to: impl rustix::path::Arg) -> Result<()> {
         let path = path.as_ref();
         let Parent { fd, name } = self.parent(path)?;
         rustix::fs::symlinkat(to, &fd, name).map_err(|errno| Error::io("make", self.shown(path), errno))
     }
 
-    /// Gives a file here one more name, in `to`. A link is linked as a link.
+    /// Gives a file here one more name, in `to`. If it is a link, the link itself gets the name.
     pub fn link(&self, path: impl AsRef<Path>, to: &Self, new: impl AsRef<Path>) -> Result<()> {
         let (path, new) = (path.as_ref(), new.as_ref());
         let (old, target) = (self.parent(path)?, to.parent(new)?);
@@ -54,7 +54,7 @@ impl TreeDir {
             .map_err(|errno| Error::io("link", to.shown(new), errno))
     }
 
-    /// Renames within or between trees of one file system; what has the new name is replaced as `rename(2)` does.
+    /// Renames within or between trees of one file system. What has the new name is replaced as by `rename(2)`.
     pub fn rename(&self, path: impl AsRef<Path>, to: &Self, new: impl AsRef<Path>) -> Result<()> {
         let (path, new) = (path.as_ref(), new.as_ref());
         let (old, target) = (self.parent(path)?, to.parent(new)?);
@@ -66,13 +66,13 @@ impl TreeDir {
     pub fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let path = path.as_ref();
         let place = self.place(path)?;
-        // `fchmod` refuses a descriptor of `O_PATH`, and opening the file may need the very mode that it lacks.
+        // `fchmod` refuses a descriptor of `O_PATH`, and a file that lacks a mode may not be openable without it.
         let link = format!("/proc/self/fd/{}", place.as_raw_fd());
         rustix::fs::chmod(link, Mode::from_raw_mode(mode & 0o7777))
             .map_err(|errno| Error::io("change the mode of", self.shown(path), errno))
     }
 
-    /// Changes the times of a name, of a link itself, in seconds since 1970.
+    /// Changes the times of a name (of a link itself), in seconds since 1970.
     pub fn set_time(&self, path: impl AsRef<Path>, secs: i64) -> Result<()> {
         let path = path.as_ref();
         let Parent { fd, name } = self.parent(path)?;
@@ -82,7 +82,7 @@ impl TreeDir {
             .map_err(|errno| Error::io("change the time of", self.shown(path), errno))
     }
 
-    /// Removes a name that is no directory. Nothing there is no error.
+    /// Removes a name that is not a directory. If there is nothing, that is fine.
     pub fn unlink(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let Parent { fd, name } = match self.parent(path) {
@@ -95,7 +95,7 @@ impl TreeDir {
         }
     }
 
-    /// Removes an empty directory. One that is not empty stays, as does what is no directory.
+    /// Removes an empty directory. A directory with something in it stays, and so does anything else.
     pub fn remove_empty(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let Parent { fd, name } = match self.parent(path) {
@@ -108,7 +108,7 @@ impl TreeDir {
         }
     }
 
-    /// Removes a name with all below it. Nothing there is no error.
+    /// Removes a name with all that is below it. If there is nothing, that is fine.
     pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match self.parent(path) {
@@ -124,9 +124,9 @@ impl TreeDir {
     }
 }
 
-/// What is done to the root of a session before it begins. Missing parents are made.
+/// Changes in the root of a session before it begins. Missing parents are made.
 impl RootDir {
-    /// Opens the directory `path`, making it and its parents with `mode` where they are missing.
+    /// Opens the directory `path`. Makes it and its parents with `mode` if they are missing.
     pub fn directory(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         match self.place(path) {
             Ok(found) if is_directory(found.as_fd()).map_err(|errno| Error::io("examine", self.shown(path), errno))? => Ok(found),
@@ -136,7 +136,8 @@ impl RootDir {
                 rustix::fs::mkdirat(&fd, name, Mode::from_raw_mode(mode & 0o7777))
                     .map_err(|errno| Error::io("make", self.shown(path), errno))?;
                 let new = self.place(path)?;
-                // `mkdirat` obeys the umask and drops the sticky bit; a directory open with `O_PATH` is changed through its own name in itself.
+                // `mkdirat` obeys the umask and drops the sticky bit. The descriptor is `O_PATH`, which `fchmod` refuses, so `.` in it is
+                // changed.
                 rustix::fs::chmodat(&new, c".", Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
                     .map_err(|errno| Error::io("change the mode of", self.shown(path), errno))?;
                 Ok(new)
@@ -145,7 +146,7 @@ impl RootDir {
         }
     }
 
-    /// Opens the file `path` for use as a mount target, making an empty one where it is missing.
+    /// Opens the file `path` as a mount target. Makes an empty one if it is missing.
     pub fn file_target(&self, path: &Path) -> Result<OwnedFd> {
         match self.place(path) {
             Err(error) if error.is_absent() => {
@@ -157,9 +158,10 @@ impl RootDir {
         }
     }
 
-    /// Writes a file, replacing whatever has its name (but for a directory), with exactly this mode.
+    /// Writes a file with exactly this mode. Replaces whatever has its name, except a directory.
     pub fn write(&self, path: &Path, contents: &[u8], mode: u32) -> Result<()> {
         let Parent { fd, name } = self.made_parent(path)?;
+        // Removed and made anew: writing into what is there could follow a link or change another name of the same file.
         self.unlink(fd.as_fd(), name, path)?;
         let failed = |error: std::io::Error| Error::io("write", self.shown(path), error);
         let mut file = create(fd.as_fd(), name, 0o644).map_err(|errno| failed(errno.into()))?;
@@ -167,14 +169,14 @@ impl RootDir {
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).map_err(|errno| failed(errno.into()))
     }
 
-    /// Makes a symbolic link, replacing whatever has its name (but for a directory).
+    /// Makes a symbolic link. Replaces whatever has its name, except a directory.
     pub fn symlink(&self, path: &Path, to: &Path) -> Result<()> {
         let Parent { fd, name } = self.made_parent(path)?;
         self.unlink(fd.as_fd(), name, path)?;
         rustix::fs::symlinkat(to, &fd, name).map_err(|errno| Error::io("make", self.shown(path), errno))
     }
 
-    /// Removes what `path` names, with everything below it. Nothing there is no error.
+    /// Removes what `path` names, with everything below it. If there is nothing, that is fine.
     pub fn remove(&self, path: &Path) -> Result<()> {
         let Some((directory, name)) = split(path) else { return Err(Error::io("remove", self.shown(path), Errno::BUSY)) };
         match self.place(directory) {
@@ -208,7 +210,6 @@ fn split(path: &Path) -> Option<(&Path, &OsStr)> {
     Some((path.parent()?, path.file_name()?))
 }
 
-/// Whether the descriptor is of a directory.
 pub(crate) fn is_directory(fd: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
 }

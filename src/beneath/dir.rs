@@ -1,4 +1,4 @@
-//! Handles of directories whose contents others have made.
+//! Handles of directories whose contents somebody else has made.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::marker::PhantomData;
@@ -16,13 +16,13 @@ use super::resolve::{self, Links, Way};
 /// How a directory is opened for listing.
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
-/// How a regular file is opened. NONBLOCK: opening a FIFO for reading would wait for a writer.
+/// How a regular file is opened. NONBLOCK: opening a FIFO for reading would wait for a writer. NOCTTY: a terminal would become ours.
 pub(super) const FILE: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// A directory that is `/` for what it holds: links are resolved inside of it.
+/// A directory that is `/` for its contents: links are resolved inside of it.
 pub(crate) type RootDir = Dir<Inside>;
-/// A directory in which nothing is followed.
+/// A directory below which no link is followed.
 pub(crate) type TreeDir = Dir<Refused>;
 
 /// See [`RootDir`].
@@ -51,7 +51,7 @@ mod sealed {
     }
 }
 
-/// An open directory, and what becomes of symbolic links below it. Use it by the names [`RootDir`] and [`TreeDir`].
+/// An open directory, with what happens to symbolic links below it. Use it by the names [`RootDir`] and [`TreeDir`].
 #[derive(Debug)]
 pub struct Dir<P> {
     fd: OwnedFd,
@@ -64,26 +64,25 @@ pub struct Dir<P> {
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// As the kernel gave it: any bytes but `/` and NUL.
+    /// As the kernel gave it: any bytes except `/` and NUL.
     pub name: CString,
-    /// What has this name.
     pub kind: FileType,
-    /// A character device 0:0, with which overlayfs hides a name of the layers below.
+    /// A character device 0:0. With it overlayfs hides a name of the layers below.
     pub whiteout: bool,
 }
 
 impl Entry {
-    /// The name, for opening what it names.
+    /// For opening what has this name.
     pub fn os(&self) -> &OsStr {
         OsStr::from_bytes(self.name.to_bytes())
     }
 
-    /// The name, if it is text. Portage makes no other.
+    /// The name if it is UTF-8. Portage makes no others.
     pub fn text(&self) -> Option<&str> {
         self.name.to_str().ok()
     }
 
-    /// Whether it is a directory, and not a link to one.
+    /// Whether it is a directory. A link to one is not.
     pub fn is_dir(&self) -> bool {
         self.kind == FileType::Directory
     }
@@ -97,14 +96,14 @@ impl Dir<Inside> {
         Ok(Self::from_fd(fd, path))
     }
 
-    /// Opens a regular file, also one that the path leads to by a link in its last component.
+    /// Opens a regular file. The last component may be a link.
     pub fn follow(&self, path: impl AsRef<Path>) -> Result<Plain> {
         let path = path.as_ref();
         let fd = self.resolve(path, FILE - OFlags::NOFOLLOW)?;
         Plain::new(fd, self.shown(path))
     }
 
-    /// The kind of what the path leads to, links followed; `None` if that is nothing.
+    /// The kind of what the path leads to, through links. `None` if it leads nowhere.
     pub fn leads_to(&self, path: impl AsRef<Path>) -> Result<Option<FileType>> {
         let path = path.as_ref();
         match resolve::open(self.way, self.fd.as_fd(), path, OFlags::PATH, Mode::empty(), Links::Inside).and_then(rustix::fs::fstat)
@@ -115,7 +114,7 @@ impl Dir<Inside> {
         }
     }
 
-    /// The same directory as one in which nothing is followed.
+    /// The same directory, with no link followed below it.
     pub fn tree(&self) -> Result<TreeDir> {
         self.open_dir("")
     }
@@ -134,7 +133,7 @@ impl Dir<Refused> {
 }
 
 impl<P: sealed::Policy> Dir<P> {
-    /// Takes a directory that is open already (also with `O_PATH`); `shown` is what messages call it.
+    /// From an open directory (`O_PATH` is enough). `shown` is its name in messages.
     pub fn from_fd(fd: OwnedFd, shown: impl Into<PathBuf>) -> Self {
         Self { fd, shown: shown.into(), way: Way::default(), policy: PhantomData }
     }
@@ -146,7 +145,7 @@ impl<P: sealed::Policy> Dir<P> {
         Ok(Self::from_fd(fd, shown))
     }
 
-    /// Uses these calls, for tests and where openat2 is known to be missing.
+    /// Uses these calls: for tests, and where `openat2` is known to be missing.
     #[must_use]
     pub fn by(mut self, way: Way) -> Self {
         self.way = way;
@@ -159,10 +158,10 @@ impl<P: sealed::Policy> Dir<P> {
         if path.as_os_str().is_empty() { self.shown.clone() } else { self.shown.join(path) }
     }
 
-    /// Opens a directory below; an empty path is this one. Nothing is followed from there on.
+    /// Opens a directory below; an empty path is this one. No link is followed below the new handle.
     pub fn open_dir(&self, path: impl AsRef<Path>) -> Result<TreeDir> {
         let path = path.as_ref();
-        // A link in the last component is refused or followed by the policy; O_NOFOLLOW would refuse it always.
+        // Without O_NOFOLLOW, which would refuse every link in the last component. Here the policy decides.
         let fd = self.resolve(path, DIRECTORY - OFlags::NOFOLLOW)?;
         Ok(TreeDir::from_fd(fd, self.shown(path)).by(self.way))
     }
@@ -173,7 +172,7 @@ impl<P: sealed::Policy> Dir<P> {
         let shown = self.shown(path);
         match resolve::open(self.way, self.fd.as_fd(), path, FILE, Mode::empty(), P::LINKS) {
             Ok(fd) => Plain::new(fd, shown),
-            // ENXIO: a socket, or a device that no driver has.
+            // ENXIO: a socket, or a device without a driver.
             Err(Errno::LOOP | Errno::NXIO) => Err(Error::NotRegular { path: shown }),
             Err(errno) => Err(Error::open(&shown, errno)),
         }
@@ -184,13 +183,13 @@ impl<P: sealed::Policy> Dir<P> {
         self.open_file(path)?.read(limit_bytes)
     }
 
-    /// What a mount takes: a descriptor that names a file or directory and opens nothing (`O_PATH`). Links are followed by the policy, in the last
-    /// component too.
+    /// A descriptor for a mount: it names a file or directory and opens nothing (`O_PATH`). Links are followed by the policy, also in the
+    /// last component.
     pub fn place(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
         self.resolve(path.as_ref(), OFlags::PATH)
     }
 
-    /// What has this name, a link itself included; `None` if nothing has.
+    /// The status of this name, of a link itself. `None` if there is nothing.
     pub fn stat(&self, path: impl AsRef<Path>) -> Result<Option<Stat>> {
         let path = path.as_ref();
         let found = resolve::open(self.way, self.fd.as_fd(), path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty(), P::LINKS);
@@ -201,7 +200,7 @@ impl<P: sealed::Policy> Dir<P> {
         }
     }
 
-    /// The same for one name in this directory, as a listing gave it: one call less.
+    /// The same for one name that a listing of this directory gave. It saves a system call.
     pub fn stat_name(&self, name: &CStr) -> Result<Option<Stat>> {
         match stat_at(self.fd.as_fd(), name) {
             Ok(stat) => Ok(Some(stat)),
@@ -210,19 +209,19 @@ impl<P: sealed::Policy> Dir<P> {
         }
     }
 
-    /// The kind of what has this name, a link itself included; `None` if nothing has.
+    /// The kind of this name, of a link itself. `None` if there is nothing.
     pub fn kind(&self, path: impl AsRef<Path>) -> Result<Option<FileType>> {
         Ok(self.stat(path)?.map(|stat| FileType::from_raw_mode(stat.st_mode)))
     }
 
-    /// Where a symbolic link points, as it is written in it.
+    /// The text of a symbolic link.
     pub fn read_link(&self, path: impl AsRef<Path>) -> Result<CString> {
         let path = path.as_ref();
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         resolve::open(self.way, self.fd.as_fd(), path, flags, Mode::empty(), P::LINKS)
             .and_then(|fd| rustix::fs::readlinkat(fd, c"", Vec::new()))
             .map_err(|errno| match errno {
-                // The empty name of something that is no link.
+                // The kernel's answer to an empty name if the descriptor is not of a link.
                 Errno::INVAL | Errno::NOENT if self.stat(path).is_ok_and(|stat| stat.is_some()) => {
                     Error::io("read the link", self.shown(path), Errno::INVAL)
                 }
@@ -230,9 +229,9 @@ impl<P: sealed::Policy> Dir<P> {
             })
     }
 
-    /// The names in this directory, sorted bytewise; more than `limit` are an error.
+    /// The names in this directory, sorted bytewise. More than `limit` are an error.
     pub fn entries(&self, limit: usize) -> Result<Vec<Entry>> {
-        // Opened anew: the listing has its own position, and a descriptor of `O_PATH` cannot be listed.
+        // Opened anew: the listing needs its own position, and a descriptor of `O_PATH` cannot be listed.
         let again = self.resolve(Path::new(""), DIRECTORY)?;
         let failed = |errno| Error::io("list", &self.shown, errno);
         let mut names =
@@ -263,7 +262,7 @@ impl<P> From<Dir<P>> for OwnedFd {
     }
 }
 
-/// All names of a freshly opened directory in the file system's order, with their kinds; nothing if there are more than `limit`.
+/// All names of a freshly opened directory with their kinds, in the file system's order. `None` if there are more than `limit`.
 pub(super) fn list(fd: BorrowedFd<'_>, limit: usize) -> std::result::Result<Option<Vec<Entry>>, Errno> {
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut reader = RawDir::new(fd, buffer.spare_capacity_mut());
@@ -279,7 +278,7 @@ pub(super) fn list(fd: BorrowedFd<'_>, limit: usize) -> std::result::Result<Opti
         }
         names.push(Entry { name: name.to_owned(), kind: entry.file_type(), whiteout: false });
     }
-    // Few file systems leave kinds unsaid, and character devices are rare but in layers, where each is a whiteout.
+    // Few file systems do not tell kinds. A character device in a layer is nearly always a whiteout, so it is worth a `stat`.
     for entry in &mut names {
         if matches!(entry.kind, FileType::Unknown | FileType::CharacterDevice) {
             (entry.kind, entry.whiteout) = match stat_at(fd, &entry.name) {
@@ -287,7 +286,7 @@ pub(super) fn list(fd: BorrowedFd<'_>, limit: usize) -> std::result::Result<Opti
                     let kind = FileType::from_raw_mode(stat.st_mode);
                     (kind, kind == FileType::CharacterDevice && stat.st_rdev == 0)
                 }
-                // Gone meanwhile; who uses the name will see.
+                // It vanished. Whoever uses the name will see that.
                 Err(Errno::NOENT) => (entry.kind, false),
                 Err(errno) => return Err(errno),
             };
@@ -296,7 +295,7 @@ pub(super) fn list(fd: BorrowedFd<'_>, limit: usize) -> std::result::Result<Opti
     Ok(Some(names))
 }
 
-/// What has this name in a directory, a link itself included.
+/// The status of this name in a directory, of a link itself.
 pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> std::result::Result<Stat, Errno> {
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
 }

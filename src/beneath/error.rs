@@ -1,4 +1,4 @@
-//! What can go wrong with files that somebody else has shaped.
+//! What can go wrong with files that somebody else has made.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,51 +7,48 @@ use rustix::io::Errno;
 
 use crate::path_error::PathError;
 
-/// Why something beneath a directory could not be had, read or changed. Paths are for people: nothing opens them again.
+/// Why something below a directory could not be opened, read or changed. The paths are only for people: nothing opens them again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     #[error(transparent)]
     Io(#[from] PathError),
-    /// A symbolic link where none is followed.
+    /// There is a symbolic link where we follow none.
     #[error("`{}` is a symbolic link or lies behind one", path.display())]
-    Link {
-        /// The path asked for.
-        path: PathBuf,
-    },
-    /// A link, device, FIFO, socket or directory.
+    Link { path: PathBuf },
+    /// It is a link, device, FIFO, socket or directory.
     #[error("`{}` is not a regular file", path.display())]
     NotRegular { path: PathBuf },
-    /// More than anybody would have written.
+    /// It is larger than any real file of its kind.
     #[error("`{}` has more than {limit_bytes} bytes", path.display())]
     TooBig {
         path: PathBuf,
-        /// What would have been accepted, bytes.
+        /// The limit in bytes.
         limit_bytes: u64,
     },
-    /// Zeros that occupy nothing, and that whoever reads them still has to read.
+    /// Holes occupy nothing on the disk, but whoever reads them has to read all their zeros.
     #[error("`{}` has too large holes: the files of a tree may have {} GiB of them in all", path.display(), limit_bytes >> 30)]
     Holes {
-        /// The file with which it was too much.
+        /// The file that exceeded the limit.
         path: PathBuf,
-        /// What would have been accepted, bytes.
+        /// The limit in bytes.
         limit_bytes: u64,
     },
-    /// More entries than anybody would have made.
+    /// More entries than any real directory of its kind has.
     #[error("directory `{}` has more than {limit} entries", path.display())]
     TooMany {
         path: PathBuf,
-        /// What would have been accepted.
+        /// The limit.
         limit: usize,
     },
-    /// More names on the way down to one place than are held in memory.
+    /// The directories down to one place have more names than we hold in memory.
     #[error("the directories down to `{}` have more names than fit into {} MiB", path.display(), limit_bytes >> 20)]
     TooWide {
         path: PathBuf,
-        /// What would have been accepted, bytes of names.
+        /// The limit, in bytes of names.
         limit_bytes: usize,
     },
-    /// Something is mounted in the tree, and what is mounted there is not ours to touch.
+    /// Something is mounted in the tree. It is not part of the tree, so we do not touch it.
     #[error("something is mounted on `{}`", path.display())]
     Mounted { path: PathBuf },
     /// Somebody moved a directory while we were in it.
@@ -60,12 +57,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// A call that failed, by what was tried.
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self::Io(PathError::new(action, path, source))
     }
 
-    /// The error of opening something: the kernel's refusals to resolve get words of their own.
+    /// The error of opening something. What the kernel refuses to resolve becomes a kind of its own.
     pub(super) fn open(path: &Path, errno: Errno) -> Self {
         match errno {
             Errno::LOOP => Self::Link { path: path.to_owned() },
@@ -74,12 +70,13 @@ impl Error {
         }
     }
 
-    /// Whether the file simply is not there.
+    /// Whether the file does not exist.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Io(PathError { source, .. }) if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether there is nothing of the kind that was asked for: not there, behind something that is no directory, a link, or no regular file.
+    /// Whether there is no file of the kind asked for: it does not exist, something on the way is not a directory, or it is a link or no
+    /// regular file.
     pub fn is_no_such_file(&self) -> bool {
         match self {
             Self::Io(PathError { source, .. }) => matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
@@ -88,7 +85,6 @@ impl Error {
         }
     }
 
-    /// What it is about, for people.
     pub fn path(&self) -> &Path {
         match self {
             Self::Io(PathError { path, .. })
@@ -103,7 +99,7 @@ impl Error {
         }
     }
 
-    /// What the kernel answered, if it was asked.
+    /// The kernel's answer, if there was one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Io(PathError { source, .. }) => Errno::from_io_error(source),
@@ -114,10 +110,9 @@ impl Error {
     }
 }
 
-/// What the functions of this room return.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// For callers that name the path themselves.
+/// For callers that add the path themselves.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {
@@ -127,7 +122,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// For the sandbox, whose errors travel between processes as calls with their arguments.
+/// For the sandbox. Its errors travel between processes as calls with their arguments.
 impl From<Error> for crate::sys::Error {
     fn from(error: Error) -> Self {
         match error {

@@ -1,4 +1,4 @@
-//! Regular files: bounded reading, and copies that leave holes holes.
+//! Regular files: reading with a limit, and copies that keep holes.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,13 +17,13 @@ use super::error::{Error, Result};
 pub struct Plain {
     /// The file, at its beginning.
     pub file: File,
-    /// What it was when it was opened. Its size may change while it is read.
+    /// Its status when it was opened. The size may change while it is read.
     pub stat: Stat,
     shown: PathBuf,
 }
 
 impl Plain {
-    /// Takes a file that is open already; refuses everything but a regular file. `shown` is what messages call it.
+    /// From an open file. Everything but a regular file is refused. `shown` is its name in messages.
     pub fn new(fd: OwnedFd, shown: impl Into<PathBuf>) -> Result<Self> {
         let shown = shown.into();
         let stat = rustix::fs::fstat(&fd).map_err(|errno| Error::io("examine", &shown, errno))?;
@@ -38,11 +38,11 @@ impl Plain {
         u64::try_from(self.stat.st_size).unwrap_or(0)
     }
 
-    /// All of it, at most `limit_bytes`. The size that `stat` tells is asked first, so that a hole of terabytes costs nothing.
+    /// All of it, at most `limit_bytes`. The size in `stat` is checked first, so that a hole of terabytes costs nothing.
     pub fn read(mut self, limit_bytes: u64) -> Result<Vec<u8>> {
         self.check_size(limit_bytes)?;
         let mut contents = Vec::new();
-        // Not by that size: the file may grow while it is read.
+        // Read up to the limit and not up to that size: the file may grow while it is read.
         (&mut self.file).take(limit_bytes + 1).read_to_end(&mut contents).map_err(|error| Error::io("read", &self.shown, error))?;
         if contents.len() as u64 > limit_bytes {
             return Err(Error::TooBig { path: self.shown, limit_bytes });
@@ -50,12 +50,11 @@ impl Plain {
         Ok(contents)
     }
 
-    /// An error with the path if it is larger than `limit_bytes`.
+    /// Fails if it is larger than `limit_bytes`.
     pub fn check_size(&self, limit_bytes: u64) -> Result<()> {
         if self.size() > limit_bytes { Err(Error::TooBig { path: self.shown.clone(), limit_bytes }) } else { Ok(()) }
     }
 
-    /// What messages call it.
     pub fn shown(&self) -> &Path {
         &self.shown
     }
@@ -71,11 +70,11 @@ impl AsFd for Plain {
 pub(crate) const FILE_LIMIT_BYTES: u64 = 64 << 30;
 /// How much of the files of one layer or tree may be holes, bytes.
 pub(crate) const HOLES_LIMIT_BYTES: u64 = 8 << 30;
-/// A file that occupies so much less than its size is asked where its holes are. Compression makes smaller differences.
+/// If a file occupies this much less than its size, we look for holes. Compression of the file system makes smaller differences.
 const WORTH_ASKING_BYTES: u64 = 1 << 20;
 
-/// What reading a whole tree may come to. A hole costs whoever made it nothing, and whoever hashes or packs it as much as data: one of 4 TiB, an hour.
-/// Real data is bounded by the disk.
+/// Limits what reading a whole tree may cost. A hole costs nothing to make, but hashing or packing it takes as long as data: an hour for
+/// one of 4 TiB. The disk limits real data.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
     holes_left_bytes: u64,
@@ -88,7 +87,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Refuses a file that is too large, or whose holes are too much for the tree. To be asked before the file is read.
+    /// Refuses a file that is too large, or whose holes are too much for the tree. Called before the file is read.
     pub(crate) fn admit(&mut self, file: &Plain) -> Result<()> {
         file.check_size(FILE_LIMIT_BYTES)?;
         let size = file.size();
@@ -110,15 +109,15 @@ impl Budget {
     }
 }
 
-/// Whether a file occupies so much less than its size that holes have to be looked for.
+/// Whether a file occupies so much less than its size that we have to look for holes.
 pub(crate) fn may_have_holes(stat: &Stat) -> bool {
-    // `st_blocks` is in units of 512 bytes whatever the file system's block size, see `stat(3type)`.
+    // `st_blocks` counts 512 bytes, whatever the file system's block size, see `stat(3type)`.
     let occupied = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
     occupied.saturating_add(WORTH_ASKING_BYTES) < u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// The parts of the first `size` bytes of a file that hold data; what lies between is zeros that occupy nothing. A file system that knows no holes
-/// says that all of it is data.
+/// The parts of the first `size` bytes of a file that hold data. Between them are holes, which read as zeros. A file system without holes
+/// reports one part.
 pub(crate) fn extents(file: BorrowedFd<'_>, size: u64) -> impl Iterator<Item = io::Result<Range<u64>>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -145,9 +144,9 @@ pub(crate) fn extents(file: BorrowedFd<'_>, size: u64) -> impl Iterator<Item = i
 fn next_extent(file: BorrowedFd<'_>, at: u64, size: u64) -> std::result::Result<Option<Range<u64>>, Errno> {
     let start = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
         Ok(start) => start,
-        // Nothing but a hole to the end.
+        // There is only a hole up to the end.
         Err(Errno::NXIO) => return Ok(None),
-        // Not every file system implements the question.
+        // The file system does not implement SEEK_DATA. Then everything counts as data.
         Err(Errno::INVAL | Errno::NOTSUP) => return Ok(Some(at..size)),
         Err(errno) => return Err(errno),
     };
@@ -156,18 +155,18 @@ fn next_extent(file: BorrowedFd<'_>, at: u64, size: u64) -> std::result::Result<
     }
     let end = match rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(start)) {
         Ok(end) => end.min(size),
-        // Cut short meanwhile.
+        // The file became shorter meanwhile.
         Err(Errno::NXIO) => return Ok(None),
         Err(errno) => return Err(errno),
     };
-    // A hole at once would never end: the file changes under us.
+    // An empty part means that the file changes under us. Without this check the loop would never end.
     Ok((end > start).then_some(start..end))
 }
 
 /// Bytes that are compared at once.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// Whether two files hold the same bytes. What is a hole in both is not read.
+/// Whether two files hold the same bytes. Parts that are holes in both are not read.
 pub(crate) fn same_contents(one: &Plain, other: &Plain) -> Result<bool> {
     let size = one.size();
     if size != other.size() {
@@ -180,7 +179,7 @@ pub(crate) fn same_contents(one: &Plain, other: &Plain) -> Result<bool> {
         let Range { start, end } = match (next(one)?, next(other)?) {
             (None, None) => return Ok(true),
             (Some(extent), None) | (None, Some(extent)) => extent,
-            // The later one may begin before this one ends; then it goes on from there.
+            // The later part may begin before this one ends. The next round continues inside it.
             (Some(first), Some(second)) => {
                 if first.start <= second.start {
                     first
@@ -197,7 +196,7 @@ pub(crate) fn same_contents(one: &Plain, other: &Plain) -> Result<bool> {
                 return Ok(false);
             }
             if n < wanted {
-                // Both were cut short meanwhile.
+                // Both files became shorter meanwhile.
                 return Ok(true);
             }
             at += n as u64;
@@ -205,7 +204,7 @@ pub(crate) fn same_contents(one: &Plain, other: &Plain) -> Result<bool> {
     }
 }
 
-/// Fills `buffer` from a position, unless the file ends before.
+/// Fills `buffer` from a position. Stops early at the end of the file.
 fn read_at(file: &Plain, buffer: &mut [u8], at: u64) -> Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -219,7 +218,7 @@ fn read_at(file: &Plain, buffer: &mut [u8], at: u64) -> Result<usize> {
     Ok(filled)
 }
 
-/// Copies the contents of `from` into the empty file `to`, holes as holes: the size that it had when it was opened, and not more.
+/// Copies the contents of `from` into the empty file `to` and keeps the holes. It copies the size that the file had when it was opened.
 pub(crate) fn copy_plain(from: &Plain, to: &File) -> Result<()> {
     let failed = |error: io::Error| Error::io("copy", &from.shown, error);
     let mut out = to;

@@ -1,16 +1,16 @@
-//! The one room for files that somebody else has shaped: a session, a layer, an ebuild tree, a work set, an archive.
+//! The one room for files that somebody else has made: a session, a layer, an ebuild tree, a work set, an archive.
 //!
-//! Whoever made such a directory chose every name, link, mode and kind of file in it. So nobody outside of this module joins a path onto it.
-//! A handle is made from a directory of *ours* (a path that only we make, opened once) or from a descriptor, and hands out descriptors, bytes and
-//! names, never paths:
+//! Whoever made such a directory chose every name, link, mode and kind of file in it. So nobody outside of this module joins a path onto
+//! it. A handle is made from a directory of *ours* (a path that only we make, opened once) or from a descriptor. It gives out
+//! descriptors, bytes and names, never paths:
 //!
-//! - [`RootDir`]: the directory is `/` for what it holds. Symbolic links are resolved inside of it (`RESOLVE_IN_ROOT`), as the session would.
-//!   For finding what Portage or a user means by a path.
-//! - [`TreeDir`]: nothing is followed, neither links nor mounts (`RESOLVE_NO_SYMLINKS`, `RESOLVE_NO_XDEV`). For taking what is really there.
-//! - [`Walk`]: all that is below a [`TreeDir`], with bounded memory and descriptors however deep and wide it is.
+//! - [`RootDir`]: the directory is `/` for its contents. Symbolic links are resolved inside of it (`RESOLVE_IN_ROOT`), as in the session.
+//! Use it to find what Portage or a user means by a path.
+//! - [`TreeDir`]: neither links nor mounts are followed (`RESOLVE_NO_SYMLINKS`, `RESOLVE_NO_XDEV`). Use it to take what is really there.
+//! - [`Walk`]: everything below a [`TreeDir`]. Memory and descriptors are bounded, however deep and wide the tree is.
 //!
-//! Files are opened so that nothing happens by opening: no FIFO blocks, no device or terminal is touched, and only regular files are read, up to a
-//! limit that the caller names. [`copy_plain`] and [`extents`] leave holes holes.
+//! Opening a file has no effects: no FIFO blocks, no device or terminal is touched. Only regular files are read, up to a limit that the
+//! caller names. [`copy_plain`] and [`extents`] keep holes.
 //!
 //! ```text
 //! resolve.rs   path -> descriptor: openat2, or step by step      dir.rs   the handles        file.rs  bounded reading, holes

@@ -1,7 +1,8 @@
-//! Removing a tree, whatever is in it.
+//! Removes a tree, whatever is in it.
 //!
-//! No symbolic link is followed, no mount entered, and directories without permissions (overlayfs makes its `work/work` with mode 000) are given
-//! some first. Names are read a few at a time and directories far above are closed, so that neither width nor depth costs memory or descriptors.
+//! No symbolic link is followed and no mount is entered. A directory without permissions gets some first (overlayfs makes its `work/work`
+//! with mode 000). Names are read a few at a time and directories far above are closed, so that neither width nor depth costs memory or
+//! descriptors.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,14 +16,14 @@ use super::error::{Error, Result};
 use super::resolve::Way;
 use super::walk::{open_child, reopen_parent};
 
-/// How often a directory is emptied again when something keeps appearing in it.
+/// How often a directory is emptied again if something keeps appearing in it.
 const ROUNDS: usize = 8;
 /// How many directories are open at once.
 const OPEN_LIMIT: usize = 64;
 /// How many names of a directory are read at a time.
 const NAMES_AT_A_TIME: usize = 4096;
 
-/// Removes `path`, which only we make, with all below it. What vanishes meanwhile, `path` itself included, is as good as removed.
+/// Removes `path`, which only we make, with all that is below it. What vanishes meanwhile counts as removed, also `path` itself.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::io("remove", path, Errno::INVAL));
@@ -66,11 +67,11 @@ struct Level {
     name: CString,
     fd: Option<OwnedFd>,
     identity: (u64, u64),
-    /// Names read and not yet dealt with; the last one is next.
+    /// Names that were read and are still to be removed. The last one is next.
     names: Vec<(CString, bool)>,
-    /// Whether the directory may have more names than were read.
+    /// The directory may have more names than were read.
     more: bool,
-    /// How often it was read, for one in which things keep appearing.
+    /// How often it may still be read to its end: somebody may keep adding to it.
     readings_left: usize,
 }
 
@@ -101,9 +102,10 @@ impl Remover {
         self.levels.last().and_then(|level| level.fd.as_ref()).map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
-    /// Reads the next names of the innermost directory.
+    /// Reads some names of the innermost directory.
     fn read(&mut self) -> std::result::Result<(), Errno> {
         let fd = self.here()?;
+        // From the start again: entries were removed since the last reading, which makes the old position meaningless.
         rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0))?;
         let mut buffer = Vec::with_capacity(32 * 1024);
         let mut reader = RawDir::new(fd, buffer.spare_capacity_mut());
@@ -111,7 +113,7 @@ impl Remover {
         let mut more = false;
         while let Some(entry) = reader.next() {
             let entry = match entry {
-                // Somebody else has removed it meanwhile.
+                // Somebody else has removed the directory meanwhile.
                 Err(Errno::NOENT) => break,
                 entry => entry?,
             };
@@ -126,7 +128,7 @@ impl Remover {
         }
         let Some(level) = self.levels.last_mut() else { return Ok(()) };
         if !more {
-            // A last reading that finds something has to be the last one day.
+            // A reading to the end that finds names is followed by another one, but not for ever.
             level.readings_left = level.readings_left.saturating_sub(1);
         }
         level.more = more || (!names.is_empty() && level.readings_left > 0);
@@ -138,7 +140,7 @@ impl Remover {
         let opened = self.here().and_then(|here| open_accessible(self.way, here, name));
         match opened.and_then(|fd| self.push(name.to_owned(), fd)) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            // Another thing has taken the name.
+            // Something else has taken the name.
             Err(Errno::NOTDIR | Errno::LOOP) => self.unlink(name),
             Err(errno) => Err(failure(errno, &self.shown(name))),
         }
@@ -147,7 +149,7 @@ impl Remover {
     fn unlink(&mut self, name: &CStr) -> Result<()> {
         match self.here().and_then(|here| rustix::fs::unlinkat(here, name, AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            // File systems that do not tell kinds in listings.
+            // The file system does not tell kinds in listings, and this is a directory.
             Err(Errno::ISDIR) => self.descend(name),
             Err(errno) => Err(failure(errno, &self.shown(name))),
         }
@@ -158,14 +160,14 @@ impl Remover {
         let identity = (stat.st_dev, stat.st_ino);
         self.levels.push(Level { name, fd: Some(fd), identity, names: Vec::new(), more: true, readings_left: ROUNDS });
         if let Some(distant) = self.levels.len().checked_sub(OPEN_LIMIT + 1) {
-            // What was read of it is read again on the way back.
+            // Its names are read again on the way back.
             let level = &mut self.levels[distant];
             (level.fd, level.names, level.more) = (None, Vec::new(), true);
         }
         Ok(())
     }
 
-    /// Goes up and removes the directory that was left.
+    /// Goes up and removes the directory that it came from.
     fn leave(&mut self) -> Result<()> {
         let Some(child) = self.levels.pop() else { return Ok(()) };
         let Some(parent) = self.levels.last_mut() else { return Ok(()) };
@@ -178,7 +180,7 @@ impl Remover {
             }
         }
         match self.here().and_then(|here| rustix::fs::unlinkat(here, &child.name, AtFlags::REMOVEDIR)) {
-            // Not empty: somebody has added to it, and it is met again at the next reading.
+            // NOTEMPTY: somebody has added to it. The next reading of the parent finds it again.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
             Err(errno) => Err(failure(errno, &self.shown(&child.name))),
         }
@@ -193,11 +195,12 @@ impl Remover {
     }
 }
 
-/// Opens a directory, made listable and changeable for its owner if it is not.
+/// Opens a directory. If its owner cannot list or change it, the mode is changed first.
 fn open_accessible(way: Way, parent: BorrowedFd<'_>, name: &CStr) -> std::result::Result<OwnedFd, Errno> {
     let fd = match open_child(way, parent, name) {
         Err(Errno::ACCESS) => {
-            // A descriptor that needs no permission, and through it the mode: `fchmodat` would follow a link put in its place.
+            // The mode is changed through a descriptor that needs no permission: `fchmodat` would follow a link that somebody put in its
+            // place.
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let handle = rustix::fs::openat(parent, name, flags, Mode::empty())?;
             rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), Mode::RWXU)?;
@@ -206,7 +209,7 @@ fn open_accessible(way: Way, parent: BorrowedFd<'_>, name: &CStr) -> std::result
         other => other?,
     };
     if rustix::fs::fstat(&fd)?.st_mode & 0o700 != 0o700 {
-        // Refused for another owner's directory; then the removal itself says what is wrong.
+        // The kernel refuses this for another owner's directory. Then the removal reports the error.
         let _ = rustix::fs::fchmod(&fd, Mode::RWXU);
     }
     Ok(fd)

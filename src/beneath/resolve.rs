@@ -1,8 +1,8 @@
-//! How a path becomes a descriptor: the only calls of `openat2`, and what is done without it.
+//! How a path becomes a descriptor. This is the only place that calls `openat2`; without that call it resolves by itself.
 //!
-//! `openat2` came with Linux 5.6. Filters of container engines that do not know a call answer ENOSYS or EPERM, so both lead to the
-//! stepwise way, which opens one name after the other with `O_NOFOLLOW` and reads links itself. `..` never goes to the kernel there: it takes
-//! the directory that we came from.
+//! `openat2` came with Linux 5.6. Seccomp filters of containers answer ENOSYS or EPERM for calls that they do not know. In both cases we
+//! go step by step: one name after the other is opened with `O_NOFOLLOW`, and we read links ourselves. The kernel never gets a `..` then:
+//! it stands for the directory that we came from.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -13,27 +13,27 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
-/// How often a resolution is begun again that a rename somewhere on the system has disturbed (EAGAIN).
+/// How often a resolution is begun again. The kernel answers EAGAIN if a rename anywhere on the system has disturbed it.
 const RETRIES: usize = 128;
-/// How many symbolic links one resolution follows, as the kernel does.
+/// How many symbolic links one resolution follows. The kernel's limit is the same.
 const LINK_LIMIT: usize = 40;
 
-/// Which calls are used. Tests force each; everybody else takes the default.
+/// Which calls are used. Tests force each way; everybody else uses the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Way {
-    /// `openat2`, and the stepwise way where the kernel or a filter does not let it through.
+    /// `openat2`, or step by step if the kernel does not have it or a filter refuses it.
     #[default]
     Kernel,
-    /// One name after the other, as on kernels without `openat2`.
+    /// One name after the other, as on a kernel without `openat2`.
     Stepwise,
 }
 
-/// What becomes of symbolic links and mounts on the way.
+/// What happens to symbolic links and mounts on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Links {
-    /// Resolved as if the directory were `/`. Mounts are crossed: they are ours.
+    /// Links are resolved as if the directory were `/`. Mounts are crossed, since we have made them.
     Inside,
-    /// Refused with ELOOP, mounts with EXDEV.
+    /// A link is ELOOP, a mount is EXDEV.
     Refused,
 }
 
@@ -52,12 +52,12 @@ impl Links {
 pub(super) fn open(way: Way, root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode, links: Links) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::CLOEXEC;
     if links == Links::Refused && path.as_os_str().as_bytes().split(|byte| *byte == b'/').any(|part| part == b"..") {
-        // The kernel would allow those that stay beneath; nobody who writes a path by hand needs them.
+        // The kernel would allow a `..` that stays beneath. No path of ours has one.
         return Err(Errno::INVAL);
     }
     let asked = match (path.as_os_str().is_empty(), links) {
         (true, _) => Path::new("."),
-        // BENEATH answers EXDEV to a leading slash.
+        // The kernel answers EXDEV to a leading slash with BENEATH.
         (false, Links::Refused) => path.strip_prefix("/").unwrap_or(path),
         (false, Links::Inside) => path,
     };
@@ -67,7 +67,8 @@ pub(super) fn open(way: Way, root: BorrowedFd<'_>, path: &Path, flags: OFlags, m
             match rustix::fs::openat2(root, asked, flags, mode, links.flags()) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(Errno::NOSYS | Errno::PERM) => return stepwise(root, asked, flags, mode, links),
-                // The kernel may walk a path twice, and counts the links of both walks: with more than twenty, this is an answer at times.
+                // The kernel may walk a path twice and counts the links of both walks. With more than twenty links it may answer ELOOP by
+                // mistake.
                 Err(Errno::LOOP) if links == Links::Inside => return stepwise(root, asked, flags, mode, links),
                 answer => return answer,
             }
@@ -77,7 +78,7 @@ pub(super) fn open(way: Way, root: BorrowedFd<'_>, path: &Path, flags: OFlags, m
     stepwise(root, asked, flags, mode, links)
 }
 
-/// The same by hand.
+/// The same, one name after the other.
 fn stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode, links: Links) -> Result<OwnedFd, Errno> {
     let mount = if links == Links::Refused { Some(mount_of(root)?) } else { None };
     let same_mount = |fd: BorrowedFd<'_>| match &mount {
@@ -95,6 +96,7 @@ fn stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode, links:
         }
         let here = trail.last().map_or(root, AsFd::as_fd);
         let last = todo.is_empty();
+        // First by `O_PATH`, which has no effects, to see what it is. Opening a FIFO or a device can have effects.
         let probe = rustix::fs::openat(here, name.as_os_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let next = match probe {
             Err(Errno::NOENT) if last && flags.contains(OFlags::CREATE) && !directory_wanted => {
@@ -134,14 +136,15 @@ fn stepwise(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode, links:
         }
         let flags = if directory_wanted { flags | OFlags::DIRECTORY } else { flags };
         let opened = rustix::fs::openat(here, name.as_os_str(), flags | OFlags::NOFOLLOW, mode)?;
+        // Looked at again: between the two calls somebody may have mounted on it or replaced it.
         same_mount(opened.as_fd())?;
         return Ok(opened);
     }
     rustix::fs::openat(trail.last().map_or(root, AsFd::as_fd), c".", flags, mode)
 }
 
-/// What tells two mounts apart: the mount's own number, or the device where a filter hides `statx`. Binds of the same file system are then not
-/// noticed.
+/// The number by which two mounts differ: the mount's own, or the device if a filter refuses `statx`. With the device, a bind of the same
+/// file system goes unnoticed.
 fn mount_of(fd: BorrowedFd<'_>) -> Result<(bool, u64), Errno> {
     match rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
         Ok(answer) if StatxFlags::from_bits_retain(answer.stx_mask).contains(StatxFlags::MNT_ID) => Ok((true, answer.stx_mnt_id)),
@@ -154,7 +157,7 @@ fn ends_in_slash(path: &OsStr) -> bool {
     path.as_bytes().ends_with(b"/") || path.as_bytes().ends_with(b"/.") || path.as_bytes().ends_with(b"/..")
 }
 
-/// The named components of a path.
+/// The components of a path without `.`.
 fn components(path: &OsStr) -> impl Iterator<Item = OsString> {
     let parts = path.as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     parts.map(|part| OsStr::from_bytes(part).to_owned())

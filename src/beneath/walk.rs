@@ -1,9 +1,9 @@
-//! Walking a tree without ever leaving it.
+//! Walks a tree without ever leaving it.
 //!
-//! Each directory is opened relative to its parent, symbolic links and mount points are never entered, and a tree may be deeper than paths may be
-//! long or a process may have descriptors: only the innermost [`OPEN_LIMIT`] directories are kept open, and the way back up is by
-//! `..`, checked against what was seen on the way down. The names that are still to come are bounded too, so that a hostile tree ends in an
-//! error and not in our memory.
+//! Each directory is opened relative to its parent. Symbolic links and mount points are never entered. A tree may be deeper than a path
+//! may be long, or than a process may have descriptors. So only the innermost [`OPEN_LIMIT`] directories stay open, and the way back up
+//! is by `..`, which must lead to the directory that was seen on the way down. The names that are still to come are limited, too: a
+//! hostile tree ends in an error and does not fill our memory.
 
 use std::cmp::Ordering;
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -21,9 +21,9 @@ use super::resolve::{self, Links, Way};
 
 /// How many directories of one walk are open at once.
 const OPEN_LIMIT: usize = 64;
-/// How many names of one directory are taken.
+/// How many names of one directory are read at most.
 pub(crate) const NAMES_LIMIT: usize = 2_000_000;
-/// How much all the names that are still to come may take.
+/// How much memory all names that are still to come may take.
 const HELD_LIMIT_BYTES: usize = 256 << 20;
 
 /// Which of two names in one directory comes first.
@@ -57,18 +57,18 @@ impl TreeDir {
 }
 
 impl Walk {
-    /// Begins in `top`, names of a directory in bytewise order.
+    /// Begins in `top`. The names of a directory come in bytewise order.
     pub fn new(top: &TreeDir) -> Result<Self> {
         Self::in_order(top, |a, b| a.name.cmp(&b.name))
     }
 
-    /// Begins in `top`, names of a directory in this order.
+    /// Begins in `top`. The names of a directory come in this order.
     pub fn in_order(top: &TreeDir, order: Order) -> Result<Self> {
         Self::bounded(top, order, HELD_LIMIT_BYTES)
     }
 
     pub(super) fn bounded(top: &TreeDir, order: Order, held_limit_bytes: usize) -> Result<Self> {
-        // Opened anew: the listing has its own position, and a descriptor of `O_PATH` cannot be listed.
+        // Opened anew: the listing needs its own position, and a descriptor of `O_PATH` cannot be listed.
         let top = top.open_dir("")?;
         let (fd, top, way) = top.into_parts();
         let mut walk = Self { top, frames: Vec::new(), order, way, held_bytes: 0, held_limit_bytes };
@@ -82,7 +82,7 @@ impl Walk {
     ///
     /// After [`Self::leave`] has returned `None`.
     pub fn here(&self) -> BorrowedFd<'_> {
-        // The innermost frame is opened by `push` and by `leave`, and there is always one until `leave` has returned `None`.
+        // `push` and `leave` open the innermost frame, and there is one until `leave` has returned `None`.
         self.frames.last().and_then(|frame| frame.fd.as_ref()).expect("the walk is in a directory").as_fd()
     }
 
@@ -98,12 +98,12 @@ impl Walk {
         next
     }
 
-    /// What has this name in the directory we are in, a link itself included.
+    /// The status of a name in the directory we are in, of a link itself.
     pub fn stat(&self, name: &CStr) -> Result<Stat> {
         dir::stat_at(self.here(), name).map_err(|errno| Error::io("examine", self.shown(name), errno))
     }
 
-    /// The directory we are in.
+    /// The status of the directory we are in.
     pub fn stat_here(&self) -> Result<Stat> {
         rustix::fs::fstat(self.here()).map_err(|errno| Error::io("examine", self.shown(c""), errno))
     }
@@ -117,7 +117,7 @@ impl Walk {
         }
     }
 
-    /// Where a link of the directory we are in points.
+    /// The text of a link in the directory we are in.
     pub fn read_link(&self, name: &CStr) -> Result<Vec<u8>> {
         rustix::fs::readlinkat(self.here(), name, Vec::new())
             .map(CString::into_bytes)
@@ -130,7 +130,7 @@ impl Walk {
         self.push(name.to_owned(), fd)
     }
 
-    /// Goes up. The name of the directory that was left, or nothing if the walk has ended.
+    /// Goes up. Returns the name of the directory that it left, or `None` at the end of the walk.
     pub fn leave(&mut self) -> Result<Option<CString>> {
         let Some(child) = self.frames.pop() else { return Ok(None) };
         self.held_bytes -= child.held_bytes;
@@ -146,13 +146,13 @@ impl Walk {
         Ok(Some(child.name))
     }
 
-    /// How many directories we are below where the walk began.
+    /// How many directories deep we are, from where the walk began.
     pub fn depth(&self) -> usize {
         self.frames.len().saturating_sub(1)
     }
 
-    /// Path of a name in the directory we are in, relative to the beginning; of an empty name, the directory's. For archives, manifests and
-    /// messages: nothing opens it.
+    /// Path of a name in the directory we are in, relative to where the walk began; of an empty name, the directory's. For archives,
+    /// manifests and messages: nothing opens it.
     pub fn relative(&self, name: &CStr) -> Vec<u8> {
         let mut path = Vec::new();
         for part in self.frames.iter().skip(1).map(|frame| frame.name.as_c_str()).chain([name]) {
@@ -164,7 +164,6 @@ impl Walk {
         path
     }
 
-    /// What messages call a name in the directory we are in.
     pub fn shown(&self, name: &CStr) -> PathBuf {
         let relative = self.relative(name);
         if relative.is_empty() { self.top.clone() } else { self.top.join(OsString::from_vec(relative)) }
@@ -190,19 +189,19 @@ impl Walk {
     }
 }
 
-/// What one name takes in memory.
+/// How much memory one name takes.
 fn cost(entry: &Entry) -> usize {
     entry.name.as_bytes_with_nul().len() + std::mem::size_of::<Entry>()
 }
 
-/// Opens a directory by its name in `parent`; `EXDEV` if something is mounted on it, `ELOOP` or `ENOTDIR` if it is no directory.
+/// Opens a directory by its name in `parent`. `EXDEV` if something is mounted on it; `ELOOP` or `ENOTDIR` if it is not a directory.
 pub(super) fn open_child(way: Way, parent: BorrowedFd<'_>, name: &CStr) -> std::result::Result<OwnedFd, Errno> {
     let name = Path::new(OsStr::from_bytes(name.to_bytes()));
-    // Without O_NOFOLLOW, which would say ENOTDIR of a link.
+    // Without O_NOFOLLOW: with it the kernel answers ENOTDIR for a link.
     resolve::open(way, parent, name, DIRECTORY - OFlags::NOFOLLOW, Mode::empty(), Links::Refused)
 }
 
-/// Opens the parent of a directory, if it is the one that it was.
+/// Opens the parent of a directory. `None` if it is not the one that we came from.
 pub(super) fn reopen_parent(child: BorrowedFd<'_>, identity: (u64, u64)) -> std::result::Result<Option<OwnedFd>, Errno> {
     let fd = rustix::fs::openat(child, c"..", DIRECTORY, Mode::empty())?;
     let stat = rustix::fs::fstat(&fd)?;
