@@ -1,9 +1,9 @@
-//! Which servers may be asked. An address that an ebuild names may lead to this machine's printer daemon, a router, or a cloud's metadata
-//! service, and a server may redirect to one.
+//! Which servers may be asked. An address in an ebuild may lead to this machine's printer daemon, a router, or a cloud's metadata
+//! service. A server may also redirect there.
 //!
-//! The question is asked of the address that is connected to, after the name was looked up, for the first request and for each redirect: a
-//! name that leads elsewhere the second time it is looked up gains nothing. With a proxy it is the proxy that looks names up; then only
-//! what can be seen of the name itself is refused.
+//! We check the address that we connect to, after the name was looked up, for the first request and for each redirect. So a name that
+//! leads elsewhere at the second look-up does not get through. A proxy looks names up by itself; then we can refuse only what the name
+//! itself shows.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
@@ -13,15 +13,15 @@ use super::url::Url;
 /// Which servers may be asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Addresses {
-    /// All: whoever named them may decide that.
+    /// All of them: whoever named them may decide that.
     #[default]
     Any,
-    /// Those on the public Internet, and these: host and port, as the user configured them.
+    /// Servers on the public Internet, and these (host and port) that the user configured.
     Public(BTreeSet<(String, u16)>),
 }
 
 impl Addresses {
-    /// Public ones, and the servers of `configured`, which the user has named.
+    /// Public ones, and the servers of `configured`.
     pub fn public_and<'a>(configured: impl IntoIterator<Item = &'a Url>) -> Self {
         Self::Public(configured.into_iter().map(|url| (plain(url.host()), url.port())).collect())
     }
@@ -34,7 +34,7 @@ impl Addresses {
         }
     }
 
-    /// Whether `url` may be asked by a proxy, as far as its name tells; if not, where it leads.
+    /// Whether `url` may be asked through a proxy, as far as its name tells. The error is where it leads.
     pub(super) fn admit_unresolved(&self, url: &Url) -> Result<(), IpAddr> {
         let host = plain(url.host());
         let refused = |address: IpAddr| if self.admit(url, address) { Ok(()) } else { Err(address) };
@@ -45,7 +45,7 @@ impl Addresses {
         if let Ok(address) = host.parse::<IpAddr>() {
             return refused(address);
         }
-        // `127.1`, `0x7f000001`, `2130706433`: the C library reads them as addresses, without asking anybody.
+        // `127.1`, `0x7f000001`, `2130706433`: the C library takes these for addresses and asks no name server.
         let last = host.rsplit('.').next().unwrap_or_default();
         if last.starts_with(|first: char| first.is_ascii_digit()) {
             let found = (host.as_str(), url.port()).to_socket_addrs().ok().and_then(|mut all| all.next());
@@ -55,12 +55,12 @@ impl Addresses {
     }
 }
 
-/// A host's name as it is compared: without the brackets of an IPv6 address and without the dot at the end.
+/// A host's name for comparisons: without the brackets of an IPv6 address, without a dot at the end, lower case.
 fn plain(host: &str) -> String {
     host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// Whether an address is one of the public Internet's. Private ranges (RFC 1918, RFC 4193, RFC 6598) are not.
+/// Whether an address is on the public Internet. Private ranges (RFC 1918, RFC 4193, RFC 6598) are not.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -68,7 +68,7 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// IANA's registry of special-purpose addresses.
+/// By IANA's registry of special-purpose addresses.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     !matches!(
@@ -93,14 +93,14 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match segments {
-        // IPv4-compatible, IPv4-mapped and IPv4-translated addresses, NAT64, and 6to4 carry an IPv4 address, which decides.
+        // IPv4-compatible, IPv4-mapped and IPv4-translated addresses, NAT64 and 6to4 contain an IPv4 address. That one decides.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             v4(high, low)
         }
         [0x2002, high, low, ..] => v4(high, low),
-        // Teredo, benchmarking, documentation, and what else lies beside the global addresses.
+        // Teredo, benchmarking and documentation lie inside of the global range, but are not global.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // Global unicast; link-local, unique local, multicast, local NAT64 (64:ff9b:1::/48) and others are outside of it.
+        // Global unicast. Link-local, unique local, multicast, local NAT64 (64:ff9b:1::/48) and others lie outside of it.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

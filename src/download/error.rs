@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use super::url::{NotAUrl, Url};
 use crate::path_error::PathError;
 
-/// A download that did not come to its end.
+/// A download that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nowhere to ask.
+    /// There is no address to ask.
     #[error("no address to download `{name}` from")]
     NoUrls { name: String },
     #[error(transparent)]
@@ -19,20 +19,20 @@ pub enum Error {
     #[error("`{name}` is not here, and downloads are switched off")]
     Offline {
         name: String,
-        /// Where it would have come from.
+        /// Where we would have asked.
         url: Url,
     },
-    /// Downloads are switched off, and nothing of the kind was downloaded earlier.
+    /// Downloads are switched off, and there is no such file from an earlier download.
     #[error("no `{name}` is here, and downloads are switched off")]
     NothingHere {
-        /// What was looked for.
+        /// What we looked for.
         name: String,
     },
-    /// Nobody who was asked has it.
+    /// No server that we asked has it.
     #[error("cannot download `{name}`")]
     Failed {
         name: String,
-        /// Who was asked, in that order, and what came of it.
+        /// Whom we asked, in this order, with the result.
         tried: Vec<Tried>,
     },
     #[error(transparent)]
@@ -40,109 +40,96 @@ pub enum Error {
     /// Another process is downloading the same file.
     #[error("another process is downloading `{name}`")]
     Busy { name: String },
-    /// The user wants to stop. What has come is kept.
+    /// The user wants to stop. The part that has come is kept.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// What came of asking at one address.
+/// The result of asking one address.
 #[derive(Debug)]
 pub struct Tried {
     pub url: Url,
-    /// What happened last.
+    /// Of the last attempt.
     pub cause: Cause,
 }
 
-/// Why one address was of no use.
+/// Why one address failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// The server's answer.
     #[error("the server says {code}{}", reason(*code))]
     Status {
         code: u16,
-        /// When to ask again, as the server says, in seconds.
+        /// In how many seconds to ask again, according to the server.
         retry_after: Option<u64>,
     },
     /// No such host.
     #[error("there is no host of that name")]
     Unknown,
-    /// A server that only the user may name.
+    /// Only the user may name a server at such an address.
     #[error("`{host}` is at {address}, where only servers that the configuration names are asked")]
     Address { host: String, address: IpAddr },
-    /// Nobody answers.
     #[error("no connection within {secs} s")]
-    ConnectTimeout {
-        /// How long was waited.
-        secs: u64,
-    },
-    /// The server stopped talking.
+    ConnectTimeout { secs: u64 },
+    /// The server stopped sending.
     #[error("the server sent next to nothing for {secs} s, after {got} bytes")]
     Stalled {
-        /// How long was waited.
         secs: u64,
-        /// What there is by now.
+        /// How many bytes there are by now.
         got: u64,
     },
     /// The connection ended too early.
     #[error("the connection was cut after {got} of {total} bytes")]
     Cut {
-        /// What there is by now.
+        /// How many bytes there are by now.
         got: u64,
-        /// What there should be.
+        /// How many there should be.
         total: u64,
     },
     /// The connection failed in another way.
     #[error("{0}")]
     Connection(io::Error),
-    /// The server does not prove who it is.
+    /// The server cannot prove who it is.
     #[error("no trustworthy connection: {0}")]
     Tls(String),
-    /// Not HTTP.
+    /// The answer is not HTTP.
     #[error("the answer is not HTTP: {0}")]
     Protocol(String),
     #[error("the proxy `{proxy}` is of no use: {reason}")]
     Proxy {
-        /// Its address, without password.
+        /// Without user and password.
         proxy: String,
         reason: String,
     },
-    /// A file of authorities.
+    /// A file of certificate authorities cannot be read.
     #[error("cannot read certificate authorities from `{}`: {reason}", path.display())]
     Authorities { path: PathBuf, reason: String },
-    /// No file of authorities.
+    /// There is no file of certificate authorities.
     #[error("no certificate authorities are known on this host, so `https` proves nothing")]
     NoAuthorities,
-    /// Redirects without end.
+    /// Too many redirects.
     #[error("redirected more than {limit} times, last to `{last}`")]
-    Redirects {
-        /// How many are followed.
-        limit: usize,
-        last: Url,
-    },
-    /// A redirect that leads nowhere.
+    Redirects { limit: usize, last: Url },
+    /// A redirect to something that is not an address.
     #[error("redirected to nowhere: {0}")]
     RedirectUrl(String),
-    /// From `https` to `http`.
+    /// A redirect from `https` to `http`.
     #[error("redirected from `https` to `{to}`, which is refused")]
     Downgrade { to: Url },
-    /// More than allowed.
+    /// The file is larger than allowed.
     #[error("the file is larger than {limit} bytes")]
-    TooLarge {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// Another size than it should have.
+    TooLarge { limit: u64 },
+    /// The file has another size than it should have.
     #[error("the file has {got} bytes there, but should have {expected}")]
     WrongSize {
-        /// What is known from elsewhere.
+        /// From elsewhere.
         expected: u64,
-        /// What the server says or sends.
+        /// According to the server.
         got: u64,
     },
-    /// A web page in the place of a file.
+    /// A web page came instead of a file.
     #[error("the server sent a web page instead of the file")]
     WebPage,
-    /// A coding that was not asked for.
+    /// The server used a coding that we did not ask for.
     #[error("the server sent the file as `{0}`, which was not asked for")]
     Coding(String),
     /// The answer to a request for a part does not fit.
@@ -151,13 +138,13 @@ pub enum Cause {
     /// The user wants to stop.
     #[error("interrupted")]
     Interrupted,
-    /// The disk: no mirror helps.
+    /// The disk failed. Another mirror does not help.
     #[error("cannot write `{}`: {source}", path.display())]
     Disk { path: PathBuf, source: io::Error },
 }
 
 impl Cause {
-    /// Whether asking the same server again may help.
+    /// Whether it may help to ask the same server again.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Status { code, .. } => matches!(code, 408 | 425 | 429 | 500 | 502..=504),
@@ -173,12 +160,11 @@ impl Cause {
 }
 
 impl Error {
-    /// Whether everybody who was asked says that there is no such file.
+    /// Whether all servers that we asked say that there is no such file.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Failed { tried, .. } if tried.iter().all(|tried| matches!(tried.cause, Cause::Status { code: 404 | 410, .. })))
     }
 
-    /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Offline { .. } | Self::NothingHere { .. } => Some("repeat the command without `--offline`".to_owned()),
@@ -221,7 +207,7 @@ impl Cause {
     }
 }
 
-/// What the codes that mirrors use mean.
+/// What the codes mean that mirrors use.
 fn reason(code: u16) -> String {
     let reason = match code {
         401 => "password required",

@@ -1,4 +1,4 @@
-//! One question and its answer.
+//! One request and its answer.
 
 use std::io::Read as _;
 use std::time::Instant;
@@ -15,13 +15,13 @@ use super::wire::Wires;
 use crate::progress::{Event, Observer};
 use crate::terminal_text::sanitize_line;
 
-/// So many redirects are followed.
+/// How many redirects are followed.
 const MAX_REDIRECTS: usize = 10;
-/// At least so much has to come within one stall time.
+/// If less than this comes within one stall time, the server has stalled.
 const MIN_BYTES_PER_STALL: u64 = 1024;
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// Downloads what `partial` lacks.
+/// Downloads what is missing in `partial`.
 pub(super) fn into_file(
     wires: &Wires,
     url: &Url,
@@ -52,7 +52,7 @@ pub(super) fn into_file(
             total
         }
         200 => length(answer),
-        // There is nothing behind what is here: this is all, or another file.
+        // There are no bytes after what we have. Either we have all of it, or it is another file.
         416 if offset > 0 => {
             let total =
                 answer.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok()?.strip_prefix("bytes */")?.parse().ok());
@@ -73,7 +73,7 @@ pub(super) fn into_file(
     if total.or(request.size).is_some_and(|total| total > request.limit) {
         return Err(Cause::TooLarge { limit: request.limit });
     }
-    // Only now: what is here is worth more than a page that says that the mirror is out of order.
+    // Only after these checks: the part that we have is worth more than a web page that says that the mirror is broken.
     if status == 200 {
         if offset > 0 {
             observer.event(&Event::Note("the server sends the file from its beginning"));
@@ -93,6 +93,7 @@ pub(super) fn into_file(
     });
     observer.event(&Event::End);
     outcome?;
+    // A server may send another length than it announced, or none at all.
     match request.size {
         Some(expected) if expected != partial.len() => {
             let got = partial.len();
@@ -103,7 +104,6 @@ pub(super) fn into_file(
     }
 }
 
-/// Downloads a small document.
 pub(super) fn into_memory(wires: &Wires, url: &Url, limit: u64, bytes: &mut Vec<u8>) -> Result<(), Cause> {
     bytes.clear();
     let (from, response) = ask(wires, url, &[])?;
@@ -122,7 +122,7 @@ pub(super) fn into_memory(wires: &Wires, url: &Url, limit: u64, bytes: &mut Vec<
     })
 }
 
-/// Asks, and follows redirects; says who answered in the end.
+/// Makes a request and follows redirects. Returns the server that answered in the end, and its answer.
 fn ask(wires: &Wires, url: &Url, headers: &[(&str, String)]) -> Result<(Url, Response<Body>), Cause> {
     let mut url = url.clone();
     for _ in 0..=MAX_REDIRECTS {
@@ -146,7 +146,7 @@ fn ask(wires: &Wires, url: &Url, headers: &[(&str, String)]) -> Result<(Url, Res
     Err(Cause::Redirects { limit: MAX_REDIRECTS, last: url })
 }
 
-/// Takes the body, piece by piece, with the size that the file has after each.
+/// Reads the body. `take` gets each piece with the size that the file has after it.
 fn receive(
     wires: &Wires,
     url: &Url,
@@ -169,7 +169,7 @@ fn receive(
         }
         so_far += count as u64;
         take(&chunk[..count], so_far)?;
-        // A trickle is a stall, too.
+        // A server that sends a byte now and then has stalled, too.
         if since.elapsed() >= wires.stall_timeout() {
             if so_far - before < MIN_BYTES_PER_STALL && total.is_none_or(|total| so_far < total) {
                 return Err(Cause::Stalled { secs: wires.stall_timeout().as_secs(), got: so_far });
@@ -183,11 +183,11 @@ fn receive(
     }
 }
 
-/// Refuses what cannot be the file, whatever the status says.
+/// Refuses an answer that cannot be the file, whatever its status.
 fn plausible(answer: &HeaderMap, url: &Url) -> Result<(), Cause> {
     let text = |name| answer.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok()).unwrap_or_default();
     let coding = text(header::CONTENT_ENCODING);
-    // Some servers call a `.gz` file gzip-coded; they send it as it lies there.
+    // Some servers say that a `.gz` file is gzip-coded, but send the file as it is.
     let packed = [".gz", ".xz", ".bz2", ".zst"].iter().any(|suffix| url.name().ends_with(suffix));
     if !matches!(coding, "" | "identity") && !packed {
         return Err(Cause::Coding(sanitize_line(coding.as_bytes(), 40)));
@@ -205,7 +205,7 @@ fn length(answer: &HeaderMap) -> Option<u64> {
     answer.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Of `bytes 5-9/10`: 5, and 10 if it is known.
+/// Of `bytes 5-9/10`: 5, and 10 if the total is known.
 fn content_range(answer: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let (range, total) = answer.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()))

@@ -16,12 +16,12 @@
 //! dir/NAME              all of it: synced, then renamed into place
 //! ```
 //!
-//! A transfer that broke off goes on with `Range`. From the same address `If-Range` makes sure that it is still the same file; from
-//! another mirror it has to have the same size. That is no proof, so whoever verifies a file that was [`Downloaded::resumed`] and finds
-//! it wrong asks for it once more with [`Request::afresh`].
+//! An interrupted transfer goes on with `Range`. At the same address, `If-Range` makes sure that it is still the same file. At another
+//! mirror the file must have the same size. That is no proof. So a caller that verifies a file with [`Downloaded::resumed`] and finds it
+//! wrong asks once more with [`Request::afresh`].
 //!
-//! Nothing here is trusted: sizes are limited before anything is written, and what a file *is* its signature has to say. Redirects are
-//! followed a bounded number of times and never from `https` to `http`.
+//! Nothing that comes is trusted. Sizes are limited before anything is written, and only a signature says what a file *is*. Redirects are
+//! followed a limited number of times and never from `https` to `http`.
 
 mod addresses;
 mod error;
@@ -48,24 +48,23 @@ use crate::progress::Observer;
 use partial::Partial;
 use wire::Wires;
 
-/// How to download. The program finds out what of it its surroundings decide.
+/// How to download. The program fills in what depends on its environment.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Download nothing: every attempt is an error.
+    /// Every attempt is an error.
     pub offline: bool,
-    /// Who asks for us.
     pub proxies: Proxies,
-    /// Which servers may be asked; a proxy may always.
+    /// Which servers may be asked. A proxy may be asked in any case.
     pub addresses: Addresses,
-    /// Files in PEM format with the authorities whose certificates count for `https`.
+    /// Files in PEM format with the certificate authorities for `https`.
     pub authorities: Vec<PathBuf>,
-    /// For finding and reaching a server.
+    /// For looking a server's name up and connecting to it.
     pub connect_timeout: Duration,
-    /// A server that has said next to nothing for so long has stalled.
+    /// A server that has sent next to nothing for this long has stalled.
     pub stall_timeout: Duration,
-    /// How often one address is asked while it makes no progress.
+    /// How many attempts in a row may bring nothing new at one address.
     pub attempts: u32,
-    /// The pause before the second attempt; doubled for each one after it.
+    /// The pause before the second attempt. It doubles each time.
     pub pause: Duration,
 }
 
@@ -87,28 +86,27 @@ impl Default for Settings {
 /// A file to download.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// Where it is, the best first; the others are asked if that fails.
+    /// Where it is, the best first. If one fails, the next one is asked.
     pub urls: &'a [Url],
-    /// Where it goes; its directory must exist. A file that is there is replaced.
+    /// Where it goes. The directory must exist. An existing file is replaced.
     pub target: &'a Path,
-    /// Its size in bytes, if that is known from elsewhere. Anything else is not the file.
+    /// Its size in bytes, if we know it from elsewhere. A file of another size is refused.
     pub size: Option<u64>,
-    /// More bytes than this are refused.
+    /// A larger file is refused.
     pub limit: u64,
-    /// Forget what an earlier attempt has brought.
+    /// Throw away what an earlier attempt has brought.
     pub afresh: bool,
-    /// Fail instead of waiting while another process downloads the same file.
+    /// Fail if another process downloads the same file, instead of waiting.
     pub no_wait: bool,
 }
 
-/// A file that is there now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downloaded {
     /// Who had it.
     pub url: Url,
     /// Its size in bytes.
     pub bytes: u64,
-    /// How much of it an earlier attempt, or another mirror, had brought.
+    /// How many bytes of it an earlier attempt or another mirror had brought.
     pub resumed: u64,
 }
 
@@ -130,14 +128,14 @@ impl fmt::Debug for Downloader {
 }
 
 impl Downloader {
-    /// `cancelled` is asked several times a second; once it says yes, what is going on ends with [`Error::Interrupted`]. Nothing is
-    /// opened before it is needed.
+    /// `cancelled` is asked several times a second. Once it is true, what is going on ends with [`Error::Interrupted`]. No connection is
+    /// opened yet.
     pub fn new(settings: Settings, cancelled: Cancelled) -> Self {
         let wires = Arc::new(Wires::new(&settings, &cancelled));
         Self { settings, wires, cancelled }
     }
 
-    /// The same, with at most two attempts at an address: for callers that have others to ask.
+    /// The same, with at most two attempts at an address, for callers that have other addresses.
     #[must_use]
     pub fn hasty(&self) -> Self {
         let settings = Settings { attempts: self.settings.attempts.min(retry::HASTY_ATTEMPTS), ..self.settings.clone() };
@@ -149,12 +147,10 @@ impl Downloader {
         &self.cancelled
     }
 
-    /// How it downloads.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Downloads a file.
     pub fn file(&self, request: &Request<'_>, observer: &dyn Observer) -> Result<Downloaded, Error> {
         let name = url::name_of(request.target);
         self.online(&name, request.urls)?;
@@ -174,7 +170,6 @@ impl Downloader {
         Ok(Downloaded { url, bytes, resumed })
     }
 
-    /// Downloads a small document into memory.
     pub fn bytes(&self, urls: &[Url], limit: u64, observer: &dyn Observer) -> Result<(Url, Vec<u8>), Error> {
         let name = urls.first().map(Url::name).unwrap_or_default();
         self.online(&name, urls)?;

@@ -1,4 +1,4 @@
-//! `NAME.part`: what has come of a file so far.
+//! `NAME.part`: the part of a file that has come so far.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -19,18 +19,18 @@ use crate::durable;
 use crate::path_error::PathError;
 use crate::progress::{Event, Observer};
 
-/// How often a lock is asked for.
+/// How often we try to get the lock.
 const TICK: Duration = Duration::from_millis(200);
-/// What is known of a partial file takes a few hundred bytes.
+/// The description of a partial file has a few hundred bytes.
 const MAX_ORIGIN_BYTES: u64 = 64 * 1024;
 
-/// What is known of a partial file.
+/// What we know about a partial file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Origin {
     url: Url,
     /// The whole file's size.
     total: Option<u64>,
-    /// `ETag` if it is a strong one, else `Last-Modified`.
+    /// `ETag` if it is a strong one (`If-Range` takes no weak ones), else `Last-Modified`.
     validator: Option<String>,
 }
 
@@ -45,13 +45,13 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens what there is, or begins. Waits while another process is at it.
+    /// Opens the partial file, or makes an empty one. Waits while another process has it.
     pub(super) fn open(request: &Request<'_>, cancelled: &Cancelled, observer: &dyn Observer) -> Result<Self, Error> {
         let path = with_suffix(request.target, ".part");
         let mut told = false;
         loop {
             let io = |action| PathError::of(action, with_suffix(request.target, ".part"));
-            // Neither a link nor a pipe that somebody has put there.
+            // Somebody may have put a link or a pipe there.
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -77,7 +77,7 @@ impl Partial {
             let held = file.metadata().map_err(io("examine"))?;
             let there = fs::symlink_metadata(&path);
             if !there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
-                // The one who held the lock has renamed it.
+                // The process that had the lock has finished and renamed the file. Ours is the old one.
                 continue;
             }
             let mut partial = Self { path, file, len: held.len(), origin: None, finished: None };
@@ -95,7 +95,7 @@ impl Partial {
         }
     }
 
-    /// The size of the target, if another process has just brought it.
+    /// The size of the target if another process has just finished it.
     pub(super) fn finished_by_another(&self) -> Option<u64> {
         self.finished
     }
@@ -105,7 +105,7 @@ impl Partial {
         self.len
     }
 
-    /// Whether nothing is missing; `size` is what is known from elsewhere.
+    /// Whether nothing is missing. `size` is known from elsewhere.
     pub(super) fn is_complete(&self, size: Option<u64>) -> bool {
         self.origin.is_some() && self.known_total(size) == Some(self.len)
     }
@@ -114,22 +114,22 @@ impl Partial {
         size.or_else(|| self.origin.as_ref().and_then(|origin| origin.total))
     }
 
-    /// By what `url` can tell whether it still has the file that this is a part of.
+    /// What tells `url` which version of the file we have a part of.
     pub(super) fn validator(&self, url: &Url) -> Option<String> {
         self.origin.as_ref().filter(|origin| origin.url == *url).and_then(|origin| origin.validator.clone())
     }
 
-    /// Whether a part from `url`, of a file of `total` bytes, may be joined to this.
+    /// Whether a part from `url`, of a file of `total` bytes, may be joined to this one.
     pub(super) fn fits(&self, url: &Url, total: Option<u64>) -> bool {
         match &self.origin {
             None => false,
-            // With a validator the server has decided that it is the same.
+            // With a validator the server has compared the versions.
             Some(origin) if origin.url == *url && origin.validator.is_some() => origin.total.is_none() || origin.total == total,
             Some(origin) => origin.total.is_some() && origin.total == total,
         }
     }
 
-    /// Begins with a whole file of `total` bytes from `url`.
+    /// Starts with a whole file of `total` bytes from `url`.
     pub(super) fn begin(&mut self, url: &Url, answer: &HeaderMap, total: Option<u64>) -> Result<(), Cause> {
         self.restart()?;
         let text = |name| answer.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok()).map(str::to_owned);
@@ -142,7 +142,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Forgets what is here.
+    /// Throws away what has come.
     pub(super) fn restart(&mut self) -> Result<(), Cause> {
         self.origin = None;
         self.len = 0;
@@ -150,7 +150,6 @@ impl Partial {
         emptied.map(drop).map_err(|source| Cause::Disk { path: self.path.clone(), source })
     }
 
-    /// Appends.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         let written = self.file.seek(SeekFrom::Start(self.len)).and_then(|_| self.file.write_all(bytes));
         written.map_err(|source| Cause::Disk { path: self.path.clone(), source })?;
@@ -158,16 +157,15 @@ impl Partial {
         Ok(())
     }
 
-    /// Puts the file into place; says how large it is.
+    /// Moves the file to its place and returns its size.
     pub(super) fn finish(self, target: &Path) -> Result<u64, Error> {
         durable::publish(&self.path, target)?;
         self.forget_origin();
         Ok(self.len)
     }
 
-    /// Removes it.
     pub(super) fn discard(&self) {
-        // Whoever comes next overwrites what cannot be removed.
+        // If something cannot be removed, the next download overwrites it.
         drop(fs::remove_file(&self.path));
         self.forget_origin();
     }
@@ -180,7 +178,7 @@ impl Partial {
         with_suffix(&self.path, ".json")
     }
 
-    /// Without it, or if it is damaged, the file begins anew.
+    /// `None` if it is missing or damaged. Then the download starts again.
     fn read_origin(&self) -> Option<Origin> {
         let path = self.origin_path();
         let size = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?.len();

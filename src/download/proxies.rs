@@ -1,18 +1,18 @@
-//! Proxies, as the variables `http_proxy`, `https_proxy` and `no_proxy` name them.
+//! Proxies, from the variables `http_proxy`, `https_proxy` and `no_proxy`.
 
 use std::net::IpAddr;
 
 use super::url::Url;
 
-/// Who asks servers for us, and for which servers nobody does.
+/// Which proxies are used, and for which servers none is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// For `http` addresses: `http://proxy:3128`, with `user:password@` if need be.
     pub http: Option<String>,
     /// For `https` addresses, through `CONNECT`.
     pub https: Option<String>,
-    /// Hosts that are asked without a proxy: names, which include what is below them, addresses, networks (`10.0.0.0/8`), or `*`;
-    /// separated by commas or blanks.
+    /// Hosts that are asked without a proxy, separated by commas or blanks: names (which include all names below them), addresses,
+    /// networks (`10.0.0.0/8`), or `*`.
     pub none: String,
 }
 
@@ -23,7 +23,7 @@ impl Proxies {
         proxy.as_deref().filter(|proxy| !proxy.is_empty() && !self.excepts(url))
     }
 
-    /// The variables that other programs read, with their values.
+    /// The variables for other programs, with their values.
     pub fn variables(&self) -> Vec<(String, String)> {
         let pairs = [("http_proxy", self.http.as_deref()), ("https_proxy", self.https.as_deref()), ("no_proxy", Some(&*self.none))];
         let set = pairs.into_iter().filter_map(|(name, value)| value.filter(|value| !value.is_empty()).map(|value| (name, value)));

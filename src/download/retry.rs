@@ -8,21 +8,21 @@ use super::{Cancelled, Downloader};
 use crate::path_error::PathError;
 use crate::progress::{Event, Observer};
 
-/// With others to ask there is no need for much patience.
+/// If other mirrors can be asked, we do not try long at one.
 pub(super) const HASTY_ATTEMPTS: u32 = 2;
-/// Pauses grow up to here.
+/// Pauses become no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often a transfer may break off, however much it brings each time.
+/// How often a transfer may break off, even if it brings something each time.
 const MOST_ATTEMPTS: u32 = 100;
-/// How often a pause looks whether the user wants to stop.
+/// How often a pause checks whether the user wants to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How much of the file there is after an attempt.
+/// How many bytes of the file there are after an attempt.
 #[derive(Debug, Default)]
 pub(super) struct Progress(pub(super) u64);
 
 impl Downloader {
-    /// Makes attempts at each address in turn, until one succeeds; says which.
+    /// Tries each address in turn until one succeeds. Returns that one.
     pub(super) fn over_mirrors(
         &self,
         name: &str,
@@ -49,7 +49,7 @@ impl Downloader {
         Err(Error::Failed { name: name.to_owned(), tried })
     }
 
-    /// Makes attempts at one address. One that has come further than all before it does not count.
+    /// Tries one address several times. An attempt that gets further than all before it sets the count back.
     fn with_patience(
         &self,
         url: &Url,
@@ -79,6 +79,7 @@ impl Downloader {
     }
 
     fn pause(&self, failed: u32, cause: &Cause) -> Duration {
+        // The exponent is limited so that the shift cannot overflow.
         let grown = self.settings.pause.saturating_mul(1 << (failed - 1).min(16));
         let asked = match cause {
             Cause::Status { retry_after: Some(secs), .. } => Duration::from_secs(*secs),

@@ -1,4 +1,4 @@
-//! Addresses that can be asked.
+//! Addresses of servers.
 
 use std::fmt;
 use std::path::Path;
@@ -14,15 +14,14 @@ use crate::terminal_text::blotted;
 #[serde(try_from = "String", into = "String")]
 pub struct Url(Box<Uri>);
 
-/// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAUrl {
     #[error("`{0}` is not a URL")]
     Form(String),
-    /// Another protocol.
+    /// It has another protocol.
     #[error("`{url}` is neither `http://` nor `https://`")]
     Scheme { url: String },
-    /// `user:password@`, which would be kept and shown in too many places.
+    /// It has `user:password@`, which would be stored and shown in too many places.
     #[error("the address of `{host}` holds a user name or password, which is not supported")]
     Credentials {
         /// The host alone.
@@ -31,12 +30,12 @@ pub enum NotAUrl {
 }
 
 impl Url {
-    /// `name`, relative, below this directory.
+    /// The address of `name` (relative) in this directory.
     pub fn below(&self, name: &str) -> Result<Self, NotAUrl> {
         format!("{}/{name}", self.to_string().trim_end_matches('/')).parse()
     }
 
-    /// This address with `suffix` at its end: `.asc`, …
+    /// This address with `suffix` at its end, such as `.asc`.
     pub fn with_suffix(&self, suffix: &str) -> Result<Self, NotAUrl> {
         format!("{self}{suffix}").parse()
     }
@@ -47,22 +46,21 @@ impl Url {
         last.unwrap_or(self.host()).to_owned()
     }
 
-    /// Name or address of the server, without port.
+    /// Name or number of the server, without the port.
     pub fn host(&self) -> &str {
         self.0.host().unwrap_or_default()
     }
 
-    /// The port, said or not.
+    /// The port, or the protocol's default.
     pub fn port(&self) -> u16 {
         self.0.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 
-    /// Whether the port is said.
+    /// Whether the address has a port in it.
     pub fn has_port(&self) -> bool {
         self.0.port_u16().is_some()
     }
 
-    /// Whether it is `https`.
     pub fn is_https(&self) -> bool {
         self.0.scheme_str() == Some("https")
     }
@@ -71,7 +69,7 @@ impl Url {
         &self.0
     }
 
-    /// Where a redirect to `location` leads (RFC 3986, section 5.2, but for `..`, which servers resolve).
+    /// The address that a redirect to `location` means (RFC 3986, section 5.2, without `..`, which servers resolve themselves).
     pub(super) fn join(&self, location: &str) -> Result<Self, NotAUrl> {
         let location = location.split('#').next().unwrap_or_default();
         let scheme = self.0.scheme_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Connections, by `ureq`: one agent for each way in which servers are reached.
+//! Connections, made with `ureq`. There is one agent for each way to reach servers.
 //!
 //! ```text
 //! direct     us ── server
@@ -7,8 +7,8 @@
 //! tunnel     us ══ proxy ══ server      https: CONNECT
 //! ```
 //!
-//! Below TLS lies a layer of our own ([`Watched`]): it waits in short slices, so that a server's silence and the user's Ctrl-C are
-//! noticed while a read blocks.
+//! Below TLS is a layer of our own ([`Watched`]). It waits in short slices, so that it notices a silent server and the user's Ctrl-C
+//! while a read blocks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,9 +32,9 @@ use super::error::Cause;
 use super::url::Url;
 use super::{Cancelled, Settings};
 
-/// How often a wait is looked after.
+/// How long a single wait is.
 const SLICE: Duration = Duration::from_millis(100);
-/// The head of an answer has to be complete after so many stall times.
+/// The head of an answer must be complete after this many stall times.
 const HEAD_STALLS: u32 = 2;
 
 /// A way to servers. The text is the proxy's address.
@@ -45,7 +45,7 @@ enum Route {
     Tunnel(String),
 }
 
-/// Agents, made when they are first needed.
+/// The agents. Each is made when it is first needed.
 pub(super) struct Wires {
     settings: Settings,
     cancelled: Cancelled,
@@ -69,7 +69,7 @@ impl Wires {
         }
     }
 
-    /// The longest silence.
+    /// How long a server may be silent.
     pub(super) fn stall_timeout(&self) -> Duration {
         self.settings.stall_timeout
     }
@@ -79,7 +79,7 @@ impl Wires {
         (self.cancelled)()
     }
 
-    /// Who asks at `url`.
+    /// The agent for `url`.
     pub(super) fn agent(&self, url: &Url) -> Result<Agent, Cause> {
         let proxy = self.settings.proxies.of(url);
         if proxy.is_some() {
@@ -111,7 +111,7 @@ impl Wires {
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("gentoomuch/", env!("CARGO_PKG_VERSION")))
-            // A file's bytes as they are: digests are of those.
+            // We want the file's bytes as they are, since digests are of those.
             .accept_encoding("identity")
             .timeout_resolve(Some(settings.connect_timeout))
             .timeout_connect(Some(settings.connect_timeout))
@@ -125,7 +125,7 @@ impl Wires {
         match (route, proxy) {
             (Route::Tunnel(_), proxy) => {
                 config = config.proxy(proxy);
-                // It is the proxy's name that is looked up, by what connects to it.
+                // `ureq` looks the proxy's name up here, not the server's. The proxy may be anywhere.
                 resolver = Lookup::Server(Addresses::Any);
             }
             (Route::Forward(_), Some(proxy)) => {
@@ -146,7 +146,7 @@ impl Wires {
         Ok(Agent::with_parts(config.build(), chain, resolver))
     }
 
-    /// The authorities, read when the first `https` address is asked.
+    /// The certificate authorities. They are read before the first `https` address is asked.
     fn roots(&self) -> Result<RootCerts, Cause> {
         if let Some(roots) = self.roots.get() {
             return Ok(roots.clone());
@@ -188,7 +188,8 @@ impl Wires {
                 Cause::ConnectTimeout { secs: self.settings.connect_timeout.as_secs() }
             }
             Error::Timeout(_) => Cause::Stalled { secs: self.settings.stall_timeout.as_secs(), got },
-            // `std` tells a name that does not exist from a server for names that is out of reach in words only.
+            // `std` has the same kind of error for a name that does not exist and for a name server that does not answer. Only the text
+            // differs.
             Error::Io(error) if error.to_string().contains("Name or service not known") => Cause::Unknown,
             Error::Io(error) if error.kind() == ErrorKind::InvalidData && url.is_https() => Cause::Tls(error.to_string()),
             Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => match total {
@@ -208,17 +209,17 @@ impl Wires {
 }
 
 fn proxy(text: &str) -> Result<Proxy, Cause> {
-    // What stands in front of an `@` may be a password.
+    // The part before `@` may be a password, which must not be shown.
     let without = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
     Proxy::new(text).map_err(|_| Cause::Proxy { proxy: without, reason: "not the address of one".to_owned() })
 }
 
-/// The proxy's address, without password.
+/// The proxy's address without user and password.
 fn shown(proxy: &Proxy) -> String {
     format!("{}:{}", proxy.host(), proxy.port())
 }
 
-/// The line that tells a proxy who asks; empty if it need not know.
+/// The header that tells a proxy who asks. Empty if the proxy's address has no user.
 fn authorization(proxy: &Proxy) -> String {
     match proxy.username() {
         None => String::new(),
@@ -229,12 +230,12 @@ fn authorization(proxy: &Proxy) -> String {
     }
 }
 
-/// Whose name is looked up.
+/// Which name is looked up.
 #[derive(Debug)]
 enum Lookup {
-    /// The server's, which has to lead where servers may be asked.
+    /// The server's. It must lead to an address that may be asked.
     Server(Addresses),
-    /// The forwarding proxy's; the server's may be unknown here.
+    /// The forwarding proxy's. The server's name may be unknown here.
     Proxy(Uri),
 }
 
@@ -258,7 +259,7 @@ impl Resolver for Lookup {
     }
 }
 
-/// An address that may not be asked, on its way through `ureq`.
+/// An address that may not be asked. It travels through `ureq` as an I/O error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} may not be asked")]
 struct Refused(IpAddr);
@@ -267,7 +268,7 @@ struct Refused(IpAddr);
 struct Watch {
     stall: Duration,
     cancelled: Cancelled,
-    /// For a forwarding proxy: the line with the password.
+    /// For a forwarding proxy: the header with the password.
     forward: Option<String>,
 }
 
@@ -289,14 +290,14 @@ impl<In: Transport> Connector<In> for Watch {
     }
 }
 
-/// What a forwarding proxy has to be told.
+/// What a forwarding proxy needs in a request.
 #[derive(Debug)]
 struct Forward {
     origin: String,
     authorization: String,
 }
 
-/// A connection that does not wait for ever.
+/// A connection on which no wait is endless.
 struct Watched<T> {
     inner: T,
     stall: Duration,
@@ -311,7 +312,7 @@ impl<T: fmt::Debug> fmt::Debug for Watched<T> {
 }
 
 impl<T: Transport> Watched<T> {
-    /// Rewrites the head of a request, which `ureq` writes in one piece, for a proxy.
+    /// Rewrites the head of a request for a proxy. `ureq` writes the head in one piece, so it is complete here.
     fn for_proxy(&mut self, amount: usize) -> usize {
         let Some(forward) = &self.forward else { return amount };
         let output = self.inner.buffers().output();

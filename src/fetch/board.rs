@@ -1,4 +1,4 @@
-//! Which files there are to bring, and how far each is: pure bookkeeping, under one lock.
+//! Which files are to be fetched, and how far each is. Only bookkeeping, under one lock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,9 +37,9 @@ pub(super) enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) package: Package,
-    /// `name-version` that wants it, if that is known.
+    /// `name-version` that wants it, if we know it.
     pub(super) pf: Option<String>,
-    /// All USE flags that are on, if they are known.
+    /// All USE flags that are on, if we know them.
     pub(super) flags: Option<Arc<BTreeSet<String>>>,
 }
 
@@ -47,26 +47,25 @@ pub(super) struct Claim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
     Waiting,
-    /// So many bytes are here.
+    /// How many bytes have come.
     Running(u64),
-    /// Where it is on its shelf.
+    /// Its path below its shelf.
     Here(String),
     Gone(Reason),
 }
 
-/// A file to bring.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) expected: Expected,
     pub(super) origin: Origin,
     pub(super) state: State,
-    /// `category/name-version` of those that want it.
+    /// `category/name-version` of the packages that want it.
     packages: BTreeSet<String>,
-    /// Whether the session has asked for it.
+    /// The session has asked for it.
     asked: bool,
-    /// How many wait for it in the session.
+    /// How many programs in the session wait for it.
     awaited: usize,
-    /// When it was found that it cannot be had.
+    /// When fetching it failed.
     gone: Option<Instant>,
 }
 
@@ -77,13 +76,13 @@ pub(super) enum Task<P> {
     Bring(Key),
 }
 
-/// All files. `P` is what there is to be planned.
+/// All files. `P` is what a worker makes a plan from.
 #[derive(Debug)]
 pub(super) struct Board<P> {
     jobs: BTreeMap<Key, Job>,
     queue: VecDeque<Key>,
     plans: VecDeque<P>,
-    /// Plans that are not done.
+    /// How many plans are not done.
     planning: usize,
 }
 
@@ -103,7 +102,7 @@ impl<P> Board<P> {
         self.planning -= 1;
     }
 
-    /// Adds a file, unless it is there; `package` wants it.
+    /// Adds a file unless it is known. `package` wants it.
     pub(super) fn add(&mut self, key: &Key, expected: &Expected, origin: Origin, package: Option<String>) {
         let job = self.jobs.entry(key.clone()).or_insert_with(|| {
             self.queue.push_back(key.clone());
@@ -123,7 +122,7 @@ impl<P> Board<P> {
         });
         job.packages.extend(package);
         if let (Origin::Source(known), Origin::Source(new)) = (&mut job.origin, origin) {
-            // A session may ask for the same file as often as it likes.
+            // A session may ask for the same file any number of times.
             for claim in new {
                 if !known.contains(&claim) {
                     known.push(claim);
@@ -132,7 +131,7 @@ impl<P> Board<P> {
         }
     }
 
-    /// Notes a file that cannot be brought at all.
+    /// Notes a file that cannot be fetched at all.
     pub(super) fn refuse(&mut self, name: &str, package: String, reason: Reason) {
         let expected = Expected { size: 0, hashes: BTreeMap::new() };
         let key = Key::new(name, &expected);
@@ -148,7 +147,7 @@ impl<P> Board<P> {
         self.jobs.entry(key).or_insert(job).packages.insert(package);
     }
 
-    /// What to do next, if anything. A file is running from here on.
+    /// What to do next, if anything. From now on that file counts as running.
     pub(super) fn next(&mut self) -> Option<Task<P>> {
         if let Some(plan) = self.plans.pop_front() {
             return Some(Task::Plan(plan));
@@ -175,7 +174,7 @@ impl<P> Board<P> {
         }
     }
 
-    /// A file that was here is not any more.
+    /// A file that was here has vanished or changed: it is fetched again.
     pub(super) fn again(&mut self, key: &Key) {
         if let Some(job) = self.jobs.get_mut(key).filter(|job| matches!(job.state, State::Here(_))) {
             job.state = State::Waiting;
@@ -183,7 +182,7 @@ impl<P> Board<P> {
         }
     }
 
-    /// Somebody in the session waits for a file, which is next then.
+    /// Somebody in the session waits for a file, so it comes next.
     pub(super) fn await_file(&mut self, key: &Key, now: Instant) {
         let Some(job) = self.jobs.get_mut(key) else { return };
         if job.gone.take_if(|gone| now.saturating_duration_since(*gone) >= MEMORY).is_some() {
@@ -199,25 +198,24 @@ impl<P> Board<P> {
         }
     }
 
-    /// Nobody waits any more, or one fewer.
+    /// One fewer waits for it.
     pub(super) fn give_up(&mut self, key: &Key) {
         if let Some(job) = self.jobs.get_mut(key) {
             job.awaited -= 1;
         }
     }
 
-    /// Files of this name.
     pub(super) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Key, &'a Job)> {
         let first = Key { name: name.into(), hash: "".into() };
         self.jobs.range(first..).take_while(move |(key, _)| *key.name == *name)
     }
 
-    /// Whether of everything it is known whether it can be had.
+    /// Whether every file is here or has failed.
     pub(super) fn is_settled(&self) -> bool {
         self.planning == 0 && self.jobs.values().all(|job| matches!(job.state, State::Here(_) | State::Gone(_)))
     }
 
-    /// What is wanted or was asked for, and cannot be had.
+    /// Files that a package wants or the session asked for, and that failed.
     pub(super) fn missing(&self) -> Vec<Missing> {
         let missing = |(key, job): (&Key, &Job)| match &job.state {
             State::Gone(reason) if job.asked || !job.packages.is_empty() => Some(Missing {

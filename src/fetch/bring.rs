@@ -1,4 +1,4 @@
-//! Brings one file: looks on the shelf, then asks each place that the tree or the configuration names, until one has the very file.
+//! Fetches one file. It looks on the shelf, then asks each place that the tree or the configuration names, until one has the right file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,17 +19,17 @@ use crate::download::{Cause, Error as DownloadError, Request, Url};
 use crate::portage::manifest::Expected;
 use crate::progress::{Event, Observer, Silent};
 
-/// Servers that sent another file under this name. More would be a waste, as in Portage (`PORTAGE_FETCH_CHECKSUM_TRY_MIRRORS`).
+/// After this many servers with another file under this name we give up, as Portage does (`PORTAGE_FETCH_CHECKSUM_TRY_MIRRORS`).
 const MAX_LIES: usize = 5;
-/// Of how many packages that list the same file addresses are taken.
+/// If many packages list the same file, we take the addresses of this many.
 const MAX_CLAIMS: usize = 8;
 const LAYOUT_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// Layouts of mirrors, each asked for once.
+/// Layouts of mirrors. Each mirror is asked once.
 #[derive(Debug, Default)]
 pub(super) struct Layouts(Mutex<BTreeMap<String, Arc<Mutex<Option<Layout>>>>>);
 
-/// What became of asking at one place.
+/// The result of asking one place.
 enum Answer {
     /// It is downloaded and verified.
     Here,
@@ -39,7 +39,7 @@ enum Answer {
 }
 
 impl Inside {
-    /// Brings a file, whatever it takes.
+    /// Fetches a file.
     pub(super) fn bring(&self, key: &Key, job: &Job) -> State {
         match self.take(self.shelf(job), key, job) {
             Ok(place) => State::Here(place),
@@ -54,7 +54,7 @@ impl Inside {
         }
     }
 
-    /// Looks once more after a file that was brought before: the user may have changed what is there.
+    /// Looks again at a file that was fetched before: the user may have changed or removed it.
     pub(super) fn look_after(&self, key: &Key) {
         let Some(job) = self.board().job(key).cloned() else { return };
         if let State::Here(place) = &job.state
@@ -82,7 +82,7 @@ impl Inside {
             return Err(Reason::Offline);
         }
         let incoming = shelf.incoming(&key.name, &job.expected, &|| self.is_over()).map_err(reason)?;
-        // Somebody else may have been at it.
+        // We may have waited for the lock while another process fetched this file.
         if let Some(place) = shelf.find(&key.name, &job.expected).map_err(reason)? {
             incoming.clear();
             return Ok(place);
@@ -91,7 +91,8 @@ impl Inside {
         incoming.publish().map_err(reason)
     }
 
-    /// Copies a package of a host that is a directory: whoever owns it may change it at any time, and a session may not see more of it.
+    /// Copies a package of a host that is a directory. Its owner may change it at any time, and the session must not see the rest of the
+    /// directory.
     fn copy(&self, shelf: &Shelf, key: &Key, expected: &Expected, dir: &Path, path: &str) -> Result<String, Reason> {
         let shown = || Whereabouts::Directory(dir.to_owned(), path.to_owned()).shown();
         let nobody = |words: String| {
@@ -133,7 +134,7 @@ impl Inside {
                 _ => {}
             }
         }
-        // No ebuild that we understand names the file: mirrors have what any ebuild names.
+        // No ebuild that we understand names the file. Mirrors have the files of all ebuilds, so we ask them.
         let mirrors = || self.mirrors.general.iter().map(|base| Place::Mirror(base.trim_end_matches('/').to_owned())).collect();
         all.unwrap_or_else(|| Places { places: mirrors(), restricted: false })
     }
@@ -159,7 +160,7 @@ impl Inside {
             let is_on = is_on.as_ref().map(|is_on| is_on as &dyn Fn(&str) -> bool);
             let Some(places) = places::of(&metadata, name, is_on, &self.mirrors) else { continue };
             match &mut found {
-                // An address that another ebuild names is as good; what it restricts is its own matter.
+                // An address that another ebuild names is as good. But an ebuild with RESTRICT="fetch" must not restrict this one.
                 Some(found) if !found.restricted && !places.restricted => found.extend(places),
                 Some(_) => {}
                 None => found = Some(places),
@@ -199,7 +200,6 @@ impl Inside {
         Err(if lies > 0 && lies == tried.len() { Reason::Another(tried) } else { Reason::Nobody(tried) })
     }
 
-    /// The address of a place.
     fn url(&self, place: &Place, name: &str, expected: &Expected) -> Result<Url, (String, String)> {
         let parse = |text: &str| quoted(text).parse::<Url>().map_err(|error| (quoted(text), error.to_string()));
         match place {
@@ -212,7 +212,7 @@ impl Inside {
         }
     }
 
-    /// What a mirror says of its layout, which may be nothing; none if it does not answer.
+    /// The text of a mirror's `layout.conf`, empty if it has none. `None` if the mirror does not answer.
     fn layout(&self, url: &Url) -> Option<String> {
         if self.servers.is_out_of_reach(url, Instant::now()) {
             return None;
@@ -229,7 +229,7 @@ impl Inside {
         }
     }
 
-    /// Downloads from one address, and verifies.
+    /// Downloads from one address and verifies the file.
     fn ask(&self, key: &Key, expected: &Expected, url: &Url, others: bool, incoming: &Incoming<'_>) -> Answer {
         if self.servers.is_out_of_reach(url, Instant::now()) {
             return Answer::No("not asked again, since it could not be reached".to_owned());
@@ -259,7 +259,8 @@ impl Inside {
             turn.reached(true);
             match incoming.verify() {
                 Ok(true) => return Answer::Here,
-                // A part may have come from another server, or been of another file.
+                // The part that was there before may have come from another server, or belong to another file. So try once from the
+                // beginning.
                 Ok(false) if downloaded.resumed > 0 && !afresh => afresh = true,
                 Ok(false) => return Answer::Lie("the server sent another file than the Manifest describes".to_owned()),
                 Err(error) => return Answer::Stop(reason(error)),
@@ -269,7 +270,8 @@ impl Inside {
 }
 
 impl Layouts {
-    /// The layout of a mirror; `fetch` gets its `layout.conf`. One that does not answer is taken for flat, this time.
+    /// The layout of a mirror. `fetch` gets its `layout.conf`. If the mirror does not answer, we take it for flat this time and ask again
+    /// later.
     fn of(&self, base: &str, fetch: impl FnOnce() -> Option<String>) -> Layout {
         let known = Arc::clone(lock(&self.0).entry(base.to_owned()).or_default());
         let mut known = lock(&known);
@@ -280,7 +282,7 @@ impl Layouts {
     }
 }
 
-/// Counts what comes.
+/// Reports progress to the board.
 struct Counter<'a> {
     inside: &'a Inside,
     key: &'a Key,
@@ -298,7 +300,7 @@ impl Observer for Counter<'_> {
     }
 }
 
-/// Whether nobody was there.
+/// Whether the server did not answer at all.
 fn is_unreached(cause: &Cause) -> bool {
     matches!(cause, Cause::Unknown | Cause::ConnectTimeout { .. } | Cause::Connection(_))
 }
@@ -308,7 +310,7 @@ fn reason(error: ShelfError) -> Reason {
     Reason::Other(causes::in_one_line(&error))
 }
 
-/// With what an address may not hold written as `%XX`. What is written so already stays.
+/// Characters that an address may not have become `%XX`. Existing `%XX` stay.
 fn quoted(text: &str) -> String {
     const QUOTED: &AsciiSet =
         &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');

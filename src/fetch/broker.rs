@@ -1,4 +1,4 @@
-//! The broker itself: what is wanted, who works, and who waits.
+//! The broker: what is wanted, who works on it, and who waits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -20,21 +20,20 @@ use crate::download::{Addresses, Downloader, Settings, Url};
 use crate::portage::manifest::Expected;
 use crate::portage::src_uri::{Conditions, source_uris};
 
-/// Files that are brought at a time.
+/// How many files are fetched at a time.
 const MAX_WORKERS: usize = 8;
-/// Notes that are told at all.
+/// At most this many notes are shown: a session can cause as many as it likes.
 const MAX_NOTES: usize = 1000;
-/// How often those who wait look whether they still should.
+/// How often a waiting thread checks whether it should go on.
 pub(super) const TICK: Duration = Duration::from_millis(200);
 
-/// Fetches for one session. What goes on ends when it is dropped.
+/// Fetches files for one session. Dropping it ends what it does.
 pub struct Broker {
     inside: Arc<Inside>,
-    /// The sockets that its threads wait at.
+    /// The sockets at which its threads wait.
     bells: Mutex<Vec<UnixListener>>,
 }
 
-/// What its threads share.
 pub(super) struct Inside {
     pub(super) distfiles: Shelf,
     pub(super) packages: Shelf,
@@ -45,7 +44,7 @@ pub(super) struct Inside {
     pub(super) layouts: Layouts,
     pub(super) servers: Servers,
     ask: AskMetadata,
-    /// What was asked for, by tree, category and version. Whoever asks holds the lock, so that nobody asks twice.
+    /// Metadata that Portage was asked for, by tree, category and version. Whoever asks holds the lock, so nobody asks twice.
     asked: Mutex<BTreeMap<(Package, String), Option<Metadata>>>,
     board: Mutex<Board<Vec<Wanted>>>,
     changed: Condvar,
@@ -54,7 +53,7 @@ pub(super) struct Inside {
     threads: Mutex<Threads>,
 }
 
-/// Each is told once.
+/// Each note is shown once.
 #[derive(Debug, Default)]
 struct Notes {
     new: VecDeque<String>,
@@ -74,7 +73,7 @@ impl fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// Nothing is asked for before somebody wants something.
+    /// Makes no request before somebody wants something.
     pub fn new(shelves: &Shelves, sources: Sources, downloader: &Downloader, ask: AskMetadata) -> Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let trees = Trees::open(&sources.trees)?;
@@ -84,6 +83,8 @@ impl Broker {
         let hosts = sources.hosts.iter().filter(|host| host.configured);
         let configured: Vec<Url> =
             configured.chain(hosts.map(|host| &host.sync_uri)).filter_map(|text| text.parse().ok()).collect();
+        // Ebuilds may come from anybody, so an address of theirs may not lead into this machine or its network. Servers of the
+        // configuration may be there.
         let settings = Settings { addresses: Addresses::public_and(&configured), ..downloader.settings().clone() };
         let (stop, user) = (Arc::clone(&over), Arc::clone(downloader.cancelled()));
         let downloader = Downloader::new(settings, Arc::new(move || stop.load(Ordering::Relaxed) || user()));
@@ -107,7 +108,7 @@ impl Broker {
         Ok(Self { inside: Arc::new(inside), bells: Mutex::default() })
     }
 
-    /// Begins to bring what these packages need, in this order; returns at once.
+    /// Starts to fetch what these packages need, in this order. Returns at once.
     pub fn want(&self, packages: Vec<Wanted>) {
         self.inside.board().plan(packages);
         self.inside.engage();
@@ -126,12 +127,12 @@ impl Broker {
         self.inside.board().status()
     }
 
-    /// What the user may want to know since the last call: mirrors that failed, obstacles.
+    /// Notes for the user since the last call: failed mirrors, obstacles.
     pub fn take_notes(&self) -> Vec<String> {
         lock(&self.inside.notes).new.drain(..).collect()
     }
 
-    /// Waits until of everything wanted it is known whether it can be had; says what cannot.
+    /// Waits until every wanted file is here or has failed. Returns the failed ones.
     pub fn settle(&self) -> Result<Vec<Missing>> {
         let mut board = self.inside.board();
         while !board.is_settled() {
@@ -148,12 +149,12 @@ impl Broker {
         Ok(board.missing())
     }
 
-    /// Whether a host of binary packages was asked what it has, and did not say.
+    /// Whether a host of binary packages failed to answer what it has.
     pub fn a_host_failed(&self) -> bool {
         self.inside.hosts.has_failed()
     }
 
-    /// What cannot be had, as far as is known by now, also of what was only asked for.
+    /// The files that have failed so far, also those that only the session asked for.
     pub fn missing(&self) -> Vec<Missing> {
         self.inside.board().missing()
     }
@@ -168,13 +169,14 @@ impl Drop for Broker {
                 tracing::warn!(%error, "a socket of the broker cannot be closed");
             }
         }
+        // A thread may start another one while we wait, so we look again until there are none.
         loop {
             let handles = std::mem::take(&mut lock(&self.inside.threads).handles);
             if handles.is_empty() {
                 return;
             }
             for handle in handles {
-                // A thread that panicked has said so.
+                // A thread that panicked has already printed that.
                 drop(handle.join());
             }
         }
@@ -215,7 +217,7 @@ impl Inside {
         }
     }
 
-    /// Sees to it that somebody works; false if nobody does.
+    /// Starts a worker if there is room for one. False if there is no worker and none can be started.
     pub(super) fn engage(self: &Arc<Self>) -> bool {
         self.changed.notify_all();
         {
@@ -229,7 +231,7 @@ impl Inside {
         let Err(error) = self.spawn(move || inside.work()) else { return true };
         let mut threads = lock(&self.threads);
         threads.workers -= 1;
-        // Those that there are do all of it, in their time.
+        // The workers that exist do all of the work.
         let none = threads.workers == 0;
         drop(threads);
         if none {
@@ -238,7 +240,8 @@ impl Inside {
         !none
     }
 
-    /// For those who wait: does a piece of the work where no thread can be started for it, or all would wait for ever.
+    /// A waiting thread calls this. If no worker can be started, it does one piece of the work itself; else everybody would wait for
+    /// ever.
     fn lend_a_hand(self: &Arc<Self>) {
         let idle = lock(&self.threads).workers == 0;
         if idle && self.board().has_work() && !self.engage() {
@@ -259,12 +262,11 @@ impl Inside {
         Ok(())
     }
 
-    /// Works until nothing is left.
     fn work(self: &Arc<Self>) {
         while !self.is_over() {
             let mut board = self.board();
             let Some(task) = board.next() else {
-                // While the board is locked: whoever adds to it afterwards sees that there is a place for a worker.
+                // The board is still locked. So whoever adds work after this sees that there is room for a worker.
                 lock(&self.threads).workers -= 1;
                 return;
             };
@@ -273,7 +275,7 @@ impl Inside {
         lock(&self.threads).workers -= 1;
     }
 
-    /// Does what was next on the board.
+    /// Does a piece of work that was next on the board.
     fn carry_out(self: &Arc<Self>, board: MutexGuard<'_, Board<Vec<Wanted>>>, task: Task<Vec<Wanted>>) {
         let more = board.has_work();
         let job = match &task {
@@ -298,7 +300,7 @@ impl Inside {
         self.changed.notify_all();
     }
 
-    /// Finds out which files packages need, and puts them on the board.
+    /// Finds out which files packages need and adds them to the board.
     fn plan(self: &Arc<Self>, wanted: &[Wanted]) {
         let mut unknown = Vec::new();
         for wanted in wanted {
@@ -326,7 +328,7 @@ impl Inside {
         self.engage();
     }
 
-    /// Puts the files of one package on the board.
+    /// Adds the files of one package to the board.
     fn enlist(&self, wanted: &Wanted, package: &Package, pf: &str, metadata: &Metadata) {
         let (files, flags) = match &wanted.files {
             Files::Named(files) => (files.clone(), None),
@@ -357,7 +359,7 @@ impl Inside {
         }
     }
 
-    /// What ebuilds without a metadata cache say of their sources. Each is asked for once.
+    /// The metadata of ebuilds that have no metadata cache. Each is asked for once.
     pub(super) fn ask_metadata(&self, questions: &[(Package, String)]) -> Vec<Option<Metadata>> {
         let mut known = lock(&self.asked);
         let new: Vec<&(Package, String)> = questions.iter().filter(|question| !known.contains_key(*question)).collect();
@@ -373,7 +375,7 @@ impl Inside {
         questions.iter().map(|question| known.get(question).cloned().flatten()).collect()
     }
 
-    /// Waits for a file that is on the board; gives up when `gone` says that nobody wants to know any more.
+    /// Waits for a file on the board. Gives up when `gone` says that the program that asked is gone.
     pub(super) fn await_file(self: &Arc<Self>, key: &Key, gone: &dyn Fn() -> bool) -> Option<Job> {
         self.look_after(key);
         self.board().await_file(key, Instant::now());
@@ -398,7 +400,7 @@ impl Inside {
         outcome
     }
 
-    /// Puts a source archive that a session asks for on the board; in words, why that is refused.
+    /// Adds a source archive that a session asks for to the board. The error says in words why that is refused.
     pub(super) fn find_source(&self, name: &str, digests: &BTreeMap<String, String>) -> std::result::Result<Key, String> {
         let fits = |expected: &Expected| {
             let same = |(hash, value): (&&str, &String)| digests.get(*hash).is_none_or(|asked| asked == value);
@@ -436,7 +438,7 @@ impl Inside {
         Ok(key)
     }
 
-    /// What else every ebuild needs that needs this file: Portage will ask for it next, one file after the other.
+    /// The files that every ebuild needs that needs this file. Portage asks for them next, one after the other, so we start now.
     fn along(&self, name: &str, claim: &Claim) -> Vec<(Key, Expected, Claim)> {
         let mut all: Option<BTreeSet<String>> = None;
         for pf in self.trees.ebuilds(&claim.package) {

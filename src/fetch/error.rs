@@ -1,4 +1,4 @@
-//! Why nothing can be brought at all. Why a single file does not come is a [`Reason`](super::Reason).
+//! Why nothing can be fetched at all. Why a single file does not come is a [`Reason`](super::Reason).
 
 use std::io;
 
@@ -15,7 +15,6 @@ pub enum Error {
         #[source]
         source: crate::beneath::Error,
     },
-    /// No thread can be started.
     #[error("cannot start a thread to answer with")]
     Thread {
         #[source]

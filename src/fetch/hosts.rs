@@ -1,10 +1,11 @@
 //! Hosts of binary packages: what their indexes list.
 //!
-//! A session asks by the address that Portage makes of `sync-uri`, or of the `URI` that the index names, and a package's `PATH`. It is
-//! looked up, never used. An index is asked for once for each broker; it is not signed, and what a package is, its signature says.
+//! A session asks by the address that Portage makes of `sync-uri` (or of the `URI` in the index) and a package's `PATH`. We only look
+//! that address up in the index and never use it. Each broker asks for an index once. It is not signed: the signature of each package
+//! decides what it is.
 //!
-//! A host that is a directory of this machine is read here, also without a network; of what is in it only what its index lists, and no link
-//! in it leads out of it.
+//! A host that is a directory of this machine is read here, also without a network. A session gets only what its index lists, and no link
+//! in it may lead out of it.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -24,22 +25,22 @@ use crate::portage::manifest::{Expected, HASHES};
 use crate::progress::Silent;
 use crate::{beneath, download};
 
-/// An index larger than this, packed or not, is refused. Gentoo's largest has some 60 MB.
+/// A larger index, packed or not, is refused. Gentoo's largest has some 60 MB.
 const INDEX_LIMIT_BYTES: u64 = 256 << 20;
-/// The names of an index, in the order in which Portage asks.
+/// The names of an index, in the order in which Portage asks for them.
 const INDEX_NAMES: [&str; 2] = ["Packages.gz", "Packages"];
 
-/// Where a host, or a package of one, is.
+/// Where a host or a package of it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Whereabouts {
     /// At this address.
     Server(Url),
-    /// In this directory, at this path; that of a host itself is empty.
+    /// In this directory, at this path. Of a host itself the path is empty.
     Directory(PathBuf, String),
 }
 
 impl Whereabouts {
-    /// Of a package below a host.
+    /// Of a package of this host.
     fn below(&self, path: &str) -> Option<Self> {
         match self {
             Self::Server(url) => url.below(path).ok().map(Self::Server),
@@ -47,7 +48,7 @@ impl Whereabouts {
         }
     }
 
-    /// As the user is told.
+    /// For messages.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Server(url) => url.to_string(),
@@ -55,7 +56,7 @@ impl Whereabouts {
         }
     }
 
-    /// A name for its copy, which no other package has: hosts, and categories of one host, have packages of one name.
+    /// A name for its copy that no other package has. Several hosts, and several categories of one host, may have packages of one name.
     pub(super) fn name(&self) -> String {
         let shown = self.shown();
         let last = shown.rsplit('/').next().unwrap_or_default();
@@ -63,25 +64,25 @@ impl Whereabouts {
     }
 }
 
-/// Opens a file of a host that is a directory. The directory is the user's choice, also as a link.
+/// Opens a file of a host that is a directory. The user chose the directory, so it may be a link.
 pub(super) fn open(dir: &Path, path: &str) -> beneath::Result<Plain> {
     RootDir::open(dir)?.follow(path)
 }
 
-/// What a host has told.
+/// A host's answer.
 #[derive(Debug, Clone)]
 pub(super) struct Listing {
     /// The index as it was sent, and which of [`INDEX_NAMES`] it is.
     pub(super) name: &'static str,
     pub(super) bytes: std::sync::Arc<Vec<u8>>,
-    /// Packages by the address under which Portage asks for them.
+    /// Packages by the address with which Portage asks for them.
     packages: std::sync::Arc<BTreeMap<String, (Whereabouts, Expected)>>,
 }
 
-/// When, and what, or why not.
+/// When it answered, and what, or why not.
 type Told = (Instant, Result<Listing, String>);
 
-/// The hosts, and what they have told so far, or why not.
+/// The hosts with their answers so far.
 #[derive(Debug)]
 pub(super) struct Hosts {
     hosts: Vec<(BinHost, Mutex<Option<Told>>)>,
@@ -90,7 +91,7 @@ pub(super) struct Hosts {
 /// What a session asks a host for.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// The index, by this name.
+    /// The index of this name.
     Index {
         host: usize,
         name: &'static str,
@@ -106,7 +107,7 @@ impl Hosts {
         Self { hosts: hosts.iter().map(|host| (host.clone(), Mutex::default())).collect() }
     }
 
-    /// What is meant by `uri`; in words, why nothing is.
+    /// What `uri` means. The error says in words why it means nothing.
     pub(super) fn asked(&self, uri: &str, downloader: &Downloader) -> Result<Asked, String> {
         for (at, (host, _)) in self.hosts.iter().enumerate() {
             let below = uri.strip_prefix(&host.asked_as()).and_then(|rest| rest.strip_prefix('/'));
@@ -124,7 +125,7 @@ impl Hosts {
         Err("no host that binrepos.conf names lists this package".to_owned())
     }
 
-    /// Whether one did not say what it has.
+    /// Whether a host failed to answer.
     pub(super) fn has_failed(&self) -> bool {
         let failed = |(_, listing): &(BinHost, Mutex<Option<Told>>)| {
             matches!(*listing.lock().unwrap_or_else(PoisonError::into_inner), Some((_, Err(_))))
@@ -132,7 +133,7 @@ impl Hosts {
         self.hosts.iter().any(failed)
     }
 
-    /// What a host has, asked for the first time; in words, why that is not known.
+    /// What a host has. It is asked at the first call. The error says in words why we do not know.
     pub(super) fn listing(&self, at: usize, downloader: &Downloader) -> Result<Listing, String> {
         let (host, listing) = &self.hosts[at];
         let mut listing = listing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +168,7 @@ fn words(error: &(dyn std::error::Error + 'static)) -> String {
     crate::causes::in_one_line(error)
 }
 
-/// An index, packed or not; none if the host has none of this name.
+/// An index, packed or not. `None` if the host has none of this name.
 fn index(base: &Whereabouts, name: &str, downloader: &Downloader) -> Result<Option<Vec<u8>>, String> {
     match base {
         Whereabouts::Server(base) => {
@@ -186,7 +187,8 @@ fn index(base: &Whereabouts, name: &str, downloader: &Downloader) -> Result<Opti
     }
 }
 
-/// What an index lists, by the address under which Portage asks for it: it joins texts. `asked` is what it is told of the host.
+/// What an index lists, by the address with which Portage asks for it. Portage joins the texts, so we do. `asked` is the host's address
+/// as Portage knows it.
 fn packages(
     name: &str,
     bytes: &[u8],

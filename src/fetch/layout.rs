@@ -1,8 +1,8 @@
-//! How a mirror lays out its `distfiles/` (GLEP 75), as `distfiles/layout.conf` says.
+//! How a mirror lays out its `distfiles/` (GLEP 75), according to `distfiles/layout.conf`.
 //!
 //! ```text
 //! [structure]
-//! 0=filename-hash BLAKE2B 8      the first that is understood counts
+//! 0=filename-hash BLAKE2B 8      the first one that we understand counts
 //! 1=flat
 //! ```
 
@@ -12,23 +12,22 @@ use crate::portage::configparser;
 use crate::portage::manifest::{Expected, HASHES};
 use crate::stage3::hashing::Hasher;
 
-/// One way to lay out files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     /// All in one directory.
     Flat,
     /// By a hash of the name.
     Name { hash: String, bits: Vec<usize> },
-    /// By a hash of the contents, which is the name, too.
+    /// By a hash of the contents. The file's name is then the hash, too.
     Contents { hash: String, bits: Vec<usize> },
 }
 
-/// The ways of a mirror, the best first.
+/// The layouts of a mirror, the best first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Layout(Vec<Way>);
 
 impl Layout {
-    /// Reads a `layout.conf`. What is not understood is passed over, as in Portage; a mirror without one is flat.
+    /// Reads a `layout.conf`. Lines that we do not understand are skipped, as in Portage. A mirror without one is flat.
     pub(super) fn parse(text: &str) -> Self {
         let parsed = configparser::parse(text);
         let value = |number: usize| {
@@ -61,7 +60,7 @@ fn way(value: &str) -> Option<Way> {
         [kind @ ("filename-hash" | "content-hash"), hash, cutoffs] => {
             let bits: Option<Vec<usize>> =
                 cutoffs.split(':').map(|bits| bits.parse().ok().filter(|bits| bits % 4 == 0 && *bits <= 512)).collect();
-            // Of contents in any case, since Portage makes it upper there.
+            // The case does not matter for content-hash, since Portage converts it there.
             let hash = if kind == "content-hash" { hash.to_ascii_uppercase() } else { hash.to_owned() };
             let (hash, bits) = (Some(hash).filter(|hash| HASHES.contains(&hash.as_str()))?, bits?);
             Some(if kind == "content-hash" { Way::Contents { hash, bits } } else { Way::Name { hash, bits } })

@@ -1,4 +1,4 @@
-//! The directory by which a session reaches us.
+//! The directory through which a session reaches us.
 
 use std::fs;
 use std::fs::File;
@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags};
 use super::{Result, SCRIPT};
 use crate::path_error::PathError;
 
-/// Makes `dir` anew, with the script and a socket, which is listened to. Programs of any user of the session may ask: the directory is
-/// bound into no other.
+/// Makes `dir` anew with the script and a socket, and listens on the socket. Programs of any user in the session may ask. The directory
+/// is bound into no other session.
 pub fn listen(dir: &Path) -> Result<UnixListener> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(PathError::new("remove", dir, error).into()),
@@ -29,7 +29,8 @@ pub fn listen(dir: &Path) -> Result<UnixListener> {
         .and_then(|mut file| std::io::Write::write_all(&mut file, SCRIPT.as_bytes()))
         .map_err(PathError::of("write", &script))?;
     mode(&script, 0o755)?;
-    // The name of a socket is 108 bytes long at most, and those of sessions are not short: by the directory's descriptor it is.
+    // The path of a socket has at most 108 bytes (unix(7)), and paths of sessions are long. So it is bound through the directory's
+    // descriptor.
     let opened = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let opened = opened.map_err(PathError::of("open", dir))?;
     let socket = dir.join("socket");

@@ -1,4 +1,4 @@
-//! The broker: what a session, which has no network, is brought from outside.
+//! The broker: it fetches what a session needs, since a session has no network.
 //!
 //! ```text
 //!  in the session                                   outside: this process
@@ -12,14 +12,14 @@
 //!      link to /run/gentoomuch/distfiles (ro) <──── shelf     rename into distfiles
 //! ```
 //!
-//! What a session needs for it:
+//! What must be set up in a session:
 //!
-//! - the directory of [`listen()`], with the script and the socket, at [`seen::FETCH`] (ro); no other session has it;
+//! - the directory of [`listen()`], with the script and the socket, at [`seen::FETCH`] (ro). No other session has it;
 //! - [`Shelves::distfiles`] at [`seen::DISTFILES`] (ro), [`Shelves::packages`] at [`seen::PACKAGES`] (ro);
 //! - in `make.conf`: [`SOURCE_COMMAND`] as `FETCHCOMMAND` and `RESUMECOMMAND`, and as each `FETCHCOMMAND_*` and `RESUMECOMMAND_*` that
-//!   anybody has set; [`MIRROR`] as the only one of `GENTOO_MIRRORS`; an empty `FETCH_WRAPPER`;
-//! - in the last file of `binrepos.conf`, for each host by its name (what a host's own section says wins over `[DEFAULT]`):
-//!   [`PACKAGE_COMMAND`] as `fetchcommand` and `resumecommand`.
+//! somebody has set; [`MIRROR`] as the only one of `GENTOO_MIRRORS`; an empty `FETCH_WRAPPER`;
+//! - in the last file of `binrepos.conf`, for each host by its name (a host's own section counts more than `[DEFAULT]`):
+//! [`PACKAGE_COMMAND`] as `fetchcommand` and `resumecommand`.
 
 mod board;
 mod bring;
@@ -52,9 +52,8 @@ pub use trees::dictionary;
 
 pub(crate) use shelf::{BY_CONTENT, INCOMING};
 
-/// Where a session sees what it is given.
+/// Where these things are in a session.
 pub(crate) mod seen {
-    /// The script and the socket.
     pub(crate) const FETCH: &str = "/run/gentoomuch/fetch";
     /// Source archives.
     pub(crate) const DISTFILES: &str = "/run/gentoomuch/distfiles";
@@ -65,8 +64,8 @@ pub(crate) mod seen {
 /// The script that a session runs.
 pub const SCRIPT: &str = include_str!("fetch.py");
 
-/// `FETCHCOMMAND` and `RESUMECOMMAND`, as Portage is to have them after it has read `make.conf`. Without what `site` brings, Python starts in half
-/// the time.
+/// `FETCHCOMMAND` and `RESUMECOMMAND`, as Portage must have them after it has read `make.conf`. Without the `site` module (`-S`) Python
+/// starts in half the time.
 pub(crate) const SOURCE_COMMAND: &str =
     r#"/usr/bin/python3 -ISB /run/gentoomuch/fetch/fetch source "${DISTDIR}" "${FILE}" "${URI}" "${DIGESTS}""#;
 
@@ -74,13 +73,14 @@ pub(crate) const SOURCE_COMMAND: &str =
 pub(crate) const PACKAGE_COMMAND: &str =
     r#"/usr/bin/python3 -ISB /run/gentoomuch/fetch/fetch package "${DISTDIR}" "${FILE}" "${URI}""#;
 
-/// The one mirror that Portage is told of, so that it asks once for each file. No host of this name can exist (RFC 6761).
+/// The only mirror that Portage knows. So it asks once for each file, and not once for each mirror. No host of this name can exist (RFC
+/// 6761).
 pub(crate) const MIRROR: &str = "http://gentoomuch.invalid";
 
-/// Below it are binhosts that are directories.
+/// The address of binhosts that are directories.
 const DIRECTORIES: &str = "http://binhost.gentoomuch.invalid";
 
-/// Directories of ours that sessions see read-only.
+/// Directories of ours that a session sees read-only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shelves {
     /// Source archives, the user's.
@@ -92,11 +92,11 @@ pub struct Shelves {
 /// Where files may come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// The session's ebuild trees, that of the highest priority first.
+    /// The session's ebuild trees, the one with the highest priority first.
     pub trees: Vec<Tree>,
-    /// `GENTOO_MIRRORS` of the merged configuration; Portage's own default if it does not say.
+    /// `GENTOO_MIRRORS` of the merged configuration, or Portage's default.
     pub mirrors: Vec<String>,
-    /// `etc/portage/mirrors`: a name, and what it stands for. `local` are mirrors that are asked first.
+    /// `etc/portage/mirrors`: names and what they stand for. The mirrors of `local` are asked first.
     pub custom_mirrors: BTreeMap<String, Vec<String>>,
     /// Hosts of `binrepos.conf`.
     pub hosts: Vec<BinHost>,
@@ -105,7 +105,6 @@ pub struct Sources {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     pub name: String,
-    /// Where we have it.
     pub dir: PathBuf,
 }
 
@@ -116,19 +115,19 @@ pub struct BinHost {
     pub name: String,
     /// `sync-uri`.
     pub sync_uri: String,
-    /// Whether the user's configuration names it, and not only a stage3. Then it may be where only configured servers may be: on this
-    /// machine, or on its network.
+    /// The user's configuration names it, and not only a stage3. Then it may be on this machine or on its network, like all servers of
+    /// the configuration.
     pub configured: bool,
 }
 
 impl BinHost {
-    /// Where it is, if it is a directory.
+    /// Its directory, if it is one.
     pub fn directory(&self) -> Option<PathBuf> {
         binrepos::directory(&self.sync_uri)
     }
 
-    /// The address by which a session asks for it. Portage would open a directory by itself, and the session has none of ours: so it is told
-    /// of a server that cannot exist (RFC 6761).
+    /// The address with which a session asks for it. Portage would open a directory by itself, but the session has none of ours. So
+    /// Portage gets the address of a server that cannot exist (RFC 6761).
     pub fn asked_as(&self) -> String {
         match self.directory() {
             Some(dir) => format!("{DIRECTORIES}/{}", &hex::encode(Sha256::digest(dir.as_os_str().as_bytes()))[..16]),
@@ -136,14 +135,14 @@ impl BinHost {
         }
     }
 
-    /// The path of a package of this host, by an address that [`Missing`] names.
+    /// The path of a package of this host, from an address in [`Missing`].
     pub fn path_of<'a>(&self, address: &'a str) -> Option<&'a str> {
         let base = self.directory().map_or_else(|| self.sync_uri.clone(), |dir| dir.display().to_string());
         address.strip_prefix(base.trim_end_matches('/')).filter(|rest| rest.starts_with('/'))
     }
 }
 
-/// A package whose sources a run needs.
+/// A package whose source archives are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// `category/name-version`.
@@ -155,13 +154,13 @@ pub struct Wanted {
 /// Which files of a package are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Files {
-    /// These, as `getFetchMap` says.
+    /// These, as Portage's `getFetchMap` says.
     Named(Vec<String>),
-    /// Those of these USE flags, which are all that are on: `IUSE`'s, the architecture, `kernel_linux` and the like.
+    /// Those for these USE flags. They are all that are on: `IUSE`'s, the architecture, `kernel_linux` and the like.
     Flags(BTreeSet<String>),
 }
 
-/// What an ebuild says of its sources.
+/// What an ebuild says about its sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// `category/name-version`.
@@ -173,7 +172,8 @@ pub struct Metadata {
     pub restrict: String,
 }
 
-/// Asks Portage for the metadata of ebuilds (`category/name-version`, tree) that no metadata cache describes, in a session where nothing but Portage has run.
+/// Asks Portage for the metadata of ebuilds (`category/name-version`, tree) that are in no metadata cache. It runs in a session where
+/// nothing but Portage has run.
 pub type AskMetadata = Box<dyn Fn(&[(String, String)]) -> Vec<Metadata> + Send + Sync>;
 
 /// How far fetching is.
@@ -181,7 +181,6 @@ pub type AskMetadata = Box<dyn Fn(&[(String, String)]) -> Vec<Metadata> + Send +
 pub struct FetchStatus {
     /// Files that are here and verified.
     pub files_done: usize,
-    /// Files that cannot be had.
     pub files_failed: usize,
     /// All files that were wanted or asked for.
     pub files_total: usize,
@@ -189,33 +188,31 @@ pub struct FetchStatus {
     pub bytes_done: u64,
     /// Bytes of all files.
     pub bytes_total: u64,
-    /// Files that are being downloaded.
     pub running: Vec<String>,
     /// Files that the session waits for.
     pub awaited: Vec<String>,
 }
 
-/// A file that is not here and will not come.
+/// A file that is not here and that we cannot fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     pub name: String,
-    /// Packages that want it: `category/name-version`; none if the session asked by itself.
+    /// `category/name-version` of packages that want it. Empty if only the session asked.
     pub packages: Vec<String>,
-    /// Its size in bytes.
     pub bytes: u64,
     pub reason: Reason,
 }
 
-/// Why a file will not come.
+/// Why a file cannot be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// Downloads are switched off.
     Offline,
-    /// The ebuild wants it fetched by hand; `pkg_nofetch` says how.
+    /// The ebuild has RESTRICT="fetch": the user must fetch it. `pkg_nofetch` says how.
     Restricted,
-    /// Nobody has it: each address, and what came of it.
+    /// No place has it: each address, with what it answered.
     Nobody(Vec<(String, String)>),
-    /// All that answered have another file of that name: each address, and what it was.
+    /// All places that answered have another file of that name: each address, with what it has.
     Another(Vec<(String, String)>),
     /// Something else, in words.
     Other(String),

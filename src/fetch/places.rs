@@ -4,15 +4,15 @@
 //! 2. what `mirror://NAME/` stands for: first the user's, then the tree's;
 //! 3. the other addresses of `SRC_URI`, the last first.
 //!
-//! With `RESTRICT="primaryuri"` 3 comes first. `RESTRICT="mirror"` takes `GENTOO_MIRRORS` away, `RESTRICT="fetch"` these and 3; the prefixes
-//! `mirror+` and `fetch+` give them back.
+//! With `RESTRICT="primaryuri"` 3 comes first. `RESTRICT="mirror"` removes `GENTOO_MIRRORS`; `RESTRICT="fetch"` removes these and 3. The
+//! prefixes `mirror+` and `fetch+` bring them back.
 
 use std::collections::BTreeMap;
 
 use super::Metadata;
 use crate::portage::src_uri::{Conditions, Lifts, source_uris, words};
 
-/// Mirrors by what they are for.
+/// Mirrors by where they are listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mirrors {
     /// `GENTOO_MIRRORS`.
@@ -25,23 +25,22 @@ pub(super) struct Mirrors {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Below `distfiles/` of this mirror, by its layout.
+    /// Below `distfiles/` of this mirror, according to its layout.
     Mirror(String),
-    /// At this address.
     Address(String),
 }
 
-/// All places of a file.
+/// All places that may have a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Places {
     /// The best first.
     pub(super) places: Vec<Place>,
-    /// Whether the ebuild wants it fetched by hand.
+    /// The ebuild wants it fetched by hand.
     pub(super) restricted: bool,
 }
 
 impl Places {
-    /// Adds those of another ebuild, behind.
+    /// Adds the places of another ebuild at the end.
     pub(super) fn extend(&mut self, other: Self) {
         for place in other.places {
             if !self.places.contains(&place) {
@@ -51,8 +50,8 @@ impl Places {
     }
 }
 
-/// Where `file` is, as this ebuild says; `None` if it does not want the file, or cannot be understood. Conditions that are not known hold for `SRC_URI`,
-/// and do not for `RESTRICT`: an address too many is asked in vain.
+/// Where `file` is according to this ebuild. `None` if the ebuild does not want the file, or cannot be understood. If we do not know the
+/// USE flags, all conditions of `SRC_URI` count and none of `RESTRICT`: then we may ask one address too many, but miss none.
 pub(super) fn of(metadata: &Metadata, file: &str, is_on: Option<&dyn Fn(&str) -> bool>, mirrors: &Mirrors) -> Option<Places> {
     let uris = source_uris(&metadata.src_uri, is_on.map_or(Conditions::All, Conditions::On))?;
     let restrict = words(&metadata.restrict, is_on.map_or(Conditions::None, Conditions::On))?;
@@ -78,7 +77,8 @@ pub(super) fn of(metadata: &Metadata, file: &str, is_on: Option<&dyn Fn(&str) ->
         let below = |base: &String| Place::Address(format!("{}/{path}", base.trim_end_matches('/')));
         others.extend(mirrors.custom.get(name).into_iter().flatten().map(below));
         let mut of_tree: Vec<Place> = mirrors.third_party.get(name).into_iter().flatten().map(below).collect();
-        // Portage shuffles them, so that not everybody asks the first. For one file the order stays, so that a download goes on.
+        // Portage shuffles them, so that not everybody asks the first one. We turn the list by the file's name instead: its order stays
+        // the same, so that a partial download goes on at the same server.
         let turn = file.bytes().map(usize::from).sum::<usize>() % of_tree.len().max(1);
         of_tree.rotate_left(turn);
         others.extend(of_tree.iter().cloned());

@@ -1,7 +1,8 @@
-//! Answers what a session asks. All of it is hostile: lines may be endless, half, or none; thousands of connections may be opened.
+//! Answers a session's questions. The session may be hostile: lines may be endless, incomplete or missing, and it may open thousands of
+//! connections.
 //!
-//! A connection is one line each way, and who says more is hung up on. Only so many are served at a time; others wait in the kernel's queue, and all of them are the
-//! session's own: no other is served by this broker.
+//! A connection has one line in each direction. Whoever sends more is disconnected. Only so many are served at a time. Others wait in the
+//! kernel's queue; they are all of the same session, since a broker serves only one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,13 +23,13 @@ use super::hosts::Asked;
 use crate::path_error::PathError;
 use crate::terminal_text::blotted;
 
-/// Connections at a time.
+/// How many connections are served at a time.
 const MAX_CONNECTIONS: usize = 64;
-/// A question has a name, digests and an address.
+/// A question has a name, digests and an address. No real one is longer.
 const LINE_LIMIT_BYTES: usize = 16 * 1024;
-/// An answer has words.
+/// Characters of an answer's text.
 const WORDS_LIMIT: usize = 4000;
-/// Within this a question has to be complete, and an answer taken.
+/// How long a session may take to send a question or to read an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a session asks.
@@ -47,7 +48,7 @@ enum Kind {
 }
 
 impl<'a> Question<'a> {
-    /// Reads a line: four fields, NUL between them.
+    /// Reads a line of four fields with NUL between them.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let fields: Vec<&str> = std::str::from_utf8(line).ok()?.split('\0').collect();
         let [kind, file, digests, uri] = fields[..] else { return None };
@@ -60,16 +61,16 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What it is told: a word, a blank, and what belongs to it.
+/// An answer: a word, a blank, and what belongs to it.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// Where the file is below its shelf.
+    /// The file's path below its shelf.
     Here(String),
-    /// The same, of a file to which a link would not do.
+    /// The same, for a file that Portage needs as a copy and not as a link.
     Copy(String),
-    /// Why there is none; an empty one is to take its place.
+    /// Why there is no file. The script makes an empty one in its place.
     Empty(String),
-    /// Why there is none.
+    /// Why there is no file.
     No(String),
 }
 
@@ -81,6 +82,7 @@ impl Answer {
             Self::Empty(words) => ("empty", words),
             Self::No(words) => ("no", words),
         };
+        // Other words may be in the answer than ours: a server's, a mirror's. The session prints them on a terminal.
         let plain = |c: char| if c == '\n' { c } else { blotted(c) };
         let words: String = words.chars().map(plain).take(WORDS_LIMIT).collect();
         format!("{verdict} {words}\n")
@@ -97,7 +99,7 @@ impl Door {
         Ok(Self(listener))
     }
 
-    /// What ends the waiting for questions: the broker shuts it down once it is over.
+    /// A second descriptor of the socket. The broker shuts it down at its end, which wakes the thread that waits for questions.
     pub(super) fn bell(&self) -> Result<UnixListener> {
         Ok(self.0.try_clone().map_err(PathError::of("listen at", "socket"))?)
     }
@@ -106,17 +108,17 @@ impl Door {
     pub(super) fn open(self, inside: &Arc<Inside>) {
         let served = Arc::new(AtomicUsize::new(0));
         while !inside.is_over() {
-            // With all places taken nothing is accepted, so that there are never more threads than that.
+            // If all places are taken we accept nothing, so there are never more threads than that.
             if served.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
-            // Without a limit: every command in a session would otherwise end as late as the next look.
+            // No timeout: the broker's end wakes us. With one, every command in a session would end as late as the next look.
             if !matches!(poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None), Ok(1)) || inside.is_over() {
                 continue;
             }
             let Ok((stream, _)) = self.0.accept() else {
-                // Too many descriptors, perhaps: not at full speed.
+                // Perhaps there are too many descriptors. Then accepting again at once would only spin.
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             };
@@ -131,7 +133,7 @@ impl Door {
             });
             if let Err(error) = started {
                 tracing::warn!(%error, "no thread for a session's question");
-                // One after the other is better than none.
+                // Without a thread the question is answered here, one after the other.
                 if let Err(error) = again.and_then(|stream| converse(&stream, inside)) {
                     tracing::debug!(%error, "a session's question was not answered");
                 }
@@ -140,7 +142,7 @@ impl Door {
     }
 }
 
-/// One of the places; free again however its thread ends.
+/// One of the places. It becomes free however its thread ends.
 struct Place(Arc<AtomicUsize>);
 
 impl Drop for Place {
@@ -163,7 +165,7 @@ fn converse(stream: &UnixStream, inside: &Arc<Inside>) -> io::Result<()> {
     stream.write_all(answer.line().as_bytes())
 }
 
-/// A line, without its end; nothing if there is none in time or of a length that makes sense.
+/// A line without its end. `None` if no complete one came in time, or if it is too long.
 fn read_line(mut stream: &UnixStream, inside: &Inside) -> io::Result<Option<Vec<u8>>> {
     let since = Instant::now();
     let mut line = Vec::new();
@@ -186,16 +188,16 @@ fn read_line(mut stream: &UnixStream, inside: &Inside) -> io::Result<Option<Vec<
     Ok(None)
 }
 
-/// Whether nobody is to be answered any more: the other side has hung up, or goes on talking. What it says is read, since behind bytes that nobody
-/// reads no end would be seen, and descriptors that it sends along would stay open. The kernel closes those when they are read without a place
-/// for them, so they never become ours.
+/// Whether nobody waits for the answer any more: the other side has hung up, or sends more than its question. We read what it sends. Else
+/// unread bytes would hide the end of the stream, and descriptors that it sends would stay open. The kernel closes those because we give
+/// no room for them, so they never become ours.
 fn is_gone(stream: &UnixStream) -> bool {
     let said = rustix::net::recv(stream, &mut [0_u8; 1][..], RecvFlags::DONTWAIT);
     !matches!(said, Err(Errno::AGAIN | Errno::INTR))
 }
 
 impl Inside {
-    /// The answer; none if nobody waits for it any more.
+    /// The answer. `None` if nobody waits for it any more.
     fn answer(self: &Arc<Self>, question: &Question<'_>, gone: &dyn Fn() -> bool) -> Option<Answer> {
         match question.kind {
             Kind::Source => self.source(question, gone),
@@ -222,7 +224,8 @@ impl Inside {
         }
     }
 
-    /// The index of a host; Portage 3.0.83 passes over one that is not there only under its first name.
+    /// The index of a host. If there is none, Portage 3.0.83 goes on only for the first name, so for the second one the script makes an
+    /// empty file.
     fn index(&self, host: usize, name: &'static str) -> Answer {
         match self.hosts.listing(host, &self.downloader) {
             Ok(listing) if listing.name == name => match self.packages.put(&format!("index-{host}-{name}"), &listing.bytes) {
@@ -247,7 +250,7 @@ impl Inside {
     }
 }
 
-/// `blake2b:… sha512:…` by the names that Manifests use.
+/// `blake2b:… sha512:…` as a map with the names that Manifests use.
 fn digests(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split_whitespace().filter_map(|word| word.split_once(':'));
     pairs.map(|(hash, value)| (hash.to_ascii_uppercase(), value.to_ascii_lowercase())).collect()

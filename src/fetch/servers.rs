@@ -1,4 +1,4 @@
-//! How servers are treated: not too many questions at a time to one, and none to those that are out of reach.
+//! Limits on how servers are asked: not too often at the same time, and not at all if they cannot be reached.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::hosts::MEMORY;
 use crate::download::Url;
 
-/// As many connections as browsers open to one server.
+/// Browsers open as many connections to one server.
 const MAX_AT_A_TIME: u32 = 6;
-/// After so many questions in a row that did not reach it, a server is not asked again for a while.
+/// After this many failed connections in a row, a server is not asked again for a while.
 const MAX_UNREACHED: u32 = 2;
 const TICK: Duration = Duration::from_millis(100);
 
@@ -17,18 +17,17 @@ const TICK: Duration = Duration::from_millis(100);
 struct Server {
     busy: u32,
     unreached: u32,
-    /// When it was not reached last.
+    /// When it could not be reached the last time.
     since: Option<Instant>,
 }
 
-/// All servers that were asked.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     servers: Mutex<BTreeMap<(String, u16), Server>>,
     free: Condvar,
 }
 
-/// The right to ask one.
+/// The right to ask one server. Dropping it gives it to somebody else.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     servers: &'a Servers,
@@ -36,7 +35,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Servers {
-    /// Waits for a turn; nothing when the user wants to stop.
+    /// Waits until one more may ask this server. `None` if the user wants to stop.
     pub(super) fn turn(&self, url: &Url, cancelled: &dyn Fn() -> bool) -> Option<Turn<'_>> {
         let server = (url.host().to_owned(), url.port());
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +50,7 @@ impl Servers {
         None
     }
 
-    /// Whether asking is of no use.
+    /// Whether the server could not be reached lately, so that asking is useless.
     pub(super) fn is_out_of_reach(&self, url: &Url, now: Instant) -> bool {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let lately = |server: &Server| server.since.is_some_and(|since| now.saturating_duration_since(since) < MEMORY);
@@ -60,7 +59,7 @@ impl Servers {
 }
 
 impl Turn<'_> {
-    /// Notes whether the server was there.
+    /// Notes whether the server could be reached.
     pub(super) fn reached(&self, reached: bool) {
         let mut servers = self.servers.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let server = servers.entry(self.server.clone()).or_default();

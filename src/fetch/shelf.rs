@@ -1,13 +1,13 @@
 //! A directory of verified files, which several processes and sessions share.
 //!
 //! ```text
-//! NAME                        what is there is never replaced, whoever put it there
+//! NAME                        never replaced, whoever put it there
 //! by-content/HASH/NAME        another file of the same name
-//! .incoming/HASH/NAME.part    what is on its way; the directory is locked while somebody is at it
+//! .incoming/HASH/NAME.part    a file on its way; the directory is locked while somebody works on it
 //! ```
 //!
-//! A file is handed out only after its hashes were compared with what a Manifest says; as long as the kernel says that it is the same
-//! file, unchanged, that holds. It is published by a rename that replaces nothing.
+//! A file is given out only after its hashes were compared with a Manifest's. That result holds as long as the kernel says that the file
+//! is the same and unchanged. A new file gets its name by a rename that replaces nothing.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -28,39 +28,34 @@ use crate::path_error::PathError;
 use crate::portage::manifest::Expected;
 use crate::{beneath, durable};
 
-/// Where files lie whose name is taken.
+/// Where files lie whose name is taken by another file.
 pub(crate) const BY_CONTENT: &str = "by-content";
-/// Where files are that are not whole yet.
+/// Where incomplete files lie.
 pub(crate) const INCOMING: &str = ".incoming";
-/// So much has to stay free, so that a session that asks for all there is does not fill the disk.
+/// How much must stay free on the disk, so that a session that asks for everything does not fill it.
 const RESERVE_BYTES: u64 = 256 << 20;
-/// So much is copied before it is asked whether to go on.
+/// After copying this much we check whether to go on.
 const PIECE_BYTES: u64 = 4 << 20;
-/// How often a lock is asked for.
+/// How often we try to get a lock.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Why a file cannot be taken from, or brought to, its place.
+/// Why a file cannot be found on the shelf or put there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ShelfError {
-    /// Something that is no file has its name.
+    /// Something that is not a file has its name.
     #[error("`{}` is {kind}, where a source archive has to be; move it away", path.display())]
     Obstacle {
         path: PathBuf,
-        /// With its article.
+        /// With its article, for the message.
         kind: &'static str,
     },
-    /// It cannot be read.
     #[error(transparent)]
     Beneath(#[from] beneath::Error),
     #[error(transparent)]
     Io(#[from] PathError),
-    /// The disk would be full.
+    /// The disk would become too full.
     #[error("`{}` has no room for {bytes} bytes; {} MiB have to stay free", path.display(), RESERVE_BYTES >> 20)]
-    Space {
-        path: PathBuf,
-        /// The file's size.
-        bytes: u64,
-    },
+    Space { path: PathBuf, bytes: u64 },
     /// The user wants to stop.
     #[error("interrupted")]
     Interrupted,
@@ -68,18 +63,18 @@ pub(super) enum ShelfError {
 
 type Outcome<T> = std::result::Result<T, ShelfError>;
 
-/// By what the kernel says that a file is unchanged, and what it was found to be.
+/// What the kernel says about a file that was verified. As long as it says the same, the file is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Verified {
     dev: u64,
     ino: u64,
     size: u64,
+    // The time of change, too: a program can set the time of modification, but not this one.
     modified: (i64, i64),
     changed: (i64, i64),
     hash: String,
 }
 
-/// The directory, open.
 #[derive(Debug)]
 pub(super) struct Shelf {
     path: PathBuf,
@@ -87,26 +82,27 @@ pub(super) struct Shelf {
     verified: Mutex<BTreeSet<Verified>>,
 }
 
-/// Users of a session other than its root open files below, whatever the umask: they pass by name. Other users of this machine are kept out above.
+/// Lets users of a session other than its root open files below, whatever the umask. The directories above keep other users of this
+/// machine out.
 fn let_pass(dir: &Path) -> io::Result<()> {
     let mode = fs::metadata(dir)?.permissions().mode() & 0o7777;
     if mode & 0o011 == 0o011 { Ok(()) } else { fs::set_permissions(dir, fs::Permissions::from_mode(mode | 0o011)) }
 }
 
 impl Shelf {
-    /// Opens a directory, which is made if need be. A link to it is the user's choice.
+    /// Opens a directory and makes it if it is missing. It may be a link, since the user chose it.
     pub(super) fn open(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(PathError::of("create", path))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(PathError::of("open", path))?;
         if let Err(error) = let_pass(path) {
-            // Another user's, whose matter it is.
+            // It belongs to another user, who decides about its mode.
             tracing::debug!(path = %path.display(), %error, "the mode stays");
         }
         Ok(Self { path: path.to_owned(), dir: TreeDir::from_fd(fd, path), verified: Mutex::default() })
     }
 
-    /// Where a verified file is below the directory; none if it is not here.
+    /// The path of a verified file below the directory. `None` if it is not here.
     pub(super) fn find(&self, name: &str, expected: &Expected) -> Outcome<Option<String>> {
         for place in [name.to_owned(), by_content(name, expected)] {
             if self.is_right(&place, expected)? {
@@ -116,7 +112,7 @@ impl Shelf {
         Ok(None)
     }
 
-    /// Whether this very file is there.
+    /// Whether exactly this file is there.
     pub(super) fn is_right(&self, place: &str, expected: &Expected) -> Outcome<bool> {
         let kind = match self.dir.kind(place)? {
             None => return Ok(false),
@@ -139,7 +135,7 @@ impl Shelf {
         let io = |action| PathError::of(action, self.path.join(place));
         let meta = file.metadata().map_err(io("examine"))?;
         let mode = meta.permissions().mode() & 0o7777;
-        // Users of the session are not its owner. The owner may well be another one.
+        // Users of the session are not its owner, so everybody must be able to read it. If another user owns it, we cannot change that.
         if mode & 0o7444 != 0o444 && rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777 | 0o444)).is_err() {
             tracing::debug!(path = %path().display(), mode, "the mode stays");
         }
@@ -148,7 +144,7 @@ impl Shelf {
             return Ok(true);
         }
         let same = expected.difference(&file).map_err(io("read"))?.is_none();
-        // Of a file that was written to meanwhile nothing is known.
+        // If the file was written to while we read it, the result means nothing.
         if same && Verified::of(&file.metadata().map_err(io("examine"))?, expected) == known {
             self.remember(known);
             return Ok(true);
@@ -160,13 +156,13 @@ impl Shelf {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(verified);
     }
 
-    /// Puts a file of our own making there, in the place of an older one.
+    /// Writes a file of our own, in place of an older one.
     pub(super) fn put(&self, name: &str, contents: &[u8]) -> Outcome<String> {
         durable::replace(&self.path.join(name), contents, durable::Mode::Exactly(0o644))?;
         Ok(name.to_owned())
     }
 
-    /// Room for a file that is to be brought; waits while another process, or another session, is at the same file.
+    /// A locked directory for a file that is to be fetched. Waits while another process or session fetches the same file.
     pub(super) fn incoming(&self, name: &str, expected: &Expected, cancelled: &dyn Fn() -> bool) -> Outcome<Incoming<'_>> {
         let free = rustix::fs::fstatvfs(self.dir.as_fd()).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize));
         if free.is_ok_and(|free| free < expected.size.saturating_add(RESERVE_BYTES)) {
@@ -191,12 +187,11 @@ impl Shelf {
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
                 return Ok(Incoming { shelf: self, dir, name: name.to_owned(), expected: expected.clone(), _lock: lock });
             }
-            // Whoever had the lock is done and has removed the directory.
+            // Another process had the lock, finished, and removed the directory. Our lock is on a directory without a name.
         }
     }
 }
 
-/// Room for a file on its way, locked.
 #[derive(Debug)]
 pub(super) struct Incoming<'a> {
     shelf: &'a Shelf,
@@ -207,12 +202,11 @@ pub(super) struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    /// Where to download to.
     pub(super) fn target(&self) -> PathBuf {
         self.dir.join(&self.name)
     }
 
-    /// Copies a file there, up to the size that is expected and a byte; asks after each piece of it whether to go on.
+    /// Copies `from` there, but at most one byte more than the expected size. After each piece `go_on` says whether to go on.
     pub(super) fn fill(&self, from: impl Read, mut go_on: impl FnMut(u64) -> bool) -> Outcome<()> {
         let io = |action| PathError::of(action, self.target());
         let mut target = File::create(self.target()).map_err(io("create"))?;
@@ -230,7 +224,7 @@ impl Incoming<'_> {
         }
     }
 
-    /// Whether what was downloaded is the file; if not, it is removed.
+    /// Whether what was downloaded is the right file. If not, it is removed.
     pub(super) fn verify(&self) -> Outcome<bool> {
         let target = self.target();
         let io = |action| PathError::of(action, self.target());
@@ -242,7 +236,7 @@ impl Incoming<'_> {
         Ok(false)
     }
 
-    /// Gives the file, which was verified, its place; says where that is.
+    /// Moves the verified file to its place and returns that place.
     pub(super) fn publish(self) -> Outcome<String> {
         let target = self.target();
         fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).map_err(PathError::of("change the mode of", &target))?;
@@ -266,7 +260,7 @@ impl Incoming<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        // A file that is not what the name of its directory says is damaged, and nobody's.
+        // In a directory named by the hash lies a file with another hash. It is damaged, so it may be replaced.
         let path = self.shelf.path.join(&aside);
         durable::publish(&target, &path)?;
         self.published(aside)
@@ -281,10 +275,10 @@ impl Incoming<'_> {
         Ok(place)
     }
 
-    /// Removes what is on its way, and its directory while it is locked: nobody else can be in it.
+    /// Removes the incomplete file and its directory. The directory is locked, so nobody else uses it.
     pub(super) fn clear(&self) {
         for suffix in ["", ".part", ".part.json"] {
-            // What cannot be removed is found, and gone on with, the next time.
+            // If something cannot be removed, the next download finds it and goes on with it.
             drop(fs::remove_file(self.dir.join(format!("{}{suffix}", self.name))));
         }
         drop(fs::remove_dir(&self.dir));
@@ -304,12 +298,12 @@ impl Verified {
     }
 }
 
-/// The hash by which a file is known; empty if there is none.
+/// The hash that stands for a file. Empty if the Manifest has none.
 pub(super) fn hash_of(expected: &Expected) -> &str {
     expected.hashes.values().next().map_or("", String::as_str)
 }
 
-/// Enough of it for the name of a directory.
+/// As much of the hash as a directory's name needs.
 fn short(expected: &Expected) -> String {
     let hash: String = hash_of(expected).chars().filter(char::is_ascii_hexdigit).take(64).collect();
     if hash.is_empty() { format!("size-{}", expected.size) } else { hash }
@@ -319,7 +313,7 @@ fn by_content(name: &str, expected: &Expected) -> String {
     format!("{BY_CONTENT}/{}/{name}", short(expected))
 }
 
-/// Names that mean something else in a directory of source archives: to Portage, which reads `layout.conf`, and to us.
+/// Names that mean something else in a directory of source archives: Portage reads `layout.conf`, and we have `by-content`.
 fn is_reserved(name: &str) -> bool {
     name.starts_with('.') || matches!(name, "layout.conf" | BY_CONTENT)
 }

@@ -1,7 +1,8 @@
-//! The session's ebuild trees: which source archives their Manifests list, and what their ebuilds say of them.
+//! The session's ebuild trees: which source archives their Manifests list, and what their ebuilds say about them.
 //!
-//! What a run needs is known by its packages, whose Manifests are read one by one. Only when a session asks for a file that none of them
-//! lists are all Manifests read, once: 19,000 of them with 120,000 archives, as many as Gentoo has, took 1.3 s of two cores, and 6 MB afterwards.
+//! Usually we know the packages of a run and read their Manifests one by one. Only if a session asks for a file that none of them lists,
+//! we read all Manifests, once. With as many as Gentoo has (19,000, with 120,000 archives) that took 1.3 s on two cores, and 6 MB of
+//! memory afterwards.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,15 +17,14 @@ use crate::portage::cpv::{Cpv, split_pf};
 use crate::portage::manifest::{Expected, source_archives};
 use crate::portage::version::compare;
 
-/// The longest Manifest of Gentoo's has half a megabyte.
+/// Gentoo's longest Manifest has half a megabyte.
 const MANIFEST_LIMIT_BYTES: u64 = 16 << 20;
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
-/// More names than any directory of a tree has.
+/// No directory of a tree has more names.
 const MAX_NAMES: usize = 100_000;
-/// Directories of a tree that hold no packages.
+/// Directories of a tree that are not categories.
 const NO_CATEGORIES: [&str; 5] = ["eclass", "licenses", "metadata", "profiles", "scripts"];
 
-/// The trees, open.
 #[derive(Debug)]
 pub(super) struct Trees {
     trees: Vec<(String, RootDir)>,
@@ -39,7 +39,7 @@ pub(super) struct Package {
     path: Box<str>,
 }
 
-/// Which package lists which archive: names, sorted, each with the position of a package.
+/// Which package lists which archive: sorted names, each with the index of a package.
 #[derive(Debug, Default)]
 struct Index {
     names: Vec<(Box<str>, u32)>,
@@ -55,14 +55,13 @@ impl Trees {
         Ok(Self { trees: trees.iter().map(open).collect::<Result<_>>()?, index: OnceLock::new() })
     }
 
-    /// The package of `category/name-version` in the tree called `repository`, and its `name-version`.
+    /// The package and the `name-version` of `category/name-version` in the tree called `repository`.
     pub(super) fn package<'a>(&self, cpv: &'a str, repository: &str) -> Option<(Package, &'a str)> {
         let tree = self.trees.iter().position(|(name, _)| name == repository)?;
         let cpv = Cpv::parse(cpv)?;
         Some((Package { tree, path: cpv.name().into() }, cpv.pf()))
     }
 
-    /// The tree's name.
     pub(super) fn repository(&self, package: &Package) -> &str {
         &self.trees[package.tree].0
     }
@@ -73,13 +72,13 @@ impl Trees {
         format!("{category}/{pf}")
     }
 
-    /// The archives that a package's Manifest lists; none without a Manifest that can be read.
+    /// The archives that a package's Manifest lists. Empty if it has no readable Manifest.
     pub(super) fn archives(&self, package: &Package) -> BTreeMap<String, Expected> {
         let text = self.text(package.tree, &format!("{}/Manifest", package.path), MANIFEST_LIMIT_BYTES).unwrap_or_default();
         source_archives(&text).map(|(name, expected)| (name.to_owned(), expected)).collect()
     }
 
-    /// Who lists an archive of this name, and what it must be there. All Manifests are read for it, the first time.
+    /// The packages that list an archive of this name, with size and hashes. The first call reads all Manifests.
     pub(super) fn listed(&self, name: &str) -> Vec<(Package, Expected)> {
         let index = self.index.get_or_init(|| self.read_all());
         let first = index.names.partition_point(|(known, _)| **known < *name);
@@ -119,7 +118,7 @@ impl Trees {
         Index { names, packages }
     }
 
-    /// Ebuilds of a package, `name-version`, the highest first.
+    /// Ebuilds of a package as `name-version`, the highest version first.
     pub(super) fn ebuilds(&self, package: &Package) -> Vec<String> {
         let (_, root) = &self.trees[package.tree];
         let entries = root.open_dir(&*package.path).and_then(|dir| dir.entries(MAX_NAMES)).unwrap_or_default();
@@ -130,7 +129,7 @@ impl Trees {
         found
     }
 
-    /// What the metadata cache says of an ebuild; nothing if it has none, or one of another ebuild than this.
+    /// The metadata cache's entry for an ebuild. `None` if it has none, or one of an older version of the file.
     pub(super) fn metadata(&self, package: &Package, pf: &str) -> Option<Metadata> {
         let (category, _) = package.path.split_once('/')?;
         let text = self.text(package.tree, &format!("metadata/md5-cache/{category}/{pf}"), FILE_LIMIT_BYTES)?;
@@ -147,7 +146,8 @@ impl Trees {
         })
     }
 
-    /// What `mirror://NAME/` stands for: `profiles/thirdpartymirrors` of all trees, in their order (`config.py`, `thirdpartymirrors`).
+    /// What `mirror://NAME/` stands for, from `profiles/thirdpartymirrors` of all trees, in their order (`config.py`,
+    /// `thirdpartymirrors`).
     pub(super) fn third_party_mirrors(&self) -> BTreeMap<String, Vec<String>> {
         let mut found = BTreeMap::new();
         for tree in 0..self.trees.len() {
@@ -181,7 +181,7 @@ impl Trees {
     }
 }
 
-/// Lines of a name and words, as Portage reads `thirdpartymirrors` and `etc/portage/mirrors` (`grabdict`).
+/// Lines of a name and words. This is how Portage reads `thirdpartymirrors` and `etc/portage/mirrors` (`grabdict`).
 pub fn dictionary(text: &str) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Whether what was asked for is installed.
+//! Is everything installed that was asked for?
 
 use std::collections::BTreeSet;
 
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::query::{Question, all_shown, shown};
 
-/// What of what emerge was asked for, and had decided, is otherwise?
+/// What differs from what emerge was asked for and from what it had decided?
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename = "fulfilled")]
 pub struct Fulfilled<'a> {
     /// Atoms and `@sets`.
     pub targets: Vec<String>,
-    /// Whether they are to be recorded in world.
+    /// They must be recorded in world.
     pub world: bool,
     pub decided: Vec<Decided<'a>>,
 }
 
-/// A package that emerge was to merge.
+/// A package that emerge was going to merge.
 #[derive(Debug, Clone, Serialize)]
 pub struct Decided<'a> {
     pub cpv: &'a str,
     pub repository: Option<&'a str>,
-    /// USE flags that are on, and those that are off.
+    /// USE flags that are on.
     pub on: &'a BTreeSet<String>,
     pub off: &'a BTreeSet<String>,
 }
@@ -32,7 +32,7 @@ impl Question for Fulfilled<'_> {
     const ANSWER_LIMIT_BYTES: usize = 8 << 20;
 }
 
-/// An atom or a package that is not there as it was asked for.
+/// An atom or a package that is not as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unmet {
@@ -43,7 +43,7 @@ pub struct Unmet {
     pub details: Vec<String>,
 }
 
-/// What is otherwise than it was asked for.
+/// In which way it differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Problem {

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::portage::binpkgs::Described;
 use crate::query::{Question, shown};
 
-/// What decides what builds of packages would be? Packages that no tree has are left out.
+/// What decides the result of building these packages? Packages that are in no tree are left out.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(tag = "kind", rename = "keys")]
 pub struct Keys<'a> {
     /// Name with version, and repository.
     pub packages: &'a [(String, String)],
-    /// Also those that are installed.
+    /// Also for the ones that are installed.
     pub here: bool,
 }
 
@@ -23,7 +23,7 @@ impl Question for Keys<'_> {
     const ANSWER_LIMIT_BYTES: usize = 64 << 20;
 }
 
-/// What is known of packages, each on top of the one before.
+/// The answers for packages. To keep them short, each has only what differs from the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Made(Vec<Line>);
 

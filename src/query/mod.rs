@@ -1,4 +1,4 @@
-//! What Portage is asked, and how its answers are read: one protocol for all questions.
+//! What we ask Portage, and how its answers are read: one protocol for all questions.
 //!
 //! ```text
 //! request    a JSON file, a list of questions: {"kind": "set", "name": "system"} …
@@ -7,8 +7,8 @@
 //!            @gentoomuch-done COUNT       the number of questions
 //! ```
 //!
-//! Nothing is run here. Packages may have run where Portage answers, so answers are hostile: they are bounded, and only what a question
-//! expects is taken.
+//! Nothing is run here. Packages may have run in the root where Portage answers, so the answers may be hostile. They are limited in size,
+//! and only the fields that a question expects are accepted.
 
 pub(crate) mod fulfilled;
 pub(crate) mod keys;
@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::terminal_text::{sanitize_uncut, visible_line};
 
-/// The program: file names and texts.
+/// The program: names and texts of its files.
 pub(crate) const PROGRAM: [(&str, &str); 6] = [
     (START, include_str!("ask.py")),
     ("root.py", include_str!("root.py")),
@@ -31,23 +31,23 @@ pub(crate) const PROGRAM: [(&str, &str); 6] = [
     ("names.py", include_str!("names.py")),
     ("versions.py", include_str!("versions.py")),
 ];
-/// The file of it that is started, with the path of the request.
+/// The file that is started. Its argument is the path of the request.
 pub(crate) const START: &str = "ask.py";
-/// More than Portage answers to ten thousand questions, or says of thirty thousand packages.
+/// Portage's answers to ten thousand questions, or about thirty thousand packages, are shorter.
 pub(crate) const OUTPUT_LIMIT_BYTES: u64 = 64 << 20;
-/// Longer words than the program sends.
+/// The program sends no longer words.
 const MAX_WORD_CHARS: usize = 300;
 const ANSWER: &str = "@gentoomuch ";
 const DONE: &str = "@gentoomuch-done ";
 
-/// What can be asked. It is written with its `kind`, by which the program finds who answers.
+/// A question. It is written with its `kind`, by which the program finds the function that answers.
 pub trait Question: Serialize {
     type Answer: DeserializeOwned;
-    /// A longer answer is refused unread.
+    /// A longer answer is refused before it is parsed.
     const ANSWER_LIMIT_BYTES: usize = 1 << 20;
 }
 
-/// Output that does not answer what was asked.
+/// The output does not answer the questions.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("line {line} of its output is no answer")]
@@ -67,16 +67,16 @@ pub enum Error {
     TooMuch,
 }
 
-/// What the program reads.
 pub fn request<Q: Question>(questions: &[Q]) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(questions)
 }
 
-/// Reads the program's output; an answer for each of `count` questions, in their order.
+/// Reads the program's output: an answer for each of `count` questions, in their order.
 pub fn answers<Q: Question>(output: &[u8], count: usize) -> Result<Vec<Q::Answer>, Error> {
     if output.len() as u64 > OUTPUT_LIMIT_BYTES {
         return Err(Error::TooMuch);
     }
+    // Other lines are what Portage itself prints, so they are skipped and not an error.
     let (text, limit) = (sanitize_uncut(output), Q::ANSWER_LIMIT_BYTES);
     let mut answers = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
@@ -95,12 +95,13 @@ pub fn answers<Q: Question>(output: &[u8], count: usize) -> Result<Vec<Q::Answer
     Err(Error::Unfinished { answers: answers.len(), count })
 }
 
-/// Somebody else's words, to be shown to people: JSON hides what a terminal obeys from whoever looked at the output.
+/// Somebody else's words, for people. They come in JSON, whose escapes hide control characters from the check of the output, so they are
+/// checked here.
 fn printable(words: &str) -> String {
     visible_line(&words.chars().take(MAX_WORD_CHARS).collect::<String>())
 }
 
-/// Of a field whose words are shown.
+/// For a field that is shown to people.
 fn shown<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(printable(&String::deserialize(from)?))
 }

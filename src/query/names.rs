@@ -1,10 +1,10 @@
-//! Things that a configuration names.
+//! Do the things exist that a configuration names?
 
 use serde::{Deserialize, Serialize};
 
 use crate::query::{Question, all_shown};
 
-/// A thing that a configuration names; Portage is asked whether there is such a thing.
+/// A thing that a configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Named {
@@ -12,13 +12,13 @@ pub enum Named {
     Target { atom: String },
     /// Is there such a set?
     Set { name: String },
-    /// Does anything match the atom of a `package.*` line? `future`: one that is not there yet may be meant.
+    /// Does anything match the atom of a `package.*` line? With `future` it may mean a package that does not exist yet.
     Atom { atom: String, future: bool },
-    /// Has any version that matches the flag, and can it be switched so?
+    /// Does any version that matches have the flag, and can it be switched this way?
     Flag { atom: String, flag: String, on: bool },
-    /// Has any package the flag, and can it be switched so?
+    /// Does any package have the flag, and can it be switched this way?
     GlobalFlag { flag: String, on: bool },
-    /// Is it a value of the variable, if that is one of `USE_EXPAND`, and can it be switched so?
+    /// If the variable is in `USE_EXPAND`, does it have this value, and can it be switched this way?
     Value { variable: String, value: String, on: bool },
     /// Is there such a licence, or group of licences?
     Licence { name: String },
@@ -32,20 +32,20 @@ impl Question for &Named {
     type Answer = Option<Unknown>;
 }
 
-/// Why a thing that is named has no effect.
+/// Why a name has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unknown {
     pub problem: Problem,
-    /// Names that could have been meant.
+    /// Similar names that may have been meant.
     #[serde(default, deserialize_with = "all_shown")]
     pub near: Vec<String>,
-    /// What there is instead, or why.
+    /// What exists instead, or why.
     #[serde(default, deserialize_with = "all_shown")]
     pub details: Vec<String>,
 }
 
-/// What is wrong with the thing asked about.
+/// What is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Problem {

@@ -1,4 +1,4 @@
-//! Versions of packages: which one emerge would take, what its ebuild says of itself, and whether the user's patches apply to it.
+//! Versions of packages: which one emerge would take, what its ebuild says, and whether the user's patches apply to it.
 
 use std::path::PathBuf;
 
@@ -13,9 +13,9 @@ use crate::query::{Question, all_shown};
 #[serde(tag = "kind", rename = "version")]
 pub struct Version<'a> {
     pub atom: &'a str,
-    /// If it would take none: why. That takes a while.
+    /// If there is none to take, also say why. That takes a while.
     pub why: bool,
-    /// Also how its USE flags stand.
+    /// Also say how its USE flags are set.
     pub flags: bool,
 }
 
@@ -27,7 +27,6 @@ impl Question for Version<'_> {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Taken {
     Found(Found),
-    /// There is none to take.
     Missing {
         #[serde(default, deserialize_with = "all_shown")]
         versions: Vec<String>,
@@ -39,7 +38,7 @@ pub enum Taken {
 }
 
 impl Taken {
-    /// `atom`: as it was asked.
+    /// `atom` is the one in the question.
     pub fn found(self, atom: &str) -> Result<Found, NotVisible> {
         let atom = atom.to_owned();
         match self {
@@ -70,7 +69,7 @@ pub struct Found {
 pub struct Flags {
     pub all: Vec<String>,
     pub on: Vec<String>,
-    /// Off, and on, by the Portage profile, whatever the user says.
+    /// The Portage profile switches these off, whatever the user says.
     pub masked: Vec<String>,
     pub forced: Vec<String>,
     pub required_use: String,
@@ -79,32 +78,31 @@ pub struct Flags {
 /// Why no version of a package can be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum NotVisible {
-    /// No tree has it.
     #[error("there is no package `{atom}`")]
     NoPackage {
         atom: String,
-        /// Names that could have been meant.
+        /// Similar names that may have been meant.
         near: Vec<String>,
     },
-    /// There are versions, and none may be installed.
+    /// There are versions, but none may be installed.
     #[error("no version of `{atom}` may be installed: {} is masked ({})", versions.last().map_or("it", String::as_str), reasons.join(", "))]
     Masked {
         atom: String,
-        /// Those that there are, newest last.
+        /// All versions, newest last.
         versions: Vec<String>,
         /// Why the newest is masked, in Portage's words.
         reasons: Vec<String>,
     },
 }
 
-/// What does an ebuild say of itself? It has no answer if it cannot be read.
+/// What does an ebuild say? There is no answer if it cannot be read.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(tag = "kind", rename = "ebuild")]
 pub(crate) struct Ebuild<'a> {
     pub cpv: &'a str,
-    /// `None`: as emerge would choose.
+    /// `None`: the repository that emerge would choose.
     pub repository: Option<&'a str>,
-    /// Also which source archives it needs with the flags that are on.
+    /// Also which source archives it needs with the present flags.
     pub files: bool,
 }
 
@@ -122,7 +120,7 @@ pub(crate) struct EbuildFacts {
     pub files: Vec<String>,
 }
 
-/// Which log tells what becomes of the user's patches to this version, when it is prepared in `scratch`?
+/// If this version is prepared in `scratch`, which log will say what became of the user's patches?
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(tag = "kind", rename = "rehearsal")]
 pub(crate) struct Rehearsal<'a> {
@@ -135,7 +133,7 @@ impl Question for Rehearsal<'_> {
     type Answer = PathBuf;
 }
 
-/// It becomes part of paths and of commands.
+/// A `cpv` becomes part of paths and commands, so it must look like one.
 fn a_cpv<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     match Atom::parse_target(&format!("={text}")) {

@@ -3,7 +3,7 @@
 //! ```text
 //! /sys/fs/cgroup/…/app.slice         memory and pids are in its cgroup.subtree_control, and we may write to it
 //!   app-shell.scope                  where we are ourselves
-//!       gentoomuch-PID       named after PID 1's number: made for it, and removed when it is reaped
+//!   gentoomuch-PID                   named after PID 1's number: made for it, and removed when it is reaped
 //! ```
 //!
 //! A group with processes of its own cannot pass controllers on (cgroups(7), "no internal processes"). So our group is made beside us or
