@@ -8,11 +8,11 @@ use crate::session::root::HOOKS_DIR;
 use crate::session::work::{create_open, write_public};
 use crate::session::{Error, Result, Work, run};
 
-/// Beside the hooks: the program, and what it is asked.
+/// The program and its request lie here, beside the hooks.
 const DIR: &str = "query";
 const REQUEST: &str = "request.json";
 
-/// The answers to `questions`, in their order. What they say is hostile if packages have run in the session.
+/// The answers to `questions`, in their order. If packages have run in the session, the answers may be hostile.
 ///
 /// # Errors
 ///
@@ -34,6 +34,7 @@ pub(crate) fn ask<Q: Question>(
     let path = dir.join(REQUEST);
     let request = query::request(&questions).map_err(|source| Error::io("write", &path)(source.into()))?;
     write_public(&path, &request, 0o644)?;
+    // `-B`: Python writes no bytecode, which would end up in the layer.
     let argv = ["python3", "-B", &format!("{HOOKS_DIR}/{DIR}/{START}"), &format!("{HOOKS_DIR}/{DIR}/{REQUEST}")];
     let output = run::checked_output(cx, work, argv.map(str::to_owned).into(), OUTPUT_LIMIT_BYTES + 1)?;
     Ok(query::answers::<Q>(&output, questions.len())?)

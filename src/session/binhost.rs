@@ -1,4 +1,4 @@
-//! Sessions that install from the binhosts that their configuration names.
+//! Sessions that install packages from the binhosts of their configuration.
 //!
 //! ```text
 //! sessions/SESSION/binhost/packages    /var/cache/binhost           what was downloaded, apart from the pools
@@ -6,9 +6,9 @@
 //!                  keyring-DIGEST      /run/gentoomuch/gnupg        keys that the configuration trusts with packages, and nobody else's
 //! ```
 //!
-//! Indexes and packages are asked for outside, like source archives (`supply`): each host gets the command that asks. Portage verifies each
-//! package before it unpacks anything of it; that it may not be told otherwise is seen to here. Nothing of a binhost gets into a pool: its
-//! compiler and flags are not known. Our own packages stay unsigned, since they never leave this user's directories.
+//! Indexes and packages are fetched outside, like source archives (`supply`): each host gets the command that asks us. Portage verifies
+//! each package before it unpacks anything of it, and the settings here make sure that it does. Nothing of a binhost gets into a pool,
+//! since we do not know its compiler and flags. Our own packages stay unsigned: they never leave this user's directories.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,18 +26,18 @@ use crate::session::{Error, Result, Work, run};
 use crate::stage3::keys::{GENTOO, Purpose, TrustedKeys};
 use crate::store::Session;
 
-/// The packages of so many hosts are noted.
+/// For how many hosts packages are noted.
 const MOST_HOSTS: usize = 1000;
-/// Where the keyring is seen.
+/// Where the session sees the keyring.
 const KEYRING: &str = "/run/gentoomuch/gnupg";
-/// The last file of the directory: what it says of all hosts counts.
+/// The last file of the directory, so that it wins over all others.
 pub(crate) const SESSION_FILE: &str = "/etc/portage/binrepos.conf/zz-gentoomuch-session.conf";
-/// Where Portage puts what it downloads from a host with a name.
+/// Where Portage puts packages of a host that has a name.
 pub(crate) const PACKAGES: &str = "/var/cache/binhost";
 /// Where it keeps their indexes.
 pub(crate) const INDEX: &str = "/var/cache/edb/binhost";
 
-/// Makes the keyring. What gpg says goes to the log. Ownertrust is what getuto gives, too: Portage refuses keys that are merely there.
+/// Makes the keyring. gpg's messages go to the log. `getuto` sets the ownertrust as well: Portage refuses keys without it.
 const MAKE_KEYRING: &str = "cd \"$1\"
 gpg --homedir . --batch --no-autostart --import keys.asc
 gpg --homedir . --batch --no-autostart --import-ownertrust ownertrust
@@ -46,42 +46,38 @@ chmod 0755 .
 chmod 0644 pubring.kbx trustdb.gpg
 : >made";
 
-/// The directories of a session that uses binhosts.
+/// The directories for binhosts in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// What is downloaded.
     pub packages: PathBuf,
-    /// Indexes.
     pub index: PathBuf,
-    /// Keys.
     pub keyring: PathBuf,
-    /// Those that a session may ask, by their sections of `binrepos.conf`.
+    /// The hosts that the session may ask, by their sections in `binrepos.conf`.
     pub hosts: Vec<BinHost>,
 }
 
 impl Client {
-    /// Whether a host has told what it has.
+    /// Whether a host has sent its index.
     pub(crate) fn has_index(&self) -> bool {
         fs::read_dir(&self.index).is_ok_and(|mut entries| entries.next().is_some())
     }
 
-    /// Whether any can be asked: without a network, those that are directories.
+    /// Whether any host can be asked. Without a network these are the ones that are directories.
     pub(crate) fn can_be_asked(&self, offline: bool) -> bool {
         !offline || self.hosts.iter().any(|host| host.directory().is_some())
     }
 
-    /// Whether the keyring is there.
     fn is_made(&self) -> bool {
         self.keyring.join("made").exists()
     }
 
-    /// The mounts, and what holds for all hosts.
+    /// The mounts, and the settings for all hosts.
     pub(crate) fn steps(&self) -> Vec<Step> {
         let bind =
             |source: &Path, target: &str, read_only| Step::Bind { source: source.to_owned(), target: target.into(), read_only };
         let mut contents = "# Of this session only.\n[DEFAULT]\nverify-signature = true\n".to_owned();
         for host in &self.hosts {
-            // What a host's own section says would win over the one for all.
+            // A host's own section wins over `[DEFAULT]`, so each host gets the commands.
             let name = &host.name;
             contents.push_str(&format!("[{name}]\nfetchcommand = {PACKAGE_COMMAND}\nresumecommand = {PACKAGE_COMMAND}\n"));
             if host.directory().is_some() {
@@ -91,14 +87,14 @@ impl Client {
         vec![
             bind(&self.packages, PACKAGES, false),
             bind(&self.index, INDEX, false),
-            // Once it is made, nothing that is built can add a key.
+            // Read-only once it is made, so that no package can add a key.
             bind(&self.keyring, KEYRING, self.is_made()),
             Step::File { path: SESSION_FILE.into(), contents, mode: 0o644 },
         ]
     }
 }
 
-/// What the session's settings say besides.
+/// The additional settings of such a session.
 pub(crate) fn settings() -> String {
     format!(
         "\n# Binhosts: verified with the keys that the configuration trusts. PORTAGE_TRUST_HELPER would fetch others.\n\
@@ -106,7 +102,7 @@ pub(crate) fn settings() -> String {
     )
 }
 
-/// The directories for binhosts, if the configuration names any.
+/// The directories for binhosts. `None` if the configuration names no hosts.
 pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Downloads) -> Result<Option<Client>> {
     let hosts = downloads.hosts();
     if hosts.is_empty() {
@@ -131,13 +127,14 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
         ownertrust.push_str(&format!("{}:6:\n", key.fingerprint()));
     }
     dir("binhost")?;
-    // A session that is resumed with other keys gets another keyring: a key that lost its trust meanwhile is in none.
+    // The name is a digest of the keys. If a session is resumed with other keys, it gets another keyring, without the keys that lost
+    // their trust.
     let keyring = format!("keyring-{}", &hex::encode(Sha256::digest(&armored))[..16]);
     let (packages, index) = (dir("binhost/packages")?, dir("binhost/index")?);
     let client = Client { packages, index, keyring: dir(&keyring)?, hosts };
     for (name, text) in [("keys.asc", armored), ("ownertrust", ownertrust)] {
         let path = client.keyring.join(name);
-        // Of a resumed session's keyring the files may be another's by now, and are the same.
+        // In a resumed session these files may belong to another user, and they have the same contents.
         if !path.exists() {
             fs::write(&path, text).map_err(Error::io("write", &path))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(Error::io("change the mode of", &path))?;
@@ -146,7 +143,7 @@ pub(crate) fn binhost_client(cx: &Context<'_>, session: &Session, downloads: &Do
     Ok(Some(client))
 }
 
-/// Makes the keyring, in the session and by its own gpg, unless it is there.
+/// Makes the keyring unless it exists. The session's own gpg makes it.
 pub(crate) fn make_keyring(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     let Some(client) = &work.root.binhost else { return Ok(()) };
     if client.is_made() {
@@ -159,8 +156,8 @@ pub(crate) fn make_keyring(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     })
 }
 
-/// Notes in the origin of a state what the session has downloaded from binhosts, if it used any. Names are hostile, and only those of packages
-/// are noted.
+/// Notes in a state's origin what the session has downloaded from binhosts, if anything. The names may be hostile, so only names of
+/// packages are noted.
 pub(crate) fn note_packages(origin: &mut serde_json::Value, session: &Session) {
     let packages = session.path("binhost/packages");
     let Ok(hosts) = TreeDir::open(&packages).and_then(|packages| packages.entries(MOST_HOSTS)) else { return };

@@ -1,4 +1,4 @@
-//! Portage's build logs, given to the user who asked for the build.
+//! Portage's build logs, handed over to the user who asked for the build.
 //!
 //! ```text
 //! sessions/ID/logs/          PORTAGE_LOGDIR of the session: files of `portage:portage`, mode 0660, and whatever else a package made there
@@ -7,7 +7,7 @@
 //! logs/WHAT-WHEN/packages/   files of the user's, mode 0644, that no session has ever seen
 //! ```
 //!
-//! Nobody shall find a FIFO, a link or a set-id file where a log is expected, nor write to one that was handed over.
+//! A user must not find a FIFO, a link or a set-id file instead of a log, and no session may write to a log that was handed over.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -21,37 +21,36 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::{Error, Plain, Result, TreeDir, Walk, copy_plain};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 
-/// Name of the task: [`AdoptInput`] and the directory that they go to in, [`Adopted`] out.
+/// Name of the task. It takes an [`AdoptInput`] and the target directory, and returns [`Adopted`].
 pub(crate) const ADOPT: &str = "emerge.adopt-logs";
 
 /// `DIR/build/CATEGORY/…` with `FEATURES=split-log`, `DIR/elog/…`.
 const MAX_DEPTH: usize = 4;
-/// More logs than any run has packages.
+/// No run has more packages.
 const MAX_FILES: usize = 100_000;
-/// Of a longer log the end is kept.
+/// Of a longer log only the end is kept.
 const FILE_LIMIT_BYTES: u64 = 256 << 20;
-/// What all the logs of one run may take.
+/// The limit for all logs of one run.
 const TOTAL_LIMIT_BYTES: u64 = 4 << 30;
 
-/// What [`ADOPT`] works on.
+/// Input of [`ADOPT`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AdoptInput {
-    /// The directory that is `PORTAGE_LOGDIR` in the session, as the host sees it.
+    /// `PORTAGE_LOGDIR` of the session, as the host sees it.
     pub dir: PathBuf,
 }
 
-/// What was done.
+/// What the task did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Adopted {
-    /// Logs that now are the user's.
+    /// Logs that were handed over.
     pub files: usize,
-    /// Links, devices, FIFOs and sockets, which are gone.
+    /// Links, devices, FIFOs and sockets that were removed.
     pub removed: usize,
-    /// Logs of which only the end came along, and those for which there was no more room.
+    /// Logs that were cut or left out because of a limit.
     pub cut: usize,
 }
 
-/// The tasks of this module, by name.
 pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     (name == ADOPT).then_some(adopt_task as TaskFn)
 }
@@ -65,7 +64,7 @@ fn adopt_task(context: &mut TaskContext) -> std::result::Result<serde_json::Valu
     serde_json::to_value(adopted).map_err(|error| TaskFailure::of("logs", &error))
 }
 
-/// Moves the contents of all logs below `dir` to files of their names below `to`.
+/// Copies all logs below `dir` to files of the same names below `to`, then removes them.
 fn adopt(dir: &Path, to: &TreeDir) -> Result<Adopted> {
     let from = TreeDir::open(dir)?;
     let mut taker = Taker { to, adopted: Adopted::default(), left_bytes: TOTAL_LIMIT_BYTES };
@@ -84,7 +83,7 @@ fn adopt(dir: &Path, to: &TreeDir) -> Result<Adopted> {
             break;
         }
     }
-    // The directories stay: Portage has given them modes and owners of its choice.
+    // The directory itself stays, since Portage has chosen its mode and owner.
     for entry in from.entries(MAX_FILES)? {
         from.remove(entry.os())?;
     }
@@ -110,7 +109,7 @@ impl Taker<'_> {
                 self.to.make_dir(parent, 0o755)?;
             }
         }
-        // A log of that name from an earlier run of the same session.
+        // An earlier run of the same session may have left a log of this name.
         self.to.unlink(path)?;
         let made = self.to.create(path, 0o644)?;
         end_of(&log, take_bytes, &made)?;

@@ -1,4 +1,4 @@
-//! Output of a command that the user sees as it comes.
+//! Output of a command that the user sees while it runs.
 
 use std::io;
 use std::io::Read;
@@ -6,11 +6,11 @@ use std::io::Read;
 use crate::progress::{Event, Observer};
 use crate::terminal_text::sanitize_line;
 
-/// Of a longer line only the beginning is shown.
+/// Only the beginning of a longer line is shown.
 const MAX_LINE_BYTES: usize = 16 * 1024;
 const MAX_LINE_CHARS: usize = 4000;
 
-/// Passes on what is read through it, and tells the observer each line, safe to print.
+/// Passes on what is read through it, and sends each line to the observer, safe to print.
 pub(crate) struct Echo<'a, R> {
     output: R,
     observer: &'a (dyn Observer + 'a),
@@ -34,7 +34,7 @@ impl<R: Read> Read for Echo<'_, R> {
         for byte in &buffer[..count] {
             match byte {
                 b'\n' => self.end_line(),
-                // What a progress meter writes over itself.
+                // A progress meter overwrites its own line. Only the last version is shown.
                 b'\r' => self.line.clear(),
                 byte if self.line.len() < MAX_LINE_BYTES => self.line.push(*byte),
                 _ => {}

@@ -1,4 +1,4 @@
-//! emerge in a session: its arguments, its progress, its logs, and what its failure means.
+//! emerge in a session: arguments, progress, logs, and what its failures mean.
 
 use std::fs;
 use std::path::Path;
@@ -21,13 +21,13 @@ use crate::session::{Error, Result, Work, binhost, build_logs, keys, put_back, s
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 
-/// What the threads are for that read a session's output.
+/// For the error if the thread that reads a session's output cannot be started.
 pub(crate) const READ: &str = "read the output of a session with";
 
-/// How a run of emerge has ended, and whether all of its output was read.
+/// How a run of emerge ended, and whether all of its output was read.
 pub(crate) type Watched = (Result<Exit>, std::thread::Result<std::result::Result<(), emerge_output::Error>>);
 
-/// Which network a run gets that is to have `network`, and what else it has to know of it.
+/// The network that a run really gets if it asks for `network`. Adds the proxies to its environment.
 pub(crate) fn connect(cx: &Context<'_>, network: Network, env: &mut Vec<(String, String)>) -> Network {
     match (&cx.settings.download, network) {
         (download, _) if download.offline => Network::None,
@@ -39,7 +39,7 @@ pub(crate) fn connect(cx: &Context<'_>, network: Network, env: &mut Vec<(String,
     }
 }
 
-/// The command for a request, as the session's hosts of binary packages want it.
+/// The command for a request. With hosts of binary packages it also asks those.
 pub(crate) fn emerge_argv(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Vec<String>> {
     let mut argv = Request { opts: work.emerge_opts.clone(), ..request.clone() }.argv()?;
     if let Some(binhost) = work.root.binhost.as_ref().filter(|_| request.goal != Goal::Depclean) {
@@ -53,12 +53,12 @@ pub(crate) fn emerge_argv(cx: &Context<'_>, work: &Work<'_>, request: &Request) 
     Ok(argv)
 }
 
-/// Runs `emerge`, showing how far it is.
+/// Runs `emerge` and shows its progress.
 pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, network: Network, path: &Path) -> Result<()> {
     let argv = emerge_argv(cx, work, request)?;
     put_back::keep_configuration(cx, work)?;
     let mut log = EmergeLog::create(path)?;
-    // Held until all of the run is gone, whatever it held itself.
+    // Held until the whole run is gone. Its processes may hold more than they should.
     let _turn = work.jobs.turn()?;
     let mut run = run_of(work, argv, network);
     run.network = connect(cx, network, &mut run.env);
@@ -74,10 +74,10 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
     let (exit, tee) = watched?;
     let exit = exit?;
     if let Err(error) = adopt_logs(cx, work) {
-        // Whatever has filled the disk or is in the way there: how the run ended is what counts.
+        // The disk is full, or something is in the way. How the run ended is more important.
         cx.observer.warn(&format!("the logs of single packages are not kept: {}", in_one_line(&error)));
     }
-    // Whatever came of it: what is complete need not be compiled again.
+    // In any case: a package that is complete need not be compiled again.
     let published = keys::publish_rest(cx, work);
     not_interrupted(cx)?;
     if exit == Exit::Code(0) {
@@ -87,7 +87,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
         }
         let binhost = work.root.binhost.as_ref().filter(|binhost| binhost.can_be_asked(cx.settings.download.offline));
         let unasked = request.goal != Goal::Depclean && binhost.is_some_and(|binhost| !binhost.has_index());
-        // Of hosts that did not answer it is said already.
+        // For hosts that did not answer there is a note already.
         if unasked && !supply.a_host_failed() && cx.told.is_new("no host was asked") {
             cx.observer.warn(&format!("emerge asked no binary package host: building from source (see {})", path.display()));
         }
@@ -107,14 +107,14 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
     };
     let distrust = failure.distrust.map(|why| (of_portage(failure.file.as_deref().unwrap_or_default()), why));
     if let Some((package, why)) = distrust.or_else(|| Some((supply.damaged_package()?, Distrust::Damaged))) {
-        // Nothing to go on with: the package would be found again, as it is.
+        // Not resumable: emerge would find the same package again.
         return Err(Error::Untrusted { package, why, log: path.to_owned() });
     }
     supply.explain(&mut failure);
     Err(Error::Emerge { failure: Box::new(failure), log: path.to_owned(), resumable: false })
 }
 
-/// Waits for a run of emerge, telling where it and its downloads are.
+/// Waits for a run of emerge and shows its progress and that of its downloads.
 pub(crate) fn watch(
     cx: &Context<'_>,
     running: &mut Running,
@@ -123,7 +123,7 @@ pub(crate) fn watch(
     log: &mut EmergeLog,
     output: Box<dyn std::io::Read + Send + '_>,
 ) -> std::result::Result<Watched, NoThread> {
-    // A Portage that does not publish its status leaves the directory empty; then the output has to do.
+    // A Portage that does not publish its status leaves the directory empty. Then the progress is read from the output.
     let status = Status::open(&work.root.status).ok();
     let shown = std::sync::atomic::AtomicBool::new(false);
     let supply = &work.supply;
@@ -152,11 +152,11 @@ pub(crate) fn watch(
     })
 }
 
-/// Takes the logs of single packages out of the session, as plain files of the user's.
+/// Takes the logs of single packages out of the session. They become plain files of the user.
 pub(crate) fn adopt_logs(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     let input = build_logs::AdoptInput { dir: work.root.logs.clone() };
     let to = work.package_logs();
-    // Whoever runs something after the logs were forgotten.
+    // The directory may be gone: somebody may run something after the logs were removed.
     fs::create_dir_all(&to).map_err(Error::io("create", &to))?;
     let target = fs::File::open(&to).map_err(Error::io("open", &to))?;
     let hold = vec![work.session.borrow().lock_fd()?];
@@ -165,7 +165,7 @@ pub(crate) fn adopt_logs(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The request for a goal, with the jobs that this session has.
+/// The request for a goal, with this session's number of jobs.
 pub(crate) fn request_in(cx: &Context<'_>, work: &Work<'_>, goal: Goal) -> Request {
     Request { jobs: work.root.session_conf.jobs, load: Some(cx.settings.jobs as f32), ..Request::new(goal, Mode::Run) }
 }

@@ -1,4 +1,4 @@
-//! What was asked for is what is there: after each run of emerge, what is installed is held against the request.
+//! After each run of emerge: is everything installed that was asked for?
 //!
 //! ```text
 //! atoms and sets     each is satisfied by a package of Portage's database, or by `package.provided`
@@ -6,8 +6,8 @@
 //! what was decided   each package that emerge had listed beforehand is there, with these USE flags and from this tree
 //! ```
 //!
-//! emerge ends with 0 for many reasons. Portage is asked in the session; packages have run there, so what it says is hostile: it can
-//! hide that something is missing from this build, and nothing more.
+//! emerge ends with 0 for many reasons. We ask Portage in the session. Packages have run there, so its answer may be hostile: it can hide
+//! that something is missing from this build, but nothing else.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Unmet {
     }
 }
 
-/// What is asked: atoms and sets, and whether emerge records them.
+/// The atoms and sets of a request, and whether emerge records them in world.
 fn asked(request: &Request) -> (Vec<String>, bool) {
     match (&request.goal, request.part) {
         (Goal::RebuildWorld, _) => (vec!["@world".to_owned()], false),
@@ -43,7 +43,7 @@ fn asked(request: &Request) -> (Vec<String>, bool) {
     }
 }
 
-/// Fails unless what `request` asked for, and emerge had decided, is installed. `what` is a word for the request.
+/// Fails if something that `request` asked for or emerge had decided is not installed. `what` is a word for the request.
 pub(crate) fn fulfilled(cx: &Context<'_>, work: &Work<'_>, what: &str, request: &Request, foreseen: &Foreseen) -> Result<()> {
     let (targets, world) = asked(request);
     let decided = foreseen.list.iter().map(|Merge { cpv, repository, flags: on, off, .. }| {

@@ -1,4 +1,4 @@
-//! Hooks of a phase, run in a session.
+//! Runs the hooks of a phase in a session.
 
 use crate::config::hooks::{Hooks, Phase};
 use crate::context::Context;
@@ -6,10 +6,9 @@ use crate::sandbox::plan::Network;
 use crate::session::keys::record;
 use crate::session::root::HOOKS_DIR;
 use crate::session::{Result, Work, run};
-/// Runs the hooks of a phase, in order of their names.
 pub(crate) fn hooks(cx: &Context<'_>, work: &Work<'_>, hooks: &Hooks, phase: Phase) -> Result<()> {
     for hook in hooks.of(phase) {
-        // The others run before keys are made, and Portage is asked with what they have done.
+        // Hooks of the other phases run before keys are made. Portage is asked after them, so it sees what they have changed.
         if matches!(phase, Phase::AfterWorld | Phase::Finish) {
             record::close_keys(work)?;
         }

@@ -1,4 +1,4 @@
-//! What a binary package pool depends on, asked of the root itself.
+//! Asks the root what decides which binary package pool fits.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use crate::portage::binpkgs::PoolInputs;
 use crate::session::root::HOOKS_DIR;
 use crate::session::{Result, Work, run};
 
-/// The script that asks; written beside the hooks of every session.
+/// The script that asks. It is written beside the hooks of every session.
 pub(crate) const SCRIPT: &str = include_str!("inspect.sh");
 pub(crate) const SCRIPT_NAME: &str = "inspect.sh";
 
 const OUTPUT_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// Answers of the script.
+/// The script's answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts(BTreeMap<String, String>);
 
 impl Facts {
-    /// Reads `NAME=VALUE` lines; values may be in Portage's quotes.
+    /// Reads lines of `NAME=VALUE`. Values may have quotes, as Portage writes them.
     pub(crate) fn parse(text: &str) -> Self {
         let unquote = |value: &str| {
             let value = value.trim();
@@ -29,7 +29,7 @@ impl Facts {
         Self(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), unquote(value))).collect())
     }
 
-    /// One answer, empty if there was none.
+    /// One answer. Empty if there is none.
     pub(crate) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
@@ -42,19 +42,19 @@ impl Facts {
             .collect()
     }
 
-    /// Whether this Portage publishes its status: since 3.0.83.
+    /// Whether this Portage publishes its status. It does since 3.0.83.
     pub(crate) fn has_observability(&self) -> bool {
         numbers(self.get("VERSION_PORTAGE")) >= vec![3, 0, 83]
     }
 
-    /// Whether emerge and the makes that it starts can share one budget of jobs through a named pipe: emerge takes a token for each package
-    /// since Portage 3.0.76, and make knows named pipes since 4.4.
+    /// Whether emerge and the makes that it starts can share one budget of jobs through a named pipe. Since 3.0.76 Portage takes a token
+    /// for each package, and since 4.4 make knows named pipes.
     pub(crate) fn has_jobserver(&self) -> bool {
         let make = self.get("MAKE_IS").strip_prefix("GNU Make ").unwrap_or_default();
         numbers(self.get("VERSION_PORTAGE")) >= vec![3, 0, 76] && numbers(make) >= vec![4, 4]
     }
 
-    /// What the pool is keyed by.
+    /// What decides which pool fits.
     pub(crate) fn pool_inputs(&self, PoolOf { portage_profile, own }: PoolOf) -> PoolInputs {
         let flags = |name: &str| self.get(name).to_owned();
         PoolInputs {
@@ -75,7 +75,7 @@ impl Facts {
     }
 }
 
-/// What of a pool's inputs the configuration decides.
+/// The part of a pool's inputs that the configuration decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PoolOf {
     pub(crate) portage_profile: String,
@@ -83,7 +83,7 @@ pub(crate) struct PoolOf {
 }
 
 impl PoolOf {
-    /// As for the state that stands below.
+    /// As recorded in the state below.
     pub(crate) fn recorded(origin: &Origin) -> Self {
         Self {
             portage_profile: origin.portage_profile().unwrap_or_default().to_owned(),
@@ -92,12 +92,11 @@ impl PoolOf {
     }
 }
 
-/// The numbers that a version begins with.
+/// The numbers at the beginning of a version.
 fn numbers(version: &str) -> Vec<u32> {
     version.split(['.', '_', '-']).map_while(|part| part.parse().ok()).collect()
 }
 
-/// Asks the root.
 pub(crate) fn inspect(cx: &Context<'_>, work: &Work<'_>) -> Result<Facts> {
     let argv = vec!["/bin/sh".to_owned(), format!("{HOOKS_DIR}/{SCRIPT_NAME}")];
     Ok(Facts::parse(&run::output_of(cx, work, argv, OUTPUT_LIMIT_BYTES)?))

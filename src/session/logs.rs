@@ -1,4 +1,4 @@
-//! Logs of a piece of work: where they are, and how those of single packages are read.
+//! Logs of one job: where they are, and how those of single packages are read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use crate::path_error::OfFile as _;
 use crate::session::root::LOG_DIR;
 use crate::session::{Error, Result};
 
-/// Of the log of one package so much is read for that.
+/// How much of the end of a package's log is read.
 pub(crate) const LOG_TAIL_BYTES: u64 = 256 * 1024;
 
-/// A directory for the logs of one piece of work. One in which nothing was written is removed in the end, however that came.
+/// A directory for the logs of one job. If nothing was written there, it is removed in the end.
 #[derive(Debug)]
 pub(crate) struct LogDir(PathBuf);
 
@@ -26,7 +26,7 @@ impl std::ops::Deref for LogDir {
 
 impl Drop for LogDir {
     fn drop(&mut self) {
-        // Logs that are there make both fail, as they should.
+        // If there are logs, both calls fail, and the directory stays.
         drop(fs::remove_dir(self.0.join("packages")));
         if let Err(error) = fs::remove_dir(&self.0) {
             tracing::debug!("kept logs in {}: {error}", self.0.display());
@@ -34,7 +34,7 @@ impl Drop for LogDir {
     }
 }
 
-/// A new directory for logs: `logs/WHAT-20261122T083102Z`, with a number where that is taken.
+/// A new directory for logs: `logs/WHAT-20261122T083102Z`, with a number if the name is taken.
 pub(crate) fn log_dir(cx: &Context<'_>, what: &str) -> Result<LogDir> {
     let logs = cx.places.logs();
     fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
@@ -56,13 +56,13 @@ pub(crate) fn log_dir(cx: &Context<'_>, what: &str) -> Result<LogDir> {
     unreachable!("one of all numbers is free")
 }
 
-/// A package's log, given by its path inside the session, and its size. Both path and file are hostile.
+/// A package's log by its path inside the session. Both path and file may be hostile.
 pub(crate) fn open_package_log(logs: &Path, inside: &Path) -> Option<Plain> {
     let relative = inside.strip_prefix(LOG_DIR).ok()?;
     TreeDir::open(logs).and_then(|logs| logs.open_file(relative)).ok()
 }
 
-/// Where a package's log is on the host, if it came along. `inside` is what a session has said: neither `..` nor a link is followed.
+/// Where a package's log is on the host, if it was kept. The session has named `inside`, so neither `..` nor a link is followed.
 pub(crate) fn package_log(logs: &Path, inside: &Path) -> Option<PathBuf> {
     open_package_log(logs, inside)?;
     Some(logs.join(inside.strip_prefix(LOG_DIR).ok()?))

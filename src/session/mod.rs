@@ -52,43 +52,42 @@ use crate::session::supply::Supply;
 
 pub(crate) use error::{Error, Result};
 
-/// A session being worked in: its root, and where its output goes.
+/// A session in use: its root, and where its output goes.
 #[derive(Debug)]
 pub(crate) struct Work<'a> {
     pub(crate) root: Root,
-    /// Mutable, since each run records who its first process is.
+    /// Mutable, since each run records its first process.
     pub(crate) session: RefCell<&'a mut crate::store::Session>,
-    /// `emerge.log` and the logs of single packages go below.
+    /// For `emerge.log` and the logs of single packages.
     pub(crate) log_dir: LogDir,
-    /// Name of the host inside, and the variables that hooks and scripts get.
+    /// The host name inside.
     pub(crate) hostname: String,
     pub(crate) env: Vec<(String, String)>,
-    /// When the work began: all its runs together have the time of one session.
+    /// When the work began. All its runs together have the time of one session.
     pub(crate) began: Instant,
-    /// Of a work on behalf of a run: set once that run is over, and nobody wants to know any more.
+    /// If this work is on behalf of a run: set once that run is over and nobody needs the result.
     pub(crate) over: Option<Arc<AtomicBool>>,
-    /// What it has of a shared budget of make jobs.
+    /// Its share of a budget of make jobs.
     pub(crate) jobs: Share,
-    /// Who fetches for it.
     pub(crate) supply: Supply,
-    /// What the configuration wants of each run of emerge.
+    /// Options of the configuration for each run of emerge.
     pub(crate) emerge_opts: DefaultOpts,
-    /// Patches that are in force, and those that what the session stands on was given.
+    /// The patches in force now.
     pub(crate) patches: Vec<PatchRecord>,
     pub(crate) patches_before: Vec<PatchRecord>,
-    /// What its packages are made from.
+    /// The keys of its packages.
     pub(crate) keys: Keys,
-    /// Its configuration, while packages may change that.
+    /// Its configuration, while packages may change it.
     pub(crate) kept: Kept,
 }
 
 impl Work<'_> {
-    /// Where the logs of single packages are, once they are taken out of the session.
+    /// Where the logs of single packages are after they were taken out of the session.
     pub(crate) fn package_logs(&self) -> PathBuf {
         self.log_dir.join("packages")
     }
 
-    /// What is used of the time that the session has, in milliseconds.
+    /// How much of the session's time is used, in milliseconds.
     fn used_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -97,7 +96,7 @@ impl Work<'_> {
         self.over.as_ref().is_some_and(|over| over.load(Ordering::Relaxed))
     }
 
-    /// Removes the logs: they are for what went wrong.
+    /// Removes the logs. They are only of use after a failure.
     pub(crate) fn forget_logs(&self) {
         if let Err(error) = fs::remove_dir_all(&*self.log_dir) {
             tracing::debug!("kept logs in {}: {error}", self.log_dir.display());

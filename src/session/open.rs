@@ -5,8 +5,8 @@ use crate::context::Context;
 use crate::portage::emerge::resume;
 use crate::session::Result;
 use crate::store::{Purpose, Session, State};
-/// A suspended session with this key, or a new one. One that was suspended while `subject` was made from something else, such as a
-/// configuration that has been corrected since, is of no use any more.
+/// A suspended session with this key, or a new one. A session that was suspended while `subject` was made from other inputs (a
+/// configuration that was corrected since) is removed.
 pub(crate) fn open_session(
     cx: &Context<'_>,
     base: Option<&State>,
@@ -25,7 +25,7 @@ pub(crate) fn open_session(
     Ok((cx.store.session_create_for(base, purpose, key, subject)?, false))
 }
 
-/// Whether emerge left a list to go on with. The file is hostile: it is only looked at, bounded, and links are not followed.
+/// Whether emerge left a list from which it can resume. The file may be hostile: only a limited part is read, and no link is followed.
 pub(crate) fn can_resume(upper: &std::path::Path) -> bool {
     let read = RootDir::open(upper).and_then(|root| root.read(resume::MTIMEDB, 16 << 20));
     read.is_ok_and(|bytes| resume::resumable(&bytes))

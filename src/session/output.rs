@@ -1,7 +1,7 @@
-//! The output of a command in a session, which ends with the session at the latest.
+//! The output of a command in a session. It ends with the session at the latest.
 //!
-//! A pipe ends when nobody holds its other side any more. A session can give that side away, in a message that lies in a socket of somebody who
-//! outlives it. So its end is watched as well: what is in the pipe then is read, and nothing after it.
+//! A pipe ends when nobody has its writing side any more. A session can give that side away, in a message that lies in a socket of a
+//! process that outlives it. So we also watch for the end of the session. We then read what is in the pipe, and nothing after that.
 
 use std::io;
 use std::io::{PipeReader, Read};
@@ -9,12 +9,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use crate::sys::fd::wait_readable;
 
-/// The reading side of a pipe, and what becomes readable at the end of the session.
+/// The reading side of a pipe, and a descriptor that becomes readable at the end of the session.
 #[derive(Debug)]
 pub(crate) struct SessionOutput {
     pipe: PipeReader,
     ended: OwnedFd,
-    /// How many bytes were in the pipe at the end, and are not read yet.
+    /// How many bytes were in the pipe at the end and are not read yet.
     left: Option<usize>,
 }
 
@@ -23,12 +23,12 @@ impl SessionOutput {
         Self { pipe, ended, left: None }
     }
 
-    /// Waits until there is something to read, or an end of either kind.
+    /// Waits for something to read, or for an end of either kind.
     fn wait(&mut self) -> io::Result<()> {
         while self.left.is_none() {
             let ready = wait_readable(&[self.pipe.as_fd(), self.ended.as_fd()], None).map_err(io::Error::other)?;
             if ready[1] {
-                // All processes of the session are gone: nothing that is theirs comes any more.
+                // All processes of the session are gone. Whatever comes after these bytes is not from them.
                 let bytes = rustix::io::ioctl_fionread(&self.pipe)?;
                 self.left = Some(usize::try_from(bytes).unwrap_or(usize::MAX));
             } else if ready[0] {

@@ -1,4 +1,4 @@
-//! `/etc/portage` belongs to the configuration, hooks and scripts; what packages do to it is taken back.
+//! `/etc/portage` belongs to the configuration, hooks and scripts. What packages change there is taken back.
 //!
 //! ```text
 //! before a run of emerge              /etc/portage --mirror.py--> sessions/SESSION/configuration
@@ -6,14 +6,15 @@
 //! the session becomes a layer
 //! ```
 //!
-//! Some packages install files there (`save_config` of savedconfig.eclass), and any may from `pkg_postinst`. Portage's database of the state
-//! still lists such files. That does no harm: when the package goes, Portage passes over what is not there, and when a later build of it brings
-//! the file again, that goes to its place like any new file.
+//! Some packages install files there (`save_config` of savedconfig.eclass), and any package may write there in `pkg_postinst`. Portage's
+//! database of the state still lists such files. That does no harm: when the package is removed, Portage skips files that are not there,
+//! and when a later build brings the file again, it is merged like any new file.
 //!
-//! This is against what packages do in good faith. What puts the configuration back is the Python of the session, which hostile ones could have
-//! exchanged.
+//! This protects against packages that act in good faith. The session's own Python puts the configuration back, and a hostile package
+//! could have replaced it.
 //!
-//! A file says that a copy is whole and a run has begun, so that a session that was interrupted is put back, too, when it goes on.
+//! A mark file says that the copy is complete and a run has begun. So the configuration of an interrupted session is put back when it is
+//! resumed.
 
 use std::cell::Cell;
 use std::fs;
@@ -33,13 +34,13 @@ const SCRIPT_NAME: &str = "mirror.py";
 const COPY: &str = "configuration";
 const MARK: &str = "configuration.kept";
 
-/// What a session has of its configuration while packages may change it.
+/// The state of a session's configuration while packages may change it.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// Where its copy lies, outside.
+    /// The copy, outside of the root.
     pub(crate) dir: PathBuf,
     mark: PathBuf,
-    /// Packages may have changed what is in place.
+    /// Packages may have changed the configuration.
     is_due: Cell<bool>,
 }
 
@@ -51,10 +52,11 @@ impl Kept {
     }
 }
 
-/// Copies the configuration: from now on it is put back before anything else runs.
+/// Copies the configuration. From now on it is put back before anything else runs.
 pub(crate) fn keep_configuration(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     create_open(&work.kept.dir)?;
     mirror(cx, work, [ETC_PORTAGE, CONFIGURATION_DIR], false)?;
+    // The mark comes after the copy: a copy without a mark may be incomplete.
     fs::write(&work.kept.mark, "").map_err(Error::io("write", &work.kept.mark))?;
     work.kept.is_due.set(true);
     Ok(())
@@ -71,7 +73,7 @@ pub(crate) fn put_back_configuration(cx: &Context<'_>, work: &Work<'_>) -> Resul
 
 fn mirror(cx: &Context<'_>, work: &Work<'_>, [from, to]: [&str; 2], read_only: bool) -> Result<()> {
     write_public(&work.root.hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o644)?;
-    // Without what packages could have put into the interpreter's way.
+    // `-I`: Python ignores what packages could have put in its way, such as PYTHON* variables and modules beside the script.
     let argv = ["python3", "-I", "-B", &format!("{HOOKS_DIR}/{SCRIPT_NAME}"), from, to].map(str::to_owned);
     let spared = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/').to_owned());
     let copy = UserBind { source: work.kept.dir.clone(), target: CONFIGURATION_DIR.into(), read_only };

@@ -1,11 +1,11 @@
-//! Puts hard links together again that overlayfs has taken apart.
+//! Restores hard links that overlayfs has split.
 //!
-//! A file that is changed in a session is copied into the upper directory under the one name it was changed by; its other names still
-//! lead to the file of the layer below (the kernel's `index=on`, which would prevent that, needs rights in the initial namespace). Portage
-//! does so whenever it merges a package again whose files have not changed: it sets their times and nothing else. Without this, a rebuilt
-//! package loses its hard links, and those of git alone make hundreds of megabytes.
+//! When a file is changed in a session, overlayfs copies it into the upper directory under the one name by which it was changed. Its
+//! other names still lead to the file in the layer below. (The kernel's `index=on` would prevent that, but it needs rights in the initial
+//! namespace.) Portage does this whenever it merges a package again whose files have not changed: it only sets their times. Without this
+//! module a rebuilt package loses its hard links; those of git alone make hundreds of megabytes.
 //!
-//! Only files that were one file in a layer below, and that are the same now in content, owner, mode, attributes and time, become one.
+//! Files become one again only if they were one file in a layer below, and if content, owner, mode, attributes and time are the same now.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
@@ -24,23 +24,22 @@ use crate::sandbox::{TaskContext, TaskFailure};
 use crate::session::{Result, Work, relink};
 use crate::{beneath, context};
 
-/// Room for the names, or one value, of a file's attributes: the kernel's own limit.
+/// Room for the names of a file's attributes, or for one value. The kernel's limit is the same.
 const XATTRS_MAX: usize = 64 * 1024;
-/// The name that a link has before it takes the place of a copy.
+/// The name of a new link before it replaces the copy.
 const TEMPORARY: &str = ".gentoomuch-relink";
-/// So many names of one directory are looked at.
+/// How many names of one directory are read.
 const NAMES_MAX: usize = 2_000_000;
 
-/// Where to look.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RelinkInput {
-    /// The upper directory; its overlay must be gone.
+    /// The upper directory. Its overlay must be gone.
     pub(crate) upper: PathBuf,
-    /// The layers below, top first.
+    /// The layers below, the topmost first.
     pub(crate) lower: Vec<PathBuf>,
 }
 
-/// A link that could not be put together.
+/// A hard link could not be restored.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot restore the hard links of `{}`", path.display())]
 pub(crate) struct RelinkError {
@@ -56,10 +55,10 @@ impl RelinkError {
     }
 }
 
-/// A file of the layers below: which layer, which inode.
+/// A file in the layers below: index of the layer, and inode.
 type Origin = (usize, u64);
 
-/// Restores hard links below `input.upper`; returns how many copies became links.
+/// Restores hard links below `input.upper`. Returns how many copies became links.
 pub(crate) fn relink_tree(input: &RelinkInput) -> std::result::Result<u64, RelinkError> {
     let open = |path: &PathBuf| TreeDir::open(path).map_err(RelinkError::at(path));
     let upper = open(&input.upper)?;
@@ -87,7 +86,8 @@ pub(crate) fn relink_tree(input: &RelinkInput) -> std::result::Result<u64, Relin
     Ok(linked)
 }
 
-/// Files of the upper directory with one name, whose counterpart below has several: by that counterpart, in order of names.
+/// Files of the upper directory that have one name but whose counterpart below has several. They are grouped by that counterpart, in
+/// order of names.
 fn candidates(upper: &TreeDir, lower: &[TreeDir]) -> std::result::Result<BTreeMap<Origin, Vec<PathBuf>>, RelinkError> {
     let mut found: BTreeMap<Origin, Vec<PathBuf>> = BTreeMap::new();
     let mut pending = vec![PathBuf::new()];
@@ -99,7 +99,7 @@ fn candidates(upper: &TreeDir, lower: &[TreeDir]) -> std::result::Result<BTreeMa
             match open_dir(layer, &dir).map_err(&failed)? {
                 Opened::Directory(dir) => below.push(Some(dir)),
                 Opened::Nothing => below.push(None),
-                // It hides what the layers below have there.
+                // It is not a directory, so it hides what the layers below have there.
                 Opened::Other => break,
             }
         }
@@ -124,7 +124,7 @@ fn candidates(upper: &TreeDir, lower: &[TreeDir]) -> std::result::Result<BTreeMa
     Ok(found)
 }
 
-/// What the topmost layer that has `name` has there, if it is a file with several names.
+/// The file that the topmost layer with `name` has there, if it has several names.
 fn origin(below: &[Option<TreeDir>], name: &CStr) -> beneath::Result<Option<Origin>> {
     for (index, dir) in below.iter().enumerate() {
         let Some(dir) = dir else { continue };
@@ -136,11 +136,11 @@ fn origin(below: &[Option<TreeDir>], name: &CStr) -> beneath::Result<Option<Orig
     Ok(None)
 }
 
-/// What a layer has at the place of a directory.
+/// What a layer has in place of a directory.
 enum Opened {
     Directory(TreeDir),
     Nothing,
-    /// Or a path that is too long for the kernel to be opened at once.
+    /// Something else, or a path that is too long for one call.
     Other,
 }
 
@@ -153,14 +153,14 @@ fn open_dir(root: &TreeDir, path: &Path) -> beneath::Result<Opened> {
     }
 }
 
-/// Whether two files of the upper directory differ in nothing but their names.
+/// Whether two files of the upper directory differ only in their names.
 fn same(root: &TreeDir, one: &Path, two: &Path) -> io::Result<bool> {
     let (one, two) = (root.open_file(one)?, root.open_file(two)?);
     let what = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
     Ok(what(&one.stat) == what(&two.stat) && xattrs(&one)? == xattrs(&two)? && same_contents(&one, &two)?)
 }
 
-/// A file's attributes, overlayfs's own aside.
+/// A file's attributes, without those of overlayfs.
 fn xattrs(file: &Plain) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut names = vec![0; XATTRS_MAX];
     let length = match flistxattr(file, &mut names[..]) {
@@ -178,7 +178,7 @@ fn xattrs(file: &Plain) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     Ok(found)
 }
 
-/// Makes `name` another name of `twin`; their directories keep their times.
+/// Makes `name` another name of `twin`. The directory keeps its times.
 fn replace(root: &TreeDir, twin: &Path, name: &Path) -> io::Result<()> {
     let (Some(parent), Some(last)) = (name.parent(), name.file_name()) else { return Err(io::ErrorKind::InvalidInput.into()) };
     let dir = root.open_dir(parent)?;
@@ -194,7 +194,7 @@ fn replace(root: &TreeDir, twin: &Path, name: &Path) -> io::Result<()> {
     Ok(futimens(dir.as_fd(), &times)?)
 }
 
-/// Restores hard links that overlayfs has taken apart; returns how many.
+/// Name of the task that restores hard links. Returns how many.
 pub(crate) const RELINK: &str = "build.relink";
 
 pub(crate) fn relink_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
@@ -203,7 +203,7 @@ pub(crate) fn relink_task(context: &mut TaskContext) -> std::result::Result<serd
     Ok(serde_json::json!(linked))
 }
 
-/// Puts hard links together that emerge, merging the same files again, has made overlayfs take apart.
+/// Restores the hard links that overlayfs split when emerge merged the same files again.
 pub(crate) fn relink(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };
     let input = RelinkInput { upper: work.root.upper.clone(), lower: work.root.lower.clone() };

@@ -1,4 +1,4 @@
-//! From a session of the store to a plan of the sandbox: which mounts a root gets, and what is taken away again before commit.
+//! Makes a plan for the sandbox from a session of the store: which mounts a root gets, and what is removed before commit.
 //!
 //! ```text
 //! /                      overlay: the state's layers, the session's upper on top
@@ -15,8 +15,8 @@
 //! /usr/src               of a stage4 with a kernel: overlay, the kernel's headers, the session's `usr-src/` on top
 //! ```
 //!
-//! Nothing of this ends up in a layer: mount points that had to be made, and files that only a session needs, are removed by
-//! [`Litter`] before commit.
+//! None of this ends up in a layer. [`Litter`] removes mount points that had to be made, and files that only a session needs, before
+//! commit.
 
 use std::path::{Path, PathBuf};
 
@@ -30,11 +30,10 @@ use crate::sandbox::plan::{CommandLine, Network, Plan, Source, Step};
 use crate::session::supply::Ways;
 use crate::trees::synced;
 
-/// What the configuration decides about.
 pub(crate) const ETC_PORTAGE: &str = "/etc/portage";
-/// Where the session's settings lie inside the root; the last file of the directory, so that it wins.
+/// The session's settings inside the root. It is the last file of the directory, so that it wins.
 pub(crate) const SESSION_CONF: &str = "/etc/portage/make.conf/99-session.conf";
-/// The resolver's configuration, there while a run has the network.
+/// The resolver's configuration. It is only there while a run has the network.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where emerge puts source archives.
 pub(crate) const DISTDIR: &str = "/var/cache/distfiles";
@@ -42,44 +41,42 @@ pub(crate) const DISTDIR: &str = "/var/cache/distfiles";
 pub(crate) const PKGDIR: &str = "/var/cache/binpkgs";
 /// Where emerge compiles.
 pub(crate) const BUILD_DIR: &str = "/var/tmp/portage";
-/// Where kernel sources are looked for.
+/// Where packages look for kernel sources.
 pub(crate) const SOURCES_DIR: &str = "/usr/src";
-/// Where hooks are seen.
 pub(crate) const HOOKS_DIR: &str = "/run/gentoomuch/hooks";
-/// Where the merged configuration is seen before it is copied.
+/// Where the session sees the merged configuration, before it is copied.
 pub(crate) const PORTAGE_DIR: &str = "/run/gentoomuch/portage";
-/// Where a copy of the configuration is seen, by runs that copy it (`put_back`).
+/// Where runs that copy the configuration see the copy (`put_back`).
 pub(crate) const CONFIGURATION_DIR: &str = "/run/gentoomuch/configuration";
 /// Where emerge writes the logs of single packages.
 pub(crate) const LOG_DIR: &str = "/run/gentoomuch/logs";
 /// Where emerge publishes its status (`FEATURES=observability`).
 pub(crate) const STATUS_DIR: &str = "/run/portage";
-/// Where ebuild trees are mounted.
 use crate::config::REPOS_DIR;
 
-/// A directory of the host's, seen in a session.
+/// A directory of the host that a session sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserBind {
     /// On the host.
     pub source: PathBuf,
     /// In the session.
     pub target: PathBuf,
-    /// Whether the session may not write to it.
+    /// The session may not write to it.
     pub read_only: bool,
 }
 
 /// The binary packages that a session sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Packages {
-    /// Pools, the first wins; none is written to.
+    /// The pools; the first one wins. No session writes to them.
     pub pools: Vec<PathBuf>,
-    /// Where new packages land.
+    /// Where the session puts new packages.
     pub own: PathBuf,
     /// overlayfs's work directory for `own`.
     pub work: PathBuf,
 }
 
-/// What a session sees as `/usr/src`.
+/// The contents of `/usr/src` in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KernelTree {
     /// The headers.
@@ -90,36 +87,35 @@ pub(crate) struct KernelTree {
     pub work: PathBuf,
 }
 
-/// A session's root: what its plans have in common.
+/// A session's root: the part that all its plans have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Root {
-    /// Layers, top first.
+    /// The layers, the topmost first.
     pub lower: Vec<PathBuf>,
     /// Where changes go.
     pub upper: PathBuf,
     /// overlayfs's work directory.
     pub work: PathBuf,
-    /// Where the root is mounted while it is put together.
+    /// Where the root is mounted while it is being made.
     pub mountpoint: PathBuf,
-    /// Tree snapshots: where the session sees it, directory.
+    /// Tree snapshots: where the session sees one, and its directory.
     pub trees: Vec<(PathBuf, PathBuf)>,
-    /// How it gets source archives and packages.
+    /// The directories through which it gets source archives and packages.
     pub ways: Ways,
     /// Binary packages, once the pool is known.
     pub packages: Option<Packages>,
-    /// Binary package hosts, if the configuration names any.
+    /// Hosts of binary packages, if the configuration names any.
     pub binhost: Option<crate::session::binhost::Client>,
-    /// `hooks/`, `portage/`, `status/`, `logs/` and `scratch/` of the session.
+    /// Hooks, scripts of ours, and what Portage is asked.
     pub hooks: PathBuf,
     /// The merged configuration.
     pub portage: PathBuf,
-    /// Where emerge tells how far it is.
+    /// Where emerge writes its progress.
     pub status: PathBuf,
     /// Logs of single packages, until they are taken out of the session.
     pub logs: PathBuf,
     /// Where packages are compiled.
     pub scratch: PathBuf,
-    /// The session's settings.
     pub session_conf: SessionConf,
     /// Text of `/etc/resolv.conf` for runs with the network.
     pub resolv_conf: Option<String>,
@@ -129,36 +125,34 @@ pub(crate) struct Root {
     pub kernel_tree: Option<KernelTree>,
     /// The copy of the configuration.
     pub configuration: PathBuf,
-    /// Directories that the user asked for.
+    /// Directories of the host that the user asked for.
     pub binds: Vec<UserBind>,
-    /// What the session's own file of `repos.conf` says, if it needs one.
+    /// The session's own file of `repos.conf`, if it needs one.
     pub synced: Option<String>,
 }
 
 /// One command in a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
-    /// Program and arguments.
     pub argv: Vec<String>,
-    /// Variables besides the standard ones.
+    /// Variables in addition to the standard ones.
     pub env: Vec<(String, String)>,
-    /// Whether it has the host's network.
+    /// Which network it has.
     pub network: Network,
-    /// Whether it gets a terminal of its own.
+    /// It gets a terminal of its own.
     pub terminal: bool,
     /// Host name in the session.
     pub hostname: String,
-    /// A directory that this run alone sees.
+    /// A directory of the host that only this run sees.
     pub shown: Option<UserBind>,
 }
 
-/// Files of the configuration's directory that are of this session only.
+/// Files in the configuration's directory that belong to this session only.
 pub(crate) fn session_files() -> [&'static str; 3] {
     [SESSION_CONF, crate::session::binhost::SESSION_FILE, synced::SESSION_FILE]
 }
 
 impl Root {
-    /// The plan that runs `run` in this root.
     pub(crate) fn plan(&self, run: &Run) -> Plan {
         let mut steps = vec![
             Step::FreshDirectory { path: self.work.clone() },
@@ -226,7 +220,7 @@ impl Root {
             command: CommandLine {
                 argv: run.argv.clone(),
                 env: environment(run, &self.session_conf),
-                // Portage reads the file itself, as the least of its settings; in its environment it would be the greatest.
+                // Portage reads `profile.env` by itself, with the lowest priority. In the environment it would have the highest.
                 login: run.argv.first().is_none_or(|program| program != "emerge"),
                 cwd: "/root".into(),
             },
@@ -234,7 +228,7 @@ impl Root {
         }
     }
 
-    /// Whether `run` sees directories that the user shows it.
+    /// Whether `run` sees directories of the host that the user shows it.
     pub(crate) fn shows_host(&self, run: &Run) -> bool {
         !self.binds.is_empty() || run.shown.is_some()
     }
@@ -244,7 +238,7 @@ impl Root {
         if self.binhost.is_some() { text + &crate::session::binhost::settings() } else { text }
     }
 
-    /// Whether something in the session has changed what lies in `/etc/portage`. What cannot be seen counts as changed.
+    /// Whether something in the session has changed `/etc/portage`. If we cannot tell, it counts as changed.
     pub(crate) fn has_own_configuration(&self) -> bool {
         let ours = session_files().map(|path| path.trim_start_matches(ETC_PORTAGE).trim_start_matches('/'));
         match TreeDir::open(&self.upper).and_then(|upper| upper.open_dir("etc/portage")) {
@@ -253,7 +247,7 @@ impl Root {
         }
     }
 
-    /// What has to go before the upper directory becomes a layer.
+    /// What must be removed before the upper directory becomes a layer.
     pub(crate) fn litter(&self) -> Litter {
         let mut directories: Vec<String> = self.trees.iter().map(|(location, _)| location.display().to_string()).collect();
         directories.extend([DISTDIR, PKGDIR, BUILD_DIR, REPOS_DIR, "/proc", "/sys", "/dev", "/run", "/tmp"].map(str::to_owned));
@@ -287,7 +281,7 @@ impl Root {
     }
 }
 
-/// Whether a tree has no other files than these.
+/// Whether a tree has only these files.
 fn holds_only(dir: &TreeDir, allowed: &[&str]) -> crate::beneath::Result<bool> {
     let mut walk = dir.walk()?;
     loop {
@@ -304,7 +298,7 @@ fn holds_only(dir: &TreeDir, allowed: &[&str]) -> crate::beneath::Result<bool> {
     }
 }
 
-/// The environment of a session: built from nothing.
+/// The environment of a session. Nothing is inherited.
 fn environment(run: &Run, conf: &SessionConf) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = [
         ("HOME", "/root"),
@@ -325,21 +319,22 @@ fn environment(run: &Run, conf: &SessionConf) -> Vec<(String, String)> {
     env
 }
 
-/// Files and directories that a session left in the upper directory and that are not part of its work.
+/// Files and directories in the upper directory that are not part of the session's work.
 ///
-/// A directory goes when it is empty and no layer below has one of that name (its parents likewise). A file that goes brings back
-/// the one of the layers below, if any.
+/// A directory is removed if it is empty and no layer below has one of that name; then its parents in the same way. If a file is removed,
+/// the one of the layers below is visible again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Litter {
-    /// The upper directory; its overlay must be gone.
+    /// The upper directory. Its overlay must be gone.
     pub upper: PathBuf,
-    /// The layers below, top first.
+    /// The layers below, the topmost first.
     pub lower: Vec<PathBuf>,
     /// Files to remove.
     pub files: Vec<LitterFile>,
     /// Absolute paths inside the root.
     pub directories: Vec<String>,
-    /// Trees of the session's outside its upper directory, whose files may belong to others: gone before the session is.
+    /// Directories of the session outside of its upper directory. Other ids may own files in them, so the task removes them before the
+    /// session goes.
     pub outside: Vec<PathBuf>,
 }
 
@@ -348,7 +343,7 @@ pub(crate) struct Litter {
 pub(crate) struct LitterFile {
     /// Absolute path inside the root.
     pub path: String,
-    /// The file stays when it holds anything else: then it is the session's own work.
+    /// Remove the file only if it has exactly these contents. Anything else is the session's work.
     pub only_if: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What every workflow works with, and the one way in which commands are run in a session.
+//! The only way to run a command in a session.
 
 use std::fs;
 use std::io::{PipeReader, PipeWriter};
@@ -18,12 +18,12 @@ use crate::terminal_text::{sanitize, sanitize_uncut};
 use crate::threads::NoThread;
 use crate::{sandbox, threads};
 
-/// How often a running session is looked after.
+/// How often we look after a running session.
 const TICK: Duration = Duration::from_millis(200);
-/// Of a failed command's output so many lines are shown.
+/// How many last lines of a failed command's output are shown.
 const LAST_LINES: usize = 30;
 
-/// Starts `run`, for which the configuration is as it was before packages were installed; with its output.
+/// Starts `run` and returns its output. First the configuration is put back to what it was before packages were installed.
 fn start(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<(Running, SessionOutput)> {
     put_back::put_back_configuration(cx, work)?;
     launch(cx, work, run)
@@ -53,7 +53,7 @@ pub(crate) fn launch(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<(Ru
     Ok((running, SessionOutput::new(reader, ended)))
 }
 
-/// Waits for the end of a session; passes Ctrl-C on: once politely, twice at once.
+/// Waits for the end of a session. The first Ctrl-C is passed on; the second one kills the session.
 pub(crate) fn supervise(cx: &Context<'_>, work: &Work<'_>, running: &mut Running, mut tick: impl FnMut()) -> Result<Exit> {
     let mut told = 0;
     loop {
@@ -78,7 +78,7 @@ pub(crate) fn supervise(cx: &Context<'_>, work: &Work<'_>, running: &mut Running
     }
 }
 
-/// Runs a command with the caller's own standard streams, on a terminal of its own if it is to have one; how it ended.
+/// Runs a command with the caller's own standard streams, or on a terminal of its own. Returns how it ended.
 pub(crate) fn attend(cx: &Context<'_>, work: &Work<'_>, run: &Run) -> Result<Exit> {
     put_back::put_back_configuration(cx, work)?;
     let options = SessionOptions {
@@ -104,12 +104,12 @@ pub(crate) fn run_of(work: &Work<'_>, argv: Vec<String>, network: Network) -> Ru
     Run { argv, env: work.env.clone(), network, terminal: false, hostname: work.hostname.clone(), shown: None }
 }
 
-/// Runs a command of ours: its output goes to the log, and is only shown when it fails.
+/// Runs a command of ours. Its output goes to the log and is shown only if it fails.
 pub(crate) fn command(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, network: Network) -> Result<()> {
     command_with(cx, work, argv, network, None)
 }
 
-/// As [`command`], for one that sees a directory besides.
+/// As [`command`], for a command that sees one more directory.
 pub(crate) fn command_with(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -140,7 +140,7 @@ pub(crate) fn command_with(
     Err(Error::Command { command, exit, log, last_lines: said.last_lines })
 }
 
-/// Runs a command without network; how it ended, and the beginning of its output, which is hostile.
+/// Runs a command without network. Returns how it ended and the beginning of its output, which may be hostile.
 pub(crate) fn exit_and_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<(Exit, Vec<u8>)> {
     let (mut running, output) = start(cx, work, &run_of(work, argv, Network::None))?;
     let (exit, text) = supply::answering(cx, &work.supply, || {
@@ -155,12 +155,12 @@ pub(crate) fn exit_and_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<Strin
     Ok((exit, text))
 }
 
-/// Runs a command and returns the beginning of its output, without anything that a terminal obeys. Its lines may be of any length.
+/// Runs a command and returns the beginning of its output, with nothing that a terminal obeys. Lines may have any length.
 pub(crate) fn output_of(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<String> {
     Ok(sanitize_uncut(&checked_output(cx, work, argv, limit_bytes)?))
 }
 
-/// The same as it is.
+/// The same without cleaning.
 pub(crate) fn checked_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>, limit_bytes: u64) -> Result<Vec<u8>> {
     let command = argv.join(" ");
     let (exit, text) = exit_and_output(cx, work, argv, limit_bytes)?;
@@ -174,16 +174,16 @@ pub(crate) fn checked_output(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String
     Err(Error::Command { command, exit, log, last_lines })
 }
 
-/// What a command has said.
+/// A command's output.
 #[derive(Debug, Default)]
 struct Said {
-    /// The end of it, safe to print.
+    /// Its last lines, safe to print.
     last_lines: Vec<String>,
     /// Why the log does not have all of it.
     unwritten: Option<std::io::Error>,
 }
 
-/// Appends a command and its output to a log. A log that cannot be written stops no command.
+/// Appends a command and its output to a log. If the log cannot be written, the command goes on.
 fn append_log(path: &Path, command: &str, mut output: impl std::io::Read) -> Said {
     use std::io::Write as _;
     let opened = fs::OpenOptions::new().create(true).append(true).open(path);
@@ -218,11 +218,12 @@ fn append_log(path: &Path, command: &str, mut output: impl std::io::Read) -> Sai
     Said { last_lines, unwritten: log.err().or(broken) }
 }
 
-/// Reads all of `output`, keeping only the first bytes.
+/// Reads all of `output` but keeps only the first bytes.
 fn read_bounded(mut output: SessionOutput, limit_bytes: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut kept = Vec::new();
     std::io::Read::by_ref(&mut output).take(limit_bytes).read_to_end(&mut kept)?;
+    // Read to the end: a command whose pipe is full would never end.
     std::io::copy(&mut output, &mut std::io::sink())?;
     Ok(kept)
 }

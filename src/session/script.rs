@@ -12,7 +12,7 @@ use crate::session::root::HOOKS_DIR;
 use crate::session::work::write_public;
 use crate::session::{Error, Result, Work, run};
 
-/// Removes what matches its arguments, pairs of [`PathPattern::search`]. A shell's own globs know no `**`, or let it through links.
+/// Removes what matches its arguments, pairs of [`PathPattern::search`]. The shell's own globs do not know `**`, or follow links with it.
 pub(crate) const REMOVE: &str = r#"set -e
 while [ $# -gt 0 ]; do
     if [ -z "$2" ]; then
@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
     shift 2
 done"#;
 
-/// Runs one of `user.scripts/` as root of the session.
+/// Runs a script of `user.scripts/` as root of the session.
 pub(crate) fn script(cx: &Context<'_>, work: &Work<'_>, script: &UserScript, network: bool) -> Result<()> {
     cx.observer.step(&format!("running script {}", script.name.value));
     record::close_keys(work)?;
@@ -34,12 +34,12 @@ pub(crate) fn script(cx: &Context<'_>, work: &Work<'_>, script: &UserScript, net
     let file_name = script.name.value.replace('/', "-");
     write_public(&dir.join(&file_name), contents, 0o755)?;
     let inside = format!("{HOOKS_DIR}/scripts/{file_name}");
-    // What has no interpreter line is for the shell, as when it is typed there.
+    // A script without an interpreter line is for the shell, as when a user starts it there.
     let argv = if contents.starts_with(b"#!") { vec![inside] } else { vec!["/bin/sh".to_owned(), inside] };
     run::command(cx, work, argv, if network { Network::Host } else { Network::None })
 }
 
-/// Removes what `patterns` mean.
+/// Removes what `patterns` match.
 pub(crate) fn remove(cx: &Context<'_>, work: &Work<'_>, patterns: &[PathPattern]) -> Result<()> {
     if patterns.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Takes a session's [`Litter`] out of its upper directory, inside the id map, before it becomes a layer.
+//! Removes a session's [`Litter`] from its upper directory before that becomes a layer. It runs inside the id map.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::sandbox::{TaskContext, TaskFailure};
 use crate::session::root::{Litter, LitterFile};
 use crate::session::{Result, Work, put_back, tidy};
 
-/// What could not be tidied.
+/// Something could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot remove `{}`, which only the session needed", path.display())]
 pub(crate) struct TidyError {
@@ -20,7 +20,7 @@ pub(crate) struct TidyError {
     source: beneath::Error,
 }
 
-/// Removes `litter`; what is not there, or holds something of the session's work, is left alone.
+/// Removes `litter`. What is not there, or has something of the session's work in it, stays.
 pub(crate) fn remove_litter(litter: &Litter) -> std::result::Result<(), TidyError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -35,7 +35,7 @@ pub(crate) fn remove_litter(litter: &Litter) -> std::result::Result<(), TidyErro
         remove_file(&upper, file).map_err(failed(Path::new(&file.path)))?;
     }
     let mut directories = with_parents(&litter.directories);
-    // Deepest first, so that a parent is empty when its turn comes.
+    // The deepest first, so that a parent is empty when it comes.
     directories.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
     for directory in directories {
         if !lower.iter().any(|layer| matches!(layer.stat(&directory), Ok(Some(_)))) {
@@ -56,12 +56,12 @@ fn with_parents(paths: &[String]) -> Vec<PathBuf> {
     all
 }
 
-/// A whiteout means that the session's work removed the file: that stays, as does all that is no regular file.
+/// Removes a regular file. A whiteout means that the session's work has removed the file, so it stays. So does everything else.
 fn remove_file(upper: &TreeDir, file: &LitterFile) -> beneath::Result<()> {
     match upper.kind(&file.path) {
         Ok(Some(FileType::RegularFile)) => {}
         Err(error) if !error.is_no_such_file() => return Err(error),
-        // Also what lies behind a link.
+        // This includes paths behind a link.
         _ => return Ok(()),
     }
     if let Some(contents) = &file.only_if {
@@ -74,7 +74,7 @@ fn remove_file(upper: &TreeDir, file: &LitterFile) -> beneath::Result<()> {
     upper.unlink(&file.path)
 }
 
-/// Takes a [`Litter`] out of an upper directory.
+/// Name of the task that removes a [`Litter`] from an upper directory.
 pub(crate) const TIDY: &str = "build.tidy";
 
 pub(crate) fn tidy_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
@@ -86,7 +86,7 @@ pub(crate) fn tidy_task(context: &mut TaskContext) -> std::result::Result<serde_
     Ok(serde_json::Value::Null)
 }
 
-/// Removes what only the session needed, and takes back what packages did to the configuration.
+/// Removes what only the session needed, and takes back what packages changed in the configuration.
 pub(crate) fn tidy(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     put_back::put_back_configuration(cx, work)?;
     let options = crate::sandbox::TaskOptions { hold: vec![work.session.borrow().lock_fd()?], ..Default::default() };

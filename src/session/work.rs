@@ -1,4 +1,4 @@
-//! Opens a session for work: its directories on the host, its root, and which steps of a longer job are done already.
+//! Opens a session for work: its directories on the host, its root, and which steps of a longer job are done.
 
 use std::cell::RefCell;
 use std::fs;
@@ -28,32 +28,32 @@ use crate::trees;
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 
-/// What a session's work is about: names for logs, hooks and scripts.
+/// What a session works on: names for logs, hooks and scripts.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
     /// `bootstrap-demo`, `stage-web`: name of the log directory.
     pub(crate) log_name: String,
     pub(crate) profile: String,
-    /// The stage3 or stage4 definition, empty for a freshroot.
+    /// The stage3 or stage4 definition. Empty for a freshroot.
     pub(crate) definition: String,
 }
 
-/// What a session is given besides the layers that it stands on.
+/// What a session gets in addition to its layers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Given<'a> {
-    /// Hooks, for whoever runs some.
+    /// For those who run hooks.
     pub(crate) hooks: Option<&'a Hooks>,
-    /// The merged configuration, if it is still to be put in place.
+    /// The merged configuration, if it must still be put in place.
     pub(crate) portage: Option<&'a PortageDir>,
-    /// What that says of downloads; `None`: as when the base was made.
+    /// What the configuration says about downloads. `None`: what the base was made with.
     pub(crate) downloads: Option<&'a Downloads>,
-    /// The tree snapshots that went into the build key, so that no others are mounted, whatever was brought meanwhile; `None`: those that
-    /// the base was made with, as they are now.
+    /// The tree snapshots of the build key. No others are mounted, even if there are newer ones by now. `None`: the trees of the base, as
+    /// they are now.
     pub(crate) trees: Option<&'a [PinnedTree]>,
     /// Directories of the host.
     pub(crate) binds: Vec<UserBind>,
-    /// The run that wants to know what this work finds out, while it goes on: both have the time of one session, and this one ends with that one.
-    /// It has no broker, or what it runs could have such works begun without end.
+    /// The run that needs the result of this work while it goes on. Both share the time of one session, and this work ends with the run.
+    /// It has no broker: otherwise what it runs could start further works without end.
     pub(crate) behalf: Option<&'a Supply>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn work<'s>(
     let trees = match trees {
         Some(trees) => trees.to_vec(),
         None => match choose::trees_of_state(cx, base) {
-            // Whoever builds has asked for them before.
+            // A build has asked for its trees before, so this is only for others.
             Err(trees::Error::NoTree) => Vec::new(),
             trees => trees?,
         },
@@ -102,7 +102,7 @@ pub(crate) fn work<'s>(
     }
     let (status, scratch, logs) = (dir("status")?, dir("scratch")?, dir("logs")?);
     let binhost = match binhost::binhost_client(cx, session, &downloads) {
-        // Whoever only looks around needs none.
+        // A session that only looks around needs no keys.
         Err(Error::NoKeys) if subject.definition.is_empty() => None,
         client => client?,
     };
@@ -158,21 +158,21 @@ pub(crate) fn work<'s>(
     })
 }
 
-/// Settings that hold for every session.
+/// The settings that all sessions have in common.
 pub(crate) fn session_conf(cx: &Context<'_>, observability: bool) -> SessionConf {
     let logdir = crate::session::root::LOG_DIR.to_owned();
     SessionConf { logdir, observability, ..SessionConf::new(cx.settings.jobs) }
 }
 
-/// Where the record stands in what a state says of itself.
+/// The field of a state's origin.
 const EMERGE_OPTS: &str = "emerge_opts";
 
-/// Notes what a configuration wants of emerge, for those who build on the state.
+/// Notes the configuration's options for emerge, for builds on this state.
 pub(crate) fn note_emerge_opts(origin: &mut serde_json::Value, opts: &DefaultOpts) {
     origin[EMERGE_OPTS] = serde_json::json!(opts);
 }
 
-/// Writes the merged configuration into `dir`, from where it is put in place.
+/// Writes the merged configuration into `dir`. A script puts it in place from there.
 fn write_portage(portage: &PortageDir, dir: &Path) -> Result<()> {
     for (name, contents) in &portage.files {
         let path = dir.join(name);
@@ -184,9 +184,9 @@ fn write_portage(portage: &PortageDir, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a directory that users inside other than root can pass as well; outside, the store is closed to others.
+/// Makes a directory that users other than root can enter inside. Outside, the store keeps others out.
 ///
-/// One that is there stays as it is: a resumed session's may belong to another user by now, as Portage's own directories do.
+/// An existing directory stays as it is. In a resumed session it may belong to another user, like Portage's own directories.
 pub(crate) fn create_open(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", path)),
@@ -201,7 +201,7 @@ pub(crate) fn write_public(path: &Path, contents: &[u8], mode: u32) -> Result<()
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
 }
 
-/// Which steps of a job are done, kept in the session's directory, so that a resumed session does not repeat them.
+/// Which steps of a job are done. It is kept in the session's directory, so that a resumed session does not repeat them.
 #[derive(Debug)]
 pub(crate) struct StepsDone {
     path: PathBuf,
@@ -221,7 +221,7 @@ impl StepsDone {
 
     fn at(path: PathBuf) -> Result<Self> {
         let done = match fs::read(&path) {
-            // Half a record can only come from a crash of the machine; then every step is done again.
+            // An incomplete record is left only by a crash of the machine. Then every step is done again.
             Ok(bytes) => serde_json::from_slice::<Recorded>(&bytes).map(|recorded| recorded.done).unwrap_or_default(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(Error::io("read", path)(source)),
@@ -237,6 +237,7 @@ impl StepsDone {
         step()?;
         self.done.push(name.to_owned());
         let text = serde_json::json!({ "done": self.done }).to_string();
+        // By a new file and a rename, so that a kill in between leaves the old record.
         let new = self.path.with_extension("new");
         fs::write(&new, text).map_err(Error::io("write", &new))?;
         Ok(fs::rename(&new, &self.path).map_err(Error::io("rename", &new))?)
@@ -253,7 +254,7 @@ impl StepsDone {
     }
 }
 
-/// The script that puts the merged configuration into the root; written beside the hooks of every session.
+/// The script that puts the merged configuration into the root. It is written beside the hooks of every session.
 pub(crate) const APPLY: &str = include_str!("apply.sh");
 
 pub(crate) const APPLY_NAME: &str = "apply.sh";

@@ -1,7 +1,7 @@
 //! ASCII armour (RFC 9580, section 6): from text to packets, one block after the other.
 //!
-//! The bytes inside are not believed for having been well wrapped; all that is asked of armour is to be whole, so that a
-//! truncated download has words of its own.
+//! Armour says nothing about who made the bytes in it. We only check that it is complete, so that a truncated download gets an error of
+//! its own.
 
 use std::io::Read as _;
 
@@ -26,8 +26,8 @@ pub(crate) enum Block {
     Malformed,
 }
 
-/// Takes `bytes` apart: binary if the first byte has its highest bit set (every packet's has), else all armoured blocks in order,
-/// ignoring text around them.
+/// Splits `bytes` into blocks. They are binary if the first byte has its highest bit set, as in every packet. Else all armoured blocks
+/// are taken in order, and text around them is ignored.
 pub(crate) fn decode(bytes: &[u8]) -> Vec<Block> {
     if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
         return vec![Block::Binary(bytes.to_vec())];

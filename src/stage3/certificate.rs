@@ -1,4 +1,5 @@
-//! OpenPGP certificates (public keys with what binds their parts together): reading, merging, and what they are worth on a day.
+//! OpenPGP certificates (public keys with the signatures that bind their parts together): reading, merging, and what they are worth at a
+//! given time.
 //!
 //! ```text
 //! primary key ── its fingerprint is what a configuration trusts
@@ -8,12 +9,12 @@
 //!                 └─ back-signature            by the subkey, inside the binding: "I belong to that primary key"
 //! ```
 //!
-//! Nothing in key material is believed that the primary key did not sign; signatures of third parties are skipped. The newest
-//! self-signature counts, so a refreshed copy of a key, merged with a stale one, has the refreshed expiry.
+//! We believe nothing in key material that the primary key did not sign; signatures of third parties are skipped. The newest
+//! self-signature counts. So if a refreshed copy of a key is merged with an older one, the refreshed expiry counts.
 //!
-//! Self-signatures may use SHA-1, as those of keys made before about 2014 do: the implementation detects the known collision
-//! attacks and then computes another hash, which makes such a signature fail. MD5 and RIPEMD-160 count for revocations only.
-//! Revocation by a key other than the primary ("designated revoker") is not supported.
+//! Self-signatures may use SHA-1, since those of keys made before about 2014 do. The implementation detects the known collision attacks
+//! and then computes another hash, so that such a signature fails. MD5 and RIPEMD-160 count for revocations only. Revocation by a key
+//! other than the primary ("designated revoker") is not supported.
 
 use pgp::composed::{ArmorOptions, Deserializable as _, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
@@ -26,7 +27,7 @@ use super::armor::Block;
 use super::fingerprint::Fingerprint;
 use crate::terminal_text::blotted;
 
-/// Why key material was refused.
+/// Why key material is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// Neither armoured nor binary OpenPGP data, or broken.
@@ -35,10 +36,10 @@ pub enum CertificateError {
     /// Armour without its last line.
     #[error("the key's armour ends before its END line: truncated")]
     Truncated,
-    /// Holds a secret key.
+    /// It holds a secret key.
     #[error("holds a secret key; only public keys belong here")]
     Secret,
-    /// Well-formed, but without a key in it.
+    /// It is well-formed but has no key in it.
     #[error("holds no public key")]
     Empty,
 }
@@ -55,18 +56,18 @@ pub struct Certificate {
 pub(crate) struct Revocation {
     /// Seconds since 1970.
     pub(crate) at: i64,
-    /// Whether earlier signatures are void, too: compromised, or no reason given. A key that was merely retired or superseded
-    /// (RFC 9580, section 5.2.3.31) leaves them standing.
+    /// Earlier signatures are void, too: the key was compromised, or no reason is given. If it was only retired or superseded (RFC 9580,
+    /// section 5.2.3.31), earlier signatures count.
     pub(crate) hard: bool,
     pub(crate) reason: &'static str,
 }
 
-/// What a key, primary or subkey, is worth at a given time.
+/// What a key (primary or subkey) is worth at a given time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// Whether the primary key vouches for it (a valid self-signature, or a valid binding with its back-signature).
+    /// The primary key vouches for it: by a valid self-signature, or by a valid binding with its back-signature.
     pub(crate) bound: bool,
-    /// Whether it may sign data.
+    /// It may sign data.
     pub(crate) signs: bool,
     /// Seconds since 1970.
     pub(crate) created: i64,
@@ -103,7 +104,6 @@ impl Certificate {
         if certificates.is_empty() { Err(CertificateError::Empty) } else { Ok(certificates) }
     }
 
-    /// The primary key's fingerprint.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
@@ -113,7 +113,7 @@ impl Certificate {
         self.key.primary_key.created_at().as_secs().into()
     }
 
-    /// Unites two copies of one certificate; whatever either knows is known afterwards.
+    /// Unites two copies of one certificate. The result has everything that either copy has.
     pub(crate) fn merge(&mut self, other: Self) {
         debug_assert_eq!(self.fingerprint, other.fingerprint);
         let (mine, theirs) = (&mut self.key.details, other.key.details);
@@ -135,21 +135,19 @@ impl Certificate {
         }
     }
 
-    /// The certificate as an armoured block.
     pub(crate) fn to_armored(&self) -> Result<String, CertificateError> {
         self.key.to_armored_string(ArmorOptions::default()).map_err(malformed)
     }
 
-    /// The user id that stands for the key: the one marked as primary, else the first that the key itself certified.
+    /// The user id to show for the key: the one marked as primary, else the first one that the key itself certified.
     pub fn user_id(&self, now: i64) -> Option<String> {
         let valid: Vec<_> = self.key.details.users.iter().filter(|user| self.user_self_signature(user, now).is_some()).collect();
         let user = valid.iter().find(|user| user.is_primary()).or(valid.first())?;
-        // Key material is somebody else's text: it must not drive the terminal.
+        // Somebody else wrote this text. It must not control the terminal.
         let text = String::from_utf8_lossy(user.id.id()).into_owned();
         Some(text.chars().map(blotted).collect())
     }
 
-    /// What the primary key is worth at `now`.
     pub(crate) fn standing(&self, now: i64) -> Standing {
         let primary = &self.key.primary_key;
         let created = self.created();
@@ -173,7 +171,7 @@ impl Certificate {
         }
     }
 
-    /// What the subkey at `index` is worth at `now`, apart from the primary key's own standing.
+    /// What the subkey at `index` is worth at `now`, without regard to the primary key.
     pub(crate) fn subkey_standing(&self, index: usize, now: i64) -> Standing {
         let primary = &self.key.primary_key;
         let subkey = &self.key.public_subkeys[index];
@@ -188,7 +186,7 @@ impl Certificate {
             })
             .max_by_key(|signature| made(signature));
         let signs = binding.is_some_and(|signature| may_sign(signature) == Some(true));
-        // Without the back-signature anybody could adopt a foreign signing subkey (RFC 9580, section 5.2.1.8).
+        // Without the back-signature anybody could bind a foreign signing subkey to their own primary key (RFC 9580, section 5.2.1.8).
         let back = binding.and_then(Signature::embedded_signature);
         let back = back.is_some_and(|back| usable(back, now) && back.verify_primary_key_binding(&subkey.key, primary).is_ok());
         let revocations = subkey.signatures.iter().filter(|signature| {
@@ -204,22 +202,19 @@ impl Certificate {
         }
     }
 
-    /// The fingerprints of the subkeys.
     pub(crate) fn subkeys(&self) -> impl Iterator<Item = Fingerprint> {
         self.key.public_subkeys.iter().map(|subkey| Fingerprint::of(&subkey.key))
     }
 
-    /// The primary key itself.
     pub(crate) fn primary(&self) -> &pgp::packet::PublicKey {
         &self.key.primary_key
     }
 
-    /// The subkey at `index`.
     pub(crate) fn subkey(&self, index: usize) -> &pgp::packet::PublicSubkey {
         &self.key.public_subkeys[index].key
     }
 
-    /// The newest certification that the key made for `user`, unless it is a revocation.
+    /// The newest certification that the key made for `user`. `None` if that is a revocation.
     fn user_self_signature<'a>(&'a self, user: &'a pgp::types::SignedUser, now: i64) -> Option<&'a Signature> {
         let primary = &self.key.primary_key;
         let newest = user
@@ -247,9 +242,9 @@ pub(crate) fn algorithm_name(key: &impl KeyDetails) -> String {
     }
 }
 
-/// Whether a key's size is below what can be relied on: RSA below 2048 bits, DSA below 2048/224 bits (NIST SP 800-131A).
+/// Whether a key is too small to rely on: RSA below 2048 bits, DSA below 2048/224 bits (NIST SP 800-131A).
 ///
-/// That refuses Gentoo's old release key, a DSA key of 1024 bits whose signatures cover 160 bits of a hash.
+/// This refuses Gentoo's old release key: a DSA key of 1024 bits, whose signatures cover only 160 bits of a hash.
 pub(crate) fn is_weak(key: &impl KeyDetails) -> bool {
     match key.public_params() {
         PublicParams::RSA(params) => rsa_bits(params) < 2048,
@@ -264,7 +259,7 @@ pub(crate) fn is_weak(key: &impl KeyDetails) -> bool {
 
 fn rsa_bits(params: &pgp::types::RsaPublicParams) -> usize {
     use pgp::ser::Serialize as _;
-    // Modulus, then exponent (RFC 9580, section 5.5.5.1). Writing into a vector cannot fail; if it did, the key would be weak.
+    // Modulus, then exponent (RFC 9580, section 5.5.5.1). Writing into a vector cannot fail. If it did, the key would count as weak.
     let mut bytes = Vec::new();
     drop(params.to_writer(&mut bytes));
     mpi_bits(&bytes).unwrap_or(0)
@@ -302,13 +297,13 @@ fn unite<T: PartialEq>(mine: &mut Vec<T>, theirs: Vec<T>) {
     }
 }
 
-/// Whether a signature claims to be by `key`; checking those of strangers with it would be a waste.
+/// Whether a signature claims to be by `key`. Checking signatures of other keys would only take time.
 fn by(signature: &Signature, key: &impl KeyDetails) -> bool {
     signature.issuer_key_id().iter().any(|id| **id == key.legacy_key_id())
         || signature.issuer_fingerprint().iter().any(|fingerprint| **fingerprint == key.fingerprint())
 }
 
-/// Whether a self-signature counts at `now`: made, not expired, not with a broken hash.
+/// Whether a self-signature counts at `now`: it is not from the future, not expired, and has no broken hash.
 fn usable(signature: &Signature, now: i64) -> bool {
     let expired = signature
         .signature_expiration_time()
@@ -323,7 +318,7 @@ fn made(signature: &Signature) -> i64 {
     signature.created().map_or(0, |time| time.as_secs().into())
 }
 
-/// Whether the key flags allow signing data; `None` without flags.
+/// Whether the key flags allow signing data. `None` if there are no flags.
 fn may_sign(signature: &Signature) -> Option<bool> {
     signature.config()?.hashed_subpackets().find_map(|subpacket| match &subpacket.data {
         SubpacketData::KeyFlags(flags) => Some(flags.sign()),
@@ -346,7 +341,7 @@ fn revocation(signature: &Signature) -> Revocation {
     Revocation { at: made(signature), hard, reason }
 }
 
-/// Of several revocations: a hard one, else the earliest.
+/// The worst of several revocations: a hard one, else the earliest.
 fn worst(revocations: impl Iterator<Item = Revocation>) -> Option<Revocation> {
     revocations.min_by_key(|revocation| (!revocation.hard, revocation.at))
 }

@@ -1,4 +1,4 @@
-//! Clear-signed documents (RFC 9580, section 7): taking apart what was signed from what was not.
+//! Clear-signed documents (RFC 9580, section 7): separates what was signed from what was not.
 //!
 //! ```text
 //! anything                                          ignored
@@ -13,42 +13,40 @@
 //! anything                                          ignored
 //! ```
 //!
-//! Readers get exactly the bytes that the signature covers, never the file.
+//! Callers get exactly the text that the signature covers, never the file.
 
-/// A clear-signed document, its signature not yet verified.
+/// A clear-signed document whose signature is not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cleartext {
-    /// The signed text, lines ended by LF. Not to be looked at before the signature is verified.
+    /// The signed text, with LF line ends. Nobody may use it before the signature is verified.
     pub text: String,
-    /// The armoured signature.
     pub signature: String,
 }
 
-/// What a clear-signed document may have wrong.
+/// What is wrong with a clear-signed document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CleartextError {
-    /// No `BEGIN PGP SIGNED MESSAGE` line.
+    /// It has no `BEGIN PGP SIGNED MESSAGE` line.
     #[error("not a clear-signed document")]
     NotSigned,
-    /// The end of the file came first.
+    /// The file ends too early.
     #[error("ends before its signature does: truncated")]
     Truncated,
-    /// A header other than `Hash`.
+    /// It has a header other than `Hash`.
     #[error("line {line}: unknown header in front of the signed text")]
     Header {
         /// Counted from 1.
         line: usize,
     },
-    /// A line that begins with a dash and is not escaped.
+    /// A line begins with a dash that is not escaped.
     #[error("line {line}: a dash that is not escaped in the signed text")]
     Dash {
         /// Counted from 1.
         line: usize,
     },
-    /// More than one signed text.
+    /// It has more than one signed text.
     #[error("holds more than one signed text")]
     Several,
-    /// Not UTF-8.
     #[error("is not UTF-8 text")]
     Encoding,
 }
@@ -63,13 +61,12 @@ pub(crate) fn is_clear_signed(bytes: &[u8]) -> bool {
 }
 
 impl Cleartext {
-    /// Takes a document apart.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, CleartextError> {
         if !is_clear_signed(bytes) {
             return Err(CleartextError::NotSigned);
         }
         let document = std::str::from_utf8(bytes).map_err(|_| CleartextError::Encoding)?;
-        // Blanks at the ends of lines are not signed (section 7.1), so they are not handed on either.
+        // Blanks at the ends of lines are not signed (section 7.1), so they are removed.
         let mut lines =
             document.split('\n').map(|line| line.trim_end_matches([' ', '\t', '\r'])).enumerate().map(|(i, line)| (i + 1, line));
         lines.find(|(_, line)| *line == BEGIN_MESSAGE).ok_or(CleartextError::NotSigned)?;
@@ -90,7 +87,7 @@ impl Cleartext {
             }
             let line = match line.strip_prefix("- ") {
                 Some(line) => line,
-                // `- ` alone, its blank already removed.
+                // An escaped empty line. Its blank was removed above.
                 None if line == "-" => "",
                 None if line.starts_with('-') => return Err(CleartextError::Dash { line: number }),
                 None => line,
@@ -107,13 +104,14 @@ impl Cleartext {
                 break;
             }
         }
+        // A second document would not be covered by this signature, and a reader could take it for signed.
         if lines.any(|(_, line)| line == BEGIN_MESSAGE || line == BEGIN_SIGNATURE) {
             return Err(CleartextError::Several);
         }
         Ok(Self { text, signature })
     }
 
-    /// The bytes that the signature covers: CR LF between the lines, none after the last.
+    /// The bytes that the signature covers: CR LF between the lines, and none after the last one.
     pub(crate) fn signed_bytes(&self) -> Vec<u8> {
         self.text.strip_suffix('\n').unwrap_or(&self.text).replace('\n', "\r\n").into_bytes()
     }

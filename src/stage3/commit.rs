@@ -12,16 +12,16 @@
 //! the message                                    ┘
 //! ```
 //!
-//! The commit names the tree, and the tree its files, by hashes that git has checked on receipt.
+//! The commit names the tree by its hash, and the tree its files. git checks these hashes when it receives them.
 
 use super::keys::KeysFor;
 use super::openpgp::{self, Over, Signer};
 use super::verify::{Reason, VerifyError, VerifyOptions};
 
-/// The headers that hold signatures, in either format of objects.
+/// The headers with signatures: one for each of git's two object formats.
 const HEADERS: [&[u8]; 2] = [b"gpgsig ", b"gpgsig-sha256 "];
 
-/// Who signed the commit `id`, whose object is `raw`; `None` if nobody did.
+/// Who signed the commit `id`, whose object is `raw`. `None` if nobody did.
 pub(crate) fn verify_commit(
     id: &str,
     raw: &[u8],
@@ -37,7 +37,7 @@ pub(crate) fn verify_commit(
     Ok(Some(signer))
 }
 
-/// The signature, and what it is over.
+/// The signature, and the bytes that it covers.
 fn take_apart(raw: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (mut signature, mut payload) = (Vec::new(), Vec::new());
     let mut lines = raw.split_inclusive(|byte| *byte == b'\n');

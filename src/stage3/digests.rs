@@ -9,10 +9,10 @@
 //! 486e…  stage3-amd64-openrc-20260811T083102Z.tar.xz.CONTENTS.gz
 //! ```
 //!
-//! Files are found by the last component of their path. Stanzas of algorithms that we do not know are skipped; MD5, SHA-1 and
-//! WHIRLPOOL are remembered as weak, so that a file that has nothing better is refused with the right words.
+//! Files are found by the last component of their path. Stanzas of unknown algorithms are skipped. MD5, SHA-1 and WHIRLPOOL are
+//! remembered as weak: a file that has nothing better is refused with an error that says so.
 //!
-//! The parser gets text that was taken out of a verified signature ([`super::cleartext`]); it neither sees nor looks for one.
+//! The parser gets text that was taken out of a verified signature ([`super::cleartext`]). It does not look for a signature.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ impl std::fmt::Display for Algorithm {
     }
 }
 
-/// What a list of digests may have wrong.
+/// What is wrong with a list of digests.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestsError {
     /// A line of a known stanza that is neither `HEX  FILE` nor `NAME (FILE) = HEX`.
@@ -66,28 +66,19 @@ pub enum DigestsError {
     Digest {
         /// Counted from 1, within the signed text.
         line: usize,
-        /// What the stanza says it is.
         algorithm: Algorithm,
     },
-    /// Two lines that contradict each other.
+    /// Two lines have different digests for one file.
     #[error("two different {algorithm} digests for `{file}`")]
-    Contradiction {
-        /// The file both are for.
-        file: String,
-        /// The algorithm of both.
-        algorithm: Algorithm,
-    },
+    Contradiction { file: String, algorithm: Algorithm },
     /// The file is not in the list.
     #[error("no digest for `{file}`")]
-    NotListed {
-        /// The missing file.
-        file: String,
-    },
-    /// The file has digests, but none that can be relied on.
+    NotListed { file: String },
+    /// The file has only digests that are too weak.
     #[error("only {algorithms} for `{file}`, too weak to rely on")]
     WeakOnly {
         file: String,
-        /// Names of the weak algorithms, as the list writes them.
+        /// As the list writes them.
         algorithms: String,
     },
 }
@@ -107,7 +98,7 @@ enum Stanza {
 }
 
 impl DigestList {
-    /// Reads a list. Lines before the first stanza are taken for `unmarked`, if given (`.sha256` files may have no stanza).
+    /// Reads a list. Lines before the first stanza count as `unmarked`, if that is given (`.sha256` files may have no stanza).
     pub(crate) fn parse(text: &str, unmarked: Option<Algorithm>) -> Result<Self, DigestsError> {
         let mut list = Self::default();
         let mut stanza = unmarked.map_or(Stanza::Unknown, Stanza::Strong);
@@ -159,7 +150,7 @@ impl DigestList {
         Ok(())
     }
 
-    /// The strong digests of `file` (no directories); at least one.
+    /// The strong digests of `file` (without directories). There is at least one.
     pub(crate) fn of(&self, file: &str) -> Result<&BTreeMap<Algorithm, String>, DigestsError> {
         if let Some(digests) = self.strong.get(file) {
             return Ok(digests);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The fingerprint of an OpenPGP key: 40 hexadecimal digits (version 4 keys) or 64 (version 6), upper case.
 ///
-/// A fingerprint is the only name of a key that is compared when trust is decided; key ids and user ids are hints for people.
+/// Trust is decided only by comparing fingerprints. Key ids and user ids are hints for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint(String);
@@ -20,7 +20,6 @@ pub struct NotAFingerprint {
 }
 
 impl Fingerprint {
-    /// The digits, upper case.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -6,8 +6,8 @@
 //!         1 MiB chunks    └─ thread: SHA-256   (only if a list of digests or a signature wants it)
 //! ```
 //!
-//! The chunks are shared, not copied, and their buffers are used again: the pass takes as long as the slowest hash, given a core for
-//! each.
+//! The chunks are shared, not copied, and their buffers are used again. With a core for each hash, the pass takes as long as the slowest
+//! hash.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 
 use crate::threads;
 
-/// Bytes read at a time: long enough that handing over costs nothing, short enough to stay in the cache that cores share.
+/// Bytes read at a time. Large enough that passing a chunk on costs little, small enough for the cache that cores share.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Chunks that wait for a hash which is behind.
+/// How many chunks may wait for a slow hash.
 const QUEUE_CHUNKS: usize = 4;
 
-/// A hash being computed. Unlike the boxed trait object that the OpenPGP library wants, it can be cloned and sent.
+/// A hash being computed. The OpenPGP library's boxed trait object cannot be cloned or sent to another thread; this can.
 #[derive(Debug, Clone)]
 pub(crate) enum Hasher {
     Blake2b(Box<Blake2b512>),
@@ -57,7 +57,6 @@ impl Hasher {
         Self::Sha512(Sha512::new())
     }
 
-    /// Feeds `bytes`.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Blake2b(hash) => sha2::digest::Update::update(hash.as_mut(), bytes),
@@ -68,7 +67,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of what was fed so far, in hexadecimal, lower case.
+    /// The digest of the bytes so far, in lower-case hexadecimal.
     pub(crate) fn hex(&self) -> String {
         match self.clone() {
             Self::Blake2b(hash) => hex::encode(hash.finalize()),
@@ -79,7 +78,7 @@ impl Hasher {
         }
     }
 
-    /// The form the OpenPGP library appends a signature's own fields to; BLAKE2b is no OpenPGP hash.
+    /// As the OpenPGP library wants it, to append a signature's own fields. BLAKE2b is not an OpenPGP hash.
     pub(crate) fn into_openpgp(self) -> Option<Box<dyn DynDigest + Send>> {
         Some(match self {
             Self::Blake2b(_) => return None,
@@ -91,8 +90,8 @@ impl Hasher {
     }
 }
 
-/// Feeds everything that `reader` has to each of `hashers`, and returns them with the number of bytes. `progress` hears of bytes
-/// as they are read.
+/// Feeds everything that `reader` has to each of `hashers`. Returns them with the number of bytes. `progress` is told how many bytes were
+/// read.
 pub(crate) fn hash_all(
     mut reader: impl Read,
     hashers: Vec<Hasher>,
@@ -111,7 +110,7 @@ pub(crate) fn hash_all(
                 hasher
             })?);
         }
-        // A queue holds QUEUE_CHUNKS, its worker one more, and one is being filled: then the oldest buffer is free again.
+        // A queue holds QUEUE_CHUNKS, its worker one more, and one is being filled. After that many the oldest buffer is free again.
         let mut buffers: Vec<Arc<Vec<u8>>> = (0..QUEUE_CHUNKS + 2).map(|_| Arc::new(vec![0; CHUNK_BYTES])).collect();
         let mut total = 0;
         for turn in (0..buffers.len()).cycle() {
@@ -124,7 +123,7 @@ pub(crate) fn hash_all(
                 break;
             }
             for queue in &queues {
-                // The worker lives until its queue is dropped below.
+                // The worker lives until its queue is dropped below, so this cannot fail.
                 drop(queue.send((Arc::clone(buffer), len)));
             }
             total += len as u64;

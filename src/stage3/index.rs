@@ -6,15 +6,15 @@
 //! 20260811T083102Z/stage3-amd64-openrc-20260811T083102Z.tar.xz 283467296
 //! ```
 //!
-//! The lists are clear-signed; the parser gets the text that [`super::verify_clear_signed`] handed out. Paths are relative to the
-//! directory of the list (`releases/<arch>/autobuilds/`).
+//! The lists are clear-signed. The parser gets the text from [`super::verify_clear_signed`]. Paths are relative to the directory of the
+//! list (`releases/<arch>/autobuilds/`).
 
 use serde::{Deserialize, Serialize};
 
 /// A list of builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReleaseIndex {
-    /// When upstream made the list, seconds since 1970, if it says so.
+    /// When upstream made the list, in seconds since 1970, if the list says so.
     pub timestamp: Option<i64>,
     /// The builds, in the list's order.
     pub entries: Vec<IndexEntry>,
@@ -25,34 +25,33 @@ pub(crate) struct ReleaseIndex {
 pub(crate) struct IndexEntry {
     /// Relative path, without `.` or `..` components.
     pub path: String,
-    /// Size of the tarball in bytes; lists before 2016 have none.
+    /// Size of the tarball in bytes. Lists before 2016 have none.
     pub size: Option<u64>,
 }
 
-/// What a list may have wrong.
+/// What is wrong with a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IndexError {
-    /// A path that leads elsewhere.
+    /// A path leads out of the list's directory.
     #[error("line {line}: `{path}` is not a path below the list's directory")]
     Path {
         /// Counted from 1, within the signed text.
         line: usize,
         path: String,
     },
-    /// Something other than a number after the path.
+    /// After the path comes something that is not a number.
     #[error("line {line}: `{text}` is not a size in bytes")]
     Size {
         /// Counted from 1, within the signed text.
         line: usize,
         text: String,
     },
-    /// No builds at all.
+    /// The list is empty.
     #[error("lists no builds")]
     Empty,
 }
 
 impl ReleaseIndex {
-    /// Reads a list.
     pub(crate) fn parse(text: &str) -> Result<Self, IndexError> {
         let mut timestamp = None;
         let mut entries = Vec::new();

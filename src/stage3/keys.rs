@@ -5,9 +5,9 @@
 //! config/keys/*.asc, *.gpg   public keys, armoured or binary, any number in a file; being here does not make one trusted
 //! ```
 //!
-//! Gentoo's own keys are pinned without being listed, each for what Gentoo uses it for, so their public keys count as soon as they are
-//! imported. A line of `trusted` takes nothing from them, and adds only the purposes that it names. What is
-//! written here is written atomically, and each writing function returns what it wrote.
+//! Gentoo's own keys are pinned without being listed, each for what Gentoo uses it for. So their public keys count as soon as they are
+//! imported. A line in `trusted` can add purposes to them, but takes none away. All files here are written atomically, and each function
+//! that writes returns what it wrote.
 
 mod purpose;
 mod store;
@@ -29,19 +29,18 @@ pub(crate) use store::{Change, Trust, import, remove, trust};
 
 pub(crate) use store::store_certificates;
 
-/// Key files larger than this are refused; all of Gentoo's developers fit into a third of it.
+/// A larger key file is refused. The keys of all Gentoo developers have a third of this.
 const MAX_KEY_FILE_BYTES: u64 = 16 << 20;
 
 /// A fingerprint that is trusted without being listed in `trusted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuiltinKey {
-    /// The primary key's fingerprint.
     pub fingerprint: &'static str,
-    /// The signing subkey in use, so that a signature can be attributed before the public key is imported.
+    /// The signing subkey in use. With it a signature can be attributed before the public key is imported.
     pub subkey: Option<&'static str>,
-    /// The address whose web key directory has the public key; `None` if the key is not in use any more.
+    /// The address whose web key directory has the public key. `None` if the key is no longer in use.
     pub address: Option<&'static str>,
-    /// What it counts for.
+    /// What its signatures count for.
     pub purposes: &'static [Purpose],
     /// Whose it is.
     pub comment: &'static str,
@@ -79,7 +78,7 @@ pub const GENTOO: &[BuiltinKey] = &[
     },
 ];
 
-/// What can go wrong with the directory of keys.
+/// Why the directory of keys cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// Reading failed.
@@ -96,21 +95,17 @@ pub enum KeysError {
         #[source]
         source: io::Error,
     },
-    /// Not key material.
+    /// The file is not key material.
     #[error("cannot use `{path}`")]
     Material {
         path: PathBuf,
         #[source]
         source: CertificateError,
     },
-    /// Too large to be key material.
+    /// The file is too large for key material.
     #[error("`{path}` is larger than {limit} bytes")]
-    TooLarge {
-        path: PathBuf,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// A line of `trusted`.
+    TooLarge { path: PathBuf, limit: u64 },
+    /// A line of `trusted` does not begin with a fingerprint.
     #[error("{path}:{line}: not a fingerprint")]
     Trusted {
         path: PathBuf,
@@ -119,7 +114,7 @@ pub enum KeysError {
         #[source]
         source: NotAFingerprint,
     },
-    /// A word after the fingerprint in a line of `trusted`.
+    /// In a line of `trusted` a word after the fingerprint is not a purpose.
     #[error("{path}:{line}: not a purpose")]
     Purpose {
         path: PathBuf,
@@ -128,15 +123,10 @@ pub enum KeysError {
         #[source]
         source: NotAPurpose,
     },
-    /// Nothing known of a fingerprint.
+    /// Nothing is known about a fingerprint.
     #[error("no key `{fingerprint}` in `{dir}`")]
-    NoSuchKey {
-        /// What was asked for.
-        fingerprint: Fingerprint,
-        /// Where was looked.
-        dir: PathBuf,
-    },
-    /// A comment that would end its line.
+    NoSuchKey { fingerprint: Fingerprint, dir: PathBuf },
+    /// A comment with a line break would add a line to `trusted`.
     #[error("a comment must be one line without control characters")]
     Comment,
 }
@@ -154,12 +144,11 @@ pub enum PinSource {
     },
 }
 
-/// A fingerprint that is trusted.
+/// Why a fingerprint is trusted, and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pin {
-    /// Where it comes from.
     pub source: PinSource,
-    /// What it counts for.
+    /// What its signatures count for.
     pub purposes: Purposes,
     /// Whose it is; may be empty.
     pub comment: String,
@@ -184,11 +173,11 @@ pub struct KeyInfo {
     pub algorithm: Option<String>,
     /// Seconds since 1970, if the public key is here.
     pub created: Option<i64>,
-    /// Seconds since 1970; `None` for never, or if the public key is not here.
+    /// Seconds since 1970. `None` for never, or if the public key is not here.
     pub expires: Option<i64>,
     /// When it was revoked, seconds since 1970.
     pub revoked: Option<i64>,
-    /// Whether its signatures count.
+    /// Its signatures count.
     pub trusted: bool,
     /// Why it is trusted.
     pub pin: Option<Pin>,
@@ -197,8 +186,8 @@ pub struct KeyInfo {
 }
 
 impl TrustedKeys {
-    /// Reads `dir` (`config/keys`); a directory that does not exist holds nothing. `builtin` is [`GENTOO`] but for tests and for
-    /// programs that trust nobody by default.
+    /// Reads `dir` (`config/keys`). A directory that does not exist has no keys. `builtin` is [`GENTOO`], except in tests and in programs
+    /// that trust nobody by default.
     pub fn load(dir: &Path, builtin: &[BuiltinKey]) -> Result<Self, KeysError> {
         let mut keys = Self::default();
         for key in builtin {
@@ -212,7 +201,7 @@ impl TrustedKeys {
         }
         for store::TrustedLine { line, fingerprint, purposes, comment } in store::read_trusted(dir)? {
             match keys.pins.get_mut(&fingerprint) {
-                // Of a key that counts already, a line without purposes says nothing new.
+                // For a key that is trusted already, a line without purposes changes nothing.
                 Some(pin) if !purposes.is_empty() => pin.purposes = pin.purposes.with(&Purposes::of(&purposes)),
                 Some(_) => {}
                 None => {
@@ -230,7 +219,7 @@ impl TrustedKeys {
         Ok(keys)
     }
 
-    /// Adds a certificate, merging it with what is known of it.
+    /// Adds a certificate. If it is known, the two copies are merged.
     pub fn add(&mut self, certificate: Certificate, file: Option<PathBuf>) {
         self.files.entry(certificate.fingerprint().clone()).or_default().extend(file);
         match self.certificates.iter_mut().find(|known| known.fingerprint() == certificate.fingerprint()) {
@@ -239,19 +228,19 @@ impl TrustedKeys {
         }
     }
 
-    /// Trusts a fingerprint with these, or without any with everything, for the life of this value.
+    /// Trusts a fingerprint for these purposes (for all if there are none), as long as this value lives.
     #[cfg(test)]
     pub(crate) fn pin(&mut self, fingerprint: Fingerprint, purposes: &[Purpose], comment: &str) {
         let pin = Pin { source: PinSource::Trusted { line: 0 }, purposes: Purposes::of(purposes), comment: comment.to_owned() };
         self.pins.entry(fingerprint).or_insert(pin);
     }
 
-    /// Whether signatures of the primary key `fingerprint` count for anything. What is verified asks [`KeysFor`].
+    /// Whether signatures of the primary key `fingerprint` count for anything. To verify something use [`KeysFor`].
     pub fn is_trusted(&self, fingerprint: &Fingerprint) -> bool {
         self.pins.contains_key(fingerprint)
     }
 
-    /// What signatures of the primary key `fingerprint` count for, if they do.
+    /// What signatures of the primary key `fingerprint` count for. `None` if they do not count.
     pub fn purposes_of(&self, fingerprint: &Fingerprint) -> Option<&Purposes> {
         self.pins.get(fingerprint).map(|pin| &pin.purposes)
     }
@@ -266,7 +255,7 @@ impl TrustedKeys {
         self.pins.iter().map(|(fingerprint, pin)| (fingerprint, pin.comment.as_str()))
     }
 
-    /// The trusted primary key that `fingerprint`, a primary key or a subkey, is known to belong to, with its comment.
+    /// The trusted primary key that `fingerprint` (a primary key or a subkey) belongs to, as far as we know, with its comment.
     pub(crate) fn pinned_primary_of(&self, fingerprint: &Fingerprint) -> Option<(&Fingerprint, &str)> {
         let primary = self.subkeys_of_pins.get(fingerprint).unwrap_or(fingerprint);
         self.pins.get_key_value(primary).map(|(fingerprint, pin)| (fingerprint, pin.comment.as_str()))
@@ -308,7 +297,6 @@ impl TrustedKeys {
     }
 }
 
-/// Reads a file of public keys.
 pub(crate) fn read_key_file(path: &Path) -> Result<Vec<Certificate>, KeysError> {
     let read = |source| KeysError::Read { path: path.to_owned(), source };
     let size = fs::metadata(path).map_err(read)?.len();

@@ -15,8 +15,8 @@
 //! publish      the lists that we write ourselves; sign: the user's gpg
 //! ```
 //!
-//! Verification is done here, by a library, because the answer must be *which key*, compared with a pinned fingerprint; an exit code
-//! of `gpg` with a keyring of unknown content is not that. Signing is left to the user's `gpg`, which knows agents and smartcards.
+//! We verify with a library of our own, because the answer must be *which key*, compared with a pinned fingerprint. `gpg` answers with an
+//! exit code about a keyring of unknown content. Signing is left to the user's `gpg`, which knows agents and smartcards.
 
 mod armor;
 mod certificate;

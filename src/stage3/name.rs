@@ -7,15 +7,15 @@
 //! stage4-amd64-web-20261122T120000Z-41aa1be94f4f-2.tar.zst    the same state, with other things kept in it
 //! ```
 //!
-//! A file name is data for display and for the metadata of a build state. It is never a reason to trust a file: whoever serves the
-//! file chose the name.
+//! A file name is data for display and for the metadata of a build state. It is never a reason to trust a file: whoever serves the file
+//! chose its name.
 
 use serde::{Deserialize, Serialize};
 
-/// So many digits of a state's id are in the name of what was made from it.
+/// How many digits of a state's id are in the name of an artifact.
 pub(crate) const ID_DIGITS: usize = 12;
 
-/// How a tarball is compressed, as its name claims.
+/// How a tarball is compressed, according to its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compression {
@@ -34,19 +34,18 @@ pub(crate) struct StageName {
     pub file: String,
     /// The file name without `.tar.*`.
     pub stem: String,
-    /// `3` of `stage3-…`, `4` of `stage4-…`; other names have none.
+    /// `3` of `stage3-…`, `4` of `stage4-…`. `None` for other names.
     pub stage: Option<u8>,
     /// Gentoo's name of the architecture: `amd64`, `arm64`, …
     pub arch: Option<String>,
-    /// What is between architecture and timestamp: `openrc`, `musl-hardened`, …
+    /// The part between architecture and timestamp: `openrc`, `musl-hardened`, …
     pub variant: Option<String>,
-    /// When the build was started, as upstream writes it: `20260811T083102Z`, or `20260811` before 2018.
+    /// When upstream started the build: `20260811T083102Z`, or `20260811` before 2018.
     pub timestamp: Option<String>,
-    /// The compression its ending names.
     pub compression: Compression,
 }
 
-/// A file name that no tarball has.
+/// A file name that is not a tarball's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is not the name of a tarball: it ends in none of .tar.xz, .tar.zst, .tar.gz")]
 pub(crate) struct NotATarball {
@@ -54,7 +53,7 @@ pub(crate) struct NotATarball {
 }
 
 impl StageName {
-    /// Takes a file name (no directories) apart. Any `<name>.tar.{xz,zst,gz}` is accepted; what it does not say stays `None`.
+    /// Splits a file name (without directories). Any `<name>.tar.{xz,zst,gz}` is accepted. Parts that the name does not have are `None`.
     pub(crate) fn parse(file: &str) -> Result<Self, NotATarball> {
         let endings = [(".tar.xz", Compression::Xz), (".tar.zst", Compression::Zst), (".tar.gz", Compression::Gz)];
         let found = endings.iter().find_map(|(ending, compression)| Some((file.strip_suffix(ending)?, *compression)));
@@ -84,7 +83,7 @@ impl StageName {
     }
 }
 
-/// How many parts at the end say which state of ours it is: an id behind a timestamp, and a number behind that.
+/// How many parts at the end name a state of ours: an id after a timestamp, perhaps with a number after it.
 fn state_parts(parts: &[&str]) -> usize {
     let is_id = |part: &str| part.len() == ID_DIGITS && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,6 +1,6 @@
-//! Signatures over data: who made them, and whether that counts.
+//! Signatures over data: who made them, and whether they count.
 //!
-//! Checking is split in two, so that a tarball is read once for all its signatures and digests:
+//! A check has two halves, so that a tarball is read once for all its signatures and digests:
 //!
 //! ```text
 //! signature packets ──prepare──> Pending, or why it can never count (unknown signer, SHA-1, …)
@@ -9,9 +9,9 @@
 //!                                  └─finish──> Signer, or why not (bad, expired, revoked, …)
 //! ```
 //!
-//! What counts: a signature by a primary key whose fingerprint is trusted for that kind of file, or by a signing subkey that such a key vouches for and
-//! that vouches back; SHA-224 or better, RSA of 2048 bits or better; made while key and subkey were valid and before any revocation.
-//! Notations are accepted as long as they are not marked critical.
+//! A signature counts if its primary key's fingerprint is trusted for this kind of file. A signing subkey must be vouched for by that
+//! primary key and vouch back. The hash must be SHA-224 or better, RSA must have 2048 bits or more. The signature must be made while key
+//! and subkey were valid and before any revocation. Notations are accepted if they are not marked critical.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +30,7 @@ use super::hashing::Hasher;
 use super::keys::{KeysFor, Purpose};
 use crate::stage3::certificate::CLOCK_TOLERANCE_SECS;
 
-/// Signatures looked at in one file; more are a way to waste time.
+/// How many signatures of one file are checked. A file with more only wastes our time.
 const MAX_SIGNATURES: usize = 16;
 
 /// A calendar day in UTC, for messages.
@@ -46,58 +46,49 @@ impl fmt::Display for Day {
     }
 }
 
-/// Who signed something, established beyond doubt.
+/// Who signed something. The signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signer {
     /// The key that made the signature: the primary key, or a subkey of it.
     pub fingerprint: Fingerprint,
-    /// The primary key, the one that is trusted.
+    /// The primary key, which is the trusted one.
     pub primary: Fingerprint,
     /// The primary key's user id.
     pub uid: Option<String>,
-    /// When the signature was made, seconds since 1970, as the signer says.
+    /// When the signature was made, in seconds since 1970, according to the signer.
     pub signed_at: i64,
     /// When the key expired, if that was accepted on request.
     pub expired: Option<i64>,
 }
 
-/// Why a signature does not count. The order is from most to least telling: of several failures the first is reported.
+/// Why a signature does not count. The most telling reason comes first: of several failures the first in this order is reported.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum SignatureError {
-    /// The content was changed, or the signature was.
+    /// The content or the signature was changed.
     #[error("bad signature: this is not what {signer} signed")]
     Bad {
         /// The key that is named in the signature.
         signer: Fingerprint,
     },
-    /// Revoked, and the signature does not survive that.
+    /// The key was revoked, and the signature does not count any more.
     #[error("signature good, but its key {key} was revoked on {on} ({reason})")]
     Revoked {
-        /// The revoked key or subkey.
         key: Fingerprint,
-        /// When.
         on: Day,
         /// Why, as the key's owner says.
         reason: &'static str,
     },
-    /// Expired before the signature was made: no wish to accept expired keys excuses that.
+    /// The key had expired when the signature was made. Accepting expired keys does not excuse this.
     #[error("signature is from {made}, after its key expired on {on} ({key})")]
     MadeAfterExpiry {
-        /// The expired key or subkey.
         key: Fingerprint,
-        /// When it expired.
         on: Day,
         /// When the signature was made, as it says.
         made: Day,
     },
-    /// Expired since the signature was made.
+    /// The key has expired since the signature was made.
     #[error("signature good, key expired on {on} ({key})")]
-    KeyExpired {
-        /// The expired key or subkey.
-        key: Fingerprint,
-        /// When.
-        on: Day,
-    },
+    KeyExpired { key: Fingerprint, on: Day },
     /// The signature's own validity is over.
     #[error("signature by {signer} was valid until {on} only")]
     Expired {
@@ -117,42 +108,41 @@ pub enum SignatureError {
         /// When, as it says.
         on: Day,
     },
-    /// The hash can be attacked.
+    /// The hash algorithm is weak.
     #[error("signature by {signer} uses {hash}, too weak to rely on")]
     WeakHash {
         /// The key that is named in the signature.
         signer: Fingerprint,
-        /// The hash algorithm.
         hash: String,
     },
-    /// The key can be attacked.
+    /// The key is weak.
     #[error("signed by {key}, a key too weak to rely on ({algorithm})")]
     WeakKey {
         key: Fingerprint,
         /// Algorithm and size, as in `dsa1024`.
         algorithm: String,
     },
-    /// A subkey without a valid binding or back-signature.
+    /// The subkey has no valid binding or no back-signature.
     #[error("signed by {subkey}, which {primary} does not vouch for as a subkey of its own")]
     NotBound {
         subkey: Fingerprint,
         /// The primary key it is filed under.
         primary: Fingerprint,
     },
-    /// A primary key without a self-signature: nobody knows until when it is valid.
+    /// The primary key has no self-signature, so nobody knows until when it is valid.
     #[error("signed by {key}, of which this copy carries no valid self-signature")]
     NoSelfSignature { key: Fingerprint },
-    /// A key for encryption, authentication or certification.
+    /// The key is for encryption, authentication or certification.
     #[error("signed by {key}, which is not a key for signing data")]
     NotForSigning { key: Fingerprint },
-    /// The signature contradicts itself about who made it.
+    /// The signature names two different makers.
     #[error("signature names {named} as its maker and was filed under another key, {key}")]
     IssuerMismatch {
         named: Fingerprint,
         /// The key that has the signature's key id.
         key: Fingerprint,
     },
-    /// A trusted signer whose key is not here.
+    /// The signer is trusted, but its public key is not here.
     #[error("signed by {signer} ({comment}), which is trusted, but whose public key this configuration does not have")]
     NoKeyMaterial {
         /// The trusted primary key.
@@ -160,37 +150,36 @@ pub enum SignatureError {
         /// What is known of it.
         comment: String,
     },
-    /// The key is trusted, but not with this.
+    /// The key is trusted, but not for this kind of file.
     #[error("signed by {signer} ({uid}), which counts for {counts_for} only, not for {wanted}")]
     OtherPurpose {
         signer: Fingerprint,
-        /// Its user id, for what that is worth.
+        /// Its user id. Anybody can choose any user id.
         uid: Box<str>,
-        /// What it counts for, in words. Not a `String`, which would make every error that holds this one too large to return.
+        /// In words. Not a `String`: then every error that holds this one would be too large to return.
         counts_for: Box<str>,
-        /// What it was asked for.
         wanted: Purpose,
     },
-    /// The key is known and not trusted.
+    /// The key is known but not trusted.
     #[error("signed by {signer} ({uid}), which is not a release key this configuration trusts")]
     Untrusted {
         signer: Fingerprint,
-        /// Its user id, for what that is worth.
+        /// Its user id. Anybody can choose any user id.
         uid: String,
     },
-    /// Nothing is known of the signer.
+    /// We know nothing about the signer.
     #[error("signed by {signer}, which is not a release key this configuration trusts")]
     Unknown {
-        /// A fingerprint, or a key id where the signature has no more.
+        /// A fingerprint, or a key id if the signature has nothing more.
         signer: String,
     },
-    /// Marked by its maker as not to be accepted without understanding that.
+    /// Its maker says that it must not be accepted by a program that does not understand this.
     #[error("signature has a critical {what} that is not understood")]
     Critical {
         /// `notation NAME` or `subpacket NUMBER`.
         what: String,
     },
-    /// A signature over a key, over text, …
+    /// The signature is over a key or another kind of text.
     #[error("is a signature of type 0x{found:02x} where one over {wanted} belongs")]
     WrongType {
         /// Number of the type (RFC 9580, section 5.2.1).
@@ -198,10 +187,10 @@ pub enum SignatureError {
         /// `a file` or `text`.
         wanted: &'static str,
     },
-    /// A version, hash or key algorithm that is not implemented.
+    /// We do not implement this version, hash or key algorithm.
     #[error("signature uses {what}, which is not supported")]
     Unsupported { what: String },
-    /// No issuer or no time in the signature.
+    /// The signature has no issuer or no time.
     #[error("signature does not say {what}")]
     Incomplete {
         /// `who made it` or `when it was made`.
@@ -216,13 +205,13 @@ pub enum SignatureError {
 }
 
 impl SignatureError {
-    /// Whether the file or its signature is not what was published: no wish to do without a signature excuses that.
+    /// Whether the file or its signature is not what was published. The wish to go on without a signature does not excuse this.
     pub fn is_tampering(&self) -> bool {
         matches!(self, Self::Bad { .. } | Self::Truncated | Self::Malformed)
     }
 }
 
-/// What kind of data a signature is to be over.
+/// What a signature must be over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
     /// Bytes as they are.
@@ -231,7 +220,7 @@ pub(crate) enum Over {
     Text,
 }
 
-/// A hash that a signature needs: data is preceded by `salt`.
+/// A hash that a signature needs. `salt` comes before the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WantedHash {
     pub(crate) algorithm: HashAlgorithm,
@@ -239,7 +228,7 @@ pub(crate) struct WantedHash {
 }
 
 impl WantedHash {
-    /// A fresh hash, the salt already fed; `None` for algorithms that are not implemented.
+    /// A new hash that has read the salt. `None` if the algorithm is not implemented.
     pub(crate) fn hasher(&self) -> Option<Hasher> {
         let mut hasher = match self.algorithm {
             HashAlgorithm::Sha224 => Hasher::sha224(),
@@ -253,14 +242,14 @@ impl WantedHash {
     }
 }
 
-/// A signature that counts, if the hash is right and the key's validity is.
+/// A signature that counts if the hash is right and the key is valid.
 #[derive(Debug)]
 pub(crate) struct Pending<'k> {
     config: SignatureConfig,
     hash_start: [u8; 2],
     bytes: SignatureBytes,
     made: i64,
-    /// Trusted certificates that have the signing key, with the subkey's index.
+    /// Trusted certificates with the signing key, and the index of the subkey.
     candidates: Vec<(&'k Certificate, Option<usize>)>,
 }
 
@@ -269,11 +258,11 @@ pub(crate) struct Pending<'k> {
 pub(crate) struct Policy {
     /// Seconds since 1970.
     pub(crate) now: i64,
-    /// Whether a signature counts whose key has expired since it was made.
+    /// Accept a signature whose key has expired since it was made.
     pub(crate) accept_expired: bool,
 }
 
-/// Reads all signatures of a detached signature file or of a clear-signed document's end.
+/// Reads all signatures of a detached signature file, or at the end of a clear-signed document.
 pub(crate) fn read_signatures(bytes: &[u8]) -> Result<Vec<Signature>, SignatureError> {
     let mut signatures = Vec::new();
     for block in armor::decode(bytes) {
@@ -298,7 +287,7 @@ pub(crate) fn read_signatures(bytes: &[u8]) -> Result<Vec<Signature>, SignatureE
     if signatures.is_empty() { Err(SignatureError::Malformed) } else { Ok(signatures) }
 }
 
-/// Everything about a signature that can be decided without its data.
+/// Checks everything that can be checked without the data.
 pub(crate) fn prepare<'k>(
     signature: &Signature,
     over: Over,
@@ -332,7 +321,7 @@ pub(crate) fn prepare<'k>(
     Ok(pending)
 }
 
-/// The trusted certificates that have the key which the signature names; at least one.
+/// The trusted certificates with the key that the signature names. There is at least one.
 fn candidates<'k>(
     signature: &Signature,
     trusted: KeysFor<'k>,
@@ -409,7 +398,7 @@ fn check_critical(config: &SignatureConfig) -> Result<(), SignatureError> {
 }
 
 impl Pending<'_> {
-    /// The hash that has to be fed with the data.
+    /// The hash that must read the data.
     pub(crate) fn hash(&self) -> WantedHash {
         let salt = match &self.config.version_specific {
             SignatureVersionSpecific::V6 { salt } => salt.clone(),
@@ -418,7 +407,7 @@ impl Pending<'_> {
         WantedHash { algorithm: self.config.hash_alg, salt }
     }
 
-    /// Decides, with the state of the hash after all data.
+    /// Decides with the state of the hash after all data.
     pub(crate) fn finish(&self, hasher: &Hasher, policy: Policy) -> Result<Signer, SignatureError> {
         let mut failure = None;
         for (certificate, index) in &self.candidates {
@@ -441,6 +430,7 @@ impl Pending<'_> {
         let subkey = index.map(|index| certificate.subkey_standing(index, policy.now));
         let fingerprint = key_fingerprint(certificate, index);
         match index {
+            // The arithmetic first: what is said about a key's validity means something only if the key made this signature.
             None => self.check_bytes(certificate.primary(), &fingerprint, hasher)?,
             Some(index) => self.check_bytes(certificate.subkey(index), &fingerprint, hasher)?,
         }
@@ -468,7 +458,7 @@ impl Pending<'_> {
         })
     }
 
-    /// The signature arithmetic.
+    /// Checks the signature itself.
     fn check_bytes(&self, key: &impl VerifyingKey, fingerprint: &Fingerprint, hasher: Hasher) -> Result<(), SignatureError> {
         if is_weak(key) {
             return Err(SignatureError::WeakKey { key: fingerprint.clone(), algorithm: algorithm_name(key) });
@@ -509,7 +499,7 @@ impl Pending<'_> {
         }
     }
 
-    /// Returns when the key expired, if it did and that is accepted.
+    /// Returns when the key expired, if it did and the policy accepts that.
     fn check_standing(&self, key: &Fingerprint, standing: &Standing, policy: Policy) -> Result<Option<i64>, SignatureError> {
         if let Some(revoked) = standing.revoked
             && (revoked.hard || self.made >= revoked.at)
@@ -538,7 +528,7 @@ fn key_fingerprint(certificate: &Certificate, index: Option<usize>) -> Fingerpri
     }
 }
 
-/// Of the outcomes of several signatures: the first that counts and what is wrong with the others, or the most telling failure.
+/// From several outcomes: the first that counts with what is wrong with the others, or the most telling failure.
 pub(crate) fn best(
     outcomes: impl IntoIterator<Item = Result<Signer, SignatureError>>,
 ) -> Result<(Signer, Vec<SignatureError>), SignatureError> {
@@ -556,7 +546,7 @@ pub(crate) fn best(
     }
 }
 
-/// Checks the signatures over a text that is in memory.
+/// Checks the signatures over a text in memory.
 pub(crate) fn check_text(
     signatures: &[u8],
     text: &[u8],
@@ -566,7 +556,7 @@ pub(crate) fn check_text(
     check_bytes(signatures, text, Over::Text, trusted, policy)
 }
 
-/// Checks the signatures over something that is in memory.
+/// Checks the signatures over data in memory.
 pub(crate) fn check_bytes(
     signatures: &[u8],
     data: &[u8],

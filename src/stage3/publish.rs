@@ -1,4 +1,4 @@
-//! The lists of digests that we publish with our own artifacts, in upstream's format, so that one verifier serves both.
+//! The lists of digests that we publish with our artifacts. They have upstream's format, so that one verifier reads both.
 //!
 //! ```text
 //! stage4-amd64-web-….tar.zst              the artifact
@@ -8,8 +8,8 @@
 //! stage4-amd64-web-….tar.zst.asc          detached signature
 //! ```
 //!
-//! The bodies are unsigned text; [`super::sign`] signs them. Left unsigned (`--no-sign`) they are still compared by
-//! [`super::verify()`], but prove nothing.
+//! The bodies are unsigned text; [`super::sign`] signs them. Unsigned ones (`--no-sign`) are still compared by [`super::verify()`], but
+//! prove nothing.
 
 use std::io;
 use std::io::Read;
@@ -19,12 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::digests::Algorithm;
 use super::hashing::{Hasher, hash_all};
 
-/// Size and digests of a file, digests in hexadecimal, lower case.
+/// Size and digests of a file. The digests are lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDigests {
     /// Its name, without directories.
     pub name: String,
-    /// Its size in bytes.
     pub size: u64,
     /// BLAKE2b with 512 bits.
     pub blake2b: String,
@@ -33,7 +32,7 @@ pub struct FileDigests {
 }
 
 impl FileDigests {
-    /// Reads all of `reader` once, on as many cores as there are digests. `progress` hears of bytes as they are read.
+    /// Reads all of `reader` once, with a core for each digest. `progress` is told how many bytes were read.
     pub fn read(name: &str, reader: impl Read, progress: impl FnMut(u64)) -> io::Result<Self> {
         let (hashers, size) = hash_all(reader, vec![Hasher::blake2b(), Hasher::sha512(), Hasher::sha256()], progress)?;
         let [blake2b, sha512, sha256] = [0, 1, 2].map(|index: usize| hashers[index].hex());

@@ -1,8 +1,8 @@
-//! Signing with the user's `gpg`, which knows agents, smartcards and passphrases.
+//! Signs with the user's `gpg`, which knows agents, smartcards and passphrases.
 //!
-//! One function starts `gpg`: locale, environment and options are pinned, standard input is never the terminal's, and the machine
-//! readable status lines share standard error with the messages (they begin with `[GNUPG:] `). A passphrase is asked for by the
-//! agent's own pinentry, which finds its terminal by `GPG_TTY` in the environment that the caller passes in.
+//! One function starts `gpg`. Locale, environment and options are pinned, and standard input is never the terminal. The status lines for
+//! programs come on standard error together with the messages; they begin with `[GNUPG:] `. The agent's own pinentry asks for a
+//! passphrase. It finds the terminal by `GPG_TTY` in the environment that the caller passes in.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,17 +13,17 @@ use std::process::{Command, ExitStatus, Stdio};
 use super::fingerprint::Fingerprint;
 use crate::terminal_text::sanitize_line;
 
-/// How many of gpg's messages an error carries.
+/// How many of gpg's last messages an error has.
 const LAST_LINES: usize = 8;
 
 /// How to run `gpg`.
 #[derive(Debug, Clone)]
 pub struct Gpg {
-    /// The program, `gpg` to be looked up or a path.
+    /// `gpg`, to be searched in `PATH`, or a path.
     pub program: PathBuf,
     /// Its whole environment: `HOME`, `GNUPGHOME`, `GPG_TTY`, `PATH`, and what pinentry needs (`DISPLAY`, …).
     pub environment: Vec<(OsString, OsString)>,
-    /// The key to sign with, as for `--local-user`; else gpg's default key.
+    /// The key to sign with, as for `--local-user`. Without it gpg takes its default key.
     pub key: Option<String>,
 }
 
@@ -35,26 +35,26 @@ pub struct SecretKey {
     pub uid: Option<String>,
 }
 
-/// What `gpg` made.
+/// A signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// Armoured signature, or the clear-signed document.
     pub bytes: Vec<u8>,
-    /// The key or subkey that signed, as gpg reports.
+    /// The key or subkey that signed, according to gpg.
     pub fingerprint: Fingerprint,
 }
 
 /// Why there is no signature.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// gpg did not start.
+    /// gpg could not be started.
     #[error("cannot run `{program}`")]
     Start {
         program: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// Talking to gpg failed.
+    /// gpg could not be written to or read from.
     #[error("lost the connection to `{program}`")]
     Pipe {
         program: PathBuf,
@@ -63,53 +63,29 @@ pub enum SignError {
     },
     /// No such key.
     #[error("gpg has no secret key{}", for_key(.key.as_deref()))]
-    NoSecretKey {
-        /// What was asked for.
-        key: Option<String>,
-    },
-    /// The key is there, but expired, revoked, disabled, or its secret part is elsewhere.
+    NoSecretKey { key: Option<String> },
+    /// The key exists, but it is expired, revoked or disabled, or its secret part is elsewhere.
     #[error("gpg has no usable signing key{}: {reason}", for_key(.key.as_deref()))]
     Unusable {
-        /// What was asked for.
         key: Option<String>,
         /// `expired`, `revoked`, …
         reason: &'static str,
     },
     /// The user closed the pinentry.
     #[error("the passphrase was not entered")]
-    Cancelled {
-        /// gpg's last messages.
-        last_lines: Vec<String>,
-    },
-    /// Nobody can be asked for the passphrase: there is no terminal, or no pinentry.
+    Cancelled { last_lines: Vec<String> },
+    /// There is no terminal or no pinentry, so gpg cannot ask for the passphrase.
     #[error("gpg cannot ask for the passphrase of its key{}", for_key(.key.as_deref()))]
-    CannotAsk {
-        /// What was asked for.
-        key: Option<String>,
-        /// gpg's last messages.
-        last_lines: Vec<String>,
-    },
-    /// It was not the right one.
+    CannotAsk { key: Option<String>, last_lines: Vec<String> },
+    /// The passphrase was wrong.
     #[error("the passphrase was wrong")]
-    BadPassphrase {
-        /// gpg's last messages.
-        last_lines: Vec<String>,
-    },
+    BadPassphrase { last_lines: Vec<String> },
     /// gpg failed.
     #[error("`{argv}` failed with {status}")]
-    Failed {
-        argv: String,
-        status: ExitStatus,
-        /// gpg's last messages.
-        last_lines: Vec<String>,
-    },
-    /// gpg was content and made nothing.
+    Failed { argv: String, status: ExitStatus, last_lines: Vec<String> },
+    /// gpg reported success but made no signature.
     #[error("`{argv}` made no signature")]
-    Nothing {
-        argv: String,
-        /// gpg's last messages.
-        last_lines: Vec<String>,
-    },
+    Nothing { argv: String, last_lines: Vec<String> },
 }
 
 fn for_key(key: Option<&str>) -> String {
@@ -117,7 +93,7 @@ fn for_key(key: Option<&str>) -> String {
 }
 
 impl SignError {
-    /// gpg's last messages, terminal escapes removed; empty if gpg said nothing.
+    /// gpg's last messages without terminal escapes. Empty if there are none.
     pub fn last_lines(&self) -> &[String] {
         match self {
             Self::Cancelled { last_lines }
@@ -129,7 +105,6 @@ impl SignError {
         }
     }
 
-    /// What the user can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Start { .. } => Some("install GnuPG, or go without a signature with `--no-sign`"),
@@ -150,7 +125,7 @@ impl SignError {
     }
 }
 
-/// What a run of gpg left behind.
+/// The result of a run of gpg.
 #[derive(Debug)]
 struct Run {
     argv: String,
@@ -162,9 +137,9 @@ struct Run {
 }
 
 impl Gpg {
-    /// Finds out, without asking for a passphrase, whether there is a key to sign with: to be asked before a long build.
+    /// Checks that there is a key to sign with, without asking for a passphrase. Called before a long build.
     ///
-    /// Without a configured key this names the first that can sign, which is gpg's default unless its `gpg.conf` says otherwise.
+    /// Without a configured key this is the first one that can sign. That is gpg's default, unless `gpg.conf` says otherwise.
     pub fn secret_key_available(&self) -> Result<SecretKey, SignError> {
         let mut arguments = vec!["--list-secret-keys".into(), "--with-colons".into(), "--fixed-list-mode".into(), "--".into()];
         arguments.extend(self.key.as_ref().map(OsString::from));
@@ -186,13 +161,13 @@ impl Gpg {
         })
     }
 
-    /// Signs something that nobody needs, so that what is wrong with the key comes out before a long build, and the passphrase is asked for
-    /// while the user is still there.
+    /// Signs a text that nobody needs. So a problem with the key shows before a long build, and gpg asks for the passphrase while the
+    /// user is still there.
     pub fn try_out(&self) -> Result<(), SignError> {
         self.sign(&["--detach-sign".as_ref()], Some("gentoomuch tries whether this key can sign\n")).map(drop)
     }
 
-    /// The same without asking for a passphrase: whether it would have to be asked for.
+    /// Whether signing would ask for a passphrase. It does not ask.
     pub fn asks(&self) -> Result<bool, SignError> {
         match self.sign(&["--pinentry-mode", "error", "--detach-sign"].map(AsRef::as_ref), Some("")) {
             Ok(_) => Ok(false),
@@ -223,6 +198,7 @@ impl Gpg {
     }
 
     fn sign(&self, action: &[&OsStr], input: Option<&str>) -> Result<Signed, SignError> {
+        // Pinned: `gpg.conf` may name another hash, such as SHA-1, which verifiers refuse.
         let mut arguments: Vec<OsString> = vec!["--digest-algo".into(), "SHA512".into(), "--output".into(), "-".into()];
         if let Some(key) = &self.key {
             arguments.extend(["--local-user".into(), key.into()]);
@@ -250,12 +226,12 @@ impl Gpg {
         let mut child = command.spawn().map_err(|source| SignError::Start { program: program(), source })?;
         let stdin = child.stdin.take();
         let (output, written) = std::thread::scope(|scope| {
-            // In a thread: gpg may fill its output before it has read all of its input.
+            // In a thread: gpg may wait until its output is read before it has read all of its input.
             let writer = crate::threads::scoped(scope, "write to gpg with", move || match (stdin, input) {
                 (Some(mut stdin), Some(text)) => stdin.write_all(text.as_bytes()),
                 _ => Ok(()),
             });
-            // Without a writer its input is closed, and it ends.
+            // If there is no thread, gpg's input is closed and gpg ends.
             let output = child.wait_with_output();
             let written = match writer {
                 Ok(writer) => writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
@@ -264,7 +240,7 @@ impl Gpg {
             (output, written)
         });
         let output = output.map_err(|source| SignError::Pipe { program: program(), source })?;
-        // A gpg that gave up early closes its input; what it says is worth more than that.
+        // If gpg gives up early, it closes its input. Its own message is more useful than our write error.
         if output.status.success() {
             written.map_err(|source| SignError::Pipe { program: program(), source })?;
         }
@@ -272,10 +248,10 @@ impl Gpg {
         Ok(Run { argv, status: output.status, stdout: output.stdout, statuses, last_lines })
     }
 
-    /// Why signing failed, as far as the status lines tell.
+    /// Why signing failed, as far as the status lines say.
     fn explain(&self, run: Run) -> SignError {
-        // libgpg-error's: the low 16 bits say what happened (9 and 17 no key, 11 bad passphrase, 62 timeout, 85 no pinentry, 99 and 198
-        // cancelled), the highest byte where (5 in pinentry, which has no terminal then).
+        // Codes of libgpg-error. The low 16 bits say what happened: 9 and 17 no key, 11 bad passphrase, 62 timeout, 85 no pinentry, 99
+        // and 198 cancelled. The highest byte says where: 5 is pinentry, which then has no terminal.
         let code = run.statuses.iter().find_map(|status| status.strip_prefix("FAILURE sign ")?.trim().parse::<u32>().ok());
         match code.map(|code| (code >> 24 & 0x7f, code & 0xffff)) {
             Some((_, 62 | 99 | 198)) => SignError::Cancelled { last_lines: run.last_lines },
@@ -302,7 +278,7 @@ impl Run {
     }
 }
 
-/// Tells gpg's status lines from its messages.
+/// Separates gpg's status lines from its messages.
 fn split_stderr(text: &str) -> (Vec<String>, Vec<String>) {
     let clean = |line: &str| sanitize_line(line.as_bytes(), 400);
     let (statuses, messages): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("[GNUPG:] "));
@@ -315,12 +291,12 @@ fn split_stderr(text: &str) -> (Vec<String>, Vec<String>) {
 struct ListedKey {
     primary: Fingerprint,
     uid: Option<String>,
-    /// Why it cannot sign, if so.
+    /// Why it cannot sign. `None` if it can.
     problem: Option<&'static str>,
 }
 
-/// Reads a listing in colon format (GnuPG's `doc/DETAILS`): field 2 validity, 10 fingerprint or user id, 12 capabilities, 15 where
-/// the secret part is (`#` for elsewhere).
+/// Reads a listing in colon format (GnuPG's `doc/DETAILS`): field 2 is the validity, 10 fingerprint or user id, 12 capabilities, 15 where
+/// the secret part is (`#` means elsewhere).
 fn listed_keys(listing: &str) -> Vec<ListedKey> {
     let mut keys: Vec<ListedKey> = Vec::new();
     let mut primary_next = false;
@@ -334,7 +310,7 @@ fn listed_keys(listing: &str) -> Vec<ListedKey> {
             }
             "ssb" => {
                 if let Some(key) = keys.last_mut() {
-                    // One part that can sign is enough, unless the primary key is void.
+                    // One subkey that can sign is enough, unless the primary key is void.
                     let void = matches!(key.problem, Some("revoked" | "expired" | "disabled" | "invalid"));
                     if !void && problem(&fields).is_none() {
                         key.problem = None;

@@ -1,4 +1,4 @@
-//! Verifying a tarball with the files beside it.
+//! Verifies a tarball with the files beside it.
 //!
 //! ```text
 //! stage3-….tar.xz               opened once: the file that was verified is the one that is unpacked
@@ -8,9 +8,9 @@
 //! stage3-….tar.xz.CONTENTS.gz   listing; usable if the digests cover it
 //! ```
 //!
-//! At least one signature by a trusted key must cover the tarball, directly or by its digest, and everything that is there must
-//! agree: one bad file beside the tarball is an error even if another one is good. The lists are parsed after their signature was
-//! verified. The tarball is read once, for all hashes in parallel ([`super::hashing`]).
+//! At least one signature by a trusted key must cover the tarball, directly or through its digest. All files beside it must agree: one
+//! bad file is an error even if another one is good. The lists are parsed only after their signature was verified. The tarball is read
+//! once, for all hashes in parallel ([`super::hashing`]).
 
 mod error;
 mod sidecars;
@@ -38,10 +38,9 @@ pub use error::VerifyError;
 
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
-    /// The present, seconds since 1970.
+    /// The present time, in seconds since 1970.
     pub now: i64,
-    /// Go on without a trusted signature, for this reason, which is recorded. Digests that are there are checked all the same, and
-    /// a signature that is bad remains an error.
+    /// Go on without a trusted signature. The reason is recorded. Digests are checked all the same, and a bad signature stays an error.
     pub allow_unsigned: Option<String>,
     /// Accept a signature whose key has expired since it was made.
     pub accept_expired: bool,
@@ -53,27 +52,27 @@ impl VerifyOptions {
     }
 }
 
-/// A check that was made and passed.
+/// A check that passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub file: String,
-    /// What it was checked with: `signature`, `BLAKE2B`, …
+    /// Such as `signature` or `BLAKE2B`.
     pub what: String,
     /// The file that says what is right.
     pub by: String,
 }
 
-/// A tarball that was verified; or that was allowed not to be.
+/// A tarball that was verified, or that the user allowed without.
 #[derive(Debug)]
 pub struct Verified {
     pub name: String,
-    /// What the name says of architecture: `amd64`.
+    /// According to its name: `amd64`.
     pub arch: Option<String>,
-    /// What the name says of the variant: `openrc`.
+    /// According to its name: `openrc`.
     pub variant: Option<String>,
     /// When the build was started, according to the name: `20260811T083102Z`.
     pub timestamp: Option<String>,
-    /// The file itself, at its beginning. Unpack this one, not the path, which may be another file by now.
+    /// The file itself, at its beginning. Unpack this one and not the path, which may be another file by now.
     pub file: File,
     /// Its size in bytes.
     pub size: u64,
@@ -83,13 +82,13 @@ pub struct Verified {
     pub blake2b: String,
     /// The `.CONTENTS.gz`, if the digests cover it.
     pub contents: Option<PathBuf>,
-    /// Who signed; `None` only if that was allowed.
+    /// Who signed. `None` only if the user allowed that.
     pub signer: Option<Signer>,
-    /// Why no trusted signature was asked for; `None` if there is one.
+    /// The user's reason for going on without a trusted signature. `None` if there is one.
     pub allow_unsigned: Option<String>,
-    /// The checks that passed, in the order they were made.
+    /// The checks that passed, in order.
     pub checks: Vec<Check>,
-    /// What is worth knowing besides: other signatures that did not count, sidecars that cover nothing.
+    /// What the user may want to know: signatures that did not count, files beside it that cover nothing.
     pub notes: Vec<String>,
 }
 
@@ -104,7 +103,7 @@ pub fn verify(
     Verification::new(tarball, trusted, options)?.run(&sidecars, observer)
 }
 
-/// Verifies `data` with one detached signature, as upstream publishes for tree snapshots (`gentoo-YYYYMMDD.tar.xz.gpgsig`).
+/// Verifies `data` with one detached signature. Upstream publishes these for tree snapshots (`gentoo-YYYYMMDD.tar.xz.gpgsig`).
 pub(crate) fn verify_detached(
     data: &Path,
     signature: &Path,
@@ -116,7 +115,7 @@ pub(crate) fn verify_detached(
     Verification::new(data, trusted, options)?.run(&sidecars, observer)
 }
 
-/// Verifies a clear-signed document that is in memory and returns the text that was signed.
+/// Verifies a clear-signed document in memory and returns the signed text.
 pub(crate) fn verify_clear_signed(
     name: &str,
     document: &[u8],
@@ -131,7 +130,7 @@ pub(crate) fn verify_clear_signed(
     Ok((cleartext.text, signer))
 }
 
-/// One verification on its way.
+/// A verification that has begun.
 struct Verification<'a> {
     path: &'a Path,
     name: String,
@@ -144,7 +143,7 @@ struct Verification<'a> {
     notes: Vec<String>,
 }
 
-/// A detached signature: what became of each of the signatures in it so far.
+/// The signatures in a detached signature file, each with the result so far.
 type Detached<'k> = Vec<Result<Pending<'k>, SignatureError>>;
 
 /// A list of digests and the name of the file it is from.
@@ -156,7 +155,7 @@ struct Listed {
 impl<'a> Verification<'a> {
     fn new(path: &'a Path, trusted: KeysFor<'a>, options: &'a VerifyOptions) -> Result<Self, VerifyError> {
         let open = |source| VerifyError::Open { path: path.to_owned(), source };
-        // Without O_NONBLOCK, opening a FIFO would wait for somebody to write into it.
+        // Without O_NONBLOCK, opening a FIFO would wait for a writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(open)?;
         let before = file.metadata().map_err(open)?;
         if !before.is_file() {
@@ -168,7 +167,7 @@ impl<'a> Verification<'a> {
 
     fn run(mut self, sidecars: &Sidecars, observer: &dyn Observer) -> Result<Verified, VerifyError> {
         let trusted = self.trusted;
-        // Lists first: a file that nobody trustworthy signed need not be read at all.
+        // Lists first: if no trusted key signed anything, the tarball need not be read at all.
         let mut lists = Vec::new();
         for sidecar in &sidecars.lists {
             lists.push(self.read_list(sidecar)?);
@@ -187,6 +186,7 @@ impl<'a> Verification<'a> {
         if let Some(sidecar) = &sidecars.signature {
             self.finish_detached(sidecar, &detached, &wanted, &hashers)?;
         }
+        // After the last read of the tarball and before anybody uses it. A writer could have changed it while we hashed.
         self.check_unchanged()?;
         let contents = self.check_contents(sidecars.contents.as_deref(), &lists)?;
         self.finish(&hashers, contents, observer)
@@ -223,7 +223,7 @@ impl<'a> Verification<'a> {
         })
     }
 
-    /// Reads a list of digests, verifying its signature first.
+    /// Verifies the signature of a list of digests, then reads it.
     fn read_list(&mut self, sidecar: &Sidecar) -> Result<Listed, VerifyError> {
         let signed =
             sidecar.signed_text().map_err(|source| self.rejected(Reason::Cleartext { sidecar: sidecar.name.clone(), source }))?;
@@ -241,7 +241,7 @@ impl<'a> Verification<'a> {
         Ok(Listed { sidecar: sidecar.name.clone(), list })
     }
 
-    /// Reads a detached signature and decides what can be decided without the data.
+    /// Reads a detached signature and checks what can be checked without the data.
     fn read_detached<'k>(&mut self, sidecar: &Sidecar, trusted: KeysFor<'k>) -> Result<Detached<'k>, VerifyError> {
         let signatures = openpgp::read_signatures(&sidecar.bytes)
             .map_err(|source| self.rejected(Reason::Signature { sidecar: sidecar.name.clone(), source }))?;
@@ -386,7 +386,7 @@ impl<'a> Verification<'a> {
         Ok(self.rejected(Reason::Digest { name: file.to_owned(), algorithm, sidecar: sidecar.to_owned() }))
     }
 
-    /// Whether the file is named `.xz` and does not end as every xz stream does (`YZ`): an interrupted download.
+    /// Whether the file is named `.xz` but does not end like an xz stream (`YZ`). Then the download was interrupted.
     fn looks_truncated(&self) -> Result<bool, VerifyError> {
         if Path::new(&self.name).extension().is_none_or(|ending| ending != "xz") {
             return Ok(false);

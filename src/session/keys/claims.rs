@@ -1,4 +1,4 @@
-//! Of several sessions that are about to compile the same package one does, and the others wait until it is in the pool.
+//! If several sessions are about to compile the same package, one does it, and the others wait until it is in the pool.
 //!
 //! ```text
 //! emerge --pretend     what would be compiled --key--> claimed, all of it or nothing
@@ -6,7 +6,7 @@
 //! emerge               each package's claim ends when it is published, the rest when the run ends, however that came
 //! ```
 //!
-//! Claims save work and decide nothing: a package that did not get into the pool is compiled by whoever waited for it.
+//! Claims only save work. If a package does not get into the pool, the session that waited for it compiles it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,10 +24,10 @@ use crate::session::supply::Foreseen;
 use crate::session::{Error, Result, Work, keys};
 use crate::terminal_text::sanitize_line;
 
-/// How often whoever waits looks.
+/// How often a waiting session looks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Claims of a run, given up when it ends.
+/// Claims of a run. They end when this is dropped.
 #[must_use = "claims end when this is dropped"]
 pub(crate) struct Compiling<'w>(&'w Keys);
 
@@ -38,7 +38,7 @@ impl Drop for Compiling<'_> {
 }
 
 impl Keys {
-    /// What a run is going to compile, as far as others could use it.
+    /// What a run is going to compile and other sessions could use.
     fn to_compile(&self, foreseen: &Foreseen, request: &Request) -> Wanted {
         if self.pool.is_none() || !request.usepkg {
             return Wanted::new();
@@ -54,10 +54,10 @@ impl Keys {
     }
 }
 
-/// As [`crate::session::keys::foresee_and_learn`], once nobody else compiles any of the packages that are to be compiled.
+/// As [`crate::session::keys::foresee_and_learn`], but waits until nobody else compiles one of the packages that are to be compiled.
 pub(crate) fn foresee_and_claim<'w>(cx: &Context<'_>, work: &'w Work<'_>, request: &Request) -> Result<(Foreseen, Compiling<'w>)> {
-    // What emerge was offered and did not take is compiled in any case, and so is what could not be offered, such as a package that
-    // somebody has removed from the pool by hand.
+    // A package that emerge was offered and did not take is compiled in any case. So is one that could not be offered, for instance
+    // because somebody has removed it from the pool by hand.
     let mut seen = work.keys.view.borrow().as_ref().map(|view| view.offered.clone()).unwrap_or_default();
     loop {
         let foreseen = keys::foresee_and_learn(cx, work, request)?;
@@ -71,14 +71,15 @@ pub(crate) fn foresee_and_claim<'w>(cx: &Context<'_>, work: &'w Work<'_>, reques
                 return Ok((foreseen, Compiling(&work.keys)));
             }
             work.keys.claims.replace(None);
-            // Before the look: what comes during it is news the next time, at worst for nothing.
+            // Read before the next look. What comes into the pool during that look counts as new next time, at worst without need.
             seen.extend(there);
         }
         look_at_pools_again(cx, work)?;
     }
 }
 
-/// Whether the session has its claims now. If not, others had some of them, and have none any more. Whoever must not wait has no claims.
+/// Whether the session has its claims now. If not, others had some of them but no longer have. A session that must not wait goes on
+/// without claims.
 fn claim(cx: &Context<'_>, work: &Work<'_>, pool: &Path, wanted: &Wanted) -> Result<bool> {
     let binpkgs = cx.places.binpkgs();
     let held = match Claims::take(&binpkgs, pool, &name_of(work), wanted.clone())? {
@@ -99,7 +100,7 @@ fn claim(cx: &Context<'_>, work: &Work<'_>, pool: &Path, wanted: &Wanted) -> Res
     }
 }
 
-/// Shows the session what has come into the pools; what it has itself is there, too.
+/// Shows the session what has come into the pools. Its own packages are published first, so they are there, too.
 fn look_at_pools_again(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     keys::publish_rest(cx, work)?;
     if let Some(packages) = &work.root.packages {
@@ -112,7 +113,7 @@ fn look_at_pools_again(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a session makes, for those who wait for it.
+/// A name for what a session makes, for the sessions that wait for it.
 fn name_of(work: &Work<'_>) -> String {
     let session = work.session.borrow();
     let subject = session.record().subject.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Package keys of a session: of what it may use, and of what it may publish.
+//! Package keys of a session: they decide which packages it may use and which ones it may publish.
 //!
 //! ```text
 //! the configuration is in place     Portage is asked about all packages of the pools, of the root, and of what the goals need
@@ -42,67 +42,67 @@ use crate::session::work::{Given, Subject};
 use crate::session::{Error, Result, Work, emerge, inspect, jobs, keys, supply, work};
 use crate::store::{Purpose, State};
 
-/// The directory beside the pools with what was found out for sessions without a configuration of their own.
+/// Beside the pools: what was found out for sessions without a configuration of their own.
 const REMEMBERED: &str = ".keys";
-/// Where a state's origin has keys.
+/// The field of a state's origin with the keys.
 pub(crate) const NOTED: &str = "package_keys";
 
 /// Name with version, and repository.
 pub(crate) type Package = (String, String);
 
-/// What a session does with the pools.
+/// How a session uses the pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolUse {
-    /// It takes packages, and what it builds is published as soon as it is complete.
+    /// It takes packages. What it builds is published as soon as it is complete.
     Publish,
-    /// It takes packages; what becomes of those that it builds is decided at its end.
+    /// It takes packages. What becomes of those that it builds is decided at its end.
     Look,
 }
 
-/// What was made out about a package.
+/// What was found out about a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
     key: PackageKey,
-    /// USE flags that were decided.
+    /// The USE flags that were decided.
     flags: String,
 }
 
-/// The keys of a session, and what they are for.
+/// The keys of a session and what they are used for.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     known: RefCell<BTreeMap<Package, Option<Known>>>,
-    /// Those that the session has, or is going to have.
+    /// Packages that the session has or is going to have.
     own: RefCell<BTreeSet<Package>>,
-    /// Those that it was to build, before anything of the run was executed: what it may publish, unless its user decides otherwise.
+    /// Packages that it was going to build, from before anything of the run was executed. It may publish only these, unless the user
+    /// decides otherwise.
     planned: RefCell<BTreeSet<Package>>,
     examiner: Examiner,
-    /// Something of the run has been executed: nothing new is asked.
+    /// Something of the run has been executed, so no more questions are asked.
     is_closed: Cell<bool>,
-    /// Where it publishes as it goes.
+    /// The pool in which it publishes while it runs.
     pool: Option<PathBuf>,
-    /// When the session's index was last looked at: its time and size.
+    /// Time and size of the session's index when it was last read.
     seen: Cell<(i64, i64, u64)>,
     published: Cell<usize>,
     view: RefCell<Option<View>>,
-    /// What the view is of.
+    /// The pools in the view.
     pools: Vec<PathBuf>,
-    /// What this session compiles and others wait for.
+    /// What this session compiles while others wait for it.
     claims: RefCell<Option<Claims>>,
-    /// What was foreseen since the last run of emerge, by its command.
+    /// What was foreseen since the last run of emerge, by command.
     foreseen: RefCell<BTreeMap<Vec<String>, Foreseen>>,
-    /// Packages without a key, by which compiler each of them would be compiled; those of which it was told are out again.
+    /// Packages without a key, with the compiler that would compile them. Once there was a note about one it is removed.
     unanswered: RefCell<BTreeMap<Package, String>>,
 }
 
-/// What was found out about packages for sessions on one state.
+/// What was found out about packages for all sessions on one state.
 #[derive(Debug, Serialize, Deserialize)]
 struct Remembered {
-    /// Of what else it depends on.
+    /// A hash of the other things that it depends on.
     made_by: String,
     packages: Vec<Entry>,
 }
 
-/// A record's entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     cpv: String,
@@ -122,12 +122,11 @@ impl Entry {
 }
 
 impl Keys {
-    /// `stop`: whether the user wants no more.
     pub(crate) fn new(stop: fn() -> bool) -> Self {
         Self { examiner: Examiner::new(stop), ..Self::default() }
     }
 
-    /// For a file.
+    /// The contents of a file.
     fn entries(&self) -> Vec<Entry> {
         let known = self.known.borrow();
         let entries = known.iter().map(|(package, known)| Entry {
@@ -140,7 +139,7 @@ impl Keys {
         entries.collect()
     }
 
-    /// What a session makes of a package that an index names; `None` if it would not make this one.
+    /// The key of a package that an index names. `None` if this session would make another package.
     pub(crate) fn of(&self, stanza: &Stanza) -> Option<PackageKey> {
         let package = (stanza.get("CPV")?.clone(), stanza.get("REPO").cloned().unwrap_or_default());
         let known = self.known.borrow();
@@ -148,27 +147,27 @@ impl Keys {
         has_its_flags(stanza, &known.flags).then(|| known.key.clone())
     }
 
-    /// As [`Keys::of`], for what the session has built: it may only publish what it was to build, or it could put anything in the place of
-    /// what others have built.
+    /// As [`Keys::of`], for packages that the session has built. It may publish only what it was going to build. Otherwise it could
+    /// replace the packages of others by anything.
     fn of_planned(&self, stanza: &Stanza) -> Option<PackageKey> {
         let package = (stanza.get("CPV")?.clone(), stanza.get("REPO").cloned().unwrap_or_default());
         if self.planned.borrow().contains(&package) { self.of(stanza) } else { None }
     }
 
-    /// Keys of the packages that the session has, or was to build, by `category/name-version::repository`.
+    /// Keys of the packages that the session has or was going to build, by `category/name-version::repository`.
     pub(crate) fn recorded(&self) -> BTreeMap<String, PackageKey> {
         let (known, own) = (self.known.borrow(), self.own.borrow());
         let keys = own.iter().filter_map(|package| Some((package, known.get(package)?.as_ref()?.key.clone())));
         keys.map(|((cpv, repository), key)| (format!("{cpv}::{repository}"), key)).collect()
     }
 
-    /// The packages that would be made from something else now than they were; `before` are the keys that were recorded then.
+    /// The packages whose key differs now from the one in `before`, which was recorded earlier.
     pub(crate) fn differ(&self, before: &BTreeMap<String, PackageKey>) -> BTreeSet<String> {
         let now = self.recorded();
         before.iter().filter(|(name, key)| now.get(*name).is_some_and(|now| now != *key)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Those that [`Keys::differ`] names are built again, which emerge does not foresee: they may be published.
+    /// The packages of [`Keys::differ`] are built again. emerge does not foresee that, so they are added to those that may be published.
     pub(crate) fn plan_again(&self, before: &BTreeMap<String, PackageKey>) {
         if self.is_closed.get() {
             return;
@@ -179,8 +178,8 @@ impl Keys {
         self.planned.borrow_mut().extend(planned);
     }
 
-    /// Those whose compiler answers. A package with a compiler of its own that does not, such as one that comes with the same run, has no key:
-    /// nobody can say yet what would be made of it.
+    /// The packages whose compiler answers. If a package has a compiler of its own that does not answer, for instance because the same
+    /// run brings it, it has no key: nobody can tell yet what the result would be.
     ///
     /// # Errors
     ///
@@ -197,7 +196,7 @@ impl Keys {
         Ok(with)
     }
 
-    /// What is to be said of packages that are to be compiled, by compilers that do not answer.
+    /// Notes about packages that are to be compiled by compilers that do not answer.
     fn words_of_unanswered(&self, compiled: &[Package]) -> Vec<String> {
         let mut unanswered = self.unanswered.borrow_mut();
         let mut by_compiler: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -225,7 +224,7 @@ impl Keys {
 
     fn add(&self, asked: Vec<Package>, described: Vec<Described>) {
         let mut known = self.known.borrow_mut();
-        // What no tree has is not asked again.
+        // If no tree has a package, we do not ask again.
         known.extend(asked.into_iter().map(|package| (package, None)));
         known.extend(described.into_iter().map(|it| {
             let found = Known { key: it.key(), flags: it.environment.get("USE").cloned().unwrap_or_default() };
@@ -234,7 +233,7 @@ impl Keys {
     }
 }
 
-/// Whether a package was built with the flags that were decided: `USE` of an index has those of its `IUSE` that are on.
+/// Whether a package was built with the flags that were decided. `USE` in an index holds the flags of its `IUSE` that are on.
 fn has_its_flags(stanza: &Stanza, decided: &str) -> bool {
     let words = |key: &str| -> BTreeSet<&str> { stanza.get(key).into_iter().flat_map(|text| text.split_whitespace()).collect() };
     let (built, decided): (_, BTreeSet<&str>) = (words("USE"), decided.split_whitespace().collect());
@@ -244,7 +243,7 @@ fn has_its_flags(stanza: &Stanza, decided: &str) -> bool {
         .all(|flag| built.contains(flag) == decided.contains(flag))
 }
 
-/// Finds out what of `pools` fits, and shows that to the session. What it builds goes into the first of them.
+/// Finds the packages of `pools` that fit and shows them to the session. What it builds goes into the first pool.
 pub(crate) fn show_pools(cx: &Context<'_>, work: &mut Work<'_>, pools: &[PathBuf], used: PoolUse) -> Result<()> {
     let packages = packages_of(pools)?;
     learn(cx, work, &packages, used == PoolUse::Publish)?;
@@ -256,7 +255,7 @@ pub(crate) fn attach(cx: &Context<'_>, work: &mut Work<'_>, pools: &[PathBuf], u
     crate::session::work::create_open(&own)?;
     if used == PoolUse::Publish {
         work.keys.pool = pools.first().cloned();
-        // What an earlier run of this session left.
+        // Packages that an earlier run of this session has built.
         publish_from(cx, work, &own, Transfer::Copy)?;
     }
     remove_index(&own)?;
@@ -269,7 +268,7 @@ pub(crate) fn attach(cx: &Context<'_>, work: &mut Work<'_>, pools: &[PathBuf], u
     Ok(())
 }
 
-/// Makes the keys of `packages`, unless they are known or it is too late.
+/// Makes the keys of `packages`, unless they are known or something has run already.
 pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], installed: bool) -> Result<()> {
     record::recall(work);
     let asked = work.keys.unknown(packages);
@@ -282,7 +281,7 @@ pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], ins
     let described = work.keys.with_compiler(described)?;
     let of_root = described.iter().filter(|it| it.installed).map(|it| (it.cpv.clone(), it.repository.clone()));
     let of_root: Vec<Package> = of_root.collect();
-    // Built again although Portage sees no reason: see `crate::recipe::patches::applied::bring_patches`.
+    // These are built again although Portage sees no reason: see `crate::recipe::patches::applied::bring_patches`.
     let patched: BTreeSet<String> = work.patches.iter().filter_map(PatchRecord::package).collect();
     let again = of_root.iter().filter(|(cpv, _)| patched.contains(Cpv::name_of(cpv))).cloned();
     work.keys.planned.borrow_mut().extend(again);
@@ -291,7 +290,7 @@ pub(crate) fn learn(cx: &Context<'_>, work: &Work<'_>, packages: &[Package], ins
     record::write_down(work)
 }
 
-/// As [`learn`], for a session that has no other configuration than its base: what was found out for an earlier one holds.
+/// As [`learn`], for a session with its base's configuration: what was found out for an earlier session on it is still true.
 pub(crate) fn learn_as_before(cx: &Context<'_>, work: &Work<'_>, base: &State, packages: &[Package]) -> Result<()> {
     let dir = cx.places.binpkgs().join(REMEMBERED);
     let path = dir.join(format!("{}.json", base.id));
@@ -304,7 +303,7 @@ pub(crate) fn learn_as_before(cx: &Context<'_>, work: &Work<'_>, base: &State, p
         return Ok(());
     }
     match learn(cx, work, packages, false) {
-        // Nobody can build in this root either, so that no package is of use to it.
+        // Nobody can build in this root, so packages are of no use to it.
         Err(error @ (Error::Command { .. } | Error::NoCompiler { .. })) => {
             tracing::debug!(%error, "no binary packages are shown");
             return Ok(());
@@ -322,7 +321,8 @@ pub(crate) fn learn_as_before(cx: &Context<'_>, work: &Work<'_>, base: &State, p
     replace(&path, &remembered)
 }
 
-/// Learns what was built by hand, in a session of its own: what ran in this one could have changed what Portage says.
+/// Finds out the keys of packages that were built by hand. It uses another session, since what ran in this one could have changed what
+/// Portage says.
 pub(crate) fn learn_beside(cx: &Context<'_>, work: &Work<'_>, subject: &Subject, base: &State, packages: &[Package]) -> Result<()> {
     let unknown = work.keys.unknown(packages);
     if unknown.is_empty() {
@@ -339,7 +339,7 @@ pub(crate) fn learn_beside(cx: &Context<'_>, work: &Work<'_>, subject: &Subject,
     learnt
 }
 
-/// Foresees what a request merges; once between two runs of emerge.
+/// Foresees what a request merges. It asks emerge once between two runs.
 pub(crate) fn foresee_and_learn(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
     let argv = emerge::emerge_argv(cx, work, request)?;
     if let Some(known) = work.keys.foreseen.borrow().get(&argv) {
@@ -363,7 +363,7 @@ pub(crate) fn foresee_and_learn(cx: &Context<'_>, work: &Work<'_>, request: &Req
     Ok(foreseen)
 }
 
-/// Publishes what became complete since the last time; called while emerge runs. That it cannot be done is told at the end of the run.
+/// Publishes what has become complete since the last call. It is called while emerge runs. If it fails, the end of the run reports that.
 pub(crate) fn publish_meanwhile(cx: &Context<'_>, work: &Work<'_>) {
     let Some(packages) = &work.root.packages else { return };
     let Ok(meta) = std::fs::symlink_metadata(packages.own.join(binpkgs::INDEX)) else { return };
@@ -374,7 +374,7 @@ pub(crate) fn publish_meanwhile(cx: &Context<'_>, work: &Work<'_>) {
     }
 }
 
-/// Publishes what is left at the end of a run.
+/// Publishes the rest at the end of a run.
 pub(crate) fn publish_rest(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     match &work.root.packages {
         Some(packages) if work.keys.pool.is_some() => publish_from(cx, work, &packages.own, Transfer::Copy),
@@ -384,7 +384,7 @@ pub(crate) fn publish_rest(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
 
 fn publish_from(cx: &Context<'_>, work: &Work<'_>, own: &Path, transfer: Transfer) -> Result<()> {
     let Some(pool) = &work.keys.pool else { return Ok(()) };
-    // What was built by hand is published when its user says so, once nothing runs any more.
+    // Packages that were built by hand are published when the user says so. By then nothing runs any more.
     let key_of = |stanza: &Stanza| match transfer {
         Transfer::Copy => work.keys.of_planned(stanza),
         Transfer::Move => work.keys.of(stanza),
@@ -404,7 +404,7 @@ fn publish_from(cx: &Context<'_>, work: &Work<'_>, own: &Path, transfer: Transfe
     Ok(())
 }
 
-/// Publishes what a session that is over has built, in `pool`; says how many packages that were.
+/// Publishes in `pool` what a finished session has built. Returns how many packages that were.
 pub(crate) fn publish_last(cx: &Context<'_>, work: &mut Work<'_>, pool: PathBuf) -> Result<usize> {
     work.keys.pool = Some(pool);
     let Some(packages) = &work.root.packages else { return Ok(0) };
@@ -412,7 +412,7 @@ pub(crate) fn publish_last(cx: &Context<'_>, work: &mut Work<'_>, pool: PathBuf)
     Ok(work.keys.published.get())
 }
 
-/// Says what was published since the session began.
+/// A note about what was published since the session began.
 pub(crate) fn tell_published(cx: &Context<'_>, work: &Work<'_>, inputs: &PoolInputs) {
     let count = work.keys.published.take();
     if count > 0 {
@@ -421,12 +421,11 @@ pub(crate) fn tell_published(cx: &Context<'_>, work: &Work<'_>, inputs: &PoolInp
     }
 }
 
-/// Opens the pool for `inputs`.
 pub(crate) fn pool(cx: &Context<'_>, kind: PoolKind, inputs: &PoolInputs) -> Result<PathBuf> {
     Ok(binpkgs::open_pool(&cx.places.binpkgs(), kind, inputs, cx.observer)?)
 }
 
-/// Of the stacked indexes Portage sees only the topmost, which would be that of before.
+/// Portage sees only the topmost index of the stacked directories, and that one is from before.
 fn remove_index(own: &Path) -> Result<()> {
     match std::fs::remove_file(own.join(binpkgs::INDEX)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", own)(error)),
@@ -434,7 +433,7 @@ fn remove_index(own: &Path) -> Result<()> {
     }
 }
 
-/// All packages that the indexes of pools name.
+/// All packages in the indexes of pools.
 pub(crate) fn packages_of(pools: &[PathBuf]) -> Result<Vec<Package>> {
     let mut all = Vec::new();
     for pool in pools {
@@ -449,7 +448,7 @@ pub(crate) fn packages_of(pools: &[PathBuf]) -> Result<Vec<Package>> {
     Ok(all)
 }
 
-/// What keys depend on, besides the state and the packages.
+/// What keys depend on, apart from the state and the packages.
 fn made_by(work: &Work<'_>) -> String {
     let mut hash = Sha256::new();
     for (_, text) in query::PROGRAM {
@@ -471,7 +470,7 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// Finds out which pool fits the root, and attaches it.
+/// Finds the pool that fits the root, and attaches it.
 pub(crate) fn choose_pool(cx: &Context<'_>, work: &mut Work<'_>, of: PoolOf, used: PoolUse) -> Result<PoolInputs> {
     let facts = inspect::inspect(cx, work)?;
     let inputs = facts.pool_inputs(of);

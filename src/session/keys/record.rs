@@ -1,7 +1,7 @@
-//! What a session has found out about packages, noted beside its directories: a session that goes on has the keys that it began with.
+//! What a session has found out about packages, noted beside its directories. A resumed session has the keys that it began with.
 //!
-//! Once something has run in the session, Portage may say something else, and no further key is made. Until then a session that goes on makes
-//! those that it lacks: it was interrupted before it could ask for all that its goals need.
+//! Once something has run in the session, Portage may answer differently, so no more keys are made. If nothing has run yet, a resumed
+//! session makes the missing ones: it was interrupted before it could ask for everything that its goals need.
 
 use std::collections::BTreeSet;
 
@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 use crate::session::keys::{Entry, Keys, Package, replace};
 use crate::session::{Result, Work};
 
-/// Beside the session's directories and never shown in it.
+/// Beside the session's directories, and never visible in the session.
 const RECORD: &str = "package-keys.json";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
-    /// Something of the session has run.
+    /// Something in the session has run.
     is_closed: bool,
     packages: Vec<Entry>,
 }
 
 impl Record {
-    /// Half a record can only come from a crash of the machine, and one of another shape from another version of ours: then nothing is known,
-    /// and nothing is published.
+    /// An incomplete record is left only by a crash of the machine, and one of another form by another version of ours. Then nothing is
+    /// known, and nothing is published.
     fn read(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or(Self { is_closed: true, packages: Vec::new() })
     }
@@ -58,8 +58,8 @@ pub(crate) fn recall(work: &Work<'_>) {
     work.keys.restore(Record::read(&bytes));
 }
 
-/// From now on things run that could change what Portage says. That is noted before they do: whatever becomes of this process, a session
-/// that goes on knows it.
+/// From now on things run that could change what Portage answers. This is noted before they run. So a resumed session knows it, whatever
+/// happens to this process.
 pub(crate) fn close_keys(work: &Work<'_>) -> Result<()> {
     work.keys.foreseen.borrow_mut().clear();
     recall(work);

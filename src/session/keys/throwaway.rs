@@ -1,4 +1,4 @@
-//! Pools of throw-away sessions: releases never read them.
+//! Pools of throw-away sessions. Release builds never read them.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,14 @@ use crate::session::keys::{PoolUse, packages_of};
 use crate::session::{Result, Work, keys};
 use crate::store::State;
 
-/// Shows a session the binary packages that fit its base: those of throw-away sessions, and those that were released.
+/// Shows a session the binary packages that fit its base: those of throw-away sessions and the released ones.
 pub(crate) fn attach_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
     let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
     keys::learn_as_before(cx, work, base, &packages_of(&pools)?)?;
     keys::attach(cx, work, &pools, PoolUse::Look)
 }
 
-/// The same for a session that has another configuration than its base.
+/// The same for a session with another configuration than its base.
 pub(crate) fn show_throwaway_pools(cx: &Context<'_>, work: &mut Work<'_>, base: &State) -> Result<()> {
     let Some(pools) = throwaway_pools(cx, base)? else { return Ok(()) };
     keys::show_pools(cx, work, &pools, PoolUse::Publish)
@@ -26,7 +26,7 @@ pub(crate) fn throwaway_pools(cx: &Context<'_>, base: &State) -> Result<Option<[
     Ok(Some([keys::pool(cx, PoolKind::Throwaway, &inputs)?, keys::pool(cx, PoolKind::Release, &inputs)?]))
 }
 
-/// What the pool of a state, or of the state that a kept one was made from, is keyed by. An imported stage3 has none yet.
+/// What decides the pool of a state, or of the state that a kept one was made from. An imported stage3 has no pool yet.
 pub(crate) fn pool_of(state: &State) -> Option<PoolInputs> {
     state.origin.made_from().pool().cloned()
 }

@@ -1,4 +1,4 @@
-//! What a configuration says of downloads, and what a state keeps of it for those who build on it.
+//! What a configuration says about downloads, and what a state keeps of it for builds on top of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ use crate::trees::choose::PinnedTree;
 
 pub(crate) use crate::origin::Downloads;
 
-/// Where it stands in what a state says of itself.
+/// The field of a state's origin.
 const RECORD: &str = "downloads";
-/// Configuration of hosts and of mirrors with names, below `/etc/portage`.
+/// Below `/etc/portage`: hosts, and named mirrors.
 const BINREPOS: &str = "binrepos.conf";
 const MIRRORS: &str = "mirrors";
-/// Of a stage3 no more is read.
+/// How many files are read from a stage3.
 const MOST_FILES: usize = 100;
 const FILE_LIMIT_BYTES: u64 = 64 * 1024;
 
@@ -39,7 +39,7 @@ impl Default for Downloads {
 }
 
 impl Downloads {
-    /// What a merged configuration says, and a stage3 (its layers) that it is applied to.
+    /// From a merged configuration, and from the stage3 (its layers) that it is applied to.
     pub(crate) fn of(portage: &PortageDir, stage3: &[PathBuf]) -> Self {
         let texts = |top: &'static str| {
             let files = portage.files.iter().filter(move |(path, _)| path.starts_with(top));
@@ -60,12 +60,12 @@ impl Downloads {
         }
     }
 
-    /// What the configuration said that a state was made with. A stage4 has that of its base.
+    /// From the configuration that a state was made with. A stage4 has its base's.
     pub(crate) fn recorded(origin: &Origin) -> Self {
         origin.downloads().cloned().unwrap_or_default()
     }
 
-    /// Notes it in what a state says of itself.
+    /// Notes it in a state's origin.
     pub(crate) fn note(&self, origin: &mut Value) {
         origin[RECORD] = serde_json::json!(self);
     }
@@ -76,8 +76,8 @@ impl Downloads {
         self.stage3_hosts.clear();
     }
 
-    /// The hosts of binary packages. Those of a stage3 are asked only where the configuration names some, too. A directory that a stage3 names
-    /// is none of this machine.
+    /// The hosts of binary packages. Those of a stage3 are asked only if the configuration names some, too. If a stage3 names a
+    /// directory, that is not a directory of this machine, so it is left out.
     pub(crate) fn hosts(&self) -> Vec<BinHost> {
         let host = |(name, uri): (&String, &String), configured| BinHost { name: name.clone(), sync_uri: uri.clone(), configured };
         let stage3 = self.stage3_hosts.iter().map(|known| host(known, false));
@@ -87,12 +87,12 @@ impl Downloads {
         hosts.into_values().collect()
     }
 
-    /// Protocols that it names commands for.
+    /// The protocols for which it sets commands.
     pub(crate) fn protocols(&self) -> &BTreeSet<String> {
         &self.protocols
     }
 
-    /// All that a session with these trees may be given.
+    /// All sources for a session with these trees.
     pub(crate) fn sources(&self, trees: &[PinnedTree]) -> Sources {
         let tree = |tree: &PinnedTree| Tree { name: tree.name.clone(), dir: tree.path.clone() };
         Sources {
@@ -104,7 +104,7 @@ impl Downloads {
     }
 }
 
-/// What a stage3 has in `/etc/portage/binrepos.conf`. It was verified, and is read like anything that others have shaped.
+/// The hosts in a stage3's `/etc/portage/binrepos.conf`. The stage3 was verified, but is read like any tree that somebody else has made.
 fn hosts_of(layers: &[PathBuf]) -> BTreeMap<String, String> {
     let texts = layers.iter().rev().flat_map(|layer| {
         let dir = TreeDir::open(layer).and_then(|top| top.open_dir("etc/portage/binrepos.conf"));

@@ -1,4 +1,4 @@
-//! What a session is supplied with from outside, since it has no network: the broker's place in a session.
+//! How a session gets files from outside, since it has no network: the broker's part in a session.
 //!
 //! ```text
 //! sessions/SESSION/fetch      /run/gentoomuch/fetch       (ro) the script that Portage calls, and the socket on which it asks
@@ -10,9 +10,10 @@
 //! emerge             asks for each file when it gets to it, and waits for that one only
 //! ```
 //!
-//! What no metadata cache describes is asked of Portage in a session of its own, in which nothing but Portage has run: an ebuild that is
-//! being built must not say where its sources are from. That session is started by whoever waits for the run (`answering`), ends with it
-//! and has no broker, so that an ebuild which asks for a source while it is asked for its sources is not asked in yet another session.
+//! If an ebuild is in no metadata cache, we ask Portage in another session, in which nothing but Portage has run: an ebuild that is being
+//! built must not say where its own sources come from. The thread that waits for the run starts that session (`answering`). It ends with
+//! the run. It has no broker: otherwise an ebuild that asks for a source while it is asked for its sources would start one more session,
+//! and so on.
 
 pub(crate) mod downloads;
 
@@ -41,36 +42,35 @@ use crate::terminal_text::sanitize_line;
 use crate::trees::choose::PinnedTree;
 use crate::{context, fetch, threads};
 
-/// More than emerge says of ten thousand packages.
+/// emerge prints less about ten thousand packages.
 const OUTPUT_LIMIT_BYTES: u64 = 16 << 20;
-/// How often a wait is looked after.
+/// How often we look after a wait.
 const TICK: Duration = Duration::from_millis(100);
-/// Of what is said of a missing file so many lines are shown.
+/// How many lines are shown about a missing file.
 const MOST_LINES: usize = 30;
-/// And so much of each.
+/// How much of each of these lines is shown.
 const MOST_CHARS: usize = 400;
 
-/// A broker's question about ebuilds.
+/// The broker's question about ebuilds.
 struct Question {
     packages: Vec<(String, String)>,
     answer: Sender<Vec<Metadata>>,
 }
 
-/// What a session has of the broker.
+/// A session's part of the broker.
 #[derive(Debug)]
 pub(crate) struct Supply {
-    // Goes before the broker, which may be waiting for an answer.
+    // Declared before the broker, so that it is dropped first: the broker may be waiting for an answer.
     questions: Mutex<Receiver<Option<Question>>>,
     ask: Sender<Option<Question>>,
     broker: Broker,
     base: State,
     trees: Vec<PinnedTree>,
-    /// Binary package hosts.
     hosts: Vec<fetch::BinHost>,
-    /// Flags that are on for all packages, and in no `IUSE`.
+    /// Flags that are on for all packages although no `IUSE` has them.
     implied: BTreeSet<String>,
     began: Instant,
-    /// Set while nothing runs.
+    /// True while nothing runs.
     over: Arc<AtomicBool>,
 }
 
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Question {
     }
 }
 
-/// The directories of a session by which it is supplied.
+/// The directories through which a session gets files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ways {
     /// The script and the socket.
@@ -91,25 +91,24 @@ pub(crate) struct Ways {
     pub distfiles: PathBuf,
     /// Packages and indexes of binary package hosts.
     pub packages: PathBuf,
-    /// What its `make.conf` says of it.
+    /// The settings in its `make.conf` for this.
     pub conf: crate::portage::session_conf::Fetching,
 }
 
-/// What a run is about to merge, in its order.
+/// What a run is going to merge, in its order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Foreseen {
-    /// Of binary packages without the number of the build.
+    /// Binary packages are without their build number.
     pub(crate) list: Vec<Merge>,
 }
 
 impl Foreseen {
-    /// Reads emerge's output.
     fn parse(output: &[u8]) -> Self {
         let list = Resolution::parse(output).list.into_iter();
         Self { list: list.map(|merge| Merge { cpv: merge.source_cpv().to_owned(), ..merge }).collect() }
     }
 
-    /// These packages are compiled, whatever binary packages there are.
+    /// Marks these packages as compiled, even if there are binary packages.
     pub(crate) fn compile(&mut self, cpvs: &[&str]) {
         for merge in self.list.iter_mut().filter(|merge| cpvs.contains(&merge.cpv.as_str())) {
             merge.binary = false;
@@ -118,7 +117,7 @@ impl Foreseen {
 }
 
 impl Supply {
-    /// Lets the session ask.
+    /// Lets the session ask for files.
     pub(crate) fn open(&self, ways: &Ways) -> Result<()> {
         Ok(self.broker.serve(fetch::listen(&ways.fetch)?)?)
     }
@@ -133,7 +132,7 @@ impl Supply {
         Arc::clone(&self.over)
     }
 
-    /// Where fetching is, as whoever shows a run of emerge wants it; `None`: nothing was ever needed.
+    /// The progress of downloads. `None` if nothing was ever needed.
     pub(crate) fn status(&self) -> Option<Fetching> {
         let status = self.broker.status();
         (status.files_total > 0).then_some(Fetching {
@@ -146,14 +145,14 @@ impl Supply {
         })
     }
 
-    /// The library of the C compiler, as far as ebuilds name sources by it.
+    /// Sets the flag for the C library. Some ebuilds name their sources by it.
     pub(crate) fn set_host(&mut self, chost: &str) {
         let libc = if chost.contains("musl") { "elibc_musl" } else { "elibc_glibc" };
         self.implied.retain(|flag| !flag.starts_with("elibc_"));
         self.implied.insert(libc.to_owned());
     }
 
-    /// The name of a host and the path of its package, which is there, and another file than its index says.
+    /// A package that its host has, but with other contents than the index says: the host's name and the package's path.
     pub(crate) fn damaged_package(&self) -> Option<String> {
         let missing = self.broker.missing();
         let addresses = missing.iter().flat_map(|missing| match &missing.reason {
@@ -167,12 +166,12 @@ impl Supply {
         addresses.map(|(address, _)| address).find_map(|address| of_host(address))
     }
 
-    /// Whether a host of binary packages could not be asked.
+    /// Whether a host of binary packages did not answer.
     pub(crate) fn a_host_failed(&self) -> bool {
         self.broker.a_host_failed()
     }
 
-    /// Says in a failure to fetch a file who was asked for it, and what came of it.
+    /// If a failure is that a file could not be fetched, adds which servers were asked and what they answered.
     pub(crate) fn explain(&self, failure: &mut Failure) {
         let (FailureKind::FetchFailed, Some(file)) = (failure.kind, &failure.file) else { return };
         let Some(missing) = self.broker.missing().into_iter().find(|missing| missing.name == *file) else { return };
@@ -183,7 +182,7 @@ impl Supply {
     }
 }
 
-/// Why a file cannot be had, line by line; nothing where Portage says it.
+/// Why a file could not be fetched, in lines. Empty if Portage says it itself.
 fn words_of(reason: &Reason) -> Vec<String> {
     let plain = |text: &str| sanitize_line(text.as_bytes(), MOST_CHARS);
     match reason {
@@ -195,7 +194,7 @@ fn words_of(reason: &Reason) -> Vec<String> {
     }
 }
 
-/// Makes the directories, and a broker that nobody in the session can ask before [`Supply::open`]. `began`: when the session's work did.
+/// Makes the directories, and a broker that the session cannot ask before [`Supply::open`]. `began` is when the session's work began.
 pub(crate) fn supply(
     cx: &Context<'_>,
     session: &Session,
@@ -216,7 +215,7 @@ pub(crate) fn supply(
         let (answer, answered) = channel();
         let question = Question { packages: packages.to_vec(), answer };
         let sent = asking.lock().unwrap_or_else(PoisonError::into_inner).send(Some(question));
-        // Nobody answers once the session is over.
+        // When the session is over, nobody answers.
         sent.ok().and_then(|()| answered.recv().ok()).unwrap_or_default()
     });
     let shelves = Shelves { distfiles: distfiles.clone(), packages: packages.clone() };
@@ -244,18 +243,18 @@ pub(crate) fn supply(
     Ok((supply, Ways { fetch, distdir, distfiles, packages, conf }))
 }
 
-/// Asks emerge what `request` would do. That it fails is for the run itself to tell.
+/// Asks emerge what `request` would do. If that fails, the run itself will report it.
 pub(crate) fn foresee(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<Foreseen> {
     let argv = emerge::emerge_argv(cx, work, &request.with_mode(Mode::Pretend))?;
     let (_, output) = run::exit_and_output(cx, work, argv, OUTPUT_LIMIT_BYTES)?;
     Ok(Foreseen::parse(&output))
 }
 
-/// Begins to bring what a run needs, `first` before all else. Without a network it says at once what is missing.
+/// Starts to fetch what a run needs, `first` before everything else. Without a network it reports at once what is missing.
 ///
 /// # Errors
 ///
-/// [`Error::Missing`] if downloads are switched off, and not all is here.
+/// [`Error::Missing`] if downloads are switched off and not everything is here.
 pub(crate) fn want(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen, first: &[&str]) -> Result<()> {
     let mut wanted = wanted(cx, work, foreseen)?;
     wanted.sort_by_key(|package| !first.contains(&package.cpv.as_str()));
@@ -272,12 +271,12 @@ pub(crate) fn want(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen, first
     Ok(())
 }
 
-/// Brings the sources of packages that are going to be built from source, and waits for all of them.
+/// Fetches the sources of packages that are going to be compiled, and waits for all of them.
 ///
 /// # Errors
 ///
-/// [`Error::Missing`] if downloads are switched off, [`Error::Emerge`] if nobody has one of them. What has to be fetched by hand is for
-/// Portage to tell.
+/// [`Error::Missing`] if downloads are switched off, [`Error::Emerge`] if no server has one of them. Portage itself reports files that
+/// must be fetched by hand.
 pub(crate) fn bring_sources(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> Result<()> {
     let foreseen = foresee(cx, work, request)?;
     want(cx, work, &foreseen, &[])?;
@@ -302,7 +301,7 @@ pub(crate) fn bring_sources(cx: &Context<'_>, work: &Work<'_>, request: &Request
     Err(Error::Emerge { failure: Box::new(failure), log, resumable: false })
 }
 
-/// Tells what became known since the last time: mirrors that failed, hosts that cannot be reached.
+/// Passes on notes since the last call: failed mirrors, hosts that cannot be reached.
 pub(crate) fn tell_notes(cx: &Context<'_>, supply: &Supply) {
     for note in supply.broker.take_notes() {
         cx.told.note_once(cx.observer, &sanitize_line(note.as_bytes(), MOST_CHARS));
@@ -319,7 +318,7 @@ fn wanted(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen) -> Result<Vec<
         })
         .collect();
     if cx.settings.download.offline && !wanted.is_empty() {
-        // A guess would do to begin early; to say that something is missing it would not.
+        // A guess from the flags is good enough to start early. It is not good enough to say that something is missing.
         let questions =
             wanted.iter().map(|Wanted { cpv, repository, .. }| Ebuild { cpv, repository: Some(repository), files: true });
         let answers = ask(cx, work, questions)?;
@@ -332,7 +331,7 @@ fn wanted(cx: &Context<'_>, work: &Work<'_>, foreseen: &Foreseen) -> Result<Vec<
     Ok(wanted)
 }
 
-/// Waits until of all that was wanted it is known whether it can be had; what cannot.
+/// Waits until every wanted file is here or has failed. Returns the failed ones.
 fn settled(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<Missing>> {
     let supply = &work.supply;
     let settled = answering(cx, supply, || {
@@ -354,8 +353,8 @@ fn settled(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<Missing>> {
     settled.map_or_else(|_| Ok(Vec::new()), |missing| Ok(missing?))
 }
 
-/// Does `run`, and meanwhile answers what the broker asks about ebuilds, one question after the other. What is not answered when `run` has ended
-/// is for the next one.
+/// Does `run` and answers the broker's questions about ebuilds meanwhile, one after the other. A question that is not answered when `run`
+/// has ended waits for the next run.
 pub(crate) fn answering<R>(cx: &Context<'_>, supply: &Supply, run: impl FnOnce() -> R) -> R {
     supply.over.store(false, Ordering::Relaxed);
     std::thread::scope(|scope| {
@@ -419,7 +418,7 @@ fn ask_in_a_clean_session(
     let subject = Subject { log_name: "sources".to_owned(), profile: String::new(), definition: String::new() };
     let given = Given { trees: Some(&supply.trees), behalf: Some(supply), ..Given::default() };
     let mut work = work::work(cx, session, &supply.base, &subject, given)?;
-    // The configuration of the run is not in this root, and its trees are.
+    // The configuration of the run is not in this root, but its trees are mounted.
     work.env.push(("PORTAGE_REPOSITORIES".to_owned(), repositories(&supply.trees)));
     let questions = packages.iter().map(|(cpv, repository)| Ebuild { cpv, repository: Some(repository), files: false });
     let answers = ask(cx, &work, questions)?;
@@ -427,12 +426,12 @@ fn ask_in_a_clean_session(
     Ok(answers)
 }
 
-/// Ends [`answering`].
+/// Ends [`answering`] when it is dropped.
 struct End<'a>(&'a Supply);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        // In this order: a question that is put back then comes behind the end.
+        // In this order: a question that is put back comes after the end and so stays for the next run.
         drop(self.0.ask.send(None));
         self.0.over.store(true, Ordering::Relaxed);
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::TrustedKeys;
 use crate::stage3::Fingerprint;
 
-/// A kind of file that signatures vouch for.
+/// A kind of file whose signatures we check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
@@ -21,7 +21,6 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// All there are.
     pub const ALL: [Self; 3] = [Self::Stage3, Self::Tree, Self::Binpkg];
 
     /// The word in `keys/trusted` and on the command line.
@@ -34,7 +33,7 @@ impl Purpose {
     }
 }
 
-/// In the plural, for messages: `trees`.
+/// In the plural, for messages.
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -45,7 +44,6 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// A word that is no purpose.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a key cannot be for `{0}`: there are stage3, tree and binpkg")]
 pub struct NotAPurpose(pub String);
@@ -58,35 +56,34 @@ impl FromStr for Purpose {
     }
 }
 
-/// What a key counts for: one purpose at least, in a fixed order.
+/// What a key counts for: at least one purpose, in a fixed order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Purposes(Vec<Purpose>);
 
 impl Purposes {
-    /// These; no purpose at all means every purpose, as in a line of `trusted` that names none.
+    /// From a list. An empty list means every purpose, as in a line of `trusted` that names none.
     pub fn of(given: &[Purpose]) -> Self {
         if given.is_empty() { Self(Purpose::ALL.to_vec()) } else { Self::in_order(given) }
     }
 
-    /// Whether this is among them.
     pub fn has(&self, purpose: Purpose) -> bool {
         self.0.contains(&purpose)
     }
 
-    /// Whether they are all there are.
+    /// Whether every purpose is among them.
     pub fn is_all(&self) -> bool {
         self.0.len() == Purpose::ALL.len()
     }
 
-    /// These and those.
+    /// The union of both.
     #[must_use]
     pub fn with(&self, others: &Self) -> Self {
         let both: Vec<Purpose> = self.0.iter().chain(&others.0).copied().collect();
         Self::in_order(&both)
     }
 
-    /// As a line of `trusted` has them: nothing where they are all there are.
+    /// As in a line of `trusted`: no word if they are all.
     pub(super) fn words(&self) -> String {
         let words: Vec<&str> = if self.is_all() { Vec::new() } else { self.0.iter().map(|purpose| purpose.word()).collect() };
         words.join(" ")
@@ -111,11 +108,12 @@ impl fmt::Display for Purposes {
     }
 }
 
-/// The keys of a configuration, asked about one kind of file. Verifying takes nothing else, so that nobody forgets to say which.
+/// The keys of a configuration, to be asked about one kind of file. Functions that verify take only this, so nobody can forget to say
+/// which kind.
 #[derive(Debug, Clone, Copy)]
 pub struct KeysFor<'a> {
     pub(crate) keys: &'a TrustedKeys,
-    /// What is to be verified.
+    /// The kind of file that is to be verified.
     pub(crate) purpose: Purpose,
 }
 
@@ -127,7 +125,7 @@ impl KeysFor<'_> {
 }
 
 impl TrustedKeys {
-    /// The same keys, asked about one kind of file.
+    /// The same keys, to be asked about one kind of file.
     pub fn counting_for(&self, purpose: Purpose) -> KeysFor<'_> {
         KeysFor { keys: self, purpose }
     }

@@ -12,7 +12,7 @@ use crate::path_error::PathError;
 use crate::stage3::certificate::Certificate;
 use crate::stage3::fingerprint::Fingerprint;
 
-/// Something that was done to the directory of keys.
+/// A change in the directory of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "lowercase")]
 pub(crate) enum Change {
@@ -21,34 +21,34 @@ pub(crate) enum Change {
         fingerprint: Fingerprint,
         /// Its file.
         path: PathBuf,
-        /// Whether an older copy was there and merged with.
+        /// An older copy was there, and the two were merged.
         refreshed: bool,
     },
     /// A fingerprint was added to `trusted`, or its line changed.
     Trusted {
         fingerprint: Fingerprint,
-        /// What it counts for, as `trusted` says.
+        /// What it counts for now.
         purposes: Purposes,
         path: PathBuf,
     },
-    /// A fingerprint was taken out of `trusted`.
+    /// A fingerprint was removed from `trusted`.
     Distrusted { fingerprint: Fingerprint, path: PathBuf },
-    /// A public key was removed from a file that holds others, too.
+    /// A public key was removed from a file that has other keys, too.
     Rewritten { fingerprint: Fingerprint, path: PathBuf },
-    /// A file was removed with the public key in it.
+    /// A file was removed, since the public key was the only one in it.
     Removed { fingerprint: Fingerprint, path: PathBuf },
 }
 
 /// How a key is to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Trust<'a> {
-    /// With what; nothing means everything.
+    /// For which kinds of files. Empty means all.
     pub purposes: &'a [Purpose],
     /// Whose it is; may be empty.
     pub comment: &'a str,
 }
 
-/// Stores the public keys in the file `source`, one `<FINGERPRINT>.asc` each, merged with a copy that is there. With `trust`, their
+/// Stores the public keys in the file `source`, each as `<FINGERPRINT>.asc`, merged with the copy that is there. With `trust`, their
 /// fingerprints are pinned, too.
 pub(crate) fn import(dir: &Path, source: &Path, trust: Option<Trust<'_>>) -> Result<Vec<Change>, KeysError> {
     let certificates = read_key_file(source)?;
@@ -62,7 +62,7 @@ pub(crate) fn import(dir: &Path, source: &Path, trust: Option<Trust<'_>>) -> Res
     Ok(changes)
 }
 
-/// Stores public keys, one `<FINGERPRINT>.asc` each, merged with a copy that is there.
+/// Stores public keys, each as `<FINGERPRINT>.asc`, merged with the copy that is there.
 pub(crate) fn store_certificates(dir: &Path, certificates: Vec<Certificate>) -> Result<Vec<Change>, KeysError> {
     let mut changes = Vec::new();
     for mut certificate in certificates {
@@ -83,7 +83,7 @@ pub(crate) fn store_certificates(dir: &Path, certificates: Vec<Certificate>) -> 
     Ok(changes)
 }
 
-/// Pins `fingerprint`. One that `trusted` has already gets the purposes besides those that it has. Returns `None` if nothing changes.
+/// Pins `fingerprint`. If `trusted` has it already, the purposes are added to those in its line. `None` if nothing changes.
 pub(crate) fn trust(dir: &Path, fingerprint: &Fingerprint, how: Trust<'_>) -> Result<Option<Change>, KeysError> {
     if how.comment.chars().any(char::is_control) {
         return Err(KeysError::Comment);
@@ -159,7 +159,7 @@ pub(super) struct TrustedLine {
     /// Counted from 1.
     pub(super) line: usize,
     pub(super) fingerprint: Fingerprint,
-    /// Those that are named; none means all.
+    /// As written. Empty means all.
     pub(super) purposes: Vec<Purpose>,
     pub(super) comment: String,
 }
@@ -175,7 +175,7 @@ pub(super) fn read_trusted(dir: &Path) -> Result<Vec<TrustedLine>, KeysError> {
         if text.is_empty() {
             continue;
         }
-        // A fingerprint may have blanks between its digits. No purpose is a word of such digits.
+        // A fingerprint may have blanks between its digits. No purpose consists of hexadecimal digits only.
         let is_digits = |word: &str| word.trim_start_matches("0x").bytes().all(|byte| byte.is_ascii_hexdigit());
         let words: Vec<&str> = text.split_whitespace().collect();
         let (digits, words) = words.split_at(words.iter().take_while(|word| is_digits(word)).count());
@@ -221,9 +221,9 @@ fn armored(path: &Path, certificates: &[Certificate]) -> Result<String, KeysErro
     blocks.map(|blocks| blocks.concat()).map_err(|source| KeysError::Material { path: path.to_owned(), source })
 }
 
-/// Replaces `path` by a file with `bytes`: whoever reads it sees the old content or the new.
+/// Replaces `path` by a file with `bytes`. A reader sees either the old content or the new.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
-    // Whoever can write here decides whom we trust.
+    // Whoever can write in this directory decides whom we trust, so only the owner may.
     durable::make_dirs(path.parent().unwrap_or(Path::new(".")), Mode::AtMost(0o755)).map_err(written)?;
     durable::replace(path, bytes, Mode::AtMost(0o644)).map_err(written)
 }

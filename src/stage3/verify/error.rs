@@ -7,7 +7,7 @@ use crate::stage3::cleartext::CleartextError;
 use crate::stage3::digests::{Algorithm, DigestsError};
 use crate::stage3::openpgp::SignatureError;
 
-/// Why a verification did not end well.
+/// Why a verification failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The file, or one beside it, cannot be opened.
@@ -17,89 +17,83 @@ pub enum VerifyError {
         #[source]
         source: io::Error,
     },
-    /// Reading stopped.
+    /// Reading failed.
     #[error("cannot read `{path}`")]
     Read {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// A directory, a pipe, …
+    /// It is a directory, a pipe, …
     #[error("`{path}` is not a regular file")]
     NotRegular { path: PathBuf },
-    /// A file of signatures or digests that is too large to be one.
+    /// A file of signatures or digests is too large.
     #[error("`{path}` is larger than {limit} bytes")]
-    TooLarge {
-        path: PathBuf,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// Somebody wrote to the file meanwhile.
+    TooLarge { path: PathBuf, limit: u64 },
+    /// Somebody wrote to the file while we read it.
     #[error("`{path}` changed while it was being verified")]
     Changed { path: PathBuf },
-    /// The file does not deserve trust.
+    /// The file cannot be trusted.
     #[error("cannot trust `{file}`")]
     Rejected {
-        /// The file, without directories.
+        /// Without directories.
         file: String,
         #[source]
         reason: Reason,
     },
 }
 
-/// Why a file does not deserve trust.
+/// Why a file cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Nothing beside it is signed.
+    /// No file beside it is signed.
     #[error("no signature found beside it: neither `{name}.asc` nor a clear-signed `{name}.DIGESTS`")]
     Unsigned { name: String },
-    /// A signature that does not count.
+    /// The signature does not count.
     #[error("the signature in `{sidecar}` does not count")]
     Signature {
-        /// The file with the signature.
         sidecar: String,
         #[source]
         source: SignatureError,
     },
-    /// A clear-signed document that is none.
+    /// A document should be clear-signed and is not.
     #[error("cannot read `{sidecar}`")]
     Cleartext {
         sidecar: String,
         #[source]
         source: CleartextError,
     },
-    /// A list of digests that says nothing useful.
+    /// A list of digests is of no use.
     #[error("cannot use `{sidecar}`")]
     List {
         sidecar: String,
         #[source]
         source: DigestsError,
     },
-    /// Other content than was listed.
+    /// The content has another digest than the one listed.
     #[error("its {algorithm} is not the one in `{sidecar}`{}", other(.name, .sidecar))]
     Digest {
-        /// The file whose content is wrong.
+        /// The file with the wrong content.
         name: String,
-        /// The first digest that differs.
+        /// Of the first digest that differs.
         algorithm: Algorithm,
         sidecar: String,
     },
-    /// An interrupted download.
+    /// The download was interrupted.
     #[error("it looks truncated: it does not end as an xz file does, and `{by}` does not match it")]
     Truncated {
         name: String,
-        /// The file that does not match.
+        /// The list that does not match.
         by: String,
     },
 }
 
-/// Names the file with the wrong content where it is not the tarball itself.
+/// Names the file with the wrong content if it is not the tarball itself.
 fn other(name: &str, sidecar: &str) -> String {
     if name.ends_with(".CONTENTS.gz") && !sidecar.starts_with(name) { format!(" (`{name}`)") } else { String::new() }
 }
 
 impl VerifyError {
-    /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         let Self::Rejected { reason, .. } = self else { return None };
         Some(reason.hint())
@@ -107,7 +101,8 @@ impl VerifyError {
 }
 
 impl Reason {
-    /// Whether the files are not what was published, so that fetching them again may help; else the key is at fault, or its owner.
+    /// Whether the files are not what was published, so that downloading them again may help. Otherwise the key or its owner is the
+    /// problem.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Digest { .. } | Self::Truncated { .. } | Self::Cleartext { .. } | Self::List { .. } => true,
@@ -116,7 +111,6 @@ impl Reason {
         }
     }
 
-    /// What the user can do.
     pub fn hint(&self) -> String {
         match self {
             Reason::Unsigned { name } => {

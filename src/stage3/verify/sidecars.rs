@@ -1,4 +1,4 @@
-//! The files beside a tarball: found, bounded, read.
+//! The files beside a tarball: finds and reads them, with limits.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read as _};
@@ -9,10 +9,10 @@ use super::VerifyError;
 use crate::stage3::cleartext::{Cleartext, CleartextError, is_clear_signed};
 use crate::stage3::openpgp::Over;
 
-/// Signatures and lists of digests are a few kilobytes.
+/// Real signatures and lists of digests have a few kilobytes.
 const MAX_SIDECAR_BYTES: u64 = 1 << 20;
 
-/// Listings of 100,000 files are about two megabytes.
+/// A listing of 100,000 files has about two megabytes.
 pub(super) const MAX_CONTENTS_BYTES: u64 = 256 << 20;
 
 /// A file beside the tarball.
@@ -21,11 +21,11 @@ pub(super) struct Sidecar {
     /// Its name, without directories.
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
-    /// A detached signature of this very file (`.DIGESTS.asc` of old).
+    /// A detached signature of this same file (`.DIGESTS.asc` in older releases).
     signature: Option<Vec<u8>>,
 }
 
-/// Text with a signature, still to be verified.
+/// Text with a signature that is not verified yet.
 #[derive(Debug)]
 pub(super) struct SignedText {
     pub(super) text: String,
@@ -47,7 +47,7 @@ pub(super) struct Sidecars {
 }
 
 impl Sidecars {
-    /// Looks beside `tarball`: `NAME.tar.xz.ENDING`, else, as upstream had it for a while, `NAME.ENDING`.
+    /// Looks beside `tarball` for `NAME.tar.xz.ENDING`, and for `NAME.ENDING`, which upstream used for a while.
     pub(super) fn beside(tarball: &Path) -> Result<Self, VerifyError> {
         let mut found = Self { signature: read(&with_ending(tarball, ".asc"))?, ..Self::default() };
         for ending in [".DIGESTS", ".sha256"] {
@@ -55,7 +55,7 @@ impl Sidecars {
                 let mut list = read(&with_ending(&base, ending))?;
                 let apart = read(&with_ending(&base, &format!("{ending}.asc")))?;
                 match (&mut list, apart) {
-                    // Of old, `.DIGESTS.asc` was a clear-signed copy of `.DIGESTS`; the two have to agree like all others.
+                    // In older releases `.DIGESTS.asc` is a clear-signed copy of `.DIGESTS`. The two must agree like all lists.
                     (_, Some(copy)) if is_clear_signed(&copy.bytes) => found.lists.push(copy),
                     (Some(list), Some(signature)) => list.signature = Some(signature.bytes),
                     _ => {}
@@ -68,7 +68,7 @@ impl Sidecars {
         Ok(found)
     }
 
-    /// Just one detached signature.
+    /// Only one detached signature.
     pub(super) fn only_signature(path: &Path) -> Result<Self, VerifyError> {
         let signature =
             read(path)?.ok_or_else(|| VerifyError::Open { path: path.to_owned(), source: ErrorKind::NotFound.into() })?;
@@ -77,7 +77,7 @@ impl Sidecars {
 }
 
 impl Sidecar {
-    /// The text and its signature; `None` if it has none.
+    /// The text and its signature. `None` if it has no signature.
     pub(super) fn signed_text(&self) -> Result<Option<SignedText>, CleartextError> {
         if is_clear_signed(&self.bytes) {
             let cleartext = Cleartext::parse(&self.bytes)?;
