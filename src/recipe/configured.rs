@@ -1,11 +1,11 @@
-//! A throw-away session in which a stage's configuration is in place: for questions to Portage itself.
+//! A throw-away session in which a stage's configuration is in place, for questions to Portage.
 //!
 //! ```text
 //! the definition's state is up to date       that state as it is
 //! it is not, or was never built              the profile's upstream state, the configuration applied, prepare hooks run
 //! ```
 //!
-//! Binary package pools are attached as for builds. Whatever happens in the session, nothing of it stays: it is always discarded.
+//! Binary package pools are attached as for builds. The session is always discarded, whatever happens in it.
 
 use crate::config::hooks::Phase;
 use crate::config::{ConfigDir, PortageDir, Stage};
@@ -19,26 +19,24 @@ use crate::session::work::Subject;
 use crate::session::{Work, hooks, keys, work};
 use crate::store::{Purpose, Session, State};
 
-/// A root whose `/etc/portage` is what a stage3 definition makes of it.
+/// A root whose `/etc/portage` is as a stage3 definition makes it.
 #[derive(Debug)]
 pub(crate) struct Configured<'s> {
-    /// The session.
     pub(crate) work: Work<'s>,
-    /// The merged configuration.
     pub(crate) portage: PortageDir,
     /// `REPOSITORY:PATH` of the Portage profile.
     pub(crate) portage_profile: String,
     pub(crate) profile: String,
-    /// What the session is based on: the definition's state, or the profile's upstream state.
+    /// What the session stands on: the definition's state, or the profile's upstream state.
     pub(crate) base: State,
-    /// Whether `base` is the definition's state, so that what it builds is installed.
+    /// `base` is the definition's state, so the packages of the definition are installed.
     pub(crate) is_built: bool,
 }
 
-/// Runs `ask` in a throw-away session with the configuration of `stage`. `purpose` is a word for the directory of logs, which goes
-/// again unless something fails.
+/// Runs `ask` in a throw-away session with the configuration of `stage`. `purpose` is a word for the name of the log directory, which is
+/// removed unless something fails.
 ///
-/// The profile is `profile`, else the one that the stage4 definition names, else the default one.
+/// The profile is `profile`, else the one of the stage4 definition, else the default one.
 pub(crate) fn with_configuration<R>(
     cx: &Context<'_>,
     config: &ConfigDir,

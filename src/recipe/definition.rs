@@ -1,5 +1,5 @@
-//! Applies a stage3 definition to a profile's upstream state: one build state for each (profile, definition), shared by every
-//! stage4 that names it. The builder is one of them.
+//! Applies a stage3 definition to a profile's upstream state. There is one build state for each pair of profile and definition, and every
+//! stage4 that names the definition shares it. The builder is one of them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 
-/// All that decides what a definition becomes.
+/// Everything that decides what a definition becomes.
 pub(crate) struct Stage3 {
     pub(crate) definition: Stage3Definition,
     pub(crate) portage: PortageDir,
@@ -58,7 +58,7 @@ pub(crate) fn recipe(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream:
     recipe_with(cx, config, name, upstream, Hooks::with_config(config.root())?)
 }
 
-/// As [`recipe`], with the hooks that all definitions have in common.
+/// As [`recipe`], with the hooks that all definitions share.
 pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upstream: &State, hooks: Hooks) -> Result<Stage3> {
     let definition = config.stage3(name)?;
     let portage = config.portage_dir(&definition)?;
@@ -77,7 +77,7 @@ pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upst
             }
             format!("{repository}:{path}")
         }
-        // The stage3 comes with a profile set; which, only its own link knows.
+        // The stage3 comes with a profile. Only its own link says which.
         None => stage3_profile(&cx.store.lower_dirs(upstream)),
     };
     let mut downloads = Downloads::of(&portage, &cx.store.lower_dirs(upstream));
@@ -87,19 +87,19 @@ pub(crate) fn recipe_with(cx: &Context<'_>, config: &ConfigDir, name: &str, upst
     Ok(Stage3 { definition, portage, downloads, packages, hooks, trees, portage_profile })
 }
 
-/// Refuses what this machine cannot execute; what it may not be able to, nobody knows.
+/// Refuses settings that this machine cannot execute. Returns those for which we cannot tell.
 pub(crate) fn check_cpu(cx: &Context<'_>, recipe: &Stage3) -> Result<Vec<cpu::Reason>> {
     cpu::host_can_run(&recipe.portage, &CpuInfo::parse(&cx.settings.cpuinfo))
         .map_err(|reasons| Error::Cpu { definition: recipe.definition.name.clone(), reasons })
 }
 
-/// A stage3 definition on the stage3 of a profile: the builder, and what stage4s stand on.
+/// A stage3 definition on the stage3 of a profile: the builder, or the base of stage4s.
 pub(crate) struct Stage3Recipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
     pub(crate) upstream: &'a State,
     pub(crate) stage3: &'a Stage3,
-    /// Those for whose sake it is built: Portage is asked about them, too, before anything is built.
+    /// The stage4s for which it is built. Portage is asked about them before anything is built, too.
     pub(crate) stage4s: &'a [Stage4Definition],
 }
 
@@ -175,7 +175,7 @@ impl InSession for Stage3Recipe<'_> {
             profile: self.profile.to_owned(),
             definition: definition.to_owned(),
         };
-        // Their patches are tried first, too.
+        // The patches for the stage4s' packages are tried now, too.
         let ahead: Vec<String> =
             self.stage4s.iter().flat_map(|stage4| &stage4.packages).map(|package| package.value.to_string()).collect();
         fill(cx, session, self, &subject, &ahead)
@@ -203,7 +203,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, on: &Stage3Recipe<'_>, subject:
     if !recipe.packages.is_empty() {
         goals.push(("packages", Goal::Packages { atoms: recipe.packages.clone(), existing: Existing::Update, oneshot: false }));
     }
-    // Of all at once: no key is made after something of the run was executed.
+    // All goals are foreseen at once: no key is made after something of the run was executed.
     for goal in live_goal(recipe).iter().chain(goals.iter().map(|(_, goal)| goal)) {
         keys::foresee_and_learn(cx, &work, &request_in(cx, &work, goal.clone()))?;
     }
@@ -211,7 +211,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, on: &Stage3Recipe<'_>, subject:
     emerge_live(cx, &work, &mut steps, recipe, resumed)?;
     for (name, goal) in goals {
         emerge_goal(cx, &work, &mut steps, name, goal, resumed, network)?;
-        // Before the definition's packages.
+        // After world and before the definition's packages.
         if name == "world" {
             steps.once("hooks:after-world", || hooks(cx, &work, &recipe.hooks, Phase::AfterWorld))?;
         }
@@ -220,7 +220,7 @@ fn fill(cx: &Context<'_>, session: &mut Session, on: &Stage3Recipe<'_>, subject:
     Ok(Filled { patched, ..finish_definition(cx, &work, &mut steps, recipe, inputs)? })
 }
 
-/// What comes once all packages of a definition are installed: hooks, scripts, publishing, and making the session fit to be a layer.
+/// The steps after all packages of a definition are installed: hooks, scripts, publishing, and making the session fit to be a layer.
 pub(crate) fn finish_definition(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -239,7 +239,7 @@ pub(crate) fn finish_definition(
     Ok(Filled { inputs, patched: Vec::new(), keys: work.keys.recorded() })
 }
 
-/// Copies the merged configuration into the root and points at the Portage profile.
+/// Copies the merged configuration into the root and sets the link to the Portage profile.
 pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3) -> Result<()> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut argv = words(&["/bin/sh", &format!("{HOOKS_DIR}/{APPLY_NAME}"), PORTAGE_DIR]);
@@ -254,26 +254,24 @@ pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3) -> Resul
     Ok(())
 }
 
-/// What users call a definition on a profile.
+/// A definition on a profile, in words for users.
 pub(crate) fn definition_words(profile: &str, definition: &str) -> String {
     format!("{definition} on {profile}")
 }
 
-/// What a session makes, for the store: another configuration directory's attempt at the same is another matter.
+/// The store's name for what a session makes. The same definition in another configuration directory is another subject.
 pub(crate) fn subject_of(config: &ConfigDir, name: &str) -> String {
     format!("{name} of {}", config.root().display())
 }
 
-/// What filling a session leaves to be recorded.
+/// What filling a session gives for the record.
 pub(crate) struct Filled {
     pub(crate) inputs: PoolInputs,
-    /// What became of the patches.
     pub(crate) patched: Vec<PatchedPackage>,
-    /// What its packages are made from.
     pub(crate) keys: BTreeMap<String, PackageKey>,
 }
 
-/// What a definition's `network` file allows, for the record.
+/// For the record: what a definition's `network` file allows.
 pub(crate) fn network_record(network: &NetworkUse) -> serde_json::Value {
     if network.everything.is_some() {
         return serde_json::json!("everything");
@@ -287,13 +285,12 @@ pub(crate) fn script_digests(scripts: &[UserScript]) -> Vec<String> {
 }
 
 impl Stage3 {
-    /// Which pool its packages come from and go to.
+    /// The pool that its packages come from and go to.
     pub(crate) fn pool_of(&self) -> PoolOf {
         let own = self.definition.binary_packages.own.as_ref().map(|_| self.definition.name.clone());
         PoolOf { portage_profile: self.portage_profile.clone(), own }
     }
 
-    /// What a session of it is given.
     pub(crate) fn given(&self) -> Given<'_> {
         Given {
             hooks: Some(&self.hooks),
@@ -304,12 +301,10 @@ impl Stage3 {
         }
     }
 
-    /// The patches that a session of it is given.
     pub(crate) fn patches(&self) -> Vec<PatchRecord> {
         self.portage.patches().iter().map(PatchRecord::from).collect()
     }
 
-    /// What a state of this recipe says about itself.
     pub(crate) fn origin(&self, profile: &str, filled: &Filled, upstream: &State) -> serde_json::Value {
         let trees = self
             .trees
@@ -320,7 +315,7 @@ impl Stage3 {
             "profile": profile,
             "definition": self.definition.name,
             "portage_profile": self.portage_profile,
-            // What an update has to take away when the configuration does not bring it any more.
+            // If the configuration no longer has one of these files, an update removes it.
             "portage_files": self.portage.files.keys().collect::<Vec<_>>(),
             "inputs": self.inputs(upstream),
             "pool": filled.inputs,
@@ -329,7 +324,7 @@ impl Stage3 {
             "isolation": crate::host::rung(),
             "network": network_record(&self.definition.network),
         });
-        // Those who build on it ask the same hosts, and run emerge in the same way.
+        // What is built on this state asks the same hosts and runs emerge in the same way.
         self.downloads.note(&mut origin);
         note_emerge_opts(&mut origin, &self.portage.emerge_opts);
         Parts::of(&self.portage).note(&mut origin);
@@ -343,8 +338,8 @@ impl Stage3 {
         self.trees.iter().map(|tree| tree.newest).chain([upstream.newest_input]).max().unwrap_or(0)
     }
 
-    /// Whether a state stays what it would be. The builder's never does: sources of kernels are chosen and installed on it, by the
-    /// configuration that it has.
+    /// Whether a state is still what would be built. For the builder this is always no: kernel sources are chosen and installed on it
+    /// with the configuration that it has.
     pub(crate) fn standing(&self, cx: &Context<'_>, name: &str, inputs: &Inputs) -> Result<Standing> {
         if self.definition.name == BUILDER {
             return Ok(Standing::Other);
@@ -355,7 +350,7 @@ impl Stage3 {
 
     pub(crate) fn inputs(&self, upstream: &State) -> Inputs {
         let BinaryPackages { own, no_hosts } = &self.definition.binary_packages;
-        // Only where they are set: what was built before is still what would be built.
+        // Added only if they are set, so that keys of older states stay the same.
         let choices = [("binary packages", "own", own), ("binary package hosts", "none", no_hosts)];
         let inputs = Inputs::new("stage3");
         choices
@@ -374,13 +369,13 @@ impl Stage3 {
     }
 }
 
-/// Where `/etc/portage/make.profile` of a stage3 points.
+/// The target of `/etc/portage/make.profile` in a stage3.
 pub(crate) fn profile_link(lower: &[PathBuf]) -> Option<String> {
     let link = lower.iter().find_map(|layer| RootDir::open(layer).ok()?.read_link("etc/portage/make.profile").ok())?;
     Some(link.to_string_lossy().into_owned())
 }
 
-/// Which Portage profile a stage3 comes with, read from its link: `../../var/db/repos/gentoo/profiles/default/…`.
+/// The Portage profile that a stage3 comes with, from its link: `../../var/db/repos/gentoo/profiles/default/…`.
 pub(crate) fn stage3_profile(lower: &[PathBuf]) -> String {
     let link = profile_link(lower).unwrap_or_default();
     let below_repos = link.split_once(&format!("{REPOS_DIR}/")).map(|(_, rest)| rest);
@@ -390,11 +385,11 @@ pub(crate) fn stage3_profile(lower: &[PathBuf]) -> String {
     }
 }
 
-/// In which inputs the configuration differs from what a builder was built with; `None` where that cannot be told.
+/// The inputs in which the configuration differs from the one that a builder was built with. `None` if we cannot tell.
 pub(crate) fn differs_from(cx: &Context<'_>, config: &ConfigDir, state: &State, stage3: &State) -> Option<Vec<String>> {
     let definition = state.origin.definition()?;
     let before = state.origin.inputs()?;
-    // A configuration that is broken now says so when it is used.
+    // If the configuration is broken now, the error comes when it is used.
     let recipe =
         definition::recipe(cx, config, definition, stage3).inspect_err(|error| tracing::debug!(%error, "not compared")).ok()?;
     Some(recipe.inputs(stage3).changed_since(before))

@@ -1,4 +1,4 @@
-//! What keeps a state from being built.
+//! Why a state was not built.
 
 use crate::causes::{by_way_of, lifted};
 use crate::config::Place;
@@ -12,10 +12,10 @@ use crate::stage3::VerifyError;
 use crate::threads::NoThread;
 use crate::{beneath, config, context, names, sandbox, session, store, trees};
 
-/// A state that was not built.
+/// A state was not built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store, the sandbox, files of ours; or the user has ended it.
+    /// Errors of the store, the sandbox and our files, and the user's interruption.
     #[error(transparent)]
     Context(#[from] context::Error),
     #[error(transparent)]
@@ -27,43 +27,38 @@ pub enum Error {
     Names(names::Error),
     #[error(transparent)]
     Session(session::Error),
-    /// A stage3 that cannot be trusted.
+    /// The stage3 cannot be trusted.
     #[error(transparent)]
     Untrusted(#[from] VerifyError),
-    /// A Portage profile that the tree does not have.
+    /// The tree does not have this Portage profile.
     #[error("{place}: `{profile}` is not a Portage profile of the tree `{tree}`")]
     NoPortageProfile {
-        /// Where it is asked for.
+        /// Where the configuration names it.
         place: Place,
         profile: String,
-        /// Name of the repository.
+        /// Of the repository.
         tree: String,
     },
-    /// Settings that this processor cannot execute.
+    /// This processor cannot execute some settings.
     #[error("this processor cannot run what `{definition}` would build")]
-    Cpu {
-        definition: String,
-        /// Each reason, with its place.
-        reasons: Vec<Reason>,
-    },
-    /// A saved patch that cannot be applied, found before anything was built.
+    Cpu { definition: String, reasons: Vec<Reason> },
+    /// A saved patch does not apply. This was found before anything was built.
     #[error(transparent)]
     DoesNotApply(Box<PatchMisfit>),
-    /// A kernel that cannot be made.
+    /// The kernel cannot be made.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// Portage does not know, or does not allow, something that is about to be built.
+    /// Portage does not know or not allow something that was to be built.
     #[error("{findings}")]
     Refused {
-        /// What is said of the configuration; errors are among it.
+        /// Messages about the configuration, with at least one error.
         findings: config::Diagnostics,
     },
-    /// A build that has ended early, whose session was kept: repeating the command goes on from here.
+    /// The build ended early and its session was kept. Repeating the command goes on from here.
     #[error(transparent)]
     Suspended(Box<Self>),
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);

@@ -1,4 +1,4 @@
-//! `bootstrap`: a verified stage3 becomes a profile: its upstream state, and the builder on it.
+//! `bootstrap` makes a profile of a verified stage3: its upstream state, and the builder on that.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,11 @@ use crate::stage3::{Verified, VerifyOptions};
 use crate::store::{Purpose, Session, State};
 use crate::{context, stage3};
 
-/// What to bootstrap from, and how far.
 #[derive(Debug, Clone)]
 pub struct BootstrapOptions {
     /// The profile to make or renew.
     pub profile: String,
-    /// The stage3 tarball; its signature and digests lie beside it.
+    /// The tarball. Its signature and digests lie beside it.
     pub stage3: PathBuf,
     /// How strict to be.
     pub verify: VerifyOptions,
@@ -31,7 +30,7 @@ pub struct BootstrapOptions {
     pub no_rebuild: bool,
 }
 
-/// The state of a stage3, imported unless it was before. It is verified either way.
+/// The state of a stage3. It is imported unless that was done before. It is verified in any case.
 pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Built> {
     let path = &options.stage3;
     cx.observer.step(&format!("verifying {}", path.display()));
@@ -49,7 +48,6 @@ pub(crate) fn import(cx: &Context<'_>, keys: &TrustedKeys, options: &BootstrapOp
     realise(cx, &ImportRecipe { verified: &verified, path, profile: &options.profile })
 }
 
-/// A verified stage3.
 struct ImportRecipe<'a> {
     verified: &'a Verified,
     path: &'a Path,
@@ -74,7 +72,7 @@ impl Recipe for ImportRecipe<'_> {
     }
 
     fn inputs(&self) -> Inputs {
-        // What nobody signed is another thing than the same bytes with a signature: its mark must not get lost by reuse.
+        // The same bytes with and without a signature have different keys. Otherwise a state could be reused without its mark "unsigned".
         let unsigned = self.verified.allow_unsigned.clone().unwrap_or_default();
         Inputs::new("import").with("sha512", &self.verified.sha512).with("unsigned", unsigned)
     }
@@ -124,7 +122,7 @@ impl InSession for ImportRecipe<'_> {
     }
 
     fn newest_input(&self, _base: Option<&State>, unpacked: &Unpacked) -> i64 {
-        // A file of the future would make every artifact one of the future.
+        // A file with a time in the future would give every artifact a time in the future.
         unpacked.newest_mtime.min(jiff::Timestamp::now().as_second())
     }
 }

@@ -1,5 +1,5 @@
-//! One run of emerge as a step of a recipe: what it needs is known and fetched first, patches are tried before anything is compiled,
-//! and afterwards what was asked for must be there.
+//! One run of emerge as a step of a recipe. What it needs is found out and fetched first, patches are tried before anything is compiled,
+//! and afterwards everything that was asked for must be installed.
 
 use std::path::Path;
 
@@ -19,14 +19,14 @@ use crate::session::supply::Foreseen;
 use crate::session::work::StepsDone;
 use crate::session::{Work, emerge, fulfilled, keys, supply};
 
-/// Builds the packages that may use the network, such as live ebuilds: they alone see it, and what comes after finds them as binary
+/// Builds the packages that may use the network, such as live ebuilds. Only this run has the network; later runs find them as binary
 /// packages.
 pub(crate) fn emerge_live(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, recipe: &Stage3, resumed: bool) -> Result<()> {
     let Some(goal) = live_goal(recipe) else { return Ok(()) };
     emerge_goal(cx, work, steps, "packages with network", goal, resumed, true)
 }
 
-/// Builds while what it needs is brought.
+/// Runs emerge for a goal. Its sources are fetched at the same time.
 pub(crate) fn emerge_goal(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -39,7 +39,7 @@ pub(crate) fn emerge_goal(
     emerge_request(cx, work, steps, name, Request::new(goal, Mode::Run), resumed, network)
 }
 
-/// As [`emerge_goal`], for a request that is more than its goal.
+/// As [`emerge_goal`], for a request with more than a goal.
 pub(crate) fn emerge_request(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -77,7 +77,7 @@ pub(crate) fn emerge_request(
                 Err(session::Error::Emerge { .. }) => {}
                 other => return other.and_then(|()| fulfilled::fulfilled(cx, work, name, &request, &foreseen)),
             }
-            // The list that was left may not fit any more; packages built so far are binary packages by now.
+            // The list may not fit any more. The packages that were built are binary packages now, so starting over is cheap.
             cx.observer.note("cannot go on with the list that was left: starting over with the packages built so far");
         }
         emerge_or_from_source(cx, work, &request, network, &log)?;
@@ -87,13 +87,13 @@ pub(crate) fn emerge_request(
     Ok(emerged?)
 }
 
-/// Builds packages that may use the network.
+/// The goal of the packages that may use the network. `None` if there are none.
 pub(crate) fn live_goal(recipe: &Stage3) -> Option<Goal> {
     let atoms: Vec<String> = recipe.definition.network.atoms.iter().map(|atom| atom.value.to_string()).collect();
     (!atoms.is_empty()).then_some(Goal::Packages { atoms, existing: Existing::Keep, oneshot: true })
 }
 
-/// Foresees what a run needs, has it brought, and runs it.
+/// Foresees what a run needs, starts to fetch it, and runs emerge.
 pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Request) -> session::Result<()> {
     let foreseen = keys::foresee_and_learn(cx, work, request)?;
     supply::want(cx, work, &foreseen, &[])?;
@@ -101,7 +101,7 @@ pub(crate) fn emerge_supplied(cx: &Context<'_>, work: &Work<'_>, request: &Reque
     fulfilled::fulfilled(cx, work, "packages", request, &foreseen)
 }
 
-/// Runs `emerge`; a binary package that it will not install is built from source in a second run.
+/// Runs `emerge`. If it refuses to install a binary package, a second run builds that package from source.
 pub(crate) fn emerge_or_from_source(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -111,7 +111,7 @@ pub(crate) fn emerge_or_from_source(
 ) -> session::Result<()> {
     match applied::emerge_patched(cx, work, request, network, log) {
         Err(session::Error::Emerge { failure, .. }) if failure.kind == FailureKind::BinpkgUnusable && failure.package.is_some() => {
-            // What this very session built, or an old pool holds, and Portage will not install: build it again.
+            // This session or an old pool has a package that Portage refuses. Build it again.
             let package = failure.package.as_deref().map(Cpv::name_of).unwrap_or_default();
             cx.observer.note(&format!("{failure}: building {package} from source"));
             let mut from_source = request.clone();

@@ -8,8 +8,8 @@
 //! stage4      a stage4 definition on such a state
 //! ```
 //!
-//! `standing` decides whether a state with another key is what would be built, `consult` asks Portage about a configuration before
-//! anything is built, `patches` tries them, `settle` says what becomes of a session that has ended.
+//! `standing` decides whether a state with another key is what would be built. `consult` asks Portage about a configuration before
+//! anything is built. `patches` tries the patches. `settle` decides what becomes of a session that has ended.
 
 pub(crate) mod configured;
 pub(crate) mod consult;

@@ -1,4 +1,4 @@
-//! From a recipe to a state: the one place where that is done.
+//! From a recipe to a state. This is the only place that does it.
 //!
 //! ```text
 //! build key -> a state has it? ------------------------------------------------.
@@ -17,89 +17,85 @@ use crate::session::binhost::note_packages;
 use crate::session::open::open_session;
 use crate::store::{NewState, Purpose, Session, State};
 
-/// A state that was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Built {
     pub state: State,
-    /// Whether it was there already.
+    /// The state existed already.
     pub reused: bool,
 }
 
-/// What can be built, and all that decides it.
+/// Something that can be built, with everything that decides the result.
 pub(crate) trait Recipe {
-    /// The ref that leads to the state, if it has one of its own.
+    /// The ref that leads to the state, if it has one.
     fn name(&self) -> Option<String>;
 
-    /// The lock that is held while the state is looked for, made and named, so that whoever comes second finds it done.
+    /// The lock that is held while the state is searched, made and named. A second process that waits for it finds the state done.
     fn lock(&self) -> String;
 
-    /// What users call it.
+    /// In words for users.
     fn words(&self) -> String;
 
-    /// All that decides the result.
+    /// Everything that decides the result.
     fn inputs(&self) -> Inputs;
 
-    /// Whether the configuration alone says which state the name leads to.
+    /// Whether only the configuration decides which state the name leads to.
     fn is_configured(&self) -> bool {
         true
     }
 
-    /// Whether a state with the right key will do.
+    /// Whether a state with the right key is good enough.
     fn accepts(&self, _state: &State) -> bool {
         true
     }
 
-    /// Whether a state with another key is what would be built.
+    /// Whether a state with another key is still what would be built.
     fn standing(&self, _cx: &Context<'_>, _inputs: &Inputs) -> Result<Standing> {
         Ok(Standing::Other)
     }
 
-    /// What can be found out before any work.
+    /// Finds errors before any work is done.
     fn check(&self, _cx: &Context<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// Makes the state. A recipe that does it in a session calls [`in_session`].
+    /// Makes the state. If that needs a session, it calls [`in_session`].
     fn make(&self, cx: &Context<'_>) -> Result<Built>;
 }
 
 /// A recipe whose state is made in a session.
 pub(crate) trait InSession: Recipe {
-    /// What filling a session leaves to be recorded.
+    /// What filling a session gives for the record.
     type Filled;
 
-    /// What the session stands on; nothing for what is unpacked.
+    /// The state below the session. `None` for an import.
     fn base(&self, cx: &Context<'_>) -> Result<Option<State>>;
 
-    /// What the session is for.
     fn purpose(&self) -> Purpose;
 
-    /// What the session makes. One that was left behind with this subject, and another key, is of no use any more.
+    /// What the session makes. A suspended session with this subject and another key is useless and is removed.
     fn subject(&self) -> Option<String>;
 
-    /// The key under which a suspended session is found.
+    /// The key by which a suspended session is found.
     fn session_key(&self) -> String {
         self.inputs().key()
     }
 
-    /// What is told when the session begins, or goes on.
+    /// What the user reads when the session begins or goes on.
     fn step(&self, resumed: bool) -> String;
 
-    /// Does the work.
     fn fill(&self, cx: &Context<'_>, session: &mut Session, base: Option<&State>) -> Result<Self::Filled>;
 
-    /// The state that a filled session is no different from.
+    /// If the filled session does not differ from an existing state, that state.
     fn unchanged(&self, _filled: &Self::Filled) -> Option<State> {
         None
     }
 
-    /// What the state says of itself.
+    /// The origin of the state.
     fn origin(&self, base: Option<&State>, filled: &Self::Filled) -> serde_json::Value;
 
     /// See [`State::newest_input`].
     fn newest_input(&self, base: Option<&State>, filled: &Self::Filled) -> i64;
 
-    /// Makes a state of a filled session.
     fn keep(&self, _cx: &Context<'_>, session: Session, base: Option<&State>, filled: Self::Filled) -> Result<State> {
         let mut origin = self.origin(base, &filled);
         note_packages(&mut origin, &session);
@@ -109,7 +105,7 @@ pub(crate) trait InSession: Recipe {
     }
 }
 
-/// The state of a recipe: found, or made. Its name leads there in the end.
+/// The state of a recipe: found or made. In the end its name leads there.
 pub(crate) fn realise(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     let _lock = context::lock(cx, &recipe.lock())?;
     let built = found_or_made(cx, recipe)?;
@@ -133,7 +129,7 @@ fn found_or_made(cx: &Context<'_>, recipe: &impl Recipe) -> Result<Built> {
     recipe.make(cx)
 }
 
-/// Makes a state in a session of its own, or in one that was suspended.
+/// Makes a state in a new session or in a suspended one.
 pub(crate) fn in_session<R: InSession>(cx: &Context<'_>, recipe: &R) -> Result<Built> {
     let base = recipe.base(cx)?;
     let (key, subject) = (recipe.session_key(), recipe.subject());
@@ -148,14 +144,15 @@ pub(crate) fn in_session<R: InSession>(cx: &Context<'_>, recipe: &R) -> Result<B
     Ok(Built { state, reused: false })
 }
 
-/// Makes a state of the layers of another one, which says `origin` of itself.
+/// Makes a state with the layers of another one and with this `origin`.
 pub(crate) fn under_another_key(cx: &Context<'_>, same: &State, inputs: &Inputs, mut origin: serde_json::Value) -> Result<Built> {
     origin["inputs"] = serde_json::json!(inputs);
     let new = NewState { key: inputs.key(), origin: origin.into(), newest_input: same.newest_input, parent: Some(same.id.clone()) };
     Ok(Built { state: cx.store.state_of_layers(same.layers.clone(), new)?, reused: false })
 }
 
-/// Points a name at a state. Where nothing was built, nothing else would tell that it moves, as it does after a rollback.
+/// Points a name at a state. If nothing was built, a note says that the name moves: after a rollback it moves back to what the
+/// configuration says.
 pub(crate) fn name_state(cx: &Context<'_>, name: &str, words: Option<&str>, built: &Built) -> Result<()> {
     let state = &built.state;
     let before = cx.store.ref_get(name)?.filter(|before| *before != state.id);

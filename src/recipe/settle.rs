@@ -1,7 +1,7 @@
-//! What becomes of a session that has ended: a state, a session that can go on, or nothing.
+//! What becomes of a session that has ended: a state, a session that can be resumed, or nothing.
 //!
-//! What decides is what a session is worth, not why it has ended: hours of building are kept when the disk is full, the kernel has killed
-//! somebody, or a log cannot be written. Only what makes the session itself unusable throws it away.
+//! That depends on what the session is worth, not on why it ended. Hours of building are kept if the disk is full, if the kernel has
+//! killed a process, or if a log cannot be written. Only an error that makes the session itself unusable throws it away.
 
 use crate::causes::in_one_line;
 use crate::context::Context;
@@ -11,10 +11,10 @@ use crate::session::work::StepsDone;
 use crate::store::Session;
 use crate::{context, sandbox, store};
 
-/// Of the words that say why a session is suspended so many characters are kept.
+/// How many characters of the reason for a suspension are kept.
 const MOST_CHARS: usize = 200;
 
-/// Ends a session: commits what was done, keeps it for resuming if it is worth that, else removes it.
+/// Ends a session. Commits it if the work succeeded; else suspends it if it is worth that, or removes it.
 pub(crate) fn settle<T, R>(
     cx: &Context<'_>,
     outcome: Result<T>,
@@ -33,7 +33,7 @@ pub(crate) fn settle<T, R>(
     }
 }
 
-/// Suspends or removes a session that has ended with `error`. That neither can be done hides nothing.
+/// Suspends or removes a session that ended with `error`. If that fails, too, there is a warning, and `error` is still what is returned.
 fn end(cx: &Context<'_>, session: Session, error: Error) -> Error {
     let done = StepsDone::of(&session).map_or(true, |steps| steps.any());
     let kept = (done || session.is_worth_keeping()) && !is_unusable(&error);
@@ -49,17 +49,17 @@ fn end(cx: &Context<'_>, session: Session, error: Error) -> Error {
     }
 }
 
-/// Whether nothing good can come of a session that has ended like this.
+/// Whether a session that ended like this is of no further use.
 fn is_unusable(error: &Error) -> bool {
     match error {
-        // It can be changed by somebody else, or lacks what the disk has lost.
+        // Either somebody else can change it, or the disk has lost a part of it.
         Error::Context(
             context::Error::Sandbox(sandbox::Error::Held { .. } | sandbox::Error::Unsure { .. })
             | context::Error::Store(store::Error::StillRunning { .. } | store::Error::WriteBack { .. } | store::Error::Upper { .. }),
         )
-        // The package would be found again, as it is.
+        // Portage would find the same package again.
         | Error::Session(Failed::Untrusted { .. })
-        // The patch is in the key: once it is corrected, nobody asks for this session any more.
+        // The patch is in the key. Once the user has corrected it, no build asks for this session.
         | Error::DoesNotApply(_) => true,
         _ => false,
     }
@@ -78,7 +78,7 @@ fn note_of(error: &Error) -> String {
     }
 }
 
-/// The same failure, of which the user learns that repeating the command goes on.
+/// The same failure, with the information that repeating the command goes on.
 fn resumable(error: Error) -> Error {
     match error {
         Error::Context(context::Error::Interrupted { .. }) => context::Error::Interrupted { resumable: true }.into(),

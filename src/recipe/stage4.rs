@@ -1,4 +1,4 @@
-//! `stage build`: a stage4 definition becomes a build state, and the state a signed artifact.
+//! `stage build`: a stage4 definition becomes a build state.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use crate::session::{hooks, keys, relink, script, tidy, work};
 use crate::store::{Purpose, Session, State};
 use crate::trees::choose::PinnedTree;
 
-/// All that decides what a stage4 becomes on a base.
+/// Everything that decides what a stage4 becomes on a base.
 pub(crate) struct Stage4 {
     pub(crate) definition: Stage4Definition,
     pub(crate) packages: Vec<String>,
     pub(crate) removes: Vec<PathPattern>,
     pub(crate) hooks: Hooks,
     pub(crate) trees: Vec<PinnedTree>,
-    /// What its base is made by.
+    /// The stage3 definition that makes its base.
     pub(crate) on: Arc<Stage3>,
 }
 
@@ -45,7 +45,8 @@ impl Stage4 {
         Self { definition, packages, removes, hooks, trees, on }
     }
 
-    /// About which packages something else is said now than when `base` was made, which does not have them. The stage4 may get them.
+    /// The packages about which the configuration says something else now than when `base` was made. The base does not have them, but the
+    /// stage4 may get them.
     pub(crate) fn since(&self, base: &State) -> Changes {
         if base.origin.inputs().and_then(|inputs| inputs.get("configuration")) == Some(&self.on.portage.digest()) {
             return Changes::new();
@@ -54,13 +55,13 @@ impl Stage4 {
         before.and_then(|before| Parts::of(&self.on.portage).changes_since(before)).unwrap_or_default()
     }
 
-    /// Whether its state stays what it would be.
+    /// Whether its state is still what would be built.
     pub(crate) fn standing(&self, cx: &Context<'_>, inputs: &Inputs) -> Result<Standing> {
         let name = stage4_ref(&self.definition.name);
         standing::standing(cx, &Asked { name: &name, inputs, parts: None, packages: &self.packages, trees: &self.trees })
     }
 
-    /// What goes in, on a base with this build key, what has changed since that was made, and with a kernel of that, if it has one.
+    /// The inputs: the base's build key, what has changed since the base was made, and the kernel's key if it has one.
     pub(crate) fn inputs(&self, base_key: &str, since: &Changes, kernel_key: Option<&str>) -> Inputs {
         let mut inputs = Inputs::new("stage4");
         if let Some(key) = kernel_key {
@@ -82,16 +83,15 @@ impl Stage4 {
     }
 }
 
-/// A stage4 on the state of its stage3 definition, and with its kernel.
+/// A stage4 on the state of its stage3 definition, perhaps with a kernel.
 pub(crate) struct Stage4Recipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
     pub(crate) stage4: &'a Stage4,
     pub(crate) base: &'a State,
     pub(crate) kernel: Option<&'a State>,
-    /// Whether Portage was asked about it already.
+    /// Portage was asked about it already.
     pub(crate) is_asked: bool,
-    /// What has changed since the base was made.
     pub(crate) since: Changes,
 }
 
@@ -164,7 +164,7 @@ impl InSession for Stage4Recipe<'_> {
             "profile": self.profile,
             "definition": self.stage4.definition.name,
             "inputs": self.inputs(),
-            // Not the base's: what its world brought, such as a newer compiler, counts for what is built on it.
+            // Not the base's pool: its world may have brought a newer compiler, and that one counts for what is built on it.
             "pool": filled.inputs,
             "portage_profile": base.origin.portage_profile(),
             "base": base.origin,
@@ -188,7 +188,7 @@ impl InSession for Stage4Recipe<'_> {
     }
 }
 
-/// `anew`: the base has another configuration, with these files, which nothing brings any more; the present one is put in its place.
+/// `anew`: the base has another configuration. These are its files that the present one does not have. The present one replaces it.
 fn fill(cx: &Context<'_>, session: &mut Session, base: &State, on: &Stage4Recipe<'_>, anew: Option<&[PathBuf]>) -> Result<Filled> {
     let Stage4Recipe { stage4: recipe, profile, kernel, .. } = on;
     let Stage4 { definition, packages, removes, hooks, on, .. } = recipe;

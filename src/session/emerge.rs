@@ -58,7 +58,7 @@ pub(crate) fn emerge_with(cx: &Context<'_>, work: &Work<'_>, request: &Request, 
     let argv = emerge_argv(cx, work, request)?;
     put_back::keep_configuration(cx, work)?;
     let mut log = EmergeLog::create(path)?;
-    // Held until the whole run is gone. Its processes may hold more than they should.
+    // Dropped when the whole run is gone. Then all tokens that the run was given return to the budget, also those of killed processes.
     let _turn = work.jobs.turn()?;
     let mut run = run_of(work, argv, network);
     run.network = connect(cx, network, &mut run.env);

@@ -1,4 +1,4 @@
-//! A tree into an area of the store, by each of the methods.
+//! Gets a tree into an area of the store, by each of the methods.
 
 use std::fs;
 use std::fs::{File, TryLockError};
@@ -22,18 +22,18 @@ use crate::trees::contents::{copy_tree, make_plain, single_directory};
 use crate::trees::{Error, Result, SyncFrom, SyncOptions, manifests};
 use crate::{archive, context, download, stage3};
 
-/// A published snapshot is some 50 MB.
+/// A published snapshot has some 50 MB.
 const TARBALL_LIMIT_BYTES: u64 = 4 << 30;
 const SIGNATURE_LIMIT_BYTES: u64 = 256 << 10;
 
-/// Who says that a tree is what it should be.
+/// What makes us trust a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Vouched {
     /// A trusted key.
     Signature,
-    /// The pin, which names a commit or the contents.
+    /// The pin. It names a commit or a digest of the contents.
     Pin,
-    /// The user, with a directory of their own.
+    /// The user, who named a directory.
     User,
     /// Nobody so far.
     Nobody,
@@ -50,27 +50,25 @@ impl Vouched {
     }
 }
 
-/// What has come.
+/// A tree that has come.
 #[derive(Debug)]
 pub(crate) struct Brought {
-    /// The address, or the path.
     pub(crate) from: String,
-    /// What the method calls this state, if it has a name for it.
+    /// The method's own name of this state, if it has one.
     pub(crate) rev: Option<Revision>,
     /// Fingerprint of the primary key.
     pub(crate) signer: Option<String>,
-    /// When it was made, seconds since 1970, as its signer says. Times of files are whatever a server makes them.
+    /// When it was made, in seconds since 1970, according to its signer. Times of files do not tell: a server may set them to anything.
     pub(crate) made: Option<i64>,
     pub(crate) vouched: Vouched,
-    /// Why it was taken unsigned.
+    /// The user's reason for taking it unsigned.
     pub(crate) allow_unsigned: Option<String>,
-    /// Why nobody vouches for it.
+    /// Why nothing vouches for it, for the error.
     pub(crate) why: &'static str,
-    /// A snapshot that has just this, so that nothing was written into the area.
+    /// An existing snapshot of the same commit. Then nothing was written into the area.
     pub(crate) here: Option<Tree>,
 }
 
-/// Fills the area's tree.
 pub(crate) fn bring(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: KeysFor<'_>) -> Result<Brought> {
     let mut brought = match &options.from {
         SyncFrom::Local(path) => by_hand(cx, area, path, options, keys)?,
@@ -128,7 +126,7 @@ fn by_git(cx: &Context<'_>, area: &TempArea, source: &TreeSource, options: &Sync
         named || matches!(options.rev, Some(Revision::Digest(_))),
         &options.verify,
     )?;
-    // A commit is always the same files, wherever it comes from.
+    // The same commit always has the same files, wherever it comes from. So a snapshot that we have need not be checked out again.
     let here = cx.store.trees()?.into_iter().rev().find(|tree| tree.meta.origin["rev"] == commit.id.as_str());
     if here.is_none() {
         cx.observer.step(&format!("checking out {short}"));
@@ -191,7 +189,7 @@ fn by_download(
     cx.observer.step(&format!("fetching {url}"));
     let target = area.path().join(safe_name(&url.name()));
     let downloader = context::downloader(cx);
-    // The large one last: nothing can then fail that would have it downloaded again.
+    // The tarball comes last: if a signature fails to download, the large file need not be downloaded again.
     for suffix in ["gpgsig", "asc", "sig"] {
         let signature = url.with_suffix(&format!(".{suffix}")).map_err(download::Error::from)?;
         match downloader.bytes(&[signature], SIGNATURE_LIMIT_BYTES, cx.observer) {
@@ -210,7 +208,7 @@ fn by_download(
         verify.allow_unsigned = Some("pinned by its contents".to_owned());
     }
     let (verified, rev) = unpack_snapshot(cx, area, &target, &verify, keys)?;
-    // An old snapshot is signed just as well: a server must not pass one off as another day's.
+    // Old snapshots have good signatures, too. A server must not give us one under the name of another day.
     if let Some(asked) = asked
         && !matches!(&rev, Some(Revision::Date(found)) if found == asked)
     {
@@ -225,7 +223,7 @@ fn by_download(
     Ok(Brought { from: source.to_string(), rev, why: "there is no signature beside it", ..signed_or_not(verified.signer.as_ref()) })
 }
 
-/// Downloads a tarball. What has come of it lies in the cache until it is whole, so that a command that was cut off goes on there.
+/// Downloads a tarball. The incomplete file lies in the cache, so that an interrupted command can go on there.
 fn download_into(cx: &Context<'_>, downloader: &Downloader, url: &Url, target: &Path) -> Result<()> {
     let name = target.file_name().map_or_else(|| "tree".into(), std::ffi::OsStr::to_os_string);
     let digest = hex::encode(Sha256::digest(url.to_string()));
@@ -255,7 +253,8 @@ fn download_into(cx: &Context<'_>, downloader: &Downloader, url: &Url, target: &
     Ok(())
 }
 
-/// What became of a signature; one that does not count is no obstacle to what is pinned or taken on the user's word, a bad one always is.
+/// The result of a signature check. If the tree is pinned or the user takes it unsigned, a signature that does not count is no error. A
+/// bad signature always is.
 fn unless_pinned(
     cx: &Context<'_>,
     outcome: std::result::Result<Option<Signer>, VerifyError>,
@@ -279,7 +278,7 @@ fn unless_pinned(
     }
 }
 
-/// Verifies a published snapshot and unpacks the very file that was verified; the day that its directory is named after.
+/// Verifies a published snapshot and unpacks the same open file. Also returns the day that its directory is named after.
 fn unpack_snapshot(
     cx: &Context<'_>,
     area: &TempArea,
@@ -287,7 +286,7 @@ fn unpack_snapshot(
     verify: &VerifyOptions,
     keys: KeysFor<'_>,
 ) -> Result<(Verified, Option<Revision>)> {
-    // What was downloaded lies where nobody will look for it.
+    // A downloaded file lies in a temporary area, so its path means nothing to the user.
     let name = from.file_name().filter(|_| from.starts_with(area.path())).map_or(from, Path::new);
     cx.observer.step(&format!("verifying {}", name.display()));
     let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", from.display()));
@@ -306,11 +305,11 @@ fn unpack_snapshot(
     let reader = archive::decode::open_file(file, cx.settings.processors, &[]).map_err(unpacked)?;
     let mut progress = |bytes| cx.observer.event(&Event::Advance(bytes));
     let unpack = archive::UnpackOptions { owners: archive::Owners::Ignore, ..Default::default() };
-    // As root of the session sees it: everything is the user's own, whatever the umask.
+    // Files belong to the user, who is root inside of sessions.
     let result = archive::unpack(reader, into.as_fd(), &unpack, &mut progress);
     cx.observer.event(&Event::End);
     result.map_err(unpacked)?;
-    // Published snapshots hold one directory, `gentoo-20260811/`; a plain tarball of a tree may have none.
+    // Published snapshots have one directory, `gentoo-20260811/`. Other tarballs of a tree may have none.
     let top = single_directory(&staging)?.map_or_else(|| staging.clone(), |only| staging.join(only));
     fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).map_err(Error::io("change the mode of", &top))?;
     let day = top.file_name().and_then(|name| Revision::parse(name.to_str()?).ok());
@@ -320,7 +319,7 @@ fn unpack_snapshot(
     Ok((verified, day))
 }
 
-/// A lock on a file of the cache, which several stores may share.
+/// A lock on a file of the cache. Several stores may share the cache.
 fn lock_file(cx: &Context<'_>, path: &Path) -> Result<File> {
     let failed = |source| Error::Lock { path: path.to_owned(), source };
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
@@ -357,7 +356,7 @@ fn signed_or_not(signer: Option<&Signer>) -> Brought {
     }
 }
 
-/// The name of the bare repository: the ebuild repository's, or what its address ends with and a digest of the address.
+/// The name of the bare repository: the ebuild repository's name, or the end of the address with a digest of the whole.
 fn cache_name(name: Option<&str>, source: &TreeSource) -> String {
     if let Some(name) = name {
         return name.to_owned();
@@ -367,7 +366,6 @@ fn cache_name(name: Option<&str>, source: &TreeSource) -> String {
     format!("{}-{}", safe_name(last.trim_end_matches(".git")), &digest[..12])
 }
 
-/// A file name made of an address.
 fn safe_name(text: &str) -> String {
     let name: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || "._-+".contains(*c)).take(100).collect();
     format!("{}{name}", if name.starts_with('.') || name.is_empty() { "tree" } else { "" })

@@ -1,5 +1,5 @@
-//! Which snapshots a session mounts: the main repository and those that the stage's `repos.conf` names, each at the pin of `env/tree` or
-//! at its latest.
+//! Chooses the snapshots that a session mounts: the main repository and those in the stage's `repos.conf`, each at its pin in `env/tree`
+//! or at its latest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::release::OFFICIAL;
 use crate::store::{State, Tree};
 use crate::trees::{Error, Result};
 
-/// The main repository where nothing else is said.
+/// The main repository if the configuration does not name one.
 const MAIN: &str = "gentoo";
 
 /// A tree snapshot as sessions see it.
@@ -26,34 +26,34 @@ pub(crate) struct PinnedTree {
     pub(crate) newest: i64,
 }
 
-/// A repository that a configuration names.
+/// A repository in a configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Configured {
     pub(crate) name: String,
     pub(crate) source: Option<TreeSource>,
-    /// The pin.
+    /// Its pin.
     pub(crate) rev: Option<Located<Revision>>,
-    /// What is followed without a pin.
+    /// The branch to follow if there is no pin.
     pub(crate) branch: Option<Revision>,
-    /// Whether a pin has to say the source, too: nothing else in the configuration does.
+    /// A new pin must also name the source, since nothing else in the configuration does.
     pub(crate) say_source: bool,
 }
 
-/// The name, without `tree/`, of the snapshot that a pin asks for.
+/// The name (without `tree/`) of a pinned snapshot.
 pub(crate) fn pin_ref(name: &str, rev: &Revision) -> String {
     format!("{name}/{}", rev.as_name())
 }
 
 type Pins = BTreeMap<String, Located<TreePin>>;
 
-/// All repositories of the store at the configuration's pins; `gentoo` or whichever is alone comes first.
+/// All repositories of the store, each at its pin. `gentoo` comes first.
 pub(crate) fn trees(cx: &Context<'_>) -> Result<Vec<PinnedTree>> {
     let pins = pins(cx)?;
     let names = names_of_trees(cx)?;
     chosen(cx, names.iter().map(|name| (name.as_str(), None)), &pins)
 }
 
-/// The repositories of a merged configuration: the main one and those of its `repos.conf`.
+/// The repositories of a merged configuration: the main one and those in its `repos.conf`.
 pub(crate) fn trees_for(cx: &Context<'_>, portage: &PortageDir) -> Result<Vec<PinnedTree>> {
     let pins = pins(cx)?;
     let repositories = &portage.repositories;
@@ -68,7 +68,7 @@ pub(crate) fn trees_for(cx: &Context<'_>, portage: &PortageDir) -> Result<Vec<Pi
     for entry in &repositories.entries {
         let name = entry.name.value.as_str();
         if !known.iter().any(|known| known == name) && !pins.contains_key(name) {
-            // Without any tree the first thing to do is another.
+            // Without any tree, the error says that one must be synced first.
             let error = if known.is_empty() { Error::NoTree } else { not_here(&entry.name) };
             return Err(error);
         }
@@ -80,14 +80,13 @@ pub(crate) fn trees_for(cx: &Context<'_>, portage: &PortageDir) -> Result<Vec<Pi
     chosen(cx, wanted.into_iter(), &pins)
 }
 
-/// The repositories that a state was made with, as they are now; all if nothing is known of that.
+/// The repositories that a state was made with, as they are now. All repositories if the state does not say.
 pub(crate) fn trees_of_state(cx: &Context<'_>, state: &State) -> Result<Vec<PinnedTree>> {
     let used = state.origin.trees().or_else(|| state.origin.as_stage4()?.base.as_ref()?.trees());
     let Some(used) = used.filter(|used| !used.is_empty()) else { return trees(cx) };
     chosen(cx, used.iter().map(|tree| (tree.name.as_str(), tree.location.as_deref())), &pins(cx)?)
 }
 
-/// The pins of the configuration directory, if there is one.
 fn pins(cx: &Context<'_>) -> Result<Pins> {
     match ConfigDir::open(&cx.places.config) {
         Ok(config) => Ok(config.env(&cx.settings.arch)?.tree),
@@ -96,7 +95,7 @@ fn pins(cx: &Context<'_>) -> Result<Pins> {
     }
 }
 
-/// Names of repositories in the store, pins aside.
+/// Names of repositories in the store, without pinned snapshots.
 pub(crate) fn names_of_trees(cx: &Context<'_>) -> Result<Vec<String>> {
     Ok(cx.store.tree_refs()?.into_iter().map(|(name, _)| name).filter(|name| !name.contains('/')).collect())
 }
@@ -131,7 +130,7 @@ fn chosen<'n>(cx: &Context<'_>, wanted: impl Iterator<Item = (&'n str, Option<&'
     Ok(trees)
 }
 
-/// The snapshot of `name` at a revision that always means the same.
+/// The snapshot of `name` at a fixed revision.
 pub(crate) fn find_revision(cx: &Context<'_>, name: &str, rev: &Revision) -> Result<Option<Tree>> {
     if let Some(id) = cx.store.tree_ref_get(&pin_ref(name, rev))?
         && let Ok(tree) = cx.store.tree(&id)
@@ -150,12 +149,12 @@ pub(crate) fn find_revision(cx: &Context<'_>, name: &str, rev: &Revision) -> Res
     Ok(cx.store.trees()?.into_iter().rev().find(fits))
 }
 
-/// The snapshot of a repository with these contents, if it is still there.
+/// The snapshot of a repository with this digest, if the store still has it.
 pub(crate) fn tree_with_digest(cx: &Context<'_>, name: &str, digest: &str) -> Result<Option<Tree>> {
     find_revision(cx, name, &Revision::Digest(digest.to_owned()))
 }
 
-/// The repositories that a configuration names, in any of its stage3 definitions or in `env/tree`, and the main one.
+/// The main repository, and those in any stage3 definition or in `env/tree`.
 pub(crate) fn configured_repositories(cx: &Context<'_>, config: &ConfigDir) -> Result<BTreeMap<String, Configured>> {
     let mut found: BTreeMap<String, Configured> = BTreeMap::new();
     let mut sources: BTreeMap<String, Located<TreeSource>> = BTreeMap::new();
@@ -192,7 +191,7 @@ pub(crate) fn configured_repositories(cx: &Context<'_>, config: &ConfigDir) -> R
         }
     }
     if let Some(gentoo) = found.get_mut(MAIN).filter(|gentoo| gentoo.source.is_none()) {
-        // Verified, and without another program.
+        // webrsync: it is signed, and needs no other program.
         gentoo.source = Some(TreeSource { method: Method::Webrsync, uri: OFFICIAL.to_owned() });
     }
     Ok(found)

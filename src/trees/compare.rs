@@ -1,4 +1,4 @@
-//! `tree diff`: two snapshots in the terms of packages.
+//! `tree diff`: compares two snapshots package by package.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,53 +19,51 @@ use crate::trees::{Result, rows};
 const LIMIT_BYTES: u64 = 16 << 20;
 const LAYOUT: &str = "metadata/layout.conf";
 
-/// What became of a package.
+/// The changes of a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct TreeChange {
     /// `category/package`.
     pub package: String,
-    /// Versions that came, oldest first.
+    /// New versions, oldest first.
     pub added: Vec<String>,
-    /// Versions that went.
+    /// Versions that are gone.
     pub removed: Vec<String>,
-    /// Versions whose ebuild is another.
+    /// Versions whose ebuild has changed.
     pub changed: Vec<String>,
-    /// Whether other files of the package differ: patches, Manifest, metadata.
+    /// Other files of the package differ: patches, Manifest, metadata.
     pub files: bool,
 }
 
-/// Two snapshots compared.
+/// The differences between two snapshots.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct TreeDifference {
-    /// Id and revision of the first.
+    /// Id and revision.
     pub from: (String, String),
-    /// The same of the second.
+    /// Id and revision.
     pub to: (String, String),
-    /// Packages that differ, sorted.
     pub packages: Vec<TreeChange>,
     /// Eclasses that differ.
     pub eclasses: Vec<String>,
-    /// Portage profiles of which a file differs, by the path below `profiles`.
+    /// Portage profiles with a file that differs, by the path below `profiles`.
     pub profiles: Vec<String>,
-    /// Lines that `profiles/package.mask` has got.
+    /// New lines in `profiles/package.mask`.
     pub masked: Vec<String>,
-    /// Lines that it has lost.
+    /// Lines that are gone from it.
     pub unmasked: Vec<String>,
-    /// Names of news items that came.
+    /// Names of new news items.
     pub news: Vec<String>,
-    /// Other files that differ.
+    /// How many other files differ.
     pub others: u64,
 }
 
 impl TreeDifference {
-    /// Whether both hold the same.
+    /// Whether both have the same contents.
     pub(crate) fn is_empty(&self) -> bool {
         let lists = [&self.eclasses, &self.profiles, &self.masked, &self.unmasked, &self.news];
         self.packages.is_empty() && self.others == 0 && lists.iter().all(|list| list.is_empty())
     }
 }
 
-/// What the second snapshot has that the first has not, and the other way round.
 pub(crate) fn compare_trees(cx: &Context<'_>, from: &str, to: &str) -> Result<TreeDifference> {
     let _shared = context::share_store(cx)?;
     let (from, to) = (rows::tree_named(cx, from)?.0, rows::tree_named(cx, to)?.0);
@@ -75,7 +73,7 @@ pub(crate) fn compare_trees(cx: &Context<'_>, from: &str, to: &str) -> Result<Tr
     Ok(difference)
 }
 
-/// The packages in which a newer snapshot of a tree differs; `None` if something differs that holds for all of them.
+/// The packages in which a newer snapshot of a tree differs. `None` if something differs that holds for all packages.
 pub(crate) fn changed_packages(from: &Path, to: &Path) -> Result<Option<BTreeSet<String>>> {
     let TreeDifference { packages, eclasses, profiles, masked, unmasked, others, .. } = compare(from, to)?;
     let general = [&eclasses, &profiles, &masked, &unmasked].iter().any(|list| !list.is_empty()) || others > 0;
@@ -122,7 +120,7 @@ fn compare(from: &Path, to: &Path) -> Result<TreeDifference> {
                     difference.news.push(item.to_owned());
                 }
             }
-            // What is derived from the rest, and masks, which are compared line by line.
+            // Files that are made from the others, and masks, which are compared line by line below.
             ["metadata" | "Manifest", ..] | ["Manifest.files.gz"] | ["profiles", "package.mask", ..] => {}
             ["eclass", file] => difference.eclasses.push(file.trim_end_matches(".eclass").to_owned()),
             ["profiles", ref within @ .., _] => {
@@ -171,7 +169,7 @@ fn same(from: &TreeDir, old: &Item, to: &TreeDir, new: &Item) -> Result<bool> {
     Ok(from.read(&old.path, LIMIT_BYTES)? == to.read(&new.path, LIMIT_BYTES)?)
 }
 
-/// The atoms of `profiles/package.mask`, a file or a directory of files.
+/// The atoms in `profiles/package.mask`, which may be a file or a directory of files.
 fn masks(tree: &TreeDir) -> Result<BTreeSet<String>> {
     let path = Path::new("profiles/package.mask");
     let mut texts = Vec::new();

@@ -1,4 +1,4 @@
-//! The files of a tree: listed, copied, made plain, and named by what they hold.
+//! The files of a tree: lists them, copies them, sets their modes, and computes the digest that names a snapshot.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,7 +16,7 @@ use crate::path_error::OfFile as _;
 use crate::store::Tree;
 use crate::trees::{Error, Result};
 
-/// What a tree holds.
+/// Digest and numbers of a tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Contents {
     pub(crate) digest: String,
@@ -24,12 +24,12 @@ pub(crate) struct Contents {
     pub(crate) bytes: u64,
     pub(crate) ebuilds: u64,
     pub(crate) newest: i64,
-    /// Whether there is a cache of what its ebuilds say.
+    /// It has a metadata cache.
     pub(crate) cached: bool,
 }
 
 impl Contents {
-    /// What is recorded of a snapshot.
+    /// From a snapshot's record.
     pub(crate) fn recorded(tree: &Tree) -> Option<Self> {
         let origin = &tree.meta.origin;
         let number = |field: &str| origin[field].as_u64();
@@ -44,7 +44,7 @@ impl Contents {
     }
 }
 
-/// First word of `profiles/repo_name`, if it is a name. No link of the tree's is followed.
+/// The first word of `profiles/repo_name`, if it can be a name. No link in the tree is followed.
 pub(crate) fn repo_name(tree: &Path) -> Option<String> {
     let text = RootDir::open(tree).ok()?.read("profiles/repo_name", 4096).ok()?;
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -52,7 +52,7 @@ pub(crate) fn repo_name(tree: &Path) -> Option<String> {
     is_repository_name(name).then(|| name.to_owned())
 }
 
-/// The only name in a directory, if that is a directory.
+/// The only entry of a directory, if that is a directory.
 pub(crate) fn single_directory(dir: &Path) -> Result<Option<OsString>> {
     match TreeDir::open(dir)?.entries(1) {
         Ok(entries) => Ok(entries.first().filter(|only| only.is_dir()).map(|only| only.os().to_owned())),
@@ -61,10 +61,9 @@ pub(crate) fn single_directory(dir: &Path) -> Result<Option<OsString>> {
     }
 }
 
-/// One path of a tree.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// Relative to the tree.
+    /// Below the tree.
     pub(crate) path: PathBuf,
     pub(crate) stat: Stat,
 }
@@ -91,7 +90,7 @@ impl Item {
     }
 }
 
-/// All paths below a tree, sorted; version control's own directories are no part of it.
+/// All paths below a tree, sorted. The directories of git and Subversion are left out.
 pub(crate) fn list(tree: &TreeDir) -> Result<Vec<Item>> {
     let mut walk = tree.walk()?;
     let mut found = Vec::new();
@@ -125,7 +124,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         } else if item.is_file() {
             let source = from.open_file(path)?;
             source.check_size(FILE_LIMIT_BYTES)?;
-            // Whatever the user's umask: the `portage` user inside must be able to read it.
+            // The user's umask must not matter: the `portage` user inside must be able to read it.
             let copy = to.create(path, 0o600)?;
             copy_plain(&source, &copy)?;
             to.set_mode(path, if item.is_executable() { 0o755 } else { 0o644 })?;
@@ -137,8 +136,8 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes what a program of the host has written what a snapshot holds: modes whatever the umask, and, as git has no times, `time` for all
-/// files. (Portage compares checksums with its cache, not times.)
+/// A program of the host has written this tree. Sets the modes that a snapshot has, whatever the umask was. Sets all files to `time`,
+/// since git has no times. (Portage compares checksums with its cache, not times.)
 pub(crate) fn make_plain(root: &Path, time: Option<i64>) -> Result<()> {
     let tree = TreeDir::open(root)?;
     list(&tree)?.par_iter().try_for_each(|item| {
@@ -156,7 +155,7 @@ pub(crate) fn make_plain(root: &Path, time: Option<i64>) -> Result<()> {
     })
 }
 
-/// Digest over names, kinds, executable bits and contents: not over times and owners, which differ between the ways to sync.
+/// A digest of names, kinds, executable bits and contents. Times and owners are left out: they depend on how the tree was synced.
 pub(crate) fn digest_tree(root: &Path) -> Result<Contents> {
     let tree = TreeDir::open(root)?;
     let entries = list(&tree)?;
@@ -170,7 +169,7 @@ pub(crate) fn digest_tree(root: &Path) -> Result<Contents> {
         hash.update(part);
     }
     let files = entries.iter().filter(|item| !item.is_dir()).count() as u64;
-    // A directory's time is when it was copied; only files tell how old a tree is.
+    // A directory has the time of its copy. Only files tell how old a tree is.
     let newest = entries.iter().filter(|item| item.is_file()).map(|item| item.stat.st_mtime).max().unwrap_or(0);
     let size = |item: &Item| u64::try_from(item.stat.st_size).unwrap_or(0);
     let bytes = entries.iter().filter(|item| item.is_file()).map(size).sum();

@@ -12,10 +12,10 @@ use crate::store::TreeId;
 use crate::threads::NoThread;
 use crate::{archive, beneath, config, context, download, program, sandbox, store};
 
-/// A tree that was not brought, found or removed.
+/// A tree could not be brought, found or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store, the sandbox, files of ours; or the user has ended it.
+    /// Errors of the store, the sandbox and our files, and the user's interruption.
     #[error(transparent)]
     Context(#[from] context::Error),
     #[error(transparent)]
@@ -26,104 +26,72 @@ pub enum Error {
     Git(#[from] GitError),
     #[error(transparent)]
     Program(#[from] program::Error),
-    /// An address, a method or a revision.
+    /// The address, method or revision is wrong.
     #[error(transparent)]
     Source(#[from] source::SourceError),
     /// Downloads are switched off.
     #[error("`{uri}` would have to be asked, and downloads are switched off")]
     Offline { uri: String },
-    /// Nobody vouches for what has come.
+    /// Nothing vouches for the tree that came.
     #[error("cannot trust {what}: {why}")]
     Unsigned {
-        /// `commit …`, an address.
+        /// `commit …`, or an address.
         what: String,
         why: &'static str,
-        /// What its contents are, for a pin; unknown before they are looked at.
+        /// For a pin. Unknown before the contents were looked at.
         digest: Option<String>,
     },
-    /// A Manifest that makes no sense.
+    /// A Manifest cannot be parsed.
     #[error("cannot use `{manifest}` of the tree")]
     Manifest {
-        /// Its path in the tree.
         manifest: PathBuf,
         #[source]
         source: ManifestError,
     },
-    /// A file that is not as its Manifest says.
+    /// A file differs from its Manifest.
     #[error("the tree is not what its Manifests say: `{file}` {problem}")]
-    NotAsSigned {
-        /// Its path in the tree.
-        file: PathBuf,
-        problem: &'static str,
-    },
-    /// Another tree than was pinned.
+    NotAsSigned { file: PathBuf, problem: &'static str },
+    /// This is not the tree that was pinned.
     #[error("`{uri}` has another tree than `{wanted}`")]
-    OtherContents {
-        /// Where it came from.
-        uri: String,
-        /// What was asked for.
-        wanted: String,
-        found: String,
-    },
-    /// Where a repository comes from is said twice, differently.
+    OtherContents { uri: String, wanted: String, found: String },
+    /// The configuration names two different sources of a repository.
     #[error("{place}: `{name}` comes from `{uri}`, but from `{other}` in {other_place}")]
-    TwoSources {
-        name: String,
-        /// Where it is said.
-        place: Place,
-        /// What is said there.
-        uri: String,
-        other_place: Place,
-        /// What is said there.
-        other: String,
-    },
-    /// Where a repository comes from makes no sense.
+    TwoSources { name: String, place: Place, uri: String, other_place: Place, other: String },
+    /// The configuration's source of a repository is wrong.
     #[error("{place}: {source}")]
     BadSource { place: Place, source: source::SourceError },
-    /// A repository that the configuration does not name.
+    /// The configuration does not name this repository.
     #[error("the configuration names no repository `{name}`")]
     NotConfigured { name: String, known: Vec<String> },
-    /// A repository without source.
+    /// The repository has no source.
     #[error("nothing says where the repository `{name}` comes from")]
     NoSource { name: String },
-    /// A repository of the configuration that was never brought.
+    /// The configuration names a repository that was never synced.
     #[error("{place}: the repository `{name}` is not in the store")]
-    NotHere {
-        /// The line that names it.
-        place: Place,
-        name: String,
-    },
-    /// A pinned state that was never brought.
+    NotHere { place: Place, name: String },
+    /// The pinned state was never synced.
     #[error("{place}: `{name}` at {rev} is not in the store")]
-    PinNotHere {
-        /// The line of the pin.
-        place: Place,
-        name: String,
-        rev: String,
-    },
-    /// A snapshot with another repository in it than asked for.
+    PinNotHere { place: Place, name: String, rev: String },
+    /// The snapshot is of another repository.
     #[error("`{uri}` holds the repository `{found}`, not `{name}`")]
     OtherName {
-        /// Where it came from.
         uri: String,
-        /// What was asked for.
         name: String,
-        /// What its `profiles/repo_name` says.
+        /// From its `profiles/repo_name`.
         found: String,
     },
-    /// Something needs a snapshot.
+    /// Something uses the snapshot.
     #[error("the tree `{id}` is in use")]
     InUse {
         id: TreeId,
-        /// By what, in words.
         by: Vec<String>,
-        /// A name that leads to it, which can be removed with it.
+        /// A name that leads to it. It can be removed together with the snapshot.
         name: Option<String>,
     },
-    /// Nothing is called so.
+    /// There is no tree of this name.
     #[error("there is no tree `{text}`")]
     Unknown { text: String, known: Vec<String> },
-    /// The bare repository is being used, or cannot be locked.
+    /// Somebody else uses the bare repository, or it cannot be locked.
     #[error("cannot lock `{}`", path.display())]
     Lock {
         path: PathBuf,
@@ -135,16 +103,16 @@ pub enum Error {
     /// The pin cannot be written.
     #[error(transparent)]
     Pin(#[from] config::proposal::Error),
-    /// No tree snapshot.
+    /// The store has no tree snapshot.
     #[error("no ebuild tree in the store")]
     NoTree,
-    /// A directory or archive that is not an ebuild repository.
+    /// The directory or archive is not an ebuild repository.
     #[error("`{}` is not an ebuild repository: {problem}", path.display())]
     NotATree { path: PathBuf, problem: &'static str },
-    /// An ebuild repository of the store, or a Portage profile in it.
+    /// An ebuild repository of the store, or a Portage profile in it, cannot be used.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// A tarball that cannot be unpacked.
+    /// The tarball cannot be unpacked.
     #[error("cannot unpack `{}`", path.display())]
     Unpack {
         path: PathBuf,
@@ -153,7 +121,6 @@ pub enum Error {
     },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);

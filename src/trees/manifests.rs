@@ -1,4 +1,4 @@
-//! A tree held against its Manifests, from the signed one at its top down to every file.
+//! Compares a tree with its Manifests, from the signed one at its top down to every file.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -16,11 +16,11 @@ use crate::trees::contents::{Item, list};
 use crate::trees::{Error, Result};
 
 const TOP: &str = "Manifest";
-/// A Manifest larger than this is refused, packed or not.
+/// A larger Manifest is refused, packed or not.
 const LIMIT_BYTES: u64 = 64 << 20;
 
-/// Who signed the tree at `root`, and when it was made, in seconds since 1970, if the Manifest at its top says so; `None` without one. Hidden files that no Manifest names are removed, as Portage's
-/// own verifier passes over them.
+/// Who signed the tree at `root`, and when it was made (seconds since 1970), if its top Manifest says so. `None` if it has no signed
+/// Manifest. Hidden files that no Manifest lists are removed: Portage's own verifier ignores them, so anybody could have added them.
 pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) -> Result<Option<(Signer, Option<i64>)>> {
     let tree = TreeDir::open(root)?;
     let top = match tree.read(TOP, LIMIT_BYTES) {
@@ -38,7 +38,7 @@ pub(crate) fn verify(root: &Path, keys: KeysFor<'_>, options: &VerifyOptions) ->
     Ok(Some((signer, made.map(jiff::Timestamp::as_second))))
 }
 
-/// All Manifests that the one at the top leads to, each compared before it is read.
+/// All Manifests that the top one leads to. Each is compared with its entry before it is read.
 fn read_all(tree: &TreeDir, top: &str) -> Result<Manifest> {
     let parse = |path: &Path, text: &str| {
         let dir = path.parent().unwrap_or(Path::new(""));

@@ -1,4 +1,4 @@
-//! Ebuild trees: brought, verified, kept as immutable snapshots, and chosen for a build.
+//! Ebuild trees: how they are synced, verified, kept as immutable snapshots, and chosen for a build.
 //!
 //! ```text
 //! bring      by git, rsync, webrsync, as a tarball or from a directory, into an area of the store
@@ -14,8 +14,8 @@
 //! refs/tree/NAME/REV.ref    one that a pin asks for, so that `clean` leaves it
 //! ```
 //!
-//! Whichever way a tree came, it is named by the digest of its contents, so the same tree is the same input. Somebody has to vouch for it:
-//! a trusted signature, a pin that says what it must be, the user with a reason, or, for a directory, the user who names it.
+//! A tree is named by the digest of its contents, whatever way it came. So the same tree is the same input of a build. Something must
+//! vouch for it: a trusted signature, a pin of its contents, or the user (with a reason, or by naming a directory).
 
 pub(crate) mod bring;
 pub(crate) mod choose;
@@ -45,49 +45,41 @@ use crate::{config, context};
 
 pub(crate) use error::{Error, Result};
 
-/// Programs of the host.
+/// Programs of the host that fetch trees.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
-    /// Commits.
     pub git: Git,
-    /// rsync modules.
     pub rsync: Rsync,
 }
 
-/// Where a tree comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum SyncFrom {
-    /// A published snapshot, or a directory.
     Local(PathBuf),
     /// Another machine.
     Remote(TreeSource),
 }
 
-/// What to import.
+/// What to sync.
 #[derive(Debug, Clone)]
 pub(crate) struct SyncOptions {
-    /// From where.
     pub from: SyncFrom,
-    /// Which state of it; the latest if not said.
+    /// Which state of it. `None` for the latest.
     pub rev: Option<Revision>,
     /// Name of the repository, if not the one in its `profiles/repo_name`.
     pub name: Option<String>,
-    /// Whether a pin asks for it: then it does not become the latest one.
+    /// A pin asks for it. Then it does not become the latest one.
     pub pinned: bool,
     /// How strict to be with signatures.
     pub verify: VerifyOptions,
-    /// What brings it.
     pub programs: Programs,
 }
 
-/// What was imported.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Synced {
     /// Name of the repository.
     pub name: String,
-    /// The snapshot.
     pub id: TreeId,
-    /// Commit, day or digest: what a pin would say.
+    /// Commit, day or digest, as in a pin.
     pub rev: String,
     /// SHA-256 of its contents.
     pub digest: String,
@@ -97,13 +89,13 @@ pub(crate) struct Synced {
     pub signer: Option<String>,
     /// Who vouches for it: `signature`, `pin`, `user` or `nobody`.
     pub vouched: String,
-    /// Whether the store had it already.
+    /// The store had it already.
     pub unchanged: bool,
-    /// The line that pins it, if one does.
+    /// The line that pins it.
     pub pin: Option<String>,
 }
 
-/// A tree in a temporary area, looked at.
+/// A tree in a temporary area, after it was examined.
 struct Found {
     name: String,
     from: String,
@@ -112,7 +104,7 @@ struct Found {
     known: Option<TreeId>,
 }
 
-/// Imports a tree and points `tree/NAME` at it.
+/// Syncs a tree and points `tree/NAME` at it.
 pub(crate) fn sync(cx: &Context<'_>, options: &SyncOptions, keys: &TrustedKeys) -> Result<Synced> {
     let _shared = context::share_store(cx)?;
     if let (Some(name), Some(rev)) = (&options.name, options.rev.as_ref().filter(|rev| rev.is_fixed()))
@@ -137,7 +129,7 @@ pub(crate) fn sync(cx: &Context<'_>, options: &SyncOptions, keys: &TrustedKeys) 
     }
 }
 
-/// Brings the repositories that a configuration names, each at its pin; all of them if `names` is empty.
+/// Syncs the repositories that a configuration names, each at its pin. All of them if `names` is empty.
 pub(crate) fn sync_configured(
     cx: &Context<'_>,
     config: &ConfigDir,
@@ -184,7 +176,7 @@ pub(crate) fn sync_configured(
     Ok(done)
 }
 
-/// Pins what was brought in `env/tree`; the line.
+/// Writes a pin into `env/tree` and returns its place.
 pub(crate) fn write_pin(cx: &Context<'_>, config: &ConfigDir, synced: &Synced, source: Option<TreeSource>) -> Result<String> {
     let rev = Revision::parse(&synced.rev)?;
     cx.store.tree_ref_set(&choose::pin_ref(&synced.name, &rev), &synced.id)?;
@@ -198,7 +190,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
     let from = brought.from.clone();
     let own = repo_name(&tree);
     let name = match (&options.name, own) {
-        // Given by hand, it may be another one, as it always could.
+        // A user who names a file may give it any name. Only a pinned one must have the repository's own.
         (Some(name), Some(own)) if *name != own && options.pinned => {
             return Err(Error::OtherName { uri: from, name: name.clone(), found: own });
         }
@@ -215,7 +207,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
             digest_tree(&tree)?
         }
     };
-    // The other methods bring what they are asked for, or say so.
+    // Only for a file: the other methods check their revision themselves.
     if let (SyncFrom::Local(_), Some(wanted @ (Revision::Date(_) | Revision::Commit(_)))) = (&options.from, &options.rev)
         && brought.rev.as_ref() != Some(wanted)
     {
@@ -235,7 +227,7 @@ fn sync_into(cx: &Context<'_>, area: &TempArea, options: &SyncOptions, keys: &Tr
         let what = format!("`{from}`");
         return Err(Error::Unsigned { what, why: brought.why, digest: Some(contents.digest) });
     }
-    // One that nobody has signed does not stand for one that somebody has.
+    // A snapshot that nobody has signed does not stand for the same tree with a signature.
     let fits = |tree: &Tree| {
         let origin = &tree.meta.origin;
         origin["digest"] == contents.digest.as_str() && (origin["signer"].is_string() || brought.signer.is_none())
@@ -286,7 +278,7 @@ fn finish_sync(cx: &Context<'_>, options: &SyncOptions, found: Found, area: Opti
     Ok(synced)
 }
 
-/// Moves the name of what was brought.
+/// Moves the name to the new snapshot.
 fn point_at(cx: &Context<'_>, options: &SyncOptions, name: &str, id: TreeId, rev: Option<&Revision>) -> Result<Synced> {
     let asked = options.rev.as_ref().filter(|rev| options.pinned && rev.is_fixed());
     if let Some(rev) = asked {
@@ -331,7 +323,7 @@ fn say_what_is_odd(cx: &Context<'_>, name: &str, contents: &Contents, brought: &
     Ok(())
 }
 
-/// The word for a method that is not, for files of the user's.
+/// The word for the source. Files of the user have no method.
 fn method_word(method: Option<Method>) -> String {
     method.map_or_else(|| "file".to_owned(), |method| method.to_string())
 }

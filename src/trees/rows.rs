@@ -11,19 +11,17 @@ use crate::trees::{Error, Result, method_word};
 
 const TREE: &str = "tree/";
 
-/// A snapshot, as it is listed.
+/// A snapshot in the list.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TreeListRow {
     pub id: TreeId,
-    /// The repository.
     pub name: String,
-    /// What leads to it: the repository's name for the latest one, `NAME/REV` for a pinned one.
+    /// The names that lead to it: the repository's name for the latest, `NAME/REV` for a pinned one.
     pub names: Vec<String>,
-    /// When it was brought, RFC 3339.
+    /// When it was synced, RFC 3339.
     pub created: String,
     /// By which method: `git`, `rsync`, `webrsync`, `tar` or `file`.
     pub method: String,
-    /// From where.
     pub from: String,
     /// Commit, day or digest.
     pub rev: String,
@@ -35,19 +33,18 @@ pub(crate) struct TreeListRow {
     pub files: u64,
     /// Bytes of all files.
     pub bytes: Option<u64>,
-    /// States that were built with it: a name where there is one, else the id.
+    /// States that were built with it: their name, or the id if they have none.
     pub used_by: Vec<String>,
 }
 
-/// A snapshot that is gone.
+/// A snapshot that was removed.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RemovedTree {
     pub id: TreeId,
-    /// The repository.
     pub name: String,
-    /// The name that is gone with it.
+    /// The name that was removed with it.
     pub removed_name: Option<String>,
-    /// Whether another name led to it, so that it stays.
+    /// Another name leads to it, so it stays.
     pub stays: bool,
 }
 
@@ -84,7 +81,7 @@ pub(crate) fn tree_rows(cx: &Context<'_>) -> Result<Vec<TreeListRow>> {
     Ok(rows)
 }
 
-/// The origin of every state, as text, and what it is called. However an origin is laid out, the digest of a tree that went in is in it.
+/// The origin of every state as text, and the state's name. Every layout of an origin contains the digests of its trees.
 fn users_of_trees(cx: &Context<'_>) -> Result<Vec<(String, String)>> {
     let refs = cx.store.refs()?;
     let named: BTreeMap<_, _> = refs.iter().rev().map(|(name, id)| (id, name)).collect();
@@ -94,7 +91,7 @@ fn users_of_trees(cx: &Context<'_>) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// The snapshot meant by `NAME`, `NAME@{N}`, `NAME/REV` or the beginning of an id, and the name if it was a whole one.
+/// The snapshot that `NAME`, `NAME@{N}`, `NAME/REV` or the beginning of an id means. Also the name, if the text was a whole one.
 pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<String>)> {
     let refs = cx.store.tree_refs()?;
     let unknown = || Error::Unknown { text: text.to_owned(), known: refs.iter().map(|(name, _)| name.clone()).collect() };
@@ -105,7 +102,7 @@ pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<S
     }
     if text.len() >= 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let mut fits = cx.store.trees()?;
-        // A pin's revision will do as well.
+        // The revision of a pin is accepted, too.
         fits.retain(|tree| {
             tree.id.as_str().starts_with(text)
                 || tree.meta.origin["rev"].as_str().is_some_and(|rev| rev.trim_start_matches("sha256:").starts_with(text))
@@ -119,7 +116,7 @@ pub(crate) fn tree_named(cx: &Context<'_>, text: &str) -> Result<(Tree, Option<S
     Err(unknown())
 }
 
-/// Removes snapshots that nothing needs. Alone with the store, so that nothing begins to need one meanwhile.
+/// Removes snapshots that nothing needs. It holds the store's exclusive lock, so that no build starts to use one meanwhile.
 pub(crate) fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<RemovedTree>> {
     let exclusive = context::lock_store(cx)?;
     let users = users_of_trees(cx)?;
@@ -133,7 +130,7 @@ pub(crate) fn remove_trees(cx: &Context<'_>, texts: &[String]) -> Result<Vec<Rem
             .filter(|(other, id)| *id == tree.id && Some(other) != name.as_ref() && !texts.contains(other))
             .map(|(other, _)| other)
             .collect();
-        // A pin's own name may go while the tree stays for others.
+        // The name of a pin may go while the snapshot stays for other names.
         let stays = name.as_ref().is_some_and(|name| name.contains('/')) && !others.is_empty();
         if !stays {
             let mut by: Vec<String> =

@@ -1,8 +1,9 @@
-//! How Portage is told, in a session, that its trees were synced.
+//! What a session tells Portage about how its trees were synced.
 //!
-//! With `sync-type = git` Portage asks git for the commit of the repository whenever it builds a package of it, to record it as
-//! `REPO_REVISIONS`. A snapshot has no `.git`: git says "fatal: not a git repository" into each build log, and before that Portage has made it
-//! trust the directory, in `/etc/gitconfig` of the finished system. So the last file of `repos.conf` says otherwise while a session runs:
+//! With `sync-type = git`, Portage asks git for the repository's commit whenever it builds a package of it, to record it as
+//! `REPO_REVISIONS`. A snapshot has no `.git`, so git prints "fatal: not a git repository" into each build log. Before that, Portage
+//! makes git trust the directory, in `/etc/gitconfig` of the finished system. So while a session runs, the last file of `repos.conf` says
+//! something else:
 //!
 //! ```text
 //! [NAME]
@@ -23,17 +24,18 @@ use crate::config::PortageDir;
 use crate::portage::configparser::parse;
 use crate::trees::choose::PinnedTree;
 
-/// The last file of the directory: what it says counts.
+/// The last file of the directory, so that it wins.
 pub(crate) const SESSION_FILE: &str = "/etc/portage/repos.conf/zz-gentoomuch-session.conf";
-/// That directory, which Portage also takes as a file.
+/// The directory. Portage also accepts a file of this name.
 pub(crate) const REPOS_CONF: &str = "/etc/portage/repos.conf";
-/// Methods for which Portage asks a program in the tree's directory.
+/// With these methods Portage runs a program in the tree's directory.
 const ASKING: [&str; 2] = ["git", "mercurial"];
-/// Of a root no more is read.
+/// How much of a root is read.
 const MOST_FILES: usize = 100;
 const FILE_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// What [`SESSION_FILE`] says for `trees`; nothing where nobody would be asked. `layers` of the root, top first; `portage` is what is put into it.
+/// The text of [`SESSION_FILE`] for `trees`. `None` if Portage would run nothing. `layers` are the root's, topmost first; `portage` is
+/// what is put into it.
 pub(crate) fn session_conf(portage: Option<&PortageDir>, layers: &[PathBuf], trees: &[PinnedTree]) -> Option<String> {
     let mut files = files_of_root(layers, REPOS_CONF)?;
     for (path, bytes) in portage.iter().flat_map(|portage| &portage.files) {
@@ -54,7 +56,8 @@ pub(crate) fn session_conf(portage: Option<&PortageDir>, layers: &[PathBuf], tre
     (!sections.is_empty()).then(|| format!("# Of this session only.\n{sections}"))
 }
 
-/// The files of the directory `path` of a root by their names in it; none where it is a file, beside which no other can lie. Layers top first.
+/// The files of the directory `path` of a root, by their names in it. `None` if it is a file: no other file can lie beside that. `layers`
+/// are topmost first.
 pub(crate) fn files_of_root(layers: &[PathBuf], path: &str) -> Option<BTreeMap<PathBuf, String>> {
     let (mut files, mut is_file) = (BTreeMap::new(), false);
     for layer in layers.iter().rev() {
@@ -73,7 +76,7 @@ pub(crate) fn files_of_root(layers: &[PathBuf], path: &str) -> Option<BTreeMap<P
             let name = PathBuf::from(entry.os());
             match dir.read(entry.os(), FILE_LIMIT_BYTES) {
                 Ok(bytes) => drop(files.insert(name, String::from_utf8_lossy(&bytes).into_owned())),
-                // Removed above, or nothing that Portage reads either.
+                // A layer above has removed it, or it is something that Portage does not read.
                 Err(_) => drop(files.remove(&name)),
             }
         }
@@ -81,7 +84,7 @@ pub(crate) fn files_of_root(layers: &[PathBuf], path: &str) -> Option<BTreeMap<P
     (!is_file).then_some(files)
 }
 
-/// `sync-type` of each section, of files in Portage's order.
+/// `sync-type` of each section. The files come in Portage's order.
 fn methods<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeMap<String, String> {
     let mut methods = BTreeMap::new();
     for text in texts {
@@ -95,7 +98,7 @@ fn methods<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeMap<String, String>
     methods
 }
 
-/// Whether a tree says itself of which commit it is, as those of mirrors do.
+/// Whether the tree itself tells its commit. Those of Gentoo's mirrors do.
 fn has_commit(tree: &Path) -> bool {
     let kind = TreeDir::open(tree).and_then(|tree| tree.kind("metadata/timestamp.commit"));
     matches!(kind, Ok(Some(FileType::RegularFile)))

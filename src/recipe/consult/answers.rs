@@ -1,16 +1,16 @@
-//! What Portage answers, turned into words at the lines that raised the questions.
+//! Turns Portage's answers into messages at the lines that raised the questions.
 
 use crate::config::{ConfigDir, Diagnostic, Severity};
 use crate::query::names::{Named, Problem, Unknown};
 use crate::recipe::consult::questions::Questions;
 
-/// What there is to say about the answers, at each line that raised the question.
+/// The messages for all answers, at each line that raised the question.
 pub(crate) fn findings(config: &ConfigDir, questions: &Questions, answers: &[Option<Unknown>]) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     for ((question, places), answer) in questions.with_places().zip(answers) {
         let Some(answer) = answer else { continue };
         let (message, hint) = words(question, answer);
-        // A stage cannot be built without its packages; anything else is without effect.
+        // Without its packages a stage cannot be built. Any other name only has no effect.
         let wanted = matches!(question, Named::Target { .. } | Named::Set { .. });
         let severity = if wanted { Severity::Error } else { Severity::Warning };
         findings.extend(places.iter().map(|place| Diagnostic {
@@ -77,7 +77,7 @@ fn words(question: &Named, answer: &Unknown) -> (String, Option<String>) {
     }
 }
 
-/// A flag that the Portage profile does not let be switched.
+/// The Portage profile does not let the user switch this flag.
 fn beaten(question: &Named, is_masked: bool) -> (String, Option<String>) {
     let (verb, file) = if is_masked { ("masks", "use.mask") } else { ("forces", "use.force") };
     let (subject, line, prefix) = match question {
@@ -92,7 +92,7 @@ fn beaten(question: &Named, is_masked: bool) -> (String, Option<String>) {
     (format!("the Portage profile {verb} {subject}: the word has no effect"), Some(hint))
 }
 
-/// `details`: the best version, then the reasons that Portage gives.
+/// `details` is the best version, then Portage's reasons.
 fn masked(atom: &str, details: &[String]) -> (String, Option<String>) {
     let (version, reasons) = details.split_first().map_or((atom, &[] as &[String]), |(version, reasons)| (version, reasons));
     let hint = reasons.iter().find_map(|reason| {

@@ -1,11 +1,11 @@
-//! Asks Portage itself whether it knows what a configuration names: packages, flags, licences, keywords, sets, Portage profiles.
+//! Asks Portage whether it knows the names in a configuration: packages, flags, licences, keywords, sets, Portage profiles.
 //!
 //! ```text
 //! questions.rs    (question, lines that raise it) … ──▶ crate::query, in a throw-away session with the configuration in place
 //! answers.rs      problems at file and line         ◀──
 //! ```
 //!
-//! There is one session for each profile and stage3 definition, whatever number of stage4s share them. Nothing of it stays.
+//! There is one session for each profile and stage3 definition, however many stage4s share them. It is thrown away.
 
 pub(crate) mod answers;
 pub(crate) mod questions;
@@ -33,11 +33,11 @@ const AFTER_ERRORS: &str = "Portage is asked about it once its errors are gone";
 /// `profiles/profiles.desc` of the main tree has 50 kilobytes.
 const PROFILES_LIMIT_BYTES: u64 = 16 << 20;
 
-/// What is asked together.
+/// The stages that are asked about in one session.
 struct Group {
     stage: Stage,
     stage4s: Vec<Stage4Definition>,
-    /// Of a builder, the sources of the kernels that it compiles for stage4s.
+    /// If it is a builder: the sources of the kernels that it compiles for stage4s.
     kernels: Vec<Located<Atom>>,
 }
 
@@ -47,14 +47,14 @@ impl Group {
     }
 }
 
-/// Everything that Portage does not know of what the stages `names` (all, if none is given) name, sorted by file and line; where it
+/// A message for every name in the stages `names` (all stages if empty) that Portage does not know, sorted by file and line. If Portage
 /// could not be asked, a note says why.
 ///
-/// Stages with errors of their own are left out: [`ConfigDir::check`] finds those.
+/// Stages with errors of their own are left out, since [`ConfigDir::check`] finds those.
 ///
 /// # Errors
 ///
-/// A store or a sandbox that fails, a name that no stage has, and Ctrl-C. That a question could not be put is no error.
+/// Errors of store and sandbox, a name that no stage has, and Ctrl-C. If Portage cannot be asked, that is not an error.
 pub(crate) fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) -> Result<Vec<Diagnostic>> {
     let mut said = Said { root: config.root().to_owned(), findings: Vec::new() };
     if profiles::profiles(cx)?.is_empty() {
@@ -73,8 +73,8 @@ pub(crate) fn consult(cx: &Context<'_>, config: &ConfigDir, names: &[String]) ->
     Ok(said.findings)
 }
 
-/// Fails if Portage does not know, or does not allow, what is about to be built: a stage3 definition, and the stage4s for whose sake it
-/// is. The questions are those of [`consult`]. What is a warning there is one here.
+/// Fails if Portage does not know or not allow something in a stage3 definition, or in the stage4s for which it is built. The questions
+/// are those of [`consult`], and its warnings are warnings here.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub(crate) fn assert_known(
     Ok(())
 }
 
-/// Which stages are asked about together, by profile and stage3 definition.
+/// Which stages are asked about in one session, by profile and stage3 definition.
 fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Said) -> Result<BTreeMap<(String, String), Group>> {
     let profiles = profiles::profiles(cx)?;
     let default = profiles::default_profile(cx)?.or_else(|| (profiles.len() == 1).then(|| profiles[0].clone()));
@@ -139,7 +139,7 @@ fn groups(cx: &Context<'_>, config: &ConfigDir, names: &[String], said: &mut Sai
         }
     }
     for (profile, sources) in kernels {
-        // A builder that is wrong is told of as such.
+        // A builder with errors gets its own messages.
         let Ok(builder) = config.stage(&format!("stage3:{BUILDER}")) else { continue };
         let group = groups.entry((profile, BUILDER.to_owned())).or_insert_with(|| Group::of(builder));
         group.kernels = sources;
@@ -181,7 +181,7 @@ fn consult_group(cx: &Context<'_>, config: &ConfigDir, profile: &str, group: &Gr
         Ok(answers) => said.findings.extend(answers::findings(config, &questions, &answers)),
         Err(Error::Session(session::Error::NoAnswer(error))) => said.not_asked(&place, &error, profile),
         Err(Error::Context(context::Error::Sandbox(error))) => said.not_asked(&place, &error, profile),
-        // What is wrong with hooks is found without Portage, too.
+        // Errors of hooks are found without Portage, too.
         Err(Error::Session(session::Error::Hooks(_)) | Error::Config(config::Error::Invalid(_))) => {
             said.note(&place, AFTER_ERRORS, None);
         }
@@ -235,7 +235,7 @@ fn no_portage_profile(said: &mut Said, trees: &[PinnedTree], place: &Place, prof
     said.error(place, format!("`{profile}` is not a Portage profile of the tree `{}`", tree.name), Some(hint));
 }
 
-/// What was found, and what could not be.
+/// Messages so far.
 struct Said {
     root: PathBuf,
     findings: Vec<Diagnostic>,
@@ -267,7 +267,6 @@ impl Said {
         self.push(Severity::Note, place, message, hint);
     }
 
-    /// A stage with errors of its own.
     fn left_out(&mut self, name: &str, config: &ConfigDir) {
         let (prefix, bare) = name.split_once(':').unwrap_or(("", name));
         let is_stage4 = prefix != "stage3" && config.stage4_names().iter().any(|known| known == bare);

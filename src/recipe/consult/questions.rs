@@ -1,4 +1,4 @@
-//! What there is to ask Portage about a stage's configuration, each question once, with every line that raises it.
+//! The questions to Portage about a stage's configuration. Each is asked once, with every line that raises it.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::Switch;
 use crate::query::names::Named;
 
-/// Questions in order, and where each comes from.
+/// Questions in order, with the lines that they come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Questions(BTreeMap<Named, Vec<Place>>);
 
 impl Questions {
-    /// All that a merged configuration raises.
+    /// Adds all questions of a merged configuration.
     pub(crate) fn of_configuration(&mut self, portage: &PortageDir) {
         for kind in LineFile::ALL {
             for entry in portage.entries(kind) {
@@ -58,7 +58,7 @@ impl Questions {
         }
     }
 
-    /// What is to be installed.
+    /// Adds packages that are to be installed.
     pub(crate) fn of_packages(&mut self, packages: &[Located<Package>]) {
         for package in packages {
             let question = match &package.value {
@@ -69,7 +69,7 @@ impl Questions {
         }
     }
 
-    /// What may use the network while it is built.
+    /// Adds packages that may use the network while they are built.
     pub(crate) fn of_atoms(&mut self, atoms: &[Located<Atom>]) {
         for atom in atoms {
             self.add(Named::Target { atom: atom.value.to_string() }, &[atom.place()]);
@@ -90,13 +90,13 @@ impl Questions {
         self.0.keys()
     }
 
-    /// The questions, and the lines that raise each.
+    /// The questions with the lines that raise each.
     pub(crate) fn with_places(&self) -> impl Iterator<Item = (&Named, &[Place])> {
         self.0.iter().map(|(question, places)| (question, places.as_slice()))
     }
 }
 
-/// What is switched on or off; nothing where a list is cleared, or refers to what only Portage knows.
+/// The name that is switched on or off. `None` if a list is cleared, or if the name has a variable that only Portage can expand.
 fn name_of(switch: &Switch) -> Option<String> {
     match switch {
         Switch::Clear(_) => None,

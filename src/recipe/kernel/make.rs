@@ -1,4 +1,5 @@
-//! Makes a kernel's payload: in a session on its sources that is thrown away, what is kept is written elsewhere.
+//! Makes a kernel's payload. It is compiled in a session on the sources that is thrown away; what is kept is written into layers of its
+//! own.
 
 use std::collections::BTreeSet;
 
@@ -29,22 +30,21 @@ use crate::store::{NewState, Purpose, Session, State};
 /// Where the session sees the layers that it fills.
 const PAYLOAD: &str = "/run/gentoomuch/payload";
 const DEVEL: &str = "/run/gentoomuch/devel";
-/// Names of what the session is given.
+/// Names of the files that the session gets.
 const KCONF: &str = "kconf";
 const DRACUT: &str = "dracut";
-/// The script's exit code where there is no dracut.
+/// The script's exit code if there is no dracut.
 const NO_DRACUT: i32 = 90;
-/// So many symbols that were not got are told one by one.
+/// How many symbols with another value are reported one by one.
 const MOST_UNMET: usize = 12;
 
-/// What a kernel turned out to be.
 struct Compiled {
     release: String,
     unmet: Vec<SymbolChange>,
     got: Symbols,
 }
 
-/// A kernel on the builder of a profile: a pipeline has to know its key before anything is built.
+/// A kernel on the builder of a profile. A pipeline must know its key before anything is built.
 pub(crate) struct KernelRecipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
@@ -89,7 +89,7 @@ impl Recipe for KernelRecipe<'_> {
     }
 }
 
-/// What a kernel is compiled to, by what decides it. Several kernels may have the same.
+/// A compiled kernel, by what decides its contents. Several kernels may have the same one.
 struct PayloadRecipe<'a> {
     config: &'a ConfigDir,
     recipe: &'a Kernel,
@@ -122,7 +122,7 @@ impl Recipe for PayloadRecipe<'_> {
 }
 
 impl InSession for PayloadRecipe<'_> {
-    /// Its layers are written before the session ends: what is compiled must not be lost when that fails.
+    /// The layers are written before the session ends. If that fails, what was compiled is not lost.
     type Filled = State;
 
     fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
@@ -159,7 +159,7 @@ impl InSession for PayloadRecipe<'_> {
     }
 }
 
-/// What users call a kernel.
+/// A kernel in words for users.
 pub(crate) fn kernel_words(profile: &str, label: &str) -> String {
     format!("kernel {label} on {profile}")
 }
@@ -203,7 +203,7 @@ fn fill_kernel(cx: &Context<'_>, session: &mut Session, task: &PayloadRecipe<'_>
     keep_kernel(cx, &mut work, task, &kernel)
 }
 
-/// Tells what the configuration asks for and these sources do not give.
+/// Warns of options that the configuration asks for and these sources do not give.
 fn warn_of_unmet(cx: &Context<'_>, unmet: &[SymbolChange]) {
     for change in unmet.iter().take(MOST_UNMET) {
         let got = change.after.as_deref().unwrap_or("no such option");
@@ -216,17 +216,17 @@ fn warn_of_unmet(cx: &Context<'_>, unmet: &[SymbolChange]) {
     }
 }
 
-/// A distribution kernel, configured and built by its ebuild.
+/// A distribution kernel. Its ebuild configures and builds it.
 fn emerge_kernel(cx: &Context<'_>, work: &Work<'_>, steps: &mut StepsDone, facts: &SourcesFacts, resumed: bool) -> Result<()> {
     steps.once("accept", || in_kernel(cx, work, &["accept", &facts.package, &given(KCONF)]))?;
     let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Rebuild, oneshot: true };
     let name = facts.package_name();
-    // A binary package does not say which configuration it was built with.
+    // A binary package does not say with which configuration it was built, so none is used or made.
     let request = Request { usepkg_exclude: vec![name.clone()], buildpkg_exclude: vec![name], ..Request::new(goal, Mode::Run) };
     merge::emerge_request(cx, work, steps, "kernel", request, resumed, false)
 }
 
-/// What came of the configuration, and how the kernel calls itself, if it is built by now.
+/// Reads the resulting configuration and, if the kernel is built by now, its release.
 fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &PayloadRecipe<'_>, is_built: bool) -> Result<Compiled> {
     let facts = task.facts;
     let (release, path) = if facts.distribution {
@@ -246,19 +246,19 @@ fn kernel_made(cx: &Context<'_>, work: &Work<'_>, task: &PayloadRecipe<'_>, is_b
         let (_, options) = run::exit_and_output(cx, work, argv, crate::recipe::kernel::CONFIG_LIMIT_BYTES)?;
         let options = String::from_utf8_lossy(&options).into_owned();
         let followers: BTreeSet<&str> = options.lines().filter_map(|line| line.strip_prefix("d ")).collect();
-        // What nobody can choose follows from other options: nobody has asked for it.
+        // An option that nobody can choose follows from other options, so nobody has asked for it.
         unmet.retain(|change| !followers.contains(change.symbol.as_str()));
     }
     Ok(Compiled { release, unmet, got })
 }
 
-/// Runs the script; makes in it have the session's share of jobs.
+/// Runs the script. A make in it has the session's share of jobs.
 fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> session::Result<()> {
     let _turn = work.jobs.turn()?;
     let jobs = work.root.session_conf.make_jobs.max(1);
     let mut argv = vec!["/usr/bin/env".to_owned()];
     match &work.root.jobserver {
-        // As a make gets it from another one.
+        // The same flags as a make gets from another make.
         Some(_) => argv.push(format!("MAKEFLAGS= -j{} --jobserver-auth=fifo:{PIPE_INSIDE}", jobs.max(2))),
         None => argv.push(format!("JOBS={jobs}")),
     }
@@ -271,7 +271,7 @@ fn in_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> session::
     })
 }
 
-/// Writes the two layers, and makes states of them.
+/// Writes the two layers and makes states of them.
 fn keep_kernel(cx: &Context<'_>, work: &mut Work<'_>, task: &PayloadRecipe<'_>, kernel: &Compiled) -> Result<State> {
     let key = task.content.key();
     let mut devel = cx.store.session_create(None, Purpose::Kernel, &devel_key(&key))?;
@@ -336,13 +336,14 @@ fn write_layers(cx: &Context<'_>, work: &Work<'_>, task: &PayloadRecipe<'_>, ker
     Ok(in_kernel(cx, work, &["initramfs", PAYLOAD, &kernel.release, &given(DRACUT)])?)
 }
 
-/// What decides a payload: the sources as they are, the configuration, the toolchain.
+/// What decides a payload: the sources as installed, the configuration, the toolchain.
 fn content(recipe: &Kernel, sources: &State, facts: &SourcesFacts, builder: &State) -> Inputs {
     let pool = sources.origin.pool();
     let toolchain = pool.map_or_else(|| builder.key.clone(), |pool| format!("{} {}", pool.chost, pool.toolchain));
     let inputs =
         recipe.with_own(Inputs::new("kernel payload")).with("package", facts.package.as_str()).with("toolchain", toolchain);
-    // What is not installed before it is built, and what an initramfs takes its programs from, is known by the builder alone.
+    // Two things only the builder decides: what a distribution kernel needs while it is built, and the programs in an initramfs. So the
+    // builder's key counts there.
     if facts.distribution || recipe.config.dracut.is_some() {
         inputs.with("contents", facts.contents.as_str()).with("parent", &builder.key)
     } else {
@@ -350,7 +351,7 @@ fn content(recipe: &Kernel, sources: &State, facts: &SourcesFacts, builder: &Sta
     }
 }
 
-/// What the script does, as whoever reads of its failure knows it.
+/// What the script does, in words for the user who reads that it failed.
 fn words(arguments: &[&str]) -> String {
     match arguments.first() {
         Some(&"configure") => "make olddefconfig".to_owned(),

@@ -1,4 +1,4 @@
-//! `kernel`: kernels for stage4s, each made once and shared.
+//! `kernel`: kernels for stage4s. Each is made once and shared.
 //!
 //! ```text
 //! profile/P/gentoomuch/builder ── emerge the sources ──> kernel-sources/P/ATOM     builder + /usr/src/linux-VERSION; for all configurations
@@ -13,22 +13,23 @@
 //! profile/P/DEFINITION ─────────────┴──> base with kernel ── session ──> stage4/WEB     the layers of both, one on the other
 //! ```
 //!
-//! **Two keys.** A pipeline has to know before anything is built whether a kernel is there: its key is made from the builder's key, the atom of
-//! the sources, the trees and the configuration (`Kernel::inputs`). Where that key is new, the sources are installed, and it is
-//! known what they really are: the package and the checksums of all its files, so that patches count, and the compiler. Those and the symbols of the
-//! configuration are the second key, by which a payload is found that was made before, however much the builder has changed otherwise:
-//! a kernel is compiled once for its sources, configuration and toolchain.
+//! **Two keys.** A pipeline must know before anything is built whether a kernel exists. So the first key is made from the builder's key,
+//! the atom of the sources, the trees and the configuration (`Kernel::inputs`). If no state has that key, the sources are installed. Then
+//! we know what they really are: the package, the checksums of all its files (so that patches count), and the compiler. These and the
+//! symbols of the configuration are the second key. It finds a payload that was made before, even if the builder has changed in other
+//! ways: a kernel is compiled once for its sources, configuration and toolchain.
 //!
-//! **The payload** holds nothing that emerge wrote, and never a `lib/`, which would hide a merged-usr link: it may lie on any base
-//! (`stage::with_kernel`). Both layers are written through a bind mount by a session that is thrown away, so that nothing is copied.
+//! **The payload** has nothing that emerge wrote, and never a `lib/`, which would hide the link of a merged /usr. So it may lie on any
+//! base (`stage::with_kernel`). A session that is thrown away writes both layers through bind mounts, so nothing is copied.
 //!
-//! **Modules of other packages** are compiled in the session of the stage4 that has them, which sees the devel layer as `/usr/src` as long as it
-//! runs: there they are installed, owned by their package, and with all else that it has (`stage.rs`).
+//! **Modules of other packages** are compiled in the session of the stage4 that has them. While it runs it sees the devel layer as
+//! `/usr/src`. There the modules are installed, and belong to their package (`stage.rs`).
 //!
-//! **Distribution kernels** build themselves: a package with the flag `savedconfig` gets the configuration as such, is emerged in place
-//! of the make, and the payload is what it has installed.
+//! **Distribution kernels** build themselves. A package with the flag `savedconfig` gets the configuration through that and is emerged
+//! instead of running make. The payload is what it has installed.
 //!
-//! **Locks** are `kernel/PROFILE/NAME`, then `kernel-sources/PROFILE/ATOM` within it, which is held by nobody who waits for anything else.
+//! **Locks**: `kernel/PROFILE/NAME`, then `kernel-sources/PROFILE/ATOM` within it. Nobody who holds the second one waits for another
+//! lock.
 
 pub(crate) mod error;
 pub(crate) mod make;
@@ -46,28 +47,28 @@ use crate::session::work::write_public;
 use crate::session::{Work, run};
 use crate::trees::choose::PinnedTree;
 
-/// The script that does what is done inside; written beside the hooks of the sessions that need it.
+/// The script for everything that is done inside. It is written beside the hooks of the sessions that need it.
 const SCRIPT: &str = include_str!("kernel.sh");
 const SCRIPT_NAME: &str = "kernel.sh";
-/// Answers longer than this are none.
+/// Real answers are shorter.
 const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
-/// A configuration longer than this is none; those of whole distributions have 300 KiB.
+/// Real configurations are shorter. Those of whole distributions have 300 KiB.
 pub(crate) const CONFIG_LIMIT_BYTES: u64 = 4 << 20;
 
-/// All that decides what a kernel becomes.
+/// Everything that decides what a kernel becomes.
 pub(crate) struct Kernel {
     pub(crate) config: KernelConfig,
     pub(crate) trees: Vec<PinnedTree>,
 }
 
 impl Kernel {
-    /// What goes in, for a builder with this build key.
+    /// The inputs, for a builder with this build key.
     pub(crate) fn inputs(&self, builder_key: &str) -> Inputs {
         self.with_own(Inputs::new("kernel").with("parent", builder_key).with("sources", self.config.sources.to_string()))
             .with_list("trees", self.trees.iter().map(|tree| format!("{}={}", tree.name, tree.digest)))
     }
 
-    /// What counts for the configuration, whatever the sources are.
+    /// Adds the inputs that do not depend on the sources.
     fn with_own(&self, inputs: Inputs) -> Inputs {
         let inputs = inputs
             .with("configuration of the kernel", self.config.symbols.digest())
@@ -79,12 +80,11 @@ impl Kernel {
     }
 }
 
-/// Asks the script in a session.
 pub(crate) fn ask_kernel(cx: &Context<'_>, work: &Work<'_>, arguments: &[&str]) -> Result<crate::session::inspect::Facts> {
     Ok(crate::session::inspect::Facts::parse(&run::output_of(cx, work, script(arguments), ANSWER_LIMIT_BYTES)?))
 }
 
-/// A file of a session's, if it is not larger than a configuration can be.
+/// A file of a session. `None` if it cannot be read or is larger than any configuration.
 pub(crate) fn kernel_text(cx: &Context<'_>, work: &Work<'_>, path: &str) -> Result<Option<String>> {
     let argv = ["/bin/cat", "--", path].map(str::to_owned).into();
     let (exit, bytes) = run::exit_and_output(cx, work, argv, CONFIG_LIMIT_BYTES + 1)?;
@@ -92,7 +92,7 @@ pub(crate) fn kernel_text(cx: &Context<'_>, work: &Work<'_>, path: &str) -> Resu
     Ok(if fits { String::from_utf8(bytes).ok() } else { None })
 }
 
-/// Puts the script and `files` where a session sees them.
+/// Writes the script and `files` where a session sees them.
 pub(crate) fn give(work: &Work<'_>, files: &[(&str, &str)]) -> Result<()> {
     let hooks = &work.root.hooks;
     write_public(&hooks.join(SCRIPT_NAME), SCRIPT.as_bytes(), 0o755)?;

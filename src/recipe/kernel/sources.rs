@@ -1,4 +1,4 @@
-//! Kernel sources, installed once on the builder: where a configuration is asked for, and kernels are compiled.
+//! Kernel sources, installed once on the builder. Configurations are asked for and kernels are compiled on that state.
 
 use crate::build_key::Inputs;
 use crate::config::{ConfigDir, Place};
@@ -23,7 +23,7 @@ use crate::trees::choose::PinnedTree;
 pub(crate) use crate::origin::SourcesFacts;
 
 impl SourcesFacts {
-    /// As they were noted.
+    /// From a state's origin.
     pub(crate) fn of(state: &State) -> Option<Self> {
         match &*state.origin {
             Origin::KernelSources(of) => of.sources.clone(),
@@ -31,12 +31,10 @@ impl SourcesFacts {
         }
     }
 
-    /// Category and name without the version.
     pub(crate) fn package_name(&self) -> String {
         Cpv::name_of(&self.package).to_owned()
     }
 
-    /// The version, as Portage has it.
     pub(crate) fn version(&self) -> String {
         Cpv::parse(&self.package).map_or_else(String::new, |cpv| cpv.version.to_owned())
     }
@@ -50,22 +48,20 @@ fn subject(profile: &str) -> Subject {
     }
 }
 
-/// Which sources are wanted.
 pub(crate) struct WantedSources<'a> {
     pub(crate) atom: &'a Atom,
-    /// Where they are named.
+    /// Where the configuration names them.
     pub(crate) at: Option<Place>,
     pub(crate) trees: &'a [PinnedTree],
 }
 
 impl WantedSources<'_> {
-    /// Whether only one package of one tree can be meant.
+    /// Whether it can mean only one package of one tree.
     fn is_exact(&self) -> bool {
         self.atom.operator == Some(Operator::Equal) && self.atom.version.as_ref().is_some_and(|version| !version.ends_with('*'))
     }
 }
 
-/// Sources on the builder of a profile.
 struct SourcesRecipe<'a> {
     config: &'a ConfigDir,
     profile: &'a str,
@@ -73,7 +69,7 @@ struct SourcesRecipe<'a> {
     builder: &'a State,
 }
 
-/// The state in which sources are installed, made if need be. The caller holds the lock on the profile, shared.
+/// The state in which the sources are installed. It is made if it is missing. The caller holds the lock on the profile, shared.
 pub(crate) fn kernel_sources(
     cx: &Context<'_>,
     config: &ConfigDir,
@@ -114,7 +110,7 @@ impl Recipe for SourcesRecipe<'_> {
         if self.wanted.is_exact() {
             return in_session(cx, self);
         }
-        // What the atom means today; under that name it may be there.
+        // Find out which package the atom means today. That one may be installed already under its exact name.
         let facts = ask_for_sources(cx, self.wanted, self.profile, self.builder)?;
         let exact = Atom::parse_target(&format!("={}", facts.package))
             .map_err(|_| KernelError::NotSources { package: facts.package.clone() })?;
@@ -167,7 +163,7 @@ impl InSession for SourcesRecipe<'_> {
     }
 }
 
-/// Asks Portage which package an atom means, in a session that is thrown away.
+/// Asks Portage in a throw-away session which package an atom means.
 fn ask_for_sources(cx: &Context<'_>, wanted: &WantedSources<'_>, profile: &str, builder: &State) -> Result<SourcesFacts> {
     let mut session = cx.store.session_create(Some(builder), Purpose::Kernel, "")?;
     let asked = (|| {
@@ -199,7 +195,7 @@ fn install_sources(
         facts
     } else {
         let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Keep, oneshot: true };
-        // A binary package of a million files would be of use to nobody.
+        // A binary package of kernel sources would be large and of use to nobody.
         let request = Request { buildpkg_exclude: vec![facts.package_name()], ..Request::new(goal, Mode::Run) };
         merge::emerge_request(cx, &work, &mut steps, "kernel sources", request, resumed, false)?;
         examine_sources(cx, &work, facts)?
@@ -210,7 +206,7 @@ fn install_sources(
     Ok((facts, pool))
 }
 
-/// Which package the atom means, as the configuration of the session has it.
+/// Which package the atom means with the session's configuration.
 pub(crate) fn resolve_sources(cx: &Context<'_>, work: &Work<'_>, wanted: &WantedSources<'_>) -> Result<SourcesFacts> {
     let atom = wanted.atom.to_string();
     let answer = kernel::ask_kernel(cx, work, &["resolve", &atom])?;
@@ -223,7 +219,7 @@ pub(crate) fn resolve_sources(cx: &Context<'_>, work: &Work<'_>, wanted: &Wanted
     Ok(SourcesFacts { package, distribution, tree: String::new(), contents: String::new() })
 }
 
-/// What was installed, by the package's own list.
+/// Looks at what was installed, by the package's own list.
 fn examine_sources(cx: &Context<'_>, work: &Work<'_>, facts: SourcesFacts) -> Result<SourcesFacts> {
     let answer = kernel::ask_kernel(cx, work, &["examine", &facts.package])?;
     if !answer.get("BUILT").is_empty() {

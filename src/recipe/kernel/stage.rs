@@ -1,4 +1,4 @@
-//! A kernel in a stage4: its payload below, and its headers at hand for modules of other packages.
+//! A kernel in a stage4: its payload is a layer below, and its headers are there for modules of other packages.
 
 use std::path::Path;
 
@@ -15,31 +15,32 @@ use crate::session::work::{StepsDone, create_open};
 use crate::session::{Work, run};
 use crate::store::{NewState, State};
 
-/// Made when a stage4 is begun: what was installed before it is older. In the session's scratch, so that it goes with it.
+/// Made at the beginning of a stage4. Whatever is older was installed before. It lies in the session's scratch directory, so it goes with
+/// the session.
 const MARKER: &str = "/var/tmp/portage/.gentoomuch-begun";
 const LIST_LIMIT_BYTES: u64 = 1 << 20;
 
-/// `base` with the payload of `kernel` on it. Nothing is copied: it is a state of the layers of both.
+/// `base` with the payload of `kernel` on top. Nothing is copied: the state has the layers of both.
 pub(crate) fn with_kernel(cx: &Context<'_>, base: &State, kernel: &State) -> Result<State> {
     let key = Inputs::new("base with kernel").with("parent", &base.key).with("kernel", &kernel.key).key();
     let layers: Vec<_> = base.layers.iter().chain(&kernel.layers).cloned().collect();
     if let Some(state) = cx.store.state_by_key(&key)?.filter(|state| state.layers == layers) {
         return Ok(state);
     }
-    // Whoever builds on it finds there what the base says of trees, pools and hosts.
+    // What is built on it finds the base's trees, pools and hosts there.
     let origin = Origin::on_kernel(&base.origin, kernel_record(kernel)).into();
     let newest_input = base.newest_input.max(kernel.newest_input);
     Ok(cx.store.state_of_layers(layers, NewState { key, origin, newest_input, parent: Some(base.id.clone()) })?)
 }
 
-/// What a state was built on as users know it: of a base with a kernel, the base.
+/// The state that `state` was built on, as users know it. If that is a base with a kernel, it is the base.
 pub(crate) fn built_from(cx: &Context<'_>, state: &State) -> Result<Option<crate::store::StateId>> {
     let Some(id) = &state.parent else { return Ok(None) };
     let parent = cx.store.state(id)?;
     Ok(if matches!(*parent.origin, Origin::BaseWithKernel(_)) { parent.parent } else { Some(parent.id) })
 }
 
-/// Shows a session the headers of a kernel as `/usr/src`. What is written there is gone with the session.
+/// Shows a session the headers of a kernel as `/usr/src`. What the session writes there goes with it.
 pub(crate) fn show_headers(cx: &Context<'_>, work: &mut Work<'_>, kernel: &State) -> Result<()> {
     let Some(lower) = headers_of(cx, kernel)? else { return Ok(()) };
     let (upper, own_work) = {
@@ -51,7 +52,7 @@ pub(crate) fn show_headers(cx: &Context<'_>, work: &mut Work<'_>, kernel: &State
     Ok(())
 }
 
-/// `usr/src` of the headers of a kernel, whose state stands on the payload's, and that on theirs.
+/// `usr/src` of a kernel's headers. The kernel's state stands on the payload's, and that one on the headers'.
 fn headers_of(cx: &Context<'_>, kernel: &State) -> Result<Option<Source>> {
     let mut at = kernel.clone();
     while let Some(parent) = at.parent.clone() {
@@ -63,12 +64,12 @@ fn headers_of(cx: &Context<'_>, kernel: &State) -> Result<Option<Source>> {
     Ok(None)
 }
 
-/// Notes when a stage4 was begun.
+/// Notes when a stage4 began.
 pub(crate) fn mark_modules(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     Ok(run::command(cx, work, vec!["/bin/touch".to_owned(), MARKER.to_owned()], Network::None)?)
 }
 
-/// Compiles the kernel modules of packages anew that were not compiled for this kernel in this session.
+/// Recompiles the kernel modules of packages, unless this session has compiled them for this kernel.
 pub(crate) fn rebuild_modules(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -93,13 +94,12 @@ pub(crate) fn rebuild_modules(
     Ok(steps.once("depmod", || run::command(cx, work, script(&["depend", &release]), Network::None))?)
 }
 
-/// What a stage4's metadata says of its kernel.
 pub(crate) fn kernel_record(kernel: &State) -> KernelRecord {
     let Kernel { name, release, package, configuration, .. } = kernel.origin.as_kernel().cloned().unwrap_or_default();
     KernelRecord { name, release, package, configuration, state: kernel.id.to_string(), ..KernelRecord::default() }
 }
 
-/// Packages with kernel modules that have to be compiled, and all that there are.
+/// The packages with kernel modules that must be recompiled, and all packages with modules.
 fn modules(list: &str) -> (Vec<String>, Vec<String>) {
     let lines = || list.lines().filter_map(|line| line.split_once(' '));
     let packages = |wanted: fn(&str) -> bool| {
@@ -108,7 +108,7 @@ fn modules(list: &str) -> (Vec<String>, Vec<String>) {
     (packages(|word| word == "stale"), packages(|word| ["stale", "fresh"].contains(&word)))
 }
 
-/// Whether the user wants sources of their own below `/usr/src`, so that ours must not cover them.
+/// Whether the user keeps sources below `/usr/src`. Ours must not cover them.
 pub(crate) fn keeps_sources(mut keep: impl Iterator<Item = String>) -> bool {
     keep.any(|pattern| Path::new(&pattern).starts_with("/usr/src"))
 }

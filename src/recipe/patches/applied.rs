@@ -1,16 +1,17 @@
-//! Whether installed packages have the patches that are configured for them: a patch that never arrives must not go unnoticed.
+//! Checks that installed packages have the patches that are configured for them. Without it a patch could be missing and nobody would
+//! notice.
 //!
 //! ```text
 //! /etc/portage/patches ── eapply_user ──> var/db/pkg/CATEGORY/PF/USER_PATCHES     SHA-256 over those of the patches, in their order
 //! ```
 //!
-//! `USER_PATCHES` travels with binary packages, and is the proof. Portage looks at it when it picks a binary package, but never builds an
-//! installed package again because its patches have changed (`_emerge/depgraph.py`, 3.0.83): that is done here. Ebuilds up to EAPI 5 know no
-//! `eapply_user`; from EAPI 6 on one that does not call it fails.
+//! `USER_PATCHES` goes along with binary packages and is the proof. Portage compares it when it chooses a binary package. But it never
+//! rebuilds an installed package because its patches have changed (`_emerge/depgraph.py`, 3.0.83), so we do. Ebuilds up to EAPI 5 have no
+//! `eapply_user`. From EAPI 6 on, an ebuild that does not call it fails.
 //!
-//! Portage before 3.0.83 records nothing. There a package has the patches of the session that merged it: those in force now if its entry in
-//! the VDB is in the session's own directory, else those that the state below was given. Package keys see to it that a binary package of ours
-//! has the same.
+//! Portage before 3.0.83 records nothing. There a package counts as having the patches of the session that merged it: those in force now
+//! if its entry in the VDB is in the session's own directory, else those of the state below. Package keys make sure that a binary package
+//! of ours has the same.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -36,26 +37,26 @@ use crate::{context, session, store};
 
 pub(crate) use crate::origin::PatchFate;
 
-/// Reads which patches installed packages have: [`Look`] in, [`Seen`] out.
+/// Name of the task that reads which patches installed packages have. It takes a [`Look`] and returns [`Seen`].
 const PATCHED: &str = "build.patched";
-/// A digest, an EAPI: what Portage writes is far shorter.
+/// Portage writes digests and EAPIs, which are far shorter.
 const MAX_VALUE_BYTES: u64 = 4096;
-/// Where Portage's shell functions are, below the root; which directory of it depends on the version of Python.
+/// Portage's shell functions are in a directory below this one. Its name depends on the version of Python.
 const PORTAGE_LIB: &str = "usr/lib/portage";
 const HELPERS: &str = "phase-helpers.sh";
 const MAX_HELPERS_BYTES: u64 = 1 << 20;
 
-/// A package for which patches are configured, or that was built with some.
+/// A package for which patches are configured, or that was built with patches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct PatchedPackage {
     /// `category/name-version`
     pub package: String,
-    /// The patches that are for it, relative to the configuration directory, in the order in which they are applied.
+    /// The patches for it, relative to the configuration directory, in the order in which they are applied.
     pub patches: Vec<PathBuf>,
-    /// What became of them.
+    /// What became of the patches.
     #[serde(flatten)]
     pub fate: PatchFate,
-    /// Where to find it.
+    /// For rebuilding it.
     #[serde(skip)]
     place: InSlot,
 }
@@ -64,18 +65,18 @@ pub(crate) struct PatchedPackage {
 struct InSlot {
     name: String,
     slot: String,
-    /// Whether Portage would take a binary package without the patches for the right one.
+    /// Portage would accept a binary package without the patches.
     blind: bool,
 }
 
 impl PatchedPackage {
-    /// Whether the patches that are configured, and no others, are in it.
+    /// Whether it has exactly the patches that are configured.
     pub(crate) fn is_applied(&self) -> bool {
         self.fate == PatchFate::Applied
     }
 }
 
-/// A whole sentence for people, for one that is not as configured.
+/// A whole sentence, for a package that is not as configured.
 impl fmt::Display for PatchedPackage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { package, patches, fate, .. } = self;
@@ -101,39 +102,37 @@ impl fmt::Display for PatchedPackage {
     }
 }
 
-/// What [`PATCHED`] looks at.
+/// Input of [`PATCHED`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Look {
-    /// Layers, top first; the first is the session's own directory.
+    /// The layers, the topmost first. The first one is the session's own directory.
     lower: Vec<PathBuf>,
-    /// Packages of interest, `category/name`; besides those that were built with patches.
+    /// Packages to look at, `category/name`, in addition to those that were built with patches.
     names: BTreeSet<String>,
 }
 
-/// What [`PATCHED`] found.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Seen {
-    /// Whether this Portage records patches at all.
+    /// This Portage records patches.
     records: bool,
     packages: Vec<Found>,
 }
 
-/// An installed package.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Found {
     cpv: String,
     slot: String,
     eapi: String,
     user_patches: Option<String>,
-    /// Whether this session has merged it.
+    /// This session has merged it.
     is_new: bool,
 }
 
-/// How often a run is repeated that has lost a checksum.
+/// How often a run is repeated after a checksum was lost.
 const MOST_LOST: u32 = 3;
 
-/// Runs `emerge`, again if it fails only because a checksum was lost: on a busy machine, `eapply_user` of Portage 3.0.83 waits for
-/// `sha256sum` when bash has forgotten it already. What was built until then is a binary package by now.
+/// Runs `emerge`, and again if it fails only because a checksum was lost. On a busy machine `eapply_user` of Portage 3.0.83 waits for a
+/// `sha256sum` that bash has already forgotten. The packages that were built are binary packages by then.
 pub(crate) fn emerge_patched(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -154,7 +153,7 @@ pub(crate) fn emerge_patched(
     }
 }
 
-/// What became of the patches that a session was given. Empty where there are none; then nothing is run either.
+/// What became of the patches that a session was given. If there are none, nothing is run.
 pub(crate) fn patched(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<PatchedPackage>> {
     if work.patches.is_empty() && work.patches_before.is_empty() {
         return Ok(Vec::new());
@@ -172,7 +171,7 @@ pub(crate) fn patched(cx: &Context<'_>, work: &Work<'_>) -> Result<Vec<PatchedPa
     Ok(judge(&work.patches, &seen.packages))
 }
 
-/// Builds packages again whose patches have changed since they were built, and warns of those whose patches are not applied.
+/// Rebuilds packages whose patches have changed since they were built, and warns of packages whose patches are not applied.
 pub(crate) fn bring_patches(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -196,7 +195,6 @@ pub(crate) fn bring_patches(
     Ok(packages)
 }
 
-/// Warns of packages whose patches are not applied.
 pub(crate) fn warn_of_patches(cx: &Context<'_>, packages: &[PatchedPackage]) {
     for package in packages.iter().filter(|package| !package.is_applied()) {
         cx.observer.event(&Event::Warning(&package.to_string()));
@@ -217,7 +215,7 @@ impl InSlot {
     }
 }
 
-/// Notes in what a state says of itself which patches it was given, and what became of them.
+/// Notes in a state's origin which patches it was given and what became of them.
 pub(crate) fn note_patches(origin: &mut serde_json::Value, records: &[PatchRecord], packages: &[PatchedPackage]) {
     if !records.is_empty() {
         origin["patches"] = serde_json::json!(records);
@@ -235,14 +233,13 @@ fn has_lost_checksum(last_lines: &[String]) -> bool {
     last_lines.iter().any(|line| WORDS.iter().any(|words| line.contains(words)))
 }
 
-/// What Portage would have recorded of a package that was built with these patches in force.
+/// What Portage would have recorded for a package that was built with these patches in force.
 fn unrecorded(found: &Found, records: &[PatchRecord]) -> Option<String> {
     let (category, name, version) = found.words()?;
     (!knows_no_patches(&found.eapi)).then(|| digest(&applied_to(records, category, name, version, &found.slot)))?
 }
 
 impl Found {
-    /// Category, name and version.
     fn words(&self) -> Option<(&str, &str, &str)> {
         let name = Cpv::name_of(&self.cpv);
         let version = self.cpv.get(name.len() + 1..)?;
@@ -282,7 +279,6 @@ pub(crate) fn knows_no_patches(eapi: &str) -> bool {
     matches!(eapi, "0" | "1" | "2" | "3" | "4" | "5")
 }
 
-/// Finds this module's task by name.
 pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     (name == PATCHED).then_some(run as TaskFn)
 }
@@ -290,14 +286,14 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let look: Look = context.input_as()?;
     let Some(top) = look.lower.first() else { return Ok(serde_json::json!(Seen::default())) };
-    // This process has a mount namespace to itself, so the view may as well cover the topmost directory.
+    // Nobody else is in this mount namespace, so the view may be mounted over the topmost directory.
     let own = untrusted::open_root(top).map_err(|error| TaskFailure::of("open", &error))?;
     let root = crate::sys::overlay::mount_read_only(&look.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
     let seen = see(root.as_fd(), own.as_fd(), &look.names).map_err(|error| TaskFailure::of("vdb", &error))?;
     serde_json::to_value(seen).map_err(|error| TaskFailure::of("vdb", &error))
 }
 
-/// Reads the whole view `root`, and what of it is in the session's `own` directory.
+/// Reads the whole view `root`. What is also in the session's `own` directory is new.
 fn see(root: BorrowedFd<'_>, own: BorrowedFd<'_>, names: &BTreeSet<String>) -> untrusted::Result<Seen> {
     let mut packages = Vec::new();
     vdb::visit_all_in(root, &mut |package, entry| {
@@ -308,7 +304,7 @@ fn see(root: BorrowedFd<'_>, own: BorrowedFd<'_>, names: &BTreeSet<String>) -> u
         let user_patches = value("USER_PATCHES").map(|text| text.to_ascii_lowercase());
         if user_patches.is_some() || names.contains(package.name()) {
             let eapi = value("EAPI").unwrap_or_else(|| "0".to_owned());
-            // Portage writes it for each merge anew.
+            // Portage writes this file again at each merge, so it is in the session's directory only if the session merged the package.
             let counter = Path::new(vdb::VDB).join(&package.cpv).join("COUNTER");
             let is_new = untrusted::read_in(own, &counter, MAX_VALUE_BYTES).is_ok();
             packages.push(Found { cpv: package.cpv, slot: package.slot, eapi, user_patches, is_new });
@@ -318,7 +314,7 @@ fn see(root: BorrowedFd<'_>, own: BorrowedFd<'_>, names: &BTreeSet<String>) -> u
     Ok(Seen { records: records_patches(root), packages })
 }
 
-/// Whether the functions that ebuilds run in write `USER_PATCHES`.
+/// Whether this Portage's shell functions write `USER_PATCHES`.
 fn records_patches(root: BorrowedFd<'_>) -> bool {
     let Ok(lib) = untrusted::open_dir_in(root, Path::new(PORTAGE_LIB)) else { return false };
     let Ok(entries) = untrusted::entries(&lib, Path::new(PORTAGE_LIB), 100) else { return false };

@@ -1,4 +1,4 @@
-//! Patches of the configuration: tried before a build, and looked for after it.
+//! Patches of the configuration. They are tried before a build and checked after it.
 
 pub(crate) mod applied;
 pub(crate) mod rehearse;

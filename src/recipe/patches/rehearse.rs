@@ -1,5 +1,5 @@
-//! Before anything is compiled: the patches of what will be built are really applied, so that a conflict is found in seconds and not after
-//! an hour.
+//! Applies the patches of everything that will be built, before anything is compiled. So a conflict is found in seconds and not after an
+//! hour.
 //!
 //! ```text
 //! emerge --pretend     which packages of the run have patches, and are built from source: their sources are brought first
@@ -7,8 +7,8 @@
 //! emerge               (as ever)
 //! ```
 //!
-//! What a package needs to be built may be missing yet, so that `src_prepare` can fail for other reasons: only what `eapply_user` itself says
-//! counts (`bin/phase-helpers.sh`). Where it was not reached nothing is known, and the build will tell.
+//! Something that a package needs to be built may be missing at this point, so `src_prepare` may fail for other reasons. Only the
+//! messages of `eapply_user` count (`bin/phase-helpers.sh`). If it was not reached, we know nothing, and the build will show it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,10 +29,9 @@ use crate::session::supply::Foreseen;
 use crate::session::{Work, emerge, supply};
 use crate::terminal_text::sanitize;
 
-/// Of what `patch` says about a patch so much is shown.
+/// How many lines of `patch`'s messages are shown.
 const LAST_LINES: usize = 30;
 
-/// A package whose patches are to be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     cpv: String,
@@ -46,7 +45,7 @@ impl Candidate {
     }
 }
 
-/// The version that emerge would take for an atom.
+/// The version of a package that emerge would take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Visible {
     pub(crate) atom: String,
@@ -55,15 +54,15 @@ pub(crate) struct Visible {
 }
 
 impl Visible {
-    /// Which of the patches are applied to it.
+    /// The patches that are applied to it.
     pub(crate) fn applied<'a>(&self, patches: &'a [SavedPatch]) -> Vec<&'a SavedPatch> {
         let Some(Cpv { category, package, version, .. }) = Cpv::parse(&self.cpv) else { return Vec::new() };
         applied_to(patches, category, package, version, &self.slot)
     }
 }
 
-/// Which packages of a run have patches and will be compiled. Those whose binary packages Portage would take although they lack the
-/// patches are excluded from the request's.
+/// The packages of a run that have patches and will be compiled. If Portage would accept a binary package that lacks the patches, the
+/// package is added to the request's `usepkg_exclude`.
 pub(crate) fn to_rehearse(cx: &Context<'_>, work: &Work<'_>, request: &mut Request, foreseen: &Foreseen) -> Result<Vec<Candidate>> {
     let names: BTreeSet<String> = work.patches.iter().filter_map(PatchRecord::package).collect();
     let merges: BTreeMap<&str, bool> = foreseen.list.iter().map(|merge| (merge.cpv.as_str(), merge.binary)).collect();
@@ -89,7 +88,8 @@ pub(crate) fn to_rehearse(cx: &Context<'_>, work: &Work<'_>, request: &mut Reque
     Ok(candidates)
 }
 
-/// Applies the patches of packages that are only built on what is built now, so that hours are not spent in vain on that.
+/// Applies the patches of packages that are built later, on top of what is built now. If one does not apply, no time is spent on the
+/// base.
 pub(crate) fn rehearse_ahead(cx: &Context<'_>, work: &Work<'_>, atoms: &[String]) -> Result<()> {
     if atoms.is_empty() || work.patches.is_empty() {
         return Ok(());
@@ -105,7 +105,7 @@ pub(crate) fn rehearse_ahead(cx: &Context<'_>, work: &Work<'_>, atoms: &[String]
     foreseen.compile(&cpvs);
     foreseen.list.retain(|merge| cpvs.contains(&merge.cpv.as_str()));
     match supply::want(cx, work, &foreseen, &[]) {
-        // Its own build will tell.
+        // The build of those packages will report this.
         Err(session::Error::Missing { .. }) => Ok(()),
         wanted => {
             wanted?;
@@ -114,16 +114,16 @@ pub(crate) fn rehearse_ahead(cx: &Context<'_>, work: &Work<'_>, atoms: &[String]
     }
 }
 
-/// Applies the patches of `candidates`, whose sources are here or are waited for.
+/// Applies the patches of `candidates`. Their sources are here, or this waits for them.
 ///
 /// # Errors
 ///
-/// [`Error::DoesNotApply`] for the first that does not.
+/// [`Error::DoesNotApply`] for the first patch that does not apply.
 pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidate]) -> Result<()> {
     if candidates.is_empty() {
         return Ok(());
     }
-    // Their ebuilds unpack and prepare. What ran could change what Portage says.
+    // Their ebuilds run code (unpack and prepare), which could change what Portage answers.
     record::close_keys(work)?;
     let names: Vec<&str> = candidates.iter().map(|candidate| candidate.cpv.as_str()).collect();
     cx.observer.step(&format!("applying patches to {}", names.join(", ")));
@@ -149,7 +149,7 @@ pub(crate) fn rehearse(cx: &Context<'_>, work: &Work<'_>, candidates: &[Candidat
     Ok(())
 }
 
-/// The versions that emerge would take; atoms that none meets are left out.
+/// The versions that emerge would take. Atoms without one are left out.
 pub(crate) fn visible_versions(cx: &Context<'_>, work: &Work<'_>, atoms: &BTreeSet<String>) -> Result<Vec<Visible>> {
     let taken = ask(cx, work, atoms.iter().map(|atom| Version { atom, why: false, flags: false }))?;
     let visible = atoms.iter().zip(taken).filter_map(|(atom, taken)| match taken {
@@ -159,7 +159,7 @@ pub(crate) fn visible_versions(cx: &Context<'_>, work: &Work<'_>, atoms: &BTreeS
     Ok(visible.collect())
 }
 
-/// The error, with the patches in the user's terms.
+/// The error with the user's names of the patches.
 fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_lines: Vec<String>, log: PathBuf) -> PatchMisfit {
     let in_order = Cpv::parse(&candidate.cpv)
         .map(|Cpv { category, package, version, .. }| applied_to(records, category, package, version, &candidate.slot));
@@ -173,19 +173,19 @@ fn failure(records: &[PatchRecord], candidate: &Candidate, patch: &Path, last_li
     PatchMisfit { package: candidate.cpv.clone(), name, patch: path, before, last_lines, log }
 }
 
-/// What the log of `src_prepare` tells about patches.
+/// What the log of `src_prepare` says about patches.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
-    /// All were applied, whatever came then.
+    /// All were applied, whatever happened after that.
     Applied,
-    /// `eapply_user` was not reached, or did not come to its end for another reason.
+    /// `eapply_user` was not reached, or it failed for another reason.
     NotReached,
-    /// One does not apply.
+    /// A patch does not apply.
     Failed { patch: PathBuf, last_lines: Vec<String> },
 }
 
-/// ` * Applying user patches from …`, then for each ` * Applying NAME ...`; ` * User patches applied.`, or after what `patch` says
-/// ` *   patch '-p1' … failed with '/etc/portage/patches/…'`.
+/// The log has ` * Applying user patches from …`, then for each patch ` * Applying NAME ...`. At the end comes ` * User patches
+/// applied.`, or after messages of `patch` ` *   patch '-p1' … failed with '/etc/portage/patches/…'`.
 fn read(log: &str) -> Told {
     let lines: Vec<&str> = log.lines().collect();
     let plain = |line: &str| line.trim_start_matches([' ', '*']).to_owned();
@@ -200,7 +200,7 @@ fn read(log: &str) -> Told {
         (None, Some(_)) => Told::Applied,
         (Some(failed), Some(done)) if done < failed => Told::Applied,
         (Some(failed), _) => {
-            // From the last patch that was begun on.
+            // Starting with the patch that failed.
             let from = rest[..failed].iter().rposition(|line| plain(line).starts_with("Applying ")).unwrap_or(0);
             let said = rest[from..failed].iter().map(|line| line.trim_end()).filter(|line| !line.is_empty());
             let said = said.take_while(|line| !line.starts_with(" * ERROR:"));
@@ -210,28 +210,28 @@ fn read(log: &str) -> Told {
     }
 }
 
-/// The file of `patch '-p1' '-f' failed with '/etc/portage/patches/…'`.
+/// The file in `patch '-p1' '-f' failed with '/etc/portage/patches/…'`.
 fn patch_of(line: &str) -> Option<PathBuf> {
     let (_, quoted) = line.strip_prefix("patch ")?.rsplit_once(" failed with ")?;
     let path = quoted.trim().trim_matches('\'');
     path.starts_with("/etc/portage/patches/").then(|| PathBuf::from(path))
 }
 
-/// A saved patch and the source that it cannot be applied to.
+/// A saved patch that does not apply to a package's source.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: does not apply to `{package}`{}", patch.display(), after(before))]
 pub struct PatchMisfit {
     /// `category/name-version`
     pub package: String,
-    /// The saved patch, or the fragment that brings it.
+    /// The name of the saved patch, or of the fragment that it comes from.
     pub name: String,
-    /// The file, relative to the configuration directory.
+    /// Relative to the configuration directory.
     pub patch: PathBuf,
-    /// Those that were applied before it, in order.
+    /// The patches that were applied before it, in order.
     pub before: Vec<PathBuf>,
-    /// What `patch` says, safe to print.
+    /// Messages of `patch`, safe to print.
     pub last_lines: Vec<String>,
-    /// All of it, on the host.
+    /// The whole log, on the host.
     pub log: PathBuf,
 }
 

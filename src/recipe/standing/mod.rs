@@ -1,5 +1,5 @@
-//! A build key has two levels: what holds for all packages, and what holds for one. What is said about a package that a state does not have
-//! and could not get does not make another state of it.
+//! A build key has two levels: what holds for all packages, and what holds for one package. If the configuration says something new about
+//! a package that a state does not have and cannot get, the state stays valid.
 //!
 //! ```text
 //! the key is that of a state                           it is reused
@@ -9,8 +9,8 @@
 //!                                                      none of them: it is reused, and that is noted in the cache
 //! ```
 //!
-//! Such a state has the `/etc/portage` that it was built with. What is built on it gets the present one first: see `Parts::changes_since`
-//! and [`crate::recipe::stage4`].
+//! Such a state still has the `/etc/portage` that it was built with. What is built on it gets the present one first: see
+//! `Parts::changes_since` and [`crate::recipe::stage4`].
 
 pub(crate) mod parts;
 pub(crate) mod reach;
@@ -27,32 +27,31 @@ use crate::store::{State, StateId};
 use crate::trees::choose;
 use crate::trees::choose::PinnedTree;
 
-/// The input of a stage4 that says what has changed about packages since the state was made that it stands on.
+/// The input of a stage4 that says what has changed about packages since its base was made.
 pub(crate) const SINCE_BASE: &str = "configuration of packages";
 
-/// A state that is wanted, and not there under its key.
+/// A state that is wanted but has no state under its key.
 pub(crate) struct Asked<'a> {
-    /// The name whose state may do.
+    /// The name whose state may still be valid.
     pub(crate) name: &'a str,
     pub(crate) inputs: &'a Inputs,
-    /// Those of the configuration, for a state that is made from one.
+    /// The parts of the configuration, if the state is made from one.
     pub(crate) parts: Option<&'a Parts>,
-    /// The atoms that it is made for.
     pub(crate) packages: &'a [String],
     pub(crate) trees: &'a [PinnedTree],
 }
 
-/// What the state of the name is good for.
+/// What the state with this name is worth.
 pub(crate) enum Standing {
     /// It is what would be built.
     Same(State),
-    /// It is not, or there is none.
+    /// It is not what would be built, or there is none.
     Other,
-    /// It is not, since packages are concerned: why, a line each.
+    /// It is not what would be built, because of some packages. Why, one line each.
     Concerned(Vec<String>),
 }
 
-/// Whether the state of a name is what would be built, although its key is another one.
+/// Whether the state of a name is what would be built although it has another key.
 pub(crate) fn standing(cx: &Context<'_>, asked: &Asked<'_>) -> Result<Standing> {
     let key = asked.inputs.key();
     if let Some(state) = noted_standing(cx, &key) {
@@ -74,7 +73,7 @@ pub(crate) fn standing(cx: &Context<'_>, asked: &Asked<'_>) -> Result<Standing> 
     Ok(Standing::Same(state))
 }
 
-/// The packages about which something else is said than when `state` was made; `None` if something else holds for all.
+/// The packages about which something else is said than when `state` was made. `None` if something else holds for all packages.
 fn changed_packages(cx: &Context<'_>, asked: &Asked<'_>, old: &Inputs, state: &State) -> Result<Option<BTreeSet<String>>> {
     let mut changed = BTreeSet::new();
     for input in asked.inputs.changed_since(old) {
@@ -94,7 +93,7 @@ fn changed_packages(cx: &Context<'_>, asked: &Asked<'_>, old: &Inputs, state: &S
     Ok(Some(changed))
 }
 
-/// The packages in which overlays differ; `None` if that is not all, or not known any more.
+/// The packages in which overlays differ. `None` if there are other differences, or if an old tree is no longer here.
 fn changed_in_trees(
     cx: &Context<'_>,
     old: &BTreeMap<String, String>,
@@ -106,7 +105,7 @@ fn changed_in_trees(
     }
     let mut changed = BTreeSet::new();
     for name in differing(old, new) {
-        // The main tree comes first. A newer one differs in what holds for all.
+        // The main tree comes first. A newer one also differs in what holds for all packages, such as eclasses and profiles.
         let tree = trees.iter().skip(1).find(|tree| tree.name == name);
         let before = choose::tree_with_digest(cx, &name, &old[&name])?;
         let Some((tree, before)) = tree.zip(before) else { return Ok(None) };
@@ -121,7 +120,7 @@ fn noted_standing(cx: &Context<'_>, key: &str) -> Option<State> {
     cx.store.state(&id).ok()
 }
 
-/// Notes it, so that a pipeline of many stages need not look at each of them again. What cannot be noted is looked at again.
+/// Notes the result, so that a pipeline of many stages need not look at each of them again. If it cannot be noted, we look again.
 fn note_standing(cx: &Context<'_>, key: &str, state: &StateId) {
     let dir = cx.places.standing();
     let noted = std::fs::create_dir_all(&dir).map_err(|error| error.to_string()).and_then(|()| {
@@ -133,7 +132,7 @@ fn note_standing(cx: &Context<'_>, key: &str, state: &StateId) {
     }
 }
 
-/// The names of which two lists of digests say something else.
+/// The names for which two lists of digests differ.
 fn differing(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> BTreeSet<String> {
     old.keys().chain(new.keys()).filter(|name| old.get(*name) != new.get(*name)).cloned().collect()
 }

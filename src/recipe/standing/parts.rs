@@ -1,4 +1,4 @@
-//! A merged configuration on two levels: what holds for all packages, and what holds for one.
+//! Splits a merged configuration into what holds for all packages and what holds for one.
 //!
 //! ```text
 //! package.use and its relatives     a line with an atom of one package   a line with `*` in it: for all
@@ -24,10 +24,10 @@ use crate::portage::use_flags::Switch;
 
 pub(crate) use crate::origin::Parts;
 
-/// Where a state's origin has them.
+/// The field of a state's origin.
 const NOTED: &str = "parts";
 
-/// By `category/name`, what is said about the package now; empty if nothing is said any more.
+/// By `category/name`: a digest of what is said about the package now. Empty if nothing is said any more.
 pub(crate) type Changes = BTreeMap<String, String>;
 
 #[derive(Default)]
@@ -37,9 +37,10 @@ struct Hashes {
 }
 
 impl Hashes {
-    /// Adds to what is said about `packages`; to what holds for all if there are none.
+    /// Adds to what is said about `packages`. If there are none, adds to what holds for all.
     fn add(&mut self, packages: &BTreeSet<String>, fields: &[&[u8]]) {
         let add = |hash: &mut Sha256| {
+            // With its length, so that fields cannot be confused with each other.
             for field in fields {
                 hash.update((field.len() as u64).to_le_bytes());
                 hash.update(field);
@@ -55,7 +56,6 @@ impl Hashes {
 }
 
 impl Parts {
-    /// Those of a merged configuration.
     pub(crate) fn of(portage: &PortageDir) -> Self {
         let mut hashes = Hashes::default();
         let mut readers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -79,7 +79,7 @@ impl Parts {
         let has_bashrc = portage.files.keys().any(|path| path.iter().any(|part| part.to_string_lossy().contains("bashrc")));
         for (path, bytes) in &portage.files {
             let packages = match path.iter().next().and_then(OsStr::to_str) {
-                // By line, above.
+                // Its lines were added above.
                 Some(name) if LineFile::named(name).is_some() => continue,
                 Some(PATCHES_DIR) => patched(path),
                 Some("savedconfig") => configured(path),
@@ -93,12 +93,12 @@ impl Parts {
         Self { general: hex::encode(hashes.general.finalize()), packages }
     }
 
-    /// Has a state's origin say them: see [`Origin::parts`](crate::origin::Origin::parts).
+    /// Notes the parts in a state's origin: see [`Origin::parts`](crate::origin::Origin::parts).
     pub(crate) fn note(&self, origin: &mut serde_json::Value) {
         origin[NOTED] = serde_json::json!(self);
     }
 
-    /// About which packages something else is said than `before`; `None` if something else holds for all.
+    /// The packages about which something else is said than in `before`. `None` if something else holds for all packages.
     pub(crate) fn changes_since(&self, before: &Self) -> Option<Changes> {
         if self.general != before.general {
             return None;
@@ -109,7 +109,7 @@ impl Parts {
     }
 }
 
-/// The package that an atom means, if it is one alone.
+/// The package that an atom means. `None` if it can mean several.
 fn one_package(atom: &str) -> Option<String> {
     let atom = Atom::from_str(atom).ok()?;
     (!atom.is_wildcard()).then(|| atom.name())
@@ -128,8 +128,8 @@ fn patched(path: &Path) -> BTreeSet<String> {
     package.into_iter().collect()
 }
 
-/// `savedconfig/[CTARGET/|CHOST/]CATEGORY/{PACKAGE,PACKAGE-VERSION}[/FILE…]` (`savedconfig.eclass`). Which of both it is cannot always be told:
-/// then it counts for both.
+/// `savedconfig/[CTARGET/|CHOST/]CATEGORY/{PACKAGE,PACKAGE-VERSION}[/FILE…]` (`savedconfig.eclass`). Sometimes we cannot tell whether the
+/// first part is a host or a category. Then the file counts for both readings.
 fn configured(path: &Path) -> BTreeSet<String> {
     let name = |category: &str, package: &str| {
         let package = split_pf(package).map_or(package, |(name, _)| name);

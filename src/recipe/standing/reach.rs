@@ -1,4 +1,4 @@
-//! Which packages a state has, and which it could get: what Portage looks at when it resolves the same request in the same trees.
+//! Which packages a state has and which ones it could get: what Portage looks at when it resolves the same request with the same trees.
 //!
 //! ```text
 //! installed      the packages of the state, and what their dependencies name, as Portage has decided them (VDB)
@@ -27,22 +27,20 @@ use crate::store::State;
 use crate::sys::overlay;
 use crate::trees::choose::PinnedTree;
 
-/// Lists what the packages of a root are and need: [`NeedsInput`] in, [`Needs`] out.
+/// Name of the task that lists the packages of a root and what they need. It takes a [`NeedsInput`] and returns [`Needs`].
 const NEEDS: &str = "build.needs";
 const KEYS: [&str; 5] = ["DEPEND", "RDEPEND", "BDEPEND", "PDEPEND", "IDEPEND"];
-/// As long as any that Portage writes; the file is hostile.
+/// Portage writes no longer ones. The file may be hostile.
 const MAX_BYTES: u64 = 1 << 20;
-/// More than all packages of Gentoo, and of all that they say.
+/// Gentoo has fewer packages, and they name fewer.
 const MAX_NAMES: usize = 100_000;
 const MAX_ALL_BYTES: usize = 64 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct NeedsInput {
-    /// Layers, top first.
     lower: Vec<PathBuf>,
 }
 
-/// What is installed, by `category/name`.
 type Installed = BTreeMap<String, BTreeSet<There>>;
 
 /// An installed version of a package.
@@ -65,7 +63,7 @@ impl There {
     }
 }
 
-/// Whether an ebuild is newer than what is installed of its package: if it could be installed, Portage would prefer it.
+/// Whether an ebuild is newer than the installed versions of its package. If it can be installed, Portage prefers it.
 fn is_newer(ebuild: &Ebuild, tree: &Repository, installed: &BTreeSet<There>) -> bool {
     let slot = ebuild.metadata.get("SLOT").map(|slot| main_slot(slot));
     let is_there = |one: &There| one.compare(ebuild).is_eq() && one.repository == tree.name;
@@ -78,17 +76,17 @@ fn main_slot(slot: &str) -> &str {
     slot.split_once('/').map_or(slot, |(main, _)| main)
 }
 
-/// What a root has, each as `category/name`.
+/// What a root has. Packages are `category/name`.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Needs {
     installed: Installed,
     named: BTreeSet<String>,
-    /// Whose dependencies cannot be read.
+    /// Packages whose dependencies cannot be read.
     unread: BTreeSet<String>,
 }
 
 impl Needs {
-    /// The database is the session's word. What the session had, or was to build, was written down outside before anything of it ran.
+    /// Packages could have changed the database. What the session had or was going to build was noted outside before anything ran.
     fn add_noted(&mut self, noted: impl Iterator<Item = String>, changed: &BTreeSet<&str>) {
         for name in noted {
             if changed.contains(name.as_str()) {
@@ -100,7 +98,6 @@ impl Needs {
     }
 }
 
-/// Finds this module's task by name.
 pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     (name == NEEDS).then_some(run)
 }
@@ -108,7 +105,7 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: NeedsInput = context.input_as()?;
     let Some(top) = input.lower.first() else { return Ok(serde_json::json!(Needs::default())) };
-    // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
+    // Nobody else is in this mount namespace, so the view may be mounted over the topmost layer.
     let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
     let needs = read(root.as_fd()).map_err(|error| TaskFailure::of("vdb", &error))?;
     serde_json::to_value(needs).map_err(|error| TaskFailure::of("vdb", &error))
@@ -132,7 +129,7 @@ fn read(root: BorrowedFd<'_>) -> untrusted::Result<Needs> {
     Ok(needs)
 }
 
-/// The packages that a dependency string names, blockers and every alternative included, whatever the flags.
+/// The packages that a dependency string names, with blockers and all alternatives, whatever the flags are.
 fn names(text: &str) -> impl Iterator<Item = String> {
     text.split_whitespace().filter(|word| word.contains('/')).map(|word| {
         let atom = word.trim_start_matches(['!', '<', '>', '=', '~']);
@@ -142,8 +139,8 @@ fn names(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// Why `state` is not what it would be, now that something else is said about the packages `changed`; nothing if it is. `asked_for` are
-/// the atoms that it was made for.
+/// Why `state` is no longer what it would be, now that something else is said about the packages `changed`. Empty if it still is.
+/// `asked_for` are the atoms that it was made for.
 pub(crate) fn concerned(
     cx: &Context<'_>,
     state: &State,
@@ -180,7 +177,7 @@ pub(crate) fn concerned(
     })
 }
 
-/// How far what is asked for reaches.
+/// Whether a changed package can be reached.
 #[derive(Debug, PartialEq, Eq)]
 enum Reach {
     Nothing,
@@ -188,7 +185,7 @@ enum Reach {
     Unknown(String),
 }
 
-/// Whether one of `changed` can be reached from what is `named`.
+/// Whether one of `changed` can be reached from `named`.
 fn reach(
     named: BTreeSet<String>,
     installed: &Installed,
@@ -196,7 +193,7 @@ fn reach(
     trees: &[Repository],
     go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Reach> {
-    // What is installed is there although nothing names it, such as the packages of @system.
+    // Installed packages count even if nothing names them, such as those of @system.
     let mut seen: BTreeSet<String> = installed.keys().cloned().chain(named).collect();
     let mut open: Vec<String> = seen.iter().cloned().collect();
     let none = BTreeSet::new();
@@ -206,7 +203,7 @@ fn reach(
         if changed.contains(name.as_str()) {
             return Ok(Reach::Could(name));
         }
-        // What the installed version needs is named already, as it was decided.
+        // What the installed version needs is in `named` already, as Portage had decided it.
         match needs_of(&name, installed.get(&name).unwrap_or(&none), trees) {
             Some(more) => open.extend(more.into_iter().filter(|name| seen.insert(name.clone()))),
             None => unknown = Some(name),
@@ -215,7 +212,7 @@ fn reach(
     Ok(unknown.map_or(Reach::Nothing, Reach::Unknown))
 }
 
-/// All that the versions of a package name that are newer than what is installed of it; `None` if the cache does not say it of one of them.
+/// Everything that versions of a package name that are newer than the installed ones. `None` if the cache does not tell for one of them.
 fn needs_of(name: &str, installed: &BTreeSet<There>, trees: &[Repository]) -> Option<BTreeSet<String>> {
     let (category, package) = name.split_once('/')?;
     let mut found = BTreeSet::new();

@@ -1,6 +1,6 @@
-//! The builder of a profile, updated in place of being built anew.
+//! Updates the builder of a profile in place, instead of building a new one.
 //!
-//! The new state has the key that a bootstrap from the same inputs would have, so that both are the same to what stands on it.
+//! The new state has the key that a bootstrap from the same inputs would have. So both are the same for what stands on them.
 
 pub(crate) mod stale;
 use std::collections::BTreeMap;
@@ -33,32 +33,30 @@ use crate::store::{Purpose, Session, State};
 /// Portage's record of libraries that it keeps for programs that were not rebuilt.
 pub(crate) const PRESERVED_LIBS: &str = "/var/lib/portage/preserved_libs_registry";
 
-/// Of that so much is read.
+/// How much of that file is read.
 pub(crate) const PRESERVED_LIMIT_BYTES: u64 = 4 << 20;
 
-/// Of a file of the stage3's `/etc/portage` so much is brought back.
+/// How much is read of a file of the stage3's `/etc/portage` that is brought back.
 pub(crate) const CONF_LIMIT_BYTES: u64 = 1 << 20;
 
-/// The builder of a profile, made of the one that is there.
+/// The new builder of a profile, made from the present one.
 pub(crate) struct UpdateRecipe<'a> {
     pub(crate) config: &'a ConfigDir,
     pub(crate) profile: &'a str,
     pub(crate) stage3: &'a Stage3,
     pub(crate) base: &'a State,
     pub(crate) upstream: &'a State,
-    /// The packages of `base`.
     pub(crate) before: Vec<Package>,
-    /// What they were made from.
+    /// The keys of these packages.
     pub(crate) keys: BTreeMap<String, PackageKey>,
-    /// Below `/etc/portage`: what an earlier configuration brought, and nobody brings now.
+    /// Files below `/etc/portage` that an earlier configuration had and this one does not have.
     pub(crate) retired: Vec<PathBuf>,
-    /// Packages that were the definition's.
+    /// Packages that the definition named earlier.
     pub(crate) dropped: Vec<String>,
     pub(crate) depclean: bool,
 }
 
 impl<'a> UpdateRecipe<'a> {
-    /// The update of `base` on `upstream`.
     pub(crate) fn of(
         cx: &Context<'_>,
         config: &'a ConfigDir,
@@ -91,7 +89,7 @@ impl Recipe for UpdateRecipe<'_> {
     }
 
     fn accepts(&self, _state: &State) -> bool {
-        // What nothing needs is no part of a key.
+        // A key does not say whether unneeded packages are there, so with depclean no state is good enough.
         !self.depclean
     }
 
@@ -108,7 +106,7 @@ impl Recipe for UpdateRecipe<'_> {
 }
 
 impl InSession for UpdateRecipe<'_> {
-    /// And its packages.
+    /// With the packages that are installed in the end.
     type Filled = (Filled, Vec<Package>);
 
     fn base(&self, _cx: &Context<'_>) -> Result<Option<State>> {
@@ -124,7 +122,7 @@ impl InSession for UpdateRecipe<'_> {
     }
 
     fn session_key(&self) -> String {
-        // A session of a bootstrap to the same key stands on the stage3, and is not to be mistaken for one of ours.
+        // A bootstrap's session for the same key stands on the stage3. It must not be found here.
         Inputs::new("update")
             .with("key", self.inputs().key())
             .with("base", self.base.id.as_str())
@@ -144,7 +142,7 @@ impl InSession for UpdateRecipe<'_> {
         };
         let mut filled = fill_update(cx, session, self, &subject)?;
         let after = packages_in(cx, [vec![session.upper()], cx.store.lower_dirs(self.base)].concat())?;
-        // What could not be built again is still what it was.
+        // A package that could not be rebuilt keeps the key that it had.
         let left_alone = stale::not_merged(&session.upper(), &after)?;
         filled.keys.extend(left_alone.into_iter().filter_map(|package| {
             let name = stale::name_of(package);
@@ -190,7 +188,7 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     let world = vec!["@world".to_owned()];
     let anew = compiles_otherwise(update.base, &inputs).then_some(Goal::RebuildWorld);
     work.keys.plan_again(&update.keys);
-    // Of all at once: no key is made after something of the run was executed.
+    // All goals are foreseen at once: no key is made after something of the run was executed.
     let all = updated([world.clone(), recipe.packages.clone()].concat());
     for goal in live_goal(recipe).iter().chain(&anew).chain([&all]) {
         keys::foresee_and_learn(cx, &work, &emerge::request_in(cx, &work, goal.clone()))?;
@@ -203,7 +201,7 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     merge::emerge_goal(cx, &work, &mut steps, "world", updated(world), resumed, network)?;
     stale::rebuild_stale(cx, &work, &mut steps, recipe, &update.keys, resumed)?;
     rebuild_for_libraries(cx, &work, &mut steps, "what uses preserved libraries", resumed, network)?;
-    // Before the definition's packages, as in a build.
+    // After world and before the definition's packages, as in a build.
     steps.once("hooks:after-world", || hooks::hooks(cx, &work, &recipe.hooks, Phase::AfterWorld))?;
     if !recipe.packages.is_empty() {
         merge::emerge_goal(cx, &work, &mut steps, "packages", updated(recipe.packages.clone()), resumed, network)?;
@@ -220,7 +218,8 @@ fn fill_update(cx: &Context<'_>, session: &mut Session, update: &UpdateRecipe<'_
     Ok(Filled { patched, ..definition::finish_definition(cx, &work, &mut steps, recipe, inputs)? })
 }
 
-/// What is applied: the configuration, with the stage3's own files in place of retired ones; and those that nothing replaces.
+/// What is applied: the configuration, with the stage3's own files in place of retired ones. The second value is the retired files that
+/// nothing replaces.
 pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Stage3, update: &UpdateRecipe<'_>) -> (PortageDir, Vec<PathBuf>) {
     let layers = cx.store.lower_dirs(update.upstream);
     let (mut portage, mut gone) = (recipe.portage.clone(), Vec::new());
@@ -236,9 +235,9 @@ pub(crate) fn bring_back(cx: &Context<'_>, recipe: &Stage3, update: &UpdateRecip
     (portage, gone)
 }
 
-/// Takes files out of `/etc/portage`.
+/// Removes files from `/etc/portage`.
 pub(crate) fn retire(cx: &Context<'_>, work: &Work<'_>, paths: &[PathBuf]) -> Result<()> {
-    // As many at a time as an argument list surely takes.
+    // The kernel limits the length of an argument list. This many surely fit.
     for paths in paths.chunks(500) {
         let words = ["rm", "-f", "--"].map(str::to_owned).into_iter();
         let argv = words.chain(paths.iter().map(|path| format!("/etc/portage/{}", path.display()))).collect();
@@ -247,8 +246,8 @@ pub(crate) fn retire(cx: &Context<'_>, work: &Work<'_>, paths: &[PathBuf]) -> Re
     Ok(())
 }
 
-/// Points at the stage3's own Portage profile again, where the definition does not name one any more. (Applying it has set the link
-/// otherwise.)
+/// Sets the link to the stage3's own Portage profile again if the definition no longer names one. (Applying the earlier definition had
+/// changed the link.)
 pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3, update: &UpdateRecipe<'_>) -> Result<()> {
     if recipe.definition.portage_profile.is_some() || update.base.origin.portage_profile() == Some(&recipe.portage_profile) {
         return Ok(());
@@ -260,7 +259,7 @@ pub(crate) fn select_profile(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3,
     Ok(run::command(cx, work, argv, Network::None)?)
 }
 
-/// Builds again what uses libraries that Portage keeps for it alone.
+/// Rebuilds the packages for which Portage keeps old libraries.
 pub(crate) fn rebuild_for_libraries(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -273,7 +272,7 @@ pub(crate) fn rebuild_for_libraries(
         return Ok(());
     }
     let goal = Goal::Packages { atoms: vec!["@preserved-rebuild".to_owned()], existing: Existing::Rebuild, oneshot: true };
-    // A binary package may have been built against the very library that is to go.
+    // A binary package may have been built against the old library.
     let request = Request { usepkg: false, ..Request::new(goal, Mode::Run) };
     merge::emerge_request(cx, work, steps, name, request, resumed, network)
 }
@@ -284,11 +283,11 @@ pub(crate) fn preserves_libraries(cx: &Context<'_>, work: &Work<'_>) -> Result<b
     Ok(has_preserved(&run::output_of(cx, work, argv, PRESERVED_LIMIT_BYTES)?))
 }
 
-/// What the configuration of `base` brought and this one does not.
+/// The files that the configuration of `base` had and this one does not have.
 pub(crate) fn retired(base: &State, recipe: &Stage3) -> Vec<PathBuf> {
     let before: Vec<PathBuf> = match base.origin.portage_files() {
         Some(recorded) => recorded.iter().filter(|path| is_plain(path)).cloned().collect(),
-        // A state of an earlier version: what we write ourselves has known names.
+        // The state was made by an earlier version of gentoomuch. The files that we write ourselves have known names.
         None => LineFile::ALL
             .iter()
             .map(|kind| Path::new(kind.file_name()).join("50-gentoomuch"))
@@ -298,12 +297,12 @@ pub(crate) fn retired(base: &State, recipe: &Stage3) -> Vec<PathBuf> {
     before.into_iter().filter(|path| !recipe.portage.files.contains_key(path)).collect()
 }
 
-/// Neither absolute nor with `..`: the record is ours, but what it says ends in an `rm`.
+/// The path is neither absolute nor has `..`. The record is ours, but the path ends up in an `rm`.
 pub(crate) fn is_plain(path: &Path) -> bool {
     path.components().all(|part| matches!(part, std::path::Component::Normal(_))) && path.as_os_str() != OsStr::new("")
 }
 
-/// What the definition listed when `base` was built, and does not list now.
+/// The packages that the definition named when `base` was built and does not name now.
 pub(crate) fn dropped(base: &State, recipe: &Stage3) -> Vec<String> {
     let before = base.origin.inputs().and_then(|inputs| serde_json::from_str::<Vec<String>>(inputs.get("packages")?).ok());
     before
@@ -313,18 +312,18 @@ pub(crate) fn dropped(base: &State, recipe: &Stage3) -> Vec<String> {
         .collect()
 }
 
-/// Whether the compiler is told other things now: what Portage takes for no reason to build a package again.
+/// Whether the compiler gets other options now. Portage does not rebuild packages for that.
 pub(crate) fn compiles_otherwise(base: &State, now: &PoolInputs) -> bool {
     base.origin.pool().is_some_and(|before| before.chost != now.chost || before.flags != now.flags)
 }
 
-/// A regular file of the stage3's `/etc/portage`; the layers are those of a state, topmost first, and hostile.
+/// A regular file of the stage3's `/etc/portage`. `layers` are a state's, the topmost first, and may be hostile.
 pub(crate) fn original(layers: &[PathBuf], path: &Path) -> Option<Vec<u8>> {
     let path = Path::new("etc/portage").join(path);
     layers.iter().find_map(|layer| untrusted::read_in(untrusted::open_root(layer).ok()?.as_fd(), &path, CONF_LIMIT_BYTES).ok())
 }
 
-/// Whether Portage's registry, JSON, names any library.
+/// Whether Portage's registry (JSON) names any library.
 pub(crate) fn has_preserved(registry: &str) -> bool {
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(registry).is_ok_and(|libraries| !libraries.is_empty())
 }

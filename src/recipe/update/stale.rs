@@ -1,4 +1,4 @@
-//! Packages of the builder that were made from something else than they would be made from now, and that Portage would leave alone.
+//! Packages of the builder that would be made from something else now. Portage would leave them alone.
 //!
 //! ```text
 //! package key of the state before  !=  package key now                    and this session has not merged it: stale
@@ -30,10 +30,10 @@ use crate::session::Work;
 use crate::session::ask::ask;
 use crate::session::work::StepsDone;
 
-/// As many are named.
+/// How many packages are named.
 const MOST_NAMED: usize = 12;
 
-/// Builds again what was made from something else; `before` are the keys that were recorded of the state below.
+/// Rebuilds packages that would be made from something else now. `before` are the keys in the record of the state below.
 pub(crate) fn rebuild_stale(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -73,8 +73,8 @@ pub(crate) fn rebuild_stale(
     Ok(())
 }
 
-/// What is installed, as it was in the state below, and would be made from something else now. What has other patches is built again
-/// later, see [`crate::recipe::patches::applied::bring_patches`].
+/// The installed packages that are as in the state below and would be made from something else now. Packages with other patches are
+/// rebuilt later, see [`crate::recipe::patches::applied::bring_patches`].
 fn stale(cx: &Context<'_>, work: &Work<'_>, before: &BTreeMap<String, PackageKey>) -> Result<Vec<Package>> {
     let differ = work.keys.differ(before);
     if differ.is_empty() {
@@ -89,7 +89,7 @@ fn stale(cx: &Context<'_>, work: &Work<'_>, before: &BTreeMap<String, PackageKey
     Ok(stale.cloned().collect())
 }
 
-/// Those of `installed` that are as they were below `upper`. Portage writes that file for each merge anew.
+/// The packages of `installed` that this session has not merged. Portage writes `COUNTER` at each merge, so it is then in `upper`.
 pub(crate) fn not_merged<'p>(upper: &Path, installed: &'p [Package]) -> Result<Vec<&'p Package>> {
     let root = RootDir::open(upper)?;
     let mut found = Vec::new();
@@ -102,12 +102,12 @@ pub(crate) fn not_merged<'p>(upper: &Path, installed: &'p [Package]) -> Result<V
     Ok(found)
 }
 
-/// As keys are recorded.
+/// In the form of recorded keys.
 pub(crate) fn name_of(package: &Package) -> String {
     format!("{}::{}", package.cpv, package.repo)
 }
 
-/// This version from this tree, and no other.
+/// An atom for exactly this version from this tree.
 fn atom_of(package: &Package) -> String {
     format!("={}::{}", package.cpv, package.repo)
 }
