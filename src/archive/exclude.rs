@@ -1,7 +1,7 @@
 //! What is left out of an archive, by [patterns](crate::patterns).
 //!
 //! * A pattern leaves out what it matches **and everything below**: `/usr/src` leaves out the directory; `/usr/src/*` leaves out what is
-//! in it, and the directory stays.
+//!   in it, and the directory stays.
 //! * `keep` patterns bring back what they match and everything below, and the directories that lead there.
 //! * A file that is left out does not exist in the archive: `/etc/machine-id` is then made at the first boot.
 //! * If the first name of a file with hard links is left out, the next one becomes the file.

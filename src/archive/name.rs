@@ -1,7 +1,7 @@
 //! Names of archive members: made safe to resolve, and safe to print.
 //!
 //! A member's path is bytes that somebody else chose. [`normalise`] gives the canonical relative form (`./usr//bin/.` and `usr/bin` are
-//! one), which the rest of the module uses as key, or says why the path is refused. [`EntryName`] prints it so that it cannot control the
+//! one), which the rest of the module uses as key, or says why the path is refused. `shown::EntryName` prints it so that it cannot control the
 //! terminal.
 
 use super::error::Refusal;

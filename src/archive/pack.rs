@@ -4,12 +4,12 @@
 //! * Times are whole seconds. Times after the clamp become the clamp.
 //! * Owners are numbers as this process sees them (inside the id map), with the names of the tree's own user database.
 //! * Headers are `ustar`, with the prefix field for longer paths. A PAX header comes first only if it is needed: for paths that do not
-//! fit or are not ASCII (as in GNU tar), large ids and sizes, times before 1970, extended attributes.
+//!   fit or are not ASCII (as in GNU tar), large ids and sizes, times before 1970, extended attributes.
 //! * The first name of an inode is the file. Later ones are hard links to it.
 //! * Holes are written as zeros: file systems keep them differently, so they differ between copies of one tree. [`Budget`] limits how
-//! large files and holes may be.
+//!   large files and holes may be.
 //! * In a bare layer ([`View::Layer`]) a whiteout becomes an empty file `.wh.NAME`, and an opaque directory gets a file `.wh..wh..opq`
-//! (OCI image specification, `layer.md`). A name that looks like one of these is an error.
+//!   (OCI image specification, `layer.md`). A name that looks like one of these is an error.
 //! * Sockets and device nodes below `dev/` are left out. A device node elsewhere is an error, and so is a whiteout in a merged tree.
 //!
 //! ```text

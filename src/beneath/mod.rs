@@ -5,7 +5,7 @@
 //! descriptors, bytes and names, never paths:
 //!
 //! - [`RootDir`]: the directory is `/` for its contents. Symbolic links are resolved inside of it (`RESOLVE_IN_ROOT`), as in the session.
-//! Use it to find what Portage or a user means by a path.
+//!   Use it to find what Portage or a user means by a path.
 //! - [`TreeDir`]: neither links nor mounts are followed (`RESOLVE_NO_SYMLINKS`, `RESOLVE_NO_XDEV`). Use it to take what is really there.
 //! - [`Walk`]: everything below a [`TreeDir`]. Memory and descriptors are bounded, however deep and wide the tree is.
 //!

@@ -17,9 +17,9 @@
 //! - the directory of [`listen()`], with the script and the socket, at [`seen::FETCH`] (ro). No other session has it;
 //! - [`Shelves::distfiles`] at [`seen::DISTFILES`] (ro), [`Shelves::packages`] at [`seen::PACKAGES`] (ro);
 //! - in `make.conf`: [`SOURCE_COMMAND`] as `FETCHCOMMAND` and `RESUMECOMMAND`, and as each `FETCHCOMMAND_*` and `RESUMECOMMAND_*` that
-//! somebody has set; [`MIRROR`] as the only one of `GENTOO_MIRRORS`; an empty `FETCH_WRAPPER`;
+//!   somebody has set; [`MIRROR`] as the only one of `GENTOO_MIRRORS`; an empty `FETCH_WRAPPER`;
 //! - in the last file of `binrepos.conf`, for each host by its name (a host's own section counts more than `[DEFAULT]`):
-//! [`PACKAGE_COMMAND`] as `fetchcommand` and `resumecommand`.
+//!   [`PACKAGE_COMMAND`] as `fetchcommand` and `resumecommand`.
 
 mod board;
 mod bring;

@@ -1,7 +1,7 @@
 //! What nothing leads to goes.
 
 use super::*;
-use crate::store::{clean, recover};
+use crate::store::clean;
 
 #[test]
 fn what_is_unused_goes_and_what_anything_leads_to_stays() {
@@ -42,10 +42,10 @@ fn what_is_unused_goes_and_what_anything_leads_to_stays() {
 fn what_cannot_be_moved_away_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-    recover::rename(&from, &to).unwrap();
+    durable::rename(&from, &to).unwrap();
     fs::create_dir(&from).unwrap();
     fs::write(&to, "").unwrap();
-    let error = recover::rename(&from, &to).unwrap_err();
+    let error = durable::rename(&from, &to).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot move away `{}`", from.display()));
 }
 
