@@ -125,7 +125,7 @@ fn what_is_reused_is_what_would_have_been_built() {
 #[test]
 #[ignore = "long: the same with files that only a bashrc reads, and with a patch of a revision"]
 fn what_is_reused_is_what_would_have_been_built_whoever_reads_what_has_changed() {
-    reused("keys-long", std::process::id().wrapping_add(2_000_000), 2);
+    reused("keys-long", std::process::id().wrapping_add(5_000_000), 2);
 }
 
 /// `rounds`: how often what concerns single packages changes.
