@@ -25,6 +25,9 @@
 //! `examples/` has a program for each. The library never prints, never exits and never reads the ambient environment: places, identity and
 //! helper program are arguments. `ARCHITECTURE.md` at the root of the repository has the code map and the invariants.
 
+#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "tests reach more with the feature `internals`"))]
+#![cfg_attr(not(feature = "cli"), expect(dead_code, unused_imports, reason = "much of it is called by the command line alone"))]
+
 mod archive;
 mod artifact;
 mod beneath;
