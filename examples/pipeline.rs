@@ -74,5 +74,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn user() -> User {
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let known = nix::unistd::User::from_uid(uid).ok().flatten();
-    User { uid: uid.as_raw(), gid: gid.as_raw(), name: known.map_or_else(|| uid.to_string(), |user| user.name) }
+    let name = known.map_or_else(|| uid.to_string(), |user| user.name);
+    User { uid: uid.as_raw(), gid: gid.as_raw(), name, alone_in_group: false }
 }

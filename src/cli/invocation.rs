@@ -21,7 +21,7 @@ use crate::config::ConfigDir;
 use crate::context::User;
 use crate::download::{Downloader, Proxies, Url};
 use crate::git::Git;
-use crate::places::{Closed, Owner, Places, absolute, unknown_id};
+use crate::places::{Closed, Places, absolute};
 use crate::progress::{Event, Observer as _};
 use crate::rsync::Rsync;
 use crate::sandbox::Interrupt;
@@ -74,22 +74,10 @@ impl Invocation {
             data: place(&global.data, "XDG_DATA_HOME", ".local/share")?,
             cache: place(&global.cache, "XDG_CACHE_HOME", ".cache")?,
         };
-        for Closed { path, mode } in places.close(Self::owner(), keeps_things)? {
+        for Closed { path, mode } in places.close(Self::user().owner(), keeps_things)? {
             progress.event(&Event::Note(&format!("closed `{}` to other users: its mode was {mode:04o}", path.shown())));
         }
         Ok(Self { global: global.clone(), places, progress, cwd })
-    }
-
-    /// Whose the places have to be.
-    fn owner() -> Owner {
-        let User { uid, gid, name } = Self::user();
-        let group = nix::unistd::Group::from_gid(gid.into()).ok().flatten();
-        // As distributions make one for each user.
-        let is_private = group.is_some_and(|group| group.name == name && group.mem.iter().all(|member| *member == name));
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let overflow: Option<u32> = read("/proc/sys/kernel/overflowuid").trim().parse().ok();
-        let unknown_uid = unknown_id(&read("/proc/self/uid_map"), overflow);
-        Owner { uid, private_gid: is_private.then_some(gid), unknown_uid }
     }
 
     /// Who runs this.
@@ -97,7 +85,11 @@ impl Invocation {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         let known = nix::unistd::User::from_uid(uid).ok().flatten();
         // Without an entry in the user database the number is the name that `/etc/subuid` may use.
-        User { uid: uid.as_raw(), gid: gid.as_raw(), name: known.map_or_else(|| uid.to_string(), |user| user.name) }
+        let name = known.map_or_else(|| uid.to_string(), |user| user.name);
+        let group = nix::unistd::Group::from_gid(gid).ok().flatten();
+        // As distributions make one for each user.
+        let alone_in_group = group.is_some_and(|group| group.name == name && group.mem.iter().all(|member| *member == name));
+        User { uid: uid.as_raw(), gid: gid.as_raw(), name, alone_in_group }
     }
 
     /// Where programs are looked for: `PATH`, then the usual places, which it may lack in a service.

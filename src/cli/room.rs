@@ -148,7 +148,7 @@ mod tests {
         let names = said(&[NO_INODES, "cannot write `./a`"], libc::ENOSPC).unwrap();
         assert!(names.starts_with("the file system of `/nonexistent/data` has no inodes left (`df -i`"), "{names}");
         let lines = ["Write failed because No space left on device".to_owned()];
-        let hinted = hint(std::iter::empty(), Some("cannot make `/tmp/x`"), &lines, Path::new("/nonexistent")).unwrap();
+        let hinted = hint(std::iter::empty(), Some("cannot make `/tmp/no-such-file`"), &lines, Path::new("/nonexistent")).unwrap();
         assert!(hinted.starts_with("free some space on the file system of `/tmp`"), "{hinted}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Settings, Told};
 use crate::host::{self, HostProblem};
-use crate::places::Places;
+use crate::places::{Closed, Owner, Places, Unsafe, unknown_id};
 use crate::progress::Observer;
 use crate::sandbox::idmap::IdMapError;
 use crate::sandbox::{self, HelperSource, IdMap, Interrupt, Launcher};
@@ -18,6 +18,18 @@ pub struct User {
     pub gid: u32,
     /// As `/etc/subuid` has it: the login name, or the number in digits.
     pub name: String,
+    /// Whether nobody else is in the user's group: then a directory that the group may write to is as good as the user's own.
+    pub alone_in_group: bool,
+}
+
+impl User {
+    /// Whose directories are safe to keep things in.
+    pub(crate) fn owner(&self) -> Owner {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let overflow: Option<u32> = read("/proc/sys/kernel/overflowuid").trim().parse().ok();
+        let unknown_uid = unknown_id(&read("/proc/self/uid_map"), overflow);
+        Owner { uid: self.uid, private_gid: self.alone_in_group.then_some(self.gid), unknown_uid }
+    }
 }
 
 /// The store, the sandbox's launcher and who counts Ctrl-C.
@@ -36,6 +48,9 @@ pub enum OpenError {
     /// The host lacks something; the problem knows its remedy.
     #[error(transparent)]
     Host(#[from] HostProblem),
+    /// The data or cache directory is not safe from other users.
+    #[error(transparent)]
+    Places(#[from] Unsafe),
     /// The user has no subordinate ids.
     #[error(transparent)]
     Ids(#[from] IdMapError),
@@ -48,13 +63,13 @@ pub enum OpenError {
 }
 
 impl Tools {
-    /// Looks at the host, as far as that costs nothing; opens the store, which is made if it is not there; removes what killed runs left.
+    /// Looks at the host, as far as that costs nothing; closes data and cache to other users; opens the store, which is made if it is not there; removes what killed runs left.
     ///
     /// `search_path` lists where `newuidmap` and other programs of the host are looked for. `command` is what others are told who wait for a lock.
     ///
     /// # Errors
     ///
-    /// A host that cannot sandbox, a store that cannot be used, and a second one of these in the same process while the first one lives: both
+    /// A host that cannot sandbox, directories that other users could replace, a store that cannot be used, and a second one of these in the same process while the first one lives: both
     /// would count the same signals.
     pub fn open(
         places: &Places,
@@ -64,6 +79,9 @@ impl Tools {
         command: &str,
     ) -> Result<Self, OpenError> {
         threads::pool()?;
+        for Closed { path, mode } in places.close(user.owner(), true)? {
+            tracing::warn!(path = %path.display(), "closed to other users: its mode was {mode:04o}");
+        }
         host::precheck(Path::new("/"), &search_path)?;
         let idmap = IdMap::for_user(user.uid, user.gid, &user.name, Path::new("/etc/subuid"), Path::new("/etc/subgid"))?;
         let store = Store::open_as(&places.store(), &idmap, command)?;

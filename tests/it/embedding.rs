@@ -1,6 +1,8 @@
 //! The programs of `examples/`, which use nothing but the public part of the library.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use crate::child;
@@ -40,6 +42,33 @@ fn a_program_runs_a_session_keeps_a_snapshot_and_exports_it() {
     let taken = session("true").fails(1);
     assert!(taken.stderr.contains(&format!("KeptExists {{ name: \"{name}\" }}")), "{taken}");
     fs::remove_file(&output).unwrap();
+}
+
+/// A layer holds set-id files. Whoever embeds the library gets the same walls as a user of the command line, whatever the umask.
+#[test]
+fn what_a_program_keeps_is_closed_to_others_and_is_not_kept_where_they_could_replace_it() {
+    let Some(shared) = shared() else { return };
+    let place = &shared.place;
+    let session = |directory: &Path| {
+        let (config, dir) = (place.config.to_str().unwrap(), directory.to_str().unwrap());
+        run(&mut place.example("session", &[config, dir, "nobody", "none", "none.tar", "true"])).fails(1)
+    };
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let set = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let top = place.path(&format!("walls{}", std::process::id()));
+    fs::create_dir_all(top.join("own/data")).unwrap();
+    for (name, bits) in [("", 0o700), ("own", 0o755), ("own/data", 0o755)] {
+        set(&top.join(name), bits);
+    }
+    session(&top.join("own"));
+    assert_eq!((mode(&top.join("own/data")), mode(&top.join("own/cache"))), (0o700, 0o700));
+
+    fs::create_dir(top.join("open")).unwrap();
+    set(&top.join("open"), 0o777);
+    let refused = session(&top.join("open"));
+    assert!(refused.stderr.contains("Places(OpenWay"), "{refused}");
+    assert!(!top.join("open/data/store").exists());
+    fs::remove_dir_all(top).unwrap();
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl From<OpenError> for Failure {
                 let hint = problem.remedy();
                 Self::new(Kind::Host, problem).about("this host cannot sandbox").hint(hint).hint(doctor_hint())
             }
+            OpenError::Places(error) => error.into(),
             OpenError::Ids(error) => error.into(),
             OpenError::Store(error) => error.into(),
             OpenError::Sandbox(error) => error.into(),
