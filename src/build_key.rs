@@ -1,13 +1,13 @@
 //! Build keys: the hash of everything that went into a build state.
 //!
-//! A key is made from named inputs, and the inputs are kept beside it, so that it can be said later *which* of them changed.
+//! A key is computed from named inputs. The inputs are stored beside it, so that we can say later which of them changed.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Raised whenever a step of ours does something else with the same inputs.
+/// Raise it whenever one of our steps does something else with the same inputs.
 const RECIPE: &str = "4";
 
 /// Named inputs of one step, each a short text or the digest of a longer one.
@@ -32,7 +32,7 @@ impl Inputs {
     #[must_use]
     pub fn with_list<T: AsRef<str>>(self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
         let values: Vec<String> = values.into_iter().map(|value| value.as_ref().to_owned()).collect();
-        // A JSON list cannot be confused with another one, whatever the values contain.
+        // As JSON: joining the values with a separator would give two lists the same text if a value contains the separator.
         self.with(name, serde_json::Value::from(values).to_string())
     }
 
@@ -48,12 +48,12 @@ impl Inputs {
         hex::encode(hash.finalize())
     }
 
-    /// One of them.
+    /// The input `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// One of them that is a list of `NAME=DIGEST`, by name; empty if there is none.
+    /// The input `name`, a list of `NAME=DIGEST`, by name; empty if there is none.
     pub(crate) fn list(&self, name: &str) -> BTreeMap<String, String> {
         let list = self.get(name).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok()).unwrap_or_default();
         list.iter().filter_map(|one| one.split_once('=')).map(|(name, digest)| (name.to_owned(), digest.to_owned())).collect()

@@ -1,4 +1,4 @@
-//! What every workflow is given: places, the open store, the launcher of sandboxes, who is told, who interrupts, and settings.
+//! What every workflow gets: places, the open store, the launcher of sandboxes, an observer, the interrupt, and settings.
 
 mod tools;
 
@@ -18,14 +18,14 @@ use crate::{beneath, download, sandbox, store};
 
 pub use tools::{OpenError, Tools, User};
 
-/// What tools and surroundings do not give.
+/// Errors of the functions on a context.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
-    /// Files of ours, outside of the store.
+    /// A file of ours outside of the store.
     #[error(transparent)]
     Io(#[from] crate::path_error::PathError),
     /// A file of a root or a tree.
@@ -37,7 +37,7 @@ pub enum Error {
     /// Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted {
-        /// Whether repeating the command goes on from here.
+        /// Whether the same command resumes the work.
         resumable: bool,
     },
 }
@@ -45,7 +45,7 @@ pub enum Error {
 /// What functions on a context return.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// What the program finds out about its surroundings and the library does not.
+/// What the program finds out about its surroundings and passes to the library.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Packages and make jobs at the same time.
@@ -60,19 +60,19 @@ pub struct Settings {
     pub resolv_conf: Option<String>,
     /// Text of `/proc/cpuinfo`.
     pub cpuinfo: String,
-    /// Seconds since 1970 that override the newest input as upper bound of times in archives (`SOURCE_DATE_EPOCH`).
+    /// `SOURCE_DATE_EPOCH`: an upper bound of times in archives, in place of that of the newest input.
     pub source_date_epoch: Option<i64>,
     /// The caller's terminal type, for sessions with a terminal.
     pub term: Option<String>,
-    /// What each session may use.
+    /// Limits of each session.
     pub limits: sandbox::Limits,
-    /// How to download; proxies and `offline` hold for emerge, too.
+    /// How to download; emerge gets the same proxies and `offline`.
     pub download: download::Settings,
 }
 
 impl Settings {
-    /// The least that has to be known: `arch` is Gentoo's keyword for this machine (`amd64`), `jobs` how much is done at the same time.
-    /// Sessions have no limits, and downloads take neither proxies nor certificates of authorities.
+    /// Settings with defaults: `arch` is Gentoo's keyword for this machine (`amd64`), `jobs` the number of parallel jobs. Sessions have
+    /// no limits; there are no proxies and no certificates of authorities for downloads.
     pub fn new(arch: &str, jobs: u32) -> Self {
         Self {
             jobs,
@@ -89,7 +89,7 @@ impl Settings {
     }
 }
 
-/// What each workflow is called with: one invocation's tools and settings.
+/// The tools and settings of one invocation, which each workflow gets.
 pub struct Context<'a> {
     /// Directories.
     pub places: &'a Places,
@@ -97,31 +97,31 @@ pub struct Context<'a> {
     pub store: &'a Store,
     /// Starts sandboxes.
     pub launcher: &'a Launcher,
-    /// Is told what happens.
+    /// Receives events.
     pub observer: &'a (dyn Observer + 'a),
-    /// Counts Ctrl-C.
+    /// Counts Ctrl-C and SIGTERM.
     pub interrupt: &'a Interrupt,
-    /// The budget of make jobs that this and other engines share; `None`: each session has all of `settings.jobs` for itself.
+    /// The budget of make jobs that this and other contexts share; `None`: each session has all of `settings.jobs` for itself.
     pub jobserver: Option<&'a JobServer>,
-    /// What was told already, by this and the engines that share it.
+    /// What this and the contexts that share it have told already.
     pub told: &'a Told,
-    /// The rest.
+    /// The program's settings.
     pub settings: Settings,
 }
 
-/// What a run tells only once, although each of its sessions finds it out: a host that cannot be reached, say.
+/// Messages that a run prints once although each of its sessions finds them, such as a host that cannot be reached.
 #[derive(Debug, Default)]
 pub struct Told(Mutex<BTreeSet<String>>);
 
 impl Told {
-    /// Tells something worth knowing, unless it was told before.
+    /// Prints a note, unless it was printed before.
     pub(crate) fn note_once(&self, observer: &dyn Observer, text: &str) {
         if self.is_new(text) {
             observer.note(text);
         }
     }
 
-    /// Whether it is the first time.
+    /// Whether the text was not told before.
     pub(crate) fn is_new(&self, text: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned())
     }
@@ -133,17 +133,17 @@ impl fmt::Debug for Context<'_> {
     }
 }
 
-/// Asks servers, until the user wants to stop.
+/// A downloader that stops when the user wants to.
 pub(crate) fn downloader(cx: &Context<'_>) -> Downloader {
     Downloader::new(cx.settings.download.clone(), std::sync::Arc::new(Interrupt::asked))
 }
 
-/// An exclusive lock, waited for with a message, or not at all.
+/// An exclusive lock. If it is taken, waits with a message, or fails with `no_wait`.
 pub(crate) fn lock(cx: &Context<'_>, name: &str) -> Result<Lock> {
     lock_by(cx, |wait| cx.store.lock_named(name, wait))
 }
 
-/// The same lock, held together with others that share it.
+/// As [`lock`], but shared.
 pub(crate) fn lock_shared(cx: &Context<'_>, name: &str) -> Result<Lock> {
     lock_by(cx, |wait| cx.store.lock_named_shared(name, wait))
 }
@@ -160,7 +160,7 @@ pub(crate) fn lock_by(cx: &Context<'_>, take: impl FnOnce(Wait<'_>) -> store::Re
     }
 }
 
-/// Runs a task inside the id map; Ctrl-C while it ran makes it an interruption.
+/// Runs a task inside the id map. If Ctrl-C came meanwhile, the error is an interruption.
 pub(crate) fn task(
     cx: &Context<'_>,
     name: &str,
@@ -173,7 +173,7 @@ pub(crate) fn task(
     Ok(result?)
 }
 
-/// Readable once the user has asked to stop: ends a long task at once.
+/// A descriptor that becomes readable once the user asks to stop: ends a long task at once.
 pub(crate) fn cancel(cx: &Context<'_>) -> Result<std::os::fd::OwnedFd> {
     cx.interrupt.fd().try_clone_to_owned().map_err(Error::io("duplicate a descriptor for", cx.store.root()))
 }
@@ -182,7 +182,7 @@ pub(crate) fn not_interrupted(cx: &Context<'_>) -> Result<()> {
     if cx.interrupt.count() > 0 { Err(Error::Interrupted { resumable: false }) } else { Ok(()) }
 }
 
-/// Held by every command that uses the store, so that nothing it relies on is deleted meanwhile.
+/// A shared lock on the store, held by every command that uses it, so that `clean` deletes nothing that it relies on.
 pub(crate) fn share_store(cx: &Context<'_>) -> Result<Lock> {
     let cancelled = || cx.interrupt.count() > 0;
     let mut notify = |busy: &store::Busy| cx.observer.note(&format!("waiting: {busy}"));
@@ -193,7 +193,7 @@ pub(crate) fn share_store(cx: &Context<'_>) -> Result<Lock> {
     }
 }
 
-/// The store for this process alone: waited for with a message, or not at all.
+/// An exclusive lock on the store. If it is taken, waits with a message, or fails with `no_wait`.
 pub(crate) fn lock_store(cx: &Context<'_>) -> Result<Lock> {
     let cancelled = || cx.interrupt.count() > 0;
     let mut notify = |busy: &Busy| cx.observer.note(&format!("waiting: {busy}"));

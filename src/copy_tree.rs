@@ -1,7 +1,7 @@
-//! The copying itself: from one open file or directory to a new name below another directory, never through a link.
+//! Copies an open file or directory to a new name below another directory, without following links.
 //!
-//! What makes git see a repository stays behind: git runs what the configuration of a repository names, and the user types `git status` in a
-//! copy, or has a prompt that does.
+//! What makes git recognise a repository is left out: git runs commands that a repository's configuration names, and users type `git
+//! status` in a copy, or have a prompt that does.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
@@ -20,18 +20,19 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::{Budget, FILE_LIMIT_BYTES, NAMES_LIMIT, Plain, TreeDir, extents};
 use crate::terminal_text::sanitize_line;
 
-/// Of what was skipped, and of links, so many are named.
+/// At most so many skipped files and links are listed.
 const MAX_NAMED: usize = 100;
-/// Deeper trees are no system's. Each level holds two descriptors, and a process has no more than 1024 by default.
+/// Deeper trees are refused. Each level holds two descriptors, and a process has 1024 by default.
 const MAX_DEPTH: usize = 200;
-/// Bytes that are moved at once.
+/// Bytes copied at once.
 const CHUNK: usize = 1 << 20;
-/// No set-id and no sticky bit: they meant something for owners that the copy does not have. Nobody but its owner may write: a directory of mode 1777
+/// Set-id and sticky bits are dropped: they were meant for owners that the copy does not have. Only the owner may write: in a directory
+/// of mode 1777 without its sticky bit every user of the machine could replace files.
 /// without its sticky bit is one in which every user of the machine replaces what he likes.
 const MODE: u32 = 0o755;
-/// What [`Skipped::what`] calls whatever would make git see a repository.
+/// The text of [`Skipped::what`] for a git repository.
 pub(crate) const REPOSITORY: &str = "a git repository";
-/// A path for people is cut after so many bytes.
+/// Longer paths are cut in messages.
 const MAX_PATH: usize = 4096;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,24 +42,24 @@ pub(crate) struct Copied {
     pub directories: u64,
     /// Symbolic links.
     pub links: u64,
-    /// Bytes of the files; holes count.
+    /// Bytes of the files, holes included.
     pub bytes: u64,
-    /// Files that were set-id and are not any more.
+    /// Set-id files, which lost that bit.
     pub set_id: u64,
-    /// Symbolic links that lead out of what was copied; the first of them.
+    /// The first symbolic links that lead out of the copied tree.
     pub outward: Vec<String>,
-    /// How many there are.
+    /// How many such links there are.
     pub outward_count: u64,
-    /// What was left out; the first of it.
+    /// The first files that were left out.
     pub skipped: Vec<Skipped>,
-    /// How many there are.
+    /// How many were left out.
     pub skipped_count: u64,
 }
 
-/// Something that was left out.
+/// A file that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Skipped {
-    /// Below what was copied; safe to print.
+    /// Relative to the copied tree; safe to print.
     pub path: String,
     /// `a device`
     pub what: String,
@@ -87,13 +88,14 @@ impl Keep {
     }
 }
 
-/// Whether git, or a file system that folds names, takes what has this name for a repository or for the way to one.
+/// Whether git, or a file system that folds names, takes this name for `.git`.
 pub(crate) fn names_repository(name: &[u8]) -> bool {
-    // NTFS drops dots, spaces and what follows a colon at the end of a name, and knows `.git` by a short name.
+    // NTFS ignores dots and spaces at the end of a name and everything after a colon, and has a short name for `.git`. These are the
+    // names of CVE-2014-9390.
     let end = name.iter().position(|byte| *byte == b':').unwrap_or(name.len());
     let plain = name[..end].trim_ascii_end();
     let plain = &plain[..plain.iter().rposition(|byte| *byte != b'.' && *byte != b' ').map_or(0, |last| last + 1)];
-    // HFS+ ignores some characters that have no width.
+    // HFS+ ignores some zero-width characters.
     let text = String::from_utf8_lossy(plain);
     let text: String = text
         .chars()
@@ -102,8 +104,8 @@ pub(crate) fn names_repository(name: &[u8]) -> bool {
     text.eq_ignore_ascii_case(".git") || text.eq_ignore_ascii_case("git~1")
 }
 
-/// Whether git takes a directory with these names for a repository without a work tree: `is_git_directory` in git's setup.c wants `HEAD`, `objects`
-/// and `refs`, the last two perhaps elsewhere.
+/// Whether git takes a directory with these entries for a bare repository: `is_git_directory` in git's setup.c wants `HEAD`, `objects`
+/// and `refs`; the last two may be elsewhere.
 pub(crate) fn is_bare_repository<'n>(names: &(impl Iterator<Item = &'n [u8]> + Clone)) -> bool {
     let has = |wanted: &str| names.clone().any(|name| name.eq_ignore_ascii_case(wanted.as_bytes()));
     has("HEAD") && (has("commondir") || (has("objects") && has("refs")))
@@ -120,10 +122,10 @@ pub(crate) enum TreeError {
         #[source]
         source: io::Error,
     },
-    /// Larger than anything that is worth copying.
+    /// A file that is larger than the limit.
     #[error(transparent)]
     Beneath(#[from] crate::beneath::Error),
-    /// Below so many directories.
+    /// Too many directories deep.
     #[error("`{path}` lies too deep: {MAX_DEPTH} directories below each other are copied")]
     Depth {
         /// Safe to print.
@@ -131,7 +133,7 @@ pub(crate) enum TreeError {
     },
 }
 
-/// What an open file is.
+/// The kind of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
@@ -139,7 +141,6 @@ pub(crate) enum Kind {
     Special(&'static str),
 }
 
-/// Says what kind of file is open.
 pub(crate) fn kind(file: BorrowedFd<'_>) -> Result<Kind, TreeError> {
     let stat = rustix::fs::fstat(file).map_err(|errno| failure("inspect", Path::new(""), errno))?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
@@ -157,7 +158,7 @@ fn special(kind: FileType) -> &'static str {
     }
 }
 
-/// Copies what is open as `from` to the new entry `name` of `to`. `tell` gets bytes as they are done.
+/// Copies the open `from` to the new entry `name` of `to`. `tell` gets the number of bytes as they are copied.
 pub(crate) fn copy(
     from: OwnedFd,
     to: BorrowedFd<'_>,
@@ -190,7 +191,7 @@ pub(crate) fn stream(from: OwnedFd, to: OwnedFd, tell: &mut dyn FnMut(u64)) -> R
         }
         match to.write_all(&buffer[..count]) {
             Ok(()) => {}
-            // Whoever reads has seen enough.
+            // The reader closed the pipe early, as `head` does.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(copied),
             Err(error) => return Err(io("pass on")(error)),
         }
@@ -213,9 +214,9 @@ fn printable(path: &Path) -> String {
 
 struct Copier<'a> {
     copied: Copied,
-    /// Below what is copied.
+    /// Relative to the copied tree.
     path: PathBuf,
-    /// Directories that are open.
+    /// How many directories are open.
     depth: usize,
     keep: Keep,
     budget: Budget,
@@ -292,9 +293,9 @@ impl Copier<'_> {
 
     fn file(&mut self, from: &Plain, stat: &Stat, to: BorrowedFd<'_>, name: &[u8]) -> Result<(), TreeError> {
         match self.keep {
-            // Holes stay holes and cost nothing.
+            // A sparse file stays sparse, so only each file's size is limited.
             Keep::All => from.check_size(FILE_LIMIT_BYTES)?,
-            // git reads them.
+            // git reads holes as well, so these bytes count.
             Keep::Source => self.budget.admit(from)?,
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -307,7 +308,7 @@ impl Copier<'_> {
         self.finish(made.as_fd(), stat)
     }
 
-    /// Copies what is not a hole.
+    /// Copies the data and skips the holes.
     fn contents(&mut self, from: &Plain, to: &File) -> io::Result<()> {
         let size = from.size();
         let mut buffer = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK)).max(1)];
@@ -327,7 +328,7 @@ impl Copier<'_> {
         to.set_len(size)
     }
 
-    /// Mode and times, once nothing is written any more.
+    /// Sets mode and times. Last, since writing changes the times.
     fn finish(&self, made: BorrowedFd<'_>, stat: &Stat) -> Result<(), TreeError> {
         rustix::fs::fchmod(made, Mode::from_raw_mode(self.keep.mode(stat)))
             .map_err(|errno| self.failure("change the mode of", errno))?;
@@ -340,7 +341,7 @@ fn times(stat: &Stat) -> Timestamps {
     Timestamps { last_access: changed, last_modification: changed }
 }
 
-/// Whether a link at `path`, below what is copied, leads above that.
+/// Whether the link at `path` leads out of the copied tree.
 fn leads_out(path: &Path, target: &Path) -> bool {
     if target.is_absolute() {
         return true;

@@ -1,14 +1,14 @@
-//! What `/proc/cpuinfo` says, and what Gentoo's `CPU_FLAGS_X86` and `CPU_FLAGS_ARM` make of it.
+//! The CPU flags in `/proc/cpuinfo`, and the `CPU_FLAGS_X86` and `CPU_FLAGS_ARM` that follow from them.
 //!
-//! Detection gives what `cpuid2cpuflags` prints. That program reads CPUID, or the auxiliary vector's hardware capabilities on ARM; the kernel's
-//! list of flags is made from the very same bits, each under one name, but without those that it has switched off (a mitigation, a boot
-//! option, a register file that it does not save). An instruction behind such a bit would end a program, so the kernel's list it is. The
-//! names beside each flag are those of the kernel (`arch/x86/include/asm/cpufeatures.h`, `arch/arm64/kernel/cpuinfo.c`); the flags, and the
-//! names where the two differ, are those of `profiles/desc/cpu_flags_x86.desc` and `cpu_flags_arm.desc`.
+//! The result is what `cpuid2cpuflags` prints. That program reads CPUID, or the auxiliary vector's hardware capabilities on ARM. The
+//! kernel's list comes from the same bits, but leaves out those that it has switched off (a mitigation, a boot option, a register file
+//! that it does not save). An instruction behind such a bit kills the program, so we use the kernel's list. The names beside each flag
+//! are the kernel's (`arch/x86/include/asm/cpufeatures.h`, `arch/arm64/kernel/cpuinfo.c`); the flags, and the names where the two differ,
+//! are from `profiles/desc/cpu_flags_x86.desc` and `cpu_flags_arm.desc`.
 
 use std::collections::BTreeSet;
 
-/// What `/proc/cpuinfo` says.
+/// The parts of `/proc/cpuinfo` that we use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct CpuInfo {
     /// Name of the model, for messages.
@@ -26,7 +26,8 @@ impl CpuInfo {
             let Some((key, value)) = line.split_once(':') else { continue };
             match key.trim() {
                 "model name" | "Processor" if info.model.is_empty() => value.trim().clone_into(&mut info.model),
-                // x86 has `flags`, arm64 `Features`, once for each processor; big and little ones may differ.
+                // `flags` on x86, `Features` on arm64, one line for each processor. big.LITTLE cores may differ, so the intersection
+                // counts.
                 "flags" | "Features" => {
                     let flags: BTreeSet<String> = value.split_whitespace().map(str::to_owned).collect();
                     if first {
@@ -81,7 +82,7 @@ const X86: [(&str, &str); 45] = [
     ("fma3", "fma"),
     ("fma4", "fma4"),
     ("mmx", "mmx"),
-    // AMD's first, and part of SSE.
+    // AMD's extension of MMX; SSE includes it.
     ("mmxext", "mmxext|sse"),
     ("padlock", "phe"),
     ("pclmul", "pclmulqdq"),

@@ -1,7 +1,7 @@
-//! What was probably meant by a name that nothing has.
+//! Which existing name was probably meant by one that does not exist.
 
-/// The candidate that differs least, if it differs little enough to be a slip. A swap of neighbours counts as one difference. A candidate
-/// may also be written without the folders that it lies in.
+/// The candidate that differs least, if it differs little enough to be a typing error. Two swapped neighbours count as one difference. A
+/// candidate also matches without the folders in front of it.
 pub(crate) fn nearest<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, candidates: impl IntoIterator<Item = &'a N>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).max(1);
     candidates
@@ -13,12 +13,12 @@ pub(crate) fn nearest<'a, N: AsRef<str> + ?Sized + 'a>(name: &str, candidates: i
         .map(|(_, candidate)| candidate)
 }
 
-/// The hint that asks for it.
+/// The hint "did you mean …?".
 pub(crate) fn question(name: &str) -> String {
     format!("did you mean `{name}`?")
 }
 
-/// The hint that asks for one of several; none if there are none.
+/// As [`question`] for several names; `None` if there are none.
 pub(crate) fn question_of<N: AsRef<str>>(names: &[N]) -> Option<String> {
     let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
     (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))

@@ -1,12 +1,13 @@
-//! Files that are either their old or their new self, whenever a process is killed or the power goes, and that are on the disk when we say so.
+//! Writing files so that a crash or power cut leaves either the old or the new version, and so that they are on the disk when we say so.
 //!
 //! ```text
 //! write a new file with another name   fsync it   rename it over the old one   fsync the directory
 //! fill a new directory                 syncfs     rename it                    fsync the directory
 //! ```
 //!
-//! Without the first sync a rename can survive a power cut whose file is empty or full of zeros; without the second one the rename itself may be
-//! lost after we have told the user that it is done. All that writes small files goes through here (`scripts/source-rules` looks).
+//! Without the first sync, a file can be empty or full of zeros after a power cut although its rename survived. Without the second, the
+//! rename itself can be lost after we have told the user that it is done. All code that writes small files uses this module
+//! (`scripts/source-rules` checks that).
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -21,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::path_error::PathError;
 
-/// Distinguishes the new files of one process.
+/// Makes the names of new files differ within one process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) type Result<T> = std::result::Result<T, PathError>;
@@ -29,9 +30,9 @@ pub(crate) type Result<T> = std::result::Result<T, PathError>;
 /// The permissions of a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// These, whatever the umask.
+    /// Exactly these, whatever the umask is.
     Exactly(u32),
-    /// These without what the umask takes away.
+    /// These without the bits of the umask.
     AtMost(u32),
 }
 
@@ -39,9 +40,9 @@ pub(crate) enum Mode {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Replace<'a> {
     pub mode: Mode,
-    /// Where it is written, on the same file system; by default beside the old one, under a hidden name.
+    /// Where it is written first, on the same file system; by default beside the target, under a hidden name.
     pub staging: Option<&'a Path>,
-    /// Its time of modification, if that is not now.
+    /// Its modification time; now if `None`.
     pub modified: Option<SystemTime>,
 }
 
@@ -51,7 +52,7 @@ impl Replace<'_> {
         Self { mode, staging: None, modified: None }
     }
 
-    /// Replaces `target`, or makes it. What is there stays as it is if this fails.
+    /// Replaces `target`, or creates it. On failure the old file is unchanged.
     pub(crate) fn replace(self, target: &Path, bytes: &[u8]) -> Result<()> {
         let (new, mut file) = self.create(target)?;
         let written = self
@@ -62,7 +63,7 @@ impl Replace<'_> {
             .and_then(|()| sync(&file, target))
             .and_then(|()| rename_over(&new, target));
         if written.is_err() {
-            // The error is what counts; what cannot be removed is hidden.
+            // Report the first error, not that of the removal; a leftover is hidden.
             drop(fs::remove_file(&new));
         }
         written.and_then(|()| sync_parent(target))
@@ -75,7 +76,7 @@ impl Replace<'_> {
         }
     }
 
-    /// A new file under a name that nobody has, also not what a killed process with our number has left.
+    /// Creates a file under an unused name. A killed process with our PID may have left one, so the name alone is not unique.
     fn create(&self, target: &Path) -> Result<(PathBuf, File)> {
         let dir = self.staging.unwrap_or_else(|| parent_of(target));
         let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -91,23 +92,23 @@ impl Replace<'_> {
     }
 }
 
-/// Replaces `target`, or makes it, with this mode.
+/// Replaces `target`, or creates it, with this mode.
 pub(crate) fn replace(target: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
     Replace::with_mode(mode).replace(target, bytes)
 }
 
-/// Gives a finished file, or a directory whose contents are on the disk, its place, over a file that may be there.
+/// Renames a finished file, or a directory whose contents are synced, to `to`, replacing a file that is there.
 pub(crate) fn publish(from: &Path, to: &Path) -> Result<()> {
     sync_file(from)?;
     rename_over(from, to)?;
     sync_parents(from, to)
 }
 
-/// The same unless something has that name already: `AlreadyExists`.
+/// As [`publish`], but fails with `AlreadyExists` if the name is taken.
 pub(crate) fn publish_new(from: &Path, to: &Path) -> Result<()> {
     sync_file(from)?;
     let renamed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Of a file system, or an emulation, that cannot.
+        // Some file systems (NFS) and emulated kernels do not know `RENAME_NOREPLACE`.
         Err(Errno::INVAL | Errno::NOSYS) => link_to_free(from, to),
         other => other.map_err(io::Error::from),
     };
@@ -116,14 +117,14 @@ pub(crate) fn publish_new(from: &Path, to: &Path) -> Result<()> {
     sync_parents(from, to)
 }
 
-/// Gives a directory with all that is in it its place, where nothing is.
+/// Syncs a directory with all its contents and renames it to `to`, which must not exist.
 pub(crate) fn publish_tree(from: &Path, to: &Path) -> Result<()> {
     sync_tree(from)?;
     rename_over(from, to)?;
     sync_parents(from, to)
 }
 
-/// A directory takes the place of another at one instant; the old one then has the new one's name.
+/// Swaps two directories in one step; the old one has the new one's name afterwards.
 pub(crate) fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
     sync_tree(new)?;
     rustix::fs::renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).map_err(PathError::of("replace", old))?;
@@ -131,7 +132,7 @@ pub(crate) fn exchange_trees(new: &Path, old: &Path) -> Result<()> {
     sync_parents(new, old)
 }
 
-/// Removes a file, if it is there. Its name may come back after a power cut.
+/// Removes a file, if it exists. Nothing is synced: after a power cut it may be there again.
 pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PathError::new("remove", path, error)),
@@ -139,7 +140,7 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Brings all of a tree to the disk, and with it the rest of its file system: one call, where one for each file would take much longer.
+/// Syncs a tree, and with it the rest of its file system: one `syncfs` is much faster than an `fsync` for each file.
 pub(crate) fn sync_tree(dir: &Path) -> Result<()> {
     let opened = File::open(dir).map_err(PathError::of("open", dir))?;
     rustix::fs::syncfs(&opened).map_err(PathError::of("sync", dir))?;
@@ -147,13 +148,13 @@ pub(crate) fn sync_tree(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Brings the names in a directory to the disk.
+/// Syncs the entries of a directory.
 pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     let opened = File::open(dir).map_err(PathError::of("open", dir))?;
     sync(&opened, dir)
 }
 
-/// Makes a directory, and those above it as needed, each on the disk before what is in it.
+/// Creates a directory and its missing parents; each is synced before the next one is made in it.
 pub(crate) fn make_dirs(dir: &Path, mode: Mode) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -168,6 +169,7 @@ pub(crate) fn make_dirs(dir: &Path, mode: Mode) -> Result<()> {
         Err(source) => return Err(PathError::new("create", dir, source)),
     }
     if let Mode::Exactly(bits) = mode {
+        // `mkdir` subtracts the umask.
         fs::set_permissions(dir, Permissions::from_mode(bits)).map_err(PathError::of("change the mode of", dir))?;
     }
     sync_parent(dir)
@@ -190,6 +192,7 @@ fn sync_parent(path: &Path) -> Result<()> {
 
 fn sync_parents(from: &Path, to: &Path) -> Result<()> {
     sync_parent(to)?;
+    // A rename across directories changes two of them; `fsync` of one does not write the other.
     if parent_of(from) == parent_of(to) { Ok(()) } else { sync_parent(from) }
 }
 
@@ -204,12 +207,12 @@ fn link_to_free(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// The directory of a path; of a name alone, the one that we are in.
+/// The parent of a path; `.` for a name alone.
 fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Notes a call that has succeeded, for tests that look at the order of them.
+/// Notes a call that succeeded, for tests that check the order.
 #[cfg_attr(not(test), expect(unused_variables, clippy::missing_const_for_fn, reason = "only tests look"))]
 fn record(call: &str, path: &Path) {
     #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `freshroot`: a throw-away session on the builder, and `shell`: one on any build state.
 //!
-//! It starts in a fraction of a second, sees the binary packages of the release pool and of a pool for throw-away sessions, and
-//! what is built in it lands in the latter, which releases never read unless the user promotes it.
+//! A session starts in a fraction of a second. It sees the binary packages of the release pool and of the pool for throw-away sessions.
+//! What is built in it is published to the second one, which releases never read unless the user promotes it.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ use crate::session::{Work, binhost, keys, run, tidy, work};
 use crate::store::{NewState, Purpose, Session, State};
 use crate::{beneath, config, context, names, origin, sandbox, session, store};
 
-/// A session that is not opened.
+/// Why a session is not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
@@ -40,7 +40,7 @@ pub enum Error {
     /// A kept session's name is taken.
     #[error("`{name}` is already kept")]
     KeptExists { name: String },
-    /// No such kept state.
+    /// There is no kept state of this name.
     #[error("nothing is kept as `{name}`")]
     NoKept { name: String, known: Vec<String> },
 }
@@ -52,10 +52,10 @@ by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::Path
 lifted!(Error::Names: names { Context });
 lifted!(Error::Session: session { Context, Config });
 
-/// The best login shell that a root has.
+/// Starts bash as a login shell, else sh: an exported image need not have bash.
 const ANY_SHELL: &str = "command -v bash >/dev/null && exec bash -l; exec sh -l";
 
-/// Said aloud: a session is safe to be with because nothing in it reaches anybody.
+/// Printed whenever it is given: without a network a session is safe since nothing in it reaches anybody.
 const NETWORK_WARNING: &str =
     "the session has the host's network: what runs in it reaches all that you reach, also on this machine";
 
@@ -70,9 +70,9 @@ pub struct FreshrootOptions {
     pub state: Option<String>,
     /// Keep the result under this name.
     pub keep: Option<String>,
-    /// Directories of the host's to show.
+    /// Directories of the host to show inside.
     pub binds: Vec<UserBind>,
-    /// Whether it has the host's network; what emerge wants to download comes without one.
+    /// Whether it has the host's network. emerge's downloads do not need it: we fetch them outside.
     pub network: Network,
     /// Publish what was built into the release pool.
     pub promote: bool,
@@ -82,10 +82,10 @@ pub struct FreshrootOptions {
     pub terminal: bool,
 }
 
-/// How it ended.
+/// How a session ended.
 #[derive(Debug, Clone)]
 pub struct Ended {
-    /// As the command did.
+    /// The exit status of the command.
     pub exit: Exit,
     /// The state that was kept.
     pub kept: Option<State>,
@@ -93,7 +93,7 @@ pub struct Ended {
     pub published: usize,
 }
 
-/// The plan that [`freshroot`] would execute, without doing anything but making an empty session for a moment.
+/// What [`freshroot`] would do. Nothing is run; an empty session exists for a moment.
 pub(crate) fn freshroot_plan(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Plan> {
     let _shared = context::share_store(cx)?;
     let (profile, base) = freshroot_base(cx, options)?;
@@ -126,7 +126,7 @@ pub fn freshroot(cx: &Context<'_>, options: &FreshrootOptions) -> Result<Ended> 
                 network: Some(origin::Network::Word(options.network.to_string())),
                 ..Kept::default()
             });
-            // A kept session is no function of its inputs: its key is its own.
+            // A kept session cannot be rebuilt from inputs, so its key is its id.
             let key = format!("kept:{}", session.id());
             let newest_input = base.newest_input;
             let state = session.commit(NewState { key, origin: origin.into(), newest_input, parent: Some(base.id.clone()) })?;
@@ -190,7 +190,7 @@ fn freshroot_work<'s>(
 fn freshroot_run(cx: &Context<'_>, work: &Work<'_>, options: &FreshrootOptions) -> Run {
     let argv: Vec<String> = match (options.command.as_slice(), &options.state) {
         ([], None) => ["/bin/bash", "-l"].map(str::to_owned).into(),
-        // A finished image need not have bash.
+        // An exported image need not have bash.
         ([], Some(_)) => ["/bin/sh", "-c", ANY_SHELL].map(str::to_owned).into(),
         (command, _) => command.to_vec(),
     };
@@ -199,7 +199,7 @@ fn freshroot_run(cx: &Context<'_>, work: &Work<'_>, options: &FreshrootOptions) 
         env.push(("TERM".to_owned(), term.clone()));
     }
     if !options.terminal {
-        // Portage colours what its build helpers print, also into a pipe.
+        // Portage also colours what its build helpers print into a pipe.
         env.push(("NO_COLOR".to_owned(), "1".to_owned()));
     }
     Run { argv, env, network: options.network, terminal: options.terminal, hostname: work.hostname.clone(), shown: None }
@@ -234,7 +234,7 @@ fn freshroot_in(
     Ok((exit, published))
 }
 
-/// Publishes what somebody built by hand, as what the configuration of its base makes of it; says how many packages that were.
+/// Publishes packages that were built by hand as packages of the base's configuration; returns how many.
 fn publish_by_hand(cx: &Context<'_>, work: &mut Work<'_>, subject: &Subject, base: &State, kind: PoolKind) -> Result<usize> {
     let (Some(packages), Some(inputs)) = (&work.root.packages, pool_of(base)) else { return Ok(0) };
     let built = packages_of(std::slice::from_ref(&packages.own))?;

@@ -1,8 +1,8 @@
 //! The configuration directory as it was at a commit, by the user's own `git`.
 //!
-//! One function starts `git`: locale and options are pinned, standard input is never the terminal's, and variables that would point to
-//! another repository than the directory's own are taken out of the environment. Neither work tree, index nor refs are touched: the commit
-//! is read into an index of ours, and from there into a directory of ours, with the filters that a checkout would apply.
+//! One function starts `git`: with pinned locale and options, without the terminal as standard input, and without variables that point to
+//! another repository. Work tree, index and refs stay untouched: the commit is read into an index of ours, and checked out from there
+//! into a directory of ours, with the filters that a checkout would apply.
 //!
 //! ```text
 //! SCRATCH/gentoomuch-PID-N/      0700, removed when the value is dropped
@@ -10,7 +10,7 @@
 //!   tree/PATH/IN/REPOSITORY/     the configuration directory
 //! ```
 //!
-//! [`Mirror`] is the other use of git: other people's repositories, fetched into one of ours.
+//! [`Mirror`] is the other use of git: it fetches other people's repositories into one of ours.
 
 mod mirror;
 
@@ -29,12 +29,12 @@ use crate::terminal_text::sanitize_line;
 
 pub(crate) use mirror::Mirror;
 
-/// How to run `git`.
+/// How to start `git`.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
-    /// The program, `git` to be looked up or a path.
+    /// `git`, which is looked up in `PATH`, or a path.
     pub program: PathBuf,
-    /// Its environment: `HOME`, `PATH`, and what its filters need. Variables that name a repository are left out.
+    /// Its environment: `HOME`, `PATH`, and the variables that its filters need. Variables that name a repository are left out.
     pub environment: Vec<(OsString, OsString)>,
     /// Where temporary directories are made.
     pub scratch: PathBuf,
@@ -45,20 +45,20 @@ pub(crate) struct Git {
 pub(crate) struct Checkout {
     scratch: Scratch,
     prefix: PathBuf,
-    /// The whole name of the commit.
+    /// The full hash of the commit.
     pub commit: String,
 }
 
-/// Why there is no such directory.
+/// Why a commit cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// git is missing, failed or was ended.
+    /// git is missing, failed or was interrupted.
     #[error(transparent)]
     Program(#[from] program::Error),
     /// The directory is under no version control.
     #[error("`{0}` is in no git repository")]
     NotARepository(PathBuf),
-    /// No commit has this name.
+    /// There is no commit of this name.
     #[error("there is no revision `{revision}` in the repository `{repository}`")]
     UnknownRevision {
         /// As asked for.
@@ -70,7 +70,7 @@ pub enum GitError {
         /// Branches and tags.
         known: Vec<String>,
     },
-    /// The commit is there, the directory is not in it.
+    /// The commit exists, but the directory is not in it.
     #[error("`{path}` is not there at revision `{revision}`")]
     NoSuchDirectory {
         /// The directory below the top of the work tree.
@@ -78,7 +78,7 @@ pub enum GitError {
         /// As asked for.
         revision: String,
     },
-    /// The server has no such commit, or gives out only what a branch or tag names.
+    /// The server does not have the commit, or only hands out commits that a branch or tag points to.
     #[error("`{uri}` does not give out the commit {commit}")]
     NotGiven { commit: String, uri: String },
     /// Downloads are switched off.
@@ -102,7 +102,7 @@ pub enum GitError {
 
 pub(crate) type Result<T> = std::result::Result<T, GitError>;
 
-/// A directory of our own.
+/// A temporary directory, removed on drop.
 #[derive(Debug)]
 struct Scratch(PathBuf);
 
@@ -122,7 +122,7 @@ impl Scratch {
             let path = within.join(format!("gentoomuch-{}-{number}", std::process::id()));
             match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
-                // Left by another process that had this number.
+                // Left by a killed process that had our PID.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(source) => return Err(GitError::Scratch { path, source }),
             }
@@ -204,7 +204,8 @@ impl Git {
     }
 }
 
-/// The variables that tell git its settings, after `before` others: so its command line stays one that can be read.
+/// The settings as `GIT_CONFIG_*` variables, numbered after the `before` ones of the caller. They keep the command line short enough to
+/// read.
 fn settings(before: usize, settings: &[(String, &str)]) -> Vec<(String, String)> {
     let mut variables = vec![("GIT_CONFIG_COUNT".to_owned(), (before + settings.len()).to_string())];
     for (number, (name, value)) in (before..).zip(settings) {
@@ -222,7 +223,8 @@ fn printable(line: &str) -> String {
     sanitize_line(line.as_bytes(), 400)
 }
 
-/// Variables that hooks of git's are started with and that would lead us to their repository (`git rev-parse --local-env-vars`).
+/// Variables that git sets for its hooks and that would make our git use that repository (`git rev-parse --local-env-vars`). They are set
+/// when gentoomuch is run from a hook.
 fn names_a_repository(name: &OsStr) -> bool {
     const HARMLESS: [&str; 3] = ["GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_SSH"];
     name.to_str().is_some_and(|name| name.starts_with("GIT_") && !name.starts_with("GIT_CONFIG_") && !HARMLESS.contains(&name))

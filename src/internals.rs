@@ -1,6 +1,6 @@
-//! What tests, benchmarks and fuzzers outside of the crate call besides the public interface, under the names that it has inside.
+//! Private functions for the tests, benchmarks and fuzzers outside of the crate, under the same names as inside.
 //!
-//! Only with the feature `internals`, and nothing of it is promised to anybody.
+//! Only with the feature `internals`, and without any promise of stability.
 
 pub mod archive {
     pub use crate::archive::exclude::Excludes;

@@ -1,4 +1,4 @@
-//! What a build state has: its packages, which of them differ between two states, and the size of its layers.
+//! The packages of a build state, the difference between two lists of them, and the size of layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,32 +26,32 @@ pub(crate) struct InventoryInput {
 
 pub(crate) fn inventory_task(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: InventoryInput = context.input_as()?;
-    // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
+    // The task has a mount namespace of its own, so it can mount the view over the topmost layer.
     let Some(top) = input.lower.first() else { return Ok(serde_json::json!([])) };
     let _root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
     let installed = crate::portage::vdb::installed(top).map_err(|error| TaskFailure::of("vdb", &error))?;
     serde_json::to_value(installed).map_err(|error| TaskFailure::of("vdb", &error))
 }
 
-/// The packages in a state, as its VDB has them.
+/// The packages of a state, from its VDB.
 pub(crate) fn inventory(cx: &Context<'_>, state: &State) -> Result<serde_json::Value> {
     inventory_of(cx, cx.store.lower_dirs(state))
 }
 
-/// The same of any stack of trees, topmost first.
+/// As [`inventory`], for any stack of trees, topmost first.
 pub(crate) fn inventory_of(cx: &Context<'_>, lower: Vec<std::path::PathBuf>) -> Result<serde_json::Value> {
     let input = InventoryInput { lower };
     context::task(cx, INVENTORY, &input, TaskOptions { mounts: true, ..TaskOptions::default() }, &mut |_| {})
 }
 
-/// A slot of a package in which not the same is installed: what became of it, and both packages, at least one of which there is.
+/// A slot whose package differs between two lists; at least one of the two sides is set.
 pub(crate) struct SlotChange<'a> {
     pub(crate) change: Change,
     pub(crate) before: Option<&'a Package>,
     pub(crate) after: Option<&'a Package>,
 }
 
-/// What differs between two lists of packages: by name and slot, each of which there is at most one of.
+/// The slots that differ between two lists of packages. A list has each name and slot at most once.
 pub(crate) fn slot_changes<'a>(before: &'a [Package], after: &'a [Package]) -> Vec<SlotChange<'a>> {
     fn by_slot(packages: &[Package]) -> BTreeMap<(&str, &str), &Package> {
         packages.iter().map(|package| ((package.name(), slot_of(package).0), package)).collect()
@@ -77,14 +77,14 @@ pub(crate) fn slot_of(package: &Package) -> (&str, &str) {
     package.slot.split_once('/').unwrap_or((&package.slot, ""))
 }
 
-/// A package that is another one now.
+/// A package that differs between two lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct PackageChange {
-    /// `category/name-version`, as it is now, or was before it was removed.
+    /// `category/name-version`: the new one, or the old one if it was removed.
     pub package: String,
     /// What became of it.
     pub change: Change,
-    /// The version before, where that was another one.
+    /// The version before, if that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
 }
@@ -93,13 +93,13 @@ pub(crate) struct PackageChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Change {
-    /// It was not there.
+    /// New.
     Added,
-    /// It has another version.
+    /// Another version.
     Updated,
     /// It was built anew, or with other USE flags.
     Rebuilt,
-    /// It is gone.
+    /// No longer there.
     Removed,
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn packages_in(cx: &Context<'_>, lower: Vec<PathBuf>) -> Result<Vec<P
     Ok(serde_json::from_value(answer).map_err(|source| store::Error::Answer { task, source })?)
 }
 
-/// What differs between two lists of packages: by name and slot, each of which there is at most one of.
+/// The changes between two lists of packages, for output.
 pub(crate) fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
     let told = |SlotChange { change, before, after }: SlotChange<'_>| {
         let updated = before.filter(|_| change == Change::Updated);
@@ -124,13 +124,13 @@ pub(crate) fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChang
     changes
 }
 
-/// What the layers of `states` occupy that none of `kept` has, bytes.
+/// Bytes on disk of the layers of `states` that no state of `kept` has.
 pub(crate) fn bytes_of(cx: &Context<'_>, states: &[State], kept: &[State]) -> Result<u64> {
     let kept: BTreeSet<&LayerId> = kept.iter().flat_map(|state| &state.layers).collect();
     let layers: BTreeSet<&LayerId> = states.iter().flat_map(|state| &state.layers).filter(|layer| !kept.contains(layer)).collect();
     let mut trees = Vec::new();
     for layer in layers {
-        // A layer that is gone occupies nothing.
+        // A layer that was removed takes no space.
         trees.extend(cx.store.layer(layer).ok().map(|layer| layer.path));
     }
     if trees.is_empty() {
@@ -142,15 +142,15 @@ pub(crate) fn bytes_of(cx: &Context<'_>, states: &[State], kept: &[State]) -> Re
     Ok(usage.iter().map(|usage| usage.bytes).sum())
 }
 
-/// No `make.conf` is longer.
+/// Longer files are refused; no `make.conf` has a megabyte.
 pub(crate) const LIMIT_BYTES: u64 = 1 << 20;
 
-/// The file `path` of a root, from its topmost layer. What the stage3 brings is read as hostile: no links are followed out of it.
+/// The file `path` of a root, from its topmost layer. Its contents are hostile, so links are not followed out of the root.
 pub(crate) fn read(lower: &[PathBuf], path: &str) -> Result<Option<String>> {
     for layer in lower {
         match RootDir::open(layer)?.read(path, LIMIT_BYTES) {
             Ok(bytes) => return Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            // Some have a directory of this name.
+            // In some roots it is a directory.
             Err(error) if error.is_no_such_file() => {}
             Err(error) => return Err(error.into()),
         }

@@ -7,21 +7,22 @@
 //!   emerge, makes       emerge, makes        emerge -j1, make -jN
 //! ```
 //!
-//! The tokens are those of GNU make's job server: bytes in a named pipe, of which a process takes one before it starts a job, and puts one
-//! back afterwards. `emerge` does the same for each package (`FEATURES=jobserver-token`, Portage 3.0.76), and the make that it starts
-//! has that package's token as the one that every make has to begin with. So tokens taken are jobs running, however many emerges and makes
-//! there are.
+//! The tokens are those of GNU make's job server: bytes in a named pipe. A process takes one before it starts a job and puts one back
+//! afterwards. `emerge` does so for each package (`FEATURES=jobserver-token`, Portage 3.0.76); the make that it starts uses that
+//! package's token as the one that every make begins with. So the tokens taken are the jobs running, however many emerges and makes there
+//! are.
 //!
-//! **Why each session has a pipe of its own.** Who is killed gives nothing back, and a byte in a pipe does not say who has taken it. With one
-//! pipe for all, what a killed build held would be lost for those that go on, in the end until all wait for ever. Here it is known what each
-//! session was given: when its emerge has ended, however it ended, all of that is back in the purse, and the pipe is emptied. The price is
-//! that somebody has to move tokens between the pipes: a thread that looks every `TICK`, takes what lies idle in one pipe while another is
-//! empty, and gives less and less often to those that do not use it. Each emerge has at least one in the end, so none waits for ever.
+//! **Why each session has its own pipe.** A killed process puts nothing back, and a byte in a pipe does not say who took it. With one
+//! pipe for all, the tokens of a killed build would be lost to the others, until all of them wait for ever. With one pipe each we know
+//! what each session was given: when its emerge has ended, however it ended, all of that returns to the purse. The price is a thread that
+//! moves tokens between the pipes: every `TICK` it takes idle tokens from one pipe while another is empty, and offers them less and less
+//! often to sessions that do not use them. Each emerge gets at least one in the end, so none waits for ever.
 //!
-//! **Without it.** make knows named pipes since 4.4, Portage tokens since 3.0.76. A session of older ones claims a fixed part of the purse
-//! before it starts, waits for at least one token, and runs one package at a time with so many jobs. Both kinds share one purse.
+//! **Older versions.** make knows named pipes since 4.4, Portage tokens since 3.0.76. A session with older ones claims a fixed part of
+//! the purse before it starts, waits for at least one token, and runs one package at a time with that many jobs. Both kinds share one
+//! purse.
 //!
-//! All of it is gone with the process: a run that was killed leaves no tokens behind, and its sessions die with it.
+//! Nothing outlives the process: a killed run leaves no tokens behind, and its sessions die with it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -40,11 +41,11 @@ use crate::threads::NoThread;
 
 /// How often tokens are moved between pipes.
 const TICK: Duration = Duration::from_millis(20);
-/// Who does not use what it is given is asked again after at most so many ticks.
+/// A session that does not use its tokens is offered some again after at most so many ticks.
 const LONGEST_WAIT: u32 = 32;
 /// Name of a session's pipe in its directory.
 pub(crate) const PIPE: &str = "jobserver";
-/// Where it is seen inside: `sys-apps/sandbox` lets a build write there.
+/// Its path inside: `sys-apps/sandbox` lets a build write there.
 pub(crate) const PIPE_INSIDE: &str = "/dev/shm/gentoomuch-jobserver";
 
 /// The budget. Dropping it ends its thread.
@@ -58,7 +59,7 @@ pub struct JobServer {
 pub(crate) struct Shared {
     purse: Mutex<Purse>,
     changed: Condvar,
-    /// What a session gets that cannot take part token by token.
+    /// The fixed part of a session that cannot use tokens.
     part: usize,
     budget: u32,
 }
@@ -67,7 +68,7 @@ pub(crate) struct Shared {
 struct Purse {
     free: usize,
     takers: Vec<Taker>,
-    /// How many wait for a claim.
+    /// How many sessions wait for a claim.
     claimants: usize,
     next: u64,
     over: bool,
@@ -78,9 +79,9 @@ struct Purse {
 struct Taker {
     id: u64,
     pipe: File,
-    /// How many of the tokens are in its pipe or taken out of it.
+    /// How many tokens are in its pipe or in use by its jobs.
     given: usize,
-    /// Whether it was given some at the last tick.
+    /// Whether the last tick gave it some.
     tried: bool,
     backoff: u32,
     wait: u32,
@@ -92,9 +93,9 @@ pub(crate) enum Share {
     /// There is no budget.
     #[default]
     Whole,
-    /// It takes part token by token.
+    /// It uses tokens.
     Pipe(Arc<Shared>, PathBuf),
-    /// Its fixed part, held as long as this lives.
+    /// A fixed part, held as long as this lives.
     Fixed(#[expect(dead_code, reason = "held, not read")] Claim),
 }
 
@@ -105,7 +106,7 @@ pub(crate) struct Claim {
     pub(crate) jobs: usize,
 }
 
-/// A run of emerge that takes part token by token. Dropping it takes everything back: nothing of the run must live any more.
+/// A run of emerge that uses tokens. Dropping it takes all of them back, so every process of the run must have ended.
 #[derive(Debug)]
 pub(crate) struct Turn {
     shared: Arc<Shared>,
@@ -126,7 +127,7 @@ impl JobServer {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// All of it.
+    /// The number of jobs.
     pub fn budget(&self) -> u32 {
         self.shared.budget
     }
@@ -215,7 +216,7 @@ impl Purse {
 }
 
 impl Taker {
-    /// Tokens in the pipe that nobody has taken.
+    /// Tokens in the pipe that no job has taken.
     fn idle(&self) -> usize {
         rustix::io::ioctl_fionread(self.pipe.as_fd())
             .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
@@ -240,7 +241,7 @@ impl Taker {
         taken
     }
 
-    /// Puts up to `count` tokens into the pipe; how many those were.
+    /// Puts up to `count` tokens into the pipe; returns how many.
     fn give(&mut self, count: usize) -> usize {
         let given = self.pipe.write(&vec![b'+'; count]).unwrap_or(0);
         self.given += given;
@@ -268,7 +269,7 @@ impl Drop for Turn {
 }
 
 impl Share {
-    /// Taken for each run of emerge.
+    /// Joins the token exchange, once for each run of emerge.
     pub(crate) fn turn(&self) -> Result<Option<Turn>> {
         match self {
             Self::Pipe(shared, path) => shared.join(path).map(Some).map_err(PathError::io("open", path)),
@@ -277,7 +278,7 @@ impl Share {
     }
 }
 
-/// A named pipe that every user of a session may open; the store keeps others out. One of an earlier run of the session goes.
+/// A named pipe that every user of a session may open; the store's directory keeps other users out. Replaces one of an earlier run.
 pub(crate) fn make_pipe(path: &Path) -> Result<()> {
     crate::durable::remove_if_there(path)?;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)

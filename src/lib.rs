@@ -12,10 +12,12 @@
 //!
 //! # For programs that embed it
 //!
-//! What is public is what such a program needs; the rest may change any day. `main` calls [`enter_if_asked`] before anything else. Then:
+//! Only the public items are meant for embedding; the rest may change at any time. `main` calls [`enter_if_asked`] before anything else.
+//! Then:
 //!
 //! - [`verify`] checks a tarball against [`TrustedKeys`]. It needs nothing else.
-//! - [`Tools::open`] opens a store, and [`Tools::context`] gives what the following take. An [`Observer`] is told what happens;
+//! - [`Tools::open`] opens a store, and [`Tools::context`] gives the [`Context`] that the following functions take. An [`Observer`]
+//! receives events; [`Tools::cancel`] stops the work.
 //!   [`Tools::cancel`] stops it.
 //! - [`bootstrap`] imports a stage3 and makes a profile of it.
 //! - [`freshroot()`] runs a command in a session, and keeps a snapshot of what it left if [`FreshrootOptions::keep`] names one.
@@ -103,8 +105,8 @@ pub use store::{State, StateId};
 
 /// Becomes the sandbox's helper if this process was started as one, and never returns then.
 ///
-/// The first thing that `main` of an embedding program does: a session begins with a copy of the running program, and later there are threads.
-/// A program that cannot do so names an installed `gentoomuch` with [`HelperSource::Path`].
+/// Call it first in `main` of an embedding program: a session starts as a copy of the running program, and user namespaces cannot be
+/// entered once there are threads. A program that cannot do so names an installed `gentoomuch` with [`HelperSource::Path`].
 pub fn enter_if_asked() {
     sandbox::helper::enter_if_asked(tasks::lookup);
 }

@@ -1,25 +1,25 @@
-//! What a session may use: memory, processes, processors, time. Values only; who sees to it is `sandbox::limits`.
+//! Limits of a session: memory, processes, processors, time. Only the values; `sandbox::limits` enforces them.
 //!
-//! Asked for by options, else by `env/limits`, else the usual ones of [`Limits::of_host`].
+//! Options come first, then `env/limits`, then the defaults of [`Limits::of_host`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `PID_MAX_LIMIT` of a 64-bit kernel: none numbers more.
+/// `PID_MAX_LIMIT` of a 64-bit kernel: the highest value of `kernel.pid_max`.
 const MAX_PIDS: u64 = 1 << 22;
 
-/// What one run in a session may use; `None` means as much as it likes.
+/// What one run in a session may use; `None` means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Limits {
-    /// Memory in bytes, its files in memory among it; what the kernel can throw away is not counted.
+    /// Memory in bytes, including files on a tmpfs; caches that the kernel can drop are not counted.
     pub memory_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
-    /// Processors that it runs on.
+    /// How many processors it may run on.
     pub cpus: Option<u32>,
-    /// How long, in milliseconds.
+    /// Running time in milliseconds.
     pub timeout_ms: Option<u64>,
 }
 
@@ -51,7 +51,7 @@ impl Exceeded {
     }
 }
 
-/// Bytes in the largest unit that leaves no rest.
+/// Prints bytes in the largest unit that divides them.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -61,12 +61,12 @@ impl fmt::Display for Bytes {
                 return write!(out, "{} {unit}", self.0 >> shift);
             }
         }
-        // A share of the machine's memory, which is no round number.
+        // A share of the machine's memory is no round number.
         if self.0 >> 30 > 0 { write!(out, "{:.1} GiB", self.0 as f64 / f64::from(1 << 30)) } else { write!(out, "{} B", self.0) }
     }
 }
 
-/// Milliseconds in the largest unit that leaves no rest.
+/// Prints milliseconds in the largest unit that divides them.
 struct Span(u64);
 
 impl fmt::Display for Span {
@@ -80,16 +80,16 @@ impl fmt::Display for Span {
     }
 }
 
-/// A limit that somebody has set: a number, or none at all.
+/// A limit that somebody set: a number, or unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// No limit, not even the usual one.
+    /// No limit, not even the default one.
     None,
-    /// This one.
+    /// This number.
     At(u64),
 }
 
-/// A text that is no limit.
+/// Why a text is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotALimit {
     #[error("`{0}` is no amount of memory: a number with K, M, G or T, such as `8G`, or `none`")]
@@ -106,12 +106,12 @@ pub enum NotALimit {
     /// Of time.
     #[error("`{0}` is no time: a number with s, m, h or d, such as `90m`, or `none`")]
     Timeout(String),
-    /// Another name.
+    /// Not the name of a limit.
     #[error("there is no limit `{0}`: there are memory, pids, cpus and timeout")]
     Name(String),
 }
 
-/// What somebody has asked for: options, or `env/limits`.
+/// The limits that options or `env/limits` set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Asked {
     /// Memory in bytes.
@@ -212,7 +212,7 @@ impl FromStr for Asked {
 }
 
 impl Asked {
-    /// These, and those where these say nothing.
+    /// These limits, with those of `others` where these are not set.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
         Self {
@@ -223,7 +223,7 @@ impl Asked {
         }
     }
 
-    /// These, and the usual ones where they say nothing.
+    /// These limits, with the default ones where these are not set.
     pub fn over(self, usual: Limits) -> Limits {
         let cpus = Bound::over(self.cpus, usual.cpus.map(u64::from));
         Limits {
@@ -235,7 +235,7 @@ impl Asked {
     }
 }
 
-/// What the usual limits depend on.
+/// What the default limits depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Host {
     /// Memory of the machine, or of the container that this runs in, in bytes.
@@ -245,8 +245,8 @@ pub struct Host {
 }
 
 impl Limits {
-    /// The usual ones: what a real build never needs and a machine survives. Nine tenths of the memory, half of the processes but
-    /// at most 16384, every processor, and all the time in the world.
+    /// The defaults: more than a build needs, and less than makes the machine unusable. Nine tenths of the memory, half of the processes
+    /// but at most 16384, every processor, no limit of time.
     pub fn of_host(host: Host) -> Self {
         Self {
             memory_bytes: host.memory_bytes.map(|bytes| bytes / 10 * 9),

@@ -1,23 +1,22 @@
-//! A call on a file that failed, for the errors of all rooms: which call, which file, and what the kernel answered.
+//! A failed call on a file, for the errors of all rooms: which call, which file, and the kernel's answer.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What failed, with which file. An error of a room carries it as it is: `#[error(transparent)] Io(#[from] PathError)`.
+/// Which call failed on which file. A room's error wraps it unchanged: `#[error(transparent)] Io(#[from] PathError)`.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} `{}`", path.display())]
 pub struct PathError {
-    /// A verb with what belongs to it: `read`, `change the mode of`.
+    /// A verb with its object: `read`, `change the mode of`.
     pub doing: &'static str,
-    /// For people: nothing opens it again.
+    /// Only for the message: nothing opens it again.
     pub path: PathBuf,
-    /// What the kernel answered; a full disk is `ENOSPC` or `EDQUOT`.
+    /// The kernel's answer; a full disk is `ENOSPC` or `EDQUOT`.
     #[source]
     pub source: io::Error,
 }
 
 impl PathError {
-    /// From its parts.
     pub fn new(doing: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self { doing, path: path.into(), source: source.into() }
     }
@@ -29,7 +28,7 @@ impl PathError {
     }
 }
 
-/// An error that may be about a file of ours.
+/// An error type that can hold a [`PathError`].
 pub(crate) trait OfFile: From<PathError> {
     /// For `map_err`.
     fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

@@ -1,5 +1,5 @@
-//! Path patterns: which paths of a root are meant, by `user.removes`, `keep`, and the list of what artifacts leave out. This is the only place that
-//! knows what a pattern means. The wildcards of atoms, which are only `*`, are matched here, too (`stars`).
+//! Path patterns, as in `user.removes`, `keep` and the list of what artifacts leave out. No other code interprets a pattern. Atoms, whose
+//! only wildcard is `*`, are matched here, too (`stars`).
 //!
 //! ```text
 //! /usr/share/doc            the directory and everything in it
@@ -7,13 +7,13 @@
 //! /usr/lib/**/*.a           `**` matches any number of components, also none
 //! ```
 //!
-//! A pattern is matched in one of two ways: by [`PathPattern::covers`], and, where `find` looks for it in a session, by the expression of
-//! [`PathPattern::search`], which is made from the same tokens. A name that is not UTF-8 has its wrong bytes matched one by one.
+//! There are two ways to match a pattern: [`PathPattern::covers`], and the expression of [`PathPattern::search`] where `find` looks for
+//! it in a session. Both are made from the same tokens. In a name that is not UTF-8 each invalid byte is matched as one character.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An absolute path inside a root, with wildcards. It means what it matches and everything below.
+/// An absolute path inside a root, with wildcards. It covers what it matches and everything below.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PathPattern(Vec<Part>);
@@ -29,29 +29,29 @@ struct Part {
 enum Means {
     /// `**`
     AnyNumber,
-    /// Just this name.
+    /// Exactly this name.
     Name,
-    /// Whatever fits.
+    /// A name that matches these.
     Tokens(Vec<Token>),
 }
 
-/// What one place of a component takes of a name.
+/// One element of a component's pattern.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Token {
-    /// Any number of anything.
+    /// `*`
     Many,
-    /// Any one.
+    /// `?`
     One,
-    /// One of a set, or one that is not in it.
+    /// `[a-z]`, or `[!a-z]`.
     Set { negated: bool, ranges: Vec<(char, char)> },
-    /// Just this.
+    /// This character.
     Char(char),
 }
 
 /// Why a text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Not from the root.
+    /// It does not begin with `/`.
     #[error("`{0}` does not begin with `/`")]
     Relative(String),
     /// `/` itself, or a pattern such as `/**` that means as much.
@@ -69,7 +69,7 @@ pub enum PatternError {
     /// `[z-a]`
     #[error("`{pattern}` has nothing in `{range}`")]
     EmptyRange { pattern: String, range: String },
-    /// `[à-ü]`: which characters lie between depends on who is asked.
+    /// `[à-ü]`: which characters are in the range depends on the locale.
     #[error("`{pattern}` has the range `{range}`: only ranges of ASCII characters mean the same everywhere")]
     Range { pattern: String, range: String },
     /// `[[:alpha:]]` and the like.
@@ -140,7 +140,7 @@ fn tokens(part: &str, pattern: &str) -> Result<Vec<Token>, PatternError> {
     Ok(tokens)
 }
 
-/// What is between brackets.
+/// The ranges between brackets.
 fn ranges(members: &[char], pattern: &str) -> Result<Vec<(char, char)>, PatternError> {
     if members.windows(2).any(|two| two[0] == '[' && matches!(two[1], ':' | '.' | '=')) {
         return Err(PatternError::Class(pattern.to_owned()));
@@ -165,7 +165,7 @@ fn ranges(members: &[char], pattern: &str) -> Result<Vec<(char, char)>, PatternE
     Ok(ranges)
 }
 
-/// The characters of a name; of what is not UTF-8 the bytes, as numbers that no character has.
+/// The characters of a name as numbers; invalid bytes become numbers beyond all characters.
 fn units(name: &[u8]) -> Vec<u32> {
     const NO_CHARACTER: u32 = 0x11_0000;
     let mut units = Vec::with_capacity(name.len());
@@ -188,7 +188,7 @@ impl Token {
     }
 }
 
-/// Whether `text` is what `pattern` means, in which only `*` stands for anything: any number of characters.
+/// Whether `text` matches `pattern`, whose only wildcard is `*`.
 pub(crate) fn stars(pattern: &str, text: &str) -> bool {
     if !pattern.contains('*') {
         return pattern == text;
@@ -197,7 +197,7 @@ pub(crate) fn stars(pattern: &str, text: &str) -> bool {
     fits(&tokens, &units(text.as_bytes()))
 }
 
-/// Goes back to the last `*` on a mismatch. Those before it need not be tried again: they took as little as they could.
+/// On a mismatch it goes back to the last `*` only. Earlier ones need no second try: they matched as little as possible.
 fn fits(tokens: &[Token], name: &[u32]) -> bool {
     let (mut at, mut taken) = (0, 0);
     let mut many: Option<(usize, usize)> = None;
@@ -249,10 +249,10 @@ impl From<PathPattern> for String {
 }
 
 impl PathPattern {
-    /// Whether `path`, from the root, or a directory that it lies in, is meant.
+    /// Whether the pattern matches `path`, given from the root, or a directory above it.
     pub fn covers(&self, path: impl AsRef<[u8]>) -> bool {
         let path = path.as_ref();
-        // Most patterns are told by their first name.
+        // Most patterns fail at their first name.
         if let Some(Part { text, means: Means::Name }) = self.0.first()
             && components(path).next() != Some(text.as_bytes())
         {
@@ -263,7 +263,7 @@ impl PathPattern {
         let mut any: Option<(usize, usize)> = None;
         loop {
             match self.0.get(at) {
-                // What is left of the path lies below.
+                // The pattern ends above the path.
                 None => return true,
                 Some(Part { means: Means::AnyNumber, .. }) => {
                     at += 1;
@@ -284,7 +284,7 @@ impl PathPattern {
         }
     }
 
-    /// Whether something below `path` could be meant.
+    /// Whether the pattern could match something below `path`.
     pub fn leads_below(&self, path: impl AsRef<[u8]>) -> bool {
         let mut parts = self.0.iter();
         for name in components(path.as_ref()) {
@@ -297,8 +297,8 @@ impl PathPattern {
         parts.next().is_some()
     }
 
-    /// The same for `find -regextype posix-extended -regex`: where to begin, and the expression for whole paths; none where the pattern
-    /// is a plain path.
+    /// The pattern for `find -regextype posix-extended -regex`: where to start, and the expression for whole paths; `None` where the
+    /// pattern is a plain path.
     pub fn search(&self) -> (String, Option<String>) {
         let plain: Vec<&str> = self.0.iter().take_while(|part| part.means == Means::Name).map(|part| part.text.as_str()).collect();
         let begin = format!("/{}", plain.join("/"));
@@ -341,7 +341,7 @@ fn push_token(token: &Token, expression: &mut String) {
     }
 }
 
-/// Between brackets an expression has no escapes: what would mean something else stands where it does not.
+/// There are no escapes in a bracket expression: special characters are put where they have no special meaning.
 fn push_set(negated: bool, ranges: &[(char, char)], expression: &mut String) {
     let is_special = |c: char| matches!(c, ']' | '[' | '^' | '-');
     let mut special: Vec<char> = Vec::new();

@@ -1,16 +1,18 @@
-//! Programs of the host that work for us: `git` and `rsync`.
+//! Runs programs of the host for us: `git` and `rsync`.
 //!
-//! One function starts them, with their whole environment given, no terminal, and a process group of their own. It waits for them, hands
+//! One function starts them, with a given environment, no terminal and a process group of their own. It waits for them, passes on their
+//! output line by line, and ends them when the user wants to stop.
 //! out what they say line by line, and ends them when the user wants to stop.
 //!
 //! ```text
 //! gentoomuch
-//!  |- sh                  leads a process group; waits for a line on a pipe of ours; at its end, which is ours, kills the group
+//!  |- sh                  leads a process group; reads from a pipe of ours; kills the group when the pipe closes without a line
 //!  `- git fetch           joins it
 //!      `- git-remote-https
 //! ```
 //!
-//! The programs themselves know nothing of our pipes, and a server that says nothing would keep them alive for long.
+//! The programs do not watch our pipes, so without the shell they would outlive us for as long as a silent server keeps the connection
+//! open.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write as _};
@@ -26,11 +28,11 @@ use crate::{sys, threads};
 
 /// How many of a program's last messages an error carries.
 const LAST_LINES: usize = 8;
-/// More output than this is not kept.
+/// Output beyond this is dropped.
 const OUTPUT_LIMIT_BYTES: usize = 256 << 20;
-/// How soon the wish to stop is noticed.
+/// How often `cancelled` is asked.
 const TICK_MS: u64 = 100;
-/// How long a program that was asked to end may take.
+/// How long a program may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which of a program's outputs is handed out line by line.
@@ -40,15 +42,14 @@ pub(crate) enum Heard {
     Stderr,
 }
 
-/// Who wants to know of a running program, and may end it.
+/// Who receives a program's output and may end it.
 pub(crate) struct Attendance<'a> {
-    /// Which output.
     pub heard: Heard,
-    /// Gets each piece of it that a line feed or carriage return ends; hostile.
+    /// Receives each piece that a line feed or carriage return ends; hostile.
     pub line: &'a mut (dyn FnMut(&str) + Send),
     /// Asked several times a second.
     pub cancelled: &'a dyn Fn() -> bool,
-    /// Whether it talks to others, and so may take any time: then it ends with this process.
+    /// Whether it uses the network, and so may hang for any time: then it is killed if this process dies.
     pub reaches_out: bool,
 }
 
@@ -58,13 +59,13 @@ impl fmt::Debug for Attendance<'_> {
     }
 }
 
-/// What a program came to.
+/// How a program ended, and its output.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub argv: String,
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
-    /// What it complained about; hostile.
+    /// Its messages; hostile.
     pub stderr: String,
 }
 
@@ -74,7 +75,7 @@ pub enum Error {
     /// There is none of this name.
     #[error("cannot find `{}`", program.display())]
     NotInstalled { program: PathBuf },
-    /// It did not start, or the connection was lost.
+    /// It did not start, or one of its pipes failed.
     #[error("cannot run `{argv}`")]
     Run {
         argv: String,
@@ -103,7 +104,7 @@ impl Ended {
         Err(Error::Failed { argv: self.argv, status: self.status, last_lines })
     }
 
-    /// Its last messages, safe to print. Of lines that were written over each other the last one counts.
+    /// Its last messages, safe to print. Of a line that was overwritten with carriage returns the last version counts.
     pub(crate) fn last_lines(&self) -> Vec<String> {
         let lines = self.stderr.lines().map(|line| line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default());
         let lines: Vec<String> =
@@ -112,10 +113,10 @@ impl Ended {
     }
 }
 
-/// What the threads at a program's pipes are for.
+/// Completes "cannot start a thread to" for the threads at a program's pipes.
 const FEED: &str = "talk to a program with";
 
-/// Starts `command`, gives it `input` and waits for its end.
+/// Starts `command`, writes `input` to it and waits for its end.
 pub(crate) fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>) -> Result<Ended, Error> {
     let argv = command_line(&command);
     tracing::debug!(argv, "starting");
@@ -124,7 +125,7 @@ pub(crate) fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>
     let watchdog = if attendance.reaches_out { Some(Watchdog::start().map_err(failed)?) } else { None };
     command.process_group(watchdog.as_ref().map_or(0, Watchdog::group));
     let mut child = command.spawn().map_err(|source| match source.kind() {
-        // The directory to start it in may be what is missing.
+        // `NotFound` can also mean the working directory.
         io::ErrorKind::NotFound if command.get_current_dir().is_none_or(Path::is_dir) => {
             Error::NotInstalled { program: command.get_program().into() }
         }
@@ -141,7 +142,7 @@ pub(crate) fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>
             if let Some(mut stdin) = stdin
                 && let Err(error) = stdin.write_all(input)
             {
-                // It has read enough, or failed and says so.
+                // It stopped reading: it has enough, or it failed and says why on stderr.
                 tracing::debug!("it reads no more: {error}");
             }
         });
@@ -154,7 +155,7 @@ pub(crate) fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>
                 (out.join().unwrap_or_default(), err.join().unwrap_or_default(), outcome)
             }
             Err(error) => {
-                // What of its pipes nobody attends to is closed; the rest ends with it.
+                // Without a thread nobody reads its output, so it would block for ever.
                 if let Some(group) = group.or_else(|| i32::try_from(child.id()).ok()) {
                     sys::process::signal_group(group, nix::sys::signal::Signal::SIGKILL);
                 }
@@ -167,7 +168,7 @@ pub(crate) fn run(mut command: Command, input: &[u8], attendance: Attendance<'_>
     Ok(Ended { argv, status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
 }
 
-/// Ends its process group should this process be killed. It is there before the program is, which joins its group.
+/// Kills its process group if this process is killed. It is started first, and the program joins its group.
 struct Watchdog(Child);
 
 impl Watchdog {
@@ -200,7 +201,7 @@ fn attend(child: &mut Child, group: Option<i32>, cancelled: &dyn Fn() -> bool) -
         sys::fd::wait_readable(&[pidfd.as_fd()], Some(TICK_MS)).map_err(|error| error.source)?;
         if let Some(status) = child.try_wait()? {
             if asked.is_some() {
-                // What it has started itself may be busy still.
+                // Children of the program may still run.
                 sys::process::signal_group(group, nix::sys::signal::Signal::SIGKILL);
                 return Ok(None);
             }
@@ -219,7 +220,6 @@ fn attend(child: &mut Child, group: Option<i32>, cancelled: &dyn Fn() -> bool) -
     }
 }
 
-/// Reads to the end, keeping what fits.
 fn read(mut from: impl Read, heard: &mut Option<&mut (dyn FnMut(&str) + Send)>) -> Vec<u8> {
     let (mut all, mut line) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; 64 * 1024];

@@ -1,4 +1,4 @@
-//! How the library tells what it is doing; the program decides how that looks.
+//! Events by which the library reports progress; the program decides how they look.
 
 /// One thing worth telling while work goes on.
 #[derive(Debug, Clone, Copy)]
@@ -16,9 +16,7 @@ pub enum Event<'a> {
     Advance(u64),
     /// The part begun last is over.
     End,
-    /// Something the user may want to know.
     Note(&'a str),
-    /// Something the user should know.
     Warning(&'a str),
     /// A line of a build log that the user asked to see, safe to print.
     Output(&'a str),
@@ -33,7 +31,7 @@ pub trait Observer: Sync {
 }
 
 impl dyn Observer + '_ {
-    /// Tells what is done next.
+    /// Begins a step.
     pub fn step(&self, text: &str) {
         self.event(&Event::Step(text));
     }
@@ -43,7 +41,7 @@ impl dyn Observer + '_ {
         self.event(&Event::Note(text));
     }
 
-    /// Tells something that the user should look after.
+    /// Tells something that needs the user's attention.
     pub fn warn(&self, text: &str) {
         self.event(&Event::Warning(text));
     }

@@ -1,8 +1,8 @@
 //! The host's `rsync`, asked for an ebuild repository.
 //!
-//! Options are Portage's own (`PORTAGE_RSYNC_OPTS`), but for links that lead elsewhere, which are left out, and modes, which are made plain.
-//! What an earlier tree has already is copied from there instead of being sent. The address begins with `rsync://`, so that no other
-//! program is ever started for it.
+//! The options are Portage's own (`PORTAGE_RSYNC_OPTS`), with two differences: links that lead out of the tree are left out, and modes
+//! are normalised. Files that an earlier tree has are copied from there instead of being sent. The address has to begin with `rsync://`,
+//! since rsync starts a remote shell for other forms.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use std::process::Command;
 use crate::program::{self, Attendance, Error, Heard};
 use crate::progress::{Event, Observer};
 
-/// How to run `rsync`.
+/// How to start `rsync`.
 #[derive(Debug, Clone)]
 pub(crate) struct Rsync {
-    /// The program, `rsync` to be looked up or a path.
+    /// `rsync`, which is looked up in `PATH`, or a path.
     pub program: PathBuf,
-    /// Its environment: only what finds and reaches a server is passed on.
+    /// The caller's environment, of which only `VARIABLES` are passed on.
     pub environment: Vec<(OsString, OsString)>,
 }
 
 const VARIABLES: [&str; 3] = ["PATH", "HOME", "RSYNC_PROXY"];
 
 impl Rsync {
-    /// Brings what is at `uri` into `target`. Files that `like` has are copied from there.
+    /// Fetches `uri` into `target`. Unchanged files are copied from `like`.
     pub(crate) fn fetch(
         &self,
         uri: &str,

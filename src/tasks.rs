@@ -1,4 +1,4 @@
-//! The functions that run inside the id map, by name, and those of this module: [`TIDY`] and [`INVENTORY`].
+//! The table of all functions that run inside the id map, by name.
 
 use crate::history::{cp, diff};
 use crate::inventory::{INVENTORY, inventory_task};

@@ -1,13 +1,13 @@
-//! Other people's words, made safe to print. Packages, servers, keys and files say what they like, and a terminal obeys some of it: it changes
-//! its title, its clipboard, or what was printed before.
+//! Makes text of others safe to print. Packages, servers, keys and files can contain terminal escapes, which change the window's title,
+//! the clipboard, or what was printed before.
 //!
 //! ```text
-//! sanitize, sanitize_line    what a terminal obeys is left out: for output of programs, whose escapes were meant for a terminal
-//! visible_line, _lines       it is written as `\u{1b}`: for names and messages
-//! blotted                    it becomes U+FFFD: for what is stored and compared
+//! sanitize, sanitize_line    escapes are removed: for output of programs, which meant them for a terminal
+//! visible_line, _lines       escapes are written as `\u{1b}`: for names and messages
+//! blotted                    each becomes U+FFFD: for text that is stored and compared
 //! ```
 
-/// A longer line is cut before we print it: build logs have command lines of a hundred kilobytes.
+/// Longer lines are cut before printing: build logs have command lines of a hundred kilobytes.
 pub(crate) const MAX_LINE_CHARS: usize = 2000;
 
 /// `bytes` as text without terminal escapes and control characters; of those only line feed and tab stay. Carriage returns end a line.
@@ -19,7 +19,7 @@ pub fn sanitize(bytes: &[u8]) -> String {
     sanitize_lines(bytes, MAX_LINE_CHARS)
 }
 
-/// As [`sanitize`], with lines of any length: for answers that a program reads. A line that is cut is no JSON any more.
+/// As [`sanitize`], but lines are not cut: for JSON, which a cut would break.
 pub(crate) fn sanitize_uncut(bytes: &[u8]) -> String {
     sanitize_lines(bytes, usize::MAX)
 }
@@ -69,7 +69,7 @@ pub(crate) fn sanitize_line(bytes: &[u8], max_chars: usize) -> String {
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
-/// After ESC. What does not fit the grammar stays in the stream: it is ordinary text, or the next control.
+/// Skips what follows ESC. Characters that do not fit the grammar stay: they are ordinary text, or begin the next control.
 fn skip_escape(chars: &mut Chars<'_>) {
     match chars.peek() {
         Some('[') => {
@@ -97,7 +97,7 @@ fn skip_csi(chars: &mut Chars<'_>) {
     chars.next_if(|c| matches!(c, '@'..='~'));
 }
 
-/// A control string ends with BEL or ST. One that never ends must not swallow the log: it also ends with its line.
+/// A control string ends with BEL or ST. An unterminated one would swallow the rest of the log, so it also ends at the end of its line.
 fn skip_string(chars: &mut Chars<'_>) {
     while let Some(&c) = chars.peek() {
         match c {
@@ -118,18 +118,18 @@ fn skip_string(chars: &mut Chars<'_>) {
     }
 }
 
-/// Whether a terminal does something else with it than to show it: controls (C0, DEL, C1), line breaks and tabs among them, and characters that
-/// are not seen or change the direction of what is.
+/// Whether a terminal acts on it instead of showing it: controls (C0, DEL, C1), line breaks and tabs among them, and characters that are
+/// invisible or change the direction of text.
 pub fn is_obeyed(c: char) -> bool {
     c.is_control() || is_invisible(c)
 }
 
-/// Somebody else's words as one line for a terminal: what it would obey is written as Rust writes it, `\u{1b}`.
+/// Text of others as one line for a terminal: controls are written as Rust writes them, `\u{1b}`.
 pub(crate) fn visible_line(words: &str) -> String {
     visible(words, false)
 }
 
-/// The same in several lines: breaks stay.
+/// As [`visible_line`], but line breaks stay.
 pub(crate) fn visible_lines(words: &str) -> String {
     visible(words, true)
 }
@@ -147,7 +147,7 @@ fn visible(words: &str, breaks: bool) -> String {
     out
 }
 
-/// A character for a text that is kept: U+FFFD in the place of one that a terminal obeys.
+/// U+FFFD for a character that a terminal acts on, else the character.
 pub(crate) fn blotted(c: char) -> char {
     if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }
 }

@@ -1,12 +1,12 @@
-//! Threads that cannot be started, as where the user has as many as `ulimit -u` allows: an error with words, not a panic.
+//! Starting threads. Where the user has as many as `ulimit -u` allows, that is an error with words instead of a panic.
 //!
-//! [`pool`] comes before the first use of `rayon`, which would panic.
+//! Call [`pool`] before the first use of `rayon`, which panics otherwise.
 
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-/// The system lets us start no more threads.
+/// The system refused to start another thread.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start a thread to {what}")]
 pub struct NoThread {
@@ -22,7 +22,7 @@ impl NoThread {
     }
 }
 
-/// Starts a thread of a scope; `what` it is for ends the words "cannot start a thread to".
+/// Starts a thread of a scope; `what` completes the message "cannot start a thread to".
 pub(crate) fn scoped<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     what: &'static str,
@@ -37,7 +37,7 @@ impl From<NoThread> for io::Error {
     }
 }
 
-/// Does `work` in so many threads, or as many as can be started: at least in this one.
+/// Runs `work` in up to `count` threads; in this one if none can be started.
 pub(crate) fn crew(count: usize, work: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         let started = (0..count).filter(|_| scoped(scope, "work with", &work).is_ok()).count();
@@ -47,22 +47,22 @@ pub(crate) fn crew(count: usize, work: impl Fn() + Sync) {
     });
 }
 
-/// Begins a thread; in tests, one that cannot be started.
+/// Every thread is started through this, so that tests can make it fail.
 pub(crate) fn builder() -> Builder {
     let builder = Builder::new();
     #[cfg(test)]
     if tests::NONE.get() {
-        // More than there are addresses.
+        // A stack larger than the address space.
         return builder.stack_size(1 << 60);
     }
     builder
 }
 
-/// Makes the threads that share work on large collections: one for each processor.
+/// Starts `rayon`'s threads, one for each processor.
 ///
 /// # Errors
 ///
-/// One of them cannot be started. Then nothing may be shared: `rayon` would panic, and it waits for ever for one that it counts on.
+/// One of them cannot be started. The caller must not use `rayon` then: it panics, or waits for ever for the missing thread.
 pub(crate) fn pool() -> Result<(), NoThread> {
     static REFUSED: OnceLock<Option<i32>> = OnceLock::new();
     let refused = REFUSED.get_or_init(|| {
@@ -74,7 +74,7 @@ pub(crate) fn pool() -> Result<(), NoThread> {
                 Err(error)
             }
         };
-        // It also fails if an embedding program has made one already, which will do.
+        // This also fails if the embedding program has built the pool already; then that one is used.
         drop(rayon::ThreadPoolBuilder::new().spawn_handler(start).build_global());
         refused.into_inner().unwrap_or_else(PoisonError::into_inner)
     });

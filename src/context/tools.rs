@@ -1,4 +1,4 @@
-//! What a context borrows: opened once, for as many contexts as a program needs.
+//! What a context borrows. Opened once for all contexts of a program.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ impl User {
     }
 }
 
-/// The store, the sandbox's launcher and who counts Ctrl-C.
+/// The store, the launcher of sandboxes, and the counter of Ctrl-C.
 #[derive(Debug)]
 pub struct Tools {
     places: Places,
@@ -42,7 +42,7 @@ pub struct Tools {
     told: Told,
 }
 
-/// Why nothing can be built here.
+/// Why no store could be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The host lacks something; the problem knows its remedy.
@@ -63,14 +63,15 @@ pub enum OpenError {
 }
 
 impl Tools {
-    /// Looks at the host, as far as that costs nothing; closes data and cache to other users; opens the store, which is made if it is not there; removes what killed runs left.
+    /// Checks the host, as far as that is cheap; closes data and cache to other users; opens or creates the store; removes what killed runs left.
     ///
-    /// `search_path` lists where `newuidmap` and other programs of the host are looked for. `command` is what others are told who wait for a lock.
+    /// `newuidmap` and other programs of the host are looked up in `search_path`. `command` is shown to others who wait for a lock of
+    /// ours.
     ///
     /// # Errors
     ///
-    /// A host that cannot sandbox, directories that other users could replace, a store that cannot be used, and a second one of these in the same process while the first one lives: both
-    /// would count the same signals.
+    /// The host cannot run sandboxes, other users could replace the directories, the store cannot be used, or there is another `Tools` in
+    /// this process: both would count the same signals.
     pub fn open(
         places: &Places,
         user: &User,
@@ -108,8 +109,8 @@ impl Tools {
         }
     }
 
-    /// Asks what runs to stop, as Ctrl-C does: a build is suspended and goes on when it is called again. From any thread; the second time
-    /// sessions are killed.
+    /// Asks the running work to stop, as Ctrl-C does, from any thread. A build is suspended and resumes at the next call; a second
+    /// `cancel` kills the sessions.
     pub fn cancel(&self) {
         self.interrupt.ask();
     }

@@ -102,7 +102,7 @@ pub struct Request<'a> {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downloaded {
-    /// Who had it.
+    /// Where it came from.
     pub url: Url,
     /// Its size in bytes.
     pub bytes: u64,

@@ -1,13 +1,13 @@
-//! Commits of other people's repositories, fetched into a bare repository of our own.
+//! Commits of other people's repositories, fetched into a bare repository of ours.
 //!
 //! ```text
 //! cache/repos/NAME.git/       bare and shallow; whatever was fetched before makes the next time short
-//! cache/repos/NAME.git.lock   held by the one command that works with it
+//! cache/repos/NAME.git/       bare and shallow; objects of earlier fetches make the next one short
 //! ```
 //!
-//! What is fetched is hostile. git is started without any configuration but that of the bare repository, which is ours: no hooks, no filters,
-//! no templates, no other protocol than the address has, nothing that asks on a terminal. Objects are checked as they come (`fsckObjects`),
-//! which also refuses paths that lead out of a work tree. Locks and half-received packs of an earlier git that was killed are removed first.
+//! What is fetched is hostile. git gets no configuration but that of the bare repository, which is ours: no hooks, no filters, no
+//! templates, no protocol but that of the address, and nothing that prompts on a terminal. Objects are checked on arrival
+//! (`fsckObjects`), which also refuses paths that lead out of a work tree. Locks and partial packs of a killed git are removed first.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ use crate::program;
 use crate::program::{Attendance, Heard};
 use crate::progress::{Event, Observer};
 
-/// Where the wanted commit is remembered.
+/// The ref of the wanted commit. Without one, `gc` would remove it.
 const REF: &str = "refs/gentoomuch/wanted";
-/// Variables of the caller's that git gets to see: how to reach others, and where things are.
+/// The variables of the caller that git gets: how to reach servers, and where things are.
 const VARIABLES: [&str; 17] = [
     "PATH",
     "HOME",
@@ -44,7 +44,7 @@ const VARIABLES: [&str; 17] = [
     "GIT_EXEC_PATH",
 ];
 
-/// What git is told before it does anything; nothing else tells it.
+/// git's settings; it reads no others.
 const SETTINGS: [(&str, &str); 16] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -53,12 +53,15 @@ const SETTINGS: [(&str, &str); 16] = [
     ("core.symlinks", "true"),
     ("core.askPass", ""),
     ("credential.helper", ""),
+    // The scheme of the address is allowed for each fetch (see `run_with`): a redirect or a submodule cannot switch to `ext::` or
+    // `file://`.
     ("protocol.allow", "never"),
     ("fetch.fsckObjects", "true"),
     ("transfer.fsckObjects", "true"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     ("submodule.recurse", "false"),
+    // git has no timeout of its own: a server that sends less than 100 bytes a second for a minute is given up.
     ("http.lowSpeedLimit", "100"),
     ("http.lowSpeedTime", "60"),
     ("init.defaultBranch", "main"),
@@ -81,9 +84,9 @@ impl std::fmt::Debug for Mirror<'_> {
 /// A commit that is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Commit {
-    /// Its whole name.
+    /// Its full hash.
     pub id: String,
-    /// The object as git hashes it, without the header: what a signature is over.
+    /// The object as git hashes it, without the header: a signature is over this.
     pub raw: Vec<u8>,
     /// When it was committed, seconds since 1970.
     pub committed: i64,
@@ -98,7 +101,7 @@ impl<'a> Mirror<'a> {
             if mirror.run(None, &["rev-parse", "--is-bare-repository"])?.status.success() {
                 return Ok(mirror);
             }
-            // A cache is made again rather than mended.
+            // A damaged cache is made anew.
         }
         if dir.exists() {
             fs::remove_dir_all(dir).map_err(mirror.io())?;
@@ -113,7 +116,7 @@ impl<'a> Mirror<'a> {
         move |source| GitError::Mirror { path: path.clone(), source }
     }
 
-    /// Removes what a git that was killed has left; nobody else works here.
+    /// Removes what a killed git left; the caller's lock keeps other processes out.
     fn remove_litter(&self) -> io::Result<()> {
         let mut pending = vec![self.dir.clone(), self.dir.join("objects/pack"), self.dir.join("refs/gentoomuch")];
         while let Some(dir) = pending.pop() {
@@ -130,7 +133,7 @@ impl<'a> Mirror<'a> {
         Ok(())
     }
 
-    /// The commit `rev` of the repository at `uri`, or what its `HEAD` names; brought if it is not here.
+    /// The commit `rev` of the repository at `uri`, or that of its `HEAD`; fetched if it is not here.
     pub(crate) fn fetch(&self, uri: &str, rev: Option<&Revision>, offline: bool) -> Result<Commit> {
         let wanted = match rev {
             Some(Revision::Commit(id)) => {
@@ -153,6 +156,7 @@ impl<'a> Mirror<'a> {
         arguments.extend(["--", uri, &refspec]);
         let ended = self.run(Some(uri), &arguments)?;
         if !ended.status.success() {
+            // The words of `upload-pack` and of `fetch` when a server does not hand out commits by id; git has no exit status for it.
             let refused = ["not our ref", "unadvertised object", "couldn't find remote ref", "no such remote ref"];
             if matches!(rev, Some(Revision::Commit(_))) && refused.iter().any(|words| ended.stderr.contains(words)) {
                 return Err(GitError::NotGiven { commit: wanted, uri: uri.to_owned() });
@@ -161,6 +165,8 @@ impl<'a> Mirror<'a> {
         }
         let id = self.run(None, &["rev-parse", "--verify", &format!("{REF}^{{commit}}")])?.ok()?;
         let id = String::from_utf8_lossy(&id).trim().to_owned();
+        // `SETTINGS` switch automatic gc off: it would go on in the background after our lock is released. Here it runs in the
+        // foreground. Commits of earlier shallow fetches are unreachable, so they are pruned at once.
         self.run(
             None,
             &["-c", "gc.autoDetach=false", "-c", "gc.pruneExpire=now", "-c", "gc.auto=6700", "gc", "--auto", "--quiet"],
@@ -168,7 +174,7 @@ impl<'a> Mirror<'a> {
         self.whole(&id)?.ok_or_else(|| GitError::NotGiven { commit: id, uri: uri.to_owned() })
     }
 
-    /// The whole name of the branch or tag.
+    /// The full name of a branch or tag; a branch comes first.
     fn named(&self, uri: &str, name: &str) -> Result<String> {
         let listed = self.run(Some(uri), &["ls-remote", "--refs", "--", uri])?.ok()?;
         let listed = String::from_utf8_lossy(&listed);
@@ -185,13 +191,13 @@ impl<'a> Mirror<'a> {
         Err(GitError::UnknownRevision { revision: name.to_owned(), repository: uri.into(), nearest, known })
     }
 
-    /// The commit `id`, if it and all its files are here.
+    /// The commit `id`, if it and all its trees are here.
     fn whole(&self, id: &str) -> Result<Option<Commit>> {
         let raw = self.run(None, &["cat-file", "commit", id])?;
         if !raw.status.success() {
             return Ok(None);
         }
-        // Lists every tree, so that one which is missing shows; what was fetched came with all its files.
+        // Lists every tree, so that a missing one is found. Blobs are not checked: a fetch brings them together with the trees.
         if !self.run(None, &["ls-tree", "-r", "--name-only", "-z", id])?.status.success() {
             return Ok(None);
         }
@@ -199,7 +205,7 @@ impl<'a> Mirror<'a> {
         Ok(Some(Commit { id: id.to_owned(), raw: raw.stdout, committed }))
     }
 
-    /// Writes the files of a commit into `target`, an empty directory. `index` is a file of git's, to be removed by the caller.
+    /// Writes the files of a commit into `target`, an empty directory. `index` is a temporary file of git's, which the caller removes.
     pub(crate) fn checkout(&self, commit: &Commit, target: &Path, index: &Path) -> Result<()> {
         let variables = [(OsStr::new("GIT_INDEX_FILE"), index.as_os_str()), (OsStr::new("GIT_WORK_TREE"), target.as_os_str())];
         self.run_with(None, &["read-tree", &commit.id], &variables)?.ok()?;
@@ -249,7 +255,7 @@ impl<'a> Mirror<'a> {
     }
 }
 
-/// Turns git's words on how far it is into progress.
+/// Turns git's progress messages into events.
 struct Received<'a> {
     observer: &'a dyn Observer,
     bytes: u64,

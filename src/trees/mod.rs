@@ -54,6 +54,7 @@ pub(crate) struct Programs {
 
 #[derive(Debug, Clone)]
 pub(crate) enum SyncFrom {
+    /// A published snapshot or a directory on this machine.
     Local(PathBuf),
     /// Another machine.
     Remote(TreeSource),
