@@ -1,7 +1,7 @@
-//! The places on disk that one invocation works with.
+//! The directories that one invocation works with.
 //!
 //! ```text
-//! config/                          the user's, under version control; only ever read, but by the commands made to write it
+//! config/                          the user's, under version control; only commands made for that write to it
 //! data/                            closed to others (`walls`), as is cache
 //! data/store/                      layers, build states, refs, sessions
 //! data/stages/                     finished artifacts
@@ -11,9 +11,9 @@
 //! cache/distfiles/                 source archives
 //! cache/binpkgs/POOL/              binary packages, by pool
 //! cache/repos/NAME.git             git objects of ebuild trees
-//! cache/repos/downloads/           what has come of trees that are downloaded as tarballs
+//! cache/repos/downloads/           data of trees that are downloaded as tarballs
 //! cache/stage3/                    fetched stage3s with the files beside them
-//! cache/oci-layers/                layers of OCI images, as they were packed
+//! cache/oci-layers/                packed layers of OCI images
 //! ```
 
 mod walls;
@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use walls::{Closed, Owner, Unsafe, unknown_id};
 
-/// Configuration, data and cache directories, all absolute. The program resolves them from flags, `GENTOOMUCH_*` and XDG variables.
+/// Configuration, data and cache directories, as absolute paths. The program takes them from flags, `GENTOOMUCH_*` and XDG variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
     pub config: PathBuf,
-    /// What must not be lost.
+    /// Cannot be made again.
     pub data: PathBuf,
-    /// What can be made again.
+    /// Can be made again.
     pub cache: PathBuf,
 }
 
@@ -78,17 +78,17 @@ impl Places {
         self.cache.join("stage3")
     }
 
-    /// Layers of OCI images that were packed before.
+    /// Packed layers of OCI images.
     pub fn oci_layers(&self) -> PathBuf {
         self.cache.join("oci-layers")
     }
 
-    /// Which artifacts were held against their digests.
+    /// Records of artifacts that were compared with their digests.
     pub fn seen_artifacts(&self) -> PathBuf {
         self.cache.join("artifacts")
     }
 
-    /// Which states are what other build keys would make.
+    /// Records of states that other build keys would rebuild unchanged.
     pub fn standing(&self) -> PathBuf {
         self.cache.join("standing")
     }

@@ -1,4 +1,4 @@
-//! What keeps an artifact from being made.
+//! Why an artifact is not made.
 
 use std::path::{Path, PathBuf};
 
@@ -21,16 +21,16 @@ pub enum Error {
     /// A squashfs image that `mksquashfs` did not make.
     #[error(transparent)]
     Squashfs(#[from] SquashfsError),
-    /// A document of an OCI image that lacks something.
+    /// A document of an OCI image without a required field.
     #[error("cannot describe the image")]
     Oci(#[from] oci_spec::OciSpecError),
-    /// An artifact would overwrite something.
+    /// There is a file where the artifact would go.
     #[error("`{}` is there already", path.display())]
     ArtifactExists {
         /// What is in the way.
         path: PathBuf,
     },
-    /// An archive or a layer of an image that cannot be written.
+    /// An archive, or a layer of an image, could not be written.
     #[error("cannot make `{}`", path.display())]
     Making {
         path: PathBuf,
@@ -40,10 +40,10 @@ pub enum Error {
     /// No secret key for signing.
     #[error("cannot sign artifacts")]
     Sign(#[source] stage3::sign::SignError),
-    /// The ending is no artifact's.
+    /// The file's ending is not that of any form.
     #[error("`{}` is no artifact's name: nothing made here ends in `.{ending}`", path.display())]
     Ending { path: PathBuf, ending: String },
-    /// The ending is that of another form than the one asked for.
+    /// The file's ending is not that of the form asked for.
     #[error("`{}` would not be what its name says: `{asked}` was asked for", path.display())]
     OtherForm {
         path: PathBuf,
@@ -52,21 +52,20 @@ pub enum Error {
     },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
 lifted!(Error::Names: names { Context });
 
 impl Error {
-    /// Wraps what went wrong while `path` was written, unless the user has ended it.
+    /// Wraps an error of writing `path`, unless it is an interruption.
     pub(crate) fn making(path: &Path) -> impl FnOnce(Self) -> Self {
         move |source| {
             if source.is_interrupted() { source } else { Self::Making { path: path.to_owned(), source: Box::new(source) } }
         }
     }
 
-    /// Whether the user has ended it.
+    /// Whether the user interrupted it.
     pub(crate) fn is_interrupted(&self) -> bool {
         matches!(self, Self::Context(context::Error::Interrupted { .. }))
     }

@@ -1,5 +1,5 @@
-//! What a stage4 leaves out unless its definition's `keep` file brings it back: what identifies one machine, and what can be made
-//! again. A directory named with `/*` stays, empty.
+//! What a stage4 leaves out by default: the identity of a machine, and what can be made again. A definition's `keep` file brings paths
+//! back. Of a directory written as `DIR/*` the empty directory stays.
 
 /// [Patterns](crate::patterns).
 pub const DEFAULT: &[&str] = &[
@@ -12,7 +12,7 @@ pub const DEFAULT: &[&str] = &[
     "/var/lib/misc/random-seed",
     "/var/lib/seedrng/*",
     "/etc/hostid",
-    // What happened while building.
+    // Traces of the build.
     "/var/log/**",
     "/root/.bash_history",
     "/root/.python_history",
@@ -29,7 +29,7 @@ pub const DEFAULT: &[&str] = &[
     // Trees and sources.
     "/var/db/repos/*",
     "/usr/src/*",
-    // Kernel file systems and devices are the running system's.
+    // A running system mounts these.
     "/dev/*",
     "/proc/*",
     "/sys/*",

@@ -1,21 +1,21 @@
-//! Exports a build state as an artifact, with everything beside it that upstream puts beside a stage3.
+//! Exports a build state as an artifact, with the files that upstream publishes beside a stage3.
 //!
 //! ```text
-//! stages/NAME/stage4-ARCH-NAME-TIME-ID.tar.xz    the archive; TIME is that of the newest input, ID the beginning of the state's id
+//! stages/NAME/stage4-ARCH-NAME-TIME-ID.tar.xz    the archive; TIME is that of the newest input, ID the start of the state's id
 //!             ….tar.xz.asc                       detached signature
 //!             ….tar.xz.CONTENTS.gz               what is in it
 //!             ….tar.xz.DIGESTS                   clear-signed: BLAKE2B and SHA512 of archive and CONTENTS
 //!             ….tar.xz.sha256                    clear-signed
 //!             ….tar.xz.json                      inputs, versions, isolation, packages, and the digests of the files above
-//!             stage4-ARCH-NAME-TIME-ID-2.tar.xz  the same state with other things kept in it or left out of it
-//! stages/kept/NAME/, stages/state/ID/            the same of other states
+//!             stage4-ARCH-NAME-TIME-ID-2.tar.xz  the same state with other exclusions
+//! stages/kept/NAME/, stages/state/ID/            artifacts of other states
 //! ```
 //!
-//! In place of an archive there may be `….squashfs`, or a directory `….oci`, see [`crate::artifact::oci`]. Of that one `index.json` is what is
-//! signed and listed: it leads to all else by digests.
+//! Instead of an archive there may be `….squashfs`, or a directory `….oci`, see [`crate::artifact::oci`]. Of the latter, `index.json` is
+//! signed and listed: it refers to everything else by digest.
 //!
-//! All of it is made in a hidden directory beside its place and gets its names by [`publish`], the metadata last. `recorded.rs` says whether what is
-//! there is what was made. An archive that was published is never replaced by another; if only its signature is to be another one, it stays as it is.
+//! Everything is made in a hidden directory beside its place and named by [`publish`], the metadata last. `recorded.rs` compares existing
+//! files with their metadata. A published archive is never replaced by another; if only the signature has to change, the archive stays.
 
 mod error;
 pub(crate) mod exclusions;
@@ -54,23 +54,23 @@ use crate::{context, durable};
 pub use error::Error;
 pub(crate) use error::Result;
 
-/// Ending of the hidden directory in which an artifact is made.
+/// Suffix of the hidden directory in which an artifact is made.
 const UNFINISHED: &str = ".new";
 
 /// How to export.
 #[derive(Debug, Clone)]
 pub(crate) struct ExportOptions {
     pub(crate) format: ArtifactFormat,
-    /// What an image says of itself.
+    /// The configuration of an image.
     pub(crate) oci: OciConfig,
-    /// What is brought back of what is left out by default.
+    /// Default exclusions that are brought back.
     pub(crate) keep: Vec<String>,
     pub(crate) signer: Option<(Gpg, SecretKey)>,
     pub(crate) arch: String,
 }
 
 impl ExportOptions {
-    /// What a stage4's artifact is like, unsigned: as its definition says, if there is one, unless `format` says otherwise.
+    /// The artifact of a stage4, unsigned: as its definition says, if there is one, unless `format` is given.
     pub(crate) fn of(definition: Option<&Stage4Definition>, format: Option<ArtifactFormat>, arch: &str) -> Self {
         let own = definition.and_then(|definition| definition.format.as_ref()).map(|format| format.value);
         Self {
@@ -83,19 +83,19 @@ impl ExportOptions {
     }
 }
 
-/// Where an artifact goes, and what it is called.
+/// The place and name of an artifact.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) dir: PathBuf,
     pub(crate) file_name: String,
-    /// Whether an image is to be one file instead of a directory.
+    /// Whether an image is one file instead of a directory.
     pub(crate) one_file: bool,
-    /// Whether the place is ours, where killed runs may have left something.
+    /// Whether the directory is ours, so that we may remove what killed runs left in it.
     pub(crate) ours: bool,
 }
 
 impl Target {
-    /// The form in words.
+    /// The form, in words.
     fn form(&self, options: &ExportOptions) -> String {
         if self.one_file { "oci-archive".to_owned() } else { options.format.to_string() }
     }
@@ -105,11 +105,11 @@ impl Target {
 pub struct ImageLayers {
     /// How many there are.
     pub count: usize,
-    /// How many of them were packed before.
+    /// How many of them had been packed before.
     pub reused: usize,
 }
 
-/// What is made first, and what the rest is about.
+/// The main file, which the other files are about.
 struct Made {
     entries: u64,
     bytes_tar: u64,
@@ -136,34 +136,35 @@ pub struct Artifact {
     pub entries: u64,
     /// Fingerprint of the signing key.
     pub signed_by: Option<String>,
-    /// Whether it was there already, and nothing was done.
+    /// Whether it existed, so that nothing was done.
     pub reused: bool,
     /// Of an image, its layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<ImageLayers>,
 }
 
-/// Who signs: the key that `env/sign_key` names, else the one that `gpg` was given, else its default one. Nobody without `gpg`.
+/// The signing key: `env/sign_key`, else the one given with `gpg`, else gpg's default key. `None` without `gpg`.
 pub(crate) fn signer(cx: &Context<'_>, sign_key: Option<String>, gpg: Option<&Gpg>) -> Result<Option<(Gpg, SecretKey)>> {
     let Some(gpg) = gpg else { return Ok(None) };
     let gpg = Gpg { key: sign_key.or_else(|| gpg.key.clone()), ..gpg.clone() };
-    // Ctrl-C ends gpg, too.
+    // Ctrl-C also ends gpg, whose failure is then an interruption.
     let key = gpg.secret_key_available().map_err(|error| interrupted_or(cx, Error::Sign(error)))?;
     Ok(Some((gpg, key)))
 }
 
-/// Signs on trial: an hour of building or packing must not end with a key that cannot sign, or a passphrase that nobody is there to enter.
+/// Makes a test signature: an hour of building or packing must not end with a key that cannot sign, or with a passphrase prompt that
+/// nobody sees.
 pub(crate) fn try_signer(cx: &Context<'_>, signer: Option<&(Gpg, SecretKey)>) -> Result<()> {
     let Some((gpg, _)) = signer else { return Ok(()) };
     gpg.try_out().map_err(|error| interrupted_or(cx, Error::Sign(error)))
 }
 
-/// What a failure was if the user has asked to stop: what did not fail by itself.
+/// The error, or an interruption if the user asked to stop.
 fn interrupted_or(cx: &Context<'_>, error: Error) -> Error {
     if cx.interrupt.count() > 0 { context::Error::Interrupted { resumable: true }.into() } else { error }
 }
 
-/// Where the artifact of `state` goes if the user has no other wish. `name` is the stage4's, or the state's; none if the state has no name.
+/// The default place of an artifact of `state`. `name` is the stage4's or the state's; `None` if the state has no name.
 pub(crate) fn target(cx: &Context<'_>, name: Option<&str>, kind: &str, state: &State, options: &ExportOptions) -> Target {
     let short = short_id(state);
     let flat = name.map_or_else(String::new, |name| format!("{}-", name.replace('/', "-")));
@@ -172,7 +173,7 @@ pub(crate) fn target(cx: &Context<'_>, name: Option<&str>, kind: &str, state: &S
     Target { dir, file_name, one_file: false, ours: true }
 }
 
-/// Makes the artifact of `state`, unless it is there.
+/// Makes the artifact of `state`, unless it exists.
 pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State, options: &ExportOptions) -> Result<Artifact> {
     let dir = target.dir.clone();
     if target.ours {
@@ -197,7 +198,7 @@ pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State
     if !target.ours
         && let Some(path) = all_files(&path).find(|path| fs::symlink_metadata(path).is_ok())
     {
-        // Whatever it is, it is the user's.
+        // We did not make it, so we do not touch it.
         return Err(Error::ArtifactExists { path });
     }
     try_signer(cx, options.signer.as_ref())?;
@@ -219,14 +220,14 @@ pub(crate) fn export(cx: &Context<'_>, name: &str, target: Target, state: &State
     made.map_err(|error| interrupted_or(cx, error))
 }
 
-/// Says that an artifact is for processors like that of its builder, which nothing in it says.
+/// Notes that an artifact only runs on processors like the builder's (`-march=native`): nothing in the artifact says so.
 fn note_native(cx: &Context<'_>, name: &str, state: &State) {
     if let Some(flag) = native::flag_in(&cx.store.lower_dirs(state)) {
         cx.observer.note(&format!("`{name}` is compiled with `{flag}`: it runs only on processors that can do what this one can"));
     }
 }
 
-/// The artifact of the stage4 `name` if it is there as asked for, else why it has to be made. Nothing is made, and nobody asked for keys.
+/// The artifact of the stage4 `name` if it exists as asked for, else why it has to be made. Makes nothing and asks for no key.
 pub(crate) fn artifact_standing(
     cx: &Context<'_>,
     name: &str,
@@ -246,8 +247,8 @@ fn artifact_wanted<'w>(cx: &Context<'_>, name: &str, target: &Target, state: &'w
     Wanted { state, options, clamp: oci::clamp(cx, state), image, seen: cx.places.seen_artifacts() }
 }
 
-/// Writes what is not there yet into `staging`; returns the names of all new files, the metadata last. `before` are the metadata of what is
-/// there, if only its signature is another one.
+/// Writes the missing files into `staging`; returns the names of all new files, the metadata last. `before` are the existing metadata, if
+/// only the signature differs.
 fn export_into(
     cx: &Context<'_>,
     staging: &Path,
@@ -331,7 +332,7 @@ fn artifact_metadata(
         "packer": PACKER,
         "signed_by": options.signer.as_ref().map(|(_, key)| key.primary.to_string()),
         "form": options.format.to_string(),
-        // By which words it was found, so that it can be told without asking gpg whether it still is the right one.
+        // The words by which the key was chosen: as long as they are the same we need not ask gpg which key they mean.
         "sign_key": options.signer.as_ref().and_then(|(gpg, _)| gpg.key.as_deref()),
         "entries": made.entries,
         "bytes_tar": made.bytes_tar,
@@ -402,7 +403,7 @@ fn pack(
     };
     let exported =
         archive_tasks::export(cx.launcher, &input, out, Some(listing), Vec::new(), Some(context::cancel(cx)?), cx.observer);
-    // The state is there: the next run has only this to do.
+    // The state exists, so the next run only has to do this.
     context::not_interrupted(cx).map_err(|_| context::Error::Interrupted { resumable: true })?;
     Ok(exported?)
 }
@@ -461,7 +462,7 @@ fn stamp(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// By what all files but the archive, blobs and metadata are known.
+/// Digests or sizes of all files except the archive, blobs and metadata.
 fn marks(place: &Path, staging: &Path, target: &Target, made: &Made, files: &[String]) -> Result<BTreeMap<String, FileMark>> {
     let layout = place.join(&target.file_name).is_dir().then(|| format!("{}/oci-layout", target.file_name));
     let of_before = made.contents.iter().map(|contents| contents.name.clone()).chain(layout).map(|name| (name, place));
@@ -470,12 +471,12 @@ fn marks(place: &Path, staging: &Path, target: &Target, made: &Made, files: &[St
     all.into_iter().map(|(name, dir)| Ok((name.clone(), FileMark::of(&dir.join(name))?))).collect()
 }
 
-/// The beginning of a state's id, as it is in names.
+/// The start of a state's id, as used in names.
 pub(crate) fn short_id(state: &State) -> String {
     state.id.as_str().chars().take(ID_DIGITS).collect()
 }
 
-/// Which artifact is meant, by its name, and what is there of it.
+/// The name of the artifact that is meant, and its condition.
 fn choose(target: &Target, wanted: &Wanted<'_>, signature: Signature<'_>) -> (String, std::result::Result<Recorded, Lacking>) {
     let ending = wanted.options.format.to_string();
     match target.file_name.strip_suffix(&format!(".{ending}")).filter(|_| target.ours) {
@@ -487,7 +488,7 @@ fn choose(target: &Target, wanted: &Wanted<'_>, signature: Signature<'_>) -> (St
     }
 }
 
-/// What there is at `path`, as if it had just been made.
+/// The existing main file at `path`, in the form of a new one.
 fn made_before(path: &Path, before: Recorded) -> Result<Made> {
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = if path.is_dir() { format!("{file_name}/index.json") } else { file_name.to_string() };
@@ -504,7 +505,7 @@ fn made_before(path: &Path, before: Recorded) -> Result<Made> {
     })
 }
 
-/// Gives new files their names and takes away what else is there of the artifact `file_name`, unless it stays as it is.
+/// Names the new files and removes the other files of the artifact `file_name`, except those that stay.
 fn put_in_place(dir: &Path, staging: &Path, file_name: &str, files: &[String]) -> Result<()> {
     sync_tree(staging)?;
     let stays = |name: &String| [file_name.to_owned(), format!("{file_name}.CONTENTS.gz")].contains(name);
@@ -516,7 +517,7 @@ fn put_in_place(dir: &Path, staging: &Path, file_name: &str, files: &[String]) -
     publish::run(&publish::Set { dir, staging, files, gone: &gone, metadata: &metadata }.plan())
 }
 
-/// Brings the names in a directory and below it to the disk.
+/// Syncs the entries of a directory and of those below it.
 fn sync_tree(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = entry.map_err(Error::io("list", dir))?.path();
@@ -527,13 +528,13 @@ fn sync_tree(dir: &Path) -> Result<()> {
     Ok(durable::sync_dir(dir)?)
 }
 
-/// Where an artifact is made.
+/// The hidden directory in which an artifact is made.
 fn staging_of(dir: &Path, file_name: &str) -> PathBuf {
     dir.join(format!(".{file_name}{UNFINISHED}"))
 }
 
-/// Removes what an export has left that was killed or has failed, also files that have their names and no metadata yet. Those are known by what was
-/// to become their metadata.
+/// Removes what a killed or failed export left, including files that were named before their metadata. The unfinished metadata list
+/// those.
 fn take_back(dir: &Path, file_name: &str) -> Result<()> {
     let staging = staging_of(dir, file_name);
     if !staging.is_dir() {
@@ -546,7 +547,7 @@ fn take_back(dir: &Path, file_name: &str) -> Result<()> {
     fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))
 }
 
-/// Notes by which words the key of the artifact at `path` is found now, so that the next look needs no gpg.
+/// Records the words by which the key was chosen, so that the next run needs no gpg.
 fn note_sign_key(path: &Path, options: &ExportOptions) -> Result<()> {
     let Some((gpg, _)) = &options.signer else { return Ok(()) };
     let file = beside(path, "json");
@@ -570,12 +571,12 @@ fn with_newline(metadata: &serde_json::Value) -> Vec<u8> {
     text
 }
 
-/// Whether a name in a place of ours is that of an artifact being made.
+/// Whether a name is that of an unfinished artifact's directory.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     [".stage4-", ".state-"].iter().any(|start| name.starts_with(start)) && name.ends_with(UNFINISHED)
 }
 
-/// Removes what runs that were killed have left, of this artifact or of one with another name; the lock on the stage4 is the caller's.
+/// Removes unfinished artifacts of killed runs, whatever their names; the caller holds the stage4's lock.
 fn remove_unfinished(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let path = entry.map_err(Error::io("list", dir))?.path();

@@ -1,4 +1,5 @@
-//! Whether the packages of a state are for processors like that of their builder: what compilers are told by all that Portage reads as `make.conf`.
+//! Whether a state was compiled for the builder's own processor: looks for `-march=native` and its like in everything that Portage reads
+//! as `make.conf`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,21 +11,21 @@ use crate::trees::synced::files_of_root;
 
 const MAKE_CONF: &str = "etc/portage/make.conf";
 
-/// The first flag by which a compiler takes the processor that it runs on. Layers top first; what cannot be read is left out.
+/// The first flag that means "this processor". Layers top first; unreadable files are skipped.
 pub(crate) fn flag_in(layers: &[PathBuf]) -> Option<String> {
     let texts: Vec<String> = match files_of_root(layers, MAKE_CONF) {
-        // In order of name, as Portage reads them.
+        // Portage reads the files of a directory in order of name.
         Some(files) => files.into_values().collect(),
         None => inventory::read(layers, MAKE_CONF).ok().flatten().into_iter().collect(),
     };
     let (mut known, mut values) = (Known::default(), BTreeMap::new());
     for text in &texts {
         let source = Source { repository: None, file: MAKE_CONF.into(), line: 0 };
-        // A later value takes the place of an earlier one, which may have named another processor.
+        // Later values replace earlier ones, which may have named another processor.
         let all = evaluate(text, &source, &mut known).unwrap_or_default();
         values.extend(all.into_iter().map(|default| (default.name, default.value)));
     }
-    // What only other variables refer to is in these.
+    // `COMMON_FLAGS` only matters where one of these refers to it, and references are replaced.
     let flags = values.iter().filter(|(name, _)| name.ends_with("FLAGS") && *name != "COMMON_FLAGS");
     flags.filter_map(|(_, value)| native_flag(value)).map(str::to_owned).next()
 }

@@ -1,18 +1,18 @@
-//! A build state as an OCI image layout: one layer of the image for each of ours.
+//! Exports a build state as an OCI image layout: each of our layers becomes a layer of the image.
 //!
 //! ```text
 //! stage4-ARCH-NAME-TIME.oci/
 //!   oci-layout
-//!   index.json                  one manifest, by the name of the stage4
+//!   index.json                  one manifest, tagged with the stage4's name
 //!   blobs/sha256/DIGEST         the manifest, the configuration, the layers
-//! cache/oci-layers/KEY          a layer that was packed before, shared by hard links; KEY.json says its digests
+//! cache/oci-layers/KEY          a packed layer, shared by hard links; KEY.json has its digests
 //! ```
 //!
-//! A layer of the image depends on our layer, on what is left out, and on the newest input of the state that the layer was made
-//! for, not of the one exported: what two stage4s share below has the same digests in both, and is compressed once.
+//! The bytes of an image's layer depend on our layer, the exclusions, and the newest input of the state that the layer was made for, not
+//! of the exported state. So layers that two stage4s share have the same digests in both, and are compressed once.
 //!
-//! The documents are `oci-spec`'s types, written through [`serde_json::Value`], whose objects are sorted: the types hold hash maps,
-//! whose order is another one each time.
+//! The documents are `oci-spec` types, written through [`serde_json::Value`], whose objects are sorted: the types contain hash maps,
+//! whose order changes with each run.
 
 use std::collections::HashMap;
 use std::fs;
@@ -39,17 +39,17 @@ use crate::context::Context;
 use crate::path_error::OfFile as _;
 use crate::store::{LayerId, State};
 
-/// Raised whenever the same layer is packed to other bytes.
+/// Raise it whenever the same layer is packed to other bytes.
 const PACKER: &str = "1";
-/// No layer takes so long to pack.
+/// Older unfinished files are leftovers: packing a layer does not take a day.
 const STALE: std::time::Duration = std::time::Duration::from_hours(24);
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_CMD: &str = "/bin/sh";
 
-/// What goes into an image besides the state.
+/// The contents of an image besides the state.
 #[derive(Debug)]
 pub(crate) struct ImageOptions<'a> {
-    /// As the image is called in its layout.
+    /// The image's name in its layout.
     pub(crate) name: &'a str,
     pub(crate) version: &'a str,
     pub(crate) arch: &'a str,
@@ -57,11 +57,10 @@ pub(crate) struct ImageOptions<'a> {
     pub(crate) config: &'a OciConfig,
 }
 
-/// What was written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Image {
     pub(crate) layers: usize,
-    /// Of these so many were there from before.
+    /// How many layers had been packed before.
     pub(crate) layers_reused: usize,
     pub(crate) entries: u64,
     pub(crate) bytes_tar: u64,
@@ -71,7 +70,7 @@ pub(crate) struct Image {
     pub(crate) blobs: Vec<(String, u64)>,
 }
 
-/// A packed layer, as remembered beside it.
+/// What is stored beside a packed layer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Packed {
     /// SHA-256 of the compressed layer.
@@ -83,7 +82,7 @@ struct Packed {
     bytes_tar: u64,
 }
 
-/// Writes the layout into `dir`, an empty directory.
+/// Writes the layout into the empty directory `dir`.
 pub(crate) fn write_image(cx: &Context<'_>, dir: &Path, state: &State, options: &ImageOptions<'_>) -> Result<Image> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(Error::io("create", &blobs))?;
@@ -148,13 +147,13 @@ pub(crate) fn write_image(cx: &Context<'_>, dir: &Path, state: &State, options: 
     Ok(image)
 }
 
-/// Upper bound of times in an export of `state`.
+/// The upper bound of times in an export of `state`.
 pub(crate) fn clamp(cx: &Context<'_>, state: &State) -> i64 {
     cx.settings.source_date_epoch.unwrap_or(state.newest_input)
 }
 
-/// The layers of a state, bottom first, each with the state that it was made for: the earliest that has it. Where that is gone from the
-/// store, the next later one stands for it.
+/// The layers of a state, bottom first, each with the state that it was made for: the earliest one that has it. If that was removed, the
+/// next later one takes its place.
 fn provenance(cx: &Context<'_>, state: &State) -> Vec<(LayerId, State)> {
     let mut chain = vec![state.clone()];
     while let Some(parent) = chain.last().and_then(|state| state.parent.as_ref()) {
@@ -173,7 +172,7 @@ fn provenance(cx: &Context<'_>, state: &State) -> Vec<(LayerId, State)> {
     state.layers.iter().enumerate().map(|(index, layer)| (layer.clone(), of(index))).collect()
 }
 
-/// A layer as a blob in `blobs`, and whether it was there from before.
+/// Puts a layer into `blobs`; also returns whether it had been packed before.
 fn packed_layer(
     cx: &Context<'_>,
     layer: &LayerId,
@@ -200,7 +199,7 @@ fn packed_layer(
     };
     let to = blobs.join(&packed.digest);
     match fs::hard_link(&blob, &to) {
-        // Two layers may be alike: two empty ones are.
+        // Two layers can have the same contents: two empty ones have.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => {
             tracing::debug!(%error, "copying instead of linking");
@@ -248,7 +247,7 @@ fn pack_layer(
             entries: exported.entries,
             bytes_tar: exported.bytes_tar,
         };
-        // Whoever changes a blob in one image would change it in the others.
+        // The blob is hard-linked into several images, so nobody may write to it.
         let finish = out.set_permissions(fs::Permissions::from_mode(0o444)).and_then(|()| out.sync_all());
         finish.map_err(Error::io("sync", &unfinished))?;
         fs::rename(&unfinished, blob).map_err(Error::io("rename", &unfinished))?;
@@ -273,7 +272,7 @@ impl Image {
     }
 }
 
-/// Removes what runs that were killed have left, long enough ago that no other run still writes it.
+/// Removes leftovers of killed runs, if they are so old that no other run still writes them.
 fn remove_unfinished(cache: &Path) {
     let old =
         |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE));
@@ -288,7 +287,7 @@ fn remove_unfinished(cache: &Path) {
     }
 }
 
-/// What is remembered of a packed layer, if the blob is still what it was.
+/// The record of a packed layer, if the blob is unchanged.
 fn remembered(blob: &Path, meta: &Path) -> Option<Packed> {
     let packed: Packed = serde_json::from_slice(&fs::read(meta).ok()?).ok()?;
     let mut file = File::open(blob).ok()?;
@@ -302,7 +301,7 @@ fn descriptor(media: MediaType, size: u64, digest: &str) -> Result<Descriptor> {
     Ok(Descriptor::new(media, size, digest))
 }
 
-/// Sorted, so that equal documents have equal bytes.
+/// Sorted JSON, so that equal documents have equal bytes.
 fn json(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_value(document).and_then(|value| serde_json::to_vec(&value)).unwrap_or_default()
 }
@@ -311,7 +310,7 @@ fn rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
-/// How a layer came to be.
+/// The history entry of a layer.
 fn step(of: &State, clamp: i64) -> Result<History> {
     let name = of.origin.definition().or_else(|| of.origin.name()).unwrap_or_default();
     let kind = of.origin.kind().unwrap_or("session");
@@ -354,7 +353,7 @@ fn container(config: &OciConfig) -> Result<Config> {
     Ok(builder.build()?)
 }
 
-/// Go's name of an architecture, which images go by, from Gentoo's keyword.
+/// Go's name of an architecture, which the OCI specification uses, for Gentoo's keyword.
 fn go_arch(keyword: &str) -> &str {
     match keyword.trim_start_matches('~') {
         "x86" => "386",
@@ -367,7 +366,7 @@ fn go_arch(keyword: &str) -> &str {
     }
 }
 
-/// Packs a layout into one tar, as `skopeo` and `podman load` read it: sorted, without times or owners of this machine.
+/// Packs a layout into one tar that `skopeo` and `podman load` read: sorted, without times and owners of this machine.
 pub(crate) fn layout_as_tar(dir: &Path, out: &Path, mtime: i64) -> Result<()> {
     let file = File::create_new(out).map_err(Error::io("create", out))?;
     let mut tar = tar::Builder::new(std::io::BufWriter::new(file));

@@ -1,4 +1,4 @@
-//! `export`: any build state as a tarball, an OCI image or a squashfs image.
+//! `export`: makes a tarball, an OCI image or a squashfs image of any build state.
 
 use std::path::{Path, PathBuf};
 
@@ -19,35 +19,35 @@ use crate::{artifact, context};
 #[derive(Debug, Clone)]
 pub struct ExportRequest {
     pub state: String,
-    /// The form; by default that of the file's ending, else that of the stage4 definition, else `tar.xz`.
+    /// The form; `None`: that of the file's ending, else of the stage4 definition, else `tar.xz`.
     pub format: Option<ArtifactFormat>,
-    /// Of the layers of an image.
+    /// Compression of an image's layers.
     pub compression: Option<LayerCompression>,
-    /// Where to, if not to our own place.
+    /// The user's place; `None`: the default one.
     pub to: Option<Destination>,
     /// The `gpg` to sign with; `None` leaves the artifact unsigned.
     pub gpg: Option<Gpg>,
 }
 
-/// A place of the user's.
+/// A place that the user chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// A directory that is there, or what the artifact is called.
+    /// An existing directory, or the artifact's path.
     Path(PathBuf),
-    /// What an OCI image in one file is called.
+    /// The path of an OCI image in one file.
     OciArchive(PathBuf),
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub struct ExportedState {
-    /// The name it was found by, if not by its id.
+    /// The name by which it was found, unless by its id.
     pub name: Option<String>,
     pub state: StateId,
     /// The files.
     pub artifact: Artifact,
 }
 
-/// Exports a state. One of a stage4 is exported as its definition wants it, if there is one still.
+/// Exports a state. A stage4's state is exported as its definition says, if that still exists.
 pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &ExportRequest) -> Result<ExportedState> {
     let said = request.to.as_ref().map(|to| said_by(to, request.format)).transpose()?.flatten();
     let _shared = context::share_store(cx)?;
@@ -59,7 +59,7 @@ pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &Expo
     let definition = definition.as_ref();
     let mut options = ExportOptions { signer, ..ExportOptions::of(definition, said.or(request.format), &arch) };
     options.oci.compression = request.compression.or(options.oci.compression);
-    // Only the present value of a name may take the place that goes by it.
+    // The default place belongs to the present value of a name; earlier values go to the place of their id.
     let present = at.as_ref().filter(|at| at.index == 0).map(|at| at.name.as_str());
     let unnamed = format!("state-{}", short_id(&state));
     let (name, kind) = match present.map(|name| (name, name.strip_prefix("stage4/"))) {
@@ -76,7 +76,7 @@ pub fn export_state(cx: &Context<'_>, config: Option<&ConfigDir>, request: &Expo
     Ok(ExportedState { name: at.map(|at| at.to_string()), state: state.id, artifact })
 }
 
-/// The definition that a state was built by, as it is now.
+/// The present definition of a stage4's state.
 fn stage4_definition(cx: &Context<'_>, config: Option<&ConfigDir>, origin: &Origin) -> Result<Option<Stage4Definition>> {
     let (Some(config), Origin::Stage4(stage4)) = (config, origin) else { return Ok(None) };
     let name = &stage4.definition;
@@ -90,7 +90,7 @@ fn stage4_definition(cx: &Context<'_>, config: Option<&ConfigDir>, origin: &Orig
     }
 }
 
-/// The form that a file's name says, if it says one. `asked` has to agree, and says what a name without an ending means.
+/// The form that the file's name implies, if any. `asked` must not contradict it, and is used where the name has no ending.
 fn said_by(to: &Destination, asked: Option<ArtifactFormat>) -> Result<Option<ArtifactFormat>> {
     let (path, said) = match to {
         Destination::OciArchive(path) => (path, Some(ArtifactFormat::Oci)),
@@ -98,7 +98,7 @@ fn said_by(to: &Destination, asked: Option<ArtifactFormat>) -> Result<Option<Art
         Destination::Path(path) => (path, format_of(path)),
     };
     match (said, asked) {
-        // An image in one file is a tar, if an image is asked for.
+        // With `--format oci`, `.tar` means an image in one file.
         (Some(ArtifactFormat::Tar), Some(ArtifactFormat::Oci)) => Ok(asked),
         (Some(said), Some(asked)) if said != asked => Err(Error::OtherForm { path: path.clone(), asked }),
         (Some(said), _) => Ok(Some(said)),
@@ -110,7 +110,7 @@ fn said_by(to: &Destination, asked: Option<ArtifactFormat>) -> Result<Option<Art
     }
 }
 
-/// Whether it is a directory to put artifacts into: a layout that is there is an artifact.
+/// Whether it is a directory to put artifacts into. An existing OCI layout is a directory too, but an artifact.
 fn is_directory(path: &Path) -> bool {
     path.is_dir() && !path.join("oci-layout").is_file()
 }
@@ -121,7 +121,7 @@ fn format_of(path: &Path) -> Option<ArtifactFormat> {
     format.or_else(|| (path.extension()? == "sqfs").then_some(ArtifactFormat::Squashfs))
 }
 
-/// The place that the user has chosen.
+/// The target for the user's place.
 fn chosen(to: &Destination, usual: Target, format: ArtifactFormat) -> Result<Target> {
     let path = match to {
         Destination::Path(path) | Destination::OciArchive(path) => path,

@@ -1,14 +1,14 @@
-//! How files that belong together get their names.
+//! Publishes files that belong together.
 //!
 //! ```text
-//! 1  the old metadata go                              directory synced
-//! 2  what else of the old the new one does not have   directory synced
-//! 3  the new files get their names                    directory synced
-//! 4  the new metadata get theirs                      directory synced
+//! 1  remove the old metadata                        sync the directory
+//! 2  remove old files that the new version lacks    sync the directory
+//! 3  name the new files                             sync the directory
+//! 4  name the new metadata                          sync the directory
 //! ```
 //!
-//! Metadata name all files with their digests. So whoever finds metadata finds what they name, at whichever step the process is killed, the disk
-//! fails or the power goes. No step writes over a file: a new name is given only where there is none.
+//! Metadata list all files with their digests. With this order, whoever finds metadata finds the listed files, at whichever step the
+//! process is killed, the disk fails or the power goes. No step overwrites a file: a name is only given if it is free.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -20,34 +20,31 @@ use crate::artifact::{Error, Result};
 use crate::durable;
 use crate::path_error::OfFile as _;
 
-/// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Takes a name away. A directory goes to `aside`, since its removal takes many steps.
+    /// Removes a name. A directory is first renamed to `aside`, since deleting it takes many steps.
     Remove { path: PathBuf, aside: PathBuf },
-    /// Brings the names in a directory to the disk.
+    /// Syncs the entries of a directory.
     Sync(PathBuf),
-    /// Gives a name that nothing has.
+    /// Gives a free name.
     Name { from: PathBuf, to: PathBuf },
 }
 
-/// What gets into a directory together.
+/// Files that are published together.
 #[derive(Debug)]
 pub(crate) struct Set<'a> {
-    /// Where to.
     pub(crate) dir: &'a Path,
-    /// Where the new files are, whole and synced; in the same file system.
+    /// Where the new files are: complete, synced, in the same file system.
     pub(crate) staging: &'a Path,
     /// Names of the new files.
     pub(crate) files: &'a [String],
-    /// Names in `dir` that go.
+    /// Names in `dir` to remove.
     pub(crate) gone: &'a [String],
     /// Name of the metadata.
     pub(crate) metadata: &'a str,
 }
 
 impl Set<'_> {
-    /// The steps, in their order.
     pub(crate) fn plan(&self) -> Vec<Step> {
         let remove =
             |name: &String| Step::Remove { path: self.dir.join(name), aside: self.staging.join(format!("{name}.replaced")) };
@@ -65,7 +62,6 @@ impl Set<'_> {
     }
 }
 
-/// Does all of `steps`.
 pub(crate) fn run(steps: &[Step]) -> Result<()> {
     steps.iter().try_for_each(Step::run)
 }
@@ -93,7 +89,8 @@ fn none_is_fine(error: io::Error) -> io::Result<()> {
 
 fn name(from: &Path, to: &Path) -> Result<()> {
     let named = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Network file systems do not know the flag. What we replace is gone by now.
+        // Network file systems do not know the flag. By now we have removed what we replace, so the check with `stat` only has to notice
+        // others.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::symlink_metadata(to) {
             Ok(_) => Err(Errno::EXIST.into()),
             Err(_) => fs::rename(from, to),

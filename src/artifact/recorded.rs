@@ -1,4 +1,4 @@
-//! What an artifact's metadata say, and whether it still is what they say.
+//! An artifact's metadata, and whether its files still match them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,68 +17,68 @@ use crate::stage3::hashing::Hasher;
 use crate::stage3::publish::FileDigests;
 use crate::store::State;
 
-/// Raised whenever the same inputs are packed to other bytes.
+/// Raise it whenever the same inputs are packed to other bytes.
 pub(crate) const PACKER: &str = "1";
-/// What lies beside an artifact. The metadata come last: they say that all else is there.
+/// The files beside an artifact. The metadata come last: their presence means that all others are there.
 pub(crate) const BESIDE: [&str; 5] = ["CONTENTS.gz", "DIGESTS", "sha256", "asc", "json"];
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Whose signature an artifact shall have.
+/// The signature that an artifact should have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Signature<'a> {
-    /// Nobody's.
+    /// None.
     None,
-    /// That of the key with this primary fingerprint.
+    /// By the key with this primary fingerprint.
     By(&'a str),
-    /// That of the key found by these words, as gpg takes them; of gpg's default key if there are none.
+    /// By the key that gpg finds for these words; by gpg's default key if `None`.
     Of(Option<&'a str>),
 }
 
 /// Why an artifact has to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lacking {
-    /// There is none of this name, or not all of its files.
+    /// It does not exist, or not all of its files.
     Absent,
-    /// A file of it is not what was made.
+    /// A file does not match the metadata.
     Damaged,
-    /// It is a file of another form, or with other times in it.
+    /// It has another form, or other times in it.
     OtherForm,
     /// It is that of another state.
     OtherState,
     /// Other things were kept in it.
     OtherKeep,
-    /// By default other things were left out of it, or it is not known which.
+    /// The default exclusions were others, or are unknown.
     OtherExclusions,
-    /// It says another thing about how a container runs.
+    /// Its container configuration differs.
     OtherImage,
-    /// It is signed by another key, or not, or should not be.
+    /// Its signature is missing, unwanted, or by another key.
     OtherSignature,
 }
 
-/// All that decides an artifact's bytes, its signature aside.
+/// Everything that decides an artifact's bytes, except the signature.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) state: &'a State,
     pub(crate) options: &'a ExportOptions,
     pub(crate) clamp: i64,
-    /// What decides an image beside the state.
+    /// What decides an image's bytes besides the state.
     pub(crate) image: serde_json::Value,
-    /// Where it is noted that an artifact was whole.
+    /// The directory of [`super::seen`].
     pub(crate) seen: PathBuf,
 }
 
-/// What an artifact's metadata say, as far as it decides whether it is the right one.
+/// The parts of an artifact's metadata that decide whether it is up to date.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Recorded {
     state: String,
-    /// What kind of file it is; of artifacts of earlier versions their names tell.
+    /// The form. Earlier versions did not record it; then the file's name tells.
     form: Option<String>,
     source_date_epoch: i64,
     signed_by: Option<String>,
     #[serde(default = "unknown")]
     sign_key: serde_json::Value,
     keep: Vec<String>,
-    /// Of artifacts of earlier versions it is not known.
+    /// Unknown in artifacts of earlier versions.
     leaves_out: Option<Vec<String>>,
     packer: Option<String>,
     pub(crate) size: u64,
@@ -88,15 +88,15 @@ pub(crate) struct Recorded {
     digests: BTreeMap<String, String>,
     #[serde(default)]
     image: serde_json::Value,
-    /// Files of an image with their sizes.
+    /// The blobs of an image with their sizes.
     #[serde(default)]
     pub(crate) blobs: BTreeMap<String, u64>,
-    /// All other files but the metadata.
+    /// All other files except the metadata.
     #[serde(default)]
     files: BTreeMap<String, FileMark>,
 }
 
-/// By what a file is known.
+/// How a file is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileMark {
     size: u64,
@@ -134,7 +134,7 @@ fn hashed(path: &Path, mut hasher: Hasher) -> std::io::Result<(u64, String)> {
     }
 }
 
-/// Of artifacts of earlier versions it is not known by which words their key was found.
+/// Earlier versions did not record the words of the key.
 fn unknown() -> serde_json::Value {
     false.into()
 }
@@ -150,7 +150,7 @@ impl Signature<'_> {
     }
 }
 
-/// Whether `words` are the fingerprint or the long key id of a key.
+/// Whether `words` are the fingerprint or long key id of the key.
 fn means(words: &str, fingerprint: &str) -> bool {
     let digits: String = words.trim_start_matches("0x").chars().filter(|c| !c.is_whitespace()).collect();
     digits.len() >= 16 && digits.chars().all(|c| c.is_ascii_hexdigit()) && fingerprint.ends_with(&digits.to_ascii_uppercase())
@@ -161,7 +161,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}.{suffix}", path.display()))
 }
 
-/// All files that an artifact at `path` can have.
+/// All files that can belong to an artifact at `path`.
 pub(crate) fn all_files(path: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::once(path.to_owned()).chain(BESIDE.into_iter().map(move |suffix| beside(path, suffix)))
 }
@@ -172,7 +172,7 @@ impl Recorded {
         serde_json::from_slice(&fs::read(beside(path, "json")).ok()?).ok()
     }
 
-    /// Those of an artifact that is the right one and whole; else why it has to be made.
+    /// The metadata of an up-to-date, complete artifact; else why it has to be made.
     pub(crate) fn standing(path: &Path, wanted: &Wanted<'_>, signature: Signature<'_>) -> std::result::Result<Self, Lacking> {
         let made = Self::read(path).ok_or(Lacking::Absent)?;
         made.is_wanted(wanted)?;
@@ -202,7 +202,7 @@ impl Recorded {
         Ok(())
     }
 
-    /// Whether each file is what was made, by its digest.
+    /// Whether each file has its digest.
     fn is_whole(&self, path: &Path, seen: &Path) -> std::result::Result<(), Lacking> {
         let dir = path.parent().unwrap_or(path);
         let is_image = path.is_dir();
@@ -227,7 +227,7 @@ impl Recorded {
         Ok(())
     }
 
-    /// Files in `dir` that are what these metadata say, the artifact called `file_name` first.
+    /// Files in `dir` that match these metadata, `file_name` first.
     pub(crate) fn own_files(&self, dir: &Path, file_name: &str) -> Vec<String> {
         let main = dir.join(file_name);
         let index = main.join("index.json");
@@ -258,8 +258,8 @@ impl Recorded {
     }
 }
 
-/// Which of the artifacts in `dir` is meant. One state has one name, as long as the same is kept in it and left out of it; what is made from it
-/// in other ways gets a number: `NAME-2.tar.xz`.
+/// The name of the artifact in `dir` that is meant. A state has one name; if it is exported with other exclusions, the name gets a
+/// number: `NAME-2.tar.xz`.
 pub(crate) fn choose(
     dir: &Path,
     stem: &str,
@@ -273,7 +273,7 @@ pub(crate) fn choose(
         match Recorded::standing(&dir.join(name(number)), wanted, signature) {
             Ok(made) => return (name(number), Ok(made)),
             Err(lacking @ (Lacking::OtherSignature | Lacking::Damaged)) => return (name(number), Err(lacking)),
-            // What was cut off on its way has no metadata, and is nobody's.
+            // Without metadata it is a leftover of a killed run, so the name is free.
             Err(Lacking::Absent) => free = free.or(Some(number)),
             Err(other) => {
                 taken.insert(number);
@@ -285,7 +285,7 @@ pub(crate) fn choose(
     (name(number), Err(why))
 }
 
-/// The numbers of the artifacts that are there, of whatever is left of them.
+/// The numbers in use, including those of leftovers.
 fn numbers(dir: &Path, stem: &str, ending: &str) -> BTreeSet<u32> {
     let number = |name: &str| {
         let rest = name.strip_prefix(stem)?;

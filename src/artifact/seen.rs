@@ -1,11 +1,12 @@
-//! What was held against its digests already: a pipeline of many stages must not read gigabytes to find out that nothing is to be done.
+//! Remembers which artifacts were compared with their digests: a pipeline with many stages must not read gigabytes to find that nothing
+//! is to be done.
 //!
 //! ```text
 //! cache/artifacts/HASH-OF-PATH.json    { file: device, inode, size, times }
 //! ```
 //!
-//! The kernel sets a file's change time with each write and each rename, and nobody else can. A file that changed a moment ago is not noted: it
-//! could change once more within the same tick of the clock.
+//! Each write and rename sets a file's change time, which no program can set otherwise. A file that changed a moment ago is not recorded:
+//! it could change again within the same tick of the clock.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +16,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 
-/// Longer than a tick of any file system's clock.
+/// Longer than the tick of any file system's clock.
 const SETTLED_SECS: i64 = 3;
 
-/// Files, and what the kernel says of them.
+/// The `stat` values of files.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stamps {
     stamps: BTreeMap<PathBuf, String>,
@@ -26,7 +27,7 @@ pub(crate) struct Stamps {
 }
 
 impl Stamps {
-    /// Of `files`; none if one of them is not there.
+    /// The values of `files`; `None` if one is missing.
     pub(crate) fn of(files: &[PathBuf]) -> Option<Self> {
         let mut all = Self { stamps: BTreeMap::new(), newest_secs: 0 };
         for path in files {
@@ -39,7 +40,7 @@ impl Stamps {
         Some(all)
     }
 
-    /// Whether they are what was noted.
+    /// Whether the recorded values are these.
     pub(crate) fn are_noted(&self, cache: &Path, artifact: &Path) -> bool {
         let noted = fs::read(record(cache, artifact)).ok();
         noted
@@ -47,7 +48,7 @@ impl Stamps {
             .is_some_and(|noted: BTreeMap<PathBuf, String>| noted == self.stamps)
     }
 
-    /// Notes them. What cannot be noted is read again the next time.
+    /// Records them. On failure the files are read again the next time.
     pub(crate) fn note(&self, cache: &Path, artifact: &Path) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
         if now < self.newest_secs + SETTLED_SECS {

@@ -4,8 +4,8 @@
 //! task in the id map: merged view -> tar, normalised as for a tarball --pipe--> mksquashfs - IMAGE -tar
 //! ```
 //!
-//! What it is given is an archive, so that it needs neither the id map nor a mount, and the image has the same owners, times,
-//! attributes and omissions as a tarball.
+//! `mksquashfs` reads an archive, so it needs neither the id map nor a mount, and the image has the same owners, times, attributes and
+//! exclusions as a tarball.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -19,32 +19,31 @@ use crate::path_error::OfFile as _;
 use crate::terminal_text::sanitize;
 
 const PROGRAM: &str = "mksquashfs";
-/// Where it is looked for.
+/// Where `mksquashfs` is looked for.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const LAST_LINES: usize = 8;
-/// Of what it says, the end is kept: a layer can make it say a line for each of its files.
+/// How much of the end of its messages is kept: a hostile layer can make it print a line for each file.
 const SAID_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum SquashfsError {
-    /// There is no such program.
+    /// It is not installed.
     #[error("`{PROGRAM}` is not installed")]
     NotInstalled,
     /// It did not start.
     #[error("cannot run `{PROGRAM}`")]
     Start(#[source] io::Error),
-    /// It was not satisfied.
+    /// It failed.
     #[error("`{PROGRAM}` failed: {status}")]
     Failed {
-        /// How it ended.
         status: std::process::ExitStatus,
-        /// What it said at last, safe to print.
+        /// Its last messages, safe to print.
         last_lines: Vec<String>,
     },
 }
 
-/// Writes the image. `pack` packs the merged view into the descriptor that it gets.
+/// Writes the image. `pack` writes the merged view as a tar to the descriptor.
 pub(crate) fn write_squashfs(
     cx: &Context<'_>,
     image: &Path,
@@ -53,7 +52,8 @@ pub(crate) fn write_squashfs(
 ) -> Result<Exported> {
     let mut child = Command::new(PROGRAM)
         .env_clear()
-        // Bounds the root's time too, which it would take from the clock, since it passes over the archive's `./`; `-mkfs-time` does not.
+        // `mksquashfs` ignores the `./` of the archive and takes the root's time from the clock. This variable also bounds that;
+        // `-mkfs-time` does not.
         .envs([("PATH", SEARCH_PATH), ("LC_ALL", "C"), ("SOURCE_DATE_EPOCH", &clamp.max(0).to_string())])
         .arg("-")
         .arg(image)
@@ -85,13 +85,13 @@ pub(crate) fn write_squashfs(
         };
         let packed = packed.and_then(|stdin| pack(OwnedFd::from(stdin)));
         if packed.is_err() {
-            // It would take the end of its input for the end of the archive.
+            // It would take the end of its input for a complete archive.
             child.kill().unwrap_or_else(|error| tracing::debug!(%error, "mksquashfs has ended"));
         }
         (packed, listener.and_then(|listener| listener.join().ok()).unwrap_or_default())
     });
     let status = child.wait().map_err(SquashfsError::Start)?;
-    // An interruption is the better word for what it leads to; a broken pipe is not.
+    // If it failed, `pack` fails with a broken pipe: then its own messages are the better error. An interruption comes before both.
     match packed {
         Err(error) if error.is_interrupted() => return Err(error),
         Err(error) if status.code().is_none() => return Err(error),
@@ -108,7 +108,7 @@ pub(crate) fn write_squashfs(
     packed
 }
 
-/// The end of a stream, which is read to its end.
+/// Reads a stream to its end and keeps the last part.
 fn last_of(mut from: impl io::Read) -> io::Result<Vec<u8>> {
     let (mut last, mut chunk) = (Vec::new(), [0; 8192]);
     loop {

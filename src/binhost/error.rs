@@ -1,4 +1,4 @@
-//! What keeps a pool from being handed out.
+//! Why a binary package host is not exported.
 
 use std::path::PathBuf;
 
@@ -22,13 +22,13 @@ pub(crate) enum Error {
     /// A profile without a pool.
     #[error("profile `{profile}` has no binary packages: nothing was built on it yet")]
     NoPool { profile: String },
-    /// A directory with something else in it.
+    /// A directory with other files in it.
     #[error("`{}` is neither empty nor an exported binhost", .0.display())]
     NotOurs(PathBuf),
-    /// A directory with another profile's packages in it, which would go.
+    /// A directory with another profile's packages in it, which the export would remove.
     #[error("`{}` has the binary packages of profile `{profile}`", dir.display())]
     OtherProfile { dir: PathBuf, profile: String },
-    /// No key.
+    /// There is no key to sign with.
     #[error("cannot sign packages")]
     Sign(#[source] crate::stage3::sign::SignError),
     /// A package that `gpg` would not sign.
@@ -43,7 +43,6 @@ pub(crate) enum Error {
     },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);

@@ -6,12 +6,12 @@
 //!     gentoomuch.asc                           the public key
 //!     binrepos.conf                            for /etc/portage/binrepos.conf/ of a client
 //!     README                                   what a client has to do
-//!     .gentoomuch-binhost.json                 what was exported, so that the next time only what is new is signed
-//!     .incoming/                               what is being made
+//!     .gentoomuch-binhost.json                 what was exported: the next export signs only what is new
+//!     .incoming/                               unfinished files
 //! ```
 //!
-//! A package appears by a rename, the index after all of them; packages that are gone from the pool go after the index. A signature holds the
-//! time at which it was made, so a package that was signed once stays as it is: repeating an export changes nothing.
+//! A package appears by a rename, and the index after all packages; packages that left the pool are removed after the index. A signature
+//! contains the time of signing, so a signed package is kept as it is: a repeated export changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,21 +42,19 @@ const INCOMING: &str = ".incoming";
 const PUBLIC_KEY: &str = "gentoomuch.asc";
 const CLIENT_CONF: &str = "binrepos.conf";
 const README: &str = "README";
-/// After so many new signatures they are noted.
+/// How many new signatures are made before they are recorded.
 const NOTED_EVERY: usize = 50;
-/// Where a client would reach it, if nobody says otherwise.
+/// The address in the files for clients if the user names none.
 const SOMEWHERE: &str = "http://HOST:8080";
 
 /// What to export.
 #[derive(Debug, Clone)]
 pub(crate) struct BinhostOptions {
-    /// The profile; the default one if `None`.
+    /// The default profile if `None`.
     pub profile: Option<String>,
-    /// The directory.
     pub dir: PathBuf,
-    /// Signs.
     pub gpg: Gpg,
-    /// Where clients will find it, for what is written for them.
+    /// The address for clients, written into `binrepos.conf`.
     pub uri: Option<String>,
 }
 
@@ -72,37 +70,36 @@ pub(crate) struct LeftOut {
 pub(crate) struct Exported {
     pub profile: String,
     pub pool: String,
-    /// The directory.
     pub dir: PathBuf,
-    /// Packages in it.
+    /// Packages in the directory.
     pub packages: usize,
-    /// Signed just now; the others were there.
+    /// Signed in this run; the others were signed before.
     pub signed: usize,
-    /// Removed, since the pool has them no more.
+    /// Removed since they are not in the pool any more.
     pub removed: usize,
-    /// Not exported.
+    /// Packages that were not exported, with the reason.
     pub left_out: Vec<LeftOut>,
     /// Fingerprint of the key.
     pub signed_by: String,
-    /// What all packages take, bytes.
+    /// Size of all packages, bytes.
     pub bytes: u64,
 }
 
-/// What was exported before, by path.
+/// The last export, by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
-    /// The profile; the first export of it that knows of profiles takes a directory of before.
+    /// The profile. Records of earlier versions have none: then the next export sets it.
     #[serde(default)]
     profile: Option<String>,
-    /// The primary key that signed all of it.
+    /// The primary key that signed all packages.
     key: String,
-    /// Where clients find it, as was said last.
+    /// The last address for clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     uri: Option<String>,
     packages: BTreeMap<String, Done>,
 }
 
-/// A package of the pool as it was, and what became of it.
+/// A package of the pool, and the signed file made from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Done {
     source_bytes: u64,
@@ -125,7 +122,7 @@ impl Signer for GpgSigner<'_> {
     }
 }
 
-/// Exports the packages that releases on a profile are built from.
+/// Exports the packages that releases of a profile are built from.
 pub(crate) fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Result<Exported> {
     let _shared = context::share_store(cx)?;
     let profile = profiles::profile_or_default(cx, options.profile.as_deref())?;
@@ -188,8 +185,8 @@ pub(crate) fn binhost_export(cx: &Context<'_>, options: &BinhostOptions) -> Resu
     Ok(done)
 }
 
-/// Which packages of a pool are those of the profile's builder and of what was built on it. A client knows a package by its version and its
-/// flags alone: where two were made from something else, only the builder's, or else nobody's, can be meant.
+/// The packages of a pool that fit the profile's builder and what was built on it. A client only sees version and flags of a package:
+/// where two packages differ in something else, the builder's is exported, and none if neither is the builder's.
 fn fitting(cx: &Context<'_>, profile: &str, index: &Index) -> Result<(BTreeSet<String>, Vec<LeftOut>)> {
     let mut builder = BTreeSet::new();
     let mut all = BTreeSet::new();
@@ -203,14 +200,14 @@ fn fitting(cx: &Context<'_>, profile: &str, index: &Index) -> Result<(BTreeSet<S
     Ok(choose(index, &builder, &all))
 }
 
-/// What the pool of a profile's builder is keyed by.
+/// The inputs of the pool of a profile's builder.
 fn pool_of_profile(cx: &Context<'_>, profile: &str) -> Result<PoolInputs> {
     let none = || Error::NoPool { profile: profile.to_owned() };
     let id = cx.store.ref_get(&ref_name(profile, BUILDER))?.ok_or_else(none)?;
     cx.store.state(&id)?.origin.pool().cloned().ok_or_else(none)
 }
 
-/// Signs one package, unless the signed one is there.
+/// Signs one package, unless it was signed before.
 fn export_package(
     cx: &Context<'_>,
     pool: &Path,
@@ -284,8 +281,8 @@ fn choose(index: &Index, builder: &BTreeSet<PackageKey>, others: &BTreeSet<Packa
     (chosen, left_out)
 }
 
-/// Has each of `paths` exported, and `record` be of them. What was signed is noted now and then and, if the export ends early, at its end, beside
-/// what was known before: it needs not be signed again.
+/// Exports `paths`, and updates `record`. New signatures are recorded now and then and at the end, also on failure, together with the old
+/// ones: they need not be made again.
 fn export_all(
     record: &mut Record,
     paths: BTreeSet<String>,
@@ -317,7 +314,7 @@ fn export_all(
     Ok(())
 }
 
-/// The name of the lock on a directory, which is made if there is none: two profiles may not be exported into one at the same time.
+/// The lock of the directory, which is created if it is missing: two profiles must not be exported into one directory at the same time.
 fn lock_name(dir: &Path) -> Result<String> {
     durable::make_dirs(dir, Mode::AtMost(0o777))?;
     let path = fs::canonicalize(dir).map_err(Error::io("resolve", dir))?;
@@ -331,7 +328,7 @@ fn open_dir(dir: &Path, profile: &str) -> Result<Record> {
     let read = match fs::read(&path) {
         Ok(bytes) => match serde_json::from_slice::<Record>(&bytes) {
             Ok(record) => Some(record),
-            // The first export was cut off: nothing is in it yet.
+            // The first export was killed before it wrote anything.
             Err(_) if is_empty(dir)? => None,
             Err(source) => return Err(Error::Damaged { path, source }),
         },
@@ -354,13 +351,13 @@ fn open_dir(dir: &Path, profile: &str) -> Result<Record> {
     let is_new = read.is_none();
     let record = Record { profile: Some(profile.to_owned()), ..read.unwrap_or_default() };
     if is_new {
-        // The mark first: a directory with half a binhost in it is ours to go on with.
+        // The record comes first: it marks a half-finished directory as ours.
         write_record(dir, &record)?;
     }
     Ok(record)
 }
 
-/// Whether there is nothing in a directory but the beginning of a first export.
+/// Whether a directory is empty but for the start of a first export.
 fn is_empty(dir: &Path) -> Result<bool> {
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let name = entry.map_err(Error::io("list", dir))?.file_name();
@@ -378,7 +375,7 @@ fn write_record(dir: &Path, record: &Record) -> Result<()> {
     write(dir, RECORD, &text)
 }
 
-/// Replaces a file at the top, unless it is as it should be.
+/// Replaces a file at the top, unless it is unchanged.
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
     if fs::read(&path).is_ok_and(|there| there == bytes) {
@@ -411,7 +408,7 @@ fn stanza_of(stanza: &Stanza, done: &Done) -> Stanza {
     stanza
 }
 
-/// Writes the index and its compressed copy, unless they say the same already: clients go by their time.
+/// Writes the index and its compressed copy, unless they are unchanged: clients compare their times.
 fn write_index(dir: &Path, index: &Index) -> Result<()> {
     let path = dir.join(INDEX);
     let old = fs::read(&path).map(|bytes| Index::parse(&String::from_utf8_lossy(&bytes))).unwrap_or_default();
@@ -432,7 +429,7 @@ fn write_index(dir: &Path, index: &Index) -> Result<()> {
     Ok(())
 }
 
-/// MD5, SHA-1 and size: what Portage's index has; what is trusted is the signature.
+/// MD5, SHA-1 and size, which Portage's index has. Trust comes from the signature, not from these.
 fn digest(path: &Path) -> Result<(String, String, u64)> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
     let (mut md5, mut sha1, mut size) = (Md5::new(), Sha1::new(), 0);
@@ -448,7 +445,7 @@ fn digest(path: &Path) -> Result<(String, String, u64)> {
     }
 }
 
-/// Removes packages that are not exported any more, or that a run that was killed has signed and not noted.
+/// Removes packages that are not exported any more, and signed ones that a killed run did not record.
 fn remove_others(dir: &Path, record: &Record) -> Result<usize> {
     let there = unused::builds(dir)?.into_iter().map(|build| build.package.path);
     let gone: Vec<String> = there.filter(|path| !record.packages.contains_key(path)).collect();
@@ -459,7 +456,7 @@ fn remove_others(dir: &Path, record: &Record) -> Result<usize> {
     Ok(gone.len())
 }
 
-/// A profile's name as the name of a section.
+/// A profile's name as a section of `binrepos.conf`.
 fn conf_name(profile: &str) -> String {
     format!("gentoomuch-{profile}")
 }

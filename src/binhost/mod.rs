@@ -1,4 +1,4 @@
-//! Binary package hosts: ours, exported and served, and others', used by sessions.
+//! Binary package hosts: export of a pool.
 //!
 //! ```text
 //! export    a pool as a directory that any web server can hand out: packages signed, index, public key, instructions

@@ -1,17 +1,17 @@
-//! Facts about the host that can be read without trying anything, and what is wrong with them.
+//! What can be read about the host without trying anything, and the problems that follow from it.
 //!
-//! Everything is read from a root directory, `/` in earnest, so that tests can describe any machine as a few files.
+//! Everything is read below a root directory, normally `/`, so that tests can describe a machine as a few files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Oldest kernel that lets an ordinary user mount overlayfs with its attributes (`userxattr`): Linux 5.11.
+/// The first kernel with `userxattr` (Linux 5.11), without which an ordinary user cannot mount overlayfs with its attributes.
 const KERNEL_FLOOR: (u32, u32) = (5, 11);
 
-/// Why the main job cannot run on this host.
+/// Why nothing can be built on this host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostProblem {
-    /// Before `userxattr`.
+    /// Older than `userxattr`.
     #[error("kernel {release} is too old for overlayfs without root, which came with 5.11")]
     OldKernel {
         /// As `uname -r` prints it.
@@ -20,32 +20,32 @@ pub enum HostProblem {
     /// `user.max_user_namespaces` is 0.
     #[error("user namespaces are switched off: `user.max_user_namespaces` is 0")]
     NamespacesOff,
-    /// Debian's former switch.
+    /// Debian's former sysctl `kernel.unprivileged_userns_clone` is 0.
     #[error("user namespaces are switched off for ordinary users: `kernel.unprivileged_userns_clone` is 0")]
     NamespacesRootOnly,
-    /// Ubuntu 24.04 and later.
+    /// AppArmor restricts user namespaces, as on Ubuntu 24.04 and later.
     #[error("AppArmor denies what follows user namespaces: `kernel.apparmor_restrict_unprivileged_userns` is 1")]
     AppArmor,
-    /// `newuidmap` cannot gain its privilege below `no_new_privs`.
+    /// `no_new_privs` is set, so `newuidmap` cannot gain its privilege.
     #[error("this process runs with `no_new_privs`, so `newuidmap` cannot set an id map")]
     NoNewPrivs,
     /// `newuidmap` or `newgidmap` is not installed.
     #[error("`{program}` is not installed")]
     MissingProgram { program: &'static str },
-    /// The program's set-id bit gives it the power of somebody who has none here, as in a user namespace that does not know its owner.
+    /// The program's set-id owner is not root here, as in a user namespace that does not map its owner.
     #[error("`{}` belongs to user {uid}, so that its set-id bit does not give it root's power", path.display())]
     ForeignProgram {
         path: PathBuf,
         /// Who owns it, as seen from here.
         uid: u32,
     },
-    /// The program lost its set-id bit and its capability.
+    /// The program has neither its set-id bit nor its capability.
     #[error("`{}` has neither its set-id bit nor its file capability", path.display())]
     PowerlessProgram { path: PathBuf },
 }
 
 impl HostProblem {
-    /// The exact thing to do, a command for the administrator where one is needed.
+    /// What to do: a command for the administrator where one is needed.
     pub fn remedy(&self) -> String {
         match self {
             Self::OldKernel { .. } => "boot Linux 5.11 or later".to_owned(),
@@ -80,7 +80,7 @@ impl HostProblem {
     }
 }
 
-/// What was read.
+/// The facts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Facts {
     /// `uname -r`.
@@ -97,12 +97,11 @@ pub(crate) struct Facts {
     pub no_new_privs: bool,
     /// `Seccomp` of this process: 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
-    /// Whether something is mounted below `/proc`, as in most containers: then a new proc cannot be mounted.
+    /// Whether something is mounted below `/proc`, as in most containers: the kernel then refuses a new proc (`mount_too_revealing`).
     pub proc_masked: bool,
 }
 
 impl Facts {
-    /// Reads them below `root`.
     pub(crate) fn read(root: &Path) -> Self {
         let text = |path: &str| fs::read_to_string(root.join(path)).ok();
         let number = |path: &str| text(path).and_then(|value| value.trim().parse().ok());
@@ -122,7 +121,7 @@ impl Facts {
         }
     }
 
-    /// The problems that these facts alone prove.
+    /// The problems that these facts prove.
     pub(crate) fn problems(&self) -> Vec<HostProblem> {
         let mut problems = Vec::new();
         if kernel_version(&self.kernel).is_some_and(|version| version < KERNEL_FLOOR) {
@@ -147,7 +146,7 @@ pub(super) fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Whether a mount hides part of `/proc`. Mounts on `/proc/sys/fs/binfmt_misc` lie on an empty directory and hide nothing.
+/// Whether a mount hides part of `/proc`. A mount on `/proc/sys/fs/binfmt_misc` hides nothing, since that directory is always empty.
 fn proc_is_masked(mountinfo: &str) -> bool {
     mountinfo
         .lines()
@@ -160,7 +159,7 @@ pub(super) fn find_program(name: &'static str, path: &[PathBuf]) -> Result<PathB
     path.iter().map(|dir| dir.join(name)).find(|candidate| candidate.is_file()).ok_or(HostProblem::MissingProgram { program: name })
 }
 
-/// Refuses a `program` that cannot set id maps: it has to be set-id root, or to have a file capability.
+/// Refuses a `program` that cannot write id maps: it needs the set-id bit of root or a file capability.
 fn check_power(program: &Path) -> Result<(), HostProblem> {
     use std::os::unix::fs::MetadataExt as _;
     let owner = fs::metadata(program).ok().filter(|meta| meta.mode() & 0o4000 != 0).map(|meta| meta.uid());
@@ -173,10 +172,10 @@ fn check_power(program: &Path) -> Result<(), HostProblem> {
     }
 }
 
-/// The part of `doctor` that costs nothing: what makes every attempt to build fail.
+/// The cheap part of `doctor`: problems that make every build fail.
 ///
-/// `path` lists directories to look for `newuidmap` in; `root` is `/`, but for tests. Whether the user has subordinate ids is the
-/// business of [`crate::sandbox::IdMap::for_user`].
+/// `newuidmap` is looked up in `path`; `root` is `/`, except in tests. [`crate::sandbox::IdMap::for_user`] checks whether the user has
+/// subordinate ids.
 pub(crate) fn precheck(root: &Path, path: &[PathBuf]) -> Result<Facts, HostProblem> {
     let facts = Facts::read(root);
     if let Some(problem) = facts.problems().into_iter().next() {
@@ -188,7 +187,7 @@ pub(crate) fn precheck(root: &Path, path: &[PathBuf]) -> Result<Facts, HostProbl
     Ok(facts)
 }
 
-/// Where `newuidmap` or `newgidmap` lies, if it can do its work.
+/// Where `newuidmap` or `newgidmap` is, if it works.
 pub(super) fn map_program(name: &'static str, path: &[PathBuf]) -> Result<PathBuf, HostProblem> {
     let program = find_program(name, path)?;
     check_power(&program)?;

@@ -1,13 +1,13 @@
-//! What this machine allows, found by trying: `doctor`, and the cheap part of it that every command runs first.
+//! What this machine allows: `doctor`, which tries everything, and its cheap part, which every command runs first.
 //!
 //! ```text
 //! facts      read from /proc, /sys and /etc: pure functions over their text, with the remedy for each
-//! probe      the sandbox really entered: id map, mounts, a new proc, overlayfs in the data directory, seccomp
-//! report     the checks in order, and the isolation rung that results
+//! probe      tries the sandbox: id map, mounts, a new proc, overlayfs in the data directory, seccomp
+//! report     the checks in order, and the resulting isolation rung
 //! ```
 //!
-//! There is one rung so far: anything less is refused with the exact thing to do, never entered silently. [`rung`] is what is recorded, and
-//! says whether the kernel has Landlock scopes besides.
+//! There is only one rung: a host that allows less is refused with what to do about it, and never used with weaker isolation. [`rung`] is
+//! the name that is recorded; it also says whether the kernel has Landlock scopes.
 
 mod facts;
 mod probe;

@@ -1,4 +1,4 @@
-//! What can only be found out by trying: overlayfs in the data directory, and a whole session.
+//! Checks that need a try: overlayfs in the data directory, and a whole session.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use crate::sandbox::{Exit, Launcher, SessionOptions, Stdio, TaskContext, TaskFai
 use crate::sys;
 use crate::sys::overlay::{Layer, Overlay, Writable};
 
-/// Mounts an overlay in an empty directory and tries what layers need: where to try in, nothing out.
+/// Mounts an overlay in an empty directory and tries what layers need. Input: the directory.
 pub(crate) const TASK_OVERLAY: &str = "host.overlay";
 
 /// The tasks of this module.
@@ -20,14 +20,13 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
     (name == TASK_OVERLAY).then_some(overlay_task as TaskFn)
 }
 
-/// Where to try.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct OverlayInput {
     /// An empty directory of the user's, on the file system in question.
     dir: PathBuf,
 }
 
-/// What did not work, and what the system said.
+/// Which step failed, and the kernel's answer.
 #[derive(Debug, thiserror::Error)]
 enum OverlayError {
     #[error("cannot {action} in an overlay")]
@@ -79,7 +78,7 @@ fn mount(lower: &Path, upper: &Path, work: &Path, merged: &Path) -> Result<(), s
     overlay.mount_on(merged, true).map(drop)
 }
 
-/// Tries overlayfs in `dir`, which exists; the words of the failure, outermost first.
+/// Tries overlayfs in `dir`, which exists. The error is the chain of messages, outermost first.
 pub(super) fn overlay(launcher: &Launcher, dir: &Path) -> Result<(), Vec<String>> {
     let area = dir.join(format!(".gentoomuch-doctor-{}", std::process::id()));
     fs::create_dir(&area).map_err(|error| vec![format!("cannot create `{}`", area.display()), error.to_string()])?;
@@ -97,7 +96,7 @@ pub(super) fn overlay(launcher: &Launcher, dir: &Path) -> Result<(), Vec<String>
     result.and(removed.map(|_| ()).map_err(|error| crate::causes::all(&error)))
 }
 
-/// Starts a real session on the host's own root, read-only, that runs `true`.
+/// Starts a session on the host's own root, read-only, that runs `true`.
 pub(super) fn session(launcher: &Launcher) -> Result<(), Vec<String>> {
     let mut steps = vec![Step::BindRoot { source: "/".into(), read_only: true }];
     steps.extend(Step::standard());

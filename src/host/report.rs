@@ -1,4 +1,4 @@
-//! The whole of `doctor`: every check with what was found and, where it fails, the exact thing to do.
+//! `doctor`: every check with its finding and, where it fails, what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -8,47 +8,46 @@ use super::facts::Facts;
 use super::{facts, probe};
 use crate::sandbox::{IdMap, Launcher};
 
-/// Below this much free space the main job will not end well.
+/// Less free space than this is not enough for a build.
 const SPACE_WANTED_BYTES: u64 = 10 << 30;
 const SPACE_NEEDED_BYTES: u64 = 1 << 30;
 
-/// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     /// As it should be.
     Ok,
-    /// The main job runs, but something will be missing or slow.
+    /// Building works, but something is missing or slow.
     Warning,
-    /// The main job cannot run.
+    /// Building does not work.
     Failed,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Check {
-    /// What was looked at, a few words.
+    /// What is checked, in a few words.
     pub name: &'static str,
     pub status: Status,
     pub found: String,
-    /// What to do, if it is not as it should be.
+    /// What to do, if it failed.
     pub remedy: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
-    /// Whether the main job can run.
+    /// Whether building works.
     pub ready: bool,
-    /// The isolation that sessions will have; absent if none can be made.
+    /// The isolation of sessions; absent if there can be none.
     pub isolation: Option<&'static str>,
-    /// In the order in which they build on each other.
+    /// Each check depends on those before it.
     pub checks: Vec<Check>,
 }
 
-/// What to look at.
+/// What is examined.
 #[derive(Debug)]
 pub(crate) struct Subject<'a> {
-    /// The user's id map, or why there is none, and what to do.
+    /// The user's id map, or why there is none and what to do.
     pub id_map: Result<&'a IdMap, (String, String)>,
     /// Starts helpers with that map.
     pub launcher: Option<&'a Launcher>,
@@ -56,11 +55,11 @@ pub(crate) struct Subject<'a> {
     pub search_path: &'a [PathBuf],
     /// The data directory; it exists.
     pub data: &'a Path,
-    /// The key that signs artifacts, or why there is none, and what to do.
+    /// The key that signs artifacts, or why there is none and what to do.
     pub signing_key: Result<String, (String, String)>,
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub(crate) fn examine(subject: &Subject<'_>) -> Report {
     let facts = Facts::read(Path::new("/"));
     let mut checks = vec![kernel(&facts), namespaces(&facts), id_ranges(subject)];
@@ -106,7 +105,7 @@ fn namespaces(facts: &Facts) -> Check {
         return bad("user namespaces", Status::Failed, problem.to_string(), problem.remedy());
     }
     if facts.apparmor_restrict == Some(1) {
-        // A profile for this program may still allow it: the session below tells.
+        // An AppArmor profile for this program may allow it all the same: the session below shows.
         let problem = facts::HostProblem::AppArmor;
         return bad("user namespaces", Status::Warning, problem.to_string(), problem.remedy());
     }

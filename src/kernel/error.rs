@@ -1,4 +1,4 @@
-//! What keeps a kernel configuration from being made.
+//! Why a kernel configuration is not made.
 
 use crate::causes::{by_way_of, lifted};
 use crate::config::proposal;
@@ -6,7 +6,7 @@ use crate::recipe::kernel::error::KernelError;
 use crate::sandbox::Exit;
 use crate::{beneath, config, context, names, recipe, resolve, sandbox, session, store, trees};
 
-/// A kernel configuration that was not made, or not built.
+/// A kernel configuration that was not made or not built.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
@@ -25,15 +25,15 @@ pub(crate) enum Error {
     Recipe(recipe::Error),
     #[error(transparent)]
     Resolve(resolve::Error),
-    /// Nobody is there to answer.
+    /// The target asks questions, and there is no terminal.
     #[error("`make {target}` needs a terminal")]
     NoTerminal { target: String },
-    /// The user's `make` failed.
+    /// The target that the user asked for failed.
     #[error("`make {target}` failed: {exit}")]
     Target { target: String, exit: Exit },
     #[error("no configuration was saved")]
     NothingSaved,
-    /// An old layout, where nothing is written.
+    /// A configuration of an old layout, which we only read.
     #[error("`{path}` is of an older layout")]
     OldLayout {
         /// The configuration, relative to the configuration directory.
@@ -42,7 +42,6 @@ pub(crate) enum Error {
     },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);

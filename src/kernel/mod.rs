@@ -1,4 +1,4 @@
-//! Kernel configurations: made, listed, brought to newer sources. What builds them is [`crate::recipe::kernel`].
+//! Makes, lists and updates kernel configurations. [`crate::recipe::kernel`] builds them.
 
 mod error;
 pub(crate) mod prep;

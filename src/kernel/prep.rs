@@ -1,4 +1,4 @@
-//! `kernel prep`: a configuration made or changed by the kernel's own means, on the user's terminal.
+//! `kernel prep`: makes or changes a configuration with the kernel's own tools, on the user's terminal.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ use crate::store::{Purpose, Session, State};
 use crate::trees::choose;
 use crate::{context, names};
 
-/// Name of the configuration that a session is given.
+/// Name of the configuration in the session.
 const KCONF: &str = "kconf";
 /// Where the sources of a distribution kernel are unpacked.
 const UNPACKED: &str = "/usr/src/gentoomuch-prep";
@@ -35,17 +35,17 @@ const UNPACKED: &str = "/usr/src/gentoomuch-prep";
 /// What to configure, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct PrepOptions {
-    /// The kernel configuration; it need not exist.
+    /// Name of the kernel configuration; it need not exist.
     pub name: String,
     /// The profile whose builder has the sources; `None` for the default one.
     pub profile: Option<String>,
-    /// The sources; those that the configuration names if `None`.
+    /// The sources; `None`: those that the configuration names.
     pub sources: Option<Atom>,
     /// A target of the kernel's makefile.
     pub target: String,
     /// Whether it asks questions.
     pub asks: bool,
-    /// Whether it takes the configuration that there is as its beginning.
+    /// Whether it starts from the existing configuration.
     pub continues: bool,
     /// Whether standard input and output are a terminal.
     pub terminal: bool,
@@ -54,17 +54,15 @@ pub(crate) struct PrepOptions {
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct KernelPrepared {
-    /// The kernel configuration.
     pub name: String,
-    /// Its file.
     pub path: PathBuf,
     /// The package of sources.
     pub package: String,
     /// Whether the file was there before.
     pub existed: bool,
-    /// Whether it was written.
+    /// Whether the configuration was written.
     pub written: bool,
-    /// What is different now.
+    /// Symbols that changed.
     pub changes: Vec<SymbolChange>,
     /// Options that are built in.
     pub built_in: usize,
@@ -95,7 +93,7 @@ pub(crate) fn kernel_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOp
     write_configuration(config, options, existing.as_ref(), &atom, &facts, &text)
 }
 
-/// Runs `work` in a throw-away session with sources in it.
+/// Runs `work` in a throw-away session with the sources in it.
 pub(crate) fn with_sources<R>(
     cx: &Context<'_>,
     config: &ConfigDir,
@@ -134,7 +132,7 @@ fn in_sources<R>(
     Ok(done)
 }
 
-/// The sources of a distribution kernel, which are nowhere but where its ebuild compiles them.
+/// Unpacks the sources of a distribution kernel. Its package installs none: they only exist while its ebuild compiles.
 fn unpack_kernel(cx: &Context<'_>, work: &Work<'_>, facts: &SourcesFacts) -> Result<SourcesFacts> {
     let goal = Goal::Packages { atoms: vec![format!("={}", facts.package)], existing: Existing::Rebuild, oneshot: true };
     let request = Request { usepkg: false, part: Part::Packages, ..Request::new(goal, Mode::Run) };
@@ -144,7 +142,7 @@ fn unpack_kernel(cx: &Context<'_>, work: &Work<'_>, facts: &SourcesFacts) -> Res
     Ok(SourcesFacts { tree: UNPACKED.to_owned(), ..facts.clone() })
 }
 
-/// Runs the kernel's own target; returns the configuration that it saved.
+/// Runs the kernel's target; returns the configuration that it saved.
 fn configure(
     cx: &Context<'_>,
     work: &Work<'_>,
@@ -176,13 +174,13 @@ fn configure(
 fn on_terminal(cx: &Context<'_>, work: &Work<'_>, argv: Vec<String>) -> Result<Exit> {
     let mut env = work.env.clone();
     env.extend(cx.settings.term.iter().map(|term| ("TERM".to_owned(), term.clone())));
-    // What is drawn on it goes before others draw.
+    // Our progress display must be gone before `make` uses the terminal.
     cx.observer.event(&Event::End);
     let run = Run { argv, env, network: Network::None, terminal: true, hostname: work.hostname.clone(), shown: None };
     Ok(run::attend(cx, work, &run)?)
 }
 
-/// A package of sources as a header names it: which version, it says beside.
+/// The package of an atom without its version, for the header, which has a line of its own for the version.
 pub(crate) fn bare(atom: &Atom) -> Atom {
     Atom { operator: None, version: None, build_id: None, slot: None, use_dependencies: Vec::new(), ..atom.clone() }
 }

@@ -1,4 +1,4 @@
-//! `kernel ls`: the kernel configurations, what was built of them, and for whom.
+//! `kernel ls`: the kernel configurations, the kernels built of them, and the stages that use them.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::{context, inventory};
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct KernelRow {
     pub name: String,
-    /// The sources that it is built from where a stage4 chooses no others.
+    /// The sources, unless a stage4 chooses others.
     pub sources: String,
     /// Their version, if it names one.
     pub version: Option<String>,
@@ -22,9 +22,9 @@ pub(crate) struct KernelRow {
     pub modules: usize,
     /// Whether it has an initramfs.
     pub initramfs: bool,
-    /// What was built of it.
+    /// The kernels built of it.
     pub built: Vec<BuiltKernel>,
-    /// The stage4s that have it.
+    /// The stage4s that use it.
     pub stages: Vec<String>,
 }
 
@@ -33,27 +33,27 @@ pub(crate) struct KernelRow {
 pub(crate) struct BuiltKernel {
     /// The profile whose builder compiled it.
     pub profile: String,
-    /// Its name: that of the configuration, and the sources where a stage4 chose them.
+    /// The name of the configuration, with the sources where a stage4 chose them.
     pub name: String,
-    /// What it calls itself.
+    /// `uname -r` of the kernel.
     pub release: String,
     /// The package of sources.
     pub package: String,
     pub state: String,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// What its payload takes on the disk, bytes.
+    /// Size of its payload on disk, bytes.
     pub size_bytes: u64,
-    /// Whether the configuration has the same options now.
+    /// Whether the configuration still has the same options.
     pub current: bool,
 }
 
-/// Everything `kernel ls` shows.
+/// The rows of `kernel ls`.
 pub(crate) fn kernel_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<KernelRow>> {
     let _shared = context::share_store(cx)?;
     let mut users = Vec::new();
     for stage4 in config.stage4_names() {
-        // One that is wrong says so when it is built.
+        // A definition with errors is reported when it is built.
         let Ok(Some(kernel)) = config.stage4(&stage4).and_then(|stage4| config.kernel_of(&stage4)) else { continue };
         users.push((kernel.name, stage4));
     }

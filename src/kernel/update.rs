@@ -1,4 +1,4 @@
-//! `kernel update`: newer sources of a kernel, and what its configuration does not know of them.
+//! `kernel update`: newer sources for a kernel, and the options that its configuration does not have.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,41 +18,39 @@ use crate::session::{Work, run};
 use crate::terminal_text::sanitize;
 
 const KCONF: &str = "kconf";
-/// Between the symbols and what there is to say about them.
+/// Separates the symbols from their help in the script's output.
 const HELP: &str = "--- help";
 
-/// An option that a configuration says nothing of.
+/// An option that a configuration does not set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct NewSymbol {
     /// Without `CONFIG_`.
     pub symbol: String,
-    /// What it becomes unless the configuration says otherwise.
+    /// Its default.
     pub default: String,
-    /// What it is about.
+    /// Its one-line description.
     pub prompt: Option<String>,
 }
 
-/// What newer sources bring.
+/// The new options of newer sources.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct KernelNews {
-    /// The kernel configuration.
     pub name: String,
-    /// Its file.
     pub path: PathBuf,
-    /// The version that it is for, if it says so.
+    /// The version in the configuration's header, if there is one.
     pub from: Option<String>,
     /// The package of the newest sources.
     pub package: String,
     /// Its version.
     pub to: String,
-    /// Options that the configuration does not know.
+    /// Options that the configuration does not have.
     pub new: Vec<NewSymbol>,
     /// Whether the version was written.
     pub written: bool,
 }
 
-/// Installs the newest sources that the configuration accepts, and asks them which options are new. With `write` their version goes
-/// into the header.
+/// Installs the newest sources that the configuration accepts, and lists the options that are new in them. With `write` their version is
+/// written into the header.
 pub(crate) fn kernel_update(
     cx: &Context<'_>,
     config: &ConfigDir,
@@ -101,7 +99,7 @@ fn new_symbols(cx: &Context<'_>, work: &Work<'_>, facts: &SourcesFacts, kernel: 
     Ok(named.collect())
 }
 
-/// What the kernel's help calls each symbol: of `Symbol: X [=n]`, the `Prompt: …` that follows.
+/// The prompt of each symbol, from the kernel's help: the `Prompt: …` after `Symbol: X [=n]`.
 fn prompts(help: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut symbol = None;

@@ -1,11 +1,11 @@
-//! Names that lead nowhere.
+//! Errors of names.
 
 use crate::causes::by_way_of;
 use crate::config::Place;
 use crate::store::StateId;
 use crate::{beneath, context, sandbox, store};
 
-/// A name that is none, or that leads to nothing.
+/// A name that is not valid, or that nothing has.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
@@ -17,30 +17,28 @@ pub enum Error {
         text: String,
         /// What was probably meant.
         nearest: Option<String>,
-        /// The names that there are, in full.
         known: Vec<String>,
     },
-    /// A name has fewer values than asked for.
+    /// A name's history is shorter than the index.
     #[error("`{name}` has no value {index}")]
     NoEntry {
         /// The name in full.
         name: String,
-        /// As asked for, 0 is the present value.
         index: usize,
         /// How many there are, the present one included.
         kept: usize,
     },
-    /// The beginning of several ids.
+    /// Several ids begin with the text.
     #[error("`{text}` is the beginning of {} ids", fits.len())]
     Ambiguous { text: String, fits: Vec<StateId> },
-    /// An id where a name is needed, since only names have a history.
+    /// An id where a name is needed: only names have a history.
     #[error("`{text}` is a build state's id, and no name")]
     NotAName {
         text: String,
-        /// The names that the state has now.
+        /// The names of that state.
         names: Vec<String>,
     },
-    /// The state, or a layer of it, was removed.
+    /// The state, or one of its layers, was removed.
     #[error("the state `{text}` is not in the store any more")]
     Gone {
         text: String,
@@ -55,7 +53,7 @@ pub enum Error {
         /// Where the configuration names it, if it does.
         named_in: Option<Place>,
     },
-    /// A position in a profile's history that it does not have.
+    /// A position beyond a profile's history.
     #[error("profile `{profile}` has no state {index}")]
     NoProfileState {
         profile: String,
@@ -64,7 +62,7 @@ pub enum Error {
         /// How many there are, the present one included.
         kept: usize,
     },
-    /// A state of a profile of which something was removed from the store.
+    /// A state of a profile that was removed, or a layer of it.
     #[error("the state `{name}` is not in the store any more")]
     StateGone {
         name: String,
@@ -72,7 +70,7 @@ pub enum Error {
         #[source]
         source: store::Error,
     },
-    /// No profile was named, and none is set.
+    /// No profile was named, and there is no default one.
     #[error("no profile given, and none is set")]
     NoDefaultProfile,
     /// A name that cannot be used.
@@ -80,7 +78,6 @@ pub enum Error {
     Name { name: String, what: &'static str },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);

@@ -1,4 +1,4 @@
-//! What builds are called: profiles, tags, kept states, ids, and the refs and locks behind these names.
+//! Names of builds: profiles, tags, kept states, ids, and the refs and locks behind these.
 
 mod error;
 pub(crate) mod named;

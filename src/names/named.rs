@@ -1,4 +1,4 @@
-//! What a user calls a build state: the one reading of it for all commands that take one.
+//! Finds the build state that a user names. All commands that take a state use it.
 //!
 //! ```text
 //! profile/demo/gentoomuch/builder   a name in full: also stage4/web, kept/with-hello, tag/v1
@@ -8,7 +8,7 @@
 //! 41aa1be94f4f                      an id, or its beginning: at least 4 digits that fit no other state
 //! ```
 //!
-//! A name comes before an id, a name in full before a tag. Tree snapshots (`tree/…`) are no build states.
+//! A full name comes before a tag, and a name before an id. Tree snapshots (`tree/…`) are no build states.
 
 use crate::config::BUILDER;
 use crate::context::Context;
@@ -18,9 +18,9 @@ use crate::names::{Error, Result, profiles};
 use crate::store;
 use crate::store::{RefEntry, State, StateId};
 
-/// Below this lie tags.
+/// The prefix of tags.
 pub(crate) const TAGS: &str = "tag/";
-/// An id's beginning has so many digits at least.
+/// An id may be shortened to so many digits.
 const SHORTEST_ID: usize = 4;
 
 /// A position in a name's history.
@@ -30,9 +30,9 @@ pub(crate) struct RefAt {
     pub name: String,
     /// 0 is the present value.
     pub index: usize,
-    /// What it stands for there.
+    /// The state at that position.
     pub value: StateId,
-    /// How many values are kept, the present one included.
+    /// How many values the history has, the present one included.
     pub kept: usize,
 }
 
@@ -45,13 +45,13 @@ impl std::fmt::Display for RefAt {
 /// A build state that was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// The name by which it was found; `None` for an id.
+    /// The name by which it was found; `None` if it was an id.
     pub at: Option<RefAt>,
-    /// The state, complete: neither it nor a layer of it was removed.
+    /// The state. It and all its layers exist.
     pub state: State,
 }
 
-/// The state that `text` names, complete. The caller holds `share_store`'s lock if it is going to use it.
+/// The state that `text` names, with all its layers. A caller that is going to use it holds `share_store`'s lock.
 pub(crate) fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
     let (at, id) = match ref_at(cx, text)? {
         Some(at) => (Some(at.clone()), at.value),
@@ -66,7 +66,7 @@ pub(crate) fn named(cx: &Context<'_>, text: &str) -> Result<Named> {
     }
 }
 
-/// The id of the state that `text` names, complete or not.
+/// The id of the state that `text` names; the state may have been removed.
 pub(crate) fn named_id(cx: &Context<'_>, text: &str) -> Result<StateId> {
     match ref_at(cx, text)? {
         Some(at) => Ok(at.value),
@@ -74,7 +74,7 @@ pub(crate) fn named_id(cx: &Context<'_>, text: &str) -> Result<StateId> {
     }
 }
 
-/// The name that `text` is, in full, with its position: for what moves or lists names. What it stands for need not be there any more.
+/// The full name and position that `text` means, for commands that move or list names. The state behind it may have been removed.
 pub(crate) fn named_ref(cx: &Context<'_>, text: &str) -> Result<RefAt> {
     if let Some(at) = ref_at(cx, text)? {
         return Ok(at);
@@ -84,7 +84,7 @@ pub(crate) fn named_ref(cx: &Context<'_>, text: &str) -> Result<RefAt> {
     Err(Error::NotAName { text: text.to_owned(), names })
 }
 
-/// The name `text`, or what it is short for.
+/// The name `text`, or the full name that it abbreviates.
 fn ref_at(cx: &Context<'_>, text: &str) -> Result<Option<RefAt>> {
     let (name, index) = store::split_index(text);
     let mut candidates = vec![name.to_owned(), format!("{TAGS}{name}")];
@@ -94,7 +94,7 @@ fn ref_at(cx: &Context<'_>, text: &str) -> Result<Option<RefAt>> {
     for name in candidates {
         let history: Vec<RefEntry> = match cx.store.ref_history(&name) {
             Ok(history) => history,
-            // What cannot be a name of a state is none.
+            // Not valid as a name of a state, so none has it.
             Err(store::Error::Name { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
@@ -123,7 +123,7 @@ fn id_at(cx: &Context<'_>, text: &str) -> Result<StateId> {
     Err(Error::Unknown { text: text.to_owned(), nearest: likely(text, &known), known })
 }
 
-/// What `text` probably means, as it would have to be written.
+/// What `text` probably means, written in full.
 fn likely(text: &str, known: &[String]) -> Option<String> {
     let (name, index) = store::split_index(text);
     let tags = known.iter().filter_map(|name| name.strip_prefix(TAGS));

@@ -1,4 +1,4 @@
-//! Profiles: which there are, which one is meant, and the states that one had: `NAME@{N}`.
+//! Profiles: the bootstrapped ones, the default one, and the states that one had, `NAME@{N}`.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::path_error::OfFile as _;
 use crate::store::{State, StateId};
 use crate::{context, durable, store};
 
-/// Held while it is decided which profile is the default one. Taken after that of a profile, and so named to follow it.
+/// Held while the default profile is chosen. Locks are taken by order of name, and this one sorts after a profile's.
 pub(crate) const DEFAULT_LOCK: &str = "profiles";
 
 /// Names of the bootstrapped profiles, sorted.
@@ -31,7 +31,7 @@ pub(crate) fn default_profile(cx: &Context<'_>) -> Result<Option<String>> {
     if names.len() < 2 {
         return Ok(names.first().map(|name| (*name).to_owned()));
     }
-    // A renaming was cut off: it has either happened or not.
+    // The file has two names if a renaming was killed: the profile has one of them.
     let known = profiles(cx)?;
     let name = names.iter().find(|name| known.iter().any(|known| known == *name)).or(names.first());
     Ok(name.map(|name| (*name).to_owned()))
@@ -47,13 +47,13 @@ pub(crate) fn set_default_profile(cx: &Context<'_>, name: &str) -> Result<()> {
     write_default_profile(cx, &[name])
 }
 
-/// Writes the name, or the names of which the first that is bootstrapped counts.
+/// Writes the default profile: a name, or several of which the first bootstrapped one counts.
 pub(crate) fn write_default_profile(cx: &Context<'_>, names: &[&str]) -> Result<()> {
     let path = cx.places.data.join("default-profile");
     Ok(durable::replace(&path, format!("{}\n", names.join(" ")).as_bytes(), durable::Mode::AtMost(0o644))?)
 }
 
-/// The profile that a definition names; it must be bootstrapped.
+/// The bootstrapped profile that a definition names.
 pub(crate) fn profile_of(cx: &Context<'_>, named: &Located<String>) -> Result<String> {
     profile_or_default(cx, Some(&named.value)).map_err(|error| match error {
         Error::NoProfile { profile, known, .. } => Error::NoProfile { profile, known, named_in: Some(named.place()) },
@@ -61,13 +61,13 @@ pub(crate) fn profile_of(cx: &Context<'_>, named: &Located<String>) -> Result<St
     })
 }
 
-/// `named`, or the default one; it must be bootstrapped.
+/// The bootstrapped profile `named`, or the default one.
 pub(crate) fn profile_or_default(cx: &Context<'_>, named: Option<&str>) -> Result<String> {
     let name = match named {
         Some(name) => name.to_owned(),
         None => default_profile(cx)?.ok_or(Error::NoDefaultProfile)?,
     };
-    // What cannot be a name is none that is bootstrapped.
+    // An invalid name cannot be that of a bootstrapped profile.
     if check_profile_name(&name).is_err() || cx.store.ref_get(&ref_name(&name, "upstream"))?.is_none() {
         return Err(Error::NoProfile { profile: name, known: profiles(cx)?, named_in: None });
     }
@@ -89,7 +89,7 @@ pub(crate) fn joined(name: &str, index: usize) -> String {
     if index == 0 { name.to_owned() } else { format!("{name}@{{{index}}}") }
 }
 
-/// The profile meant by `NAME` or `NAME@{N}` (the default one if `None`), and which of its states.
+/// The profile and position meant by `NAME` or `NAME@{N}`; the default profile if `None`.
 pub(crate) fn profile_and_index(cx: &Context<'_>, named: Option<&str>) -> Result<(String, usize)> {
     let (name, index) = named.map_or((None, 0), |text| {
         let (name, index) = crate::store::split_index(text);
@@ -103,13 +103,13 @@ pub(crate) fn profile_and_index(cx: &Context<'_>, named: Option<&str>) -> Result
     Ok((name, index))
 }
 
-/// The ref whose history is the profile's: its builder's, or that of its stage3 as long as there is no builder.
+/// The ref whose history is the profile's: the builder's, or the stage3's until there is a builder.
 pub(crate) fn profile_ref(cx: &Context<'_>, profile: &str) -> Result<String> {
     let builder = ref_name(profile, BUILDER);
     Ok(if cx.store.ref_get(&builder)?.is_some() { builder } else { ref_name(profile, "upstream") })
 }
 
-/// A state of a profile, complete: neither it nor a layer of it was removed.
+/// A state of a profile with all its layers.
 pub(crate) fn profile_state(cx: &Context<'_>, profile: &str, index: usize) -> Result<State> {
     let name = profile_ref(cx, profile)?;
     let id = match cx.store.ref_get(&joined(&name, index)) {
@@ -126,7 +126,7 @@ pub(crate) fn profile_state(cx: &Context<'_>, profile: &str, index: usize) -> Re
     })
 }
 
-/// A state with all its layers there.
+/// A state with all its layers.
 pub(crate) fn complete_state(cx: &Context<'_>, id: &StateId) -> store::Result<State> {
     let state = cx.store.state(id)?;
     for layer in &state.layers {

@@ -1,16 +1,16 @@
-//! Names of refs, and of the locks on what they stand for.
+//! Names of refs, and of the locks on them.
 //!
-//! Locks are taken in this order: profile, definition, kernel, stage4.
+//! Locks are taken in this order: profile, definition, kernel, stage4. Their names sort in the same order.
 
 /// The name of the imported stage3 among the definitions on a profile.
 pub(crate) const UPSTREAM: &str = "upstream";
 
-/// The lock on a profile as a whole: shared by what builds on it, exclusive for what changes which stage3 or builder it has.
+/// The lock on a whole profile: shared for building on it, exclusive for changing its stage3 or builder.
 pub(crate) fn profile_lock(profile: &str) -> String {
     format!("profile/{profile}")
 }
 
-/// The lock on one definition on a profile; taken after that on the profile, and so named to follow it.
+/// The lock on one definition on a profile; taken after the profile's, so its name sorts after that.
 pub(crate) fn definition_lock(profile: &str, definition: &str) -> String {
     format!("stage3/{profile}/{definition}")
 }
@@ -20,7 +20,7 @@ pub(crate) fn ref_name(profile: &str, definition: &str) -> String {
     format!("profile/{profile}/{definition}")
 }
 
-/// The lock on a stage4's name and artifacts; taken after those on the profile and the definition, and so named to follow them.
+/// The lock on a stage4's name and artifacts; taken after those of profile and definition, so its name sorts after them.
 pub(crate) fn stage4_lock(name: &str) -> String {
     format!("stage4/{name}")
 }
@@ -30,7 +30,7 @@ pub(crate) fn stage4_ref(name: &str) -> String {
     format!("stage4/{name}")
 }
 
-/// The lock on a kernel's name; taken after those on the profile and the builder, and before that on a stage4.
+/// The lock on a kernel's name; taken after those of profile and builder, and before a stage4's.
 pub(crate) fn kernel_lock(profile: &str, label: &str) -> String {
     format!("kernel/{profile}/{label}")
 }
@@ -40,7 +40,7 @@ pub(crate) fn kernel_ref(profile: &str, label: &str) -> String {
     format!("kernel/{profile}/{label}")
 }
 
-/// Below these are the names of a profile's kernels.
+/// The prefixes of the names of a profile's kernels and kernel sources.
 pub(crate) fn kernel_prefixes(profile: &str) -> [String; 2] {
     [format!("kernel/{profile}"), format!("kernel-sources/{profile}")]
 }

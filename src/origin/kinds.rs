@@ -1,4 +1,4 @@
-//! What each kind of origin says.
+//! The fields of each kind of origin.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,12 +13,13 @@ use crate::portage::binpkgs::{PackageKey, PoolInputs};
 use crate::portage::emerge::default_opts::DefaultOpts;
 use crate::stage3::{Check, Signer};
 
-/// What cannot be read is as if nothing was said: one field that a newer version writes otherwise takes nothing from the others.
+/// A value that we cannot read counts as missing, so that one field which a newer version writes otherwise does not make the others
+/// unreadable.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     Value::deserialize(deserializer).map(|value| T::deserialize(value).unwrap_or_default())
 }
 
-/// Structs whose fields may be missing, may be what we cannot read, and may be followed by others, which are kept.
+/// Structs whose fields may be missing or unreadable. Unknown fields are kept.
 macro_rules! records {
     ($($(#[$about:meta])* struct $name:ident { $($(#[$of:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$about])*
@@ -29,7 +30,7 @@ macro_rules! records {
                 #[serde(default, deserialize_with = "lenient")]
                 pub $field: $type,
             )*
-            /// Fields of other versions.
+            /// Fields that we do not know.
             #[serde(flatten)]
             pub more: Map<String, Value>,
         }
@@ -49,7 +50,7 @@ records! {
         blake2b: String,
         /// Who signed it.
         signer: Option<Signer>,
-        /// Why it was taken although nobody had signed it.
+        /// The user's reason for taking it unsigned.
         allow_unsigned: Option<String>,
         /// What was verified.
         checks: Vec<Check>,
@@ -60,13 +61,13 @@ records! {
         inputs: Option<Inputs>,
     }
 
-    /// A stage3 definition on a stage3.
+    /// A stage3 definition on a stage3, or kernel sources on a builder.
     struct Definition {
         profile: String,
-        /// The definition. Kernel sources have none.
+        /// The definition's name. Kernel sources have none.
         definition: Option<String>,
         portage_profile: String,
-        /// What an update has to take away when the configuration does not bring it any more. Relative to `/etc/portage`.
+        /// The configuration's files, relative to `/etc/portage`. An update removes those that the configuration does not have any more.
         #[serde(skip_serializing_if = "Option::is_none")]
         portage_files: Option<Vec<PathBuf>>,
         /// See [`Origin::inputs`](super::Origin::inputs).
@@ -75,14 +76,14 @@ records! {
         /// See [`Origin::pool`](super::Origin::pool).
         #[serde(skip_serializing_if = "Option::is_none")]
         pool: Option<PoolInputs>,
-        /// What it stands on.
+        /// The origin of the stage3.
         #[serde(skip_serializing_if = "Option::is_none")]
         stage3: Option<Recorded>,
         /// The ebuild trees, the main one first.
         #[serde(skip_serializing_if = "Option::is_none")]
         trees: Option<Vec<TreeUsed>>,
         isolation: String,
-        /// What had the network.
+        /// Who had the host's network.
         #[serde(skip_serializing_if = "Option::is_none")]
         network: Option<Network>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,18 +92,18 @@ records! {
         emerge_opts: Option<DefaultOpts>,
         #[serde(skip_serializing_if = "Option::is_none")]
         parts: Option<Parts>,
-        /// What was downloaded from hosts of binary packages.
+        /// Packages downloaded from binary package hosts.
         #[serde(skip_serializing_if = "Option::is_none")]
         binhost_packages: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         patches: Option<Vec<PatchRecord>>,
-        /// What became of them.
+        /// What became of patches.
         #[serde(skip_serializing_if = "Option::is_none")]
         patched: Option<Vec<Patched>>,
-        /// Keys of the packages in it, by `category/name-version::repository`.
+        /// Package keys by `category/name-version::repository`.
         #[serde(skip_serializing_if = "Option::is_none")]
         package_keys: Option<BTreeMap<String, PackageKey>>,
-        /// The state that an update brought up to date.
+        /// The state before the update.
         #[serde(skip_serializing_if = "Option::is_none")]
         updated_from: Option<String>,
     }
@@ -114,31 +115,31 @@ records! {
         /// See [`Origin::inputs`](super::Origin::inputs).
         #[serde(skip_serializing_if = "Option::is_none")]
         inputs: Option<Inputs>,
-        /// Not the base's: what its world brought, such as a newer compiler, counts for what is built on it.
+        /// Not the base's pool: the stage4's packages may include another compiler, and what is built on the stage4 depends on that.
         #[serde(skip_serializing_if = "Option::is_none")]
         pool: Option<PoolInputs>,
         portage_profile: Option<String>,
-        /// What it stands on.
+        /// The origin of the base.
         #[serde(skip_serializing_if = "Option::is_none")]
         base: Option<Recorded>,
         kernel: Option<KernelRecord>,
         isolation: String,
-        /// What had the network.
+        /// Who had the host's network.
         #[serde(skip_serializing_if = "Option::is_none")]
         network: Option<Network>,
-        /// What was downloaded from hosts of binary packages.
+        /// Packages downloaded from binary package hosts.
         #[serde(skip_serializing_if = "Option::is_none")]
         binhost_packages: Option<Vec<String>>,
-        /// Only where the configuration was another one than that of the base.
+        /// Only if the configuration differed from that of the base.
         #[serde(skip_serializing_if = "Option::is_none")]
         portage_files: Option<Vec<PathBuf>>,
-        /// The patches, only where the configuration was another one than that of the base.
+        /// The patches, only if the configuration differed from that of the base.
         #[serde(skip_serializing_if = "Option::is_none")]
         patches: Option<Vec<PatchRecord>>,
         /// What became of patches.
         #[serde(skip_serializing_if = "Option::is_none")]
         patched: Option<Vec<Patched>>,
-        /// Keys of the packages in it, by `category/name-version::repository`.
+        /// Package keys by `category/name-version::repository`.
         #[serde(skip_serializing_if = "Option::is_none")]
         package_keys: Option<BTreeMap<String, PackageKey>>,
     }
@@ -150,11 +151,11 @@ records! {
         profile: String,
         /// The package of its sources.
         package: String,
-        /// What it calls itself: `6.12.4-gentoo`.
+        /// `uname -r`: `6.12.4-gentoo`.
         release: String,
         /// Digest of its configuration.
         configuration: String,
-        /// What the configuration asks for, and the sources did not give.
+        /// Symbols that the configuration sets and the sources changed.
         unmet: Vec<SymbolChange>,
         /// Options that are built in.
         built_in: u64,
@@ -165,27 +166,27 @@ records! {
         #[serde(skip_serializing_if = "Option::is_none")]
         inputs: Option<Inputs>,
         isolation: String,
-        /// Nothing had the network.
+        /// Records that nothing had the network.
         #[serde(skip_serializing_if = "Option::is_none")]
         network: Option<Network>,
     }
 
     /// The headers of a kernel.
     struct KernelHeaders {
-        /// What the kernel calls itself.
+        /// `uname -r` of the kernel.
         name: String,
         /// The package of its sources.
         package: String,
     }
 
-    /// A session that somebody kept.
+    /// A kept session.
     struct Kept {
         /// The name it was kept by.
         name: String,
         profile: String,
-        /// What was run.
+        /// The command that was run.
         command: Vec<String>,
-        /// What it stands on, below all kept sessions.
+        /// The origin below it, and below the kept sessions that it is based on.
         #[serde(skip_serializing_if = "Option::is_none")]
         parent: Option<Recorded>,
         isolation: String,
@@ -206,23 +207,23 @@ records! {
         state: String,
     }
 
-    /// An ebuild tree that a state was made with.
+    /// An ebuild tree of a state.
     struct TreeUsed {
         name: String,
         /// Digest of its contents.
         digest: String,
-        /// Where sessions had it.
+        /// Where sessions saw it.
         #[serde(skip_serializing_if = "Option::is_none")]
         location: Option<PathBuf>,
     }
 }
 
-/// A stage3 definition with a kernel on it. Whoever builds on it finds there what the definition says.
+/// A stage3 definition with a kernel on it. It has the fields of the definition, for what is built on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaseWithKernel {
     #[serde(default, deserialize_with = "lenient")]
     pub kernel: Option<KernelRecord>,
-    /// The definition, with all that other versions say.
+    /// The definition, with the fields that we do not know.
     #[serde(flatten)]
     pub base: Definition,
 }
@@ -233,28 +234,28 @@ pub struct KernelSources {
     /// Their package.
     #[serde(default, deserialize_with = "lenient")]
     pub name: String,
-    /// What they turned out to be.
+    /// What we found in the sources.
     #[serde(default, deserialize_with = "lenient")]
     pub sources: Option<SourcesFacts>,
-    /// What the builder says, but for its definition, inputs and pool, and with all that other versions say.
+    /// The builder's fields without definition, inputs and pool, and with those that we do not know.
     #[serde(flatten)]
     pub builder: Definition,
 }
 
-/// What sources of a kernel turned out to be.
+/// What we found in kernel sources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourcesFacts {
     /// Category, name and version of their package.
     pub package: String,
-    /// Whether that package builds the kernel, so that nothing is installed yet.
+    /// Whether the package is a distribution kernel, which builds the kernel itself and installs no sources.
     pub distribution: bool,
-    /// Where they lie.
+    /// Their directory.
     pub tree: String,
     /// Digest of the names and checksums of all files of the package.
     pub contents: String,
 }
 
-/// What had the network of the host.
+/// Who had the host's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Network {
@@ -264,7 +265,7 @@ pub enum Network {
     Word(String),
 }
 
-/// Where files may come from besides the addresses in ebuild trees.
+/// Where files may be downloaded from, besides the addresses in ebuild trees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Downloads {
     /// `GENTOO_MIRRORS`.
@@ -273,13 +274,13 @@ pub struct Downloads {
     pub named_mirrors: BTreeMap<String, Vec<String>>,
     /// Hosts of binary packages: name and address.
     pub hosts: BTreeMap<String, String>,
-    /// Those of the stage3's own files, which are used together with them.
+    /// Hosts of the stage3's own `binrepos.conf`, which are used as well.
     pub stage3_hosts: BTreeMap<String, String>,
-    /// For which protocols it names commands.
+    /// Protocols with a `FETCHCOMMAND_…` of their own.
     pub protocols: BTreeSet<String>,
 }
 
-/// Digests, in hexadecimal: of what holds for all packages, and of what holds for each `category/name` that something is said about.
+/// Digests in hexadecimal: one of what holds for all packages, and one for each `category/name` with settings of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
     /// Of what holds for all.
@@ -288,16 +289,16 @@ pub struct Parts {
     pub packages: BTreeMap<String, String>,
 }
 
-/// What a build state remembers of a patch that it was given.
+/// A patch, as a build state records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchRecord {
-    /// The folder of the configuration directory that it lies in.
+    /// Its folder in the configuration directory.
     pub name: String,
     /// Category of the package.
     pub category: String,
-    /// Name and versions of the package, as a directory is called.
+    /// The package's directory: its name, with versions.
     pub directory: String,
-    /// The name of the file that a stage gets.
+    /// The file's name in `/etc/portage/patches`.
     pub file_name: String,
     /// Relative to the configuration directory.
     pub path: PathBuf,
@@ -321,23 +322,23 @@ pub struct Patched {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub enum PatchFate {
-    /// All are in it.
+    /// All were applied.
     Applied,
-    /// Its ebuild applies none.
+    /// Its ebuild does not call `eapply_user`.
     NotCalled { eapi: String },
-    /// It was built before they were there.
+    /// It was built before they were added.
     BuiltBefore,
-    /// It was built with others than are configured now.
+    /// It was built with other patches.
     BuiltWithOthers,
 }
 
-/// A symbol that two configurations of kernels set differently.
+/// A symbol with different values in two kernel configurations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SymbolChange {
     /// Without `CONFIG_`.
     pub symbol: String,
-    /// Its value before, safe to print; `None`: the configuration says nothing of it.
+    /// The value before, safe to print; `None`: it is not set.
     pub before: Option<String>,
-    /// Its value after.
+    /// The value after.
     pub after: Option<String>,
 }

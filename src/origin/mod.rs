@@ -1,6 +1,6 @@
-//! Where a build state came from: what was made of what, and in which way.
+//! The origin of a build state: what it was made from, and how.
 //!
-//! It is written into the state's file, and from there into the `.json` of each artifact:
+//! It is stored in the state's file, and copied from there into the `.json` of each artifact:
 //!
 //! ```text
 //! stage3              an imported tarball
@@ -10,12 +10,12 @@
 //! kernel headers      what modules of other packages need of that kernel, on nothing
 //! base with kernel    the layers of a stage3 definition and of a kernel
 //! stage4 definition   a stage4 on a stage3 definition, or on one with a kernel
-//! kept session        what somebody did by hand, on any of them
+//! kept session        the result of manual work on any of them
 //! ```
 //!
-//! [`Recorded`] is an origin as it was written. It never changes: the id of a state is a digest over it. [`Origin`] is what it says, read when
-//! somebody asks. All that was ever written can be read: a field that is missing, or that cannot be read, is as if nothing was said, fields
-//! that we do not know are in `more`, and a kind that we do not know is [`Origin::Unknown`].
+//! [`Recorded`] is an origin as it was written. It never changes, since a state's id is a digest over it. [`Origin`] is its meaning,
+//! parsed on demand. Everything that was ever written can be read: a missing or unreadable field is as if it was not said, unknown fields
+//! are kept in `more`, and an unknown kind is [`Origin::Unknown`].
 
 mod kinds;
 #[cfg(test)]
@@ -40,13 +40,12 @@ pub(crate) use kinds::{
     PatchRecord, Patched, SourcesFacts, Stage4, SymbolChange, TreeUsed,
 };
 
-/// What is written now. Versions before wrote no number, which is 0. Raise it when a field means something else than before.
+/// The version that we write. The first versions wrote none, which counts as 0. Raise it when a field changes its meaning.
 const VERSION: u64 = 1;
-/// Where it stands.
 const VERSION_FIELD: &str = "version";
 const KIND_FIELD: &str = "kind";
 
-/// What a state says of where it came from.
+/// The meaning of an origin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 pub enum Origin {
@@ -62,7 +61,7 @@ pub enum Origin {
     /// What a stage4 with a kernel stands on.
     #[serde(rename = "base with kernel")]
     BaseWithKernel(Box<BaseWithKernel>),
-    /// A builder with kernel sources.
+    /// A builder with the sources of a kernel installed.
     #[serde(rename = "kernel sources")]
     KernelSources(Box<KernelSources>),
     /// The payload of a kernel.
@@ -71,10 +70,10 @@ pub enum Origin {
     /// The headers of a kernel.
     #[serde(rename = "kernel headers")]
     KernelHeaders(KernelHeaders),
-    /// A session that somebody kept.
+    /// A kept session.
     #[serde(rename = "kept session")]
     Kept(Kept),
-    /// What a newer version wrote, or no origin at all.
+    /// A kind that a newer version wrote, or no origin at all.
     #[serde(untagged)]
     Unknown(Value),
 }
@@ -92,7 +91,7 @@ impl Origin {
         }
     }
 
-    /// What a base says with a kernel on it, of which kind it may be.
+    /// The origin of a base with a kernel, for any kind of base.
     pub fn on_kernel(base: &Recorded, kernel: KernelRecord) -> Self {
         let mut fields = base.json().as_object().cloned().unwrap_or_default();
         fields.retain(|name, _| ![KIND_FIELD, VERSION_FIELD].contains(&name.as_str()));
@@ -100,7 +99,7 @@ impl Origin {
         Self::BaseWithKernel(Box::new(BaseWithKernel { kernel: Some(kernel), base }))
     }
 
-    /// What it says as an imported stage3.
+    /// This, if it is an imported stage3.
     pub fn as_import(&self) -> Option<&Import> {
         match self {
             Self::Import(import) => Some(import),
@@ -108,7 +107,7 @@ impl Origin {
         }
     }
 
-    /// What it says as a stage4.
+    /// This, if it is a stage4.
     pub fn as_stage4(&self) -> Option<&Stage4> {
         match self {
             Self::Stage4(stage4) => Some(stage4),
@@ -116,7 +115,7 @@ impl Origin {
         }
     }
 
-    /// What it says as a kernel.
+    /// This, if it is a kernel.
     pub fn as_kernel(&self) -> Option<&Kernel> {
         match self {
             Self::Kernel(kernel) => Some(kernel),
@@ -124,7 +123,7 @@ impl Origin {
         }
     }
 
-    /// What it says as a stage3 definition, if it is one or stands on one with the same layers below.
+    /// The stage3 definition that this is, or that it adds nothing to but a kernel.
     fn as_definition(&self) -> Option<&Definition> {
         match self {
             Self::Definition(definition) => Some(definition),
@@ -134,7 +133,7 @@ impl Origin {
         }
     }
 
-    /// A field that both a stage3 definition and a stage4 have.
+    /// A field of a stage3 definition or of a stage4.
     fn of_either<'o, T: ?Sized>(
         &'o self,
         definition: impl FnOnce(&'o Definition) -> Option<&'o T>,
@@ -155,7 +154,7 @@ impl Origin {
         }
     }
 
-    /// It and those below it down to a stage3 definition: who says nothing of how it was configured has that of the one below.
+    /// This, then each origin below until a stage3 definition. An origin without a configuration has that of the one below it.
     fn down(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |origin| match origin {
             Self::Stage4(_) | Self::Kept(_) => origin.below().map(Deref::deref),
@@ -163,7 +162,7 @@ impl Origin {
         })
     }
 
-    /// What went into the build key.
+    /// The inputs of the build key.
     pub fn inputs(&self) -> Option<&Inputs> {
         match self {
             Self::Import(import) => import.inputs.as_ref(),
@@ -172,7 +171,7 @@ impl Origin {
         }
     }
 
-    /// What its pool of binary packages is keyed by.
+    /// The inputs of its pool's key.
     pub fn pool(&self) -> Option<&PoolInputs> {
         self.of_either(|of| of.pool.as_ref(), |of| of.pool.as_ref())
     }
@@ -182,23 +181,23 @@ impl Origin {
             .filter(|profile| !profile.is_empty())
     }
 
-    /// The isolation in which it was made.
+    /// The isolation of the build.
     pub fn isolation(&self) -> Option<&str> {
         let isolation = match self {
             Self::Kernel(kernel) => kernel.isolation.as_str(),
             Self::Kept(kept) => kept.isolation.as_str(),
             _ => self.of_either(|of| Some(of.isolation.as_str()), |of| Some(of.isolation.as_str()))?,
         };
-        // A record of a version that did not say.
+        // Early versions did not record it.
         Some(isolation).filter(|isolation| !isolation.is_empty())
     }
 
-    /// The ebuild trees that it was made with; `None` where it says nothing of them, as a stage4 does.
+    /// The ebuild trees; `None` if it does not record them, as a stage4.
     pub fn trees(&self) -> Option<&[TreeUsed]> {
         self.as_definition()?.trees.as_deref()
     }
 
-    /// Digests of its configuration, taken apart.
+    /// The digests of its configuration's parts.
     pub fn parts(&self) -> Option<&Parts> {
         self.as_definition()?.parts.as_ref()
     }
@@ -208,24 +207,24 @@ impl Origin {
         self.of_either(|of| of.patched.as_deref(), |of| of.patched.as_deref())
     }
 
-    /// The files below `/etc/portage` that its configuration brought. A stage4 has those of its base, unless something had changed since that
-    /// was made.
+    /// The files below `/etc/portage` from its configuration. A stage4 has those of its base, unless the configuration changed after that
+    /// was built.
     pub fn portage_files(&self) -> Option<&[PathBuf]> {
         self.down().find_map(|origin| origin.of_either(|of| of.portage_files.as_deref(), |of| of.portage_files.as_deref()))
     }
 
-    /// The patches that it was given; a stage4 has those of its base.
+    /// Its patches; a stage4 has those of its base.
     pub fn patches(&self) -> &[PatchRecord] {
         let patches = self.down().find_map(|origin| origin.of_either(|of| of.patches.as_deref(), |of| of.patches.as_deref()));
         patches.unwrap_or_default()
     }
 
-    /// What its configuration, or that of its base, said of downloads.
+    /// The download settings of its configuration or its base's.
     pub fn downloads(&self) -> Option<&Downloads> {
         self.down().find_map(|origin| origin.as_definition()?.downloads.as_ref())
     }
 
-    /// What its configuration, or that of its base, wanted of emerge.
+    /// The emerge options of its configuration or its base's.
     pub fn emerge_opts(&self) -> Option<&DefaultOpts> {
         self.down().find_map(|origin| origin.as_definition()?.emerge_opts.as_ref())
     }
@@ -236,13 +235,13 @@ impl Origin {
     }
 }
 
-/// An origin as it was written; [`Origin`] is what it says.
+/// An origin as it was written; [`Origin`] is its meaning.
 #[derive(Clone)]
 pub struct Recorded(Arc<Written>);
 
 struct Written {
     json: Value,
-    /// Made when somebody asks: of thousands of states only some are asked.
+    /// Parsed on demand: of thousands of states only a few are asked.
     read: OnceLock<Origin>,
 }
 
@@ -252,48 +251,48 @@ impl Recorded {
         Self(Arc::new(Written { json, read: OnceLock::new() }))
     }
 
-    /// As it stands in the file.
+    /// The JSON in the file.
     pub fn json(&self) -> &Value {
         &self.0.json
     }
 
-    /// By which rules it was written.
+    /// The version of the format.
     pub fn version(&self) -> u64 {
         self.json()[VERSION_FIELD].as_u64().unwrap_or_default()
     }
 
-    // These stand at the same place in each kind, also in those that are not known.
+    // These fields have the same place in each kind, also in unknown ones.
 
     fn word(&self, name: &str) -> Option<&str> {
         self.json()[name].as_str().filter(|word| !word.is_empty())
     }
 
-    /// What it is, in words.
+    /// Its kind, in words.
     pub fn kind(&self) -> Option<&str> {
         self.word(KIND_FIELD)
     }
 
-    /// What it is called: the file of a stage3, the label of a kernel, the name that a session was kept by.
+    /// Its name: of the stage3's file, of the kernel, or of the kept session.
     pub fn name(&self) -> Option<&str> {
         self.word("name")
     }
 
-    /// The stage3 or stage4 definition that it was made by.
+    /// The stage3 or stage4 definition.
     pub fn definition(&self) -> Option<&str> {
         self.word("definition")
     }
 
-    /// The profile that it was made for.
+    /// The profile.
     pub fn profile(&self) -> Option<&str> {
         self.word("profile")
     }
 
-    /// The packages that are in it, with their keys.
+    /// Its packages with their keys.
     pub fn package_keys(&self) -> BTreeMap<String, PackageKey> {
         BTreeMap::deserialize(&self.json()["package_keys"]).unwrap_or_default()
     }
 
-    /// What the pools of it and of all below it are keyed by, wherever that stands: who asks removes the others.
+    /// The pool inputs of it and of everything below it, wherever they stand: `clean` removes all other pools.
     pub fn pools(&self) -> Vec<PoolInputs> {
         let mut found = Vec::new();
         let mut waiting: Vec<&Map<String, Value>> = self.json().as_object().into_iter().collect();
@@ -304,8 +303,8 @@ impl Recorded {
         found
     }
 
-    /// The origin below all kept sessions. A kept session on a kept session says only this of what is below it: an origin that grew with each
-    /// one could not be read any more after some 120, and the ids of the states between are in `State::parent`.
+    /// The origin below all kept sessions. A session kept on top of another one only records this: if each one contained the one before,
+    /// the file could not be parsed any more after some 120 (JSON depth). The ids of the states in between are in `State::parent`.
     pub fn made_from(&self) -> &Self {
         match &**self {
             Origin::Kept(Kept { parent: Some(parent), .. }) => parent.made_from(),
@@ -322,14 +321,14 @@ impl Deref for Recorded {
     }
 }
 
-/// As it is written from now on.
+/// Serialises it with the present version.
 impl From<Origin> for Recorded {
     fn from(origin: Origin) -> Self {
         serde_json::json!(origin).into()
     }
 }
 
-/// The same for one that is JSON already.
+/// As above, for JSON.
 impl From<Value> for Recorded {
     fn from(mut json: Value) -> Self {
         if let Some(fields) = json.as_object_mut() {
@@ -345,7 +344,7 @@ impl Serialize for Recorded {
     }
 }
 
-/// As it was written, whichever version did so.
+/// Keeps the JSON as it is, whichever version wrote it.
 impl<'de> Deserialize<'de> for Recorded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Value::deserialize(deserializer).map(Self::before)
@@ -366,7 +365,7 @@ impl fmt::Debug for Recorded {
     }
 }
 
-/// Its JSON in one line.
+/// Prints the JSON in one line.
 impl fmt::Display for Recorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.json().fmt(f)

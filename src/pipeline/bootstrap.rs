@@ -1,4 +1,4 @@
-//! `bootstrap`: a verified stage3 becomes a profile: its upstream state, and the builder on it.
+//! `bootstrap`: makes a profile of a stage3: its upstream state, and the builder on it.
 
 use serde::Serialize;
 
@@ -22,25 +22,25 @@ pub struct Bootstrapped {
     pub profile: String,
     /// State of the imported stage3.
     pub upstream: String,
-    /// Whether the import was there already.
+    /// Whether the stage3 had been imported before.
     pub upstream_reused: bool,
-    /// State of the builder, unless the rebuild was left out.
+    /// State of the builder, unless it was not asked for.
     pub builder: Option<String>,
-    /// Whether the builder was there already.
+    /// Whether the builder had been built before.
     pub builder_reused: bool,
     /// Packages with patches, and what became of these; Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub patched: serde_json::Value,
 }
 
-/// Verifies, imports, and builds the builder.
+/// Verifies and imports the stage3, and builds the builder.
 pub fn bootstrap(cx: &Context<'_>, config: &ConfigDir, keys: &TrustedKeys, options: &BootstrapOptions) -> Result<Bootstrapped> {
     let profile = &options.profile;
     check_profile_name(profile)?;
     let _shared = context::share_store(cx)?;
     let _lock = context::lock(cx, &profile_lock(profile))?;
     if !options.no_rebuild {
-        // What is wrong with the configuration should not come out after an hour of unpacking and building.
+        // Report errors of the configuration before an hour of unpacking and building.
         choose::trees_for(cx, &config.portage_dir(&config.stage3(BUILDER)?)?)?;
     }
     let upstream = import(cx, keys, options)?;

@@ -26,19 +26,18 @@ pub enum Error {
     Recipe(recipe::Error),
     #[error(transparent)]
     Resolve(resolve::Error),
-    /// No node is called so.
+    /// No node has this id.
     #[error("there is no node `{id}`")]
     UnknownNode { id: String, known: Vec<String> },
-    /// A single node was asked for, and what it is made from is not there.
+    /// A single node was asked for, and a node that it needs is not built.
     #[error("`{id}` cannot be built before what it is made from")]
     Unbuilt {
         id: String,
-        /// What has to be built first.
+        /// The nodes to build first.
         needs: Vec<String>,
     },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);
@@ -51,7 +50,7 @@ lifted!(Error::Recipe: recipe { Context, Config, Trees, Names, Session });
 lifted!(Error::Resolve: resolve { Context, Config, Trees, Names, Session, Recipe });
 
 impl Error {
-    /// Whether the user has ended it.
+    /// Whether the user interrupted it.
     pub fn is_interrupted(&self) -> bool {
         matches!(self, Self::Context(context::Error::Interrupted { .. }))
     }

@@ -1,22 +1,22 @@
-//! The graph for other programs: their engines can run its nodes by `gentoomuch pipeline node ID`.
+//! The graph in the formats of other programs, which can then run its nodes by `gentoomuch pipeline node ID`.
 
 use std::fmt::Write as _;
 
 use crate::pipeline::{Node, NodeKind};
 
-/// A graph to be written down.
+/// The nodes to write.
 #[derive(Debug)]
 pub(crate) struct Drawing<'n> {
     nodes: Vec<&'n Node>,
 }
 
 impl<'n> Drawing<'n> {
-    /// Of these nodes, each after those that it needs.
+    /// `nodes` in an order in which each follows those that it needs.
     pub(crate) fn new(nodes: impl Iterator<Item = &'n Node>) -> Self {
         Self { nodes: nodes.collect() }
     }
 
-    /// For Graphviz: what has to be built is filled.
+    /// For Graphviz; nodes to build are filled.
     pub(crate) fn dot(&self) -> String {
         let mut text = String::from("digraph gentoomuch {\n  rankdir=LR;\n  node [shape=box];\n");
         for node in &self.nodes {
@@ -32,7 +32,7 @@ impl<'n> Drawing<'n> {
         text
     }
 
-    /// A makefile with a target for each node, all of them phony: gentoomuch itself knows what is there. Each node gets `flags`.
+    /// A makefile with a phony target for each node, since gentoomuch itself knows what is built. Each command gets `flags`.
     pub(crate) fn make(&self, flags: &str) -> String {
         let ids = |nodes: &mut dyn Iterator<Item = &&Node>| nodes.map(|node| node.id.clone()).collect::<Vec<_>>().join(" ");
         let all = ids(&mut self.nodes.iter());

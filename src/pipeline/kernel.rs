@@ -1,4 +1,4 @@
-//! `kernel build`: a kernel alone, without a stage4 that has it.
+//! `kernel build`: builds a kernel without a stage4.
 
 use serde::Serialize;
 
@@ -26,11 +26,11 @@ pub(crate) struct KernelBuilt {
     pub reused: bool,
     /// The package of sources.
     pub package: String,
-    /// What the kernel calls itself: `6.12.4-gentoo`.
+    /// `uname -r` of the kernel: `6.12.4-gentoo`.
     pub release: String,
-    /// What the configuration asks for, and the sources did not give.
+    /// Symbols that the configuration sets and the sources changed.
     pub unmet: Vec<SymbolChange>,
-    /// Options that are built in, and that are modules.
+    /// Options that are built in.
     pub built_in: u64,
     /// Options that are modules.
     pub modules: u64,

@@ -1,34 +1,36 @@
-//! `pipeline`: all stage4s, and the states that they need, as a graph whose independent parts are built side by side.
+//! `pipeline`: the graph of all stage4s and the states that they need, whose independent nodes are built in parallel.
 //!
 //! ```text
-//! stage3/demo/plain ──┬── stage4/web ──── artifact/web          a node is what is done or reused as a whole:
+//! stage3/demo/plain ──┬── stage4/web ──── artifact/web          a node is built or reused as a whole:
 //!                     └── stage4/mail ─── artifact/mail         a stage3 definition on a profile (its state),
 //! stage3/demo/hard ───┬── stage4/vault ── artifact/vault        a stage4 (its state), the files made of that state;
 //!        kernel/demo/x ─┘                                       a kernel (its state), on the builder of the profile
 //! ```
 //!
-//! **Planning** reads the configuration once, for all nodes (`plan.rs`). A node's build key depends on keys alone, so that all are known before
-//! anything is built, and one look at the store says which states are there; nothing is started, entered or written for that, unless
-//! what has changed may concern no package of a state ([`crate::recipe::standing`]). What is not there gets its reasons (`why.rs`): which inputs differ from those of the state that the node's name stands for. **Running** (`run.rs`)
-//! gives nodes to threads as soon as what they need is done. Each node is built by what `stage build` uses, in a session of its own, so
-//! that a node that is interrupted or fails is suspended and goes on the next time, and one that was killed is built anew from the
-//! binary packages published so far.
+//! **Planning** (`plan.rs`) reads the configuration once for all nodes. A node's build key depends only on other keys, so all of them are
+//! known before anything is built, and one look at the store tells which states exist. Nothing is started, entered or written for that,
+//! unless a change may concern no package of a state ([`crate::recipe::standing`]). `why.rs` gives the reasons for each node to build:
+//! which inputs differ from those of the state that has the node's name.
 //!
-//! **A failure** ends nothing that runs: its work would have to be done again in the end. Without `keep_going` nothing more is begun; with
-//! it, all is done that does not need what failed. An interruption goes to all sessions at once, each of which is suspended.
+//! **Running** (`run.rs`) gives each node to a thread as soon as those that it needs are done. Nodes are built like `stage build` does,
+//! each in a session of its own: an interrupted or failed node is suspended and resumes the next time, and a killed one is built again
+//! from the binary packages published so far.
 //!
-//! **Locks.** A run holds the store's lock and, shared, the lock of each profile, all of it from planning to end: what was planned is what
-//! is built, and `bootstrap` and `profile update`, `rollback`, `rename` and `rm`, which take a profile's lock exclusively, wait for its end (or it
-//! for theirs). Two builds on one profile exclude each other in nothing but the node that both want: a definition on a profile
-//! (`stage3/PROFILE/DEFINITION`), a kernel (`kernel/PROFILE/NAME`) or a stage4 (`stage4/NAME`) is locked exclusively while it is looked for once more, built and named, so that
-//! whoever comes second finds it done. That is sound, since a definition reads the profile's stage3, which the shared lock keeps in place, and
-//! writes a layer nobody sees before it is committed, and one name of its own; binary packages are published under the pool's own lock.
-//! Trees may come meanwhile: a node mounts those that its build key was made with. `rollback` of a stage4's name waits for its node only.
-//! It cannot deadlock: locks of profiles are taken in the order of their names, before any of a node; each thread holds that of one node
-//! at a time, and waits for no other lock while it does, but for those that are held for moments.
+//! **A failure** does not end nodes that are running, since their work would have to be repeated. Without `keep_going` no further node is
+//! started; with it, everything is built that does not need the failed node. An interruption suspends all sessions at once.
 //!
-//! **Load.** `settings.jobs` is the budget of all nodes together: so many are built at the same time at most, and their emerges and makes share
-//! so many jobs ([`crate::jobserver`]). Archives are compressed one after the other, since each takes all processors. None of it
+//! **Locks.** A run holds the store's lock and, shared, the lock of each profile from planning to its end, so that what was planned is
+//! what is built. `bootstrap` and `profile update`, `rollback`, `rename` and `rm` take a profile's lock exclusively: they wait for the
+//! run, or it for them. Two builds on one profile only exclude each other on a node that both want. A definition on a profile
+//! (`stage3/PROFILE/DEFINITION`), a kernel (`kernel/PROFILE/NAME`) or a stage4 (`stage4/NAME`) is locked exclusively while it is looked
+//! up once more, built and named, so the second build finds it done. This is safe: a definition reads the profile's stage3, which the
+//! shared lock keeps in place, and writes a layer that nobody sees before its commit, and a name of its own; binary packages are
+//! published under the pool's lock. New trees may arrive meanwhile: a node mounts those of its build key. `rollback` of a stage4 only
+//! waits for its node. There is no deadlock: locks of profiles are taken in the order of their names and before any node's; a thread
+//! holds the lock of one node at a time, and waits for no other lock meanwhile except those held for moments.
+//!
+//! **Load.** `settings.jobs` is the budget of all nodes together: at most so many are built at the same time, and their emerges and makes
+//! share so many jobs ([`crate::jobserver`]). Archives are compressed one after the other, since each uses all processors. None of this
 //! is part of a build key.
 
 pub(crate) mod bootstrap;
@@ -80,33 +82,32 @@ pub enum NodeKind {
     Artifact,
 }
 
-/// What is done or reused as a whole.
+/// A unit that is built or reused as a whole.
 #[derive(Debug, Clone, Serialize)]
 pub struct Node {
     /// `stage3/PROFILE/DEFINITION`, `kernel/PROFILE/NAME`, `stage4/NAME`, `artifact/NAME`.
     pub id: String,
-    /// What it is.
     pub kind: NodeKind,
     pub profile: String,
     /// The definition.
     pub name: String,
-    /// Ids of the nodes that it is made from.
+    /// Ids of the nodes that it needs.
     pub needs: Vec<String>,
     /// Its build key; none for artifacts.
     pub key: Option<String>,
     /// Whether it has to be built.
     pub build: bool,
-    /// Whether that goes on in a session that was suspended.
+    /// Whether a suspended session is resumed for that.
     pub resumes: bool,
-    /// Why it has to be built; empty if it has not.
+    /// Why it has to be built; empty otherwise.
     pub why: Vec<Reason>,
-    /// Its state, if that is there.
+    /// Its state, if it exists.
     pub state: Option<StateId>,
-    /// Its files, if they are there.
+    /// Its files, if they exist.
     pub artifact: Option<Artifact>,
 }
 
-/// A graph with what is needed to build it; its profiles stay as they are as long as it lives.
+/// A graph that can be run. It holds its profiles' locks as long as it lives.
 pub struct Pipeline<'e, 'a> {
     cx: &'e Context<'a>,
     config: &'e ConfigDir,
@@ -123,12 +124,12 @@ impl std::fmt::Debug for Pipeline<'_, '_> {
     }
 }
 
-/// Plans all of the stage4s that `options` name.
+/// Plans all stage4s that `options` names.
 pub fn pipeline<'e, 'a>(cx: &'e Context<'a>, config: &'e ConfigDir, options: PipelineOptions) -> Result<Pipeline<'e, 'a>> {
     plan::plan(cx, config, Wishes::of(config, &options), options)
 }
 
-/// Plans the one node `id`. What it is made from must be there if it has to be built.
+/// Plans the single node `id`. The nodes that it needs must be built already.
 pub(crate) fn pipeline_node<'e, 'a>(
     cx: &'e Context<'a>,
     config: &'e ConfigDir,
@@ -138,7 +139,7 @@ pub(crate) fn pipeline_node<'e, 'a>(
     let unknown = |known| Error::UnknownNode { id: id.to_owned(), known };
     options.names = match id.split_once('/') {
         Some(("stage4" | "artifact", name)) if config.stage4_names().iter().any(|known| known == name) => vec![name.to_owned()],
-        // Any stage4 that stands on it will do; others, which may be wrong, are not read.
+        // Any stage4 on this definition gives its recipe. Others are not read, since they may have errors.
         Some(("stage3", rest)) => {
             let stands_on = |name: &String| {
                 let definition = config.stage4(name).ok()?;
@@ -185,7 +186,7 @@ impl Pipeline<'_, '_> {
         self.nodes().all(|node| !node.build)
     }
 
-    /// Leaves out all nodes but one and those that it is made from, which are there.
+    /// Leaves only one node and those that it needs, which are built.
     fn keep_only(&mut self, node: &Node) {
         self.parts.retain(|part| part.node.id == node.id || node.needs.contains(&part.node.id));
         for part in &mut self.parts {
@@ -196,7 +197,7 @@ impl Pipeline<'_, '_> {
     }
 }
 
-/// The state of a part that was built, or found.
+/// The state of a node that was built or found.
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
     state: Option<State>,

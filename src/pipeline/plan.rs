@@ -1,4 +1,4 @@
-//! From the configuration to nodes: what there is to build, under which keys, and what of it is there.
+//! From the configuration to nodes: what can be built, with which keys, and what exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,25 +24,25 @@ use crate::recipe::standing::Standing;
 use crate::store::State;
 use crate::{artifact, config, context};
 
-/// A node with what is needed to build it.
+/// A node with its recipe.
 pub(crate) struct Part {
     pub(crate) node: Node,
     pub(crate) what: What,
-    /// What of it is there.
+    /// What of it exists.
     pub(crate) made: Made,
-    /// Whether that was made from other inputs, and stays, since no change concerns it.
+    /// Whether the existing state has other inputs, but no change concerns its packages, so that it is used.
     pub(crate) stands: bool,
 }
 
-/// How a node is built. The next kind is one more variant here, one more arm in `run.rs`, and its nodes in [`Planner::parts`].
+/// How a node is built. A further kind needs a variant here, an arm in `run.rs`, and its nodes in [`Planner::parts`].
 pub(crate) enum What {
-    /// Applied to its profile's stage3; the stage4 that it is built for gives its name to proposals.
+    /// Applied to its profile's stage3. `asked_for` is the stage4 that needs it; proposals name it.
     Definition { recipe: Arc<Stage3>, upstream: State, asked_for: String },
-    /// Built on the state of the node with this id, the builder's.
+    /// Built on the state of the node `builder`.
     Kernel { recipe: Box<Kernel>, builder: String, asked_for: String },
-    /// Built on the states of the nodes with these ids.
+    /// Built on the states of the nodes `base` and `kernel`.
     Stage4 { recipe: Box<Stage4>, base: String, kernel: Option<String> },
-    /// Made of the state of the node with this id.
+    /// Made of the state of the node `of`.
     Artifact { of: String, options: Box<ExportOptions> },
 }
 
@@ -73,17 +73,17 @@ impl Made {
 }
 
 pub(crate) type OnProfile = (String, String);
-/// Each with the first stage4 that it is built for.
+/// Each with the first stage4 that needs it.
 type Recipes = BTreeMap<OnProfile, (Arc<Stage3>, String)>;
 
-/// A kernel that stage4s have, with the first of them.
+/// A kernel with the first stage4 that needs it.
 struct WantedKernel {
     recipe: Kernel,
     asked_for: String,
     wanted: Wanted,
 }
 
-/// What is wanted; what that needs comes with it.
+/// The nodes asked for; the planner adds those that they need.
 #[derive(Default)]
 pub(crate) struct Wishes {
     /// Names of stage4 definitions.
@@ -92,7 +92,7 @@ pub(crate) struct Wishes {
     pub(crate) stage3s: BTreeSet<OnProfile>,
     /// Profiles, with a kernel each.
     pub(crate) kernels: Vec<(String, KernelConfig)>,
-    /// The profile whose lock the caller holds, exclusively. Taking it once more would wait for ourselves.
+    /// The profile whose lock the caller holds exclusively. Taking it again would wait for ourselves.
     pub(crate) locked: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Wishes {
         Self { stage4s: names.into_iter().collect(), ..Self::default() }
     }
 
-    /// Profiles that are asked for by name.
+    /// Profiles named in the request.
     fn profiles(&self) -> impl Iterator<Item = &str> {
         self.stage3s.iter().map(|(profile, _)| profile.as_str()).chain(self.kernels.iter().map(|(profile, _)| profile.as_str()))
     }
@@ -119,7 +119,7 @@ pub(crate) fn plan<'e, 'a>(
     let mut locks = vec![context::share_store(cx)?];
     let env = config.env(&cx.settings.arch)?;
     let definitions = all(wishes.stage4s.par_iter().map(|name| Ok(config.stage4(name)?)).collect())?;
-    // By name, so that all locks are taken in one order; with where the configuration names it.
+    // A map, since locks are taken by order of name. The value is where the configuration names the profile.
     let mut wanted: BTreeMap<&str, Option<&Located<String>>> = wishes.profiles().map(|profile| (profile, None)).collect();
     for definition in &definitions {
         wanted.entry(definition.profile.value.as_str()).or_insert(Some(&definition.profile));
@@ -180,7 +180,7 @@ impl Planner<'_, '_> {
         let keys: Vec<&str> = bases.values().map(|base| base.key.as_str()).chain(of_kernels).chain(of_stages).collect();
         let mut found = self.cx.store.states_by_key(&keys)?;
         for (recipe, at, _, wanted) in &stages {
-            // On what is built anew, it is built anew.
+            // If the base is rebuilt, so is everything on it.
             if !found.contains_key(&wanted.key) && found.contains_key(&bases[at].key) {
                 match recipe.standing(self.cx, &wanted.inputs)? {
                     Standing::Same(state) => drop(found.insert(wanted.key.clone(), state)),
@@ -219,7 +219,7 @@ impl Planner<'_, '_> {
         Ok(parts)
     }
 
-    /// Each stage3 definition on each profile that a stage4 stands on, read and merged once; with the first of those stage4s.
+    /// The stage3 definitions of all stage4s by profile, each merged once, with the first stage4 that needs it.
     fn recipes(
         &self,
         definitions: &[Stage4Definition],
@@ -235,7 +235,7 @@ impl Planner<'_, '_> {
         for at in &wishes.stage3s {
             wanted.entry(at.clone()).or_insert_with(|| at.1.clone());
         }
-        // A kernel is compiled by the builder.
+        // The builder compiles kernels.
         let of_stages =
             definitions.iter().zip(kernels).filter(|(_, kernel)| kernel.is_some()).map(|(stage4, _)| &stage4.profile.value);
         for profile in of_stages.chain(wishes.kernels.iter().map(|(profile, _)| profile)) {
@@ -250,7 +250,7 @@ impl Planner<'_, '_> {
         Ok(all(read.collect())?.into_iter().collect())
     }
 
-    /// The states of definitions that stay although their keys are others now; what is wanted is them.
+    /// Definitions whose state is used although its key has changed, since no change concerns its packages.
     fn standing_bases(
         &self,
         recipes: &Recipes,
@@ -317,7 +317,7 @@ impl Planner<'_, '_> {
         })
     }
 
-    /// `kernel` is the node of its kernel, and whether that is built.
+    /// `kernel` is the id of the kernel's node, and whether it is built.
     fn stage4_part(
         &self,
         at: &OnProfile,
@@ -384,7 +384,7 @@ impl Planner<'_, '_> {
     }
 }
 
-/// Each kernel once, however many stage4s have it.
+/// Each kernel once, however many stage4s use it.
 fn wanted_kernels(
     kernels: impl Iterator<Item = (String, KernelConfig)>,
     recipes: &Recipes,
@@ -406,12 +406,12 @@ fn wanted_kernels(
 struct Here {
     found: BTreeMap<String, State>,
     suspended: Vec<String>,
-    /// Why what has changed about packages concerns a state, by its key.
+    /// Why changes concern the packages of a state, by its key.
     concerned: BTreeMap<String, Vec<String>>,
 }
 
 impl Here {
-    /// Which of the packages that something has changed for is why, after what has changed.
+    /// Adds the packages concerned to the reasons.
     fn with_concerned(&self, mut why: Vec<Reason>, wanted: &Wanted) -> Vec<Reason> {
         why.extend(self.concerned.get(&wanted.key).into_iter().flatten().map(Reason::new));
         why
@@ -448,7 +448,7 @@ fn words_for(lacking: Lacking) -> &'static str {
     }
 }
 
-/// All values, or all that is wrong with the configuration, each mistake once however many stages have it; else the first error.
+/// All values, or all errors of the configuration, each once however many stages share it; else the first other error.
 fn all<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
     let mut wrong: BTreeSet<Diagnostic> = BTreeSet::new();
     let mut first = None;

@@ -1,4 +1,4 @@
-//! Gives nodes to threads, each as soon as what it needs is done, and keeps account of what became of them.
+//! Gives nodes to threads, each as soon as those that it needs are done, and records the outcomes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,19 +25,19 @@ use crate::store::tasks::{DISK_USAGE, DiskUsageInput, TreeUsage};
 use crate::store::{State, StateId};
 use crate::{artifact, context, resolve};
 
-/// How often a thread that waits for a node looks whether the user has had enough.
+/// How often a waiting thread checks for an interruption.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Is told what happens to which node, from any thread.
+/// Receives the events of nodes, from any thread.
 pub trait Watcher: Sync {
     fn begun(&self, node: &Node);
-    /// Something happens in a node.
+    /// Something happened in a node.
     fn event(&self, node: &Node, event: &Event<'_>);
-    /// It is known what became of a node.
+    /// A node has its outcome.
     fn ended(&self, node: &Node, report: &NodeReport);
 }
 
-/// Passes on what nodes tell, without saying which node it was: for whoever has asked for one thing.
+/// Forwards events without their node, for a request of a single node.
 pub(crate) struct PassOn<'a>(pub(crate) &'a dyn Observer);
 
 impl Watcher for PassOn<'_> {
@@ -50,31 +50,30 @@ impl Watcher for PassOn<'_> {
     fn ended(&self, _node: &Node, _report: &NodeReport) {}
 }
 
-/// What became of a node.
+/// The outcome of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub enum Outcome {
-    /// It was there.
+    /// It existed.
     Reused,
     Built,
     /// Building it failed.
     Failed,
-    /// It was not begun, since a node that it needs failed.
+    /// It was not started, since a node that it needs failed.
     Skipped {
         /// That node's id.
         because: String,
     },
     /// The user interrupted it.
     Interrupted,
-    /// The run ended before it was its turn.
+    /// The run ended before it was started.
     NotBegun,
 }
 
-/// What there is to say about a node in the end.
+/// The outcome of a node with its details.
 #[derive(Debug, Serialize)]
 pub struct NodeReport {
     pub id: String,
-    /// What it is.
     pub kind: NodeKind,
     /// What became of it.
     #[serde(flatten)]
@@ -88,14 +87,14 @@ pub struct NodeReport {
     pub state: Option<StateId>,
     /// Its files.
     pub artifact: Option<Artifact>,
-    /// What went wrong, in one line.
+    /// The error, in one line.
     pub error: Option<String>,
-    /// The same with all there is to say.
+    /// The error.
     #[serde(skip)]
     pub failure: Option<Error>,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// All nodes, each after those that it needs.
@@ -107,29 +106,29 @@ pub struct Report {
 }
 
 impl Report {
-    /// The node `id`, if all nodes came to their end; else what went wrong.
+    /// The report of the node `id`, if all nodes succeeded; else the error.
     pub(crate) fn into_node(mut self, id: &str) -> Result<NodeReport> {
         if let Some((_, error)) = self.failures().into_iter().next() {
             return Err(error);
         }
-        // A node that did not fail and was not begun either was left out because of Ctrl-C.
+        // A node that neither failed nor was started was left out because of Ctrl-C.
         let is_done = self.nodes.iter().all(|node| matches!(node.outcome, Outcome::Built | Outcome::Reused));
         let node = self.nodes.into_iter().find(|node| is_done && node.id == id);
         node.ok_or_else(|| context::Error::Interrupted { resumable: false }.into())
     }
 
-    /// How many nodes came to this.
+    /// How many nodes have an outcome.
     pub fn count(&self, is: impl Fn(&Outcome) -> bool) -> usize {
         self.nodes.iter().filter(|node| is(&node.outcome)).count()
     }
 
-    /// What went wrong, with all there is to say, by the ids of the nodes; taken out.
+    /// Takes out the errors, by node id.
     pub fn failures(&mut self) -> Vec<(String, Error)> {
         self.nodes.iter_mut().filter_map(|node| Some((node.id.clone(), node.failure.take()?))).collect()
     }
 }
 
-/// Passes on what a node's build tells.
+/// Adds its node to each event.
 struct NodeObserver<'w> {
     node: &'w Node,
     watcher: &'w dyn Watcher,
@@ -141,18 +140,18 @@ impl Observer for NodeObserver<'_> {
     }
 }
 
-/// What all threads know, and change one at a time.
+/// The state that all threads share.
 struct Board {
-    /// Nodes whose needs are done, by their place in the order.
+    /// Nodes whose needs are done, by position.
     ready: BTreeSet<usize>,
     /// For each node, how many of its needs are not done.
     open: Vec<usize>,
     made: Vec<Option<Made>>,
     reports: Vec<Option<NodeReport>>,
     running: usize,
-    /// An archive is being made, which takes all processors by itself.
+    /// An archive is being packed, which uses all processors.
     packing: bool,
-    /// Nothing more is begun.
+    /// No further node is started.
     stop: bool,
 }
 
@@ -169,7 +168,7 @@ struct Run<'r> {
 }
 
 impl Pipeline<'_, '_> {
-    /// Builds what is not there. Errors are those before the first node; what goes wrong in nodes is in the report.
+    /// Builds the missing nodes. An error is one before the first node; failures of nodes are in the report.
     pub fn run(&self, keep_going: bool, watcher: &dyn Watcher) -> Result<Report> {
         let jobs = self.cx.settings.jobs.max(1);
         let todo = self.nodes().filter(|node| node.build).count();
@@ -192,7 +191,7 @@ impl Pipeline<'_, '_> {
         }
     }
 
-    /// Points names at states that are there already, as after a rollback, and notes that they were of use.
+    /// Names states that exist already, as after a rollback, and records that they were used.
     fn name_what_is_there(&self) -> Result<()> {
         for part in &self.parts {
             let Some(state) = part.made.state.as_ref().filter(|_| !part.node.build) else { continue };
@@ -206,11 +205,11 @@ impl Pipeline<'_, '_> {
                 What::Stage4 { .. } => (stage4_ref(label), stage4_lock(label), label.to_owned()),
                 What::Artifact { .. } => continue,
             };
-            // Of many nodes the table tells.
+            // With several nodes the table shows it.
             if part.stands && self.options.one_by_one {
                 self.cx.observer.note(&format!("nothing that has changed concerns {words}"));
             }
-            // Where nothing has to move, nobody who builds just that has to be waited for.
+            // If the name does not change we need no lock, and so do not wait for somebody who builds this node.
             let moves = self.cx.store.ref_get(&name)?.as_ref() != Some(&state.id);
             let _lock = if moves { Some(context::lock(self.cx, &lock)?) } else { None };
             name_state(self.cx, &name, Some(&words), &Built { state: state.clone(), reused: true })?;
@@ -218,7 +217,7 @@ impl Pipeline<'_, '_> {
         Ok(())
     }
 
-    /// What would come out after an hour of building.
+    /// Checks for errors that would otherwise be found after an hour of building.
     fn check_before(&self) -> Result<()> {
         for part in self.parts.iter().filter(|part| part.node.build) {
             if let What::Definition { recipe, .. } = &part.what {
@@ -228,7 +227,7 @@ impl Pipeline<'_, '_> {
         Ok(())
     }
 
-    /// The key that signs, if anything has to be signed.
+    /// The key to sign with, if anything is signed.
     fn signer(&self) -> Result<Option<(Gpg, SecretKey)>> {
         let Some(gpg) = &self.options.gpg else { return Ok(None) };
         if !self.nodes().any(|node| node.build && node.kind == NodeKind::Artifact) {
@@ -293,7 +292,7 @@ impl<'r> Run<'r> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What each thread does: nodes, until there are none.
+    /// The loop of each thread.
     fn work(&self) {
         while let Some(at) = self.next() {
             let part = &self.pipeline.parts[at];
@@ -305,7 +304,7 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// The next node whose turn it is; waits for one as long as there may be one.
+    /// Takes the next ready node; waits while there may be one.
     fn next(&self) -> Option<usize> {
         let mut board = self.board();
         loop {
@@ -346,7 +345,7 @@ impl<'r> Run<'r> {
                 (realise(cx, &KernelRecipe { config, profile, kernel: recipe, builder: &builder }), asked_for.as_str())
             }
             What::Stage4 { recipe, base, kernel } => {
-                // Together with the definition that it stands on, where that had to be built.
+                // With a definition that has to be built, its stage4s have been asked about as well.
                 let is_asked =
                     !self.keep_going && self.places.get(base.as_str()).is_some_and(|at| self.pipeline.parts[*at].node.build);
                 let base = self.state_of(base)?;
@@ -372,8 +371,8 @@ impl<'r> Run<'r> {
         Ok((Made { state: Some(built.state), artifact: None }, outcome, size_bytes))
     }
 
-    /// The stage4s that Portage is asked about when what they stand on is built. With `keep_going` what is wrong with one of them does not
-    /// keep the others from being built.
+    /// The stage4s whose packages Portage is asked about when their base is built. With `keep_going` an error in one of them does not
+    /// prevent the others.
     fn stage4s_on(&self, id: &str) -> Vec<Stage4Definition> {
         let parts = self.pipeline.parts.iter().filter(|_| !self.keep_going);
         let on_it = parts.filter_map(|part| match &part.what {
@@ -383,14 +382,14 @@ impl<'r> Run<'r> {
         on_it.collect()
     }
 
-    /// The state of a node that is done.
+    /// The state of a finished node.
     fn state_of(&self, id: &str) -> Result<State> {
         let made = self.places.get(id).and_then(|at| self.board().made[*at].clone());
         let unbuilt = || Error::Unbuilt { id: id.to_owned(), needs: vec![id.to_owned()] };
         made.and_then(|made| made.state).ok_or_else(unbuilt)
     }
 
-    /// Writes down what became of a node, and what follows from it for others.
+    /// Records a node's outcome, and releases or skips the nodes that need it.
     fn settle(&self, at: usize, part: &Part, built: Result<(Made, Outcome, Option<u64>)>, took: Duration) {
         let seconds = took.as_secs_f64();
         let mut board = self.board();
@@ -432,11 +431,11 @@ impl<'r> Run<'r> {
         self.changed.notify_all();
     }
 
-    /// Gives up what needs the node `failed`, directly or not.
+    /// Gives up the nodes that need `failed`, directly or indirectly.
     fn skip(&self, board: &mut Board, failed: &str) -> Vec<usize> {
         let mut lost = BTreeSet::from([failed]);
         let mut skipped = Vec::new();
-        // Nodes come after those that they need, so that one pass finds all.
+        // Nodes come after those that they need, so one pass is enough.
         for (at, part) in self.pipeline.parts.iter().enumerate() {
             if board.reports[at].is_none() && part.node.needs.iter().any(|id| lost.contains(id.as_str())) {
                 lost.insert(&part.node.id);
@@ -455,7 +454,7 @@ impl<'r> Run<'r> {
     }
 }
 
-/// What the topmost layer of a state takes on the disk. A figure for people: not worth failing for.
+/// Size on disk of a state's topmost layer. Only for display, so failures are ignored.
 fn layer_bytes(cx: &Context<'_>, state: &State) -> Option<u64> {
     let top = cx.store.lower_dirs(state).into_iter().next()?;
     let input = DiskUsageInput { trees: vec![top] };
@@ -464,7 +463,7 @@ fn layer_bytes(cx: &Context<'_>, state: &State) -> Option<u64> {
     usage.first().map(|usage| usage.bytes)
 }
 
-/// Builds what is wished, one node after the other; the state of the node `id`.
+/// Builds what is wished, one node after the other; returns the state of the node `id`.
 pub(crate) fn build_one(cx: &Context<'_>, config: &ConfigDir, wishes: Wishes, id: &str) -> Result<Built> {
     let options = PipelineOptions { one_by_one: true, ..PipelineOptions::default() };
     let node = plan(cx, config, wishes, options)?.run(false, &PassOn(cx.observer))?.into_node(id)?;

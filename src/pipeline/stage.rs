@@ -1,4 +1,4 @@
-//! `stage build`: a stage4 definition becomes a build state, and the state a signed artifact.
+//! `stage build`: builds the state of a stage4 definition, and makes a signed artifact of it.
 
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub(crate) struct StageOptions {
     pub format: Option<ArtifactFormat>,
     /// The `gpg` to sign with; `None` leaves the artifact unsigned.
     pub gpg: Option<Gpg>,
-    /// Whether files are made of the state.
+    /// Whether to make the files.
     pub export: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct StageBuilt {
     /// The stage4 definition.
     pub name: String,
     pub state: String,
-    /// Whether the state was there already.
+    /// Whether the state existed before.
     pub state_reused: bool,
     /// Packages with patches, and what became of these; see [`PatchedPackage`](crate::recipe::patches::applied::PatchedPackage). Null where there are none.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
@@ -41,7 +41,7 @@ pub(crate) struct StageBuilt {
     pub artifact: Option<Artifact>,
 }
 
-/// Builds a stage4 with what it needs, and exports it: the pipeline of one stage.
+/// Builds a stage4 with everything that it needs, and exports it: a pipeline of one stage.
 pub(crate) fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageOptions) -> Result<StageBuilt> {
     let StageOptions { name, format, gpg, export } = options.clone();
     let gpg = gpg.filter(|_| export);
@@ -49,7 +49,8 @@ pub(crate) fn stage_build(cx: &Context<'_>, config: &ConfigDir, options: &StageO
     let options = PipelineOptions { names: vec![name.clone()], format, gpg: gpg.clone(), no_files: !export, one_by_one: true };
     let planned = pipeline::pipeline(cx, config, options);
     if planned.is_err() && gpg.is_some() {
-        // A plan tries the key that it signs with. What it lacks, such as a tree, may take long to bring: a key that cannot sign is told first.
+        // The plan also tries the key, but before that it may have to fetch a tree, which takes long. So a key that cannot sign is
+        // reported here.
         let signer = artifact::signer(cx, config.env(&cx.settings.arch)?.sign_key.map(|key| key.value), gpg.as_ref())?;
         artifact::try_signer(cx, signer.as_ref())?;
     }

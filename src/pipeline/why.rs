@@ -1,4 +1,4 @@
-//! Why a state has to be built: which inputs differ from those of the state that its name stands for, and in what.
+//! Why a state has to be built: the differences between its inputs and those of the state that has its name.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
@@ -16,13 +16,13 @@ use crate::recipe::standing::SINCE_BASE;
 use crate::store;
 use crate::store::State;
 
-/// Of what has changed in one input, so much is told.
+/// At most so many differences are told for one input.
 const MOST_DETAILS: usize = 12;
-/// A line or value longer than this is cut short.
+/// Longer lines and values are cut.
 const LONGEST: usize = 100;
-/// The name of what we merge, in the directory that has the file's name.
+/// The stem of our merged files, each in a directory that has the name of Portage's file.
 const MERGED: &str = "50-gentoomuch";
-/// Of a file of a state's `/etc/portage` so much is compared.
+/// How much of a file of a state's `/etc/portage` is compared.
 const LIMIT_BYTES: u64 = 1 << 20;
 
 /// One reason why a node has to be built.
@@ -33,7 +33,7 @@ pub struct Reason {
     /// The input that has changed: `packages`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// In what, a line each: `+ app-misc/hello`.
+    /// The differences, a line each: `+ app-misc/hello`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub detail: Vec<String>,
 }
@@ -44,9 +44,8 @@ impl Reason {
     }
 }
 
-/// Why the state called `name` is not the one that `inputs` make. `from` are the inputs that are other nodes, and whether those are built anew,
-/// `recipe` what a definition is made of, or what a
-/// stage4 stands on.
+/// Why the state called `name` is not the one that `inputs` make. `from` are the inputs that are nodes, and whether those are rebuilt;
+/// `recipe` is what a definition is made of, or what a stage4 is based on.
 pub(crate) fn of_state(
     cx: &Context<'_>,
     name: &str,
@@ -94,12 +93,12 @@ fn reason(
     Reason { words, input: Some(input), detail: shortened(detail) }
 }
 
-/// In what two values differ: lists element by element, a digest by the name before it, short texts as they are.
+/// How two values differ: lists by element, digests by the name before them, short texts as they are.
 fn difference(was: &str, is: &str) -> Vec<String> {
     let list = |text: &str| serde_json::from_str::<Vec<String>>(text).ok();
     match (list(was), list(is)) {
         (Some(was), Some(is)) => {
-            // `NAME=DIGEST`: that the digest is another says nothing more to anybody.
+            // `NAME=DIGEST`: the digests themselves tell a reader nothing.
             let name =
                 |text: &String| text.split_once('=').filter(|(_, digest)| digest.len() == 64).map(|(name, _)| name.to_owned());
             let (before, after): (BTreeSet<&String>, BTreeSet<&String>) = (was.iter().collect(), is.iter().collect());
@@ -116,22 +115,22 @@ fn difference(was: &str, is: &str) -> Vec<String> {
             }));
             if lines.is_empty() { vec!["in another order".to_owned()] } else { lines }
         }
-        // A single digest, or a program.
+        // A single digest or a program is not shown.
         _ if [was, is].iter().any(|text| text.len() > LONGEST || text.len() == 64) => Vec::new(),
         _ if was.is_empty() => vec![format!("+ {is}")],
         _ => vec![format!("{was} -> {is}")],
     }
 }
 
-/// In which lines of which files the merged configuration differs from the one that a state was built with, as its layers have it.
+/// Lines that differ between the merged configuration and the one in a state's layers.
 fn configuration(cx: &Context<'_>, before: &State, recipe: &Stage3) -> Vec<String> {
     let layers = cx.store.lower_dirs(before);
-    // A stage4 has that of its base, unless something had changed since that was made.
+    // A stage4 has the configuration of its base, unless that changed after the base was built.
     let recorded: BTreeSet<PathBuf> = before.origin.portage_files().unwrap_or_default().iter().cloned().collect();
     let mut lines = Vec::new();
     for path in recorded.union(&recipe.portage.files.keys().cloned().collect()) {
         let was = if recorded.contains(path) { read(&layers, path) } else { Some(Vec::new()) };
-        // What cannot be read is not compared; the digest has told that something differs.
+        // Files that cannot be read are skipped; the digest has shown that something differs.
         let Some(was) = was else { continue };
         let is = recipe.portage.files.get(path).cloned().unwrap_or_default();
         if path.starts_with(PATCHES_DIR) {
@@ -139,7 +138,7 @@ fn configuration(cx: &Context<'_>, before: &State, recipe: &Stage3) -> Vec<Strin
             continue;
         }
         let (was, is) = (String::from_utf8_lossy(&was), String::from_utf8_lossy(&is));
-        // As the user's fragments call it.
+        // Named as in the user's fragments.
         let is_merged = path.file_stem().is_some_and(|stem| stem == MERGED);
         let name = path.parent().filter(|_| is_merged).unwrap_or(path);
         lines.extend(changed_lines(&was, &is).into_iter().map(|line| format!("{}: {line}", name.display())));
@@ -147,7 +146,7 @@ fn configuration(cx: &Context<'_>, before: &State, recipe: &Stage3) -> Vec<Strin
     lines
 }
 
-/// A patch that came, went or changed, by the file that the user keeps: what is in it says less.
+/// A new, removed or changed patch, named by the user's file; the differing lines of a patch are not shown.
 fn patch(before: &State, recipe: &Stage3, path: &Path, was: &[u8], is: &[u8]) -> Option<String> {
     let source = recipe.portage.sources(path).first().cloned().or_else(|| {
         let mut records = before.origin.patches().iter();
@@ -162,7 +161,7 @@ fn patch(before: &State, recipe: &Stage3, path: &Path, was: &[u8], is: &[u8]) ->
     }
 }
 
-/// Lines that only one of two texts has; comments and blank lines say nothing.
+/// Lines that only one of two texts has, without comments and blank lines.
 fn changed_lines(was: &str, is: &str) -> Vec<String> {
     let lines = |text: &str| -> Vec<String> {
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
@@ -172,7 +171,7 @@ fn changed_lines(was: &str, is: &str) -> Vec<String> {
     gone.chain(is.iter().filter(|line| !was.contains(line)).map(|line| format!("+ {line}"))).collect()
 }
 
-/// A file of a state's `/etc/portage`, hostile, from its topmost layer.
+/// A file of a state's `/etc/portage`, from its topmost layer; hostile.
 fn read(layers: &[PathBuf], path: &Path) -> Option<Vec<u8>> {
     let path = Path::new("etc/portage").join(path);
     layers.iter().find_map(|layer| untrusted::read_in(untrusted::open_root(layer).ok()?.as_fd(), &path, LIMIT_BYTES).ok())

@@ -1,14 +1,14 @@
-//! Directories that other users of the machine cannot enter, and cannot put others in the place of.
+//! Makes data and cache inaccessible to other users of the machine, and makes sure that nobody can replace them.
 //!
 //! ```text
-//! /srv/pool/me/gentoomuch     0700, ours: the wall. What is below has the modes that sessions need
+//! /srv/pool/me/gentoomuch     0700, ours: the wall. Directories below have the modes that sessions need
 //! /srv/pool/me                a directory on the way belongs to root or to us, and nobody else may write to it …
 //! /srv/pool                   … or it is sticky, so that nobody can rename what is ours
 //! ```
 //!
-//! A layer holds set-id files that belong to ids of the user, a cache holds what is compiled next: both are closed to others, whatever the
-//! umask was. The rules for the way there are those of sshd's `StrictModes` and of gnupg, with the exception that Debian's sshd makes for groups
-//! that have no other member.
+//! Layers hold set-id files that belong to ids of the user, and caches hold what is compiled next, so both are closed to others whatever
+//! the umask is. The rules for the directories above are those of sshd's `StrictModes` and of gnupg, with the exception that Debian's
+//! sshd makes for groups with no other member.
 
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -20,8 +20,8 @@ use crate::durable;
 use crate::durable::Mode;
 use crate::path_error::PathError;
 
-/// Directories directly below data and cache with their modes, and whether something of theirs is bound into sessions as it is, so that ids
-/// other than the user's have to pass.
+/// The directories directly below data and cache, with their modes. Directories that are bound into sessions are 0755 since other ids
+/// than the user's have to enter them.
 const BELOW_DATA: &[(&str, u32)] = &[("store", 0o700), ("stages", 0o700), ("logs", 0o700), ("binhost", 0o700), ("patches", 0o700)];
 const BELOW_CACHE: &[(&str, u32)] = &[
     ("distfiles", 0o755),
@@ -37,21 +37,21 @@ const BELOW_CACHE: &[(&str, u32)] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,
-    /// The user's group, if nobody else is in it.
+    /// The user's group, if it has no other member.
     pub private_gid: Option<u32>,
-    /// The id that stands for ids which this user namespace does not know, if there are any: in a container `/` may have it.
+    /// The id that stands for all ids that this user namespace does not map, if there are any: in a container `/` may belong to it.
     pub unknown_uid: Option<u32>,
 }
 
-/// The id `overflow` if this user namespace, by its `uid_map`, does not know all ids: it stands for those, even where it is itself mapped to one
-/// of the user's.
+/// `overflow` if this user namespace does not map all ids, by its `uid_map`. It stands for the unmapped ids even where it is itself
+/// mapped to an id of the user.
 pub(crate) fn unknown_id(uid_map: &str, overflow: Option<u32>) -> Option<u32> {
     let count = |line: &str| line.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
     let known: u64 = uid_map.lines().filter_map(count).sum();
     overflow.filter(|_| known < u64::from(u32::MAX))
 }
 
-/// A directory that others could enter, and no longer can.
+/// A directory that was open to others and was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
     pub path: PathBuf,
@@ -59,17 +59,17 @@ pub struct Closed {
     pub mode: u32,
 }
 
-/// Why a place is none to keep things in.
+/// Why nothing can be kept in a place.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsafe {
-    /// Another user's.
+    /// It belongs to another user.
     #[error("`{path}` belongs to another user (uid {uid})")]
     Foreign {
         path: PathBuf,
         /// Whose it is.
         uid: u32,
     },
-    /// A directory on the way, or a link on it, belongs to somebody who could put another directory there.
+    /// A directory above it, or a link on the way, belongs to somebody who could replace it.
     #[error("`{on_the_way}` belongs to another user (uid {uid}), who could put something else in the place of `{path}`")]
     ForeignWay {
         path: PathBuf,
@@ -78,22 +78,22 @@ pub enum Unsafe {
         /// Whose it is.
         uid: u32,
     },
-    /// A directory on the way that others may write to.
+    /// Others may write to a directory above it.
     #[error("others can rename what is in `{on_the_way}` (mode {mode:04o}), and so put something else in the place of `{path}`")]
     OpenWay { path: PathBuf, on_the_way: PathBuf, mode: u32 },
-    /// Its name is no text, and what is kept there could not be named to our own processes, nor be removed by them.
+    /// Its path is not UTF-8, so it cannot be named to our helper processes.
     #[error("the name of `{path}` is not UTF-8")]
     NotText { path: PathBuf },
     /// Not a directory.
     #[error("`{path}` is not a directory")]
     NotADirectory { path: PathBuf },
-    /// Looking at it, or closing it, failed.
+    /// It could not be examined or closed.
     #[error(transparent)]
     Io(#[from] PathError),
 }
 
 impl Unsafe {
-    /// What the user can do.
+    /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
             Self::Foreign { .. } | Self::ForeignWay { .. } => {
@@ -111,8 +111,8 @@ impl Unsafe {
 }
 
 impl Places {
-    /// Closes data and cache to others, and refuses a place where that would not help. With `make`, what is missing is made; where it cannot be,
-    /// whoever needs it will say so. Returns what others could enter before.
+    /// Closes data and cache to others, and refuses a place where that does not protect them. With `make`, missing directories are
+    /// created; a failure of that is reported by whoever needs them. Returns the directories that others could enter before.
     pub fn close(&self, owner: Owner, make: bool) -> Result<Vec<Closed>, Unsafe> {
         let mut closed = Vec::new();
         for (top, below) in [(&self.data, BELOW_DATA), (&self.cache, BELOW_CACHE)] {
@@ -120,7 +120,7 @@ impl Places {
                 return Err(Unsafe::NotText { path: top.clone() });
             }
             if make {
-                // Without a umask's help: parents that are made for it are nobody else's either, as the XDG specification wants it.
+                // Parents that have to be created are 0700 as well, as the XDG base directory specification wants it.
                 drop(durable::make_dirs(top, Mode::AtMost(0o700)));
             }
             if !wall(top, owner, &mut closed)? {
@@ -146,7 +146,7 @@ impl Places {
     }
 }
 
-/// Looks at a top directory and the way there, and closes it. Answers whether there is one.
+/// Checks a top directory and those above it, and closes it. Returns whether it exists.
 fn wall(path: &Path, owner: Owner, closed: &mut Vec<Closed>) -> Result<bool, Unsafe> {
     let real = match fs::canonicalize(path) {
         Ok(real) => real,
@@ -169,7 +169,8 @@ fn wall(path: &Path, owner: Owner, closed: &mut Vec<Closed>) -> Result<bool, Uns
     Ok(true)
 }
 
-/// Corrects a directory behind the wall, if it is one of ours. A link, or another user's directory that the user has put there, is his decision.
+/// Corrects the mode of a directory below the wall, if it is ours. Links, and directories of other users, were put there by the user and
+/// stay.
 fn inside(path: &Path, wanted: u32, owner: Owner, closed: &mut Vec<Closed>) -> Result<(), Unsafe> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -184,7 +185,7 @@ fn inside(path: &Path, wanted: u32, owner: Owner, closed: &mut Vec<Closed>) -> R
     Ok(())
 }
 
-/// Refuses a way on which somebody else decides where it leads: by the words of `path` as by the directories of `real`.
+/// Refuses a path that somebody else could redirect. Checks both the directories as written and those after resolving links.
 fn check_way(path: &Path, real: &Path, owner: Owner) -> Result<(), Unsafe> {
     let is_ours = |uid: u32| uid == 0 || uid == owner.uid || Some(uid) == owner.unknown_uid;
     for link in path.ancestors().filter(|part| !part.as_os_str().is_empty()) {
@@ -193,7 +194,7 @@ fn check_way(path: &Path, real: &Path, owner: Owner) -> Result<(), Unsafe> {
             return Err(Unsafe::ForeignWay { path: path.to_owned(), on_the_way: link.to_owned(), uid: metadata.uid() });
         }
     }
-    // A directory that is reached through a link is on the way as well as the one that the link lies in.
+    // Where a link is on the way, both the directory that holds it and the one that it leads to count.
     for directory in path.ancestors().skip(1).chain(real.ancestors().skip(1)).filter(|part| !part.as_os_str().is_empty()) {
         let metadata = examine(directory)?;
         let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);

@@ -1,9 +1,9 @@
-//! What is not done with a profile.
+//! Why a profile is not changed.
 
 use crate::causes::{by_way_of, lifted};
 use crate::{beneath, config, context, names, recipe, resolve, sandbox, store};
 
-/// A profile that stays as it is.
+/// A profile that is left as it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
@@ -18,27 +18,26 @@ pub(crate) enum Error {
     Recipe(recipe::Error),
     #[error(transparent)]
     Resolve(resolve::Error),
-    /// A profile whose builder was never built.
+    /// Its builder was never built.
     #[error("profile `{profile}` has no builder")]
     NoBuilder { profile: String },
-    /// Its stage3 has been replaced, so that the builder is not one of it any more.
+    /// Its stage3 was replaced, so the builder is not based on it any more.
     #[error("the builder of profile `{profile}` was built from another stage3 than the profile has now")]
     OtherStage3 { profile: String },
-    /// A profile that is not removed, since something depends on it.
+    /// Something depends on it, so it is not removed.
     #[error("profile `{profile}` is in use")]
     InUse {
         profile: String,
-        /// What uses it, in words.
+        /// What depends on it, in words.
         by: Vec<String>,
-        /// Whether the user may remove it nevertheless.
+        /// Whether `--force` would remove it.
         may_force: bool,
     },
-    /// A new name that is taken.
+    /// The new name is taken.
     #[error("there is a profile `{profile}` already")]
     Exists { profile: String },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);

@@ -1,10 +1,10 @@
-//! Profiles: which are bootstrapped, which one commands use by default, and what can be done to one as a whole.
+//! Profiles: their list, the default one, and operations on a whole profile.
 //!
 //! ```text
 //! profile/NAME/upstream               the imported stage3
-//! profile/NAME/gentoomuch/builder     the builder: its values, newest first, are `NAME`, `NAME@{1}`, `NAME@{2}`, …
-//! profile/NAME/DEFINITION             other stage3 definitions that were built on it
-//! data/default-profile                the name that commands use; while a profile is being renamed, its old and its new name
+//! profile/NAME/gentoomuch/builder     the builder; its values, newest first, are `NAME`, `NAME@{1}`, `NAME@{2}`, …
+//! profile/NAME/DEFINITION             other stage3 definitions built on it
+//! data/default-profile                the default name; while a profile is renamed, its old and its new name
 //! ```
 
 mod error;
@@ -30,19 +30,19 @@ pub(crate) struct ProfileRow {
     pub default: bool,
     /// The stage3 it was made from.
     pub stage3: Option<String>,
-    /// Why it was taken although nobody had signed it.
+    /// The user's reason for taking an unsigned stage3.
     pub allow_unsigned: Option<String>,
     /// When its builder was committed, RFC 3339.
     pub builder: Option<String>,
-    /// How many states its builder had before that can be gone back to.
+    /// How many earlier states of the builder exist.
     pub previous: usize,
-    /// The tree snapshots that the builder was built with, by their ids where the store still has them.
+    /// The tree snapshots that the builder was built with; with ids where the store still has them.
     pub trees: Vec<TreeShown>,
     /// The other stage3 definitions that were built on it.
     pub definitions: Vec<String>,
 }
 
-/// Everything `profile ls` shows.
+/// The rows of `profile ls`.
 pub(crate) fn profile_rows(cx: &Context<'_>) -> Result<Vec<ProfileRow>> {
     let default = default_profile(cx)?;
     let refs = cx.store.refs()?;

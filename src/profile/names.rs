@@ -1,4 +1,4 @@
-//! Removing and renaming profiles. Neither touches a state: names of states is all that changes.
+//! Removes and renames profiles. Only names change, never states.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,38 +17,38 @@ use crate::profile::{Error, Result};
 use crate::recipe::kernel::stage;
 use crate::store::{SessionStatus, State, StateId};
 
-/// What [`profile_remove`] has done.
+/// The result of [`profile_remove`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RemovedProfile {
     pub profile: String,
-    /// The names that are gone, each with its history.
+    /// The removed names, each with its history.
     pub refs: Vec<String>,
-    /// Whether it was the default profile; there is none now.
+    /// Whether it was the default profile; then there is none now.
     pub was_default: bool,
     /// What was built on it and stays: `stage4 web`, `kept with-hello`.
     pub left: Vec<String>,
-    /// States that no name leads to any more. They stay in the store, and are used again when the same is built again.
+    /// How many states have no name any more. They stay in the store, and a build with the same inputs reuses them.
     pub unnamed_states: usize,
-    /// What the layers that only those have take on the disk, bytes.
+    /// Size on disk of layers that only those states have, bytes.
     pub unnamed_bytes: u64,
 }
 
-/// What [`profile_rename`] has done.
+/// The result of [`profile_rename`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RenamedProfile {
     /// Its former name.
     pub from: String,
     /// Its name.
     pub to: String,
-    /// The names that it has in the store now.
+    /// Its names in the store now.
     pub refs: Vec<String>,
     /// Whether it is the default profile.
     pub is_default: bool,
-    /// Where stage4 definitions name it by its former name: `stage4.defines/web/profile:1`.
+    /// Where stage4 definitions still use the old name: `stage4.defines/web/profile:1`.
     pub named_at: Vec<String>,
 }
 
-/// Removes a profile's names. What uses it, or was built on it, is a reason not to, unless `force`.
+/// Removes a profile's names. Fails if something uses it or was built on it, unless `force`.
 pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Result<RemovedProfile> {
     let _shared = context::share_store(cx)?;
     let profile = profiles::profile_or_default(cx, Some(profile))?;
@@ -74,7 +74,7 @@ pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Re
     let mut refs: Vec<String> = cx.store.refs()?.into_iter().map(|(name, _)| name).collect();
     let kernels = kernel_prefixes(&profile).map(|prefix| format!("{prefix}/"));
     refs.retain(|name| name.starts_with(&prefix) || kernels.iter().any(|prefix| name.starts_with(prefix)));
-    // Its stage3 last: as long as that is there the profile is, and a run that was cut off can be repeated.
+    // The stage3 goes last: as long as it is there the profile exists, and a killed run can be repeated.
     refs.sort_by_key(|name| (*name == format!("{prefix}upstream"), name.clone()));
     for name in &refs {
         cx.store.ref_remove(name)?;
@@ -85,12 +85,12 @@ pub(crate) fn profile_remove(cx: &Context<'_>, profile: &str, force: bool) -> Re
     Ok(RemovedProfile { profile, refs, was_default, left, unnamed_states: unnamed.len(), unnamed_bytes })
 }
 
-/// Gives a profile another name, with all that is below it, by one rename. What the configuration says is only reported.
+/// Renames a profile with all names below it, by one rename. Definitions that use the old name are only reported.
 pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Option<&ConfigDir>) -> Result<RenamedProfile> {
     let _shared = context::share_store(cx)?;
     check_profile_name(new)?;
     let profile = profiles::profile_or_default(cx, Some(old))?;
-    // In the order of their names, as all locks are taken.
+    // Locks are taken in the order of their names.
     let mut both = [profile.as_str(), new];
     both.sort_unstable();
     let _first = context::lock(cx, &profile_lock(both[0]))?;
@@ -101,12 +101,12 @@ pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Opt
     let _default = context::lock(cx, DEFAULT_LOCK)?;
     let is_default = profiles::default_profile(cx)?.as_deref() == Some(old);
     if is_default {
-        // Whichever of the two there is counts, so that this may be cut off anywhere.
+        // With both names in the file, the one that exists counts, so this may be killed at any point.
         profiles::write_default_profile(cx, &[old, new])?;
     }
     cx.store.refs_rename(&format!("profile/{old}"), &format!("profile/{new}"))?;
     for (old, new) in kernel_prefixes(old).into_iter().zip(kernel_prefixes(new)) {
-        // What was cut off here is built under its key, and so found, whatever it is called.
+        // Kernels are found by their keys. If this is killed in between, they lose only their names.
         if cx.store.refs()?.iter().any(|(name, _)| name.starts_with(&format!("{old}/"))) {
             cx.store.refs_rename(&old, &new)?;
         }
@@ -121,7 +121,7 @@ pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Opt
     Ok(RenamedProfile { from: old.to_owned(), to: new.to_owned(), refs, is_default, named_at })
 }
 
-/// The states that names below `prefix` have or had, and no other profile's: two that were made from one stage3 share theirs.
+/// The states that names below `prefix` have or had and no other name has: profiles from one stage3 share its state.
 fn states_of_its_own(cx: &Context<'_>, prefix: &str) -> Result<BTreeSet<StateId>> {
     let (mut mine, mut others) = (BTreeSet::new(), BTreeSet::new());
     for (name, _) in cx.store.refs()? {
@@ -135,7 +135,7 @@ fn states_of_its_own(cx: &Context<'_>, prefix: &str) -> Result<BTreeSet<StateId>
     Ok(mine.difference(&others).cloned().collect())
 }
 
-/// Sessions on one of `states`, in words: those being worked in, or those that are suspended.
+/// Sessions on one of `states`, in words: the active or the suspended ones.
 fn sessions_on(cx: &Context<'_>, states: &BTreeSet<StateId>, active: bool) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for session in cx.store.sessions()? {
@@ -165,7 +165,7 @@ fn built_on(cx: &Context<'_>, states: &BTreeSet<StateId>) -> Result<Vec<String>>
     Ok(found)
 }
 
-/// Every state that a name leads to, now or in its history, with those below it, and those below sessions.
+/// All states that a name has or had or that a session uses, with those below them.
 fn reachable(cx: &Context<'_>) -> Result<Vec<State>> {
     let mut waiting: Vec<StateId> = Vec::new();
     for (name, _) in cx.store.refs()? {
@@ -178,7 +178,7 @@ fn reachable(cx: &Context<'_>) -> Result<Vec<State>> {
         if !seen.insert(id.clone()) {
             continue;
         }
-        // A name may outlive the state that it once had.
+        // A name's history may contain removed states.
         let Ok(state) = cx.store.state(&id) else { continue };
         waiting.extend(state.parent.clone());
         found.push(state);

@@ -1,4 +1,4 @@
-//! What is known about a profile, put together from the origins of its states.
+//! `profile show`: what the origins of a profile's states say.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub(crate) struct ProfileShown {
     pub layers: usize,
     /// What they occupy, bytes.
     pub total_bytes: u64,
-    /// What those of them occupy that no other profile has, bytes.
+    /// What only this profile has of them, bytes.
     pub own_bytes: u64,
     /// How many packages are installed.
     pub package_count: usize,
@@ -41,7 +41,7 @@ pub(crate) struct ProfileShown {
     pub definitions: Vec<DefinitionShown>,
     /// Stage4s whose present state was built on it.
     pub stages: Vec<String>,
-    /// The states that it has and had, newest first.
+    /// Its present and earlier states, newest first.
     pub history: Vec<HistoryShown>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Stage3Shown {
     pub signer: Option<String>,
     /// Whose key that is.
     pub signer_name: Option<String>,
-    /// Why it was taken although nobody had signed it.
+    /// The user's reason for taking an unsigned stage3.
     pub allow_unsigned: Option<String>,
     /// When it was imported, RFC 3339.
     pub imported: String,
@@ -70,16 +70,16 @@ pub(crate) struct BuilderShown {
     pub state: StateId,
     /// When that was committed, RFC 3339.
     pub created: String,
-    /// When it was built from the stage3, RFC 3339: the same unless it was updated since.
+    /// When it was built from the stage3, RFC 3339: earlier than `created` if it was updated.
     pub bootstrapped: String,
-    /// How many updates came after that.
+    /// How many updates followed.
     pub updates: usize,
     pub portage_profile: String,
-    /// What ebuilds came from.
+    /// The ebuild trees.
     pub trees: Vec<TreeShown>,
-    /// The isolation in which it was built.
+    /// The isolation of the build.
     pub isolation: String,
-    /// In which inputs the configuration and trees of now differ; `None` where that cannot be told.
+    /// Which inputs differ from those of the configuration and trees now; `None` if that is unknown.
     pub differs: Option<Vec<String>>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct BuilderShown {
 pub(crate) struct TreeShown {
     /// Name of the repository.
     pub name: String,
-    /// The tree snapshot, if the store has it still.
+    /// The tree snapshot, if the store still has it.
     pub id: Option<TreeId>,
     /// Digest of its contents.
     pub digest: String,
@@ -105,23 +105,23 @@ pub(crate) struct DefinitionShown {
     pub created: String,
 }
 
-/// A state that a profile has or had.
+/// A present or earlier state of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct HistoryShown {
     /// `NAME@{N}`, or `NAME` for the present one.
     pub name: String,
     pub state: StateId,
-    /// Since when the profile had it, RFC 3339.
+    /// When it became the profile's state, RFC 3339.
     pub since: String,
-    /// When it was committed, RFC 3339; `None` when it is not in the store any more.
+    /// When it was committed, RFC 3339; `None` if it was removed.
     pub created: Option<String>,
     /// The stage3 below it.
     pub stage3: Option<String>,
-    /// Whether it can be gone back to: it is there with all its layers.
+    /// Whether `rollback` can go back to it: the state and all its layers exist.
     pub complete: bool,
 }
 
-/// Everything about a profile, or an earlier state of it (`NAME@{N}`); about the default one if `None`.
+/// Everything about a profile or an earlier state of it (`NAME@{N}`); the default one if `None`.
 pub(crate) fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option<&ConfigDir>) -> Result<ProfileShown> {
     let _shared = context::share_store(cx)?;
     let (profile, index) = profiles::profile_and_index(cx, named)?;
@@ -135,7 +135,7 @@ pub(crate) fn profile_show(cx: &Context<'_>, named: Option<&str>, config: Option
     let mut mine = BTreeSet::new();
     for (full, id) in cx.store.refs()? {
         let Some(name) = full.strip_prefix(&prefix) else { continue };
-        // A stage4 stays the profile's when what it stands on has been built anew.
+        // A stage4 still belongs to the profile when its base has been rebuilt since.
         mine.extend(cx.store.ref_history(&full)?.into_iter().map(|entry| entry.value));
         if ![BUILDER, "upstream"].contains(&name) {
             let created = cx.store.state(&id)?.created;
@@ -209,7 +209,7 @@ fn history_shown(cx: &Context<'_>, profile: &str) -> Result<Vec<HistoryShown>> {
     Ok(shown.collect())
 }
 
-/// The trees that a state was built with.
+/// The trees of a state.
 pub(crate) fn trees_of(cx: &Context<'_>, origin: &Origin) -> Result<Vec<TreeShown>> {
     let known = cx.store.trees()?;
     let shown = origin.trees().unwrap_or_default().iter().map(|tree| {
@@ -224,7 +224,7 @@ pub(crate) fn trees_of(cx: &Context<'_>, origin: &Origin) -> Result<Vec<TreeShow
     Ok(shown.collect())
 }
 
-/// Whether `named` asks for an earlier state, which a command that changes a profile cannot take.
+/// Refuses an earlier state, for commands that change a profile.
 pub(crate) fn present_only(named: Option<&str>) -> Result<()> {
     match named.map(split_index) {
         Some((name, index)) if index > 0 => Err(names::Error::Name { name: joined(name, index), what: "a profile" }.into()),

@@ -1,19 +1,19 @@
-//! `profile update`: the builder as it is, brought up to what configuration and trees ask for now.
+//! `profile update`: updates the existing builder to the configuration and trees of now.
 //!
 //! ```text
 //! bootstrap    stage3 ---------------- emerge --emptytree @world, packages ------------> builder    key K(stage3, configuration, trees, …)
 //! update       builder as it is ------ emerge --update --deep --newuse @world; what is stale; packages -> builder    the same key
 //! ```
 //!
-//! **The key is that of a bootstrap** from the same stage3 with the same inputs: an updated builder *is* the builder of those inputs. So
-//! whatever asks for one (`freshroot` by name; `stage build`, `bootstrap` and questions to Portage by key) finds it, and a repeated
-//! `bootstrap` does not put an older or a second one in its place. What a bootstrap would do otherwise, an update has to do as well:
+//! **The key is that of a bootstrap** from the same stage3 with the same inputs: an updated builder counts as the builder of those
+//! inputs. So everything that looks for one (`freshroot` by name; `stage build`, `bootstrap` and questions to Portage by key) finds it,
+//! and a repeated `bootstrap` does not build a second one. Therefore an update has to do what a bootstrap would do:
 //!
-//! - what the configuration brought and does not bring any more is taken out of `/etc/portage`, the stage3's own file comes back;
+//! - files that the configuration does not have any more are removed from `/etc/portage`, and the stage3's own file comes back;
 //! - packages that the definition does not list any more leave the world file (and the root, with `--depclean`);
 //! - what was made from something else than it would be made from now is built again (`recipe::update::stale`): Portage compares neither compiler flags nor
 //!   `package.env`, and not the text of an ebuild; global compiler flags have all of world built again, also what has no package key;
-//! - hooks and scripts run again, since a rebuilt package may have replaced what they had changed: they have to stand that.
+//! - hooks and scripts run again, since a rebuilt package may have overwritten their changes. So they must be repeatable.
 //!
 //! The updated state lies on top of the one before, which stays as `NAME@{1}`.
 

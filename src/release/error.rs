@@ -1,4 +1,4 @@
-//! Why a release cannot be had.
+//! Why a release cannot be fetched.
 
 use crate::download;
 use crate::download::Url;
@@ -6,7 +6,7 @@ use crate::path_error::PathError;
 use crate::stage3::index::IndexError;
 use crate::stage3::{Day, Reason, VerifyError};
 
-/// What can go wrong with releases.
+/// Errors of fetching releases.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -18,40 +18,40 @@ pub(crate) enum Error {
         #[source]
         reason: Reason,
     },
-    /// What was downloaded could not be verified for another reason.
+    /// The download could not be verified for another reason.
     #[error(transparent)]
     Verify(VerifyError),
-    /// A list that is signed and makes no sense.
+    /// A signed list that we do not understand.
     #[error("cannot read the list `{url}`")]
     Index {
         url: Url,
         #[source]
         source: IndexError,
     },
-    /// A list that is older than one seen before, by more than a mirror may lag.
+    /// The list is older than one seen before, by more than mirrors lag.
     #[error("the list `{url}` is of {}, older than one of {} seen before", Day(*made), Day(*seen))]
     Replayed {
         url: Url,
         /// When it was made, seconds since 1970.
         made: i64,
-        /// When the newest one that was seen was made.
+        /// When the newest list seen before was made.
         seen: i64,
     },
     /// A name that no variant can have.
     #[error("`{text}` is not the name of a stage3's variant")]
     Variant { text: String },
-    /// An architecture that upstream has not.
+    /// An architecture that upstream does not have.
     #[error("`{text}` is not the name of an architecture")]
     Arch { text: String },
-    /// Not in the list.
+    /// The list has no such variant.
     #[error("there is no stage3 `{variant}` in the list of {arch}")]
     NoSuchVariant {
-        /// What was asked for.
+        /// The variant asked for.
         variant: String,
         arch: String,
         known: Vec<String>,
     },
-    /// A time that is none.
+    /// Not a time.
     #[error("`{text}` is not a build's time")]
     Date { text: String },
     #[error(transparent)]
@@ -59,7 +59,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// What came of verifying what is from `url`.
+    /// The error for a file of `url` that does not verify.
     pub(super) fn verifying(url: &Url, error: VerifyError) -> Self {
         match error {
             VerifyError::Rejected { reason, .. } => Self::Untrusted { url: url.clone(), reason },

@@ -1,4 +1,4 @@
-//! One stage3 with the files beside it.
+//! Fetches one stage3 with the files beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use crate::path_error::PathError;
 use crate::stage3::{StageName, Verified, VerifyError, verify_clear_signed};
 use crate::{download, stage3};
 
-/// Signatures and digests take a few kilobytes.
+/// Signatures and digests have a few kilobytes.
 const MAX_SIDECAR_BYTES: u64 = 1 << 20;
-/// Listings take a few megabytes.
+/// Listings have a few megabytes.
 const MAX_CONTENTS_BYTES: u64 = 64 << 20;
-/// The largest stage3 has under a gigabyte; a build that is named by its time has no known size.
+/// The largest stage3 is below a gigabyte. For a build named by its time no list gives the size.
 const MAX_TARBALL_BYTES: u64 = 8 << 30;
 
-/// The files beside a tarball that can prove what it is.
+/// The files beside a tarball that contain a signature or signed digests.
 const PROOFS: [&str; 3] = [".DIGESTS", ".asc", ".sha256"];
 const CONTENTS: &str = ".CONTENTS.gz";
 
@@ -26,25 +26,25 @@ const CONTENTS: &str = ".CONTENTS.gz";
 pub(crate) enum Which {
     /// The latest, by the signed list.
     Latest,
-    /// The one that was started then: `20260811T083102Z`.
+    /// The one started at this time: `20260811T083102Z`.
     Of(String),
 }
 
-/// A stage3 that is here.
+/// A fetched stage3.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub path: PathBuf,
-    /// Where from; `None` if it was here already.
+    /// Where it came from; `None` if it was here already.
     pub url: Option<Url>,
-    /// How many bytes of it an interrupted attempt had brought.
+    /// Bytes that an interrupted attempt had fetched.
     pub resumed: u64,
-    /// What verifying it has shown; holds the open file.
+    /// The result of verification; holds the open file.
     pub verified: Verified,
 }
 
-/// A build, by its place on mirrors.
+/// Where a build is on mirrors.
 struct Place {
-    /// Below a mirror.
+    /// Path below a mirror.
     path: String,
     name: String,
     size: Option<u64>,
@@ -86,7 +86,7 @@ impl Releases<'_> {
             Which::Latest if self.downloader.settings().offline => self.newest_here(variant),
             Which::Latest => {
                 let listing = self.listing(&variant.arch)?;
-                // The list may hold several builds of one variant; the last is the latest.
+                // The list may have several builds of a variant; the last one is the latest.
                 let Some(build) = listing.builds.iter().rev().find(|build| build.variant == variant.name) else {
                     let mut known: Vec<String> = listing.builds.into_iter().map(|build| build.variant).collect();
                     known.dedup();
@@ -98,7 +98,7 @@ impl Releases<'_> {
         }
     }
 
-    /// Without a list: the newest that is here.
+    /// Without a list: the newest one in the cache.
     fn newest_here(&self, variant: &Variant) -> Result<Place> {
         let entries = fs::read_dir(self.dir).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| StageName::parse(entry.file_name().to_str()?).ok());
@@ -112,8 +112,8 @@ impl Releases<'_> {
         Ok(Place { path: String::new(), name: newest.file, size: None })
     }
 
-    /// Fetches the small files, from the first mirror whose digests are signed by a trusted key: before the large one, so that nobody
-    /// waits for what cannot be verified.
+    /// Fetches the small files, from the first mirror whose digests are signed by a trusted key. They come before the tarball, so that
+    /// nobody waits for one that cannot be verified.
     fn sidecars(&self, place: &Place) -> Result<()> {
         self.over_mirrors(&place.name, |downloader, mirror| self.sidecars_of(downloader, mirror, place))
     }
@@ -133,7 +133,7 @@ impl Releases<'_> {
             };
             match downloader.file(&request, self.observer) {
                 Ok(_) => {}
-                // What an earlier attempt has left would be of another build, or mirror.
+                // A file of an earlier attempt may belong to another build or mirror.
                 Err(error) if error.is_not_found() && suffix != PROOFS[0] => {
                     remove(&target)?;
                     continue;
@@ -152,7 +152,7 @@ impl Releases<'_> {
         Ok(())
     }
 
-    /// Fetches the tarball. One that does not verify is fetched again: from its beginning if it was put together from parts, else from
+    /// Fetches the tarball. If it does not verify it is fetched once more: from the beginning if it was assembled from parts, else from
     /// another mirror.
     fn tarball(&self, place: &Place, target: &Path) -> Result<Fetched> {
         let urls: std::result::Result<Vec<Url>, _> = self.mirrors.iter().map(|mirror| mirror.below(&place.path)).collect();
@@ -169,7 +169,7 @@ impl Releases<'_> {
                 Err(error @ VerifyError::Rejected { .. }) => error,
                 Err(error) => return Err(Error::Verify(error)),
             };
-            // It must not be found by somebody who does not verify.
+            // Nobody may find it who does not verify it.
             remove(target)?;
             if done.resumed > 0 {
                 self.warning(&format!("{}; its parts may not belong together: once more from the beginning", in_one_line(&error)));

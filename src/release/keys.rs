@@ -1,4 +1,4 @@
-//! Public keys from web key directories (WKD) and keyservers (HKPS).
+//! Fetches public keys from web key directories (WKD) and keyservers (HKPS).
 //!
 //! ```text
 //! advanced  https://openpgpkey.DOMAIN/.well-known/openpgpkey/DOMAIN/hu/HASH?l=LOCAL
@@ -8,8 +8,8 @@
 //!
 //! HASH is the SHA-1 of the address's local part in lower case, in z-base-32 (draft-koch-openpgp-webkey-service, section 3.1).
 //!
-//! Nobody who answers is trusted: a key is kept if its primary fingerprint is the one that was asked for and is pinned. What a copy says
-//! of validity the key itself has signed, and copies are merged, so neither an old one nor a stripped one takes anything away.
+//! No server is trusted: a key is only kept if its primary fingerprint is the one asked for, and pinned. Its validity is signed by the
+//! key itself, and copies are merged, so neither an old nor a stripped copy removes anything.
 
 use std::fmt;
 use std::path::Path;
@@ -24,12 +24,12 @@ use crate::progress::{Event, Observer};
 use crate::stage3::keys::{Change, GENTOO, KeysError, TrustedKeys};
 use crate::stage3::{Certificate, CertificateError, Fingerprint, keys};
 
-/// Asked for Gentoo's keys, and for others.
+/// Gentoo's own keyserver, then a general one.
 const KEYSERVERS: [&str; 2] = ["hkps://keys.gentoo.org", "hkps://keys.openpgp.org"];
-/// Gentoo's keys with all their signatures take some ten kilobytes.
+/// Gentoo's keys with all signatures have some ten kilobytes.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Where a public key may be had.
+/// Where to look for a public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The web key directory of a mail address.
@@ -51,40 +51,40 @@ pub(crate) struct Keyserver(Url);
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Not pinned: nothing could tell the key from another one.
+    /// Without a pinned fingerprint we could not tell the key from another one.
     #[error("the key {0} is not pinned")]
     NotPinned(Fingerprint),
-    /// Nobody had it.
+    /// No source had it.
     #[error("nobody has the key {fingerprint}")]
     Nowhere {
-        /// What was asked for.
+        /// The key asked for.
         fingerprint: Fingerprint,
-        /// Who was asked, and what came of it.
+        /// The sources asked, with their failures.
         tried: Vec<(String, Unusable)>,
     },
-    /// Downloads are switched off, the user wants to stop, …
+    /// Downloads are off, or the user wants to stop, …
     #[error(transparent)]
     Download(#[from] download::Error),
-    /// It cannot be kept.
+    /// It cannot be stored.
     #[error(transparent)]
     Keys(#[from] KeysError),
 }
 
-/// Why a source was of no use.
+/// Why a source did not help.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     /// It could not be asked.
     #[error("{}", first_cause(.0))]
     Download(download::Error),
-    /// What it sent is no key.
+    /// Its answer is no key.
     #[error("{0}")]
     Material(CertificateError),
-    /// What it sent is another key.
+    /// Its answer is another key.
     #[error("it has another key: {0}")]
     Other(Fingerprint),
 }
 
-/// Text that is no mail address.
+/// Not a mail address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a mail address")]
 pub(crate) struct NotAnAddress(String);
@@ -96,12 +96,12 @@ fn first_cause(error: &download::Error) -> String {
     }
 }
 
-/// The pinned keys of Gentoo's that are in use.
+/// Gentoo's pinned keys that are in use.
 pub(crate) fn gentoo() -> Vec<Fingerprint> {
     GENTOO.iter().filter(|key| key.address.is_some()).filter_map(|key| key.fingerprint.parse().ok()).collect()
 }
 
-/// Where a key is looked for unless the user says it: the directory of its address, if that is known, then keyservers.
+/// The default sources of a key: the web key directory of its address, if that is known, then keyservers.
 pub(crate) fn usual_sources(fingerprint: &Fingerprint, trusted: &TrustedKeys, now: i64) -> Vec<Source> {
     let builtin = GENTOO.iter().find(|key| key.fingerprint == fingerprint.as_str()).and_then(|key| key.address);
     let known = trusted.certificates().find(|certificate| certificate.fingerprint() == fingerprint);
@@ -112,7 +112,7 @@ pub(crate) fn usual_sources(fingerprint: &Fingerprint, trusted: &TrustedKeys, no
     directory.into_iter().chain(servers).collect()
 }
 
-/// Gets one key and stores it in `dir`, merged with the copy that is there.
+/// Fetches one key and stores it in `dir`, merged with the copy that is there.
 pub(crate) fn fetch(
     downloader: &Downloader,
     fingerprint: &Fingerprint,
@@ -146,7 +146,7 @@ pub(crate) fn fetch(
     Err(Error::Nowhere { fingerprint: fingerprint.clone(), tried })
 }
 
-/// The key that was asked for, among those that came.
+/// The key that was asked for, among those of the answer.
 fn pick(bytes: &[u8], wanted: &Fingerprint) -> Result<Certificate, Unusable> {
     let mut all = Certificate::parse_all(bytes).map_err(Unusable::Material)?;
     match all.iter().position(|certificate| certificate.fingerprint() == wanted) {
@@ -199,7 +199,7 @@ impl FromStr for Keyserver {
         let text = text.trim();
         if let Some(host) = text.strip_prefix("hkp://") {
             let url: Url = format!("http://{host}").parse()?;
-            // The protocol's own port, where none is named.
+            // HKP without TLS has a port of its own, 11371.
             return if url.has_port() {
                 Ok(Self(url))
             } else {
@@ -217,7 +217,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Of `Name <address>` the address.
+/// The address in `Name <address>`.
 fn mail_of(uid: &str) -> Option<&str> {
     let inside = uid.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or(uid, |(address, _)| address);
     inside.contains('@').then_some(inside.trim())
@@ -230,7 +230,7 @@ fn z_base_32(bytes: &[u8]) -> String {
     bits.chunks(5).map(|bits| char::from(DIGITS[digit(bits)])).collect()
 }
 
-/// What a query may not hold, by its bytes.
+/// Percent-encodes what a query may not contain.
 fn encoded(text: &str) -> String {
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(text, ENCODED).to_string()

@@ -1,4 +1,4 @@
-//! The latest builds of an architecture.
+//! The list of latest builds of an architecture.
 
 use serde::Serialize;
 
@@ -9,26 +9,26 @@ use crate::download::{self, Downloader, Url};
 use crate::stage3::index::ReleaseIndex;
 use crate::stage3::{Day, Signer, StageName, verify_clear_signed};
 
-/// Upstream's lists have some 30 lines.
+/// Upstream's lists have about 30 lines.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 const DAY_SECS: i64 = 24 * 60 * 60;
-/// Builds are weekly: an older list is worth a warning.
+/// Builds are weekly, so an older list is worth a warning.
 const OLD_SECS: i64 = 28 * DAY_SECS;
-/// So much may a mirror lag behind another one.
+/// How far one mirror may lag behind another.
 const LAG_SECS: i64 = 7 * DAY_SECS;
 
-/// What a mirror says are the latest builds.
+/// A mirror's list of the latest builds.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Listing {
-    /// The mirror that was believed.
+    /// The mirror whose list this is.
     pub mirror: Url,
     /// The directory: `amd64`.
     pub arch: String,
-    /// When the list was made, seconds since 1970, if it says so.
+    /// When the list was made, seconds since 1970, if it says that.
     pub made: Option<i64>,
     /// Who signed it.
     pub signer: Signer,
-    /// In order of their names.
+    /// Sorted by name.
     pub builds: Vec<Build>,
 }
 
@@ -43,18 +43,18 @@ pub(crate) struct Build {
     pub size: Option<u64>,
     /// Below `releases/ARCH/autobuilds/`.
     pub path: String,
-    /// Whether it is here.
+    /// Whether it is in the cache.
     pub fetched: bool,
 }
 
 impl Releases<'_> {
-    /// The latest builds of `arch`, by the first mirror that can be believed.
+    /// The latest builds of `arch`, from the first mirror whose list is valid.
     pub(crate) fn listing(&self, arch: &str) -> Result<Listing> {
         self.step(&format!("reading the list of {arch}"));
         self.over_mirrors("latest-stage3.txt", |downloader, mirror| self.listing_of(downloader, mirror, arch))
     }
 
-    /// What the first mirror has that can be reached and believed; `name` is what is asked for.
+    /// Asks mirrors in turn until one answers with something valid; `name` is what is asked for.
     pub(super) fn over_mirrors<T>(&self, name: &str, ask: impl Fn(&Downloader, &Url) -> Result<T>) -> Result<T> {
         let mut tried = Vec::new();
         let mut untrusted = None;
@@ -103,7 +103,7 @@ impl Releases<'_> {
         Ok(Listing { mirror: mirror.clone(), arch: arch.to_owned(), made: index.timestamp, signer, builds })
     }
 
-    /// Whether a list may be believed as far as its age goes; remembers it.
+    /// Checks the list's age against the newest one seen, and remembers it.
     fn fresh(&self, url: &Url, arch: &str, made: Option<i64>) -> Result<()> {
         let Some(made) = made else {
             self.warning(&format!("the list `{url}` does not say when it was made: it may be old"));

@@ -1,18 +1,18 @@
-//! Upstream's releases: what mirrors have, and getting it here.
+//! Upstream's releases: lists them and fetches them from mirrors.
 //!
 //! ```text
 //! MIRROR/releases/ARCH/autobuilds/latest-stage3.txt              clear-signed list of the latest builds
 //! MIRROR/releases/ARCH/autobuilds/TS/stage3-VARIANT-TS.tar.xz    with .asc, .DIGESTS, .sha256, .CONTENTS.gz
 //!
 //! cache/stage3/stage3-VARIANT-TS.tar.xz                          fetched and verified, with the same files beside it
-//! cache/stage3/lists.json                                        the newest list that was seen of each architecture
+//! cache/stage3/lists.json                                        times of the newest lists seen, by architecture
 //! ```
 //!
-//! The list says which builds are the latest and how large they are; it counts once its signature is verified. Since an old list is
-//! signed, too, one that is older than another one seen before is only believed if it lags a little, as mirrors do. The tarball comes
-//! last, after the small files beside it, and is only left in its place if it is what these say.
+//! The list tells which builds are the latest and how large they are; it is used only if its signature is valid. Old lists are signed as
+//! well, so a list that is older than one seen before is accepted only if it lags a little, as mirrors do. The tarball is fetched last,
+//! after the small files beside it, and stays only if it verifies.
 //!
-//! `keys` gets the public keys for it, from web key directories and keyservers.
+//! `keys` fetches the public keys for that from web key directories and keyservers.
 
 mod error;
 mod fetch;
@@ -35,22 +35,22 @@ pub(crate) use variant::Variant;
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// Gentoo's own address for its mirrors.
+/// The address of Gentoo's mirrors.
 pub(crate) const OFFICIAL: &str = "https://distfiles.gentoo.org";
 
-/// Mirrors, and all that is needed to get something from them.
+/// Mirrors, and what is needed to fetch from them.
 #[derive(Clone, Copy)]
 pub(crate) struct Releases<'a> {
     /// Asked in this order.
     pub mirrors: &'a [Url],
-    /// Where stage3s are kept; made when there is something to keep.
+    /// Where stage3s are kept; created when needed.
     pub dir: &'a std::path::Path,
     /// Asks them.
     pub downloader: &'a Downloader,
-    /// Whose signatures count.
+    /// Which signatures count.
     pub trusted: KeysFor<'a>,
     pub verify: &'a VerifyOptions,
-    /// Fail instead of waiting while another process fetches the same.
+    /// Fail instead of waiting while another process fetches the same file.
     pub no_wait: bool,
     /// Is told what happens.
     pub observer: &'a (dyn Observer + 'a),
@@ -84,8 +84,8 @@ impl Releases<'_> {
     }
 }
 
-/// The mirrors of a `GENTOO_MIRRORS`: those that can be asked over HTTP. What else may stand there (`rsync:`, `ftp:`, directories)
-/// comes back as the second part.
+/// The mirrors of a `GENTOO_MIRRORS` that can be asked over HTTP. The others (`rsync:`, `ftp:`, directories) are returned as the second
+/// part.
 pub(crate) fn mirrors_of(gentoo_mirrors: &str) -> (Vec<Url>, Vec<String>) {
     let mut others = Vec::new();
     let urls = gentoo_mirrors.split_whitespace().filter_map(|word| match word.parse() {

@@ -1,4 +1,5 @@
-//! Which lists were seen: an old one is signed as well as a new one, and whoever serves it may wish that a hole stays open.
+//! Remembers the newest list of each architecture. An old list is signed as well, and a mirror could serve it to keep a security hole
+//! open.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,15 +12,15 @@ use crate::durable;
 use crate::path_error::PathError;
 
 const NAME: &str = "lists.json";
-/// A few lines for each architecture.
+/// The file has a few lines for each architecture.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// By architecture: when the newest list of its builds was made, seconds since 1970.
+/// By architecture: when its newest list was made, seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen(BTreeMap<String, i64>);
 
 impl Seen {
-    /// What is known; nothing if the file is damaged, since it lies in the cache.
+    /// Reads the file; empty if it is damaged, since it is only a cache.
     pub(super) fn read(dir: &Path) -> Self {
         let path = dir.join(NAME);
         let small = fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_BYTES);
@@ -30,7 +31,7 @@ impl Seen {
         self.0.get(arch).copied()
     }
 
-    /// Remembers a list. Of two processes at the same time one may be forgotten, until the next list.
+    /// Remembers a list. Of two concurrent processes one may overwrite the other's entry; the next list repairs that.
     pub(super) fn remember(mut self, dir: &Path, arch: &str, made: i64) -> Result<()> {
         if self.newest(arch).is_some_and(|newest| newest >= made) {
             return Ok(());

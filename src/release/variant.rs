@@ -1,10 +1,10 @@
-//! Names of stage3 variants, and in which directory upstream keeps them.
+//! Names of stage3 variants, and upstream's directories for them.
 
 use std::fmt;
 
 use super::{Error, Result};
 
-/// Directories below `releases/`, with the first part of the names in them where that differs.
+/// Directories below `releases/`, with the first parts of variant names where those differ.
 const DIRECTORIES: [(&str, &[&str]); 16] = [
     ("alpha", &[]),
     ("amd64", &["x32"]),
@@ -61,7 +61,7 @@ impl fmt::Display for Variant {
 }
 
 fn directory_of(first: &str) -> Option<&'static str> {
-    // Upstream keeps ppc64 in `ppc`; that row only stops it from being unknown.
+    // Upstream keeps ppc64 in `ppc`. The row is only there so that the name is known.
     let row =
         DIRECTORIES.iter().find(|(_, names)| names.contains(&first)).or_else(|| DIRECTORIES.iter().find(|(dir, _)| *dir == first));
     row.map(|(dir, _)| *dir)

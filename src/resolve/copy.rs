@@ -1,4 +1,4 @@
-//! A copy of the configuration directory to try changes in. Hidden files and trusted keys stay out of it: a build needs neither.
+//! Copies the configuration directory, to try changes in the copy. Hidden files and trusted keys are left out: a build needs neither.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -8,10 +8,10 @@ use crate::config::proposal::Edit;
 use crate::path_error::OfFile as _;
 use crate::resolve::{Error, Result};
 
-/// Deeper than any configuration; links may lead in circles.
+/// No configuration is deeper; links can form circles.
 const MAX_DEPTH: usize = 24;
 
-/// Copies `root` to `to`, which is made, 0700 as every directory in it.
+/// Copies `root` to the new directory `to`; all directories are 0700.
 pub(crate) fn copy(root: &Path, to: &Path) -> Result<()> {
     let real = root.canonicalize().map_err(Error::io("read", root))?;
     copy_dir(&real, &real, to, 0)
@@ -30,7 +30,7 @@ fn copy_dir(root: &Path, from: &Path, to: &Path, depth: usize) -> Result<()> {
             continue;
         }
         let (source, target) = (entry.path(), to.join(&name));
-        // What leads out, or nowhere, is copied as the link it is: whoever reads it says what is wrong with it.
+        // A link that leads out, or nowhere, is copied as a link: reading it gives the right error.
         let inside = source.canonicalize().is_ok_and(|real| real.starts_with(root));
         match fs::metadata(&source) {
             Ok(meta) if inside && meta.is_dir() => copy_dir(root, &source, &target, depth + 1)?,
@@ -45,7 +45,7 @@ fn copy_dir(root: &Path, from: &Path, to: &Path, depth: usize) -> Result<()> {
     Ok(())
 }
 
-/// Makes the files of the copy what the edits say.
+/// Applies the edits to the copy.
 pub(crate) fn apply(copy: &Path, edits: &[Edit]) -> Result<()> {
     for edit in edits {
         let path = copy.join(&edit.path);

@@ -1,4 +1,4 @@
-//! What a configuration lacks, or why that cannot be told.
+//! What a configuration lacks, or why that is unknown.
 
 use std::path::PathBuf;
 
@@ -26,23 +26,23 @@ pub enum Error {
     Session(session::Error),
     #[error(transparent)]
     Recipe(recipe::Error),
-    /// The configuration lacks something, and it is known what.
+    /// The configuration lacks something, and we know what.
     #[error("the configuration of `{stage}` has to change first")]
     Unconfigured {
         stage: String,
-        /// How `resolve` is told of it.
+        /// The arguments of `resolve` for this stage.
         arguments: String,
         /// What has to change.
         resolved: Box<Resolved>,
-        /// emerge's whole output, on the host.
+        /// emerge's whole output, a file of the host.
         log: PathBuf,
     },
-    /// What Portage does not know, or does not allow, can be changed.
+    /// The change that would be needed is one that Portage does not know or does not allow.
     #[error("{findings}")]
     Refused {
-        /// What is said of the configuration; errors are among it.
+        /// The configuration's findings; errors are among them.
         findings: config::Diagnostics,
-        /// How `resolve` is told of the stage.
+        /// The arguments of `resolve` for this stage.
         arguments: String,
         /// What has to change.
         resolved: Box<Resolved>,
@@ -52,21 +52,20 @@ pub enum Error {
     Unresolvable {
         /// A stage, or atoms.
         target: String,
-        /// What is in the way.
+        /// What prevents it.
         problems: Vec<Problem>,
-        /// What was needed at the same time and cannot be.
+        /// Two needs that exclude each other.
         contradiction: Option<String>,
         /// The end of emerge's output, safe to print.
         last_lines: Vec<String>,
-        /// emerge's whole output, on the host.
+        /// emerge's whole output, a file of the host.
         log: PathBuf,
     },
-    /// A needed change that cannot be placed.
+    /// A needed change that fits into no fragment.
     #[error(transparent)]
     Proposal(#[from] config::proposal::Error),
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);
@@ -78,7 +77,7 @@ lifted!(Error::Session: session { Context, Config, Trees });
 lifted!(Error::Recipe: recipe { Context, Config, Trees, Names, Session });
 
 impl Error {
-    /// Whether the user has ended it.
+    /// Whether the user interrupted it.
     pub(crate) fn is_interrupted(&self) -> bool {
         matches!(self, Self::Context(context::Error::Interrupted { .. }))
     }

@@ -1,4 +1,4 @@
-//! `resolve`: what the configuration lacks for a stage's packages, found by asking Portage until it is content.
+//! `resolve`: what the configuration lacks for a stage's packages. Portage is asked again and again until it is satisfied.
 //!
 //! ```text
 //! the user's configuration directory        only read
@@ -7,7 +7,7 @@
 //!       Resolution -> Wanted -> Edits       the next round
 //! ```
 //!
-//! Each round starts from a session of its own, since a changed configuration may rest on another state. Nothing is written but the copy.
+//! Each round has a new session, since a changed configuration may have another state below it. Only the copy is written to.
 
 pub(crate) mod copy;
 mod error;
@@ -36,9 +36,9 @@ use crate::{config, context, recipe, session};
 
 pub(crate) use error::{Error, Result};
 
-/// Of emerge's output so much is read.
+/// More of emerge's output is not read.
 const OUTPUT_LIMIT_BYTES: u64 = 8 << 20;
-/// Of an output that is not understood so many lines are shown.
+/// How many lines of an output that we do not understand are shown.
 const LAST_LINES: usize = 12;
 
 /// What to resolve.
@@ -50,14 +50,14 @@ pub(crate) struct ResolveOptions {
     pub atoms: Vec<String>,
     /// The profile; `None`: the one that the stage4 definition names, or the default one.
     pub profile: Option<String>,
-    /// The fragment to write to; `None`: where it belongs.
+    /// The fragment to write to; `None`: the usual place.
     pub into: Option<String>,
-    /// Portage is asked so often at most.
+    /// Portage is asked at most so often.
     pub max_rounds: usize,
 }
 
 impl ResolveOptions {
-    /// More rounds than this are not made unless asked for: nobody would read the result.
+    /// The default. After more rounds nobody would read the result.
     pub(crate) const MAX_ROUNDS: usize = 12;
 
     /// What `stage`'s build needs, or `atoms` if there are any, on the profile that it names.
@@ -66,23 +66,23 @@ impl ResolveOptions {
     }
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub profile: String,
     /// How often Portage was asked.
     pub rounds: usize,
-    /// What the configuration lacks: files before and after. Empty: nothing.
+    /// The missing lines, as edits of files. Empty: nothing is missing.
     pub edits: Vec<Edit>,
-    /// Each line, and where it went.
+    /// Each line, and its place.
     pub placed: Vec<Placed>,
-    /// Other ways that would do as well.
+    /// Other changes that would help as well.
     pub alternatives: Vec<String>,
-    /// Packages that would be merged with it.
+    /// Packages that would be merged with these changes.
     pub packages: PackageCount,
 }
 
-/// Packages by where they come from.
+/// Packages by origin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PackageCount {
     /// Compiled.
@@ -91,19 +91,19 @@ pub struct PackageCount {
     pub binary: usize,
 }
 
-/// What one round has told.
+/// The answers of one round.
 struct Told {
     profile: String,
     resolutions: Vec<Resolution>,
-    /// Output of runs that failed.
+    /// Output of failed runs.
     output: Vec<u8>,
     failed: bool,
 }
 
-/// Finds the smallest change with which the dependency graph of a stage, or of atoms, resolves. Nothing is written.
+/// Finds the smallest change with which the dependencies of a stage, or of atoms, resolve. Nothing is written.
 pub(crate) fn resolve(cx: &Context<'_>, config: &ConfigDir, options: &ResolveOptions) -> Result<Resolved> {
     let stage = config.stage(&options.stage)?;
-    // What is wrong already is said about the user's own files, and needs no session.
+    // Errors of the configuration need no session, and are reported for the user's own files instead of the copy.
     config.portage_dir(&stage.stage3)?;
     let fragments = config.fragments(&stage.stage3, options.into.as_deref())?;
     let _shared = context::share_store(cx)?;
@@ -166,7 +166,7 @@ fn resolve_in(
     Err(unresolvable(cx, stuck)?)
 }
 
-/// Runs all that the build would run, with `--pretend`, in a session of its own.
+/// Runs all emerge commands of the build with `--pretend`, in a session of its own.
 fn ask_portage(cx: &Context<'_>, dir: &Path, config: &ConfigDir, stage: &Stage, options: &ResolveOptions) -> Result<Told> {
     let copied = ConfigDir::open(dir)?;
     let asked = configured::with_configuration(cx, &copied, stage, options.profile.as_deref(), "resolve", |configured| {
@@ -186,7 +186,7 @@ fn ask_portage(cx: &Context<'_>, dir: &Path, config: &ConfigDir, stage: &Stage, 
     asked.map_err(|error| in_place_of(error.into(), dir, config.root()))
 }
 
-/// The error for a graph that no change resolves; emerge's whole output is kept beside other logs.
+/// The error for dependencies that no change resolves; emerge's output is saved with the other logs.
 fn unresolvable(cx: &Context<'_>, stuck: Stuck) -> Result<Error> {
     let log_dir = logs::log_dir(cx, &format!("resolve-{}", stuck.stage))?;
     let log = log_dir.join("emerge.log");
@@ -198,7 +198,7 @@ fn unresolvable(cx: &Context<'_>, stuck: Stuck) -> Result<Error> {
     Ok(Error::Unresolvable { target, problems, contradiction, last_lines, log })
 }
 
-/// The error of a build that failed about dependencies, with the change that would help, or why none does.
+/// Extends the error of a build that failed on dependencies: by the change that helps, or by why none does.
 pub(crate) fn with_proposal(cx: &Context<'_>, config: &ConfigDir, stage: &str, profile: &str, error: recipe::Error) -> Error {
     let failed = match error {
         recipe::Error::Session(failed @ session::Error::Emerge { .. }) => failed,
@@ -227,18 +227,18 @@ pub(crate) fn with_proposal(cx: &Context<'_>, config: &ConfigDir, stage: &str, p
     }
 }
 
-/// How `resolve` is told of a stage, and what its configuration lacks; `None`: nothing.
+/// The arguments of `resolve` for a stage, and what its configuration lacks; `None`: nothing.
 fn proposal_for(cx: &Context<'_>, config: &ConfigDir, stage: &str, profile: &str) -> Result<Option<(String, Box<Resolved>)>> {
     cx.observer.step("looking for what the configuration lacks");
     let options = ResolveOptions { profile: Some(profile.to_owned()), ..ResolveOptions::new(stage, Vec::new()) };
     let resolved = resolve(cx, config, &options)?;
-    // A stage4 definition names its profile.
+    // A stage4 definition names its profile, so `resolve` needs none.
     let named = config.stage(stage).is_ok_and(|stage| stage.profile() == Some(profile));
     let arguments = if named { stage.to_owned() } else { format!("{stage} --profile {profile}") };
     Ok((!resolved.edits.is_empty()).then(|| (arguments, Box::new(resolved))))
 }
 
-/// A search that ends without a result.
+/// Why the search ends without a result.
 struct Stuck {
     stage: String,
     target: String,
@@ -258,13 +258,13 @@ fn lines(count: usize) -> String {
     if count == 1 { "1 line is".to_owned() } else { format!("{count} lines are") }
 }
 
-/// What the build would ask emerge for, in its order.
+/// The build's emerge commands, in order.
 fn goals(stage: &Stage, options: &ResolveOptions, configured: &Configured<'_>) -> Vec<Goal> {
     let packages = |atoms: Vec<String>, oneshot| Goal::Packages { atoms, existing: Existing::Update, oneshot };
     if !options.atoms.is_empty() {
         return vec![packages(options.atoms.clone(), true)];
     }
-    // What is built already is installed.
+    // A built definition is installed already.
     let mut goals = if configured.is_built { Vec::new() } else { vec![Goal::RebuildWorld] };
     let stage3: Vec<String> = stage.stage3.packages.iter().map(|package| package.value.to_string()).collect();
     let stage4 = stage.stage4.iter().flat_map(|stage4| stage4.packages.iter().map(|package| package.value.to_string()));
@@ -273,7 +273,7 @@ fn goals(stage: &Stage, options: &ResolveOptions, configured: &Configured<'_>) -
     goals
 }
 
-/// Each package once, although several goals may merge it.
+/// Counts each package once, although several goals may merge it.
 fn count(resolutions: &[Resolution]) -> PackageCount {
     let mut all: BTreeMap<&str, bool> = BTreeMap::new();
     for (package, binary) in resolutions.iter().flat_map(|resolution| &resolution.merges) {
@@ -284,7 +284,7 @@ fn count(resolutions: &[Resolution]) -> PackageCount {
     PackageCount { build: all.len() - binary, binary }
 }
 
-/// The user knows nothing of the copy.
+/// Replaces paths of the copy by those of the user's files in an error.
 fn in_place_of(error: Error, copy: &Path, root: &Path) -> Error {
     let moved = |path: &Path| -> PathBuf { path.strip_prefix(copy).map_or_else(|_| path.to_owned(), |rest| root.join(rest)) };
     match error {

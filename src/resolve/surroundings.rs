@@ -1,6 +1,6 @@
-//! What the store knows of what is around a stage's configuration: tree snapshots, the Portage profile, what the stage3 brings.
+//! What the store knows about the surroundings of a stage's configuration: tree snapshots, Portage profile, the stage3's own files.
 //!
-//! Nothing is run for it: the answers of [`crate::config::explain`] take milliseconds.
+//! Nothing is run for that, so the answers of [`crate::config::explain`] take milliseconds.
 
 use crate::config::explain::{MAKE_GLOBALS, STAGE3_MAKE_CONF, Surroundings};
 use crate::config::{ConfigDir, Stage};
@@ -15,7 +15,7 @@ use crate::resolve::Result;
 use crate::trees::choose;
 use crate::{context, names, trees};
 
-/// What is known, and in a line each what is not.
+/// What is known, and a line for each thing that is not.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Around {
     /// What is known.
@@ -25,12 +25,12 @@ pub(crate) struct Around {
     pub missing: Vec<String>,
 }
 
-/// What is around the configuration of `stage`. The profile is `profile`, else the one that its stage4 definition names, else the
-/// default one; only a profile asked for by name has to exist.
+/// The surroundings of `stage`'s configuration. The profile is `profile`, else the one that its stage4 definition names, else the default
+/// one; only `profile` has to exist.
 pub(crate) fn surroundings(cx: &Context<'_>, stage: &Stage, profile: Option<&str>) -> Result<Around> {
     let _shared = context::share_store(cx)?;
     let mut around = Around::default();
-    // Of another commit's configuration less may be known; then all trees there are will do.
+    // The configuration may be that of another commit, whose trees need not be here. Then all trees in the store are used.
     let portage = ConfigDir::open(&cx.places.config).and_then(|config| config.portage_dir(&stage.stage3)).ok();
     match portage.map_or_else(|| choose::trees(cx), |portage| choose::trees_for(cx, &portage)) {
         Ok(trees) => {

@@ -1,4 +1,4 @@
-//! From what emerge says to lines of the configuration: what it proposes, and flags that satisfy `REQUIRED_USE`.
+//! Turns emerge's output into lines of the configuration: its proposals, and flags that satisfy `REQUIRED_USE`.
 
 use crate::config::proposal::{Fragments, WantedLine};
 use crate::portage::atom::{Atom, Operator};
@@ -7,19 +7,19 @@ use crate::portage::emerge::resolution::{Change, ChangeKind, Problem};
 use crate::portage::package_files;
 use crate::portage::package_files::LineFile;
 
-/// An expression in a comment is cut after so many characters.
+/// Longer expressions are cut in comments.
 const MAX_COMMENT_CHARS: usize = 160;
 
 /// All lines that are needed so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) lines: Vec<WantedLine>,
-    /// Other ways that would do as well, for people.
+    /// Other changes that would help as well, in words.
     pub(crate) alternatives: Vec<String>,
 }
 
 impl Wanted {
-    /// Takes in what emerge proposes. Whether there was anything new; `Err`: what is needed now contradicts what was needed before.
+    /// Adds what emerge proposes. Returns whether something is new; `Err`: it contradicts an earlier need.
     pub(crate) fn add_changes(&mut self, changes: &[Change]) -> Result<bool, String> {
         let mut news = false;
         for change in changes {
@@ -28,7 +28,7 @@ impl Wanted {
         Ok(news)
     }
 
-    /// Takes in flags for packages whose `REQUIRED_USE` does not hold, and flags that emerge names but does not propose.
+    /// Adds flags for packages whose `REQUIRED_USE` fails, and flags that emerge names without proposing them.
     pub(crate) fn add_solutions(&mut self, problems: &[Problem], fragments: &Fragments) -> Result<bool, String> {
         let mut news = false;
         for problem in problems {
@@ -77,8 +77,8 @@ impl Wanted {
         Ok(news)
     }
 
-    /// The fewest flags that satisfy a package's expression. What the user wrote about it is changed only if nothing else helps; then
-    /// placing it tells of the contradiction.
+    /// The smallest set of flags that satisfies the package's expression. Flags that the user set are only changed if nothing else helps;
+    /// placing then reports the contradiction.
     fn satisfy(
         &self,
         package: &str,
@@ -125,7 +125,7 @@ fn opposite(word: &str) -> String {
     word.strip_prefix('-').map_or_else(|| format!("-{word}"), str::to_owned)
 }
 
-/// Marks a flag as somebody's decision; `sets`: and emerge has not seen it yet.
+/// Marks a flag as decided; `sets`: also as something that emerge has not seen yet.
 fn decide(flags: &mut Flags, word: &str, sets: bool) {
     let (name, on) = word.strip_prefix('-').map_or((word, true), |name| (name, false));
     if let Some(flag) = flags.get_mut(name).filter(|flag| !flag.fixed) {
@@ -143,8 +143,8 @@ fn words_about(fragments: &Fragments, atom: &Atom) -> Vec<String> {
     lines.filter(|line| line.atom.name() == atom.name()).flat_map(|line| line.words).collect()
 }
 
-/// emerge's line as we write it. A lower bound only says which version it looked at: USE flags and licences are for the package, while
-/// keywords and masks are for the one version that was asked for.
+/// emerge's line as we write it. Its lower bound `>=` is only the version that it looked at, so USE flags and licences are written for
+/// the package. Keywords and masks are written for the exact version that was asked for.
 fn line_of(change: &Change) -> WantedLine {
     let file = match change.kind {
         ChangeKind::Keywords => LineFile::AcceptKeywords,
@@ -164,14 +164,14 @@ fn line_of(change: &Change) -> WantedLine {
 fn because(required_by: &[String]) -> String {
     match required_by {
         [] => "needed".to_owned(),
-        // Packages have a version and nothing before it; atoms that were asked for have both or neither.
+        // A package name has a version and no operator; an atom that was asked for has both or neither.
         [only] if only.starts_with('@') || format!("={only}").parse::<Atom>().is_ok() => format!("needed by {only}"),
         [asked] => format!("asked for: {asked}"),
         [first, .., last] => format!("needed by {first}, for {last}"),
     }
 }
 
-/// `Change USE: +foo -bar, this change violates use flag constraints …`: the change, whose consequences the next round shows.
+/// The change in `Change USE: +foo -bar, this change violates use flag constraints …`. The next round shows what follows from it.
 fn change_use(package: &str, why: &str, wanted: &str, required_by: &[String]) -> Option<WantedLine> {
     let flags = why.strip_prefix("Change USE: ")?.split(',').next()?;
     let words: Vec<String> = flags.split_whitespace().map(|flag| flag.trim_start_matches('+').to_owned()).collect();

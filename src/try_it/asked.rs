@@ -8,7 +8,7 @@ use crate::portage::emerge::resolution::required_use::{Expression, FlagState};
 use crate::query::versions::{Flags, Found, NotVisible, Taken};
 use crate::try_it::combinations::Subject;
 
-/// What is known of `atoms`, of which the first `tried` are the packages that are tried.
+/// Portage's answers about `atoms`, of which the first `tried` are tried.
 pub(crate) fn subjects(taken: Vec<Taken>, atoms: &[String], tried: usize) -> Result<Vec<Subject>, NotVisible> {
     let subjects = taken.into_iter().zip(atoms).enumerate();
     subjects.map(|(at, (taken, atom))| Ok(subject(taken.found(atom)?, at < tried))).collect()

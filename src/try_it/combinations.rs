@@ -1,9 +1,9 @@
-//! Which combinations an experiment has, and which of them cannot be built: pure, on what Portage said about the packages.
+//! The combinations of an experiment, and which of them cannot be built. Pure: works on Portage's answers.
 //!
 //! ```text
 //! --matrix "json color"      json color   json -color   -json color   -json -color     the first as it is configured now
 //!   REQUIRED_USE             left out: json? ( !color )
-//!   forced, masked           left out: what the Portage profile does not let be
+//!   forced, masked           left out: the Portage profile fixes the flag
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,17 +16,16 @@ use crate::portage::emerge::resolution::required_use::{Expression, FlagState, Fl
 use crate::portage::use_flags::Switch;
 use crate::try_it::Error;
 
-/// More builds than anybody waits for.
+/// More are refused: nobody waits for so many builds.
 pub(crate) const MAX_COMBINATIONS: usize = 64;
-/// Of ways to satisfy `REQUIRED_USE` so many are named.
+/// How many ways to satisfy `REQUIRED_USE` are shown.
 const MAX_WAYS: usize = 3;
 
-/// A flag that is tried on and off.
+/// A flag that is tried both on and off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
-    /// `category/package`, for a flag of a dependency; `None`: of the packages that are tried.
+    /// `category/package` for a flag of a dependency; `None`: of the tried packages.
     pub package: Option<String>,
-    /// Its name.
     pub flag: String,
 }
 
@@ -48,39 +47,38 @@ impl FromStr for Variable {
     }
 }
 
-/// A package as Portage would take it now.
+/// A package in the version that Portage would take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subject {
     /// `category/package`.
     pub(crate) name: String,
-    /// With the version that would be built.
+    /// With that version.
     pub(crate) cpv: String,
-    /// Every flag that it has, as it stands; `fixed` if the Portage profile does not let it be otherwise.
+    /// All its flags; those that the Portage profile fixes are `fixed`.
     pub(crate) flags: Flags,
-    /// Those that are masked, of the fixed ones.
+    /// The masked ones among the fixed flags.
     pub(crate) masked: BTreeSet<String>,
-    /// `REQUIRED_USE`, as far as it is understood.
+    /// `REQUIRED_USE`, if we can parse it.
     pub(crate) required: Option<Expression>,
-    /// Whether it is one of the packages that are tried, and not a dependency of theirs.
+    /// Whether it is tried itself, and not only named in the matrix as a dependency.
     pub(crate) is_tried: bool,
 }
 
 /// One combination.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Combination {
-    /// For people: `json -color`.
+    /// Its name: `json -color`.
     pub(crate) name: String,
-    /// By package, what has to be in `package.use`.
+    /// The words for `package.use`, by package.
     pub(crate) words: BTreeMap<String, Vec<String>>,
-    /// Of these, what is not as configured already.
+    /// Those of them that differ from the configuration.
     pub(crate) changes: BTreeMap<String, Vec<String>>,
-    /// Compiler flags.
     pub(crate) cflags: Option<String>,
     /// Why it is not built.
     pub(crate) left_out: Option<String>,
 }
 
-/// All combinations, in the order of the command line; the first is what the configuration says, with the flags that are asked for.
+/// All combinations in the order of the command line. The first is the configuration with the flags asked for.
 pub(crate) fn all(
     subjects: &[Subject],
     uses: &[Switch],
@@ -118,7 +116,7 @@ pub(crate) fn all(
             .enumerate()
             .map(|(at, (variable, found))| {
                 let as_it_is = base[found[0]].get(&variable.flag).is_some_and(|flag| flag.on);
-                // The last one changes first, as in counting.
+                // The last variable changes first, as in counting.
                 as_it_is != (mask >> (variables.len() - 1 - at) & 1 == 1)
             })
             .collect();
@@ -157,7 +155,7 @@ fn no_flag<'a>(flag: &str, subjects: impl Iterator<Item = &'a Subject>) -> Error
     Error::NoFlag { flag: flag.to_owned(), packages, nearest, known: known.into_iter().collect() }
 }
 
-/// The flags of a package with those that are asked for.
+/// The flags of a package with those asked for.
 fn with(subject: &Subject, uses: &[Switch]) -> Flags {
     let mut flags = subject.flags.clone();
     for switch in uses.iter().filter(|_| subject.is_tried) {
@@ -237,7 +235,7 @@ fn name(
         .iter()
         .zip(values)
         .map(|((variable, _), on)| match &variable.package {
-            // As Gentoo writes a dependency with a flag.
+            // Written as in an ebuild's dependency.
             Some(package) => {
                 let short = package.split_once('/').map_or(package.as_str(), |(_, name)| name);
                 format!("{short}[{}]", word(&variable.flag, *on))
@@ -253,7 +251,7 @@ fn name(
     if parts.is_empty() { "as configured".to_owned() } else { parts.join(" ") }
 }
 
-/// What would have to be asked for so that `REQUIRED_USE` holds.
+/// Which further flags would satisfy `REQUIRED_USE`.
 fn ways(subjects: &[Subject], base: &[Flags]) -> Vec<String> {
     let mut ways = Vec::new();
     for (subject, flags) in subjects.iter().zip(base).filter(|(subject, _)| subject.is_tried) {

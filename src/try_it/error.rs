@@ -1,11 +1,11 @@
-//! Why nothing is tried.
+//! Why an experiment does not start.
 
 use crate::causes::{by_way_of, lifted};
 use crate::query::versions::NotVisible;
 use crate::threads::NoThread;
 use crate::{beneath, config, context, names, recipe, sandbox, session, store};
 
-/// An experiment that cannot begin.
+/// An experiment that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
@@ -20,13 +20,13 @@ pub(crate) enum Error {
     Session(session::Error),
     #[error(transparent)]
     Recipe(recipe::Error),
-    /// A word of the matrix.
+    /// A word of the matrix that we do not understand.
     #[error("`{word}` is neither a USE flag nor `CATEGORY/PACKAGE:FLAG`")]
     Word { word: String },
-    /// Compiler flags that would break out of the file that they are written to.
+    /// Compiler flags with characters that have a meaning in the file that they are written to.
     #[error("`{0}` cannot be compiler flags")]
     Cflags(String),
-    /// A package of which no version can be taken.
+    /// No version of a package can be installed.
     #[error(transparent)]
     NotVisible(#[from] NotVisible),
     /// A flag that none of the packages has.
@@ -40,10 +40,10 @@ pub(crate) enum Error {
         /// The flags that they have.
         known: Vec<String>,
     },
-    /// More than anybody waits for.
+    /// Too many combinations.
     #[error("{count} combinations are more than {most}")]
     TooMany { count: usize, most: usize },
-    /// Nothing is left to build.
+    /// No combination can be built.
     #[error("no combination can be built")]
     AllLeftOut {
         reasons: Vec<String>,
@@ -52,7 +52,6 @@ pub(crate) enum Error {
     },
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);

@@ -1,4 +1,4 @@
-//! Which lines of the configuration would make a combination permanent. Nothing is written.
+//! The lines of the configuration that would make a combination permanent. Nothing is written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ pub(crate) struct Keep {
     /// The file that it belongs in, relative to the configuration directory.
     pub file: PathBuf,
     pub line: String,
-    /// A line that says the opposite and would have to go first, with its place.
+    /// A line that says the opposite and has to go, with its place.
     pub against: Option<String>,
 }
 
-/// The lines for flags by package, and for keywords of the packages that are tried. What cannot be placed is left out: it is only advice.
+/// The lines for flags by package, and for keywords of the tried packages. Lines without a place are left out, since this is only advice.
 pub(crate) fn lines(
     config: &ConfigDir,
     changes: &BTreeMap<String, Vec<String>>,

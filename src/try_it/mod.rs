@@ -1,17 +1,17 @@
-//! `try`: builds packages with other settings in throw-away sessions, and says what comes of each.
+//! `try`: builds packages with other settings in throw-away sessions, and reports the results.
 //!
 //! ```text
 //! the profile's builder
 //!   | session: keywords in place          asked          version, flags and REQUIRED_USE of each package, asked of Portage
-//!   |                                     combinations   which there are, and which are left out
+//!   |                                     combinations   the combinations, and which are left out
 //!   | sessions, several at a time:        try.sh         package.use, package.env of the combination on top of all others
 //!   |   emerge                            outcome        size, libraries, files, read from the session's package database
 //!   v
 //! nothing: every session is discarded     keeping        the line that would make a combination permanent
 //! ```
 //!
-//! What dependencies are built on the way is published in the pool of throw-away sessions. The packages that are tried are really built each
-//! time, and leave no binary package: other compiler flags must not get into a pool.
+//! Dependencies that are built go to the pool of throw-away sessions. The tried packages are compiled each time and leave no binary
+//! package: packages with other compiler flags must not get into a pool.
 
 pub(crate) mod asked;
 pub(crate) mod combinations;
@@ -59,13 +59,13 @@ use crate::{context, session, store};
 
 pub(crate) use error::{Error, Result};
 
-/// The script that puts the settings of a combination into place, and its name beside the hooks.
+/// The script that installs the settings of a combination, and its name beside the hooks.
 const APPLY: &str = include_str!("try.sh");
 const APPLY_NAME: &str = "try.sh";
-/// The file of compiler flags, and where that lies.
+/// The file of compiler flags, and its directory.
 const ENV_NAME: &str = "gentoomuch-try.conf";
 const ENV_PATH: &str = "env/gentoomuch-try.conf";
-/// What compilers read.
+/// The variables of compiler flags.
 const COMPILER_VARIABLES: [&str; 5] = ["COMMON_FLAGS", "CFLAGS", "CXXFLAGS", "FFLAGS", "FCFLAGS"];
 
 /// What to try.
@@ -73,36 +73,34 @@ const COMPILER_VARIABLES: [&str; 5] = ["COMMON_FLAGS", "CFLAGS", "CXXFLAGS", "FF
 pub(crate) struct TryOptions {
     /// Atoms, each of one package.
     pub atoms: Vec<String>,
-    /// Flags of theirs in every combination.
+    /// Flags for them in every combination.
     pub uses: Vec<Switch>,
-    /// Flags that are tried on and off.
+    /// Flags that are tried both on and off.
     pub matrix: Vec<Variable>,
-    /// Keywords that are accepted for them.
+    /// Keywords to accept for them.
     pub keywords: Vec<String>,
-    /// Compiler flags for them, one set after the other; one that begins with `+` is added to those configured.
+    /// Compiler flags, one set after the other; a set that begins with `+` is added to the configured ones.
     pub cflags: Vec<String>,
     /// The profile, or an earlier state of it, `NAME@{N}`; `None` for the default one.
     pub profile: Option<String>,
-    /// Take them from binary packages where there are some.
+    /// Use binary packages where there are some.
     pub usepkg: bool,
-    /// Begin no further combination once one has failed.
+    /// Start no further combination after a failure.
     pub fail_fast: bool,
 }
 
-/// One combination, and what came of it.
+/// A combination and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Tried {
     /// For people: `json -color`.
     pub name: String,
-    /// By package, the flags that were set for it.
     #[serde(rename = "use")]
     pub words: BTreeMap<String, Vec<String>>,
-    /// Compiler flags, if they are not those configured.
+    /// Compiler flags, if they differ from the configuration.
     pub cflags: Option<String>,
-    /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// The lines that would make its flags permanent; none where they are as configured.
+    /// The lines that would make its flags permanent; empty if they are configured.
     pub keep: Vec<Keep>,
 }
 
@@ -110,41 +108,40 @@ pub(crate) struct Tried {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Experiment {
     pub profile: String,
-    /// The state that every session started from.
+    /// The state that all sessions started from.
     pub state: StateId,
-    /// The packages that were tried, `category/name-version`.
+    /// The tried packages, `category/name-version`.
     pub packages: Vec<String>,
     /// All combinations, in the order of the command line.
     pub combinations: Vec<Tried>,
 }
 
-/// Is told how an experiment goes on, from any thread.
+/// Receives the progress of an experiment, from any thread.
 pub(crate) trait Watcher: Sync {
-    /// Names of all combinations; those that are left out have a reason.
+    /// The names of all combinations, with the reason for those that are left out.
     fn planned(&self, combinations: &[(String, Option<String>)]);
-    /// What is done for the combination of this number now, in words.
+    /// What is being done for combination `index`, in words.
     fn working(&self, index: usize, what: &str);
-    /// It is done.
     fn ended(&self, index: usize, outcome: &Outcome);
 }
 
-/// What is the same for all combinations.
+/// What all combinations share.
 struct Setup<'a> {
     options: &'a TryOptions,
     profile: String,
     base: State,
     subjects: Vec<Subject>,
-    /// Whether this Portage publishes its status.
+    /// Whether this Portage reports its status.
     observability: bool,
 }
 
-/// A combination that has come to its end, before it is compared.
+/// A finished combination before the comparison.
 enum Ended {
     Built { seconds: f64, examined: Examined },
     Failed(FailedCombination),
 }
 
-/// Passes on what concerns one combination.
+/// Forwards the events of one combination.
 struct Relay<'a> {
     index: usize,
     watcher: &'a dyn Watcher,
@@ -164,14 +161,14 @@ impl Observer for Relay<'_> {
                 }
             }
             Event::Warning(_) => self.observer.event(event),
-            // What the engine says about Ctrl-C is worth one line, and not one for each session.
+            // Each session notes Ctrl-C; one line is enough.
             Event::Note(_) if (self.interrupted)() && !self.told.swap(true, Ordering::Relaxed) => self.observer.event(event),
             _ => {}
         }
     }
 }
 
-/// Builds every combination that can be, several at a time. That some cannot is no error.
+/// Builds every combination that can be built, several at a time. A combination that fails is no error.
 pub(crate) fn experiment(
     cx: &Context<'_>,
     options: &TryOptions,
@@ -190,7 +187,7 @@ pub(crate) fn experiment(
     Ok(finished(setup, combinations, &ended, config))
 }
 
-/// Asks Portage which versions would be built, in a session of its own.
+/// Asks Portage for the versions that would be built, in a session of its own.
 fn ask_about<'o>(cx: &Context<'_>, options: &'o TryOptions, profile: String, base: State) -> Result<Setup<'o>> {
     cx.observer.step(&format!("asking Portage about {}", options.atoms.join(" ")));
     let atoms = atoms_of(options);
@@ -219,7 +216,7 @@ fn ask_in(
     Ok((taken, facts.has_observability()))
 }
 
-/// A session's root as it is for every combination.
+/// A session prepared as all combinations need it.
 fn try_work<'s>(cx: &Context<'_>, session: &'s mut Session, base: &State, profile: &str) -> Result<Work<'s>> {
     let log_name = if profile.is_empty() { "try".to_owned() } else { format!("try-{profile}") };
     let subject = WorkSubject { log_name, profile: profile.to_owned(), definition: String::new() };
@@ -228,7 +225,7 @@ fn try_work<'s>(cx: &Context<'_>, session: &'s mut Session, base: &State, profil
     Ok(work)
 }
 
-/// Puts files of lines below the session's `/etc/portage`; those without lines are left out.
+/// Writes files of lines below the session's `/etc/portage`; empty ones are skipped.
 fn apply_settings(cx: &Context<'_>, work: &Work<'_>, files: &[(&str, Vec<String>)]) -> Result<()> {
     let mut any = false;
     for (name, lines) in files {
@@ -255,7 +252,7 @@ fn apply_settings(cx: &Context<'_>, work: &Work<'_>, files: &[(&str, Vec<String>
     Ok(run::command(cx, work, argv.map(str::to_owned).into(), Network::None)?)
 }
 
-/// Builds all that are not left out, as many at a time as there are jobs.
+/// Builds all combinations that are not left out, as many at a time as there are jobs.
 fn build_all(cx: &Context<'_>, setup: &Setup<'_>, all: &[Combination], watcher: &dyn Watcher) -> Result<Vec<Option<Ended>>> {
     let todo: Vec<usize> = (0..all.len()).filter(|index| all[*index].left_out.is_none()).collect();
     let jobs = cx.settings.jobs.max(1);
@@ -361,7 +358,7 @@ fn examine(cx: &Context<'_>, work: &Work<'_>, setup: &Setup<'_>) -> Result<Exami
     Ok(Examined { installed, unpatched })
 }
 
-/// What Portage is asked about: the packages that are tried, then those that only the matrix names.
+/// The atoms to ask Portage about: the tried packages, then those that only the matrix names.
 fn atoms_of(options: &TryOptions) -> Vec<String> {
     let mut named: BTreeSet<String> =
         options.atoms.iter().filter_map(|atom| atom.parse::<Atom>().ok()).map(|atom| atom.name()).collect();
@@ -369,12 +366,12 @@ fn atoms_of(options: &TryOptions) -> Vec<String> {
     options.atoms.iter().cloned().chain(others.filter(|package| named.insert(package.clone()))).collect()
 }
 
-/// What goes into `/etc/portage` for a combination.
+/// The files in `/etc/portage` for a combination.
 fn settings_of(setup: &Setup<'_>, combination: &Combination) -> [(&'static str, Vec<String>); 4] {
     let (mut uses, mut keywords, mut envs) = (Vec::new(), Vec::new(), Vec::new());
     for subject in &setup.subjects {
         if let Some(words) = combination.words.get(&subject.name) {
-            // For the version as well: its lines count more than those for the package.
+            // Also for the exact version, since its lines come after those of the package alone.
             uses.extend([&subject.name, &format!("={}", subject.cpv)].map(|atom| format!("{atom} {}", words.join(" "))));
         }
         if subject.is_tried {
@@ -391,12 +388,12 @@ fn settings_of(setup: &Setup<'_>, combination: &Combination) -> [(&'static str, 
     [("package.use", uses), ("package.accept_keywords", keywords), ("package.env", envs), (ENV_PATH, env.collect())]
 }
 
-/// Empty where no keywords were given.
+/// Empty if no keywords were given.
 fn keyword_line(name: &str, options: &TryOptions) -> String {
     if options.keywords.is_empty() { String::new() } else { format!("{name} {}", options.keywords.join(" ")) }
 }
 
-/// Flags as a compiler takes them have no use for what means something in the file that they go to.
+/// Refuses characters that have a meaning in the file; compiler flags do not need them.
 fn check_cflags(text: &str) -> std::result::Result<(), Error> {
     let empty = text.trim_start_matches('+').trim().is_empty();
     let strange = text.chars().any(|c| c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$'));
@@ -404,7 +401,7 @@ fn check_cflags(text: &str) -> std::result::Result<(), Error> {
 }
 
 fn failed(work: &Work<'_>, failure: Failure, log: PathBuf) -> FailedCombination {
-    // The log of the package itself says most.
+    // The package's own log says most.
     let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.package_logs(), inside));
     let proposals = failure.proposals.iter().flat_map(|proposal| {
         let lines = proposal.lines.iter().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
@@ -434,7 +431,7 @@ fn outcome_of(ended: &Ended, combination: &Combination, first: Option<&Examined>
     }
 }
 
-/// Everything compared with the first that was built.
+/// Compares all results with the first one that was built.
 fn finished(setup: Setup<'_>, combinations: Vec<Combination>, ended: &[Option<Ended>], config: Option<&ConfigDir>) -> Experiment {
     let first = ended.iter().position(|one| matches!(one, Some(Ended::Built { .. })));
     let reference = first.and_then(|first| match &ended[first] {

@@ -1,4 +1,4 @@
-//! What came of a combination: read from the session's own package database once it is built, and compared with the first one.
+//! The result of a combination, read from the session's package database, and the comparison with the first one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
@@ -12,22 +12,22 @@ use crate::portage::{installed, untrusted, vdb};
 use crate::sandbox::{TaskContext, TaskFailure, TaskFn};
 use crate::sys::overlay;
 
-/// Looks at installed packages: [`ExamineInput`] in, a list of [`Installed`] out.
+/// Reads installed packages: [`ExamineInput`] in, a list of [`Installed`] out.
 pub(crate) const EXAMINE: &str = "build.examine";
 
-/// Of `CONTENTS` and `NEEDED.ELF.2` so much is read.
+/// How much of `CONTENTS` and `NEEDED.ELF.2` is read.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
-/// What [`EXAMINE`] looks at.
+/// The input of [`EXAMINE`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExamineInput {
     /// The session's upper directory, then the layers below it.
     pub(crate) lower: Vec<PathBuf>,
-    /// The versions that were to be built, `category/package-version`.
+    /// The versions to be built, `category/package-version`.
     pub(crate) versions: BTreeSet<String>,
 }
 
-/// An installed package in full.
+/// An installed package with its files and libraries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Installed {
     pub(crate) package: Package,
@@ -35,49 +35,46 @@ pub(crate) struct Installed {
     pub(crate) contents: Contents,
 }
 
-/// What came of a combination.
+/// The result of a combination.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub(crate) enum Outcome {
-    /// It can be built.
+    /// It was built.
     Built(Built),
-    /// It cannot.
+    /// It failed to build.
     Failed(Failed),
     /// It was not tried.
-    LeftOut {
-        /// Why.
-        reason: String,
-    },
+    LeftOut { reason: String },
 }
 
 /// A combination that was built.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Built {
-    /// How long emerge took, with everything that had to be built for it, seconds.
+    /// How long emerge took, dependencies included, seconds.
     pub seconds: f64,
     /// Installed size of the packages, bytes.
     pub size_bytes: u64,
     /// The packages as they were installed.
     pub packages: Vec<Package>,
-    /// Libraries of other packages that theirs are linked with, sorted.
+    /// Libraries of other packages that they are linked with, sorted.
     pub libraries: BTreeSet<String>,
-    /// Flags that were to be in effect and are not: `-json`.
+    /// Flags that should be set and are not: `-json`.
     pub not_applied: Vec<String>,
-    /// Saved patches that are not in it, a sentence each.
+    /// Saved patches that were not applied, a sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unpatched: Vec<String>,
-    /// What differs from the first combination that was built; `None` for itself.
+    /// The differences from the first combination that was built; `None` for that one.
     pub differences: Option<Differences>,
 }
 
-/// In what a combination differs from the first.
+/// How a combination differs from the first one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Differences {
     /// Paths that only it has, sorted.
     pub added: Vec<String>,
     /// Paths that only the first has, sorted.
     pub removed: Vec<String>,
-    /// Paths that both have, and that are not the same: other contents, another target, another kind. Sorted.
+    /// Paths that both have with different contents, targets or kinds. Sorted.
     pub changed: Vec<String>,
     /// Libraries that only it is linked with, sorted.
     pub libraries_added: Vec<String>,
@@ -85,22 +82,22 @@ pub(crate) struct Differences {
     pub libraries_removed: Vec<String>,
 }
 
-/// A combination that cannot be built.
+/// A combination that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Failed {
-    /// In one line.
+    /// The reason, in one line.
     pub reason: String,
     /// `category/name-version`, or the atom that cannot be satisfied.
     pub package: Option<String>,
     /// The ebuild phase.
     pub phase: Option<String>,
-    /// What emerge proposes to change, a line each: `package.use: dev-libs/greet static-libs`.
+    /// emerge's proposals, a line each: `package.use: dev-libs/greet static-libs`.
     pub proposals: Vec<String>,
-    /// The log that says more, on the host.
+    /// The log to read, on the host.
     pub log: PathBuf,
 }
 
-/// The packages of a combination, until they are compared.
+/// The packages of a combination before the comparison.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Examined {
     pub(crate) installed: Vec<Installed>,
@@ -123,7 +120,7 @@ impl Examined {
         self.installed.iter().flat_map(|one| &one.contents).collect()
     }
 
-    /// In what it differs from `first`.
+    /// The differences from `first`.
     pub(crate) fn against(&self, first: &Self) -> Differences {
         let (mine, theirs) = (self.contents(), first.contents());
         let only = |some: &BTreeMap<&String, &String>, others: &BTreeMap<&String, &String>| {
@@ -140,7 +137,7 @@ impl Examined {
         }
     }
 
-    /// The words of `package.use` that are not in effect.
+    /// The words of `package.use` that had no effect.
     pub(crate) fn not_applied(&self, words: &BTreeMap<String, Vec<String>>) -> Vec<String> {
         let mut missing = Vec::new();
         for one in &self.installed {
@@ -163,7 +160,7 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 fn run(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
     let input: ExamineInput = context.input_as()?;
     let Some(top) = input.lower.first() else { return Ok(serde_json::json!([])) };
-    // This process has a mount namespace to itself, so the view may as well cover the topmost directory.
+    // The task has a mount namespace of its own, so it can mount the view over the topmost directory.
     let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
     let names: BTreeSet<String> = input.versions.iter().map(|cpv| name_of(cpv)).collect();
     let mut there = Vec::new();
@@ -177,7 +174,7 @@ fn run(context: &mut TaskContext) -> Result<serde_json::Value, TaskFailure> {
         let read = |name: &str| match untrusted::read_in(entry, Path::new(name), MAX_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) => {
-                // A package without programs has no `NEEDED.ELF.2`.
+                // Packages without ELF files have no `NEEDED.ELF.2`.
                 if !error.is_absent() {
                     tracing::debug!(package.cpv, %error, "left out of the comparison");
                 }
@@ -195,8 +192,8 @@ fn name_of(cpv: &str) -> String {
     Package { cpv: cpv.to_owned(), ..Package::default() }.name().to_owned()
 }
 
-/// Of the installed ones, those that the combination is about: other slots of the same name were there before. Where emerge took another
-/// version than it was asked for, the one that was built last.
+/// The installed packages that the combination is about. Other slots of the same name were installed before. If emerge took another
+/// version than asked for, the one built last counts.
 fn built(versions: &BTreeSet<String>, there: &[Package]) -> BTreeSet<String> {
     let of = |cpv: &String| {
         let (exact, name) = (there.iter().find(|package| package.cpv == *cpv), name_of(cpv));
