@@ -1,14 +1,14 @@
-//! `cp`: files and directories out of a build state, as the user's own.
+//! `cp`: copies files and directories out of a build state. The copies belong to the user.
 //!
 //! ```text
 //! the state's layers, merged, read-only ── PATH, resolved within it ──▶ task in the id map, in a mount namespace of its own
 //!                                                                            | writes below one directory descriptor
 //! DIR/.gentoomuch-cp-PID  ◀──────────────────────────────────────────────────┘
-//!   | renamed once all of it is there; never over anything
+//!   | renamed when complete; never over anything
 //! DIR/NAME
 //! ```
 //!
-//! Nothing in a state is followed out of it, and nothing is written outside of the new directory entry, whatever links either holds.
+//! No link leads the copy out of the state, and nothing is written outside of the new directory entry.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -32,9 +32,9 @@ use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::sys::overlay;
 use crate::{beneath, context, copy_tree, store};
 
-/// Copies out of a build state: [`CopyInput`] and a descriptor to write to in, [`CopyAnswer`] out.
+/// Copies out of a build state. Input: [`CopyInput`] and a descriptor to write to; output: [`CopyAnswer`].
 const COPY_OUT: &str = "build.copy_out";
-/// Beginning of the name of what is not complete yet.
+/// Prefix of an unfinished copy's name.
 const UNFINISHED: &str = ".gentoomuch-cp-";
 
 /// What to copy.
@@ -51,35 +51,35 @@ pub(crate) struct CopyOptions {
 /// Where to copy to.
 #[derive(Debug)]
 pub(crate) enum CopyTo {
-    /// Into this directory; if there is none, it is the name of the copy.
+    /// Into this directory; if it does not exist, this is the name of the copy.
     Path(PathBuf),
-    /// The contents of a single file, into this.
+    /// The contents of a single file, to this stream.
     Stream(OwnedFd),
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct CopiedOut {
-    /// From which state.
+    /// The state that it comes from.
     pub state: StateId,
-    /// Where it is now; `None` for a stream.
+    /// Where the copy is; `None` for a stream.
     pub to: Option<PathBuf>,
-    /// What it is.
+    /// What was copied.
     #[serde(flatten)]
     pub copied: Copied,
 }
 
-/// What [`COPY_OUT`] gets.
+/// The input of [`COPY_OUT`].
 #[derive(Debug, Serialize, Deserialize)]
 struct CopyInput {
     /// Layers, top first.
     lower: Vec<PathBuf>,
     /// Absolute, in the merged view.
     path: String,
-    /// The name to make below the descriptor; `None`: the descriptor is the stream.
+    /// The name to create below the descriptor; `None`: the descriptor is the stream.
     name: Option<String>,
 }
 
-/// What [`COPY_OUT`] says.
+/// The output of [`COPY_OUT`].
 #[derive(Debug, Serialize, Deserialize)]
 enum CopyAnswer {
     Copied(Copied),
@@ -88,7 +88,7 @@ enum CopyAnswer {
     Directory,
 }
 
-/// Copies a file, or a directory with all that is in it, out of a state.
+/// Copies a file, or a directory with its contents, out of a state.
 pub(crate) fn copy_out(cx: &Context<'_>, options: CopyOptions) -> Result<CopiedOut> {
     let _shared = context::share_store(cx)?;
     let state = named::named(cx, &options.state)?.state;
@@ -105,7 +105,7 @@ pub(crate) fn copy_out(cx: &Context<'_>, options: CopyOptions) -> Result<CopiedO
     Ok(CopiedOut { state: state.id, to, copied })
 }
 
-/// Copies under a name that nobody else has, then gives it the right one.
+/// Copies to a temporary name, then renames the copy.
 fn copy_into(
     cx: &Context<'_>,
     named: &str,
@@ -125,7 +125,7 @@ fn copy_into(
             }
         });
     if outcome.is_err() {
-        // By the task, since its modes may keep its owner out. Whatever goes wrong with that, the first error counts.
+        // The task removes it, since the copied modes may lock the owner out. The first error is reported, whatever goes wrong here.
         let left = RemoveInput { paths: vec![dir.join(&unfinished)] };
         if let Err(error) = cx.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {}) {
             tracing::warn!("cannot remove `{}`: {error}", dir.join(&unfinished).display());
@@ -153,7 +153,7 @@ fn copy_task(cx: &Context<'_>, named: &str, input: &CopyInput, target: OwnedFd) 
     }
 }
 
-/// The directory to copy into, and the name of the copy there: as cp(1) decides.
+/// The directory to copy into and the name of the copy, by the rules of cp(1).
 fn destination(to: &Path, path: &str) -> Result<(PathBuf, OsString)> {
     match fs::symlink_metadata(to).and_then(|_| fs::metadata(to)) {
         Ok(meta) if meta.is_dir() => {
@@ -166,7 +166,7 @@ fn destination(to: &Path, path: &str) -> Result<(PathBuf, OsString)> {
             }
             Ok((to.to_owned(), name.to_owned()))
         }
-        // Also a link that leads nowhere.
+        // A dangling link counts as taken, too.
         Ok(_) => Err(Error::Exists(to.to_owned())),
         Err(_) if fs::symlink_metadata(to).is_ok() => Err(Error::Exists(to.to_owned())),
         Err(_) => match (to.parent().filter(|parent| parent.is_dir()), to.file_name()) {
@@ -188,7 +188,7 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
         move |error: io::Error| TaskFailure { kind: "copy".to_owned(), causes: vec![what, error.to_string()] }
     };
     let target = context.fds.pop().ok_or_else(|| io("no place to copy to")(io::ErrorKind::InvalidInput.into()))?;
-    // This process has a mount namespace to itself, so the view may as well cover the topmost layer.
+    // The task has a mount namespace of its own, so it can mount the view over the topmost layer.
     let Some(top) = input.lower.first() else { return Ok(serde_json::json!(CopyAnswer::Missing)) };
     let root = overlay::mount_read_only(&input.lower, top).map_err(|error| TaskFailure::of("mount", &error))?;
     let root = RootDir::from_fd(root, "/");

@@ -1,14 +1,14 @@
-//! `diff`: what two build states have differently, packages and files.
+//! `diff`: the differences between two build states, in packages and files.
 //!
 //! ```text
 //! packages   the databases of both merged views, by name and slot
 //! files      both merged views, read-only, in one task in the id map:
-//!              chains that begin alike      only what the layers above mention is looked at
+//!              same layers at the bottom    only paths in the layers above are compared
 //!              anything else                both trees in full
 //! ```
 //!
-//! What a layer mentions may hide more than it says: below a whiteout, an opaque directory, or a file where a directory was, both
-//! views are walked in full. Times are no difference: building the same again changes them all.
+//! A layer can hide more than it mentions: below a whiteout, an opaque directory, or a file that replaces a directory, both views are
+//! walked in full. Times are not compared, since each build changes them.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -33,17 +33,17 @@ use crate::sys::overlay;
 use crate::terminal_text::sanitize_line;
 use crate::{beneath, context, inventory, store};
 
-/// Compares the merged views of two states: [`CompareInput`] in, batches of [`FileChange`] as events.
+/// Compares the merged views of two states. Input: [`CompareInput`]; events: batches of [`FileChange`].
 pub(crate) const COMPARE: &str = "build.compare";
-/// Changes told at once.
+/// Changes in one event.
 const BATCH: usize = 512;
-/// Deeper trees are no system's. Each level holds a descriptor of either view, and a process has no more than 1024 by default.
+/// Deeper trees are refused. Each level holds a descriptor of either view, and a process has 1024 by default.
 const DEPTH_MAX: usize = 400;
-/// So many directories of layers are held open at the same time. Where there would be more, the views are looked at in full.
+/// How many directories of layers may be open. Beyond that the views are compared in full.
 const LAYERS_MAX: usize = 128;
-/// A path for people is cut after so many bytes.
+/// Longer paths are cut in messages.
 const PATH_MAX: usize = 4096;
-/// So many names of one directory are looked at.
+/// More names in one directory are refused.
 const NAMES_MAX: usize = 2_000_000;
 
 /// What to compare of two states.
@@ -55,7 +55,7 @@ pub(crate) struct DiffOptions {
     pub after: String,
     /// Whether packages are compared.
     pub packages: bool,
-    /// Whether files are.
+    /// Whether files are compared.
     pub files: bool,
     /// Only files at and below this absolute path.
     pub below: Option<String>,
@@ -81,7 +81,7 @@ impl StateDiff {
     }
 }
 
-/// A package that is not the same in both.
+/// A package that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct PackageDiff {
     /// `category/name`.
@@ -95,29 +95,29 @@ pub(crate) struct PackageDiff {
     /// Version after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// USE flags that are on now: of a new package all that are.
+    /// USE flags that were switched on; for a new package all that are on.
     pub use_enabled: Vec<String>,
-    /// USE flags that were on.
+    /// USE flags that were switched off.
     pub use_disabled: Vec<String>,
-    /// Sub-slot before and after, where it is another one.
+    /// Sub-slots before and after, if they differ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subslot: Option<(String, String)>,
 }
 
-/// A file, directory, … that is not the same in both.
+/// A file, directory, … that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileChange {
     /// Absolute.
     pub path: String,
-    /// As it was; `None` if it is new.
+    /// Before; `None` if it is new.
     pub before: Option<FileNode>,
-    /// As it is; `None` if it is gone.
+    /// After; `None` if it was removed.
     pub after: Option<FileNode>,
-    /// Whether regular files of equal size differ inside.
+    /// Whether regular files of equal size have different contents.
     pub content: bool,
 }
 
-/// What is known of one file.
+/// The facts about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileNode {
     /// `file`, `directory`, `link`, `pipe`, `socket`, `device`.
@@ -128,12 +128,12 @@ pub(crate) struct FileNode {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
-    /// `user:group` by the state's own names, numbers where it has none.
+    /// `user:group` by the state's own passwd and group files, numbers where these have no name.
     pub owner: String,
-    /// Of a regular file, bytes.
+    /// Size of a regular file, bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub size: Option<u64>,
-    /// Where a link leads.
+    /// Target of a link.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target: Option<String>,
     /// File capabilities, hexadecimal.
@@ -148,7 +148,7 @@ struct CompareInput {
     after: Vec<PathBuf>,
     /// How many layers at the bottom are the same.
     shared: usize,
-    /// A directory outside of all layers, to mount on.
+    /// A directory outside of all layers, as a mount point.
     mount_on: PathBuf,
     below: Option<String>,
 }
@@ -232,7 +232,7 @@ pub(crate) fn lookup(name: &str) -> Option<TaskFn> {
 fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, TaskFailure> {
     let input: CompareInput = context.input_as()?;
     let failed = |error: &CompareError| TaskFailure::of("compare", error);
-    // Opened before anything is mounted.
+    // Must be opened before the mount covers it.
     let above = |layers: &[PathBuf]| -> Compared<Vec<TreeDir>> {
         let layers = layers[..layers.len().saturating_sub(input.shared)].iter();
         layers.map(|path| TreeDir::open(path).map_err(|error| shown_as("/", error))).collect()
@@ -265,12 +265,12 @@ fn run(context: &mut TaskContext) -> std::result::Result<serde_json::Value, Task
     Ok(serde_json::Value::Null)
 }
 
-/// What went wrong, at which path.
+/// What failed, and the path.
 #[derive(Debug, thiserror::Error)]
 enum CompareError {
     #[error("cannot compare `{path}`")]
     Beneath {
-        /// In the states; safe to print.
+        /// A path in the states; safe to print.
         path: String,
         #[source]
         source: beneath::Error,
@@ -281,7 +281,7 @@ enum CompareError {
 
 struct Comparison {
     names: [OwnerNames; 2],
-    /// Components of the path that it is only about.
+    /// Components of the path to compare.
     only: Vec<Vec<u8>>,
     path: Vec<u8>,
     depth: usize,
@@ -312,8 +312,7 @@ impl Comparison {
         move |error| shown_as(&path, error)
     }
 
-    /// Compares what is in a directory. `layers` are the same directory in the layers in which the views differ; without them all of it is
-    /// looked at.
+    /// Compares a directory. `layers` are this directory in the layers in which the views differ; without them it is compared in full.
     fn directory(&mut self, before: Option<&TreeDir>, after: Option<&TreeDir>, layers: Option<&[TreeDir]>) -> Compared<()> {
         if self.depth >= DEPTH_MAX {
             return Err(CompareError::Depth(self.shown()));
@@ -377,7 +376,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// The directory `name` in those layers that have it; `None` if one of them hides what is below it, or too many are open.
+    /// The directory `name` in the layers that have it; `None` if one of them hides what is below it, or too many are open.
     fn below(&self, layers: &[TreeDir], name: &CStr) -> Compared<Option<Vec<TreeDir>>> {
         let mut below = Vec::new();
         for layer in layers {
@@ -419,7 +418,7 @@ impl Comparison {
         let alike = |node: &Option<FileNode>| node.clone().map(|node| FileNode { owner: String::new(), ..node });
         let mut content = false;
         if alike(&old_node) == alike(&new_node) {
-            // What is neither there now nor before was made and removed again in the layers between.
+            // In neither view: created and removed again by the layers in between.
             let is_file = old.is_some_and(|stat| kind(stat) == FileType::RegularFile && stat.st_size > 0);
             let (true, Some(before), Some(after)) = (is_file, before, after) else { return Ok(()) };
             let open = |view: &TreeDir| view.open_file(os(name)).map_err(self.failed());

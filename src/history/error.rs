@@ -1,4 +1,4 @@
-//! What is not done with what was built.
+//! Errors of commands about what was built.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::portage::binpkgs;
 use crate::store::StateId;
 use crate::{beneath, config, context, names, sandbox, store};
 
-/// A history, a copy or a comparison that there is none of.
+/// A history, copy or comparison that is not possible.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
@@ -21,7 +21,7 @@ pub(crate) enum Error {
     /// A pool of binary packages.
     #[error(transparent)]
     Binpkgs(#[from] binpkgs::Error),
-    /// The name has had no other value.
+    /// The name has no earlier value.
     #[error("`{name}` has no value {index} to go back to")]
     NoValue {
         /// The name in full.
@@ -30,26 +30,22 @@ pub(crate) enum Error {
         /// How many there are, the present one included.
         kept: usize,
     },
-    /// The position is said twice.
+    /// The position was given twice.
     #[error("`{0}` and a number both say where to go back to")]
     TwoPositions(String),
-    /// A stage3 below a builder.
+    /// The stage3 below a builder moves with the builder only.
     #[error("`{name}` moves together with the builder on it")]
     Upstream {
         /// The name in full.
         name: String,
         profile: String,
     },
-    /// A tag that stands for something else.
+    /// The tag exists and points to another state.
     #[error("the tag `{name}` stands for {state}")]
     Tagged { name: String, state: StateId },
-    /// No such tag.
+    /// There is no such tag.
     #[error("there is no tag `{name}`")]
-    NoTag {
-        name: String,
-        /// Those that there are.
-        known: Vec<String>,
-    },
+    NoTag { name: String, known: Vec<String> },
     /// Text that cannot be a tag.
     #[error("`{name}` is no name for a tag")]
     TagName {
@@ -57,30 +53,29 @@ pub(crate) enum Error {
         #[source]
         source: store::Error,
     },
-    /// A name that other states have.
+    /// Names of other states begin so.
     #[error("`{0}` names a state that is no tag")]
     TagTaken(String),
     /// The state has no such file.
     #[error("there is no `{path}` in `{state}`")]
     Missing { path: String, state: String },
-    /// A device, a pipe or a socket.
+    /// A device, a pipe or a socket cannot be copied.
     #[error("`{path}` in `{state}` is {what}, which is not copied")]
     Special { path: String, state: String, what: String },
-    /// A directory as a stream.
+    /// A directory cannot be written to a stream.
     #[error("`{path}` in `{state}` is a directory, and only a file can be written to standard output")]
     Directory { path: String, state: String },
-    /// A path that ends in `/` or `..`, into a directory.
+    /// The target ends in `/` or `..` and is no directory.
     #[error("`{path}` has no name that the copy could have in `{}`", to.display())]
     NoName { path: String, to: PathBuf },
-    /// Something has the name of the copy.
+    /// The target exists.
     #[error("`{}` is there already", .0.display())]
     Exists(PathBuf),
-    /// Neither the directory nor its parent is there.
+    /// Neither the directory nor its parent exists.
     #[error("there is no directory `{}`", .0.display())]
     NoDirectory(PathBuf),
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error);

@@ -1,7 +1,7 @@
 //! The history of names: `log`, `rollback` and `tag`.
 //!
-//! A name of a build state remembers what it stood for (`store::refs`); a state remembers the inputs that it was built from
-//! ([`crate::build_key::Inputs`]). Of two states that follow each other it can so be said which inputs had changed.
+//! A name of a build state remembers its earlier values (`store::refs`), and a state the inputs that it was built from
+//! ([`crate::build_key::Inputs`]). So for two consecutive states we can tell which inputs changed.
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::origin::Origin;
 use crate::store::{State, StateId};
 use crate::{context, store};
 
-/// One value that a name has, or had.
+/// A present or earlier value of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct LogEntry {
     /// The name in full, with its position: `stage4/web@{1}`.
@@ -21,19 +21,19 @@ pub(crate) struct LogEntry {
     /// 0 is the present value.
     pub index: usize,
     pub state: StateId,
-    /// Since when the name stands, or stood, for it, RFC 3339.
+    /// When the name got this value, RFC 3339.
     pub since: String,
-    /// When it was made, RFC 3339; `None` if it was removed.
+    /// When the state was made, RFC 3339; `None` if it was removed.
     pub created: Option<String>,
-    /// Whether it and all of its layers are in the store.
+    /// Whether the state and all its layers exist.
     pub complete: bool,
     /// What it is: `stage3`, `stage3 definition`, `stage4 definition`, `kept session`.
     pub kind: Option<String>,
-    /// What it was made from: a name that the state below has or had, else its id, or the stage3.
+    /// What it was made from: a name of the state below, else its id, or the stage3.
     pub from: Option<String>,
-    /// Inputs that differ from the value before; `None` where that cannot be told, or nothing was before.
+    /// Inputs that differ from those of the value before; `None` if that is unknown or there was none.
     pub changed: Option<Vec<String>>,
-    /// Of a changed state below, which of its own inputs differ.
+    /// If the state below changed, which of its own inputs differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed_below: Vec<String>,
     /// Tags of the state.
@@ -44,21 +44,21 @@ pub(crate) struct LogEntry {
 pub(crate) struct Tag {
     /// Its name, without `tag/`.
     pub name: String,
-    /// What it stands for.
+    /// The state.
     pub state: StateId,
-    /// Since when, RFC 3339.
+    /// When it was set, RFC 3339.
     pub since: String,
-    /// What the state is, if it is still there.
+    /// The state's kind, if it still exists.
     pub kind: Option<String>,
-    /// What it was before it was moved, if it was.
+    /// The tag's value before, if it was moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<StateId>,
 }
 
-/// What names of states in full begin with. A tag of such a name could never be meant.
+/// The first parts of full names. A tag with such a name could never be addressed.
 const FULL_NAMES: [&str; 6] = ["kept", "kernel", "kernel-sources", "profile", "stage4", "tree"];
 
-/// All that a name stands and stood for, newest first; of all names if none is given.
+/// The values of a name, newest first; of all names if none is given.
 pub(crate) fn log(cx: &Context<'_>, name: Option<&str>) -> Result<Vec<LogEntry>> {
     let histories = histories(cx)?;
     let Some(text) = name else {
@@ -113,7 +113,7 @@ fn log_of(cx: &Context<'_>, name: &str, histories: &[(String, Vec<StateId>)]) ->
     Ok(entries)
 }
 
-/// Gives a state a name of its own, by which it stays when others move on. A tag that stands for another state moves only if told to.
+/// Gives a state a tag, which keeps it when names move on. A tag of another state is only moved if asked for.
 pub(crate) fn tag(cx: &Context<'_>, state: &str, name: &str, force: bool) -> Result<Tag> {
     let bare = name.strip_prefix(TAGS).unwrap_or(name);
     if bare.split_once('/').is_some_and(|(first, _)| FULL_NAMES.contains(&first)) {
@@ -159,7 +159,7 @@ pub(crate) fn tags(cx: &Context<'_>) -> Result<Vec<Tag>> {
     Ok(tags)
 }
 
-/// Removes a tag with its history. The state stays until it is cleaned.
+/// Removes a tag with its history. `clean` may remove the state later.
 pub(crate) fn tag_remove(cx: &Context<'_>, name: &str) -> Result<Tag> {
     let bare = name.strip_prefix(TAGS).unwrap_or(name);
     let tags = tags(cx)?;
@@ -170,7 +170,7 @@ pub(crate) fn tag_remove(cx: &Context<'_>, name: &str) -> Result<Tag> {
     Ok(tag.clone())
 }
 
-/// Names of the inputs that differ, and where the state below is another one, those of its own.
+/// Names of the inputs that differ; if the state below differs, with those of its own.
 fn changes(new: &Origin, old: &Origin) -> (Option<Vec<String>>, Vec<String>) {
     let changed = |new: &Origin, old: &Origin| Some(new.inputs()?.changed_since(old.inputs()?));
     let all = changed(new, old);
@@ -182,10 +182,10 @@ fn changes(new: &Origin, old: &Origin) -> (Option<Vec<String>>, Vec<String>) {
     (all, below)
 }
 
-/// What a state was made from, in words that commands take where there are such.
+/// What a state was made from, as a name that commands accept if there is one.
 pub(crate) fn from(state: &State, histories: &[(String, Vec<StateId>)]) -> Option<String> {
     let Some(parent) = &state.parent else { return state.origin.name().map(str::to_owned) };
-    // The name that had it last; a tag says least about it.
+    // The name that had it last; a tag is the least informative.
     let named = histories.iter().filter_map(|(name, values)| {
         let index = values.iter().position(|value| value == parent)?;
         Some((index, name.starts_with(TAGS), name))

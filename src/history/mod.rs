@@ -1,11 +1,11 @@
-//! What was built, by its names: looked at, compared, taken back, copied out of and cleaned away.
+//! Commands about what was built: view, compare, restore, copy and clean.
 //!
 //! ```text
 //! log       the states that a name had, and tags
-//! rollback  a name leads to an earlier state again
-//! diff      packages and files that two states have differently
-//! cp        files out of a state
-//! clean     what nothing needs any more is found, shown and removed
+//! rollback  moves a name back to an earlier state
+//! diff      the differences between two states, in packages and files
+//! cp        copies files out of a state
+//! clean     finds, shows and removes what is not needed any more
 //! ```
 
 pub(crate) mod clean;

@@ -1,4 +1,4 @@
-//! `rollback`: a name leads to an earlier state again.
+//! `rollback`: moves a name back to an earlier state.
 
 use serde::Serialize;
 
@@ -13,31 +13,31 @@ use crate::recipe::definition::differs_from;
 use crate::store::StateId;
 use crate::{context, store};
 
-/// A name that has moved.
+/// A name that moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Moved {
     /// The name in the store.
     pub name: String,
-    /// What it named.
+    /// The state before.
     pub from: Option<StateId>,
-    /// What it names now.
+    /// The state now.
     pub to: StateId,
 }
 
-/// What [`profile_rollback`] has done.
+/// The result of [`profile_rollback`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct RolledBack {
     pub profile: String,
-    /// The names that have moved; none where each named the right state already.
+    /// The names that moved; empty if all had the right state already.
     pub moved: Vec<Moved>,
-    /// When the state that it has now was made, RFC 3339.
+    /// When the present state was made, RFC 3339.
     pub created: String,
-    /// The inputs in which the configuration now in force differs from the state's: the next command that builds by it goes forward again.
+    /// The inputs in which the present configuration differs from the state's: the next build from it moves the name forward again.
     pub differs: Vec<String>,
 }
 
-/// Goes back to a state that the profile had: its previous one, or the `to`th before. Going back is a step as any other: doing it twice is
-/// as not doing it. With the stage3 of a state comes the name of it.
+/// Moves a profile back to an earlier state: the previous one, or the `to`th before. This is a step like any other, so doing it twice
+/// restores the first state. The name of the stage3 moves along.
 pub(crate) fn profile_rollback(
     cx: &Context<'_>,
     named: Option<&str>,
@@ -60,18 +60,18 @@ pub(crate) fn profile_rollback(
     Ok(RolledBack { profile, moved, created: state.created, differs })
 }
 
-/// A name that went back.
+/// A name that moved back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct WentBack {
     /// The name in full.
     pub name: String,
-    /// What moved; none if it stood for that already.
+    /// The move; `None` if the name had that state already.
     pub moved: Vec<Moved>,
-    /// When the state that it has now was made, RFC 3339.
+    /// When the present state was made, RFC 3339.
     pub created: String,
 }
 
-/// What [`rollback()`] has done.
+/// The result of [`rollback()`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Rollback {
@@ -81,8 +81,8 @@ pub(crate) enum Rollback {
     Name(WentBack),
 }
 
-/// Makes a name stand for what it stood for before: the previous value, or the `to`th. A profile's builder takes its stage3 along, as with
-/// [`crate::history::rollback::profile_rollback`]. Going back is a step as any other: doing it twice is as not doing it.
+/// Moves a name back to its previous value, or the `to`th before. A profile's builder takes its stage3 along, see
+/// [`crate::history::rollback::profile_rollback`]. This is a step like any other, so doing it twice restores the first value.
 pub(crate) fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: Option<&ConfigDir>) -> Result<Rollback> {
     let (bare, position) = store::split_index(text);
     if bare != text && to.is_some() {
@@ -109,7 +109,7 @@ pub(crate) fn rollback(cx: &Context<'_>, text: &str, to: Option<usize>, config: 
     Ok(Rollback::Name(WentBack { name, moved, created: target.created }))
 }
 
-/// Moves names in this order; says which have moved.
+/// Moves names in this order; returns those that moved.
 pub(crate) fn move_names(cx: &Context<'_>, targets: &[(&str, &StateId)]) -> Result<Vec<Moved>> {
     let mut moved: Vec<Moved> = Vec::new();
     for (name, target) in targets {

@@ -1,4 +1,4 @@
-//! `patch try`: builds a package with what was changed in its work set; `patch shell`: looks at where that failed.
+//! `patch try`: builds a package with the changes of its work set. `patch shell`: opens a shell where that failed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ use crate::session::{keys, run, supply, work};
 use crate::store::{Purpose, Session};
 use crate::{context, patch, session};
 
-/// In a kept session: what failed in it.
+/// A file of a kept session that records what failed.
 const RECORD: &str = "patch.json";
-/// Logs of single packages that are looked at, and their size.
+/// How many logs of single packages are searched, and their size limit.
 const MAX_LOGS: usize = 10_000;
 const MAX_LOG_BYTES: u64 = 256 << 20;
 
@@ -39,21 +39,20 @@ pub(crate) struct AttemptOptions {
     pub name: String,
     /// The profile; `None`: the one that the work set was unpacked with.
     pub profile: Option<String>,
-    /// Show what compilers say.
+    /// Show the compiler's output.
     pub show_log: bool,
 }
 
-/// What came of building a package with a patch.
+/// The result of building a package with a patch.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Attempt {
-    /// The patch.
     pub name: String,
     pub package: String,
     pub profile: String,
     pub files: Vec<Changed>,
-    /// Files that are not part of it, since git is told to ignore them.
+    /// Files that git ignores, and that are not part of the patch.
     pub ignored: Vec<String>,
-    /// How long it took, dependencies not counted, seconds.
+    /// How long it took without dependencies, seconds.
     pub seconds: f64,
     /// How it ended.
     #[serde(flatten)]
@@ -66,34 +65,34 @@ pub(crate) struct Attempt {
 pub(crate) enum Came {
     /// It was built with the changes.
     Built,
-    /// It was built, and the changes were not in it.
+    /// It was built, but without the changes.
     NotApplied {
         /// emerge's output.
         log: PathBuf,
     },
-    /// It was not built.
+    /// The build failed.
     Failed {
-        /// In one line.
+        /// The reason, in one line.
         reason: String,
-        /// The package that failed; a dependency perhaps.
+        /// The package that failed; it may be a dependency.
         package: Option<String>,
         /// The ebuild phase.
         phase: Option<String>,
-        /// The log that says more.
+        /// The log to read.
         log: PathBuf,
         /// Whether there is a build directory to look at.
         kept: bool,
     },
 }
 
-/// What is known of a session that was kept.
+/// The record of a kept session.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     profile: String,
     build_dir: String,
 }
 
-/// Builds the package of a work set with the changes in it. That it cannot be built is no error.
+/// Builds the package of a work set with its changes. A failed build is no error.
 pub(crate) fn patch_try(cx: &Context<'_>, config: &ConfigDir, options: &AttemptOptions) -> Result<Attempt> {
     let name = &options.name;
     work_set::check_name(name)?;
@@ -124,12 +123,12 @@ pub(crate) fn patch_try(cx: &Context<'_>, config: &ConfigDir, options: &AttemptO
     }
 }
 
-/// Removes what an earlier attempt has left.
+/// Removes the kept session of an earlier attempt.
 pub(crate) fn forget_attempt(cx: &Context<'_>, name: &str) -> Result<()> {
     while let Some(session) = cx.store.session_find_suspended(&key_of(name))? {
         session.discard(cx.launcher)?;
     }
-    // Those of before the machine was started again.
+    // Sessions from before a reboot.
     cx.store.session_discard_superseded(&key_of(name), "", cx.launcher)?;
     Ok(())
 }
@@ -197,7 +196,7 @@ fn try_at(
     }
 }
 
-/// Puts the changes where Portage applies them, in the place of what was saved of the patch.
+/// Puts the changes where Portage applies patches, in place of the saved version of the patch.
 fn put_patch(cx: &Context<'_>, desk: &Desk<'_>, ground: &Ground, name: &str, set: &WorkSet, diff: &Diff) -> Result<()> {
     let work = &desk.work;
     let patches = ground.recipe.portage.patches();
@@ -215,15 +214,15 @@ fn put_patch(cx: &Context<'_>, desk: &Desk<'_>, ground: &Ground, name: &str, set
     Ok(run::command(cx, work, words(&["sh", "-c", script, "sh", &place, &scripts::path(scripts::GIVEN), &target]), Network::None)?)
 }
 
-/// Builds the package itself; says how long that took, seconds.
+/// Builds the package itself; returns how long that took, seconds.
 fn build_patched(cx: &Context<'_>, desk: &Desk<'_>, options: &AttemptOptions, set: &WorkSet, atom: &str) -> Result<f64> {
     patch::patch_dependencies(cx, desk, atom)?;
     let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
-    // Neither from a binary package nor into one: what is tried is not to be found by anybody else.
+    // No binary package is used, and none is made: nobody else may get what is tried here.
     let request = Request {
         usepkg_exclude: vec![set.name()],
         buildpkg_exclude: vec![set.name()],
-        // What else would have to be built again is of no interest here.
+        // emerge would also rebuild packages that depend on it, which is not asked for.
         part: Part::Packages,
         show_log: options.show_log,
         ..patch::patch_request(cx, goal)
@@ -236,7 +235,7 @@ fn build_patched(cx: &Context<'_>, desk: &Desk<'_>, options: &AttemptOptions, se
     Ok((begun.elapsed().as_secs_f64() * 10.0).round() / 10.0)
 }
 
-/// Opens a shell, or runs a command, where the last attempt failed. The session stays.
+/// Opens a shell, or runs a command, in the session of the last failed attempt, which stays.
 pub(crate) fn patch_shell(cx: &Context<'_>, name: &str, command: &[String], has_terminal: bool) -> Result<Exit> {
     work_set::check_name(name)?;
     let _shared = context::share_store(cx)?;
@@ -269,12 +268,12 @@ fn shell_in(cx: &Context<'_>, session: &mut Session, name: &str, command: &[Stri
     Ok(exit)
 }
 
-/// Both build key and subject of sessions in which a patch was tried: there is no state that they would become.
+/// Build key and subject of sessions that try a patch. They never become a state.
 pub(crate) fn key_of(name: &str) -> String {
     format!("patch:{name}")
 }
 
-/// Whether a package's log, which is hostile, names a patch: Portage does of each that it applies.
+/// Whether a package's log names a patch, as Portage does for each one that it applies. The log is hostile.
 fn is_applied(logs: &Path, set: &WorkSet, file: &str) -> bool {
     let Ok(root) = TreeDir::open(logs) else { return false };
     let Ok(entries) = root.entries(MAX_LOGS) else { return false };
@@ -287,7 +286,7 @@ fn is_applied(logs: &Path, set: &WorkSet, file: &str) -> bool {
 }
 
 fn failed(logs: &Path, failure: Failure, log: PathBuf, kept: bool) -> Came {
-    // The log of the package itself says most.
+    // The package's own log says most.
     let of_package = failure.build_log.as_ref().and_then(|inside| package_log(logs, inside));
     Came::Failed {
         reason: failure.to_string(),

@@ -1,9 +1,9 @@
-//! `patch compile`: every saved patch for every profile, in throw-away sessions.
+//! `patch compile`: builds every saved patch for every profile, in throw-away sessions.
 //!
 //! ```text
-//! a profile's builder                  the configuration of today in place, whatever the builder was built with
-//!   | session: which version           ~app-misc/hello-2.10 of a scope: the best one that is visible
-//!   | sessions, several at a time:     one for each version, with all patches that are for it
+//! a profile's builder                  with the present configuration, whatever the builder was built with
+//!   | session: which version           the best visible version of ~app-misc/hello-2.10
+//!   | sessions, several at a time:     one for each version, with all patches for it
 //!   |   emerge                         dependencies from binary packages, the package itself compiled
 //!   v
 //! a row for each patch, package, profile: proven by USER_PATCHES, see `applied`
@@ -34,68 +34,67 @@ use crate::session::{Work, keys};
 use crate::store::{Purpose, Session};
 use crate::{context, patch, session};
 
-/// What the logs of its sessions are called after.
+/// Subject of the sessions' logs.
 const PURPOSE: &str = "compile";
 
 /// What to build.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CompileOptions {
-    /// Saved patches; all if none is named.
+    /// Names of saved patches; all if empty.
     pub names: Vec<String>,
     /// The profile; the default one if there is none.
     pub profile: Option<String>,
     /// All profiles instead.
     pub all: bool,
-    /// Begin nothing further once something has failed.
+    /// Start nothing further after a failure.
     pub fail_fast: bool,
 }
 
-/// A patch for one package on one profile, and what came of it.
+/// A patch for one package on one profile, and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct CompiledPatch {
     /// The saved patch.
     pub patch: String,
-    /// `category/name-version`, or the atom that no version meets.
+    /// `category/name-version`, or the atom if no version matches it.
     pub package: String,
     pub profile: String,
-    /// What came of it.
     #[serde(flatten)]
     pub result: PatchResult,
 }
 
-/// What came of building a package with its patches.
+/// The result of building a package with its patches.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub(crate) enum PatchResult {
-    /// It was built, and the patch is in it.
+    /// It was built with the patch.
     Built {
-        /// How long emerge took, with everything that had to be built for it, seconds.
+        /// How long emerge took, dependencies included, seconds.
         seconds: f64,
     },
-    /// It was built, and the patch is not in it.
+    /// It was built without the patch.
     NotApplied {
-        /// Why not, in a sentence.
+        /// Why, in a sentence.
         reason: String,
     },
-    /// It could not be built.
+    /// The build failed.
     Failed {
-        /// In one line.
+        /// The reason, in one line.
         reason: String,
         /// The ebuild phase.
         phase: Option<String>,
-        /// The log that says more, on the host.
+        /// The log to read, on the host.
         log: PathBuf,
     },
-    /// No version that may be installed is one that the patch is for.
+    /// No version that may be installed is one for the patch.
     NoVersion,
-    /// Another file is applied in its place to that version, or an empty one takes it away.
+    /// Portage applies another file of the same name to that version, or an empty file removes it.
     Replaced,
-    /// Something else had failed before.
+    /// Something else had failed before, so it was not started.
     NotTried,
 }
 
 impl PatchResult {
-    /// Whether it is as it should be.
+    /// Whether that is a success.
     pub(crate) fn is_good(&self) -> bool {
         matches!(self, Self::Built { .. } | Self::Replaced)
     }
@@ -104,29 +103,27 @@ impl PatchResult {
 /// All rows, by profile, package and patch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Compiled {
-    /// They.
     pub patches: Vec<CompiledPatch>,
 }
 
-/// One version on one profile.
+/// A version on a profile.
 struct Job {
     ground: usize,
     cpv: String,
-    /// Which rows it decides.
+    /// The rows that get its result.
     rows: Vec<usize>,
 }
 
-/// Is told how it goes on, from any thread.
+/// Receives the progress, from any thread.
 pub(crate) trait CompileWatcher: Sync {
-    /// What is built, each `category/name-version on PROFILE`.
+    /// What will be built: `category/name-version on PROFILE`.
     fn planned(&self, names: &[String]);
-    /// What is done for the one of this number now, in words.
+    /// What is being done for job `index`, in words.
     fn working(&self, index: usize, what: &str);
-    /// It is done.
     fn ended(&self, index: usize, result: &PatchResult);
 }
 
-/// Passes on what concerns one of them.
+/// Forwards the events of one job.
 struct Relay<'a> {
     index: usize,
     watcher: &'a dyn CompileWatcher,
@@ -149,7 +146,7 @@ impl Observer for Relay<'_> {
     }
 }
 
-/// Builds saved patches. That some cannot be built is no error.
+/// Builds saved patches. A failed build is no error.
 pub(crate) fn patch_compile(
     cx: &Context<'_>,
     config: &ConfigDir,
@@ -202,7 +199,7 @@ fn compile_versions(cx: &Context<'_>, ground: &Ground, chosen: &[&SavedPatch]) -
     outcome
 }
 
-/// Builds all `jobs`, as many at a time as there are make jobs, and says in `rows` what came of each.
+/// Builds all `jobs`, as many at a time as there are make jobs, and writes the results into `rows`.
 fn compile_all(
     cx: &Context<'_>,
     grounds: &[Ground],
@@ -284,7 +281,7 @@ fn compile_in(cx: &Context<'_>, session: &mut Session, ground: &Ground, cpv: &st
     Ok(result)
 }
 
-/// The rows of one profile, and what has to be built for them.
+/// The rows of one profile, and the jobs for them.
 fn plan(
     (ground, profile): (usize, &str),
     chosen: &[&SavedPatch],
@@ -319,7 +316,7 @@ fn plan(
 }
 
 fn failed(work: &Work<'_>, failure: &Failure, log: PathBuf) -> PatchResult {
-    // The log of the package itself says most.
+    // The package's own log says most.
     let of_package = failure.build_log.as_ref().and_then(|inside| package_log(&work.package_logs(), inside));
     PatchResult::Failed { reason: failure.to_string(), phase: failure.phase.clone(), log: of_package.unwrap_or(log) }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong about a patch and its work set.
+//! Errors of patches and work sets.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,32 +11,26 @@ use crate::{beneath, config, context, names, recipe, sandbox, session, store};
 /// What is wrong with a patch or its work set.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PatchError {
-    /// It is the name of a directory, in two places.
+    /// The name of a patch becomes that of a directory, in two places, so it is restricted.
     #[error("`{0}` cannot be the name of a patch")]
     Name(String),
-    /// What goes into the patch's header.
+    /// A text that cannot go into the patch's header.
     #[error("`{0}` cannot be a line of a patch's header")]
     HeaderLine(String),
-    /// There is one of that name.
+    /// The name is taken.
     #[error("there is a work set `{name}` already")]
     Exists { name: String, dir: PathBuf },
-    /// There is none of that name.
+    /// There is no work set of this name.
     #[error("there is no work set `{name}`")]
     NoWorkSet {
         name: String,
-        /// Those that there are.
         known: Vec<String>,
         /// Whether there is a saved patch of that name.
         saved: bool,
     },
     /// Neither work set nor saved patch.
     #[error("there is no patch `{name}`")]
-    Unknown {
-        name: String,
-        nearest: Option<String>,
-        /// Those that there are.
-        known: Vec<String>,
-    },
+    Unknown { name: String, nearest: Option<String>, known: Vec<String> },
     /// A saved patch for several packages says not which one is meant.
     #[error("the saved patch `{name}` is for several packages: {}", packages.join(", "))]
     SeveralPackages { name: String, packages: Vec<String> },
@@ -46,33 +40,33 @@ pub(crate) enum PatchError {
     /// Another package than the work set's.
     #[error("`{atom}` is not `{package}`, whose source is in the work set")]
     OtherPackage { atom: String, package: String },
-    /// Nothing to compile.
+    /// There is nothing for `patch compile`.
     #[error("no patches are saved")]
     NothingSaved,
-    /// Nothing to save.
+    /// There are no changes to save.
     #[error("nothing has been changed in the work set `{0}`")]
     Unchanged(String),
     /// `patch` knows nothing of binary files.
     #[error("a patch cannot change binary files: {}", .0.join(", "))]
     Binary(Vec<String>),
-    /// git would only note which commit they are at.
+    /// A repository within the source: git would only record its commit.
     #[error("git repositories within the work set cannot be part of a patch: {}", .0.join(", "))]
     Repositories(Vec<String>),
-    /// What a merge has left.
+    /// Conflict markers.
     #[error("a merge has left conflicts in {}", .0.join(", "))]
     Conflicts(Vec<String>),
     /// No failed build was kept.
     #[error("no failed build of the patch `{0}` is kept")]
     NothingKept(String),
-    /// A work set would be lost.
+    /// The changes in a work set would be lost.
     #[error("the work set `{0}` has changes that are not saved")]
     Unsaved(String),
-    /// Both copies of what a user has done.
+    /// Both the work set and the saved patch would be lost.
     #[error("nothing would be left of the changes of `{0}`: the work set and what is saved of it go together")]
     NothingLeft(String),
     #[error("the work set `{name}` is for {cpv} already, which is what would be taken now")]
     NothingNewer { name: String, cpv: String },
-    /// A file of ours that somebody has changed.
+    /// A file of ours that was edited.
     #[error("`{path}` says not what the work set is for")]
     Damaged {
         path: PathBuf,
@@ -83,10 +77,10 @@ pub(crate) enum PatchError {
     /// A script's output.
     #[error("what the session said about the source is not understood")]
     Answer(#[source] Option<serde_json::Error>),
-    /// A session has left another repository in a work set.
+    /// There is another repository in a work set.
     #[error("git would take `{}` for a repository", .0.display())]
     Nested(PathBuf),
-    /// A file of a work set that is not as git leaves it, or one of a session's.
+    /// A file that git does not make.
     #[error(transparent)]
     Beneath(#[from] crate::beneath::Error),
     /// Files of the work set that are not as they should be.
@@ -107,7 +101,7 @@ impl PatchError {
     }
 }
 
-/// A command about patches of which nothing came.
+/// A failed command about patches.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The store, the sandbox, files of ours; or the user has ended it.
@@ -130,7 +124,6 @@ pub(crate) enum Error {
     Patch(#[from] PatchError),
 }
 
-/// What functions of this room return.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 by_way_of!(Error::Context: store::Error, sandbox::Error, crate::path_error::PathError, beneath::Error, NoThread);

@@ -1,4 +1,4 @@
-//! Patches: the source of a package to change, built with the change, kept as a patch that every stage gets.
+//! Patches: changes the source of a package, builds it with the change, and saves the change as a patch that every stage gets.
 //!
 //! ```text
 //! patch prep NAME ATOM    session: ebuild … prepare, git                                data/patches/NAME: a git repository
@@ -6,16 +6,17 @@
 //! patch try NAME          session: its diff as the last user patch, emerge of it alone  <-'  fails: the session is kept
 //! patch shell NAME        a shell in that session, where the package failed
 //! patch save NAME         session: its diff                       config/user.patches/NAME/CATEGORY/PACKAGE-VERSION/NAME.patch
-//! patch compile           sessions: all that is saved, for several profiles
+//! patch compile           sessions: all saved patches, for several profiles
 //! patch refresh NAME      session: another version prepared, the changes merged into it   data/patches/NAME, a new one
 //! ```
 //!
-//! git and everything that knows Portage run in sessions, on the profile's builder with the configuration as it is now. A work set is shown
-//! to a session read-only, but to those that make a new one; no package's phases run in these (source.rs). `ebuild … prepare` applies saved patches, too: those that come before this one in
-//! Portage's order are part of the pristine state, the patch itself and those after it are not.
+//! git and everything that knows Portage run in sessions, on the profile's builder with the present configuration. Sessions see a work
+//! set read-only, except those that make a new one; in these no phase of any package runs (source.rs). `ebuild … prepare` applies saved
+//! patches, too: those that come before this one in Portage's order are part of the pristine state, the patch itself and later ones are
+//! not.
 //!
-//! What every build does with saved patches: `rehearse.rs` applies them before anything is compiled, `applied.rs` looks afterwards which
-//! packages have theirs.
+//! Every build uses `rehearse.rs`, which applies saved patches before anything is compiled, and `applied.rs`, which checks afterwards
+//! which packages have theirs.
 
 pub(crate) mod attempt;
 pub(crate) mod compile;
@@ -50,32 +51,32 @@ use crate::store::{Session, State};
 
 pub(crate) use error::{Error, PatchError, Result};
 
-/// Where a work set is in a session, where another one, and where a script writes what it found.
+/// Paths in a session: the work set, a second one, and the file for a script's findings.
 const WORK_DIR: &str = "/run/gentoomuch/work";
 const BEFORE_DIR: &str = "/run/gentoomuch/before";
 const OUT_DIR: &str = "/run/gentoomuch/out";
-/// What packages get git from, where the builder has none.
+/// The package of git, for builders without it.
 const GIT_PACKAGE: &str = "dev-vcs/git";
 
-/// What sessions of a patch stand on.
+/// What sessions of a patch are based on.
 pub(crate) struct Ground {
     profile: String,
     base: State,
     recipe: Stage3,
 }
 
-/// A session with the configuration in place.
+/// A session with the configuration installed.
 pub(crate) struct Desk<'s> {
     work: Work<'s>,
     pool: PoolInputs,
 }
 
-/// The lock of a patch: whoever changes its work set holds it.
+/// The lock of a patch, held by whoever changes its work set.
 fn lock_name(name: &str) -> String {
     format!("patch/{name}")
 }
 
-/// The builder of a profile, built or not, and what would be built on it now.
+/// The builder of a profile, and what would be built on it now.
 pub(crate) fn patch_ground(cx: &Context<'_>, config: &ConfigDir, profile: Option<&str>) -> Result<Ground> {
     let (profile, index) = profiles::profile_and_index(cx, profile)?;
     let base = profiles::profile_state(cx, &profile, index)?;
@@ -84,13 +85,13 @@ pub(crate) fn patch_ground(cx: &Context<'_>, config: &ConfigDir, profile: Option
     Ok(Ground { profile, base, recipe })
 }
 
-/// Puts the configuration of today in place, whatever the builder was built with, and attaches binary packages.
+/// Installs the present configuration, whatever the builder was built with, and attaches binary packages.
 pub(crate) fn patch_desk<'s>(cx: &Context<'_>, session: &'s mut Session, ground: &Ground, name: &str) -> Result<Desk<'s>> {
     let recipe = &ground.recipe;
     let subject = Subject { log_name: format!("patch-{name}"), profile: ground.profile.clone(), definition: BUILDER.to_owned() };
     let mut work = work::work(cx, session, &ground.base, &subject, recipe.given())?;
     scripts::place(&work)?;
-    // Patches that the configuration had then and has no more.
+    // Remove patches that the configuration does not have any more.
     run::command(cx, &work, words(&["rm", "-rf", "/etc/portage/patches"]), Network::None)?;
     definition::apply(cx, &work, recipe)?;
     hooks::hooks(cx, &work, &recipe.hooks, Phase::Prepare)?;
@@ -103,7 +104,7 @@ pub(crate) fn patch_desk<'s>(cx: &Context<'_>, session: &'s mut Session, ground:
     Ok(Desk { work, pool })
 }
 
-/// A session for git alone: nothing of the configuration is in place.
+/// A session for git alone, without the configuration.
 pub(crate) fn patch_git_desk<'s>(
     cx: &Context<'_>,
     session: &'s mut Session,
@@ -118,7 +119,7 @@ pub(crate) fn patch_git_desk<'s>(
     Ok(work)
 }
 
-/// Installs git for this session where the builder has none.
+/// Installs git in this session if the builder does not have it.
 pub(crate) fn patch_git(cx: &Context<'_>, work: &Work<'_>) -> Result<()> {
     let (exit, _) = run::exit_and_output(cx, work, words(&["sh", "-c", "command -v git"]), 1024)?;
     if exit == Exit::Code(0) {
@@ -137,7 +138,7 @@ pub(crate) fn patch_request(cx: &Context<'_>, goal: Goal) -> Request {
     }
 }
 
-/// Installs what a package needs to be built, from binary packages where there are some; what was built is published for the next time.
+/// Installs a package's build dependencies, from binary packages where there are some, and publishes what was built.
 pub(crate) fn patch_dependencies(cx: &Context<'_>, desk: &Desk<'_>, atom: &str) -> Result<()> {
     cx.observer.step(&format!("installing what {} needs to be built", atom.trim_start_matches('=')));
     let goal = Goal::Packages { atoms: vec![atom.to_owned()], existing: Existing::Rebuild, oneshot: true };
@@ -145,7 +146,7 @@ pub(crate) fn patch_dependencies(cx: &Context<'_>, desk: &Desk<'_>, atom: &str) 
     Ok(merge::emerge_supplied(cx, &desk.work, &request)?)
 }
 
-/// The work set, or what there is instead.
+/// The work set, or the error that tells what exists instead.
 pub(crate) fn work_set(cx: &Context<'_>, config: Option<&ConfigDir>, name: &str) -> Result<WorkSet> {
     if let Some(set) = work_set::read(cx.places, name)? {
         return Ok(set);
@@ -155,7 +156,7 @@ pub(crate) fn work_set(cx: &Context<'_>, config: Option<&ConfigDir>, name: &str)
     Err(PatchError::NoWorkSet { name: name.to_owned(), known, saved }.into())
 }
 
-/// A directory of ours, seen in a session.
+/// A directory of ours, as a session sees it.
 fn bind(source: PathBuf, target: &str, read_only: bool) -> UserBind {
     UserBind { source, target: target.into(), read_only }
 }
@@ -164,7 +165,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Whatever came of a session: an interruption leaves no logs.
+/// Keeps the logs of a session unless it was interrupted.
 fn forget_if_interrupted<T>(work: &Work<'_>, outcome: Result<T>) -> Result<T> {
     if matches!(outcome, Ok(_) | Err(Error::Context(context::Error::Interrupted { .. }))) {
         work.forget_logs();

@@ -1,4 +1,4 @@
-//! `patch prep`: the source of a package, unpacked and prepared as emerge would, becomes a work set.
+//! `patch prep`: makes a work set of a package's source, unpacked and prepared as emerge would.
 
 use std::fs;
 use std::path::Path;
@@ -24,15 +24,15 @@ use crate::store::tasks::{REMOVE_TREE, RemoveInput};
 use crate::store::{Purpose, Session};
 use crate::{context, durable, patch};
 
-/// Of a script's output so much is read.
+/// Longer output of a script is cut.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
 
-/// What to unpack, and as what.
+/// What to unpack.
 #[derive(Debug, Clone)]
 pub(crate) struct PrepOptions {
     /// The patch.
     pub name: String,
-    /// The package, as emerge takes it.
+    /// The package, as an atom.
     pub atom: String,
     /// The ebuild repository; `None`: as emerge would choose.
     pub repository: Option<String>,
@@ -45,33 +45,31 @@ pub(crate) struct PrepOptions {
 /// A new work set.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Prepared {
-    /// The patch.
     pub name: String,
-    /// Where it is.
     pub dir: std::path::PathBuf,
     /// What it is the source of.
     pub source: WorkSet,
-    /// What came along, and what did not.
+    /// What was copied, and what was left out.
     #[serde(flatten)]
     pub unpacked: Unpacked,
 }
 
-/// What unpacking has told.
+/// What unpacking told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Unpacked {
     /// Files in the first commit.
     pub files: u64,
-    /// Saved patches of others that are in it, by name.
+    /// Names of other saved patches that are applied in it.
     pub patches: Vec<String>,
-    /// Names by which git would find a repository within the source. They were left out, and what is around them is content.
+    /// Paths that git would take for repositories within the source. They were left out; the files around them are ordinary content.
     pub nested_repositories: Vec<String>,
     /// Devices, pipes and sockets, which were left out.
     pub special_files: Vec<String>,
-    /// Whether the patch was saved before and is applied again.
+    /// Whether a saved version of the patch was applied on top.
     pub saved_applied: bool,
-    /// Files in which that has left conflict markers.
+    /// Files with conflict markers after that.
     pub conflicts: Vec<String>,
-    /// Files with the parts that fit nowhere.
+    /// Files with the rejected parts.
     pub rejected: Vec<String>,
 }
 
@@ -102,7 +100,7 @@ pub(crate) fn patch_prep(cx: &Context<'_>, config: &ConfigDir, options: &PrepOpt
     finished
 }
 
-/// Where a work set is made that is not complete yet; what a killed run left there goes.
+/// The directory of an unfinished work set; leftovers of a killed run in it are removed.
 pub(crate) fn new_place(cx: &Context<'_>, name: &str) -> Result<std::path::PathBuf> {
     work_set::make_parent(cx.places)?;
     let new = work_set::unfinished(cx.places, name);
@@ -113,7 +111,7 @@ pub(crate) fn new_place(cx: &Context<'_>, name: &str) -> Result<std::path::PathB
     Ok(new)
 }
 
-/// By a task: a session may have left files of other owners.
+/// In a task inside the id map, since a session may have left files of other owners.
 pub(crate) fn remove_unfinished(cx: &Context<'_>, new: &Path) {
     let left = RemoveInput { paths: vec![new.to_owned()] };
     if let Err(error) = cx.launcher.task(REMOVE_TREE, &left, TaskOptions::default(), &mut |_| {}) {
@@ -161,13 +159,13 @@ fn prep_at(
     Ok((found.into_work_set(&ground.profile, options.prepare, &source.subdir), unpacked))
 }
 
-/// Which version emerge would take.
+/// The version that emerge would take.
 pub(crate) fn ask_portage_for(cx: &Context<'_>, work: &Work<'_>, atom: &str) -> Result<Found> {
     let taken = ask(cx, work, [Version { atom, why: true, flags: false }])?.pop().ok_or(PatchError::Answer(None))?;
     Ok(Found::of(taken.found(atom).map_err(PatchError::from)?).ok_or(PatchError::Answer(None))?)
 }
 
-/// Fetches, unpacks and prepares a package's source in the session. Says which saved patches are in it.
+/// Fetches, unpacks and prepares a package's source in the session. Returns which saved patches are applied in it.
 pub(crate) fn prepare_source(
     cx: &Context<'_>,
     desk: &Desk<'_>,
@@ -191,28 +189,28 @@ pub(crate) fn prepare_source(
         patch::patch_dependencies(cx, desk, &found.atom())?;
     }
     let phase = if prepare { "prepare" } else { "unpack" };
-    // Before anything of the package has run: sessions that it never touches install git from there.
+    // Before any phase of the package runs: the result is published, and other sessions install git from there.
     keys::tell_published(cx, &desk.work, &desk.pool);
     cx.observer.step(&format!("{} {}", if prepare { "preparing" } else { "unpacking" }, found.cpv));
     run::command(cx, work, words(&["ebuild", &found.ebuild, "clean", phase]), Network::None)?;
     Ok(if prepare { before } else { Vec::new() })
 }
 
-/// The saved patches of a package by where Portage applies them: names of those before the patch `name`, and paths in the session of itself
-/// and those after it.
+/// The saved patches of a package in Portage's order: the names of those before `name`, and the paths in the session of it and those
+/// after.
 fn around(saved: &[SavedPatch], name: &str, found: &Found) -> (Vec<String>, Vec<String>) {
     let applied = applied_to(saved, &found.category, &found.package, &found.version_and_revision(), &found.slot);
     let own = format!("{name}-{name}.patch");
     let comes_before = |patch: &SavedPatch| patch.name != name && patch.file_name < own;
     let mut before: Vec<String> = applied.iter().filter(|patch| comes_before(patch)).map(|patch| patch.name.clone()).collect();
     before.dedup();
-    // Also those that others hide: they would come to light.
+    // Also those that other files hide: without these they would be applied.
     let of_package = saved.iter().filter(|patch| patch.category == found.category && patch.scope.package == found.package);
     let hidden = of_package.filter(|patch| !comes_before(patch)).map(|patch| format!("/etc/portage/{}", patch.target().display()));
     (before, hidden.collect())
 }
 
-/// The file of the patch `name` that is meant for a version, or, if none is, one that is meant for another one of the package.
+/// The file of patch `name` for this version, or else for another version of the package.
 pub(crate) fn own_patch<'p>(saved: &'p [SavedPatch], name: &str, found: &Found) -> Option<&'p SavedPatch> {
     let mut own: Vec<&SavedPatch> = saved
         .iter()
@@ -239,7 +237,7 @@ pub(crate) fn unpacked(told: &scripts::Told, patches: Vec<String>, source: &Sour
     })
 }
 
-/// The atom, of one ebuild repository.
+/// The atom, restricted to one ebuild repository.
 pub(crate) fn with_repository(atom: &str, repository: Option<&str>) -> String {
     match repository {
         Some(repository) if !atom.contains("::") => format!("{atom}::{repository}"),

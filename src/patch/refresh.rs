@@ -1,4 +1,4 @@
-//! `patch refresh`: the changes of a work set, or of a saved patch, brought onto another version of the package.
+//! `patch refresh`: moves the changes of a work set, or of a saved patch, to another version of the package.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::session::run;
 use crate::store::{Purpose, Session};
 use crate::{context, durable, patch};
 
-/// Of the script's output so much is read.
+/// Longer output of the script is cut.
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
 
 /// What to refresh.
@@ -26,29 +26,27 @@ const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
 pub(crate) struct RefreshOptions {
     /// The patch.
     pub name: String,
-    /// Which version to go to; `None`: the newest that emerge would take.
+    /// The version to move to; `None`: the newest that emerge would take.
     pub to: Option<String>,
     /// The profile; `None`: the one that the work set was unpacked with, or the default one.
     pub profile: Option<String>,
 }
 
-/// A work set of another version.
+/// A work set of the new version.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Refreshed {
-    /// The patch.
     pub name: String,
-    /// Where it is.
     pub dir: std::path::PathBuf,
-    /// The version before; `None`: there was no work set, and the saved patch was taken.
+    /// The version before; `None`: there was no work set, and the saved patch was used.
     pub before: Option<String>,
-    /// What it is the source of now.
+    /// The package that it is the source of now.
     pub source: WorkSet,
-    /// What came along, and what did not.
+    /// What was copied, and what was left out.
     #[serde(flatten)]
     pub unpacked: Unpacked,
 }
 
-/// Brings a patch onto another version by a three-way merge. Conflicts are left in the files, between markers, and are no error.
+/// Moves a patch to another version by a three-way merge. Conflicts are left in the files as markers, and are no error.
 pub(crate) fn patch_refresh(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
     let name = &options.name;
     work_set::check_name(name)?;
@@ -60,7 +58,7 @@ pub(crate) fn patch_refresh(cx: &Context<'_>, config: &ConfigDir, options: &Refr
         return Err(PatchError::OtherPackage { atom, package: before.name() }.into());
     }
     let ground = patch::patch_ground(cx, config, Some(options.profile.as_deref().unwrap_or(&before.profile)))?;
-    // Conflicts of the last one, binary files and the like are told before anything is unpacked.
+    // Report conflict markers, binary files and the like before anything is unpacked.
     save::patch_diff(cx, &before, name)?;
     let new = prep::new_place(cx, name)?;
     let mut session = cx.store.session_create(Some(&ground.base), Purpose::Patch, "")?;
@@ -71,7 +69,7 @@ pub(crate) fn patch_refresh(cx: &Context<'_>, config: &ConfigDir, options: &Refr
     finished
 }
 
-/// Without a work set the saved patch is applied to the new version, as far as it can be.
+/// Without a work set, applies the saved patch to the new version as far as possible.
 fn refresh_saved(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOptions) -> Result<Refreshed> {
     let name = &options.name;
     let saved = match config.patch(name) {
@@ -96,7 +94,7 @@ fn refresh_saved(cx: &Context<'_>, config: &ConfigDir, options: &RefreshOptions)
     Ok(Refreshed { name, dir, before: None, source, unpacked })
 }
 
-/// The new work set takes the place of the old one, at one instant.
+/// Swaps the new work set with the old one in one step.
 fn exchange(cx: &Context<'_>, name: &str, new: &Path, before: &WorkSet, source: WorkSet, unpacked: Unpacked) -> Result<Refreshed> {
     harden(new, &source)?;
     let dir = work_set::dir(cx.places, name);

@@ -1,4 +1,4 @@
-//! `patch ls`, `show` and `rm`: what there is of each patch.
+//! `patch ls`, `show` and `rm`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ use crate::{context, patch};
 pub(crate) struct PatchRow {
     pub name: String,
     pub work_set: Option<WorkSet>,
-    /// Where that is.
+    /// The work set's directory.
     pub dir: Option<PathBuf>,
-    /// What is saved of it.
+    /// Its saved files.
     pub saved: Vec<SavedFile>,
-    /// Whether a failed build of it can be looked at.
+    /// Whether the session of a failed build was kept.
     pub failed_build: bool,
 }
 
@@ -35,28 +35,27 @@ pub(crate) struct PatchRow {
 pub(crate) struct SavedFile {
     /// Relative to the configuration directory.
     pub path: PathBuf,
-    /// The versions that it is for.
+    /// The versions that it applies to.
     pub atom: String,
-    /// What it is for, as it says.
+    /// `Purpose` of its header.
     pub purpose: Option<String>,
-    /// The package that it was made from, as it says.
+    /// `Package` of its header.
     pub package: Option<String>,
-    /// When, as it says.
+    /// `Date` of its header.
     pub date: Option<String>,
-    /// Where upstream knows of it, as it says.
+    /// `Bug` of its header.
     pub bug: Option<String>,
-    /// Lines that it adds.
+    /// Lines added.
     pub added: usize,
-    /// Lines that it removes.
+    /// Lines removed.
     pub removed: usize,
-    /// Files that it changes.
     pub files: usize,
     /// Its text, safe to print.
     #[serde(skip)]
     pub text: String,
 }
 
-/// What is gone of a patch.
+/// What was removed of a patch.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RemovedPatch {
     pub name: String,
@@ -65,7 +64,7 @@ pub(crate) struct RemovedPatch {
     pub saved: Vec<PathBuf>,
 }
 
-/// All patches, saved or being worked on, by name.
+/// All patches with a saved file or a work set, by name.
 pub(crate) fn patch_rows(cx: &Context<'_>, config: &ConfigDir) -> Result<Vec<PatchRow>> {
     let mut rows: BTreeMap<String, PatchRow> = BTreeMap::new();
     let row = |name: &str| PatchRow { name: name.to_owned(), work_set: None, dir: None, saved: Vec::new(), failed_build: false };
@@ -91,7 +90,7 @@ pub(crate) fn patch_row(cx: &Context<'_>, config: &ConfigDir, name: &str) -> Res
     }
 }
 
-/// What the user has changed in a work set, as a patch, safe to print.
+/// The changes in a work set as a patch, safe to print.
 pub(crate) fn patch_changes(cx: &Context<'_>, name: &str) -> Result<String> {
     let _shared = context::share_store(cx)?;
     let _lock = context::lock(cx, &lock_name(name))?;
@@ -99,7 +98,7 @@ pub(crate) fn patch_changes(cx: &Context<'_>, name: &str) -> Result<String> {
     Ok(sanitize(&save::patch_diff(cx, &set, name)?.patch))
 }
 
-/// Removes a work set, and with `saved` what is saved of it. Without `force` a work set goes only if all of it is saved.
+/// Removes a work set, and with `saved` the saved files. Without `force` only if all changes are saved.
 pub(crate) fn patch_remove(cx: &Context<'_>, config: &ConfigDir, name: &str, saved: bool, force: bool) -> Result<RemovedPatch> {
     work_set::check_name(name)?;
     let _shared = context::share_store(cx)?;
@@ -108,7 +107,7 @@ pub(crate) fn patch_remove(cx: &Context<'_>, config: &ConfigDir, name: &str, sav
     let has_work_set = std::fs::symlink_metadata(&dir).is_ok();
     let patches: Vec<SavedPatch> = config.patches()?.into_iter().filter(|patch| patch.name == name).collect();
     if !has_work_set && (patches.is_empty() || !saved) {
-        // Says what there is instead.
+        // The error tells what exists instead.
         return Err(if patches.is_empty() {
             no_such_patch(cx, config, name)?.into()
         } else {

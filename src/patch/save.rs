@@ -1,4 +1,4 @@
-//! `patch save`: what was changed in a work set, as a file of the configuration; and the diff that `try` takes as well.
+//! `patch save`: writes the changes of a work set as a file of the configuration. `try` uses the same diff.
 
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -18,55 +18,53 @@ use crate::sandbox::plan::Network;
 use crate::session::{Work, run};
 use crate::{context, patch};
 
-/// A larger one is no patch.
+/// Larger diffs are refused.
 const MAX_PATCH_BYTES: u64 = 64 << 20;
-/// So many names of one kind are read.
+/// How many names of one kind are read.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 const MAX_LINE_CHARS: usize = 1000;
 
-/// For which versions of the package a patch is saved.
+/// For which versions a patch is saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Span {
     /// All.
     Any,
-    /// Those in the slot of the work set's.
+    /// Those in the slot of the work set's version.
     Slot,
     /// The work set's version with all its revisions.
     Version,
-    /// The very revision of the work set.
+    /// Exactly the revision of the work set.
     Revision,
 }
 
 /// What to save.
 #[derive(Debug, Clone)]
 pub(crate) struct SaveOptions {
-    /// The patch.
     pub name: String,
     /// For which versions; `None`: as it was saved before, else for this version.
     pub span: Option<Span>,
-    /// What it is for; `None`: as it was saved before, else the patch's name.
+    /// Its purpose; `None`: as it was saved before, else the patch's name.
     pub purpose: Option<String>,
-    /// Where upstream knows of it; `None`: as it was saved before.
+    /// Upstream's bug; `None`: as it was saved before.
     pub bug: Option<String>,
-    /// Leave what was saved of it for other versions where it is.
+    /// Keep files of it for other versions.
     pub keep: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct SavedAs {
-    /// The patch.
     pub name: String,
     /// The file, relative to the configuration directory.
     pub path: PathBuf,
-    /// Files of it for other versions, which are gone.
+    /// Removed files of it, which were for other versions.
     pub replaced: Vec<PathBuf>,
-    /// For which versions it is, as an atom.
+    /// An atom of the versions that it is for.
     pub atom: String,
     /// Files that it changes.
     pub files: Vec<Changed>,
-    /// Files that are not part of it, since git is told to ignore them.
+    /// Files that git ignores, and that are not part of the patch.
     pub ignored: Vec<String>,
-    /// Whether exactly this was saved already.
+    /// Whether the same text had been saved before.
     pub unchanged: bool,
 }
 
@@ -81,7 +79,7 @@ pub(crate) struct Changed {
     pub removed: u64,
 }
 
-/// What the user has changed.
+/// The changes of a work set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Diff {
     pub(crate) patch: Vec<u8>,
@@ -89,7 +87,7 @@ pub(crate) struct Diff {
     pub(crate) ignored: Vec<String>,
 }
 
-/// Saves what was changed in a work set as a patch that every stage gets.
+/// Saves the changes of a work set as a patch that every stage gets.
 pub(crate) fn patch_save(cx: &Context<'_>, config: &ConfigDir, options: &SaveOptions) -> Result<SavedAs> {
     let name = &options.name;
     work_set::check_name(name)?;
@@ -110,7 +108,7 @@ pub(crate) fn patch_save(cx: &Context<'_>, config: &ConfigDir, options: &SaveOpt
     let before = own.iter().find(|patch| patch.path == path).or(own.first());
     let contents = with_header(options, &set, before.map(|patch| patch.header()).as_ref(), &diff.patch);
     let there = own.iter().find(|patch| patch.path == path);
-    // The date is that of the change, not that of the command.
+    // The date of the change, so that saving the same again changes nothing.
     let unchanged = there.is_some_and(|patch| without_date(&patch.contents) == without_date(&contents));
     if !unchanged {
         proposal::replace(&config.root().join(&path), &contents)?;
@@ -126,13 +124,13 @@ pub(crate) fn patch_save(cx: &Context<'_>, config: &ConfigDir, options: &SaveOpt
     Ok(SavedAs { name: name.clone(), path, replaced, atom, files: diff.files, ignored: diff.ignored, unchanged })
 }
 
-/// What was changed in a work set, by git in a session of its own.
+/// The changes of a work set, found by git in a session of its own.
 pub(crate) fn patch_diff(cx: &Context<'_>, set: &WorkSet, name: &str) -> Result<Diff> {
     let base = profiles::profile_state(cx, &set.profile, 0)?;
     source::with_git(cx, &base, &set.profile, name, |work| patch_diff_in(cx, work, name))
 }
 
-/// The same in a session that is there.
+/// The changes of a work set, found in an existing session.
 pub(crate) fn patch_diff_in(cx: &Context<'_>, work: &mut Work<'_>, name: &str) -> Result<Diff> {
     let out = work.session.borrow().path("out");
     crate::session::work::create_open(&out)?;
@@ -172,7 +170,7 @@ fn read_diff(out: &Path) -> std::result::Result<Diff, PatchError> {
     Ok(Diff { files: files.collect(), ignored, patch: read("patch", MAX_PATCH_BYTES)? })
 }
 
-/// `:000000 160000 … A\tpath`: a repository's commit, before or after.
+/// `:000000 160000 … A\tpath`: a submodule's commit.
 fn is_gitlink(line: &str) -> bool {
     line.split(' ').take(2).any(|mode| mode.trim_start_matches(':') == "160000")
 }
@@ -212,13 +210,13 @@ fn span_of(scope: &Scope) -> Span {
     }
 }
 
-/// One line, and none that a program would take for a change.
+/// A single line that no program takes for the start of a change.
 fn check_header_line(text: &str) -> std::result::Result<(), PatchError> {
     let good = !text.trim().is_empty() && text.len() <= MAX_LINE_CHARS && !text.chars().any(char::is_control);
     if good { Ok(()) } else { Err(PatchError::HeaderLine(text.escape_debug().to_string())) }
 }
 
-/// The patch with what is said about it.
+/// The diff with its header.
 fn with_header(options: &SaveOptions, set: &WorkSet, before: Option<&Header>, diff: &[u8]) -> Vec<u8> {
     let purpose = options.purpose.as_deref().or_else(|| before.and_then(Header::purpose)).unwrap_or(&options.name);
     let bug = options.bug.as_deref().or_else(|| before.and_then(Header::bug));

@@ -1,4 +1,4 @@
-//! Scripts that run in sessions, and what they print.
+//! Runs scripts in sessions and reads their output.
 
 use crate::patch::work_set::{ATTRIBUTES, CONFIG};
 use crate::patch::{PatchError, Result};
@@ -12,12 +12,12 @@ pub(crate) const UNPACK: &str = "unpack.sh";
 pub(crate) const DIFF: &str = "diff.sh";
 pub(crate) const REFRESH: &str = "refresh.sh";
 pub(crate) const SHELL: &str = "shell.sh";
-/// A patch of the host's, as the scripts see it.
+/// A patch of the host, as scripts get it.
 pub(crate) const GIVEN: &str = "given.patch";
 
-/// How lines that are meant for us begin.
+/// The prefix of lines for us.
 const MARK: &str = "@gentoomuch ";
-/// Of one line so much is read.
+/// Longer lines are cut.
 const MAX_LINE_CHARS: usize = 4000;
 
 /// Puts all scripts beside a session's hooks.
@@ -42,7 +42,7 @@ pub(crate) fn path(name: &str) -> String {
     format!("{HOOKS_DIR}/{name}")
 }
 
-/// What a script has told: words and their values, in order. Everything else that was printed is left out.
+/// The lines of a script that are for us: words and their values, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told(Vec<(String, String)>);
 
@@ -68,7 +68,7 @@ impl Told {
     }
 }
 
-/// The lines of a file that a script has written, safe to print.
+/// The lines of a file that a script wrote, safe to print.
 pub(crate) fn lines(bytes: &[u8]) -> Vec<String> {
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| sanitize_line(line, MAX_LINE_CHARS)).collect()

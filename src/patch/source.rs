@@ -1,11 +1,12 @@
-//! The source of a package, out of the session in which the package's own phases have run.
+//! Copies the source of a package out of the session in which its phases ran.
 //!
 //! ```text
-//! package's session  ebuild … prepare     sessions/ID/scratch/CATEGORY/PACKAGE/work/…      hostile in every respect
-//!   (over)                                        | task: directories, regular files and links, as content; nothing that git takes for a repository
+//! package's session  ebuild … prepare     sessions/ID/scratch/CATEGORY/PACKAGE/work/…      hostile
+//!   (over)                                        | task: copies directories, regular files and links; leaves out what git takes for a
+//! repository
 //!                                                 v
-//! new session        git, patch           data/patches/.NAME.new                           never seen by the package
-//!   (over)                                        | harden: what decides what git does is written anew
+//! new session        git, patch           data/patches/.NAME.new                           the package never saw it
+//!   (over)                                        | harden: everything that controls git is written anew
 //!                                                 v
 //!                                         data/patches/NAME
 //! ```
@@ -32,32 +33,32 @@ use crate::session::{Work, run};
 use crate::store::{Purpose, State};
 use crate::{context, copy_tree, patch, store};
 
-/// Copies a source tree: [`SourceInput`] and the directory to make the copy in, in; [`Copied`] out.
+/// Copies a source tree. Input: [`SourceInput`] and the directory for the copy; output: [`Copied`].
 const COPY_SOURCE: &str = "patch.copy-source";
-/// Of a script's output so much is read.
+/// Longer output of a script is cut.
 const OUTPUT_LIMIT_BYTES: u64 = 64 << 10;
 
-/// What [`COPY_SOURCE`] gets.
+/// The input of [`COPY_SOURCE`].
 #[derive(Debug, Serialize, Deserialize)]
 struct SourceInput {
-    /// A directory of ours, in which the session has written.
+    /// A directory of ours that a session wrote to.
     scratch: PathBuf,
-    /// Below it; nothing on the way is followed.
+    /// A path below it; links on the way are not followed.
     source: String,
-    /// The name to make.
+    /// The name of the copy.
     name: String,
 }
 
-/// What came along of a source, and what did not.
+/// What was copied of a source, and what was left out.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// Which directory of what was unpacked it is.
+    /// The directory of the source, below `WORKDIR`.
     pub(crate) subdir: String,
     pub(crate) nested_repositories: Vec<String>,
     pub(crate) special_files: Vec<String>,
 }
 
-/// Copies what a package's session has prepared to `new`, which must not be there.
+/// Copies the prepared source of a package's session to `new`, which must not exist.
 pub(crate) fn take_source(cx: &Context<'_>, desk: &Desk<'_>, found: &Found, new: &Path) -> Result<Source> {
     let argv = ["sh".to_owned(), scripts::path(scripts::SOURCE), found.build_dir()];
     let text = run::output_of(cx, &desk.work, argv.into(), OUTPUT_LIMIT_BYTES)?;
@@ -80,7 +81,7 @@ pub(crate) fn take_source(cx: &Context<'_>, desk: &Desk<'_>, found: &Found, new:
     Ok(Source { subdir, nested_repositories: named(true), special_files: named(false) })
 }
 
-/// Does something with git, in a session of its own on `base`: no package of anybody's choice has run in it.
+/// Runs git in a session of its own on `base`, in which no package of the user's choice has run.
 pub(crate) fn with_git<T>(
     cx: &Context<'_>,
     base: &State,

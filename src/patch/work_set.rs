@@ -1,16 +1,17 @@
-//! Work sets: the source of a package, as the user's own git repository.
+//! Work sets: the source of a package in the user's own git repository.
 //!
 //! ```text
 //! data/patches/              0700
 //!   NAME/                    the source tree, the user's to change
-//!     .git/                  first commit, refs/gentoomuch/pristine: the tree as it was unpacked
-//!       gentoomuch.json      what it is the source of: [`WorkSet`]
-//!   .NAME.new/               not complete yet; whoever holds the patch's lock may remove it
+//!     .git/                  first commit, refs/gentoomuch/pristine: the unpacked tree
+//!       gentoomuch.json      which package it is the source of: [`WorkSet`]
+//!   .NAME.new/               unfinished; the holder of the patch's lock may remove it
 //! ```
 //!
-//! A repository that a session has written could make git run anything, once the user calls it in there. So what decides what git does is
-//! written anew outside of the session, and nothing else that git takes for a repository is left (`harden`). Later the work set is the
-//! user's. It is looked through again before a session reads it (`check`), so that no pipe or link in it makes us wait or leads us elsewhere.
+//! A repository that a session wrote could make git run any command once the user calls git in there. So after the session everything
+//! that controls git is written anew, and nothing else that git takes for a repository is left (`harden`). From then on the work set
+//! belongs to the user. Before a session reads it, it is checked again (`check`), so that no FIFO in it blocks us and no link leads us
+//! elsewhere.
 
 use std::ffi::CStr;
 use std::fs;
@@ -27,8 +28,8 @@ use crate::copy_tree::names_repository;
 use crate::patch::PatchError;
 use crate::places::Places;
 
-/// Of a work set's repository, the only configuration. The user's own holds too, and may name programs by paths that begin in the work tree, as
-/// `hooksPath = .githooks` does: then the package's would be run.
+/// The whole configuration of a work set's repository. The user's own configuration applies as well, and may name programs by relative
+/// paths, as `hooksPath = .githooks` does: those would be the package's. So these settings are overridden here.
 pub(crate) const CONFIG: &str = "[core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -49,17 +50,17 @@ pub(crate) const CONFIG: &str = "[core]
 ";
 const HEAD: &str = "ref: refs/heads/work\n";
 
-/// Every file is what its bytes are, whatever the source's own attributes say.
+/// Takes all files as they are, whatever the source's own attributes say.
 pub(crate) const ATTRIBUTES: &str = "* -text !eol -filter -ident !working-tree-encoding !diff !merge !whitespace !export-subst\n";
 const RECORD: &str = "gentoomuch.json";
-/// What a repository consists of. Anything else can redirect git, as `commondir` does.
+/// All that a repository needs. Other files can redirect git, as `commondir` does.
 const PARTS: [&str; 5] = ["index", "logs", "objects", "packed-refs", "refs"];
-/// A longer record is none of ours.
+/// A longer record is not ours.
 const RECORD_LIMIT_BYTES: u64 = 64 << 10;
-/// More names than a repository has in `.git` itself, after any use.
+/// More names than git ever makes in `.git` itself.
 const PARTS_LIMIT: usize = 10_000;
 
-/// What a work set is the source of.
+/// Which package a work set is the source of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkSet {
     /// The package's version, `category/name-version`.
@@ -77,11 +78,11 @@ pub(crate) struct WorkSet {
     pub repository: String,
     /// The profile that it was unpacked with.
     pub profile: String,
-    /// Whether the ebuild's own patches are in.
+    /// Whether the ebuild's own patches are applied.
     pub prepared: bool,
-    /// Which directory of what was unpacked it is.
+    /// The directory of the source, below `WORKDIR`.
     pub subdir: String,
-    /// When, RFC 3339.
+    /// When it was made, RFC 3339.
     pub made: String,
 }
 
@@ -97,7 +98,7 @@ impl WorkSet {
     }
 }
 
-/// Whether a patch can be called so: a single directory, and no name of ours.
+/// Whether a patch can have this name: one path component, and none of our names.
 pub(crate) fn check_name(name: &str) -> Result<(), PatchError> {
     let plain = name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.len() <= 100
@@ -115,7 +116,7 @@ pub(crate) fn unfinished(places: &Places, name: &str) -> PathBuf {
     places.patches().join(format!(".{name}.new"))
 }
 
-/// The directory of all.
+/// The directory of all work sets.
 pub(crate) fn make_parent(places: &Places) -> Result<PathBuf, PatchError> {
     let parent = places.patches();
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&parent);
@@ -137,7 +138,7 @@ pub(crate) fn all(places: &Places) -> Result<Vec<(String, WorkSet)>, PatchError>
     names.into_iter().filter_map(|name| read(places, &name).transpose().map(|set| set.map(|set| (name, set)))).collect()
 }
 
-/// What is written about a work set; none if there is no such.
+/// The record of a work set; `None` if there is none.
 pub(crate) fn read(places: &Places, name: &str) -> Result<Option<WorkSet>, PatchError> {
     check_name(name)?;
     let record = Path::new(".git").join(RECORD);
@@ -155,7 +156,7 @@ pub(crate) fn read(places: &Places, name: &str) -> Result<Option<WorkSet>, Patch
     }
 }
 
-/// Makes a repository that comes out of a session one that git can be called in, and writes what it is for.
+/// Makes a session's repository safe to use git in, and writes its record.
 pub(crate) fn harden(work_set: &Path, record: &WorkSet) -> Result<(), PatchError> {
     let text = serde_json::to_string_pretty(record).map_err(|source| PatchError::Answer(Some(source)))?;
     let set = TreeDir::open(work_set)?;
@@ -165,7 +166,7 @@ pub(crate) fn harden(work_set: &Path, record: &WorkSet) -> Result<(), PatchError
             git.remove(entry.os())?;
         }
     }
-    // Objects elsewhere, which a session could have named; git does without all that may be in it.
+    // Alternates: a session could have named any directory. git does not need the other files in here either.
     if git.kind("objects")? == Some(FileType::Directory) {
         git.remove("objects/info")?;
     }
@@ -179,7 +180,8 @@ pub(crate) fn harden(work_set: &Path, record: &WorkSet) -> Result<(), PatchError
     Ok(())
 }
 
-/// Whether a session can be given a work set: it is the user's own, and git of the session would wait at a pipe and follow a link.
+/// Checks a work set before a session gets it. The user may have changed it, and the session's git would block on a FIFO and follow a
+/// link.
 pub(crate) fn check(work_set: &Path) -> Result<(), PatchError> {
     let set = TreeDir::open(work_set)?;
     only_plain(&set.open_dir(".git")?)?;
@@ -196,7 +198,7 @@ pub(crate) fn check(work_set: &Path) -> Result<(), PatchError> {
     })
 }
 
-/// Nothing but files and directories: git itself makes nothing else in `.git` but a socket.
+/// Accepts only files and directories. Besides those git only makes a socket in `.git`.
 fn only_plain(git: &TreeDir) -> Result<(), PatchError> {
     walk(git, |walk, entry| match entry.kind {
         FileType::RegularFile | FileType::Directory | FileType::Socket => Ok(()),
@@ -205,7 +207,7 @@ fn only_plain(git: &TreeDir) -> Result<(), PatchError> {
     })
 }
 
-/// Nothing that git would take for another repository.
+/// Refuses what git would take for another repository.
 fn no_repositories(set: &TreeDir) -> Result<(), PatchError> {
     walk(set, |walk, entry| {
         let is_own = walk.depth() == 0 && entry.os() == ".git";
@@ -218,7 +220,7 @@ fn no_repositories(set: &TreeDir) -> Result<(), PatchError> {
     })
 }
 
-/// Visits everything below, but for what is in a `.git`.
+/// Visits everything below, except what is in a `.git`.
 fn walk(top: &TreeDir, mut visit: impl FnMut(&Walk, &Entry) -> Result<(), PatchError>) -> Result<(), PatchError> {
     let mut walk = top.walk()?;
     loop {

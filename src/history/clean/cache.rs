@@ -1,10 +1,11 @@
-//! Binary packages and source archives that nothing reaches: eclean's rules, for many roots.
+//! Unused binary packages and source archives, by eclean's rules applied to many roots.
 //!
-//! eclean-pkg keeps what is in the tree or installed, eclean-dist what an ebuild of the tree names. Here the tree is every tree snapshot that
-//! stays, and the root every build state that stays, earlier ones included. A binary package goes when no such state has it installed, and
+//! eclean-pkg keeps packages that are in the tree or installed, eclean-dist archives that an ebuild of the tree names. Here the tree is
+//! every tree snapshot that is kept, and the root every build state that is kept, earlier ones included. A binary package is removed if
+//! no such state has it installed, and
 //!
-//! - its pool belongs to no such state: CHOST, toolchain or flags have changed (if none at all of the pool is installed, the pool goes as a
-//!   whole); or
+//! - its pool belongs to no such state: CHOST, toolchain or flags have changed (if nothing of the pool is installed, the whole pool is
+//! removed); or
 //! - no such tree has its version any more; or
 //! - a younger build of the same version with the same USE flags is in its pool.
 
@@ -27,17 +28,17 @@ use crate::portage::cpv::Cpv;
 use crate::portage::vdb::Package;
 use crate::{beneath, context, inventory};
 
-/// No directory of a tree has more names.
+/// More names in a directory of a tree are refused.
 const NAMES_LIMIT: usize = 100_000;
 const MANIFEST_LIMIT_BYTES: u64 = 64 << 20;
-/// Of a mirror's directory that somebody uses as it is.
+/// A limit for a mirror's directory that is used in place.
 const NOT_A_DISTFILE: &str = "layout.conf";
 
 /// A file of a pool, with its size.
 pub(crate) fn files_of(pool: &Path) -> Result<Vec<(Build, FileUse)>> {
     let mut found = Vec::new();
     for build in unused::builds(pool)? {
-        // Gone meanwhile is as good as never seen.
+        // Another process removed it.
         if let Ok(meta) = fs::symlink_metadata(pool.join(&build.package.path)) {
             found.push((build, FileUse::of(&meta)));
         }
@@ -102,7 +103,7 @@ pub(crate) fn unused_binpkgs(cx: &Context<'_>, survey: &Survey, found: &Found, n
     Ok(items)
 }
 
-/// Which builds are installed in a state that stays, and when such a state was last used.
+/// The builds that are installed in a kept state, and when such a state was last used.
 pub(crate) fn installed(cx: &Context<'_>, survey: &Survey, found: &Found) -> Result<Installed> {
     let mut all = Installed::default();
     for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
@@ -148,8 +149,8 @@ pub(crate) fn unused_distfiles(
     Ok(items)
 }
 
-/// The plain files in the directory of distfiles, those that lie there by their content or are not whole yet included: what ebuilds keep below it
-/// (`git3-src/`) and locks are not ours to judge.
+/// The plain files in the distfiles directory, incomplete ones and those named by their digest included. Lock files and directories
+/// (`git3-src/`) belong to ebuilds and are left alone.
 pub(crate) fn list_distfiles(dir: &Path) -> Result<Vec<(String, std::path::PathBuf, FileUse)>> {
     let is_ours = |name: &str| !name.starts_with('.') && name != NOT_A_DISTFILE && !name.ends_with(".portage_lockfile");
     let named = |path: std::path::PathBuf, meta: &fs::Metadata| {
@@ -168,19 +169,19 @@ pub(crate) fn list_distfiles(dir: &Path) -> Result<Vec<(String, std::path::PathB
     Ok(found)
 }
 
-/// The name in a Manifest of what has this name in the directory of distfiles.
+/// The Manifest's name for a file in the distfiles directory.
 fn listed_as(name: &str) -> &str {
     let endings = [".__download__", ".part", ".part.json"];
     endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
-/// Builds that are installed somewhere, each with the time at which that was last used, seconds since 1970.
+/// Installed builds, each with the time when it was last used, seconds since 1970.
 #[derive(Debug, Default)]
 pub(crate) struct Installed {
     md5s: BTreeMap<String, i64>,
-    /// Of what a state's session had, or could build: a pool counts its builds by itself.
+    /// Looked up by pool first, since each pool numbers its builds by itself.
     keys: BTreeMap<PackageKey, i64>,
-    /// Without a number it is not known which build of that version it is.
+    /// Without a build number any build of the version may be the one.
     numbers: BTreeMap<(String, Option<u64>), i64>,
 }
 
@@ -200,7 +201,7 @@ impl Installed {
         later(self.numbers.entry((package.cpv, package.build_id)).or_default());
     }
 
-    /// When a state that has the build was last used; `None` if none has it.
+    /// When a state with the build was last used; `None` if no state has it.
     pub(crate) fn last_use(&self, build: &Build) -> Option<i64> {
         let numbered = |number| self.numbers.get(&(build.package.cpv.clone(), number));
         let md5 = build.md5.as_ref().and_then(|md5| self.md5s.get(md5));
@@ -227,7 +228,7 @@ pub(crate) fn build_name(pool: &PoolDir, build: &Build) -> String {
     format!("{} in {}…{end}", build.package.path, if pool.throwaway { "throwaway/" } else { "" })
 }
 
-/// Keys of the pools that states which stay were built with.
+/// Keys of the pools that kept states were built with.
 fn reached_pools(survey: &Survey, found: &Found) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for state in found.kept.iter().filter_map(|id| survey.states.get(id)) {
@@ -236,7 +237,7 @@ fn reached_pools(survey: &Survey, found: &Found) -> BTreeSet<String> {
     keys
 }
 
-/// Positions of builds beside which there is a younger one of the same version, slot and USE flags that was made from the same.
+/// Positions of builds for which there is a younger one of the same version, slot, USE flags and package key.
 fn superseded(builds: &[(Build, FileUse)]) -> BTreeSet<usize> {
     let mut newest: BTreeMap<(&str, &str, &str, Option<&PackageKey>), usize> = BTreeMap::new();
     let mut found = BTreeSet::new();
@@ -263,7 +264,7 @@ fn is_in(tree: &RootDir, cpv: &str) -> bool {
         || there(format!("metadata/md5-cache/{category}/{package}-{version}"))
 }
 
-/// The source archives that the Manifests of a tree name. Links in it are not followed: Portage's trees have none there.
+/// The source archives in the Manifests of a tree. Links are not followed: Portage's trees have none.
 fn distfiles_of(tree: &Path) -> Result<BTreeSet<String>> {
     let subdirectories = |dir: &TreeDir| -> beneath::Result<Vec<TreeDir>> {
         let entries = dir.entries(NAMES_LIMIT)?;

@@ -1,4 +1,4 @@
-//! All that was ever made here: what `rm -r` would do if it could.
+//! Removes everything that was made here. `rm -r` cannot, since files belong to mapped ids.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::history::{Error, Result, clean};
 use crate::path_error::OfFile as _;
 use crate::store::InMap as _;
 
-/// Everything but the configuration and patches in work, with what it takes.
+/// Everything except the configuration and work sets, with its size.
 pub(crate) fn clean_everything_plan(cx: &Context<'_>) -> Result<CleanPlan> {
     let _shared = context::share_store(cx)?;
     plan_everything(cx)
@@ -27,7 +27,7 @@ pub(crate) fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     let rest: Vec<PathBuf> = outside(cx).into_iter().map(|(_, _, path)| path).collect();
     cx.launcher.remove_trees(&rest)?;
     for dir in [&cx.places.data, &cx.places.cache] {
-        // Somebody else's files in it stay, and then so does it.
+        // If there are other files in it, they stay, and so does the directory.
         if let Err(error) = fs::remove_dir(dir) {
             tracing::debug!(path = %dir.display(), %error, "left");
         }
@@ -35,7 +35,7 @@ pub(crate) fn clean_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     Ok(plan)
 }
 
-/// What there may be besides the store. Only names of ours: the cache directory may be one that others use, too.
+/// What there may be besides the store. Only our names, since others may use the cache directory, too.
 fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 10] {
     [
         (CleanKind::Distfiles, "all fetched stage3s", cx.places.stage3()),
@@ -53,7 +53,7 @@ fn outside(cx: &Context<'_>) -> [(CleanKind, &'static str, PathBuf); 10] {
 
 fn plan_everything(cx: &Context<'_>) -> Result<CleanPlan> {
     let root = cx.store.root();
-    // Only counted: that something in it is damaged may be why all of it is to go.
+    // Only for the size. Errors are ignored: a damaged store may be why everything is removed.
     let part = |kind, what: &str, then: &str, name: &str| {
         let path = root.join(name);
         Ok((kind, format!("all {what} ({}){then}", list(&path)?.len()), path))

@@ -1,7 +1,7 @@
 //! Artifacts and logs.
 //!
-//! An artifact is an archive, or a directory `….oci`, with the files beside it (see `build/artifact.rs`). Those of a stage4, or of another
-//! name, are told apart by their form: who makes an image and an archive wants both.
+//! An artifact is an archive, or a directory `….oci`, with the files beside it (see `artifact/mod.rs`). Each form of a stage4, or of
+//! another name, is counted separately, since both an image and an archive may be wanted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,15 +17,15 @@ use crate::history::clean::{CleanItem, CleanKind, CleanOptions, FileUse, Thing};
 use crate::history::{Error, Result};
 use crate::path_error::OfFile as _;
 
-/// Logs are of use for so long, unless told otherwise.
+/// Logs are kept so long by default.
 const LOG_DAYS: i64 = 30;
 const DAY_SECS: i64 = 24 * 60 * 60;
-/// What lies beside an archive, in the order in which it is removed: first what says that the artifact is complete.
+/// The files beside an archive in the order of removal: the one that marks the artifact as complete comes first.
 const BESIDE: [&str; 5] = [".json", ".asc", ".DIGESTS", ".sha256", ".CONTENTS.gz"];
 
-/// How an artifact's name begins: of a stage4, or of another name or state.
+/// Prefixes of an artifact's name: of a stage4, and of another name or state.
 const KINDS: [&str; 2] = ["stage4-", "state-"];
-/// What tells an image from a directory of artifacts; the last files of it that go.
+/// The files by which an image is told from a directory of artifacts; they are removed last.
 const OF_AN_IMAGE: [&str; 2] = ["index.json", "oci-layout"];
 
 /// The files of one artifact.
@@ -33,10 +33,10 @@ const OF_AN_IMAGE: [&str; 2] = ["index.json", "oci-layout"];
 pub(crate) struct ArtifactFiles {
     /// The archive, or the directory.
     pub(crate) path: PathBuf,
-    /// In the order in which they are removed.
+    /// In the order of removal.
     pub(crate) files: Vec<(PathBuf, FileUse)>,
     pub(crate) made: i64,
-    /// Whether it is of the state that its name stands for now, or of one that a tag or a name in `kept/` leads to.
+    /// Whether it is of the present state of its name, or of one that a tag or a name in `kept/` points to.
     pub(crate) stays: bool,
 }
 
@@ -47,7 +47,7 @@ impl ArtifactFiles {
         path.into()
     }
 
-    /// Without its metadata it is what an interrupted removal has left.
+    /// Without metadata it is the rest of an interrupted removal.
     fn is_complete(&self) -> bool {
         self.files.iter().any(|(path, _)| *path == self.metadata())
     }
@@ -81,7 +81,7 @@ pub(crate) fn old_logs(cx: &Context<'_>, options: &CleanOptions) -> Result<Vec<C
     Ok(items)
 }
 
-/// Artifacts beyond the limits; of each stage4 and form the newest always stays, and that of the present state.
+/// Artifacts beyond the limits. Of each stage4 and form the newest is kept, and that of the present state.
 pub(crate) fn surplus_artifacts(cx: &Context<'_>, options: &CleanOptions, survey: &Survey) -> Result<Vec<CleanItem>> {
     let mut items = unfinished_artifacts(cx)?;
     for artifacts in artifacts(cx, survey)? {
@@ -99,7 +99,7 @@ pub(crate) fn surplus_artifacts(cx: &Context<'_>, options: &CleanOptions, survey
     Ok(items)
 }
 
-/// What killed exports have left. None runs now.
+/// Leftovers of killed exports. The store is locked, so no export is running.
 fn unfinished_artifacts(cx: &Context<'_>) -> Result<Vec<CleanItem>> {
     let mut items = Vec::new();
     let mut waiting = vec![cx.places.stages()];
@@ -160,7 +160,7 @@ pub(crate) fn artifacts(cx: &Context<'_>, survey: &Survey) -> Result<Vec<Vec<Art
     Ok(found)
 }
 
-/// Whether an artifact in `dir`, relative to all of them, is of what its name stands for now, or of what was given a name to be kept.
+/// Whether an artifact in `dir` is of the present state of its name, or of a state that was named to be kept.
 fn stays(artifact: &ArtifactFiles, kind: &str, dir: &Path, survey: &Survey) -> bool {
     let Some(dir) = dir.to_str() else { return false };
     let name = if kind == KINDS[0] { format!("stage4/{dir}") } else { dir.to_owned() };
@@ -174,7 +174,7 @@ fn form(name: &str) -> String {
     known.unwrap_or_else(|| name.rsplit('.').next().unwrap_or_default().to_owned())
 }
 
-/// Which of an artifact's files go first: metadata, what else is beside it, and then the thing itself.
+/// The order of removal: metadata, the other files beside it, then the artifact itself.
 fn rank(path: &Path, main: &Path) -> usize {
     if path.starts_with(main) {
         let last = OF_AN_IMAGE.iter().position(|name| path == main.join(name));
@@ -211,7 +211,7 @@ pub(crate) fn log_item(path: PathBuf, why: String) -> CleanItem {
     CleanItem { kind: CleanKind::Logs, name, path, bytes: 0, why, thing: Thing::Directory }
 }
 
-/// What is in a directory, by name; nothing if it is not there.
+/// The entries of a directory, by name; empty if it does not exist.
 pub(crate) fn list(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -221,7 +221,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(Error::io("list", dir))?.path();
-        // Gone meanwhile is as good as never seen.
+        // Another process removed it.
         if let Ok(meta) = fs::symlink_metadata(&path) {
             found.push((path, meta));
         }

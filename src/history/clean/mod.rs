@@ -1,16 +1,17 @@
-//! `clean`: what nothing needs any more is found, shown, and removed.
+//! `clean`: finds, shows and removes what is not needed any more.
 //!
 //! ```text
-//! survey      what the store holds, and what leads to it: names, their earlier values, sessions
-//! cache       binary packages and source archives that nothing reaches, by the rules of eclean
+//! survey      what the store holds, and what refers to it: names, their earlier values, sessions
+//! cache       unused binary packages and source archives, by the rules of eclean
 //! files       artifacts and logs, by number and age
 //! shrink      more of all that, the least recently used first, until the rest fits
 //! everything  all of it
 //! ```
 //!
-//! A plan is made while others work, and shown. Then the store is locked for this process alone and the plan is made again: what is in both
-//! is removed. So nothing goes that was not shown, and nothing that somebody has begun to use in between. A name that has moved meanwhile
-//! forgets the values that were shown, wherever in its history they are by then, and no others; what may go with them is found after that.
+//! A plan is made while other commands work, and shown. Then the store is locked for this process alone and the plan is made again: what
+//! is in both plans is removed. So nothing is removed that was not shown, or that somebody has begun to use in between. Of a name that
+//! moved meanwhile, exactly the values that were shown are forgotten, whatever their positions are by then; then it is determined what
+//! can be removed with them.
 
 pub(crate) mod cache;
 pub(crate) mod everything;
@@ -88,21 +89,22 @@ impl fmt::Display for CleanKind {
 pub(crate) struct CleanOptions {
     /// Of these.
     pub kinds: BTreeSet<CleanKind>,
-    /// Suspended sessions too, which could go on.
+    /// Also suspended sessions, which could be resumed.
     pub suspended: bool,
-    /// Of each name so many values stay, the present one included; of each stage4 so many artifacts.
+    /// How many values of each name are kept, the present one included, and how many artifacts of each stage4.
     pub keep: Option<usize>,
-    /// Only what is older than so many seconds: earlier values by when they were replaced, artifacts and logs by when they were made.
+    /// Only what is older than so many seconds: earlier values by the time when they were replaced, artifacts and logs by the time when
+    /// they were made.
     pub older_than_secs: Option<i64>,
-    /// Then the least recently used, until the rest takes at most so many bytes.
+    /// Then also the least recently used, until the rest takes at most so many bytes.
     pub max_size_bytes: Option<u64>,
     /// Now, seconds since 1970.
     pub now_secs: i64,
 }
 
 impl CleanOptions {
-    /// Whether something that is the `position`th newest of its kind and as old as `since` is beyond what is to be kept. Without a limit nothing
-    /// is; with two limits it has to be beyond both.
+    /// Whether the `position`th newest of its kind, as old as `since`, is beyond the limits. Without a limit nothing is; with both limits
+    /// it has to be beyond both.
     fn beyond(&self, position: usize, since: i64) -> bool {
         let many = self.keep.map(|keep| position >= keep.max(1));
         let old = self.older_than_secs.map(|secs| since < self.now_secs - secs);
@@ -114,16 +116,16 @@ impl CleanOptions {
     }
 }
 
-/// One thing that nothing needs.
+/// Something that is not needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct CleanItem {
     /// What kind of thing.
     pub kind: CleanKind,
-    /// What people call it.
+    /// Its name, for people.
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
-    /// What becomes free with it, bytes: what is shared with things that stay is not counted, what is shared within the plan once.
+    /// Bytes that become free: what it shares with things that stay does not count, and what is shared within the plan counts once.
     pub bytes: u64,
     /// Why it is not needed.
     pub why: String,
@@ -131,11 +133,11 @@ pub(crate) struct CleanItem {
     thing: Thing,
 }
 
-/// What has to be done to remove an item.
+/// How an item is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Thing {
     Session(SessionId),
-    /// With the layers that go with it.
+    /// With its layers that nothing else has.
     State(StateId, BTreeSet<LayerId>),
     Layer(LayerId),
     Tree(TreeId),
@@ -146,20 +148,20 @@ enum Thing {
         path: String,
         file: FileUse,
     },
-    /// In this order; then the directory, if they are in one of their own.
+    /// In this order; then their directory, if they have one of their own.
     Files(Vec<(PathBuf, FileUse)>),
-    /// A directory with files that may belong to mapped ids.
+    /// A directory whose files may belong to mapped ids.
     Directory,
 }
 
-/// A file's share of the disk; another name for the same file may stay.
+/// A file's share of the disk; the file may have other names, which stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct FileUse {
     device: u64,
     inode: u64,
     links: u64,
     bytes: u64,
-    /// When it was last read (as far as the file system notes that) or made here, seconds since 1970.
+    /// When it was last read (if the file system records that) or made here, seconds since 1970.
     used: i64,
     /// When it was written.
     modified: i64,
@@ -178,7 +180,7 @@ impl FileUse {
     }
 }
 
-/// Earlier values that a name forgets.
+/// The earlier values of a name to forget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Forgotten {
     /// The name: `profile/demo/upstream`, `tree/gentoo`.
@@ -187,28 +189,28 @@ pub(crate) struct Forgotten {
     pub positions: BTreeSet<usize>,
     /// What was there: ids of states or trees, in the order of their positions.
     pub values: Vec<String>,
-    /// Since when the name stood for each of them, RFC 3339: tells a value from the same one at another time.
+    /// Since when the name had each of them, RFC 3339: distinguishes a value from the same one at another time.
     #[serde(skip)]
     since: Vec<String>,
 }
 
-/// Values that names may forget, each with the time since when the name stood for it.
+/// Values that may be forgotten, each with the time since when the name had it.
 type Forgettable = BTreeSet<(String, String, String)>;
 
-/// What is to be removed, or was.
+/// What is to be removed, or was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct CleanPlan {
     /// By kind.
     pub items: Vec<CleanItem>,
     /// Names that forget earlier values.
     pub forgotten: Vec<Forgotten>,
-    /// What becomes free, bytes.
+    /// Bytes that become free.
     pub bytes: u64,
-    /// What everything takes that could be cleaned, bytes; known if that was limited.
+    /// Size of everything that can be cleaned, if there is a limit for it.
     pub total_bytes: Option<u64>,
-    /// To how much that was to be limited, bytes.
+    /// That limit, bytes.
     pub max_size_bytes: Option<u64>,
-    /// What else there is to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -228,7 +230,7 @@ impl CleanPlan {
         self.items.is_empty() && self.forgotten.is_empty()
     }
 
-    /// Counts what becomes free: a file with several names only if all of them go.
+    /// Counts what becomes free: a file with several names only if all of them are removed.
     fn count(&mut self) {
         let mut links: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         for item in &mut self.items {
@@ -252,14 +254,14 @@ impl CleanPlan {
     }
 }
 
-/// What nothing needs, and why. Nothing is changed.
+/// What is not needed, and why. Changes nothing.
 pub(crate) fn clean_plan(cx: &Context<'_>, options: &CleanOptions) -> Result<CleanPlan> {
     let _shared = context::share_store(cx)?;
     cx.observer.step("looking for what nothing needs");
     plan_cleaning(cx, options, None)
 }
 
-/// Removes what is in `shown` and, looked at again, still not needed.
+/// Removes what is in `shown` and is still not needed.
 pub(crate) fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan) -> Result<CleanPlan> {
     let exclusive = lock_store(cx)?;
     let mut plan = plan_cleaning(cx, options, Some(shown.forgettable()))?;
@@ -273,7 +275,7 @@ pub(crate) fn clean(cx: &Context<'_>, options: &CleanOptions, shown: &CleanPlan)
     Ok(plan)
 }
 
-/// Names forget nothing but what is in `shown`, if there is such.
+/// Limits the forgotten values to those in `shown`.
 fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgettable>) -> Result<CleanPlan> {
     let pins = pins_text(cx)?;
     let survey = Survey::read(cx.store, options, pins, shown)?;
@@ -306,7 +308,7 @@ fn plan_cleaning(cx: &Context<'_>, options: &CleanOptions, shown: Option<Forgett
     Ok(plan)
 }
 
-/// The text that says which trees the configuration asks for. If it is not there it asks for none.
+/// The configuration's `env/tree`; empty if it does not exist.
 fn pins_text(cx: &Context<'_>) -> Result<String> {
     let path = cx.places.config.join("env/tree");
     match fs::read_to_string(&path) {
@@ -315,7 +317,7 @@ fn pins_text(cx: &Context<'_>) -> Result<String> {
     }
 }
 
-/// What trees take on the disk, also those of mapped owners, bytes.
+/// Size of trees on disk, files of mapped owners included, bytes.
 pub(crate) fn sizes_of(cx: &Context<'_>, paths: Vec<PathBuf>) -> Result<BTreeMap<PathBuf, u64>> {
     if paths.is_empty() {
         return Ok(BTreeMap::new());
@@ -327,7 +329,7 @@ pub(crate) fn sizes_of(cx: &Context<'_>, paths: Vec<PathBuf>) -> Result<BTreeMap
     Ok(input.trees.into_iter().zip(usage).map(|(path, usage)| (path, usage.bytes)).collect())
 }
 
-/// Names forget, then states go, then layers.
+/// The order: names forget values, then states are removed, then layers.
 fn clean_store(cx: &Context<'_>, exclusive: &Lock, plan: &CleanPlan) -> Result<()> {
     for Forgotten { name, positions, .. } in &plan.forgotten {
         cx.store.ref_forget(exclusive, name, positions)?;

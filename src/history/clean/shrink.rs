@@ -1,8 +1,8 @@
-//! Until the rest fits: the least recently used first.
+//! Removes the least recently used things until the rest fits.
 //!
-//! What may go: earlier states and trees of names, binary packages, source archives, logs, and of each stage4 and form all artifacts but the
-//! newest and that of the present state.
-//! What a name leads to now, what was kept or tagged, and sessions stay, however little that leaves room for.
+//! Candidates are earlier values of names, binary packages, source archives, logs, and of each stage4 and form all artifacts but the
+//! newest and that of the present state. Present values of names, kept and tagged states, and sessions always stay, even if the limit
+//! cannot be met.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::history::clean::{CleanItem, CleanKind, CleanOptions, CleanPlan, FileU
 use crate::history::{Result, clean};
 use crate::portage::binpkgs::unused;
 
-/// Something that could go.
+/// A candidate for removal.
 enum Candidate {
     /// An earlier value of a name.
     Value(String, usize),
@@ -47,7 +47,7 @@ pub(crate) fn shrink(cx: &Context<'_>, options: &CleanOptions, max: u64, survey:
         let item = CleanItem { bytes: sizes.get(&path).copied().unwrap_or(0), ..log_item(path, String::new()) };
         add(used, wants(CleanKind::Logs), item, Vec::new());
     }
-    // Overlays do not note when a package was read; the states in which it is installed know better.
+    // Overlayfs does not record when a package was read, so the states that have it installed tell when it was used.
     let positions = positions_of(plan);
     let installed = if wants(CleanKind::Binpkgs) {
         cache::installed(cx, survey, &survey.unused(options, &positions))?
@@ -73,7 +73,7 @@ pub(crate) fn shrink(cx: &Context<'_>, options: &CleanOptions, max: u64, survey:
         for (position, artifact) in artifacts.into_iter().enumerate() {
             let all: Vec<FileUse> = artifact.files.iter().map(|(_, file)| *file).collect();
             let used = all.iter().map(|file| file.used).max().unwrap_or(artifact.made);
-            // What an image shares with packed layers that are kept does not become free.
+            // The parts of an image that are hard links to cached layers do not become free.
             let bytes = all.iter().filter(|file| file.links <= 1).map(|file| file.bytes).sum();
             let may_go = position > 0 && !artifact.stays;
             let item = CleanItem { bytes, ..artifact_item(artifact, String::new()) };
@@ -88,7 +88,7 @@ pub(crate) fn shrink(cx: &Context<'_>, options: &CleanOptions, max: u64, survey:
     Ok(())
 }
 
-/// Takes candidates into the plan until the rest fits.
+/// Adds candidates to the plan until the rest fits.
 #[expect(clippy::too_many_arguments, reason = "the state of one loop")]
 fn take(
     cx: &Context<'_>,
@@ -121,12 +121,12 @@ fn take(
                 freed = plan.bytes;
             }
             Candidate::Item(item) => {
-                // A package may also go with its pool.
+                // A package may already be in the plan with its pool.
                 if item.path.ancestors().any(|path| known.contains(path)) {
                     continue;
                 }
                 known.insert(item.path.clone());
-                // Of a file with several names nothing becomes free before the last one goes.
+                // A file with several names only becomes free with the last one.
                 let shared = matches!(&item.thing, Thing::Build { file, .. } if file.links > 1);
                 freed += if shared { 0 } else { item.bytes };
                 plan.items.push(*item);
@@ -136,7 +136,7 @@ fn take(
     plan.count();
 }
 
-/// What names forget already.
+/// The values that are already forgotten.
 fn positions_of(plan: &CleanPlan) -> Positions {
     plan.forgotten.iter().map(|forgotten| (forgotten.name.clone(), forgotten.positions.clone())).collect()
 }
@@ -145,7 +145,7 @@ fn of_the_store(kind: CleanKind) -> bool {
     matches!(kind, CleanKind::Sessions | CleanKind::States | CleanKind::Layers | CleanKind::Trees)
 }
 
-/// What files take, each counted once however many names it has.
+/// Size of files, each counted once however many names it has.
 fn once(files: &[FileUse]) -> u64 {
     let mut seen = BTreeSet::new();
     files.iter().filter(|file| seen.insert((file.device, file.inode))).map(|file| file.bytes).sum()

@@ -1,4 +1,4 @@
-//! What the store holds, and what leads to it.
+//! What the store holds, and what refers to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -11,7 +11,7 @@ use crate::store::{
     LayerId, Reached, RefEntry, Result, SessionId, SessionRecord, SessionStatus, State, StateId, Store, Tree, TreeId,
 };
 
-/// Names whose earlier values are never cleaned away: who made them wanted to keep something.
+/// Names whose earlier values are never cleaned: somebody named these states to keep them.
 const KEEPING: [&str; 2] = ["kept/", "tag/"];
 const TREE: &str = "tree/";
 
@@ -26,39 +26,39 @@ pub(crate) struct Survey {
     trees: Vec<Tree>,
     /// Sessions that stay.
     staying: Vec<SessionRecord>,
-    /// Suspended ones that go.
+    /// Suspended sessions that are removed.
     leaving: Vec<SessionRecord>,
     used: BTreeMap<StateId, i64>,
-    /// States whose files say something else than their ids.
+    /// States whose files do not match their ids.
     changed: BTreeSet<StateId>,
     /// Text of the configuration's `env/tree`.
     pins: String,
-    /// Nothing but this may be forgotten, if it is known.
+    /// If set, nothing else may be forgotten.
     shown: Option<Forgettable>,
 }
 
-/// Positions in the histories of names that are forgotten, by name.
+/// Positions of values to forget, by name.
 pub(crate) type Positions = BTreeMap<String, BTreeSet<usize>>;
 
-/// What is not needed once names have forgotten what they should.
+/// What is not needed once those values are forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) states: Vec<StateId>,
     /// States that stay.
     pub(crate) kept: BTreeSet<StateId>,
-    /// Layers that go with a state: with the first that has them.
+    /// Layers that are removed with a state: with the first that has them.
     with_state: BTreeMap<StateId, BTreeSet<LayerId>>,
     /// Layers that no state has.
     layers: BTreeSet<LayerId>,
     trees: Vec<TreeId>,
     sessions: Vec<SessionId>,
     pub(crate) forgotten: Vec<Forgotten>,
-    /// States that something leads to, and that are not there or were changed: as long as there are such, no state, layer or tree goes.
+    /// States that something refers to, but that are missing or changed. While there are such, no state, layer or tree is removed.
     missing: BTreeSet<StateId>,
 }
 
 impl Survey {
-    /// Reads it; `pins` is the text of the configuration's `env/tree`, `shown` all that may be forgotten.
+    /// Reads the store; `pins` is the configuration's `env/tree`, `shown` limits what may be forgotten.
     pub(crate) fn read(store: &Store, options: &CleanOptions, pins: String, shown: Option<Forgettable>) -> Result<Self> {
         let (mut states, mut changed) = (BTreeMap::new(), BTreeSet::new());
         for id in store.state_ids()? {
@@ -94,8 +94,8 @@ impl Survey {
         })
     }
 
-    /// What names forget by the limits of `options`, and trees because they are not there any more. A state that is not there may come back from
-    /// a backup: its name forgets it as it would forget any other.
+    /// The values to forget by the limits of `options`, and missing trees. A missing state may come back from a backup, so it is treated
+    /// as any other value.
     pub(crate) fn beyond(&self, options: &CleanOptions) -> Positions {
         let mut positions = Positions::new();
         if options.kinds.contains(&CleanKind::States) {
@@ -122,13 +122,13 @@ impl Survey {
         positions
     }
 
-    /// Whether a value may be forgotten, for all that was shown.
+    /// Whether `shown` allows to forget a value.
     fn was_shown<T: Display>(&self, name: &str, entry: &RefEntry<T>) -> bool {
         let known = |shown: &Forgettable| shown.contains(&(name.to_owned(), entry.value.to_string(), entry.since.clone()));
         self.shown.as_ref().is_none_or(known)
     }
 
-    /// The earlier values that could be forgotten besides: when the state was last used, or the tree was replaced; name, position.
+    /// Further values that could be forgotten: when the state was last used, or the tree was replaced; name, position.
     pub(crate) fn forgettable(&self, options: &CleanOptions) -> Vec<(i64, String, usize)> {
         let mut found = Vec::new();
         if options.kinds.contains(&CleanKind::States) {
@@ -149,7 +149,7 @@ impl Survey {
         found
     }
 
-    /// What nothing needs once names have forgotten `positions`.
+    /// What is not needed once `positions` are forgotten.
     pub(crate) fn unused(&self, options: &CleanOptions, positions: &Positions) -> Found {
         let wants = |kind| options.kinds.contains(&kind);
         let Reached { there, missing } = self.reached(positions);
@@ -170,7 +170,7 @@ impl Survey {
             let named: BTreeSet<&LayerId> = self.states.values().flat_map(|state| &state.layers).collect();
             found.layers = self.layers.iter().filter(|layer| !named.contains(layer)).cloned().collect();
         }
-        // A missing state may have been built with any tree, too.
+        // A missing state may have been built with any of the trees.
         if wants(CleanKind::Trees) && !in_doubt {
             let origins: Vec<String> = kept.iter().filter_map(|id| self.states.get(id)).map(|s| s.origin.to_string()).collect();
             for tree in &self.trees {
@@ -178,7 +178,7 @@ impl Survey {
                     let forgotten = positions.get(&format!("{TREE}{name}"));
                     history.iter().enumerate().any(|(at, e)| e.value == tree.id && forgotten.is_none_or(|all| !all.contains(&at)))
                 });
-                // However an origin is laid out, the digest of the tree is in it.
+                // Searched as text, so that it is found in origins of any version.
                 let digest = tree.meta.origin["digest"].as_str().unwrap_or(tree.id.as_str());
                 if !named && !self.is_pinned(tree) && !origins.iter().any(|origin| origin.contains(digest)) {
                     found.trees.push(tree.id.clone());
@@ -204,7 +204,7 @@ impl Survey {
         Forgotten { name: name.to_owned(), positions: positions.clone(), values, since }
     }
 
-    /// The states that a name leads to, or a session stands on, with all that they were made from.
+    /// The states that a name or session refers to, with all that they were made from.
     fn reached(&self, positions: &Positions) -> Reached {
         let mut ids: Vec<&StateId> = self.staying.iter().filter_map(|record| record.base.as_ref()).collect();
         for (name, history) in &self.histories {
@@ -219,7 +219,7 @@ impl Survey {
         reached
     }
 
-    /// Whether the configuration asks for this very tree, by its digest or the revision that it is of.
+    /// Whether the configuration pins this tree, by its digest or revision.
     fn is_pinned(&self, tree: &Tree) -> bool {
         ["digest", "rev"].iter().filter_map(|field| tree.meta.origin[*field].as_str()).any(|text| {
             let text = text.rsplit(':').next().unwrap_or(text);
@@ -232,7 +232,7 @@ impl Survey {
         self.trees.iter().filter(|tree| !found.trees.contains(&tree.id)).collect()
     }
 
-    /// Whether a suspended session stays, whose packages have no state yet.
+    /// Whether a suspended session is kept: its packages are in no state yet.
     pub(crate) fn is_something_suspended(&self) -> bool {
         self.staying.iter().any(|record| matches!(record.status, SessionStatus::Suspended { .. }))
     }
@@ -248,7 +248,7 @@ impl Survey {
         }
     }
 
-    /// All directories that take space, for measuring the whole.
+    /// All directories that take space, to measure the whole.
     pub(crate) fn all_paths(&self, root: &Path) -> Vec<PathBuf> {
         let layers = self.layers.iter().map(|id| root.join("layers").join(id.as_str()));
         let trees = self.trees.iter().map(|tree| root.join("trees").join(tree.id.as_str()));
@@ -267,7 +267,7 @@ impl Survey {
         history.first().map(|entry| &entry.value)
     }
 
-    /// Whether a name that keeps what it leads to has the state among its values.
+    /// Whether a name that protects its values has this state among them.
     pub(crate) fn keeps(&self, state: &str) -> bool {
         let mut keeping = self.histories.iter().filter(|(name, _)| KEEPING.iter().any(|prefix| name.starts_with(prefix)));
         keeping.any(|(_, history)| history.iter().any(|entry| entry.value.as_str() == state))
@@ -285,7 +285,7 @@ impl Survey {
 }
 
 impl Found {
-    /// Why states, layers and trees stay although nothing that is there needs them.
+    /// Why states, layers and trees stay although nothing complete needs them.
     pub(crate) fn doubt(&self) -> Option<String> {
         let first = self.missing.first()?;
         let others = match self.missing.len() - 1 {
@@ -298,7 +298,7 @@ impl Found {
         ))
     }
 
-    /// The directories that go, to be measured.
+    /// The directories to be removed, to measure them.
     pub(crate) fn paths(&self, root: &Path) -> Vec<PathBuf> {
         let layers = self.with_state.values().flatten().chain(&self.layers).map(|id| root.join("layers").join(id.as_str()));
         let trees = self.trees.iter().map(|id| root.join("trees").join(id.as_str()));
@@ -306,7 +306,7 @@ impl Found {
         layers.chain(trees).chain(sessions).collect()
     }
 
-    /// Everything that goes, in words; `sizes` has what [`Found::paths`] take.
+    /// Everything to be removed, as items; `sizes` has what [`Found::paths`] take.
     pub(crate) fn items(&self, survey: &Survey, sizes: &BTreeMap<PathBuf, u64>, root: &Path) -> Vec<CleanItem> {
         let mut items = Vec::new();
         let size = |path: &Path| sizes.get(path).copied().unwrap_or(0);

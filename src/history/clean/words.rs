@@ -1,11 +1,11 @@
-//! Names of things, and times.
+//! Names of things, and times, for output.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::store::State;
 
-/// A state as people know it: the beginning of its id, what it is, and of which profile.
+/// A state for people: the start of its id, its kind and its profile.
 pub(crate) fn state(state: &State) -> String {
     let origin = &state.origin;
     let id = &state.id.as_str()[..12];
@@ -14,7 +14,7 @@ pub(crate) fn state(state: &State) -> String {
     format!("{id} {what}{on}")
 }
 
-/// Seconds since 1970 of a time in RFC 3339; 0 if it is none, so that it counts as old.
+/// Seconds since 1970 of an RFC 3339 time; 0 if it is invalid, so that it counts as old.
 pub(crate) fn seconds(rfc3339: &str) -> i64 {
     rfc3339.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
 }
