@@ -48,7 +48,7 @@ impl Operator {
         ("~", Self::AnyRevision),
     ];
 
-    /// As written before a package.
+    /// The characters before a package.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Less => "<",
@@ -61,12 +61,12 @@ impl Operator {
     }
 }
 
-/// One package atom. Printing it gives back what was parsed.
+/// A package atom. Prints as it was parsed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Atom {
-    /// Comparison with [`Atom::version`]; both are there or neither.
+    /// Comparison with [`Atom::version`]; both are set or neither.
     pub operator: Option<Operator>,
-    /// Category, with `*` allowed where wildcards are.
+    /// Category; may contain `*` in files that allow wildcards.
     pub category: String,
     /// Package name without version.
     pub package: String,
@@ -82,7 +82,7 @@ pub struct Atom {
     pub use_dependencies: Vec<String>,
 }
 
-/// Why a text is no atom.
+/// Why a text is not an atom.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AtomError {
     #[error("the atom is empty")]
@@ -90,10 +90,10 @@ pub enum AtomError {
     /// `hello` for `app-misc/hello`.
     #[error("`{0}` has no category")]
     NoCategory(String),
-    /// A character that category names may not have.
+    /// A character that is not allowed in categories.
     #[error("`{0}` is no category name")]
     Category(String),
-    /// A character that package names may not have, or a name that ends like a version.
+    /// A character that is not allowed in package names, or a name that ends like a version.
     #[error("`{0}` is no package name")]
     Package(String),
     /// An operator, but no version.
@@ -108,25 +108,25 @@ pub enum AtomError {
     /// `=cat/pkg-1-2` where no binary package can be meant.
     #[error("`{0}` names one build of a binary package, which only `package.*` files may")]
     OneBuild(String),
-    /// Two versions, of which the second is no number of a build.
+    /// Two versions, of which the second is no build number.
     #[error("`{0}` has two versions, and the second is no number of a build")]
     BuildId(String),
-    /// A slot with characters that slots do not have.
+    /// A character that is not allowed in slots.
     #[error("`{0}` is no slot")]
     Slot(String),
-    /// A repository name with characters that those do not have.
+    /// A character that is not allowed in repository names.
     #[error("`{0}` is no repository name")]
     Repository(String),
-    /// A wildcard together with something that only one package can have.
+    /// A wildcard together with a part that needs a single package.
     #[error("`{0}` has a wildcard, and so can have no {1}")]
     WildcardWith(String, &'static str),
-    /// Brackets not closed, or empty, or with a strange flag.
+    /// Brackets that are empty or not closed, or an invalid flag.
     #[error("`{0}` are no USE dependencies")]
     UseDependencies(String),
-    /// `!cat/pkg`, which only ebuilds may say.
+    /// A blocker, `!cat/pkg`, which is only allowed in ebuilds.
     #[error("`{0}` is a blocker, which only ebuilds may write")]
     Blocker(String),
-    /// A wildcard where only one package can be meant.
+    /// A wildcard where a single package is needed.
     #[error("`{0}` has a wildcard, which only `package.*` files may have")]
     Wildcard(String),
 }
@@ -137,7 +137,7 @@ impl Atom {
         format!("{}/{}", self.category, self.package)
     }
 
-    /// Whether category or package has a `*`, so that it may mean many packages.
+    /// Whether category or package contains a `*`.
     pub fn is_wildcard(&self) -> bool {
         self.category.contains('*')
             || self.package.contains('*')
@@ -158,7 +158,7 @@ impl Atom {
         }
     }
 
-    /// Reads an atom that names something to install: no wildcard in category or package, and no build of a binary package.
+    /// Reads an atom of a package to install: no wildcard in category or package, and no build number.
     pub fn parse_target(text: &str) -> Result<Self, AtomError> {
         let atom: Self = text.parse()?;
         if atom.build_id.is_some() {
@@ -246,7 +246,7 @@ fn split_use_dependencies(text: &str) -> Result<(&str, Vec<String>), AtomError> 
     let mut defaults = BTreeMap::new();
     for flag in &flags {
         let (name, default) = use_dependency(flag).ok_or_else(wrong)?;
-        // What holds where a package lacks the flag cannot be said in two ways.
+        // `(+)` and `(-)` say what to assume for a package without the flag, so both cannot hold.
         if *defaults.entry(name).or_insert(default) != default {
             return Err(wrong());
         }
@@ -270,7 +270,7 @@ fn use_dependency(text: &str) -> Option<(&str, Option<&str>)> {
     (is_flag(name) && matches!(default, None | Some("(+)" | "(-)"))).then_some((name, default))
 }
 
-/// Whether `text` can be the name of a USE flag (PMS 3.1.4).
+/// Whether `text` is a valid name of a USE flag (PMS 3.1.4).
 pub(crate) fn is_flag(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '@' | '-'))
@@ -309,7 +309,7 @@ fn is_slot(text: &str) -> bool {
 
 fn split_version<'a>(rest: &'a str, text: &str, operator: Operator) -> Result<(&'a str, Option<&'a str>), AtomError> {
     if operator == Operator::Equal {
-        // Portage's `=cat/pkg-*9999*`, any version that contains the middle.
+        // Portage's `=cat/pkg-*9999*`: any version that contains the middle part.
         if let Some(at) = rest.rfind("-*").filter(|at| is_middle(&rest[at + 1..])) {
             return Ok((&rest[..at], Some(&rest[at + 1..])));
         }
@@ -336,7 +336,7 @@ fn is_middle(version: &str) -> bool {
     middle.is_some_and(|middle| !middle.is_empty() && middle.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
 }
 
-/// Where the package ends in a version, what looked like the version is the number of a build.
+/// If the package's name ends in a version, what was taken for the version is a build number.
 fn split_build_id<'a>(package: &'a str, version: &str, text: &str) -> Result<(&'a str, Option<String>, Option<u64>), AtomError> {
     let Some((name, real)) = split_pf(package) else { return Ok((package, Some(version.to_owned()), None)) };
     let plain = version.bytes().all(|b| b.is_ascii_digit()) && (version.len() == 1 || !version.starts_with('0'));

@@ -7,30 +7,30 @@
 //! verify-signature = true           Portage's default since 3.0.78
 //! ```
 //!
-//! Source: `portage/binrepo/config.py`. A value of several lines is not `true`.
+//! Source: `portage/binrepo/config.py`. A value with several lines does not count as `true`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::configparser::{Setting, parse};
 
-/// Lines, counted from 1, by which signatures would not be verified.
+/// Numbers of the lines, from 1, that switch off verification of signatures.
 pub fn unverified(text: &str) -> impl Iterator<Item = u32> {
     let is_on = |value: &str| matches!(value.to_lowercase().as_str(), "true" | "yes");
     let off = move |setting: &Setting| setting.key == "verify-signature" && !is_on(&setting.value);
     parse(text).settings.into_iter().filter(off).map(|setting| setting.line)
 }
 
-/// Why a host cannot be asked.
+/// Why a host cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreachable {
-    /// Its address is neither of `http` nor of `https`, nor a directory.
+    /// Its address is neither HTTP(S) nor a directory.
     Protocol,
-    /// Its address has `%(name)s`, which is not read here.
+    /// Its address contains `%(name)s`, which we do not expand.
     Reference,
 }
 
-/// Hosts that cannot be asked: the line of each, counted from 1, its address, and why.
+/// Hosts that cannot be used: line number from 1, address, and reason.
 pub(crate) fn unreachable(text: &str) -> impl Iterator<Item = (u32, String, Unreachable)> {
     let why = |value: &str| {
         let Some(uri) = interpolated(value) else { return Some(Unreachable::Reference) };
@@ -42,12 +42,12 @@ pub(crate) fn unreachable(text: &str) -> impl Iterator<Item = (u32, String, Unre
     settings.filter_map(move |setting| Some((setting.line, why(&setting.value)?)).map(|(line, why)| (line, setting.value, why)))
 }
 
-/// The directory that an address names: `file:///DIR`, `file:/DIR` or `/DIR`. Portage takes it as it is written, `%20` and all.
+/// The directory of an address: `file:///DIR`, `file:/DIR` or `/DIR`. Like Portage, it does not decode `%20`.
 pub(crate) fn directory(uri: &str) -> Option<PathBuf> {
     let uri = uri.trim();
     let path = match uri.split_at_checked(5) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file:") => match rest.strip_prefix("//") {
-            // Portage forgets the host and reads a directory of this machine, which nobody means.
+            // Portage ignores the host and reads a directory of this machine, which nobody means.
             Some(rest) => rest.strip_prefix("localhost").filter(|rest| rest.starts_with('/')).unwrap_or(rest),
             None => rest,
         },
@@ -56,7 +56,7 @@ pub(crate) fn directory(uri: &str) -> Option<PathBuf> {
     (path.starts_with('/') && !path.starts_with("//")).then(|| PathBuf::from("/").join(path.trim_matches('/')))
 }
 
-/// The hosts of these files, read one after the other: the name of each and its `sync-uri`, without slashes at its end.
+/// The hosts of these files in order: name and `sync-uri` without slashes at its end.
 pub fn hosts<'a>(files: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
     let mut hosts = BTreeMap::new();
     let mut default = None;
@@ -79,7 +79,7 @@ pub fn hosts<'a>(files: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, S
     known.filter(|(_, uri)| !uri.is_empty()).collect()
 }
 
-/// `%%` is a `%`; what `%(name)s` stands for is not known here, and no host has it in its address.
+/// `%%` is a `%`. We do not know the value of `%(name)s`, and no host uses it in its address.
 fn interpolated(value: &str) -> Option<String> {
     let plain = value.replace("%%", "");
     (!plain.contains('%')).then(|| value.replace("%%", "%"))

@@ -1,13 +1,13 @@
 //! Files that Portage reads with Python's `configparser`: `binrepos.conf`, a mirror's `layout.conf`.
 //!
-//! `=` or `:`, whichever comes first, stands between name and value. A line that is indented more than the one that a setting began on
-//! belongs to its value, whatever comments and empty lines are between (`configparser.py`, `_read`).
+//! Name and value are separated by `=` or `:`, whichever comes first. A line that is indented more than the first line of a setting
+//! continues its value, across comments and empty lines (`configparser.py`, `_read`).
 
 /// A name with its value.
 pub(crate) struct Setting {
     /// The line that it begins on, counted from 1.
     pub(crate) line: u32,
-    /// Of which section, by its number from 0; none before the first.
+    /// Number of its section from 0; `None` before the first.
     pub(crate) section: Option<usize>,
     /// The name, in lower case.
     pub(crate) key: String,
@@ -17,26 +17,26 @@ pub(crate) struct Setting {
 
 /// Everything that is set, in order.
 pub(crate) struct Parsed {
-    /// Names of sections, as often as they come.
+    /// Names of all sections, with duplicates.
     pub(crate) sections: Vec<String>,
     pub(crate) settings: Vec<Setting>,
 }
 
-/// What Python's `str.strip` takes away.
+/// What Python's `str.strip` removes.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
-/// Lines as Python has them in a text file: a lone carriage return ends one, too.
+/// Lines of Python's text files: a lone carriage return also ends one.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 pub(crate) fn parse(text: &str) -> Parsed {
     let mut found = Parsed { sections: Vec::new(), settings: Vec::new() };
-    // Of the line that the setting, or the section, began on.
+    // Indentation of the line on which the setting or section began.
     let mut indent = 0;
-    // Whether the last line of that kind was a setting.
+    // Whether the last such line was a setting.
     let mut open = false;
     for (line, whole) in (1..).zip(lines(text)) {
         let said = whole.trim_matches(is_space);

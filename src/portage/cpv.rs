@@ -1,7 +1,7 @@
-//! `category/name-version`: the one place that says where a package's name ends and its version begins.
+//! `category/name-version`: the only code that decides where a package's name ends and its version begins.
 //!
-//! PMS 3.1.2 and 3.2: the version is the last part after a hyphen, or the last two if the last one is a revision, that reads as a version; a
-//! name never ends in something like it. So `media-fonts/font-adobe-100dpi-1.0.4` is version 1.0.4 of `font-adobe-100dpi`.
+//! PMS 3.1.2 and 3.2: the version is the part after the last hyphen, or after the last but one if a revision follows; it has to read as a
+//! version, and a name never ends like one. So `media-fonts/font-adobe-100dpi-1.0.4` is version 1.0.4 of `font-adobe-100dpi`.
 
 /// A package of a version, as Portage writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) struct Cpv<'a> {
 }
 
 impl<'a> Cpv<'a> {
-    /// Reads `category/name-version`; nothing if it has no version.
+    /// Parses `category/name-version`; `None` without a version.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (category, pf) = text.split_once('/')?;
         let (package, version) = split_pf(pf)?;
@@ -33,7 +33,7 @@ impl<'a> Cpv<'a> {
         &self.text[self.category.len() + 1..]
     }
 
-    /// `category/name` of a text that should be a [`Cpv`]; the text itself if it is none.
+    /// `category/name` of a [`Cpv`] as text; the text itself if it is none.
     pub(crate) fn name_of(text: &'a str) -> &'a str {
         Self::parse(text).map_or(text, |cpv| cpv.name())
     }
@@ -42,7 +42,7 @@ impl<'a> Cpv<'a> {
 /// Splits `name-1.2-r3` into name and version, if it ends in a version.
 pub(crate) fn split_pf(text: &str) -> Option<(&str, &str)> {
     let mut candidates = text.rmatch_indices('-').map(|(at, _)| at).take(2);
-    // The last hyphen may begin a revision, which belongs to the version before it.
+    // If the last part is a revision, the version is the part before it.
     let last = candidates.next()?;
     if split_revision(&text[last..]).1.is_some() {
         let at = candidates.next()?;

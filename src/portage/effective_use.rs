@@ -1,4 +1,4 @@
-//! Whether a USE flag is on, and who decides: all words that Portage stacks for a package, what counts least first.
+//! Whether a USE flag is on, and who decides: all words that Portage stacks for a package, from the weakest layer to the strongest.
 //!
 //! ```text
 //! mask         use.mask, package.use.mask                      off, whatever is below
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::use_flags::Switch;
 
-/// Where a word stands, what counts least first.
+/// The layer of a word, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Layer {
@@ -40,10 +40,10 @@ pub(crate) enum Layer {
     Mask,
 }
 
-/// What a word does.
+/// The effect of a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Switches a flag, or clears some.
+    /// Switches a flag on or off, or clears some.
     Switch(Switch),
     /// A `USE_EXPAND` variable outside of profiles: these flags with the prefix are on, all others with it are off.
     Replace {
@@ -52,12 +52,12 @@ pub(crate) enum Action {
         /// Without the prefix.
         values: BTreeSet<String>,
     },
-    /// Nothing any more: a later assignment of the same variable took its place.
+    /// No effect: a later assignment of the same variable replaced it.
     Replaced(Switch),
 }
 
 impl Action {
-    /// What becomes of `flag`, where the package has the flags `iuse`; `None` if nothing.
+    /// The effect on `flag`, for a package with the flags `iuse`; `None` if there is none.
     fn effect(&self, flag: &str, iuse: &BTreeSet<String>) -> Option<bool> {
         match self {
             Self::Switch(Switch::On(name)) => match name.strip_suffix('*').filter(|prefix| prefix.ends_with('_')) {
@@ -85,36 +85,36 @@ pub(crate) struct Word<O> {
     pub origin: O,
 }
 
-/// What became of a word about one flag.
+/// The fate of a word about one flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Outcome {
-    /// The flag is what it says, because it says so.
+    /// It decides.
     Decides,
-    /// The flag is what it says, because another one says so.
+    /// It agrees with the word that decides.
     Agrees,
-    /// The flag is not what it says.
+    /// It is overridden.
     Overridden,
-    /// It takes back what another one of the same layer says about masking or forcing.
+    /// It takes back a word of the same layer about masking or forcing.
     TakesBack,
 }
 
-/// Whether a flag is on, and what was said about it.
+/// Whether a flag is on, and the words about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub enabled: bool,
-    /// Every word about it by its number, and what became of it.
+    /// Every word about it by number, with its fate.
     pub said: Vec<(usize, Outcome)>,
 }
 
 impl Verdict {
-    /// The number of the word that decides; none if nothing does, and the flag is off.
+    /// The number of the word that decides; `None` if there is none, and the flag is off.
     pub(crate) fn decided_by(&self) -> Option<usize> {
         self.said.iter().find(|(_, outcome)| *outcome == Outcome::Decides).map(|(index, _)| *index)
     }
 }
 
-/// Whether `flag` is on by `words`, in the order in which Portage stacks them, for a package with the flags `iuse`.
+/// Whether `flag` is on by `words`, in Portage's order, for a package with the flags `iuse`.
 pub(crate) fn verdict<O>(words: &[Word<O>], flag: &str, iuse: &BTreeSet<String>) -> Verdict {
     let effects: Vec<(usize, Layer, bool, bool)> = words
         .iter()
@@ -152,7 +152,7 @@ pub(crate) fn verdict<O>(words: &[Word<O>], flag: &str, iuse: &BTreeSet<String>)
     Verdict { enabled, said: effects.iter().copied().map(outcome).collect() }
 }
 
-/// All flags of `iuse` with what becomes of them.
+/// All flags of `iuse` with their decisions.
 pub(crate) fn verdicts<O>(words: &[Word<O>], iuse: &BTreeSet<String>) -> BTreeMap<String, Verdict> {
     iuse.iter().map(|flag| (flag.clone(), verdict(words, flag, iuse))).collect()
 }

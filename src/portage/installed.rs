@@ -1,4 +1,4 @@
-//! What an installed package consists of, and what its programs are linked with: `CONTENTS` and `NEEDED.ELF.2` of Portage's database.
+//! The files of an installed package, and the libraries that its programs need: `CONTENTS` and `NEEDED.ELF.2` of Portage's database.
 //!
 //! ```text
 //! CONTENTS       dir /usr/bin                                       NEEDED.ELF.2   ARCH;FILE;SONAME;RPATH;NEEDED,NEEDED[;ABI]
@@ -7,8 +7,8 @@
 //!                fif /run/pipe, dev /dev/x
 //! ```
 //!
-//! Portage wrote both, but in a session, where anything could have written something else: lines that are not of this form are passed over,
-//! and everything that is returned is safe to print.
+//! Portage wrote both, but in a session, where anything could have changed them: lines of another form are skipped, and all results are
+//! safe to print.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,20 +16,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::terminal_text::sanitize_line;
 
-/// More lines than any package has (the kernel's sources: 90,000).
+/// No package has more lines (the kernel's sources: 90,000).
 const MAX_LINES: usize = 1_000_000;
-/// Longer paths than the kernel takes.
+/// The kernel accepts no longer paths.
 const MAX_PATH_BYTES: usize = 4096;
-/// More libraries than any program is linked with.
+/// No program is linked with more libraries.
 const MAX_LIBRARIES: usize = 10_000;
 
-/// The files and links of a package, by path, each with what tells two of them apart: `obj MD5`, `sym TARGET`.
+/// The files and links of a package by path, each with what identifies its contents: `obj MD5`, `sym TARGET`.
 pub(crate) type Contents = BTreeMap<String, String>;
 
-/// What programs and libraries of a package need and provide.
+/// Libraries that a package needs and provides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Linked {
-    /// Sonames that its files are linked with and that it does not bring itself, sorted.
+    /// Sonames that its files need and that it does not contain, sorted.
     pub needs: BTreeSet<String>,
     /// Sonames of its own libraries, sorted.
     pub provides: BTreeSet<String>,

@@ -1,18 +1,18 @@
-//! `LICENSE` of an ebuild against what is accepted, weighed as Portage does (`_config/LicenseManager.py`).
+//! Checks an ebuild's `LICENSE` against the accepted licences, as Portage does (`_config/LicenseManager.py`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::atom::is_flag;
 
-/// Deeper brackets than this are no `LICENSE` of anybody's.
+/// No `LICENSE` has deeper brackets.
 const MAX_DEPTH: usize = 64;
 
-/// Groups of licences, as files called `license_groups` define them.
+/// Groups of licences, from files called `license_groups`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LicenceGroups(BTreeMap<String, Vec<String>>);
 
 impl LicenceGroups {
-    /// Adds what one file says: a line for each group, its name first. A group of several files has the members of all.
+    /// Adds a file: each line has a group's name, then its members. If several files have the same group, their members are united.
     pub(crate) fn add(&mut self, text: &str) {
         for line in text.lines() {
             let mut words = line.split_whitespace().take_while(|word| !word.starts_with('#'));
@@ -22,8 +22,8 @@ impl LicenceGroups {
         }
     }
 
-    /// Words of `ACCEPT_LICENSE` or `package.license` with the members of groups in place of `@GROUP` and `-@GROUP`; a group that
-    /// there is not stays as it is.
+    /// Words of `ACCEPT_LICENSE` or `package.license` with `@GROUP` and `-@GROUP` replaced by the group's members; an unknown group stays
+    /// as it is.
     pub(crate) fn expand<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
         let mut expanded = Vec::new();
         for word in words {
@@ -46,7 +46,7 @@ impl LicenceGroups {
             into.push(format!("@{group}"));
             return;
         };
-        // Portage takes no member away from a group.
+        // A `-` within a group has no effect in Portage.
         for member in members.iter().filter(|member| !member.starts_with('-')) {
             match member.strip_prefix('@') {
                 Some(inner) => self.members(inner, seen, into),
@@ -56,12 +56,12 @@ impl LicenceGroups {
     }
 }
 
-/// What Portage puts in place of `|| ( )`, which nothing satisfies.
+/// Portage's replacement for `|| ( )`, which nothing satisfies.
 const EMPTY_ANY_OF: &str = "__const__/empty-any-of";
 const ANY_OF: &str = "||";
 
-/// A `LICENSE` without conditions, as `use_reduce(…, opconvert=True)` of `portage/dep/__init__.py` leaves it: a list whose first word is
-/// `||` is satisfied by one of the others, every other one by all.
+/// A `LICENSE` without conditions, in the form of `use_reduce(…, opconvert=True)` in `portage/dep/__init__.py`: of a list whose first
+/// word is `||` one element has to be satisfied, of other lists all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part<'a> {
     Word(&'a str),
@@ -78,11 +78,11 @@ fn is_any_of(parts: &[Part<'_>]) -> bool {
     parts.first().is_some_and(|part| part.is(ANY_OF))
 }
 
-/// The licences of `text`, a `LICENSE`, that `accepted` lacks: expanded words, the last one about a licence counts. `is_on` says
-/// whether a USE flag is. `None` where the text is not understood.
+/// The licences of the `LICENSE` in `text` that are not in `accepted`: expanded words, of which the last one about a licence counts.
+/// `is_on` tells whether a USE flag is on. `None` if the text cannot be parsed.
 pub(crate) fn missing(text: &str, accepted: &[String], is_on: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
     let parts = reduced(text, is_on)?;
-    // Those of all conditions, whether they hold or not.
+    // Of all conditions, met or not.
     let all = text.split_whitespace().filter(|word| !matches!(*word, "(" | ")" | ANY_OF) && !word.ends_with('?'));
     let mut acceptable: BTreeSet<&str> = BTreeSet::new();
     for word in accepted {
@@ -102,7 +102,7 @@ pub(crate) fn missing(text: &str, accepted: &[String], is_on: &dyn Fn(&str) -> b
     Some(lacking)
 }
 
-/// Resolves the conditions, bracket by bracket; the shape of what remains is Portage's, since it decides what is named as missing.
+/// Evaluates the conditions, bracket by bracket. The result has Portage's shape, since that decides which licences are named as missing.
 fn reduced<'a>(text: &'a str, is_on: &dyn Fn(&str) -> bool) -> Option<Vec<Part<'a>>> {
     let mut stack: Vec<Vec<Part<'a>>> = vec![Vec::new()];
     let mut needs_bracket = false;
@@ -132,7 +132,7 @@ fn reduced<'a>(text: &'a str, is_on: &dyn Fn(&str) -> bool) -> Option<Vec<Part<'
     stack.pop().filter(|_| stack.is_empty() && !needs_bracket)
 }
 
-/// Puts a bracket that ends into the one around it, the last of `stack`.
+/// Closes a bracket: adds it to the one around it, the last of `stack`.
 fn close<'a>(stack: &mut [Vec<Part<'a>>], mut group: Vec<Part<'a>>, is_on: &dyn Fn(&str) -> bool) -> Option<()> {
     let (outer, around) = stack.split_last_mut()?;
     let is_single = group.len() == 1 || is_any_of(&group);
@@ -180,7 +180,7 @@ fn close<'a>(stack: &mut [Vec<Part<'a>>], mut group: Vec<Part<'a>>, is_on: &dyn 
     Some(())
 }
 
-/// Without brackets that mean nothing, where one of several is enough (`special_append`).
+/// Drops redundant brackets within `||` (`special_append`).
 fn append<'a>(outer: &mut Vec<Part<'a>>, around: &[Vec<Part<'a>>], mut group: Vec<Part<'a>>, is_single: bool) {
     if !is_single {
         outer.push(Part::List(group));
@@ -198,7 +198,7 @@ fn append<'a>(outer: &mut Vec<Part<'a>>, around: &[Vec<Part<'a>>], mut group: Ve
     }
 }
 
-/// Whether the next bracket outwards that has anything in front of the open one is an `||`, conditions apart.
+/// Whether the innermost enclosing bracket with an operator is an `||`; conditions are skipped.
 fn among_choices(around: &[Vec<Part<'_>>]) -> bool {
     for parts in around.iter().rev() {
         match parts.last() {
@@ -220,7 +220,7 @@ fn refused(parts: &[Part<'_>], acceptable: &BTreeSet<&str>) -> Vec<String> {
     if !is_any_of(parts) {
         return parts.iter().flat_map(one).collect();
     }
-    // All of them are named, since nobody knows which one the user would take.
+    // All are named, since we do not know which one the user would accept.
     let each: Vec<Vec<String>> = parts.iter().skip(1).map(one).collect();
     if each.iter().any(Vec::is_empty) { Vec::new() } else { each.concat() }
 }

@@ -1,11 +1,10 @@
 //! `make.conf` read as Portage reads it.
 //!
-//! Portage splits the file with Python's `shlex` in POSIX mode and then expands variables in each value
-//! (`portage/util/__init__.py`: `getconfig`, `varexpand`). Both have habits that differ from bash; they are kept here, since Portage
-//! is what reads the result:
+//! Portage splits the file with Python's `shlex` in POSIX mode and then expands variables in each value (`portage/util/__init__.py`:
+//! `getconfig`, `varexpand`). Both differ from bash. We do the same, since Portage is what reads the result:
 //!
 //! - a `#` outside quotes begins a comment even within a word;
-//! - quotes are gone before variables are expanded, so `'${X}'` is expanded too;
+//! - quotes are removed before variables are expanded, so `'${X}'` is expanded too;
 //! - within a value, an apostrophe (as in `"it's ${X}"`) switches expansion off until the next one;
 //! - a newline within a value is a space, a backslash before a newline joins the lines;
 //! - commands such as `$(nproc)` do not exist;
@@ -17,7 +16,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-/// What a `make.conf` says at one place.
+/// A statement of a `make.conf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
     /// `NAME="value"`
@@ -60,7 +59,7 @@ pub enum Piece {
     },
 }
 
-/// A `make.conf` that Portage would not read.
+/// A `make.conf` that Portage would refuse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct SyntaxError {
@@ -78,13 +77,13 @@ pub enum SyntaxProblem {
     /// The file ends after a backslash.
     #[error("the file ends after a backslash")]
     Backslash,
-    /// A name with nothing after it.
+    /// A name without `=` and value.
     #[error("`{}` is not followed by `=`", .0.escape_debug())]
     NoEquals(String),
-    /// `NAME=` with nothing after it: Portage would take the next line's first word.
+    /// `NAME=` without a value: Portage would take the first word of the next line.
     #[error("`{0}=` has no value; an empty one is written `{0}=\"\"`")]
     NoValue(String),
-    /// A name with characters that names do not have.
+    /// A name with invalid characters.
     #[error("`{}` is no name of a variable", .0.escape_debug())]
     Name(String),
     /// `${NAME` without `}`.
@@ -93,29 +92,29 @@ pub enum SyntaxProblem {
     /// `$(`, `${}` and the like.
     #[error("`$` is followed by no variable; Portage runs no commands here, and a dollar sign is written `\\$`")]
     Substitution,
-    /// `source` with no file.
+    /// `source` without a file.
     #[error("`source` names no file")]
     NoSource,
-    /// `A="source"`, which Portage takes for the statement.
+    /// `A="source"`: Portage takes this for the statement.
     #[error("Portage takes the value `source` for the statement of that name; write `{0}=\" source\"`")]
     SourceValue(String),
-    /// A value that is larger than any that is meant.
+    /// A value that is too large.
     #[error("the value of `{0}` has more than {max} bytes", max = super::profile_stack::VALUE_LIMIT_BYTES)]
     LargeValue(String),
-    /// Values that are too large together.
+    /// All values together are too large.
     #[error("with `{0}`, the values of the profiles have more than {max} bytes together", max = super::profile_stack::VALUES_LIMIT_BYTES)]
     LargeValues(String),
-    /// A character that no value can have.
+    /// A character that is not allowed in values.
     #[error("the value of `{name}` has the control character `{}`", .character.escape_default())]
     Control { name: String, character: char },
 }
 
-/// The text as Python's text files give it: every line ends with `\n`.
+/// The text as Python's text mode reads it: every line ends with `\n`.
 pub(crate) fn unix_newlines(text: &str) -> Cow<'_, str> {
     if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { Cow::Borrowed(text) }
 }
 
-/// Reads a whole file. The first mistake ends it, as in Portage.
+/// Reads a whole file. Like Portage, it stops at the first error.
 pub fn parse(text: &str) -> Result<Vec<Statement>, SyntaxError> {
     let text = unix_newlines(text);
     let mut lexer = Lexer::new(&text);
@@ -146,7 +145,7 @@ fn assignment(lexer: &mut Lexer<'_>, key: &Token) -> Result<Assignment, SyntaxEr
     }
     let equals_line = lexer.line;
     let Some(value) = lexer.token()? else { return fail(SyntaxProblem::NoValue(name)) };
-    // Portage would read `A=` followed by `B="x"` as A=B and stumble over the rest; say what is meant.
+    // Portage would read `A=`, `B="x"` as `A=B` and fail on the rest. Our error names the line with the mistake.
     if value.line != equals_line && !value.quoted {
         return fail(SyntaxProblem::NoValue(name));
     }
@@ -164,7 +163,7 @@ fn assignment(lexer: &mut Lexer<'_>, key: &Token) -> Result<Assignment, SyntaxEr
     Ok(Assignment { name, value: expand(&value.chars)?, line: key.line, overrides })
 }
 
-/// Whether a comment (without its `#`) says that the line wins over earlier ones.
+/// Whether a comment (without its `#`) is `override`: the line wins over earlier ones.
 pub(crate) fn is_override(comment: &str) -> bool {
     comment
         .trim_start_matches('#')
@@ -173,7 +172,7 @@ pub(crate) fn is_override(comment: &str) -> bool {
         .is_some_and(|word| word.trim_end_matches([':', ',', ';']) == "override")
 }
 
-/// Writes `value` so that [`parse`] and Portage read the same from `NAME=` in front of it, unless [`unread_reference`] finds one.
+/// Writes `value` so that [`parse`] and Portage read it back after `NAME=`, unless [`unread_reference`] finds a reference.
 pub fn quote(value: &[Piece]) -> String {
     let text = |piece: &Piece| match piece {
         Piece::Text { text, .. } => text.clone(),
@@ -188,11 +187,11 @@ pub fn quote(value: &[Piece]) -> String {
                 for c in text.chars() {
                     match c {
                         '"' => out.push_str("\\\""),
-                        // Within apostrophes the quotes take one off, and the expansion none.
+                        // Between apostrophes only the quotes remove a backslash, not the expansion.
                         '$' if reader.single => out.push('$'),
                         '\\' if reader.single => out.push_str("\\\\"),
                         '$' => out.push_str("\\$"),
-                        // Halved once by the quotes and once by the expansion.
+                        // The quotes and the expansion each halve the backslashes.
                         '\\' => out.push_str("\\\\\\\\"),
                         c => out.push(c),
                     }
@@ -211,7 +210,7 @@ pub fn quote(value: &[Piece]) -> String {
     out
 }
 
-/// The first reference that could not be written so that Portage replaces it, and what it comes after.
+/// The first reference that cannot be written so that Portage expands it, with what stands before it.
 pub fn unread_reference(value: &[Piece]) -> Option<(usize, &'static str)> {
     let mut reader = Expansion::default();
     for (at, piece) in value.iter().enumerate() {
@@ -225,13 +224,13 @@ pub fn unread_reference(value: &[Piece]) -> Option<(usize, &'static str)> {
     None
 }
 
-/// Where `varexpand` is while it reads a value that [`quote`] wrote.
+/// The state of `varexpand` within a value that [`quote`] wrote.
 #[derive(Default)]
 struct Expansion {
-    /// Between apostrophes, where it expands nothing.
+    /// Between apostrophes, where nothing is expanded.
     single: bool,
     double: bool,
-    /// After a backslash of the value: quotes and dollar signs are taken as they are.
+    /// After a backslash of the value: quotes and dollar signs are literal.
     backslash: bool,
 }
 
@@ -265,7 +264,7 @@ struct Lexer<'a> {
     input: std::iter::Peekable<std::str::Chars<'a>>,
     pushed_back: VecDeque<Char>,
     line: u32,
-    /// Comment that ended the last token, or `None` when a newline did.
+    /// The comment that ended the last token; `None` if a newline did.
     ended_by: End,
 }
 
@@ -281,7 +280,7 @@ enum State {
     Between,
     Word,
     Quote(char, u32),
-    /// After a backslash; to return to the state that it stood in.
+    /// After a backslash, with the state to return to.
     Escape(Option<(char, u32)>),
 }
 
@@ -379,7 +378,7 @@ impl<'a> Lexer<'a> {
                             token.chars.push((c, line));
                             state = State::Word;
                         }
-                        // Any other character is a token of its own, such as `=`.
+                        // Any other character, such as `=`, is a token of its own.
                         c if token.is_something() => {
                             self.pushed_back.push_front((c, line));
                             return Ok(token.emit());
@@ -415,7 +414,7 @@ impl Token {
     }
 }
 
-/// Portage's `varexpand`, but with the references left standing.
+/// Portage's `varexpand`, but references are kept.
 fn expand(chars: &[Char]) -> Result<Vec<Piece>, SyntaxError> {
     let mut out = Pieces::default();
     let (mut at, mut single, mut double) = (0, false, false);
@@ -466,7 +465,7 @@ fn expand(chars: &[Char]) -> Result<Vec<Piece>, SyntaxError> {
 struct Pieces(Vec<Piece>);
 
 impl Pieces {
-    /// Text of one line stays one piece, so that each word knows its line.
+    /// Text is split at line ends, so that each word knows its line.
     fn push(&mut self, c: char, at: u32) {
         match self.0.last_mut() {
             Some(Piece::Text { text, line }) if *line == at => text.push(c),

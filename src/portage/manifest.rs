@@ -1,11 +1,11 @@
-//! Manifests of whole ebuild repositories (GLEP 74): what must be in a tree, by size and hashes.
+//! Manifests of whole ebuild repositories (GLEP 74): size and hashes of every file of a tree.
 //!
 //! ```text
-//! Manifest                      clear-signed; names the Manifests of directories, which name others, which name files
+//! Manifest                      clear-signed; lists the Manifests of directories, which list others and files
 //!   MANIFEST app-misc/Manifest.gz 1234 BLAKE2B … SHA512 …
 //! app-misc/hello/Manifest
 //!   EBUILD hello-2.10.ebuild 567 …       AUX x.patch is files/x.patch
-//!   DIST hello-2.10.tar.gz 725946 …      a source archive, which is in no tree
+//!   DIST hello-2.10.tar.gz 725946 …      a source archive, which is not in the tree
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::stage3::hashing::{Hasher, hash_all};
 
-/// The hashes that count, as Manifests call them. One of them has to be there.
+/// The hashes that we verify, by their names in Manifests. A file needs at least one of them.
 pub(crate) const HASHES: [&str; 3] = ["BLAKE2B", "SHA512", "SHA256"];
 
-/// What a file must be.
+/// The expected size and hashes of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     /// Its size in bytes.
@@ -27,7 +27,7 @@ pub struct Expected {
     pub hashes: BTreeMap<&'static str, String>,
 }
 
-/// How a file differs from what it must be.
+/// How a file differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
     Size,
@@ -43,7 +43,7 @@ impl Expected {
         Some(Self { size: size.parse().ok()?, hashes: pairs.chunks_exact(2).filter_map(known).collect() })
     }
 
-    /// Reads a file and says how it differs, in one pass for all hashes.
+    /// Reads a file and compares it, in one pass for all hashes.
     pub fn difference(&self, reader: impl Read) -> io::Result<Option<Difference>> {
         let hasher = |name: &str| match name {
             "BLAKE2B" => Hasher::blake2b(),
@@ -52,7 +52,7 @@ impl Expected {
         };
         let mut hashers: Vec<Hasher> = self.hashes.keys().map(|name| hasher(name)).collect();
         let mut reader = reader.take(self.size.saturating_add(1));
-        // Small files: threads of their own for each hash would cost more than they bring.
+        // The files are small: a thread for each hash would cost more than it saves.
         let size = if self.size < 4 << 20 {
             let mut bytes = Vec::new();
             reader.read_to_end(&mut bytes)?;
@@ -73,8 +73,8 @@ impl Expected {
     }
 }
 
-/// The source archives that the Manifest of a package lists, in its order. Lines that make no sense are passed over, and so is an archive that none of
-/// the hashes that count describes: nobody could tell whether it is the right one.
+/// The source archives in the Manifest of a package, in its order. Lines of another form are skipped, and so are archives without a hash
+/// that we verify.
 pub fn source_archives(text: &str) -> impl Iterator<Item = (&str, Expected)> {
     text.lines().filter_map(|line| {
         let words: Vec<&str> = line.strip_prefix("DIST ")?.split_whitespace().collect();
@@ -84,19 +84,19 @@ pub fn source_archives(text: &str) -> impl Iterator<Item = (&str, Expected)> {
     })
 }
 
-/// One Manifest, its paths relative to the top of the repository.
+/// A Manifest, with paths relative to the top of the repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
     /// Other Manifests.
     pub manifests: BTreeMap<PathBuf, Expected>,
     pub files: BTreeMap<PathBuf, Expected>,
-    /// Files and directories that nothing is said about.
+    /// Paths that it excludes (`IGNORE`).
     pub ignored: Vec<PathBuf>,
     /// When it was made, as written.
     pub timestamp: Option<String>,
 }
 
-/// A line that makes no sense.
+/// A line that we do not accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Words are missing.
@@ -107,7 +107,7 @@ pub enum ManifestError {
         /// The first word.
         kind: String,
     },
-    /// A path that leads elsewhere.
+    /// A path that leads out of the directory.
     #[error("line {line}: `{path}` is no path below its directory")]
     Path {
         /// Counted from 1.
@@ -115,7 +115,7 @@ pub enum ManifestError {
         /// As written.
         path: String,
     },
-    /// None of the hashes that count.
+    /// It has no hash that we verify.
     #[error("line {line}: `{path}` has none of the hashes BLAKE2B, SHA512 and SHA256")]
     Hashes {
         /// Counted from 1.
@@ -123,7 +123,7 @@ pub enum ManifestError {
         /// As written.
         path: String,
     },
-    /// The same file twice, differently.
+    /// The same file twice, with different entries.
     #[error("line {line}: `{path}` is listed twice and differently")]
     Twice {
         /// Counted from 1.
@@ -131,7 +131,7 @@ pub enum ManifestError {
         /// As written.
         path: String,
     },
-    /// A kind of line that is not known.
+    /// An unknown kind of line.
     #[error("line {line}: `{kind}` is not known")]
     Kind {
         /// Counted from 1.
@@ -142,7 +142,7 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Reads the Manifest that lies in `dir`, relative to the top.
+    /// Parses the Manifest of `dir`, relative to the top.
     pub(crate) fn parse(dir: &Path, text: &str) -> Result<Self, ManifestError> {
         let mut manifest = Self::default();
         for (line, content) in (1..).zip(text.lines()) {
@@ -173,7 +173,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether nothing is said about `path`.
+    /// Whether `path` is excluded.
     pub(crate) fn ignores(&self, path: &Path) -> bool {
         self.ignored.iter().any(|ignored| path.starts_with(ignored))
     }

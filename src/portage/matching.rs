@@ -1,6 +1,6 @@
-//! Which atoms of `package.*` files mean a package, and in which order they count.
+//! Which atoms of `package.*` files match a package, and their order.
 //!
-//! Portage lets more specific atoms override less specific ones, wherever they stand in the files
+//! In Portage more specific atoms override less specific ones, whatever their order in the files
 //! (`portage/package/ebuild/_config/helper.py`, `ordered_by_atom_specificity`; `portage/dep/__init__.py`, `match_from_list` and
 //! `best_match_to_list`, 3.0.83).
 
@@ -16,11 +16,11 @@ use crate::patterns::stars;
 pub struct Version {
     pub category: String,
     pub package: String,
-    /// Version with revision; empty where any may be meant.
+    /// Version with revision; empty for any version.
     pub version: String,
-    /// Slot, with the sub-slot after a slash if there is one; none if that is not known.
+    /// Slot, with `/` and sub-slot if there is one; `None` if unknown.
     pub slot: Option<String>,
-    /// Repository that has it; none if that is not known.
+    /// Its repository; `None` if unknown.
     pub repository: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl std::fmt::Display for Version {
 }
 
 impl Atom {
-    /// Whether the atom means `version`.
+    /// Whether the atom matches `version`.
     pub fn matches(&self, version: &Version) -> bool {
         stars(&self.category, &version.category)
             && stars(&self.package, &version.package)
@@ -41,7 +41,7 @@ impl Atom {
             && (self.repository.is_none() || version.repository.is_none() || self.repository == version.repository)
     }
 
-    /// Whether the atom can mean a version of `category/package`.
+    /// Whether the atom can match some version of `category/package`.
     pub fn can_mean(&self, category: &str, package: &str) -> bool {
         stars(&self.category, category) && stars(&self.package, package)
     }
@@ -73,7 +73,7 @@ impl Atom {
         main.is_empty() || (main == other && sub.is_none_or(|sub| sub == other_sub))
     }
 
-    /// Portage's measure; the greater, the more specific.
+    /// Portage's specificity; a greater number is more specific.
     fn specificity(&self) -> [i32; 2] {
         if self.is_wildcard() {
             let value = match (self.operator, &self.slot) {
@@ -94,7 +94,7 @@ impl Atom {
     }
 }
 
-/// `=cat/pkg-1.2*`: the beginning of the text, but only where a part of the version ends: `1*` means `1.5` and not `10`.
+/// `=cat/pkg-1.2*` compares the beginning of the text, but only up to the end of a version's part: `1*` matches `1.5` and not `10`.
 fn begins(beginning: &str, version: &str) -> bool {
     let plain = |text: &str| {
         let stripped = text.trim_start_matches('0');
@@ -109,10 +109,10 @@ fn begins(beginning: &str, version: &str) -> bool {
     }
 }
 
-/// Those of `atoms` that mean `version`, by their number, the least specific first: the last word counts.
+/// The numbers of those `atoms` that match `version`, the least specific first: the last word counts.
 pub(crate) fn by_specificity(atoms: &[&Atom], version: &Version) -> Vec<usize> {
     let mut left: Vec<usize> = (0..atoms.len()).filter(|index| atoms[*index].matches(version)).collect();
-    // Portage looks at atoms with a wildcard after the others, those of one name together.
+    // Portage sorts atoms with a wildcard after the others, and keeps those with the same name together.
     let name = |index: usize| (&atoms[index].category, &atoms[index].package);
     left.sort_by_key(|index| {
         let wild = atoms[*index].category.contains('*') || atoms[*index].package.contains('*');
@@ -142,7 +142,7 @@ fn best(atoms: &[&Atom], among: &[usize], version: &Version) -> Option<usize> {
     best
 }
 
-/// Whether the version in `atom` lies between that in `other` and `version`.
+/// Whether the version of `atom` lies between that of `other` and `version`.
 fn closer(atom: &Atom, other: &Atom, version: &Version) -> bool {
     let (Some(own), Some(other)) = (atom.version.as_deref(), other.version.as_deref()) else { return false };
     let (to_own, to_other) = (compare(own, &version.version), compare(other, &version.version));

@@ -5,8 +5,8 @@
 //! └ atom               └ words                          └ comment
 //! ```
 //!
-//! Each may be a file or a directory of files (`portage/util/__init__.py`: `grabdict`, `grabfile_package`): a `#` at the beginning of
-//! a word begins a comment, and so does it after words. `tests/portage` compares all this with Portage.
+//! Each may be a file or a directory of files (`portage/util/__init__.py`: `grabdict`, `grabfile_package`). A `#` at the beginning of any
+//! word begins a comment. `tests/portage` compares all this with Portage.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ use crate::portage::make_conf::{is_override, unix_newlines};
 use crate::portage::use_flags;
 use crate::portage::use_flags::Switch;
 
-/// Which of the line files.
+/// The kinds of line files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LineFile {
     /// `package.use`: flags, with the `VIDEO_CARDS: …` form.
     Use,
     /// `package.accept_keywords`: keywords; none means the testing keyword of the architecture.
     AcceptKeywords,
-    /// `package.keywords`, the name that it had once.
+    /// `package.keywords`, its former name.
     Keywords,
     /// `package.license`
     License,
@@ -32,7 +32,7 @@ pub enum LineFile {
     AcceptRestrict,
     /// `package.env`: files below `env/`, in order.
     Env,
-    /// `package.mask`: atoms; `-atom` takes a mask of the Portage profile back.
+    /// `package.mask`: atoms; `-atom` removes a mask of the Portage profile.
     Mask,
     /// `package.unmask`: atoms.
     Unmask,
@@ -51,7 +51,7 @@ impl LineFile {
         Self::Unmask,
     ];
 
-    /// Its name below `/etc/portage`.
+    /// The file's name below `/etc/portage`.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Use => "package.use",
@@ -66,17 +66,17 @@ impl LineFile {
         }
     }
 
-    /// The one called `name`, if it is one.
+    /// The kind called `name`.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|file| file.file_name() == name)
     }
 
-    /// Whether the atoms of its lines may say `[flag]`.
+    /// Whether atoms may have `[flag]`.
     fn takes_use_dependencies(self) -> bool {
         !matches!(self, Self::Use | Self::AcceptKeywords | Self::Keywords)
     }
 
-    /// Whether lines are an atom alone.
+    /// Whether a line is an atom alone.
     pub fn is_mask(self) -> bool {
         matches!(self, Self::Mask | Self::Unmask)
     }
@@ -87,7 +87,7 @@ pub struct Line {
     pub atom: Atom,
     /// `-atom` in a mask file.
     pub negated: bool,
-    /// The words after the atom; flags are written out.
+    /// The words after the atom; `USE_EXPAND` flags are written out.
     pub words: Vec<String>,
     /// Whether `# override` ends the line.
     pub overrides: bool,
@@ -96,7 +96,7 @@ pub struct Line {
 }
 
 impl fmt::Display for Line {
-    /// As it may stand in the file; flags are written out.
+    /// The line in normal form; `USE_EXPAND` flags are written out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", if self.negated { "-" } else { "" }, self.atom)?;
         for word in &self.words {
@@ -106,7 +106,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// A line that Portage would not understand.
+/// A line that Portage would not accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct LineError {
@@ -121,13 +121,13 @@ pub enum LineProblem {
     /// The first word is no atom.
     #[error(transparent)]
     Atom(#[from] AtomError),
-    /// An atom alone in a file whose lines need more.
+    /// An atom alone, in a file whose lines need more words.
     #[error("`{0}` is followed by nothing")]
     NoWords(String),
     /// Words after the atom in a mask file.
     #[error("`{0}` is followed by `{1}`, but a line holds one atom here")]
     Words(String, String),
-    /// `a/b[flag]` where Portage does not look at it.
+    /// `a/b[flag]` in a file where Portage ignores the flag.
     #[error("`{0}`: the atoms of `{1}` have no USE dependencies")]
     UseDependencies(String, &'static str),
     /// `=a/b-1-2` in `package.license`.
@@ -136,15 +136,15 @@ pub enum LineProblem {
     /// `+flag`, `a,b` and the like.
     #[error("`{0}` is no USE flag")]
     Flag(String),
-    /// What cannot be seen.
+    /// Invisible characters.
     #[error("the line has the control character `{}`", .0.escape_default())]
     Control(char),
-    /// `-atom` where nothing can be taken back.
+    /// `-atom` in a file without masks.
     #[error("`-{0}`: only `package.mask` and `package.unmask` may take an atom back")]
     Negated(String),
 }
 
-/// Reads all lines, and all mistakes.
+/// Reads all lines, and reports all errors.
 pub fn parse(kind: LineFile, text: &str) -> (Vec<Line>, Vec<LineError>) {
     let (mut lines, mut errors) = (Vec::new(), Vec::new());
     for (number, raw) in (1..).zip(unix_newlines(text).lines()) {

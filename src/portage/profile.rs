@@ -9,13 +9,13 @@ use std::str::FromStr;
 /// A Portage profile by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct PortageProfile {
-    /// Repository whose `profiles/` holds it.
+    /// Repository that contains it.
     pub repository: String,
     /// Path below `profiles/`.
     pub path: String,
 }
 
-/// Why a text names no Portage profile.
+/// Why a text is not the name of a Portage profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     #[error("the name of a Portage profile is empty")]
@@ -23,13 +23,13 @@ pub enum ProfileError {
     /// The part before the colon.
     #[error("`{0}` is no repository name")]
     Repository(String),
-    /// Absolute, `..`, or characters that no profile has.
+    /// Absolute, with `..`, or with characters that no profile has.
     #[error("`{0}` is no path of a Portage profile")]
     Path(String),
 }
 
 impl PortageProfile {
-    /// Where `/etc/portage/make.profile` points to when this profile is selected and repositories are below `/var/db/repos`.
+    /// The target of `/etc/portage/make.profile` for this profile, with repositories below `/var/db/repos`.
     pub fn link_target(&self) -> PathBuf {
         ["../../var/db/repos", &self.repository, "profiles", &self.path].iter().collect()
     }

@@ -1,4 +1,4 @@
-//! A Portage profile with all that it inherits, as Portage stacks it.
+//! A Portage profile with everything that it inherits, in Portage's order.
 //!
 //! ```text
 //! /etc/portage/profile             the user's, last
@@ -7,8 +7,8 @@
 //! base                             first
 //! ```
 //!
-//! Each node is a directory of optional files: `make.defaults`, `use.mask`, `package.use`, …. The order, and what may be a directory or
-//! name another repository, is that of `portage/package/ebuild/_config/LocationsManager.py` (3.0.83).
+//! Each node is a directory of optional files: `make.defaults`, `use.mask`, `package.use`, …. The order, and which files may be
+//! directories or may name another repository, are those of `portage/package/ebuild/_config/LocationsManager.py` (3.0.83).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,23 +25,23 @@ use super::{make_conf, use_flags};
 
 /// Where a repository has its profiles.
 const PROFILES: &str = "profiles";
-/// Profiles that inherit deeper than this do so in a circle.
+/// Deeper inheritance is a circle.
 const DEPTH_LIMIT: usize = 64;
-/// No stack has more profiles. Portage reads one again whenever a `parent` file names it, so that thirty profiles that name their parent twice are a
-/// thousand million. Gentoo's own stacks have some dozens.
+/// No stack has more profiles; Gentoo's have some dozens. Portage reads a profile again for each `parent` line that names it, so thirty
+/// profiles that each name their parent twice would be read 2^30 times.
 const COUNT_LIMIT: usize = 2000;
-/// No directory that stands for a file of a profile has more in it. With two links to itself it has a million million: the kernel follows forty links
-/// in a path.
+/// No directory in place of a profile's file has more entries. One with two links to itself has 2^40, since the kernel follows forty
+/// links in a path.
 const FILES_LIMIT: usize = 10_000;
-/// No value is larger. Without a limit, forty lines that double a variable fill any memory.
+/// The size limit of a value. Otherwise forty lines that each double a variable would fill any memory.
 pub(crate) const VALUE_LIMIT_BYTES: usize = 1 << 20;
-/// All values of a stack together, each assignment counted.
+/// The size limit of all values of a stack; each assignment counts.
 pub(crate) const VALUES_LIMIT_BYTES: usize = 4 << 20;
 
-/// A line of a file of a profile. Prints as `REPOSITORY:FILE:LINE`, files being below `profiles/`.
+/// A line of a profile's file. Prints as `REPOSITORY:FILE:LINE`, with the file below `profiles/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub(crate) struct Source {
-    /// The repository; none for the user's own profile.
+    /// The repository; `None` for the user's own profile.
     pub repository: Option<String>,
     /// The file, below `profiles/` of the repository.
     pub file: PathBuf,
@@ -58,12 +58,12 @@ impl fmt::Display for Source {
     }
 }
 
-/// A file that is not on the disk: of the user's own profile, as merging makes it.
+/// A file of the user's own profile, which exists only as a result of merging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LooseFile {
     /// Path below the profile.
     pub path: PathBuf,
-    /// What to call it.
+    /// Its name in messages.
     pub told_as: PathBuf,
     pub text: String,
 }
@@ -78,7 +78,7 @@ enum Place {
     Loose(Vec<LooseFile>),
 }
 
-/// One directory of the stack.
+/// A directory of the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
     place: Place,
@@ -90,10 +90,10 @@ pub(crate) struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PackageLine {
     pub source: Source,
-    /// `-atom` takes an earlier one back.
+    /// `-atom`, which removes an earlier line.
     pub negated: bool,
     pub atom: Atom,
-    /// What follows.
+    /// The words after the atom.
     pub words: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct PackageLine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Default {
     pub name: String,
-    /// Its words, each with the line where it was written, which may be of a file that this one refers to.
+    /// Its words, each with its line; the line may be in a file that this one refers to.
     pub words: Vec<(String, Source)>,
     /// The whole value.
     pub value: String,
@@ -109,23 +109,23 @@ pub(crate) struct Default {
     pub source: Source,
 }
 
-/// Values that a `${NAME}` may refer to.
+/// The values that `${NAME}` may refer to.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     values: BTreeMap<String, Value>,
-    /// Of all values that it ever learned.
+    /// Size of all values that were ever added.
     bytes: usize,
 }
 
-/// A value, and where its parts were written: a reference has the lines of what it refers to.
+/// A value with the lines of its parts: the text of a reference has the lines of what it refers to.
 #[derive(Debug, Default)]
 struct Value {
     text: String,
-    /// Where each part ends, and its line.
+    /// The end of each part, and its line.
     parts: Vec<(usize, Arc<Source>)>,
 }
 
-/// A value of more parts is taken for one: nobody writes so many, and each costs more than its text.
+/// A value with more parts becomes a single one: nobody writes so many, and a part needs more memory than its text.
 const PARTS_LIMIT: usize = 10_000;
 
 impl Value {
@@ -140,7 +140,7 @@ impl Value {
         }
     }
 
-    /// Appends the value of another variable, to which the line `source` refers.
+    /// Appends the value of another variable, which line `source` refers to.
     fn refer(&mut self, other: &Self, source: &Arc<Source>) {
         if self.parts.len() + other.parts.len() > PARTS_LIMIT {
             return self.push(&other.text, source);
@@ -174,12 +174,12 @@ impl Value {
 }
 
 impl Known {
-    /// Without any.
+    /// No values.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Forgets a variable, and answers what it was.
+    /// Removes a variable and returns its value.
     pub(crate) fn remove(&mut self, name: &str) -> Option<String> {
         self.values.remove(name).map(|value| value.text)
     }
@@ -204,7 +204,7 @@ impl Known {
             };
             size += text.len();
             let name = || assignment.name.clone();
-            // Before it is copied.
+            // Check the size before copying.
             let problem = if size > VALUE_LIMIT_BYTES {
                 make_conf::SyntaxProblem::LargeValue(name())
             } else if self.bytes + size > VALUES_LIMIT_BYTES {
@@ -227,7 +227,7 @@ impl Known {
     }
 }
 
-/// A profile and all that it inherits, what counts least first.
+/// A profile and everything that it inherits, the weakest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProfileStack {
     /// The directories.
@@ -244,7 +244,7 @@ impl ProfileStack {
         if repository.kind(&inside)? != Some(FileType::Directory) {
             return Err(missing());
         }
-        // By whole paths: a `parent` may lead from one repository into another.
+        // By full paths, since a `parent` file may name a profile of another repository.
         let dir = repository.path.join(inside);
         let mut stack = Self { nodes: Vec::new() };
         stack.add(repositories, &name, &dir, 0)?;
@@ -259,7 +259,7 @@ impl ProfileStack {
         }
     }
 
-    /// Adds the profile `dir`, after all that it inherits. `asked` is what the whole stack is called.
+    /// Adds the profile `dir` after everything that it inherits. `asked` is the name of the whole stack.
     fn add(&mut self, repositories: &[Repository], asked: &str, dir: &Path, depth: usize) -> Result<()> {
         if depth > DEPTH_LIMIT {
             return Err(RepositoryError::Circle(dir.to_owned()));
@@ -296,7 +296,7 @@ impl ProfileStack {
     }
 }
 
-/// The repository that a directory lies in, and where.
+/// The repository of a directory, and the path in it.
 fn holder<'a>(repositories: &'a [Repository], dir: &'a Path) -> Option<(&'a Repository, &'a Path)> {
     let holding = repositories.iter().filter_map(|repository| Some((repository, dir.strip_prefix(&repository.path).ok()?)));
     holding.max_by_key(|(repository, _)| repository.path.as_os_str().len())
@@ -312,7 +312,7 @@ impl Node {
         })
     }
 
-    /// What a repository says for all profiles: the files in `profiles/` itself.
+    /// The settings of a repository for all profiles: the files directly in `profiles/`.
     pub(crate) fn of_repository(repository: &Repository) -> Result<Self> {
         Self::of(repository, Path::new(PROFILES))
     }
@@ -328,12 +328,12 @@ impl Node {
         }
     }
 
-    /// Whether its EAPI has what that of this number brought.
+    /// Whether its EAPI is at least this one.
     pub(crate) fn eapi_at_least(&self, number: u32) -> bool {
         self.eapi.as_deref().is_none_or(|eapi| eapi_at_least(eapi, number))
     }
 
-    /// The texts of a file, several where it is a directory.
+    /// The texts of a file; several if it is a directory.
     fn texts(&self, name: &str) -> Result<Vec<(Source, String)>> {
         match &self.place {
             Place::Directory { repository, dir } => {
@@ -369,23 +369,24 @@ impl Node {
         Ok(lines)
     }
 
-    /// The flags of `use.mask`, `use.force` and their relatives, which have one a line.
+    /// The flags of `use.mask`, `use.force` and their relatives, which have one on each line.
     pub(crate) fn flags(&self, name: &str) -> Result<Vec<(String, Source)>> {
         let lines = self.lines(name)?.into_iter();
         Ok(lines.filter_map(|(source, words)| words.into_iter().next().map(|word| (word, source))).collect())
     }
 
-    /// The lines of `package.use`, `package.mask` and their relatives. What is no atom is left out, as Portage does after a warning.
+    /// The lines of `package.use`, `package.mask` and their relatives. Lines without a valid atom are skipped; Portage also warns about
+    /// them.
     pub(crate) fn packages(&self, name: &str) -> Result<Vec<PackageLine>> {
         let is_user = matches!(self.place, Place::Loose(_));
         let mut lines = Vec::new();
         for (source, words) in self.lines(name)? {
             let (negated, atom) = match words[0].strip_prefix('-') {
                 Some(atom) => (true, atom),
-                // `packages` marks what belongs to the system.
+                // In `packages` a star marks packages of the system set.
                 None => (false, words[0].trim_start_matches('*')),
             };
-            // A wildcard begins with a star, too.
+            // A wildcard also begins with a star.
             let atom = if is_user && words[0].starts_with("*/") { words[0].as_str() } else { atom };
             let Ok(atom) = atom.parse::<Atom>() else { continue };
             let rest = words[1..].iter().map(String::as_str);
@@ -395,9 +396,9 @@ impl Node {
         Ok(lines)
     }
 
-    /// The variables of `make.defaults`, in order of name. `known` gives the values of references, and learns those of this file.
+    /// The variables of `make.defaults`, by name. `known` gives the values of references; those of this file are added to it.
     pub(crate) fn make_defaults(&self, known: &mut Known) -> Result<Vec<Default>> {
-        // So that `USE="${USE} …"` does not repeat what its parents say (`portage/package/ebuild/config.py`).
+        // Otherwise `USE="${USE} …"` would repeat the words of its parents (`portage/package/ebuild/config.py`).
         known.remove("USE");
         let mut found = BTreeMap::new();
         for (source, text) in self.texts("make.defaults")? {
@@ -412,8 +413,8 @@ impl Node {
     }
 }
 
-/// The assignments of a text, references replaced by what `known` has, which learns them. `source` statements are left out. Values that are too large
-/// are an error, as what Portage would not read.
+/// The assignments of a text. References get their values from `known`, to which the new values are added. `source` statements are
+/// skipped. Values that are too large are an error, as is what Portage would refuse.
 pub(crate) fn evaluate(
     text: &str,
     source: &Source,
@@ -431,7 +432,7 @@ pub(crate) fn evaluate(
     Ok(all)
 }
 
-/// A file, or all files of a directory that stands for one, in Portage's order.
+/// A file, or all files of a directory in its place, in Portage's order.
 struct FilesBelow<'a> {
     repository: &'a Repository,
     /// Whether it may be a directory.
@@ -467,7 +468,7 @@ impl FilesBelow<'_> {
     }
 }
 
-/// Without `..`, by the words alone.
+/// Removes `..` lexically.
 fn normalized(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {

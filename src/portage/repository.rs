@@ -1,4 +1,4 @@
-//! An ebuild repository as a directory: its `metadata/layout.conf`, and the versions that its metadata cache knows.
+//! An ebuild repository: its `metadata/layout.conf`, and the versions in its metadata cache.
 //!
 //! ```text
 //! metadata/layout.conf                       masters, profile-formats
@@ -19,21 +19,21 @@ use super::version::compare;
 use crate::beneath;
 use crate::beneath::RootDir;
 
-/// No file of a repository that is read whole is larger; `profiles/use.local.desc`, the largest, has two megabytes.
+/// Size limit of a file that is read whole; `profiles/use.local.desc`, the largest, has two megabytes.
 const LIMIT_BYTES: u64 = 16 << 20;
-/// No directory of a repository has more names.
+/// More names in a directory are refused.
 const NAMES_LIMIT: usize = 100_000;
 
-/// What goes wrong with a repository or a Portage profile.
+/// Errors of repositories and Portage profiles.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
-    /// A file or directory that cannot be read, or is not what a tree has there.
+    /// A file or directory that cannot be read or has an unexpected type.
     #[error(transparent)]
     Read(#[from] beneath::Error),
-    /// A profile that is not there.
+    /// The profile does not exist.
     #[error("there is no Portage profile `{profile}`{}", .named_in.as_ref().map(|file| format!(", which `{}` names", file.display())).unwrap_or_default())]
     NoProfile {
-        /// As named.
+        /// As the configuration names it.
         profile: String,
         /// The `parent` file that names it.
         named_in: Option<PathBuf>,
@@ -41,22 +41,22 @@ pub enum RepositoryError {
     /// Profiles that inherit from each other.
     #[error("the Portage profile `{0}` inherits from itself")]
     Circle(PathBuf),
-    /// A profile that inherits without end, or so that nobody waits for it.
+    /// A profile that inherits too many others.
     #[error("the Portage profile `{profile}` inherits more than {most} profiles, each counted as often as it is named")]
     TooMany {
         /// As asked for.
         profile: String,
-        /// How many are read.
+        /// The limit.
         most: usize,
     },
-    /// A directory that stands for a file of a profile, with links that lead back to itself.
+    /// A directory in place of a profile's file, with links to itself.
     #[error("`{path}` has more than {most} files and directories, links followed")]
     TooManyFiles {
         path: PathBuf,
-        /// How many are read.
+        /// The limit.
         most: usize,
     },
-    /// A `make.defaults` that Portage would not read either, or whose values are larger than any that is meant.
+    /// A `make.defaults` that Portage would not read, or with values that are too large.
     #[error("cannot read line {line} of `{path}`")]
     Syntax {
         path: PathBuf,
@@ -68,17 +68,16 @@ pub enum RepositoryError {
 
 pub(crate) type Result<T> = std::result::Result<T, RepositoryError>;
 
-/// An ebuild repository. Whoever made the tree shaped what is in it, so its files are read through the directory that was opened once, and links are
-/// resolved inside of it.
+/// An ebuild repository. Its contents are hostile, so files are opened relative to a directory descriptor, and links are resolved inside.
 #[derive(Debug, Clone)]
 pub(crate) struct Repository {
     pub name: String,
-    /// Where it is, as paths of profiles and messages name it.
+    /// Its path, for paths of profiles and messages.
     pub path: PathBuf,
     root: Arc<RootDir>,
-    /// Repositories that it builds upon; none if it does not say.
+    /// Its masters; `None` if it does not name any.
     pub masters: Option<Vec<String>>,
-    /// EAPI of profiles that name none.
+    /// EAPI of profiles that do not name one.
     pub(crate) eapi: String,
     formats: Option<Vec<String>>,
 }
@@ -92,11 +91,11 @@ impl PartialEq for Repository {
 
 impl Eq for Repository {}
 
-/// A version of a package, and what its metadata say.
+/// A version of a package with its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ebuild {
     pub version: Version,
-    /// `KEYWORDS`, `IUSE`, …; empty where the repository has no metadata cache.
+    /// `KEYWORDS`, `IUSE`, …; empty if the repository has no metadata cache.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -113,7 +112,7 @@ impl Ebuild {
 }
 
 impl Repository {
-    /// Reads what the directory `path` says of itself. A repository without `layout.conf` is one with defaults.
+    /// Reads the metadata of the repository at `path`. Without `layout.conf` the defaults hold.
     pub(crate) fn read(name: &str, path: &Path) -> Result<Self> {
         let root = Arc::new(RootDir::open(path)?);
         let text = read_optional(&root, Path::new("metadata/layout.conf"))?.unwrap_or_default();
@@ -142,7 +141,7 @@ impl Repository {
         eapi_at_least(eapi, 7) || self.formats.as_ref().is_none_or(format)
     }
 
-    /// Whether `repository:path` is understood in `parent` files.
+    /// Whether `repository:path` is allowed in `parent` files.
     pub(crate) fn allows_colon(&self) -> bool {
         self.formats.as_ref().is_some_and(|formats| formats.iter().any(|format| format == "portage-2"))
     }
@@ -179,17 +178,17 @@ impl Repository {
         Ok(ebuilds)
     }
 
-    /// The text of a file by its path in the repository, if there is one.
+    /// The text of a file in the repository, if it exists.
     pub(crate) fn text(&self, file: impl AsRef<Path>) -> Result<Option<String>> {
         read_optional(&self.root, file.as_ref())
     }
 
-    /// What a path in the repository leads to, if anything.
+    /// Opens a path in the repository, if it exists.
     pub(crate) fn kind(&self, path: &Path) -> Result<Option<FileType>> {
         Ok(self.root.leads_to(path)?)
     }
 
-    /// The names in a directory, sorted; none if there is no such directory.
+    /// The names in a directory, sorted; empty if it does not exist.
     pub(crate) fn names(&self, dir: &Path) -> Result<Vec<String>> {
         let entries = match self.root.open_dir(dir).and_then(|dir| dir.entries(NAMES_LIMIT)) {
             Err(error) if is_nothing(&error) => return Ok(Vec::new()),
@@ -220,7 +219,7 @@ impl Repository {
 /// The text of a file, if there is one.
 fn read_optional(root: &RootDir, file: &Path) -> Result<Option<String>> {
     match root.follow(file).and_then(|file| file.read(LIMIT_BYTES)) {
-        // Portage replaces what is not UTF-8, too.
+        // Portage also replaces invalid UTF-8.
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if is_nothing(&error) => Ok(None),
         Err(error) => Err(error.into()),
@@ -231,7 +230,7 @@ fn is_nothing(error: &beneath::Error) -> bool {
     error.is_absent() || error.errno() == Some(Errno::NOTDIR)
 }
 
-/// Whether an EAPI has what the one with this number brought. One whose name is no number is newer than any of those.
+/// Whether an EAPI has what this number introduced. An EAPI that is no number counts as newer.
 pub(crate) fn eapi_at_least(eapi: &str, number: u32) -> bool {
     eapi.parse::<u32>().map_or(true, |eapi| eapi >= number)
 }

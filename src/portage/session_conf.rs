@@ -1,34 +1,33 @@
-//! The settings that hold only while a session runs: the text of the last file of the `make.conf` directory.
+//! The settings of a running session: the text of the last file of the `make.conf` directory.
 //!
 //! ```text
 //! /etc/portage/make.conf/00-…          the merged configuration, part of the layer
-//! /etc/portage/make.conf/99-session.conf   this file; gone before commit
+//! /etc/portage/make.conf/99-session.conf   this file; removed before the commit
 //! ```
 //!
-//! A file, and not the environment, because `FEATURES` in the environment do not always win over `make.conf`. Portage reads the files of
-//! the directory one after the other and a later assignment replaces an earlier one, even of an incremental variable; what must extend the
-//! user's value therefore starts with a self-reference (`portage/util/__init__.py`, `getconfig`, which carries one substitution map through
-//! all of them).
+//! It is a file because `FEATURES` in the environment do not always win over `make.conf`. Portage reads the files of the directory in
+//! order, and a later assignment replaces an earlier one, even of an incremental variable. So a setting that extends the user's value
+//! begins with a self-reference (`portage/util/__init__.py`, `getconfig`, which uses one substitution map for all files).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// Where Portage keeps its full build logs, inside the root.
+/// Portage's full build logs, inside the root.
 pub(crate) const DEFAULT_LOGDIR: &str = "/var/log/portage";
 
 /// How binary packages are packed.
 const BINPKG_FORMAT: &str = "gpkg";
 
-/// What differs between sessions. All paths are paths inside the session's root.
+/// The settings that differ between sessions. All paths are inside the session's root.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SessionConf {
     /// Packages built at the same time.
     pub jobs: u32,
-    /// `-j` of each `make`; together with [`jobs`](Self::jobs) bounded by [`load`](Self::load).
+    /// `-j` of each `make`. Together with [`jobs`](Self::jobs) it is bounded by [`load`](Self::load).
     pub make_jobs: u32,
     /// Load average above which neither emerge nor make start more.
     pub load: Option<f32>,
-    /// The pipe of a job server that emerge and its makes take their jobs from, besides what is said above.
+    /// The pipe of a job server that also limits emerge and its makes.
     pub jobserver: Option<String>,
     /// Binary packages, the session's own place.
     pub pkgdir: String,
@@ -38,39 +37,38 @@ pub(crate) struct SessionConf {
     pub portage_tmpdir: String,
     /// Full build logs.
     pub logdir: String,
-    /// Whether this Portage knows `FEATURES=observability` (3.0.83 and later); an older one only warns about it.
+    /// Whether this Portage knows `FEATURES=observability` (3.0.83 and later); older ones warn about it.
     pub observability: bool,
-    /// How the session gets what it has to download; `None`: as the configuration says.
+    /// How the session downloads; `None`: as the configuration says.
     pub fetching: Option<Fetching>,
 }
 
-/// Who brings what Portage wants to download.
+/// Who downloads for Portage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fetching {
-    /// The command that asks for a file: `FETCHCOMMAND` as Portage has it once it has read the file.
+    /// The command that asks us for a file: `FETCHCOMMAND` after Portage has parsed it.
     pub command: String,
     /// The only mirror.
     pub mirror: String,
-    /// Source archives that are here already, which the session only reads.
+    /// Source archives that exist already; read-only for the session.
     pub read_only: String,
-    /// Protocols for which the configuration names commands, in capitals, besides [`PROTOCOLS`].
+    /// Protocols for which the configuration has commands, in capitals, besides [`PROTOCOLS`].
     pub protocols: BTreeSet<String>,
 }
 
-/// Protocols for which `make.globals` or an administrator names commands of their own (`FETCHCOMMAND_SFTP`), which would win over
-/// `FETCHCOMMAND`.
+/// Protocols with commands of their own in `make.globals` or from an administrator (`FETCHCOMMAND_SFTP`), which win over `FETCHCOMMAND`.
 pub(crate) const PROTOCOLS: [&str; 8] = ["FILE", "FTP", "FTPS", "HTTP", "HTTPS", "RSYNC", "SFTP", "SSH"];
 /// Which variables name commands that download.
 const COMMANDS: [&str; 2] = ["FETCHCOMMAND", "RESUMECOMMAND"];
 
-/// The protocol of `FETCHCOMMAND_HTTPS`.
+/// The protocol in `FETCHCOMMAND_HTTPS`.
 pub(crate) fn protocol_of(name: &str) -> Option<&str> {
     let rest = COMMANDS.iter().find_map(|command| name.strip_prefix(command)?.strip_prefix('_'))?;
     (!rest.is_empty()).then_some(rest)
 }
 
 impl SessionConf {
-    /// A session at the usual places, for a machine with `jobs` processors.
+    /// A session with the usual paths, for a machine with `jobs` processors.
     pub(crate) fn new(jobs: u32) -> Self {
         Self {
             jobs,
@@ -86,7 +84,8 @@ impl SessionConf {
         }
     }
 
-    /// Variables of each command in a session. They win over files that `package.env` names, as the session's `make.conf` does not.
+    /// Environment variables of each command in a session. They win over files that `package.env` names, which the session's `make.conf`
+    /// does not.
     pub(crate) fn environment(&self) -> [(&'static str, &str); 5] {
         [
             ("BINPKG_FORMAT", BINPKG_FORMAT),
@@ -226,7 +225,7 @@ impl SessionConf {
     }
 }
 
-/// Lines of a `make.conf` under construction.
+/// Lines of a `make.conf`.
 #[derive(Debug, Default)]
 struct Conf {
     text: String,
@@ -254,9 +253,8 @@ impl Conf {
     }
 }
 
-/// `value` for use between double quotes, where Portage's reader expands `$` and takes `\` as an escape; a backtick means nothing to it,
-/// and an escaped one would keep its backslash. Line breaks and other control characters, which no setting of ours has a use for, become
-/// spaces.
+/// `value` for double quotes. Portage's reader expands `$` and treats `\` as an escape; a backtick is an ordinary character, and an
+/// escaped one would keep its backslash. Control characters, which none of our settings needs, become spaces.
 fn quoted(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {

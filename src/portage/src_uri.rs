@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! https://host/a-1.tar.xz                     the file's name is the last part of the address
-//! https://host/v1.tar.gz -> a-1.tar.gz        the file is kept by another name
-//! mirror://gnu/a/a-1.tar.xz                   of the mirrors called `gnu`
-//! fetch+https://…, mirror+https://…           in spite of RESTRICT="fetch" (EAPI 8); the second in spite of "mirror", too
-//! a-1.bin                                     of no address
+//! https://host/v1.tar.gz -> a-1.tar.gz        the file is stored under another name
+//! mirror://gnu/a/a-1.tar.xz                   from the mirrors called `gnu`
+//! fetch+https://…, mirror+https://…           allowed despite RESTRICT="fetch" (EAPI 8); the second also despite "mirror"
+//! a-1.bin                                     without an address
 //! doc? ( https://host/a-1-doc.tar.xz )
 //! ```
 
@@ -13,39 +13,39 @@ use std::fmt;
 
 use super::atom::is_flag;
 
-/// Deeper brackets than this are nobody's.
+/// No `SRC_URI` has deeper brackets.
 const MAX_DEPTH: usize = 64;
 
-/// One way to a file.
+/// A source of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceUri<'a> {
-    /// The name by which the file is kept, and listed in the Manifest.
+    /// The name under which the file is stored and listed in the Manifest.
     pub file: &'a str,
-    /// Where it is, without prefix; none if only a name is said.
+    /// Its address without prefix; `None` if there is only a name.
     pub uri: Option<&'a str>,
-    /// What the prefix lifts.
+    /// The restrictions that its prefix lifts.
     pub lifts: Lifts,
 }
 
-/// What a prefix lifts of an ebuild's restrictions.
+/// The restrictions that a prefix lifts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifts {
-    /// There is no prefix.
+    /// No prefix.
     Nothing,
-    /// `fetch+`: this address may be asked.
+    /// `fetch+`: this address may be used.
     Fetch,
-    /// `mirror+`: this address and mirrors may be asked.
+    /// `mirror+`: this address and mirrors may be used.
     Mirror,
 }
 
-/// Which conditions hold.
+/// Which conditions count as met.
 #[derive(Clone, Copy)]
 pub enum Conditions<'a> {
-    /// All of them: every file that any USE flags could want.
+    /// All: every file that some USE flags would need.
     All,
-    /// None of them: what is the same for everybody.
+    /// None: files that everybody needs.
     None,
-    /// Those that these flags decide.
+    /// As these flags decide.
     On(&'a dyn Fn(&str) -> bool),
 }
 
@@ -71,10 +71,10 @@ impl Conditions<'_> {
     }
 }
 
-/// The words of `text` whose conditions hold; `None` where the text is not understood.
+/// The words of `text` whose conditions are met; `None` if it cannot be parsed.
 pub(crate) fn words<'a>(text: &'a str, conditions: Conditions<'_>) -> Option<Vec<&'a str>> {
     let mut found = Vec::new();
-    // For each open bracket, whether what is in it counts.
+    // For each open bracket, whether its contents count.
     let mut open = vec![true];
     let mut condition: Option<bool> = None;
     for word in text.split_whitespace() {
@@ -98,7 +98,7 @@ pub(crate) fn words<'a>(text: &'a str, conditions: Conditions<'_>) -> Option<Vec
     (open.len() == 1 && condition.is_none()).then_some(found)
 }
 
-/// The addresses of `text`, a `SRC_URI`, in its order; `None` where it is not understood.
+/// The addresses in a `SRC_URI`, in order; `None` if it cannot be parsed.
 pub fn source_uris<'a>(text: &'a str, conditions: Conditions<'_>) -> Option<Vec<SourceUri<'a>>> {
     let mut words = words(text, conditions)?.into_iter().peekable();
     let mut found = Vec::new();

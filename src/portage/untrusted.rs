@@ -1,6 +1,6 @@
-//! Reading files that a session wrote, by path below a directory: [`crate::beneath`] in the words of Portage's readers.
+//! Reads files that a session wrote, by path below a directory: [`crate::beneath`] with the errors of Portage's readers.
 //!
-//! A hostile build may leave a FIFO that blocks its reader, a link to `/etc/shadow` of the host, a file of four gigabytes where Portage
+//! A hostile build may leave a FIFO that blocks its reader, a link to the host's `/etc/shadow`, a file of four gigabytes where Portage
 //! writes a hundred bytes, or ten million directory entries.
 
 use std::fs::File;
@@ -12,17 +12,17 @@ use rustix::fs::FileType;
 use crate::beneath::RootDir;
 pub(crate) use crate::beneath::{Error, Result};
 
-/// Opens the directory `path`, which the caller trusts to be the right one.
+/// Opens the directory `path`, which the caller knows to be the right one.
 pub(crate) fn open_root(path: &Path) -> Result<OwnedFd> {
     Ok(RootDir::open(path)?.into())
 }
 
-/// Opens a directory below `root`, links resolved as if `root` were `/`, so that they cannot lead outside.
+/// Opens a directory below `root`. Links are resolved as if `root` were `/`, so they cannot lead outside.
 pub(crate) fn open_dir_in(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     Ok(RootDir::borrowed(root, "")?.open_dir(path)?.into())
 }
 
-/// Opens a regular file below `root`, links on the way resolved as if `root` were `/`; the file itself must not be one.
+/// Opens a regular file below `root`. Links on the way are resolved as if `root` were `/`; the file itself must not be a link.
 pub(crate) fn open_file_in(root: BorrowedFd<'_>, path: &Path) -> Result<(File, u64)> {
     let plain = RootDir::borrowed(root, "")?.open_file(path)?;
     let size = plain.size();
@@ -34,7 +34,7 @@ pub(crate) fn read_in(root: BorrowedFd<'_>, path: &Path, limit_bytes: u64) -> Re
     RootDir::borrowed(root, "")?.read(path, limit_bytes)
 }
 
-/// Names and types in a directory, sorted by name; `path` is for messages. Names that are not UTF-8 are left out: Portage makes none.
+/// Names and types in a directory, sorted; `path` is for messages. Names that are not UTF-8 are left out, since Portage makes none.
 pub(crate) fn entries(dir: impl AsFd, path: &Path, limit: usize) -> Result<Vec<(String, FileType)>> {
     let entries = RootDir::borrowed(dir.as_fd(), path)?.entries(limit)?;
     Ok(entries.into_iter().filter_map(|entry| Some((entry.text()?.to_owned(), entry.kind))).collect())

@@ -31,7 +31,7 @@ impl Switch {
         }
     }
 
-    /// Whether it is one that `USE` may have: a flag, or `linguas_*` for all flags with that prefix.
+    /// Whether it is allowed in `USE`: a flag, or `linguas_*` for all flags with that prefix.
     pub fn is_flag(&self) -> bool {
         match self {
             Self::On(name) => is_flag(name.strip_suffix("_*").unwrap_or(name)),
@@ -40,7 +40,7 @@ impl Switch {
         }
     }
 
-    /// What is switched; the prefix where entries are cleared.
+    /// The flag; the prefix for entries that clear.
     pub fn name(&self) -> &str {
         match self {
             Self::On(name) | Self::Off(name) | Self::Clear(name) => name,
@@ -58,7 +58,7 @@ impl fmt::Display for Switch {
     }
 }
 
-/// How values of a variable from several fragments come together.
+/// How values of a variable from several fragments are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// United entry by entry.
@@ -86,7 +86,7 @@ pub const INCREMENTAL: [&str; 15] = [
     "USE_EXPAND_UNPREFIXED",
 ];
 
-/// Members of `USE_EXPAND` that hold several values, now or once.
+/// Members of `USE_EXPAND` with several values, present and former ones.
 const MULTI_VALUED: [&str; 52] = [
     "ABI_MIPS",
     "ABI_PPC",
@@ -142,33 +142,33 @@ const MULTI_VALUED: [&str; 52] = [
     "XTABLES_ADDONS",
 ];
 
-/// Whether Portage stacks the values that a variable has in `make.defaults` and `make.conf`, instead of taking the last.
+/// Whether Portage stacks a variable's values from `make.defaults` and `make.conf` instead of taking the last one.
 pub(crate) fn is_incremental(name: &str) -> bool {
     INCREMENTAL.contains(&name)
 }
 
-/// Members of `USE_EXPAND` with one value at a time: what their flags choose excludes each other.
+/// Members of `USE_EXPAND` with one value: their flags exclude each other.
 const SINGLE_VALUED: [&str; 9] =
     ["ADA_TARGET", "APACHE2_MPMS", "ARCH", "CURL_QUIC", "CURL_SSL", "ELIBC", "KERNEL", "OFFICE_IMPLEMENTATION", "USERLAND"];
 
-/// Whether the variable is one of `USE_EXPAND` with one value at a time, by name or by the ending that these have.
+/// Whether it is a member of `USE_EXPAND` with one value, by name or by the usual ending.
 pub fn is_single_valued(name: &str) -> bool {
     SINGLE_VALUED.contains(&name) || name.ends_with("_SINGLE_TARGET") || name.ends_with("_SLOT")
 }
 
-/// Whether the variable is one of `USE_EXPAND` with several values. In `make.conf` it replaces that of the Portage profile, and knows
-/// no `-` (`portage/package/ebuild/config.py`, `regenerate`).
+/// Whether it is a member of `USE_EXPAND` with several values. In `make.conf` it replaces the Portage profile's value, and `-` has no
+/// meaning (`portage/package/ebuild/config.py`, `regenerate`).
 pub fn is_use_expand(name: &str) -> bool {
     MULTI_VALUED.contains(&name) || name.starts_with("CPU_FLAGS_")
 }
 
-/// How values of the variable `name` come together.
+/// How values of the variable `name` are combined.
 pub fn kind(name: &str) -> Kind {
     if INCREMENTAL.contains(&name) || is_use_expand(name) { Kind::Switches } else { Kind::Single }
 }
 
-/// The words of a `package.use` line after the atom, with `VIDEO_CARDS: amdgpu -nouveau` written out as `video_cards_amdgpu
-/// -video_cards_nouveau`, as Portage does when it reads them.
+/// The words of a `package.use` line after the atom. `VIDEO_CARDS: amdgpu -nouveau` becomes `video_cards_amdgpu -video_cards_nouveau`, as
+/// in Portage.
 pub fn written_out<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut prefix = String::new();
     let mut out = Vec::new();

@@ -1,43 +1,44 @@
-//! What each of Portage's own variables is for: one table, for what a configuration may say and for what counts in a package.
+//! The purpose of each of Portage's own variables: one table for what a configuration may set and for what counts in a package key.
 //!
-//! The names are those of `special_env_vars.py` (Portage 3.0.83), and others that Portage or emerge reads in its settings. A test reads
-//! the names of the testbed's Portage and fails on one that is not here. Any other variable is for ebuilds and build systems, and counts.
+//! The names are those of `special_env_vars.py` (Portage 3.0.83), and others that Portage or emerge reads from its settings. A test
+//! compares the table with the testbed's Portage and fails on a missing name. All other variables are for ebuilds and build systems, and
+//! count.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// What a variable is for.
+/// The purpose of a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// Which system is meant: `ROOT`, `EPREFIX`. Ours is always `/`.
+    /// Selects the system: `ROOT`, `EPREFIX`. Ours is always `/`.
     Root,
-    /// Where ebuild repositories are. `repos.conf` says that.
+    /// Places of ebuild repositories, which `repos.conf` sets.
     Repositories,
-    /// A place inside the session. The session has its own value; the finished system has the configured one.
+    /// A place inside the session, which has its own value; the finished system has the configured one.
     Place,
-    /// Something else that the session has its own value for.
+    /// Another setting for which the session has its own value.
     Session,
-    /// Portage sets it itself, and ignores what a configuration says.
+    /// Set by Portage itself, which ignores the configuration's value.
     Portage,
     /// Options of `emerge`: [`super::emerge::default_opts`] reads them.
     EmergeOptions,
-    /// How many jobs, how nice, with which cache of a compiler. Never what comes out.
+    /// Number of jobs, niceness, compiler cache: without effect on the result.
     Resources,
-    /// Commands that download. No session downloads.
+    /// Download commands. Sessions do not download.
     FetchCommands,
-    /// Hosts of binary packages by an old way, which verifies nothing.
+    /// Old ways to name binary package hosts, without verification.
     OldHosts,
-    /// How trees, sources and packages are fetched and verified, besides.
+    /// Other settings of fetching and verifying trees, sources and packages.
     Fetching,
     /// Terminal, editor, names of users, search paths, options of Portage's other tools.
     Surroundings,
-    /// Which messages are kept, and how they look.
+    /// Which messages are kept, and their format.
     Messages,
-    /// Which versions may be chosen, not what is in them.
+    /// Which versions may be chosen; no effect on their contents.
     Selection,
     /// What is done while a package is merged, after it was built.
     Merging,
-    /// Part of what a package is built from.
+    /// An input of the build.
     Content,
 }
 
@@ -48,7 +49,7 @@ impl Class {
     }
 }
 
-/// The table. Names that end in `*` stand for all with that beginning.
+/// The table. A name that ends in `*` stands for all names with that prefix.
 const TABLE: &[(Class, &str)] = &[
     (Class::Root, "BROOT EPREFIX EROOT ESYSROOT PORTAGE_CONFIGROOT PORTAGE_OVERRIDE_EPREFIX ROOT SYSROOT"),
     (Class::Repositories, "PORTAGE_REPOSITORIES PORTDIR PORTDIR_OVERLAY SYNC"),
@@ -57,7 +58,7 @@ const TABLE: &[(Class, &str)] = &[
         Class::Session,
         "BINPKG_COMPRESS BINPKG_COMPRESS_FLAGS BINPKG_FORMAT CLEAN_DELAY EMERGE_WARNING_DELAY MAKEOPTS PORTAGE_ELOG_SYSTEM",
     ),
-    // What `doebuild`, `setcpv` and the ebuild's own metadata set. `D`, `T` and their like are not even ignored: they are replaced.
+    // Set by `doebuild`, `setcpv` and the ebuild's metadata. Variables like `D` and `T` are replaced rather than ignored.
     (
         Class::Portage,
         "A AA BASH_ENV BASH_FUNC____in_portage_iuse%% BDEPEND BUILD_ID BUILD_PREFIX CATEGORY D DEPEND DESCRIPTION DOCS EAPI EBUILD \
@@ -110,8 +111,8 @@ const TABLE: &[(Class, &str)] = &[
         "AUTOCLEAN COLLISION_IGNORE CONFIG_PROTECT CONFIG_PROTECT_MASK INSTALL_MASK NOCONFMEM PORTAGE_PACKAGE_EMPTY_ABORT \
          UNINSTALL_IGNORE",
     ),
-    // `BZIP2` and `COMPRESS` make the files of a package; locales sort what is in them; what break bash also break build systems. Make may be
-    // told assignments, such as `CFLAGS=-O3`. `INST_UID` and `INST_GID` own what `dobin` installs.
+    // `BZIP2` and `COMPRESS` make files of the package; locales sort their contents; variables that break bash break build systems, too.
+    // Options of make may contain assignments, such as `CFLAGS=-O3`. `INST_UID` and `INST_GID` own what `dobin` installs.
     (
         Class::Content,
         "DOC_SYMLINKS_DIR ENV_UNSET FEATURES GLOBSORT GNUMAKEFLAGS HISTFILE LANG LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_MONETARY \
@@ -142,7 +143,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
     names
 });
 
-/// What Portage has the variable for; `None` if it means nothing to Portage itself.
+/// The purpose of a variable; `None` if Portage itself does not use it.
 pub fn class_of(name: &str) -> Option<Class> {
     let names = &*NAMES;
     let by_beginning =
@@ -150,15 +151,16 @@ pub fn class_of(name: &str) -> Option<Class> {
     names.whole.get(name).copied().or_else(|| by_beginning().map(|(_, class)| *class))
 }
 
-/// Whether two values of the variable can give two different packages. What Portage knows nothing of is for the package, and counts.
+/// Whether two values of the variable can give two different packages. Variables that Portage does not know are for the package, and
+/// count.
 ///
-/// `USE` and `FEATURES` count, although not each word of them does. Of what Portage sets itself, name and version of a package, its USE
-/// flags and the files of its bashrc have to be counted by other ways.
+/// `USE` and `FEATURES` count, although not each of their words does. Of the variables that Portage sets itself, a package's name and
+/// version, USE flags and bashrc files have to be counted separately.
 pub(crate) fn counts_for_what_is_built(name: &str) -> bool {
     class_of(name).is_none_or(Class::counts)
 }
 
-/// All names of a class that stand for themselves, sorted.
+/// All names of a class without wildcards, sorted.
 #[cfg(test)]
 pub(super) fn names_of(class: Class) -> impl Iterator<Item = &'static str> {
     NAMES.whole.iter().filter(move |(_, of)| **of == class).map(|(name, _)| *name)

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! var/db/pkg/app-misc/hello-2.10/{SLOT,repository,USE,BUILD_TIME,SIZE,BUILD_ID,BINPKGMD5,CHOST,EAPI,…}
-//! var/db/pkg/app-misc/-MERGING-hello-2.11/      a merge that was interrupted: not installed
+//! var/db/pkg/app-misc/-MERGING-hello-2.11/      an interrupted merge: not installed
 //! var/lib/portage/{world,world_sets}
 //! ```
 //!
-//! A root is given as one merged directory: what belongs to it cannot be told from single layers without knowing overlayfs's rules for
-//! whiteouts and opaque directories, which the kernel knows best. The files were written by a session, so they are read bounded and links
-//! cannot lead outside.
+//! A root is given as one merged directory: to tell its contents from single layers we would need overlayfs's rules for whiteouts and
+//! opaque directories, and the kernel knows these best. A session wrote the files, so they are read with limits, and links cannot lead
+//! outside.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,7 +28,7 @@ const MAX_VALUE_BYTES: u64 = 64 * 1024;
 const MAX_CATEGORIES: usize = 2000;
 const MAX_PER_CATEGORY: usize = 20_000;
 
-/// The database could not be read.
+/// The database cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A file or directory of it.
@@ -40,14 +40,14 @@ pub(crate) enum Error {
     },
 }
 
-/// An installed package. Values are safe to print; what the database does not say is [`None`] or empty.
+/// An installed package. Values are safe to print; missing ones are [`None`] or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Package {
     /// `category/name-version`.
     pub cpv: String,
     /// Slot, with sub-slot where there is one: `0/2`.
     pub slot: String,
-    /// The ebuild repository it came from.
+    /// The ebuild repository that it came from.
     pub repo: String,
     /// USE flags that were on, sorted.
     #[serde(rename = "use")]
@@ -58,7 +58,7 @@ pub(crate) struct Package {
     /// Installed size, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// Which build of this version, if it was a binary package with `binpkg-multi-instance`.
+    /// The build number, if it was a binary package with `binpkg-multi-instance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_id: Option<u64>,
     /// MD5 of the binary package that was merged or made, hexadecimal.
@@ -73,13 +73,13 @@ impl Package {
     }
 }
 
-/// What is installed in the root directory `root`, sorted by `category/name-version`. A root without a database has nothing installed.
+/// The packages installed in the root directory `root`, sorted by `category/name-version`. A root without a database has none.
 pub(crate) fn installed(root: &Path) -> Result<Vec<Package>, Error> {
     let failed = |source| Error::Read { root: root.to_owned(), source };
     installed_in(untrusted::open_root(root).map_err(failed)?.as_fd()).map_err(failed)
 }
 
-/// As [`installed`], of a root that is open already, such as a detached mount.
+/// As [`installed`], for a root that is open already, such as a detached mount.
 pub(crate) fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Package>> {
     let mut packages = Vec::new();
     visit_all_in(root, &mut |package, _| packages.push(package))?;
@@ -87,7 +87,7 @@ pub(crate) fn installed_in(root: BorrowedFd<'_>) -> untrusted::Result<Vec<Packag
     Ok(packages)
 }
 
-/// Shows `visit` each installed version of the packages `names` (`category/name`), with its open directory in the database.
+/// Calls `visit` for each installed version of the packages `names` (`category/name`), with its open database directory.
 pub(crate) fn visit_in(
     root: BorrowedFd<'_>,
     names: &BTreeSet<String>,
@@ -104,7 +104,7 @@ pub(crate) fn visit_in(
     Ok(())
 }
 
-/// Shows `visit` each installed package, with its open directory in the database.
+/// Calls `visit` for each installed package, with its open database directory.
 pub(crate) fn visit_all_in(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Package, BorrowedFd<'_>)) -> untrusted::Result<()> {
     let vdb = match untrusted::open_dir_in(root, Path::new(VDB)) {
         Err(e) if e.is_absent() => return Ok(()),
@@ -120,7 +120,7 @@ pub(crate) fn visit_all_in(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Package, 
     Ok(())
 }
 
-/// Shows `visit` the packages of a category, open as `opened`; `wanted` is asked before any of its files are read.
+/// Calls `visit` for the packages of a category, open as `opened`; `wanted` is asked before any of their files are read.
 fn visit_category(
     opened: BorrowedFd<'_>,
     category: &str,
@@ -129,7 +129,7 @@ fn visit_category(
 ) -> untrusted::Result<()> {
     for (pf, kind) in untrusted::entries(opened, &Path::new(VDB).join(category), MAX_PER_CATEGORY)? {
         let named = Package { cpv: format!("{category}/{pf}"), ..Package::default() };
-        // `-MERGING-` names, and what is no package directory at all.
+        // `-MERGING-` names, and anything that is no package directory.
         if kind != FileType::Directory || pf.starts_with(['.', '-']) || !wanted(&named) {
             continue;
         }

@@ -10,7 +10,7 @@
 
 use std::cmp::Ordering;
 
-/// Compares two versions, each with an optional revision. What is no version compares as its text does.
+/// Compares two versions, each with an optional revision. Invalid versions compare as text.
 pub(crate) fn compare(a: &str, b: &str) -> Ordering {
     if a == b {
         return Ordering::Equal;
@@ -58,7 +58,7 @@ impl<'a> Parts<'a> {
 }
 
 fn suffix(text: &str) -> Option<(i8, &str)> {
-    // "pre" before "p", which it begins with.
+    // "pre" before "p", which is its prefix.
     let known = [("alpha", -4), ("beta", -3), ("pre", -2), ("rc", -1), ("p", 0)];
     known.into_iter().find_map(|(word, value)| text.strip_prefix(word).map(|number| (value, number)))
 }
@@ -94,7 +94,7 @@ fn compare_suffixes(a: &[(i8, &str)], b: &[(i8, &str)]) -> Ordering {
     Ordering::Equal
 }
 
-/// Of any length; nothing is zero.
+/// Of any length; an empty text is zero.
 fn compare_integers(a: &str, b: &str) -> Ordering {
     let (a, b) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))

@@ -1,13 +1,14 @@
-//! Who compiles what: of several sessions that need the same package one compiles it, and the others wait until it is in the pool.
+//! Claims on compiling: if several sessions need the same package, one compiles it and the others wait until it is in the pool.
 //!
 //! ```text
 //! binpkgs/.claims/
-//!   .lock                       held while claims come and go
+//!   .lock                       held while claims change
 //!   1234-0                      one session's, locked as long as it holds: the pool, who it is, then a key and a package a line
 //! ```
 //!
-//! A file a session and not one a package: a thousand descriptors are more than a process may have. The kernel drops the lock of a process
-//! that dies; its file is removed by the next who looks. Whoever cannot have all claims takes none, so that nobody who waits is waited for.
+//! There is a file for each session and not for each package, since a thousand open files are more than a process may have. The kernel
+//! releases the lock of a process that dies; the next process that looks removes its file. A session that cannot claim all its packages
+//! claims none, so sessions cannot wait for each other in a circle.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,28 +28,28 @@ use crate::terminal_text::sanitize_line;
 
 const CLAIMS: &str = ".claims";
 
-/// Packages that are to be compiled, and how they are called.
+/// Packages to compile, with their names.
 pub(crate) type Wanted = BTreeMap<PackageKey, String>;
 
-/// A package that somebody else compiles.
+/// A package that another session compiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     /// Its name with version.
     pub package: String,
-    /// The session that compiles it, as users call what it makes: `stage4/web`.
+    /// The session that compiles it, by what it makes: `stage4/web`.
     pub by: String,
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// Nobody else compiles any of the packages.
+    /// All packages are claimed.
     All(Claims),
     /// Others compile these; nothing was claimed.
     Held(Vec<Held>),
 }
 
-/// One session's claims, gone with this value.
+/// The claims of one session; dropping it releases them.
 #[derive(Debug)]
 pub(crate) struct Claims {
     path: PathBuf,
@@ -77,14 +78,14 @@ impl Claims {
         Ok(Taken::All(claims))
     }
 
-    /// Which of `wanted` others compile now.
+    /// Which of `wanted` other sessions compile now.
     pub(crate) fn held(binpkgs: &Path, pool: &Path, wanted: &Wanted) -> Result<Vec<Held>> {
         let dir = binpkgs.join(CLAIMS);
         let _all = lock_all(&dir)?;
         held_in(&dir, pool, wanted)
     }
 
-    /// Gives up some: they are in the pool.
+    /// Releases some of them, which are in the pool now.
     pub(crate) fn release(&self, keys: &[PackageKey]) -> Result<()> {
         let count = self.keys.borrow().len();
         self.keys.borrow_mut().retain(|key, _| !keys.contains(key));
@@ -95,7 +96,7 @@ impl Claims {
         self.write()
     }
 
-    /// The others look under the lock of all, so that they see no half of it.
+    /// Others read the files under the common lock, so they never see half of one.
     fn write(&self) -> Result<()> {
         let head = format!("{}\n{}\n", self.pool.display(), self.by);
         let lines = self.keys.borrow().iter().fold(head, |text, (key, package)| text + &format!("{key} {package}\n"));
@@ -111,7 +112,7 @@ impl Drop for Claims {
     }
 }
 
-/// Only while files are read and written.
+/// Held only while files are read and written.
 fn lock_all(dir: &Path) -> Result<OwnedFd> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::io("create", dir, e))?;
     let path = dir.join(LOCK);
@@ -126,7 +127,7 @@ fn open(path: &Path, more: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io("open", path, e))
 }
 
-/// Looks through the claims of all; those of processes that are gone are removed.
+/// Reads the claims of all sessions and removes those of dead processes.
 fn held_in(dir: &Path, pool: &Path, wanted: &Wanted) -> Result<Vec<Held>> {
     let mut held = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| Error::io("list", dir, e))? {
@@ -134,7 +135,7 @@ fn held_in(dir: &Path, pool: &Path, wanted: &Wanted) -> Result<Vec<Held>> {
         if path.file_name().is_some_and(|name| name == LOCK) {
             continue;
         }
-        // Removed meanwhile, as by the end of its session.
+        // Its session ended meanwhile.
         let Some(file) = unless_gone(open(&path, OFlags::empty()))? else { continue };
         match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => drop(unless_gone(fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e)))?),
@@ -156,7 +157,7 @@ fn unless_gone<T>(result: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// What one file says of `wanted`.
+/// Which of `wanted` a file names.
 fn held_of(text: &str, pool: &Path, wanted: &Wanted) -> Vec<Held> {
     let mut lines = text.lines();
     let (Some(of_pool), Some(by)) = (lines.next(), lines.next()) else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! What is in a binary package, as far as it decides whether Portage will install it again.
+//! Looks into a binary package, for what would keep Portage from installing it.
 //!
 //! ```text
 //! NAME.gpkg.tar       a tar of:
@@ -8,8 +8,8 @@
 //!   PF/Manifest
 //! ```
 //!
-//! Portage packs devices and FIFOs and refuses to unpack them (`portage/gpkg.py`, `_check_member`): such a package in a pool would fail every
-//! later build that uses it, so it must not get there. Without it the package is built again, which works.
+//! Portage packs devices and FIFOs but refuses to unpack them (`portage/gpkg.py`, `_check_member`). In a pool such a package would fail
+//! every later build that uses it, so it is not published; then the package is compiled each time, which works.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,28 +21,29 @@ use std::time::{Duration, Instant};
 use rustix::fs::Stat;
 use tar::{Archive, EntryType};
 
-/// Packages unpack to far less; a bomb does not.
+/// No package unpacks to so much; this stops archive bombs.
 const MAX_UNPACKED_BYTES: u64 = 64 << 30;
-/// The largest window that zstd knows; `BINPKG_COMPRESS_FLAGS=--long=31` makes such.
+/// zstd's largest window; `BINPKG_COMPRESS_FLAGS=--long=31` needs it.
 const MAX_WINDOW_LOG: u32 = 31;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contents {
-    /// Nothing that speaks against it (or a format that is not looked into).
+    /// Nothing wrong was found, or the format is not one that we look into.
     Fine,
-    /// A device or FIFO among the files.
+    /// It contains a device or FIFO.
     Devices,
-    /// Not what its name says, or cut off.
+    /// It is damaged or truncated.
     Broken,
 }
 
-/// So long a package is looked into whatever the user wants meanwhile: what is complete is not lost.
+/// For so long a package is examined even if the user wants to stop: finished packages should not be lost.
 const UNDISTURBED: Duration = Duration::from_secs(1);
 
-/// A file as it was: device, inode, size, and when it was changed.
+/// Recognises an unchanged file: device, inode, size, and change time.
 type Stamp = (u64, u64, i64, i64, u64);
 
-/// Looks into packages, into what it refused once only. What they unpack to is the session's choice.
+/// Examines packages, rejected ones only once. Their unpacked size is the session's choice, so repeating it would be a way to keep us
+/// busy.
 #[derive(Debug)]
 pub(crate) struct Examiner {
     refused: RefCell<BTreeSet<Stamp>>,
@@ -56,7 +57,7 @@ impl Default for Examiner {
 }
 
 impl Examiner {
-    /// `stop`: whether to leave a package that takes long where it is.
+    /// `stop`: whether to give up on a package that takes long.
     pub(crate) fn new(stop: fn() -> bool) -> Self {
         Self { refused: RefCell::default(), stop }
     }
@@ -75,7 +76,7 @@ impl Examiner {
     }
 }
 
-/// A reader that ends with an error when it is to stop.
+/// A reader that fails once it is to stop.
 struct Stoppable<R> {
     inner: R,
     since: Instant,
@@ -91,7 +92,7 @@ impl<R: Read> Read for Stoppable<R> {
     }
 }
 
-/// Looks into the package `file`, named `path`. Leaves its offset at the start.
+/// Examines the package `file`, called `path`. Resets its offset to the start.
 fn examine(file: &File, path: &str, stop: fn() -> bool) -> io::Result<Contents> {
     if !path.ends_with(".gpkg.tar") {
         return Ok(Contents::Fine);
@@ -101,7 +102,7 @@ fn examine(file: &File, path: &str, stop: fn() -> bool) -> io::Result<Contents> 
     file.rewind()?;
     match found {
         Ok(found) => Ok(found),
-        // A read error has an errno; what a decoder or the tar reader complains about is the package.
+        // A failed read has an errno; errors of the decoder or the tar reader mean a damaged package.
         Err(e) if e.raw_os_error().is_some() => Err(e),
         Err(error) => {
             tracing::debug!(path, %error, "not a binary package that could be read");
@@ -112,7 +113,7 @@ fn examine(file: &File, path: &str, stop: fn() -> bool) -> io::Result<Contents> 
 
 fn examine_gpkg(file: &File, stop: fn() -> bool) -> io::Result<Contents> {
     let mut outer = Archive::new(file);
-    // Raw: a hostile extended header must not be collected in memory.
+    // Raw entries: otherwise the reader would load a hostile extended header into memory.
     for entry in outer.entries()?.raw(true) {
         let entry = entry?;
         let name = entry.path_bytes().into_owned();
@@ -126,7 +127,7 @@ fn examine_gpkg(file: &File, stop: fn() -> bool) -> io::Result<Contents> {
             }
             b".gz" => examine_image(flate2::read::MultiGzDecoder::new(entry), stop),
             b".xz" => examine_image(liblzma::read::XzDecoder::new_multi_decoder(entry), stop),
-            // bzip2, lz4, lzip, lzop: not what our sessions write.
+            // Our sessions do not use bzip2, lz4, lzip and lzop.
             _ => Ok(Contents::Fine),
         };
     }

@@ -1,4 +1,4 @@
-//! Signing a binary package: the same container, with what Portage verifies.
+//! Signs a binary package, in the form that Portage verifies.
 //!
 //! ```text
 //! hello-2.10-1.gpkg.tar
@@ -10,11 +10,11 @@
 //!   hello-2.10-1/Manifest                  clear-signed: `DATA name size BLAKE2B … SHA512 …` of each of the above
 //! ```
 //!
-//! Source: `portage/gpkg.py` (`_verify_binpkg`): with a signature asked for, the Manifest must be clear-signed, each member but `gpkg-1` must
-//! have a good detached signature, and each must have the size and the digests that the Manifest says; nothing may be missing or unknown.
+//! Source: `portage/gpkg.py` (`_verify_binpkg`). If a signature is required, the Manifest must be clear-signed, each member but `gpkg-1`
+//! must have a good detached signature, and each must have the size and digests of the Manifest; none may be missing or unknown.
 //!
-//! The parts themselves stay as they are, byte for byte, and so do their headers. What they are is checked against the package's own Manifest
-//! before it is signed: who signs vouches for it.
+//! The parts and their headers are copied byte for byte. They are compared with the package's own Manifest before they are signed, since
+//! a signature vouches for them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,22 +30,22 @@ use crate::terminal_text::sanitize_line;
 
 const MANIFEST: &str = "Manifest";
 const SIGNATURE: &str = ".sig";
-/// A container has six members; more than this is none.
+/// A container has six members; one with more than this is refused.
 const MAX_MEMBERS: usize = 16;
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
 
-/// What makes signatures.
+/// Makes signatures.
 pub(crate) trait Signer {
-    /// A detached signature of the file.
+    /// Makes a detached signature of the file.
     fn detached(&self, file: &Path) -> std::result::Result<Vec<u8>, crate::stage3::sign::SignError>;
-    /// A clear-signed document of the text.
+    /// Makes a clear-signed document of the text.
     fn clear(&self, text: &str) -> std::result::Result<Vec<u8>, crate::stage3::sign::SignError>;
 }
 
 /// Why a package was not signed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Reading the package or writing the signed one failed.
+    /// The package could not be read or the signed one not written.
     #[error("cannot sign `{}`", path.display())]
     Io {
         path: PathBuf,
@@ -67,28 +67,28 @@ pub(crate) enum Error {
 /// What is wrong with a package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
-    /// A name that is not `PACKAGE/PART`, or comes twice, or a member that is no plain file.
+    /// A name that is not `PACKAGE/PART`, a duplicate, or a member that is no regular file.
     #[error("`{0}` in it is not a part of a package")]
     Member(String),
-    /// There is no Manifest, or one that cannot be read.
+    /// There is no readable Manifest.
     #[error("it has no Manifest that could be read")]
     Manifest,
-    /// A part is not what the Manifest says.
+    /// A part does not match the Manifest.
     #[error("`{0}` in it is not what its Manifest says")]
     Differs(String),
-    /// Too many parts.
+    /// Too many members.
     #[error("it has too many parts")]
     Many,
-    /// The Manifest names what is not there.
+    /// The Manifest lists a member that is missing.
     #[error("`{0}` is missing from it")]
     Missing(String),
 }
 
-/// A part as it was found.
+/// A part of the package.
 struct Part {
     name: String,
     header: Header,
-    /// Its bytes; a file of its own, since `gpg` wants one.
+    /// Its bytes, in a file, since `gpg` wants one.
     file: Scratch,
     line: Line,
 }
@@ -107,8 +107,7 @@ impl Line {
     }
 }
 
-/// Writes the package `source` with signatures to `target`, which is empty. `scratch` is a directory of the caller's own, on a disk with room for
-/// one package.
+/// Writes the package `source` with signatures to the empty `target`. `scratch` is a directory of the caller's, with room for one package.
 pub(crate) fn sign(source: &Path, target: &mut File, scratch: &Path, signer: &dyn Signer) -> Result<(), Error> {
     let failed = |error: io::Error| Error::Io { path: source.to_owned(), source: error };
     let refused = |problem| Error::Refused { path: source.to_owned(), problem };
@@ -121,7 +120,7 @@ pub(crate) fn sign(source: &Path, target: &mut File, scratch: &Path, signer: &dy
         text.push_str(&part.line.render(&part.name));
         append(&mut out, part.header.clone(), &prefix, &part.name, part.line.size, &mut part.file.file).map_err(failed)?;
         if part.line.size == 0 {
-            // The version, which says nothing.
+            // The version file is empty and not signed.
             continue;
         }
         let signature = signer.detached(&part.file.path).map_err(signed)?;
@@ -151,7 +150,7 @@ fn append(
     out.append(&header, data.take(size))
 }
 
-/// The directory's name in the container, its parts in order without Manifest and signatures, and the text of the Manifest.
+/// The top directory's name, the parts in order without Manifest and signatures, and the text of the Manifest.
 fn read(source: &Path, scratch: &Path) -> Result<(String, Vec<Part>, String), Error> {
     let failed = |error: io::Error| Error::Io { path: source.to_owned(), source: error };
     let refused = |problem| Error::Refused { path: source.to_owned(), problem };
@@ -160,7 +159,7 @@ fn read(source: &Path, scratch: &Path) -> Result<(String, Vec<Part>, String), Er
     let mut prefix: Option<String> = None;
     let mut parts: Vec<Part> = Vec::new();
     let mut manifest = None;
-    // Raw: a hostile extended header must not be collected in memory, and Portage needs none for such names.
+    // Raw entries: otherwise the reader would load a hostile extended header into memory. Portage needs none for names this short.
     for (count, entry) in archive.entries().map_err(failed)?.raw(true).enumerate() {
         if count >= MAX_MEMBERS {
             return Err(refused(Problem::Many));
@@ -215,7 +214,7 @@ impl Line {
     }
 }
 
-/// Compares the parts with the Manifest, of which a signature around it is of no interest: it is about to get another one.
+/// Compares the parts with the Manifest. A signature around it is ignored, since it gets a new one.
 fn check(parts: &[Part], manifest: &str) -> Result<(), Problem> {
     let mut named: BTreeMap<&str, Line> = BTreeMap::new();
     for line in manifest.lines().filter_map(|line| line.strip_prefix("DATA ")) {
@@ -240,7 +239,7 @@ fn check(parts: &[Part], manifest: &str) -> Result<(), Problem> {
     }
 }
 
-/// A file that is gone when it is dropped.
+/// A temporary file, removed on drop.
 struct Scratch {
     file: File,
     path: PathBuf,
@@ -256,7 +255,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Its directory is the caller's, who empties it.
+        // The caller removes the whole directory.
         drop(std::fs::remove_file(&self.path));
     }
 }

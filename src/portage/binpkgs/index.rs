@@ -1,15 +1,15 @@
 //! Portage's index of a pool: the file `Packages`.
 //!
 //! ```text
-//! ARCH: amd64                 header: what the packages have in common, and counts
+//! ARCH: amd64                 header: common values of all packages, and counts
 //! PACKAGES: 2
 //! TIMESTAMP: 1700000000
 //! VERSION: 0
 //!                             an empty line ends each stanza
-//! BUILD_ID: 1                 one stanza a package; CHOST and REPO are inherited from the header where they are not named
+//! BUILD_ID: 1                 one stanza for each package; missing CHOST and REPO are inherited from the header
 //! CPV: app-misc/hello-2.10
 //! MD5: …
-//! MTIME: 1700000000           of the file, whole seconds; with SIZE it tells Portage that it need not open the package
+//! MTIME: 1700000000           of the file, whole seconds; if it and SIZE match, Portage does not open the package
 //! PATH: app-misc/hello/hello-2.10-1.gpkg.tar
 //! SIZE: 20480
 //! ```
@@ -21,20 +21,20 @@ use std::fmt::Write as _;
 
 /// Keys that a stanza inherits from the header.
 const INHERITED: [&str; 2] = ["CHOST", "REPO"];
-/// What an index may say of a package. Others are commands and addresses for whoever downloads it, and a session wrote them.
+/// The keys of a stanza that we keep. Others may be commands and addresses for downloads, and a session wrote them.
 const OF_A_PACKAGE: &str = "BDEPEND BUILD_ID BUILD_TIME CHOST CPV DEFINED_PHASES DEPEND DESC DESCRIPTION EAPI GENTOOMUCH_KEY IDEPEND IUSE \
                             KEYWORDS LICENSE MD5 MTIME PATH PDEPEND PROPERTIES PROVIDES RDEPEND REPO REPO_REVISIONS REQUIRED_USE REQUIRES \
                             RESTRICT SHA1 SIZE SLOT USE USER_PATCHES";
-/// And of all of them.
+/// The keys of the header that we keep.
 const OF_ALL: &str = "ACCEPT_KEYWORDS ACCEPT_LICENSE ACCEPT_PROPERTIES ACCEPT_RESTRICT ARCH CBUILD CHOST ELIBC IUSE_IMPLICIT KERNEL PROFILE \
                       REPO USE USERLAND USE_EXPAND USE_EXPAND_HIDDEN USE_EXPAND_IMPLICIT USE_EXPAND_UNPREFIXED VERSION";
 
-/// A package's stanza, as far as it describes that.
+/// A package's stanza, reduced to those keys.
 pub(crate) fn describing(stanza: &Stanza) -> Stanza {
     only(stanza, OF_A_PACKAGE)
 }
 
-/// A header, as far as it describes packages.
+/// A header, reduced to those keys.
 pub(crate) fn describing_all(header: &Stanza) -> Stanza {
     only(header, OF_ALL)
 }
@@ -44,13 +44,13 @@ fn only(stanza: &Stanza, keys: &str) -> Stanza {
     stanza.iter().filter(|(key, _)| is_known(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// The version that this module writes, and the newest it understands; Portage's too.
+/// The version that this module writes and the newest that it reads, as in Portage.
 const VERSION: u64 = 0;
 
-/// One stanza: keys as they are in the file.
+/// One stanza, by key.
 pub(crate) type Stanza = BTreeMap<String, String>;
 
-/// A parsed index. Stanzas are complete: inherited values are filled in.
+/// A parsed index. Inherited values are filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     /// The header, without the counts.
@@ -60,8 +60,8 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Reads an index. Lines without a colon are ignored, as Portage does; so are stanzas without a `CPV`. An index of a version that we do
-    /// not know is taken as empty, as Portage does.
+    /// Reads an index. Like Portage it ignores lines without a colon and stanzas without a `CPV`, and takes an index of an unknown
+    /// version as empty.
     pub(crate) fn parse(text: &str) -> Self {
         let mut stanzas = Stanzas { lines: text.lines() };
         let mut header = stanzas.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Which pool a build belongs to.
+//! The pool of a build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,20 +6,20 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// What all packages of a pool have in common. What single packages were made from is in their [keys](super::package_key).
+/// What all packages of a pool have in common. Each package's own inputs are in its [key](super::package_key).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolInputs {
     /// The target triple.
     pub chost: String,
     /// The Portage profile, relative to `profiles/`: `default/linux/amd64/23.0`.
     pub portage_profile: String,
-    /// Name and major version of the compiler, as found in the root.
+    /// Name and major version of the compiler in the root.
     pub toolchain: String,
     /// Effective flags by variable: `CFLAGS`, `CXXFLAGS`, `FFLAGS`, `FCFLAGS`, `LDFLAGS`, `RUSTFLAGS`, …
     pub flags: BTreeMap<String, String>,
     /// Effective `CPU_FLAGS_*`, by variable.
     pub cpu_flags: BTreeMap<String, BTreeSet<String>>,
-    /// The definition whose own it is, where that shares with no other.
+    /// Set for a definition that does not share its packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<String>,
 }
@@ -41,14 +41,14 @@ impl fmt::Display for PoolKey {
     }
 }
 
-/// Bump when the meaning of an input changes, so that no package of before is used.
+/// Raise it when an input changes its meaning, so that older packages are not used.
 const RECIPE: &str = "pool-2";
 
-/// The pool for `inputs`: what a reader wants to see first, then a hash of all.
+/// The pool for `inputs`: a readable part, then a hash of all inputs.
 pub(crate) fn pool_key(inputs: &PoolInputs) -> PoolKey {
     let mut hash = Sha256::new();
     let mut field = |name: &str, value: &str| {
-        // Lengths in front: no two lists of fields give the same bytes.
+        // Lengths first, so that different lists of fields never give the same bytes.
         for part in [name, value] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
@@ -59,7 +59,7 @@ pub(crate) fn pool_key(inputs: &PoolInputs) -> PoolKey {
     field("portage profile", inputs.portage_profile.trim_matches('/'));
     field("toolchain", inputs.toolchain.trim());
     for (variable, value) in &inputs.flags {
-        // The order of flags matters to the compiler, the space between them does not; an empty variable is one that is not set.
+        // The order of flags matters to the compiler, white space between them does not. An empty variable is the same as an unset one.
         let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
         if !value.is_empty() {
             field(variable, &value);
@@ -71,7 +71,7 @@ pub(crate) fn pool_key(inputs: &PoolInputs) -> PoolKey {
         }
     }
     if let Some(own) = &inputs.own {
-        // No variable is called like this.
+        // No variable has this name.
         field("own of", own);
     }
     let digest = hex::encode(hash.finalize());

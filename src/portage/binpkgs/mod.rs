@@ -1,17 +1,17 @@
 //! Pools of binary packages.
 //!
-//! Portage does not compare compiler flags when it picks a binary package: what was built for another CPU or another C library would be
-//! installed. A pool therefore holds only packages whose [inputs](PoolInputs) were the same, and a session never writes into one: it has a
-//! place of its own (an overlay over the pool, or a plain directory), from where its packages are published once it has succeeded.
+//! Portage does not compare compiler flags when it picks a binary package: it would install one that was built for another CPU or C
+//! library. Therefore a pool only holds packages with the same [inputs](PoolInputs). A session never writes to a pool: it has its own
+//! place (an overlay over the pool, or a directory), from where its packages are published if it succeeds.
 //!
 //! ```text
 //! binpkgs/                            mode 0700
 //!   x86_64-pc-linux-gnu-amd64-23.0-1a2b3c4d5e6f/      one pool: CHOST, Portage profile, hash of all inputs
-//!     .lock                           held exclusively while anything is added
+//!     .lock                           held exclusively while packages are added
 //!     pool.json                       the inputs, readable
 //!     Packages                        Portage's index, rewritten by rename
 //!     app-misc/hello/hello-2.10-1.gpkg.tar
-//!   throwaway/<same name>/            what freshroot and try built: never read by a release, unless promoted
+//!   throwaway/<same name>/            packages of freshroot and try: releases never read them unless they are promoted
 //!   .views/, .claims/                 what running sessions see, and what each of them compiles
 //! ```
 
@@ -48,12 +48,12 @@ pub(crate) const INDEX: &str = "Packages";
 const LOCK: &str = ".lock";
 const DESCRIPTION: &str = "pool.json";
 
-/// Who may read a pool.
+/// Who may use a pool's packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolKind {
-    /// Builds whose artifacts are released.
+    /// Builds of released artifacts.
     Release,
-    /// Sessions that are thrown away.
+    /// Throw-away sessions.
     Throwaway,
 }
 
@@ -63,7 +63,7 @@ pub enum Error {
     /// A call on a file of the pool, or of the session, failed.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// The session's place, or the pool, cannot be read.
+    /// The session's place or the pool cannot be read.
     #[error("cannot list the binary packages in `{path}`")]
     Read {
         path: PathBuf,
@@ -91,7 +91,7 @@ impl Error {
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// The directory of a pool below `binpkgs`, the pools' root.
+/// The directory of a pool below `binpkgs`.
 pub(crate) fn pool_dir(binpkgs: &Path, kind: PoolKind, key: &PoolKey) -> PathBuf {
     match kind {
         PoolKind::Release => binpkgs.join(key.as_str()),
@@ -99,7 +99,7 @@ pub(crate) fn pool_dir(binpkgs: &Path, kind: PoolKind, key: &PoolKey) -> PathBuf
     }
 }
 
-/// Makes the pool for `inputs` below `binpkgs`, if it is not there, and returns its directory.
+/// Creates the pool for `inputs` below `binpkgs` if needed; returns its directory.
 pub(crate) fn open_pool(binpkgs: &Path, kind: PoolKind, inputs: &PoolInputs, observer: &dyn Observer) -> Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let dir = pool_dir(binpkgs, kind, &pool_key(inputs));

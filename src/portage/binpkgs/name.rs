@@ -7,18 +7,18 @@
 //! app-misc/hello-2.10-r1.tbz2
 //! ```
 
-/// A binary package's place below its pool, found valid.
+/// A binary package's valid path in its pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PackageFile {
     pub path: String,
     /// `category/name-version`.
     pub cpv: String,
-    /// Which build of that version, where names tell.
+    /// The build number of that version, if the name contains it.
     pub build_id: Option<u64>,
 }
 
 impl PackageFile {
-    /// Reads a path relative to the pool; [`None`] if Portage would not have made it.
+    /// Parses a path relative to the pool; [`None`] if Portage would not make it.
     pub(crate) fn parse(path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.split('/').collect();
         let (category, package, file) = match parts[..] {
@@ -49,7 +49,7 @@ impl PackageFile {
 }
 
 impl PackageFile {
-    /// The same version's build of another number; `None` where names do not tell.
+    /// The path of another build of the same version; `None` if names contain no build number.
     pub(crate) fn with_build_id(&self, number: u64) -> Option<Self> {
         let suffix = |number: u64, extension: &str| format!("-{number}.{extension}");
         let (_, extension) = split_extension(self.path.rsplit('/').next()?)?;
@@ -66,7 +66,7 @@ fn split_extension(file: &str) -> Option<(&str, &str)> {
     ["gpkg.tar", "tbz2", "xpak"].into_iter().find_map(|ext| Some((file.strip_suffix(ext)?.strip_suffix('.')?, ext)))
 }
 
-/// A category, package name or name with version (PMS 3.1): never `.`, `..` or hidden.
+/// Whether it is a valid category, package name or name with version (PMS 3.1): never `.`, `..` or hidden.
 fn is_word(word: &str) -> bool {
     word.len() <= 200
         && word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

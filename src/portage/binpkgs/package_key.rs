@@ -1,7 +1,7 @@
-//! What a binary package was made from: its *package key*.
+//! The *package key*: a hash of what a binary package was made from.
 //!
-//! Portage picks a binary package by version, USE flags and dependencies. It does not look at compiler flags, `package.env`, the text of the
-//! ebuild, or a saved configuration. So we do: a session sees only packages whose key is the one that its own build of them would have.
+//! Portage picks a binary package by version, USE flags and dependencies. It does not compare compiler flags, `package.env`, the text of
+//! the ebuild, or a saved configuration. So we do: a session only sees packages with the key that its own build of them would have.
 //!
 //! ```text
 //! part          what is hashed
@@ -9,12 +9,13 @@
 //! eclasses      those that it inherits
 //! patches       of the user, for this very package
 //! savedconfig   likewise
-//! bashrc        each bashrc that Portage reads for it; if there is one, what it may read: `env/`, and what of /etc/portage is not Portage's
-//! compiler      its name and major version; a package with one of its own (`CC` in `package.env`) that does not answer has no key
-//! $NAME         each variable that Portage gives the ebuild, but those that decide nothing (`portage::variables`, and below)
+//! bashrc        each bashrc that Portage reads for it; if there is one, also `env/` and the files of /etc/portage that are not
+//! Portage's, which it may read
+//! compiler      its name and major version; a package that sets one (`CC` in `package.env`) that cannot be run has no key
+//! $NAME         each variable that Portage gives the ebuild, except those without effect (`portage::variables`, and below)
 //! ```
 //!
-//! Versions of other packages are no part: that is what `:=`, `--binpkg-changed-deps` and sonames are for.
+//! Versions of other packages are not included: `:=`, `--binpkg-changed-deps` and sonames take care of these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 use crate::portage::variables::counts_for_what_is_built;
 
-/// Raise it when a part comes to mean something else: then no package of before is used.
+/// Raise it when a part changes its meaning, so that older packages are not used.
 pub(crate) const RECIPE: &str = "package-2";
 
 /// The key of a package: 32 hexadecimal digits.
@@ -33,7 +34,7 @@ pub(crate) const RECIPE: &str = "package-2";
 pub struct PackageKey(String);
 
 impl PackageKey {
-    /// Reads what an index says, if it is one.
+    /// Parses a key from an index.
     pub fn parse(text: &str) -> Option<Self> {
         let is_key = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         is_key.then(|| Self(text.to_owned()))
@@ -46,15 +47,15 @@ impl fmt::Display for PackageKey {
     }
 }
 
-/// Variables that Portage gives an ebuild and that do not count, besides those of [`crate::portage::variables`].
+/// Variables of an ebuild that do not count, besides those of [`crate::portage::variables`].
 ///
-/// What a tree lists for all its packages changes with every second tree. The flags of this one package are in `USE`.
+/// A tree's lists for all packages change with every second tree. The flags of this package are in `USE`.
 const NEUTRAL: &str = "ALL_PROXY all_proxy DEFINED_PHASES FTP_PROXY HTTPS_PROXY HTTP_PROXY IUSE_IMPLICIT NO_PROXY OLDPWD \
                        PROFILE_ONLY_VARIABLES PWD SHELL SHLVL USE_EXPAND USE_EXPAND_HIDDEN";
-/// The same by what names begin with: our own, what the tree lists, the walls around a build, who helps compiling.
+/// The same by prefix: our own variables, the tree's lists, the sandbox, distributed compiling.
 const NEUTRAL_PREFIXES: [&str; 4] = ["GENTOOMUCH_", "USE_EXPAND_VALUES_", "SANDBOX_", "ICECC_"];
 
-/// `FEATURES` that change nothing of what is in a package. Others count, also those that Portage will have one day.
+/// `FEATURES` that change nothing in a package. Unknown ones count, as Portage may add some.
 const NEUTRAL_FEATURES: &[&str] = &[
     "assume-digests",
     "binpkg-ignore-signature",
@@ -128,50 +129,50 @@ const NEUTRAL_FEATURES: &[&str] = &[
     "webrsync-gpg",
 ];
 
-/// What Portage says of a package, before anything of it is built.
+/// What Portage says about a package before building it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Described {
     /// `category/name-version`.
     pub cpv: String,
     /// The repository of its ebuild.
     pub repository: String,
-    /// Hashes, and the compiler, by name.
+    /// Hashes, and the compiler, by part.
     pub parts: BTreeMap<String, String>,
-    /// Its environment, as Portage gives it to the ebuild.
+    /// The environment that Portage gives its ebuild.
     pub environment: BTreeMap<String, String>,
-    /// Whether the root has it. No part of the key.
+    /// Whether it is installed. Not part of the key.
     pub installed: bool,
-    /// The compiler by which this package is compiled, if others are by another one. No part of the key.
+    /// The compiler of this package, if other packages have another one. Not part of the key.
     pub own_compiler: String,
 }
 
 impl Described {
-    /// All that counts, by name: those of variables begin with `$`.
+    /// All parts by name; names of variables begin with `$`.
     pub fn inputs(&self) -> BTreeMap<String, String> {
         let words = |value: &str| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let variables = self.environment.iter().filter(|(name, _)| counts(name)).map(|(name, value)| {
             let value = match name.as_str() {
-                // Portage sorts neither in all versions.
+                // Not all versions of Portage sort these.
                 "USE" => BTreeSet::from_iter(words(value)).into_iter().collect::<Vec<_>>().join(" "),
                 "FEATURES" => features(value).join(" "),
                 "MAKEFLAGS" | "GNUMAKEFLAGS" => make_flags(value).join(" "),
-                // Portage's own value, which it has whether the configuration sets it or not.
+                // Portage sets it whether or not the configuration does.
                 "PORTAGE_INST_UID" | "PORTAGE_INST_GID" if value == "0" => String::new(),
-                // The space between flags means nothing, their order does.
+                // The order of flags matters, white space between them does not.
                 _ => words(value).join(" "),
             };
             (format!("${name}"), value)
         });
         let parts = self.parts.iter().map(|(name, value)| (name.clone(), value.clone()));
-        // What is empty is what is not there.
+        // An empty variable is the same as an unset one.
         parts.chain(variables).filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// The key of what a build makes of it now.
+    /// The key that a build of it would have now.
     pub fn key(&self) -> PackageKey {
         let mut hash = Sha256::new();
         let mut field = |text: &str| {
-            // Lengths in front: no two lists of fields give the same bytes.
+            // Lengths first, so that different lists of fields never give the same bytes.
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text.as_bytes());
         };
@@ -186,19 +187,19 @@ impl Described {
     }
 }
 
-/// Whether a variable of an ebuild's environment decides what its build makes.
+/// Whether a variable of an ebuild's environment can change the result of its build.
 fn counts(name: &str) -> bool {
     let is_neutral = NEUTRAL.split_whitespace().any(|neutral| neutral == name);
     !is_neutral && !NEUTRAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && counts_for_what_is_built(name)
 }
 
-/// Those that count, sorted.
+/// The ones that count, sorted.
 fn features(value: &str) -> Vec<&str> {
     let counted = value.split_whitespace().filter(|feature| !NEUTRAL_FEATURES.contains(feature));
     counted.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What is told to make, but for how many jobs there are and who says so: a session's own job server is told to make in this way.
+/// `MAKEOPTS` and its like without the number of jobs and the job server, which a session passes in these variables.
 fn make_flags(value: &str) -> Vec<&str> {
     let mut counted = Vec::new();
     let mut goes_on = false;
@@ -206,7 +207,7 @@ fn make_flags(value: &str) -> Vec<&str> {
         if goes_on || !is_about_jobs(word) {
             counted.push(word);
         }
-        // The space after it belongs to a value, as in `CFLAGS=-O2\ -j`.
+        // The space after a backslash belongs to a value, as in `CFLAGS=-O2\ -j`.
         goes_on = word.ends_with('\\');
     }
     counted

@@ -1,4 +1,4 @@
-//! Putting packages into a pool: under its lock, by rename, the index last.
+//! Adds packages to a pool: under its lock, by rename, the index last.
 //!
 //! ```text
 //! session's place                       pool
@@ -6,9 +6,9 @@
 //!   Packages             --its stanza, with our key-->               .incoming/Packages --rename--> Packages
 //! ```
 //!
-//! The session's files are hostile: only regular files with a name that Portage would have given are taken, and of its index only stanzas
-//! that agree with a file in size and time. What a package *contains* is as trustworthy as the session that built it: it goes under the keys
-//! of what that session was to build, and throw-away sessions have pools of their own.
+//! The session's files are hostile: only regular files with a name that Portage gives are taken, and of its index only stanzas that match
+//! a file in size and time. The *contents* of a package can be trusted as much as the session that built it: it is published under the
+//! keys of what that session was to build, and throw-away sessions have their own pools.
 
 use std::fs::File;
 use std::io;
@@ -30,78 +30,79 @@ use crate::path_error::PathError;
 use crate::portage::untrusted;
 use crate::progress::{Event, Observer};
 
-/// Nothing of Gentoo's comes near; a sparse file may claim more.
+/// No package of Gentoo comes near this; a sparse file can claim any size.
 pub(crate) const MAX_PACKAGE_BYTES: u64 = 16 << 30;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
-/// Of what an index says of one package, or of all of them; the session wrote it.
+/// Size limit of a stanza or header, since the session wrote it.
 const MAX_STANZA_BYTES: u64 = 256 << 10;
 const MAX_ENTRIES: usize = 50_000;
 const INCOMING: &str = ".incoming";
-/// Where a pool's index has the key of a package.
+/// The key of our own in a pool's index that has the package key.
 const KEY: &str = "GENTOOMUCH_KEY";
-/// Of one version there are never so many.
+/// No version has so many builds.
 const MAX_BUILDS: u64 = 10_000;
 
-/// What became of the packages of a session. Paths are relative to the pool, sorted.
+/// What became of a session's packages. Paths are relative to the pool, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Published {
     /// New in the pool.
     pub added: Vec<String>,
-    /// Put in place of an older build of the same key.
+    /// Replaced an older build with the same key.
     pub replaced: Vec<String>,
-    /// Left where they were.
+    /// Not published.
     pub skipped: Vec<Skipped>,
 }
 
-/// A package that was not taken.
+/// A package that was not published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Skipped {
     pub path: String,
     pub reason: Reason,
 }
 
-/// Why a package was not taken.
+/// Why a package was not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// The pool has this very file.
+    /// The pool has the same file.
     AlreadyThere,
-    /// The pool has a newer build of the same key.
+    /// The pool has a newer build with the same key.
     Older,
-    /// Empty: a name that Portage had reserved for a build that failed.
+    /// Empty: Portage had reserved the name for a build that failed.
     Empty,
     /// Larger than [`MAX_PACKAGE_BYTES`].
     TooBig,
     /// A link, device or whiteout.
     NotAFile,
-    /// The name is not one that Portage gives.
+    /// Portage gives no such name.
     BadName,
-    /// Owned by another id, and not readable.
+    /// Owned by another id and not readable.
     Unreadable,
-    /// It holds a device or a FIFO, which Portage packs but refuses to unpack.
+    /// It contains a device or a FIFO, which Portage packs but refuses to unpack.
     HoldsDevices,
-    /// It is cut off, or no package at all.
+    /// It is truncated, or no package at all.
     Broken,
-    /// Portage's index does not name it as it is: it is not whole yet.
+    /// The session's index does not list it in this form: Portage has not finished it.
     Unlisted,
-    /// It is none of those that the session was to build.
+    /// The session was not to build it.
     NoKey,
 }
 
 /// How files get into a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transfer {
-    /// The session's processes are gone, and so are its packages afterwards.
+    /// Renamed: the session has ended, and its own copies are not needed.
     Move,
-    /// The session goes on: it keeps its file, and could still write to it.
+    /// Copied: the session goes on and could still write to its file.
     Copy,
 }
 
-/// Which package a stanza of an index is, by what it was made from; `None`: nobody knows, or it is not what was to be built.
+/// The package key of a stanza; `None`: unknown, or the package was not to be built.
 pub(crate) type KeyOf<'a> = dyn Fn(&Stanza) -> Option<PackageKey> + 'a;
 
-/// Puts what a session built into its pool, each package under its key. `now_secs` (since the epoch) becomes the index's time.
+/// Publishes a session's packages in its pool, each under its key. `now_secs` (since the epoch) becomes the index's time.
 ///
-/// Only what the session's index lists is whole: Portage writes the package first. Waits for the pool's lock, telling `observer` if it has to.
+/// Only packages in the session's index are complete, since Portage writes the package first. Waits for the pool's lock, and tells
+/// `observer` if it has to.
 pub(crate) fn publish(
     session_pkgdir: &Path,
     pool: &Path,
@@ -118,7 +119,7 @@ pub(crate) fn publish(
     }
     let pool = LockedPool::lock(pool, observer)?;
     if transfer == Transfer::Move {
-        // The data first, all at once; a rename that survives a power cut must not name an empty file.
+        // Sync the data of all packages at once. Otherwise a rename could survive a power cut without its file's contents.
         rustix::fs::syncfs(&source).map_err(|e| Error::io("sync", session_pkgdir, e))?;
     }
     let mut published = pool.take(source.as_fd(), session_pkgdir, &found, key_of, transfer, now_secs, examiner)?;
@@ -127,7 +128,7 @@ pub(crate) fn publish(
     Ok(published)
 }
 
-/// The packages in `dir`, two levels deep at most, and what was passed over and may surprise somebody.
+/// The packages in `dir`, at most two levels deep, and the skipped files that the user should know of.
 pub(super) fn packages_in(dir: BorrowedFd<'_>, path: &Path) -> Result<(Vec<PackageFile>, Vec<Skipped>)> {
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
     let mut todo = vec![PathBuf::new()];
@@ -161,7 +162,7 @@ pub(super) fn packages_in(dir: BorrowedFd<'_>, path: &Path) -> Result<(Vec<Packa
     Ok((found, skipped))
 }
 
-/// What a stanza takes in a file, about.
+/// The approximate size of a stanza in the file.
 fn bytes_of(stanza: &Stanza) -> u64 {
     stanza.iter().map(|(key, value)| (key.len() + value.len() + 3) as u64).sum()
 }
@@ -183,7 +184,7 @@ pub(super) fn read_index(dir: BorrowedFd<'_>, path: &Path) -> Result<Index> {
     }
 }
 
-/// A pool that nobody else adds to now.
+/// A pool, locked against other writers.
 pub(super) struct LockedPool {
     path: PathBuf,
     dir: OwnedFd,
@@ -212,7 +213,7 @@ impl LockedPool {
         self.dir.as_fd()
     }
 
-    /// What a killed run left half copied.
+    /// Removes partial copies of a killed run.
     fn clear_incoming(&self) -> Result<()> {
         let incoming = self.path.join(INCOMING);
         match std::fs::remove_dir_all(&incoming) {
@@ -238,7 +239,7 @@ impl LockedPool {
         });
         let before = read_index(self.dir.as_fd(), &self.path)?;
         let mut index = before.clone();
-        // Whoever removed a package by hand.
+        // Somebody removed a package by hand.
         index.packages.retain(|path, stanza| matches!(self.stat(Path::new(path)), Ok(Some(stat)) if describes(stanza, &stat)));
         let mut published = Published::default();
         for package in found {
@@ -254,7 +255,7 @@ impl LockedPool {
             index.header = describing_all(&session.header);
         }
         if !(published.added.is_empty() && published.replaced.is_empty()) {
-            // Their names too, in all directories at once, before the index tells of them.
+            // Sync the new names in all directories before the index lists them.
             rustix::fs::syncfs(&self.dir).map_err(|e| Error::io("sync", &self.path, e))?;
         }
         if index != before {
@@ -265,7 +266,7 @@ impl LockedPool {
         Ok(published)
     }
 
-    /// Puts one package in its place, and its stanza into `index`.
+    /// Adds one package and its stanza in `index`.
     #[expect(clippy::too_many_arguments, reason = "one package on its way: from where, as what, to where")]
     fn place(
         &self,
@@ -286,7 +287,7 @@ impl LockedPool {
             Err(untrusted::Error::Io(PathError { source, .. })) if source.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(Placed::Skipped(Reason::Unreadable));
             }
-            // emerge renames and removes while we look.
+            // emerge renames and removes files meanwhile.
             Err(e) if e.is_absent() && transfer == Transfer::Copy => return Ok(Placed::Skipped(Reason::Unlisted)),
             Err(e) => return Err(Error::read(source_path, e)),
         };
@@ -330,7 +331,7 @@ impl LockedPool {
         Ok(if same_key.is_empty() { Placed::Added(target.path) } else { Placed::Replaced(target.path) })
     }
 
-    /// Why a package need not be taken that has the key of one that is there.
+    /// Why a package is not needed if the pool has one with the same key.
     fn is_there(&self, file: &File, stat: &Stat, path: &Path) -> io::Result<Option<Reason>> {
         let Some(there) = self.stat(path).map_err(io::Error::other)? else { return Ok(None) };
         if same_file_data(file, stat, self.dir.as_fd(), path, &there)? {
@@ -339,7 +340,7 @@ impl LockedPool {
         Ok(((there.st_mtime, there.st_mtime_nsec) > (stat.st_mtime, stat.st_mtime_nsec)).then_some(Reason::Older))
     }
 
-    /// The package's name, with the number of the first build that nobody has: sessions that know nothing of each other count alike.
+    /// The package's name with the first free build number. Independent sessions count alike, so numbers collide.
     fn free_name(&self, package: &PackageFile) -> Result<Option<PackageFile>> {
         let Some(first) = package.build_id else { return Ok(None) };
         for number in first..first.saturating_add(MAX_BUILDS) {
@@ -351,7 +352,7 @@ impl LockedPool {
         Ok(None)
     }
 
-    /// Removes the files of stanzas that others have replaced; whoever reads one has it open, or a link of its own.
+    /// Removes the files of replaced stanzas; sessions that use one have it open or have their own link to it.
     fn remove_unlisted(&self, before: &Index, now: &Index) -> Result<()> {
         for path in before.packages.keys().filter(|path| !now.packages.contains_key(*path)) {
             let full = self.path.join(path);
@@ -363,14 +364,14 @@ impl LockedPool {
         Ok(())
     }
 
-    /// `false` if it was not what was examined any more.
+    /// `false` if the file has changed since it was examined.
     fn copy(&self, file: File, stat: &Stat, path: &Path) -> Result<bool> {
         let temporary = self.path.join(INCOMING).join(path.file_name().unwrap_or(path.as_os_str()));
         let failed = |e: io::Error| Error::io("write", &temporary, e);
         let copy = || -> io::Result<bool> {
             std::fs::create_dir_all(self.path.join(INCOMING))?;
             let mut out = File::create(&temporary)?;
-            // Never more than was examined, should the file still grow.
+            // Not more than was examined, even if the file grows.
             let copied = io::copy(&mut file.take(MAX_PACKAGE_BYTES), &mut out)?;
             set_mtime(&out, stat.st_mtime, stat.st_mtime_nsec)?;
             rustix::fs::fchmod(&out, Mode::from_raw_mode(0o644))?;
@@ -395,7 +396,7 @@ impl LockedPool {
 
     fn write_index(&self, index: &Index, now_secs: i64) -> Result<()> {
         self.write_atomically(INDEX, index.render(now_secs).as_bytes(), Some(now_secs))?;
-        // What `compress-index` of another tool wrote is now out of date, and preferred by remote clients.
+        // Another tool may have written one (`compress-index`). It is out of date now, and remote clients prefer it.
         let compressed = self.path.join("Packages.gz");
         match std::fs::remove_file(&compressed) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &compressed, e)),
@@ -403,7 +404,7 @@ impl LockedPool {
         }
     }
 
-    /// Replaces a file at the top of the pool, as a whole and durably; its time becomes `mtime_secs`, as Portage does with its index.
+    /// Replaces a file at the top of the pool, durably; its time becomes `mtime_secs`, as Portage does with its index.
     pub(super) fn write_atomically(&self, name: &str, contents: &[u8], mtime_secs: Option<i64>) -> Result<()> {
         let staging = self.path.join(INCOMING);
         std::fs::create_dir_all(&staging).map_err(|e| Error::io("create", &staging, e))?;
@@ -420,7 +421,7 @@ enum Placed {
     Skipped(Reason),
 }
 
-/// `false` if only a copy can do it: another file system, a file of another owner, or one that the session has by another name as well.
+/// `false` if it has to be copied: another file system, another owner, or a file with a second name in the session.
 fn placed_without_copy(
     pool: BorrowedFd<'_>,
     source: BorrowedFd<'_>,
@@ -433,7 +434,7 @@ fn placed_without_copy(
         return Ok(false);
     }
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(false) };
-    // The same file goes into the pool, whatever bits its session has set: a set-id program of the user's is no package.
+    // The session may have set any mode; a set-id file of the user must not get into the pool.
     rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?;
     let from = untrusted::open_dir_in(source, parent).map_err(io::Error::other)?;
     match rustix::fs::renameat(&from, name, pool, to) {
@@ -443,7 +444,7 @@ fn placed_without_copy(
     }
 }
 
-/// The paths of packages that were made from the same.
+/// The paths of packages with the same key.
 fn same_package(index: &Index, stanza: &Stanza, key: &PackageKey) -> Vec<String> {
     let same = |other: &Stanza| {
         let equal = |name: &str| other.get(name) == stanza.get(name);
@@ -452,7 +453,7 @@ fn same_package(index: &Index, stanza: &Stanza, key: &PackageKey) -> Vec<String>
     index.packages.iter().filter(|(_, other)| same(other)).map(|(path, _)| path.clone()).collect()
 }
 
-/// The stanza of a package where it is now.
+/// The stanza of a package at its new place.
 fn stanza_of(stanza: &Stanza, target: &PackageFile, key: &PackageKey) -> Stanza {
     let mut stanza = describing(stanza);
     stanza.insert("PATH".to_owned(), target.path.clone());
@@ -466,14 +467,14 @@ pub(crate) fn key_in(stanza: &Stanza) -> Option<PackageKey> {
     PackageKey::parse(stanza.get(KEY)?)
 }
 
-/// Whether Portage will believe the stanza without opening the file: its own condition.
+/// Portage's condition for using a stanza without opening the file.
 pub(super) fn describes(stanza: &Stanza, stat: &Stat) -> bool {
     let says = |key: &str, value: i64| stanza.get(key).and_then(|v| v.parse::<i64>().ok()) == Some(value);
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && says("SIZE", stat.st_size) && says("MTIME", stat.st_mtime)
 }
 
-/// Whether the pool's file holds the same bytes. Equal size and time is taken for equal: an overlay copies a file up unchanged when Portage
-/// only touches its owner.
+/// Whether the pool's file has the same bytes. Equal size and time count as equal: an overlay copies a file up unchanged when Portage
+/// only changes its owner.
 fn same_file_data(file: &File, stat: &Stat, pool: BorrowedFd<'_>, path: &Path, there: &Stat) -> io::Result<bool> {
     if stat.st_size != there.st_size {
         return Ok(false);
@@ -484,7 +485,7 @@ fn same_file_data(file: &File, stat: &Stat, pool: BorrowedFd<'_>, path: &Path, t
     let (mut theirs, _) = untrusted::open_file_in(pool, path).map_err(io::Error::other)?;
     let mut ours = file.try_clone()?;
     let same = same_bytes(&mut ours, &mut theirs)?;
-    // A duplicated descriptor shares its offset, and the caller may still copy from `file`.
+    // A duplicated descriptor shares the offset, and the caller may still copy from `file`.
     io::Seek::rewind(&mut ours)?;
     Ok(same)
 }

@@ -1,4 +1,4 @@
-//! What lies in the pools, and taking single packages out again: under the pool's lock, the index first.
+//! Lists the packages in pools and removes single ones: under the pool's lock, the index first.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -11,10 +11,10 @@ use super::{DESCRIPTION, Error, INDEX, PackageFile, PoolKind, Result, THROWAWAY,
 use crate::portage::untrusted;
 use crate::progress::Observer;
 
-/// A pool that is there.
+/// An existing pool.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PoolDir {
-    /// Whether it is one that releases do not read.
+    /// Whether it is a throw-away pool.
     pub throwaway: bool,
     /// The name of its directory, which is its key.
     pub key: String,
@@ -25,19 +25,19 @@ pub(crate) struct PoolDir {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Build {
     pub package: PackageFile,
-    /// USE flags that it was built with, as the index has them; `None` if the index does not know it.
+    /// The USE flags that it was built with; `None` if the index does not have it.
     pub use_flags: Option<String>,
-    /// Slot, likewise.
+    /// Its slot, from the index.
     pub slot: Option<String>,
-    /// What it was made from, likewise.
+    /// Its package key, from the index.
     pub key: Option<super::PackageKey>,
-    /// MD5 of the file, hexadecimal, as the index has it.
+    /// MD5 of the file in hexadecimal, from the index.
     pub md5: Option<String>,
-    /// When it was built, seconds since the epoch; when the file was made, if the index does not tell.
+    /// When it was built, seconds since the epoch; from the file if the index does not say it.
     pub built: i64,
 }
 
-/// The pools below `binpkgs`, sorted; none if there is no such directory.
+/// The pools below `binpkgs`, sorted; empty if that does not exist.
 pub(crate) fn pools(binpkgs: &Path) -> Result<Vec<PoolDir>> {
     let mut found = Vec::new();
     for kind in [PoolKind::Release, PoolKind::Throwaway] {
@@ -51,7 +51,7 @@ pub(crate) fn pools(binpkgs: &Path) -> Result<Vec<PoolDir>> {
         for entry in entries {
             let path = entry.map_err(|e| Error::io("list", &dir, e))?.path();
             let Some(key) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            // Anything else in the cache directory is not ours.
+            // Not ours.
             if path.join(DESCRIPTION).is_file() {
                 found.push(PoolDir { key: key.to_owned(), path: path.clone(), throwaway });
             }
@@ -84,7 +84,7 @@ pub(crate) fn builds(pool: &Path) -> Result<Vec<Build>> {
     Ok(found)
 }
 
-/// Takes packages out of a pool. Killed in between, packages are there that the index does not name, which nobody uses.
+/// Removes packages from a pool. If this is killed, files remain that the index does not list, which nobody uses.
 pub(crate) fn remove(pool: &Path, paths: &BTreeSet<String>, now_secs: i64, observer: &dyn Observer) -> Result<()> {
     let locked = LockedPool::lock(pool, observer)?;
     let mut index = publish::read_index(locked.as_fd(), pool)?;

@@ -1,15 +1,15 @@
-//! What a session sees of the pools: one build a version, and only that which it would make itself.
+//! A session's view of the pools: one build of each version, and only packages that the session would build in the same way.
 //!
 //! ```text
 //! binpkgs/.views/
-//!   .lock                       held while views come and go
+//!   .lock                       held while views are made and removed
 //!   1234-0/                     one session's, locked as long as it runs
 //!     Packages
 //!     app-misc/hello/hello-2.10-3.gpkg.tar      a link to the pool's file
 //! ```
 //!
-//! It is the lower directory of an overlay: the session writes above it, so the pool's files never change. The files are not just left out of
-//! an index, since Portage looks at the directory whenever `pkgdir-index-trusted` is off.
+//! The view is the lower directory of an overlay: the session writes above it, so the pool's files never change. Leaving packages out of
+//! an index is not enough, since Portage reads the directory whenever `pkgdir-index-trusted` is off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,7 +29,7 @@ use crate::portage::untrusted;
 
 const VIEWS: &str = ".views";
 
-/// One session's view, gone with this value; after a kill, with the next view that is made.
+/// The view of one session, removed when dropped; after a kill the next session removes it.
 #[derive(Debug)]
 pub(crate) struct View {
     dir: PathBuf,
@@ -39,8 +39,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Makes a view of `pools`, all of them below `binpkgs`; the first that has a package wins. `key_of` says what the session itself would make of
-    /// a stanza's package.
+    /// Makes a view of `pools`, which are below `binpkgs`; the first one that has a package wins. `key_of` is the key that the session's
+    /// own build of a stanza's package would have.
     pub(crate) fn make(binpkgs: &Path, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<Self> {
         let views = binpkgs.join(VIEWS);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&views).map_err(|e| Error::io("create", &views, e))?;
@@ -50,7 +50,7 @@ impl View {
         Ok(view)
     }
 
-    /// Makes it anew, with what has come into the pools since. Nothing may run in the session.
+    /// Makes the view anew with what was added to the pools since. Nothing may run in the session.
     pub(crate) fn refresh(&mut self, pools: &[PathBuf], key_of: &KeyOf<'_>, now_secs: i64) -> Result<()> {
         for entry in fs::read_dir(&self.dir).map_err(|e| Error::io("list", &self.dir, e))? {
             let entry = entry.map_err(|e| Error::io("list", &self.dir, e))?;
@@ -81,7 +81,7 @@ impl View {
         &self.dir
     }
 
-    /// `false` if the package is not there any more, or so often in use that it can have no further name.
+    /// `false` if the package is gone, or has too many hard links already.
     fn link(&self, pool: &Path, path: &str) -> Result<bool> {
         let target = self.dir.join(path);
         let mut parents: Vec<&Path> = target.ancestors().skip(1).take_while(|dir| *dir != self.dir).collect();
@@ -122,7 +122,7 @@ impl Drop for View {
     }
 }
 
-/// What a session may use of a pool, of each version the youngest; nothing that `already` has.
+/// The packages of a pool that a session may use, the youngest of each version, without those in `already`.
 fn chosen(pool: &Path, key_of: &KeyOf<'_>, already: &Index) -> Result<Vec<(String, Stanza)>> {
     let dir = match untrusted::open_root(pool) {
         Err(e) if e.is_absent() => return Ok(Vec::new()),
@@ -146,7 +146,7 @@ fn open(path: &Path) -> Result<OwnedFd> {
     untrusted::open_root(path).map_err(|e| Error::read(path, e))
 }
 
-/// A directory of a name that nobody has, locked; those of processes that are gone are removed.
+/// Creates and locks a directory with an unused name; removes those of dead processes.
 fn new_dir(views: &Path) -> Result<(PathBuf, OwnedFd)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let path = views.join(LOCK);

@@ -1,10 +1,10 @@
-//! The user's `EMERGE_DEFAULT_OPTS`: what of it our runs of emerge take over, and what has no place there.
+//! The user's `EMERGE_DEFAULT_OPTS`: which options our runs of emerge use, and which are refused.
 //!
-//! emerge runs with `--ignore-default-opts`, since one word of that variable (`--oneshot`, `--exclude=…`, `--pretend`) decides what is
-//! installed, or whether anything is. What only says how to work is taken over:
+//! emerge runs with `--ignore-default-opts`, since a single word of that variable (`--oneshot`, `--exclude=…`, `--pretend`) changes what
+//! is installed, or whether anything is. Options that only say how to work are passed on:
 //!
 //! ```text
-//! bounded     --jobs, --load-average          never more than the session has
+//! bounded     --jobs, --load-average          at most what the session has
 //! taken over  --keep-going, --with-bdeps, --backtrack, …
 //! left out    --ask, --verbose, --color, …    for somebody in front of a terminal
 //! ours        --usepkg, --newuse, …           what our runs do anyway; another value is refused
@@ -19,14 +19,14 @@ use Fate::{Jobs, KeepGoing, LeftOut, Load, Ours, Refused, TakenOver, WithBdeps};
 use Takes::{Maybe, MaybeNumber, MaybeYesNo, Nothing, Value, YesNo};
 use serde::{Deserialize, Serialize};
 
-/// What our runs take over.
+/// The options that our runs use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DefaultOpts {
-    /// `--jobs`: no more packages than these at the same time.
+    /// `--jobs`: at most so many packages at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<u32>,
-    /// `--load-average`: no further package above that.
+    /// `--load-average`: above this no further package is started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<f32>,
     /// `--keep-going`: build what does not need the package that failed. The run fails all the same.
@@ -40,19 +40,19 @@ pub struct DefaultOpts {
     pub more: Vec<String>,
 }
 
-/// A word that has no place there.
+/// A word that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     /// An option that decides what is installed, or whether.
     #[error("`{0}` in `EMERGE_DEFAULT_OPTS` would change what a build does")]
     Refused(String),
-    /// No option at all.
+    /// Not an option.
     #[error("`{0}` in `EMERGE_DEFAULT_OPTS` would be installed by each run of emerge")]
     Target(String),
-    /// What emerge does not know.
+    /// Unknown to emerge.
     #[error("`{0}` in `EMERGE_DEFAULT_OPTS` is no option of emerge")]
     Unknown(String),
-    /// A value that the option does not take.
+    /// Not a value of the option.
     #[error("`{option}` in `EMERGE_DEFAULT_OPTS` takes no `{value}`")]
     Value {
         option: String,
@@ -68,7 +68,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// What to do about it.
+    /// What the user can do about it.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Target(_) => "list packages in `packages` of a definition",
@@ -82,7 +82,7 @@ impl Fault {
 }
 
 const TAKE_OUT: &str = "take it out: only options that say how to work are taken over, such as `--jobs` and `--keep-going`";
-/// What does it here, by how an option begins.
+/// The setting of ours to use instead, by the option's beginning.
 const INSTEAD: [(&str, &str); 7] = [
     ("--autounmask", "take it out: `gentoomuch resolve STAGE --write FRAGMENT` writes what is needed"),
     ("--accept-properties", "write `ACCEPT_PROPERTIES` into `make.conf`"),
@@ -109,7 +109,7 @@ enum Takes {
     Value,
 }
 
-/// What becomes of an option.
+/// What we do with an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Jobs,
@@ -118,18 +118,18 @@ enum Fate {
     WithBdeps,
     TakenOver,
     LeftOut,
-    /// Our runs do that with `y`, or with `n`.
+    /// Our runs use it with `y`, or with `n`.
     Ours(bool),
     Refused,
 }
 
-/// All options of emerge (3.0.83) but its actions.
+/// All options of emerge (3.0.83) except its actions.
 const OPTIONS: &[(Fate, Takes, &str)] = &[
     (Jobs, MaybeNumber, "--jobs"),
     (Load, MaybeNumber, "--load-average"),
     (KeepGoing, MaybeYesNo, "--keep-going"),
     (WithBdeps, YesNo, "--with-bdeps"),
-    // Which binary packages are used and made, how hard dependencies are looked at, when something is built again besides.
+    // They decide which binary packages are used and made, how deep dependencies are examined, and what else is rebuilt.
     (TakenOver, Nothing, "--newrepo"),
     (TakenOver, MaybeNumber, "--jobs-tmpdir-require-free-gb"),
     (
@@ -160,7 +160,7 @@ const OPTIONS: &[(Fate, Takes, &str)] = &[
     (LeftOut, YesNo, "--autounmask-license --autounmask-use --color --misspell-suggestions --regex-search-auto --search-index"),
     (LeftOut, Maybe(&["text", "json"]), "--circular-deps-report"),
     (LeftOut, Value, "--autounmask-backtrack --search-similarity --sync-submodule"),
-    // Some of them ask for less than our runs do: `--changed-use` is part of `--newuse`.
+    // Some ask for less than our runs do: `--changed-use` is part of `--newuse`.
     (Ours(true), Nothing, "--changed-use --newuse --noreplace --update --update-if-installed"),
     (
         Ours(true),
@@ -199,7 +199,7 @@ const OPTIONS: &[(Fate, Takes, &str)] = &[
     ),
 ];
 
-/// Options of one letter.
+/// Short options.
 const SHORT: [(char, &str); 37] = [
     ('1', "--oneshot"),
     ('A', "--alert"),
@@ -240,7 +240,7 @@ const SHORT: [(char, &str); 37] = [
     ('w', "--select"),
 ];
 
-/// Splits a value as Python's `shlex.split` does. Each character comes with where it stands; a word begins where its first one does.
+/// Splits a value like Python's `shlex.split`. Each character has its position; a word's position is that of its first character.
 ///
 /// # Errors
 ///
@@ -274,7 +274,7 @@ pub(crate) fn split<P: Clone>(text: impl IntoIterator<Item = (char, P)>) -> Resu
     if quote.is_some() || escaped { Err(Fault::Quotes) } else { Ok(words) }
 }
 
-/// Reads the words: what is taken over, and what has no place there.
+/// Reads the words: the options to use, and the refused ones.
 pub(crate) fn parse<P: Clone>(words: Vec<(String, P)>) -> (DefaultOpts, Vec<(Fault, P)>) {
     let (mut opts, mut faults) = (DefaultOpts::default(), Vec::new());
     let mut rest: VecDeque<(String, P)> = words.into();
@@ -294,7 +294,8 @@ fn next<P: Clone>(opts: &mut DefaultOpts, word: &str, place: &P, rest: &mut VecD
     let Some(letters) = word.strip_prefix('-').filter(|letters| !letters.is_empty() && *letters != "-") else {
         return Err(Fault::Target(word.to_owned()));
     };
-    // A number belongs to the letter before it, and a letter that may have a value takes the next word only where it stands alone.
+    // As in emerge: digits belong to the letter before them, and a letter with an optional value takes the next word only if it stands
+    // alone.
     let first = letters.chars().next().unwrap_or_default();
     let name = SHORT.iter().find(|(letter, _)| *letter == first).map(|(_, name)| *name);
     let Some(name) = name else {
@@ -313,7 +314,7 @@ fn next<P: Clone>(opts: &mut DefaultOpts, word: &str, place: &P, rest: &mut VecD
     if !others.is_empty() {
         rest.push_front((format!("-{others}"), place.clone()));
     }
-    // Not the next word's business: `-jv` is `-j -v`.
+    // `-jv` means `-j -v`, so the next word is not its value.
     let value = if has_number { number } else { "True" };
     option(opts, name, Some(value.to_owned()), &mut VecDeque::<(String, P)>::new())
 }
@@ -326,13 +327,13 @@ fn takes_of(name: &str) -> Option<Takes> {
     find(name).map(|(_, takes)| takes)
 }
 
-/// All names, for whoever mistyped one.
+/// All names, for suggestions.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     OPTIONS.iter().flat_map(|(_, _, names)| names.split_whitespace())
 }
 
 impl Takes {
-    /// Whether the next word is the option's value, and not one of its own.
+    /// Whether the next word is the option's value and not an option itself.
     fn takes_next(self, word: &str) -> bool {
         match self {
             Nothing => false,

@@ -1,7 +1,7 @@
-//! Why a run failed: what its output and the build log tell, typed, and safe to print.
+//! Why a run failed: what its output and build log tell, as types, safe to print.
 //!
-//! Evidence is collected line by line while the output streams by, in bounded memory, and weighed only once emerge has failed. The
-//! wording is Portage's own: `bin/isolated-functions.sh` (`die`), `_emerge/Scheduler.py`, `_emerge/depgraph.py`, `fetch.py`, `digestcheck.py`.
+//! Evidence is collected line by line from the output, in bounded memory, and evaluated only if emerge has failed. The wording is
+//! Portage's: `bin/isolated-functions.sh` (`die`), `_emerge/Scheduler.py`, `_emerge/depgraph.py`, `fetch.py`, `digestcheck.py`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,12 +12,12 @@ use super::progress::Told;
 use super::violation::Violations;
 use crate::terminal_text::{sanitize, sanitize_line};
 
-/// Lines of a log that are shown.
+/// How many lines of a log are shown.
 pub(crate) const LAST_LINES: usize = 30;
-/// An explanation of emerge about dependencies is cut after so many lines.
+/// Longer explanations of emerge about dependencies are cut.
 const MAX_EXPLANATION_LINES: usize = 120;
 const MAX_PROPOSALS: usize = 64;
-/// What `die` adds below its own line: the message, often two lines. The rest (call stack, advice) is no news.
+/// How many lines of `die`'s message, often two, are read. After those come call stack and advice.
 const DIE_MESSAGE_LINES: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum FailureKind {
     BinpkgUnusable,
     /// The file system, or a quota, is full.
     OutOfSpace,
-    /// None of these; the last lines must do.
+    /// None of these; the last lines are shown.
     Other,
 }
 
@@ -71,12 +71,12 @@ pub enum Distrust {
     /// Not the file that the host's index describes: it may be damaged, or another one.
     #[error("it is not the file that the index of its host describes")]
     Damaged,
-    /// Portage says no more.
+    /// Portage gives no reason.
     #[error("Portage could not verify it")]
     Unverified,
 }
 
-/// Where packages of binary package hosts lie inside a root.
+/// Where Portage stores packages of binary package hosts, inside a root.
 const BINHOST_DIR: &str = "/var/cache/binhost/";
 
 /// One change to the configuration that emerge proposes.
@@ -92,7 +92,7 @@ pub struct Proposal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub kind: FailureKind,
-    /// `category/name-version`; for dependencies that cannot be satisfied the atom.
+    /// `category/name-version`; the atom for dependencies that cannot be satisfied.
     pub package: Option<String>,
     /// The ebuild phase: `compile`.
     pub phase: Option<String>,
@@ -100,13 +100,13 @@ pub struct Failure {
     pub file: Option<String>,
     /// The complete build log, inside the root.
     pub build_log: Option<PathBuf>,
-    /// The last lines of the build log up to the error, or else of the output.
+    /// The last lines of the build log before the error, or else of the output.
     pub last_lines: Vec<String>,
     /// What emerge says about dependencies, when they are the reason.
     pub explanation: Vec<String>,
     /// What emerge proposes to change.
     pub proposals: Vec<Proposal>,
-    /// Why a package of a binary package host, the file, cannot be trusted, if that is the reason.
+    /// Why a file of a binary package host cannot be trusted, if that is the reason.
     pub distrust: Option<Distrust>,
 }
 
@@ -154,12 +154,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a stream of output lines has told so far.
+/// What the output has told so far.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a line scanner, each with its own line to wait for")]
 pub struct Evidence {
     tail: VecDeque<String>,
-    /// The tail as it was when the first ebuild died.
+    /// The last lines when the first ebuild died.
     death: Option<Death>,
     failed: Option<String>,
     build_log: Option<PathBuf>,
@@ -196,7 +196,7 @@ impl Evidence {
         Self::default()
     }
 
-    /// Takes one line of output, without its line break.
+    /// Takes a line of output, without its line break.
     pub fn line(&mut self, raw: &[u8]) {
         for line in sanitize(raw).trim_end_matches('\n').split('\n') {
             self.plain_line(line.trim_end());
@@ -256,7 +256,7 @@ impl Evidence {
 
     fn failed_package(&mut self, line: &str) {
         let told = progress::read_line(line);
-        // Between the two lines of the message there may be one with emerge's count.
+        // emerge may print its count between the two lines of the message.
         if self.expect_log_path && !matches!(told, Some(Told::Jobs { .. })) {
             self.expect_log_path = false;
             if let Some(path) = line.strip_prefix(">>>").and_then(|rest| rest.trim().strip_prefix('\'')?.strip_suffix('\'')) {
@@ -273,7 +273,7 @@ impl Evidence {
         }
     }
 
-    /// Dependencies were satisfied: what was said about them (kept conflicts, skipped updates) explains no failure that comes now.
+    /// Dependencies were satisfied, so earlier words about them (skipped updates) explain no later failure.
     fn start_merging(&mut self) {
         self.merging = true;
         self.resolution = None;
@@ -285,7 +285,7 @@ impl Evidence {
         if let Some(package) = line.split_once("Fetch failed for '").and_then(|(_, rest)| rest.split('\'').next()) {
             self.fetch_package.get_or_insert_with(|| sanitize_line(package.as_bytes(), 200));
         } else if let Some(file) = line.strip_prefix("!!! Couldn't download '").and_then(|rest| rest.split('\'').next())
-            // The layout of a mirror, which need not have one.
+            // The layout file of a mirror, which is optional.
             && !file.starts_with(".layout.conf.")
         {
             self.fetch_file.get_or_insert_with(|| sanitize_line(file.as_bytes(), 200));
@@ -295,7 +295,7 @@ impl Evidence {
     fn manifest(&mut self, line: &str) {
         self.signature(line);
         if let Some((path, why)) = line.strip_prefix("!!! Error extracting '").and_then(|rest| rest.split_once('\'')) {
-            // A pipe, or a device, in a package whose signature is good; all else comes before that is known.
+            // Portage only checks for pipes and devices once the signature is good.
             self.unverified |= path.starts_with(BINHOST_DIR) && !why.contains("Unsupported file type");
             self.unusable_binpkg.get_or_insert_with(|| sanitize_line(path.as_bytes(), 400));
         }
@@ -307,7 +307,7 @@ impl Evidence {
         } else if let Some((path, _)) =
             line.split_once("File renamed to '").and_then(|(_, rest)| rest.split_once("._checksum_failure_."))
         {
-            // It was there, wrong, and is downloaded again.
+            // The file was there but wrong; it is downloaded again.
             name(path.rsplit('/').next().unwrap_or(path));
         } else if let Some(file) = line.strip_prefix("!!! A file listed in the Manifest could not be found: ") {
             name(file);
@@ -324,7 +324,7 @@ impl Evidence {
         }
     }
 
-    /// What gpg and Portage say of the signature of a binary package: the first says most.
+    /// The words of gpg and Portage about a package's signature: the first ones are the most precise.
     fn signature(&mut self, line: &str) {
         let signs = [
             ("binpkg appears unsigned", Distrust::Unsigned),
@@ -360,7 +360,7 @@ impl Evidence {
 
     fn resolution(&mut self, line: &str) {
         if let Some(kind) = resolution_kind(line) {
-            // A proposal is something to act on; a contradiction inside one package is more exact still.
+            // A proposal can be acted on, and a `REQUIRED_USE` error is more precise still.
             let rank = |kind| match kind {
                 FailureKind::RequiredUse => 2,
                 FailureKind::Unsatisfied => 1,
@@ -374,15 +374,15 @@ impl Evidence {
             }
         }
         let advice = ["Use --autounmask-write to write", "NOTE: The --autounmask-keep-masks", "For more information, see"];
-        // Advice is a paragraph.
+        // Skip the rest of a paragraph of advice.
         self.in_advice = !line.is_empty() && (self.in_advice || advice.iter().any(|words| line.starts_with(words)));
         if self.resolution.is_some() && self.explanation.len() < MAX_EXPLANATION_LINES && !self.in_advice {
             self.explanation.push(line.to_owned());
         }
     }
 
-    /// Weighs what was seen of a run that failed. `read_log` gets the path of the build log inside the root and returns the end of its
-    /// contents (a quarter of a mebibyte will do), or [`None`] if it cannot be read.
+    /// Evaluates the evidence of a failed run. `read_log` gets the path of the build log inside the root and returns the end of its
+    /// contents (256 KiB are enough), or [`None`] if it cannot be read.
     pub fn into_failure(self, read_log: impl FnOnce(&Path) -> Option<Vec<u8>>) -> Failure {
         let log = self.build_log.as_deref().and_then(read_log);
         let violation = log.as_deref().map(|bytes| Violations::of(&sanitize(bytes))).and_then(Violations::into_first);
@@ -485,7 +485,7 @@ fn resolution_kind(line: &str) -> Option<FailureKind> {
     }
 }
 
-/// The last lines of a build log: up to the message of the first `die`, since what follows is Portage's call stack and advice.
+/// The last lines of a build log before the first message of `die`; what follows is Portage's call stack and advice.
 fn last_lines_of_log(bytes: &[u8]) -> Vec<String> {
     let text = sanitize(bytes);
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();

@@ -1,4 +1,4 @@
-//! Where a run stands, as `FEATURES=observability` tells it (Portage 3.0.83, `_emerge/_observability.py`).
+//! The progress of a run from `FEATURES=observability` (Portage 3.0.83, `_emerge/_observability.py`).
 //!
 //! ```text
 //! /run/portage/emerge-<pid>.json     one JSON object, rewritten by rename about every second, removed when emerge ends
@@ -9,8 +9,8 @@
 //!  "tasks": [{"cpv": "a/b-1", "kind": "build"|"merge", "phase": "compile"|null, "elapsed": 12.5|null, …}]}
 //! ```
 //!
-//! The directory is bind-mounted from the host; its files are written by the session and so are hostile. Objects of an unknown `type` are
-//! ignored, as their documentation asks.
+//! The directory is bind-mounted from the host, and the session writes its files, so they are hostile. Objects of an unknown `type` are
+//! ignored, as Portage's documentation asks.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -34,14 +34,16 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// `dir` is the host's side of the bind mount at `/run/portage`; it must be new for each session, or a killed emerge is still heard.
+    /// `dir` is the host's side of the bind mount at `/run/portage`. It must be new for each session: a killed emerge leaves its file
+    /// behind.
     pub(crate) fn open(dir: &Path) -> untrusted::Result<Self> {
         Ok(Self { dir: untrusted::open_root(dir)?, path: dir.to_owned() })
     }
 
-    /// The newest status, or [`None`] while no emerge has published any (or one too old to do so).
+    /// The newest status; [`None`] while no emerge has published one, or if Portage is too old.
     ///
-    /// Of several runs at once the one that published last is told. What cannot be read or understood is skipped: the fallback is the
+    /// Of several runs the one that published last counts. Unreadable files are skipped: the output is the fallback, and a run never
+    /// fails because of its display.
     /// output, and a run is never failed over its display.
     pub(crate) fn poll(&self) -> Option<EmergeStatus> {
         let entries = untrusted::entries(self.dir.as_fd(), &self.path, MAX_ENTRIES)
@@ -93,7 +95,7 @@ struct Task {
     elapsed: Option<f64>,
 }
 
-/// The time of a snapshot (seconds since the epoch, by the session's word) and what it tells.
+/// The snapshot's time (seconds since the epoch, from the session) and status.
 fn read_snapshot(contents: &[u8]) -> Option<(f64, EmergeStatus)> {
     let object: serde_json::Value = serde_json::from_slice(contents).ok()?;
     if object.get("type")?.as_str()? != "snapshot" {
@@ -115,7 +117,7 @@ fn read_snapshot(contents: &[u8]) -> Option<(f64, EmergeStatus)> {
     Some((snapshot.timestamp, status))
 }
 
-/// A clock that was set back makes it negative.
+/// Negative if the clock was set back.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits before the cast")]
 fn whole_seconds(seconds: f64) -> u64 {
     if seconds.is_finite() { seconds.clamp(0.0, 1e9) as u64 } else { 0 }

@@ -1,4 +1,4 @@
-//! The output of a run: kept verbatim in a file, and read while it streams by, in bounded memory.
+//! The output of a run: written to a file verbatim, and parsed line by line in bounded memory.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,7 +10,7 @@ use super::failure::{Evidence, Failure};
 use super::progress::Progress;
 use crate::progress::EmergeStatus;
 
-/// Of a longer line only the beginning is read; the file gets all of it.
+/// Only so much of a line is parsed; the file gets all of it.
 const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// The output could not be read or kept.
@@ -30,7 +30,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The stream broke.
+    /// Reading the output failed.
     #[error("cannot read the output of emerge")]
     Read(#[source] io::Error),
 }
@@ -71,8 +71,8 @@ impl EmergeLog {
         &self.path
     }
 
-    /// Takes a piece of output; `true` when the status changed. A log that cannot be written is told by [`finish`](Self::finish): emerge
-    /// must not be stopped in the middle of a merge by its transcript.
+    /// Takes a piece of output; `true` if the status changed. An error of the log file is reported by [`finish`](Self::finish): emerge
+    /// must not be stopped in the middle of a merge because of its log.
     pub(crate) fn feed(&mut self, bytes: &[u8], now: Instant) -> bool {
         if self.broken.is_none()
             && let Err(error) = self.file.write_all(bytes)
@@ -89,7 +89,7 @@ impl EmergeLog {
             let room = MAX_LINE_BYTES.saturating_sub(self.line.len());
             self.line.extend_from_slice(&text[..text.len().min(room)]);
             if ended {
-                // A terminal's `\r\n` is one line break, not an empty line more.
+                // A terminal ends lines with `\r\n`; that is one line break.
                 let second_half = piece == b"\n" && self.after_return && self.line.is_empty();
                 self.after_return = piece.ends_with(b"\r");
                 if !second_half {
@@ -109,7 +109,7 @@ impl EmergeLog {
         changed
     }
 
-    /// Follows `output` to its end, telling each change of status.
+    /// Follows `output` to its end, reporting each change of status.
     pub(crate) fn tee(&mut self, mut output: impl Read, on_status: &mut dyn FnMut(&EmergeStatus)) -> Result<(), Error> {
         let mut buffer = vec![0u8; 64 * 1024];
         loop {
@@ -122,7 +122,7 @@ impl EmergeLog {
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // A pseudo-terminal whose other side is closed says EIO.
+                // Linux returns EIO when the other side of a pseudo-terminal is closed.
                 Err(e) if e.raw_os_error() == Some(libc::EIO) => return Ok(()),
                 Err(e) => return Err(Error::Read(e)),
             }

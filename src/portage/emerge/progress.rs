@@ -1,4 +1,4 @@
-//! Where a run stands, read from what `emerge` prints and logs: the fallback for a Portage without `FEATURES=observability`.
+//! The progress of a run, from emerge's output and log: the fallback for a Portage without `FEATURES=observability`.
 //!
 //! ```text
 //! >>> Emerging (2 of 3) dev-libs/libx-1.0::repo            MergeListItem.py     (also "Emerging binary", "Fetching")
@@ -16,15 +16,15 @@ use std::time::Instant;
 use crate::progress::{EmergeStatus, EmergeTask};
 use crate::terminal_text::sanitize_line;
 
-/// No run works on more at once; a hostile output may pretend to.
+/// A hostile output may claim more packages; no run works on so many at once.
 const MAX_RUNNING: usize = 256;
-/// `category/name-version` is far below.
+/// A `category/name-version` is far shorter.
 const MAX_CPV_CHARS: usize = 200;
 
-/// What one line of output or of `emerge.log` tells.
+/// What a line of output or of `emerge.log` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// A package entered a stage of its way: `fetch`, `build`, `unpack` (a binary package), `merge`.
+    /// A package reached a stage: `fetch`, `build`, `unpack` (a binary package), `merge`.
     Started {
         /// Its position in the merge list, from 1.
         position: usize,
@@ -57,7 +57,7 @@ pub(crate) enum Told {
     },
 }
 
-/// Reads one line, of output or of `emerge.log`, colours or not; [`None`] for the many that tell nothing about progress.
+/// Parses a line of output or of `emerge.log`, with or without colours; [`None`] if it tells no progress.
 pub(crate) fn read_line(line: &str) -> Option<Told> {
     let plain = sanitize_line(line.as_bytes(), 600);
     let line = plain.trim();
@@ -143,7 +143,7 @@ impl Progress {
         Self::default()
     }
 
-    /// Takes one line; `true` when the status changed. `now` starts the clock of a package.
+    /// Takes a line; `true` if the status changed. `now` starts the clock of a package.
     pub(crate) fn line(&mut self, line: &str, now: Instant) -> bool {
         let Some(told) = read_line(line) else { return false };
         match told {
@@ -153,7 +153,7 @@ impl Progress {
                     return false;
                 }
                 if phase == "fetch" {
-                    // A fetch run never says that one is complete: its successor does.
+                    // A fetch run does not announce the end of a package: the start of the next one does.
                     self.done = self.done.max(position.saturating_sub(1));
                     self.running.clear();
                 }
@@ -169,14 +169,14 @@ impl Progress {
                 self.total = total;
                 let before = self.running.len();
                 self.running.retain(|(task, _)| task.cpv != cpv);
-                // Output and emerge.log may both be fed: only the first to tell counts.
+                // Both output and emerge.log may be read: the first one to tell counts.
                 if self.running.len() < before {
                     self.done = (self.done + 1).min(self.total);
                 }
             }
             Told::Failed { cpv } => self.running.retain(|(task, _)| task.cpv != cpv),
             Told::Jobs { done, total } => {
-                // Printed with every change, so also with a count from before the line above it.
+                // It is printed with every change, also with a count from before the line above it.
                 self.done = if total == self.total { self.done.max(done) } else { done };
                 self.total = total;
                 if done == total {
@@ -187,7 +187,7 @@ impl Progress {
         true
     }
 
-    /// Where the run stands at `now`.
+    /// The status at `now`.
     pub(crate) fn status(&self, now: Instant) -> EmergeStatus {
         let running = self
             .running

@@ -1,61 +1,61 @@
-//! What we ask of `emerge`, as a value, and the arguments that say it.
+//! A request to `emerge` as a value, and its arguments.
 //!
-//! Every option that changes the outcome is named, so that no default that differs between versions of Portage decides for us, and
-//! `EMERGE_DEFAULT_OPTS` is not read: what a run takes over of it is part of the request. Only options that Portage 3.0.30 (2022) knew are used.
+//! Every option that changes the result is written out, so that defaults of different Portage versions do not matter.
+//! `EMERGE_DEFAULT_OPTS` is not read: the part of it that we use is in the request. All options used were known to Portage 3.0.30 (2022).
 
 use super::default_opts::DefaultOpts;
 
 /// The program, found in the session's `PATH`.
 pub(crate) const PROGRAM: &str = "emerge";
 
-/// What shall be there afterwards.
+/// The goal of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Goal {
-    /// Everything in `@world` built anew for the settings now in force; a binary package that fits counts as built.
+    /// Build everything in `@world` anew for the present settings; a fitting binary package counts as built.
     RebuildWorld,
-    /// These atoms and sets installed.
+    /// Install these atoms and sets.
     Packages {
         /// Atoms and sets (`@name`), as the user wrote them.
         atoms: Vec<String>,
-        /// What to do about those already there.
+        /// What to do with installed ones.
         existing: Existing,
         /// Do not record them in the world file.
         oneshot: bool,
     },
-    /// Go on with the merge list that an interrupted or failed run left; see [`resumable`](super::resume::resumable).
+    /// Go on with the merge list of an interrupted or failed run; see [`resumable`](super::resume::resumable).
     Resume,
-    /// Remove what nothing needs.
+    /// Remove packages that nothing needs.
     Depclean,
 }
 
-/// What a request does about packages that are installed already.
+/// What a request does with installed packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
     /// Leave them.
     Keep,
-    /// Bring them, and what they depend on, up to date with tree and USE flags.
+    /// Update them and their dependencies to the tree and USE flags.
     Update,
     /// Install them again.
     Rebuild,
 }
 
-/// How far to go.
+/// Whether to do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Do it.
     Run,
-    /// Only say what would be done.
+    /// Only print what would be done.
     Pretend,
 }
 
-/// Which part of a merge list is meant.
+/// The part of a merge list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The packages and what they need.
+    /// The packages and their dependencies.
     All,
-    /// What they need to be built, not they themselves.
+    /// Only their build dependencies.
     BuildDependencies,
-    /// They themselves, whatever they need.
+    /// Only the packages.
     Packages,
 }
 
@@ -73,28 +73,28 @@ pub(crate) struct Request {
     pub load: Option<f32>,
     /// Use binary packages of the pool.
     pub usepkg: bool,
-    /// But not of these (`category/name`): built whatever the pool has.
+    /// Except these (`category/name`), which are always built.
     pub usepkg_exclude: Vec<String>,
     /// Keep what is built as binary packages.
     pub buildpkg: bool,
-    /// But not these (`category/name`).
+    /// Except these (`category/name`).
     pub buildpkg_exclude: Vec<String>,
-    /// Colours in the output, for a terminal that shows it unread by us.
+    /// Colours, if the output goes to a terminal directly.
     pub color: bool,
-    /// Which of the packages and of what they need.
+    /// Packages, dependencies, or both.
     pub part: Part,
-    /// Show what compilers say as it comes. Only of one package at a time that can be read.
+    /// Show the compilers' output; only readable with one package at a time.
     pub show_log: bool,
-    /// Propose to unmask what is masked. Masks are somebody's decision: only who asks for proposals gets these.
+    /// Propose to unmask packages. Somebody masked them on purpose, so only requests for proposals set this.
     pub propose_unmask: bool,
-    /// What the configuration wants of each run.
+    /// Options from the configuration.
     pub opts: DefaultOpts,
 }
 
 /// An atom that cannot be given to `emerge`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// It would be taken for an option, or for several arguments.
+    /// emerge would take it for an option or for several arguments.
     #[error("`{atom}` is not a package atom or set")]
     Atom { atom: String },
     /// Nothing was asked for.
@@ -103,7 +103,7 @@ pub enum Error {
 }
 
 impl Request {
-    /// `goal`, with binary packages used and made, and one job.
+    /// `goal`, using and making binary packages, with one job.
     pub(crate) fn new(goal: Goal, mode: Mode) -> Self {
         Self {
             goal,
@@ -122,7 +122,7 @@ impl Request {
         }
     }
 
-    /// The same request, going only as far as `mode`: what is foreseen and what is done work on the same merge list.
+    /// The same request with another `mode`, so that the preview and the run have the same merge list.
     #[must_use]
     pub(crate) fn with_mode(&self, mode: Mode) -> Self {
         Self { mode, ..self.clone() }
@@ -142,8 +142,8 @@ impl Request {
             }
             return Ok(argv);
         }
-        // The proposals (USE, keywords, licenses) are wanted in the output when dependencies cannot be satisfied, but emerge must neither
-        // write them nor go on as if they had been accepted.
+        // We want the proposals (USE, keywords, licenses) in the output if dependencies cannot be satisfied, but emerge must neither
+        // write them nor continue as if they had been accepted.
         argv.push("--autounmask=y".to_owned());
         argv.push(format!("--autounmask-keep-masks={}", yn(!self.propose_unmask)));
         argv.extend(["--autounmask-write=n", "--autounmask-continue=n"].map(str::to_owned));
@@ -177,9 +177,9 @@ impl Request {
     }
 
     fn goal_arguments(&self, argv: &mut Vec<String>) -> Result<(), Error> {
-        // Build dependencies are part of what is rebuilt and updated: a binary package must not hide that its compiler is stale.
-        // `--binpkg-respect-use` stays unnamed: its default respects USE flags as `y` does, but `y` also takes the proposals of USE changes
-        // away (`create_depgraph_params.py`).
+        // Rebuild and update build dependencies as well: otherwise a binary package hides that its compiler is out of date.
+        // `--binpkg-respect-use` is left out on purpose: the default respects USE flags like `y`, but `y` also suppresses the proposals
+        // of USE changes (`create_depgraph_params.py`).
         let resolve = format!("--with-bdeps={}", if self.opts.with_bdeps.unwrap_or(true) { "y" } else { "n" });
         match &self.goal {
             Goal::RebuildWorld => {

@@ -1,14 +1,14 @@
-//! Whether `emerge --resume` would find something to do.
+//! Whether `emerge --resume` has something to do.
 
 use serde_json::Value;
 
 /// Where Portage keeps its merge list between runs, below the root.
 pub(crate) const MTIMEDB: &str = "var/cache/edb/mtimedb";
 
-/// Whether `mtimedb` (JSON, hostile) holds a merge list that `emerge --resume` would take up.
+/// Whether `mtimedb` (JSON, hostile) contains a merge list that `emerge --resume` accepts.
 ///
-/// Mirrors the checks of `_emerge/actions.py`, `action_build`: an entry without options or favourites is thrown away there. A
-/// `resume_backup` is an older list, from before the run that was interrupted, and is not ours to go on with.
+/// The checks are those of `action_build` in `_emerge/actions.py`, which drops an entry without options or favourites. `resume_backup` is
+/// ignored: it is the list of an older run.
 pub(crate) fn resumable(mtimedb: &[u8]) -> bool {
     let Ok(Value::Object(db)) = serde_json::from_slice(mtimedb) else { return false };
     let Some(Value::Object(resume)) = db.get("resume") else { return false };

@@ -1,4 +1,4 @@
-//! What a package did that Portage's sandbox (sys-apps/sandbox) does not allow.
+//! What a package did that Portage's sandbox (sys-apps/sandbox) denies.
 //!
 //! ```text
 //!  * ACCESS DENIED:  open_wr:      /etc/foo                        at once, on standard error
@@ -13,13 +13,13 @@
 //! C: touch ../../etc/foo
 //! ```
 //!
-//! A phase that fails by nothing else says no more than that emerge failed.
+//! If a phase fails only because of this, emerge's output does not give the reason.
 
 use crate::terminal_text::sanitize_line;
 
 /// Longer paths are cut.
 const PATH_CHARS: usize = 400;
-/// How Portage begins its phases: the words, and the phase.
+/// The words that announce a phase in Portage's output, and the phase.
 const PHASES: [(&str, &str); 8] = [
     (">>> Unpacking source", "unpack"),
     (">>> Preparing source", "prepare"),
@@ -31,17 +31,17 @@ const PHASES: [(&str, &str); 8] = [
     (">>> Running pre-merge checks for ", "pretend"),
 ];
 
-/// What is read of a log, line by line.
+/// Reads a log line by line.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Violations {
     phase: Option<&'static str>,
     in_summary: bool,
-    /// `P:` of the summary, until its `R:` comes.
+    /// `P:` of the summary, until its `R:` follows.
     asked: Option<String>,
     first: Option<Violation>,
 }
 
-/// The first thing that was denied.
+/// The first denied access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Violation {
     pub(super) path: String,
@@ -49,20 +49,20 @@ pub(super) struct Violation {
 }
 
 impl Violations {
-    /// Of a whole log.
+    /// The result for a whole log.
     pub(super) fn of(text: &str) -> Self {
         let mut violations = Self::default();
         text.lines().for_each(|line| violations.line(line.trim_end()));
         violations
     }
 
-    /// Takes a line, which is safe to print.
+    /// Takes a line that is safe to print.
     pub(super) fn line(&mut self, line: &str) {
         if let Some((_, phase)) = PHASES.iter().find(|(words, _)| line.starts_with(words)) {
             self.phase = Some(phase);
         }
         if let Some((_, denied)) = line.split_once("ACCESS DENIED:") {
-            // The call, then the path.
+            // The function, then the path.
             if let Some((_, path)) = denied.trim_start().split_once(':') {
                 self.found(path.trim());
             }

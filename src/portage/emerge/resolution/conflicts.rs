@@ -1,8 +1,8 @@
-//! Slot conflicts, blockers and circles, without the page of advice that emerge prints about each.
+//! Slot conflicts, blockers and circular dependencies, without emerge's page of advice about each.
 
 use super::{MAX_KEPT, MAX_WORD_CHARS, Problem, Pulled, cpv, cpv_or_atom};
 
-/// Of those who want a package so many are kept.
+/// How many packages that require another one are kept.
 const MAX_PARENTS: usize = 16;
 
 pub(super) fn read(lines: &[&str]) -> Vec<Problem> {
@@ -52,7 +52,7 @@ fn slot_conflicts(lines: &[&str]) -> Vec<Problem> {
     problems
 }
 
-/// Packages with those who pull them in, until the paragraphs about them end.
+/// Packages with those that require them, up to the end of the paragraphs about them.
 fn instances(lines: &[&str]) -> Vec<Pulled> {
     let mut all: Vec<Pulled> = Vec::new();
     for line in lines {
@@ -83,7 +83,7 @@ fn parent_of(line: &str) -> Option<(String, Option<String>)> {
     Some((atom, by))
 }
 
-/// `[blocks B      ] a/b ("a/b" is hard blocking c/d-1.0)`; soft ones that emerge can solve have a small `b`.
+/// `[blocks B      ] a/b ("a/b" is hard blocking c/d-1.0)`; a small `b` is a soft blocker that emerge solves itself.
 fn blocks(lines: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for line in lines {
@@ -113,7 +113,7 @@ fn circle(lines: &[&str]) -> Problem {
         {
             let package = cpv(package.split_once(',').map_or(package, |(package, _)| package));
             if packages.first() == Some(&package) {
-                // Back at the beginning.
+                // The circle is closed.
                 listed = true;
             } else if packages.len() < MAX_KEPT {
                 packages.push(package);

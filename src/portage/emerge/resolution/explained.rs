@@ -1,14 +1,14 @@
-//! Problems in a few lines each, instead of emerge's screenful.
+//! Explains problems in a few lines each, instead of emerge's screenful.
 
 use super::{Problem, Pulled};
 use crate::did_you_mean::question_of;
 use crate::portage::cpv::Cpv;
 
-/// Of those who want a package so many are named.
+/// How many packages that require another one are named.
 const SHOWN: usize = 3;
 
 impl Problem {
-    /// What is wrong in one line, then a line for each package involved.
+    /// The problem in one line, then a line for each package involved.
     pub fn explained(&self) -> Vec<String> {
         match self {
             Self::RequiredUse { package, expression, flags, required_by, .. } => {
@@ -52,7 +52,7 @@ impl Problem {
         }
     }
 
-    /// What to do about it, if there is something.
+    /// What the user can do about it, if anything.
     pub fn way_out(&self) -> Option<String> {
         match self {
             Self::Circle { ways_out, .. } => {

@@ -1,4 +1,4 @@
-//! The packages that emerge would merge, in its order, as `--pretend --verbose` lists them.
+//! The merge list of emerge, as `--pretend --verbose` prints it.
 //!
 //! ```text
 //! [ebuild  N     ] app-misc/slow-1.0:0/2::gentoo [0.9::gentoo] USE="nls -X {-test} (-selinux)" PYTHON_TARGETS="python3_13*" 12 KiB
@@ -45,7 +45,7 @@ impl Merge {
     }
 }
 
-/// What is on, and what is off, of `NAME="a -b {c} (-d)"`, several of them.
+/// The flags in `NAME="a -b {c} (-d)" …`: those that are on, and those that are off.
 fn flags(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut on, mut off) = (BTreeSet::new(), BTreeSet::new());
     let mut rest = text;
@@ -53,7 +53,7 @@ fn flags(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
         let Some((words, then)) = after.split_once('"') else { break };
         let name = before.rsplit(char::is_whitespace).next().unwrap_or_default();
         let prefix = if name == "USE" { String::new() } else { format!("{}_", name.to_lowercase()) };
-        // Forced, masked, changed, new: what emerge writes around a flag.
+        // Emerge marks forced, masked, changed and new flags with these characters.
         let plain = words.split_whitespace().map(|word| word.trim_matches(['(', ')', '{', '}', '*', '%']));
         for word in plain.filter(|word| !word.is_empty()) {
             let (list, name) = word.strip_prefix('-').map_or((&mut on, word), |name| (&mut off, name));

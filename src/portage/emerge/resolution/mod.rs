@@ -1,18 +1,18 @@
-//! What emerge says about dependencies, typed: the changes it proposes, and what no change of the configuration mends.
+//! emerge's words about dependencies as types: the changes that it proposes, and problems that no change of the configuration solves.
 //!
 //! ```text
-//! [ebuild  N    ~] app-misc/newcomer-0.1::gentoo  0 KiB             how many packages are built or taken from binary packages
+//! [ebuild  N    ~] app-misc/newcomer-0.1::gentoo  0 KiB             packages to build or to take from binary packages
 //! The following keyword changes are necessary to proceed:           a Change for each line, with who needs it
 //! # required by app-misc/newcomer (argument)
 //! =app-misc/newcomer-0.1 ~amd64
 //! !!! The ebuild selected to satisfy … has unmet requirements.      RequiredUse
-//! !!! Multiple package instances within a single package slot …     Conflict: who pulls what
+//! !!! Multiple package instances within a single package slot …     Conflict: who requires what
 //!  * Error: circular dependencies:                                  Circle
 //! emerge: there are no ebuilds to satisfy "…"                       Unsatisfied
 //! ```
 //!
-//! The wording is Portage's own (`_emerge/depgraph.py`, `_emerge/resolver/`, 3.0.83). The output is hostile: it is made plain first, and all
-//! that is kept of it is bounded.
+//! The wording is Portage's (`_emerge/depgraph.py`, `_emerge/resolver/`, 3.0.83). The output is hostile: it is sanitised first, and what
+//! is kept of it is bounded.
 
 mod conflicts;
 mod explained;
@@ -50,43 +50,43 @@ pub enum ChangeKind {
 pub struct Change {
     /// Where it belongs.
     pub kind: ChangeKind,
-    /// Which packages, as emerge writes it: with a version.
+    /// Atom with a version, as emerge writes it.
     pub atom: Atom,
     /// Flags, keywords or licences; none for a mask.
     pub words: Vec<String>,
-    /// Who needs it: the package that depends on it first, the one that was asked for last.
+    /// Who needs it, from the package that depends on it to the argument of emerge.
     pub required_by: Vec<String>,
-    /// What the tree says about a mask.
+    /// The comment of the mask in the tree.
     pub comments: Vec<String>,
     /// The file with the mask, inside the root.
     pub masked_in: Option<String>,
 }
 
-/// A package in emerge's words.
+/// A package as emerge names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pulled {
     /// `category/name-version`
     pub package: String,
-    /// Whether it is there already.
+    /// Whether it is installed.
     pub installed: bool,
-    /// Who wants it: the atom, and the package that says so (none: it was asked for).
+    /// Who requires it: the atom and the package; no package for an argument of emerge.
     pub by: Vec<(String, Option<String>)>,
 }
 
-/// Why there is no list of packages to merge.
+/// Why there is no merge list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// A package's flags contradict its own `REQUIRED_USE`.
     RequiredUse {
-        /// What it was to satisfy.
+        /// The dependency that it should satisfy.
         wanted: String,
         /// `category/name-version`
         package: String,
-        /// Its flags as they are.
+        /// Its present flags.
         flags: Flags,
-        /// What does not hold.
+        /// The part that fails.
         unsatisfied: String,
-        /// All of it.
+        /// The whole expression.
         expression: String,
         /// Who needs it.
         required_by: Vec<String>,
@@ -97,50 +97,50 @@ pub enum Problem {
         slot: String,
         instances: Vec<Pulled>,
     },
-    /// Packages that do not bear each other.
+    /// Packages that block each other.
     Blocked {
-        /// What the ebuilds say: the atom, and the package that blocks it.
+        /// The blocker atom and the package that has it.
         blocks: Vec<(String, String)>,
         instances: Vec<Pulled>,
     },
-    /// Packages that each need the other first.
+    /// Packages that need each other to be built.
     Circle {
-        /// `category/name-version`, each needs the next, the last the first.
+        /// `category/name-version`; each needs the next one, the last one the first.
         packages: Vec<String>,
-        /// USE changes that would break it: package and flags.
+        /// USE changes that would break the circle: package and flags.
         ways_out: Vec<(String, Vec<String>)>,
     },
-    /// Nothing fits, and emerge proposes nothing.
+    /// No package matches, and emerge proposes nothing.
     Unsatisfied {
         /// Atom or set.
         wanted: String,
-        /// What there is: package and why it will not do.
+        /// Existing packages, and why each does not match.
         candidates: Vec<(String, String)>,
-        /// Names that are alike.
+        /// Similar names.
         similar: Vec<String>,
         /// Who needs it.
         required_by: Vec<String>,
     },
 }
 
-/// What a run of `emerge --pretend` tells.
+/// The result of `emerge --pretend`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolution {
-    /// What would be merged: `category/name-version`, and whether a binary package would be taken.
+    /// The merge list: `category/name-version`, and whether a binary package is used.
     pub merges: BTreeMap<String, bool>,
-    /// The same in emerge's order, with all that is said about each.
+    /// The merge list with details, in emerge's order.
     pub list: Vec<Merge>,
     /// What emerge proposes.
     pub changes: Vec<Change>,
-    /// What is in the way.
+    /// The problems.
     pub problems: Vec<Problem>,
 }
 
-/// More output than this has nothing that concerns us.
+/// More output is not read.
 const MAX_LINES: usize = 20_000;
-/// Of each kind of thing so many are kept.
+/// How many entries of each kind are kept.
 const MAX_KEPT: usize = 256;
-/// A word of a package, longer than any.
+/// No name of a package is longer.
 const MAX_WORD_CHARS: usize = 200;
 
 impl Resolution {
@@ -151,7 +151,7 @@ impl Resolution {
         let mut problems = problems::read(&lines);
         problems.extend(conflicts::read(&lines));
         problems.truncate(MAX_KEPT);
-        // A package with hundreds of flags has a longer line than one that is shown.
+        // With hundreds of flags a package's line is longer than those that we show.
         let list: Vec<Merge> = sanitize_uncut(output).lines().take(MAX_LINES).filter_map(Merge::parse).collect();
         let merges = list.iter().map(|merge| (merge.cpv.clone(), merge.binary)).collect();
         Self { merges, list, changes: proposals::read(&lines), problems }

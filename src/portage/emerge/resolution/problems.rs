@@ -1,9 +1,9 @@
-//! What is missing, and `REQUIRED_USE` that does not hold.
+//! Unsatisfied dependencies, and `REQUIRED_USE` that does not hold.
 
 use super::required_use::{FlagState, Flags};
 use super::{MAX_KEPT, MAX_WORD_CHARS, Problem, cpv, dependency_chain};
 
-/// All of them, each once.
+/// All problems, each once.
 pub(super) fn read(lines: &[&str]) -> Vec<Problem> {
     let mut problems: Vec<Problem> = Vec::new();
     for (at, line) in lines.iter().enumerate() {
@@ -44,7 +44,7 @@ fn required_use(line: &str, rest: &[&str]) -> Option<Problem> {
     let package_line = rest.first()?.strip_prefix("- ")?;
     let (package, flags) = package_line.split_once(' ').unwrap_or((package_line, ""));
     let expression_after = |words: &str| {
-        // Both stand within the next few lines; a further problem may say the same of another package.
+        // Both follow within a few lines; a later problem may repeat them for another package.
         let at = rest.iter().take(8).position(|line| line.trim_start().starts_with(words))?;
         rest.get(at + 1).map(|line| line.trim().to_owned())
     };
@@ -61,7 +61,7 @@ fn required_use(line: &str, rest: &[&str]) -> Option<Problem> {
     })
 }
 
-/// `USE="x -y (-z)" PYTHON_TARGETS="(python3_12) -python3_11"`: what is in brackets is forced or masked.
+/// `USE="x -y (-z)" PYTHON_TARGETS="(python3_12) -python3_11"`; flags in parentheses are forced or masked.
 fn read_flags(text: &str) -> Flags {
     let mut flags = Flags::new();
     let mut rest = text;

@@ -14,7 +14,7 @@ fn kind(line: &str) -> Option<ChangeKind> {
     }
 }
 
-/// All of them, each once.
+/// All proposals, each once.
 pub(super) fn read(lines: &[&str]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     let mut open = None;
@@ -47,7 +47,7 @@ pub(super) fn read(lines: &[&str]) -> Vec<Change> {
     changes
 }
 
-/// What the comments above a line say.
+/// The contents of the comments above a line.
 #[derive(Default)]
 struct About {
     required_by: Vec<String>,
@@ -67,7 +67,7 @@ fn change(kind: ChangeKind, line: &str, about: About) -> Option<Change> {
     plausible.then_some(Change { kind, atom, words, required_by, comments, masked_in })
 }
 
-/// Whether a word can stand in that file. What emerge printed ends up in the configuration: nothing else may.
+/// Whether a word is allowed in that file. emerge's output is hostile and ends up in the configuration.
 fn is_word(kind: ChangeKind, word: &str) -> bool {
     match kind {
         ChangeKind::Unmask => false,

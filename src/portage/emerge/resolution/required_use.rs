@@ -1,24 +1,24 @@
-//! `REQUIRED_USE`: reading it, and the fewest USE changes that satisfy it.
+//! `REQUIRED_USE`: parses it and finds the fewest USE changes that satisfy it.
 //!
 //! ```text
 //! ^^ ( readline editline ) ?? ( openssl gnutls ) web? ( || ( wsgi fastcgi ) )
 //! exactly-one-of           at-most-one-of               any-of                  the words that emerge prints for the same
 //! ```
 //!
-//! What an expression means is `check_required_use` of `portage/dep/__init__.py` (3.0.83), with empty groups as since EAPI 7.
+//! The meaning of an expression is that of `check_required_use` in `portage/dep/__init__.py` (3.0.83), with empty groups as since EAPI 7.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// More words than this in one expression are nobody's (the longest of the Gentoo repository has some 600).
+/// Longer expressions are refused (the longest of the Gentoo repository has some 600 words).
 const MAX_WORDS: usize = 4096;
-/// Groups in groups.
+/// Maximum nesting of groups.
 const MAX_DEPTH: usize = 64;
-/// More changes than this are not proposed: the user has to decide.
+/// Solutions with more changes are not proposed: the user has to decide.
 const MAX_CHANGES: usize = 8;
-/// How many settings are tried before giving up.
+/// How many settings are tried at most.
 const MAX_TRIALS: usize = 20_000;
-/// More ways than this are not listed.
+/// More solutions than this are not listed.
 const MAX_SOLUTIONS: usize = 64;
 
 /// An expression about USE flags.
@@ -41,23 +41,23 @@ pub enum Expression {
     /// `flag? ( … )`, `!flag? ( … )`
     If {
         name: String,
-        /// When the rest counts.
+        /// The condition.
         on: bool,
-        /// The rest.
+        /// The part that counts then.
         then: Vec<Self>,
     },
 }
 
-/// Why a text is no expression.
+/// Why a text is not an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
-    /// A bracket without its fellow, or an operator without brackets.
+    /// Unbalanced parentheses, or an operator without them.
     #[error("brackets do not match")]
     Brackets,
     /// A word that is no flag.
     #[error("a word is no USE flag")]
     Flag,
-    /// Longer or deeper than any ebuild's.
+    /// Longer or deeper than those of any ebuild.
     #[error("it is too long")]
     TooLong,
 }
@@ -66,14 +66,14 @@ pub enum ExpressionError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlagState {
     pub on: bool,
-    /// Whether it may not be changed: forced or masked by the Portage profile, or decided by somebody.
+    /// Whether it must not be changed: the Portage profile forces or masks it, or somebody decided it.
     pub fixed: bool,
 }
 
-/// Flags by name. What is not in it is off and cannot be changed.
+/// Flags by name. A missing flag is off and fixed.
 pub type Flags = BTreeMap<String, FlagState>;
 
-/// One way to satisfy an expression: flags to change, with what they become, in the order of the expression.
+/// A solution: the flags to change with their new values, in the order of the expression.
 pub(crate) type Changes = Vec<(String, bool)>;
 
 impl Expression {
@@ -88,7 +88,7 @@ impl Expression {
         if rest.is_empty() { Ok(Self::All(all)) } else { Err(ExpressionError::Brackets) }
     }
 
-    /// Whether it holds. `None`: it says nothing, as a group whose condition is not met.
+    /// Whether it holds. `None`: it has no effect, such as a group whose condition is not met.
     fn holds(&self, flags: &Flags) -> Option<bool> {
         let is_on = |name: &str| flags.get(name).is_some_and(|flag| flag.on);
         let count = |parts: &[Self]| parts.iter().filter(|part| part.holds(flags) == Some(true)).count();
@@ -104,8 +104,8 @@ impl Expression {
         }
     }
 
-    /// Both expressions, the second without the parts that name a flag which `flags` does not have: emerge hides some (`elibc_musl`), and
-    /// what it does not complain about holds.
+    /// Both expressions, the second one without the parts about flags that are missing in `flags`. emerge hides some flags
+    /// (`elibc_musl`); parts that it does not complain about hold.
     #[must_use]
     pub fn with_known(self, other: Self, flags: &Flags) -> Self {
         let parts = |expression| match expression {
@@ -128,7 +128,7 @@ impl Expression {
         }
     }
 
-    /// The first part of the whole that does not hold.
+    /// The first part of the whole that fails.
     pub fn violated<'a>(&'a self, flags: &Flags) -> Option<&'a Self> {
         match self {
             Self::All(parts) => parts.iter().find(|part| part.holds(flags) == Some(false)),
@@ -136,8 +136,8 @@ impl Expression {
         }
     }
 
-    /// Flags that may mend a part that does not hold, the most natural first: in `a? ( … )` what is asked for rather than `a`; in a
-    /// group with too few on the first, as ebuilds list what they like best first; in one with too many on the last.
+    /// Flags that may repair a failing part, the most natural first: in `a? ( … )` the required flag rather than `a`; in a group with too
+    /// few flags the first one, since ebuilds list their preferred ones first; in a group with too many the last one.
     fn menders<'a>(&'a self, flags: &Flags, found: &mut Vec<&'a str>) {
         match self {
             Self::Flag { name, .. } => {
@@ -174,7 +174,7 @@ impl Expression {
         }
     }
 
-    /// All of the smallest sets of changes that make `flags` satisfy it, the most natural first. Empty: there is none within reason.
+    /// All smallest sets of changes that make `flags` satisfy it, the most natural first. Empty if none was found within the limits.
     pub fn solutions(&self, flags: &Flags) -> Vec<Changes> {
         let mut trials = 0;
         for size in 0..=MAX_CHANGES {
@@ -212,7 +212,7 @@ impl fmt::Display for Expression {
     }
 }
 
-/// Depth first, changing only flags of the first part that does not hold: every solution has to change one of those.
+/// Depth first. Only flags of the first failing part are changed, since every solution has to change one of them.
 struct Search<'a, 'b> {
     expression: &'a Expression,
     found: Vec<Changes>,
