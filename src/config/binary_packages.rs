@@ -5,23 +5,23 @@ use std::path::Path;
 use super::diagnostic::{Findings, Located, Place};
 use super::reading;
 
-/// Which binary packages a stage takes, with the place that says so.
+/// Which binary packages a stage may use, with the place that says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BinaryPackages {
-    /// Only those that were built for this very definition.
+    /// Only packages built for this definition.
     pub own: Option<Place>,
-    /// None of other hosts.
+    /// No packages of other hosts.
     pub no_hosts: Option<Place>,
 }
 
-/// A file's words: that which changes something, and that which does not.
+/// The two words of a file: the one that changes something, and the default.
 const BINPKGS: (&str, [&str; 2]) = ("binpkgs", ["own", "shared"]);
 const BINHOST: (&str, [&str; 2]) = ("binhost", ["none", "any"]);
 
-/// Files of a stage3 definition, and of `env/`.
+/// The files of a stage3 definition and of `env/`.
 pub(crate) const FILES: [&str; 2] = [BINPKGS.0, BINHOST.0];
 
-/// What a definition says, or `env/` where it says nothing.
+/// The definition's value, or that of `env/`.
 pub(crate) fn read(findings: &mut Findings<'_>, dir: &Path) -> BinaryPackages {
     let mut chosen = |setting| {
         let said = word(findings, dir, setting).or_else(|| word(findings, Path::new("env"), setting))?;
@@ -30,14 +30,14 @@ pub(crate) fn read(findings: &mut Findings<'_>, dir: &Path) -> BinaryPackages {
     BinaryPackages { own: chosen(BINPKGS), no_hosts: chosen(BINHOST) }
 }
 
-/// Says what is wrong with those of `env/`.
+/// Reports errors in those of `env/`.
 pub(crate) fn check(findings: &mut Findings<'_>) {
     for setting in [BINPKGS, BINHOST] {
         word(findings, Path::new("env"), setting);
     }
 }
 
-/// Whether a file has its first word; nothing if there is no file. A word that is neither is reported, and means as much as the second.
+/// Whether a file contains its first word; `false` without a file. Any other word than the two is reported, and means the default.
 fn word(findings: &mut Findings<'_>, dir: &Path, (name, [set, unset]): (&str, [&str; 2])) -> Option<Located<bool>> {
     let entry = reading::single(findings, &dir.join(name))?;
     let word = entry.value.as_str();

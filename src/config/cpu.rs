@@ -1,13 +1,11 @@
-//! Whether this machine can execute what a definition compiles.
+//! Whether this machine can run what a definition compiles.
 //!
-//! The target root is entered natively: programs that the build makes are run by the build (test suites, code generators, the compiler
-//! itself after it was rebuilt). One instruction that the processor lacks ends all of it with SIGILL, hours later; so it is refused
-//! before, with the line that asks for it.
+//! Builds run natively, so they also run the programs that they make: test suites, code generators, the rebuilt compiler itself. A single
+//! instruction that the processor lacks ends them with SIGILL, hours later. So we refuse such a definition before, and name the line.
 //!
-//! Which instructions a `-march=` stands for comes from GCC 15 (`gcc/config/i386/i386.h`, `PTA_*`), levels from the x86-64 psABI, names
-//! of processor flags from Linux (`arch/x86/include/asm/cpufeatures.h`, `arch/arm64/kernel/cpuinfo.c`). Left out are instructions that
-//! neither a compiler nor a program emits for having been compiled so (`xsave*`, `clwb`, `pku`, `fsgsbase`, …): virtual machines often
-//! hide those.
+//! The instructions of a `-march=` are from GCC 15 (`gcc/config/i386/i386.h`, `PTA_*`), levels from the x86-64 psABI, names of processor
+//! flags from Linux (`arch/x86/include/asm/cpufeatures.h`, `arch/arm64/kernel/cpuinfo.c`). Instructions that a compiler never emits by
+//! itself are left out (`xsave*`, `clwb`, `pku`, `fsgsbase`, …), since virtual machines often hide those.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,16 +16,16 @@ use crate::cpu_flags::{arm64_needs, x86_needs};
 
 pub(crate) use crate::cpu_flags::CpuInfo;
 
-/// A flag of the configuration that this machine cannot execute, or that nothing is known about.
+/// A compiler or CPU flag that this machine cannot run, or that we do not know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
-    /// The line that asks for it.
+    /// The line with the flag.
     pub place: Place,
-    /// The variable that it ends up in.
+    /// The variable that it is part of.
     pub variable: String,
     /// The flag as written: `-march=znver5`, `avx2`.
     pub flag: String,
-    /// What the processor lacks, by the kernel's names; empty where the flag is not known to us.
+    /// The missing flags by the kernel's names; empty for a flag that we do not know.
     pub missing: Vec<String>,
 }
 
@@ -42,8 +40,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Checks compiler flags and `CPU_FLAGS_*` of a merged Portage directory. `Ok` holds the flags that nothing is known about, `Err` those
-/// that the machine cannot execute.
+/// Checks compiler flags and `CPU_FLAGS_*` of a merged Portage directory. `Ok` has the flags that we do not know, `Err` those that the
+/// machine cannot run.
 pub(crate) fn host_can_run(dir: &PortageDir, cpu: &CpuInfo) -> Result<Vec<Reason>, Vec<Reason>> {
     let mut check = Check { cpu, refused: Vec::new(), unknown: Vec::new() };
     for variable in ["COMMON_FLAGS", "CFLAGS", "CXXFLAGS", "FCFLAGS", "FFLAGS", "RUSTFLAGS", "GOAMD64"] {
@@ -70,7 +68,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn compiler_flags(&mut self, variable: &str, words: &[Located<String>]) {
-        // What each needed flag of the processor is needed for; a later `-march=` replaces an earlier one, `-mno-avx` takes away.
+        // The needed processor flags, each with its reason. A later `-march=` replaces an earlier one, `-mno-avx` removes a flag.
         let mut by_march: Option<(&Located<String>, Vec<&str>)> = None;
         let mut by_flag: BTreeMap<&str, &Located<String>> = BTreeMap::new();
         for word in words {
@@ -108,7 +106,7 @@ impl Check<'_> {
 
     fn push(&mut self, refuse: bool, variable: &str, word: &Located<String>, missing: Vec<String>) {
         let list = if refuse { &mut self.refused } else { &mut self.unknown };
-        // `CFLAGS` and its relatives usually repeat `COMMON_FLAGS`: one line is said once.
+        // `CFLAGS` and its relatives usually repeat `COMMON_FLAGS`, so each line is reported once.
         if list.iter().any(|known| known.place == word.place() && known.flag == word.value) {
             return;
         }
@@ -116,7 +114,7 @@ impl Check<'_> {
     }
 }
 
-/// The first flag of a `make.conf` by which a compiler takes the processor that it runs on.
+/// The first flag of a `make.conf` that means the processor of the compiling machine.
 pub(crate) fn native_flag(make_conf: &str) -> Option<&str> {
     let lines = make_conf.lines().filter(|line| !line.trim_start().starts_with('#'));
     let mut words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || c == '"' || c == '\''));
@@ -198,7 +196,7 @@ const X86: [(&str, &str, &str); 53] = [
     ("znver5", "znver4", "avx_vnni avx512_vp2intersect"),
 ];
 
-/// As [`X86`]; `+extension` is looked up in [`arm_extension`].
+/// Like [`X86`]; `+extension` is looked up in [`arm_extension`].
 const ARM64: [(&str, &str, &str); 17] = [
     ("armv8-a", "", "fp asimd"),
     ("armv8.1-a", "armv8-a", "crc32 atomics asimdrdm"),
@@ -219,11 +217,11 @@ const ARM64: [(&str, &str, &str); 17] = [
     ("neoverse-v2", "armv9-a", "i8mm bf16"),
 ];
 
-/// What to give `-march=` for a machine of this architecture (Gentoo's keyword) that is known by its flags alone: on amd64 the highest level
-/// of the psABI, on arm64 the latest version of the architecture that the table has, with the optional cryptography and CRC instructions.
+/// The `-march=` for a machine of this architecture (Gentoo's keyword) of which only the flags are known: on amd64 the highest level of
+/// the psABI, on arm64 the latest version of the architecture in the table, with the optional cryptography and CRC instructions.
 ///
-/// Not the compiler's name of the model, although it would allow more: that depends on the compiler (a stage3's need not know `znver5`) and
-/// stands for all that the model has, while a virtual machine may hide some of it.
+/// The compiler's name of the model would allow more, but not every compiler knows it (a stage3's may not know `znver5`), and it stands
+/// for everything that the model has, while a virtual machine may hide some of it.
 pub(crate) fn best_march(arch: &str, cpu: &CpuInfo) -> Option<String> {
     let runs = |name: &str| requirements(name).is_some_and(|needed| needed.iter().all(|flag| cpu.has(flag)));
     match arch {
@@ -242,11 +240,11 @@ pub(crate) fn best_march(arch: &str, cpu: &CpuInfo) -> Option<String> {
     }
 }
 
-/// What a `-march=` needs; `None` for a name that is not in the tables.
+/// The flags that a `-march=` needs; `None` for a name that is not in the tables.
 fn requirements(name: &str) -> Option<Vec<&'static str>> {
     let mut parts = name.split('+');
     let name = match parts.next()? {
-        // The compiler asks the very processor that will run it.
+        // The compiler examines the processor that will run the result.
         "native" => return Some(Vec::new()),
         "v1" => "x86-64",
         "v2" => "x86-64-v2",
@@ -296,7 +294,7 @@ fn arm_extension(name: &str) -> &'static str {
     }
 }
 
-/// The kernel's name for an instruction set that `-mNAME` switches on.
+/// The kernel's name of the instruction set that `-mNAME` enables.
 fn instruction_set(name: &str) -> Option<&'static str> {
     const SAME: [&str; 27] = [
         "3dnow",
@@ -353,7 +351,7 @@ fn instruction_set(name: &str) -> Option<&'static str> {
     })
 }
 
-/// What a member of `CPU_FLAGS_X86` needs: those that cpuid2cpuflags knows, and names of instruction sets. Unknown ones need nothing.
+/// The flags that a member of `CPU_FLAGS_X86` needs: those of cpuid2cpuflags, and names of instruction sets. Unknown ones need nothing.
 fn x86_use_flag(name: &str) -> &'static str {
     let further = || match name {
         "amx_tile" => "amx_tile",

@@ -46,7 +46,7 @@ pub struct Stage3Definition {
     pub scripts: Vec<UserScript>,
     /// Who may use the network while building.
     pub network: NetworkUse,
-    /// Which binary packages it takes, and the stage4s on it do.
+    /// Which binary packages it may use; its stage4s may use the same.
     pub binary_packages: BinaryPackages,
     /// Warnings and notes.
     pub notes: Vec<Diagnostic>,
@@ -62,7 +62,7 @@ pub struct Stage4Definition {
     pub stage3: Located<String>,
     /// Kernel configuration, relative to the configuration directory.
     pub kconf: Option<Located<PathBuf>>,
-    /// The kernel sources that its `kernel.sources` names, or `kernel.defines` of an older layout.
+    /// The kernel sources from its `kernel.sources`, or from `kernel.defines` of an older layout.
     pub kernel_sources: Option<Located<Atom>>,
     /// What is installed; sets of `package.sets` are resolved.
     pub packages: Vec<Located<Package>>,
@@ -70,11 +70,11 @@ pub struct Stage4Definition {
     pub scripts: Vec<UserScript>,
     /// What is removed after the scripts.
     pub removes: Vec<Located<PathPattern>>,
-    /// What is brought back of the things that an artifact leaves out by default.
+    /// Default exclusions of artifacts that are brought back.
     pub keep: Vec<Located<PathPattern>>,
     /// Format of the artifact, if it names one.
     pub format: Option<Located<ArtifactFormat>>,
-    /// How a container runs that is made from its image.
+    /// The container configuration of its image.
     pub oci: Option<OciConfig>,
     /// Who may use the network while building.
     pub network: NetworkUse,
@@ -85,7 +85,7 @@ pub struct Stage4Definition {
 /// A script of `user.scripts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserScript {
-    /// Its name, with the place that asks for it.
+    /// Its name, with the place that names it.
     pub name: Located<String>,
     /// Absolute path.
     pub path: PathBuf,
@@ -93,10 +93,10 @@ pub struct UserScript {
     pub contents: Vec<u8>,
 }
 
-/// Who may use the host's network in a build, which has none by default.
+/// Who may use the host's network during a build; by default nobody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkUse {
-    /// The line that says `*`: everything.
+    /// The line with `*`: everything.
     pub everything: Option<Place>,
     /// Packages that may, such as live ebuilds.
     pub atoms: Vec<Located<Atom>>,
@@ -135,7 +135,7 @@ impl fmt::Display for ArtifactFormat {
     }
 }
 
-/// A format that no artifact has.
+/// Not a format of artifacts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no format; there are `tar.xz`, `tar.zst`, `tar.gz`, `tar`, `oci` and `squashfs`")]
 pub struct UnknownFormat(String);
@@ -159,7 +159,7 @@ const STAGE3_FILES: [&str; 9] = [
     binary_packages::FILES[0],
     binary_packages::FILES[1],
 ];
-/// Files of older layouts, and what replaces them.
+/// Files of older layouts, with their replacements.
 const OLD_FILES: [(&str, &str); 3] = [
     ("hooks", "list scripts in `scripts`; what every stage is to run lies in `hooks/PHASE.d/NN-NAME.sh`"),
     ("kernel_src", "name the kernel sources in `kernel.sources` of a stage4 definition"),
@@ -229,7 +229,7 @@ pub(crate) fn read_stage4(findings: &mut Findings<'_>, name: &str, dir: &Path) -
     })
 }
 
-/// Warns of files that are not read: a misspelt `packages` would make an empty stage.
+/// Warns about files that are not read: a misspelt `packages` would make an empty stage.
 fn check_files(findings: &mut Findings<'_>, dir: &Path, known: &[&str]) {
     for entry in reading::entries_of(findings, dir) {
         if entry.is_dir || known.contains(&entry.name.as_str()) {
@@ -292,7 +292,7 @@ fn read_scripts(findings: &mut Findings<'_>, dir: &Path) -> Vec<UserScript> {
     scripts
 }
 
-/// A script of `user.scripts`; the executable bit does not matter, since not every checkout keeps it.
+/// A script of `user.scripts`. It need not be executable, since not every checkout keeps that bit.
 pub(crate) fn read_script(findings: &mut Findings<'_>, path: &Path) -> Option<Vec<u8>> {
     let (contents, _) = reading::bytes(findings, path)?;
     if contents.iter().all(u8::is_ascii_whitespace) {
@@ -326,7 +326,7 @@ fn read_removes(findings: &mut Findings<'_>, dir: &Path) -> Vec<Located<PathPatt
     patterns
 }
 
-/// A list of `user.removes`. Paths in it are from the root also without a `/` before them, as the old tool had them.
+/// A list of `user.removes`. Paths are from the root even without a leading `/`, as in the old tool.
 pub(crate) fn read_removal(findings: &mut Findings<'_>, path: &Path) -> Vec<Located<PathPattern>> {
     let mut patterns = Vec::new();
     for mut line in reading::list(findings, path).unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! Places in the configuration directory, and what is wrong there.
+//! Places in the configuration directory, and diagnostics about them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use crate::terminal_text::visible_line;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Located<T> {
     pub value: T,
-    /// File, relative to the configuration directory. Shared by all that is said in it.
+    /// File, relative to the configuration directory. Shared by all values of the file.
     pub file: Arc<Path>,
     /// Line, from 1.
     pub line: u32,
@@ -33,7 +33,7 @@ impl<T> Located<T> {
 /// A line of a file of the configuration directory. Prints as `file:line`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Place {
-    /// File, relative to the configuration directory. Shared by all that is said in it.
+    /// File, relative to the configuration directory. Shared by all places in the file.
     pub file: Arc<Path>,
     /// Line, from 1; 0 means the file as a whole.
     pub line: u32,
@@ -45,7 +45,7 @@ impl Place {
         Self { file: file.into(), line }
     }
 
-    /// `line` of `file`, whose path is shared.
+    /// `line` of `file`; shares the path.
     pub(crate) fn of(file: &Arc<Path>, line: u32) -> Self {
         Self { file: Arc::clone(file), line }
     }
@@ -63,36 +63,36 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whether a diagnostic stops the build.
+/// Severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing is built from this configuration.
     Error,
-    /// Understood, but should be written otherwise.
+    /// It works, but should be written otherwise.
     Warning,
-    /// Read, and without effect.
+    /// It has no effect.
     Note,
 }
 
-/// One thing to say about one place.
+/// A message about a place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Diagnostic {
     /// Absolute path of the file.
     pub file: PathBuf,
     /// Line, from 1; 0 means the file as a whole.
     pub line: u32,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong: lower case, no full stop, objects in backticks. Other places are relative to the configuration directory.
+    /// The message: lower case, no full stop, objects in backticks. Other places are relative to the configuration directory.
     pub message: String,
-    /// What to do about it.
+    /// What the user can do about it.
     pub hint: Option<String>,
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A line each, whatever is in a name: several of them are told one after the other.
+        // A name may contain line breaks. Each diagnostic stays one line, so that a list of them can be read.
         write!(f, "{}:", visible_line(&self.file.display().to_string()))?;
         if self.line > 0 {
             write!(f, "{}:", self.line)?;
@@ -141,11 +141,11 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-/// Collects what is wrong while reading goes on.
+/// Collects diagnostics while reading goes on.
 #[derive(Debug)]
 pub(crate) struct Findings<'a> {
     root: &'a Path,
-    /// The same without links, once somebody has asked.
+    /// The root without links, once it was needed.
     real_root: OnceLock<PathBuf>,
     all: Vec<Diagnostic>,
 }
@@ -155,7 +155,7 @@ impl<'a> Findings<'a> {
         Self { root, real_root: OnceLock::new(), all: Vec::new() }
     }
 
-    /// The configuration directory without links on the way to it.
+    /// The configuration directory with links resolved.
     pub(crate) fn real_root(&self) -> io::Result<&Path> {
         if let Some(real) = self.real_root.get() {
             return Ok(real);
@@ -164,7 +164,7 @@ impl<'a> Findings<'a> {
         Ok(self.real_root.get_or_init(|| real))
     }
 
-    /// Does something with each of `items`, in parallel. What is found stays in the order of the items.
+    /// Runs a function on each of `items` in parallel. Findings keep the order of the items.
     pub(crate) fn each<T: Send, R: Send>(&mut self, items: Vec<T>, work: impl Fn(&mut Findings<'_>, T) -> R + Sync) -> Vec<R> {
         let (root, real_root) = (self.root, &self.real_root);
         let with_own = |item| {
@@ -209,7 +209,7 @@ impl<'a> Findings<'a> {
         self.push(Severity::Note, place, message.into(), Some(hint.into()));
     }
 
-    /// Everything found, sorted.
+    /// All diagnostics, sorted.
     pub(crate) fn into_all(self) -> Vec<Diagnostic> {
         let mut all = self.all;
         all.sort();
@@ -217,7 +217,7 @@ impl<'a> Findings<'a> {
         all
     }
 
-    /// `value` with the warnings and notes, unless there is an error.
+    /// `value` with the warnings and notes; an error if there is one.
     pub(crate) fn finish<T>(self, value: T) -> Result<(T, Vec<Diagnostic>), super::Error> {
         let all = self.into_all();
         if all.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {

@@ -1,4 +1,4 @@
-//! The merged Portage directory as plain values, each with where it is from: what `config show --json` prints and `config diff` compares.
+//! The merged Portage directory as plain values with their sources: `config show --json` prints it and `config diff` compares it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::portage::package_files::LineFile;
 /// A merged Portage directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Effective {
-    /// Folders of the fragments in the order in which they were merged.
+    /// Folders of the fragments in the order of merging.
     pub fragments: Vec<PathBuf>,
     /// Variables of `make.conf`, in the order in which they are written.
     pub variables: Vec<EffectiveVariable>,
@@ -28,15 +28,15 @@ pub struct Effective {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EffectiveVariable {
     pub name: String,
-    /// Its value with references to other variables replaced, as far as fragments set these.
+    /// Its value, with references to other variables replaced if fragments set these.
     pub value: String,
     /// Its value as written.
     pub written: String,
     /// The entries, if it is a list.
     pub entries: Option<Vec<EffectiveEntry>>,
-    /// Lines of the configuration directory behind it.
+    /// The lines that it comes from.
     pub places: Vec<Place>,
-    /// Everything that was said about it.
+    /// All statements about it.
     pub history: Vec<EffectiveTouch>,
 }
 
@@ -48,9 +48,9 @@ pub struct EffectiveLine {
     pub negated: bool,
     /// Flags, keywords, licences, files of `env/`.
     pub entries: Vec<EffectiveEntry>,
-    /// Lines of the configuration directory behind it.
+    /// The lines that it comes from.
     pub places: Vec<Place>,
-    /// Everything that was said about it.
+    /// All statements about it.
     pub history: Vec<EffectiveTouch>,
 }
 
@@ -59,11 +59,11 @@ pub struct EffectiveLine {
 pub struct EffectiveEntry {
     /// As written: `ssl`, `-X`, `-*`.
     pub entry: String,
-    /// Lines that say so.
+    /// The lines with it.
     pub places: Vec<Place>,
 }
 
-/// Something that was said by a fragment.
+/// A fragment's statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EffectiveTouch {
     /// Folder of the fragment.
@@ -83,14 +83,14 @@ pub struct EffectiveFile {
     /// Permission bits, as an octal number in text: `0644`.
     pub mode: String,
     pub size_bytes: u64,
-    /// Files of the configuration directory behind it.
+    /// The files that it comes from.
     pub sources: Vec<PathBuf>,
-    /// Its content, unless that is not text.
+    /// Its content, if that is text.
     pub text: Option<String>,
 }
 
 impl PortageDir {
-    /// Everything in it as plain values.
+    /// The whole directory as plain values.
     pub fn effective(&self) -> Effective {
         let packages = LineFile::ALL.into_iter().filter_map(|kind| {
             let lines: Vec<EffectiveLine> = self.entries(kind).map(|entry| self.effective_line(&entry)).collect();
@@ -125,7 +125,7 @@ impl PortageDir {
         }
     }
 
-    /// What was said about the variable `name`, or about an atom, and what became of it.
+    /// The statements about the variable `name`, or about an atom, with their fates.
     pub fn effective_touches(&self, name: &str, touches: &[Touch]) -> Vec<EffectiveTouch> {
         let told = touches.iter().zip(fates(name, touches)).map(|(touch, fate)| EffectiveTouch {
             fragment: self.fragment_of(touch).to_owned(),
@@ -148,7 +148,7 @@ impl PortageDir {
         }
     }
 
-    /// Files of the configuration directory behind the file `path` below `/etc/portage`, merged or copied, in the order of reading.
+    /// The files of the configuration directory that `path` below `/etc/portage` was merged or copied from, in order.
     pub fn origins(&self, path: &Path) -> Vec<PathBuf> {
         let copied = self.sources(path);
         if !copied.is_empty() {
@@ -173,7 +173,7 @@ fn effective_entry(entry: ListEntry<'_>) -> EffectiveEntry {
     EffectiveEntry { entry: entry.switch.to_string(), places: entry.places.to_vec() }
 }
 
-/// The text in `bytes`, if a terminal can show it.
+/// `bytes` as text, if a terminal can show it.
 pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t' | '\r')).then_some(text)

@@ -1,4 +1,4 @@
-//! `env/`: settings of the whole directory, one value a file.
+//! `env/`: settings of the whole directory, one value in each file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,20 +26,20 @@ pub struct Env {
     pub arch: String,
     /// Parallel jobs of a build, if set.
     pub jobs: Option<Located<u32>>,
-    /// What a session may use.
+    /// Limits of sessions.
     pub limits: Asked,
     /// Key that signs artifacts, as `gpg --local-user` takes it.
     pub sign_key: Option<Located<String>>,
-    /// What each pinned ebuild repository is pinned to.
+    /// The pin of each pinned ebuild repository.
     pub tree: BTreeMap<String, Located<TreePin>>,
     /// Warnings and notes.
     pub notes: Vec<Diagnostic>,
 }
 
-/// The state of an ebuild repository that a configuration is for.
+/// The pinned state of an ebuild repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreePin {
-    /// Where it comes from; otherwise `repos.conf` says.
+    /// Where it comes from; `None`: as `repos.conf` says.
     pub source: Option<TreeSource>,
     pub rev: Revision,
 }
@@ -134,7 +134,7 @@ fn read_sign_key(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<Stri
     Some(key)
 }
 
-/// `REPOSITORY METHOD URI REV`; `REPOSITORY REV` where `repos.conf` says where it comes from; `REV` alone for `gentoo`.
+/// `REPOSITORY METHOD URI REV`; `REPOSITORY REV` if `repos.conf` says where it comes from; `REV` alone for `gentoo`.
 fn read_tree(findings: &mut Findings<'_>, dir: &Path) -> BTreeMap<String, Located<TreePin>> {
     let mut pins: BTreeMap<String, Located<TreePin>> = BTreeMap::new();
     for entry in reading::list(findings, &dir.join("tree")).unwrap_or_default() {
@@ -177,7 +177,7 @@ fn pin(source: Option<(&str, &str)>, rev: &str) -> Result<TreePin, PinError> {
     if rev.is_fixed() { Ok(TreePin { source, rev }) } else { Err(PinError::Moving(rev.to_string())) }
 }
 
-/// Why a line of `env/tree` pins nothing.
+/// Why a line of `env/tree` is not a pin.
 #[derive(Debug, thiserror::Error)]
 enum PinError {
     #[error(transparent)]
@@ -194,7 +194,7 @@ pub fn pin_line(repository: &str, pin: &TreePin) -> String {
     }
 }
 
-/// Pins `repository` in `env/tree` below `root`: its line is replaced, or added. Everything else stays. Returns file and line.
+/// Pins `repository` in `env/tree` below `root`: replaces or adds its line and leaves the others. Returns file and line.
 pub fn write_pin(root: &Path, repository: &str, pin: &TreePin) -> Result<Place, super::proposal::Error> {
     let file = Path::new("env/tree");
     let path = root.join(file);

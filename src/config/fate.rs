@@ -1,4 +1,4 @@
-//! What became of each thing that was said: which of them decide, and which were undone by a later one.
+//! What became of each statement: which ones decide, and which were undone by a later one.
 //!
 //! ```text
 //! USE="X nls"              X  overridden     nls  cleared
@@ -11,30 +11,30 @@ use std::collections::BTreeMap;
 use super::history::{Said, Touch};
 use crate::portage::use_flags::Switch;
 
-/// What became of something that was said.
+/// The fate of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
-    /// It is in force: nothing later contradicts it, and nothing later says it again.
+    /// It is in force, and no later statement repeats or contradicts it.
     Wins,
-    /// It is what a later one says, too.
+    /// A later statement repeats it.
     Repeated,
-    /// A later value was built upon it.
+    /// A later value contains it by reference.
     Extended,
-    /// A later one says otherwise.
+    /// A later statement contradicts it.
     Overridden,
     /// A later `-*` cleared it.
     Cleared,
 }
 
 impl Fate {
-    /// Whether it is part of the outcome.
+    /// Whether it contributes to the result.
     pub fn counts(self) -> bool {
         matches!(self, Self::Wins | Self::Repeated | Self::Extended)
     }
 }
 
-/// The fate of each of `touches`, everything that was said about the variable `name` or about one atom.
+/// The fate of each of `touches`, which are all statements about the variable `name` or about one atom.
 pub(crate) fn fates(name: &str, touches: &[Touch]) -> Vec<Fate> {
     let mut later = Later::default();
     let mut fates: Vec<Fate> = touches.iter().rev().map(|touch| later.add(name, &touch.said)).collect();
@@ -42,13 +42,13 @@ pub(crate) fn fates(name: &str, touches: &[Touch]) -> Vec<Fate> {
     fates
 }
 
-/// What has been seen so far, going backwards.
+/// The statements seen so far, from the last to the first.
 #[derive(Debug, Default)]
 struct Later<'a> {
-    /// Entries of a list: whether on in the end, and whether what comes now would be of the same run.
+    /// List entries: the final value, and whether all statements since agree with it.
     entries: BTreeMap<&'a str, (bool, bool)>,
     cleared: Vec<&'a str>,
-    /// The next whole value, as long as each is built upon the one before.
+    /// The next whole value, if everything since refers to the one before.
     value: Option<Fate>,
     listed: Option<(bool, bool)>,
 }
@@ -58,7 +58,7 @@ impl<'a> Later<'a> {
         match said {
             Said::Switch(Switch::Clear(prefix)) => {
                 let repeated = self.cleared.iter().any(|later| prefix.starts_with(later));
-                // What was said of these before has nothing to do with what was said after.
+                // Statements before such a value have no effect on those after it.
                 self.entries.retain(|name, _| !name.starts_with(prefix.as_str()));
                 self.cleared.push(prefix);
                 if repeated { Fate::Repeated } else { Fate::Wins }
@@ -95,7 +95,7 @@ impl<'a> Later<'a> {
     }
 }
 
-/// The fate of `on`, where `later` is what is in force and whether everything seen so far agrees with it.
+/// The fate of `on`. `later` is the value in force, and whether all statements seen so far agree with it.
 fn run(later: &mut Option<(bool, bool)>, on: bool) -> Fate {
     match later {
         None => {

@@ -1,4 +1,4 @@
-//! One fragment of a Portage directory: a folder shaped like `/etc/portage`, read but not yet merged.
+//! A fragment of a Portage directory: a folder shaped like `/etc/portage`, read but not yet merged.
 //!
 //! ```text
 //! portage.locals/desktop/
@@ -7,9 +7,9 @@
 //!   env/, bashrc, sets/…  anything else: copied byte for byte
 //! ```
 //!
-//! Within a fragment, variables mean what Portage would make of the fragment alone: an assignment sees those before it. A reference
-//! to a variable that the fragment leaves alone afterwards stays a reference, so that `CFLAGS="${COMMON_FLAGS}"` follows when a later
-//! fragment extends `COMMON_FLAGS`.
+//! Within a fragment, variables mean what Portage would make of the fragment alone: an assignment sees the earlier ones. A reference to a
+//! variable that the fragment does not set afterwards stays a reference, so that `CFLAGS="${COMMON_FLAGS}"` follows when a later fragment
+//! extends `COMMON_FLAGS`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ use crate::portage::package_files::{Line, LineFile};
 use crate::portage::use_flags::Switch;
 use crate::portage::{binrepos, make_conf, package_files};
 
-/// More text than this in one variable can only come from references that multiply it.
+/// Size limit of a variable: only references that multiply its text can exceed it.
 const VALUE_LIMIT_BYTES: usize = 1 << 20;
-/// Files that source each other deeper than this do so in a circle.
+/// Files that source each other deeper than this form a circle.
 const SOURCE_DEPTH_LIMIT: usize = 16;
 
 /// What a fragment makes of one variable.
@@ -39,12 +39,11 @@ pub(crate) struct Variable {
     /// The last assignment.
     pub(crate) place: Place,
     pub(crate) overrides: bool,
-    /// Earlier assignments of the fragment that this one does not extend, as written.
+    /// Earlier assignments in the fragment that the last one does not contain, as written.
     pub(crate) replaced: Vec<(Place, Box<str>)>,
 }
 
-/// What a line of a `package.*` file says about one atom, ready to be merged: most of the work is here, where fragments are read in
-/// parallel.
+/// A line of a `package.*` file about one atom, prepared for merging: fragments are read in parallel, so most of the work is done here.
 #[derive(Debug, Clone)]
 pub(crate) struct AtomLine {
     pub(crate) atom: String,
@@ -53,7 +52,7 @@ pub(crate) struct AtomLine {
     pub(crate) overrides: bool,
     pub(crate) place: Place,
     pub(crate) words: Vec<Word>,
-    /// The same for the history; the number of the fragment is not known yet.
+    /// As a statement for the history; the fragment's number is not known yet.
     pub(crate) touches: Vec<Touch>,
 }
 
@@ -61,7 +60,7 @@ impl AtomLine {
     fn new(kind: LineFile, line: &Line, file: &Arc<Path>) -> Self {
         let place = Place::of(file, line.line);
         let word = |word: &String| {
-            // Names of files below `env/` know no minus.
+            // A `-` has no meaning before names of files in `env/`.
             let switch = if kind == LineFile::Env { Switch::On(word.clone()) } else { Switch::parse(word) };
             Word { switch, place: place.clone(), overrides: line.overrides }
         };
@@ -75,14 +74,14 @@ impl AtomLine {
     }
 }
 
-/// A file that is copied as it is.
+/// A file that is copied unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Copied {
     pub(crate) bytes: Vec<u8>,
     pub(crate) executable: bool,
     /// Where it lies in the configuration directory.
     pub(crate) source: PathBuf,
-    /// Where later fragments have the very same.
+    /// Where later fragments have an identical file.
     pub(crate) same: Vec<PathBuf>,
 }
 
@@ -139,7 +138,7 @@ impl Fragment {
     }
 }
 
-/// What a binary package host has is installed on the word of whoever signed it, or not at all.
+/// A package of a binary host is only installed if it has a signature that is trusted. So settings that switch that off are refused.
 fn check_hosts(findings: &mut Findings<'_>, file: &Path, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for (line, uri, why) in binrepos::unreachable(&text) {
@@ -187,7 +186,7 @@ fn read_make_conf(findings: &mut Findings<'_>, path: &Path) -> Vec<Variable> {
 #[derive(Debug, Clone)]
 enum Draft {
     Part(Part),
-    /// A reference to a variable of this fragment, and what it was then.
+    /// A reference to a variable of this fragment, with its value at that point.
     Seen {
         name: String,
         version: usize,
@@ -209,7 +208,7 @@ fn length(drafts: &[Draft]) -> usize {
     drafts.iter().map(Draft::len).sum()
 }
 
-/// The text of a value that no other fragment has a part in.
+/// The text of a value that refers to no other fragment.
 fn plain(drafts: &[Draft]) -> Option<String> {
     let part = |draft: &Draft| match draft {
         Draft::Part(Part::Text(text, _)) => Some(text.clone()),
@@ -270,7 +269,7 @@ impl Evaluation {
         }
         if let Some(&at) = self.index.get(&name) {
             let version = self.order[at].version + 1;
-            // A conflict silenced once in a fragment stays silenced when the fragment extends the value below.
+            // `# override` in a fragment stays in force when the fragment extends the value further down.
             let overrides = overrides || self.order[at].overrides;
             let mut replaced = std::mem::take(&mut self.order[at].replaced);
             if !extends {
@@ -284,7 +283,7 @@ impl Evaluation {
         }
     }
 
-    /// The name of the file after `source`: references are to what the fragment has set so far.
+    /// The file named after `source`. References are to variables that the fragment has set so far.
     fn sourced(&self, findings: &mut Findings<'_>, pieces: &[Piece], place: &Place) -> Option<String> {
         let mut text = String::new();
         for piece in pieces {
@@ -351,7 +350,7 @@ impl Evaluation {
     }
 }
 
-/// The file that a `source` statement means, if it lies in the configuration directory.
+/// The file of a `source` statement, if it is in the configuration directory.
 fn source_target(findings: &mut Findings<'_>, file: &Path, text: &str, place: &Place, depth: usize) -> Option<PathBuf> {
     if depth >= SOURCE_DEPTH_LIMIT {
         findings.error(place, format!("`source {text}` goes round in a circle"));

@@ -1,4 +1,4 @@
-//! What a stage uses, and what nobody uses: the configuration directory as a graph of names.
+//! What a stage uses, and what no stage uses: the configuration directory as a graph of names.
 //!
 //! ```text
 //! stage4 web ─┬─ stage3 server ─┬─ cpu, fragments
@@ -7,8 +7,8 @@
 //!             └─ patches, hooks            what every stage gets
 //! ```
 //!
-//! Names are followed as far as they lead: one that leads nowhere is part of the graph, too, and marked. So a directory with mistakes in
-//! it has a graph; what is wrong is for `config check` to say.
+//! A name that leads nowhere is part of the graph, too, and marked. So a directory with errors has a graph; `config check` reports the
+//! errors.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -74,21 +74,21 @@ impl NodeKind {
 pub struct Node {
     pub kind: NodeKind,
     pub name: String,
-    /// The line that names it; none for what is used without being named.
+    /// The line that names it; `None` if it is used without being named.
     pub named_at: Option<Place>,
-    /// Where it lies; none for what is not part of the configuration directory.
+    /// Its place; `None` if it is not part of the configuration directory.
     pub path: Option<PathBuf>,
     /// Whether nothing has this name.
     pub missing: bool,
-    /// How many packages or paths it lists by itself, where it is a list.
+    /// For a list: how many packages or paths it contains directly.
     pub entries: Option<usize>,
-    /// Whether what it uses is told where it comes first.
+    /// Whether its contents are shown at an earlier place.
     pub told_before: bool,
     /// What it uses, in order.
     pub uses: Vec<Node>,
 }
 
-/// Something that lies there and is used by no stage.
+/// Something that no stage uses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Unused {
     pub kind: NodeKind,
@@ -101,12 +101,12 @@ pub struct Unused {
 pub struct Graph {
     /// The stage, or all stages and what is common to them.
     pub roots: Vec<Node>,
-    /// What no stage of the whole directory uses, by kind and name.
+    /// What no stage of the directory uses, by kind and name.
     pub unused: Vec<Unused>,
 }
 
 impl ConfigDir {
-    /// What the stage called `name` uses, or every stage, and what nobody does.
+    /// What the stage `name`, or every stage, uses, and what none uses.
     pub fn graph(&self, name: Option<&str>) -> Result<Graph> {
         let all = self.graph_of_all();
         let mut used = BTreeSet::new();
@@ -156,7 +156,7 @@ impl ConfigDir {
         for (kind, folder, shape) in folders {
             for name in names::list(self.root(), folder, shape) {
                 let path = Path::new(folder).join(&name);
-                // Arguments of dracut belong to the configuration beside them.
+                // dracut's arguments belong to the configuration of the same name.
                 if kind == NodeKind::Kernel && path.extension().is_some_and(|extension| extension == "dracut") {
                     continue;
                 }
@@ -182,7 +182,7 @@ fn node(kind: NodeKind, name: &str, named_at: Option<Place>, path: Option<PathBu
 
 struct Reader<'a> {
     findings: Findings<'a>,
-    /// Stage3 definitions that are part of the graph already.
+    /// Stage3 definitions that are in the graph already.
     told: BTreeSet<String>,
 }
 
@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
         root
     }
 
-    /// What both kinds of definitions have.
+    /// What stage3 and stage4 definitions both have.
     fn common(&mut self, dir: &Path, root: &mut Node) {
         let (sets, atoms) = self.sets(&dir.join("packages"), &mut Vec::new());
         root.entries = (atoms > 0).then_some(atoms);
@@ -267,7 +267,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The sets that a list of packages names, and how many packages it names by itself.
+    /// The sets that a list of packages names, and how many packages it names directly.
     fn sets(&mut self, file: &Path, within: &mut Vec<String>) -> (Vec<Node>, usize) {
         let (mut sets, mut atoms) = (Vec::new(), 0);
         for entry in packages::entries(&mut self.findings, file) {
@@ -279,7 +279,7 @@ impl<'a> Reader<'a> {
                     atoms += 1;
                     continue;
                 }
-                // One that is not ours may be Portage's.
+                // It may be one of Portage's sets.
                 (Some(_), None) => {
                     let root = self.findings.root();
                     set.missing = !packages::is_portage_set(&set.name) && !packages::is_brought(root, &set.name);
@@ -311,9 +311,9 @@ impl<'a> Reader<'a> {
         patches
     }
 
-    /// The hooks of all phases, or of those that a stage3 definition goes through.
+    /// The hooks of all phases, or of those of a stage3 definition.
     fn hooks(&self, is_stage4: bool) -> Vec<Node> {
-        // What is wrong with them is for `config check`.
+        // `config check` reports their errors.
         let hooks = Hooks::with_config(self.findings.root()).unwrap_or_else(|_| Hooks::shipped());
         let hooks = hooks.iter().filter(|hook| is_stage4 || hook.phase != super::hooks::Phase::Stage);
         let node = |hook: &super::hooks::Hook| {

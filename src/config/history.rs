@@ -1,4 +1,4 @@
-//! Who said what: every word, value and line of the fragments, in the order of reading, also those that a later one undid.
+//! Who said what: every word, value and line of the fragments in order, including those that a later one undid.
 //!
 //! ```text
 //! portage.global/make.conf:1      USE="X nls"               touches of `USE`:  X (replaced), nls (cleared)
@@ -6,7 +6,7 @@
 //! portage.locals/min/make.conf:2  USE="-* ssl" # override                      -*, ssl
 //! ```
 //!
-//! Merging keeps the outcome; this keeps the way there, for those who ask why.
+//! Merging keeps only the result; this keeps the steps, to explain it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use super::diagnostic::Place;
 use crate::portage::make_conf::Piece;
 use crate::portage::use_flags::Switch;
 
-/// What a line of a fragment said about a variable or an atom.
+/// A line's statement about a variable or an atom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// A word of a list: on, off, or everything before cleared.
     Switch(Switch),
     /// The whole value, references to other variables as `${NAME}`.
     Value(Box<str>),
-    /// A whole value that a later assignment of the same fragment replaced, as Portage does within a file.
+    /// A whole value that a later assignment of the same fragment replaced, as in a single file.
     Replaced(Box<str>),
     /// The atom, with nothing after it.
     Listed,
@@ -31,7 +31,7 @@ pub enum Said {
 }
 
 impl fmt::Display for Said {
-    /// As written; `listed` where a line has nothing but its atom.
+    /// As written; `listed` for a line with nothing but its atom.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Switch(switch) => switch.fmt(f),
@@ -42,7 +42,7 @@ impl fmt::Display for Said {
     }
 }
 
-/// One thing that was said, and where.
+/// A statement and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Touch {
     /// Which fragment, as a number of [`Fragments`].
@@ -54,7 +54,7 @@ pub struct Touch {
 }
 
 impl Touch {
-    /// Whether it decides about the entry `name` of a list: names it, or clears it together with others.
+    /// Whether it affects the entry `name` of a list: sets it, or clears it together with others.
     pub fn concerns(&self, name: &str) -> bool {
         match &self.said {
             Said::Switch(Switch::Clear(prefix)) => name.starts_with(prefix.as_str()),
@@ -85,7 +85,7 @@ impl Fragments {
     }
 }
 
-/// A value as it is written, without its quotes.
+/// A value as written, without its quotes.
 pub(crate) fn written(parts: &[Part]) -> Box<str> {
     let mut text = String::new();
     for part in parts {

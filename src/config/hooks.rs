@@ -24,7 +24,7 @@ use crate::did_you_mean::nearest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Phase {
-    /// The Portage profile is selected and the Portage directory in place; nothing has been fetched yet.
+    /// The Portage profile is selected and the Portage directory installed; nothing has been fetched yet.
     Prepare,
     /// World has been rebuilt, the definition's packages are not installed yet.
     AfterWorld,
@@ -80,7 +80,7 @@ pub(crate) struct Hook {
     pub contents: String,
 }
 
-/// What goes wrong with hooks.
+/// Errors of hooks.
 #[derive(Debug, thiserror::Error)]
 pub enum HooksError {
     /// A directory or file that cannot be read.
@@ -91,17 +91,17 @@ pub enum HooksError {
         #[source]
         source: io::Error,
     },
-    /// A directory that is no `PHASE.d`.
+    /// A directory that is not called `PHASE.d`.
     #[error("`{path}` is no directory of hooks")]
     Phase {
         path: PathBuf,
         #[source]
         source: UnknownPhase,
     },
-    /// A file whose name does not say when it runs.
+    /// A file whose name does not give its order.
     #[error("`{0}` is not named `NN-NAME.sh`")]
     Name(PathBuf),
-    /// A script without its first line.
+    /// A script without its `#!` line.
     #[error("`{0}` does not begin with `#!`")]
     Interpreter(PathBuf),
 }
@@ -110,7 +110,7 @@ pub enum HooksError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Hooks(BTreeMap<(Phase, String), Hook>);
 
-/// The files of `rootfs-hooks/`, so that an installed program has them wherever it lies.
+/// The files of `rootfs-hooks/`, compiled in so that an installed program has them.
 const SHIPPED: [(Phase, &str, &str); 5] = [
     (Phase::Prepare, "10-portage-dirs.sh", include_str!("../../rootfs-hooks/prepare.d/10-portage-dirs.sh")),
     (Phase::Prepare, "20-locale.sh", include_str!("../../rootfs-hooks/prepare.d/20-locale.sh")),
@@ -166,7 +166,7 @@ impl Hooks {
         Ok(hooks)
     }
 
-    /// Adds `others`; those of the same phase and name replace, empty ones switch off.
+    /// Adds `others`: those with the same phase and name replace earlier ones, empty ones switch them off.
     pub(crate) fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
     }
@@ -181,7 +181,7 @@ impl Hooks {
         self.0.values().filter(|hook| !hook.contents.is_empty())
     }
 
-    /// SHA-256 over names and contents of some phases, in hexadecimal: a change to a hook of stage4s must not rebuild a base.
+    /// SHA-256 over names and contents for some phases, in hexadecimal: a change to a stage4's hook must not rebuild its base.
     pub(crate) fn digest_of(&self, phases: &[Phase]) -> String {
         let mut hash = Sha256::new();
         for hook in self.iter().filter(|hook| phases.contains(&hook.phase)) {
@@ -205,7 +205,7 @@ fn read_entries(dir: &Path) -> Result<Vec<reading::Entry>, HooksError> {
     reading::entries(dir).map_err(|source| HooksError::Read { path: dir.to_owned(), source })
 }
 
-/// Reports everything that is wrong with `hooks/` of the configuration directory.
+/// Reports all errors in `hooks/` of the configuration directory.
 pub(crate) fn check(findings: &mut Findings<'_>) {
     let dir = Path::new("hooks");
     if !findings.root().join(dir).is_dir() {
@@ -244,7 +244,7 @@ fn check_hook(findings: &mut Findings<'_>, path: &Path, file: &reading::Entry) {
         return;
     }
     let Some(text) = reading::text(findings, path) else { return };
-    // An empty one switches a shipped one off.
+    // An empty one switches off a shipped one.
     if !text.is_empty() && !text.starts_with("#!") {
         findings.error_with_hint(
             &Place::new(path, 1),

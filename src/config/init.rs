@@ -1,15 +1,15 @@
-//! Makes a configuration directory: the shipped `config/`, which is part of the program, and what this machine is.
+//! Creates a configuration directory: the shipped `config/`, which is compiled in, and settings for this machine.
 //!
 //! ```text
-//! DIR/…                              as shipped; a definition or fragment is put in place as a whole, or not at all
+//! DIR/…                              as shipped; a definition or fragment is created as a whole, or not at all
 //! DIR/cpu.defines/this-host/         -march and CPU_FLAGS_* of this machine
 //! DIR/env/arch, DIR/env/jobs         of this machine
-//! DIR/.gentoomuch-init/              what is being made; becomes visible by renames that never replace anything
+//! DIR/.gentoomuch-init/              unfinished files; renames that never replace anything move them into place
 //! ```
 //!
-//! What is there stays as it is. A folder that is a unit, such as `portage.locals/NAME`, counts as there whatever is in it: half a fragment
-//! added to the user's own would change what it means. Killed at any instant, it leaves whole units and the hidden directory, which the next
-//! run removes.
+//! Existing files are not changed. A folder that is a unit, such as `portage.locals/NAME`, is not completed: half a fragment added to the
+//! user's own would change its meaning. If this is killed there are only whole units and the hidden directory, which the next run
+//! removes.
 
 mod machine;
 
@@ -32,25 +32,25 @@ pub(crate) use machine::{Machine, THIS_HOST};
 /// The files of `config/`: path, whether it is executable, contents. Made by `build.rs`.
 const SHIPPED: &[(&str, bool, &[u8])] = include!(concat!(env!("OUT_DIR"), "/shipped_config.rs"));
 
-/// Folders whose entries are definitions or fragments, put in place as a whole.
+/// Folders whose entries are definitions or fragments, each created as a whole.
 const OF_UNITS: [&str; 4] = ["cpu.defines", "portage.locals", "stage3.defines", "stage4.defines"];
-/// A folder that is one itself.
+/// A folder that is such a unit itself.
 const UNIT: &str = "portage.global";
-/// Where things are made.
+/// The directory of unfinished files.
 const STAGING: &str = ".gentoomuch-init";
 
-/// Why a configuration directory cannot be made.
+/// Why a configuration directory cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
     /// Something else has its name.
     #[error("`{}` is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// A file or directory of it.
+    /// A call on one of its files failed.
     #[error(transparent)]
     Io(#[from] PathError),
 }
 
-/// What became of a file, or of a folder that is put in place as a whole.
+/// What became of a file, or of a folder that is created as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Item {
     /// Below the configuration directory.
@@ -58,23 +58,23 @@ pub(crate) struct Item {
     pub status: Status,
 }
 
-/// What became of an [`Item`].
+/// The result for an [`Item`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
-    /// It was not there, and is now.
+    /// It was created.
     Written,
-    /// It was there, with the same contents.
+    /// It existed with the same contents.
     Same,
-    /// It was there, with other contents, which stay.
+    /// It existed with other contents, which were kept.
     Kept,
 }
 
-/// What [`init`] has done.
+/// The result of [`init`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Initialised {
     pub dir: PathBuf,
-    /// What was found out about the machine.
+    /// The facts about the machine.
     pub machine: Machine,
     /// Sorted by path.
     pub items: Vec<Item>,
@@ -87,7 +87,7 @@ struct Planned {
     contents: Vec<u8>,
 }
 
-/// Items by path: the files in each by their path in it, or one without a path where the item is a file.
+/// Items by path: the files of each by their path in it, or one without a path if the item is a file.
 type Plan = BTreeMap<PathBuf, BTreeMap<PathBuf, Planned>>;
 
 /// Makes `dir` a configuration directory, or completes it. Overwrites nothing.
@@ -95,13 +95,13 @@ pub(crate) fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitErr
     match fs::metadata(dir) {
         Ok(meta) if !meta.is_dir() => return Err(InitError::NotADirectory(dir.to_owned())),
         Ok(_) => {}
-        // Nobody else's business, until the user says so.
+        // The user can open it to others later.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(PathError::of("create", dir))?;
         }
         Err(source) => return Err(PathError::new("examine", dir, source).into()),
     }
-    // Two at the same time would clear away what the other one is making.
+    // Two runs at the same time would remove each other's unfinished files.
     let lock = File::open(dir).map_err(PathError::of("open", dir))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(PathError::of("lock", dir))?;
     let mut items = Vec::new();
@@ -123,7 +123,7 @@ pub(crate) fn init(dir: &Path, machine: &Machine) -> Result<Initialised, InitErr
     Ok(Initialised { dir: dir.to_owned(), machine: machine.clone(), items })
 }
 
-/// What a directory for `machine` has.
+/// The contents of a directory for `machine`.
 fn plan(machine: &Machine) -> Plan {
     let mut plan = Plan::new();
     let mut add = |path: &Path, executable: bool, contents: Vec<u8>| {
@@ -140,7 +140,7 @@ fn plan(machine: &Machine) -> Plan {
     plan
 }
 
-/// The file itself, or the folder that is put in place with it: the shortest one that has files of its own.
+/// The unit of a file: the shortest folder that has files of its own, or the file itself.
 fn unit_of(path: &Path) -> PathBuf {
     let parts: Vec<&str> =
         path.components().filter_map(|part| if let Component::Normal(name) = part { name.to_str() } else { None }).collect();
@@ -156,7 +156,7 @@ fn unit_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether what is at `path` is what would be written.
+/// Whether the contents of `path` are those that would be written.
 fn is_same(path: &Path, files: &BTreeMap<PathBuf, Planned>) -> bool {
     files.iter().all(|(inside, planned)| {
         let file = if inside.as_os_str().is_empty() { path.to_owned() } else { path.join(inside) };
@@ -164,7 +164,7 @@ fn is_same(path: &Path, files: &BTreeMap<PathBuf, Planned>) -> bool {
     })
 }
 
-/// Makes each item out of sight, and renames it into place.
+/// Creates each item under a hidden name, and renames it into place.
 fn write(dir: &Path, items: &[(PathBuf, BTreeMap<PathBuf, Planned>)]) -> Result<Vec<Item>, InitError> {
     let staging = dir.join(STAGING);
     remove(&staging)?;
@@ -176,7 +176,7 @@ fn write(dir: &Path, items: &[(PathBuf, BTreeMap<PathBuf, Planned>)]) -> Result<
             done.push(Item { path: path.clone(), status });
             Ok(())
         });
-        // What could not be put in place is of no use; the first error is the one to tell.
+        // Remove the unfinished item; the first error is the one to report.
         let removed = remove(&staging);
         result.and(removed)?;
         sync(dir)?;
@@ -201,7 +201,7 @@ fn place(dir: &Path, new: &Path, path: &Path, files: &BTreeMap<PathBuf, Planned>
     }
     match durable::publish_new(new, &target) {
         Ok(()) => Ok(Status::Written),
-        // It has appeared since we looked.
+        // Somebody created it since we looked.
         Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => Ok(Status::Kept),
         Err(error) => Err(error.into()),
     }

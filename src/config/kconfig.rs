@@ -5,7 +5,7 @@
 //! # CONFIG_BPF is not set   n
 //! ```
 //!
-//! Whatever else stands in such a file says nothing, and of two lines about one symbol the later one counts. Pure: no file is read here.
+//! Other lines are ignored, and of two lines about one symbol the later one counts. Pure: no file is read here.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::terminal_text::sanitize_line;
 
 pub(crate) use crate::origin::SymbolChange;
 
-/// Of a longer text only the beginning is told.
+/// Longer texts are cut in messages.
 const MAX_VALUE_CHARS: usize = 200;
 
-/// Symbols that tell what a toolchain can do: whoever saved the configuration had another one.
+/// Symbols that describe the toolchain: whoever saved the configuration may have had another one.
 const TOOLCHAIN: [&str; 10] = ["CC_", "GCC_", "CLANG_", "LD_", "LLD_", "AS_", "RUSTC_", "PAHOLE_", "BINDGEN_", "TOOLS_SUPPORT_"];
 
 /// The symbols of a configuration, without `CONFIG_`, and their values: `y`, `m`, `n`, or as written.
@@ -28,7 +28,7 @@ const TOOLCHAIN: [&str; 10] = ["CC_", "GCC_", "CLANG_", "LD_", "LLD_", "AS_", "R
 pub struct Symbols(BTreeMap<String, String>);
 
 impl Symbols {
-    /// Reads a configuration. There is none that cannot be read.
+    /// Reads a configuration. This cannot fail.
     pub fn parse(text: &str) -> Self {
         let mut symbols = BTreeMap::new();
         for line in text.lines() {
@@ -59,7 +59,7 @@ impl Symbols {
         self.0.values().filter(|known| *known == value).count()
     }
 
-    /// SHA-256 of all that they say, hexadecimal: comments and order do not count.
+    /// SHA-256 of all values, hexadecimal, without comments and order.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for (name, value) in &self.0 {
@@ -80,8 +80,8 @@ impl Symbols {
         names.into_iter().filter(differs).map(change).collect()
     }
 
-    /// What was asked for here and is not so in `got`, which `make olddefconfig` made of it: an option that these sources do not have, or
-    /// whose dependencies are not met. What depends on the toolchain is left out.
+    /// Options set here that `got` does not have, which `make olddefconfig` made of it: the sources lack the option, or its dependencies
+    /// are not met. Symbols of the toolchain are left out.
     pub fn unmet(&self, got: &Self) -> Vec<SymbolChange> {
         let switched_off = |value: Option<&str>| value.is_none_or(|value| value == "n");
         let of_toolchain = |name: &str| TOOLCHAIN.iter().any(|prefix| name.starts_with(prefix));
@@ -93,7 +93,7 @@ impl Symbols {
     }
 }
 
-/// Configurations come out of sessions, and what they say is printed.
+/// A symbol or value, safe to print: configurations come out of sessions.
 fn printable(value: &String) -> String {
     sanitize_line(value.as_bytes(), MAX_VALUE_CHARS)
 }

@@ -24,12 +24,12 @@ pub(crate) const CONFIGS: &str = "kernel.configs";
 /// Where older layouts have them.
 pub(crate) const DEFINES: &str = "kernel.defines";
 
-/// Of one file so many lines are named that are no configuration: more says no more.
+/// Of one file at most so many invalid lines are reported.
 const MAX_LINES: usize = 5;
 
-/// Sources where nothing names any.
+/// The default sources.
 pub(crate) const DEFAULT_SOURCES: &str = "sys-kernel/gentoo-sources";
-/// What a line of the header begins with.
+/// The prefix of header lines.
 const HEADER: &str = "# gentoomuch:";
 
 /// What the header of a kernel configuration says.
@@ -49,28 +49,28 @@ pub struct KernelConfig {
     /// The configuration, relative to the configuration directory.
     pub path: PathBuf,
     pub text: String,
-    /// What it sets.
+    /// Its symbols.
     pub symbols: Symbols,
-    /// What its header says.
+    /// Its header.
     pub header: KernelHeader,
-    /// The package of sources that is built.
+    /// The package of sources to build.
     pub sources: Atom,
-    /// Where that is said; `None`: nowhere.
+    /// Where that is said; `None`: it is the default.
     pub sources_at: Option<Place>,
-    /// Whether a stage4 chose other sources than the configuration does.
+    /// Whether a stage4 chose other sources than the configuration.
     pub chosen: bool,
-    /// Arguments of dracut, if there is to be an initramfs.
+    /// Arguments of dracut; `None`: no initramfs.
     pub dracut: Option<Vec<String>>,
 }
 
 impl KernelConfig {
-    /// What tells it from other kernels of one profile: its name, and the sources where a stage4 chose them.
+    /// Distinguishes it from other kernels of a profile: its name, with the sources if a stage4 chose them.
     pub fn label(&self) -> String {
         if self.chosen { format!("{}+{}", self.name, sources_label(&self.sources)) } else { self.name.clone() }
     }
 }
 
-/// An atom in the characters that the store's names have, without the category of most.
+/// An atom in the characters that the store's names allow; the most common category is left out.
 pub(crate) fn sources_label(atom: &Atom) -> String {
     let operator = match atom.operator {
         None | Some(Operator::Equal) => "",
@@ -124,7 +124,7 @@ impl ConfigDir {
         }
     }
 
-    /// The kernel that a stage4 gets, if it gets one.
+    /// The kernel of a stage4, if it has one.
     pub fn kernel_of(&self, stage4: &Stage4Definition) -> Result<Option<KernelConfig>> {
         let Some(kconf) = &stage4.kconf else { return Ok(None) };
         let mut findings = Findings::new(self.root());
@@ -137,7 +137,7 @@ impl ConfigDir {
 fn finished(findings: Findings<'_>, kernel: Option<KernelConfig>) -> Result<KernelConfig> {
     match findings.finish(kernel)? {
         (Some(kernel), _) => Ok(kernel),
-        // What cannot be read has an error, and then `finish` does not return.
+        // An unreadable one is an error, so `finish` has failed before.
         (None, notes) => Err(Error::Invalid(notes.into())),
     }
 }
@@ -150,7 +150,7 @@ pub(crate) fn name_of(path: &Path) -> String {
     new.or_else(old).unwrap_or(&text).to_owned()
 }
 
-/// Reads the configuration in `path`, for the sources that something else names, if it does.
+/// Reads the configuration in `path`, for the sources that something else names, if any.
 fn load(findings: &mut Findings<'_>, path: &Path, sources: Option<Located<Atom>>, chosen: bool) -> Option<KernelConfig> {
     let name = name_of(path);
     if let Some(fault) = names::definition_fault(&name) {
@@ -180,7 +180,7 @@ fn with_version(sources: &Atom, version: &str) -> Atom {
     Atom { operator: Some(Operator::Equal), version: Some(version.to_owned()), ..sources.clone() }
 }
 
-/// What the lines of the header say, which may stand anywhere.
+/// The values of the header lines, which may be anywhere in the file.
 fn read_header(findings: &mut Findings<'_>, path: &Path, text: &str) -> KernelHeader {
     let mut header = KernelHeader::default();
     for (number, line) in (1..).zip(text.lines()) {
@@ -217,7 +217,7 @@ fn read_header(findings: &mut Findings<'_>, path: &Path, text: &str) -> KernelHe
     header
 }
 
-/// `text` with this header in the place of the one that it has.
+/// `text` with this header instead of its own.
 pub fn with_header(text: &str, sources: &str, version: Option<&str>) -> String {
     let mut new = format!("{HEADER} sources {sources}\n");
     if let Some(version) = version {
@@ -230,7 +230,7 @@ pub fn with_header(text: &str, sources: &str, version: Option<&str>) -> String {
     new
 }
 
-/// The file of a stage4 that chooses its kernel's sources.
+/// The file with a stage4's choice of kernel sources.
 pub(crate) const SOURCES: &str = "kernel.sources";
 
 pub(crate) fn read_chosen(findings: &mut Findings<'_>, dir: &Path) -> Option<Located<Atom>> {
@@ -255,7 +255,7 @@ pub(crate) struct Kernel {
     pub(crate) sources: Option<Located<Atom>>,
 }
 
-/// Finds what `kconf` names, and reads it.
+/// Finds and reads the configuration that `kconf` names.
 pub(crate) fn find(findings: &mut Findings<'_>, kconf: &Located<String>) -> Option<Kernel> {
     let name = kconf.value.strip_suffix(".kconf").unwrap_or(&kconf.value);
     let (new, old) = (Path::new(CONFIGS).join(format!("{name}.kconf")), Path::new(DEFINES).join(name));
@@ -267,7 +267,7 @@ pub(crate) fn find(findings: &mut Findings<'_>, kconf: &Located<String>) -> Opti
     let file = kconf.with(format!("{name}.kconf"));
     let path = names::find(findings, CONFIGS, Shape::File, "kernel configuration", &file)?;
     check_text(findings, &path);
-    // What an older layout has under the same name may know which sources it is for.
+    // A folder of an older layout with the same name may say which sources it is for.
     let sources = findings.root().join(&old).is_dir().then(|| read_define(findings, &old)).flatten();
     Some(Kernel { sources: sources.filter(|(other, _)| *other == path).and_then(|(_, sources)| sources), path: kconf.with(path) })
 }
@@ -318,7 +318,7 @@ fn parse_sources(findings: &mut Findings<'_>, entry: &Located<String>) -> Option
     }
 }
 
-/// Says which lines of a kernel configuration are none.
+/// Reports lines that a kernel configuration cannot have.
 pub(crate) fn check_text(findings: &mut Findings<'_>, file: &Path) {
     const AS_SAVED: &str =
         "a kernel configuration has lines `CONFIG_NAME=VALUE` and `# CONFIG_NAME is not set`, as `make menuconfig` saves them";

@@ -1,4 +1,4 @@
-//! The whole directory in one go: everything that is wrong anywhere, also where no stage looks.
+//! Checks the whole directory: finds all errors, also in parts that no stage uses.
 //!
 //! ```text
 //! mod.rs        folders, definitions, names; which of it for stages that are named
@@ -6,7 +6,7 @@
 //! old.rs        folders of older layouts, and what replaces them
 //! ```
 //!
-//! A mistake in a fragment that five stages share is found five times, and said once.
+//! An error in a fragment that five stages share is found five times and reported once.
 
 mod old;
 mod parts;
@@ -39,7 +39,7 @@ const FOLDERS: [&str; 13] = [
     "user.scripts",
 ];
 
-/// What a part of a folder is, one by one: for names that nobody could write into a list.
+/// What an entry of a folder is called, for names that no list could contain.
 const NAMED: [(&str, Shape); 8] = [
     ("cpu.defines", Shape::Fragment),
     ("kernel.configs", Shape::File),
@@ -52,7 +52,7 @@ const NAMED: [(&str, Shape); 8] = [
 ];
 
 impl ConfigDir {
-    /// Everything that can be said about the directory, sorted by file and line. It may be built from if no error is among it.
+    /// All findings, sorted by file and line. Without an error among them it can be built from.
     pub fn check(&self, default_arch: &str) -> Vec<Diagnostic> {
         let mut findings = Findings::new(self.root());
         check_folders(&mut findings);
@@ -81,11 +81,11 @@ impl ConfigDir {
         findings.into_all()
     }
 
-    /// As [`ConfigDir::check`], for stages named as [`ConfigDir::stage`] takes them, and what they use.
+    /// As [`ConfigDir::check`], for the named stages (see [`ConfigDir::stage`]) and what they use.
     ///
     /// # Errors
     ///
-    /// [`Error::Unknown`] for a name that no stage has.
+    /// [`Error::Unknown`] for a stage that does not exist.
     pub fn check_stages(&self, names: &[String], default_arch: &str) -> Result<Vec<Diagnostic>> {
         let mut findings = Findings::new(self.root());
         env::read(&mut findings, default_arch);
@@ -98,7 +98,7 @@ impl ConfigDir {
                     check_definition_name(&mut findings, "stage4.defines", &name);
                     let dir = Path::new("stage4.defines").join(&name);
                     let stage4 = definition::read_stage4(&mut findings, &name, &dir);
-                    // One that is not there is said already.
+                    // A missing definition is reported elsewhere.
                     stage3s.extend(stage4.map(|stage4| stage4.stage3.value).filter(|name| self.stage3_names().contains(name)));
                 }
                 (false, name) => {
@@ -161,7 +161,7 @@ fn check_folders(findings: &mut Findings<'_>) {
     }
 }
 
-/// Files where only directories are read, and names that no list could hold.
+/// Finds files where only directories are read, and names that no list could contain.
 fn check_names(findings: &mut Findings<'_>) {
     for (folder, shape) in NAMED {
         for name in names::list(findings.root(), folder, shape) {

@@ -1,4 +1,4 @@
-//! Folders of older layouts: read where their meaning is clear, else named with what replaces them, never ignored silently.
+//! Folders of older layouts: read where their meaning is clear, else reported with what replaces them; never silently ignored.
 //!
 //! ```text
 //! kernel.defines/NAME/{config,sources}   read, where a stage4's `kconf` names NAME
@@ -9,7 +9,7 @@
 //! build.list                             the stages to build
 //! ```
 //!
-//! A folder that holds nothing but a `README.md` says nothing, and nothing is said about it.
+//! A folder with nothing but a `README.md` is not reported.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use super::super::names::{self, Shape};
 use super::super::reading;
 use super::super::{BUILDER, OLD_BUILDER};
 
-/// Folders that have another name now.
+/// Folders that were renamed.
 const RENAMED: [(&str, &str); 4] = [
     ("packages.flags", "portage.locals"),
     ("packages.sets", "package.sets"),
@@ -27,7 +27,7 @@ const RENAMED: [(&str, &str); 4] = [
     ("patches", "user.patches"),
 ];
 
-/// Below `build.hooks`, and what replaces each.
+/// Folders below `build.hooks`, and what replaces each.
 const BUILD_HOOKS: [(&str, &str); 6] = [
     ("scripts", "put the script into `user.scripts` and name it in `scripts` of the definition"),
     ("rm", "list the paths in a file of `user.removes` and name it in `removes` of a stage4 definition"),
@@ -109,7 +109,7 @@ fn check_kernels(findings: &mut Findings<'_>) {
                 findings.note(&Place::whole(&config), format!("of an older layout: read where `kconf` of a stage4 names `{name}`"));
             }
         } else if findings.root().join(&sources).exists() {
-            // The old tool's builder had one such: the sources that it installed.
+            // The old tool's builder had this one, with its kernel sources.
             findings.warning(
                 &Place::whole(&sources),
                 "not read: without `config` beside it there is no kernel to build",

@@ -1,4 +1,4 @@
-//! Everything that definitions may name, each by itself: also what no definition names yet.
+//! Checks everything that definitions may name, also what none names yet.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use super::super::{definition, kernel, names, packages, patches, reading};
 use crate::did_you_mean::{nearest, question};
 use crate::portage::package_files::LineFile;
 
-/// What Portage reads in Portage profiles, and so below `profile/` of `/etc/portage`, but not beside it (portage(5), 3.0.83).
+/// The files that Portage reads in profiles, and so below `/etc/portage/profile/`, but not directly in `/etc/portage` (portage(5),
+/// 3.0.83).
 const PROFILE_NAMES: [&str; 16] = [
     "make.defaults",
     "package.provided",
@@ -81,7 +82,7 @@ fn check_fragments(findings: &mut Findings<'_>) {
     });
 }
 
-/// Files that Portage does not look at are copied all the same; a slip of the pen among them has no effect.
+/// Files that Portage does not read are copied all the same. A misspelt name among them has no effect, so it is reported.
 fn check_file_names(findings: &mut Findings<'_>, dir: &Path, mentions: &Mentions) {
     for entry in reading::entries_of(findings, dir) {
         let name = entry.name.as_str();
@@ -106,12 +107,12 @@ fn check_file_names(findings: &mut Findings<'_>, dir: &Path, mentions: &Mentions
     }
 }
 
-/// A directory of a fragment that neither Portage nor a program of a fragment reads.
+/// A directory of a fragment that neither Portage nor a program of the fragment reads.
 fn check_directory(findings: &mut Findings<'_>, dir: &Path, name: &str) {
     let path = dir.join(name);
     let is_fragment = names::is_fragment(&findings.root().join(&path));
     if is_fragment && !dir.starts_with("portage.global") {
-        // One of its own, with a nested name.
+        // A fragment of its own, with a nested name.
         return;
     }
     if reading::files_below(findings, &path).is_empty() {
@@ -125,12 +126,12 @@ fn check_directory(findings: &mut Findings<'_>, dir: &Path, name: &str) {
     findings.warning(&Place::whole(&path), format!("Portage does not read the directory `{name}`"), hint);
 }
 
-/// Files of `env/` that `package.env` asks for and no fragment brings: by line and name, the definitions that lack them and what to do.
+/// Files of `env/` that `package.env` names and no fragment contains: by line and name, the definitions that lack them and what to do.
 #[derive(Debug, Default)]
 pub(super) struct MissingEnv(BTreeMap<(Place, String), (Vec<String>, String)>);
 
 impl MissingEnv {
-    /// Looks through the fragments of one definition, which only together can lack something.
+    /// Checks the fragments of a definition together: only then can something be missing.
     pub(super) fn look(&mut self, definition: &str, merge: &Merge) {
         let env: Vec<&str> = merge.copied.keys().filter_map(|path| path.strip_prefix("env").ok()?.to_str()).collect();
         let entries = merge.lines.get(&LineFile::Env).into_iter().flatten().flat_map(|line| &line.switches.entries);

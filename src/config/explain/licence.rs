@@ -9,11 +9,11 @@ use crate::portage::licence::{self, LicenceGroups};
 use crate::portage::package_files::LineFile;
 use crate::portage::repository::Ebuild;
 
-/// What Portage accepts where nobody says anything.
+/// Portage's default.
 const DEFAULT: [&str; 2] = ["*", "-@EULA"];
 
 impl Explainer<'_> {
-    /// The licences of a version that are not accepted; `None` if all are, or nothing is known of them.
+    /// The licences of a version that are not accepted; `None` if all are, or if they are unknown.
     pub(super) fn missing_licences(&self, ebuild: &Ebuild) -> Result<Option<Vec<String>>> {
         let Some(text) = ebuild.metadata.get("LICENSE") else { return Ok(None) };
         let mut words = self.words_in_force("ACCEPT_LICENSE")?;
@@ -29,7 +29,7 @@ impl Explainer<'_> {
         Ok(missing.filter(|missing| !missing.is_empty()))
     }
 
-    /// Groups of all repositories, and the configuration's own.
+    /// The licence groups of all repositories and of the configuration.
     fn licence_groups(&self) -> Result<&LicenceGroups> {
         if let Some(groups) = self.licence_groups.get() {
             return Ok(groups);
@@ -44,7 +44,7 @@ impl Explainer<'_> {
         Ok(self.licence_groups.get_or_init(|| groups))
     }
 
-    /// The flags asked about in `text` that are on: the package's own, and those that every package has (`PORTAGE_USE`).
+    /// The flags of conditions in `text` that are on: the package's own, and those that every package has (`PORTAGE_USE`).
     fn flags_on<'t>(&self, text: &'t str, ebuild: &Ebuild) -> Result<BTreeSet<&'t str>> {
         let words = self.package_words(ebuild, self.is_stable(ebuild)?)?;
         let iuse: BTreeSet<String> = ebuild.flags().map(str::to_owned).collect();

@@ -1,7 +1,7 @@
-//! Why a variable, a flag or a package is as it is: who set it, what else touched it, and what of Portage's own it overrides.
+//! Explains a variable, flag or package: who set it, what else affected it, and which of Portage's values it overrides.
 //!
-//! The merged Portage directory is half of the answer. The other half is around it: the Portage profile, the ebuild repositories, and
-//! the stage3's own `make.conf`. As far as they are known ([`Surroundings`]), the answer is the one that Portage itself would give.
+//! The merged Portage directory is half of the answer; the other half are the Portage profile, the ebuild repositories, and the stage3's
+//! own `make.conf`. As far as these are known ([`Surroundings`]), the answer is Portage's.
 
 mod licence;
 mod package;
@@ -33,12 +33,12 @@ use crate::portage::use_flags::Switch;
 pub(crate) use package::{PackageExplained, PackageNote, VersionExplained};
 pub(crate) use variable::VariableExplained;
 
-/// What is around a merged Portage directory when a stage is built from it.
+/// The other inputs of Portage besides the merged directory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Surroundings {
     /// The ebuild repositories, the main one first.
     pub repositories: Vec<Repository>,
-    /// The Portage profile, without the user's own.
+    /// The Portage profile, without `/etc/portage/profile`.
     pub profile: Option<ProfileStack>,
     /// Portage's own defaults, `make.globals`.
     pub make_globals: Option<String>,
@@ -70,7 +70,7 @@ pub(crate) enum ExplainError {
         /// Packages of this name, with their category.
         packages: Vec<String>,
     },
-    /// An atom that is none.
+    /// An invalid atom.
     #[error("`{word}` is no atom")]
     Atom {
         /// As asked for.
@@ -82,14 +82,14 @@ pub(crate) enum ExplainError {
     #[error("nothing sets `{name}`: no fragment of the stage{}", if *.everywhere { ", not its stage3, and not its Portage profile" } else { "" })]
     NoVariable {
         name: String,
-        /// Whether stage3 and Portage profile are known, too.
+        /// Whether stage3 and Portage profile are known as well.
         everywhere: bool,
         /// The nearest spelling.
         nearest: Option<String>,
         /// What fragments set.
         known: Vec<String>,
     },
-    /// An entry that is nowhere in a list.
+    /// An entry that the list does not have.
     #[error("nothing says anything about `{entry}` in `{variable}`")]
     NoEntry {
         variable: String,
@@ -116,7 +116,7 @@ pub(crate) enum ExplainError {
         /// The versions there are.
         known: Vec<String>,
     },
-    /// A flag that the package does not have and nobody mentions.
+    /// A flag that the package does not have and no line names.
     #[error("`{version}` has no flag `{flag}`")]
     NoFlag {
         /// The package with its version.
@@ -133,7 +133,7 @@ pub(crate) enum ExplainError {
 
 pub(crate) type Result<T> = std::result::Result<T, ExplainError>;
 
-/// Where something was said.
+/// Where a statement was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub(crate) enum Origin {
@@ -171,11 +171,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Something that was said, in the order in which Portage hears it.
+/// A statement, in Portage's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Step {
     pub origin: Origin,
-    /// What it is about: the variable, or the file of `package.*` and the atom.
+    /// Its subject: the variable, or the file of `package.*` and the atom.
     pub about: String,
     pub said: String,
     pub outcome: Outcome,
@@ -185,18 +185,18 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct FlagExplained {
     pub flag: String,
-    /// The version of the package it is about; none for all packages.
+    /// The version of the package; `None` for all packages.
     pub version: Option<String>,
     pub enabled: bool,
-    /// Whether the package has it; none where that is not known.
+    /// Whether the package has it; `None` if unknown.
     pub exists: Option<bool>,
-    /// What was said about it.
+    /// The statements about it.
     pub steps: Vec<Step>,
     /// For all packages: lines about single ones.
     pub elsewhere: Vec<PackageNote>,
 }
 
-/// What is to be told about a word.
+/// What a question is about.
 #[derive(Debug, Clone)]
 struct Heard {
     origin: Origin,
@@ -209,14 +209,14 @@ struct Heard {
 pub(crate) struct Explainer<'a> {
     portage: &'a PortageDir,
     around: &'a Surroundings,
-    /// The profile with the user's own on top.
+    /// The profile, with the user's own on top.
     stack: Option<ProfileStack>,
-    /// Read once, since many packages are asked about.
+    /// Cached, since many packages are asked about.
     licence_groups: OnceCell<LicenceGroups>,
 }
 
 impl<'a> Explainer<'a> {
-    /// For `portage`, in `around`.
+    /// For `portage`, with the inputs `around`.
     pub(crate) fn new(portage: &'a PortageDir, around: &'a Surroundings) -> Self {
         let mut stack = around.profile.clone();
         if let Some(stack) = &mut stack {
@@ -225,7 +225,7 @@ impl<'a> Explainer<'a> {
         Self { portage, around, stack, licence_groups: OnceCell::new() }
     }
 
-    /// What `word` asks for: `USE`, `USE:ssl`, `VIDEO_CARDS:amdgpu`, `app-misc/hello`, `app-misc/hello:nls`, `app-misc/hello:0:nls`.
+    /// The subject of `word`: `USE`, `USE:ssl`, `VIDEO_CARDS:amdgpu`, `app-misc/hello`, `app-misc/hello:nls`, `app-misc/hello:0:nls`.
     pub(crate) fn subject(&self, word: &str) -> Result<Subject> {
         let (name, entry) = word.split_once(':').map_or((word, None), |(name, entry)| (name, Some(entry)));
         let is_variable = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
@@ -249,7 +249,7 @@ impl<'a> Explainer<'a> {
         self.package_subject(word)
     }
 
-    /// `cat/pkg:X` may be about a slot or a flag.
+    /// In `cat/pkg:X`, X can be a slot or a flag.
     fn package_subject(&self, word: &str) -> Result<Subject> {
         let parse = |text: &str| text.parse::<Atom>().map_err(|source| ExplainError::Atom { word: word.to_owned(), source });
         let single = word.replace("::", "\0\0");
@@ -263,7 +263,7 @@ impl<'a> Explainer<'a> {
             is_flag |= ebuild.flags().any(|flag| flag == last);
             is_slot |= ebuild.version.slot.as_deref().is_some_and(|slot| slot == last || slot.split('/').next() == Some(&last));
         }
-        // Where neither is known, slots are mostly numbers.
+        // If neither is known: slots are mostly numbers.
         let looks_like_a_slot = last.starts_with(|c: char| c.is_ascii_digit()) || last.contains(['/', '=', '*', '.']);
         if !is_flag && (is_slot || looks_like_a_slot) && atom.slot.is_none() {
             return Ok(Subject::Package(parse(word)?));
@@ -271,7 +271,7 @@ impl<'a> Explainer<'a> {
         Ok(Subject::PackageFlag(atom, last))
     }
 
-    /// Whether a flag is on for all packages that nothing more specific is said about.
+    /// Whether a flag is on for all packages without more specific lines.
     pub(crate) fn flag(&self, flag: &str) -> Result<FlagExplained> {
         let words = self.global_words()?;
         let explained = explained(&words, flag, &BTreeSet::new());
@@ -294,10 +294,10 @@ impl<'a> Explainer<'a> {
         Ok(FlagExplained { elsewhere, ..explained })
     }
 
-    /// What references in `make.conf` may refer to: Portage's defaults, the profile, the stage3's own `make.conf`.
+    /// The values for references in `make.conf`: Portage's defaults, the profile, the stage3's own `make.conf`.
     fn known(&self) -> Result<Known> {
         let mut known = Known::new();
-        // Portage's own file has commands in it that are no references for us.
+        // `make.globals` contains commands, which are no references.
         if let Some(text) = &self.around.make_globals {
             drop(evaluate(text, &source_of(MAKE_GLOBALS), &mut known));
         }
@@ -338,7 +338,7 @@ impl<'a> Explainer<'a> {
         Ok(use_flags::is_use_expand(name) || use_flags::is_single_valued(name))
     }
 
-    /// The lines of these files that mean a version, the most specific last.
+    /// The lines of these files that match a version, the most specific last.
     fn meaning(&self, files: &[LineFile], version: &Version) -> Vec<AtomEntry<'_>> {
         let entries = files.iter().flat_map(|file| self.portage.entries(*file));
         let (entries, atoms): (Vec<_>, Vec<Atom>) =
@@ -356,7 +356,7 @@ impl<'a> Explainer<'a> {
     }
 }
 
-/// What was said about a list, without what later assignments of the same fragment replaced.
+/// The statements about a list, without those that a later assignment of the same fragment replaced.
 fn switches(touches: &[Touch]) -> impl Iterator<Item = (&Touch, &Switch)> {
     touches.iter().filter_map(|touch| match &touch.said {
         Said::Switch(switch) => Some((touch, switch)),
@@ -370,16 +370,16 @@ fn explained(words: &[Word<Heard>], flag: &str, iuse: &BTreeSet<String>) -> Flag
     FlagExplained { flag: flag.to_owned(), version: None, enabled: verdict.enabled, exists: None, steps, elsewhere: Vec::new() }
 }
 
-/// Where Portage keeps its own defaults.
+/// Portage's own defaults.
 pub(crate) const MAKE_GLOBALS: &str = "/usr/share/portage/config/make.globals";
-/// Where a stage3 has its `make.conf`.
+/// A stage3's `make.conf`.
 pub(crate) const STAGE3_MAKE_CONF: &str = "/etc/portage/make.conf";
 
 fn source_of(file: &str) -> Source {
     Source { repository: None, file: file.into(), line: 0 }
 }
 
-/// Where a line outside of the fragments stands. A value that refers to another one has lines of other files.
+/// The place of a line outside of the fragments. A value with references also has lines of other files.
 fn outside(source: &Source) -> Origin {
     let of_stage3 =
         [MAKE_GLOBALS, STAGE3_MAKE_CONF].iter().any(|name| source.repository.is_none() && source.file == Path::new(name));
@@ -404,7 +404,7 @@ fn flags_named(words: &[Word<Heard>]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// The files of `/etc/portage/profile`, which fragments may bring.
+/// The files of `/etc/portage/profile`, which fragments may contain.
 fn user_profile(portage: &PortageDir) -> Vec<LooseFile> {
     let mut files = Vec::new();
     for (path, bytes) in &portage.files {

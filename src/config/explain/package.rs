@@ -1,4 +1,4 @@
-//! Packages: which versions can be installed, with which flags, and which lines of the configuration mean them.
+//! Explains packages: which versions can be installed, with which flags, and by which lines of the configuration.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,12 @@ use crate::portage::repository::Ebuild;
 pub(crate) struct PackageExplained {
     /// `category/name`
     pub package: String,
-    /// The versions that are meant, lowest first; none where no repository is known.
+    /// The matching versions, lowest first; `None` without a repository.
     pub versions: Vec<VersionExplained>,
-    /// The version whose flags are told: the highest that can be installed, else the highest.
+    /// The version whose flags are shown: the highest that can be installed, else the highest.
     pub version: Option<String>,
     pub flags: Vec<PackageFlag>,
-    /// Lines of the configuration that mean the package, or one of its versions.
+    /// Lines of the configuration that match the package or one of its versions.
     pub lines: Vec<PackageNote>,
 }
 
@@ -34,22 +34,22 @@ pub(crate) struct VersionExplained {
     pub version: Version,
     /// Its `KEYWORDS`, if none of them is accepted.
     pub missing_keywords: Option<Vec<String>>,
-    /// Its licences that are not accepted, if there are any.
+    /// Its licences that are not accepted, if any.
     pub missing_licences: Option<Vec<String>>,
-    /// What masks it, and nothing unmasks it.
+    /// The line that masks it, unless another one unmasks it.
     pub masked_by: Option<Mask>,
-    /// What would mask it, if it were not unmasked.
+    /// The line that would mask it, if it were not unmasked.
     pub unmasked: Option<Mask>,
 }
 
 impl VersionExplained {
-    /// Whether neither keywords nor licences nor masks are in the way.
+    /// Whether keywords, licences and masks allow it.
     pub(crate) fn is_visible(&self) -> bool {
         self.missing_keywords.is_none() && self.missing_licences.is_none() && self.masked_by.is_none()
     }
 }
 
-/// A line of `package.mask`, or of `package.unmask` that is stronger.
+/// A line of `package.mask`, or the stronger one of `package.unmask`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Mask {
     /// As written.
@@ -57,12 +57,12 @@ pub(crate) struct Mask {
     pub origin: Origin,
 }
 
-/// A flag of a version, and who decides about it.
+/// A flag of a version, and who decides it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct PackageFlag {
     pub flag: String,
     pub enabled: bool,
-    /// Who says so; none if nobody does, and it is off.
+    /// Who sets it; `None` if nobody does, and it is off.
     pub decided_by: Option<Step>,
 }
 
@@ -72,13 +72,13 @@ pub(crate) struct PackageNote {
     /// `package.use` or one of its relatives.
     pub file: &'static str,
     pub atom: String,
-    /// What is said about them.
+    /// All statements about them.
     pub said: String,
     pub places: Vec<Place>,
 }
 
 impl Explainer<'_> {
-    /// All ebuilds that `atom` means, lowest version first, those of the main repository after others of the same version.
+    /// All ebuilds that match `atom`, lowest version first; for the same version those of the main repository first.
     pub(super) fn ebuilds(&self, atom: &Atom) -> Result<Vec<Ebuild>> {
         let mut ebuilds = Vec::new();
         for repository in self.around.repositories.iter().rev() {
@@ -89,7 +89,7 @@ impl Explainer<'_> {
         Ok(ebuilds)
     }
 
-    /// The ebuilds that are meant, one without version where no repository is known; an error if there are none.
+    /// The matching ebuilds, one without version if no repository is known; an error if there are none.
     fn meant(&self, atom: &Atom) -> Result<Vec<Ebuild>> {
         if atom.is_wildcard() {
             let source = crate::portage::atom::AtomError::Wildcard(atom.to_string());
@@ -126,7 +126,7 @@ impl Explainer<'_> {
         Err(ExplainError::NoPackage { package, repositories, nearest })
     }
 
-    /// The version that emerge would take, of those that are meant.
+    /// The matching version that emerge would take.
     fn chosen(&self, ebuilds: Vec<Ebuild>) -> Result<(Vec<VersionExplained>, Option<Ebuild>)> {
         let mut versions = Vec::new();
         for ebuild in &ebuilds {
@@ -136,7 +136,7 @@ impl Explainer<'_> {
         Ok((versions, best.and_then(|index| ebuilds.into_iter().nth(index))))
     }
 
-    /// What is to be said about the package that `atom` means.
+    /// Explains the package of `atom`.
     pub(crate) fn package(&self, atom: &Atom) -> Result<PackageExplained> {
         let known = !self.around.repositories.is_empty();
         let (versions, chosen) = self.chosen(self.meant(atom)?)?;
@@ -158,7 +158,7 @@ impl Explainer<'_> {
         })
     }
 
-    /// Whether the flag `flag` of the package that `atom` means is on, and why.
+    /// Explains the flag `flag` of the package of `atom`.
     pub(crate) fn package_flag(&self, atom: &Atom, flag: &str) -> Result<FlagExplained> {
         let (_, chosen) = self.chosen(self.meant(atom)?)?;
         let Some(ebuild) = chosen else {
@@ -261,7 +261,7 @@ impl Explainer<'_> {
         Ok(accepted)
     }
 
-    /// Whether files for stable packages count: it is accepted, and would not be if it were only in testing.
+    /// Whether the `*.stable.*` files apply: the version is accepted, and would not be if it had only testing keywords.
     pub(super) fn is_stable(&self, ebuild: &Ebuild) -> Result<bool> {
         let accepted = self.accepted(ebuild)?;
         let keywords: Vec<String> = ebuild.words("KEYWORDS").filter(|word| *word != "-*").map(str::to_owned).collect();
@@ -270,7 +270,7 @@ impl Explainer<'_> {
         Ok(accepts(&accepted, &keywords) && !accepts(&accepted, &testing))
     }
 
-    /// The line that masks a version, and the one that unmasks it all the same (`_config/MaskManager.py`).
+    /// The line that masks a version, and the one that unmasks it (`_config/MaskManager.py`).
     fn mask(&self, ebuild: &Ebuild) -> Result<Option<(Mask, Option<Mask>)>> {
         let find =
             |masks: Vec<(Atom, Mask)>| masks.into_iter().find(|(atom, _)| atom.matches(&ebuild.version)).map(|(_, mask)| mask);

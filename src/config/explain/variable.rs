@@ -1,4 +1,4 @@
-//! Variables of `make.conf`: who assigns them, from Portage's defaults to the last fragment.
+//! Explains variables of `make.conf`: all assignments, from Portage's defaults to the last fragment.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use crate::portage::effective_use::{Action, Outcome, verdict};
 use crate::portage::profile_stack::{Default, evaluate};
 use crate::portage::use_flags::is_incremental;
 
-/// A variable, and who set it.
+/// A variable with its assignments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct VariableExplained {
     pub name: String,
-    /// What Portage makes of it, as far as what it refers to is known.
+    /// Portage's value, as far as its references are known.
     pub value: String,
-    /// Whether Portage unites all values word by word, instead of taking the last.
+    /// Whether Portage unites all values word by word, instead of taking the last one.
     pub is_list: bool,
-    /// Every assignment, or every word of a list.
+    /// Every assignment; for a list every word.
     pub steps: Vec<Step>,
     /// The variables that its value refers to.
     pub refers_to: Vec<VariableExplained>,
@@ -30,17 +30,17 @@ pub(crate) struct VariableExplained {
 struct ListWord {
     word: String,
     origin: Origin,
-    /// A later assignment took the place of the one it stands in.
+    /// A later assignment replaced the one that it is part of.
     replaced: bool,
 }
 
 impl Explainer<'_> {
-    /// Who set the variable `name`, and to what.
+    /// Explains the variable `name`.
     pub(crate) fn variable(&self, name: &str) -> Result<VariableExplained> {
         self.variable_within(name, &mut Vec::new())
     }
 
-    /// `within` are the variables that refer to this one.
+    /// `within` are the variables whose references led to this one, to stop at a circle.
     fn variable_within(&self, name: &str, within: &mut Vec<String>) -> Result<VariableExplained> {
         let is_list = is_incremental(name);
         let (value, steps) = match name {
@@ -70,7 +70,7 @@ impl Explainer<'_> {
         let mut refers_to = Vec::new();
         for reference in references(&self.portage.written(name).unwrap_or_default()) {
             if !within.contains(&reference) {
-                // What nobody sets counts as empty.
+                // An unset variable is empty.
                 refers_to.extend(self.variable_within(&reference, within).ok());
             }
         }
@@ -78,7 +78,7 @@ impl Explainer<'_> {
         Ok(VariableExplained { name: name.to_owned(), value, is_list, steps, refers_to })
     }
 
-    /// Who says something about the entry `entry` of the list `name`.
+    /// The statements about the entry `entry` of the list `name`.
     pub(crate) fn entry(&self, name: &str, entry: &str) -> Result<VariableExplained> {
         let steps = self.entry_steps(name, entry)?;
         if steps.is_empty() {
@@ -102,14 +102,14 @@ impl Explainer<'_> {
     pub(super) fn entry_steps(&self, name: &str, entry: &str) -> Result<Vec<Step>> {
         let mut heard = self.heard(name)?;
         heard.retain(|heard| heard.word == "-*" || heard.word.trim_start_matches('-') == entry);
-        // A list that is cleared says nothing about what was never in it.
+        // Clearing a list is no statement about an entry that was never in it.
         if heard.iter().all(|heard| heard.word == "-*") {
             heard.clear();
         }
         Ok(outcomes(name, &heard))
     }
 
-    /// The words of a list that no assignment has replaced, in Portage's order.
+    /// The words of a list whose assignments were not replaced, in Portage's order.
     pub(super) fn words_in_force(&self, name: &str) -> Result<Vec<String>> {
         Ok(self.heard(name)?.into_iter().filter(|heard| !heard.replaced).map(|heard| heard.word).collect())
     }
@@ -125,7 +125,7 @@ impl Explainer<'_> {
             }));
         };
         let (globals, defaults, stage3) = self.others(name)?;
-        // Of several assignments in one file the last counts.
+        // Of several assignments in one file the last one counts.
         for default in globals.last().into_iter().chain(&defaults) {
             add(default, false);
         }
@@ -145,7 +145,7 @@ impl Explainer<'_> {
                 heard.push(ListWord { word: word.to_owned(), origin: self.fragment(touch), replaced });
             }
         }
-        // A value that refers to the one before it, as in `FEATURES="${FEATURES} x"`, repeats its words.
+        // A value that refers to its former one, as `FEATURES="${FEATURES} x"`, repeats those words.
         let mut later = BTreeSet::new();
         let mut last: Vec<ListWord> = heard
             .into_iter()
@@ -184,7 +184,7 @@ impl Explainer<'_> {
         steps.extend(stage3.iter().map(|default| step(default, outside(&default.source))));
         let before = steps.len();
         let touches = self.portage.touches(name);
-        // Fragments unite the values of `VIDEO_CARDS` and its like, all of which replace what came before.
+        // Fragments unite their values of `VIDEO_CARDS` and the like; together they replace all earlier ones.
         let is_united = self.portage.list(name).is_some();
         for (touch, fate) in touches.iter().zip(fates(name, touches)) {
             let outcome = match fate {
@@ -197,7 +197,7 @@ impl Explainer<'_> {
             steps.push(Step { origin: self.fragment(touch), about: name.to_owned(), said, outcome });
         }
         let written = self.portage.written(name);
-        // The fragments set `COMMON_FLAGS`, and with it what every stage3 derives from it.
+        // The fragments set `COMMON_FLAGS`, so also the variables that every stage3 derives from it.
         if let Some(written) = written.as_ref().filter(|_| touches.is_empty()) {
             let place = self.portage.touches("COMMON_FLAGS").last();
             let origin = place.map(|touch| self.fragment(touch));
@@ -208,7 +208,7 @@ impl Explainer<'_> {
                 outcome: Outcome::Overridden,
             }));
         }
-        // What came before the fragments counts as far as they refer to it.
+        // Earlier values count if the fragments refer to them.
         if before > 0 && written.as_ref().is_some_and(|value| value.contains(&format!("${{{name}}}"))) {
             steps[before - 1].outcome = Outcome::Agrees;
         }
@@ -218,15 +218,15 @@ impl Explainer<'_> {
         Ok((self.value(name)?, steps))
     }
 
-    /// What Portage makes of a variable.
+    /// Portage's value of a variable.
     fn value(&self, name: &str) -> Result<String> {
         let mut known = self.known()?;
-        // It has been merged, and is well formed.
+        // It was merged before, so it is well-formed.
         drop(evaluate(self.portage.make_conf(), &source_of(super::super::MAKE_CONF), &mut known));
         Ok(known.remove(name).unwrap_or_default())
     }
 
-    /// `USE` for all packages: every word, and the flags that are on in the end.
+    /// `USE` for all packages: every word, and the resulting flags.
     fn use_variable(&self) -> Result<(String, Vec<Step>)> {
         let words = self.global_words()?;
         let mut flags: BTreeSet<String> = super::flags_named(&words).into_iter().collect();
@@ -264,7 +264,7 @@ fn references(written: &str) -> Vec<String> {
     names
 }
 
-/// What became of each word: the last one about an entry decides.
+/// The fate of each word: the last one about an entry decides.
 fn outcomes(name: &str, heard: &[ListWord]) -> Vec<Step> {
     let mut decided: Vec<(&str, bool)> = Vec::new();
     let mut cleared = false;

@@ -1,4 +1,4 @@
-//! The words about USE flags in the order in which Portage stacks them: see [`crate::portage::effective_use`].
+//! The words about USE flags in Portage's order: see [`crate::portage::effective_use`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,13 @@ use crate::portage::profile_stack::{Default, Node, PackageLine, Source, evaluate
 use crate::portage::repository::{Ebuild, Repository};
 use crate::portage::use_flags::Switch;
 
-/// For all packages, Portage has the atom `*/*` counted as a part of `make.conf`.
+/// The atom for all packages, `*/*`. Portage treats its lines as a part of `make.conf`.
 const EVERYTHING: &str = "*/*";
 
 type Words = Vec<Word<Heard>>;
 
 impl Explainer<'_> {
-    /// All words that count for every package.
+    /// All words that apply to every package.
     pub(super) fn global_words(&self) -> Result<Words> {
         let mut words = Words::new();
         let expand = self.stacked("USE_EXPAND")?;
@@ -40,7 +40,7 @@ impl Explainer<'_> {
         self.stack.iter().flat_map(|stack| &stack.nodes)
     }
 
-    /// All words that count for one version of a package.
+    /// All words that apply to one version of a package.
     pub(super) fn package_words(&self, ebuild: &Ebuild, stable: bool) -> Result<Words> {
         let mut words = Words::new();
         let expand = self.stacked("USE_EXPAND")?;
@@ -78,7 +78,7 @@ impl Explainer<'_> {
         Ok(words)
     }
 
-    /// `FEATURES="test"` switches the flag of that name on, as far as nothing else says anything about it.
+    /// `FEATURES="test"` sets the USE flag `test`, unless something else does.
     fn features(&self, words: &mut Words) -> Result<()> {
         if let Some(step) = self.entry_steps("FEATURES", "test")?.into_iter().next_back().filter(|step| step.said == "test") {
             push(words, Layer::Features, "test", step.origin, "FEATURES");
@@ -86,7 +86,7 @@ impl Explainer<'_> {
         Ok(())
     }
 
-    /// The repository of a package after those that it builds upon: the part in `profiles/` that counts for all profiles.
+    /// The repository of a package after its masters: the settings in `profiles/` for all profiles.
     pub(super) fn with_masters(&self, ebuild: &Ebuild) -> Result<Vec<Node>> {
         let find = |name: &str| self.around.repositories.iter().find(|repository| repository.name == name);
         let Some(own) = ebuild.version.repository.as_deref().and_then(find) else { return Ok(Vec::new()) };
@@ -98,7 +98,7 @@ impl Explainer<'_> {
         masters.into_iter().chain([own]).map(|repository| Ok(Node::of_repository(repository)?)).collect()
     }
 
-    /// A `make.defaults`: variables of `USE_EXPAND` first, then `USE`.
+    /// A `make.defaults`: `USE_EXPAND` variables first, then `USE`.
     fn defaults(&self, defaults: &[Default], expand: &[String], layer: Layer, words: &mut Words) -> Result<()> {
         let unprefixed = self.stacked("USE_EXPAND_UNPREFIXED")?;
         let mut add = |default: &Default, prefix: &str| {
@@ -118,8 +118,7 @@ impl Explainer<'_> {
         Ok(())
     }
 
-    /// `make.conf`: that of the stage3 as far as the fragments leave it, then theirs, then `package.use` of `*/*`, then the variables of
-    /// `USE_EXPAND`.
+    /// `make.conf`: the stage3's, unless the fragments replace it, then theirs, then `package.use` of `*/*`, then `USE_EXPAND` variables.
     fn make_conf(&self, expand: &[String], words: &mut Words) -> Result<()> {
         let own = self.portage.touches("USE");
         let kept = own.is_empty() || self.portage.written("USE").is_some_and(|value| value.contains("${USE}"));
@@ -144,7 +143,7 @@ impl Explainer<'_> {
         } else {
             expand
         };
-        // What the profile keeps for itself is taken out of `make.conf`.
+        // Variables that only profiles may set are ignored in `make.conf`.
         let profile_only = self.stacked("PROFILE_ONLY_VARIABLES")?;
         for name in expand.iter().filter(|name| !profile_only.contains(name)) {
             let theirs = stage3.iter().rev().find(|default| default.name == *name);
@@ -156,7 +155,7 @@ impl Explainer<'_> {
             };
             if let Some(last) = self.portage.touches(name).last() {
                 words.push(replacing(name, &value, self.fragment(last)));
-                // A list is united from several: each value has its own line.
+                // A list is united from several values: each word has the line of its own.
                 let prefix = format!("{}_", name.to_lowercase());
                 for (touch, switch) in switches(self.portage.touches(name)) {
                     let own = match switch {
@@ -172,7 +171,7 @@ impl Explainer<'_> {
         Ok(())
     }
 
-    /// The assignments of the stage3's own `make.conf`, the last of each name.
+    /// The assignments of the stage3's own `make.conf`, the last one of each name.
     pub(super) fn stage3_make_conf(&self) -> Result<Vec<Default>> {
         let mut known = Known::new();
         if let Some(text) = &self.around.make_globals {
@@ -182,7 +181,7 @@ impl Explainer<'_> {
             node.make_defaults(&mut known)?;
         }
         let Some(text) = &self.around.make_conf else { return Ok(Vec::new()) };
-        // Portage would refuse the root; what can be said without it is said.
+        // Portage would refuse this root. We answer as far as we can without the file.
         let all = evaluate(text, &source_of(STAGE3_MAKE_CONF), &mut known).unwrap_or_default();
         let last: BTreeMap<String, Default> = all.into_iter().map(|default| (default.name.clone(), default)).collect();
         Ok(last.into_values().collect())
@@ -190,14 +189,14 @@ impl Explainer<'_> {
 
     fn touches(&self, layer: Layer, about: &str, touches: &[Touch], words: &mut Words) {
         for (touch, switch) in switches(touches) {
-            // What it stands for is a word of the stage3's.
+            // Words from the stage3's value are the stage3's.
             if !switch.name().contains("${") {
                 push(words, layer, &switch.to_string(), self.fragment(touch), about);
             }
         }
     }
 
-    /// What the files of `env/` say that `package.env` names for the package.
+    /// The words in files of `env/` that `package.env` names for the package.
     fn package_env(&self, expand: &[String], ebuild: &Ebuild, words: &mut Words) -> Result<()> {
         let mut known = self.known()?;
         let mut replace = Words::new();
@@ -232,7 +231,7 @@ impl Explainer<'_> {
                 }
             }
         }
-        // Portage hears these after `package.use`; nobody sets both, and this keeps what belongs together in one place.
+        // Portage reads these after `package.use`. Nobody uses both for one package, and this order keeps related words together.
         words.extend(replace);
         Ok(())
     }
@@ -267,8 +266,8 @@ fn flags(node: &Node, layer: Layer, file: &str, words: &mut Words) -> Result<()>
     Ok(())
 }
 
-/// `package.use` of a profile, `package.use.mask` and their relatives: the lines that mean a version, the most specific last. Lines of the
-/// same atom count together, where the first of them stands.
+/// `package.use` of a profile, `package.use.mask` and their relatives: the matching lines, the most specific last. Lines with the same
+/// atom are one, at the place of the first.
 fn packages(node: &Node, layer: Layer, file: &str, ebuild: &Ebuild, words: &mut Words) -> Result<()> {
     let lines = node.packages(file)?;
     let mut atoms: Vec<&Atom> = Vec::new();

@@ -1,4 +1,4 @@
-//! What `init` finds out about a machine, and the files that say it.
+//! The facts about a machine that `init` needs, and the files with them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use crate::terminal_text::sanitize_line;
 
 /// Name of the definition in `cpu.defines` that is written for this machine.
 pub(crate) const THIS_HOST: &str = "this-host";
-/// What the shipped definitions are for.
+/// The machine that the shipped definitions are for.
 const SHIPPED_CPU: &str = "generic-amd64";
 /// Memory that a compiler may need for one job: Gentoo's handbook counts with 2 GiB.
 const BYTES_PER_JOB: u64 = 2 << 30;
 
-/// What a machine is, as far as it matters for building on it.
+/// A machine, as far as it matters for building on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Machine {
     /// Gentoo's keyword, `amd64`; or the system's own name where Gentoo has none.
@@ -35,9 +35,9 @@ pub(crate) struct Machine {
     /// Its values.
     pub cpu_flags: Vec<String>,
     pub processors: u32,
-    /// Memory, bytes; `None` when it is not known.
+    /// Memory in bytes; `None` if unknown.
     pub memory_bytes: Option<u64>,
-    /// Parallel jobs: one for each processor, as far as there are about 2 GiB of memory for each.
+    /// Parallel jobs: one for each processor, but at most one for every 2 GiB of memory.
     pub jobs: u32,
 }
 
@@ -86,7 +86,7 @@ impl Machine {
     /// The files that are made for this machine.
     pub(super) fn files(&self) -> Vec<(PathBuf, String)> {
         let mut files = vec![(Path::new("cpu.defines").join(THIS_HOST).join("make.conf"), self.make_conf())];
-        // A word that Gentoo does not have would be an error in every command.
+        // An unknown keyword would be an error in every command.
         if self.known_arch {
             files.push((PathBuf::from("env/arch"), format!("{}\n", self.arch)));
         }
@@ -94,7 +94,8 @@ impl Machine {
         files
     }
 
-    /// A shipped file as it is for this machine: definitions that are for any amd64 machine are, elsewhere, for any machine of that kind.
+    /// A shipped file adapted to this machine: on another architecture, definitions for any amd64 machine become those for any machine of
+    /// that kind.
     pub(super) fn adapt(&self, path: &Path, contents: &[u8]) -> Vec<u8> {
         let is_cpu = path.starts_with("stage3.defines") && path.file_name().is_some_and(|name| name == "cpu");
         if self.arch == "amd64" || !is_cpu {
