@@ -1,4 +1,4 @@
-//! What the programs of fragments name: `bashrc.d/`, which Portage does not read, is read by the `bashrc` that names it.
+//! Which files the programs of fragments name: Portage does not read `bashrc.d/`, but a `bashrc` that names it does.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,17 +7,17 @@ use super::diagnostic::Findings;
 use super::{names, reading};
 use crate::portage::package_files::LineFile;
 
-/// Longer files are no programs that somebody has written.
+/// Longer files are no hand-written programs.
 const FILE_LIMIT_BYTES: usize = 256 << 10;
-/// What has no names of files in it.
+/// Words without file names in them.
 const DATA: [&str; 5] = ["gnupg", "make.profile", "patches", "repos.conf", "savedconfig"];
 
-/// Names of files and directories that programs of fragments have in paths.
+/// Names of files and directories in paths of fragments' programs.
 #[derive(Debug, Default)]
 pub(super) struct Mentions(BTreeSet<String>);
 
 impl Mentions {
-    /// Adds those of a fragment: of `bashrc`, `env/`, `make.conf`, and of what is not Portage's at all.
+    /// Adds those of a fragment: from `bashrc`, `env/`, `make.conf`, and files that are not Portage's.
     pub(super) fn add(&mut self, findings: &Findings<'_>, dir: &Path) {
         for entry in reading::entries(&findings.root().join(dir)).unwrap_or_default() {
             if !DATA.contains(&entry.name.as_str()) && LineFile::named(&entry.name).is_none() {
@@ -27,7 +27,7 @@ impl Mentions {
     }
 
     fn add_below(&mut self, findings: &Findings<'_>, path: &Path) {
-        // Whatever cannot be read is told where it is read.
+        // Unreadable files are reported where they are read.
         let mut quiet = Findings::new(findings.root());
         for file in reading::files_below(&mut quiet, path) {
             if let Some((bytes, _)) = reading::bytes(&mut quiet, &file).filter(|(bytes, _)| bytes.len() <= FILE_LIMIT_BYTES) {
@@ -44,14 +44,14 @@ impl Mentions {
         }
     }
 
-    /// Whether a path has this name in it.
+    /// Whether a path contains this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains(name)
     }
 }
 
-/// Whether a directory in the fragment `dir` is one of its own, with a nested name: `cpu.defines/amd/znver4` beside
-/// `cpu.defines/amd/make.conf`. There are none in `portage.global`, nor is one that the outer fragment's programs name.
+/// Whether a directory in the fragment `dir` is a fragment with a nested name: `cpu.defines/amd/znver4` beside
+/// `cpu.defines/amd/make.conf`. `portage.global` has none, and a directory that the outer fragment's programs name is not one.
 pub(super) fn is_nested_fragment(findings: &Findings<'_>, dir: &Path, name: &str) -> bool {
     if dir.starts_with("portage.global") || !names::is_fragment(&findings.root().join(dir).join(name)) {
         return false;

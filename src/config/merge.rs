@@ -1,11 +1,11 @@
-//! Fragments become one Portage directory.
+//! Merges fragments into one Portage directory.
 //!
-//! The order is that of the design: the `cpu` fragment, `portage.global`, then each `portage.local` as listed, and `user.patches`.
+//! The order: the `cpu` fragment, `portage.global`, then each `portage.local` as listed, and `user.patches`.
 //!
-//! - Variables that are lists (`USE`, `VIDEO_CARDS`, …) are united word by word; any other is last-wins, and `X="${X} more"` extends.
-//! - A reference to another variable sees its merged value. The output is sorted so that Portage sees it too.
+//! - Lists (`USE`, `VIDEO_CARDS`, …) are united word by word; of other variables the last value wins, and `X="${X} more"` extends it.
+//! - A reference to another variable sees its merged value. The output is sorted so that it does in Portage, too.
 //! - Lines of `package.*` files are united per atom.
-//! - Everything else is copied; the same file with different bytes is a conflict, as is a switch that is on here and off there.
+//! - Everything else is copied. The same file with different bytes is a conflict, and so is a switch that is on here and off there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::portage::package_files::LineFile;
 use crate::portage::use_flags::{Kind, Switch};
 use crate::portage::{make_conf, use_flags};
 
-/// What the stage3's own `make.conf` derives from `COMMON_FLAGS`. It has done so before ours is read, so ours must do it again.
+/// The variables that a stage3's own `make.conf` derives from `COMMON_FLAGS`. It does so before ours is read, so ours has to do it again.
 const FROM_COMMON_FLAGS: [&str; 4] = ["CFLAGS", "CXXFLAGS", "FCFLAGS", "FFLAGS"];
 
 /// The merged value of a variable.
@@ -39,9 +39,9 @@ pub(crate) enum Value {
 pub(crate) struct Merged {
     pub(crate) name: String,
     pub(crate) value: Value,
-    /// The assignment that decided a single value, or the first of a list.
+    /// The assignment that decided a single value; the first of a list.
     pub(crate) place: Place,
-    /// Everything that was said about it.
+    /// All statements about it.
     pub(crate) history: Vec<Touch>,
 }
 
@@ -80,31 +80,31 @@ impl Merged {
 #[derive(Debug, Clone)]
 pub(crate) struct AtomLines {
     pub(crate) atom: String,
-    /// `package.mask` and `package.unmask`: whether the atom is taken back.
+    /// `package.mask` and `package.unmask`: whether the line is `-atom`.
     pub(crate) negated: bool,
     pub(crate) switches: Switches,
     pub(crate) places: Vec<Place>,
-    /// Everything that was said about it.
+    /// All statements about it.
     pub(crate) history: Vec<Touch>,
     fragment: usize,
-    /// A later fragment took the line back with `# override`.
+    /// A later fragment removed the line with `# override`.
     dropped: bool,
 }
 
-/// All fragments together.
+/// The merged fragments.
 #[derive(Debug, Default)]
 pub(crate) struct Merge {
-    /// In order of first assignment until [`Merge::finish`], then each after those it refers to.
+    /// In order of first assignment; [`Merge::finish`] puts each after those that it refers to.
     pub(crate) variables: Vec<Merged>,
     pub(crate) lines: BTreeMap<LineFile, Vec<AtomLines>>,
     pub(crate) copied: BTreeMap<PathBuf, Copied>,
     /// What `repos.conf` among them says.
     pub(crate) repositories: Repositories,
-    /// What our runs of emerge take over of `EMERGE_DEFAULT_OPTS`.
+    /// The part of `EMERGE_DEFAULT_OPTS` that our runs of emerge use.
     pub(crate) emerge_opts: DefaultOpts,
-    /// Where each variable is in `variables`.
+    /// Index of each variable in `variables`.
     index: BTreeMap<String, usize>,
-    /// Where the lines of an atom are in `lines`.
+    /// Index of an atom's lines in `lines`.
     line_index: BTreeMap<LineFile, HashMap<String, usize>>,
     pub(crate) fragments: Fragments,
 }
@@ -145,12 +145,12 @@ impl Merge {
             match part {
                 Part::Earlier(name, place) => match own.earlier(self, &variable.name, name) {
                     Some((Value::Single(parts), _)) => {
-                        // In another variable the stage3's own value could no longer be told from the merged one.
+                        // In the value of another variable, the stage3's own value could not be told from the merged one.
                         let is_stage3s = |part: &&Part| matches!(part, Part::Reference(other, _) if other == name);
                         value.extend(parts.iter().filter(|part| *name == variable.name || !is_stage3s(part)).cloned());
                     }
                     Some((Value::Switches(switches), place)) => value.push(Part::Text(switches.joined(), place.clone())),
-                    // The stage3's own `make.conf` is read before ours and may have a value.
+                    // The stage3's own `make.conf` is read before ours and may set it.
                     None if *name == variable.name || !own.sets(name) => {
                         value.push(Part::Reference(name.clone(), place.clone()));
                     }
@@ -208,12 +208,12 @@ impl Merge {
         }
     }
 
-    /// Replaces references as far as anything is known about them; `${NAME}` stays where nothing is.
+    /// Replaces known references; `${NAME}` stays for unknown ones.
     fn flatten(&self, list: &str, own: &Own<'_>, parts: &[Part], depth: usize, out: &mut Vec<(Flat, Place)>) {
         for part in parts {
             match part {
                 Part::Text(text, place) => out.push((Flat::Text(text.clone()), place.clone())),
-                // The list itself: what is there already is united anyway.
+                // A reference to the list itself adds nothing, since its words are united anyway.
                 Part::Earlier(name, _) if name == list && self.get(name).is_some() => {}
                 Part::Reference(name, place) | Part::Earlier(name, place) => {
                     let is_earlier = matches!(part, Part::Earlier(..));
@@ -275,7 +275,7 @@ impl Merge {
         add_words(&mut known.switches, findings, fragment, kind, words, &atom);
     }
 
-    /// The same atom masked by one fragment and unmasked by another.
+    /// Reports atoms that one fragment masks and another unmasks.
     fn check_mask(&mut self, findings: &mut Findings<'_>, fragment: usize, kind: LineFile, line: &AtomLine) {
         if line.negated {
             return;
@@ -312,7 +312,7 @@ impl Merge {
         self.copied.insert(target, copied);
     }
 
-    /// Restates what hangs on `COMMON_FLAGS`, sorts the variables by their references and looks for what cannot be.
+    /// Repeats what is derived from `COMMON_FLAGS`, sorts the variables by their references, and reports impossible combinations.
     pub(crate) fn finish(&mut self, findings: &mut Findings<'_>) {
         self.repositories = repos_conf::read(findings, &self.copied);
         for lines in self.lines.values_mut() {
@@ -337,14 +337,14 @@ impl Merge {
         }
     }
 
-    /// A variable of `USE_EXPAND` in `make.conf` replaces what the Portage profile has, and knows no `-`: Portage would complain about
-    /// each, and leave it out. Here it has done its work already, between the fragments.
+    /// In `make.conf` a `USE_EXPAND` variable replaces the Portage profile's value, and `-` has no meaning: Portage warns about each. It
+    /// has had its effect between the fragments here, so it is left out.
     fn drop_off_switches(&mut self, findings: &mut Findings<'_>) {
         for merged in self.variables.iter_mut().filter(|merged| use_flags::is_use_expand(&merged.name)) {
             let Value::Switches(switches) = &mut merged.value else { continue };
             for entry in &switches.entries {
                 let Switch::Off(flag) = &entry.switch else { continue };
-                // One with `# override` is meant for another fragment.
+                // `# override` is meant for another fragment.
                 let means_another = |touch: &Touch| match &touch.said {
                     Said::Switch(Switch::On(name)) => name == flag,
                     Said::Switch(Switch::Off(name)) => name == flag && touch.overrides,
@@ -362,7 +362,7 @@ impl Merge {
         }
     }
 
-    /// An apostrophe or a backslash before a reference would keep Portage from replacing it, where two fragments meet so.
+    /// Two fragments can meet so that an apostrophe or backslash stands before a reference, which Portage does not expand then.
     fn check_spelling(&self, findings: &mut Findings<'_>) {
         for merged in &self.variables {
             let Value::Single(parts) = &merged.value else { continue };
@@ -378,8 +378,8 @@ impl Merge {
         }
     }
 
-    /// Each name in `package.env` is a file below `env/`, which Portage reads as it reads `make.conf`. Whether it is there can only be
-    /// said of a whole definition: see `check`.
+    /// Each name in `package.env` is a file below `env/`, which Portage reads like `make.conf`. Only a whole definition can tell whether
+    /// it exists: see `check`.
     fn check_env_files(&self, findings: &mut Findings<'_>) {
         let mut read = BTreeSet::new();
         for entry in self.lines.get(&LineFile::Env).into_iter().flatten().flat_map(|line| &line.switches.entries) {
@@ -447,7 +447,8 @@ impl Merge {
     }
 }
 
-/// The value of a variable with references replaced, each piece with its line. What only the stage3's own `make.conf` could set is empty.
+/// The value of a variable with references replaced, each piece with its line. A value that only the stage3's own `make.conf` could set
+/// is empty.
 pub(crate) fn expanded(variables: &[Merged], name: &str) -> Vec<(String, Place)> {
     expand(variables, name, &mut Vec::new())
 }
@@ -483,7 +484,7 @@ fn expand(variables: &[Merged], name: &str, within: &mut Vec<String>) -> Vec<(St
 /// The variables of the fragment that is being added.
 struct Own<'a> {
     variables: BTreeMap<&'a str, &'a Variable>,
-    /// What earlier fragments gave to those that another one of the fragment wants to know.
+    /// Earlier fragments' values of variables that other variables of the fragment refer to.
     before: BTreeMap<&'a str, (Value, Place)>,
 }
 
@@ -511,7 +512,7 @@ impl<'a> Own<'a> {
         self.variables.get(name).copied()
     }
 
-    /// The value that earlier fragments gave to `name`, asked for by the variable `by`.
+    /// The value of earlier fragments for `name`, to which the variable `by` refers.
     fn earlier<'b>(&'b self, merge: &'b Merge, by: &str, name: &str) -> Option<(&'b Value, &'b Place)> {
         if by != name && self.sets(name) {
             return self.before.get(name).map(|(value, place)| (value, place));
@@ -545,7 +546,7 @@ fn add_words(switches: &mut Switches, findings: &mut Findings<'_>, fragment: usi
     }
 }
 
-/// Earlier assignments of the same fragment, which are of no effect any more.
+/// Earlier assignments of the same fragment without effect.
 fn replaced(fragment: usize, variable: &Variable) -> Vec<Touch> {
     let touch = |(place, text): &(Place, Box<str>)| Touch {
         fragment,
@@ -566,7 +567,7 @@ enum Flat {
 #[derive(Default)]
 struct FlatWord {
     text: String,
-    /// A dollar sign that is none of a reference.
+    /// A dollar sign that begins no reference.
     dollar: bool,
     reference: bool,
 }

@@ -1,4 +1,4 @@
-//! The configuration directory, read into typed values that know their file and line.
+//! Reads the configuration directory into typed values that know their file and line.
 //!
 //! ```text
 //! env/                    arch, jobs, sign_key, tree            [`Env`]
@@ -13,8 +13,8 @@
 //! keys/                   trusted keys: read by `stage3::keys`
 //! ```
 //!
-//! Whatever is wrong is collected, so that one run reports all of it, sorted by file and line: [`Error::Invalid`]. Warnings and notes
-//! travel with the values.
+//! All errors are collected, so that one run reports all of them, sorted by file and line: [`Error::Invalid`]. Warnings and notes are
+//! returned with the values.
 
 mod binary_packages;
 mod check;
@@ -83,10 +83,10 @@ pub(crate) use names::is_definition_name;
 
 /// Name of the stage3 definition that `bootstrap` applies to make the builder.
 pub(crate) const BUILDER: &str = "gentoomuch/builder";
-/// What the newest layout of the original tool calls it.
+/// Its name in the newest layout of the original tool.
 const OLD_BUILDER: &str = "gentoomuch-builder";
 
-/// What goes wrong with a configuration directory.
+/// Errors of a configuration directory.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is none.
@@ -103,7 +103,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Definitions that do not exist when asked for by name.
+    /// A definition that does not exist, asked for by name.
     #[error("there is no {what} `{name}` in `{}`", .folder.display())]
     Unknown {
         /// "stage3 definition" or "stage4 definition".
@@ -116,14 +116,14 @@ pub enum Error {
         nearest: Option<String>,
         known: Vec<String>,
     },
-    /// It is wrong at some places.
+    /// It has errors.
     #[error("{0}")]
     Invalid(Diagnostics),
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// A configuration directory. Nothing in it is read before it is asked for, and nothing is ever written.
+/// A configuration directory. It is read on demand and never written.
 #[derive(Debug, Clone)]
 pub struct ConfigDir {
     root: PathBuf,
@@ -154,7 +154,7 @@ impl ConfigDir {
         Ok(env)
     }
 
-    /// What `env/limits` says, whatever else is wrong in `env/`.
+    /// The limits in `env/limits`, whatever errors the rest of `env/` has.
     pub fn limits(&self) -> Result<crate::limits::Asked> {
         let mut findings = Findings::new(&self.root);
         let limits = env::read_limits(&mut findings, Path::new("env/limits"));
@@ -191,18 +191,18 @@ impl ConfigDir {
                 definition.notes = notes;
                 Ok(definition)
             }
-            // A definition that lacks what it must have has an error, and then `finish` does not return.
+            // A missing required file is an error, so `finish` has failed before.
             (None, notes) => Err(Error::Invalid(notes.into())),
         }
     }
 
-    /// Where stage4 definitions name the profile `name`. Definitions with errors are left out: those say so when they are used.
+    /// Where stage4 definitions name the profile `name`. Definitions with errors are skipped: these are reported when they are used.
     pub fn stage4s_on(&self, name: &str) -> Vec<Place> {
         let definitions = self.stage4_names().into_iter().filter_map(|stage4| self.stage4(&stage4).ok());
         definitions.filter(|definition| definition.profile.value == name).map(|definition| definition.profile.place()).collect()
     }
 
-    /// What is in the set `package.sets/NAME`, sets in it resolved; `None` if there is no such set.
+    /// The contents of the set `package.sets/NAME`, including those of its sets; `None` if it does not exist.
     pub fn set(&self, name: &str) -> Result<Option<Vec<Located<Package>>>> {
         let file = Path::new("package.sets").join(name);
         if !names::is_name(name) || !self.root.join(&file).is_file() {
@@ -221,7 +221,7 @@ impl ConfigDir {
         Ok(PortageDir::render(merge, notes))
     }
 
-    /// What `portage.global/make.conf`, which every stage gets, sets a variable to; references to other variables are left out.
+    /// The value of a variable in `portage.global/make.conf`, which every stage gets; references to other variables are left out.
     pub fn global_variable(&self, name: &str) -> Result<Option<Located<String>>> {
         let dir = Path::new("portage.global");
         if !self.root.join(dir).is_dir() {

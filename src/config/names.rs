@@ -1,4 +1,4 @@
-//! Names of definitions, fragments, sets and scripts: what they may look like, and where they are.
+//! Names of definitions, fragments, sets and scripts: which are valid, and where they are.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::diagnostic::{Findings, Located, Place};
 use super::reading;
 use crate::did_you_mean::{nearest, question};
 
-/// Why a word is no name.
+/// Why a word is not a name.
 pub(crate) fn fault(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("is empty")
@@ -23,12 +23,12 @@ pub(crate) fn fault(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether `name` can be the name of something in a folder of the configuration directory.
+/// Whether `name` is valid in a folder of the configuration directory.
 pub(crate) fn is_name(name: &str) -> bool {
     fault(name).is_none()
 }
 
-/// Why a build state cannot be called by the name of a definition: the store's names have fewer characters than files'.
+/// Why no build state can have a definition's name: the store allows fewer characters than file names.
 pub(crate) fn definition_fault(name: &str) -> Option<&'static str> {
     let usable = |c: char| c.is_ascii_alphanumeric() || "._+-/".contains(c);
     if !name.chars().all(usable) {
@@ -44,7 +44,7 @@ pub(crate) fn definition_fault(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether something that the store has by its name can be called so.
+/// Whether it is a valid name in the store.
 pub(crate) fn is_definition_name(name: &str) -> bool {
     is_name(name) && definition_fault(name).is_none()
 }
@@ -58,12 +58,12 @@ pub(crate) fn is_profile_name(name: &str) -> bool {
         && !name.contains("..")
 }
 
-/// What a name of a folder stands for.
+/// The shape of what a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// A directory with files of its own in it, not only further directories.
+    /// A directory with files of its own, not only further directories.
     Directory,
-    /// A directory shaped like `/etc/portage`. Directories within that Portage knows are parts of it, others are fragments of their own.
+    /// A directory shaped like `/etc/portage`. Subdirectories that Portage knows are parts of it, others are fragments of their own.
     Fragment,
     File,
 }
@@ -104,7 +104,7 @@ pub(crate) const PORTAGE_NAMES: [&str; 32] = [
     "virtuals",
 ];
 
-/// Whether anything that Portage would read lies in the directory `dir`, or in one below.
+/// Whether the directory `dir`, or one below, contains a file that Portage reads.
 pub(crate) fn is_fragment(dir: &Path) -> bool {
     reading::entries(dir).is_ok_and(|entries| {
         entries.iter().any(|entry| is_portage_name(&entry.name))
@@ -129,7 +129,7 @@ pub(crate) fn list(root: &Path, folder: &str, shape: Shape) -> Vec<String> {
 }
 
 fn collect(dir: &Path, prefix: &str, shape: Shape, names: &mut Vec<String>) {
-    // A folder that is missing or unreadable holds no names; whoever needs one of them says where it looked.
+    // A missing or unreadable folder has no names; whoever needs one of them says where it looked.
     let Ok(entries) = reading::entries(dir) else { return };
     if shape == Shape::Directory && !prefix.is_empty() && entries.iter().any(|entry| !entry.is_dir) {
         names.push(prefix.to_owned());
@@ -155,7 +155,7 @@ fn collect_fragments(dir: &Path, prefix: &str, names: &mut Vec<String>) -> bool 
     for entry in entries.iter().filter(|entry| entry.is_dir && (prefix.is_empty() || !is_portage_name(&entry.name))) {
         found |= collect_fragments(&dir.join(&entry.name), &below(prefix, &entry.name), names);
     }
-    // One without anything that Portage knows, but with something: then all of it is one.
+    // Without anything that Portage knows, the whole directory is one fragment.
     if !found && !prefix.is_empty() && !prefix.contains('/') && !entries.is_empty() {
         names.push(prefix.to_owned());
         found = true;
@@ -167,7 +167,7 @@ fn below(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") }
 }
 
-/// Finds `name` in `folder`, or says what is there instead. `what` is the kind of thing, as in "cpu definition".
+/// Finds `name` in `folder`, or reports what is there instead. `what` is its kind, as in "cpu definition".
 pub(crate) fn find(findings: &mut Findings<'_>, folder: &str, shape: Shape, what: &str, name: &Located<String>) -> Option<PathBuf> {
     find_at(findings, folder, shape, what, &name.value, &name.place())
 }
@@ -195,7 +195,7 @@ pub(crate) fn find_at(
         Shape::Directory | Shape::Fragment => full.is_dir(),
         Shape::File => full.is_file(),
     };
-    // One that holds nothing but further ones is none; an empty one is.
+    // A directory with nothing but subdirectories is none; an empty one is.
     let is_one = |entries: Vec<reading::Entry>| entries.iter().any(|entry| is_portage_name(&entry.name));
     let only_outer = there && shape == Shape::Fragment && !reading::entries(&full).is_ok_and(is_one) && is_fragment(&full);
     if there && !only_outer {
@@ -213,7 +213,7 @@ pub(crate) fn find_at(
     None
 }
 
-/// "did you mean …", or what there is.
+/// "did you mean …", or the existing names.
 pub(crate) fn alternatives(folder: &str, name: &str, known: &[String]) -> String {
     let looked = format!("looked for `{folder}/{name}`");
     if known.is_empty() {

@@ -1,4 +1,4 @@
-//! `oci` of a stage4 definition: how a container runs that is made from the image.
+//! `oci` of a stage4 definition: the container configuration of the image.
 //!
 //! ```text
 //! entrypoint /usr/sbin/nginx -g "daemon off;"
@@ -7,7 +7,7 @@
 //! label org.example.role=web
 //! ```
 //!
-//! A line is a key and words, quoted as in a shell; the keys are those of the OCI image specification (`config.md`), in lower case.
+//! Each line has a key and words, quoted as in a shell; the keys are those of the OCI image specification (`config.md`) in lower case.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,17 +18,17 @@ use super::diagnostic::{Findings, Located};
 use super::reading;
 use crate::did_you_mean::{nearest, question};
 
-/// What a container started from the image gets.
+/// The configuration of a container started from the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OciConfig {
     /// The program and its first arguments, which the user's arguments follow.
     pub entrypoint: Vec<String>,
-    /// Arguments that the user's replace; without an entrypoint the program with its arguments.
+    /// Arguments that the user's arguments replace; without an entrypoint the program with its arguments.
     pub cmd: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    /// Who runs the program: a name or number, with `:GROUP` if need be.
+    /// Who runs the program: name or number, optionally with `:GROUP`.
     pub user: Option<String>,
     /// Where it starts.
     pub workdir: Option<String>,
@@ -46,17 +46,17 @@ pub struct OciConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerCompression {
-    /// Read by everything.
+    /// Supported everywhere.
     #[default]
     Gzip,
-    /// Smaller and quicker; read by containerd 1.5, Docker 23, Podman 3 and later.
+    /// Smaller and faster; supported by containerd 1.5, Docker 23, Podman 3 and later.
     Zstd,
 }
 
 impl LayerCompression {
     pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
 
-    /// As it is written.
+    /// As in the file.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -67,7 +67,7 @@ impl LayerCompression {
 
 const KEYS: [&str; 10] = ["entrypoint", "cmd", "env", "label", "user", "workdir", "expose", "volume", "stop-signal", "compression"];
 
-/// A line that is not understood.
+/// Why a line is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Problem {
     #[error("`{0}` is no setting of an image")]

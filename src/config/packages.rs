@@ -1,4 +1,4 @@
-//! Package lists: atoms and sets, the sets of `package.sets/` replaced by what is in them.
+//! Package lists: atoms and sets, with the sets of `package.sets/` replaced by their contents.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::{names, reading};
 use crate::did_you_mean::nearest;
 use crate::portage::atom::Atom;
 
-/// Sets that Portage itself defines (`cnf/sets/portage.conf`, 3.0.83); these are for `emerge` to resolve.
+/// Portage's own sets (`cnf/sets/portage.conf`, 3.0.83), which `emerge` resolves.
 const PORTAGE_SETS: [&str; 22] = [
     "changed-deps",
     "changed-subslot",
@@ -41,7 +41,7 @@ pub(crate) fn is_portage_set(name: &str) -> bool {
     PORTAGE_SETS.contains(&name)
 }
 
-/// Whether a fragment brings the set `name` as `sets/NAME`, where Portage looks for it in `/etc/portage`.
+/// Whether a fragment contains the set `name` as `sets/NAME`, where Portage looks for it in `/etc/portage`.
 pub(crate) fn is_brought(root: &Path, name: &str) -> bool {
     let of =
         |folder: &'static str| names::list(root, folder, Shape::Fragment).into_iter().map(move |name| Path::new(folder).join(name));
@@ -53,7 +53,7 @@ pub(crate) fn is_brought(root: &Path, name: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Package {
     Atom(Atom),
-    /// A set that is Portage's or a repository's, without its `@`.
+    /// A set of Portage or of a repository, without its `@`.
     Set(String),
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for Package {
     }
 }
 
-/// Reads the list `file` and resolves its sets. Each package is there once, where it is named first.
+/// Reads the list `file` and resolves its sets. A package that is named several times is kept at its first place.
 pub(crate) fn read(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<Package>> {
     let mut resolver = Resolver { within: Vec::new(), seen: BTreeSet::new(), done: BTreeSet::new(), packages: Vec::new() };
     for entry in entries(findings, file) {
@@ -76,7 +76,8 @@ pub(crate) fn read(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<Pack
     resolver.packages
 }
 
-/// The words of a list: neither an atom nor the name of a set has a blank in it, and the old tool handed whole lines to emerge.
+/// The words of a list. Neither atoms nor names of sets contain a blank, so a line may have several; the old tool passed whole lines to
+/// emerge.
 pub(crate) fn entries(findings: &mut Findings<'_>, file: &Path) -> Vec<Located<String>> {
     let lines = reading::list(findings, file).unwrap_or_default();
     lines.iter().flat_map(|line| line.value.split_whitespace().map(|word| line.with(word.to_owned()))).collect()
@@ -145,7 +146,7 @@ impl Resolver {
             let known = names::list(findings.root(), "package.sets", Shape::File);
             let message = format!("the set `@{name}` is left to Portage, which does not define it by itself");
             let hint = names::alternatives("package.sets", name, &known);
-            // A repository may define it, unless it is a slip of the pen.
+            // A repository may define it, unless the name is a typing error.
             if nearest(name, &known).is_some() {
                 findings.warning(&entry.place(), message, hint);
             } else {

@@ -1,4 +1,4 @@
-//! Saved patches: which packages they are for, and in which order Portage applies them.
+//! Saved patches: which packages they are for, and Portage's order of applying them.
 //!
 //! ```text
 //! user.patches/PATCH/CATEGORY/PACKAGE[-VERSION[-rN]][:SLOT]/FILE.patch       as the user keeps them
@@ -9,9 +9,9 @@
 //! hello:0, hello-2.10:0, …                   and only of this slot
 //! ```
 //!
-//! Portage's `eapply_user` looks into six directories for a package ([`directories`]), unites what is in them by file name, where a more
-//! specific directory replaces what a less specific one has and an empty file takes it away, and applies what is left in order of file
-//! name (`bin/phase-helpers.sh`, 3.0.83). All patches apply to all stages.
+//! Portage's `eapply_user` looks into six directories for a package ([`directories`]) and unites their files by name: a file in a more
+//! specific directory replaces one of the same name in a less specific one, and an empty file removes it. The rest is applied in order of
+//! file name (`bin/phase-helpers.sh`, 3.0.83). All patches apply to all stages.
 
 mod header;
 #[cfg(test)]
@@ -42,37 +42,37 @@ pub(crate) const PATCHES_DIR: &str = "patches";
 
 const LAYOUT: &str = "the directories are `CATEGORY/PACKAGE[-VERSION][:SLOT]`";
 
-/// For which versions of a package a patch is. Prints as the name of its directory.
+/// The versions of a package that a patch is for. Prints as the name of its directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
     /// The package's name, without its category.
     pub package: String,
-    /// Only this version, without a revision; any if there is none.
+    /// Only this version, without a revision; `None`: any.
     pub version: Option<String>,
-    /// Only this revision of the version, as written after `-r`; any if there is none. `0` is the version as it first was.
+    /// Only this revision of the version, as written after `-r`; `None`: any. `0` is the version without a revision.
     pub revision: Option<String>,
-    /// Only this slot, without its sub-slot; any if there is none.
+    /// Only this slot, without sub-slot; `None`: any.
     pub slot: Option<String>,
 }
 
-/// Why the name of a directory means no package.
+/// Why the name of a directory matches no package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
     /// Neither a package name nor one with a version.
     #[error("`{0}` is no package name, with a version or without one")]
     Package(String),
-    /// What comes after the colon.
+    /// The part after the colon.
     #[error("`{0}` is no slot")]
     Slot(String),
 }
 
 impl Scope {
-    /// Whether it is one of the directories that Portage looks into for `version`, which may have a revision, of `package` in `slot`.
+    /// Whether Portage looks into this directory for `version` (with revision) of `package` in `slot`.
     pub fn matches(&self, package: &str, version: &str, slot: &str) -> bool {
         directories(package, version, slot).contains(&self.to_string())
     }
 
-    /// The atom that means the same versions, as far as one can: `~app-misc/hello-2.10`, `app-misc/hello:0`.
+    /// The atom with the same meaning, as far as there is one: `~app-misc/hello-2.10`, `app-misc/hello:0`.
     pub fn atom(&self, category: &str) -> String {
         let name = format!("{category}/{}", self.package);
         let mut atom = match (&self.version, &self.revision) {
@@ -118,7 +118,7 @@ impl FromStr for Scope {
             Some((package, version)) => (package, Some(version)),
             None => (name, None),
         };
-        // A package's name, and nothing else that an atom may have.
+        // A package's name, without any other part of an atom.
         if Atom::parse_target(&format!("x/{package}")).map_or(true, |atom| atom.package != package) {
             return Err(ScopeError::Package(name.to_owned()));
         }
@@ -130,14 +130,14 @@ impl FromStr for Scope {
     }
 }
 
-/// A slot without its sub-slot (PMS 3.1.3): what can come after a colon in the name of a directory.
+/// A slot without sub-slot (PMS 3.1.3), as allowed after the colon in a directory's name.
 fn is_slot(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '.' | '-'))
 }
 
-/// The directories below `patches/CATEGORY` that Portage looks into for a package, the least specific first. `version` may have a revision,
-/// `slot` a sub-slot.
+/// The directories below `patches/CATEGORY` that Portage looks into for a package, the least specific first. `version` may have a
+/// revision, `slot` a sub-slot.
 pub(crate) fn directories(package: &str, version: &str, slot: &str) -> [String; 6] {
     let (bare, revision) = split_revision(version);
     let revision = revision.unwrap_or("0");
@@ -155,26 +155,26 @@ pub(crate) fn directories(package: &str, version: &str, slot: &str) -> [String; 
 /// One patch file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedPatch {
-    /// The patch that it is part of: `PATCH` of `user.patches/PATCH`, or the folder of the fragment that brings it.
+    /// The patch that it belongs to: `PATCH` of `user.patches/PATCH`, or the folder of the fragment that contains it.
     pub name: String,
     pub category: String,
     /// Name and versions of the package.
     pub scope: Scope,
-    /// The file's name as Portage sees it, by which patches are ordered and replace each other: `PATCH-FILE.patch`.
+    /// The file's name in Portage's directory, which decides order and replacement: `PATCH-FILE.patch`.
     pub file_name: String,
     /// Where it lies, relative to the configuration directory.
     pub path: PathBuf,
-    /// What is in it. Empty where it takes away what a less specific directory has.
+    /// Its content. An empty file removes one of a less specific directory.
     pub contents: Vec<u8>,
 }
 
 impl SavedPatch {
-    /// Where a stage gets it, below `/etc/portage`.
+    /// Its place below `/etc/portage` of a stage.
     pub fn target(&self) -> PathBuf {
         [PATCHES_DIR, &self.category, &self.scope.to_string(), &self.file_name].iter().collect()
     }
 
-    /// Whether it is looked at for a version of a package; another one may replace it all the same: see [`applied_to`].
+    /// Whether Portage looks at it for a version of a package. Another file may still replace it: see [`applied_to`].
     pub fn matches(&self, category: &str, package: &str, version: &str, slot: &str) -> bool {
         self.category == category && self.scope.matches(package, version, slot)
     }
@@ -184,13 +184,13 @@ impl SavedPatch {
         self.scope.atom(&self.category)
     }
 
-    /// What it says about itself.
+    /// Its header.
     pub fn header(&self) -> Header {
         Header::read(&self.contents)
     }
 }
 
-/// What decides about a patch: where it lies, and what is in it.
+/// What distinguishes patches: place and contents.
 pub(crate) trait Placed {
     fn category(&self) -> &str;
     /// The directory below it: `hello-2.10`.
@@ -233,12 +233,12 @@ impl From<&SavedPatch> for PatchRecord {
 }
 
 impl PatchRecord {
-    /// Where it lies inside a root.
+    /// Its path inside a root.
     pub fn inside(&self) -> PathBuf {
         ["/etc/portage", PATCHES_DIR, &self.category, &self.directory, &self.file_name].iter().collect()
     }
 
-    /// `category/name` of the package; none for a directory that means none.
+    /// `category/name` of the package; `None` if the directory matches none.
     pub fn package(&self) -> Option<String> {
         Some(format!("{}/{}", self.category, self.directory.parse::<Scope>().ok()?.package))
     }
@@ -262,12 +262,12 @@ impl Placed for PatchRecord {
     }
 }
 
-/// Which of `patches` are applied to a package, in this order. `version` may have a revision, `slot` a sub-slot.
+/// Which of `patches` are applied to a package, in order. `version` may have a revision, `slot` a sub-slot.
 pub(crate) fn applied_to<'a, P: Placed>(patches: &'a [P], category: &str, package: &str, version: &str, slot: &str) -> Vec<&'a P> {
     united(patches, category, &directories(package, version, slot))
 }
 
-/// The files in `directories` by name, as bash's `LC_ALL=C sort` orders them, which is how strings compare here.
+/// The files in `directories` by name, in the order of bash's `LC_ALL=C sort`, which is also Rust's.
 fn united<'a, P: Placed>(patches: &'a [P], category: &str, directories: &[String]) -> Vec<&'a P> {
     let mut found: BTreeMap<&str, &P> = BTreeMap::new();
     for directory in directories {
@@ -282,7 +282,7 @@ fn united<'a, P: Placed>(patches: &'a [P], category: &str, directories: &[String
     found.into_values().collect()
 }
 
-/// What Portage records as `USER_PATCHES` of a package to which these were applied in this order; none without patches.
+/// The `USER_PATCHES` that Portage records for a package with these patches; `None` without patches.
 pub(crate) fn digest<P: Placed>(applied: &[&P]) -> Option<String> {
     if applied.is_empty() {
         return None;
@@ -291,9 +291,9 @@ pub(crate) fn digest<P: Placed>(applied: &[&P]) -> Option<String> {
     Some(hex::encode(Sha256::digest(each)))
 }
 
-/// What Portage takes `USER_PATCHES` of a binary package to have to be, when it decides whether to use one. It looks into fewer directories
-/// than `eapply_user`, in another order (`portage/package/ebuild/_config/UserPatches.py`, 3.0.83), so that for patches of a version without
-/// its revision it takes an unpatched package for the right one.
+/// The `USER_PATCHES` that Portage requires of a binary package when it decides whether to use it. For that it looks into fewer
+/// directories than `eapply_user`, in another order (`portage/package/ebuild/_config/UserPatches.py`, 3.0.83): with patches for a version
+/// without its revision it accepts a package that was built without them.
 pub(crate) fn digest_for_binaries<P: Placed>(
     patches: &[P],
     category: &str,
@@ -304,7 +304,7 @@ pub(crate) fn digest_for_binaries<P: Placed>(
     let slot = slot.split_once('/').map_or(slot, |(slot, _)| slot);
     let names =
         [package.to_owned(), format!("{package}-{version}"), format!("{package}:{slot}"), format!("{package}-{version}:{slot}")];
-    // Empty ones replace here, and are left out afterwards: what a less specific directory has is gone all the same.
+    // An empty file still replaces one in a less specific directory, so it is only removed afterwards.
     digest(&united(patches, category, &names))
 }
 
@@ -313,7 +313,7 @@ impl ConfigDir {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if one lies where Portage would never look.
+    /// [`Error::Invalid`] if one lies where Portage never looks.
     pub fn patches(&self) -> Result<Vec<SavedPatch>> {
         let mut findings = Findings::new(self.root());
         let patches = read(&mut findings);
@@ -330,7 +330,7 @@ impl ConfigDir {
     ///
     /// # Errors
     ///
-    /// [`Error::Unknown`] if there is none of that name, else as [`ConfigDir::patches`].
+    /// [`Error::Unknown`] if it does not exist, else as [`ConfigDir::patches`].
     pub fn patch(&self, name: &str) -> Result<Vec<SavedPatch>> {
         let known = self.patch_names();
         if !known.iter().any(|known| known == name) {
@@ -343,7 +343,7 @@ impl ConfigDir {
 }
 
 impl PortageDir {
-    /// All patches that a stage gets, from `user.patches` and from fragments, where Portage looks for them.
+    /// All patches of a stage, from `user.patches` and from fragments, at their places in Portage's directory.
     pub fn patches(&self) -> Vec<SavedPatch> {
         let below = self.files.range(PathBuf::from(PATCHES_DIR)..).take_while(|(path, _)| path.starts_with(PATCHES_DIR));
         below.filter_map(|(path, bytes)| self.patch(path, bytes)).collect()
@@ -367,7 +367,7 @@ fn is_patch(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "patch" || extension == "diff")
 }
 
-/// All that lies below `user.patches`.
+/// Everything below `user.patches`.
 fn read(findings: &mut Findings<'_>) -> Vec<SavedPatch> {
     let folder = Path::new(USER_PATCHES);
     if !findings.root().join(folder).is_dir() {
@@ -403,8 +403,8 @@ fn read_patch(findings: &mut Findings<'_>, path: PathBuf) -> Option<SavedPatch> 
     Some(SavedPatch { name, category, scope, file_name, path, contents })
 }
 
-/// `user.patches/PATCH/CATEGORY/PACKAGE/x.patch` becomes `patches/CATEGORY/PACKAGE/PATCH-x.patch`, so that patches of one package
-/// from several folders neither collide nor change their order within a folder.
+/// `user.patches/PATCH/CATEGORY/PACKAGE/x.patch` becomes `patches/CATEGORY/PACKAGE/PATCH-x.patch`, so that patches from several folders
+/// do not collide and keep their order within a folder.
 pub(crate) fn add(findings: &mut Findings<'_>, merge: &mut Merge) {
     for patch in read(findings) {
         let target = patch.target();
@@ -413,9 +413,9 @@ pub(crate) fn add(findings: &mut Findings<'_>, merge: &mut Merge) {
     }
 }
 
-/// Looks at what is in the patches, and at how they stand to each other. That one lies where it would be found is said where it is read.
+/// Checks the contents of patches, and conflicts between them. Reading has reported misplaced ones.
 pub(crate) fn check(findings: &mut Findings<'_>) {
-    // What reading says was said when they were added to the stages' directory.
+    // Reading errors were reported when they were added to the stages' directory.
     let patches = read(&mut Findings::new(findings.root()));
     for patch in &patches {
         let place = Place::whole(&patch.path);
@@ -469,10 +469,10 @@ fn check_revision(findings: &mut Findings<'_>, patch: &SavedPatch, revision: &st
     }
 }
 
-/// Whether `patch` lies in a more specific directory than `other` and is called the same, for at least one version.
+/// Whether `patch` replaces `other` for at least one version: same name, more specific directory.
 fn shadows(patch: &SavedPatch, other: &SavedPatch) -> bool {
     let (narrow, wide) = (&patch.scope, &other.scope);
-    // By their places in the list of directories.
+    // By their positions in the list of directories.
     let rank = |scope: &Scope| (scope.version.is_some(), scope.revision.is_some(), scope.slot.is_some());
     patch.category == other.category
         && patch.file_name == other.file_name
@@ -487,7 +487,7 @@ fn listed(patches: &[&SavedPatch]) -> String {
     patches.iter().map(|patch| format!("`{}`", patch.path.display())).collect::<Vec<_>>().join(", ")
 }
 
-/// What is wrong with the bytes of a patch.
+/// Errors in the bytes of a patch.
 fn fault(bytes: &[u8]) -> Option<&'static str> {
     const STARTS: [&[u8]; 5] = [b"--- ", b"diff ", b"Index: ", b"*** ", b"GIT binary patch"];
     if bytes.is_empty() {

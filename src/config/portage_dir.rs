@@ -1,4 +1,4 @@
-//! The merged Portage directory: what a stage gets as `/etc/portage`, and what can be asked about it.
+//! The merged Portage directory: the `/etc/portage` of a stage, and queries about it.
 //!
 //! ```text
 //! make.conf/50-gentoomuch.conf               the merged variables
@@ -8,8 +8,8 @@
 //! env/, bashrc, sets/, …                     copied
 //! ```
 //!
-//! Where the root has `make.conf` or a `package.*` as a file, the file moves into the directory of that name as `10-stage3.conf` or
-//! `10-stage3` before these are written: see [`PortageDir::directories`].
+//! If the root has `make.conf` or a `package.*` as a file, that file first moves into the directory of the same name as `10-stage3.conf`
+//! or `10-stage3`: see [`PortageDir::directories`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,9 +43,9 @@ pub struct PortageDir {
     pub modes: BTreeMap<PathBuf, u32>,
     /// Warnings and notes of the fragments.
     pub notes: Vec<Diagnostic>,
-    /// What its `repos.conf` says.
+    /// Its repositories.
     pub repositories: Repositories,
-    /// What our runs of emerge take over of its `EMERGE_DEFAULT_OPTS`.
+    /// The part of its `EMERGE_DEFAULT_OPTS` that our runs of emerge use.
     pub emerge_opts: DefaultOpts,
     variables: Vec<Merged>,
     lines: BTreeMap<LineFile, Vec<AtomLines>>,
@@ -62,7 +62,7 @@ pub struct AtomEntry<'a> {
     pub negated: bool,
     /// Every line of the configuration directory that contributed.
     pub places: &'a [Place],
-    /// Everything that was said about it, in order.
+    /// All statements about it, in order.
     pub history: &'a [Touch],
     switches: &'a Switches,
 }
@@ -78,7 +78,7 @@ impl<'a> AtomEntry<'a> {
         }
     }
 
-    /// Flags, keywords, licences, files of `env/`: in the order in which Portage reads them.
+    /// Flags, keywords, licences, files of `env/`, in Portage's order.
     pub fn words(&self) -> impl Iterator<Item = ListEntry<'a>> + use<'a> {
         self.switches.entries.iter().map(|entry| ListEntry { switch: &entry.switch, places: &entry.places })
     }
@@ -98,7 +98,7 @@ impl fmt::Display for AtomEntry<'_> {
 pub struct ListEntry<'a> {
     /// On, off or clear.
     pub switch: &'a Switch,
-    /// Every line that says so.
+    /// The lines with it.
     pub places: &'a [Place],
 }
 
@@ -119,7 +119,7 @@ impl PortageDir {
         let mut sources = BTreeMap::new();
         for (mut path, copied) in merge.copied {
             if path == Path::new("binrepos.conf") || path == Path::new("repos.conf") {
-                // Stage3s come with a directory of the first name, and sessions have a file of their own in that of the second.
+                // A stage3 has a directory of the first name, and sessions have a file of their own in that of the second.
                 path.push("50-gentoomuch.conf");
             }
             sources.insert(path.clone(), std::iter::once(copied.source).chain(copied.same).collect());
@@ -133,7 +133,7 @@ impl PortageDir {
         Self { files, modes, notes, repositories, emerge_opts, variables, lines, sources, fragments }
     }
 
-    /// SHA-256 over paths, modes and contents, in hexadecimal. Equal for equal directories wherever the configuration lies.
+    /// SHA-256 over paths, modes and contents, in hexadecimal. Independent of where the configuration directory is.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for (path, bytes) in &self.files {
@@ -152,7 +152,7 @@ impl PortageDir {
         self.files.get(Path::new(MAKE_CONF)).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
-    /// Directories that Portage also accepts as a file, and the name under which a file of the root moves into each.
+    /// Directories in whose place Portage also accepts a file, with the new name of the root's file in each.
     pub fn directories(&self) -> Vec<(PathBuf, &'static str)> {
         let tops: BTreeSet<PathBuf> = self
             .files
@@ -165,7 +165,7 @@ impl PortageDir {
         tops.into_iter().map(|top| (top.clone(), name(&top))).collect()
     }
 
-    /// The value of a variable with all references replaced; what no fragment sets counts as empty within a value.
+    /// The value of a variable with all references replaced; unset variables are empty.
     pub fn variable(&self, name: &str) -> Option<String> {
         let words = self.located_words(name)?;
         let verbatim = expanded(&self.variables, name);
@@ -173,7 +173,7 @@ impl PortageDir {
         Some(if words.is_empty() { String::new() } else { text.trim().to_owned() })
     }
 
-    /// The words of a variable, each with its line; `None` if no fragment sets it.
+    /// The words of a variable with their lines; `None` if no fragment sets it.
     pub fn located_words(&self, name: &str) -> Option<Vec<Located<String>>> {
         self.variables.iter().find(|merged| merged.name == name)?;
         let parts = expanded(&self.variables, name);
@@ -194,7 +194,7 @@ impl PortageDir {
         Some(words)
     }
 
-    /// The entries of `CPU_FLAGS_X86`, `CPU_FLAGS_ARM` and their like that are switched on, as (variable, flag).
+    /// The flags of `CPU_FLAGS_X86`, `CPU_FLAGS_ARM` and the like that are on, as (variable, flag).
     pub fn cpu_flags(&self) -> Vec<(String, Located<String>)> {
         let mut flags = Vec::new();
         for merged in self.variables.iter().filter(|merged| merged.name.starts_with("CPU_FLAGS_")) {
@@ -220,7 +220,7 @@ impl PortageDir {
         self.lines.get(&kind).into_iter().flatten().map(AtomEntry::new)
     }
 
-    /// The words of a variable that is a list, in the order in which Portage reads them; `None` if it is none, or not set.
+    /// The words of a list in Portage's order; `None` if the variable is no list or not set.
     pub fn list(&self, name: &str) -> Option<Vec<ListEntry<'_>>> {
         match &self.variables.iter().find(|merged| merged.name == name)?.value {
             Value::Switches(switches) => {
@@ -230,7 +230,7 @@ impl PortageDir {
         }
     }
 
-    /// The value of a variable as it is written into the merged `make.conf`, references as `${NAME}`.
+    /// The value of a variable in the merged `make.conf`, with references as `${NAME}`.
     pub fn written(&self, name: &str) -> Option<String> {
         let merged = self.variables.iter().find(|merged| merged.name == name)?;
         Some(match &merged.value {
@@ -239,23 +239,23 @@ impl PortageDir {
         })
     }
 
-    /// Everything that was said about a variable, in order. Empty if no fragment sets it, or only by way of `COMMON_FLAGS`.
+    /// All statements about a variable, in order. Empty if no fragment sets it, or only through `COMMON_FLAGS`.
     pub fn touches(&self, name: &str) -> &[Touch] {
         self.variables.iter().find(|merged| merged.name == name).map_or(&[], |merged| &merged.history)
     }
 
-    /// The folder of the fragment that said something, relative to the configuration directory.
+    /// The folder of the fragment that made a statement, relative to the configuration directory.
     pub fn fragment_of(&self, touch: &Touch) -> &Path {
         self.fragments.of(touch)
     }
 
-    /// The folders of all fragments in the order in which they were merged, relative to the configuration directory.
+    /// The folders of all fragments in the order of merging, relative to the configuration directory.
     pub fn fragments(&self) -> &[PathBuf] {
         self.fragments.as_slice()
     }
 
-    /// Where the copied file `path` comes from, relative to the configuration directory: once for each fragment that has it. Empty
-    /// for the files that were merged.
+    /// The source files of the copied file `path`, relative to the configuration directory, one for each fragment that has it. Empty for
+    /// merged files.
     pub fn sources(&self, path: &Path) -> &[PathBuf] {
         self.sources.get(path).map_or(&[], Vec::as_slice)
     }
@@ -263,7 +263,7 @@ impl PortageDir {
 
 const HEADER: &str = "# Merged by gentoomuch from the fragments named below; change those instead.\n";
 
-/// The fragments' files, without lines: a comment that moves a line must not rebuild a world.
+/// The fragments' files, without line numbers: a comment that moves a line must not rebuild a world.
 fn origin(places: &[Place]) -> String {
     if let [place] = places {
         return place.file.display().to_string();
@@ -278,9 +278,9 @@ fn render_make_conf(variables: &[Merged]) -> String {
     let mut out = String::from(HEADER);
     for merged in variables {
         let value = match &merged.value {
-            // Only words without quotes, dollar signs and backslashes get here; `${…}` in them is meant to be read.
+            // These words contain no quotes, dollar signs and backslashes, except for `${…}`, which is a reference.
             Value::Switches(switches) => match switches.joined() {
-                // Portage would take the word alone for a statement.
+                // Portage takes the bare word for a statement.
                 joined if joined == "source" => "\" source\"".to_owned(),
                 joined => format!("\"{joined}\""),
             },

@@ -1,7 +1,7 @@
-//! What must hold whatever is written: reading undoes writing, and merging is associative, idempotent and stable.
+//! Properties that hold for any input: reading undoes writing, and merging is associative, idempotent and stable.
 //!
-//! Cases are made from bytes of a fixed generator, short ones first. A case that fails is shortened while it still fails, and then
-//! printed: what it shows becomes a test of its own.
+//! Cases are made from the bytes of a fixed generator, short ones first. A failing case is shortened as long as it still fails, and
+//! printed: it becomes a test of its own.
 
 use std::fmt::Debug;
 use std::fs;

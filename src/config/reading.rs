@@ -19,12 +19,12 @@ pub(crate) struct Entry {
     pub(crate) is_dir: bool,
 }
 
-/// Directories of old version control systems (`portage/const.py`, `VCS_DIRS`); the newer ones' are hidden.
+/// Directories of old version control systems (`portage/const.py`, `VCS_DIRS`); those of newer ones are hidden.
 const VERSION_CONTROL: [&str; 3] = ["CVS", "RCS", "SCCS"];
 
-/// The entries of `dir` sorted by name, without `README.md`, the `PLACEHOLDER` with which older layouts kept empty folders, hidden
-/// files, editors' `*~` backups and directories of version control systems: but for the first two, what Portage skips in its own
-/// directories (`portage/util/__init__.py`, `_recursive_file_list`).
+/// The entries of `dir`, sorted. Left out are `README.md`, the `PLACEHOLDER` of older layouts' empty folders, and what Portage skips in
+/// its own directories: hidden files, editors' `*~` backups and directories of version control systems (`portage/util/__init__.py`,
+/// `_recursive_file_list`).
 pub(crate) fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -94,11 +94,11 @@ fn read_bytes(findings: &Findings<'_>, file: &Path) -> io::Result<(Vec<u8>, bool
     Ok((bytes, metadata.permissions().mode() & 0o111 != 0))
 }
 
-/// Opens a file that lies in the configuration directory, be it by links. A fifo is not waited for.
+/// Opens a file in the configuration directory, possibly through links. Does not block on a FIFO.
 fn open(findings: &Findings<'_>, file: &Path) -> io::Result<fs::File> {
     let root = findings.real_root()?;
     let path = root.join(file);
-    // Most have no link on their way; whatever is wrong else, the careful way says again.
+    // The fast way works if no link is on the path. Any error is reported by the slow way below.
     let is_below = file.components().all(|component| matches!(component, Component::Normal(_)));
     if is_below && let Ok(opened) = TreeDir::open(root).and_then(|root| root.open_file(file)) {
         return Ok(opened.file);
@@ -124,7 +124,7 @@ pub(crate) fn text(findings: &mut Findings<'_>, file: &Path) -> Option<String> {
     }
 }
 
-/// The line on which what comes after `before` stands.
+/// The line of the character after `before`.
 pub(crate) fn line_of(before: &[u8]) -> u32 {
     u32::try_from(before.split(|byte| *byte == b'\n').count()).unwrap_or(u32::MAX)
 }
@@ -147,7 +147,7 @@ pub(crate) fn list(findings: &mut Findings<'_>, file: &Path) -> Option<Vec<Locat
     Some(entries)
 }
 
-/// The only entry of a list; more than one is an error, none is as good as no file.
+/// The only entry of a list. More than one is an error; an empty list counts as no file.
 pub(crate) fn single(findings: &mut Findings<'_>, file: &Path) -> Option<Located<String>> {
     let mut entries = list(findings, file)?.into_iter();
     let first = entries.next();

@@ -1,4 +1,4 @@
-//! `repos.conf`: which ebuild repositories there are, read as Portage does, which is as Python's `configparser` does.
+//! `repos.conf`: the ebuild repositories, read like Portage, which uses Python's `configparser`.
 //!
 //! ```text
 //! [DEFAULT]                       what other sections inherit; `main-repo` counts only here
@@ -12,8 +12,8 @@
 //! priority = 50
 //! ```
 //!
-//! A line that is indented more than its option goes on with the value, `#` and `;` begin a comment at the beginning of a line only, and
-//! `%(NAME)s` is another option of the section. The files are also copied as they are, so lines are those of the fragment's file.
+//! A line that is indented more than its option continues the value; `#` and `;` begin a comment only at the beginning of a line;
+//! `%(NAME)s` is another option of the section. The files are also copied unchanged, so line numbers are those of the fragment's file.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -23,14 +23,14 @@ use super::diagnostic::{Findings, Located, Place};
 use super::fragment::Copied;
 use super::source::{Method, Revision, SourceError, TreeSource};
 
-/// Where repositories are when nothing else is said.
+/// Where repositories are by default.
 pub(crate) const REPOS_DIR: &str = "/var/db/repos";
 const FILE: &str = "repos.conf";
-/// Where snapshots come from, unless somebody says otherwise.
+/// The default mirror of snapshots.
 const OFFICIAL: &str = "https://distfiles.gentoo.org";
-/// Of the section `[gentoo]` that Portage comes with (`/usr/share/portage/config/repos.conf`): what a configuration leaves out.
+/// Values of the section `[gentoo]` in Portage's own `/usr/share/portage/config/repos.conf`, for what a configuration leaves out.
 const PORTAGES_OWN: (&str, &str, &str) = ("gentoo", "rsync", "rsync://rsync.gentoo.org/gentoo-portage");
-/// So many bytes may come of the references of one option: each level of them can multiply what the next one holds.
+/// Size limit of an option after replacing references: each level of them can multiply the text.
 const MAX_REFERRED_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,13 @@ pub struct RepositoryEntry {
     pub name: Located<String>,
     /// Where sessions see it.
     pub location: PathBuf,
-    /// Where it comes from, if that is said, or what of that makes no sense.
+    /// Its source, if there is one, or why that is invalid.
     pub source: Option<Located<Result<TreeSource, SourceError>>>,
-    /// The branch that `sync-git-clone-extra-opts` asks for.
+    /// The branch in `sync-git-clone-extra-opts`.
     pub branch: Option<Revision>,
     /// Repositories whose eclasses it uses.
     pub masters: Vec<Located<String>>,
-    /// Which of two that have the same version wins.
+    /// Which of two repositories with the same version wins.
     pub priority: Option<Located<i32>>,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn read(findings: &mut Findings<'_>, copied: &BTreeMap<PathBuf, Copie
     repositories
 }
 
-/// As Portage reads a directory: hidden files and backups are left out.
+/// Like Portage, skips hidden files and backups in a directory.
 fn is_read(target: &Path) -> bool {
     let mut parts = target.components().filter_map(|part| match part {
         Component::Normal(name) => name.to_str(),
@@ -113,10 +113,10 @@ fn is_read(target: &Path) -> bool {
 fn read_file(findings: &mut Findings<'_>, sections: &mut Sections, file: &Path, text: &str) {
     let file: Arc<Path> = file.into();
     let mut section: Option<usize> = None;
-    // The option that an indented line goes on with, and how far that is indented.
+    // The option that indented lines continue, and its indentation.
     let mut option: Option<(String, usize)> = None;
     let mut here: Vec<(usize, String)> = Vec::new();
-    // What follows a section without a name is not complained about line by line.
+    // Lines in a section without a name are not reported one by one.
     let mut nameless = false;
     for (line, raw) in (1..).zip(text.lines()) {
         let located = |value: &str| Located { value: value.to_owned(), file: Arc::clone(&file), line };
@@ -215,7 +215,7 @@ impl Section<'_, '_> {
         let (own_name, own_method, own_uri) = PORTAGES_OWN;
         let is_portages = self.name.value == own_name;
         let (method, uri) = match (method, uri) {
-            // Portage downloads snapshots from its mirrors, whatever stands here. An address that could be one of a mirror is taken as such.
+            // Portage downloads snapshots from its mirrors whatever is written here. We take an address that may be a mirror's as one.
             (Some(method), uri) if method.value == "webrsync" => {
                 let mirror = uri.filter(|uri| uri.value.starts_with("https://") || uri.value.starts_with("http://"));
                 let uri = mirror.unwrap_or_else(|| method.with(OFFICIAL.to_owned()));
@@ -242,7 +242,7 @@ impl Section<'_, '_> {
             self.findings.error_with_hint(&method.place(), "Portage knows no `sync-type` `tar`", hint);
             return None;
         }
-        // Other methods of Portage's are no fault of the file's; only `sync` cannot use them.
+        // Other methods are valid for Portage; only `sync` cannot use them.
         let source = method.value.parse::<Method>().and_then(|method| TreeSource::new(method, &uri.value));
         if let Err(error) = source.as_ref()
             && !matches!(error, SourceError::Method(_))
@@ -252,7 +252,7 @@ impl Section<'_, '_> {
         Some(method.with(source))
     }
 
-    /// `-b BRANCH` or `--branch=BRANCH`: with Portage's own option a repository is cloned, and then stays on its branch.
+    /// `-b BRANCH` or `--branch=BRANCH`: Portage clones with this option, and the repository stays on that branch.
     fn branch(&mut self) -> Option<Revision> {
         let options = self.get("sync-git-clone-extra-opts")?;
         let mut words = options.value.split_whitespace();
@@ -268,7 +268,7 @@ impl Section<'_, '_> {
         None
     }
 
-    /// An option with what it refers to put in, of the section's own or inherited.
+    /// An option with its references, to options of the section or of `[DEFAULT]`, replaced.
     fn get(&mut self, option: &str) -> Option<Located<String>> {
         let found = self.options.get(option).or_else(|| self.defaults.get(option))?;
         let mut left = MAX_REFERRED_BYTES;
@@ -295,7 +295,7 @@ impl Section<'_, '_> {
             }
             let (name, after) = rest.strip_prefix('(')?.split_once(")s")?;
             let name = name.to_lowercase();
-            // What Portage puts into every section.
+            // The defaults that Portage gives every section.
             let known = match name.as_str() {
                 "eprefix" => "",
                 "eroot" | "root" | "portage_configroot" => "/",
@@ -310,12 +310,12 @@ impl Section<'_, '_> {
     }
 }
 
-/// A name by PMS 3.1.5, which has to be one of the store's as well.
+/// A valid name by PMS 3.1.5 and for the store.
 pub(crate) fn is_repository_name(name: &str) -> bool {
     name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) && !name.starts_with('-') && (1..=100).contains(&name.len())
 }
 
-/// An absolute path that nothing else of a session's is mounted on.
+/// An absolute path that no other mount of a session uses.
 fn is_location(path: &Path) -> bool {
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     let taken = ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc", "/var/cache/distfiles", "/var/cache/binpkgs", "/var/tmp/portage"];

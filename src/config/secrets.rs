@@ -1,13 +1,13 @@
-//! What may not be in an artifact: everybody who has one would have it.
+//! Finds secrets in the configuration: everybody who has an artifact would have them.
 
 use std::path::{Component, Path};
 
 use super::diagnostic::{Findings, Place};
 
-/// Lines by which keys that nobody else should have begin: OpenPGP's, OpenSSH's, those of PEM.
+/// The first lines of private keys: OpenPGP, OpenSSH, PEM.
 const BEGIN: &str = "-----BEGIN ";
 const PRIVATE: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
-/// A line of this kind is longer than none.
+/// Such a line is not longer than this.
 const LINE_LIMIT_BYTES: usize = 80;
 
 /// Says what is secret in a file of a fragment. `target` is its place below `/etc/portage`.
@@ -31,7 +31,7 @@ pub(super) fn check(findings: &mut Findings<'_>, file: &Path, target: &Path, byt
     }
 }
 
-/// What a file of `gnupg/` is, if it is nobody else's business. `getuto` writes the passphrase to `pass`.
+/// What a file of `gnupg/` is, if it is secret. `getuto` writes the passphrase to `pass`.
 fn of_gnupg(target: &Path) -> Option<&'static str> {
     let parts: Vec<&str> = target.components().filter_map(component).collect();
     match (parts.last()?, parts.get(1)?) {

@@ -1,4 +1,4 @@
-//! Where an ebuild repository comes from, and which state of it is meant.
+//! The source of an ebuild repository, and which state of it is meant.
 //!
 //! ```text
 //! git+https://example.org/overlay.git#stable     git: a branch, a tag or a commit; also git+http, git+ssh, git+file, git://
@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How a repository is brought.
+/// How a repository is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -26,12 +26,12 @@ pub enum Method {
     Tar,
 }
 
-/// A repository somewhere else.
+/// The source of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TreeSource {
-    /// How it is brought.
+    /// How it is fetched.
     pub method: Method,
-    /// From where: what git, rsync or the downloader get to see.
+    /// The address, as git, rsync or the downloader get it.
     pub uri: String,
 }
 
@@ -44,17 +44,17 @@ pub enum Revision {
     Date(String),
     /// A tree by the SHA-256 of its contents, whichever way it came.
     Digest(String),
-    /// A branch or a tag: what it means may change.
+    /// A branch or a tag, which may move.
     Moving(String),
 }
 
-/// What is wrong with a source.
+/// Errors in a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// No method fits.
     #[error("`{0}` says neither `git+…`, `rsync://…`, `webrsync+…` nor the URL of a tarball")]
     Unknown(String),
-    /// A method that there is not.
+    /// An unknown method.
     #[error("there is no method `{0}`: there are git, rsync, webrsync and tar")]
     Method(String),
     /// A method with an address of another protocol.
@@ -62,16 +62,16 @@ pub enum SourceError {
     Scheme {
         method: Method,
         uri: String,
-        /// Which it takes.
+        /// The protocols that it takes.
         wanted: &'static str,
     },
     /// Characters that no address has.
     #[error("`{0}` has a space or a control character, or begins with a dash")]
     Characters(String),
-    /// A password would be kept in too many places.
+    /// A password in the address would be stored in too many places.
     #[error("the address holds a password, which would be kept and shown")]
     Password,
-    /// A revision that this method does not have.
+    /// A revision of a kind that this method does not have.
     #[error("`{rev}` is no revision for {method}: {wanted}")]
     Revision {
         method: Method,
@@ -79,7 +79,7 @@ pub enum SourceError {
         rev: String,
         wanted: &'static str,
     },
-    /// Nothing that could be a revision.
+    /// Not a valid revision.
     #[error("`{0}` is no revision")]
     NoRevision(String),
 }
@@ -120,7 +120,7 @@ impl Method {
         }
     }
 
-    /// Which revisions there are, in words.
+    /// The kinds of revisions, in words.
     pub fn revisions(self) -> &'static str {
         match self {
             Self::Git => "it has commits, branches and tags, and `sha256:` for the contents of a tree",
@@ -144,7 +144,7 @@ impl TreeSource {
         if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
             return Err(SourceError::Password);
         }
-        // A host that begins with a dash would be an option of ssh's.
+        // ssh would take a host that begins with a dash for an option.
         if authority.rsplit('@').next().is_some_and(|host| host.starts_with('-')) {
             return Err(SourceError::Characters(uri.to_owned()));
         }
@@ -186,7 +186,7 @@ impl TreeSource {
             Revision::Date(_) => matches!(self.method, Method::Webrsync | Method::Git),
         };
         match (fits, rev, self.method) {
-            // Eight digits may be a tag.
+            // Eight digits may also be a tag.
             (true, Revision::Date(_), Method::Git) => Ok(Revision::Moving(text.to_owned())),
             (true, rev, _) => Ok(rev),
             (false, _, method) => Err(SourceError::Revision { method, rev: text.to_owned(), wanted: method.revisions() }),
@@ -204,7 +204,7 @@ impl fmt::Display for TreeSource {
 }
 
 impl Revision {
-    /// Reads one, whoever's it is.
+    /// Parses a revision for any method.
     pub fn parse(text: &str) -> Result<Self, SourceError> {
         let hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if let Some(digest) = text.strip_prefix("sha256:") {
@@ -229,7 +229,7 @@ impl Revision {
         if is_name { Ok(Self::Moving(text.to_owned())) } else { Err(SourceError::NoRevision(text.escape_debug().to_string())) }
     }
 
-    /// Whether it will always mean the same.
+    /// Whether it always means the same state.
     pub fn is_fixed(&self) -> bool {
         !matches!(self, Self::Moving(_))
     }

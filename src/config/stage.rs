@@ -1,4 +1,4 @@
-//! What a user calls a stage on the command line: a stage4 definition with the stage3 definition below it, or one of the latter alone.
+//! A stage's name on the command line: a stage4 definition with its stage3 definition, or a stage3 definition alone.
 //!
 //! ```text
 //! web              the stage4 definition `web`; without one, the stage3 definition
@@ -9,7 +9,7 @@
 use super::{ConfigDir, Error, Result, Stage3Definition, Stage4Definition};
 use crate::did_you_mean::nearest;
 
-/// Which definition a name means.
+/// The kind of definition that a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     Stage3(String),
@@ -50,7 +50,7 @@ impl ConfigDir {
         }
     }
 
-    /// Which definition `name` means. It exists, and is not read.
+    /// Which definition `name` means. It exists, but is not read yet.
     pub(super) fn find_stage(&self, name: &str) -> Result<Found> {
         if let Some(name) = name.strip_prefix("stage3:") {
             return Ok(Found::Stage3(self.known_stage3(name)?));
@@ -79,7 +79,7 @@ impl ConfigDir {
         })
     }
 
-    /// Every stage, stage4 definitions first; the name of a stage3 definition gets its prefix where a stage4 has the same.
+    /// All stages, stage4 definitions first. A stage3 definition with the name of a stage4 gets its prefix.
     pub fn stage_names(&self) -> Vec<String> {
         let mut all = self.stage4_names();
         let stage3s = self.stage3_names();

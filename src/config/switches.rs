@@ -1,4 +1,4 @@
-//! Uniting lists of switches from several fragments, and finding where they contradict each other.
+//! Unites lists of switches from several fragments, and finds contradictions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,11 +38,11 @@ impl Word {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Switches {
     pub(crate) entries: Vec<Entry>,
-    /// Where each name is, but for those that clear. Only kept for long lists.
+    /// The position of each name, except of words that clear. Only kept for long lists.
     index: BTreeMap<String, usize>,
 }
 
-/// Shorter lists are searched from the front.
+/// Shorter lists are searched linearly.
 const INDEXED_FROM: usize = 24;
 
 impl PartialEq for Switches {
@@ -54,7 +54,7 @@ impl PartialEq for Switches {
 impl Eq for Switches {}
 
 impl Switches {
-    /// Adds what fragment number `fragment` says. `subject` begins the message of a conflict: "`USE`", "`package.use` for `a/b`".
+    /// Adds the word of fragment number `fragment`. `subject` begins the message of a conflict: "`USE`", "`package.use` for `a/b`".
     pub(crate) fn unite(&mut self, findings: &mut Findings<'_>, fragment: usize, words: Vec<Word>, subject: &str) {
         for word in words {
             match &word.switch {
@@ -64,7 +64,7 @@ impl Switches {
         }
     }
 
-    /// Adds names of which the last one counts most, so that one named again moves to the end.
+    /// Adds names of which the last one counts most: one that is named again moves to the end.
     pub(crate) fn follow(&mut self, fragment: usize, words: Vec<Word>) {
         for word in words {
             let mut places = match self.position(word.switch.name()) {
@@ -126,7 +126,7 @@ impl Switches {
         let entry = &mut self.entries[at];
         if entry.switch == word.switch {
             entry.fragment = fragment;
-            // Reading goes forward: what was there before is there last.
+            // Only words before this one are removed.
             if entry.places.last() != Some(&word.place) {
                 entry.places.push(word.place);
             }
@@ -141,7 +141,7 @@ impl Switches {
                 WAYS_OUT,
             );
         }
-        // The later one stands at its own place in the order: `-* a` before it must not clear it.
+        // The word keeps its own, later position: a `-* a` before it must not clear it.
         self.remove(at);
         self.push(Entry { switch: word.switch, places: vec![word.place], fragment });
     }

@@ -1,5 +1,5 @@
-//! A stage in Portage's terms: every flag, keyword, licence, mask, variable, package, patch, script, removal and file by itself, with
-//! the lines that say so. Two of these can be compared without a thought for the order and shape of files.
+//! A stage in Portage's terms: every flag, keyword, licence, mask, variable, package, patch, script, removal and file separately, with
+//! its lines. So two stages can be compared whatever the order and shape of their files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -84,7 +84,7 @@ impl Topic {
 /// What is said about a subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Term {
-    /// `on`, `off`, a value, the beginning of a digest; empty where being there says everything.
+    /// `on`, `off`, a value, or the start of a digest; empty if its presence says everything.
     pub value: String,
     /// The lines that say so; relative to the configuration directory.
     pub places: Vec<Place>,
@@ -94,7 +94,7 @@ pub struct Term {
 pub(crate) type Terms = BTreeMap<(Topic, String), Term>;
 
 impl ConfigDir {
-    /// The stage in Portage's terms, `portage` being its merged Portage directory.
+    /// The terms of a stage with the merged Portage directory `portage`.
     pub fn terms(&self, stage: &Stage, portage: &PortageDir) -> Terms {
         let mut teller = Teller::default();
         teller.definition(stage);
@@ -156,7 +156,7 @@ impl Teller {
                 self.tell(Topic::Variables, name.clone(), portage.written(&name).unwrap_or_default(), places);
                 continue;
             };
-            // What only says that the value before stays is no entry of the list.
+            // A word that keeps the value before it is no entry of the list.
             let itself = format!("${{{name}}}");
             for entry in entries.into_iter().filter(|entry| entry.switch.name() != itself) {
                 let (topic, subject) = match name.as_str() {
@@ -262,7 +262,7 @@ impl Teller {
     }
 
     fn hooks(&mut self, root: &Path) {
-        // What is wrong with them is said before a build.
+        // Their errors are reported before a build.
         let Ok(hooks) = Hooks::with_config(root) else { return };
         for hook in hooks.iter() {
             let name = format!("{}.d/{}", hook.phase, hook.name);
@@ -287,7 +287,7 @@ fn on_or_off(switch: &Switch) -> &'static str {
     }
 }
 
-/// As much of a SHA-256 as tells two files apart.
+/// Enough of a SHA-256 to tell two files apart.
 fn digest(bytes: &[u8]) -> String {
     let mut text = hex::encode(Sha256::digest(bytes));
     text.truncate(12);
@@ -301,14 +301,14 @@ pub(crate) struct Difference {
     pub topic: Topic,
     /// Flag, atom, variable, path.
     pub subject: String,
-    /// What the first says; nothing if it is only in the second.
+    /// The first stage's value; `None` if only the second has one.
     pub before: Option<Term>,
-    /// What the second says; nothing if it is only in the first.
+    /// The second stage's value; `None` if only the first has one.
     pub after: Option<Term>,
 }
 
-/// All subjects about which `before` and `after` differ, by topic and name. Other places for the same value are no difference, and of two
-/// kernel configurations with different names only these are told.
+/// All subjects in which `before` and `after` differ, by topic and name. Places are not compared. Of two kernel configurations with
+/// different names only the names are reported.
 pub(crate) fn differences(before: &Terms, after: &Terms) -> Vec<Difference> {
     let kernel = |terms: &Terms| terms.get(&(Topic::Definition, "kernel".to_owned())).map(|term| term.value.clone());
     let same_kernel = kernel(before) == kernel(after);

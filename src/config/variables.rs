@@ -1,4 +1,4 @@
-//! Variables that decide where Portage works, how it fetches and what emerge is told: what a configuration may say of them.
+//! Checks variables that decide where Portage works, how it fetches and how emerge is run.
 //!
 //! ```text
 //! make.conf                   the merged value of each variable
@@ -6,8 +6,8 @@
 //! profile/…/make.defaults     the user's own Portage profile
 //! ```
 //!
-//! [`variables`] has the table of names. What is replaced while a session runs is a note, what has no effect a warning, and what would
-//! build another system than was asked for an error.
+//! [`variables`] has the table of names. A value that sessions replace gets a note, one without effect a warning, and one that would
+//! build another system an error.
 
 use std::path::{Component, Path};
 
@@ -23,7 +23,7 @@ use crate::portage::variables;
 use crate::portage::variables::Class;
 
 const EMERGE_OPTS: &str = "EMERGE_DEFAULT_OPTS";
-/// What `make.globals` has, and sessions as well: whoever writes it out says nothing new.
+/// The values of `make.globals`, which sessions use as well: writing them out changes nothing.
 const USUAL: [(&str, &str); 6] = [
     ("BINPKG_COMPRESS", "zstd"),
     ("BINPKG_FORMAT", "gpkg"),
@@ -33,18 +33,18 @@ const USUAL: [(&str, &str); 6] = [
     ("PORTAGE_TMPDIR", "/var/tmp"),
 ];
 
-/// Where an assignment stands.
+/// The file of an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Within {
     /// The merged `make.conf`.
     MakeConf,
-    /// A file that holds for single packages.
+    /// A file for single packages.
     EnvFile,
     /// A Portage profile of the user's own.
     MakeDefaults,
 }
 
-/// Looks at the merged variables, and reads what emerge is told.
+/// Checks the merged variables, and parses the options of emerge.
 pub(super) fn check(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
     for merged in &merge.variables {
         let value: String = expanded(&merge.variables, &merged.name).iter().map(|(text, _)| text.as_str()).collect();
@@ -56,12 +56,12 @@ pub(super) fn check(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
     emerge_opts(findings, merge)
 }
 
-/// `profile/make.defaults`, and those of profiles that it names as parents.
+/// Checks `profile/make.defaults`, and those of the profiles that it inherits.
 fn is_make_defaults(target: &Path) -> bool {
     target.starts_with("profile") && target.components().any(|part| part == Component::Normal("make.defaults".as_ref()))
 }
 
-/// Looks at the assignments of a file that is copied; what Portage could not read is said elsewhere.
+/// Checks the assignments of a copied file. Syntax errors are reported elsewhere.
 pub(super) fn check_file(findings: &mut Findings<'_>, repositories: &Repositories, within: Within, copied: &Copied) {
     let text = String::from_utf8_lossy(&copied.bytes);
     for statement in crate::portage::make_conf::parse(&text).unwrap_or_default() {
@@ -112,7 +112,7 @@ fn check_one(findings: &mut Findings<'_>, repositories: &Repositories, within: W
             format!("`{name}` has no effect: gentoomuch fetches what a session needs"),
             "name mirrors in `GENTOO_MIRRORS` or in the file `mirrors`",
         ),
-        // Of a host that is named here Portage would take what nobody has signed: sessions empty the variable.
+        // Portage does not verify packages of a host in this variable, so sessions empty it.
         Some(Class::OldHosts) if !value.is_empty() => {
             findings.warning(place, format!("`{name}` has no effect"), "name hosts in `binrepos.conf`");
         }
@@ -123,7 +123,7 @@ fn check_one(findings: &mut Findings<'_>, repositories: &Repositories, within: W
     }
 }
 
-/// What `ROOT` and `EPREFIX` say where nothing is moved.
+/// The values of `ROOT` and `EPREFIX` that move nothing.
 fn is_top(value: &str) -> bool {
     value.chars().all(|c| c == '/' || c == '.') && !value.contains("..")
 }
@@ -132,7 +132,7 @@ fn is_usual(name: &str, value: &str) -> bool {
     value.is_empty() || USUAL.contains(&(name, value.trim_end_matches('/')))
 }
 
-/// Whether all repositories that an old variable names are where `repos.conf` has them anyway.
+/// Whether `repos.conf` has all repositories of an old variable at the same places.
 fn is_known_location(repositories: &Repositories, name: &str, value: &str) -> bool {
     let main = repositories.main.as_ref().map_or("gentoo", |main| main.value.as_str());
     let usual = Path::new(REPOS_DIR).join(main);
@@ -145,7 +145,7 @@ fn is_known_location(repositories: &Repositories, name: &str, value: &str) -> bo
     value.split_whitespace().all(is_known)
 }
 
-/// Reads `EMERGE_DEFAULT_OPTS`: each word that has no place in it is an error at its line.
+/// Parses `EMERGE_DEFAULT_OPTS`: each refused word is an error at its line.
 fn emerge_opts(findings: &mut Findings<'_>, merge: &Merge) -> DefaultOpts {
     let parts = expanded(&merge.variables, EMERGE_OPTS);
     let chars = parts.iter().flat_map(|(text, place)| text.chars().map(move |c| (c, place)));

@@ -1,4 +1,4 @@
-//! What a patch says about itself: lines before its first change.
+//! The header of a patch: the lines before its first change.
 //!
 //! ```text
 //! Purpose: keep quiet when there is nothing to greet
@@ -9,12 +9,12 @@
 //! diff --git a/src/hello.c b/src/hello.c
 //! ```
 //!
-//! Patches come from anywhere, so that as little is believed as of what comes out of a session: bounded, and safe to print. What mail
-//! and other distributions write (`Subject`, `Description`) is understood where it means the same.
+//! Patches come from anywhere, so the values are bounded and made safe to print. The fields of mail and of other distributions
+//! (`Subject`, `Description`) are used where they mean the same.
 
 use crate::terminal_text::sanitize_line;
 
-/// Nobody writes a longer one; a patch without any change is not read to its end.
+/// Nobody writes a longer one. This keeps a file without any change from being read to its end.
 const MAX_BYTES: usize = 64 * 1024;
 const MAX_FIELDS: usize = 64;
 const MAX_NAME_CHARS: usize = 40;
@@ -49,7 +49,7 @@ impl Header {
         Self { fields }
     }
 
-    /// The value of a field, whose name may be written in capitals or not.
+    /// The value of a field; case does not matter.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(known, value)| known.eq_ignore_ascii_case(name) && !value.is_empty());
         found.map(|(_, value)| value.as_str())

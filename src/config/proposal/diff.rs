@@ -19,7 +19,7 @@ pub(crate) fn unified(edits: &[Edit]) -> String {
     text
 }
 
-/// The library's own lines also end at a carriage return, which means nothing to `patch`.
+/// The diff library also splits lines at carriage returns, which `patch` does not.
 fn lines(text: &str) -> Vec<&str> {
     text.split_inclusive('\n').collect()
 }

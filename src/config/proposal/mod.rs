@@ -1,4 +1,4 @@
-//! Changes to the configuration that a build needs: where each belongs, and what the files look like with it.
+//! Changes that a build needs in the configuration: their places, and the resulting files.
 //!
 //! ```text
 //! WantedLine          package.use: dev-libs/greet static-libs, since app-misc/picky-1.0 needs it
@@ -9,7 +9,7 @@
 //!   | writing         one rename a file
 //! ```
 //!
-//! Placing is pure: it works on [`FragmentFiles`], texts that were read before, and nothing is written but by [`write()`].
+//! Placing is pure: it works on texts read before, [`FragmentFiles`]; only [`write()`] writes.
 
 mod diff;
 mod placing;
@@ -31,22 +31,22 @@ pub(crate) use writing::write;
 
 pub(crate) use writing::{make_dirs, replace};
 
-/// A line that has to be in the merged configuration.
+/// A line that the merged configuration needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WantedLine {
     /// In which of Portage's files.
     pub file: LineFile,
     /// For which packages.
     pub atom: Atom,
-    /// Flags (written out), keywords or licences; none in `package.unmask`.
+    /// Flags (written out), keywords or licences; empty for `package.unmask`.
     pub words: Vec<String>,
-    /// Why, for the comment above it; each a line.
+    /// The reasons for the comment above it, each a line.
     pub because: Vec<String>,
-    /// Somebody masked it in the configuration, not in the tree.
+    /// It was masked by the configuration, not by the tree.
     pub masked_by_configuration: bool,
 }
 
-/// What a fragment is to a definition.
+/// The role of a fragment in a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// `cpu.defines/NAME`
@@ -55,11 +55,11 @@ pub enum Role {
     Global,
     /// `portage.locals/NAME`, listed in the definition.
     Local,
-    /// `portage.locals/NAME`, to be listed from now on.
+    /// `portage.locals/NAME`, to be added to the list.
     New,
 }
 
-/// The line files of one fragment, as text.
+/// The line files of a fragment, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FragmentFiles {
     /// Relative to the configuration directory.
@@ -72,7 +72,7 @@ pub struct FragmentFiles {
     pub directories: BTreeSet<LineFile>,
 }
 
-/// What placing works on.
+/// The input of placing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragments {
     /// The configuration directory, for messages.
@@ -81,41 +81,41 @@ pub struct Fragments {
     pub definition: String,
     /// In the order of merging.
     pub all: Vec<FragmentFiles>,
-    /// The definition's list of fragments, relative to the configuration directory, and its text.
+    /// The definition's list of fragments, relative to the configuration directory, with its text.
     pub list: (PathBuf, Option<String>),
 }
 
-/// One file, before and after.
+/// A file before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
     /// Relative to the configuration directory.
     pub path: PathBuf,
-    /// Its text; `None`: it is not there yet.
+    /// Its text; `None`: it does not exist.
     pub before: Option<String>,
-    /// What it becomes.
+    /// Its new text.
     pub after: String,
 }
 
-/// Why a change cannot be made.
+/// Why a change is not possible.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A line says the opposite.
     #[error(transparent)]
     Contradiction(Box<Contradiction>),
-    /// The fragment asked for has a name that cannot be used.
+    /// The name of the fragment asked for is invalid.
     #[error("`{0}` cannot be the name of a fragment")]
     Name(String),
-    /// A fragment whose place in the merge is fixed, asked for by name.
+    /// The fragment asked for is not one of the definition's, and its place in the order is fixed.
     #[error("`{fragment}` is no fragment of `{definition}`")]
     Foreign {
         /// What was asked for.
         fragment: String,
         /// The stage3 definition.
         definition: String,
-        /// Those that are.
+        /// The definition's fragments.
         known: Vec<String>,
     },
-    /// A file changed while we looked at it.
+    /// A file changed since we read it.
     #[error("`{}` was changed by somebody else meanwhile", .0.display())]
     Changed(PathBuf),
     /// A file that leads out of the configuration directory.
@@ -126,27 +126,27 @@ pub enum Error {
     Io(#[from] PathError),
 }
 
-/// A line that is there, and one that is needed, which say the opposite.
+/// An existing line that contradicts the one that is needed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}/{there}: `{line}` contradicts what is needed: `{wanted}` in `{}`", .root.display(), place.file.display())]
 pub struct Contradiction {
     pub root: PathBuf,
-    /// Where it is.
+    /// Its place.
     pub there: Place,
     pub line: String,
     /// The line that is needed.
     pub wanted: String,
-    /// Where it would go.
+    /// Where that would go.
     pub place: Place,
     /// Who needs it.
     pub because: Vec<String>,
-    /// Whether writing it later with `# override` is a way out; not for a mask.
+    /// Whether `# override` in a later fragment would help; not for a mask.
     pub may_override: bool,
 }
 
 impl ConfigDir {
-    /// The fragments of a stage3 definition as text. `into` names a further one that shall be written to: `portage.locals/NAME` or
-    /// `NAME`; it need not exist.
+    /// The fragments of a stage3 definition as text. `into` names a further one to write to: `portage.locals/NAME` or `NAME`; it need not
+    /// exist.
     pub fn fragments(&self, stage3: &Stage3Definition, into: Option<&str>) -> Result<Fragments, Error> {
         let mut all = Vec::new();
         if let Some(cpu) = &stage3.cpu {
@@ -167,7 +167,7 @@ impl ConfigDir {
             let name = name.strip_prefix("portage.locals/").unwrap_or(name);
             let dir = Path::new("portage.locals").join(name);
             if !known && !all.iter().any(|fragment| fragment.dir == dir) {
-                // The name of another folder was hardly meant as one of a fragment.
+                // A name with another folder is hardly meant as that of a fragment.
                 let folders =
                     ["cpu.defines", "package.sets", "portage.global", "portage.locals", "stage3.defines", "stage4.defines"];
                 if folders.iter().any(|folder| Path::new(name).starts_with(folder)) {
@@ -196,7 +196,7 @@ impl ConfigDir {
         }
     }
 
-    /// The other stage3 definitions with the fragments that they list; what is wrong in them is no concern of this one.
+    /// The other stage3 definitions with their fragments. Their errors do not matter here.
     fn others(&self, name: &str) -> Vec<(String, Vec<String>)> {
         let others = self.stage3_names().into_iter().filter(|other| other != name);
         others

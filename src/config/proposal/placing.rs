@@ -1,8 +1,7 @@
-//! Where a change belongs.
+//! Decides where a change belongs.
 //!
-//! The fragment that already has a line for the package, the last of several; else the last `portage.local` that belongs to this
-//! definition alone; else the last `portage.local`; else `portage.global`. Within it the line that is there is extended, or the new one
-//! follows it.
+//! The fragment that already has a line for the package, the last of several; else the last `portage.local` that only this definition
+//! uses; else the last `portage.local`; else `portage.global`. In it the existing line is extended, or the new one follows it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use crate::config::Place;
 use crate::portage::atom::{Atom, Operator};
 use crate::portage::package_files::{self, Line, LineFile, split_comment};
 
-/// Where a line went, and why there.
+/// The place of a line, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Placed {
     /// The fragment, relative to the configuration directory.
@@ -23,11 +22,12 @@ pub struct Placed {
     pub line: String,
     /// Why it is needed.
     pub because: Vec<String>,
-    /// Why this fragment, where that is not obvious.
+    /// Why this fragment, if that is not obvious.
     pub chosen: Option<String>,
 }
 
-/// What the files become so that `wanted` is in them. `into` is the fragment to write to, if one was asked for: `portage.locals/NAME`,
+/// The files with `wanted` in them. `into` is the fragment to write to, if one was asked for: `portage.locals/NAME`, `NAME`,
+/// `portage.global`.
 /// `NAME`, `portage.global`.
 pub(crate) fn propose(fragments: &Fragments, wanted: &[WantedLine], into: Option<&str>) -> Result<(Vec<Edit>, Vec<Placed>), Error> {
     let into = into.map(|name| asked_for(fragments, name)).transpose()?;
@@ -153,7 +153,7 @@ fn list_too(names: &[String]) -> String {
     format!("{} list{}", quoted.join(", "), if names.len() == 1 { "s" } else { "" })
 }
 
-/// The file of the fragment that the line goes to.
+/// The file of the fragment for the line.
 fn file_for(fragment: &FragmentFiles, line: &WantedLine, texts: &BTreeMap<PathBuf, String>) -> PathBuf {
     let top = fragment.dir.join(line.file.file_name());
     let with_line = files_of(fragment, line.file, texts)
@@ -166,18 +166,18 @@ fn file_for(fragment: &FragmentFiles, line: &WantedLine, texts: &BTreeMap<PathBu
         return top;
     }
     let is_directory = fragment.directories.contains(&line.file);
-    // A fragment that keeps directories elsewhere gets one here too.
+    // Where the other kinds are directories, this one becomes a directory as well.
     let by_habit = !fragment.directories.is_empty()
         && fragment.texts.keys().all(|path| path.parent().is_some_and(|parent| parent != fragment.dir));
     if is_directory || by_habit {
-        // A file with the fragment's name is for all of it; others are about what their names say.
+        // A file with the fragment's name is for everything; other names stand for a subject.
         let whole = fragment.dir.file_name().map(|name| top.join(name)).filter(|path| texts.contains_key(path));
         return whole.unwrap_or_else(|| top.join(&line.atom.package));
     }
     top
 }
 
-/// Puts the line into a file's text: into a line for the same packages, after one for the same package, or at the end.
+/// Puts the line into a file's text: into a line with the same atom, after one for the same package, or at the end.
 fn put(text: &mut String, line: &WantedLine) {
     let known = lines_of(line.file, text);
     let same: Vec<&Line> = known.iter().filter(|known| same_package(&known.atom, &line.atom) && !known.negated).collect();
@@ -205,7 +205,7 @@ fn comments(because: &[String], about: Option<&str>) -> String {
     because.iter().map(|reason| format!("# {about}{reason}\n")).collect::<Vec<_>>().concat()
 }
 
-/// Ends the last line, if it is not.
+/// Adds the line break at the end, if it is missing.
 fn end_line(text: &mut String) {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -222,7 +222,7 @@ fn extend(text: &mut String, number: u32, words: &[String], because: &[String]) 
         }
         out.push_str(&comments(because, Some(&words.join(" "))));
         let content = split_comment(raw).0.trim_end();
-        // After `VIDEO_CARDS:` every word would be one of that variable's.
+        // After `VIDEO_CARDS:` every word would become one of that variable.
         let expanded = content.split_whitespace().find(|word| word.ends_with(':')).and_then(|word| content.find(word));
         let place = expanded.unwrap_or(content.len());
         out.push_str(content[..place].trim_end());
@@ -250,7 +250,7 @@ fn insert_after(text: &mut String, number: u32, new: &str) {
     *text = out;
 }
 
-/// A line of any fragment that says the opposite of what is needed, unless a later one takes it back.
+/// A line of any fragment that contradicts the needed one, unless a later line takes it back.
 fn contradiction(fragments: &Fragments, wanted: &WantedLine, fragment: &FragmentFiles, file: &Path) -> Result<(), Error> {
     let opposite = |word: &str| match word.strip_prefix('-') {
         Some(name) => name.to_owned(),
@@ -291,8 +291,8 @@ fn contradiction(fragments: &Fragments, wanted: &WantedLine, fragment: &Fragment
     })))
 }
 
-/// Whether a line of the configuration is about the packages that `wanted` means. One for all packages is a default, which a line for
-/// one package may change; one for another version is about something else.
+/// Whether a line of the configuration is about the same packages as `wanted`. A line for all packages is a default, which one for a
+/// package may change; a line for another version does not matter.
 fn may_mean(atom: &Atom, wanted: &Atom) -> bool {
     let exact = |operator| matches!(operator, Some(Operator::Equal | Operator::AnyRevision));
     let other_version = exact(atom.operator)

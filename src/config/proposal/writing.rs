@@ -1,4 +1,4 @@
-//! Writing edits: one rename a file, and nothing that changed meanwhile.
+//! Writes edits: each file by a rename, and only if nothing changed since it was read.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use crate::durable;
 use crate::durable::Mode;
 use crate::path_error::PathError;
 
-/// Writes the edits below `root`, each file by one rename, after all of them were found to be as they were read. Returns what was
-/// written, relative to `root`.
+/// Writes the edits below `root`. First all files are compared with what was read, then each is replaced by a rename. Returns the files,
+/// relative to `root`.
 pub(crate) fn write(root: &Path, edits: &[Edit]) -> Result<Vec<PathBuf>, Error> {
     let edits: Vec<&Edit> = edits.iter().filter(|edit| edit.before.as_deref() != Some(&edit.after)).collect();
     let mut targets = Vec::new();
@@ -23,7 +23,7 @@ pub(crate) fn write(root: &Path, edits: &[Edit]) -> Result<Vec<PathBuf>, Error> 
     Ok(edits.into_iter().map(|edit| edit.path.clone()).collect())
 }
 
-/// The file that is to be replaced: what a link leads to, as long as that is inside.
+/// The file to replace: the target of a link, if that is inside.
 fn unchanged(root: &Path, edit: &Edit) -> Result<PathBuf, Error> {
     let path = root.join(&edit.path);
     let target = match path.canonicalize() {
@@ -40,13 +40,13 @@ fn unchanged(root: &Path, edit: &Edit) -> Result<PathBuf, Error> {
     if now == edit.before { Ok(target) } else { Err(Error::Changed(target)) }
 }
 
-/// Makes a directory of the configuration with its parents: as the umask wants it, but never for others to write to, since what is there decides
-/// what is built.
+/// Creates a directory of the configuration with its parents: with the umask's mode, but never writable for others, since its contents
+/// decide what is built.
 pub(crate) fn make_dirs(dir: &Path) -> durable::Result<()> {
     durable::make_dirs(dir, Mode::AtMost(0o755))
 }
 
-/// Writes a file by a rename over what is there. Killed here, it leaves a hidden file, which neither we nor Portage read.
+/// Replaces a file by a rename. If this is killed it leaves a hidden file, which neither we nor Portage read.
 pub(crate) fn replace(target: &Path, contents: impl AsRef<[u8]>) -> Result<(), Error> {
     make_dirs(target.parent().unwrap_or(Path::new("/")))?;
     let mode = fs::metadata(target).map_or(Mode::AtMost(0o644), |meta| Mode::Exactly(meta.permissions().mode() & 0o777));
