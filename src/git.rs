@@ -162,6 +162,7 @@ impl Git {
         let index = scratch.0.join("index");
         let index = [(OsStr::new("GIT_INDEX_FILE"), index.as_os_str())];
         let mut target = OsString::from("--prefix=");
+        // git puts the prefix in front of each path as a string, so the slash is needed.
         target.push(scratch.0.join("tree/"));
         self.run(&top, &["read-tree", &commit], &index, b"")?.ok()?;
         let arguments = [OsStr::new("checkout-index"), &target, OsStr::new("-z"), OsStr::new("--stdin")];
@@ -171,6 +172,7 @@ impl Git {
 
     fn commit(&self, top: &Path, revision: &str) -> Result<String> {
         let name = format!("{revision}^{{commit}}");
+        // `--end-of-options`: a revision that begins with a dash is no option. `^{commit}` turns a tag into its commit.
         let found = self.run(top, &["rev-parse", "--verify", "--quiet", "--end-of-options", &name], &[], b"")?;
         let commit = String::from_utf8_lossy(first_line(&found.stdout)).into_owned();
         if found.status.success() && !commit.is_empty() {
@@ -194,6 +196,7 @@ impl Git {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(dir).env_clear();
         command.envs(self.environment.iter().filter(|(name, _)| !names_a_repository(name)).map(|(name, value)| (name, value)));
+        // `GIT_OPTIONAL_LOCKS=0` keeps git from refreshing the user's index. Messages are parsed, so they must not be translated.
         command.envs([("LC_ALL", "C"), ("LANGUAGE", ""), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]);
         let asked = self.environment.iter().find(|(name, _)| name == "GIT_CONFIG_COUNT");
         let before = asked.and_then(|(_, count)| count.to_str()?.parse().ok()).unwrap_or(0);

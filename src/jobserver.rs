@@ -178,6 +178,8 @@ impl Shared {
     }
 
     fn join(self: &Arc<Self>, path: &Path) -> io::Result<Turn> {
+        // For reading and writing: a pipe without a reader cannot be opened for writing without blocking, and one without a writer
+        // is at its end (fifo(7)).
         let pipe = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let mut purse = self.purse();
         let id = purse.next;
@@ -200,6 +202,7 @@ impl Purse {
         let wanted = needy.len() + self.claimants;
         for (taker, idle) in self.takers.iter_mut().zip(&idle) {
             for _ in 0..*idle {
+                // Idle tokens stay in their pipe unless somebody needs them.
                 if self.free < wanted && taker.take() {
                     self.free += 1;
                 }
@@ -283,6 +286,7 @@ pub(crate) fn make_pipe(path: &Path) -> Result<()> {
     crate::durable::remove_if_there(path)?;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
         .map_err(|errno| PathError::io("create", path)(errno.into()))?;
+    // Not by `mknod`, from whose mode the kernel subtracts the umask.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(PathError::io("change the mode of", path))
 }
 

@@ -174,6 +174,8 @@ struct Watchdog(Child);
 impl Watchdog {
     fn start() -> io::Result<Self> {
         let mut command = Command::new("/bin/sh");
+        // `read` succeeds if we write a line, and the shell just ends. If we die it sees the end of the file, and kills its process
+        // group (`kill 0`).
         command.args(["-c", "read -r end || kill -s KILL 0"]).env_clear().process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Self)
     }
@@ -198,6 +200,7 @@ fn attend(child: &mut Child, group: Option<i32>, cancelled: &dyn Fn() -> bool) -
     let pidfd = sys::process::open_pidfd(pid).map_err(|error| error.source)?;
     let mut asked: Option<Instant> = None;
     loop {
+        // A pidfd becomes readable when the process ends; `TICK_MS` is only for `cancelled`.
         sys::fd::wait_readable(&[pidfd.as_fd()], Some(TICK_MS)).map_err(|error| error.source)?;
         if let Some(status) = child.try_wait()? {
             if asked.is_some() {

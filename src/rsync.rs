@@ -52,6 +52,7 @@ impl Rsync {
         }
         let mut directory = target.as_os_str().to_owned();
         directory.push("/");
+        // With a slash at the end rsync copies the contents of the directory, without it the directory itself.
         command.arg("--").arg(format!("{}/", uri.trim_end_matches('/'))).arg(directory).env_clear();
         let passed = |name: &OsString| name.to_str().is_some_and(|name| VARIABLES.contains(&name));
         command.envs(self.environment.iter().filter(|(name, _)| passed(name)).map(|(name, value)| (name, value)));

@@ -266,6 +266,7 @@ impl<'a> Tree<'a> {
         let fail = |action, errno: Errno| entry_error(action, &member.path, errno);
         self.count_holes(member)?;
         let directory = self.directories.open(parent).map_err(|e| entry_error_io("open the directory of", &member.path, e))?;
+        // `O_EXCL` also fails on an existing link, so no member is written through a link that an earlier member made.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(directory, base, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| fail("create", errno))?;
         let mut written = 0_u64;
@@ -486,6 +487,7 @@ fn timestamps(mtime: Time) -> Timestamps {
 fn write_all(mut bytes: &[u8], mut write: impl FnMut(&[u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
         match write(bytes) {
+            // Repeating a write that makes no progress would never end.
             Ok(0) => return Err(Errno::IO),
             Ok(n) => bytes = &bytes[n..],
             Err(Errno::INTR) => {}

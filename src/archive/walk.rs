@@ -147,6 +147,7 @@ fn is_opaque(fd: BorrowedFd<'_>, path: &[u8]) -> Result<bool> {
     let mut value = [0; 1];
     match rustix::fs::fgetxattr(fd, xattr::OPAQUE, value.as_mut_slice()) {
         Ok(len) => Ok(len == 1 && value == *b"y"),
+        // `ERANGE`: the value is longer than one byte, so it is not `y`.
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(errno) => Err(entry_error("inspect", path, errno)),
     }

@@ -202,6 +202,7 @@ fn packed_layer(
         // Two layers can have the same contents: two empty ones have.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => {
+            // The artifact may be on another file system than the cache.
             tracing::debug!(%error, "copying instead of linking");
             fs::copy(&blob, &to).map_err(Error::io("write", &to))?;
             File::open(&to).and_then(|file| file.sync_all()).map_err(Error::io("sync", &to))?;

@@ -71,6 +71,7 @@ impl Step {
         match self {
             Self::Remove { path, aside } => {
                 let removed = match fs::symlink_metadata(path) {
+                    // A half-removed image would still look like one.
                     Ok(meta) if meta.is_dir() => fs::rename(path, aside),
                     Ok(_) => fs::remove_file(path),
                     Err(error) => Err(error),

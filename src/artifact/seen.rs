@@ -51,6 +51,7 @@ impl Stamps {
     /// Records them. On failure the files are read again the next time.
     pub(crate) fn note(&self, cache: &Path, artifact: &Path) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        // See above: such a file could still change without a new time.
         if now < self.newest_secs + SETTLED_SECS {
             return;
         }

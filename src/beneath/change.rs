@@ -215,6 +215,7 @@ pub(crate) fn is_directory(fd: BorrowedFd<'_>) -> std::result::Result<bool, Errn
 }
 
 fn create(parent: BorrowedFd<'_>, name: &OsStr, mode: u32) -> std::result::Result<File, Errno> {
+    // `O_EXCL` also fails on an existing link, so nothing is written through one.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode & 0o7777)).map(File::from)
 }

@@ -109,6 +109,7 @@ impl Dir<Inside> {
         match resolve::open(self.way, self.fd.as_fd(), path, OFlags::PATH, Mode::empty(), Links::Inside).and_then(rustix::fs::fstat)
         {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            // `ELOOP`: links in a circle lead nowhere.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::open(&self.shown(path), errno)),
         }

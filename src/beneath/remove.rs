@@ -43,6 +43,7 @@ pub(super) fn remove_at(way: Way, parent: BorrowedFd<'_>, name: &OsStr, shown: &
     let failed = |errno| failure(errno, shown);
     match rustix::fs::unlinkat(parent, &name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // Linux answers `EISDIR` for a directory, POSIX wants `EPERM` (unlink(2)).
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(failed(errno)),
     }

@@ -65,7 +65,9 @@ pub(super) fn open(way: Way, root: BorrowedFd<'_>, path: &Path, flags: OFlags, m
     if way == Way::Kernel {
         for _ in 0..RETRIES {
             match rustix::fs::openat2(root, asked, flags, mode, links.flags()) {
+                // `EAGAIN`: a rename or mount raced with the resolution (openat2(2)).
                 Err(Errno::AGAIN | Errno::INTR) => {}
+                // A container's seccomp filter that does not know `openat2` answers one of these.
                 Err(Errno::NOSYS | Errno::PERM) => return stepwise(root, asked, flags, mode, links),
                 // The kernel may walk a path twice and counts the links of both walks. With more than twenty links it may answer ELOOP by
                 // mistake.

@@ -107,6 +107,7 @@ fn open(findings: &Findings<'_>, file: &Path) -> io::Result<fs::File> {
     if !real.starts_with(root) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the link leads out of the configuration directory"));
     }
+    // `real` has no links, so `NOFOLLOW` only refuses one that replaced the file since.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(rustix::fs::open(&real, flags | OFlags::NOFOLLOW, Mode::empty())?.into())
 }

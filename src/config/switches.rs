@@ -126,7 +126,7 @@ impl Switches {
         let entry = &mut self.entries[at];
         if entry.switch == word.switch {
             entry.fragment = fragment;
-            // Only words before this one are removed.
+            // Places are added in reading order, so a duplicate is the last one.
             if entry.places.last() != Some(&word.place) {
                 entry.places.push(word.place);
             }

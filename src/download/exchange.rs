@@ -212,5 +212,6 @@ fn content_range(answer: &HeaderMap) -> Option<(u64, Option<u64>)> {
 }
 
 fn retry_after(answer: &HeaderMap) -> Option<u64> {
+    // It may also be a date (RFC 9110, 10.2.3). That is ignored, and our own pause is used.
     answer.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }

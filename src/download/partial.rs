@@ -63,6 +63,7 @@ impl Partial {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) if request.no_wait => return Err(Error::Busy { name: name_of(request.target) }),
+                // Polled rather than waited for, so that the user can stop it.
                 Err(Errno::WOULDBLOCK) => {
                     if !told {
                         told = true;

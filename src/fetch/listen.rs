@@ -19,6 +19,7 @@ pub fn listen(dir: &Path) -> Result<UnixListener> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(PathError::new("remove", dir, error).into()),
         _ => fs::create_dir(dir).map_err(PathError::of("create", dir))?,
     }
+    // Connecting to a socket needs write permission on it, and the umask takes that away from others.
     let mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(PathError::of("change the mode of", path))
     };

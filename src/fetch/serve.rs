@@ -181,6 +181,7 @@ fn read_line(mut stream: &UnixStream, inside: &Inside) -> io::Result<Option<Vec<
                 }
             }
             Err(error)
+                // The read timeout, which only serves to look at `is_over` and `PATIENCE`.
                 if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => {}
             Err(error) => return Err(error),
         }

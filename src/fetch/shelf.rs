@@ -176,6 +176,7 @@ impl Shelf {
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) if cancelled() => return Err(ShelfError::Interrupted),
+                // Polled rather than waited for: a blocking `flock` cannot be cancelled.
                 Err(Errno::WOULDBLOCK) => {
                     std::thread::sleep(TICK);
                     continue;

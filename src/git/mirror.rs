@@ -150,6 +150,7 @@ impl<'a> Mirror<'a> {
             return Err(GitError::Offline { uri: uri.to_owned() });
         }
         let refspec = format!("+{wanted}:{REF}");
+        // `--update-shallow`: the other repository may be shallow itself, and git refuses its refs otherwise.
         let options = ["--depth=1", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--update-shallow"];
         let mut arguments = vec!["fetch", "--progress", "--force"];
         arguments.extend(options);
@@ -211,6 +212,7 @@ impl<'a> Mirror<'a> {
         self.run_with(None, &["read-tree", &commit.id], &variables)?.ok()?;
         let mut prefix = OsString::from("--prefix=");
         prefix.push(target);
+        // git puts the prefix in front of each path as a string.
         prefix.push("/");
         self.run_with(None, &[OsStr::new("checkout-index"), OsStr::new("--all"), OsStr::new("--quiet"), &prefix], &variables)?
             .ok()?;
@@ -242,6 +244,7 @@ impl<'a> Mirror<'a> {
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_ATTR_NOSYSTEM", "1"),
+            // ssh prompts on the terminal by itself, whatever git's settings say.
             ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
         ]);
         command.env("GIT_DIR", &self.dir).envs(super::settings(0, &settings)).envs(variables.iter().copied());

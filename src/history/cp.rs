@@ -116,14 +116,14 @@ fn copy_into(
     let unfinished = format!("{UNFINISHED}{}", std::process::id());
     let opened = File::open(dir).map_err(Error::io("open", dir))?;
     let target: OwnedFd = opened.try_clone().map_err(Error::io("open", dir))?.into();
-    let outcome =
-        copy_task(cx, named, &input(Some(unfinished.clone())), target).and_then(|copied| {
-            match rustix::fs::renameat_with(&opened, &unfinished, &opened, name, RenameFlags::NOREPLACE) {
-                Ok(()) => Ok(copied),
-                Err(rustix::io::Errno::EXIST) => Err(Error::Exists(dir.join(name))),
-                Err(errno) => Err(Error::io("create", dir.join(name))(errno.into())),
-            }
-        });
+    let outcome = copy_task(cx, named, &input(Some(unfinished.clone())), target).and_then(|copied| {
+        match rustix::fs::renameat_with(&opened, &unfinished, &opened, name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(copied),
+            // Somebody created it since we looked.
+            Err(rustix::io::Errno::EXIST) => Err(Error::Exists(dir.join(name))),
+            Err(errno) => Err(Error::io("create", dir.join(name))(errno.into())),
+        }
+    });
     if outcome.is_err() {
         // The task removes it, since the copied modes may lock the owner out. The first error is reported, whatever goes wrong here.
         let left = RemoveInput { paths: vec![dir.join(&unfinished)] };

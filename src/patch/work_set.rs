@@ -187,6 +187,7 @@ pub(crate) fn check(work_set: &Path) -> Result<(), PatchError> {
     only_plain(&set.open_dir(".git")?)?;
     let mut budget = Budget::default();
     walk(&set, |walk, entry| {
+        // git opens files with these names by itself.
         let waits = matches!(entry.os().as_encoded_bytes(), b".gitignore" | b".gitattributes" | b".gitmodules" | b".mailmap");
         if waits && !matches!(entry.kind, FileType::RegularFile | FileType::Symlink) {
             return Err(beneath::Error::NotRegular { path: walk.shown(&entry.name) }.into());

@@ -94,6 +94,7 @@ pub(crate) fn profile_rename(cx: &Context<'_>, old: &str, new: &str, config: Opt
     let mut both = [profile.as_str(), new];
     both.sort_unstable();
     let _first = context::lock(cx, &profile_lock(both[0]))?;
+    // Taking the same lock twice would wait for ourselves.
     let _second = if both[0] == both[1] { None } else { Some(context::lock(cx, &profile_lock(both[1]))?) };
     if profiles::profiles(cx)?.iter().any(|known| known == new) {
         return Err(Error::Exists { profile: new.to_owned() });

@@ -249,6 +249,7 @@ pub(crate) fn apply(cx: &Context<'_>, work: &Work<'_>, recipe: &Stage3) -> Resul
     run::command(cx, work, argv, Network::None)?;
     if let Some(profile) = &recipe.definition.portage_profile {
         let target = profile.value.link_target();
+        // `-n`: the old link leads to a directory, and `ln` would make the new one in there.
         run::command(cx, work, words(&["ln", "-sfn", &target.display().to_string(), "/etc/portage/make.profile"]), Network::None)?;
     }
     Ok(())

@@ -70,6 +70,7 @@ pub(crate) fn emerge_request(
         cx.observer.step(&format!("emerging {name}"));
         let log = work.log_dir.join("emerge.log");
         if resumed && can_resume(&work.root.upper) {
+            // emerge takes the other options from the interrupted run (`mtimedb`).
             let mut again = Request::new(Goal::Resume, Mode::Run);
             again.jobs = request.jobs;
             again.load = request.load;

@@ -69,6 +69,7 @@ fn start(request: &SessionRequest, control: &Channel, stdio: Vec<OwnedFd>, count
     let plan = &request.plan;
     process::set_dumpable(false).map_err(prepare)?;
     unshare(plan.network).map_err(|error| Failure::Namespaces(error.into()))?;
+    // The caller's umask must not decide the modes of files that a build creates.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let children = signal::as_descriptor(&[Signal::SIGCHLD]).map_err(prepare)?;
     // Started before the mounts are made, so that the program is loaded meanwhile.

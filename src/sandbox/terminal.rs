@@ -157,6 +157,7 @@ impl Pump<'_> {
             match rustix::io::write(self.master, &self.to_session[..wish]) {
                 Ok(length) => drop(self.to_session.drain(..length)),
                 Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
+                // `EIO`: no process has the other side open any more.
                 Err(Errno::IO) => self.master_open = false,
                 Err(errno) => return Err(sys::Error::new("write", "session's terminal", errno).into()),
             }

@@ -165,6 +165,7 @@ fn xattrs(file: &Plain) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut names = vec![0; XATTRS_MAX];
     let length = match flistxattr(file, &mut names[..]) {
         Ok(length) => length,
+        // The file system has no extended attributes.
         Err(Errno::NOTSUP) => 0,
         Err(errno) => return Err(errno.into()),
     };
@@ -183,8 +184,10 @@ fn replace(root: &TreeDir, twin: &Path, name: &Path) -> io::Result<()> {
     let (Some(parent), Some(last)) = (name.parent(), name.file_name()) else { return Err(io::ErrorKind::InvalidInput.into()) };
     let dir = root.open_dir(parent)?;
     let before = fstat(&dir)?;
+    // A killed run may have left it.
     dir.unlink(TEMPORARY)?;
     root.link(twin, &dir, TEMPORARY)?;
+    // A rename, so that the name always has one of the two files.
     dir.rename(TEMPORARY, &dir, last)?;
     let time = |secs, nanos: u64| Timespec { tv_sec: secs, tv_nsec: i64::try_from(nanos).unwrap_or_default() };
     let times = Timestamps {

@@ -154,6 +154,7 @@ impl Store {
             tracing::warn!("states and layers stay, since a state is missing or damaged");
         }
         let named: BTreeSet<TreeId> = self.tree_histories()?.into_iter().flat_map(|(_, values)| values).map(|e| e.value).collect();
+        // Looked up once more: a name may have got the tree since the plan was made.
         for id in unused.trees.difference(&named) {
             rename(&self.path("trees").join(id.as_str()), &area.path().join(format!("tree-{id}")))?;
         }
@@ -165,6 +166,7 @@ impl Store {
     fn bury_session(&self, id: &SessionId, grave: &Path) -> Result<()> {
         let dir = self.session_dir(id);
         let path = dir.join("lock");
+        // A locked session is in use, although nothing in the store refers to it.
         let lock = lock::try_existing(&path, &self.inner.command)?;
         if lock.is_none() && path.exists() {
             return Ok(());

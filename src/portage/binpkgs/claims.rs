@@ -71,6 +71,7 @@ impl Claims {
         }
         let path = dir.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         let lock = open(&path, OFlags::CREATE)?;
+        // This cannot fail because of others: they only lock a claim to test it, and only while they hold the common lock.
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| Error::io("lock", &path, e))?;
         let by = sanitize_line(by.as_bytes(), 400);
         let claims = Self { path, pool: pool.to_owned(), by, keys: RefCell::new(wanted), _lock: lock };
@@ -138,6 +139,7 @@ fn held_in(dir: &Path, pool: &Path, wanted: &Wanted) -> Result<Vec<Held>> {
         // Its session ended meanwhile.
         let Some(file) = unless_gone(open(&path, OFlags::empty()))? else { continue };
         match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            // Nobody holds the lock, so its process has died.
             Ok(()) => drop(unless_gone(fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e)))?),
             Err(Errno::WOULDBLOCK) => {
                 let Some(text) = unless_gone(fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e)))? else { continue };

@@ -197,6 +197,7 @@ impl LockedPool {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let failed = |e: Errno| Error::io("lock", &path.join(LOCK), e);
         let lock = rustix::fs::openat(&dir, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        // At first without waiting, so that the user is told what we wait for.
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
                 observer.event(&Event::Note("waiting for another run to finish with the binary package pool"));
@@ -298,6 +299,7 @@ impl LockedPool {
             return Ok(Placed::Skipped(Reason::TooBig));
         }
         let stat = rustix::fs::fstat(&file).map_err(|e| Error::io("examine", &from, e))?;
+        // Portage writes the package first and the index afterwards, so an unlisted package may be incomplete.
         let is_listed = |stanza: &&Stanza| stanza.get("CPV") == Some(&package.cpv) && describes(stanza, &stat);
         let Some(stanza) = stanza.filter(is_listed) else { return Ok(Placed::Skipped(Reason::Unlisted)) };
         let Some(key) = key_of(stanza) else { return Ok(Placed::Skipped(Reason::NoKey)) };
@@ -430,6 +432,7 @@ fn placed_without_copy(
     file: &File,
     stat: &Stat,
 ) -> io::Result<bool> {
+    // With a second name the session's upper directory would still contain the pool's file.
     if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_nlink > 1 {
         return Ok(false);
     }
@@ -439,6 +442,7 @@ fn placed_without_copy(
     let from = untrusted::open_dir_in(source, parent).map_err(io::Error::other)?;
     match rustix::fs::renameat(&from, name, pool, to) {
         Ok(()) => Ok(true),
+        // `EXDEV` also comes from two mounts of the same file system.
         Err(Errno::XDEV | Errno::PERM | Errno::MLINK) => Ok(false),
         Err(e) => Err(e.into()),
     }

@@ -96,6 +96,7 @@ impl View {
         }
         match rustix::fs::linkat(open(pool)?, path, rustix::fs::CWD, &target, AtFlags::empty()) {
             Ok(()) => Ok(true),
+            // The package is left out, and the session compiles it.
             Err(Errno::NOENT | Errno::MLINK | Errno::EXIST) => Ok(false),
             Err(e) => Err(Error::io("link", &target, e)),
         }
@@ -161,10 +162,12 @@ fn new_dir(views: &Path) -> Result<(PathBuf, OwnedFd)> {
             fs::remove_dir_all(&old).map_err(|e| Error::io("remove", &old, e))?;
         }
     }
+    // Whatever has the name of a killed process with our PID was removed above.
     let dir = views.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir(&dir).map_err(|e| Error::io("create", &dir, e))?;
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(|e| Error::io("create", &dir, e))?;
     let lock = open(&dir)?;
+    // A shared lock is enough: whoever cleans up tries for an exclusive one, and this also ends with a killed process.
     rustix::fs::flock(&lock, FlockOperation::LockShared).map_err(|e| Error::io("lock", &dir, e))?;
     Ok((dir, lock))
 }

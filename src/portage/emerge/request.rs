@@ -164,6 +164,7 @@ impl Request {
         }
         match self.part {
             Part::All => {}
+            // By default `--onlydeps` also installs run-time dependencies (emerge(1)), which a build does not need.
             Part::BuildDependencies => argv.extend(["--onlydeps", "--onlydeps-with-rdeps=n"].map(str::to_owned)),
             Part::Packages => argv.push("--nodeps".to_owned()),
         }

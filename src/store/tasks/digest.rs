@@ -410,6 +410,7 @@ pub(super) fn grow(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> R
                 buffer.truncate(length);
                 return Ok(buffer);
             }
+            // The kernel's limit of a list of attributes and of a value is 64 KiB (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
             Err(Errno::RANGE) if buffer.len() < 64 * 1024 => buffer.resize(64 * 1024, 0),
             Err(e) => return Err(e),
         }
