@@ -197,6 +197,7 @@ fn packages(
 ) -> Result<BTreeMap<String, (Whereabouts, Expected)>, String> {
     let mut text = Vec::new();
     let size = if name == INDEX_NAMES[0] {
+        // One byte more than allowed, so that an index that is too large is noticed and not cut.
         let unpacked = MultiGzDecoder::new(bytes).take(INDEX_LIMIT_BYTES + 1).read_to_end(&mut text);
         unpacked.map_err(|_| "its index cannot be unpacked".to_owned())?
     } else {

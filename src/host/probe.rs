@@ -57,6 +57,7 @@ fn try_overlay(dir: &Path) -> Result<(), OverlayError> {
         fs::write(lower.join(name), name).map_err(failed("write a file"))?;
     }
     mount(&lower, &upper, &work, &merged).map_err(OverlayError::Mount)?;
+    // Deleting a file of a lower layer makes a whiteout: a character device, which an ordinary user may only make since Linux 5.8.
     fs::remove_file(merged.join("gone")).map_err(failed("remove a file"))?;
     let whiteout = fs::symlink_metadata(upper.join("gone")).map_err(failed("look for a whiteout"))?;
     if !whiteout.file_type().is_char_device() {

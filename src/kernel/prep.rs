@@ -110,6 +110,7 @@ pub(crate) fn with_sources<R>(
     let (sources, facts) = sources::kernel_sources(cx, config, &wanted, &profile, &builder)?;
     let mut session = cx.store.session_create(Some(&sources), Purpose::Kernel, "")?;
     let done = in_sources(cx, &mut session, &sources, &profile, &facts, work);
+    // Also after an error, which is returned below.
     session.discard(cx.launcher)?;
     Ok((done?, facts))
 }

@@ -296,6 +296,7 @@ impl Recorded {
     pub fn pools(&self) -> Vec<PoolInputs> {
         let mut found = Vec::new();
         let mut waiting: Vec<&Map<String, Value>> = self.json().as_object().into_iter().collect();
+        // Also in fields and kinds that we do not know: a pool that is missed here would be removed.
         while let Some(fields) = waiting.pop() {
             found.extend(fields.get("pool").and_then(|pool| PoolInputs::deserialize(pool).ok()));
             waiting.extend(fields.values().filter_map(Value::as_object));

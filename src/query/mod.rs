@@ -88,6 +88,7 @@ pub fn answers<Q: Question>(output: &[u8], count: usize) -> Result<Vec<Q::Answer
                 return Err(Error::Long { line, bytes: json.len(), limit });
             }
             answers.push(serde_json::from_str(json).map_err(|source| Error::Line { line, source })?);
+        // The last line proves that the program came to its end, and was not cut off by an exception or a signal.
         } else if text.strip_prefix(DONE).is_some_and(|done| answers.len() == count && done.trim() == count.to_string()) {
             return Ok(answers);
         }

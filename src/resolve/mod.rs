@@ -141,6 +141,7 @@ fn resolve_in(
                 packages,
             });
         }
+        // Both are added, even if the first one is enough for another round: fewer rounds, and each takes a session.
         let news = wanted.add_changes(&changes).and_then(|news| Ok(wanted.add_solutions(&problems, fragments)? || news));
         stuck.problems = problems;
         stuck.output = told.output;

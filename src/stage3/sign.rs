@@ -169,6 +169,7 @@ impl Gpg {
 
     /// Whether signing would ask for a passphrase. It does not ask.
     pub fn asks(&self) -> Result<bool, SignError> {
+        // With this mode gpg fails where it would ask for a passphrase.
         match self.sign(&["--pinentry-mode", "error", "--detach-sign"].map(AsRef::as_ref), Some("")) {
             Ok(_) => Ok(false),
             Err(SignError::CannotAsk { .. } | SignError::Cancelled { .. }) => Ok(true),
@@ -188,6 +189,7 @@ impl Gpg {
 
     /// The armoured public key, for those who verify.
     pub fn public_key(&self, primary: &Fingerprint) -> Result<Vec<u8>, SignError> {
+        // `export-minimal` leaves out the signatures of others on the key.
         let arguments = ["--armor", "--export-options", "export-minimal", "--export", "--"].map(OsString::from);
         let run = self.run(&[&arguments[..], &[format!("{primary}").into()]].concat(), None)?;
         match (run.status.success(), run.stdout.is_empty()) {
