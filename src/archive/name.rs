@@ -99,6 +99,11 @@ mod tests {
         ] {
             assert_eq!(normalise(raw, 4096, 512).unwrap_err().to_string(), words);
         }
+        let (depth, component) = ("a/".repeat(512), [b'a'; 255]);
+        let longest = [[b'a'; 127].as_slice(), b"/"].concat().repeat(32);
+        for raw in [depth.as_bytes(), &component, &longest] {
+            assert!(normalise(raw, 4096, 512).is_ok(), "{}", EntryName::new(raw));
+        }
     }
 
     #[test]

@@ -150,6 +150,17 @@ mod tests {
         assert!(read_json::<u32>(&path).unwrap().is_none());
         fs::write(&path, "{").unwrap();
         assert_eq!(read_json::<u32>(&path).unwrap_err().to_string(), format!("`{}` is damaged", path.display()));
+        let below = path.join("below");
+        assert_eq!(read_json::<u32>(&below).unwrap_err().to_string(), format!("cannot read `{}`", below.display()));
+    }
+
+    #[test]
+    fn a_link_is_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert!(open_dir(dir.path()).is_ok());
+        assert_eq!(open_dir(&link).unwrap_err().to_string(), format!("cannot open `{}`", link.display()));
     }
 
     #[test]

@@ -237,6 +237,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_not_there_is_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l");
+        assert!(try_existing(&path, "").unwrap().is_none() && !is_held(&path).unwrap());
+        std::fs::write(&path, "").unwrap();
+        let below = path.join("below");
+        let words = format!("cannot open `{}`", below.display());
+        assert_eq!(try_existing(&below, "").unwrap_err().to_string(), words);
+        assert_eq!(is_held(&below).unwrap_err().to_string(), words);
+        let held = try_existing(&path, "").unwrap();
+        assert!(held.is_some() && try_existing(&path, "").unwrap().is_none() && is_held(&path).unwrap());
+    }
+
+    #[test]
     fn shared_with_shared_but_not_with_exclusive() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("l");

@@ -101,6 +101,12 @@ mod tests {
     }
 
     #[test]
+    fn this_boot_has_a_name() {
+        let boot = boot_id().unwrap();
+        assert!(!boot.is_empty() && boot == boot_id().unwrap());
+    }
+
+    #[test]
     fn time_is_rfc3339() {
         assert!(now().parse::<jiff::Timestamp>().is_ok());
         assert!(now().ends_with('Z'));

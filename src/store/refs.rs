@@ -315,6 +315,7 @@ mod tests {
         for (bad, message) in cases {
             assert_eq!(check_name(bad).unwrap_err().to_string(), message);
         }
+        assert!(check_name(&"a".repeat(200)).is_ok());
         assert!(check_name(&"a".repeat(201)).is_err());
     }
 

@@ -163,6 +163,26 @@ fn directories_are_private_and_stay_so() {
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
     fixture.reopen();
     assert_eq!(mode(root), 0o700);
+    let file = root.join("store.json");
+    let error = Store::open(&file, &idmap(100_000)).unwrap_err();
+    assert_eq!(error.to_string(), format!("`{}` is not a directory", file.display()));
+}
+
+#[test]
+fn an_id_map_covers_another_in_whatever_pieces() {
+    let range = |inside, outside, count| IdRange { inside, outside, count };
+    let whole = [range(0, 1000, 1), range(1, 100_000, 65536)];
+    let pieces = [range(0, 1000, 1), range(1, 100_000, 999), range(1000, 100_999, 64537)];
+    assert!(covers(&pieces, &whole) && covers(&whole, &pieces) && covers(&whole, &[range(5, 100_004, 10)]));
+    for other in [
+        &whole[..1],
+        &[range(0, 1000, 1), range(1, 100_000, 65535)],
+        &[range(0, 1000, 1), range(1, 100_000, 999), range(1001, 101_000, 64536)],
+        &[range(0, 1000, 1), range(1, 100_000, 999), range(1000, 100_998, 64537)],
+        &[range(0, 1001, 1), range(1, 100_000, 65536)],
+    ] {
+        assert!(!covers(other, &whole), "{other:?}");
+    }
 }
 
 #[test]
@@ -201,6 +221,8 @@ fn commit_then_ref() {
     assert_eq!(store.resolve("profile/y").unwrap_err().to_string(), "no build state is called `profile/y`");
 
     fs::create_dir_all(store.root().join("refs/kept/directory.ref")).unwrap();
+    let error = store.ref_get("kept/directory").unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read `{}`", store.root().join("refs/kept/directory.ref").display()));
     let error = store.ref_remove("kept/directory").unwrap_err();
     assert_eq!(error.to_string(), format!("cannot remove `{}`", store.root().join("refs/kept/directory.ref").display()));
     fs::remove_dir_all(store.root().join("refs/kept")).unwrap();
@@ -392,6 +414,17 @@ fn nothing_is_committed_while_pid1_runs() {
         });
         assert_eq!(fixture.store.recover(&Here).unwrap().sessions, 1);
     });
+}
+
+#[test]
+fn what_is_over_is_committed() {
+    let fixture = Fixture::new();
+    let mut session = fixture.store.session_create(None, Purpose::Stage, "").unwrap();
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    session.record_pid1(i32::try_from(child.id()).unwrap()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    session.commit(new_state(None, "")).unwrap();
 }
 
 #[test]

@@ -38,6 +38,19 @@ fn what_is_unused_goes_and_what_anything_leads_to_stays() {
     assert!(store.recover(&Nowhere).unwrap().is_nothing());
 }
 
+/// A store that was damaged.
+#[test]
+fn a_circle_of_states_has_an_end() {
+    let ids: Vec<StateId> = ["0", "1", "2"].map(|digit| digit.repeat(32).parse().unwrap()).into();
+    let parent = |id: &StateId| match ids.iter().position(|known| known == id) {
+        Some(2) => Ok(None),
+        Some(at) => Ok::<_, Error>(Some(Some(ids[1 - at].clone()))),
+        None => panic!("{id}"),
+    };
+    let reached = Reached::from(ids.clone(), parent).unwrap();
+    assert_eq!((reached.there, reached.missing), (ids[..2].iter().cloned().collect(), ids[2..].iter().cloned().collect()));
+}
+
 #[test]
 fn what_cannot_be_moved_away_is_named() {
     let dir = tempfile::tempdir().unwrap();

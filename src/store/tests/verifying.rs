@@ -6,7 +6,7 @@ use crate::store::verify::{Difference, Finding};
 #[test]
 fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
     type Spoil = fn(&Store, &State);
-    let cases: [(&str, Spoil, &str, Severity); 12] = [
+    let cases: [(&str, Spoil, &str, Severity); 16] = [
         ("layer gone", |s, t| fs::remove_dir_all(s.layer_dir(&t.layers[1])).unwrap(), "needs layer", Severity::Error),
         (
             "layer without tree",
@@ -18,6 +18,36 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
             "layer.json",
             |s, t| fs::write(s.layer_dir(&t.layers[0]).join("layer.json"), "{").unwrap(),
             "is damaged: EOF",
+            Severity::Error,
+        ),
+        (
+            "file for a tree",
+            |s, t| {
+                let fs = s.layer_dir(&t.layers[0]).join("fs");
+                fs::remove_dir_all(&fs).unwrap();
+                fs::write(fs, "").unwrap();
+            },
+            "fs` is not a directory",
+            Severity::Error,
+        ),
+        (
+            "layer of another name",
+            |s, t| {
+                let [one, other] = [0, 1].map(|at| s.layer_dir(&t.layers[at]).join("layer.json"));
+                fs::copy(one, other).unwrap();
+            },
+            "layer.json` is about something else than its name says",
+            Severity::Error,
+        ),
+        (
+            "tree of another name",
+            |s, _| {
+                let id = s.tree_ref_get("gentoo").unwrap().unwrap();
+                let file = s.path("trees").join(id.as_str()).join("tree.json");
+                let text = fs::read_to_string(&file).unwrap().replace(id.as_str(), &"0".repeat(20));
+                fs::write(file, text).unwrap();
+            },
+            "tree.json` is about something else than its name says",
             Severity::Error,
         ),
         ("state gone", |s, t| fs::remove_file(s.state_path(&t.id)).unwrap(), "`kept/top` names build state", Severity::Error),
@@ -50,6 +80,7 @@ fn a_whole_store_verifies_and_each_kind_of_damage_is_named() {
             "README` is nothing of the store's",
             Severity::Note,
         ),
+        ("a file", |s, _| fs::write(s.path("tmp/x"), "").unwrap(), "was left by a process that was killed", Severity::Note),
         ("litter", |s, _| fs::create_dir(s.path("tmp/x")).unwrap(), "was left by a process that was killed", Severity::Note),
         (
             "tree gone",
